@@ -1,0 +1,14 @@
+"""The one distinction that every layer makes about a failure: can a retry mend it?
+
+Everything that is not `Refused` is retried.
+"""
+
+__all__ = ["Refused"]
+
+
+class Refused(Exception):
+    """A failure that a retry cannot mend: bad input, an exhausted pool, an unknown subscriber, a wrong state.
+
+    Subclasses name the case; the message says what was wrong, where, and what to do about it. A workflow
+    sees the subclass's name as the error type and does not retry.
+    """

@@ -1,0 +1,1 @@
+"""Pools, allocation and the lifecycle of delegated prefixes."""

@@ -1,0 +1,263 @@
+"""Who gets which slot. The contract: the same key always returns the same prefix.
+
+Two tables carry it. `delegations` says who holds what, and its unique indexes are what makes a double
+allocation impossible: one delegation per key for all time, one holder per slot, one live delegation per
+subscriber and purpose. `slots` makes finding a free one cheap: a row per slot that was ever within reach,
+claimed with SKIP LOCKED, so that allocators do not queue behind each other and a full pool costs what an
+empty one does. Slots beyond the pool's frontier have no row; the frontier moves a batch at a time.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from sqlalchemy import TextClause, text
+
+from db import TenantConnection
+from ipam.delegations import COLUMNS, Delegation
+from ipam.errors import (
+    AddressTaken,
+    AllocationSpent,
+    DelegationBusy,
+    DelegationMismatch,
+    NoSuchPool,
+    NotRevoked,
+    PoolExhausted,
+)
+from ipam.lifecycle import State
+from ipam.models import Need
+
+__all__ = ["Allocation", "Quarantine", "allocate", "allocation_key", "release"]
+
+# One growth in this many allocations takes the pool's row lock.
+FRONTIER_BATCH = 256
+
+_CANDIDATE = """
+    purpose = :purpose AND delegated_length = :length
+    AND (CAST(:pool AS text) IS NULL OR name = :pool)
+    AND (CAST(:region AS text) IS NULL OR region = :region)
+    AND (CAST(:address AS inet) IS NULL OR prefix >>= CAST(:address AS inet))
+"""
+# A tenant's own pools before those that serve everybody.
+_PREFERENCE = "tenant_id NULLS LAST, id"
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """A delegation, and whether this call made it or found it."""
+
+    delegation: Delegation
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """How long a released prefix rests before somebody else can get it."""
+
+    confirmed: timedelta
+    unconfirmed: timedelta
+    """Where no NAS confirmed that the subscriber's session has ended."""
+
+
+def allocation_key(tenant: str, subscriber_ref: str, need: Need, order_id: str) -> str:
+    """The name of one allocation, the same in every attempt."""
+    return f"{tenant}/{subscriber_ref}/{need.purpose}/{order_id}"
+
+
+@cache
+def _allocate(*, wait: bool) -> TextClause:
+    """One statement: find what the key or the subscriber has, else claim a slot and write who holds it.
+
+    Without `wait` it passes over slots that somebody else is claiming at this moment; with it, it waits to
+    see how that ends, so that "none left" is true when it is said. No row means: none free in reach, or
+    another attempt with the same key has just won.
+    """
+    lock = "FOR UPDATE OF s" if wait else "FOR UPDATE OF s SKIP LOCKED"
+    this_one = "(CAST(:address AS inet) IS NULL OR s.slot = CAST(:address AS inet) - host(c.prefix)::inet)"
+    return text(
+        f"""
+        WITH held AS (
+            SELECT {COLUMNS}, allocation_key FROM delegations
+            WHERE tenant_id = :tenant AND (allocation_key = :key
+                OR subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked')
+            ORDER BY allocation_key = :key DESC LIMIT 1
+        ), candidates AS (
+            SELECT id, prefix FROM pools WHERE {_CANDIDATE} AND NOT EXISTS (SELECT FROM held)
+            ORDER BY {_PREFERENCE}
+        ), own AS ( -- what this subscriber had before, also out of quarantine (RIPE-690: persistent prefixes)
+            SELECT s.pool_id, s.slot FROM candidates c JOIN slots s ON s.pool_id = c.id
+            WHERE s.delegation_id IS NULL AND s.last_holder = :holder AND {this_one}
+            ORDER BY s.free_at DESC LIMIT 1 {lock}
+        ), rested AS (
+            SELECT f.pool_id, f.slot FROM candidates c CROSS JOIN LATERAL (
+                SELECT s.pool_id, s.slot FROM slots s
+                WHERE s.pool_id = c.id AND s.delegation_id IS NULL AND s.free_at <= now() AND {this_one}
+                ORDER BY s.free_at, s.slot LIMIT 1 {lock}
+            ) f LIMIT 1
+        ), claimed AS (
+            SELECT * FROM own UNION ALL SELECT * FROM rested LIMIT 1
+        ), made AS (
+            INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose,
+                                     allocation_key, created_by_order, state)
+            SELECT :tenant, p.id, c.slot, lastmile_nth_prefix(p.prefix, p.delegated_length, c.slot),
+                   :subscriber_ref, :purpose, :key, :order_id, 'allocated'
+            FROM claimed c JOIN pools p ON p.id = c.pool_id
+            ON CONFLICT DO NOTHING
+            RETURNING {COLUMNS}, allocation_key
+        ), taken AS (
+            UPDATE slots s SET delegation_id = m.id, last_holder = :holder
+            FROM made m WHERE s.pool_id = m.pool_id AND s.slot = m.slot
+        ), recorded AS (
+            INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
+                                           from_state, to_state, order_id, reason)
+            SELECT :tenant, id, prefix::cidr, subscriber_ref, 'pending', 'allocated', :order_id, 'allocated'
+            FROM made
+        )
+        SELECT *, true AS created FROM made UNION ALL SELECT *, false FROM held
+        """
+    )
+
+
+_GROW = text(
+    f"""
+    WITH room AS (
+        SELECT id, frontier FROM pools WHERE {_CANDIDATE} AND frontier < end_slot
+        ORDER BY {_PREFERENCE} LIMIT 1 FOR NO KEY UPDATE -- allocations refer to the pool's key meanwhile
+    ), moved AS (
+        UPDATE pools p SET frontier = least(p.end_slot, room.frontier + {FRONTIER_BATCH})
+        FROM room WHERE p.id = room.id
+        RETURNING p.id, p.tenant_id, room.frontier AS first, p.frontier AS beyond
+    )
+    INSERT INTO slots (pool_id, slot, tenant_id)
+    SELECT id, slot, tenant_id FROM moved, generate_series(first, beyond - 1) AS slot
+    ON CONFLICT DO NOTHING -- a static address ahead of the frontier has its row already
+    """
+)
+
+_REACH_ADDRESS = text(
+    f"""
+    INSERT INTO slots (pool_id, slot, tenant_id)
+    SELECT id, slot, tenant_id
+    FROM pools, LATERAL (SELECT CAST(:address AS inet) - host(prefix)::inet AS slot) s
+    WHERE {_CANDIDATE} AND slot >= first_slot AND slot < end_slot
+    ON CONFLICT DO NOTHING
+    """
+)
+
+_CANDIDATES = text(f"SELECT name, prefix::text FROM pools WHERE {_CANDIDATE} ORDER BY {_PREFERENCE}")
+
+_RELEASE = text(
+    """
+    WITH given_back AS (
+        UPDATE delegations SET released_at = now()
+        WHERE id = :id AND state = 'revoked' AND released_at IS NULL
+        RETURNING id, CASE WHEN disconnect_confirmed IS FALSE
+                      THEN CAST(:unconfirmed AS interval) ELSE CAST(:confirmed AS interval) END AS rest
+    ), freed AS (
+        UPDATE slots s SET delegation_id = NULL, free_at = now() + g.rest
+        FROM given_back g WHERE s.delegation_id = g.id
+        RETURNING s.free_at
+    )
+    SELECT d.state, (SELECT free_at FROM freed) FROM delegations d WHERE d.id = :id
+    """
+)
+
+
+async def allocate(
+    connection: TenantConnection, *, tenant: str, subscriber_ref: str, order_id: str, need: Need
+) -> Allocation:
+    """Give the subscriber a prefix for `need`; the same call again, in any transaction, gives the same one.
+
+    At most three statements, whatever the size and the use of the pool. Raises `NoSuchPool`,
+    `PoolExhausted`, `AddressTaken`, `DelegationMismatch`, `DelegationBusy` and `AllocationSpent`.
+    """
+    wanted: dict[str, Any] = {
+        "purpose": need.purpose,
+        "length": need.length,
+        "pool": need.pool,
+        "region": need.region,
+        "address": need.address,
+    }
+    claim = wanted | {
+        "tenant": tenant,
+        "subscriber_ref": subscriber_ref,
+        "order_id": order_id,
+        "key": allocation_key(tenant, subscriber_ref, need, order_id),
+        "holder": f"{tenant}/{subscriber_ref}/{need.purpose}",
+    }
+    if need.address is not None:
+        await connection.execute(_REACH_ADDRESS, wanted)
+    row = (await connection.execute(_allocate(wait=False), claim)).one_or_none()
+    if row is None:
+        # What we grew nobody else can see, so there is no need to wait for anybody.
+        grown = need.address is None and (await connection.execute(_GROW, wanted)).rowcount > 0
+        row = (await connection.execute(_allocate(wait=not grown), claim)).one_or_none()
+    if row is None:
+        raise await _nothing_left(connection, wanted, need)
+    allocation = Allocation(Delegation.of(row), created=row.created)
+    if not allocation.created:
+        _must_serve(allocation.delegation, need, same_key=row.allocation_key == claim["key"])
+    return allocation
+
+
+async def release(connection: TenantConnection, delegation: Delegation, quarantine: Quarantine) -> None:
+    """Give the slot of a revoked delegation back, into quarantine; nothing happens where it was given back.
+
+    Raises `NotRevoked` where the delegation is in any other state: its subscriber may still be using it.
+    """
+    row = (
+        await connection.execute(
+            _RELEASE,
+            {
+                "id": delegation.id,
+                "confirmed": quarantine.confirmed,
+                "unconfirmed": quarantine.unconfirmed,
+            },
+        )
+    ).one()
+    if row.state != State.REVOKED:
+        raise NotRevoked(f"{delegation.prefix} is {row.state}: revoke it before it is released")
+
+
+def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
+    """Raise unless a delegation that was there before can be what the order asked for."""
+    holder = f"{found.subscriber_ref} holds {found.prefix} ({found.purpose})"
+    if found.state is State.REVOKED:
+        raise AllocationSpent(
+            f"this order had {found.prefix} for {found.subscriber_ref} and has released it: send a new order"
+        )
+    if found.state is State.REVOKING:
+        raise DelegationBusy(f"{holder}, which is still being revoked: finish its deprovisioning first")
+    if same_key:
+        return
+    if found.prefix.prefixlen != need.length:
+        raise DelegationMismatch(
+            f"{holder}, not a /{need.length}: deprovision it before asking for another size"
+        )
+    if need.address is not None and found.prefix.network_address != need.address:
+        raise DelegationMismatch(
+            f"{holder}, not {need.address}: deprovision it before asking for another address"
+        )
+
+
+async def _nothing_left(
+    connection: TenantConnection, wanted: dict[str, Any], need: Need
+) -> NoSuchPool | PoolExhausted | AddressTaken:
+    pools = [f"{row.name} ({row.prefix})" for row in await connection.execute(_CANDIDATES, wanted)]
+    hints = "".join(
+        f", {name} {value!r}" for name, value in (("name", need.pool), ("region", need.region)) if value
+    )
+    if not pools:
+        where = f" containing {need.address}" if need.address else ""
+        return NoSuchPool(
+            f"no {need.purpose} pool of /{need.length}s{where}{hints}: add one with `lastmile pool add`"
+        )
+    if need.address is not None:
+        return AddressTaken(
+            f"{need.address} of pool {pools[0]} is held by another subscriber, in quarantine, "
+            "or not a host address: ask for another one"
+        )
+    return PoolExhausted(
+        f"no free /{need.length} left in pool {', '.join(pools)}: add a pool, or wait for quarantine"
+    )

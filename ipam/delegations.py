@@ -1,0 +1,112 @@
+"""A delegation: one subscriber's hold on one prefix. How to find it and how it changes state."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from sqlalchemy import Row, text
+
+from db import TenantConnection
+from ipam.lifecycle import State, check
+from ipam.models import Purpose
+
+__all__ = ["COLUMNS", "Delegation", "StateChanged", "held_by", "transition"]
+
+COLUMNS = "id, pool_id, slot, prefix::text, subscriber_ref, purpose, created_by_order, state, state_since, released_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """One row of `delegations`."""
+
+    id: int
+    pool_id: int
+    slot: int
+    prefix: IPv4Network | IPv6Network
+    subscriber_ref: str
+    purpose: Purpose
+    created_by_order: str
+    state: State
+    state_since: datetime
+    released_at: datetime | None
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> "Delegation":
+        """From a row of `COLUMNS`."""
+        return cls(
+            id=row.id,
+            pool_id=row.pool_id,
+            slot=row.slot,
+            prefix=ip_network(row.prefix),
+            subscriber_ref=row.subscriber_ref,
+            purpose=Purpose(row.purpose),
+            created_by_order=row.created_by_order,
+            state=State(row.state),
+            state_since=row.state_since,
+            released_at=row.released_at,
+        )
+
+
+class StateChanged(Exception):
+    """Somebody else moved the delegation first: read it again (a retry does)."""
+
+
+# Unreleased, not only live: between REVOKED and the release the slot is still held by it.
+_HELD_BY = text(
+    f"SELECT {COLUMNS} FROM delegations WHERE subscriber_ref = :subscriber_ref AND released_at IS NULL ORDER BY id"
+)
+
+_TRANSITION = text(
+    """
+    WITH moved AS (
+        UPDATE delegations
+        SET state = :after, state_since = now(),
+            disconnect_confirmed = coalesce(:disconnect_confirmed, disconnect_confirmed)
+        WHERE id = :id AND state = :before
+        RETURNING id, tenant_id, prefix, subscriber_ref, state_since
+    ), recorded AS (
+        INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
+                                       from_state, to_state, order_id, reason)
+        SELECT tenant_id, id, prefix, subscriber_ref, :before, :after, :order_id, :reason FROM moved
+    )
+    SELECT state_since FROM moved
+    """
+)
+
+
+async def held_by(connection: TenantConnection, subscriber_ref: str) -> list[Delegation]:
+    """Every delegation of the subscriber whose slot has not been given back, oldest first."""
+    rows = await connection.execute(_HELD_BY, {"subscriber_ref": subscriber_ref})
+    return [Delegation.of(row) for row in rows]
+
+
+async def transition(
+    connection: TenantConnection,
+    delegation: Delegation,
+    after: State,
+    *,
+    order_id: str,
+    reason: str,
+    disconnect_confirmed: bool | None = None,
+) -> Delegation:
+    """Move `delegation` to `after` and record the event, in one statement.
+
+    Raises `IllegalTransition` where the table has no such transition and `StateChanged` where the
+    delegation is no longer in the state it was read in.
+    """
+    check(delegation.state, after)
+    since = await connection.scalar(
+        _TRANSITION,
+        {
+            "id": delegation.id,
+            "before": delegation.state,
+            "after": after,
+            "order_id": order_id,
+            "reason": reason,
+            "disconnect_confirmed": disconnect_confirmed,
+        },
+    )
+    if since is None:
+        raise StateChanged(f"{delegation.prefix} is no longer {delegation.state}")
+    return replace(delegation, state=after, state_since=since)

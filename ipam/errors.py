@@ -1,0 +1,51 @@
+"""What can be wrong with an allocation, by name. A retry mends none of these."""
+
+from errors import Refused
+
+__all__ = [
+    "AddressTaken",
+    "AllocationSpent",
+    "DelegationBusy",
+    "DelegationMismatch",
+    "IllegalTransition",
+    "InvalidPool",
+    "NoSuchPool",
+    "NotRevoked",
+    "PoolExhausted",
+]
+
+
+class NoSuchPool(Refused):
+    """No pool of this tenant serves the purpose, length, name or region that was asked for."""
+
+
+class InvalidPool(Refused):
+    """The pool cannot exist as described: its prefix, length or name, or it overlaps another one."""
+
+
+class PoolExhausted(Refused):
+    """Every slot of every pool that would do is taken or in quarantine."""
+
+
+class AddressTaken(Refused):
+    """The address that the order asks for is outside every pool, held by somebody else, or in quarantine."""
+
+
+class AllocationSpent(Refused):
+    """The key's delegation was released already: a late attempt must not allocate a second one."""
+
+
+class DelegationMismatch(Refused):
+    """The subscriber holds a prefix of this purpose already, of another size or in another pool."""
+
+
+class DelegationBusy(Refused):
+    """The subscriber's delegation of this purpose is still being taken down."""
+
+
+class IllegalTransition(Refused):
+    """The lifecycle has no such transition."""
+
+
+class NotRevoked(Refused):
+    """A prefix is given back only once its delegation is revoked."""

@@ -1,0 +1,39 @@
+"""The lifecycle of a delegation, as data: which states there are and which follows which (DESIGN section 3)."""
+
+from enum import StrEnum
+
+from ipam.errors import IllegalTransition
+
+__all__ = ["TRANSITIONS", "State", "check"]
+
+
+class State(StrEnum):
+    """Where a delegation stands. All but `REVOKED` are live: they hold the subscriber's place."""
+
+    PENDING = "pending"
+    ALLOCATED = "allocated"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    REVOKING = "revoking"
+    REVOKED = "revoked"
+    FAILED = "failed"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.PENDING: frozenset({State.ALLOCATED, State.FAILED}),
+    State.ALLOCATED: frozenset({State.ACTIVE, State.REVOKING, State.FAILED}),
+    State.ACTIVE: frozenset({State.SUSPENDED, State.REVOKING, State.FAILED}),
+    State.SUSPENDED: frozenset({State.ACTIVE, State.REVOKING, State.FAILED}),
+    State.REVOKING: frozenset({State.REVOKED, State.FAILED}),
+    State.FAILED: frozenset({State.PENDING, State.REVOKING}),
+    State.REVOKED: frozenset(),
+}
+
+
+def check(before: State, after: State) -> None:
+    """Raise `IllegalTransition` unless the table has this transition."""
+    if after not in TRANSITIONS[before]:
+        allowed = ", ".join(sorted(TRANSITIONS[before])) or "nothing"
+        raise IllegalTransition(
+            f"a delegation cannot go from {before} to {after}: {before} leads to {allowed}"
+        )

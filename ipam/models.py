@@ -1,0 +1,118 @@
+"""What a line can ask for in addresses, and what that means in prefixes. No I/O: workflows import this."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["Addressing", "IPv4Mode", "IPv6Mode", "Need", "Purpose"]
+
+
+class Purpose(StrEnum):
+    """What a prefix is for; a subscriber holds at most one of each."""
+
+    IPV6_PD = "ipv6_pd"
+    """Delegated to the CPE by DHCPv6-PD (RFC 8415), `Delegated-IPv6-Prefix` (RFC 4818)."""
+    IPV6_FRAMED = "ipv6_framed"
+    """The WAN link's own /64 for SLAAC, `Framed-IPv6-Prefix` (RFC 3162)."""
+    IPV6_ADDRESS = "ipv6_address"
+    """The WAN address by stateful DHCPv6, `Framed-IPv6-Address` (RFC 6911)."""
+    IPV4 = "ipv4"
+    """The WAN IPv4 address, `Framed-IP-Address` (RFC 2865)."""
+
+    @property
+    def family(self) -> int:
+        return 4 if self is Purpose.IPV4 else 6
+
+    @property
+    def lengths(self) -> range:
+        """Prefix lengths that a pool of this purpose can hand out."""
+        return _LENGTHS[self]
+
+
+_LENGTHS = {
+    Purpose.IPV6_PD: range(48, 65),
+    Purpose.IPV6_FRAMED: range(64, 65),
+    Purpose.IPV6_ADDRESS: range(128, 129),
+    Purpose.IPV4: range(32, 33),
+}
+
+
+class IPv4Mode(StrEnum):
+    NONE = "none"
+    DYNAMIC = "dynamic"
+    """The NAS chooses from a pool of its own; Lastmile holds nothing."""
+    STATIC = "static"
+    """One address for the life of the line, from a Lastmile pool."""
+
+
+class IPv6Mode(StrEnum):
+    NONE = "none"
+    SLAAC = "slaac"
+    STATEFUL = "stateful"
+    PD = "pd"
+    DUAL_STACK = "dual_stack"
+    """A delegated prefix beside an IPv4 address."""
+
+
+_PURPOSES: dict[IPv6Mode, tuple[Purpose, ...]] = {
+    IPv6Mode.NONE: (),
+    IPv6Mode.SLAAC: (Purpose.IPV6_FRAMED,),
+    IPv6Mode.STATEFUL: (Purpose.IPV6_ADDRESS,),
+    IPv6Mode.PD: (Purpose.IPV6_PD,),
+    IPv6Mode.DUAL_STACK: (Purpose.IPV6_PD,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One prefix that a line needs."""
+
+    purpose: Purpose
+    length: int
+    pool: str | None = None
+    region: str | None = None
+    address: IPv4Address | None = None
+
+
+class Addressing(BaseModel):
+    """The addresses that an order asks for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enable_ipv6: bool = True
+    ipv6_mode: IPv6Mode = IPv6Mode.PD
+    ipv6_pd_size: int = Field(default=56, ge=48, le=64)
+    """Length of the delegated prefix in bits; RIPE-690 advises /56 for homes and /48 for businesses."""
+    ipv6_pool: str | None = Field(default=None, min_length=1, max_length=64)
+    ipv4_mode: IPv4Mode = IPv4Mode.NONE
+    ipv4_address: IPv4Address | None = None
+    """With `static`: exactly this address. Without it any free one of the pool."""
+    ipv4_pool: str | None = Field(default=None, min_length=1, max_length=64)
+    region: str | None = Field(default=None, min_length=1, max_length=64)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.ipv4_address is not None and self.ipv4_mode is not IPv4Mode.STATIC:
+            raise ValueError("ipv4_address needs ipv4_mode 'static'")
+        if self.ipv6_mode is IPv6Mode.DUAL_STACK and self.ipv4_mode is IPv4Mode.NONE:
+            raise ValueError("ipv6_mode 'dual_stack' needs ipv4_mode 'dynamic' or 'static'")
+        return self
+
+    def needs(self) -> tuple[Need, ...]:
+        """The prefixes to allocate, in the order in which every order allocates them."""
+        purposes = _PURPOSES[self.ipv6_mode] if self.enable_ipv6 else ()
+        needs = [
+            Need(
+                purpose,
+                self.ipv6_pd_size if purpose is Purpose.IPV6_PD else purpose.lengths[0],
+                self.ipv6_pool,
+                self.region,
+            )
+            for purpose in purposes
+        ]
+        if self.ipv4_mode is IPv4Mode.STATIC:
+            needs.append(Need(Purpose.IPV4, 32, self.ipv4_pool, self.region, self.ipv4_address))
+        return tuple(needs)

@@ -1,0 +1,90 @@
+"""Every setting of Lastmile, in one place; nothing else reads the environment.
+
+How to reach Temporal is the exception by design: the SDK's own environment configuration
+(`temporalio.envconfig`: `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE`, TLS, API key)
+decides, so that Lastmile and the `temporal` command always talk to the same cluster.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PostgresDsn
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings"]
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Read from the environment; each field's variable is its name in capitals behind `LASTMILE_`."""
+
+    model_config = SettingsConfigDict(env_prefix="LASTMILE_", extra="ignore", frozen=True)
+
+    database_url: PostgresDsn | None = Field(
+        default=None,
+        validation_alias="DATABASE_URL",
+        description="PostgreSQL, as `postgresql://user:password@host:port/name`. The login must be a member "
+        "of `lastmile_app` and `lastmile_platform`. Without it, `lastmile up` runs a PostgreSQL of its own.",
+    )
+    database_owner_url: PostgresDsn | None = Field(
+        default=None,
+        validation_alias="DATABASE_OWNER_URL",
+        description="The login that owns the tables, for migrations only. Default: `DATABASE_URL`.",
+    )
+    database_pool_size: int = Field(default=16, ge=1, description="Database connections per process.")
+    state_dir: Path = Field(
+        default=Path(".lastmile"), description="Where the embedded stack keeps its state."
+    )
+    task_queue: str = Field(default="lastmile", min_length=1, description="Temporal task queue.")
+    http_host: str = Field(default="127.0.0.1", description="Where `/healthz` and `/metrics` listen.")
+    http_port: int = Field(
+        default=9464,
+        ge=0,
+        le=65535,
+        description="Port of `/healthz` and `/metrics`; process *n* of several uses this port + *n*.",
+    )
+    shutdown_grace_seconds: Seconds = Field(
+        default=30, description="How long running activities may take to finish after SIGTERM."
+    )
+    max_concurrent_activities: int = Field(default=64, ge=1, description="Activity slots per process.")
+    max_concurrent_workflow_tasks: int = Field(
+        default=64, ge=2, description="Workflow task slots per process."
+    )
+    max_cached_workflows: int = Field(
+        default=2000, ge=0, description="Runs kept in memory per process; too few cost half the throughput."
+    )
+    quarantine_seconds: float = Field(
+        default=86_400,
+        ge=0,
+        description="How long a released prefix rests before somebody else can get it. "
+        "Never less than the DHCPv6 valid lifetime of your access network.",
+    )
+    quarantine_unconfirmed_seconds: float = Field(
+        default=7 * 86_400,
+        ge=0,
+        description="The same, where no NAS confirmed that the subscriber's session has ended. "
+        "Not less than your longest session (RADIUS `Session-Timeout`).",
+    )
+    radius_timeout_seconds: Seconds = Field(
+        default=3, description="How long to wait for one Disconnect/CoA reply before sending again."
+    )
+    radius_tries: int = Field(default=3, ge=1, description="How often one Disconnect/CoA is sent.")
+    radius_in_flight: int = Field(
+        default=64, ge=1, le=256, description="Disconnect/CoA requests in flight per NAS, per process."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="`auto` is readable on a terminal and JSON elsewhere."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severity logged."
+    )
+
+    @property
+    def quarantine(self) -> timedelta:
+        return timedelta(seconds=self.quarantine_seconds)
+
+    @property
+    def quarantine_unconfirmed(self) -> timedelta:
+        return timedelta(seconds=self.quarantine_unconfirmed_seconds)
