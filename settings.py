@@ -5,14 +5,20 @@ How to reach Temporal is the exception by design: the SDK's own environment conf
 decides, so that Lastmile and the `temporal` command always talk to the same cluster.
 """
 
+import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import Field, PostgresDsn
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["Settings"]
+__all__ = ["STACK_FILE", "Settings"]
+
+STACK_FILE = "stack.env"
+"""In the state directory while an embedded stack runs: how to reach it, in the same variables."""
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -34,9 +40,7 @@ class Settings(BaseSettings):
         description="The login that owns the tables, for migrations only. Default: `DATABASE_URL`.",
     )
     database_pool_size: int = Field(default=16, ge=1, description="Database connections per process.")
-    state_dir: Path = Field(
-        default=Path(".lastmile"), description="Where the embedded stack keeps its state."
-    )
+    state_dir: Path = Field(default=Path(".lastmile"), description="Where the embedded stack keeps its state.")
     task_queue: str = Field(default="lastmile", min_length=1, description="Temporal task queue.")
     http_host: str = Field(default="127.0.0.1", description="Where `/healthz` and `/metrics` listen.")
     http_port: int = Field(
@@ -49,9 +53,7 @@ class Settings(BaseSettings):
         default=30, description="How long running activities may take to finish after SIGTERM."
     )
     max_concurrent_activities: int = Field(default=64, ge=1, description="Activity slots per process.")
-    max_concurrent_workflow_tasks: int = Field(
-        default=64, ge=2, description="Workflow task slots per process."
-    )
+    max_concurrent_workflow_tasks: int = Field(default=64, ge=2, description="Workflow task slots per process.")
     max_cached_workflows: int = Field(
         default=2000, ge=0, description="Runs kept in memory per process; too few cost half the throughput."
     )
@@ -80,6 +82,24 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severity logged."
     )
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings; what the environment leaves open is taken from the stack that runs in the state directory.
+
+        Raises pydantic's `ValidationError`, which lists everything that is wrong.
+        """
+        return cls(_env_file=cls().stack_file)
+
+    @property
+    def stack_file(self) -> Path:
+        return self.state_dir / STACK_FILE
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The process's environment over the running stack's: what the Temporal SDK's configuration reads."""
+        stack = {name: value for name, value in dotenv_values(self.stack_file).items() if value is not None}
+        return stack | dict(os.environ)
 
     @property
     def quarantine(self) -> timedelta:

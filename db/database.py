@@ -60,6 +60,7 @@ class Database:
             pool_timeout=STATEMENT_TIMEOUT_MS / 1000,
             pool_pre_ping=False,
             pool_use_lifo=True,
+            hide_parameters=True,  # in errors: they hold names and addresses
             connect_args={
                 "timeout": STATEMENT_TIMEOUT_MS / 1000,
                 "command_timeout": STATEMENT_TIMEOUT_MS / 1000 + 1,

@@ -13,4 +13,4 @@ def run_script(sql: str) -> None:
     """
     connection = op.get_bind().connection.dbapi_connection
     assert connection is not None
-    connection.run_async(lambda asyncpg_connection: asyncpg_connection.execute(sql))  # type: ignore[attr-defined]
+    connection.run_async(lambda asyncpg_connection: asyncpg_connection.execute(sql))

@@ -232,32 +232,22 @@ def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
     if same_key:
         return
     if found.prefix.prefixlen != need.length:
-        raise DelegationMismatch(
-            f"{holder}, not a /{need.length}: deprovision it before asking for another size"
-        )
+        raise DelegationMismatch(f"{holder}, not a /{need.length}: deprovision it before asking for another size")
     if need.address is not None and found.prefix.network_address != need.address:
-        raise DelegationMismatch(
-            f"{holder}, not {need.address}: deprovision it before asking for another address"
-        )
+        raise DelegationMismatch(f"{holder}, not {need.address}: deprovision it before asking for another address")
 
 
 async def _nothing_left(
     connection: TenantConnection, wanted: dict[str, Any], need: Need
 ) -> NoSuchPool | PoolExhausted | AddressTaken:
     pools = [f"{row.name} ({row.prefix})" for row in await connection.execute(_CANDIDATES, wanted)]
-    hints = "".join(
-        f", {name} {value!r}" for name, value in (("name", need.pool), ("region", need.region)) if value
-    )
+    hints = "".join(f", {name} {value!r}" for name, value in (("name", need.pool), ("region", need.region)) if value)
     if not pools:
         where = f" containing {need.address}" if need.address else ""
-        return NoSuchPool(
-            f"no {need.purpose} pool of /{need.length}s{where}{hints}: add one with `lastmile pool add`"
-        )
+        return NoSuchPool(f"no {need.purpose} pool of /{need.length}s{where}{hints}: add one with `lastmile pool add`")
     if need.address is not None:
         return AddressTaken(
             f"{need.address} of pool {pools[0]} is held by another subscriber, in quarantine, "
             "or not a host address: ask for another one"
         )
-    return PoolExhausted(
-        f"no free /{need.length} left in pool {', '.join(pools)}: add a pool, or wait for quarantine"
-    )
+    return PoolExhausted(f"no free /{need.length} left in pool {', '.join(pools)}: add a pool, or wait for quarantine")

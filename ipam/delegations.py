@@ -13,7 +13,8 @@ from ipam.models import Purpose
 
 __all__ = ["COLUMNS", "Delegation", "StateChanged", "held_by", "transition"]
 
-COLUMNS = "id, pool_id, slot, prefix::text, subscriber_ref, purpose, created_by_order, state, state_since, released_at"
+COLUMNS = """id, pool_id, slot, prefix::text, subscriber_ref, purpose, created_by_order,
+    state, state_since, disconnect_confirmed, released_at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Delegation:
     created_by_order: str
     state: State
     state_since: datetime
+    disconnect_confirmed: bool | None
     released_at: datetime | None
 
     @classmethod
@@ -44,6 +46,7 @@ class Delegation:
             created_by_order=row.created_by_order,
             state=State(row.state),
             state_since=row.state_since,
+            disconnect_confirmed=row.disconnect_confirmed,
             released_at=row.released_at,
         )
 
@@ -109,4 +112,4 @@ async def transition(
     )
     if since is None:
         raise StateChanged(f"{delegation.prefix} is no longer {delegation.state}")
-    return replace(delegation, state=after, state_since=since)
+    return replace(delegation, state=after, state_since=since, disconnect_confirmed=disconnect_confirmed)

@@ -34,6 +34,4 @@ def check(before: State, after: State) -> None:
     """Raise `IllegalTransition` unless the table has this transition."""
     if after not in TRANSITIONS[before]:
         allowed = ", ".join(sorted(TRANSITIONS[before])) or "nothing"
-        raise IllegalTransition(
-            f"a delegation cannot go from {before} to {after}: {before} leads to {allowed}"
-        )
+        raise IllegalTransition(f"a delegation cannot go from {before} to {after}: {before} leads to {allowed}")

@@ -80,7 +80,7 @@ class Need:
 class Addressing(BaseModel):
     """The addresses that an order asks for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     enable_ipv6: bool = True
     ipv6_mode: IPv6Mode = IPv6Mode.PD

@@ -40,9 +40,7 @@ class Pool(BaseModel):
     def _fits(self) -> Self:
         lengths = self.purpose.lengths
         if self.prefix.version != self.purpose.family:
-            raise ValueError(
-                f"a pool for {self.purpose} needs an IPv{self.purpose.family} prefix, not {self.prefix}"
-            )
+            raise ValueError(f"a pool for {self.purpose} needs an IPv{self.purpose.family} prefix, not {self.prefix}")
         if self.delegated_length not in lengths:
             allowed = f"/{lengths[0]}" if len(lengths) == 1 else f"/{lengths[0]} to /{lengths[-1]}"
             raise ValueError(f"{self.purpose} hands out {allowed}, not /{self.delegated_length}")

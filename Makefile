@@ -1,0 +1,53 @@
+# The two commands: `make demo` shows Lastmile at work, `make test` checks all of it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STATE := .lastmile
+
+# The first of these that is new enough; `make PYTHON=/path/to/python3.12` overrides.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+
+.PHONY: help demo test up lock clean
+
+help:
+	@echo "make demo   start the whole stack, provision the example orders, show the result, stop"
+	@echo "make up     run the stack until Ctrl-C"
+	@echo "make test   lint, types, import contracts, tests"
+	@echo "make lock   pin the newest dependencies that pyproject.toml allows (needs uv)"
+	@echo "make clean  remove the virtual environment and the stack's data"
+
+demo: $(VENV)/installed
+	@$(BIN)/lastmile demo
+
+up: $(VENV)/installed
+	@$(BIN)/lastmile up
+
+test: $(VENV)/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest --cov
+
+# Done again when the pins or the packages change, and only then.
+$(VENV)/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Lastmile needs Python 3.11 or newer; found: $$(python3 --version 2>&1)." \
+		"Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version); once, about a minute."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+# One file for every Python from 3.11 on, Linux and macOS. setuptools builds Lastmile itself.
+lock:
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
+	@echo 'setuptools>=77' | uv pip compile pyproject.toml - --extra stack --group dev --upgrade --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--output-file requirements.lock --quiet
+
+# PostgreSQL's data can be a link to elsewhere: see devstack/unprivileged.py.
+clean:
+	@if [ -L $(STATE)/postgres ]; then rm -rf "$$(readlink $(STATE)/postgres)"; fi
+	rm -rf $(STATE) $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

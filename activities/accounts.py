@@ -1,0 +1,34 @@
+"""Steps on RADIUS accounts."""
+
+from activities.base import Activities, done, step, undone
+from activities.signatures import StepRef, StepReport
+from radius import accounts
+from subscribers.models import ServicePlan
+
+__all__ = ["AccountActivities"]
+
+
+class AccountActivities(Activities):
+    @step
+    async def create_radius_account(self, ref: StepRef, plan: ServicePlan) -> StepReport:
+        async with self._order(ref) as connection:
+            creator = await accounts.create_account(
+                connection,
+                ref.tenant,
+                ref.order_id,
+                ref.subscriber_ref,
+                plan=plan.name,
+                download_kbps=plan.download_kbps,
+                upload_kbps=plan.upload_kbps,
+            )
+        report = done(radius_username=accounts.username(ref.tenant, ref.subscriber_ref))
+        if creator == ref.order_id:
+            return report
+        return report.model_copy(update={"reason": f"the account exists since order {creator}"})
+
+    @step
+    async def delete_radius_account(self, ref: StepRef) -> StepReport:
+        user = accounts.username(ref.tenant, ref.subscriber_ref)
+        async with self._order(ref) as connection:
+            gone = await accounts.delete_account(connection, user, ref.order_id if ref.undo else None)
+        return undone(gone) if ref.undo else done()

@@ -1,0 +1,196 @@
+"""Steps on addresses: allocated and released in IPAM, activated and revoked together with RADIUS."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from activities.base import Activities, done, skipped, step, undone, warned
+from activities.signatures import StepRef, StepReport
+from db import Database, TenantConnection
+from ipam.allocation import Quarantine, allocate, release
+from ipam.delegations import Delegation, held_by, transition
+from ipam.lifecycle import State
+from ipam.models import Addressing, Purpose
+from radius import accounts
+from radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
+from radius.sessions import open_sessions
+
+__all__ = ["FACTS", "REPLY_ATTRIBUTES", "AddressActivities"]
+
+REPLY_ATTRIBUTES = {
+    Purpose.IPV6_PD: "Delegated-IPv6-Prefix",
+    Purpose.IPV6_FRAMED: "Framed-IPv6-Prefix",
+    Purpose.IPV6_ADDRESS: "Framed-IPv6-Address",
+    Purpose.IPV4: "Framed-IP-Address",
+}
+FACTS = {
+    Purpose.IPV6_PD: "ipv6_prefix",
+    Purpose.IPV6_FRAMED: "ipv6_framed_prefix",
+    Purpose.IPV6_ADDRESS: "ipv6_address",
+    Purpose.IPV4: "ipv4_address",
+}
+
+# A login that slipped in before the account was blocked shows up in radacct a moment later: look again.
+DISCONNECT_ROUNDS = 3
+
+OpenSession = tuple[Session, Nas | None]
+
+
+class AddressActivities(Activities):
+    def __init__(self, database: Database, authorization: DynamicAuthorization, quarantine: Quarantine) -> None:
+        super().__init__(database)
+        self._authorization = authorization
+        self._quarantine = quarantine
+
+    @step
+    async def allocate_ip_address(self, ref: StepRef, addressing: Addressing) -> StepReport:
+        needs = addressing.needs()
+        if not needs:
+            return skipped("the order asks for no address")
+        async with self._order(ref) as connection:
+            found = [
+                await allocate(
+                    connection,
+                    tenant=ref.tenant,
+                    subscriber_ref=ref.subscriber_ref,
+                    order_id=ref.order_id,
+                    need=need,
+                )
+                for need in needs
+            ]
+        return done(**_facts(allocation.delegation for allocation in found))
+
+    @step
+    async def release_ip_address(self, ref: StepRef) -> StepReport:
+        async with self._order(ref) as connection:
+            held = await self._of_order(connection, ref)
+            for delegation in held:
+                if ref.undo and delegation.state in (State.ALLOCATED, State.FAILED):
+                    # Never announced to anybody: there is no session to end on the way.
+                    delegation = await _move(connection, ref, delegation, State.REVOKING)
+                    delegation = await _move(connection, ref, delegation, State.REVOKED)
+                await release(connection, delegation, self._quarantine)
+        if ref.undo:
+            return undone(bool(held))
+        return done(**_facts(held)) if held else skipped("the subscriber holds no address")
+
+    @step
+    async def activate_ipv6_lifecycle(self, ref: StepRef) -> StepReport:
+        user = accounts.username(ref.tenant, ref.subscriber_ref)
+        async with self._order(ref) as connection:
+            held = await held_by(connection, ref.subscriber_ref)
+            active = [
+                await _move(connection, ref, delegation, State.ACTIVE)
+                if delegation.state is State.ALLOCATED
+                else delegation
+                for delegation in held
+                if delegation.state in (State.ALLOCATED, State.ACTIVE)
+            ]
+            if not active:
+                return skipped("the subscriber holds no address")
+            await accounts.write_reply_items(connection, user, _reply_items(active))
+            sessions = await open_sessions(connection, user)
+        if not any(delegation.created_by_order == ref.order_id for delegation in active):
+            return done()
+        return await self._announce(sessions, dict(_reply_items(active)))
+
+    @step
+    async def revoke_ipv6_lifecycle(self, ref: StepRef) -> StepReport:
+        user = accounts.username(ref.tenant, ref.subscriber_ref)
+        async with self._order(ref) as connection:
+            held = await self._of_order(connection, ref)
+            # An undo leaves to the release what was never announced to anybody.
+            over = {State.REVOKED, State.ALLOCATED} if ref.undo else {State.REVOKED}
+            announced = [d for d in held if d.state not in over]
+            if ref.undo and not announced:
+                return undone(any(d.state is State.REVOKED for d in held))
+            for delegation in announced:
+                if delegation.state is not State.REVOKING:
+                    await _move(connection, ref, delegation, State.REVOKING)
+            await accounts.remove_reply_items(connection, user, _reply_items(held))
+            await accounts.block_account(connection, user, ref.order_id if ref.undo else None)
+        problems = await self._disconnect(ref, user)
+        async with self._order(ref) as connection:
+            for delegation in await self._of_order(connection, ref):
+                if delegation.state is State.REVOKING:
+                    await _move(connection, ref, delegation, State.REVOKED, disconnect_confirmed=not problems)
+            held = await self._of_order(connection, ref)
+        unconfirmed = [str(d.prefix) for d in held if d.disconnect_confirmed is False]
+        if unconfirmed:
+            problems.append(
+                f"{', '.join(unconfirmed)} rests for {self._quarantine.unconfirmed} before it is given again"
+            )
+        if problems:
+            return warned("; ".join(problems))
+        return undone(True) if ref.undo else done()
+
+    async def _of_order(self, connection: TenantConnection, ref: StepRef) -> list[Delegation]:
+        """What the step works on: all that the subscriber holds, or, in an undo, what this order gave it."""
+        held = await held_by(connection, ref.subscriber_ref)
+        return [d for d in held if not ref.undo or d.created_by_order == ref.order_id]
+
+    async def _announce(self, sessions: Sequence[OpenSession], attributes: dict[str, str]) -> StepReport:
+        """Tell the live sessions of the new addresses (CoA-Request); what that cannot reach, the next login does."""
+        known = [(session, nas) for session, nas in sessions if nas is not None]
+        replies = await asyncio.gather(*(self._authorization.coa(nas, session, attributes) for session, nas in known))
+        problems = [reply.text for reply in replies if reply.outcome is not Outcome.ACK]
+        problems += [_unknown_nas(session) for session, nas in sessions if nas is None]
+        if problems:
+            return warned("; ".join(problems) + "; the addresses take effect at the next login")
+        return done()
+
+    async def _disconnect(self, ref: StepRef, user: str) -> list[str]:
+        """End every session of the user. Returns what is in doubt, in words; nothing where all are known to be over."""
+        handled: set[Session] = set()
+        problems: list[str] = []
+        for _ in range(DISCONNECT_ROUNDS):
+            async with self._database.tenant(ref.tenant) as connection:
+                sessions = await open_sessions(connection, user)
+            new = [(session, nas) for session, nas in sessions if session not in handled]
+            if not new:
+                return problems
+            handled.update(session for session, _ in new)
+            known = [(session, nas) for session, nas in new if nas is not None]
+            replies = await asyncio.gather(*(self._authorization.disconnect(nas, session) for session, nas in known))
+            problems += [reply.text for reply in replies if not reply.session_ended]
+            problems += [_unknown_nas(session) for session, nas in new if nas is None]
+        return [*problems, f"{user} keeps logging in again"]
+
+
+async def _move(
+    connection: TenantConnection,
+    ref: StepRef,
+    delegation: Delegation,
+    after: State,
+    *,
+    disconnect_confirmed: bool | None = None,
+) -> Delegation:
+    return await transition(
+        connection,
+        delegation,
+        after,
+        order_id=ref.order_id,
+        reason="undone" if ref.undo else "ordered",
+        disconnect_confirmed=disconnect_confirmed,
+    )
+
+
+def _bare(delegation: Delegation) -> str:
+    """As RADIUS and people write it: one address has no length."""
+    if delegation.prefix.num_addresses == 1:
+        return str(delegation.prefix.network_address)
+    return str(delegation.prefix)
+
+
+def _reply_items(delegations: Iterable[Delegation]) -> list[tuple[str, str]]:
+    return [(REPLY_ATTRIBUTES[delegation.purpose], _bare(delegation)) for delegation in delegations]
+
+
+def _facts(delegations: Iterable[Delegation]) -> dict[str, str]:
+    return {FACTS[delegation.purpose]: _bare(delegation) for delegation in delegations}
+
+
+def _unknown_nas(session: Session) -> str:
+    return (
+        f"session {session.acct_session_id} is on {session.nas_address}, which is no NAS we know: "
+        "add it with `lastmile nas add`"
+    )

@@ -1,0 +1,112 @@
+"""What all activities share: transactions that respect the order's fence, and failures with names."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.signatures import Outcome, StepRef, StepReport
+from db import Database, TenantConnection
+from errors import Refused
+from subscribers.orders import hold_forward, hold_undo
+
+__all__ = ["Activities", "done", "failing_by_type", "heartbeating", "skipped", "step", "undone", "warned"]
+
+# A fraction of the heartbeat timeout in workflows/saga.py.
+HEARTBEAT_SECONDS = 5
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Activities:
+    """Activities of one system, on injected clients."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def _order(self, ref: StepRef) -> AsyncIterator[TenantConnection]:
+        """A transaction in which this step, or this undo, may act. Raises `OrderFenced` where it may not."""
+        async with self._database.tenant(ref.tenant) as connection:
+            await (hold_undo if ref.undo else hold_forward)(connection, ref.order_id)
+            yield connection
+
+
+@asynccontextmanager
+async def heartbeating() -> AsyncIterator[None]:
+    """Tell the server that the activity is alive, which is also how a cancel reaches it."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+
+
+def failing_by_type(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Failures travel by the name of their type, with the attempt they happened in; `Refused` is not retried."""
+
+    @functools.wraps(run)
+    async def attempt(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await run(*args, **kwargs)
+        except ApplicationError:
+            raise
+        except Exception as failure:
+            # Not `from failure`: a driver's error carries statements, and those carry names and addresses.
+            raise ApplicationError(
+                _words(failure),
+                activity.info().attempt,
+                type=type(failure).__name__,
+                non_retryable=isinstance(failure, Refused),
+            ) from None
+
+    return attempt
+
+
+def step(run: Callable[P, Awaitable[StepReport]]) -> Callable[P, Awaitable[StepReport]]:
+    """A step or an undo: an activity of the method's name that reports what it did, and in which attempt."""
+
+    @activity.defn
+    @failing_by_type
+    @functools.wraps(run)
+    async def attempt(*args: P.args, **kwargs: P.kwargs) -> StepReport:
+        report = await run(*args, **kwargs)
+        return report.model_copy(update={"attempt": activity.info().attempt})
+
+    return attempt
+
+
+def _words(failure: Exception) -> str:
+    """One line for a person, without what SQLAlchemy appends: the statement and its parameters."""
+    original: Any = getattr(failure, "orig", None) or failure
+    return str(original).partition("\n")[0] or type(failure).__name__
+
+
+def done(**facts: str) -> StepReport:
+    return StepReport(outcome=Outcome.DONE, facts=facts)
+
+
+def skipped(reason: str, **facts: str) -> StepReport:
+    return StepReport(outcome=Outcome.SKIPPED, reason=reason, facts=facts)
+
+
+def warned(reason: str, **facts: str) -> StepReport:
+    return StepReport(outcome=Outcome.WARNED, reason=reason, facts=facts)
+
+
+def undone(happened: bool) -> StepReport:
+    """After an undo: whether there was anything of this order's to take back."""
+    if happened:
+        return StepReport(outcome=Outcome.UNDONE)
+    return StepReport(outcome=Outcome.SKIPPED, reason="nothing of this order's left to take back")

@@ -1,0 +1,91 @@
+"""Steps on ONUs and CPEs."""
+
+from activities.base import Activities, done, heartbeating, skipped, step, undone
+from activities.signatures import StepRef, StepReport
+from db import Database
+from devices import records
+from devices.controllers import Controller, LineDevice
+from devices.records import Kind
+from subscribers.models import Line
+from subscribers.records import line_of
+
+__all__ = ["DeviceActivities"]
+
+_CONTROLLER_NAMES = {Kind.ONU: "OLT controller", Kind.CPE: "ACS"}
+
+
+class DeviceActivities(Activities):
+    """Where no controller is configured, the wanted state is recorded and the step says `skipped`."""
+
+    def __init__(self, database: Database, onu: Controller | None = None, cpe: Controller | None = None) -> None:
+        super().__init__(database)
+        self._controllers = {Kind.ONU: onu, Kind.CPE: cpe}
+
+    @step
+    async def activate_onu(self, ref: StepRef) -> StepReport:
+        return await self._on(ref, Kind.ONU)
+
+    @step
+    async def deactivate_onu(self, ref: StepRef) -> StepReport:
+        return await self._off(ref, Kind.ONU)
+
+    @step
+    async def configure_cpe(self, ref: StepRef) -> StepReport:
+        return await self._on(ref, Kind.CPE)
+
+    @step
+    async def unconfigure_cpe(self, ref: StepRef) -> StepReport:
+        return await self._off(ref, Kind.CPE)
+
+    async def _on(self, ref: StepRef, kind: Kind) -> StepReport:
+        """Into service; as an undo, back into it, if it was this order that took the device out."""
+        async with self._order(ref) as connection:
+            device = _device(ref, kind, await line_of(connection, ref.subscriber_ref))
+            if device is None:
+                return skipped(f"the line has no {kind.upper()}")
+            if ref.undo:
+                found = await records.find(connection, ref.subscriber_ref, kind)
+                if found is None or found.updated_by_order != ref.order_id:
+                    return undone(False)
+                await records.restore(connection, ref.order_id, ref.subscriber_ref, kind)
+            else:
+                await records.want(
+                    connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, device.identity, True
+                )
+        return await self._switch(ref, kind, device, True)
+
+    async def _off(self, ref: StepRef, kind: Kind) -> StepReport:
+        """Out of service; as an undo, only if it was this order that brought the device into it."""
+        async with self._order(ref) as connection:
+            found = await records.find(connection, ref.subscriber_ref, kind)
+            if found is None:
+                return undone(False) if ref.undo else skipped(f"the line has no {kind.upper()} in service")
+            if ref.undo and found.created_by_order != ref.order_id:
+                return undone(False)
+            line = await line_of(connection, ref.subscriber_ref)
+            device = _device(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity)
+            await records.want(connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, found.identity, False)
+        report = await self._switch(ref, kind, device, False)
+        if ref.undo:
+            async with self._order(ref) as connection:
+                await records.forget(connection, ref.order_id, ref.subscriber_ref, kind)
+        return report
+
+    async def _switch(self, ref: StepRef, kind: Kind, device: LineDevice, on: bool) -> StepReport:
+        controller = self._controllers[kind]
+        if controller is None:
+            state = "in service" if on else "out of service"
+            name = _CONTROLLER_NAMES[kind]
+            return skipped(f"no {name} is configured: recorded that {device.identity} should be {state}")
+        async with heartbeating():
+            await (controller.switch_on if on else controller.switch_off)(device)
+        async with self._order(ref) as connection:
+            await records.confirm(connection, ref.subscriber_ref, kind, on)
+        return undone(True) if ref.undo else done()
+
+
+def _device(ref: StepRef, kind: Kind, line: Line | None) -> LineDevice | None:
+    identity = None if line is None else line.onu_serial if kind is Kind.ONU else line.cpe_mac
+    if line is None or identity is None:
+        return None
+    return LineDevice(ref.subscriber_ref, identity, line.olt, line.pon_port, line.s_vlan, line.c_vlan)

@@ -1,0 +1,61 @@
+"""What passes between a workflow and its activities. No I/O: workflows import this."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from subscribers.models import Reference, TenantId
+
+__all__ = ["OrderClosing", "OrderOpening", "Outcome", "StepRef", "StepReport"]
+
+
+class Outcome(StrEnum):
+    """How a step ended. Skipped (nothing to do, nothing configured) is not failed, and neither is done."""
+
+    DONE = "done"
+    SKIPPED = "skipped"
+    WARNED = "warned"
+    FAILED = "failed"
+    UNDONE = "undone"
+
+
+class StepRef(BaseModel):
+    """Which order a step works for, and in which direction."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: TenantId
+    order_id: Reference
+    subscriber_ref: Reference
+    undo: bool = False
+    """The step takes back what this order did, and nothing else."""
+
+
+class StepReport(BaseModel):
+    """What an activity says it did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Outcome
+    reason: str = ""
+    facts: dict[str, str] = {}
+    """What the step made, by the name of its field in the order's result."""
+    attempt: int = 1
+
+
+class OrderOpening(BaseModel):
+    """An order at its beginning: what identifies it and its content."""
+
+    model_config = ConfigDict(frozen=True)
+
+    operation: str
+    digest: str
+
+
+class OrderClosing(BaseModel):
+    """An order at its end."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: str
+    result: dict[str, object]

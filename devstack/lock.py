@@ -1,0 +1,73 @@
+"""One stack per state directory."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+__all__ = ["StackRunning", "is_locked", "stack_lock"]
+
+_POLL_SECONDS = 0.1
+
+
+class StackRunning(Exception):
+    """Another stack uses this state directory."""
+
+
+@asynccontextmanager
+async def stack_lock(directory: Path) -> AsyncIterator[None]:
+    """Hold the lock of the stack in `directory`.
+
+    The lock ends with the last process that holds it: the stack, and the guards of its servers. After a stack
+    was killed, this waits until its servers have stopped.
+
+    Raises:
+        StackRunning: a live stack holds it.
+    """
+    with _open(directory) as file:
+        while not _taken(file):
+            file.seek(0)
+            if (holder := file.read().strip()) and _is_alive(int(holder)):
+                raise StackRunning(
+                    f"Another stack is running in {directory} (process {holder}): use it, stop it with Ctrl-C or "
+                    f"`kill {holder}`, or choose another directory with LASTMILE_STATE_DIR."
+                )
+            await asyncio.sleep(_POLL_SECONDS)
+        file.truncate(0)
+        file.seek(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        os.set_inheritable(file.fileno(), True)
+        yield
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a stack is running in `directory`."""
+    if not (directory / "lock").exists():
+        return False
+    with _open(directory) as file:
+        return not _taken(file)
+
+
+def _open(directory: Path) -> IO[str]:
+    return (directory / "lock").open("a+")
+
+
+def _taken(file: IO[str]) -> bool:
+    with suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

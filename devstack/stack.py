@@ -1,0 +1,206 @@
+"""The embedded stack: everything an order needs, on the loopback address, with its state in one directory."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NoReturn, Protocol, Self, TypeVar
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.envconfig import ClientConfig
+
+from db.migrate import upgrade
+from devstack.freeradius import FreeRadius, FreeRadiusMissing, find_freeradius
+from devstack.freeradius_nas import FreeRadiusNas
+from devstack.lock import is_locked, stack_lock
+from devstack.logins import make_login
+from devstack.nas import ACK, ScriptedNas
+from devstack.ports import HOST, Ports
+from devstack.postgres import EmbeddedPostgres
+from devstack.secret import kept_secret, write_private
+from devstack.server import ServerFailed, ServerProcess
+from devstack.temporal import DevTemporal
+from devstack.temporal_program import find_temporal
+from devstack.worker import Worker
+from radius.dynauth import Nas
+from settings import Settings
+
+__all__ = ["Stack", "running_stack"]
+
+_ENVIRONMENT = "stack.env"
+
+
+_WORKER_GROUPS = ("lastmile_app", "lastmile_platform")
+_RADIUS_GROUP = "lastmile_radius"
+
+
+class _Server(Protocol):
+    process: ServerProcess
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+_S = TypeVar("_S", bound=_Server)
+
+
+class Stack:
+    """PostgreSQL, Temporal, FreeRADIUS, a NAS and a worker. `async with` runs them.
+
+    `settings.database_url` and the SDK's configuration of Temporal take the place of a server of the stack's
+    own. `say` is told, in a sentence each, what takes long or is missing.
+    """
+
+    nas: Nas
+    """The NAS that takes Disconnect and CoA requests. Its row in `nas` is the caller's business."""
+    temporal_ui: str | None = None
+    """Temporal's Web UI, where the stack runs Temporal."""
+    radius: FreeRadius | None = None
+    """None where FreeRADIUS is not installed."""
+
+    def __init__(self, state_dir: Path, settings: Settings, *, say: Callable[[str], None] = print) -> None:
+        self.state_dir = state_dir.absolute()
+        self.environment: dict[str, str] = {}
+        """What a client or worker of this stack has in its environment."""
+        self._settings = settings
+        self._ports = Ports(self.state_dir)
+        self._say = say
+        self._running: list[ServerProcess] = []
+
+    async def __aenter__(self) -> Self:
+        """Start everything, or nothing.
+
+        Raises:
+            StackRunning, PortInUse, ServerFailed, TemporalMissing: with a message for the user.
+        """
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        async with AsyncExitStack() as starting:
+            await starting.enter_async_context(stack_lock(self.state_dir))
+            self._exit = starting
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._start_temporal())
+                    group.create_task(self._start_database())
+            except ExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+            await self._start_worker()
+            self._publish()
+            self._exit = starting.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exit.aclose()
+
+    async def watch(self) -> NoReturn:
+        """Wait until a server ends by itself, and raise the `ServerFailed` that says which."""
+        ends = {asyncio.create_task(server.ended()): server for server in self._running}
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+        raise ends[done.pop()].failure()
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where everything is, by name, for people."""
+        shown = {"Temporal UI": self.temporal_ui} if self.temporal_ui else {}
+        shown["Temporal"] = self._temporal_address
+        shown["PostgreSQL"] = make_url(self.environment["DATABASE_URL"]).render_as_string(hide_password=True)
+        if self.radius:
+            shown["RADIUS"] = f"{HOST}:{self.radius.auth_port} (accounting {self.radius.acct_port})"
+        shown["NAS"] = f"{self.nas.address}:{self.nas.port} (Disconnect and CoA)"
+        shown["Worker"] = f"{self._worker_url}/healthz"
+        shown["Metrics"] = f"{self._worker_url}/metrics"
+        shown["State and logs"] = str(self.state_dir)
+        return shown
+
+    async def _start_temporal(self) -> None:
+        configured = ClientConfig.load_client_connect_config().get("target_host")
+        if configured:
+            self._temporal_address = configured
+            return
+        program = await find_temporal(self._say)
+        temporal = await self._run(
+            DevTemporal(self.state_dir, program=program, database=self.state_dir / "temporal.db")
+        )
+        self._temporal_address = self.environment["TEMPORAL_ADDRESS"] = temporal.address
+        self.temporal_ui = temporal.ui_url
+
+    async def _start_database(self) -> None:
+        """The database, and what needs nothing else."""
+        if self._settings.database_url:
+            url = str(self._settings.database_url)
+            owner_url = str(self._settings.database_owner_url or url)
+            await _migrate(owner_url)
+        else:
+            owner_url = (await self._run(EmbeddedPostgres(self.state_dir))).url
+            await _migrate(owner_url)
+            url = await make_login(owner_url, "lastmile", self._secret("lastmile"), *_WORKER_GROUPS)
+        self.environment["DATABASE_URL"] = url
+        await self._start_radius(owner_url)
+        await self._start_nas()
+
+    async def _start_radius(self, owner_url: str) -> None:
+        try:
+            find_freeradius()
+            self.radius = await self._run(
+                FreeRadius(
+                    self.state_dir,
+                    database_url=await make_login(owner_url, "radius", self._secret("radius"), _RADIUS_GROUP),
+                    secret=self._secret("radius-client"),
+                    auth_port=self._ports.claim("RADIUS authentication"),
+                    acct_port=self._ports.claim("RADIUS accounting"),
+                )
+            )
+        except FreeRadiusMissing as missing:
+            self._say(f"No RADIUS server is started: {missing}")
+
+    async def _start_nas(self) -> None:
+        secret = self._secret("nas").encode()
+        port = self._ports.claim("NAS")
+        try:
+            self.nas = (await self._run(FreeRadiusNas(self.state_dir, secret=secret, port=port))).nas
+        except FreeRadiusMissing:
+            self._say("The NAS is a scripted one, which acknowledges every Disconnect and CoA request.")
+            scripted = ScriptedNas(secret, port=port, script=lambda _: ACK)
+            self.nas = (await self._exit.enter_async_context(scripted)).nas
+
+    async def _start_worker(self) -> None:
+        chosen = "http_port" in self._settings.model_fields_set
+        port = self._settings.http_port if chosen else self._ports.claim("worker")
+        self.environment |= {"LASTMILE_HTTP_HOST": HOST, "LASTMILE_HTTP_PORT": str(port)}
+        self._worker_url = f"http://{HOST}:{port}"
+        grace = self._settings.shutdown_grace_seconds
+        await self._run(Worker(self.state_dir, self.environment, port=port, grace_seconds=grace))
+
+    def _publish(self) -> None:
+        """Let clients in other terminals find this stack, for as long as it runs."""
+        file = self.state_dir / _ENVIRONMENT
+        write_private(file, "".join(f"{name}={value}\n" for name, value in self.environment.items()))
+        self._exit.callback(file.unlink, missing_ok=True)
+
+    def _secret(self, name: str) -> str:
+        return kept_secret(self.state_dir, name)
+
+    async def _run(self, server: _S) -> _S:
+        await self._exit.enter_async_context(server)
+        self._running.append(server.process)
+        return server
+
+
+def running_stack(state_dir: Path) -> dict[str, str]:
+    """The environment for clients of the stack that runs in `state_dir`; empty where none does."""
+    file = state_dir / _ENVIRONMENT
+    if not is_locked(state_dir) or not file.exists():
+        return {}
+    return dict(line.split("=", 1) for line in file.read_text().splitlines())
+
+
+async def _migrate(owner_url: str) -> None:
+    try:
+        await upgrade(owner_url)
+    except (OSError, SQLAlchemyError) as error:
+        shown = make_url(owner_url).render_as_string(hide_password=True)
+        raise ServerFailed(f"The database {shown} could not be brought up to date: {error}") from error

@@ -1,0 +1,25 @@
+"""What can be wrong with a record or an order, by name. A retry mends none of these."""
+
+from errors import Refused
+
+__all__ = ["Conflict", "OrderConflict", "OrderFenced", "UnknownSubscriber", "UnknownTenant"]
+
+
+class UnknownTenant(Refused):
+    """The order names a tenant that does not exist."""
+
+
+class UnknownSubscriber(Refused):
+    """There is no such subscriber, or it was archived."""
+
+
+class Conflict(Refused):
+    """A record exists already and differs from what the order says."""
+
+
+class OrderConflict(Refused):
+    """The order id was used before, for other content or for an order that cannot be taken up again."""
+
+
+class OrderFenced(Refused):
+    """The order has moved on (it is being undone, or another order took over): a late attempt must not act."""

@@ -1,0 +1,109 @@
+"""Orders: what was asked for, whether it may still act, and how it ended.
+
+An order's row is its memory, long after its run has left Temporal, and its fence: a step acts only while its
+order is `running`, an undo only while it is being rolled back. The step's transaction holds the row, so an
+attempt that the workflow gave up on cannot commit after the undo has looked.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+
+from db import TenantConnection
+from subscribers.errors import OrderConflict, OrderFenced, UnknownTenant
+from subscribers.tables import orders
+
+__all__ = ["OrderStatus", "close_order", "hold_forward", "hold_undo", "open_order"]
+
+
+class OrderStatus(StrEnum):
+    RUNNING = "running"
+    ROLLING_BACK = "rolling_back"
+    COMPLETED = "completed"
+    DEGRADED = "degraded"
+    ROLLED_BACK = "rolled_back"
+    ABANDONED = "abandoned"
+    """An operator gave up on it; the audit keeps pointing at what it left."""
+    SUPERSEDED = "superseded"
+    """Its run was terminated, and a later order for the subscriber took over."""
+
+
+_UNFINISHED = (OrderStatus.RUNNING, OrderStatus.ROLLING_BACK)
+
+
+async def open_order(
+    connection: TenantConnection, tenant: str, order_id: str, operation: str, subscriber_ref: str, digest: str
+) -> dict[str, Any] | None:
+    """Begin the order, or take it up where a terminated run left it. Returns its result where it has ended.
+
+    The caller's run holds the subscriber's workflow id, so every other unfinished order of the subscriber
+    belongs to a run that is gone: those are superseded. Raises `OrderConflict` and `UnknownTenant`.
+    """
+    values = {
+        "tenant_id": tenant,
+        "order_id": order_id,
+        "operation": operation,
+        "subscriber_ref": subscriber_ref,
+        "digest": digest,
+        "status": OrderStatus.RUNNING,
+    }
+    try:
+        await connection.execute(insert(orders).values(values).on_conflict_do_nothing())
+    except IntegrityError as failure:
+        raise UnknownTenant(f"tenant {tenant} does not exist: add it with `lastmile tenant add`") from failure
+    found = (await connection.execute(select(orders).where(orders.c.order_id == order_id).with_for_update())).one()
+    if found.digest != digest:
+        raise OrderConflict(
+            f"order id {order_id} was used on {found.created_at:%Y-%m-%d %H:%M %Z} for another "
+            f"{found.operation} (subscriber {found.subscriber_ref}): an id belongs to one order for ever"
+        )
+    if found.status in (OrderStatus.ROLLING_BACK, OrderStatus.SUPERSEDED):
+        raise OrderConflict(
+            f"order {order_id} was cut off while it was {found.status}: "
+            "what it left is taken over by the subscriber's next order, so send it with a new id"
+        )
+    if found.status != OrderStatus.RUNNING:
+        return dict(found.result)
+    await connection.execute(
+        update(orders)
+        .where(
+            orders.c.subscriber_ref == subscriber_ref,
+            orders.c.order_id != order_id,
+            orders.c.status.in_(_UNFINISHED),
+        )
+        .values(status=OrderStatus.SUPERSEDED, finished_at=func.now())
+    )
+    return None
+
+
+async def close_order(connection: TenantConnection, order_id: str, status: OrderStatus, result: dict[str, Any]) -> None:
+    """Record how the order ended. The first recorded end stands."""
+    await connection.execute(
+        update(orders)
+        .where(orders.c.order_id == order_id, orders.c.status.in_(_UNFINISHED))
+        .values(status=status, result=result, finished_at=func.now())
+    )
+
+
+_HOLD_FORWARD = text("SELECT 1 FROM orders WHERE order_id = :order_id AND status = 'running' FOR SHARE")
+_HOLD_UNDO = text(
+    """
+    UPDATE orders SET status = 'rolling_back'
+    WHERE order_id = :order_id AND status IN ('running', 'rolling_back') RETURNING 1
+    """
+)
+
+
+async def hold_forward(connection: TenantConnection, order_id: str) -> None:
+    """Let a step act until its transaction ends. Raises `OrderFenced` where the order has moved on."""
+    if await connection.scalar(_HOLD_FORWARD, {"order_id": order_id}) is None:
+        raise OrderFenced(f"order {order_id} is no longer running: this attempt came too late and did nothing")
+
+
+async def hold_undo(connection: TenantConnection, order_id: str) -> None:
+    """Let an undo act, and no step of the order any more. Raises `OrderFenced` where the order has ended."""
+    if await connection.scalar(_HOLD_UNDO, {"order_id": order_id}) is None:
+        raise OrderFenced(f"order {order_id} has ended: there is nothing to undo")

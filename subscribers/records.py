@@ -1,0 +1,209 @@
+"""Customers, subscribers and network profiles: made once, undone only by the order that made them.
+
+Every `create_*` is content with the record that an earlier attempt made, and raises `Conflict` where the one
+that exists says something else. Every `delete_*` is content where there is nothing to delete.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Delete, Table, Update, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from db import TenantConnection
+from subscribers.errors import Conflict, UnknownSubscriber
+from subscribers.models import Customer, Line
+from subscribers.tables import customers, network_profiles, subscribers
+
+__all__ = [
+    "Record",
+    "archive_subscriber",
+    "create_customer",
+    "create_network_profile",
+    "create_subscriber",
+    "current_subscriber",
+    "delete_customer",
+    "delete_network_profile",
+    "delete_subscriber",
+    "line_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record's id, and the order that made it."""
+
+    id: str
+    created_by_order: str
+
+
+async def create_customer(connection: TenantConnection, tenant: str, order_id: str, customer: Customer) -> Record:
+    """The customer of this reference. One that exists is left as it is: an order is no way to rename somebody."""
+    values = {"tenant_id": tenant, "created_by_order": order_id, **customer.model_dump()}
+    if made := await _insert(connection, customers, values):
+        return made
+    row = (await connection.execute(_record(customers).where(customers.c.ref == customer.ref))).one()
+    return Record(row.id, row.created_by_order)
+
+
+async def delete_customer(connection: TenantConnection, order_id: str) -> bool:
+    """Remove the customer that this order created, if it created one.
+
+    Where another order has added a line to the customer since, the customer stays and becomes that order's.
+    """
+    mine = customers.c.created_by_order == order_id
+    heir = (
+        select(subscribers.c.created_by_order)
+        .where(subscribers.c.customer_id == customers.c.id)
+        .order_by(subscribers.c.created_at)
+        .limit(1)
+        .scalar_subquery()
+    )
+    if await _changed(connection, delete(customers).where(mine, heir.is_(None))):
+        return True
+    await connection.execute(update(customers).where(mine, heir.is_not(None)).values(created_by_order=heir))
+    return False
+
+
+async def create_subscriber(
+    connection: TenantConnection, tenant: str, order_id: str, ref: str, customer_ref: str
+) -> Record:
+    """The current subscriber of this reference. Raises `Conflict` where it belongs to another customer."""
+    # KEY SHARE: the undo of the order that created the customer must not remove it under our feet.
+    customer_id = await connection.scalar(
+        select(customers.c.id).where(customers.c.ref == customer_ref).with_for_update(read=True, key_share=True)
+    )
+    if customer_id is None:
+        raise Conflict(f"customer {customer_ref} was removed while the order ran: send it again")
+    values = {"tenant_id": tenant, "ref": ref, "customer_id": customer_id, "created_by_order": order_id}
+    if made := await _insert(connection, subscribers, values):
+        return made
+    row = (
+        await connection.execute(
+            _record(subscribers)
+            .add_columns(customers.c.ref.label("owner"))
+            .join(customers, subscribers.c.customer_id == customers.c.id)
+            .where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
+        )
+    ).one()
+    if row.owner != customer_ref:
+        raise Conflict(f"subscriber {ref} belongs to customer {row.owner}, not to {customer_ref}")
+    return Record(row.id, row.created_by_order)
+
+
+async def delete_subscriber(connection: TenantConnection, ref: str, order_id: str) -> bool:
+    """Remove the subscriber if this order created it."""
+    return await _changed(
+        connection,
+        delete(subscribers).where(subscribers.c.ref == ref, subscribers.c.created_by_order == order_id),
+    )
+
+
+async def current_subscriber(connection: TenantConnection, ref: str) -> Record:
+    """The subscriber as it is now. Raises `UnknownSubscriber` where there is none, or only an archived one."""
+    row = (
+        await connection.execute(
+            _record(subscribers)
+            .add_columns(subscribers.c.archived_at)
+            .where(subscribers.c.ref == ref)
+            .order_by(subscribers.c.archived_at.desc().nulls_first())
+            .limit(1)
+        )
+    ).one_or_none()
+    if row is None:
+        raise UnknownSubscriber(f"there is no subscriber {ref}: check the reference and the tenant")
+    if row.archived_at is not None:
+        raise UnknownSubscriber(
+            f"subscriber {ref} was taken down on {row.archived_at:%Y-%m-%d %H:%M %Z}: nothing is left to work on"
+        )
+    return Record(row.id, row.created_by_order)
+
+
+async def archive_subscriber(connection: TenantConnection, ref: str, order_id: str, reason: str) -> bool:
+    """Close the subscriber's record. It stays for the history; its reference can be used again."""
+    return await _changed(
+        connection,
+        update(subscribers)
+        .where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
+        .values(archived_at=func.now(), archived_by_order=order_id, archive_reason=reason),
+    )
+
+
+async def create_network_profile(
+    connection: TenantConnection, tenant: str, order_id: str, subscriber: Record, line: Line
+) -> Record:
+    """The line's network profile. Raises `Conflict` where the subscriber has another one, or another has its device."""
+    values = {
+        "tenant_id": tenant,
+        "subscriber_id": subscriber.id,
+        "created_by_order": order_id,
+        **line.model_dump(),
+    }
+    if made := await _insert(connection, network_profiles, values):
+        return made
+    row = (
+        await connection.execute(select(network_profiles).where(network_profiles.c.subscriber_id == subscriber.id))
+    ).one_or_none()
+    if row is None:
+        raise await _device_taken(connection, line)
+    if differing := [field for field, value in line.model_dump().items() if getattr(row, field) != value]:
+        raise Conflict(
+            f"the subscriber has a network profile with another {', '.join(differing)}: "
+            "deprovision it first, or send what is there"
+        )
+    return Record(row.id, row.created_by_order)
+
+
+async def delete_network_profile(connection: TenantConnection, ref: str, order_id: str | None = None) -> bool:
+    """Remove the current subscriber's profile; with `order_id` only if that order created it."""
+    mine = select(subscribers.c.id).where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
+    statement = delete(network_profiles).where(network_profiles.c.subscriber_id.in_(mine))
+    if order_id is not None:
+        statement = statement.where(network_profiles.c.created_by_order == order_id)
+    return await _changed(connection, statement)
+
+
+async def line_of(connection: TenantConnection, ref: str) -> Line | None:
+    """The current subscriber's line, or None where it has no network profile."""
+    columns = [network_profiles.c[field] for field in Line.model_fields]
+    row = (
+        await connection.execute(
+            select(*columns)
+            .join(subscribers, network_profiles.c.subscriber_id == subscribers.c.id)
+            .where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
+        )
+    ).one_or_none()
+    return Line.model_validate(row._asdict()) if row else None
+
+
+async def _device_taken(connection: TenantConnection, line: Line) -> Conflict:
+    """The words for a profile that no row of ours explains: a device can be on one line only."""
+    same = or_(network_profiles.c.onu_serial == line.onu_serial, network_profiles.c.cpe_mac == line.cpe_mac)
+    row = (
+        await connection.execute(
+            select(subscribers.c.ref, network_profiles.c.onu_serial)
+            .join(subscribers, network_profiles.c.subscriber_id == subscribers.c.id)
+            .where(same)
+            .limit(1)
+        )
+    ).one_or_none()
+    if row is None:
+        return Conflict("the network profile changed while the order ran: send it again")
+    if line.onu_serial is not None and row.onu_serial == line.onu_serial:
+        return Conflict(f"line.onu_serial: ONU {line.onu_serial} is on subscriber {row.ref}'s line already")
+    return Conflict(f"line.cpe_mac: CPE {line.cpe_mac} is on subscriber {row.ref}'s line already")
+
+
+def _record(table: Table) -> Any:
+    return select(table.c.id, table.c.created_by_order)
+
+
+async def _insert(connection: TenantConnection, table: Table, values: dict[str, Any]) -> Record | None:
+    """The new record, or None where a unique constraint says there is one."""
+    statement = insert(table).values(values).on_conflict_do_nothing().returning(table.c.id, table.c.created_by_order)
+    row = (await connection.execute(statement)).one_or_none()
+    return Record(row.id, row.created_by_order) if row else None
+
+
+async def _changed(connection: TenantConnection, statement: Delete | Update) -> bool:
+    return (await connection.execute(statement)).rowcount > 0

@@ -1,0 +1,127 @@
+"""The real servers that the tests run against, one of each per session, and the rule for what is missing."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from db import Database
+from db.migrate import upgrade
+from devstack.postgres import EmbeddedPostgres
+from devstack.temporal import DevTemporal
+from devstack.temporal_program import find_temporal
+from ipam.models import Purpose
+from ipam.pools import Pool, add_pool
+from subscribers.tenants import add_tenant
+
+POOLS = (
+    Pool(name="home", prefix="2001:db8::/40", purpose=Purpose.IPV6_PD, delegated_length=56, tenant="acme"),
+    Pool(name="business", prefix="2001:db8:100::/40", purpose=Purpose.IPV6_PD, delegated_length=48, tenant="acme"),
+    Pool(name="tiny", prefix="2001:db8:200::/55", purpose=Purpose.IPV6_PD, delegated_length=56, tenant="other"),
+    Pool(name="static", prefix="198.51.100.0/30", purpose=Purpose.IPV4, delegated_length=32, tenant="acme"),
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "freeradius_required: needs an installed FreeRADIUS; skipped without, except in CI."
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("freeradius_required") is None:
+        return
+    if (shutil.which("freeradius") or shutil.which("radiusd")) and shutil.which("radclient"):
+        return
+    missing = "FreeRADIUS is not installed (Debian: freeradius, freeradius-utils, freeradius-postgresql)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """Where the session's servers keep their state; other logins may enter it, as PostgreSQL's does."""
+    with tempfile.TemporaryDirectory(prefix="lastmile-tests-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+async def postgres_url(server_directory: Path) -> AsyncIterator[str]:
+    """A fresh PostgreSQL: the superuser's URL of an empty database."""
+    async with EmbeddedPostgres(server_directory, durable=False) as postgres:
+        yield postgres.url
+
+
+@pytest.fixture(scope="session")
+async def temporal_program(pytestconfig: pytest.Config) -> Path:
+    """The `temporal` command; got or built the first time, which the terminal says, past pytest's capture."""
+    return await find_temporal(pytestconfig.get_terminal_writer().line)
+
+
+@pytest.fixture(scope="session")
+async def temporal_address(server_directory: Path, temporal_program: Path) -> AsyncIterator[str]:
+    """A dev server in memory."""
+    async with DevTemporal(server_directory, program=temporal_program, database=None) as temporal:
+        yield temporal.address
+
+
+@pytest.fixture(scope="session")
+async def temporal_client(temporal_address: str) -> Client:
+    """A client of it with the data converter that Lastmile uses."""
+    return await Client.connect(temporal_address, data_converter=pydantic_data_converter)
+
+
+@pytest.fixture(scope="session")
+async def migrated(postgres_url: str) -> str:
+    """The owner's URL of a database at the newest migration, to make copies of."""
+    await upgrade(postgres_url)
+    return postgres_url
+
+
+@pytest.fixture
+async def owner_url(migrated: str) -> AsyncIterator[str]:
+    """The owner's URL of a database of the test's own: row-level security does not bind the owner."""
+    name = f"test_{uuid.uuid4().hex}"
+    template = make_url(migrated)
+    admin = await asyncpg.connect(template.set(database="postgres").render_as_string(hide_password=False))
+    await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{template.database}"')
+    try:
+        yield template.set(database=name).render_as_string(hide_password=False)
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()
+
+
+@pytest.fixture
+async def owner(owner_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """The owner's own connection, for a look at what is really there."""
+    connection = await asyncpg.connect(owner_url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def database(owner_url: str) -> AsyncIterator[Database]:
+    """As the application sees it, with tenant `acme` and its pools: /56s, /48s, two IPv4 addresses."""
+    database = Database(owner_url)
+    async with database.platform() as platform:
+        await add_tenant(platform, "acme", "Acme Broadband")
+        await add_tenant(platform, "other", "Other Networks")
+        for pool in POOLS:
+            await add_pool(platform, pool)
+    try:
+        yield database
+    finally:
+        await database.close()

@@ -1,0 +1,127 @@
+"""A stock FreeRADIUS, on Lastmile's own tables: it hands out what is in them, and nothing else."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+from db.migrate import upgrade
+from devstack.freeradius import FreeRadius
+from devstack.logins import make_login
+from devstack.ports import HOST, Ports
+
+pytestmark = pytest.mark.freeradius_required
+
+USER, PASSWORD, SECRET = "line-1@acme.lastmile", "kept-to-ourselves", "between-us"
+PREFIX = "2001:db8:0:100::/56"
+
+
+@dataclass(frozen=True)
+class Radius:
+    """The running server, and its database seen by the owner."""
+
+    server: FreeRadius
+    database: asyncpg.Connection
+    directory: Path
+
+    async def send(self, kind: str, **attributes: str) -> str:
+        """What `radclient` prints about the reply to a request of this kind (`auth`, `acct`)."""
+        port = {"auth": self.server.auth_port, "acct": self.server.acct_port}[kind]
+        client = await asyncio.create_subprocess_exec(
+            *("radclient", "-x", f"{HOST}:{port}", kind, SECRET),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        request = ",".join(f"{name.replace('_', '-')} = {value}" for name, value in attributes.items())
+        output, _ = await client.communicate(request.encode())
+        return output.decode().partition("Received ")[2]
+
+
+@pytest.fixture(scope="module")
+async def radius(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Radius]:
+    """The server, with one account that has a prefix and a plan."""
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute("CREATE DATABASE stock_freeradius")
+    url = make_url(postgres_url).set(database="stock_freeradius").render_as_string(hide_password=False)
+    await upgrade(url)
+    database = await asyncpg.connect(url)
+    await database.execute(
+        f"""
+        INSERT INTO radcheck (username, attribute, op, value)
+            VALUES ('{USER}', 'Cleartext-Password', ':=', '{PASSWORD}');
+        INSERT INTO radreply (username, attribute, op, value)
+            VALUES ('{USER}', 'Delegated-IPv6-Prefix', '=', '{PREFIX}');
+        INSERT INTO radusergroup (username, groupname) VALUES ('{USER}', 'fast@acme.lastmile');
+        INSERT INTO radgroupreply (groupname, attribute, op, value)
+            VALUES ('fast@acme.lastmile', 'WISPr-Bandwidth-Max-Down', ':=', '1000000000')
+        """
+    )
+    directory = tmp_path_factory.mktemp("radius")
+    login = await make_login(url, "radius", "chosen-by-the-test", "lastmile_radius")
+    ports = Ports(directory)
+    server = FreeRadius(
+        directory,
+        database_url=login,
+        secret=SECRET,
+        auth_port=ports.claim("authentication"),
+        acct_port=ports.claim("accounting"),
+    )
+    async with server:
+        yield Radius(server, database, directory)
+    await database.close()
+    await admin.execute("DROP DATABASE stock_freeradius WITH (FORCE)")
+    await admin.close()
+
+
+async def test_an_accept_carries_the_prefix_and_the_plan_and_nothing_else(radius: Radius) -> None:
+    reply = await radius.send("auth", User_Name=USER, User_Password=PASSWORD)
+    assert reply.startswith("Access-Accept")
+    assert {line.strip() for line in reply.splitlines()[1:] if line.strip()} == {
+        f"Delegated-IPv6-Prefix = {PREFIX}",
+        "WISPr-Bandwidth-Max-Down = 1000000000",
+    }
+
+
+@pytest.mark.parametrize(("user", "password"), [(USER, "guessed"), ("nobody@acme.lastmile", PASSWORD)])
+async def test_a_reject_carries_nothing(radius: Radius, user: str, password: str) -> None:
+    reply = await radius.send("auth", User_Name=user, User_Password=password)
+    assert reply.startswith("Access-Reject")
+    assert not [line for line in reply.splitlines()[1:] if line.strip()]
+
+
+async def test_a_name_that_stock_policy_refuses_is_rejected(radius: Radius) -> None:
+    await radius.database.execute(
+        "INSERT INTO radcheck (username, attribute, op, value) VALUES ('a@b', 'Cleartext-Password', ':=', 'c')"
+    )
+    assert (await radius.send("auth", User_Name="a@b", User_Password="c")).startswith("Access-Reject")
+
+
+async def test_no_password_is_kept(radius: Radius) -> None:
+    for password in (PASSWORD, "guessed-wrongly"):
+        await radius.send("auth", User_Name=USER, User_Password=password)
+    attempts = await radius.database.fetch("SELECT reply, pass FROM radpostauth WHERE username = $1", USER)
+    assert {attempt["reply"] for attempt in attempts} == {"Access-Accept", "Access-Reject"}
+    assert {attempt["pass"] for attempt in attempts} == {""}
+    log = (radius.directory / "logs" / "radius.log").read_text()
+    assert PASSWORD not in log
+    assert "guessed-wrongly" not in log
+    assert "chosen-by-the-test" not in log
+
+
+async def test_a_session_is_accounted_from_start_to_stop(radius: Radius) -> None:
+    session = {"User_Name": USER, "Acct_Session_Id": "4F0C", "NAS_IP_Address": "192.0.2.1"}
+    started = await radius.send("acct", **session, Acct_Status_Type="Start", Delegated_IPv6_Prefix=PREFIX)
+    assert started.startswith("Accounting-Response")
+    (row,) = await radius.database.fetch("SELECT * FROM radacct")
+    assert row["acctuniqueid"]
+    assert (str(row["delegatedipv6prefix"]), row["acctstoptime"]) == (PREFIX, None)
+
+    await radius.send("acct", **session, Acct_Status_Type="Stop", Acct_Terminate_Cause="Admin-Reset")
+    (stopped,) = await radius.database.fetch("SELECT * FROM radacct")
+    assert stopped["acctuniqueid"] == row["acctuniqueid"]
+    assert stopped["acctstoptime"] is not None

@@ -1,0 +1,93 @@
+"""The embedded PostgreSQL: data that outlive a kill, a port that stays, messages that help."""
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from devstack.lock import stack_lock
+from devstack.ports import HOST, PortInUse
+from devstack.postgres import EmbeddedPostgres
+
+
+async def _query(url: str, sql: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+async def test_data_and_address_outlive_a_restart(state: Path) -> None:
+    async with EmbeddedPostgres(state, durable=False) as first:
+        await _query(first.url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    async with EmbeddedPostgres(state, durable=False) as second:
+        assert second.url == first.url
+        assert await _query(second.url, "SELECT answer FROM kept") == 42
+
+
+async def test_committed_data_outlive_a_kill_of_the_stack(state: Path) -> None:
+    stack = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", COMMIT_AND_HANG, str(state)), stdout=asyncio.subprocess.PIPE
+    )
+    assert stack.stdout is not None
+    assert await stack.stdout.readline() == b"committed\n"
+    stack.kill()
+    await stack.wait()
+    async with stack_lock(state), EmbeddedPostgres(state) as postgres:
+        assert await _query(postgres.url, "SELECT answer FROM kept") == 42
+
+
+COMMIT_AND_HANG = """
+import asyncio, pathlib, sys
+import asyncpg
+from devstack.lock import stack_lock
+from devstack.postgres import EmbeddedPostgres
+
+async def main():
+    state = pathlib.Path(sys.argv[1])
+    async with stack_lock(state), EmbeddedPostgres(state) as postgres:
+        connection = await asyncpg.connect(postgres.url)
+        await connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+        print("committed", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_stale_pid_file_of_a_number_in_use_is_no_obstacle(state: Path) -> None:
+    async with EmbeddedPostgres(state, durable=False):
+        mark = (state / "postgres" / "postmaster.pid").read_text()
+    ours = "\n".join([str(os.getpid()), *mark.splitlines()[1:]])
+    (state / "postgres" / "postmaster.pid").write_text(f"{ours}\n")
+    async with EmbeddedPostgres(state, durable=False) as postgres:
+        assert await _query(postgres.url, "SELECT 1") == 1
+
+
+async def test_below_a_private_directory(tmp_path: Path) -> None:
+    """Root's PostgreSQL runs as somebody else, who may not enter the directory; nobody is let in for it."""
+    tmp_path.chmod(0o700)
+    state = tmp_path / "state"
+    for _ in range(2):
+        async with EmbeddedPostgres(state, durable=False) as postgres:
+            assert await _query(postgres.url, "SELECT 1") == 1
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+async def test_it_asks_for_the_password(state: Path) -> None:
+    async with EmbeddedPostgres(state, durable=False) as postgres:
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(postgres.url, password="guessed")
+    assert (state / "secrets" / "postgres").stat().st_mode & 0o077 == 0
+
+
+async def test_a_taken_port_is_named(state: Path) -> None:
+    async with EmbeddedPostgres(state, durable=False) as postgres:
+        port = int(postgres.url.rsplit(":", 1)[1].split("/")[0])
+    with socket.create_server((HOST, port)), pytest.raises(PortInUse, match=f"{port}.*PostgreSQL.*ports.json"):
+        await EmbeddedPostgres(state).__aenter__()

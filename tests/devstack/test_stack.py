@@ -1,0 +1,150 @@
+"""The whole stack as a user meets it: up, found by others, down again, whatever happens meanwhile."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from devstack.lock import StackRunning, is_locked, stack_lock
+from devstack.server import ServerFailed
+from devstack.stack import Stack, running_stack
+from settings import Settings
+
+
+@pytest.fixture
+def alone(state: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state directory, and nothing in the environment that would replace a server of the stack."""
+    for name in [name for name in os.environ if name.startswith(("TEMPORAL_", "DATABASE_", "LASTMILE_"))]:
+        monkeypatch.delenv(name)
+    (state / "temporal.toml").touch()
+    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(state / "temporal.toml"))
+    return state
+
+
+async def _http_status(host: str, port: str, path: str) -> int:
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    status = await reader.readline()
+    writer.close()
+    return int(status.split()[1])
+
+
+async def test_up_and_found_and_down_and_up_again(alone: Path) -> None:
+    async with Stack(alone, Settings()) as first:
+        found = running_stack(alone)
+        assert found == first.environment
+        assert await _http_status(found["LASTMILE_HTTP_HOST"], found["LASTMILE_HTTP_PORT"], "/healthz") == 200
+        assert (alone / "stack.env").stat().st_mode & 0o077 == 0
+        with pytest.raises(StackRunning, match=f"process {os.getpid()}"):
+            await Stack(alone, Settings()).__aenter__()
+    assert running_stack(alone) == {}
+    assert not (alone / "stack.env").exists()
+    assert not is_locked(alone)
+    async with Stack(alone, Settings()) as second:
+        assert second.addresses == first.addresses
+        assert second.nas == first.nas
+
+
+async def test_two_stacks_in_two_directories(alone: Path) -> None:
+    async with Stack(alone / "one", Settings()) as one, Stack(alone / "two", Settings()) as two:
+        shared = one.addresses.items() & two.addresses.items()
+        assert not shared
+
+
+async def test_it_ends_with_a_server_that_ends_and_says_why(alone: Path) -> None:
+    async with Stack(alone, Settings()) as stack:
+        mark = (alone / "postgres" / "postmaster.pid").read_text()
+        os.kill(int(mark.splitlines()[0]), signal.SIGKILL)
+        with pytest.raises(ServerFailed, match=r"PostgreSQL ended with status 137(.|\n)*postgres\.log"):
+            await stack.watch()
+
+
+async def test_a_worker_that_cannot_start_takes_everything_down(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings()
+    monkeypatch.setenv("LASTMILE_TASK_QUEUE", "")  # only the worker sees it, and refuses it
+    with pytest.raises(ServerFailed, match="The worker ended with status"):
+        await Stack(alone, settings).__aenter__()
+    assert not is_locked(alone)
+
+
+UP = """
+import asyncio, pathlib, sys
+from rich.console import Console
+from devstack.up import up
+from settings import Settings
+
+asyncio.run(up(pathlib.Path(sys.argv[1]), Settings(), Console(width=200)))
+"""
+
+
+async def _up(state: Path) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
+    stack = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", UP, str(state)), stdout=asyncio.subprocess.PIPE
+    )
+    assert stack.stdout is not None
+    return stack, stack.stdout
+
+
+async def _until(output: asyncio.StreamReader, word: str) -> None:
+    while word not in (line := (await output.readline()).decode()):
+        assert line, f"it ended without saying {word!r}"
+
+
+def _servers(stack: asyncio.subprocess.Process) -> list[psutil.Process]:
+    servers: list[psutil.Process] = psutil.Process(stack.pid).children(recursive=True)
+    return servers
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_stops_everything(alone: Path, number: signal.Signals) -> None:
+    stack, output = await _up(alone)
+    await _until(output, "Running")
+    servers = _servers(stack)
+    stack.send_signal(number)
+    await _until(output, "Stopped")
+    assert await stack.wait() == 0
+    assert len(servers) > 5
+    assert not [server for server in servers if server.is_running()]
+    assert running_stack(alone) == {}
+
+
+async def test_a_signal_while_it_starts(alone: Path) -> None:
+    stack, output = await _up(alone)
+    await _until(output, "Starting")
+    stack.send_signal(signal.SIGINT)
+    await _until(output, "Stopped")
+    assert await stack.wait() == 0
+    assert not is_locked(alone)
+
+
+async def test_an_impatient_second_signal_orphans_nobody(alone: Path) -> None:
+    stack, output = await _up(alone)
+    await _until(output, "Running")
+    servers = _servers(stack)
+    stack.send_signal(signal.SIGINT)
+    await _until(output, "Stopping")
+    stack.send_signal(signal.SIGINT)
+    await stack.wait()
+    gone, left = await asyncio.to_thread(psutil.wait_procs, servers, timeout=60)
+    assert not left
+
+
+async def test_after_a_kill_the_next_one_waits_for_what_is_left(alone: Path) -> None:
+    stack, output = await _up(alone)
+    await _until(output, "Running")
+    ports = json.loads((alone / "ports.json").read_text())
+    stack.kill()
+    await stack.wait()
+    async with Stack(alone, Settings()):
+        assert json.loads((alone / "ports.json").read_text()) == ports
+
+
+async def test_the_lock_is_free_once_its_holder_is_gone(state: Path) -> None:
+    async with stack_lock(state):
+        assert is_locked(state)
+    assert not is_locked(state)

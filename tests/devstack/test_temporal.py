@@ -1,0 +1,65 @@
+"""The dev server, and where its program comes from."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import Client, WorkflowExecutionStatus
+
+from devstack.ports import HOST, PortInUse, Ports
+from devstack.temporal import DevTemporal
+from devstack.temporal_program import TemporalMissing, find_temporal
+
+
+async def test_runs_and_addresses_survive_a_restart(state: Path, temporal_program: Path) -> None:
+    database = state / "temporal.db"
+    async with DevTemporal(state, program=temporal_program, database=database) as first:
+        client = await Client.connect(first.address)
+        await client.start_workflow("Anything", id="waiting", task_queue="nobody")
+    async with DevTemporal(state, program=temporal_program, database=database) as second:
+        assert (second.address, second.ui_url) == (first.address, first.ui_url)
+        run = await (await Client.connect(second.address)).get_workflow_handle("waiting").describe()
+        assert run.status is WorkflowExecutionStatus.RUNNING
+
+
+async def test_the_search_attributes_are_there(temporal_client: Client) -> None:
+    listed = await temporal_client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace="default")
+    )
+    assert {"LastmileTenant", "LastmileOperation", "LastmileStep", "LastmileAttention"} <= set(listed.custom_attributes)
+
+
+async def test_a_taken_port_is_named(state: Path) -> None:
+    port = Ports(state).claim("Temporal UI")
+    with socket.create_server((HOST, port)), pytest.raises(PortInUse, match=f"{port}.*Temporal UI"):
+        await DevTemporal(state, program=Path("/never/run"), database=None).__aenter__()
+
+
+@pytest.fixture
+def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No programs, an empty cache, and no way to the Internet; returns the directory that PATH names."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with socket.socket() as closed:
+        closed.bind((HOST, 0))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{HOST}:{closed.getsockname()[1]}")
+    return programs
+
+
+async def test_a_program_on_the_path_comes_first(nothing_installed: Path) -> None:
+    program = nothing_installed / "temporal"
+    program.touch(mode=0o755)
+    assert await find_temporal(print) == program
+
+
+async def test_without_any_way_all_ways_are_listed(nothing_installed: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(TemporalMissing) as missing:
+        await find_temporal(said.append)
+    for way in ("TEMPORAL_ADDRESS", "PATH", "temporal.download", "Go"):
+        assert way in str(missing.value)
+    assert any(line.startswith("Downloading") for line in said)

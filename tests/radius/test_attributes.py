@@ -1,0 +1,36 @@
+"""The dictionary says what FreeRADIUS's says."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from devstack.freeradius import find_freeradius
+from radius.attributes import DICTIONARY
+
+# Opaque, but written as text by people: radius/dictionary says why.
+READ_AS_TEXT = {"Class", "Chargeable-User-Identity", "ADSL-Agent-Circuit-Id", "ADSL-Agent-Remote-Id"}
+
+
+def definitions() -> Iterator[list[str]]:
+    """The lines of FreeRADIUS's own dictionaries, in words."""
+    share = find_freeradius().parents[1] / "share" / "freeradius"
+    for file in [*sorted(share.glob("dictionary.rfc*")), share / "dictionary.wispr"]:
+        for line in file.read_text().splitlines():
+            yield line.partition("#")[0].split()
+
+
+@pytest.mark.freeradius_required
+def test_names_codes_types_and_values_are_those_of_freeradius() -> None:
+    words = list(definitions())
+    codes = {word[1]: (int(word[2]), word[3]) for word in words if word[:1] == ["ATTRIBUTE"] and word[2].isdigit()}
+    values = {(word[1], word[2]): int(word[3], 0) for word in words if word[:1] == ["VALUE"]}
+    for name, attribute in DICTIONARY.attributes.items():
+        expected = (codes[name][0], "string") if name in READ_AS_TEXT else codes[name]
+        assert (name, (attribute.code, attribute.type)) == (name, expected)
+        for value, encoded in attribute.values.forward.items():
+            assert (name, value, int.from_bytes(encoded, "big")) == (name, value, values[name, value])
+
+
+def test_an_option_82_id_survives_as_it_is() -> None:
+    attribute = DICTIONARY["ADSL-Agent-Circuit-Id"]
+    assert (attribute.vendor, DICTIONARY.vendors.GetForward(attribute.vendor)) == ("ADSL-Forum", 3561)

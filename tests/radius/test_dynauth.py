@@ -1,0 +1,246 @@
+"""Every way a Disconnect-Request or CoA-Request can end, against a NAS on a socket."""
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+from pyrad.packet import CoAACK, CoARequest, DisconnectRequest
+
+from devstack.nas import ACK, Answer, ScriptedNas, nak
+from radius.dynauth import DynamicAuthorization, InvalidAttribute, InvalidNas, Nas, Outcome, Session
+
+
+def sign_with_another_secret(reply: Any) -> None:
+    reply.secret = b"somebody else's"
+
+
+def break_message_authenticator(reply: Any) -> None:
+    reply.message_authenticator = False
+    reply[80] = [bytes(16)]
+
+
+def answer_another_kind_of_request(reply: Any) -> None:
+    reply.code = CoAACK
+
+
+def drop_error_cause(reply: Any) -> None:
+    del reply["Error-Cause"]
+
+
+async def test_a_disconnect_names_the_session_and_is_acknowledged(
+    patient: DynamicAuthorization, nas: ScriptedNas, session: Session
+) -> None:
+    reply = await patient.disconnect(nas.nas, session)
+
+    assert (reply.outcome, reply.error_cause, reply.tries) == (Outcome.ACK, None, 1)
+    assert reply.session_ended
+    assert nas.sessions == set()
+    request = await nas.next_request()
+    assert request.code == DisconnectRequest
+    # The NAS took it, so its authenticators and Event-Timestamp were there and right.
+    assert request.attributes.keys() == {
+        *("User-Name", "Acct-Session-Id", "NAS-IP-Address", "Framed-IP-Address"),
+        *("Event-Timestamp", "Message-Authenticator"),
+    }
+    assert request.attributes["User-Name"] == ["line-7@isp.example"]
+    assert request.attributes["Acct-Session-Id"] == ["4F0C-01"]
+    assert request.attributes["NAS-IP-Address"] == ["192.0.2.1"]
+    assert request.attributes["Framed-IP-Address"] == ["198.51.100.7"]
+
+
+async def test_a_nas_with_an_ipv6_address(patient: DynamicAuthorization, nas: ScriptedNas) -> None:
+    over_ipv6 = Nas("v6", "::ffff:127.0.0.1", nas.nas.port, nas.nas.secret)
+    session = Session("line-7", "4F0C-01", "2001:db8::1", calling_station_id="00-11-22-33-44-55")
+
+    assert (await patient.disconnect(over_ipv6, session)).outcome is Outcome.ACK
+    request = await nas.next_request()
+    assert request.attributes["NAS-IPv6-Address"] == ["2001:db8::1"]
+    assert request.attributes["Calling-Station-Id"] == ["00-11-22-33-44-55"]
+    assert "NAS-IP-Address" not in request.attributes
+    assert "Framed-IP-Address" not in request.attributes
+
+
+async def test_disconnecting_a_session_that_is_gone_has_ended_it(
+    patient: DynamicAuthorization, nas: ScriptedNas, session: Session
+) -> None:
+    nas.sessions.clear()
+    reply = await patient.disconnect(nas.nas, session)
+    assert (reply.outcome, reply.error_cause, reply.session_ended) == (Outcome.SESSION_GONE, 503, True)
+    assert "Session-Context-Not-Found" in reply.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause", "said"),
+    [
+        (nak(501), 501, "501 Administratively-Prohibited"),
+        (nak(599), 599, "599"),
+        (Answer(error_cause=503, spoil=drop_error_cause), None, "without an Error-Cause"),
+    ],
+)
+async def test_a_refusal_keeps_the_reason(
+    patient: DynamicAuthorization,
+    nas: ScriptedNas,
+    session: Session,
+    answer: Answer,
+    cause: int | None,
+    said: str,
+) -> None:
+    nas.script = lambda _: answer
+    reply = await patient.disconnect(nas.nas, session)
+    assert (reply.outcome, reply.error_cause, reply.session_ended) == (Outcome.NAK, cause, False)
+    assert said in reply.text
+
+
+async def test_silence_is_met_with_the_same_bytes_from_the_same_port(
+    hasty: DynamicAuthorization, nas: ScriptedNas, session: Session
+) -> None:
+    nas.script = lambda _: None
+    reply = await hasty.disconnect(nas.nas, session)
+
+    assert (reply.outcome, reply.error_cause, reply.tries) == (Outcome.SILENT, None, 2)
+    assert not reply.session_ended
+    first, second = await nas.next_request(), await nas.next_request()
+    assert (first.raw, first.source) == (second.raw, second.source)
+
+
+async def test_a_later_try_is_answered(nas: ScriptedNas, session: Session) -> None:
+    nas.script = lambda request: ACK if request.tries > 2 else None
+    async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
+        reply = await client.disconnect(nas.nas, session)
+    assert reply.outcome is Outcome.ACK
+    assert reply.tries > 2
+
+
+async def test_a_nas_with_another_secret_is_silent(
+    hasty: DynamicAuthorization, nas: ScriptedNas, session: Session
+) -> None:
+    mistaken = Nas("mistaken", nas.nas.address, nas.nas.port, b"not the secret")
+    reply = await hasty.disconnect(mistaken, session)
+    assert (reply.outcome, nas.discarded) == (Outcome.SILENT, 2)
+    assert "secret" in reply.text
+
+
+@pytest.mark.parametrize(
+    "spoil", [sign_with_another_secret, break_message_authenticator, answer_another_kind_of_request]
+)
+async def test_a_reply_that_does_not_verify_is_no_answer(
+    hasty: DynamicAuthorization, nas: ScriptedNas, session: Session, spoil: Any
+) -> None:
+    nas.script = lambda _: Answer(spoil=spoil)
+    reply = await hasty.disconnect(nas.nas, session)
+    assert (reply.outcome, reply.session_ended) == (Outcome.FORGED, False)
+
+
+async def test_a_forged_reply_does_not_keep_the_real_one_out(nas: ScriptedNas, session: Session) -> None:
+    nas.script = lambda request: ACK if request.tries > 1 else Answer(spoil=sign_with_another_secret)
+    async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
+        assert (await client.disconnect(nas.nas, session)).outcome is Outcome.ACK
+
+
+async def test_a_port_where_nobody_listens(hasty: DynamicAuthorization, session: Session) -> None:
+    # A socket connected elsewhere holds its port, and the kernel refuses what others send there.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        held.bind(("127.0.0.1", 0))
+        held.connect(("127.0.0.1", 9))
+        reply = await hasty.disconnect(Nas("closed", "127.0.0.1", held.getsockname()[1], b"secret"), session)
+    assert (reply.outcome, reply.tries) == (Outcome.UNREACHABLE, 2)
+    assert "refused" in reply.text
+
+
+async def test_an_address_that_the_system_will_not_send_to(hasty: DynamicAuthorization, session: Session) -> None:
+    reply = await hasty.disconnect(Nas("nowhere", "255.255.255.255", 3799, b"secret"), session)
+    assert (reply.outcome, reply.tries) == (Outcome.UNREACHABLE, 0)
+
+
+async def test_a_nas_that_comes_back_while_we_try(session: Session, unused_udp_port: int) -> None:
+    port = unused_udp_port
+    async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
+        asked = asyncio.create_task(client.disconnect(Nas("back", "127.0.0.1", port, b"secret"), session))
+        await asyncio.sleep(0)  # the task has run up to its wait for a reply: the first try went nowhere
+        async with ScriptedNas(b"secret", port=port, sessions={session.acct_session_id}):
+            reply = await asked
+    assert reply.outcome is Outcome.ACK
+    assert reply.tries > 1
+
+
+async def test_a_coa_changes_a_session(patient: DynamicAuthorization, nas: ScriptedNas, session: Session) -> None:
+    change = {"Delegated-IPv6-Prefix": "2001:db8:0:100::/56", "WISPr-Bandwidth-Max-Down": "100000000"}
+    assert (await patient.coa(nas.nas, session, change)).outcome is Outcome.ACK
+    request = await nas.next_request()
+    assert request.code == CoARequest
+    assert request.attributes["Delegated-IPv6-Prefix"] == ["2001:db8:0:100::/56"]
+    assert request.attributes["WISPr-Bandwidth-Max-Down"] == [100_000_000]
+    assert nas.sessions == {session.acct_session_id}
+
+
+async def test_a_coa_for_a_session_that_is_gone_is_not_acknowledged(
+    patient: DynamicAuthorization, nas: ScriptedNas, session: Session
+) -> None:
+    nas.sessions.clear()
+    reply = await patient.coa(nas.nas, session, {"Filter-Id": "slow"})
+    assert (reply.outcome, reply.error_cause) == (Outcome.SESSION_GONE, 503)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("Delegated-IPv6-Prefix", "2001:db8::1/56", "host bits"),
+        ("Delegated-IPv6-Prefix", "2001:db8::", "no prefix length"),
+        ("Delegated-IPv6-Prefix", "192.0.2.0/24", "192.0.2.0"),
+        ("Session-Timeout", "soon", "non-integer"),
+        ("Session-Timeout", "-1", "out of range"),
+        ("Filter-Id", "", "empty"),
+        ("Filter-Id", "x" * 254, "253"),
+        ("Filter-Name", "slow", "no such attribute"),
+        ("Framed-IPv6-Prefix", "2001:db8::/64", "which session is meant"),
+        ("User-Name", "line-8", "which session is meant"),
+        ("Event-Timestamp", "1", "every request"),
+    ],
+)
+async def test_an_attribute_that_cannot_be_sent_is_refused_by_name(
+    patient: DynamicAuthorization, nas: ScriptedNas, session: Session, name: str, value: str, reason: str
+) -> None:
+    with pytest.raises(InvalidAttribute) as refusal:
+        await patient.coa(nas.nas, session, {name: value})
+    assert name in str(refusal.value)
+    assert reason in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("session", "name"),
+    [
+        (Session("line-7", "", "192.0.2.1"), "Acct-Session-Id"),
+        (Session("line-7", "4F0C-01", "bng-1"), "NAS-IP-Address"),
+        (Session("line-7", "4F0C-01", "192.0.2.1", framed_ip="2001:db8::1"), "Framed-IP-Address"),
+    ],
+)
+async def test_a_session_that_cannot_be_named_is_refused(
+    patient: DynamicAuthorization, nas: ScriptedNas, session: Session, name: str
+) -> None:
+    with pytest.raises(InvalidAttribute, match=name):
+        await patient.disconnect(nas.nas, session)
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "secret", "reason"),
+    [
+        ("bng-1.isp.example", 3799, b"secret", "IP address"),
+        ("192.0.2.1", 0, b"secret", "port 0"),
+        ("192.0.2.1", 65_536, b"secret", "port 65536"),
+        ("192.0.2.1", 3799, b"", "no secret"),
+    ],
+)
+def test_a_nas_that_cannot_be_asked_is_refused(address: str, port: int, secret: bytes, reason: str) -> None:
+    with pytest.raises(InvalidNas, match=f"bng-1.*{reason}"):
+        Nas("bng-1", address, port, secret)
+
+
+def test_a_secret_is_never_shown() -> None:
+    assert "hush" not in repr(Nas("bng-1", "192.0.2.1", 3799, b"hush"))
+
+
+@pytest.mark.parametrize("limits", [{"timeout": 0}, {"tries": 0}, {"in_flight": 0}, {"in_flight": 257}], ids=str)
+def test_limits_that_make_no_sense(limits: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="in_flight="):
+        DynamicAuthorization(**{"timeout": 1, "tries": 1, "in_flight": 1} | limits)

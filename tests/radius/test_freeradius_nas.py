@@ -1,0 +1,82 @@
+"""The same against a peer that is not ours: a FreeRADIUS that plays the NAS, and its client asking our NAS."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from devstack.freeradius_nas import FreeRadiusNas
+from devstack.nas import ScriptedNas
+from radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
+
+pytestmark = pytest.mark.freeradius_required
+
+
+@pytest.fixture(scope="module")
+async def freeradius(unused_udp_port_factory: Callable[[], int]) -> AsyncIterator[Nas]:
+    with tempfile.TemporaryDirectory() as directory:
+        async with FreeRadiusNas(Path(directory), secret=b"testing123", port=unused_udp_port_factory()) as nas:
+            yield nas.nas
+
+
+def session(acct_session_id: str) -> Session:
+    return Session("line-7@isp.example", acct_session_id, "192.0.2.1", "198.51.100.7", "00-11-22-33-44-55")
+
+
+async def test_acknowledges(patient: DynamicAuthorization, freeradius: Nas) -> None:
+    reply = await patient.disconnect(freeradius, session("4F0C-01"))
+    assert (reply.outcome, reply.session_ended) == (Outcome.ACK, True)
+
+
+async def test_acknowledges_a_change(patient: DynamicAuthorization, freeradius: Nas) -> None:
+    change = {"Delegated-IPv6-Prefix": "2001:db8:0:100::/56", "WISPr-Bandwidth-Max-Down": "100000000"}
+    assert (await patient.coa(freeradius, session("4F0C-01"), change)).outcome is Outcome.ACK
+
+
+async def test_does_not_know_the_session(patient: DynamicAuthorization, freeradius: Nas) -> None:
+    reply = await patient.disconnect(freeradius, session("gone-1"))
+    assert (reply.outcome, reply.error_cause, reply.session_ended) == (Outcome.SESSION_GONE, 503, True)
+
+
+async def test_refuses(patient: DynamicAuthorization, freeradius: Nas) -> None:
+    reply = await patient.coa(freeradius, session("fixed-1"), {"Filter-Id": "slow"})
+    assert (reply.outcome, reply.error_cause) == (Outcome.NAK, 504)
+
+
+async def test_stays_silent(hasty: DynamicAuthorization, freeradius: Nas) -> None:
+    reply = await hasty.disconnect(freeradius, session("silent-1"))
+    assert (reply.outcome, reply.tries) == (Outcome.SILENT, 2)
+
+
+async def test_does_not_answer_a_wrong_secret(hasty: DynamicAuthorization, freeradius: Nas) -> None:
+    mistaken = Nas("mistaken", freeradius.address, freeradius.port, b"not the secret")
+    assert (await hasty.disconnect(mistaken, session("4F0C-01"))).outcome is Outcome.SILENT
+
+
+async def test_many_at_once(freeradius: Nas) -> None:
+    async with DynamicAuthorization(timeout=5, tries=3, in_flight=64) as client:
+        replies = await asyncio.gather(*(client.disconnect(freeradius, session(f"S-{n}")) for n in range(500)))
+    assert {reply.outcome for reply in replies} == {Outcome.ACK}
+
+
+async def test_its_client_accepts_our_stand_in(nas: ScriptedNas) -> None:
+    asked = f'Acct-Session-Id = "4F0C-01", Event-Timestamp = {int(time.time())}, Message-Authenticator = 0x00'
+    assert "Received Disconnect-ACK" in await radclient(nas.nas, asked)
+    said = await radclient(nas.nas, asked)
+    assert "Received Disconnect-NAK" in said
+    assert "Error-Cause = Session-Context-Not-Found" in said
+
+
+async def radclient(nas: Nas, attributes: str) -> str:
+    """What `radclient` says about a Disconnect-Request; it shows replies that verify only."""
+    process = await asyncio.create_subprocess_exec(
+        *("radclient", "-x", "-r", "1", "-t", "30", f"{nas.address}:{nas.port}", "disconnect", nas.secret),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate(attributes.encode())
+    return said.decode()

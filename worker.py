@@ -1,0 +1,259 @@
+"""The worker process: settings, clients, Temporal worker, `/healthz` and `/metrics`.
+
+`python worker.py` runs from the environment alone. SIGTERM and SIGINT end it gracefully: no new work is taken,
+running activities get their time to finish, and what does not finish is handed back to be tried elsewhere.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from socketserver import ThreadingMixIn
+from typing import Any, NoReturn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import structlog
+from prometheus_client import make_wsgi_app
+from pydantic import ValidationError
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+
+from activities.accounts import AccountActivities
+from activities.addresses import AddressActivities
+from activities.devices import DeviceActivities
+from activities.orders import OrderActivities
+from activities.records import RecordActivities
+from db import Database
+from db.migrate import pending
+from devices.controllers import Controller
+from errors import Refused
+from ipam.allocation import Quarantine
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from telemetry import set_up_logging
+from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
+from workflows.connection import Unreachable, connect
+from workflows.registry import FAILURE_TYPES, WORKFLOWS, sandbox
+
+__all__ = ["Misconfigured", "build_worker", "main"]
+
+EXIT_MISCONFIGURED = 2
+
+log = structlog.get_logger("lastmile.worker")
+
+
+class Misconfigured(Exception):
+    """Everything that keeps the worker from starting, one line each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def build_worker(
+    client: Client,
+    settings: Settings,
+    database: Database,
+    authorization: DynamicAuthorization,
+    *,
+    onu: Controller | None = None,
+    cpe: Controller | None = None,
+) -> Worker:
+    """A Temporal worker for all workflows and activities, on the given clients."""
+    quarantine = Quarantine(settings.quarantine, settings.quarantine_unconfirmed)
+    return Worker(
+        client,
+        task_queue=settings.task_queue,
+        workflows=WORKFLOWS,
+        activities=_activities(
+            OrderActivities(database),
+            RecordActivities(database),
+            AccountActivities(database),
+            AddressActivities(database, authorization, quarantine),
+            DeviceActivities(database, onu, cpe),
+        ),
+        workflow_runner=sandbox(),
+        workflow_failure_exception_types=FAILURE_TYPES,
+        max_concurrent_activities=settings.max_concurrent_activities,
+        max_concurrent_workflow_tasks=settings.max_concurrent_workflow_tasks,
+        max_cached_workflows=settings.max_cached_workflows,
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+    )
+
+
+def _activities(*classes: object) -> list[Callable[..., Any]]:
+    """Every method that is an activity."""
+    methods = (getattr(instance, name) for instance in classes for name in dir(instance))
+    return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
+
+
+async def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises `Misconfigured` before any work is taken."""
+    async with AsyncExitStack() as stack:
+        client, database = await _connect(settings)
+        stack.push_async_callback(database.close)
+        authorization = await stack.enter_async_context(
+            DynamicAuthorization(
+                timeout=settings.radius_timeout_seconds,
+                tries=settings.radius_tries,
+                in_flight=settings.radius_in_flight,
+            )
+        )
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        http = _serve(settings, healthy=lambda: not stop.is_set())
+        stack.callback(http.shutdown)
+        worker = build_worker(client, settings, database, authorization)
+        async with worker:
+            log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
+            await stop.wait()
+            log.info("worker.stopping", grace_seconds=settings.shutdown_grace_seconds)
+    log.info("worker.stopped")
+
+
+async def _connect(settings: Settings) -> tuple[Client, Database]:
+    """The clients, all of them checked. Raises `Misconfigured` with everything that is wrong at once."""
+    database, problems = await _check_database(settings)
+    client = None
+    try:
+        client = await connect(settings.environment)
+        problems += await _check_search_attributes(client)
+    except Unreachable as failure:
+        problems.append(f"Temporal: {failure}")
+    if problems or client is None or database is None:
+        if database is not None:
+            await database.close()
+        raise Misconfigured(problems)
+    return client, database
+
+
+async def _check_database(settings: Settings) -> tuple[Database | None, list[str]]:
+    if settings.database_url is None:
+        return None, ["DATABASE_URL is not set: postgresql://user:password@host:port/name"]
+    database = Database(str(settings.database_url), pool_size=settings.database_pool_size)
+    try:
+        await database.verify_role()
+        if missing := await pending(str(settings.database_url)):
+            return database, [f"the database lacks migrations {', '.join(missing)}: run `lastmile migrate`"]
+    except Refused as failure:
+        return database, [str(failure)]
+    except Exception as failure:
+        words = str(getattr(failure, "orig", None) or failure)
+        return database, [f"DATABASE_URL: PostgreSQL cannot be used: {words}"]
+    return database, []
+
+
+async def _check_search_attributes(client: Client) -> list[str]:
+    """Add our search attributes to the namespace where they are missing."""
+    wanted = {
+        key.name: IndexedValueType.INDEXED_VALUE_TYPE_BOOL
+        if key is ATTENTION
+        else IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+        for key in (TENANT, OPERATION, STEP, ATTENTION)
+    }
+    operator = client.operator_service
+    try:
+        known = await operator.list_search_attributes(ListSearchAttributesRequest(namespace=client.namespace))
+        if missing := {name: kind for name, kind in wanted.items() if name not in known.custom_attributes}:
+            await operator.add_search_attributes(
+                AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
+            )
+    except RPCError as failure:
+        return [
+            f"Temporal: the search attributes {', '.join(wanted)} could not be added to namespace "
+            f"{client.namespace} ({failure}): have its administrator add them"
+        ]
+    return []
+
+
+class _HTTPServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """A scrape every few seconds is not news."""
+
+
+def _serve(settings: Settings, healthy: Callable[[], bool]) -> WSGIServer:
+    """`/metrics` and `/healthz` (503 once the worker is stopping), in a thread. Raises `Misconfigured`."""
+    metrics = make_wsgi_app()
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/healthz":
+            page: Iterable[bytes] = metrics(environ, start_response)
+            return page
+        status, body = ("200 OK", b"ok\n") if healthy() else ("503 Service Unavailable", b"stopping\n")
+        start_response(status, [("Content-Type", "text/plain")])
+        return [body]
+
+    try:
+        server = make_server(settings.http_host, settings.http_port, application, _HTTPServer, _Quiet)
+    except OSError as failure:
+        raise Misconfigured(
+            [f"LASTMILE_HTTP_PORT: {settings.http_host}:{settings.http_port} cannot be used: {failure.strerror}"]
+        ) from failure
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def _run_many(settings: Settings, processes: int) -> int:
+    """This many workers, each a process of its own with the next HTTP port; they live and end together."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "worker"],
+            env=os.environ | {"LASTMILE_HTTP_PORT": str(settings.http_port + index if settings.http_port else 0)},
+        )
+        for index in range(processes)
+    ]
+
+    def stop(*_: object) -> None:
+        for child in children:
+            if child.poll() is None:
+                child.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # the first to end, by our signal or its own fault
+    stop()
+    return max(abs(child.wait()) for child in children)
+
+
+def _refuse(problems: Sequence[str]) -> NoReturn:
+    print("The worker cannot start:", *(f"  - {problem}" for problem in problems), sep="\n", file=sys.stderr)
+    sys.exit(EXIT_MISCONFIGURED)
+
+
+def main() -> None:
+    """The command line of `python worker.py`."""
+    parser = argparse.ArgumentParser(description="Run Lastmile's Temporal worker, configured by the environment.")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="worker processes (default: 1)")
+    arguments = parser.parse_args()
+    try:
+        settings = Settings.load()
+    except ValidationError as failure:
+        _refuse([f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in failure.errors()])
+    set_up_logging(settings)
+    if arguments.processes > 1:
+        sys.exit(_run_many(settings, arguments.processes))
+    try:
+        asyncio.run(run(settings))
+    except Misconfigured as failure:
+        _refuse(failure.problems)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""For provisioning systems: start orders, wait for them, see where they stand, cancel them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from errors import Refused
+from workflows.attributes import OPERATION, TENANT
+from workflows.connection import connect
+from workflows.contract import AnyOrder, Decision, Operation, OrderResult, Progress, workflow_id
+
+__all__ = ["AlreadyRunning", "Lastmile", "NotRunning", "OrderIdReused", "OrderRefused", "OrderRun", "RunLost"]
+
+WORKFLOW_TYPES = {Operation.PROVISION: "Provision", Operation.DEPROVISION: "Deprovision"}
+
+# A run that ends between "already started" and the look at it: start again, a few times.
+START_ATTEMPTS = 5
+
+
+class AlreadyRunning(Refused):
+    """Another operation on this subscriber is running; the message names it."""
+
+
+class OrderIdReused(Refused):
+    """The running order of this id has other content."""
+
+
+class OrderRefused(Refused):
+    """The order was refused before its first step: nothing was done."""
+
+
+class NotRunning(Refused):
+    """No run of this subscriber is open."""
+
+
+class RunLost(Exception):
+    """The run was terminated from outside: what it left is taken over by the subscriber's next order."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRun:
+    """A run that was started, or found."""
+
+    order: AnyOrder
+    handle: WorkflowHandle[Any, OrderResult]
+
+    async def result(self) -> OrderResult:
+        """Wait for the end, whatever it is.
+
+        Raises `OrderRefused` where the order was never begun and `RunLost` where its run was terminated.
+        """
+        try:
+            result: OrderResult = await self.handle.result()
+            return result
+        except WorkflowFailureError as failure:
+            cause = failure.cause
+            if isinstance(cause, CancelledError):
+                return await self._recorded()
+            if isinstance(cause, ApplicationError):
+                if cause.details:
+                    return OrderResult.model_validate(cause.details[0])
+                raise OrderRefused(f"{cause.message}") from failure
+            raise RunLost(f"the run of order {self.order.order_id} was ended from outside: {cause}") from failure
+
+    async def _recorded(self) -> OrderResult:
+        """A canceled run returns nothing, but remembers."""
+        progress: Progress = await self.handle.query("progress", result_type=Progress)
+        if progress.result is None:
+            raise RunLost(f"the run of order {self.order.order_id} ended without a result")
+        return progress.result
+
+
+class Lastmile:
+    """Orders for a Lastmile, on top of a Temporal client that uses its data converter (`connect`)."""
+
+    def __init__(self, client: Client, *, task_queue: str = "lastmile") -> None:
+        self._client = client
+        self._task_queue = task_queue
+
+    @classmethod
+    async def connect(cls, *, task_queue: str = "lastmile") -> "Lastmile":
+        """As the Temporal SDK's environment configuration says. Raises `workflows.connection.Unreachable`."""
+        return cls(await connect(), task_queue=task_queue)
+
+    async def execute(self, order: AnyOrder) -> OrderResult:
+        """Start the order and wait for its end."""
+        return await (await self.start(order)).result()
+
+    async def start(self, order: AnyOrder) -> OrderRun:
+        """Start the order; the same order again finds the run, or the result, of the first time.
+
+        Raises `AlreadyRunning` where the subscriber is being worked on and `OrderIdReused` where that is by an
+        order of this id with other content.
+        """
+        for _ in range(START_ATTEMPTS):
+            try:
+                return OrderRun(order, await self._start(order))
+            except WorkflowAlreadyStartedError:
+                if found := await self._running(order):
+                    return found
+        raise AlreadyRunning(f"{order.workflow_id} is busy: other operations keep starting on it; try again")
+
+    async def _start(self, order: AnyOrder) -> WorkflowHandle[Any, OrderResult]:
+        return await self._client.start_workflow(
+            WORKFLOW_TYPES[order.operation],
+            order,
+            id=order.workflow_id,
+            task_queue=self._task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            result_type=OrderResult,
+            memo={"order_id": order.order_id, "digest": order.digest},
+            search_attributes=TypedSearchAttributes(
+                [SearchAttributePair(TENANT, order.tenant), SearchAttributePair(OPERATION, order.operation)]
+            ),
+            static_summary=f"{order.operation} {order.subscriber_ref}, order {order.order_id}",
+        )
+
+    async def _running(self, order: AnyOrder) -> OrderRun | None:
+        """The open run that holds the subscriber's id, if it is this order's; None where it has just ended."""
+        run = await self._client.get_workflow_handle(order.workflow_id).describe()
+        if run.status is not WorkflowExecutionStatus.RUNNING:
+            return None
+        order_id = await run.memo_value("order_id", default="unknown")
+        # The run's own type: the error names the type that was asked for.
+        if order_id != order.order_id:
+            raise AlreadyRunning(
+                f"{run.workflow_type} of subscriber {order.subscriber_ref} is already running, for order {order_id} "
+                f"(run {run.run_id}): wait for it, or cancel it"
+            )
+        if await run.memo_value("digest", default="") != order.digest:
+            raise OrderIdReused(f"order {order.order_id} is running with other content: an id belongs to one order")
+        handle: WorkflowHandle[Any, OrderResult] = self._client.get_workflow_handle(
+            order.workflow_id, run_id=run.run_id, result_type=OrderResult
+        )
+        return OrderRun(order, handle)
+
+    async def progress(self, tenant: str, subscriber_ref: str) -> Progress | None:
+        """Where the subscriber's newest run stands; None where Temporal remembers none. Needs a worker."""
+        handle = self._client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
+        try:
+            progress: Progress = await handle.query("progress", result_type=Progress)
+            return progress
+        except RPCError as failure:
+            if failure.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+
+    async def cancel(self, tenant: str, subscriber_ref: str) -> None:
+        """Ask the running order to stop and roll back. Raises `NotRunning`."""
+        try:
+            await self._client.get_workflow_handle(workflow_id(tenant, subscriber_ref)).cancel()
+        except RPCError as failure:
+            if failure.status is RPCStatusCode.NOT_FOUND:
+                raise NotRunning(f"no order of subscriber {subscriber_ref} is running") from failure
+            raise
+
+    async def steer(self, tenant: str, subscriber_ref: str, update: str, decision: Decision) -> str:
+        """An operator's `retry_step`, `skip_step` or `abandon`. Raises `NotRunning` where nothing is parked."""
+        handle = self._client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
+        try:
+            return str(await handle.execute_update(update, decision, result_type=str))
+        except WorkflowUpdateFailedError as failure:
+            raise NotRunning(str(failure.cause)) from failure
+        except RPCError as failure:
+            if failure.status is RPCStatusCode.NOT_FOUND:
+                raise NotRunning(f"no order of subscriber {subscriber_ref} is running") from failure
+            raise

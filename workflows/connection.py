@@ -1,0 +1,34 @@
+"""How to reach Temporal: the SDK's environment configuration, and the data converter of the contract."""
+
+from collections.abc import Mapping
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError
+
+__all__ = ["Unreachable", "connect"]
+
+
+class Unreachable(Exception):
+    """No Temporal server answers at the configured address."""
+
+
+async def connect(environment: Mapping[str, str] | None = None) -> Client:
+    """Connect as `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE` and so on say.
+
+    `environment` stands in for the process's own. Raises `Unreachable`.
+    """
+    config = ClientConfig.load_client_connect_config(override_env_vars=environment)
+    config.setdefault("target_host", "localhost:7233")
+    try:
+        return await Client.connect(**config, data_converter=pydantic_data_converter)
+    except (RPCError, RuntimeError) as failure:
+        raise Unreachable(
+            f"no Temporal server answers at {config['target_host']} ({_short(failure)}): "
+            "start one, as with `lastmile up`, or set TEMPORAL_ADDRESS"
+        ) from failure
+
+
+def _short(failure: Exception) -> str:
+    return str(failure).partition("\n")[0][:200]

@@ -1,0 +1,179 @@
+"""What callers send and get back. An order that these models accept is one that a workflow accepts.
+
+Validation happens here, once, and says everything that is wrong at once, each with its field's path.
+"""
+
+import hashlib
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from activities.signatures import Outcome, StepRef
+from ipam.models import Addressing
+from subscribers.models import Customer, Line, Reference, ServicePlan, TenantId
+
+__all__ = [
+    "AnyOrder",
+    "Created",
+    "Decision",
+    "DeprovisionSubscriber",
+    "Operation",
+    "Order",
+    "OrderResult",
+    "Progress",
+    "ProvisionSubscriber",
+    "ResultStatus",
+    "RunStatus",
+    "StepOutcome",
+    "workflow_id",
+]
+
+
+class Operation(StrEnum):
+    PROVISION = "provision"
+    DEPROVISION = "deprovision"
+
+
+def workflow_id(tenant: str, subscriber_ref: str) -> str:
+    """One id for every operation on a subscriber, so that Temporal lets only one of them run at a time."""
+    return f"subscriber/{tenant}/{subscriber_ref}"
+
+
+class Order(BaseModel):
+    """What every order has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    operation: ClassVar[Operation]
+
+    tenant: TenantId
+    order_id: Reference
+    """The caller's idempotency key: the same order twice gives the same result."""
+    subscriber_ref: Reference
+
+    @property
+    def workflow_id(self) -> str:
+        return workflow_id(self.tenant, self.subscriber_ref)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, in hexadecimal: the same for the same order, however it was written."""
+        return hashlib.sha256(f"{self.operation}:{self.model_dump_json()}".encode()).hexdigest()
+
+    def ref(self, *, undo: bool = False) -> StepRef:
+        """What a step needs to know whom it works for."""
+        return StepRef(tenant=self.tenant, order_id=self.order_id, subscriber_ref=self.subscriber_ref, undo=undo)
+
+
+class ProvisionSubscriber(Order):
+    """Turn an order into a working line."""
+
+    operation = Operation.PROVISION
+
+    customer: Customer
+    plan: ServicePlan
+    line: Line
+    addressing: Addressing = Addressing()
+
+
+class DeprovisionSubscriber(Order):
+    """Take a line down and give back what it held."""
+
+    operation = Operation.DEPROVISION
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    """Why, for the history: no personal data."""
+
+
+AnyOrder = ProvisionSubscriber | DeprovisionSubscriber
+
+
+class ResultStatus(StrEnum):
+    """How an order ended."""
+
+    COMPLETED = "completed"
+    DEGRADED = "degraded"
+    """The line works, or is down, but a best-effort step did not happen: see the warnings."""
+    ROLLED_BACK = "rolled_back"
+    """Nothing of the order is left."""
+    ABANDONED = "abandoned"
+    """An operator ended it as it stood: see the steps for what is left."""
+
+
+class RunStatus(StrEnum):
+    """What a run is doing."""
+
+    RUNNING = "running"
+    ROLLING_BACK = "rolling_back"
+    PARKED = "parked"
+    """Waiting for an operator's `retry_step`, `skip_step` or `abandon`."""
+    ENDED = "ended"
+
+
+class StepOutcome(BaseModel):
+    """What became of one step."""
+
+    step: str
+    outcome: Outcome | None = None
+    """None: not reached."""
+    reason: str = ""
+    attempts: int | None = None
+    """None: not known, as after a timeout."""
+    started_at: datetime | None = None
+    seconds: float | None = None
+
+
+class Created(BaseModel):
+    """What a subscriber has after its order; prefixes with their length, single addresses without."""
+
+    customer_id: str | None = None
+    subscriber_id: str | None = None
+    network_profile_id: str | None = None
+    billing_service_id: str | None = None
+    radius_username: str | None = None
+    ipv6_prefix: str | None = None
+    ipv6_framed_prefix: str | None = None
+    ipv6_address: str | None = None
+    ipv4_address: str | None = None
+
+
+class OrderResult(BaseModel):
+    """How an order ended, and what each step did."""
+
+    operation: Operation
+    tenant: str
+    order_id: str
+    subscriber_ref: str
+    status: ResultStatus
+    reason: str = ""
+    """Why it was rolled back or abandoned."""
+    created: Created = Created()
+    """After a deprovision: what was given back."""
+    steps: list[StepOutcome] = []
+    warnings: list[str] = []
+
+
+class Progress(BaseModel):
+    """What the `progress` query answers."""
+
+    operation: Operation
+    order_id: str
+    status: RunStatus
+    step: str | None = None
+    attention: str = ""
+    """What an operator is asked to decide; empty where nothing waits."""
+    steps: list[StepOutcome] = []
+    result: OrderResult | None = None
+    """Once the run has ended."""
+
+
+class Decision(BaseModel):
+    """An operator's word on a parked step."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    by: Annotated[str, Field(min_length=1, max_length=100)]
+    why: Annotated[str, Field(min_length=1, max_length=500)]
+    step: str | None = None
+    """The parked step that is meant; None: whichever is parked now."""

@@ -1,0 +1,37 @@
+"""Deprovision: nine steps that take a line down; from the revocation of its addresses on, only forward."""
+
+from temporalio import workflow
+
+from workflows.contract import DeprovisionSubscriber, OrderResult
+from workflows.operator_controls import Steerable
+from workflows.saga import Kind, Saga, Step
+
+__all__ = ["STEPS", "Deprovision"]
+
+STEPS: tuple[Step[DeprovisionSubscriber], ...] = (
+    Step("verify_subscriber", "find the subscriber", Kind.DATABASE),
+    Step("suspend_billing_service", "suspend billing", Kind.DATABASE, undo="resume_billing_service"),
+    Step("deactivate_onu", "deactivate the ONU", Kind.DEVICE, undo="activate_onu"),
+    Step("unconfigure_cpe", "remove the CPE's configuration", Kind.DEVICE, undo="configure_cpe"),
+    Step("revoke_ipv6_lifecycle", "end the session, revoke the addresses", Kind.RADIUS, pivot=True),
+    Step("release_ip_address", "release the addresses", Kind.IPAM),
+    Step("delete_radius_account", "delete the RADIUS account", Kind.DATABASE),
+    Step("delete_network_profile", "delete the network profile", Kind.DATABASE),
+    Step(
+        "archive_subscriber",
+        "archive the subscriber, end billing",
+        Kind.DATABASE,
+        content=lambda order: (order.reason,),
+    ),
+)
+
+
+@workflow.defn(name="Deprovision")
+class Deprovision(Steerable):
+    @workflow.init
+    def __init__(self, order: DeprovisionSubscriber) -> None:
+        self._saga = Saga(order, STEPS)
+
+    @workflow.run
+    async def run(self, order: DeprovisionSubscriber) -> OrderResult:
+        return await self._saga.run()

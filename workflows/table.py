@@ -1,0 +1,44 @@
+"""The step table that an operator sees as a run's current details in the Temporal UI. Markdown."""
+
+from activities.signatures import Outcome
+from workflows.contract import Progress, StepOutcome
+
+__all__ = ["step_table"]
+
+_MARKS = {
+    Outcome.DONE: "✅ done",
+    Outcome.SKIPPED: "➖ skipped",
+    Outcome.WARNED: "⚠️ warned",
+    Outcome.FAILED: "❌ failed",
+    Outcome.UNDONE: "↩️ undone",
+}
+
+
+def step_table(progress: Progress) -> str:
+    """What has happened, what is happening, and what a person is asked to decide."""
+    heading = f"**{progress.operation} {progress.order_id}**: {progress.status.replace('_', ' ')}"
+    if progress.result is not None:
+        heading = f"**{progress.operation} {progress.order_id}**: {progress.result.status.replace('_', ' ')}"
+        heading += f" ({progress.result.reason})" if progress.result.reason else ""
+    lines = [heading, ""]
+    if progress.attention:
+        lines += [
+            f"> **{_cell(progress.attention)}**",
+            '> Decide by an update with `{"by": "…", "why": "…"}`: `retry_step` once the cause is mended, '
+            "`skip_step` if it has been done by hand, `abandon` to leave all as it is.",
+            "",
+        ]
+    lines += ["| step | outcome | tries | seconds | |", "|---|---|---|---|---|"]
+    lines += [_row(outcome, progress.step) for outcome in progress.steps]
+    return "\n".join(lines)
+
+
+def _row(step: StepOutcome, current: str | None) -> str:
+    ahead = "▶️ now" if step.step == current else ""
+    mark = ahead if step.outcome is None else _MARKS[step.outcome]
+    seconds = "" if step.seconds is None else f"{step.seconds:.2f}"
+    return f"| {step.step} | {mark} | {step.attempts or ''} | {seconds} | {_cell(step.reason)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
