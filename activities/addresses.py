@@ -1,7 +1,7 @@
 """Steps on addresses: allocated and released in IPAM, activated and revoked together with RADIUS."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from activities.base import Activities, done, skipped, step, undone, warned
 from activities.signatures import StepRef, StepReport
@@ -11,7 +11,8 @@ from ipam.delegations import Delegation, held_by, transition
 from ipam.lifecycle import State
 from ipam.models import Addressing, Purpose
 from radius import accounts
-from radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
+from radius.attributes import InvalidAttribute
+from radius.dynauth import DynamicAuthorization, Nas, Outcome, Reply, Session
 from radius.sessions import open_sessions
 
 __all__ = ["FACTS", "REPLY_ATTRIBUTES", "AddressActivities"]
@@ -28,6 +29,9 @@ FACTS = {
     Purpose.IPV6_ADDRESS: "ipv6_address",
     Purpose.IPV4: "ipv4_address",
 }
+
+# What a CoA-Request can change; the other addresses identify the session in one (RFC 5176, 3.6).
+CHANGEABLE = frozenset({REPLY_ATTRIBUTES[Purpose.IPV6_PD]})
 
 # A login that slipped in before the account was blocked shows up in radacct a moment later: look again.
 DISCONNECT_ROUNDS = 3
@@ -91,7 +95,7 @@ class AddressActivities(Activities):
             sessions = await open_sessions(connection, user)
         if not any(delegation.created_by_order == ref.order_id for delegation in active):
             return done()
-        return await self._announce(sessions, dict(_reply_items(active)))
+        return await self._announce(sessions, _reply_items(active))
 
     @step
     async def revoke_ipv6_lifecycle(self, ref: StepRef) -> StepReport:
@@ -128,12 +132,18 @@ class AddressActivities(Activities):
         held = await held_by(connection, ref.subscriber_ref)
         return [d for d in held if not ref.undo or d.created_by_order == ref.order_id]
 
-    async def _announce(self, sessions: Sequence[OpenSession], attributes: dict[str, str]) -> StepReport:
-        """Tell the live sessions of the new addresses (CoA-Request); what that cannot reach, the next login does."""
-        known = [(session, nas) for session, nas in sessions if nas is not None]
-        replies = await asyncio.gather(*(self._authorization.coa(nas, session, attributes) for session, nas in known))
-        problems = [reply.text for reply in replies if reply.outcome is not Outcome.ACK]
-        problems += [_unknown_nas(session) for session, nas in sessions if nas is None]
+    async def _announce(self, sessions: Sequence[OpenSession], items: Sequence[tuple[str, str]]) -> StepReport:
+        """Tell the live sessions of the new addresses (CoA-Request); what that cannot change, the next login does."""
+        attributes = {name: value for name, value in items if name in CHANGEABLE}
+        problems = []
+        for session, nas in sessions if attributes else ():
+            reply = await self._ask(
+                session, nas, lambda nas, session: self._authorization.coa(nas, session, attributes)
+            )
+            if isinstance(reply, str) or reply.outcome is not Outcome.ACK:
+                problems.append(_text(reply))
+        if sessions and len(attributes) < len(items):
+            problems.append("a live session keeps its WAN addresses (RFC 5176, 3.6)")
         if problems:
             return warned("; ".join(problems) + "; the addresses take effect at the next login")
         return done()
@@ -149,11 +159,29 @@ class AddressActivities(Activities):
             if not new:
                 return problems
             handled.update(session for session, _ in new)
-            known = [(session, nas) for session, nas in new if nas is not None]
-            replies = await asyncio.gather(*(self._authorization.disconnect(nas, session) for session, nas in known))
-            problems += [reply.text for reply in replies if not reply.session_ended]
-            problems += [_unknown_nas(session) for session, nas in new if nas is None]
+            replies = await asyncio.gather(
+                *(self._ask(session, nas, self._authorization.disconnect) for session, nas in new)
+            )
+            problems += [_text(reply) for reply in replies if isinstance(reply, str) or not reply.session_ended]
         return [*problems, f"{user} keeps logging in again"]
+
+    async def _ask(
+        self, session: Session, nas: Nas | None, request: Callable[[Nas, Session], Awaitable[Reply]]
+    ) -> Reply | str:
+        """The NAS's reply, or why it could not be asked."""
+        if nas is None:
+            return (
+                f"session {session.acct_session_id} is on {session.nas_address}, which is no NAS we know: "
+                "add it with `lastmile nas add`"
+            )
+        try:
+            return await request(nas, session)
+        except InvalidAttribute as failure:
+            return f"session on NAS {nas.name}: radacct holds what cannot be sent: {failure}"
+
+
+def _text(reply: Reply | str) -> str:
+    return reply if isinstance(reply, str) else reply.text
 
 
 async def _move(
@@ -187,10 +215,3 @@ def _reply_items(delegations: Iterable[Delegation]) -> list[tuple[str, str]]:
 
 def _facts(delegations: Iterable[Delegation]) -> dict[str, str]:
     return {FACTS[delegation.purpose]: _bare(delegation) for delegation in delegations}
-
-
-def _unknown_nas(session: Session) -> str:
-    return (
-        f"session {session.acct_session_id} is on {session.nas_address}, which is no NAS we know: "
-        "add it with `lastmile nas add`"
-    )

@@ -1,7 +1,10 @@
 """For provisioning systems: start orders, wait for them, see where they stand, cancel them."""
 
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio.client import (
     Client,
@@ -25,6 +28,28 @@ WORKFLOW_TYPES = {Operation.PROVISION: "Provision", Operation.DEPROVISION: "Depr
 
 # A run that ends between "already started" and the look at it: start again, a few times.
 START_ATTEMPTS = 5
+
+
+# A start that got no answer may have happened; trying again finds the run that it made.
+START_PATIENCE_SECONDS = 60
+PAUSE_SECONDS = 1
+
+AWAY = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED, RPCStatusCode.UNKNOWN}
+"""What an RPC fails with while the server is gone or restarting."""
+
+T = TypeVar("T")
+
+
+async def outlasting(call: Callable[[], Awaitable[T]], patience: float = math.inf) -> T:
+    """Make the call again while the server is away, for `patience` seconds; then its error is raised."""
+    deadline = asyncio.get_running_loop().time() + patience
+    while True:
+        try:
+            return await call()
+        except RPCError as failure:
+            if failure.status not in AWAY or asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 class AlreadyRunning(Refused):
@@ -60,7 +85,7 @@ class OrderRun:
         Raises `OrderRefused` where the order was never begun and `RunLost` where its run was terminated.
         """
         try:
-            result: OrderResult = await self.handle.result()
+            result: OrderResult = await outlasting(self.handle.result)
             return result
         except WorkflowFailureError as failure:
             cause = failure.cause
@@ -74,7 +99,7 @@ class OrderRun:
 
     async def _recorded(self) -> OrderResult:
         """A canceled run returns nothing, but remembers."""
-        progress: Progress = await self.handle.query("progress", result_type=Progress)
+        progress: Progress = await outlasting(lambda: self.handle.query("progress", result_type=Progress))
         if progress.result is None:
             raise RunLost(f"the run of order {self.order.order_id} ended without a result")
         return progress.result
@@ -104,7 +129,7 @@ class Lastmile:
         """
         for _ in range(START_ATTEMPTS):
             try:
-                return OrderRun(order, await self._start(order))
+                return OrderRun(order, await outlasting(lambda: self._start(order), START_PATIENCE_SECONDS))
             except WorkflowAlreadyStartedError:
                 if found := await self._running(order):
                     return found
