@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["StackRunning", "is_locked", "stack_lock"]
+__all__ = ["StackRunning", "stack_lock"]
 
 _POLL_SECONDS = 0.1
 
@@ -27,7 +27,7 @@ async def stack_lock(directory: Path) -> AsyncIterator[None]:
     Raises:
         StackRunning: a live stack holds it.
     """
-    with _open(directory) as file:
+    with (directory / "lock").open("a+") as file:
         while not _taken(file):
             file.seek(0)
             if (holder := file.read().strip()) and _is_alive(int(holder)):
@@ -42,18 +42,6 @@ async def stack_lock(directory: Path) -> AsyncIterator[None]:
         file.flush()
         os.set_inheritable(file.fileno(), True)
         yield
-
-
-def is_locked(directory: Path) -> bool:
-    """Whether a stack is running in `directory`."""
-    if not (directory / "lock").exists():
-        return False
-    with _open(directory) as file:
-        return not _taken(file)
-
-
-def _open(directory: Path) -> IO[str]:
-    return (directory / "lock").open("a+")
 
 
 def _taken(file: IO[str]) -> bool:

@@ -13,7 +13,7 @@ from temporalio.envconfig import ClientConfig
 from db.migrate import upgrade
 from devstack.freeradius import FreeRadius, FreeRadiusMissing, find_freeradius
 from devstack.freeradius_nas import FreeRadiusNas
-from devstack.lock import is_locked, stack_lock
+from devstack.lock import stack_lock
 from devstack.logins import make_login
 from devstack.nas import ACK, ScriptedNas
 from devstack.ports import HOST, Ports
@@ -24,11 +24,9 @@ from devstack.temporal import DevTemporal
 from devstack.temporal_program import find_temporal
 from devstack.worker import Worker
 from radius.dynauth import Nas
-from settings import Settings
+from settings import STACK_FILE, Settings
 
-__all__ = ["Stack", "running_stack"]
-
-_ENVIRONMENT = "stack.env"
+__all__ = ["Stack"]
 
 
 _WORKER_GROUPS = ("lastmile_app", "lastmile_platform")
@@ -49,7 +47,8 @@ class Stack:
     """PostgreSQL, Temporal, FreeRADIUS, a NAS and a worker. `async with` runs them.
 
     `settings.database_url` and the SDK's configuration of Temporal take the place of a server of the stack's
-    own. `say` is told, in a sentence each, what takes long or is missing.
+    own: give it the settings of the environment, not those that a stack left in its file. `say` is told, in a
+    sentence each, what takes long or is missing.
     """
 
     nas: Nas
@@ -61,10 +60,11 @@ class Stack:
 
     def __init__(self, state_dir: Path, settings: Settings, *, say: Callable[[str], None] = print) -> None:
         self.state_dir = state_dir.absolute()
-        self.environment: dict[str, str] = {}
+        self.environment = {"LASTMILE_STATE_DIR": str(self.state_dir)}
         """What a client or worker of this stack has in its environment."""
         self._settings = settings
         self._ports = Ports(self.state_dir)
+        self._file = self.state_dir / STACK_FILE
         self._say = say
         self._running: list[ServerProcess] = []
 
@@ -77,6 +77,7 @@ class Stack:
         self.state_dir.mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as starting:
             await starting.enter_async_context(stack_lock(self.state_dir))
+            self._file.unlink(missing_ok=True)  # of a stack that was killed
             self._exit = starting
             try:
                 async with asyncio.TaskGroup() as group:
@@ -177,9 +178,8 @@ class Stack:
 
     def _publish(self) -> None:
         """Let clients in other terminals find this stack, for as long as it runs."""
-        file = self.state_dir / _ENVIRONMENT
-        write_private(file, "".join(f"{name}={value}\n" for name, value in self.environment.items()))
-        self._exit.callback(file.unlink, missing_ok=True)
+        write_private(self._file, "".join(f"{name}={value}\n" for name, value in self.environment.items()))
+        self._exit.callback(self._file.unlink, missing_ok=True)
 
     def _secret(self, name: str) -> str:
         return kept_secret(self.state_dir, name)
@@ -188,14 +188,6 @@ class Stack:
         await self._exit.enter_async_context(server)
         self._running.append(server.process)
         return server
-
-
-def running_stack(state_dir: Path) -> dict[str, str]:
-    """The environment for clients of the stack that runs in `state_dir`; empty where none does."""
-    file = state_dir / _ENVIRONMENT
-    if not is_locked(state_dir) or not file.exists():
-        return {}
-    return dict(line.split("=", 1) for line in file.read_text().splitlines())
 
 
 async def _migrate(owner_url: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -73,10 +74,13 @@ async def test_below_a_private_directory(tmp_path: Path) -> None:
     """Root's PostgreSQL runs as somebody else, who may not enter the directory; nobody is let in for it."""
     tmp_path.chmod(0o700)
     state = tmp_path / "state"
-    for _ in range(2):
-        async with EmbeddedPostgres(state, durable=False) as postgres:
-            assert await _query(postgres.url, "SELECT 1") == 1
-    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    try:
+        for _ in range(2):
+            async with EmbeddedPostgres(state, durable=False) as postgres:
+                assert await _query(postgres.url, "SELECT 1") == 1
+        assert tmp_path.stat().st_mode & 0o777 == 0o700
+    finally:
+        shutil.rmtree((state / "postgres").resolve())
 
 
 async def test_it_asks_for_the_password(state: Path) -> None:
@@ -90,4 +94,5 @@ async def test_a_taken_port_is_named(state: Path) -> None:
     async with EmbeddedPostgres(state, durable=False) as postgres:
         port = int(postgres.url.rsplit(":", 1)[1].split("/")[0])
     with socket.create_server((HOST, port)), pytest.raises(PortInUse, match=f"{port}.*PostgreSQL.*ports.json"):
-        await EmbeddedPostgres(state).__aenter__()
+        async with EmbeddedPostgres(state):
+            pass

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+from dotenv import dotenv_values
 
-from devstack.lock import StackRunning, is_locked, stack_lock
+from devstack.lock import StackRunning, stack_lock
+from devstack.ports import HOST
 from devstack.server import ServerFailed
-from devstack.stack import Stack, running_stack
-from settings import Settings
+from devstack.stack import Stack
+from settings import STACK_FILE, Settings
 
 
 @pytest.fixture
@@ -36,15 +38,15 @@ async def _http_status(host: str, port: str, path: str) -> int:
 
 async def test_up_and_found_and_down_and_up_again(alone: Path) -> None:
     async with Stack(alone, Settings()) as first:
-        found = running_stack(alone)
+        found = dotenv_values(alone / STACK_FILE)
         assert found == first.environment
-        assert await _http_status(found["LASTMILE_HTTP_HOST"], found["LASTMILE_HTTP_PORT"], "/healthz") == 200
-        assert (alone / "stack.env").stat().st_mode & 0o077 == 0
+        assert found["LASTMILE_HTTP_PORT"]
+        assert await _http_status(HOST, found["LASTMILE_HTTP_PORT"], "/healthz") == 200
+        assert (alone / STACK_FILE).stat().st_mode & 0o077 == 0
         with pytest.raises(StackRunning, match=f"process {os.getpid()}"):
-            await Stack(alone, Settings()).__aenter__()
-    assert running_stack(alone) == {}
-    assert not (alone / "stack.env").exists()
-    assert not is_locked(alone)
+            async with Stack(alone, Settings()):
+                pass
+    assert not (alone / STACK_FILE).exists()
     async with Stack(alone, Settings()) as second:
         assert second.addresses == first.addresses
         assert second.nas == first.nas
@@ -68,8 +70,10 @@ async def test_a_worker_that_cannot_start_takes_everything_down(alone: Path, mon
     settings = Settings()
     monkeypatch.setenv("LASTMILE_TASK_QUEUE", "")  # only the worker sees it, and refuses it
     with pytest.raises(ServerFailed, match="The worker ended with status"):
-        await Stack(alone, settings).__aenter__()
-    assert not is_locked(alone)
+        async with Stack(alone, settings):
+            pass
+    async with stack_lock(alone):
+        pass
 
 
 UP = """
@@ -110,7 +114,7 @@ async def test_a_signal_stops_everything(alone: Path, number: signal.Signals) ->
     assert await stack.wait() == 0
     assert len(servers) > 5
     assert not [server for server in servers if server.is_running()]
-    assert running_stack(alone) == {}
+    assert not (alone / STACK_FILE).exists()
 
 
 async def test_a_signal_while_it_starts(alone: Path) -> None:
@@ -119,7 +123,8 @@ async def test_a_signal_while_it_starts(alone: Path) -> None:
     stack.send_signal(signal.SIGINT)
     await _until(output, "Stopped")
     assert await stack.wait() == 0
-    assert not is_locked(alone)
+    async with stack_lock(alone):
+        pass
 
 
 async def test_an_impatient_second_signal_orphans_nobody(alone: Path) -> None:
@@ -130,7 +135,7 @@ async def test_an_impatient_second_signal_orphans_nobody(alone: Path) -> None:
     await _until(output, "Stopping")
     stack.send_signal(signal.SIGINT)
     await stack.wait()
-    gone, left = await asyncio.to_thread(psutil.wait_procs, servers, timeout=60)
+    _gone, left = await asyncio.to_thread(psutil.wait_procs, servers, timeout=60)
     assert not left
 
 
@@ -142,9 +147,3 @@ async def test_after_a_kill_the_next_one_waits_for_what_is_left(alone: Path) -> 
     await stack.wait()
     async with Stack(alone, Settings()):
         assert json.loads((alone / "ports.json").read_text()) == ports
-
-
-async def test_the_lock_is_free_once_its_holder_is_gone(state: Path) -> None:
-    async with stack_lock(state):
-        assert is_locked(state)
-    assert not is_locked(state)

@@ -33,7 +33,8 @@ async def test_the_search_attributes_are_there(temporal_client: Client) -> None:
 async def test_a_taken_port_is_named(state: Path) -> None:
     port = Ports(state).claim("Temporal UI")
     with socket.create_server((HOST, port)), pytest.raises(PortInUse, match=f"{port}.*Temporal UI"):
-        await DevTemporal(state, program=Path("/never/run"), database=None).__aenter__()
+        async with DevTemporal(state, program=Path("/never/run"), database=None):
+            pass
 
 
 @pytest.fixture

@@ -388,6 +388,7 @@ def _grants() -> str:
     GRANT USAGE ON SCHEMA public TO lastmile_app, lastmile_platform, lastmile_radius;
     GRANT SELECT, INSERT, UPDATE, DELETE ON {everything} TO lastmile_app, lastmile_platform;
     REVOKE UPDATE, DELETE ON billing_events, delegation_events FROM lastmile_app;
+    GRANT SELECT ON alembic_version TO lastmile_app, lastmile_platform;
     GRANT SELECT ON tenants, radacct, radpostauth, nas TO lastmile_app;
     GRANT SELECT, INSERT, UPDATE, DELETE ON tenants, radacct, radpostauth, nas TO lastmile_platform;
     GRANT SELECT ON {", ".join(RADIUS_ACCOUNTS)}, nas TO lastmile_radius;
