@@ -6,6 +6,7 @@ running activities get their time to finish, and what does not finish is handed 
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -220,10 +221,12 @@ def _run_many(settings: Settings, processes: int) -> int:
         for index in range(processes)
     ]
 
+    untold = list(children)
+
     def stop(*_: object) -> None:
-        for child in children:
-            if child.poll() is None:
-                child.terminate()
+        # Each once: a second SIGTERM would kill a worker in its last steps, when nothing handles it any more.
+        while untold:
+            untold.pop().terminate()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -234,7 +237,16 @@ def _run_many(settings: Settings, processes: int) -> int:
 
 def _refuse(problems: Sequence[str]) -> NoReturn:
     print("The worker cannot start:", *(f"  - {problem}" for problem in problems), sep="\n", file=sys.stderr)
-    sys.exit(EXIT_MISCONFIGURED)
+    _exit(EXIT_MISCONFIGURED)
+
+
+def _exit(status: int) -> NoReturn:
+    """End without taking the interpreter down first: a thread of the Temporal SDK that wakes up meanwhile would
+    abort the process, in place of its status."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def main() -> None:
@@ -253,6 +265,7 @@ def main() -> None:
         asyncio.run(run(settings))
     except Misconfigured as failure:
         _refuse(failure.problems)
+    _exit(0)
 
 
 if __name__ == "__main__":

@@ -83,16 +83,18 @@ def _allocate(*, wait: bool) -> TextClause:
                 OR subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked')
             ORDER BY allocation_key = :key DESC LIMIT 1
         ), candidates AS (
-            SELECT id, prefix FROM pools WHERE {_CANDIDATE} AND NOT EXISTS (SELECT FROM held)
+            SELECT id, prefix, CAST(:address AS inet) IS NOT NULL OR count(*) FILTER (WHERE frontier < end_slot) OVER (
+                ORDER BY {_PREFERENCE} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) = 0 AS in_turn
+            FROM pools WHERE {_CANDIDATE} AND NOT EXISTS (SELECT FROM held)
             ORDER BY {_PREFERENCE}
         ), own AS ( -- what this subscriber had before, also out of quarantine (RIPE-690: persistent prefixes)
             SELECT s.pool_id, s.slot FROM candidates c JOIN slots s ON s.pool_id = c.id
             WHERE s.delegation_id IS NULL AND s.last_holder = :holder AND {this_one}
             ORDER BY s.free_at DESC LIMIT 1 {lock}
-        ), rested AS (
+        ), rested AS ( -- not of a pool while one before it has room beyond its frontier: that one grows first
             SELECT f.pool_id, f.slot FROM candidates c CROSS JOIN LATERAL (
                 SELECT s.pool_id, s.slot FROM slots s
-                WHERE s.pool_id = c.id AND s.delegation_id IS NULL AND s.free_at <= now() AND {this_one}
+                WHERE c.in_turn AND s.pool_id = c.id AND s.delegation_id IS NULL AND s.free_at <= now() AND {this_one}
                 ORDER BY s.free_at, s.slot LIMIT 1 {lock}
             ) f LIMIT 1
         ), claimed AS (
@@ -119,19 +121,19 @@ def _allocate(*, wait: bool) -> TextClause:
     )
 
 
+# One UPDATE, not a lock and then an UPDATE: in a burst of allocations those two deadlock. A slot that has its row
+# keeps it: one that the pool's last, shorter batch overlaps, or a static address ahead of the frontier.
 _GROW = text(
     f"""
-    WITH room AS (
-        SELECT id, frontier FROM pools WHERE {_CANDIDATE} AND frontier < end_slot
-        ORDER BY {_PREFERENCE} LIMIT 1 FOR NO KEY UPDATE -- allocations refer to the pool's key meanwhile
-    ), moved AS (
-        UPDATE pools p SET frontier = least(p.end_slot, room.frontier + {FRONTIER_BATCH})
-        FROM room WHERE p.id = room.id
-        RETURNING p.id, p.tenant_id, room.frontier AS first, p.frontier AS beyond
+    WITH moved AS (
+        UPDATE pools SET frontier = least(end_slot, frontier + {FRONTIER_BATCH})
+        WHERE frontier < end_slot AND id = (
+            SELECT id FROM pools WHERE {_CANDIDATE} AND frontier < end_slot ORDER BY {_PREFERENCE} LIMIT 1)
+        RETURNING id, tenant_id, greatest(first_slot, frontier - {FRONTIER_BATCH}) AS first, frontier AS beyond
     )
     INSERT INTO slots (pool_id, slot, tenant_id)
     SELECT id, slot, tenant_id FROM moved, generate_series(first, beyond - 1) AS slot
-    ON CONFLICT DO NOTHING -- a static address ahead of the frontier has its row already
+    ON CONFLICT DO NOTHING
     """
 )
 
@@ -169,8 +171,9 @@ async def allocate(
 ) -> Allocation:
     """Give the subscriber a prefix for `need`; the same call again, in any transaction, gives the same one.
 
-    At most three statements, whatever the size and the use of the pool. Raises `NoSuchPool`,
-    `PoolExhausted`, `AddressTaken`, `DelegationMismatch`, `DelegationBusy` and `AllocationSpent`.
+    At most three statements, whatever the size and the use of the pool; more only where it loses a race for
+    the last of a pool, or finds nothing. Raises `NoSuchPool`, `PoolExhausted`, `AddressTaken`,
+    `DelegationMismatch`, `DelegationBusy` and `AllocationSpent`.
     """
     wanted: dict[str, Any] = {
         "purpose": need.purpose,
@@ -189,10 +192,13 @@ async def allocate(
     if need.address is not None:
         await connection.execute(_REACH_ADDRESS, wanted)
     row = (await connection.execute(_allocate(wait=False), claim)).one_or_none()
-    if row is None:
-        # What we grew nobody else can see, so there is no need to wait for anybody.
-        grown = need.address is None and (await connection.execute(_GROW, wanted)).rowcount > 0
-        row = (await connection.execute(_allocate(wait=not grown), claim)).one_or_none()
+    # A second round is for who waited in the first and lost: another attempt with the same key has won
+    # meanwhile, or others have used up all the room of a pool.
+    for _ in range(2):
+        if row is None:
+            # What we grew nobody else can see, so there is no need to wait for anybody.
+            grown = need.address is None and (await connection.execute(_GROW, wanted)).rowcount > 0
+            row = (await connection.execute(_allocate(wait=not grown), claim)).one_or_none()
     if row is None:
         raise await _nothing_left(connection, wanted, need)
     allocation = Allocation(Delegation.of(row), created=row.created)

@@ -67,13 +67,13 @@ _TRANSITION = text(
         SET state = :after, state_since = now(),
             disconnect_confirmed = coalesce(:disconnect_confirmed, disconnect_confirmed)
         WHERE id = :id AND state = :before
-        RETURNING id, tenant_id, prefix, subscriber_ref, state_since
+        RETURNING id, tenant_id, prefix, subscriber_ref, state_since, disconnect_confirmed
     ), recorded AS (
         INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
                                        from_state, to_state, order_id, reason)
         SELECT tenant_id, id, prefix, subscriber_ref, :before, :after, :order_id, :reason FROM moved
     )
-    SELECT state_since FROM moved
+    SELECT state_since, disconnect_confirmed FROM moved
     """
 )
 
@@ -99,7 +99,7 @@ async def transition(
     delegation is no longer in the state it was read in.
     """
     check(delegation.state, after)
-    since = await connection.scalar(
+    moved = await connection.execute(
         _TRANSITION,
         {
             "id": delegation.id,
@@ -110,6 +110,7 @@ async def transition(
             "disconnect_confirmed": disconnect_confirmed,
         },
     )
-    if since is None:
+    row = moved.one_or_none()
+    if row is None:
         raise StateChanged(f"{delegation.prefix} is no longer {delegation.state}")
-    return replace(delegation, state=after, state_since=since, disconnect_confirmed=disconnect_confirmed)
+    return replace(delegation, state=after, state_since=row.state_since, disconnect_confirmed=row.disconnect_confirmed)

@@ -1,9 +1,9 @@
 """Pools: the address space that delegations are cut from."""
 
-from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Self
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,13 +19,18 @@ MAX_CAPACITY = 2**62
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
+def _network(written: Any) -> Any:
+    # Python's own words say what is wrong; pydantic's say twice that it is no network.
+    return ip_network(written) if isinstance(written, str) else written
+
+
 class Pool(BaseModel):
     """A pool as its operator describes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Label
-    prefix: IPv6Network | IPv4Network
+    prefix: Annotated[IPv6Network | IPv4Network, BeforeValidator(_network)]
     purpose: Purpose
     delegated_length: int
     """Length of each prefix handed out, in bits."""

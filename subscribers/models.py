@@ -86,8 +86,8 @@ class Line(_Model):
     """The network side of a subscriber: how and where it is attached."""
 
     connection_type: ConnectionType
-    onu_serial: Annotated[str, Field(pattern=r"^[A-Za-z]{4}[0-9A-Fa-f]{8}$")] | None = None
-    """ITU-T G.984.3 serial number: four letters of the vendor, eight hexadecimal digits."""
+    onu_serial: Annotated[str, Field(pattern=r"^[A-Za-z]{4}[0-9A-Fa-f]{8}$"), AfterValidator(str.upper)] | None = None
+    """ITU-T G.984.3 serial number: four letters of the vendor, eight hexadecimal digits; normalised to capitals."""
     olt: Reference | None = None
     pon_port: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9/.:_-]{0,31}$")] | None = None
     cpe_mac: MacAddress | None = None

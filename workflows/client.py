@@ -136,7 +136,7 @@ class Lastmile:
         raise AlreadyRunning(f"{order.workflow_id} is busy: other operations keep starting on it; try again")
 
     async def _start(self, order: AnyOrder) -> WorkflowHandle[Any, OrderResult]:
-        return await self._client.start_workflow(
+        started: WorkflowHandle[Any, OrderResult] = await self._client.start_workflow(
             WORKFLOW_TYPES[order.operation],
             order,
             id=order.workflow_id,
@@ -149,6 +149,8 @@ class Lastmile:
             ),
             static_summary=f"{order.operation} {order.subscriber_ref}, order {order.order_id}",
         )
+        # Bound to this run: the id alone means the subscriber's newest, which may soon be another order's.
+        return self._run(order, started.result_run_id)
 
     async def _running(self, order: AnyOrder) -> OrderRun | None:
         """The open run that holds the subscriber's id, if it is this order's; None where it has just ended."""
@@ -164,10 +166,10 @@ class Lastmile:
             )
         if await run.memo_value("digest", default="") != order.digest:
             raise OrderIdReused(f"order {order.order_id} is running with other content: an id belongs to one order")
-        handle: WorkflowHandle[Any, OrderResult] = self._client.get_workflow_handle(
-            order.workflow_id, run_id=run.run_id, result_type=OrderResult
-        )
-        return OrderRun(order, handle)
+        return OrderRun(order, self._run(order, run.run_id))
+
+    def _run(self, order: AnyOrder, run_id: str | None) -> WorkflowHandle[Any, OrderResult]:
+        return self._client.get_workflow_handle(order.workflow_id, run_id=run_id, result_type=OrderResult)
 
     async def progress(self, tenant: str, subscriber_ref: str) -> Progress | None:
         """Where the subscriber's newest run stands; None where Temporal remembers none. Needs a worker."""

@@ -59,7 +59,9 @@ class Order(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 of the content, in hexadecimal: the same for the same order, however it was written."""
-        return hashlib.sha256(f"{self.operation}:{self.model_dump_json()}".encode()).hexdigest()
+        # Without defaults: a field that a later version adds must not turn the orders of this one into others.
+        content = self.model_dump_json(exclude_defaults=True)
+        return hashlib.sha256(f"{self.operation}:{content}".encode()).hexdigest()
 
     def ref(self, *, undo: bool = False) -> StepRef:
         """What a step needs to know whom it works for."""

@@ -29,9 +29,9 @@ STEPS: tuple[Step[DeprovisionSubscriber], ...] = (
 @workflow.defn(name="Deprovision")
 class Deprovision(Steerable):
     @workflow.init
-    def __init__(self, order: DeprovisionSubscriber) -> None:
+    def __init__(self, order: DeprovisionSubscriber | None = None) -> None:
         self._saga = Saga(order, STEPS)
 
     @workflow.run
-    async def run(self, order: DeprovisionSubscriber) -> OrderResult:
+    async def run(self, order: DeprovisionSubscriber | None = None) -> OrderResult:
         return await self._saga.run()

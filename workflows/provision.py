@@ -66,9 +66,9 @@ STEPS: tuple[Step[ProvisionSubscriber], ...] = (
 @workflow.defn(name="Provision")
 class Provision(Steerable):
     @workflow.init
-    def __init__(self, order: ProvisionSubscriber) -> None:
+    def __init__(self, order: ProvisionSubscriber | None = None) -> None:
         self._saga = Saga(order, STEPS)
 
     @workflow.run
-    async def run(self, order: ProvisionSubscriber) -> OrderResult:
+    async def run(self, order: ProvisionSubscriber | None = None) -> OrderResult:
         return await self._saga.run()

@@ -102,8 +102,8 @@ class Abandoned(Exception):
 class Saga(Generic[OrderT]):
     """One order on its way through its steps."""
 
-    def __init__(self, order: OrderT, steps: Sequence[Step[OrderT]]) -> None:
-        self._order = order
+    def __init__(self, order: OrderT | None, steps: Sequence[Step[OrderT]]) -> None:
+        self._order: OrderT = order  # type: ignore[assignment]  # without one, `run` ends at once
         self._steps = steps
         self._outcomes = {step.name: StepOutcome(step=step.name) for step in steps}
         self._registered: list[Step[OrderT]] = []
@@ -143,6 +143,8 @@ class Saga(Generic[OrderT]):
 
     async def run(self) -> OrderResult:
         """Run the order to its end, whatever happens; returns its result, or raises what the run ends with."""
+        if self._order is None:  # from the Temporal UI with its input left empty; no model objects to that
+            raise ApplicationError("the run was started without an order", type="NoOrder", non_retryable=True)
         self._tag()
         if before := await _shielded(self._open()):
             return self._end(before)

@@ -388,6 +388,10 @@ def _grants() -> str:
     GRANT USAGE ON SCHEMA public TO lastmile_app, lastmile_platform, lastmile_radius;
     GRANT SELECT, INSERT, UPDATE, DELETE ON {everything} TO lastmile_app, lastmile_platform;
     REVOKE UPDATE, DELETE ON billing_events, delegation_events FROM lastmile_app;
+    -- Pools are the platform's to make; a tenant takes slots from them, also from those that serve everybody.
+    REVOKE INSERT, UPDATE, DELETE ON pools FROM lastmile_app;
+    GRANT UPDATE (frontier) ON pools TO lastmile_app;
+    REVOKE DELETE ON slots FROM lastmile_app;
     GRANT SELECT ON alembic_version TO lastmile_app, lastmile_platform;
     GRANT SELECT ON tenants, radacct, radpostauth, nas TO lastmile_app;
     GRANT SELECT, INSERT, UPDATE, DELETE ON tenants, radacct, radpostauth, nas TO lastmile_platform;

@@ -1,0 +1,94 @@
+"""How a command ends: its exit code, and every failure as a sentence. The only place that knows either."""
+
+import asyncio
+import traceback
+from collections.abc import Coroutine, Sequence
+from enum import IntEnum
+from typing import Any, NoReturn
+
+import typer
+
+from cli.output import complain
+
+__all__ = ["EPILOG", "BadInput", "Exit", "Unavailable", "run"]
+
+
+class Exit(IntEnum):
+    """What a script can tell from `$?`."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    UNAVAILABLE = 3
+    FAULT = 70
+    INTERRUPTED = 130
+
+
+_MEANINGS = {
+    Exit.DONE: "done; orders: all completed, or degraded, which is shown",
+    Exit.FAILED: "an order was refused, rolled back, abandoned or lost; no such thing",
+    Exit.BAD_INPUT: "wrong usage, order or setting; nothing was started",
+    Exit.UNAVAILABLE: "Temporal, the database or a server of the stack cannot be used",
+    Exit.FAULT: "a fault in Lastmile itself",
+    Exit.INTERRUPTED: "Ctrl-C; orders that were started go on in Temporal",
+}
+
+EPILOG = "\n".join(["Exit codes", *(f"{code.value:>4}  {meaning}" for code, meaning in _MEANINGS.items())])
+
+
+class BadInput(Exception):
+    """What the user typed, sent or configured is wrong; each problem a line."""
+
+    def __init__(self, heading: str, problems: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([heading, *(f"  {problem}" for problem in problems)]))
+
+
+class Unavailable(Exception):
+    """A service that the command needs cannot be used; the message says which, why, and what to do."""
+
+
+def run(command: Coroutine[Any, Any, Exit]) -> NoReturn:
+    """Run the command to its end, and leave with its exit code; a failure is told on standard error."""
+    try:
+        code = asyncio.run(command)
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    except Exception as failure:
+        while isinstance(failure, ExceptionGroup):
+            failure = failure.exceptions[0]
+        if isinstance(failure, BrokenPipeError):
+            raise failure from None  # whoever read the output has seen enough: Click knows how to leave
+        code, words = _explain(failure)
+        complain(words)
+    raise typer.Exit(code)
+
+
+def _explain(failure: Exception) -> tuple[Exit, str]:
+    if isinstance(failure, BadInput):
+        return Exit.BAD_INPUT, str(failure)
+
+    from temporalio.service import RPCError
+
+    from devstack.lock import StackRunning
+    from devstack.ports import PortInUse
+    from devstack.server import ServerFailed
+    from devstack.temporal_program import TemporalMissing
+    from errors import Refused
+    from workflows.connection import Unreachable
+
+    match failure:
+        case Refused():
+            return Exit.FAILED, str(failure)
+        case Unavailable() | Unreachable() | StackRunning() | PortInUse() | ServerFailed() | TemporalMissing():
+            return Exit.UNAVAILABLE, str(failure)
+        case RPCError():
+            return (
+                Exit.UNAVAILABLE,
+                f"Temporal does not do what it was asked: {failure.message} ({failure.status.name})",
+            )
+        case _:
+            place = traceback.extract_tb(failure.__traceback__)[-1]
+            return Exit.FAULT, (
+                f"{type(failure).__name__}: {failure}\n"
+                f"This is a fault in Lastmile ({place.filename}:{place.lineno}) and not yours: please report it."
+            )

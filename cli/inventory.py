@@ -1,0 +1,221 @@
+"""`lastmile tenant`, `pool` and `nas`: what a network must have before the first order."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import func, select
+
+from cli.exits import BadInput, Exit
+from cli.mistakes import mistakes
+from cli.output import console, facts, print_json, say, table, when
+from cli.services import load_settings, open_database
+from db import Database
+from errors import Refused
+from ipam.pools import Pool, PoolUse, add_pool, list_pools
+from radius.nas import NasRecord, add_nas, list_nas
+from subscribers.models import TenantId
+from subscribers.tables import subscribers
+from subscribers.tenants import add_tenant, list_tenants
+
+__all__ = ["nas_add", "nas_list", "nas_show", "pool_add", "pool_list", "pool_show"]
+__all__ += ["tenant_add", "tenant_list", "tenant_show"]
+
+
+class NotThere(Refused):
+    """There is nothing of this name."""
+
+
+class NewTenant(BaseModel):
+    """What `tenant add` is given."""
+
+    id: TenantId
+    name: str
+
+
+async def tenant_add(tenant: str, name: str) -> Exit:
+    """Add a tenant; the same one again changes nothing."""
+    try:
+        new = NewTenant(id=tenant, name=name)
+    except ValidationError as failure:
+        raise BadInput("This cannot be a tenant:", mistakes(failure, NewTenant, {"id": "tenant"})) from None
+    async with open_database(load_settings()) as database, database.platform() as connection:
+        added = await add_tenant(connection, new.id, new.name)
+    say(f"Tenant {tenant} {'added' if added else 'exists already, just so'}.")
+    return Exit.DONE
+
+
+async def tenant_list(as_json: bool) -> Exit:
+    async with open_database(load_settings()) as database, database.platform() as connection:
+        tenants = [dict(row) for row in await list_tenants(connection)]
+    _show(
+        tenants,
+        as_json,
+        ("tenant", "name", "since"),
+        [(t["id"], t["name"], when(t["created_at"])) for t in tenants],
+        "There are no tenants yet. Add one: lastmile tenant add ID --name NAME",
+    )
+    return Exit.DONE
+
+
+async def tenant_show(tenant: str, as_json: bool) -> Exit:
+    """Raises `NotThere`."""
+    async with open_database(load_settings()) as database:
+        async with database.platform() as connection:
+            found = next((dict(row) for row in await list_tenants(connection) if row["id"] == tenant), None)
+            pools = [use.pool.name for use in await list_pools(connection) if use.pool.tenant in (tenant, None)]
+        if found is None:
+            raise NotThere(f"There is no tenant {tenant}: `lastmile tenant list` shows those there are.")
+        count = await _subscribers(database, tenant)
+    found |= {"subscribers": count, "pools": pools}
+    if as_json:
+        print_json(found)
+    else:
+        found |= {"created_at": when(found["created_at"]), "pools": ", ".join(pools) or "none yet: lastmile pool add"}
+        console.print(facts("", found))
+    return Exit.DONE
+
+
+async def _subscribers(database: Database, tenant: str) -> int:
+    current = select(func.count()).select_from(subscribers).where(subscribers.c.archived_at.is_(None))
+    async with database.tenant(tenant) as connection:
+        return await connection.scalar(current) or 0
+
+
+async def pool_add(values: dict[str, Any]) -> Exit:
+    """Add a pool; the same one again changes nothing."""
+    names = {"prefix": "PREFIX", "name": "NAME", "delegated_length": "--length"}
+    names |= {field: f"--{field}" for field in ("purpose", "tenant", "vrf", "region", "country")}
+    try:
+        pool = Pool.model_validate(values)
+    except ValidationError as failure:
+        raise BadInput("This cannot be a pool:", mistakes(failure, Pool, names)) from None
+    async with open_database(load_settings()) as database, database.platform() as connection:
+        await add_pool(connection, pool)
+    whom = f"tenant {pool.tenant}" if pool.tenant else "every tenant"
+    count = PoolUse(pool=pool, taken=0, quarantined=0).capacity
+    say(f"Pool {pool.name} is there: {count:,} prefixes of /{pool.delegated_length} from {pool.prefix}, for {whom}.")
+    return Exit.DONE
+
+
+async def pool_list(tenant: str | None, as_json: bool) -> Exit:
+    """All pools, or those that serve one tenant."""
+    uses = [use for use in await _pools() if tenant is None or use.pool.tenant in (tenant, None)]
+    rows = [
+        (
+            use.pool.name,
+            use.pool.tenant or "all",
+            use.pool.purpose,
+            f"{use.pool.prefix} in /{use.pool.delegated_length}s",
+            f"{use.taken:,}",
+            f"{use.quarantined:,}",
+            f"{use.free:,}",
+            _percent(use),
+        )
+        for use in uses
+    ]
+    columns = ("pool", "tenant", "for", "space", "taken", "resting", "free", "full")
+    empty = "There are no pools yet. Add one: lastmile pool add NAME PREFIX --purpose ipv6_pd --length 56 --tenant ID"
+    _show([_pool_json(use) for use in uses], as_json, columns, rows, empty)
+    return Exit.DONE
+
+
+async def pool_show(name: str, tenant: str | None, as_json: bool) -> Exit:
+    """Raises `NotThere`."""
+    uses = [use for use in await _pools() if use.pool.name == name and tenant in (None, use.pool.tenant)]
+    if not uses:
+        raise NotThere(f"There is no pool {name}: `lastmile pool list` shows those there are.")
+    if len(uses) > 1:
+        owners = ", ".join(use.pool.tenant or "all" for use in uses)
+        raise BadInput(f"There are several pools {name}: say which one with --tenant ({owners}).")
+    use = uses[0]
+    if as_json:
+        print_json(_pool_json(use))
+        return Exit.DONE
+    shown = _pool_json(use) | {"tenant": use.pool.tenant or "all", "full": _percent(use)}
+    shown |= {field: f"{getattr(use, field):,}" for field in ("capacity", "taken", "quarantined", "free")}
+    del shown["percent"]
+    console.print(facts("", shown))
+    return Exit.DONE
+
+
+async def _pools() -> list[PoolUse]:
+    async with open_database(load_settings()) as database, database.platform() as connection:
+        return await list_pools(connection)
+
+
+def _pool_json(use: PoolUse) -> dict[str, Any]:
+    figures = {"capacity": use.capacity, "taken": use.taken, "quarantined": use.quarantined, "free": use.free}
+    return use.pool.model_dump(mode="json") | figures | {"percent": round(_full(use), 3)}
+
+
+def _full(use: PoolUse) -> float:
+    """In percent; what rests in quarantine is not to be had."""
+    return 100 * (1 - use.free / use.capacity)
+
+
+def _percent(use: PoolUse) -> str:
+    return "<0.1 %" if 0 < _full(use) < 0.1 else f"{_full(use):.1f} %"
+
+
+async def nas_add(address: str, name: str, secret: str | Path, coa_port: int) -> Exit:
+    """Add a NAS, with its secret or the file that holds it; the same one again changes nothing."""
+    values = {"address": address, "name": name, "secret": _secret(secret), "coa_port": coa_port}
+    names = {"address": "ADDRESS", "name": "--name", "coa_port": "--coa-port", "secret": "the secret"}
+    try:
+        record = NasRecord.model_validate(values)
+    except ValidationError as failure:
+        # Pydantic repeats what it was given, and a secret is not for the terminal.
+        problems = [line.partition(", and is ")[0] for line in mistakes(failure, NasRecord, names)]
+        raise BadInput("This cannot be a NAS:", problems) from None
+    async with open_database(load_settings()) as database, database.platform() as connection:
+        added = await add_nas(connection, record)
+    say(f"NAS {name} at {record.address} {'added' if added else 'exists already, just so'}.")
+    return Exit.DONE
+
+
+def _secret(typed: str | Path) -> str:
+    """The RADIUS shared secret, or the content of its file without the last line end."""
+    if isinstance(typed, str):
+        return typed
+    try:
+        return typed.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as failure:
+        raise BadInput(f"{typed} cannot be read: {getattr(failure, 'strerror', None) or failure}.") from None
+
+
+async def nas_list(as_json: bool) -> Exit:
+    known = await _nas()
+    columns = ("NAS", "address", "Disconnect and CoA port", "")
+    rows = [(nas["name"], nas["address"], nas["coa_port"], nas["description"]) for nas in known]
+    _show(known, as_json, columns, rows, "There is no NAS yet. Add one: lastmile nas add ADDRESS --name NAME")
+    return Exit.DONE
+
+
+async def nas_show(name: str, as_json: bool) -> Exit:
+    """Raises `NotThere`."""
+    found = [nas for nas in await _nas() if name in (nas["name"], nas["address"])]
+    if not found:
+        raise NotThere(f"There is no NAS of name or address {name}: `lastmile nas list` shows those there are.")
+    for nas in found:
+        if as_json:
+            print_json(nas)
+        else:
+            console.print(facts("", nas))
+    return Exit.DONE
+
+
+async def _nas() -> list[dict[str, Any]]:
+    async with open_database(load_settings()) as database, database.platform() as connection:
+        return [dict(row) for row in await list_nas(connection)]
+
+
+def _show(values: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...], rows: list[Any], empty: str) -> None:
+    """One JSON object a line, or a table; what to do next where there is nothing."""
+    if as_json:
+        for value in values:
+            print_json(value)
+    elif rows:
+        console.print(table("", columns, rows))
+    else:
+        say(empty)

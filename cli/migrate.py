@@ -1,0 +1,24 @@
+"""`lastmile migrate`."""
+
+from cli.exits import Exit, Unavailable
+from cli.output import say
+from cli.services import database_failures, load_settings
+from db.migrate import pending, upgrade
+
+__all__ = ["migrate"]
+
+
+async def migrate() -> Exit:
+    """Bring the database to the newest schema, as the login that owns its tables."""
+    settings = load_settings()
+    url = settings.database_owner_url or settings.database_url
+    if url is None:
+        raise Unavailable(
+            "There is no database to migrate: set DATABASE_OWNER_URL, or DATABASE_URL, to a login that may make "
+            "tables and roles: postgresql://user:password@host:port/name. (`lastmile up` migrates its own.)"
+        )
+    async with database_failures(str(url)):
+        missing = await pending(str(url))
+        await upgrade(str(url))
+    say(f"Migrated: {', '.join(missing)}." if missing else "The database is at the newest schema already.")
+    return Exit.DONE

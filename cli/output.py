@@ -1,0 +1,88 @@
+"""What people and scripts read: tables and sentences on a terminal, JSON for scripts, complaints on standard error."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["complain", "console", "facts", "mark", "messages", "print_json", "say", "table", "when"]
+
+# An IPv6 prefix can look like an emoji: `:100:`.
+console = Console(highlight=False, emoji=False)
+messages = Console(stderr=True, highlight=False, emoji=False)
+
+# How an outcome looks; anything else is shown as it is.
+_STYLES = {
+    **dict.fromkeys(("completed", "done", "active", "online", "create", "accepted"), "green"),
+    **dict.fromkeys(("degraded", "warned", "parked", "revoking", "quarantine", "running", "rolling_back"), "yellow"),
+    **dict.fromkeys(
+        ("rolled_back", "abandoned", "superseded", "failed", "refused", "lost", "unknown", "refuse"), "bold red"
+    ),
+    **dict.fromkeys(("skipped", "skip", "ended", "revoked", "undone"), "dim"),
+}
+
+# Columns that give way where the terminal is narrow; an address broken in two cannot be copied.
+_PROSE = {"", "line"}
+
+
+def say(words: str) -> None:
+    """A sentence on standard output."""
+    console.print(words, markup=False, soft_wrap=True)
+
+
+def complain(words: str) -> None:
+    """A warning or failure on standard error."""
+    messages.print(words, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON; times as ISO 8601, what JSON has no type for as text."""
+    print(json.dumps(value, default=_text))
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def mark(outcome: str) -> Text:
+    """An outcome, coloured by what it means."""
+    return Text(outcome.replace("_", " "), style=_STYLES.get(outcome, ""))
+
+
+def when(moment: datetime | None) -> str:
+    """A moment for people, in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A table whose cells are text and not markup; a column that is empty everywhere is left out."""
+    cells = [
+        [cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row] for row in rows
+    ]
+    used = [index for index in range(len(columns)) if any(row[index].plain for row in cells)]
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    for index in used:
+        made.add_column(columns[index], overflow="fold", no_wrap=columns[index] not in _PROSE)
+    for row in cells:
+        made.add_row(*(row[index] for index in used))
+    return made
+
+
+def _cell(value: Any) -> Text:
+    return value if isinstance(value, Text) else Text("" if value is None else str(value))
+
+
+def facts(title: str, values: dict[str, Any]) -> Table:
+    """Names and values, one to a line; those without a value are left out."""
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=None, show_header=False)
+    made.add_column(style="dim")
+    made.add_column(overflow="fold")
+    for name, value in values.items():
+        if value not in (None, ""):
+            made.add_row(Text(name), _cell(value))
+    return made

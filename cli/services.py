@@ -1,0 +1,150 @@
+"""What commands stand on: the settings, the database and Temporal, each failing with a sentence."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+import asyncpg
+from pydantic import ValidationError
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from cli.exits import BadInput, Unavailable
+from db import Database
+from settings import Settings
+from subscribers.tenants import list_tenants
+from workflows.client import Lastmile
+from workflows.connection import connect
+from workflows.contract import workflow_id
+
+__all__ = ["Temporal", "database_failures", "load_settings", "open_database", "pick_tenant"]
+
+# A worker's poll is answered after a minute at the latest; one that is gone stays listed for five.
+_POLL = timedelta(seconds=75)
+
+_UNDEFINED = {"42P01", "42703", "42883"}  # table, column, function
+_PERMISSION_DENIED = "42501"
+_LOCK_NOT_AVAILABLE = "55P03"
+_AWAY = {"08", "28", "3D", "53", "57"}  # classes: connection, login, no such database, resources, shutting down
+
+
+def load_settings(*, with_stack: bool = True) -> Settings:
+    """The settings; `with_stack` also those of the stack that runs in the state directory. Raises `BadInput`."""
+    try:
+        return Settings.load() if with_stack else Settings()
+    except ValidationError as failure:
+        problems = [f"{_variable(error['loc'][0])}: {error['msg']}" for error in failure.errors(include_url=False)]
+        raise BadInput("The environment has settings that cannot be used:", problems) from None
+
+
+def _variable(name: int | str) -> str:
+    return str(name) if str(name).isupper() else f"LASTMILE_{str(name).upper()}"
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database, with whatever is wrong with it raised as `Unavailable`."""
+    if settings.database_url is None:
+        raise Unavailable(
+            f"There is no database to ask: DATABASE_URL is not set, and no stack runs in {settings.state_dir}. "
+            "Start one with `lastmile up`, or set DATABASE_URL."
+        )
+    url = str(settings.database_url)
+    database = Database(url, pool_size=settings.database_pool_size)
+    try:
+        async with database_failures(url):
+            yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def database_failures(url: str) -> AsyncIterator[None]:
+    """What a database does when it is away, or not ours, as `Unavailable`; other failures are left as they are."""
+    try:
+        yield
+    except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+        shown = make_url(url).set(drivername="postgresql").render_as_string(hide_password=True)
+        if (words := _database_words(failure)) is None:
+            raise
+        raise Unavailable(f"The database {shown} cannot be used: {words}") from failure
+
+
+def _database_words(failure: Exception) -> str | None:
+    original: Any = getattr(failure, "orig", None) or failure
+    code = getattr(original, "sqlstate", None)
+    said = str(original).partition("\n")[0].rpartition(">: ")[2]
+    if code in _UNDEFINED or 'role "lastmile_' in said:
+        return "it lacks Lastmile's tables and roles: run `lastmile migrate`."
+    if code == _PERMISSION_DENIED:
+        return f"{said}. Migrations need the login that owns the tables (DATABASE_OWNER_URL), all else DATABASE_URL."
+    if code == _LOCK_NOT_AVAILABLE:
+        return "running orders hold what this command waits for: try again in a moment."
+    if isinstance(failure, DBAPIError) and not failure.connection_invalidated and code and code[:2] not in _AWAY:
+        return None
+    if isinstance(failure, SQLAlchemyError) and not isinstance(failure, DBAPIError | PoolTimeout):
+        return None
+    return f"{said or type(original).__name__}. Is it running, and is DATABASE_URL right?"
+
+
+class Temporal:
+    """A connection to Temporal, and the orders behind it."""
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self.client = client
+        self.orders = Lastmile(client, task_queue=task_queue)
+        self._task_queue = task_queue
+
+    @classmethod
+    async def connect(cls, settings: Settings) -> Self:
+        """Raises `workflows.connection.Unreachable`."""
+        return cls(await connect(settings.environment), settings.task_queue)
+
+    async def open_run(self, tenant: str, subscriber: str) -> str:
+        """The subscriber's order that has not ended, in words; empty where there is none. Needs no worker."""
+        try:
+            found = await self.client.get_workflow_handle(workflow_id(tenant, subscriber)).describe()
+        except RPCError as failure:
+            if failure.status is RPCStatusCode.NOT_FOUND:
+                return ""
+            raise
+        if found.status is not WorkflowExecutionStatus.RUNNING:
+            return ""
+        return f"{found.workflow_type} order {await found.memo_value('order_id', default='of unknown id')}"
+
+    async def lack_of_workers(self) -> str:
+        """What to tell whoever waits for a worker; empty where one polls the task queue."""
+        described = await self.client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=self.client.namespace,
+                task_queue=TaskQueue(name=self._task_queue),
+                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+            )
+        )
+        oldest = datetime.now(UTC) - _POLL
+        if any(poller.last_access_time.ToDatetime(UTC) > oldest for poller in described.pollers):
+            return ""
+        return (
+            f"No worker polls task queue {self._task_queue!r}, so orders wait until one does: "
+            "start one with `python worker.py`, or a whole stack with `lastmile up`."
+        )
+
+
+async def pick_tenant(database: Database, tenant: str | None) -> str:
+    """The tenant that is meant. Raises `BadInput` where that is not clear."""
+    async with database.platform() as connection:
+        known = [row["id"] for row in await list_tenants(connection)]
+    if not known:
+        raise BadInput("There are no tenants yet: add one with `lastmile tenant add ID --name NAME`.")
+    if tenant is None and len(known) > 1:
+        raise BadInput(f"There are several tenants: say which one with --tenant ({', '.join(known)}).")
+    if tenant is not None and tenant not in known:
+        raise BadInput(f"There is no tenant {tenant!r}; there is {', '.join(known)}.")
+    return tenant or known[0]

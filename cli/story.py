@@ -1,0 +1,223 @@
+"""The demo's story: orders become working lines, FreeRADIUS says so, and one of them is taken down again."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+from urllib.parse import quote
+
+from rich.text import Text
+
+from activities.signatures import Outcome
+from cli.demo_nas import DemoNas, Login, expected
+from cli.demo_orders import Example, examples, takedown
+from cli.orders import addresses
+from cli.output import console, mark, say, table, when
+from cli.overview import Overview, overview
+from cli.services import Temporal
+from db import Database
+from devstack.stack import Stack
+from ipam.models import IPv4Mode, Purpose
+from ipam.pools import Pool, add_pool, list_pools
+from radius import accounts
+from radius.nas import NasRecord, add_nas
+from subscribers.tenants import add_tenant
+from workflows.client import OrderRun
+from workflows.contract import AnyOrder, OrderResult, ProvisionSubscriber, ResultStatus, RunStatus
+
+__all__ = ["Story"]
+
+TENANT = "acme"
+POOLS = (
+    Pool(name="home", prefix="2001:db8::/40", purpose=Purpose.IPV6_PD, delegated_length=56, tenant=TENANT),
+    Pool(name="business", prefix="2001:db8:8000::/36", purpose=Purpose.IPV6_PD, delegated_length=48, tenant=TENANT),
+    Pool(name="static", prefix="198.51.100.0/24", purpose=Purpose.IPV4, delegated_length=32, tenant=TENANT),
+)
+_GOOD = (ResultStatus.COMPLETED, ResultStatus.DEGRADED)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An order that was carried out, and how long its caller waited."""
+
+    order: AnyOrder
+    result: OrderResult
+    seconds: float
+    link: str
+
+
+class Story:
+    """Told on a running stack; what was told before is taken up where it was left."""
+
+    def __init__(self, stack: Stack, temporal: Temporal, database: Database) -> None:
+        self._stack = stack
+        self._temporal = temporal
+        self._database = database
+        self._proven = True
+        self._told: list[Told] = []
+
+    async def tell(self) -> bool:
+        """From the first order to the last prefix; whether everything was as it should be."""
+        await self._set_up()
+        sent, lines = await self._provision()
+        radius = self._stack.radius
+        nas = DemoNas(radius, self._stack.nas.address) if radius else None
+        if nas is not None:
+            await self._log_in(nas, lines)
+        else:
+            _chapter("Left out: FreeRADIUS is not installed, so no line could log in to prove itself.")
+        await self._take_down(nas, sent[0].order)
+        self._end()
+        return self._proven
+
+    async def _set_up(self) -> None:
+        _chapter("A tenant, its pools, and a NAS")
+        nas = self._stack.nas
+        async with self._database.platform() as connection:
+            await add_tenant(connection, TENANT, "Acme Broadband")
+            for pool in POOLS:
+                await add_pool(connection, pool)
+            secret = nas.secret.decode()
+            await add_nas(connection, NasRecord(address=nas.address, name="demo", secret=secret, coa_port=nas.port))
+            uses = [use for use in await list_pools(connection) if use.pool in POOLS]
+        rows = [
+            (u.pool.name, str(u.pool.prefix), f"/{u.pool.delegated_length}", f"{u.free:,}", f"{u.taken:,}")
+            for u in uses
+        ]
+        console.print(table("", ("pool", "space", "gives", "free", "taken"), rows))
+
+    async def _provision(self) -> tuple[list[Example], list[Told]]:
+        first = (await examples(self._database))[0].order
+        await self._finish_takedown(first)
+        sent = await examples(self._database)
+        _chapter(f"{len(sent)} orders become lines")
+        told = await asyncio.gather(*(self._carry_out(example.order) for example in sent))
+        rows = [
+            (
+                one.order.order_id,
+                one.order.subscriber_ref,
+                _line(example.order),
+                mark(one.result.status),
+                addresses(one.result.created) or "from the NAS",
+                f"{one.seconds:.2f}",
+            )
+            for example, one in zip(sent, told, strict=True)
+        ]
+        console.print(table("", ("order", "subscriber", "line", "outcome", "addresses", "seconds"), rows))
+        self._told += told
+        notes = defaultdict(list)
+        for example, one in zip(sent, told, strict=True):
+            notes[_note(example, one)].append(one.order.order_id)
+        for note, orders in notes.items():
+            if note:
+                say(f"{', '.join(orders)}: {note}.")
+        return sent, told
+
+    async def _finish_takedown(self, order: ProvisionSubscriber) -> None:
+        """A demo that was cut off while it took the line down: Temporal has gone on with that by now."""
+        progress = await self._temporal.orders.progress(order.tenant, order.subscriber_ref)
+        if progress is None or progress.status is RunStatus.ENDED:
+            return
+        down = await takedown(self._database, order)
+        if progress.order_id == down.order_id:
+            say(f"The last demo was stopped while it took {order.subscriber_ref} down; that is finished first.")
+            await self._carry_out(down)
+
+    async def _log_in(self, nas: DemoNas, lines: Sequence[Told]) -> None:
+        _chapter("Each line logs in at FreeRADIUS, with its own password")
+        rows = []
+        for line in lines:
+            login = await nas.log_in(_user(line.order), await self._password(line.order))
+            fits = login.accepted and login.addresses == expected(line.result.created)
+            self._proven &= fits
+            verdict = mark("done" if fits else "failed")
+            verdict.plain = "exactly what was allocated" if fits else "NOT what was allocated"
+            rows.append((line.order.subscriber_ref, login.reply, _items(login) or "no address", verdict))
+        console.print(table("", ("subscriber", "reply", "with", ""), rows))
+
+    async def _password(self, order: AnyOrder) -> str:
+        async with self._database.tenant(order.tenant) as connection:
+            return await accounts.password_of(connection, _user(order)) or "none"
+
+    async def _take_down(self, nas: DemoNas | None, order: ProvisionSubscriber) -> None:
+        _chapter(f"{order.subscriber_ref} is taken down again")
+        user, password = _user(order), await self._password(order)
+        if nas:
+            session = await nas.start_session(user)
+            say(f"It is online: session {session} on {self._stack.nas}.")
+        before = await self._look(order)
+        down = await self._carry_out(await takedown(self._database, order))
+        self._told.append(down)
+        steps = {step.step: step for step in down.result.steps}
+        rows = [(s.step, mark(s.outcome or ""), f"{s.seconds or 0:.2f}", s.reason) for s in steps.values()]
+        console.print(table("", ("step", "outcome", "seconds", ""), rows))
+        if nas:
+            if steps["revoke_ipv6_lifecycle"].outcome is Outcome.DONE:
+                say(f"{self._stack.nas} acknowledged the Disconnect-Request for session {session}.")
+            for gone in before.sessions:
+                await nas.stop_session(user, gone["session"])
+            login = await nas.log_in(user, password)
+            refused = not login.accepted and not login.addresses
+            self._proven &= refused
+            say(f"The next login gets {login.reply} {'without any address' if refused else _items(login)}.")
+        for resting in (await self._look(order)).quarantine:
+            say(f"{resting['prefix']} rests until {when(resting['until'])}: nobody else gets it before.")
+
+    def _end(self) -> None:
+        _chapter("Every run, step by step, in the Temporal UI")
+        for one in self._told:
+            say(f"{one.order.order_id:10}  {one.link}")
+        console.print()
+
+    async def _carry_out(self, order: AnyOrder) -> Told:
+        began = monotonic()
+        run = await self._temporal.orders.start(order)
+        result = await run.result()
+        self._proven &= result.status in _GOOD
+        return Told(order, result, monotonic() - began, self._link(run))
+
+    def _link(self, run: OrderRun) -> str:
+        """Where the Temporal UI shows the run; its ids, where Temporal is not the stack's."""
+        id, run_id = run.handle.id, run.handle.result_run_id or run.handle.run_id
+        if self._stack.temporal_ui is None:
+            return f"{id}, run {run_id}"
+        namespace = self._temporal.client.namespace
+        return f"{self._stack.temporal_ui}/namespaces/{namespace}/workflows/{quote(id, safe='')}/{run_id}/history"
+
+    async def _look(self, order: AnyOrder) -> Overview:
+        async with self._database.tenant(order.tenant) as connection:
+            return await overview(connection, order.tenant, order.subscriber_ref, password=False)
+
+
+def _chapter(heading: str) -> None:
+    console.print()
+    console.rule(Text(heading, style="bold"), align="left", style="dim")
+
+
+def _user(order: AnyOrder) -> str:
+    return accounts.username(order.tenant, order.subscriber_ref)
+
+
+def _line(order: ProvisionSubscriber) -> str:
+    """What was ordered, in a few words."""
+    asked = order.addressing
+    ipv6 = f"/{asked.ipv6_pd_size}" if asked.enable_ipv6 else "no IPv6"
+    ipv4 = "" if asked.ipv4_mode is IPv4Mode.NONE else f", {asked.ipv4_mode} IPv4"
+    return f"{order.line.connection_type}, {order.plan.name}, {ipv6}{ipv4}"
+
+
+def _note(example: Example, told: Told) -> str:
+    """What is worth a sentence about how an order went."""
+    if told.result.reason:
+        return told.result.reason
+    if told.result.warnings:
+        return "; ".join(told.result.warnings)
+    if example.ended_at:
+        return f"ended on {example.ended_at:%Y-%m-%d} already; the same order again gives the same result"
+    back = [prefix for prefix in example.rested if prefix in addresses(told.result.created)]
+    return f"back, and {', '.join(back)} comes out of quarantine for it" if back else ""
+
+
+def _items(login: Login) -> str:
+    return "\n".join(f"{attribute} = {value}" for attribute, value in sorted(login.addresses))

@@ -1,0 +1,85 @@
+"""Tables of this domain. The migrations make them; a test holds these against what they made."""
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Identity, Integer, Table, Text, func, text
+from sqlalchemy.dialects.postgresql import CIDR
+
+from db import metadata
+
+__all__ = ["delegation_events", "delegations", "pools", "slots"]
+
+
+def _id() -> Column[int]:
+    return Column("id", BigInteger, Identity(always=True), primary_key=True)
+
+
+def _tenant(*, nullable: bool = False) -> Column[str]:
+    return Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=nullable)
+
+
+def _now(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+pools = Table(
+    "pools",
+    metadata,
+    _id(),
+    _tenant(nullable=True),
+    Column("name", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("prefix", CIDR, nullable=False),
+    Column("delegated_length", Integer, nullable=False),
+    Column("vrf", Text, nullable=False, server_default=""),
+    Column("region", Text),
+    Column("country", Text),
+    Column("first_slot", BigInteger, nullable=False),
+    Column("end_slot", BigInteger, nullable=False),
+    Column("frontier", BigInteger, nullable=False),
+    _now("created_at"),
+)
+
+# The tenant is the pool's, copied for row-level security; the delegation is the one that holds the slot now.
+slots = Table(
+    "slots",
+    metadata,
+    Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True),
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),
+    Column("tenant_id", Text),
+    Column("delegation_id", BigInteger),
+    Column("free_at", DateTime(timezone=True), nullable=False, server_default=text("'-infinity'")),
+    Column("last_holder", Text),
+)
+
+delegations = Table(
+    "delegations",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("pool_id", BigInteger, ForeignKey("pools.id"), nullable=False),
+    Column("slot", BigInteger, nullable=False),
+    Column("prefix", CIDR, nullable=False),
+    Column("subscriber_ref", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("allocation_key", Text, nullable=False),
+    Column("created_by_order", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    _now("state_since"),
+    Column("disconnect_confirmed", Boolean),
+    _now("created_at"),
+    Column("released_at", DateTime(timezone=True)),
+)
+
+delegation_events = Table(
+    "delegation_events",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("delegation_id", BigInteger, nullable=False),
+    Column("prefix", CIDR, nullable=False),
+    Column("subscriber_ref", Text, nullable=False),
+    Column("from_state", Text, nullable=False),
+    Column("to_state", Text, nullable=False),
+    Column("order_id", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _now("at"),
+)

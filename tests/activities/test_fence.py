@@ -1,0 +1,171 @@
+"""An order's row is its fence: no attempt acts that the order has moved on from.
+
+An attempt that timed out may still be on its way; these are its late arrivals, run by hand.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.addresses import AddressActivities
+from activities.orders import OrderActivities
+from activities.records import RecordActivities
+from activities.signatures import OrderClosing, OrderOpening, Outcome, StepRef, StepReport
+from db import Database
+from ipam.allocation import Quarantine
+from ipam.models import Addressing
+from radius.dynauth import DynamicAuthorization
+from subscribers.models import Customer
+
+ADDRESSING = Addressing()
+REST = Quarantine(timedelta(hours=1), timedelta(hours=2))
+
+
+def ref(order_id: str = "O-1", *, undo: bool = False) -> StepRef:
+    return StepRef(tenant="acme", order_id=order_id, subscriber_ref="S-1", undo=undo)
+
+
+async def run(activity: Any, *arguments: Any) -> Any:
+    return await ActivityEnvironment().run(activity, *arguments)
+
+
+@pytest.fixture
+async def addresses(database: Database) -> AsyncIterator[AddressActivities]:
+    async with DynamicAuthorization(timeout=1, tries=1, in_flight=1) as authorization:
+        yield AddressActivities(database, authorization, REST)
+
+
+@pytest.fixture
+def orders(database: Database) -> OrderActivities:
+    return OrderActivities(database)
+
+
+async def begin(orders: OrderActivities, order_id: str = "O-1") -> None:
+    await run(orders.open_order, ref(order_id), OrderOpening(operation="provision", digest=f"of {order_id}"))
+
+
+async def held(owner: asyncpg.Connection) -> int:
+    taken = await owner.fetchval("SELECT count(*) FROM slots WHERE delegation_id IS NOT NULL")
+    kept = await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL")
+    assert taken == kept
+    return int(kept)
+
+
+async def assert_fenced(activity: Any, *arguments: Any) -> None:
+    with pytest.raises(ApplicationError) as failure:
+        await run(activity, *arguments)
+    assert (failure.value.type, failure.value.non_retryable) == ("OrderFenced", True)
+
+
+async def test_an_allocation_that_comes_after_its_undo_does_nothing(
+    orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection
+) -> None:
+    await begin(orders)
+    report = await run(addresses.release_ip_address, ref(undo=True))
+    assert report.outcome is Outcome.SKIPPED
+
+    await assert_fenced(addresses.allocate_ip_address, ref(), ADDRESSING)
+
+    assert await owner.fetchval("SELECT count(*) FROM delegations") == 0
+
+
+async def test_an_allocation_that_comes_after_it_was_taken_back_does_nothing(
+    orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection
+) -> None:
+    await begin(orders)
+    await run(addresses.allocate_ip_address, ref(), ADDRESSING)
+    assert (await run(addresses.release_ip_address, ref(undo=True))).outcome is Outcome.UNDONE
+
+    await assert_fenced(addresses.allocate_ip_address, ref(), ADDRESSING)
+
+    assert await held(owner) == 0
+
+
+async def test_an_allocation_that_races_its_undo_leaves_nothing(
+    orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection
+) -> None:
+    ends = set()
+    for number in range(20):
+        order_id = f"O-{number}"
+        await begin(orders, order_id)
+        undo = run(addresses.release_ip_address, ref(order_id, undo=True))
+        late = run(addresses.allocate_ip_address, ref(order_id), ADDRESSING)
+        pair = (undo, late) if number % 2 else (late, undo)
+        results = await asyncio.gather(*pair, return_exceptions=True)
+        ends.add(tuple(sorted(type(result).__name__ for result in results)))
+        await run(orders.close_order, ref(order_id), OrderClosing(status="rolled_back", result={}))
+        assert await held(owner) == 0
+    assert ends <= {("ApplicationError", "StepReport"), ("StepReport", "StepReport")}
+
+
+async def test_two_attempts_of_one_allocation_hold_one_prefix(
+    orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection
+) -> None:
+    await begin(orders)
+
+    reports: list[StepReport] = await asyncio.gather(
+        *(run(addresses.allocate_ip_address, ref(), ADDRESSING) for _ in range(6))
+    )
+
+    assert len({report.facts["ipv6_prefix"] for report in reports}) == 1
+    assert await held(owner) == 1
+
+
+async def test_a_superseded_order_acts_no_more(
+    orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection
+) -> None:
+    """Its run was terminated and the subscriber's next order took over what it had: neither a step nor an undo
+    of it may touch that."""
+    await begin(orders, "O-1")
+    await run(addresses.allocate_ip_address, ref("O-1"), ADDRESSING)
+    await begin(orders, "O-2")
+
+    await assert_fenced(addresses.release_ip_address, ref("O-1", undo=True))
+    await assert_fenced(addresses.activate_ipv6_lifecycle, ref("O-1"))
+
+    assert await held(owner) == 1
+    assert await owner.fetchval("SELECT state FROM delegations") == "allocated"
+
+
+@pytest.mark.parametrize("status", ["completed", "degraded", "rolled_back", "abandoned"])
+async def test_an_order_that_has_ended_acts_no_more_and_ends_no_other_way(
+    orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection, status: str
+) -> None:
+    await begin(orders)
+    await run(orders.close_order, ref(), OrderClosing(status=status, result={"first": True}))
+
+    await assert_fenced(addresses.allocate_ip_address, ref(), ADDRESSING)
+    await assert_fenced(addresses.release_ip_address, ref(undo=True))
+    await run(orders.close_order, ref(), OrderClosing(status="completed", result={"second": True}))
+
+    assert tuple(await owner.fetchrow("SELECT status, result FROM orders")) == (status, '{"first": true}')
+
+
+async def test_a_step_without_its_order_does_nothing(addresses: AddressActivities, owner: asyncpg.Connection) -> None:
+    await assert_fenced(addresses.allocate_ip_address, ref(), ADDRESSING)
+    assert await held(owner) == 0
+
+
+async def test_a_refusal_is_named_and_not_retried(orders: OrderActivities, addresses: AddressActivities) -> None:
+    await begin(orders)
+    with pytest.raises(ApplicationError) as failure:
+        await run(addresses.allocate_ip_address, ref(), Addressing(ipv6_pd_size=60))
+    assert (failure.value.type, failure.value.non_retryable) == ("NoSuchPool", True)
+    assert failure.value.details == (1,)
+    assert "no ipv6_pd pool of /60s: add one with `lastmile pool add`" in failure.value.message
+
+
+async def test_a_database_that_is_away_is_retried_and_says_nothing_about_the_customer(database: Database) -> None:
+    away = Database("postgresql://nobody@127.0.0.1:1/nowhere")
+    customer = Customer(ref="C-1", name="Ada Example", email="ada@example.net")
+    with pytest.raises(ApplicationError) as failure:
+        await run(RecordActivities(away).create_customer, ref(), customer)
+    assert failure.value.non_retryable is False
+    assert "Ada" not in repr(failure.value) + str(failure.value.__cause__)
+    await away.close()

@@ -1,0 +1,146 @@
+"""Orders in, results out: each with its true end, a sentence where it needs one, and an exit code."""
+
+import asyncpg
+import pytest
+
+from tests.cli.conftest import Book, Cli, Working, interrupted, lines, until
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+async def test_a_file_of_orders_twice(cli: Cli, book: Book, worker: None) -> None:
+    file = lines(book.order(1), book.order(2, addressing={"enable_ipv6": False}))
+    first = await cli("provision", "-", "--json", stdin=file)
+    assert first.code == 0
+    results = {result["order_id"]: result for result in first.json}
+    assert {id: result["status"] for id, result in results.items()} == {"O-1": "completed", "O-2": "completed"}
+    assert results["O-1"]["created"]["ipv6_prefix"].endswith("/56")
+    again = await cli("provision", "-", "--json", stdin=file)
+    assert {result["order_id"]: result for result in again.json} == results
+    shown = await cli("provision", "-", stdin=file)
+    assert shown.code == 0
+    assert results["O-1"]["created"]["ipv6_prefix"] in shown.out
+    assert [line.split()[:3] for line in shown.out.splitlines()[2:4]] == [
+        ["O-1", book.ref(1), "completed"],
+        ["O-2", book.ref(2), "completed"],
+    ]
+
+
+async def test_one_field_changed(cli: Cli, book: Book, worker: None) -> None:
+    assert (await cli("provision", "-", stdin=lines(book.order()))).code == 0
+    ran = await cli("provision", "-", "--json", stdin=lines(book.order(customer={"ref": "C-1", "name": "Eve"})))
+    assert ran.code == 1
+    assert ran.json[0]["status"] == "refused"
+    assert ran.json[0]["order_id"] == "O-1"
+    assert "an id belongs to one order" in ran.json[0]["reason"]
+
+
+async def test_two_orders_of_one_subscriber_take_turns(cli: Cli, book: Book, worker: None) -> None:
+    file = lines(book.order(1), book.order(1, order_id="O-2"))
+    ran = await cli("provision", "-", "--json", stdin=file)
+    assert (ran.code, [result["order_id"] for result in ran.json]) == (0, ["O-1", "O-2"])
+    assert ran.json[0]["created"]["ipv6_prefix"] == ran.json[1]["created"]["ipv6_prefix"]
+
+
+async def test_two_prefixes_and_three_orders(cli: Cli, book: Book, worker: None, owner: asyncpg.Connection) -> None:
+    file = lines(*(book.order(nth, tenant="other") for nth in (1, 2, 3)))
+    plan = await cli("provision", "-", "--dry-run", "--json", stdin=file)
+    assert plan.code == 1
+    assert [one["would"] for one in plan.json] == ["be_carried_out", "be_carried_out", "be_refused"]
+    refused = plan.json[2]["steps"][-1]
+    assert (refused["step"], refused["action"]) == ("allocate_ip_address", "refuse")
+    assert "no free /56 left in pool tiny (2001:db8:200::/55)" in refused["detail"]
+    for table in ("orders", "customers", "delegations", "radcheck", "slots"):
+        assert await owner.fetchval(f"SELECT count(*) FROM {table}") == 0
+
+    ran = await cli("provision", "-", "--json", stdin=file)
+    assert ran.code == 1
+    assert sorted(result["status"] for result in ran.json) == ["completed", "completed", "rolled_back"]
+    (rolled_back,) = (result for result in ran.json if result["status"] == "rolled_back")
+    assert "no free /56 left in pool tiny" in rolled_back["reason"]
+
+
+async def test_a_dry_run_knows_what_is_there(cli: Cli, book: Book, worker: None) -> None:
+    await cli("provision", "-", stdin=lines(book.order(1)))
+    line = {"connection_type": "ftth", "onu_serial": "ACME00000001"}
+    plan = await cli(
+        *("provision", "-", "--dry-run", "--json"),
+        stdin=lines(
+            book.order(1),
+            book.order(1, order_id="O-11"),
+            book.order(2),
+            book.order(3, line=line),
+            book.order(4, tenant="nobody"),
+            book.order(2),
+        ),
+    )
+    assert plan.code == 1
+    same, reuse, create, taken, unknown, twice = plan.json
+    assert "completed on" in same["steps"][0]["detail"]
+    assert {step["action"] for step in reuse["steps"]} == {"reuse", "create"}
+    assert [step["step"] for step in reuse["steps"] if step["action"] == "create"] == ["activate_ipv6_lifecycle"]
+    assert "customer C-1, since order O-1" in reuse["steps"][0]["detail"]
+    assert [step["action"] for step in create["steps"]] == ["reuse"] + ["create"] * 8
+    assert f"ONU ACME00000001 is on subscriber {book.ref(1)}'s line already" in taken["steps"][-1]["detail"]
+    assert "tenant nobody does not exist" in unknown["steps"][-1]["detail"]
+    assert twice["steps"] == [{"step": "open_order", "action": "reuse", "detail": "the same order as on line 3"}]
+    shown = await cli("provision", "-", "--dry-run", stdin=lines(book.order(1), book.order(2)))
+    assert "Nothing was started. 2 of 2 orders would be carried out." in shown.out
+    changed = await cli("provision", "-", "--dry-run", stdin=lines(book.order(1, addressing={"enable_ipv6": False})))
+    assert (changed.code, "an id belongs to one order" in changed.out) == (1, True)
+
+
+async def test_down_again(cli: Cli, book: Book, worker: None) -> None:
+    await cli("provision", "-", stdin=lines(book.order()))
+    down = ("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved away")
+    ran = await cli(*down, "--order-id", "D-1", "--json")
+    assert (ran.code, ran.json[0]["order_id"], ran.json[0]["status"]) == (0, "D-1", "completed")
+    assert (await cli(*down, "--order-id", "D-1", "--json")).json == ran.json
+    ran = await cli(*down)
+    assert ran.code == 1
+    assert ran.out.startswith("Order deprovision-")
+    assert "was taken down on" in ran.out
+
+
+async def test_nobody_to_take_down_or_cancel(cli: Cli, book: Book, worker: None) -> None:
+    ran = await cli("deprovision", "nobody", "--tenant", "acme", "--reason", "moved away", "--json")
+    assert (ran.code, "there is no subscriber nobody" in ran.json[0]["reason"]) == (1, True)
+    ran = await cli("cancel", book.ref(), "--tenant", "acme")
+    assert (ran.code, ran.err) == (1, f"No order of subscriber {book.ref()} is running: there is nothing to cancel.\n")
+    await cli("provision", "-", stdin=lines(book.order()))
+    assert (await cli("cancel", book.ref(), "--tenant", "acme")).err == ran.err
+
+
+async def test_without_a_worker_then_ctrl_c_then_the_result(cli: Cli, book: Book, working: Working) -> None:
+    file = lines(book.order())
+    waiting = await cli.start("provision", "-")
+    assert waiting.stdin
+    waiting.stdin.write(file.encode())
+    waiting.stdin.write_eof()
+    await until(waiting.stderr, "No worker polls task queue")
+    while (shown := await cli("status", book.ref(), "--tenant", "acme")).code:
+        pass
+    assert shown.out.startswith("Provision order O-1 has been started and waits. No worker polls")
+    ran = await interrupted(waiting)
+    assert ran.code == 130
+    assert f"1 started and go on in Temporal ({book.ref()}): `lastmile status SUBSCRIBER`" in ran.err
+    ran = await cli("provision", "-", stdin=lines(book.order(1, order_id="O-2")))
+    assert (ran.code, "already running, for order O-1" in ran.out) == (1, True)
+    async with working:
+        assert (await cli("provision", "-", "--json", stdin=file)).json[0]["status"] == "completed"
+
+
+async def test_cancel_rolls_back(cli: Cli, book: Book, working: Working) -> None:
+    file = lines(book.order())
+    waiting = await cli.start("provision", "-", "--json")
+    assert waiting.stdin
+    waiting.stdin.write(file.encode())
+    waiting.stdin.write_eof()
+    await until(waiting.stderr, "No worker polls task queue")
+    while (await cli("cancel", book.ref(), "--tenant", "acme")).code:
+        pass
+    async with working:
+        out, _ = await waiting.communicate()
+    assert waiting.returncode == 1
+    assert b'"status": "rolled_back"' in out
+    assert b'"reason": "cancelled"' in out

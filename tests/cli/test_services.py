@@ -1,0 +1,43 @@
+"""A service that is away, or not ours, is named, with what to do about it."""
+
+from sqlalchemy import make_url
+
+from tests.cli.conftest import Book, Cli, lines
+
+
+async def test_nothing_runs(alone: Cli, book: Book) -> None:
+    ran = await alone("tenant", "list")
+    assert ran.code == 3
+    assert "DATABASE_URL is not set, and no stack runs in" in ran.err
+    assert "`lastmile up`" in ran.err
+    ran = await alone("provision", "-", stdin=lines(book.order()))
+    assert ran.code == 3
+    assert "no Temporal server answers at 127.0.0.1:1" in ran.err
+    ran = await alone("migrate")
+    assert (ran.code, "DATABASE_OWNER_URL" in ran.err) == (3, True)
+
+
+async def test_a_database_that_cannot_be_used(alone: Cli, postgres_url: str) -> None:
+    url = make_url(postgres_url)
+    for bad, words in (
+        (url.set(port=1), "Is it running, and is DATABASE_URL right?"),
+        (url.set(password="wrong"), 'password authentication failed for user "postgres"'),
+        (url.set(database="nowhere"), 'database "nowhere" does not exist'),
+    ):
+        ran = await alone.but(DATABASE_URL=bad.render_as_string(hide_password=False))("tenant", "list")
+        assert ran.code == 3
+        assert words in ran.err
+        assert "Traceback" not in ran.err
+        assert "wrong" not in ran.err
+
+
+async def test_a_database_without_tables(alone: Cli, postgres_url: str) -> None:
+    bare = make_url(postgres_url).set(database="postgres").render_as_string(hide_password=False)
+    ran = await alone.but(DATABASE_URL=bare)("tenant", "list")
+    assert ran.code == 3
+    assert "run `lastmile migrate`" in ran.err
+
+
+async def test_migrate(fresh: Cli) -> None:
+    ran = await fresh("migrate")
+    assert (ran.code, ran.out) == (0, "The database is at the newest schema already.\n")

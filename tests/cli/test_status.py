@@ -1,0 +1,91 @@
+"""What a person on the phone with a subscriber needs to see, what waits for a decision first."""
+
+import asyncio
+
+import asyncpg
+
+from tests.cli.conftest import Book, Cli, interrupted, lines
+from tests.workflows.faults import Faults, Gate, refused
+
+
+async def test_all_that_is_known(cli: Cli, book: Book, worker: None, owner: asyncpg.Connection) -> None:
+    await cli("provision", "-", stdin=lines(book.order()))
+    user = f"{book.ref()}@acme.lastmile"
+    await owner.execute(
+        "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime)"
+        " VALUES ('s-1', 'u-1', $1, '192.0.2.1', now()), ('s-0', 'u-0', $1, '192.0.2.1', now())",
+        user,
+    )
+    await owner.execute("UPDATE radacct SET acctstoptime = now() WHERE acctsessionid = 's-0'")
+    asked = ("status", book.ref(), "--tenant", "acme")
+    (status,) = (await cli(*asked, "--json")).json
+    assert status["customer"]["name"] == "Ada Example"
+    assert status["line"]["onu_serial"] == "ACME00000001"
+    assert [(a["prefix"][-3:], a["state"]) for a in status["addresses"]] == [("/56", "active")]
+    assert [session["session"] for session in status["sessions"]] == ["s-1"]
+    assert [(service["plan"], service["status"]) for service in status["billing"]] == [("fiber", "active")]
+    assert [event["to_state"] for event in status["history"]] == ["allocated", "active"]
+    assert [(order["order_id"], order["status"]) for order in status["orders"]] == [("O-1", "completed")]
+    assert (status["run"], status["run_unknown"]) == (None, "")
+
+    password = await owner.fetchval("SELECT value FROM radcheck WHERE username = $1", user)
+    shown = await cli(*asked)
+    assert shown.code == 0
+    for words in ("Ada Example (C-1)", status["addresses"][0]["prefix"], user, "s-1", "ACME00000001"):
+        assert words in shown.out
+    assert password not in shown.out
+    assert password not in str(status)
+    assert password in (await cli(*asked, "--show-password")).out
+
+    away = await cli.but(TEMPORAL_ADDRESS="127.0.0.1:1")(*asked)
+    assert away.code == 0
+    assert "Whether an order is running is not known: no Temporal server answers" in away.out
+    assert status["addresses"][0]["prefix"] in away.out
+
+
+async def test_taken_down(cli: Cli, book: Book, worker: None) -> None:
+    await cli("provision", "-", stdin=lines(book.order()))
+    await cli("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved away", "--order-id", "D-1")
+    (status,) = (await cli("status", book.ref(), "--tenant", "acme", "--json")).json
+    assert (status["addresses"], status["radius"], status["line"]) == ([], None, None)
+    assert [resting["prefix"][-3:] for resting in status["quarantine"]] == ["/56"]
+    shown = (await cli("status", book.ref(), "--tenant", "acme")).out
+    assert "by order D-1" in shown
+    assert "moved away" in shown
+    assert "quarantine" in shown
+
+
+async def test_never_heard_of(cli: Cli, book: Book, worker: None) -> None:
+    ran = await cli("status", "nobody", "--tenant", "acme")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "Tenant acme has no subscriber nobody, and never had: check the reference.\n"
+    ran = await cli.but(TEMPORAL_ADDRESS="127.0.0.1:1")("status", "nobody", "--tenant", "acme")
+    assert (ran.code, "Whether an order is running is not known" in ran.err) == (1, True)
+
+
+async def test_a_running_order_shows_its_step(cli: Cli, book: Book, worker: None, faults: Faults) -> None:
+    gate = Gate()
+    faults.before["activate_onu"] = gate
+    ordering = asyncio.create_task(cli("provision", "-", stdin=lines(book.order())))
+    await gate.reached.wait()
+    shown = (await cli("status", book.ref(), "--tenant", "acme")).out
+    gate.open()
+    assert shown.startswith("Now running: provision, order O-1")
+    (step,) = (line.split() for line in shown.splitlines() if "activate_onu" in line)
+    assert step == ["activate_onu", "running"]
+    assert (await ordering).code == 0
+
+
+async def test_what_waits_for_a_person_comes_first(cli: Cli, book: Book, worker: None, faults: Faults) -> None:
+    faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
+    waiting = await cli.start("provision", "-")
+    assert waiting.stdin
+    waiting.stdin.write(lines(book.order()).encode())
+    waiting.stdin.write_eof()
+    asked = ("status", book.ref(), "--tenant", "acme", "--json")
+    while not ((ran := await cli(*asked)).code == 0 and (ran.json[0]["run"] or {}).get("attention")):
+        pass
+    shown = (await cli(*asked[:-1])).out
+    assert shown.startswith("WAITS FOR AN OPERATOR: allocate_ip_address failed: refused by the test")
+    assert "Now parked: provision, order O-1" in shown
+    assert (await interrupted(waiting)).code == 130

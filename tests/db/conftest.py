@@ -1,0 +1,70 @@
+"""A database with rows of two tenants in every table that belongs to tenants."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from db import Database
+from devstack.logins import make_login
+
+# One row of every table, as a tenant's daily business leaves it; {t} is the tenant, {n} its number.
+ROWS = """
+INSERT INTO tenants (id, name) VALUES ('{t}', '{t}');
+INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, status)
+    VALUES ('{t}', 'o1', 'provision', 'S-1', 'd', 'completed');
+INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('{t}', 'C-1', 'Ada', 'o1');
+INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order)
+    SELECT tenant_id, 'S-1', id, 'o1' FROM customers WHERE tenant_id = '{t}';
+INSERT INTO network_profiles (tenant_id, subscriber_id, connection_type, option82_policy, created_by_order)
+    SELECT tenant_id, id, 'ftth', 'log', 'o1' FROM subscribers WHERE tenant_id = '{t}';
+INSERT INTO billing_services (tenant_id, subscriber_id, plan, status, created_by_order)
+    SELECT tenant_id, id, 'home', 'active', 'o1' FROM subscribers WHERE tenant_id = '{t}';
+INSERT INTO billing_events (tenant_id, service_id, subscriber_ref, event, plan, order_id)
+    SELECT tenant_id, id, 'S-1', 'started', 'home', 'o1' FROM billing_services WHERE tenant_id = '{t}';
+INSERT INTO devices (tenant_id, subscriber_ref, kind, identity, wanted, created_by_order, updated_by_order)
+    VALUES ('{t}', 'S-1', 'onu', 'ABCD00000001', true, 'o1', 'o1');
+INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)
+    VALUES ('{t}', 'home', 'ipv6_pd', '2001:db8:{n}::/48', 56, 0, 256, 0);
+INSERT INTO slots (pool_id, slot, tenant_id) SELECT id, 0, tenant_id FROM pools WHERE tenant_id = '{t}';
+INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key,
+                         created_by_order, state)
+    SELECT tenant_id, id, 0, '2001:db8:{n}::/56', 'S-1', 'ipv6_pd', 'k', 'o1', 'active'
+    FROM pools WHERE tenant_id = '{t}';
+INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref, from_state, to_state,
+                               order_id, reason)
+    SELECT tenant_id, id, prefix, 'S-1', 'allocated', 'active', 'o1', 'ordered'
+    FROM delegations WHERE tenant_id = '{t}';
+INSERT INTO radcheck (username, attribute, op, value) VALUES ('S-1@{t}.lastmile', 'Cleartext-Password', ':=', 'p');
+INSERT INTO radreply (username, attribute, value) VALUES ('S-1@{t}.lastmile', 'Framed-IP-Address', '192.0.2.1');
+INSERT INTO radusergroup (username, groupname) VALUES ('S-1@{t}.lastmile', 'home@{t}.lastmile');
+INSERT INTO radgroupcheck (groupname, attribute, value) VALUES ('home@{t}.lastmile', 'NAS-Port-Type', 'Ethernet');
+INSERT INTO radgroupreply (groupname, attribute, value) VALUES ('home@{t}.lastmile', 'Session-Timeout', '3600');
+INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress)
+    VALUES ('1', '{t}', 'S-1@{t}.lastmile', '192.0.2.1');
+INSERT INTO radpostauth (username, reply) VALUES ('S-1@{t}.lastmile', 'Access-Accept');
+"""
+
+
+@pytest.fixture
+async def populated(owner: asyncpg.Connection) -> asyncpg.Connection:
+    """The owner of a database in which `acme` and `other` have a row in every table of theirs."""
+    for number, tenant in enumerate(("acme", "other"), start=1):
+        await owner.execute(ROWS.format(t=tenant, n=number))
+    return owner
+
+
+@pytest.fixture
+async def login_url(owner_url: str) -> str:
+    """What a production worker logs in with: a member of the group roles, and nothing else."""
+    return await make_login(owner_url, "tests_login", "chosen-by-the-test", "lastmile_app", "lastmile_platform")
+
+
+@pytest.fixture
+async def application(login_url: str) -> AsyncIterator[Database]:
+    """The database through such a login."""
+    database = Database(login_url)
+    try:
+        yield database
+    finally:
+        await database.close()

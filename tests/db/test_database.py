@@ -1,0 +1,92 @@
+"""Connections: whom they act as, what ends them, and how they come back."""
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import asyncpg
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError
+
+from db import Database
+from db.database import UnsafeRole
+
+
+@pytest.fixture
+async def as_itself(owner_url: str) -> AsyncIterator[Database]:
+    """A superuser behind a pooler that drops the role of the start-up packet, as PgBouncer can."""
+    database = Database(owner_url)
+
+    def drop_role(connection: object, _: object) -> None:
+        cursor = connection.cursor()  # type: ignore[attr-defined]
+        cursor.execute("SET ROLE NONE")
+        cursor.close()
+
+    event.listen(database.engine.sync_engine, "connect", drop_role)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def test_a_login_that_row_level_security_binds_is_accepted(application: Database) -> None:
+    await application.verify_role()
+
+
+async def test_a_superuser_that_acts_as_the_application_is_accepted(database: Database) -> None:
+    await database.verify_role()
+
+
+async def test_a_superuser_that_acts_as_itself_is_refused(as_itself: Database) -> None:
+    with pytest.raises(UnsafeRole, match=r"the database role postgres .* connect as a member of lastmile_app"):
+        await as_itself.verify_role()
+
+
+async def test_a_role_that_owns_a_table_is_refused(owner: asyncpg.Connection, application: Database) -> None:
+    await owner.execute("CREATE TABLE kept (id bigint); ALTER TABLE kept OWNER TO lastmile_app")
+    with pytest.raises(UnsafeRole, match="owns tables"):
+        await application.verify_role()
+
+
+async def test_what_fails_is_taken_back(application: Database) -> None:
+    with suppress(ZeroDivisionError):
+        async with application.platform() as connection:
+            await connection.execute(text("INSERT INTO tenants (id, name) VALUES ('acme', 'Acme')"))
+            raise ZeroDivisionError
+    async with application.platform() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM tenants")) == 0
+
+
+async def test_errors_do_not_tell_what_was_written(application: Database) -> None:
+    with pytest.raises(DBAPIError) as failure:
+        async with application.platform() as connection:
+            await connection.execute(text("INSERT INTO tenants (id) VALUES (:id)"), {"id": "a-secret-customer"})
+    assert "a-secret-customer" not in str(failure.value).replace(str(failure.value.orig), "")
+
+
+async def test_after_a_lost_connection_the_next_caller_has_a_live_one(
+    owner: asyncpg.Connection, application: Database
+) -> None:
+    """As after a restart of PostgreSQL: every idle connection is dead, and one failure is enough to notice."""
+    async with application.tenant("acme") as one, application.tenant("acme") as two:
+        for connection in (one, two):
+            await connection.execute(text("SELECT 1"))
+    await owner.execute(
+        """
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'lastmile'
+        """
+    )
+    with pytest.raises(DBAPIError):
+        async with application.tenant("acme"):
+            pass
+    async with application.tenant("acme") as one, application.tenant("acme") as two:
+        for connection in (one, two):
+            assert await connection.scalar(text("SELECT 1")) == 1
+
+
+async def test_the_server_ends_what_nobody_waits_for_any_more(application: Database) -> None:
+    async with application.tenant("acme") as connection:
+        for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            setting = text(f"SELECT setting::int FROM pg_settings WHERE name = '{limit}'")
+            assert await connection.scalar(setting) > 0, limit

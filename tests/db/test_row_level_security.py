@@ -1,0 +1,222 @@
+"""Who sees and writes what: every table of the catalogue is walked, so that a new one cannot be forgotten."""
+
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import Database
+
+# Equipment of the network and alembic's own mark: they belong to no tenant.
+WITHOUT_TENANT = {"nas", "nasreload", "alembic_version"}
+
+ROLES = ("lastmile_app", "lastmile_platform", "lastmile_radius")
+
+READ_BY_FREERADIUS = {"radcheck", "radreply", "radusergroup", "radgroupcheck", "radgroupreply", "nas"}
+WRITTEN_BY_FREERADIUS = {"radacct", "radpostauth", "nasreload"}
+
+DENIED = "42501"
+"""SQLSTATE insufficient_privilege: no right to the table, or a policy that refuses the row."""
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    protected: bool
+    tenant: str
+    """The column that says whose a row is."""
+    source: str
+    """The column to write in order to change that."""
+    writable: list[str]
+    """What an INSERT may name."""
+
+
+async def tables(owner: asyncpg.Connection) -> list[Table]:
+    """Every table there is."""
+    rows = await owner.fetch(
+        """
+        SELECT c.relname AS name, c.relrowsecurity AS protected,
+               array_agg(a.attname::text) AS columns,
+               array_agg(a.attname::text) FILTER (WHERE a.attgenerated = '' AND a.attidentity = '') AS writable
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace
+        GROUP BY c.oid ORDER BY c.relname
+        """
+    )
+    found = []
+    for row in rows:
+        tenant = "tenant_id" if "tenant_id" in row["columns"] else "id"
+        names = [tenant, "username", "groupname"]
+        source = next((name for name in names if name in row["writable"]), tenant)
+        found.append(Table(row["name"], row["protected"], tenant, source, row["writable"]))
+    return found
+
+
+async def protected(owner: asyncpg.Connection) -> list[Table]:
+    return [table for table in await tables(owner) if table.protected]
+
+
+async def owners_of_rows(connection: AsyncConnection, table: Table) -> set[str | None]:
+    """Whose rows the connection sees."""
+    return set((await connection.scalars(text(f"SELECT {table.tenant} FROM {table.name}"))).all())
+
+
+async def refusal(connection: AsyncConnection, statement: str) -> str | None:
+    """The SQLSTATE that the statement is refused with; None where it is carried out."""
+    savepoint = await connection.begin_nested()
+    try:
+        await connection.execute(text(statement))
+    except DBAPIError as failure:
+        return str(getattr(failure.orig, "sqlstate", ""))
+    finally:
+        await savepoint.rollback()
+    return None
+
+
+async def rows_changed(connection: AsyncConnection, statement: str) -> int:
+    """How many rows it would change; none where it may not change any."""
+    if await refusal(connection, statement) == DENIED:
+        return 0
+    savepoint = await connection.begin_nested()
+    changed = (await connection.execute(text(statement))).rowcount
+    await savepoint.rollback()
+    return changed
+
+
+async def test_every_table_of_a_tenant_is_protected(owner: asyncpg.Connection) -> None:
+    assert {table.name for table in await tables(owner) if not table.protected} == WITHOUT_TENANT
+
+
+async def test_the_walk_finds_a_table_that_was_forgotten(owner: asyncpg.Connection) -> None:
+    await owner.execute("CREATE TABLE forgotten (id bigint, tenant_id text)")
+    assert {table.name for table in await tables(owner) if not table.protected} == {*WITHOUT_TENANT, "forgotten"}
+
+
+async def test_without_a_tenant_nothing_is_seen(populated: asyncpg.Connection, application: Database) -> None:
+    async with application.engine.begin() as connection:
+        for table in await protected(populated):
+            there = await populated.fetch(f"SELECT {table.tenant} FROM {table.name}")
+            assert {row[0] for row in there} == {"acme", "other"}, f"the test puts no rows into {table.name}"
+            assert await owners_of_rows(connection, table) == set(), table.name
+
+
+async def test_a_tenant_sees_its_own_rows_alone(populated: asyncpg.Connection, application: Database) -> None:
+    for tenant in ("acme", "other"):
+        async with application.tenant(tenant) as connection:
+            for table in await protected(populated):
+                assert await owners_of_rows(connection, table) == {tenant}, table.name
+
+
+async def test_the_tenant_is_forgotten_with_the_transaction(
+    populated: asyncpg.Connection, application: Database
+) -> None:
+    async with application.tenant("acme") as connection:
+        backend = await connection.scalar(text("SELECT pg_backend_pid()"))
+    async with application.engine.begin() as again:
+        assert await again.scalar(text("SELECT pg_backend_pid()")) == backend
+        assert await again.scalar(text("SELECT count(*) FROM customers")) == 0
+
+
+async def test_the_platform_sees_all(populated: asyncpg.Connection, application: Database) -> None:
+    async with application.platform() as connection:
+        for table in await protected(populated):
+            assert await owners_of_rows(connection, table) == {"acme", "other"}, table.name
+
+
+async def test_a_tenant_cannot_add_a_row_to_another(populated: asyncpg.Connection, application: Database) -> None:
+    async with application.tenant("acme") as connection:
+        for table in await protected(populated):
+            columns = ", ".join(table.writable)
+            theirs = await populated.fetchval(
+                f"SELECT to_jsonb(t)::text FROM {table.name} t WHERE {table.tenant} = 'other'"
+            )
+            copy = f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM jsonb_populate_record(null::"
+            row = theirs.replace(":", "\\:")  # a colon would be a parameter
+            assert await refusal(connection, f"{copy}{table.name}, '{row}')") == DENIED, table.name
+
+
+async def test_a_tenant_cannot_touch_rows_of_another(populated: asyncpg.Connection, application: Database) -> None:
+    async with application.tenant("acme") as connection:
+        for table in await protected(populated):
+            same = f"UPDATE {table.name} SET {table.source} = {table.source}"
+            for statement in (same, f"DELETE FROM {table.name}"):
+                changed = await rows_changed(connection, f"{statement} WHERE {table.tenant} = 'other'")
+                assert changed == 0, f"{statement} changed a row of another tenant"
+
+
+async def test_a_tenant_cannot_give_its_rows_away(populated: asyncpg.Connection, application: Database) -> None:
+    async with application.tenant("acme") as connection:
+        for table in await protected(populated):
+            given = "x@other.lastmile" if table.source.endswith("name") else "other"
+            statement = f"UPDATE {table.name} SET {table.source} = '{given}'"
+            assert await refusal(connection, statement) == DENIED, table.name
+
+
+async def test_what_is_written_once_cannot_be_changed(populated: asyncpg.Connection, application: Database) -> None:
+    async with application.tenant("acme") as connection:
+        for table in ("billing_events", "delegation_events"):
+            assert await refusal(connection, f"UPDATE {table} SET order_id = 'o2'") == DENIED
+            assert await refusal(connection, f"DELETE FROM {table}") == DENIED
+
+
+async def test_a_shared_pool_is_everybodys_to_use_and_nobodys_to_change(
+    populated: asyncpg.Connection, application: Database
+) -> None:
+    await populated.execute(
+        """
+        INSERT INTO pools (name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)
+            VALUES ('shared', 'ipv6_pd', '2001:db8:f::/48', 56, 0, 256, 1);
+        INSERT INTO slots (pool_id, slot) SELECT id, 0 FROM pools WHERE tenant_id IS NULL
+        """
+    )
+    async with application.engine.begin() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM pools")) == 0
+        assert await connection.scalar(text("SELECT count(*) FROM slots")) == 0
+    for tenant in ("acme", "other"):
+        async with application.tenant(tenant) as connection:
+            seen = await connection.scalars(text("SELECT name FROM pools ORDER BY id"))
+            assert seen.all() == ["home", "shared"]
+            for statement in (
+                "DELETE FROM pools WHERE tenant_id IS NULL",
+                "UPDATE pools SET end_slot = 1 WHERE tenant_id IS NULL",
+                "INSERT INTO pools (name) VALUES ('mine')",
+                "DELETE FROM slots WHERE tenant_id IS NULL",
+            ):
+                assert await refusal(connection, statement) == DENIED, statement
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_the_roles_own_nothing_and_bypass_nothing(owner: asyncpg.Connection, role: str) -> None:
+    attributes = await owner.fetchrow(
+        """
+        SELECT rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,
+               EXISTS (SELECT 1 FROM pg_shdepend WHERE refobjid = oid AND deptype = 'o') AS owner
+        FROM pg_roles WHERE rolname = $1
+        """,
+        role,
+    )
+    assert not any(attributes.values()), dict(attributes)
+    assert await owner.fetchval("SELECT NOT has_schema_privilege($1, 'public', 'CREATE')", role)
+
+
+async def test_freeradius_reads_and_writes_its_own_tables_alone(populated: asyncpg.Connection) -> None:
+    rights = {
+        row["name"]: (row["read"], row["write"])
+        for row in await populated.fetch(
+            """
+            SELECT relname AS name, has_any_column_privilege('lastmile_radius', oid, 'SELECT') AS read,
+                   has_any_column_privilege('lastmile_radius', oid, 'INSERT, UPDATE')
+                   OR has_table_privilege('lastmile_radius', oid, 'DELETE, TRUNCATE') AS write
+            FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm') AND relnamespace = 'public'::regnamespace
+            """
+        )
+    }
+    assert {name for name, (_, write) in rights.items() if write} == WRITTEN_BY_FREERADIUS
+    assert {name for name, (read, _) in rights.items() if read} == READ_BY_FREERADIUS | WRITTEN_BY_FREERADIUS
+    async with populated.transaction():
+        await populated.execute("SET LOCAL ROLE lastmile_radius")
+        for table in READ_BY_FREERADIUS - {"nas"}:
+            assert await populated.fetchval(f"SELECT count(DISTINCT tenant_id) FROM {table}") == 2, table

@@ -1,0 +1,107 @@
+"""The wanted state of ONUs and CPEs, and what an undo of each order finds of it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from db import Database
+from devices.records import Device, Kind, confirm, find, forget, restore, want
+
+Act = Callable[..., Awaitable[Any]]
+ONU = "ABCD00000001"
+
+
+@pytest.fixture
+def act(database: Database) -> Act:
+    """`await act(function, *arguments)`: the function on a connection of acme's, committed."""
+
+    async def in_transaction(function: Callable[..., Awaitable[Any]], *arguments: Any, tenant: str = "acme") -> Any:
+        async with database.tenant(tenant) as connection:
+            return await function(connection, *arguments)
+
+    return in_transaction
+
+
+async def wanted(act: Act, order: str, on: bool, identity: str = ONU, kind: Kind = Kind.ONU) -> None:
+    await act(want, "acme", order, "S-1", kind, identity, on)
+
+
+async def found(act: Act, kind: Kind = Kind.ONU) -> Device | None:
+    device: Device | None = await act(find, "S-1", kind)
+    return device
+
+
+async def confirmed(owner: asyncpg.Connection) -> bool:
+    return bool(await owner.fetchval("SELECT confirmed FROM devices WHERE kind = 'onu'"))
+
+
+async def test_what_no_order_spoke_of_is_not_there(act: Act) -> None:
+    assert await found(act) is None
+
+
+async def test_a_wanted_device_is_recorded_by_its_order(act: Act) -> None:
+    await wanted(act, "o1", True)
+    assert await found(act) == Device(ONU, True, "o1", "o1")
+    assert await found(act, Kind.CPE) is None
+    assert await act(find, "S-1", Kind.ONU, tenant="other") is None
+
+
+async def test_a_repetition_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
+    await wanted(act, "o1", True)
+    await act(confirm, "S-1", Kind.ONU, True)
+    before = await owner.fetch("SELECT * FROM devices")
+    for order in ("o1", "o2"):
+        await wanted(act, order, True)
+    assert await owner.fetch("SELECT * FROM devices") == before
+
+
+async def test_taking_out_of_service_is_the_taking_orders_to_undo(act: Act) -> None:
+    await wanted(act, "o1", True)
+    await wanted(act, "o2", False)
+    assert await found(act) == Device(ONU, False, "o1", "o2")
+    assert await act(restore, "o1", "S-1", Kind.ONU) is False
+    assert await act(restore, "o2", "S-1", Kind.ONU) is True
+    assert await act(restore, "o2", "S-1", Kind.ONU) is False
+    device = await found(act)
+    assert device is not None
+    assert (device.wanted, device.created_by_order) == (True, "o1")
+
+
+async def test_bringing_back_into_service_is_the_bringing_orders_to_undo(act: Act) -> None:
+    await wanted(act, "o1", True)
+    await wanted(act, "o2", False)
+    await wanted(act, "o3", True, "ABCD00000002")
+    assert await found(act) == Device("ABCD00000002", True, "o3", "o3")
+    await act(forget, "o1", "S-1", Kind.ONU)
+    assert await found(act) is not None
+    await act(forget, "o3", "S-1", Kind.ONU)
+    assert await found(act) is None
+
+
+async def test_undo_leaves_the_device_of_another_order(act: Act) -> None:
+    await wanted(act, "o1", True)
+    await wanted(act, "o2", True)
+    await act(forget, "o2", "S-1", Kind.ONU)
+    assert await found(act) == Device(ONU, True, "o1", "o1")
+
+
+async def test_a_confirmation_is_of_the_state_that_is_wanted_now(act: Act, owner: asyncpg.Connection) -> None:
+    await wanted(act, "o1", True)
+    await act(confirm, "S-1", Kind.ONU, True)
+    assert await confirmed(owner)
+    await wanted(act, "o2", False)
+    assert not await confirmed(owner)
+    await act(confirm, "S-1", Kind.ONU, True)  # a late one
+    assert not await confirmed(owner)
+    await act(confirm, "S-1", Kind.ONU, False)
+    assert await confirmed(owner)
+
+
+async def test_onu_and_cpe_of_a_line_are_two_devices(act: Act) -> None:
+    await wanted(act, "o1", True)
+    await wanted(act, "o1", True, "00:1a:2b:3c:4d:5e", Kind.CPE)
+    await act(forget, "o1", "S-1", Kind.ONU)
+    assert await found(act) is None
+    assert await found(act, Kind.CPE) == Device("00:1a:2b:3c:4d:5e", True, "o1", "o1")

@@ -1,0 +1,22 @@
+"""A database with two tenants and no pools: each test adds those it is about."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from db import Database
+from subscribers.tenants import add_tenant
+from tests.ipam.desk import Desk
+
+
+@pytest.fixture
+async def desk(owner_url: str, owner: asyncpg.Connection) -> AsyncIterator[Desk]:
+    database = Database(owner_url)
+    async with database.platform() as platform:
+        await add_tenant(platform, "acme", "Acme Broadband")
+        await add_tenant(platform, "other", "Other Networks")
+    try:
+        yield Desk(database, owner)
+    finally:
+        await database.close()

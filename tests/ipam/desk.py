@@ -1,0 +1,70 @@
+"""The allocation desk: what the steps do with delegations, each in a transaction of its own."""
+
+from datetime import timedelta
+
+import asyncpg
+
+from db import Database
+from ipam.allocation import Allocation, Quarantine, allocate, release
+from ipam.delegations import Delegation, held_by, transition
+from ipam.lifecycle import State
+from ipam.models import Need, Purpose
+from ipam.pools import Pool, add_pool
+
+__all__ = ["PD", "QUARANTINE", "Desk"]
+
+PD = Need(Purpose.IPV6_PD, 56)
+QUARANTINE = Quarantine(confirmed=timedelta(hours=24), unconfirmed=timedelta(days=7))
+
+
+class Desk:
+    """Allocates for tenant `acme` from the pools that a test adds; `owner` looks past row-level security."""
+
+    def __init__(self, database: Database, owner: asyncpg.Connection) -> None:
+        self.database = database
+        self.owner = owner
+
+    async def pool(self, prefix: str, name: str = "home", *, tenant: str | None = "acme", **more: object) -> None:
+        description = {"purpose": Purpose.IPV6_PD, "delegated_length": 56, "tenant": tenant} | more
+        async with self.database.platform() as platform:
+            await add_pool(platform, Pool.model_validate({"name": name, "prefix": prefix, **description}))
+
+    async def allocate(self, ref: str, order: str = "o1", need: Need = PD, *, tenant: str = "acme") -> Allocation:
+        async with self.database.tenant(tenant) as connection:
+            return await allocate(connection, tenant=tenant, subscriber_ref=ref, order_id=order, need=need)
+
+    async def move(self, delegation: Delegation, *states: State, order: str = "o1", tenant: str = "acme") -> Delegation:
+        async with self.database.tenant(tenant) as connection:
+            for state in states:
+                delegation = await transition(connection, delegation, state, order_id=order, reason="ordered")
+        return delegation
+
+    async def revoke(self, delegation: Delegation, *, confirmed: bool = True) -> Delegation:
+        revoking = await self.move(delegation, State.REVOKING)
+        async with self.database.tenant("acme") as connection:
+            return await transition(
+                connection,
+                revoking,
+                State.REVOKED,
+                order_id="o1",
+                reason="ordered",
+                disconnect_confirmed=confirmed,
+            )
+
+    async def release(self, delegation: Delegation, *, tenant: str = "acme") -> None:
+        async with self.database.tenant(tenant) as connection:
+            await release(connection, delegation, QUARANTINE)
+
+    async def give_back(self, delegation: Delegation) -> None:
+        """Revoke and release."""
+        await self.release(await self.revoke(delegation))
+
+    async def held_by(self, ref: str) -> list[Delegation]:
+        async with self.database.tenant("acme") as connection:
+            return await held_by(connection, ref)
+
+    async def rest_is_over(self) -> None:
+        """The clock goes on until every quarantine has ended."""
+        await self.owner.execute(
+            "UPDATE slots SET free_at = free_at - interval '30 days' WHERE delegation_id IS NULL AND free_at > now()"
+        )

@@ -1,0 +1,125 @@
+"""What allocation promises, in a few lines of Python, for a real database to be held against."""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from ipam.allocation import Allocation
+from ipam.delegations import Delegation
+from ipam.errors import AddressTaken, AllocationSpent, DelegationBusy, DelegationMismatch, PoolExhausted
+from ipam.lifecycle import State
+from ipam.models import Need, Purpose
+from ipam.pools import Pool
+
+__all__ = ["POOLS", "Model", "Request"]
+
+Prefix = IPv4Network | IPv6Network
+
+POOLS = (
+    Pool(name="own", prefix="2001:db8:1::/56", purpose=Purpose.IPV6_PD, delegated_length=56, tenant="acme"),
+    Pool(name="all", prefix="2001:db8:f::/54", purpose=Purpose.IPV6_PD, delegated_length=56),
+    Pool(name="v4", prefix="198.51.100.0/29", purpose=Purpose.IPV4, delegated_length=32),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `allocate`."""
+
+    tenant: str
+    ref: str
+    order: str
+    need: Need
+
+    @property
+    def key(self) -> tuple[str, str, Purpose, str]:
+        return (*self.holder, self.order)
+
+    @property
+    def holder(self) -> tuple[str, str, Purpose]:
+        return (self.tenant, self.ref, self.need.purpose)
+
+
+@dataclass
+class Model:
+    """Who holds what, what rests, and who had it last."""
+
+    held: dict[int, tuple[Request, Delegation]] = field(default_factory=dict)
+    """What has not been given back, by the delegation's id."""
+    spent: set[tuple[str, str, Purpose, str]] = field(default_factory=set)
+    """Keys whose delegation was given back."""
+    resting: set[Prefix] = field(default_factory=set)
+    last: dict[Prefix, tuple[str, str, Purpose]] = field(default_factory=dict)
+
+    def explains(self, request: Request, answer: Allocation | Exception) -> bool:
+        """Whether this is how the request may be answered now; if so, it has been."""
+        if not self._may_be(request, answer):
+            return False
+        if isinstance(answer, Allocation) and answer.created:
+            delegation = answer.delegation
+            self.held[delegation.id] = (request, delegation)
+            self.last[delegation.prefix] = request.holder
+            self.resting.discard(delegation.prefix)
+        return True
+
+    def moved(self, delegation: Delegation) -> None:
+        self.held[delegation.id] = (self.held[delegation.id][0], delegation)
+
+    def released(self, delegation: Delegation) -> None:
+        request, _ = self.held.pop(delegation.id)
+        self.spent.add(request.key)
+        self.resting.add(delegation.prefix)
+
+    def _may_be(self, request: Request, answer: Allocation | Exception) -> bool:
+        found = self._found(request)
+        if isinstance(found, Delegation):
+            refusal = self._refusal(request, found)
+            if refusal is not None:
+                return type(answer) is refusal
+            return isinstance(answer, Allocation) and (answer.delegation, answer.created) == (found, False)
+        if found is AllocationSpent:
+            return type(answer) is AllocationSpent
+        free = self._free(request)
+        if not free:
+            return type(answer) is (PoolExhausted if request.need.address is None else AddressTaken)
+        had = {prefix for prefix in free if self.last.get(prefix) == request.holder}
+        return isinstance(answer, Allocation) and answer.created and answer.delegation.prefix in (had or free)
+
+    def _found(self, request: Request) -> Delegation | type[AllocationSpent] | None:
+        """What the key, or else the subscriber, has already."""
+        for other, delegation in self.held.values():
+            if other.key == request.key:
+                return AllocationSpent if delegation.state is State.REVOKED else delegation
+        if request.key in self.spent:
+            return AllocationSpent
+        for other, delegation in self.held.values():
+            if other.holder == request.holder and delegation.state is not State.REVOKED:
+                return delegation
+        return None
+
+    def _refusal(self, request: Request, found: Delegation) -> type[Exception] | None:
+        if found.state is State.REVOKING:
+            return DelegationBusy
+        same_key = self.held[found.id][0].key == request.key
+        address = request.need.address
+        if not same_key and address is not None and found.prefix.network_address != address:
+            return DelegationMismatch
+        return None
+
+    def _free(self, request: Request) -> set[Prefix]:
+        """What this subscriber could be given: not held, and not resting, unless it was its own."""
+        taken = {delegation.prefix for _, delegation in self.held.values()}
+        return {
+            prefix
+            for pool in POOLS
+            if pool.purpose is request.need.purpose and pool.tenant in (None, request.tenant)
+            for prefix in _prefixes(pool)
+            if prefix not in taken
+            and (prefix not in self.resting or self.last[prefix] == request.holder)
+            and request.need.address in (None, prefix.network_address)
+        }
+
+
+def _prefixes(pool: Pool) -> list[Prefix]:
+    """What the pool can give out."""
+    every: list[Prefix] = [*pool.prefix.subnets(new_prefix=pool.delegated_length)]
+    return [every[n] for n in pool.slots]

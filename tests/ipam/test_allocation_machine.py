@@ -1,0 +1,221 @@
+"""Any sequence of allocations, transitions, releases, crashes and races, held against a model of the promise."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from ipaddress import IPv4Address
+from typing import Any, ClassVar
+
+import asyncpg
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy import event
+
+from db import Database
+from ipam.allocation import Allocation
+from ipam.delegations import Delegation
+from ipam.errors import IllegalTransition, NotRevoked
+from ipam.lifecycle import TRANSITIONS, State
+from ipam.models import Need, Purpose
+from ipam.pools import add_pool
+from subscribers.tenants import add_tenant
+from tests.ipam.desk import PD, Desk
+from tests.ipam.model import POOLS, Model, Request
+
+NEEDS = [PD, Need(Purpose.IPV4, 32), *(Need(Purpose.IPV4, 32, address=IPv4Address(f"198.51.100.{n}")) for n in (2, 5))]
+ORDERS = ["o1", "o2", "o3", "o4"]
+
+requests = st.builds(
+    Request,
+    tenant=st.sampled_from(["acme", "other"]),
+    ref=st.sampled_from(["S-1", "S-2", "S-3", "S-4"]),
+    order=st.sampled_from(ORDERS),
+    need=st.sampled_from([PD, *NEEDS]),
+)
+# Which of the delegations held: a number, because races make what there is to choose from differ from run to run.
+picks = st.integers(0, 11)
+crashes = st.none() | st.integers(1, 4)
+"""After which statement of a transaction its client dies."""
+
+# Said by the database itself; each must be empty.
+WRONG = {
+    "two overlapping prefixes in one VRF": """
+        SELECT a.prefix, b.prefix FROM delegations a JOIN delegations b ON a.id < b.id AND a.prefix && b.prefix
+        JOIN pools p ON p.id = a.pool_id JOIN pools q ON q.id = b.pool_id AND p.vrf = q.vrf
+        WHERE a.released_at IS NULL AND b.released_at IS NULL""",
+    "two live delegations for one purpose": """
+        SELECT tenant_id, subscriber_ref, purpose FROM delegations WHERE state <> 'revoked'
+        GROUP BY 1, 2, 3 HAVING count(*) > 1""",
+    "a slot and its delegation that do not know each other": """
+        SELECT d.id, s.slot FROM (SELECT * FROM delegations WHERE released_at IS NULL) d
+        FULL JOIN (SELECT * FROM slots WHERE delegation_id IS NOT NULL) s
+        ON s.delegation_id = d.id AND s.pool_id = d.pool_id AND s.slot = d.slot
+        WHERE d.id IS NULL OR s.slot IS NULL""",
+    "a state without its event": """
+        SELECT d.id FROM delegations d WHERE d.state IS DISTINCT FROM (
+            SELECT to_state FROM delegation_events e WHERE e.delegation_id = d.id ORDER BY e.id DESC LIMIT 1)""",
+    "a slot that its pool does not have": """
+        SELECT s.slot FROM slots s JOIN pools p ON p.id = s.pool_id
+        WHERE s.slot < p.first_slot OR s.slot >= p.end_slot""",
+}
+
+
+class Crash(Exception):
+    """The client died: nobody commits."""
+
+
+class Allocations(RuleBasedStateMachine):
+    runner: ClassVar[asyncio.Runner]
+    desk: ClassVar[Desk]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.crash_after: int | None = None
+        event.listen(self.desk.database.engine.sync_engine, "after_cursor_execute", self._after_statement)
+
+    def teardown(self) -> None:
+        event.remove(self.desk.database.engine.sync_engine, "after_cursor_execute", self._after_statement)
+
+    def _after_statement(self, *_: Any) -> None:
+        if self.crash_after is not None:
+            self.crash_after -= 1
+            if self.crash_after == 0:
+                raise Crash
+
+    def run(self, action: Callable[[], Awaitable[Any]], crash: int | None = None) -> Any:
+        """What the action returns or raises."""
+
+        async def outcome() -> Any:
+            try:
+                return await action()
+            except Exception as failure:
+                return failure
+
+        self.crash_after = crash
+        result = self.runner.run(outcome())
+        self.crash_after = None
+        return result
+
+    def picked(self, n: int) -> list[tuple[Request, Delegation]]:
+        """The n-th of the delegations held, in a list; an empty one where none is."""
+        held = list(self.model.held.values())
+        return held[n % len(held) :][:1] if held else []
+
+    def allocate(self, request: Request) -> Awaitable[Allocation]:
+        return self.desk.allocate(request.ref, request.order, request.need, tenant=request.tenant)
+
+    @initialize()
+    def empty(self) -> None:
+        async def pools() -> None:
+            await self.desk.owner.execute("TRUNCATE pools, slots, delegations, delegation_events")
+            async with self.desk.database.platform() as platform:
+                for pool in POOLS:
+                    await add_pool(platform, pool)
+
+        self.runner.run(pools())
+
+    @rule(request=requests, crash=crashes)
+    def one(self, request: Request, crash: int | None) -> None:
+        answer = self.run(partial(self.allocate, request), crash)
+        if not isinstance(answer, Crash):
+            assert self.model.explains(request, answer), (request, answer)
+
+    @rule(first=requests, second=requests)
+    def two_at_once(self, first: Request, second: Request) -> None:
+        """Each answer must make sense as if one had come after the other."""
+
+        async def both() -> list[Any]:
+            return [*await asyncio.gather(self.allocate(first), self.allocate(second), return_exceptions=True)]
+
+        answers = list(zip((first, second), self.run(both), strict=True))
+        for order in (answers, answers[::-1]):
+            model = deepcopy(self.model)
+            if all(model.explains(request, answer) for request, answer in order):
+                self.model = model
+                return
+        raise AssertionError(answers)
+
+    @rule(n=picks, state=st.sampled_from(State), crash=crashes)
+    def move(self, n: int, state: State, crash: int | None) -> None:
+        for request, delegation in self.picked(n):
+            answer = self.run(partial(self.desk.move, delegation, state, tenant=request.tenant), crash)
+            if isinstance(answer, Delegation):
+                self.model.moved(answer)
+            elif state in TRANSITIONS[delegation.state]:
+                assert isinstance(answer, Crash)
+            else:
+                assert isinstance(answer, IllegalTransition | Crash)
+
+    @rule(n=picks, crash=crashes)
+    def release(self, n: int, crash: int | None) -> None:
+        for request, delegation in self.picked(n):
+            answer = self.run(partial(self.desk.release, delegation, tenant=request.tenant), crash)
+            if answer is None:
+                assert delegation.state is State.REVOKED
+                self.model.released(delegation)
+            else:
+                assert isinstance(answer, Crash if delegation.state is State.REVOKED else NotRevoked | Crash)
+
+    @rule(n=picks)
+    def take_down(self, n: int) -> None:
+        """The usual way, so that many a prefix comes back."""
+        for state in (State.REVOKING, State.REVOKED):
+            self.move(n, state, None)
+        self.release(n, None)
+
+    @rule(n=picks, order=st.sampled_from(ORDERS))
+    def come_back(self, n: int, order: str) -> None:
+        for request, _ in self.picked(n):
+            self.take_down(n)
+            self.one(replace(request, order=order), None)
+
+    @rule()
+    def rest_is_over(self) -> None:
+        self.run(self.desk.rest_is_over)
+        self.model.resting.clear()
+
+    @invariant()
+    def the_database_says_what_the_model_says(self) -> None:
+        async def rows() -> list[asyncpg.Record]:
+            return [
+                *await self.desk.owner.fetch(
+                    "SELECT id, tenant_id, subscriber_ref, prefix, state FROM delegations WHERE released_at IS NULL"
+                )
+            ]
+
+        assert {row["id"]: tuple(row)[1:] for row in self.runner.run(rows())} == {
+            number: (request.tenant, request.ref, delegation.prefix, delegation.state)
+            for number, (request, delegation) in self.model.held.items()
+        }
+
+    @invariant()
+    def nothing_is_wrong(self) -> None:
+        for what, query in WRONG.items():
+            assert self.runner.run(self.desk.owner.fetch(query)) == [], what
+
+
+def test_any_sequence_keeps_the_promise(owner_url: str) -> None:
+    async def open_desk() -> Desk:
+        database = Database(owner_url, pool_size=2)
+        async with database.platform() as platform:
+            await add_tenant(platform, "acme", "Acme Broadband")
+            await add_tenant(platform, "other", "Other Networks")
+        return Desk(database, await asyncpg.connect(owner_url))
+
+    async def close(desk: Desk) -> None:
+        await desk.owner.close()
+        await desk.database.close()
+
+    with asyncio.Runner() as runner:
+        desk = runner.run(open_desk())
+        machine = type("Machine", (Allocations,), {"runner": runner, "desk": desk})
+        try:
+            run_state_machine_as_test(
+                machine, settings=settings(max_examples=40, stateful_step_count=40, deadline=None)
+            )
+        finally:
+            runner.run(close(desk))

@@ -1,0 +1,147 @@
+"""The lifecycle: every pair of states, races, events; and how a prefix goes back to its pool."""
+
+import asyncio
+from datetime import timedelta
+from itertools import pairwise, product
+
+import pytest
+
+from ipam.delegations import Delegation, StateChanged
+from ipam.errors import IllegalTransition, NotRevoked, PoolExhausted
+from ipam.lifecycle import TRANSITIONS, State
+from tests.ipam.desk import Desk
+
+# The design's table, written down a second time on purpose.
+ALLOWED = {
+    ("pending", "allocated"), ("pending", "failed"),
+    ("allocated", "active"), ("allocated", "revoking"), ("allocated", "failed"),
+    ("active", "suspended"), ("active", "revoking"), ("active", "failed"),
+    ("suspended", "active"), ("suspended", "revoking"), ("suspended", "failed"),
+    ("revoking", "revoked"), ("revoking", "failed"),
+    ("failed", "pending"), ("failed", "revoking"),
+}  # fmt: skip
+
+
+async def delegation_in(desk: Desk, state: State) -> Delegation:
+    """A delegation in this state, as its row says; which way it came there does not matter here."""
+    await desk.pool("2001:db8:1::/48")
+    await desk.allocate("S-1")
+    await desk.owner.execute("UPDATE delegations SET state = $1", state)
+    (delegation,) = await desk.held_by("S-1")
+    return delegation
+
+
+def test_every_state_has_its_line_in_the_table() -> None:
+    assert set(TRANSITIONS) == set(State)
+
+
+async def test_every_pair_of_states_is_allowed_or_refused_as_the_table_says(desk: Desk) -> None:
+    delegation = await delegation_in(desk, State.ALLOCATED)
+    for before, after in product(State, State):
+        await desk.owner.execute("UPDATE delegations SET state = $1", before)
+        (delegation,) = await desk.held_by("S-1")
+        if (before, after) in ALLOWED:
+            assert (await desk.move(delegation, after)).state is after
+        else:
+            with pytest.raises(IllegalTransition, match=f"cannot go from {before} to {after}: {before} leads to"):
+                await desk.move(delegation, after)
+        assert await desk.owner.fetchval("SELECT state FROM delegations") == (
+            after if (before, after) in ALLOWED else before
+        )
+
+
+async def test_of_two_at_once_one_wins_and_the_other_is_told(desk: Desk) -> None:
+    delegation = await delegation_in(desk, State.ACTIVE)
+    for _ in range(10):
+        await desk.owner.execute("UPDATE delegations SET state = 'active'")
+        await desk.owner.execute("DELETE FROM delegation_events")
+        answers = await asyncio.gather(
+            desk.move(delegation, State.SUSPENDED, order="o1"),
+            desk.move(delegation, State.REVOKING, order="o2"),
+            return_exceptions=True,
+        )
+        (winner,) = [answer for answer in answers if isinstance(answer, Delegation)]
+        (loser,) = [answer for answer in answers if not isinstance(answer, Delegation)]
+        assert isinstance(loser, StateChanged)
+        assert "2001:db8:1::/56 is no longer active" in str(loser)
+        assert await desk.owner.fetchval("SELECT state FROM delegations") == winner.state
+        assert await desk.owner.fetch("SELECT to_state FROM delegation_events") == [(winner.state,)]
+
+
+async def test_every_transition_has_its_event(desk: Desk) -> None:
+    await desk.pool("2001:db8:1::/48")
+    way = (State.ACTIVE, State.SUSPENDED, State.ACTIVE, State.FAILED, State.REVOKING, State.REVOKED)
+    delegation = (await desk.allocate("S-1")).delegation
+    moved = await desk.move(delegation, *way, order="o2")
+    await desk.release(moved)
+    events = await desk.owner.fetch("SELECT * FROM delegation_events ORDER BY id")
+    assert [(event["from_state"], event["to_state"]) for event in events] == list(
+        pairwise((State.PENDING, State.ALLOCATED, *way))
+    )
+    assert [event["order_id"] for event in events] == ["o1"] + ["o2"] * len(way)
+    assert {event["subscriber_ref"] for event in events} == {"S-1"}
+    assert {event["delegation_id"] for event in events} == {delegation.id}
+    assert {str(event["prefix"]) for event in events} == {"2001:db8:1::/56"}
+
+
+async def test_what_is_said_about_the_disconnect_stays(desk: Desk) -> None:
+    await desk.pool("2001:db8:1::/48")
+    revoked = await desk.revoke((await desk.allocate("S-1")).delegation, confirmed=False)
+    assert revoked.disconnect_confirmed is False
+    assert (await desk.held_by("S-1"))[0] == revoked
+
+
+async def test_a_transition_returns_what_the_row_says(desk: Desk) -> None:
+    delegation = await delegation_in(desk, State.FAILED)
+    await desk.owner.execute("UPDATE delegations SET disconnect_confirmed = false")
+    assert await desk.move(delegation, State.REVOKING) == (await desk.held_by("S-1"))[0]
+
+
+# Back to the pool
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.REVOKED])
+async def test_only_what_is_revoked_is_released(desk: Desk, state: State) -> None:
+    delegation = await delegation_in(desk, state)
+    with pytest.raises(NotRevoked, match=f"2001:db8:1::/56 is {state}: revoke it"):
+        await desk.release(delegation)
+    assert await desk.owner.fetchval("SELECT count(delegation_id) FROM slots") == 1
+
+
+async def test_a_released_prefix_rests_before_somebody_else_gets_it(desk: Desk) -> None:
+    await desk.pool("2001:db8:1::/56")
+    await desk.give_back((await desk.allocate("S-1")).delegation)
+    with pytest.raises(PoolExhausted, match="wait for quarantine"):
+        await desk.allocate("S-2")
+    await desk.rest_is_over()
+    assert str((await desk.allocate("S-2")).delegation.prefix) == "2001:db8:1::/56"
+
+
+@pytest.mark.parametrize(("confirmed", "rest"), [(True, timedelta(hours=24)), (False, timedelta(days=7))])
+async def test_it_rests_longer_where_no_nas_confirmed_the_end(desk: Desk, confirmed: bool, rest: timedelta) -> None:
+    await desk.pool("2001:db8:1::/48")
+    revoked = await desk.revoke((await desk.allocate("S-1")).delegation, confirmed=confirmed)
+    await desk.release(revoked)
+    free = await desk.owner.fetchval(
+        "SELECT free_at - released_at FROM slots JOIN delegations USING (pool_id, slot) WHERE last_holder IS NOT NULL"
+    )
+    assert free == rest
+
+
+async def test_a_second_release_does_not_rest_again(desk: Desk) -> None:
+    await desk.pool("2001:db8:1::/48")
+    revoked = await desk.revoke((await desk.allocate("S-1")).delegation)
+    await desk.release(revoked)
+    first = await desk.owner.fetch("SELECT * FROM slots WHERE last_holder IS NOT NULL")
+    await desk.release(revoked)
+    assert await desk.owner.fetch("SELECT * FROM slots WHERE last_holder IS NOT NULL") == first
+
+
+async def test_a_late_release_leaves_the_next_holder_alone(desk: Desk) -> None:
+    await desk.pool("2001:db8:1::/56")
+    revoked = await desk.revoke((await desk.allocate("S-1")).delegation)
+    await desk.release(revoked)
+    await desk.rest_is_over()
+    following = (await desk.allocate("S-2")).delegation
+    await asyncio.gather(*(desk.release(revoked) for _ in range(4)))
+    assert await desk.owner.fetchval("SELECT delegation_id FROM slots") == following.id

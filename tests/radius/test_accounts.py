@@ -1,0 +1,212 @@
+"""Accounts in FreeRADIUS's tables: what is in them after each step, and after each undo."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from db import Database
+from radius.accounts import (
+    block_account,
+    create_account,
+    delete_account,
+    password_of,
+    remove_reply_items,
+    username,
+    write_reply_items,
+)
+from radius.errors import AccountConflict
+from subscribers.models import Reference, TenantId
+
+Act = Callable[..., Awaitable[Any]]
+USER = "S-1@acme.lastmile"
+PLAN = {"plan": "fiber-500", "download_kbps": 500_000, "upload_kbps": 100_000}
+GROUP = "fiber-500-500000-100000@acme.lastmile"
+
+
+@pytest.fixture
+def act(database: Database) -> Act:
+    """`await act(function, *arguments)`: the function on a connection of acme's, committed."""
+
+    async def in_transaction(function: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:
+        async with database.tenant("acme") as connection:
+            return await function(connection, *arguments, **named)
+
+    return in_transaction
+
+
+async def create(act: Act, order: str = "o1", ref: str = "S-1", **plan: Any) -> str:
+    return str(await act(create_account, "acme", order, ref, **(PLAN | plan)))
+
+
+async def items(owner: asyncpg.Connection, table: str) -> list[tuple[str, ...]]:
+    columns = "username, groupname" if table == "radusergroup" else "*"
+    rows = await owner.fetch(f"SELECT {columns} FROM {table} ORDER BY id")
+    keys = ("username", "groupname", "attribute", "op", "value")
+    return [tuple(row[key] for key in keys if key in row) for row in map(dict, rows)]
+
+
+async def test_an_account_has_a_password_and_its_plans_group_the_rates(act: Act, owner: asyncpg.Connection) -> None:
+    assert await create(act) == "o1"
+    password = await act(password_of, USER)
+    assert len(password) >= 20
+    assert await items(owner, "radcheck") == [(USER, "Cleartext-Password", ":=", password)]
+    assert await items(owner, "radusergroup") == [(USER, GROUP)]
+    assert await items(owner, "radgroupreply") == [
+        (GROUP, "WISPr-Bandwidth-Max-Down", ":=", "500000000"),
+        (GROUP, "WISPr-Bandwidth-Max-Up", ":=", "100000000"),
+    ]
+    assert await items(owner, "radreply") == []
+
+
+async def test_a_repetition_never_changes_the_password(act: Act, owner: asyncpg.Connection) -> None:
+    await create(act)
+    password = await act(password_of, USER)
+    for order in ("o1", "o2"):
+        assert await create(act, order) == "o1"
+        assert await act(password_of, USER) == password
+    assert len(await items(owner, "radcheck")) == len(await items(owner, "radusergroup")) == 1
+
+
+async def test_no_two_accounts_have_one_password(act: Act) -> None:
+    for ref in ("S-1", "S-2"):
+        await create(act, ref=ref)
+    assert await act(password_of, USER) != await act(password_of, "S-2@acme.lastmile")
+
+
+async def test_lines_on_one_plan_share_its_group(act: Act, owner: asyncpg.Connection) -> None:
+    await create(act, ref="S-1")
+    await create(act, ref="S-2")
+    assert len(await items(owner, "radgroupreply")) == 2
+    await create(act, ref="S-3", download_kbps=1_000_000)
+    assert len(await items(owner, "radgroupreply")) == 4, "a plan of other rates is another group"
+
+
+async def test_another_plan_is_a_conflict(act: Act) -> None:
+    await create(act)
+    with pytest.raises(
+        AccountConflict, match=r"plan: S-1@acme\.lastmile is in group fiber-500-500000-100000, not slow-"
+    ):
+        await create(act, "o2", plan="slow")
+
+
+async def test_an_account_in_another_tenants_realm_cannot_be_made(database: Database) -> None:
+    with pytest.raises(Exception, match="row-level security"):
+        async with database.tenant("other") as connection:
+            await create_account(connection, "acme", "o1", "S-1", **PLAN)  # type: ignore[arg-type]
+
+
+# Blocked
+
+
+async def test_a_blocked_account_keeps_its_password_and_is_rejected(act: Act, owner: asyncpg.Connection) -> None:
+    await create(act)
+    password = await act(password_of, USER)
+    for _ in range(2):
+        await act(block_account, USER)
+    assert await items(owner, "radcheck") == [
+        (USER, "Cleartext-Password", ":=", password),
+        (USER, "Auth-Type", ":=", "Reject"),
+    ]
+    assert await act(password_of, USER) == password
+
+
+async def test_an_undo_blocks_the_account_of_its_order_alone(act: Act, owner: asyncpg.Connection) -> None:
+    await create(act)
+    await act(block_account, USER, "o2")
+    assert len(await items(owner, "radcheck")) == 1
+    await act(block_account, USER, "o1")
+    assert len(await items(owner, "radcheck")) == 2
+
+
+async def test_there_is_nothing_to_block_where_there_is_no_account(act: Act, owner: asyncpg.Connection) -> None:
+    await act(block_account, USER)
+    assert await items(owner, "radcheck") == []
+
+
+# Deleted
+
+
+@pytest.mark.parametrize("order", [None, "o1"])
+async def test_nothing_of_a_deleted_account_is_left_but_the_plans_group(
+    act: Act, owner: asyncpg.Connection, order: str | None
+) -> None:
+    await create(act)
+    await create(act, ref="S-2")
+    await act(write_reply_items, USER, [("Delegated-IPv6-Prefix", "2001:db8::/56")])
+    await act(block_account, USER)
+    assert await act(delete_account, USER, order) is True
+    assert await act(delete_account, USER, order) is False
+    assert [user for user, *_ in await items(owner, "radcheck")] == ["S-2@acme.lastmile"]
+    assert await items(owner, "radreply") == []
+    assert await items(owner, "radusergroup") == [("S-2@acme.lastmile", GROUP)]
+    assert len(await items(owner, "radgroupreply")) == 2
+    assert await act(password_of, USER) is None
+
+
+async def test_an_undo_leaves_the_account_of_another_order(act: Act, owner: asyncpg.Connection) -> None:
+    await create(act)
+    await act(write_reply_items, USER, [("Delegated-IPv6-Prefix", "2001:db8::/56")])
+    before = [await items(owner, table) for table in ("radcheck", "radreply", "radusergroup")]
+    assert await act(delete_account, USER, "o2") is False
+    assert [await items(owner, table) for table in ("radcheck", "radreply", "radusergroup")] == before
+
+
+# Reply items
+
+
+async def test_a_reply_item_takes_the_place_of_an_earlier_value(act: Act, owner: asyncpg.Connection) -> None:
+    await act(write_reply_items, USER, [("Delegated-IPv6-Prefix", "2001:db8::/56"), ("Framed-IP-Address", "192.0.2.7")])
+    for _ in range(2):
+        await act(write_reply_items, USER, [("Delegated-IPv6-Prefix", "2001:db8:1::/56")])
+    assert set(await items(owner, "radreply")) == {
+        (USER, "Delegated-IPv6-Prefix", ":=", "2001:db8:1::/56"),
+        (USER, "Framed-IP-Address", ":=", "192.0.2.7"),
+    }
+
+
+async def test_exactly_these_values_are_taken_out(act: Act, owner: asyncpg.Connection) -> None:
+    """A late undo must not take out the prefix that was given since."""
+    await act(
+        write_reply_items, USER, [("Delegated-IPv6-Prefix", "2001:db8:1::/56"), ("Framed-IP-Address", "192.0.2.7")]
+    )
+    await act(
+        remove_reply_items, USER, [("Delegated-IPv6-Prefix", "2001:db8::/56"), ("Framed-IP-Address", "192.0.2.7")]
+    )
+    assert await items(owner, "radreply") == [(USER, "Delegated-IPv6-Prefix", ":=", "2001:db8:1::/56")]
+
+
+# Names
+
+REFUSED_BY_FREERADIUS = {
+    "whitespace": r"\s",
+    "several @": r"@[^@]*@",
+    "double dots": r"\.\.",
+    "a dot at the end": r"\.$",
+    "a dot at the beginning of the realm": r"@\.",
+}
+"""The rules of `filter_username` in FreeRADIUS 3.2's policy.d/filter."""
+
+
+def of(kind: Any) -> st.SearchStrategy[str]:
+    """Every text that the model accepts, found from its own pattern."""
+    pattern, longest = {
+        Reference: (r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*", 64),
+        TenantId: (r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", 32),
+    }[kind]
+    texts = st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True).filter(lambda text: len(text) <= longest)
+    return texts.map(TypeAdapter(kind).validate_python)
+
+
+@settings(max_examples=200, deadline=None)
+@given(tenant=of(TenantId), ref=of(Reference))
+def test_every_name_passes_freeradius_filter(tenant: str, ref: str) -> None:
+    name = username(tenant, ref)
+    assert [why for why, pattern in REFUSED_BY_FREERADIUS.items() if re.search(pattern, name)] == []
+    assert re.search(r"@(.+)\.(.+)$", name), "the realm needs a dot"
+    assert name.partition("@")[2].split(".")[0] == tenant, "row-level security reads the tenant off the realm"

@@ -1,0 +1,43 @@
+"""Records of tenant `acme`, each call a transaction of its own."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from db import Database
+from subscribers.models import Customer, Line
+
+Act = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture
+def act(database: Database) -> Act:
+    """`await act(function, *arguments)`: the function on a connection of acme's, committed."""
+
+    async def in_transaction(function: Callable[..., Awaitable[Any]], *arguments: Any, tenant: str = "acme") -> Any:
+        async with database.tenant(tenant) as connection:
+            return await function(connection, *arguments)
+
+    return in_transaction
+
+
+@pytest.fixture
+def ada() -> Customer:
+    return Customer(ref="C-1", name="Ada Lovelace", email="ada@example.net", phone="+44 20 7946 0000")
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line(
+        connection_type="ftth",
+        onu_serial="ABCD00000001",
+        olt="olt-7",
+        pon_port="1/1/4",
+        cpe_mac="00-1A-2B-3C-4D-5E",
+        s_vlan=100,
+        c_vlan=7,
+        circuit_id="olt-7 eth 1/1/4",
+        remote_id="S-1",
+        option82_policy="enforce",
+    )

@@ -1,0 +1,123 @@
+"""Orders: remembered for ever, and a fence against attempts that come too late."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import asyncpg
+import pytest
+
+from db import Database
+from subscribers.errors import OrderConflict, OrderFenced, UnknownTenant
+from subscribers.orders import OrderStatus, close_order, hold_forward, hold_undo, open_order
+
+Act = Callable[..., Coroutine[Any, Any, Any]]
+RESULT = {"status": "completed"}
+
+
+async def begin(act: Act, order: str = "o1", digest: str = "d", subscriber: str = "S-1") -> dict[str, Any] | None:
+    result: dict[str, Any] | None = await act(open_order, "acme", order, "provision", subscriber, digest)
+    return result
+
+
+async def statuses(owner: asyncpg.Connection) -> dict[str, str]:
+    return {row["order_id"]: row["status"] for row in await owner.fetch("SELECT * FROM orders")}
+
+
+async def test_the_same_order_again_gives_the_same_result(act: Act) -> None:
+    assert await begin(act) is None
+    assert await begin(act) is None, "an order whose run was terminated is taken up again"
+    await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
+    assert await begin(act) == RESULT
+
+
+async def test_the_first_end_stands(act: Act) -> None:
+    await begin(act)
+    await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
+    await act(close_order, "o1", OrderStatus.ABANDONED, {"status": "abandoned"})
+    assert await begin(act) == RESULT
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_the_same_id_with_other_content_is_refused(act: Act, ended: bool) -> None:
+    await begin(act)
+    if ended:
+        await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
+    with pytest.raises(OrderConflict, match=r"order id o1 was used on 20.* for another provision \(subscriber S-1\)"):
+        await begin(act, digest="e")
+
+
+async def test_an_order_id_belongs_to_its_tenant(act: Act) -> None:
+    await begin(act)
+    assert await act(open_order, "other", "o1", "provision", "S-1", "e", tenant="other") is None
+
+
+async def test_an_unknown_tenant(act: Act) -> None:
+    with pytest.raises(UnknownTenant, match="tenant nobody does not exist: add it with `lastmile tenant add`"):
+        await act(open_order, "nobody", "o1", "provision", "S-1", "d", tenant="nobody")
+
+
+async def test_what_a_terminated_run_left_open_is_superseded_by_the_next_order(
+    act: Act, owner: asyncpg.Connection
+) -> None:
+    await begin(act, "o1")
+    await begin(act, "o2")
+    await act(hold_undo, "o2")
+    await begin(act, "o9", subscriber="S-9")
+    await begin(act, "o3")
+    assert await statuses(owner) == {"o1": "superseded", "o2": "superseded", "o3": "running", "o9": "running"}
+    for order in ("o1", "o2"):
+        with pytest.raises(OrderConflict, match=f"order {order} was cut off while it was superseded"):
+            await begin(act, order)
+        with pytest.raises(OrderFenced):
+            await act(hold_forward, order)
+
+
+async def test_an_order_cut_off_in_its_undo_is_not_taken_up_again(act: Act) -> None:
+    await begin(act)
+    await act(hold_undo, "o1")
+    with pytest.raises(OrderConflict, match="order o1 was cut off while it was rolling_back"):
+        await begin(act)
+
+
+async def test_a_step_acts_only_before_the_first_undo(act: Act, owner: asyncpg.Connection) -> None:
+    await begin(act)
+    await act(hold_forward, "o1")
+    await act(hold_undo, "o1")
+    assert await statuses(owner) == {"o1": "rolling_back"}
+    with pytest.raises(OrderFenced, match="order o1 is no longer running: this attempt came too late"):
+        await act(hold_forward, "o1")
+    await act(hold_undo, "o1")
+
+
+@pytest.mark.parametrize("hold", [hold_forward, hold_undo])
+async def test_nothing_acts_once_the_order_has_ended(act: Act, hold: Callable[..., Awaitable[None]]) -> None:
+    await begin(act)
+    await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
+    with pytest.raises(OrderFenced, match="order o1"):
+        await act(hold, "o1")
+
+
+async def test_an_undo_waits_for_the_step_that_is_still_writing(
+    act: Act, database: Database, owner: asyncpg.Connection
+) -> None:
+    """So that it finds all that the step has made."""
+    await begin(act)
+    async with database.tenant("acme") as step:
+        await hold_forward(step, "o1")
+        undo = asyncio.create_task(act(hold_undo, "o1"))
+        async with asyncio.timeout(30):
+            while not await owner.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            ):
+                pass
+        assert not undo.done()
+    await undo
+    assert await statuses(owner) == {"o1": "rolling_back"}
+
+
+async def test_steps_of_one_order_do_not_wait_for_each_other(act: Act, database: Database) -> None:
+    await begin(act)
+    async with database.tenant("acme") as one, database.tenant("acme") as two:
+        await hold_forward(one, "o1")
+        await hold_forward(two, "o1")

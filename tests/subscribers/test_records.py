@@ -1,0 +1,191 @@
+"""Customers, subscribers and profiles: made once, undone only by the order that made them."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import asyncpg
+import pytest
+
+from subscribers.errors import Conflict, UnknownSubscriber
+from subscribers.models import Customer, Line
+from subscribers.records import (
+    Record,
+    archive_subscriber,
+    create_customer,
+    create_network_profile,
+    create_subscriber,
+    current_subscriber,
+    delete_customer,
+    delete_network_profile,
+    delete_subscriber,
+    line_of,
+)
+
+Act = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture
+async def subscriber(act: Act, ada: Customer) -> Record:
+    """S-1 of customer C-1, both made by order o1."""
+    await act(create_customer, "acme", "o1", ada)
+    record: Record = await act(create_subscriber, "acme", "o1", "S-1", "C-1")
+    return record
+
+
+# Customers
+
+
+async def test_a_second_attempt_finds_what_the_first_one_made(act: Act, ada: Customer) -> None:
+    first = await act(create_customer, "acme", "o1", ada)
+    assert first.created_by_order == "o1"
+    assert await act(create_customer, "acme", "o1", ada) == first
+
+
+async def test_a_customer_that_exists_stays_as_it_is(act: Act, ada: Customer, owner: asyncpg.Connection) -> None:
+    first = await act(create_customer, "acme", "o1", ada)
+    renamed = ada.model_copy(update={"name": "Somebody Else"})
+    assert await act(create_customer, "acme", "o2", renamed) == first
+    assert await owner.fetchval("SELECT name FROM customers") == "Ada Lovelace"
+
+
+async def test_a_reference_belongs_to_its_tenant(act: Act, ada: Customer) -> None:
+    mine = await act(create_customer, "acme", "o1", ada)
+    theirs = await act(create_customer, "other", "o1", ada, tenant="other")
+    assert mine.id != theirs.id
+
+
+async def test_undo_removes_the_customer_that_this_order_made_and_no_other(
+    act: Act, ada: Customer, owner: asyncpg.Connection
+) -> None:
+    await act(create_customer, "acme", "o1", ada)
+    assert await act(delete_customer, "o2") is False
+    assert await owner.fetchval("SELECT count(*) FROM customers") == 1
+    assert await act(delete_customer, "o1") is True
+    assert await act(delete_customer, "o1") is False
+    assert await owner.fetchval("SELECT count(*) FROM customers") == 0
+
+
+async def test_undo_leaves_the_customer_to_an_order_that_added_a_line_since(
+    act: Act, subscriber: Record, owner: asyncpg.Connection
+) -> None:
+    await act(create_subscriber, "acme", "o2", "S-2", "C-1")
+    await act(delete_subscriber, "S-1", "o1")
+    assert await act(delete_customer, "o1") is False
+    assert await owner.fetchval("SELECT created_by_order FROM customers") == "o2"
+    await act(delete_subscriber, "S-2", "o2")
+    assert await act(delete_customer, "o2") is True
+
+
+# Subscribers
+
+
+async def test_a_subscriber_is_made_once(act: Act, subscriber: Record) -> None:
+    assert await act(create_subscriber, "acme", "o1", "S-1", "C-1") == subscriber
+    assert await act(create_subscriber, "acme", "o2", "S-1", "C-1") == subscriber
+    assert await act(current_subscriber, "S-1") == subscriber
+
+
+async def test_a_subscriber_of_another_customer_is_a_conflict(act: Act, subscriber: Record, ada: Customer) -> None:
+    await act(create_customer, "acme", "o2", ada.model_copy(update={"ref": "C-2"}))
+    with pytest.raises(Conflict, match="subscriber S-1 belongs to customer C-1, not to C-2"):
+        await act(create_subscriber, "acme", "o2", "S-1", "C-2")
+
+
+async def test_a_subscriber_of_a_customer_that_was_removed_meanwhile(act: Act) -> None:
+    with pytest.raises(Conflict, match="customer C-9 was removed while the order ran"):
+        await act(create_subscriber, "acme", "o1", "S-1", "C-9")
+
+
+async def test_undo_removes_the_subscriber_that_this_order_made_and_no_other(act: Act, subscriber: Record) -> None:
+    assert await act(delete_subscriber, "S-1", "o2") is False
+    assert await act(current_subscriber, "S-1") == subscriber
+    assert await act(delete_subscriber, "S-1", "o1") is True
+    assert await act(delete_subscriber, "S-1", "o1") is False
+
+
+async def test_an_unknown_subscriber_is_said_to_be_unknown(act: Act, subscriber: Record) -> None:
+    with pytest.raises(UnknownSubscriber, match="there is no subscriber S-9: check the reference and the tenant"):
+        await act(current_subscriber, "S-9")
+    with pytest.raises(UnknownSubscriber, match="there is no subscriber S-1"):
+        await act(current_subscriber, "S-1", tenant="other")
+
+
+async def test_an_archived_subscriber_is_kept_and_its_reference_can_come_back(
+    act: Act, subscriber: Record, owner: asyncpg.Connection
+) -> None:
+    assert await act(archive_subscriber, "S-1", "o2", "moved away") is True
+    assert await act(archive_subscriber, "S-1", "o2", "moved away") is False
+    with pytest.raises(UnknownSubscriber, match="subscriber S-1 was taken down on 20"):
+        await act(current_subscriber, "S-1")
+    back = await act(create_subscriber, "acme", "o3", "S-1", "C-1")
+    assert back.id != subscriber.id
+    assert await act(current_subscriber, "S-1") == back
+    old = await owner.fetchrow("SELECT * FROM subscribers WHERE archived_at IS NOT NULL")
+    assert (str(old["id"]), old["archived_by_order"], old["archive_reason"]) == (subscriber.id, "o2", "moved away")
+
+
+# Network profiles
+
+
+async def test_a_profile_is_kept_as_ordered(act: Act, subscriber: Record, line: Line) -> None:
+    made = await act(create_network_profile, "acme", "o1", subscriber, line)
+    assert await act(create_network_profile, "acme", "o2", subscriber, line) == made
+    assert await act(line_of, "S-1") == line
+    assert await act(line_of, "S-9") is None
+
+
+async def test_another_profile_is_a_conflict_that_names_the_fields(act: Act, subscriber: Record, line: Line) -> None:
+    await act(create_network_profile, "acme", "o1", subscriber, line)
+    other = line.model_copy(update={"c_vlan": 8, "pon_port": "1/1/5"})
+    with pytest.raises(Conflict, match=r"a network profile with another pon_port, c_vlan: deprovision it first"):
+        await act(create_network_profile, "acme", "o2", subscriber, other)
+
+
+@pytest.mark.parametrize(
+    ("taken", "words"),
+    [
+        ({"cpe_mac": None}, "line.onu_serial: ONU ABCD00000001 is on subscriber S-1's line already"),
+        ({"onu_serial": None}, "line.cpe_mac: CPE 00:1a:2b:3c:4d:5e is on subscriber S-1's line already"),
+    ],
+)
+async def test_a_device_is_on_one_line(
+    act: Act, subscriber: Record, line: Line, taken: dict[str, None], words: str
+) -> None:
+    await act(create_network_profile, "acme", "o1", subscriber, line)
+    second = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
+    with pytest.raises(Conflict, match=words):
+        await act(create_network_profile, "acme", "o2", second, line.model_copy(update=taken))
+
+
+async def test_a_serial_number_is_one_however_it_is_written(act: Act, subscriber: Record, line: Line) -> None:
+    """ITU-T G.984.3: its second half is hexadecimal, and vendors print the first in capitals."""
+    written = line.model_dump() | {"onu_serial": "HWTC0000abcd", "cpe_mac": None}
+    await act(create_network_profile, "acme", "o1", subscriber, Line.model_validate(written))
+    second = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
+    again = Line.model_validate(written | {"onu_serial": "hwtc0000ABCD"})
+    with pytest.raises(Conflict, match="ONU HWTC0000ABCD is on subscriber S-1's line already"):
+        await act(create_network_profile, "acme", "o2", second, again)
+
+
+async def test_lines_without_devices_do_not_conflict(act: Act, subscriber: Record) -> None:
+    bare = Line(connection_type="wireless")
+    await act(create_network_profile, "acme", "o1", subscriber, bare)
+    second = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
+    await act(create_network_profile, "acme", "o2", second, bare)
+    assert await act(line_of, "S-2") == bare
+
+
+async def test_undo_removes_the_profile_that_this_order_made_and_no_other(
+    act: Act, subscriber: Record, line: Line
+) -> None:
+    await act(create_network_profile, "acme", "o1", subscriber, line)
+    assert await act(delete_network_profile, "S-1", "o2") is False
+    assert await act(line_of, "S-1") == line
+    assert await act(delete_network_profile, "S-1", "o1") is True
+    assert await act(line_of, "S-1") is None
+
+
+async def test_deprovisioning_removes_the_profile_whoever_made_it(act: Act, subscriber: Record, line: Line) -> None:
+    await act(create_network_profile, "acme", "o1", subscriber, line)
+    assert await act(delete_network_profile, "S-1") is True
+    assert await act(delete_network_profile, "S-1") is False

@@ -1,0 +1,202 @@
+"""The worker process: it refuses to start with everything that is wrong, answers, and ends in order."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+import asyncpg
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
+
+from db import Database
+from devstack.logins import make_login
+from devstack.ports import HOST, is_free
+from tests.workflows.world import Orders
+from workflows.client import Lastmile
+from workflows.contract import ResultStatus
+
+NOBODY = f"{HOST}:1"
+
+# Whether somebody waits for a lock in this database.
+WAITING = """
+    SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database WHERE NOT granted AND datname = current_database()
+"""
+
+Environment = dict[str, str]
+
+
+def free_ports(number: int) -> int:
+    """The first of this many free ports in a row."""
+    return next(port for port in range(19_000, 20_000) if all(is_free(port + index) for index in range(number)))
+
+
+@pytest.fixture
+async def environment(
+    tmp_path: Path, owner_url: str, database: Database, temporal_address: str, orders: Orders
+) -> Environment:
+    """All that a worker needs, on a login that owns nothing."""
+    login = await make_login(owner_url, "test_worker", "secret", "lastmile_app", "lastmile_platform")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LASTMILE_", "TEMPORAL_"))}
+    return inherited | {
+        "DATABASE_URL": login,
+        "TEMPORAL_ADDRESS": temporal_address,
+        "LASTMILE_TASK_QUEUE": orders.ref,
+        "LASTMILE_HTTP_PORT": str(free_ports(2)),
+        "LASTMILE_STATE_DIR": str(tmp_path),
+    }
+
+
+@pytest.fixture
+def orders() -> Orders:
+    return Orders(f"S-{uuid.uuid4().hex[:12]}")
+
+
+@asynccontextmanager
+async def started(environment: Mapping[str, str], *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "worker", *arguments, env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
+
+
+async def refusal(environment: Mapping[str, str]) -> str:
+    """What a worker says that does not start."""
+    async with started(environment) as process:
+        _, words = await process.communicate()
+        assert process.returncode == 2, words.decode()
+        assert b"Traceback" not in words
+        return words.decode()
+
+
+def get(port: int, path: str) -> str:
+    with build_opener(ProxyHandler({})).open(f"http://{HOST}:{port}{path}", timeout=5) as response:
+        return str(response.read().decode())
+
+
+async def until(answer: Callable[[], Awaitable[Any]]) -> Any:
+    """Its first answer that is one."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                if result := await answer():
+                    return result
+            except OSError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+async def healthy(port: int) -> None:
+    await until(lambda: asyncio.to_thread(get, port, "/healthz"))
+
+
+async def test_everything_that_is_missing_is_said_at_once(environment: Environment) -> None:
+    del environment["DATABASE_URL"]
+    words = await refusal(environment | {"TEMPORAL_ADDRESS": NOBODY})
+    assert "DATABASE_URL is not set: postgresql://user:password@host:port/name" in words
+    assert f"no Temporal server answers at {NOBODY}" in words
+
+
+async def test_every_setting_that_is_wrong_is_said_at_once(environment: Environment) -> None:
+    words = await refusal(environment | {"LASTMILE_HTTP_PORT": "99999", "LASTMILE_RADIUS_TRIES": "none"})
+    assert "http_port: Input should be less than or equal to 65535" in words
+    assert "radius_tries: Input should be a valid integer" in words
+
+
+async def test_a_database_that_does_not_answer(environment: Environment) -> None:
+    words = await refusal(environment | {"DATABASE_URL": f"postgresql://lastmile@{NOBODY}/lastmile"})
+    assert "DATABASE_URL: PostgreSQL cannot be used" in words
+
+
+async def test_a_login_that_may_not_be_the_application(environment: Environment, owner_url: str) -> None:
+    login = await make_login(owner_url, "test_stranger", "secret", "lastmile_radius")
+    words = await refusal(environment | {"DATABASE_URL": login})
+    assert "DATABASE_URL: PostgreSQL cannot be used" in words
+    assert "lastmile_app" in words
+
+
+async def test_a_role_that_row_level_security_does_not_bind(
+    environment: Environment, owner: asyncpg.Connection
+) -> None:
+    await owner.execute("GRANT CREATE ON SCHEMA public TO lastmile_app; ALTER TABLE customers OWNER TO lastmile_app")
+    assert "the database role lastmile_app is a superuser, has BYPASSRLS or owns tables" in await refusal(environment)
+
+
+async def test_a_database_that_lacks_a_migration(environment: Environment, owner: asyncpg.Connection) -> None:
+    await owner.execute("DELETE FROM alembic_version")
+    assert "the database lacks migrations 0001: run `lastmile migrate`" in await refusal(environment)
+
+
+async def test_a_port_in_use(environment: Environment) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        words = await refusal(environment | {"LASTMILE_HTTP_PORT": str(port)})
+    assert f"LASTMILE_HTTP_PORT: {HOST}:{port} cannot be used: Address already in use" in words
+
+
+async def test_it_answers_and_works(environment: Environment, temporal_client: Client, orders: Orders) -> None:
+    port = int(environment["LASTMILE_HTTP_PORT"])
+    async with started(environment) as process:
+        await healthy(port)
+        result = await Lastmile(temporal_client, task_queue=orders.ref).execute(orders.provision())
+        assert result.status is ResultStatus.COMPLETED
+        assert "python_info" in await asyncio.to_thread(get, port, "/metrics")
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+
+
+async def test_sigterm_lets_a_running_activity_finish(
+    environment: Environment, temporal_client: Client, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    """A lock holds the activity up; the worker waits for it, and the next one goes on from there."""
+    lastmile = Lastmile(temporal_client, task_queue=orders.ref)
+    async with started(environment) as process:
+        await healthy(int(environment["LASTMILE_HTTP_PORT"]))
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE customers")
+            run = await lastmile.start(orders.provision())
+            await until(lambda: owner.fetchval(WAITING))
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr is not None
+            while b"worker.stopping" not in await process.stderr.readline():
+                pass
+        assert await process.wait() == 0
+
+    events = [event.event_type async for event in run.handle.fetch_history_events()]
+    assert events.count(EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED) == 2
+    assert EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED not in events
+    async with started(environment):
+        result = await run.result()
+    assert result.status is ResultStatus.COMPLETED
+    assert {step.attempts for step in result.steps} == {1}
+
+
+async def test_several_processes_live_and_end_together(environment: Environment) -> None:
+    port = int(environment["LASTMILE_HTTP_PORT"])
+    async with started(environment, "--processes", "2") as process:
+        await asyncio.gather(healthy(port), healthy(port + 1))
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    assert is_free(port)
+    assert is_free(port + 1)
+
+
+async def test_one_process_that_cannot_start_ends_them_all(environment: Environment) -> None:
+    port = int(environment["LASTMILE_HTTP_PORT"])
+    with socket.create_server((HOST, port + 1)):
+        async with started(environment, "--processes", "2") as process:
+            assert await process.wait() == 2
+    assert is_free(port)

@@ -1,0 +1,67 @@
+"""A worker of the test's own, on the session's real servers, and orders for it."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+
+from db import Database
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from tests.workflows.faults import Faults
+from tests.workflows.world import Orders
+from worker import build_worker
+from workflows.client import Lastmile
+
+
+@pytest.fixture
+def orders() -> Orders:
+    return Orders(f"S-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def faults() -> Faults:
+    """Nothing goes wrong, until the test says so."""
+    return Faults()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(
+        task_queue=f"test-{uuid.uuid4().hex}",
+        radius_timeout_seconds=0.2,
+        radius_tries=2,
+        quarantine_seconds=3600,
+        quarantine_unconfirmed_seconds=7200,
+    )
+
+
+@pytest.fixture
+def client(temporal_client: Client, faults: Faults) -> Client:
+    return Client(temporal_client.service_client, data_converter=pydantic_data_converter, interceptors=[faults])
+
+
+@pytest.fixture
+async def authorization(settings: Settings) -> AsyncIterator[DynamicAuthorization]:
+    async with DynamicAuthorization(
+        timeout=settings.radius_timeout_seconds, tries=settings.radius_tries, in_flight=settings.radius_in_flight
+    ) as authorization:
+        yield authorization
+
+
+@pytest.fixture
+async def worker(
+    client: Client, settings: Settings, database: Database, authorization: DynamicAuthorization
+) -> AsyncIterator[Worker]:
+    """Running, as in production but for the faults."""
+    async with build_worker(client, settings, database, authorization) as worker:
+        yield worker
+
+
+@pytest.fixture
+def lastmile(client: Client, settings: Settings, worker: Worker) -> Lastmile:
+    """The provisioning system's view, with a worker behind it."""
+    return Lastmile(client, task_queue=settings.task_queue)

@@ -1,0 +1,88 @@
+"""Faults at the worker's own seam: an interceptor that fails, delays or loses chosen activities.
+
+The activities, the database and Temporal stay real; what is scripted is when things go wrong.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from temporalio import activity, client, worker
+from temporalio.exceptions import ApplicationError
+
+__all__ = ["Fault", "Faults", "Gate", "broken", "once", "refused"]
+
+Fault = Callable[[], Awaitable[None]]
+
+
+class Gate:
+    """A place where an activity stops until the test opens it."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self._opened = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.reached.set()
+        await self._opened.wait()
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+async def refused() -> None:
+    """A failure that a retry cannot mend."""
+    raise ApplicationError("refused by the test", activity.info().attempt, type="Scripted", non_retryable=True)
+
+
+async def broken() -> None:
+    """A failure that is retried, at once: the retries are used up in no time."""
+    raise ApplicationError(
+        "broken by the test", activity.info().attempt, type="Broken", next_retry_delay=timedelta(milliseconds=1)
+    )
+
+
+def once(fault: Fault) -> Fault:
+    """Only the first attempt fails."""
+
+    async def first() -> None:
+        if activity.info().attempt == 1:
+            await fault()
+
+    return first
+
+
+class Faults(client.Interceptor, worker.Interceptor):
+    """What goes wrong: before an activity runs, or after it has done its work and before that is known.
+
+    By activity type, or by order id and activity type. The worker takes it over from its client.
+    """
+
+    def __init__(self) -> None:
+        self.before: dict[str | tuple[str, str], Fault] = {}
+        self.after: dict[str | tuple[str, str], Fault] = {}
+        self.ran: Counter[str] = Counter()
+        """Attempts whose work was done, by activity type."""
+
+    def intercept_activity(self, next: worker.ActivityInboundInterceptor) -> worker.ActivityInboundInterceptor:
+        return _Faulty(next, self)
+
+
+class _Faulty(worker.ActivityInboundInterceptor):
+    def __init__(self, next: worker.ActivityInboundInterceptor, faults: Faults) -> None:
+        super().__init__(next)
+        self._faults = faults
+
+    async def execute_activity(self, input: worker.ExecuteActivityInput) -> Any:
+        name = activity.info().activity_type
+        one = (input.args[0].order_id, name)
+        faults = self._faults
+        if before := faults.before.get(one) or faults.before.get(name):
+            await before()
+        result = await super().execute_activity(input)
+        faults.ran[name] += 1
+        if after := faults.after.get(one) or faults.after.get(name):
+            await after()
+        return result

@@ -1,0 +1,209 @@
+"""A cancel, at every moment: before the pivot it takes everything back, after it it is not followed."""
+
+import asyncio
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.exceptions import ApplicationError
+
+from db import Database
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from tests.workflows.faults import Faults, Gate, refused
+from tests.workflows.world import Orders, outcomes, what_is_there
+from worker import build_worker
+from workflows import deprovision, provision
+from workflows.client import Lastmile, NotRunning, OrderRun
+from workflows.contract import ResultStatus
+
+PROVISION = [step.name for step in provision.STEPS]
+BEFORE_PIVOT = [step.name for step in deprovision.STEPS[: [step.pivot for step in deprovision.STEPS].index(True)]]
+AFTER_PIVOT = [step.name for step in deprovision.STEPS[len(BEFORE_PIVOT) :]]
+
+
+async def temporal_status(run: OrderRun) -> WorkflowExecutionStatus | None:
+    return (await run.handle.describe()).status
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", PROVISION)
+async def test_a_cancel_during_a_step_takes_everything_back(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str, when: str
+) -> None:
+    """The activity completes all the same, be it that its work was still to do: the cancel is not lost."""
+    nothing = await what_is_there(owner)
+    gate = getattr(faults, when)[step] = Gate()
+    run = await lastmile.start(orders.provision())
+    await gate.reached.wait()
+    await run.handle.cancel()
+    gate.open()
+
+    result = await run.result()
+
+    assert (result.status, result.reason) == (ResultStatus.ROLLED_BACK, "cancelled")
+    assert await temporal_status(run) is WorkflowExecutionStatus.CANCELED
+    assert await what_is_there(owner) == nothing
+    assert await owner.fetchval("SELECT status FROM orders") == "rolled_back"
+
+
+@pytest.mark.parametrize("step", PROVISION)
+async def test_a_cancel_that_races_a_completion_is_followed_or_too_late(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str
+) -> None:
+    nothing = await what_is_there(owner)
+    gate = faults.after[step] = Gate()
+    run = await lastmile.start(orders.provision())
+    await gate.reached.wait()
+    gate.open()
+    await run.handle.cancel()
+
+    result = await run.result()
+
+    if step == PROVISION[-1] and result.status is ResultStatus.COMPLETED:
+        assert await owner.fetchval("SELECT status FROM orders") == "completed"
+        assert await owner.fetchval("SELECT state FROM delegations") == "active"
+        return
+    assert (result.status, result.reason) == (ResultStatus.ROLLED_BACK, "cancelled")
+    assert await what_is_there(owner) == nothing
+
+
+async def test_a_cancel_while_a_step_waits_for_its_next_try_takes_everything_back(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    nothing = await what_is_there(owner)
+    failed = asyncio.Event()
+
+    async def slow_to_mend() -> None:
+        failed.set()
+        raise ApplicationError("broken by the test", next_retry_delay=timedelta(hours=1))
+
+    faults.after["allocate_ip_address"] = slow_to_mend
+    run = await lastmile.start(orders.provision())
+    await failed.wait()
+    await run.handle.cancel()
+
+    result = await run.result()
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert outcomes(result)["create_radius_account"] == "undone"
+    assert await what_is_there(owner) == nothing
+
+
+async def test_a_cancel_that_comes_before_any_worker_leaves_nothing(
+    client: Client,
+    settings: Settings,
+    database: Database,
+    authorization: DynamicAuthorization,
+    orders: Orders,
+    owner: asyncpg.Connection,
+) -> None:
+    nothing = await what_is_there(owner)
+    run = await Lastmile(client, task_queue=settings.task_queue).start(orders.provision())
+    await run.handle.cancel()
+
+    async with build_worker(client, settings, database, authorization):
+        result = await run.result()
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert outcomes(result) == dict.fromkeys(PROVISION)
+    assert await what_is_there(owner) == nothing
+
+
+@pytest.mark.parametrize("undo", [step.undo for step in provision.STEPS[:-1]])
+async def test_the_first_cancel_may_come_while_a_failure_is_being_undone(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, undo: str
+) -> None:
+    nothing = await what_is_there(owner)
+    faults.after["create_billing_service"] = refused
+    gate = faults.before[undo] = Gate()
+    run = await lastmile.start(orders.provision())
+    await gate.reached.wait()
+    await run.handle.cancel()
+    gate.open()
+
+    result = await run.result()
+
+    assert result.reason == "create_billing_service: refused by the test"
+    assert await what_is_there(owner) == nothing
+
+
+async def test_a_second_cancel_during_the_undo_of_the_first_changes_nothing(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    nothing = await what_is_there(owner)
+    step = faults.after["create_billing_service"] = Gate()
+    undo = faults.before["release_ip_address"] = Gate()
+    run = await lastmile.start(orders.provision())
+    await step.reached.wait()
+    await run.handle.cancel()
+    step.open()
+    await undo.reached.wait()
+    await run.handle.cancel()
+    undo.open()
+
+    result = await run.result()
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(owner) == nothing
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", BEFORE_PIVOT)
+async def test_a_cancelled_deprovision_leaves_the_line_working(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str, when: str
+) -> None:
+    await lastmile.execute(orders.provision())
+    before = await what_is_there(owner)
+    gate = getattr(faults, when)[step] = Gate()
+    run = await lastmile.start(orders.deprovision())
+    await gate.reached.wait()
+    await run.handle.cancel()
+    gate.open()
+
+    result = await run.result()
+
+    assert (result.status, result.reason) == (ResultStatus.ROLLED_BACK, "cancelled")
+    assert await what_is_there(owner) == before
+
+
+@pytest.mark.parametrize("step", AFTER_PIVOT)
+async def test_a_cancel_after_the_pivot_is_not_followed_and_the_result_says_so(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str
+) -> None:
+    await lastmile.execute(orders.provision())
+    gate = faults.before[step] = Gate()
+    run = await lastmile.start(orders.deprovision())
+    await gate.reached.wait()
+    await run.handle.cancel()
+    gate.open()
+
+    result = await run.result()
+
+    assert result.status is ResultStatus.DEGRADED
+    assert result.warnings == ["a cancel was asked for after the point of no return, and was not followed"]
+    assert await temporal_status(run) is WorkflowExecutionStatus.COMPLETED
+    assert await owner.fetchval("SELECT count(*) FROM radcheck") == 0
+    assert await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 0
+
+
+async def test_the_caller_of_a_cancelled_order_gets_its_own_result(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    """By the time it asks, the subscriber's next order may be running under the same workflow id."""
+    gate = faults.after["create_customer"] = Gate()
+    run = await lastmile.start(orders.provision("O-1"))
+    await gate.reached.wait()
+    await run.handle.cancel()
+    gate.open()
+    first = await run.result()
+    await lastmile.execute(orders.provision("O-2"))
+
+    assert await run.result() == first
+    assert (first.order_id, first.status) == ("O-1", ResultStatus.ROLLED_BACK)
+
+
+async def test_what_is_not_running_cannot_be_cancelled(lastmile: Lastmile, orders: Orders) -> None:
+    with pytest.raises(NotRunning, match=f"no order of subscriber {orders.ref} is running"):
+        await lastmile.cancel("acme", orders.ref)

@@ -1,0 +1,173 @@
+"""What an order may say: everything wrong with it is said at once, with the path of each field."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from subscribers.models import MacAddress, Reference, TenantId
+from workflows.contract import DeprovisionSubscriber, Operation, ProvisionSubscriber, workflow_id
+
+ORDER: dict[str, Any] = {
+    "tenant": "acme",
+    "order_id": "O-1",
+    "subscriber_ref": "S-1001",
+    "customer": {"ref": "C-1", "name": "Ada Example"},
+    "plan": {"name": "fiber-500", "download_kbps": 500_000, "upload_kbps": 250_000},
+    "line": {"connection_type": "ftth", "onu_serial": "ACME00000001", "cpe_mac": "00:1a:2b:3c:4d:5e"},
+}
+
+
+def problems(order: dict[str, Any]) -> set[str]:
+    """The paths of everything that is wrong with it."""
+    with pytest.raises(ValidationError) as failure:
+        ProvisionSubscriber.model_validate(order)
+    return {".".join(map(str, error["loc"])) for error in failure.value.errors()}
+
+
+def with_line(**changes: Any) -> dict[str, Any]:
+    return ORDER | {"line": ORDER["line"] | changes}
+
+
+def test_five_mistakes_are_named_at_once() -> None:
+    order = with_line(s_vlan=4095, cpe_mac="00:1a:2b:3c:4d", option82_policy="maybe") | {
+        "subscriber_ref": "S/1001",
+        "addressing": {"ipv6_pd_size": 65},
+    }
+    assert problems(order) == {
+        "subscriber_ref",
+        "line.s_vlan",
+        "line.cpe_mac",
+        "line.option82_policy",
+        "addressing.ipv6_pd_size",
+    }
+
+
+def test_what_a_customer_is_called_is_not_in_the_complaint() -> None:
+    """Complaints end up in logs and tickets."""
+    order = ORDER | {"customer": {"ref": "C-1", "name": "Ada Example", "email": "ada at example.net"}}
+    with pytest.raises(ValidationError) as failure:
+        ProvisionSubscriber.model_validate(order)
+    assert "ada" not in str(failure.value).lower()
+
+
+def test_an_unknown_field_is_a_mistake_and_not_a_wish_ignored() -> None:
+    assert problems(with_line(vlan=100) | {"priority": 1}) == {"line.vlan", "priority"}
+
+
+@pytest.mark.parametrize(
+    "written", ["00:1a:2b:3c:4d:5e", "00-1A-2B-3C-4D-5E", "001A.2B3C.4D5E", "001a2b3c4d5e", "00:1A:2b:3C:4d:5E"]
+)
+def test_mac_addresses_have_one_spelling(written: str) -> None:
+    assert TypeAdapter(MacAddress).validate_python(written) == "00:1a:2b:3c:4d:5e"
+
+
+@pytest.mark.parametrize(
+    "written", ["", "00:1a:2b:3c:4d", "00:1a:2b:3c:4d:5g", "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "000000000000"]
+)
+def test_what_is_no_unicast_mac_address_is_refused(written: str) -> None:
+    assert problems(with_line(cpe_mac=written)) == {"line.cpe_mac"}
+
+
+@given(st.binary(min_size=6, max_size=6))
+def test_every_unicast_mac_address_is_taken_however_it_is_written(raw: bytes) -> None:
+    mac = bytes([raw[0] & 0xFE]) + raw[1:5] + bytes([raw[5] | 1])
+    validate = TypeAdapter(MacAddress).validate_python
+    assert validate(mac.hex()) == validate(mac.hex("-").upper()) == validate(mac.hex(".", 2)) == mac.hex(":")
+
+
+@given(st.integers())
+def test_vlans_are_1_to_4094(vlan: int) -> None:
+    order = with_line(s_vlan=vlan, c_vlan=vlan)
+    if 1 <= vlan <= 4094:
+        ProvisionSubscriber.model_validate(order)
+    else:
+        assert problems(order) == {"line.s_vlan", "line.c_vlan"}
+
+
+@given(st.integers())
+def test_delegated_prefixes_are_48_to_64(size: int) -> None:
+    order = ORDER | {"addressing": {"ipv6_pd_size": size}}
+    if 48 <= size <= 64:
+        ProvisionSubscriber.model_validate(order)
+    else:
+        assert problems(order) == {"addressing.ipv6_pd_size"}
+
+
+@pytest.mark.parametrize(
+    "addressing",
+    [
+        {"ipv4_address": "198.51.100.2"},
+        {"ipv4_mode": "dynamic", "ipv4_address": "198.51.100.2"},
+        {"ipv6_mode": "dual_stack"},
+    ],
+)
+def test_addressing_that_contradicts_itself_is_refused(addressing: dict[str, Any]) -> None:
+    assert problems(ORDER | {"addressing": addressing}) == {"addressing"}
+
+
+@pytest.mark.parametrize("address", ["198.51.100.2/24", "198.51.100.256", "2001:db8::1"])
+def test_a_static_address_is_one_ipv4_address(address: str) -> None:
+    addressing = {"ipv4_mode": "static", "ipv4_address": address}
+    assert problems(ORDER | {"addressing": addressing}) == {"addressing.ipv4_address"}
+
+
+@given(st.text())
+def test_references_are_safe_in_workflow_ids_and_user_names(text: str) -> None:
+    """Whatever is accepted has nothing that separates, escapes or ends anything."""
+    try:
+        reference = TypeAdapter(Reference).validate_python(text)
+    except ValidationError:
+        return
+    assert reference.isascii()
+    assert set(reference) - set(".-_") <= set("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    assert ".." not in reference
+
+
+@pytest.mark.parametrize("reference", ["", "a/b", "a@b", "a b", "a..b", ".a", "a.", "a\n", "é", "x" * 65, "-a"])
+def test_unsafe_references_are_refused(reference: str) -> None:
+    assert problems(ORDER | {"subscriber_ref": reference, "order_id": reference}) == {"subscriber_ref", "order_id"}
+
+
+@pytest.mark.parametrize("tenant", ["", "Acme", "a.b", "-acme", "acme-", "x" * 33, "acme\n"])
+def test_a_tenant_is_one_label_of_a_realm(tenant: str) -> None:
+    assert problems(ORDER | {"tenant": tenant}) == {"tenant"}
+    assert TypeAdapter(TenantId).validate_python("acme-2") == "acme-2"
+
+
+def test_the_digest_is_of_the_content_however_it_was_written() -> None:
+    order = ProvisionSubscriber.model_validate(ORDER)
+    spelled_out = with_line(cpe_mac="00-1A-2B-3C-4D-5E", option82_policy="log") | {"addressing": {"ipv6_pd_size": 56}}
+    again = ProvisionSubscriber.model_validate(dict(reversed(spelled_out.items())))
+    assert again.digest == order.digest
+    assert ProvisionSubscriber.model_validate_json(order.model_dump_json()).digest == order.digest
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"order_id": "O-2"},
+        {"subscriber_ref": "S-2"},
+        {"addressing": {"enable_ipv6": False}},
+        {"customer": {"ref": "C-1", "name": "B"}},
+    ],
+)
+def test_the_digest_tells_contents_apart(changes: dict[str, Any]) -> None:
+    validate = ProvisionSubscriber.model_validate
+    assert validate(ORDER | changes).digest != validate(ORDER).digest
+
+
+def test_the_digest_never_changes() -> None:
+    """It is kept for ever: where a change of the models changes it, old orders sent again are refused."""
+    assert ProvisionSubscriber.model_validate(ORDER).digest == (
+        "ddc65b166c54b7a0e37b1a36303bb5238cb89328df49d826d592266a669520e8"
+    )
+
+
+def test_every_operation_on_a_subscriber_has_one_workflow_id() -> None:
+    provision = ProvisionSubscriber.model_validate(ORDER)
+    deprovision = DeprovisionSubscriber(tenant="acme", order_id="O-2", subscriber_ref="S-1001", reason="moved")
+    assert provision.workflow_id == deprovision.workflow_id == workflow_id("acme", "S-1001") == "subscriber/acme/S-1001"
+    assert (provision.operation, deprovision.operation) == (Operation.PROVISION, Operation.DEPROVISION)

@@ -1,0 +1,118 @@
+"""Deprovision, start to end, and the line's second life."""
+
+import asyncpg
+
+from ipam.models import Addressing
+from tests.workflows.faults import Faults, broken, once, refused
+from tests.workflows.world import Orders, outcomes, what_is_there
+from workflows.client import Lastmile
+from workflows.contract import ResultStatus
+from workflows.deprovision import STEPS
+
+DONE = {step.name: "done" for step in STEPS} | {"deactivate_onu": "skipped", "unconfigure_cpe": "skipped"}
+
+
+async def test_a_line_is_taken_down(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
+    provisioned = await lastmile.execute(orders.provision())
+
+    result = await lastmile.execute(orders.deprovision())
+
+    assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
+    assert outcomes(result) == DONE
+    assert result.created.ipv6_prefix == provisioned.created.ipv6_prefix
+    there = await what_is_there(owner)
+    assert [table for table, rows in there.items() if rows] == [
+        "customers",
+        "subscribers",
+        "billing_services",
+        "devices",
+    ]
+    subscriber = await owner.fetchrow("SELECT archived_by_order, archive_reason FROM subscribers")
+    assert tuple(subscriber) == ("O-9", "moved away")
+    states = await owner.fetch("SELECT to_state FROM delegation_events ORDER BY id")
+    assert [state[0] for state in states] == ["allocated", "active", "revoking", "revoked"]
+    billed = await owner.fetch("SELECT event FROM billing_events ORDER BY id")
+    assert [event[0] for event in billed] == ["started", "suspended", "ended"]
+    assert await owner.fetchval("SELECT bool_or(wanted) FROM devices") is False
+    rest = await owner.fetchval("SELECT extract(epoch FROM free_at - now()) FROM slots WHERE last_holder IS NOT NULL")
+    assert 3500 < rest <= 3600
+
+
+async def test_every_reply_lost_once_changes_nothing(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    await lastmile.execute(orders.provision())
+    faults.after = {step.name: once(broken) for step in STEPS}
+
+    result = await lastmile.execute(orders.deprovision())
+
+    assert result.status is ResultStatus.COMPLETED
+    assert {step.attempts for step in result.steps} == {2}
+    assert await owner.fetchval("SELECT count(*) FROM delegation_events") == 4
+    assert await owner.fetchval("SELECT count(*) FROM billing_events") == 3
+    assert await owner.fetchval("SELECT count(*) FROM radcheck") == 0
+
+
+async def test_the_same_order_again_gives_the_same_result_and_does_nothing(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    first = await lastmile.execute(orders.deprovision())
+    before = await what_is_there(owner)
+
+    assert await lastmile.execute(orders.deprovision()) == first
+    assert await what_is_there(owner) == before
+
+
+async def test_the_subscriber_comes_back_to_the_same_addresses(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    """Out of quarantine, which keeps them from everybody else (RIPE-690: persistent prefixes)."""
+    addressing = Addressing(ipv6_mode="dual_stack", ipv4_mode="static")
+    first = await lastmile.execute(orders.provision("O-1", addressing=addressing))
+    await lastmile.execute(orders.deprovision("O-2"))
+    stranger = await lastmile.execute(orders.provision("O-3", 1))
+
+    second = await lastmile.execute(orders.provision("O-4", addressing=addressing))
+
+    assert second.status is ResultStatus.COMPLETED
+    assert second.created.ipv6_prefix == first.created.ipv6_prefix != stranger.created.ipv6_prefix
+    assert second.created.ipv4_address == first.created.ipv4_address is not None
+    assert second.created.subscriber_id != first.created.subscriber_id
+    assert await owner.fetchval("SELECT count(*) FROM delegations") == 5
+
+
+async def test_a_line_without_addresses(lastmile: Lastmile, orders: Orders) -> None:
+    await lastmile.execute(orders.provision(addressing=Addressing(enable_ipv6=False)))
+
+    result = await lastmile.execute(orders.deprovision())
+
+    assert result.status is ResultStatus.COMPLETED
+    assert outcomes(result)["release_ip_address"] == "skipped"
+
+
+async def test_nobody_to_deprovision(lastmile: Lastmile, orders: Orders) -> None:
+    never = await lastmile.execute(orders.deprovision("O-1"))
+    await lastmile.execute(orders.provision("O-2"))
+    await lastmile.execute(orders.deprovision("O-3"))
+    twice = await lastmile.execute(orders.deprovision("O-4"))
+
+    assert (never.status, twice.status) == (ResultStatus.ROLLED_BACK, ResultStatus.ROLLED_BACK)
+    assert f"there is no subscriber {orders.ref}" in never.reason
+    assert f"subscriber {orders.ref} was taken down on" in twice.reason
+
+
+async def test_a_failed_return_leaves_the_archived_line_as_it_was(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    await lastmile.execute(orders.provision("O-1"))
+    await lastmile.execute(orders.deprovision("O-2"))
+    before = await what_is_there(owner)
+    faults.after["create_billing_service"] = refused
+
+    result = await lastmile.execute(orders.provision("O-3"))
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    after = await what_is_there(owner)
+    assert not await owner.fetchval("SELECT bool_or(wanted) FROM devices")
+    assert after | {"devices": before["devices"]} == before

@@ -1,0 +1,98 @@
+"""A worker forgets runs when its cache is full, and when it ends: no undo is lost to that."""
+
+import asyncio
+
+import asyncpg
+import pytest
+from temporalio.client import Client
+
+from db import Database
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from tests.workflows.faults import Faults, Gate, refused
+from tests.workflows.world import Orders, parked, what_is_there
+from worker import build_worker
+from workflows.client import Lastmile
+from workflows.contract import Decision, ResultStatus
+
+WORD = Decision(by="noc-7", why="ticket 4711")
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """With room for as many runs as the test is parametrised with."""
+    return settings.model_copy(update={"max_cached_workflows": getattr(request, "param", 2000)})
+
+
+forgetful = pytest.mark.parametrize("settings", [0, 1], ids=["no cache", "room for one"], indirect=True)
+
+
+@forgetful
+async def test_forgotten_runs_roll_back(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    """Four runs push each other out of the cache: failed, cancelled, cancelled while being undone, and parked."""
+    nothing = await what_is_there(owner)
+    faults.after["create_billing_service"] = refused
+    cancelled, undoing = Gate(), Gate()
+    faults.after["O-2", "configure_cpe"] = cancelled
+    faults.before["O-3", "release_ip_address"] = undoing
+    faults.before["O-4", "release_ip_address"] = refused
+    runs = [await lastmile.start(orders.provision(f"O-{n}", n)) for n in (1, 2, 3, 4)]
+    await asyncio.gather(cancelled.reached.wait(), undoing.reached.wait(), parked(runs[3]))
+    for run in runs[1:]:
+        await run.handle.cancel()
+    cancelled.open()
+    undoing.open()
+    del faults.before["O-4", "release_ip_address"]
+    await lastmile.steer("acme", f"{orders.ref}-4", "retry_step", WORD)
+
+    results = await asyncio.gather(*(run.result() for run in runs))
+
+    assert {result.status for result in results} == {ResultStatus.ROLLED_BACK}
+    assert results[1].reason == "cancelled"
+    assert await what_is_there(owner) == nothing
+
+
+@forgetful
+async def test_a_forgotten_deprovision_goes_forward(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    await lastmile.execute(orders.provision())
+    gate = faults.before["delete_radius_account"] = Gate()
+    run = await lastmile.start(orders.deprovision())
+    await gate.reached.wait()
+    await run.handle.cancel()
+    await lastmile.execute(orders.provision("O-2", 1))
+    gate.open()
+
+    result = await run.result()
+
+    assert result.status is ResultStatus.DEGRADED
+    assert await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 1
+
+
+async def test_another_worker_finishes_what_a_stopped_one_left_parked(
+    client: Client,
+    settings: Settings,
+    database: Database,
+    authorization: DynamicAuthorization,
+    orders: Orders,
+    owner: asyncpg.Connection,
+    faults: Faults,
+) -> None:
+    nothing = await what_is_there(owner)
+    lastmile = Lastmile(client, task_queue=settings.task_queue)
+    faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
+    async with build_worker(client, settings, database, authorization):
+        run = await lastmile.start(orders.provision())
+        await parked(run)
+        await run.handle.cancel()
+    faults.before.clear()
+
+    async with build_worker(client, settings, database, authorization):
+        await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+        result = await run.result()
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(owner) == nothing

@@ -1,0 +1,144 @@
+"""One operation on a subscriber at a time, one content per order id, and orders that no model has seen."""
+
+import asyncio
+
+import asyncpg
+import pytest
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+
+from ipam.models import Addressing
+from settings import Settings
+from tests.workflows.faults import Faults, Gate
+from tests.workflows.world import Orders
+from workflows.attributes import OPERATION, TENANT
+from workflows.client import AlreadyRunning, Lastmile, OrderIdReused
+from workflows.contract import ResultStatus, RunStatus
+
+# Of a test that would wait for ever where the behaviour is broken, in seconds.
+PATIENCE = 10
+
+
+async def test_a_second_operation_is_refused_and_the_running_one_is_named(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    gate = faults.before["create_customer"] = Gate()
+    run = await lastmile.start(orders.provision("O-1"))
+    await gate.reached.wait()
+
+    with pytest.raises(AlreadyRunning) as refusal:
+        await lastmile.start(orders.deprovision("O-2"))
+    with pytest.raises(AlreadyRunning, match="for order O-1"):
+        await lastmile.start(orders.provision("O-3"))
+
+    assert str(refusal.value) == (
+        f"Provision of subscriber {orders.ref} is already running, for order O-1 "
+        f"(run {run.handle.run_id}): wait for it, or cancel it"
+    )
+    gate.open()
+    assert (await run.result()).status is ResultStatus.COMPLETED
+
+
+async def test_the_same_order_from_many_callers_is_one_run(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    gate = faults.before["create_customer"] = Gate()
+    runs = await asyncio.gather(*(lastmile.start(orders.provision()) for _ in range(8)))
+    gate.open()
+
+    results = await asyncio.gather(*(run.result() for run in runs))
+
+    assert len({run.handle.run_id for run in runs}) == 1
+    assert all(result == results[0] for result in results)
+    assert faults.ran["create_customer"] == 1
+
+
+async def test_the_running_order_id_with_other_content_is_refused(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    gate = faults.before["create_customer"] = Gate()
+    run = await lastmile.start(orders.provision())
+    with pytest.raises(OrderIdReused, match="order O-1 is running with other content"):
+        await lastmile.start(orders.provision(addressing=Addressing(ipv6_pd_size=60)))
+    gate.open()
+    await run.result()
+
+
+async def test_two_orders_for_one_device_at_once(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
+    """Two subscribers, one ONU: one of them gets it, and the other is told who has it."""
+    line = orders.provision().line
+    sent = [orders.provision(f"O-{nth}", nth, line=line) for nth in (1, 2)]
+
+    results = await asyncio.gather(*(lastmile.execute(order) for order in sent))
+
+    assert sorted(result.status for result in results) == ["completed", "rolled_back"]
+    assert await owner.fetchval("SELECT count(*) FROM network_profiles") == 1
+    assert await owner.fetchval("SELECT count(*) FROM customers") == 1
+
+
+async def test_many_orders_at_once_hold_prefixes_of_their_own(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    results = await asyncio.gather(*(lastmile.execute(orders.provision(f"O-{n}", n)) for n in range(1, 13)))
+
+    assert {result.status for result in results} == {ResultStatus.COMPLETED}
+    assert len({result.created.ipv6_prefix for result in results}) == 12
+    assert await owner.fetchval("SELECT count(*) FROM customers") == 1
+
+
+async def test_progress_while_it_runs_and_when_it_has_ended(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+    assert await lastmile.progress("acme", orders.ref) is None
+    gate = faults.before["allocate_ip_address"] = Gate()
+    run = await lastmile.start(orders.provision())
+    await gate.reached.wait()
+
+    progress = await lastmile.progress("acme", orders.ref)
+    gate.open()
+    result = await run.result()
+    ended = await lastmile.progress("acme", orders.ref)
+
+    assert progress is not None
+    assert (progress.status, progress.step) == (RunStatus.RUNNING, "allocate_ip_address")
+    assert [step.outcome for step in progress.steps].count(None) == 5
+    assert ended is not None
+    assert (ended.status, ended.step, ended.result) == (RunStatus.ENDED, None, result)
+
+
+@pytest.mark.parametrize("workflow", ["Provision", "Deprovision"])
+@pytest.mark.parametrize("order", [{"tenant": "acme"}, "an order", None, {"tenant": "acme", "order_id": "a/b"}])
+async def test_an_order_that_does_not_fit_ends_its_run_and_says_why(
+    temporal_client: Client, settings: Settings, lastmile: Lastmile, orders: Orders, workflow: str, order: object
+) -> None:
+    """From a client without the models. Temporal would otherwise retry the workflow task for ever."""
+    handle = await temporal_client.start_workflow(
+        workflow, order, id=f"raw-{orders.ref}", task_queue=settings.task_queue
+    )
+
+    with pytest.raises(WorkflowFailureError) as failure:
+        await asyncio.wait_for(handle.result(), PATIENCE)
+
+    assert isinstance(failure.value.cause, ApplicationError)
+    assert "order" in str(failure.value.cause.message) or "validation error" in str(failure.value.cause.message)
+
+
+async def test_an_order_without_any_argument_ends_its_run(
+    temporal_client: Client, settings: Settings, lastmile: Lastmile, orders: Orders
+) -> None:
+    handle = await temporal_client.start_workflow("Provision", id=f"raw-{orders.ref}", task_queue=settings.task_queue)
+    with pytest.raises(WorkflowFailureError):
+        await asyncio.wait_for(handle.result(), PATIENCE)
+
+
+async def test_an_order_from_another_language_runs(
+    temporal_client: Client, settings: Settings, lastmile: Lastmile, orders: Orders
+) -> None:
+    """Plain JSON, no models, no search attributes: the run sets those itself."""
+    order = orders.provision()
+    handle = await temporal_client.start_workflow(
+        "Provision", order.model_dump(mode="json"), id=order.workflow_id, task_queue=settings.task_queue
+    )
+
+    assert (await handle.result())["status"] == "completed"
+    description = await handle.describe()
+    assert description.typed_search_attributes.get(TENANT) == "acme"
+    assert description.typed_search_attributes.get(OPERATION) == "provision"

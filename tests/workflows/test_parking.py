@@ -1,0 +1,263 @@
+"""What cannot be done and cannot be undone waits for an operator, in the open; the operator's word ends it."""
+
+from typing import Any
+
+import asyncpg
+import pytest
+from temporalio.client import WorkflowUpdateFailedError
+
+from tests.workflows.faults import Faults, broken, refused
+from tests.workflows.world import Orders, outcomes, parked, what_is_there
+from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
+from workflows.client import Lastmile, NotRunning, OrderRun
+from workflows.contract import Decision, ResultStatus, RunStatus
+
+WORD = Decision(by="noc-7", why="ticket 4711")
+
+
+async def parked_undo(lastmile: Lastmile, orders: Orders, faults: Faults) -> OrderRun:
+    """A provision that failed at its last step and cannot release its prefix."""
+    faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
+    run = await lastmile.start(orders.provision())
+    await parked(run)
+    return run
+
+
+async def parked_forward(lastmile: Lastmile, orders: Orders, faults: Faults) -> OrderRun:
+    """A deprovision that is past its pivot and cannot release the prefix."""
+    await lastmile.execute(orders.provision())
+    faults.before["release_ip_address"] = refused
+    run = await lastmile.start(orders.deprovision())
+    await parked(run)
+    return run
+
+
+async def test_a_parked_run_shows_itself(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+    run = await parked_undo(lastmile, orders, faults)
+
+    progress = await parked(run)
+    assert (progress.step, progress.attention) == (
+        "allocate_ip_address",
+        "allocate_ip_address failed: refused by the test",
+    )
+    description = await run.handle.describe()
+    found = description.typed_search_attributes
+    assert [found.get(key) for key in (TENANT, OPERATION, STEP, ATTENTION)] == [
+        "acme",
+        "provision",
+        "allocate_ip_address",
+        True,
+    ]
+    assert await description.static_summary() == f"provision {orders.ref}, order O-1"
+    details = (await run.handle.query("__temporal_workflow_metadata")).current_details
+    assert "allocate_ip_address failed: refused by the test" in details
+    assert "| create_billing_service | ❌ failed | 1 |" in details
+    await run.handle.terminate()
+
+
+async def test_a_run_that_is_not_parked_does_not_ask_for_attention(lastmile: Lastmile, orders: Orders) -> None:
+    run = await lastmile.start(orders.provision())
+    await run.result()
+
+    assert (await run.handle.describe()).typed_search_attributes.get(ATTENTION) is None
+    details = (await run.handle.query("__temporal_workflow_metadata")).current_details
+    assert details.startswith("**provision O-1**: completed")
+
+
+async def test_retry_step_once_the_cause_is_mended(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    nothing = await what_is_there(owner)
+    run = await parked_undo(lastmile, orders, faults)
+    del faults.before["release_ip_address"]
+
+    answer = await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    result = await run.result()
+
+    assert answer == "retry_step of allocate_ip_address by noc-7"
+    assert (result.status, result.warnings) == (ResultStatus.ROLLED_BACK, [])
+    assert outcomes(result)["allocate_ip_address"] == "undone"
+    assert await what_is_there(owner) == nothing
+    assert (await run.handle.describe()).typed_search_attributes.get(ATTENTION) is False
+
+
+async def test_retry_step_before_the_cause_is_mended_parks_again(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    run = await parked_undo(lastmile, orders, faults)
+
+    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    await parked(run)
+
+    del faults.before["release_ip_address"]
+    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    assert (await run.result()).status is ResultStatus.ROLLED_BACK
+
+
+async def test_skip_step_goes_on_with_the_rest_and_is_remembered(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    run = await parked_undo(lastmile, orders, faults)
+
+    await lastmile.steer("acme", orders.ref, "skip_step", WORD)
+    result = await run.result()
+
+    word = "allocate_ip_address: skip_step by noc-7: ticket 4711"
+    assert (result.status, result.warnings) == (ResultStatus.ROLLED_BACK, [word])
+    assert outcomes(result)["allocate_ip_address"] == "failed"
+    there = await what_is_there(owner)
+    assert len(there.pop("held delegations")) == len(there.pop("taken slots")) == 1
+    assert not any(there.values())
+
+
+async def test_abandon_leaves_everything_as_it_is(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    run = await parked_undo(lastmile, orders, faults)
+    before = await what_is_there(owner)
+
+    await lastmile.steer("acme", orders.ref, "abandon", WORD)
+    result = await run.result()
+
+    assert result.status is ResultStatus.ABANDONED
+    assert "create_billing_service: refused by the test" in result.reason
+    assert "abandon by noc-7: ticket 4711" in result.reason
+    assert result.created.ipv6_prefix is not None
+    assert await what_is_there(owner) == before
+    assert await owner.fetchval("SELECT status FROM orders") == "abandoned"
+
+
+async def test_an_undo_whose_retries_are_used_up_parks(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    nothing = await what_is_there(owner)
+    faults.before["configure_cpe"] = refused
+    faults.before["deactivate_onu"] = broken
+    run = await lastmile.start(orders.provision())
+    assert (await parked(run)).attention == "activate_onu failed: broken by the test"
+
+    faults.before.clear()
+    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+
+    assert (await run.result()).status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(owner) == nothing
+
+
+async def test_a_cancelled_run_that_is_parked_still_takes_an_operators_word(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    nothing = await what_is_there(owner)
+    run = await parked_undo(lastmile, orders, faults)
+    await run.handle.cancel()
+    assert (await parked(run)).step == "allocate_ip_address"
+
+    faults.before.clear()
+    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+
+    assert (await run.result()).status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(owner) == nothing
+
+
+@pytest.mark.parametrize("step", ["revoke_ipv6_lifecycle", "release_ip_address", "archive_subscriber"])
+async def test_after_the_pivot_a_failure_parks_and_nothing_is_taken_back(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str
+) -> None:
+    await lastmile.execute(orders.provision())
+    faults.before[step] = refused
+    run = await lastmile.start(orders.deprovision())
+    progress = await parked(run)
+    assert progress.step == step
+    assert await owner.fetchval("SELECT status FROM billing_services") == "suspended"
+
+    faults.before.clear()
+    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+
+    result = await run.result()
+    assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
+    assert await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 0
+
+
+async def test_a_step_skipped_after_the_pivot_degrades_the_order(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    run = await parked_forward(lastmile, orders, faults)
+
+    await lastmile.steer("acme", orders.ref, "skip_step", WORD)
+    result = await run.result()
+
+    assert result.status is ResultStatus.DEGRADED
+    assert result.warnings == ["release_ip_address: skip_step by noc-7: ticket 4711"]
+    assert outcomes(result)["release_ip_address"] == "failed"
+    assert outcomes(result)["archive_subscriber"] == "done"
+    assert await owner.fetchval("SELECT state FROM delegations WHERE released_at IS NULL") == "revoked"
+
+
+async def test_abandon_after_the_pivot_fails_the_run(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    run = await parked_forward(lastmile, orders, faults)
+
+    await lastmile.steer("acme", orders.ref, "abandon", WORD)
+    result = await run.result()
+
+    assert result.status is ResultStatus.ABANDONED
+    assert result.reason == "release_ip_address: abandon by noc-7: ticket 4711"
+    assert outcomes(result)["delete_radius_account"] is None
+    assert await owner.fetchval("SELECT count(*) FROM radcheck") > 0
+
+
+async def test_the_outcome_that_cannot_be_recorded_parks(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    """Nobody is told of an end that the order's row does not know."""
+    faults.before["close_order"] = refused
+    run = await lastmile.start(orders.provision())
+    assert (await parked(run)).attention == "close_order failed: refused by the test"
+
+    faults.before.clear()
+    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+
+    assert (await run.result()).status is ResultStatus.COMPLETED
+    assert await owner.fetchval("SELECT status FROM orders") == "completed"
+
+
+async def test_a_decision_about_nothing_or_another_step_is_refused(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    with pytest.raises(NotRunning, match=r"no order of subscriber .* is running"):
+        await lastmile.steer("acme", orders.ref, "skip_step", WORD)
+
+    run = await parked_undo(lastmile, orders, faults)
+    with pytest.raises(NotRunning, match="the parked step is allocate_ip_address, not activate_onu"):
+        await lastmile.steer("acme", orders.ref, "skip_step", WORD.model_copy(update={"step": "activate_onu"}))
+    assert (await parked(run)).status is RunStatus.PARKED
+    await run.handle.terminate()
+
+
+async def test_a_decision_while_nothing_is_parked_is_refused(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    async def meddle() -> None:
+        with pytest.raises(NotRunning, match="no step is parked"):
+            await lastmile.steer("acme", orders.ref, "abandon", WORD)
+
+    faults.before["activate_onu"] = meddle
+
+    assert (await lastmile.execute(orders.provision())).status is ResultStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [{"by": "", "why": "x"}, {"by": "x", "why": ""}, {"by": "x"}, {}, "yes", {"by": "x", "why": "y", "z": 1}],
+)
+async def test_a_decision_needs_somebody_and_a_reason(
+    lastmile: Lastmile, orders: Orders, faults: Faults, decision: Any
+) -> None:
+    """As an operator types it into the Temporal UI: refused, without harm to the run."""
+    run = await parked_undo(lastmile, orders, faults)
+
+    with pytest.raises(WorkflowUpdateFailedError):
+        await run.handle.execute_update("abandon", decision)
+
+    assert (await parked(run)).status is RunStatus.PARKED
+    await run.handle.terminate()

@@ -1,0 +1,252 @@
+"""Provision, start to end: what is there afterwards, and what the caller is told."""
+
+import asyncio
+import base64
+import re
+from ipaddress import IPv6Network
+from typing import Any
+
+import asyncpg
+import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.client import Client
+
+from ipam.models import Addressing
+from tests.workflows.faults import Faults, broken, once
+from tests.workflows.world import Orders, outcomes, what_is_there
+from workflows.client import Lastmile, OrderRefused
+from workflows.contract import Created, ResultStatus
+from workflows.provision import STEPS
+
+DONE = {step.name: "done" for step in STEPS} | {"activate_onu": "skipped", "configure_cpe": "skipped"}
+
+
+async def test_an_order_becomes_a_working_line(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
+    result = await lastmile.execute(orders.provision())
+
+    assert result.status is ResultStatus.COMPLETED
+    assert outcomes(result) == DONE
+    assert result.warnings == []
+    created = result.created
+    user = f"{orders.ref}@acme.lastmile"
+    assert created.radius_username == user
+    assert created.ipv6_prefix is not None
+    assert IPv6Network(created.ipv6_prefix).subnet_of(IPv6Network("2001:db8::/40"))
+    assert created.ipv6_prefix.endswith("/56")
+    assert created.ipv4_address is None
+    for table, field in {
+        "customers": created.customer_id,
+        "subscribers": created.subscriber_id,
+        "network_profiles": created.network_profile_id,
+        "billing_services": created.billing_service_id,
+    }.items():
+        assert [str(row["id"]) for row in await owner.fetch(f"SELECT id FROM {table}")] == [field]
+    assert [tuple(row) for row in await owner.fetch("SELECT username, attribute, op, value FROM radreply")] == [
+        (user, "Delegated-IPv6-Prefix", ":=", created.ipv6_prefix)
+    ]
+    events = await owner.fetch("SELECT from_state, to_state, order_id FROM delegation_events ORDER BY id")
+    assert [tuple(event) for event in events] == [("pending", "allocated", "O-1"), ("allocated", "active", "O-1")]
+    order = await owner.fetchrow("SELECT * FROM orders")
+    assert (order["status"], order["finished_at"] is not None) == ("completed", True)
+
+
+async def test_every_reply_lost_once_changes_nothing(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    """The work is done, the worker dies before it can say so, and it is done again."""
+    faults.after = {step.name: once(broken) for step in STEPS}
+
+    result = await lastmile.execute(orders.provision())
+
+    assert outcomes(result) == DONE
+    assert {step.attempts for step in result.steps} == {2}
+    assert {table: len(rows) for table, rows in (await what_is_there(owner)).items()} == {
+        "customers": 1,
+        "subscribers": 1,
+        "network_profiles": 1,
+        "billing_services": 1,
+        "devices": 2,
+        "radcheck": 1,
+        "radreply": 1,
+        "radusergroup": 1,
+        "held delegations": 1,
+        "taken slots": 1,
+        "free slots out of rest": 0,
+    }
+    assert await owner.fetchval("SELECT count(*) FROM billing_events") == 1
+    assert await owner.fetchval("SELECT count(*) FROM delegation_events") == 2
+
+
+async def test_the_same_order_again_gives_the_same_result_and_does_nothing(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    first = await lastmile.execute(orders.provision())
+    before, ran = await what_is_there(owner), faults.ran.copy()
+
+    again = await lastmile.execute(orders.provision())
+
+    assert again == first
+    assert await what_is_there(owner) == before
+    assert faults.ran - ran == {"open_order": 1}
+
+
+async def test_the_result_outlives_the_run(
+    lastmile: Lastmile, orders: Orders, client: Client, temporal_client: Client
+) -> None:
+    """Temporal forgets a run after its retention time; the order's row does not."""
+    first = await lastmile.execute(orders.provision())
+    run = await temporal_client.get_workflow_handle(orders.provision().workflow_id).describe()
+    await client.workflow_service.delete_workflow_execution(
+        DeleteWorkflowExecutionRequest(
+            namespace=client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=run.id, run_id=run.run_id),
+        )
+    )
+
+    assert await lastmile.execute(orders.provision()) == first
+
+
+async def test_the_order_id_belongs_to_its_content(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    before = await what_is_there(owner)
+
+    with pytest.raises(OrderRefused, match=r"O-1 was used on .* for another provision"):
+        await lastmile.execute(orders.provision(addressing=Addressing(ipv6_pd_size=48)))
+    with pytest.raises(OrderRefused, match=r"O-1 was used on .* for another provision"):
+        await lastmile.execute(orders.deprovision("O-1"))
+
+    assert await what_is_there(owner) == before
+
+
+async def test_a_tenant_that_does_not_exist_is_refused(lastmile: Lastmile, orders: Orders) -> None:
+    with pytest.raises(OrderRefused, match="tenant nobody does not exist"):
+        await lastmile.execute(orders.provision(tenant="nobody"))
+
+
+async def test_a_second_line_shares_the_customer(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
+    first = await lastmile.execute(orders.provision("O-1"))
+    second = await lastmile.execute(orders.provision("O-2", nth=1))
+
+    assert second.status is ResultStatus.COMPLETED
+    assert second.created.customer_id == first.created.customer_id
+    assert second.created.ipv6_prefix != first.created.ipv6_prefix
+    assert second.steps[0].reason == "customer C-1 exists since order O-1"
+    assert await owner.fetchval("SELECT count(*) FROM subscribers") == 2
+
+
+async def test_a_line_that_works_is_left_alone_by_a_new_order_for_it(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    first = await lastmile.execute(orders.provision("O-1"))
+    before = await what_is_there(owner)
+
+    second = await lastmile.execute(orders.provision("O-2"))
+
+    assert (second.status, second.created) == (ResultStatus.COMPLETED, first.created)
+    assert await what_is_there(owner) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"customer": {"ref": "C-2", "name": "Bob"}}, "belongs to customer C-1, not to C-2"),
+        ({"addressing": {"ipv6_pd_size": 48}}, "not a /48: deprovision it before"),
+        (
+            {"plan": {"name": "fiber-1000", "download_kbps": 10**6, "upload_kbps": 10**6}},
+            "is in group fiber-500-500000-250000, not fiber-1000",
+        ),
+        ({"line": {"connection_type": "ftth", "s_vlan": 7}}, "profile with another onu_serial, olt, pon_port, cpe_mac"),
+    ],
+)
+async def test_a_new_order_that_contradicts_the_line_is_refused_and_leaves_it_alone(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, changes: dict[str, Any], words: str
+) -> None:
+    await lastmile.execute(orders.provision("O-1"))
+    before = await what_is_there(owner)
+
+    result = await lastmile.execute(orders.provision("O-2", **changes))
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert words in result.reason
+    assert await what_is_there(owner) == before
+
+
+async def test_one_onu_is_on_one_line(lastmile: Lastmile, orders: Orders) -> None:
+    first = orders.provision("O-1")
+    await lastmile.execute(first)
+
+    result = await lastmile.execute(orders.provision("O-2", nth=1, line=first.line))
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert f"ONU ACME00000000 is on subscriber {orders.ref}'s line already" in result.reason
+
+
+async def test_dual_stack_with_a_static_ipv4_address(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    addressing = Addressing(
+        ipv6_mode="dual_stack", ipv6_pd_size=48, ipv4_mode="static", ipv4_address="198.51.100.2", ipv4_pool="static"
+    )
+    result = await lastmile.execute(orders.provision(addressing=addressing))
+
+    assert result.created.ipv4_address == "198.51.100.2"
+    assert result.created.ipv6_prefix is not None
+    assert result.created.ipv6_prefix.endswith("/48")
+    replies = await owner.fetch("SELECT attribute, value FROM radreply ORDER BY attribute")
+    assert [tuple(reply) for reply in replies] == [
+        ("Delegated-IPv6-Prefix", result.created.ipv6_prefix),
+        ("Framed-IP-Address", "198.51.100.2"),
+    ]
+
+
+async def test_a_line_without_addresses_skips_them_and_says_so(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    result = await lastmile.execute(orders.provision(addressing=Addressing(enable_ipv6=False)))
+
+    assert result.status is ResultStatus.COMPLETED
+    skipped = {"allocate_ip_address": "skipped", "activate_ipv6_lifecycle": "skipped"}
+    assert outcomes(result) == DONE | skipped
+    assert {step.reason for step in result.steps if step.step == "allocate_ip_address"} == {
+        "the order asks for no address"
+    }
+    assert await owner.fetchval("SELECT count(*) FROM radreply") == 0
+
+
+async def test_an_exhausted_pool_is_named_and_nothing_is_left(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    """Two prefixes, three orders."""
+    lines = [orders.provision(f"O-{n}", nth=n, tenant="other") for n in range(1, 4)]
+
+    results = await asyncio.gather(*(lastmile.execute(order) for order in lines))
+
+    assert sorted(result.status for result in results) == ["completed", "completed", "rolled_back"]
+    failed = next(result for result in results if result.status is ResultStatus.ROLLED_BACK)
+    assert "no free /56 left in pool tiny (2001:db8:200::/55)" in failed.reason
+    assert failed.created == Created()
+    there = await what_is_there(owner)
+    assert {
+        table: len(rows) for table, rows in there.items() if table.startswith(("subscribers", "held", "taken"))
+    } == {
+        "subscribers": 2,
+        "held delegations": 2,
+        "taken slots": 2,
+    }
+
+
+async def test_the_password_never_enters_the_history(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, temporal_client: Client
+) -> None:
+    await lastmile.execute(orders.provision())
+
+    password = await owner.fetchval("SELECT value FROM radcheck")
+    history = await temporal_client.get_workflow_handle(orders.provision().workflow_id).fetch_history()
+    assert orders.ref in history.to_json()
+    assert password not in history.to_json()
+    assert not any(
+        password in base64.b64decode(data).decode() for data in re.findall('"data": "(.*?)"', history.to_json())
+    )

@@ -1,0 +1,41 @@
+"""What the workflows name, a worker has."""
+
+from typing import Any
+
+import pytest
+from temporalio.worker import Worker
+
+from workflows import deprovision, provision
+from workflows.registry import WORKFLOWS
+from workflows.saga import Step
+
+STEPS: list[Step[Any]] = [*provision.STEPS, *deprovision.STEPS]
+
+
+@pytest.fixture
+def registered(worker: Worker) -> set[str]:
+    activities = worker.config().get("activities", ())
+    return {getattr(activity, "__temporal_activity_definition").name for activity in activities}
+
+
+def test_every_step_and_every_undo_is_an_activity(registered: set[str]) -> None:
+    assert {step.name for step in STEPS} | {step.undo for step in STEPS if step.undo} <= registered
+
+
+def test_every_activity_is_somebodys(registered: set[str]) -> None:
+    named = {step.name for step in STEPS} | {step.undo for step in STEPS}
+    assert registered - named == {"open_order", "close_order"}
+
+
+def test_the_worker_runs_every_workflow(worker: Worker) -> None:
+    assert worker.config().get("workflows") == WORKFLOWS
+
+
+def test_every_step_of_provision_has_an_undo() -> None:
+    assert all(step.undo for step in provision.STEPS)
+
+
+def test_deprovision_changes_nothing_before_its_pivot_that_it_cannot_take_back() -> None:
+    pivot = [step.pivot for step in deprovision.STEPS].index(True)
+    assert [step.name for step in deprovision.STEPS[:pivot] if step.undo is None] == ["verify_subscriber"]
+    assert deprovision.STEPS[pivot].name == "revoke_ipv6_lifecycle"

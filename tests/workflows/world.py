@@ -1,0 +1,80 @@
+"""Orders to send, and a look at what they did to the world."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+
+from subscribers.models import Customer, Line, ServicePlan
+from workflows.client import OrderRun
+from workflows.contract import DeprovisionSubscriber, Progress, ProvisionSubscriber, RunStatus
+
+__all__ = ["Orders", "outcomes", "parked", "what_is_there"]
+
+PLAN = ServicePlan(name="fiber-500", download_kbps=500_000, upload_kbps=250_000, price_ref="P-500")
+
+_IN_TABLES = {
+    "customers": "SELECT to_jsonb(t) FROM customers t",
+    "subscribers": "SELECT to_jsonb(t) FROM subscribers t",
+    "network_profiles": "SELECT to_jsonb(t) FROM network_profiles t",
+    "billing_services": "SELECT to_jsonb(t) FROM billing_services t",
+    # Who touched a device last, and when, is its history.
+    "devices": "SELECT to_jsonb(t) - 'updated_at' - 'updated_by_order' FROM devices t",
+    "radcheck": "SELECT to_jsonb(t) FROM radcheck t",
+    "radreply": "SELECT to_jsonb(t) FROM radreply t",
+    "radusergroup": "SELECT to_jsonb(t) FROM radusergroup t",
+    "held delegations": "SELECT to_jsonb(t) FROM delegations t WHERE released_at IS NULL",
+    "taken slots": "SELECT to_jsonb(t) FROM slots t WHERE delegation_id IS NOT NULL",
+    "free slots out of rest": "SELECT to_jsonb(t) FROM slots t WHERE delegation_id IS NULL AND last_holder IS NOT NULL"
+    " AND free_at <= now()",
+}
+
+
+class Orders:
+    """Orders for subscribers of the test's own: `ref` is unlike that of any other test."""
+
+    def __init__(self, ref: str) -> None:
+        self.ref = ref
+
+    def provision(self, order_id: str = "O-1", nth: int = 0, **changes: Any) -> ProvisionSubscriber:
+        """An order for the subscriber's n-th line, each with devices of its own."""
+        values: dict[str, Any] = {
+            "tenant": "acme",
+            "order_id": order_id,
+            "subscriber_ref": f"{self.ref}-{nth}" if nth else self.ref,
+            "customer": Customer(ref="C-1", name="Ada Example", email="ada@example.net"),
+            "plan": PLAN,
+            "line": Line(
+                connection_type="ftth",
+                onu_serial=f"ACME{nth:08X}",
+                olt="olt-1",
+                pon_port="1/1/1",
+                cpe_mac=f"00:1a:2b:00:00:{nth:02x}",
+                s_vlan=100,
+                c_vlan=200 + nth,
+            ),
+        }
+        return ProvisionSubscriber(**(values | changes))
+
+    def deprovision(self, order_id: str = "O-9", **changes: Any) -> DeprovisionSubscriber:
+        values = {"tenant": "acme", "order_id": order_id, "subscriber_ref": self.ref, "reason": "moved away"}
+        return DeprovisionSubscriber(**(values | changes))
+
+
+async def what_is_there(owner: asyncpg.Connection) -> dict[str, list[str]]:
+    """Every row that orders make, word for word; not the histories, which only grow."""
+    return {name: sorted(row[0] for row in await owner.fetch(query)) for name, query in _IN_TABLES.items()}
+
+
+def outcomes(run: Any) -> dict[str, str | None]:
+    """Of a result or a progress: each step's outcome."""
+    return {step.step: step.outcome and step.outcome.value for step in run.steps}
+
+
+async def parked(run: OrderRun) -> Progress:
+    """The run's progress, once it waits for an operator."""
+    while True:
+        progress: Progress = await run.handle.query("progress", result_type=Progress)
+        if progress.status is RunStatus.PARKED:
+            return progress
+        await asyncio.sleep(0.02)  # a query cannot be waited for
