@@ -233,8 +233,8 @@ def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
         raise AllocationSpent(
             f"this order had {found.prefix} for {found.subscriber_ref} and has released it: send a new order"
         )
-    if found.state is State.REVOKING:
-        raise DelegationBusy(f"{holder}, which is still being revoked: finish its deprovisioning first")
+    if found.state in (State.REVOKING, State.FAILED):
+        raise DelegationBusy(f"{holder}, which is {found.state}: finish its deprovisioning first")
     if same_key:
         return
     if found.prefix.prefixlen != need.length:

@@ -36,7 +36,7 @@ class AllocationSpent(Refused):
 
 
 class DelegationMismatch(Refused):
-    """The subscriber holds a prefix of this purpose already, of another size or in another pool."""
+    """The subscriber holds a prefix of this purpose already, of another size or address."""
 
 
 class DelegationBusy(Refused):

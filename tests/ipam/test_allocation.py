@@ -242,10 +242,11 @@ async def test_another_address_is_refused_with_what_is_held(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("order", ["o1", "o2"])
-async def test_a_delegation_on_its_way_out_is_busy(desk: Desk, order: str) -> None:
+@pytest.mark.parametrize("state", [State.REVOKING, State.FAILED])
+async def test_a_delegation_on_its_way_out_is_busy(desk: Desk, order: str, state: State) -> None:
     await desk.pool("2001:db8:1::/48")
-    await desk.move((await desk.allocate("S-1")).delegation, State.REVOKING)
-    with pytest.raises(DelegationBusy, match=r"S-1 holds 2001:db8:1::/56 .*still being revoked"):
+    await desk.move((await desk.allocate("S-1")).delegation, state)
+    with pytest.raises(DelegationBusy, match=rf"S-1 holds 2001:db8:1::/56 .*{state}: finish"):
         await desk.allocate("S-1", order)
 
 

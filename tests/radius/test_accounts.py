@@ -116,6 +116,13 @@ async def test_a_blocked_account_keeps_its_password_and_is_rejected(act: Act, ow
     assert await act(password_of, USER) == password
 
 
+async def test_a_blocked_account_that_is_wanted_again_can_log_in(act: Act, owner: asyncpg.Connection) -> None:
+    await create(act)
+    await act(block_account, USER)
+    await create(act, "o2")
+    assert [attribute for _, attribute, _, _ in await items(owner, "radcheck")] == ["Cleartext-Password"]
+
+
 async def test_an_undo_blocks_the_account_of_its_order_alone(act: Act, owner: asyncpg.Connection) -> None:
     await create(act)
     await act(block_account, USER, "o2")
