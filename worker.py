@@ -232,7 +232,8 @@ def _run_many(settings: Settings, processes: int) -> int:
     signal.signal(signal.SIGINT, stop)
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # the first to end, by our signal or its own fault
     stop()
-    return max(abs(child.wait()) for child in children)
+    # Killed by our signal, before it could handle one, is no fault of a worker's own.
+    return max((abs(status) for child in children if (status := child.wait()) != -signal.SIGTERM), default=0)
 
 
 def _refuse(problems: Sequence[str]) -> NoReturn:

@@ -4,7 +4,7 @@ import asyncio
 from time import monotonic
 
 from cli.exits import Exit
-from cli.output import console, say
+from cli.output import console, facts, say
 from cli.services import Temporal, load_settings, open_database
 from cli.story import Story
 from devstack.stack import Stack
@@ -40,6 +40,7 @@ async def demo(keep: bool) -> Exit:
             say(f"All of it runs, after {monotonic() - began:.1f} s.")
             proven = await _told(stack)
             if keep:
+                console.print(facts("", stack.addresses))
                 say("The stack keeps running, for you to look around. Ctrl-C stops it.")
                 await stack.watch()
             say("Stopping everything …")

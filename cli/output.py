@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +29,7 @@ _STYLES = {
 
 # Columns that give way where the terminal is narrow; an address broken in two cannot be copied.
 _PROSE = {"", "line"}
+_PROSE_WIDTH = 3  # the least that is left of one, and the space between columns
 
 
 def say(words: str) -> None:
@@ -64,13 +66,22 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     cells = [
         [cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row] for row in rows
     ]
+    widths = [max(map(_width, (Text(name), *(row[index] for row in cells)))) for index, name in enumerate(columns)]
     used = [index for index in range(len(columns)) if any(row[index].plain for row in cells)]
+    rigid = {index for index in used if columns[index] not in _PROSE}
+    # Rich cuts off what may not wrap and does not fit.
+    if sum(widths[index] for index in rigid) + _PROSE_WIDTH * len(used) > console.width:
+        rigid = set()
     made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
     for index in used:
-        made.add_column(columns[index], overflow="fold", no_wrap=columns[index] not in _PROSE)
+        made.add_column(columns[index], overflow="fold", no_wrap=index in rigid)
     for row in cells:
         made.add_row(*(row[index] for index in used))
     return made
+
+
+def _width(cell: Text) -> int:
+    return max(map(cell_len, cell.plain.split("\n")))
 
 
 def _cell(value: Any) -> Text:

@@ -125,16 +125,15 @@ class Story:
             await self._carry_out(down)
 
     async def _log_in(self, nas: DemoNas, lines: Sequence[Told]) -> None:
-        _chapter("Each line logs in at FreeRADIUS, with its own password")
+        _chapter("Each line logs in at FreeRADIUS, and gets exactly what was allocated to it")
         rows = []
         for line in lines:
             login = await nas.log_in(_user(line.order), await self._password(line.order))
             fits = login.accepted and login.addresses == expected(line.result.created)
             self._proven &= fits
-            verdict = mark("done" if fits else "failed")
-            verdict.plain = "exactly what was allocated" if fits else "NOT what was allocated"
+            verdict = Text("right", style="green") if fits else Text("WRONG", style="bold red")
             rows.append((line.order.subscriber_ref, login.reply, _items(login) or "no address", verdict))
-        console.print(table("", ("subscriber", "reply", "with", ""), rows))
+        console.print(table("", ("subscriber", "reply", "addresses", ""), rows))
 
     async def _password(self, order: AnyOrder) -> str:
         async with self._database.tenant(order.tenant) as connection:
@@ -204,7 +203,7 @@ def _line(order: ProvisionSubscriber) -> str:
     asked = order.addressing
     ipv6 = f"/{asked.ipv6_pd_size}" if asked.enable_ipv6 else "no IPv6"
     ipv4 = "" if asked.ipv4_mode is IPv4Mode.NONE else f", {asked.ipv4_mode} IPv4"
-    return f"{order.line.connection_type}, {order.plan.name}, {ipv6}{ipv4}"
+    return f"{order.line.connection_type} {ipv6}{ipv4}"
 
 
 def _note(example: Example, told: Told) -> str:
@@ -220,4 +219,4 @@ def _note(example: Example, told: Told) -> str:
 
 
 def _items(login: Login) -> str:
-    return "\n".join(f"{attribute} = {value}" for attribute, value in sorted(login.addresses))
+    return "\n".join(f"{attribute}={value}" for attribute, value in sorted(login.addresses))

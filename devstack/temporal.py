@@ -26,6 +26,10 @@ _SEARCH_ATTRIBUTES = {
 _DYNAMIC_CONFIG = {
     "history.transferProcessorMaxPollRPS": "2000",
     "history.transferProcessorMaxPollHostRPS": "5000",
+    # Otherwise a retry after 200 ms comes after a second.
+    "history.timerProcessorMaxTimeShift": '"10ms"',
+    # Tenants take turns within one priority.
+    "matching.enableFairness": "true",
 }
 _SQLITE_PRAGMAS = {"journal_mode": "WAL", "synchronous": "NORMAL"}
 
