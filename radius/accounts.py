@@ -81,9 +81,7 @@ async def create_account(
         await connection.execute(insert(radusergroup).values(username=user, groupname=group).on_conflict_do_nothing())
         return order_id
     # A deprovision that was abandoned after it blocked the account: the line is wanted again.
-    await connection.execute(
-        delete(radcheck).where(radcheck.c.username == user, radcheck.c.attribute == "Auth-Type")
-    )
+    await connection.execute(delete(radcheck).where(radcheck.c.username == user, radcheck.c.attribute == "Auth-Type"))
     found = (
         await connection.execute(
             select(radcheck.c.created_by_order, radusergroup.c.groupname)
