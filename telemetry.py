@@ -4,10 +4,11 @@ import logging
 import sys
 
 import structlog
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from settings import Settings
 
-__all__ = ["set_up_logging"]
+__all__ = ["forward_temporal_logs", "set_up_logging"]
 
 
 def set_up_logging(settings: Settings) -> None:
@@ -33,9 +34,23 @@ def set_up_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
+    forward_temporal_logs()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def forward_temporal_logs() -> None:
+    """Give the warnings of the Temporal SDK's core, which would go to the terminal as they are, to `logging`.
+
+    Before the first client is made. A process without log set-up of its own hears nothing of them.
+    """
+    logger = logging.getLogger("temporalio.core")
+    logger.addHandler(logging.NullHandler())
+    to_logging = LoggingConfig(
+        filter=TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding=LogForwardingConfig(logger=logger)
+    )
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=to_logging)), error_if_already_set=False)

@@ -20,6 +20,7 @@ from cli.exits import BadInput, Unavailable
 from db import Database
 from settings import Settings
 from subscribers.tenants import list_tenants
+from telemetry import forward_temporal_logs
 from workflows.client import Lastmile
 from workflows.connection import connect
 from workflows.contract import workflow_id
@@ -105,6 +106,7 @@ class Temporal:
     @classmethod
     async def connect(cls, settings: Settings) -> Self:
         """Raises `workflows.connection.Unreachable`."""
+        forward_temporal_logs()  # the command has its own words for a server that is away
         return cls(await connect(settings.environment), settings.task_queue)
 
     async def open_run(self, tenant: str, subscriber: str) -> str:
