@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, PostgresDsn
+from pydantic import Field, PostgresDsn, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["STACK_FILE", "Settings"]
@@ -82,6 +82,13 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severity logged."
     )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        # A deprovision asks up to three rounds of NASes within one attempt of two minutes.
+        if self.radius_timeout_seconds * self.radius_tries > 30:
+            raise ValueError("LASTMILE_RADIUS_TIMEOUT_SECONDS times LASTMILE_RADIUS_TRIES must not exceed 30 seconds")
+        return self
 
     @classmethod
     def load(cls) -> Self:

@@ -7,13 +7,13 @@ from activities.base import Activities, done, skipped, step, undone, warned
 from activities.signatures import StepRef, StepReport
 from db import Database, TenantConnection
 from ipam.allocation import Quarantine, allocate, release
-from ipam.delegations import Delegation, held_by, transition
+from ipam.delegations import Delegation, held_by, revoked_by, transition
 from ipam.lifecycle import State
 from ipam.models import Addressing, Purpose
 from radius import accounts
 from radius.attributes import InvalidAttribute
 from radius.dynauth import DynamicAuthorization, Nas, Outcome, Reply, Session
-from radius.sessions import open_sessions
+from radius.sessions import open_sessions, unaccounted_login
 
 __all__ = ["FACTS", "REPLY_ATTRIBUTES", "AddressActivities"]
 
@@ -35,6 +35,8 @@ CHANGEABLE = frozenset({REPLY_ATTRIBUTES[Purpose.IPV6_PD]})
 
 # A login that slipped in before the account was blocked shows up in radacct a moment later: look again.
 DISCONNECT_ROUNDS = 3
+# How long a NAS may take from Access-Accept to Accounting-Start, per round.
+ACCOUNTING_SECONDS = 1
 
 OpenSession = tuple[Session, Nas | None]
 
@@ -67,6 +69,8 @@ class AddressActivities(Activities):
     async def release_ip_address(self, ref: StepRef) -> StepReport:
         async with self._order(ref) as connection:
             held = await self._of_order(connection, ref)
+            # An earlier attempt whose reply was lost has released it already.
+            given_back = held or await revoked_by(connection, ref.subscriber_ref, ref.order_id)
             for delegation in held:
                 if ref.undo and delegation.state in (State.ALLOCATED, State.FAILED):
                     # Never announced to anybody: there is no session to end on the way.
@@ -74,13 +78,15 @@ class AddressActivities(Activities):
                     delegation = await _move(connection, ref, delegation, State.REVOKED)
                 await release(connection, delegation, self._quarantine)
         if ref.undo:
-            return undone(bool(held))
-        return done(**_facts(held)) if held else skipped("the subscriber holds no address")
+            return undone(bool(given_back))
+        return done(**_facts(given_back)) if given_back else skipped("the subscriber holds no address")
 
     @step
     async def activate_ipv6_lifecycle(self, ref: StepRef) -> StepReport:
         user = accounts.username(ref.tenant, ref.subscriber_ref)
         async with self._order(ref) as connection:
+            # A deprovision that was abandoned had blocked the account: the line is wanted again.
+            await accounts.unblock_account(connection, user)
             held = await held_by(connection, ref.subscriber_ref)
             active = [
                 await _move(connection, ref, delegation, State.ACTIVE)
@@ -135,13 +141,13 @@ class AddressActivities(Activities):
     async def _announce(self, sessions: Sequence[OpenSession], items: Sequence[tuple[str, str]]) -> StepReport:
         """Tell the live sessions of the new addresses (CoA-Request); what that cannot change, the next login does."""
         attributes = {name: value for name, value in items if name in CHANGEABLE}
-        problems = []
-        for session, nas in sessions if attributes else ():
-            reply = await self._ask(
-                session, nas, lambda nas, session: self._authorization.coa(nas, session, attributes)
+        replies = await asyncio.gather(
+            *(
+                self._ask(session, nas, lambda nas, session: self._authorization.coa(nas, session, attributes))
+                for session, nas in (sessions if attributes else ())
             )
-            if isinstance(reply, str) or reply.outcome is not Outcome.ACK:
-                problems.append(_text(reply))
+        )
+        problems = [_text(reply) for reply in replies if isinstance(reply, str) or reply.outcome is not Outcome.ACK]
         if sessions and len(attributes) < len(items):
             problems.append("a live session keeps its WAN addresses (RFC 5176, 3.6)")
         if problems:
@@ -155,15 +161,18 @@ class AddressActivities(Activities):
         for _ in range(DISCONNECT_ROUNDS):
             async with self._database.tenant(ref.tenant) as connection:
                 sessions = await open_sessions(connection, user)
+                pending = await unaccounted_login(connection, user, self._quarantine.unconfirmed)
             new = [(session, nas) for session, nas in sessions if session not in handled]
-            if not new:
+            if not new and not pending:
                 return problems
+            if not new:
+                await asyncio.sleep(ACCOUNTING_SECONDS)
             handled.update(session for session, _ in new)
             replies = await asyncio.gather(
                 *(self._ask(session, nas, self._authorization.disconnect) for session, nas in new)
             )
             problems += [_text(reply) for reply in replies if isinstance(reply, str) or not reply.session_ended]
-        return [*problems, f"{user} keeps logging in again"]
+        return [*problems, f"a login of {user} was accepted whose session accounting has not reported, or not its end"]
 
     async def _ask(
         self, session: Session, nas: Nas | None, request: Callable[[Nas, Session], Awaitable[Reply]]

@@ -36,7 +36,7 @@ class RecordActivities(Activities):
     @step
     async def verify_subscriber(self, ref: StepRef) -> StepReport:
         async with self._order(ref) as connection:
-            record = await records.current_subscriber(connection, ref.subscriber_ref)
+            record = await records.current_subscriber(connection, ref.subscriber_ref, archiving=ref.order_id)
         return done(subscriber_id=record.id)
 
     @step

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from subscribers.models import Reference, TenantId
 
-__all__ = ["OrderClosing", "OrderOpening", "Outcome", "StepRef", "StepReport"]
+__all__ = ["Opened", "OrderClosing", "OrderOpening", "Outcome", "StepRef", "StepReport"]
 
 
 class Outcome(StrEnum):
@@ -50,6 +50,17 @@ class OrderOpening(BaseModel):
 
     operation: str
     digest: str
+
+
+class Opened(BaseModel):
+    """What was found of the order when it was begun."""
+
+    model_config = ConfigDict(frozen=True)
+
+    result: dict[str, object] | None = None
+    """Where it has ended before."""
+    taken_over: bool = False
+    """A run that was lost had begun it, or an order that this one supersedes: any step may have happened."""
 
 
 class OrderClosing(BaseModel):

@@ -127,11 +127,17 @@ class _Rehearsal:
                 select(order_table).where(order_table.c.subscriber_ref == order.subscriber_ref)
             )
         ).all()
-        before = await orders.open_order(
-            self._connection, order.tenant, order.order_id, order.operation, order.subscriber_ref, order.digest
+        opening = await orders.open_order(
+            self._connection,
+            order.tenant,
+            order.order_id,
+            order.operation,
+            order.subscriber_ref,
+            order.digest,
+            "dry run",
         )
         same = next((row for row in known if row.order_id == order.order_id), None)
-        if before is not None and same is not None:
+        if opening.result is not None and same is not None:
             ended = f"this order {same.status.replace('_', ' ')} on {when(same.finished_at)}"
             if same.status not in _GOOD:
                 raise _Hopeless(f"{ended}, and an id belongs to one order: send it with a new order_id")

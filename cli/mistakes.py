@@ -23,6 +23,11 @@ PATTERN_WORDS = {
     "phone": "digits, spaces and ()/-, with or without a leading +",
     "onu_serial": "four letters of the vendor and eight hexadecimal digits, as in HWTC0A1B2C3D (ITU-T G.984.3)",
     "pon_port": "letters, digits and /.:_-, as in 0/1/3, at most 32 characters",
+    "reason": "printable characters only",
+    "circuit_id": "printable characters only",
+    "remote_id": "printable characters only",
+    "ipv6_pool": "the name of a pool",
+    "ipv4_pool": "the name of a pool",
     "region": "letters, digits, '.', '_' and '-', at most 64 characters",
     "country": "two capital letters, as in NL (ISO 3166-1)",
 }

@@ -1,6 +1,7 @@
 """The embedded stack: everything an order needs, on the loopback address, with its state in one directory."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -149,7 +150,7 @@ class Stack:
             self.radius = await self._run(
                 FreeRadius(
                     self.state_dir,
-                    database_url=await make_login(owner_url, "radius", self._secret("radius"), _RADIUS_GROUP),
+                    database_url=await make_login(owner_url, self._radius_login, self._secret("radius"), _RADIUS_GROUP),
                     secret=self._secret("radius-client"),
                     auth_port=self._ports.claim("RADIUS authentication"),
                     acct_port=self._ports.claim("RADIUS accounting"),
@@ -180,6 +181,11 @@ class Stack:
         """Let clients in other terminals find this stack, for as long as it runs."""
         write_private(self._file, "".join(f"{name}={value}\n" for name, value in self.environment.items()))
         self._exit.callback(self._file.unlink, missing_ok=True)
+
+    @property
+    def _radius_login(self) -> str:
+        """A name of this stack's own: logins belong to the whole cluster, where others have theirs."""
+        return "lastmile_radius_" + hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:8]
 
     def _secret(self, name: str) -> str:
         return kept_secret(self.state_dir, name)

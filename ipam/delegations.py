@@ -11,7 +11,7 @@ from db import TenantConnection
 from ipam.lifecycle import State, check
 from ipam.models import Purpose
 
-__all__ = ["COLUMNS", "Delegation", "StateChanged", "held_by", "transition"]
+__all__ = ["COLUMNS", "Delegation", "StateChanged", "held_by", "revoked_by", "transition"]
 
 COLUMNS = """id, pool_id, slot, prefix::text, subscriber_ref, purpose, created_by_order,
     state, state_since, disconnect_confirmed, released_at"""
@@ -60,6 +60,15 @@ _HELD_BY = text(
     f"SELECT {COLUMNS} FROM delegations WHERE subscriber_ref = :subscriber_ref AND released_at IS NULL ORDER BY id"
 )
 
+_REVOKED_BY = text(
+    f"""
+    SELECT {COLUMNS} FROM delegations d WHERE subscriber_ref = :subscriber_ref AND state = 'revoked' AND EXISTS (
+        SELECT FROM delegation_events e
+        WHERE e.delegation_id = d.id AND e.order_id = :order_id AND e.to_state = 'revoked')
+    ORDER BY id
+    """
+)
+
 _TRANSITION = text(
     """
     WITH moved AS (
@@ -81,6 +90,12 @@ _TRANSITION = text(
 async def held_by(connection: TenantConnection, subscriber_ref: str) -> list[Delegation]:
     """Every delegation of the subscriber whose slot has not been given back, oldest first."""
     rows = await connection.execute(_HELD_BY, {"subscriber_ref": subscriber_ref})
+    return [Delegation.of(row) for row in rows]
+
+
+async def revoked_by(connection: TenantConnection, subscriber_ref: str, order_id: str) -> list[Delegation]:
+    """Every delegation of the subscriber that this order has revoked, oldest first."""
+    rows = await connection.execute(_REVOKED_BY, {"subscriber_ref": subscriber_ref, "order_id": order_id})
     return [Delegation.of(row) for row in rows]
 
 

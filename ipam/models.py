@@ -7,7 +7,11 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Addressing", "IPv4Mode", "IPv6Mode", "Need", "Purpose"]
+__all__ = ["LABEL", "Addressing", "IPv4Mode", "IPv6Mode", "Need", "Purpose"]
+
+
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Names of pools and regions."""
 
 
 class Purpose(StrEnum):
@@ -86,12 +90,12 @@ class Addressing(BaseModel):
     ipv6_mode: IPv6Mode = IPv6Mode.PD
     ipv6_pd_size: int = Field(default=56, ge=48, le=64)
     """Length of the delegated prefix in bits; RIPE-690 advises /56 for homes and /48 for businesses."""
-    ipv6_pool: str | None = Field(default=None, min_length=1, max_length=64)
+    ipv6_pool: str | None = Field(default=None, pattern=LABEL)
     ipv4_mode: IPv4Mode = IPv4Mode.NONE
     ipv4_address: IPv4Address | None = None
     """With `static`: exactly this address. Without it any free one of the pool."""
-    ipv4_pool: str | None = Field(default=None, min_length=1, max_length=64)
-    region: str | None = Field(default=None, min_length=1, max_length=64)
+    ipv4_pool: str | None = Field(default=None, pattern=LABEL)
+    region: str | None = Field(default=None, pattern=LABEL)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

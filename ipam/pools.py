@@ -9,14 +9,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.errors import InvalidPool
-from ipam.models import Purpose
+from ipam.models import LABEL, Purpose
 
 __all__ = ["Pool", "PoolUse", "add_pool", "list_pools"]
 
 # Slot numbers are bigints; nobody runs out of a pool of 2^62 prefixes.
 MAX_CAPACITY = 2**62
 
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Label = Annotated[str, Field(pattern=LABEL)]
 
 
 def _network(written: Any) -> Any:

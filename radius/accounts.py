@@ -19,6 +19,7 @@ __all__ = [
     "delete_account",
     "password_of",
     "remove_reply_items",
+    "unblock_account",
     "username",
     "write_reply_items",
 ]
@@ -80,8 +81,6 @@ async def create_account(
     if made is not None:
         await connection.execute(insert(radusergroup).values(username=user, groupname=group).on_conflict_do_nothing())
         return order_id
-    # A deprovision that was abandoned after it blocked the account: the line is wanted again.
-    await connection.execute(delete(radcheck).where(radcheck.c.username == user, radcheck.c.attribute == "Auth-Type"))
     found = (
         await connection.execute(
             select(radcheck.c.created_by_order, radusergroup.c.groupname)
@@ -109,6 +108,14 @@ async def block_account(connection: TenantConnection, user: str, order_id: str |
         account = account.where(radcheck.c.created_by_order == order_id)
     columns = ["username", "attribute", "op", "value", "created_by_order"]
     await connection.execute(insert(radcheck).from_select(columns, account).on_conflict_do_nothing())
+
+
+async def unblock_account(connection: TenantConnection, user: str) -> None:
+    """Take back `block_account`; a block that somebody else set (without an order) stays."""
+    ours = radcheck.c.created_by_order.is_not(None)
+    await connection.execute(
+        delete(radcheck).where(radcheck.c.username == user, radcheck.c.attribute == "Auth-Type", ours)
+    )
 
 
 async def delete_account(connection: TenantConnection, user: str, order_id: str | None = None) -> bool:

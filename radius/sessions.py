@@ -1,12 +1,17 @@
 """Who is online and where: open sessions in `radacct`, each with the NAS that `nas` knows at its address."""
 
+from datetime import timedelta
+
 from sqlalchemy import func, select
 
 from db import TenantConnection
 from radius.dynauth import Nas, Session
-from radius.tables import nas, radacct
+from radius.tables import nas, radacct, radpostauth
 
-__all__ = ["open_sessions"]
+__all__ = ["open_sessions", "unaccounted_login"]
+
+# Accounting's times are the NAS's, in whole seconds; a login's are the database's.
+CLOCK_SKEW = timedelta(seconds=10)
 
 
 async def open_sessions(connection: TenantConnection, user: str) -> list[tuple[Session, Nas | None]]:
@@ -32,3 +37,24 @@ async def open_sessions(connection: TenantConnection, user: str) -> list[tuple[S
         )
         for row in rows
     ]
+
+
+async def unaccounted_login(connection: TenantConnection, user: str, longest_session: timedelta) -> bool:
+    """Whether the user's last Access-Accept has no session in `radacct` yet, and can still be one.
+
+    Between the accept and the NAS's Accounting-Start a session exists that `open_sessions` cannot see. The same
+    goes for a NAS that sends no accounting at all: no session in `radacct` proves nothing then.
+    """
+    accepted = await connection.scalar(
+        select(func.max(radpostauth.c.authdate)).where(
+            radpostauth.c.username == user,
+            radpostauth.c.reply == "Access-Accept",
+            radpostauth.c.authdate > func.now() - longest_session,
+        )
+    )
+    if accepted is None:
+        return False
+    started = select(radacct.c.radacctid).where(
+        radacct.c.username == user, radacct.c.acctstarttime >= accepted - CLOCK_SKEW
+    )
+    return await connection.scalar(started.limit(1)) is None

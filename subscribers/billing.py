@@ -47,6 +47,14 @@ async def create_service(
     ).one()
     if found.plan != plan.name:
         raise Conflict(f"plan.name: subscriber {ref} is charged for plan {found.plan}, not {plan.name}")
+    # A deprovision that was abandoned or lost had suspended it: the line is wanted again.
+    resumed = (
+        update(table)
+        .where(table.c.id == found.id, table.c.status == "suspended")
+        .values(status="active", suspended_by_order=None)
+        .returning(table)
+    )
+    await _all(connection, resumed, ref, "resumed", order_id)
     return Record(found.id, found.created_by_order)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 __all__ = [
+    "PRINTABLE",
     "ConnectionType",
     "Customer",
     "Line",
@@ -26,7 +27,10 @@ Reference = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9](?:\.?[A-Z
 Vlan = Annotated[int, Field(ge=1, le=4094)]
 """IEEE 802.1Q VLAN id; 0 and 4095 are reserved."""
 
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")]
+PRINTABLE = r"^[^\x00-\x1f]*$"
+"""What a database, a log line and a terminal take as it is."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 
 
 def _normalise_mac(written: str) -> str:
@@ -68,16 +72,22 @@ class Customer(_Model):
 
     ref: Reference
     name: Name
-    email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")] | None = None
+    email: (
+        Annotated[str, Field(max_length=254, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+\.[^@\s\x00-\x1f]+$")] | None
+    ) = None
     phone: Annotated[str, Field(max_length=32, pattern=r"^\+?[0-9 ()/-]{3,}$")] | None = None
+
+
+# WISPr's bandwidth attributes hold bit/s in 32 bits; a larger number would wrap around to a slow line.
+MAX_KBPS = (2**32 - 1) // 1000
 
 
 class ServicePlan(_Model):
     """What is sold."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-    download_kbps: Annotated[int, Field(ge=1, le=400_000_000)]
-    upload_kbps: Annotated[int, Field(ge=1, le=400_000_000)]
+    download_kbps: Annotated[int, Field(ge=1, le=MAX_KBPS)]
+    upload_kbps: Annotated[int, Field(ge=1, le=MAX_KBPS)]
     price_ref: Reference | None = None
     """The billing system's own reference to the price."""
 
@@ -93,8 +103,8 @@ class Line(_Model):
     cpe_mac: MacAddress | None = None
     s_vlan: Vlan | None = None
     c_vlan: Vlan | None = None
-    circuit_id: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    circuit_id: Annotated[str, Field(min_length=1, max_length=253, pattern=PRINTABLE)] | None = None
     """DHCP option 82, sub-option 1 (RFC 3046)."""
-    remote_id: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    remote_id: Annotated[str, Field(min_length=1, max_length=253, pattern=PRINTABLE)] | None = None
     """DHCP option 82, sub-option 2 (RFC 3046)."""
     option82_policy: Option82Policy = Option82Policy.LOG

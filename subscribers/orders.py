@@ -5,6 +5,7 @@ order is `running`, an undo only while it is being rolled back. The step's trans
 attempt that the workflow gave up on cannot commit after the undo has looked.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -31,13 +32,30 @@ class OrderStatus(StrEnum):
     """Its run was terminated, and a later order for the subscriber took over."""
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An order as it was found at its beginning."""
+
+    result: dict[str, Any] | None = None
+    again: bool = False
+    """A run that is gone had begun it."""
+    superseded: tuple[str, ...] = ()
+    """Unfinished orders of the same operation, whose leftovers are this order's from now on."""
+
+
 _UNFINISHED = (OrderStatus.RUNNING, OrderStatus.ROLLING_BACK)
 
 
 async def open_order(
-    connection: TenantConnection, tenant: str, order_id: str, operation: str, subscriber_ref: str, digest: str
-) -> dict[str, Any] | None:
-    """Begin the order, or take it up where a terminated run left it. Returns its result where it has ended.
+    connection: TenantConnection,
+    tenant: str,
+    order_id: str,
+    operation: str,
+    subscriber_ref: str,
+    digest: str,
+    run_id: str,
+) -> Opening:
+    """Begin the order, or take it up where a terminated run left it; `run_id` is the run that asks.
 
     The caller's run holds the subscriber's workflow id, so every other unfinished order of the subscriber
     belongs to a run that is gone: those are superseded. Raises `OrderConflict` and `UnknownTenant`.
@@ -49,6 +67,7 @@ async def open_order(
         "subscriber_ref": subscriber_ref,
         "digest": digest,
         "status": OrderStatus.RUNNING,
+        "run_id": run_id,
     }
     try:
         await connection.execute(insert(orders).values(values).on_conflict_do_nothing())
@@ -66,8 +85,11 @@ async def open_order(
             "what it left is taken over by the subscriber's next order, so send it with a new id"
         )
     if found.status != OrderStatus.RUNNING:
-        return dict(found.result)
-    await connection.execute(
+        return Opening(result=dict(found.result))
+    again = found.run_id != run_id
+    if again:
+        await connection.execute(update(orders).where(orders.c.order_id == order_id).values(run_id=run_id))
+    superseded = await connection.execute(
         update(orders)
         .where(
             orders.c.subscriber_ref == subscriber_ref,
@@ -75,8 +97,10 @@ async def open_order(
             orders.c.status.in_(_UNFINISHED),
         )
         .values(status=OrderStatus.SUPERSEDED, finished_at=func.now())
+        .returning(orders.c.order_id, orders.c.operation)
     )
-    return None
+    same = tuple(row.order_id for row in superseded if row.operation == operation)
+    return Opening(again=again, superseded=same)
 
 
 async def close_order(connection: TenantConnection, order_id: str, status: OrderStatus, result: dict[str, Any]) -> None:

@@ -99,12 +99,15 @@ async def delete_subscriber(connection: TenantConnection, ref: str, order_id: st
     )
 
 
-async def current_subscriber(connection: TenantConnection, ref: str) -> Record:
-    """The subscriber as it is now. Raises `UnknownSubscriber` where there is none, or only an archived one."""
+async def current_subscriber(connection: TenantConnection, ref: str, archiving: str | None = None) -> Record:
+    """The subscriber as it is now, or as the order `archiving` left it.
+
+    Raises `UnknownSubscriber` where there is none, or only one that another order has archived.
+    """
     row = (
         await connection.execute(
             _record(subscribers)
-            .add_columns(subscribers.c.archived_at)
+            .add_columns(subscribers.c.archived_at, subscribers.c.archived_by_order)
             .where(subscribers.c.ref == ref)
             .order_by(subscribers.c.archived_at.desc().nulls_first())
             .limit(1)
@@ -112,7 +115,7 @@ async def current_subscriber(connection: TenantConnection, ref: str) -> Record:
     ).one_or_none()
     if row is None:
         raise UnknownSubscriber(f"there is no subscriber {ref}: check the reference and the tenant")
-    if row.archived_at is not None:
+    if row.archived_at is not None and row.archived_by_order != archiving:
         raise UnknownSubscriber(
             f"subscriber {ref} was taken down on {row.archived_at:%Y-%m-%d %H:%M %Z}: nothing is left to work on"
         )
@@ -178,7 +181,9 @@ async def line_of(connection: TenantConnection, ref: str) -> Line | None:
 
 async def _device_taken(connection: TenantConnection, line: Line) -> Conflict:
     """The words for a profile that no row of ours explains: a device can be on one line only."""
-    same = or_(network_profiles.c.onu_serial == line.onu_serial, network_profiles.c.cpe_mac == line.cpe_mac)
+    # Only what the line has: `== None` is IS NULL, and would find any line without such a device.
+    devices = {"onu_serial": line.onu_serial, "cpe_mac": line.cpe_mac}
+    same = or_(*(network_profiles.c[name] == value for name, value in devices.items() if value is not None))
     row = (
         await connection.execute(
             select(subscribers.c.ref, network_profiles.c.onu_serial)

@@ -55,6 +55,7 @@ orders = Table(
     Column("operation", Text, nullable=False),
     Column("subscriber_ref", Text, nullable=False),
     Column("digest", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("result", JSONB),
     _now("created_at"),

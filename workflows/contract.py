@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from activities.signatures import Outcome, StepRef
 from ipam.models import Addressing
-from subscribers.models import Customer, Line, Reference, ServicePlan, TenantId
+from subscribers.models import PRINTABLE, Customer, Line, Reference, ServicePlan, TenantId
 
 __all__ = [
     "AnyOrder",
@@ -84,7 +84,7 @@ class DeprovisionSubscriber(Order):
 
     operation = Operation.DEPROVISION
 
-    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=PRINTABLE)]
     """Why, for the history: no personal data."""
 
 
@@ -175,7 +175,7 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    by: Annotated[str, Field(min_length=1, max_length=100)]
-    why: Annotated[str, Field(min_length=1, max_length=500)]
+    by: Annotated[str, Field(min_length=1, max_length=100, pattern=PRINTABLE)]
+    why: Annotated[str, Field(min_length=1, max_length=500, pattern=PRINTABLE)]
     step: str | None = None
     """The parked step that is meant; None: whichever is parked now."""

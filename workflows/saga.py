@@ -22,7 +22,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
-from activities.signatures import OrderClosing, OrderOpening, Outcome, StepReport
+from activities.signatures import Opened, OrderClosing, OrderOpening, Outcome, StepReport
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
 from workflows.contract import (
     Created,
@@ -146,9 +146,14 @@ class Saga(Generic[OrderT]):
         if self._order is None:  # from the Temporal UI with its input left empty; no model objects to that
             raise ApplicationError("the run was started without an order", type="NoOrder", non_retryable=True)
         self._tag()
-        if before := await _shielded(self._open()):
-            return self._end(before)
+        opened = await _shielded(self._open())
+        if opened.result is not None:
+            return self._end(OrderResult.model_validate(opened.result))
         pivot = next((index for index, step in enumerate(self._steps) if step.pivot), len(self._steps))
+        if opened.taken_over:
+            # Whatever the lost run did is undone too; and where it may have passed the pivot, there is no way back.
+            self._registered = [step for step in self._steps if step.undo is not None]
+            pivot = 0 if pivot < len(self._steps) else pivot
         try:
             for step in self._steps[:pivot]:
                 await self._take(step)
@@ -161,20 +166,20 @@ class Saga(Generic[OrderT]):
             raise _ending(Abandoned(), result)
         return result
 
-    async def _open(self) -> OrderResult | None:
-        """Begin; the result where this order has ended before."""
+    async def _open(self) -> Opened:
+        """Begin; what was there of the order before."""
         opening = OrderOpening(operation=self._order.operation, digest=self._order.digest)
         try:
-            stored = await self._call("open_order", "open the order", Kind.DATABASE, False, (opening,), dict)
+            opened: Opened = await self._call("open_order", "open the order", Kind.DATABASE, False, (opening,), Opened)
+            return opened
         except ActivityError as failure:
             # Nothing was done yet, so there is nothing to undo.
             raise ApplicationError(_words(failure), type=_type(failure), non_retryable=True) from None
-        return OrderResult.model_validate(stored) if stored is not None else None
 
     async def _take(self, step: Step[OrderT]) -> None:
         """One step before the pivot."""
         self._look()
-        if step.undo is not None:
+        if step.undo is not None and step not in self._registered:
             self._registered.append(step)
         await self._attempt(step)
         self._look()

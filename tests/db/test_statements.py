@@ -170,7 +170,7 @@ async def test_steps(
 
     async def order(order_id: str, operation: str) -> None:
         async with database.tenant("acme") as connection:
-            await open_order(connection, "acme", order_id, operation, "S-1", "d")
+            await open_order(connection, "acme", order_id, operation, "S-1", "d", "r1")
 
     async def close(order_id: str) -> None:
         async with database.tenant("acme") as connection:

@@ -9,15 +9,21 @@ import pytest
 
 from db import Database
 from subscribers.errors import OrderConflict, OrderFenced, UnknownTenant
-from subscribers.orders import OrderStatus, close_order, hold_forward, hold_undo, open_order
+from subscribers.orders import Opening, OrderStatus, close_order, hold_forward, hold_undo, open_order
 
 Act = Callable[..., Coroutine[Any, Any, Any]]
 RESULT = {"status": "completed"}
 
 
-async def begin(act: Act, order: str = "o1", digest: str = "d", subscriber: str = "S-1") -> dict[str, Any] | None:
-    result: dict[str, Any] | None = await act(open_order, "acme", order, "provision", subscriber, digest)
-    return result
+async def begin(
+    act: Act, order: str = "o1", digest: str = "d", subscriber: str = "S-1", run: str = "r1"
+) -> dict[str, Any] | None:
+    return (await opened(act, order, digest, subscriber, run)).result
+
+
+async def opened(act: Act, order: str = "o1", digest: str = "d", subscriber: str = "S-1", run: str = "r1") -> Opening:
+    opening: Opening = await act(open_order, "acme", order, "provision", subscriber, digest, run)
+    return opening
 
 
 async def statuses(owner: asyncpg.Connection) -> dict[str, str]:
@@ -29,6 +35,17 @@ async def test_the_same_order_again_gives_the_same_result(act: Act) -> None:
     assert await begin(act) is None, "an order whose run was terminated is taken up again"
     await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
     assert await begin(act) == RESULT
+
+
+async def test_a_lost_reply_is_no_takeover_and_another_run_is(act: Act) -> None:
+    assert [(await opened(act, run=run)).again for run in ("r1", "r1", "r2", "r2")] == [False, False, True, False]
+
+
+async def test_the_leftovers_of_the_same_operation_are_named(act: Act) -> None:
+    await begin(act, "o1")
+    await act(open_order, "acme", "o2", "deprovision", "S-1", "d", "r2")
+    await begin(act, "o3")
+    assert (await opened(act, "o4")).superseded == ("o3",)
 
 
 async def test_the_first_end_stands(act: Act) -> None:
@@ -49,12 +66,12 @@ async def test_the_same_id_with_other_content_is_refused(act: Act, ended: bool) 
 
 async def test_an_order_id_belongs_to_its_tenant(act: Act) -> None:
     await begin(act)
-    assert await act(open_order, "other", "o1", "provision", "S-1", "e", tenant="other") is None
+    assert await act(open_order, "other", "o1", "provision", "S-1", "e", "r1", tenant="other") == Opening()
 
 
 async def test_an_unknown_tenant(act: Act) -> None:
     with pytest.raises(UnknownTenant, match="tenant nobody does not exist: add it with `lastmile tenant add`"):
-        await act(open_order, "nobody", "o1", "provision", "S-1", "d", tenant="nobody")
+        await act(open_order, "nobody", "o1", "provision", "S-1", "d", "r1", tenant="nobody")
 
 
 async def test_what_a_terminated_run_left_open_is_superseded_by_the_next_order(

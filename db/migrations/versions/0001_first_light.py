@@ -39,6 +39,7 @@ CREATE TABLE orders (
     operation       text NOT NULL,
     subscriber_ref  text NOT NULL,
     digest          text NOT NULL,
+    run_id          text NOT NULL,
     status          text NOT NULL CHECK (status IN ('running', 'rolling_back', 'completed', 'degraded',
                                                     'rolled_back', 'abandoned', 'superseded')),
     result          jsonb,
@@ -322,6 +323,8 @@ CREATE INDEX radacct_start_user_idx ON radacct (acctstarttime, username);
 CREATE INDEX radacct_class_idx ON radacct (class);
 -- Ours: who is online, to disconnect them.
 CREATE INDEX radacct_open_by_user ON radacct (username) WHERE acctstoptime IS NULL;
+-- And who may be on the way there.
+CREATE INDEX radacct_starts_by_user ON radacct (username, acctstarttime);
 
 CREATE TABLE radpostauth (
     id                bigserial PRIMARY KEY,
@@ -336,6 +339,7 @@ CREATE TABLE radpostauth (
 );
 CREATE INDEX radpostauth_username_idx ON radpostauth (username);
 CREATE INDEX radpostauth_class_idx ON radpostauth (class);
+CREATE INDEX radpostauth_accepts_by_user ON radpostauth (username, authdate) WHERE reply = 'Access-Accept';
 
 CREATE TABLE nas (
     id           serial PRIMARY KEY,

@@ -1,0 +1,132 @@
+"""A run is ended from outside, with no undo: what it left is taken over, and not forgotten."""
+
+import asyncpg
+import pytest
+
+from subscribers.models import Line
+from tests.workflows.faults import Faults, Gate, broken, once, refused
+from tests.workflows.world import Orders, outcomes, parked, what_is_there
+from workflows.client import Lastmile, RunLost
+from workflows.contract import AnyOrder, Decision, ResultStatus
+
+DEVICES = "devices"
+
+
+async def lost(lastmile: Lastmile, order: AnyOrder, faults: Faults, step: str) -> None:
+    """Run the order up to this step, and terminate it there."""
+    gate = faults.before[(order.order_id, step)] = Gate()
+    run = await lastmile.start(order)
+    await gate.reached.wait()
+    await run.handle.terminate("by the test")
+    gate.open()
+    with pytest.raises(RunLost):
+        await run.result()
+    del faults.before[(order.order_id, step)]
+
+
+@pytest.mark.parametrize("refused_at", ["create_customer", "create_subscriber", "configure_cpe"])
+async def test_the_same_order_again_undoes_what_the_lost_run_did(
+    lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, refused_at: str
+) -> None:
+    nothing = await what_is_there(owner)
+    await lost(lastmile, orders.provision(), faults, "activate_onu")
+    faults.before[("O-1", refused_at)] = refused
+    result = await lastmile.execute(orders.provision())
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(owner) == nothing
+
+
+@pytest.mark.parametrize("refused_at", ["create_customer", "allocate_ip_address", "create_billing_service"])
+async def test_the_next_order_undoes_what_it_took_over(
+    lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, refused_at: str
+) -> None:
+    nothing = await what_is_there(owner)
+    await lost(lastmile, orders.provision(), faults, "activate_onu")
+    faults.before[("O-2", refused_at)] = refused
+    result = await lastmile.execute(orders.provision("O-2"))
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(owner) == nothing
+
+
+async def test_a_line_whose_deprovision_was_lost_is_charged_again(
+    lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    await lost(lastmile, orders.deprovision(), faults, "deactivate_onu")
+    result = await lastmile.execute(orders.provision("O-2"))
+    assert result.status is ResultStatus.COMPLETED
+    assert await owner.fetchval("SELECT status FROM billing_services") == "active"
+    assert await owner.fetchval("SELECT event FROM billing_events ORDER BY id DESC LIMIT 1") == "resumed"
+
+
+@pytest.mark.parametrize("again", ["O-9", "O-10"])
+@pytest.mark.parametrize("lost_at", ["deactivate_onu", "release_ip_address", "delete_network_profile"])
+async def test_a_deprovision_that_was_lost_only_goes_forward(
+    lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, lost_at: str, again: str
+) -> None:
+    await lastmile.execute(orders.provision())
+    await lost(lastmile, orders.deprovision(), faults, lost_at)
+    faults.before[(again, "unconfigure_cpe")] = once(refused)
+    run = await lastmile.start(orders.deprovision(again))
+    await parked(run)
+    del faults.before[(again, "unconfigure_cpe")]
+    await lastmile.steer("acme", orders.ref, "retry_step", Decision(by="noc", why="mended"))
+    assert (await run.result()).status is ResultStatus.COMPLETED
+    left = await what_is_there(owner)
+    assert {name for name, rows in left.items() if rows} <= {DEVICES, "customers", "subscribers", "billing_services"}
+
+
+async def test_a_deprovision_lost_at_its_very_end_is_completed(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    await lastmile.execute(orders.provision())
+    await lost(lastmile, orders.deprovision(), faults, "close_order")
+    assert (await lastmile.execute(orders.deprovision())).status is ResultStatus.COMPLETED
+
+
+async def test_an_abandoned_deprovision_keeps_its_line_out_while_no_order_wants_it(
+    lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    faults.after["revoke_ipv6_lifecycle"] = refused
+    run = await lastmile.start(orders.deprovision())
+    await parked(run)
+    await lastmile.steer("acme", orders.ref, "abandon", Decision(by="noc", why="stop here"))
+    await run.result()
+    blocked = "SELECT count(*) FROM radcheck WHERE attribute = 'Auth-Type'"
+    faults.before[("O-2", "allocate_ip_address")] = refused
+    await lastmile.execute(orders.provision("O-2"))
+    assert await owner.fetchval(blocked) == 1
+
+
+async def test_a_login_that_accounting_has_not_reported_is_in_doubt(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    """Between Access-Accept and Accounting-Start a session exists that nobody can see."""
+    await lastmile.execute(orders.provision())
+    user = f"{orders.ref}@acme.lastmile"
+    await owner.execute("INSERT INTO radpostauth (username, reply) VALUES ($1, 'Access-Accept')", user)
+    result = await lastmile.execute(orders.deprovision())
+    assert result.status is ResultStatus.DEGRADED
+    assert "a login" in result.warnings[0]
+    assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations") is False
+    rest = await owner.fetchval("SELECT free_at - now() FROM slots WHERE last_holder IS NOT NULL")
+    assert rest.total_seconds() > 3600
+
+
+async def test_a_release_whose_reply_is_lost_says_what_it_released(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    prefix = (await lastmile.execute(orders.provision())).created.ipv6_prefix
+    faults.after["release_ip_address"] = once(broken)
+    result = await lastmile.execute(orders.deprovision())
+    assert outcomes(result)["release_ip_address"] == "done"
+    assert result.created.ipv6_prefix == prefix
+
+
+async def test_a_device_on_another_line_names_that_line(lastmile: Lastmile, orders: Orders) -> None:
+    macs = ["00:1a:2b:00:00:aa", "00:1a:2b:00:00:bb", "00:1a:2b:00:00:bb"]
+    for nth, mac in enumerate(macs, 1):
+        line = Line(connection_type="wireless", cpe_mac=mac)
+        result = await lastmile.execute(orders.provision(f"O-{nth}", nth, line=line))
+    assert f"is on subscriber {orders.ref}-2's line already" in result.reason
