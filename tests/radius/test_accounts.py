@@ -17,6 +17,7 @@ from radius.accounts import (
     delete_account,
     password_of,
     remove_reply_items,
+    unblock_account,
     username,
     write_reply_items,
 )
@@ -119,8 +120,17 @@ async def test_a_blocked_account_keeps_its_password_and_is_rejected(act: Act, ow
 async def test_a_blocked_account_that_is_wanted_again_can_log_in(act: Act, owner: asyncpg.Connection) -> None:
     await create(act)
     await act(block_account, USER)
-    await create(act, "o2")
+    await act(unblock_account, USER)
     assert [attribute for _, attribute, _, _ in await items(owner, "radcheck")] == ["Cleartext-Password"]
+
+
+async def test_a_block_that_somebody_else_set_stays(act: Act, owner: asyncpg.Connection) -> None:
+    await create(act)
+    await owner.execute(
+        "INSERT INTO radcheck (username, attribute, op, value) VALUES ($1, 'Auth-Type', ':=', 'Reject')", USER
+    )
+    await act(unblock_account, USER)
+    assert len(await items(owner, "radcheck")) == 2
 
 
 async def test_an_undo_blocks_the_account_of_its_order_alone(act: Act, owner: asyncpg.Connection) -> None:
