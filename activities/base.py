@@ -32,7 +32,9 @@ class Activities:
     @asynccontextmanager
     async def _order(self, ref: StepRef) -> AsyncIterator[TenantConnection]:
         """A transaction in which this step, or this undo, may act. Raises `OrderFenced` where it may not."""
-        async with self._database.tenant(ref.tenant) as connection:
+        async with self._database.tenant(
+            ref.tenant, actor=ref.requested_by, order_id=ref.order_id, subscriber_ref=ref.subscriber_ref
+        ) as connection:
             await (hold_undo if ref.undo else hold_forward)(connection, ref.order_id)
             yield connection
 

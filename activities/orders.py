@@ -34,6 +34,7 @@ class OrderActivities(Activities):
                 ref.subscriber_ref,
                 opening.digest,
                 activity.info().workflow_run_id or "",
+                ref.requested_by,
             )
             for adopt in _ADOPT if found.superseded else ():
                 await connection.execute(adopt, {"heir": ref.order_id, "lost": list(found.superseded)})

@@ -29,6 +29,8 @@ class StepRef(BaseModel):
     subscriber_ref: Reference
     undo: bool = False
     """The step takes back what this order did, and nothing else."""
+    requested_by: str = ""
+    """Who sent the order, for the trail."""
 
 
 class StepReport(BaseModel):

@@ -29,8 +29,16 @@ STATEMENT_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_MS = 4_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
 
-_ENTER_TENANT = text("SELECT set_config('lastmile.tenant', :tenant, true)")
-_ENTER_PLATFORM = text(f"SET LOCAL ROLE {PLATFORM_ROLE}")
+# Row-level security goes by the tenant, the trail by the rest (migration 0002).
+_ENTER_TENANT = text(
+    """
+    SELECT set_config('lastmile.tenant', :tenant, true), set_config('lastmile.actor', :actor, true),
+           set_config('lastmile.order', :order_id, true), set_config('lastmile.subscriber', :subscriber_ref, true)
+    """
+)
+_ENTER_PLATFORM = text(
+    f"SELECT set_config('role', '{PLATFORM_ROLE}', true), set_config('lastmile.actor', :actor, true)"
+)
 _ROLE_CHECK = text(
     """
     SELECT r.rolname, r.rolsuper, r.rolbypassrls,
@@ -75,17 +83,23 @@ class Database:
         )
 
     @asynccontextmanager
-    async def tenant(self, tenant: str) -> AsyncIterator[TenantConnection]:
-        """One transaction that sees and writes `tenant`'s rows alone; committed where no error is raised."""
+    async def tenant(
+        self, tenant: str, *, actor: str = "", order_id: str = "", subscriber_ref: str = ""
+    ) -> AsyncIterator[TenantConnection]:
+        """One transaction that sees and writes `tenant`'s rows alone; committed where no error is raised.
+
+        What it changes goes into the trail as `actor`'s doing (default: the database login's), for that order.
+        """
+        entry = {"tenant": tenant, "actor": actor, "order_id": order_id, "subscriber_ref": subscriber_ref}
         async with self._begin() as connection:
-            await connection.execute(_ENTER_TENANT, {"tenant": tenant})
+            await connection.execute(_ENTER_TENANT, entry)
             yield TenantConnection(connection)
 
     @asynccontextmanager
-    async def platform(self) -> AsyncIterator[PlatformConnection]:
+    async def platform(self, *, actor: str = "") -> AsyncIterator[PlatformConnection]:
         """One transaction over all tenants: set-up, maintenance, audit."""
         async with self._begin() as connection:
-            await connection.execute(_ENTER_PLATFORM)
+            await connection.execute(_ENTER_PLATFORM, {"actor": actor})
             yield PlatformConnection(connection)
 
     @asynccontextmanager

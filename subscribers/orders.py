@@ -54,6 +54,7 @@ async def open_order(
     subscriber_ref: str,
     digest: str,
     run_id: str,
+    requested_by: str = "",
 ) -> Opening:
     """Begin the order, or take it up where a terminated run left it; `run_id` is the run that asks.
 
@@ -68,6 +69,7 @@ async def open_order(
         "digest": digest,
         "status": OrderStatus.RUNNING,
         "run_id": run_id,
+        "requested_by": requested_by or None,
     }
     try:
         await connection.execute(insert(orders).values(values).on_conflict_do_nothing())

@@ -58,6 +58,7 @@ orders = Table(
     Column("run_id", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("result", JSONB),
+    Column("requested_by", Text),
     _now("created_at"),
     Column("finished_at", DateTime(timezone=True)),
     PrimaryKeyConstraint("tenant_id", "order_id"),

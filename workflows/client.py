@@ -4,27 +4,34 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, timedelta
 from typing import Any, TypeVar
 
 from temporalio.client import (
     Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleCalendarSpec,
+    SchedulePolicy,
+    ScheduleRange,
+    ScheduleSpec,
+    ScheduleState,
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowUpdateFailedError,
 )
-from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from errors import Refused
-from workflows.attributes import OPERATION, TENANT
 from workflows.connection import connect
-from workflows.contract import AnyOrder, Decision, Operation, OrderResult, Progress, workflow_id
+from workflows.contract import AnyOrder, Decision, OrderResult, Progress, schedule_id, workflow_id
+from workflows.starting import WORKFLOW_TYPES, memo, priority, search_attributes, summary
 
 __all__ = ["AlreadyRunning", "Lastmile", "NotRunning", "OrderIdReused", "OrderRefused", "OrderRun", "RunLost"]
-
-WORKFLOW_TYPES = {Operation.PROVISION: "Provision", Operation.DEPROVISION: "Deprovision"}
 
 # A run that ends between "already started" and the look at it: start again, a few times.
 START_ATTEMPTS = 5
@@ -33,6 +40,7 @@ START_ATTEMPTS = 5
 # A start that got no answer may have happened; trying again finds the run that it made.
 START_PATIENCE_SECONDS = 60
 PAUSE_SECONDS = 1
+LATEST_START = timedelta(days=365)
 
 AWAY = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED, RPCStatusCode.UNKNOWN}
 """What an RPC fails with while the server is gone or restarting."""
@@ -135,6 +143,54 @@ class Lastmile:
                     return found
         raise AlreadyRunning(f"{order.workflow_id} is busy: other operations keep starting on it; try again")
 
+    async def schedule(self, order: AnyOrder) -> str:
+        """Hold the order until its `not_before`, as a one-shot Temporal Schedule; returns the Schedule's id.
+
+        An operator sees, moves and deletes it in the Temporal UI. When its time comes the order starts under the
+        subscriber's id, after any other operation on the subscriber. The same order again changes nothing. Raises
+        `OrderIdReused` where a Schedule holds an order of this id with other content.
+        """
+        if order.not_before is None:
+            raise ValueError("an order without not_before is started, not scheduled")
+        # Schedules count in whole seconds, and an order must not begin before its time.
+        at = order.not_before.astimezone(UTC) + timedelta(microseconds=999_999)
+        name = schedule_id(order.tenant, order.order_id)
+        once = ScheduleCalendarSpec(
+            year=[ScheduleRange(at.year)],
+            month=[ScheduleRange(at.month)],
+            day_of_month=[ScheduleRange(at.day)],
+            hour=[ScheduleRange(at.hour)],
+            minute=[ScheduleRange(at.minute)],
+            second=[ScheduleRange(at.second)],
+        )
+        start = ScheduleActionStartWorkflow(
+            "Dispatch",
+            order,
+            id=name,
+            task_queue=self._task_queue,
+            typed_search_attributes=search_attributes(order),
+            static_summary=f"start: {summary(order)}",
+            priority=priority(order),
+        )
+        schedule = Schedule(
+            action=start,
+            spec=ScheduleSpec(calendars=[once]),
+            # An order that an outage delays is late, not gone.
+            policy=SchedulePolicy(catchup_window=LATEST_START),
+            state=ScheduleState(limited_actions=True, remaining_actions=1, note=summary(order)),
+        )
+        try:
+            await self._client.create_schedule(
+                name, schedule, memo=memo(order), search_attributes=search_attributes(order)
+            )
+        except ScheduleAlreadyRunningError:
+            held = await self._client.get_schedule_handle(name).describe()
+            if await held.memo_value("digest", default="") != order.digest:
+                raise OrderIdReused(
+                    f"order {order.order_id} is scheduled with other content: an id belongs to one order"
+                ) from None
+        return name
+
     async def _start(self, order: AnyOrder) -> WorkflowHandle[Any, OrderResult]:
         started: WorkflowHandle[Any, OrderResult] = await self._client.start_workflow(
             WORKFLOW_TYPES[order.operation],
@@ -143,11 +199,10 @@ class Lastmile:
             task_queue=self._task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             result_type=OrderResult,
-            memo={"order_id": order.order_id, "digest": order.digest},
-            search_attributes=TypedSearchAttributes(
-                [SearchAttributePair(TENANT, order.tenant), SearchAttributePair(OPERATION, order.operation)]
-            ),
-            static_summary=f"{order.operation} {order.subscriber_ref}, order {order.order_id}",
+            memo=memo(order),
+            search_attributes=search_attributes(order),
+            static_summary=summary(order),
+            priority=priority(order),
         )
         # Bound to this run: the id alone means the subscriber's newest, which may soon be another order's.
         return self._run(order, started.result_run_id)

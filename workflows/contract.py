@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from activities.signatures import Outcome, StepRef
 from ipam.models import Addressing
@@ -27,6 +27,8 @@ __all__ = [
     "ResultStatus",
     "RunStatus",
     "StepOutcome",
+    "Urgency",
+    "schedule_id",
     "workflow_id",
 ]
 
@@ -41,6 +43,25 @@ def workflow_id(tenant: str, subscriber_ref: str) -> str:
     return f"subscriber/{tenant}/{subscriber_ref}"
 
 
+def schedule_id(tenant: str, order_id: str) -> str:
+    """The id of the Temporal Schedule that holds an order for a later date, and of the run that then starts it."""
+    return f"order/{tenant}/{order_id}"
+
+
+class Urgency(StrEnum):
+    """Which of the waiting orders goes first. Within one level tenants take turns."""
+
+    URGENT = "urgent"
+    """A technician is waiting at the door."""
+    NORMAL = "normal"
+    BULK = "bulk"
+    """An import, which everything else may pass."""
+
+
+NOT_CONTENT = {"requested_by", "not_before", "urgency"}
+"""How and when an order travels, not what it asks for: the same order with others of these is the same order."""
+
+
 class Order(BaseModel):
     """What every order has."""
 
@@ -51,6 +72,11 @@ class Order(BaseModel):
     order_id: Reference
     """The caller's idempotency key: the same order twice gives the same result."""
     subscriber_ref: Reference
+    requested_by: Annotated[str, Field(max_length=100)] = ""
+    """Who sends it, for the trail: a system or a person."""
+    not_before: AwareDatetime | None = None
+    """When to begin; None: now. With its time zone."""
+    urgency: Urgency = Urgency.NORMAL
 
     @property
     def workflow_id(self) -> str:
@@ -60,12 +86,18 @@ class Order(BaseModel):
     def digest(self) -> str:
         """SHA-256 of the content, in hexadecimal: the same for the same order, however it was written."""
         # Without defaults: a field that a later version adds must not turn the orders of this one into others.
-        content = self.model_dump_json(exclude_defaults=True)
+        content = self.model_dump_json(exclude_defaults=True, exclude=NOT_CONTENT)
         return hashlib.sha256(f"{self.operation}:{content}".encode()).hexdigest()
 
     def ref(self, *, undo: bool = False) -> StepRef:
         """What a step needs to know whom it works for."""
-        return StepRef(tenant=self.tenant, order_id=self.order_id, subscriber_ref=self.subscriber_ref, undo=undo)
+        return StepRef(
+            tenant=self.tenant,
+            order_id=self.order_id,
+            subscriber_ref=self.subscriber_ref,
+            undo=undo,
+            requested_by=self.requested_by,
+        )
 
 
 class ProvisionSubscriber(Order):

@@ -4,11 +4,12 @@ from pydantic import ValidationError
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workflows.deprovision import Deprovision
+from workflows.dispatch import Dispatch
 from workflows.provision import Provision
 
 __all__ = ["FAILURE_TYPES", "WORKFLOWS", "sandbox"]
 
-WORKFLOWS: list[type] = [Provision, Deprovision]
+WORKFLOWS: list[type] = [Provision, Deprovision, Dispatch]
 
 # An order that does not fit the models, from a caller without them, ends its run and says why; otherwise
 # Temporal would retry the workflow task for ever.
