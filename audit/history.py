@@ -48,7 +48,7 @@ _OF_SUBSCRIBER = text(
         UNION ALL
         SELECT e.at, e.id, coalesce(o.requested_by, 'order ' || e.order_id), e.order_id, 'delegations', e.prefix::text,
                CASE e.from_state WHEN 'pending' THEN 'created' ELSE 'changed' END,
-               jsonb_build_object('state', e.from_state), jsonb_build_object('state', e.to_state)
+               jsonb_build_object('state', e.from_state), jsonb_build_object('state', e.to_state, 'reason', e.reason)
         FROM delegation_events e LEFT JOIN orders o USING (tenant_id, order_id)
         WHERE e.tenant_id = :tenant AND e.subscriber_ref = :subscriber_ref
     ) happenings
@@ -62,8 +62,8 @@ _HOLDERS = text(
     """
     SELECT e.tenant_id AS tenant, e.subscriber_ref, e.prefix::text AS prefix, min(e.at) AS since,
            max(e.at) FILTER (WHERE e.to_state = 'revoked') AS until,
-           min(e.order_id) FILTER (WHERE e.from_state = 'pending') AS order_id,
-           min(o.requested_by) FILTER (WHERE e.from_state = 'pending') AS requested_by
+           (array_agg(e.order_id ORDER BY e.id))[1] AS order_id,
+           (array_agg(o.requested_by ORDER BY e.id))[1] AS requested_by
     FROM delegation_events e LEFT JOIN orders o USING (tenant_id, order_id)
     WHERE e.prefix && CAST(:prefix AS inet)
     GROUP BY e.tenant_id, e.delegation_id, e.subscriber_ref, e.prefix

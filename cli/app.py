@@ -6,6 +6,7 @@ import typer
 
 from cli.exits import EPILOG, run
 from cli.inventory_app import nas, pool, tenant
+from cli.scheduled_app import scheduled
 
 __all__ = ["app"]
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 app.add_typer(tenant, name="tenant")
 app.add_typer(pool, name="pool")
 app.add_typer(nas, name="nas")
+app.add_typer(scheduled, name="scheduled")
 
 Subscriber = Annotated[str, typer.Argument(help="The subscriber's reference, as in its order.")]
 Tenant = Annotated[str | None, typer.Option(help="May be left out where there is one tenant only.")]
@@ -91,6 +93,35 @@ def cancel(subscriber: Subscriber, tenant: Tenant = None) -> None:
     run(cancel(subscriber, tenant))
 
 
+Why = Annotated[str, typer.Option(help="For the history: no personal data.")]
+By = Annotated[str | None, typer.Option(help="Who decides; without it, your login.")]
+Step = Annotated[str | None, typer.Option(help="The parked step that you mean; without it, whichever is parked.")]
+
+
+@app.command()
+def retry(subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None) -> None:
+    """Release a parked order: try its step again, as the cause is mended."""
+    from cli.steer import steer
+
+    run(steer("retry_step", subscriber, tenant=tenant, why=why, by=by, step=step))
+
+
+@app.command()
+def skip(subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None) -> None:
+    """Release a parked order: go on without its step, which was done by hand or need not be."""
+    from cli.steer import steer
+
+    run(steer("skip_step", subscriber, tenant=tenant, why=why, by=by, step=step))
+
+
+@app.command()
+def abandon(subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None) -> None:
+    """Release a parked order: end it, and leave everything as it is."""
+    from cli.steer import steer
+
+    run(steer("abandon", subscriber, tenant=tenant, why=why, by=by, step=step))
+
+
 @app.command()
 def status(
     subscriber: Subscriber,
@@ -102,3 +133,35 @@ def status(
     from cli.status import status
 
     run(status(subscriber, tenant=tenant, password=show_password, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def audit(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant; without it, all.")] = None,
+    mend: Annotated[bool, typer.Option("--mend", help="Repair what is safe to repair, and say what was.")] = False,
+    json: Json = False,
+) -> None:
+    """Check every promise against the records: no address given twice, none lost, RADIUS in step, orders whole."""
+    from cli.audit import audit
+
+    run(audit(tenant=tenant, mending=mend, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def history(
+    about: Annotated[
+        str, typer.Argument(metavar="SUBSCRIBER|PREFIX", help="A subscriber's reference, or a prefix or address.")
+    ],
+    tenant: Annotated[
+        str | None, typer.Option(help="Of a subscriber: may be left out where there is one tenant only.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Who had the prefix then: ISO 8601, UTC without an offset.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Nothing that was over before.")] = None,
+    json: Json = False,
+) -> None:
+    """Who did what to a subscriber's records; or who had a prefix, and when."""
+    from cli.history import history
+
+    run(history(about, tenant=tenant, at=at, since=since, as_json=json))

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import func, select
 
+from cli.actor import actor
 from cli.exits import BadInput, Exit
 from cli.mistakes import mistakes
 from cli.output import console, facts, print_json, say, table, when
@@ -39,7 +40,7 @@ async def tenant_add(tenant: str, name: str) -> Exit:
         new = NewTenant(id=tenant, name=name)
     except ValidationError as failure:
         raise BadInput("This cannot be a tenant:", mistakes(failure, NewTenant, {"id": "tenant"})) from None
-    async with open_database(load_settings()) as database, database.platform() as connection:
+    async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         added = await add_tenant(connection, new.id, new.name)
     say(f"Tenant {tenant} {'added' if added else 'exists already, just so'}.")
     return Exit.DONE
@@ -90,7 +91,7 @@ async def pool_add(values: dict[str, Any]) -> Exit:
         pool = Pool.model_validate(values)
     except ValidationError as failure:
         raise BadInput("This cannot be a pool:", mistakes(failure, Pool, names)) from None
-    async with open_database(load_settings()) as database, database.platform() as connection:
+    async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         await add_pool(connection, pool)
     whom = f"tenant {pool.tenant}" if pool.tenant else "every tenant"
     count = PoolUse(pool=pool, taken=0, quarantined=0).capacity
@@ -168,7 +169,7 @@ async def nas_add(address: str, name: str, secret: str | Path, coa_port: int) ->
         # Pydantic repeats what it was given, and a secret is not for the terminal.
         problems = [line.partition(", and is ")[0] for line in mistakes(failure, NasRecord, names)]
         raise BadInput("This cannot be a NAS:", problems) from None
-    async with open_database(load_settings()) as database, database.platform() as connection:
+    async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         added = await add_nas(connection, record)
     say(f"NAS {name} at {record.address} {'added' if added else 'exists already, just so'}.")
     return Exit.DONE

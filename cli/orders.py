@@ -20,7 +20,7 @@ from settings import Settings
 from workflows.client import NotRunning
 from workflows.contract import AnyOrder, Created, DeprovisionSubscriber
 
-__all__ = ["addresses", "cancel", "deprovision", "plan", "provision", "results"]
+__all__ = ["addresses", "cancel", "deprovision", "only_tenant", "plan", "provision", "results"]
 
 _ADDRESSES = ("ipv6_prefix", "ipv6_framed_prefix", "ipv6_address", "ipv4_address")
 
@@ -49,7 +49,7 @@ async def plan(source: str, as_json: bool) -> Exit:
 async def deprovision(subscriber: str, *, tenant: str | None, reason: str, order_id: str | None, as_json: bool) -> Exit:
     """Take one subscriber's line down."""
     settings = load_settings()
-    tenant = tenant or await _only_tenant(settings)
+    tenant = tenant or await only_tenant(settings)
     try:
         order = DeprovisionSubscriber(
             tenant=tenant,
@@ -68,7 +68,7 @@ async def deprovision(subscriber: str, *, tenant: str | None, reason: str, order
 async def cancel(subscriber: str, tenant: str | None) -> Exit:
     """Ask the subscriber's running order to stop and roll back."""
     settings = load_settings()
-    tenant = tenant or await _only_tenant(settings)
+    tenant = tenant or await only_tenant(settings)
     temporal = await Temporal.connect(settings)
     if not await temporal.open_run(tenant, subscriber):
         raise NotRunning(f"No order of subscriber {subscriber} is running: there is nothing to cancel.")
@@ -82,7 +82,8 @@ async def cancel(subscriber: str, tenant: str | None) -> Exit:
     return Exit.DONE
 
 
-async def _only_tenant(settings: Settings) -> str:
+async def only_tenant(settings: Settings) -> str:
+    """The tenant that is meant where none is named. Raises `BadInput` where there are several."""
     async with open_database(settings) as database:
         return await pick_tenant(database, None)
 

@@ -10,10 +10,12 @@ from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from cli.exits import Exit
+from cli.output import when
 from cli.services import Temporal
 from errors import Refused
 from workflows.client import RunLost
 from workflows.contract import AnyOrder, OrderResult, ResultStatus
+from workflows.scheduled import ScheduledOrder
 
 __all__ = ["Ended", "Runs"]
 
@@ -25,23 +27,26 @@ _GOOD = {ResultStatus.COMPLETED, ResultStatus.DEGRADED}
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An order as far as it is known: with a result, or `refused`, `lost` or `unknown`, and why."""
+    """An order as far as it is known: with a result, or `scheduled`, `refused`, `lost` or `unknown`, and why."""
 
     order: AnyOrder
     status: str
     reason: str
     result: OrderResult | None = None
+    scheduled: ScheduledOrder | None = None
 
     @property
     def exit(self) -> Exit:
         if self.status == "unknown":
             return Exit.UNAVAILABLE
-        return Exit.DONE if self.status in _GOOD else Exit.FAILED
+        return Exit.DONE if self.status in _GOOD or self.scheduled else Exit.FAILED
 
     def as_json(self) -> dict[str, Any]:
         """The order's result; without one the same fields, as far as there is something to say."""
         if self.result is not None:
             return self.result.model_dump(mode="json")
+        if self.scheduled is not None:
+            return self.scheduled.as_json()
         order = self.order
         return {
             "operation": order.operation,
@@ -93,6 +98,9 @@ class Runs:
             return Ended(order, "unknown", f"Temporal did not say ({failure}): send the same order again to see")
 
     async def _carry_out(self, order: AnyOrder) -> Ended:
+        if held := await self.temporal.orders.scheduled.hold(order):
+            starts = f"starts at {when(held.at)}, by Temporal Schedule {held.schedule}"
+            return Ended(order, "scheduled", starts, scheduled=held)
         run = await self.temporal.orders.start(order)
         self.started.append(order)
         try:

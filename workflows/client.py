@@ -4,19 +4,10 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, timedelta
 from typing import Any, TypeVar
 
 from temporalio.client import (
     Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleCalendarSpec,
-    SchedulePolicy,
-    ScheduleRange,
-    ScheduleSpec,
-    ScheduleState,
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
@@ -26,12 +17,23 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from errors import Refused
 from workflows.connection import connect
-from workflows.contract import AnyOrder, Decision, OrderResult, Progress, schedule_id, workflow_id
+from workflows.contract import AnyOrder, Decision, OrderResult, Progress, workflow_id
+from workflows.refusals import AlreadyRunning, NotRunning, NotScheduled, OrderIdReused, OrderRefused, RunLost
+from workflows.scheduled import ScheduledOrder, ScheduledOrders
 from workflows.starting import WORKFLOW_TYPES, memo, priority, search_attributes, summary
 
-__all__ = ["AlreadyRunning", "Lastmile", "NotRunning", "OrderIdReused", "OrderRefused", "OrderRun", "RunLost"]
+__all__ = [
+    "AlreadyRunning",
+    "Lastmile",
+    "NotRunning",
+    "NotScheduled",
+    "OrderIdReused",
+    "OrderRefused",
+    "OrderRun",
+    "RunLost",
+    "ScheduledOrder",
+]
 
 # A run that ends between "already started" and the look at it: start again, a few times.
 START_ATTEMPTS = 5
@@ -40,7 +42,6 @@ START_ATTEMPTS = 5
 # A start that got no answer may have happened; trying again finds the run that it made.
 START_PATIENCE_SECONDS = 60
 PAUSE_SECONDS = 1
-LATEST_START = timedelta(days=365)
 
 AWAY = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED, RPCStatusCode.UNKNOWN}
 """What an RPC fails with while the server is gone or restarting."""
@@ -58,26 +59,6 @@ async def outlasting(call: Callable[[], Awaitable[T]], patience: float = math.in
             if failure.status not in AWAY or asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(PAUSE_SECONDS)
-
-
-class AlreadyRunning(Refused):
-    """Another operation on this subscriber is running; the message names it."""
-
-
-class OrderIdReused(Refused):
-    """The running order of this id has other content."""
-
-
-class OrderRefused(Refused):
-    """The order was refused before its first step: nothing was done."""
-
-
-class NotRunning(Refused):
-    """No run of this subscriber is open."""
-
-
-class RunLost(Exception):
-    """The run was terminated from outside: what it left is taken over by the subscriber's next order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +98,11 @@ class Lastmile:
     """Orders for a Lastmile, on top of a Temporal client that uses its data converter (`connect`)."""
 
     def __init__(self, client: Client, *, task_queue: str = "lastmile") -> None:
-        self._client = client
+        self.client = client
+        """The connection to Temporal that they go through."""
         self._task_queue = task_queue
+        self.scheduled = ScheduledOrders(client, task_queue)
+        """The orders for a later date: hold one, list, move and cancel them."""
 
     @classmethod
     async def connect(cls, *, task_queue: str = "lastmile") -> "Lastmile":
@@ -143,56 +127,8 @@ class Lastmile:
                     return found
         raise AlreadyRunning(f"{order.workflow_id} is busy: other operations keep starting on it; try again")
 
-    async def schedule(self, order: AnyOrder) -> str:
-        """Hold the order until its `not_before`, as a one-shot Temporal Schedule; returns the Schedule's id.
-
-        An operator sees, moves and deletes it in the Temporal UI. When its time comes the order starts under the
-        subscriber's id, after any other operation on the subscriber. The same order again changes nothing. Raises
-        `OrderIdReused` where a Schedule holds an order of this id with other content.
-        """
-        if order.not_before is None:
-            raise ValueError("an order without not_before is started, not scheduled")
-        # Schedules count in whole seconds, and an order must not begin before its time.
-        at = order.not_before.astimezone(UTC) + timedelta(microseconds=999_999)
-        name = schedule_id(order.tenant, order.order_id)
-        once = ScheduleCalendarSpec(
-            year=[ScheduleRange(at.year)],
-            month=[ScheduleRange(at.month)],
-            day_of_month=[ScheduleRange(at.day)],
-            hour=[ScheduleRange(at.hour)],
-            minute=[ScheduleRange(at.minute)],
-            second=[ScheduleRange(at.second)],
-        )
-        start = ScheduleActionStartWorkflow(
-            "Dispatch",
-            order,
-            id=name,
-            task_queue=self._task_queue,
-            typed_search_attributes=search_attributes(order),
-            static_summary=f"start: {summary(order)}",
-            priority=priority(order),
-        )
-        schedule = Schedule(
-            action=start,
-            spec=ScheduleSpec(calendars=[once]),
-            # An order that an outage delays is late, not gone.
-            policy=SchedulePolicy(catchup_window=LATEST_START),
-            state=ScheduleState(limited_actions=True, remaining_actions=1, note=summary(order)),
-        )
-        try:
-            await self._client.create_schedule(
-                name, schedule, memo=memo(order), search_attributes=search_attributes(order)
-            )
-        except ScheduleAlreadyRunningError:
-            held = await self._client.get_schedule_handle(name).describe()
-            if await held.memo_value("digest", default="") != order.digest:
-                raise OrderIdReused(
-                    f"order {order.order_id} is scheduled with other content: an id belongs to one order"
-                ) from None
-        return name
-
     async def _start(self, order: AnyOrder) -> WorkflowHandle[Any, OrderResult]:
-        started: WorkflowHandle[Any, OrderResult] = await self._client.start_workflow(
+        started: WorkflowHandle[Any, OrderResult] = await self.client.start_workflow(
             WORKFLOW_TYPES[order.operation],
             order,
             id=order.workflow_id,
@@ -209,7 +145,7 @@ class Lastmile:
 
     async def _running(self, order: AnyOrder) -> OrderRun | None:
         """The open run that holds the subscriber's id, if it is this order's; None where it has just ended."""
-        run = await self._client.get_workflow_handle(order.workflow_id).describe()
+        run = await self.client.get_workflow_handle(order.workflow_id).describe()
         if run.status is not WorkflowExecutionStatus.RUNNING:
             return None
         order_id = await run.memo_value("order_id", default="unknown")
@@ -224,11 +160,11 @@ class Lastmile:
         return OrderRun(order, self._run(order, run.run_id))
 
     def _run(self, order: AnyOrder, run_id: str | None) -> WorkflowHandle[Any, OrderResult]:
-        return self._client.get_workflow_handle(order.workflow_id, run_id=run_id, result_type=OrderResult)
+        return self.client.get_workflow_handle(order.workflow_id, run_id=run_id, result_type=OrderResult)
 
     async def progress(self, tenant: str, subscriber_ref: str) -> Progress | None:
         """Where the subscriber's newest run stands; None where Temporal remembers none. Needs a worker."""
-        handle = self._client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
+        handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
         try:
             progress: Progress = await handle.query("progress", result_type=Progress)
             return progress
@@ -239,20 +175,28 @@ class Lastmile:
 
     async def cancel(self, tenant: str, subscriber_ref: str) -> None:
         """Ask the running order to stop and roll back. Raises `NotRunning`."""
+        handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
+        nothing = NotRunning(f"no order of subscriber {subscriber_ref} is running")
         try:
-            await self._client.get_workflow_handle(workflow_id(tenant, subscriber_ref)).cancel()
+            # Temporal takes the cancel of a closed run without a word.
+            found = await handle.describe()
+            if found.status is not WorkflowExecutionStatus.RUNNING:
+                raise nothing
+            await self.client.get_workflow_handle(handle.id, run_id=found.run_id).cancel()
         except RPCError as failure:
             if failure.status is RPCStatusCode.NOT_FOUND:
-                raise NotRunning(f"no order of subscriber {subscriber_ref} is running") from failure
+                raise nothing from failure
             raise
 
     async def steer(self, tenant: str, subscriber_ref: str, update: str, decision: Decision) -> str:
         """An operator's `retry_step`, `skip_step` or `abandon`. Raises `NotRunning` where nothing is parked."""
-        handle = self._client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
+        handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
         try:
             return str(await handle.execute_update(update, decision, result_type=str))
         except WorkflowUpdateFailedError as failure:
-            raise NotRunning(str(failure.cause)) from failure
+            cause = failure.cause
+            # Its text begins with its type, which is for programs.
+            raise NotRunning(cause.message if isinstance(cause, ApplicationError) else str(cause)) from failure
         except RPCError as failure:
             if failure.status is RPCStatusCode.NOT_FOUND:
                 raise NotRunning(f"no order of subscriber {subscriber_ref} is running") from failure

@@ -1,5 +1,6 @@
 """How to reach Temporal: the SDK's environment configuration, and the data converter of the contract."""
 
+import re
 from collections.abc import Mapping
 
 from temporalio.client import Client
@@ -23,12 +24,19 @@ async def connect(environment: Mapping[str, str] | None = None) -> Client:
     config.setdefault("target_host", "localhost:7233")
     try:
         return await Client.connect(**config, data_converter=pydantic_data_converter)
-    except (RPCError, RuntimeError) as failure:
+    except (RPCError, RuntimeError, ValueError) as failure:
         raise Unreachable(
             f"no Temporal server answers at {config['target_host']} ({_short(failure)}): "
             "start one, as with `lastmile up`, or set TEMPORAL_ADDRESS"
         ) from failure
 
 
+# The SDK fails with the debugging output of its Rust core, which has the operating system's words inside.
+_SYSTEM_WORDS = re.compile(r'(?:message|error): "([^"]+)"')
+
+
 def _short(failure: Exception) -> str:
-    return str(failure).partition("\n")[0][:200]
+    said = str(failure)
+    if words := _SYSTEM_WORDS.findall(said):
+        return str(words[-1])
+    return said.partition("\n")[0].partition("tonic::")[0].rstrip(": ")[:200]

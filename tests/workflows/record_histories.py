@@ -11,6 +11,7 @@ import json
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from settings import Settings
 from subscribers.tenants import add_tenant
 from tests.conftest import POOLS
 from tests.workflows.faults import Faults, Gate, refused
-from tests.workflows.world import Orders, parked
+from tests.workflows.world import Orders, dispatched, parked, until_refused
 from worker import build_worker
 from workflows.client import Lastmile, OrderRun
 from workflows.contract import Decision
@@ -111,6 +112,20 @@ async def deprovision_parked_and_abandoned(lastmile: Lastmile, faults: Faults, o
     return await _steered(lastmile, await lastmile.start(orders.deprovision()), "abandon")
 
 
+async def dispatch_in_its_turn(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
+    gate = faults.before["create_customer"] = Gate()
+    first = await lastmile.start(orders.provision())
+    await gate.reached.wait()
+    order = orders.deprovision(not_before=datetime.now(UTC) + timedelta(seconds=1))
+    held = await lastmile.scheduled.hold(order)
+    assert held is not None
+    dispatch = await dispatched(lastmile, held)
+    await until_refused(dispatch)
+    gate.open()
+    await first.result()
+    return OrderRun(order, dispatch)
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     provision_completed,
     provision_degraded,
@@ -123,6 +138,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     deprovision_rolled_back,
     deprovision_cancelled_too_late,
     deprovision_parked_and_abandoned,
+    dispatch_in_its_turn,
 )
 
 

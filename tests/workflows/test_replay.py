@@ -49,7 +49,7 @@ async def replay_with(steps: Sequence[Step[ProvisionSubscriber]], name: str) -> 
 
 
 def test_there_are_histories() -> None:
-    assert len(HISTORIES) == 11
+    assert len(HISTORIES) == 12
 
 
 @pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)

@@ -4,12 +4,14 @@ import asyncio
 from typing import Any
 
 import asyncpg
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import ScheduleActionExecutionStartWorkflow, WorkflowHandle
 
 from subscribers.models import Customer, Line, ServicePlan
-from workflows.client import OrderRun
+from workflows.client import Lastmile, OrderRun, ScheduledOrder
 from workflows.contract import DeprovisionSubscriber, Progress, ProvisionSubscriber, RunStatus
 
-__all__ = ["Orders", "outcomes", "parked", "what_is_there"]
+__all__ = ["Orders", "dispatched", "outcomes", "parked", "until_refused", "what_is_there"]
 
 PLAN = ServicePlan(name="fiber-500", download_kbps=500_000, upload_kbps=250_000, price_ref="P-500")
 
@@ -78,3 +80,22 @@ async def parked(run: OrderRun) -> Progress:
         if progress.status is RunStatus.PARKED:
             return progress
         await asyncio.sleep(0.02)  # a query cannot be waited for
+
+
+async def dispatched(lastmile: Lastmile, held: ScheduledOrder) -> WorkflowHandle[Any, Any]:
+    """The run that the order's Schedule starts, once it has."""
+    schedule = lastmile.client.get_schedule_handle(held.schedule)
+    while True:
+        if actions := (await schedule.describe()).info.recent_actions:
+            break
+        await asyncio.sleep(0.02)  # a Schedule cannot be waited for
+    action = actions[-1].action
+    assert isinstance(action, ScheduleActionExecutionStartWorkflow)
+    return lastmile.client.get_workflow_handle(action.workflow_id, run_id=action.first_execution_run_id)
+
+
+async def until_refused(dispatch: WorkflowHandle[Any, Any]) -> None:
+    """Until another operation was in the way of what it starts."""
+    async for event in dispatch.fetch_history_events(wait_new_event=True):
+        if event.event_type == EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:
+            return

@@ -33,11 +33,11 @@ GRANT SELECT, INSERT ON trail TO lastmile_app;
 GRANT SELECT, INSERT, DELETE ON trail TO lastmile_platform;
 
 -- A row's change, with the columns that changed. The trigger's arguments: the column that names the record, and
--- one that nobody may read here.
+-- one that nobody may read here: only that it changed.
 CREATE FUNCTION lastmile_trail() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) - coalesce(TG_ARGV[1], '') END;
-    new_row jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) - coalesce(TG_ARGV[1], '') END;
+    old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END;
+    new_row jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END;
     any_row jsonb := coalesce(new_row, old_row);
 BEGIN
     IF TG_OP = 'UPDATE' THEN
@@ -48,11 +48,19 @@ BEGIN
         END IF;
         SELECT jsonb_object_agg(key, new_row -> key) INTO new_row FROM jsonb_object_keys(old_row) AS key;
     END IF;
+    IF TG_NARGS > 1 THEN
+        old_row := jsonb_set(old_row, ARRAY[TG_ARGV[1]], '"secret"', false);
+        new_row := jsonb_set(new_row, ARRAY[TG_ARGV[1]], '"secret"', false);
+    END IF;
     INSERT INTO trail (tenant_id, actor, order_id, subscriber_ref, record, key, action, before, after)
     VALUES (any_row ->> CASE TG_TABLE_NAME WHEN 'tenants' THEN 'id' ELSE 'tenant_id' END,
             coalesce(nullif(current_setting('lastmile.actor', true), ''), session_user),
             nullif(current_setting('lastmile.order', true), ''),
-            nullif(current_setting('lastmile.subscriber', true), ''),
+            -- Where the change was made for no order, the row itself says whose it is.
+            coalesce(nullif(current_setting('lastmile.subscriber', true), ''), any_row ->> 'subscriber_ref',
+                     split_part(any_row ->> 'username', '@', 1),
+                     CASE TG_TABLE_NAME WHEN 'subscribers' THEN any_row ->> 'ref' END,
+                     (SELECT ref FROM subscribers WHERE id = (any_row ->> 'subscriber_id')::uuid)),
             TG_TABLE_NAME, any_row ->> TG_ARGV[0],
             CASE TG_OP WHEN 'INSERT' THEN 'created' WHEN 'UPDATE' THEN 'changed' ELSE 'removed' END,
             old_row, new_row);

@@ -1,0 +1,140 @@
+"""What must hold of addresses: given once, each in its slot, in step with RADIUS (DESIGN section 4: 1, 2, 3, 5)."""
+
+from audit.invariant import ATTRIBUTE, USER, VALUE, Invariant, of_tenant
+
+__all__ = ["ADDRESS_INVARIANTS"]
+
+_OURS = "('Delegated-IPv6-Prefix', 'Framed-IPv6-Prefix', 'Framed-IPv6-Address', 'Framed-IP-Address')"
+_ALL_ONES = "set_masklen(broadcast({prefix}), CASE family({prefix}) WHEN 4 THEN 32 ELSE 128 END)"
+_FIRST = "set_masklen({prefix}::inet, CASE family({prefix}) WHEN 4 THEN 32 ELSE 128 END)"
+
+ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
+    Invariant(
+        "overlap",
+        1,
+        "no two live delegations overlap",
+        f"""
+        SELECT tenant_id AS tenant, prefix::text AS subject, id::text AS key,
+               'held by ' || subscriber_ref || ', and overlaps ' || (
+                   SELECT string_agg(other.prefix || ' of ' || other.subscriber_ref || ', tenant ' || other.tenant_id,
+                                     '; ' ORDER BY other.id)
+                   FROM delegations other JOIN pools p ON p.id = other.pool_id
+                   WHERE other.prefix && ordered.prefix AND other.id <> ordered.id AND other.released_at IS NULL
+                     AND p.vrf = ordered.vrf) AS words
+        FROM (SELECT d.*, p.vrf, max({_ALL_ONES.format(prefix="d.prefix")}) OVER (
+                     PARTITION BY p.vrf, family(d.prefix) ORDER BY {_FIRST.format(prefix="d.prefix")}, d.id
+                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached
+              FROM delegations d JOIN pools p ON p.id = d.pool_id WHERE d.released_at IS NULL) ordered
+        WHERE reached >= {_FIRST.format(prefix="prefix")} AND {of_tenant("tenant_id")}
+        """,
+        "deprovision one of the two subscribers and provision it anew",
+    ),
+    Invariant(
+        "misplaced",
+        1,
+        "every delegation's prefix is the one of its slot",
+        f"""
+        SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
+               'slot ' || d.slot || ' of pool ' || p.name || ' is another prefix' AS words
+        FROM delegations d JOIN pools p ON p.id = d.pool_id
+        WHERE d.released_at IS NULL AND {of_tenant("d.tenant_id")}
+          AND d.prefix <> lastmile_nth_prefix(p.prefix, p.delegated_length, d.slot)
+        """,
+        "find out who changed the pool or the delegation by hand, and change it back",
+    ),
+    Invariant(
+        "second_delegation",
+        2,
+        "at most one live delegation per subscriber and purpose",
+        f"""
+        SELECT tenant_id AS tenant, subscriber_ref AS subject, min(id)::text AS key,
+               count(*) || ' live delegations for ' || purpose AS words
+        FROM delegations WHERE state <> 'revoked' AND {of_tenant("tenant_id")}
+        GROUP BY tenant_id, subscriber_ref, purpose HAVING count(*) > 1
+        """,
+        "deprovision the subscriber and provision it anew",
+    ),
+    Invariant(
+        "leaked_slot",
+        3,
+        "every taken slot has its delegation",
+        f"""
+        SELECT s.tenant_id AS tenant, lastmile_nth_prefix(p.prefix, p.delegated_length, s.slot)::text AS subject,
+               s.pool_id || '/' || s.slot AS key, 'taken, and no delegation holds it' AS words
+        FROM slots s JOIN pools p ON p.id = s.pool_id
+        LEFT JOIN delegations d ON d.id = s.delegation_id AND d.released_at IS NULL
+                               AND d.pool_id = s.pool_id AND d.slot = s.slot
+        WHERE s.delegation_id IS NOT NULL AND d.id IS NULL AND {of_tenant("s.tenant_id")}
+        """,
+        "`--mend` puts it into quarantine",
+        mend="""
+        UPDATE slots SET delegation_id = NULL, free_at = now() + CAST(:quarantine AS interval)
+        WHERE pool_id = split_part(:key, '/', 1)::bigint AND slot = split_part(:key, '/', 2)::bigint
+          AND delegation_id IS NOT NULL
+          AND NOT EXISTS (SELECT FROM delegations d WHERE d.id = slots.delegation_id AND d.released_at IS NULL
+                          AND d.pool_id = slots.pool_id AND d.slot = slots.slot)
+        """,
+    ),
+    Invariant(
+        "slotless",
+        3,
+        "every delegation that was not released holds its slot",
+        f"""
+        SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
+               'held by ' || d.subscriber_ref || ', and its slot says otherwise' AS words
+        FROM delegations d LEFT JOIN slots s
+          ON s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id = d.id
+        WHERE d.released_at IS NULL AND s.slot IS NULL AND {of_tenant("d.tenant_id")}
+        """,
+        "`--mend` takes the slot for it, unless another delegation holds it",
+        mend="""
+        INSERT INTO slots (pool_id, slot, tenant_id, delegation_id, last_holder)
+        SELECT d.pool_id, d.slot, p.tenant_id, d.id, d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose
+        FROM delegations d JOIN pools p ON p.id = d.pool_id
+        WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.released_at IS NULL
+          AND NOT EXISTS (SELECT FROM slots s WHERE s.delegation_id = d.id)
+        ON CONFLICT (pool_id, slot) DO UPDATE
+        SET delegation_id = excluded.delegation_id, last_holder = excluded.last_holder
+        WHERE slots.delegation_id IS NULL
+        """,
+    ),
+    Invariant(
+        "not_in_radius",
+        5,
+        "every active delegation is in radreply",
+        f"""
+        SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
+               'active for ' || d.subscriber_ref || ', and RADIUS does not hand it out' AS words
+        FROM delegations d LEFT JOIN radreply r
+          ON r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE}
+        WHERE d.state = 'active' AND r.id IS NULL AND {of_tenant("d.tenant_id")}
+        """,
+        "`--mend` writes it; it takes effect at the next login",
+        mend=f"""
+        INSERT INTO radreply (username, attribute, op, value)
+        SELECT {USER}, {ATTRIBUTE}, ':=', {VALUE}
+        FROM delegations d WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.state = 'active'
+        FOR UPDATE -- or a deprovision at this moment would remove it too early
+        ON CONFLICT DO NOTHING
+        """,
+    ),
+    Invariant(
+        "only_in_radius",
+        5,
+        "no address in radreply without its active delegation",
+        f"""
+        SELECT r.tenant_id AS tenant, r.username AS subject, r.id::text AS key,
+               r.attribute || ' ' || r.value || ' is handed out, and no active delegation stands behind it' AS words
+        FROM radreply r LEFT JOIN delegations d
+          ON d.state = 'active' AND r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE}
+        WHERE r.attribute IN {_OURS} AND d.id IS NULL AND {of_tenant("r.tenant_id")}
+        """,
+        "`--mend` removes it from radreply, unless the user is not one of Lastmile's; end a live session that uses it",
+        mend=f"""
+        DELETE FROM radreply r
+        WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (
+            SELECT FROM delegations d
+            WHERE d.state = 'active' AND r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE})
+        """,
+    ),
+)

@@ -1,0 +1,37 @@
+"""What an invariant is: one query over everything that returns what breaks it, and what to do about that.
+
+A query sees all tenants or, where its parameter `$1` names one, that one's. Its rows have `tenant` and `subject`
+(what a person looks for) and `words`; `key` is what mending needs. Nothing here reads row by row: each is a join or
+an anti-join.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["ATTRIBUTE", "USER", "VALUE", "Invariant", "of_tenant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """One thing that must hold."""
+
+    name: str
+    number: int
+    """In DESIGN section 4."""
+    meaning: str
+    query: str
+    remedy: str
+    """What a person does about a violation."""
+    mend: str | None = None
+    """One statement, for `:key`, that repairs a violation; None where only a person can decide."""
+
+
+def of_tenant(column: str) -> str:
+    """The condition that `column` is the tenant that was asked for, if one was."""
+    return f"(CAST($1 AS text) IS NULL OR {column} = $1)"
+
+
+# A delegation `d` as RADIUS has it: user name, attribute and value.
+USER = "d.subscriber_ref || '@' || d.tenant_id || '.lastmile'"
+ATTRIBUTE = """CASE d.purpose WHEN 'ipv6_pd' THEN 'Delegated-IPv6-Prefix' WHEN 'ipv6_framed' THEN 'Framed-IPv6-Prefix'
+                WHEN 'ipv6_address' THEN 'Framed-IPv6-Address' ELSE 'Framed-IP-Address' END"""
+VALUE = "CASE WHEN d.purpose IN ('ipv4', 'ipv6_address') THEN host(d.prefix) ELSE d.prefix::text END"

@@ -1,0 +1,140 @@
+"""`lastmile history`: what happened to a subscriber, or who had a prefix when."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from audit.history import Happening, Tenure, holders, of_subscriber
+from cli.exits import BadInput, Exit
+from cli.output import console, print_json, table, when
+from cli.services import load_settings, open_database, pick_tenant
+from errors import Refused
+
+__all__ = ["history"]
+
+# What people call a record; those of the subscriber itself need no name of their own.
+_RECORDS = {
+    "customers": "customer {}",
+    "subscribers": "subscriber",
+    "network_profiles": "network profile",
+    "billing_services": "billing service",
+    "devices": "device {}",
+    "radcheck": "RADIUS account",
+    "radusergroup": "RADIUS group",
+    "radreply": "RADIUS reply",
+    "delegations": "{}",
+}
+
+Prefix = IPv4Network | IPv6Network | IPv4Address | IPv6Address
+
+
+class NothingKnown(Refused):
+    """No entry answers the question."""
+
+
+async def history(about: str, *, tenant: str | None, at: str | None, since: str | None, as_json: bool) -> Exit:
+    """Answer for a prefix or address where `about` is one, else for a subscriber. Raises `NothingKnown`."""
+    prefix = _prefix(about)
+    moment, earliest = _time("--at", at), _time("--since", since)
+    if moment and prefix is None:
+        raise BadInput(f"--at asks who had a prefix at a moment, and {about} is a subscriber: use --since.")
+    if moment and earliest:
+        raise BadInput("--at is one moment and --since is all from one on: use one of them.")
+    if prefix is None:
+        return await _subscriber(about, tenant, earliest, as_json)
+    return await _holders(prefix, tenant, moment, earliest, as_json)
+
+
+def _prefix(about: str) -> Prefix | None:
+    """None: a subscriber's reference, which has no slash, colon or percent sign."""
+    try:
+        if "%" in about:
+            raise ValueError(f"{about!r} has a zone, which addresses of subscribers do not have")
+        return ip_network(about) if "/" in about else ip_address(about)
+    except ValueError as failure:
+        if any(sign in about for sign in "/:%"):
+            raise BadInput(f"This is no prefix, address or reference of a subscriber: {failure}.") from None
+        return None
+
+
+def _time(option: str, typed: str | None) -> datetime | None:
+    if typed is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(typed)
+    except ValueError:
+        raise BadInput(
+            f"{option}: {typed!r} is no time: write it as ISO 8601, in UTC or with its offset, as in 2026-05-03T14:00 "
+            "or 2026-05-03T14:00+02:00."
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+async def _subscriber(ref: str, tenant: str | None, since: datetime | None, as_json: bool) -> Exit:
+    async with open_database(load_settings()) as database:
+        tenant = await pick_tenant(database, tenant)
+        async with database.platform() as connection:
+            found = await of_subscriber(connection, tenant, ref, since)
+    if not found:
+        after = f" since {when(since)}" if since else ", and never was: check the reference"
+        raise NothingKnown(f"Nothing is known of subscriber {ref} of tenant {tenant}{after}.")
+    if as_json:
+        for entry in found:
+            print_json(asdict(entry))
+    else:
+        columns = ("at", "by", "order", "what", "record", "")
+        console.print(table(f"{ref}, tenant {tenant}", columns, map(_happening, found)))
+    return Exit.DONE
+
+
+async def _holders(
+    prefix: Prefix, tenant: str | None, at: datetime | None, since: datetime | None, as_json: bool
+) -> Exit:
+    async with open_database(load_settings()) as database:
+        if tenant is not None:
+            tenant = await pick_tenant(database, tenant)
+        async with database.platform() as connection:
+            known = await holders(connection, prefix, at)
+    found = [tenure for tenure in known if tenant in (None, tenure.tenant) and _lasted(tenure, since)]
+    if not found:
+        whose = f" of tenant {tenant}" if tenant else ""
+        moment = f" at {when(at)}" if at else f" since {when(since)}" if since else ""
+        raise NothingKnown(f"No subscriber{whose} had {prefix}, or a part of it{moment}, as far back as is known.")
+    if as_json:
+        for tenure in found:
+            print_json(asdict(tenure))
+    else:
+        columns = ("subscriber", "tenant", "prefix", "from", "until", "order", "by")
+        console.print(table(f"Who had {prefix}{f', {when(at)}' if at else ''}", columns, map(_tenure, found)))
+    return Exit.DONE
+
+
+def _lasted(tenure: Tenure, since: datetime | None) -> bool:
+    return since is None or tenure.until is None or tenure.until >= since
+
+
+def _tenure(tenure: Tenure) -> tuple[Any, ...]:
+    until = when(tenure.until) or "now"
+    return (
+        tenure.subscriber_ref, tenure.tenant, tenure.prefix, when(tenure.since), until, tenure.order_id,
+        tenure.requested_by,
+    )  # fmt: skip
+
+
+def _happening(entry: Happening) -> tuple[Any, ...]:
+    record = _RECORDS[entry.record].format(entry.key)
+    return when(entry.at), entry.actor, entry.order_id, entry.action, record, _changes(entry)
+
+
+def _changes(entry: Happening) -> str:
+    """What a change changed, or what RADIUS was to hand out; of other records that came or went, the name is enough."""
+    before, after = entry.before or {}, entry.after or {}
+    if entry.action == "changed":
+        return ", ".join(_change(name, before.get(name), value) for name, value in after.items())
+    row = after or before
+    return f"{row['attribute']} {row['value']}" if entry.record == "radreply" else ""
+
+
+def _change(name: str, before: Any, after: Any) -> str:
+    return f"{name} {after}" if before is None else f"{name} {before} → {'nothing' if after is None else after}"

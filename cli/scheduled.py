@@ -1,0 +1,76 @@
+"""`lastmile scheduled`: the orders that wait for their date."""
+
+from datetime import UTC, datetime
+from operator import attrgetter
+
+from cli.exits import BadInput, Exit
+from cli.orders import only_tenant
+from cli.output import console, print_json, say, table, when
+from cli.services import Temporal, load_settings
+from workflows.scheduled import ScheduledOrder
+
+__all__ = ["scheduled_cancel", "scheduled_list", "scheduled_move"]
+
+
+async def scheduled_list(tenant: str | None, as_json: bool) -> Exit:
+    """What waits, the next one first."""
+    temporal = await Temporal.connect(load_settings())
+    waiting = sorted([order async for order in temporal.orders.scheduled.waiting(tenant)], key=attrgetter("at"))
+    if as_json:
+        for order in waiting:
+            print_json(order.as_json())
+    elif not waiting:
+        say("No order waits for a later date. An order with `not_before` does: lastmile provision FILE")
+    else:
+        columns = ("starts", "tenant", "order", "subscriber", "operation", "", "schedule")
+        console.print(table("", columns, [_row(order) for order in waiting]))
+    return Exit.DONE
+
+
+async def scheduled_move(order_id: str, time: str, tenant: str | None) -> Exit:
+    """Start the order at another time. Raises `NotScheduled`."""
+    at = _moment(time)
+    settings = load_settings()
+    tenant = tenant or await only_tenant(settings)
+    temporal = await Temporal.connect(settings)
+    moved = await temporal.orders.scheduled.move(tenant, order_id, at)
+    say(f"Order {order_id} of subscriber {moved.subscriber_ref} starts at {when(moved.at)}.")
+    return Exit.DONE
+
+
+async def scheduled_cancel(order_id: str, tenant: str | None) -> Exit:
+    """Forget the order. Raises `NotScheduled`."""
+    settings = load_settings()
+    tenant = tenant or await only_tenant(settings)
+    temporal = await Temporal.connect(settings)
+    await temporal.orders.scheduled.cancel(tenant, order_id)
+    say(f"Order {order_id} is not scheduled any more. Nothing of it was done.")
+    return Exit.DONE
+
+
+def _moment(time: str) -> datetime:
+    example = "write it as in 2030-05-03T14:00:00+02:00"
+    try:
+        moment = datetime.fromisoformat(time)
+    except ValueError:
+        raise BadInput(f"TIME: {time!r} is no time: {example}.") from None
+    if moment.tzinfo is None:
+        raise BadInput(f"TIME: {time!r} has no time zone: {example}.")
+    if moment <= datetime.now(UTC):
+        raise BadInput(
+            f"TIME: {when(moment)} is in the past. To start it now, cancel it here and send it without not_before."
+        )
+    return moment
+
+
+def _row(order: ScheduledOrder) -> tuple[str, ...]:
+    paused = "paused in Temporal" if order.paused else ""
+    return (
+        when(order.at),
+        order.tenant,
+        order.order_id,
+        order.subscriber_ref,
+        order.operation,
+        paused,
+        order.schedule,
+    )

@@ -1,0 +1,48 @@
+"""`lastmile retry`, `skip` and `abandon`: an operator's word on a parked run."""
+
+from getpass import getuser
+
+from pydantic import ValidationError
+
+from cli.exits import BadInput, Exit, Unavailable
+from cli.mistakes import mistakes
+from cli.orders import only_tenant
+from cli.output import say
+from cli.services import Temporal, load_settings
+from workflows.client import NotRunning
+from workflows.contract import Decision
+
+__all__ = ["steer"]
+
+_OPTIONS = {"by": "--by", "why": "--why", "step": "--step"}
+
+
+async def steer(
+    update: str, subscriber: str, *, tenant: str | None, why: str, by: str | None, step: str | None
+) -> Exit:
+    """Release the subscriber's parked run. Raises `NotRunning` where nothing is parked."""
+    try:
+        decision = Decision(by=by or _login(), why=why, step=step)
+    except ValidationError as failure:
+        raise BadInput("This is no decision:", mistakes(failure, Decision, _OPTIONS)) from None
+    settings = load_settings()
+    tenant = tenant or await only_tenant(settings)
+    temporal = await Temporal.connect(settings)
+    if not (order := await temporal.open_run(tenant, subscriber)):
+        raise NotRunning(f"No order of subscriber {subscriber} is running: there is nothing to decide.")
+    # Without a worker the update would time out here, and be followed all the same once there is one.
+    if lack := await temporal.lack_of_workers():
+        raise Unavailable(f"{order} cannot be steered now. {lack}")
+    try:
+        done = await temporal.orders.steer(tenant, subscriber, update, decision)
+    except NotRunning as failure:
+        raise NotRunning(f"{order} of subscriber {subscriber}: {failure}") from None
+    say(f"{order}: {done}. `lastmile status {subscriber}` shows how it goes on.")
+    return Exit.DONE
+
+
+def _login() -> str:
+    try:
+        return getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        raise BadInput("Your login has no name: say who decides with --by.") from None

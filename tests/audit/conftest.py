@@ -1,0 +1,27 @@
+"""An empty estate in a database of the test's own."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from db import Database
+from radius.dynauth import DynamicAuthorization
+from tests.audit.estate import Estate
+
+
+@pytest.fixture
+async def estate(database: Database, owner: asyncpg.Connection) -> AsyncIterator[Estate]:
+    async with DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization:
+        yield Estate(database, owner, authorization)
+
+
+@pytest.fixture
+async def lived_in(estate: Estate) -> Estate:
+    """Two lines, one that is gone, one whose order has done everything and not ended, one half taken down."""
+    for nth in (1, 2, 3, 5):
+        await estate.provision(nth)
+    await estate.deprovision(3)
+    await estate.provision(4, ends=None)
+    await estate.deprovision(5, ends=None)
+    return estate

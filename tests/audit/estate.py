@@ -1,0 +1,97 @@
+"""An estate made by the real steps, one after the other and without Temporal, to be broken by hand."""
+
+from datetime import timedelta
+
+import asyncpg
+from temporalio.testing import ActivityEnvironment
+
+from activities.accounts import AccountActivities
+from activities.addresses import AddressActivities
+from activities.devices import DeviceActivities
+from activities.orders import OrderActivities
+from activities.records import RecordActivities
+from activities.signatures import OrderClosing, OrderOpening, StepRef
+from audit.audit import Violation, check, mend
+from db import Database
+from ipam.allocation import Quarantine
+from ipam.models import Addressing
+from radius.dynauth import DynamicAuthorization
+from subscribers.models import Customer, Line, ServicePlan
+
+__all__ = ["FREE_SLOT", "OF_S1", "QUARANTINE", "Estate"]
+
+QUARANTINE = Quarantine(confirmed=timedelta(hours=1), unconfirmed=timedelta(hours=2))
+FREE_SLOT = "pool_id = (SELECT id FROM pools WHERE name = 'home') AND slot = 100"
+OF_S1 = "subscriber_ref = 'S-1' AND released_at IS NULL"
+
+PLAN = ServicePlan(name="fiber", download_kbps=500_000, upload_kbps=250_000)
+
+
+class Estate:
+    """Tenant `acme`'s subscribers; `owner` breaks what row-level security and the steps would not."""
+
+    def __init__(self, database: Database, owner: asyncpg.Connection, authorization: DynamicAuthorization) -> None:
+        self.database = database
+        self.owner = owner
+        self._orders = OrderActivities(database)
+        self._records = RecordActivities(database)
+        self._accounts = AccountActivities(database)
+        self._addresses = AddressActivities(database, authorization, QUARANTINE)
+        self._devices = DeviceActivities(database)
+
+    async def provision(
+        self, nth: int = 1, *, order: str | None = None, ends: str | None = "completed", pool: str | None = None
+    ) -> StepRef:
+        """Subscriber S-`nth` by order O-`nth`; an order that does not end is still running."""
+        ref = self._ref(nth, order or f"O-{nth}")
+        line = Line(connection_type="ftth", onu_serial=f"ACME{nth:08X}", cpe_mac=f"00:1a:2b:00:00:{nth:02x}")
+        run = ActivityEnvironment().run
+        await run(self._orders.open_order, ref, OrderOpening(operation="provision", digest=ref.order_id))
+        await run(self._records.create_customer, ref, Customer(ref="C-1", name="Ada Example"))
+        await run(self._records.create_subscriber, ref, "C-1")
+        await run(self._records.create_network_profile, ref, line)
+        await run(self._accounts.create_radius_account, ref, PLAN)
+        allocated = await run(self._addresses.allocate_ip_address, ref, Addressing(ipv6_pool=pool))
+        await run(self._addresses.activate_ipv6_lifecycle, ref)
+        await run(self._devices.activate_onu, ref)
+        await run(self._devices.configure_cpe, ref)
+        await run(self._records.create_billing_service, ref, PLAN)
+        await self._end(ref, ends, {"created": allocated.facts})
+        return ref
+
+    async def deprovision(self, nth: int = 1, *, order: str | None = None, ends: str | None = "completed") -> StepRef:
+        """Subscriber S-`nth` by order D-`nth`."""
+        ref = self._ref(nth, order or f"D-{nth}")
+        run = ActivityEnvironment().run
+        await run(self._orders.open_order, ref, OrderOpening(operation="deprovision", digest=ref.order_id))
+        await run(self._records.suspend_billing_service, ref)
+        await run(self._devices.deactivate_onu, ref)
+        await run(self._devices.unconfigure_cpe, ref)
+        await run(self._addresses.revoke_ipv6_lifecycle, ref)
+        await run(self._addresses.release_ip_address, ref)
+        await run(self._accounts.delete_radius_account, ref)
+        await run(self._records.delete_network_profile, ref)
+        await run(self._records.archive_subscriber, ref, "moved away")
+        await self._end(ref, ends, {"created": {}})
+        return ref
+
+    def _ref(self, nth: int, order: str) -> StepRef:
+        return StepRef(tenant="acme", order_id=order, subscriber_ref=f"S-{nth}", requested_by="crm")
+
+    async def _end(self, ref: StepRef, status: str | None, result: dict[str, object]) -> None:
+        if status:
+            await ActivityEnvironment().run(self._orders.close_order, ref, OrderClosing(status=status, result=result))
+
+    async def audit(self, tenant: str | None = None) -> list[Violation]:
+        return [violation async for violation in check(self.database, tenant)]
+
+    async def mend(self, violations: list[Violation]) -> list[Violation]:
+        return [mended async for mended in mend(self.database, violations, QUARANTINE.unconfirmed, actor="the auditor")]
+
+    async def prefix(self, nth: int = 1) -> str:
+        """What S-`nth` holds."""
+        return str(
+            await self.owner.fetchval(
+                "SELECT prefix::text FROM delegations WHERE subscriber_ref = $1 AND released_at IS NULL", f"S-{nth}"
+            )
+        )

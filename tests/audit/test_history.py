@@ -1,0 +1,145 @@
+"""What happened to a subscriber, in order; who had a prefix, at any moment."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_network
+
+import asyncpg
+
+from audit.history import Happening, Tenure, holders, of_subscriber
+from tests.audit.estate import Estate
+
+MAY = datetime(2026, 5, 3, 14, tzinfo=UTC)
+
+
+async def happened(estate: Estate, nth: int = 1, since: datetime | None = None) -> list[Happening]:
+    async with estate.database.platform() as connection:
+        return await of_subscriber(connection, "acme", f"S-{nth}", since)
+
+
+async def who(estate: Estate, prefix: str, at: datetime | None = None) -> list[Tenure]:
+    asked = ip_network(prefix) if "/" in prefix else ip_address(prefix)
+    async with estate.database.platform() as connection:
+        return await holders(connection, asked, at)
+
+
+async def names(estate: Estate, prefix: str, at: datetime | None = None) -> list[str]:
+    return [tenure.subscriber_ref for tenure in await who(estate, prefix, at)]
+
+
+async def test_a_line_from_its_first_day_to_its_last(estate: Estate, owner: asyncpg.Connection) -> None:
+    await estate.provision()
+    await estate.provision(2)
+    await estate.deprovision()
+
+    history = await happened(estate)
+
+    assert [entry.at for entry in history] == sorted(entry.at for entry in history)
+    assert {entry.actor for entry in history} == {"crm"}
+    assert [(entry.record, entry.action) for entry in history if entry.order_id == "O-1"] == [
+        ("customers", "created"),
+        ("subscribers", "created"),
+        ("network_profiles", "created"),
+        ("radcheck", "created"),
+        ("radusergroup", "created"),
+        ("delegations", "created"),
+        *sorted([("delegations", "changed"), ("radreply", "created")], key=lambda entry: position(history, entry)),
+        ("devices", "created"),
+        ("devices", "created"),
+        ("billing_services", "created"),
+    ]
+    down = [(entry.record, entry.action) for entry in history if entry.order_id == "D-1"]
+    assert down[0] == ("billing_services", "changed")
+    assert set(down[-2:]) == {("billing_services", "changed"), ("subscribers", "changed")}
+    for record in ("radreply", "radcheck", "radusergroup", "network_profiles"):
+        assert (record, "removed") in down
+    states = [entry.after["state"] for entry in history if entry.record == "delegations" and entry.after]
+    assert states == ["allocated", "active", "revoking", "revoked"]
+    password = await owner.fetchval("SELECT value FROM radcheck WHERE username = 'S-2@acme.lastmile'")
+    assert password not in str(await happened(estate, 2))
+
+    middle = history[8].at
+    assert await happened(estate, since=middle) == [entry for entry in history if entry.at >= middle]
+
+
+def position(history: list[Happening], wanted: tuple[str, str]) -> int:
+    """Of what one transaction did, which came first does not matter."""
+    return next(
+        i for i, entry in enumerate(history) if (entry.record, entry.action) == wanted and entry.order_id == "O-1"
+    )
+
+
+async def test_what_was_mended_is_in_the_history(estate: Estate, owner: asyncpg.Connection) -> None:
+    await estate.provision()
+    await owner.execute("DELETE FROM radreply")
+    await estate.mend(await estate.audit())
+    *_, by_hand, mended = await happened(estate)
+    assert (by_hand.record, by_hand.action, by_hand.order_id) == ("radreply", "removed", None)
+    assert (mended.record, mended.action, mended.actor) == ("radreply", "created", "the auditor")
+
+
+async def shift(owner: asyncpg.Connection, order: str, to: datetime) -> None:
+    """As if what this order did to delegations had been at `to`."""
+    await owner.execute("UPDATE delegation_events SET at = $2 WHERE order_id = $1", order, to)
+
+
+async def test_who_had_this_prefix_on_the_third_of_may(estate: Estate, owner: asyncpg.Connection) -> None:
+    """S-1 had it, gave it back, got it again, gave it back; then it went to S-2."""
+    day, hour = timedelta(days=1), timedelta(hours=1)
+    await estate.provision(1)
+    prefix = await estate.prefix(1)
+    await estate.deprovision(1)
+    await estate.provision(1, order="O-11")
+    assert await estate.prefix(1) == prefix
+    await estate.deprovision(1, order="D-11")
+    # The others are taken, and its rest is over: it is S-2's turn.
+    await owner.execute("UPDATE slots SET last_holder = NULL, free_at = '-infinity' WHERE last_holder IS NOT NULL")
+    await owner.execute("UPDATE slots SET free_at = 'infinity' WHERE slot > 0")
+    await estate.provision(2)
+    assert await estate.prefix(2) == prefix
+    await shift(owner, "O-1", MAY - 30 * day)
+    await shift(owner, "D-1", MAY - 20 * day)
+    await shift(owner, "O-11", MAY - hour)
+    await shift(owner, "D-11", MAY + hour)
+    await shift(owner, "O-2", MAY + 30 * day)
+    # The clean-up removes delegations long before what is known of them.
+    await owner.execute("UPDATE slots SET delegation_id = NULL")
+    await owner.execute("DELETE FROM delegations")
+
+    assert await names(estate, prefix) == ["S-1", "S-1", "S-2"]
+    assert await names(estate, prefix, MAY - 31 * day) == []
+    assert await names(estate, prefix, MAY - 30 * day) == ["S-1"]
+    assert await names(estate, prefix, MAY - 20 * day) == []
+    assert await names(estate, prefix, MAY + 2 * hour) == []
+    assert await names(estate, prefix, MAY + 31 * day) == ["S-2"]
+    (then,) = await who(estate, prefix, MAY)
+    assert then == Tenure("acme", "S-1", prefix, MAY - hour, MAY + hour, "O-11", "crm")
+
+    inside = ip_network(prefix).network_address + 77
+    assert await names(estate, str(inside), MAY) == ["S-1"]
+    assert await names(estate, "2001:db8::/40", MAY) == ["S-1"]
+    assert await names(estate, "2001:db8:ffff::/48") == []
+    assert (await who(estate, prefix))[-1].until is None
+
+
+async def test_the_answer_comes_from_the_index(estate: Estate, owner: asyncpg.Connection) -> None:
+    await owner.execute(
+        """
+        INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref, from_state, to_state,
+                                       order_id, reason)
+        SELECT 'acme', n, set_masklen('10.0.0.0'::inet + n, 32), 'S-' || n, 'pending', 'allocated', 'O-' || n, 'ordered'
+        FROM generate_series(1, 20000) n
+        """
+    )
+    await owner.execute("ANALYZE delegation_events")
+    used = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'delegation_events_by_prefix'"
+    scanned = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'delegation_events'"
+    before = await owner.fetchval(used), await owner.fetchval(scanned)
+
+    async with estate.database.platform() as connection:
+        assert [tenure.subscriber_ref for tenure in await holders(connection, ip_address("10.0.48.57"))] == ["S-12345"]
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.execute("SELECT pg_stat_force_next_flush()")
+
+    await owner.execute("SELECT pg_stat_clear_snapshot()")
+    assert (await owner.fetchval(used), await owner.fetchval(scanned)) == (before[0] + 1, before[1])

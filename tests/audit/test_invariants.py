@@ -1,0 +1,218 @@
+"""Each promise, broken once by hand: the audit says which, in words that help, and mends what is safe to mend."""
+
+import re
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+
+from audit.invariants import INVARIANTS
+from tests.audit.estate import FREE_SLOT, OF_S1, Estate
+
+
+@dataclass(frozen=True)
+class Break:
+    """What is done to a clean estate, and what the audit then says."""
+
+    invariant: str
+    by: str
+    subject: str
+    words: str
+    mended: bool = False
+
+
+BREAKS = [
+    Break(
+        "misplaced",
+        "UPDATE slots SET slot = slot + 1000 WHERE delegation_id IS NOT NULL; UPDATE delegations SET slot = slot + 1000"
+        " WHERE released_at IS NULL",
+        r"2001:db8:.*/56",
+        r"slot 10\d\d of pool home is another prefix",
+    ),
+    Break(
+        "second_delegation",
+        f"""
+        DROP INDEX delegations_live;
+        WITH second AS (
+            INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key,
+                                     created_by_order, state)
+            SELECT tenant_id, pool_id, 100, '2001:db8:0:6400::/56', subscriber_ref, purpose, 'second',
+                   created_by_order, 'suspended' FROM delegations WHERE {OF_S1} RETURNING id)
+        UPDATE slots SET delegation_id = second.id FROM second WHERE {FREE_SLOT}
+        """,
+        "S-1",
+        "2 live delegations for ipv6_pd",
+    ),
+    Break(
+        "leaked_slot",
+        f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}",
+        "2001:db8:0:6400::/56",
+        "taken, and no delegation holds it",
+        mended=True,
+    ),
+    Break(
+        "slotless",
+        f"UPDATE slots SET delegation_id = NULL WHERE delegation_id = (SELECT id FROM delegations WHERE {OF_S1})",
+        r"2001:db8:.*/56",
+        "held by S-1, and its slot says otherwise",
+        mended=True,
+    ),
+    Break(
+        "not_in_radius",
+        "DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'",
+        r"2001:db8:.*/56",
+        "active for S-1, and RADIUS does not hand it out",
+        mended=True,
+    ),
+    Break(
+        "only_in_radius",
+        "INSERT INTO radreply (username, attribute, op, value)"
+        " VALUES ('S-1@acme.lastmile', 'Delegated-IPv6-Prefix', ':=', '2001:db8:0:6400::/56')",
+        "S-1@acme.lastmile",
+        "Delegated-IPv6-Prefix 2001:db8:0:6400::/56 is handed out, and no active delegation stands behind it",
+        mended=True,
+    ),
+    Break(
+        "left_behind",
+        "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, status)"
+        " VALUES ('acme', 'O-9', 'provision', 'S-9', 'd', 'rolled_back');"
+        "INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('acme', 'C-9', 'Grace', 'O-9')",
+        "O-9",
+        "was rolled back, and left customer C-9",
+    ),
+    Break(
+        "incomplete",
+        "DELETE FROM billing_services WHERE created_by_order = 'O-1';"
+        "DELETE FROM network_profiles WHERE created_by_order = 'O-1'",
+        "S-1",
+        "provisioned by order O-1, and has no network profile, no billing service",
+    ),
+    Break(
+        "taken_away",
+        f"""
+        UPDATE slots SET delegation_id = NULL WHERE delegation_id = (SELECT id FROM delegations WHERE {OF_S1});
+        UPDATE delegations SET state = 'revoked', released_at = now() WHERE {OF_S1};
+        DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'
+        """,
+        "S-1",
+        r"was given 2001:db8:.*/56 by order O-1, and does not hold it",
+    ),
+    Break(
+        "not_taken_down",
+        "INSERT INTO radcheck (username, attribute, op, value)"
+        " VALUES ('S-3@acme.lastmile', 'Cleartext-Password', ':=', 'p')",
+        "S-3",
+        "deprovisioned by order D-3, and still has a RADIUS account",
+    ),
+    Break(
+        "not_active",
+        f"UPDATE delegations SET state = 'allocated' WHERE {OF_S1};"
+        "DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'",
+        r"2001:db8:.*/56",
+        "allocated to S-1 by order O-1, which ended completed without activating it",
+        mended=True,
+    ),
+    Break(
+        "cut_off",
+        "UPDATE orders SET status = 'abandoned' WHERE order_id = 'O-1'",
+        "O-1",
+        "provision of S-1 is abandoned, and nothing has put the subscriber right since",
+    ),
+]
+
+
+async def test_an_estate_made_by_orders_is_clean(lived_in: Estate) -> None:
+    assert await lived_in.audit() == []
+    await lived_in.provision(3, order="O-33")
+    assert await lived_in.audit() == []
+
+
+def test_each_invariant_is_broken_below() -> None:
+    assert {one.invariant for one in BREAKS} | {"overlap"} == {invariant.name for invariant in INVARIANTS}
+
+
+@pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: broken.invariant)
+async def test_one_promise_broken(lived_in: Estate, owner: asyncpg.Connection, broken: Break) -> None:
+    await owner.execute(broken.by)
+
+    found = await lived_in.audit()
+
+    assert {violation.invariant.name for violation in found} == {broken.invariant}
+    violation = next(v for v in found if re.fullmatch(broken.subject, v.subject))
+    assert re.fullmatch(broken.words, violation.words)
+    assert violation.tenant == "acme"
+    assert violation.invariant.remedy
+    assert await lived_in.audit("acme") == found
+    assert await lived_in.audit("other") == []
+
+    mended = await lived_in.mend(found)
+
+    assert mended == (found if broken.mended else [])
+    assert await lived_in.audit() == ([] if broken.mended else found)
+    assert await lived_in.mend(found) == []
+
+
+async def test_two_hold_the_same_space(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    """A second pool over the first, as only somebody at the database could make it."""
+    await owner.execute(
+        """
+        ALTER TABLE pools DROP CONSTRAINT pools_no_overlap;
+        INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)
+        SELECT 'acme', 'again', purpose, prefix, delegated_length, first_slot, end_slot, first_slot
+        FROM pools WHERE name = 'home'
+        """
+    )
+    await lived_in.provision(6, pool="again")
+
+    (violation,) = await lived_in.audit()
+
+    assert violation.invariant.name == "overlap"
+    assert violation.subject == await lived_in.prefix(6) == await lived_in.prefix(1)
+    assert violation.words == f"held by S-6, and overlaps {await lived_in.prefix(1)} of S-1, tenant acme"
+    assert await lived_in.mend([violation]) == []
+
+    await owner.execute("UPDATE pools SET vrf = 'elsewhere' WHERE name = 'again'")
+    assert await lived_in.audit() == []
+
+
+async def test_a_whole_contains_its_parts(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    """Also those that do not follow it at once."""
+    await owner.execute(
+        """
+        ALTER TABLE pools DROP CONSTRAINT pools_no_overlap;
+        INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)
+        VALUES ('acme', 'whole', 'ipv6_pd', '2001:db8::/40', 48, 0, 256, 0)
+        """
+    )
+    await owner.execute(
+        """
+        WITH whole AS (
+            INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key,
+                                     created_by_order, state)
+            SELECT 'acme', id, 0, '2001:db8::/48', 'S-7', 'ipv6_pd', 'k', 'O-7', 'suspended'
+            FROM pools WHERE name = 'whole' RETURNING *)
+        INSERT INTO slots (pool_id, slot, tenant_id, delegation_id) SELECT pool_id, 0, 'acme', id FROM whole
+        """
+    )
+    reached = {violation.subject for violation in await lived_in.audit() if violation.invariant.name == "overlap"}
+    held = {str(row[0]) for row in await owner.fetch("SELECT prefix::text FROM delegations WHERE released_at IS NULL")}
+    # All but the first of them reach into one before them.
+    assert reached == held - {await lived_in.prefix(1)}
+
+
+async def test_an_order_that_came_later_answers_for_what_was_left(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    """Undos were skipped; the subscriber's next order makes what is left its own, the one after takes it down."""
+    await lived_in.provision(6, ends="rolled_back")
+    left = {v.key for v in await lived_in.audit() if v.invariant.name == "left_behind"}
+    assert {"subscriber S-6", "RADIUS account S-6@acme.lastmile", f"prefix {await lived_in.prefix(6)}"} <= left
+    await lived_in.provision(6, order="O-66")
+    assert await lived_in.audit() == []
+    await lived_in.deprovision(6)
+    assert await lived_in.audit() == []
+
+
+async def test_a_cut_off_order_is_put_right_by_the_next(lived_in: Estate) -> None:
+    await lived_in.deprovision(2, ends="abandoned")
+    assert {violation.invariant.name for violation in await lived_in.audit()} == {"cut_off"}
+    await lived_in.provision(2, order="O-22", ends=None)
+    assert await lived_in.audit() == []

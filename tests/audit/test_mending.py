@@ -1,0 +1,80 @@
+"""Mending repairs what is safe to repair, and looks again before it does."""
+
+import asyncpg
+
+from audit.audit import Violation
+from tests.audit.estate import FREE_SLOT, OF_S1, QUARANTINE, Estate
+
+
+async def mended(estate: Estate, name: str) -> list[Violation]:
+    return [violation for violation in await estate.mend(await estate.audit()) if violation.invariant.name == name]
+
+
+async def test_a_leaked_slot_rests_before_it_is_given_again(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    await owner.execute(f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}")
+    before = await owner.fetchval("SELECT now()")
+    assert len(await mended(lived_in, "leaked_slot")) == 1
+    assert await owner.fetchval(f"SELECT free_at FROM slots WHERE {FREE_SLOT}") >= before + QUARANTINE.unconfirmed
+
+
+async def test_a_slot_that_was_released_meanwhile_is_left_alone(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    """It rests longer than the mending would let it."""
+    await owner.execute(f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}")
+    found = await lived_in.audit()
+    await owner.execute(f"UPDATE slots SET delegation_id = NULL, free_at = 'infinity' WHERE {FREE_SLOT}")
+    assert await lived_in.mend(found) == []
+    assert await owner.fetchval(f"SELECT free_at = 'infinity' FROM slots WHERE {FREE_SLOT}")
+
+
+async def test_a_slot_that_holds_another_slots_delegation(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    mine = await owner.fetchval(f"SELECT id FROM delegations WHERE {OF_S1}")
+    await owner.execute("UPDATE slots SET delegation_id = NULL WHERE delegation_id = $1", mine)
+    await owner.execute(f"UPDATE slots SET delegation_id = $1 WHERE {FREE_SLOT}", mine)
+    found = await lived_in.audit()
+    assert [violation.invariant.name for violation in found] == ["leaked_slot", "slotless"]
+    assert await lived_in.mend(found) == found
+    assert await lived_in.audit() == []
+
+
+async def test_a_slot_that_another_holds_is_not_taken_from_it(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    """Its holder's own slot is gone, and so there is no telling who is right."""
+    mine = await owner.fetchrow(f"SELECT id, pool_id, slot FROM delegations WHERE {OF_S1}")
+    await owner.execute("DROP INDEX delegations_slot")
+    await owner.execute(
+        "DELETE FROM slots WHERE delegation_id = (SELECT id FROM delegations WHERE subscriber_ref = 'S-2')"
+    )
+    await owner.execute(
+        "UPDATE delegations SET slot = $1, prefix = (SELECT prefix FROM delegations WHERE id = $2)"
+        " WHERE subscriber_ref = 'S-2'",
+        mine["slot"],
+        mine["id"],
+    )
+    slotless = [violation for violation in await lived_in.audit() if violation.invariant.name == "slotless"]
+    assert [violation.words for violation in slotless] == ["held by S-2, and its slot says otherwise"]
+    assert await lived_in.mend(slotless) == []
+
+
+async def test_a_user_that_is_not_lastmiles_keeps_its_address(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    await owner.execute(
+        "INSERT INTO radreply (username, attribute, value) VALUES ('router-7', 'Framed-IP-Address', '192.0.2.7')"
+    )
+    found = await lived_in.audit()
+    assert [violation.subject for violation in found] == ["router-7"]
+    assert await lived_in.mend(found) == []
+    assert await lived_in.audit() == found
+
+
+async def test_an_address_is_not_activated_without_an_account(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    await owner.execute(f"UPDATE delegations SET state = 'allocated' WHERE {OF_S1}")
+    await owner.execute("DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'")
+    await owner.execute("DELETE FROM radcheck WHERE username = 'S-1@acme.lastmile'")
+    assert await mended(lived_in, "not_active") == []
+    assert await owner.fetchval(f"SELECT state FROM delegations WHERE {OF_S1}") == "allocated"
+
+
+async def test_what_mending_activates_has_its_event(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    await owner.execute(f"UPDATE delegations SET state = 'allocated' WHERE {OF_S1}")
+    assert len(await mended(lived_in, "not_active")) == 1
+    event = await owner.fetchrow("SELECT * FROM delegation_events ORDER BY id DESC LIMIT 1")
+    assert (event["subscriber_ref"], event["from_state"], event["to_state"]) == ("S-1", "allocated", "active")
+    assert event["reason"] == "mended by the audit"

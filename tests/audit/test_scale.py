@@ -1,0 +1,67 @@
+"""The audit's queries over many delegations: joins over whole tables, never one table for each row of another."""
+
+import time
+
+import asyncpg
+import pytest
+
+from audit.audit import check
+from audit.invariants import INVARIANTS
+from db import Database
+
+DELEGATIONS = 200_000
+
+# A clean estate of one tenant: what the orders would have made, in bulk.
+ESTATE = f"""
+SET session_replication_role = replica;
+INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)
+    VALUES ('acme', 'big', 'ipv6_pd', '2001:db9::/32', 56, 0, 16777216, {DELEGATIONS + 1});
+INSERT INTO customers (tenant_id, ref, name, created_by_order)
+    SELECT 'acme', 'C-' || n, 'Ada', 'O-' || n FROM generate_series(1, {DELEGATIONS}) n;
+INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order)
+    SELECT 'acme', replace(ref, 'C', 'S'), id, created_by_order FROM customers;
+INSERT INTO network_profiles (tenant_id, subscriber_id, connection_type, option82_policy, created_by_order)
+    SELECT 'acme', id, 'ftth', 'log', created_by_order FROM subscribers;
+INSERT INTO billing_services (tenant_id, subscriber_id, plan, status, created_by_order)
+    SELECT 'acme', id, 'home', 'active', created_by_order FROM subscribers;
+INSERT INTO radcheck (username, attribute, op, value, created_by_order)
+    SELECT ref || '@acme.lastmile', 'Cleartext-Password', ':=', 'p', created_by_order FROM subscribers;
+INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key,
+                         created_by_order, state)
+    SELECT 'acme', p.id, n, lastmile_nth_prefix(p.prefix, 56, n), 'S-' || n, 'ipv6_pd', n::text, 'O-' || n, 'active'
+    FROM pools p, generate_series(1, {DELEGATIONS}) n WHERE p.name = 'big';
+INSERT INTO slots (pool_id, slot, tenant_id, delegation_id) SELECT pool_id, slot, 'acme', id FROM delegations;
+INSERT INTO radreply (username, attribute, op, value)
+    SELECT subscriber_ref || '@acme.lastmile', 'Delegated-IPv6-Prefix', ':=', prefix::text FROM delegations;
+INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, status, result)
+    SELECT 'acme', created_by_order, 'provision', subscriber_ref, 'd', 'completed',
+           jsonb_build_object('created', jsonb_build_object('ipv6_prefix', prefix::text)) FROM delegations;
+SET session_replication_role = DEFAULT;
+"""
+
+
+@pytest.fixture
+async def big(owner: asyncpg.Connection, database: Database) -> asyncpg.Connection:
+    await owner.execute(ESTATE)
+    await owner.execute("ANALYZE")
+    return owner
+
+
+async def scans(owner: asyncpg.Connection, database: Database) -> int:
+    """How often any table, or any index, has been gone into."""
+    async with database.engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.execute("SELECT pg_stat_force_next_flush()")
+    await owner.execute("SELECT pg_stat_clear_snapshot()")
+    return int(await owner.fetchval("SELECT sum(seq_scan + coalesce(idx_scan, 0)) FROM pg_stat_user_tables"))
+
+
+async def test_no_table_is_gone_into_for_each_row_of_another(big: asyncpg.Connection, database: Database) -> None:
+    for invariant in INVARIANTS:
+        before, began = await scans(big, database), time.perf_counter()
+        assert [violation async for violation in check(database, invariants=[invariant])] == [], invariant.name
+        took = time.perf_counter() - began
+        times = await scans(big, database) - before
+        print(f"{invariant.name:18} {took:6.2f} s, {times} scans")
+        assert 0 < times < 100, invariant.name

@@ -1,0 +1,173 @@
+"""The trail: one entry for each change of each record, with who, for which order, and what; never a secret."""
+
+import json
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from db import Database
+
+# Of each watched table: a row, the column to change and its new value, and whose row it is.
+CHANGES = {
+    "tenants": ("(id, name) VALUES ('new', 'New')", "name", "Newer", None),
+    "customers": ("(tenant_id, ref, name, created_by_order) VALUES ('acme', 'C-9', 'Ada', 'O-1')", "name", "Bob", None),
+    "subscribers": (
+        "(tenant_id, ref, customer_id, created_by_order) SELECT 'acme', 'S-9', id, 'O-1' FROM customers LIMIT 1",
+        "archive_reason",
+        "moved",
+        "S-9",
+    ),
+    "network_profiles": (
+        "(tenant_id, subscriber_id, connection_type, option82_policy, created_by_order)"
+        " SELECT 'acme', id, 'ftth', 'log', 'O-1' FROM subscribers LIMIT 1",
+        "olt",
+        "olt-7",
+        "S-1",
+    ),
+    "billing_services": (
+        "(tenant_id, subscriber_id, plan, status, created_by_order)"
+        " SELECT 'acme', id, 'home', 'active', 'O-1' FROM subscribers LIMIT 1",
+        "status",
+        "suspended",
+        "S-1",
+    ),
+    "devices": (
+        "(tenant_id, subscriber_ref, kind, identity, wanted, created_by_order, updated_by_order)"
+        " VALUES ('acme', 'S-1', 'onu', 'ABCD00000001', true, 'O-1', 'O-1')",
+        "identity",
+        "ABCD00000002",
+        "S-1",
+    ),
+    "radcheck": (
+        "(username, attribute, op, value) VALUES ('S-1@acme.lastmile', 'Cleartext-Password', ':=', 'hush')",
+        "op",
+        "==",
+        "S-1",
+    ),
+    "radusergroup": ("(username, groupname) VALUES ('S-1@acme.lastmile', 'g')", "groupname", "h", "S-1"),
+    "radreply": (
+        "(username, attribute, value) VALUES ('S-1@acme.lastmile', 'Framed-IP-Address', '192.0.2.1')",
+        "value",
+        "192.0.2.2",
+        "S-1",
+    ),
+    "nas": ("(nasname, shortname, secret) VALUES ('192.0.2.1', 'bng-1', 'hush')", "shortname", "bng-2", None),
+    "pools": (
+        "(tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)"
+        " VALUES ('acme', 'more', 'ipv6_pd', '2001:db8:f00::/40', 56, 0, 65536, 0)",
+        "region",
+        "north",
+        None,
+    ),
+}
+
+SECRETS = {"radcheck": "value", "nas": "secret"}
+
+
+@pytest.fixture
+async def peopled(owner: asyncpg.Connection, database: Database) -> asyncpg.Connection:
+    """With a customer and a subscriber, which other records belong to."""
+    await owner.execute(
+        "INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('acme', 'C-1', 'Ada', 'O-1');"
+        "INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order)"
+        " SELECT 'acme', 'S-1', id, 'O-1' FROM customers"
+    )
+    return owner
+
+
+async def entries(owner: asyncpg.Connection, after: int) -> list[asyncpg.Record]:
+    return list(await owner.fetch("SELECT * FROM trail WHERE id > $1 ORDER BY id", after))
+
+
+async def newest(owner: asyncpg.Connection) -> int:
+    return int(await owner.fetchval("SELECT coalesce(max(id), 0) FROM trail"))
+
+
+async def test_every_watched_table_is_tried_below(owner: asyncpg.Connection) -> None:
+    watched = await owner.fetch(
+        "SELECT DISTINCT event_object_table FROM information_schema.triggers WHERE trigger_name = 'trail'"
+    )
+    assert {row[0] for row in watched} == set(CHANGES)
+
+
+@pytest.mark.parametrize("table", CHANGES)
+async def test_each_change_leaves_one_entry(peopled: asyncpg.Connection, table: str) -> None:
+    row, column, value, subscriber = CHANGES[table]
+    before = await newest(peopled)
+    identity = {"tenants": "id", "nas": "nasname"}.get(table, "tenant_id")
+    async with peopled.transaction():
+        await peopled.execute(
+            "SELECT set_config('lastmile.actor', 'the operator', true), set_config('lastmile.order', 'O-7', true)"
+        )
+        made = await peopled.fetchval(f"INSERT INTO {table} {row} RETURNING ctid")
+        there = json.loads(await peopled.fetchval(f"SELECT to_jsonb(t) FROM {table} t WHERE ctid = $1", made))
+        same = f"ctid = (SELECT max(ctid) FROM {table} WHERE {identity} = '{there[identity]}')"
+        await peopled.execute(f"UPDATE {table} SET {column} = $1 WHERE {same}", value)
+        await peopled.execute(f"UPDATE {table} SET {column} = $1 WHERE {same}", value)  # changes nothing
+        await peopled.execute(f"DELETE FROM {table} WHERE {same}")
+
+    created, changed, removed = await entries(peopled, before)
+
+    masked = there | {name: "secret" for name in [SECRETS.get(table)] if name}
+    assert (created["action"], created["before"], json.loads(created["after"])) == ("created", None, masked)
+    assert (changed["action"], removed["action"], removed["after"]) == ("changed", "removed", None)
+    assert json.loads(changed["before"]) == {column: there[column]}
+    assert json.loads(changed["after"]) == {column: value}
+    assert json.loads(removed["before"]) == masked | {column: value}
+    for entry in (created, changed, removed):
+        assert (entry["record"], entry["actor"], entry["order_id"]) == (table, "the operator", "O-7")
+        assert entry["subscriber_ref"] == subscriber
+        assert entry["tenant_id"] == {"tenants": "new", "nas": None}.get(table, "acme")
+    assert "hush" not in str([tuple(entry) for entry in (created, changed, removed)])
+
+
+@pytest.mark.parametrize(("table", "column"), SECRETS.items())
+async def test_a_changed_secret_is_recorded_and_not_told(peopled: asyncpg.Connection, table: str, column: str) -> None:
+    await peopled.execute(f"INSERT INTO {table} {CHANGES[table][0]}")
+    before = await newest(peopled)
+    await peopled.execute(f"UPDATE {table} SET {column} = 'quiet'")
+    (changed,) = await entries(peopled, before)
+    assert (changed["before"], changed["after"]) == (f'{{"{column}": "secret"}}',) * 2
+
+
+async def test_without_a_name_the_login_is_named(peopled: asyncpg.Connection) -> None:
+    assert {row["actor"] for row in await entries(peopled, 0)} == {await peopled.fetchval("SELECT session_user")}
+
+
+async def test_the_frontier_is_nobodys_doing(peopled: asyncpg.Connection) -> None:
+    before = await newest(peopled)
+    await peopled.execute("UPDATE pools SET frontier = frontier + 1")
+    assert await entries(peopled, before) == []
+
+
+@pytest.mark.parametrize("change", ["UPDATE trail SET actor = 'nobody'", "DELETE FROM trail", "TRUNCATE trail"])
+async def test_nobody_rewrites_history(database: Database, change: str) -> None:
+    with pytest.raises(DBAPIError, match="permission denied"):
+        async with database.tenant("acme") as connection:
+            await connection.execute(text(change))
+
+
+async def test_not_even_the_platform_changes_an_entry(database: Database) -> None:
+    with pytest.raises(DBAPIError, match="permission denied"):
+        async with database.platform() as connection:
+            await connection.execute(text("UPDATE trail SET actor = 'nobody'"))
+
+
+async def test_a_tenant_sees_its_own(peopled: asyncpg.Connection, database: Database) -> None:
+    async def seen(tenant: str) -> set[Any]:
+        async with database.tenant(tenant) as connection:
+            return set(await connection.scalars(text("SELECT tenant_id FROM trail")))
+
+    assert await seen("acme") == {"acme"}
+    assert await seen("other") == {"other"}
+    assert await seen("") == set()
+
+
+async def test_a_tenant_writes_into_its_own(database: Database) -> None:
+    forged = "INSERT INTO trail (tenant_id, actor, record, key, action) VALUES ('other', 'me', 'nas', 'k', 'created')"
+    with pytest.raises(DBAPIError, match="row-level security"):
+        async with database.tenant("acme") as connection:
+            await connection.execute(text(forged))

@@ -1,0 +1,81 @@
+"""Orders for a later date on the command line: held, shown, moved, forgotten; never started by mistake."""
+
+import asyncpg
+import pytest
+
+from tests.cli.conftest import Book, Cli, lines
+
+pytestmark = pytest.mark.usefixtures("database")
+
+AHEAD = "2099-05-03T14:00:00+02:00"
+
+
+async def waiting(cli: Cli, order_id: str) -> str:
+    """The list, once it has the order; Temporal lists a new Schedule after a moment."""
+    while order_id not in (shown := (await cli("scheduled", "list", "--tenant", "acme")).out):
+        pass
+    return shown
+
+
+async def test_a_date_ahead_is_kept_and_a_date_past_starts_now(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
+    later, now = f"L-{book.mark}", f"N-{book.mark}"
+    file = lines(
+        book.order(1, order_id=later, not_before=AHEAD),
+        book.order(2, order_id=now, not_before="2020-01-01T00:00:00Z"),
+    )
+
+    ran = await cli("provision", "-", "--json", stdin=file)
+
+    results = {result["order_id"]: result for result in ran.json}
+    assert (ran.code, results[now]["status"]) == (0, "completed")
+    assert results[later] == {
+        "status": "scheduled",
+        "schedule": f"order/acme/{later}",
+        "tenant": "acme",
+        "order_id": later,
+        "subscriber_ref": book.ref(1),
+        "operation": "provision",
+        "at": "2099-05-03T12:00:00+00:00",
+        "paused": False,
+    }
+    assert [row[0] for row in await owner.fetch("SELECT order_id FROM orders")] == [now]
+    shown = (await cli("provision", "-", stdin=file)).out
+    assert "scheduled" in shown
+    assert f"starts at 2099-05-03 12:00:00 UTC, by Temporal Schedule order/acme/{later}" in shown
+
+    assert "2099-05-03 12:00:00 UTC" in await waiting(cli, later)
+    ran = await cli("scheduled", "move", later, "2098-01-02T00:00:00Z", "--tenant", "acme")
+    assert (ran.code, ran.out) == (0, f"Order {later} of subscriber {book.ref(1)} starts at 2098-01-02 00:00:00 UTC.\n")
+    assert (await cli("provision", "-", "--json", stdin=file)).json[0]["at"] == "2098-01-02T00:00:00+00:00"
+
+    ran = await cli("scheduled", "cancel", later, "--tenant", "acme")
+    assert (ran.code, ran.out) == (0, f"Order {later} is not scheduled any more. Nothing of it was done.\n")
+    ran = await cli("scheduled", "cancel", later, "--tenant", "acme")
+    assert (ran.code, ran.err) == (1, f"no order {later} of tenant acme is scheduled\n")
+
+
+async def test_nothing_is_scheduled(cli: Cli) -> None:
+    ran = await cli("scheduled", "list", "--tenant", "nobody")
+    assert (ran.code, ran.out[:36]) == (0, "No order waits for a later date. An ")
+    ran = await cli("scheduled", "list", "--tenant", "nobody", "--json")
+    assert (ran.code, ran.out) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("time", "words"),
+    [
+        ("tomorrow", "TIME: 'tomorrow' is no time: write it as in 2030-05-03T14:00:00+02:00."),
+        ("2099-01-01T00:00", "TIME: '2099-01-01T00:00' has no time zone: write it as in"),
+        ("2020-01-01T00:00Z", "TIME: 2020-01-01 00:00:00 UTC is in the past. To start it now, cancel it"),
+    ],
+)
+async def test_a_time_that_cannot_be(cli: Cli, time: str, words: str) -> None:
+    ran = await cli("scheduled", "move", "O-1", time, "--tenant", "acme")
+    assert (ran.code, words in ran.err) == (2, True)
+
+
+async def test_whose_order_is_to_be_said(cli: Cli) -> None:
+    ran = await cli("scheduled", "cancel", "O-1")
+    assert (ran.code, "say which one with --tenant" in ran.err) == (2, True)

@@ -1,0 +1,221 @@
+"""Orders for a later date: held by a Schedule, begun at their time and in their turn. Who goes first, and who next."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+from temporalio.client import Client
+
+from db import Database
+from ipam.models import Addressing
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from tests.workflows.faults import Faults, Gate
+from tests.workflows.world import Orders, dispatched, until_refused
+from worker import build_worker
+from workflows.attributes import OPERATION, TENANT
+from workflows.client import Lastmile, NotScheduled, OrderIdReused, ScheduledOrder
+from workflows.contract import ResultStatus, Urgency
+
+# Ahead by enough for a Schedule to be made meanwhile.
+AHEAD = timedelta(seconds=1)
+NEXT_YEAR = datetime.now(UTC).replace(microsecond=0) + timedelta(days=300)
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + AHEAD
+
+
+async def listed(lastmile: Lastmile, order_id: str) -> ScheduledOrder:
+    """The order as the list has it; Temporal lists a new Schedule after a moment."""
+    while True:
+        async for order in lastmile.scheduled.waiting("acme"):
+            if order.order_id == order_id:
+                return order
+        await asyncio.sleep(0.02)  # a list cannot be waited for
+
+
+async def test_an_order_begins_at_its_time_under_the_subscribers_id(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    gate = faults.before["create_customer"] = Gate()
+    order = orders.provision(orders.ref, not_before=soon())
+
+    held = await lastmile.scheduled.hold(order)
+
+    assert held is not None
+    await gate.reached.wait()
+    run = await lastmile.start(order)
+    description = await run.handle.describe()
+    assert order.not_before is not None
+    assert description.start_time >= held.at >= order.not_before
+    assert (description.id, description.workflow_type) == (order.workflow_id, "Provision")
+    assert description.typed_search_attributes.get(TENANT) == "acme"
+    gate.open()
+    assert (await run.result()).status is ResultStatus.COMPLETED
+    assert faults.ran["create_customer"] == 1
+
+
+async def test_it_waits_its_turn(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+    gate = faults.before["create_customer"] = Gate()
+    first = await lastmile.start(orders.provision("O-1"))
+    await gate.reached.wait()
+    held = await lastmile.scheduled.hold(orders.deprovision(orders.ref, not_before=soon()))
+    assert held is not None
+    dispatch = await dispatched(lastmile, held)
+
+    await until_refused(dispatch)
+    details = (await dispatch.query("__temporal_workflow_metadata")).current_details
+    assert details == f"Waiting: another operation on {orders.ref} is running."
+    gate.open()
+    assert (await first.result()).status is ResultStatus.COMPLETED
+    await dispatch.result()
+
+    result = await (await lastmile.start(orders.deprovision(orders.ref))).result()
+    assert (result.order_id, result.status) == (orders.ref, ResultStatus.COMPLETED)
+
+
+async def test_the_same_order_is_one_schedule(lastmile: Lastmile, orders: Orders) -> None:
+    order = orders.provision(orders.ref, not_before=NEXT_YEAR)
+    held = await lastmile.scheduled.hold(order)
+    later = order.model_copy(update={"not_before": NEXT_YEAR + timedelta(days=1), "urgency": Urgency.URGENT})
+
+    assert held == await lastmile.scheduled.hold(order) == await lastmile.scheduled.hold(later)
+    assert held is not None
+    assert held.at == NEXT_YEAR
+    with pytest.raises(OrderIdReused, match=f"order {orders.ref} is scheduled with other content"):
+        await lastmile.scheduled.hold(order.model_copy(update={"addressing": Addressing(ipv6_pd_size=60)}))
+    await lastmile.scheduled.cancel("acme", orders.ref)
+
+
+async def test_an_operator_sees_what_waits(lastmile: Lastmile, orders: Orders) -> None:
+    held = await lastmile.scheduled.hold(orders.deprovision(orders.ref, not_before=NEXT_YEAR))
+    assert held == ScheduledOrder(
+        f"order/acme/{orders.ref}", "acme", orders.ref, orders.ref, "deprovision", NEXT_YEAR, paused=False
+    )
+
+    schedule = lastmile.client.get_schedule_handle(held.schedule)
+    description = await schedule.describe()
+
+    assert description.schedule.state.note == f"deprovision {orders.ref}, order {orders.ref}"
+    found = description.typed_search_attributes
+    assert [found.get(TENANT), found.get(OPERATION)] == ["acme", "deprovision"]
+    assert await listed(lastmile, orders.ref) == held
+    assert not [order async for order in lastmile.scheduled.waiting("nobody")]
+    await schedule.pause()
+    while not (await listed(lastmile, orders.ref)).paused:
+        pass
+    await lastmile.scheduled.cancel("acme", orders.ref)
+
+
+async def test_a_moved_order_begins_at_its_new_time(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+    gate = faults.before["create_customer"] = Gate()
+    order = orders.provision(orders.ref, not_before=NEXT_YEAR)
+    await lastmile.scheduled.hold(order)
+
+    moved = await lastmile.scheduled.move("acme", orders.ref, soon())
+
+    await gate.reached.wait()
+    run = await lastmile.start(order)
+    assert (await run.handle.describe()).start_time >= moved.at
+    gate.open()
+    await run.result()
+    with pytest.raises(NotScheduled, match="its time has come"):
+        await lastmile.scheduled.move("acme", orders.ref, NEXT_YEAR)
+
+
+async def test_an_order_that_was_put_off_is_not_begun_by_sending_it_again(lastmile: Lastmile, orders: Orders) -> None:
+    order = orders.provision(orders.ref, not_before=NEXT_YEAR)
+    await lastmile.scheduled.hold(order)
+
+    past = order.model_copy(update={"not_before": datetime.now(UTC) - AHEAD})
+    held = await lastmile.scheduled.hold(past)
+
+    assert held is not None
+    assert held.at == NEXT_YEAR
+    await lastmile.scheduled.cancel("acme", orders.ref)
+    assert await lastmile.scheduled.hold(past) is None
+
+
+async def test_a_time_that_passes_while_the_schedule_is_made_is_not_missed(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    """Temporal itself would never start it."""
+    order = orders.provision(orders.ref, not_before=NEXT_YEAR)
+    await lastmile.scheduled.hold(order)
+
+    held = await lastmile.scheduled.move("acme", orders.ref, datetime.now(UTC) - timedelta(hours=1))
+
+    await (await dispatched(lastmile, held)).result()
+    assert (await lastmile.execute(order)).status is ResultStatus.COMPLETED
+    assert faults.ran["create_customer"] == 1
+
+
+async def test_a_deleted_order_is_forgotten(lastmile: Lastmile, orders: Orders) -> None:
+    order = orders.provision(orders.ref, not_before=NEXT_YEAR)
+    await lastmile.scheduled.hold(order)
+
+    await lastmile.scheduled.cancel("acme", orders.ref)
+
+    for refused in (lastmile.scheduled.cancel("acme", orders.ref), lastmile.scheduled.move("acme", "O-0", NEXT_YEAR)):
+        with pytest.raises(NotScheduled, match=r"no order \S+ of tenant acme is scheduled"):
+            await refused
+    other = order.model_copy(update={"addressing": Addressing(ipv6_pd_size=60)})
+    assert await lastmile.scheduled.hold(other) is not None
+    await lastmile.scheduled.cancel("acme", orders.ref)
+
+
+async def test_an_order_without_a_date_ahead_is_not_held(lastmile: Lastmile, orders: Orders) -> None:
+    assert await lastmile.scheduled.hold(orders.provision(orders.ref)) is None
+    assert await lastmile.scheduled.hold(orders.provision(orders.ref, not_before=datetime.now(UTC) - AHEAD)) is None
+
+
+async def test_a_worker_that_is_away_makes_an_order_late_and_does_not_lose_it(
+    client: Client,
+    settings: Settings,
+    database: Database,
+    authorization: DynamicAuthorization,
+    orders: Orders,
+    owner: asyncpg.Connection,
+) -> None:
+    lastmile = Lastmile(client, task_queue=settings.task_queue)
+    order = orders.provision(orders.ref, not_before=soon())
+    held = await lastmile.scheduled.hold(order)
+    assert held is not None
+    dispatch = await dispatched(lastmile, held)
+    assert await owner.fetchval("SELECT count(*) FROM orders") == 0
+
+    async with build_worker(client, settings, database, authorization):
+        await dispatch.result()
+        assert (await lastmile.execute(order)).status is ResultStatus.COMPLETED
+
+
+async def test_when_and_how_an_order_travels_is_not_its_content(orders: Orders) -> None:
+    order = orders.provision()
+
+    assert order.digest == orders.provision(not_before=NEXT_YEAR).digest
+    assert order.digest == orders.provision(urgency="urgent", requested_by="crm").digest
+    assert order.digest != orders.provision(addressing=Addressing(ipv6_pd_size=60)).digest
+
+
+async def test_urgent_orders_pass_a_backlog_and_tenants_take_turns_in_it(
+    client: Client, settings: Settings, database: Database, authorization: DynamicAuthorization, orders: Orders
+) -> None:
+    """An import of acme's waits for a worker; then come an order of another tenant's, and an urgent one."""
+    lastmile = Lastmile(client, task_queue=settings.task_queue)
+    bulk = [orders.provision(f"B-{n}", n, urgency=Urgency.BULK) for n in range(1, 9)]
+    other = orders.provision("B-20", 20, tenant="other", urgency=Urgency.BULK)
+    urgent = orders.provision("U-21", 21, urgency=Urgency.URGENT)
+    runs = [await lastmile.start(order) for order in (*bulk, other, urgent)]
+
+    narrow = settings.model_copy(update={"max_concurrent_activities": 1, "max_concurrent_workflow_tasks": 2})
+    async with build_worker(client, narrow, database, authorization):
+        results = [await run.result() for run in runs]
+
+    assert {result.status for result in results} == {ResultStatus.COMPLETED}
+    ended = {run.order.order_id: (await run.handle.describe()).close_time for run in runs}
+    in_order = sorted(ended, key=lambda id: ended[id] or NEXT_YEAR)
+    assert in_order[0] == urgent.order_id
+    # In the order of arrival it would come after all of the import.
+    assert in_order.index(other.order_id) <= len(bulk) // 2
