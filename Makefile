@@ -8,12 +8,13 @@ STATE := .lastmile
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
-.PHONY: help demo test up lock clean
+.PHONY: help demo test up bench lock clean
 
 help:
 	@echo "make demo   start the whole stack, provision the example orders, show the result, stop"
 	@echo "make up     run the stack until Ctrl-C"
 	@echo "make test   lint, types, import contracts, tests"
+	@echo "make bench  measure, each figure next to a peer in the same run; about 4 minutes"
 	@echo "make lock   pin the newest dependencies that pyproject.toml allows (needs uv)"
 	@echo "make clean  remove the virtual environment and the stack's data"
 
@@ -29,6 +30,9 @@ test: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest --cov
+
+bench: $(VENV)/installed
+	@$(BIN)/python -m bench
 
 # Done again when the pins or the packages change, and only then.
 $(VENV)/installed: requirements.lock pyproject.toml

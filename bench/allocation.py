@@ -1,0 +1,188 @@
+"""Allocations per second in an empty pool and in full ones, next to a bare insert-and-commit on the same database."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+
+import asyncpg
+from sqlalchemy import make_url, text
+
+from bench.figures import Figure, Target, at_least
+from bench.rounds import Measured, Turn, Work, medians, rate
+from db import Database
+from devstack.postgres import EmbeddedPostgres
+from ipam.allocation import allocate
+from ipam.models import Need, Purpose
+from ipam.pools import Pool, add_pool
+from subscribers.tenants import add_tenant
+
+__all__ = ["measure"]
+
+ROUNDS = 3
+SIZES = (0, 100_000, 1_000_000)
+CLIENTS = {1: 150, 16: 1200}
+"""How many do how much between them."""
+BARE = "one row inserted and committed"
+NEED = Need(Purpose.IPV6_PD, 56)
+
+# Foreign keys and durability are about data that somebody wants to keep.
+_FILL = """
+SET session_replication_role = replica;
+SET synchronous_commit = off;
+INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key, created_by_order,
+                         state)
+SELECT 'acme', p.id, n, lastmile_nth_prefix(p.prefix, 56, n), 'F-' || n, 'ipv6_pd', 'acme/F-' || n || '/ipv6_pd/F',
+       'F', 'active'
+FROM pools p, generate_series(0, {size} - 1) n;
+INSERT INTO slots (pool_id, slot, tenant_id, delegation_id, last_holder)
+SELECT pool_id, slot, tenant_id, id, 'acme/' || subscriber_ref || '/ipv6_pd' FROM delegations;
+UPDATE pools SET frontier = {size};
+CREATE TABLE bare (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, value text NOT NULL);
+GRANT INSERT ON bare TO lastmile_app;
+"""
+
+
+async def measure(postgres: EmbeddedPostgres) -> list[Figure]:
+    """Rates by the size of the pool, and statements; `postgres.url` is migrated and has no connections."""
+    async with AsyncExitStack() as stack:
+        databases = {size: await stack.enter_async_context(_database(postgres, _name(size), size)) for size in SIZES}
+        turns = {f"{kind} {size}": turn for size in SIZES for kind, turn in _turns(databases[size]).items()}
+        await medians(1, turns)
+        for size in SIZES:
+            # As autovacuum does within a minute: plans made for an empty table read all of it.
+            await _as_owner(_url(postgres, _name(size)), "VACUUM ANALYZE")
+        found = await medians(ROUNDS, turns)
+    return [*_figures(found), *await _statements(postgres)]
+
+
+def _turns(database: Database) -> dict[str, Turn]:
+    return {"bare": _turn(_inserting(database)), "allocate": _turn(_allocating(database))}
+
+
+def _turn(work: Work) -> Turn:
+    async def turn() -> Measured:
+        return {str(clients): await rate(work, number, clients) for clients, number in CLIENTS.items()}
+
+    return turn
+
+
+def _allocating(database: Database) -> Work:
+    numbers = count()
+
+    async def work() -> None:
+        number = next(numbers)
+        async with database.tenant("acme") as connection:
+            await allocate(connection, tenant="acme", subscriber_ref=f"S-{number}", order_id=f"O-{number}", need=NEED)
+
+    return work
+
+
+def _inserting(database: Database) -> Work:
+    statement = text("INSERT INTO bare (value) VALUES (:value)")
+
+    async def work() -> None:
+        async with database.tenant("acme") as connection:
+            await connection.execute(statement, {"value": "a row of one column"})
+
+    return work
+
+
+def _figures(found: dict[str, Measured]) -> list[Figure]:
+    full, empty = max(SIZES), min(SIZES)
+    figures = [
+        Figure(
+            f"allocations, {clients} client{'s' * (clients > 1)}, {size:,} delegations",
+            found[f"allocate {size}"][str(clients)],
+            "/s",
+            BARE,
+            found[f"bare {size}"][str(clients)],
+            at_least(0.5) if clients > 1 else None,
+        )
+        for clients in CLIENTS
+        for size in SIZES
+    ]
+    most = str(max(CLIENTS))
+    flat = Figure(
+        f"allocations, {most} clients, {full:,} delegations",
+        found[f"allocate {full}"][most],
+        "/s",
+        "the same in an empty pool",
+        found[f"allocate {empty}"][most],
+        at_least(0.8),
+    )
+    return [*figures, flat]
+
+
+async def _statements(postgres: EmbeddedPostgres) -> list[Figure]:
+    """As the server's log has them: those of a transaction with an allocation, less those of one without."""
+
+    async def logged(work: Work) -> int:
+        before = _logged(postgres)
+        await work()
+        return _logged(postgres) - before
+
+    async with _database(postgres, "bench_statements", 0, "SET log_statement = 'all'") as database:
+        allocating = _allocating(database)
+
+        async def nothing() -> None:
+            async with database.tenant("acme"):
+                pass
+
+        await nothing()  # a new connection has statements of its own
+        empty = await logged(nothing)
+        first, second = await logged(allocating) - empty, await logged(allocating) - empty
+    most = Target("value", "≤", 3)
+    return [
+        Figure("SQL statements of an allocation", second, "", target=most),
+        Figure("SQL statements of one that moves the frontier", first, "", target=most),
+    ]
+
+
+def _logged(postgres: EmbeddedPostgres) -> int:
+    log = postgres.process.output()
+    return log.count("LOG:  execute ") + log.count("LOG:  statement: ")
+
+
+@asynccontextmanager
+async def _database(postgres: EmbeddedPostgres, name: str, size: int, setting: str = "") -> AsyncIterator[Database]:
+    """A copy of the migrated database, with a pool in which `size` prefixes are taken, and the peer's table."""
+    url = _url(postgres, name)
+    admin = await asyncpg.connect(_url(postgres, "postgres"))
+    try:
+        await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{make_url(postgres.url).database}"')
+        if setting:
+            await admin.execute(f"ALTER DATABASE {name} {setting}")
+        database = Database(url, pool_size=max(CLIENTS))
+        try:
+            await _fill(database, url, size)
+            yield database
+        finally:
+            await database.close()
+            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+def _name(size: int) -> str:
+    return f"bench_{size}"
+
+
+def _url(postgres: EmbeddedPostgres, database: str) -> str:
+    return make_url(postgres.url).set(database=database).render_as_string(hide_password=False)
+
+
+async def _fill(database: Database, owner_url: str, size: int) -> None:
+    pool = Pool(name="home", prefix="2001:db8::/32", purpose=Purpose.IPV6_PD, delegated_length=56, tenant="acme")
+    async with database.platform() as platform:
+        await add_tenant(platform, "acme", "Acme Broadband")
+        await add_pool(platform, pool)
+    await _as_owner(owner_url, _FILL.format(size=size), "VACUUM ANALYZE")
+
+
+async def _as_owner(owner_url: str, *scripts: str) -> None:
+    owner = await asyncpg.connect(owner_url)
+    try:
+        for script in scripts:
+            await owner.execute(script)
+    finally:
+        await owner.close()

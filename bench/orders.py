@@ -1,0 +1,167 @@
+"""Orders per second, and how long one takes, next to a workflow that does nothing nine times."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from itertools import count
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+
+from bench.cpu import cpu_seconds
+from bench.figures import Figure, at_least, at_most
+from bench.noop import Noop, nothing
+from bench.rounds import Measured, Turn, Work, each, medians, rate
+from db import Database
+from ipam.models import Purpose
+from ipam.pools import Pool, add_pool
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from subscribers.tenants import add_tenant
+from worker import build_worker
+from workflows.client import Lastmile
+from workflows.connection import connect
+from workflows.contract import DeprovisionSubscriber, Order, ProvisionSubscriber, ResultStatus
+from workflows.registry import sandbox
+
+__all__ = ["measure"]
+
+ROUNDS = 3
+BATCH = 64
+IN_FLIGHT = 32
+LONE = 10
+"""Runs one at a time, for the latency."""
+NOOP = "nine no-op activities"
+NOOP_QUEUE = "bench-noop"
+
+
+async def measure(database_url: str, temporal_address: str) -> list[Figure]:
+    """Provision and deprovision, in a migrated database; the same worker settings for both contestants."""
+    settings = Settings()
+    database = Database(database_url, pool_size=settings.database_pool_size)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
+        await _prepare(database)
+        client = await connect({"TEMPORAL_ADDRESS": temporal_address})
+        authorization = await stack.enter_async_context(DynamicAuthorization(timeout=1, tries=2, in_flight=64))
+        await stack.enter_async_context(build_worker(client, settings, database, authorization))
+        await stack.enter_async_context(_noop_worker(client, settings))
+        turns = _turns(client)
+        await medians(1, turns)  # caches, connections, prepared statements
+        found = await medians(ROUNDS, turns)
+    return [*_figures("provision", found), *_figures("deprovision", found)]
+
+
+def _turns(client: Client) -> dict[str, Turn]:
+    lastmile = Lastmile(client)
+    provisions, deprovisions, noops = count(), count(), count()
+
+    def executing(order: Callable[[int], Order], numbers: Iterator[int]) -> Work:
+        async def execute() -> None:
+            result = await lastmile.execute(order(next(numbers)))  # type: ignore[arg-type]
+            if result.status is not ResultStatus.COMPLETED:
+                raise RuntimeError(f"order {result.order_id} ended {result.status}: {result.reason}")
+
+        return execute
+
+    async def noop() -> None:
+        await client.execute_workflow(Noop.run, "nothing", id=f"noop-{next(noops)}", task_queue=NOOP_QUEUE)
+
+    # Each round takes down the very lines that it has brought up.
+    return {
+        "provision": _turn(executing(_provision, provisions)),
+        "noop": _turn(noop),
+        "deprovision": _turn(executing(_deprovision, deprovisions)),
+    }
+
+
+def _turn(work: Work) -> Turn:
+    async def turn() -> Measured:
+        latency = await each(work, LONE)
+        before = cpu_seconds()
+        per_second = await rate(work, BATCH, IN_FLIGHT)
+        used = {name: (after - before[name]) / BATCH * 1000 for name, after in cpu_seconds().items()}
+        return {"rate": per_second, "latency": latency * 1000, **used}
+
+    return turn
+
+
+def _figures(operation: str, found: dict[str, Measured]) -> list[Figure]:
+    ours, peer = found[operation], found["noop"]
+    provision = operation == "provision"
+    return [
+        Figure(
+            f"{operation}s, {IN_FLIGHT} in flight",
+            ours["rate"],
+            "/s",
+            NOOP,
+            peer["rate"],
+            at_least(1.0) if provision else None,
+        ),
+        Figure(
+            f"{operation} alone, median",
+            ours["latency"],
+            "ms",
+            NOOP,
+            peer["latency"],
+            at_most(1.0) if provision else None,
+        ),
+        *(
+            Figure(f"CPU of a {operation}: {server}", ours[key], "ms", NOOP, peer[key])
+            for key, server in (("worker", "worker and client"), ("temporal", "Temporal"), ("postgres", "PostgreSQL"))
+        ),
+    ]
+
+
+def _noop_worker(client: Client, settings: Settings) -> Worker:
+    """As `worker.build_worker` has it."""
+    return Worker(
+        client,
+        task_queue=NOOP_QUEUE,
+        workflows=[Noop],
+        activities=[nothing],
+        workflow_runner=sandbox(),
+        max_concurrent_activities=settings.max_concurrent_activities,
+        max_concurrent_workflow_tasks=settings.max_concurrent_workflow_tasks,
+        max_cached_workflows=settings.max_cached_workflows,
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+    )
+
+
+async def _prepare(database: Database) -> None:
+    pool = Pool(name="home", prefix="2001:db8::/32", purpose=Purpose.IPV6_PD, delegated_length=56, tenant="acme")
+    async with database.platform() as platform:
+        await add_tenant(platform, "acme", "Acme Broadband")
+        await add_pool(platform, pool)
+
+
+def _provision(number: int) -> ProvisionSubscriber:
+    """An order as they come: fibre to the home, a delegated prefix, an ONU and a CPE."""
+    line: dict[str, Any] = {
+        "connection_type": "ftth",
+        "onu_serial": f"HWTC{number:08X}",
+        "olt": "olt-1",
+        "pon_port": "0/1/1",
+        "cpe_mac": f"00:1a:2b:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}",
+        "s_vlan": 100,
+        "c_vlan": 1 + number % 4094,
+        "circuit_id": f"olt-1 0/1/1:{number}",
+    }
+    return ProvisionSubscriber.model_validate(
+        {
+            "tenant": "acme",
+            "order_id": f"P-{number}",
+            "subscriber_ref": f"S-{number}",
+            "customer": {"ref": f"C-{number}", "name": "Ada Lovelace", "email": "ada@example.net"},
+            "plan": {"name": "fiber-100", "download_kbps": 100_000, "upload_kbps": 50_000},
+            "line": line,
+            "requested_by": "bench",
+        }
+    )
+
+
+def _deprovision(number: int) -> DeprovisionSubscriber:
+    return DeprovisionSubscriber(
+        tenant="acme", order_id=f"D-{number}", subscriber_ref=f"S-{number}", reason="bench", requested_by="bench"
+    )

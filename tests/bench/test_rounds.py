@@ -1,0 +1,36 @@
+"""Taking turns, and counting."""
+
+import asyncio
+
+from bench.rounds import Measured, Turn, medians, rate
+
+
+async def test_contestants_alternate_and_the_median_counts() -> None:
+    order: list[str] = []
+    values = {"ours": iter([1.0, 9.0, 2.0]), "peer": iter([3.0, 3.0, 100.0])}
+
+    def turn(name: str) -> Turn:
+        async def take() -> Measured:
+            order.append(name)
+            return {"rate": next(values[name])}
+
+        return take
+
+    found = await medians(3, {name: turn(name) for name in values})
+    assert order == ["ours", "peer"] * 3
+    assert found == {"ours": {"rate": 2.0}, "peer": {"rate": 3.0}}
+
+
+async def test_so_many_pieces_of_work_are_done_and_so_many_at_a_time() -> None:
+    done = running = most = 0
+
+    async def work() -> None:
+        nonlocal done, running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        done += 1
+
+    assert await rate(work, 100, 7) > 0
+    assert (done, most) == (100, 7)
