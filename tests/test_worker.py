@@ -137,7 +137,7 @@ async def test_a_role_that_row_level_security_does_not_bind(
 
 async def test_a_database_that_lacks_a_migration(environment: Environment, owner: asyncpg.Connection) -> None:
     await owner.execute("DELETE FROM alembic_version")
-    assert "the database lacks migrations 0001: run `lastmile migrate`" in await refusal(environment)
+    assert "the database lacks migrations 0001, 0002, 0003: run `lastmile migrate`" in await refusal(environment)
 
 
 async def test_a_port_in_use(environment: Environment) -> None:
