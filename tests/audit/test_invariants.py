@@ -74,8 +74,8 @@ BREAKS = [
     ),
     Break(
         "left_behind",
-        "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, status)"
-        " VALUES ('acme', 'O-9', 'provision', 'S-9', 'd', 'rolled_back');"
+        "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
+        " VALUES ('acme', 'O-9', 'provision', 'S-9', 'd', 'r1', 'rolled_back');"
         "INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('acme', 'C-9', 'Grace', 'O-9')",
         "O-9",
         "was rolled back, and left customer C-9",
