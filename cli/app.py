@@ -86,11 +86,11 @@ def deprovision(
 
 
 @app.command()
-def cancel(subscriber: Subscriber, tenant: Tenant = None) -> None:
+def cancel(subscriber: Subscriber, tenant: Tenant = None, json: Json = False) -> None:
     """Ask the running order of a subscriber to stop, and to take back what it did."""
     from cli.orders import cancel
 
-    run(cancel(subscriber, tenant))
+    run(cancel(subscriber, tenant, json))
 
 
 Why = Annotated[str, typer.Option(help="For the history: no personal data.")]

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from cli.actor import actor
 from cli.exits import BadInput, Exit
 from cli.mistakes import mistakes
-from cli.output import console, facts, print_json, say, table, when
+from cli.output import console, facts, print_json, say, table, tell, when
 from cli.services import load_settings, open_database
 from db import Database
 from errors import Refused
@@ -34,7 +34,7 @@ class NewTenant(BaseModel):
     name: str
 
 
-async def tenant_add(tenant: str, name: str) -> Exit:
+async def tenant_add(tenant: str, name: str, as_json: bool) -> Exit:
     """Add a tenant; the same one again changes nothing."""
     try:
         new = NewTenant(id=tenant, name=name)
@@ -42,7 +42,7 @@ async def tenant_add(tenant: str, name: str) -> Exit:
         raise BadInput("This cannot be a tenant:", mistakes(failure, NewTenant, {"id": "tenant"})) from None
     async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         added = await add_tenant(connection, new.id, new.name)
-    say(f"Tenant {tenant} {'added' if added else 'exists already, just so'}.")
+    tell(f"Tenant {tenant} {'added' if added else 'exists already, just so'}.", as_json, tenant=tenant, added=added)
     return Exit.DONE
 
 
@@ -83,7 +83,7 @@ async def _subscribers(database: Database, tenant: str) -> int:
         return await connection.scalar(current) or 0
 
 
-async def pool_add(values: dict[str, Any]) -> Exit:
+async def pool_add(values: dict[str, Any], as_json: bool) -> Exit:
     """Add a pool; the same one again changes nothing."""
     names = {"prefix": "PREFIX", "name": "NAME", "delegated_length": "--length"}
     names |= {field: f"--{field}" for field in ("purpose", "tenant", "vrf", "region", "country")}
@@ -95,7 +95,8 @@ async def pool_add(values: dict[str, Any]) -> Exit:
         await add_pool(connection, pool)
     whom = f"tenant {pool.tenant}" if pool.tenant else "every tenant"
     count = PoolUse(pool=pool, taken=0, quarantined=0).capacity
-    say(f"Pool {pool.name} is there: {count:,} prefixes of /{pool.delegated_length} from {pool.prefix}, for {whom}.")
+    words = f"Pool {pool.name} is there: {count:,} prefixes of /{pool.delegated_length} from {pool.prefix}, for {whom}."
+    tell(words, as_json, **pool.model_dump(mode="json"), capacity=count)
     return Exit.DONE
 
 
@@ -159,7 +160,7 @@ def _percent(use: PoolUse) -> str:
     return "<0.1 %" if 0 < _full(use) < 0.1 else f"{_full(use):.1f} %"
 
 
-async def nas_add(address: str, name: str, secret: str | Path, coa_port: int) -> Exit:
+async def nas_add(address: str, name: str, secret: str | Path, coa_port: int, as_json: bool) -> Exit:
     """Add a NAS, with its secret or the file that holds it; the same one again changes nothing."""
     values = {"address": address, "name": name, "secret": _secret(secret), "coa_port": coa_port}
     names = {"address": "ADDRESS", "name": "--name", "coa_port": "--coa-port", "secret": "the secret"}
@@ -171,7 +172,8 @@ async def nas_add(address: str, name: str, secret: str | Path, coa_port: int) ->
         raise BadInput("This cannot be a NAS:", problems) from None
     async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         added = await add_nas(connection, record)
-    say(f"NAS {name} at {record.address} {'added' if added else 'exists already, just so'}.")
+    words = f"NAS {name} at {record.address} {'added' if added else 'exists already, just so'}."
+    tell(words, as_json, name=name, address=record.address, coa_port=coa_port, added=added)
     return Exit.DONE
 
 

@@ -19,11 +19,13 @@ TenantId = Annotated[str, typer.Argument(metavar="ID", help="Lower-case letters,
 
 
 @tenant.command("add")
-def tenant_add(id: TenantId, name: Annotated[str, typer.Option(help="What people call it.")]) -> None:
+def tenant_add(
+    id: TenantId, name: Annotated[str, typer.Option(help="What people call it.")], json: Json = False
+) -> None:
     """Add a tenant; the same one again changes nothing."""
     from cli.inventory import tenant_add
 
-    run(tenant_add(id, name))
+    run(tenant_add(id, name, json))
 
 
 @tenant.command("list")
@@ -55,12 +57,13 @@ def pool_add(
     vrf: Annotated[str, typer.Option(help="Pools overlap only where their VRFs differ.")] = "",
     region: Annotated[str | None, typer.Option(help="For orders that ask for a region.")] = None,
     country: Annotated[str | None, typer.Option(help="ISO 3166-1, as in NL.")] = None,
+    json: Json = False,
 ) -> None:
     """Add a pool; the same one again changes nothing."""
     from cli.inventory import pool_add
 
     values = {"name": name, "prefix": prefix, "purpose": purpose, "delegated_length": length}
-    run(pool_add(values | {"tenant": tenant, "vrf": vrf, "region": region, "country": country}))
+    run(pool_add(values | {"tenant": tenant, "vrf": vrf, "region": region, "country": country}, json))
 
 
 @pool.command("list")
@@ -93,12 +96,13 @@ def nas_add(
         Path | None, typer.Option(help="Holds the RADIUS secret; without it, the secret is asked for.")
     ] = None,
     coa_port: Annotated[int, typer.Option(help="Where it takes Disconnect and CoA requests (RFC 5176).")] = 3799,
+    json: Json = False,
 ) -> None:
     """Add a NAS; the same one again changes nothing."""
     from cli.inventory import nas_add
 
     secret = secret_file or str(typer.prompt("RADIUS secret", hide_input=True))
-    run(nas_add(address, name, secret, coa_port))
+    run(nas_add(address, name, secret, coa_port, json))
 
 
 @nas.command("list")

@@ -13,7 +13,7 @@ from cli.dry_run import OrderPlan, dry_run
 from cli.exits import BadInput, Exit
 from cli.mistakes import mistakes
 from cli.order_file import read_orders
-from cli.output import complain, console, mark, messages, print_json, table
+from cli.output import complain, console, mark, messages, print_json, table, tell
 from cli.runs import Ended, Runs
 from cli.services import Temporal, load_settings, open_database, pick_tenant
 from settings import Settings
@@ -65,7 +65,7 @@ async def deprovision(subscriber: str, *, tenant: str | None, reason: str, order
     return await _run(settings, [order], as_json)
 
 
-async def cancel(subscriber: str, tenant: str | None) -> Exit:
+async def cancel(subscriber: str, tenant: str | None, as_json: bool) -> Exit:
     """Ask the subscriber's running order to stop and roll back."""
     settings = load_settings()
     tenant = tenant or await only_tenant(settings)
@@ -73,11 +73,13 @@ async def cancel(subscriber: str, tenant: str | None) -> Exit:
     if not await temporal.open_run(tenant, subscriber):
         raise NotRunning(f"No order of subscriber {subscriber} is running: there is nothing to cancel.")
     await temporal.orders.cancel(tenant, subscriber)
-    console.print(
+    tell(
         f"The running order of {subscriber} was asked to stop and take back what it did; past the point of no "
         f"return it goes on to its end. `lastmile status {subscriber}` shows how that goes.",
-        markup=False,
-        soft_wrap=True,
+        as_json,
+        tenant=tenant,
+        subscriber_ref=subscriber,
+        cancel_requested=True,
     )
     return Exit.DONE
 

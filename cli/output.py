@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["complain", "console", "facts", "mark", "messages", "print_json", "say", "table", "when"]
+__all__ = ["complain", "console", "facts", "mark", "messages", "print_json", "say", "table", "tell", "when"]
 
 # An IPv6 prefix can look like an emoji: `:100:`.
 console = Console(highlight=False, emoji=False)
@@ -35,6 +35,14 @@ _PROSE_WIDTH = 3  # the least that is left of one, and the space between columns
 def say(words: str) -> None:
     """A sentence on standard output."""
     console.print(words, markup=False, soft_wrap=True)
+
+
+def tell(words: str, as_json: bool, **facts: Any) -> None:
+    """What a command did: a sentence for people, or its facts for scripts."""
+    if as_json:
+        print_json(facts)
+    else:
+        say(words)
 
 
 def complain(words: str) -> None:

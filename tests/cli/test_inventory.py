@@ -15,12 +15,14 @@ async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:
 
     assert "Tenant acme added" in (await fresh("tenant", "add", "acme", "--name", "Acme Broadband")).out
     assert "exists already" in (await fresh("tenant", "add", "acme", "--name", "Acme Broadband")).out
+    (again,) = (await fresh("tenant", "add", "acme", "--name", "Acme Broadband", "--json")).json
+    assert again == {"tenant": "acme", "added": False}
     ran = await fresh("tenant", "add", "acme", "--name", "Somebody")
     assert (ran.code, "is called 'Acme Broadband'" in ran.err) == (1, True)
 
     pool = ("pool", "add", "home", "2001:db8::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
     assert "65,536 prefixes of /56" in (await fresh(*pool)).out
-    assert (await fresh(*pool)).code == 0
+    assert (await fresh(*pool, "--json")).json[0]["capacity"] == 65536
     ran = await fresh("pool", "add", "more", "2001:db8::/44", "--purpose", "ipv6_pd", "--length", "56")
     assert (ran.code, "overlaps" in ran.err) == (1, True)
 
@@ -28,6 +30,8 @@ async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:
     nas = ("nas", "add", "192.0.2.1", "--name", "bng-1", "--secret-file", str(tmp_path / "secret"))
     assert "NAS bng-1 at 192.0.2.1 added" in (await fresh(*nas)).out
     assert "exists already" in (await fresh(*nas)).out
+    (again,) = (await fresh(*nas, "--json")).json
+    assert again == {"name": "bng-1", "address": "192.0.2.1", "coa_port": 3799, "added": False}
     typed = await fresh("nas", "add", "192.0.2.1", "--name", "bng-1", stdin="not-for-eyes\n")
     assert "exists already" in typed.out
     assert "not-for-eyes" not in typed.out + typed.err
