@@ -43,7 +43,7 @@ class Ground:
 
     async def retrying(self, nth: int) -> None:
         """Wait until a step of this order has failed and is being tried again."""
-        handle = self.lastmile._client.get_workflow_handle(f"subscriber/acme/S-{nth}")
+        handle = self.lastmile.client.get_workflow_handle(f"subscriber/acme/S-{nth}")
         while True:
             description = await handle.describe()
             if any(activity.attempt > 2 for activity in description.raw_description.pending_activities):
@@ -123,7 +123,7 @@ async def test_temporal_goes_away(ground: Ground) -> None:
 
 async def _begun(ground: Ground, nth: int) -> None:
     """Wait until Temporal has taken the order."""
-    handle = ground.lastmile._client.get_workflow_handle(f"subscriber/acme/S-{nth}")
+    handle = ground.lastmile.client.get_workflow_handle(f"subscriber/acme/S-{nth}")
     while True:
         try:
             await handle.describe()
