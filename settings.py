@@ -55,7 +55,9 @@ class Settings(BaseSettings):
     max_concurrent_activities: int = Field(default=64, ge=1, description="Activity slots per process.")
     max_concurrent_workflow_tasks: int = Field(default=64, ge=2, description="Workflow task slots per process.")
     max_cached_workflows: int = Field(
-        default=2000, ge=0, description="Runs kept in memory per process; too few cost half the throughput."
+        default=2000,
+        ge=1,
+        description="Runs kept in memory per process. Fewer than are at work cost half the throughput.",
     )
     quarantine_seconds: float = Field(
         default=86_400,

@@ -43,7 +43,7 @@ from settings import Settings
 from telemetry import set_up_logging
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
 from workflows.connection import Unreachable, connect
-from workflows.registry import FAILURE_TYPES, WORKFLOWS, sandbox
+from workflows.registry import FAILURE_TYPES, RUNNER, WORKFLOWS
 
 __all__ = ["Misconfigured", "build_worker", "main"]
 
@@ -82,9 +82,10 @@ def build_worker(
             AddressActivities(database, authorization, quarantine),
             DeviceActivities(database, onu, cpe),
         ),
-        workflow_runner=sandbox(),
+        workflow_runner=RUNNER,
         workflow_failure_exception_types=FAILURE_TYPES,
         max_concurrent_activities=settings.max_concurrent_activities,
+        max_concurrent_local_activities=settings.max_concurrent_activities,
         max_concurrent_workflow_tasks=settings.max_concurrent_workflow_tasks,
         max_cached_workflows=settings.max_cached_workflows,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),

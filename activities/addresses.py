@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from activities.base import Activities, done, skipped, step, undone, warned
+from activities.base import Activities, beyond_database, done, skipped, step, undone, warned
 from activities.signatures import StepRef, StepReport
 from db import Database, TenantConnection
 from ipam.allocation import Quarantine, allocate, release
@@ -99,7 +99,10 @@ class AddressActivities(Activities):
                 return skipped("the subscriber holds no address")
             await accounts.write_reply_items(connection, user, _reply_items(active))
             sessions = await open_sessions(connection, user)
-        if not any(delegation.created_by_order == ref.order_id for delegation in active):
+            news = any(delegation.created_by_order == ref.order_id for delegation in active)
+            if news and sessions:
+                beyond_database("tell the live sessions")
+        if not news:
             return done()
         return await self._announce(sessions, _reply_items(active))
 
@@ -113,6 +116,7 @@ class AddressActivities(Activities):
             announced = [d for d in held if d.state not in over]
             if ref.undo and not announced:
                 return undone(any(d.state is State.REVOKED for d in held))
+            beyond_database("end the sessions")
             for delegation in announced:
                 if delegation.state is not State.REVOKING:
                     await _move(connection, ref, delegation, State.REVOKING)

@@ -9,12 +9,22 @@ from typing import Any, ParamSpec, TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.signatures import Outcome, StepRef, StepReport
+from activities.signatures import BEYOND_DATABASE, Outcome, StepRef, StepReport
 from db import Database, TenantConnection
 from errors import Refused
 from subscribers.orders import hold_forward, hold_undo
 
-__all__ = ["Activities", "done", "failing_by_type", "heartbeating", "skipped", "step", "undone", "warned"]
+__all__ = [
+    "Activities",
+    "beyond_database",
+    "done",
+    "failing_by_type",
+    "heartbeating",
+    "skipped",
+    "step",
+    "undone",
+    "warned",
+]
 
 # A fraction of the heartbeat timeout in workflows/saga.py.
 HEARTBEAT_SECONDS = 5
@@ -37,6 +47,16 @@ class Activities:
         ) as connection:
             await (hold_undo if ref.undo else hold_forward)(connection, ref.order_id)
             yield connection
+
+
+def beyond_database(what: str) -> None:
+    """Said inside the transaction by a step that is about to reach further than it: `what` it will do.
+
+    Raises where the step runs as a local activity, which is for the database alone: it has no heartbeat, no
+    cancel reaches it, and no operator sees it until it has ended. The workflow calls it as an activity proper then.
+    """
+    if activity.info().is_local:
+        raise ApplicationError(f"to {what}, this is done as an activity proper", type=BEYOND_DATABASE)
 
 
 @asynccontextmanager

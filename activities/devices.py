@@ -1,6 +1,6 @@
 """Steps on ONUs and CPEs."""
 
-from activities.base import Activities, done, heartbeating, skipped, step, undone
+from activities.base import Activities, beyond_database, done, heartbeating, skipped, step, undone
 from activities.signatures import StepRef, StepReport
 from db import Database
 from devices import records
@@ -47,8 +47,10 @@ class DeviceActivities(Activities):
                 found = await records.find(connection, ref.subscriber_ref, kind)
                 if found is None or found.updated_by_order != ref.order_id:
                     return undone(False)
+                self._before_switch(kind)
                 await records.restore(connection, ref.order_id, ref.subscriber_ref, kind)
             else:
+                self._before_switch(kind)
                 await records.want(
                     connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, device.identity, True
                 )
@@ -64,12 +66,17 @@ class DeviceActivities(Activities):
                 return undone(False)
             line = await line_of(connection, ref.subscriber_ref)
             device = _device(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity)
+            self._before_switch(kind)
             await records.want(connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, found.identity, False)
         report = await self._switch(ref, kind, device, False)
         if ref.undo:
             async with self._order(ref) as connection:
                 await records.forget(connection, ref.order_id, ref.subscriber_ref, kind)
         return report
+
+    def _before_switch(self, kind: Kind) -> None:
+        if self._controllers[kind] is not None:
+            beyond_database(f"ask the {_CONTROLLER_NAMES[kind]}")
 
     async def _switch(self, ref: StepRef, kind: Kind, device: LineDevice, on: bool) -> StepReport:
         controller = self._controllers[kind]

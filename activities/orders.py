@@ -42,6 +42,13 @@ class OrderActivities(Activities):
 
     @activity.defn
     @failing_by_type
+    async def begin_rollback(self, ref: StepRef) -> None:
+        """From here on no step of the order acts any more, also not one that is on its way."""
+        async with self._order(ref):
+            pass
+
+    @activity.defn
+    @failing_by_type
     async def close_order(self, ref: StepRef, closing: OrderClosing) -> None:
         """Record how the order ended."""
         async with self._database.tenant(ref.tenant) as connection:

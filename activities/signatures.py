@@ -6,7 +6,10 @@ from pydantic import BaseModel, ConfigDict
 
 from subscribers.models import Reference, TenantId
 
-__all__ = ["Opened", "OrderClosing", "OrderOpening", "Outcome", "StepRef", "StepReport"]
+__all__ = ["BEYOND_DATABASE", "Opened", "OrderClosing", "OrderOpening", "Outcome", "StepRef", "StepReport"]
+
+BEYOND_DATABASE = "BeyondDatabase"
+"""The type of the failure by which a step declines to be a local activity, having done nothing."""
 
 
 class Outcome(StrEnum):

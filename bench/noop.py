@@ -1,5 +1,4 @@
-"""The peer of an order: nine activities in sequence that do nothing. Nothing but the SDK is imported here, since the
-sandbox imports this module again for every run."""
+"""The peer of an order: nine activities in sequence that do nothing."""
 
 from datetime import timedelta
 

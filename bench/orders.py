@@ -22,7 +22,7 @@ from worker import build_worker
 from workflows.client import Lastmile
 from workflows.connection import connect
 from workflows.contract import DeprovisionSubscriber, Order, ProvisionSubscriber, ResultStatus
-from workflows.registry import sandbox
+from workflows.registry import RUNNER
 
 __all__ = ["measure"]
 
@@ -120,7 +120,7 @@ def _noop_worker(client: Client, settings: Settings) -> Worker:
         task_queue=NOOP_QUEUE,
         workflows=[Noop],
         activities=[nothing],
-        workflow_runner=sandbox(),
+        workflow_runner=RUNNER,
         max_concurrent_activities=settings.max_concurrent_activities,
         max_concurrent_workflow_tasks=settings.max_concurrent_workflow_tasks,
         max_cached_workflows=settings.max_cached_workflows,

@@ -1,13 +1,13 @@
-"""The workflows that a worker runs, and the sandbox that keeps them deterministic."""
+"""The workflows that a worker runs, and how."""
 
 from pydantic import ValidationError
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker import UnsandboxedWorkflowRunner
 
 from workflows.deprovision import Deprovision
 from workflows.dispatch import Dispatch
 from workflows.provision import Provision
 
-__all__ = ["FAILURE_TYPES", "WORKFLOWS", "sandbox"]
+__all__ = ["FAILURE_TYPES", "RUNNER", "WORKFLOWS"]
 
 WORKFLOWS: list[type] = [Provision, Deprovision, Dispatch]
 
@@ -15,9 +15,6 @@ WORKFLOWS: list[type] = [Provision, Deprovision, Dispatch]
 # Temporal would retry the workflow task for ever.
 FAILURE_TYPES: list[type[BaseException]] = [ValidationError]
 
-_MODELS = ("activities", "errors", "ipam", "subscribers", "workflows.contract")
-
-
-def sandbox() -> SandboxedWorkflowRunner:
-    """The models are pure and loaded once: reloading them for every run costs more than the run."""
-    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*_MODELS))
+# Nothing of ours is left for the sandbox to watch once our modules pass through it, and without that it costs more than
+# the run. The tests replay every recorded run in the sandbox at its strictest instead (tests/workflows/test_replay.py).
+RUNNER = UnsandboxedWorkflowRunner()

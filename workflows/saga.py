@@ -1,7 +1,13 @@
 """Steps, undo, pivot, parking and operator controls. Nothing else knows how these work.
 
 The rules (DESIGN sections 2 and 6):
-- A step's undo is registered before the step runs: a cancel or a lost reply must not leave it unknown.
+- A step that touches nothing but the database runs as a local activity, which costs a third. One that needs more
+  declines there, as does one that fails; it is done as an activity proper then, where an operator sees each attempt.
+- What local activities did is in the history only once their workflow task has ended. A worker that dies before
+  leaves no trace of them, and they run again. So a rollback takes back every step, reached or not, and what must
+  not run again unknown to the history is an activity proper: a rollback's beginning, the pivot, the closing.
+- A cancel is heard only between workflow tasks. So the last step before the pivot, and the last of all, are activities
+  proper: the cancel that came during the local ones is known before there is no more way back, or no more result.
 - Undo, and everything from the pivot on, runs in a task of its own that no cancel reaches. The run waits for
   it and swallows the cancels that come meanwhile: a task that nobody waits for would be lost.
 - A cancel can be hidden by an activity that completes all the same, so there is a look at
@@ -16,13 +22,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
-from activities.signatures import Opened, OrderClosing, OrderOpening, Outcome, StepReport
+from activities.signatures import BEYOND_DATABASE, Opened, OrderClosing, OrderOpening, Outcome, StepReport
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
 from workflows.contract import (
     Created,
@@ -71,6 +78,10 @@ PATIENCE = {
 }
 
 
+LOCAL_ATTEMPT = timedelta(seconds=15)
+"""How long the one attempt as a local activity may take."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step(Generic[OrderT]):
     """One step: an activity, and the activity that takes it back."""
@@ -106,7 +117,6 @@ class Saga(Generic[OrderT]):
         self._order: OrderT = order  # type: ignore[assignment]  # without one, `run` ends at once
         self._steps = steps
         self._outcomes = {step.name: StepOutcome(step=step.name) for step in steps}
-        self._registered: list[Step[OrderT]] = []
         self._facts: dict[str, str] = {}
         self._warnings: list[str] = []
         self._status = RunStatus.RUNNING
@@ -114,6 +124,8 @@ class Saga(Generic[OrderT]):
         self._attention = ""
         self._decision: tuple[Choice, Decision] | None = None
         self._calls = 0
+        self._local_attempts = 0
+        """Of the last activity called: to be added to the attempts that it tells of itself."""
         self._result: OrderResult | None = None
 
     # What the world sees
@@ -150,13 +162,12 @@ class Saga(Generic[OrderT]):
         if opened.result is not None:
             return self._end(OrderResult.model_validate(opened.result))
         pivot = next((index for index, step in enumerate(self._steps) if step.pivot), len(self._steps))
-        if opened.taken_over:
-            # Whatever the lost run did is undone too; and where it may have passed the pivot, there is no way back.
-            self._registered = [step for step in self._steps if step.undo is not None]
-            pivot = 0 if pivot < len(self._steps) else pivot
+        if opened.taken_over and pivot < len(self._steps):
+            pivot = 0  # the lost run may have passed it: there is no way back
         try:
             for step in self._steps[:pivot]:
-                await self._take(step)
+                self._look()
+                await self._attempt(step, local=step is not self._steps[pivot - 1])
             self._look()
         except (Exception, asyncio.CancelledError) as failure:
             result = await _shielded(self._roll_back(failure))
@@ -170,39 +181,37 @@ class Saga(Generic[OrderT]):
         """Begin; what was there of the order before."""
         opening = OrderOpening(operation=self._order.operation, digest=self._order.digest)
         try:
-            opened: Opened = await self._call("open_order", "open the order", Kind.DATABASE, False, (opening,), Opened)
+            opened: Opened = await self._call("open_order", "open the order", Kind.DATABASE, opening, returns=Opened)
             return opened
-        except ActivityError as failure:
+        except FailureError as failure:
             # Nothing was done yet, so there is nothing to undo.
             raise ApplicationError(_words(failure), type=_type(failure), non_retryable=True) from None
-
-    async def _take(self, step: Step[OrderT]) -> None:
-        """One step before the pivot."""
-        self._look()
-        if step.undo is not None and step not in self._registered:
-            self._registered.append(step)
-        await self._attempt(step)
-        self._look()
 
     async def _go_forward(self, steps: Sequence[Step[OrderT]]) -> OrderResult:
         """The steps from the pivot on: each happens, or an operator answers for it."""
         try:
             for step in steps:
-                await self._insist(step.name, lambda step=step: self._attempt(step))  # type: ignore[misc]
+                work = partial(self._attempt, step, local=not step.pivot and step is not steps[-1])
+                await self._insist(step.name, work)
         except Abandoned as word:
             return await self._close(ResultStatus.ABANDONED, str(word))
         if steps and workflow.cancellation_reason() is not None:
             self._warnings.append("a cancel was asked for after the point of no return, and was not followed")
         return await self._close(ResultStatus.DEGRADED if self._warnings else ResultStatus.COMPLETED)
 
+    async def _begin_rollback(self) -> None:
+        """From here on no step of the order can act any more, and the history knows why."""
+        await self._call("begin_rollback", "begin the rollback", Kind.DATABASE, undo=True, local=False)
+
     async def _roll_back(self, failure: BaseException) -> OrderResult:
-        """Undo what was registered, last first; a failure is no reason to stop."""
+        """Undo every step, last first; a failure is no reason to stop."""
         self._status = RunStatus.ROLLING_BACK
         reason = "cancelled" if is_cancelled_exception(failure) else f"{self._current}: {_words(failure)}"
         workflow.upsert_search_attributes([STEP.value_set(self._current or "")])
         try:
-            for step in reversed(self._registered):
-                await self._insist(step.name, lambda step=step: self._undo(step))  # type: ignore[misc]
+            await self._insist("begin_rollback", self._begin_rollback)
+            for step in reversed([step for step in self._steps if step.undo is not None]):
+                await self._insist(step.name, partial(self._undo, step))
         except Abandoned as word:
             return await self._close(ResultStatus.ABANDONED, f"{reason}; {word}")
         return await self._close(ResultStatus.ROLLED_BACK, reason)
@@ -224,7 +233,7 @@ class Saga(Generic[OrderT]):
         with suppress(Abandoned):  # the order's row stays unfinished then, which the audit reports
             await self._insist(
                 "close_order",
-                lambda: self._call("close_order", "record the outcome", Kind.DATABASE, False, (closing,), None),
+                lambda: self._call("close_order", "record the outcome", Kind.DATABASE, closing, local=False),
             )
         return self._end(result)
 
@@ -237,13 +246,20 @@ class Saga(Generic[OrderT]):
 
     # One step
 
-    async def _attempt(self, step: Step[OrderT]) -> None:
+    async def _attempt(self, step: Step[OrderT], *, local: bool) -> None:
         """Run a step and record what it says; raises what it fails with, unless it is best-effort."""
         started = workflow.now()
         self._current = step.name
         self._show()
         try:
-            report = await self._call(step.name, step.title, step.kind, False, step.content(self._order), StepReport)
+            report = await self._call(
+                step.name,
+                step.title,
+                step.kind,
+                *step.content(self._order),
+                returns=StepReport,
+                local=local,
+            )
         except (Exception, asyncio.CancelledError) as failure:
             cancelled = is_cancelled_exception(failure)
             lenient = step.best_effort and not cancelled
@@ -266,12 +282,18 @@ class Saga(Generic[OrderT]):
         self._current = step.name
         self._show()
         report = await self._call(
-            step.undo, f"undo: {step.title}", step.kind, True, (), StepReport, name=f"undo_{step.name}"
+            step.undo,
+            f"undo: {step.title}",
+            step.kind,
+            returns=StepReport,
+            undo=True,
+            name=f"undo_{step.name}",
         )
         if report.outcome is Outcome.WARNED:
             self._warnings.append(f"undo of {step.name}: {report.reason}")
-        # What failed stays to be seen, with its words.
-        if self._outcomes[step.name].outcome is not Outcome.FAILED:
+        # What failed stays to be seen, with its words; and what was never reached was not undone either.
+        reached = self._outcomes[step.name].outcome
+        if reached is not Outcome.FAILED and (reached is not None or report.outcome is not Outcome.SKIPPED):
             self._record(step, Outcome.UNDONE, report.reason, report.attempt, started)
 
     async def _call(
@@ -279,20 +301,40 @@ class Saga(Generic[OrderT]):
         activity: str,
         summary: str,
         kind: Kind,
-        undo: bool,
-        content: tuple[Any, ...],
-        returns: Any,
-        *,
+        *content: Any,
+        returns: Any = None,
+        undo: bool = False,
         name: str = "",
+        local: bool = True,
     ) -> Any:
-        patience = PATIENCE[kind]
+        """An activity's return; raises what it fails with. `local`: first as a local activity, once."""
         # Replay compares activity ids and not arguments: a name tells two activities of one type apart.
         self._calls += 1
+        activity_id = f"{name or activity}-{self._calls}"
+        arguments = [self._order.ref(undo=undo), *content]
+        self._local_attempts = 0
+        if local:
+            try:
+                return await workflow.execute_local_activity(
+                    activity,
+                    args=arguments,
+                    result_type=returns,
+                    activity_id=activity_id,
+                    summary=summary,
+                    start_to_close_timeout=LOCAL_ATTEMPT,
+                    retry_policy=RetryPolicy(maximum_attempts=1),
+                    cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                )
+            except FailureError as failure:
+                if is_cancelled_exception(failure) or not _mendable(failure):
+                    raise
+                self._local_attempts = 0 if _type(failure) == BEYOND_DATABASE else 1
+        patience = PATIENCE[kind]
         return await workflow.execute_activity(
             activity,
-            args=[self._order.ref(undo=undo), *content],
+            args=arguments,
             result_type=returns,
-            activity_id=f"{name or activity}-{self._calls}",
+            activity_id=f"{activity_id}-again" if local else activity_id,
             summary=summary,
             start_to_close_timeout=patience.attempt,
             heartbeat_timeout=patience.heartbeat,
@@ -311,7 +353,7 @@ class Saga(Generic[OrderT]):
             step=step.name,
             outcome=outcome,
             reason=reason,
-            attempts=attempts,
+            attempts=None if attempts is None else attempts + self._local_attempts,
             started_at=started,
             seconds=(workflow.now() - started).total_seconds(),
         )
@@ -403,6 +445,12 @@ def _type(failure: BaseException) -> str:
 def _words(failure: BaseException) -> str:
     cause = _cause(failure)
     return (isinstance(cause, ApplicationError) and cause.message) or str(cause)
+
+
+def _mendable(failure: BaseException) -> bool:
+    """Whether another try can help."""
+    cause = _cause(failure)
+    return not (isinstance(cause, ApplicationError) and cause.non_retryable)
 
 
 def _attempts(failure: BaseException) -> int | None:

@@ -45,10 +45,13 @@ async def broken() -> None:
 
 
 def once(fault: Fault) -> Fault:
-    """Only the first attempt fails."""
+    """Only the first attempt fails, of each activity of each run."""
+    failed: set[tuple[str | None, str]] = set()
 
     async def first() -> None:
-        if activity.info().attempt == 1:
+        info = activity.info()
+        if (one := (info.workflow_run_id, info.activity_type)) not in failed:
+            failed.add(one)
             await fault()
 
     return first

@@ -241,7 +241,7 @@ async def test_a_decision_while_nothing_is_parked_is_refused(
         with pytest.raises(NotRunning, match="no step is parked"):
             await lastmile.steer("acme", orders.ref, "abandon", WORD)
 
-    faults.before["activate_onu"] = meddle
+    faults.before["create_billing_service"] = meddle
 
     assert (await lastmile.execute(orders.provision())).status is ResultStatus.COMPLETED
 

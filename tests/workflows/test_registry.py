@@ -24,7 +24,7 @@ def test_every_step_and_every_undo_is_an_activity(registered: set[str]) -> None:
 
 def test_every_activity_is_somebodys(registered: set[str]) -> None:
     named = {step.name for step in STEPS} | {step.undo for step in STEPS}
-    assert registered - named == {"open_order", "close_order"}
+    assert registered - named == {"open_order", "begin_rollback", "close_order"}
 
 
 def test_the_worker_runs_every_workflow(worker: Worker) -> None:

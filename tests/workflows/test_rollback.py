@@ -54,7 +54,8 @@ async def test_retries_used_up_at_every_step_leave_nothing(
 
     assert [result.reason for result in results] == [f"{step}: broken by the test" for step in REQUIRED]
     for step, result in zip(REQUIRED, results, strict=True):
-        attempts = 10 if step in ("activate_onu", "configure_cpe") else 30
+        proper = 10 if step in ("activate_onu", "configure_cpe") else 30
+        attempts = proper if step == REQUIRED[-1] else 1 + proper  # one before as a local activity
         assert {taken.step: taken.attempts for taken in result.steps}[step] == attempts
     assert await what_is_there(owner) == nothing
 

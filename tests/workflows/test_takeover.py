@@ -93,6 +93,7 @@ async def test_an_abandoned_deprovision_keeps_its_line_out_while_no_order_wants_
     await parked(run)
     await lastmile.steer("acme", orders.ref, "abandon", Decision(by="noc", why="stop here"))
     await run.result()
+    faults.after.clear()
     blocked = "SELECT count(*) FROM radcheck WHERE attribute = 'Auth-Type'"
     faults.before[("O-2", "allocate_ip_address")] = refused
     await lastmile.execute(orders.provision("O-2"))
