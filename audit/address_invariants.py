@@ -68,7 +68,9 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         """,
         "`--mend` puts it into quarantine",
         mend="""
-        UPDATE slots SET delegation_id = NULL, free_at = now() + CAST(:quarantine AS interval)
+        UPDATE slots SET delegation_id = NULL, free_at = now() + CAST(:quarantine AS interval),
+               last_holder = (SELECT d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose
+                              FROM delegations d WHERE d.id = slots.delegation_id)
         WHERE pool_id = split_part(:key, '/', 1)::bigint AND slot = split_part(:key, '/', 2)::bigint
           AND delegation_id IS NOT NULL
           AND NOT EXISTS (SELECT FROM delegations d WHERE d.id = slots.delegation_id AND d.released_at IS NULL
@@ -88,13 +90,13 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         """,
         "`--mend` takes the slot for it, unless another delegation holds it",
         mend="""
-        INSERT INTO slots (pool_id, slot, tenant_id, delegation_id, last_holder)
-        SELECT d.pool_id, d.slot, p.tenant_id, d.id, d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose
+        INSERT INTO slots (pool_id, slot, tenant_id, delegation_id)
+        SELECT d.pool_id, d.slot, p.tenant_id, d.id
         FROM delegations d JOIN pools p ON p.id = d.pool_id
         WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.released_at IS NULL
           AND NOT EXISTS (SELECT FROM slots s WHERE s.delegation_id = d.id)
         ON CONFLICT (pool_id, slot) DO UPDATE
-        SET delegation_id = excluded.delegation_id, last_holder = excluded.last_holder
+        SET delegation_id = excluded.delegation_id, last_holder = NULL
         WHERE slots.delegation_id IS NULL
         """,
     ),

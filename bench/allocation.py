@@ -34,8 +34,8 @@ INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpo
 SELECT 'acme', p.id, n, lastmile_nth_prefix(p.prefix, 56, n), 'F-' || n, 'ipv6_pd', 'acme/F-' || n || '/ipv6_pd/F',
        'F', 'active'
 FROM pools p, generate_series(0, {size} - 1) n;
-INSERT INTO slots (pool_id, slot, tenant_id, delegation_id, last_holder)
-SELECT pool_id, slot, tenant_id, id, 'acme/' || subscriber_ref || '/ipv6_pd' FROM delegations;
+INSERT INTO slots (pool_id, slot, tenant_id, delegation_id)
+SELECT pool_id, slot, tenant_id, id FROM delegations;
 UPDATE pools SET frontier = {size};
 CREATE TABLE bare (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, value text NOT NULL);
 GRANT INSERT ON bare TO lastmile_app;

@@ -66,15 +66,16 @@ def allocation_key(tenant: str, subscriber_ref: str, need: Need, order_id: str) 
 
 
 @cache
-def _allocate(*, wait: bool) -> TextClause:
+def _allocate(*, static: bool, wait: bool) -> TextClause:
     """One statement: find what the key or the subscriber has, else claim a slot and write who holds it.
 
     Without `wait` it passes over slots that somebody else is claiming at this moment; with it, it waits to
     see how that ends, so that "none left" is true when it is said. No row means: none free in reach, or
-    another attempt with the same key has just won.
+    another attempt with the same key has just won. With `static` it takes `:address` or none. That is another
+    text, not `:address IS NULL OR …`: PostgreSQL would not keep a plan for that, and plan each allocation anew.
     """
     lock = "FOR UPDATE OF s" if wait else "FOR UPDATE OF s SKIP LOCKED"
-    this_one = "(CAST(:address AS inet) IS NULL OR s.slot = CAST(:address AS inet) - host(c.prefix)::inet)"
+    this_one = "s.slot = CAST(:address AS inet) - host(c.prefix)::inet" if static else "true"
     return text(
         f"""
         WITH held AS (
@@ -89,7 +90,7 @@ def _allocate(*, wait: bool) -> TextClause:
             ORDER BY {_PREFERENCE}
         ), own AS ( -- what this subscriber had before, also out of quarantine (RIPE-690: persistent prefixes)
             SELECT s.pool_id, s.slot FROM candidates c JOIN slots s ON s.pool_id = c.id
-            WHERE s.delegation_id IS NULL AND s.last_holder = :holder AND {this_one}
+            WHERE s.last_holder = :holder AND {this_one}
             ORDER BY s.free_at DESC LIMIT 1 {lock}
         ), rested AS ( -- not of a pool while one before it has room beyond its frontier: that one grows first
             SELECT f.pool_id, f.slot FROM candidates c CROSS JOIN LATERAL (
@@ -108,7 +109,7 @@ def _allocate(*, wait: bool) -> TextClause:
             ON CONFLICT DO NOTHING
             RETURNING {COLUMNS}, allocation_key
         ), taken AS (
-            UPDATE slots s SET delegation_id = m.id, last_holder = :holder
+            UPDATE slots s SET delegation_id = m.id, last_holder = NULL
             FROM made m WHERE s.pool_id = m.pool_id AND s.slot = m.slot
         ), recorded AS (
             INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
@@ -154,10 +155,11 @@ _RELEASE = text(
     WITH given_back AS (
         UPDATE delegations SET released_at = now()
         WHERE id = :id AND state = 'revoked' AND released_at IS NULL
-        RETURNING id, CASE WHEN disconnect_confirmed IS FALSE
+        RETURNING id, tenant_id || '/' || subscriber_ref || '/' || purpose AS holder,
+                  CASE WHEN disconnect_confirmed IS FALSE
                       THEN CAST(:unconfirmed AS interval) ELSE CAST(:confirmed AS interval) END AS rest
     ), freed AS (
-        UPDATE slots s SET delegation_id = NULL, free_at = now() + g.rest
+        UPDATE slots s SET delegation_id = NULL, free_at = now() + g.rest, last_holder = g.holder
         FROM given_back g WHERE s.delegation_id = g.id
         RETURNING s.free_at
     )
@@ -189,16 +191,17 @@ async def allocate(
         "key": allocation_key(tenant, subscriber_ref, need, order_id),
         "holder": f"{tenant}/{subscriber_ref}/{need.purpose}",
     }
-    if need.address is not None:
+    static = need.address is not None
+    if static:
         await connection.execute(_REACH_ADDRESS, wanted)
-    row = (await connection.execute(_allocate(wait=False), claim)).one_or_none()
+    row = (await connection.execute(_allocate(static=static, wait=False), claim)).one_or_none()
     # A second round is for who waited in the first and lost: another attempt with the same key has won
     # meanwhile, or others have used up all the room of a pool.
     for _ in range(2):
         if row is None:
             # What we grew nobody else can see, so there is no need to wait for anybody.
-            grown = need.address is None and (await connection.execute(_GROW, wanted)).rowcount > 0
-            row = (await connection.execute(_allocate(wait=not grown), claim)).one_or_none()
+            grown = not static and (await connection.execute(_GROW, wanted)).rowcount > 0
+            row = (await connection.execute(_allocate(static=static, wait=not grown), claim)).one_or_none()
     if row is None:
         raise await _nothing_left(connection, wanted, need)
     allocation = Allocation(Delegation.of(row), created=row.created)

@@ -38,7 +38,8 @@ pools = Table(
     _now("created_at"),
 )
 
-# The tenant is the pool's, copied for row-level security; the delegation is the one that holds the slot now.
+# The tenant is the pool's, copied for row-level security; the delegation is the one that holds the slot now, and the
+# last holder who had it before, while nobody holds it.
 slots = Table(
     "slots",
     metadata,

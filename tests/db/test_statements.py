@@ -45,7 +45,8 @@ TAKEN = """
 WITH pool AS (UPDATE pools SET frontier = $1 WHERE name = 'home' RETURNING id, tenant_id)
 INSERT INTO slots (pool_id, slot, tenant_id, delegation_id, free_at, last_holder)
 SELECT id, slot, tenant_id, CASE WHEN slot < $2 THEN 1000000 + slot END,
-       CASE WHEN slot >= $1 - $3 THEN now() + interval '1 day' ELSE '-infinity' END, 'acme/gone-' || slot || '/ipv6_pd'
+       CASE WHEN slot >= $1 - $3 THEN now() + interval '1 day' ELSE '-infinity' END,
+       CASE WHEN slot >= $2 THEN 'acme/gone-' || slot || '/ipv6_pd' END
 FROM pool, generate_series(0, $1::bigint - 1) AS slot
 """
 
