@@ -78,11 +78,12 @@ def _allocate(*, static: bool, wait: bool) -> TextClause:
     this_one = "s.slot = CAST(:address AS inet) - host(c.prefix)::inet" if static else "true"
     return text(
         f"""
-        WITH held AS (
+        WITH held AS ( -- two look-ups by unique indexes, where one with OR would go by subscriber alone
+            SELECT {COLUMNS}, allocation_key FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key
+            UNION ALL
             SELECT {COLUMNS}, allocation_key FROM delegations
-            WHERE tenant_id = :tenant AND (allocation_key = :key
-                OR subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked')
-            ORDER BY allocation_key = :key DESC LIMIT 1
+            WHERE tenant_id = :tenant AND subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked'
+            LIMIT 1
         ), candidates AS (
             SELECT id, prefix, CAST(:address AS inet) IS NOT NULL OR count(*) FILTER (WHERE frontier < end_slot) OVER (
                 ORDER BY {_PREFERENCE} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) = 0 AS in_turn
