@@ -1,11 +1,16 @@
-"""`make bench`: measure everything, show it as a table, and write it to `build/bench.json`."""
+"""`make bench`: measure everything, show it as a table, and write it to `build/bench.json`.
 
+`python -m bench allocations` measures one part, or several, and writes nothing.
+"""
+
+import argparse
 import asyncio
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -20,22 +25,29 @@ from devstack.temporal import DevTemporal
 from devstack.temporal_program import TemporalMissing, find_temporal
 
 REPORT = Path("build/bench.json")
+PARTS = ("disconnects", "allocations", "orders", "start-up")
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 
 
-async def measure(directory: Path) -> list[Figure]:
-    """All figures, on servers of their own: PostgreSQL durable as in production, Temporal in memory."""
-    program = await find_temporal(console.print)
-    async with EmbeddedPostgres(directory) as postgres:
+async def measure(directory: Path, parts: Collection[str] = PARTS) -> list[Figure]:
+    """Their figures, on servers of their own: PostgreSQL durable as in production, Temporal in memory."""
+    figures: list[Figure] = []
+    async with AsyncExitStack() as servers:
+
+        async def section(name: str, measuring: Callable[[], Awaitable[list[Figure]]]) -> None:
+            if name in parts:
+                figures.extend(await _section(name, measuring()))
+
+        postgres = await servers.enter_async_context(EmbeddedPostgres(directory))
         await upgrade(postgres.url)
-        figures = [
-            *await _section("disconnects", disconnects.measure()),
-            *await _section("allocations", allocation.measure(postgres)),
-        ]
-        async with DevTemporal(directory, program=program, database=None) as temporal:
-            figures += await _section("orders", orders.measure(postgres.url, temporal.address))
-            figures += await _section("start-up", startup.measure(directory, postgres.url, temporal.address))
+        await section("disconnects", disconnects.measure)
+        await section("allocations", lambda: allocation.measure(postgres))
+        if {"orders", "start-up"} & set(parts):
+            program = await find_temporal(console.print)
+            temporal = await servers.enter_async_context(DevTemporal(directory, program=program, database=None))
+            await section("orders", lambda: orders.measure(postgres.url, temporal.address))
+            await section("start-up", lambda: startup.measure(directory, postgres.url, temporal.address))
     return figures
 
 
@@ -48,15 +60,22 @@ async def _section(name: str, measuring: Awaitable[list[Figure]]) -> list[Figure
 
 
 def main() -> None:
+    arguments = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    arguments.add_argument("part", nargs="*", choices=("all", *PARTS), default="all")
+    part = arguments.parse_args().part
+    parts = PARTS if "all" in part else part
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="lastmile-bench-") as directory:
         Path(directory).chmod(0o755)  # PostgreSQL runs as another login where this is root
         try:
-            figures = asyncio.run(measure(Path(directory)))
+            figures = asyncio.run(measure(Path(directory), parts))
         except (ServerFailed, TemporalMissing, PortInUse) as failure:
             sys.exit(str(failure))
-    write(figures, REPORT)
-    console.print(table(figures, f"{os.cpu_count()} CPUs, load {load:.1f} before the start; also in {REPORT}"))
+    caption = f"{os.cpu_count()} CPUs, load {load:.1f} before the start"
+    if set(parts) == set(PARTS):
+        write(figures, REPORT)
+        caption += f"; also in {REPORT}"
+    console.print(table(figures, caption))
     missed = [figure for figure in figures if figure.met is False]
     for figure in missed:
         console.print(f"[red]missed:[/] {figure.name}: {figure.target}")
