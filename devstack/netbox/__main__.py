@@ -1,0 +1,29 @@
+"""`python -m devstack.netbox`: the stand-in as a process of its own, until Ctrl-C or SIGTERM."""
+
+import argparse
+import signal
+import threading
+from pathlib import Path
+
+from devstack.netbox.costs import MEASURED
+from devstack.netbox.server import TOKEN, NetBoxServer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m devstack.netbox", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--token", default=TOKEN, help="the superuser's API token, of 40 characters")
+    parser.add_argument("--file", type=Path, help="keep the data here; without, it ends with the process")
+    parser.add_argument("--as-slow-as-measured", action="store_true", help="take the time that a real NetBox takes")
+    options = parser.parse_args()
+    costs = MEASURED if options.as_slow_as_measured else None
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with NetBoxServer(port=options.port, token=options.token, file=options.file, costs=costs) as server:
+        print(f"NetBox stand-in at {server.url}", flush=True)
+        ended.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""What ends a request early: an answer other than the one asked for."""
+
+from typing import Any
+
+__all__ = ["API_VERSION", "VERSION", "Invalid", "Problem", "not_found"]
+
+
+API_VERSION = "4.4"
+VERSION = "4.4.10"
+"""The NetBox that the contract was recorded from."""
+
+
+class Problem(Exception):
+    """Answered with `status` and `body`, as JSON, or as HTML where it is a string."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(status, body)
+        self.status = status
+        self.body = body
+
+
+class Invalid(Exception):
+    """A value that NetBox refuses; `messages` are its own words."""
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__(*messages)
+        self.messages = list(messages)
+
+
+def not_found(name: str) -> Problem:
+    """There is no object of this id; `name` is what NetBox calls its kind."""
+    return Problem(404, {"detail": f"No {name} matches the given query."})

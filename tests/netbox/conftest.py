@@ -1,0 +1,30 @@
+"""The NetBox that the contract tests talk to: the one that `NETBOX_URL` and `NETBOX_TOKEN` name, or the stand-in."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from devstack.netbox import NetBoxServer
+from tests.netbox.peer import Peer
+
+
+@pytest.fixture
+def standin() -> Iterator[NetBoxServer]:
+    """An empty stand-in."""
+    with NetBoxServer() as server:
+        yield server
+
+
+@pytest.fixture
+def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
+    """A real NetBox where one is named; what the test makes there is removed."""
+    if url := os.environ.get("NETBOX_URL"):
+        peer = Peer(url, os.environ["NETBOX_TOKEN"])
+    else:
+        server = request.getfixturevalue("standin")
+        peer = Peer(server.url, server.token)
+    try:
+        yield peer
+    finally:
+        peer.clean_up()

@@ -1,0 +1,74 @@
+"""A NetBox to test against, stand-in or real, and what the tests made there."""
+
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+__all__ = ["Peer"]
+
+PASSWORD = "Contract-2026-only"
+
+
+class Peer:
+    """Requests to one NetBox, as its superuser or somebody else. What was created is removed by `clean_up`."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url.rstrip("/")
+        self.token = token
+        self._session = requests.Session()
+        self._made: list[str] = []
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        raw: str | None = None,
+        content_type: str = "application/json",
+    ) -> requests.Response:
+        """The reply to a request; `body` is sent as JSON, `raw` as it is; the token "" is none."""
+        key = self.token if token is None else token
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Token {key}"} if key else {})
+        if raw is None:
+            reply = self._session.request(method, self.url + path, json=body, headers=headers, timeout=60)
+        else:
+            headers["Content-Type"] = content_type
+            reply = self._session.request(method, self.url + path, data=raw, headers=headers, timeout=60)
+        if reply.status_code == 201:
+            created = reply.json()
+            self._made += [urlsplit(one["url"]).path for one in (created if isinstance(created, list) else [created])]
+        return reply
+
+    def create(self, path: str, **attributes: Any) -> Any:
+        """A new object."""
+        reply = self.send("POST", path, attributes)
+        assert reply.status_code == 201, reply.text
+        return reply.json()
+
+    def found(self, path: str) -> list[Any]:
+        """The results of a list."""
+        reply = self.send("GET", path)
+        assert reply.status_code == 200, reply.text
+        return list(reply.json()["results"])
+
+    def token_for(self, *actions: str, write_enabled: bool = True) -> str:
+        """The token of a new user who may do these `actions` on prefixes."""
+        key, name = uuid.uuid4().hex + "0" * 8, f"lastmile-{uuid.uuid4().hex[:8]}"
+        user = self.create("/api/users/users/", username=name, password=PASSWORD)
+        self.create("/api/users/tokens/", user=user["id"], key=key, write_enabled=write_enabled)
+        if actions:
+            grant = {"object_types": ["ipam.prefix"], "actions": list(actions), "users": [user["id"]]}
+            self.create("/api/users/permissions/", name=name, **grant)
+        return key
+
+    def clean_up(self) -> None:
+        """Remove what was created, newest first."""
+        for path in reversed(self._made):
+            reply = self.send("DELETE", path)
+            assert reply.status_code in (204, 404), f"could not remove {path}: {reply.text}"
+        self._made.clear()
+        self._session.close()

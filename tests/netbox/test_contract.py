@@ -1,0 +1,53 @@
+"""Every recorded pair, one after the other, against the stand-in or a real NetBox."""
+
+from tests.netbox.peer import Peer
+from tests.netbox.replay import Replay, pairs
+
+# Recorded while a part of NetBox was down: test_faults.py has the stand-in do that.
+BROKEN = ("redis", "postgres", "database read-only")
+
+
+def test_every_recorded_pair(peer: Peer) -> None:
+    tokens = {
+        "none": "",
+        "invalid": "f" * 40,
+        "read-only": peer.token_for("view", "add", write_enabled=False),
+        "user-without-permissions": peer.token_for(),
+    }
+    replay = Replay(peer, tokens)
+    for pair in pairs():
+        if pair["label"].startswith(BROKEN):
+            continue
+        _prepare(pair["label"], replay, peer)
+        replay.play(pair)
+    assert not replay.differences, "\n".join(replay.differences)
+
+
+def _prepare(label: str, replay: Replay, peer: Peer) -> None:
+    """What had been there before the last pairs, which were recorded by themselves."""
+    if "(first run)" in label:
+        vrf = peer.create("/api/ipam/vrfs/", name="e_fault")["id"]
+        replay.know("ipam/vrfs", 17, vrf)
+        replay.know("ipam/prefixes", 59011, _parent(peer, vrf, "2001:db8::/40", used=2))
+    elif label.startswith("MAINTENANCE_MODE"):
+        [vrf] = [one["id"] for one in peer.found("/api/ipam/vrfs/?name=e_fault")]
+        for prefix in peer.found(f"/api/ipam/prefixes/?vrf_id={vrf}"):
+            peer.send("DELETE", f"/api/ipam/prefixes/{prefix['id']}/")
+        replay.know("ipam/prefixes", 59101, _parent(peer, vrf, "2001:db8::/40", used=0))
+    elif label.startswith("just after DELETE"):
+        [vrf] = [one["id"] for one in peer.found("/api/ipam/vrfs/?name=e_fault")]
+        [parent] = peer.found(f"/api/ipam/prefixes/?vrf_id={vrf}&status=container")
+        *_, last = _allocate(peer, parent["id"], 3)
+        assert last["prefix"] == "2001:db8:0:300::/56"
+        assert peer.send("DELETE", f"/api/ipam/prefixes/{last['id']}/").status_code == 204
+
+
+def _parent(peer: Peer, vrf: int, prefix: str, *, used: int) -> int:
+    parent: int = peer.create("/api/ipam/prefixes/", prefix=prefix, vrf=vrf, status="container")["id"]
+    _allocate(peer, parent, used)
+    return parent
+
+
+def _allocate(peer: Peer, parent: int, number: int) -> list[dict[str, object]]:
+    path = f"/api/ipam/prefixes/{parent}/available-prefixes/"
+    return [peer.create(path, prefix_length=56) for _ in range(number)]
