@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from devstack.netbox.problems import Problem
 from devstack.netbox.resource import Resource
 from devstack.netbox.store import Store
+from devstack.netbox.user_resources import USER
 
-__all__ = ["Caller", "authenticate"]
+__all__ = ["Caller", "authenticate", "seed"]
 
 _ACTIONS = {"GET": "view", "HEAD": "view", "POST": "add", "PUT": "change", "PATCH": "change", "DELETE": "delete"}
 
@@ -66,3 +67,23 @@ def authenticate(header: str, store: Store) -> Caller:
         for action in permission["actions"]
     }
     return Caller(user["id"], user["username"], user["is_superuser"], token["write_enabled"], frozenset(granted))
+
+
+def seed(store: Store, token: str) -> None:
+    """Have a superuser `admin` with this token, as a NetBox that has just been installed.
+
+    Raises:
+        ValueError: NetBox's tokens have 40 characters.
+    """
+    if len(token) != 40:
+        raise ValueError(f"A NetBox token has 40 characters, this one {len(token)}.")
+    with store.transaction():
+        if not store.matching("users.user", {"username": "admin"}):
+            blank = {name: field.default for name, field in USER.fields.items()}
+            store.add("users.user", {**blank, "username": "admin", "is_superuser": True})
+        [admin] = store.matching("users.user", {"username": "admin"})
+        if not store.matching("users.token", {"key": token}):
+            store.add(
+                "users.token",
+                {"user": admin["id"], "expires": None, "key": token, "write_enabled": True, "description": ""},
+            )

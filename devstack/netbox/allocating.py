@@ -75,14 +75,13 @@ def allocated(kind: str, parent: Object, wanted: list[Any], store: Store) -> lis
 
 
 def _free(parent: Object, store: Store) -> tuple[list[tuple[int, int]], int]:
-    everywhere = parent["vrf"] is None and parent["status"] == "container"
-    return store.space.free(parent["vrf"], Network.parse(parent["prefix"]), any_vrf=everywhere)
+    return store.space.free(parent["vrf"], Network.parse(parent["prefix"]))
 
 
 def _addresses(parent: Object, store: Store, limit: int) -> list[str]:
     """The first free addresses, with the parent's length. Prefixes inside the parent do not matter."""
     network = Network.parse(parent["prefix"])
-    everywhere = parent["vrf"] is None and parent["status"] == "container"
+    everywhere = parent["vrf"] is None and parent["status"] == "container"  # of addresses, not of prefixes
     hosts = (
         Network.parse(one["address"].partition("/")[0])
         for one in store.all("ipam.ipaddress")

@@ -1,15 +1,14 @@
 """The REST API: which request is answered how, without the wire and without the faults."""
 
-import json
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from devstack.netbox import allocating, filters
-from devstack.netbox.access import Caller, authenticate
+from devstack.netbox import allocating
+from devstack.netbox.access import authenticate
 from devstack.netbox.fields import Object
+from devstack.netbox.listing import page, shown
+from devstack.netbox.messages import Reply, Request
 from devstack.netbox.problems import VERSION, Problem, not_found
 from devstack.netbox.process import Work
 from devstack.netbox.resource import Resource
@@ -19,10 +18,8 @@ from devstack.netbox.store import Store
 from devstack.netbox.validation import validated
 from devstack.netbox.writing import Writer
 
-__all__ = ["Reply", "Request", "answer"]
+__all__ = ["answer"]
 
-_PAGE = 50
-_LARGEST_PAGE = 1000
 _PAGE_NOT_FOUND = '\n<!DOCTYPE html>\n<html lang="en"><head><title>Page Not Found | NetBox</title></head></html>\n'
 # `/api/` names them all, also those that have nothing here.
 _APPS = (
@@ -31,37 +28,12 @@ _APPS = (
 )
 
 
-@dataclass(frozen=True)
-class Request:
-    """A request as it came."""
-
-    method: str
-    path: str
-    query: filters.Query
-    body: bytes = b""
-    content_type: str = ""
-    authorization: str = ""
-    root: str = ""
-    """`http://host:port` as the client names us."""
-    id: uuid.UUID = field(default_factory=uuid.uuid4)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """`body` is sent as JSON; as HTML where it is a string; None is no body at all."""
-
-    status: int
-    body: Any = None
-    location: str = ""
-
-
 def answer(request: Request, store: Store, work: Work) -> Reply:
     """What NetBox answers.
 
     Raises:
         Killed: it ended meanwhile.
     """
-    work.spend(lambda costs: costs.request)
     try:
         return _Exchange(request, store, work).answer()
     except Problem as problem:
@@ -83,9 +55,11 @@ class _Exchange:
         if handler is None:
             raise Problem(404, _PAGE_NOT_FOUND)
         if not self.request.path.endswith("/"):
-            return Reply(301, "", location=f"{self.request.path}/")
+            query = urlencode(self.request.query, doseq=True)
+            return Reply(301, "", location=f"{self.request.path}/" + (query and f"?{query}"))
         with self.store.lock:
             self.caller = authenticate(self.request.authorization, self.store)
+        self.work.spend(lambda costs: costs.request if handler == self._status else costs.request + costs.read)
         reply: Reply = handler()
         return reply
 
@@ -137,14 +111,14 @@ class _Exchange:
         match self.request.method:
             case "GET":
                 with self.store.lock:
-                    return Reply(200, self._shown(resource, current))
+                    return Reply(200, shown(resource, current, self.request, self.presenter))
             case "OPTIONS":
                 return self._options(resource)
             case "DELETE":
                 self._delete(resource, [current])
                 return Reply(204)
             case _:
-                [changed] = self._update(resource, [(current, self._body())])
+                [changed] = self._update(resource, [(current, self.request.json())])
                 return Reply(200, changed)
 
     def _available(self, kind: str, key: int) -> Reply:
@@ -156,8 +130,8 @@ class _Exchange:
             raise not_found(of.name)
         if self.request.method == "GET":
             with self.store.lock:
-                return Reply(200, allocating.listed(kind, parent, self.store, self.presenter, self._limit()))
-        body = self._body()
+                return Reply(200, allocating.listed(kind, parent, self.store, self.presenter, self.request.limit()))
+        body = self.request.json()
         wanted = body if isinstance(body, list) else [body]
         allocating.check(kind, parent, wanted)
         with self.store.lock:
@@ -167,48 +141,16 @@ class _Exchange:
             with self.store.lock:
                 bodies = allocating.allocated(kind, parent, wanted, self.store)
                 drafts = self._validated(made, bodies if isinstance(body, list) else bodies[0])
-            self.work.spend(lambda costs: cost(costs) * costs.locked + costs.write + costs.create * len(drafts))
+            self.work.spend(lambda costs: cost(costs) * costs.locked + costs.create * len(drafts))
             created = self._commit(made, drafts)
         return Reply(201, created if isinstance(body, list) else created[0])
 
     def _list(self, resource: Resource) -> Reply:
         with self.store.lock:
-            found = filters.apply(resource, self.request.query, self.store)
-            limit, offset = self._limit(), self._number("offset", 0)
-            page = [self._shown(resource, stored) for stored in found[offset : offset + limit]]
+            found = page(resource, self.request, self.store, self.presenter)
             scanned = self.store.count(resource.type)
-        self.work.spend(lambda costs: costs.scanned * scanned + costs.shown * len(page))
-        return Reply(
-            200,
-            {
-                "count": len(found),
-                "next": self._page(limit, offset + limit) if offset + limit < len(found) else None,
-                "previous": self._page(limit, offset - limit) if offset > 0 else None,
-                "results": page,
-            },
-        )
-
-    def _limit(self) -> int:
-        limit = self._number("limit", _PAGE)
-        return min(limit, _LARGEST_PAGE) if limit else _LARGEST_PAGE
-
-    def _number(self, name: str, default: int) -> int:
-        text = self.request.query.get(name, [""])[-1]
-        return int(text) if text.isdigit() else default
-
-    def _page(self, limit: int, offset: int) -> str:
-        query = {name: list(values) for name, values in self.request.query.items() if name != "offset"}
-        query["limit"] = [str(limit)]
-        if offset > 0:
-            query["offset"] = [str(offset)]
-        return f"{self.request.root}{self.request.path}?{urlencode(sorted(query.items()), doseq=True)}"
-
-    def _shown(self, resource: Resource, stored: Object) -> Object:
-        if self.request.query.get("brief", [""])[-1] in ("1", "true", "True"):
-            return self.presenter.brief(resource, stored)
-        shown = self.presenter.full(resource, stored)
-        names = ",".join(self.request.query.get("fields", ())).split(",")
-        return shown if names == [""] else {name: value for name, value in shown.items() if name in names}
+        self.work.spend(lambda costs: costs.scanned * scanned + costs.shown * len(found["results"]))
+        return Reply(200, found)
 
     def _options(self, resource: Resource) -> Reply:
         allowed: Object = {method: {} for method in ("POST", "PUT") if self.caller.may(method, resource)}
@@ -216,10 +158,10 @@ class _Exchange:
         return Reply(200, described | ({"actions": allowed} if allowed else {}))
 
     def _create(self, resource: Resource) -> Reply:
-        body = self._body()
+        body = self.request.json()
         with self.store.lock:
             drafts = self._validated(resource, body)
-        self.work.spend(lambda costs: costs.write + costs.create * len(drafts))
+        self.work.spend(lambda costs: costs.create * len(drafts))
         created = self._commit(resource, drafts)
         return Reply(201, created if isinstance(body, list) else created[0])
 
@@ -256,7 +198,7 @@ class _Exchange:
 
     def _update_many(self, resource: Resource) -> Reply:
         """Unknown ids are passed over in silence."""
-        given = {one["id"]: one for one in self._items()}
+        given = {one["id"]: one for one in self.request.items()}
         with self.store.lock:
             known = [stored for key in given if (stored := self.store.get(resource.type, key))]
         known.sort(key=resource.order)
@@ -269,21 +211,21 @@ class _Exchange:
                 (current, validated(resource, body, self.store, self.presenter, current=current, partial=partial))
                 for current, body in changes
             ]
-        self.work.spend(lambda costs: costs.write + costs.create * len(drafts))
+        self.work.spend(lambda costs: costs.create * len(drafts))
         with self.work.commit():
             writer = self._writer()
             changed = [writer.update(resource, self._still(resource, current), draft) for current, draft in drafts]
             return [self.presenter.full(resource, stored) for stored in changed]
 
     def _delete_many(self, resource: Resource) -> Reply:
-        keys = [one["id"] for one in self._items()]
+        keys = [one["id"] for one in self.request.items()]
         with self.store.lock:
             known = [stored for key in keys if (stored := self.store.get(resource.type, key))]
         self._delete(resource, known)
         return Reply(204)
 
     def _delete(self, resource: Resource, doomed: list[Object]) -> None:
-        self.work.spend(lambda costs: costs.write + costs.delete * len(doomed))
+        self.work.spend(lambda costs: costs.delete * len(doomed))
         with self.work.commit():
             writer = self._writer()
             for current in doomed:
@@ -310,46 +252,3 @@ class _Exchange:
         known = ("GET", "OPTIONS") if read_only else ("GET", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
         if method not in known or method in without:
             raise Problem(405, {"detail": f'Method "{method}" not allowed.'})
-
-    def _items(self) -> list[Object]:
-        """The body of a bulk operation: a list of objects, each with its id."""
-        body = self._body()
-        if not isinstance(body, list):
-            raise Problem(400, {"non_field_errors": ['Expected a list of items but got type "dict".']})
-        complaints = [
-            {} if isinstance(one, dict) and "id" in one else {"id": ["This field is required."]} for one in body
-        ]
-        if any(complaints):
-            raise Problem(400, complaints)
-        return body
-
-    def _body(self) -> Any:
-        content_type = self.request.content_type.partition(";")[0].strip()
-        if content_type != "application/json":
-            raise Problem(415, {"detail": f'Unsupported media type "{content_type}" in request.'})
-        try:
-            return json.loads(self.request.body)
-        except ValueError as error:
-            raise Problem(400, {"detail": f"JSON parse error - {error}"}) from None
-
-
-def seed(store: Store, token: str) -> Caller:
-    """Have a superuser `admin` with this token, as a NetBox that has just been installed.
-
-    Raises:
-        ValueError: NetBox's tokens have 40 characters.
-    """
-    if len(token) != 40:
-        raise ValueError(f"A NetBox token has 40 characters, this one {len(token)}.")
-    with store.transaction():
-        if not store.matching("users.user", {"username": "admin"}):
-            fields = BY_PATH["users/users"].fields
-            blank = {name: one.default for name, one in fields.items()}
-            store.add("users.user", {**blank, "username": "admin", "is_superuser": True})
-        [admin] = store.matching("users.user", {"username": "admin"})
-        if not store.matching("users.token", {"key": token}):
-            store.add(
-                "users.token",
-                {"user": admin["id"], "expires": None, "key": token, "write_enabled": True, "description": ""},
-            )
-    return authenticate(f"Token {token}", store)

@@ -20,8 +20,8 @@ class Costs:
 
     request: float
     """Of any request: that of `/api/status/`."""
-    write: float
-    """Of a request that writes, beside its objects."""
+    read: float
+    """Of any other request, on top of that."""
     create: float
     """Of each object created or changed."""
     delete: float
@@ -40,14 +40,14 @@ class Costs:
 
 MEASURED = Costs(
     request=0.008,
-    write=0.030,
+    read=0.030,
     create=0.084,
     delete=0.072,
     child=0.000_020,
     gap=0.000_034,
     locked=0.78,
-    scanned=0.000_001,
-    shown=0.001_5,
+    scanned=0.000_000_5,
+    shown=0.000_5,
 )
 
 

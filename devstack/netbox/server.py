@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from devstack.netbox.api import Reply, Request, answer, seed
+from devstack.netbox.access import seed
+from devstack.netbox.api import answer
 from devstack.netbox.costs import Costs
 from devstack.netbox.faults import Fault, Faults
+from devstack.netbox.messages import Reply, Request
 from devstack.netbox.problems import API_VERSION
 from devstack.netbox.process import Killed, Process, Work
 from devstack.netbox.store import Store

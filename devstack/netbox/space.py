@@ -43,10 +43,9 @@ class Space:
         lengths = [n for n, count in self._lengths.get(vrf, Counter()).items() if count and n < network.length]
         return sum(len(self.same(vrf, network.supernet(length))) for length in lengths)
 
-    def free(self, vrf: Vrf, parent: Network, *, any_vrf: bool = False) -> tuple[list[tuple[int, int]], int]:
+    def free(self, vrf: Vrf, parent: Network) -> tuple[list[tuple[int, int]], int]:
         """The free ranges of addresses inside `parent`, and how many children were looked at for it."""
-        vrfs = list(self._sorted) if any_vrf else [vrf]
-        inside = sorted(child for one in vrfs for child in self._inside(one, parent))
+        inside = list(self._inside(vrf, parent))
         return list(free_ranges(parent, ((child.first, child.last) for child in inside))), len(inside)
 
     def _inside(self, vrf: Vrf, parent: Network) -> Iterator[Network]:

@@ -81,12 +81,11 @@ def _custom_fields(resource: Resource, given: Any, store: Store, current: Object
     }
     values = dict(current["custom_fields"]) if current else _defaults(defined)
     values |= {name: value for name, value in (given or {}).items() if name in defined}
+    for name in defined.keys() & values.keys():
+        _check_custom(defined[name], values[name], resource, store, current)
     for name, custom in defined.items():
-        _check_custom(custom, values.get(name))
-        if custom["unique"] and name in values and values[name] not in (None, ""):
-            holders = (one for one in store.all(resource.type) if one["custom_fields"].get(name) == values[name])
-            if _others(list(holders), current):
-                raise Problem(400, {"__all__": [f"Custom field '{name}' must have a unique value."]})
+        if custom["required"] and name not in values:
+            raise Problem(400, {"__all__": [f"Missing required custom field '{name}'."]})
     return values
 
 
@@ -94,14 +93,18 @@ def _defaults(defined: Mapping[str, Object]) -> Object:
     return {name: custom["default"] for name, custom in defined.items() if custom["default"] is not None}
 
 
-def _check_custom(custom: Object, value: Any) -> None:
-    if value in (None, ""):
-        if custom["required"]:
-            raise Problem(400, {"__all__": [f"Missing required custom field '{custom['name']}'."]})
-        return
-    complaint = _complaint(custom, value)
+def _check_custom(custom: Object, value: Any, resource: Resource, store: Store, current: Object | None) -> None:
+    name = custom["name"]
+    empty = value in (None, "")
+    complaint = "" if empty else _complaint(custom, value)
+    if empty and custom["required"]:
+        complaint = "Required field cannot be empty."
     if complaint:
-        raise Problem(400, {"__all__": [f"Invalid value for custom field '{custom['name']}': {complaint}"]})
+        raise Problem(400, {"__all__": [f"Invalid value for custom field '{name}': {complaint}"]})
+    if custom["unique"] and not empty:
+        holders = [one for one in store.all(resource.type) if one["custom_fields"].get(name) == value]
+        if _others(holders, current):
+            raise Problem(400, {"__all__": [f"Custom field '{name}' must have a unique value."]})
 
 
 def _complaint(custom: Object, value: Any) -> str:

@@ -1,0 +1,45 @@
+"""A page of a list, and how much of each object it shows."""
+
+from urllib.parse import urlencode
+
+from devstack.netbox.fields import Object
+from devstack.netbox.filters import apply
+from devstack.netbox.messages import Request
+from devstack.netbox.resource import Resource
+from devstack.netbox.show import Presenter
+from devstack.netbox.store import Store
+
+__all__ = ["page", "shown"]
+
+
+def page(resource: Resource, request: Request, store: Store, presenter: Presenter) -> Object:
+    """The page of matching objects that the request asks for.
+
+    Raises:
+        Problem: 400, a filter makes no sense.
+    """
+    found = apply(resource, request.query, store)
+    limit, offset = request.limit(), request.number("offset", 0)
+    return {
+        "count": len(found),
+        "next": _url(request, limit, offset + limit) if offset + limit < len(found) else None,
+        "previous": _url(request, limit, offset - limit) if offset > 0 else None,
+        "results": [shown(resource, stored, request, presenter) for stored in found[offset : offset + limit]],
+    }
+
+
+def shown(resource: Resource, stored: Object, request: Request, presenter: Presenter) -> Object:
+    """The object, or what `brief` or `fields` in the query leave of it."""
+    if request.query.get("brief", [""])[-1] in ("1", "true", "True"):
+        return presenter.brief(resource, stored)
+    whole = presenter.full(resource, stored)
+    names = ",".join(request.query.get("fields", ())).split(",")
+    return whole if names == [""] else {name: value for name, value in whole.items() if name in names}
+
+
+def _url(request: Request, limit: int, offset: int) -> str:
+    query = {name: list(values) for name, values in request.query.items() if name != "offset"}
+    query["limit"] = [str(limit)]
+    if offset > 0:
+        query["offset"] = [str(offset)]
+    return f"{request.root}{request.path}?{urlencode(sorted(query.items()), doseq=True)}"

@@ -1,0 +1,193 @@
+"""What the recording does not show and Lastmile depends on: the same of the stand-in and of a real NetBox."""
+
+import uuid
+from typing import Any
+
+import pynetbox
+import pytest
+
+from tests.netbox.peer import Peer
+
+PREFIXES = "/api/ipam/prefixes/"
+
+
+@pytest.fixture
+def vrf(peer: Peer) -> int:
+    """A VRF that enforces uniqueness."""
+    key: int = peer.create("/api/ipam/vrfs/", name=f"lastmile-{uuid.uuid4().hex[:8]}")["id"]
+    return key
+
+
+@pytest.fixture
+def pool(peer: Peer, vrf: int) -> int:
+    """A container in that VRF."""
+    key: int = peer.create(PREFIXES, prefix="2001:db8::/40", vrf=vrf, status="container")["id"]
+    return key
+
+
+def custom_field(peer: Peer, **attributes: Any) -> str:
+    """The name of a new text field of prefixes."""
+    name = f"lastmile_{uuid.uuid4().hex[:8]}"
+    peer.create(
+        "/api/extras/custom-fields/", **{"name": name, "type": "text", "object_types": ["ipam.prefix"]} | attributes
+    )
+    return name
+
+
+def allocate(peer: Peer, pool: int, **attributes: Any) -> Any:
+    return peer.create(f"{PREFIXES}{pool}/available-prefixes/", prefix_length=56, **attributes)
+
+
+def test_an_unknown_or_empty_filter_is_ignored(peer: Peer, vrf: int, pool: int) -> None:
+    key = custom_field(peer, filter_logic="exact")
+    allocate(peer, pool, custom_fields={key: "k-1"})
+    assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&cf_{key}=k-2")) == 0
+    for ignored in (f"cf_{key}x=k-2", f"cf_{key}=", "parent=192.0.2.0/24"):
+        assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&{ignored}")) == 2, ignored
+
+
+def test_a_loose_custom_field_finds_parts(peer: Peer, vrf: int, pool: int) -> None:
+    loose, exact = custom_field(peer), custom_field(peer, filter_logic="exact")
+    for value in ("1", "10", "sub_1"):
+        allocate(peer, pool, custom_fields={loose: value, exact: value})
+    assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&cf_{loose}=1")) == 3
+    assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&cf_{exact}=1")) == 1
+    assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&cf_{exact}=1&cf_{exact}=10")) == 2
+    assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&cf_{exact}__empty=true")) == 1
+
+
+def test_an_undefined_custom_field_is_dropped_from_a_body(peer: Peer, pool: int) -> None:
+    created = allocate(peer, pool, custom_fields={"lastmile_no_such_field": "k-1"})
+    assert "lastmile_no_such_field" not in created["custom_fields"]
+
+
+def test_custom_fields_are_merged_by_a_patch(peer: Peer, pool: int) -> None:
+    key, state = custom_field(peer), custom_field(peer)
+    created = allocate(peer, pool, custom_fields={key: "k-1"})
+    changed = peer.send("PATCH", f"{PREFIXES}{created['id']}/", {"custom_fields": {state: "active"}}).json()
+    assert (changed["custom_fields"][key], changed["custom_fields"][state]) == ("k-1", "active")
+
+
+@pytest.mark.parametrize(
+    ("defined", "value", "complaint"),
+    [
+        ({"required": True}, None, "Invalid value for custom field '{}': Required field cannot be empty."),
+        ({"validation_regex": "^k-"}, "x", "Invalid value for custom field '{}': Value must match regex '^k-'"),
+        ({}, 5, "Invalid value for custom field '{}': Value must be a string."),
+        ({"type": "integer"}, "5", "Invalid value for custom field '{}': Value must be an integer."),
+    ],
+)
+def test_custom_fields_are_checked(peer: Peer, vrf: int, defined: dict[str, Any], value: Any, complaint: str) -> None:
+    name = custom_field(peer, **defined)
+    body = {"prefix": "2001:db8::/56", "vrf": vrf, "custom_fields": {name: value}}
+    reply = peer.send("POST", PREFIXES, body)
+    assert (reply.status_code, reply.json()) == (400, {"__all__": [complaint.format(name)]})
+
+
+def test_one_list_can_hold_a_unique_value_twice(peer: Peer, vrf: int) -> None:
+    key = custom_field(peer, unique=True, filter_logic="exact")
+    body = [{"prefix": f"2001:db8:0:{n}00::/56", "vrf": vrf, "custom_fields": {key: "k-1"}} for n in (1, 2)]
+    assert peer.send("POST", PREFIXES, body).status_code == 201
+    assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&cf_{key}=k-1")) == 2
+
+
+def test_a_unique_value_spans_vrfs(peer: Peer, pool: int) -> None:
+    key = custom_field(peer, unique=True)
+    allocate(peer, pool, custom_fields={key: "k-1"})
+    other = peer.create("/api/ipam/vrfs/", name=f"lastmile-{uuid.uuid4().hex[:8]}")["id"]
+    reply = peer.send("POST", PREFIXES, {"prefix": "2001:db8:0:900::/56", "vrf": other, "custom_fields": {key: "k-1"}})
+    assert reply.json() == {"__all__": [f"Custom field '{key}' must have a unique value."]}
+
+
+def test_what_changed_since(peer: Peer, vrf: int, pool: int) -> None:
+    first = allocate(peer, pool)
+    second = allocate(peer, pool)
+    since = second["last_updated"].replace("+", "%2B")
+    assert [one["id"] for one in peer.found(f"{PREFIXES}?vrf_id={vrf}&last_updated__gte={since}")] == [second["id"]]
+    peer.send("PATCH", f"{PREFIXES}{first['id']}/", {"description": "touched"})
+    changed = peer.found(f"{PREFIXES}?vrf_id={vrf}&last_updated__gte={since}")
+    assert [one["id"] for one in changed] == [first["id"], second["id"]]
+    reply = peer.send("GET", f"{PREFIXES}?last_updated__gte=yesterday")
+    assert (reply.status_code, reply.json()) == (400, {"last_updated__gte": ["Enter a valid date/time."]})
+
+
+def test_the_change_log_tells_of_each_write(peer: Peer, pool: int) -> None:
+    created = allocate(peer, pool, description="before")
+    path = f"{PREFIXES}{created['id']}/"
+    peer.send("PATCH", path, {"description": "after"})
+    peer.send("DELETE", path)
+    query = f"changed_object_id={created['id']}&changed_object_type=ipam.prefix"
+    changes = peer.found(f"/api/core/object-changes/?{query}")
+    assert [change["action"]["value"] for change in changes] == ["delete", "update", "create"]
+    assert changes[1]["prechange_data"]["description"] == "before"
+    assert changes[1]["postchange_data"]["description"] == "after"
+
+
+def test_options_show_what_a_token_may_write(peer: Peer) -> None:
+    def writes(token: str) -> set[str]:
+        return set(peer.send("OPTIONS", PREFIXES, token=token).json().get("actions", {}))
+
+    assert writes(peer.token) == {"POST", "PUT"}
+    assert writes(peer.token_for("view", "add")) == {"POST"}
+    assert writes(peer.token_for("view", "change")) == {"PUT"}
+    assert writes(peer.token_for("view")) == set()
+    assert writes(peer.token_for("view", "add", "change", write_enabled=False)) == set()
+
+
+def test_each_action_needs_its_permission(peer: Peer, pool: int) -> None:
+    token = peer.token_for("view", "add")
+    path = f"{PREFIXES}{pool}/"
+    assert peer.send("GET", path, token=token).status_code == 200
+    assert peer.send("POST", f"{path}available-prefixes/", {"prefix_length": 56}, token=token).status_code == 201
+    assert peer.send("PATCH", path, {"description": "x"}, token=token).status_code == 403
+    assert peer.send("DELETE", path, token=token).status_code == 403
+    assert peer.send("GET", "/api/ipam/vrfs/", token=token).status_code == 403
+
+
+def test_a_required_custom_field_cannot_be_left_out(peer: Peer, vrf: int) -> None:
+    name = custom_field(peer, required=True)
+    reply = peer.send("POST", PREFIXES, {"prefix": "2001:db8::/56", "vrf": vrf})
+    assert (reply.status_code, reply.json()) == (400, {"__all__": [f"Missing required custom field '{name}'."]})
+
+
+def test_a_container_of_the_global_table_does_not_see_what_vrfs_hold(peer: Peer, vrf: int) -> None:
+    container = peer.create(PREFIXES, prefix="2001:db8:fff0::/44", status="container")["id"]
+    peer.create(PREFIXES, prefix="2001:db8:fff0::/56", vrf=vrf)
+    assert allocate(peer, container)["prefix"] == "2001:db8:fff0::/56"
+
+
+def test_a_subnet_router_anycast_address_is_not_handed_out(peer: Peer, vrf: int) -> None:
+    parent = peer.create(PREFIXES, prefix="2001:db8::/64", vrf=vrf)["id"]
+    assert peer.create(f"{PREFIXES}{parent}/available-ips/")["address"] == "2001:db8::1/64"
+
+
+def test_a_list_has_at_most_a_thousand_and_says_where_the_rest_is(peer: Peer, vrf: int, pool: int) -> None:
+    for _ in range(2):
+        allocate(peer, pool)
+    reply = peer.send("GET", f"{PREFIXES}?vrf_id={vrf}&limit=2").json()
+    assert (reply["count"], len(reply["results"])) == (3, 2)
+    assert len(peer.found(reply["next"].removeprefix(peer.url))) == 1
+    assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&limit=0")) == 3
+
+
+def test_a_missing_field_is_named(peer: Peer) -> None:
+    reply = peer.send("POST", PREFIXES, {"status": "active"})
+    assert (reply.status_code, reply.json()) == (400, {"prefix": ["This field is required."]})
+    reply = peer.send("PATCH", PREFIXES, [{"status": "active"}])
+    assert (reply.status_code, reply.json()) == (400, [{"id": ["This field is required."]}])
+
+
+def test_pynetbox_sees_a_netbox(peer: Peer, vrf: int, pool: int) -> None:
+    netbox = pynetbox.api(peer.url, token=peer.token)
+    assert netbox.version.split(".")[0] == "4"
+    parent = netbox.ipam.prefixes.get(pool)
+    created = parent.available_prefixes.create({"prefix_length": 56, "status": "reserved"})
+    assert (str(created), created.status.value) == ("2001:db8::/56", "reserved")
+    assert created.update({"status": "active"})
+    assert [str(one) for one in netbox.ipam.prefixes.filter(vrf_id=vrf, within="2001:db8::/40")] == ["2001:db8::/56"]
+    with pytest.raises(pynetbox.AllocationError):
+        parent.available_prefixes.create({"prefix_length": 8})
+    with pytest.raises(pynetbox.RequestError, match="400"):
+        parent.available_prefixes.create({"prefix_length": 129})
+    assert created.delete()
+    assert netbox.ipam.prefixes.get(created.id) is None
