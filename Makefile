@@ -8,12 +8,13 @@ STATE := .lastmile
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
-.PHONY: help demo test up bench lock clean
+.PHONY: help demo test test-netbox up bench lock clean
 
 help:
 	@echo "make demo   start the whole stack, provision the example orders, show the result, stop"
 	@echo "make up     run the stack until Ctrl-C"
 	@echo "make test   lint, types, import contracts, tests"
+	@echo "make test-netbox  the NetBox contract tests, against NETBOX_URL and NETBOX_TOKEN: docs/netbox.md"
 	@echo "make bench  measure, each figure next to a peer in the same run; about 4 minutes"
 	@echo "make lock   pin the newest dependencies that pyproject.toml allows (needs uv)"
 	@echo "make clean  remove the virtual environment and the stack's data"
@@ -30,6 +31,11 @@ test: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest --cov
+
+test-netbox: $(VENV)/installed
+	@test -n "$$NETBOX_URL" -a -n "$$NETBOX_TOKEN" || { echo "Set NETBOX_URL and NETBOX_TOKEN to those of a NetBox" \
+		"for tests: docs/netbox.md says how to run one. Without them, make test uses the stand-in."; exit 1; }
+	$(BIN)/pytest tests/netbox
 
 bench: $(VENV)/installed
 	@$(BIN)/python -m bench

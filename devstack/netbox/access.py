@@ -8,7 +8,7 @@ from devstack.netbox.resource import Resource
 from devstack.netbox.store import Store
 from devstack.netbox.user_resources import USER
 
-__all__ = ["Caller", "authenticate", "seed"]
+__all__ = ["Caller", "authenticate", "install"]
 
 _ACTIONS = {"GET": "view", "HEAD": "view", "POST": "add", "PUT": "change", "PATCH": "change", "DELETE": "delete"}
 
@@ -69,7 +69,7 @@ def authenticate(header: str, store: Store) -> Caller:
     return Caller(user["id"], user["username"], user["is_superuser"], token["write_enabled"], frozenset(granted))
 
 
-def seed(store: Store, token: str) -> None:
+def install(store: Store, token: str) -> None:
     """Have a superuser `admin` with this token, as a NetBox that has just been installed.
 
     Raises:

@@ -1,6 +1,7 @@
 """A run of NetBox, from its start to its end: the server threads, the lock, and the requests under way."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -44,16 +45,20 @@ class Work:
     def __init__(self, process: Process, fault: Fault) -> None:
         self._process = process
         self._fault = fault
+        self._since = time.perf_counter()
 
     def spend(self, cost: Callable[[Costs], float]) -> None:
         """Take as long as it costs a real NetBox, where that is wanted."""
         if self._process.costs is not None:
-            self._process.cores.work(cost(self._process.costs))
+            # What the stand-in itself has taken counts.
+            self._process.cores.work(cost(self._process.costs) - (time.perf_counter() - self._since))
+        self._since = time.perf_counter()
 
     @contextmanager
     def allocating(self, kind: str) -> Iterator[None]:
         """Hold NetBox's lock of `available-prefixes` or `available-ips`."""
         with self._process.allocating[kind]:
+            self._since = time.perf_counter()
             yield
 
     @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from devstack.netbox.access import seed
+from devstack.netbox.access import install
 from devstack.netbox.api import answer
 from devstack.netbox.costs import Costs
 from devstack.netbox.faults import Fault, Faults
@@ -34,16 +34,17 @@ class NetBoxServer:
     """
 
     def __init__(
-        self, *, port: int = 0, token: str = TOKEN, file: Path | None = None, costs: Costs | None = None, seed_: int = 0
+        self, *, port: int = 0, token: str = TOKEN, file: Path | None = None, costs: Costs | None = None, seed: int = 0
     ) -> None:
         self.token = token
         self.store = Store(file)
         """For a look at what is really there; hold its `lock`."""
-        self.faults = Faults(seed_)
+        self.faults = Faults(seed)
         self._port = port
-        self._costs = costs
+        self.costs = costs
+        """From the next start on."""
         self._wire: _Wire | None = None
-        seed(self.store, token)
+        install(self.store, token)
 
     @property
     def url(self) -> str:
@@ -64,7 +65,7 @@ class NetBoxServer:
         Raises:
             OSError: the port is taken.
         """
-        self._wire = _Wire(self._port, Process(self.store, self._costs), self.faults, ready)
+        self._wire = _Wire(self._port, Process(self.store, self.costs), self.faults, ready)
         self._port = self._wire.server_address[1]
         threading.Thread(target=self._wire.serve_forever, args=(0.01,), name="netbox", daemon=True).start()
 

@@ -15,6 +15,10 @@ from devstack.netbox.store import Store
 
 __all__ = ["validated"]
 
+_NOT_A_DICTIONARY = (
+    "Invalid data format. Custom field data must be passed as a dictionary mapping field names to their values."
+)
+
 
 def validated(
     resource: Resource, body: Any, store: Store, presenter: Presenter, *, current: Object | None = None, partial: bool
@@ -79,18 +83,19 @@ def _custom_fields(resource: Resource, given: Any, store: Store, current: Object
     defined = {
         custom["name"]: custom for custom in store.all(CUSTOM_FIELD.type) if resource.type in custom["object_types"]
     }
-    values = dict(current["custom_fields"]) if current else _defaults(defined)
-    values |= {name: value for name, value in (given or {}).items() if name in defined}
+    if given is None:
+        values = current["custom_fields"] if current else {name: custom["default"] for name, custom in defined.items()}
+    elif isinstance(given, dict):
+        values = (current["custom_fields"] if current else {}) | {n: v for n, v in given.items() if n in defined}
+    else:
+        raise Problem(400, {"custom_fields": [_NOT_A_DICTIONARY]})
     for name in defined.keys() & values.keys():
         _check_custom(defined[name], values[name], resource, store, current)
     for name, custom in defined.items():
         if custom["required"] and name not in values:
             raise Problem(400, {"__all__": [f"Missing required custom field '{name}'."]})
-    return values
-
-
-def _defaults(defined: Mapping[str, Object]) -> Object:
-    return {name: custom["default"] for name, custom in defined.items() if custom["default"] is not None}
+    defaults = {name: custom["default"] for name, custom in defined.items() if custom["default"] is not None}
+    return defaults | values
 
 
 def _check_custom(custom: Object, value: Any, resource: Resource, store: Store, current: Object | None) -> None:

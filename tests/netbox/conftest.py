@@ -19,8 +19,11 @@ def standin() -> Iterator[NetBoxServer]:
 @pytest.fixture
 def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     """A real NetBox where one is named; what the test makes there is removed."""
-    if url := os.environ.get("NETBOX_URL"):
-        peer = Peer(url, os.environ["NETBOX_TOKEN"])
+    url, token = os.environ.get("NETBOX_URL"), os.environ.get("NETBOX_TOKEN")
+    if url and not token:
+        pytest.fail("NETBOX_URL is set and NETBOX_TOKEN is not: see docs/netbox.md", pytrace=False)
+    if url and token:
+        peer = Peer(url, token)
     else:
         server = request.getfixturevalue("standin")
         peer = Peer(server.url, server.token)

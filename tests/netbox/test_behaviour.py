@@ -146,8 +146,20 @@ def test_each_action_needs_its_permission(peer: Peer, pool: int) -> None:
 
 def test_a_required_custom_field_cannot_be_left_out(peer: Peer, vrf: int) -> None:
     name = custom_field(peer, required=True)
-    reply = peer.send("POST", PREFIXES, {"prefix": "2001:db8::/56", "vrf": vrf})
-    assert (reply.status_code, reply.json()) == (400, {"__all__": [f"Missing required custom field '{name}'."]})
+    body = {"prefix": "2001:db8::/56", "vrf": vrf}
+    reply = peer.send("POST", PREFIXES, body)
+    assert reply.json() == {"__all__": [f"Invalid value for custom field '{name}': Required field cannot be empty."]}
+    reply = peer.send("POST", PREFIXES, body | {"custom_fields": {}})
+    assert reply.json() == {"__all__": [f"Missing required custom field '{name}'."]}
+    assert peer.send("POST", PREFIXES, body | {"custom_fields": [name]}).status_code == 400
+
+
+def test_a_custom_field_that_is_left_out_gets_its_default(peer: Peer, vrf: int) -> None:
+    name = custom_field(peer, default="dsl")
+    left_out = peer.create(PREFIXES, prefix="2001:db8::/56", vrf=vrf)
+    none_given = peer.create(PREFIXES, prefix="2001:db8:0:100::/56", vrf=vrf, custom_fields={})
+    null = peer.create(PREFIXES, prefix="2001:db8:0:200::/56", vrf=vrf, custom_fields={name: None})
+    assert [one["custom_fields"][name] for one in (left_out, none_given, null)] == ["dsl", "dsl", None]
 
 
 def test_a_container_of_the_global_table_does_not_see_what_vrfs_hold(peer: Peer, vrf: int) -> None:
