@@ -214,7 +214,8 @@ class _Exchange:
         self.work.spend(lambda costs: costs.create * len(drafts))
         with self.work.commit():
             writer = self._writer()
-            changed = [writer.update(resource, self._still(resource, current), draft) for current, draft in drafts]
+            still = [(self._still(resource, current), draft) for current, draft in drafts]
+            changed = [writer.update(resource, current, draft) for current, draft in still]
             return [self.presenter.full(resource, stored) for stored in changed]
 
     def _delete_many(self, resource: Resource) -> Reply:
@@ -228,8 +229,11 @@ class _Exchange:
         self.work.spend(lambda costs: costs.delete * len(doomed))
         with self.work.commit():
             writer = self._writer()
-            for current in doomed:
-                writer.delete(resource, self._still(resource, current))
+            still = [self._still(resource, current) for current in doomed]
+            for current in still:
+                writer.check_deletable(resource, current)
+            for current in still:
+                writer.delete(resource, current)
 
     def _still(self, resource: Resource, current: Object) -> Object:
         """The object as it is now.

@@ -41,16 +41,16 @@ class Writer:
         return changed
 
     def delete(self, resource: Resource, current: Object) -> None:
-        """
-        Raises:
-            Problem: 409, another object protects this one.
-        """
-        self._check_dependents(resource, current)
+        """Delete what `check_deletable` has passed."""
         self._release(resource, current)
         self._store.remove(resource.type, current["id"])
         self._log(resource, "delete", current, None)
 
-    def _check_dependents(self, resource: Resource, current: Object) -> None:
+    def check_deletable(self, resource: Resource, current: Object) -> None:
+        """
+        Raises:
+            Problem: 409, another object protects this one.
+        """
         found = [
             (one["id"], other.display(one))
             for other, name in _referring(resource, Ref)

@@ -182,6 +182,13 @@ def test_a_list_has_at_most_a_thousand_and_says_where_the_rest_is(peer: Peer, vr
     assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&limit=0")) == 3
 
 
+def test_a_bulk_deletion_is_all_or_nothing(peer: Peer, vrf: int) -> None:
+    free = peer.create("/api/ipam/vrfs/", name=f"lastmile-{uuid.uuid4().hex[:8]}")["id"]
+    peer.create(PREFIXES, prefix="2001:db8::/56", vrf=vrf)
+    assert peer.send("DELETE", "/api/ipam/vrfs/", [{"id": free}, {"id": vrf}]).status_code == 409
+    assert peer.send("GET", f"/api/ipam/vrfs/{free}/").status_code == 200
+
+
 def test_a_missing_field_is_named(peer: Peer) -> None:
     reply = peer.send("POST", PREFIXES, {"status": "active"})
     assert (reply.status_code, reply.json()) == (400, {"prefix": ["This field is required."]})
