@@ -39,7 +39,7 @@ from worker import build_worker
 from workflows.client import Lastmile, OrderRun
 
 IMAGES = Path(__file__).with_name("images")
-HEIGHTS = {"runs": 620, "attention": 560, "completed": 1290, "parked": 1180, "rolled-back": 1130, "scheduled": 1040}
+HEIGHTS = {"runs": 620, "attention": 560, "completed": 1480, "parked": 1180, "rolled-back": 1130, "scheduled": 1040}
 QUERY = 'LastmileTenant = "acme" AND LastmileAttention = true'
 
 # A page without an end to its loading says nowhere that all of it is there.
