@@ -97,6 +97,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         SELECT o.tenant_id AS tenant, o.subscriber_ref AS subject, o.order_id AS key,
                'deprovisioned by order ' || o.order_id || ', and still has ' || concat_ws(', ',
                    CASE WHEN s.id IS NOT NULL THEN 'a subscriber record' END,
+                   CASE WHEN n.id IS NOT NULL THEN 'a network profile' END,
                    CASE WHEN r.id IS NOT NULL THEN 'a RADIUS account' END,
                    CASE WHEN d.id IS NOT NULL THEN 'prefix ' || d.prefix END) AS words
         FROM last_order o
@@ -105,8 +106,11 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                                AND d.released_at IS NULL
         LEFT JOIN radcheck r ON r.username = o.subscriber_ref || '@' || o.tenant_id || '.lastmile'
                             AND r.attribute = 'Cleartext-Password'
+        -- Also that of an archived record: it keeps its devices from every other line.
+        LEFT JOIN (network_profiles n JOIN subscribers owner ON owner.id = n.subscriber_id)
+               ON owner.tenant_id = o.tenant_id AND owner.ref = o.subscriber_ref
         WHERE o.operation = 'deprovision' AND {_SETTLED.format("o")}
-          AND (s.id IS NOT NULL OR d.id IS NOT NULL OR r.id IS NOT NULL)
+          AND (s.id IS NOT NULL OR d.id IS NOT NULL OR r.id IS NOT NULL OR n.id IS NOT NULL)
         """,
         "deprovision the subscriber again",
     ),

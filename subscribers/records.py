@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Delete, Table, Update, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 
 from db import TenantConnection
 from subscribers.errors import Conflict, UnknownSubscriber
@@ -92,11 +93,14 @@ async def create_subscriber(
 
 
 async def delete_subscriber(connection: TenantConnection, ref: str, order_id: str) -> bool:
-    """Remove the subscriber if this order created it."""
-    return await _changed(
-        connection,
-        delete(subscribers).where(subscribers.c.ref == ref, subscribers.c.created_by_order == order_id),
-    )
+    """Remove the subscriber if this order created it. Raises `Conflict` where a line or a service still needs it."""
+    mine = delete(subscribers).where(subscribers.c.ref == ref, subscribers.c.created_by_order == order_id)
+    try:
+        return await _changed(connection, mine)
+    except IntegrityError as failure:
+        raise Conflict(
+            f"subscriber {ref} still has a network profile or a billing service: remove that first"
+        ) from failure
 
 
 async def current_subscriber(connection: TenantConnection, ref: str, archiving: str | None = None) -> Record:

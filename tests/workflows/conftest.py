@@ -11,6 +11,7 @@ from temporalio.worker import Worker
 from db import Database
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
+from tests.workflows.every_way.table import RESULTS, table
 from tests.workflows.faults import Faults
 from tests.workflows.world import Orders
 from worker import build_worker
@@ -65,3 +66,11 @@ async def worker(
 def lastmile(client: Client, settings: Settings, worker: Worker) -> Lastmile:
     """The provisioning system's view, with a worker behind it."""
     return Lastmile(client, task_queue=settings.task_queue)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What became of every way a run can go, as a table."""
+    if seen := config.stash.get(RESULTS, None):
+        terminalreporter.section(f"every way a run can go: {len(seen)} runs")
+        for line in table(seen):
+            terminalreporter.line(line)

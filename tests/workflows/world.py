@@ -35,13 +35,14 @@ _IN_TABLES = {
 class Orders:
     """Orders for subscribers of the test's own: `ref` is unlike that of any other test."""
 
-    def __init__(self, ref: str) -> None:
+    def __init__(self, ref: str, tenant: str = "acme") -> None:
         self.ref = ref
+        self.tenant = tenant
 
     def provision(self, order_id: str = "O-1", nth: int = 0, **changes: Any) -> ProvisionSubscriber:
         """An order for the subscriber's n-th line, each with devices of its own."""
         values: dict[str, Any] = {
-            "tenant": "acme",
+            "tenant": self.tenant,
             "order_id": order_id,
             "subscriber_ref": f"{self.ref}-{nth}" if nth else self.ref,
             "customer": Customer(ref="C-1", name="Ada Example", email="ada@example.net"),
@@ -59,13 +60,17 @@ class Orders:
         return ProvisionSubscriber(**(values | changes))
 
     def deprovision(self, order_id: str = "O-9", **changes: Any) -> DeprovisionSubscriber:
-        values = {"tenant": "acme", "order_id": order_id, "subscriber_ref": self.ref, "reason": "moved away"}
+        values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "reason": "moved away"}
         return DeprovisionSubscriber(**(values | changes))
 
 
-async def what_is_there(owner: asyncpg.Connection) -> dict[str, list[str]]:
-    """Every row that orders make, word for word; not the histories, which only grow."""
-    return {name: sorted(row[0] for row in await owner.fetch(query)) for name, query in _IN_TABLES.items()}
+async def what_is_there(owner: asyncpg.Connection, tenant: str | None = None) -> dict[str, list[str]]:
+    """Every row that orders make, word for word, of one tenant or all; not the histories, which only grow."""
+    there = {}
+    for name, query in _IN_TABLES.items():
+        mine = f"SELECT t FROM ({query}) rows (t) WHERE $1::text IS NULL OR t ->> 'tenant_id' = $1"
+        there[name] = sorted(row["t"] for row in await owner.fetch(mine, tenant))
+    return there
 
 
 def outcomes(run: Any) -> dict[str, str | None]:

@@ -1,0 +1,284 @@
+"""Every way a run can go: each activity of each operation, times each fault, and the ends that the rules allow."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from tests.workflows.every_way.rules import CLOSE, OPEN, OPERATIONS, Facts, Flow, Rule, findings
+
+__all__ = ["CASES", "ENDINGS", "Case", "End", "Fault"]
+
+
+class Fault(Enum):
+    """What goes wrong at an activity. `words` is what the table calls it; `family` is what a history is named after."""
+
+    def __init__(self, words: str, family: str, decision: str = "") -> None:
+        self.words = words
+        self.family = family
+        self.decision = decision
+        """What the operator says where the run parks."""
+
+    REFUSED = "refused", "refused", "retry_step"
+    USED_UP = "retries used up", "retries_used_up", "skip_step"
+    GIVEN_UP = "refused, given up", "refused", "abandon"
+    LOST_BEFORE = "worker lost before", "worker_lost"
+    LOST_MIDWAY = "worker lost uncommitted", "worker_lost"
+    LOST_BETWEEN = "worker lost between commits", "worker_lost"
+    LOST_AFTER = "worker lost unreported", "worker_lost"
+    CANCEL_BEFORE = "cancel before", "cancel"
+    CANCEL_DURING = "cancel during", "cancel"
+    CANCEL_AFTER = "cancel after", "cancel"
+    CANCEL_RACING = "cancel racing completion", "cancel_racing"
+    UNDO_CANCELLED = "undo: second cancel", "second_cancel"
+    UNDO_ONCE = "undo: fails once", "undo_fails_once"
+    UNDO_LOST = "undo: worker lost", "undo_worker_lost"
+    UNDO_RETRIED = "undo: parks, retried", "undo_fails", "retry_step"
+    UNDO_SKIPPED = "undo: parks, skipped", "undo_fails", "skip_step"
+    UNDO_ABANDONED = "undo: parks, abandoned", "undo_fails", "abandon"
+
+    @property
+    def of_undo(self) -> bool:
+        return self.name.startswith("UNDO")
+
+    @property
+    def is_cancel(self) -> bool:
+        return self.name.startswith("CANCEL")
+
+    @property
+    def loses_worker(self) -> bool:
+        return "LOST" in self.name
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run may end, and what it leaves."""
+
+    status: str
+    """Of the order's result; "not begun" where there is none."""
+    run: str
+    """Temporal's status of the run."""
+    order: str | None
+    """The status in the order's row; None: no row."""
+    steps: dict[str, frozenset[str | None]]
+    """The outcomes that each step may have."""
+    facts: Facts
+    findings: dict[str, int]
+    """Of the audit, by invariant."""
+    because: str = ""
+    """What the reason begins with."""
+    parked: tuple[str, ...] = ()
+    """Where the run waited for an operator, in order."""
+    untouched: bool = False
+    """Every row is what it was before."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: this operation, with this fault at this activity."""
+
+    operation: str
+    activity: str
+    fault: Fault
+
+    def __str__(self) -> str:
+        return f"{self.operation}-{self.activity}-{self.fault.name.lower()}"
+
+    @property
+    def flow(self) -> Flow:
+        return OPERATIONS[self.operation]
+
+    @property
+    def rule(self) -> Rule | None:
+        """The step's; None for the opening and the closing of the order."""
+        return next((step for step in self.flow.steps if step.name == self.activity), None)
+
+    @property
+    def previous(self) -> str:
+        """The activity before this one."""
+        return self.flow.activities[self.flow.activities.index(self.activity) - 1]
+
+    @property
+    def last(self) -> str:
+        """The last step that can be taken back: what fails where the fault is an undo's."""
+        return self.flow.before_pivot[-1].name
+
+    @property
+    def undo(self) -> str:
+        """The activity that takes this one back."""
+        assert self.rule is not None
+        assert self.rule.undo is not None
+        return self.rule.undo.activity
+
+    @property
+    def applies(self) -> bool:
+        """Whether there is such a thing: no undo fails that there is not, and nothing parks that rolls back."""
+        if self.fault.of_undo:
+            return self.rule is not None and self.rule.undo is not None
+        if self.fault is Fault.GIVEN_UP:
+            return self.flow.is_forward_only(self.activity)
+        if self.fault is Fault.LOST_BETWEEN:
+            # The session's end, on the wire, lies between the two transactions of this one.
+            return self.activity == "revoke_ipv6_lifecycle"
+        return True
+
+    @property
+    def ends(self) -> tuple[End, ...]:
+        """The ends that the rules allow; only races have more than one."""
+        fault = self.fault
+        if fault.of_undo:
+            return (self._rolled_back(self.last),)
+        if fault.loses_worker:
+            return (self._forward(),)
+        if fault.is_cancel:
+            return self._cancelled()
+        if self.activity == OPEN:
+            steps = dict.fromkeys((step.name for step in self.flow.steps), frozenset([None]))
+            return (End("not begun", "FAILED", None, steps, self.flow.begins_with, {}),)
+        if self.rule is not None and not self.rule.best_effort and not self.flow.is_forward_only(self.activity):
+            return (self._rolled_back(self.activity),)
+        return (self._forward(self.activity),)
+
+    def _cancelled(self) -> tuple[End, ...]:
+        """A cancel is followed up to the point of no return. After it the result says so, if it is not too late even
+        for that. The activity before and the activity that the cancel comes in can be one workflow task."""
+        at = self.flow.activities.index(self.activity)
+        pivot = self.flow.activities.index(self.flow.pivot)
+        followed = at < pivot or (at == pivot and self.fault is Fault.CANCEL_BEFORE)
+        forward = self._forward()
+        if self.operation == "deprovision":
+            warned = replace(forward, status="degraded", order="degraded")
+            too_late = (
+                (forward,) if self.activity == CLOSE and self.fault is not Fault.CANCEL_BEFORE else (forward, warned)
+            )
+            if at == pivot and self.fault is not Fault.CANCEL_RACING:
+                too_late = (warned,)
+        else:
+            too_late = (forward,)
+        if self.fault is Fault.CANCEL_RACING:
+            return (self._rolled_back(), *too_late) if followed else too_late
+        return (self._rolled_back(),) if followed else too_late
+
+    def _forward(self, failing: str = "") -> End:
+        """To the end of the flow, with an operator's word on what fails."""
+        facts, steps, parked = self.flow.begins_with, {}, []
+        abandoned = warned = False
+        for rule in self.flow.steps:
+            fails = rule.name == failing or not rule.can(facts)
+            parks = fails and not rule.best_effort
+            if parks and not abandoned:
+                parked.append(rule.name)
+            if abandoned:
+                steps[rule.name] = frozenset[str | None]([None])
+            elif parks and self.fault.decision != "retry_step":
+                steps[rule.name] = frozenset[str | None](["failed"])
+                abandoned = self.fault.decision == "abandon"
+                warned = True
+            elif fails and rule.best_effort:
+                steps[rule.name] = frozenset[str | None](["warned"])
+                warned = True
+            else:
+                facts = rule.after(facts)
+                steps[rule.name] = frozenset[str | None]([rule.says])
+        status = "abandoned" if abandoned else "degraded" if warned else "completed"
+        order = status
+        if failing == CLOSE:
+            parked.append(CLOSE)
+            order = status if self.fault.decision == "retry_step" else "running"
+        return End(
+            status,
+            "FAILED" if abandoned else "COMPLETED",
+            order,
+            steps,
+            facts,
+            findings(self.operation, order, facts),
+            because=failing if abandoned else "",
+            parked=tuple(parked),
+        )
+
+    def _rolled_back(self, failing: str = "") -> End:
+        """Everything taken back, last first. Without `failing` because of a cancel."""
+        if self.fault.of_undo:
+            return self._undone(failing)
+        steps: dict[str, frozenset[str | None]] = {}
+        at = self.flow.activities.index(failing or self.activity)
+        for index, rule in enumerate(self.flow.steps, 1):
+            taken_back = "undone" if rule.undo else rule.says
+            if rule not in self.flow.before_pivot:
+                steps[rule.name] = frozenset([None])
+            elif failing:
+                steps[rule.name] = frozenset([taken_back if index < at else "failed" if index == at else None])
+            elif index < at - 1:
+                steps[rule.name] = frozenset([taken_back])
+            elif index == at - 1:  # which a cancel that comes before the next one can still reach
+                steps[rule.name] = frozenset([taken_back, "failed"])
+            else:  # a cancel can be heard a few steps later than it was sent
+                steps[rule.name] = frozenset([None, taken_back, "failed"])
+        return self._end_of_rollback("rolled_back", failing, steps, self.flow.begins_with)
+
+    def _undone(self, failing: str) -> End:
+        """All before the pivot was done and is taken back, with an operator's word on what cannot be."""
+        facts = self.flow.begins_with
+        steps = {rule.name: frozenset[str | None]([None]) for rule in self.flow.steps}
+        for rule in self.flow.before_pivot:
+            facts = rule.after(facts)
+            steps[rule.name] = frozenset([rule.says])
+        if self.fault is Fault.UNDO_CANCELLED:
+            steps[failing] |= {"failed"}
+            failing = ""
+        else:
+            steps[failing] = frozenset(["failed"])
+        parked: list[str] = []
+        for rule in reversed([rule for rule in self.flow.before_pivot if rule.undo]):
+            if (rule.name == self.activity and self.fault.decision) or not rule.can_undo(facts):
+                parked.append(rule.name)
+                if self.fault.decision == "abandon":
+                    return self._end_of_rollback("abandoned", failing, steps, facts, parked)
+                if self.fault.decision == "skip_step":
+                    steps[rule.name] = frozenset(["failed"])
+                    continue
+            facts = rule.undone(facts)
+            steps[rule.name] = steps[rule.name] - {rule.says} | ({"undone"} if rule.says in steps[rule.name] else set())
+        return self._end_of_rollback("rolled_back", failing, steps, facts, parked)
+
+    def _end_of_rollback(
+        self,
+        status: str,
+        failing: str,
+        steps: dict[str, frozenset[str | None]],
+        facts: Facts,
+        parked: Sequence[str] = (),
+    ) -> End:
+        return End(
+            status,
+            "FAILED" if failing or status == "abandoned" else "CANCELED",
+            status,
+            steps,
+            facts,
+            findings(self.operation, status, facts),
+            because=failing or "cancelled",
+            parked=tuple(parked),
+            untouched=facts == self.flow.begins_with,
+        )
+
+
+def _every() -> Iterator[Case]:
+    for operation, flow in OPERATIONS.items():
+        for activity in flow.activities:
+            for fault in Fault:
+                if (case := Case(operation, activity, fault)).applies:
+                    yield case
+
+
+CASES = tuple(_every())
+
+
+def _endings() -> Iterator[tuple[str, Case]]:
+    """Each way to end, by a name that tells it, and the last step that ends so: the longest history."""
+    for case in sorted(CASES, key=lambda case: case.rule is not None):
+        if len(case.ends) == 1:
+            end = case.ends[0]
+            parked = f"parked_{case.fault.decision}_" if end.parked else ""
+            yield f"{case.operation}_{case.fault.family}_{parked}{end.status}".replace(" ", "_"), case
+
+
+ENDINGS = dict(_endings())

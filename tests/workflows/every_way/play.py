@@ -1,0 +1,221 @@
+"""A case, played on the stage: the fault is put in, the run goes to its end, and what is there then is looked at."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from audit.audit import check
+from tests.workflows.every_way import victim
+from tests.workflows.every_way.cases import Case, End, Fault
+from tests.workflows.every_way.stage import Stage
+from tests.workflows.every_way.victim import Death, Moment
+from tests.workflows.faults import Gate, broken, once, refused
+from tests.workflows.world import outcomes, parked, what_is_there
+from workflows.client import Lastmile, OrderRefused, OrderRun
+from workflows.contract import AnyOrder, Decision, OrderResult
+
+__all__ = ["Seen", "play"]
+
+WORD = Decision(by="noc-7", why="ticket 4711")
+_MOMENTS = {
+    Fault.LOST_BEFORE: Moment.BEFORE,
+    Fault.LOST_MIDWAY: Moment.UNCOMMITTED,
+    Fault.LOST_BETWEEN: Moment.BETWEEN,
+    Fault.LOST_AFTER: Moment.UNREPORTED,
+    Fault.UNDO_LOST: Moment.UNREPORTED,
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How a run ended, and what it left: the counterpart of an `End`."""
+
+    run: OrderRun
+    status: str
+    temporal: str
+    order: str | None
+    steps: dict[str, str | None]
+    reason: str
+    facts: list[str]
+    """One for each row."""
+    findings: dict[str, int]
+    parked: tuple[str, ...]
+    untouched: bool
+    """Every row is, word for word, what it was before the run."""
+
+    @property
+    def words(self) -> str:
+        """For the table."""
+        status = self.status.replace("_", " ")
+        return f"P {status}" if self.parked else status
+
+    def differs_from(self, end: End) -> list[str]:
+        """What is not as the rules say, in words."""
+        compared: list[tuple[str, object, object]] = [
+            ("result", self.status, end.status),
+            ("run", self.temporal, end.run),
+            ("order's row", self.order, end.order),
+            ("parked at", self.parked, end.parked),
+            ("left", self.facts, sorted(end.facts)),
+            ("audit", self.findings, end.findings),
+        ]
+        words = [f"{what}: {seen}, not {wanted}" for what, seen, wanted in compared if seen != wanted]
+        words += [
+            f"step {step}: {self.steps.get(step)}, not {' or '.join(map(str, allowed))}"
+            for step, allowed in end.steps.items()
+            if self.status != "not begun" and self.steps.get(step) not in allowed
+        ]
+        if not self.reason.startswith(end.because):
+            words.append(f"reason: {self.reason!r}, not because of {end.because!r}")
+        if end.untouched and not self.untouched:
+            words.append("rolled back, and some rows are not what they were")
+        return words
+
+
+async def play(stage: Stage, case: Case) -> Seen:
+    """Run the case to its end. Raises `TimeoutError`, with where the run stands, where it comes to none."""
+    orders = await stage.tenant(f"S-{case}"[:60])
+    order: AnyOrder = orders.provision(f"{orders.tenant}-P")
+    if case.operation == "deprovision":
+        await stage.lastmile.execute(order)
+        await stage.log_in(orders)
+        order = orders.deprovision(f"{orders.tenant}-D")
+    before = await what_is_there(stage.owner, orders.tenant)
+    async with AsyncExitStack() as stack:
+        if case.fault.loses_worker:
+            run = await _losing_the_worker(stage, case, order, stack)
+        elif case.fault.is_cancel:
+            run = await _cancelled(stage, case, order, stack)
+        else:
+            run = await _failing(stage, case, order)
+        parked = await _to_the_end(stage, case, run)
+        return await _look(stage, run, before, parked)
+
+
+async def _losing_the_worker(stage: Stage, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+    """Begun by a worker that kills itself at the activity, gone on with by another one."""
+    activity, refused_after = case.activity, None
+    if case.fault.of_undo:
+        activity, refused_after = case.undo, case.last
+    death = Death(activity, _MOMENTS[case.fault], refused_after)
+    process = victim.start(stage.address, stage.database_url, stage.settings_for(order.tenant), death)
+    stack.callback(victim.end, process)
+    run = await Lastmile(stage.client, task_queue=order.tenant).start(order)
+    await victim.until_dead(process)
+    await stack.enter_async_context(stage.worker(order.tenant))
+    return run
+
+
+async def _cancelled(stage: Stage, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+    """Cancelled at the activity."""
+    faults, gate = stage.faults, Gate()
+    match case.fault, case.activity:
+        case Fault.CANCEL_BEFORE, "open_order":
+            run = await Lastmile(stage.client, task_queue=order.tenant).start(order)
+            await run.handle.cancel()
+            await stack.enter_async_context(stage.worker(order.tenant))
+            return run
+        case Fault.CANCEL_BEFORE, _:
+            faults.after[order.order_id, case.previous] = gate
+        case Fault.CANCEL_DURING, _:
+            stage.at_commit[order.workflow_id, case.activity] = gate
+        case _:
+            faults.after[order.order_id, case.activity] = gate
+    run = await stage.lastmile.start(order)
+    await gate.reached.wait()
+    if case.fault is Fault.CANCEL_RACING:
+        gate.open()
+    await run.handle.cancel()
+    gate.open()
+    return run
+
+
+async def _failing(stage: Stage, case: Case, order: AnyOrder) -> OrderRun:
+    """The activity fails, or, where the fault is the undo's, the last step of those that can be taken back does."""
+    faults = stage.faults
+    fault = {Fault.USED_UP: broken, Fault.UNDO_ONCE: once(broken)}.get(case.fault, refused)
+    if not case.fault.of_undo:
+        faults.before[order.order_id, case.activity] = fault
+        return await stage.lastmile.start(order)
+    if case.fault is not Fault.UNDO_CANCELLED:
+        faults.after[order.order_id, case.last] = refused
+        faults.before[order.order_id, case.undo] = fault
+        return await stage.lastmile.start(order)
+    forward = faults.after[order.order_id, case.last] = Gate()
+    backward = faults.before[order.order_id, case.undo] = Gate()
+    run = await stage.lastmile.start(order)
+    for gate in (forward, backward):
+        await gate.reached.wait()
+        await run.handle.cancel()
+        gate.open()
+    return run
+
+
+async def _to_the_end(stage: Stage, case: Case, run: OrderRun) -> tuple[str, ...]:
+    """Wait for the run's end; what parks gets the operator's word of the case. Returns where it parked."""
+    at: list[str] = []
+    if any(end.parked for end in case.ends):
+        ended = asyncio.create_task(run.handle.result())
+        while True:
+            waiting = asyncio.create_task(parked(run))
+            await asyncio.wait([ended, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                waiting.cancel()
+                break
+            step = waiting.result().step
+            at.append(str(step))
+            if case.fault.decision == "retry_step":
+                stage.faults.before = {
+                    key: fault for key, fault in stage.faults.before.items() if key[0] != run.order.order_id
+                }
+            await stage.lastmile.steer(run.order.tenant, run.order.subscriber_ref, case.fault.decision, WORD)
+        await asyncio.wait([ended])
+        ended.exception()
+    return tuple(at)
+
+
+async def _look(stage: Stage, run: OrderRun, before: dict[str, list[str]], parked_at: tuple[str, ...]) -> Seen:
+    tenant = run.order.tenant
+    result: OrderResult | None = None
+    with suppress(OrderRefused):
+        result = await run.result()
+    rows = await what_is_there(stage.owner, tenant)
+    status = (await run.handle.describe()).status
+    assert status is not None
+    return Seen(
+        run=run,
+        status=result.status.value if result else "not begun",
+        temporal=status.name,
+        order=await stage.owner.fetchval(
+            "SELECT status FROM orders WHERE tenant_id = $1 AND order_id = $2", tenant, run.order.order_id
+        ),
+        steps=outcomes(result) if result else {},
+        reason=result.reason if result else "",
+        facts=_facts(rows),
+        findings=dict(Counter([found.invariant.name async for found in check(stage.database, tenant)])),
+        parked=parked_at,
+        untouched=rows == before,
+    )
+
+
+_WORDS: dict[str, Callable[[Any], str]] = {
+    "customers": lambda _: "customer",
+    "subscribers": lambda row: "subscriber archived" if row["archived_at"] else "subscriber",
+    "network_profiles": lambda _: "network profile",
+    "billing_services": lambda row: f"billing {row['status']}",
+    "devices": lambda row: f"{row['kind']} {'in' if row['wanted'] else 'out of'} service",
+    "radcheck": lambda row: "account blocked" if row["attribute"] == "Auth-Type" else "account",
+    "radreply": lambda _: "reply item",
+    "radusergroup": lambda _: "group",
+    "held delegations": lambda row: f"prefix {row['state']}",
+    "taken slots": lambda _: "slot",
+    "free slots out of rest": lambda _: "slot out of rest",
+}
+
+
+def _facts(rows: dict[str, list[str]]) -> list[str]:
+    return sorted(_WORDS[table](json.loads(row)) for table, found in rows.items() for row in found)

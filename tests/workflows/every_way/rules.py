@@ -1,0 +1,181 @@
+"""What each step leaves and what takes it back, as DESIGN section 2 says it: the tests' own statement, to hold the
+workflows against. Nothing here is read from the code that is tested.
+
+What there is of a subscriber is a set of facts, such as "customer" or "prefix active".
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["CLOSE", "LINE", "NOTHING", "OPEN", "OPERATIONS", "Facts", "Flow", "Rule", "Undo", "findings"]
+
+Facts = frozenset[str]
+OPEN, CLOSE = "open_order", "close_order"
+
+
+@dataclass(frozen=True)
+class Undo:
+    """What takes a step back."""
+
+    activity: str
+    goes: str = ""
+    """Facts that are gone after it, separated by commas; default: those that the step brought."""
+    comes: str = ""
+    stuck_on: str = ""
+    """It cannot be while one of these facts is there: the row is still in use."""
+    spares_if: str = ""
+    """It changes nothing while this fact is there."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A step: which facts come and go by it, and how it is taken back."""
+
+    name: str
+    comes: str = ""
+    goes: str = ""
+    undo: Undo | None = None
+    says: str = "done"
+    best_effort: bool = False
+    stuck_on: str = ""
+
+    def after(self, facts: Facts) -> Facts:
+        return facts - _set(self.goes) | _set(self.comes)
+
+    def undone(self, facts: Facts) -> Facts:
+        if self.undo is None or self.undo.spares_if in facts:
+            return facts
+        return facts - _set(self.undo.goes or self.comes) | (
+            _set(self.undo.comes) if facts & _set(self.comes) else NOTHING
+        )
+
+    def can(self, facts: Facts) -> bool:
+        return not facts & _set(self.stuck_on)
+
+    def can_undo(self, facts: Facts) -> bool:
+        return self.undo is not None and not facts & _set(self.undo.stuck_on)
+
+
+def _set(words: str) -> Facts:
+    return frozenset(words.split(", ") if words else ())
+
+
+NOTHING: Facts = frozenset()
+LINE = _set(
+    "customer, subscriber, network profile, account, group, slot, prefix active, reply item, "
+    "onu in service, cpe in service, billing active"
+)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """An operation: what it starts from, its steps, and the first activity that there is no way back from."""
+
+    begins_with: Facts
+    steps: tuple[Rule, ...]
+    pivot: str
+
+    @property
+    def activities(self) -> list[str]:
+        return [OPEN, *(step.name for step in self.steps), CLOSE]
+
+    @property
+    def before_pivot(self) -> tuple[Rule, ...]:
+        names = [step.name for step in self.steps]
+        return self.steps[: names.index(self.pivot)] if self.pivot in names else self.steps
+
+    def is_forward_only(self, activity: str) -> bool:
+        return self.activities.index(activity) >= self.activities.index(self.pivot)
+
+
+OPERATIONS = {
+    "provision": Flow(
+        NOTHING,
+        (
+            Rule("create_customer", "customer", undo=Undo("delete_customer", spares_if="subscriber")),
+            Rule(
+                "create_subscriber",
+                "subscriber",
+                undo=Undo("delete_subscriber", stuck_on="network profile, billing active"),
+            ),
+            Rule("create_network_profile", "network profile", undo=Undo("delete_network_profile")),
+            Rule(
+                "create_radius_account",
+                "account, group",
+                undo=Undo("delete_radius_account", goes="account, group, account blocked, reply item"),
+            ),
+            Rule(
+                "allocate_ip_address",
+                "prefix allocated, slot",
+                undo=Undo(
+                    "release_ip_address", goes="prefix allocated, prefix revoked, slot", stuck_on="prefix active"
+                ),
+            ),
+            Rule(
+                "activate_ipv6_lifecycle",
+                "prefix active, reply item",
+                goes="prefix allocated",
+                undo=Undo("revoke_ipv6_lifecycle", comes="prefix revoked, account blocked"),
+                best_effort=True,
+            ),
+            Rule("activate_onu", "onu in service", undo=Undo("deactivate_onu"), says="skipped"),
+            Rule("configure_cpe", "cpe in service", undo=Undo("unconfigure_cpe"), says="skipped"),
+            Rule("create_billing_service", "billing active", undo=Undo("delete_billing_service")),
+        ),
+        pivot=CLOSE,
+    ),
+    "deprovision": Flow(
+        LINE,
+        (
+            Rule("verify_subscriber"),
+            Rule(
+                "suspend_billing_service",
+                "billing suspended",
+                goes="billing active",
+                undo=Undo("resume_billing_service", comes="billing active"),
+            ),
+            Rule(
+                "deactivate_onu",
+                "onu out of service",
+                goes="onu in service",
+                undo=Undo("activate_onu", comes="onu in service"),
+                says="skipped",
+            ),
+            Rule(
+                "unconfigure_cpe",
+                "cpe out of service",
+                goes="cpe in service",
+                undo=Undo("configure_cpe", comes="cpe in service"),
+                says="skipped",
+            ),
+            Rule("revoke_ipv6_lifecycle", "prefix revoked, account blocked", goes="prefix active, reply item"),
+            Rule("release_ip_address", goes="prefix revoked, slot", stuck_on="prefix active"),
+            Rule("delete_radius_account", goes="account, group, account blocked, reply item"),
+            Rule("delete_network_profile", goes="network profile"),
+            Rule(
+                "archive_subscriber",
+                "subscriber archived, billing ended",
+                goes="subscriber, billing active, billing suspended",
+            ),
+        ),
+        pivot="revoke_ipv6_lifecycle",
+    ),
+}
+
+_MADE_ROWS = {
+    "customer", "subscriber", "network profile", "account", "onu in service", "cpe in service", "billing active",
+    "prefix allocated", "prefix active", "prefix revoked",
+}  # fmt: skip
+_NOT_DOWN = {"subscriber", "network profile", "account", "prefix active", "prefix revoked"}
+
+
+def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
+    """What the audit has to say, and how often: of an order with this end in its row, and these facts left."""
+    ended = order in ("completed", "degraded", "abandoned")
+    found = {
+        "not_in_radius": "prefix active" in facts and "reply item" not in facts,
+        "not_active": ended and "prefix allocated" in facts,
+        "left_behind": len(facts & _MADE_ROWS) if (operation, order) == ("provision", "rolled_back") else 0,
+        "not_taken_down": operation == "deprovision" and ended and order != "abandoned" and bool(facts & _NOT_DOWN),
+        "cut_off": order == "abandoned",
+    }
+    return {name: int(times) for name, times in found.items() if times}

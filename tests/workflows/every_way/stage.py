@@ -1,0 +1,137 @@
+"""Where the cases are played: one PostgreSQL, one Temporal, one NAS, one worker for what loses none, and a tenant and
+a pool for each case."""
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.util import await_only
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from db import Database
+from devstack.nas import ScriptedNas
+from ipam.models import Purpose
+from ipam.pools import Pool, add_pool
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from subscribers.tenants import add_tenant
+from tests.workflows.every_way.hurry import Hurry
+from tests.workflows.faults import Fault, Faults
+from tests.workflows.world import Orders
+from worker import build_worker
+from workflows.client import Lastmile
+
+__all__ = ["Stage", "stage"]
+
+SECRET = "a shared secret"
+
+
+class AtCommit(dict[tuple[str, str], Fault]):
+    """What happens when a transaction of an activity is about to be committed, by workflow id and activity type."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        event.listen(database.engine.sync_engine, "commit", self._at_commit)
+
+    def _at_commit(self, _: object) -> None:
+        if not activity.in_activity():
+            return
+        info = activity.info()
+        if fault := self.get((str(info.workflow_id), info.activity_type)):
+            await_only(fault())
+
+
+@dataclass
+class Stage:
+    """The servers, and clients of them."""
+
+    address: str
+    database_url: str
+    client: Client
+    database: Database
+    owner: asyncpg.Pool
+    authorization: DynamicAuthorization
+    nas: ScriptedNas
+    faults: Faults
+    at_commit: AtCommit
+    settings: Settings
+    numbers: Any = field(default_factory=itertools.count)
+
+    @property
+    def lastmile(self) -> Lastmile:
+        """Who sends orders to the worker that none of them loses."""
+        return Lastmile(self.client, task_queue=self.settings.task_queue)
+
+    def settings_for(self, task_queue: str) -> Settings:
+        return self.settings.model_copy(update={"task_queue": task_queue})
+
+    @asynccontextmanager
+    async def worker(self, task_queue: str) -> AsyncIterator[None]:
+        """A worker on a task queue of its own."""
+        settings = self.settings_for(task_queue)
+        async with build_worker(self.client, settings, self.database, self.authorization):
+            yield
+
+    async def tenant(self, ref: str) -> Orders:
+        """Orders of a subscriber that is alone in a tenant of its own, with a pool of its own."""
+        number = next(self.numbers)
+        tenant = f"t{number}"
+        prefix = f"2001:db8:{number:x}::/48"
+        async with self.database.platform() as platform:
+            await add_tenant(platform, tenant, tenant)
+            await add_pool(
+                platform,
+                Pool(name="home", prefix=prefix, purpose=Purpose.IPV6_PD, delegated_length=56, tenant=tenant),
+            )
+        return Orders(ref, tenant)
+
+    async def log_in(self, orders: Orders) -> None:
+        """The subscriber has a session on the NAS, as FreeRADIUS's accounting records it."""
+        session = f"{orders.tenant}-1"
+        self.nas.sessions.add(session)
+        await self.owner.execute(
+            "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime)"
+            " VALUES ($1, $1, $2, $3, now())",
+            session,
+            f"{orders.ref}@{orders.tenant}.lastmile",
+            self.nas.nas.address,
+        )
+
+
+@asynccontextmanager
+async def stage(address: str, database_url: str) -> AsyncIterator[Stage]:
+    """On a Temporal server and a migrated database without tenants, by the owner's URL."""
+    faults = Faults()
+    client = await Client.connect(address, data_converter=pydantic_data_converter, interceptors=[faults, Hurry()])
+    settings = Settings(
+        task_queue="every-way",
+        radius_timeout_seconds=1,
+        quarantine_seconds=3600,
+        quarantine_unconfirmed_seconds=7200,
+        database_pool_size=32,
+    )
+    database = Database(database_url, pool_size=settings.database_pool_size)
+    async with (
+        ScriptedNas(SECRET.encode()) as nas,
+        asyncpg.create_pool(database_url, min_size=1, max_size=4) as owner,
+        DynamicAuthorization(timeout=1, tries=3, in_flight=64) as authorization,
+    ):
+        await owner.execute(
+            "INSERT INTO nas (nasname, shortname, secret, coa_port) VALUES ('127.0.0.1', 'bng-1', $1, $2)",
+            SECRET,
+            nas.nas.port,
+        )
+        ready = Stage(
+            address, database_url, client, database, owner, authorization, nas, faults, AtCommit(database), settings
+        )
+        try:
+            async with ready.worker(settings.task_queue):
+                yield ready
+        finally:
+            await database.close()

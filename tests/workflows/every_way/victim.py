@@ -1,0 +1,115 @@
+"""A worker in a process of its own that kills itself, with SIGKILL, at a chosen point of a chosen activity."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from dataclasses import dataclass
+from enum import Enum, auto
+from multiprocessing.process import BaseProcess
+
+from sqlalchemy import event
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from db import Database
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from tests.workflows.every_way.hurry import Impatient
+from tests.workflows.faults import Faults, refused
+from worker import build_worker
+
+__all__ = ["Death", "Moment", "end", "start", "until_dead"]
+
+# Forked from a process that has imported everything and started nothing: a worker is up in no time.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload([__name__])
+
+
+class Moment(Enum):
+    """When an activity's worker is lost."""
+
+    BEFORE = auto()
+    """It was begun and has done nothing."""
+    UNCOMMITTED = auto()
+    """Its statements were executed, and its transaction was not committed."""
+    BETWEEN = auto()
+    """Its first transaction was committed, and its second was not."""
+    UNREPORTED = auto()
+    """It has done all its work, which nobody was told."""
+
+
+@dataclass(frozen=True)
+class Death:
+    """Where the worker dies; `refused_after` has an activity fail first, to begin a rollback."""
+
+    activity: str
+    moment: Moment
+    refused_after: str | None = None
+
+
+def start(address: str, database_url: str, settings: Settings, death: Death) -> BaseProcess:
+    """The worker, running."""
+    process = _processes.Process(target=_main, args=(address, database_url, settings, death), daemon=True)
+    process.start()
+    return process
+
+
+async def until_dead(process: BaseProcess) -> None:
+    """Wait until it has killed itself. Raises `AssertionError` where it ended in any other way."""
+    await asyncio.to_thread(process.join)
+    assert process.exitcode == -signal.SIGKILL, f"the worker ended with {process.exitcode}"
+
+
+def end(process: BaseProcess) -> None:
+    """Whatever has become of it: it is gone after this."""
+    process.kill()
+    process.join()
+    process.close()
+
+
+def _main(address: str, database_url: str, settings: Settings, death: Death) -> None:
+    asyncio.run(_work(address, database_url, settings, death))
+
+
+async def _work(address: str, database_url: str, settings: Settings, death: Death) -> None:
+    faults, database = Faults(), Database(database_url)
+    if death.refused_after:
+        faults.after[death.refused_after] = refused
+    match death.moment:
+        case Moment.BEFORE:
+            faults.before[death.activity] = _die
+        case Moment.UNCOMMITTED:
+            _die_at_commit(database, death.activity, 1)
+        case Moment.BETWEEN:
+            _die_at_commit(database, death.activity, 2)
+        case Moment.UNREPORTED:
+            faults.after[death.activity] = _die
+    client = await Client.connect(
+        address, data_converter=pydantic_data_converter, interceptors=[faults], plugins=[Impatient()]
+    )
+    async with (
+        DynamicAuthorization(
+            timeout=settings.radius_timeout_seconds, tries=settings.radius_tries, in_flight=8
+        ) as authorization,
+        build_worker(client, settings, database, authorization),
+    ):
+        await asyncio.Event().wait()
+
+
+async def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_at_commit(database: Database, name: str, nth: int) -> None:
+    commits = 0
+
+    def at_commit(_: object) -> None:
+        nonlocal commits
+        if activity.in_activity() and activity.info().activity_type == name:
+            commits += 1
+            if commits == nth:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(database.engine.sync_engine, "commit", at_commit)

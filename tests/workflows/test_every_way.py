@@ -1,0 +1,73 @@
+"""Every way a run can go: each activity of each operation times each fault, generated (every_way/cases.py), played on
+real servers and held against the rules (every_way/rules.py): its outcome, the rows that it left, and the audit."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+from tests.workflows.every_way.cases import CASES, Case
+from tests.workflows.every_way.play import Seen, play
+from tests.workflows.every_way.rules import OPERATIONS
+from tests.workflows.every_way.stage import stage
+from tests.workflows.every_way.table import RESULTS
+from workflows import deprovision, provision
+
+AT_ONCE = 10
+"""How many cases are played side by side; most of them wait for a time-out most of the time."""
+PATIENCE_SECONDS = 90
+
+STEPS = {"provision": provision.STEPS, "deprovision": deprovision.STEPS}
+
+Plays = dict[Case, asyncio.Task[Seen]]
+
+
+@pytest.fixture(scope="module")
+async def plays(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
+    """The selected cases, all begun: each test waits for its own."""
+    selected = [item.callspec.params["case"] for item in request.session.items if "plays" in item.fixturenames]
+    name = f"test_{uuid.uuid4().hex}"
+    template = make_url(migrated)
+    admin = await asyncpg.connect(template.set(database="postgres").render_as_string(hide_password=False))
+    await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{template.database}"')
+    url = template.set(database=name).render_as_string(hide_password=False)
+    slots = asyncio.Semaphore(AT_ONCE)
+    # Thousands of scripted failures, each with its traceback, are no news.
+    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
+    async with stage(temporal_address, url) as ready:
+
+        async def in_turn(case: Case) -> Seen:
+            async with slots, asyncio.timeout(PATIENCE_SECONDS):
+                return await play(ready, case)
+
+        tasks = {case: asyncio.create_task(in_turn(case)) for case in selected}
+        yield tasks
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+    logging.getLogger("temporalio.activity").setLevel(logging.NOTSET)
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_rules_know_every_step(operation: str) -> None:
+    """What the design says of each step is what the workflow has; a new step needs a rule here."""
+    flow, steps = OPERATIONS[operation], STEPS[operation]
+    assert [(rule.name, rule.undo and rule.undo.activity, rule.best_effort) for rule in flow.steps] == [
+        (step.name, step.undo, step.best_effort) for step in steps
+    ]
+    assert flow.pivot == next((step.name for step in steps if step.pivot), "close_order")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_every_way(case: Case, plays: Plays, request: pytest.FixtureRequest) -> None:
+    seen = await plays[case]
+    differences = [seen.differs_from(end) for end in case.ends]
+    request.config.stash.setdefault(RESULTS, {})[case] = seen.words
+    assert [] in differences, "\n".join(min(differences, key=len))
