@@ -105,6 +105,13 @@ BREAKS = [
         "deprovisioned by order D-3, and still has a RADIUS account",
     ),
     Break(
+        "not_taken_down",
+        "INSERT INTO network_profiles (tenant_id, subscriber_id, created_by_order, connection_type, option82_policy)"
+        " SELECT tenant_id, id, 'O-3', 'ftth', 'log' FROM subscribers WHERE ref = 'S-3'",
+        "S-3",
+        "deprovisioned by order D-3, and still has a network profile",
+    ),
+    Break(
         "not_active",
         f"UPDATE delegations SET state = 'allocated' WHERE {OF_S1};"
         "DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'",

@@ -103,6 +103,12 @@ async def test_undo_removes_the_subscriber_that_this_order_made_and_no_other(act
     assert await act(delete_subscriber, "S-1", "o1") is False
 
 
+async def test_a_subscriber_that_still_has_a_line_is_not_removed(act: Act, subscriber: Record, line: Line) -> None:
+    await act(create_network_profile, "acme", "o1", subscriber, line)
+    with pytest.raises(Conflict, match="subscriber S-1 still has a network profile or a billing service"):
+        await act(delete_subscriber, "S-1", "o1")
+
+
 async def test_an_unknown_subscriber_is_said_to_be_unknown(act: Act, subscriber: Record) -> None:
     with pytest.raises(UnknownSubscriber, match="there is no subscriber S-9: check the reference and the tenant"):
         await act(current_subscriber, "S-9")

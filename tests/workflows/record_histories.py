@@ -3,7 +3,8 @@
     python -m tests.workflows.record_histories
 
 Record anew when the commands of a workflow change on purpose, and guard the change with `workflow.patched`:
-runs that are open when a new version is deployed replay what the old one did.
+runs that are open when a new version is deployed replay what the old one did. There is one history for each way to
+end: those of the matrix are generated from its cases.
 """
 
 import asyncio
@@ -15,24 +16,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
-
-from db import Database
-from db.migrate import downgrade, upgrade
+from db.migrate import upgrade
 from devstack.postgres import EmbeddedPostgres
 from devstack.temporal import DevTemporal
 from devstack.temporal_program import find_temporal
-from ipam.pools import add_pool
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
-from subscribers.tenants import add_tenant
-from tests.conftest import POOLS
-from tests.workflows.faults import Faults, Gate, refused
-from tests.workflows.world import Orders, dispatched, parked, until_refused
-from worker import build_worker
+from tests.workflows.every_way.cases import ENDINGS
+from tests.workflows.every_way.play import play
+from tests.workflows.every_way.stage import Stage, stage
+from tests.workflows.faults import Faults, Gate
+from tests.workflows.world import Orders, dispatched, until_refused
 from workflows.client import Lastmile, OrderRun
-from workflows.contract import Decision
 
 DIRECTORY = Path(__file__).with_name("histories")
 
@@ -46,70 +39,14 @@ async def provision_completed(lastmile: Lastmile, faults: Faults, orders: Orders
     return await lastmile.start(orders.provision())
 
 
-async def provision_degraded(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
-    faults.before["activate_ipv6_lifecycle"] = refused
-    return await lastmile.start(orders.provision())
-
-
 async def provision_again(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
     await lastmile.execute(orders.provision())
     return await lastmile.start(orders.provision())
 
 
-async def provision_rolled_back(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
-    faults.before["create_billing_service"] = refused
-    return await lastmile.start(orders.provision())
-
-
-async def provision_cancelled(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
-    gate = faults.after["activate_onu"] = Gate()
-    run = await lastmile.start(orders.provision())
-    await gate.reached.wait()
-    await run.handle.cancel()
-    gate.open()
-    return run
-
-
-async def provision_cancelled_while_undone(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
-    faults.before["create_billing_service"] = refused
-    gate = faults.before["release_ip_address"] = Gate()
-    run = await lastmile.start(orders.provision())
-    await gate.reached.wait()
-    await run.handle.cancel()
-    gate.open()
-    return run
-
-
-async def provision_parked_and_skipped(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
-    faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
-    return await _steered(lastmile, await lastmile.start(orders.provision()), "skip_step")
-
-
 async def deprovision_completed(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
     await lastmile.execute(orders.provision())
     return await lastmile.start(orders.deprovision())
-
-
-async def deprovision_rolled_back(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
-    await lastmile.execute(orders.provision())
-    faults.before["unconfigure_cpe"] = refused
-    return await lastmile.start(orders.deprovision())
-
-
-async def deprovision_cancelled_too_late(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
-    await lastmile.execute(orders.provision())
-    gate = faults.before["release_ip_address"] = Gate()
-    run = await lastmile.start(orders.deprovision())
-    await gate.reached.wait()
-    await run.handle.cancel()
-    gate.open()
-    return run
-
-
-async def deprovision_parked_and_abandoned(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
-    await lastmile.execute(orders.provision())
-    faults.before["release_ip_address"] = refused
-    return await _steered(lastmile, await lastmile.start(orders.deprovision()), "abandon")
 
 
 async def dispatch_in_its_turn(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
@@ -126,26 +63,14 @@ async def dispatch_in_its_turn(lastmile: Lastmile, faults: Faults, orders: Order
     return OrderRun(order, dispatch)
 
 
-SCENARIOS: tuple[Scenario, ...] = (
-    provision_completed,
-    provision_degraded,
-    provision_again,
-    provision_rolled_back,
-    provision_cancelled,
-    provision_cancelled_while_undone,
-    provision_parked_and_skipped,
-    deprovision_completed,
-    deprovision_rolled_back,
-    deprovision_cancelled_too_late,
-    deprovision_parked_and_abandoned,
-    dispatch_in_its_turn,
-)
+SCENARIOS: dict[str, Scenario] = {
+    scenario.__name__: scenario
+    for scenario in (provision_completed, provision_again, deprovision_completed, dispatch_in_its_turn)
+}
+"""Beside the ends of the matrix (every_way/cases.py): the ways to end that need no fault."""
 
-
-async def _steered(lastmile: Lastmile, run: OrderRun, update: str) -> OrderRun:
-    await parked(run)
-    await lastmile.steer(run.order.tenant, run.order.subscriber_ref, update, Decision(by="noc-7", why="ticket 4711"))
-    return run
+NAMES = [*SCENARIOS, *ENDINGS]
+"""Of all histories."""
 
 
 def _public(recorded: Any) -> Any:
@@ -156,24 +81,24 @@ def _public(recorded: Any) -> Any:
     return recorded
 
 
-async def _record(scenario: Scenario, address: str, database_url: str) -> None:
-    faults = Faults()
-    client = await Client.connect(address, data_converter=pydantic_data_converter, interceptors=[faults])
-    settings = Settings(task_queue=scenario.__name__)
-    database = Database(database_url)
-    async with database.platform() as platform:
-        await add_tenant(platform, "acme", "Acme Broadband")
-        await add_pool(platform, POOLS[0])
-    async with (
-        DynamicAuthorization(timeout=1, tries=1, in_flight=1) as authorization,
-        build_worker(client, settings, database, authorization),
-    ):
-        run = await scenario(Lastmile(client, task_queue=settings.task_queue), faults, Orders(scenario.__name__))
+async def _write(name: str, run: OrderRun) -> None:
+    """One line for each event."""
+    history = _public(json.loads((await run.handle.fetch_history()).to_json()))
+    events = ",\n".join(json.dumps(event) for event in history["events"]).replace(socket.gethostname(), "recorder")
+    (DIRECTORY / f"{name}.json").write_text(f'{{"events": [\n{events}\n]}}\n')
+    print(name)
+
+
+async def _record(stage: Stage) -> None:
+    for name, scenario in SCENARIOS.items():
+        run = await scenario(stage.lastmile, stage.faults, await stage.tenant(name))
         await run.result()
-        history = json.loads((await run.handle.fetch_history()).to_json())
-    await database.close()
-    file = DIRECTORY / f"{scenario.__name__}.json"
-    file.write_text(json.dumps(_public(history), indent=1).replace(socket.gethostname(), "recorder") + "\n")
+        await _write(name, run)
+    for name, case in ENDINGS.items():
+        seen = await play(stage, case)
+        if differences := seen.differs_from(case.ends[0]):
+            raise SystemExit(f"{case} does not end as the rules say, so there is nothing to record: {differences}")
+        await _write(name, seen.run)
 
 
 async def main() -> None:
@@ -185,11 +110,12 @@ async def main() -> None:
             EmbeddedPostgres(directory, durable=False) as postgres,
             DevTemporal(directory, program=await find_temporal(print), database=None) as temporal,
         ):
-            for scenario in SCENARIOS:
-                await upgrade(postgres.url)
-                await _record(scenario, temporal.address, postgres.url)
-                await downgrade(postgres.url)
-                print(scenario.__name__)
+            await upgrade(postgres.url)
+            async with stage(temporal.address, postgres.url) as ready:
+                await _record(ready)
+    for file in DIRECTORY.glob("*.json"):
+        if file.stem not in NAMES:
+            file.unlink()
 
 
 if __name__ == "__main__":

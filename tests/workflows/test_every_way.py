@@ -2,7 +2,6 @@
 real servers and held against the rules (every_way/rules.py): its outcome, the rows that it left, and the audit."""
 
 import asyncio
-import logging
 import uuid
 from collections.abc import AsyncIterator
 
@@ -36,8 +35,6 @@ async def plays(request: pytest.FixtureRequest, migrated: str, temporal_address:
     await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{template.database}"')
     url = template.set(database=name).render_as_string(hide_password=False)
     slots = asyncio.Semaphore(AT_ONCE)
-    # Thousands of scripted failures, each with its traceback, are no news.
-    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
     async with stage(temporal_address, url) as ready:
 
         async def in_turn(case: Case) -> Seen:
@@ -49,7 +46,6 @@ async def plays(request: pytest.FixtureRequest, migrated: str, temporal_address:
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
-    logging.getLogger("temporalio.activity").setLevel(logging.NOTSET)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
 

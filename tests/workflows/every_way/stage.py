@@ -2,6 +2,7 @@
 a pool for each case."""
 
 import itertools
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -130,8 +131,12 @@ async def stage(address: str, database_url: str) -> AsyncIterator[Stage]:
         ready = Stage(
             address, database_url, client, database, owner, authorization, nas, faults, AtCommit(database), settings
         )
+        # Thousands of scripted failures, each with its traceback, are no news.
+        log = logging.getLogger("temporalio.activity")
+        log.setLevel(logging.ERROR)
         try:
             async with ready.worker(settings.task_queue):
                 yield ready
         finally:
+            log.setLevel(logging.NOTSET)
             await database.close()

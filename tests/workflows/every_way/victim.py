@@ -1,6 +1,7 @@
 """A worker in a process of its own that kills itself, with SIGKILL, at a chosen point of a chosen activity."""
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -70,6 +71,7 @@ def end(process: BaseProcess) -> None:
 
 
 def _main(address: str, database_url: str, settings: Settings, death: Death) -> None:
+    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
     asyncio.run(_work(address, database_url, settings, death))
 
 
