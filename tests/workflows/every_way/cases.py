@@ -30,6 +30,7 @@ class Fault(Enum):
     CANCEL_AFTER = "cancel after", "cancel"
     CANCEL_RACING = "cancel racing completion", "cancel_racing"
     UNDO_CANCELLED = "undo: second cancel", "second_cancel"
+    UNDO_OF_FAILURE_CANCELLED = "undo: first cancel", "cancel_while_undone"
     UNDO_ONCE = "undo: fails once", "undo_fails_once"
     UNDO_LOST = "undo: worker lost", "undo_worker_lost"
     UNDO_RETRIED = "undo: parks, retried", "undo_fails", "retry_step"

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +16,11 @@ from tests.workflows.every_way.victim import Death, Moment
 from tests.workflows.faults import Gate, broken, once, refused
 from tests.workflows.world import outcomes, parked, what_is_there
 from workflows.client import Lastmile, OrderRefused, OrderRun
-from workflows.contract import AnyOrder, Decision, OrderResult
+from workflows.contract import AnyOrder, Decision, OrderResult, Progress, RunStatus
 
 __all__ = ["Seen", "play"]
 
+LOOK_SECONDS = 5
 WORD = Decision(by="noc-7", why="ticket 4711")
 _MOMENTS = {
     Fault.LOST_BEFORE: Moment.BEFORE,
@@ -105,7 +106,7 @@ async def _losing_the_worker(stage: Stage, case: Case, order: AnyOrder, stack: A
     process = victim.start(stage.address, stage.database_url, stage.settings_for(order.tenant), death)
     stack.callback(victim.end, process)
     run = await Lastmile(stage.client, task_queue=order.tenant).start(order)
-    await victim.until_dead(process)
+    await _reached(victim.until_dead(process), run)
     await stack.enter_async_context(stage.worker(order.tenant))
     return run
 
@@ -126,7 +127,7 @@ async def _cancelled(stage: Stage, case: Case, order: AnyOrder, stack: AsyncExit
         case _:
             faults.after[order.order_id, case.activity] = gate
     run = await stage.lastmile.start(order)
-    await gate.reached.wait()
+    await _reached(gate.reached.wait(), run)
     if case.fault is Fault.CANCEL_RACING:
         gate.open()
     await run.handle.cancel()
@@ -141,41 +142,72 @@ async def _failing(stage: Stage, case: Case, order: AnyOrder) -> OrderRun:
     if not case.fault.of_undo:
         faults.before[order.order_id, case.activity] = fault
         return await stage.lastmile.start(order)
-    if case.fault is not Fault.UNDO_CANCELLED:
-        faults.after[order.order_id, case.last] = refused
-        faults.before[order.order_id, case.undo] = fault
-        return await stage.lastmile.start(order)
-    forward = faults.after[order.order_id, case.last] = Gate()
-    backward = faults.before[order.order_id, case.undo] = Gate()
+    gates = {Fault.UNDO_CANCELLED: (Gate(), Gate()), Fault.UNDO_OF_FAILURE_CANCELLED: (refused, Gate())}
+    forward, backward = gates.get(case.fault, (refused, fault))
+    faults.after[order.order_id, case.last] = forward
+    faults.before[order.order_id, case.undo] = backward
     run = await stage.lastmile.start(order)
     for gate in (forward, backward):
-        await gate.reached.wait()
-        await run.handle.cancel()
-        gate.open()
+        if isinstance(gate, Gate):
+            await _reached(gate.reached.wait(), run)
+            await run.handle.cancel()
+            gate.open()
     return run
+
+
+async def _reached(point: Coroutine[Any, Any, Any], run: OrderRun) -> None:
+    """Wait until the run has come to this point. Raises `AssertionError` where it ends or parks before."""
+    coming, ended = asyncio.create_task(point), asyncio.create_task(_ended(run))
+    await asyncio.wait([coming, ended], return_when=asyncio.FIRST_COMPLETED)
+    if not coming.done():
+        coming.cancel()
+        await ended
+        raise AssertionError("the run ended before it came to where the fault is")
+    ended.cancel()
+
+
+async def _ended(run: OrderRun) -> None:
+    """Wait for the end, however it is. Raises `AssertionError` where the run waits for an operator in place of it."""
+    end = asyncio.create_task(run.handle.result())
+    try:
+        while not (await asyncio.wait([end], timeout=LOOK_SECONDS))[0]:
+            if not (await asyncio.wait([stand := asyncio.create_task(_stands(run))], timeout=LOOK_SECONDS))[0]:
+                stand.cancel()  # there is no worker at this moment to ask
+            elif stand.result().status is RunStatus.PARKED:
+                raise AssertionError(f"the run is parked: {stand.result().attention}")
+        end.exception()
+    finally:
+        end.cancel()
+
+
+async def _stands(run: OrderRun) -> Progress:
+    progress: Progress = await run.handle.query("progress", result_type=Progress)
+    return progress
 
 
 async def _to_the_end(stage: Stage, case: Case, run: OrderRun) -> tuple[str, ...]:
     """Wait for the run's end; what parks gets the operator's word of the case. Returns where it parked."""
+    if not any(end.parked for end in case.ends):
+        await _ended(run)
+        return ()
     at: list[str] = []
-    if any(end.parked for end in case.ends):
-        ended = asyncio.create_task(run.handle.result())
-        while True:
-            waiting = asyncio.create_task(parked(run))
-            await asyncio.wait([ended, waiting], return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                waiting.cancel()
-                break
-            step = waiting.result().step
-            at.append(str(step))
-            if case.fault.decision == "retry_step":
-                stage.faults.before = {
-                    key: fault for key, fault in stage.faults.before.items() if key[0] != run.order.order_id
-                }
-            await stage.lastmile.steer(run.order.tenant, run.order.subscriber_ref, case.fault.decision, WORD)
-        await asyncio.wait([ended])
-        ended.exception()
-    return tuple(at)
+    ended = asyncio.create_task(run.handle.result())
+    while True:
+        waiting = asyncio.create_task(parked(run))
+        await asyncio.wait([ended, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            waiting.cancel()
+            ended.exception()
+            return tuple(at)
+        at.append(str(waiting.result().step))
+        if case.fault.decision == "retry_step":
+            _mend(stage, run.order.order_id)
+        await stage.lastmile.steer(run.order.tenant, run.order.subscriber_ref, case.fault.decision, WORD)
+
+
+def _mend(stage: Stage, order_id: str) -> None:
+    for key in [key for key in stage.faults.before if key[0] == order_id]:
+        del stage.faults.before[key]
 
 
 async def _look(stage: Stage, run: OrderRun, before: dict[str, list[str]], parked_at: tuple[str, ...]) -> Seen:

@@ -12,14 +12,16 @@ __all__ = ["RESULTS", "table"]
 RESULTS = pytest.StashKey[dict[Case, str]]()
 """Where the tests leave what became of each case."""
 
-COLUMNS = 7
-WIDTH = 13
+COLUMNS = 6
+WIDTH = 15
 NONE = "·"
 
 
 def table(seen: Mapping[Case, str]) -> Iterator[str]:
     """The lines, for the cases that were run: in words how each ended."""
     faults = list(Fault)
+    yield f"P: parked, and released by an operator's word. {NONE}: there is no such thing, or it was not run."
+    yield ""
     for first in range(0, len(faults), COLUMNS):
         yield from _part(seen, faults[first : first + COLUMNS])
 
