@@ -186,8 +186,12 @@ async def _stands(run: OrderRun) -> Progress:
 
 
 async def _to_the_end(stage: Stage, case: Case, run: OrderRun) -> tuple[str, ...]:
-    """Wait for the run's end; what parks gets the operator's word of the case. Returns where it parked."""
-    if not any(end.parked for end in case.ends):
+    """Wait for the run's end; what parks gets the operator's word of the case. Returns where it parked.
+
+    Raises `AssertionError` where it parks more often than the rules say.
+    """
+    often = max(len(end.parked) for end in case.ends)
+    if not often:
         await _ended(run)
         return ()
     at: list[str] = []
@@ -200,6 +204,7 @@ async def _to_the_end(stage: Stage, case: Case, run: OrderRun) -> tuple[str, ...
             ended.exception()
             return tuple(at)
         at.append(str(waiting.result().step))
+        assert len(at) <= often, f"the run is parked once more: {waiting.result().attention}"
         if case.fault.decision == "retry_step":
             _mend(stage, run.order.order_id)
         await stage.lastmile.steer(run.order.tenant, run.order.subscriber_ref, case.fault.decision, WORD)
