@@ -1,6 +1,7 @@
 """The commands and their options. Everything else is imported when a command runs."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -56,17 +57,50 @@ def migrate() -> None:
 
 @app.command(epilog=EPILOG)
 def provision(
-    file: Annotated[str, typer.Argument(help="Orders, one JSON object a line; - is standard input.")],
+    file: Annotated[str, typer.Argument(help="Orders, as JSON Lines or CSV; - is standard input.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Say what is wrong with the lines of the file; needs no server.")
+    ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what each order would create, reuse or refuse, and start nothing."),
+        typer.Option("--dry-run", help="Say what each order would create, reuse or refuse. Few orders only."),
     ] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(help="Where rejected orders go. Without it, beside FILE: orders.rejects.jsonl.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Run orders to their end. Every line is checked first, and nothing starts where one is wrong."""
-    from cli.orders import plan, provision
+    """Run the orders of a file of any size to their end.
 
-    run((plan if dry_run else provision)(file, json))
+    What is no order, is refused or cannot be done goes to a file of rejects, with the reason, to be mended and sent
+    again. The same file again goes on where it was left: an order that has ended is not run again.
+    --check and --dry-run start nothing.
+    """
+    if check:
+        from cli.provision import check as check_file
+
+        run(check_file(file, as_json=json))
+    if dry_run:
+        from cli.orders import plan
+
+        run(plan(file, json))
+    from cli.provision import provision
+
+    run(provision(file, rejects=rejects, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def export(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant; without it, all.")] = None,
+    format: Annotated[
+        Literal["jsonl", "csv"] | None, typer.Option(help="Without it, as the name of the output ends, or jsonl.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Without it, standard output.")] = None,
+) -> None:
+    """The estate as orders: those that would provision every live subscriber as it is."""
+    from cli.export import export
+
+    run(export(tenant=tenant, form=format, output=output))
 
 
 @app.command(epilog=EPILOG)

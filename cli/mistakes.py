@@ -66,6 +66,8 @@ def _words(found: Any, model: type[BaseModel]) -> str:
             return "must not be empty"
         case "int_parsing" | "int_type" | "int_from_float":
             return f"must be a whole number, and is {got}"
+        case "string_unicode":
+            return f"must be UTF-8, and is {got}"
         case "bool_parsing" | "bool_type":
             return f"must be true or false, and is {got}"
         case "enum" | "literal_error":

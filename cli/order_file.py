@@ -1,18 +1,77 @@
-"""Orders from a file: JSON Lines, every line checked before the first one is used."""
+"""Orders from a file of any size, or from standard input: JSON Lines or CSV, read as a stream."""
 
+import os
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import itemgetter
+from itertools import chain, islice
 from pathlib import Path
-
-from pydantic import ValidationError
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from cli.exits import BadInput
-from cli.mistakes import mistakes
+from cli.order_csv import Csv
+from cli.order_jsonl import JsonLines
+from cli.order_record import BadRecord, Form, Record
 from workflows.contract import ProvisionSubscriber
 
-__all__ = ["NumberedOrder", "read_orders"]
+__all__ = ["FEW", "NumberedOrder", "OrderFile", "no_orders", "read_orders"]
+
+FEW = 1_000
+"""So many orders are kept in memory where all of them are needed at once."""
+
+# No order is nearly as long: this is another kind of file, and not to be read into memory in search of a line's end.
+LONGEST_LINE = 2**20
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it
+
+
+class OrderFile:
+    """An open file of orders; `source` is `-` for standard input. Raises `BadInput` where it cannot be read."""
+
+    def __init__(self, source: str) -> None:
+        self.name = "Standard input" if source == "-" else source
+        try:
+            self._stream: BinaryIO = sys.stdin.buffer if source == "-" else Path(source).open("rb")  # noqa: SIM115
+            status = os.fstat(self._stream.fileno())
+        except OSError as failure:
+            raise BadInput(f"{source} cannot be read: {failure.strerror}.") from None
+        self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
+        """In bytes; None where only its end will tell."""
+        self.form = self._form(source)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        if self._stream is not sys.stdin.buffer:
+            self._stream.close()
+
+    def records(self) -> Iterator[Record]:
+        """What stands in the file, line by line, once. Raises `BadInput`."""
+        return self.form.records()
+
+    def _form(self, source: str) -> Form:
+        lines = self._lines()
+        first = next(((number, line) for number, line in lines if line.strip()), None)
+        if first is None:
+            raise BadInput(no_orders(self.name))
+        lines = chain([first], lines)
+        name = source.lower()
+        json = name.endswith((".jsonl", ".ndjson")) or first[1].lstrip().startswith((b"{", b"["))
+        return JsonLines(lines) if json and not name.endswith(Csv.suffix) else Csv(self.name, lines)
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        number = 0
+        try:
+            while line := self._stream.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise BadInput(f"{self.name} cannot be read: line {number} is longer than any order is.")
+                yield number, line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+        except OSError as failure:
+            raise BadInput(f"{self.name} cannot be read: {failure.strerror}.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,47 +83,31 @@ class NumberedOrder:
 
 
 def read_orders(source: str) -> list[NumberedOrder]:
-    """The orders of a file, or of standard input where `source` is `-`.
-
-    Raises `BadInput` with every mistake of every line.
-    """
+    """All orders of a file of few. Raises `BadInput` with every mistake of every line."""
     orders: list[NumberedOrder] = []
-    problems: list[tuple[int, str]] = []
-    for number, line in _lines(source):
-        try:
-            orders.append(NumberedOrder(number, ProvisionSubscriber.model_validate_json(line)))
-        except ValidationError as failure:
-            problems += [(number, mistake) for mistake in mistakes(failure, ProvisionSubscriber)]
-    problems += _reused_ids(orders)
-    if problems:
-        count = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        lines = [f"line {number}: {mistake}" for number, mistake in sorted(problems, key=itemgetter(0))]
-        raise BadInput(f"{_name(source)} has {count}; no order was started:", lines)
-    if not orders:
-        raise BadInput(f"{_name(source)} has no orders: write one JSON object on each line.")
+    problems: list[str] = []
+    first: dict[tuple[str, str], NumberedOrder] = {}
+    with OrderFile(source) as file:
+        for count, record in enumerate(islice(file.records(), FEW + 1)):
+            if count == FEW:
+                raise BadInput(f"{file.name} has more than {FEW:,} orders: --check takes any number.")
+            try:
+                here = NumberedOrder(record.line, record.order())
+            except BadRecord as bad:
+                problems += [f"line {record.line}: {mistake}" for mistake in bad.mistakes]
+                continue
+            orders.append(here)
+            before = first.setdefault((here.order.tenant, here.order.order_id), here)
+            if before.order != here.order:
+                words = f"{here.order.order_id} stands on line {before.line} too, with other content"
+                problems.append(f"line {here.line}: order_id: {words}; an id belongs to one order")
+        if problems:
+            found = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+            raise BadInput(f"{file.name} has {found}; no order was started:", problems)
+        if not orders:
+            raise BadInput(no_orders(file.name))
     return orders
 
 
-def _lines(source: str) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not empty, with their numbers."""
-    try:
-        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except OSError as failure:
-        raise BadInput(f"{source} cannot be read: {failure.strerror}.") from None
-    # Some editors begin a file with a byte order mark, which is not JSON.
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
-        if line.strip():
-            yield number, line
-
-
-def _reused_ids(orders: list[NumberedOrder]) -> Iterator[tuple[int, str]]:
-    first: dict[tuple[str, str], NumberedOrder] = {}
-    for here in orders:
-        before = first.setdefault((here.order.tenant, here.order.order_id), here)
-        if before.order != here.order:
-            words = f"{here.order.order_id} stands on line {before.line} too, with other content"
-            yield here.line, f"order_id: {words}; an id belongs to one order"
-
-
-def _name(source: str) -> str:
-    return "Standard input" if source == "-" else source
+def no_orders(name: str) -> str:
+    return f"{name} has no orders: write one JSON object on each line, or CSV."

@@ -1,10 +1,10 @@
 """Many orders at once, each to its end: started, waited for, and told as it really ended."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
 
 from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
@@ -13,13 +13,14 @@ from cli.exits import Exit
 from cli.output import when
 from cli.services import Temporal
 from errors import Refused
-from workflows.client import RunLost
+from workflows.client import RunLost, outlasting
 from workflows.contract import AnyOrder, OrderResult, ResultStatus
 from workflows.scheduled import ScheduledOrder
 
 __all__ = ["Ended", "Runs"]
 
-CONCURRENCY = 16
+CONCURRENCY = 32
+"""More brings nothing (docs/performance.md), and makes whoever comes meanwhile wait longer."""
 WATCH_SECONDS = 15
 
 _GOOD = {ResultStatus.COMPLETED, ResultStatus.DEGRADED}
@@ -34,6 +35,10 @@ class Ended:
     reason: str
     result: OrderResult | None = None
     scheduled: ScheduledOrder | None = None
+
+    @classmethod
+    def with_result(cls, order: AnyOrder, result: OrderResult) -> Self:
+        return cls(order, result.status, result.reason or "; ".join(result.warnings), result)
 
     @property
     def exit(self) -> Exit:
@@ -58,34 +63,66 @@ class Ended:
         }
 
 
-@dataclass
 class Runs:
-    """Runs orders, those of one subscriber one after the other. `tell` hears of each end, `warn` of trouble."""
+    """Runs a bounded number of orders at a time, those of one subscriber one after the other.
 
-    temporal: Temporal
-    tell: Callable[[Ended], None]
-    warn: Callable[[str], None]
-    started: list[AnyOrder] = field(default_factory=list)
-    """What is running now."""
+    `async with` watches over them; at its end those that still run are left alone. `warn` hears of trouble.
+    """
 
-    async def run(self, orders: Sequence[AnyOrder]) -> None:
-        """Run them all. Cancelling this leaves the runs alone."""
-        slots = asyncio.Semaphore(CONCURRENCY)
-        queues: dict[str, list[AnyOrder]] = defaultdict(list)
-        for order in orders:
-            queues[order.workflow_id].append(order)
-        watch = asyncio.create_task(self._watch())
-        try:
-            async with asyncio.TaskGroup() as group:
-                for queue in queues.values():
-                    group.create_task(self._in_turn(queue, slots))
-        finally:
-            watch.cancel()
+    def __init__(self, temporal: Temporal, warn: Callable[[str], None]) -> None:
+        self.started: list[AnyOrder] = []
+        """What is running now."""
+        self._temporal = temporal
+        self._warn = warn
+        self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last: dict[str, asyncio.Task[None]] = {}  # of each subscriber
+        self._failure: BaseException | None = None
 
-    async def _in_turn(self, orders: Sequence[AnyOrder], slots: asyncio.Semaphore) -> None:
-        for order in orders:
-            async with slots:
-                self.tell(await self._end_of(order))
+    async def __aenter__(self) -> Self:
+        self._watching = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: object, at: TracebackType | None) -> None:
+        self._watching.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(self._watching, *self._tasks, return_exceptions=True)
+
+    async def begin(self, order: AnyOrder, tell: Callable[[Ended], None]) -> None:
+        """Run the order as soon as there is room, which this waits for; `tell` hears of its end."""
+        await self._slots.acquire()
+        if self._failure is not None:
+            raise self._failure
+        before = self._last.get(order.workflow_id)
+        task = asyncio.create_task(self._in_turn(before, order, tell))
+        self._last[order.workflow_id] = task
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._done(done, order.workflow_id))
+
+    async def finish(self) -> None:
+        """Wait until all have ended."""
+        await self.settle(None)
+        if self._failure is not None:
+            raise self._failure
+
+    async def settle(self, seconds: float | None) -> None:
+        """Wait until all have ended, or for so long."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+
+    def _done(self, task: asyncio.Task[None], subscriber: str) -> None:
+        self._slots.release()
+        self._tasks.discard(task)
+        if self._last.get(subscriber) is task:
+            del self._last[subscriber]
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._failure = failure
+
+    async def _in_turn(self, before: asyncio.Task[None] | None, order: AnyOrder, tell: Callable[[Ended], None]) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        tell(await self._end_of(order))
 
     async def _end_of(self, order: AnyOrder) -> Ended:
         try:
@@ -98,10 +135,11 @@ class Runs:
             return Ended(order, "unknown", f"Temporal did not say ({failure}): send the same order again to see")
 
     async def _carry_out(self, order: AnyOrder) -> Ended:
-        if held := await self.temporal.orders.scheduled.hold(order):
+        # A server that is away is waited for: an outage must not eat its way through a file.
+        if held := await outlasting(lambda: self._temporal.orders.scheduled.hold(order)):
             starts = f"starts at {when(held.at)}, by Temporal Schedule {held.schedule}"
             return Ended(order, "scheduled", starts, scheduled=held)
-        run = await self.temporal.orders.start(order)
+        run = await outlasting(lambda: self._temporal.orders.start(order))
         self.started.append(order)
         try:
             result = await run.result()
@@ -111,17 +149,17 @@ class Runs:
             self.started.remove(order)
             raise
         self.started.remove(order)
-        return Ended(order, result.status, result.reason or "; ".join(result.warnings), result)
+        return Ended.with_result(order, result)
 
     async def _watch(self) -> None:
         """Orders wait as long as no worker runs, or Temporal is away: say so, once each time that it comes to be."""
         said = ""
         while True:
             try:
-                trouble = await self.temporal.lack_of_workers()
+                trouble = await self._temporal.lack_of_workers()
             except RPCError:
                 trouble = "Temporal does not answer; waiting for it. Orders that were started go on once it is back."
             if trouble and trouble != said:
-                self.warn(trouble)
+                self._warn(trouble)
             said = trouble
             await asyncio.sleep(WATCH_SECONDS)

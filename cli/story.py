@@ -12,9 +12,9 @@ from rich.text import Text
 from activities.signatures import Outcome
 from cli.demo_nas import DemoNas, Login, expected
 from cli.demo_orders import Example, examples, takedown
-from cli.orders import addresses
 from cli.output import console, mark, say, table, when
 from cli.overview import Overview, overview
+from cli.report import addresses
 from cli.services import Temporal
 from db import Database
 from devstack.stack import Stack

@@ -5,6 +5,7 @@ order is `running`, an undo only while it is being rolled back. The step's trans
 attempt that the workflow gave up on cannot commit after the undo has looked.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,11 +14,11 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from db import TenantConnection
+from db import PlatformConnection, TenantConnection
 from subscribers.errors import OrderConflict, OrderFenced, UnknownTenant
 from subscribers.tables import orders
 
-__all__ = ["OrderStatus", "close_order", "hold_forward", "hold_undo", "open_order"]
+__all__ = ["OrderStatus", "Recorded", "close_order", "hold_forward", "hold_undo", "open_order", "recorded"]
 
 
 class OrderStatus(StrEnum):
@@ -112,6 +113,32 @@ async def close_order(connection: TenantConnection, order_id: str, status: Order
         .where(orders.c.order_id == order_id, orders.c.status.in_(_UNFINISHED))
         .values(status=status, result=result, finished_at=func.now())
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An order that has ended."""
+
+    digest: str
+    """Of its content: an order with another is another order."""
+    result: dict[str, Any]
+
+
+_RECORDED = text(
+    """
+    SELECT tenant_id, order_id, digest, result
+    FROM unnest(CAST(:tenants AS text[]), CAST(:order_ids AS text[])) AS asked (tenant_id, order_id)
+    JOIN orders USING (tenant_id, order_id)
+    WHERE status IN ('completed', 'degraded', 'rolled_back', 'abandoned')
+    """
+)
+
+
+async def recorded(connection: PlatformConnection, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
+    """Of these orders, by tenant and id, the ones whose end `open_order` would give back."""
+    keys = {"tenants": [tenant for tenant, _ in asked], "order_ids": [order_id for _, order_id in asked]}
+    rows = await connection.execute(_RECORDED, keys)
+    return {(row.tenant_id, row.order_id): Recorded(row.digest, row.result) for row in rows}
 
 
 _HOLD_FORWARD = text("SELECT 1 FROM orders WHERE order_id = :order_id AND status = 'running' FOR SHARE")

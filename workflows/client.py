@@ -33,6 +33,7 @@ __all__ = [
     "OrderRun",
     "RunLost",
     "ScheduledOrder",
+    "outlasting",
 ]
 
 # A run that ends between "already started" and the look at it: start again, a few times.

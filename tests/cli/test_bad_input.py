@@ -17,7 +17,7 @@ from workflows.contract import DeprovisionSubscriber, ProvisionSubscriber
 async def test_five_mistakes_in_one_order(alone: Cli, book: Book) -> None:
     order = book.order(tenant="Acme", plan={"name": "fiber", "download_kbps": 0, "upload_kbps": "fast"})
     order["line"] |= {"s_vlan": 5000, "cpe_macs": "1"}
-    ran = await alone("provision", "-", stdin=lines(book.order(2), order))
+    ran = await alone("provision", "-", "--dry-run", stdin=lines(book.order(2), order))
     assert ran.code == 2
     assert ran.err.splitlines() == [
         "Standard input has 5 mistakes; no order was started:",
@@ -51,19 +51,21 @@ def test_a_mistake_is_named(change: dict[str, Any], complaint: str, book: Book, 
 
 
 async def test_lines_that_are_no_orders(alone: Cli, book: Book) -> None:
-    ran = await alone("provision", "-", stdin="\ufeff" + lines(book.order()) + "\nnot json\n[1]\n")
+    ran = await alone("provision", "-", "--check", stdin="\ufeff" + lines(book.order()) + "\nnot json\n[1]\n")
     assert ran.code == 2
-    assert ran.err.splitlines()[1:] == [
-        "  line 3: is not JSON: expected ident, at character 2",
-        "  line 4: must be an object, as in {…}, and is [1]",
+    assert ran.err.splitlines() == [
+        "line 3: is not JSON: expected ident, at character 2",
+        "line 4: must be an object, as in {…}, and is [1]",
     ]
+    assert ran.out == "Nothing was started. 1 of 3 lines are orders, 2 are not.\n"
     assert "has no orders" in (await alone("provision", "-", stdin="\n \n")).err
     ran = await alone("provision", "nowhere.jsonl")
     assert (ran.code, ran.err) == (2, "nowhere.jsonl cannot be read: No such file or directory.\n")
 
 
 async def test_one_order_id_for_two_orders(alone: Cli, book: Book) -> None:
-    ran = await alone("provision", "-", stdin=lines(book.order(), book.order(2), book.order(3, order_id="O-1")))
+    file = lines(book.order(), book.order(2), book.order(3, order_id="O-1"))
+    ran = await alone("provision", "-", "--dry-run", stdin=file)
     assert ran.code == 2
     assert "  line 3: order_id: O-1 stands on line 1 too, with other content; an id belongs to one order" in ran.err
 

@@ -1,0 +1,98 @@
+"""`lastmile provision`: the orders of a file, however many; and `--check`, which only reads it."""
+
+import asyncio
+import shlex
+from pathlib import Path
+
+from cli.bulk import AHEAD, Bulk
+from cli.exits import BadInput, Exit
+from cli.order_file import OrderFile, no_orders
+from cli.order_record import BadRecord
+from cli.output import complain, print_json, say
+from cli.read_ahead import ReadAhead
+from cli.recorded import Memory
+from cli.rejects import Rejects
+from cli.report import FEW, Report
+from cli.runs import Runs
+from cli.services import Temporal, load_settings
+
+__all__ = ["check", "provision"]
+
+GRACE_SECONDS = 5
+"""After Ctrl-C, for what runs to end."""
+
+
+async def provision(source: str, *, rejects: Path | None, as_json: bool) -> Exit:
+    """Run the orders of a file; the result of one that has ended before is told again."""
+    settings = load_settings()
+    database = str(settings.database_url) if settings.database_url else None
+    with OrderFile(source) as file:
+        rejected = Rejects(source, rejects, file.form)
+        temporal = await Temporal.connect(settings)
+        report = Report(rejected, file.size, as_json=as_json)
+        try:
+            with report:
+                async with Memory(database, complain) as memory, Runs(temporal, complain) as runs:
+                    bulk = Bulk(ReadAhead(file.records(), AHEAD), memory, runs, report)
+                    try:
+                        await bulk.run()
+                    except asyncio.CancelledError:
+                        await _interrupted(file, bulk, runs, report)
+                        if source != "-":
+                            complain(f"To go on: {_command(source, rejects, as_json)}")
+                        raise
+        finally:
+            report.show()
+        if not report.told:
+            raise BadInput(no_orders(file.name))
+        return report.exit
+
+
+async def _interrupted(file: OrderFile, bulk: Bulk, runs: Runs, report: Report) -> None:
+    """After Ctrl-C: give what runs a moment to end, and say how things stand."""
+    if runs.started:
+        complain(f"Interrupted: what runs has {GRACE_SECONDS} s to end, nothing more is started. Ctrl-C: leave now.")
+        await _settled(runs)
+    running = len(runs.started)
+    names = ", ".join(order.subscriber_ref for order in runs.started[:5]) + (", …" if running > 5 else "")
+    going_on = f"{running:,} started and go on in Temporal ({names}): `lastmile status SUBSCRIBER` shows them"
+    # Nobody knows how much a pipe would still have brought.
+    rest = "what was left" if file.size is None else f"{await bulk.count_rest() + bulk.read - report.told - running:,}"
+    complain(
+        f"Interrupted. {report.told:,} orders have ended; {going_on if running else 'none is running'}; {rest} "
+        "had not been started. The same orders again give the same results."
+    )
+
+
+async def _settled(runs: Runs) -> None:
+    try:
+        await runs.settle(GRACE_SECONDS)
+    except asyncio.CancelledError:
+        return  # Ctrl-C again
+
+
+def _command(source: str, rejects: Path | None, as_json: bool) -> str:
+    options = [*(["--rejects", str(rejects)] if rejects else []), *(["--json"] if as_json else [])]
+    return shlex.join(["lastmile", "provision", source, *options])
+
+
+async def check(source: str, *, as_json: bool) -> Exit:
+    """Say what is wrong with the lines of a file, and start nothing. Needs no server."""
+    good = bad = 0
+    with OrderFile(source) as file:
+        for record in file.records():
+            try:
+                record.order()
+                good += 1
+            except BadRecord as failure:
+                bad += 1
+                if as_json:
+                    print_json({"line": record.line, "status": "invalid", "reason": str(failure)})
+                elif bad <= FEW:
+                    complain("\n".join(f"line {record.line}: {mistake}" for mistake in failure.mistakes))
+    if not good + bad:
+        raise BadInput(no_orders(file.name))
+    if not as_json:
+        shown = f" The first {FEW} are shown." if bad > FEW else ""
+        say(f"Nothing was started. {good:,} of {good + bad:,} lines are orders, {bad:,} are not.{shown}")
+    return Exit.BAD_INPUT if bad else Exit.DONE
