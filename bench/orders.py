@@ -24,7 +24,7 @@ from workflows.connection import connect
 from workflows.contract import DeprovisionSubscriber, Order, ProvisionSubscriber, ResultStatus
 from workflows.registry import RUNNER
 
-__all__ = ["measure"]
+__all__ = ["measure", "provision_order"]
 
 ROUNDS = 3
 BATCH = 64
@@ -69,7 +69,7 @@ def _turns(client: Client) -> dict[str, Turn]:
 
     # Each round takes down the very lines that it has brought up.
     return {
-        "provision": _turn(executing(_provision, provisions)),
+        "provision": _turn(executing(provision_order, provisions)),
         "noop": _turn(noop),
         "deprovision": _turn(executing(_deprovision, deprovisions)),
     }
@@ -136,7 +136,7 @@ async def _prepare(database: Database) -> None:
         await add_pool(platform, pool)
 
 
-def _provision(number: int) -> ProvisionSubscriber:
+def provision_order(number: int) -> ProvisionSubscriber:
     """An order as they come: fibre to the home, a delegated prefix, an ONU and a CPE."""
     line: dict[str, Any] = {
         "connection_type": "ftth",

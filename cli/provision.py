@@ -30,6 +30,7 @@ async def provision(source: str, *, rejects: Path | None, as_json: bool) -> Exit
         rejected = Rejects(source, rejects, file.form)
         temporal = await Temporal.connect(settings)
         report = Report(rejected, file.size, as_json=as_json)
+        last_words = ""
         try:
             with report:
                 async with Memory(database, complain) as memory, Runs(temporal, complain) as runs:
@@ -37,19 +38,21 @@ async def provision(source: str, *, rejects: Path | None, as_json: bool) -> Exit
                     try:
                         await bulk.run()
                     except asyncio.CancelledError:
-                        await _interrupted(file, bulk, runs, report)
+                        last_words = await _interrupted(file, bulk, runs, report)
                         if source != "-":
-                            complain(f"To go on: {_command(source, rejects, as_json)}")
+                            last_words += f" To go on: {_command(source, rejects, as_json)}"
                         raise
         finally:
             report.show()
+            if last_words:
+                complain(last_words)
         if not report.told:
             raise BadInput(no_orders(file.name))
         return report.exit
 
 
-async def _interrupted(file: OrderFile, bulk: Bulk, runs: Runs, report: Report) -> None:
-    """After Ctrl-C: give what runs a moment to end, and say how things stand."""
+async def _interrupted(file: OrderFile, bulk: Bulk, runs: Runs, report: Report) -> str:
+    """After Ctrl-C: give what runs a moment to end. Returns how things stand then."""
     if runs.started:
         complain(f"Interrupted: what runs has {GRACE_SECONDS} s to end, nothing more is started. Ctrl-C: leave now.")
         await _settled(runs)
@@ -58,7 +61,7 @@ async def _interrupted(file: OrderFile, bulk: Bulk, runs: Runs, report: Report) 
     going_on = f"{running:,} started and go on in Temporal ({names}): `lastmile status SUBSCRIBER` shows them"
     # Nobody knows how much a pipe would still have brought.
     rest = "what was left" if file.size is None else f"{await bulk.count_rest() + bulk.read - report.told - running:,}"
-    complain(
+    return (
         f"Interrupted. {report.told:,} orders have ended; {going_on if running else 'none is running'}; {rest} "
         "had not been started. The same orders again give the same results."
     )
