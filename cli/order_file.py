@@ -4,11 +4,11 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from cli.exits import BadInput
 from cli.order_csv import Csv
@@ -16,7 +16,7 @@ from cli.order_jsonl import JsonLines
 from cli.order_record import BadRecord, Form, Record
 from workflows.contract import ProvisionSubscriber
 
-__all__ = ["FEW", "NumberedOrder", "OrderFile", "no_orders", "read_orders"]
+__all__ = ["FEW", "NumberedOrder", "OrderFile", "no_orders", "open_orders", "read_orders"]
 
 FEW = 1_000
 """So many orders are kept in memory where all of them are needed at once."""
@@ -28,25 +28,15 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it
 
 
 class OrderFile:
-    """An open file of orders; `source` is `-` for standard input. Raises `BadInput` where it cannot be read."""
+    """An open file of orders; `source` is its path or `-`. Raises `BadInput` where it has none."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, stream: BinaryIO) -> None:
         self.name = "Standard input" if source == "-" else source
-        try:
-            self._stream: BinaryIO = sys.stdin.buffer if source == "-" else Path(source).open("rb")  # noqa: SIM115
-            status = os.fstat(self._stream.fileno())
-        except OSError as failure:
-            raise BadInput(f"{source} cannot be read: {failure.strerror}.") from None
+        status = os.fstat(stream.fileno())
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
         """In bytes; None where only its end will tell."""
+        self._stream = stream
         self.form = self._form(source)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        if self._stream is not sys.stdin.buffer:
-            self._stream.close()
 
     def records(self) -> Iterator[Record]:
         """What stands in the file, line by line, once. Raises `BadInput`."""
@@ -74,6 +64,17 @@ class OrderFile:
             raise BadInput(f"{self.name} cannot be read: {failure.strerror}.") from None
 
 
+@contextmanager
+def open_orders(source: str) -> Iterator[OrderFile]:
+    """The orders of a file, or of standard input where `source` is `-`. Raises `BadInput`."""
+    with ExitStack() as stack:
+        try:
+            stream = sys.stdin.buffer if source == "-" else stack.enter_context(Path(source).open("rb"))
+        except OSError as failure:
+            raise BadInput(f"{source} cannot be read: {failure.strerror}.") from None
+        yield OrderFile(source, stream)
+
+
 @dataclass(frozen=True, slots=True)
 class NumberedOrder:
     """An order, and the line it stands on."""
@@ -87,7 +88,7 @@ def read_orders(source: str) -> list[NumberedOrder]:
     orders: list[NumberedOrder] = []
     problems: list[str] = []
     first: dict[tuple[str, str], NumberedOrder] = {}
-    with OrderFile(source) as file:
+    with open_orders(source) as file:
         for count, record in enumerate(islice(file.records(), FEW + 1)):
             if count == FEW:
                 raise BadInput(f"{file.name} has more than {FEW:,} orders: --check takes any number.")

@@ -51,8 +51,8 @@ def complain(words: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON; times as ISO 8601, what JSON has no type for as text."""
-    print(json.dumps(value, default=_text))
+    """One line of JSON, at once; times as ISO 8601, what JSON has no type for as text."""
+    print(json.dumps(value, default=_text), flush=True)
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cli.bulk import AHEAD, Bulk
 from cli.exits import BadInput, Exit
-from cli.order_file import OrderFile, no_orders
+from cli.order_file import OrderFile, no_orders, open_orders
 from cli.order_record import BadRecord
 from cli.output import complain, print_json, say
 from cli.read_ahead import ReadAhead
@@ -26,7 +26,7 @@ async def provision(source: str, *, rejects: Path | None, as_json: bool) -> Exit
     """Run the orders of a file; the result of one that has ended before is told again."""
     settings = load_settings()
     database = str(settings.database_url) if settings.database_url else None
-    with OrderFile(source) as file:
+    with open_orders(source) as file:
         rejected = Rejects(source, rejects, file.form)
         temporal = await Temporal.connect(settings)
         report = Report(rejected, file.size, as_json=as_json)
@@ -82,7 +82,7 @@ def _command(source: str, rejects: Path | None, as_json: bool) -> str:
 async def check(source: str, *, as_json: bool) -> Exit:
     """Say what is wrong with the lines of a file, and start nothing. Needs no server."""
     good = bad = 0
-    with OrderFile(source) as file:
+    with open_orders(source) as file:
         for record in file.records():
             try:
                 record.order()

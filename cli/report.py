@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cli.exits import Exit
 from cli.order_record import BadRecord, Record
-from cli.output import complain, console, mark, messages, print_json, table
+from cli.output import complain, console, mark, messages, print_json, say, table
 from cli.rejects import Rejects
 from cli.runs import Ended
 from workflows.contract import Created, ResultStatus
@@ -85,9 +85,10 @@ class Report:
     def show(self) -> None:
         """All that there is to say at the end."""
         if self.told and not self._as_json:
-            console.print(self._all() if self.told <= FEW else self._summary())
-            if self.told > FEW and self._failed:
-                console.print(self._first_failures())
+            if self.told <= FEW:
+                console.print(self._all())
+            else:
+                self._sum_up()
         if self._rejects.words:
             complain(self._rejects.words)
 
@@ -113,10 +114,13 @@ class Report:
     def _all(self) -> Table:
         return table("", _COLUMNS, [row for _, row in sorted(self._shown, key=lambda at: at[0])])
 
-    def _summary(self) -> Table:
+    def _sum_up(self) -> None:
+        before = f", of which {self._before:,} had ended before" if self._before else ""
+        say(f"{self.told:,} orders{before}:")
         rows: list[Row] = [(mark(outcome), f"{count:,}") for outcome, count in self._outcomes.most_common()]
-        before = f", {self._before:,} of which had ended before" if self._before else ""
-        return table(f"{self.told:,} orders{before}", ("outcome", "orders"), rows)
+        console.print(table("", ("outcome", "orders"), rows))
+        if self._failed:
+            console.print(self._first_failures())
 
     def _first_failures(self) -> Table:
         failed = sum(self._outcomes.values()) - sum(self._outcomes[good] for good in _GOOD)

@@ -1,0 +1,183 @@
+"""Files of orders that are run: what is rejected, what is not done twice, and what an interruption leaves."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from cli.runs import CONCURRENCY
+from tests.cli.conftest import Book, Cli, Working, lines, until
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def rejects(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+async def test_bad_lines_do_not_stop_good_ones(cli: Cli, book: Book, worker: None, tmp_path: Path) -> None:
+    file, rejected = tmp_path / "orders.jsonl", tmp_path / "orders.rejects.jsonl"
+    good, spoilt, homeless = book.order(1), book.order(2, tenant="Acme"), book.order(3, tenant="nobody")
+    pool = book.order(4, addressing={"ipv6_pool": "nowhere"})
+    stolen = book.order(5, order_id="O-1")
+    # The stolen id is behind a line of the same subscriber, so that it comes after the order that has it.
+    file.write_text(lines(good, spoilt, homeless, pool, stolen | {"subscriber_ref": book.ref(1)}))
+    rejected.write_text("of an earlier run")
+    ran = await cli("provision", str(file), "--json")
+    assert ran.code == 1
+    told = {result.get("subscriber_ref"): result for result in ran.json if result["status"] != "refused"}
+    assert told[book.ref(1)]["status"] == "completed"
+    assert told[book.ref(4)]["status"] == "rolled_back"
+    assert told[None] == {"line": 2, "status": "invalid", "reason": told[None]["reason"]}
+    assert f"4 orders were rejected: mend {rejected}" in ran.err
+    left = {order["subscriber_ref"]: order for order in rejects(rejected)}
+    assert left[book.ref(2)]["_rejected"].startswith("tenant: must be lower-case")
+    assert "tenant nobody does not exist" in left[book.ref(3)]["_rejected"]
+    assert left[book.ref(4)]["_rejected"].endswith("this order_id is spent, send it with another")
+    assert "an id belongs to one order" in left[book.ref(1)]["_rejected"]
+
+    left[book.ref(2)]["tenant"] = left[book.ref(3)]["tenant"] = "acme"
+    left[book.ref(4)] |= {"order_id": "O-44", "addressing": {}}
+    left[book.ref(1)] |= {"order_id": "O-5", "subscriber_ref": book.ref(5)}
+    rejected.write_text(lines(*left.values()))
+    again = await cli("provision", str(rejected))
+    assert (again.code, again.out.count("completed"), again.err) == (0, 4, "")
+    assert not (tmp_path / "orders.rejects.rejects.jsonl").exists()
+    file.write_text(lines(good))
+    assert (await cli("provision", str(file))).code == 0
+    assert not rejected.exists(), "nothing was rejected this time"
+
+
+async def test_where_rejects_go(cli: Cli, book: Book, tmp_path: Path) -> None:
+    file = lines(book.order(tenant="Acme"))
+    ran = await cli("provision", "-", stdin=file)
+    assert (ran.code, "invalid" in ran.out) == (2, True)
+    assert "With --rejects FILE, the same orders again write them to a file" in ran.err
+    await cli("provision", "-", "--rejects", str(tmp_path / "named"), stdin=file)
+    assert len(rejects(tmp_path / "named")) == 1
+    ran = await cli("provision", "-", "--rejects", str(tmp_path), stdin=file)
+    assert f"and {tmp_path} cannot be written: Is a directory. Name another file with --rejects" in ran.err
+    orders = tmp_path / "orders.jsonl"
+    orders.write_text(file)
+    ran = await cli("provision", str(orders), "--rejects", str(orders))
+    assert (ran.code, ran.err) == (2, f"--rejects: {orders} is the file of orders itself.\n")
+    assert orders.read_text() == file
+
+
+async def test_what_has_ended_is_not_started_again(
+    cli: Cli, book: Book, working: Working, owner: asyncpg.Connection
+) -> None:
+    file = lines(book.order(1), book.order(2, addressing={"ipv6_pool": "nowhere"}))
+    async with working:
+        first = await cli("provision", "-", "--json", stdin=file)
+        runs = await owner.fetch("SELECT order_id, run_id FROM orders ORDER BY order_id")
+    # Nothing could be run any more.
+    again = await cli("provision", "-", "--json", stdin=file)
+    assert again.code == first.code == 1
+    assert sorted(again.out.splitlines()) == sorted(first.out.splitlines())
+    assert await owner.fetch("SELECT order_id, run_id FROM orders ORDER BY order_id") == runs
+
+
+async def test_without_the_database_temporal_knows(cli: Cli, book: Book, worker: None) -> None:
+    file = lines(book.order())
+    first = await cli("provision", "-", "--json", stdin=file)
+    away = await cli.but(DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")("provision", "-", "--json", stdin=file)
+    assert (away.code, away.json) == (0, first.json)
+    assert away.err.startswith("The database postgresql://nobody@127.0.0.1:1/none cannot be used: ")
+    assert "Orders that have ended already take a run each meanwhile." in away.err
+    none = await cli.but(DATABASE_URL=None)("provision", "-", "--json", stdin=file)
+    assert (none.json, none.err) == (first.json, "")
+
+
+async def test_a_pipe_that_stays_open(cli: Cli, book: Book, worker: None) -> None:
+    process = await cli.start("provision", "-", "--json")
+    assert process.stdin
+    assert process.stdout
+    for nth in (1, 2):
+        process.stdin.write(lines(book.order(nth)).encode())
+        assert json.loads(await process.stdout.readline())["order_id"] == f"O-{nth}"
+    process.stdin.write_eof()
+    assert await process.wait() == 0
+
+
+async def test_a_pipe_that_says_nothing_is_left_at_once(cli: Cli, book: Book, worker: None) -> None:
+    process = await cli.start("provision", "-", "--json")
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(lines(book.order()).encode())
+    await process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = await process.communicate()
+    assert process.returncode == 130
+    assert b"1 orders have ended; none is running; what was left had not been started" in said
+
+
+async def test_interrupted_and_taken_up(
+    cli: Cli, book: Book, working: Working, tmp_path: Path, owner: asyncpg.Connection
+) -> None:
+    file = tmp_path / "my orders.jsonl"
+    count = CONCURRENCY + 6
+    bad = book.order(99, tenant="Acme")
+    # Two of the first subscriber's take turns: the second has a place, and is not started.
+    file.write_text(lines(bad, book.order(1), book.order(1, order_id="O-0"), *map(book.order, range(2, count))))
+    process = await cli.start("provision", str(file))
+    await until(process.stderr, "No worker polls task queue")
+    while (await cli("status", book.ref(CONCURRENCY - 1), "--tenant", "acme")).code:
+        pass
+    process.send_signal(signal.SIGINT)
+    await until(process.stderr, "nothing more is started. Ctrl-C: leave now")
+    process.send_signal(signal.SIGINT)
+    _, said = await process.communicate()
+    assert process.returncode == 130
+    words = said.decode().splitlines()[-1]
+    started = CONCURRENCY - 1
+    assert words.startswith(
+        f"Interrupted. 1 orders have ended; {started} started and go on in Temporal ({book.ref(1)}, "
+    )
+    assert f"; {count - started} had not been started. The same orders again give the same results." in words
+    assert words.endswith(f" To go on: lastmile provision '{file}'")
+    assert len(rejects(tmp_path / "my orders.rejects.jsonl")) == 1
+
+    async with working:
+        ran = await cli("provision", str(file))
+    assert ran.code == 1
+    summary = [line.split() for line in ran.out.splitlines()]
+    assert ["completed", f"{count}"] in summary
+    assert ["line", "1", "invalid"] in [line[:3] for line in summary]
+    assert await owner.fetchval("SELECT count(*) FROM orders WHERE status = 'completed'") == count
+    assert f"{count + 1} orders, of which {count} had ended before:\n" in (await cli("provision", str(file))).out
+
+
+async def test_a_file_that_breaks_off(cli: Cli, book: Book, worker: None) -> None:
+    ran = await cli("provision", "-", "--json", stdin=lines(book.order()) + "{" + "x" * 2**20)
+    assert ran.code == 2
+    assert [result["status"] for result in ran.json] == ["completed"]
+    assert ran.err == "Standard input cannot be read: line 2 is longer than any order is.\n"
+
+
+async def test_temporal_is_not_there(cli: Cli, book: Book, tmp_path: Path) -> None:
+    kept = tmp_path / "orders.rejects.jsonl"
+    kept.write_text("of an earlier run, and wanted")
+    (tmp_path / "orders.jsonl").write_text(lines(book.order()))
+    ran = await cli.but(TEMPORAL_ADDRESS="127.0.0.1:1")("provision", str(tmp_path / "orders.jsonl"))
+    assert (ran.code, "no Temporal server answers" in ran.err) == (3, True)
+    assert kept.exists()
+
+
+async def test_check_takes_a_file_of_any_length(alone: Cli, book: Book, tmp_path: Path) -> None:
+    file = tmp_path / "orders.jsonl"
+    file.write_text(lines(*[book.order()] * 1_499, *[{"tenant": "acme"}] * 30))
+    ran, json, dry = await asyncio.gather(
+        alone("provision", str(file), "--check"),
+        alone("provision", str(file), "--check", "--json"),
+        alone("provision", str(file), "--dry-run"),
+    )
+    assert ran.code == json.code == dry.code == 2
+    assert ran.out == "Nothing was started. 1,499 of 1,529 lines are orders, 30 are not. The first 20 are shown.\n"
+    assert "line 1500: order_id: is missing" in ran.err.splitlines()
+    assert len(json.json) == 30
+    assert dry.err == f"{file} has more than 1,000 orders: --check takes any number.\n"
