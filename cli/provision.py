@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+import signal
 from pathlib import Path
 
 from cli.bulk import AHEAD, Bulk
@@ -54,8 +55,11 @@ async def provision(source: str, *, rejects: Path | None, as_json: bool) -> Exit
 async def _interrupted(file: OrderFile, bulk: Bulk, runs: Runs, report: Report) -> str:
     """After Ctrl-C: give what runs a moment to end. Returns how things stand then."""
     if runs.started:
+        settling = asyncio.create_task(runs.settle(GRACE_SECONDS))
+        # Python's own answer to a second Ctrl-C is an exception wherever the program happens to be.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, settling.cancel)
         complain(f"Interrupted: what runs has {GRACE_SECONDS} s to end, nothing more is started. Ctrl-C: leave now.")
-        await _settled(runs)
+        await asyncio.wait([settling])
     running = len(runs.started)
     names = ", ".join(order.subscriber_ref for order in runs.started[:5]) + (", …" if running > 5 else "")
     going_on = f"{running:,} started and go on in Temporal ({names}): `lastmile status SUBSCRIBER` shows them"
@@ -65,13 +69,6 @@ async def _interrupted(file: OrderFile, bulk: Bulk, runs: Runs, report: Report) 
         f"Interrupted. {report.told:,} orders have ended; {going_on if running else 'none is running'}; {rest} "
         "had not been started. The same orders again give the same results."
     )
-
-
-async def _settled(runs: Runs) -> None:
-    try:
-        await runs.settle(GRACE_SECONDS)
-    except asyncio.CancelledError:
-        return  # Ctrl-C again
 
 
 def _command(source: str, rejects: Path | None, as_json: bool) -> str:
