@@ -2,9 +2,8 @@
 
     python -m tests.workflows.record_histories
 
-Record anew when the commands of a workflow change on purpose, and guard the change with `workflow.patched`:
-runs that are open when a new version is deployed replay what the old one did. There is one history for each way to
-end: those of the matrix are generated from its cases.
+Recording anew takes away the witness of what open runs did: docs/changing-workflows.md says when that may be. There is one
+history for each way to end: those of the matrix are generated from its cases.
 """
 
 import asyncio
