@@ -4,13 +4,21 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from ipam.allocation import Allocation
-from ipam.delegations import Delegation
-from ipam.errors import AddressTaken, AllocationSpent, DelegationBusy, DelegationMismatch, PoolExhausted
-from ipam.lifecycle import State
+from ipam.delegations import Delegation, StateChanged
+from ipam.errors import (
+    AddressTaken,
+    AllocationSpent,
+    DelegationBusy,
+    DelegationMismatch,
+    IllegalTransition,
+    NotRevoked,
+    PoolExhausted,
+)
+from ipam.lifecycle import TRANSITIONS, State
 from ipam.models import Need, Purpose
 from ipam.pools import Pool
 
-__all__ = ["POOLS", "Model", "Request"]
+__all__ = ["POOLS", "Action", "Model", "Move", "Release", "Request"]
 
 Prefix = IPv4Network | IPv6Network
 
@@ -39,6 +47,26 @@ class Request:
         return (self.tenant, self.ref, self.need.purpose)
 
 
+@dataclass(frozen=True)
+class Move:
+    """One call of `transition`, by a client that has read the delegation as `seen`."""
+
+    tenant: str
+    seen: Delegation
+    state: State
+
+
+@dataclass(frozen=True)
+class Release:
+    """One call of `release`, by a client that has read the delegation as `seen`."""
+
+    tenant: str
+    seen: Delegation
+
+
+Action = Request | Move | Release
+
+
 @dataclass
 class Model:
     """Who holds what, what rests, and who had it last."""
@@ -50,8 +78,15 @@ class Model:
     resting: set[Prefix] = field(default_factory=set)
     last: dict[Prefix, tuple[str, str, Purpose]] = field(default_factory=dict)
 
-    def explains(self, request: Request, answer: Allocation | Exception) -> bool:
-        """Whether this is how the request may be answered now; if so, it has been."""
+    def explains(self, action: Action, answer: object) -> bool:
+        """Whether this is how the action may be answered now; if so, it has been."""
+        if isinstance(action, Request):
+            return self._explains_request(action, answer)
+        if isinstance(action, Move):
+            return self._explains_move(action, answer)
+        return self._explains_release(action, answer)
+
+    def _explains_request(self, request: Request, answer: object) -> bool:
         if not self._may_be(request, answer):
             return False
         if isinstance(answer, Allocation) and answer.created:
@@ -61,15 +96,30 @@ class Model:
             self.resting.discard(delegation.prefix)
         return True
 
-    def moved(self, delegation: Delegation) -> None:
-        self.held[delegation.id] = (self.held[delegation.id][0], delegation)
+    def _explains_move(self, move: Move, answer: object) -> bool:
+        if move.state not in TRANSITIONS[move.seen.state]:
+            return type(answer) is IllegalTransition
+        if self._state(move.seen) is not move.seen.state:
+            return type(answer) is StateChanged
+        if not isinstance(answer, Delegation) or (answer.id, answer.state) != (move.seen.id, move.state):
+            return False
+        self.held[answer.id] = (self.held[answer.id][0], answer)
+        return True
 
-    def released(self, delegation: Delegation) -> None:
-        request, _ = self.held.pop(delegation.id)
-        self.spent.add(request.key)
-        self.resting.add(delegation.prefix)
+    def _explains_release(self, release: Release, answer: object) -> bool:
+        if self._state(release.seen) is not State.REVOKED:
+            return type(answer) is NotRevoked
+        if release.seen.id in self.held:
+            request, delegation = self.held.pop(release.seen.id)
+            self.spent.add(request.key)
+            self.resting.add(delegation.prefix)
+        return answer is None
 
-    def _may_be(self, request: Request, answer: Allocation | Exception) -> bool:
+    def _state(self, seen: Delegation) -> State:
+        """What it is by now; one that has been given back stays revoked."""
+        return self.held[seen.id][1].state if seen.id in self.held else State.REVOKED
+
+    def _may_be(self, request: Request, answer: object) -> bool:
         found = self._found(request)
         if isinstance(found, Delegation):
             refusal = self._refusal(request, found)
@@ -97,7 +147,7 @@ class Model:
         return None
 
     def _refusal(self, request: Request, found: Delegation) -> type[Exception] | None:
-        if found.state is State.REVOKING:
+        if found.state in (State.REVOKING, State.FAILED):
             return DelegationBusy
         same_key = self.held[found.id][0].key == request.key
         address = request.need.address

@@ -1,11 +1,11 @@
 """Any sequence of allocations, transitions, releases, crashes and races, held against a model of the promise."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from ipaddress import IPv4Address
+from itertools import permutations
 from typing import Any, ClassVar
 
 import asyncpg
@@ -15,15 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import event
 
 from db import Database
-from ipam.allocation import Allocation
 from ipam.delegations import Delegation
-from ipam.errors import IllegalTransition, NotRevoked
-from ipam.lifecycle import TRANSITIONS, State
+from ipam.lifecycle import State
 from ipam.models import Need, Purpose
 from ipam.pools import add_pool
 from subscribers.tenants import add_tenant
 from tests.ipam.desk import PD, Desk
-from tests.ipam.model import POOLS, Model, Request
+from tests.ipam.model import POOLS, Action, Model, Move, Release, Request
 
 NEEDS = [PD, Need(Purpose.IPV4, 32), *(Need(Purpose.IPV4, 32, address=IPv4Address(f"198.51.100.{n}")) for n in (2, 5))]
 ORDERS = ["o1", "o2", "o3", "o4"]
@@ -37,8 +35,11 @@ requests = st.builds(
 )
 # Which of the delegations held: a number, because races make what there is to choose from differ from run to run.
 picks = st.integers(0, 11)
+ends = st.sampled_from(State) | st.none()
+"""Where to move a delegation; None releases it."""
+plans = requests | st.tuples(picks, ends)
 crashes = st.none() | st.integers(1, 4)
-"""After which statement of a transaction its client dies."""
+"""After how many statements the client that has made the last of them dies."""
 
 # Said by the database itself; each must be empty.
 WRONG = {
@@ -86,27 +87,45 @@ class Allocations(RuleBasedStateMachine):
             if self.crash_after == 0:
                 raise Crash
 
-    def run(self, action: Callable[[], Awaitable[Any]], crash: int | None = None) -> Any:
-        """What the action returns or raises."""
+    def act(self, *actions: Action, crash: int | None = None) -> None:
+        """Do them all at once. Together the answers must make sense in some order, without those of the dead."""
 
-        async def outcome() -> Any:
-            try:
-                return await action()
-            except Exception as failure:
-                return failure
+        async def answers() -> list[Any]:
+            return await asyncio.gather(*map(self.perform, actions), return_exceptions=True)
 
         self.crash_after = crash
-        result = self.runner.run(outcome())
+        answered = list(zip(actions, self.runner.run(answers()), strict=True))
         self.crash_after = None
-        return result
+        lived = [(action, answer) for action, answer in answered if not isinstance(answer, Crash)]
+        assert crash is not None or len(lived) == len(actions)
+        for order in permutations(lived):
+            model = deepcopy(self.model)
+            if all(model.explains(action, answer) for action, answer in order):
+                self.model = model
+                return
+        raise AssertionError(answered)
+
+    def perform(self, action: Action) -> Awaitable[Any]:
+        if isinstance(action, Request):
+            return self.desk.allocate(action.ref, action.order, action.need, tenant=action.tenant)
+        if isinstance(action, Move):
+            return self.desk.move(action.seen, action.state, tenant=action.tenant)
+        return self.desk.release(action.seen, tenant=action.tenant)
+
+    def planned(self, plan: Request | tuple[int, State | None]) -> list[Action]:
+        """The action that is meant; none where there is no delegation to move or release."""
+        if isinstance(plan, Request):
+            return [plan]
+        n, state = plan
+        return [
+            Release(request.tenant, seen) if state is None else Move(request.tenant, seen, state)
+            for request, seen in self.picked(n)
+        ]
 
     def picked(self, n: int) -> list[tuple[Request, Delegation]]:
         """The n-th of the delegations held, in a list; an empty one where none is."""
         held = list(self.model.held.values())
         return held[n % len(held) :][:1] if held else []
-
-    def allocate(self, request: Request) -> Awaitable[Allocation]:
-        return self.desk.allocate(request.ref, request.order, request.need, tenant=request.tenant)
 
     @initialize()
     def empty(self) -> None:
@@ -118,64 +137,41 @@ class Allocations(RuleBasedStateMachine):
 
         self.runner.run(pools())
 
-    @rule(request=requests, crash=crashes)
-    def one(self, request: Request, crash: int | None) -> None:
-        answer = self.run(partial(self.allocate, request), crash)
-        if not isinstance(answer, Crash):
-            assert self.model.explains(request, answer), (request, answer)
+    @rule(plan=plans, crash=crashes)
+    def one(self, plan: Request | tuple[int, State | None], crash: int | None) -> None:
+        self.act(*self.planned(plan), crash=crash)
 
-    @rule(first=requests, second=requests)
-    def two_at_once(self, first: Request, second: Request) -> None:
-        """Each answer must make sense as if one had come after the other."""
+    @rule(first=plans, second=plans, crash=crashes)
+    def two_at_once(self, first: Any, second: Any, crash: int | None) -> None:
+        self.act(*self.planned(first), *self.planned(second), crash=crash)
 
-        async def both() -> list[Any]:
-            return [*await asyncio.gather(self.allocate(first), self.allocate(second), return_exceptions=True)]
+    @rule(n=picks, first=ends, second=ends, crash=crashes)
+    def two_on_one(self, n: int, first: State | None, second: State | None, crash: int | None) -> None:
+        """Two that have read the same delegation, in the same state."""
+        self.act(*self.planned((n, first)), *self.planned((n, second)), crash=crash)
 
-        answers = list(zip((first, second), self.run(both), strict=True))
-        for order in (answers, answers[::-1]):
-            model = deepcopy(self.model)
-            if all(model.explains(request, answer) for request, answer in order):
-                self.model = model
-                return
-        raise AssertionError(answers)
-
-    @rule(n=picks, state=st.sampled_from(State), crash=crashes)
-    def move(self, n: int, state: State, crash: int | None) -> None:
-        for request, delegation in self.picked(n):
-            answer = self.run(partial(self.desk.move, delegation, state, tenant=request.tenant), crash)
-            if isinstance(answer, Delegation):
-                self.model.moved(answer)
-            elif state in TRANSITIONS[delegation.state]:
-                assert isinstance(answer, Crash)
-            else:
-                assert isinstance(answer, IllegalTransition | Crash)
-
-    @rule(n=picks, crash=crashes)
-    def release(self, n: int, crash: int | None) -> None:
-        for request, delegation in self.picked(n):
-            answer = self.run(partial(self.desk.release, delegation, tenant=request.tenant), crash)
-            if answer is None:
-                assert delegation.state is State.REVOKED
-                self.model.released(delegation)
-            else:
-                assert isinstance(answer, Crash if delegation.state is State.REVOKED else NotRevoked | Crash)
+    @rule(first=requests, order=st.sampled_from(ORDERS), crash=crashes)
+    def twice(self, first: Request, order: str, crash: int | None) -> None:
+        """Two attempts of one order, or two orders of one subscriber."""
+        self.act(first, replace(first, order=order), crash=crash)
 
     @rule(n=picks)
     def take_down(self, n: int) -> None:
         """The usual way, so that many a prefix comes back."""
-        for state in (State.REVOKING, State.REVOKED):
-            self.move(n, state, None)
-        self.release(n, None)
+        for request, delegation in self.picked(n):
+            for state in (State.REVOKING, State.REVOKED, None):
+                held = self.model.held[delegation.id][1]
+                self.act(Move(request.tenant, held, state) if state else Release(request.tenant, held))
 
     @rule(n=picks, order=st.sampled_from(ORDERS))
     def come_back(self, n: int, order: str) -> None:
         for request, _ in self.picked(n):
             self.take_down(n)
-            self.one(replace(request, order=order), None)
+            self.act(replace(request, order=order))
 
     @rule()
     def rest_is_over(self) -> None:
-        self.run(self.desk.rest_is_over)
+        self.runner.run(self.desk.rest_is_over())
         self.model.resting.clear()
 
     @invariant()
