@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import Phase, settings
 from sqlalchemy import make_url
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -22,12 +23,20 @@ from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
 from subscribers.tenants import add_tenant
 
+POSTGRES = "LASTMILE_TESTS_POSTGRES"
+TEMPORAL = "LASTMILE_TESTS_TEMPORAL"
+"""Servers of the session that has started this one (tests/mutants); otherwise a session runs its own."""
+
 POOLS = (
     Pool(name="home", prefix="2001:db8::/40", purpose=Purpose.IPV6_PD, delegated_length=56, tenant="acme"),
     Pool(name="business", prefix="2001:db8:100::/40", purpose=Purpose.IPV6_PD, delegated_length=48, tenant="acme"),
     Pool(name="tiny", prefix="2001:db8:200::/55", purpose=Purpose.IPV6_PD, delegated_length=56, tenant="other"),
     Pool(name="static", prefix="198.51.100.0/30", purpose=Purpose.IPV4, delegated_length=32, tenant="acme"),
 )
+
+
+# For who wants to know whether there is a failure, and not the shortest way to it.
+settings.register_profile("any-failure", phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,6 +67,9 @@ def server_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 async def postgres_url(server_directory: Path) -> AsyncIterator[str]:
     """A fresh PostgreSQL: the superuser's URL of an empty database."""
+    if url := os.environ.get(POSTGRES):
+        yield url
+        return
     async with EmbeddedPostgres(server_directory, durable=False) as postgres:
         yield postgres.url
 
@@ -71,6 +83,9 @@ async def temporal_program(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture(scope="session")
 async def temporal_address(server_directory: Path, temporal_program: Path) -> AsyncIterator[str]:
     """A dev server in memory."""
+    if address := os.environ.get(TEMPORAL):
+        yield address
+        return
     async with DevTemporal(server_directory, program=temporal_program, database=None) as temporal:
         yield temporal.address
 

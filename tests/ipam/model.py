@@ -78,16 +78,19 @@ class Model:
     resting: set[Prefix] = field(default_factory=set)
     last: dict[Prefix, tuple[str, str, Purpose]] = field(default_factory=dict)
 
-    def explains(self, action: Action, answer: object) -> bool:
-        """Whether this is how the action may be answered now; if so, it has been."""
+    def explains(self, action: Action, answer: object, *, rival_died: bool = False) -> bool:
+        """Whether this is how the action may be answered now; if so, it has been.
+
+        A rival that died may have held, for that moment, the prefix that the subscriber had before.
+        """
         if isinstance(action, Request):
-            return self._explains_request(action, answer)
+            return self._explains_request(action, answer, rival_died)
         if isinstance(action, Move):
             return self._explains_move(action, answer)
         return self._explains_release(action, answer)
 
-    def _explains_request(self, request: Request, answer: object) -> bool:
-        if not self._may_be(request, answer):
+    def _explains_request(self, request: Request, answer: object, rival_died: bool) -> bool:
+        if not self._may_be(request, answer, rival_died):
             return False
         if isinstance(answer, Allocation) and answer.created:
             delegation = answer.delegation
@@ -119,7 +122,7 @@ class Model:
         """What it is by now; one that has been given back stays revoked."""
         return self.held[seen.id][1].state if seen.id in self.held else State.REVOKED
 
-    def _may_be(self, request: Request, answer: object) -> bool:
+    def _may_be(self, request: Request, answer: object, rival_died: bool) -> bool:
         found = self._found(request)
         if isinstance(found, Delegation):
             refusal = self._refusal(request, found)
@@ -131,7 +134,7 @@ class Model:
         free = self._free(request)
         if not free:
             return type(answer) is (PoolExhausted if request.need.address is None else AddressTaken)
-        had = {prefix for prefix in free if self.last.get(prefix) == request.holder}
+        had = set() if rival_died else {prefix for prefix in free if self.last.get(prefix) == request.holder}
         return isinstance(answer, Allocation) and answer.created and answer.delegation.prefix in (had or free)
 
     def _found(self, request: Request) -> Delegation | type[AllocationSpent] | None:

@@ -97,10 +97,11 @@ class Allocations(RuleBasedStateMachine):
         answered = list(zip(actions, self.runner.run(answers()), strict=True))
         self.crash_after = None
         lived = [(action, answer) for action, answer in answered if not isinstance(answer, Crash)]
-        assert crash is not None or len(lived) == len(actions)
+        died = len(lived) < len(actions)
+        assert crash is not None or not died
         for order in permutations(lived):
             model = deepcopy(self.model)
-            if all(model.explains(action, answer) for action, answer in order):
+            if all(model.explains(action, answer, rival_died=died) for action, answer in order):
                 self.model = model
                 return
         raise AssertionError(answered)
