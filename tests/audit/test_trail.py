@@ -166,8 +166,29 @@ async def test_a_tenant_sees_its_own(peopled: asyncpg.Connection, database: Data
     assert await seen("") == set()
 
 
-async def test_a_tenant_writes_into_its_own(database: Database) -> None:
-    forged = "INSERT INTO trail (tenant_id, actor, record, key, action) VALUES ('other', 'me', 'nas', 'k', 'created')"
-    with pytest.raises(DBAPIError, match="row-level security"):
-        async with database.tenant("acme") as connection:
-            await connection.execute(text(forged))
+async def test_nobody_writes_an_entry_by_hand(database: Database) -> None:
+    forged = "INSERT INTO trail (tenant_id, actor, record, key, action) VALUES ('acme', 'me', 'nas', 'k', 'created')"
+    for acting in (database.tenant("acme"), database.platform()):
+        with pytest.raises(DBAPIError, match="permission denied"):
+            async with acting as connection:
+                await connection.execute(text(forged))
+
+
+async def test_nobody_forges_an_entry_with_the_trigger(database: Database) -> None:
+    """It would fire for any table of the name."""
+    async with database.tenant("acme") as connection:
+        runs = text(
+            "SELECT has_function_privilege(role, 'lastmile_trail()', 'EXECUTE') FROM unnest(CAST(:roles AS text[])) role"
+        )
+        roles = ["lastmile_app", "lastmile_platform", "lastmile_radius"]
+        assert list(await connection.scalars(runs, {"roles": roles})) == [False, False, False]
+
+
+async def test_a_table_of_the_callers_own_does_not_stand_in_for_the_trail(
+    peopled: asyncpg.Connection, database: Database
+) -> None:
+    before = await newest(peopled)
+    async with database.tenant("acme") as connection:
+        await connection.execute(text("CREATE TEMPORARY TABLE trail (LIKE public.trail INCLUDING DEFAULTS)"))
+        await connection.execute(text("UPDATE customers SET name = 'Grace'"))
+    assert [entry["action"] for entry in await entries(peopled, before)] == ["changed"]
