@@ -71,6 +71,12 @@ class Settings(BaseSettings):
         description="The same, where no NAS confirmed that the subscriber's session has ended. "
         "Not less than your longest session (RADIUS `Session-Timeout`).",
     )
+    audit_days: int = Field(
+        default=365,
+        ge=1,
+        description="How long the trail is kept, and the events of a delegation after its end; "
+        "`lastmile forget` deletes what is older.",
+    )
     radius_timeout_seconds: Seconds = Field(
         default=3, description="How long to wait for one Disconnect/CoA reply before sending again."
     )
@@ -117,3 +123,7 @@ class Settings(BaseSettings):
     @property
     def quarantine_unconfirmed(self) -> timedelta:
         return timedelta(seconds=self.quarantine_unconfirmed_seconds)
+
+    @property
+    def audit_period(self) -> timedelta:
+        return timedelta(days=self.audit_days)

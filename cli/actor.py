@@ -1,13 +1,20 @@
-"""Who types the commands, for the trail."""
+"""Who types the commands: for the trail, and for who decided."""
 
 import getpass
 
-__all__ = ["actor"]
+from workflows.contract import AnyOrder
+
+__all__ = ["actor", "on_behalf"]
 
 
 def actor() -> str:
-    """The operating system's user; empty, which stands for the database's login, where it has no name."""
+    """The operating system's user; empty where it has no name, which the trail reads as the database's login."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user that is only a number: KeyError until Python 3.12
         return ""
+
+
+def on_behalf(order: AnyOrder) -> AnyOrder:
+    """The order, as requested by whoever types the command where it does not say itself."""
+    return order if order.requested_by else order.model_copy(update={"requested_by": actor()})

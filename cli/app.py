@@ -199,3 +199,11 @@ def history(
     from cli.history import history
 
     run(history(about, tenant=tenant, at=at, since=since, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def forget(json: Json = False) -> None:
+    """Delete what the trail and the history of prefixes have kept for longer than LASTMILE_AUDIT_DAYS."""
+    from cli.forget import forget
+
+    run(forget(as_json=json))

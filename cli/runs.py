@@ -9,6 +9,7 @@ from typing import Any, Self
 from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
 
+from cli.actor import on_behalf
 from cli.exits import Exit
 from cli.output import when
 from cli.services import Temporal
@@ -135,11 +136,12 @@ class Runs:
             return Ended(order, "unknown", f"Temporal did not say ({failure}): send the same order again to see")
 
     async def _carry_out(self, order: AnyOrder) -> Ended:
+        sent = on_behalf(order)
         # A server that is away is waited for: an outage must not eat its way through a file.
-        if held := await outlasting(lambda: self._temporal.orders.scheduled.hold(order)):
+        if held := await outlasting(lambda: self._temporal.orders.scheduled.hold(sent)):
             starts = f"starts at {when(held.at)}, by Temporal Schedule {held.schedule}"
             return Ended(order, "scheduled", starts, scheduled=held)
-        run = await outlasting(lambda: self._temporal.orders.start(order))
+        run = await outlasting(lambda: self._temporal.orders.start(sent))
         self.started.append(order)
         try:
             result = await run.result()

@@ -67,7 +67,7 @@ def _parts(found: Overview, run: Progress | None, trouble: str) -> Iterator[Rend
     if trouble:
         yield Text(trouble, style="yellow")
     if run is not None:
-        yield from _running(run)
+        yield from _running(run, found)
     yield _who(found)
     if not found.known:
         return
@@ -114,11 +114,12 @@ def _parts(found: Overview, run: Progress | None, trouble: str) -> Iterator[Rend
     )
 
 
-def _running(run: Progress) -> Iterator[RenderableType]:
+def _running(run: Progress, found: Overview) -> Iterator[RenderableType]:
     if run.attention:
         yield Text(
-            f"WAITS FOR AN OPERATOR: {run.attention}\nDecide in the Temporal UI with an update: retry_step, skip_step "
-            "or abandon.",
+            f"WAITS FOR AN OPERATOR: {run.attention}\n"
+            f"Decide with `lastmile retry|skip|abandon {found.subscriber_ref} --tenant {found.tenant} --why REASON`, "
+            "or in the Temporal UI with the update retry_step, skip_step or abandon.",
             style="bold red",
         )
     rows = [

@@ -1,9 +1,8 @@
 """`lastmile retry`, `skip` and `abandon`: an operator's word on a parked run."""
 
-from getpass import getuser
-
 from pydantic import ValidationError
 
+from cli.actor import actor
 from cli.exits import BadInput, Exit, Unavailable
 from cli.mistakes import mistakes
 from cli.orders import only_tenant
@@ -21,8 +20,10 @@ async def steer(
     update: str, subscriber: str, *, tenant: str | None, why: str, by: str | None, step: str | None
 ) -> Exit:
     """Release the subscriber's parked run. Raises `NotRunning` where nothing is parked."""
+    if not (by := by or actor()):
+        raise BadInput("Your login has no name: say who decides with --by.")
     try:
-        decision = Decision(by=by or _login(), why=why, step=step)
+        decision = Decision(by=by, why=why, step=step)
     except ValidationError as failure:
         raise BadInput("This is no decision:", mistakes(failure, Decision, _OPTIONS)) from None
     settings = load_settings()
@@ -39,10 +40,3 @@ async def steer(
         raise NotRunning(f"{order} of subscriber {subscriber}: {failure}") from None
     say(f"{order}: {done}. `lastmile status {subscriber}` shows how it goes on.")
     return Exit.DONE
-
-
-def _login() -> str:
-    try:
-        return getuser()
-    except (KeyError, OSError):  # a user without a name, as in some containers
-        raise BadInput("Your login has no name: say who decides with --by.") from None

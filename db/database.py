@@ -48,6 +48,9 @@ _ROLE_CHECK = text(
 )
 
 
+_MIGHTY_LOGIN = text("SELECT rolname FROM pg_roles WHERE rolname = session_user AND (rolsuper OR rolbypassrls)")
+
+
 class UnsafeRole(Refused):
     """The database role could read past row-level security."""
 
@@ -123,6 +126,11 @@ class Database:
                 f"the database role {role.rolname} is a superuser, has BYPASSRLS or owns tables, so row-level "
                 f"security would not bind it: connect as a member of {TENANT_ROLE} instead"
             )
+
+    async def mighty_login(self) -> str | None:
+        """The login, where it is a superuser or has BYPASSRLS: only the role that it acts as holds it back."""
+        async with self._begin() as connection:
+            return (await connection.execute(_MIGHTY_LOGIN)).scalar_one_or_none()
 
     async def close(self) -> None:
         await self.engine.dispose()

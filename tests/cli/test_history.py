@@ -23,6 +23,8 @@ async def test_of_a_subscriber(cli: Cli, book: Book, worker: None) -> None:
     entries = (await cli(*asked, "--json")).json
     assert [entry["at"] for entry in entries] == sorted(entry["at"] for entry in entries)
     assert {entry["actor"] for entry in entries if entry["order_id"] == "O-1"} == {"crm"}
+    # An order that names nobody is that of whoever typed the command.
+    assert {entry["actor"] for entry in entries if entry["order_id"] == "D-1"} == {getpass.getuser()}
     assert {entry["record"] for entry in entries} >= {"subscribers", "delegations", "radcheck", "billing_services"}
     ran = await cli(*asked)
     assert ran.code == 0

@@ -37,6 +37,11 @@ async def test_a_superuser_that_acts_as_the_application_is_accepted(database: Da
     await database.verify_role()
 
 
+async def test_a_login_that_could_do_anything_is_named(database: Database, application: Database) -> None:
+    assert await database.mighty_login() == "postgres"
+    assert await application.mighty_login() is None
+
+
 async def test_a_superuser_that_acts_as_itself_is_refused(as_itself: Database) -> None:
     with pytest.raises(UnsafeRole, match=r"the database role postgres .* connect as a member of lastmile_app"):
         await as_itself.verify_role()

@@ -20,7 +20,7 @@ import radius.tables  # noqa: F401
 import subscribers.tables  # noqa: F401
 from db import metadata
 from db.database import async_url
-from db.migrate import downgrade, pending, upgrade
+from db.migrate import TooOld, check_version, downgrade, pending, upgrade
 
 # FreeRADIUS writes it and Lastmile does not read it: the migration makes it, the code declares no table.
 UNDECLARED = {"nasreload"}
@@ -123,3 +123,9 @@ def describe(change: tuple[object, ...]) -> str:
     if kind.endswith("_column"):
         return f"{kind} {change[2]}.{getattr(change[3], 'name', change[3])}"
     return f"{kind} {change[2]}.{change[3]}: {change[-2]} there, {change[-1]} declared"
+
+
+def test_a_postgresql_that_is_too_old_is_refused_in_words() -> None:
+    check_version(150_000)
+    with pytest.raises(TooOld, match=r"This is PostgreSQL 14\.19, and Lastmile needs 15 or newer"):
+        check_version(140_019)

@@ -1,0 +1,71 @@
+"""What is older than the audit period goes; what tells who holds a prefix, or held it within the period, stays."""
+
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from audit.retention import Forgotten, forget
+from db import Database
+from tests.audit.estate import Estate
+
+ENDED = {"S-3", "S-5"}
+YEAR = timedelta(days=365)
+
+
+async def forgotten(database: Database, *, batch: int = 1000) -> Forgotten:
+    async with database.platform() as connection:
+        return await forget(connection, YEAR, batch=batch)
+
+
+async def known(owner: asyncpg.Connection, table: str) -> dict[str, int]:
+    """How many rows each subscriber has."""
+    rows = await owner.fetch(f"SELECT subscriber_ref, count(*) FROM {table} GROUP BY 1")
+    return {row[0]: row[1] for row in rows}
+
+
+@pytest.fixture
+async def old(lived_in: Estate, owner: asyncpg.Connection) -> dict[str, int]:
+    """All of it happened 366 days ago; S-3 and S-5 have lost their prefixes since. The number of each one's events."""
+    await owner.execute("UPDATE trail SET at = at - interval '366 days'")
+    await owner.execute("UPDATE delegation_events SET at = at - interval '366 days'")
+    events = await known(owner, "delegation_events")
+    ended = await owner.fetch("SELECT subscriber_ref FROM delegations WHERE released_at IS NOT NULL")
+    assert {row[0] for row in ended} == ENDED
+    return events
+
+
+async def test_the_old_goes_but_not_the_events_of_the_living(
+    database: Database, owner: asyncpg.Connection, old: dict[str, int]
+) -> None:
+    entries = await owner.fetchval("SELECT count(*) FROM trail")
+    assert await forgotten(database) == Forgotten(entries, old["S-3"] + old["S-5"])
+    assert await known(owner, "delegation_events") == {ref: n for ref, n in old.items() if ref not in ENDED}
+    assert await forgotten(database) == Forgotten(0, 0)
+
+
+async def test_what_ended_within_the_period_keeps_all_its_events(
+    database: Database, owner: asyncpg.Connection, old: dict[str, int]
+) -> None:
+    await owner.execute("UPDATE delegation_events SET at = at + interval '2 days' WHERE to_state = 'revoked'")
+    assert (await forgotten(database)).events == 0
+    assert await known(owner, "delegation_events") == old
+
+
+async def test_what_was_revoked_and_still_holds_its_slot_keeps_them(
+    database: Database, owner: asyncpg.Connection, old: dict[str, int]
+) -> None:
+    await owner.execute("UPDATE delegations SET released_at = NULL")
+    assert (await forgotten(database)).events == 0
+
+
+async def test_an_entry_within_the_period_stays(database: Database, owner: asyncpg.Connection) -> None:
+    await owner.execute("UPDATE trail SET at = at - interval '364 days'")
+    assert (await forgotten(database)).entries == 0
+
+
+async def test_a_batch_is_the_oldest(database: Database, owner: asyncpg.Connection, old: dict[str, int]) -> None:
+    await owner.execute("UPDATE trail SET at = at - interval '1 day' WHERE id = (SELECT max(id) FROM trail)")
+    newest = await owner.fetchval("SELECT max(id) FROM trail")
+    assert (await forgotten(database, batch=1)).entries == 1
+    assert await owner.fetchval("SELECT max(id) FROM trail") < newest
