@@ -19,6 +19,7 @@ from temporalio.client import Client
 
 import db
 from db import Database
+from db.migrate import pending
 from devstack.logins import make_login
 from devstack.ports import HOST, is_free
 from tests.workflows.world import Orders
@@ -137,10 +138,24 @@ async def test_a_role_that_row_level_security_does_not_bind(
     assert "the database role lastmile_app is a superuser, has BYPASSRLS or owns tables" in await refusal(environment)
 
 
-async def test_a_database_that_lacks_a_migration(environment: Environment, owner: asyncpg.Connection) -> None:
+async def test_a_superusers_login_is_warned_of(environment: Environment, owner_url: str) -> None:
+    async with started(environment | {"DATABASE_URL": owner_url}) as process:
+        assert process.stderr
+        async for line in process.stderr:
+            if b"worker.started" in line:
+                raise AssertionError("it has started without a warning")
+            if b"worker.mighty_login" in line:
+                break
+        assert b"the login postgres is a superuser or has BYPASSRLS" in line
+        await healthy(int(environment["LASTMILE_HTTP_PORT"]))
+
+
+async def test_a_database_that_lacks_a_migration(
+    environment: Environment, owner: asyncpg.Connection, owner_url: str
+) -> None:
     await owner.execute("DELETE FROM alembic_version")
-    all_of_them = ", ".join(sorted(file.name[:4] for file in VERSIONS.glob("0*.py")))
-    assert f"the database lacks migrations {all_of_them}: run `lastmile migrate`" in await refusal(environment)
+    lacking = ", ".join(await pending(owner_url))
+    assert f"the database lacks migrations {lacking}: run `lastmile migrate`" in await refusal(environment)
 
 
 async def test_a_port_in_use(environment: Environment) -> None:

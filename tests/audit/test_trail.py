@@ -177,11 +177,9 @@ async def test_nobody_writes_an_entry_by_hand(database: Database) -> None:
 async def test_nobody_forges_an_entry_with_the_trigger(database: Database) -> None:
     """It would fire for any table of the name."""
     async with database.tenant("acme") as connection:
-        runs = text(
-            "SELECT has_function_privilege(role, 'lastmile_trail()', 'EXECUTE') FROM unnest(CAST(:roles AS text[])) role"
-        )
-        roles = ["lastmile_app", "lastmile_platform", "lastmile_radius"]
-        assert list(await connection.scalars(runs, {"roles": roles})) == [False, False, False]
+        for role in ("lastmile_app", "lastmile_platform", "lastmile_radius"):
+            may = text("SELECT has_function_privilege(:role, 'lastmile_trail()', 'EXECUTE')")
+            assert not await connection.scalar(may, {"role": role})
 
 
 async def test_a_table_of_the_callers_own_does_not_stand_in_for_the_trail(
