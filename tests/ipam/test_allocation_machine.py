@@ -16,7 +16,7 @@ from sqlalchemy import event
 
 from db import Database
 from ipam.delegations import Delegation
-from ipam.lifecycle import State
+from ipam.lifecycle import TRANSITIONS, State
 from ipam.models import Need, Purpose
 from ipam.pools import add_pool
 from subscribers.tenants import add_tenant
@@ -75,6 +75,8 @@ class Allocations(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
+        self.seen: dict[tuple[Request, Delegation], None] = {}
+        """Every delegation as it once was, in the order in which that could be read."""
         self.crash_after: int | None = None
         event.listen(self.desk.database.engine.sync_engine, "after_cursor_execute", self._after_statement)
 
@@ -103,6 +105,7 @@ class Allocations(RuleBasedStateMachine):
             model = deepcopy(self.model)
             if all(model.explains(action, answer, rival_died=died) for action, answer in order):
                 self.model = model
+                self.seen |= dict.fromkeys(model.held.values())
                 return
         raise AssertionError(answered)
 
@@ -150,6 +153,13 @@ class Allocations(RuleBasedStateMachine):
     def two_on_one(self, n: int, first: State | None, second: State | None, crash: int | None) -> None:
         """Two that have read the same delegation, in the same state."""
         self.act(*self.planned((n, first)), *self.planned((n, second)), crash=crash)
+
+    @rule(n=picks, m=picks)
+    def late(self, n: int, m: int) -> None:
+        """One that has read a delegation a while ago, and moves it where it could go then."""
+        for request, seen in [*self.seen][::-1][n : n + 1]:
+            ways = sorted(TRANSITIONS[seen.state])
+            self.act(*(Move(request.tenant, seen, state) for state in ways[m % (len(ways) or 1) :][:1]))
 
     @rule(first=requests, order=st.sampled_from(ORDERS), crash=crashes)
     def twice(self, first: Request, order: str, crash: int | None) -> None:

@@ -36,18 +36,10 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
-        "undo registered after the step",
+        "undo known only after the step",
         "workflows/saga.py",
-        """
-        if step.undo is not None and step not in self._registered:
-            self._registered.append(step)
-        await self._attempt(step)
-""",
-        """
-        await self._attempt(step)
-        if step.undo is not None and step not in self._registered:
-            self._registered.append(step)
-""",
+        "[step for step in self._steps if step.undo is not None]",
+        "[s for s in self._steps if s.undo and self._outcomes[s.name].outcome not in (None, Outcome.FAILED)]",
         ROLLBACKS,
     ),
     Mutant(
@@ -68,12 +60,10 @@ MUTANTS = (
         "look-up by key left out",
         "ipam/allocation.py",
         """
-            WHERE tenant_id = :tenant AND (allocation_key = :key
-                OR subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked')
+            SELECT {COLUMNS}, allocation_key FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key
+            UNION ALL
 """,
-        """
-            WHERE tenant_id = :tenant AND subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked'
-""",
+        "",
         ALLOCATIONS,
     ),
     Mutant(

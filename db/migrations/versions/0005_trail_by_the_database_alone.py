@@ -6,7 +6,7 @@ And an index by which what has been kept for long enough is found.
 from db.script import run_script
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
