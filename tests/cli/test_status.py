@@ -65,14 +65,14 @@ async def test_never_heard_of(cli: Cli, book: Book, worker: None) -> None:
 
 async def test_a_running_order_shows_its_step(cli: Cli, book: Book, worker: None, faults: Faults) -> None:
     gate = Gate()
-    faults.before["activate_onu"] = gate
+    faults.before["create_billing_service"] = gate
     ordering = asyncio.create_task(cli("provision", "-", stdin=lines(book.order())))
     await gate.reached.wait()
     shown = (await cli("status", book.ref(), "--tenant", "acme")).out
     gate.open()
     assert shown.startswith("Now running: provision, order O-1")
-    (step,) = (line.split() for line in shown.splitlines() if "activate_onu" in line)
-    assert step == ["activate_onu", "running"]
+    (step,) = (line.split() for line in shown.splitlines() if "create_billing_service" in line)
+    assert step == ["create_billing_service", "running"]
     assert (await ordering).code == 0
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.workflows.record_histories
 
-Recording anew takes away the witness of what open runs did: docs/changing-workflows.md says when that may be. There is one
-history for each way to end: those of the matrix are generated from its cases.
+Recording anew takes away the witness of what open runs did: docs/changing-workflows.md says when that may be. There is
+one history for each way to end: those of the matrix are generated from its cases.
 """
 
 import asyncio
