@@ -47,6 +47,23 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         "an undo was skipped: provision or deprovision the subscriber, whichever it should be",
     ),
     Invariant(
+        "left_suspended",
+        6,
+        "a deprovision that was rolled back left the line in service",
+        f"""
+        SELECT o.tenant_id AS tenant, o.order_id AS subject, o.order_id || ' ' || left_so.what AS key,
+               'was rolled back, and left ' || left_so.what || ' of ' || o.subscriber_ref || ' ' || left_so.how AS words
+        FROM orders o JOIN (
+            SELECT tenant_id, suspended_by_order AS by_order, 'billing' AS what, 'suspended' AS how
+            FROM billing_services WHERE status = 'suspended'
+            UNION ALL
+            SELECT tenant_id, updated_by_order, 'the ' || upper(kind), 'out of service' FROM devices WHERE NOT wanted
+        ) left_so ON left_so.tenant_id = o.tenant_id AND left_so.by_order = o.order_id
+        WHERE o.operation = 'deprovision' AND o.status = 'rolled_back' AND {of_tenant("o.tenant_id")}
+        """,
+        "an undo was skipped: provision or deprovision the subscriber, whichever it should be",
+    ),
+    Invariant(
         "incomplete",
         6,
         "a provisioned subscriber has all that its order made",
@@ -144,6 +161,20 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         INSERT INTO radreply (username, attribute, op, value)
         SELECT {USER}, {ATTRIBUTE}, ':=', {VALUE} FROM moved d ON CONFLICT DO NOTHING
         """,
+    ),
+    Invariant(
+        "unfinished",
+        6,
+        "no order takes longer than a day",
+        f"""
+        SELECT tenant_id AS tenant, order_id AS subject, order_id AS key,
+               operation || ' of ' || subscriber_ref || ' is ' || replace(status, '_', ' ') || ' since '
+               || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC' AS words
+        FROM orders
+        WHERE status IN ('running', 'rolling_back') AND created_at < now() - interval '1 day'
+          AND {of_tenant("tenant_id")}
+        """,
+        "`lastmile status SUBSCRIBER` tells what it waits for; where no run is open, send the subscriber's next order",
     ),
     Invariant(
         "cut_off",

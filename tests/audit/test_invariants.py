@@ -81,6 +81,22 @@ BREAKS = [
         "was rolled back, and left customer C-9",
     ),
     Break(
+        "left_suspended",
+        "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
+        " VALUES ('acme', 'D-1', 'deprovision', 'S-1', 'd', 'r1', 'rolled_back');"
+        "UPDATE billing_services SET status = 'suspended', suspended_by_order = 'D-1' WHERE created_by_order = 'O-1'",
+        "D-1",
+        "was rolled back, and left billing of S-1 suspended",
+    ),
+    Break(
+        "left_suspended",
+        "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
+        " VALUES ('acme', 'D-1', 'deprovision', 'S-1', 'd', 'r1', 'rolled_back');"
+        "UPDATE devices SET wanted = false, updated_by_order = 'D-1' WHERE subscriber_ref = 'S-1' AND kind = 'onu'",
+        "D-1",
+        "was rolled back, and left the ONU of S-1 out of service",
+    ),
+    Break(
         "incomplete",
         "DELETE FROM billing_services WHERE created_by_order = 'O-1';"
         "DELETE FROM network_profiles WHERE created_by_order = 'O-1'",
@@ -118,6 +134,12 @@ BREAKS = [
         r"2001:db8:.*/56",
         "allocated to S-1 by order O-1, which ended completed without activating it",
         mended=True,
+    ),
+    Break(
+        "unfinished",
+        "UPDATE orders SET status = 'rolling_back', created_at = '2026-05-03 14:00Z' WHERE order_id = 'O-1'",
+        "O-1",
+        "provision of S-1 is rolling back since 2026-05-03 14:00 UTC",
     ),
     Break(
         "cut_off",

@@ -165,6 +165,7 @@ _MADE_ROWS = {
     "customer", "subscriber", "network profile", "account", "onu in service", "cpe in service", "billing active",
     "prefix allocated", "prefix active", "prefix revoked",
 }  # fmt: skip
+_PUT_OUT = {"billing suspended", "onu out of service", "cpe out of service"}
 _NOT_DOWN = {"subscriber", "network profile", "account", "prefix active", "prefix revoked"}
 
 
@@ -175,6 +176,7 @@ def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
         "not_in_radius": "prefix active" in facts and "reply item" not in facts,
         "not_active": ended and "prefix allocated" in facts,
         "left_behind": len(facts & _MADE_ROWS) if (operation, order) == ("provision", "rolled_back") else 0,
+        "left_suspended": len(facts & _PUT_OUT) if (operation, order) == ("deprovision", "rolled_back") else 0,
         "not_taken_down": operation == "deprovision" and ended and order != "abandoned" and bool(facts & _NOT_DOWN),
         "cut_off": order == "abandoned",
     }
