@@ -27,7 +27,7 @@ from typing import Any, Generic, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from activities.signatures import BEYOND_DATABASE, Opened, OrderClosing, OrderOpening, Outcome, StepReport
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
@@ -41,6 +41,7 @@ from workflows.contract import (
     RunStatus,
     StepOutcome,
 )
+from workflows.failures import attempt_of, kind_of, mendable, words_of
 from workflows.table import step_table
 
 __all__ = ["Choice", "Kind", "Saga", "Step"]
@@ -185,7 +186,7 @@ class Saga(Generic[OrderT]):
             return opened
         except FailureError as failure:
             # Nothing was done yet, so there is nothing to undo.
-            raise ApplicationError(_words(failure), type=_type(failure), non_retryable=True) from None
+            raise ApplicationError(words_of(failure), type=kind_of(failure), non_retryable=True) from None
 
     async def _go_forward(self, steps: Sequence[Step[OrderT]]) -> OrderResult:
         """The steps from the pivot on: each happens, or an operator answers for it."""
@@ -206,7 +207,7 @@ class Saga(Generic[OrderT]):
     async def _roll_back(self, failure: BaseException) -> OrderResult:
         """Undo every step, last first; a failure is no reason to stop."""
         self._status = RunStatus.ROLLING_BACK
-        reason = "cancelled" if is_cancelled_exception(failure) else f"{self._current}: {_words(failure)}"
+        reason = "cancelled" if is_cancelled_exception(failure) else f"{self._current}: {words_of(failure)}"
         workflow.upsert_search_attributes([STEP.value_set(self._current or "")])
         try:
             await self._insist("begin_rollback", self._begin_rollback)
@@ -266,8 +267,8 @@ class Saga(Generic[OrderT]):
             self._record(
                 step,
                 Outcome.WARNED if lenient else Outcome.FAILED,
-                "cancelled" if cancelled else _words(failure),
-                _attempts(failure),
+                "cancelled" if cancelled else words_of(failure),
+                attempt_of(failure),
                 started,
             )
             if not lenient:
@@ -326,9 +327,9 @@ class Saga(Generic[OrderT]):
                     cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 )
             except FailureError as failure:
-                if is_cancelled_exception(failure) or not _mendable(failure):
+                if is_cancelled_exception(failure) or not mendable(failure):
                     raise
-                self._local_attempts = 0 if _type(failure) == BEYOND_DATABASE else 1
+                self._local_attempts = 0 if kind_of(failure) == BEYOND_DATABASE else 1
         patience = PATIENCE[kind]
         return await workflow.execute_activity(
             activity,
@@ -367,7 +368,7 @@ class Saga(Generic[OrderT]):
             try:
                 return await work()
             except Exception as failure:
-                choice, decision = await self._park(name, _words(failure))
+                choice, decision = await self._park(name, words_of(failure))
                 word = f"{name}: {choice.value} by {decision.by}: {decision.why}"
             if choice is Choice.ABANDON:
                 raise Abandoned(word)
@@ -430,31 +431,4 @@ def _ending(failure: BaseException, result: OrderResult) -> BaseException:
         return ApplicationError(f"abandoned: {result.reason}", result, type="Abandoned", non_retryable=True)
     if is_cancelled_exception(failure):
         return asyncio.CancelledError()
-    return ApplicationError(f"rolled back: {result.reason}", result, type=_type(failure), non_retryable=True)
-
-
-def _cause(failure: BaseException) -> BaseException:
-    return (failure.__cause__ if isinstance(failure, ActivityError) else None) or failure
-
-
-def _type(failure: BaseException) -> str:
-    cause = _cause(failure)
-    return (isinstance(cause, ApplicationError) and cause.type) or type(cause).__name__
-
-
-def _words(failure: BaseException) -> str:
-    cause = _cause(failure)
-    return (isinstance(cause, ApplicationError) and cause.message) or str(cause)
-
-
-def _mendable(failure: BaseException) -> bool:
-    """Whether another try can help."""
-    cause = _cause(failure)
-    return not (isinstance(cause, ApplicationError) and cause.non_retryable)
-
-
-def _attempts(failure: BaseException) -> int | None:
-    """The attempt that the activity said it failed in; a time-out says nothing."""
-    cause = _cause(failure)
-    details = cause.details if isinstance(cause, ApplicationError) else ()
-    return details[0] if details and isinstance(details[0], int) else None
+    return ApplicationError(f"rolled back: {result.reason}", result, type=kind_of(failure), non_retryable=True)
