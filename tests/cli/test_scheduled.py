@@ -48,7 +48,8 @@ async def test_a_date_ahead_is_kept_and_a_date_past_starts_now(
     assert "2099-05-03 12:00:00 UTC" in await waiting(cli, later)
     ran = await cli("scheduled", "move", later, "2098-01-02T00:00:00Z", "--tenant", "acme")
     assert (ran.code, ran.out) == (0, f"Order {later} of subscriber {book.ref(1)} starts at 2098-01-02 00:00:00 UTC.\n")
-    assert (await cli("provision", "-", "--json", stdin=file)).json[0]["at"] == "2098-01-02T00:00:00+00:00"
+    results = {result["order_id"]: result for result in (await cli("provision", "-", "--json", stdin=file)).json}
+    assert results[later]["at"] == "2098-01-02T00:00:00+00:00"
 
     ran = await cli("scheduled", "cancel", later, "--tenant", "acme")
     assert (ran.code, ran.out) == (0, f"Order {later} is not scheduled any more. Nothing of it was done.\n")

@@ -172,5 +172,9 @@ async def test_the_tests_pass_where_there_is_no_bug(copy: Copy) -> None:
     indirect=["mutated"],
 )
 async def test_the_bug_is_caught(mutated: Copy, tests: str) -> None:
-    ran = await mutated.run(tests)
+    # Where a race ends otherwise the second time, hypothesis tells of that and not of what it found: no proof yet.
+    for _ in range(3):
+        ran = await mutated.run(tests)
+        if "FlakyStrategyDefinition" not in "".join(ran.failures):
+            break
     assert ran.disproved, ran.output
