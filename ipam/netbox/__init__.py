@@ -1,0 +1,9 @@
+"""NetBox, where the operator sees and owns address space: the client, and what a NetBox must have.
+
+The traps that this walks around were measured on a NetBox 4.4; docs/decisions.md and docs/netbox.md name them.
+"""
+
+from ipam.netbox.client import NetBox
+from ipam.netbox.records import Recorded, Stamp
+
+__all__ = ["NetBox", "Recorded", "Stamp"]

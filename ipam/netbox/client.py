@@ -1,0 +1,150 @@
+"""The prefixes that Lastmile keeps in NetBox: found by allocation key, made, changed, taken away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Self
+
+from ipam.netbox.errors import NetBoxError, NotFound, NotNetBox, NotReady
+from ipam.netbox.records import KEY, TAG, Recorded, Stamp
+from ipam.netbox.wire import Object, Wire
+
+__all__ = ["NetBox"]
+
+_PREFIXES = "ipam/prefixes"
+
+# So many may answer to one key before we rather say that NetBox does not filter by it.
+_FEW = 10
+
+
+class NetBox:
+    """A client of one NetBox; an async context manager. Safe for any number of tasks: `in_flight` requests at most.
+
+    Every method raises `ipam.netbox.errors.NetBoxError`: see there which failures leave open what happened. So does
+    cancelling a task that waits here: the request goes on. Times are seconds; a time-out is for each part of an answer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        ca_file: Path | None = None,
+        connect_timeout: float = 3,
+        read_timeout: float = 10,
+        in_flight: int = 4,
+    ) -> None:
+        self.wire = Wire(
+            url,
+            token,
+            ca_file=ca_file,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            in_flight=in_flight,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.wire.close()
+
+    async def find(self, key: str, *, vrf_id: int | None) -> Recorded | None:
+        """The prefix that carries this allocation key; the oldest, should there be several.
+
+        Raises `NotReady` where NetBox does not filter by the key: it may have what was not shown.
+        """
+        shown = await self.wire.page(_PREFIXES, limit=_FEW, ordering="id", vrf_id=vrf_id, **{f"cf_{KEY}": key})
+        found = [_read(one) for one in shown]
+        if ours := [one for one in found if one.key == key and one.vrf_id == vrf_id]:
+            return ours[0]
+        if found:
+            raise NotReady(f"NetBox does not filter by {KEY} exactly: `lastmile netbox check` says what is wrong")
+        return None
+
+    async def available(self, parent_id: int, length: int, stamp: Stamp) -> Recorded:
+        """The first free prefix of this length below the parent, stamped. Sent once.
+
+        Raises `Exhausted`, `KeyTaken`, and `NotFound` where there is no such parent.
+        """
+        body = stamp.body(new=True) | {"prefix_length": length}
+        return await self._create(f"{_PREFIXES}/{parent_id}/available-prefixes", body, stamp)
+
+    async def create(self, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp) -> Recorded:
+        """This very prefix, stamped. Sent once.
+
+        NetBox checks uniqueness without a lock: two creations of one prefix, or of one key, side by side can both
+        succeed. Raises `Invalid` where the VRF has the prefix already, and `KeyTaken`.
+        """
+        return await self._create(_PREFIXES, stamp.body(new=True) | {"prefix": str(prefix), "vrf": vrf_id}, stamp)
+
+    async def get(self, id: int) -> Recorded | None:
+        """The prefix of this id, whoever's it is; None where there is none."""
+        shown = await self.wire.member(_PREFIXES, id)
+        return None if shown is None else _read(shown)
+
+    async def update(self, id: int, stamp: Stamp) -> Recorded:
+        """Write the stamp on the prefix of this id, whoever's it is: compare its key before. Can be repeated.
+
+        Raises `NotFound`.
+        """
+        return _read(await self.wire.change(_PREFIXES, id, stamp.body(new=False)))
+
+    async def delete(self, id: int) -> None:
+        """Delete the prefix of this id, whoever's it is: compare its key before. One that is gone already will do."""
+        with suppress(NotFound):
+            await self.wire.remove(_PREFIXES, id)
+
+    async def records(
+        self,
+        *,
+        vrf_id: int | None,
+        prefix: IPv4Network | IPv6Network | None = None,
+        within: IPv4Network | IPv6Network | None = None,
+        updated_since: datetime | None = None,
+        ours: bool = False,
+        page: int = 500,
+    ) -> AsyncIterator[Recorded]:
+        """The prefixes of a VRF by id: equal to `prefix`, below `within`, changed since, carrying our tag (`ours`).
+
+        Pages start behind the last id seen, so that what comes and goes meanwhile makes nobody miss another.
+        """
+        filters = {
+            "vrf_id": vrf_id,
+            **({"prefix": str(prefix)} if prefix else {}),
+            **({"within": str(within)} if within else {}),
+            **({"last_updated__gte": updated_since.isoformat()} if updated_since else {}),
+            **({"tag": TAG} if ours else {}),
+        }
+        last = 0
+        while True:
+            shown = await self.wire.page(_PREFIXES, limit=page, ordering="id", id__gt=last, **filters)
+            for one in map(_read, shown):
+                if one.id <= last or one.vrf_id != vrf_id:
+                    raise NotNetBox(f"what answers at {self.wire.url} does not filter as NetBox does")
+                last = one.id
+                yield one
+            if not shown:
+                return
+
+    async def _create(self, path: str, body: Object, stamp: Stamp) -> Recorded:
+        made = _read(await self.wire.create(path, body))
+        if made.key != stamp.key:
+            # Nobody could ever find it again.
+            await asyncio.shield(self.delete(made.id))
+            raise NotReady(f"NetBox does not keep {KEY}: `lastmile netbox check` says what is wrong")
+        return made
+
+
+def _read(shown: Any) -> Recorded:
+    try:
+        return Recorded.read(shown)
+    except (KeyError, TypeError, ValueError) as failure:
+        raise _unreadable(failure) from None
+
+
+def _unreadable(failure: Exception) -> NetBoxError:
+    return NotNetBox(f"what NetBox says of a prefix cannot be read ({type(failure).__name__}: {failure})")

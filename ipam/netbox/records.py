@@ -1,0 +1,95 @@
+"""How a delegation looks in NetBox: the one place that knows its custom fields, its tag and its status."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Self
+
+from ipam.lifecycle import State
+
+__all__ = ["KEY", "LINK", "OBJECT_TYPE", "STATE", "STATUS", "SUBSCRIBER", "TAG", "Recorded", "Stamp"]
+
+OBJECT_TYPE = "ipam.prefix"
+TAG = "lastmile"
+
+KEY, SUBSCRIBER, STATE, LINK = "lastmile_key", "lastmile_subscriber", "lastmile_state", "lastmile_link"
+"""The custom fields."""
+
+# A suspended subscriber keeps the prefix, and a revoked one's rests in quarantine: it must not look free.
+STATUS = {
+    State.PENDING: "reserved",
+    State.ALLOCATED: "reserved",
+    State.ACTIVE: "active",
+    State.SUSPENDED: "active",
+    State.REVOKING: "deprecated",
+    State.REVOKED: "deprecated",
+    State.FAILED: "deprecated",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What Lastmile writes on a prefix of its own."""
+
+    key: str
+    """The allocation key."""
+    subscriber_ref: str
+    state: State
+    tenant: str | None = None
+    """Lastmile's id of the tenant, which is the slug of NetBox's."""
+    link: str | None = None
+    """Where a person finds out more: an http(s) URL."""
+    description: str | None = None
+    """For people. None leaves what is there."""
+
+    def body(self, *, new: bool) -> dict[str, Any]:
+        """The body of a create or of a change. A change leaves the tags alone: people add their own."""
+        body: dict[str, Any] = {
+            "status": STATUS[self.state],
+            "tenant": {"slug": self.tenant} if self.tenant else None,
+            "custom_fields": {
+                KEY: self.key,
+                SUBSCRIBER: self.subscriber_ref,
+                STATE: self.state.value,
+                LINK: self.link,
+            },
+        }
+        if self.description is not None:
+            body["description"] = self.description
+        return body | {"tags": [{"slug": TAG}]} if new else body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A prefix as NetBox has it; one of a person's own has neither key nor subscriber nor state."""
+
+    id: int
+    prefix: IPv4Network | IPv6Network
+    vrf_id: int | None
+    """None: the global table."""
+    status: str
+    key: str | None
+    subscriber_ref: str | None
+    state: str | None
+    tenant: str | None
+    """The slug."""
+    description: str
+    last_updated: datetime
+
+    @classmethod
+    def read(cls, shown: Mapping[str, Any]) -> Self:
+        """From NetBox's JSON. Raises `KeyError`, `TypeError` or `ValueError` where that is something else."""
+        fields = shown["custom_fields"]
+        return cls(
+            id=shown["id"],
+            prefix=ip_network(shown["prefix"]),
+            vrf_id=shown["vrf"] and shown["vrf"]["id"],
+            status=shown["status"]["value"],
+            key=fields.get(KEY) or None,
+            subscriber_ref=fields.get(SUBSCRIBER) or None,
+            state=fields.get(STATE) or None,
+            tenant=shown["tenant"] and shown["tenant"]["slug"],
+            description=shown["description"],
+            last_updated=datetime.fromisoformat(shown["last_updated"]),
+        )
