@@ -6,13 +6,14 @@ decides, so that Lastmile and the `temporal` command always talk to the same clu
 """
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, PostgresDsn, model_validator
+from pydantic import Field, FilePath, HttpUrl, PostgresDsn, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["STACK_FILE", "Settings"]
@@ -26,7 +27,7 @@ Seconds = Annotated[float, Field(gt=0)]
 class Settings(BaseSettings):
     """Read from the environment; each field's variable is its name in capitals behind `LASTMILE_`."""
 
-    model_config = SettingsConfigDict(env_prefix="LASTMILE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="LASTMILE_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     database_url: PostgresDsn | None = Field(
         default=None,
@@ -84,12 +85,52 @@ class Settings(BaseSettings):
     radius_in_flight: int = Field(
         default=64, ge=1, le=256, description="Disconnect/CoA requests in flight per NAS, per process."
     )
+    netbox_url: HttpUrl | None = Field(
+        default=None,
+        validation_alias="NETBOX_URL",
+        description="NetBox, as `https://netbox.example.net`. Without it, pools live in the database alone.",
+    )
+    netbox_token: SecretStr | None = Field(
+        default=None,
+        validation_alias="NETBOX_TOKEN",
+        validate_default=True,
+        description="A NetBox API token; `lastmile netbox check` says what it must be allowed to do.",
+    )
+    netbox_ca_file: FilePath | None = Field(
+        default=None,
+        description="The CAs that NetBox's certificate may be signed by, as PEM. Default: the public ones.",
+    )
+    netbox_timeout_seconds: float = Field(
+        default=10, gt=0, le=12, description="How long to wait for one answer of NetBox."
+    )
+    netbox_in_flight: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="Requests to NetBox in flight per process. More make NetBox slower for everybody, not faster.",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="`auto` is readable on a terminal and JSON elsewhere."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severity logged."
     )
+
+    @field_validator("netbox_url")
+    @classmethod
+    def _without_login(cls, url: HttpUrl | None) -> HttpUrl | None:
+        if url is not None and (url.username or url.password or url.query):
+            raise ValueError("must be no more than https://host:port/path: what is secret belongs in NETBOX_TOKEN")
+        return url
+
+    @field_validator("netbox_token")
+    @classmethod
+    def _sendable(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if token is None and info.data.get("netbox_url") is not None:
+            raise ValueError("must be set where NETBOX_URL is: NetBox shows nothing to strangers")
+        if token is not None and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+            raise ValueError("must be one word of ASCII characters")
+        return token
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:

@@ -38,6 +38,8 @@ from db.migrate import pending
 from devices.controllers import Controller
 from errors import Refused
 from ipam.allocation import Quarantine
+from ipam.netbox import NetBox
+from ipam.netbox.errors import NetBoxError, NotReady
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
 from telemetry import set_up_logging
@@ -103,7 +105,8 @@ def _activities(*classes: object) -> list[Callable[..., Any]]:
 async def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises `Misconfigured` before any work is taken."""
     async with AsyncExitStack() as stack:
-        client, database = await _connect(settings)
+        netbox = await _open_netbox(settings, stack)
+        client, database = await _connect(settings, netbox)
         stack.push_async_callback(database.close)
         authorization = await stack.enter_async_context(
             DynamicAuthorization(
@@ -126,9 +129,23 @@ async def run(settings: Settings) -> None:
     log.info("worker.stopped")
 
 
-async def _connect(settings: Settings) -> tuple[Client, Database]:
+async def _open_netbox(settings: Settings, stack: AsyncExitStack) -> NetBox | None:
+    if settings.netbox_url is None or settings.netbox_token is None:
+        return None
+    netbox = NetBox(
+        str(settings.netbox_url),
+        settings.netbox_token.get_secret_value(),
+        ca_file=settings.netbox_ca_file,
+        read_timeout=settings.netbox_timeout_seconds,
+        in_flight=settings.netbox_in_flight,
+    )
+    return await stack.enter_async_context(netbox)
+
+
+async def _connect(settings: Settings, netbox: NetBox | None) -> tuple[Client, Database]:
     """The clients, all of them checked. Raises `Misconfigured` with everything that is wrong at once."""
     database, problems = await _check_database(settings)
+    problems += await _check_netbox(netbox)
     client = None
     try:
         client = await connect(settings.environment)
@@ -162,6 +179,18 @@ async def _check_database(settings: Settings) -> tuple[Database | None, list[str
         words = str(getattr(failure, "orig", None) or failure)
         return database, [f"DATABASE_URL: PostgreSQL cannot be used: {words}"]
     return database, []
+
+
+async def _check_netbox(netbox: NetBox | None) -> list[str]:
+    """What NetBox lacks. One that is away keeps no worker from starting: it is looked at before the first creation."""
+    try:
+        if netbox is not None:
+            await netbox.require()
+    except (NotReady, Refused) as failure:
+        return [f"NetBox: {failure}"]
+    except NetBoxError as failure:
+        log.warning("worker.netbox_away", reason=str(failure))
+    return []
 
 
 async def _check_search_attributes(client: Client) -> list[str]:

@@ -7,6 +7,7 @@ import typer
 
 from cli.exits import EPILOG, run
 from cli.inventory_app import nas, pool, tenant
+from cli.netbox_app import netbox
 from cli.scheduled_app import scheduled
 
 __all__ = ["app"]
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.add_typer(tenant, name="tenant")
 app.add_typer(pool, name="pool")
 app.add_typer(nas, name="nas")
+app.add_typer(netbox, name="netbox")
 app.add_typer(scheduled, name="scheduled")
 
 Subscriber = Annotated[str, typer.Argument(help="The subscriber's reference, as in its order.")]

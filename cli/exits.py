@@ -27,9 +27,9 @@ class Exit(IntEnum):
 _MEANINGS = {
     Exit.DONE: "done; orders: all completed, or degraded, which is shown",
     Exit.FAILED: "an order was refused, rolled back, abandoned or lost, or is none; no such thing; "
-    "the audit found a violation",
+    "the audit found a violation; NetBox lacks something",
     Exit.BAD_INPUT: "wrong usage, file, order or setting; nothing, or nothing more, was started",
-    Exit.UNAVAILABLE: "Temporal, the database or a server of the stack cannot be used",
+    Exit.UNAVAILABLE: "Temporal, the database, NetBox or a server of the stack cannot be used",
     Exit.FAULT: "a fault in Lastmile itself",
     Exit.INTERRUPTED: "Ctrl-C; orders that were started go on in Temporal",
 }
@@ -75,12 +75,15 @@ def _explain(failure: Exception) -> tuple[Exit, str]:
     from devstack.server import ServerFailed
     from devstack.temporal_program import TemporalMissing
     from errors import Refused
+    from ipam.netbox.errors import NetBoxError
     from workflows.connection import Unreachable
 
     match failure:
         case Refused():
             return Exit.FAILED, str(failure)
-        case Unavailable() | Unreachable() | StackRunning() | PortInUse() | ServerFailed() | TemporalMissing():
+        case Unavailable() | Unreachable() | NetBoxError():
+            return Exit.UNAVAILABLE, str(failure)
+        case StackRunning() | PortInUse() | ServerFailed() | TemporalMissing():
             return Exit.UNAVAILABLE, str(failure)
         case RPCError():
             return (

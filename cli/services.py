@@ -41,12 +41,15 @@ def load_settings(*, with_stack: bool = True) -> Settings:
     try:
         return Settings.load() if with_stack else Settings()
     except ValidationError as failure:
-        problems = [f"{_variable(error['loc'][0])}: {error['msg']}" for error in failure.errors(include_url=False)]
+        problems = [_sentence(error["loc"], error["msg"]) for error in failure.errors(include_url=False)]
         raise BadInput("The environment has settings that cannot be used:", problems) from None
 
 
-def _variable(name: int | str) -> str:
-    return str(name) if str(name).isupper() else f"LASTMILE_{str(name).upper()}"
+def _sentence(where: tuple[int | str, ...], words: str) -> str:
+    if not where:  # of several settings together, which the words name
+        return words
+    name = str(where[0])
+    return f"{name if name.isupper() else f'LASTMILE_{name.upper()}'}: {words}"
 
 
 @asynccontextmanager

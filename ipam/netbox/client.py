@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from ipam.netbox.errors import NetBoxError, NotFound, NotNetBox, NotReady
 from ipam.netbox.records import KEY, TAG, Recorded, Stamp
+from ipam.netbox.requirements import check
 from ipam.netbox.wire import Object, Wire
 
 __all__ = ["NetBox"]
@@ -25,6 +26,8 @@ class NetBox:
 
     Every method raises `ipam.netbox.errors.NetBoxError`: see there which failures leave open what happened. So does
     cancelling a task that waits here: the request goes on. Times are seconds; a time-out is for each part of an answer.
+
+    Before the first creation it looks whether NetBox has what Lastmile needs, and until it has, nothing is created.
     """
 
     def __init__(
@@ -45,12 +48,25 @@ class NetBox:
             read_timeout=read_timeout,
             in_flight=in_flight,
         )
+        self._checked = False
+        self._checking = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.wire.close()
+
+    async def require(self) -> None:
+        """Look whether NetBox has what Lastmile needs, until it once had. Raises `NotReady` with what is missing."""
+        async with self._checking:
+            if self._checked:
+                return
+            lacking = [f"{found.requirement}: {found.problem}" for found in await check(self.wire) if found.problem]
+            if lacking:
+                words = "; ".join(lacking)
+                raise NotReady(f"NetBox lacks what Lastmile needs, see `lastmile netbox check`: {words}")
+            self._checked = True
 
     async def find(self, key: str, *, vrf_id: int | None) -> Recorded | None:
         """The prefix that carries this allocation key; the oldest, should there be several.
@@ -68,7 +84,7 @@ class NetBox:
     async def available(self, parent_id: int, length: int, stamp: Stamp) -> Recorded:
         """The first free prefix of this length below the parent, stamped. Sent once.
 
-        Raises `Exhausted`, `KeyTaken`, and `NotFound` where there is no such parent.
+        Raises `Exhausted`, `KeyTaken`, `NotReady`, and `NotFound` where there is no such parent.
         """
         body = stamp.body(new=True) | {"prefix_length": length}
         return await self._create(f"{_PREFIXES}/{parent_id}/available-prefixes", body, stamp)
@@ -77,7 +93,7 @@ class NetBox:
         """This very prefix, stamped. Sent once.
 
         NetBox checks uniqueness without a lock: two creations of one prefix, or of one key, side by side can both
-        succeed. Raises `Invalid` where the VRF has the prefix already, and `KeyTaken`.
+        succeed. Raises `Invalid` where the VRF has the prefix already, `KeyTaken` and `NotReady`.
         """
         return await self._create(_PREFIXES, stamp.body(new=True) | {"prefix": str(prefix), "vrf": vrf_id}, stamp)
 
@@ -131,6 +147,7 @@ class NetBox:
                 return
 
     async def _create(self, path: str, body: Object, stamp: Stamp) -> Recorded:
+        await self.require()
         made = _read(await self.wire.create(path, body))
         if made.key != stamp.key:
             # Nobody could ever find it again.

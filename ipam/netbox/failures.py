@@ -31,7 +31,7 @@ _PROXY = {429, 502, 503, 504}
 
 
 def translated(failure: Exception, what: str, url: str) -> NetBoxError:
-    """What to raise for the failure of `what` (method and path) at `url`; raised as it is where it is a fault of ours."""
+    """The failure of `what` (method and path) at `url`, by its name. A fault of ours is raised as it is."""
     match failure:
         case pynetbox.RequestError() | pynetbox.AllocationError():
             return _answered(failure.req, what, url)

@@ -1,0 +1,82 @@
+"""`lastmile netbox check` and `setup`: whether NetBox has what Lastmile needs, and the creation of what it lacks."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from cli.exits import BadInput, Exit
+from cli.output import console, mark, print_json, say, table
+from cli.services import load_settings
+from ipam.netbox import NetBox
+from ipam.netbox.requirements import Finding, set_up
+from ipam.netbox.requirements import check as findings
+from settings import Settings
+
+__all__ = ["check", "open_netbox", "setup"]
+
+
+async def check(as_json: bool) -> Exit:
+    """Look at every requirement; FAILED while one is not met."""
+    async with open_netbox(load_settings()) as netbox:
+        found = await findings(netbox.wire)
+    if as_json:
+        for finding in found:
+            print_json(_json(finding))
+    else:
+        _show(found)
+    return _exit(found)
+
+
+async def setup(as_json: bool) -> Exit:
+    """Create what is missing; FAILED while something is left that a person has to decide."""
+    async with open_netbox(load_settings()) as netbox:
+        created = await set_up(netbox.wire, await findings(netbox.wire))
+        left = [finding for finding in await findings(netbox.wire) if finding.problem]
+    if as_json:
+        for finding in created:
+            print_json({"created": finding.requirement})
+        for finding in left:
+            print_json(_json(finding))
+    else:
+        for finding in created:
+            say(f"Created: {finding.requirement}.")
+        if left:
+            _show(left)
+        elif not created:
+            say("Nothing to do: NetBox has all that Lastmile needs.")
+    return _exit(left)
+
+
+@asynccontextmanager
+async def open_netbox(settings: Settings) -> AsyncIterator[NetBox]:
+    """The client of NetBox. Raises `BadInput` where none is configured."""
+    if settings.netbox_url is None or settings.netbox_token is None:
+        raise BadInput("There is no NetBox to ask: set NETBOX_URL and NETBOX_TOKEN.")
+    async with NetBox(
+        str(settings.netbox_url),
+        settings.netbox_token.get_secret_value(),
+        ca_file=settings.netbox_ca_file,
+        read_timeout=settings.netbox_timeout_seconds,
+        in_flight=settings.netbox_in_flight,
+    ) as netbox:
+        yield netbox
+
+
+def _exit(found: Sequence[Finding]) -> Exit:
+    return Exit.FAILED if any(finding.problem for finding in found) else Exit.DONE
+
+
+def _show(found: Sequence[Finding]) -> None:
+    rows = [(mark("failed" if one.problem else "done"), one.requirement, one.problem, one.remedy) for one in found]
+    console.print(table("", ("", "requirement", "line", "what to do"), rows))
+    lacking = sum(1 for one in found if one.problem)
+    say(f"NetBox lacks {lacking} of what Lastmile needs." if lacking else "NetBox has all that Lastmile needs.")
+
+
+def _json(finding: Finding) -> dict[str, Any]:
+    return {
+        "requirement": finding.requirement,
+        "met": not finding.problem,
+        "problem": finding.problem,
+        "remedy": finding.remedy,
+    }

@@ -1,0 +1,29 @@
+"""The options of `lastmile netbox`."""
+
+from typing import Annotated
+
+import typer
+
+from cli.exits import EPILOG, run
+
+__all__ = ["netbox"]
+
+Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one object a line.")]
+
+netbox = typer.Typer(help="NetBox, where address space is owned (NETBOX_URL, NETBOX_TOKEN).", no_args_is_help=True)
+
+
+@netbox.command(epilog=EPILOG)
+def check(json: Json = False) -> None:
+    """Whether NetBox has all that Lastmile needs, and what to do where it has not. Changes nothing."""
+    from cli.netbox import check
+
+    run(check(json))
+
+
+@netbox.command(epilog=EPILOG)
+def setup(json: Json = False) -> None:
+    """Create the custom fields and the tag that NetBox lacks. What is there is never changed."""
+    from cli.netbox import setup
+
+    run(setup(json))

@@ -1,0 +1,234 @@
+"""What a NetBox must have before anything is written to it, as data, and the look whether it has.
+
+NetBox neither refuses a filter by a custom field that it does not know, nor a value for one: without this look, a
+misspelt field would give us somebody else's prefixes, and ours would never be found again.
+"""
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from ipam.netbox.errors import NotAuthorised, NotFound
+from ipam.netbox.records import KEY, LINK, OBJECT_TYPE, STATE, SUBSCRIBER, TAG
+from ipam.netbox.wire import Object, Wire
+
+__all__ = ["TESTED", "BoundPool", "Creation", "Finding", "check", "set_up"]
+
+OLDEST = (4, 1)  # the first with unique custom fields
+TESTED = "4.4"
+
+_PREFIXES = "ipam/prefixes"
+_CUSTOM_FIELDS = "extras/custom-fields"
+_TAGS = "extras/tags"
+_TENANTS = "tenancy/tenants"
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """An object that is missing, as `lastmile netbox setup` makes it."""
+
+    path: str
+    body: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One requirement, and how NetBox meets it."""
+
+    requirement: str
+    problem: str = ""
+    """Empty where the requirement is met."""
+    remedy: str = ""
+    creation: Creation | None = None
+    """What would meet it; None where that is a person's decision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundPool:
+    """A pool of ours whose space is a prefix in NetBox."""
+
+    name: str
+    netbox_id: int
+    prefix: IPv4Network | IPv6Network
+    vrf_id: int | None
+
+
+def _field(name: str, label: str, description: str, *, kind: str = "text", unique: bool = False) -> Object:
+    return {
+        "object_types": [OBJECT_TYPE],
+        "name": name,
+        "label": label,
+        "group_name": "Lastmile",
+        "description": description,
+        "type": kind,
+        "unique": unique,
+        "filter_logic": "exact",
+        "ui_editable": "no",
+    }
+
+
+FIELDS = (
+    _field(KEY, "Allocation key", "Whose prefix this is to Lastmile: it finds it again by this.", unique=True),
+    _field(SUBSCRIBER, "Subscriber", "The subscriber's reference in Lastmile."),
+    _field(STATE, "State", "The state of the delegation in Lastmile."),
+    _field(LINK, "In Lastmile", "Where to find out more.", kind="url"),
+)
+
+TAG_BODY: Object = {"name": "Lastmile", "slug": TAG, "description": "Assigned by Lastmile: do not edit by hand."}
+
+_SETUP = "run `lastmile netbox setup`"
+
+
+async def check(wire: Wire, pools: Sequence[BoundPool] = (), tenants: Mapping[str, str] | None = None) -> list[Finding]:
+    """Every requirement, met or not; `tenants` are names by id of those that the pools serve.
+
+    Raises `NetBoxError` where NetBox cannot be asked; a refused token is a finding, and the only one.
+    """
+    try:
+        status = await wire.status()
+    except NotAuthorised as refusal:
+        return [Finding("token", str(refusal), "set NETBOX_TOKEN to a token of a user who is active, and not expired")]
+    findings = [_version(status)]
+    for look in (
+        _permissions(wire),
+        _custom_fields(wire),
+        _tag(wire),
+        _tenants(wire, tenants or {}),
+        _pools(wire, pools),
+    ):
+        try:
+            findings += [found async for found in look]
+        except NotAuthorised as refusal:
+            findings.append(_refused(refusal))
+    return findings
+
+
+async def set_up(wire: Wire, findings: Sequence[Finding]) -> list[Finding]:
+    """Create what these findings say is missing, and change nothing. Returns those that were created.
+
+    Raises `NetBoxError`: what had been created before stays, and a second run goes on from there.
+    """
+    created = []
+    for finding in findings:
+        if finding.creation is not None:
+            await wire.create(finding.creation.path, finding.creation.body)
+            created.append(finding)
+    return created
+
+
+def _refused(refusal: NotAuthorised) -> Finding:
+    return Finding("permissions", str(refusal), "grant the token's user `view` of this kind of object")
+
+
+def _version(status: Mapping[str, Any]) -> Finding:
+    version = str(status.get("netbox-version", "unknown"))
+    what = f"NetBox {'.'.join(map(str, OLDEST))} or newer (tested: {TESTED})"
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    if found and (int(found[1]), int(found[2])) >= OLDEST:
+        return Finding(what)
+    return Finding(what, f"this is {version}", "upgrade NetBox")
+
+
+async def _permissions(wire: Wire) -> AsyncIterator[Finding]:
+    """What the token may do with prefixes. Permissions that are limited by constraints look like whole ones."""
+    granted = {"view", *({"POST": "add", "PUT": "change"}[method] for method in await wire.actions(_PREFIXES))}
+    try:
+        await wire.page(_PREFIXES, limit=1, brief=True)
+    except NotAuthorised:
+        granted.discard("view")
+    try:
+        # NetBox looks at the permission before it looks for the object, and no object has the id 0.
+        await wire.remove(_PREFIXES, 0)
+    except NotFound:
+        granted.add("delete")
+    except NotAuthorised:
+        pass
+    for action in ("view", "add", "change", "delete"):
+        what = f"permission to {action} prefixes"
+        if action in granted:
+            yield Finding(what)
+        else:
+            remedy = f"grant the token's user `{action}` on {OBJECT_TYPE}"
+            yield Finding(what, "refused", remedy if action == "view" else f"{remedy}, and let the token write")
+
+
+async def _custom_fields(wire: Wire) -> AsyncIterator[Finding]:
+    shown = {one["name"]: one for one in await wire.page(_CUSTOM_FIELDS)}
+    for wanted in FIELDS:
+        yield _custom_field(wanted, shown.get(wanted["name"]))
+    ours = {wanted["name"] for wanted in FIELDS}
+    for name, field in shown.items():
+        if name not in ours and field["required"] and field["default"] is None and OBJECT_TYPE in field["object_types"]:
+            yield Finding(
+                "no other custom field that every prefix needs",
+                f"{name} is required, so NetBox refuses a prefix without it",
+                "give it a default, or do not require it",
+            )
+
+
+def _custom_field(wanted: Object, shown: Object | None) -> Finding:
+    unique = "unique " if wanted["unique"] else ""
+    what = f"custom field {wanted['name']} of prefixes ({unique}{wanted['type']}, filter logic exact)"
+    if shown is None:
+        return Finding(what, "missing", _SETUP, Creation(_CUSTOM_FIELDS, wanted))
+    wrong = []
+    if (kind := _value(shown["type"])) != wanted["type"]:
+        wrong.append(f"its type is {kind}")
+    if wanted["unique"] and not shown.get("unique"):
+        wrong.append("it is not unique")
+    if (logic := _value(shown["filter_logic"])) != "exact":
+        wrong.append(f"its filter logic is {logic}")
+    if OBJECT_TYPE not in shown["object_types"]:
+        wrong.append(f"it is not for prefixes but for {', '.join(shown['object_types'])}")
+    if shown.get("validation_regex"):
+        wrong.append("it has a validation regex")
+    if not wrong:
+        return Finding(what)
+    if kind != wanted["type"]:  # NetBox does not let the type be changed
+        return Finding(what, "; ".join(wrong), "somebody else's? Rename or delete it in NetBox, then " + _SETUP)
+    return Finding(what, "; ".join(wrong), "change it in NetBox, under Customization > Custom Fields")
+
+
+def _value(choice: Any) -> Any:
+    return choice["value"] if isinstance(choice, dict) else choice
+
+
+async def _tag(wire: Wire) -> AsyncIterator[Finding]:
+    what = f"tag {TAG}"
+    shown = [tag for tag in await wire.page(_TAGS, slug=TAG) if tag["slug"] == TAG]
+    if not shown:
+        yield Finding(what, "missing", _SETUP, Creation(_TAGS, TAG_BODY))
+    elif shown[0]["object_types"] and OBJECT_TYPE not in shown[0]["object_types"]:
+        kinds = ", ".join(shown[0]["object_types"])
+        yield Finding(what, f"it may only be given to {kinds}", "let it be given to prefixes, in NetBox")
+    else:
+        yield Finding(what)
+
+
+async def _tenants(wire: Wire, tenants: Mapping[str, str]) -> AsyncIterator[Finding]:
+    for slug, name in tenants.items():
+        what = f"tenant {slug}"
+        if any(tenant["slug"] == slug for tenant in await wire.page(_TENANTS, slug=slug)):
+            yield Finding(what)
+        else:
+            yield Finding(what, "missing", _SETUP, Creation(_TENANTS, {"name": name, "slug": slug}))
+
+
+async def _pools(wire: Wire, pools: Sequence[BoundPool]) -> AsyncIterator[Finding]:
+    for pool in pools:
+        where = "the global table" if pool.vrf_id is None else f"VRF #{pool.vrf_id}"
+        what = f"pool {pool.name}: prefix {pool.prefix} in {where} (#{pool.netbox_id})"
+        shown = await wire.member(_PREFIXES, pool.netbox_id)
+        if shown is None:
+            yield Finding(what, "deleted", "make it again in NetBox, and bind the pool to it")
+            continue
+        vrf = shown["vrf"]
+        wrong = []
+        if ip_network(shown["prefix"]) != pool.prefix:
+            wrong.append(f"it is {shown['prefix']} now")
+        if (vrf and vrf["id"]) != pool.vrf_id:
+            wrong.append(f"it is in {'VRF ' + vrf['display'] if vrf else 'the global table'} now")
+        remedy = "change it back in NetBox, or bind the pool to another prefix" if wrong else ""
+        yield Finding(what, "; ".join(wrong), remedy)
