@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Self
 
-from ipam.netbox.errors import NetBoxError, NotFound, NotNetBox, NotReady
+from ipam.netbox.errors import NotFound, NotNetBox, NotReady
 from ipam.netbox.records import KEY, TAG, Recorded, Stamp
 from ipam.netbox.requirements import check
 from ipam.netbox.wire import Object, Wire
@@ -160,8 +160,5 @@ def _read(shown: Any) -> Recorded:
     try:
         return Recorded.read(shown)
     except (KeyError, TypeError, ValueError) as failure:
-        raise _unreadable(failure) from None
-
-
-def _unreadable(failure: Exception) -> NetBoxError:
-    return NotNetBox(f"what NetBox says of a prefix cannot be read ({type(failure).__name__}: {failure})")
+        words = f"{type(failure).__name__}: {failure}"
+    raise NotNetBox(f"what NetBox says of a prefix cannot be read ({words})")

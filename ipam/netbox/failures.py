@@ -31,7 +31,7 @@ _PROXY = {429, 502, 503, 504}
 
 
 def translated(failure: Exception, what: str, url: str) -> NetBoxError:
-    """The failure of `what` (method and path) at `url`, by its name. A fault of ours is raised as it is."""
+    """The failure of `what` (method and path) at `url`, by its name."""
     match failure:
         case pynetbox.RequestError() | pynetbox.AllocationError():
             return _answered(failure.req, what, url)
@@ -59,8 +59,8 @@ def translated(failure: Exception, what: str, url: str) -> NetBoxError:
             return Unreachable(f"{what} cannot be sent to {url} ({type(failure).__name__}): is NETBOX_URL right?")
         case OSError():
             return Unreachable(f"{what} cannot be sent to {url}: {failure.strerror or 'LASTMILE_NETBOX_CA_FILE?'}")
-        case _:
-            raise failure
+        case _:  # what pynetbox does with JSON that is none of NetBox's
+            return NotNetBox(f"what {url} answers to {what} makes no sense as NetBox's ({type(failure).__name__})")
 
 
 def _answered(reply: requests.Response, what: str, url: str) -> NetBoxError:

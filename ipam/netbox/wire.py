@@ -63,39 +63,35 @@ class Wire:
         """
         known = {name: "null" if value is None else value for name, value in filters.items()}
         request = self._request(path, filters=known, limit=limit, offset=0)
-        found: list[Object] = await self._tried_again(f"GET {path}", lambda: list(request.get()))
-        return found
+        return await self._tried_again(f"GET {path}", lambda: [dict(one) for one in request.get()])
 
     async def member(self, path: str, key: int) -> Object | None:
         """One object; None where there is none."""
         request = self._request(path, key)
         try:
-            [found] = await self._tried_again(f"GET {path}/{key}", lambda: list(request.get()))
+            return await self._tried_again(f"GET {path}/{key}", lambda: dict(next(request.get())))
         except NotFound:
             return None
-        return dict(found)
 
     async def status(self) -> Mapping[str, Any]:
         """NetBox's own: versions above all."""
         request = self._request("status")
-        [found] = await self._tried_again("GET status", lambda: list(request.get()))
-        return dict(found)
+        return await self._tried_again("GET status", lambda: dict(next(request.get())))
 
     async def actions(self, path: str) -> set[str]:
         """Of `POST` and `PUT`, what the token may do with objects of this kind."""
         request = self._request(path)
-        found = await self._tried_again(f"OPTIONS {path}", request.options)
-        return set(found.get("actions", ()))
+        return await self._tried_again(f"OPTIONS {path}", lambda: set(request.options().get("actions", ())))
 
     async def create(self, path: str, body: Object) -> Object:
         """A new object. Sent once, whatever happens."""
         request = self._request(path)
-        return dict(await self._run(f"POST {path}", lambda: request.post(body)))
+        return await self._run(f"POST {path}", lambda: dict(request.post(body)))
 
     async def change(self, path: str, key: int, body: Object) -> Object:
         """The object after its change."""
         request = self._request(path, key)
-        return dict(await self._tried_again(f"PATCH {path}/{key}", lambda: request.patch(body)))
+        return await self._tried_again(f"PATCH {path}/{key}", lambda: dict(request.patch(body)))
 
     async def remove(self, path: str, key: int) -> None:
         """Delete the object. Raises `NotFound` where there is none."""

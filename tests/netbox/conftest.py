@@ -1,11 +1,13 @@
 """The NetBox that the contract tests talk to: the one that `NETBOX_URL` and `NETBOX_TOKEN` name, or the stand-in."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from devstack.netbox import NetBoxServer
+from ipam.netbox import NetBox
+from ipam.netbox.requirements import check, set_up
 from tests.netbox.peer import Peer
 
 
@@ -31,3 +33,11 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
         yield peer
     finally:
         peer.clean_up()
+
+
+@pytest.fixture
+async def netbox(standin: NetBoxServer) -> AsyncIterator[NetBox]:
+    """A client of the stand-in, which has what Lastmile needs, and tenant `acme`."""
+    async with NetBox(standin.url, standin.token) as client:
+        await set_up(client.wire, await check(client.wire, tenants={"acme": "Acme Broadband"}))
+        yield client

@@ -1,0 +1,67 @@
+"""Servers that are not NetBox, or stand before it."""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from devstack.ports import HOST
+
+__all__ = ["answering", "certificate", "tls"]
+
+
+@asynccontextmanager
+async def answering(head: str, body: str = "") -> AsyncIterator[str]:
+    """The URL of a server that answers every request with this: status line and headers, and a body."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        lines = [f"HTTP/1.1 {head}", f"Content-Length: {len(body)}", "Connection: close", "", body]
+        writer.write("\r\n".join(lines).encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, HOST, 0)
+    async with server:
+        yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """A certificate for the loopback that nobody else has signed, and its key."""
+    made, key = directory / "ca.pem", directory / "key.pem"
+    names = ("-subj", "/CN=NetBox", "-addext", f"subjectAltName=IP:{HOST}")
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    command = ["openssl", "req", "-x509", *curve, "-keyout", str(key), "-out", str(made), "-days", "2", *names]
+    subprocess.run(command, check=True, capture_output=True)
+    return made, key
+
+
+@asynccontextmanager
+async def tls(url: str, certificate: tuple[Path, Path]) -> AsyncIterator[str]:
+    """The https URL of a proxy that speaks TLS before the server at `url`."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    port = int(url.rpartition(":")[2])
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(HOST, port)
+        async with asyncio.TaskGroup() as directions:
+            directions.create_task(_pump(reader, inner_writer))
+            directions.create_task(_pump(inner_reader, writer))
+
+    server = await asyncio.start_server(forward, HOST, 0, ssl=context)
+    async with server:
+        yield f"https://{HOST}:{server.sockets[0].getsockname()[1]}"
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass  # whoever has gone was not interested in the rest
+    finally:
+        writer.close()
