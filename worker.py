@@ -187,7 +187,7 @@ async def _check_netbox(netbox: NetBox | None) -> list[str]:
         if netbox is not None:
             await netbox.require()
     except (NotReady, Refused) as failure:
-        return [f"NetBox: {failure}"]
+        return [str(failure)]
     except NetBoxError as failure:
         log.warning("worker.netbox_away", reason=str(failure))
     return []

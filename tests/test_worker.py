@@ -20,6 +20,7 @@ from temporalio.client import Client
 import db
 from db import Database
 from devstack.logins import make_login
+from devstack.netbox import NetBoxServer
 from devstack.ports import HOST, is_free
 from tests.workflows.world import Orders
 from workflows.client import Lastmile
@@ -47,7 +48,9 @@ async def environment(
 ) -> Environment:
     """All that a worker needs, on a login that owns nothing."""
     login = await make_login(owner_url, "test_worker", "secret", "lastmile_app", "lastmile_platform")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LASTMILE_", "TEMPORAL_"))}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("LASTMILE_", "NETBOX_", "TEMPORAL_"))
+    }
     return inherited | {
         "DATABASE_URL": login,
         "TEMPORAL_ADDRESS": temporal_address,
@@ -160,6 +163,32 @@ async def test_a_port_in_use(environment: Environment) -> None:
         port = taken.getsockname()[1]
         words = await refusal(environment | {"LASTMILE_HTTP_PORT": str(port)})
     assert f"LASTMILE_HTTP_PORT: {HOST}:{port} cannot be used: Address already in use" in words
+
+
+async def test_a_netbox_that_lacks_something_or_refuses_the_token(environment: Environment) -> None:
+    with NetBoxServer() as netbox:
+        words = await refusal(environment | {"NETBOX_URL": netbox.url, "NETBOX_TOKEN": netbox.token})
+        assert (
+            "NetBox lacks what Lastmile needs, see `lastmile netbox check`: custom field lastmile_key" in words
+        )
+        words = await refusal(environment | {"NETBOX_URL": netbox.url, "NETBOX_TOKEN": "f" * 40})
+        assert "Invalid token" in words
+        assert "f" * 40 not in words
+
+
+async def test_what_answers_is_not_netbox(environment: Environment) -> None:
+    with NetBoxServer() as netbox:
+        words = await refusal(environment | {"NETBOX_URL": f"{netbox.url}/nowhere", "NETBOX_TOKEN": netbox.token})
+        assert "is not NetBox's API (404, text/html): is NETBOX_URL right?" in words
+
+
+async def test_a_netbox_that_is_away_keeps_nobody_waiting(environment: Environment) -> None:
+    async with started(environment | {"NETBOX_URL": f"http://{NOBODY}", "NETBOX_TOKEN": "f" * 40}) as process:
+        await healthy(int(environment["LASTMILE_HTTP_PORT"]))
+        assert process.stderr is not None
+        while b"worker.netbox_away" not in (line := await process.stderr.readline()):
+            assert line
+        assert b"no NetBox answers" in line
 
 
 async def test_it_answers_and_works(environment: Environment, temporal_client: Client, orders: Orders) -> None:

@@ -45,7 +45,9 @@ def translated(failure: Exception, what: str, url: str) -> NetBoxError:
         case requests.ConnectTimeout():
             return Unreachable(f"no NetBox answers at {url}: connecting took too long. Is NETBOX_URL right?")
         case requests.Timeout():
-            return TimedOut(f"NetBox did not answer {what} in time, and may still do it")
+            return TimedOut(
+                f"NetBox did not answer {what} within LASTMILE_NETBOX_TIMEOUT_SECONDS, and may be at it still"
+            )
         case requests.exceptions.SSLError():
             return Unreachable(
                 f"no safe connection to {url} ({_tls_words(failure)}): is its certificate valid, and the CA that "

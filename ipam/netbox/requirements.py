@@ -84,13 +84,16 @@ _SETUP = "run `lastmile netbox setup`"
 async def check(wire: Wire, pools: Sequence[BoundPool] = (), tenants: Mapping[str, str] | None = None) -> list[Finding]:
     """Every requirement, met or not; `tenants` are names by id of those that the pools serve.
 
-    Raises `NetBoxError` where NetBox cannot be asked; a refused token is a finding, and the only one.
+    Raises `NetBoxError` where NetBox cannot be asked; a token that is refused, or a NetBox that is too
+    old, is a finding, and the only one.
     """
     try:
         status = await wire.status()
     except NotAuthorised as refusal:
         return [Finding("token", str(refusal), "set NETBOX_TOKEN to a token of a user who is active, and not expired")]
     findings = [_version(status)]
+    if findings[0].problem:
+        return findings  # the rest has another shape there
     for look in (
         _permissions(wire),
         _custom_fields(wire),

@@ -1,0 +1,106 @@
+"""`lastmile netbox check` and `setup`, as an operator meets them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from devstack.netbox import NetBoxServer
+from tests.cli.conftest import Cli
+from tests.netbox.peer import Peer
+
+
+@pytest.fixture
+def standin() -> Iterator[NetBoxServer]:
+    with NetBoxServer() as server:
+        yield server
+
+
+@pytest.fixture
+def lastmile(alone: Cli, standin: NetBoxServer) -> Cli:
+    return alone.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)
+
+
+async def test_from_nothing_to_all(lastmile: Cli) -> None:
+    before = await lastmile("netbox", "check")
+    assert before.code == 1
+    assert "custom field lastmile_key of prefixes (unique text, filter logic exact)" in before.out
+    assert "run `lastmile netbox setup`" in before.out
+    assert "NetBox lacks 5 of what Lastmile needs." in before.out
+
+    made = await lastmile("netbox", "setup")
+    assert made.code == 0
+    assert made.out.count("Created: ") == 5
+
+    again = await lastmile("netbox", "setup")
+    assert (again.code, again.out) == (0, "Nothing to do: NetBox has all that Lastmile needs.\n")
+    after = await lastmile("netbox", "check")
+    assert after.code == 0
+    assert after.out.endswith("NetBox has all that Lastmile needs.\n")
+
+
+async def test_for_scripts(lastmile: Cli) -> None:
+    before = await lastmile("netbox", "check", "--json")
+    assert before.code == 1
+    lacking = [one["requirement"] for one in before.json if not one["met"]]
+    assert {one["remedy"] for one in before.json if not one["met"]} == {"run `lastmile netbox setup`"}
+    made = await lastmile("netbox", "setup", "--json")
+    assert made.json == [{"created": requirement} for requirement in lacking]
+    after = await lastmile("netbox", "check", "--json")
+    assert (after.code, {one["met"] for one in after.json}) == (0, {True})
+    assert (await lastmile("netbox", "setup", "--json")).out == ""
+
+
+async def test_what_a_person_must_decide_is_left(lastmile: Cli, standin: NetBoxServer) -> None:
+    fields = "/api/extras/custom-fields/"
+    people = Peer(standin.url, standin.token)
+    people.create(fields, name="lastmile_key", type="text", object_types=["ipam.prefix"])
+    made = await lastmile("netbox", "setup")
+    assert made.code == 1
+    assert made.out.count("Created: ") == 4
+    assert "it is not unique; its filter logic is loose" in made.out
+    assert "change it in NetBox" in made.out
+    [left] = people.found(f"{fields}?name=lastmile_key")
+    assert (left["unique"], left["filter_logic"]["value"]) == (False, "loose")
+
+
+async def test_who_may_only_read_sets_nothing_up(lastmile: Cli, standin: NetBoxServer) -> None:
+    token = Peer(standin.url, standin.token).token_for("view", "add", "change", "delete")
+    checked = await lastmile.but(NETBOX_TOKEN=token)("netbox", "check")
+    assert checked.code == 1
+    assert "GET extras/custom-fields" in checked.out
+    refused = await lastmile.but(NETBOX_TOKEN="f" * 40)("netbox", "setup")
+    assert refused.code == 1
+    assert "Invalid token" in refused.out
+    assert "f" * 40 not in refused.out + refused.err
+
+
+@pytest.mark.parametrize("command", ["check", "setup"])
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"NETBOX_URL": None, "NETBOX_TOKEN": None}, 2, "set NETBOX_URL and NETBOX_TOKEN"),
+        ({"NETBOX_TOKEN": None}, 2, "NETBOX_TOKEN: Value error, must be set where NETBOX_URL is"),
+        ({"NETBOX_TOKEN": "two words"}, 2, "NETBOX_TOKEN: Value error, must be one word"),
+        ({"NETBOX_URL": "netbox.example.net"}, 2, "NETBOX_URL: Input should be a valid URL"),
+        ({"NETBOX_URL": "https://ada:lovelace@netbox.example.net"}, 2, "belongs in NETBOX_TOKEN"),
+        ({"LASTMILE_NETBOX_CA_FILE": "/missing.pem"}, 2, "LASTMILE_NETBOX_CA_FILE: Path does not point to a file"),
+        ({"LASTMILE_NETBOX_TIMEOUT_SECONDS": "30"}, 2, "LASTMILE_NETBOX_TIMEOUT_SECONDS: Input should be less than"),
+        ({"NETBOX_URL": "http://127.0.0.1:1"}, 3, "no NetBox answers at http://127.0.0.1:1: is it running"),
+    ],
+)
+async def test_a_netbox_that_cannot_be_asked(
+    lastmile: Cli, command: str, changes: dict[str, Any], code: int, words: str
+) -> None:
+    ran = await lastmile.but(**changes)("netbox", command)
+    assert (ran.code, ran.out) == (code, "")
+    assert words in ran.err
+    for secret in ("two words", "lovelace"):
+        assert secret not in ran.err
+
+
+async def test_settings_that_do_not_go_together(lastmile: Cli) -> None:
+    """What is wrong with several settings at once belongs to none of them."""
+    ran = await lastmile.but(LASTMILE_RADIUS_TIMEOUT_SECONDS="20")("netbox", "check")
+    assert ran.code == 2
+    assert "LASTMILE_RADIUS_TIMEOUT_SECONDS times LASTMILE_RADIUS_TRIES must not exceed 30 seconds" in ran.err
