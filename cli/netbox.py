@@ -67,10 +67,15 @@ def _exit(found: Sequence[Finding]) -> Exit:
 
 
 def _show(found: Sequence[Finding]) -> None:
-    rows = [(mark("failed" if one.problem else "done"), one.requirement, one.problem, one.remedy) for one in found]
-    console.print(table("", ("", "requirement", "line", "what to do"), rows))
-    lacking = sum(1 for one in found if one.problem)
-    say(f"NetBox lacks {lacking} of what Lastmile needs." if lacking else "NetBox has all that Lastmile needs.")
+    rows = [(one.requirement, mark("failed" if one.problem else "done"), one.problem, one.remedy) for one in found]
+    console.print(table("", ("requirement", "", "problem", "what to do"), rows))
+    match sum(1 for one in found if one.problem):
+        case 0:
+            say("NetBox has all that Lastmile needs.")
+        case 1:
+            say("1 requirement is not met.")
+        case lacking:
+            say(f"{lacking} requirements are not met.")
 
 
 def _json(finding: Finding) -> dict[str, Any]:

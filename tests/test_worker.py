@@ -168,9 +168,7 @@ async def test_a_port_in_use(environment: Environment) -> None:
 async def test_a_netbox_that_lacks_something_or_refuses_the_token(environment: Environment) -> None:
     with NetBoxServer() as netbox:
         words = await refusal(environment | {"NETBOX_URL": netbox.url, "NETBOX_TOKEN": netbox.token})
-        assert (
-            "NetBox lacks what Lastmile needs, see `lastmile netbox check`: custom field lastmile_key" in words
-        )
+        assert "NetBox lacks what Lastmile needs, see `lastmile netbox check`: custom field lastmile_key" in words
         words = await refusal(environment | {"NETBOX_URL": netbox.url, "NETBOX_TOKEN": "f" * 40})
         assert "Invalid token" in words
         assert "f" * 40 not in words

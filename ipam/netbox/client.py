@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Self
 
-from ipam.netbox.errors import NotFound, NotNetBox, NotReady
+from ipam.netbox.errors import NetBoxError, NotFound, NotNetBox, NotReady
 from ipam.netbox.records import KEY, TAG, Recorded, Stamp
 from ipam.netbox.requirements import check
 from ipam.netbox.wire import Object, Wire
@@ -150,10 +150,17 @@ class NetBox:
         await self.require()
         made = _read(await self.wire.create(path, body))
         if made.key != stamp.key:
-            # Nobody could ever find it again.
-            await asyncio.shield(self.delete(made.id))
-            raise NotReady(f"NetBox does not keep {KEY}: `lastmile netbox check` says what is wrong")
+            raise await self._taken_back(made)
         return made
+
+    async def _taken_back(self, made: Recorded) -> NotReady:
+        """What to raise after deleting a prefix that nobody could ever find again."""
+        words = f"NetBox does not keep {KEY}: `lastmile netbox check` says what is wrong"
+        try:
+            await asyncio.shield(self.delete(made.id))
+        except NetBoxError as failure:
+            return NotReady(f"{words}; {made.prefix} (#{made.id}) is left there without it, delete it: {failure}")
+        return NotReady(words)
 
 
 def _read(shown: Any) -> Recorded:

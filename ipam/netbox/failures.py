@@ -76,7 +76,7 @@ def _answered(reply: requests.Response, what: str, url: str) -> NetBoxError:
         return ServerError(f"NetBox failed at {what} ({status}{words and f': {words}'}): its log says why")
     if status in (401, 403):
         return NotAuthorised(
-            f"NetBox refuses {what} ({words or status}): `lastmile netbox check` says what NETBOX_TOKEN must be allowed"
+            f"NetBox refuses {what} ({words or status}): is NETBOX_TOKEN right? docs/netbox.md says what its user needs"
         )
     if not words:
         return _not_netbox(reply, url)

@@ -26,7 +26,7 @@ async def test_from_nothing_to_all(lastmile: Cli) -> None:
     assert before.code == 1
     assert "custom field lastmile_key of prefixes (unique text, filter logic exact)" in before.out
     assert "run `lastmile netbox setup`" in before.out
-    assert "NetBox lacks 5 of what Lastmile needs." in before.out
+    assert "5 requirements are not met." in before.out
 
     made = await lastmile("netbox", "setup")
     assert made.code == 0

@@ -224,7 +224,7 @@ async def test_tokens(standin: NetBoxServer, netbox: NetBox, parent: int, people
             made = await failing(client.wire.create("ipam/prefixes", {"prefix": "2001:db8::/56"}), token)
             assert type(made) is NotAuthorised
             assert isinstance(made, Refused)
-            assert "lastmile netbox check" in str(made)
+            assert "is NETBOX_TOKEN right?" in str(made)
     assert await held(netbox) == []
 
 
@@ -237,7 +237,7 @@ JSON = "Content-Type: application/json"
     [
         (f"200 OK\r\n{HTML}", "<html>Log in</html>", "is not NetBox's API (200, text/html)"),
         (f"404 Not Found\r\n{HTML}", "<html></html>", "is not NetBox's API (404, text/html)"),
-        (f"403 Forbidden\r\n{HTML}", "<html></html>", "lastmile netbox check"),
+        (f"403 Forbidden\r\n{HTML}", "<html></html>", "is NETBOX_TOKEN right?"),
         ("301 Moved\r\nLocation: https://netbox.example.net/", "", "redirects to https://netbox.example.net/"),
         (f"200 OK\r\n{JSON}", '{"results": [{"id": 1}], "count": 1}', "cannot be read"),
         (f"200 OK\r\n{JSON}", '{"results": [1]}', "makes no sense"),
@@ -259,6 +259,12 @@ async def test_what_answers_is_not_netbox(head: str, body: str, words: str) -> N
             failure = await failing(call(), "t" * 40)
             assert isinstance(failure, NotNetBox | NotAuthorised)
             assert words in str(failure)
+
+
+async def test_a_creation_whose_answer_makes_no_sense_may_have_happened() -> None:
+    async with answering(f"201 Created\r\n{HTML}", "<html></html>") as url, NetBox(url, "t" * 40) as client:
+        failure = await failing(client.wire.create("ipam/prefixes", {}), "t" * 40)
+    assert type(failure) is ConnectionLost
 
 
 async def test_a_server_error_in_its_own_words() -> None:
@@ -396,13 +402,18 @@ async def test_a_vrf(netbox: NetBox, people: Peer) -> None:
     assert other.vrf_id is None
 
 
-async def test_a_prefix_without_its_key_is_taken_back(netbox: NetBox, parent: int, people: Peer) -> None:
+async def test_a_prefix_without_its_key_is_taken_back(
+    standin: NetBoxServer, netbox: NetBox, parent: int, people: Peer
+) -> None:
     await netbox.require()
     [field] = people.found("/api/extras/custom-fields/?name=lastmile_key")
     people.send("DELETE", f"/api/extras/custom-fields/{field['id']}/")
-    with pytest.raises(NotReady):
+    with pytest.raises(NotReady, match=r"check` says what is wrong$"):
         await netbox.available(parent, 56, STAMP)
     assert await held(netbox) == []
+    standin.faults.next(proxy(503, retry_after=60), method="DELETE")
+    with pytest.raises(NotReady, match=r"2001:db8::/56 \(#\d+\) is left there"):
+        await netbox.available(parent, 56, STAMP)
 
 
 async def test_what_people_added_stays(netbox: NetBox, parent: int, people: Peer) -> None:
