@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, FilePath, HttpUrl, PostgresDsn, SecretStr, ValidationInfo, field_validator, model_validator
@@ -168,3 +168,16 @@ class Settings(BaseSettings):
     @property
     def audit_period(self) -> timedelta:
         return timedelta(days=self.audit_days)
+
+    @property
+    def netbox(self) -> dict[str, Any] | None:
+        """What `ipam.netbox.NetBox` is made with; None where pools live in the database alone."""
+        if self.netbox_url is None or self.netbox_token is None:
+            return None
+        return {
+            "url": str(self.netbox_url),
+            "token": self.netbox_token.get_secret_value(),
+            "ca_file": self.netbox_ca_file,
+            "read_timeout": self.netbox_timeout_seconds,
+            "in_flight": self.netbox_in_flight,
+        }

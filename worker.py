@@ -105,7 +105,7 @@ def _activities(*classes: object) -> list[Callable[..., Any]]:
 async def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises `Misconfigured` before any work is taken."""
     async with AsyncExitStack() as stack:
-        netbox = await _open_netbox(settings, stack)
+        netbox = await stack.enter_async_context(NetBox(**settings.netbox)) if settings.netbox else None
         client, database = await _connect(settings, netbox)
         stack.push_async_callback(database.close)
         authorization = await stack.enter_async_context(
@@ -127,19 +127,6 @@ async def run(settings: Settings) -> None:
             await stop.wait()
             log.info("worker.stopping", grace_seconds=settings.shutdown_grace_seconds)
     log.info("worker.stopped")
-
-
-async def _open_netbox(settings: Settings, stack: AsyncExitStack) -> NetBox | None:
-    if settings.netbox_url is None or settings.netbox_token is None:
-        return None
-    netbox = NetBox(
-        str(settings.netbox_url),
-        settings.netbox_token.get_secret_value(),
-        ca_file=settings.netbox_ca_file,
-        read_timeout=settings.netbox_timeout_seconds,
-        in_flight=settings.netbox_in_flight,
-    )
-    return await stack.enter_async_context(netbox)
 
 
 async def _connect(settings: Settings, netbox: NetBox | None) -> tuple[Client, Database]:

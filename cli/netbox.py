@@ -50,15 +50,9 @@ async def setup(as_json: bool) -> Exit:
 @asynccontextmanager
 async def open_netbox(settings: Settings) -> AsyncIterator[NetBox]:
     """The client of NetBox. Raises `BadInput` where none is configured."""
-    if settings.netbox_url is None or settings.netbox_token is None:
+    if settings.netbox is None:
         raise BadInput("There is no NetBox to ask: set NETBOX_URL and NETBOX_TOKEN.")
-    async with NetBox(
-        str(settings.netbox_url),
-        settings.netbox_token.get_secret_value(),
-        ca_file=settings.netbox_ca_file,
-        read_timeout=settings.netbox_timeout_seconds,
-        in_flight=settings.netbox_in_flight,
-    ) as netbox:
+    async with NetBox(**settings.netbox) as netbox:
         yield netbox
 
 
