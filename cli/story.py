@@ -116,6 +116,9 @@ class Story:
 
     async def _finish_takedown(self, order: ProvisionSubscriber) -> None:
         """A demo that was cut off while it took the line down: Temporal has gone on with that by now."""
+        # Only an open run is asked: one that has ended may be of a version that this one cannot replay.
+        if not await self._temporal.open_run(order.tenant, order.subscriber_ref):
+            return
         progress = await self._temporal.orders.progress(order.tenant, order.subscriber_ref)
         if progress is None or progress.status is RunStatus.ENDED:
             return
