@@ -29,6 +29,8 @@ class Fault:
 
     latency: float = 0
     """Seconds before anything is done."""
+    delay: Callable[[], object] | None = None
+    """Called there: to be on the way until an event is set."""
     proxy: int = 0
     """The status that a proxy answers with, without asking NetBox."""
     retry_after: int | None = None

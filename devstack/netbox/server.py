@@ -149,6 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
         target = urlsplit(self.path)
         fault = self.server.faults.pick(self.command, target.path)
         time.sleep(fault.latency)
+        if fault.delay is not None:
+            fault.delay()
         if fault.proxy:
             self._send(Reply(fault.proxy, f"<html><body>{fault.proxy}</body></html>"), fault)
             return
