@@ -68,6 +68,7 @@ def build_worker(
     database: Database,
     authorization: DynamicAuthorization,
     *,
+    netbox: NetBox | None = None,
     onu: Controller | None = None,
     cpe: Controller | None = None,
 ) -> Worker:
@@ -81,7 +82,7 @@ def build_worker(
             OrderActivities(database),
             RecordActivities(database),
             AccountActivities(database),
-            AddressActivities(database, authorization, quarantine),
+            AddressActivities(database, authorization, quarantine, netbox),
             DeviceActivities(database, onu, cpe),
         ),
         workflow_runner=RUNNER,
@@ -121,7 +122,7 @@ async def run(settings: Settings) -> None:
             loop.add_signal_handler(number, stop.set)
         http = _serve(settings, healthy=lambda: not stop.is_set())
         stack.callback(http.shutdown)
-        worker = build_worker(client, settings, database, authorization)
+        worker = build_worker(client, settings, database, authorization, netbox=netbox)
         async with worker:
             log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
             await stop.wait()

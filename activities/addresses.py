@@ -1,15 +1,17 @@
 """Steps on addresses: allocated and released in IPAM, activated and revoked together with RADIUS."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from activities.base import Activities, beyond_database, done, skipped, step, undone, warned
+from activities.direct import DirectAddresses
 from activities.signatures import StepRef, StepReport
 from db import Database, TenantConnection
 from ipam.allocation import Quarantine, allocate, release
 from ipam.delegations import Delegation, held_by, revoked_by, transition
 from ipam.lifecycle import State
 from ipam.models import Addressing, Purpose
+from ipam.netbox import NetBox
 from radius import accounts
 from radius.attributes import InvalidAttribute
 from radius.dynauth import DynamicAuthorization, Nas, Outcome, Reply, Session
@@ -38,14 +40,24 @@ DISCONNECT_ROUNDS = 3
 # How long a NAS may take from Access-Accept to Accounting-Start, per round.
 ACCOUNTING_SECONDS = 1
 
+# What no RADIUS and no session has heard of yet.
+NEVER_ANNOUNCED = frozenset({State.PENDING, State.ALLOCATED, State.FAILED})
+
 OpenSession = tuple[Session, Nas | None]
 
 
 class AddressActivities(Activities):
-    def __init__(self, database: Database, authorization: DynamicAuthorization, quarantine: Quarantine) -> None:
+    def __init__(
+        self,
+        database: Database,
+        authorization: DynamicAuthorization,
+        quarantine: Quarantine,
+        netbox: NetBox | None = None,
+    ) -> None:
         super().__init__(database)
         self._authorization = authorization
         self._quarantine = quarantine
+        self._direct = DirectAddresses(database, netbox)
 
     @step
     async def allocate_ip_address(self, ref: StepRef, addressing: Addressing) -> StepReport:
@@ -63,7 +75,13 @@ class AddressActivities(Activities):
                 )
                 for need in needs
             ]
-        return done(**_facts(allocation.delegation for allocation in found))
+            if any(one.delegation.state is State.PENDING for one in found):
+                beyond_database("have NetBox choose the prefix")
+        given = [
+            await self._direct.complete(ref, one, need) if one.delegation.state is State.PENDING else one.delegation
+            for one, need in zip(found, needs, strict=True)
+        ]
+        return done(**_facts(given))
 
     @step
     async def release_ip_address(self, ref: StepRef) -> StepReport:
@@ -72,11 +90,16 @@ class AddressActivities(Activities):
             # An earlier attempt whose reply was lost has released it already.
             given_back = held or await revoked_by(connection, ref.subscriber_ref, ref.order_id)
             for delegation in held:
-                if ref.undo and delegation.state in (State.ALLOCATED, State.FAILED):
-                    # Never announced to anybody: there is no session to end on the way.
-                    delegation = await _move(connection, ref, delegation, State.REVOKING)
+                if ref.undo and delegation.state in NEVER_ANNOUNCED:
+                    # There is no session to end on the way.
+                    delegation = await _to_revoking(connection, ref, delegation)
                     delegation = await _move(connection, ref, delegation, State.REVOKED)
                 await release(connection, delegation, self._quarantine)
+            if in_netbox := _in_netbox(given_back):
+                beyond_database("release the prefix in NetBox")
+        problems = await self._direct.take_back(ref, in_netbox) if in_netbox else []
+        if problems:
+            return warned("; ".join(problems), **({} if ref.undo else _facts(given_back)))
         if ref.undo:
             return undone(bool(given_back))
         return done(**_facts(given_back)) if given_back else skipped("the subscriber holds no address")
@@ -100,11 +123,14 @@ class AddressActivities(Activities):
             await accounts.write_reply_items(connection, user, _reply_items(active))
             sessions = await open_sessions(connection, user)
             news = any(delegation.created_by_order == ref.order_id for delegation in active)
-            if news and sessions:
-                beyond_database("tell the live sessions")
+            in_netbox = _in_netbox(active)
+            if news and (sessions or in_netbox):
+                beyond_database("tell the live sessions, and NetBox")
         if not news:
             return done()
-        return await self._announce(sessions, _reply_items(active))
+        problems = await self._announce(sessions, _reply_items(active))
+        problems += await self._direct.tell_active(ref, in_netbox)
+        return warned("; ".join(problems)) if problems else done()
 
     @step
     async def revoke_ipv6_lifecycle(self, ref: StepRef) -> StepReport:
@@ -112,14 +138,13 @@ class AddressActivities(Activities):
         async with self._order(ref) as connection:
             held = await self._of_order(connection, ref)
             # An undo leaves to the release what was never announced to anybody.
-            over = {State.REVOKED, State.ALLOCATED} if ref.undo else {State.REVOKED}
+            over = {State.REVOKED, *NEVER_ANNOUNCED} if ref.undo else {State.REVOKED}
             announced = [d for d in held if d.state not in over]
             if ref.undo and not announced:
                 return undone(any(d.state is State.REVOKED for d in held))
             beyond_database("end the sessions")
             for delegation in announced:
-                if delegation.state is not State.REVOKING:
-                    await _move(connection, ref, delegation, State.REVOKING)
+                await _to_revoking(connection, ref, delegation)
             await accounts.remove_reply_items(connection, user, _reply_items(held))
             await accounts.block_account(connection, user, ref.order_id if ref.undo else None)
         problems = await self._disconnect(ref, user)
@@ -128,7 +153,7 @@ class AddressActivities(Activities):
                 if delegation.state is State.REVOKING:
                     await _move(connection, ref, delegation, State.REVOKED, disconnect_confirmed=not problems)
             held = await self._of_order(connection, ref)
-        unconfirmed = [str(d.prefix) for d in held if d.disconnect_confirmed is False]
+        unconfirmed = [str(d.prefix) for d in held if d.disconnect_confirmed is False and d.prefix is not None]
         if unconfirmed:
             problems.append(
                 f"{', '.join(unconfirmed)} rests for {self._quarantine.unconfirmed} before it is given again"
@@ -142,8 +167,8 @@ class AddressActivities(Activities):
         held = await held_by(connection, ref.subscriber_ref)
         return [d for d in held if not ref.undo or d.created_by_order == ref.order_id]
 
-    async def _announce(self, sessions: Sequence[OpenSession], items: Sequence[tuple[str, str]]) -> StepReport:
-        """Tell the live sessions of the new addresses (CoA-Request); what that cannot change, the next login does."""
+    async def _announce(self, sessions: Sequence[OpenSession], items: Sequence[tuple[str, str]]) -> list[str]:
+        """Tell the live sessions of the new addresses (CoA-Request); what that cannot change, in words."""
         attributes = {name: value for name, value in items if name in CHANGEABLE}
         replies = await asyncio.gather(
             *(
@@ -154,9 +179,7 @@ class AddressActivities(Activities):
         problems = [_text(reply) for reply in replies if isinstance(reply, str) or reply.outcome is not Outcome.ACK]
         if sessions and len(attributes) < len(items):
             problems.append("a live session keeps its WAN addresses (RFC 5176, 3.6)")
-        if problems:
-            return warned("; ".join(problems) + "; the addresses take effect at the next login")
-        return done()
+        return [*problems, "the addresses take effect at the next login"] if problems else []
 
     async def _disconnect(self, ref: StepRef, user: str) -> list[str]:
         """End every session of the user. Returns what is in doubt, in words; nothing where all are known to be over."""
@@ -215,16 +238,31 @@ async def _move(
     )
 
 
-def _bare(delegation: Delegation) -> str:
-    """As RADIUS and people write it: one address has no length."""
-    if delegation.prefix.num_addresses == 1:
-        return str(delegation.prefix.network_address)
-    return str(delegation.prefix)
+async def _to_revoking(connection: TenantConnection, ref: StepRef, delegation: Delegation) -> Delegation:
+    """From wherever it is; one whose prefix NetBox has not chosen yet has failed, before it is taken down."""
+    if delegation.state is State.PENDING:
+        delegation = await _move(connection, ref, delegation, State.FAILED)
+    if delegation.state is not State.REVOKING:
+        delegation = await _move(connection, ref, delegation, State.REVOKING)
+    return delegation
+
+
+def _in_netbox(delegations: Iterable[Delegation]) -> list[Delegation]:
+    """Those whose prefixes NetBox chooses."""
+    return [delegation for delegation in delegations if delegation.slot is None]
+
+
+def _given(delegations: Iterable[Delegation]) -> Iterator[tuple[Purpose, str]]:
+    """Their prefixes, as RADIUS and people write them: one address has no length."""
+    for delegation in delegations:
+        if delegation.prefix is not None:
+            one = delegation.prefix.num_addresses == 1
+            yield delegation.purpose, str(delegation.prefix.network_address if one else delegation.prefix)
 
 
 def _reply_items(delegations: Iterable[Delegation]) -> list[tuple[str, str]]:
-    return [(REPLY_ATTRIBUTES[delegation.purpose], _bare(delegation)) for delegation in delegations]
+    return [(REPLY_ATTRIBUTES[purpose], written) for purpose, written in _given(delegations)]
 
 
 def _facts(delegations: Iterable[Delegation]) -> dict[str, str]:
-    return {FACTS[delegation.purpose]: _bare(delegation) for delegation in delegations}
+    return {FACTS[purpose]: written for purpose, written in _given(delegations)}

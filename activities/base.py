@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.signatures import BEYOND_DATABASE, Outcome, StepRef, StepReport
 from db import Database, TenantConnection
@@ -56,7 +56,11 @@ def beyond_database(what: str) -> None:
     cancel reaches it, and no operator sees it until it has ended. The workflow calls it as an activity proper then.
     """
     if activity.info().is_local:
-        raise ApplicationError(f"to {what}, this is done as an activity proper", type=BEYOND_DATABASE)
+        raise ApplicationError(
+            f"to {what}, this is done as an activity proper",
+            type=BEYOND_DATABASE,
+            category=ApplicationErrorCategory.BENIGN,  # nothing to log
+        )
 
 
 @asynccontextmanager

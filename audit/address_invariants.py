@@ -32,13 +32,15 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "misplaced",
         1,
-        "every delegation's prefix is the one of its slot",
+        "every delegation's prefix is the one of its slot, or NetBox's choice from its pool",
         f"""
         SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
-               'slot ' || d.slot || ' of pool ' || p.name || ' is another prefix' AS words
+               coalesce('slot ' || d.slot || ' of pool ' || p.name || ' is another prefix',
+                        'is no /' || p.delegated_length || ' of pool ' || p.name) AS words
         FROM delegations d JOIN pools p ON p.id = d.pool_id
         WHERE d.released_at IS NULL AND {of_tenant("d.tenant_id")}
-          AND d.prefix <> lastmile_nth_prefix(p.prefix, p.delegated_length, d.slot)
+          AND CASE WHEN d.slot IS NULL THEN NOT (d.prefix <<= p.prefix AND masklen(d.prefix) = p.delegated_length)
+                   ELSE d.prefix <> lastmile_nth_prefix(p.prefix, p.delegated_length, d.slot) END
         """,
         "find out who changed the pool or the delegation by hand, and change it back",
     ),
@@ -84,21 +86,34 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         f"""
         SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
                'held by ' || d.subscriber_ref || ', and its slot says otherwise' AS words
-        FROM delegations d LEFT JOIN slots s
-          ON s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id = d.id
+        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.netbox_mode IS NULL
+        LEFT JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id = d.id
         WHERE d.released_at IS NULL AND s.slot IS NULL AND {of_tenant("d.tenant_id")}
         """,
         "`--mend` takes the slot for it, unless another delegation holds it",
         mend="""
         INSERT INTO slots (pool_id, slot, tenant_id, delegation_id)
         SELECT d.pool_id, d.slot, p.tenant_id, d.id
-        FROM delegations d JOIN pools p ON p.id = d.pool_id
+        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.netbox_mode IS NULL
         WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.released_at IS NULL
           AND NOT EXISTS (SELECT FROM slots s WHERE s.delegation_id = d.id)
         ON CONFLICT (pool_id, slot) DO UPDATE
         SET delegation_id = excluded.delegation_id, last_holder = NULL
         WHERE slots.delegation_id IS NULL
         """,
+    ),
+    Invariant(
+        "in_netbox_for_ever",
+        4,
+        "what was released is taken out of NetBox in time",
+        f"""
+        SELECT r.tenant_id AS tenant, coalesce(r.prefix::text, r.allocation_key) AS subject, r.allocation_key AS key,
+               'released, and since ' || to_char(r.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
+               || ' UTC to be removed from pool ' || p.name || ' in NetBox' AS words
+        FROM netbox_removals r JOIN pools p ON p.id = r.pool_id
+        WHERE r.due_at < now() - interval '1 day' AND {of_tenant("r.tenant_id")}
+        """,
+        "see that workers reach NetBox and may delete there: every release removes some of what is due",
     ),
     Invariant(
         "not_in_radius",

@@ -46,8 +46,9 @@ _OF_SUBSCRIBER = text(
         SELECT at, id, actor, order_id, record, key, action, before, after
         FROM trail WHERE tenant_id = :tenant AND subscriber_ref = :subscriber_ref
         UNION ALL
-        SELECT e.at, e.id, coalesce(o.requested_by, 'order ' || e.order_id), e.order_id, 'delegations', e.prefix::text,
-               CASE e.from_state WHEN 'pending' THEN 'created' ELSE 'changed' END,
+        SELECT e.at, e.id, coalesce(o.requested_by, 'order ' || e.order_id), e.order_id, 'delegations',
+               coalesce(e.prefix::text, 'no prefix'),
+               CASE WHEN e.from_state = 'pending' AND e.to_state = 'allocated' THEN 'created' ELSE 'changed' END,
                jsonb_build_object('state', e.from_state), jsonb_build_object('state', e.to_state, 'reason', e.reason)
         FROM delegation_events e LEFT JOIN orders o USING (tenant_id, order_id)
         WHERE e.tenant_id = :tenant AND e.subscriber_ref = :subscriber_ref

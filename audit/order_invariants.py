@@ -22,7 +22,8 @@ _MADE = {
     "WHERE attribute = 'Cleartext-Password'",
     "billing service": "SELECT tenant_id, created_by_order, id::text AS what FROM billing_services",
     "device": "SELECT tenant_id, created_by_order, kind || ' of ' || subscriber_ref AS what FROM devices",
-    "prefix": "SELECT tenant_id, created_by_order, prefix::text AS what FROM delegations WHERE released_at IS NULL",
+    "prefix": "SELECT tenant_id, created_by_order, coalesce(prefix::text, 'for ' || purpose) AS what "
+    "FROM delegations WHERE released_at IS NULL",
 }
 _MADE_BY_ORDER = " UNION ALL ".join(
     f"SELECT '{kind}' AS kind, made.* FROM ({query}) made WHERE made.created_by_order IS NOT NULL"
@@ -116,7 +117,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                    CASE WHEN s.id IS NOT NULL THEN 'a subscriber record' END,
                    CASE WHEN n.id IS NOT NULL THEN 'a network profile' END,
                    CASE WHEN r.id IS NOT NULL THEN 'a RADIUS account' END,
-                   CASE WHEN d.id IS NOT NULL THEN 'prefix ' || d.prefix END) AS words
+                   CASE WHEN d.id IS NOT NULL THEN 'prefix ' || coalesce(d.prefix::text, 'to come') END) AS words
         FROM last_order o
         LEFT JOIN subscribers s ON s.tenant_id = o.tenant_id AND s.ref = o.subscriber_ref AND s.archived_at IS NULL
         LEFT JOIN delegations d ON d.tenant_id = o.tenant_id AND d.subscriber_ref = o.subscriber_ref
@@ -175,6 +176,22 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
           AND {of_tenant("tenant_id")}
         """,
         "`lastmile status SUBSCRIBER` tells what it waits for; where no run is open, send the subscriber's next order",
+    ),
+    Invariant(
+        "not_given",
+        6,
+        "no finished order left an allocation half done",
+        f"""
+        SELECT d.tenant_id AS tenant, d.subscriber_ref AS subject, d.id::text AS key,
+               'waits for a prefix for ' || d.purpose || ' (' || d.state || ') since order ' || d.created_by_order
+               || ', which ended ' || o.status AS words
+        FROM delegations d JOIN orders o ON o.tenant_id = d.tenant_id AND o.order_id = d.created_by_order
+        WHERE d.state IN ('pending', 'failed') AND o.status NOT IN ('running', 'rolling_back', 'rolled_back')
+          AND {of_tenant("d.tenant_id")}
+          AND NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER.format("d")}
+                          AND other.status IN ('running', 'rolling_back'))
+        """,
+        "deprovision the subscriber",
     ),
     Invariant(
         "cut_off",

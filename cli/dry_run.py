@@ -239,4 +239,6 @@ class _Rehearsal:
 def _bare(delegation: Delegation) -> str:
     """As people write it: one address has no length."""
     prefix = delegation.prefix
+    if prefix is None:
+        return str(delegation)
     return str(prefix.network_address if prefix.num_addresses == 1 else prefix)

@@ -9,10 +9,12 @@ from sqlalchemy import func, select
 from cli.actor import actor
 from cli.exits import BadInput, Exit
 from cli.mistakes import mistakes
+from cli.netbox import open_netbox
 from cli.output import console, facts, print_json, say, table, tell, when
 from cli.services import load_settings, open_database
 from db import Database
 from errors import Refused
+from ipam.binding import locate
 from ipam.pools import Pool, PoolUse, add_pool, list_pools
 from radius.nas import NasRecord, add_nas, list_nas
 from subscribers.models import TenantId
@@ -83,19 +85,28 @@ async def _subscribers(database: Database, tenant: str) -> int:
         return await connection.scalar(current) or 0
 
 
-async def pool_add(values: dict[str, Any], as_json: bool) -> Exit:
-    """Add a pool; the same one again changes nothing."""
+async def pool_add(values: dict[str, Any], netbox: str | None, on_release: str, as_json: bool) -> Exit:
+    """Add a pool, in the database alone or found in NetBox; the same one again changes nothing, but finds it anew."""
     names = {"prefix": "PREFIX", "name": "NAME", "delegated_length": "--length"}
     names |= {field: f"--{field}" for field in ("purpose", "tenant", "vrf", "region", "country")}
+    names |= {"netbox.mode": "--netbox", "netbox.on_release": "--on-release"}
+    nowhere = {"mode": netbox, "on_release": on_release, "prefix_id": 0, "vrf_id": None}
     try:
-        pool = Pool.model_validate(values)
+        pool = Pool.model_validate(values | ({"netbox": nowhere} if netbox else {}))
     except ValidationError as failure:
         raise BadInput("This cannot be a pool:", mistakes(failure, Pool, names)) from None
+    if pool.netbox is not None:
+        async with open_netbox(load_settings()) as there:
+            prefix_id, vrf_id = await locate(there, pool.prefix, pool.vrf)
+        place = pool.netbox.model_copy(update={"prefix_id": prefix_id, "vrf_id": vrf_id})
+        pool = pool.model_copy(update={"netbox": place})
     async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         await add_pool(connection, pool)
     whom = f"tenant {pool.tenant}" if pool.tenant else "every tenant"
     count = PoolUse(pool=pool, taken=0, quarantined=0).capacity
     words = f"Pool {pool.name} is there: {count:,} prefixes of /{pool.delegated_length} from {pool.prefix}, for {whom}."
+    if pool.netbox is not None:
+        words += f" NetBox chooses them, below its prefix {pool.netbox.prefix_id}: see `lastmile netbox check`."
     tell(words, as_json, **pool.model_dump(mode="json"), capacity=count)
     return Exit.DONE
 
@@ -108,6 +119,7 @@ async def pool_list(tenant: str | None, as_json: bool) -> Exit:
             use.pool.name,
             use.pool.tenant or "all",
             use.pool.purpose,
+            "NetBox" if use.pool.netbox else "database",
             f"{use.pool.prefix} in /{use.pool.delegated_length}s",
             f"{use.taken:,}",
             f"{use.quarantined:,}",
@@ -116,7 +128,7 @@ async def pool_list(tenant: str | None, as_json: bool) -> Exit:
         )
         for use in uses
     ]
-    columns = ("pool", "tenant", "for", "space", "taken", "resting", "free", "full")
+    columns = ("pool", "tenant", "for", "kept in", "space", "taken", "resting", "free", "full")
     empty = "There are no pools yet. Add one: lastmile pool add NAME PREFIX --purpose ipv6_pd --length 56 --tenant ID"
     _show([_pool_json(use) for use in uses], as_json, columns, rows, empty)
     return Exit.DONE
@@ -136,6 +148,8 @@ async def pool_show(name: str, tenant: str | None, as_json: bool) -> Exit:
         return Exit.DONE
     shown = _pool_json(use) | {"tenant": use.pool.tenant or "all", "full": _percent(use)}
     shown |= {field: f"{getattr(use, field):,}" for field in ("capacity", "taken", "quarantined", "free")}
+    place = use.pool.netbox
+    shown["netbox"] = f"prefix {place.prefix_id}, {place.mode}; on release: {place.on_release}" if place else None
     del shown["percent"]
     console.print(facts("", shown))
     return Exit.DONE

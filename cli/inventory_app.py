@@ -57,13 +57,25 @@ def pool_add(
     vrf: Annotated[str, typer.Option(help="Pools overlap only where their VRFs differ.")] = "",
     region: Annotated[str | None, typer.Option(help="For orders that ask for a region.")] = None,
     country: Annotated[str | None, typer.Option(help="ISO 3166-1, as in NL.")] = None,
+    netbox: Annotated[
+        str | None,
+        typer.Option(help="direct: PREFIX is in NetBox already, in the VRF of this name, and NetBox chooses from it."),
+    ] = None,
+    on_release: Annotated[
+        str,
+        typer.Option(
+            help="With --netbox: deprecate (the record stays until the prefix has rested) or delete (NetBox may "
+            "give the prefix away at once)."
+        ),
+    ] = "deprecate",
     json: Json = False,
 ) -> None:
-    """Add a pool; the same one again changes nothing."""
+    """Add a pool; the same one again changes nothing, but finds it anew in NetBox."""
     from cli.inventory import pool_add
 
     values = {"name": name, "prefix": prefix, "purpose": purpose, "delegated_length": length}
-    run(pool_add(values | {"tenant": tenant, "vrf": vrf, "region": region, "country": country}, json))
+    values |= {"tenant": tenant, "vrf": vrf, "region": region, "country": country}
+    run(pool_add(values, netbox, on_release, json))
 
 
 @pool.command("list")

@@ -6,19 +6,23 @@ from typing import Any
 
 from cli.exits import BadInput, Exit
 from cli.output import console, mark, print_json, say, table
-from cli.services import load_settings
+from cli.services import load_settings, open_database
 from ipam.netbox import NetBox
-from ipam.netbox.requirements import Finding, set_up
+from ipam.netbox.requirements import BoundPool, Finding, set_up
 from ipam.netbox.requirements import check as findings
+from ipam.pools import list_pools
 from settings import Settings
+from subscribers.tenants import list_tenants
 
 __all__ = ["check", "open_netbox", "setup"]
 
 
 async def check(as_json: bool) -> Exit:
     """Look at every requirement; FAILED while one is not met."""
-    async with open_netbox(load_settings()) as netbox:
-        found = await findings(netbox.wire)
+    settings = load_settings()
+    pools, tenants = await _bound(settings)
+    async with open_netbox(settings) as netbox:
+        found = await findings(netbox.wire, pools, tenants)
     if as_json:
         for finding in found:
             print_json(_json(finding))
@@ -29,9 +33,11 @@ async def check(as_json: bool) -> Exit:
 
 async def setup(as_json: bool) -> Exit:
     """Create what is missing; FAILED while something is left that a person has to decide."""
-    async with open_netbox(load_settings()) as netbox:
-        created = await set_up(netbox.wire, await findings(netbox.wire))
-        left = [finding for finding in await findings(netbox.wire) if finding.problem]
+    settings = load_settings()
+    pools, tenants = await _bound(settings)
+    async with open_netbox(settings) as netbox:
+        created = await set_up(netbox.wire, await findings(netbox.wire, pools, tenants))
+        left = [finding for finding in await findings(netbox.wire, pools, tenants) if finding.problem]
     if as_json:
         for finding in created:
             print_json({"created": finding.requirement})
@@ -54,6 +60,22 @@ async def open_netbox(settings: Settings) -> AsyncIterator[NetBox]:
         raise BadInput("There is no NetBox to ask: set NETBOX_URL and NETBOX_TOKEN.")
     async with NetBox(**settings.netbox) as netbox:
         yield netbox
+
+
+async def _bound(settings: Settings) -> tuple[list[BoundPool], dict[str, str]]:
+    """The pools that are kept in NetBox, and the tenants they serve, by id; none where there is no database yet."""
+    if settings.database_url is None:
+        return [], {}
+    async with open_database(settings) as database, database.platform() as connection:
+        bound = [use.pool for use in await list_pools(connection) if use.pool.netbox]
+        tenants = {row["id"]: row["name"] for row in await list_tenants(connection)}
+    served = tenants if any(pool.tenant is None for pool in bound) else {pool.tenant for pool in bound}
+    pools = [
+        BoundPool(name=pool.name, netbox_id=pool.netbox.prefix_id, prefix=pool.prefix, vrf_id=pool.netbox.vrf_id)
+        for pool in bound
+        if pool.netbox
+    ]
+    return pools, {id: name for id, name in tenants.items() if id in served}
 
 
 def _exit(found: Sequence[Finding]) -> Exit:

@@ -28,11 +28,15 @@ _ADDRESSES = text(
 # Given back and still resting: nobody else can get it, and the subscriber's next order does.
 _RESTING = text(
     """
-    SELECT DISTINCT ON (s.pool_id, s.slot)
+    (SELECT DISTINCT ON (s.pool_id, s.slot)
         d.purpose, abbrev(d.prefix::inet) AS prefix, p.name AS pool, s.free_at AS until
     FROM delegations d JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot JOIN pools p ON p.id = d.pool_id
     WHERE d.subscriber_ref = :ref AND s.delegation_id IS NULL AND s.free_at > now()
-      AND s.last_holder = concat_ws('/', d.tenant_id, d.subscriber_ref, d.purpose)
+      AND s.last_holder = concat_ws('/', d.tenant_id, d.subscriber_ref, d.purpose))
+    UNION ALL
+    SELECT d.purpose, abbrev(r.prefix::inet), p.name, r.due_at
+    FROM delegations d JOIN netbox_removals r USING (tenant_id, allocation_key) JOIN pools p ON p.id = r.pool_id
+    WHERE d.subscriber_ref = :ref AND r.prefix IS NOT NULL
     """
 )
 _HISTORY = text(

@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import TextClause, text
 
 from db import TenantConnection
-from ipam.delegations import COLUMNS, Delegation
+from ipam import direct
+from ipam.delegations import COLUMNS, Delegation, transition
 from ipam.errors import (
     AddressTaken,
     AllocationSpent,
@@ -27,25 +28,24 @@ from ipam.errors import (
 )
 from ipam.lifecycle import State
 from ipam.models import Need
+from ipam.pools import CANDIDATE, PREFERENCE
+from ipam.removals import LATE
 
 __all__ = ["Allocation", "Quarantine", "allocate", "allocation_key", "release"]
 
 # One growth in this many allocations takes the pool's row lock.
 FRONTIER_BATCH = 256
 
-_CANDIDATE = """
-    purpose = :purpose AND delegated_length = :length
-    AND (CAST(:pool AS text) IS NULL OR name = :pool)
-    AND (CAST(:region AS text) IS NULL OR region = :region)
-    AND (CAST(:address AS inet) IS NULL OR prefix >>= CAST(:address AS inet))
-"""
-# A tenant's own pools before those that serve everybody.
-_PREFERENCE = "tenant_id NULLS LAST, id"
+# Pools that NetBox chooses from come after those that need nobody.
+_CANDIDATE = f"netbox_mode IS NULL AND {CANDIDATE}"
 
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """A delegation, and whether this call made it or found it."""
+    """A delegation, and whether this call made it or found it.
+
+    Where it is pending, its pool is kept in NetBox, which is to be asked for the prefix (`ipam.direct`).
+    """
 
     delegation: Delegation
     created: bool
@@ -79,16 +79,16 @@ def _allocate(*, static: bool, wait: bool) -> TextClause:
     return text(
         f"""
         WITH held AS ( -- two look-ups by unique indexes, where one with OR would go by subscriber alone
-            SELECT {COLUMNS}, allocation_key FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key
+            SELECT {COLUMNS} FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key
             UNION ALL
-            SELECT {COLUMNS}, allocation_key FROM delegations
+            SELECT {COLUMNS} FROM delegations
             WHERE tenant_id = :tenant AND subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked'
             LIMIT 1
         ), candidates AS (
             SELECT id, prefix, CAST(:address AS inet) IS NOT NULL OR count(*) FILTER (WHERE frontier < end_slot) OVER (
-                ORDER BY {_PREFERENCE} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) = 0 AS in_turn
+                ORDER BY {PREFERENCE} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) = 0 AS in_turn
             FROM pools WHERE {_CANDIDATE} AND NOT EXISTS (SELECT FROM held)
-            ORDER BY {_PREFERENCE}
+            ORDER BY {PREFERENCE}
         ), own AS ( -- what this subscriber had before, also out of quarantine (RIPE-690: persistent prefixes)
             SELECT s.pool_id, s.slot FROM candidates c JOIN slots s ON s.pool_id = c.id
             WHERE s.last_holder = :holder AND {this_one}
@@ -108,7 +108,7 @@ def _allocate(*, static: bool, wait: bool) -> TextClause:
                    :subscriber_ref, :purpose, :key, :order_id, 'allocated'
             FROM claimed c JOIN pools p ON p.id = c.pool_id
             ON CONFLICT DO NOTHING
-            RETURNING {COLUMNS}, allocation_key
+            RETURNING {COLUMNS}
         ), taken AS (
             UPDATE slots s SET delegation_id = m.id, last_holder = NULL
             FROM made m WHERE s.pool_id = m.pool_id AND s.slot = m.slot
@@ -130,7 +130,7 @@ _GROW = text(
     WITH moved AS (
         UPDATE pools SET frontier = least(end_slot, frontier + {FRONTIER_BATCH})
         WHERE frontier < end_slot AND id = (
-            SELECT id FROM pools WHERE {_CANDIDATE} AND frontier < end_slot ORDER BY {_PREFERENCE} LIMIT 1)
+            SELECT id FROM pools WHERE {_CANDIDATE} AND frontier < end_slot ORDER BY {PREFERENCE} LIMIT 1)
         RETURNING id, tenant_id, greatest(first_slot, frontier - {FRONTIER_BATCH}) AS first, frontier AS beyond
     )
     INSERT INTO slots (pool_id, slot, tenant_id)
@@ -149,16 +149,24 @@ _REACH_ADDRESS = text(
     """
 )
 
-_CANDIDATES = text(f"SELECT name, prefix::text FROM pools WHERE {_CANDIDATE} ORDER BY {_PREFERENCE}")
+_CANDIDATES = text(f"SELECT name, prefix::text FROM pools WHERE {CANDIDATE} ORDER BY {PREFERENCE}")
 
 _RELEASE = text(
     """
     WITH given_back AS (
         UPDATE delegations SET released_at = now()
         WHERE id = :id AND state = 'revoked' AND released_at IS NULL
-        RETURNING id, tenant_id || '/' || subscriber_ref || '/' || purpose AS holder,
+        RETURNING *, tenant_id || '/' || subscriber_ref || '/' || purpose AS holder,
                   CASE WHEN disconnect_confirmed IS FALSE
                       THEN CAST(:unconfirmed AS interval) ELSE CAST(:confirmed AS interval) END AS rest
+    ), to_be_removed AS ( -- from NetBox; not before an attempt that NetBox still works on can have been done
+        INSERT INTO netbox_removals (tenant_id, allocation_key, pool_id, netbox_id, prefix, due_at)
+        SELECT g.tenant_id, g.allocation_key, g.pool_id, g.netbox_id, kept.prefix,
+               now() + CASE WHEN kept.prefix IS NULL THEN CAST(:late AS interval)
+                            ELSE greatest(g.rest, CAST(:late AS interval)) END
+        FROM given_back g JOIN pools p ON p.id = g.pool_id
+        CROSS JOIN LATERAL (SELECT CASE WHEN p.netbox_release = 'deprecate' THEN g.prefix END AS prefix) kept
+        WHERE p.netbox_mode = 'direct'
     ), freed AS (
         UPDATE slots s SET delegation_id = NULL, free_at = now() + g.rest, last_holder = g.holder
         FROM given_back g WHERE s.delegation_id = g.id
@@ -175,8 +183,8 @@ async def allocate(
     """Give the subscriber a prefix for `need`; the same call again, in any transaction, gives the same one.
 
     At most three statements, whatever the size and the use of the pool; more only where it loses a race for
-    the last of a pool, or finds nothing. Raises `NoSuchPool`, `PoolExhausted`, `AddressTaken`,
-    `DelegationMismatch`, `DelegationBusy` and `AllocationSpent`.
+    the last of a pool, or finds nothing. Pools in NetBox come last; what is returned is pending then.
+    Raises `NoSuchPool`, `PoolExhausted`, `AddressTaken`, `DelegationMismatch`, `DelegationBusy` and `AllocationSpent`.
     """
     wanted: dict[str, Any] = {
         "purpose": need.purpose,
@@ -203,16 +211,24 @@ async def allocate(
             # What we grew nobody else can see, so there is no need to wait for anybody.
             grown = not static and (await connection.execute(_GROW, wanted)).rowcount > 0
             row = (await connection.execute(_allocate(static=static, wait=not grown), claim)).one_or_none()
+        if row is None and not static:
+            row = await direct.begin(connection, claim)
     if row is None:
         raise await _nothing_left(connection, wanted, need)
-    allocation = Allocation(Delegation.of(row), created=row.created)
-    if not allocation.created:
-        _must_serve(allocation.delegation, need, same_key=row.allocation_key == claim["key"])
-    return allocation
+    delegation = Delegation.of(row)
+    if not row.created:
+        same_key = delegation.key == claim["key"]
+        if same_key and delegation.state is State.FAILED and delegation.prefix is None:
+            # An attempt has failed whose reply was lost: what is told is why, and not that it has.
+            delegation = await transition(connection, delegation, State.PENDING, order_id=order_id, reason="again")
+        _must_serve(delegation, need, same_key=same_key)
+    return Allocation(delegation, created=row.created)
 
 
 async def release(connection: TenantConnection, delegation: Delegation, quarantine: Quarantine) -> None:
-    """Give the slot of a revoked delegation back, into quarantine; nothing happens where it was given back.
+    """Give the prefix of a revoked delegation back, into quarantine; nothing happens where it was given back.
+
+    Where the pool is kept in NetBox, it is there that the prefix rests: the caller sees to that (`ipam.direct`).
 
     Raises `NotRevoked` where the delegation is in any other state: its subscriber may still be using it.
     """
@@ -223,23 +239,24 @@ async def release(connection: TenantConnection, delegation: Delegation, quaranti
                 "id": delegation.id,
                 "confirmed": quarantine.confirmed,
                 "unconfirmed": quarantine.unconfirmed,
+                "late": LATE,
             },
         )
     ).one()
     if row.state != State.REVOKED:
-        raise NotRevoked(f"{delegation.prefix} is {row.state}: revoke it before it is released")
+        raise NotRevoked(f"{delegation} is {row.state}: revoke it before it is released")
 
 
 def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
     """Raise unless a delegation that was there before can be what the order asked for."""
-    holder = f"{found.subscriber_ref} holds {found.prefix} ({found.purpose})"
+    holder = f"{found.subscriber_ref} holds {found} ({found.purpose})"
     if found.state is State.REVOKED:
         raise AllocationSpent(
-            f"this order had {found.prefix} for {found.subscriber_ref} and has released it: send a new order"
+            f"this order had {found} for {found.subscriber_ref} and has released it: send a new order"
         )
     if found.state in (State.REVOKING, State.FAILED):
         raise DelegationBusy(f"{holder}, which is {found.state}: finish its deprovisioning first")
-    if same_key:
+    if same_key or found.prefix is None:
         return
     if found.prefix.prefixlen != need.length:
         raise DelegationMismatch(f"{holder}, not a /{need.length}: deprovision it before asking for another size")

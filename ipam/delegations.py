@@ -13,7 +13,7 @@ from ipam.models import Purpose
 
 __all__ = ["COLUMNS", "Delegation", "StateChanged", "held_by", "revoked_by", "transition"]
 
-COLUMNS = """id, pool_id, slot, prefix::text, subscriber_ref, purpose, created_by_order,
+COLUMNS = """id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key, created_by_order,
     state, state_since, disconnect_confirmed, released_at"""
 
 
@@ -23,10 +23,16 @@ class Delegation:
 
     id: int
     pool_id: int
-    slot: int
-    prefix: IPv4Network | IPv6Network
+    slot: int | None
+    """None: the pool is kept in NetBox, which chooses the prefix."""
+    prefix: IPv4Network | IPv6Network | None
+    """None: NetBox has not chosen yet, or never did."""
+    netbox_id: int | None
+    """NetBox's id of its record."""
     subscriber_ref: str
     purpose: Purpose
+    key: str
+    """The allocation key, by which NetBox's record is found."""
     created_by_order: str
     state: State
     state_since: datetime
@@ -40,15 +46,21 @@ class Delegation:
             id=row.id,
             pool_id=row.pool_id,
             slot=row.slot,
-            prefix=ip_network(row.prefix),
+            prefix=None if row.prefix is None else ip_network(row.prefix),
+            netbox_id=row.netbox_id,
             subscriber_ref=row.subscriber_ref,
             purpose=Purpose(row.purpose),
+            key=row.allocation_key,
             created_by_order=row.created_by_order,
             state=State(row.state),
             state_since=row.state_since,
             disconnect_confirmed=row.disconnect_confirmed,
             released_at=row.released_at,
         )
+
+    def __str__(self) -> str:
+        """For people: the prefix, or what there is of it."""
+        return f"a prefix of {self.purpose} from NetBox" if self.prefix is None else str(self.prefix)
 
 
 class StateChanged(Exception):
@@ -127,5 +139,5 @@ async def transition(
     )
     row = moved.one_or_none()
     if row is None:
-        raise StateChanged(f"{delegation.prefix} is no longer {delegation.state}")
+        raise StateChanged(f"{delegation} is no longer {delegation.state}")
     return replace(delegation, state=after, state_since=row.state_since, disconnect_confirmed=row.disconnect_confirmed)

@@ -12,6 +12,7 @@ __all__ = [
     "NoSuchPool",
     "NotRevoked",
     "PoolExhausted",
+    "PoolMoved",
 ]
 
 
@@ -25,6 +26,10 @@ class InvalidPool(Refused):
 
 class PoolExhausted(Refused):
     """Every slot of every pool that would do is taken or in quarantine."""
+
+
+class PoolMoved(Refused):
+    """NetBox does not have the pool's prefix any more where it was when the pool was added."""
 
 
 class AddressTaken(Refused):

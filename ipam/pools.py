@@ -4,14 +4,15 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ipam.binding import Binding
 from ipam.errors import InvalidPool
 from ipam.models import LABEL, Purpose
 
-__all__ = ["Pool", "PoolUse", "add_pool", "list_pools"]
+__all__ = ["CANDIDATE", "PREFERENCE", "Pool", "PoolUse", "add_pool", "list_pools"]
 
 # Slot numbers are bigints; nobody runs out of a pool of 2^62 prefixes.
 MAX_CAPACITY = 2**62
@@ -40,6 +41,8 @@ class Pool(BaseModel):
     region: Label | None = None
     country: str | None = Field(default=None, pattern="^[A-Z]{2}$")
     """ISO 3166-1 alpha-2."""
+    netbox: Binding | None = None
+    """None: the pool lives in the database alone."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -51,7 +54,19 @@ class Pool(BaseModel):
             raise ValueError(f"{self.purpose} hands out {allowed}, not /{self.delegated_length}")
         if self.prefix.prefixlen > self.delegated_length:
             raise ValueError(f"{self.prefix} is smaller than the /{self.delegated_length} it should hand out")
+        if self.netbox is not None:
+            self._fits_netbox()
         return self
+
+    def _fits_netbox(self) -> None:
+        if self.purpose not in (Purpose.IPV6_PD, Purpose.IPV6_FRAMED):
+            raise ValueError(
+                f"a pool for {self.purpose} cannot be kept in NetBox, which chooses prefixes and not host addresses: "
+                "leave out --netbox"
+            )
+        if self.prefix.prefixlen == self.delegated_length:
+            # It would give out the pool's own prefix, again and again.
+            raise ValueError(f"{self.prefix} is all one /{self.delegated_length}: NetBox needs a larger prefix")
 
     @property
     def slots(self) -> range:
@@ -84,55 +99,94 @@ class PoolUse(BaseModel):
         return self.capacity - self.taken - self.quarantined
 
 
+CANDIDATE = """
+    purpose = :purpose AND delegated_length = :length
+    AND (CAST(:pool AS text) IS NULL OR name = :pool)
+    AND (CAST(:region AS text) IS NULL OR region = :region)
+    AND (CAST(:address AS inet) IS NULL OR prefix >>= CAST(:address AS inet))
+"""
+"""The condition that a pool would do for a `Need`."""
+
+PREFERENCE = "tenant_id NULLS LAST, id"
+"""A tenant's own pools before those that serve everybody."""
+
 _ADD = text(
     """
     INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, vrf, region, country,
-                       first_slot, end_slot, frontier)
+                       first_slot, end_slot, frontier,
+                       netbox_mode, netbox_prefix_id, netbox_vrf_id, netbox_release)
     VALUES (:tenant, :name, :purpose, CAST(:prefix AS cidr), :delegated_length, :vrf, :region, :country,
-            :first_slot, :end_slot, :first_slot)
+            :first_slot, :end_slot, :first_slot, :mode, :prefix_id, :vrf_id, :on_release)
     """
 )
 
+_BIND = text(
+    """
+    UPDATE pools SET netbox_prefix_id = :prefix_id, netbox_vrf_id = :vrf_id
+    WHERE name = :name AND tenant_id IS NOT DISTINCT FROM :tenant
+    """
+)
+
+# Where the pool is kept in NetBox it has no slots, and what people have taken there is not known here.
 _LIST = text(
     """
     SELECT p.tenant_id AS tenant, p.name, p.purpose, p.prefix::text, p.delegated_length, p.vrf, p.region, p.country,
-           coalesce(s.taken, 0) AS taken, coalesce(s.quarantined, 0) AS quarantined
-    FROM pools p LEFT JOIN LATERAL (
+           p.netbox_mode AS mode, p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id,
+           p.netbox_release AS on_release,
+           s.taken + there.taken AS taken, s.quarantined + there.quarantined AS quarantined
+    FROM pools p CROSS JOIN LATERAL (
         SELECT count(delegation_id) AS taken,
                count(*) FILTER (WHERE delegation_id IS NULL AND free_at > now()) AS quarantined
         FROM slots WHERE pool_id = p.id
-    ) s ON true
+    ) s CROSS JOIN LATERAL (
+        SELECT (SELECT count(*) FROM delegations
+                WHERE pool_id = p.id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL) AS taken,
+               (SELECT count(prefix) FROM netbox_removals WHERE pool_id = p.id) AS quarantined
+    ) there
     ORDER BY p.tenant_id NULLS FIRST, p.name
     """
 )
 
 
 async def add_pool(connection: AsyncConnection, pool: Pool) -> None:
-    """Add a pool; the very same pool again changes nothing.
+    """Add a pool; the very same pool again changes nothing, but for where it is found in NetBox.
 
     Raises `InvalidPool` where another pool has its name or overlaps it in its VRF, or the tenant is unknown.
     """
-    values = pool.model_dump(mode="json") | {"first_slot": pool.slots.start, "end_slot": pool.slots.stop}
+    described = pool.model_dump(mode="json", exclude={"netbox"})
+    place = dict.fromkeys(Binding.model_fields) | (pool.netbox.model_dump(mode="json") if pool.netbox else {})
+    values = described | place | {"first_slot": pool.slots.start, "end_slot": pool.slots.stop}
     try:
         async with connection.begin_nested():
             await connection.execute(_ADD, values)
     except IntegrityError as failure:
-        if any(use.pool == pool for use in await list_pools(connection)):
-            return
-        raise InvalidPool(_complaint(pool, str(failure.orig))) from failure
+        if not any(_elsewhere(use.pool, pool.netbox) == pool for use in await list_pools(connection)):
+            raise InvalidPool(_complaint(pool, str(failure.orig))) from failure
+        if pool.netbox is not None:
+            await connection.execute(_BIND, values)
+
+
+def _elsewhere(pool: Pool, place: Binding | None) -> Pool:
+    """The pool as it would be if NetBox had it where `place` says: who deletes a prefix there and makes it again
+    gives it another id."""
+    if pool.netbox is None or place is None:
+        return pool
+    moved = pool.netbox.model_copy(update={"prefix_id": place.prefix_id, "vrf_id": place.vrf_id})
+    return pool.model_copy(update={"netbox": moved})
 
 
 async def list_pools(connection: AsyncConnection) -> list[PoolUse]:
     """Every pool that the connection may see, with its use."""
-    fields = Pool.model_fields.keys()
     return [
-        PoolUse(
-            pool=Pool.model_validate({name: row[name] for name in fields}),
-            taken=row["taken"],
-            quarantined=row["quarantined"],
-        )
+        PoolUse(pool=_pool(row), taken=row["taken"], quarantined=row["quarantined"])
         for row in (await connection.execute(_LIST)).mappings()
     ]
+
+
+def _pool(row: RowMapping) -> Pool:
+    described = {name: row[name] for name in Pool.model_fields if name != "netbox"}
+    place = {name: row[name] for name in Binding.model_fields} if row["mode"] else None
+    return Pool.model_validate(described | {"netbox": place})
 
 
 def _complaint(pool: Pool, database_words: str) -> str:

@@ -5,7 +5,7 @@ from sqlalchemy.dialects.postgresql import CIDR
 
 from db import metadata
 
-__all__ = ["delegation_events", "delegations", "pools", "slots"]
+__all__ = ["delegation_events", "delegations", "netbox_removals", "pools", "slots"]
 
 
 def _id() -> Column[int]:
@@ -36,6 +36,10 @@ pools = Table(
     Column("end_slot", BigInteger, nullable=False),
     Column("frontier", BigInteger, nullable=False),
     _now("created_at"),
+    Column("netbox_mode", Text),
+    Column("netbox_prefix_id", BigInteger),
+    Column("netbox_vrf_id", BigInteger),
+    Column("netbox_release", Text),
 )
 
 # The tenant is the pool's, copied for row-level security; the delegation is the one that holds the slot now, and the
@@ -57,8 +61,8 @@ delegations = Table(
     _id(),
     _tenant(),
     Column("pool_id", BigInteger, ForeignKey("pools.id"), nullable=False),
-    Column("slot", BigInteger, nullable=False),
-    Column("prefix", CIDR, nullable=False),
+    Column("slot", BigInteger),
+    Column("prefix", CIDR),
     Column("subscriber_ref", Text, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("allocation_key", Text, nullable=False),
@@ -68,6 +72,7 @@ delegations = Table(
     Column("disconnect_confirmed", Boolean),
     _now("created_at"),
     Column("released_at", DateTime(timezone=True)),
+    Column("netbox_id", BigInteger),
 )
 
 delegation_events = Table(
@@ -76,11 +81,23 @@ delegation_events = Table(
     _id(),
     _tenant(),
     Column("delegation_id", BigInteger, nullable=False),
-    Column("prefix", CIDR, nullable=False),
+    Column("prefix", CIDR),
     Column("subscriber_ref", Text, nullable=False),
     Column("from_state", Text, nullable=False),
     Column("to_state", Text, nullable=False),
     Column("order_id", Text, nullable=False),
     Column("reason", Text, nullable=False),
     _now("at"),
+)
+
+# What may not be in NetBox any more once it is due; the prefix is given while it rests there.
+netbox_removals = Table(
+    "netbox_removals",
+    metadata,
+    Column("tenant_id", Text, ForeignKey("tenants.id"), primary_key=True),
+    Column("allocation_key", Text, primary_key=True),
+    Column("pool_id", BigInteger, ForeignKey("pools.id"), primary_key=True),
+    Column("prefix", CIDR),
+    Column("netbox_id", BigInteger),
+    Column("due_at", DateTime(timezone=True), nullable=False),
 )

@@ -70,10 +70,11 @@ class Patience:
     heartbeat: timedelta | None = None
 
 
-# A database that is away for two minutes is waited for; an attempt outlives every time-out in db.database.
+# A database that is away for two minutes is waited for; an attempt outlives every time-out in db.database, and three
+# of NetBox, whose lock one waits for.
 PATIENCE = {
     Kind.DATABASE: Patience(timedelta(seconds=15), 30, timedelta(seconds=5)),
-    Kind.IPAM: Patience(timedelta(seconds=30), 30, timedelta(seconds=5)),
+    Kind.IPAM: Patience(timedelta(seconds=60), 30, timedelta(seconds=5)),
     Kind.RADIUS: Patience(timedelta(seconds=120), 10, timedelta(seconds=10)),
     Kind.DEVICE: Patience(timedelta(minutes=3), 10, timedelta(seconds=30), heartbeat=timedelta(seconds=20)),
 }

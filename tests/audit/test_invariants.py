@@ -21,6 +21,15 @@ class Break:
     mended: bool = False
 
 
+# A pool that NetBox chooses from, and a delegation of S-1 in it.
+IN_NETBOX = """
+INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier,
+                   netbox_mode, netbox_prefix_id, netbox_release)
+    VALUES ('acme', 'there', 'ipv6_framed', '2001:db8:4000::/48', 64, 0, 65536, 0, 'direct', 1, 'deprecate');
+INSERT INTO delegations (tenant_id, pool_id, prefix, subscriber_ref, purpose, allocation_key, created_by_order, state)
+    SELECT 'acme', id, {prefix}, 'S-1', purpose, 'there', 'O-1', '{state}' FROM pools WHERE name = 'there'
+"""
+
 BREAKS = [
     Break(
         "misplaced",
@@ -28,6 +37,12 @@ BREAKS = [
         " WHERE released_at IS NULL",
         r"2001:db8:.*/56",
         r"slot 10\d\d of pool home is another prefix",
+    ),
+    Break(
+        "misplaced",
+        IN_NETBOX.format(prefix="'2001:db8:5000::/64'", state="suspended"),
+        "2001:db8:5000::/64",
+        "is no /64 of pool there",
     ),
     Break(
         "second_delegation",
@@ -56,6 +71,13 @@ BREAKS = [
         r"2001:db8:.*/56",
         "held by S-1, and its slot says otherwise",
         mended=True,
+    ),
+    Break(
+        "in_netbox_for_ever",
+        "INSERT INTO netbox_removals (tenant_id, allocation_key, pool_id, prefix, due_at)"
+        " SELECT 'acme', 'gone', id, '2001:db8:0:6400::/56', now() - interval '2 days' FROM pools WHERE name = 'home'",
+        "2001:db8:0:6400::/56",
+        "released, and since .* UTC to be removed from pool home in NetBox",
     ),
     Break(
         "not_in_radius",
@@ -140,6 +162,12 @@ BREAKS = [
         "UPDATE orders SET status = 'rolling_back', created_at = '2026-05-03 14:00Z' WHERE order_id = 'O-1'",
         "O-1",
         "provision of S-1 is rolling back since 2026-05-03 14:00 UTC",
+    ),
+    Break(
+        "not_given",
+        IN_NETBOX.format(prefix="NULL", state="failed"),
+        "S-1",
+        r"waits for a prefix for ipv6_framed \(failed\) since order O-1, which ended completed",
     ),
     Break(
         "cut_off",

@@ -1,8 +1,11 @@
 """Tenants, pools and NAS: added once, shown to people and to scripts, never with a secret."""
 
+import asyncio
 from pathlib import Path
 
+from devstack.netbox import NetBoxServer
 from tests.cli.conftest import Cli
+from tests.netbox.peer import Peer
 
 
 async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:
@@ -54,3 +57,58 @@ async def test_which_tenant(cli: Cli) -> None:
     assert (ran.code, "say which one with --tenant (acme, other)" in ran.err) == (2, True)
     ran = await cli("status", "S-1", "--tenant", "nobody")
     assert (ran.code, "There is no tenant 'nobody'" in ran.err) == (2, True)
+
+
+async def test_a_pool_that_is_kept_in_netbox(fresh: Cli) -> None:
+    await fresh("tenant", "add", "acme", "--name", "Acme Broadband")
+    add = ("pool", "add", "home", "2001:db8::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
+    add = (*add, "--vrf", "access", "--netbox", "direct")
+    ran = await fresh(*add)
+    assert (ran.code, "set NETBOX_URL and NETBOX_TOKEN" in ran.err) == (2, True)
+
+    with NetBoxServer() as netbox:
+        peer = Peer(netbox.url, netbox.token)
+        cli = fresh.but(NETBOX_URL=netbox.url, NETBOX_TOKEN=netbox.token)
+        ran = await cli(*add)
+        assert (ran.code, "NetBox has no VRFs named 'access'" in ran.err) == (1, True)
+        vrf = (await asyncio.to_thread(peer.create, "/api/ipam/vrfs/", name="access"))["id"]
+        ran = await cli(*add)
+        assert (ran.code, "VRF 'access' of NetBox has 2001:db8::/40 0 times" in ran.err) == (1, True)
+        for place in (None, vrf):
+            made = await asyncio.to_thread(peer.create, "/api/ipam/prefixes/", prefix="2001:db8::/40", vrf=place)
+
+        (added,) = (await cli(*add, "--json")).json
+        assert added["netbox"] == {
+            "mode": "direct",
+            "prefix_id": made["id"],
+            "vrf_id": vrf,
+            "on_release": "deprecate",
+        }
+        assert "NetBox chooses them, below its prefix 2" in (await cli(*add)).out
+        assert "NetBox" in (await cli("pool", "list")).out
+        assert "prefix 2, direct; on release: deprecate" in (await cli("pool", "show", "home")).out
+        ran = await cli(*add, "--on-release", "delete")
+        assert (ran.code, "exists already, with other properties" in ran.err) == (1, True)
+
+        assert "Created: tenant acme" in (await cli("netbox", "setup")).out
+        assert (await cli("netbox", "check")).code == 0
+        await asyncio.to_thread(peer.send, "DELETE", f"/api/ipam/prefixes/{made['id']}/")
+        ran = await cli("netbox", "check")
+        assert (ran.code, "pool home" in ran.out, "deleted" in ran.out) == (1, True, True)
+        await asyncio.to_thread(peer.create, "/api/ipam/prefixes/", prefix="2001:db8::/40", vrf=vrf)
+        assert "below its prefix 3" in (await cli(*add)).out
+        assert (await cli("netbox", "check")).code == 0
+
+
+async def test_a_pool_that_cannot_be_kept_in_netbox(fresh: Cli) -> None:
+    pool = ("pool", "add", "home", "2001:db8::/56", "--purpose", "ipv6_pd", "--length", "56")
+    ran = await fresh(*pool, "--netbox", "sometimes")
+    assert (ran.code, "--netbox: must be 'direct', and is 'sometimes'" in ran.err) == (2, True)
+    ran = await fresh(*pool, "--netbox", "direct", "--on-release", "burn")
+    assert (ran.code, "--on-release: must be 'deprecate' or 'delete', and is 'burn'" in ran.err) == (2, True)
+    ran = await fresh(*pool, "--netbox", "direct")
+    assert (ran.code, "2001:db8::/56 is all one /56: NetBox needs a larger prefix" in ran.err) == (2, True)
+    ran = await fresh(
+        "pool", "add", "wan", "198.51.100.0/24", "--purpose", "ipv4", "--length", "32", "--netbox", "direct"
+    )
+    assert (ran.code, "NetBox, which chooses prefixes and not host addresses" in ran.err) == (2, True)

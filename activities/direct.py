@@ -1,0 +1,183 @@
+"""What the steps on addresses do in NetBox, between their transactions, for pools that NetBox chooses from.
+
+No transaction is open while NetBox is asked, so an attempt can be overtaken there: by the undo, by an order that took
+over, by a second attempt. What it finds afterwards decides, and what is left is looked for (`ipam.removals`).
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+
+from activities.base import Activities
+from activities.signatures import StepRef
+from db import Database
+from errors import Refused
+from ipam import direct
+from ipam.allocation import Allocation
+from ipam.binding import OnRelease
+from ipam.bound import BoundPool, bound_pools, find_record, stamp
+from ipam.delegations import Delegation, transition
+from ipam.errors import DelegationMismatch, PoolExhausted
+from ipam.lifecycle import State
+from ipam.models import Need
+from ipam.netbox import NetBox, Recorded
+from ipam.netbox.errors import Exhausted, NetBoxError, NotFound
+from ipam.removals import remove_due
+from subscribers.errors import OrderFenced
+
+__all__ = ["DirectAddresses"]
+
+# Nothing else removes what has rested while no clean-up is scheduled; and a release should not take for ever.
+REMOVALS_PER_RELEASE = 3
+REMOVALS_WHEN_FULL = 20
+
+
+class NoNetBox(Exception):
+    """A pool is kept in NetBox, and this worker does not know where that is. Another worker may."""
+
+
+class DirectAddresses(Activities):
+    """Not activities of their own; `netbox` is None where none is configured."""
+
+    def __init__(self, database: Database, netbox: NetBox | None) -> None:
+        super().__init__(database)
+        self._configured = netbox
+
+    async def complete(self, ref: StepRef, allocation: Allocation, need: Need) -> Delegation:
+        """The pending delegation with the prefix that NetBox has chosen for it, now or in an earlier attempt.
+
+        Raises `OrderFenced`, `PoolExhausted`, `PoolMoved`, `DelegationMismatch` and `NetBoxError`. After those that a
+        retry cannot mend the delegation is failed.
+        """
+        pending = allocation.delegation
+        async with self._failing(ref, pending):
+            while True:
+                pool = await self._pool(ref, pending)
+                if pool.length != need.length:
+                    raise DelegationMismatch(
+                        f"{ref.subscriber_ref} waits for a /{pool.length}, not a /{need.length}: deprovision it first"
+                    )
+                try:
+                    recorded = await direct.obtain(
+                        self._netbox(pool),
+                        pool,
+                        stamp(ref.tenant, pending, State.ALLOCATED),
+                        first=allocation.created,
+                    )
+                except Exhausted:
+                    pending = await self._make_room(ref, pending, pool, need)
+                else:
+                    return await self._settle(ref, pending, pool, recorded)
+
+    async def tell_active(self, ref: StepRef, delegations: Iterable[Delegation]) -> list[str]:
+        """Show them as active in NetBox; what is not as it should be there, in words. Raises `NetBoxError`."""
+        problems = []
+        for delegation in delegations:
+            pool = await self._pool(ref, delegation)
+            netbox = self._netbox(pool)
+            if record := await find_record(netbox, pool, delegation.key, delegation.netbox_id):
+                await self._show(ref, delegation, netbox, record)
+            else:
+                problems.append(f"NetBox has no record of {delegation} with this allocation's key: restore it there")
+        return problems
+
+    async def take_back(self, ref: StepRef, delegations: Iterable[Delegation]) -> list[str]:
+        """Deprecate or delete in NetBox what was released; what is left alone there, in words. Raises `NetBoxError`."""
+        problems = []
+        for delegation in delegations:
+            pool = await self._pool(ref, delegation)
+            netbox = self._netbox(pool)
+            record = await find_record(netbox, pool, delegation.key, delegation.netbox_id)
+            if record is None:
+                problems += await self._left_alone(netbox, delegation)
+            elif delegation.prefix is None or pool.netbox.on_release is OnRelease.DELETE:
+                await netbox.delete(record.id)
+            else:
+                with suppress(NotFound):  # a person was faster
+                    await netbox.update(record.id, stamp(ref.tenant, delegation, State.REVOKED))
+        with suppress(NetBoxError):  # of others: their time will come
+            await remove_due(self._database, netbox, most=REMOVALS_PER_RELEASE)
+        return problems
+
+    async def _show(self, ref: StepRef, delegation: Delegation, netbox: NetBox, record: Recorded) -> None:
+        """Write the delegation's state, and again where that has changed meanwhile: we may be a late attempt."""
+        now: Delegation | None = delegation
+        shown = None
+        while now is not None and now.state is not shown:
+            await netbox.update(record.id, stamp(ref.tenant, now, now.state))
+            shown = now.state
+            async with self._database.tenant(ref.tenant) as connection:
+                now = await direct.by_key(connection, delegation.key)
+
+    def _netbox(self, pool: BoundPool) -> NetBox:
+        if self._configured is None:
+            raise NoNetBox(f"pool {pool} is kept in NetBox, and this worker has no NETBOX_URL and NETBOX_TOKEN")
+        return self._configured
+
+    async def _pool(self, ref: StepRef, delegation: Delegation) -> BoundPool:
+        async with self._database.tenant(ref.tenant) as connection:
+            return (await bound_pools(connection, [delegation]))[delegation.pool_id]
+
+    @asynccontextmanager
+    async def _failing(self, ref: StepRef, pending: Delegation) -> AsyncIterator[None]:
+        """What cannot be mended leaves the delegation failed, with the reason; who came too late leaves it alone."""
+        try:
+            yield
+        except OrderFenced:
+            raise
+        except Refused as failure:
+            async with self._order(ref) as connection:
+                now = await direct.by_key(connection, pending.key)
+                if now is not None and now.state is State.PENDING:
+                    await transition(connection, now, State.FAILED, order_id=ref.order_id, reason=str(failure))
+            raise
+
+    async def _make_room(self, ref: StepRef, pending: Delegation, pool: BoundPool, need: Need) -> Delegation:
+        """After a full pool: the delegation, to try with again. Raises `PoolExhausted`."""
+        if await remove_due(self._database, self._netbox(pool), most=REMOVALS_WHEN_FULL, pool=pool):
+            return pending
+        async with self._order(ref) as connection:
+            moved = await direct.next_pool(connection, pending, need)
+        if moved is None:
+            raise PoolExhausted(
+                f"NetBox has no free /{pool.length} left in pool {pool}, nor has any other pool: "
+                "add a pool, or wait for quarantine"
+            )
+        return moved
+
+    async def _settle(self, ref: StepRef, pending: Delegation, pool: BoundPool, recorded: Recorded) -> Delegation:
+        try:
+            async with self._order(ref) as connection:
+                return await direct.settle(connection, pending, recorded, order_id=ref.order_id)
+        except OrderFenced:
+            await self._remove_unless_wanted(ref, pending, pool)
+            raise
+        except direct.PrefixHeld:
+            await self._restore(pool, recorded)
+            raise
+
+    async def _remove_unless_wanted(self, ref: StepRef, pending: Delegation, pool: BoundPool) -> None:
+        """We came too late. Where the delegation was taken back before it got a prefix, what we made in NetBox goes
+        too. Else another attempt, or another order, has found that or will: it is in use, or rests."""
+        async with self._database.tenant(ref.tenant) as connection:
+            now = await direct.by_key(connection, pending.key)
+        if now is None or now.state is not State.REVOKED or now.prefix is not None:
+            return
+        with suppress(NetBoxError):  # it is looked for once more, later
+            if record := await find_record(self._netbox(pool), pool, pending.key, None):
+                await self._netbox(pool).delete(record.id)
+
+    async def _restore(self, pool: BoundPool, recorded: Recorded) -> None:
+        """Make the record that NetBox has given away a second time that of the one who holds the prefix."""
+        async with self._database.platform() as connection:
+            found = await direct.holder(connection, pool, recorded)
+        if found is None:
+            return
+        tenant, delegation = found
+        await self._netbox(pool).update(recorded.id, stamp(tenant, delegation, delegation.state))
+        async with self._database.platform() as connection:
+            await direct.restored(connection, delegation, recorded)
+
+    async def _left_alone(self, netbox: NetBox, delegation: Delegation) -> list[str]:
+        if delegation.netbox_id is None or await netbox.get(delegation.netbox_id) is None:
+            return []
+        return [f"the record of {delegation} in NetBox does not carry our key any more, and was left as it is"]

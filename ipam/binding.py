@@ -1,0 +1,60 @@
+"""How a pool is bound to NetBox: which prefix there it is, and what becomes of a record that is released."""
+
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+
+from pydantic import BaseModel, ConfigDict
+
+from ipam.errors import InvalidPool
+from ipam.netbox import NetBox
+
+__all__ = ["Binding", "Mode", "OnRelease", "locate"]
+
+
+class Mode(StrEnum):
+    """Who chooses the prefixes of a pool that is in NetBox."""
+
+    DIRECT = "direct"
+    """NetBox, one by one (`available-prefixes`): people may take prefixes out of the same space."""
+
+
+class OnRelease(StrEnum):
+    """What happens in NetBox to the record of a prefix that is released."""
+
+    DEPRECATE = "deprecate"
+    """It stays, deprecated, as long as the prefix rests; NetBox gives it to nobody meanwhile."""
+    DELETE = "delete"
+    """It goes at once: NetBox may give the prefix to somebody else with its next answer."""
+
+
+class Binding(BaseModel):
+    """A pool's place in NetBox."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Mode
+    prefix_id: int
+    """NetBox's id of the prefix that is the pool."""
+    vrf_id: int | None
+    """None: NetBox's global table."""
+    on_release: OnRelease = OnRelease.DEPRECATE
+
+
+async def locate(netbox: NetBox, prefix: IPv4Network | IPv6Network, vrf: str) -> tuple[int, int | None]:
+    """NetBox's ids of a pool's prefix and of its VRF, which is named there as here; "" is the global table.
+
+    Raises `InvalidPool` where NetBox has not exactly one of each, and `NetBoxError`.
+    """
+    vrf_id, where = None, "NetBox's global table"
+    if vrf:
+        where = f"VRF {vrf!r} of NetBox"
+        named = [one for one in await netbox.wire.page("ipam/vrfs", name=vrf) if one["name"] == vrf]
+        if len(named) != 1:
+            raise InvalidPool(f"NetBox has {len(named) or 'no'} VRFs named {vrf!r}: the pool's must be there, once")
+        vrf_id = named[0]["id"]
+    found = [one async for one in netbox.records(vrf_id=vrf_id, prefix=prefix) if one.prefix == prefix]
+    if len(found) != 1:
+        raise InvalidPool(f"{where} has {prefix} {len(found)} times: make it there, once, as a container")
+    if found[0].key is not None:
+        raise InvalidPool(f"{prefix} in NetBox is a prefix that {found[0].subscriber_ref} holds, and can be no pool")
+    return found[0].id, vrf_id

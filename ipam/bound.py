@@ -1,0 +1,76 @@
+"""A pool that is kept in NetBox, as its delegations need it, and their records there."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ipam.binding import Binding
+from ipam.delegations import Delegation
+from ipam.lifecycle import State
+from ipam.netbox import NetBox, Recorded, Stamp
+
+__all__ = ["BOUND", "BoundPool", "bound_pools", "find_record", "stamp"]
+
+BOUND = """p.id AS pool_id, p.name, p.prefix::text AS space, p.delegated_length, p.netbox_mode AS mode,
+    p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id, p.netbox_release AS on_release"""
+"""What to select of `pools p`."""
+
+_BY_ID = text(f"SELECT {BOUND} FROM pools p WHERE p.id = ANY(:ids)")
+
+
+@dataclass(frozen=True, slots=True)
+class BoundPool:
+    id: int
+    name: str
+    prefix: IPv4Network | IPv6Network
+    length: int
+    """Of each prefix handed out, in bits."""
+    netbox: Binding
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> "BoundPool":
+        """From a row of `BOUND`."""
+        place = {field: getattr(row, field) for field in Binding.model_fields}
+        return cls(row.pool_id, row.name, ip_network(row.space), row.delegated_length, Binding.model_validate(place))
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix})"
+
+    def has(self, recorded: Recorded) -> bool:
+        """Whether this is a prefix that the pool hands out."""
+        space: Any = self.prefix
+        return recorded.prefix.prefixlen == self.length and recorded.prefix.subnet_of(space)
+
+
+async def bound_pools(connection: AsyncConnection, delegations: Iterable[Delegation]) -> dict[int, BoundPool]:
+    """The pools, by id, of delegations whose prefixes are chosen by NetBox."""
+    rows = await connection.execute(_BY_ID, {"ids": list({delegation.pool_id for delegation in delegations})})
+    return {row.pool_id: BoundPool.of(row) for row in rows}
+
+
+def stamp(tenant: str, delegation: Delegation, state: State) -> Stamp:
+    """What NetBox is told about the delegation."""
+    held = "rests, and was" if state is State.REVOKED else "is"
+    return Stamp(
+        key=delegation.key,
+        subscriber_ref=delegation.subscriber_ref,
+        state=state,
+        tenant=tenant,
+        description=f"{held} {delegation.subscriber_ref}'s (Lastmile)",
+    )
+
+
+async def find_record(netbox: NetBox, pool: BoundPool, key: str, netbox_id: int | None) -> Recorded | None:
+    """What carries the key in NetBox: where its id says, else anywhere in the pool's VRF.
+
+    A record of that id that carries another key, or none, was made over by a person: it is not ours any more.
+    """
+    if netbox_id is not None:
+        record = await netbox.get(netbox_id)
+        if record is not None and record.key == key:
+            return record
+    return await netbox.find(key, vrf_id=pool.netbox.vrf_id)

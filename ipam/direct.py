@@ -1,0 +1,178 @@
+"""Allocation from a pool that NetBox chooses from (`available-prefixes`), without a leak and without a double.
+
+Our row comes first: a delegation that is pending, with its key and no prefix. Then NetBox is asked, with no
+transaction open. Then the row gets what NetBox has recorded under the key. Whatever is lost on the way, the next
+attempt finds by the key what an earlier one has made, and NetBox's unique custom field lets nobody make two.
+"""
+
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.exc import IntegrityError
+
+from db import PlatformConnection, TenantConnection
+from ipam.bound import BoundPool
+from ipam.delegations import COLUMNS, Delegation, StateChanged
+from ipam.errors import PoolMoved
+from ipam.models import Need
+from ipam.netbox import NetBox, Recorded, Stamp
+from ipam.netbox.errors import Exhausted, KeyTaken, NotFound
+from ipam.pools import CANDIDATE, PREFERENCE
+from ipam.removals import LATE
+
+__all__ = ["PrefixHeld", "begin", "by_key", "holder", "next_pool", "obtain", "restored", "settle"]
+
+
+class PrefixHeld(Exception):
+    """NetBox has given a prefix that a live delegation holds: somebody had deleted its record there."""
+
+
+_BEGIN = text(
+    f"""
+    INSERT INTO delegations (tenant_id, pool_id, subscriber_ref, purpose, allocation_key, created_by_order, state)
+    SELECT :tenant, id, :subscriber_ref, :purpose, :key, :order_id, 'pending'
+    FROM pools WHERE netbox_mode = 'direct' AND {CANDIDATE} ORDER BY {PREFERENCE} LIMIT 1
+    ON CONFLICT DO NOTHING
+    RETURNING {COLUMNS}, true AS created
+    """
+)
+
+# The key may still come up in the pool that is left, if an earlier attempt is waiting there.
+_NEXT_POOL = text(
+    f"""
+    WITH next AS (
+        SELECT id FROM pools
+        WHERE netbox_mode = 'direct' AND {CANDIDATE}
+          AND (tenant_id IS NULL, id) > (SELECT tenant_id IS NULL, id FROM pools WHERE id = :pool_id)
+        ORDER BY {PREFERENCE} LIMIT 1
+    ), moved AS (
+        UPDATE delegations SET pool_id = next.id FROM next
+        WHERE delegations.id = :id AND state = 'pending' AND pool_id = :pool_id
+        RETURNING delegations.*
+    ), to_be_removed AS (
+        INSERT INTO netbox_removals (tenant_id, allocation_key, pool_id, due_at)
+        SELECT tenant_id, allocation_key, :pool_id, now() + CAST(:late AS interval) FROM moved
+    )
+    SELECT {COLUMNS} FROM moved
+    """
+)
+
+_SETTLE = text(
+    f"""
+    WITH given AS (
+        UPDATE delegations SET state = 'allocated', state_since = now(), prefix = CAST(:prefix AS cidr),
+                               netbox_id = :netbox_id
+        WHERE id = :id AND state = 'pending' AND pool_id = :pool_id
+        RETURNING *
+    ), recorded AS (
+        INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
+                                       from_state, to_state, order_id, reason)
+        SELECT tenant_id, id, prefix, subscriber_ref, 'pending', 'allocated', :order_id, 'allocated' FROM given
+    )
+    SELECT {COLUMNS} FROM given
+    """
+)
+
+_BY_KEY = text(f"SELECT {COLUMNS} FROM delegations WHERE allocation_key = :key")
+
+_HOLDER = text(
+    f"""
+    SELECT {COLUMNS}, tenant_id FROM delegations
+    WHERE pool_id = :pool_id AND prefix = CAST(:prefix AS cidr) AND slot IS NULL AND released_at IS NULL
+    """
+)
+
+_RESTORED = text("UPDATE delegations SET netbox_id = :netbox_id WHERE id = :id AND released_at IS NULL")
+
+
+async def begin(connection: TenantConnection, claim: dict[str, Any]) -> Row[Any] | None:
+    """A pending delegation in the first pool in NetBox that would do; None where there is no such pool, or the key
+    or the subscriber has got a delegation meanwhile."""
+    return (await connection.execute(_BEGIN, claim)).one_or_none()
+
+
+async def obtain(netbox: NetBox, pool: BoundPool, stamp: Stamp, *, first: bool) -> Recorded:
+    """What NetBox has recorded under the stamp's key, or chooses now. `first`: no attempt was made before.
+
+    Raises `PoolMoved`, and `NetBoxError`: after all but its `Refused` kinds, try again.
+    """
+    found = None if first else await netbox.find(stamp.key, vrf_id=pool.netbox.vrf_id)
+    if found is None:
+        try:
+            found = await netbox.available(pool.netbox.prefix_id, pool.length, stamp)
+        except (KeyTaken, Exhausted):
+            # An attempt that waited in NetBox when we looked has been served before us.
+            found = await netbox.find(stamp.key, vrf_id=pool.netbox.vrf_id)
+            if found is None:
+                raise
+        except NotFound:
+            raise PoolMoved(_moved(pool, "has no such prefix any more")) from None
+    if not pool.has(found):
+        raise PoolMoved(_moved(pool, f"gave {found.prefix}"))
+    return found
+
+
+def _moved(pool: BoundPool, what: str) -> str:
+    return (
+        f"pool {pool} is prefix {pool.netbox.prefix_id} in NetBox, which {what}: restore it there, "
+        "then `lastmile pool add` again, just as before, finds it"
+    )
+
+
+async def settle(
+    connection: TenantConnection, delegation: Delegation, recorded: Recorded, *, order_id: str
+) -> Delegation:
+    """Give a pending delegation the prefix that NetBox has recorded for it.
+
+    Raises `PrefixHeld`, and `StateChanged` where another attempt was faster.
+    """
+    given = {
+        "id": delegation.id,
+        "pool_id": delegation.pool_id,
+        "prefix": str(recorded.prefix),
+        "netbox_id": recorded.id,
+        "order_id": order_id,
+    }
+    try:
+        async with connection.begin_nested():
+            row = (await connection.execute(_SETTLE, given)).one_or_none()
+    except IntegrityError as failure:
+        if "delegations_prefix" not in str(failure.orig):
+            raise
+        raise PrefixHeld(f"NetBox gave {recorded.prefix}, which is held: its record there was deleted") from failure
+    if row is None:
+        raise StateChanged(f"{delegation} is no longer pending")
+    return Delegation.of(row)
+
+
+async def next_pool(connection: TenantConnection, delegation: Delegation, need: Need) -> Delegation | None:
+    """Move a pending delegation to the pool that comes after the one it is in; None where there is none."""
+    criteria = {
+        "purpose": need.purpose,
+        "length": need.length,
+        "pool": need.pool,
+        "region": need.region,
+        "address": None,
+        "id": delegation.id,
+        "pool_id": delegation.pool_id,
+        "late": LATE,
+    }
+    row = (await connection.execute(_NEXT_POOL, criteria)).one_or_none()
+    return None if row is None else Delegation.of(row)
+
+
+async def by_key(connection: TenantConnection, key: str) -> Delegation | None:
+    """The delegation of this key, also where it was released."""
+    row = (await connection.execute(_BY_KEY, {"key": key})).one_or_none()
+    return None if row is None else Delegation.of(row)
+
+
+async def holder(connection: PlatformConnection, pool: BoundPool, recorded: Recorded) -> tuple[str, Delegation] | None:
+    """Who holds the prefix already: the tenant, and the delegation."""
+    row = (await connection.execute(_HOLDER, {"pool_id": pool.id, "prefix": str(recorded.prefix)})).one_or_none()
+    return None if row is None else (row.tenant_id, Delegation.of(row))
+
+
+async def restored(connection: PlatformConnection, delegation: Delegation, recorded: Recorded) -> None:
+    """The delegation's record in NetBox is this one from now on."""
+    await connection.execute(_RESTORED, {"id": delegation.id, "netbox_id": recorded.id})
