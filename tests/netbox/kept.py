@@ -1,0 +1,205 @@
+"""An ISP whose pool is kept in NetBox: real steps, a real PostgreSQL, the stand-in, and whether the two agree."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.addresses import AddressActivities
+from activities.orders import OrderActivities
+from activities.signatures import OrderClosing, OrderOpening, StepRef, StepReport
+from audit.audit import check
+from audit.invariants import INVARIANTS
+from db import Database
+from devstack.netbox import NetBoxServer
+from ipam.allocation import Quarantine
+from ipam.binding import Binding, Mode, OnRelease
+from ipam.models import Addressing, Purpose
+from ipam.netbox import NetBox
+from ipam.netbox.records import KEY, STATE, STATUS, SUBSCRIBER
+from ipam.netbox.requirements import check as requirements
+from ipam.netbox.requirements import set_up
+from ipam.pools import Pool, add_pool
+from ipam.removals import remove_due
+from radius.dynauth import DynamicAuthorization
+from subscribers.tenants import add_tenant
+from tests.netbox.peer import Peer
+
+__all__ = ["AVAILABLE", "PREFIXES", "SPACE", "TENANTS", "VRF", "Kept"]
+
+PREFIXES = "/api/ipam/prefixes/"
+AVAILABLE = "available-prefixes"
+TENANTS = {"acme": "Acme Broadband", "other": "Other Networks"}
+VRF = "access"
+SPACE = "2001:db8:4000::/40"
+QUARANTINE = Quarantine(confirmed=timedelta(hours=24), unconfirmed=timedelta(days=7))
+
+
+class Kept:
+    """Orders of tenant `acme` for lines with one prefix; `owner` looks past row-level security."""
+
+    def __init__(
+        self,
+        server: NetBoxServer,
+        netbox: NetBox,
+        database: Database,
+        owner: asyncpg.Connection,
+        authorization: DynamicAuthorization,
+    ) -> None:
+        self.server = server
+        self.peer = Peer(server.url, server.token)
+        self.netbox = netbox
+        self.database = database
+        self.owner = owner
+        self.orders = OrderActivities(database)
+        self.addresses = AddressActivities(database, authorization, QUARANTINE, netbox)
+        self.vrf = 0
+        """NetBox's id of the VRF that the pools are in."""
+
+    async def set_up(self) -> None:
+        """Tenants on both sides, and what Lastmile needs in NetBox."""
+        async with self.database.platform() as platform:
+            for tenant, name in TENANTS.items():
+                await add_tenant(platform, tenant, name)
+        await set_up(self.netbox.wire, await requirements(self.netbox.wire, tenants=TENANTS))
+        self.vrf = (await asyncio.to_thread(self.peer.create, "/api/ipam/vrfs/", name=VRF))["id"]
+
+    async def pool(
+        self,
+        prefix: str = SPACE,
+        name: str = "home",
+        *,
+        on_release: OnRelease = OnRelease.DEPRECATE,
+        tenant: str | None = "acme",
+        **more: Any,
+    ) -> int:
+        """A pool, and its prefix in NetBox; the id of that."""
+        made = await asyncio.to_thread(
+            self.peer.create, PREFIXES, prefix=prefix, vrf=self.vrf, status="container", description=name
+        )
+        await self.bind(prefix, made["id"], name, on_release=on_release, tenant=tenant, **more)
+        return int(made["id"])
+
+    async def bind(
+        self, prefix: str, prefix_id: int, name: str = "home", *, on_release: OnRelease, tenant: str | None, **more: Any
+    ) -> None:
+        described = {"name": name, "prefix": prefix, "tenant": tenant, "vrf": VRF, "delegated_length": 56, **more}
+        place = Binding(mode=Mode.DIRECT, prefix_id=prefix_id, vrf_id=self.vrf, on_release=on_release)
+        async with self.database.platform() as platform:
+            await add_pool(platform, Pool.model_validate({"purpose": Purpose.IPV6_PD, **described, "netbox": place}))
+
+    # The steps
+
+    async def begin(self, ref: str = "S-1", order: str = "O-1", operation: str = "provision") -> None:
+        opening = OrderOpening(operation=operation, digest=f"of {order}")
+        await self.run(self.orders.open_order, self.ref(ref, order), opening)
+
+    async def allocate(self, ref: str = "S-1", order: str = "O-1", **addressing: Any) -> str:
+        """One attempt; the prefix."""
+        step = self.addresses.allocate_ip_address
+        report: StepReport = await self.run(step, self.ref(ref, order), Addressing(**addressing))
+        return report.facts["ipv6_prefix"]
+
+    async def allocate_in_the_end(self, ref: str = "S-1", order: str = "O-1") -> str:
+        """As a workflow does it: attempts until one succeeds, or a retry cannot mend it."""
+        return str(await self.insist(lambda: self.allocate(ref, order)))
+
+    async def insist(self, attempt: Any, most: int = 60) -> Any:
+        for _ in range(most):
+            try:
+                return await attempt()
+            except ApplicationError as failure:
+                if failure.non_retryable:
+                    raise
+                last = failure
+            # A pause as a workflow makes, for a NetBox that is starting again.
+            await asyncio.sleep(0.01)
+        raise last
+
+    async def activate(self, ref: str = "S-1", order: str = "O-1") -> StepReport:
+        report: StepReport = await self.run(self.addresses.activate_ipv6_lifecycle, self.ref(ref, order))
+        return report
+
+    async def provision(self, ref: str = "S-1", order: str = "O-1") -> str:
+        await self.begin(ref, order)
+        prefix = await self.allocate(ref, order)
+        await self.activate(ref, order)
+        await self.close(ref, order)
+        return prefix
+
+    async def undo(self, ref: str = "S-1", order: str = "O-1") -> StepReport:
+        report: StepReport = await self.run(self.addresses.release_ip_address, self.ref(ref, order, undo=True))
+        return report
+
+    async def deprovision(self, ref: str = "S-1", order: str = "D-1") -> StepReport:
+        await self.begin(ref, order, "deprovision")
+        await self.run(self.addresses.revoke_ipv6_lifecycle, self.ref(ref, order))
+        report: StepReport = await self.run(self.addresses.release_ip_address, self.ref(ref, order))
+        await self.close(ref, order)
+        return report
+
+    async def close(self, ref: str = "S-1", order: str = "O-1", status: str = "completed") -> None:
+        await self.run(self.orders.close_order, self.ref(ref, order), OrderClosing(status=status, result={}))
+
+    @staticmethod
+    async def run(activity: Any, *arguments: Any) -> Any:
+        return await ActivityEnvironment().run(activity, *arguments)
+
+    @staticmethod
+    def ref(ref: str, order: str, *, undo: bool = False) -> StepRef:
+        return StepRef(tenant="acme", order_id=order, subscriber_ref=ref, undo=undo)
+
+    # What is there
+
+    def records(self) -> list[dict[str, Any]]:
+        """NetBox's prefixes but for the pools' own."""
+        with self.server.store.lock:
+            return [one for one in self.server.store.all("ipam.prefix") if one["status"] != "container"]
+
+    def record(self, key: str) -> dict[str, Any] | None:
+        return next((one for one in self.records() if one["custom_fields"].get(KEY) == key), None)
+
+    async def states(self) -> list[str]:
+        return [row[0] for row in await self.owner.fetch("SELECT state FROM delegations ORDER BY id")]
+
+    async def everything_is_due(self) -> None:
+        """The clock goes on until all has rested, and until NetBox cannot be at work on anything old."""
+        await self.owner.execute("UPDATE netbox_removals SET due_at = now() - interval '1 second'")
+        while await remove_due(self.database, self.netbox, most=100):
+            pass
+
+    async def agree(self, *, whole_lines: bool = False) -> list[str]:
+        """Raise unless NetBox and the database say the same of every prefix, and the audit finds nothing.
+
+        The prefixes that are held. `whole_lines`: orders were carried out by workflows, with all their steps.
+        """
+        records = self.records()
+        assert all(count == 1 for count in Counter(one["prefix"] for one in records).values()), "one prefix twice"
+        keyed = {one["custom_fields"][KEY]: one for one in records if one["custom_fields"].get(KEY)}
+        assert len(keyed) == len([one for one in records if one["custom_fields"].get(KEY)]), "one key twice"
+
+        held = await self.owner.fetch("SELECT *, prefix::text AS written FROM delegations WHERE released_at IS NULL")
+        for one in held:
+            record = keyed.pop(one["allocation_key"], None)
+            assert record is not None, f"{one['written']} is not in NetBox"
+            assert (record["id"], record["prefix"]) == (one["netbox_id"], one["written"])
+            assert record["custom_fields"][SUBSCRIBER] == one["subscriber_ref"]
+            assert record["custom_fields"][STATE] == one["state"]
+            assert record["status"] == STATUS[one["state"]]
+            assert record["vrf"] == self.vrf
+        resting = await self.owner.fetch(
+            "SELECT *, prefix::text AS written FROM netbox_removals WHERE prefix IS NOT NULL"
+        )
+        for one in resting:
+            record = keyed.pop(one["allocation_key"], None)
+            assert record is not None, f"{one['written']} does not rest in NetBox"
+            assert (record["prefix"], record["status"]) == (one["written"], "deprecated")
+        assert not keyed, f"in NetBox, and nobody's: {keyed}"
+
+        checked = [invariant for invariant in INVARIANTS if whole_lines or invariant.name != "incomplete"]
+        assert [violation async for violation in check(self.database, invariants=checked)] == []
+        return [one["written"] for one in held]
