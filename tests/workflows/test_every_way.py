@@ -4,11 +4,13 @@ real servers and held against the rules (every_way/rules.py): its outcome, the r
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
 from sqlalchemy import make_url
 
+from devstack.netbox import NetBoxServer
 from tests.workflows.every_way.cases import CASES, Case
 from tests.workflows.every_way.play import Seen, play
 from tests.workflows.every_way.rules import OPERATIONS
@@ -22,20 +24,44 @@ PATIENCE_SECONDS = 90
 
 STEPS = {"provision": provision.STEPS, "deprovision": deprovision.STEPS}
 
+OF_ADDRESSES = {"allocate_ip_address", "activate_ipv6_lifecycle", "revoke_ipv6_lifecycle", "release_ip_address"}
+"""What the kind of the pool makes a difference to; a rollback from elsewhere goes through their undos all the same."""
+
 Plays = dict[Case, asyncio.Task[Seen]]
 
 
 @pytest.fixture(scope="module")
 async def plays(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
     """The selected cases, all begun: each test waits for its own."""
-    selected = [item.callspec.params["case"] for item in request.session.items if "plays" in item.fixturenames]
+    async with playing(request, "plays", migrated, temporal_address) as tasks:
+        yield tasks
+
+
+@pytest.fixture(scope="module")
+async def plays_in_netbox(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
+    """The same, with pools that NetBox chooses from."""
+    with NetBoxServer() as netbox:
+        async with playing(request, "plays_in_netbox", migrated, temporal_address, netbox) as tasks:
+            yield tasks
+
+
+@asynccontextmanager
+async def playing(
+    request: pytest.FixtureRequest,
+    fixture: str,
+    migrated: str,
+    temporal_address: str,
+    netbox: NetBoxServer | None = None,
+) -> AsyncIterator[Plays]:
+    """The cases of the tests that use the fixture, on a stage of their own."""
+    selected = [item.callspec.params["case"] for item in request.session.items if fixture in item.fixturenames]
     name = f"test_{uuid.uuid4().hex}"
     template = make_url(migrated)
     admin = await asyncpg.connect(template.set(database="postgres").render_as_string(hide_password=False))
     await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{template.database}"')
     url = template.set(database=name).render_as_string(hide_password=False)
     slots = asyncio.Semaphore(AT_ONCE)
-    async with stage(temporal_address, url) as ready:
+    async with stage(temporal_address, url, netbox) as ready:
 
         async def in_turn(case: Case) -> Seen:
             async with slots, asyncio.timeout(PATIENCE_SECONDS):
@@ -66,4 +92,13 @@ async def test_every_way(case: Case, plays: Plays, request: pytest.FixtureReques
     seen = await plays[case]
     differences = [seen.differs_from(end) for end in case.ends]
     request.config.stash.setdefault(RESULTS, {})[case] = seen.words
+    assert [] in differences, "\n".join(min(differences, key=len))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", [case for case in CASES if case.activity in OF_ADDRESSES], ids=str)
+async def test_every_way_with_a_pool_in_netbox(case: Case, plays_in_netbox: Plays) -> None:
+    """The same rules: what they call a slot is the record in NetBox."""
+    seen = await plays_in_netbox[case]
+    differences = [seen.differs_from(end) for end in case.ends]
     assert [] in differences, "\n".join(min(differences, key=len))

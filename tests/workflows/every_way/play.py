@@ -232,7 +232,7 @@ async def _look(stage: Stage, run: OrderRun, before: dict[str, list[str]], parke
         ),
         steps=outcomes(result) if result else {},
         reason=result.reason if result else "",
-        facts=_facts(rows),
+        facts=sorted(_facts(rows) + ["slot"] * stage.in_netbox(tenant)),
         findings=dict(Counter([found.invariant.name async for found in check(stage.database, tenant)])),
         parked=parked_at,
         untouched=rows == before,

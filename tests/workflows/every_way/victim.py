@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import Enum, auto
 from multiprocessing.process import BaseProcess
@@ -15,6 +16,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from db import Database
+from ipam.netbox import NetBox
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
 from tests.workflows.every_way.hurry import Impatient
@@ -95,8 +97,10 @@ async def _work(address: str, database_url: str, settings: Settings, death: Deat
         DynamicAuthorization(
             timeout=settings.radius_timeout_seconds, tries=settings.radius_tries, in_flight=8
         ) as authorization,
-        build_worker(client, settings, database, authorization),
+        AsyncExitStack() as stack,
     ):
+        netbox = await stack.enter_async_context(NetBox(**settings.netbox)) if settings.netbox else None
+        await stack.enter_async_context(build_worker(client, settings, database, authorization, netbox=netbox))
         await asyncio.Event().wait()
 
 

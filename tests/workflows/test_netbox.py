@@ -1,0 +1,195 @@
+"""Whole orders, with a pool that NetBox chooses from: however a run goes, NetBox and the database agree in the end."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from db import Database
+from devstack.netbox import NetBoxServer
+from devstack.netbox.faults import LOST, Fault
+from ipam.models import Addressing
+from ipam.netbox import NetBox
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept
+from tests.workflows.faults import Faults, Gate, broken, once, refused
+from tests.workflows.world import Orders, outcomes, parked, what_is_there
+from worker import build_worker
+from workflows import deprovision, provision
+from workflows.client import Lastmile
+from workflows.contract import Decision, ProvisionSubscriber, ResultStatus
+
+PROVISION = [step.name for step in provision.STEPS]
+REQUIRED = [step.name for step in provision.STEPS if not step.best_effort]
+DEPROVISION = [step.name for step in deprovision.STEPS]
+PIVOT = [step.pivot for step in deprovision.STEPS].index(True)
+
+
+@pytest.fixture
+async def kept(
+    database: Database, owner: asyncpg.Connection, authorization: DynamicAuthorization
+) -> AsyncIterator[Kept]:
+    with NetBoxServer() as server:
+        async with NetBox(server.url, server.token, read_timeout=1) as netbox:
+            kept = Kept(server, netbox, database, owner, authorization)
+            await kept.set_up()
+            await kept.pool(SPACE, "kept")
+            yield kept
+
+
+@pytest.fixture
+async def worker(
+    client: Client, settings: Settings, database: Database, authorization: DynamicAuthorization, kept: Kept
+) -> AsyncIterator[Worker]:
+    async with build_worker(client, settings, database, authorization, netbox=kept.netbox) as worker:
+        yield worker
+
+
+def order(orders: Orders, order_id: str = "O-1", nth: int = 0) -> ProvisionSubscriber:
+    return orders.provision(order_id, nth, addressing=Addressing(ipv6_pool="kept"))
+
+
+async def test_a_line_comes_and_goes(lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults) -> None:
+    result = await lastmile.execute(order(orders))
+    assert (result.status, result.created.ipv6_prefix) == (ResultStatus.COMPLETED, "2001:db8:4000::/56")
+    assert {step.attempts for step in result.steps} == {1}, "a step that declines to be local has not failed"
+    assert await kept.agree(whole_lines=True) == ["2001:db8:4000::/56"]
+
+    result = await lastmile.execute(orders.deprovision())
+    assert result.status is ResultStatus.COMPLETED
+    assert await kept.agree(whole_lines=True) == []
+    assert [one["status"] for one in kept.records()] == ["deprecated"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("fault", [refused, broken], ids=["refused", "broken"])
+async def test_a_provision_that_fails_anywhere_leaves_nothing(
+    lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults, fault: Any, when: str
+) -> None:
+    nothing = await what_is_there(kept.owner)
+    setattr(faults, when, {(f"O-{step}", step): fault for step in REQUIRED})
+    sent = [order(orders, f"O-{step}", nth) for nth, step in enumerate(REQUIRED)]
+
+    results = await asyncio.gather(*(lastmile.execute(one) for one in sent))
+
+    assert {result.status for result in results} == {ResultStatus.ROLLED_BACK}
+    assert await what_is_there(kept.owner) == nothing
+    assert await kept.agree(whole_lines=True) == []
+    await kept.everything_is_due()
+    assert kept.records() == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_provision_cancelled_anywhere_leaves_nothing(
+    lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults, when: str
+) -> None:
+    nothing = await what_is_there(kept.owner)
+    gates = {(f"O-{step}", step): Gate() for step in PROVISION}
+    setattr(faults, when, gates)
+    runs = [await lastmile.start(order(orders, f"O-{step}", nth)) for nth, step in enumerate(PROVISION)]
+    for run, gate in zip(runs, gates.values(), strict=True):
+        await gate.reached.wait()
+        await run.handle.cancel()
+        gate.open()
+
+    assert {(await run.result()).status for run in runs} == {ResultStatus.ROLLED_BACK}
+    assert await what_is_there(kept.owner) == nothing
+    assert await kept.agree(whole_lines=True) == []
+
+
+async def test_a_cancel_while_netbox_works_leaves_nothing(lastmile: Lastmile, orders: Orders, kept: Kept) -> None:
+    nothing = await what_is_there(kept.owner)
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        reached.set()
+        assert go_on.wait(60)
+
+    kept.server.faults.next(Fault(hold=hold), method="POST", path=AVAILABLE)
+    run = await lastmile.start(order(orders))
+    await asyncio.to_thread(reached.wait)
+    await run.handle.cancel()
+    go_on.set()
+
+    assert (await run.result()).status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(kept.owner) == nothing
+    assert await kept.agree(whole_lines=True) == []
+
+
+async def test_every_step_done_and_its_reply_lost(
+    lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults
+) -> None:
+    """By Temporal, and by NetBox too."""
+    faults.after = dict.fromkeys([*PROVISION, *DEPROVISION], once(broken))
+    for method in ("POST", "PATCH"):
+        kept.server.faults.next(LOST, method=method)
+    result = await lastmile.execute(order(orders))
+    assert result.status is ResultStatus.COMPLETED
+    assert await kept.agree(whole_lines=True) == [result.created.ipv6_prefix]
+    kept.server.faults.next(LOST, method="PATCH")
+    assert (await lastmile.execute(orders.deprovision())).status is ResultStatus.COMPLETED
+    assert await kept.agree(whole_lines=True) == []
+
+
+@pytest.mark.parametrize("step", DEPROVISION[:PIVOT])
+async def test_a_deprovision_that_fails_before_its_pivot_changes_nothing(
+    lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults, step: str
+) -> None:
+    prefix = (await lastmile.execute(order(orders))).created.ipv6_prefix
+    faults.after[step] = refused
+    assert (await lastmile.execute(orders.deprovision())).status is ResultStatus.ROLLED_BACK
+    assert await kept.agree(whole_lines=True) == [prefix]
+
+
+async def test_netbox_away_for_a_while_is_waited_for(lastmile: Lastmile, orders: Orders, kept: Kept) -> None:
+    kept.server.stop()
+    run = await lastmile.start(order(orders))
+    while True:
+        if await kept.owner.fetchval("SELECT count(*) FROM delegations WHERE state = 'pending'"):
+            break
+        await asyncio.sleep(0.02)  # nobody is told
+    kept.server.start()
+    result = await run.result()
+    assert result.status is ResultStatus.COMPLETED
+    assert await kept.agree(whole_lines=True) == [result.created.ipv6_prefix]
+
+
+async def test_a_release_that_netbox_refuses_parks_and_goes_on(lastmile: Lastmile, orders: Orders, kept: Kept) -> None:
+    """The revocation is done by then: it does not wait for NetBox."""
+    await lastmile.execute(order(orders))
+    kept.server.faults.chance(Fault(proxy=403), 1, method="PATCH")
+    run = await lastmile.start(orders.deprovision())
+    progress = await parked(run)
+    assert progress.step == "release_ip_address"
+    assert await kept.owner.fetchval("SELECT count(*) FROM radreply") == 0
+    kept.server.faults.clear()
+    await lastmile.steer("acme", orders.ref, "retry_step", Decision(by="noc", why="the token was mended"))
+    assert (await run.result()).status is ResultStatus.COMPLETED
+    assert await kept.agree(whole_lines=True) == []
+
+
+async def test_a_pool_prefix_deleted_by_hand_during_a_provision(
+    lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults
+) -> None:
+    gate = faults.before["allocate_ip_address"] = Gate()
+    run = await lastmile.start(order(orders))
+    await gate.reached.wait()
+    home = await kept.owner.fetchval("SELECT netbox_prefix_id FROM pools WHERE name = 'kept'")
+    await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{home}/")
+    gate.open()
+
+    result = await run.result()
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert result.reason == (
+        f"allocate_ip_address: pool kept ({SPACE}) is prefix {home} in NetBox, which has no such prefix any more: "
+        "restore it there, then `lastmile pool add` again, just as before, finds it"
+    )
+    assert outcomes(result)["allocate_ip_address"] == "failed"
+    assert await kept.agree(whole_lines=True) == []
