@@ -59,7 +59,7 @@ async def test_which_tenant(cli: Cli) -> None:
     assert (ran.code, "There is no tenant 'nobody'" in ran.err) == (2, True)
 
 
-async def test_a_pool_that_is_kept_in_netbox(fresh: Cli) -> None:
+async def test_a_pool_that_is_kept_in_netbox(fresh: Cli, tmp_path: Path) -> None:
     await fresh("tenant", "add", "acme", "--name", "Acme Broadband")
     add = ("pool", "add", "home", "2001:db8::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
     add = (*add, "--vrf", "access", "--netbox", "direct")
@@ -89,6 +89,16 @@ async def test_a_pool_that_is_kept_in_netbox(fresh: Cli) -> None:
         assert "prefix 2, direct; on release: deprecate" in (await cli("pool", "show", "home")).out
         ran = await cli(*add, "--on-release", "delete")
         assert (ran.code, "exists already, with other properties" in ran.err) == (1, True)
+
+        (tmp_path / "order.jsonl").write_text(
+            '{"tenant": "acme", "order_id": "O-1", "subscriber_ref": "S-1", "customer": {"ref": "C-1", "name": "Ada"},'
+            ' "plan": {"name": "fiber", "download_kbps": 1000, "upload_kbps": 1000},'
+            ' "line": {"connection_type": "ftth", "onu_serial": "ACME00000001", "cpe_mac": "00:1a:2b:3c:4d:5e"}}'
+        )
+        ran = await cli("provision", str(tmp_path / "order.jsonl"), "--dry-run", "--json")
+        (plan,) = ran.json
+        steps = {step["step"]: step["detail"] for step in plan["steps"]}
+        assert steps["allocate_ip_address"] == "ipv6_prefix a prefix of ipv6_pd from NetBox"
 
         assert "Created: tenant acme" in (await cli("netbox", "setup")).out
         assert (await cli("netbox", "check")).code == 0

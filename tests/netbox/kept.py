@@ -56,9 +56,14 @@ class Kept:
         self.database = database
         self.owner = owner
         self.orders = OrderActivities(database)
-        self.addresses = AddressActivities(database, authorization, QUARANTINE, netbox)
+        self._authorization = authorization
+        self.use(netbox)
         self.vrf = 0
         """NetBox's id of the VRF that the pools are in."""
+
+    def use(self, netbox: NetBox | None) -> None:
+        """From now on the steps talk to NetBox through this client."""
+        self.addresses = AddressActivities(self.database, self._authorization, QUARANTINE, netbox)
 
     async def set_up(self) -> None:
         """Tenants on both sides, and what Lastmile needs in NetBox."""

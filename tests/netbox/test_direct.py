@@ -225,7 +225,7 @@ async def test_a_worker_that_is_lost_while_netbox_works(kept: Kept, home: int, e
 async def patient(kept: Kept) -> AsyncIterator[Kept]:
     """Waits for NetBox as long as that takes: an attempt that Temporal has given up on, and that has not."""
     async with NetBox(kept.server.url, kept.server.token, read_timeout=60) as netbox:
-        kept.addresses._direct._configured = netbox
+        kept.use(netbox)
         yield kept
 
 
@@ -417,9 +417,9 @@ async def test_a_token_that_may_not(kept: Kept, home: int) -> None:
     token = await asyncio.to_thread(kept.peer.token_for, "view")
     await kept.begin()
     async with NetBox(kept.server.url, token) as netbox:
-        kept.addresses._direct._configured = netbox
+        kept.use(netbox)
         failure = await refusal(kept.allocate())
-    kept.addresses._direct._configured = kept.netbox
+    kept.use(kept.netbox)
     assert (failure.type, failure.non_retryable) == ("NotReady", False)
     assert "lastmile netbox check" in failure.message
     assert token not in failure.message
@@ -443,11 +443,11 @@ async def test_what_an_abandoned_order_left_half_done_is_reported_and_taken_down
 
 
 async def test_a_worker_without_netbox_leaves_it_to_another(kept: Kept, home: int) -> None:
-    kept.addresses._direct._configured = None
+    kept.use(None)
     await kept.begin()
     failure = await refusal(kept.allocate())
     assert (failure.type, failure.non_retryable) == ("NoNetBox", False)
-    kept.addresses._direct._configured = kept.netbox
+    kept.use(kept.netbox)
     prefix = await kept.allocate()
     assert await kept.agree() == [prefix]
 
