@@ -38,6 +38,7 @@ from db.migrate import pending
 from devices.controllers import Controller
 from errors import Refused
 from ipam.allocation import Quarantine
+from ipam.keeper import Keeper
 from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError, NotReady
 from radius.dynauth import DynamicAuthorization
@@ -123,6 +124,8 @@ async def run(settings: Settings) -> None:
         http = _serve(settings, healthy=lambda: not stop.is_set())
         stack.callback(http.shutdown)
         worker = build_worker(client, settings, database, authorization, netbox=netbox)
+        if netbox is not None:
+            await stack.enter_async_context(Keeper(database, netbox))
         async with worker:
             log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
             await stop.wait()

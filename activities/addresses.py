@@ -7,10 +7,11 @@ from activities.base import Activities, beyond_database, done, skipped, step, un
 from activities.direct import DirectAddresses
 from activities.signatures import StepRef, StepReport
 from db import Database, TenantConnection
-from ipam.allocation import Quarantine, allocate, release
+from ipam.allocation import Allocation, Quarantine, allocate, release
+from ipam.blocks import NoBlock, make_room
 from ipam.delegations import Delegation, held_by, revoked_by, transition
 from ipam.lifecycle import State
-from ipam.models import Addressing, Purpose
+from ipam.models import Addressing, Need, Purpose
 from ipam.netbox import NetBox
 from radius import accounts
 from radius.attributes import InvalidAttribute
@@ -64,6 +65,19 @@ class AddressActivities(Activities):
         needs = addressing.needs()
         if not needs:
             return skipped("the order asks for no address")
+        try:
+            found = await self._allocated(ref, needs)
+        except NoBlock as full:
+            beyond_database("take a block of prefixes out of NetBox")
+            more = await make_room(self._database, self._direct.netbox(full.pools[0]), full.pools)
+            found = await self._allocated(ref, needs, more_blocks=more)
+        given = [
+            await self._direct.complete(ref, one, need) if one.delegation.state is State.PENDING else one.delegation
+            for one, need in zip(found, needs, strict=True)
+        ]
+        return done(**_facts(given))
+
+    async def _allocated(self, ref: StepRef, needs: Sequence[Need], *, more_blocks: bool = True) -> list[Allocation]:
         async with self._order(ref) as connection:
             found = [
                 await allocate(
@@ -72,16 +86,13 @@ class AddressActivities(Activities):
                     subscriber_ref=ref.subscriber_ref,
                     order_id=ref.order_id,
                     need=need,
+                    more_blocks=more_blocks,
                 )
                 for need in needs
             ]
             if any(one.delegation.state is State.PENDING for one in found):
                 beyond_database("have NetBox choose the prefix")
-        given = [
-            await self._direct.complete(ref, one, need) if one.delegation.state is State.PENDING else one.delegation
-            for one, need in zip(found, needs, strict=True)
-        ]
-        return done(**_facts(given))
+            return found
 
     @step
     async def release_ip_address(self, ref: StepRef) -> StepReport:

@@ -58,7 +58,7 @@ class DirectAddresses(Activities):
                     )
                 try:
                     recorded = await direct.obtain(
-                        self._netbox(pool),
+                        self.netbox(pool),
                         pool,
                         stamp(ref.tenant, pending, State.ALLOCATED),
                         first=allocation.created,
@@ -73,7 +73,7 @@ class DirectAddresses(Activities):
         problems = []
         for delegation in delegations:
             pool = await self._pool(ref, delegation)
-            netbox = self._netbox(pool)
+            netbox = self.netbox(pool)
             if record := await find_record(netbox, pool, delegation.key, delegation.netbox_id):
                 await self._show(ref, delegation, netbox, record)
             else:
@@ -85,7 +85,7 @@ class DirectAddresses(Activities):
         problems = []
         for delegation in delegations:
             pool = await self._pool(ref, delegation)
-            netbox = self._netbox(pool)
+            netbox = self.netbox(pool)
             record = await find_record(netbox, pool, delegation.key, delegation.netbox_id)
             if record is None:
                 problems += await self._left_alone(netbox, delegation)
@@ -108,7 +108,8 @@ class DirectAddresses(Activities):
             async with self._database.tenant(ref.tenant) as connection:
                 now = await direct.by_key(connection, delegation.key)
 
-    def _netbox(self, pool: BoundPool) -> NetBox:
+    def netbox(self, pool: BoundPool) -> NetBox:
+        """Where the pool is kept. Raises `NoNetBox`."""
         if self._configured is None:
             raise NoNetBox(f"pool {pool} is kept in NetBox, and this worker has no NETBOX_URL and NETBOX_TOKEN")
         return self._configured
@@ -133,7 +134,7 @@ class DirectAddresses(Activities):
 
     async def _make_room(self, ref: StepRef, pending: Delegation, pool: BoundPool, need: Need) -> Delegation:
         """After a full pool: the delegation, to try with again. Raises `PoolExhausted`."""
-        if await remove_due(self._database, self._netbox(pool), most=REMOVALS_WHEN_FULL, pool=pool):
+        if await remove_due(self._database, self.netbox(pool), most=REMOVALS_WHEN_FULL, pool=pool):
             return pending
         async with self._order(ref) as connection:
             moved = await direct.next_pool(connection, pending, need)
@@ -163,8 +164,8 @@ class DirectAddresses(Activities):
         if now is None or now.state is not State.REVOKED or now.prefix is not None:
             return
         with suppress(NetBoxError):  # it is looked for once more, later
-            if record := await find_record(self._netbox(pool), pool, pending.key, None):
-                await self._netbox(pool).delete(record.id)
+            if record := await find_record(self.netbox(pool), pool, pending.key, None):
+                await self.netbox(pool).delete(record.id)
 
     async def _restore(self, pool: BoundPool, recorded: Recorded) -> None:
         """Make the record that NetBox has given away a second time that of the one who holds the prefix."""
@@ -173,7 +174,7 @@ class DirectAddresses(Activities):
         if found is None:
             return
         tenant, delegation = found
-        await self._netbox(pool).update(recorded.id, stamp(tenant, delegation, delegation.state))
+        await self.netbox(pool).update(recorded.id, stamp(tenant, delegation, delegation.state))
         async with self._database.platform() as connection:
             await direct.restored(connection, delegation, recorded)
 

@@ -86,7 +86,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         f"""
         SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
                'held by ' || d.subscriber_ref || ', and its slot says otherwise' AS words
-        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.netbox_mode IS NULL
+        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.netbox_mode IS DISTINCT FROM 'direct'
         LEFT JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id = d.id
         WHERE d.released_at IS NULL AND s.slot IS NULL AND {of_tenant("d.tenant_id")}
         """,
@@ -94,7 +94,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         mend="""
         INSERT INTO slots (pool_id, slot, tenant_id, delegation_id)
         SELECT d.pool_id, d.slot, p.tenant_id, d.id
-        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.netbox_mode IS NULL
+        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.netbox_mode IS DISTINCT FROM 'direct'
         WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.released_at IS NULL
           AND NOT EXISTS (SELECT FROM slots s WHERE s.delegation_id = d.id)
         ON CONFLICT (pool_id, slot) DO UPDATE

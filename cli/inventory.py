@@ -14,7 +14,7 @@ from cli.output import console, facts, print_json, say, table, tell, when
 from cli.services import load_settings, open_database
 from db import Database
 from errors import Refused
-from ipam.binding import locate
+from ipam.binding import Mode, locate
 from ipam.pools import Pool, PoolUse, add_pool, list_pools
 from radius.nas import NasRecord, add_nas, list_nas
 from subscribers.models import TenantId
@@ -85,14 +85,15 @@ async def _subscribers(database: Database, tenant: str) -> int:
         return await connection.scalar(current) or 0
 
 
-async def pool_add(values: dict[str, Any], netbox: str | None, on_release: str, as_json: bool) -> Exit:
+async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_json: bool) -> Exit:
     """Add a pool, in the database alone or found in NetBox; the same one again changes nothing, but finds it anew."""
     names = {"prefix": "PREFIX", "name": "NAME", "delegated_length": "--length"}
     names |= {field: f"--{field}" for field in ("purpose", "tenant", "vrf", "region", "country")}
     names |= {"netbox.mode": "--netbox", "netbox.on_release": "--on-release"}
-    nowhere = {"mode": netbox, "on_release": on_release, "prefix_id": 0, "vrf_id": None}
+    names |= {"netbox.record": "--record", "netbox.block_length": "--block-length"}
+    nowhere = {"prefix_id": 0, "vrf_id": None}
     try:
-        pool = Pool.model_validate(values | ({"netbox": nowhere} if netbox else {}))
+        pool = Pool.model_validate(values | ({"netbox": netbox | nowhere} if netbox else {}))
     except ValidationError as failure:
         raise BadInput("This cannot be a pool:", mistakes(failure, Pool, names)) from None
     if pool.netbox is not None:
@@ -106,7 +107,10 @@ async def pool_add(values: dict[str, Any], netbox: str | None, on_release: str, 
     count = PoolUse(pool=pool, taken=0, quarantined=0).capacity
     words = f"Pool {pool.name} is there: {count:,} prefixes of /{pool.delegated_length} from {pool.prefix}, for {whom}."
     if pool.netbox is not None:
-        words += f" NetBox chooses them, below its prefix {pool.netbox.prefix_id}: see `lastmile netbox check`."
+        who = "NetBox chooses them, below"
+        if pool.netbox.mode is Mode.DELEGATED:
+            who = f"Lastmile chooses them, in blocks of /{pool.netbox.block_length} that it takes out of NetBox, below"
+        words += f" {who} its prefix {pool.netbox.prefix_id}: see `lastmile netbox check`."
     tell(words, as_json, **pool.model_dump(mode="json"), capacity=count)
     return Exit.DONE
 

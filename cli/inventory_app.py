@@ -59,7 +59,10 @@ def pool_add(
     country: Annotated[str | None, typer.Option(help="ISO 3166-1, as in NL.")] = None,
     netbox: Annotated[
         str | None,
-        typer.Option(help="direct: PREFIX is in NetBox already, in the VRF of this name, and NetBox chooses from it."),
+        typer.Option(
+            help="PREFIX is in NetBox already, in the VRF of this name. direct: NetBox chooses from it; delegated: "
+            "Lastmile does, in blocks that it takes out of it."
+        ),
     ] = None,
     on_release: Annotated[
         str,
@@ -68,6 +71,13 @@ def pool_add(
             "give the prefix away at once)."
         ),
     ] = "deprecate",
+    record: Annotated[
+        str | None, typer.Option(help="With --netbox delegated, what NetBox is told of: block (the default).")
+    ] = None,
+    block_length: Annotated[
+        int | None,
+        typer.Option(help="With --netbox delegated: the length of a block, in bits; by default one of 4 096 prefixes."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Add a pool; the same one again changes nothing, but finds it anew in NetBox."""
@@ -75,7 +85,8 @@ def pool_add(
 
     values = {"name": name, "prefix": prefix, "purpose": purpose, "delegated_length": length}
     values |= {"tenant": tenant, "vrf": vrf, "region": region, "country": country}
-    run(pool_add(values, netbox, on_release, json))
+    place = {"mode": netbox, "on_release": on_release, "record": record, "block_length": block_length}
+    run(pool_add(values, place if netbox else None, json))
 
 
 @pool.command("list")

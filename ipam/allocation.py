@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import TextClause, text
 
 from db import TenantConnection
-from ipam import direct
+from ipam import blocks, direct
 from ipam.delegations import COLUMNS, Delegation, transition
 from ipam.errors import (
     AddressTaken,
@@ -36,8 +36,8 @@ __all__ = ["Allocation", "Quarantine", "allocate", "allocation_key", "release"]
 # One growth in this many allocations takes the pool's row lock.
 FRONTIER_BATCH = 256
 
-# Pools that NetBox chooses from come after those that need nobody.
-_CANDIDATE = f"netbox_mode IS NULL AND {CANDIDATE}"
+# Pools that NetBox chooses from come after those that need nobody: delegated ones need nobody while a block has room.
+_CANDIDATE = f"netbox_mode IS DISTINCT FROM 'direct' AND {CANDIDATE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +178,20 @@ _RELEASE = text(
 
 
 async def allocate(
-    connection: TenantConnection, *, tenant: str, subscriber_ref: str, order_id: str, need: Need
+    connection: TenantConnection,
+    *,
+    tenant: str,
+    subscriber_ref: str,
+    order_id: str,
+    need: Need,
+    more_blocks: bool = True,
 ) -> Allocation:
     """Give the subscriber a prefix for `need`; the same call again, in any transaction, gives the same one.
 
     At most three statements, whatever the size and the use of the pool; more only where it loses a race for
     the last of a pool, or finds nothing. Pools in NetBox come last; what is returned is pending then.
-    Raises `NoSuchPool`, `PoolExhausted`, `AddressTaken`, `DelegationMismatch`, `DelegationBusy` and `AllocationSpent`.
+    Raises `NoBlock` where a block of a delegated pool might help, unless NetBox is known to have none (`more_blocks`),
+    `NoSuchPool`, `PoolExhausted`, `AddressTaken`, `DelegationMismatch`, `DelegationBusy` and `AllocationSpent`.
     """
     wanted: dict[str, Any] = {
         "purpose": need.purpose,
@@ -212,6 +219,8 @@ async def allocate(
             grown = not static and (await connection.execute(_GROW, wanted)).rowcount > 0
             row = (await connection.execute(_allocate(static=static, wait=not grown), claim)).one_or_none()
         if row is None and not static:
+            if more_blocks and (delegated := await blocks.for_need(connection, need)):
+                raise blocks.NoBlock(delegated)
             row = await direct.begin(connection, claim)
     if row is None:
         raise await _nothing_left(connection, wanted, need)

@@ -2,13 +2,14 @@
 
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from ipam.errors import InvalidPool
 from ipam.netbox import NetBox
 
-__all__ = ["Binding", "Mode", "OnRelease", "locate"]
+__all__ = ["Binding", "Mode", "OnRelease", "Record", "locate"]
 
 
 class Mode(StrEnum):
@@ -16,6 +17,15 @@ class Mode(StrEnum):
 
     DIRECT = "direct"
     """NetBox, one by one (`available-prefixes`): people may take prefixes out of the same space."""
+    DELEGATED = "delegated"
+    """Lastmile, out of whole blocks that it takes from NetBox: at the speed of the database, NetBox there or not."""
+
+
+class Record(StrEnum):
+    """What NetBox is told of a delegated pool."""
+
+    BLOCK = "block"
+    """The blocks alone, and how full they are."""
 
 
 class OnRelease(StrEnum):
@@ -38,6 +48,16 @@ class Binding(BaseModel):
     vrf_id: int | None
     """None: NetBox's global table."""
     on_release: OnRelease = OnRelease.DEPRECATE
+    record: Record | None = None
+    """Of a delegated pool."""
+    block_length: int | None = None
+    """Length of each block of a delegated pool, in bits."""
+
+    @model_validator(mode="after")
+    def _delegated(self) -> Self:
+        if self.mode is not Mode.DELEGATED and (self.record or self.block_length):
+            raise ValueError(f"only a delegated pool has blocks, and this one is {self.mode}")
+        return self
 
 
 async def locate(netbox: NetBox, prefix: IPv4Network | IPv6Network, vrf: str) -> tuple[int, int | None]:

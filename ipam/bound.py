@@ -16,7 +16,8 @@ from ipam.netbox import NetBox, Recorded, Stamp
 __all__ = ["BOUND", "BoundPool", "bound_pools", "find_record", "stamp"]
 
 BOUND = """p.id AS pool_id, p.name, p.prefix::text AS space, p.delegated_length, p.netbox_mode AS mode,
-    p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id, p.netbox_release AS on_release"""
+    p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id, p.netbox_release AS on_release,
+    p.netbox_record AS record, p.netbox_block_length AS block_length"""
 """What to select of `pools p`."""
 
 _BY_ID = text(f"SELECT {BOUND} FROM pools p WHERE p.id = ANY(:ids)")

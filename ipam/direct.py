@@ -17,6 +17,7 @@ from ipam.errors import PoolMoved
 from ipam.models import Need
 from ipam.netbox import NetBox, Recorded, Stamp
 from ipam.netbox.errors import Exhausted, KeyTaken, NotFound
+from ipam.netbox.records import BlockStamp
 from ipam.pools import CANDIDATE, PREFERENCE
 from ipam.removals import LATE
 
@@ -91,7 +92,7 @@ async def begin(connection: TenantConnection, claim: dict[str, Any]) -> Row[Any]
     return (await connection.execute(_BEGIN, claim)).one_or_none()
 
 
-async def obtain(netbox: NetBox, pool: BoundPool, stamp: Stamp, *, first: bool) -> Recorded:
+async def obtain(netbox: NetBox, pool: BoundPool, stamp: Stamp | BlockStamp, *, first: bool) -> Recorded:
     """What NetBox has recorded under the stamp's key, or chooses now. `first`: no attempt was made before.
 
     Raises `PoolMoved`, and `NetBoxError`: after all but its `Refused` kinds, try again.

@@ -8,7 +8,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipam.binding import Binding
+from ipam.binding import Binding, Mode, Record
 from ipam.errors import InvalidPool
 from ipam.models import LABEL, Purpose
 
@@ -16,6 +16,10 @@ __all__ = ["CANDIDATE", "PREFERENCE", "Pool", "PoolUse", "add_pool", "list_pools
 
 # Slot numbers are bigints; nobody runs out of a pool of 2^62 prefixes.
 MAX_CAPACITY = 2**62
+
+# A block has 4 096 prefixes where nobody says otherwise. Each prefix of an open one has a row.
+BLOCK_BITS = 12
+MAX_BLOCK_BITS = 16
 
 Label = Annotated[str, Field(pattern=LABEL)]
 
@@ -55,10 +59,20 @@ class Pool(BaseModel):
         if self.prefix.prefixlen > self.delegated_length:
             raise ValueError(f"{self.prefix} is smaller than the /{self.delegated_length} it should hand out")
         if self.netbox is not None:
-            self._fits_netbox()
+            self._fits_netbox(self.netbox)
         return self
 
-    def _fits_netbox(self) -> None:
+    @model_validator(mode="after")
+    def _with_blocks(self) -> Self:
+        """What a delegated pool leaves open is decided here, once."""
+        if self.netbox is not None and self.netbox.mode is Mode.DELEGATED:
+            first, _ = self._block_lengths
+            length = self.netbox.block_length or max(first, self.delegated_length - BLOCK_BITS)
+            chosen = {"block_length": length, "record": self.netbox.record or Record.BLOCK}
+            object.__setattr__(self, "netbox", self.netbox.model_copy(update=chosen))
+        return self
+
+    def _fits_netbox(self, place: Binding) -> None:
         if self.purpose not in (Purpose.IPV6_PD, Purpose.IPV6_FRAMED):
             raise ValueError(
                 f"a pool for {self.purpose} cannot be kept in NetBox, which chooses prefixes and not host addresses: "
@@ -67,6 +81,15 @@ class Pool(BaseModel):
         if self.prefix.prefixlen == self.delegated_length:
             # It would give out the pool's own prefix, again and again.
             raise ValueError(f"{self.prefix} is all one /{self.delegated_length}: NetBox needs a larger prefix")
+        if (length := place.block_length) is not None:
+            first, last = self._block_lengths
+            if not first <= length <= last:
+                raise ValueError(f"a block of this pool can be a /{first} to a /{last}, not a /{length}")
+
+    @property
+    def _block_lengths(self) -> tuple[int, int]:
+        """NetBox cannot give all of a prefix away as one."""
+        return max(self.prefix.prefixlen + 1, self.delegated_length - MAX_BLOCK_BITS), self.delegated_length
 
     @property
     def slots(self) -> range:
@@ -114,9 +137,10 @@ _ADD = text(
     """
     INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, vrf, region, country,
                        first_slot, end_slot, frontier,
-                       netbox_mode, netbox_prefix_id, netbox_vrf_id, netbox_release)
+                       netbox_mode, netbox_prefix_id, netbox_vrf_id, netbox_release, netbox_record,
+                       netbox_block_length)
     VALUES (:tenant, :name, :purpose, CAST(:prefix AS cidr), :delegated_length, :vrf, :region, :country,
-            :first_slot, :end_slot, :first_slot, :mode, :prefix_id, :vrf_id, :on_release)
+            :first_slot, :end_slot, :frontier, :mode, :prefix_id, :vrf_id, :on_release, :record, :block_length)
     """
 )
 
@@ -132,7 +156,7 @@ _LIST = text(
     """
     SELECT p.tenant_id AS tenant, p.name, p.purpose, p.prefix::text, p.delegated_length, p.vrf, p.region, p.country,
            p.netbox_mode AS mode, p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id,
-           p.netbox_release AS on_release,
+           p.netbox_release AS on_release, p.netbox_record AS record, p.netbox_block_length AS block_length,
            s.taken + there.taken AS taken, s.quarantined + there.quarantined AS quarantined
     FROM pools p CROSS JOIN LATERAL (
         SELECT count(delegation_id) AS taken,
@@ -155,7 +179,10 @@ async def add_pool(connection: AsyncConnection, pool: Pool) -> None:
     """
     described = pool.model_dump(mode="json", exclude={"netbox"})
     place = dict.fromkeys(Binding.model_fields) | (pool.netbox.model_dump(mode="json") if pool.netbox else {})
-    values = described | place | {"first_slot": pool.slots.start, "end_slot": pool.slots.stop}
+    # Of a delegated pool only what is in a block is within reach (`ipam.blocks`).
+    delegated = pool.netbox is not None and pool.netbox.mode is Mode.DELEGATED
+    frontier = pool.slots.stop if delegated else pool.slots.start
+    values = described | place | {"first_slot": pool.slots.start, "end_slot": pool.slots.stop, "frontier": frontier}
     try:
         async with connection.begin_nested():
             await connection.execute(_ADD, values)

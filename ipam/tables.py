@@ -5,7 +5,7 @@ from sqlalchemy.dialects.postgresql import CIDR
 
 from db import metadata
 
-__all__ = ["delegation_events", "delegations", "netbox_removals", "pools", "slots"]
+__all__ = ["delegation_events", "delegations", "netbox_blocks", "netbox_removals", "pools", "slots"]
 
 
 def _id() -> Column[int]:
@@ -40,6 +40,8 @@ pools = Table(
     Column("netbox_prefix_id", BigInteger),
     Column("netbox_vrf_id", BigInteger),
     Column("netbox_release", Text),
+    Column("netbox_record", Text),
+    Column("netbox_block_length", Integer),
 )
 
 # The tenant is the pool's, copied for row-level security; the delegation is the one that holds the slot now, and the
@@ -100,4 +102,21 @@ netbox_removals = Table(
     Column("prefix", CIDR),
     Column("netbox_id", BigInteger),
     Column("due_at", DateTime(timezone=True), nullable=False),
+)
+
+# The tenant is the pool's, as in slots; what NetBox has chosen is unknown while the block is being taken.
+netbox_blocks = Table(
+    "netbox_blocks",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False),
+    Column("tenant_id", Text),
+    Column("key", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default="taking"),
+    Column("prefix", CIDR),
+    Column("netbox_id", BigInteger),
+    Column("first_slot", BigInteger),
+    Column("end_slot", BigInteger),
+    Column("used", BigInteger),
+    _now("since"),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ipam.netbox.errors import NetBoxError, NotFound, NotNetBox, NotReady
-from ipam.netbox.records import KEY, TAG, Recorded, Stamp
+from ipam.netbox.records import KEY, TAG, BlockStamp, Recorded, Stamp
 from ipam.netbox.requirements import check
 from ipam.netbox.wire import Object, Wire
 
@@ -81,7 +81,7 @@ class NetBox:
             raise NotReady(f"NetBox does not filter by {KEY} exactly: `lastmile netbox check` says what is wrong")
         return None
 
-    async def available(self, parent_id: int, length: int, stamp: Stamp) -> Recorded:
+    async def available(self, parent_id: int, length: int, stamp: Stamp | BlockStamp) -> Recorded:
         """The first free prefix of this length below the parent, stamped. Sent once.
 
         Raises `Exhausted`, `KeyTaken`, `NotReady`, and `NotFound` where there is no such parent.
@@ -89,7 +89,9 @@ class NetBox:
         body = stamp.body(new=True) | {"prefix_length": length}
         return await self._create(f"{_PREFIXES}/{parent_id}/available-prefixes", body, stamp)
 
-    async def create(self, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp) -> Recorded:
+    async def create(
+        self, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp | BlockStamp
+    ) -> Recorded:
         """This very prefix, stamped. Sent once.
 
         NetBox checks uniqueness without a lock: two creations of one prefix, or of one key, side by side can both
@@ -102,7 +104,7 @@ class NetBox:
         shown = await self.wire.member(_PREFIXES, id)
         return None if shown is None else _read(shown)
 
-    async def update(self, id: int, stamp: Stamp) -> Recorded:
+    async def update(self, id: int, stamp: Stamp | BlockStamp) -> Recorded:
         """Write the stamp on the prefix of this id, whoever's it is: compare its key before. Can be repeated.
 
         Raises `NotFound`.
@@ -146,7 +148,7 @@ class NetBox:
             if not shown:
                 return
 
-    async def _create(self, path: str, body: Object, stamp: Stamp) -> Recorded:
+    async def _create(self, path: str, body: Object, stamp: Stamp | BlockStamp) -> Recorded:
         await self.require()
         made = _read(await self.wire.create(path, body))
         if made.key != stamp.key:

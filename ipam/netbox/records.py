@@ -8,13 +8,17 @@ from typing import Any, Self
 
 from ipam.lifecycle import State
 
-__all__ = ["KEY", "LINK", "OBJECT_TYPE", "STATE", "STATUS", "SUBSCRIBER", "TAG", "Recorded", "Stamp"]
+__all__ = ["KEY", "LINK", "OBJECT_TYPE", "SIZE", "STATE", "STATUS", "SUBSCRIBER", "TAG", "USED"]
+__all__ += ["BlockStamp", "Recorded", "Stamp"]
 
 OBJECT_TYPE = "ipam.prefix"
 TAG = "lastmile"
 
 KEY, SUBSCRIBER, STATE, LINK = "lastmile_key", "lastmile_subscriber", "lastmile_state", "lastmile_link"
 """The custom fields."""
+
+USED, SIZE = "lastmile_used", "lastmile_size"
+"""Those of a block: how many of its prefixes are not free, and how many it has."""
 
 # A suspended subscriber keeps the prefix, and a revoked one's rests in quarantine: it must not look free.
 STATUS = {
@@ -57,6 +61,29 @@ class Stamp:
         }
         if self.description is not None:
             body["description"] = self.description
+        return body | {"tags": [{"slug": TAG}]} if new else body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockStamp:
+    """What Lastmile writes on a block: space that it assigns from by itself."""
+
+    key: str
+    tenant: str | None
+    """None: of a pool that serves every tenant."""
+    used: int
+    size: int
+    description: str
+    """For people."""
+
+    def body(self, *, new: bool) -> dict[str, Any]:
+        """As `Stamp.body`."""
+        body: dict[str, Any] = {
+            "status": "container",
+            "tenant": {"slug": self.tenant} if self.tenant else None,
+            "custom_fields": {KEY: self.key, USED: self.used, SIZE: self.size},
+            "description": self.description,
+        }
         return body | {"tags": [{"slug": TAG}]} if new else body
 
 

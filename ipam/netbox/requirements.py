@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from ipam.netbox.errors import NotAuthorised, NotFound
-from ipam.netbox.records import KEY, LINK, OBJECT_TYPE, STATE, SUBSCRIBER, TAG
+from ipam.netbox.records import KEY, LINK, OBJECT_TYPE, SIZE, STATE, SUBSCRIBER, TAG, USED
 from ipam.netbox.wire import Object, Wire
 
 __all__ = ["TESTED", "BoundPool", "Creation", "Finding", "check", "set_up"]
@@ -74,6 +74,8 @@ FIELDS = (
     _field(SUBSCRIBER, "Subscriber", "The subscriber's reference in Lastmile."),
     _field(STATE, "State", "The state of the delegation in Lastmile."),
     _field(LINK, "In Lastmile", "Where to find out more.", kind="url"),
+    _field(USED, "Used", "Of a block: how many of its prefixes are not free.", kind="integer"),
+    _field(SIZE, "Size", "Of a block: how many prefixes it has.", kind="integer"),
 )
 
 TAG_BODY: Object = {"name": "Lastmile", "slug": TAG, "description": "Assigned by Lastmile: do not edit by hand."}

@@ -83,6 +83,8 @@ async def test_a_pool_that_is_kept_in_netbox(fresh: Cli, tmp_path: Path) -> None
             "prefix_id": made["id"],
             "vrf_id": vrf,
             "on_release": "deprecate",
+            "record": None,
+            "block_length": None,
         }
         assert "NetBox chooses them, below its prefix 2" in (await cli(*add)).out
         assert "NetBox" in (await cli("pool", "list")).out
@@ -113,7 +115,7 @@ async def test_a_pool_that_is_kept_in_netbox(fresh: Cli, tmp_path: Path) -> None
 async def test_a_pool_that_cannot_be_kept_in_netbox(fresh: Cli) -> None:
     pool = ("pool", "add", "home", "2001:db8::/56", "--purpose", "ipv6_pd", "--length", "56")
     ran = await fresh(*pool, "--netbox", "sometimes")
-    assert (ran.code, "--netbox: must be 'direct', and is 'sometimes'" in ran.err) == (2, True)
+    assert (ran.code, "--netbox: must be 'direct' or 'delegated', and is 'sometimes'" in ran.err) == (2, True)
     ran = await fresh(*pool, "--netbox", "direct", "--on-release", "burn")
     assert (ran.code, "--on-release: must be 'deprecate' or 'delete', and is 'burn'" in ran.err) == (2, True)
     ran = await fresh(*pool, "--netbox", "direct")
@@ -122,3 +124,18 @@ async def test_a_pool_that_cannot_be_kept_in_netbox(fresh: Cli) -> None:
         "pool", "add", "wan", "198.51.100.0/24", "--purpose", "ipv4", "--length", "32", "--netbox", "direct"
     )
     assert (ran.code, "NetBox, which chooses prefixes and not host addresses" in ran.err) == (2, True)
+
+
+async def test_a_delegated_pool(fresh: Cli) -> None:
+    await fresh("tenant", "add", "acme", "--name", "Acme Broadband")
+    add = ("pool", "add", "home", "2001:db8:4000::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
+    add = (*add, "--netbox", "delegated")
+    ran = await fresh(*add, "--block-length", "40")
+    assert (ran.code, "a block of this pool can be a /41 to a /56, not a /40" in ran.err) == (2, True)
+    with NetBoxServer() as netbox:
+        peer = Peer(netbox.url, netbox.token)
+        cli = fresh.but(NETBOX_URL=netbox.url, NETBOX_TOKEN=netbox.token)
+        peer.create("/api/ipam/prefixes/", prefix="2001:db8:4000::/40", status="container")
+        ran = await cli(*add)
+        assert (ran.code, "in blocks of /44 that it takes out of NetBox, below its prefix" in ran.out) == (0, True), ran.out
+        assert (await cli(*add)).code == 0, "again"

@@ -55,6 +55,8 @@ async def test_everything_that_is_missing_is_said_and_made_once(bare: NetBox, pe
         "custom field lastmile_subscriber",
         "custom field lastmile_state",
         "custom field lastmile_link",
+        "custom field lastmile_used",
+        "custom field lastmile_size",
         "tag lastmile",
         "tenant acme",
         "tenant other",
@@ -103,7 +105,7 @@ async def test_the_set_up_only_creates(bare: NetBox, people: Peer) -> None:
     await set_up(bare.wire, await check(bare.wire))
     changes = people.found("/api/core/object-changes/")
     assert {change["action"]["value"] for change in changes} == {"create"}
-    assert len(changes) == 2 + 3  # its own, and ours
+    assert len(changes) == 2 + 5  # its own, and ours
 
 
 async def test_fields_of_others(netbox: NetBox, people: Peer) -> None:

@@ -1,0 +1,265 @@
+"""Blocks: parts of a NetBox prefix that Lastmile takes whole, and assigns from by itself at database speed.
+
+A block is a container prefix in NetBox. Its row comes first (`taking`), with the key that NetBox's record will carry:
+so a lost reply is found again, and however many need a block at one moment, they take one. Once NetBox has chosen,
+its slots get their rows, and an allocation needs nobody else. `first_slot` and `end_slot` count in the pool's slots.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import Database
+from errors import Refused
+from ipam.binding import Mode
+from ipam.bound import BOUND, BoundPool, find_record
+from ipam.direct import obtain
+from ipam.models import Need
+from ipam.netbox import NetBox, Recorded
+from ipam.netbox.errors import Exhausted, NetBoxError
+from ipam.netbox.records import BlockStamp
+from ipam.pools import CANDIDATE, PREFERENCE
+
+__all__ = ["Block", "BlockOverlaps", "NoBlock", "block_size", "blocks_of", "delegated_pools", "for_need", "make_room"]
+__all__ += ["stamp", "take", "tell_use"]
+
+
+class NoBlock(Exception):
+    """No block of these pools has a free slot. Whether NetBox has another one is to be asked outside a transaction."""
+
+    def __init__(self, pools: Sequence[BoundPool], reason: str = "") -> None:
+        names = ", ".join(map(str, pools))
+        super().__init__(f"no block of pool {names} has a free prefix, and no further one could be taken now{reason}")
+        self.pools = pools
+
+
+class BlockOverlaps(Exception):
+    """NetBox has given space away a second time: somebody had deleted our block there. It is there again now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One row of `netbox_blocks`."""
+
+    id: int
+    pool: BoundPool
+    tenant: str | None
+    key: str
+    state: str
+    prefix: IPv4Network | IPv6Network | None
+    """None, as all that follows, while NetBox has not chosen yet."""
+    netbox_id: int | None
+    first_slot: int | None
+    end_slot: int | None
+    used: int | None
+    """Slots held or resting, as NetBox was told."""
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> "Block":
+        """From a row of `_BLOCK`."""
+        prefix = None if row.block_prefix is None else ip_network(row.block_prefix)
+        numbers = (row.block_netbox_id, row.block_first, row.block_end, row.block_used)
+        return cls(row.block_id, BoundPool.of(row), row.tenant_id, row.block_key, row.block_state, prefix, *numbers)
+
+    def __str__(self) -> str:
+        return f"block {self.prefix or self.key} of pool {self.pool}"
+
+
+_BLOCK = f"""{BOUND}, p.tenant_id, b.id AS block_id, b.key AS block_key, b.state AS block_state,
+    b.prefix::text AS block_prefix, b.netbox_id AS block_netbox_id, b.first_slot AS block_first,
+    b.end_slot AS block_end, b.used AS block_used"""
+
+_POOLS = text(f"SELECT {BOUND} FROM pools p WHERE netbox_mode = '{Mode.DELEGATED}' ORDER BY id")
+
+_FOR_NEED = text(
+    f"SELECT {BOUND} FROM pools p WHERE netbox_mode = '{Mode.DELEGATED}' AND {CANDIDATE} ORDER BY {PREFERENCE}"
+)
+
+_BLOCKS = text(
+    f"SELECT {_BLOCK} FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id WHERE p.id = :pool_id ORDER BY b.id"
+)
+
+# Who begins, opens or returns a block of a pool does so one after the other; allocations do not wait for them.
+_ONE_BY_ONE = text("SELECT FROM pools WHERE id = :pool_id FOR NO KEY UPDATE")
+
+_TAKING = text(
+    f"""
+    SELECT {_BLOCK} FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id
+    WHERE p.id = :pool_id AND b.state = 'taking'
+    """
+)
+
+_BEGIN = text(
+    """
+    INSERT INTO netbox_blocks (id, pool_id, tenant_id, key)
+    SELECT n, id, tenant_id, 'lastmile/block/' || name || '/' || n
+    FROM pools, nextval('netbox_blocks_id_seq') n
+    WHERE id = :pool_id AND :wanted > (
+        SELECT count(*) FROM (
+            SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at <= now() LIMIT :wanted
+        ) free)
+    """
+)
+
+_OPEN = text(
+    """
+    WITH opened AS (
+        UPDATE netbox_blocks SET state = 'open', prefix = CAST(:prefix AS cidr), netbox_id = :netbox_id,
+                                 first_slot = :first, end_slot = :end, used = 0, since = now()
+        WHERE id = :id AND state = 'taking'
+        RETURNING pool_id, tenant_id, first_slot, end_slot
+    )
+    INSERT INTO slots (pool_id, slot, tenant_id)
+    SELECT pool_id, slot, tenant_id FROM opened, generate_series(first_slot, end_slot - 1) slot
+    ON CONFLICT DO NOTHING
+    """
+)
+
+_FOUND_AT = text("UPDATE netbox_blocks SET netbox_id = :netbox_id WHERE id = :id AND state <> 'taking'")
+
+
+_USED = text(
+    """
+    SELECT count(*) FROM slots WHERE pool_id = :pool_id AND slot >= :first AND slot < :end
+                                 AND (delegation_id IS NOT NULL OR free_at > now())
+    """
+)
+
+_TOLD = text("UPDATE netbox_blocks SET used = :used, netbox_id = :netbox_id WHERE id = :id AND state = 'open'")
+
+
+async def delegated_pools(connection: AsyncConnection) -> list[BoundPool]:
+    """Every delegated pool that the connection may see."""
+    return [BoundPool.of(row) for row in await connection.execute(_POOLS)]
+
+
+async def for_need(connection: AsyncConnection, need: Need) -> list[BoundPool]:
+    """The delegated pools that would do, best first."""
+    criteria = {
+        "purpose": need.purpose,
+        "length": need.length,
+        "pool": need.pool,
+        "region": need.region,
+        "address": need.address,
+    }
+    return [BoundPool.of(row) for row in await connection.execute(_FOR_NEED, criteria)]
+
+
+async def blocks_of(connection: AsyncConnection, pool: BoundPool) -> list[Block]:
+    """The pool's blocks, oldest first."""
+    return [Block.of(row) for row in await connection.execute(_BLOCKS, {"pool_id": pool.id})]
+
+
+def block_size(pool: BoundPool) -> int:
+    """Slots in a block that is taken now."""
+    return 1 << (pool.length - _block_length(pool))
+
+
+def stamp(block: Block, *, used: int) -> BlockStamp:
+    """What NetBox is told about the block."""
+    return BlockStamp(
+        key=block.key,
+        tenant=block.tenant,
+        used=used,
+        size=block_size(block.pool) if block.prefix is None else 1 << (block.pool.length - block.prefix.prefixlen),
+        description=f"Lastmile's: it gives /{block.pool.length}s of pool {block.pool.name} to subscribers from here",
+    )
+
+
+async def make_room(database: Database, netbox: NetBox, pools: Sequence[BoundPool]) -> bool:
+    """Take a block of the first of these pools that has one left, unless there is room meanwhile; False: none has.
+
+    Raises `PoolMoved`, the `Refused` kinds of `NetBoxError`, and `NoBlock`: then try again.
+    """
+    for pool in pools:
+        try:
+            await take(database, netbox, pool)
+        except Exhausted:
+            continue
+        except NetBoxError as failure:
+            if isinstance(failure, Refused):
+                raise
+            raise NoBlock([pool], f": {failure}") from None
+        return True
+    return False
+
+
+async def take(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: int = 1) -> bool:
+    """Take one more block where the pool has less than `wanted` free slots, or one was being taken; whether it did.
+
+    Can be cut off at any moment, and done by several at once. Raises `BlockOverlaps`, `PoolMoved` and `NetBoxError`.
+    """
+    async with database.platform() as connection:
+        await connection.execute(_ONE_BY_ONE, {"pool_id": pool.id})
+        row = (await connection.execute(_TAKING, {"pool_id": pool.id})).one_or_none()
+        if row is None:
+            await connection.execute(_BEGIN, {"pool_id": pool.id, "wanted": wanted})
+            row = (await connection.execute(_TAKING, {"pool_id": pool.id})).one_or_none()
+    if row is None:
+        return False
+    block = Block.of(row)
+    recorded = await obtain(netbox, replace(pool, length=_block_length(pool)), stamp(block, used=0), first=False)
+    try:
+        async with database.platform() as connection:
+            await connection.execute(_ONE_BY_ONE, {"pool_id": pool.id})
+            await connection.execute(_OPEN, {"id": block.id} | _place(pool, recorded))
+    except IntegrityError as failure:
+        if "netbox_blocks_no_overlap" not in str(failure.orig):
+            raise
+        await _restore(database, netbox, pool, recorded)
+        raise BlockOverlaps(f"NetBox gave {recorded.prefix}, which is a block of ours that was deleted there") from None
+    return True
+
+
+async def tell_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
+    """Show in NetBox how full the pool's blocks are; one that somebody has deleted there is made again.
+
+    By one at a time. Raises `NetBoxError`.
+    """
+    async with database.platform() as connection:
+        blocks = [block for block in await blocks_of(connection, pool) if block.state == "open"]
+    for block in blocks:
+        place = {"pool_id": pool.id, "first": block.first_slot, "end": block.end_slot}
+        async with database.platform() as connection:
+            used = await connection.scalar(_USED, place) or 0
+        record = await find_record(netbox, pool, block.key, block.netbox_id)
+        if record is None and block.prefix is not None:
+            record = await netbox.create(block.prefix, vrf_id=pool.netbox.vrf_id, stamp=stamp(block, used=used))
+        elif record is not None and used != block.used:
+            await netbox.update(record.id, stamp(block, used=used))
+        if record is not None and (used, record.id) != (block.used, block.netbox_id):
+            async with database.platform() as connection:
+                await connection.execute(_TOLD, {"id": block.id, "used": used, "netbox_id": record.id})
+
+
+def _place(pool: BoundPool, recorded: Recorded) -> dict[str, Any]:
+    first = (int(recorded.prefix.network_address) - int(pool.prefix.network_address)) >> (
+        pool.prefix.max_prefixlen - pool.length
+    )
+    end = first + (1 << (pool.length - recorded.prefix.prefixlen))
+    return {"prefix": str(recorded.prefix), "netbox_id": recorded.id, "first": first, "end": end}
+
+
+async def _restore(database: Database, netbox: NetBox, pool: BoundPool, recorded: Recorded) -> None:
+    """Make the record that NetBox has given away a second time that of the block that is there already."""
+    async with database.platform() as connection:
+        blocks = await blocks_of(connection, pool)
+    for block in blocks:
+        if block.prefix != recorded.prefix:
+            continue
+        if await find_record(netbox, pool, block.key, block.netbox_id) is not None:
+            await netbox.delete(recorded.id)  # somebody was faster
+            return
+        await netbox.update(recorded.id, stamp(block, used=block.used or 0))
+        async with database.platform() as connection:
+            await connection.execute(_FOUND_AT, {"id": block.id, "netbox_id": recorded.id})
+
+
+def _block_length(pool: BoundPool) -> int:
+    assert pool.netbox.block_length is not None, f"{pool} is not delegated"
+    return pool.netbox.block_length

@@ -1,0 +1,113 @@
+"""An ISP whose pool is delegated: as `Kept`, with blocks in NetBox, and its keeper by hand."""
+
+import asyncio
+from typing import Any
+
+from audit.audit import check
+from audit.invariants import INVARIANTS
+from ipam.binding import Binding, Mode, OnRelease, Record
+from ipam.blocks import Block, blocks_of, delegated_pools
+from ipam.bound import BoundPool
+from ipam.keeper import Keeper
+from ipam.models import Purpose
+from ipam.netbox.records import KEY, SIZE, USED
+from ipam.pools import Pool, add_pool
+from tests.netbox.kept import PREFIXES, VRF, Kept
+
+__all__ = ["Delegated"]
+
+
+class Delegated(Kept):
+    """Its pools have blocks of 16 prefixes, unless a test says otherwise."""
+
+    async def bind(
+        self,
+        prefix: str,
+        prefix_id: int,
+        name: str = "home",
+        *,
+        on_release: OnRelease = OnRelease.DEPRECATE,
+        tenant: str | None = "acme",
+        record: Record = Record.BLOCK,
+        block_length: int | None = 52,
+        **more: Any,
+    ) -> None:
+        described = {"name": name, "prefix": prefix, "tenant": tenant, "vrf": VRF, "delegated_length": 56, **more}
+        place = Binding(
+            mode=Mode.DELEGATED,
+            prefix_id=prefix_id,
+            vrf_id=self.vrf,
+            on_release=on_release,
+            record=record,
+            block_length=block_length,
+        )
+        async with self.database.platform() as platform:
+            await add_pool(platform, Pool.model_validate({"purpose": Purpose.IPV6_PD, **described, "netbox": place}))
+
+    async def the_pool(self, name: str = "home") -> BoundPool:
+        async with self.database.platform() as platform:
+            return next(pool for pool in await delegated_pools(platform) if pool.name == name)
+
+    async def blocks(self, name: str = "home") -> list[Block]:
+        pool = await self.the_pool(name)
+        async with self.database.platform() as platform:
+            return await blocks_of(platform, pool)
+
+    def containers(self) -> list[dict[str, Any]]:
+        """The blocks in NetBox, oldest first."""
+        with self.server.store.lock:
+            found = [one for one in self.server.store.all("ipam.prefix") if one["custom_fields"].get(SIZE)]
+        return sorted(found, key=lambda one: int(one["id"]))
+
+    async def beat(self) -> bool:
+        """What a keeper does that has just started."""
+        return await Keeper(self.database, self.netbox).beat()
+
+    async def agree(self, *, whole_lines: bool = False) -> list[str]:
+        """Raise unless NetBox has just our blocks, as full as they are, and the audit finds nothing; what is held."""
+        assert await self.beat()
+        blocks = {block.key: block for block in await self.blocks()}
+        assert {block.state for block in blocks.values()} <= {"open"}
+        there = self.containers()
+        assert sorted(one["custom_fields"][KEY] for one in there) == sorted(blocks)
+        for one in there:
+            block = blocks[one["custom_fields"][KEY]]
+            assert (one["prefix"], one["id"], one["vrf"]) == (str(block.prefix), block.netbox_id, self.vrf)
+            assert (one["status"], one["custom_fields"][USED]) == ("container", block.used)
+        held = await self.owner.fetch("SELECT prefix::text FROM delegations WHERE released_at IS NULL ORDER BY id")
+        outside = await self.owner.fetchval(
+            """
+            SELECT count(*) FROM delegations d WHERE released_at IS NULL AND NOT EXISTS (
+                SELECT FROM netbox_blocks b WHERE b.pool_id = d.pool_id AND d.prefix << b.prefix)
+            """
+        )
+        assert outside == 0, "assigned outside of all blocks"
+        checked = [invariant for invariant in INVARIANTS if whole_lines or invariant.name != "incomplete"]
+        found = check(self.database, invariants=checked)
+        assert [f"{one.invariant.name}: {one.subject} {one.words}" async for one in found] == []
+        return [row[0] for row in held]
+
+    async def lines(self, number: int, *, start: int = 1) -> list[str]:
+        """So many lines that have their prefix, all at once."""
+
+        async def one(n: int) -> str:
+            await self.begin(f"S-{n}", f"O-{n}")
+            prefix = await self.allocate_in_the_end(f"S-{n}", f"O-{n}")
+            await self.finish(f"S-{n}", f"O-{n}")
+            return prefix
+
+        return list(await asyncio.gather(*(one(n) for n in range(start, start + number))))
+
+    async def finish(self, ref: str = "S-1", order: str = "O-1") -> None:
+        """The rest of an order whose prefix is there."""
+        await self.activate(ref, order)
+        await self.close(ref, order)
+
+    async def by_hand(self, prefix: str) -> int:
+        """A person takes a prefix in NetBox; its id."""
+        made = await asyncio.to_thread(self.peer.create, PREFIXES, prefix=prefix, vrf=self.vrf, description="by hand")
+        return int(made["id"])
+
+    async def deleted_by_hand(self, id: int) -> None:
+        reply = await asyncio.to_thread(self.peer.send, "DELETE", f"{PREFIXES}{id}/")
+        assert reply.status_code == 204
