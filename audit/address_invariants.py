@@ -116,6 +116,21 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         "see that workers reach NetBox and may delete there: every release removes some of what is due",
     ),
     Invariant(
+        "behind_in_netbox",
+        4,
+        "NetBox is told of every prefix in time",
+        f"""
+        SELECT r.tenant_id AS tenant, lastmile_nth_prefix(p.prefix, p.delegated_length, r.slot)::text AS subject,
+               r.pool_id || '/' || r.slot AS key,
+               coalesce('NetBox does not take it: ' || r.problem,
+                        'NetBox does not know since ' || to_char(r.since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
+                        || ' UTC') AS words
+        FROM netbox_records r JOIN pools p ON p.id = r.pool_id
+        WHERE (r.problem IS NOT NULL OR r.since < now() - interval '1 hour') AND {of_tenant("r.tenant_id")}
+        """,
+        "mend it in NetBox, or see that workers reach NetBox: they try again by themselves",
+    ),
+    Invariant(
         "not_in_radius",
         5,
         "every active delegation is in radreply",

@@ -72,7 +72,10 @@ def pool_add(
         ),
     ] = "deprecate",
     record: Annotated[
-        str | None, typer.Option(help="With --netbox delegated, what NetBox is told of: block (the default).")
+        str | None,
+        typer.Option(
+            help="With --netbox delegated, what NetBox is told of: block (the default), or prefix, each of them."
+        ),
     ] = None,
     block_length: Annotated[
         int | None,

@@ -26,6 +26,8 @@ class Record(StrEnum):
 
     BLOCK = "block"
     """The blocks alone, and how full they are."""
+    PREFIX = "prefix"
+    """Each prefix too, a while after it was assigned: NetBox writes some ten a second."""
 
 
 class OnRelease(StrEnum):

@@ -1,4 +1,4 @@
-"""What the workers do for delegated pools by the way, one worker at a time: `ipam.blocks`, ahead of need.
+"""What the workers do for delegated pools by the way, one at a time: `ipam.blocks`, ahead of need, and `ipam.outbox`.
 
 Nothing depends on it being done at any moment: an allocation that finds no room takes a block by itself.
 """
@@ -13,11 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db import Database
 from ipam import blocks
+from ipam.binding import Record
 from ipam.blocks import BlockOverlaps, block_size
 from ipam.bound import BoundPool
 from ipam.errors import PoolMoved
 from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError
+from ipam.outbox import drain
 from ipam.sole import only_one
 
 __all__ = ["Keeper"]
@@ -88,3 +90,5 @@ class Keeper:
         await blocks.take(self._database, self._netbox, pool, wanted=max(1, block_size(pool) // LOW))
         if tell_use:
             await blocks.tell_use(self._database, self._netbox, pool)
+        if pool.netbox.record is Record.PREFIX:
+            await drain(self._database, self._netbox, pool)

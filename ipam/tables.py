@@ -5,7 +5,8 @@ from sqlalchemy.dialects.postgresql import CIDR
 
 from db import metadata
 
-__all__ = ["delegation_events", "delegations", "netbox_blocks", "netbox_removals", "pools", "slots"]
+__all__ = ["delegation_events", "delegations", "netbox_blocks", "netbox_records", "netbox_removals", "pools"]
+__all__ += ["slots"]
 
 
 def _id() -> Column[int]:
@@ -119,4 +120,21 @@ netbox_blocks = Table(
     Column("end_slot", BigInteger),
     Column("used", BigInteger),
     _now("since"),
+)
+
+# What NetBox has of a slot's prefix, as far as is known, and since when it is behind; due_at is when it is to be told.
+netbox_records = Table(
+    "netbox_records",
+    metadata,
+    Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True),
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),
+    Column("tenant_id", Text),
+    Column("netbox_id", BigInteger),
+    Column("key", Text),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    Column("since", DateTime(timezone=True), server_default=func.now()),
+    Column("due_at", DateTime(timezone=True), server_default=func.now()),
+    Column("claimed_until", DateTime(timezone=True)),
+    Column("unsure", Boolean, nullable=False, server_default=text("false")),
+    Column("problem", Text),
 )

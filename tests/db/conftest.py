@@ -39,6 +39,7 @@ INSERT INTO netbox_removals (tenant_id, allocation_key, pool_id, due_at)
     SELECT tenant_id, 'gone', id, now() FROM pools WHERE tenant_id = '{t}';
 INSERT INTO netbox_blocks (pool_id, tenant_id, key)
     SELECT id, tenant_id, 'lastmile/block/{t}' FROM pools WHERE tenant_id = '{t}';
+INSERT INTO netbox_records (pool_id, slot, tenant_id) SELECT id, 0, tenant_id FROM pools WHERE tenant_id = '{t}';
 INSERT INTO radcheck (username, attribute, op, value) VALUES ('S-1@{t}.lastmile', 'Cleartext-Password', ':=', 'p');
 INSERT INTO radreply (username, attribute, value) VALUES ('S-1@{t}.lastmile', 'Framed-IP-Address', '192.0.2.1');
 INSERT INTO radusergroup (username, groupname) VALUES ('S-1@{t}.lastmile', 'home@{t}.lastmile');

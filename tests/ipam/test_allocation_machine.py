@@ -135,7 +135,7 @@ class Allocations(RuleBasedStateMachine):
     def empty(self) -> None:
         async def pools() -> None:
             await self.desk.owner.execute(
-                "TRUNCATE pools, slots, delegations, delegation_events, netbox_removals, netbox_blocks"
+                "TRUNCATE pools, slots, delegations, delegation_events, netbox_removals, netbox_blocks, netbox_records"
             )
             async with self.desk.database.platform() as platform:
                 for pool in POOLS:

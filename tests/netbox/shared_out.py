@@ -10,7 +10,7 @@ from ipam.blocks import Block, blocks_of, delegated_pools
 from ipam.bound import BoundPool
 from ipam.keeper import Keeper
 from ipam.models import Purpose
-from ipam.netbox.records import KEY, SIZE, USED
+from ipam.netbox.records import KEY, SIZE, STATE, STATUS, SUBSCRIBER, USED
 from ipam.pools import Pool, add_pool
 from tests.netbox.kept import PREFIXES, VRF, Kept
 
@@ -82,10 +82,39 @@ class Delegated(Kept):
             """
         )
         assert outside == 0, "assigned outside of all blocks"
+        await self._records_agree()
         checked = [invariant for invariant in INVARIANTS if whole_lines or invariant.name != "incomplete"]
         found = check(self.database, invariants=checked)
         assert [f"{one.invariant.name}: {one.subject} {one.words}" async for one in found] == []
         return [row[0] for row in held]
+
+    async def _records_agree(self) -> None:
+        """NetBox has just the prefixes that are held, or rest, in pools where it is told of each, as they are."""
+        behind = await self.owner.fetch("SELECT * FROM netbox_records WHERE since IS NOT NULL OR due_at <= now()")
+        assert behind == []
+        told = await self.owner.fetch(
+            """
+            SELECT d.*, d.prefix::text AS written
+            FROM delegations d JOIN pools p ON p.id = d.pool_id LEFT JOIN slots s ON s.pool_id = d.pool_id
+            AND s.slot = d.slot AND s.delegation_id IS NULL AND s.free_at > now() AND s.free_at < 'infinity'
+            WHERE p.netbox_record = 'prefix' AND (d.released_at IS NULL OR s.slot IS NOT NULL
+                AND p.netbox_release = 'deprecate' AND d.id = (
+                    SELECT max(id) FROM delegations l WHERE l.pool_id = d.pool_id AND l.slot = d.slot))
+            """
+        )
+        with self.server.store.lock:
+            there = [one for one in self.server.store.all("ipam.prefix") if one["custom_fields"].get(STATE)]
+        assert sorted(one["prefix"] for one in there) == sorted(one["written"] for one in told)
+        by_prefix = {one["prefix"]: one for one in there}
+        for one in told:
+            record = by_prefix[one["written"]]
+            fields = record["custom_fields"]
+            assert (fields[KEY], fields[SUBSCRIBER], fields[STATE]) == (
+                one["allocation_key"],
+                one["subscriber_ref"],
+                one["state"],
+            )
+            assert (record["status"], record["vrf"]) == (STATUS[one["state"]], self.vrf)
 
     async def lines(self, number: int, *, start: int = 1) -> list[str]:
         """So many lines that have their prefix, all at once."""

@@ -2,6 +2,9 @@
 
 A block is the only place of such a pool where slots have rows, and the pool's frontier is at its end, so an
 allocation never goes beyond. At most one block of a pool is being taken at any moment, whoever asks for it.
+
+Where every prefix is to be in NetBox, a trigger says in the transaction that changes a delegation that NetBox has yet
+to be told of its prefix.
 """
 
 from db.script import run_script
@@ -15,7 +18,7 @@ UPGRADE = """
 ALTER TABLE pools
     DROP CONSTRAINT pools_netbox_mode_check,
     ADD CONSTRAINT pools_netbox_mode_check CHECK (netbox_mode IN ('direct', 'delegated')),
-    ADD COLUMN netbox_record text CHECK (netbox_record IN ('block')),
+    ADD COLUMN netbox_record text CHECK (netbox_record IN ('block', 'prefix')),
     ADD COLUMN netbox_block_length integer,
     ADD CONSTRAINT pools_delegated CHECK (
         CASE WHEN netbox_mode = 'delegated' THEN netbox_record IS NOT NULL AND netbox_block_length IS NOT NULL
@@ -50,6 +53,40 @@ GRANT SELECT ON netbox_blocks TO lastmile_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON netbox_blocks TO lastmile_platform;
 GRANT USAGE ON SEQUENCE netbox_blocks_id_seq TO lastmile_platform;
 
+CREATE TABLE netbox_records (
+    pool_id        bigint NOT NULL REFERENCES pools (id) ON DELETE CASCADE,
+    slot           bigint NOT NULL,
+    tenant_id      text,
+    netbox_id      bigint,
+    key            text,
+    version        bigint NOT NULL DEFAULT 1,
+    since          timestamptz DEFAULT now(),
+    due_at         timestamptz DEFAULT now(),
+    claimed_until  timestamptz,
+    unsure         boolean NOT NULL DEFAULT false,
+    problem        text,
+    PRIMARY KEY (pool_id, slot)
+);
+CREATE INDEX netbox_records_due ON netbox_records (pool_id, due_at) WHERE due_at IS NOT NULL;
+ALTER TABLE netbox_records ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON netbox_records TO lastmile_app
+    USING (nullif(current_setting('lastmile.tenant', true), '') IS NOT NULL
+           AND (tenant_id IS NULL OR tenant_id = nullif(current_setting('lastmile.tenant', true), '')));
+CREATE POLICY platform ON netbox_records TO lastmile_platform USING (true);
+GRANT SELECT, INSERT, UPDATE ON netbox_records TO lastmile_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON netbox_records TO lastmile_platform;
+
+CREATE FUNCTION lastmile_tell_netbox() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO netbox_records (pool_id, slot, tenant_id)
+    SELECT id, NEW.slot, tenant_id FROM pools WHERE id = NEW.pool_id AND netbox_record = 'prefix'
+    ON CONFLICT (pool_id, slot) DO UPDATE
+    SET version = netbox_records.version + 1, since = coalesce(netbox_records.since, now()), due_at = now();
+    RETURN NULL;
+END $$;
+CREATE TRIGGER tell_netbox AFTER INSERT OR UPDATE OF state, released_at ON delegations
+FOR EACH ROW WHEN (NEW.slot IS NOT NULL) EXECUTE FUNCTION lastmile_tell_netbox();
+
 DROP TRIGGER trail ON pools;
 CREATE TRIGGER trail AFTER INSERT OR DELETE OR UPDATE OF name, purpose, prefix, delegated_length, vrf, region, country,
     netbox_mode, netbox_prefix_id, netbox_vrf_id, netbox_release, netbox_record, netbox_block_length
@@ -62,6 +99,9 @@ DROP TRIGGER trail ON pools;
 CREATE TRIGGER trail AFTER INSERT OR DELETE OR UPDATE OF name, purpose, prefix, delegated_length, vrf, region, country,
     netbox_mode, netbox_prefix_id, netbox_vrf_id, netbox_release
 ON pools FOR EACH ROW EXECUTE FUNCTION lastmile_trail('name');
+DROP TRIGGER tell_netbox ON delegations;
+DROP FUNCTION lastmile_tell_netbox;
+DROP TABLE netbox_records;
 DROP TABLE netbox_blocks;
 ALTER TABLE pools
     DROP CONSTRAINT pools_delegated,

@@ -1,0 +1,287 @@
+"""What NetBox has yet to be told of prefixes that were assigned without it (table `netbox_records`).
+
+A trigger marks a prefix in the transaction that changes its delegation, for pools whose `record` is `prefix`. NetBox is
+brought to what is true when its turn comes, not through every change: so there is one row of a prefix, one at work on
+it (`claimed_until`), and nothing to put in order. Nothing is looked up before a first creation, which NetBox's time
+goes into; after one whose outcome is unknown (`unsure`), what NetBox has under the prefix is looked at first, and once
+more when it must have ended.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import Database
+from errors import Refused
+from ipam.bound import BoundPool
+from ipam.lifecycle import State
+from ipam.netbox import NetBox, Recorded, Stamp
+from ipam.netbox.errors import Ambiguous, Invalid, KeyTaken, NetBoxError, NotFound
+from ipam.netbox.records import STATUS
+from ipam.removals import LATE
+
+__all__ = ["Backlog", "backlog", "drain"]
+
+# More at once make NetBox slow for people, and no faster for us.
+IN_FLIGHT = 4
+CHUNK = 4
+# Longer than the client tries for all requests about a chunk; after it the rows of a worker that died are free again.
+CLAIM = timedelta(minutes=5)
+# Before a creation whose outcome is unknown is looked for, and before another try of what NetBox has refused.
+UNKNOWN, REFUSED = timedelta(seconds=2), timedelta(minutes=5)
+
+
+class Occupied(NetBoxError, Refused):
+    """NetBox has the prefix already, as somebody else's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far NetBox is behind, in one pool."""
+
+    waiting: int
+    lag: timedelta
+    """Of what has waited longest; also where NetBox refuses it."""
+    refused: int
+    """Of those waiting: what NetBox would not take; `problem` in their rows says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    slot: int
+    version: int
+    unsure: bool
+    netbox_id: int | None
+    key: str | None
+    """What NetBox's record of that id carries, as far as we know."""
+    prefix: IPv4Network | IPv6Network
+    wanted: Stamp | None
+    """None: it should not be in NetBox."""
+    until: datetime | None
+    """When that changes by itself."""
+
+
+_CLAIM = text(
+    """
+    WITH due AS (
+        SELECT pool_id, slot, unsure FROM netbox_records
+        WHERE pool_id = :pool_id AND due_at <= now() AND (claimed_until IS NULL OR claimed_until < now())
+        ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    UPDATE netbox_records r SET claimed_until = now() + CAST(:claim AS interval), unsure = true
+    FROM due WHERE r.pool_id = due.pool_id AND r.slot = due.slot
+    RETURNING r.slot, r.version, due.unsure, r.netbox_id, r.key
+    """
+)
+
+# After the claim, in a statement of its own: it must not see less than what the version stands for.
+_TRUTH = text(
+    """
+    SELECT s.slot, s.prefix::text, d.tenant_id, d.subscriber_ref, d.allocation_key, d.state,
+           CASE WHEN d.released_at IS NOT NULL THEN rest.free_at END AS until
+    FROM (SELECT p.id AS pool_id, p.netbox_release, slot, lastmile_nth_prefix(p.prefix, p.delegated_length, slot) prefix
+          FROM pools p, unnest(CAST(:slots AS bigint[])) slot WHERE p.id = :pool_id) s
+    LEFT JOIN slots rest ON rest.pool_id = s.pool_id AND rest.slot = s.slot AND rest.free_at > now()
+                        AND rest.free_at < 'infinity'
+    LEFT JOIN LATERAL (
+        SELECT * FROM delegations d
+        WHERE d.pool_id = s.pool_id AND d.prefix = s.prefix AND d.slot = s.slot
+          AND (d.released_at IS NULL OR rest.slot IS NOT NULL AND s.netbox_release = 'deprecate')
+        ORDER BY d.released_at IS NOT NULL, d.id DESC LIMIT 1
+    ) d ON true
+    """
+)
+
+_KEYS = text(
+    """
+    SELECT d.allocation_key FROM delegations d
+    WHERE d.pool_id = :pool_id AND d.prefix = CAST(:prefix AS cidr)
+    """
+)
+
+# What has changed meanwhile stays due.
+_DONE = text(
+    """
+    UPDATE netbox_records
+    SET netbox_id = :netbox_id, key = :key, unsure = :again, claimed_until = NULL, problem = NULL,
+        since = CASE WHEN version > :version THEN since END,
+        due_at = CASE WHEN version > :version THEN due_at ELSE least(CAST(:until AS timestamptz),
+                      CASE WHEN :again THEN now() + CAST(:late AS interval) END) END
+    WHERE pool_id = :pool_id AND slot = :slot
+    """
+)
+
+_GONE = text(
+    """
+    DELETE FROM netbox_records
+    WHERE pool_id = :pool_id AND slot = :slot AND netbox_id IS NULL AND due_at IS NULL AND since IS NULL
+    """
+)
+
+_PUT_BACK = text(
+    """
+    UPDATE netbox_records
+    SET claimed_until = NULL, unsure = :unsure, problem = :problem, due_at = now() + CAST(:pause AS interval)
+    WHERE pool_id = :pool_id AND slot = :slot
+    """
+)
+
+_BACKLOG = text(
+    """
+    SELECT count(*) AS waiting, count(problem) AS refused,
+           coalesce(now() - min(coalesce(since, due_at)), interval '0') AS lag
+    FROM netbox_records WHERE pool_id = :pool_id AND due_at IS NOT NULL AND (since IS NOT NULL OR due_at <= now())
+    """
+)
+
+
+async def backlog(connection: AsyncConnection, pool: BoundPool) -> Backlog:
+    """How far NetBox is behind in this pool."""
+    row = (await connection.execute(_BACKLOG, {"pool_id": pool.id})).one()
+    return Backlog(waiting=row.waiting, lag=row.lag, refused=row.refused)
+
+
+async def drain(database: Database, netbox: NetBox, pool: BoundPool, *, seconds: float = 5) -> int:
+    """Tell NetBox what is due of this pool, for about so long; of how many prefixes it was told.
+
+    Can be cut off at any moment. Raises `NetBoxError` where NetBox is away or refuses us altogether.
+    """
+    end = time.monotonic() + seconds
+
+    async def work() -> int:
+        told = 0
+        while time.monotonic() < end and (entries := await _claim(database, pool)):
+            for index, entry in enumerate(entries):
+                try:
+                    told += await _tell(database, netbox, pool, entry)
+                except NetBoxError:
+                    for untouched in entries[index + 1 :]:
+                        await _put_back(database, pool, untouched, unsure=untouched.unsure)
+                    raise
+        return told
+
+    results = await asyncio.gather(*(work() for _ in range(IN_FLIGHT)), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return sum(result for result in results if isinstance(result, int))
+
+
+async def _claim(database: Database, pool: BoundPool) -> list[_Entry]:
+    async with database.platform() as connection:
+        claim = {"pool_id": pool.id, "most": CHUNK, "claim": CLAIM}
+        claimed = (await connection.execute(_CLAIM, claim)).all()
+        slots = [row.slot for row in claimed]
+        truth = {row.slot: row for row in await connection.execute(_TRUTH, {"pool_id": pool.id, "slots": slots})}
+    return [_entry(row, truth[row.slot]) for row in claimed]
+
+
+def _entry(claimed: Row[Any], true: Row[Any]) -> _Entry:
+    wanted = None
+    if true.allocation_key is not None:
+        state = State(true.state)
+        held = "rests, and was" if state is State.REVOKED else "is"
+        wanted = Stamp(
+            key=true.allocation_key,
+            subscriber_ref=true.subscriber_ref,
+            state=state,
+            tenant=true.tenant_id,
+            description=f"{held} {true.subscriber_ref}'s (Lastmile)",
+        )
+    known = (claimed.slot, claimed.version, claimed.unsure, claimed.netbox_id, claimed.key)
+    return _Entry(*known, prefix=ip_network(true.prefix), wanted=wanted, until=true.until)
+
+
+async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: _Entry) -> bool:
+    """Whether NetBox knows now; what it would not take is tried again later. Raises `NetBoxError`."""
+    try:
+        record, again = await _bring(database, netbox, pool, entry)
+    except (Invalid, KeyTaken, NotFound, Occupied) as failure:
+        await _put_back(database, pool, entry, unsure=True, problem=str(failure), pause=REFUSED)
+        return False
+    except Ambiguous:
+        await _put_back(database, pool, entry, unsure=True, pause=UNKNOWN)
+        raise
+    except NetBoxError:
+        await _put_back(database, pool, entry, unsure=entry.unsure)
+        raise
+    place = {"pool_id": pool.id, "slot": entry.slot}
+    done: dict[str, Any] = {"version": entry.version, "until": entry.until, "again": again, "late": LATE}
+    done |= {"netbox_id": record and record.id, "key": record and record.key}
+    async with database.platform() as connection:
+        await connection.execute(_DONE, place | done)
+        if record is None:
+            await connection.execute(_GONE, place)
+    return True
+
+
+async def _bring(database: Database, netbox: NetBox, pool: BoundPool, entry: _Entry) -> tuple[Recorded | None, bool]:
+    """NetBox's record as it should be, and whether another one may still turn up."""
+    record = None
+    if not entry.unsure and entry.netbox_id is not None:
+        record = await netbox.get(entry.netbox_id)
+        if record is not None and (record.key != entry.key or record.prefix != entry.prefix):
+            record = None  # a person's by now
+    looked = entry.unsure or (record is None and entry.netbox_id is not None)
+    if looked:
+        record = await _look(database, netbox, pool, entry)
+    if entry.wanted is None:
+        if record is not None:
+            await netbox.delete(record.id)
+        return None, False
+    if record is None:
+        return await netbox.create(entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.wanted), entry.unsure
+    if not _says(record, entry.wanted):
+        record = await netbox.update(record.id, entry.wanted)
+    return record, False
+
+
+async def _look(database: Database, netbox: NetBox, pool: BoundPool, entry: _Entry) -> Recorded | None:
+    """Our record of the prefix, whichever delegation it was made for; one more than one is deleted."""
+    async with database.platform() as connection:
+        keys = set(await connection.scalars(_KEYS, {"pool_id": pool.id, "prefix": str(entry.prefix)}))
+    there = [
+        one
+        async for one in netbox.records(vrf_id=pool.netbox.vrf_id, prefix=entry.prefix)
+        if one.prefix == entry.prefix and one.status != "container"
+    ]
+    ours = [one for one in there if one.key in keys]
+    if len(ours) < len(there) and not ours and entry.wanted is not None:
+        raise Occupied(f"NetBox has {entry.prefix} already, and not as ours: {there[0].description or there[0].key}")
+    # Of two, the one that carries the key: NetBox would not let another one have it.
+    ours.sort(key=lambda one: entry.wanted is None or one.key != entry.wanted.key)
+    for surplus in ours[1:]:
+        await netbox.delete(surplus.id)
+    return ours[0] if ours else None
+
+
+def _says(record: Recorded, wanted: Stamp) -> bool:
+    shown = (record.key, record.subscriber_ref, record.state, record.status, record.tenant, record.description)
+    return shown == (
+        wanted.key,
+        wanted.subscriber_ref,
+        wanted.state.value,
+        STATUS[wanted.state],
+        wanted.tenant,
+        wanted.description,
+    )
+
+
+async def _put_back(
+    database: Database,
+    pool: BoundPool,
+    entry: _Entry,
+    *,
+    unsure: bool,
+    problem: str | None = None,
+    pause: timedelta = timedelta(0),
+) -> None:
+    values = {"pool_id": pool.id, "slot": entry.slot, "unsure": unsure, "problem": problem, "pause": pause}
+    async with database.platform() as connection:
+        await connection.execute(_PUT_BACK, values)

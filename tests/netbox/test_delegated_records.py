@@ -1,0 +1,254 @@
+"""A delegated pool whose every prefix is in NetBox: told in the background, in the end just right, whatever is lost."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from audit.audit import check
+from db import Database
+from devstack.netbox import NetBoxServer
+from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
+from ipam.binding import OnRelease, Record
+from ipam.netbox import NetBox
+from ipam.netbox.records import KEY, STATE
+from ipam.outbox import backlog, drain
+from radius.dynauth import DynamicAuthorization
+from tests.netbox.kept import PREFIXES
+from tests.netbox.shared_out import Delegated
+
+FIRST = "2001:db8:4000::/56"
+
+
+@pytest.fixture
+async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
+    database = Database(owner_url)
+    async with (
+        NetBox(standin.url, standin.token, read_timeout=0.5) as netbox,
+        DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization,
+    ):
+        kept = Delegated(standin, netbox, database, owner, authorization)
+        await kept.set_up()
+        try:
+            yield kept
+        finally:
+            await database.close()
+
+
+@pytest.fixture
+async def home(kept: Delegated) -> int:
+    return await kept.pool(record=Record.PREFIX)
+
+
+async def everything_is_due(kept: Delegated) -> None:
+    """The clock goes on until what waits may be tried again, and what rests has rested."""
+    await kept.owner.execute("UPDATE netbox_records SET due_at = now(), claimed_until = NULL WHERE due_at IS NOT NULL")
+
+
+async def in_the_end(kept: Delegated) -> None:
+    """Keepers at work, until NetBox has been told of all."""
+    while await kept.owner.fetchval("SELECT count(*) FROM netbox_records WHERE since IS NOT NULL"):
+        await everything_is_due(kept)
+        await kept.beat()
+
+
+async def two_records(kept: Delegated) -> None:
+    """NetBox tells nobody when it has done what its client gave up on."""
+    while True:
+        if len(kept.records()) == 2:
+            return
+        await asyncio.sleep(0.01)
+
+
+async def state_there(kept: Delegated, key: str = "acme/S-1/ipv6_pd/O-1") -> tuple[str, str] | None:
+    record = kept.record(key)
+    return record and (record["status"], record["custom_fields"][STATE])
+
+
+async def test_the_way_of_a_prefix(kept: Delegated, home: int) -> None:
+    await kept.begin()
+    await kept.allocate()
+    assert kept.records() == [], "not within the order"
+    await kept.beat()
+    assert await state_there(kept) == ("reserved", "allocated")
+    await kept.activate()
+    await kept.close()
+    await kept.beat()
+    assert await state_there(kept) == ("active", "active")
+    assert await kept.agree() == [FIRST]
+
+    await kept.deprovision()
+    assert await kept.agree() == []
+    assert await state_there(kept) == ("deprecated", "revoked"), "it rests"
+    await kept.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now()")
+    await everything_is_due(kept)
+    assert await kept.agree() == []
+    assert kept.records() == []
+    assert await kept.owner.fetchval("SELECT count(*) FROM netbox_records") == 0
+
+
+async def test_a_pool_whose_releases_are_deleted(kept: Delegated) -> None:
+    await kept.pool(record=Record.PREFIX, on_release=OnRelease.DELETE)
+    await kept.provision()
+    await kept.agree()
+    await kept.deprovision()
+    assert await kept.agree() == []
+    assert kept.records() == []
+
+
+async def test_who_comes_back_has_the_one_record(kept: Delegated, home: int) -> None:
+    await kept.provision()
+    await kept.agree()
+    [record] = kept.records()
+    await kept.deprovision()
+    assert await kept.provision("S-1", "O-2") == FIRST
+    assert await kept.agree() == [FIRST]
+    [again] = kept.records()
+    assert (again["id"], again["custom_fields"][KEY]) == (record["id"], "acme/S-1/ipv6_pd/O-2")
+
+
+async def test_a_pool_that_tells_of_blocks_alone_has_no_outbox(kept: Delegated) -> None:
+    await kept.pool()
+    await kept.provision()
+    assert await kept.owner.fetchval("SELECT count(*) FROM netbox_records") == 0
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize("fault", [LOST, CUT, REDIS_LOST, DROPPED, POSTGRES_DOWN, proxy(503)])
+async def test_what_is_lost_on_the_way(kept: Delegated, fault: Fault, method: str) -> None:
+    await kept.pool(record=Record.PREFIX, on_release=OnRelease.DELETE)
+    await kept.beat()  # the block
+    kept.server.faults.next(fault, method=method, path=PREFIXES)
+    await kept.begin()
+    await kept.allocate()
+    await in_the_end(kept)
+    await kept.finish()
+    await in_the_end(kept)
+    await kept.deprovision()
+    await in_the_end(kept)
+    assert kept.server.faults.met[fault] == 1
+    assert await kept.agree() == []
+    assert kept.records() == []
+
+
+async def test_a_creation_that_netbox_ends_late_leaves_one_record(kept: Delegated, home: int) -> None:
+    """The client gives up, looks, finds nothing and creates; then both are there, and the second look removes one."""
+    await asyncio.to_thread(kept.peer.send, "PATCH", f"/api/ipam/vrfs/{kept.vrf}/", {"enforce_unique": False})
+    await kept.beat()
+    go_on, done = threading.Event(), threading.Event()
+    kept.server.faults.next(Fault(hold=lambda: go_on.wait(30) and done.set()), method="POST", path=PREFIXES)
+    await kept.provision()
+    assert not await kept.beat()
+    await in_the_end(kept)
+    assert len(kept.records()) == 1
+    go_on.set()
+    assert await asyncio.to_thread(done.wait, 30)
+    await two_records(kept)
+    await everything_is_due(kept)
+    assert await kept.agree() == [FIRST]
+    assert len(kept.records()) == 1
+
+
+async def test_netbox_away_and_back(kept: Delegated, home: int) -> None:
+    await kept.beat()
+    kept.server.stop()
+    given = await kept.lines(8)
+    assert not await kept.beat()
+    async with kept.database.platform() as platform:
+        behind = await backlog(platform, await kept.the_pool())
+    assert (behind.waiting, behind.refused) == (8, 0)
+    assert behind.lag > timedelta(0)
+    kept.server.start()
+    assert sorted(await kept.agree()) == sorted(given)
+    async with kept.database.platform() as platform:
+        behind = await backlog(platform, await kept.the_pool())
+    assert (behind.waiting, behind.lag) == (0, timedelta(0))
+
+
+async def test_a_drain_that_is_cut_off_goes_on_elsewhere(kept: Delegated, home: int, owner_url: str) -> None:
+    given = await kept.lines(12)
+    pool = await kept.the_pool()
+    kept.server.faults.next(Fault(), method="POST", path=PREFIXES, times=3)
+    arrived, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> Any:
+        loop.call_soon_threadsafe(arrived.set)
+        return go_on.wait(30)
+
+    kept.server.faults.next(Fault(hold=hold), method="POST", path=PREFIXES)
+    task = asyncio.create_task(drain(kept.database, kept.netbox, pool))
+    await arrived.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    go_on.set()
+    assert await kept.owner.fetchval("SELECT count(*) FROM netbox_records WHERE since IS NOT NULL") > 0
+    other = Database(owner_url)
+    async with NetBox(kept.server.url, kept.server.token) as netbox:
+        while await kept.owner.fetchval("SELECT count(*) FROM netbox_records WHERE since IS NOT NULL"):
+            await drain(other, netbox, pool)
+            await everything_is_due(kept)  # the claims of the one that was killed are over
+    await other.close()
+    assert sorted(await kept.agree()) == sorted(given)
+
+
+async def test_two_drains_at_once_write_each_prefix_once(kept: Delegated, home: int) -> None:
+    given = await kept.lines(16)
+    pool = await kept.the_pool()
+    told = await asyncio.gather(*(drain(kept.database, kept.netbox, pool) for _ in range(3)))
+    assert sum(told) == len(given)
+    assert sorted(await kept.agree()) == sorted(given)
+
+
+async def test_a_change_while_netbox_is_told_is_told_too(kept: Delegated, home: int) -> None:
+    await kept.beat()
+    await kept.begin()
+    await kept.allocate()
+    arrived, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def delay() -> Any:
+        loop.call_soon_threadsafe(arrived.set)
+        return go_on.wait(30)
+
+    async with NetBox(kept.server.url, kept.server.token) as netbox:
+        kept.server.faults.next(Fault(delay=delay), method="POST", path=PREFIXES)
+        draining = asyncio.create_task(drain(kept.database, netbox, await kept.the_pool()))
+        await arrived.wait()
+        await kept.finish()
+        go_on.set()
+        await draining
+    assert await kept.agree() == [FIRST]
+    assert await state_there(kept) == ("active", "active")
+
+
+async def test_a_record_that_was_deleted_by_hand_is_made_again(kept: Delegated, home: int) -> None:
+    await kept.begin()
+    await kept.allocate()
+    await kept.beat()
+    await kept.deleted_by_hand(kept.records()[0]["id"])
+    await kept.finish()
+    assert await kept.agree() == [FIRST]
+
+
+async def test_what_netbox_refuses_is_said_and_holds_up_nobody(kept: Delegated, home: int) -> None:
+    """A person has the prefix in NetBox: their record is left alone."""
+    await kept.beat()
+    theirs = await kept.by_hand(FIRST)
+    await kept.provision()
+    await kept.provision("S-2", "O-2")
+    assert await kept.beat()
+    async with kept.database.platform() as platform:
+        behind = await backlog(platform, await kept.the_pool())
+    assert (behind.waiting, behind.refused) == (1, 1)
+    found = [one async for one in check(kept.database)]
+    assert [one.subject for one in found if one.invariant.name == "behind_in_netbox"] == [FIRST]
+    assert {one["id"]: one["custom_fields"].get(KEY) for one in kept.records()}[theirs] is None
+
+    await kept.deleted_by_hand(theirs)
+    await everything_is_due(kept)
+    assert len(await kept.agree()) == 2
