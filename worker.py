@@ -125,7 +125,7 @@ async def run(settings: Settings) -> None:
         stack.callback(http.shutdown)
         worker = build_worker(client, settings, database, authorization, netbox=netbox)
         if netbox is not None:
-            await stack.enter_async_context(Keeper(database, netbox))
+            await stack.enter_async_context(Keeper(database, netbox, settings.quarantine_unconfirmed))
         async with worker:
             log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
             await stop.wait()

@@ -131,6 +131,21 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         "mend it in NetBox, or see that workers reach NetBox: they try again by themselves",
     ),
     Invariant(
+        "stranger_in_block",
+        4,
+        "blocks have nothing in NetBox but what Lastmile has assigned",
+        f"""
+        SELECT n.tenant_id AS tenant, n.prefix::text AS subject, n.pool_id || '/' || n.netbox_id AS key,
+               'made in NetBox by somebody else (' || coalesce(nullif(n.description, ''), 'no description')
+               || '), inside a block of pool ' || p.name || coalesce(', and ' || (
+                   SELECT string_agg(d.subscriber_ref || ' holds ' || d.prefix, ', ' ORDER BY d.id)
+                   FROM delegations d WHERE d.pool_id = n.pool_id AND d.released_at IS NULL AND d.prefix && n.prefix),
+               ', and not given to subscribers') AS words
+        FROM netbox_strangers n JOIN pools p ON p.id = n.pool_id WHERE {of_tenant("n.tenant_id")}
+        """,
+        "move it out of the block in NetBox; what a subscriber holds is to be deprovisioned and provisioned anew first",
+    ),
+    Invariant(
         "not_in_radius",
         5,
         "every active delegation is in radreply",

@@ -25,8 +25,18 @@ from ipam.netbox.errors import Exhausted, NetBoxError
 from ipam.netbox.records import BlockStamp
 from ipam.pools import CANDIDATE, PREFERENCE
 
-__all__ = ["Block", "BlockOverlaps", "NoBlock", "block_size", "blocks_of", "delegated_pools", "for_need", "make_room"]
-__all__ += ["stamp", "take", "tell_use"]
+__all__ = [
+    "ONE_BY_ONE",
+    "Block",
+    "BlockOverlaps",
+    "NoBlock",
+    "block_size",
+    "blocks_of",
+    "delegated_pools",
+    "for_need",
+    "make_room",
+]
+__all__ += ["slot_range", "stamp", "take", "tell_use"]
 
 
 class NoBlock(Exception):
@@ -85,7 +95,7 @@ _BLOCKS = text(
 )
 
 # Who begins, opens or returns a block of a pool does so one after the other; allocations do not wait for them.
-_ONE_BY_ONE = text("SELECT FROM pools WHERE id = :pool_id FOR NO KEY UPDATE")
+ONE_BY_ONE = text("SELECT FROM pools WHERE id = :pool_id FOR NO KEY UPDATE")
 
 _TAKING = text(
     f"""
@@ -195,7 +205,7 @@ async def take(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: i
     Can be cut off at any moment, and done by several at once. Raises `BlockOverlaps`, `PoolMoved` and `NetBoxError`.
     """
     async with database.platform() as connection:
-        await connection.execute(_ONE_BY_ONE, {"pool_id": pool.id})
+        await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
         row = (await connection.execute(_TAKING, {"pool_id": pool.id})).one_or_none()
         if row is None:
             await connection.execute(_BEGIN, {"pool_id": pool.id, "wanted": wanted})
@@ -206,7 +216,7 @@ async def take(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: i
     recorded = await obtain(netbox, replace(pool, length=_block_length(pool)), stamp(block, used=0), first=False)
     try:
         async with database.platform() as connection:
-            await connection.execute(_ONE_BY_ONE, {"pool_id": pool.id})
+            await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
             await connection.execute(_OPEN, {"id": block.id} | _place(pool, recorded))
     except IntegrityError as failure:
         if "netbox_blocks_no_overlap" not in str(failure.orig):
@@ -237,11 +247,16 @@ async def tell_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
                 await connection.execute(_TOLD, {"id": block.id, "used": used, "netbox_id": record.id})
 
 
+def slot_range(pool: BoundPool, prefix: IPv4Network | IPv6Network) -> tuple[int, int]:
+    """The first slot of the pool that the prefix touches, and the one behind the last."""
+    shift = pool.prefix.max_prefixlen - pool.length
+    start = int(pool.prefix.network_address)
+    first, last = int(prefix.network_address) - start, int(prefix.broadcast_address) - start
+    return first >> shift, (last >> shift) + 1
+
+
 def _place(pool: BoundPool, recorded: Recorded) -> dict[str, Any]:
-    first = (int(recorded.prefix.network_address) - int(pool.prefix.network_address)) >> (
-        pool.prefix.max_prefixlen - pool.length
-    )
-    end = first + (1 << (pool.length - recorded.prefix.prefixlen))
+    first, end = slot_range(pool, recorded.prefix)
     return {"prefix": str(recorded.prefix), "netbox_id": recorded.id, "first": first, "end": end}
 
 

@@ -20,15 +20,17 @@ from ipam.errors import PoolMoved
 from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError
 from ipam.outbox import drain
+from ipam.returning import give_back
 from ipam.sole import only_one
+from ipam.strangers import look
 
 __all__ = ["Keeper"]
 
 BEAT = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=1)
 """After failures: what NetBox cannot do now is asked again so seldom at last."""
-USE_EVERY = timedelta(minutes=1)
-"""How old the figures in NetBox may be."""
+LOOK_EVERY = timedelta(minutes=1)
+"""How old the figures in NetBox may be, and how old what people have made there when we see it."""
 LOW = 4
 """The next block is taken when less than this part of one is free."""
 
@@ -40,11 +42,13 @@ log = structlog.get_logger("lastmile.keeper")
 class Keeper:
     """Of all delegated pools, in this process; at work between `async with` and its end."""
 
-    def __init__(self, database: Database, netbox: NetBox) -> None:
+    def __init__(self, database: Database, netbox: NetBox, rest: timedelta) -> None:
+        """`rest` is how long a prefix rests whose former use nobody confirmed to have ended."""
+        self._rest = rest
         self._database = database
         self._netbox = netbox
         self._pause = BEAT
-        self._use_told = float("-inf")
+        self._looked_around = float("-inf")
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self._run())
@@ -74,21 +78,23 @@ class Keeper:
         async with self._database.platform() as connection:
             pools = await blocks.delegated_pools(connection)
         fine = True
-        tell_use = time.monotonic() - self._use_told >= USE_EVERY.total_seconds()
+        look_around = time.monotonic() - self._looked_around >= LOOK_EVERY.total_seconds()
         for pool in pools:
             # One pool that NetBox has lost is no reason to leave the others alone.
             try:
-                await self._look_after(pool, tell_use=tell_use)
+                await self._look_after(pool, look_around=look_around)
             except FAILURES as failure:
                 log.warning("keeper.failed", pool=str(pool), reason=str(failure).partition("\n")[0])
                 fine = False
-        if tell_use and fine:
-            self._use_told = time.monotonic()
+        if look_around and fine:
+            self._looked_around = time.monotonic()
         return fine
 
-    async def _look_after(self, pool: BoundPool, *, tell_use: bool) -> None:
+    async def _look_after(self, pool: BoundPool, *, look_around: bool) -> None:
         await blocks.take(self._database, self._netbox, pool, wanted=max(1, block_size(pool) // LOW))
-        if tell_use:
+        if look_around:
+            await look(self._database, self._netbox, pool, self._rest)
             await blocks.tell_use(self._database, self._netbox, pool)
+            await give_back(self._database, self._netbox, pool)
         if pool.netbox.record is Record.PREFIX:
             await drain(self._database, self._netbox, pool)

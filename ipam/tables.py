@@ -6,7 +6,7 @@ from sqlalchemy.dialects.postgresql import CIDR
 from db import metadata
 
 __all__ = ["delegation_events", "delegations", "netbox_blocks", "netbox_records", "netbox_removals", "pools"]
-__all__ += ["slots"]
+__all__ += ["netbox_strangers", "slots"]
 
 
 def _id() -> Column[int]:
@@ -120,6 +120,7 @@ netbox_blocks = Table(
     Column("end_slot", BigInteger),
     Column("used", BigInteger),
     _now("since"),
+    Column("looked_at", DateTime(timezone=True)),
 )
 
 # What NetBox has of a slot's prefix, as far as is known, and since when it is behind; due_at is when it is to be told.
@@ -137,4 +138,18 @@ netbox_records = Table(
     Column("claimed_until", DateTime(timezone=True)),
     Column("unsure", Boolean, nullable=False, server_default=text("false")),
     Column("problem", Text),
+)
+
+# What people have made inside our blocks in NetBox, with the slots that it touches.
+netbox_strangers = Table(
+    "netbox_strangers",
+    metadata,
+    Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True),
+    Column("netbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("tenant_id", Text),
+    Column("prefix", CIDR, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("first_slot", BigInteger, nullable=False),
+    Column("end_slot", BigInteger, nullable=False),
+    _now("since"),
 )

@@ -134,9 +134,7 @@ class Allocations(RuleBasedStateMachine):
     @initialize()
     def empty(self) -> None:
         async def pools() -> None:
-            await self.desk.owner.execute(
-                "TRUNCATE pools, slots, delegations, delegation_events, netbox_removals, netbox_blocks, netbox_records"
-            )
+            await self.desk.owner.execute("TRUNCATE pools, slots, delegations, delegation_events CASCADE")
             async with self.desk.database.platform() as platform:
                 for pool in POOLS:
                     await add_pool(platform, pool)

@@ -38,6 +38,7 @@ CREATE TABLE netbox_blocks (
     end_slot    bigint,
     used        bigint,
     since       timestamptz NOT NULL DEFAULT now(),
+    looked_at   timestamptz,
     CHECK (num_nulls(prefix, netbox_id, first_slot, end_slot) = CASE state WHEN 'taking' THEN 4 ELSE 0 END),
     -- btree_gist is not everywhere; see pools_no_overlap.
     CONSTRAINT netbox_blocks_no_overlap EXCLUDE USING gist (
@@ -76,6 +77,26 @@ CREATE POLICY platform ON netbox_records TO lastmile_platform USING (true);
 GRANT SELECT, INSERT, UPDATE ON netbox_records TO lastmile_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON netbox_records TO lastmile_platform;
 
+-- What people have made inside our blocks.
+CREATE TABLE netbox_strangers (
+    pool_id      bigint NOT NULL REFERENCES pools (id) ON DELETE CASCADE,
+    netbox_id    bigint NOT NULL,
+    tenant_id    text,
+    prefix       cidr NOT NULL,
+    description  text NOT NULL,
+    first_slot   bigint NOT NULL,
+    end_slot     bigint NOT NULL,
+    since        timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (pool_id, netbox_id)
+);
+ALTER TABLE netbox_strangers ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON netbox_strangers TO lastmile_app
+    USING (nullif(current_setting('lastmile.tenant', true), '') IS NOT NULL
+           AND (tenant_id IS NULL OR tenant_id = nullif(current_setting('lastmile.tenant', true), '')));
+CREATE POLICY platform ON netbox_strangers TO lastmile_platform USING (true);
+GRANT SELECT ON netbox_strangers TO lastmile_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON netbox_strangers TO lastmile_platform;
+
 CREATE FUNCTION lastmile_tell_netbox() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO netbox_records (pool_id, slot, tenant_id)
@@ -101,6 +122,7 @@ CREATE TRIGGER trail AFTER INSERT OR DELETE OR UPDATE OF name, purpose, prefix, 
 ON pools FOR EACH ROW EXECUTE FUNCTION lastmile_trail('name');
 DROP TRIGGER tell_netbox ON delegations;
 DROP FUNCTION lastmile_tell_netbox;
+DROP TABLE netbox_strangers;
 DROP TABLE netbox_records;
 DROP TABLE netbox_blocks;
 ALTER TABLE pools

@@ -1,0 +1,167 @@
+"""What people do inside a block, and the way of a block back to NetBox."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from audit.audit import check
+from db import Database
+from devstack.netbox import NetBoxServer
+from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
+from ipam.binding import Record
+from ipam.netbox import NetBox
+from ipam.netbox.records import USED
+from ipam.returning import give_back
+from radius.dynauth import DynamicAuthorization
+from tests.netbox.kept import PREFIXES
+from tests.netbox.shared_out import Delegated
+
+BLOCK = 16
+
+
+@pytest.fixture
+async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
+    database = Database(owner_url)
+    async with (
+        NetBox(standin.url, standin.token, read_timeout=0.5) as netbox,
+        DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization,
+    ):
+        kept = Delegated(standin, netbox, database, owner, authorization)
+        await kept.set_up()
+        try:
+            yield kept
+        finally:
+            await database.close()
+
+
+@pytest.fixture(params=list(Record))
+async def home(kept: Delegated, request: pytest.FixtureRequest) -> int:
+    return await kept.pool(record=request.param)
+
+
+async def reported(kept: Delegated) -> list[tuple[str, str]]:
+    found = [one async for one in check(kept.database)]
+    return [(one.subject, one.words) for one in found if one.invariant.name == "stranger_in_block"]
+
+
+async def rest_is_over(kept: Delegated) -> None:
+    await kept.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now() AND free_at < 'infinity'")
+    await kept.owner.execute("UPDATE netbox_records SET due_at = now() WHERE due_at IS NOT NULL")
+
+
+# People
+
+
+async def test_what_a_person_took_is_not_given_out(kept: Delegated, home: int) -> None:
+    await kept.beat()
+    await kept.by_hand("2001:db8:4000:400::/54")  # four of the sixteen
+    await kept.by_hand("2001:db8:4000:0:8000::/72")  # within the first
+    assert await kept.beat()
+    assert len(await reported(kept)) == 2
+    given = await kept.lines(BLOCK - 5)
+    taken = {f"2001:db8:4000:{n}00::/56" for n in (4, 5, 6, 7)} | {"2001:db8:4000::/56"}
+    assert taken.isdisjoint(given)
+    assert await kept.lines(1, start=99) == ["2001:db8:4000:1000::/56"], "the next block"
+    assert ("2001:db8:4000:400::/54") in [subject for subject, _ in await reported(kept)]
+    await kept.beat()
+    assert kept.containers()[0]["custom_fields"][USED] == BLOCK
+
+
+async def test_what_a_person_gave_back_rests_and_is_given_out_again(kept: Delegated, home: int) -> None:
+    await kept.beat()
+    theirs = await kept.by_hand("2001:db8:4000::/56")
+    await kept.beat()
+    await kept.deleted_by_hand(theirs)
+    await kept.beat()
+    assert await reported(kept) == []
+    assert (await kept.lines(1))[0] == "2001:db8:4000:100::/56", "it rests"
+    await rest_is_over(kept)
+    given = await kept.lines(BLOCK - 1, start=2)
+    assert "2001:db8:4000::/56" in given
+    await kept.agree()
+
+
+async def test_what_a_person_took_of_a_subscriber_is_reported(kept: Delegated) -> None:
+    await kept.pool()
+    await kept.provision()
+    await kept.by_hand("2001:db8:4000::/56")
+    await kept.beat()
+    [(subject, words)] = await reported(kept)
+    assert subject == "2001:db8:4000::/56"
+    assert "by hand" in words
+    assert "S-1 holds 2001:db8:4000::/56" in words
+    await kept.deprovision()
+    await kept.beat()
+    assert await kept.provision("S-1", "O-2") != subject, "not even to who had it"
+
+
+async def test_a_look_asks_for_what_has_changed(kept: Delegated, home: int) -> None:
+    """However many of ours are in a block, what is long known is not read again."""
+    await kept.lines(BLOCK - 1)
+    await kept.agree()
+    await kept.owner.execute("UPDATE netbox_blocks SET looked_at = now() + interval '1 hour'")
+    await kept.by_hand("2001:db8:4000:f00::/56")
+    await kept.beat()
+    assert await reported(kept) == [], "it looked behind the time that it had looked at"
+
+
+# Back to NetBox
+
+
+async def test_an_empty_block_is_returned(kept: Delegated, home: int) -> None:
+    given = await kept.lines(BLOCK + 1)
+    assert len(kept.containers()) == 2
+    await kept.agree()
+    await kept.deprovision(f"S-{given.index('2001:db8:4000:1000::/56') + 1}", "D-1")
+    await kept.agree()
+    assert len(kept.containers()) == 2, "something rests in it"
+    await rest_is_over(kept)
+    await kept.agree()
+    assert len(kept.containers()) == 2, "the other one has no room"
+    for n in range(1, BLOCK + 2):
+        if given[n - 1] != "2001:db8:4000:1000::/56":
+            await kept.deprovision(f"S-{n}", f"D-{n}x")
+    await rest_is_over(kept)
+    assert await kept.agree() == []
+    assert await kept.agree() == []
+    assert len(kept.containers()) == 1, "one is kept for the next line"
+    assert await kept.owner.fetchval("SELECT count(*) FROM slots") == BLOCK
+    assert len(await kept.lines(BLOCK, start=50)) == BLOCK
+
+
+async def two_empty_blocks(kept: Delegated) -> None:
+    await kept.pool()
+    await kept.lines(BLOCK + 1)
+    await kept.agree()
+    for n in range(1, BLOCK + 2):
+        await kept.deprovision(f"S-{n}", f"D-{n}")
+    await rest_is_over(kept)
+
+
+@pytest.mark.parametrize("fault", [LOST, CUT, DROPPED, POSTGRES_DOWN])
+async def test_a_return_whose_reply_is_lost(kept: Delegated, fault: Fault) -> None:
+    await two_empty_blocks(kept)
+    kept.server.faults.next(fault, method="DELETE", path=PREFIXES, times=3)  # the client tries that often
+    assert await kept.agree_in_the_end() == []
+    assert len(kept.containers()) == 1
+
+
+async def test_a_return_that_is_cut_off_goes_on(kept: Delegated) -> None:
+    await two_empty_blocks(kept)
+    kept.server.stop()
+    assert not await kept.beat()
+    kept.server.start()
+    assert await kept.agree_in_the_end() == []
+    assert len(kept.containers()) == 1
+
+
+async def test_no_block_is_returned_below_the_feet_of_an_allocation(kept: Delegated) -> None:
+    await two_empty_blocks(kept)
+    pool = await kept.the_pool()
+    given, *_ = await asyncio.gather(
+        kept.lines(BLOCK, start=50), *(give_back(kept.database, kept.netbox, pool) for _ in range(4))
+    )
+    assert len(set(given)) == BLOCK
+    assert sorted(await kept.agree()) == sorted(given)
