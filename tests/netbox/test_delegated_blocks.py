@@ -10,7 +10,9 @@ from audit.audit import check
 from db import Database
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
+from ipam.allocation import allocate
 from ipam.binding import Record
+from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.records import USED
 from ipam.returning import give_back
@@ -165,3 +167,27 @@ async def test_no_block_is_returned_below_the_feet_of_an_allocation(kept: Delega
     )
     assert len(set(given)) == BLOCK
     assert sorted(await kept.agree()) == sorted(given)
+
+
+async def waiting(kept: Delegated) -> None:
+    """Until somebody waits for a lock of somebody else's transaction."""
+    while True:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        if await kept.owner.fetchval(query):
+            return
+        await asyncio.sleep(0.01)
+
+
+async def test_a_block_that_is_allocated_from_at_this_moment_stays(kept: Delegated) -> None:
+    await two_empty_blocks(kept)
+    newest = (await kept.blocks())[-1]
+    await kept.owner.execute("UPDATE slots SET free_at = '-infinity' WHERE slot >= $1", newest.first_slot)
+    async with kept.database.tenant("acme") as connection:
+        need = Need(Purpose.IPV6_PD, 56)
+        made = await allocate(connection, tenant="acme", subscriber_ref="S-99", order_id="O-99", need=need)
+        assert made.delegation.slot == newest.first_slot
+        returning = asyncio.create_task(give_back(kept.database, kept.netbox, await kept.the_pool()))
+        await waiting(kept)
+    assert await returning == 1, "the other one"
+    assert [block.id for block in await kept.blocks()] == [newest.id]
+    assert await kept.owner.fetchval("SELECT count(*) FROM slots WHERE delegation_id IS NOT NULL") == 1
