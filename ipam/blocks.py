@@ -104,10 +104,11 @@ _TAKING = text(
     """
 )
 
+# The key must be nobody else's there: not of another Lastmile, nor of ours before its database was lost.
 _BEGIN = text(
     """
     INSERT INTO netbox_blocks (id, pool_id, tenant_id, key)
-    SELECT n, id, tenant_id, 'lastmile/block/' || name || '/' || n
+    SELECT n, id, tenant_id, 'lastmile/block/' || name || '/' || n || '/' || left(gen_random_uuid()::text, 8)
     FROM pools, nextval('netbox_blocks_id_seq') n
     WHERE id = :pool_id AND :wanted > (
         SELECT count(*) FROM (
