@@ -170,6 +170,20 @@ BREAKS = [
         r"waits for a prefix for ipv6_framed \(failed\) since order O-1, which ended completed",
     ),
     Break(
+        "behind_in_netbox",
+        "INSERT INTO netbox_records (pool_id, slot, tenant_id, since)"
+        " SELECT id, 0, tenant_id, '2026-05-03 14:00Z' FROM pools WHERE name = 'home'",
+        r"2001:db8:.*/56",
+        "NetBox does not know since 2026-05-03 14:00 UTC",
+    ),
+    Break(
+        "stranger_in_block",
+        "INSERT INTO netbox_strangers (pool_id, netbox_id, tenant_id, prefix, description, first_slot, end_slot)"
+        " SELECT id, 1, tenant_id, '2001:db8:ff::/56', 'lab', 9, 10 FROM pools WHERE name = 'home'",
+        "2001:db8:ff::/56",
+        r"made in NetBox by somebody else \(lab\), inside a block of pool home, and not given to subscribers",
+    ),
+    Break(
         "cut_off",
         "UPDATE orders SET status = 'abandoned' WHERE order_id = 'O-1'",
         "O-1",
