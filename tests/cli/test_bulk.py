@@ -136,7 +136,7 @@ async def test_interrupted_and_taken_up(
     words = said.decode().splitlines()[-1]
     started = CONCURRENCY - 1
     assert words.startswith(
-        f"Interrupted. 1 orders have ended; {started} started and go on in Temporal ({book.ref(1)}, "
+        f"Interrupted. 1 orders have ended; {started} started and go on in Temporal (S-{book.mark}-"
     )
     assert f"; {count - started} had not been started. The same orders again give the same results." in words
     assert words.endswith(f" To go on: lastmile provision '{file}'")

@@ -60,7 +60,7 @@ MUTANTS = (
         "look-up by key left out",
         "ipam/allocation.py",
         """
-            SELECT {COLUMNS}, allocation_key FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key
+            SELECT {COLUMNS} FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key
             UNION ALL
 """,
         "",
