@@ -35,8 +35,11 @@ __all__ = [
     "delegated_pools",
     "for_need",
     "make_room",
+    "slot_range",
+    "stamp",
+    "take",
+    "tell_use",
 ]
-__all__ += ["slot_range", "stamp", "take", "tell_use"]
 
 
 class NoBlock(Exception):
