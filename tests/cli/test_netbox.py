@@ -26,7 +26,7 @@ async def test_from_nothing_to_all(lastmile: Cli) -> None:
     assert before.code == 1
     assert "custom field lastmile_key of prefixes (unique text, filter logic exact)" in before.out
     assert "run `lastmile netbox setup`" in before.out
-    assert "5 requirements are not met." in before.out
+    assert "7 requirements are not met." in before.out
 
     made = await lastmile("netbox", "setup")
     assert made.code == 0
@@ -57,7 +57,7 @@ async def test_what_a_person_must_decide_is_left(lastmile: Cli, standin: NetBoxS
     people.create(fields, name="lastmile_key", type="text", object_types=["ipam.prefix"])
     made = await lastmile("netbox", "setup")
     assert made.code == 1
-    assert made.out.count("Created: ") == 4
+    assert made.out.count("Created: ") == 6
     assert "it is not unique; its filter logic is loose" in made.out
     assert "change it in NetBox" in made.out
     [left] = people.found(f"{fields}?name=lastmile_key")
