@@ -30,7 +30,7 @@ async def test_from_nothing_to_all(lastmile: Cli) -> None:
 
     made = await lastmile("netbox", "setup")
     assert made.code == 0
-    assert made.out.count("Created: ") == 5
+    assert made.out.count("Created: ") == 7
 
     again = await lastmile("netbox", "setup")
     assert (again.code, again.out) == (0, "Nothing to do: NetBox has all that Lastmile needs.\n")
