@@ -2,10 +2,13 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
+import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
@@ -29,7 +32,7 @@ from radius.dynauth import DynamicAuthorization
 from subscribers.tenants import add_tenant
 from tests.netbox.peer import Peer
 
-__all__ = ["AVAILABLE", "PREFIXES", "SPACE", "TENANTS", "VRF", "Kept"]
+__all__ = ["AVAILABLE", "PREFIXES", "SPACE", "TENANTS", "VRF", "Kept", "refusal"]
 
 PREFIXES = "/api/ipam/prefixes/"
 AVAILABLE = "available-prefixes"
@@ -37,6 +40,13 @@ TENANTS = {"acme": "Acme Broadband", "other": "Other Networks"}
 VRF = "access"
 SPACE = "2001:db8:4000::/40"
 QUARANTINE = Quarantine(confirmed=timedelta(hours=24), unconfirmed=timedelta(days=7))
+
+
+async def refusal(attempt: Any) -> ApplicationError:
+    """What the attempt fails with."""
+    with pytest.raises(ApplicationError) as failure:
+        await attempt
+    return failure.value
 
 
 class Kept:
@@ -60,6 +70,24 @@ class Kept:
         self.use(netbox)
         self.vrf = 0
         """NetBox's id of the VRF that the pools are in."""
+
+    @classmethod
+    @asynccontextmanager
+    async def serving(
+        cls, owner_url: str, owner: asyncpg.Connection, server: NetBoxServer, *, read_timeout: float, in_flight: int = 4
+    ) -> AsyncIterator[Self]:
+        """Set up, on a database of the test's own; how patient its NetBox client is, and how busy."""
+        database = Database(owner_url)
+        try:
+            async with (
+                NetBox(server.url, server.token, read_timeout=read_timeout, in_flight=in_flight) as netbox,
+                DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization,
+            ):
+                kept = cls(server, netbox, database, owner, authorization)
+                await kept.set_up()
+                yield kept
+        finally:
+            await database.close()
 
     def use(self, netbox: NetBox | None) -> None:
         """From now on the steps talk to NetBox through this client."""

@@ -2,12 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import asyncpg
 import pytest
 from pydantic import ValidationError
-from temporalio.exceptions import ApplicationError
 
 from db import Database
 from devstack.netbox import NetBoxServer
@@ -20,8 +18,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.records import KEY, SIZE, USED
 from ipam.pools import Pool
 from ipam.sole import only_one
-from radius.dynauth import DynamicAuthorization
-from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE
+from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, refusal
 from tests.netbox.shared_out import Delegated
 
 BLOCK = 16
@@ -29,29 +26,14 @@ BLOCK = 16
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    database = Database(owner_url)
-    async with (
-        NetBox(standin.url, standin.token, read_timeout=0.5) as netbox,
-        DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization,
-    ):
-        kept = Delegated(standin, netbox, database, owner, authorization)
-        await kept.set_up()
-        try:
-            yield kept
-        finally:
-            await database.close()
+    async with Delegated.serving(owner_url, owner, standin, read_timeout=0.5) as kept:
+        yield kept
 
 
 @pytest.fixture
 async def home(kept: Delegated) -> int:
     """A delegated pool of /56s, and its id in NetBox."""
     return await kept.pool()
-
-
-async def refusal(attempt: Any) -> ApplicationError:
-    with pytest.raises(ApplicationError) as failure:
-        await attempt
-    return failure.value
 
 
 # The way of a block

@@ -7,16 +7,13 @@ import asyncpg
 import pytest
 
 from audit.audit import check
-from db import Database
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
 from ipam.allocation import allocate
 from ipam.binding import Record
 from ipam.models import Need, Purpose
-from ipam.netbox import NetBox
 from ipam.netbox.records import USED
 from ipam.returning import give_back
-from radius.dynauth import DynamicAuthorization
 from tests.netbox.kept import PREFIXES
 from tests.netbox.shared_out import Delegated
 
@@ -25,17 +22,8 @@ BLOCK = 16
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    database = Database(owner_url)
-    async with (
-        NetBox(standin.url, standin.token, read_timeout=0.5) as netbox,
-        DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization,
-    ):
-        kept = Delegated(standin, netbox, database, owner, authorization)
-        await kept.set_up()
-        try:
-            yield kept
-        finally:
-            await database.close()
+    async with Delegated.serving(owner_url, owner, standin, read_timeout=0.5) as kept:
+        yield kept
 
 
 @pytest.fixture(params=list(Record))

@@ -17,7 +17,6 @@ from ipam.binding import OnRelease, Record
 from ipam.netbox import NetBox
 from ipam.netbox.records import KEY, STATE
 from ipam.outbox import backlog, drain
-from radius.dynauth import DynamicAuthorization
 from tests.netbox.kept import PREFIXES
 from tests.netbox.shared_out import Delegated
 
@@ -26,17 +25,8 @@ FIRST = "2001:db8:4000::/56"
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    database = Database(owner_url)
-    async with (
-        NetBox(standin.url, standin.token, read_timeout=0.5) as netbox,
-        DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization,
-    ):
-        kept = Delegated(standin, netbox, database, owner, authorization)
-        await kept.set_up()
-        try:
-            yield kept
-        finally:
-            await database.close()
+    async with Delegated.serving(owner_url, owner, standin, read_timeout=0.5) as kept:
+        yield kept
 
 
 @pytest.fixture

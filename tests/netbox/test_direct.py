@@ -7,35 +7,23 @@ from typing import Any
 
 import asyncpg
 import pytest
-from temporalio.exceptions import ApplicationError
 
 from activities.signatures import Outcome
 from audit.audit import check
-from db import Database
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from ipam.binding import OnRelease
 from ipam.errors import InvalidPool
 from ipam.netbox import NetBox
-from radius.dynauth import DynamicAuthorization
-from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept
+from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept, refusal
 
 KEY_1 = "acme/S-1/ipv6_pd/O-1"
 
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
-    database = Database(owner_url)
-    async with (
-        NetBox(standin.url, standin.token, read_timeout=0.5) as netbox,
-        DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization,
-    ):
-        kept = Kept(standin, netbox, database, owner, authorization)
-        await kept.set_up()
-        try:
-            yield kept
-        finally:
-            await database.close()
+    async with Kept.serving(owner_url, owner, standin, read_timeout=0.5) as kept:
+        yield kept
 
 
 @pytest.fixture
@@ -69,12 +57,6 @@ async def until_recorded(kept: Kept, key: str = KEY_1) -> dict[str, Any]:
         if record := kept.record(key):
             return record
         await asyncio.sleep(0.01)
-
-
-async def refusal(attempt: Any) -> ApplicationError:
-    with pytest.raises(ApplicationError) as failure:
-        await attempt
-    return failure.value
 
 
 # The way of a prefix

@@ -9,12 +9,9 @@ import asyncpg
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from db import Database
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import CUT, LOST
 from ipam.binding import OnRelease
-from ipam.netbox import NetBox
-from radius.dynauth import DynamicAuthorization
 from tests.netbox.kept import Kept
 
 LINES = 150
@@ -24,18 +21,9 @@ RESTARTS = (LINES // 3, 2 * LINES // 3)
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection) -> AsyncIterator[Kept]:
-    database = Database(owner_url)
     with NetBoxServer(seed=5) as server:
-        async with (
-            NetBox(server.url, server.token, read_timeout=2, in_flight=AT_ONCE) as netbox,
-            DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization,
-        ):
-            kept = Kept(server, netbox, database, owner, authorization)
-            await kept.set_up()
-            try:
-                yield kept
-            finally:
-                await database.close()
+        async with Kept.serving(owner_url, owner, server, read_timeout=2, in_flight=AT_ONCE) as kept:
+            yield kept
 
 
 class Chaos:
