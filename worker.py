@@ -43,7 +43,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError, NotReady
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
-from telemetry import set_up_logging
+from telemetry.logs import set_up_logging
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
 from workflows.connection import Unreachable, connect
 from workflows.registry import FAILURE_TYPES, RUNNER, WORKFLOWS

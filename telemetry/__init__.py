@@ -1,0 +1,1 @@
+"""What Lastmile says of itself: logs, metrics, traces."""

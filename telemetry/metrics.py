@@ -1,0 +1,118 @@
+"""Every metric of Lastmile: its name, labels and meaning, once.
+
+Two kinds. What a process sees for itself is counted in it: Prometheus adds the workers up. What the database knows of
+all is a `Figure`: it is taken by one, stored as a snapshot, and shown by every worker alike, so that the figures of
+three workers are not three times the truth (in queries: `max by (…)`, never `sum` over instances).
+
+The names that begin with `ipv6_` are the seed's, and keep what Prometheus would not recommend today: `_total` on what
+is no counter. Labels hold what is few: tenants, pools, steps, NASes, kinds; never a subscriber, an order or a prefix.
+"""
+
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Histogram
+
+__all__ = [
+    "ALLOCATION",
+    "FIGURES",
+    "NETBOX_ERRORS",
+    "NETBOX_SECONDS",
+    "ORDERS",
+    "ORDER_SECONDS_TAKEN",
+    "RADIUS_REQUESTS",
+    "RETRIES",
+    "REVOCATION",
+    "STEPS",
+    "STEP_SECONDS_TAKEN",
+    "Figure",
+]
+
+STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+ORDER_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+
+ALLOCATION = Histogram(
+    "ipv6_allocation_duration_seconds",
+    "How long it took to allocate an order's prefixes, NetBox included.",
+    ["tenant"],
+    buckets=STEP_SECONDS,
+)
+REVOCATION = Histogram(
+    "ipv6_revocation_duration_seconds",
+    "How long it took to revoke a subscriber's prefixes, the Disconnect included.",
+    ["tenant"],
+    buckets=STEP_SECONDS,
+)
+ORDERS = Counter("lastmile_orders", "Orders that ended.", ["operation", "tenant", "outcome"])
+"""`outcome`: completed, degraded, rolled_back, failed, cancelled …: the status of the order's result."""
+ORDER_SECONDS_TAKEN = Histogram(
+    "lastmile_order_duration_seconds",
+    "From an order's first step to its end.",
+    ["operation", "tenant"],
+    buckets=ORDER_SECONDS,
+)
+STEPS = Counter("lastmile_steps", "Steps that ended, and steps taken back.", ["step", "tenant", "outcome"])
+"""`outcome`: done, skipped, warned, failed (no attempt is left, or none would help), undone."""
+STEP_SECONDS_TAKEN = Histogram(
+    "lastmile_step_duration_seconds", "One attempt at a step.", ["step"], buckets=STEP_SECONDS
+)
+RETRIES = Counter("lastmile_step_retries", "Attempts at a step that failed and are made again.", ["step", "kind"])
+"""`kind`: the type of the failure."""
+RADIUS_REQUESTS = Counter(
+    "lastmile_radius_requests", "Disconnect- and CoA-Requests, by what became of them.", ["nas", "kind", "outcome"]
+)
+"""`kind`: disconnect, coa. `outcome`: ack, nak, timeout, error."""
+NETBOX_SECONDS = Histogram(
+    "lastmile_netbox_request_duration_seconds", "One request to NetBox.", ["method"], buckets=REQUEST_SECONDS
+)
+NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests that NetBox did not answer as asked.", ["method", "kind"])
+"""`kind`: the type of the failure, as in docs/netbox.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A gauge of the snapshot."""
+
+    name: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+
+
+FIGURES = (
+    Figure(
+        "ipv6_lifecycle_state_total", "Delegations by state; revoked ones until they are deleted.", ("tenant", "state")
+    ),
+    Figure("ipv6_active_percent", "Active delegations, of those that hold a prefix.", ("tenant",)),
+    Figure(
+        "ipv6_pool_utilization_percent",
+        "Prefixes of a pool that nobody can get now: held, or in quarantine.",
+        ("pool", "tenant", "purpose"),
+    ),
+    Figure("ipv6_pool_free_prefixes", "Prefixes of a pool that the next order can get.", ("pool", "tenant", "purpose")),
+    Figure("ipv6_quarantined_prefixes", "Prefixes of a pool that rest.", ("pool", "tenant", "purpose")),
+    Figure(
+        "ipv6_netbox_integration_percent", "Delegations that NetBox shows, of those that hold a prefix.", ("tenant",)
+    ),
+    Figure(
+        "ipv6_prefix_leak_total",
+        "Delegations that have been allocated for over a day, and are not active.",
+        ("tenant",),
+    ),
+    Figure(
+        "ipv6_oldest_stuck_seconds", "How long the oldest delegation has been in a passing state.", ("tenant", "state")
+    ),
+    Figure("lastmile_oldest_open_order_seconds", "How long the oldest open order has been open.", ("tenant",)),
+    Figure("lastmile_attention_runs", "Runs that wait for a person's decision.", ("tenant",)),
+    Figure("lastmile_netbox_outbox_waiting", "Prefixes that NetBox has yet to be told of.", ("pool",)),
+    Figure("lastmile_netbox_outbox_refused", "Those of them that NetBox would not take.", ("pool",)),
+    Figure("lastmile_netbox_outbox_lag_seconds", "How long the one that has waited longest has.", ("pool",)),
+    Figure("lastmile_audit_violations", "What the last audit found, by invariant.", ("invariant",)),
+    Figure("lastmile_audit_timestamp_seconds", "When the last audit ended; Unix time."),
+    Figure("lastmile_schedule_paused", "1 while the schedule is paused.", ("schedule",)),
+    Figure(
+        "lastmile_schedule_last_success_timestamp_seconds", "When its last run that succeeded ended.", ("schedule",)
+    ),
+    Figure("lastmile_schedule_missed", "How often its time came and no run started, ever.", ("schedule",)),
+    Figure("lastmile_snapshot_timestamp_seconds", "When these figures were taken; Unix time."),
+)
+"""And, computed at each scrape, `lastmile_snapshot_age_seconds`, from the last one of these."""
