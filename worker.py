@@ -11,16 +11,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from socketserver import ThreadingMixIn
 from typing import Any, NoReturn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIServer
 
 import structlog
-from prometheus_client import make_wsgi_app
 from pydantic import ValidationError
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -43,6 +40,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError, NotReady
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
+from telemetry.http import serve
 from telemetry.logs import set_up_logging
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
 from workflows.connection import Unreachable, connect
@@ -207,35 +205,14 @@ async def _check_search_attributes(client: Client) -> list[str]:
     return []
 
 
-class _HTTPServer(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """A scrape every few seconds is not news."""
-
-
 def _serve(settings: Settings, healthy: Callable[[], bool]) -> WSGIServer:
-    """`/metrics` and `/healthz` (503 once the worker is stopping), in a thread. Raises `Misconfigured`."""
-    metrics = make_wsgi_app()
-
-    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/healthz":
-            page: Iterable[bytes] = metrics(environ, start_response)
-            return page
-        status, body = ("200 OK", b"ok\n") if healthy() else ("503 Service Unavailable", b"stopping\n")
-        start_response(status, [("Content-Type", "text/plain")])
-        return [body]
-
+    """`/metrics` and `/healthz` (503 once the worker is stopping). Raises `Misconfigured`."""
     try:
-        server = make_server(settings.http_host, settings.http_port, application, _HTTPServer, _Quiet)
+        return serve(settings.http_host, settings.http_port, healthy)
     except OSError as failure:
         raise Misconfigured(
             [f"LASTMILE_HTTP_PORT: {settings.http_host}:{settings.http_port} cannot be used: {failure.strerror}"]
         ) from failure
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
 
 
 def _run_many(settings: Settings, processes: int) -> int:
