@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, FilePath, HttpUrl, PostgresDsn, SecretStr, ValidationInfo, field_validator, model_validator
@@ -20,6 +20,9 @@ __all__ = ["STACK_FILE", "Settings"]
 
 STACK_FILE = "stack.env"
 """In the state directory while an embedded stack runs: how to reach it, in the same variables."""
+
+if TYPE_CHECKING:
+    from encryption.keys import KeyRing
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -109,6 +112,22 @@ class Settings(BaseSettings):
         le=64,
         description="Requests to NetBox in flight per process. More make NetBox slower for everybody, not faster.",
     )
+    encryption_keys: SecretStr | None = Field(
+        default=None,
+        description="What Temporal keeps of orders is encrypted with the first of these keys, and read with each: "
+        "`name:key,…`, a key being 32 random bytes in base64. docs/encryption.md says how to rotate them.",
+    )
+    codec_host: str = Field(default="127.0.0.1", description="Where `lastmile codec-server` listens.")
+    codec_port: int = Field(default=8081, ge=0, le=65535, description="Its port.")
+    codec_origin: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/]+$",
+        description="The Temporal UI, as `https://temporal.example.net`: pages of no other origin are answered.",
+    )
+    codec_users: SecretStr | None = Field(
+        default=None,
+        description="Who may see decrypted payloads: `name:password,…`, passwords of 16 characters or more.",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="`auto` is readable on a terminal and JSON elsewhere."
     )
@@ -131,6 +150,22 @@ class Settings(BaseSettings):
         if token is not None and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
             raise ValueError("must be one word of ASCII characters")
         return token
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            _key_ring(keys)
+        return keys
+
+    @field_validator("codec_users")
+    @classmethod
+    def _users(cls, users: SecretStr | None) -> SecretStr | None:
+        if users is not None:
+            from encryption.server import parse_users
+
+            parse_users(users.get_secret_value())
+        return users
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -158,6 +193,11 @@ class Settings(BaseSettings):
         return stack | dict(os.environ)
 
     @property
+    def key_ring(self) -> "KeyRing | None":
+        """What payloads are encrypted with; None where they are not."""
+        return None if self.encryption_keys is None else _key_ring(self.encryption_keys)
+
+    @property
     def quarantine(self) -> timedelta:
         return timedelta(seconds=self.quarantine_seconds)
 
@@ -181,3 +221,9 @@ class Settings(BaseSettings):
             "read_timeout": self.netbox_timeout_seconds,
             "in_flight": self.netbox_in_flight,
         }
+
+
+def _key_ring(keys: SecretStr) -> "KeyRing":
+    from encryption.keys import KeyRing  # most commands need none of it
+
+    return KeyRing.parse(keys.get_secret_value())

@@ -40,7 +40,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError, NotReady
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
-from telemetry.http import serve
+from telemetry.http import metrics_and_health, serve
 from telemetry.logs import set_up_logging
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
 from workflows.connection import Unreachable, connect
@@ -137,7 +137,7 @@ async def _connect(settings: Settings, netbox: NetBox | None) -> tuple[Client, D
     problems += await _check_netbox(netbox)
     client = None
     try:
-        client = await connect(settings.environment)
+        client = await connect(settings.environment, settings.key_ring)
         problems += await _check_search_attributes(client)
     except Unreachable as failure:
         problems.append(f"Temporal: {failure}")
@@ -208,7 +208,7 @@ async def _check_search_attributes(client: Client) -> list[str]:
 def _serve(settings: Settings, healthy: Callable[[], bool]) -> WSGIServer:
     """`/metrics` and `/healthz` (503 once the worker is stopping). Raises `Misconfigured`."""
     try:
-        return serve(settings.http_host, settings.http_port, healthy)
+        return serve(settings.http_host, settings.http_port, metrics_and_health(healthy))
     except OSError as failure:
         raise Misconfigured(
             [f"LASTMILE_HTTP_PORT: {settings.http_host}:{settings.http_port} cannot be used: {failure.strerror}"]

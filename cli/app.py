@@ -209,3 +209,11 @@ def forget(json: Json = False) -> None:
     from cli.forget import forget
 
     run(forget(as_json=json))
+
+
+@app.command(name="codec-server", epilog=EPILOG)
+def codec_server() -> None:
+    """Show encrypted payloads to those who may see them, in the Temporal UI and command, until Ctrl-C."""
+    from cli.codec_server import codec_server
+
+    run(codec_server())

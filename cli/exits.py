@@ -74,6 +74,7 @@ def _explain(failure: Exception) -> tuple[Exit, str]:
     from devstack.ports import PortInUse
     from devstack.server import ServerFailed
     from devstack.temporal_program import TemporalMissing
+    from encryption.keys import NotDecrypted
     from errors import Refused
     from ipam.netbox.errors import NetBoxError
     from workflows.connection import Unreachable
@@ -81,6 +82,8 @@ def _explain(failure: Exception) -> tuple[Exit, str]:
     match failure:
         case Refused():
             return Exit.FAILED, str(failure)
+        case NotDecrypted():
+            return Exit.BAD_INPUT, f"What Temporal keeps cannot be read here: {failure}."
         case Unavailable() | Unreachable() | NetBoxError():
             return Exit.UNAVAILABLE, str(failure)
         case StackRunning() | PortInUse() | ServerFailed() | TemporalMissing():

@@ -110,7 +110,7 @@ class Temporal:
     async def connect(cls, settings: Settings) -> Self:
         """Raises `workflows.connection.Unreachable`."""
         forward_temporal_logs()  # the command has its own words for a server that is away
-        return cls(await connect(settings.environment), settings.task_queue)
+        return cls(await connect(settings.environment, settings.key_ring), settings.task_queue)
 
     async def open_run(self, tenant: str, subscriber: str) -> str:
         """The subscriber's order that has not ended, in words; empty where there is none. Needs no worker."""

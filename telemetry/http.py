@@ -1,4 +1,4 @@
-"""The worker's one HTTP port: `/metrics` and `/healthz`.
+"""A process's HTTP port, and what the worker has on its own: `/metrics` and `/healthz`.
 
 What else is to be on `/metrics` registers itself with `prometheus_client.REGISTRY`: as a metric, or as a collector,
 which is asked at each scrape.
@@ -12,7 +12,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
-__all__ = ["serve"]
+__all__ = ["Application", "metrics_and_health", "serve"]
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+"""WSGI's (PEP 3333)."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -24,8 +27,8 @@ class _Quiet(WSGIRequestHandler):
         """A scrape every few seconds is not news."""
 
 
-def serve(host: str, port: int, healthy: Callable[[], bool]) -> WSGIServer:
-    """Serve in a thread until `shutdown`; `/healthz` is 503 where the worker is not `healthy`. Raises `OSError`."""
+def metrics_and_health(healthy: Callable[[], bool]) -> Application:
+    """`/healthz` is 503 where the worker is not `healthy`; every other path is `/metrics`."""
     metrics = make_wsgi_app()
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -36,6 +39,11 @@ def serve(host: str, port: int, healthy: Callable[[], bool]) -> WSGIServer:
         start_response(status, [("Content-Type", "text/plain")])
         return [body]
 
+    return application
+
+
+def serve(host: str, port: int, application: Application) -> WSGIServer:
+    """Serve in a thread until `shutdown`. Raises `OSError`."""
     server = make_server(host, port, application, _Server, _Quiet)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     return server

@@ -17,6 +17,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from encryption.keys import KeyRing
 from workflows.connection import connect
 from workflows.contract import AnyOrder, Decision, OrderResult, Progress, workflow_id
 from workflows.refusals import AlreadyRunning, NotRunning, NotScheduled, OrderIdReused, OrderRefused, RunLost
@@ -106,9 +107,12 @@ class Lastmile:
         """The orders for a later date: hold one, list, move and cancel them."""
 
     @classmethod
-    async def connect(cls, *, task_queue: str = "lastmile") -> "Lastmile":
-        """As the Temporal SDK's environment configuration says. Raises `workflows.connection.Unreachable`."""
-        return cls(await connect(), task_queue=task_queue)
+    async def connect(cls, *, task_queue: str = "lastmile", keys: KeyRing | None = None) -> "Lastmile":
+        """As the Temporal SDK's environment configuration says; `keys` where Lastmile's workers have them.
+
+        Raises `workflows.connection.Unreachable`.
+        """
+        return cls(await connect(keys=keys), task_queue=task_queue)
 
     async def execute(self, order: AnyOrder) -> OrderResult:
         """Start the order and wait for its end."""

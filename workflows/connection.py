@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping
 
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
+
+from encryption.codec import data_converter
+from encryption.keys import KeyRing
 
 __all__ = ["Unreachable", "connect"]
 
@@ -15,15 +17,15 @@ class Unreachable(Exception):
     """No Temporal server answers at the configured address."""
 
 
-async def connect(environment: Mapping[str, str] | None = None) -> Client:
+async def connect(environment: Mapping[str, str] | None = None, keys: KeyRing | None = None) -> Client:
     """Connect as `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE` and so on say.
 
-    `environment` stands in for the process's own. Raises `Unreachable`.
+    `environment` stands in for the process's own; `keys` are what payloads are encrypted with. Raises `Unreachable`.
     """
     config = ClientConfig.load_client_connect_config(override_env_vars=environment)
     config.setdefault("target_host", "localhost:7233")
     try:
-        return await Client.connect(**config, data_converter=pydantic_data_converter)
+        return await Client.connect(**config, data_converter=data_converter(keys))
     except (RPCError, RuntimeError, ValueError) as failure:
         raise Unreachable(
             f"no Temporal server answers at {config['target_host']} ({_short(failure)}): "

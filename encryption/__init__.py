@@ -1,0 +1,1 @@
+"""Payloads that Temporal keeps and cannot read, and how those who may see them do."""
