@@ -46,6 +46,15 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(default=16, ge=1, description="Database connections per process.")
     state_dir: Path = Field(default=Path(".lastmile"), description="Where the embedded stack keeps its state.")
     task_queue: str = Field(default="lastmile", min_length=1, description="Temporal task queue.")
+    deployment: str = Field(
+        default="lastmile", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The name of the Temporal Worker Deployment."
+    )
+    build_id: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="The version of the worker's code. Orders stay with the version that began them, and a version "
+        "gets new ones once it is made the current one: docs/deployment.md. Without it, any worker takes any order.",
+    )
     http_host: str = Field(default="127.0.0.1", description="Where `/healthz` and `/metrics` listen.")
     http_port: int = Field(
         default=9464,

@@ -22,8 +22,9 @@ from pydantic import ValidationError
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError
-from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 
 from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
@@ -45,6 +46,7 @@ from telemetry.logs import set_up_logging
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
 from workflows.connection import Unreachable, connect
 from workflows.registry import FAILURE_TYPES, RUNNER, WORKFLOWS
+from workflows.versions import current_build, make_current
 
 __all__ = ["Misconfigured", "build_worker", "main"]
 
@@ -85,6 +87,7 @@ def build_worker(
             DeviceActivities(database, onu, cpe),
         ),
         workflow_runner=RUNNER,
+        deployment_config=_deployment(settings),
         workflow_failure_exception_types=FAILURE_TYPES,
         max_concurrent_activities=settings.max_concurrent_activities,
         max_concurrent_local_activities=settings.max_concurrent_activities,
@@ -93,6 +96,17 @@ def build_worker(
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+    )
+
+
+def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
+    """Orders stay with the version that began them; a workflow that is to move on says so itself."""
+    if settings.build_id is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(settings.deployment, settings.build_id),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.PINNED,
     )
 
 
@@ -126,6 +140,8 @@ async def run(settings: Settings) -> None:
             await stack.enter_async_context(Keeper(database, netbox, settings.quarantine_unconfirmed))
         async with worker:
             log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
+            if settings.build_id is not None and settings.build_id != await current_build(client, settings.task_queue):
+                log.warning("worker.gets_no_new_orders", remedy=make_current(settings.deployment, settings.build_id))
             await stop.wait()
             log.info("worker.stopping", grace_seconds=settings.shutdown_grace_seconds)
     log.info("worker.stopped")

@@ -10,9 +10,6 @@ from pydantic import ValidationError
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -24,6 +21,7 @@ from telemetry.logs import forward_temporal_logs
 from workflows.client import Lastmile
 from workflows.connection import connect
 from workflows.contract import workflow_id
+from workflows.versions import describe, make_current
 
 __all__ = ["Temporal", "database_failures", "load_settings", "open_database", "pick_tenant"]
 
@@ -126,16 +124,22 @@ class Temporal:
 
     async def lack_of_workers(self) -> str:
         """What to tell whoever waits for a worker; empty where one polls the task queue."""
-        described = await self.client.workflow_service.describe_task_queue(
-            DescribeTaskQueueRequest(
-                namespace=self.client.namespace,
-                task_queue=TaskQueue(name=self._task_queue),
-                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-            )
-        )
+        described = await describe(self.client, self._task_queue)
         oldest = datetime.now(UTC) - _POLL
-        if any(poller.last_access_time.ToDatetime(UTC) > oldest for poller in described.pollers):
+        polling = [
+            poller.deployment_options
+            for poller in described.pollers
+            if poller.last_access_time.ToDatetime(UTC) > oldest
+        ]
+        current = described.versioning_info.current_deployment_version
+        if any(options.build_id == current.build_id for options in polling):
             return ""
+        if others := {(options.deployment_name, options.build_id) for options in polling} - {("", "")}:
+            return (
+                f"Of the version that gets new orders ({current.build_id or 'none'}) no worker polls task queue "
+                f"{self._task_queue!r}; there are workers of {', '.join(sorted(build for _, build in others))}. "
+                f"To give these the orders: `{make_current(*max(others))}`."
+            )
         return (
             f"No worker polls task queue {self._task_queue!r}, so orders wait until one does: "
             "start one with `python worker.py`, or a whole stack with `lastmile up`."

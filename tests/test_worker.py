@@ -66,9 +66,12 @@ def orders() -> Orders:
 
 
 @asynccontextmanager
-async def started(environment: Mapping[str, str], *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def started(
+    environment: Mapping[str, str], *arguments: str, code: Path | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A worker of this code, or of another version of it, in this directory."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "worker", *arguments, env=environment, stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "worker", *arguments), env=environment, cwd=code, stderr=asyncio.subprocess.PIPE
     )
     try:
         yield process

@@ -1,0 +1,128 @@
+"""A new version of the workers comes while orders run: each order ends on the version that began it."""
+
+import shutil
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import asyncpg
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from cli.services import Temporal
+from tests.test_worker import WAITING, Environment, environment, healthy, orders, started, until  # noqa: F401
+from tests.workflows.world import Orders
+from workflows.client import Lastmile, OrderRun
+from workflows.contract import ProvisionSubscriber, ResultStatus
+
+ROOT = Path(__file__).parent.parent
+ONU, CPE = '    Step("activate_onu", ', '    Step("configure_cpe", '
+
+
+def next_version(directory: Path) -> Path:
+    """The code with two steps that have changed places: no run of before can go on with it."""
+    code = directory / "next"
+    code.mkdir()
+    for package in (path.parent for path in ROOT.glob("*/__init__.py")):
+        shutil.copytree(package, code / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for module in ROOT.glob("*.py"):
+        shutil.copy(module, code)
+    provision = code / "workflows" / "provision.py"
+    lines = provision.read_text().splitlines()
+    onu, cpe = (next(n for n, line in enumerate(lines) if line.startswith(step)) for step in (ONU, CPE))
+    lines[onu], lines[cpe] = lines[cpe], lines[onu]
+    provision.write_text("\n".join(lines))
+    return code
+
+
+async def make_current(client: Client, deployment: str, build_id: str) -> None:
+    """As `temporal worker deployment set-current-version` does, once all kinds of the version's pollers are known."""
+    request = SetWorkerDeploymentCurrentVersionRequest(
+        namespace=client.namespace, deployment_name=deployment, build_id=build_id
+    )
+
+    async def done() -> bool:
+        try:
+            await client.workflow_service.set_worker_deployment_current_version(request)
+        except RPCError:
+            return False
+        return True
+
+    await until(done)
+
+
+async def builds(run: OrderRun) -> set[str]:
+    """The versions that worked on the run; the empty one is none."""
+    return {
+        event.workflow_task_completed_event_attributes.deployment_version.build_id
+        async for event in run.handle.fetch_history_events()
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+    }
+
+
+async def begun(lastmile: Lastmile, order: ProvisionSubscriber, owner: asyncpg.Connection) -> OrderRun:
+    """A run that has come to its last step, and waits there for a lock."""
+    run = await lastmile.start(order)
+    await until(lambda: owner.fetchval(WAITING))
+    return run
+
+
+async def test_a_rolling_upgrade_while_orders_run(
+    environment: Environment,  # noqa: F811
+    temporal_client: Client,
+    orders: Orders,  # noqa: F811
+    owner: asyncpg.Connection,
+    tmp_path: Path,
+) -> None:
+    port = int(environment["LASTMILE_HTTP_PORT"])
+    lastmile = Lastmile(temporal_client, task_queue=orders.ref)
+    environment |= {"LASTMILE_DEPLOYMENT": orders.ref}
+    first = environment | {"LASTMILE_BUILD_ID": "1"}
+    second = environment | {"LASTMILE_BUILD_ID": "2", "LASTMILE_HTTP_PORT": str(port + 1)}
+
+    async with started(environment) as unversioned:
+        await healthy(port)
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE billing_services")
+            oldest = await begun(lastmile, orders.provision("O-1", 1), owner)
+            unversioned.kill()
+            await unversioned.wait()
+
+    async with started(first) as old, AsyncExitStack() as new:
+        await make_current(temporal_client, orders.ref, "1")
+        assert (await oldest.result()).status is ResultStatus.COMPLETED
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE billing_services")
+            held = await begun(lastmile, orders.provision("O-2", 2), owner)
+            await new.enter_async_context(started(second, code=next_version(tmp_path)))
+            await make_current(temporal_client, orders.ref, "2")
+            later = await lastmile.start(orders.provision("O-3", 3))
+        results = [await run.result() for run in (held, later)]
+        old.terminate()
+        assert await old.wait() == 0
+        last = await lastmile.start(orders.provision("O-4", 4))
+        results.append(await last.result())
+
+    assert [result.status for result in results] == [ResultStatus.COMPLETED] * 3
+    assert [await builds(run) for run in (oldest, held, later, last)] == [{"", "1"}, {"1"}, {"2"}, {"2"}]
+    devices = [[step.step for step in result.steps][6:8] for result in results]
+    assert devices == [["activate_onu", "configure_cpe"], *[["configure_cpe", "activate_onu"]] * 2]
+
+
+async def test_a_version_that_gets_no_orders_says_what_would_change_that(
+    environment: Environment,  # noqa: F811
+    temporal_client: Client,
+    orders: Orders,  # noqa: F811
+) -> None:
+    command = f"temporal worker deployment set-current-version --deployment-name {orders.ref} --build-id 1.2"
+    version = {"LASTMILE_DEPLOYMENT": orders.ref, "LASTMILE_BUILD_ID": "1.2", "LASTMILE_HTTP_PORT": "0"}
+    async with started(environment | version) as process:
+        assert process.stderr is not None
+        while b"worker.gets_no_new_orders" not in (line := await process.stderr.readline()):
+            assert line
+        assert command in line.decode()
+        lack_of_workers = Temporal(temporal_client, orders.ref).lack_of_workers
+        assert command in await until(lack_of_workers)
+        await make_current(temporal_client, orders.ref, "1.2")
+        assert await lack_of_workers() == ""

@@ -1,0 +1,29 @@
+"""Which version of the workers gets new orders (Temporal's Worker Versioning)."""
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeTaskQueueResponse
+from temporalio.client import Client
+
+__all__ = ["current_build", "describe", "make_current"]
+
+
+async def describe(client: Client, task_queue: str) -> DescribeTaskQueueResponse:
+    """Who polls for workflow tasks there, and which version they go to. Raises `RPCError`."""
+    return await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=task_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+    )
+
+
+async def current_build(client: Client, task_queue: str) -> str:
+    """The build id that new orders go to; empty while they go to workers without one. Raises `RPCError`."""
+    return (await describe(client, task_queue)).versioning_info.current_deployment_version.build_id
+
+
+def make_current(deployment: str, build_id: str) -> str:
+    """The command that gives this version the new orders."""
+    return f"temporal worker deployment set-current-version --deployment-name {deployment} --build-id {build_id}"
