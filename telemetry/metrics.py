@@ -103,9 +103,9 @@ FIGURES = (
     ),
     Figure("lastmile_oldest_open_order_seconds", "How long the oldest open order has been open.", ("tenant",)),
     Figure("lastmile_attention_runs", "Runs that wait for a person's decision.", ("tenant",)),
-    Figure("lastmile_netbox_outbox_waiting", "Prefixes that NetBox has yet to be told of.", ("pool",)),
-    Figure("lastmile_netbox_outbox_refused", "Those of them that NetBox would not take.", ("pool",)),
-    Figure("lastmile_netbox_outbox_lag_seconds", "How long the one that has waited longest has.", ("pool",)),
+    Figure("lastmile_netbox_outbox_waiting", "Prefixes that NetBox has yet to be told of.", ("pool", "tenant")),
+    Figure("lastmile_netbox_outbox_refused", "Those of them that NetBox would not take.", ("pool", "tenant")),
+    Figure("lastmile_netbox_outbox_lag_seconds", "How long the one that has waited longest has.", ("pool", "tenant")),
     Figure("lastmile_audit_violations", "What the last audit found, by invariant.", ("invariant",)),
     Figure("lastmile_audit_timestamp_seconds", "When the last audit ended; Unix time."),
     Figure("lastmile_schedule_paused", "1 while the schedule is paused.", ("schedule",)),
@@ -115,4 +115,7 @@ FIGURES = (
     Figure("lastmile_schedule_missed", "How often its time came and no run started, ever.", ("schedule",)),
     Figure("lastmile_snapshot_timestamp_seconds", "When these figures were taken; Unix time."),
 )
-"""And, computed at each scrape, `lastmile_snapshot_age_seconds`, from the last one of these."""
+"""And, computed at each scrape, `lastmile_snapshot_age_seconds`: how old the rest is; +Inf before the first one.
+
+`tenant` is empty where a pool serves them all. A tenant that holds no prefix has no percentages.
+"""
