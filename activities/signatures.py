@@ -1,12 +1,28 @@
 """What passes between a workflow and its activities. No I/O: workflows import this."""
 
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
 from subscribers.models import Reference, TenantId
 
-__all__ = ["BEYOND_DATABASE", "Opened", "OrderClosing", "OrderOpening", "Outcome", "StepRef", "StepReport"]
+__all__ = [
+    "BEYOND_DATABASE",
+    "Checked",
+    "Cursor",
+    "Done",
+    "Finished",
+    "Opened",
+    "OrderClosing",
+    "OrderOpening",
+    "Outcome",
+    "Search",
+    "StepRef",
+    "StepReport",
+    "Stuck",
+    "StuckOnes",
+]
 
 BEYOND_DATABASE = "BeyondDatabase"
 """The type of the failure by which a step declines to be a local activity, having done nothing."""
@@ -75,3 +91,78 @@ class OrderClosing(BaseModel):
 
     status: str
     result: dict[str, object]
+
+
+class Cursor(BaseModel):
+    """How far a search has come among delegations, the oldest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    id: int
+
+
+class Search(BaseModel):
+    """What maintenance looks for, from where on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    older_than: timedelta = timedelta(0)
+    after: Cursor | None = None
+    """None: from the beginning."""
+    dry_run: bool = False
+    """Count, and do nothing."""
+
+
+class Done(BaseModel):
+    """As much of the work as one attempt has time for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    counts: dict[str, int]
+    """What was done, by the name of its field in the result."""
+    lines: list[str] = []
+    """The first of what a person should know, a line each."""
+    after: Cursor | None = None
+    """From where to go on."""
+    more: bool = False
+    """There is more to do."""
+
+
+class Stuck(BaseModel):
+    """A subscriber with revocations that began and have not ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: TenantId
+    subscriber_ref: Reference
+    delegations: int
+
+
+class StuckOnes(BaseModel):
+    """One page of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    subscribers: list[Stuck]
+    after: Cursor | None = None
+    """None: these are all."""
+
+
+class Finished(BaseModel):
+    """What became of a subscriber's revocations."""
+
+    model_config = ConfigDict(frozen=True)
+
+    completed: int
+    problems: list[str] = []
+    """What is in doubt, in words: a session whose end nobody confirmed, a record in NetBox."""
+
+
+class Checked(BaseModel):
+    """One invariant: what breaks it, after what could be mended was."""
+
+    model_config = ConfigDict(frozen=True)
+
+    violations: int
+    mended: int

@@ -16,6 +16,9 @@ from subscribers.models import PRINTABLE, Customer, Line, Reference, ServicePlan
 
 __all__ = [
     "AnyOrder",
+    "AuditResult",
+    "Cleanup",
+    "CleanupResult",
     "Created",
     "Decision",
     "DeprovisionSubscriber",
@@ -211,3 +214,49 @@ class Decision(BaseModel):
     why: Annotated[str, Field(min_length=1, max_length=500, pattern=PRINTABLE)]
     step: str | None = None
     """The parked step that is meant; None: whichever is parked now."""
+
+
+class Cleanup(BaseModel):
+    """What the daily cleanup is started with; by hand with other limits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    revoked_days: Annotated[float, Field(ge=0)] = 90
+    """Delegations that were released longer ago are deleted; their events are kept for the audit period."""
+    allocated_hours: Annotated[float, Field(ge=0)] = 24
+    """Delegations that have been allocated for longer, and are not active, are reported as leaks."""
+    revoking_hours: Annotated[float, Field(ge=0)] = 1
+    """Revocations that began longer ago and have not ended are completed."""
+    dry_run: bool = False
+    """Count what would be done, and do nothing."""
+
+
+class CleanupResult(BaseModel):
+    """What the daily cleanup did; after a dry run, what it would do."""
+
+    revoked_deleted: int = 0
+    allocated_stale: int = 0
+    revoking_stuck: int = 0
+    """Found; `revoking_completed` of them were completed."""
+    revoking_completed: int = 0
+    trail_forgotten: int = 0
+    events_forgotten: int = 0
+    netbox_removed: int = 0
+    errors: int = 0
+    """What could not be done, each for itself; the next run tries it again."""
+    problems: list[str] = []
+    """The first of the errors, in words."""
+    dry_run: bool = False
+
+
+class AuditResult(BaseModel):
+    """What the hourly audit found and did."""
+
+    violations: dict[str, int] = {}
+    """By invariant, those that were left; an invariant without any is not named."""
+    mended: int = 0
+    disconnects_retried: int = 0
+    disconnects_confirmed: int = 0
+    errors: int = 0
+    problems: list[str] = []
+    """The first of the errors, in words."""

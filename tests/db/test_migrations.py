@@ -13,6 +13,7 @@ from sqlalchemy import Connection, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 # Each declares its tables in the one `metadata`.
+import audit.tables  # noqa: F401
 import db.trail  # noqa: F401
 import devices.records  # noqa: F401
 import ipam.tables  # noqa: F401

@@ -1,0 +1,33 @@
+"""How the scheduled workflows call their activities, and tell what went wrong."""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+__all__ = ["SHOWN", "call"]
+
+SHOWN = 20
+"""How many problems a result tells in words; the rest is counted."""
+
+ATTEMPTS = 5
+LONGEST_PAUSE = timedelta(seconds=30)
+HEARTBEAT = timedelta(seconds=30)
+
+
+async def call(activity: str, summary: str, *content: Any, returns: Any, attempt: timedelta, name: str = "") -> Any:
+    """An activity's return; raises `ActivityError` after some minutes: the schedule's next run tries again.
+
+    `attempt` is how long one may take; `name` tells apart activities of one type.
+    """
+    return await workflow.execute_activity(
+        activity,
+        args=content,
+        result_type=returns,
+        activity_id=name or None,
+        summary=summary,
+        start_to_close_timeout=attempt,
+        heartbeat_timeout=HEARTBEAT,
+        retry_policy=RetryPolicy(maximum_attempts=ATTEMPTS, maximum_interval=LONGEST_PAUSE),
+    )
