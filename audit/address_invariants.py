@@ -103,6 +103,26 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         """,
     ),
     Invariant(
+        "miscounted",
+        3,
+        "delegations are counted as they change, and there are as many as counted",
+        f"""
+        SELECT w.tenant_id AS tenant, w.tenant_id AS subject, w.tenant_id AS key,
+               string_agg('pool ' || coalesce(name, pool_id::text) || ' has ' || there || ' delegations ' || state
+                          || ', and ' || counted || ' were counted', '; ' ORDER BY name, state) AS words
+        FROM (SELECT tenant_id, pool_id, state, sum(there) AS there, sum(counted) AS counted
+              FROM (SELECT tenant_id, pool_id, state, held, in_netbox, number, 0 FROM delegation_census UNION ALL
+                    SELECT tenant_id, pool_id, state, held, in_netbox, 0, number FROM delegation_counts
+                   ) both_counts (tenant_id, pool_id, state, held, in_netbox, there, counted)
+              WHERE {of_tenant("tenant_id")}
+              GROUP BY tenant_id, pool_id, state, held, in_netbox HAVING sum(there) <> sum(counted)) w
+        LEFT JOIN pools p ON p.id = w.pool_id
+        GROUP BY w.tenant_id
+        """,
+        "`--mend` counts anew; find out who has changed delegations past the database's triggers",
+        mend="SELECT FROM lastmile_recount(:key) AS wrong WHERE wrong > 0",
+    ),
+    Invariant(
         "in_netbox_for_ever",
         4,
         "what was released is taken out of NetBox in time",

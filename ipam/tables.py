@@ -5,7 +5,15 @@ from sqlalchemy.dialects.postgresql import CIDR
 
 from db import metadata
 
-__all__ = ["delegation_events", "delegations", "netbox_blocks", "netbox_records", "netbox_removals", "pools"]
+__all__ = [
+    "delegation_counts",
+    "delegation_events",
+    "delegations",
+    "netbox_blocks",
+    "netbox_records",
+    "netbox_removals",
+    "pools",
+]
 __all__ += ["netbox_strangers", "slots"]
 
 
@@ -152,4 +160,16 @@ netbox_strangers = Table(
     Column("first_slot", BigInteger, nullable=False),
     Column("end_slot", BigInteger, nullable=False),
     _now("since"),
+)
+
+# Changes of the number of delegations of each kind, by trigger; what they add up to is how many there are.
+delegation_counts = Table(
+    "delegation_counts",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("pool_id", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("held", Boolean, nullable=False),
+    Column("in_netbox", Boolean, nullable=False),
+    Column("number", BigInteger, nullable=False),
 )

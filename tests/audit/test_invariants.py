@@ -73,6 +73,14 @@ BREAKS = [
         mended=True,
     ),
     Break(
+        "miscounted",
+        "DELETE FROM delegation_counts WHERE number > 0 AND state = 'active' AND ctid = ("
+        "SELECT ctid FROM delegation_counts WHERE number > 0 AND state = 'active' LIMIT 1)",
+        "acme",
+        "pool home has 3 delegations active, and 2 were counted",
+        mended=True,
+    ),
+    Break(
         "in_netbox_for_ever",
         "INSERT INTO netbox_removals (tenant_id, allocation_key, pool_id, prefix, due_at)"
         " SELECT 'acme', 'gone', id, '2001:db8:0:6400::/56', now() - interval '2 days' FROM pools WHERE name = 'home'",

@@ -37,6 +37,7 @@ INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_
     SELECT 'acme', created_by_order, 'provision', subscriber_ref, 'd', 'r1', 'completed',
            jsonb_build_object('created', jsonb_build_object('ipv6_prefix', prefix::text)) FROM delegations;
 SET session_replication_role = DEFAULT;
+SELECT lastmile_recount();
 """
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import audit.tables  # noqa: F401
 import db.trail  # noqa: F401
 import devices.records  # noqa: F401
+import figures.snapshot  # noqa: F401
 import ipam.tables  # noqa: F401
 import radius.tables  # noqa: F401
 import subscribers.tables  # noqa: F401

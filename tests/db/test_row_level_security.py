@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import Database
 
-# Equipment of the network, alembic's own mark and the audit's sums: they belong to no tenant.
-WITHOUT_TENANT = {"nas", "nasreload", "alembic_version", "audit_findings"}
+# Equipment of the network, alembic's own mark, the audit's sums and all figures: they belong to no tenant.
+WITHOUT_TENANT = {"nas", "nasreload", "alembic_version", "audit_findings", "snapshots"}
 
 ROLES = ("lastmile_app", "lastmile_platform", "lastmile_radius")
 

@@ -61,6 +61,10 @@ WRONG = {
     "a slot that its pool does not have": """
         SELECT s.slot FROM slots s JOIN pools p ON p.id = s.pool_id
         WHERE s.slot < p.first_slot OR s.slot >= p.end_slot""",
+    "a count that is not true": """
+        SELECT tenant_id, pool_id, state, held, in_netbox, sum(number)
+        FROM (SELECT *, 1 AS sign FROM delegation_census UNION ALL SELECT *, -1 FROM delegation_counts) both_counts
+        GROUP BY 1, 2, 3, 4, 5 HAVING sum(sign * number) <> 0""",
 }
 
 

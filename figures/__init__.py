@@ -1,0 +1,1 @@
+"""What the database knows of all: computed by one, stored, and shown by every worker alike."""

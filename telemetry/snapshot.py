@@ -1,0 +1,99 @@
+"""Snapshots of the figures, and how each scrape of a worker gets the newest one."""
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from telemetry.metrics import FIGURES
+
+__all__ = ["AGE", "Newest", "Sample", "Snapshot", "SnapshotCollector"]
+
+AGE = "lastmile_snapshot_age_seconds"
+
+# Prometheus gives a scrape ten seconds; those that come one upon the other are given the same answer.
+PATIENCE_SECONDS = 3
+FRESH_SECONDS = 1
+
+log = structlog.get_logger("lastmile.figures")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of a figure."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All figures, as they were at one moment."""
+
+    taken_at: datetime
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest snapshot, and how old it was when it was read, by the clock that dated it."""
+
+    snapshot: Snapshot
+    age: timedelta
+
+
+class SnapshotCollector(Collector):
+    """The newest snapshot, read at each scrape. Where it cannot be, the last one that could; its age tells."""
+
+    def __init__(
+        self, read: Callable[[], Coroutine[None, None, Newest | None]], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """`read` runs on `loop`; scrapes come in threads of their own. Before the first snapshot it gives None."""
+        self._read = read
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._last: Newest | None = None
+        self._looked = self._read_at = -math.inf
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Without a look at the database, to be registered."""
+        return _families(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        with self._lock:
+            if time.monotonic() - self._looked > FRESH_SECONDS:
+                self._look()
+            last, read_at = self._last, self._read_at
+        yield from _families(last.snapshot.samples if last else ())
+        age = last.age.total_seconds() + time.monotonic() - read_at if last else math.inf
+        yield GaugeMetricFamily(AGE, "How old the figures are; +Inf before the first ones.", age)
+
+    def _look(self) -> None:
+        reading = self._read()
+        try:
+            newest = asyncio.run_coroutine_threadsafe(reading, self._loop).result(PATIENCE_SECONDS)
+        except Exception as failure:  # whatever it is, what was known is still to be shown, and its age
+            reading.close()
+            log.warning("figures.unreadable", reason=type(failure).__name__)
+        else:
+            self._read_at = time.monotonic()
+            self._last = newest or self._last
+        self._looked = time.monotonic()
+
+
+def _families(samples: Iterable[Sample]) -> Iterator[GaugeMetricFamily]:
+    """Every figure with its samples; those of another release that are not known here are left out."""
+    for figure in FIGURES:
+        family = GaugeMetricFamily(figure.name, figure.meaning, labels=figure.labels)
+        for sample in samples:
+            if sample.name == figure.name and sample.labels.keys() == set(figure.labels):
+                family.add_metric([sample.labels[label] for label in figure.labels], sample.value)
+        yield family

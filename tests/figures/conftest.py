@@ -1,0 +1,25 @@
+"""The allocation desk of tests/ipam, with a pool of 16 prefixes, and one of four that serves everybody."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from db import Database
+from subscribers.tenants import add_tenant
+from tests.ipam.desk import Desk
+
+
+@pytest.fixture
+async def desk(owner_url: str, owner: asyncpg.Connection) -> AsyncIterator[Desk]:
+    database = Database(owner_url)
+    desk = Desk(database, owner)
+    async with database.platform() as platform:
+        await add_tenant(platform, "acme", "Acme Broadband")
+        await add_tenant(platform, "other", "Other Networks")
+    await desk.pool("2001:db8::/52")
+    await desk.pool("2001:db8:f::/54", "shared", tenant=None)
+    try:
+        yield desk
+    finally:
+        await database.close()

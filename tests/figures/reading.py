@@ -1,0 +1,18 @@
+"""Figures as a test wants to read them."""
+
+from telemetry.metrics import FIGURES
+from telemetry.snapshot import Snapshot
+
+__all__ = ["Values", "values"]
+
+Values = dict[tuple[str, ...], float]
+
+
+def values(snapshot: Snapshot, name: str) -> Values:
+    """A figure's values by its labels, in the order in which those are declared."""
+    labels = next(figure.labels for figure in FIGURES if figure.name == name)
+    found = [sample for sample in snapshot.samples if sample.name == name]
+    assert all(sample.labels.keys() == set(labels) for sample in found), f"{name} has other labels"
+    read = {tuple(sample.labels[label] for label in labels): sample.value for sample in found}
+    assert len(read) == len(found), f"{name} has one value twice"
+    return read

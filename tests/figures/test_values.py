@@ -1,0 +1,231 @@
+"""What every figure says after known traffic, by the real operations on a real database."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from figures.counts import fold
+from figures.snapshot import measure
+from ipam.lifecycle import State
+from ipam.models import Need, Purpose
+from tests.figures.reading import Values, values
+from tests.ipam.desk import Desk
+
+HOME = ("home", "acme", "ipv6_pd")
+SHARED = ("shared", "", "ipv6_pd")
+STATES = "ipv6_lifecycle_state_total"
+
+
+async def figure(desk: Desk, name: str) -> Values:
+    return values(await measure(desk.database), name)
+
+
+async def states(desk: Desk, tenant: str = "acme") -> dict[str, float]:
+    """Those of which there are any."""
+    found = await figure(desk, STATES)
+    return {state: number for (whose, state), number in found.items() if whose == tenant and number}
+
+
+async def pool(desk: Desk, of: tuple[str, ...] = HOME) -> tuple[float, float, float]:
+    """Utilisation, free and at rest."""
+    taken = await measure(desk.database)
+    names = ("ipv6_pool_utilization_percent", "ipv6_pool_free_prefixes", "ipv6_quarantined_prefixes")
+    utilisation, free, resting = [values(taken, name)[of] for name in names]
+    return utilisation, free, resting
+
+
+async def test_where_nothing_has_happened_everything_is_there_and_zero(desk: Desk) -> None:
+    taken = await measure(desk.database)
+    everyone = ("acme", "other")
+    assert values(taken, STATES) == {(tenant, state): 0 for tenant in everyone for state in State}
+    assert values(taken, "ipv6_pool_free_prefixes") == {HOME: 16, SHARED: 4}
+    assert values(taken, "ipv6_pool_utilization_percent") == {HOME: 0, SHARED: 0}
+    assert values(taken, "ipv6_quarantined_prefixes") == {HOME: 0, SHARED: 0}
+    for name in ("ipv6_prefix_leak_total", "lastmile_oldest_open_order_seconds"):
+        assert values(taken, name) == {(tenant,): 0 for tenant in everyone}
+    stuck = {"pending", "allocated", "revoking", "failed", "revoked"}
+    assert values(taken, "ipv6_oldest_stuck_seconds") == {(tenant, state): 0 for tenant in everyone for state in stuck}
+    assert values(taken, "lastmile_snapshot_timestamp_seconds") == {(): taken.taken_at.timestamp()}
+    # Of nothing there is no percentage, and what NetBox or an audit would have to say nobody has said.
+    for name in ("ipv6_active_percent", "ipv6_netbox_integration_percent", "lastmile_netbox_outbox_waiting"):
+        assert values(taken, name) == {}
+    for name in ("lastmile_audit_violations", "lastmile_audit_timestamp_seconds"):
+        assert values(taken, name) == {}
+
+
+async def test_a_life_is_counted_from_state_to_state(desk: Desk) -> None:
+    delegation = (await desk.allocate("S-1")).delegation
+    assert (await states(desk), await pool(desk)) == ({"allocated": 1}, (100 / 16, 15, 0))
+    delegation = await desk.move(delegation, State.ACTIVE)
+    assert await states(desk) == {"active": 1}
+    delegation = await desk.move(delegation, State.SUSPENDED)
+    assert (await states(desk), await pool(desk)) == ({"suspended": 1}, (100 / 16, 15, 0))
+    delegation = await desk.revoke(delegation)
+    assert (await states(desk), await pool(desk)) == ({"revoked": 1}, (100 / 16, 15, 0))
+    await desk.release(delegation)
+    assert (await states(desk), await pool(desk)) == ({"revoked": 1}, (100 / 16, 15, 1))
+    await desk.rest_is_over()
+    assert await pool(desk) == (0, 16, 0)
+    await desk.owner.execute("DELETE FROM delegations WHERE released_at IS NOT NULL")
+    assert await states(desk) == {}
+
+
+async def test_tenants_are_told_apart_also_in_a_pool_of_all(desk: Desk) -> None:
+    need = Need(Purpose.IPV6_PD, 56, pool="shared")
+    for n in range(3):
+        mine = (await desk.allocate(f"S-{n}", need=need)).delegation
+        await desk.move(mine, State.ACTIVE)
+    theirs = (await desk.allocate("S-1", need=need, tenant="other")).delegation
+    assert (await states(desk), await states(desk, "other")) == ({"active": 3}, {"allocated": 1})
+    assert await figure(desk, "ipv6_active_percent") == {("acme",): 100, ("other",): 0}
+    assert await pool(desk, SHARED) == (100, 0, 0)
+    await desk.move(theirs, State.ACTIVE, tenant="other")
+    assert await figure(desk, "ipv6_active_percent") == {("acme",): 100, ("other",): 100}
+    assert await figure(desk, "ipv6_netbox_integration_percent") == {("acme",): 0, ("other",): 0}
+
+
+async def test_what_was_rolled_back_was_not_counted(desk: Desk) -> None:
+    transaction = desk.owner.transaction()
+    await transaction.start()
+    await desk.owner.execute(
+        """
+        INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key,
+                                 created_by_order, state)
+        SELECT 'acme', id, 0, '2001:db8::/56', 'S-1', purpose, 'k', 'o1', 'allocated' FROM pools WHERE name = 'home'
+        """
+    )
+    assert len(await counts(desk.owner)) == 1
+    await transaction.rollback()
+    assert await states(desk) == {}
+
+
+async def test_a_leak_is_a_day_old(desk: Desk) -> None:
+    for ref in ("S-1", "S-2", "S-3"):
+        await desk.allocate(ref)
+    await desk.owner.execute(
+        """
+        UPDATE delegations SET state_since = now() - CASE subscriber_ref WHEN 'S-1' THEN interval '25 hours'
+                                                     WHEN 'S-2' THEN interval '23 hours' ELSE '0' END
+        """
+    )
+    assert await figure(desk, "ipv6_prefix_leak_total") == {("acme",): 1, ("other",): 0}
+    oldest = (await figure(desk, "ipv6_oldest_stuck_seconds"))["acme", "allocated"]
+    assert 25 * 3600 <= oldest < 25 * 3600 + 60
+    await desk.owner.execute("UPDATE delegations SET state = 'active' WHERE subscriber_ref = 'S-1'")
+    assert await figure(desk, "ipv6_prefix_leak_total") == {("acme",): 0, ("other",): 0}
+
+
+@pytest.mark.parametrize(
+    ("state", "stuck"),
+    [
+        ("pending", True),
+        ("revoking", True),
+        ("failed", True),
+        ("revoked", True),
+        ("active", False),
+        ("suspended", False),
+    ],
+)
+async def test_stuck_is_what_does_not_go_on(desk: Desk, state: str, stuck: bool) -> None:
+    await desk.allocate("S-1")
+    await desk.owner.execute("UPDATE delegations SET state = $1, state_since = now() - interval '2 hours'", state)
+    found = {key: age for key, age in (await figure(desk, "ipv6_oldest_stuck_seconds")).items() if age}
+    assert list(found) == ([("acme", state)] if stuck else [])
+    assert all(7200 <= age < 7260 for age in found.values())
+
+
+async def test_a_revoked_prefix_that_was_given_back_is_not_stuck(desk: Desk) -> None:
+    await desk.give_back((await desk.allocate("S-1")).delegation)
+    await desk.owner.execute("UPDATE delegations SET state_since = now() - interval '2 hours'")
+    assert set((await figure(desk, "ipv6_oldest_stuck_seconds")).values()) == {0}
+
+
+async def test_the_oldest_open_order(desk: Desk) -> None:
+    await desk.owner.execute(
+        """
+        INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status, created_at)
+        VALUES ('acme', 'o1', 'provision', 'S-1', 'd', 'r', 'completed', now() - interval '3 days'),
+               ('acme', 'o2', 'provision', 'S-2', 'd', 'r', 'rolling_back', now() - interval '2 hours'),
+               ('acme', 'o3', 'provision', 'S-3', 'd', 'r', 'running', now() - interval '1 hour')
+        """
+    )
+    found = await figure(desk, "lastmile_oldest_open_order_seconds")
+    assert found["other",] == 0
+    assert 7200 <= found["acme",] < 7260
+
+
+async def test_what_the_audit_found(desk: Desk) -> None:
+    await desk.owner.execute(
+        """
+        INSERT INTO audit_findings (invariant, violations, mended, checked_at)
+        VALUES ('overlap', 0, 0, '2026-05-03 14:00Z'), ('leaked_slot', 2, 1, '2026-05-03 14:01Z')
+        """
+    )
+    assert await figure(desk, "lastmile_audit_violations") == {("overlap",): 0, ("leaked_slot",): 2}
+    assert await figure(desk, "lastmile_audit_timestamp_seconds") == {(): 1777816800}
+
+
+async def test_a_pool_of_the_largest_size(desk: Desk) -> None:
+    """Whose slots are as many as a bigint can count."""
+    await desk.pool("2001:db8:8000::/34", "addresses", purpose=Purpose.IPV6_ADDRESS, delegated_length=128)
+    await desk.allocate("S-1", need=Need(Purpose.IPV6_ADDRESS, 128))
+    utilisation, free, _ = await pool(desk, ("addresses", "acme", "ipv6_address"))
+    assert 0 < utilisation < 1e-15
+    assert free == pytest.approx(2**62)
+
+
+async def test_folding_changes_no_count_and_leaves_few_rows(desk: Desk) -> None:
+    for n in range(10):
+        await desk.give_back((await desk.allocate(f"S-{n}")).delegation)
+    await desk.move((await desk.allocate("S-1", "o2")).delegation, State.ACTIVE)
+    counted = "SELECT state, held, sum(number) FROM delegation_counts GROUP BY 1, 2 HAVING sum(number) <> 0 ORDER BY 1"
+    before = await desk.owner.fetch(counted)
+    rows = await desk.owner.fetchval("SELECT count(*) FROM delegation_counts")
+    await fold(desk.database)
+    assert await desk.owner.fetch(counted) == before
+    assert await desk.owner.fetchval("SELECT count(*) FROM delegation_counts") == len(before) == 2 < rows
+
+
+async def test_snapshots_and_traffic_at_once(desk: Desk) -> None:
+    """Takers that fold while others change what is counted, and each other's rows: nothing is lost or doubled."""
+
+    async def traffic(n: int) -> None:
+        for order in ("o1", "o2", "o3"):
+            delegation = (await desk.allocate(f"S-{n}", order)).delegation
+            await desk.give_back(await desk.move(delegation, State.ACTIVE))
+
+    async def taker() -> None:
+        for _ in range(10):
+            await measure(desk.database)
+
+    await asyncio.gather(*(traffic(n) for n in range(8)), *(taker() for _ in range(3)))
+    assert await states(desk) == {"revoked": 24}
+    assert await desk.owner.fetch("SELECT * FROM delegation_census") == await counts(desk.owner)
+
+
+async def counts(owner: asyncpg.Connection) -> list[asyncpg.Record]:
+    return list(
+        await owner.fetch(
+            """
+            SELECT tenant_id, pool_id, state, held, in_netbox, sum(number)::bigint AS number FROM delegation_counts
+            GROUP BY 1, 2, 3, 4, 5 HAVING sum(number) <> 0
+            """
+        )
+    )
+
+
+async def test_a_recount_finds_what_went_past_the_triggers(desk: Desk) -> None:
+    await desk.allocate("S-1")
+    await desk.owner.execute(
+        """
+        SET session_replication_role = replica;
+        UPDATE delegations SET state = 'active';
+        SET session_replication_role = DEFAULT
+        """
+    )
+    assert await states(desk) == {"allocated": 1}
+    assert await desk.owner.fetchval("SELECT lastmile_recount('other')") == 0
+    assert await desk.owner.fetchval("SELECT lastmile_recount('acme')") == 2
+    assert await states(desk) == {"active": 1}
+    assert await desk.owner.fetchval("SELECT lastmile_recount()") == 0
