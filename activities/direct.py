@@ -61,6 +61,8 @@ class DirectAddresses(Activities):
                         self.netbox(pool),
                         pool,
                         stamp(ref.tenant, pending, State.ALLOCATED),
+                        length=pool.length,
+                        fits=pool.has,
                         first=allocation.created,
                     )
                 except Exhausted:

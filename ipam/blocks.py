@@ -6,7 +6,8 @@ its slots get their rows, and an allocation needs nobody else. `first_slot` and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
@@ -21,7 +22,7 @@ from ipam.bound import BOUND, BoundPool, find_record
 from ipam.direct import obtain
 from ipam.models import Need
 from ipam.netbox import NetBox, Recorded
-from ipam.netbox.errors import Exhausted, NetBoxError
+from ipam.netbox.errors import Exhausted, NetBoxError, NotFound
 from ipam.netbox.records import BlockStamp
 from ipam.pools import CANDIDATE, PREFERENCE
 
@@ -52,7 +53,7 @@ class NoBlock(Exception):
 
 
 class BlockOverlaps(Exception):
-    """NetBox has given space away a second time: somebody had deleted our block there. It is there again now."""
+    """NetBox has given space of ours away: somebody had deleted, moved or resized a block there. It is put right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +135,6 @@ _OPEN = text(
     """
 )
 
-_FOUND_AT = text("UPDATE netbox_blocks SET netbox_id = :netbox_id WHERE id = :id AND state <> 'taking'")
-
-
 _USED = text(
     """
     SELECT count(*) FROM slots WHERE pool_id = :pool_id AND slot >= :first AND slot < :end
@@ -144,7 +142,7 @@ _USED = text(
     """
 )
 
-_TOLD = text("UPDATE netbox_blocks SET used = :used, netbox_id = :netbox_id WHERE id = :id AND state = 'open'")
+_TOLD = text("UPDATE netbox_blocks SET used = :used, netbox_id = :netbox_id WHERE id = :id AND state <> 'taking'")
 
 
 async def delegated_pools(connection: AsyncConnection) -> list[BoundPool]:
@@ -154,14 +152,7 @@ async def delegated_pools(connection: AsyncConnection) -> list[BoundPool]:
 
 async def for_need(connection: AsyncConnection, need: Need) -> list[BoundPool]:
     """The delegated pools that would do, best first."""
-    criteria = {
-        "purpose": need.purpose,
-        "length": need.length,
-        "pool": need.pool,
-        "region": need.region,
-        "address": need.address,
-    }
-    return [BoundPool.of(row) for row in await connection.execute(_FOR_NEED, criteria)]
+    return [BoundPool.of(row) for row in await connection.execute(_FOR_NEED, asdict(need))]
 
 
 async def blocks_of(connection: AsyncConnection, pool: BoundPool) -> list[Block]:
@@ -217,7 +208,10 @@ async def take(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: i
     if row is None:
         return False
     block = Block.of(row)
-    recorded = await obtain(netbox, replace(pool, length=_block_length(pool)), stamp(block, used=0), first=False)
+    # The length that was asked for may have been another one.
+    recorded = await obtain(
+        netbox, pool, stamp(block, used=0), length=_block_length(pool), fits=pool.has_block, first=False
+    )
     try:
         async with database.platform() as connection:
             await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
@@ -226,12 +220,12 @@ async def take(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: i
         if "netbox_blocks_no_overlap" not in str(failure.orig):
             raise
         await _restore(database, netbox, pool, recorded)
-        raise BlockOverlaps(f"NetBox gave {recorded.prefix}, which is a block of ours that was deleted there") from None
+        raise BlockOverlaps(f"NetBox gave {recorded.prefix}, of a block that was changed there by hand") from None
     return True
 
 
 async def tell_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
-    """Show in NetBox how full the pool's blocks are; one that somebody has deleted there is made again.
+    """Show in NetBox how full the pool's blocks are; what people have deleted, moved or resized there is put right.
 
     By one at a time. Raises `NetBoxError`.
     """
@@ -242,13 +236,9 @@ async def tell_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
         async with database.platform() as connection:
             used = await connection.scalar(_USED, place) or 0
         record = await find_record(netbox, pool, block.key, block.netbox_id)
-        if record is None and block.prefix is not None:
-            record = await netbox.create(block.prefix, vrf_id=pool.netbox.vrf_id, stamp=stamp(block, used=used))
-        elif record is not None and used != block.used:
-            await netbox.update(record.id, stamp(block, used=used))
-        if record is not None and (used, record.id) != (block.used, block.netbox_id):
-            async with database.platform() as connection:
-                await connection.execute(_TOLD, {"id": block.id, "used": used, "netbox_id": record.id})
+        known = record is not None and record.id == block.netbox_id and _in_place(block, record)
+        if used != block.used or not known:
+            await _write(database, netbox, block, record, used=used)
 
 
 def slot_range(pool: BoundPool, prefix: IPv4Network | IPv6Network) -> tuple[int, int]:
@@ -264,19 +254,40 @@ def _place(pool: BoundPool, recorded: Recorded) -> dict[str, Any]:
     return {"prefix": str(recorded.prefix), "netbox_id": recorded.id, "first": first, "end": end}
 
 
-async def _restore(database: Database, netbox: NetBox, pool: BoundPool, recorded: Recorded) -> None:
-    """Make the record that NetBox has given away a second time that of the block that is there already."""
+def _in_place(block: Block, record: Recorded) -> bool:
+    return (record.prefix, record.vrf_id) == (block.prefix, block.pool.netbox.vrf_id)
+
+
+async def _write(database: Database, netbox: NetBox, block: Block, record: Recorded | None, *, used: int) -> None:
+    """Make this record that of the block, or a new one. Can be repeated."""
+    assert block.prefix is not None
+    place: dict[str, Any] = {"vrf_id": block.pool.netbox.vrf_id, "stamp": stamp(block, used=used)}
+    if record is None:
+        record = await netbox.create(block.prefix, **place)
+    else:
+        record = await netbox.place(record.id, block.prefix, **place)
+    async with database.platform() as connection:
+        await connection.execute(_TOLD, {"id": block.id, "used": used, "netbox_id": record.id})
+
+
+async def _restore(database: Database, netbox: NetBox, pool: BoundPool, given: Recorded) -> None:
+    """NetBox has given our space away a second time: what it gave becomes the block's record, or goes."""
     async with database.platform() as connection:
         blocks = await blocks_of(connection, pool)
     for block in blocks:
-        if block.prefix != recorded.prefix:
+        if block.prefix is None or not block.prefix.overlaps(given.prefix):
             continue
-        if await find_record(netbox, pool, block.key, block.netbox_id) is not None:
-            await netbox.delete(recorded.id)  # somebody was faster
-            return
-        await netbox.update(recorded.id, stamp(block, used=block.used or 0))
-        async with database.platform() as connection:
-            await connection.execute(_FOUND_AT, {"id": block.id, "netbox_id": recorded.id})
+        record = await find_record(netbox, pool, block.key, block.netbox_id)
+        if record is not None and record.id == given.id:
+            return  # somebody was faster
+        if record is not None and _in_place(block, record):
+            continue
+        if record is not None:
+            await netbox.delete(record.id)
+        with suppress(NotFound):
+            await _write(database, netbox, block, given, used=block.used or 0)
+        return
+    await netbox.delete(given.id)
 
 
 def _block_length(pool: BoundPool) -> int:

@@ -46,6 +46,11 @@ class BoundPool:
         space: Any = self.prefix
         return recorded.prefix.prefixlen == self.length and recorded.prefix.subnet_of(space)
 
+    def has_block(self, recorded: Recorded) -> bool:
+        """Whether this can be a block of the pool, of the length that blocks have now or had before."""
+        space: Any = self.prefix
+        return space.prefixlen < recorded.prefix.prefixlen <= self.length and recorded.prefix.subnet_of(space)
+
 
 async def bound_pools(connection: AsyncConnection, delegations: Iterable[Delegation]) -> dict[int, BoundPool]:
     """The pools, by id, of delegations whose prefixes are chosen by NetBox."""

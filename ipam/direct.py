@@ -5,6 +5,7 @@ transaction open. Then the row gets what NetBox has recorded under the key. What
 attempt finds by the key what an earlier one has made, and NetBox's unique custom field lets nobody make two.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -92,15 +93,24 @@ async def begin(connection: TenantConnection, claim: dict[str, Any]) -> Row[Any]
     return (await connection.execute(_BEGIN, claim)).one_or_none()
 
 
-async def obtain(netbox: NetBox, pool: BoundPool, stamp: Stamp | BlockStamp, *, first: bool) -> Recorded:
-    """What NetBox has recorded under the stamp's key, or chooses now. `first`: no attempt was made before.
+async def obtain(
+    netbox: NetBox,
+    pool: BoundPool,
+    stamp: Stamp | BlockStamp,
+    *,
+    length: int,
+    fits: Callable[[Recorded], bool],
+    first: bool,
+) -> Recorded:
+    """What NetBox has recorded under the stamp's key, or chooses now, of this length. `first`: no attempt was made
+    before; `fits`: whether the pool can use it.
 
     Raises `PoolMoved`, and `NetBoxError`: after all but its `Refused` kinds, try again.
     """
     found = None if first else await netbox.find(stamp.key, vrf_id=pool.netbox.vrf_id)
     if found is None:
         try:
-            found = await netbox.available(pool.netbox.prefix_id, pool.length, stamp)
+            found = await netbox.available(pool.netbox.prefix_id, length, stamp)
         except (KeyTaken, Exhausted):
             # An attempt that waited in NetBox when we looked has been served before us.
             found = await netbox.find(stamp.key, vrf_id=pool.netbox.vrf_id)
@@ -108,7 +118,7 @@ async def obtain(netbox: NetBox, pool: BoundPool, stamp: Stamp | BlockStamp, *, 
                 raise
         except NotFound:
             raise PoolMoved(_moved(pool, "has no such prefix any more")) from None
-    if not pool.has(found):
+    if not fits(found):
         raise PoolMoved(_moved(pool, f"gave {found.prefix}"))
     return found
 

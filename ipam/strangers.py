@@ -104,6 +104,11 @@ def _stranger(pool: BoundPool, blocks: Iterable[Block], record: Recorded | None)
     if record.key is not None and pool.netbox.record is Record.PREFIX:
         return False
     prefix: Any = record.prefix
+    # A block that a person has made smaller is still ours.
     return any(
-        block.prefix is not None and prefix != block.prefix and prefix.subnet_of(block.prefix) for block in blocks
+        block.prefix is not None
+        and block.key != record.key
+        and prefix != block.prefix
+        and prefix.subnet_of(block.prefix)
+        for block in blocks
     )

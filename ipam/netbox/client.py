@@ -111,6 +111,13 @@ class NetBox:
         """
         return _read(await self.wire.change(_PREFIXES, id, stamp.body(new=False)))
 
+    async def place(
+        self, id: int, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp | BlockStamp
+    ) -> Recorded:
+        """As `update`, and put it there. Raises `Invalid` where the VRF has the prefix already, and `KeyTaken`."""
+        body = stamp.body(new=False) | {"prefix": str(prefix), "vrf": vrf_id}
+        return _read(await self.wire.change(_PREFIXES, id, body))
+
     async def delete(self, id: int) -> None:
         """Delete the prefix of this id, whoever's it is: compare its key before. One that is gone already will do."""
         with suppress(NotFound):
