@@ -5,6 +5,7 @@ Nothing depends on it being done at any moment: an allocation that finds no room
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Self
 
@@ -18,7 +19,7 @@ from ipam.blocks import BlockOverlaps, block_size
 from ipam.bound import BoundPool
 from ipam.errors import PoolMoved
 from ipam.netbox import NetBox
-from ipam.netbox.errors import NetBoxError
+from ipam.netbox.errors import Exhausted, Invalid, KeyTaken, NetBoxError, NotFound
 from ipam.outbox import drain
 from ipam.returning import give_back
 from ipam.sole import only_one
@@ -34,7 +35,10 @@ LOOK_EVERY = timedelta(minutes=1)
 LOW = 4
 """The next block is taken when less than this part of one is free."""
 
-FAILURES = (NetBoxError, BlockOverlaps, PoolMoved, SQLAlchemyError, OSError, TimeoutError)
+AWAY = (NetBoxError, SQLAlchemyError, OSError, TimeoutError)
+"""Nothing can be done now…"""
+HERE = (BlockOverlaps, PoolMoved, Exhausted, Invalid, KeyTaken, NotFound)
+"""… and what is no reason to leave the rest undone."""
 
 log = structlog.get_logger("lastmile.keeper")
 
@@ -49,6 +53,8 @@ class Keeper:
         self._netbox = netbox
         self._pause = BEAT
         self._looked_around = float("-inf")
+        self._without_block: set[int] = set()
+        """Pools that no further block could be taken of since."""
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self._run())
@@ -68,33 +74,58 @@ class Keeper:
         try:
             async with only_one(self._database, "keeper") as ours:
                 fine = await self._everything() if ours else True
-        except (SQLAlchemyError, OSError, TimeoutError) as failure:
-            log.warning("keeper.database_away", reason=type(failure).__name__)
-            fine = False
-        self._pause = BEAT if fine else min(2 * self._pause, LONGEST_PAUSE)
-        return fine
+        except AWAY as failure:
+            log.warning("keeper.away", reason=_line(failure))
+        except Exception:  # one that had ended would be missed by nobody
+            log.exception("keeper.failed")
+        else:
+            self._pause = BEAT
+            return fine
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        return False
 
     async def _everything(self) -> bool:
         async with self._database.platform() as connection:
             pools = await blocks.delegated_pools(connection)
-        fine = True
-        look_around = time.monotonic() - self._looked_around >= LOOK_EVERY.total_seconds()
-        for pool in pools:
-            # One pool that NetBox has lost is no reason to leave the others alone.
-            try:
-                await self._look_after(pool, look_around=look_around)
-            except FAILURES as failure:
-                log.warning("keeper.failed", pool=str(pool), reason=str(failure).partition("\n")[0])
-                fine = False
-        if look_around and fine:
-            self._looked_around = time.monotonic()
+        now = time.monotonic()
+        look_around = now - self._looked_around >= LOOK_EVERY.total_seconds()
+        if look_around:
+            self._without_block.clear()
+        fine = [await self._look_after(pool, look_around=look_around) for pool in pools]
+        if look_around:
+            self._looked_around = now
+        return all(fine)
+
+    async def _look_after(self, pool: BoundPool, *, look_around: bool) -> bool:
+        database, netbox = self._database, self._netbox
+        fine = await self._with_room(pool)
+        if look_around:
+            fine &= await self._part(pool, look(database, netbox, pool, self._rest))
+            fine &= await self._part(pool, blocks.tell_use(database, netbox, pool))
+            fine &= await self._part(pool, give_back(database, netbox, pool))
+        if pool.netbox.record is Record.PREFIX:
+            fine &= await self._part(pool, drain(database, netbox, pool))
         return fine
 
-    async def _look_after(self, pool: BoundPool, *, look_around: bool) -> None:
-        await blocks.take(self._database, self._netbox, pool, wanted=max(1, block_size(pool) // LOW))
-        if look_around:
-            await look(self._database, self._netbox, pool, self._rest)
-            await blocks.tell_use(self._database, self._netbox, pool)
-            await give_back(self._database, self._netbox, pool)
-        if pool.netbox.record is Record.PREFIX:
-            await drain(self._database, self._netbox, pool)
+    async def _with_room(self, pool: BoundPool) -> bool:
+        """Take the next block, if it is time. Where that cannot be, who needs one asks by themselves, and is told."""
+        if pool.id in self._without_block:
+            return True
+        wanted = max(1, block_size(pool) // LOW)
+        fine = await self._part(pool, blocks.take(self._database, self._netbox, pool, wanted=wanted))
+        if not fine:
+            self._without_block.add(pool.id)
+        return fine
+
+    @staticmethod
+    async def _part(pool: BoundPool, work: Awaitable[object]) -> bool:
+        try:
+            await work
+        except HERE as failure:
+            log.warning("keeper.held_up", pool=str(pool), reason=_line(failure))
+            return False
+        return True
+
+
+def _line(failure: Exception) -> str:
+    return str(failure).partition("\n")[0] or type(failure).__name__

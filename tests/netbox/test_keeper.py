@@ -1,0 +1,82 @@
+"""A keeper goes on with the rest of its work, whatever part of it cannot be done."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from devstack.netbox import NetBoxServer
+from devstack.netbox.faults import LOST
+from ipam.binding import Record
+from ipam.keeper import Keeper
+from ipam.netbox.records import KEY, USED
+from tests.netbox.kept import PREFIXES, QUARANTINE
+from tests.netbox.shared_out import Delegated
+
+BLOCK = 16
+
+
+@pytest.fixture
+async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
+    async with Delegated.serving(owner_url, owner, standin, read_timeout=0.5) as kept:
+        yield kept
+
+
+async def test_a_pool_without_a_further_block_is_kept_all_the_same(kept: Delegated) -> None:
+    await kept.pool("2001:db8:4000::/51", record=Record.PREFIX)
+    given = await kept.lines(2 * BLOCK - 2)
+    assert not await kept.beat(), "there is something to mend"
+    assert sorted(one["prefix"] for one in kept.records()) == sorted(given)
+    assert [one["custom_fields"][USED] for one in kept.containers()] == [BLOCK, BLOCK - 2]
+
+
+async def test_a_pool_that_was_deleted_by_hand_is_kept_all_the_same(kept: Delegated) -> None:
+    home = await kept.pool(record=Record.PREFIX)
+    await kept.beat()
+    await kept.deleted_by_hand(home)
+    given = await kept.lines(BLOCK - 2)
+    assert not await kept.beat(), "there is something to mend"
+    assert sorted(one["prefix"] for one in kept.records()) == sorted(given)
+
+
+async def test_a_block_that_cannot_be_put_right_holds_up_nothing_else(kept: Delegated) -> None:
+    await kept.pool(record=Record.PREFIX)
+    await kept.provision()
+    await kept.beat()
+    [block] = kept.containers()
+    theirs = {"custom_fields": {KEY: "x"}, "description": "mine"}
+    assert (await asyncio.to_thread(kept.peer.send, "PATCH", f"{PREFIXES}{block['id']}/", theirs)).status_code == 200
+    given = await kept.lines(2, start=2)
+    assert not await kept.beat()
+    assert {one["prefix"] for one in kept.records()} >= set(given)
+
+
+async def test_one_pool_that_cannot_be_kept_holds_up_no_other(kept: Delegated) -> None:
+    first = await kept.pool("2001:db8:4000::/40", "first", record=Record.PREFIX)
+    await kept.pool("2001:db8:8000::/40", "second", record=Record.PREFIX)
+    await kept.deleted_by_hand(first)
+    assert not await kept.beat()
+    await kept.begin()
+    prefix = await kept.allocate(ipv6_pool="second")
+    await kept.finish()
+    await kept.beat()
+    assert [one["prefix"] for one in kept.records()] == [prefix]
+
+
+async def test_what_cannot_be_taken_is_not_asked_for_each_second(kept: Delegated) -> None:
+    await kept.pool("2001:db8:4000::/51")
+    await kept.lines(2 * BLOCK - 2)
+    keeper = Keeper(kept.database, kept.netbox, QUARANTINE.unconfirmed)
+    assert not await keeper.beat()
+    kept.server.faults.chance(LOST, 1)
+    for _ in range(3):
+        assert await keeper.beat()
+    assert not kept.server.faults.met
+
+
+async def test_what_nobody_has_foreseen_ends_no_keeper(kept: Delegated) -> None:
+    await kept.pool()
+    await kept.owner.execute("ALTER TABLE pools DROP CONSTRAINT pools_netbox_release_check")
+    await kept.owner.execute("UPDATE pools SET netbox_release = 'as a later version does'")
+    assert not await kept.beat()
