@@ -3,8 +3,8 @@
 A trigger marks a prefix in the transaction that changes its delegation, for pools whose `record` is `prefix`. NetBox is
 brought to what is true when its turn comes, not through every change: so there is one row of a prefix, one at work on
 it (`claimed_until`), and nothing to put in order. Nothing is looked up before a first creation, which NetBox's time
-goes into; after one whose outcome is unknown (`unsure`), what NetBox has under the prefix is looked at first, and once
-more when it must have ended.
+goes into; after a request whose outcome is unknown (`unsure`), what NetBox has under the prefix is looked at first, and
+once more when that request must have ended: until then it may undo what came after it.
 """
 
 import asyncio
@@ -56,6 +56,8 @@ class Backlog:
 class _Entry:
     slot: int
     version: int
+    news: bool
+    """NetBox has yet to be told; else it is time for another look."""
     unsure: bool
     netbox_id: int | None
     key: str | None
@@ -76,7 +78,7 @@ _CLAIM = text(
     )
     UPDATE netbox_records r SET claimed_until = now() + CAST(:claim AS interval), unsure = true
     FROM due WHERE r.pool_id = due.pool_id AND r.slot = due.slot
-    RETURNING r.slot, r.version, due.unsure, r.netbox_id, r.key
+    RETURNING r.slot, r.version, r.since IS NOT NULL AS news, due.unsure, r.netbox_id, r.key
     """
 )
 
@@ -194,14 +196,14 @@ def _entry(claimed: Row[Any], true: Row[Any]) -> _Entry:
             tenant=true.tenant_id,
             description=f"{held} {true.subscriber_ref}'s (Lastmile)",
         )
-    known = (claimed.slot, claimed.version, claimed.unsure, claimed.netbox_id, claimed.key)
+    known = (claimed.slot, claimed.version, claimed.news, claimed.unsure, claimed.netbox_id, claimed.key)
     return _Entry(*known, prefix=ip_network(true.prefix), wanted=wanted, until=true.until)
 
 
 async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: _Entry) -> bool:
     """Whether NetBox knows now; what it would not take is tried again later. Raises `NetBoxError`."""
     try:
-        record, again = await _bring(database, netbox, pool, entry)
+        record = await _bring(database, netbox, pool, entry)
     except (Invalid, KeyTaken, NotFound, Occupied) as failure:
         await _put_back(database, pool, entry, unsure=True, problem=str(failure), pause=REFUSED)
         return False
@@ -212,7 +214,8 @@ async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: _Ent
         await _put_back(database, pool, entry, unsure=entry.unsure)
         raise
     place = {"pool_id": pool.id, "slot": entry.slot}
-    done: dict[str, Any] = {"version": entry.version, "until": entry.until, "again": again, "late": LATE}
+    done: dict[str, Any] = {"version": entry.version, "until": entry.until, "late": LATE}
+    done["again"] = entry.unsure and entry.news
     done |= {"netbox_id": record and record.id, "key": record and record.key}
     async with database.platform() as connection:
         await connection.execute(_DONE, place | done)
@@ -221,8 +224,8 @@ async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: _Ent
     return True
 
 
-async def _bring(database: Database, netbox: NetBox, pool: BoundPool, entry: _Entry) -> tuple[Recorded | None, bool]:
-    """NetBox's record as it should be, and whether another one may still turn up."""
+async def _bring(database: Database, netbox: NetBox, pool: BoundPool, entry: _Entry) -> Recorded | None:
+    """NetBox's record, as it should be."""
     record = None
     if not entry.unsure and entry.netbox_id is not None:
         record = await netbox.get(entry.netbox_id)
@@ -234,12 +237,12 @@ async def _bring(database: Database, netbox: NetBox, pool: BoundPool, entry: _En
     if entry.wanted is None:
         if record is not None:
             await netbox.delete(record.id)
-        return None, False
+        return None
     if record is None:
-        return await netbox.create(entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.wanted), entry.unsure
+        return await netbox.create(entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.wanted)
     if not _says(record, entry.wanted):
         record = await netbox.update(record.id, entry.wanted)
-    return record, False
+    return record
 
 
 async def _look(database: Database, netbox: NetBox, pool: BoundPool, entry: _Entry) -> Recorded | None:
