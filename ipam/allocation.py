@@ -167,9 +167,13 @@ _RELEASE = text(
         FROM given_back g JOIN pools p ON p.id = g.pool_id
         CROSS JOIN LATERAL (SELECT CASE WHEN p.netbox_release = 'deprecate' THEN g.prefix END AS prefix) kept
         WHERE p.netbox_mode = 'direct'
-    ), freed AS (
-        UPDATE slots s SET delegation_id = NULL, free_at = now() + g.rest, last_holder = g.holder
-        FROM given_back g WHERE s.delegation_id = g.id
+    ), freed AS ( -- not for anybody, where a person has it in NetBox (`ipam.strangers`)
+        UPDATE slots s SET delegation_id = NULL, free_at = CASE WHEN theirs THEN 'infinity' ELSE now() + g.rest END,
+                           last_holder = CASE WHEN NOT theirs THEN g.holder END
+        FROM given_back g CROSS JOIN LATERAL (SELECT EXISTS (
+            SELECT FROM netbox_strangers n
+            WHERE n.pool_id = g.pool_id AND g.slot >= n.first_slot AND g.slot < n.end_slot) AS theirs) t
+        WHERE s.delegation_id = g.id
         RETURNING s.free_at
     )
     SELECT d.state, (SELECT free_at FROM freed) FROM delegations d WHERE d.id = :id

@@ -81,15 +81,21 @@ class Pool(BaseModel):
         if self.prefix.prefixlen == self.delegated_length:
             # It would give out the pool's own prefix, again and again.
             raise ValueError(f"{self.prefix} is all one /{self.delegated_length}: NetBox needs a larger prefix")
-        if (length := place.block_length) is not None:
-            first, last = self._block_lengths
-            if not first <= length <= last:
-                raise ValueError(f"a block of this pool can be a /{first} to a /{last}, not a /{length}")
+        first, last = self._block_lengths
+        if first > last:
+            raise ValueError(
+                f"{self.prefix} is too small to tell NetBox of each /{self.delegated_length} in a block: "
+                "it needs a larger prefix, or --record block"
+            )
+        if (length := place.block_length) is not None and not first <= length <= last:
+            raise ValueError(f"a block of this pool can be a /{first} to a /{last}, not a /{length}")
 
     @property
     def _block_lengths(self) -> tuple[int, int]:
-        """NetBox cannot give all of a prefix away as one."""
-        return max(self.prefix.prefixlen + 1, self.delegated_length - MAX_BLOCK_BITS), self.delegated_length
+        """NetBox cannot give all of a prefix away as one, and has no prefix twice: a block and what it is all of."""
+        told_of_each = self.netbox is not None and self.netbox.record is Record.PREFIX
+        first = max(self.prefix.prefixlen + 1, self.delegated_length - MAX_BLOCK_BITS)
+        return first, self.delegated_length - told_of_each
 
     @property
     def slots(self) -> range:

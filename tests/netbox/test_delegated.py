@@ -113,7 +113,7 @@ async def test_a_block_whose_reply_is_lost_is_found_again(kept: Delegated, home:
     assert failure.message.startswith(
         "no block of pool home (2001:db8:4000::/40) has a free prefix, and no further one could be taken now: "
     )
-    assert await kept.allocate() == "2001:db8:4000::/56"
+    assert await kept.allocate_in_the_end() == "2001:db8:4000::/56"
     await kept.finish()
     assert len(kept.containers()) == 1
     await kept.agree()
@@ -244,6 +244,16 @@ def test_a_block_that_does_not_fit(length: int, words: str) -> None:
     place = Binding(mode=Mode.DELEGATED, prefix_id=1, vrf_id=None, block_length=length)
     with pytest.raises(ValidationError, match=words):
         Pool(name="home", prefix="2001:db8::/32", purpose=Purpose.IPV6_PD, delegated_length=56, netbox=place)
+
+
+def test_a_block_and_all_that_is_in_it_are_not_the_same_prefix_in_netbox() -> None:
+    """NetBox refuses the second, in a VRF without duplicates."""
+    place = Binding(mode=Mode.DELEGATED, prefix_id=1, vrf_id=None, record=Record.PREFIX, block_length=56)
+    with pytest.raises(ValidationError, match="/40 to a /55, not a /56"):
+        Pool(name="home", prefix="2001:db8::/32", purpose=Purpose.IPV6_PD, delegated_length=56, netbox=place)
+    place = Binding(mode=Mode.DELEGATED, prefix_id=1, vrf_id=None, record=Record.PREFIX)
+    with pytest.raises(ValidationError, match="needs a larger prefix, or --record block"):
+        Pool(name="home", prefix="2001:db8::/55", purpose=Purpose.IPV6_PD, delegated_length=56, netbox=place)
 
 
 def test_only_a_delegated_pool_has_blocks() -> None:

@@ -1,6 +1,7 @@
 """What people do inside a block, and the way of a block back to NetBox."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -11,10 +12,13 @@ from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
 from ipam.allocation import allocate
 from ipam.binding import Record
+from ipam.blocks import take
 from ipam.models import Need, Purpose
+from ipam.netbox import NetBox
+from ipam.netbox.errors import TimedOut
 from ipam.netbox.records import USED
 from ipam.returning import give_back
-from tests.netbox.kept import PREFIXES
+from tests.netbox.kept import AVAILABLE, PREFIXES
 from tests.netbox.shared_out import Delegated
 
 BLOCK = 16
@@ -37,6 +41,8 @@ async def reported(kept: Delegated) -> list[tuple[str, str]]:
 
 
 async def rest_is_over(kept: Delegated) -> None:
+    """And so is the time in which NetBox may still be asked for a block once more."""
+    await kept.owner.execute("UPDATE netbox_blocks SET since = since - interval '1 hour'")
     await kept.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now() AND free_at < 'infinity'")
     await kept.owner.execute("UPDATE netbox_records SET due_at = now() WHERE due_at IS NOT NULL")
 
@@ -83,7 +89,6 @@ async def test_what_a_person_took_of_a_subscriber_is_reported(kept: Delegated) -
     assert "by hand" in words
     assert "S-1 holds 2001:db8:4000::/56" in words
     await kept.deprovision()
-    await kept.beat()
     assert await kept.provision("S-1", "O-2") != subject, "not even to who had it"
 
 
@@ -119,6 +124,29 @@ async def test_an_empty_block_is_returned(kept: Delegated, home: int) -> None:
     assert len(kept.containers()) == 1, "one is kept for the next line"
     assert await kept.owner.fetchval("SELECT count(*) FROM slots") == BLOCK
     assert len(await kept.lines(BLOCK, start=50)) == BLOCK
+
+
+async def test_a_block_is_not_returned_while_netbox_may_be_asked_for_it_once_more(kept: Delegated, home: int) -> None:
+    """By a request on its way from who gave up on it: it would make the block again, and nobody's."""
+    go_on, arrived, loop = threading.Event(), asyncio.Event(), asyncio.get_running_loop()
+
+    def on_the_way() -> bool:
+        loop.call_soon_threadsafe(arrived.set)
+        return go_on.wait(60)
+
+    kept.server.faults.next(Fault(delay=on_the_way), method="POST", path=AVAILABLE)
+    async with NetBox(kept.server.url, kept.server.token, read_timeout=0.2) as impatient:
+        with pytest.raises(TimedOut):
+            await take(kept.database, impatient, await kept.the_pool())
+    assert await take(kept.database, kept.netbox, await kept.the_pool())
+    assert await take(kept.database, kept.netbox, await kept.the_pool(), wanted=BLOCK + 1)
+    assert await kept.agree() == []
+    assert len(kept.containers()) == 2
+    go_on.set()
+    kept.server.restart()  # it is done with what had arrived
+    await rest_is_over(kept)
+    assert await kept.agree() == []
+    assert len(kept.containers()) == 1
 
 
 async def two_empty_blocks(kept: Delegated) -> None:
