@@ -33,35 +33,37 @@ ORDER_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 ALLOCATION = Histogram(
     "ipv6_allocation_duration_seconds",
-    "How long it took to allocate an order's prefixes, NetBox included.",
+    "How long it took to allocate an order's IPv6 prefixes, retries and NetBox included.",
     ["tenant"],
     buckets=STEP_SECONDS,
 )
 REVOCATION = Histogram(
     "ipv6_revocation_duration_seconds",
-    "How long it took to revoke a subscriber's prefixes, the Disconnect included.",
+    "How long it took to revoke a subscriber's IPv6 prefixes, retries and the Disconnect included.",
     ["tenant"],
     buckets=STEP_SECONDS,
 )
 ORDERS = Counter("lastmile_orders", "Orders that ended.", ["operation", "tenant", "outcome"])
-"""`outcome`: completed, degraded, rolled_back, failed, cancelled …: the status of the order's result."""
+"""`outcome`: completed, degraded, rolled_back, abandoned: the status of the order's result."""
 ORDER_SECONDS_TAKEN = Histogram(
     "lastmile_order_duration_seconds",
     "From an order's first step to its end.",
     ["operation", "tenant"],
     buckets=ORDER_SECONDS,
 )
-STEPS = Counter("lastmile_steps", "Steps that ended, and steps taken back.", ["step", "tenant", "outcome"])
-"""`outcome`: done, skipped, warned, failed (no attempt is left, or none would help), undone."""
+STEPS = Counter("lastmile_steps", "Steps of the orders that ended.", ["step", "tenant", "outcome"])
+"""`outcome`: done, skipped, warned, failed, undone: as in the order's result, each step once, when its order ends."""
 STEP_SECONDS_TAKEN = Histogram(
-    "lastmile_step_duration_seconds", "One attempt at a step.", ["step"], buckets=STEP_SECONDS
+    "lastmile_step_duration_seconds", "One attempt at a step, or at taking one back.", ["step"], buckets=STEP_SECONDS
 )
-RETRIES = Counter("lastmile_step_retries", "Attempts at a step that failed and are made again.", ["step", "kind"])
+"""`step`: the activity; what takes a step back has a name of its own."""
+RETRIES = Counter("lastmile_step_retries", "Those of these attempts that failed and are made again.", ["step", "kind"])
 """`kind`: the type of the failure."""
 RADIUS_REQUESTS = Counter(
     "lastmile_radius_requests", "Disconnect- and CoA-Requests, by what became of them.", ["nas", "kind", "outcome"]
 )
-"""`kind`: disconnect, coa. `outcome`: ack, nak, timeout, error."""
+"""`kind`: disconnect, coa. `outcome`: ack (and, of a disconnect, that there is no such session any more), nak, timeout,
+error (nobody listens, or who answers does not know the secret). `nas`: its name."""
 NETBOX_SECONDS = Histogram(
     "lastmile_netbox_request_duration_seconds", "One request to NetBox.", ["method"], buckets=REQUEST_SECONDS
 )
