@@ -1,9 +1,12 @@
 """`lastmile up` and `lastmile demo`: the embedded stack in the foreground, with or without a story told on it."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from time import monotonic
 
+from cli.demo_netbox import DemoNetBox
 from cli.exits import Exit
+from cli.netbox import open_netbox
 from cli.output import console, facts, say
 from cli.services import Temporal, load_settings, open_database
 from cli.story import Story
@@ -34,7 +37,7 @@ async def demo(keep: bool) -> Exit:
     settings = load_settings(with_stack=False)
     proven: bool | None = None
     async with until_interrupted():
-        say("Starting PostgreSQL, Temporal, FreeRADIUS, a NAS and a worker …")
+        say("Starting PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox and a worker …")
         began = monotonic()
         async with Stack(settings.state_dir, settings, say=say) as stack:
             say(f"All of it runs, after {monotonic() - began:.1f} s.")
@@ -68,5 +71,9 @@ async def _told(stack: Stack) -> bool:
 async def _story(stack: Stack) -> bool:
     settings = Settings.load()
     temporal = await Temporal.connect(settings)
-    async with open_database(settings) as database:
-        return await Story(stack, temporal, database).tell()
+    async with AsyncExitStack() as opened:
+        database = await opened.enter_async_context(open_database(settings))
+        netbox = None
+        if stack.netbox:  # the stack's own: in anybody else's the demo makes nothing
+            netbox = DemoNetBox(await opened.enter_async_context(open_netbox(settings)), database)
+        return await Story(stack, temporal, database, netbox).tell()

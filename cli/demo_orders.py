@@ -16,7 +16,7 @@ from workflows.contract import DeprovisionSubscriber, Operation, ProvisionSubscr
 
 __all__ = ["Example", "examples", "takedown"]
 
-FILE = Path(__file__).parent.parent / "examples" / "orders.jsonl"
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,13 @@ class Example:
     """What the subscriber had before its line was taken down, and nobody else was given since."""
 
 
-async def examples(database: Database) -> list[Example]:
-    """The example orders, as they are to be sent now."""
-    if not FILE.exists():
-        raise Unavailable(f"The example orders are not at {FILE}: run the demo from a clone of the repository.")
-    return [await _example(database, numbered.order) for numbered in read_orders(str(FILE))]
+async def examples(database: Database, *, in_netbox: bool) -> list[Example]:
+    """The example orders, as they are to be sent now; `in_netbox`: also those that want a pool in NetBox."""
+    files = [EXAMPLES / "orders.jsonl", *([EXAMPLES / "netbox.jsonl"] if in_netbox else [])]
+    for file in files:
+        if not file.exists():
+            raise Unavailable(f"The example orders are not at {file}: run the demo from a clone of the repository.")
+    return [await _example(database, numbered.order) for file in files for numbered in read_orders(str(file))]
 
 
 async def _example(database: Database, order: ProvisionSubscriber) -> Example:

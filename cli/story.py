@@ -11,6 +11,7 @@ from rich.text import Text
 
 from activities.signatures import Outcome
 from cli.demo_nas import DemoNas, Login, expected
+from cli.demo_netbox import POOL, DemoNetBox
 from cli.demo_orders import Example, examples, takedown
 from cli.output import console, mark, say, table, when
 from cli.overview import Overview, overview
@@ -28,7 +29,7 @@ from workflows.contract import AnyOrder, OrderResult, ProvisionSubscriber, Resul
 
 __all__ = ["Story"]
 
-TENANT = "acme"
+TENANT, TENANT_NAME = "acme", "Acme Broadband"
 POOLS = (
     Pool(name="home", prefix="2001:db8::/40", purpose=Purpose.IPV6_PD, delegated_length=56, tenant=TENANT),
     Pool(name="business", prefix="2001:db8:8000::/36", purpose=Purpose.IPV6_PD, delegated_length=48, tenant=TENANT),
@@ -50,10 +51,11 @@ class Told:
 class Story:
     """Told on a running stack; what was told before is taken up where it was left."""
 
-    def __init__(self, stack: Stack, temporal: Temporal, database: Database) -> None:
+    def __init__(self, stack: Stack, temporal: Temporal, database: Database, netbox: DemoNetBox | None) -> None:
         self._stack = stack
         self._temporal = temporal
         self._database = database
+        self._netbox = netbox
         self._proven = True
         self._told: list[Told] = []
 
@@ -67,30 +69,40 @@ class Story:
             await self._log_in(nas, lines)
         else:
             _chapter("Left out: FreeRADIUS is not installed, so no line could log in to prove itself.")
-        await self._take_down(nas, sent[0].order)
+        leaver = _leaver(sent)
+        await self._take_down(nas, leaver)
+        await self._look_into_netbox(leaver)
         self._end()
         return self._proven
 
     async def _set_up(self) -> None:
         _chapter("A tenant, its pools, and a NAS")
         nas = self._stack.nas
+        pools = [*POOLS, *([await self._netbox.pool(TENANT, TENANT_NAME)] if self._netbox else [])]
         async with self._database.platform() as connection:
-            await add_tenant(connection, TENANT, "Acme Broadband")
-            for pool in POOLS:
+            await add_tenant(connection, TENANT, TENANT_NAME)
+            for pool in pools:
                 await add_pool(connection, pool)
             secret = nas.secret.decode()
             await add_nas(connection, NasRecord(address=nas.address, name="demo", secret=secret, coa_port=nas.port))
-            uses = [use for use in await list_pools(connection) if use.pool in POOLS]
+            uses = [use for use in await list_pools(connection) if use.pool in pools]
         rows = [
-            (u.pool.name, str(u.pool.prefix), f"/{u.pool.delegated_length}", f"{u.free:,}", f"{u.taken:,}")
+            (
+                u.pool.name,
+                str(u.pool.prefix),
+                f"/{u.pool.delegated_length}",
+                f"{u.free:,}",
+                f"{u.taken:,}",
+                "in NetBox" if u.pool.netbox else "in the database",
+            )
             for u in uses
         ]
-        console.print(table("", ("pool", "space", "gives", "free", "taken"), rows))
+        console.print(table("", ("pool", "space", "gives", "free", "taken", "kept"), rows))
 
     async def _provision(self) -> tuple[list[Example], list[Told]]:
-        first = (await examples(self._database))[0].order
-        await self._finish_takedown(first)
-        sent = await examples(self._database)
+        in_netbox = self._netbox is not None
+        await self._finish_takedown(_leaver(await examples(self._database, in_netbox=in_netbox)))
+        sent = await examples(self._database, in_netbox=in_netbox)
         _chapter(f"{len(sent)} orders become lines")
         told = await asyncio.gather(*(self._carry_out(example.order) for example in sent))
         rows = [
@@ -166,6 +178,19 @@ class Story:
         for resting in (await self._look(order)).quarantine:
             say(f"{resting['prefix']} rests until {when(resting['until'])}: nobody else gets it before.")
 
+    async def _look_into_netbox(self, leaver: ProvisionSubscriber) -> None:
+        if self._netbox is None:
+            _chapter("Left out: NETBOX_URL names a NetBox that is not the demo's, which makes nothing in it.")
+            return
+        _chapter(f"What NetBox's owner sees of pool {POOL}")
+        if not await self._netbox.caught_up():
+            say("WRONG: NetBox has not been told of everything yet. worker.log, in the stack's logs, says why.")
+            self._proven = False
+        records = await self._netbox.records()
+        self._proven &= "deprecated" in [one.status for one in records if one.subscriber_ref == leaver.subscriber_ref]
+        rows = [(str(one.prefix), mark(one.status), one.tenant or "", one.description) for one in records]
+        console.print(table("", ("prefix", "status", "tenant", ""), rows))
+
     def _end(self) -> None:
         _chapter("Every run, step by step, in the Temporal UI")
         for one in self._told:
@@ -195,6 +220,12 @@ class Story:
 def _chapter(heading: str) -> None:
     console.print()
     console.rule(Text(heading, style="bold"), align="left", style="dim")
+
+
+def _leaver(sent: Sequence[Example]) -> ProvisionSubscriber:
+    """Whose line is taken down: the first whose prefix is in NetBox, where there is one."""
+    orders = [example.order for example in sent]
+    return next((order for order in orders if order.addressing.ipv6_pool == POOL), orders[0])
 
 
 def _user(order: AnyOrder) -> str:

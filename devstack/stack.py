@@ -17,13 +17,16 @@ from devstack.freeradius_nas import FreeRadiusNas
 from devstack.lock import stack_lock
 from devstack.logins import make_login
 from devstack.nas import ACK, ScriptedNas
+from devstack.netbox.standin import NetBoxStandIn
 from devstack.ports import HOST, Ports
 from devstack.postgres import EmbeddedPostgres
-from devstack.secret import kept_secret, write_private
+from devstack.secret import kept_secret, secret_file, write_private
 from devstack.server import ServerFailed, ServerProcess
 from devstack.temporal import DevTemporal
 from devstack.temporal_program import find_temporal
 from devstack.worker import Worker
+from ipam.netbox import NetBox
+from ipam.netbox.requirements import check, set_up
 from radius.dynauth import Nas
 from settings import STACK_FILE, Settings
 
@@ -45,11 +48,11 @@ _S = TypeVar("_S", bound=_Server)
 
 
 class Stack:
-    """PostgreSQL, Temporal, FreeRADIUS, a NAS and a worker. `async with` runs them.
+    """PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox stand-in and a worker. `async with` runs them.
 
-    `settings.database_url` and the SDK's configuration of Temporal take the place of a server of the stack's
-    own: give it the settings of the environment, not those that a stack left in its file. `say` is told, in a
-    sentence each, what takes long or is missing.
+    `settings.database_url`, `settings.netbox_url` and the SDK's configuration of Temporal take the place of a server
+    of the stack's own: give it the settings of the environment, not those that a stack left in its file. `say` is
+    told, in a sentence each, what takes long or is missing.
     """
 
     nas: Nas
@@ -58,6 +61,8 @@ class Stack:
     """Temporal's Web UI, where the stack runs Temporal."""
     radius: FreeRadius | None = None
     """None where FreeRADIUS is not installed."""
+    netbox: NetBoxStandIn | None = None
+    """None where the settings name a NetBox."""
 
     def __init__(self, state_dir: Path, settings: Settings, *, say: Callable[[str], None] = print) -> None:
         self.state_dir = state_dir.absolute()
@@ -84,6 +89,7 @@ class Stack:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._start_temporal())
                     group.create_task(self._start_database())
+                    group.create_task(self._start_netbox())
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
             await self._start_worker()
@@ -113,6 +119,8 @@ class Stack:
         if self.radius:
             shown["RADIUS"] = f"{HOST}:{self.radius.auth_port} (accounting {self.radius.acct_port})"
         shown["NAS"] = f"{self.nas.address}:{self.nas.port} (Disconnect and CoA)"
+        if self.netbox:
+            shown["NetBox"] = f"{self.netbox.url}/api/ (a stand-in)"
         shown["Worker"] = f"{self._worker_url}/healthz"
         shown["Metrics"] = f"{self._worker_url}/metrics"
         shown["State and logs"] = str(self.state_dir)
@@ -168,6 +176,17 @@ class Stack:
             self._say("The NAS is a scripted one, which acknowledges every Disconnect and CoA request.")
             scripted = ScriptedNas(secret, port=port, script=lambda _: ACK)
             self.nas = (await self._exit.enter_async_context(scripted)).nas
+
+    async def _start_netbox(self) -> None:
+        if self._settings.netbox_url:
+            return
+        token, file = self._secret("netbox"), secret_file(self.state_dir, "netbox")
+        port = self._ports.claim("NetBox")
+        self.netbox = await self._run(NetBoxStandIn(self.state_dir, port=port, token_file=file))
+        # A worker does not start with a NetBox that lacks something.
+        async with NetBox(self.netbox.url, token) as netbox:
+            await set_up(netbox.wire, await check(netbox.wire))
+        self.environment |= {"NETBOX_URL": self.netbox.url, "NETBOX_TOKEN": token}
 
     async def _start_worker(self) -> None:
         chosen = "http_port" in self._settings.model_fields_set

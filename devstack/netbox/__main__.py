@@ -12,7 +12,9 @@ from devstack.netbox.server import TOKEN, NetBoxServer
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m devstack.netbox", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
-    parser.add_argument("--token", default=TOKEN, help="the superuser's API token, of 40 characters")
+    tokens = parser.add_mutually_exclusive_group()
+    tokens.add_argument("--token", default=TOKEN, help="the superuser's API token, of 40 characters")
+    tokens.add_argument("--token-file", type=Path, help="a file that holds it")
     parser.add_argument("--file", type=Path, help="keep the data here; without, it ends with the process")
     parser.add_argument("--as-slow-as-measured", action="store_true", help="take the time that a real NetBox takes")
     options = parser.parse_args()
@@ -20,7 +22,8 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    with NetBoxServer(port=options.port, token=options.token, file=options.file, costs=costs) as server:
+    token = options.token_file.read_text().strip() if options.token_file else options.token
+    with NetBoxServer(port=options.port, token=token, file=options.file, costs=costs) as server:
         print(f"NetBox stand-in at {server.url}", flush=True)
         ended.wait()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack.netbox import NetBoxServer
 from tests.cli.conftest import Cli, interrupted, until
 
 
@@ -18,22 +19,48 @@ def _demo(alone: Cli, state: Path, temporal_program: Path) -> Cli:
 async def test_cut_off_and_again(alone: Cli, server_directory: Path, temporal_program: Path) -> None:
     demo = _demo(alone, server_directory / "demo", temporal_program)
     first = await demo.start("demo")
-    await until(first.stdout, "S-1001 is taken down again")
+    await until(first.stdout, "S-1006 is taken down again")
     cut_off = await interrupted(first)
     assert cut_off.code == 130
     assert "`lastmile demo` goes on where this one stopped" in cut_off.out
 
     second = await demo("demo")
     assert second.code == 0, second.out + second.err
-    assert "O-1002, O-1003, O-1004, O-1005: ended on" in second.out
+    assert "O-1001, O-1002, O-1003, O-1004, O-1005, O-100" in second.out
+    assert "O-1007: ended on" in second.out
     assert "WRONG" not in second.out
-    assert second.out.count("Access-Accept") == second.out.count(" right") == 5
+    assert second.out.count("Access-Accept") == second.out.count(" right") == 7
     assert "acknowledged the Disconnect-Request for session demo-" in second.out
     assert "The next login gets Access-Reject without any address." in second.out
     assert "nobody else gets it before" in second.out
+    assert _in_netbox(second.out) == {"container", "deprecated rests, and was S-1006's", "active is S-1007's"}
 
     third = await demo("demo")
     assert third.code == 0, third.out + third.err
     assert "comes out of quarantine for it" in third.out
     assert "/namespaces/default/workflows/subscriber%2Facme%2FS-1001/" in third.out
+    assert _in_netbox(third.out) == _in_netbox(second.out)
     assert not (server_directory / "demo" / "stack.env").exists()
+
+
+@pytest.mark.freeradius_required
+async def test_a_netbox_of_the_users_own_is_left_alone(
+    alone: Cli, server_directory: Path, temporal_program: Path
+) -> None:
+    with NetBoxServer() as server:
+        demo = _demo(alone, server_directory / "beside", temporal_program)
+        demo = demo.but(NETBOX_URL=server.url, NETBOX_TOKEN=server.token)
+        assert (await demo("netbox", "setup")).code == 0
+        told = await demo("demo")
+        assert told.code == 0, told.out + told.err
+        assert "Left out: NETBOX_URL names a NetBox that is not the demo's" in told.out
+        assert told.out.count("Access-Accept") == 5
+        assert server.store.count("ipam.prefix") == 0
+    assert not (server_directory / "beside" / "netbox.db").exists()
+
+
+def _in_netbox(told: str) -> set[str]:
+    """What the demo's table of NetBox's prefixes says, without the prefixes."""
+    chapter = told.partition("What NetBox's owner sees")[2].partition("Every run")[0]
+    rows = [line.split() for line in chapter.splitlines() if line.startswith(" 3fff:")]
+    return {status if status == "container" else f"{status} {' '.join(words[:-1])}" for _, status, _, *words in rows}

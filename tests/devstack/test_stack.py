@@ -15,13 +15,14 @@ from devstack.lock import StackRunning, stack_lock
 from devstack.ports import HOST
 from devstack.server import ServerFailed
 from devstack.stack import Stack
+from ipam.netbox import NetBox
 from settings import STACK_FILE, Settings
 
 
 @pytest.fixture
 def alone(state: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state directory, and nothing in the environment that would replace a server of the stack."""
-    for name in [name for name in os.environ if name.startswith(("TEMPORAL_", "DATABASE_", "LASTMILE_"))]:
+    for name in [name for name in os.environ if name.startswith(("TEMPORAL_", "DATABASE_", "LASTMILE_", "NETBOX_"))]:
         monkeypatch.delenv(name)
     (state / "temporal.toml").touch()
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(state / "temporal.toml"))
@@ -43,6 +44,10 @@ async def test_up_and_found_and_down_and_up_again(alone: Path) -> None:
         assert found["LASTMILE_HTTP_PORT"]
         assert await _http_status(HOST, found["LASTMILE_HTTP_PORT"], "/healthz") == 200
         assert (alone / STACK_FILE).stat().st_mode & 0o077 == 0
+        assert (alone / "netbox.db").stat().st_mode & 0o077 == 0
+        assert first.addresses["NetBox"] == f"{found['NETBOX_URL']}/api/ (a stand-in)"
+        async with NetBox(**Settings(_env_file=alone / STACK_FILE).netbox or {}) as netbox:
+            await netbox.require()
         with pytest.raises(StackRunning, match=f"process {os.getpid()}"):
             async with Stack(alone, Settings()):
                 pass
