@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import allocation, bulk_import, disconnects, orders, startup
+from bench import allocation, bulk_import, disconnects, netbox, orders, startup
 from bench.figures import Figure, table, write
 from db.migrate import upgrade
 from devstack.ports import PortInUse
@@ -25,7 +25,7 @@ from devstack.temporal import DevTemporal
 from devstack.temporal_program import TemporalMissing, find_temporal
 
 REPORT = Path("build/bench.json")
-PARTS = ("disconnects", "allocations", "orders", "imports", "start-up")
+PARTS = ("disconnects", "allocations", "netbox", "orders", "imports", "start-up")
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 
@@ -43,6 +43,7 @@ async def measure(directory: Path, parts: Collection[str] = PARTS) -> list[Figur
         await upgrade(postgres.url)
         await section("disconnects", disconnects.measure)
         await section("allocations", lambda: allocation.measure(postgres))
+        await section("netbox", lambda: netbox.measure(directory, postgres.url))
         if {"orders", "imports", "start-up"} & set(parts):
             program = await find_temporal(console.print)
             temporal = await servers.enter_async_context(DevTemporal(directory, program=program, database=None))

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 
-import asyncpg
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
+from bench.copies import SETTLE, as_owner, copied, url_of
 from bench.figures import Figure, Target, at_least
 from bench.rounds import Measured, Turn, Work, medians, rate
 from db import Database
@@ -49,8 +49,7 @@ async def measure(postgres: EmbeddedPostgres) -> list[Figure]:
         turns = {f"{kind} {size}": turn for size in SIZES for kind, turn in _turns(databases[size]).items()}
         await medians(1, turns)
         for size in SIZES:
-            # As autovacuum does within a minute; and what filling it left to write is not written meanwhile.
-            await _as_owner(_url(postgres, _name(size)), "VACUUM ANALYZE", "CHECKPOINT")
+            await as_owner(url_of(postgres.url, _name(size)), *SETTLE)
         found = await medians(ROUNDS, turns)
     return [*_figures(found), *await _statements(postgres)]
 
@@ -146,29 +145,17 @@ def _logged(postgres: EmbeddedPostgres) -> int:
 @asynccontextmanager
 async def _database(postgres: EmbeddedPostgres, name: str, size: int, setting: str = "") -> AsyncIterator[Database]:
     """A copy of the migrated database, with a pool in which `size` prefixes are taken, and the peer's table."""
-    url = _url(postgres, name)
-    admin = await asyncpg.connect(_url(postgres, "postgres"))
-    try:
-        await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{make_url(postgres.url).database}"')
-        if setting:
-            await admin.execute(f"ALTER DATABASE {name} {setting}")
+    async with copied(postgres.url, name, setting) as url:
         database = Database(url, pool_size=max(CLIENTS))
         try:
             await _fill(database, url, size)
             yield database
         finally:
             await database.close()
-            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await admin.close()
 
 
 def _name(size: int) -> str:
     return f"bench_{size}"
-
-
-def _url(postgres: EmbeddedPostgres, database: str) -> str:
-    return make_url(postgres.url).set(database=database).render_as_string(hide_password=False)
 
 
 async def _fill(database: Database, owner_url: str, size: int) -> None:
@@ -176,13 +163,4 @@ async def _fill(database: Database, owner_url: str, size: int) -> None:
     async with database.platform() as platform:
         await add_tenant(platform, "acme", "Acme Broadband")
         await add_pool(platform, pool)
-    await _as_owner(owner_url, _FILL.format(size=size), "VACUUM ANALYZE")
-
-
-async def _as_owner(owner_url: str, *scripts: str) -> None:
-    owner = await asyncpg.connect(owner_url)
-    try:
-        for script in scripts:
-            await owner.execute(script)
-    finally:
-        await owner.close()
+    await as_owner(owner_url, _FILL.format(size=size), "VACUUM ANALYZE")

@@ -1,0 +1,159 @@
+"""Allocations per second from pools in NetBox, of every kind and size; and telling NetBox, next to bare POSTs.
+
+NetBox is the stand-in, in a process of its own, as slow as a real one was measured to be.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+
+from bench import telling
+from bench.copies import copied
+from bench.figures import Figure, at_least
+from bench.netbox_estate import BLOCK, DIRECT, KINDS, PREFIX, TENANT, EstatePool, build
+from bench.rounds import Measured, Turn, Work, medians, rate
+from db import Database
+from devstack.netbox.standin import NetBoxStandIn
+from devstack.ports import Ports
+from devstack.secret import kept_secret, secret_file
+from ipam import direct
+from ipam.allocation import Allocation, allocate
+from ipam.blocks import NoBlock, delegated_pools, make_room
+from ipam.bound import bound_pools, stamp
+from ipam.keeper import Keeper
+from ipam.lifecycle import State
+from ipam.netbox import NetBox
+
+__all__ = ["Scale", "measure"]
+
+REST = timedelta(days=7)
+CONNECTIONS = 24
+"""For 16 clients and a keeper."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How much is measured."""
+
+    sizes: tuple[int, ...] = (0, 5_000, 20_000)
+    """Prefixes that are held already: children of the pool's prefix."""
+    rounds: int = 3
+    clients: Mapping[str, Mapping[int, int]] = field(
+        default_factory=lambda: {DIRECT: {1: 4, 16: 24}, BLOCK: {1: 100, 16: 800}, PREFIX: {1: 100, 16: 800}}
+    )
+    """How many clients allocate how much between them in a round, by kind of pool."""
+    told: int = 64
+    """How many prefixes NetBox is told of in a round."""
+    as_slow_as_measured: bool = True
+
+
+FULL = Scale()
+
+
+async def measure(directory: Path, template_url: str, scale: Scale = FULL) -> list[Figure]:
+    """In a copy of a migrated database that nobody is connected to."""
+    kinds = [(kind, held) for kind in KINDS for held in scale.sizes]
+    pools = [EstatePool(kind, held, number) for number, (kind, held) in enumerate(kinds)]
+    fresh = EstatePool(PREFIX, 0, len(pools))
+    token = kept_secret(directory, "netbox")
+    async with _estate(directory, template_url, [*pools, fresh], token, scale) as (database, netbox):
+        found: dict[str, Measured] = {}
+        for kind in KINDS:
+            turns = {pool.name: _turn(database, netbox, pool, scale) for pool in pools if pool.kind == kind}
+            if kind == DIRECT:
+                found |= await medians(scale.rounds, turns)
+                continue
+            # That the next block is taken meanwhile, and NetBox told, is part of it.
+            async with Keeper(database, netbox, REST):
+                await medians(1, turns)
+                found |= await medians(scale.rounds, turns)
+        async with database.platform() as connection:
+            bound = next(pool for pool in await delegated_pools(connection) if pool.name == fresh.name)
+        work = _allocating(database, netbox, fresh)
+        told = await telling.measure(database, netbox, token, bound, work, number=scale.told, rounds=scale.rounds)
+    return [*_figures(pools, found), *told]
+
+
+@asynccontextmanager
+async def _estate(
+    directory: Path, template_url: str, pools: list[EstatePool], token: str, scale: Scale
+) -> AsyncIterator[tuple[Database, NetBox]]:
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(copied(template_url, "bench_netbox"))
+        database = Database(url, pool_size=CONNECTIONS)
+        stack.push_async_callback(database.close)
+        standin = NetBoxStandIn(
+            directory,
+            port=Ports(directory).claim("NetBox"),
+            token_file=secret_file(directory, "netbox"),
+            as_slow_as_measured=scale.as_slow_as_measured,
+        )
+        await build(database, url, pools, standin.file, token)
+        await stack.enter_async_context(standin)
+        netbox = await stack.enter_async_context(NetBox(standin.url, token))
+        await netbox.require()
+        yield database, netbox
+
+
+def _turn(database: Database, netbox: NetBox, pool: EstatePool, scale: Scale) -> Turn:
+    work = _allocating(database, netbox, pool)
+
+    async def turn() -> Measured:
+        return {str(clients): await rate(work, number, clients) for clients, number in scale.clients[pool.kind].items()}
+
+    return turn
+
+
+def _allocating(database: Database, netbox: NetBox, pool: EstatePool) -> Work:
+    """What the step of an order does, but for the order."""
+    numbers = count()
+
+    async def begun(order: str) -> Allocation:
+        async with database.tenant(TENANT) as connection:
+            return await allocate(
+                connection, tenant=TENANT, subscriber_ref=f"S-{order}", order_id=order, need=pool.need
+            )
+
+    async def delegated() -> None:
+        order = f"O-{pool.number}-{next(numbers)}"
+        try:
+            await begun(order)
+        except NoBlock as full:
+            await make_room(database, netbox, full.pools)
+            await begun(order)
+
+    async def chosen_by_netbox() -> None:
+        order = f"O-{pool.number}-{next(numbers)}"
+        pending = (await begun(order)).delegation
+        async with database.tenant(TENANT) as connection:
+            bound = (await bound_pools(connection, [pending]))[pending.pool_id]
+        recorded = await direct.obtain(netbox, bound, stamp(TENANT, pending, State.ALLOCATED), first=True)
+        async with database.tenant(TENANT) as connection:
+            await direct.settle(connection, pending, recorded, order_id=order)
+
+    return chosen_by_netbox if pool.kind == DIRECT else delegated
+
+
+def _figures(pools: list[EstatePool], found: dict[str, Measured]) -> list[Figure]:
+    at = {(pool.kind, pool.held): found[pool.name] for pool in pools}
+    sizes = sorted({pool.held for pool in pools})
+    figures = []
+    for kind in KINDS:
+        for clients in at[kind, sizes[0]]:
+            for size in sizes:
+                name = f"{kind}, {clients} client{'s' * (clients != '1')}, {size:,} children"
+                value = at[kind, size][clients]
+                if kind == DIRECT:
+                    figures.append(Figure(name, value, "/s"))
+                    continue
+                target = at_least(100) if (clients, size) == ("16", 5_000) else None
+                figures.append(Figure(name, value, "/s", "the same, direct", at[DIRECT, size][clients], target))
+    most = max(at[DIRECT, sizes[0]], key=int)
+    for kind in (BLOCK, PREFIX):
+        name = f"{kind}, {most} clients, {sizes[-1]:,} children"
+        empty = at[kind, sizes[0]][most]
+        figures.append(Figure(name, at[kind, sizes[-1]][most], "/s", f"the same at {sizes[0]:,}", empty, at_least(0.8)))
+    return figures

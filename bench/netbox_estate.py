@@ -1,0 +1,150 @@
+"""Pools in NetBox of every kind and size, as they are after years: on both sides, and without the years."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv6Network
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from bench.copies import SETTLE, as_owner
+from db import Database
+from devstack.netbox import NetBoxServer
+from ipam.binding import Binding, Mode, Record
+from ipam.blocks import delegated_pools, take
+from ipam.keeper import Keeper
+from ipam.models import Need, Purpose
+from ipam.netbox import NetBox
+from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
+from ipam.netbox.requirements import check, set_up
+from ipam.pools import Pool, add_pool
+from subscribers.tenants import add_tenant
+
+__all__ = ["BLOCK", "DIRECT", "KINDS", "LENGTH", "PREFIX", "TENANT", "EstatePool", "build"]
+
+TENANT = "acme"
+DIRECT, BLOCK, PREFIX = KINDS = ("direct", "delegated, record=block", "delegated, record=prefix")
+_BINDINGS: dict[str, dict[str, Any]] = {
+    DIRECT: {"mode": Mode.DIRECT},
+    BLOCK: {"mode": Mode.DELEGATED, "record": Record.BLOCK},
+    PREFIX: {"mode": Mode.DELEGATED, "record": Record.PREFIX},
+}
+LENGTH = 56
+LONG_AGO = "2026-01-01T00:00:00.000000Z"
+_DELEGATIONS = "tenant_id pool_id slot prefix subscriber_ref purpose allocation_key created_by_order state netbox_id"
+
+
+@dataclass(frozen=True, slots=True)
+class EstatePool:
+    """A pool of one kind, of which so many prefixes are held when the benchmark begins."""
+
+    kind: str
+    held: int
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"pool-{self.number}"
+
+    @property
+    def need(self) -> Need:
+        return Need(Purpose.IPV6_PD, LENGTH, pool=self.name)
+
+    @property
+    def space(self) -> IPv6Network:
+        """One /36 each, of the documentation prefix."""
+        return IPv6Network(f"2001:db8:{self.number:x}000::/36")
+
+
+async def build(database: Database, owner_url: str, pools: Sequence[EstatePool], file: Path, token: str) -> None:
+    """The pools, in an empty migrated database and in the NetBox whose data are in `file`.
+
+    NetBox does its share at its own pace later; here the stand-in is as fast as it can be.
+    """
+    owner = await asyncpg.connect(owner_url)
+    try:
+        # Foreign keys, and telling NetBox: what is filled in here is in order.
+        await owner.execute("SET session_replication_role = replica; SET synchronous_commit = off")
+        with NetBoxServer(file=file, token=token) as server:
+            async with NetBox(server.url, token) as netbox:
+                await set_up(netbox.wire, await check(netbox.wire, tenants={TENANT: TENANT}))
+                async with database.platform() as platform:
+                    await add_tenant(platform, TENANT, TENANT)
+                for pool in pools:
+                    await _add(database, netbox, pool)
+                    await _fill(owner, server, pool)
+                await Keeper(database, netbox, timedelta()).beat()
+    finally:
+        await owner.close()
+    await as_owner(owner_url, *SETTLE)
+
+
+async def _add(database: Database, netbox: NetBox, pool: EstatePool) -> None:
+    """The pool, and its blocks: as many as it takes to hold what it will, with room in the last."""
+    container = await netbox.wire.create("ipam/prefixes", {"prefix": str(pool.space), "status": "container"})
+    place = Binding(prefix_id=container["id"], vrf_id=None, **_BINDINGS[pool.kind])
+    async with database.platform() as platform:
+        what = {"purpose": Purpose.IPV6_PD, "delegated_length": LENGTH, "tenant": TENANT, "netbox": place}
+        await add_pool(platform, Pool.model_validate({"name": pool.name, "prefix": pool.space, **what}))
+        delegated = [bound for bound in await delegated_pools(platform) if bound.name == pool.name]
+    for bound in delegated:
+        while await take(database, netbox, bound, wanted=pool.held + 1):
+            pass
+
+
+async def _fill(owner: asyncpg.Connection, server: NetBoxServer, pool: EstatePool) -> None:
+    id = await owner.fetchval("SELECT id FROM pools WHERE name = $1", pool.name)
+    if pool.kind == DIRECT:
+        held: Iterator[tuple[int | None, str]] = (
+            (None, str(prefix)) for prefix in islice(pool.space.subnets(new_prefix=LENGTH), pool.held)
+        )
+    else:
+        rows = await owner.fetch(
+            """
+            SELECT slot, lastmile_nth_prefix(prefix, delegated_length, slot)::text FROM slots JOIN pools ON pool_id = id
+            WHERE id = $1 ORDER BY slot LIMIT $2
+            """,
+            id,
+            pool.held,
+        )
+        held = ((slot, prefix) for slot, prefix in rows)
+    record = _recording(server, pool)
+    delegations, records = [], []
+    with server.store.transaction():
+        for number, (slot, prefix) in enumerate(held):
+            ref = f"F-{pool.number}-{number}"
+            key = f"{TENANT}/{ref}/ipv6_pd/F"
+            netbox_id = None if pool.kind == BLOCK else record(prefix, key, ref)
+            in_row = netbox_id if slot is None else None
+            delegations.append((TENANT, id, slot, prefix, ref, "ipv6_pd", key, "F", "active", in_row))
+            if pool.kind == PREFIX:
+                records.append((id, slot, TENANT, netbox_id, key, None, None))
+    await owner.copy_records_to_table("delegations", records=delegations, columns=_DELEGATIONS.split())
+    names = ("pool_id", "slot", "tenant_id", "netbox_id", "key", "since", "due_at")
+    await owner.copy_records_to_table("netbox_records", records=records, columns=names)
+    await owner.execute(
+        """
+        UPDATE slots s SET delegation_id = d.id FROM delegations d
+        WHERE d.pool_id = $1 AND s.pool_id = d.pool_id AND s.slot = d.slot
+        """,
+        id,
+    )
+
+
+def _recording(server: NetBoxServer, pool: EstatePool) -> Callable[[str, str, str], int]:
+    """What puts a prefix into NetBox, without a request, and returns its id."""
+    [container] = server.store.matching("ipam.prefix", {"prefix": str(pool.space)})
+    [tag], [tenant] = (
+        server.store.matching(kind, {"slug": slug}) for kind, slug in (("extras.tag", TAG), ("tenancy.tenant", TENANT))
+    )
+    common = {**container, "status": "active", "tags": [tag["id"]], "tenant": tenant["id"], "last_updated": LONG_AGO}
+    del common["id"]
+
+    def record(prefix: str, key: str, ref: str) -> int:
+        fields = {**container["custom_fields"], KEY: key, SUBSCRIBER: ref, STATE: "active"}
+        return int(server.store.add("ipam.prefix", {**common, "prefix": prefix, "custom_fields": fields})["id"])
+
+    return record

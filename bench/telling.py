@@ -1,0 +1,138 @@
+"""How fast NetBox is told of prefixes, next to bare POSTs of the same, and how long people wait for it meanwhile."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from ipaddress import IPv6Network
+from statistics import median
+from typing import Any
+
+import requests
+
+from bench.figures import Figure, Target, at_least
+from bench.netbox_estate import LENGTH, TENANT
+from bench.rounds import Measured, Turn, Work, medians, rate
+from db import Database
+from ipam.bound import BoundPool
+from ipam.lifecycle import State
+from ipam.netbox import NetBox, Stamp
+from ipam.outbox import IN_FLIGHT, backlog, drain
+
+__all__ = ["measure"]
+
+ASIDE = IPv6Network("2001:db8:f000::/36")
+"""Where the bare POSTs go."""
+LONGEST_SECONDS = 120
+LOOK_SECONDS = 0.05
+
+
+async def measure(
+    database: Database, netbox: NetBox, token: str, pool: BoundPool, allocating: Work, *, number: int, rounds: int
+) -> list[Figure]:
+    """Of `number` prefixes a round, of a pool of which NetBox knows all so far."""
+    url = netbox.wire.url
+
+    async def draining() -> Measured:
+        await rate(allocating, number, IN_FLIGHT)
+        return await _watched(url, token, number, _all_told(database, netbox, pool))
+
+    turns: dict[str, Turn] = {"drain": draining}
+    with _Bare(url, token) as bare:
+        turns["bare"] = lambda: _watched(url, token, number, bare.create(number))
+        found = await medians(rounds, turns)
+    ours, peer = found["drain"], found["bare"]
+    posts = f"bare POSTs, {IN_FLIGHT} in flight"
+    return [
+        Figure("prefixes that NetBox is told of", ours["rate"], "/s", posts, peer["rate"], at_least(0.9)),
+        Figure("NetBox's /api/status/ meanwhile, median", ours["median"], "ms", posts, peer["median"]),
+        Figure(
+            "NetBox's /api/status/ meanwhile, longest",
+            ours["longest"],
+            "ms",
+            posts,
+            peer["longest"],
+            Target("value", "≤", 100),
+        ),
+    ]
+
+
+async def _watched(url: str, token: str, number: int, work: Awaitable[None]) -> Measured:
+    with _watching(url, token) as milliseconds:
+        began = time.perf_counter()
+        await work
+        seconds = time.perf_counter() - began
+    return {"rate": number / seconds, "median": median(milliseconds), "longest": max(milliseconds)}
+
+
+async def _all_told(database: Database, netbox: NetBox, pool: BoundPool) -> None:
+    await drain(database, netbox, pool, seconds=LONGEST_SECONDS)
+    async with database.platform() as connection:
+        left = await backlog(connection, pool)
+    if left.waiting:
+        raise RuntimeError(f"NetBox was not told of {left.waiting} prefixes within {LONGEST_SECONDS} s")
+
+
+class _Bare:
+    """A client that does nothing but create prefixes. `with` closes it."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = f"{url}/api/ipam/prefixes/"
+        self._session = _session(token)
+        self._threads = ThreadPoolExecutor(IN_FLIGHT)
+        self._prefixes = ASIDE.subnets(new_prefix=LENGTH)
+
+    def __enter__(self) -> "_Bare":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown()
+        self._session.close()
+
+    async def create(self, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        prefixes = [next(self._prefixes) for _ in range(number)]
+        await asyncio.gather(*(loop.run_in_executor(self._threads, self._create, prefix) for prefix in prefixes))
+
+    def _create(self, prefix: IPv6Network) -> None:
+        ref = f"B-{prefix}"
+        stamp = Stamp(
+            key=f"{TENANT}/{ref}/ipv6_pd/B",
+            subscriber_ref=ref,
+            state=State.ALLOCATED,
+            tenant=TENANT,
+            description=f"is {ref}'s (Lastmile)",
+        )
+        body: dict[str, Any] = stamp.body(new=True) | {"prefix": str(prefix), "vrf": None}
+        self._session.post(self._url, json=body, timeout=30).raise_for_status()
+
+
+@contextmanager
+def _watching(url: str, token: str) -> Iterator[list[float]]:
+    """How long each of the looks takes, in ms, that a person at NetBox would have meanwhile."""
+    milliseconds: list[float] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        with _session(token) as session:
+            while not ended.wait(LOOK_SECONDS):
+                began = time.perf_counter()
+                session.get(f"{url}/api/status/", timeout=30).raise_for_status()
+                milliseconds.append((time.perf_counter() - began) * 1000)
+
+    watcher = threading.Thread(target=watch, name="status")
+    watcher.start()
+    try:
+        yield milliseconds
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _session(token: str) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # a proxy is not on the way to this machine
+    session.headers["Authorization"] = f"Token {token}"
+    return session
