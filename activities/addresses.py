@@ -1,10 +1,10 @@
 """Steps on addresses: allocated and released in IPAM, activated and revoked together with RADIUS."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from activities.base import Activities, beyond_database, done, skipped, step, undone, warned
 from activities.direct import DirectAddresses
+from activities.sessions import REPLY_ATTRIBUTES, Sessions
 from activities.signatures import StepRef, StepReport
 from db import Database, TenantConnection
 from ipam.allocation import Allocation, Quarantine, allocate, release
@@ -14,18 +14,11 @@ from ipam.lifecycle import State
 from ipam.models import Addressing, Need, Purpose
 from ipam.netbox import NetBox
 from radius import accounts
-from radius.attributes import InvalidAttribute
-from radius.dynauth import DynamicAuthorization, Nas, Outcome, Reply, Session
-from radius.sessions import open_sessions, unaccounted_login
+from radius.dynauth import DynamicAuthorization
+from radius.sessions import open_sessions
 
-__all__ = ["FACTS", "REPLY_ATTRIBUTES", "AddressActivities"]
+__all__ = ["FACTS", "AddressActivities"]
 
-REPLY_ATTRIBUTES = {
-    Purpose.IPV6_PD: "Delegated-IPv6-Prefix",
-    Purpose.IPV6_FRAMED: "Framed-IPv6-Prefix",
-    Purpose.IPV6_ADDRESS: "Framed-IPv6-Address",
-    Purpose.IPV4: "Framed-IP-Address",
-}
 FACTS = {
     Purpose.IPV6_PD: "ipv6_prefix",
     Purpose.IPV6_FRAMED: "ipv6_framed_prefix",
@@ -33,18 +26,8 @@ FACTS = {
     Purpose.IPV4: "ipv4_address",
 }
 
-# What a CoA-Request can change; the other addresses identify the session in one (RFC 5176, 3.6).
-CHANGEABLE = frozenset({REPLY_ATTRIBUTES[Purpose.IPV6_PD]})
-
-# A login that slipped in before the account was blocked shows up in radacct a moment later: look again.
-DISCONNECT_ROUNDS = 3
-# How long a NAS may take from Access-Accept to Accounting-Start, per round.
-ACCOUNTING_SECONDS = 1
-
 # What no RADIUS and no session has heard of yet.
 NEVER_ANNOUNCED = frozenset({State.PENDING, State.ALLOCATED, State.FAILED})
-
-OpenSession = tuple[Session, Nas | None]
 
 
 class AddressActivities(Activities):
@@ -56,7 +39,7 @@ class AddressActivities(Activities):
         netbox: NetBox | None = None,
     ) -> None:
         super().__init__(database)
-        self._authorization = authorization
+        self._sessions = Sessions(database, authorization, quarantine.unconfirmed)
         self._quarantine = quarantine
         self._direct = DirectAddresses(database, netbox)
 
@@ -139,7 +122,7 @@ class AddressActivities(Activities):
                 beyond_database("tell the live sessions, and NetBox")
         if not news:
             return done()
-        problems = await self._announce(sessions, _reply_items(active))
+        problems = await self._sessions.announce(sessions, _reply_items(active))
         problems += await self._direct.tell_active(ref, in_netbox)
         return warned("; ".join(problems)) if problems else done()
 
@@ -158,7 +141,7 @@ class AddressActivities(Activities):
                 await _to_revoking(connection, ref, delegation)
             await accounts.remove_reply_items(connection, user, _reply_items(held))
             await accounts.block_account(connection, user, ref.order_id if ref.undo else None)
-        problems = await self._disconnect(ref, user)
+        problems = await self._sessions.disconnect(ref.tenant, user)
         async with self._order(ref) as connection:
             for delegation in await self._of_order(connection, ref):
                 if delegation.state is State.REVOKING:
@@ -177,58 +160,6 @@ class AddressActivities(Activities):
         """What the step works on: all that the subscriber holds, or, in an undo, what this order gave it."""
         held = await held_by(connection, ref.subscriber_ref)
         return [d for d in held if not ref.undo or d.created_by_order == ref.order_id]
-
-    async def _announce(self, sessions: Sequence[OpenSession], items: Sequence[tuple[str, str]]) -> list[str]:
-        """Tell the live sessions of the new addresses (CoA-Request); what that cannot change, in words."""
-        attributes = {name: value for name, value in items if name in CHANGEABLE}
-        replies = await asyncio.gather(
-            *(
-                self._ask(session, nas, lambda nas, session: self._authorization.coa(nas, session, attributes))
-                for session, nas in (sessions if attributes else ())
-            )
-        )
-        problems = [_text(reply) for reply in replies if isinstance(reply, str) or reply.outcome is not Outcome.ACK]
-        if sessions and len(attributes) < len(items):
-            problems.append("a live session keeps its WAN addresses (RFC 5176, 3.6)")
-        return [*problems, "the addresses take effect at the next login"] if problems else []
-
-    async def _disconnect(self, ref: StepRef, user: str) -> list[str]:
-        """End every session of the user. Returns what is in doubt, in words; nothing where all are known to be over."""
-        handled: set[Session] = set()
-        problems: list[str] = []
-        for _ in range(DISCONNECT_ROUNDS):
-            async with self._database.tenant(ref.tenant) as connection:
-                sessions = await open_sessions(connection, user)
-                pending = await unaccounted_login(connection, user, self._quarantine.unconfirmed)
-            new = [(session, nas) for session, nas in sessions if session not in handled]
-            if not new and not pending:
-                return problems
-            if not new:
-                await asyncio.sleep(ACCOUNTING_SECONDS)
-            handled.update(session for session, _ in new)
-            replies = await asyncio.gather(
-                *(self._ask(session, nas, self._authorization.disconnect) for session, nas in new)
-            )
-            problems += [_text(reply) for reply in replies if isinstance(reply, str) or not reply.session_ended]
-        return [*problems, f"a login of {user} was accepted whose session accounting has not reported, or not its end"]
-
-    async def _ask(
-        self, session: Session, nas: Nas | None, request: Callable[[Nas, Session], Awaitable[Reply]]
-    ) -> Reply | str:
-        """The NAS's reply, or why it could not be asked."""
-        if nas is None:
-            return (
-                f"session {session.acct_session_id} is on {session.nas_address}, which is no NAS we know: "
-                "add it with `lastmile nas add`"
-            )
-        try:
-            return await request(nas, session)
-        except InvalidAttribute as failure:
-            return f"session on NAS {nas.name}: radacct holds what cannot be sent: {failure}"
-
-
-def _text(reply: Reply | str) -> str:
-    return reply if isinstance(reply, str) else reply.text
 
 
 async def _move(

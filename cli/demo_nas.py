@@ -10,7 +10,8 @@ from typing import Any
 from pyrad.client import Client, Timeout
 from pyrad.packet import AccessAccept
 
-from activities.addresses import FACTS, REPLY_ATTRIBUTES
+from activities.addresses import FACTS
+from activities.sessions import REPLY_ATTRIBUTES
 from cli.exits import Unavailable
 from devstack.freeradius import FreeRadius
 from devstack.ports import HOST

@@ -1,0 +1,91 @@
+"""What a subscriber's live sessions are told: that an address is new (CoA), that they are over (Disconnect)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+from db import Database
+from ipam.models import Purpose
+from radius.attributes import InvalidAttribute
+from radius.dynauth import DynamicAuthorization, Nas, Outcome, Reply, Session
+from radius.sessions import open_sessions, unaccounted_login
+
+__all__ = ["REPLY_ATTRIBUTES", "OpenSession", "Sessions"]
+
+REPLY_ATTRIBUTES = {
+    Purpose.IPV6_PD: "Delegated-IPv6-Prefix",
+    Purpose.IPV6_FRAMED: "Framed-IPv6-Prefix",
+    Purpose.IPV6_ADDRESS: "Framed-IPv6-Address",
+    Purpose.IPV4: "Framed-IP-Address",
+}
+
+# What a CoA-Request can change; the other addresses identify the session in one (RFC 5176, 3.6).
+CHANGEABLE = frozenset({REPLY_ATTRIBUTES[Purpose.IPV6_PD]})
+
+# A login that slipped in before the account was blocked shows up in radacct a moment later: look again.
+DISCONNECT_ROUNDS = 3
+# How long a NAS may take from Access-Accept to Accounting-Start, per round.
+ACCOUNTING_SECONDS = 1
+
+OpenSession = tuple[Session, Nas | None]
+
+
+class Sessions:
+    """Of all subscribers; `longest` is how long a session can last at most."""
+
+    def __init__(self, database: Database, authorization: DynamicAuthorization, longest: timedelta) -> None:
+        self._database = database
+        self._authorization = authorization
+        self._longest = longest
+
+    async def announce(self, sessions: Sequence[OpenSession], items: Sequence[tuple[str, str]]) -> list[str]:
+        """Tell them of their new addresses (CoA-Request); what that cannot change, in words."""
+        attributes = {name: value for name, value in items if name in CHANGEABLE}
+        replies = await asyncio.gather(
+            *(
+                self._ask(session, nas, lambda nas, session: self._authorization.coa(nas, session, attributes))
+                for session, nas in (sessions if attributes else ())
+            )
+        )
+        problems = [_text(reply) for reply in replies if isinstance(reply, str) or reply.outcome is not Outcome.ACK]
+        if sessions and len(attributes) < len(items):
+            problems.append("a live session keeps its WAN addresses (RFC 5176, 3.6)")
+        return [*problems, "the addresses take effect at the next login"] if problems else []
+
+    async def disconnect(self, tenant: str, user: str) -> list[str]:
+        """End every session of the user. Returns what is in doubt, in words; nothing where all are known to be over."""
+        handled: set[Session] = set()
+        problems: list[str] = []
+        for _ in range(DISCONNECT_ROUNDS):
+            async with self._database.tenant(tenant) as connection:
+                sessions = await open_sessions(connection, user)
+                pending = await unaccounted_login(connection, user, self._longest)
+            new = [(session, nas) for session, nas in sessions if session not in handled]
+            if not new and not pending:
+                return problems
+            if not new:
+                await asyncio.sleep(ACCOUNTING_SECONDS)
+            handled.update(session for session, _ in new)
+            replies = await asyncio.gather(
+                *(self._ask(session, nas, self._authorization.disconnect) for session, nas in new)
+            )
+            problems += [_text(reply) for reply in replies if isinstance(reply, str) or not reply.session_ended]
+        return [*problems, f"a login of {user} was accepted whose session accounting has not reported, or not its end"]
+
+    async def _ask(
+        self, session: Session, nas: Nas | None, request: Callable[[Nas, Session], Awaitable[Reply]]
+    ) -> Reply | str:
+        """The NAS's reply, or why it could not be asked."""
+        if nas is None:
+            return (
+                f"session {session.acct_session_id} is on {session.nas_address}, which is no NAS we know: "
+                "add it with `lastmile nas add`"
+            )
+        try:
+            return await request(nas, session)
+        except InvalidAttribute as failure:
+            return f"session on NAS {nas.name}: radacct holds what cannot be sent: {failure}"
+
+
+def _text(reply: Reply | str) -> str:
+    return reply if isinstance(reply, str) else reply.text
