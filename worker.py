@@ -28,6 +28,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymen
 
 from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
+from activities.cleanup import CleanupActivities
 from activities.devices import DeviceActivities
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
@@ -46,6 +47,8 @@ from telemetry.logs import set_up_logging
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
 from workflows.connection import Unreachable, connect
 from workflows.registry import FAILURE_TYPES, RUNNER, WORKFLOWS
+from workflows.schedules import SCHEDULES
+from workflows.standing import Made, StandingSchedules
 from workflows.versions import current_build, make_current
 
 __all__ = ["Misconfigured", "build_worker", "main"]
@@ -85,6 +88,7 @@ def build_worker(
             AccountActivities(database),
             AddressActivities(database, authorization, quarantine, netbox),
             DeviceActivities(database, onu, cpe),
+            CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox),
         ),
         workflow_runner=RUNNER,
         deployment_config=_deployment(settings),
@@ -139,12 +143,26 @@ async def run(settings: Settings) -> None:
         if netbox is not None:
             await stack.enter_async_context(Keeper(database, netbox, settings.quarantine_unconfirmed))
         async with worker:
+            await _make_schedules(client, settings)
             log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
             if settings.build_id is not None and settings.build_id != await current_build(client, settings.task_queue):
                 log.warning("worker.gets_no_new_orders", remedy=make_current(settings.deployment, settings.build_id))
             await stop.wait()
             log.info("worker.stopping", grace_seconds=settings.shutdown_grace_seconds)
     log.info("worker.stopped")
+
+
+async def _make_schedules(client: Client, settings: Settings) -> None:
+    """What runs by itself. Orders go on without, so that a failure keeps no worker from starting."""
+    standing = StandingSchedules(client, settings.task_queue)
+    for plan in SCHEDULES:
+        try:
+            made = await standing.make(plan)
+        except RPCError as failure:
+            log.warning("worker.schedule_not_made", schedule=standing.id_of(plan.name), reason=str(failure))
+        else:
+            if made is not Made.UNCHANGED:
+                log.info(f"worker.schedule_{made}", schedule=standing.id_of(plan.name))
 
 
 async def _connect(settings: Settings, netbox: NetBox | None) -> tuple[Client, Database]:

@@ -17,7 +17,7 @@ from radius import accounts
 from radius.dynauth import DynamicAuthorization
 from radius.sessions import open_sessions
 
-__all__ = ["FACTS", "AddressActivities"]
+__all__ = ["FACTS", "AddressActivities", "chosen_by_netbox", "reply_items"]
 
 FACTS = {
     Purpose.IPV6_PD: "ipv6_prefix",
@@ -89,7 +89,7 @@ class AddressActivities(Activities):
                     delegation = await _to_revoking(connection, ref, delegation)
                     delegation = await _move(connection, ref, delegation, State.REVOKED)
                 await release(connection, delegation, self._quarantine)
-            if in_netbox := _in_netbox(given_back):
+            if in_netbox := chosen_by_netbox(given_back):
                 beyond_database("release the prefix in NetBox")
         problems = await self._direct.take_back(ref, in_netbox) if in_netbox else []
         if problems:
@@ -114,15 +114,15 @@ class AddressActivities(Activities):
             ]
             if not active:
                 return skipped("the subscriber holds no address")
-            await accounts.write_reply_items(connection, user, _reply_items(active))
+            await accounts.write_reply_items(connection, user, reply_items(active))
             sessions = await open_sessions(connection, user)
             news = any(delegation.created_by_order == ref.order_id for delegation in active)
-            in_netbox = _in_netbox(active)
+            in_netbox = chosen_by_netbox(active)
             if news and (sessions or in_netbox):
                 beyond_database("tell the live sessions, and NetBox")
         if not news:
             return done()
-        problems = await self._sessions.announce(sessions, _reply_items(active))
+        problems = await self._sessions.announce(sessions, reply_items(active))
         problems += await self._direct.tell_active(ref, in_netbox)
         return warned("; ".join(problems)) if problems else done()
 
@@ -139,7 +139,7 @@ class AddressActivities(Activities):
             beyond_database("end the sessions")
             for delegation in announced:
                 await _to_revoking(connection, ref, delegation)
-            await accounts.remove_reply_items(connection, user, _reply_items(held))
+            await accounts.remove_reply_items(connection, user, reply_items(held))
             await accounts.block_account(connection, user, ref.order_id if ref.undo else None)
         problems = await self._sessions.disconnect(ref.tenant, user)
         async with self._order(ref) as connection:
@@ -189,7 +189,7 @@ async def _to_revoking(connection: TenantConnection, ref: StepRef, delegation: D
     return delegation
 
 
-def _in_netbox(delegations: Iterable[Delegation]) -> list[Delegation]:
+def chosen_by_netbox(delegations: Iterable[Delegation]) -> list[Delegation]:
     """Those whose prefixes NetBox chooses."""
     return [delegation for delegation in delegations if delegation.slot is None]
 
@@ -202,7 +202,8 @@ def _given(delegations: Iterable[Delegation]) -> Iterator[tuple[Purpose, str]]:
             yield delegation.purpose, str(delegation.prefix.network_address if one else delegation.prefix)
 
 
-def _reply_items(delegations: Iterable[Delegation]) -> list[tuple[str, str]]:
+def reply_items(delegations: Iterable[Delegation]) -> list[tuple[str, str]]:
+    """What RADIUS hands out for them: attributes and values."""
     return [(REPLY_ATTRIBUTES[purpose], written) for purpose, written in _given(delegations)]
 
 

@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from temporalio import activity
@@ -22,7 +23,9 @@ __all__ = [
     "heartbeating",
     "skipped",
     "step",
+    "time_left",
     "undone",
+    "upkeep",
     "warned",
 ]
 
@@ -111,6 +114,26 @@ def step(run: Callable[P, Awaitable[StepReport]]) -> Callable[P, Awaitable[StepR
         return report.model_copy(update={"attempt": activity.info().attempt})
 
     return attempt
+
+
+def upkeep(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """An activity of the scheduled workflows, of the method's name: it may take long, and says that it is alive."""
+
+    @activity.defn
+    @failing_by_type
+    @functools.wraps(run)
+    async def attempt(*args: P.args, **kwargs: P.kwargs) -> R:
+        async with heartbeating():
+            return await run(*args, **kwargs)
+
+    return attempt
+
+
+def time_left(budget: timedelta) -> Callable[[], bool]:
+    """Says, from now on, whether an activity that could go on for ever may take its next piece of work."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + budget.total_seconds()
+    return lambda: clock() < end
 
 
 def _words(failure: Exception) -> str:

@@ -24,9 +24,9 @@ from ipam.netbox.errors import Exhausted, NetBoxError, NotFound
 from ipam.removals import remove_due
 from subscribers.errors import OrderFenced
 
-__all__ = ["DirectAddresses"]
+__all__ = ["DirectAddresses", "NoNetBox"]
 
-# Nothing else removes what has rested while no clean-up is scheduled; and a release should not take for ever.
+# The daily cleanup removes what is left; a release should not take for ever.
 REMOVALS_PER_RELEASE = 3
 REMOVALS_WHEN_FULL = 20
 

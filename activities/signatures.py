@@ -21,7 +21,6 @@ __all__ = [
     "StepRef",
     "StepReport",
     "Stuck",
-    "StuckOnes",
 ]
 
 BEYOND_DATABASE = "BeyondDatabase"
@@ -114,6 +113,15 @@ class Search(BaseModel):
     """Count, and do nothing."""
 
 
+class Stuck(BaseModel):
+    """A subscriber with revocations that began and have not ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: TenantId
+    subscriber_ref: Reference
+
+
 class Done(BaseModel):
     """As much of the work as one attempt has time for."""
 
@@ -123,30 +131,12 @@ class Done(BaseModel):
     """What was done, by the name of its field in the result."""
     lines: list[str] = []
     """The first of what a person should know, a line each."""
+    stuck: list[Stuck] = []
+    """Whose revocations are to be finished."""
     after: Cursor | None = None
     """From where to go on."""
     more: bool = False
     """There is more to do."""
-
-
-class Stuck(BaseModel):
-    """A subscriber with revocations that began and have not ended."""
-
-    model_config = ConfigDict(frozen=True)
-
-    tenant: TenantId
-    subscriber_ref: Reference
-    delegations: int
-
-
-class StuckOnes(BaseModel):
-    """One page of them."""
-
-    model_config = ConfigDict(frozen=True)
-
-    subscribers: list[Stuck]
-    after: Cursor | None = None
-    """None: these are all."""
 
 
 class Finished(BaseModel):

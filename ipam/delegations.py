@@ -11,7 +11,7 @@ from db import TenantConnection
 from ipam.lifecycle import State, check
 from ipam.models import Purpose
 
-__all__ = ["COLUMNS", "Delegation", "StateChanged", "held_by", "revoked_by", "transition"]
+__all__ = ["COLUMNS", "Delegation", "StateChanged", "held_by", "revoked_by", "revoked_for", "transition"]
 
 COLUMNS = """id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key, created_by_order,
     state, state_since, disconnect_confirmed, released_at"""
@@ -81,6 +81,12 @@ _REVOKED_BY = text(
     """
 )
 
+_REVOKED_FOR = text(
+    """
+    SELECT order_id FROM delegation_events WHERE delegation_id = :id AND to_state = 'revoking' ORDER BY id DESC LIMIT 1
+    """
+)
+
 _TRANSITION = text(
     """
     WITH moved AS (
@@ -109,6 +115,11 @@ async def revoked_by(connection: TenantConnection, subscriber_ref: str, order_id
     """Every delegation of the subscriber that this order has revoked, oldest first."""
     rows = await connection.execute(_REVOKED_BY, {"subscriber_ref": subscriber_ref, "order_id": order_id})
     return [Delegation.of(row) for row in rows]
+
+
+async def revoked_for(connection: TenantConnection, delegation: Delegation) -> str:
+    """The order that began to revoke the delegation."""
+    return str(await connection.scalar(_REVOKED_FOR, {"id": delegation.id}) or delegation.created_by_order)
 
 
 async def transition(

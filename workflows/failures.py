@@ -1,9 +1,10 @@
 """What a failed activity says: its cause's type and words, and whether another try can help.
 
-An activity proper fails with an `ActivityError` around its cause, a local one with the cause itself (SDK 1.35).
+An activity proper fails with an `ActivityError` around its cause, a local one with the cause itself (SDK 1.35), and a
+child with a `ChildWorkflowError` around what it failed with.
 """
 
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError
 
 __all__ = ["attempt_of", "kind_of", "mendable", "words_of"]
 
@@ -34,4 +35,6 @@ def attempt_of(failure: BaseException) -> int | None:
 
 
 def _cause(failure: BaseException) -> BaseException:
-    return (failure.__cause__ if isinstance(failure, ActivityError) else None) or failure
+    while isinstance(failure, ActivityError | ChildWorkflowError) and failure.__cause__ is not None:
+        failure = failure.__cause__
+    return failure

@@ -2,7 +2,7 @@
 
 from errors import Refused
 
-__all__ = ["AlreadyRunning", "NotRunning", "NotScheduled", "OrderIdReused", "OrderRefused", "RunLost"]
+__all__ = ["AlreadyRunning", "NoSchedule", "NotRunning", "NotScheduled", "OrderIdReused", "OrderRefused", "RunLost"]
 
 
 class AlreadyRunning(Refused):
@@ -23,6 +23,10 @@ class NotRunning(Refused):
 
 class NotScheduled(Refused):
     """No order of this id waits for a later date."""
+
+
+class NoSchedule(Refused):
+    """The Schedule of this name is not in the namespace."""
 
 
 class RunLost(Exception):

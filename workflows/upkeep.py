@@ -11,7 +11,7 @@ __all__ = ["SHOWN", "call"]
 SHOWN = 20
 """How many problems a result tells in words; the rest is counted."""
 
-ATTEMPTS = 5
+ATTEMPTS = 10
 LONGEST_PAUSE = timedelta(seconds=30)
 HEARTBEAT = timedelta(seconds=30)
 

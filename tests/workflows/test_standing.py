@@ -1,0 +1,167 @@
+"""What runs by itself is made by the workers, follows their version, and is left alone where a person was at it."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleCalendarSpec,
+    ScheduleDescription,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleRange,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+from temporalio.service import RPCError
+
+from workflows.contract import Cleanup
+from workflows.refusals import NoSchedule
+from workflows.schedules import SCHEDULES, Plan
+from workflows.standing import Made, StandingSchedules
+
+CLEANUP = SCHEDULES[0]
+AT_FOUR = ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(4)])])
+AT_FIVE = ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(5)])])
+LATER = replace(CLEANUP, spec=AT_FOUR, late=timedelta(hours=1))
+"""What a later version wants."""
+
+Change = Callable[[Schedule], None]
+
+
+class ByHand:
+    """What a person sees and does in the Temporal UI."""
+
+    def __init__(self, client: Client, schedule: str) -> None:
+        self.handle = client.get_schedule_handle(schedule)
+
+    async def sees(self) -> ScheduleDescription:
+        return await self.handle.describe()
+
+    async def until_paused(self, paused: bool) -> None:
+        while (await self.sees()).schedule.state.paused is not paused:
+            pass  # Temporal shows it a moment later
+
+    async def does(self, change: Change) -> None:
+        def changed(found: ScheduleUpdateInput) -> ScheduleUpdate:
+            change(found.description.schedule)
+            return ScheduleUpdate(found.description.schedule)
+
+        await self.handle.update(changed)
+
+
+@pytest.fixture
+async def standing(temporal_client: Client) -> AsyncIterator[StandingSchedules]:
+    standing = StandingSchedules(temporal_client, f"test-{uuid.uuid4().hex}")
+    yield standing
+    for plan in SCHEDULES:
+        with suppress(RPCError):
+            await temporal_client.get_schedule_handle(standing.id_of(plan.name)).delete()
+
+
+@pytest.fixture
+async def by_hand(temporal_client: Client, standing: StandingSchedules) -> ByHand:
+    """Of the cleanup's schedule, which is there."""
+    await standing.make(CLEANUP)
+    return ByHand(temporal_client, standing.id_of(CLEANUP.name))
+
+
+def hours(found: ScheduleDescription) -> list[int]:
+    return [one.start for calendar in found.schedule.spec.calendars for one in calendar.hour]
+
+
+@pytest.mark.parametrize("plan", SCHEDULES, ids=lambda plan: plan.name)
+async def test_a_worker_makes_it_once_and_a_later_version_updates_it(standing: StandingSchedules, plan: Plan) -> None:
+    later = replace(plan, spec=AT_FOUR, late=timedelta(hours=1))
+    made = [await standing.make(one) for one in (plan, plan, later, later, plan)]
+    assert made == [Made.CREATED, Made.UNCHANGED, Made.UPDATED, Made.UNCHANGED, Made.UPDATED]
+
+
+async def test_workers_that_start_together_make_one(standing: StandingSchedules) -> None:
+    made = await asyncio.gather(*(standing.make(CLEANUP) for _ in range(4)))
+    assert sorted(made) == [Made.CREATED, *[Made.UNCHANGED] * 3]
+
+
+async def test_one_run_at_a_time_and_not_much_too_late(standing: StandingSchedules, by_hand: ByHand) -> None:
+    found = await by_hand.sees()
+    assert found.schedule.policy == SchedulePolicy(
+        overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=30)
+    )
+    assert hours(found) == [2]
+    assert found.schedule.state.note == CLEANUP.note
+
+
+async def test_what_a_person_changed_stays_and_the_rest_is_updated(
+    standing: StandingSchedules, by_hand: ByHand, temporal_client: Client
+) -> None:
+    def change(schedule: Schedule) -> None:
+        schedule.spec = AT_FIVE
+        assert isinstance(schedule.action, ScheduleActionStartWorkflow)
+        schedule.action.args = [Cleanup(revoked_days=30)]
+
+    await by_hand.does(change)
+    await by_hand.handle.pause(note="NetBox is being moved")
+    await by_hand.until_paused(True)
+
+    assert await standing.make(CLEANUP) is Made.KEPT
+    assert await standing.make(LATER) is Made.UPDATED
+    found = await by_hand.sees()
+    assert hours(found) == [5]
+    assert found.schedule.policy.catchup_window == timedelta(hours=1)
+    assert (found.schedule.state.paused, found.schedule.state.note) == (True, "NetBox is being moved")
+    assert isinstance(found.schedule.action, ScheduleActionStartWorkflow)
+    payloads = found.schedule.action.args
+    [wanted] = await temporal_client.data_converter.decode(payloads, [Cleanup])
+    assert wanted == Cleanup(revoked_days=30)
+    assert await standing.make(LATER) is Made.KEPT
+
+
+async def test_what_a_person_changed_back_is_followed_again(standing: StandingSchedules, by_hand: ByHand) -> None:
+    for spec in (AT_FIVE, CLEANUP.spec):
+        await by_hand.does(lambda schedule, spec=spec: setattr(schedule, "spec", spec))  # type: ignore[misc]
+    assert await standing.make(LATER) is Made.UPDATED
+    assert hours(await by_hand.sees()) == [4]
+
+
+async def test_a_trigger_starts_one_run(standing: StandingSchedules, by_hand: ByHand, temporal_client: Client) -> None:
+    assert await standing.trigger("cleanup") == []
+    while not (running := (await standing.standing(CLEANUP)).running):
+        pass  # a Schedule cannot be waited for
+    assert running[0].startswith(standing.id_of("cleanup"))
+    assert await standing.trigger("cleanup") == running, "it still runs: no worker is there"
+    run = temporal_client.get_workflow_handle(running[0])
+    assert (await run.describe()).workflow_type == "StalePrefixCleanup"
+    await run.terminate()
+
+
+async def test_a_pause_and_a_second_one(standing: StandingSchedules, by_hand: ByHand) -> None:
+    assert await standing.pause("cleanup", "ticket 4711")
+    await by_hand.until_paused(True)
+    assert not await standing.pause("cleanup", "me too")
+    paused = await standing.standing(CLEANUP)
+    assert (paused.paused, paused.note) == (True, "ticket 4711")
+    assert await standing.resume("cleanup")
+    await by_hand.until_paused(False)
+    assert not await standing.resume("cleanup")
+    going = await standing.standing(CLEANUP)
+    assert (going.paused, going.note) == (False, CLEANUP.note)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [lambda s: s.standing(CLEANUP), lambda s: s.trigger("cleanup"), lambda s: s.resume("cleanup")],
+    ids=["standing", "trigger", "resume"],
+)
+async def test_one_that_is_not_there(
+    standing: StandingSchedules, ask: Callable[[StandingSchedules], Awaitable[object]]
+) -> None:
+    with pytest.raises(NoSchedule, match="is not there: a worker makes it when it starts"):
+        await ask(standing)
