@@ -1,0 +1,164 @@
+"""`ipv6-lifecycle`: what state the prefixes are in, how fast they move, and whether any is lost."""
+
+from typing import TypeVar
+
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.builders import dashboard, gauge, piechart, stat, timeseries
+from grafana_foundation_sdk.models import common, units
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models.piechart import PieChartLegendValues, PieChartType
+
+from grafana.parts import DATASOURCE, RATE, SHARED, TENANT, WIDTH, board, dial, figure, graph, levels, query
+
+__all__ = ["lifecycle"]
+
+THIRD, HALF, QUARTER = WIDTH // 3, WIDTH // 2, WIDTH // 4
+
+STATES = {
+    "pending": "super-light-blue",
+    "allocated": "yellow",
+    "active": "green",
+    "suspended": "purple",
+    "revoking": "orange",
+    "revoked": "text",
+    "failed": "red",
+}
+# Every worker shows the same figures: one of them is taken, not their sum.
+BY_STATE = f"sum by (state) (max by (tenant, state) (ipv6_lifecycle_state_total{{{TENANT}}}))"
+HOLDING = 'state!~"pending|revoked|failed"'
+
+
+def lifecycle() -> dashboard.Dashboard:
+    return (
+        board(
+            "ipv6-lifecycle",
+            "IPv6 Lifecycle Management",
+            "Delegated prefixes from the pool to the subscriber and back.",
+            alerts="IPv6.*",
+        )
+        .with_row(dashboard.Row("State Overview"))
+        .with_panel(_distribution())
+        .with_panel(_utilisation())
+        .with_panel(_pools())
+        .with_row(dashboard.Row("Operational Metrics"))
+        .with_panel(_rate("Allocation", "Allocations", "ipv6_allocation_duration_seconds"))
+        .with_panel(_rate("Revocation", "Revocations", "ipv6_revocation_duration_seconds"))
+        .with_row(dashboard.Row("Health Indicators"))
+        .with_panel(_leaks())
+        .with_panel(_netbox())
+        .with_panel(_p95("Allocation", "ipv6_allocation_duration_seconds"))
+        .with_panel(_p95("Revocation", "ipv6_revocation_duration_seconds"))
+        .with_row(dashboard.Row("Timeline"))
+        .with_panel(_timeline())
+    )
+
+
+def _distribution() -> piechart.Panel:
+    panel = (
+        piechart.Panel()
+        .title("IPv6 Prefix State Distribution")
+        .description("Delegations by state; revoked ones stay in the count until the cleanup deletes them.")
+        .datasource(DATASOURCE)
+        .with_target(query(BY_STATE, "{{state}}", now=True))
+        .pie_type(PieChartType.DONUT)
+        .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
+        .legend(
+            piechart.PieChartLegendOptions()
+            .display_mode(common.LegendDisplayMode.TABLE)
+            .placement(common.LegendPlacement.RIGHT)
+            .show_legend(True)
+            .values([PieChartLegendValues.VALUE])
+        )
+        .span(THIRD)
+        .height(8)
+    )
+    return _coloured(panel)
+
+
+def _utilisation() -> gauge.Panel:
+    active = f'sum(max by (tenant) (ipv6_lifecycle_state_total{{state="active", {TENANT}}}))'
+    held = f"sum(max by (tenant, state) (ipv6_lifecycle_state_total{{{HOLDING}, {TENANT}}}))"
+    return dial(
+        "IPv6 Utilization Rate",
+        "Active delegations, of those that hold a prefix. Low: prefixes are held that nobody uses.",
+        query(f"100 * {active} / ({held} > 0)", "active", now=True),
+        width=THIRD,
+    ).thresholds(levels("red", (50, "yellow"), (80, "green")))
+
+
+def _pools() -> gauge.Panel:
+    used = f'max by (pool) (ipv6_pool_utilization_percent{{purpose=~"ipv6.*", {SHARED}}})'
+    return dial(
+        "IPv6 Pool Utilization",
+        "Prefixes that nobody can get now, held or in quarantine: the eight fullest pools.",
+        query(f"topk(8, {used})", "{{pool}}", now=True),
+        width=THIRD,
+    ).thresholds(levels("green", (70, "yellow"), (85, "red")))
+
+
+def _rate(what: str, plural: str, histogram: str) -> timeseries.Panel:
+    return graph(
+        f"IPv6 {what} Rate",
+        f"{plural} a minute.",
+        query(f"sum by (tenant) (rate({histogram}_count{{{TENANT}}}{RATE})) * 60", "{{tenant}}"),
+        unit=units.CountsPerMinute,
+        width=HALF,
+    )
+
+
+def _leaks() -> stat.Panel:
+    return figure(
+        "IPv6 Prefix Leaks",
+        "Delegations that have been allocated for over a day, and are not active. Must be 0.",
+        query(f"sum(max by (tenant) (ipv6_prefix_leak_total{{{TENANT}}}))", "leaks", now=True),
+        unit=units.NoUnit,
+        width=QUARTER,
+    ).thresholds(levels("green", (1, "red")))
+
+
+def _netbox() -> stat.Panel:
+    return figure(
+        "NetBox Integration Rate",
+        "Delegations that NetBox shows, of those that hold a prefix: the lowest of the chosen tenants.",
+        query(f"min(max by (tenant) (ipv6_netbox_integration_percent{{{TENANT}}}))", "in NetBox", now=True),
+        unit=units.Percent,
+        width=QUARTER,
+    ).thresholds(levels("red", (80, "yellow"), (95, "green")))
+
+
+def _p95(what: str, histogram: str) -> stat.Panel:
+    buckets = f"sum by (le) (increase({histogram}_bucket{{{TENANT}}}[$__range]))"
+    return (
+        figure(
+            f"IPv6 {what} Duration p95",
+            "95 of 100 took no longer, in the time that the dashboard shows.",
+            # Without one in that time the quantile is NaN, which the comparison leaves out.
+            query(f"histogram_quantile(0.95, {buckets}) >= 0", "p95", now=True),
+            unit=units.Seconds,
+            width=QUARTER,
+        )
+        .no_value("none")
+        .thresholds(levels("green", (5, "yellow"), (10, "red")))
+    )
+
+
+def _timeline() -> timeseries.Panel:
+    panel = graph(
+        "IPv6 Lifecycle State Timeline",
+        "Delegations by state. A passing state that grows is a place where they get stuck.",
+        query(BY_STATE, "{{state}}"),
+        unit=units.NoUnit,
+        width=WIDTH,
+    )
+    stacked = common_builders.StackingConfig().mode(common.StackingMode.NORMAL)
+    return _coloured(panel.stacking(stacked).fill_opacity(40))
+
+
+P = TypeVar("P", piechart.Panel, timeseries.Panel)
+
+
+def _coloured(panel: P) -> P:
+    for state, color in STATES.items():
+        fixed = models.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})
+        panel.override_by_name(state, [fixed])
+    return panel

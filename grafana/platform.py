@@ -1,0 +1,307 @@
+"""`lastmile-platform`: orders, steps, pools, RADIUS, NetBox, the upkeep, and the workers as Temporal sees them."""
+
+from grafana_foundation_sdk.builders import dashboard, stat
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import units
+
+from grafana.parts import RATE, SHARED, TENANT, WIDTH, board, figure, graph, levels, query
+
+__all__ = ["platform"]
+
+THIRD, HALF, QUARTER = WIDTH // 3, WIDTH // 2, WIDTH // 4
+
+Panels = list[Builder[models.Panel]]
+
+
+def platform() -> dashboard.Dashboard:
+    made = board(
+        "lastmile-platform",
+        "Lastmile Platform",
+        "Whether orders get done, and what they depend on.",
+        alerts=".*",
+    )
+    rows = {
+        "Orders": _orders(),
+        "Steps": _steps(),
+        "Pools": _pools(),
+        "RADIUS": _radius(),
+        "NetBox": _netbox(),
+        "Upkeep": _upkeep(),
+        "Temporal": _temporal(),
+    }
+    for title, panels in rows.items():
+        made.with_row(dashboard.Row(title))
+        for panel in panels:
+            made.with_panel(panel)
+    return made
+
+
+def _orders() -> Panels:
+    judged = f'{TENANT}, operation="provision", outcome!~"refused|cancelled"'
+    good = f'{TENANT}, operation="provision", outcome=~"completed|degraded"'
+    return [
+        figure(
+            "Provisioning success",
+            "Lines that work, of those ordered, in the time that the dashboard shows. Refused and cancelled orders "
+            "do not count: nothing was wrong with the platform.",
+            query(
+                f"100 * sum(increase(lastmile_orders_total{{{good}}}[$__range]))"
+                f" / (sum(increase(lastmile_orders_total{{{judged}}}[$__range])) > 0)",
+                "success",
+                now=True,
+            ),
+            unit=units.Percent,
+            width=QUARTER,
+        )
+        .no_value("none")
+        .thresholds(levels("red", (95, "yellow"), (99, "green"))),
+        _count(
+            "Runs that wait for a person",
+            "`lastmile retry`, `skip` or `abandon` releases them.",
+            f"sum(max by (tenant) (lastmile_attention_runs{{{TENANT}}}))",
+        ),
+        figure(
+            "Oldest open order",
+            "How long it has been open.",
+            query(f"max(lastmile_oldest_open_order_seconds{{{TENANT}}})", "oldest", now=True),
+            unit=units.Seconds,
+            width=QUARTER,
+        ).thresholds(levels("green", (600, "yellow"), (3600, "red"))),
+        _count("Workers", "Those that Prometheus reaches.", 'count(up{job="lastmile"} == 1) or vector(0)').thresholds(
+            levels("red", (1, "green"))
+        ),
+        graph(
+            "Orders by outcome",
+            "Orders that ended, a minute.",
+            query(
+                f"sum by (operation, outcome) (rate(lastmile_orders_total{{{TENANT}}}{RATE})) * 60",
+                "{{operation}}: {{outcome}}",
+            ),
+            unit=units.CountsPerMinute,
+            width=HALF,
+        ),
+        graph(
+            "Order duration",
+            "From an order's first step to its end.",
+            *(
+                query(
+                    f"histogram_quantile({quantile}, sum by (operation, le) "
+                    f"(rate(lastmile_order_duration_seconds_bucket{{{TENANT}}}{RATE})))",
+                    f"{{{{operation}}}}: p{quantile * 100:.0f}",
+                )
+                for quantile in (0.5, 0.95, 0.99)
+            ),
+            unit=units.Seconds,
+            width=HALF,
+        ),
+    ]
+
+
+def _steps() -> Panels:
+    return [
+        graph(
+            "Steps that went wrong",
+            "Failed for good, warned or taken back, a minute.",
+            query(
+                "sum by (step, outcome) "
+                f'(rate(lastmile_steps_total{{outcome=~"failed|warned|undone", {TENANT}}}{RATE})) * 60',
+                "{{step}}: {{outcome}}",
+            ),
+            unit=units.CountsPerMinute,
+            width=THIRD,
+        ),
+        graph(
+            "Retries",
+            "Attempts that failed and are made again, a minute, by the type of the failure.",
+            query(f"sum by (step, kind) (rate(lastmile_step_retries_total{RATE})) * 60", "{{step}}: {{kind}}"),
+            unit=units.CountsPerMinute,
+            width=THIRD,
+        ),
+        graph(
+            "Step duration p95",
+            "One attempt.",
+            query(_p95("lastmile_step_duration_seconds", "step"), "{{step}}"),
+            unit=units.Seconds,
+            width=THIRD,
+        ),
+    ]
+
+
+def _pools() -> Panels:
+    return [
+        graph(
+            title,
+            description,
+            query(f"max by (pool) ({name}{{{SHARED}}})", "{{pool}}"),
+            unit=unit,
+            width=THIRD,
+        )
+        for title, description, name, unit in (
+            ("Pool utilization", "Held or in quarantine.", "ipv6_pool_utilization_percent", units.Percent),
+            ("Free prefixes", "What the next orders can get.", "ipv6_pool_free_prefixes", units.Short),
+            ("In quarantine", "Prefixes that rest.", "ipv6_quarantined_prefixes", units.Short),
+        )
+    ]
+
+
+def _radius() -> Panels:
+    return [
+        graph(
+            "Disconnect and CoA requests",
+            "By what became of them, a minute.",
+            query(
+                f"sum by (nas, kind, outcome) (rate(lastmile_radius_requests_total{RATE})) * 60",
+                "{{nas}}: {{kind}} {{outcome}}",
+            ),
+            unit=units.RequestsPerMinute,
+            width=HALF,
+        ),
+        graph(
+            "Requests without an answer",
+            "Of all that went to a NAS.",
+            query(
+                f'100 * sum by (nas) (rate(lastmile_radius_requests_total{{outcome=~"timeout|error"}}{RATE}))'
+                f" / sum by (nas) (rate(lastmile_radius_requests_total{RATE}))",
+                "{{nas}}",
+            ),
+            unit=units.Percent,
+            width=HALF,
+        ).max(100),
+    ]
+
+
+def _netbox() -> Panels:
+    return [
+        graph(
+            "NetBox latency p95",
+            "One request.",
+            query(_p95("lastmile_netbox_request_duration_seconds", "method"), "{{method}}"),
+            unit=units.Seconds,
+            width=QUARTER,
+        ),
+        graph(
+            "NetBox errors",
+            "Requests that it did not answer as asked, a minute.",
+            query(f"sum by (method, kind) (rate(lastmile_netbox_errors_total{RATE})) * 60", "{{method}}: {{kind}}"),
+            unit=units.RequestsPerMinute,
+            width=QUARTER,
+        ),
+        graph(
+            "Prefixes that NetBox has yet to be told of",
+            "The outbox, and what of it NetBox would not take.",
+            query("max by (pool) (lastmile_netbox_outbox_waiting)", "{{pool}}: waiting"),
+            query("max by (pool) (lastmile_netbox_outbox_refused)", "{{pool}}: refused"),
+            unit=units.Short,
+            width=QUARTER,
+        ),
+        graph(
+            "Outbox lag",
+            "How long the one that has waited longest has.",
+            query("max by (pool) (lastmile_netbox_outbox_lag_seconds)", "{{pool}}"),
+            unit=units.Seconds,
+            width=QUARTER,
+        ),
+    ]
+
+
+def _upkeep() -> Panels:
+    return [
+        _count(
+            "Audit violations",
+            "What the last audit found; `lastmile audit` names each.",
+            "sum(max by (invariant) (lastmile_audit_violations))",
+        ),
+        figure(
+            "Age of the figures",
+            "How long ago the snapshot was taken that the figures are from, at the worker that is furthest behind.",
+            query("max(lastmile_snapshot_age_seconds)", "age", now=True),
+            unit=units.Seconds,
+            width=QUARTER,
+        ).thresholds(levels("green", (420, "yellow"), (900, "red"))),
+        _count("Schedules paused", "", "sum(max by (schedule) (lastmile_schedule_paused))"),
+        _count("Schedules missed", "Runs that never started.", "sum(max by (schedule) (lastmile_schedule_missed))"),
+        graph(
+            "Audit violations by invariant",
+            "What each audit found.",
+            query("max by (invariant) (lastmile_audit_violations)", "{{invariant}}"),
+            unit=units.NoUnit,
+            width=THIRD,
+        ),
+        graph(
+            "Since the last success",
+            "Of each schedule.",
+            query("time() - max by (schedule) (lastmile_schedule_last_success_timestamp_seconds)", "{{schedule}}"),
+            unit=units.Seconds,
+            width=THIRD,
+        ),
+        graph(
+            "Oldest delegation in a passing state",
+            "How long it has been there.",
+            query(f"max by (state) (ipv6_oldest_stuck_seconds{{{TENANT}}})", "{{state}}"),
+            unit=units.Seconds,
+            width=THIRD,
+        ),
+    ]
+
+
+def _temporal() -> Panels:
+    return [
+        graph(
+            "Waiting for a worker, p95",
+            "How long tasks wait in the queue: more workers make it shorter.",
+            query(_p95("temporal_workflow_task_schedule_to_start_latency_seconds"), "workflow tasks"),
+            query(_p95("temporal_activity_schedule_to_start_latency_seconds"), "activities"),
+            unit=units.Seconds,
+            width=THIRD,
+        ),
+        graph(
+            "Free slots",
+            "Of all workers: at 0 they are full.",
+            query("sum by (worker_type) (temporal_worker_task_slots_available)", "{{worker_type}}"),
+            unit=units.Short,
+            width=THIRD,
+        ),
+        graph(
+            "Runs in memory",
+            "Of all workers.",
+            query("sum(temporal_sticky_cache_size)", "runs"),
+            unit=units.Short,
+            width=THIRD,
+        ),
+        graph(
+            "Requests to Temporal",
+            "A minute.",
+            query(f"sum by (operation) (rate(temporal_request_total{RATE})) * 60", "{{operation}}"),
+            unit=units.RequestsPerMinute,
+            width=THIRD,
+        ),
+        graph(
+            "Requests that failed",
+            "A minute.",
+            query(f"sum by (operation) (rate(temporal_request_failure_total{RATE})) * 60", "{{operation}}"),
+            unit=units.RequestsPerMinute,
+            width=THIRD,
+        ),
+        graph(
+            "Workflow tasks that failed",
+            "Any: a run that cannot go on, because its code does not fit its history.",
+            query(
+                f"sum by (workflow_type) (rate(temporal_workflow_task_execution_failed_total{RATE})) * 60",
+                "{{workflow_type}}",
+            ),
+            unit=units.CountsPerMinute,
+            width=THIRD,
+        ),
+    ]
+
+
+def _count(title: str, description: str, expr: str) -> stat.Panel:
+    """A number that should be 0."""
+    return figure(title, description, query(expr, now=True), unit=units.NoUnit, width=QUARTER).thresholds(
+        levels("green", (1, "red"))
+    )
+
+
+def _p95(histogram: str, *by: str) -> str:
+    return f"histogram_quantile(0.95, sum by ({', '.join([*by, 'le'])}) (rate({histogram}_bucket{RATE})))"
