@@ -38,16 +38,15 @@ def platform() -> dashboard.Dashboard:
 
 
 def _orders() -> Panels:
-    judged = f'{TENANT}, operation="provision", outcome!~"refused|cancelled"'
-    good = f'{TENANT}, operation="provision", outcome=~"completed|degraded"'
+    provisions = f'operation="provision", {TENANT}'
+    good = f'{provisions}, outcome=~"completed|degraded"'
     return [
         figure(
             "Provisioning success",
-            "Lines that work, of those ordered, in the time that the dashboard shows. Refused and cancelled orders "
-            "do not count: nothing was wrong with the platform.",
+            "Lines that work, of those ordered, in the time that the dashboard shows.",
             query(
                 f"100 * sum(increase(lastmile_orders_total{{{good}}}[$__range]))"
-                f" / (sum(increase(lastmile_orders_total{{{judged}}}[$__range])) > 0)",
+                f" / (sum(increase(lastmile_orders_total{{{provisions}}}[$__range])) > 0)",
                 "success",
                 now=True,
             ),
@@ -248,8 +247,8 @@ def _upkeep() -> Panels:
 def _temporal() -> Panels:
     return [
         graph(
-            "Waiting for a worker, p95",
-            "How long tasks wait in the queue: more workers make it shorter.",
+            "Waiting for a worker",
+            "In the queue: 95 of 100 tasks wait no longer. More workers make it shorter.",
             query(_p95("temporal_workflow_task_schedule_to_start_latency_seconds"), "workflow tasks"),
             query(_p95("temporal_activity_schedule_to_start_latency_seconds"), "activities"),
             unit=units.Seconds,

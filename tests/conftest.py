@@ -39,21 +39,31 @@ POOLS = (
 settings.register_profile("any-failure", phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
 
 
+NEEDED = {
+    "freeradius_required": (
+        lambda: (shutil.which("freeradius") or shutil.which("radiusd")) and shutil.which("radclient"),
+        "FreeRADIUS is not installed (Debian: freeradius, freeradius-utils, freeradius-postgresql)",
+    ),
+    "prometheus_required": (
+        lambda: shutil.which("prometheus") and shutil.which("promtool"),
+        "Prometheus is not installed (Debian: prometheus)",
+    ),
+}
+"""By marker: whether what a test needs is installed, and what to say where it is not."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "freeradius_required: needs an installed FreeRADIUS; skipped without, except in CI."
-    )
+    for marker in NEEDED:
+        config.addinivalue_line("markers", f"{marker}: skipped where it is not installed, except in CI.")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("freeradius_required") is None:
-        return
-    if (shutil.which("freeradius") or shutil.which("radiusd")) and shutil.which("radclient"):
-        return
-    missing = "FreeRADIUS is not installed (Debian: freeradius, freeradius-utils, freeradius-postgresql)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(missing, pytrace=False)
-    pytest.skip(missing)
+    for marker, (installed, missing) in NEEDED.items():
+        if item.get_closest_marker(marker) is None or installed():
+            continue
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
 
 
 @pytest.fixture(scope="session")

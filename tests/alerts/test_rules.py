@@ -1,0 +1,113 @@
+"""Every alert says what it means and what to do, in words that are true, and its rule fires when it should."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperGroup
+
+from cli.app import app
+from devstack.prometheus import ALERTS, JOB, RULES
+
+ROOT = Path(__file__).parents[2]
+RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()
+CASES = sorted((ALERTS / "tests").glob("*.yml"))
+
+
+@dataclass(frozen=True)
+class Alert:
+    name: str
+    text: str
+
+
+def alerts() -> Iterator[Alert]:
+    for file in RULES:
+        for block in file.read_text().split("- alert: ")[1:]:
+            name = block.split("\n", 1)[0]
+            yield Alert(name, block.split("- name:")[0])
+
+
+ALL = list(alerts())
+each_alert = pytest.mark.parametrize("alert", ALL, ids=lambda alert: alert.name)
+
+
+def promtool(*arguments: str | Path) -> str:
+    ran = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.prometheus_required
+def test_each_case_fires_or_not_with_these_words() -> None:
+    promtool("test", "rules", *CASES)
+
+
+@pytest.mark.prometheus_required
+def test_the_configuration_is_one() -> None:
+    said = promtool("check", "config", ALERTS / "prometheus.yml")
+    assert "2 rule files found" in said
+    assert f"job_name: {JOB}\n" in (ALERTS / "prometheus.yml").read_text()
+
+
+@each_alert
+def test_it_has_a_case_that_fires_and_one_that_does_not(alert: Alert) -> None:
+    cases = "\n".join(file.read_text() for file in CASES)
+    expected = re.findall(rf"alertname: {alert.name}\n +exp_alerts:(.*)\n", cases)
+    assert "" in expected, "none fires"
+    assert " []" in expected, "all fire"
+
+
+@each_alert
+def test_each_severity_of_it_has_a_case_that_fires(alert: Alert) -> None:
+    (severity,) = re.findall(r"labels: {severity: (critical|warning)}", alert.text)
+    fired = [block for file in CASES for block in file.read_text().split("alertname: ") if block.startswith(alert.name)]
+    assert any(f"severity: {severity}" in block for block in fired)
+
+
+@each_alert
+def test_it_says_what_it_means_and_where_to_read_on(alert: Alert) -> None:
+    annotations = re.findall(r"^ {10}(\w+): (.+)$", alert.text, re.M)
+    assert [name for name, _ in annotations] == ["summary", "description", "runbook_url"]
+    anchor = alert.name.lower()
+    assert annotations[2][1] == f"'{{{{ $externalLabels.runbooks }}}}#{anchor}'"
+
+
+@each_alert
+def test_its_runbook_says_what_it_means_what_to_look_at_and_what_to_do(alert: Alert) -> None:
+    (entry,) = re.findall(rf"^### {alert.name}\n\n(.*?)(?=^##|\Z)", RUNBOOKS, re.M | re.S)
+    severities = re.findall(r"severity: (\w+)", "".join(other.text for other in ALL if other.name == alert.name))
+    assert entry.split("\n", 1)[0] == ", ".join(severities)
+    assert re.findall(r"^- \*\*(\w+)\*\*: ", entry, re.M) == ["Means", "Look", "Do"]
+
+
+def test_no_runbook_is_for_an_alert_that_does_not_exist() -> None:
+    assert set(re.findall(r"^### (\w+)$", RUNBOOKS, re.M)) == {alert.name for alert in ALL}
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every `lastmile …` in a text, as words."""
+    return [quoted.split()[1:] for quoted in re.findall(r"`(lastmile\s[^`]+)`", text)]
+
+
+def test_the_commands_that_it_names_exist() -> None:
+    named = commands(RUNBOOKS + "".join(alert.text for alert in ALL))
+    assert len(named) > 20
+    for words in named:
+        command = typer.main.get_command(app)
+        while isinstance(command, TyperGroup):
+            assert words[0] in command.commands, f"lastmile {' '.join(words)}"
+            command = command.commands[words.pop(0)]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, words
+
+
+def test_the_panels_that_it_names_exist() -> None:
+    titles = "".join(file.read_text() for file in (ROOT / "grafana" / "dashboards").iterdir())
+    named = re.findall(r"dashboard's ((?:\*[^*]+\*(?:, | and )?)+)", RUNBOOKS)
+    panels = {" ".join(panel.split()) for group in named for panel in re.findall(r"\*([^*]+)\*", group)}
+    assert len(panels) > 10
+    assert not {panel for panel in panels if f'"title": "{panel}"' not in titles}
