@@ -130,7 +130,8 @@ def _allocating(database: Database, netbox: NetBox, pool: EstatePool) -> Work:
         pending = (await begun(order)).delegation
         async with database.tenant(TENANT) as connection:
             bound = (await bound_pools(connection, [pending]))[pending.pool_id]
-        recorded = await direct.obtain(netbox, bound, stamp(TENANT, pending, State.ALLOCATED), first=True)
+        new = stamp(TENANT, pending, State.ALLOCATED)
+        recorded = await direct.obtain(netbox, bound, new, length=bound.length, fits=bound.has, first=True)
         async with database.tenant(TENANT) as connection:
             await direct.settle(connection, pending, recorded, order_id=order)
 
