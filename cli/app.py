@@ -134,6 +134,24 @@ By = Annotated[str | None, typer.Option(help="Who decides; without it, your logi
 Step = Annotated[str | None, typer.Option(help="The parked step that you mean; without it, whichever is parked.")]
 
 
+@app.command(epilog=EPILOG)
+def attention(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's; without it, all.")] = None,
+    step: Annotated[str | None, typer.Option(help="Only what is parked at this step.")] = None,
+    decide: Annotated[
+        Literal["retry", "skip", "abandon"] | None,
+        typer.Option(help="Release all that is listed; skip and abandon need --step."),
+    ] = None,
+    why: Annotated[str | None, typer.Option(help="With --decide, for the history: no personal data.")] = None,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """What waits for a person, oldest first; with --decide, release it."""
+    from cli.attention import attention
+
+    run(attention(tenant=tenant, step=step, decide=decide, why=why, by=by, as_json=json))
+
+
 @app.command()
 def retry(subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None) -> None:
     """Release a parked order: try its step again, as the cause is mended."""

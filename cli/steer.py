@@ -11,7 +11,7 @@ from cli.services import Temporal, load_settings
 from workflows.client import NotRunning
 from workflows.contract import Decision
 
-__all__ = ["steer"]
+__all__ = ["decision_of", "steer"]
 
 _OPTIONS = {"by": "--by", "why": "--why", "step": "--step"}
 
@@ -22,10 +22,7 @@ async def steer(
     """Release the subscriber's parked run. Raises `NotRunning` where nothing is parked."""
     if not (by := by or actor()):
         raise BadInput("Your login has no name: say who decides with --by.")
-    try:
-        decision = Decision(by=by, why=why, step=step)
-    except ValidationError as failure:
-        raise BadInput("This is no decision:", mistakes(failure, Decision, _OPTIONS)) from None
+    decision = decision_of(by=by, why=why, step=step)
     settings = load_settings()
     tenant = tenant or await only_tenant(settings)
     temporal = await Temporal.connect(settings)
@@ -40,3 +37,11 @@ async def steer(
         raise NotRunning(f"{order} of subscriber {subscriber}: {failure}") from None
     say(f"{order}: {done}. `lastmile status {subscriber}` shows how it goes on.")
     return Exit.DONE
+
+
+def decision_of(*, by: str, why: str, step: str | None) -> Decision:
+    """What the options say. Raises `BadInput`."""
+    try:
+        return Decision(by=by, why=why, step=step)
+    except ValidationError as failure:
+        raise BadInput("This is no decision:", mistakes(failure, Decision, _OPTIONS)) from None

@@ -27,8 +27,9 @@ def search_attributes(order: AnyOrder) -> TypedSearchAttributes:
 
 
 def memo(order: AnyOrder) -> dict[str, Any]:
-    """What tells one order's run from another's."""
-    return {"order_id": order.order_id, "digest": order.digest}
+    """What tells one order's run from another's, and whom to ask about it."""
+    told = {"order_id": order.order_id, "digest": order.digest}
+    return told | ({"requested_by": order.requested_by} if order.requested_by else {})
 
 
 def summary(order: AnyOrder) -> str:

@@ -1,0 +1,99 @@
+"""`lastmile attention`: what waits for a person, and one decision for many of them."""
+
+from dataclasses import asdict
+from operator import attrgetter
+from typing import Literal
+
+from cli.actor import actor
+from cli.exits import BadInput, Exit, Unavailable
+from cli.output import complain, console, print_json, say, table, when
+from cli.services import Temporal, load_settings
+from cli.steer import decision_of
+from workflows.attention import WaitingRun, waiting_runs
+from workflows.client import NotRunning
+from workflows.contract import Decision
+
+__all__ = ["Choice", "attention"]
+
+Choice = Literal["retry", "skip", "abandon"]
+
+_UPDATES: dict[Choice, str] = {"retry": "retry_step", "skip": "skip_step", "abandon": "abandon"}
+
+
+async def attention(
+    *, tenant: str | None, step: str | None, decide: Choice | None, why: str | None, by: str | None, as_json: bool
+) -> Exit:
+    """List the parked runs, or release them all; FAILED where one did not take the decision."""
+    decision = _decision(decide, step=step, why=why, by=by)
+    settings = load_settings()
+    temporal = await Temporal.connect(settings)
+    found = [run async for run in waiting_runs(temporal.client, settings.task_queue, tenant, step)]
+    runs = sorted(found, key=attrgetter("started_at"))
+    if decide is None or decision is None:
+        _show(runs, as_json)
+        return Exit.DONE
+    if runs and (lack := await temporal.lack_of_workers()):
+        raise Unavailable(f"Nothing can be decided now. {lack}")
+    refused = [run for run in runs if not await _decided(temporal, run, decide, decision, as_json)]
+    if not runs and not as_json:
+        say("Nothing waits for a person.")
+    return Exit.FAILED if refused else Exit.DONE
+
+
+def _decision(decide: Choice | None, *, step: str | None, why: str | None, by: str | None) -> Decision | None:
+    if decide is None:
+        if why is not None or by is not None:
+            raise BadInput("--why and --by belong to a decision: say which with --decide retry, skip or abandon.")
+        return None
+    if decide != "retry" and step is None:
+        raise BadInput(f"To {decide} a step is to vouch for it: say which one with --step.")
+    if why is None:
+        raise BadInput("A decision needs its reason: --why.")
+    if not (by := by or actor()):
+        raise BadInput("Your login has no name: say who decides with --by.")
+    return decision_of(by=by, why=why, step=step)
+
+
+async def _decided(temporal: Temporal, run: WaitingRun, decide: Choice, decision: Decision, as_json: bool) -> bool:
+    # Of the step that was seen: by now a colleague may have released it, and the run be parked at the next one.
+    seen = decision.model_copy(update={"step": run.step})
+    problem = ""
+    try:
+        done = await temporal.orders.steer(run.tenant, run.subscriber_ref, _UPDATES[decide], seen)
+    except NotRunning as failure:
+        problem = str(failure)
+    if as_json:
+        print_json(_json(run) | {"decision": decide, "problem": problem})
+    elif problem:
+        complain(f"{run.tenant}, subscriber {run.subscriber_ref}, order {run.order_id}: {problem}.")
+    else:
+        say(f"{run.tenant}, subscriber {run.subscriber_ref}, order {run.order_id}: {done}.")
+    return not problem
+
+
+def _show(runs: list[WaitingRun], as_json: bool) -> None:
+    if as_json:
+        for run in runs:
+            print_json(_json(run))
+        return
+    if not runs:
+        say("Nothing waits for a person.")
+        return
+    columns = ("tenant", "subscriber", "order", "operation", "parked at", "since", "")
+    rows = [
+        (run.tenant, run.subscriber_ref, run.order_id, run.operation, run.step, when(run.started_at), _words(run))
+        for run in runs
+    ]
+    console.print(table("", columns, rows))
+    say(
+        "Mend the cause, then `lastmile retry SUBSCRIBER --why …`, or all of one step at once: "
+        "`lastmile attention --step STEP --decide retry --why …`."
+    )
+
+
+def _words(run: WaitingRun) -> str:
+    return run.attention.removeprefix(f"{run.step} failed: ") or "no worker could be asked why"
+
+
+def _json(run: WaitingRun) -> dict[str, object]:
+    return asdict(run)

@@ -1,0 +1,112 @@
+"""Everything that waits for a person, in one list, and one decision for all of it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from temporalio.client import Client, WorkflowExecutionStatus
+
+from settings import Settings
+from tests.cli.conftest import Book, Cli, Working
+from tests.workflows.faults import Faults, refused
+from tests.workflows.world import Orders, parked
+from workflows.attention import waiting_runs
+from workflows.client import Lastmile, OrderRun
+from workflows.contract import ResultStatus
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+async def waiting(
+    working: Working, temporal_client: Client, settings: Settings, book: Book, faults: Faults
+) -> AsyncIterator[list[OrderRun]]:
+    """Two parked orders of acme and one of another tenant, listed by Temporal; a worker runs."""
+    faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
+    lastmile = Lastmile(temporal_client, task_queue=settings.task_queue)
+    async with working:
+        runs = [
+            await lastmile.start(Orders(book.ref(), tenant).provision(f"O-{nth}", nth))
+            for nth, tenant in enumerate(("acme", "acme", "other"), 1)
+        ]
+        for run in runs:
+            await parked(run)
+        while len([run async for run in waiting_runs(temporal_client, settings.task_queue)]) < len(runs):
+            pass  # visibility cannot be waited for
+        yield runs
+        for run in runs:
+            if (await run.handle.describe()).status is WorkflowExecutionStatus.RUNNING:
+                await run.handle.terminate()
+
+
+async def test_nothing_waits(cli: Cli) -> None:
+    ran = await cli("attention")
+    assert (ran.code, ran.out) == (0, "Nothing waits for a person.\n")
+    ran = await cli("attention", "--json")
+    assert (ran.code, ran.json) == (0, [])
+
+
+async def test_the_list(cli: Cli, waiting: list[OrderRun]) -> None:
+    ran = await cli("attention", "--json")
+    assert ran.code == 0
+    assert [(run["tenant"], run["order_id"], run["operation"], run["step"]) for run in ran.json] == [
+        (tenant, f"O-{nth}", "provision", "allocate_ip_address")
+        for nth, tenant in enumerate(("acme", "acme", "other"), 1)
+    ]
+    assert {run["attention"] for run in ran.json} == {"allocate_ip_address failed: refused by the test"}
+    assert [run["order_id"] for run in (await cli("attention", "--tenant", "other", "--json")).json] == ["O-3"]
+    assert (await cli("attention", "--step", "create_customer", "--json")).json == []
+    shown = (await cli("attention", "--tenant", "other")).out
+    assert waiting[2].order.subscriber_ref in shown
+    assert "refused by the test" in shown
+    assert "lastmile retry" in shown
+
+
+async def test_one_decision_for_all_of_a_tenant(cli: Cli, waiting: list[OrderRun], faults: Faults) -> None:
+    faults.before.clear()
+    ran = await cli("attention", "--tenant", "acme", "--decide", "retry", "--why", "pool table mended", "--by", "noc-7")
+    assert ran.code == 0, ran.err
+    for run, line in zip(waiting, ran.out.splitlines(), strict=False):
+        assert f"subscriber {run.order.subscriber_ref}" in line
+        assert "retry_step of allocate_ip_address by noc-7" in line
+        assert (await run.result()).status is ResultStatus.ROLLED_BACK
+    assert (await parked(waiting[2])).step == "allocate_ip_address"
+
+
+async def test_what_was_released_meanwhile_is_said_and_the_rest_goes_on(
+    cli: Cli, waiting: list[OrderRun], faults: Faults
+) -> None:
+    """Visibility is behind by a moment: the list has a run that a colleague has just released."""
+    faults.before.clear()
+    first = await cli("retry", waiting[0].order.subscriber_ref, "--tenant", "acme", "--why", "mended")
+    assert first.code == 0
+    await waiting[0].result()
+    choice = ("--step", "allocate_ip_address", "--decide", "abandon", "--why", "moved by hand", "--json")
+    ran = await cli("attention", *choice)
+    left = [run for run in ran.json if not run["problem"]]
+    assert [run["order_id"] for run in left] == ["O-2", "O-3"]
+    assert (await waiting[1].result()).status is ResultStatus.ABANDONED
+
+
+async def test_a_decision_that_is_none(cli: Cli) -> None:
+    for options, words in (
+        (("--why", "x"), "--why and --by belong to a decision"),
+        (("--decide", "retry"), "needs its reason: --why"),
+        (("--decide", "skip", "--why", "x"), "say which one with --step"),
+        (("--decide", "retry", "--why", ""), "--why: must not be empty"),
+    ):
+        ran = await cli("attention", *options)
+        assert (ran.code, words in ran.err) == (2, True), ran.err
+
+
+async def test_without_a_worker_the_list_comes_and_nothing_is_decided(
+    cli: Cli, book: Book, working: Working, temporal_client: Client, settings: Settings, faults: Faults
+) -> None:
+    faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
+    lastmile = Lastmile(temporal_client, task_queue=settings.task_queue)
+    async with working:
+        run = await lastmile.start(Orders(book.ref()).provision())
+        await parked(run)
+    while not (listed := await cli("attention")).out.count(book.ref()):
+        pass
+    assert "no worker could be asked why" in listed.out
+    await run.handle.terminate()
