@@ -176,6 +176,9 @@ class DirectAddresses(Activities):
         if found is None:
             return
         tenant, delegation = found
+        if await find_record(self.netbox(pool), pool, delegation.key, delegation.netbox_id) is not None:
+            await self.netbox(pool).delete(recorded.id)  # somebody has restored it meanwhile
+            return
         await self.netbox(pool).update(recorded.id, stamp(tenant, delegation, delegation.state))
         async with self._database.platform() as connection:
             await direct.restored(connection, delegation, recorded)

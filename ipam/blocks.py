@@ -27,6 +27,7 @@ from ipam.netbox.records import BlockStamp
 from ipam.pools import CANDIDATE, PREFERENCE
 
 __all__ = [
+    "BLOCK",
     "ONE_BY_ONE",
     "Block",
     "BlockOverlaps",
@@ -36,6 +37,7 @@ __all__ = [
     "delegated_pools",
     "for_need",
     "make_room",
+    "show",
     "slot_range",
     "stamp",
     "take",
@@ -75,7 +77,7 @@ class Block:
 
     @classmethod
     def of(cls, row: Row[Any]) -> "Block":
-        """From a row of `_BLOCK`."""
+        """From a row of `BLOCK`."""
         prefix = None if row.block_prefix is None else ip_network(row.block_prefix)
         numbers = (row.block_netbox_id, row.block_first, row.block_end, row.block_used)
         return cls(row.block_id, BoundPool.of(row), row.tenant_id, row.block_key, row.block_state, prefix, *numbers)
@@ -84,9 +86,12 @@ class Block:
         return f"block {self.prefix or self.key} of pool {self.pool}"
 
 
-_BLOCK = f"""{BOUND}, p.tenant_id, b.id AS block_id, b.key AS block_key, b.state AS block_state,
-    b.prefix::text AS block_prefix, b.netbox_id AS block_netbox_id, b.first_slot AS block_first,
-    b.end_slot AS block_end, b.used AS block_used"""
+BLOCK = f"""
+    SELECT {BOUND}, p.tenant_id, b.id AS block_id, b.key AS block_key, b.state AS block_state,
+           b.prefix::text AS block_prefix, b.netbox_id AS block_netbox_id, b.first_slot AS block_first,
+           b.end_slot AS block_end, b.used AS block_used
+    FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id
+"""
 
 _POOLS = text(f"SELECT {BOUND} FROM pools p WHERE netbox_mode = '{Mode.DELEGATED}' ORDER BY id")
 
@@ -94,19 +99,12 @@ _FOR_NEED = text(
     f"SELECT {BOUND} FROM pools p WHERE netbox_mode = '{Mode.DELEGATED}' AND {CANDIDATE} ORDER BY {PREFERENCE}"
 )
 
-_BLOCKS = text(
-    f"SELECT {_BLOCK} FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id WHERE p.id = :pool_id ORDER BY b.id"
-)
+_BLOCKS = text(f"{BLOCK} WHERE p.id = :pool_id ORDER BY b.id")
 
 # Who begins, opens or returns a block of a pool does so one after the other; allocations do not wait for them.
 ONE_BY_ONE = text("SELECT FROM pools WHERE id = :pool_id FOR NO KEY UPDATE")
 
-_TAKING = text(
-    f"""
-    SELECT {_BLOCK} FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id
-    WHERE p.id = :pool_id AND b.state = 'taking'
-    """
-)
+_TAKING = text(f"{BLOCK} WHERE p.id = :pool_id AND b.state = 'taking'")
 
 # The key must be nobody else's there: not of another Lastmile, nor of ours before its database was lost.
 _BEGIN = text(
@@ -225,20 +223,26 @@ async def take(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: i
 
 
 async def tell_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
-    """Show in NetBox how full the pool's blocks are; what people have deleted, moved or resized there is put right.
+    """Show in NetBox how full the pool's blocks are; whatever people have made of their records is put right.
 
     By one at a time. Raises `NetBoxError`.
     """
     async with database.platform() as connection:
-        blocks = [block for block in await blocks_of(connection, pool) if block.state == "open"]
+        blocks = await blocks_of(connection, pool)
     for block in blocks:
-        place = {"pool_id": pool.id, "first": block.first_slot, "end": block.end_slot}
-        async with database.platform() as connection:
-            used = await connection.scalar(_USED, place) or 0
-        record = await find_record(netbox, pool, block.key, block.netbox_id)
-        known = record is not None and record.id == block.netbox_id and _in_place(block, record)
-        if used != block.used or not known:
-            await _write(database, netbox, block, record, used=used)
+        if block.state == "open":
+            await show(database, netbox, block)
+
+
+async def show(database: Database, netbox: NetBox, block: Block) -> None:
+    """Have NetBox show an open block where it is, and how full. By one at a time. Raises `NetBoxError`."""
+    place = {"pool_id": block.pool.id, "first": block.first_slot, "end": block.end_slot}
+    async with database.platform() as connection:
+        used = await connection.scalar(_USED, place) or 0
+    record = await find_record(netbox, block.pool, block.key, block.netbox_id)
+    known = record is not None and record.id == block.netbox_id and _in_place(block, record)
+    if not known or record is None or used != block.used or record.faults(stamp(block, used=used)):
+        await _write(database, netbox, block, record, used=used)
 
 
 def slot_range(pool: BoundPool, prefix: IPv4Network | IPv6Network) -> tuple[int, int]:
@@ -265,7 +269,7 @@ async def _write(database: Database, netbox: NetBox, block: Block, record: Recor
     if record is None:
         record = await netbox.create(block.prefix, **place)
     else:
-        record = await netbox.place(record.id, block.prefix, **place)
+        record = await netbox.place(record, block.prefix, **place)
     async with database.platform() as connection:
         await connection.execute(_TOLD, {"id": block.id, "used": used, "netbox_id": record.id})
 

@@ -13,7 +13,7 @@ from ipam.delegations import Delegation
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Recorded, Stamp
 
-__all__ = ["BOUND", "BoundPool", "bound_pools", "find_record", "stamp"]
+__all__ = ["BOUND", "BoundPool", "bound_pools", "find_record", "pools_in_netbox", "stamp"]
 
 BOUND = """p.id AS pool_id, p.name, p.prefix::text AS space, p.delegated_length, p.netbox_mode AS mode,
     p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id, p.netbox_release AS on_release,
@@ -21,6 +21,7 @@ BOUND = """p.id AS pool_id, p.name, p.prefix::text AS space, p.delegated_length,
 """What to select of `pools p`."""
 
 _BY_ID = text(f"SELECT {BOUND} FROM pools p WHERE p.id = ANY(:ids)")
+_ALL = text(f"SELECT {BOUND} FROM pools p WHERE p.netbox_mode IS NOT NULL ORDER BY p.id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,12 @@ class BoundPool:
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})"
 
+    def contains(self, recorded: Recorded) -> bool:
+        """Whether it lies in the pool, in its VRF."""
+        space: Any = self.prefix
+        there = recorded.prefix
+        return recorded.vrf_id == self.netbox.vrf_id and there.version == space.version and there.subnet_of(space)
+
     def has(self, recorded: Recorded) -> bool:
         """Whether this is a prefix that the pool hands out."""
         space: Any = self.prefix
@@ -56,6 +63,11 @@ async def bound_pools(connection: AsyncConnection, delegations: Iterable[Delegat
     """The pools, by id, of delegations whose prefixes are chosen by NetBox."""
     rows = await connection.execute(_BY_ID, {"ids": list({delegation.pool_id for delegation in delegations})})
     return {row.pool_id: BoundPool.of(row) for row in rows}
+
+
+async def pools_in_netbox(connection: AsyncConnection) -> list[BoundPool]:
+    """Every pool that is kept in NetBox, of those that the connection may see."""
+    return [BoundPool.of(row) for row in await connection.execute(_ALL)]
 
 
 def stamp(tenant: str, delegation: Delegation, state: State) -> Stamp:

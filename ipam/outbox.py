@@ -10,23 +10,22 @@ once more when that request must have ended: until then it may undo what came af
 import asyncio
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import Database
-from errors import Refused
 from ipam.bound import BoundPool
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Recorded, Stamp
 from ipam.netbox.errors import Ambiguous, Invalid, KeyTaken, NetBoxError, NotFound
-from ipam.netbox.records import STATUS
 from ipam.removals import LATE
+from ipam.slot_records import Entry, Occupied, bring
 
-__all__ = ["Backlog", "backlog", "drain"]
+__all__ = ["Backlog", "backlog", "drain", "retell"]
 
 # More at once make NetBox slow for people, and no faster for us.
 IN_FLIGHT = 4
@@ -35,10 +34,6 @@ CHUNK = 4
 CLAIM = timedelta(minutes=5)
 # Before a creation whose outcome is unknown is looked for, and before another try of what NetBox has refused.
 UNKNOWN, REFUSED = timedelta(seconds=2), timedelta(minutes=5)
-
-
-class Occupied(NetBoxError, Refused):
-    """NetBox has the prefix already, as somebody else's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +47,12 @@ class Backlog:
     """Of those waiting: what NetBox would not take; `problem` in their rows says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    slot: int
-    version: int
-    news: bool
-    """NetBox has yet to be told; else it is time for another look."""
-    unsure: bool
-    netbox_id: int | None
-    key: str | None
-    """What NetBox's record of that id carries, as far as we know."""
-    prefix: IPv4Network | IPv6Network
-    wanted: Stamp | None
-    """None: it should not be in NetBox."""
-    until: datetime | None
-    """When that changes by itself."""
-
-
 _CLAIM = text(
     """
     WITH due AS (
         SELECT pool_id, slot, unsure FROM netbox_records
         WHERE pool_id = :pool_id AND due_at <= now() AND (claimed_until IS NULL OR claimed_until < now())
+          AND (CAST(:slot AS bigint) IS NULL OR slot = :slot)
         ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED
     )
     UPDATE netbox_records r SET claimed_until = now() + CAST(:claim AS interval), unsure = true
@@ -97,13 +76,6 @@ _TRUTH = text(
           AND (d.released_at IS NULL OR rest.slot IS NOT NULL AND s.netbox_release = 'deprecate')
         ORDER BY d.released_at IS NOT NULL, d.id DESC LIMIT 1
     ) d ON true
-    """
-)
-
-_KEYS = text(
-    """
-    SELECT d.allocation_key FROM delegations d
-    WHERE d.pool_id = :pool_id AND d.prefix = CAST(:prefix AS cidr)
     """
 )
 
@@ -133,6 +105,18 @@ _PUT_BACK = text(
     WHERE pool_id = :pool_id AND slot = :slot
     """
 )
+
+_AGAIN = text(
+    """
+    INSERT INTO netbox_records AS r (pool_id, slot, tenant_id, netbox_id, key, unsure)
+    SELECT id, :slot, tenant_id, :netbox_id, CAST(:key AS text), true FROM pools WHERE id = :pool_id
+    ON CONFLICT (pool_id, slot) DO UPDATE
+    SET version = r.version + 1, since = coalesce(r.since, now()), due_at = now(), unsure = true,
+        netbox_id = coalesce(excluded.netbox_id, r.netbox_id), key = coalesce(excluded.key, r.key)
+    """
+)
+
+_PROBLEM = text("SELECT problem FROM netbox_records WHERE pool_id = :pool_id AND slot = :slot")
 
 _BACKLOG = text(
     """
@@ -175,16 +159,33 @@ async def drain(database: Database, netbox: NetBox, pool: BoundPool, *, seconds:
     return sum(result for result in results if isinstance(result, int))
 
 
-async def _claim(database: Database, pool: BoundPool) -> list[_Entry]:
+async def retell(
+    database: Database, netbox: NetBox, pool: BoundPool, slot: int, *, record: Recorded | None = None
+) -> str:
+    """Tell NetBox of this slot's prefix once more, whatever it has made of it; what it says against it.
+
+    `record` is the slot's, where it has been found under another id than ours. Where a worker is telling it at this
+    moment, it does so again. Raises `NetBoxError`.
+    """
+    place = {"pool_id": pool.id, "slot": slot}
     async with database.platform() as connection:
-        claim = {"pool_id": pool.id, "most": CHUNK, "claim": CLAIM}
+        await connection.execute(_AGAIN, place | {"netbox_id": record and record.id, "key": record and record.key})
+    for entry in await _claim(database, pool, slot):
+        await _tell(database, netbox, pool, entry)
+    async with database.platform() as connection:
+        return await connection.scalar(_PROBLEM, place) or ""
+
+
+async def _claim(database: Database, pool: BoundPool, slot: int | None = None) -> list[Entry]:
+    async with database.platform() as connection:
+        claim = {"pool_id": pool.id, "slot": slot, "most": CHUNK, "claim": CLAIM}
         claimed = (await connection.execute(_CLAIM, claim)).all()
         slots = [row.slot for row in claimed]
         truth = {row.slot: row for row in await connection.execute(_TRUTH, {"pool_id": pool.id, "slots": slots})}
     return [_entry(row, truth[row.slot]) for row in claimed]
 
 
-def _entry(claimed: Row[Any], true: Row[Any]) -> _Entry:
+def _entry(claimed: Row[Any], true: Row[Any]) -> Entry:
     wanted = None
     if true.allocation_key is not None:
         state = State(true.state)
@@ -197,13 +198,13 @@ def _entry(claimed: Row[Any], true: Row[Any]) -> _Entry:
             description=f"{held} {true.subscriber_ref}'s (Lastmile)",
         )
     known = (claimed.slot, claimed.version, claimed.news, claimed.unsure, claimed.netbox_id, claimed.key)
-    return _Entry(*known, prefix=ip_network(true.prefix), wanted=wanted, until=true.until)
+    return Entry(*known, prefix=ip_network(true.prefix), wanted=wanted, until=true.until)
 
 
-async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: _Entry) -> bool:
+async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> bool:
     """Whether NetBox knows now; what it would not take is tried again later. Raises `NetBoxError`."""
     try:
-        record = await _bring(database, netbox, pool, entry)
+        record = await bring(database, netbox, pool, entry)
     except (Invalid, KeyTaken, NotFound, Occupied) as failure:
         await _put_back(database, pool, entry, unsure=True, problem=str(failure), pause=REFUSED)
         return False
@@ -224,62 +225,10 @@ async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: _Ent
     return True
 
 
-async def _bring(database: Database, netbox: NetBox, pool: BoundPool, entry: _Entry) -> Recorded | None:
-    """NetBox's record, as it should be."""
-    record = None
-    if not entry.unsure and entry.netbox_id is not None:
-        record = await netbox.get(entry.netbox_id)
-        if record is not None and (record.key != entry.key or record.prefix != entry.prefix):
-            record = None  # a person's by now
-    looked = entry.unsure or (record is None and entry.netbox_id is not None)
-    if looked:
-        record = await _look(database, netbox, pool, entry)
-    if entry.wanted is None:
-        if record is not None:
-            await netbox.delete(record.id)
-        return None
-    if record is None:
-        return await netbox.create(entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.wanted)
-    if not _says(record, entry.wanted):
-        record = await netbox.update(record.id, entry.wanted)
-    return record
-
-
-async def _look(database: Database, netbox: NetBox, pool: BoundPool, entry: _Entry) -> Recorded | None:
-    """Our record of the prefix, whichever delegation it was made for; one more than one is deleted."""
-    async with database.platform() as connection:
-        keys = set(await connection.scalars(_KEYS, {"pool_id": pool.id, "prefix": str(entry.prefix)}))
-    there = [
-        one
-        async for one in netbox.records(vrf_id=pool.netbox.vrf_id, prefix=entry.prefix)
-        if one.prefix == entry.prefix and one.status != "container"
-    ]
-    ours = [one for one in there if one.key in keys]
-    if len(ours) < len(there) and not ours and entry.wanted is not None:
-        raise Occupied(f"NetBox has {entry.prefix} already, and not as ours: {there[0].description or there[0].key}")
-    # Of two, the one that carries the key: NetBox would not let another one have it.
-    ours.sort(key=lambda one: entry.wanted is None or one.key != entry.wanted.key)
-    for surplus in ours[1:]:
-        await netbox.delete(surplus.id)
-    return ours[0] if ours else None
-
-
-def _says(record: Recorded, wanted: Stamp) -> bool:
-    shown = (record.key, record.subscriber_ref, record.state, record.status, record.tenant, record.description)
-    return shown == (
-        wanted.key,
-        wanted.subscriber_ref,
-        wanted.state.value,
-        STATUS[wanted.state],
-        wanted.tenant,
-        wanted.description,
-    )
-
-
 async def _put_back(
     database: Database,
     pool: BoundPool,
-    entry: _Entry,
+    entry: Entry,
     *,
     unsure: bool,
     problem: str | None = None,

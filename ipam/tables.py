@@ -10,11 +10,12 @@ __all__ = [
     "delegation_events",
     "delegations",
     "netbox_blocks",
+    "netbox_passes",
     "netbox_records",
     "netbox_removals",
     "pools",
 ]
-__all__ += ["netbox_strangers", "slots"]
+__all__ += ["netbox_strangers", "netbox_suspects", "slots"]
 
 
 def _id() -> Column[int]:
@@ -172,4 +173,21 @@ delegation_counts = Table(
     Column("held", Boolean, nullable=False),
     Column("in_netbox", Boolean, nullable=False),
     Column("number", BigInteger, nullable=False),
+)
+
+# Since when a pool in NetBox has been compared with the database.
+netbox_passes = Table(
+    "netbox_passes",
+    metadata,
+    Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("since", DateTime(timezone=True), nullable=False),
+)
+
+# What the last comparison left open: ids of NetBox that the next one looks at again.
+netbox_suspects = Table(
+    "netbox_suspects",
+    metadata,
+    Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True),
+    Column("netbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("seen_at", DateTime(timezone=True), nullable=False),
 )

@@ -1,7 +1,7 @@
 """The prefixes that Lastmile keeps in NetBox: found by allocation key, made, changed, taken away."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
@@ -112,11 +112,13 @@ class NetBox:
         return _read(await self.wire.change(_PREFIXES, id, stamp.body(new=False)))
 
     async def place(
-        self, id: int, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp | BlockStamp
+        self, record: Recorded, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp | BlockStamp
     ) -> Recorded:
-        """As `update`, and put it there. Raises `Invalid` where the VRF has the prefix already, and `KeyTaken`."""
-        body = stamp.body(new=False) | {"prefix": str(prefix), "vrf": vrf_id}
-        return _read(await self.wire.change(_PREFIXES, id, body))
+        """As `update`, and put it there, with our tag. Raises `Invalid` where the VRF has the prefix already,
+        `KeyTaken` and `NotFound`."""
+        tags = [{"slug": slug} for slug in dict.fromkeys((*record.tags, TAG))]
+        body = stamp.body(new=False) | {"prefix": str(prefix), "vrf": vrf_id, "tags": tags}
+        return _read(await self.wire.change(_PREFIXES, record.id, body))
 
     async def delete(self, id: int) -> None:
         """Delete the prefix of this id, whoever's it is: compare its key before. One that is gone already will do."""
@@ -144,16 +146,44 @@ class NetBox:
             **({"last_updated__gte": updated_since.isoformat()} if updated_since else {}),
             **({"tag": TAG} if ours else {}),
         }
+        async for one in self._by_id(page, filters):
+            if one.vrf_id != vrf_id:
+                raise self._not_filtering()
+            yield one
+
+    async def ours_anywhere(self, *, page: int = 500) -> AsyncIterator[Recorded]:
+        """All that carries our tag, in every VRF, by id."""
+        async for one in self._by_id(page, {"tag": TAG}):
+            if TAG not in one.tags:
+                raise self._not_filtering()
+            yield one
+
+    async def by_ids(self, ids: Sequence[int]) -> list[Recorded]:
+        """Those of these ids that there are, wherever they are: a hundred or so at a time, for NetBox's sake."""
+        shown = [_read(one) for one in await self.wire.page(_PREFIXES, id=list(ids))] if ids else []
+        if not {one.id for one in shown} <= set(ids):
+            raise self._not_filtering()
+        return shown
+
+    async def count_ours(self, within: IPv4Network | IPv6Network | None = None, *, vrf_id: int | None = None) -> int:
+        """How many carry our tag: below a prefix of a VRF, or altogether."""
+        place = {} if within is None else {"vrf_id": vrf_id, "within": str(within)}
+        return await self.wire.count(_PREFIXES, tag=TAG, **place)
+
+    async def _by_id(self, page: int, filters: dict[str, Any]) -> AsyncIterator[Recorded]:
         last = 0
         while True:
             shown = await self.wire.page(_PREFIXES, limit=page, ordering="id", id__gt=last, **filters)
             for one in map(_read, shown):
-                if one.id <= last or one.vrf_id != vrf_id:
-                    raise NotNetBox(f"what answers at {self.wire.url} does not filter as NetBox does")
+                if one.id <= last:
+                    raise self._not_filtering()
                 last = one.id
                 yield one
             if not shown:
                 return
+
+    def _not_filtering(self) -> NotNetBox:
+        return NotNetBox(f"what answers at {self.wire.url} does not filter as NetBox does")
 
     async def _create(self, path: str, body: Object, stamp: Stamp | BlockStamp) -> Recorded:
         await self.require()

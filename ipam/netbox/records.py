@@ -102,7 +102,33 @@ class Recorded:
     tenant: str | None
     """The slug."""
     description: str
+    tags: tuple[str, ...]
+    """Slugs."""
+    used: int | None
+    """This, and the next, of a block."""
+    size: int | None
     last_updated: datetime
+
+    def faults(self, stamp: Stamp | BlockStamp) -> list[str]:
+        """What it does not say as the stamp does: `status active => reserved`, what is there and what should be.
+
+        Not the description: people write there. Nor the key.
+        """
+        if isinstance(stamp, BlockStamp):
+            said: list[tuple[str, object, object]] = [
+                ("status", self.status, "container"),
+                ("used", self.used, stamp.used),
+                ("size", self.size, stamp.size),
+            ]
+        else:
+            said = [
+                ("subscriber", self.subscriber_ref, stamp.subscriber_ref),
+                ("state", self.state, stamp.state.value),
+                ("status", self.status, STATUS[stamp.state]),
+            ]
+        said.append(("tenant", self.tenant, stamp.tenant))
+        said.append(("tag", TAG if TAG in self.tags else None, TAG))
+        return [f"{name} {_shown(there)} => {_shown(true)}" for name, there, true in said if there != true]
 
     @classmethod
     def read(cls, shown: Mapping[str, Any]) -> Self:
@@ -118,5 +144,12 @@ class Recorded:
             state=fields.get(STATE) or None,
             tenant=shown["tenant"] and shown["tenant"]["slug"],
             description=shown["description"],
+            tags=tuple(tag["slug"] for tag in shown["tags"]),
+            used=fields.get(USED),
+            size=fields.get(SIZE),
             last_updated=datetime.fromisoformat(shown["last_updated"]),
         )
+
+
+def _shown(value: object) -> object:
+    return "none" if value is None else value

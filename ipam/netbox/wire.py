@@ -61,9 +61,13 @@ class Wire:
 
         NetBox ignores a filter that it does not know: compare what comes back.
         """
-        known = {name: "null" if value is None else value for name, value in filters.items()}
-        request = self._request(path, filters=known, limit=limit, offset=0)
+        request = self._request(path, filters=_known(filters), limit=limit, offset=0)
         return await self._tried_again(f"GET {path}", lambda: [dict(one) for one in request.get()])
+
+    async def count(self, path: str, **filters: Any) -> int:
+        """How many objects pass the filters, as in `page`."""
+        request = self._request(path, filters=_known(filters))
+        return await self._tried_again(f"GET {path}", lambda: int(request.get_count()))
 
     async def member(self, path: str, key: int) -> Object | None:
         """One object; None where there is none."""
@@ -126,6 +130,10 @@ class Wire:
         if isinstance(result, NetBoxError):
             raise result
         return result
+
+
+def _known(filters: Mapping[str, Any]) -> Object:
+    return {name: "null" if value is None else value for name, value in filters.items()}
 
 
 class _Session(requests.Session):

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import Database
 
-# Equipment of the network, alembic's own mark, the audit's sums and all figures: they belong to no tenant.
+# Equipment of the network, alembic's own mark, the audit's sums, all figures, and what is kept of NetBox's ids.
 WITHOUT_TENANT = {"nas", "nasreload", "alembic_version", "audit_findings", "snapshots"}
+WITHOUT_TENANT |= {"netbox_passes", "netbox_suspects"}
 
 ROLES = ("lastmile_app", "lastmile_platform", "lastmile_radius")
 

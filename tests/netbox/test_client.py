@@ -98,6 +98,9 @@ async def test_a_prefix_carries_all_that_is_known_of_it(netbox: NetBox, parent: 
         state="allocated",
         tenant="acme",
         description="Ada",
+        tags=("lastmile",),
+        used=None,
+        size=None,
         last_updated=made.last_updated,
     )
     [shown] = people.found(f"{PREFIXES}?tag=lastmile")

@@ -1,0 +1,95 @@
+"""How NetBox and the database can differ (DESIGN section 4: 4): the kinds, as data, and one such difference."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ipam.bound import BoundPool
+from ipam.wanted import Ours
+
+__all__ = ["RULES", "Difference", "Kind", "Rule"]
+
+
+class Kind(StrEnum):
+    POOL_MOVED = "pool_moved_in_netbox"
+    MISSING = "not_in_netbox"
+    ORPHAN = "only_in_netbox"
+    MOVED = "moved_in_netbox"
+    DRIFT = "drift_in_netbox"
+    TWICE = "twice_in_netbox"
+    TAKEN = "taken_in_netbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is broken by a difference of this kind, and what is done about it."""
+
+    meaning: str
+    mend: str
+    """What `--mend` does; empty where only a person can decide."""
+    remedy: str
+    """What a person does where it cannot be mended."""
+
+
+RULES: dict[Kind, Rule] = {
+    Kind.POOL_MOVED: Rule(
+        "every pool is in NetBox what it was when it was added",
+        "",
+        "restore it in NetBox; where it has another id there now, `lastmile pool add` again, just as before, finds it",
+    ),
+    Kind.MISSING: Rule(
+        "NetBox has every prefix that is held or rests, and every block",
+        "makes it there again",
+        "remove from NetBox what is in its way, or deprovision the subscriber and provision it anew",
+    ),
+    Kind.ORPHAN: Rule(
+        "NetBox has no prefix of Lastmile's that nobody holds",
+        "deletes it there",
+        "find out who made it; remove it in NetBox if nobody needs it",
+    ),
+    Kind.MOVED: Rule(
+        "every record in NetBox is where its prefix is",
+        "moves it back there",
+        "remove from NetBox what is in its way",
+    ),
+    Kind.DRIFT: Rule(
+        "every record in NetBox says what is true",
+        "corrects it there",
+        "see what NetBox says against it",
+    ),
+    Kind.TWICE: Rule(
+        "NetBox has every prefix of Lastmile's once",
+        "deletes the second one there",
+        "delete the second one in NetBox",
+    ),
+    Kind.TAKEN: Rule(
+        "nobody else has in NetBox what a subscriber holds",
+        "",
+        "remove it in NetBox, or deprovision the subscriber and provision it anew",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that NetBox and the database do not say alike."""
+
+    kind: Kind
+    pool: BoundPool
+    subject: str
+    """The prefix, in words."""
+    words: str
+    tenant: str | None
+    """None: of a pool that serves every tenant, or a stranger's."""
+    netbox_id: int | None = None
+    """Of the record that is meant; None where NetBox has none, and we know of none."""
+    key: str | None = None
+    """That it carries, or should."""
+    ours: Ours | None = None
+    """What it should show."""
+    mendable: bool = True
+
+    @property
+    def action(self) -> str:
+        """What `--mend` does, or what a person has to do."""
+        rule = RULES[self.kind]
+        return rule.mend if self.mendable and rule.mend else rule.remedy

@@ -1,0 +1,174 @@
+"""Bringing NetBox to what the database says, one difference at a time, beside orders that run at the same moment.
+
+Each is examined again first, and once more afterwards. The record of a direct pool is written, and then what is true
+is read again, until the two agree, as the orders do: whoever writes last writes the truth. What the outbox tells it is
+made to tell again, with its claims; a block is written in the keeper's place.
+"""
+
+import asyncio
+import time
+
+from sqlalchemy import text
+
+from db import Database
+from errors import Refused
+from ipam import direct, wanted
+from ipam.binding import Record
+from ipam.blocks import show, slot_range
+from ipam.bound import BoundPool, find_record, stamp
+from ipam.differences import Difference, Kind
+from ipam.judging import examine
+from ipam.netbox import NetBox, Recorded
+from ipam.netbox.errors import KeyTaken, NetBoxError
+from ipam.outbox import retell
+from ipam.slot_records import Occupied
+from ipam.sole import only_one
+from ipam.wanted import Ours
+
+__all__ = ["mend"]
+
+PATIENCE_SECONDS = 60
+"""For the keeper of another process to be done with its round."""
+
+IN_HAND = "an order, or a worker, has it in hand"
+
+_LINK = text(
+    """
+    WITH held AS (
+        UPDATE delegations SET netbox_id = :netbox_id
+        WHERE tenant_id = :tenant AND allocation_key = :key AND slot IS NULL AND released_at IS NULL
+    )
+    UPDATE netbox_removals SET netbox_id = :netbox_id
+    WHERE tenant_id = :tenant AND allocation_key = :key AND pool_id = :pool_id
+    """
+)
+
+
+async def mend(database: Database, netbox: NetBox, difference: Difference) -> str:
+    """Mend it if it is still there; empty where all is well afterwards, else why it is not.
+
+    Can be repeated, and cut off at any moment. Raises `NetBoxError` where NetBox is away or refuses us altogether.
+    """
+    if not difference.mendable:
+        return difference.action
+    async with only_one(database, "mending") as ours:
+        if not ours:
+            return "somebody else is mending: try again in a moment"
+        return await _mend(database, netbox, difference)
+
+
+async def _mend(database: Database, netbox: NetBox, difference: Difference) -> str:
+    async def look(netbox_id: int | None) -> Difference | str:
+        found = await examine(database, netbox, difference.pool, netbox_id, difference.key)
+        return found if isinstance(found, Difference) else "" if found is None else IN_HAND
+
+    now = await look(difference.netbox_id)
+    if isinstance(now, str):
+        return now
+    if not now.mendable:
+        return now.words
+    try:
+        problem = await _write(database, netbox, now)
+    except NetBoxError as failure:
+        if not isinstance(failure, Refused | KeyTaken):
+            raise
+        return str(failure)
+    # What was made again has another id.
+    left = await look(difference.netbox_id if now.ours is None or now.kind is Kind.TWICE else None)
+    return problem or (left if isinstance(left, str) else left.words)
+
+
+async def _write(database: Database, netbox: NetBox, difference: Difference) -> str:
+    """What stands against it, if that is known. Raises `NetBoxError`."""
+    ours, pool = difference.ours, difference.pool
+    record = None if difference.netbox_id is None else await netbox.get(difference.netbox_id)
+    if record is not None and record.key != difference.key:
+        record = None
+    if ours is not None and ours.block is not None:
+        return await _block(database, netbox, ours, difference.kind, record)
+    slot = _slot(pool, ours, record)
+    if slot is not None:
+        found = record if difference.kind is Kind.DRIFT else None
+        problem = await retell(database, netbox, pool, slot, record=found)
+        if problem or difference.kind not in (Kind.ORPHAN, Kind.TWICE):
+            return problem
+        # What the outbox does not take for the slot's own nobody makes over.
+        record = None if record is None else await netbox.get(record.id)
+    if difference.kind in (Kind.ORPHAN, Kind.TWICE):
+        if record is not None and record.key == difference.key:
+            await netbox.delete(record.id)
+    elif ours is not None and slot is None:
+        await _show(database, netbox, ours, record)
+    return ""
+
+
+def _slot(pool: BoundPool, ours: Ours | None, record: Recorded | None) -> int | None:
+    """The slot whose prefix the outbox tells of; None where none does."""
+    if pool.netbox.record is not Record.PREFIX:
+        return None
+    if ours is not None:
+        return ours.slot
+    return slot_range(pool, record.prefix)[0] if record is not None and pool.has(record) else None
+
+
+async def _show(database: Database, netbox: NetBox, ours: Ours, record: Recorded | None) -> None:
+    """Have NetBox show a prefix of a direct pool as it is, and still is once that is written. Raises `NetBoxError`.
+
+    `record` is its own, where that is known.
+    """
+    tenant, pool, shown = str(ours.tenant), ours.pool, None
+    if record is not None and record.id != ours.netbox_id:
+        await _link(database, ours, record)
+    while True:
+        async with database.tenant(tenant) as connection:
+            delegation = await direct.by_key(connection, ours.key)
+        async with database.platform() as connection:
+            found = await wanted.look_up(connection, pool, keys=[ours.key])
+        now = next((one for one in found if one.wanted), None)
+        record = await find_record(netbox, pool, ours.key, ours.netbox_id if now is None else now.netbox_id)
+        if now is None or now.prefix is None or delegation is None:
+            if record is not None and shown is not None:  # released while we wrote
+                await netbox.delete(record.id)
+            return
+        if shown == (delegation.state, now.netbox_id):
+            return
+        says = stamp(tenant, delegation, delegation.state)
+        if record is None or not wanted.in_place(record, now):
+            await _nobody_at(netbox, now)
+        if record is None:
+            record = await netbox.create(now.prefix, vrf_id=pool.netbox.vrf_id, stamp=says)
+        else:
+            record = await netbox.place(record, now.prefix, vrf_id=pool.netbox.vrf_id, stamp=says)
+        if record.id != now.netbox_id:
+            await _link(database, now, record)
+        shown = (delegation.state, record.id)
+
+
+async def _nobody_at(netbox: NetBox, ours: Ours) -> None:
+    """Raises `Occupied`: NetBox itself lets two have one prefix, in some of its VRFs and at unlucky moments."""
+    async for one in netbox.records(vrf_id=ours.pool.netbox.vrf_id, prefix=ours.prefix):
+        if one.prefix == ours.prefix and one.key != ours.key:
+            whose = one.description or one.key or "no description"
+            raise Occupied(f"NetBox has {ours.prefix} already, and not as ours: {whose} (#{one.id})")
+
+
+async def _link(database: Database, ours: Ours, record: Recorded) -> None:
+    place = {"tenant": ours.tenant, "key": ours.key, "pool_id": ours.pool.id, "netbox_id": record.id}
+    async with database.platform() as connection:
+        await connection.execute(_LINK, place)
+
+
+async def _block(database: Database, netbox: NetBox, ours: Ours, kind: Kind, record: Recorded | None) -> str:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        async with only_one(database, "keeper") as alone:
+            if alone:
+                async with database.platform() as connection:
+                    found = await wanted.look_up(connection, ours.pool, keys=[ours.key])
+                if kind is Kind.TWICE and record is not None:
+                    await netbox.delete(record.id)
+                elif found and found[0].wanted and found[0].block is not None:  # not returned meanwhile
+                    await show(database, netbox, found[0].block)
+                return ""
+        await asyncio.sleep(0.1)
+    return IN_HAND

@@ -1,0 +1,96 @@
+"""The record of one slot's prefix in NetBox: found whatever became of it there, and brought to what is true."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
+
+from sqlalchemy import text
+
+from db import Database
+from errors import Refused
+from ipam.bound import BoundPool
+from ipam.netbox import NetBox, Recorded, Stamp
+from ipam.netbox.errors import NetBoxError
+
+__all__ = ["Entry", "Occupied", "bring"]
+
+
+class Occupied(NetBoxError, Refused):
+    """NetBox has the prefix already, as somebody else's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the outbox knows of a slot's prefix, and what is true of it."""
+
+    slot: int
+    version: int
+    news: bool
+    """NetBox has yet to be told; else it is time for another look."""
+    unsure: bool
+    netbox_id: int | None
+    key: str | None
+    """What NetBox's record of that id carries, as far as we know."""
+    prefix: IPv4Network | IPv6Network
+    wanted: Stamp | None
+    """None: it should not be in NetBox."""
+    until: datetime | None
+    """When that changes by itself."""
+
+
+_KEYS = text(
+    """
+    SELECT d.allocation_key FROM delegations d
+    WHERE d.pool_id = :pool_id AND d.prefix = CAST(:prefix AS cidr)
+    """
+)
+
+
+async def bring(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> Recorded | None:
+    """NetBox's record, as it should be. Raises `NetBoxError`."""
+    known = None if entry.netbox_id is None else await netbox.get(entry.netbox_id)
+    if known is not None and known.key != entry.key:
+        known = None  # a person's by now
+    moved = known is not None and (known.prefix, known.vrf_id) != (entry.prefix, pool.netbox.vrf_id)
+    record = None if moved else known
+    if entry.unsure or (record is None and entry.netbox_id is not None):
+        record = await _look(database, netbox, pool, entry) or record
+    if known is not None and moved:
+        if record is None and entry.wanted is not None:
+            record = known
+        else:
+            await netbox.delete(known.id)
+    if entry.wanted is None:
+        if record is not None:
+            await netbox.delete(record.id)
+        return None
+    if record is None:
+        return await netbox.create(entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.wanted)
+    if not _shows(record, pool, entry.prefix, entry.wanted):
+        record = await netbox.place(record, entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.wanted)
+    return record
+
+
+async def _look(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> Recorded | None:
+    """Our record of the prefix, whichever delegation it was made for; one more than one is deleted."""
+    async with database.platform() as connection:
+        keys = set(await connection.scalars(_KEYS, {"pool_id": pool.id, "prefix": str(entry.prefix)}))
+    there = [
+        one
+        async for one in netbox.records(vrf_id=pool.netbox.vrf_id, prefix=entry.prefix)
+        if one.prefix == entry.prefix and one.status != "container"
+    ]
+    ours = [one for one in there if one.key in keys]
+    if len(ours) < len(there) and not ours and entry.wanted is not None:
+        raise Occupied(f"NetBox has {entry.prefix} already, and not as ours: {there[0].description or there[0].key}")
+    # Of two, the one that carries the key: NetBox would not let another one have it.
+    ours.sort(key=lambda one: entry.wanted is None or one.key != entry.wanted.key)
+    for surplus in ours[1:]:
+        await netbox.delete(surplus.id)
+    return ours[0] if ours else None
+
+
+def _shows(record: Recorded, pool: BoundPool, prefix: IPv4Network | IPv6Network, wanted: Stamp) -> bool:
+    in_place = (record.prefix, record.vrf_id) == (prefix, pool.netbox.vrf_id)
+    same = (record.key, record.description) == (wanted.key, wanted.description)
+    return in_place and same and not record.faults(wanted)

@@ -1,0 +1,302 @@
+"""Delegated pools: the blocks and, where each is told, the prefixes in them; what a person makes of them is mended."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from devstack.netbox import NetBoxServer
+from ipam.binding import Record
+from ipam.differences import Kind
+from ipam.netbox.records import KEY, STATE, SUBSCRIBER, USED
+from ipam.sole import only_one
+from tests.netbox.kept import PREFIXES
+from tests.netbox.reconciled import found, kinds, mended
+from tests.netbox.shared_out import Delegated
+
+FIRST, SECOND = "2001:db8:4000::/56", "2001:db8:4000:100::/56"
+BLOCK = "2001:db8:4000::/52"
+
+
+@pytest.fixture
+async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
+    async with Delegated.serving(owner_url, owner, standin, read_timeout=10) as kept:
+        yield kept
+
+
+async def two_lines(kept: Delegated, record: Record) -> None:
+    """Of which the second has been taken down, and rests; NetBox has been told, and was looked at."""
+    await kept.pool(record=record)
+    await kept.provision()
+    await kept.provision("S-2", "O-2")
+    await kept.deprovision("S-2", "D-2")
+    await kept.agree()
+    assert await kinds(kept) == []
+
+
+def block(kept: Delegated) -> int:
+    return int(kept.containers()[0]["id"])
+
+
+def line(kept: Delegated, n: int = 1) -> int:
+    record = kept.record(f"acme/S-{n}/ipv6_pd/O-{n}")
+    assert record is not None
+    return int(record["id"])
+
+
+async def changes(kept: Delegated, id: int, **attributes: Any) -> None:
+    reply = await asyncio.to_thread(kept.peer.send, "PATCH", f"{PREFIXES}{id}/", attributes)
+    assert reply.status_code == 200, reply.text
+
+
+async def elsewhere(kept: Delegated) -> int:
+    return int((await asyncio.to_thread(kept.peer.create, "/api/ipam/vrfs/", name="elsewhere"))["id"])
+
+
+Breaking = Callable[[Delegated], Awaitable[None]]
+
+
+async def block_deleted(kept: Delegated) -> None:
+    await kept.deleted_by_hand(block(kept))
+
+
+async def block_moved(kept: Delegated) -> None:
+    await changes(kept, block(kept), prefix="2001:db8:4000:f000::/52")
+
+
+async def block_resized(kept: Delegated) -> None:
+    await changes(kept, block(kept), prefix="2001:db8:4000::/50")
+
+
+async def block_in_another_vrf(kept: Delegated) -> None:
+    await changes(kept, block(kept), vrf=await elsewhere(kept))
+
+
+async def block_status(kept: Delegated) -> None:
+    await changes(kept, block(kept), status="active")
+
+
+async def block_figures(kept: Delegated) -> None:
+    await changes(kept, block(kept), custom_fields={USED: 7})
+
+
+async def block_tenant(kept: Delegated) -> None:
+    await changes(kept, block(kept), tenant={"slug": "other"})
+
+
+BLOCKS: list[tuple[Breaking, Kind, str]] = [
+    (block_deleted, Kind.MISSING, "a block of pool home: NetBox has no record of it"),
+    (block_moved, Kind.MOVED, "a block of pool home: its record #2 is 2001:db8:4000:f000::/52"),
+    (block_resized, Kind.MOVED, "a block of pool home: its record #2 is 2001:db8:4000::/50"),
+    (block_in_another_vrf, Kind.MOVED, "a block of pool home: its record #2 is 2001:db8:4000::/52, in another VRF"),
+    (block_status, Kind.DRIFT, "a block of pool home: status active => container"),
+    (block_figures, Kind.DRIFT, "a block of pool home: used 7 => 2"),
+    (block_tenant, Kind.DRIFT, "a block of pool home: tenant other => acme"),
+]
+
+
+@pytest.mark.parametrize("record", list(Record))
+@pytest.mark.parametrize(("by", "kind", "words"), BLOCKS)
+async def test_what_somebody_did_to_a_block(
+    kept: Delegated, record: Record, by: Breaking, kind: Kind, words: str
+) -> None:
+    await two_lines(kept, record)
+    await by(kept)
+    [one] = await found(kept)
+    assert (one.kind, one.subject, one.words, one.mendable) == (kind, BLOCK, words, True)
+    assert await kinds(kept, everything=True) == [(kind, BLOCK)]
+    assert await mended(kept) == [""]
+    await kept.agree()
+
+
+async def line_deleted(kept: Delegated) -> None:
+    await kept.deleted_by_hand(line(kept))
+
+
+async def rest_deleted(kept: Delegated) -> None:
+    await kept.deleted_by_hand(line(kept, 2))
+
+
+async def line_moved(kept: Delegated) -> None:
+    await changes(kept, line(kept), prefix="2001:db8:4000:700::/56")
+
+
+async def line_resized(kept: Delegated) -> None:
+    await changes(kept, line(kept), prefix="2001:db8:4000::/64")
+
+
+async def line_in_another_vrf(kept: Delegated) -> None:
+    await changes(kept, line(kept), vrf=await elsewhere(kept))
+
+
+async def line_status(kept: Delegated) -> None:
+    await changes(kept, line(kept), status="reserved")
+
+
+async def line_tenant(kept: Delegated) -> None:
+    await changes(kept, line(kept), tenant=None)
+
+
+async def line_state(kept: Delegated) -> None:
+    await changes(kept, line(kept), custom_fields={STATE: "failed"})
+
+
+async def line_subscriber(kept: Delegated) -> None:
+    await changes(kept, line(kept), custom_fields={SUBSCRIBER: "S-9"})
+
+
+async def line_tag(kept: Delegated) -> None:
+    await changes(kept, line(kept), tags=[])
+
+
+async def line_restored(kept: Delegated) -> None:
+    """With its key, and another id."""
+    await kept.deleted_by_hand(line(kept))
+    await by_script(kept, FIRST, "acme/S-1/ipv6_pd/O-1", "active")
+
+
+async def line_twice(kept: Delegated) -> None:
+    await not_unique(kept, KEY)
+    await asyncio.to_thread(kept.peer.send, "PATCH", f"/api/ipam/vrfs/{kept.vrf}/", {"enforce_unique": False})
+    await by_script(kept, FIRST, "acme/S-1/ipv6_pd/O-1", "active")
+
+
+async def line_left_by_somebody_gone(kept: Delegated) -> None:
+    """A record of the prefix's former holder turns up again."""
+    await kept.begin("S-3", "O-3")
+    prefix = await kept.allocate("S-3", "O-3")
+    await kept.finish("S-3", "O-3")
+    await kept.deprovision("S-3", "D-3")
+    await kept.owner.execute("UPDATE slots SET free_at = now() WHERE free_at < 'infinity' AND last_holder LIKE '%S-3%'")
+    await kept.owner.execute("UPDATE netbox_records SET due_at = now() WHERE slot = 2")
+    await kept.beat()
+    await by_script(kept, prefix, "acme/S-3/ipv6_pd/O-3", "active")
+
+
+async def not_unique(kept: Delegated, field: str) -> None:
+    [one] = kept.peer.found(f"/api/extras/custom-fields/?name={field}")
+    await asyncio.to_thread(kept.peer.send, "PATCH", f"/api/extras/custom-fields/{one['id']}/", {"unique": False})
+
+
+async def by_script(kept: Delegated, prefix: str, key: str, state: str) -> None:
+    fields = {KEY: key, SUBSCRIBER: key.split("/")[1], STATE: state}
+    body = {"prefix": prefix, "vrf": kept.vrf, "custom_fields": fields, "tags": [{"slug": "lastmile"}]}
+    await asyncio.to_thread(kept.peer.create, PREFIXES, **body)
+
+
+LINES: list[tuple[Breaking, Kind, str, str]] = [
+    (line_deleted, Kind.MISSING, FIRST, "S-1's, active: NetBox has no record of it"),
+    (rest_deleted, Kind.MISSING, SECOND, "S-2's, at rest: NetBox has no record of it"),
+    (line_moved, Kind.MOVED, FIRST, "S-1's, active: its record #3 is 2001:db8:4000:700::/56"),
+    (line_resized, Kind.MOVED, FIRST, "S-1's, active: its record #3 is 2001:db8:4000::/64"),
+    (line_in_another_vrf, Kind.MOVED, FIRST, f"S-1's, active: its record #3 is {FIRST}, in another VRF"),
+    (line_status, Kind.DRIFT, FIRST, "S-1's, active: status reserved => active"),
+    (line_tenant, Kind.DRIFT, FIRST, "S-1's, active: tenant none => acme"),
+    (line_state, Kind.DRIFT, FIRST, "S-1's, active: state failed => active"),
+    (line_subscriber, Kind.DRIFT, FIRST, "S-1's, active: subscriber S-9 => S-1"),
+    (line_tag, Kind.DRIFT, FIRST, "S-1's, active: tag none => lastmile"),
+    (line_restored, Kind.DRIFT, FIRST, f"S-1's, active: its record is #5 ({FIRST}), not #3"),
+    (line_twice, Kind.TWICE, FIRST, f"S-1's, active: record #5 ({FIRST}) carries its key too, beside #3"),
+    (
+        line_left_by_somebody_gone,
+        Kind.ORPHAN,
+        "2001:db8:4000:200::/56",
+        "#5 carries the key of S-3's, released, which should not be there",
+    ),
+]
+
+
+@pytest.mark.parametrize(("by", "kind", "subject", "words"), LINES)
+async def test_what_somebody_did_to_a_prefix(
+    kept: Delegated, by: Breaking, kind: Kind, subject: str, words: str
+) -> None:
+    await two_lines(kept, Record.PREFIX)
+    await by(kept)
+    [one] = [one for one in await found(kept) if one.kind is not Kind.POOL_MOVED]
+    assert (one.kind, one.subject, one.words, one.mendable) == (kind, subject, words, True)
+    if by is line_twice:
+        [field] = kept.peer.found(f"/api/extras/custom-fields/?name={KEY}")
+        await asyncio.to_thread(kept.peer.send, "PATCH", f"/api/extras/custom-fields/{field['id']}/", {"unique": True})
+    assert await kinds(kept, everything=True) == [(kind, subject)]
+    assert await mended(kept) == [""]
+    await kept.agree()
+
+
+async def test_a_pool_that_tells_of_blocks_alone_has_no_prefixes_there(kept: Delegated) -> None:
+    """As they were while each was told."""
+    await two_lines(kept, Record.BLOCK)
+    await by_script(kept, FIRST, "acme/S-1/ipv6_pd/O-1", "active")
+    assert await kinds(kept) == [(Kind.ORPHAN, FIRST)]
+    assert await mended(kept) == [""]
+    assert kept.records() == []
+    await kept.agree()
+
+
+async def test_a_prefix_that_the_outbox_has_forgotten(kept: Delegated) -> None:
+    await two_lines(kept, Record.PREFIX)
+    await kept.deleted_by_hand(line(kept))
+    await kept.owner.execute("DELETE FROM netbox_records WHERE slot = 0")
+    assert await kinds(kept, everything=True) == [(Kind.MISSING, FIRST)]
+    assert await mended(kept, everything=True) == [""]
+    await kept.agree()
+
+
+async def test_what_the_outbox_has_yet_to_tell_is_no_difference(kept: Delegated) -> None:
+    await two_lines(kept, Record.PREFIX)
+    await kept.lines(3, start=5)
+    assert len(kept.records()) == 2
+    assert await kinds(kept) == []
+    assert await kinds(kept, everything=True) == []
+    await kept.deprovision("S-1", "D-1")
+    await changes(kept, line(kept), status="reserved")
+    assert await kinds(kept) == []
+    await kept.beat()
+    assert await kinds(kept, everything=True) == []
+
+
+async def test_the_place_of_a_record_is_taken(kept: Delegated) -> None:
+    """What NetBox says against it is said; the audit repeats it until it is mended."""
+    await two_lines(kept, Record.PREFIX)
+    await kept.deleted_by_hand(line(kept))
+    theirs = await kept.by_hand(FIRST)
+    [problem] = await mended(kept)
+    assert problem == f"NetBox has {FIRST} already, and not as ours: by hand"
+    assert {one["id"]: one["custom_fields"].get(KEY) for one in kept.records()}[theirs] is None
+    await kept.deleted_by_hand(theirs)
+    await kept.owner.execute("UPDATE netbox_records SET due_at = now()")
+    await kept.agree()
+
+
+async def test_a_block_whose_place_is_taken(kept: Delegated) -> None:
+    await two_lines(kept, Record.BLOCK)
+    await block_deleted(kept)
+    theirs = await kept.by_hand(BLOCK)
+    [problem] = await mended(kept)
+    assert "Duplicate prefix found" in problem
+    await kept.deleted_by_hand(theirs)
+    assert await mended(kept) == [""]
+
+
+async def test_a_block_that_nobody_knows(kept: Delegated) -> None:
+    """It may be all that is left of what a lost database has assigned: it is not deleted."""
+    await two_lines(kept, Record.BLOCK)
+    await by_script(kept, "2001:db8:4000:1000::/52", "lastmile/block/home/9/0a1b2c3d", "")
+    [one] = await found(kept)
+    assert (one.kind, one.mendable) == (Kind.ORPHAN, False)
+    assert (await mended(kept))[0].startswith("find out who made it")
+
+
+async def test_a_block_waits_for_the_keeper(kept: Delegated, owner_url: str) -> None:
+    await two_lines(kept, Record.BLOCK)
+    await block_moved(kept)
+    [one] = await found(kept)
+    async with only_one(kept.database, "keeper") as ours:
+        assert ours
+        mending = asyncio.create_task(mended(kept))
+        done, _ = await asyncio.wait([mending], timeout=1)
+        assert not done
+        assert kept.containers()[0]["prefix"] != BLOCK
+    assert await mending == [""]
+    assert kept.containers()[0]["prefix"] == str(one.subject)

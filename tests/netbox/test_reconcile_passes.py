@@ -1,0 +1,333 @@
+"""How a pass goes: by pages, as little as has changed, and beside orders that run at the same moment."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from db import Database
+from devstack.netbox import NetBoxServer
+from devstack.netbox.faults import Fault
+from ipam.differences import Kind
+from ipam.mending import mend
+from ipam.netbox import NetBox
+from ipam.netbox.errors import NetBoxError
+from ipam.reconcile import differences
+from tests.netbox.kept import AVAILABLE, PREFIXES, Kept
+from tests.netbox.reconciled import found, kinds, mended
+
+FIRST = "2001:db8:4000::/56"
+
+
+@pytest.fixture
+async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
+    async with Kept.serving(owner_url, owner, standin, read_timeout=10) as kept:
+        yield kept
+
+
+async def lines(kept: Kept, number: int, start: int = 1) -> None:
+    for n in range(start, start + number):
+        await kept.provision(f"S-{n}", f"O-{n}")
+
+
+async def changes(kept: Kept, n: int, **attributes: Any) -> None:
+    record = kept.record(f"acme/S-{n}/ipv6_pd/O-{n}")
+    assert record is not None
+    reply = await asyncio.to_thread(kept.peer.send, "PATCH", f"{PREFIXES}{record['id']}/", attributes)
+    assert reply.status_code == 200, reply.text
+
+
+async def deletes(kept: Kept, n: int) -> None:
+    record = kept.record(f"acme/S-{n}/ipv6_pd/O-{n}")
+    assert record is not None
+    reply = await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{record['id']}/")
+    assert reply.status_code == 204
+
+
+async def long_ago(kept: Kept) -> None:
+    """All that has been done was done before the last pass, whatever the margin."""
+    later = "now() + interval '1 hour'"
+    await kept.owner.execute(f"UPDATE netbox_passes SET since = {later}")
+
+
+class Asked:
+    """Counts what NetBox is asked."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.requests: Counter[str] = Counter()
+        for method in ("GET", "POST", "PATCH", "DELETE"):
+            counted = Fault(delay=lambda method=method: self.requests.update([method]))
+            kept.server.faults.chance(counted, 1, method=method, path=PREFIXES)
+
+
+# By pages
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 500])
+async def test_pages_of_any_size_find_the_same(kept: Kept, page: int) -> None:
+    await kept.pool()
+    await lines(kept, 6)
+    for n in (1, 3, 6):
+        await deletes(kept, n)
+    for n in (2, 5):
+        await changes(kept, n, status="reserved")
+    missing = [(Kind.MISSING, f"2001:db8:4000:{n}00::/56".replace(":000::", "::")) for n in (0, 2, 5)]
+    drift = [(Kind.DRIFT, f"2001:db8:4000:{n}00::/56") for n in (1, 4)]
+    assert await kinds(kept, everything=True, page=page) == sorted(missing + drift)
+
+
+async def test_all_is_gone(kept: Kept) -> None:
+    await kept.pool()
+    await lines(kept, 5)
+    for n in range(1, 6):
+        await deletes(kept, n)
+    assert [kind for kind, _ in await kinds(kept, page=2)] == [Kind.MISSING] * 5
+    assert await mended(kept) == [""] * 5
+    await kept.agree()
+
+
+# As little as has changed
+
+
+async def test_a_pass_asks_for_what_has_changed(kept: Kept) -> None:
+    """However many there are: the pool's own, a number, and two pages, one with what has changed and an empty one."""
+    await kept.pool()
+    await lines(kept, 20)
+    assert await kinds(kept, page=5) == []
+    await long_ago(kept)
+    asked = Asked(kept)
+    assert await kinds(kept, page=5) == []
+    assert asked.requests == {"GET": 3}, "the pool, the number, and an empty page"
+
+    later = "2999-01-01T00:00:00Z"
+    with kept.server.store.transaction():
+        record = kept.record("acme/S-7/ipv6_pd/O-7")
+        assert record is not None
+        kept.server.store.replace("ipam.prefix", {**record, "status": "reserved", "last_updated": later})
+    asked.requests.clear()
+    assert await kinds(kept, page=5) == [(Kind.DRIFT, "2001:db8:4000:600::/56")]
+    assert asked.requests == {"GET": 5}, "as before, with a page more, and a look at the one"
+
+    asked.requests.clear()
+    await kinds(kept, everything=True, page=5)
+    assert asked.requests["GET"] > 5, "everything"
+
+
+async def test_what_is_missed_by_its_number_alone(kept: Kept) -> None:
+    await kept.pool()
+    await lines(kept, 4)
+    assert await kinds(kept) == []
+    await long_ago(kept)
+    await deletes(kept, 2)
+    assert await kinds(kept) == [(Kind.MISSING, "2001:db8:4000:100::/56")]
+    await long_ago(kept)
+    assert await kinds(kept) == [(Kind.MISSING, "2001:db8:4000:100::/56")], "until it is mended"
+    assert await mended(kept) == [""]
+    await kept.agree()
+
+
+async def test_what_was_found_is_looked_at_again(kept: Kept) -> None:
+    """Although it is long ago that it changed, and nothing is missed."""
+    await kept.pool()
+    await lines(kept, 2)
+    assert await kinds(kept) == []
+    await changes(kept, 1, status="reserved")
+    assert await kinds(kept) == [(Kind.DRIFT, FIRST)]
+    await long_ago(kept)
+    assert await kinds(kept) == [(Kind.DRIFT, FIRST)]
+    await changes(kept, 1, status="active")
+    assert await kinds(kept) == []
+    assert await kept.owner.fetchval("SELECT count(*) FROM netbox_suspects") == 0
+
+
+async def test_what_was_in_flight_is_looked_at_again(kept: Kept) -> None:
+    await kept.pool()
+    await kept.begin()
+    await kept.allocate()
+    await changes(kept, 1, status="active")
+    assert await kinds(kept) == []
+    await long_ago(kept)
+    await kept.close(status="abandoned")
+    assert await kinds(kept) == [(Kind.DRIFT, FIRST)]
+
+
+async def test_a_pass_that_is_cut_off_counts_for_nothing(kept: Kept) -> None:
+    await kept.pool()
+    await lines(kept, 3)
+    assert await kinds(kept) == []
+    since = await kept.owner.fetchval("SELECT since FROM netbox_passes")
+    for n in (1, 2):
+        await changes(kept, n, status="reserved")
+    passing = differences(kept.database, kept.netbox)
+    assert (await anext(passing)).kind is Kind.DRIFT
+    kept.server.stop()
+    with pytest.raises(NetBoxError):
+        await anext(passing)
+    assert await kept.owner.fetchval("SELECT since FROM netbox_passes") == since
+    kept.server.start()
+    assert len(await kinds(kept)) == 2
+
+
+async def test_only_some_pools(kept: Kept) -> None:
+    await kept.pool("2001:db8:4000::/55", "first")
+    await kept.pool("2001:db8:5000::/55", "second")
+    await lines(kept, 3)
+    for n in (1, 3):
+        await changes(kept, n, status="reserved")
+    [first, _] = [one.pool for one in sorted(await found(kept), key=lambda one: one.pool.id)]
+    shown = [one async for one in differences(kept.database, kept.netbox, pools=[first])]
+    assert [one.subject for one in shown] == [FIRST]
+
+
+async def test_a_netbox_that_lacks_what_is_needed_is_not_believed(kept: Kept) -> None:
+    """Without the key's field all would look as if it were a person's."""
+    await kept.pool()
+    await kept.provision()
+    [field] = kept.peer.found("/api/extras/custom-fields/?name=lastmile_key")
+    await asyncio.to_thread(kept.peer.send, "DELETE", f"/api/extras/custom-fields/{field['id']}/")
+    async with NetBox(kept.server.url, kept.server.token) as netbox:
+        with pytest.raises(NetBoxError, match="lastmile netbox check"):
+            _ = [one async for one in differences(kept.database, netbox)]
+
+
+# Beside orders
+
+
+class Held:
+    """One request stops on its way to NetBox, or before its commit, until it may go on."""
+
+    def __init__(self, kept: Kept, method: str, path: str = PREFIXES, *, before_commit: bool = False) -> None:
+        self._reached, self._go_on = threading.Event(), threading.Event()
+        fault = Fault(hold=self._hold) if before_commit else Fault(delay=self._hold)
+        kept.server.faults.next(fault, method=method, path=path)
+
+    def _hold(self) -> None:
+        self._reached.set()
+        assert self._go_on.wait(60)
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self._reached.wait, 60)
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+
+async def test_a_release_while_the_missing_record_is_made(kept: Kept) -> None:
+    """The release finds nothing to deprecate; then ours is made, and shown as resting at once."""
+    await kept.pool()
+    await kept.provision()
+    await deletes(kept, 1)
+    [one] = await found(kept)
+    creation = Held(kept, "POST")
+    mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
+    await creation.reached()
+    await kept.deprovision()
+    creation.go_on()
+    assert await mending == ""
+    record = kept.record("acme/S-1/ipv6_pd/O-1")
+    assert record is not None
+    assert record["status"] == "deprecated"
+    assert await kept.agree() == []
+
+
+async def test_a_release_and_its_rest_are_over_before_the_missing_record_is_made(kept: Kept) -> None:
+    await kept.pool()
+    await kept.provision()
+    await deletes(kept, 1)
+    [one] = await found(kept)
+    creation = Held(kept, "POST")
+    mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
+    await creation.reached()
+    await kept.deprovision()
+    await kept.everything_is_due()
+    creation.go_on()
+    assert await mending == ""
+    assert kept.records() == []
+    assert await kept.agree() == []
+
+
+async def test_a_release_while_the_record_is_corrected(kept: Kept) -> None:
+    """The order writes first, and the mending what was true before; then it looks again, and writes what is."""
+    await kept.pool()
+    await kept.provision()
+    await changes(kept, 1, status="reserved")
+    [one] = await found(kept)
+    correction = Held(kept, "PATCH")
+    mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
+    await correction.reached()
+    await kept.deprovision()
+    correction.go_on()
+    assert await mending == ""
+    assert await kept.agree() == []
+
+
+async def test_an_order_is_given_the_space_while_the_missing_record_is_made(kept: Kept) -> None:
+    """NetBox has no lock between the two: both are made. The order gives up the one it got, and gets another."""
+    await kept.pool()
+    await asyncio.to_thread(kept.peer.send, "PATCH", f"/api/ipam/vrfs/{kept.vrf}/", {"enforce_unique": False})
+    await kept.provision()
+    await deletes(kept, 1)
+    [one] = await found(kept)
+    creation = Held(kept, "POST")
+    mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
+    await creation.reached()
+    given = Held(kept, "POST", AVAILABLE, before_commit=True)
+    await kept.begin("S-2", "O-2")
+    allocating = asyncio.create_task(kept.allocate_in_the_end("S-2", "O-2"))
+    await given.reached()
+    creation.go_on()
+    await mending
+    given.go_on()
+    second = await allocating
+    await kept.activate("S-2", "O-2")
+    await kept.close("S-2", "O-2")
+    assert second != FIRST
+    assert sorted(await kept.agree()) == sorted([FIRST, second])
+    assert await kinds(kept, everything=True) == []
+
+
+async def test_two_who_mend_at_once(kept: Kept, owner_url: str) -> None:
+    await kept.pool()
+    await kept.provision()
+    await deletes(kept, 1)
+    [one] = await found(kept)
+    other = Database(owner_url)
+    creation = Held(kept, "POST")
+    mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
+    await creation.reached()
+    assert "somebody else is mending" in await mend(other, kept.netbox, one)
+    creation.go_on()
+    assert await mending == ""
+    assert await mend(other, kept.netbox, one) == ""
+    await other.close()
+    assert len(kept.records()) == 1
+
+
+async def test_nothing_is_false_while_orders_run(kept: Kept) -> None:
+    """Passes of all kinds beside lines that come and go: at no moment is there anything to mend."""
+    await kept.pool()
+    await lines(kept, 4)
+    done = asyncio.Event()
+
+    async def look() -> list[tuple[Kind, str]]:
+        seen = []
+        while not done.is_set():
+            for everything in (False, True):
+                seen += await kinds(kept, everything=everything, page=3)
+        return seen
+
+    async def come_and_go(n: int) -> None:
+        for time in range(3):
+            await kept.deprovision(f"S-{n}", f"D-{n}-{time}")
+            await kept.provision(f"S-{n}", f"O-{n}-{time}")
+
+    looking = asyncio.create_task(look())
+    await asyncio.gather(*(come_and_go(n) for n in range(1, 5)))
+    done.set()
+    assert await looking == []
+    assert await kinds(kept, everything=True) == []
+    assert len(await kept.agree()) == 4
