@@ -3,17 +3,25 @@
 from typing import Any
 
 from audit.audit import Violation, check, mend
+from audit.netbox_invariants import check_netbox
 from cli.actor import actor
 from cli.exits import Exit
-from cli.output import console, print_json, say, table
+from cli.netbox import open_netbox
+from cli.output import complain, console, print_json, say, table
 from cli.services import load_settings, open_database, pick_tenant
 from db import Database
+from ipam.bound import pools_in_netbox
+from ipam.netbox.errors import NetBoxError
+from settings import Settings
 
 __all__ = ["audit"]
 
 
 async def audit(*, tenant: str | None, mending: bool, as_json: bool) -> Exit:
-    """Check every invariant, for one tenant or for all; FAILED while there is a violation left."""
+    """Check every invariant, for one tenant or for all; FAILED while there is a violation left.
+
+    UNAVAILABLE where there seems to be none, and NetBox could not be asked.
+    """
     settings = load_settings()
     async with open_database(settings) as database:
         if tenant is not None:
@@ -26,25 +34,46 @@ async def audit(*, tenant: str | None, mending: bool, as_json: bool) -> Exit:
             mended = [violation async for violation in mend(database, found, rest, actor=actor())]
         if mended:
             found = await _check(database, tenant)
+        in_netbox, unasked = await _check_netbox(settings, database, tenant)
+        found += in_netbox
     if as_json:
         for violation in mended:
             print_json(_json(violation, mended=True))
         for violation in found:
             print_json(_json(violation, mended=False))
     else:
-        _show(mended, found)
-    return Exit.FAILED if found else Exit.DONE
+        _show(mended, found, where=" in the database" if unasked else "")
+    if unasked:
+        complain(f"NetBox was not compared with the database: {unasked}")
+    return Exit.FAILED if found else Exit.UNAVAILABLE if unasked else Exit.DONE
 
 
 async def _check(database: Database, tenant: str | None) -> list[Violation]:
     return [violation async for violation in check(database, tenant)]
 
 
-def _show(mended: list[Violation], left: list[Violation]) -> None:
+async def _check_netbox(settings: Settings, database: Database, tenant: str | None) -> tuple[list[Violation], str]:
+    """What NetBox says otherwise, and why it could not be asked, or not to the end."""
+    async with database.platform() as connection:
+        if not await pools_in_netbox(connection):
+            return [], ""
+    if settings.netbox is None:
+        return [], "pools are kept there, and NETBOX_URL and NETBOX_TOKEN are not set."
+    found = []
+    try:
+        async with open_netbox(settings) as netbox:
+            async for violation in check_netbox(database, netbox, tenant):
+                found.append(violation)
+    except NetBoxError as failure:
+        return found, str(failure)
+    return found, ""
+
+
+def _show(mended: list[Violation], left: list[Violation], *, where: str) -> None:
     if mended:
         console.print(table(_count(mended, "mended"), ("invariant", "tenant", "subject", ""), map(_row, mended)))
     if not left:
-        say("No violation." if not mended else "No violation is left.")
+        say(f"No violation{' is left' if mended else ''}{where}.")
         return
     console.print(
         table(

@@ -27,7 +27,7 @@ class Exit(IntEnum):
 _MEANINGS = {
     Exit.DONE: "done; orders: all completed, or degraded, which is shown",
     Exit.FAILED: "an order was refused, rolled back, abandoned or lost, or is none; no such thing; "
-    "the audit found a violation; NetBox lacks something",
+    "the audit found a violation; NetBox lacks something, or differs",
     Exit.BAD_INPUT: "wrong usage, file, order or setting; nothing, or nothing more, was started",
     Exit.UNAVAILABLE: "Temporal, the database, NetBox or a server of the stack cannot be used",
     Exit.FAULT: "a fault in Lastmile itself",

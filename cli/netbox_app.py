@@ -27,3 +27,18 @@ def setup(json: Json = False) -> None:
     from cli.netbox import setup
 
     run(setup(json))
+
+
+@netbox.command(epilog=EPILOG)
+def reconcile(
+    pool: Annotated[str | None, typer.Option(help="Only this pool; without it, all that are kept in NetBox.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Read everything, and not only what has changed since the last time.")
+    ] = False,
+    mend: Annotated[bool, typer.Option("--mend", help="Bring NetBox to what the database says.")] = False,
+    json: Json = False,
+) -> None:
+    """Where NetBox and the database differ, and what would be done about it. Without --mend it changes nothing."""
+    from cli.reconcile import reconcile
+
+    run(reconcile(pool=pool, everything=everything, mending=mend, as_json=json))

@@ -1,0 +1,33 @@
+"""What must hold between NetBox and the database (DESIGN section 4: 4): compared with NetBox itself, not by a query."""
+
+from collections.abc import AsyncIterator
+
+from audit.audit import Violation
+from audit.invariant import Invariant
+from db import Database
+from ipam.differences import RULES, Difference, Kind
+from ipam.netbox import NetBox
+from ipam.reconcile import differences
+
+__all__ = ["check_netbox"]
+
+
+def _invariant(kind: Kind, *, mendable: bool) -> Invariant:
+    rule = RULES[kind]
+    remedy = f"`lastmile netbox reconcile --mend` {rule.mend}" if mendable else rule.remedy
+    return Invariant(kind.value, 4, rule.meaning, query="", remedy=remedy)
+
+
+async def check_netbox(database: Database, netbox: NetBox, tenant: str | None = None) -> AsyncIterator[Violation]:
+    """Every difference between NetBox and the database, as a violation; with `tenant`, what may concern it.
+
+    Reads what has changed since the last time. Raises `NetBoxError`: then it is unknown whether there is more.
+    """
+    async for one in differences(database, netbox):
+        if tenant is None or one.tenant in (None, tenant):
+            yield _violation(one)
+
+
+def _violation(one: Difference) -> Violation:
+    invariant = _invariant(one.kind, mendable=one.mendable)
+    return Violation(invariant, one.tenant, one.subject, one.words, one.key or str(one.netbox_id))

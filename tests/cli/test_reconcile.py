@@ -1,0 +1,183 @@
+"""`lastmile netbox reconcile`, and what `lastmile audit` says of NetBox, as an operator meets them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from devstack.netbox import NetBoxServer
+from devstack.netbox.faults import Fault
+from tests.cli.conftest import Cli
+from tests.netbox.kept import PREFIXES, Kept
+
+FIRST, SECOND = "2001:db8:4000::/56", "2001:db8:4000:100::/56"
+
+
+@pytest.fixture
+def standin() -> Iterator[NetBoxServer]:
+    with NetBoxServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
+    """An ISP with two lines in a pool that is kept in NetBox."""
+    async with Kept.serving(owner_url, owner, standin, read_timeout=10) as kept:
+        await kept.pool()
+        for n in (1, 2):
+            await kept.provision(f"S-{n}", f"O-{n}")
+        # As if they were lines of an estate that was taken over: without orders, and in RADIUS all the same.
+        await owner.execute("DELETE FROM orders")
+        yield kept
+
+
+@pytest.fixture
+def lastmile(fresh: Cli, kept: Kept) -> Cli:
+    return fresh.but(NETBOX_URL=kept.server.url, NETBOX_TOKEN=kept.server.token)
+
+
+async def changes(kept: Kept, n: int, **attributes: Any) -> None:
+    record = kept.record(f"acme/S-{n}/ipv6_pd/O-{n}")
+    assert record is not None
+    reply = await asyncio.to_thread(kept.peer.send, "PATCH", f"{PREFIXES}{record['id']}/", attributes)
+    assert reply.status_code == 200
+
+
+async def deletes(kept: Kept, n: int) -> None:
+    record = kept.record(f"acme/S-{n}/ipv6_pd/O-{n}")
+    assert record is not None
+    await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{record['id']}/")
+
+
+async def test_a_dry_run_and_then_the_mending(lastmile: Cli, kept: Kept) -> None:
+    ran = await lastmile("netbox", "reconcile")
+    assert (ran.code, ran.out, ran.err) == (0, "NetBox and the database say the same.\n", "")
+
+    await changes(kept, 1, status="reserved")
+    await deletes(kept, 2)
+    before = kept.records()
+    ran = await lastmile("netbox", "reconcile")
+    assert ran.code == 1
+    assert "2 differences found" in ran.out
+    assert ran.out.endswith("Nothing was changed: --mend does it.\n")
+    for words in (
+        *("drift_in_netbox", FIRST, "S-1's, active: status reserved => active", "--mend corrects it there"),
+        *("not_in_netbox", SECOND, "NetBox has no record of it", "--mend makes it there again"),
+    ):
+        assert words in ran.out, ran.out
+    assert kept.records() == before
+
+    ran = await lastmile("netbox", "reconcile", "--mend")
+    assert ran.code == 0
+    assert "2 differences mended" in ran.out
+    assert (await lastmile("netbox", "reconcile", "--all")).out == "NetBox and the database say the same.\n"
+    assert len(await kept.agree()) == 2
+
+
+async def test_for_scripts(lastmile: Cli, kept: Kept) -> None:
+    assert (await lastmile("netbox", "reconcile", "--json")).out == ""
+    await changes(kept, 1, status="reserved")
+    theirs = await asyncio.to_thread(kept.peer.create, PREFIXES, prefix=SECOND[:-2] + "60", vrf=kept.vrf)
+    ran = await lastmile("netbox", "reconcile", "--json")
+    assert ran.code == 1
+    assert [(one["difference"], one["prefix"], one["mended"], one["mendable"]) for one in ran.json] == [
+        ("drift_in_netbox", FIRST, False, True),
+        ("taken_in_netbox", "2001:db8:4000:100::/60", False, False),
+    ]
+    assert (ran.json[1]["pool"], ran.json[1]["tenant"], ran.json[1]["netbox_id"]) == ("home", "acme", theirs["id"])
+    ran = await lastmile("netbox", "reconcile", "--mend", "--json")
+    assert ran.code == 1, "one is left"
+    assert [(one["mended"], one["problem"]) for one in ran.json] == [
+        (True, None),
+        (False, "remove it in NetBox, or deprovision the subscriber and provision it anew"),
+    ]
+
+
+async def test_what_cannot_be_mended_is_said(lastmile: Cli, kept: Kept) -> None:
+    pool = await kept.owner.fetchval("SELECT netbox_prefix_id FROM pools")
+    await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{pool}/")
+    await deletes(kept, 1)
+    ran = await lastmile("netbox", "reconcile", "--mend")
+    assert ran.code == 1
+    assert "1 difference mended" in ran.out
+    assert "1 difference left" in ran.out
+    words = " ".join(ran.out.split())
+    assert "pool_moved_in_netbox" in words
+    assert "which has no such prefix any more" in words
+
+
+async def test_one_pool(lastmile: Cli, kept: Kept) -> None:
+    await kept.pool("2001:db8:5000::/40", "second")
+    await changes(kept, 1, status="reserved")
+    assert (await lastmile("netbox", "reconcile", "--pool", "second")).code == 0
+    assert (await lastmile("netbox", "reconcile", "--pool", "home")).code == 1
+    ran = await lastmile("netbox", "reconcile", "--pool", "hom")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "There is no pool 'hom' that is kept in NetBox; there is home, second.\n"
+
+
+async def test_netbox_away(lastmile: Cli, kept: Kept) -> None:
+    await changes(kept, 1, status="reserved")
+    kept.server.stop()
+    ran = await lastmile("netbox", "reconcile", "--mend")
+    assert (ran.code, ran.out) == (3, "")
+    assert "no NetBox answers at" in ran.err
+    kept.server.start()
+    assert (await lastmile("netbox", "reconcile", "--mend")).code == 0
+
+
+async def test_netbox_goes_away_between_two(lastmile: Cli, kept: Kept) -> None:
+    """What was mended until then is told."""
+    for n in (1, 2):
+        await changes(kept, n, status="reserved")
+    kept.server.faults.next(Fault(), method="PATCH", path=PREFIXES)
+    kept.server.faults.next(Fault(proxy=503), method="PATCH", path=PREFIXES, times=3)
+    ran = await lastmile("netbox", "reconcile", "--mend")
+    assert ran.code == 3
+    assert "1 difference mended" in ran.out
+    assert "does not take PATCH" in ran.err
+    ran = await lastmile("netbox", "reconcile", "--mend")
+    assert (ran.code, "1 difference mended" in ran.out) == (0, True)
+
+
+async def test_without_a_netbox_or_pools_there(fresh: Cli, standin: NetBoxServer) -> None:
+    ran = await fresh("netbox", "reconcile")
+    assert (ran.code, ran.err) == (2, "There is no NetBox to ask: set NETBOX_URL and NETBOX_TOKEN.\n")
+    ran = await fresh.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)("netbox", "reconcile")
+    assert (ran.code, ran.out) == (0, "No pool is kept in NetBox.\n")
+
+
+# The audit
+
+
+async def test_the_audit_compares_too(lastmile: Cli, kept: Kept) -> None:
+    ran = await lastmile("audit")
+    assert (ran.code, ran.out, ran.err) == (0, "No violation.\n", "")
+    await changes(kept, 1, status="reserved")
+    ran = await lastmile("audit", "--json")
+    assert ran.code == 1
+    [one] = ran.json
+    assert (one["invariant"], one["tenant"], one["subject"]) == ("drift_in_netbox", "acme", FIRST)
+    assert one["meaning"] == "every record in NetBox says what is true"
+    assert one["remedy"] == "`lastmile netbox reconcile --mend` corrects it there"
+    assert (await lastmile("audit", "--tenant", "other")).code == 0
+    assert (await lastmile("audit", "--tenant", "acme")).code == 1
+
+
+async def test_the_audit_never_says_clean_of_what_it_has_not_seen(lastmile: Cli, fresh: Cli, kept: Kept) -> None:
+    ran = await fresh("audit")
+    assert (ran.code, ran.out) == (3, "No violation in the database.\n")
+    words = (
+        "NetBox was not compared with the database: pools are kept there, and NETBOX_URL and NETBOX_TOKEN are not set."
+    )
+    assert ran.err == f"{words}\n"
+    kept.server.stop()
+    ran = await lastmile("audit")
+    assert (ran.code, ran.out) == (3, "No violation in the database.\n")
+    assert "NetBox was not compared with the database: no NetBox answers at" in ran.err
+    await kept.owner.execute("DELETE FROM radreply")
+    ran = await lastmile("audit", "--json")
+    assert (ran.code, len(ran.json)) == (1, 2)
+    assert "NetBox was not compared" in ran.err
