@@ -150,9 +150,11 @@ class CleanupActivities(Activities):
 
     async def _tell_netbox(self, stuck: Stuck, finished: Iterable[Delegation]) -> list[str]:
         """What is not as it should be there, in words. What it is not told now is removed when it is due."""
+        if not (in_netbox := chosen_by_netbox(finished)):
+            return []
         ref = StepRef(tenant=stuck.tenant, order_id=ACTOR, subscriber_ref=stuck.subscriber_ref)
         try:
-            return await self._direct.take_back(ref, chosen_by_netbox(finished))
+            return await self._direct.take_back(ref, in_netbox)
         except (NetBoxError, NoNetBox) as failure:
             return [f"NetBox was not told yet: {failure}"]
 

@@ -120,7 +120,8 @@ class Temporal:
             raise
         if found.status is not WorkflowExecutionStatus.RUNNING:
             return ""
-        return f"{found.workflow_type} order {await found.memo_value('order_id', default='of unknown id')}"
+        order_id = await found.memo_value("order_id", default=None)
+        return f"{found.workflow_type} order {order_id}" if order_id else found.workflow_type
 
     async def lack_of_workers(self) -> str:
         """What to tell whoever waits for a worker; empty where one polls the task queue."""

@@ -9,19 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
 from temporalio.workflow import ParentClosePolicy
 
-from activities.signatures import Cursor, Done, Finished, Search, Stuck
+from activities.signatures import Done, Finished, Search, Stuck
 from workflows.attributes import OPERATION, TENANT
-from workflows.contract import Cleanup, CleanupResult, workflow_id
+from workflows.contract import Cleanup, CleanupResult, CleanupState, workflow_id
 from workflows.failures import words_of
 from workflows.upkeep import SHOWN, call
 
-__all__ = ["CleanupState", "FinishRevocation", "StalePrefixCleanup"]
+__all__ = ["FinishRevocation", "StalePrefixCleanup"]
 
 FINISH = "finish_revocation"
 SIDE_BY_SIDE = 16
@@ -33,6 +32,10 @@ LONGEST_ATTEMPT = timedelta(minutes=15)
 @workflow.defn(name="FinishRevocation")
 class FinishRevocation:
     """Bring the revocations of one subscriber to their end; its id is the subscriber's."""
+
+    @workflow.query
+    def progress(self) -> None:
+        """To whoever asks for the subscriber's order: this is none."""
 
     @workflow.run
     async def run(self, stuck: Stuck) -> Finished:
@@ -65,26 +68,14 @@ PARTS = (
 )
 
 
-class CleanupState(BaseModel):
-    """What a run hands to the one that continues it."""
-
-    part: int = 0
-    after: Cursor | None = None
-    result: CleanupResult = CleanupResult()
-    failed: list[str] = []
-    """Parts that were not done."""
-    lines: list[str] = []
-    """What a person should know."""
-
-
 @workflow.defn(name="StalePrefixCleanup")
 class StalePrefixCleanup:
     """Without input: with the limits that are the default."""
 
     @workflow.init
-    def __init__(self, wanted: Cleanup | None = None, state: CleanupState | None = None) -> None:
+    def __init__(self, wanted: Cleanup | None = None) -> None:
         self._wanted = wanted or Cleanup()
-        self._state = state or CleanupState(result=CleanupResult(dry_run=self._wanted.dry_run))
+        self._state = self._wanted.so_far or CleanupState(result=CleanupResult(dry_run=self._wanted.dry_run))
 
     @workflow.query
     def progress(self) -> CleanupResult:
@@ -92,7 +83,7 @@ class StalePrefixCleanup:
         return self._state.result
 
     @workflow.run
-    async def run(self, wanted: Cleanup | None = None, state: CleanupState | None = None) -> CleanupResult:
+    async def run(self, wanted: Cleanup | None = None) -> CleanupResult:
         """Every part, whatever becomes of the others; fails in the end where one was not done."""
         while self._state.part < len(PARTS):
             self._show()
@@ -108,7 +99,7 @@ class StalePrefixCleanup:
                 self._state.part += 1
                 self._state.after = None
             if workflow.info().is_continue_as_new_suggested():
-                workflow.continue_as_new(args=[self._wanted, self._state])
+                workflow.continue_as_new(self._wanted.model_copy(update={"so_far": self._state}))
         return await self._end()
 
     async def _some(self, part: Part) -> bool:

@@ -153,7 +153,12 @@ class Lastmile:
         run = await self.client.get_workflow_handle(order.workflow_id).describe()
         if run.status is not WorkflowExecutionStatus.RUNNING:
             return None
-        order_id = await run.memo_value("order_id", default="unknown")
+        order_id = await run.memo_value("order_id", default=None)
+        if order_id is None:
+            raise AlreadyRunning(
+                f"{run.workflow_type} is at work on subscriber {order.subscriber_ref} (run {run.run_id}), which is no "
+                "order, and soon over: try again"
+            )
         # The run's own type: the error names the type that was asked for.
         if order_id != order.order_id:
             raise AlreadyRunning(
@@ -168,10 +173,13 @@ class Lastmile:
         return self.client.get_workflow_handle(order.workflow_id, run_id=run_id, result_type=OrderResult)
 
     async def progress(self, tenant: str, subscriber_ref: str) -> Progress | None:
-        """Where the subscriber's newest run stands; None where Temporal remembers none. Needs a worker."""
+        """Where the subscriber's newest run stands; None where Temporal remembers none, or it is no order's.
+
+        Needs a worker.
+        """
         handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
         try:
-            progress: Progress = await handle.query("progress", result_type=Progress)
+            progress: Progress | None = await handle.query("progress", result_type=Progress)
             return progress
         except RPCError as failure:
             if failure.status is RPCStatusCode.NOT_FOUND:

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from activities.signatures import Outcome, StepRef
+from activities.signatures import Cursor, Outcome, StepRef
 from ipam.models import Addressing
 from subscribers.models import PRINTABLE, Customer, Line, Reference, ServicePlan, TenantId
 
@@ -19,6 +19,7 @@ __all__ = [
     "AuditResult",
     "Cleanup",
     "CleanupResult",
+    "CleanupState",
     "Created",
     "Decision",
     "DeprovisionSubscriber",
@@ -216,21 +217,6 @@ class Decision(BaseModel):
     """The parked step that is meant; None: whichever is parked now."""
 
 
-class Cleanup(BaseModel):
-    """What the daily cleanup is started with; by hand with other limits."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    revoked_days: Annotated[float, Field(ge=0)] = 90
-    """Delegations that were released longer ago are deleted; their events are kept for the audit period."""
-    allocated_hours: Annotated[float, Field(ge=0)] = 24
-    """Delegations that have been allocated for longer, and are not active, are reported as leaks."""
-    revoking_hours: Annotated[float, Field(ge=0)] = 1
-    """Revocations that began longer ago and have not ended are completed."""
-    dry_run: bool = False
-    """Count what would be done, and do nothing."""
-
-
 class CleanupResult(BaseModel):
     """What the daily cleanup did; after a dry run, what it would do."""
 
@@ -247,6 +233,35 @@ class CleanupResult(BaseModel):
     problems: list[str] = []
     """The first of the errors, in words."""
     dry_run: bool = False
+
+
+class CleanupState(BaseModel):
+    """What a run of the cleanup hands to the one that continues it."""
+
+    part: int = 0
+    after: Cursor | None = None
+    result: CleanupResult = CleanupResult()
+    failed: list[str] = []
+    """Parts that were not done."""
+    lines: list[str] = []
+    """What a person should know."""
+
+
+class Cleanup(BaseModel):
+    """What the daily cleanup is started with; by hand with other limits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    revoked_days: Annotated[float, Field(ge=0)] = 90
+    """Delegations that were released longer ago are deleted; their events are kept for the audit period."""
+    allocated_hours: Annotated[float, Field(ge=0)] = 24
+    """Delegations that have been allocated for longer, and are not active, are reported as leaks."""
+    revoking_hours: Annotated[float, Field(ge=0)] = 1
+    """Revocations that began longer ago and have not ended are completed."""
+    dry_run: bool = False
+    """Count what would be done, and do nothing."""
+    so_far: CleanupState | None = None
+    """Of a run that continues another; nobody else sets it."""
 
 
 class AuditResult(BaseModel):

@@ -3,12 +3,14 @@
 import uuid
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from db import Database
+from devstack.nas import ScriptedNas
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
 from tests.workflows.every_way.table import RESULTS, table
@@ -66,6 +68,19 @@ async def worker(
 def lastmile(client: Client, settings: Settings, worker: Worker) -> Lastmile:
     """The provisioning system's view, with a worker behind it."""
     return Lastmile(client, task_queue=settings.task_queue)
+
+
+@pytest.fixture
+async def nas(owner: asyncpg.Connection, database: object) -> AsyncIterator[ScriptedNas]:
+    """A NAS that Lastmile knows, without sessions."""
+    secret = "a shared secret"
+    async with ScriptedNas(secret.encode()) as scripted:
+        await owner.execute(
+            "INSERT INTO nas (nasname, shortname, secret, coa_port) VALUES ('127.0.0.1', 'bng-1', $1, $2)",
+            secret,
+            scripted.nas.port,
+        )
+        yield scripted
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -80,7 +80,7 @@ class _Faulty(worker.ActivityInboundInterceptor):
 
     async def execute_activity(self, input: worker.ExecuteActivityInput) -> Any:
         name = activity.info().activity_type
-        one = (input.args[0].order_id, name)
+        one = (getattr(input.args[0], "order_id", ""), name) if input.args else ("", name)
         faults = self._faults
         if before := faults.before.get(one) or faults.before.get(name):
             await before()

@@ -1,7 +1,6 @@
 """Live sessions: told of new addresses (CoA), ended before an address is given back (Disconnect)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -10,44 +9,11 @@ from pyrad.packet import CoARequest, DisconnectRequest
 from devstack.nas import ACK, Answer, Request, ScriptedNas, nak
 from ipam.models import Addressing
 from tests.workflows.faults import Faults, broken, once, refused
-from tests.workflows.world import Orders, outcomes
+from tests.workflows.world import Orders, log_in, outcomes, rest_seconds
 from workflows.client import Lastmile
 from workflows.contract import OrderResult, ResultStatus
 
-SECRET = b"a shared secret"
 UNCONFIRMED_REST = 7200
-
-
-@pytest.fixture
-async def nas(owner: asyncpg.Connection, database: object) -> AsyncIterator[ScriptedNas]:
-    """A NAS that Lastmile knows, without sessions."""
-    async with ScriptedNas(SECRET) as scripted:
-        await owner.execute(
-            "INSERT INTO nas (nasname, shortname, secret, coa_port) VALUES ('127.0.0.1', 'bng-1', $1, $2)",
-            SECRET.decode(),
-            scripted.nas.port,
-        )
-        yield scripted
-
-
-async def log_in(owner: asyncpg.Connection, orders: Orders, session: str, nas: ScriptedNas | str) -> None:
-    """As FreeRADIUS's accounting records it."""
-    address = nas if isinstance(nas, str) else nas.nas.address
-    if isinstance(nas, ScriptedNas):
-        nas.sessions.add(session)
-    await owner.execute(
-        "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime)"
-        " VALUES ($1, $1, $2, $3, now())",
-        session,
-        f"{orders.ref}@acme.lastmile",
-        address,
-    )
-
-
-async def rest_seconds(owner: asyncpg.Connection) -> float:
-    return float(
-        await owner.fetchval("SELECT extract(epoch FROM free_at - now()) FROM slots WHERE last_holder IS NOT NULL")
-    )
 
 
 async def assert_unconfirmed(owner: asyncpg.Connection, result: OrderResult, words: str) -> None:

@@ -7,11 +7,12 @@ import asyncpg
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import ScheduleActionExecutionStartWorkflow, WorkflowHandle
 
+from devstack.nas import ScriptedNas
 from subscribers.models import Customer, Line, ServicePlan
 from workflows.client import Lastmile, OrderRun, ScheduledOrder
 from workflows.contract import DeprovisionSubscriber, Progress, ProvisionSubscriber, RunStatus
 
-__all__ = ["Orders", "dispatched", "outcomes", "parked", "until_refused", "what_is_there"]
+__all__ = ["Orders", "dispatched", "log_in", "outcomes", "parked", "rest_seconds", "until_refused", "what_is_there"]
 
 PLAN = ServicePlan(name="fiber-500", download_kbps=500_000, upload_kbps=250_000, price_ref="P-500")
 
@@ -104,3 +105,23 @@ async def until_refused(dispatch: WorkflowHandle[Any, Any]) -> None:
     async for event in dispatch.fetch_history_events(wait_new_event=True):
         if event.event_type == EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:
             return
+
+
+async def log_in(owner: asyncpg.Connection, orders: Orders, session: str, nas: ScriptedNas | str) -> None:
+    """As FreeRADIUS's accounting records it."""
+    address = nas if isinstance(nas, str) else nas.nas.address
+    if isinstance(nas, ScriptedNas):
+        nas.sessions.add(session)
+    await owner.execute(
+        "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime)"
+        " VALUES ($1, $1, $2, $3, now())",
+        session,
+        f"{orders.ref}@acme.lastmile",
+        address,
+    )
+
+
+async def rest_seconds(owner: asyncpg.Connection) -> float:
+    return float(
+        await owner.fetchval("SELECT extract(epoch FROM free_at - now()) FROM slots WHERE last_holder IS NOT NULL")
+    )

@@ -1,0 +1,231 @@
+"""The daily cleanup brings revocations to their end that began and never ended, beside orders and never against one."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from temporalio import activity
+from temporalio.client import WorkflowFailureError
+from temporalio.testing import ActivityEnvironment
+
+from activities.cleanup import CleanupActivities
+from activities.signatures import Stuck
+from db import Database
+from devstack.nas import Answer, ScriptedNas
+from ipam.allocation import Quarantine, allocate, release
+from ipam.delegations import held_by, transition
+from ipam.lifecycle import State
+from ipam.models import Addressing, Need, Purpose
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from tests.workflows.faults import Faults, Gate, refused
+from tests.workflows.maintained import AT_ONCE, Maintenance
+from tests.workflows.world import Orders, log_in, parked, rest_seconds
+from workflows.client import AlreadyRunning, Lastmile
+from workflows.contract import CleanupResult, Decision, ResultStatus
+
+WORD = Decision(by="noc-7", why="ticket 4711")
+QUARANTINE = Quarantine(timedelta(hours=1), timedelta(hours=2))
+
+
+@pytest.fixture
+def maintenance(lastmile: Lastmile, settings: Settings) -> Maintenance:
+    return Maintenance(lastmile, settings.task_queue)
+
+
+async def parked_past_its_pivot(lastmile: Lastmile, orders: Orders, faults: Faults) -> Any:
+    """A deprovision that has revoked the prefix and cannot release it."""
+    await lastmile.execute(orders.provision())
+    faults.before["release_ip_address"] = refused
+    run = await lastmile.start(orders.deprovision())
+    await parked(run)
+    return run
+
+
+async def abandoned(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+    run = await parked_past_its_pivot(lastmile, orders, faults)
+    await lastmile.steer("acme", orders.ref, "abandon", WORD)
+    with pytest.raises(WorkflowFailureError):
+        await run.handle.result()
+
+
+async def cut_off(database: Database, orders: Orders, purpose: Purpose | None = None, nth: int = 0) -> None:
+    """As a deprovision leaves it whose worker and run are gone while the session is being ended."""
+    async with database.tenant("acme") as connection:
+        for delegation in await held_by(connection, f"{orders.ref}-{nth}" if nth else orders.ref):
+            if purpose in (None, delegation.purpose):
+                await transition(connection, delegation, State.REVOKING, order_id="O-9", reason="ordered")
+
+
+async def held(owner: asyncpg.Connection) -> list[str]:
+    return [row[0] for row in await owner.fetch("SELECT state FROM delegations WHERE released_at IS NULL ORDER BY id")]
+
+
+async def test_what_an_operator_abandoned_is_released(
+    lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance, owner: asyncpg.Connection
+) -> None:
+    await abandoned(lastmile, orders, faults)
+    assert await held(owner) == ["revoked"]
+
+    result = await maintenance.cleanup(AT_ONCE)
+
+    assert (result.revoking_stuck, result.revoking_completed, result.errors) == (1, 1, 0)
+    assert await held(owner) == []
+    assert 3500 < await rest_seconds(owner) <= 3600, "the session's end was confirmed when it was revoked"
+    # The order is still unfinished business, and the subscriber free for the next one.
+    assert await owner.fetchval("SELECT status FROM orders WHERE order_id = 'O-9'") == "abandoned"
+    faults.before.clear()
+    assert (await lastmile.execute(orders.provision("O-10"))).status is ResultStatus.COMPLETED
+    assert (await maintenance.cleanup(AT_ONCE)).revoking_stuck == 0
+
+
+async def test_a_session_is_ended_before_its_prefix_is_given_back(
+    lastmile: Lastmile,
+    orders: Orders,
+    database: Database,
+    maintenance: Maintenance,
+    owner: asyncpg.Connection,
+    nas: ScriptedNas,
+) -> None:
+    await lastmile.execute(orders.provision())
+    await log_in(owner, orders, "4F0C-01", nas)
+    await cut_off(database, orders)
+    result = await maintenance.cleanup(AT_ONCE)
+
+    assert result.revoking_completed == 1
+    assert (await nas.next_request()).session == "4F0C-01"
+    assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations") is True
+    assert await owner.fetchval("SELECT count(*) FROM radreply") == 0
+    assert 3500 < await rest_seconds(owner) <= 3600
+    event = await owner.fetchrow("SELECT * FROM delegation_events ORDER BY id DESC LIMIT 1")
+    assert (event["to_state"], event["order_id"], event["reason"]) == ("revoked", "O-9", "completed by the cleanup")
+
+
+async def test_a_session_that_may_live_on_keeps_its_prefix_from_others_for_longer(
+    lastmile: Lastmile,
+    orders: Orders,
+    database: Database,
+    maintenance: Maintenance,
+    owner: asyncpg.Connection,
+    nas: ScriptedNas,
+) -> None:
+    await lastmile.execute(orders.provision())
+    await log_in(owner, orders, "4F0C-01", nas)
+    nas.script = lambda _: None
+    await cut_off(database, orders)
+
+    result = await maintenance.cleanup(AT_ONCE)
+
+    assert (result.revoking_completed, result.errors) == (1, 0)
+    assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations") is False
+    assert 7100 < await rest_seconds(owner) <= 7200
+
+
+async def test_a_parked_order_keeps_the_cleanup_away(
+    lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance, owner: asyncpg.Connection
+) -> None:
+    run = await parked_past_its_pivot(lastmile, orders, faults)
+
+    result = await maintenance.cleanup(AT_ONCE)
+
+    assert (result.revoking_stuck, result.revoking_completed, result.errors) == (1, 0, 0)
+    assert await held(owner) == ["revoked"]
+    faults.before.clear()
+    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    assert (await run.result()).status is ResultStatus.COMPLETED
+
+
+async def test_an_order_that_comes_meanwhile_is_told_to_wait(
+    lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance
+) -> None:
+    await abandoned(lastmile, orders, faults)
+    faults.before = {"finish_revocation": (gate := Gate())}
+    cleanup = await maintenance.start("StalePrefixCleanup", AT_ONCE, returns=CleanupResult)
+    await gate.reached.wait()
+
+    with pytest.raises(AlreadyRunning, match=r"FinishRevocation is at work on subscriber .* soon over: try again"):
+        await lastmile.start(orders.provision("O-10"))
+    assert await lastmile.progress("acme", orders.ref) is None
+
+    gate.open()
+    assert (await cleanup.result()).revoking_completed == 1
+    assert (await lastmile.execute(orders.provision("O-10"))).status is ResultStatus.COMPLETED
+
+
+async def test_a_late_attempt_takes_nothing_of_an_order_that_came_since(
+    lastmile: Lastmile, orders: Orders, database: Database, owner: asyncpg.Connection, nas: ScriptedNas
+) -> None:
+    """While it waits for the NAS, another attempt has finished its work, an order has come and is being undone. The
+    session of that one the late attempt has not seen end."""
+    await lastmile.execute(orders.provision())
+    await log_in(owner, orders, "4F0C-01", nas)
+    await cut_off(database, orders)
+    nas.script = lambda _: Answer(after=answered)
+    answered = asyncio.Event()
+    async with DynamicAuthorization(timeout=30, tries=1, in_flight=8) as authorization:
+        cleanup = CleanupActivities(database, authorization, QUARANTINE, timedelta(days=365))
+        stuck = Stuck(tenant="acme", subscriber_ref=orders.ref)
+        late = asyncio.create_task(ActivityEnvironment().run(cleanup.finish_revocation, stuck))
+        await nas.next_request()
+        async with database.tenant("acme") as connection:
+            [first] = await held_by(connection, orders.ref)
+            first = await transition(connection, first, State.REVOKED, order_id="O-9", reason="ordered")
+            await release(connection, first, QUARANTINE)
+            need = Need(Purpose.IPV6_PD, 56)
+            await allocate(connection, tenant="acme", subscriber_ref=orders.ref, order_id="O-10", need=need)
+        await cut_off(database, orders)
+        answered.set()
+        assert (await late).completed == 0
+    assert await held(owner) == ["revoking"]
+
+
+async def test_a_line_that_works_without_goes_on(
+    lastmile: Lastmile, orders: Orders, database: Database, maintenance: Maintenance, owner: asyncpg.Connection
+) -> None:
+    """Its IPv6 prefix is stuck, its IPv4 address is in use."""
+    await lastmile.execute(orders.provision(addressing=Addressing(ipv4_mode="static")))
+    await cut_off(database, orders, Purpose.IPV6_PD)
+
+    assert (await maintenance.cleanup(AT_ONCE)).revoking_completed == 1
+
+    assert await held(owner) == ["active"]
+    assert [row[0] for row in await owner.fetch("SELECT attribute FROM radreply")] == ["Framed-IP-Address"]
+    assert await owner.fetchval("SELECT count(*) FROM radcheck WHERE attribute = 'Auth-Type'") == 0
+
+
+async def test_one_that_cannot_be_finished_holds_up_no_other(
+    lastmile: Lastmile,
+    orders: Orders,
+    database: Database,
+    faults: Faults,
+    maintenance: Maintenance,
+    owner: asyncpg.Connection,
+) -> None:
+    for nth in range(3):
+        await lastmile.execute(orders.provision(f"O-{nth}", nth))
+        await cut_off(database, orders, nth=nth)
+
+    async def of_the_second() -> None:
+        if activity.info().workflow_id == f"subscriber/acme/{orders.ref}-1":
+            await refused()
+
+    faults.before["finish_revocation"] = of_the_second
+    result = await maintenance.cleanup(AT_ONCE)
+
+    assert (result.revoking_stuck, result.revoking_completed, result.errors) == (3, 2, 1)
+    assert result.problems == [f"subscriber {orders.ref}-1 of acme: refused by the test"]
+    assert await held(owner) == ["revoking"]
+    faults.before.clear()
+    assert (await maintenance.cleanup(AT_ONCE)).revoking_completed == 1, "the next run does it"
+
+
+async def test_what_began_a_moment_ago_is_left_to_its_order(
+    lastmile: Lastmile, orders: Orders, database: Database, maintenance: Maintenance, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    await cut_off(database, orders)
+    assert (await maintenance.cleanup()).revoking_stuck == 0
+    await owner.execute("UPDATE delegations SET state_since = state_since - interval '61 minutes'")
+    assert (await maintenance.cleanup()).revoking_completed == 1
