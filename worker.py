@@ -28,6 +28,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymen
 
 from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
+from activities.auditing import AuditActivities
 from activities.cleanup import CleanupActivities
 from activities.devices import DeviceActivities
 from activities.orders import OrderActivities
@@ -89,6 +90,7 @@ def build_worker(
             AddressActivities(database, authorization, quarantine, netbox),
             DeviceActivities(database, onu, cpe),
             CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox),
+            AuditActivities(database, authorization, quarantine),
         ),
         workflow_runner=RUNNER,
         deployment_config=_deployment(settings),

@@ -83,7 +83,7 @@ class CleanupActivities(Activities):
         """Tell of every delegation that has been allocated for too long, whatever its order is doing."""
         async with self._database.platform() as connection:
             found = await stale.leaks(connection, search.older_than, _place(search.after), page=PAGE)
-        for leak in found:
+        for leak in () if search.dry_run else found:
             # No prefix: logs hold no personal data. Subscriber and order lead to it.
             log.warning(
                 "ipv6_lifecycle.prefix_leak",
@@ -203,6 +203,8 @@ class CleanupActivities(Activities):
     @upkeep
     async def cleanup_ended(self, result: dict[str, Any], failed: list[str]) -> None:
         """Say in the log what was done; `failed` are the parts that were not."""
+        if result.pop("dry_run"):
+            return
         problems = result.pop("problems")
         if result["allocated_stale"]:
             log.warning("ipv6_lifecycle.stale_allocated_detected", count=result["allocated_stale"])

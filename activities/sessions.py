@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from db import Database
 from ipam.models import Purpose
@@ -52,14 +52,17 @@ class Sessions:
             problems.append("a live session keeps its WAN addresses (RFC 5176, 3.6)")
         return [*problems, "the addresses take effect at the next login"] if problems else []
 
-    async def disconnect(self, tenant: str, user: str) -> list[str]:
-        """End every session of the user. Returns what is in doubt, in words; nothing where all are known to be over."""
+    async def disconnect(self, tenant: str, user: str, *, before: datetime | None = None) -> list[str]:
+        """End every session of the user, or those that began `before`.
+
+        Returns what is in doubt, in words; nothing where all are known to be over.
+        """
         handled: set[Session] = set()
         problems: list[str] = []
         for _ in range(DISCONNECT_ROUNDS):
             async with self._database.tenant(tenant) as connection:
-                sessions = await open_sessions(connection, user)
-                pending = await unaccounted_login(connection, user, self._longest)
+                sessions = await open_sessions(connection, user, before)
+                pending = await unaccounted_login(connection, user, self._longest, before)
             new = [(session, nas) for session, nas in sessions if session not in handled]
             if not new and not pending:
                 return problems

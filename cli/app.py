@@ -8,6 +8,7 @@ import typer
 from cli.exits import EPILOG, run
 from cli.inventory_app import nas, pool, tenant
 from cli.netbox_app import netbox
+from cli.schedule_app import schedule
 from cli.scheduled_app import scheduled
 
 __all__ = ["app"]
@@ -25,6 +26,7 @@ app.add_typer(pool, name="pool")
 app.add_typer(nas, name="nas")
 app.add_typer(netbox, name="netbox")
 app.add_typer(scheduled, name="scheduled")
+app.add_typer(schedule, name="schedule")
 
 Subscriber = Annotated[str, typer.Argument(help="The subscriber's reference, as in its order.")]
 Tenant = Annotated[str | None, typer.Option(help="May be left out where there is one tenant only.")]
@@ -235,3 +237,18 @@ def codec_server() -> None:
     from cli.codec_server import codec_server
 
     run(codec_server())
+
+
+@app.command(epilog=EPILOG)
+def cleanup(
+    revoked_days: Annotated[float, typer.Option(help="Delete what ended longer ago.")] = 90,
+    allocated_hours: Annotated[float, typer.Option(help="Report what is allocated and unused for longer.")] = 24,
+    revoking_hours: Annotated[float, typer.Option(help="Complete revocations that began longer ago.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be done, and do nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """What the schedule `cleanup` does every night, now: revocations, leaks, what ended long ago. Needs a worker."""
+    from cli.cleanup import cleanup
+
+    limits = {"revoked_days": revoked_days, "allocated_hours": allocated_hours, "revoking_hours": revoking_hours}
+    run(cleanup(as_json=json, dry_run=dry_run, **limits))

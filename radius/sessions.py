@@ -1,8 +1,8 @@
 """Who is online and where: open sessions in `radacct`, each with the NAS that `nas` knows at its address."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select, true
 
 from db import TenantConnection
 from radius.dynauth import Nas, Session
@@ -14,8 +14,14 @@ __all__ = ["open_sessions", "unaccounted_login"]
 CLOCK_SKEW = timedelta(seconds=10)
 
 
-async def open_sessions(connection: TenantConnection, user: str) -> list[tuple[Session, Nas | None]]:
-    """The user's sessions without a stop record, oldest first; None for a NAS that is not in `nas`."""
+async def open_sessions(
+    connection: TenantConnection, user: str, before: datetime | None = None
+) -> list[tuple[Session, Nas | None]]:
+    """The user's sessions without a stop record, oldest first; None for a NAS that is not in `nas`.
+
+    With `before` those that began until then, or nobody knows when.
+    """
+    old = or_(radacct.c.acctstarttime.is_(None), radacct.c.acctstarttime <= before) if before else true()
     rows = await connection.execute(
         select(
             radacct.c.acctsessionid,
@@ -27,7 +33,7 @@ async def open_sessions(connection: TenantConnection, user: str) -> list[tuple[S
             nas.c.coa_port,
         )
         .outerjoin(nas, nas.c.nasname == func.host(radacct.c.nasipaddress))
-        .where(radacct.c.username == user, radacct.c.acctstoptime.is_(None))
+        .where(radacct.c.username == user, radacct.c.acctstoptime.is_(None), old)
         .order_by(radacct.c.radacctid)
     )
     return [
@@ -39,8 +45,10 @@ async def open_sessions(connection: TenantConnection, user: str) -> list[tuple[S
     ]
 
 
-async def unaccounted_login(connection: TenantConnection, user: str, longest_session: timedelta) -> bool:
-    """Whether the user's last Access-Accept has no session in `radacct` yet, and can still be one.
+async def unaccounted_login(
+    connection: TenantConnection, user: str, longest_session: timedelta, before: datetime | None = None
+) -> bool:
+    """Whether the user's last Access-Accept, or the last `before`, has no session in `radacct`, and can still be one.
 
     Between the accept and the NAS's Accounting-Start a session exists that `open_sessions` cannot see. The same
     goes for a NAS that sends no accounting at all: no session in `radacct` proves nothing then.
@@ -50,11 +58,15 @@ async def unaccounted_login(connection: TenantConnection, user: str, longest_ses
             radpostauth.c.username == user,
             radpostauth.c.reply == "Access-Accept",
             radpostauth.c.authdate > func.now() - longest_session,
+            radpostauth.c.authdate <= before if before else true(),
         )
     )
     if accepted is None:
         return False
     started = select(radacct.c.radacctid).where(
-        radacct.c.username == user, radacct.c.acctstarttime >= accepted - CLOCK_SKEW
+        radacct.c.username == user,
+        radacct.c.acctstarttime >= accepted - CLOCK_SKEW,
+        # One that began later is of another login.
+        radacct.c.acctstarttime <= before if before else true(),
     )
     return await connection.scalar(started.limit(1)) is None

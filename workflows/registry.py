@@ -6,12 +6,12 @@ from temporalio.worker import UnsandboxedWorkflowRunner
 from workflows.cleanup import FinishRevocation, StalePrefixCleanup
 from workflows.deprovision import Deprovision
 from workflows.dispatch import Dispatch
-from workflows.maintenance import Metrics
+from workflows.maintenance import Audit, Metrics
 from workflows.provision import Provision
 
 __all__ = ["FAILURE_TYPES", "RUNNER", "WORKFLOWS"]
 
-WORKFLOWS: list[type] = [Provision, Deprovision, Dispatch, StalePrefixCleanup, FinishRevocation, Metrics]
+WORKFLOWS: list[type] = [Provision, Deprovision, Dispatch, StalePrefixCleanup, FinishRevocation, Metrics, Audit]
 
 # An order that does not fit the models, from a caller without them, ends its run and says why; otherwise
 # Temporal would retry the workflow task for ever.

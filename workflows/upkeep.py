@@ -11,15 +11,23 @@ __all__ = ["SHOWN", "call"]
 SHOWN = 20
 """How many problems a result tells in words; the rest is counted."""
 
-ATTEMPTS = 10
 LONGEST_PAUSE = timedelta(seconds=30)
 HEARTBEAT = timedelta(seconds=30)
 
 
-async def call(activity: str, summary: str, *content: Any, returns: Any, attempt: timedelta, name: str = "") -> Any:
-    """An activity's return; raises `ActivityError` after some minutes: the schedule's next run tries again.
+async def call(
+    activity: str,
+    summary: str,
+    *content: Any,
+    returns: Any,
+    attempt: timedelta,
+    attempts: int = 10,
+    name: str = "",
+) -> Any:
+    """An activity's return; raises `ActivityError` once the attempts are used up: the schedule's next run tries again.
 
-    `attempt` is how long one may take; `name` tells apart activities of one type.
+    `attempt` is how long one may take; ten outlast a database that is away for two minutes. `name` tells apart
+    activities of one type.
     """
     return await workflow.execute_activity(
         activity,
@@ -29,5 +37,5 @@ async def call(activity: str, summary: str, *content: Any, returns: Any, attempt
         summary=summary,
         start_to_close_timeout=attempt,
         heartbeat_timeout=HEARTBEAT,
-        retry_policy=RetryPolicy(maximum_attempts=ATTEMPTS, maximum_interval=LONGEST_PAUSE),
+        retry_policy=RetryPolicy(maximum_attempts=attempts, maximum_interval=LONGEST_PAUSE),
     )

@@ -1,0 +1,109 @@
+"""What the hourly audit does: checks each promise, mends what is safe to mend, asks NASes once more.
+
+Why it is safe to mend without asking anybody: each repair is one statement that looks again whether it is needed, takes
+nothing from a delegation that is live, and gives nobody an address that has not rested. The trail has what it changed.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from activities.base import Activities, upkeep
+from activities.sessions import Sessions
+from activities.signatures import Checked, Done
+from audit.audit import Violation, check, mend
+from audit.findings import forget_others, record
+from audit.invariants import INVARIANTS, Invariant
+from db import Database
+from ipam.allocation import Quarantine
+from ipam.unconfirmed import Unconfirmed, confirm, unconfirmed
+from radius import accounts
+from radius.dynauth import DynamicAuthorization
+
+__all__ = ["AuditActivities"]
+
+ACTOR = "audit"
+"""In the trail."""
+
+MENDED_AT_ONCE = 1_000
+"""Of one invariant; the rest is the next hour's."""
+RETRIED_AT_ONCE = 2_000
+SIDE_BY_SIDE = 64
+"""Subscribers whose NASes are asked at a time."""
+
+log = structlog.get_logger("lastmile.audit")
+
+
+class AuditActivities(Activities):
+    def __init__(self, database: Database, authorization: DynamicAuthorization, quarantine: Quarantine) -> None:
+        super().__init__(database)
+        self._sessions = Sessions(database, authorization, quarantine.unconfirmed)
+        self._quarantine = quarantine
+        self._invariants = {invariant.name: invariant for invariant in INVARIANTS}
+
+    @upkeep
+    async def invariants(self) -> list[str]:
+        """The names of all, in the order in which they are checked; findings of any other are forgotten."""
+        async with self._database.platform(actor=ACTOR) as connection:
+            await forget_others(connection, list(self._invariants))
+        return list(self._invariants)
+
+    @upkeep
+    async def check_invariant(self, name: str) -> Checked:
+        """Check one, mend what can be, and keep what is left for the metrics."""
+        invariant = self._invariants[name]
+        violations, first = await self._check(invariant)
+        # Nobody knows whether a session still uses a leaked prefix: it rests as one whose end nobody confirmed.
+        rest = self._quarantine.unconfirmed
+        mended = len([one async for one in mend(self._database, first, rest, actor=ACTOR)])
+        if mended:
+            violations, _ = await self._check(invariant)
+        async with self._database.platform(actor=ACTOR) as connection:
+            await record(connection, name, violations=violations, mended=mended)
+        if violations or mended:
+            log.warning(
+                "audit.violated",
+                invariant=name,
+                meaning=invariant.meaning,
+                violations=violations,
+                mended=mended,
+                remedy="`lastmile audit` names them",
+            )
+        return Checked(violations=violations, mended=mended)
+
+    async def _check(self, invariant: Invariant) -> tuple[int, list[Violation]]:
+        """How many there are, and the first of them."""
+        count = 0
+        first: list[Violation] = []
+        async for violation in check(self._database, invariants=[invariant]):
+            count += 1
+            if len(first) < MENDED_AT_ONCE:
+                first.append(violation)
+        return count, first
+
+    @upkeep
+    async def retry_disconnects(self) -> Done:
+        """Ask again for the end of sessions that no NAS has confirmed to be over; where one does, the prefix rests for
+        as long as others. A session that began after the revocation is left alone."""
+        async with self._database.platform() as connection:
+            found = await unconfirmed(connection, self._quarantine, most=RETRIED_AT_ONCE)
+        turns = asyncio.Semaphore(SIDE_BY_SIDE)
+
+        async def retry(one: Unconfirmed) -> bool:
+            user = accounts.username(one.tenant, one.subscriber_ref)
+            async with turns:
+                if await self._sessions.disconnect(one.tenant, user, before=one.revoked_at):
+                    return False
+                async with self._database.platform(actor=ACTOR) as connection:
+                    return await confirm(connection, one, self._quarantine)
+
+        confirmed = sum(await asyncio.gather(*map(retry, found)))
+        return Done(counts={"disconnects_retried": len(found), "disconnects_confirmed": confirmed})
+
+    @upkeep
+    async def audit_ended(self, result: dict[str, Any], failed: list[str]) -> None:
+        """Say in the log what was found; `failed` is what was not checked."""
+        if failed:
+            log.error("audit.failed", failed=failed, problems=result["problems"])
+        log.info("audit.ended", **{name: value for name, value in result.items() if name != "problems"})
