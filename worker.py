@@ -14,10 +14,12 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from typing import Any, NoReturn
 from wsgiref.simple_server import WSGIServer
 
 import structlog
+from prometheus_client import REGISTRY
 from pydantic import ValidationError
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -31,12 +33,14 @@ from activities.addresses import AddressActivities
 from activities.auditing import AuditActivities
 from activities.cleanup import CleanupActivities
 from activities.devices import DeviceActivities
+from activities.figures import FigureActivities
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from db import Database
 from db.migrate import pending
 from devices.controllers import Controller
 from errors import Refused
+from figures.snapshot import newest
 from ipam.allocation import Quarantine
 from ipam.keeper import Keeper
 from ipam.netbox import NetBox
@@ -45,8 +49,10 @@ from radius.dynauth import DynamicAuthorization
 from settings import Settings
 from telemetry.http import metrics_and_health, serve
 from telemetry.logs import set_up_logging
+from telemetry.snapshot import SnapshotCollector
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
 from workflows.connection import Unreachable, connect
+from workflows.figures import temporal_figures
 from workflows.registry import FAILURE_TYPES, RUNNER, WORKFLOWS
 from workflows.schedules import SCHEDULES
 from workflows.standing import Made, StandingSchedules
@@ -91,6 +97,7 @@ def build_worker(
             DeviceActivities(database, onu, cpe),
             CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox),
             AuditActivities(database, authorization, quarantine),
+            FigureActivities(database, partial(temporal_figures, client, settings.task_queue)),
         ),
         workflow_runner=RUNNER,
         deployment_config=_deployment(settings),
@@ -139,6 +146,9 @@ async def run(settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        figures = SnapshotCollector(partial(newest, database), loop)
+        REGISTRY.register(figures)
+        stack.callback(REGISTRY.unregister, figures)
         http = _serve(settings, healthy=lambda: not stop.is_set())
         stack.callback(http.shutdown)
         worker = build_worker(client, settings, database, authorization, netbox=netbox)

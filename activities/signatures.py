@@ -18,6 +18,7 @@ __all__ = [
     "OrderOpening",
     "Outcome",
     "Search",
+    "SnapshotTaken",
     "StepRef",
     "StepReport",
     "Stuck",
@@ -156,3 +157,27 @@ class Checked(BaseModel):
 
     violations: int
     mended: int
+
+
+class SnapshotTaken(BaseModel):
+    """What a snapshot says, in short, for who looks at its run. Of tenants and pools, only those to look at first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    taken_at: datetime
+    seconds: float
+    """What it took."""
+    delegations: dict[str, int]
+    """By state, of all tenants."""
+    prefix_leaks: dict[str, int]
+    """By tenant; as what follows, where there are any."""
+    attention_runs: dict[str, int]
+    """By tenant."""
+    oldest_stuck_seconds: dict[str, int]
+    """By state."""
+    fullest_pools_percent: dict[str, float]
+    quarantined: int
+    least_active_percent: dict[str, float]
+    """By tenant."""
+    least_in_netbox_percent: dict[str, float]
+    """By tenant."""

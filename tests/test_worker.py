@@ -22,6 +22,7 @@ from db import Database
 from devstack.logins import make_login
 from devstack.netbox import NetBoxServer
 from devstack.ports import HOST, is_free
+from telemetry.metrics import FIGURES
 from tests.workflows.world import Orders
 from workflows.client import Lastmile
 from workflows.contract import ResultStatus
@@ -55,7 +56,7 @@ async def environment(
         "DATABASE_URL": login,
         "TEMPORAL_ADDRESS": temporal_address,
         "LASTMILE_TASK_QUEUE": orders.ref,
-        "LASTMILE_HTTP_PORT": str(free_ports(2)),
+        "LASTMILE_HTTP_PORT": str(free_ports(3)),
         "LASTMILE_STATE_DIR": str(tmp_path),
     }
 
@@ -238,6 +239,39 @@ async def test_several_processes_live_and_end_together(environment: Environment)
         assert await process.wait() == 0
     assert is_free(port)
     assert is_free(port + 1)
+
+
+async def test_several_processes_show_the_same_figures_also_after_a_restart(
+    environment: Environment, temporal_client: Client, orders: Orders
+) -> None:
+    ports = [int(environment["LASTMILE_HTTP_PORT"]) + index for index in range(3)]
+
+    async def figures() -> list[list[str]]:
+        """Of each process, but for the age."""
+        pages = await asyncio.gather(*(asyncio.to_thread(get, port, "/metrics") for port in ports))
+        names = tuple(figure.name for figure in FIGURES)
+        return [[line for line in page.splitlines() if line.startswith(names)] for page in pages]
+
+    async def all_healthy() -> None:
+        await asyncio.gather(*map(healthy, ports))
+
+    async with started(environment, "--processes", "3"):
+        await all_healthy()
+        assert await figures() == [[], [], []]
+        assert "lastmile_snapshot_age_seconds +Inf" in await asyncio.to_thread(get, ports[0], "/metrics")
+        await Lastmile(temporal_client, task_queue=orders.ref).execute(orders.provision())
+        await temporal_client.execute_workflow("Metrics", id=f"metrics-{orders.ref}", task_queue=orders.ref)
+
+        async def all_show_it() -> list[str] | None:
+            first, *others = await figures()
+            return first if first and others == [first, first] else None
+
+        shown = await until(all_show_it)
+        assert 'ipv6_lifecycle_state_total{state="active",tenant="acme"} 1.0' in shown
+    del ports[1:]
+    async with started(environment):
+        await all_healthy()
+        assert await figures() == [shown]
 
 
 async def test_one_process_that_cannot_start_ends_them_all(environment: Environment) -> None:

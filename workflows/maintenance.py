@@ -9,7 +9,7 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from activities.signatures import Checked, Done
+from activities.signatures import Checked, Done, SnapshotTaken
 from workflows.contract import AuditResult
 from workflows.failures import words_of
 from workflows.upkeep import SHOWN, call
@@ -28,8 +28,11 @@ class Metrics:
     """Take every figure once, for all workers to show."""
 
     @workflow.run
-    async def run(self) -> None:
-        await call("take_snapshot", "take the figures", returns=None, attempt=SNAPSHOT_ATTEMPT)
+    async def run(self) -> SnapshotTaken:
+        taken: SnapshotTaken = await call(
+            "take_snapshot", "take the figures", returns=SnapshotTaken, attempt=SNAPSHOT_ATTEMPT
+        )
+        return taken
 
 
 @workflow.defn(name="Audit")

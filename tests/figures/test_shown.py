@@ -1,0 +1,180 @@
+"""What a scrape gets: the newest snapshot, whoever took it; without a database the last one; and how old it is."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import asyncpg
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from sqlalchemy import make_url
+from structlog.testing import capture_logs
+
+from db import Database
+from figures.snapshot import KEPT, keep, measure, newest
+from ipam.lifecycle import State
+from telemetry.metrics import FIGURES
+from telemetry.snapshot import AGE, Sample, Snapshot, SnapshotCollector
+from tests.ipam.desk import Desk
+
+ALLOCATED = ("ipv6_lifecycle_state_total", {"tenant": "acme", "state": "allocated"})
+
+
+class Worker:
+    """As much of one as answers scrapes, with connections of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url, pool_size=2)
+        self.registry = CollectorRegistry()
+        self.registry.register(SnapshotCollector(partial(newest, self.database), asyncio.get_running_loop()))
+
+    async def scrape(self) -> CollectorRegistry:
+        """What Prometheus makes of the page that it asks for first."""
+        page = await asyncio.to_thread(generate_latest, self.registry)
+        scraped = CollectorRegistry()
+        families = list(text_string_to_metric_families(page.decode()))
+        scraped.register(type("Page", (), {"collect": lambda _: families})())
+        return scraped
+
+    async def says(self, name: str, labels: dict[str, str] | None = None) -> float | None:
+        return (await self.scrape()).get_sample_value(name, labels)
+
+    async def everything(self) -> dict[str, list[object]]:
+        """All but the age."""
+        return {family.name: family.samples for family in (await self.scrape()).collect() if family.name != AGE}
+
+
+@pytest.fixture
+async def start(owner_url: str) -> AsyncIterator[Callable[[], Worker]]:
+    async with AsyncExitStack() as stack:
+
+        def start() -> Worker:
+            worker = Worker(owner_url)
+            stack.push_async_callback(worker.database.close)
+            return worker
+
+        yield start
+
+
+async def take(desk: Desk) -> Snapshot:
+    snapshot = await measure(desk.database)
+    await keep(desk.database, snapshot)
+    return snapshot
+
+
+async def until(happens: Callable[[], Awaitable[bool]]) -> None:
+    """Scrapes that come one upon the other are given the same answer for a second."""
+    while True:
+        if await happens():
+            return
+        await asyncio.sleep(0.05)
+
+
+async def test_before_the_first_one_there_are_no_figures_and_that_shows(start: Callable[[], Worker]) -> None:
+    worker = start()
+    assert await worker.says(AGE) == math.inf
+    assert not any((await worker.everything()).values())
+
+
+async def test_all_workers_show_the_same_and_one_that_starts_later_too(desk: Desk, start: Callable[[], Worker]) -> None:
+    workers = [start(), start()]
+    await desk.allocate("S-1")
+    taken = await take(desk)
+    workers.append(start())
+    for worker in workers:
+        assert await worker.says(*ALLOCATED) == 1
+        assert await worker.says("lastmile_snapshot_timestamp_seconds") == taken.taken_at.timestamp()
+    first, *others = [await worker.everything() for worker in workers]
+    assert [first] * 2 == others
+    assert set(first) == {figure.name for figure in FIGURES}
+
+
+async def test_the_newest_wins_whoever_ends_last(desk: Desk, start: Callable[[], Worker]) -> None:
+    """A taker that was held up keeps its older figures after a younger one's."""
+    held_up = await measure(desk.database)
+    await desk.allocate("S-1")
+    await take(desk)
+    await keep(desk.database, held_up)
+    assert await start().says(*ALLOCATED) == 1
+
+
+async def test_two_takers_at_once(desk: Desk, start: Callable[[], Worker]) -> None:
+    await desk.allocate("S-1")
+    await asyncio.gather(*(take(desk) for _ in range(8)))
+    assert await start().says(*ALLOCATED) == 1
+
+
+async def test_few_are_kept(desk: Desk) -> None:
+    for _ in range(KEPT + 3):
+        last = await take(desk)
+    assert await desk.owner.fetchval("SELECT count(*) FROM snapshots") == KEPT
+    assert await desk.owner.fetchval("SELECT max(taken_at) FROM snapshots") == last.taken_at
+
+
+async def test_the_age_grows_while_nobody_takes_one(desk: Desk, start: Callable[[], Worker]) -> None:
+    worker = start()
+    snapshot = await measure(desk.database)
+    await keep(desk.database, replace(snapshot, taken_at=snapshot.taken_at - timedelta(hours=1)))
+    first = await worker.says(AGE)
+    second = await worker.says(AGE)
+    assert first is not None
+    assert second is not None
+    assert 3600 <= first < second < 3700
+
+
+async def test_without_a_database_the_last_one_stays_and_ages(
+    desk: Desk, start: Callable[[], Worker], postgres_url: str, owner_url: str
+) -> None:
+    worker, late = start(), start()
+    await desk.allocate("S-1")
+    await take(desk)
+    assert await worker.says(*ALLOCATED) == 1
+    before = await worker.says(AGE)
+    assert before is not None
+
+    await desk.database.close()
+    name = make_url(owner_url).database
+    admin = await asyncpg.connect(postgres_url)
+    try:
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1", name)
+        with capture_logs() as logs:
+
+            async def asked_in_vain() -> bool:
+                await worker.scrape()
+                return bool(logs)
+
+            await until(asked_in_vain)
+        assert await worker.says(*ALLOCATED) == 1
+        after = await worker.says(AGE)
+        assert after is not None
+        assert after > before
+        assert await late.says(AGE) == math.inf, "it has seen none"
+    finally:
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await admin.close()
+
+    allocation = await desk.allocate("S-1")
+    await desk.move(allocation.delegation, State.ACTIVE)
+    await take(desk)
+
+    async def shown() -> bool:
+        return await worker.says(*ALLOCATED) == await late.says(*ALLOCATED) == 0
+
+    await until(shown)
+
+
+async def test_what_another_release_shows_otherwise_is_left_out(desk: Desk, start: Callable[[], Worker]) -> None:
+    snapshot = await measure(desk.database)
+    unknown = Sample("ipv6_of_tomorrow", {}, 1)
+    other_labels = Sample("ipv6_prefix_leak_total", {"tenant": "acme", "region": "north"}, 5)
+    await keep(desk.database, replace(snapshot, samples=(*snapshot.samples, unknown, other_labels)))
+    shown = await start().everything()
+    assert set(shown) == {figure.name for figure in FIGURES}
+    assert {sample.value for sample in shown["ipv6_prefix_leak_total"]} == {0}

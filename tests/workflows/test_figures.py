@@ -1,0 +1,88 @@
+"""The run that takes a snapshot: what Temporal knows is in it, and an operator reads in its result what it says."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from activities.signatures import SnapshotTaken
+from db import Database
+from figures.snapshot import newest
+from subscribers.tenants import add_tenant
+from tests.figures.reading import Values, values
+from tests.workflows.world import Orders
+from workflows.attributes import ATTENTION, TENANT
+from workflows.client import Lastmile
+
+
+async def take(client: Client, worker: Worker) -> SnapshotTaken:
+    return await client.execute_workflow(
+        "Metrics", id=f"metrics-{uuid.uuid4()}", task_queue=worker.task_queue, result_type=SnapshotTaken
+    )
+
+
+async def shown(database: Database, name: str) -> Values:
+    found = await newest(database)
+    assert found is not None
+    return values(found.snapshot, name)
+
+
+@pytest.fixture
+async def tenant(database: Database) -> str:
+    """One that no other test's runs are of: Temporal is the session's."""
+    tenant = f"t-{uuid.uuid4().hex[:12]}"
+    async with database.platform() as platform:
+        await add_tenant(platform, tenant, "Of this test")
+    return tenant
+
+
+@pytest.fixture
+async def waiting(client: Client, tenant: str) -> AsyncIterator[WorkflowHandle]:
+    """A run that waits for a person."""
+    attributes = TypedSearchAttributes([SearchAttributePair(TENANT, tenant), SearchAttributePair(ATTENTION, True)])
+    handle = await client.start_workflow(
+        "Waiting", id=f"waiting-{tenant}", task_queue="nobody's", search_attributes=attributes
+    )
+    yield handle
+    with suppress(RPCError):  # the test has done it
+        await handle.terminate()
+
+
+async def test_its_result_says_what_it_found(
+    lastmile: Lastmile, client: Client, worker: Worker, orders: Orders, database: Database
+) -> None:
+    await lastmile.execute(orders.provision())
+    taken = await take(client, worker)
+    assert taken.delegations == {"active": 1}
+    assert taken.least_active_percent == {"acme": 100}
+    assert taken.least_in_netbox_percent == {"acme": 0}
+    assert taken.fullest_pools_percent == {"home": 0, "business": 0, "tiny": 0, "static": 0}
+    assert (taken.prefix_leaks, taken.oldest_stuck_seconds, taken.quarantined) == ({}, {}, 0)
+    assert (await shown(database, "ipv6_lifecycle_state_total"))["acme", "active"] == 1
+    assert await shown(database, "lastmile_snapshot_timestamp_seconds") == {(): taken.taken_at.timestamp()}
+
+
+async def test_runs_that_wait_for_a_person(
+    client: Client, worker: Worker, database: Database, tenant: str, waiting: WorkflowHandle
+) -> None:
+    async def until(number: int) -> SnapshotTaken:
+        """Temporal's visibility lags behind."""
+        while True:
+            taken = await take(client, worker)
+            if taken.attention_runs.get(tenant, 0) == number:
+                return taken
+            await asyncio.sleep(0.05)
+
+    await until(1)
+    found = await shown(database, "lastmile_attention_runs")
+    assert found[tenant,] == 1
+    assert found["other",] == 0
+    await waiting.terminate("nobody needs it")
+    await until(0)
+    assert (await shown(database, "lastmile_attention_runs"))[tenant,] == 0
