@@ -21,8 +21,6 @@ from wsgiref.simple_server import WSGIServer
 import structlog
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError
@@ -50,7 +48,7 @@ from settings import Settings
 from telemetry.http import metrics_and_health, serve
 from telemetry.logs import set_up_logging
 from telemetry.snapshot import SnapshotCollector
-from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
+from workflows.attributes import add_search_attributes
 from workflows.connection import Unreachable, connect
 from workflows.figures import temporal_figures
 from workflows.registry import FAILURE_TYPES, RUNNER, WORKFLOWS
@@ -184,7 +182,7 @@ async def _connect(settings: Settings, netbox: NetBox | None) -> tuple[Client, D
     client = None
     try:
         client = await connect(settings.environment, settings.key_ring)
-        problems += await _check_search_attributes(client)
+        problems += await add_search_attributes(client)
     except Unreachable as failure:
         problems.append(f"Temporal: {failure}")
     if problems or client is None or database is None:
@@ -225,29 +223,6 @@ async def _check_netbox(netbox: NetBox | None) -> list[str]:
         return [str(failure)]
     except NetBoxError as failure:
         log.warning("worker.netbox_away", reason=str(failure))
-    return []
-
-
-async def _check_search_attributes(client: Client) -> list[str]:
-    """Add our search attributes to the namespace where they are missing."""
-    wanted = {
-        key.name: IndexedValueType.INDEXED_VALUE_TYPE_BOOL
-        if key is ATTENTION
-        else IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-        for key in (TENANT, OPERATION, STEP, ATTENTION)
-    }
-    operator = client.operator_service
-    try:
-        known = await operator.list_search_attributes(ListSearchAttributesRequest(namespace=client.namespace))
-        if missing := {name: kind for name, kind in wanted.items() if name not in known.custom_attributes}:
-            await operator.add_search_attributes(
-                AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
-            )
-    except RPCError as failure:
-        return [
-            f"Temporal: the search attributes {', '.join(wanted)} could not be added to namespace "
-            f"{client.namespace} ({failure}): have its administrator add them"
-        ]
     return []
 
 

@@ -35,6 +35,8 @@ WAITING = """
     SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database WHERE NOT granted AND datname = current_database()
 """
 
+ONE_ACTIVE = 'ipv6_lifecycle_state_total{state="active",tenant="acme"} 1.0'
+
 Environment = dict[str, str]
 
 
@@ -244,34 +246,25 @@ async def test_several_processes_live_and_end_together(environment: Environment)
 async def test_several_processes_show_the_same_figures_also_after_a_restart(
     environment: Environment, temporal_client: Client, orders: Orders
 ) -> None:
-    ports = [int(environment["LASTMILE_HTTP_PORT"]) + index for index in range(3)]
+    port = int(environment["LASTMILE_HTTP_PORT"])
+    names = tuple(figure.name for figure in FIGURES if figure.name.startswith("ipv6_"))
 
-    async def figures() -> list[list[str]]:
-        """Of each process, but for the age."""
-        pages = await asyncio.gather(*(asyncio.to_thread(get, port, "/metrics") for port in ports))
-        names = tuple(figure.name for figure in FIGURES)
-        return [[line for line in page.splitlines() if line.startswith(names)] for page in pages]
+    async def figures(port: int) -> list[str]:
+        page = await asyncio.to_thread(get, port, "/metrics")
+        return [line for line in page.splitlines() if line.startswith(names)]
 
-    async def all_healthy() -> None:
-        await asyncio.gather(*map(healthy, ports))
+    async def all_show_it() -> list[str] | None:
+        first, *others = [await figures(port + index) for index in range(3)]
+        return first if ONE_ACTIVE in first and others == [first, first] else None
 
     async with started(environment, "--processes", "3"):
-        await all_healthy()
-        assert await figures() == [[], [], []]
-        assert "lastmile_snapshot_age_seconds +Inf" in await asyncio.to_thread(get, ports[0], "/metrics")
+        await asyncio.gather(*(healthy(port + index) for index in range(3)))
         await Lastmile(temporal_client, task_queue=orders.ref).execute(orders.provision())
         await temporal_client.execute_workflow("Metrics", id=f"metrics-{orders.ref}", task_queue=orders.ref)
-
-        async def all_show_it() -> list[str] | None:
-            first, *others = await figures()
-            return first if first and others == [first, first] else None
-
         shown = await until(all_show_it)
-        assert 'ipv6_lifecycle_state_total{state="active",tenant="acme"} 1.0' in shown
-    del ports[1:]
     async with started(environment):
-        await all_healthy()
-        assert await figures() == [shown]
+        await healthy(port)
+        assert await figures(port) == shown
 
 
 async def test_one_process_that_cannot_start_ends_them_all(environment: Environment) -> None:

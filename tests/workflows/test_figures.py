@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from temporalio.client import Client, WorkflowHandle
@@ -13,12 +14,18 @@ from temporalio.worker import Worker
 
 from activities.signatures import SnapshotTaken
 from db import Database
-from figures.snapshot import newest
+from figures.snapshot import keep, measure, newest
+from settings import Settings
 from subscribers.tenants import add_tenant
+from telemetry.snapshot import Sample
 from tests.figures.reading import Values, values
 from tests.workflows.world import Orders
 from workflows.attributes import ATTENTION, TENANT
 from workflows.client import Lastmile
+from workflows.schedules import SCHEDULES
+from workflows.standing import StandingSchedules
+
+SUCCESS = "lastmile_schedule_last_success_timestamp_seconds"
 
 
 async def take(client: Client, worker: Worker) -> SnapshotTaken:
@@ -86,3 +93,43 @@ async def test_runs_that_wait_for_a_person(
     await waiting.terminate("nobody needs it")
     await until(0)
     assert (await shown(database, "lastmile_attention_runs"))[tenant,] == 0
+
+
+@pytest.fixture
+async def schedules(client: Client, settings: Settings) -> AsyncIterator[StandingSchedules]:
+    """As a worker makes them."""
+    standing = StandingSchedules(client, settings.task_queue)
+    for plan in SCHEDULES:
+        await standing.make(plan)
+    yield standing
+    for plan in SCHEDULES:
+        await client.get_schedule_handle(standing.id_of(plan.name)).delete()
+
+
+async def test_how_the_schedules_stand(
+    client: Client, worker: Worker, database: Database, schedules: StandingSchedules
+) -> None:
+    await schedules.pause("cleanup", "while we move house")
+    await take(client, worker)
+    while not any((paused := await shown(database, "lastmile_schedule_paused")).values()):
+        await take(client, worker)  # Temporal shows it a moment later
+    assert paused == {("cleanup",): 1, ("metrics",): 0, ("audit",): 0}
+    assert await shown(database, "lastmile_schedule_missed") == {("cleanup",): 0, ("metrics",): 0, ("audit",): 0}
+    assert await shown(database, SUCCESS) == {}
+
+    await schedules.trigger("metrics")
+    while not (succeeded := await shown(database, SUCCESS)):
+        await take(client, worker)
+    [run] = [run async for run in client.list_workflows(f"TemporalScheduledById = '{schedules.id_of('metrics')}'")]
+    assert run.close_time is not None
+    assert succeeded == {("metrics",): run.close_time.timestamp()}
+
+
+async def test_a_success_is_remembered_when_temporal_has_deleted_the_run(
+    client: Client, worker: Worker, database: Database, schedules: StandingSchedules
+) -> None:
+    before = await measure(database)
+    success = Sample(SUCCESS, {"schedule": "cleanup"}, 1777816800)
+    await keep(database, replace(before, samples=(*before.samples, success)))
+    await take(client, worker)
+    assert await shown(database, SUCCESS) == {("cleanup",): 1777816800}
