@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import allocation, bulk_import, disconnects, netbox, orders, startup
+from bench import allocation, bulk_import, disconnects, netbox, orders, snapshot, startup
 from bench.figures import Figure, table, write
 from db.migrate import upgrade
 from devstack.ports import PortInUse
@@ -25,13 +25,17 @@ from devstack.temporal import DevTemporal
 from devstack.temporal_program import TemporalMissing, find_temporal
 
 REPORT = Path("build/bench.json")
-PARTS = ("disconnects", "allocations", "netbox", "orders", "imports", "start-up")
+PARTS = ("disconnects", "allocations", "netbox", "snapshot", "orders", "imports", "start-up")
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 
 
-async def measure(directory: Path, parts: Collection[str] = PARTS) -> list[Figure]:
-    """Their figures, on servers of their own: PostgreSQL durable as in production, Temporal in memory."""
+async def measure(directory: Path, parts: Collection[str] = PARTS, *, large: bool = False) -> list[Figure]:
+    """Their figures, on servers of their own: PostgreSQL durable as in production, Temporal in memory.
+
+    `large`: what takes minutes and 10 GB of disk, too.
+    """
+    sizes = (snapshot.SIZE, snapshot.LARGE) if large else (snapshot.SIZE,)
     figures: list[Figure] = []
     async with AsyncExitStack() as servers:
 
@@ -44,6 +48,7 @@ async def measure(directory: Path, parts: Collection[str] = PARTS) -> list[Figur
         await section("disconnects", disconnects.measure)
         await section("allocations", lambda: allocation.measure(postgres))
         await section("netbox", lambda: netbox.measure(directory, postgres.url))
+        await section("snapshot", lambda: snapshot.measure(postgres.url, sizes))
         if {"orders", "imports", "start-up"} & set(parts):
             program = await find_temporal(console.print)
             temporal = await servers.enter_async_context(DevTemporal(directory, program=program, database=None))
@@ -64,13 +69,17 @@ async def _section(name: str, measuring: Awaitable[list[Figure]]) -> list[Figure
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     arguments.add_argument("part", nargs="*", choices=("all", *PARTS), default="all")
-    part = arguments.parse_args().part
+    arguments.add_argument(
+        "--large", action="store_true", help="10 million delegations, too: minutes, and 10 GB of disk"
+    )
+    given = arguments.parse_args()
+    part = given.part
     parts = PARTS if "all" in part else part
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="lastmile-bench-") as directory:
         Path(directory).chmod(0o755)  # PostgreSQL runs as another login where this is root
         try:
-            figures = asyncio.run(measure(Path(directory), parts))
+            figures = asyncio.run(measure(Path(directory), parts, large=given.large))
         except (ServerFailed, TemporalMissing, PortInUse) as failure:
             sys.exit(str(failure))
     caption = f"{os.cpu_count()} CPUs, load {load:.1f} before the start"

@@ -13,8 +13,9 @@ MOST = 100_000
 _FOLD = text(
     """
     WITH many AS (
-        DELETE FROM delegation_counts WHERE ctid = ANY (ARRAY(SELECT ctid FROM delegation_counts LIMIT :most))
-        RETURNING *
+        DELETE FROM delegation_counts USING (SELECT ctid FROM delegation_counts LIMIT :most) chunk
+        WHERE delegation_counts.ctid = chunk.ctid
+        RETURNING delegation_counts.*
     ), few AS (
         INSERT INTO delegation_counts
         SELECT tenant_id, pool_id, state, held, in_netbox, sum(number) FROM many
