@@ -11,7 +11,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from cli.services import Temporal
-from tests.test_worker import WAITING, Environment, environment, healthy, orders, started, until  # noqa: F401
+from tests.processes import Environment, healthy, port_of, started, until
+from tests.test_worker import WAITING, environment, orders  # noqa: F401
 from tests.workflows.world import Orders
 from workflows.client import Lastmile, OrderRun
 from workflows.contract import ProvisionSubscriber, ResultStatus
@@ -75,7 +76,7 @@ async def test_a_rolling_upgrade_while_orders_run(
     owner: asyncpg.Connection,
     tmp_path: Path,
 ) -> None:
-    port = int(environment["LASTMILE_HTTP_PORT"])
+    port = port_of(environment)
     lastmile = Lastmile(temporal_client, task_queue=orders.ref)
     environment |= {"LASTMILE_DEPLOYMENT": orders.ref}
     first = environment | {"LASTMILE_BUILD_ID": "1"}

@@ -1,16 +1,10 @@
 """The worker process: it refuses to start with everything that is wrong, answers, and ends in order."""
 
 import asyncio
-import os
 import signal
 import socket
-import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
-from urllib.request import ProxyHandler, build_opener
 
 import asyncpg
 import pytest
@@ -23,6 +17,7 @@ from devstack.logins import make_login
 from devstack.netbox import NetBoxServer
 from devstack.ports import HOST, is_free
 from telemetry.metrics import FIGURES
+from tests.processes import Environment, environment_of, get, healthy, port_of, started, until
 from tests.workflows.world import Orders
 from workflows.client import Lastmile
 from workflows.contract import ResultStatus
@@ -37,30 +32,12 @@ WAITING = """
 
 ONE_ACTIVE = 'ipv6_lifecycle_state_total{state="active",tenant="acme"} 1.0'
 
-Environment = dict[str, str]
-
-
-def free_ports(number: int) -> int:
-    """The first of this many free ports in a row."""
-    return next(port for port in range(19_000, 20_000) if all(is_free(port + index) for index in range(number)))
-
 
 @pytest.fixture
 async def environment(
     tmp_path: Path, owner_url: str, database: Database, temporal_address: str, orders: Orders
 ) -> Environment:
-    """All that a worker needs, on a login that owns nothing."""
-    login = await make_login(owner_url, "test_worker", "secret", "lastmile_app", "lastmile_platform")
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("LASTMILE_", "NETBOX_", "TEMPORAL_"))
-    }
-    return inherited | {
-        "DATABASE_URL": login,
-        "TEMPORAL_ADDRESS": temporal_address,
-        "LASTMILE_TASK_QUEUE": orders.ref,
-        "LASTMILE_HTTP_PORT": str(free_ports(3)),
-        "LASTMILE_STATE_DIR": str(tmp_path),
-    }
+    return await environment_of(tmp_path, owner_url, temporal_address, task_queue=orders.ref)
 
 
 @pytest.fixture
@@ -68,50 +45,13 @@ def orders() -> Orders:
     return Orders(f"S-{uuid.uuid4().hex[:12]}")
 
 
-@asynccontextmanager
-async def started(
-    environment: Mapping[str, str], *arguments: str, code: Path | None = None
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker of this code, or of another version of it, in this directory."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", *arguments), env=environment, cwd=code, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.communicate()
-
-
-async def refusal(environment: Mapping[str, str]) -> str:
+async def refusal(environment: Environment) -> str:
     """What a worker says that does not start."""
     async with started(environment) as process:
         _, words = await process.communicate()
         assert process.returncode == 2, words.decode()
         assert b"Traceback" not in words
         return words.decode()
-
-
-def get(port: int, path: str) -> str:
-    with build_opener(ProxyHandler({})).open(f"http://{HOST}:{port}{path}", timeout=5) as response:
-        return str(response.read().decode())
-
-
-async def until(answer: Callable[[], Awaitable[Any]]) -> Any:
-    """Its first answer that is one."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                if result := await answer():
-                    return result
-            except OSError:
-                pass
-            await asyncio.sleep(0.05)
-
-
-async def healthy(port: int) -> None:
-    await until(lambda: asyncio.to_thread(get, port, "/healthz"))
 
 
 async def test_everything_that_is_missing_is_said_at_once(environment: Environment) -> None:
@@ -155,7 +95,7 @@ async def test_a_superusers_login_is_warned_of(environment: Environment, owner_u
             if b"worker.mighty_login" in line:
                 break
         assert b"the login postgres is a superuser or has BYPASSRLS" in line
-        await healthy(int(environment["LASTMILE_HTTP_PORT"]))
+        await healthy(port_of(environment))
 
 
 async def test_a_database_that_lacks_a_migration(environment: Environment, owner: asyncpg.Connection) -> None:
@@ -188,7 +128,7 @@ async def test_what_answers_is_not_netbox(environment: Environment) -> None:
 
 async def test_a_netbox_that_is_away_keeps_nobody_waiting(environment: Environment) -> None:
     async with started(environment | {"NETBOX_URL": f"http://{NOBODY}", "NETBOX_TOKEN": "f" * 40}) as process:
-        await healthy(int(environment["LASTMILE_HTTP_PORT"]))
+        await healthy(port_of(environment))
         assert process.stderr is not None
         while b"worker.netbox_away" not in (line := await process.stderr.readline()):
             assert line
@@ -196,7 +136,7 @@ async def test_a_netbox_that_is_away_keeps_nobody_waiting(environment: Environme
 
 
 async def test_it_answers_and_works(environment: Environment, temporal_client: Client, orders: Orders) -> None:
-    port = int(environment["LASTMILE_HTTP_PORT"])
+    port = port_of(environment)
     async with started(environment) as process:
         await healthy(port)
         result = await Lastmile(temporal_client, task_queue=orders.ref).execute(orders.provision())
@@ -212,7 +152,7 @@ async def test_sigterm_lets_a_running_activity_finish(
     """A lock holds the activity up; the worker waits for it, and the next one goes on from there."""
     lastmile = Lastmile(temporal_client, task_queue=orders.ref)
     async with started(environment) as process:
-        await healthy(int(environment["LASTMILE_HTTP_PORT"]))
+        await healthy(port_of(environment))
         async with owner.transaction():
             await owner.execute("LOCK TABLE customers")
             run = await lastmile.start(orders.provision())
@@ -234,7 +174,7 @@ async def test_sigterm_lets_a_running_activity_finish(
 
 
 async def test_several_processes_live_and_end_together(environment: Environment) -> None:
-    port = int(environment["LASTMILE_HTTP_PORT"])
+    port = port_of(environment)
     async with started(environment, "--processes", "2") as process:
         await asyncio.gather(healthy(port), healthy(port + 1))
         process.send_signal(signal.SIGTERM)
@@ -246,7 +186,7 @@ async def test_several_processes_live_and_end_together(environment: Environment)
 async def test_several_processes_show_the_same_figures_also_after_a_restart(
     environment: Environment, temporal_client: Client, orders: Orders
 ) -> None:
-    port = int(environment["LASTMILE_HTTP_PORT"])
+    port = port_of(environment)
     names = tuple(figure.name for figure in FIGURES if figure.name.startswith("ipv6_"))
 
     async def figures(port: int) -> list[str]:
@@ -268,7 +208,7 @@ async def test_several_processes_show_the_same_figures_also_after_a_restart(
 
 
 async def test_one_process_that_cannot_start_ends_them_all(environment: Environment) -> None:
-    port = int(environment["LASTMILE_HTTP_PORT"])
+    port = port_of(environment)
     with socket.create_server((HOST, port + 1)):
         async with started(environment, "--processes", "2") as process:
             assert await process.wait() == 2

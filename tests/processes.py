@@ -1,0 +1,83 @@
+"""A worker in a process of its own, as in production, and a look at what it answers."""
+
+import asyncio
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+from devstack.logins import make_login
+from devstack.ports import HOST, is_free
+
+__all__ = ["Environment", "environment_of", "get", "healthy", "port_of", "started", "until"]
+
+Environment = dict[str, str]
+
+FOREIGN = ("LASTMILE_", "NETBOX_", "OTEL_", "TEMPORAL_")
+
+
+async def environment_of(directory: Path, owner_url: str, temporal_address: str, *, task_queue: str) -> Environment:
+    """All that a worker needs, on a login that owns nothing."""
+    login = await make_login(owner_url, "test_worker", "secret", "lastmile_app", "lastmile_platform")
+    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)} | {
+        "DATABASE_URL": login,
+        "TEMPORAL_ADDRESS": temporal_address,
+        "LASTMILE_TASK_QUEUE": task_queue,
+        "LASTMILE_HTTP_PORT": str(_free_ports(3)),
+        "LASTMILE_STATE_DIR": str(directory),
+    }
+
+
+def _free_ports(number: int) -> int:
+    """The first of this many free ports in a row; not always the same, for others may be looking too."""
+    return next(
+        port
+        for port in random.sample(range(19_000, 20_000 - number), 500)
+        if all(is_free(port + index) for index in range(number))
+    )
+
+
+def port_of(environment: Mapping[str, str]) -> int:
+    """Of `/healthz` and `/metrics`."""
+    return int(environment["LASTMILE_HTTP_PORT"])
+
+
+@asynccontextmanager
+async def started(
+    environment: Mapping[str, str], *arguments: str, code: Path | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A worker of this code, or of another version of it, in this directory."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", *arguments), env=environment, cwd=code, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
+
+
+def get(port: int, path: str) -> str:
+    with build_opener(ProxyHandler({})).open(f"http://{HOST}:{port}{path}", timeout=5) as response:
+        return str(response.read().decode())
+
+
+async def until(answer: Callable[[], Awaitable[Any]]) -> Any:
+    """Its first answer that is one."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                if result := await answer():
+                    return result
+            except OSError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+async def healthy(port: int) -> None:
+    await until(lambda: asyncio.to_thread(get, port, "/healthz"))
