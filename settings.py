@@ -141,7 +141,7 @@ class Settings(BaseSettings):
         default="auto", description="`auto` is readable on a terminal and JSON elsewhere."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least severity logged."
+        default="INFO", description="Least severity logged; below `INFO` of Lastmile's own records only."
     )
 
     @field_validator("netbox_url")

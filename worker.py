@@ -32,6 +32,7 @@ from activities.auditing import AuditActivities
 from activities.cleanup import CleanupActivities
 from activities.devices import DeviceActivities
 from activities.figures import FigureActivities
+from activities.observed import Observed
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from db import Database
@@ -48,6 +49,7 @@ from settings import Settings
 from telemetry.http import metrics_and_health, serve
 from telemetry.logs import set_up_logging
 from telemetry.snapshot import SnapshotCollector
+from telemetry.temporal import observe_temporal
 from workflows.attributes import add_search_attributes
 from workflows.connection import Unreachable, connect
 from workflows.figures import temporal_figures
@@ -58,6 +60,7 @@ from workflows.versions import current_build, make_current
 
 __all__ = ["Misconfigured", "build_worker", "main"]
 
+EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
 
 log = structlog.get_logger("lastmile.worker")
@@ -97,6 +100,7 @@ def build_worker(
             AuditActivities(database, authorization, quarantine),
             FigureActivities(database, partial(temporal_figures, client, settings.task_queue)),
         ),
+        interceptors=[Observed()],
         workflow_runner=RUNNER,
         deployment_config=_deployment(settings),
         workflow_failure_exception_types=FAILURE_TYPES,
@@ -288,9 +292,13 @@ def main() -> None:
     if arguments.processes > 1:
         sys.exit(_run_many(settings, arguments.processes))
     try:
+        observe_temporal()
         asyncio.run(run(settings))
     except Misconfigured as failure:
         _refuse(failure.problems)
+    except Exception:
+        log.critical("worker.failed", exc_info=True)
+        _exit(EXIT_FAILED)
     _exit(0)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from activities.base import Activities, beyond_database, done, skipped, step, undone, warned
+from activities.base import Activities, beyond_database, done, skipped, step, taken, undone, warned
 from activities.direct import DirectAddresses
 from activities.sessions import REPLY_ATTRIBUTES, Sessions
 from activities.signatures import StepRef, StepReport
@@ -16,6 +16,7 @@ from ipam.netbox import NetBox
 from radius import accounts
 from radius.dynauth import DynamicAuthorization
 from radius.sessions import open_sessions
+from telemetry.metrics import ALLOCATION, REVOCATION
 
 __all__ = ["FACTS", "AddressActivities", "chosen_by_netbox", "reply_items"]
 
@@ -58,6 +59,8 @@ class AddressActivities(Activities):
             await self._direct.complete(ref, one, need) if one.delegation.state is State.PENDING else one.delegation
             for one, need in zip(found, needs, strict=True)
         ]
+        if _of_ipv6(given):
+            ALLOCATION.labels(ref.tenant).observe(taken())
         return done(**_facts(given))
 
     async def _allocated(self, ref: StepRef, needs: Sequence[Need], *, more_blocks: bool = True) -> list[Allocation]:
@@ -147,6 +150,8 @@ class AddressActivities(Activities):
                 if delegation.state is State.REVOKING:
                     await _move(connection, ref, delegation, State.REVOKED, disconnect_confirmed=not problems)
             held = await self._of_order(connection, ref)
+        if _of_ipv6(announced):
+            REVOCATION.labels(ref.tenant).observe(taken())
         unconfirmed = [str(d.prefix) for d in held if d.disconnect_confirmed is False and d.prefix is not None]
         if unconfirmed:
             problems.append(
@@ -192,6 +197,11 @@ async def _to_revoking(connection: TenantConnection, ref: StepRef, delegation: D
 def chosen_by_netbox(delegations: Iterable[Delegation]) -> list[Delegation]:
     """Those whose prefixes NetBox chooses."""
     return [delegation for delegation in delegations if delegation.slot is None]
+
+
+def _of_ipv6(delegations: Iterable[Delegation]) -> bool:
+    """Whether there is one among them."""
+    return any(delegation.purpose is not Purpose.IPV4 for delegation in delegations)
 
 
 def _given(delegations: Iterable[Delegation]) -> Iterator[tuple[Purpose, str]]:

@@ -4,7 +4,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from temporalio import activity
@@ -23,6 +23,7 @@ __all__ = [
     "heartbeating",
     "skipped",
     "step",
+    "taken",
     "time_left",
     "undone",
     "upkeep",
@@ -64,6 +65,11 @@ def beyond_database(what: str) -> None:
             type=BEYOND_DATABASE,
             category=ApplicationErrorCategory.BENIGN,  # nothing to log
         )
+
+
+def taken() -> float:
+    """Seconds since the activity was asked for, by the clock of whoever asked: all its attempts, and the pauses."""
+    return max(0.0, (datetime.now(UTC) - activity.info().scheduled_time).total_seconds())
 
 
 @asynccontextmanager

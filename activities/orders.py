@@ -1,14 +1,17 @@
 """The order itself: opened before the first step, closed after the last."""
 
+import structlog
 from sqlalchemy import text
 from temporalio import activity
 
 from activities.base import Activities, failing_by_type
 from activities.signatures import Opened, OrderClosing, OrderOpening, StepRef
 from subscribers import orders
+from telemetry.metrics import ORDER_SECONDS_TAKEN, ORDERS, STEPS
 
 __all__ = ["OrderActivities"]
 
+log = structlog.get_logger("lastmile.orders")
 
 # What an order made, or changed and would change back, is from now on as if its heir had.
 _LEFTOVERS = ("customers", "subscribers", "network_profiles", "billing_services", "devices", "delegations", "radcheck")
@@ -50,6 +53,17 @@ class OrderActivities(Activities):
     @activity.defn
     @failing_by_type
     async def close_order(self, ref: StepRef, closing: OrderClosing) -> None:
-        """Record how the order ended."""
+        """Record how the order ended, and count it: once, however often the reply gets lost."""
         async with self._database.tenant(ref.tenant) as connection:
-            await orders.close_order(connection, ref.order_id, orders.OrderStatus(closing.status), closing.result)
+            status = orders.OrderStatus(closing.status)
+            closed = await orders.close_order(connection, ref.order_id, status, closing.result)
+        if closed is not None:
+            _count(ref, closing, closed)
+
+
+def _count(ref: StepRef, closing: OrderClosing, closed: orders.Closed) -> None:
+    ORDERS.labels(closed.operation, ref.tenant, closing.status).inc()
+    ORDER_SECONDS_TAKEN.labels(closed.operation, ref.tenant).observe(closed.seconds)
+    for step, outcome in closing.outcomes.items():
+        STEPS.labels(step, ref.tenant, outcome).inc()
+    log.info("order.ended", operation=closed.operation, status=closing.status, seconds=round(closed.seconds, 3))

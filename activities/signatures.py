@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -90,7 +91,12 @@ class OrderClosing(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     status: str
-    result: dict[str, object]
+    result: dict[str, Any]
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """Of the steps that the order reached."""
+        return {step["step"]: step["outcome"] for step in self.result.get("steps", ()) if step["outcome"]}
 
 
 class Cursor(BaseModel):

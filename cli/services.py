@@ -17,7 +17,7 @@ from cli.exits import BadInput, Unavailable
 from db import Database
 from settings import Settings
 from subscribers.tenants import list_tenants
-from telemetry.logs import forward_temporal_logs
+from telemetry.temporal import forward_temporal_logs
 from workflows.client import Lastmile
 from workflows.connection import connect
 from workflows.contract import workflow_id

@@ -128,4 +128,6 @@ class Keeper:
 
 
 def _line(failure: Exception) -> str:
-    return str(failure).partition("\n")[0] or type(failure).__name__
+    """For the log: a driver's words may quote a subscriber's data."""
+    words = "" if isinstance(failure, SQLAlchemyError) else str(failure).partition("\n")[0]
+    return words or type(failure).__name__

@@ -11,10 +11,12 @@ from pyrad.packet import CoAACK, CoAPacket, CoARequest, DisconnectACK, Disconnec
 from errors import Refused
 from radius.attributes import DICTIONARY, InvalidAttribute, add
 from radius.channel import Channel, Exchange
+from telemetry.metrics import RADIUS_REQUESTS
 
 __all__ = ["DynamicAuthorization", "InvalidAttribute", "InvalidNas", "Nas", "Outcome", "Reply", "Session"]
 
 _REQUEST_NAMES = {DisconnectRequest: "Disconnect-Request", CoARequest: "CoA-Request"}
+_KINDS = {DisconnectRequest: "disconnect", CoARequest: "coa"}
 _ERROR_CAUSE = 101
 _ERROR_CAUSES = {int.from_bytes(value, "big"): name for name, value in DICTIONARY["Error-Cause"].values.forward.items()}
 _SESSION_CONTEXT_NOT_FOUND = 503
@@ -96,6 +98,15 @@ class Outcome(StrEnum):
     """Nothing came back. A dead NAS, lost packets and a NAS with another secret look alike from here."""
 
 
+_COUNTS_AS = {
+    Outcome.ACK: "ack",
+    Outcome.NAK: "nak",
+    Outcome.SILENT: "timeout",
+    Outcome.FORGED: "error",
+    Outcome.UNREACHABLE: "error",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What became of a request; `text` is for people: which NAS, what happened, what to do."""
@@ -171,6 +182,11 @@ class DynamicAuthorization:
     async def _ask(self, nas: Nas, session: Session, request: Any) -> Reply:
         if self._closed:
             raise ConnectionAbortedError("this RADIUS client is closed")
+        reply = await self._exchange(nas, session, request)
+        RADIUS_REQUESTS.labels(nas.name, _KINDS[request.code], _counts_as(request.code, reply)).inc()
+        return reply
+
+    async def _exchange(self, nas: Nas, session: Session, request: Any) -> Reply:
         what = f"{_REQUEST_NAMES[request.code]} for session {session.acct_session_id}"
         try:
             channel = self._channel(nas)
@@ -184,6 +200,13 @@ class DynamicAuthorization:
         if key not in self._channels:
             self._channels[key] = Channel(*key, in_flight=self._in_flight)
         return self._channels[key]
+
+
+def _counts_as(code: int, reply: Reply) -> str:
+    """In the metric: a disconnect that finds nothing to end has done what it is for."""
+    if reply.outcome is Outcome.SESSION_GONE:
+        return "ack" if code == DisconnectRequest else "nak"
+    return _COUNTS_AS[reply.outcome]
 
 
 def _request(code: int, nas: Nas, session: Session) -> Any:

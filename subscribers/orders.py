@@ -18,7 +18,7 @@ from db import PlatformConnection, TenantConnection
 from subscribers.errors import OrderConflict, OrderFenced, UnknownTenant
 from subscribers.tables import orders
 
-__all__ = ["OrderStatus", "Recorded", "close_order", "hold_forward", "hold_undo", "open_order", "recorded"]
+__all__ = ["Closed", "OrderStatus", "Recorded", "close_order", "hold_forward", "hold_undo", "open_order", "recorded"]
 
 
 class OrderStatus(StrEnum):
@@ -106,13 +106,28 @@ async def open_order(
     return Opening(again=again, superseded=same)
 
 
-async def close_order(connection: TenantConnection, order_id: str, status: OrderStatus, result: dict[str, Any]) -> None:
-    """Record how the order ended. The first recorded end stands."""
-    await connection.execute(
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """An order that has just ended."""
+
+    operation: str
+    seconds: float
+    """Since it was begun."""
+
+
+async def close_order(
+    connection: TenantConnection, order_id: str, status: OrderStatus, result: dict[str, Any]
+) -> Closed | None:
+    """Record how the order ended. The first recorded end stands: None where it had ended before."""
+    ended = await connection.execute(
         update(orders)
         .where(orders.c.order_id == order_id, orders.c.status.in_(_UNFINISHED))
         .values(status=status, result=result, finished_at=func.now())
+        .returning(orders.c.operation, orders.c.created_at, orders.c.finished_at)
     )
+    if (row := ended.one_or_none()) is None:
+        return None
+    return Closed(row.operation, (row.finished_at - row.created_at).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)

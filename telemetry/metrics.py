@@ -68,7 +68,7 @@ NETBOX_SECONDS = Histogram(
     "lastmile_netbox_request_duration_seconds", "One request to NetBox.", ["method"], buckets=REQUEST_SECONDS
 )
 NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests that NetBox did not answer as asked.", ["method", "kind"])
-"""`kind`: the type of the failure, as in docs/netbox.md."""
+"""`kind`: the type of the failure (ipam/netbox/errors.py). `NotFound` and `Exhausted` are no reason for an alert."""
 
 
 @dataclass(frozen=True, slots=True)

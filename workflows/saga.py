@@ -210,6 +210,7 @@ class Saga(Generic[OrderT]):
         self._status = RunStatus.ROLLING_BACK
         reason = "cancelled" if is_cancelled_exception(failure) else f"{self._current}: {words_of(failure)}"
         workflow.upsert_search_attributes([STEP.value_set(self._current or "")])
+        self._log("order.rolling_back", self._current, kind_of(failure))
         try:
             await self._insist("begin_rollback", self._begin_rollback)
             for step in reversed([step for step in self._steps if step.undo is not None]):
@@ -369,7 +370,7 @@ class Saga(Generic[OrderT]):
             try:
                 return await work()
             except Exception as failure:
-                choice, decision = await self._park(name, words_of(failure))
+                choice, decision = await self._park(name, failure)
                 word = f"{name}: {choice.value} by {decision.by}: {decision.why}"
             if choice is Choice.ABANDON:
                 raise Abandoned(word)
@@ -381,12 +382,13 @@ class Saga(Generic[OrderT]):
                     )
                 return None
 
-    async def _park(self, name: str, words: str) -> tuple[Choice, Decision]:
+    async def _park(self, name: str, failure: Exception) -> tuple[Choice, Decision]:
         before, self._status = self._status, RunStatus.PARKED
         self._current = name
-        self._attention = f"{name} failed: {words}"
+        self._attention = f"{name} failed: {words_of(failure)}"
         workflow.upsert_search_attributes([STEP.value_set(name), ATTENTION.value_set(True)])
         self._show()
+        self._log("run.parked", name, kind_of(failure))
         await workflow.wait_condition(lambda: self._decision is not None)
         assert self._decision is not None
         decided, self._decision = self._decision, None
@@ -409,6 +411,11 @@ class Saga(Generic[OrderT]):
             workflow.upsert_search_attributes(
                 [TENANT.value_set(self._order.tenant), OPERATION.value_set(self._order.operation)]
             )
+
+    def _log(self, event: str, step: str | None, kind: str) -> None:
+        """Without the failure's words, as telemetry.logs says. Silent in a replay."""
+        about = {"tenant": self._order.tenant, "order_id": self._order.order_id, "step": step, "kind": kind}
+        workflow.logger.warning(event, extra=about)
 
     def _show(self) -> None:
         workflow.set_current_details(step_table(self.progress()))

@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 
 from ipam.netbox.errors import ConnectionLost, NetBoxError, NotFound, ServerError, Unavailable, Unreachable
 from ipam.netbox.failures import translated
+from telemetry.metrics import NETBOX_ERRORS, NETBOX_SECONDS
 
 __all__ = ["Object", "Wire"]
 
@@ -119,12 +120,18 @@ class Wire:
         return await self._run(what, call)
 
     async def _run(self, what: str, call: Callable[[], T]) -> T:
+        method = what.partition(" ")[0]
+
         def guarded() -> T | NetBoxError:
+            # In its thread: a task that is cancelled meanwhile does not see the end.
             try:
-                return call()
+                with NETBOX_SECONDS.labels(method).time():
+                    return call()
             except Exception as failure:
                 # Not raised from here: the original holds the request, and that the token.
-                return translated(failure, what, self.url)
+                error = translated(failure, what, self.url)
+                NETBOX_ERRORS.labels(method, type(error).__name__).inc()
+                return error
 
         result = await asyncio.get_running_loop().run_in_executor(self._pool, guarded)
         if isinstance(result, NetBoxError):

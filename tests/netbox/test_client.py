@@ -46,6 +46,7 @@ from ipam.netbox.errors import (
     Unreachable,
 )
 from ipam.netbox.records import STATUS
+from tests.counted import Counted
 from tests.netbox.elsewhere import answering, certificate, tls
 from tests.netbox.peer import Peer
 
@@ -481,3 +482,20 @@ async def test_no_log_has_the_token(
     assert "cf_lastmile_key" in log.text
     assert standin.token not in log.text
     assert standin.token not in repr(vars(netbox))
+
+
+async def test_requests_are_counted_and_timed(netbox: NetBox, standin: NetBoxServer) -> None:
+    """Each that is sent, also where one is tried again, and each failure by its name."""
+    await netbox.require()
+    counted = Counted()
+    standin.faults.next(proxy(503), method="GET", times=2)
+    assert await netbox.get(4711) is None
+    standin.faults.next(POSTGRES_DOWN, method="POST")
+    with pytest.raises(ServerError):
+        await netbox.create(POOL, vrf_id=None, stamp=STAMP)
+    assert counted.since("lastmile_netbox_request_duration_seconds_count") == {("GET",): 3, ("POST",): 1}
+    assert counted.since("lastmile_netbox_errors_total") == {
+        ("Unavailable", "GET"): 2,
+        ("NotFound", "GET"): 1,
+        ("ServerError", "POST"): 1,
+    }

@@ -9,6 +9,7 @@ from pyrad.packet import CoAACK, CoARequest, DisconnectRequest
 
 from devstack.nas import ACK, Answer, ScriptedNas, nak
 from radius.dynauth import DynamicAuthorization, InvalidAttribute, InvalidNas, Nas, Outcome, Session
+from tests.counted import Counted
 
 
 def sign_with_another_secret(reply: Any) -> None:
@@ -244,3 +245,33 @@ def test_a_secret_is_never_shown() -> None:
 def test_limits_that_make_no_sense(limits: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="in_flight="):
         DynamicAuthorization(**{"timeout": 1, "tries": 1, "in_flight": 1} | limits)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "outcome"),
+    [
+        ("disconnect", ACK, "ack"),
+        ("coa", ACK, "ack"),
+        ("disconnect", nak(503), "ack"),  # there is no such session any more
+        ("coa", nak(503), "nak"),
+        ("disconnect", nak(501), "nak"),
+        ("disconnect", None, "timeout"),
+        ("coa", Answer(spoil=sign_with_another_secret), "error"),
+    ],
+)
+async def test_what_becomes_of_requests_is_counted_by_nas(
+    hasty: DynamicAuthorization, nas: ScriptedNas, session: Session, kind: str, answer: Answer | None, outcome: str
+) -> None:
+    counted = Counted()
+    nas.script = lambda _: answer
+    if kind == "coa":
+        await hasty.coa(nas.nas, session, {"Delegated-IPv6-Prefix": "2001:db8::/56"})
+    else:
+        await hasty.disconnect(nas.nas, session)
+    assert counted.since("lastmile_radius_requests_total") == {(kind, "scripted", outcome): 1}
+
+
+async def test_what_cannot_be_sent_is_counted(hasty: DynamicAuthorization, session: Session) -> None:
+    counted = Counted()
+    await hasty.disconnect(Nas("nowhere", "255.255.255.255", 3799, b"secret"), session)
+    assert counted.since("lastmile_radius_requests_total") == {("disconnect", "nowhere", "error"): 1}

@@ -19,6 +19,8 @@ from tests.workflows.world import Orders
 from worker import build_worker
 from workflows.client import Lastmile
 
+SECRET = b"a shared secret"
+
 
 @pytest.fixture
 def orders() -> Orders:
@@ -62,6 +64,18 @@ async def worker(
     """Running, as in production but for the faults."""
     async with build_worker(client, settings, database, authorization) as worker:
         yield worker
+
+
+@pytest.fixture
+async def nas(owner: asyncpg.Connection, database: object) -> AsyncIterator[ScriptedNas]:
+    """A NAS that Lastmile knows, without sessions."""
+    async with ScriptedNas(SECRET) as scripted:
+        await owner.execute(
+            "INSERT INTO nas (nasname, shortname, secret, coa_port) VALUES ('127.0.0.1', 'bng-1', $1, $2)",
+            SECRET.decode(),
+            scripted.nas.port,
+        )
+        yield scripted
 
 
 @pytest.fixture

@@ -1,0 +1,98 @@
+"""What the Temporal SDK says of itself: its logs go to `logging`, its metrics to the same `/metrics` as ours."""
+
+import logging
+import socket
+from collections.abc import Iterable
+from urllib.request import ProxyHandler, build_opener
+
+import structlog
+from prometheus_client import REGISTRY, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    PrometheusConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
+
+__all__ = ["forward_temporal_logs", "observe_temporal"]
+
+log = structlog.get_logger("lastmile.telemetry")
+
+HOST = "127.0.0.1"
+TRIES = 5
+
+
+def forward_temporal_logs() -> None:
+    """Give the warnings of the SDK's core, which would go to the terminal as they are, to `logging`.
+
+    Before the first client is made. A process without log set-up of its own hears nothing of them.
+    """
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=_to_logging())), error_if_already_set=False)
+
+
+def observe_temporal() -> None:
+    """The same, and the SDK's metrics beside ours. Once in a process, before the first client is made.
+
+    Raises `OSError` where it can have no port for them.
+    """
+    metrics = _TemporalMetrics()
+    Runtime.set_default(metrics.runtime, error_if_already_set=False)
+    REGISTRY.register(metrics)
+
+
+def _to_logging() -> LoggingConfig:
+    logger = logging.getLogger("temporalio.core")
+    logger.addHandler(logging.NullHandler())
+    return LoggingConfig(
+        filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
+        # Without its fields: among them are whole failures, with their words. `telemetry.logs` picks from them.
+        forwarding=LogForwardingConfig(
+            logger=logger, append_log_fields_to_message=False, prepend_target_on_message=False
+        ),
+    )
+
+
+class _TemporalMetrics(Collector):
+    """The SDK exports its metrics on a port of its own only: here on a free one, which is read at each scrape."""
+
+    def __init__(self) -> None:
+        for left in reversed(range(TRIES)):
+            address = f"{HOST}:{_free_port()}"
+            try:
+                self.runtime = Runtime(telemetry=_telemetry(address))
+            except ValueError as failure:  # somebody else has taken the port meanwhile
+                if not left:
+                    raise OSError(str(failure)) from failure
+            else:
+                break
+        self._url = f"http://{address}/metrics"
+        self._opener = build_opener(ProxyHandler({}))
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, rather than what `collect` finds now."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            with self._opener.open(self._url, timeout=5) as answer:
+                return list(text_string_to_metric_families(answer.read().decode()))
+        except OSError as failure:
+            log.warning("temporal.metrics_missing", kind=type(failure).__name__)
+            return ()  # the others are there
+
+
+def _telemetry(address: str) -> TelemetryConfig:
+    # The names that dashboards and alerts know: the SDK's defaults for these three differ between its languages.
+    prometheus = PrometheusConfig(
+        bind_address=address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+    )
+    return TelemetryConfig(logging=_to_logging(), metrics=prometheus, attach_service_name=False)
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as found:
+        return int(found.getsockname()[1])

@@ -1,0 +1,30 @@
+"""A worker's environment, and a line for it to work at."""
+
+import uuid
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+
+from db import Database
+from tests.processes import Environment, environment_of
+from tests.workflows.world import Orders
+from workflows.client import Lastmile
+
+
+@pytest.fixture
+def orders() -> Orders:
+    return Orders(f"S-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+async def environment(
+    tmp_path: Path, owner_url: str, database: Database, temporal_address: str, orders: Orders
+) -> Environment:
+    return await environment_of(tmp_path, owner_url, temporal_address, task_queue=orders.ref)
+
+
+@pytest.fixture
+def lastmile(temporal_client: Client, orders: Orders) -> Lastmile:
+    """The provisioning system's view; the test starts the worker behind it."""
+    return Lastmile(temporal_client, task_queue=orders.ref)

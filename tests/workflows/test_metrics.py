@@ -1,0 +1,215 @@
+"""What orders and their steps count as: each thing once, whatever is tried again or lost on the way."""
+
+from collections import Counter
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from temporalio import activity, workflow
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+from activities.base import beyond_database
+from activities.observed import Observed
+from activities.signatures import StepRef
+from devstack.nas import ScriptedNas
+from ipam.models import Addressing, IPv4Mode
+from tests.counted import Counted
+from tests.workflows.faults import Faults, broken, once, refused
+from tests.workflows.world import Orders, log_in, outcomes, parked
+from workflows import provision
+from workflows.client import Lastmile
+from workflows.contract import OrderResult, ResultStatus
+from workflows.registry import RUNNER
+
+ORDERS = "lastmile_orders_total"
+ORDER_SECONDS = "lastmile_order_duration_seconds_count"
+STEPS = "lastmile_steps_total"
+ATTEMPTS = "lastmile_step_duration_seconds_count"
+RETRIES = "lastmile_step_retries_total"
+ALLOCATED = "ipv6_allocation_duration_seconds_count"
+REVOKED = "ipv6_revocation_duration_seconds_count"
+
+
+@pytest.fixture
+def counted() -> Counted:
+    return Counted()
+
+
+def as_told(result: OrderResult) -> dict[tuple[str, ...], float]:
+    """The result's steps, as the metric has them: by outcome, step and tenant."""
+    return {(outcome, step, result.tenant): 1 for step, outcome in outcomes(result).items() if outcome is not None}
+
+
+async def test_an_order_and_its_steps_count_once(lastmile: Lastmile, orders: Orders, counted: Counted) -> None:
+    result = await lastmile.execute(orders.provision())
+    await lastmile.execute(orders.provision())  # the same again does nothing
+
+    assert counted.since(ORDERS) == {("provision", "completed", "acme"): 1}
+    assert counted.since(ORDER_SECONDS) == {("provision", "acme"): 1}
+    assert counted.since(STEPS) == as_told(result)
+    own = {"open_order": 2, "close_order": 1}
+    assert counted.since(ATTEMPTS) == {(name,): own.get(name, 1) for name in (*outcomes(result), *own)}
+    assert counted.since(RETRIES) == {}
+    assert counted.since(ALLOCATED) == {("acme",): 1}
+    assert counted.since(REVOKED) == {}
+
+
+async def test_a_line_that_is_taken_down(lastmile: Lastmile, orders: Orders, counted: Counted) -> None:
+    await lastmile.execute(orders.provision())
+    before = counted.since(ALLOCATED)
+    result = await lastmile.execute(orders.deprovision())
+
+    assert counted.since(ORDERS)["deprovision", "completed", "acme"] == 1
+    assert counted.since(STEPS).items() >= as_told(result).items()
+    assert counted.since(REVOKED) == {("acme",): 1}
+    assert counted.since(ALLOCATED) == before
+
+
+async def test_no_prefix_is_no_allocation_and_no_revocation(
+    lastmile: Lastmile, orders: Orders, counted: Counted
+) -> None:
+    bare = Addressing(enable_ipv6=False, ipv4_mode=IPv4Mode.STATIC)
+    result = await lastmile.execute(orders.provision(addressing=bare))
+    assert result.created.ipv4_address
+    await lastmile.execute(orders.deprovision())
+
+    assert counted.since(ALLOCATED) == {}
+    assert counted.since(REVOKED) == {}
+
+
+async def test_how_long_an_order_took(
+    lastmile: Lastmile, orders: Orders, counted: Counted, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    [took] = counted.since("lastmile_order_duration_seconds_sum").values()
+    assert took == pytest.approx(
+        await owner.fetchval("SELECT extract(epoch FROM finished_at - created_at)::float FROM orders")
+    )
+
+
+async def test_a_lost_reply_counts_no_order_twice(
+    lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults
+) -> None:
+    faults.after["close_order"] = once(broken)
+    result = await lastmile.execute(orders.provision())
+
+    assert faults.ran["close_order"] == 2
+    assert counted.since(ORDERS) == {("provision", "completed", "acme"): 1}
+    assert counted.since(STEPS) == as_told(result)
+
+
+async def test_a_rolled_back_order(lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults) -> None:
+    faults.before["create_billing_service"] = refused
+    result = await lastmile.execute(orders.provision())
+
+    assert counted.since(ORDERS) == {("provision", "rolled_back", "acme"): 1}
+    steps = counted.since(STEPS)
+    assert steps == as_told(result)
+    assert Counter(outcome for outcome, _, _ in steps) == {"undone": len(provision.STEPS) - 1, "failed": 1}
+    undos = {step.undo for step in provision.STEPS}
+    assert {name for (name,) in counted.since(ATTEMPTS)} >= undos
+    assert counted.since(REVOKED) == {("acme",): 1}
+
+
+async def test_what_is_refused_is_not_tried_again(lastmile: Lastmile, orders: Orders, counted: Counted) -> None:
+    orders.tenant = "other"  # without a pool of /48s
+    result = await lastmile.execute(orders.provision(addressing=Addressing(ipv6_pd_size=48)))
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert counted.since(STEPS)["failed", "allocate_ip_address", "other"] == 1
+    assert counted.since(ATTEMPTS)["allocate_ip_address",] == 1
+    assert counted.since(RETRIES) == {}
+    assert counted.since(ALLOCATED) == {}
+
+
+async def test_a_failure_that_passes_is_a_retry_by_its_type(
+    lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults, owner: asyncpg.Connection
+) -> None:
+    """The first attempt, as a local activity, finds no table; the second, an activity proper, does."""
+    names = iter([("customers", "gone"), ("gone", "customers")])
+
+    async def move() -> None:
+        before, after = next(names)
+        await owner.execute(f"ALTER TABLE {before} RENAME TO {after}")
+
+    faults.before["create_customer"] = move
+    result = await lastmile.execute(orders.provision())
+
+    assert result.status is ResultStatus.COMPLETED
+    assert counted.since(RETRIES) == {("ProgrammingError", "create_customer"): 1}
+    assert counted.since(ATTEMPTS)["create_customer",] == 2
+    assert counted.since(STEPS) == as_told(result)
+
+
+async def test_a_parked_run_counts_when_it_ends(
+    lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults
+) -> None:
+    faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
+    run = await lastmile.start(orders.provision())
+    await parked(run)
+    assert counted.since(ORDERS) == counted.since(STEPS) == {}
+    await run.handle.terminate()
+
+
+async def test_a_live_session(
+    lastmile: Lastmile, orders: Orders, counted: Counted, owner: asyncpg.Connection, nas: ScriptedNas
+) -> None:
+    """The step that declines to tell it as a local activity has not been attempted then."""
+    await log_in(owner, orders, "4F0C-01", nas)
+    await lastmile.execute(orders.provision())
+    assert counted.since(ATTEMPTS)["activate_ipv6_lifecycle",] == 1
+    assert counted.since(RETRIES) == {}
+
+    await lastmile.execute(orders.deprovision())
+    requests = counted.since("lastmile_radius_requests_total")
+    assert requests == {("coa", "bng-1", "ack"): 1, ("disconnect", "bng-1", "ack"): 1}
+
+
+REF = StepRef(tenant="acme", order_id="O-1", subscriber_ref="S-1")
+
+
+@activity.defn
+async def never(ref: StepRef) -> None:
+    raise ApplicationError("words", type="Never")
+
+
+@activity.defn
+async def declines(ref: StepRef) -> None:
+    beyond_database("do more")
+
+
+@workflow.defn
+class Stubborn:
+    """Three attempts at what always fails, and one at what declines."""
+
+    @workflow.run
+    async def run(self) -> None:
+        patience = timedelta(seconds=10)
+        once_only, thrice = RetryPolicy(maximum_attempts=1), RetryPolicy(timedelta(milliseconds=1), maximum_attempts=3)
+        await workflow.execute_activity(declines, REF, start_to_close_timeout=patience, retry_policy=once_only)
+        try:
+            await workflow.execute_local_activity(
+                declines, REF, start_to_close_timeout=patience, retry_policy=once_only
+            )
+        except ApplicationError:
+            await workflow.execute_activity(never, REF, start_to_close_timeout=patience, retry_policy=thrice)
+
+
+async def test_the_last_attempt_is_no_retry(temporal_client: Client, orders: Orders, counted: Counted) -> None:
+    worker = Worker(
+        temporal_client,
+        task_queue=orders.ref,
+        workflows=[Stubborn],
+        activities=[never, declines],
+        interceptors=[Observed()],
+        workflow_runner=RUNNER,
+    )
+    async with worker:
+        with pytest.raises(WorkflowFailureError):
+            await temporal_client.execute_workflow(Stubborn.run, id=orders.ref, task_queue=orders.ref)
+
+    assert counted.since(ATTEMPTS) == {("never",): 3, ("declines",): 1}
+    assert counted.since(RETRIES) == {("Never", "never"): 2}
