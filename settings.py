@@ -137,6 +137,12 @@ class Settings(BaseSettings):
         default=None,
         description="Who may see decrypted payloads: `name:password,…`, passwords of 16 characters or more.",
     )
+    otel_exporter_otlp_endpoint: HttpUrl | None = Field(
+        default=None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="An OpenTelemetry collector that takes OTLP over HTTP, as `http://localhost:4318`: workers send it "
+        "traces. Needs the extra `tracing`. OpenTelemetry's other variables apply as well.",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="`auto` is readable on a terminal and JSON elsewhere."
     )

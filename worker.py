@@ -21,7 +21,7 @@ from wsgiref.simple_server import WSGIServer
 import structlog
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
-from temporalio.client import Client
+from temporalio.client import Client, Plugin
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
@@ -135,7 +135,7 @@ async def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises `Misconfigured` before any work is taken."""
     async with AsyncExitStack() as stack:
         netbox = await stack.enter_async_context(NetBox(**settings.netbox)) if settings.netbox else None
-        client, database = await _connect(settings, netbox)
+        client, database = await _connect(settings, netbox, *await _tracing(settings, stack))
         stack.push_async_callback(database.close)
         authorization = await stack.enter_async_context(
             DynamicAuthorization(
@@ -179,13 +179,27 @@ async def _make_schedules(client: Client, settings: Settings) -> None:
                 log.info(f"worker.schedule_{made}", schedule=standing.id_of(plan.name))
 
 
-async def _connect(settings: Settings, netbox: NetBox | None) -> tuple[Client, Database]:
-    """The clients, all of them checked. Raises `Misconfigured` with everything that is wrong at once."""
-    database, problems = await _check_database(settings)
-    problems += await _check_netbox(netbox)
+async def _tracing(settings: Settings, stack: AsyncExitStack) -> tuple[list[Plugin], list[str]]:
+    """What sends traces, where they are wanted, until the stack is closed; and what keeps it from that."""
+    if settings.otel_exporter_otlp_endpoint is None:
+        return [], []
+    try:
+        from telemetry.tracing import tracing
+    except ImportError as failure:
+        problem = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed ({failure})"
+        return [], [f"{problem}: pip install 'lastmile[tracing]'"]
+    return [await stack.enter_async_context(tracing(str(settings.otel_exporter_otlp_endpoint)))], []
+
+
+async def _connect(
+    settings: Settings, netbox: NetBox | None, plugins: list[Plugin], problems: list[str]
+) -> tuple[Client, Database]:
+    """The clients, all of them checked. Raises `Misconfigured` with all that is wrong at once, `problems` too."""
+    database, found = await _check_database(settings)
+    problems = [*problems, *found, *await _check_netbox(netbox)]
     client = None
     try:
-        client = await connect(settings.environment, settings.key_ring)
+        client = await connect(settings.environment, settings.key_ring, plugins)
         problems += await add_search_attributes(client)
     except Unreachable as failure:
         problems.append(f"Temporal: {failure}")

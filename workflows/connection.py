@@ -1,9 +1,9 @@
 """How to reach Temporal: the SDK's environment configuration, and the data converter of the contract."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from temporalio.client import Client
+from temporalio.client import Client, Plugin
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 
@@ -17,7 +17,9 @@ class Unreachable(Exception):
     """No Temporal server answers at the configured address."""
 
 
-async def connect(environment: Mapping[str, str] | None = None, keys: KeyRing | None = None) -> Client:
+async def connect(
+    environment: Mapping[str, str] | None = None, keys: KeyRing | None = None, plugins: Sequence[Plugin] = ()
+) -> Client:
     """Connect as `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE` and so on say.
 
     `environment` stands in for the process's own; `keys` are what payloads are encrypted with. Raises `Unreachable`.
@@ -25,7 +27,7 @@ async def connect(environment: Mapping[str, str] | None = None, keys: KeyRing | 
     config = ClientConfig.load_client_connect_config(override_env_vars=environment)
     config.setdefault("target_host", "localhost:7233")
     try:
-        return await Client.connect(**config, data_converter=data_converter(keys))
+        return await Client.connect(**config, data_converter=data_converter(keys), plugins=plugins)
     except (RPCError, RuntimeError, ValueError) as failure:
         raise Unreachable(
             f"no Temporal server answers at {config['target_host']} ({_short(failure)}): "

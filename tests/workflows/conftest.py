@@ -84,19 +84,6 @@ def lastmile(client: Client, settings: Settings, worker: Worker) -> Lastmile:
     return Lastmile(client, task_queue=settings.task_queue)
 
 
-@pytest.fixture
-async def nas(owner: asyncpg.Connection, database: object) -> AsyncIterator[ScriptedNas]:
-    """A NAS that Lastmile knows, without sessions."""
-    secret = "a shared secret"
-    async with ScriptedNas(secret.encode()) as scripted:
-        await owner.execute(
-            "INSERT INTO nas (nasname, shortname, secret, coa_port) VALUES ('127.0.0.1', 'bng-1', $1, $2)",
-            secret,
-            scripted.nas.port,
-        )
-        yield scripted
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What became of every way a run can go, as a table."""
     if seen := config.stash.get(RESULTS, None):

@@ -1,0 +1,153 @@
+"""Traces, as a collector receives them over HTTP."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from devstack.ports import HOST
+from ipam.models import Addressing, IPv4Mode
+from tests.processes import Environment, healthy, port_of, started
+from tests.workflows.world import Orders
+from workflows.client import Lastmile
+from workflows.contract import ResultStatus
+
+NOBODY = f"http://{HOST}:1"
+
+
+class Collector(ThreadingHTTPServer):
+    """What takes OTLP over HTTP (OpenTelemetry Protocol, section OTLP/HTTP), and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__((HOST, 0), _Request)
+        self.received: list[ExportTraceServiceRequest] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.server_port}"
+
+    def spans(self) -> list[Span]:
+        return [
+            span
+            for request in self.received
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+
+    def services(self) -> set[str]:
+        return {
+            attribute.value.string_value
+            for request in self.received
+            for resource in request.resource_spans
+            for attribute in resource.resource.attributes
+            if attribute.key == "service.name"
+        }
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        right = (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
+        if right:
+            self.server.received.append(ExportTraceServiceRequest.FromString(body))
+        answer = ExportTraceServiceResponse().SerializeToString()
+        self.send_response(200 if right else 404)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+async def work(environment: Environment, lastmile: Lastmile, orders: Orders) -> None:
+    """A line that comes, and an order that is refused: its address is in no pool. Then the worker ends."""
+    async with started(environment) as process:
+        await healthy(port_of(environment))
+        assert (await lastmile.execute(orders.provision())).status is ResultStatus.COMPLETED
+        nowhere = Addressing(ipv4_mode=IPv4Mode.STATIC, ipv4_address="198.51.100.77")
+        refused = await lastmile.execute(orders.provision("O-2", 1, addressing=nowhere))
+        assert "198.51.100.77" in refused.reason
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+
+
+async def test_a_run_and_its_steps_are_a_trace(
+    environment: Environment, lastmile: Lastmile, orders: Orders, collector: Collector
+) -> None:
+    await work(environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}, lastmile, orders)
+
+    assert collector.services() == {"lastmile"}
+    spans = {span.span_id: span for span in collector.spans()}
+    [first, _] = [span for span in spans.values() if span.name == "RunWorkflow:Provision"]
+    steps = {
+        span.name: spans[span.parent_span_id]
+        for span in spans.values()
+        if span.trace_id == first.trace_id and span.name.startswith("RunActivity:")
+    }
+    for step in ("open_order", "create_customer", "allocate_ip_address", "create_billing_service", "close_order"):
+        start = steps[f"RunActivity:{step}"]
+        assert start.name == f"StartActivity:{step}"
+        assert start.parent_span_id == first.span_id
+    assert first.end_time_unix_nano > first.start_time_unix_nano
+
+
+async def test_a_failure_is_told_by_its_type_alone(
+    environment: Environment, lastmile: Lastmile, orders: Orders, collector: Collector
+) -> None:
+    await work(environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"{collector.url}/"}, lastmile, orders)
+
+    failed = {span.name: span for span in collector.spans() if span.status.code == Status.STATUS_CODE_ERROR}
+    assert failed.keys() >= {"RunActivity:allocate_ip_address", "RunWorkflow:Provision"}
+    for span in failed.values():
+        assert span.status.message == ""
+        [event] = span.events
+        assert {attribute.key for attribute in event.attributes} == {"exception.type"}
+    received = b"".join(request.SerializeToString() for request in collector.received)
+    for words in (b"198.51.100", b"2001:db8:", b"Ada Example", b"acme.lastmile", b"ACME0", b"00:1a:2b"):
+        assert words not in received
+
+
+async def test_a_collector_that_is_away_holds_nobody_up(
+    environment: Environment, lastmile: Lastmile, orders: Orders
+) -> None:
+    await work(environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": NOBODY}, lastmile, orders)
+
+
+async def test_without_opentelemetry_it_says_what_to_install(
+    environment: Environment, tmp_path: Path, owner_url: str
+) -> None:
+    (tmp_path / "opentelemetry").mkdir()
+    (tmp_path / "opentelemetry" / "__init__.py").touch()  # hides the installed one
+    path = os.pathsep.join([str(tmp_path), environment.get("PYTHONPATH", "")])
+    lacking = environment | {"PYTHONPATH": path, "OTEL_EXPORTER_OTLP_ENDPOINT": NOBODY}
+    del lacking["DATABASE_URL"]
+    async with started(lacking) as process:
+        _, words = await process.communicate()
+    assert process.returncode == 2
+    assert b"OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed" in words
+    assert b"pip install 'lastmile[tracing]'" in words
+    assert b"DATABASE_URL is not set" in words, "all that is missing at once"
+    assert b"Traceback" not in words
