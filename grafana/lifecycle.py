@@ -87,11 +87,11 @@ def _utilisation() -> gauge.Panel:
 
 
 def _pools() -> gauge.Panel:
-    used = f'max by (pool) (ipv6_pool_utilization_percent{{purpose=~"ipv6.*", {SHARED}}})'
+    used = f'max by (tenant, pool) (ipv6_pool_utilization_percent{{purpose=~"ipv6.*", {SHARED}}})'
     return dial(
         "IPv6 Pool Utilization",
         "Prefixes that nobody can get now, held or in quarantine: the eight fullest pools.",
-        query(f"topk(8, {used})", "{{pool}}", now=True),
+        query(f"topk(8, {used})", "{{tenant}} {{pool}}", now=True),
         width=THIRD,
     ).thresholds(levels("green", (70, "yellow"), (85, "red")))
 

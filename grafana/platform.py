@@ -132,7 +132,7 @@ def _pools() -> Panels:
         graph(
             title,
             description,
-            query(f"max by (pool) ({name}{{{SHARED}}})", "{{pool}}"),
+            query(f"max by (tenant, pool) ({name}{{{SHARED}}})", "{{tenant}} {{pool}}"),
             unit=unit,
             width=THIRD,
         )
@@ -189,15 +189,19 @@ def _netbox() -> Panels:
         graph(
             "Prefixes that NetBox has yet to be told of",
             "The outbox, and what of it NetBox would not take.",
-            query("max by (pool) (lastmile_netbox_outbox_waiting)", "{{pool}}: waiting"),
-            query("max by (pool) (lastmile_netbox_outbox_refused)", "{{pool}}: refused"),
+            query(
+                f"max by (tenant, pool) (lastmile_netbox_outbox_waiting{{{SHARED}}})", "{{tenant}} {{pool}}: waiting"
+            ),
+            query(
+                f"max by (tenant, pool) (lastmile_netbox_outbox_refused{{{SHARED}}})", "{{tenant}} {{pool}}: refused"
+            ),
             unit=units.Short,
             width=QUARTER,
         ),
         graph(
             "Outbox lag",
             "How long the one that has waited longest has.",
-            query("max by (pool) (lastmile_netbox_outbox_lag_seconds)", "{{pool}}"),
+            query(f"max by (tenant, pool) (lastmile_netbox_outbox_lag_seconds{{{SHARED}}})", "{{tenant}} {{pool}}"),
             unit=units.Seconds,
             width=QUARTER,
         ),
