@@ -21,7 +21,7 @@ from devstack.ports import Ports
 from devstack.secret import kept_secret, secret_file
 from ipam import direct
 from ipam.allocation import Allocation, allocate
-from ipam.blocks import NoBlock, delegated_pools, make_room
+from ipam.blocks import NoBlock, make_room
 from ipam.bound import bound_pools, stamp
 from ipam.keeper import Keeper
 from ipam.lifecycle import State
@@ -60,6 +60,8 @@ async def measure(directory: Path, template_url: str, scale: Scale = FULL) -> li
     fresh = EstatePool(PREFIX, 0, len(pools))
     token = kept_secret(directory, "netbox")
     async with _estate(directory, template_url, [*pools, fresh], token, scale) as (database, netbox):
+        work = _allocating(database, netbox, fresh)
+        told = await telling.measure(database, netbox, token, work, number=scale.told, rounds=scale.rounds)
         found: dict[str, Measured] = {}
         for kind in KINDS:
             turns = {pool.name: _turn(database, netbox, pool, scale) for pool in pools if pool.kind == kind}
@@ -70,10 +72,6 @@ async def measure(directory: Path, template_url: str, scale: Scale = FULL) -> li
             async with Keeper(database, netbox, REST):
                 await medians(1, turns)
                 found |= await medians(scale.rounds, turns)
-        async with database.platform() as connection:
-            bound = next(pool for pool in await delegated_pools(connection) if pool.name == fresh.name)
-        work = _allocating(database, netbox, fresh)
-        told = await telling.measure(database, netbox, token, bound, work, number=scale.told, rounds=scale.rounds)
     return [*_figures(pools, found), *told]
 
 

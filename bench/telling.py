@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from ipaddress import IPv6Network
 from statistics import median
 from typing import Any
@@ -16,34 +17,37 @@ from bench.figures import Figure, Target, at_least
 from bench.netbox_estate import LENGTH, TENANT
 from bench.rounds import Measured, Turn, Work, medians, rate
 from db import Database
-from ipam.bound import BoundPool
+from ipam.blocks import delegated_pools
+from ipam.keeper import Keeper
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Stamp
-from ipam.outbox import IN_FLIGHT, backlog, drain
+from ipam.outbox import IN_FLIGHT, backlog
 
 __all__ = ["measure"]
 
 ASIDE = IPv6Network("2001:db8:f000::/36")
 """Where the bare POSTs go."""
-LONGEST_SECONDS = 120
 LOOK_SECONDS = 0.05
 
 
 async def measure(
-    database: Database, netbox: NetBox, token: str, pool: BoundPool, allocating: Work, *, number: int, rounds: int
+    database: Database, netbox: NetBox, token: str, allocating: Work, *, number: int, rounds: int
 ) -> list[Figure]:
-    """Of `number` prefixes a round, of a pool of which NetBox knows all so far."""
+    """Of `number` prefixes a round, where NetBox knows of all so far."""
     url = netbox.wire.url
 
-    async def draining() -> Measured:
-        await rate(allocating, number, IN_FLIGHT)
-        return await _watched(url, token, number, _all_told(database, netbox, pool))
+    keeper = Keeper(database, netbox, timedelta())
+    await keeper.beat()  # looks around, once a minute
 
-    turns: dict[str, Turn] = {"drain": draining}
+    async def telling() -> Measured:
+        await rate(allocating, number, IN_FLIGHT)
+        return await _watched(url, token, number, _all_told(database, keeper))
+
+    turns: dict[str, Turn] = {"keeper": telling}
     with _Bare(url, token) as bare:
         turns["bare"] = lambda: _watched(url, token, number, bare.create(number))
         found = await medians(rounds, turns)
-    ours, peer = found["drain"], found["bare"]
+    ours, peer = found["keeper"], found["bare"]
     posts = f"bare POSTs, {IN_FLIGHT} in flight"
     return [
         Figure("prefixes that NetBox is told of", ours["rate"], "/s", posts, peer["rate"], at_least(0.9)),
@@ -67,12 +71,16 @@ async def _watched(url: str, token: str, number: int, work: Awaitable[None]) -> 
     return {"rate": number / seconds, "median": median(milliseconds), "longest": max(milliseconds)}
 
 
-async def _all_told(database: Database, netbox: NetBox, pool: BoundPool) -> None:
-    await drain(database, netbox, pool, seconds=LONGEST_SECONDS)
+async def _all_told(database: Database, keeper: Keeper) -> None:
+    """As a worker does it, but that it does not pause."""
+    while await _waiting(database):
+        if not await keeper.beat():
+            raise RuntimeError("NetBox cannot be told: the keeper's warnings above say why")
+
+
+async def _waiting(database: Database) -> bool:
     async with database.platform() as connection:
-        left = await backlog(connection, pool)
-    if left.waiting:
-        raise RuntimeError(f"NetBox was not told of {left.waiting} prefixes within {LONGEST_SECONDS} s")
+        return any([(await backlog(connection, pool)).waiting for pool in await delegated_pools(connection)])
 
 
 class _Bare:

@@ -25,6 +25,7 @@ from ipam.netbox import NetBox, Recorded
 from ipam.netbox.errors import Exhausted, NetBoxError, NotFound
 from ipam.netbox.records import BlockStamp
 from ipam.pools import CANDIDATE, PREFERENCE
+from ipam.together import together
 
 __all__ = [
     "BLOCK",
@@ -197,6 +198,10 @@ async def take(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: i
 
     Can be cut off at any moment, and done by several at once. Raises `BlockOverlaps`, `PoolMoved` and `NetBoxError`.
     """
+    return await together((netbox, pool.id), lambda: _take(database, netbox, pool, wanted))
+
+
+async def _take(database: Database, netbox: NetBox, pool: BoundPool, wanted: int) -> bool:
     async with database.platform() as connection:
         await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
         row = (await connection.execute(_TAKING, {"pool_id": pool.id})).one_or_none()

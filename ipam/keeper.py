@@ -5,7 +5,7 @@ Nothing depends on it being done at any moment: an allocation that finds no room
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from datetime import timedelta
 from typing import Self
 
@@ -28,6 +28,8 @@ from ipam.strangers import look
 __all__ = ["Keeper"]
 
 BEAT = timedelta(seconds=1)
+TELLING = timedelta(seconds=5)
+"""In one beat, since blocks are more urgent; where there is more to tell, the next one follows at once."""
 LONGEST_PAUSE = timedelta(minutes=1)
 """After failures: what NetBox cannot do now is asked again so seldom at last."""
 LOOK_EVERY = timedelta(minutes=1)
@@ -51,8 +53,13 @@ class Keeper:
         self._rest = rest
         self._database = database
         self._netbox = netbox
-        self._pause = BEAT
+        self.pause = BEAT
+        """Until the next beat."""
         self._looked_around = float("-inf")
+        self._told: dict[int, float] = {}
+        """When NetBox was last told of each pool, by its id."""
+        self._behind = False
+        """Whether the last beat ended with more to tell."""
         self._without_block: set[int] = set()
         """Pools that no further block could be taken of since."""
 
@@ -67,24 +74,28 @@ class Keeper:
     async def _run(self) -> None:
         while True:
             await self.beat()
-            await asyncio.sleep(self._pause.total_seconds())
+            await asyncio.sleep(self.pause.total_seconds())
 
-    async def beat(self) -> bool:
-        """Do what is to be done now, unless another worker is at it; whether all of it succeeded."""
+    async def beat(self, telling: timedelta = TELLING) -> bool:
+        """Do what is to be done now, unless another worker is at it; whether all of it succeeded.
+
+        NetBox is told of prefixes for `telling`, or a little longer.
+        """
+        self._behind = False
         try:
             async with only_one(self._database, "keeper") as ours:
-                fine = await self._everything() if ours else True
+                fine = await self._everything(telling) if ours else True
         except AWAY as failure:
             log.warning("keeper.away", reason=_line(failure))
         except Exception:  # one that had ended would be missed by nobody
             log.exception("keeper.failed")
         else:
-            self._pause = BEAT
+            self.pause = timedelta(0) if self._behind else BEAT
             return fine
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self.pause = min(2 * max(self.pause, BEAT), LONGEST_PAUSE)
         return False
 
-    async def _everything(self) -> bool:
+    async def _everything(self, telling: timedelta) -> bool:
         async with self._database.platform() as connection:
             pools = await blocks.delegated_pools(connection)
         now = time.monotonic()
@@ -94,7 +105,7 @@ class Keeper:
         fine = [await self._look_after(pool, look_around=look_around) for pool in pools]
         if look_around:
             self._looked_around = now
-        return all(fine)
+        return await self._tell(pools, telling) and all(fine)
 
     async def _look_after(self, pool: BoundPool, *, look_around: bool) -> bool:
         database, netbox = self._database, self._netbox
@@ -103,8 +114,18 @@ class Keeper:
             fine &= await self._part(pool, look(database, netbox, pool, self._rest))
             fine &= await self._part(pool, blocks.tell_use(database, netbox, pool))
             fine &= await self._part(pool, give_back(database, netbox, pool))
-        if pool.netbox.record is Record.PREFIX:
-            fine &= await self._part(pool, drain(database, netbox, pool))
+        return fine
+
+    async def _tell(self, pools: Iterable[BoundPool], telling: timedelta) -> bool:
+        """Those first whose turn was longest ago."""
+        told = [pool for pool in pools if pool.netbox.record is Record.PREFIX]
+        end = time.monotonic() + telling.total_seconds()
+        fine = True
+        for pool in sorted(told, key=lambda pool: self._told.get(pool.id, float("-inf"))):
+            if (seconds := end - time.monotonic()) > 0:
+                self._told[pool.id] = time.monotonic()
+                fine &= await self._part(pool, drain(self._database, self._netbox, pool, seconds=seconds))
+        self._behind = time.monotonic() >= end
         return fine
 
     async def _with_room(self, pool: BoundPool) -> bool:

@@ -74,6 +74,13 @@ async def test_many_at_once_take_one_block(kept: Delegated, home: int) -> None:
     assert len(kept.containers()) == 1
 
 
+async def test_many_at_once_ask_netbox_once(kept: Delegated, home: int) -> None:
+    slow = Fault(latency=0.1)
+    kept.server.faults.chance(slow, 1, path=AVAILABLE)
+    await kept.lines(BLOCK)
+    assert kept.server.faults.met[slow] == 1
+
+
 async def test_two_workers_take_one_block(kept: Delegated, home: int, owner_url: str) -> None:
     other = Database(owner_url)
     pool = await kept.the_pool()

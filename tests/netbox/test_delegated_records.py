@@ -14,10 +14,11 @@ from db import Database
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from ipam.binding import OnRelease, Record
+from ipam.keeper import BEAT, Keeper
 from ipam.netbox import NetBox
 from ipam.netbox.records import KEY, STATE
 from ipam.outbox import backlog, drain
-from tests.netbox.kept import PREFIXES
+from tests.netbox.kept import PREFIXES, QUARANTINE
 from tests.netbox.shared_out import Delegated
 
 FIRST = "2001:db8:4000::/56"
@@ -52,6 +53,22 @@ async def two_records(kept: Delegated) -> None:
         if len(kept.records()) == 2:
             return
         await asyncio.sleep(0.01)
+
+
+async def test_pools_are_told_of_in_turn(kept: Delegated, home: int) -> None:
+    await kept.pool("2001:db8:5000::/40", "more", record=Record.PREFIX)
+    for number, pool in enumerate(("home", "more"), start=1):
+        await kept.begin(f"S-{number}", f"O-{number}")
+        await kept.allocate(f"S-{number}", f"O-{number}", ipv6_pool=pool)
+    keeper = Keeper(kept.database, kept.netbox, QUARANTINE.unconfirmed)
+    slow, short = Fault(latency=0.5), timedelta(seconds=0.3)
+    for expected in (1, 2):
+        kept.server.faults.next(slow, method="POST", path=PREFIXES)
+        await keeper.beat(telling=short)
+        assert len(kept.records()) == expected
+        assert keeper.pause == timedelta(0), "there may be more to tell"
+    await keeper.beat()
+    assert keeper.pause == BEAT
 
 
 async def state_there(kept: Delegated, key: str = "acme/S-1/ipv6_pd/O-1") -> tuple[str, str] | None:

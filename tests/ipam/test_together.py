@@ -1,0 +1,85 @@
+"""Those who want the same done at the same moment."""
+
+import asyncio
+
+import pytest
+
+from ipam.together import together
+
+
+class Work:
+    """Done when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.end = asyncio.Event()
+        self.failure: Exception | None = None
+
+    async def __call__(self) -> int:
+        self.begun += 1
+        await self.end.wait()
+        if self.failure:
+            raise self.failure
+        return self.begun
+
+
+async def begun(work: Work, callers: int) -> list[asyncio.Task[int]]:
+    tasks = [asyncio.create_task(together("this", work)) for _ in range(callers)]
+    await turns()
+    return tasks
+
+
+async def turns() -> None:
+    """Everybody gets as far as they can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_one_does_it_for_all_and_later_ones_do_it_again() -> None:
+    work = Work()
+    tasks = await begun(work, 5)
+    assert work.begun == 1
+    work.end.set()
+    assert await asyncio.gather(*tasks) == [1] * 5
+    assert await together("this", work) == 2
+
+
+async def test_other_work_goes_its_own_way() -> None:
+    work, other = Work(), Work()
+    [task] = await begun(work, 1)
+    other.end.set()
+    assert await together("that", other) == 1
+    work.end.set()
+    assert await task == 1
+
+
+async def test_all_fail_alike() -> None:
+    work = Work()
+    work.failure = RuntimeError("no")
+    tasks = await begun(work, 3)
+    work.end.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert outcomes == [work.failure] * 3
+    work.failure = None
+    assert await together("this", work) == 2
+
+
+async def test_where_one_is_cancelled_another_takes_over() -> None:
+    work = Work()
+    first, *others = await begun(work, 3)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await turns()
+    work.end.set()
+    assert await asyncio.gather(*others) == [2, 2]
+
+
+async def test_one_who_waits_and_is_cancelled_disturbs_nobody() -> None:
+    work = Work()
+    first, second = await begun(work, 2)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    work.end.set()
+    assert await first == 1
