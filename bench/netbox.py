@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench import telling
 from bench.copies import copied
+from bench.cpu import cpu_seconds
 from bench.figures import Figure, at_least
 from bench.netbox_estate import BLOCK, DIRECT, KINDS, PREFIX, TENANT, EstatePool, build
 from bench.rounds import Measured, Turn, Work, medians, rate
@@ -40,13 +41,15 @@ class Scale:
 
     sizes: tuple[int, ...] = (0, 5_000, 20_000)
     """Prefixes that are held already: children of the pool's prefix."""
-    rounds: int = 3
     clients: Mapping[str, Mapping[int, int]] = field(
-        default_factory=lambda: {DIRECT: {1: 4, 16: 24}, BLOCK: {1: 100, 16: 800}, PREFIX: {1: 100, 16: 800}}
+        default_factory=lambda: {DIRECT: {1: 4, 16: 24}, BLOCK: {1: 30, 16: 240}, PREFIX: {1: 30, 16: 240}}
     )
     """How many clients allocate how much between them in a round, by kind of pool."""
+    rounds: Mapping[str, int] = field(default_factory=lambda: {DIRECT: 3, BLOCK: 9, PREFIX: 9})
+    """Of each kind; short ones where a moment's load from elsewhere would count most."""
     told: int = 64
     """How many prefixes NetBox is told of in a round."""
+    telling_rounds: int = 3
     as_slow_as_measured: bool = True
 
 
@@ -61,17 +64,17 @@ async def measure(directory: Path, template_url: str, scale: Scale = FULL) -> li
     token = kept_secret(directory, "netbox")
     async with _estate(directory, template_url, [*pools, fresh], token, scale) as (database, netbox):
         work = _allocating(database, netbox, fresh)
-        told = await telling.measure(database, netbox, token, work, number=scale.told, rounds=scale.rounds)
+        told = await telling.measure(database, netbox, token, work, number=scale.told, rounds=scale.telling_rounds)
         found: dict[str, Measured] = {}
         for kind in KINDS:
             turns = {pool.name: _turn(database, netbox, pool, scale) for pool in pools if pool.kind == kind}
             if kind == DIRECT:
-                found |= await medians(scale.rounds, turns)
+                found |= await medians(scale.rounds[kind], turns)
                 continue
             # That the next block is taken meanwhile, and NetBox told, is part of it.
             async with Keeper(database, netbox, REST):
                 await medians(1, turns)
-                found |= await medians(scale.rounds, turns)
+                found |= await medians(scale.rounds[kind], turns)
     return [*_figures(pools, found), *told]
 
 
@@ -99,8 +102,14 @@ async def _estate(
 def _turn(database: Database, netbox: NetBox, pool: EstatePool, scale: Scale) -> Turn:
     work = _allocating(database, netbox, pool)
 
+    clients = scale.clients[pool.kind]
+
     async def turn() -> Measured:
-        return {str(clients): await rate(work, number, clients) for clients, number in scale.clients[pool.kind].items()}
+        before = cpu_seconds()
+        rates = {str(most): await rate(work, number, most) for most, number in clients.items()}
+        after = cpu_seconds()
+        milliseconds = 1000 / sum(clients.values())
+        return rates | {name: (after[name] - before[name]) * milliseconds for name in ("worker", "postgres")}
 
     return turn
 
@@ -141,7 +150,7 @@ def _figures(pools: list[EstatePool], found: dict[str, Measured]) -> list[Figure
     sizes = sorted({pool.held for pool in pools})
     figures = []
     for kind in KINDS:
-        for clients in at[kind, sizes[0]]:
+        for clients in ("1", "16"):
             for size in sizes:
                 name = f"{kind}, {clients} client{'s' * (clients != '1')}, {size:,} children"
                 value = at[kind, size][clients]
@@ -150,9 +159,11 @@ def _figures(pools: list[EstatePool], found: dict[str, Measured]) -> list[Figure
                     continue
                 target = at_least(100) if (clients, size) == ("16", 5_000) else None
                 figures.append(Figure(name, value, "/s", "the same, direct", at[DIRECT, size][clients], target))
-    most = max(at[DIRECT, sizes[0]], key=int)
+    least, most = sizes[0], sizes[-1]
     for kind in (BLOCK, PREFIX):
-        name = f"{kind}, {most} clients, {sizes[-1]:,} children"
-        empty = at[kind, sizes[0]][most]
-        figures.append(Figure(name, at[kind, sizes[-1]][most], "/s", f"the same at {sizes[0]:,}", empty, at_least(0.8)))
+        name, peer = f"{kind}, 16 clients, {most:,} children", f"the same at {least:,}"
+        figures.append(Figure(name, at[kind, most]["16"], "/s", peer, at[kind, least]["16"], at_least(0.8)))
+        for part, whose in (("worker", "worker"), ("postgres", "PostgreSQL")):
+            name = f"{kind}, {most:,} children: processor time of the {whose}"
+            figures.append(Figure(name, at[kind, most][part], "ms", peer, at[kind, least][part]))
     return figures

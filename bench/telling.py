@@ -125,7 +125,7 @@ def _watching(url: str, token: str) -> Iterator[list[float]]:
 
     def watch() -> None:
         with _session(token) as session:
-            while not ended.wait(LOOK_SECONDS):
+            while not (milliseconds and ended.wait(LOOK_SECONDS)):
                 began = time.perf_counter()
                 session.get(f"{url}/api/status/", timeout=30).raise_for_status()
                 milliseconds.append((time.perf_counter() - began) * 1000)

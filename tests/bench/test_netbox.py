@@ -1,0 +1,55 @@
+"""The benchmark of pools in NetBox, in small."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from audit.audit import check
+from bench import netbox
+from bench.netbox_estate import BLOCK, DIRECT, KINDS, PREFIX, EstatePool, build
+from db import Database
+from devstack.netbox import NetBoxServer
+
+SMALL = netbox.Scale(
+    sizes=(0, 20),
+    clients={kind: {1: 1, 16: 16} for kind in KINDS},
+    rounds=dict.fromkeys(KINDS, 1),
+    told=4,
+    telling_rounds=1,
+    as_slow_as_measured=False,
+)
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+SESSIONS = {"not_in_radius", "incomplete", "taken_away", "not_active"}
+"""What the audit misses of lines that have an address and nothing else."""
+
+
+@pytest.fixture
+async def empty(owner_url: str) -> AsyncIterator[Database]:
+    database = Database(owner_url)
+    yield database
+    await database.close()
+
+
+async def test_it_measures_what_it_says(tmp_path: Path, owner_url: str) -> None:
+    figures = await netbox.measure(tmp_path, owner_url, SMALL)
+    assert all(figure.value > 0 for figure in figures)
+    by_name = {(figure.name, figure.peer) for figure in figures}
+    for kind in (BLOCK, PREFIX):
+        for clients in ("1 client", "16 clients"):
+            assert (f"{kind}, {clients}, 20 children", "the same, direct") in by_name
+        assert (f"{kind}, 16 clients, 20 children", "the same at 0") in by_name
+    assert ("prefixes that NetBox is told of", "bare POSTs, 4 in flight") in by_name
+
+
+async def test_its_pools_are_in_order(tmp_path: Path, empty: Database, owner_url: str) -> None:
+    pools = [EstatePool(kind, 20, number) for number, kind in enumerate(KINDS, start=1)]
+    file = tmp_path / "netbox.db"
+    await build(empty, owner_url, pools, file, TOKEN)
+    found = {one.invariant.name async for one in check(empty)}
+    assert found <= SESSIONS
+    with NetBoxServer(file=file) as server:
+        held = [one["prefix"] for one in server.store.all("ipam.prefix") if one["status"] == "active"]
+    spaces = {pool.kind: f"2001:db8:{pool.number}" for pool in pools}
+    in_netbox = {kind: sum(prefix.startswith(space) for prefix in held) for kind, space in spaces.items()}
+    assert in_netbox == {DIRECT: 20, BLOCK: 0, PREFIX: 20}
