@@ -66,8 +66,7 @@ async def build(database: Database, owner_url: str, pools: Sequence[EstatePool],
     """
     owner = await asyncpg.connect(owner_url)
     try:
-        # Foreign keys, and telling NetBox: what is filled in here is in order.
-        await owner.execute("SET session_replication_role = replica; SET synchronous_commit = off")
+        await owner.execute("SET synchronous_commit = off")
         with NetBoxServer(file=file, token=token) as server:
             async with NetBox(server.url, token) as netbox:
                 await set_up(netbox.wire, await check(netbox.wire, tenants={TENANT: TENANT}))
@@ -123,6 +122,7 @@ async def _fill(owner: asyncpg.Connection, server: NetBoxServer, pool: EstatePoo
             if pool.kind == PREFIX:
                 records.append((id, slot, TENANT, netbox_id, key, None, None))
     await owner.copy_records_to_table("delegations", records=delegations, columns=_DELEGATIONS.split())
+    await owner.execute("DELETE FROM netbox_records WHERE pool_id = $1", id)  # it has been told of all
     names = ("pool_id", "slot", "tenant_id", "netbox_id", "key", "since", "due_at")
     await owner.copy_records_to_table("netbox_records", records=records, columns=names)
     await owner.execute(
