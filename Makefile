@@ -15,7 +15,7 @@ help:
 	@echo "make up     run the stack until Ctrl-C"
 	@echo "make test   lint, types, import contracts, tests"
 	@echo "make test-netbox  the NetBox contract tests, against NETBOX_URL and NETBOX_TOKEN: docs/netbox.md"
-	@echo "make bench  measure, each figure next to a peer in the same run; about 4 minutes"
+	@echo "make bench  measure, each figure next to a peer in the same run; about 7 minutes"
 	@echo "make lock   pin the newest dependencies that pyproject.toml allows (needs uv)"
 	@echo "make clean  remove the virtual environment and the stack's data"
 
