@@ -4,24 +4,19 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any, Self
 
 import asyncpg
 import pytest
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
-from activities.addresses import AddressActivities
-from activities.orders import OrderActivities
-from activities.signatures import OrderClosing, OrderOpening, StepRef, StepReport
+from activities.signatures import StepReport
 from audit.audit import check
 from audit.invariants import INVARIANTS
 from db import Database
 from devstack.netbox import NetBoxServer
-from ipam.allocation import Quarantine
 from ipam.binding import Binding, Mode, OnRelease
-from ipam.models import Addressing, Purpose
+from ipam.models import Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.records import KEY, STATE, STATUS, SUBSCRIBER
 from ipam.netbox.requirements import check as requirements
@@ -31,6 +26,7 @@ from ipam.removals import remove_due
 from radius.dynauth import DynamicAuthorization
 from subscribers.tenants import add_tenant
 from tests.netbox.peer import Peer
+from tests.netbox.steps import Steps
 
 __all__ = ["AVAILABLE", "PREFIXES", "SPACE", "TENANTS", "VRF", "Kept", "refusal"]
 
@@ -39,7 +35,6 @@ AVAILABLE = "available-prefixes"
 TENANTS = {"acme": "Acme Broadband", "other": "Other Networks"}
 VRF = "access"
 SPACE = "2001:db8:4000::/40"
-QUARANTINE = Quarantine(confirmed=timedelta(hours=24), unconfirmed=timedelta(days=7))
 
 
 async def refusal(attempt: Any) -> ApplicationError:
@@ -49,7 +44,7 @@ async def refusal(attempt: Any) -> ApplicationError:
     return failure.value
 
 
-class Kept:
+class Kept(Steps):
     """Orders of tenant `acme` for lines with one prefix; `owner` looks past row-level security."""
 
     def __init__(
@@ -60,14 +55,11 @@ class Kept:
         owner: asyncpg.Connection,
         authorization: DynamicAuthorization,
     ) -> None:
+        super().__init__(database, authorization, netbox)
         self.server = server
         self.peer = Peer(server.url, server.token)
         self.netbox = netbox
-        self.database = database
         self.owner = owner
-        self.orders = OrderActivities(database)
-        self._authorization = authorization
-        self.use(netbox)
         self.vrf = 0
         """NetBox's id of the VRF that the pools are in."""
 
@@ -88,10 +80,6 @@ class Kept:
                 yield kept
         finally:
             await database.close()
-
-    def use(self, netbox: NetBox | None) -> None:
-        """From now on the steps talk to NetBox through this client."""
-        self.addresses = AddressActivities(self.database, self._authorization, QUARANTINE, netbox)
 
     async def set_up(self) -> None:
         """Tenants on both sides, and what Lastmile needs in NetBox."""
@@ -125,17 +113,7 @@ class Kept:
         async with self.database.platform() as platform:
             await add_pool(platform, Pool.model_validate({"purpose": Purpose.IPV6_PD, **described, "netbox": place}))
 
-    # The steps
-
-    async def begin(self, ref: str = "S-1", order: str = "O-1", operation: str = "provision") -> None:
-        opening = OrderOpening(operation=operation, digest=f"of {order}")
-        await self.run(self.orders.open_order, self.ref(ref, order), opening)
-
-    async def allocate(self, ref: str = "S-1", order: str = "O-1", **addressing: Any) -> str:
-        """One attempt; the prefix."""
-        step = self.addresses.allocate_ip_address
-        report: StepReport = await self.run(step, self.ref(ref, order), Addressing(**addressing))
-        return report.facts["ipv6_prefix"]
+    # Lines
 
     async def allocate_in_the_end(self, ref: str = "S-1", order: str = "O-1") -> str:
         """As a workflow does it: attempts until one succeeds, or a retry cannot mend it."""
@@ -153,10 +131,6 @@ class Kept:
             await asyncio.sleep(0.01)
         raise last
 
-    async def activate(self, ref: str = "S-1", order: str = "O-1") -> StepReport:
-        report: StepReport = await self.run(self.addresses.activate_ipv6_lifecycle, self.ref(ref, order))
-        return report
-
     async def provision(self, ref: str = "S-1", order: str = "O-1") -> str:
         await self.begin(ref, order)
         prefix = await self.allocate(ref, order)
@@ -164,27 +138,12 @@ class Kept:
         await self.close(ref, order)
         return prefix
 
-    async def undo(self, ref: str = "S-1", order: str = "O-1") -> StepReport:
-        report: StepReport = await self.run(self.addresses.release_ip_address, self.ref(ref, order, undo=True))
-        return report
-
     async def deprovision(self, ref: str = "S-1", order: str = "D-1") -> StepReport:
         await self.begin(ref, order, "deprovision")
-        await self.run(self.addresses.revoke_ipv6_lifecycle, self.ref(ref, order))
-        report: StepReport = await self.run(self.addresses.release_ip_address, self.ref(ref, order))
+        await self.revoke(ref, order)
+        report = await self.release(ref, order)
         await self.close(ref, order)
         return report
-
-    async def close(self, ref: str = "S-1", order: str = "O-1", status: str = "completed") -> None:
-        await self.run(self.orders.close_order, self.ref(ref, order), OrderClosing(status=status, result={}))
-
-    @staticmethod
-    async def run(activity: Any, *arguments: Any) -> Any:
-        return await ActivityEnvironment().run(activity, *arguments)
-
-    @staticmethod
-    def ref(ref: str, order: str, *, undo: bool = False) -> StepRef:
-        return StepRef(tenant="acme", order_id=order, subscriber_ref=ref, undo=undo)
 
     # What is there
 

@@ -57,22 +57,6 @@ def late(kept: Delegated, method: str) -> Late:
     return one
 
 
-async def everything_is_due(kept: Delegated) -> None:
-    await kept.owner.execute("UPDATE netbox_records SET due_at = now(), claimed_until = NULL WHERE due_at IS NOT NULL")
-
-
-async def in_the_end(kept: Delegated) -> None:
-    """Keepers at work, until NetBox has been told of all."""
-    while await kept.owner.fetchval("SELECT count(*) FROM netbox_records WHERE since IS NOT NULL"):
-        await everything_is_due(kept)
-        await kept.beat()
-
-
-async def hours_later(kept: Delegated) -> None:
-    await everything_is_due(kept)
-    assert await kept.beat()
-
-
 @pytest.fixture
 async def home(kept: Delegated) -> int:
     """A pool of which NetBox has a block, in a VRF that may have a prefix twice."""
@@ -87,10 +71,11 @@ async def test_a_creation_after_the_release_leaves_nothing(kept: Delegated, home
     await kept.provision()
     assert not await kept.beat()
     await kept.deprovision()
-    await in_the_end(kept)
+    await kept.in_the_end()
     await creation.lets_go()
     assert len(kept.records()) == 1
-    await hours_later(kept)
+    await kept.hours_later()
+    assert await kept.beat()
     assert kept.records() == []
     assert await kept.agree() == []
     assert await kept.owner.fetchval("SELECT count(*) FROM netbox_records") == 0, "for ever looked for"
@@ -101,10 +86,11 @@ async def test_a_creation_after_a_second_one_that_was_lost_too(kept: Delegated, 
     await kept.provision()
     assert not await kept.beat()
     kept.server.faults.next(LOST, method="POST", path=PREFIXES)
-    await in_the_end(kept)
+    await kept.in_the_end()
     await creation.lets_go()
     assert len(kept.records()) == 2
-    await hours_later(kept)
+    await kept.hours_later()
+    assert await kept.beat()
     assert len(kept.records()) == 1
     assert await kept.agree() == [FIRST]
 
@@ -113,12 +99,13 @@ async def test_a_creation_after_the_deletion_of_a_second_one(kept: Delegated, ho
     creation = late(kept, "POST")
     await kept.provision()
     assert not await kept.beat()
-    await in_the_end(kept)
+    await kept.in_the_end()
     await kept.deprovision()
-    await in_the_end(kept)
+    await kept.in_the_end()
     await creation.lets_go()
     assert len(kept.records()) == 1
-    await hours_later(kept)
+    await kept.hours_later()
+    assert await kept.beat()
     assert kept.records() == []
 
 
@@ -131,9 +118,10 @@ async def test_a_change_after_the_prefix_has_another_holder(kept: Delegated, hom
     assert not await kept.beat()
     await kept.deprovision()
     assert await kept.provision("S-1", "O-2") == FIRST
-    await in_the_end(kept)
+    await kept.in_the_end()
     await change.lets_go()
-    await hours_later(kept)
+    await kept.hours_later()
+    assert await kept.beat()
     [record] = kept.records()
     assert (record["custom_fields"][KEY], record["custom_fields"][STATE]) == ("acme/S-1/ipv6_pd/O-2", "active")
     assert await kept.agree() == [FIRST]

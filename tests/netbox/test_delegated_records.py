@@ -35,18 +35,6 @@ async def home(kept: Delegated) -> int:
     return await kept.pool(record=Record.PREFIX)
 
 
-async def everything_is_due(kept: Delegated) -> None:
-    """The clock goes on until what waits may be tried again, and what rests has rested."""
-    await kept.owner.execute("UPDATE netbox_records SET due_at = now(), claimed_until = NULL WHERE due_at IS NOT NULL")
-
-
-async def in_the_end(kept: Delegated) -> None:
-    """Keepers at work, until NetBox has been told of all."""
-    while await kept.owner.fetchval("SELECT count(*) FROM netbox_records WHERE since IS NOT NULL"):
-        await everything_is_due(kept)
-        await kept.beat()
-
-
 async def two_records(kept: Delegated) -> None:
     """NetBox tells nobody when it has done what its client gave up on."""
     while True:
@@ -92,7 +80,7 @@ async def test_the_way_of_a_prefix(kept: Delegated, home: int) -> None:
     assert await kept.agree() == []
     assert await state_there(kept) == ("deprecated", "revoked"), "it rests"
     await kept.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now()")
-    await everything_is_due(kept)
+    await kept.hours_later()
     assert await kept.agree() == []
     assert kept.records() == []
     assert await kept.owner.fetchval("SELECT count(*) FROM netbox_records") == 0
@@ -132,11 +120,11 @@ async def test_what_is_lost_on_the_way(kept: Delegated, fault: Fault, method: st
     kept.server.faults.next(fault, method=method, path=PREFIXES)
     await kept.begin()
     await kept.allocate()
-    await in_the_end(kept)
+    await kept.in_the_end()
     await kept.finish()
-    await in_the_end(kept)
+    await kept.in_the_end()
     await kept.deprovision()
-    await in_the_end(kept)
+    await kept.in_the_end()
     assert kept.server.faults.met[fault] == 1
     assert await kept.agree() == []
     assert kept.records() == []
@@ -150,12 +138,12 @@ async def test_a_creation_that_netbox_ends_late_leaves_one_record(kept: Delegate
     kept.server.faults.next(Fault(hold=lambda: go_on.wait(30) and done.set()), method="POST", path=PREFIXES)
     await kept.provision()
     assert not await kept.beat()
-    await in_the_end(kept)
+    await kept.in_the_end()
     assert len(kept.records()) == 1
     go_on.set()
     assert await asyncio.to_thread(done.wait, 30)
     await two_records(kept)
-    await everything_is_due(kept)
+    await kept.hours_later()
     assert await kept.agree() == [FIRST]
     assert len(kept.records()) == 1
 
@@ -198,7 +186,7 @@ async def test_a_drain_that_is_cut_off_goes_on_elsewhere(kept: Delegated, home: 
     async with NetBox(kept.server.url, kept.server.token) as netbox:
         while await kept.owner.fetchval("SELECT count(*) FROM netbox_records WHERE since IS NOT NULL"):
             await drain(other, netbox, pool)
-            await everything_is_due(kept)  # the claims of the one that was killed are over
+            await kept.hours_later()  # the claims of the one that was killed are over
     await other.close()
     assert sorted(await kept.agree()) == sorted(given)
 
@@ -257,5 +245,5 @@ async def test_what_netbox_refuses_is_said_and_holds_up_nobody(kept: Delegated, 
     assert {one["id"]: one["custom_fields"].get(KEY) for one in kept.records()}[theirs] is None
 
     await kept.deleted_by_hand(theirs)
-    await everything_is_due(kept)
+    await kept.hours_later()
     assert len(await kept.agree()) == 2

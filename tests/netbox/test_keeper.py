@@ -11,8 +11,9 @@ from devstack.netbox.faults import LOST
 from ipam.binding import Record
 from ipam.keeper import Keeper
 from ipam.netbox.records import KEY, USED
-from tests.netbox.kept import PREFIXES, QUARANTINE
+from tests.netbox.kept import PREFIXES
 from tests.netbox.shared_out import Delegated
+from tests.netbox.steps import QUARANTINE
 
 BLOCK = 16
 

@@ -1,0 +1,121 @@
+"""Workers, in processes of their own, that do the steps of orders and keep the pools; they are killed at any moment."""
+
+import asyncio
+import itertools
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+from temporalio.exceptions import ApplicationError
+
+from db import Database
+from ipam.keeper import Keeper
+from ipam.netbox import NetBox
+from radius.dynauth import DynamicAuthorization
+from tests.netbox.steps import QUARANTINE, Steps
+
+__all__ = ["Crew", "Lost"]
+
+# Forked from a process that has imported everything and started nothing: a worker is up in no time.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload([__name__])
+
+
+class Lost(Exception):
+    """The worker was killed before it told how the step ended."""
+
+
+class Crew:
+    """Some workers at a time, on one database and one NetBox; who is killed is replaced."""
+
+    def __init__(self, size: int, *place: Any) -> None:
+        """`place`: the database's URL, NetBox's URL and token, and the seconds that a reply may take."""
+        self._place = place
+        self._workers = [_Worker(place) for _ in range(size)]
+        self._turn = itertools.count()
+
+    @classmethod
+    @contextmanager
+    def at_work(cls, size: int, *place: Any) -> "Iterator[Crew]":
+        crew = cls(size, *place)
+        try:
+            yield crew
+        finally:
+            for worker in crew._workers:
+                worker.kill()
+
+    async def do(self, step: str, *arguments: Any, **more: Any) -> Any:
+        """One attempt, by whoever's turn it is. Raises `Lost`, and what the step fails with."""
+        return await self._workers[next(self._turn) % len(self._workers)].do(step, arguments, more)
+
+    def kill(self) -> int:
+        """The worker that has worked longest, with SIGKILL; of how many steps nobody heard again."""
+        lost = self._workers.pop(0).kill()
+        self._workers.append(_Worker(self._place))
+        return lost
+
+
+class _Worker:
+    def __init__(self, place: tuple[Any, ...]) -> None:
+        self._wire, theirs = multiprocessing.Pipe()
+        self._process = _processes.Process(target=_main, args=(theirs, place), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._wire.fileno(), self._read)
+
+    async def do(self, step: str, arguments: tuple[Any, ...], more: dict[str, Any]) -> Any:
+        number = next(self._numbers)
+        future = self._waiting[number] = self._loop.create_future()
+        self._wire.send((number, step, arguments, more))
+        return await future
+
+    def _read(self) -> None:
+        number, result, failure = self._wire.recv()
+        future = self._waiting.pop(number)
+        if future.cancelled():
+            return
+        if failure is None:
+            future.set_result(result)
+        else:
+            words, kind, final = failure
+            future.set_exception(ApplicationError(words, type=kind, non_retryable=final))
+
+    def kill(self) -> int:
+        self._loop.remove_reader(self._wire.fileno())
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self._wire.close()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(Lost())
+        return len(self._waiting)
+
+
+def _main(wire: Connection, place: tuple[Any, ...]) -> None:
+    asyncio.run(_work(wire, *place))
+
+
+async def _work(wire: Connection, database_url: str, url: str, token: str, read_timeout: float) -> None:
+    database = Database(database_url, pool_size=12)
+    async with (
+        DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization,
+        NetBox(url, token, read_timeout=read_timeout, in_flight=8) as netbox,
+        Keeper(database, netbox, QUARANTINE.unconfirmed),
+    ):
+        steps = Steps(database, authorization, netbox)
+
+        async def one(number: int, step: str, arguments: tuple[Any, ...], more: dict[str, Any]) -> None:
+            try:
+                wire.send((number, await getattr(steps, step)(*arguments, **more), None))
+            except ApplicationError as failure:
+                wire.send((number, None, (failure.message, failure.type, failure.non_retryable)))
+
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                tasks.create_task(one(*await asyncio.to_thread(wire.recv)))

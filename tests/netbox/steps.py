@@ -1,0 +1,70 @@
+"""The steps of an order that have to do with addresses, one by one, for lines of tenant `acme`."""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio.testing import ActivityEnvironment
+
+from activities.addresses import AddressActivities
+from activities.orders import OrderActivities
+from activities.signatures import OrderClosing, OrderOpening, StepRef, StepReport
+from db import Database
+from ipam.allocation import Quarantine
+from ipam.models import Addressing
+from ipam.netbox import NetBox
+from radius.dynauth import DynamicAuthorization
+
+__all__ = ["QUARANTINE", "Steps"]
+
+QUARANTINE = Quarantine(confirmed=timedelta(hours=24), unconfirmed=timedelta(days=7))
+
+
+class Steps:
+    """Each is one attempt: a failure is Temporal's `ApplicationError`."""
+
+    def __init__(self, database: Database, authorization: DynamicAuthorization, netbox: NetBox | None) -> None:
+        self.database = database
+        self.orders = OrderActivities(database)
+        self._authorization = authorization
+        self.use(netbox)
+
+    def use(self, netbox: NetBox | None) -> None:
+        """From now on the steps talk to NetBox through this client."""
+        self.addresses = AddressActivities(self.database, self._authorization, QUARANTINE, netbox)
+
+    async def begin(self, ref: str = "S-1", order: str = "O-1", operation: str = "provision") -> None:
+        opening = OrderOpening(operation=operation, digest=f"of {order}")
+        await self.run(self.orders.open_order, self.ref(ref, order), opening)
+
+    async def allocate(self, ref: str = "S-1", order: str = "O-1", **addressing: Any) -> str:
+        """The prefix."""
+        step = self.addresses.allocate_ip_address
+        report: StepReport = await self.run(step, self.ref(ref, order), Addressing(**addressing))
+        return report.facts["ipv6_prefix"]
+
+    async def activate(self, ref: str = "S-1", order: str = "O-1") -> StepReport:
+        report: StepReport = await self.run(self.addresses.activate_ipv6_lifecycle, self.ref(ref, order))
+        return report
+
+    async def undo(self, ref: str = "S-1", order: str = "O-1") -> StepReport:
+        report: StepReport = await self.run(self.addresses.release_ip_address, self.ref(ref, order, undo=True))
+        return report
+
+    async def revoke(self, ref: str = "S-1", order: str = "D-1") -> StepReport:
+        report: StepReport = await self.run(self.addresses.revoke_ipv6_lifecycle, self.ref(ref, order))
+        return report
+
+    async def release(self, ref: str = "S-1", order: str = "D-1") -> StepReport:
+        report: StepReport = await self.run(self.addresses.release_ip_address, self.ref(ref, order))
+        return report
+
+    async def close(self, ref: str = "S-1", order: str = "O-1", status: str = "completed") -> None:
+        await self.run(self.orders.close_order, self.ref(ref, order), OrderClosing(status=status, result={}))
+
+    @staticmethod
+    async def run(activity: Any, *arguments: Any) -> Any:
+        return await ActivityEnvironment().run(activity, *arguments)
+
+    @staticmethod
+    def ref(ref: str, order: str, *, undo: bool = False) -> StepRef:
+        return StepRef(tenant="acme", order_id=order, subscriber_ref=ref, undo=undo)

@@ -1,0 +1,169 @@
+"""Allocations and releases through a NetBox that loses, cuts and restarts, by workers that are killed meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from devstack.netbox import NetBoxServer
+from devstack.netbox.faults import CUT, LOST
+from ipam.binding import OnRelease, Record
+from tests.netbox.crew import Crew, Lost
+from tests.netbox.kept import Kept
+from tests.netbox.shared_out import Delegated
+
+LINES = 1000
+AT_ONCE = 16
+WORKERS = 2
+RESTARTS = (LINES // 3, 2 * LINES // 3)
+KILL_EVERY = 40
+READ_TIMEOUT = 5
+SPARE_BLOCKS = 2
+"""What a pool keeps of them where nobody holds anything: room for the next lines."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a pool is kept in NetBox."""
+
+    name: str
+    kept: type[Kept]
+    more: dict[str, Any]
+
+
+WAYS = [
+    Way("direct", Kept, {}),
+    Way("delegated, block", Delegated, {"record": Record.BLOCK}),
+    Way("delegated, prefix", Delegated, {"record": Record.PREFIX}),
+]
+
+
+@pytest.fixture(params=WAYS, ids=lambda way: way.name)
+def way(request: pytest.FixtureRequest) -> Way:
+    found: Way = request.param
+    return found
+
+
+@pytest.fixture
+async def kept(owner_url: str, owner: asyncpg.Connection, way: Way) -> AsyncIterator[Kept]:
+    with NetBoxServer(seed=5) as server:
+        async with way.kept.serving(owner_url, owner, server, read_timeout=READ_TIMEOUT, in_flight=AT_ONCE) as kept:
+            yield kept
+
+
+class Chaos:
+    """Lines come and go; each step is insisted upon, and workers are killed whatever they are at."""
+
+    def __init__(self, kept: Kept, crew: Crew) -> None:
+        self.kept = kept
+        self.crew = crew
+        self.held: dict[int, str] = {}
+        """The prefixes that lines have in the end."""
+        self.ended = 0
+        self.lost = 0
+
+    async def step(self, name: str, *arguments: Any, **more: Any) -> Any:
+        """As Temporal does it: again and again, also where nobody has reported back."""
+        while True:
+            try:
+                return await self.kept.insist(lambda: self.crew.do(name, *arguments, **more))
+            except Lost:
+                self.lost += 1
+
+    async def line(self, number: int) -> None:
+        """One line's life."""
+        ref, order, pool = f"S-{number}", f"O-{number}", ("rests", "goes")[number % 2]
+        await self.step("begin", ref, order)
+        prefix: str = await self.step("allocate", ref, order, ipv6_pool=pool)
+        fate = number % 3
+        if fate == 0:
+            await self.step("undo", ref, order)
+            await self.step("close", ref, order, "rolled_back")
+            return
+        await self.step("activate", ref, order)
+        await self.step("close", ref, order)
+        if fate == 1:
+            self.held[number] = prefix
+        else:
+            await self.gone(number)
+
+    async def gone(self, number: int) -> None:
+        """A line that has a prefix gives it back."""
+        ref, order = f"S-{number}", f"D-{number}"
+        await self.step("begin", ref, order, "deprovision")
+        await self.step("revoke", ref, order)
+        await self.step("release", ref, order)
+        await self.step("close", ref, order)
+
+    async def run(self) -> None:
+        waiting = list(range(LINES))
+
+        async def client() -> None:
+            while waiting:
+                await self.line(waiting.pop(0))
+                self.ended += 1
+                if self.ended % KILL_EVERY == 0:
+                    self.crew.kill()
+                    # What rests in a delegated pool may be another line's from now on.
+                    await self.kept.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now()")
+                if self.ended in RESTARTS:
+                    await asyncio.to_thread(self.kept.server.restart)
+
+        await asyncio.gather(*(client() for _ in range(AT_ONCE)))
+
+
+@pytest.mark.timeout(400)
+async def test_nothing_double_and_nothing_leaked(kept: Kept, way: Way, owner_url: str) -> None:
+    await kept.pool("2001:db8:4000::/44", "rests", **way.more)
+    await kept.pool("2001:db8:5000::/44", "goes", on_release=OnRelease.DELETE, **way.more)
+    kept.server.faults.chance(LOST, 0.2)
+    kept.server.faults.chance(CUT, 0.05)
+    with Crew.at_work(WORKERS, owner_url, kept.server.url, kept.server.token, READ_TIMEOUT) as crew:
+        chaos = Chaos(kept, crew)
+        await chaos.run()
+
+        met = kept.server.faults.met
+        assert min(met[LOST], met[CUT], chaos.lost) > LINES / 50, "it was a quiet day"
+        kept.server.faults.clear()
+        # What an attempt that was killed had left in NetBox is looked for once more.
+        await kept.everything_is_due()
+        held = sorted(chaos.held.values())
+        assert sorted(await kept.agree()) == held
+        assert len(set(held)) == len(held) == LINES // 3
+
+        await asyncio.gather(*map(chaos.gone, chaos.held))
+    await kept.everything_is_due()
+    assert await kept.agree() == []
+    assert kept.records() == []
+    if isinstance(kept, Delegated):
+        assert len(kept.containers()) <= 2 * SPARE_BLOCKS
+
+
+async def test_a_full_pool_is_shared_fairly(kept: Kept, way: Way) -> None:
+    """More ask at once than there is room for: each gets one prefix or is refused, and nothing is left over."""
+    await kept.pool("2001:db8:4000::/53", **way.more | ({"block_length": 54} if way.more else {}))
+    kept.server.faults.chance(LOST, 0.2)
+
+    async def one(number: int) -> str | None:
+        ref, order = f"S-{number}", f"O-{number}"
+        await kept.begin(ref, order)
+        try:
+            prefix: str = await kept.allocate_in_the_end(ref, order)
+        except ApplicationError as failure:
+            if failure.type != "PoolExhausted":
+                raise
+            await kept.insist(lambda: kept.undo(ref, order))
+            await kept.close(ref, order, "rolled_back")
+            return None
+        await kept.insist(lambda: kept.activate(ref, order))
+        await kept.close(ref, order)
+        return prefix
+
+    given = [prefix for prefix in await asyncio.gather(*map(one, range(12))) if prefix]
+    kept.server.faults.clear()
+    assert sorted(await kept.agree()) == sorted(given)
+    assert len(set(given)) == 8
