@@ -5,6 +5,7 @@ from typing import Any
 
 import asyncpg
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.failure.v1 import Failure
 from temporalio.client import ScheduleActionExecutionStartWorkflow, WorkflowHandle
 
 from devstack.nas import ScriptedNas
@@ -12,7 +13,17 @@ from subscribers.models import Customer, Line, ServicePlan
 from workflows.client import Lastmile, OrderRun, ScheduledOrder
 from workflows.contract import DeprovisionSubscriber, Progress, ProvisionSubscriber, RunStatus
 
-__all__ = ["Orders", "dispatched", "log_in", "outcomes", "parked", "rest_seconds", "until_refused", "what_is_there"]
+__all__ = [
+    "Orders",
+    "dispatched",
+    "log_in",
+    "outcomes",
+    "parked",
+    "rest_seconds",
+    "retrying",
+    "until_refused",
+    "what_is_there",
+]
 
 PLAN = ServicePlan(name="fiber-500", download_kbps=500_000, upload_kbps=250_000, price_ref="P-500")
 
@@ -86,6 +97,15 @@ async def parked(run: OrderRun) -> Progress:
         if progress.status is RunStatus.PARKED:
             return progress
         await asyncio.sleep(0.02)  # a query cannot be waited for
+
+
+async def retrying(run: OrderRun, activity: str) -> Failure:
+    """What the activity has failed with, once it is tried again."""
+    while True:
+        for pending in (await run.handle.describe()).raw_description.pending_activities:
+            if pending.activity_type.name == activity and pending.HasField("last_failure"):
+                return pending.last_failure
+        await asyncio.sleep(0.02)  # nobody is told
 
 
 async def dispatched(lastmile: Lastmile, held: ScheduledOrder) -> WorkflowHandle[Any, Any]:

@@ -1,0 +1,115 @@
+"""Whole orders, with a delegated pool: NetBox is needed for blocks alone, and waited for where there is none left."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from temporalio.worker import Worker
+
+from db import Database
+from devstack.netbox import NetBoxServer
+from ipam.binding import Record
+from ipam.models import Addressing
+from ipam.netbox import NetBox
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from tests.netbox.kept import SPACE
+from tests.netbox.shared_out import Delegated
+from tests.workflows.world import Orders, outcomes, retrying, what_is_there
+from worker import build_worker
+from workflows.client import Lastmile
+from workflows.contract import ProvisionSubscriber, ResultStatus
+
+BLOCK = 4
+
+
+@pytest.fixture
+async def kept(
+    database: Database, owner: asyncpg.Connection, authorization: DynamicAuthorization
+) -> AsyncIterator[Delegated]:
+    with NetBoxServer() as server:
+        async with NetBox(server.url, server.token, read_timeout=1) as netbox:
+            kept = Delegated(server, netbox, database, owner, authorization)
+            await kept.set_up()
+            await kept.pool(SPACE, "kept", block_length=54, record=Record.PREFIX)
+            yield kept
+
+
+@pytest.fixture
+async def worker(
+    client: object, settings: Settings, database: Database, authorization: DynamicAuthorization, kept: Delegated
+) -> AsyncIterator[Worker]:
+    async with build_worker(client, settings, database, authorization, netbox=kept.netbox) as worker:
+        yield worker
+
+
+def order(orders: Orders, order_id: str = "O-0", nth: int = 0) -> ProvisionSubscriber:
+    return orders.provision(order_id, nth, addressing=Addressing(ipv6_pool="kept"))
+
+
+async def full(lastmile: Lastmile, orders: Orders, kept: Delegated) -> None:
+    """The pool's one block is, and NetBox is away."""
+    await kept.beat()
+    kept.server.stop()
+    results = await asyncio.gather(*(lastmile.execute(order(orders, f"O-{n}", n)) for n in range(1, BLOCK + 1)))
+    assert {result.status for result in results} == {ResultStatus.COMPLETED}, "they need no NetBox"
+    assert {step.attempts for result in results for step in result.steps} == {1}
+
+
+async def test_an_order_waits_for_a_block_and_says_so(lastmile: Lastmile, orders: Orders, kept: Delegated) -> None:
+    await full(lastmile, orders, kept)
+    run = await lastmile.start(order(orders))
+    failure = await retrying(run, "allocate_ip_address")
+    assert failure.application_failure_info.type == "NoBlock"
+    assert failure.message.startswith(f"no block of pool kept ({SPACE}) has a free prefix, and no further one could be")
+    assert f"no NetBox answers at {kept.server.url}: is it running, and is NETBOX_URL right?" in failure.message
+    assert await kept.owner.fetchval("SELECT count(*) FROM delegations WHERE subscriber_ref = $1", orders.ref) == 0
+
+    kept.server.start()
+    result = await run.result()
+    assert result.status is ResultStatus.COMPLETED
+    assert outcomes(result)["allocate_ip_address"] == "done"
+    held = await kept.agree(whole_lines=True)
+    assert len(held) == BLOCK + 1
+    assert result.created.ipv6_prefix in held
+
+
+async def test_an_order_that_waits_for_a_block_can_be_cancelled(
+    lastmile: Lastmile, orders: Orders, kept: Delegated
+) -> None:
+    await full(lastmile, orders, kept)
+    before = await what_is_there(kept.owner)
+    run = await lastmile.start(order(orders))
+    await retrying(run, "allocate_ip_address")
+    await run.handle.cancel()
+    assert (await run.result()).status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(kept.owner) == before
+
+    kept.server.start()
+    assert len(await kept.agree(whole_lines=True)) == BLOCK
+    assert (await lastmile.execute(order(orders, "O-9"))).status is ResultStatus.COMPLETED
+    assert len(await kept.agree(whole_lines=True)) == BLOCK + 1
+
+
+async def test_lines_come_and_go_without_netbox(lastmile: Lastmile, orders: Orders, kept: Delegated) -> None:
+    await full(lastmile, orders, kept)
+    gone = Orders(f"{orders.ref}-1")
+    assert (await lastmile.execute(gone.deprovision())).status is ResultStatus.COMPLETED
+    assert (await lastmile.execute(order(gone, "O-again"))).status is ResultStatus.COMPLETED, "the prefix it had"
+    assert (await lastmile.execute(gone.deprovision("O-gone"))).status is ResultStatus.COMPLETED
+    kept.server.start()
+    assert len(await kept.agree(whole_lines=True)) == BLOCK - 1
+
+
+async def test_a_pool_that_netbox_has_no_further_block_of(lastmile: Lastmile, orders: Orders, kept: Delegated) -> None:
+    await kept.pool("2001:db8:8000::/53", "small", block_length=54)
+    sent = [orders.provision(f"O-{n}", n, addressing=Addressing(ipv6_pool="small")) for n in range(1, 2 * BLOCK + 2)]
+    results = await asyncio.gather(*map(lastmile.execute, sent))
+    assert [result.status for result in results].count(ResultStatus.COMPLETED) == 2 * BLOCK
+    [refused] = [result for result in results if result.status is not ResultStatus.COMPLETED]
+    assert refused.status is ResultStatus.ROLLED_BACK
+    assert refused.reason == (
+        "allocate_ip_address: no free /56 left in pool small (2001:db8:8000::/53): add a pool, or wait for quarantine"
+    )
+    assert len(await kept.agree(whole_lines=True)) == 2 * BLOCK
