@@ -16,10 +16,11 @@ from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST
 from ipam.binding import OnRelease, Record
 from ipam.keeper import BEAT, Keeper
 from ipam.netbox import NetBox
-from ipam.netbox.records import KEY, STATE
+from ipam.netbox.records import KEY, STATE, SUBSCRIBER
 from ipam.outbox import backlog, drain
-from tests.netbox.kept import PREFIXES, QUARANTINE
+from tests.netbox.kept import PREFIXES
 from tests.netbox.shared_out import Delegated
+from tests.netbox.steps import QUARANTINE
 
 FIRST = "2001:db8:4000::/56"
 
@@ -45,16 +46,22 @@ async def two_records(kept: Delegated) -> None:
 
 async def test_pools_are_told_of_in_turn(kept: Delegated, home: int) -> None:
     await kept.pool("2001:db8:5000::/40", "more", record=Record.PREFIX)
-    for number, pool in enumerate(("home", "more"), start=1):
-        await kept.begin(f"S-{number}", f"O-{number}")
-        await kept.allocate(f"S-{number}", f"O-{number}", ipv6_pool=pool)
+
+    async def line(ref: str, order: str, pool: str) -> None:
+        await kept.begin(ref, order)
+        await kept.allocate(ref, order, ipv6_pool=pool)
+
+    await line("S-1", "O-1", "home")
+    await line("S-2", "O-2", "more")
     keeper = Keeper(kept.database, kept.netbox, QUARANTINE.unconfirmed)
-    slow, short = Fault(latency=0.5), timedelta(seconds=0.3)
-    for expected in (1, 2):
+    slow, short = Fault(latency=0.2), timedelta(seconds=0.1)
+    for told in ({"S-1"}, {"S-1", "S-2"}):
         kept.server.faults.next(slow, method="POST", path=PREFIXES)
         await keeper.beat(telling=short)
-        assert len(kept.records()) == expected
+        assert {one["custom_fields"][SUBSCRIBER] for one in kept.records()} == told
         assert keeper.pause == timedelta(0), "there may be more to tell"
+        if told == {"S-1"}:
+            await line("S-3", "O-3", "home")
     await keeper.beat()
     assert keeper.pause == BEAT
 
