@@ -33,7 +33,8 @@ async def empty(owner_url: str) -> AsyncIterator[Database]:
 
 async def test_it_measures_what_it_says(tmp_path: Path, owner_url: str) -> None:
     figures = await netbox.measure(tmp_path, owner_url, SMALL)
-    assert all(figure.value > 0 for figure in figures)
+    # Processor time is counted in ticks, and so few allocations may take less than one.
+    assert all(figure.value > 0 for figure in figures if "processor time" not in figure.name)
     by_name = {(figure.name, figure.peer) for figure in figures}
     for kind in (BLOCK, PREFIX):
         for clients in ("1 client", "16 clients"):
