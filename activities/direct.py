@@ -176,9 +176,13 @@ class DirectAddresses(Activities):
         if found is None:
             return
         tenant, delegation = found
-        if await find_record(self.netbox(pool), pool, delegation.key, delegation.netbox_id) is not None:
-            await self.netbox(pool).delete(recorded.id)  # somebody has restored it meanwhile
-            return
+        there = await find_record(self.netbox(pool), pool, delegation.key, delegation.netbox_id)
+        if there is not None and (there.prefix, there.vrf_id) == (recorded.prefix, recorded.vrf_id):
+            if there.id != recorded.id:
+                await self.netbox(pool).delete(recorded.id)
+            return  # somebody was faster
+        if there is not None:  # moved by a person
+            await self.netbox(pool).delete(there.id)
         await self.netbox(pool).update(recorded.id, stamp(tenant, delegation, delegation.state))
         async with self._database.platform() as connection:
             await direct.restored(connection, delegation, recorded)

@@ -213,9 +213,10 @@ async def test_what_lastmile_changed_without_telling_netbox(kept: Kept, person: 
     prefix = await kept.allocate("S-4", "O-4")
     await kept.close("S-4", "O-4", "degraded")
     assert await kinds(kept) == []
-    await kept.owner.execute(
-        "UPDATE delegations SET state = 'active', state_since = now() WHERE subscriber_ref = 'S-4'"
-    )
+    # Later than all that NetBox has seen.
+    await kept.owner.execute("UPDATE netbox_passes SET since = now() + interval '1 hour'")
+    change = "SET state = 'active', state_since = now() + interval '2 hours'"
+    await kept.owner.execute(f"UPDATE delegations {change} WHERE subscriber_ref = 'S-4'")
     [one] = await found(kept)
     assert (one.kind, one.words) == (Kind.DRIFT, "S-4's, active: state allocated => active, status reserved => active")
     assert await mended(kept) == [""]

@@ -190,7 +190,7 @@ async def test_a_netbox_that_lacks_what_is_needed_is_not_believed(kept: Kept) ->
     [field] = kept.peer.found("/api/extras/custom-fields/?name=lastmile_key")
     await asyncio.to_thread(kept.peer.send, "DELETE", f"/api/extras/custom-fields/{field['id']}/")
     async with NetBox(kept.server.url, kept.server.token) as netbox:
-        with pytest.raises(NetBoxError, match="lastmile netbox check"):
+        with pytest.raises(NetBoxError, match="NetBox lacks what Lastmile needs"):
             _ = [one async for one in differences(kept.database, netbox)]
 
 
@@ -285,6 +285,16 @@ async def test_an_order_is_given_the_space_while_the_missing_record_is_made(kept
     second = await allocating
     await kept.activate("S-2", "O-2")
     await kept.close("S-2", "O-2")
+    assert second != FIRST
+    assert sorted(await kept.agree()) == sorted([FIRST, second])
+    assert await kinds(kept, everything=True) == []
+
+
+async def test_an_order_is_given_the_space_of_a_record_that_was_moved(kept: Kept) -> None:
+    await kept.pool()
+    await kept.provision()
+    await changes(kept, 1, prefix="2001:db8:4000:7700::/56")
+    second = await kept.insist(lambda: kept.provision("S-2", "O-2"))
     assert second != FIRST
     assert sorted(await kept.agree()) == sorted([FIRST, second])
     assert await kinds(kept, everything=True) == []
