@@ -105,5 +105,5 @@ class AuditActivities(Activities):
     async def audit_ended(self, result: dict[str, Any], failed: list[str]) -> None:
         """Say in the log what was found; `failed` is what was not checked."""
         if failed:
-            log.error("audit.failed", failed=failed, problems=result["problems"])
+            log.error("audit.failed", failed=failed)
         log.info("audit.ended", **{name: value for name, value in result.items() if name != "problems"})

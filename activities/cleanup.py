@@ -205,7 +205,7 @@ class CleanupActivities(Activities):
         """Say in the log what was done; `failed` are the parts that were not."""
         if result.pop("dry_run"):
             return
-        problems = result.pop("problems")
+        del result["problems"]  # failures' own words can name subscribers' addresses: the run's result has them
         if result["allocated_stale"]:
             log.warning("ipv6_lifecycle.stale_allocated_detected", count=result["allocated_stale"])
         if result["revoking_stuck"]:
@@ -215,7 +215,7 @@ class CleanupActivities(Activities):
                 completed=result["revoking_completed"],
             )
         if result["errors"]:
-            log.error("ipv6_lifecycle.cleanup_failed", errors=result["errors"], failed=failed, problems=problems)
+            log.error("ipv6_lifecycle.cleanup_failed", errors=result["errors"], failed=failed)
         if not failed:
             log.info("ipv6_lifecycle.cleanup_completed", **result)
 

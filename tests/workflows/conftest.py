@@ -15,6 +15,7 @@ from radius.dynauth import DynamicAuthorization
 from settings import Settings
 from tests.workflows.every_way.table import RESULTS, table
 from tests.workflows.faults import Faults
+from tests.workflows.maintained import Maintenance
 from tests.workflows.world import Orders
 from worker import build_worker
 from workflows.client import Lastmile
@@ -82,6 +83,12 @@ async def nas(owner: asyncpg.Connection, database: object) -> AsyncIterator[Scri
 def lastmile(client: Client, settings: Settings, worker: Worker) -> Lastmile:
     """The provisioning system's view, with a worker behind it."""
     return Lastmile(client, task_queue=settings.task_queue)
+
+
+@pytest.fixture
+def maintenance(lastmile: Lastmile, settings: Settings) -> Maintenance:
+    """What schedules start, started by the test."""
+    return Maintenance(lastmile, settings.task_queue)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -6,9 +6,9 @@ import asyncpg
 from temporalio.client import WorkflowHandle
 
 from workflows.client import Lastmile
-from workflows.contract import Cleanup, CleanupResult
+from workflows.contract import AuditResult, Cleanup, CleanupResult
 
-__all__ = ["Maintenance", "aged"]
+__all__ = ["AT_ONCE", "Maintenance", "ended"]
 
 AT_ONCE = Cleanup(revoked_days=90, allocated_hours=0, revoking_hours=0)
 """Whatever is allocated or being revoked has been so for too long."""
@@ -36,7 +36,26 @@ class Maintenance:
         result: CleanupResult = await run.result()
         return result
 
+    async def audit(self) -> AuditResult:
+        run = await self.start("Audit", returns=AuditResult)
+        result: AuditResult = await run.result()
+        return result
 
-async def aged(owner: asyncpg.Connection, days: float) -> None:
-    """Everything that is over has been so for so long."""
-    await owner.execute("UPDATE delegations SET released_at = released_at - $1 * interval '1 day'", days)
+
+_ENDED = """
+WITH made AS (
+    INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key,
+                             created_by_order, state, state_since, released_at)
+    SELECT 'acme', p.id, n, lastmile_nth_prefix(p.prefix, 56, n), 'E-' || n, 'ipv6_pd', 'acme/E-' || n || '/ipv6_pd/E',
+           'E', 'revoked', now() - $2 * interval '1 day', now() - $2 * interval '1 day'
+    FROM pools p, generate_series(0, $1 - 1) n WHERE p.name = 'home' RETURNING *
+)
+INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref, from_state, to_state, order_id,
+                               reason, at)
+SELECT tenant_id, id, prefix, subscriber_ref, 'revoking', 'revoked', 'E', 'ordered', state_since FROM made
+"""
+
+
+async def ended(owner: asyncpg.Connection, number: int, days: float) -> None:
+    """So many delegations that ended so long ago."""
+    await owner.execute(_ENDED, number, days)

@@ -19,7 +19,6 @@ from ipam.delegations import held_by, transition
 from ipam.lifecycle import State
 from ipam.models import Addressing, Need, Purpose
 from radius.dynauth import DynamicAuthorization
-from settings import Settings
 from tests.workflows.faults import Faults, Gate, refused
 from tests.workflows.maintained import AT_ONCE, Maintenance
 from tests.workflows.world import Orders, log_in, parked, rest_seconds
@@ -28,11 +27,6 @@ from workflows.contract import CleanupResult, Decision, ResultStatus
 
 WORD = Decision(by="noc-7", why="ticket 4711")
 QUARANTINE = Quarantine(timedelta(hours=1), timedelta(hours=2))
-
-
-@pytest.fixture
-def maintenance(lastmile: Lastmile, settings: Settings) -> Maintenance:
-    return Maintenance(lastmile, settings.task_queue)
 
 
 async def parked_past_its_pivot(lastmile: Lastmile, orders: Orders, faults: Faults) -> Any:

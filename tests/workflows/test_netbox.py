@@ -7,23 +7,24 @@ from typing import Any
 
 import asyncpg
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.worker import Worker
 
 from db import Database
 from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import LOST, Fault
+from devstack.netbox.faults import LOST, POSTGRES_DOWN, Fault, proxy
 from ipam.models import Addressing
 from ipam.netbox import NetBox
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
 from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept
 from tests.workflows.faults import Faults, Gate, broken, once, refused
+from tests.workflows.maintained import AT_ONCE, Maintenance
 from tests.workflows.world import Orders, outcomes, parked, what_is_there
 from worker import build_worker
 from workflows import deprovision, provision
 from workflows.client import Lastmile
-from workflows.contract import Decision, ProvisionSubscriber, ResultStatus
+from workflows.contract import Cleanup, Decision, ProvisionSubscriber, ResultStatus
 
 PROVISION = [step.name for step in provision.STEPS]
 REQUIRED = [step.name for step in provision.STEPS if not step.best_effort]
@@ -193,3 +194,59 @@ async def test_a_pool_prefix_deleted_by_hand_during_a_provision(
     )
     assert outcomes(result)["allocate_ip_address"] == "failed"
     assert await kept.agree(whole_lines=True) == []
+
+
+async def test_the_cleanup_finishes_what_is_stuck_in_netbox_too(
+    lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults, maintenance: Maintenance
+) -> None:
+    await lastmile.execute(order(orders))
+    faults.before["release_ip_address"] = refused
+    run = await lastmile.start(orders.deprovision())
+    await parked(run)
+    await lastmile.steer("acme", orders.ref, "abandon", Decision(by="noc-7", why="ticket 4711"))
+    with pytest.raises(WorkflowFailureError):
+        await run.handle.result()
+
+    result = await maintenance.cleanup(AT_ONCE)
+
+    assert (result.revoking_completed, result.errors) == (1, 0)
+    assert [one["status"] for one in kept.records()] == ["deprecated"]
+    assert await kept.owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 0
+
+
+async def test_the_cleanup_does_not_wait_for_netbox_to_finish_what_is_stuck(
+    lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults, maintenance: Maintenance
+) -> None:
+    await lastmile.execute(order(orders))
+    await kept.owner.execute("UPDATE delegations SET state = 'revoking'")
+    kept.server.faults.chance(proxy(503), 1)
+
+    result = await maintenance.cleanup(AT_ONCE)
+
+    assert (result.revoking_completed, result.netbox_removed) == (1, 0)
+    kept.server.faults.clear()
+    await kept.owner.execute("UPDATE netbox_removals SET due_at = now()")
+    assert (await maintenance.cleanup()).netbox_removed == 1
+    assert kept.records() == []
+
+
+async def test_the_cleanup_removes_what_has_rested_and_one_that_stays_holds_up_no_other(
+    lastmile: Lastmile, orders: Orders, kept: Kept, maintenance: Maintenance
+) -> None:
+    for nth in range(3):
+        await lastmile.execute(order(orders, f"O-{nth}", nth))
+    for nth in range(3):
+        ref = orders.provision("O", nth).subscriber_ref
+        await lastmile.execute(orders.deprovision(f"D-{nth}", subscriber_ref=ref))
+    await kept.owner.execute("UPDATE netbox_removals SET due_at = now()")
+    assert (await maintenance.cleanup(Cleanup(dry_run=True))).netbox_removed == 3
+    first = await kept.owner.fetchval("SELECT netbox_id FROM netbox_removals ORDER BY due_at, allocation_key LIMIT 1")
+    kept.server.faults.chance(POSTGRES_DOWN, 1, method="DELETE", path=f"/{first}/")
+
+    result = await maintenance.cleanup()
+
+    assert (result.netbox_removed, result.errors) == (2, 1)
+    assert [one["id"] for one in kept.records()] == [first]
+    kept.server.faults.clear()
+    assert (await maintenance.cleanup()).netbox_removed == 1
+    assert kept.records() == []
