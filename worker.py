@@ -21,7 +21,7 @@ from wsgiref.simple_server import WSGIServer
 import structlog
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
-from temporalio.client import Client, Plugin
+from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
@@ -36,42 +36,30 @@ from activities.observed import Observed
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from db import Database
-from db.migrate import pending
 from devices.controllers import Controller
-from errors import Refused
 from figures.snapshot import newest
 from ipam.allocation import Quarantine
 from ipam.keeper import Keeper
 from ipam.netbox import NetBox
-from ipam.netbox.errors import NetBoxError, NotReady
+from preflight import Misconfigured, clients
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
 from telemetry.http import metrics_and_health, serve
 from telemetry.logs import set_up_logging
 from telemetry.snapshot import SnapshotCollector
 from telemetry.temporal import observe_temporal
-from workflows.attributes import add_search_attributes
-from workflows.connection import Unreachable, connect
 from workflows.figures import temporal_figures
 from workflows.registry import FAILURE_TYPES, RUNNER, WORKFLOWS
 from workflows.schedules import SCHEDULES
 from workflows.standing import Made, StandingSchedules
 from workflows.versions import current_build, make_current
 
-__all__ = ["Misconfigured", "build_worker", "main"]
+__all__ = ["build_worker", "main"]
 
 EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
 
 log = structlog.get_logger("lastmile.worker")
-
-
-class Misconfigured(Exception):
-    """Everything that keeps the worker from starting, one line each."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 def build_worker(
@@ -135,8 +123,7 @@ async def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises `Misconfigured` before any work is taken."""
     async with AsyncExitStack() as stack:
         netbox = await stack.enter_async_context(NetBox(**settings.netbox)) if settings.netbox else None
-        client, database = await _connect(settings, netbox, *await _tracing(settings, stack))
-        stack.push_async_callback(database.close)
+        client, database = await clients(settings, netbox, stack)
         authorization = await stack.enter_async_context(
             DynamicAuthorization(
                 timeout=settings.radius_timeout_seconds,
@@ -177,71 +164,6 @@ async def _make_schedules(client: Client, settings: Settings) -> None:
         else:
             if made is not Made.UNCHANGED:
                 log.info(f"worker.schedule_{made}", schedule=standing.id_of(plan.name))
-
-
-async def _tracing(settings: Settings, stack: AsyncExitStack) -> tuple[list[Plugin], list[str]]:
-    """What sends traces, where they are wanted, until the stack is closed; and what keeps it from that."""
-    if settings.otel_exporter_otlp_endpoint is None:
-        return [], []
-    try:
-        from telemetry.tracing import tracing
-    except ImportError as failure:
-        problem = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed ({failure})"
-        return [], [f"{problem}: pip install 'lastmile[tracing]'"]
-    return [await stack.enter_async_context(tracing(str(settings.otel_exporter_otlp_endpoint)))], []
-
-
-async def _connect(
-    settings: Settings, netbox: NetBox | None, plugins: list[Plugin], problems: list[str]
-) -> tuple[Client, Database]:
-    """The clients, all of them checked. Raises `Misconfigured` with all that is wrong at once, `problems` too."""
-    database, found = await _check_database(settings)
-    problems = [*problems, *found, *await _check_netbox(netbox)]
-    client = None
-    try:
-        client = await connect(settings.environment, settings.key_ring, plugins)
-        problems += await add_search_attributes(client)
-    except Unreachable as failure:
-        problems.append(f"Temporal: {failure}")
-    if problems or client is None or database is None:
-        if database is not None:
-            await database.close()
-        raise Misconfigured(problems)
-    return client, database
-
-
-async def _check_database(settings: Settings) -> tuple[Database | None, list[str]]:
-    if settings.database_url is None:
-        return None, ["DATABASE_URL is not set: postgresql://user:password@host:port/name"]
-    database = Database(str(settings.database_url), pool_size=settings.database_pool_size)
-    try:
-        await database.verify_role()
-        if login := await database.mighty_login():
-            log.warning(
-                "worker.mighty_login",
-                problem=f"DATABASE_URL: the login {login} is a superuser or has BYPASSRLS, which no worker needs",
-                remedy="connect as a login that owns nothing and is a member of lastmile_app and lastmile_platform",
-            )
-        if missing := await pending(str(settings.database_url)):
-            return database, [f"the database lacks migrations {', '.join(missing)}: run `lastmile migrate`"]
-    except Refused as failure:
-        return database, [str(failure)]
-    except Exception as failure:
-        words = str(getattr(failure, "orig", None) or failure)
-        return database, [f"DATABASE_URL: PostgreSQL cannot be used: {words}"]
-    return database, []
-
-
-async def _check_netbox(netbox: NetBox | None) -> list[str]:
-    """What NetBox lacks. One that is away keeps no worker from starting: it is looked at before the first creation."""
-    try:
-        if netbox is not None:
-            await netbox.require()
-    except (NotReady, Refused) as failure:
-        return [str(failure)]
-    except NetBoxError as failure:
-        log.warning("worker.netbox_away", reason=str(failure))
-    return []
 
 
 def _serve(settings: Settings, healthy: Callable[[], bool]) -> WSGIServer:

@@ -1,0 +1,95 @@
+"""What must be there before a worker takes any work: all of it is looked for, and said at once."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import structlog
+from temporalio.client import Client, Plugin
+
+from db import Database
+from db.migrate import pending
+from errors import Refused
+from ipam.netbox import NetBox
+from ipam.netbox.errors import NetBoxError, NotReady
+from settings import Settings
+from workflows.attributes import add_search_attributes
+from workflows.connection import Unreachable, connect
+
+__all__ = ["Misconfigured", "clients"]
+
+log = structlog.get_logger("lastmile.worker")
+
+
+class Misconfigured(Exception):
+    """Everything that keeps the worker from starting, one line each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+async def clients(settings: Settings, netbox: NetBox | None, stack: AsyncExitStack) -> tuple[Client, Database]:
+    """Of Temporal, which sends traces where that is wanted, and of the database: checked, and closed with the stack.
+
+    Raises `Misconfigured` with all that is wrong, here and with NetBox.
+    """
+    plugins, problems = await _tracing(settings, stack)
+    database, found = await _check_database(settings)
+    if database is not None:
+        stack.push_async_callback(database.close)
+    problems += found + await _check_netbox(netbox)
+    client = None
+    try:
+        client = await connect(settings.environment, settings.key_ring, plugins)
+        problems += await add_search_attributes(client)
+    except Unreachable as failure:
+        problems.append(f"Temporal: {failure}")
+    if problems or client is None or database is None:
+        raise Misconfigured(problems)
+    return client, database
+
+
+async def _tracing(settings: Settings, stack: AsyncExitStack) -> tuple[list[Plugin], list[str]]:
+    """What sends traces, where they are wanted, until the stack is closed; and what keeps it from that."""
+    if settings.otel_exporter_otlp_endpoint is None:
+        return [], []
+    try:
+        from telemetry.tracing import tracing
+    except ImportError as failure:
+        problem = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed ({failure})"
+        return [], [f"{problem}: pip install 'lastmile[tracing]'"]
+    return [await stack.enter_async_context(tracing(str(settings.otel_exporter_otlp_endpoint)))], []
+
+
+async def _check_database(settings: Settings) -> tuple[Database | None, list[str]]:
+    if settings.database_url is None:
+        return None, ["DATABASE_URL is not set: postgresql://user:password@host:port/name"]
+    database = Database(str(settings.database_url), pool_size=settings.database_pool_size)
+    try:
+        await database.verify_role()
+        if login := await database.mighty_login():
+            log.warning(
+                "worker.mighty_login",
+                problem=f"DATABASE_URL: the login {login} is a superuser or has BYPASSRLS, which no worker needs",
+                remedy="connect as a login that owns nothing and is a member of lastmile_app and lastmile_platform",
+            )
+        if missing := await pending(str(settings.database_url)):
+            return database, [f"the database lacks migrations {', '.join(missing)}: run `lastmile migrate`"]
+    except Refused as failure:
+        return database, [str(failure)]
+    except Exception as failure:
+        words = str(getattr(failure, "orig", None) or failure)
+        return database, [f"DATABASE_URL: PostgreSQL cannot be used: {words}"]
+    return database, []
+
+
+async def _check_netbox(netbox: NetBox | None) -> list[str]:
+    """What NetBox lacks. One that is away keeps no worker from starting: it is looked at before the first creation."""
+    try:
+        if netbox is not None:
+            await netbox.require()
+    except (NotReady, Refused) as failure:
+        return [str(failure)]
+    except NetBoxError as failure:
+        log.warning("worker.netbox_away", reason=str(failure))
+    return []
