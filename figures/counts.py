@@ -6,30 +6,30 @@ from db import Database
 
 __all__ = ["fold"]
 
-# Within a statement's time, also where nobody has folded for a month.
-MOST = 100_000
+# Some 100 000 rows: within a statement's time, also where nobody has folded for a month.
+PAGES = 1_000
 
-# Two at once do no harm: each adds up what it deletes, and what it sees has the same sum before and after.
+_PAGES = text("SELECT pg_relation_size('delegation_counts') / current_setting('block_size')::bigint")
+
+# Two at once do no harm: each adds up what it deletes, and what anybody sees has the same sum before and after.
 _FOLD = text(
     """
     WITH many AS (
-        DELETE FROM delegation_counts USING (SELECT ctid FROM delegation_counts LIMIT :most) chunk
-        WHERE delegation_counts.ctid = chunk.ctid
-        RETURNING delegation_counts.*
-    ), few AS (
-        INSERT INTO delegation_counts
-        SELECT tenant_id, pool_id, state, held, in_netbox, sum(number) FROM many
-        GROUP BY tenant_id, pool_id, state, held, in_netbox HAVING sum(number) <> 0
-        RETURNING number
+        DELETE FROM delegation_counts
+        WHERE ctid >= CAST(CAST(:first AS text) AS tid) AND ctid < CAST(CAST(:beyond AS text) AS tid)
+        RETURNING *
     )
-    SELECT (SELECT count(*) FROM many) - (SELECT count(*) FROM few)
+    INSERT INTO delegation_counts
+    SELECT tenant_id, pool_id, state, held, in_netbox, sum(number) FROM many
+    GROUP BY tenant_id, pool_id, state, held, in_netbox HAVING sum(number) <> 0
     """
 )
 
 
 async def fold(database: Database) -> None:
-    """Leave about one row for each kind of delegation that there is, in as many transactions as it takes."""
-    fewer = MOST
-    while fewer > MOST // 2:
+    """Leave few rows for each kind of delegation that there is, in as many transactions as it takes."""
+    async with database.platform() as connection:
+        pages = await connection.scalar(_PAGES) or 0
+    for first in range(0, pages, PAGES):
         async with database.platform() as connection:
-            fewer = await connection.scalar(_FOLD, {"most": MOST}) or 0
+            await connection.execute(_FOLD, {"first": f"({first},0)", "beyond": f"({first + PAGES},0)"})

@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from figures.counts import fold
+from figures.counts import PAGES, fold
 from figures.snapshot import measure
 from ipam.lifecycle import State
 from ipam.models import Need, Purpose
@@ -185,6 +185,22 @@ async def test_folding_changes_no_count_and_leaves_few_rows(desk: Desk) -> None:
     await fold(desk.database)
     assert await desk.owner.fetch(counted) == before
     assert await desk.owner.fetchval("SELECT count(*) FROM delegation_counts") == len(before) == 2 < rows
+
+
+async def test_so_many_changes_that_they_are_folded_in_parts(desk: Desk) -> None:
+    await desk.allocate("S-1")
+    await desk.owner.execute(
+        """
+        INSERT INTO delegation_counts
+        SELECT tenant_id, pool_id, state, held, in_netbox, 1 - n % 2 * 2
+        FROM delegation_counts, generate_series(1, 120000) n
+        """
+    )
+    pages = "SELECT pg_relation_size('delegation_counts') / 8192"
+    assert await desk.owner.fetchval(pages) > PAGES
+    await fold(desk.database)
+    assert await states(desk) == {"allocated": 1}
+    assert await desk.owner.fetchval("SELECT count(*) FROM delegation_counts") < 10
 
 
 async def test_snapshots_and_traffic_at_once(desk: Desk) -> None:
