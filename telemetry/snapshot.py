@@ -79,13 +79,17 @@ class SnapshotCollector(Collector):
     def _look(self) -> None:
         reading = self._read()
         try:
-            newest = asyncio.run_coroutine_threadsafe(reading, self._loop).result(PATIENCE_SECONDS)
-        except Exception as failure:  # whatever it is, what was known is still to be shown, and its age
+            asked = asyncio.run_coroutine_threadsafe(reading, self._loop)
+        except RuntimeError:  # the loop is closed: a last scrape, while the process ends
             reading.close()
+            return
+        try:
+            self._last = asked.result(PATIENCE_SECONDS)
+        except Exception as failure:  # whatever it is, what was known is still to be shown, and its age
+            asked.cancel()
             log.warning("figures.unreadable", reason=type(failure).__name__)
         else:
             self._read_at = time.monotonic()
-            self._last = newest or self._last
         self._looked = time.monotonic()
 
 

@@ -76,6 +76,18 @@ async def until(happens: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.05)
 
 
+async def asked_in_vain(worker: Worker) -> str:
+    """Why the worker could not read the newest snapshot; it has tried."""
+    with capture_logs() as logs:
+
+        async def told() -> bool:
+            await worker.scrape()
+            return bool(logs)
+
+        await until(told)
+    return str(logs[0]["reason"])
+
+
 async def test_before_the_first_one_there_are_no_figures_and_that_shows(start: Callable[[], Worker]) -> None:
     worker = start()
     assert await worker.says(AGE) == math.inf
@@ -144,13 +156,7 @@ async def test_without_a_database_the_last_one_stays_and_ages(
     try:
         await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         await admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1", name)
-        with capture_logs() as logs:
-
-            async def asked_in_vain() -> bool:
-                await worker.scrape()
-                return bool(logs)
-
-            await until(asked_in_vain)
+        await asked_in_vain(worker)
         assert await worker.says(*ALLOCATED) == 1
         after = await worker.says(AGE)
         assert after is not None
@@ -168,6 +174,34 @@ async def test_without_a_database_the_last_one_stays_and_ages(
         return await worker.says(*ALLOCATED) == await late.says(*ALLOCATED) == 0
 
     await until(shown)
+
+
+async def test_a_database_that_does_not_answer_holds_no_scrape_up(desk: Desk, start: Callable[[], Worker]) -> None:
+    worker = start()
+    await take(desk)
+    assert await worker.says(*ALLOCATED) == 0
+    async with desk.owner.transaction():
+        await desk.owner.execute("LOCK TABLE snapshots")
+        assert await asked_in_vain(worker) == "TimeoutError"
+        assert await worker.says(*ALLOCATED) == 0
+    await desk.allocate("S-1")
+    await take(desk)
+
+    async def shown() -> bool:
+        return await worker.says(*ALLOCATED) == 1
+
+    await until(shown)
+
+
+async def test_a_scrape_of_a_worker_that_has_ended() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+
+    async def read() -> None:
+        raise AssertionError("there is nobody to read it")
+
+    [*_, age] = SnapshotCollector(read, loop).collect()
+    assert [sample.value for sample in age.samples] == [math.inf]
 
 
 async def test_what_another_release_shows_otherwise_is_left_out(desk: Desk, start: Callable[[], Worker]) -> None:
