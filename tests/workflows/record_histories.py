@@ -1,6 +1,7 @@
 """Records the histories that test_replay.py holds the workflows against. Run by hand, from the repository's root:
 
-    python -m tests.workflows.record_histories
+    python -m tests.workflows.record_histories             # all of them
+    python -m tests.workflows.record_histories audit_ended # this one
 
 Recording anew takes away the witness of what open runs did: docs/changing-workflows.md says when that may be. There is
 one history for each way to end: those of the matrix are generated from its cases.
@@ -9,11 +10,15 @@ one history for each way to end: those of the matrix are generated from its case
 import asyncio
 import json
 import socket
+import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from db.migrate import upgrade
 from devstack.postgres import EmbeddedPostgres
@@ -22,33 +27,36 @@ from devstack.temporal_program import find_temporal
 from tests.workflows.every_way.cases import ENDINGS
 from tests.workflows.every_way.play import play
 from tests.workflows.every_way.stage import Stage, stage
-from tests.workflows.faults import Faults, Gate
-from tests.workflows.world import Orders, dispatched, until_refused
+from tests.workflows.faults import Faults, Gate, refused
+from tests.workflows.maintained import AT_ONCE, Maintenance
+from tests.workflows.world import Orders, dispatched, parked, until_refused
 from workflows.client import Lastmile, OrderRun
+from workflows.contract import Decision, workflow_id
 
 DIRECTORY = Path(__file__).with_name("histories")
 
-Scenario = Callable[[Lastmile, Faults, Orders], Awaitable[OrderRun]]
+Run = WorkflowHandle[Any, Any]
+Scenario = Callable[[Lastmile, Faults, Orders], Awaitable[Run]]
 
 # Of the machine that recorded, and without a part in a replay. (`sdkMetadata` has one: the checks that apply.)
 _PRIVATE = {"identity", "stackTrace", "workerVersion"}
 
 
-async def provision_completed(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
-    return await lastmile.start(orders.provision())
+async def provision_completed(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
+    return (await lastmile.start(orders.provision())).handle
 
 
-async def provision_again(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
+async def provision_again(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
     await lastmile.execute(orders.provision())
-    return await lastmile.start(orders.provision())
+    return (await lastmile.start(orders.provision())).handle
 
 
-async def deprovision_completed(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
+async def deprovision_completed(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
     await lastmile.execute(orders.provision())
-    return await lastmile.start(orders.deprovision())
+    return (await lastmile.start(orders.deprovision())).handle
 
 
-async def dispatch_in_its_turn(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
+async def dispatch_in_its_turn(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
     gate = faults.before["create_customer"] = Gate()
     first = await lastmile.start(orders.provision())
     await gate.reached.wait()
@@ -59,14 +67,91 @@ async def dispatch_in_its_turn(lastmile: Lastmile, faults: Faults, orders: Order
     await until_refused(dispatch)
     gate.open()
     await first.result()
-    return OrderRun(order, dispatch)
+    return dispatch
+
+
+async def _parked_past_its_pivot(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
+    """A deprovision that cannot release its prefix, and waits for a person."""
+    await lastmile.execute(orders.provision())
+    faults.before[("O-9", "release_ip_address")] = refused
+    run = await lastmile.start(orders.deprovision())
+    await parked(run)
+    return run
+
+
+async def _cleaned_up(lastmile: Lastmile) -> Run:
+    run = await Maintenance(lastmile, "every-way").start("StalePrefixCleanup", AT_ONCE)
+    with suppress(WorkflowFailureError):
+        await run.result()
+    return run
+
+
+async def cleanup_beside_an_order(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
+    await _parked_past_its_pivot(lastmile, faults, orders)
+    run = await _cleaned_up(lastmile)
+    await lastmile.steer(orders.tenant, orders.ref, "abandon", Decision(by="noc-7", why="recorded"))
+    return run
+
+
+async def cleanup_finished_a_revocation(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
+    run = await _parked_past_its_pivot(lastmile, faults, orders)
+    await lastmile.steer(orders.tenant, orders.ref, "abandon", Decision(by="noc-7", why="recorded"))
+    with suppress(WorkflowFailureError):
+        await run.handle.result()
+    return await _cleaned_up(lastmile)
+
+
+async def finish_revocation(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
+    await cleanup_finished_a_revocation(lastmile, faults, orders)
+    return lastmile.client.get_workflow_handle(workflow_id(orders.tenant, orders.ref))
+
+
+async def cleanup_a_part_failed(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
+    faults.before["report_leaks"] = refused
+    run = await _cleaned_up(lastmile)
+    del faults.before["report_leaks"]
+    return run
+
+
+async def cleanup_of_every_day(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
+    return await Maintenance(lastmile, "every-way").start("StalePrefixCleanup")
+
+
+async def audit_ended(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
+    return await Maintenance(lastmile, "every-way").start("Audit")
+
+
+async def audit_incomplete(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
+    faults.before["retry_disconnects"] = refused
+    run = await Maintenance(lastmile, "every-way").start("Audit")
+    with suppress(WorkflowFailureError):
+        await run.result()
+    del faults.before["retry_disconnects"]
+    return run
+
+
+async def metrics_taken(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
+    return await Maintenance(lastmile, "every-way").start("Metrics")
 
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
-    for scenario in (provision_completed, provision_again, deprovision_completed, dispatch_in_its_turn)
+    for scenario in (
+        provision_completed,
+        provision_again,
+        deprovision_completed,
+        dispatch_in_its_turn,
+        cleanup_beside_an_order,
+        cleanup_finished_a_revocation,
+        finish_revocation,
+        cleanup_a_part_failed,
+        cleanup_of_every_day,
+        audit_ended,
+        audit_incomplete,
+        metrics_taken,
+    )
 }
-"""Beside the ends of the matrix (every_way/cases.py): the ways to end that need no fault."""
+"""Beside the ends of the matrix (every_way/cases.py): the ways to end that need no fault, and what runs by itself."""
 
 NAMES = [*SCENARIOS, *ENDINGS]
 """Of all histories."""
@@ -80,27 +165,33 @@ def _public(recorded: Any) -> Any:
     return recorded
 
 
-async def _write(name: str, run: OrderRun) -> None:
+async def _write(name: str, run: Run) -> None:
     """One line for each event."""
-    history = _public(json.loads((await run.handle.fetch_history()).to_json()))
+    history = _public(json.loads((await run.fetch_history()).to_json()))
     events = ",\n".join(json.dumps(event) for event in history["events"]).replace(socket.gethostname(), "recorder")
     (DIRECTORY / f"{name}.json").write_text(f'{{"events": [\n{events}\n]}}\n')
     print(name)
 
 
-async def _record(stage: Stage) -> None:
+async def _record(stage: Stage, wanted: Collection[str]) -> None:
     for name, scenario in SCENARIOS.items():
-        run = await scenario(stage.lastmile, stage.faults, await stage.tenant(name))
-        await run.result()
-        await _write(name, run)
+        if name in wanted:
+            run = await scenario(stage.lastmile, stage.faults, await stage.tenant(name))
+            with suppress(WorkflowFailureError):
+                await run.result()
+            await _write(name, run)
     for name, case in ENDINGS.items():
+        if name not in wanted:
+            continue
         seen = await play(stage, case)
         if differences := seen.differs_from(case.ends[0]):
             raise SystemExit(f"{case} does not end as the rules say, so there is nothing to record: {differences}")
-        await _write(name, seen.run)
+        await _write(name, seen.run.handle)
 
 
-async def main() -> None:
+async def main(wanted: Collection[str]) -> None:
+    if unknown := set(wanted) - set(NAMES):
+        raise SystemExit(f"there is no history {', '.join(sorted(unknown))}; there is {', '.join(NAMES)}")
     DIRECTORY.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -111,11 +202,11 @@ async def main() -> None:
         ):
             await upgrade(postgres.url)
             async with stage(temporal.address, postgres.url) as ready:
-                await _record(ready)
+                await _record(ready, wanted)
     for file in DIRECTORY.glob("*.json"):
         if file.stem not in NAMES:
             file.unlink()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1:] or NAMES))

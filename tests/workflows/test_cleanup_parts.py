@@ -152,7 +152,7 @@ async def test_a_dry_run_counts_the_same_and_does_nothing(
         dry = await maintenance.cleanup(AT_ONCE.model_copy(update={"dry_run": True}))
 
     assert (await what_is_there(owner), await left(owner), await left(owner, "trail")) == there
-    assert logs == [], "nothing has happened"
+    assert [entry for entry in logs if entry["log_level"] != "debug"] == [], "nothing has happened"
     assert (dry.revoking_stuck, dry.revoking_completed, dry.allocated_stale, dry.revoked_deleted) == (1, 0, 1, 5_999)
     wet = await maintenance.cleanup(AT_ONCE)
     # The events of what was finished a moment ago are old enough, too.

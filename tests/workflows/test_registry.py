@@ -5,11 +5,15 @@ from typing import Any
 import pytest
 from temporalio.worker import Worker
 
-from workflows import deprovision, provision
+from workflows import cleanup, deprovision, provision
 from workflows.registry import WORKFLOWS
 from workflows.saga import Step
+from workflows.schedules import SCHEDULES
 
 STEPS: list[Step[Any]] = [*provision.STEPS, *deprovision.STEPS]
+ORDERS = {"open_order", "begin_rollback", "close_order"}
+CLEANUP = {part.activity for part in cleanup.PARTS} | {cleanup.FINISH, "cleanup_ended"}
+AUDIT = {"invariants", "check_invariant", "retry_disconnects", "audit_ended"}
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def test_every_step_and_every_undo_is_an_activity(registered: set[str]) -> None:
 
 def test_every_activity_is_somebodys(registered: set[str]) -> None:
     named = {step.name for step in STEPS} | {step.undo for step in STEPS}
-    assert registered - named == {"open_order", "begin_rollback", "close_order"}
+    assert registered - named == ORDERS | CLEANUP | AUDIT | {"take_snapshot"}
 
 
 def test_the_worker_runs_every_workflow(worker: Worker) -> None:
@@ -39,3 +43,8 @@ def test_deprovision_changes_nothing_before_its_pivot_that_it_cannot_take_back()
     pivot = [step.pivot for step in deprovision.STEPS].index(True)
     assert [step.name for step in deprovision.STEPS[:pivot] if step.undo is None] == ["verify_subscriber"]
     assert deprovision.STEPS[pivot].name == "revoke_ipv6_lifecycle"
+
+
+def test_what_is_scheduled_is_a_workflow() -> None:
+    assert {plan.workflow for plan in SCHEDULES} == {"StalePrefixCleanup", "Metrics", "Audit"}
+    assert {plan.workflow for plan in SCHEDULES} <= {workflow.__name__ for workflow in WORKFLOWS}

@@ -1,0 +1,117 @@
+"""What runs by itself, on the command line: seen, started, held and let go; and the cleanup by hand."""
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import asyncpg
+import pytest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from cli.schedule_app import Name
+from settings import Settings
+from tests.cli.conftest import Book, Cli, lines
+from workflows.schedules import SCHEDULES
+from workflows.standing import StandingSchedules
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+async def made(temporal_client: Client, settings: Settings) -> AsyncIterator[StandingSchedules]:
+    """As a worker makes them, without one that would carry them out."""
+    standing = StandingSchedules(temporal_client, settings.task_queue)
+    for plan in SCHEDULES:
+        await standing.make(plan)
+    yield standing
+    for plan in SCHEDULES:
+        with suppress(RPCError):
+            await temporal_client.get_schedule_handle(standing.id_of(plan.name)).delete()
+
+
+def test_the_names_are_those_of_the_schedules() -> None:
+    assert list(Name) == [plan.name for plan in SCHEDULES]
+
+
+async def test_they_are_listed(cli: Cli, made: StandingSchedules) -> None:
+    ran = await cli("schedule", "list")
+    assert ran.code == 0
+    assert "02:00:00 UTC" in ran.out
+    assert "Daily at 02:00" in ran.out
+    listed = {one["schedule"]: one for one in (await cli("schedule", "list", "--json")).json}
+    assert list(listed) == ["cleanup", "metrics", "audit"]
+    assert listed["cleanup"]["id"] == made.id_of("cleanup")
+    assert (listed["cleanup"]["paused"], listed["cleanup"]["last_run"], listed["cleanup"]["missed"]) == (False, None, 0)
+
+
+async def test_a_pause_is_kept_and_told_until_it_is_taken_back(cli: Cli, made: StandingSchedules) -> None:
+    ran = await cli("schedule", "pause", "cleanup", "--why", "ticket 4711")
+    assert (ran.code, ran.out) == (0, "cleanup is paused: it does not run until `lastmile schedule resume cleanup`.\n")
+    while not (await made.standing(SCHEDULES[0])).paused:
+        pass  # Temporal shows it a moment later
+    ran = await cli("schedule", "pause", "cleanup", "--why", "me too")
+    assert (ran.code, "was paused already" in ran.out) == (0, True)
+    shown = (await cli("schedule", "list")).out
+    assert "paused by" in shown
+    assert "ticket 4711" in shown
+
+    ran = await cli("schedule", "resume", "cleanup", "--json")
+    assert (ran.code, ran.json) == (0, [{"changed": True}])
+    while (await made.standing(SCHEDULES[0])).paused:
+        pass
+    ran = await cli("schedule", "resume", "cleanup")
+    assert (ran.code, ran.out) == (0, "cleanup was not paused.\n")
+
+
+async def test_a_trigger_starts_one_run_and_says_that_nobody_carries_it_out(
+    cli: Cli, made: StandingSchedules, temporal_client: Client
+) -> None:
+    ran = await cli("schedule", "trigger", "audit")
+    assert (ran.code, ran.out.startswith("audit is started.")) == (0, True)
+    assert "No worker polls" in ran.err
+    while not (running := (await made.standing(SCHEDULES[2])).running):
+        pass
+    ran = await cli("schedule", "trigger", "audit")
+    assert (ran.code, ran.out) == (0, f"audit is running already, as {running[0]}: no second run was started.\n")
+    assert "running" in (await cli("schedule", "list")).out
+    await temporal_client.get_workflow_handle(running[0]).terminate()
+
+
+async def test_those_that_are_not_there(cli: Cli) -> None:
+    ran = await cli("schedule", "list")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.count("is not there: a worker makes it when it starts") == 3
+    assert (await cli("schedule", "trigger", "audit")).code == 1
+
+
+async def test_no_such_schedule(cli: Cli) -> None:
+    ran = await cli("schedule", "trigger", "billing")
+    assert (ran.code, "'cleanup', 'metrics', 'audit'" in ran.err) == (2, True)
+
+
+async def test_temporal_is_away(alone: Cli) -> None:
+    ran = await alone("schedule", "list")
+    assert (ran.code, "no Temporal server answers at 127.0.0.1:1" in ran.err) == (3, True)
+
+
+async def test_a_cleanup_by_hand(cli: Cli, book: Book, worker: None, owner: asyncpg.Connection) -> None:
+    file = lines(book.order())
+    await cli("provision", "-", stdin=file)
+    await cli("deprovision", book.ref(), "--reason", "moved", "--tenant", "acme")
+    await owner.execute("UPDATE delegations SET released_at = released_at - interval '31 days'")
+
+    ran = await cli("cleanup", "--revoked-days", "30", "--dry-run")
+    assert (ran.code, ran.err) == (0, "")
+    assert "Dry run: nothing was changed" in ran.out
+    assert await owner.fetchval("SELECT count(*) FROM delegations") == 1
+    ran = await cli("cleanup", "--json")
+    assert (ran.code, ran.json[0]["revoked_deleted"]) == (0, 0)
+    ran = await cli("cleanup", "--revoked-days", "30", "--json")
+    assert (ran.code, ran.json[0]["revoked_deleted"]) == (0, 1)
+
+
+async def test_a_cleanup_that_cannot_be(cli: Cli) -> None:
+    ran = await cli("cleanup", "--revoking-hours", "-1")
+    assert (ran.code, "--revoking-hours: must be at least 0, and is -1.0" in ran.err) == (2, True)
+    ran = await cli("cleanup")
+    assert (ran.code, "The cleanup was not started. No worker polls" in ran.err) == (3, True)
