@@ -88,7 +88,7 @@ class Settings(BaseSettings):
         default=365,
         ge=1,
         description="How long the trail is kept, and the events of a delegation after its end; "
-        "`lastmile forget` deletes what is older.",
+        "the daily cleanup deletes what is older.",
     )
     radius_timeout_seconds: Seconds = Field(
         default=3, description="How long to wait for one Disconnect/CoA reply before sending again."

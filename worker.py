@@ -85,7 +85,7 @@ def build_worker(
             AddressActivities(database, authorization, quarantine, netbox),
             DeviceActivities(database, onu, cpe),
             CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox),
-            AuditActivities(database, authorization, quarantine),
+            AuditActivities(database, authorization, quarantine, netbox),
             FigureActivities(database, partial(temporal_figures, client, settings.task_queue)),
         ),
         interceptors=[Observed()],

@@ -10,13 +10,18 @@ from typing import Any
 import structlog
 
 from activities.base import Activities, upkeep
+from activities.direct import NoNetBox
 from activities.sessions import Sessions
 from activities.signatures import Checked, Done
 from audit.audit import Violation, check, mend
 from audit.findings import forget_others, record
 from audit.invariants import INVARIANTS, Invariant
+from audit.netbox_invariants import check_netbox
 from db import Database
 from ipam.allocation import Quarantine
+from ipam.bound import pools_in_netbox
+from ipam.differences import Kind
+from ipam.netbox import NetBox
 from ipam.unconfirmed import Unconfirmed, confirm, unconfirmed
 from radius import accounts
 from radius.dynauth import DynamicAuthorization
@@ -36,17 +41,25 @@ log = structlog.get_logger("lastmile.audit")
 
 
 class AuditActivities(Activities):
-    def __init__(self, database: Database, authorization: DynamicAuthorization, quarantine: Quarantine) -> None:
+    def __init__(
+        self,
+        database: Database,
+        authorization: DynamicAuthorization,
+        quarantine: Quarantine,
+        netbox: NetBox | None = None,
+    ) -> None:
         super().__init__(database)
+        self._netbox = netbox
         self._sessions = Sessions(database, authorization, quarantine.unconfirmed)
         self._quarantine = quarantine
         self._invariants = {invariant.name: invariant for invariant in INVARIANTS}
 
     @upkeep
     async def invariants(self) -> list[str]:
-        """The names of all, in the order in which they are checked; findings of any other are forgotten."""
+        """The names of all, in the order in which they are checked; what this version does not check is forgotten."""
         async with self._database.platform(actor=ACTOR) as connection:
-            await forget_others(connection, list(self._invariants))
+            compared = list(Kind) if await pools_in_netbox(connection) else []
+            await forget_others(connection, [*self._invariants, *compared])
         return list(self._invariants)
 
     @upkeep
@@ -81,6 +94,25 @@ class AuditActivities(Activities):
             if len(first) < MENDED_AT_ONCE:
                 first.append(violation)
         return count, first
+
+    @upkeep
+    async def compare_with_netbox(self) -> dict[str, int]:
+        """What NetBox says otherwise, by kind. Nothing is mended there: people work in it, too."""
+        async with self._database.platform() as connection:
+            if not await pools_in_netbox(connection):
+                return {}
+        if self._netbox is None:
+            raise NoNetBox("pools are kept in NetBox, and this worker has no NETBOX_URL and NETBOX_TOKEN")
+        counts = dict.fromkeys(map(str, Kind), 0)
+        async for violation in check_netbox(self._database, self._netbox):
+            counts[violation.invariant.name] += 1
+        async with self._database.platform(actor=ACTOR) as connection:
+            for name, count in counts.items():
+                await record(connection, name, violations=count, mended=0)
+        found = {name: count for name, count in counts.items() if count}
+        if found:
+            log.warning("audit.netbox_differs", remedy="`lastmile netbox reconcile` names them", **found)
+        return found
 
     @upkeep
     async def retry_disconnects(self) -> Done:

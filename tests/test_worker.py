@@ -21,6 +21,8 @@ from tests.processes import Environment, environment_of, get, healthy, port_of, 
 from tests.workflows.world import Orders
 from workflows.client import Lastmile
 from workflows.contract import ResultStatus
+from workflows.schedules import SCHEDULES
+from workflows.standing import StandingSchedules
 
 NOBODY = f"{HOST}:1"
 VERSIONS = Path(db.__file__).with_name("migrations") / "versions"
@@ -213,3 +215,21 @@ async def test_one_process_that_cannot_start_ends_them_all(environment: Environm
         async with started(environment, "--processes", "2") as process:
             assert await process.wait() == 2
     assert is_free(port)
+
+
+async def test_what_runs_by_itself_does(environment: Environment, orders: Orders, temporal_client: Client) -> None:
+    """The worker makes the schedules, and carries out what they start."""
+    schedules = StandingSchedules(temporal_client, orders.ref)
+    async with started(environment) as process:
+        assert process.stderr
+        async for line in process.stderr:
+            if b"worker.started" in line:
+                break
+        for plan in SCHEDULES:
+            assert not (await schedules.standing(plan)).paused
+            await schedules.trigger(plan.name)
+            while (run := (await schedules.standing(plan)).last_run) is None:
+                pass  # a Schedule cannot be waited for
+            await temporal_client.get_workflow_handle(run).result()
+    for plan in SCHEDULES:
+        await temporal_client.get_schedule_handle(schedules.id_of(plan.name)).delete()

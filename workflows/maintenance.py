@@ -61,6 +61,8 @@ class Audit:
                 self._counts["mended"] += checked.mended
                 if checked.violations:
                     self._violations[name] = checked.violations
+        differs = await self._try("compare_with_netbox", "compare with NetBox", returns=dict[str, int])
+        self._violations |= differs or {}
         retried = await self._try("retry_disconnects", "ask again for the end of sessions", returns=Done)
         if retried is not None:
             self._counts |= retried.counts

@@ -250,3 +250,25 @@ async def test_the_cleanup_removes_what_has_rested_and_one_that_stays_holds_up_n
     kept.server.faults.clear()
     assert (await maintenance.cleanup()).netbox_removed == 1
     assert kept.records() == []
+
+
+async def test_the_audit_compares_with_netbox(
+    lastmile: Lastmile, orders: Orders, kept: Kept, maintenance: Maintenance
+) -> None:
+    await lastmile.execute(order(orders))
+    assert (await maintenance.audit()).violations == {}
+    [record] = kept.records()
+    await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{record['id']}/")
+
+    assert (await maintenance.audit()).violations == {"not_in_netbox": 1}
+    found = await kept.owner.fetchval("SELECT violations FROM audit_findings WHERE invariant = 'not_in_netbox'")
+    assert (found, kept.records()) == (1, []), "told, and left to a person"
+
+
+async def test_the_audit_says_that_netbox_could_not_be_asked(
+    lastmile: Lastmile, orders: Orders, kept: Kept, maintenance: Maintenance, faults: Faults
+) -> None:
+    faults.before["compare_with_netbox"] = refused
+    with pytest.raises(WorkflowFailureError) as failure:
+        await maintenance.audit()
+    assert "not done, and left to the next run: compare with NetBox" in str(failure.value.cause)

@@ -13,7 +13,7 @@ from workflows.schedules import SCHEDULES
 STEPS: list[Step[Any]] = [*provision.STEPS, *deprovision.STEPS]
 ORDERS = {"open_order", "begin_rollback", "close_order"}
 CLEANUP = {part.activity for part in cleanup.PARTS} | {cleanup.FINISH, "cleanup_ended"}
-AUDIT = {"invariants", "check_invariant", "retry_disconnects", "audit_ended"}
+AUDIT = {"invariants", "check_invariant", "compare_with_netbox", "retry_disconnects", "audit_ended"}
 
 
 @pytest.fixture
