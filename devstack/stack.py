@@ -20,6 +20,7 @@ from devstack.nas import ACK, ScriptedNas
 from devstack.netbox.standin import NetBoxStandIn
 from devstack.ports import HOST, Ports
 from devstack.postgres import EmbeddedPostgres
+from devstack.prometheus import Prometheus, PrometheusMissing
 from devstack.secret import kept_secret, secret_file, write_private
 from devstack.server import ServerFailed, ServerProcess
 from devstack.temporal import DevTemporal
@@ -35,6 +36,8 @@ __all__ = ["Stack"]
 
 _WORKER_GROUPS = ("lastmile_app", "lastmile_platform")
 _RADIUS_GROUP = "lastmile_radius"
+# What happens in a demo is over within seconds.
+SCRAPE_SECONDS = 0.5
 
 
 class _Server(Protocol):
@@ -48,7 +51,7 @@ _S = TypeVar("_S", bound=_Server)
 
 
 class Stack:
-    """PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox stand-in and a worker. `async with` runs them.
+    """PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox stand-in, a worker and Prometheus. `async with` runs them.
 
     `settings.database_url`, `settings.netbox_url` and the SDK's configuration of Temporal take the place of a server
     of the stack's own: give it the settings of the environment, not those that a stack left in its file. `say` is
@@ -63,6 +66,8 @@ class Stack:
     """None where FreeRADIUS is not installed."""
     netbox: NetBoxStandIn | None = None
     """None where the settings name a NetBox."""
+    prometheus: Prometheus | None = None
+    """None where Prometheus is not installed."""
 
     def __init__(self, state_dir: Path, settings: Settings, *, say: Callable[[str], None] = print) -> None:
         self.state_dir = state_dir.absolute()
@@ -93,6 +98,7 @@ class Stack:
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
             await self._start_worker()
+            await self._start_prometheus()
             self._publish()
             self._exit = starting.pop_all()
         return self
@@ -123,6 +129,8 @@ class Stack:
             shown["NetBox"] = f"{self.netbox.url}/api/ (a stand-in)"
         shown["Worker"] = f"{self._worker_url}/healthz"
         shown["Metrics"] = f"{self._worker_url}/metrics"
+        if self.prometheus:
+            shown["Prometheus"] = self.prometheus.url
         shown["State and logs"] = str(self.state_dir)
         return shown
 
@@ -195,6 +203,16 @@ class Stack:
         self._worker_url = f"http://{HOST}:{port}"
         grace = self._settings.shutdown_grace_seconds
         await self._run(Worker(self.state_dir, self.environment, port=port, grace_seconds=grace))
+
+    async def _start_prometheus(self) -> None:
+        targets = [self._worker_url.removeprefix("http://")]
+        port = self._ports.claim("Prometheus")
+        try:
+            self.prometheus = await self._run(
+                Prometheus(self.state_dir, targets=targets, port=port, interval=SCRAPE_SECONDS)
+            )
+        except PrometheusMissing as missing:
+            self._say(f"Nothing watches the worker: {missing}")
 
     def _publish(self) -> None:
         """Let clients in other terminals find this stack, for as long as it runs."""

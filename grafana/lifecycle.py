@@ -117,10 +117,12 @@ def _leaks() -> stat.Panel:
 
 
 def _netbox() -> stat.Panel:
+    share = f"max by (tenant) (ipv6_netbox_integration_percent{{{TENANT}}})"
+    held = f"sum by (tenant) (max by (tenant, state) (ipv6_lifecycle_state_total{{{HOLDING}, {TENANT}}}))"
     return figure(
         "NetBox Integration Rate",
-        "Delegations that NetBox shows, of those that hold a prefix: the lowest of the chosen tenants.",
-        query(f"min(max by (tenant) (ipv6_netbox_integration_percent{{{TENANT}}}))", "in NetBox", now=True),
+        "Delegations that NetBox shows, of those that hold a prefix. Those of pools of the database are not in NetBox.",
+        query(f"sum({share} * {held}) / (sum({held}) > 0)", "in NetBox", now=True),
         unit=units.Percent,
         width=QUARTER,
     ).thresholds(levels("red", (80, "yellow"), (95, "green")))

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -113,9 +114,9 @@ async def migrated(postgres_url: str) -> str:
     return postgres_url
 
 
-@pytest.fixture
-async def owner_url(migrated: str) -> AsyncIterator[str]:
-    """The owner's URL of a database of the test's own: row-level security does not bind the owner."""
+@asynccontextmanager
+async def copy_of(migrated: str) -> AsyncIterator[str]:
+    """The owner's URL of a database like it, until the block is left."""
     name = f"test_{uuid.uuid4().hex}"
     template = make_url(migrated)
     admin = await asyncpg.connect(template.set(database="postgres").render_as_string(hide_password=False))
@@ -125,6 +126,13 @@ async def owner_url(migrated: str) -> AsyncIterator[str]:
     finally:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.close()
+
+
+@pytest.fixture
+async def owner_url(migrated: str) -> AsyncIterator[str]:
+    """The owner's URL of a database of the test's own: row-level security does not bind the owner."""
+    async with copy_of(migrated) as url:
+        yield url
 
 
 @pytest.fixture

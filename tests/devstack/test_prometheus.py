@@ -1,0 +1,28 @@
+"""Prometheus as a server of the stack."""
+
+from pathlib import Path
+
+import pytest
+
+from devstack.ports import Ports
+from devstack.prometheus import Prometheus, PrometheusMissing, Sample, find_prometheus
+from tests.processes import until
+
+
+@pytest.mark.prometheus_required
+async def test_it_scrapes_answers_and_says_what_is_wrong_with_a_query(state: Path) -> None:
+    port = Ports(state).claim("Prometheus")
+    async with Prometheus(state, targets=["127.0.0.1:1"], port=port, interval=0.2) as prometheus:
+        assert await prometheus.query("1 + 1") == [Sample({}, 2)]
+        assert await prometheus.query("vector(3)") == [Sample({}, 3)]
+        (target,) = await until(lambda: prometheus.query("up"))
+        assert target.labels["job"] == "lastmile"
+        assert target.value == 0  # nobody listens there
+        with pytest.raises(ValueError, match="unclosed left parenthesis"):
+            await prometheus.query("rate(")
+
+
+def test_where_it_is_missing_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(PrometheusMissing, match="apt install prometheus"):
+        find_prometheus()

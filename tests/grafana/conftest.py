@@ -1,0 +1,42 @@
+"""A Prometheus that has seen an ISP's day."""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from devstack.stack import Stack
+from settings import Settings
+from tests.conftest import copy_of
+from tests.grafana.isp import Isp
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[Path]:
+    """Nothing in it that would replace a server of the stack, and NASes that are not waited for; a directory for it."""
+    with tempfile.TemporaryDirectory(prefix="lastmile-state-") as directory, pytest.MonkeyPatch.context() as patch:
+        Path(directory).chmod(0o755)
+        for name in [
+            name for name in os.environ if name.startswith(("TEMPORAL_", "DATABASE_", "LASTMILE_", "NETBOX_"))
+        ]:
+            patch.delenv(name)
+        patch.setenv("TEMPORAL_CONFIG_FILE", str(Path(directory, "temporal.toml")))
+        Path(directory, "temporal.toml").touch()
+        patch.setenv("LASTMILE_RADIUS_TIMEOUT_SECONDS", "0.2")
+        patch.setenv("LASTMILE_RADIUS_TRIES", "1")
+        yield Path(directory)
+
+
+@pytest.fixture(scope="module")
+async def isp(environment: Path, migrated: str) -> AsyncIterator[Isp]:
+    """Once its day is over."""
+    async with copy_of(migrated) as url:
+        owner = await asyncpg.connect(url)
+        async with Stack(environment, Settings(DATABASE_URL=url)) as stack:
+            isp = Isp(stack, owner)
+            await isp.live()
+            yield isp
+        await owner.close()

@@ -1,0 +1,179 @@
+"""An ISP whose day is known to the last order: what its dashboards and alerts must say is known as well."""
+
+import asyncio
+from itertools import count
+from typing import Any
+
+import asyncpg
+from temporalio.client import ScheduleHandle
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+
+from cli.demo_netbox import DemoNetBox
+from db import Database
+from devstack.prometheus import Prometheus
+from devstack.stack import Stack
+from ipam.models import Addressing, Purpose
+from ipam.netbox import NetBox
+from ipam.pools import Pool, add_pool
+from radius.nas import NasRecord, add_nas
+from subscribers.tenants import add_tenant
+from tests.processes import until
+from tests.workflows.world import Orders
+from workflows.attributes import ATTENTION, TENANT
+from workflows.client import Lastmile
+from workflows.connection import connect
+from workflows.contract import ResultStatus
+from workflows.standing import StandingSchedules
+
+__all__ = ["Isp"]
+
+HOME = Pool(name="home", prefix="2001:db8::/48", purpose=Purpose.IPV6_PD, delegated_length=56, tenant="acme")
+TINY = Pool(name="tiny", prefix="2001:db8:200::/55", purpose=Purpose.IPV6_PD, delegated_length=56, tenant="other")
+NAS = "bng-1"
+TASK_QUEUE = "lastmile"
+
+
+class Isp:
+    """Tenants `acme` and `other`, on a stack; `owner` is past row-level security."""
+
+    prometheus: Prometheus
+
+    def __init__(self, stack: Stack, owner: asyncpg.Connection) -> None:
+        assert stack.prometheus is not None
+        self.prometheus = stack.prometheus
+        self._stack = stack
+        self._owner = owner
+        self._numbers = count(1)
+        self._ended = 0
+
+    async def live(self) -> None:
+        """The day. Each thing happens twice: a counter that has just been born has not risen yet."""
+        client = await connect(self._stack.environment)
+        self._lastmile = Lastmile(client)
+        await self._set_up()
+        for _ in range(2):
+            staying, leaving, silent, *_ = await asyncio.gather(
+                *(self._provision() for _ in range(3)), self._provision(pool="metro"), self._provision("other")
+            )
+            await self._take_down(leaving, "acked", "completed")
+            await self._take_down(silent, "silent", "degraded")
+            await self._settled()
+        for _ in range(2):  # there is no prefix left for them
+            await asyncio.gather(*(self._provision("other", status="rolled_back") for _ in range(4)))
+            await self._settled()
+        await self._try_again()
+        await self._settled()
+        await self._break_a_promise(staying)
+        await self._upkeep("cleanup", "audit")
+        await self._go_wrong(staying)
+        await self._lose_netbox()
+        await until(self._snapshot_after_another)
+        await self._seen(
+            'ALERTS{alertname="IPv6PrefixLeak"} and on () '
+            'absent(ALERTS{alertname=~"LastmileSnapshotStale|LastmileScheduleOverdue"})'
+        )
+
+    async def _set_up(self) -> None:
+        stack = self._stack
+        assert stack.netbox is not None
+        database = Database(stack.environment["DATABASE_URL"])
+        async with NetBox(stack.netbox.url, stack.environment["NETBOX_TOKEN"]) as netbox:
+            metro = await DemoNetBox(netbox, database).pool("acme", "Acme Broadband")
+        async with database.platform() as platform:
+            await add_tenant(platform, "acme", "Acme Broadband")
+            await add_tenant(platform, "other", "Other Networks")
+            for pool in (HOME, TINY, metro):
+                await add_pool(platform, pool)
+            secret = stack.nas.secret.decode()
+            await add_nas(
+                platform, NasRecord(address=stack.nas.address, name=NAS, secret=secret, coa_port=stack.nas.port)
+            )
+        await database.close()
+
+    async def _provision(self, tenant: str = "acme", pool: str | None = None, status: str = "completed") -> str:
+        """A new line, with devices of its own; its subscriber."""
+        changes = {"addressing": Addressing(ipv6_pool=pool)} if pool else {}
+        number = next(self._numbers)
+        order = Orders("line", tenant).provision(f"O-{number}", number, **changes)
+        await self._send(order, status)
+        return order.subscriber_ref
+
+    async def _take_down(self, ref: str, session: str, status: str) -> None:
+        """A line of acme's, with a session that the NAS ends, or is silent about."""
+        await self._owner.execute(
+            "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime)"
+            " VALUES ($1, $1, $2, $3, now())",
+            f"{session}-{ref}",
+            f"{ref}@acme.lastmile",
+            self._stack.nas.address,
+        )
+        await self._send(Orders(ref).deprovision(f"O-{next(self._numbers)}"), status)
+
+    async def _try_again(self) -> None:
+        """A step that fails twice: the database says no for a while."""
+        await self._owner.execute("REVOKE INSERT ON billing_services FROM lastmile_app")
+        line = asyncio.create_task(self._provision())
+        await self._risen("lastmile_step_retries_total")
+        await self._owner.execute("GRANT INSERT ON billing_services TO lastmile_app")
+        await line
+
+    async def _lose_netbox(self) -> None:
+        """NetBox goes away, and is not told of a prefix any more."""
+        assert self._stack.netbox is not None
+        await self._stack.netbox.process.stop()
+        await self._provision(pool="metro")
+        await self._risen('lastmile_netbox_errors_total{kind="Unreachable"}')
+
+    async def _break_a_promise(self, line: str) -> None:
+        """What the audit finds, and cannot mend: a line that is not billed."""
+        await self._owner.execute(
+            "DELETE FROM billing_services USING subscribers s WHERE s.id = subscriber_id AND s.ref = $1", line
+        )
+
+    async def _go_wrong(self, line: str) -> None:
+        """What takes too long here: a day that passes, a run that waits for a person, code that does not fit a run."""
+        await self._owner.execute(
+            "UPDATE delegations SET state = 'allocated', state_since = now() - interval '25 hours'"
+            " WHERE subscriber_ref = $1",
+            line,
+        )
+        waits = TypedSearchAttributes([SearchAttributePair(ATTENTION, True), SearchAttributePair(TENANT, "acme")])
+        client = self._lastmile.client
+        await client.start_workflow("Provision", id="waits", task_queue="nobody", search_attributes=waits)
+        await client.start_workflow("Unheard-of", id="cannot", task_queue=TASK_QUEUE)
+        await self._risen("temporal_workflow_task_execution_failed_total")
+
+    async def _upkeep(self, *schedules: str) -> None:
+        """Have each schedule's workflow run now, one after the other."""
+        client = self._lastmile.client
+        for name in schedules:
+            schedule = client.get_schedule_handle(StandingSchedules(client, TASK_QUEUE).id_of(name))
+            before = len((await schedule.describe()).info.recent_actions)
+            await schedule.trigger()
+            await until(lambda schedule=schedule, before=before: _ended(schedule, before))
+
+    async def _send(self, order: Any, status: str) -> None:
+        result = await self._lastmile.execute(order)
+        assert result.status is ResultStatus(status), result
+        self._ended += 1
+
+    async def _snapshot_after_another(self) -> bool:
+        """Whether one is shown that knows of a run of `metrics` that has succeeded: never the first."""
+        await self._upkeep("metrics")
+        return bool(await self.prometheus.query('lastmile_schedule_last_success_timestamp_seconds{schedule="metrics"}'))
+
+    async def _settled(self) -> None:
+        await self._seen(f"sum(lastmile_orders_total) == {self._ended}")
+
+    async def _risen(self, counter: str) -> None:
+        await self._seen(f"increase({counter}[1h]) > 0")
+
+    async def _seen(self, expr: str) -> None:
+        """Until Prometheus has scraped that this is so."""
+        await until(lambda: self.prometheus.query(expr))
+
+
+async def _ended(schedule: ScheduleHandle, before: int) -> bool:
+    """Whether the run that the schedule was made to start has come to its end."""
+    info = (await schedule.describe()).info
+    return len(info.recent_actions) > before and not info.running_actions

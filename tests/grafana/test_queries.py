@@ -1,0 +1,209 @@
+"""Every query of every panel and every rule, asked of a real Prometheus that has watched a real worker for a day."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from devstack.prometheus import Sample
+from grafana.generate import DIRECTORY
+from grafana.queries import PanelQuery, panel_queries
+from tests.grafana.isp import Isp
+
+pytestmark = [
+    pytest.mark.prometheus_required,
+    pytest.mark.freeradius_required,
+    pytest.mark.timeout(300),  # the first of them waits for the day to end
+]
+
+
+@dataclass(frozen=True)
+class Between:
+    """Equals each number from `low` to `high`: what is known of a duration, or of a rate."""
+
+    low: float
+    high: float
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, float) and self.low <= other <= self.high
+
+
+SOME = Between(1e-9, 1e9)
+SECONDS = Between(1e-9, 60)
+
+STATES = {"pending": 0, "allocated": 1, "active": 7, "suspended": 0, "revoking": 0, "revoked": 4, "failed": 0}
+
+LIFECYCLE: dict[str, dict[str, Any]] = {
+    "IPv6 Prefix State Distribution": STATES,
+    "IPv6 Utilization Rate": {"active": 100 * 7 / 8},
+    "IPv6 Pool Utilization": {"acme home": 100 * 7 / 256, "acme metro": 100 * 3 / 65536, "other tiny": 100},
+    "IPv6 Allocation Rate": {"acme": SOME, "other": SOME},
+    "IPv6 Revocation Rate": {"acme": SOME},
+    "IPv6 Prefix Leaks": {"leaks": 1},
+    # Two of three in metro: NetBox has not heard of the last one, and the others are in pools of the database.
+    "NetBox Integration Rate": {"in NetBox": 100 * 2 / 8},
+    "IPv6 Allocation Duration p95": {"p95": SECONDS},
+    "IPv6 Revocation Duration p95": {"p95": SECONDS},
+    "IPv6 Lifecycle State Timeline": STATES,
+}
+OF_OTHER: dict[str, dict[str, Any]] = {
+    "IPv6 Prefix State Distribution": dict.fromkeys(STATES, 0) | {"active": 2},
+    "IPv6 Utilization Rate": {"active": 100},
+    "IPv6 Pool Utilization": {"other tiny": 100},
+    "IPv6 Allocation Rate": {"other": SOME},
+    "IPv6 Revocation Rate": {},
+    "IPv6 Prefix Leaks": {"leaks": 0},
+    "NetBox Integration Rate": {"in NetBox": 0},
+    "IPv6 Allocation Duration p95": {"p95": SECONDS},
+    "IPv6 Revocation Duration p95": {},
+    "IPv6 Lifecycle State Timeline": dict.fromkeys(STATES, 0) | {"active": 2},
+}
+POOLS = ("acme home", "acme metro", "other tiny")
+PLATFORM: dict[str, dict[str, Any]] = {
+    "Provisioning success": {"success": Between(20, 90)},
+    "Runs that wait for a person": {"": 1},
+    "Oldest open order": {"oldest": 0},
+    "Workers": {"": 1},
+    "Orders by outcome": {
+        "provision: completed": SOME,
+        "provision: rolled_back": SOME,
+        "deprovision: completed": SOME,
+        "deprovision: degraded": SOME,
+    },
+    "Order duration": {f"{what}: p{n}": SECONDS for what in ("provision", "deprovision") for n in (50, 95, 99)},
+    "Steps that went wrong": {
+        "allocate_ip_address: failed": SOME,
+        "revoke_ipv6_lifecycle: warned": SOME,
+        **{f"create_{what}: undone": SOME for what in ("customer", "subscriber", "network_profile", "radius_account")},
+    },
+    "Retries": {"create_billing_service: ProgrammingError": SOME},
+    "Pool utilization": LIFECYCLE["IPv6 Pool Utilization"],
+    "Free prefixes": dict(zip(POOLS, (256 - 7, 65536 - 3, 0), strict=True)),
+    "In quarantine": dict(zip(POOLS, (4, 0, 0), strict=True)),
+    "Disconnect and CoA requests": {"bng-1: disconnect ack": SOME, "bng-1: disconnect timeout": SOME},
+    "Requests without an answer": {"bng-1": Between(40, 80)},
+    "Prefixes that NetBox has yet to be told of": {"acme metro: waiting": 1, "acme metro: refused": 0},
+    "Outbox lag": {"acme metro": SECONDS},
+    "Audit violations": {"": 1},
+    "Age of the figures": {"age": Between(0, 300)},
+    "Schedules paused": {"": 0},
+    "Schedules missed": {"": 0},
+    "Since the last success": dict.fromkeys(("audit", "cleanup", "metrics"), Between(0, 300)),
+    "Oldest delegation in a passing state": {
+        **dict.fromkeys(("pending", "revoking", "revoked", "failed"), 0),
+        "allocated": Between(90_000, 90_300),
+    },
+    "Waiting for a worker": {"workflow tasks": SECONDS, "activities": SECONDS},
+    "Free slots": dict.fromkeys(("ActivityWorker", "LocalActivityWorker", "WorkflowWorker"), Between(1, 64)),
+    "Runs in memory": {"runs": Between(0, 2000)},
+    "Workflow tasks that failed": {"Unheard-of": SOME},
+}
+OPEN = {
+    "Step duration p95": "every activity of an order",
+    "NetBox latency p95": "every method that was used",
+    "NetBox errors": "a first look at what is not there, too",
+    "Audit violations by invariant": "every invariant",
+    "Requests to Temporal": "every kind of request that a worker makes",
+    "Requests that failed": "none does",
+}
+"""Panels whose series are not listed here, and what they are."""
+
+
+async def shown(isp: Isp, dashboard: str, *tenants: str) -> dict[str, dict[str, float]]:
+    """Every panel's series by their legends, as Grafana shows them."""
+    panels: dict[str, dict[str, float]] = {}
+    for query in panel_queries(DIRECTORY / f"{dashboard}.json"):
+        # The whole day, for rates too: what happened only once a day is to be seen.
+        samples = await isp.prometheus.query(query.expression(tenants=tenants, span="1h", rate="1h"))
+        series = {legend(query, sample): sample.value for sample in samples}
+        assert len(series) == len(samples), f"{query.panel}: one legend for two series"
+        panels.setdefault(query.panel, {}).update(series)
+    return panels
+
+
+def legend(query: PanelQuery, sample: Sample) -> str:
+    """Fails where the legend has a label that the series has not."""
+    named = re.sub(r"{{(\w+)}}", lambda label: sample.labels[label[1]], query.legend.replace("__auto", ""))
+    assert set(re.findall(r"{{(\w+)}}", query.legend)) == set(sample.labels), f"{query.panel}: {sample.labels}"
+    return named
+
+
+async def test_the_prefixes(isp: Isp) -> None:
+    assert await shown(isp, "ipv6-lifecycle") == approximately(LIFECYCLE)
+
+
+async def test_the_prefixes_of_one_tenant(isp: Isp) -> None:
+    assert await shown(isp, "ipv6-lifecycle", "other") == approximately(OF_OTHER)
+
+
+async def test_the_prefixes_of_several_tenants(isp: Isp) -> None:
+    assert await shown(isp, "ipv6-lifecycle", "acme", "other") == approximately(LIFECYCLE)
+
+
+async def test_the_platform(isp: Isp) -> None:
+    panels = await shown(isp, "lastmile-platform")
+    assert panels.keys() == PLATFORM.keys() | OPEN.keys()
+    assert {panel: panels[panel] for panel in PLATFORM} == approximately(PLATFORM)
+
+
+async def test_the_platforms_panels_with_series_of_many_kinds(isp: Isp) -> None:
+    panels = await shown(isp, "lastmile-platform")
+    assert panels["Step duration p95"].keys() >= {"open_order", "allocate_ip_address", "revoke_ipv6_lifecycle"}
+    assert panels["NetBox latency p95"]["POST"] == SECONDS
+    assert panels["NetBox errors"]["POST: Unreachable"] == SOME
+    assert sum(panels["Audit violations by invariant"].values()) == panels["Audit violations"][""]
+    assert panels["Requests to Temporal"]["RespondWorkflowTaskCompleted"] == SOME
+    assert panels["Requests that failed"] == {}
+
+
+def approximately(panels: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        panel: {name: value if isinstance(value, Between) else pytest.approx(value) for name, value in series.items()}
+        for panel, series in panels.items()
+    }
+
+
+async def test_every_rule_is_evaluated_without_a_fault(isp: Isp) -> None:
+    rules = await isp.prometheus.rules()
+    assert len(rules) > 30
+    assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
+
+
+async def test_every_series_that_a_rule_looks_at_is_there(isp: Isp) -> None:
+    """A name or a label that is wrong makes an alert that never fires."""
+    missing = []
+    for rule in await isp.prometheus.rules():
+        for selector in re.findall(r"\b(?:ipv6_|lastmile[_:]|temporal_|up\b)[\w:]*(?:{[^}]*})?", rule["query"]):
+            if not await isp.prometheus.query(selector):
+                missing.append((rule["name"], selector))
+    assert not missing
+
+
+async def test_the_alerts_that_such_a_day_raises(isp: Isp) -> None:
+    """Those that wait for their time included, with the labels that tell what they are about."""
+    raised = [
+        {name: value for name, value in alert["labels"].items() if name not in ("instance", "job")}
+        for rule in await isp.prometheus.rules()
+        for alert in rule.get("alerts", ())
+    ]
+    pool = {"pool": "tiny", "tenant": "other", "purpose": "ipv6_pd"}
+    critical, warning = {"severity": "critical"}, {"severity": "warning"}
+    expected = [
+        {"alertname": "IPv6PrefixLeak", "tenant": "acme", **critical},
+        {"alertname": "IPv6PoolNearExhaustion", **pool, **warning},
+        {"alertname": "IPv6PoolExhausted", **pool, **critical},
+        {"alertname": "LastmileProvisioningFailing", **critical},
+        {"alertname": "LastmileProvisioningFailing", **warning},
+        {"alertname": "LastmileRunParked", "tenant": "acme", **warning},
+        {"alertname": "LastmileOrdersDegraded", "tenant": "acme", **warning},
+        {"alertname": "LastmileRunCannotGoOn", "workflow_type": "Unheard-of", **critical},
+        {"alertname": "LastmileDisconnectsFailing", "nas": "bng-1", **warning},
+        {"alertname": "LastmileNetBoxErrors", **warning},
+        {"alertname": "LastmileAuditViolation", "invariant": "incomplete", **critical},
+    ]
+    assert sorted(map(sorted_items, raised)) == sorted(map(sorted_items, expected))
+
+
+def sorted_items(labels: dict[str, str]) -> list[tuple[str, str]]:
+    return sorted(labels.items())
