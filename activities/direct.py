@@ -13,7 +13,7 @@ from db import Database
 from errors import Refused
 from ipam import direct
 from ipam.allocation import Allocation
-from ipam.binding import OnRelease
+from ipam.binding import Mode, OnRelease
 from ipam.bound import BoundPool, bound_pools, find_record, stamp
 from ipam.delegations import Delegation, transition
 from ipam.errors import DelegationMismatch, PoolExhausted
@@ -75,6 +75,8 @@ class DirectAddresses(Activities):
         problems = []
         for delegation in delegations:
             pool = await self._pool(ref, delegation)
+            if pool.netbox.mode is not Mode.DIRECT:
+                continue  # changed meanwhile: the outbox tells
             netbox = self.netbox(pool)
             if record := await find_record(netbox, pool, delegation.key, delegation.netbox_id):
                 await self._show(ref, delegation, netbox, record)

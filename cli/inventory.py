@@ -1,5 +1,6 @@
 """`lastmile tenant`, `pool` and `nas`: what a network must have before the first order."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from subscribers.tables import subscribers
 from subscribers.tenants import add_tenant, list_tenants
 
 __all__ = ["nas_add", "nas_list", "nas_show", "pool_add", "pool_list", "pool_show"]
-__all__ += ["tenant_add", "tenant_list", "tenant_show"]
+__all__ += ["tenant_add", "tenant_list", "tenant_show", "the_pool"]
 
 
 class NotThere(Refused):
@@ -140,13 +141,7 @@ async def pool_list(tenant: str | None, as_json: bool) -> Exit:
 
 async def pool_show(name: str, tenant: str | None, as_json: bool) -> Exit:
     """Raises `NotThere`."""
-    uses = [use for use in await _pools() if use.pool.name == name and tenant in (None, use.pool.tenant)]
-    if not uses:
-        raise NotThere(f"There is no pool {name}: `lastmile pool list` shows those there are.")
-    if len(uses) > 1:
-        owners = ", ".join(use.pool.tenant or "all" for use in uses)
-        raise BadInput(f"There are several pools {name}: say which one with --tenant ({owners}).")
-    use = uses[0]
+    use = the_pool(await _pools(), name, tenant)
     if as_json:
         print_json(_pool_json(use))
         return Exit.DONE
@@ -157,6 +152,17 @@ async def pool_show(name: str, tenant: str | None, as_json: bool) -> Exit:
     del shown["percent"]
     console.print(facts("", shown))
     return Exit.DONE
+
+
+def the_pool(uses: Sequence[PoolUse], name: str, tenant: str | None) -> PoolUse:
+    """The pool of this name. Raises `NotThere`, and `BadInput` where there are several."""
+    found = [use for use in uses if use.pool.name == name and tenant in (None, use.pool.tenant)]
+    if not found:
+        raise NotThere(f"There is no pool {name}: `lastmile pool list` shows those there are.")
+    if len(found) > 1:
+        owners = ", ".join(use.pool.tenant or "all" for use in found)
+        raise BadInput(f"There are several pools {name}: say which one with --tenant ({owners}).")
+    return found[0]
 
 
 async def _pools() -> list[PoolUse]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.exits import run
+from cli.exits import EPILOG, run
 
 __all__ = ["nas", "pool", "tenant"]
 
@@ -112,6 +112,32 @@ def pool_show(
     from cli.inventory import pool_show
 
     run(pool_show(name, tenant, json))
+
+
+@pool.command("set", epilog=EPILOG)
+def pool_set(
+    name: Annotated[str, typer.Argument(help="The pool's name.")],
+    tenant: Annotated[str | None, typer.Option(help="Whose, where several have a pool of this name.")] = None,
+    netbox: Annotated[
+        str | None, typer.Option(help="Who chooses its prefixes from now on: direct (NetBox) or delegated (Lastmile).")
+    ] = None,
+    record: Annotated[
+        str | None, typer.Option(help="What NetBox is told of a delegated pool: block, or prefix, each of them.")
+    ] = None,
+    block_length: Annotated[
+        int | None, typer.Option(help="Of the blocks that a delegated pool takes from now on, in bits.")
+    ] = None,
+    on_release: Annotated[str | None, typer.Option(help="deprecate or delete, as of `pool add`.")] = None,
+    json: Json = False,
+) -> None:
+    """Change how a pool is kept in NetBox, while orders go on. Subscribers keep their prefixes.
+
+    Cut off at any moment, the same command again goes on.
+    """
+    from cli.pool_set import pool_set
+
+    asked = {"mode": netbox, "record": record, "block_length": block_length, "on_release": on_release}
+    run(pool_set(name, tenant, {field: value for field, value in asked.items() if value is not None}, json))
 
 
 @nas.command("add")

@@ -16,7 +16,7 @@ from sqlalchemy import TextClause, text
 
 from db import TenantConnection
 from ipam import blocks, direct
-from ipam.delegations import COLUMNS, Delegation, transition
+from ipam.delegations import COLUMNS, Delegation, StateChanged, transition
 from ipam.errors import (
     AddressTaken,
     AllocationSpent,
@@ -24,11 +24,12 @@ from ipam.errors import (
     DelegationMismatch,
     NoSuchPool,
     NotRevoked,
+    PoolChanging,
     PoolExhausted,
 )
 from ipam.lifecycle import State
 from ipam.models import Need
-from ipam.pools import CANDIDATE, PREFERENCE
+from ipam.pools import CANDIDATE, CLOSED, PREFERENCE
 from ipam.removals import LATE
 
 __all__ = ["Allocation", "Quarantine", "allocate", "allocation_key", "release"]
@@ -149,13 +150,13 @@ _REACH_ADDRESS = text(
     """
 )
 
-_CANDIDATES = text(f"SELECT name, prefix::text FROM pools WHERE {CANDIDATE} ORDER BY {PREFERENCE}")
+_CANDIDATES = text(f"SELECT name, prefix::text, {CLOSED} AS closed FROM pools WHERE {CANDIDATE} ORDER BY {PREFERENCE}")
 
 _RELEASE = text(
     """
     WITH given_back AS (
         UPDATE delegations SET released_at = now()
-        WHERE id = :id AND state = 'revoked' AND released_at IS NULL
+        WHERE id = :id AND state = 'revoked' AND released_at IS NULL AND slot IS NOT DISTINCT FROM :slot
         RETURNING *, tenant_id || '/' || subscriber_ref || '/' || purpose AS holder,
                   CASE WHEN disconnect_confirmed IS FALSE
                       THEN CAST(:unconfirmed AS interval) ELSE CAST(:confirmed AS interval) END AS rest
@@ -166,7 +167,7 @@ _RELEASE = text(
                             ELSE greatest(g.rest, CAST(:late AS interval)) END
         FROM given_back g JOIN pools p ON p.id = g.pool_id
         CROSS JOIN LATERAL (SELECT CASE WHEN p.netbox_release = 'deprecate' THEN g.prefix END AS prefix) kept
-        WHERE p.netbox_mode = 'direct'
+        WHERE g.slot IS NULL
     ), freed AS ( -- not for anybody, where a person has it in NetBox (`ipam.strangers`)
         UPDATE slots s SET delegation_id = NULL, free_at = CASE WHEN theirs THEN 'infinity' ELSE now() + g.rest END,
                            last_holder = CASE WHEN NOT theirs THEN g.holder END
@@ -174,9 +175,9 @@ _RELEASE = text(
             SELECT FROM netbox_strangers n
             WHERE n.pool_id = g.pool_id AND g.slot >= n.first_slot AND g.slot < n.end_slot) AS theirs) t
         WHERE s.delegation_id = g.id
-        RETURNING s.free_at
     )
-    SELECT d.state, (SELECT free_at FROM freed) FROM delegations d WHERE d.id = :id
+    SELECT d.state, d.released_at IS NOT NULL OR EXISTS (SELECT FROM given_back) AS released
+    FROM delegations d WHERE d.id = :id
     """
 )
 
@@ -195,7 +196,7 @@ async def allocate(
     At most three statements, whatever the size and the use of the pool; more only where it loses a race for
     the last of a pool, or finds nothing. Pools in NetBox come last; what is returned is pending then.
     Raises `NoBlock` where a block of a delegated pool might help, unless NetBox is known to have none (`more_blocks`),
-    `NoSuchPool`, `PoolExhausted`, `AddressTaken`, `DelegationMismatch`, `DelegationBusy` and `AllocationSpent`.
+    `PoolChanging`, and the `Refused` kinds of `ipam.errors`.
     """
     wanted: dict[str, Any] = {
         "purpose": need.purpose,
@@ -242,14 +243,15 @@ async def release(connection: TenantConnection, delegation: Delegation, quaranti
     """Give the prefix of a revoked delegation back, into quarantine; nothing happens where it was given back.
 
     Where the pool is kept in NetBox, it is there that the prefix rests: the caller sees to that (`ipam.direct`).
-
-    Raises `NotRevoked` where the delegation is in any other state: its subscriber may still be using it.
+    Raises `NotRevoked` where the delegation is in any other state: its subscriber may still be using it; and
+    `StateChanged` where the pool's mode has changed at this moment.
     """
     row = (
         await connection.execute(
             _RELEASE,
             {
                 "id": delegation.id,
+                "slot": delegation.slot,
                 "confirmed": quarantine.confirmed,
                 "unconfirmed": quarantine.unconfirmed,
                 "late": LATE,
@@ -258,6 +260,8 @@ async def release(connection: TenantConnection, delegation: Delegation, quaranti
     ).one()
     if row.state != State.REVOKED:
         raise NotRevoked(f"{delegation} is {row.state}: revoke it before it is released")
+    if not row.released:
+        raise StateChanged(f"the pool of {delegation} has been changed")
 
 
 def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
@@ -279,8 +283,11 @@ def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
 
 async def _nothing_left(
     connection: TenantConnection, wanted: dict[str, Any], need: Need
-) -> NoSuchPool | PoolExhausted | AddressTaken:
-    pools = [f"{row.name} ({row.prefix})" for row in await connection.execute(_CANDIDATES, wanted)]
+) -> NoSuchPool | PoolExhausted | AddressTaken | PoolChanging:
+    rows = (await connection.execute(_CANDIDATES, wanted)).all()
+    if closed := [row.name for row in rows if row.closed]:
+        return PoolChanging(f"pool {', '.join(closed)} is being changed (`lastmile pool set`): try again")
+    pools = [f"{row.name} ({row.prefix})" for row in rows]
     hints = "".join(f", {name} {value!r}" for name, value in (("name", need.pool), ("region", need.region)) if value)
     if not pools:
         where = f" containing {need.address}" if need.address else ""

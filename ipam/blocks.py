@@ -1,8 +1,9 @@
 """Blocks: parts of a NetBox prefix that Lastmile takes whole, and assigns from by itself at database speed.
 
 A block is a container prefix in NetBox. Its row comes first (`taking`), with the key that NetBox's record will carry:
-so a lost reply is found again, and however many need a block at one moment, they take one. Once NetBox has chosen,
-its slots get their rows, and an allocation needs nobody else. `first_slot` and `end_slot` count in the pool's slots.
+so a lost reply is found again, and however many need a block at one moment, they take one. Once NetBox has chosen, or
+has the one that was chosen for it (`ipam.surrounding`), its slots get their rows, and an allocation needs nobody else.
+`first_slot` and `end_slot` count in the pool's slots.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from ipam.together import together
 
 __all__ = [
     "BLOCK",
+    "BLOCK_KEY",
     "ONE_BY_ONE",
     "Block",
     "BlockOverlaps",
@@ -69,19 +71,21 @@ class Block:
     key: str
     state: str
     prefix: IPv4Network | IPv6Network | None
-    """None, as all that follows, while NetBox has not chosen yet."""
+    """None, as the slots, while NetBox has not chosen yet."""
     netbox_id: int | None
+    """None while it is being taken."""
     first_slot: int | None
     end_slot: int | None
     used: int | None
     """Slots held or resting, as NetBox was told."""
 
     @classmethod
-    def of(cls, row: Row[Any]) -> "Block":
-        """From a row of `BLOCK`."""
+    def of(cls, row: Row[Any], pool: BoundPool | None = None) -> "Block":
+        """From a row of `BLOCK`; of this pool, which may be about to be delegated, or of the row's own."""
         prefix = None if row.block_prefix is None else ip_network(row.block_prefix)
         numbers = (row.block_netbox_id, row.block_first, row.block_end, row.block_used)
-        return cls(row.block_id, BoundPool.of(row), row.tenant_id, row.block_key, row.block_state, prefix, *numbers)
+        whose = pool or BoundPool.of(row)
+        return cls(row.block_id, whose, row.tenant_id, row.block_key, row.block_state, prefix, *numbers)
 
     def __str__(self) -> str:
         return f"block {self.prefix or self.key} of pool {self.pool}"
@@ -107,13 +111,14 @@ ONE_BY_ONE = text("SELECT FROM pools WHERE id = :pool_id FOR NO KEY UPDATE")
 
 _TAKING = text(f"{BLOCK} WHERE p.id = :pool_id AND b.state = 'taking'")
 
-# The key must be nobody else's there: not of another Lastmile, nor of ours before its database was lost.
+BLOCK_KEY = "'lastmile/block/' || name || '/' || n || '/' || left(gen_random_uuid()::text, 8)"
+"""Of block `n`; nobody else's in NetBox: not of another Lastmile, nor of ours before its database was lost."""
+
 _BEGIN = text(
-    """
+    f"""
     INSERT INTO netbox_blocks (id, pool_id, tenant_id, key)
-    SELECT n, id, tenant_id, 'lastmile/block/' || name || '/' || n || '/' || left(gen_random_uuid()::text, 8)
-    FROM pools, nextval('netbox_blocks_id_seq') n
-    WHERE id = :pool_id AND :wanted > (
+    SELECT n, id, tenant_id, {BLOCK_KEY} FROM pools, nextval('netbox_blocks_id_seq') n
+    WHERE id = :pool_id AND netbox_mode = '{Mode.DELEGATED}' AND :wanted > (
         SELECT count(*) FROM (
             SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at <= now() LIMIT :wanted
         ) free)
@@ -156,7 +161,7 @@ async def for_need(connection: AsyncConnection, need: Need) -> list[BoundPool]:
 
 async def blocks_of(connection: AsyncConnection, pool: BoundPool) -> list[Block]:
     """The pool's blocks, oldest first."""
-    return [Block.of(row) for row in await connection.execute(_BLOCKS, {"pool_id": pool.id})]
+    return [Block.of(row, pool) for row in await connection.execute(_BLOCKS, {"pool_id": pool.id})]
 
 
 def block_size(pool: BoundPool) -> int:
@@ -210,11 +215,8 @@ async def _take(database: Database, netbox: NetBox, pool: BoundPool, wanted: int
             row = (await connection.execute(_TAKING, {"pool_id": pool.id})).one_or_none()
     if row is None:
         return False
-    block = Block.of(row)
-    # The length that was asked for may have been another one.
-    recorded = await obtain(
-        netbox, pool, stamp(block, used=0), length=_block_length(pool), fits=pool.has_block, first=False
-    )
+    block = Block.of(row, pool)
+    recorded = await _recorded(netbox, block)
     try:
         async with database.platform() as connection:
             await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
@@ -225,6 +227,16 @@ async def _take(database: Database, netbox: NetBox, pool: BoundPool, wanted: int
         await _restore(database, netbox, pool, recorded)
         raise BlockOverlaps(f"NetBox gave {recorded.prefix}, of a block that was changed there by hand") from None
     return True
+
+
+async def _recorded(netbox: NetBox, block: Block) -> Recorded:
+    """What NetBox has for a block that is being taken, or gets now."""
+    pool, new = block.pool, stamp(block, used=0)
+    if block.prefix is not None:
+        found = await netbox.find(block.key, vrf_id=pool.netbox.vrf_id)
+        return found or await netbox.create(block.prefix, vrf_id=pool.netbox.vrf_id, stamp=new)
+    # The length that was asked for may have been another one.
+    return await obtain(netbox, pool, new, length=_block_length(pool), fits=pool.has_block, first=False)
 
 
 async def tell_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:

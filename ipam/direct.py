@@ -19,7 +19,7 @@ from ipam.models import Need
 from ipam.netbox import NetBox, Recorded, Stamp
 from ipam.netbox.errors import Exhausted, KeyTaken, NotFound
 from ipam.netbox.records import BlockStamp
-from ipam.pools import CANDIDATE, PREFERENCE
+from ipam.pools import CANDIDATE, CLOSED, PREFERENCE
 from ipam.removals import LATE
 
 __all__ = ["PrefixHeld", "begin", "by_key", "holder", "next_pool", "obtain", "restored", "settle"]
@@ -33,7 +33,7 @@ _BEGIN = text(
     f"""
     INSERT INTO delegations (tenant_id, pool_id, subscriber_ref, purpose, allocation_key, created_by_order, state)
     SELECT :tenant, id, :subscriber_ref, :purpose, :key, :order_id, 'pending'
-    FROM pools WHERE netbox_mode = 'direct' AND {CANDIDATE} ORDER BY {PREFERENCE} LIMIT 1
+    FROM pools WHERE netbox_mode = 'direct' AND NOT {CLOSED} AND {CANDIDATE} ORDER BY {PREFERENCE} LIMIT 1
     ON CONFLICT DO NOTHING
     RETURNING {COLUMNS}, true AS created
     """

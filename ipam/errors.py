@@ -1,4 +1,4 @@
-"""What can be wrong with an allocation, by name. A retry mends none of these."""
+"""What can be wrong with an allocation, by name. A retry mends none that is `Refused`."""
 
 from errors import Refused
 
@@ -11,6 +11,9 @@ __all__ = [
     "InvalidPool",
     "NoSuchPool",
     "NotRevoked",
+    "PeopleThere",
+    "PoolBusy",
+    "PoolChanging",
     "PoolExhausted",
     "PoolMoved",
 ]
@@ -22,6 +25,18 @@ class NoSuchPool(Refused):
 
 class InvalidPool(Refused):
     """The pool cannot exist as described: its prefix, length or name, or it overlaps another one."""
+
+
+class PeopleThere(Refused):
+    """People have a prefix in NetBox where Lastmile's are, or would be."""
+
+
+class PoolBusy(Refused):
+    """The pool cannot change now: orders, or NetBox, are at work on it. What was begun stays, and is gone on with."""
+
+
+class PoolChanging(Exception):
+    """The pool is between two modes, for a moment: a retry finds it in one of them."""
 
 
 class PoolExhausted(Refused):

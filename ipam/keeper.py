@@ -14,14 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db import Database
 from ipam import blocks
-from ipam.binding import Record
 from ipam.blocks import BlockOverlaps, block_size
 from ipam.bound import BoundPool
 from ipam.errors import PoolMoved
 from ipam.netbox import NetBox
 from ipam.netbox.errors import Exhausted, Invalid, KeyTaken, NetBoxError, NotFound
 from ipam.outbox import drain
-from ipam.returning import give_back
+from ipam.returning import formerly_delegated, give_back, return_closed
 from ipam.sole import only_one
 from ipam.strangers import look
 
@@ -98,11 +97,13 @@ class Keeper:
     async def _everything(self, telling: timedelta) -> bool:
         async with self._database.platform() as connection:
             pools = await blocks.delegated_pools(connection)
+            former = await formerly_delegated(connection)
         now = time.monotonic()
         look_around = now - self._looked_around >= LOOK_EVERY.total_seconds()
         if look_around:
             self._without_block.clear()
         fine = [await self._look_after(pool, look_around=look_around) for pool in pools]
+        fine += [await self._part(pool, return_closed(self._database, self._netbox, pool)) for pool in former]
         if look_around:
             self._looked_around = now
         return await self._tell(pools, telling) and all(fine)
@@ -118,10 +119,9 @@ class Keeper:
 
     async def _tell(self, pools: Iterable[BoundPool], telling: timedelta) -> bool:
         """Those first whose turn was longest ago."""
-        told = [pool for pool in pools if pool.netbox.record is Record.PREFIX]
         end = time.monotonic() + telling.total_seconds()
         fine = True
-        for pool in sorted(told, key=lambda pool: self._told.get(pool.id, float("-inf"))):
+        for pool in sorted(pools, key=lambda pool: self._told.get(pool.id, float("-inf"))):
             if (seconds := end - time.monotonic()) > 0:
                 self._told[pool.id] = time.monotonic()
                 fine &= await self._part(pool, drain(self._database, self._netbox, pool, seconds=seconds))

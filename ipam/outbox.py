@@ -1,6 +1,7 @@
 """What NetBox has yet to be told of prefixes that were assigned without it (table `netbox_records`).
 
-A trigger marks a prefix in the transaction that changes its delegation, for pools whose `record` is `prefix`. NetBox is
+A trigger marks a prefix in the transaction that changes its delegation, for pools whose `record` is `prefix`; a change
+of that marks what it concerns. NetBox is
 brought to what is true when its turn comes, not through every change: so there is one row of a prefix, one at work on
 it (`claimed_until`), and nothing to put in order. Nothing is looked up before a first creation, which NetBox's time
 goes into; after a request whose outcome is unknown (`unsure`), what NetBox has under the prefix is looked at first, and
@@ -66,13 +67,14 @@ _TRUTH = text(
     """
     SELECT s.slot, s.prefix::text, d.tenant_id, d.subscriber_ref, d.allocation_key, d.state,
            CASE WHEN d.released_at IS NOT NULL THEN rest.free_at END AS until
-    FROM (SELECT p.id AS pool_id, p.netbox_release, slot, lastmile_nth_prefix(p.prefix, p.delegated_length, slot) prefix
+    FROM (SELECT p.id AS pool_id, netbox_record, netbox_release, slot,
+                 lastmile_nth_prefix(p.prefix, p.delegated_length, slot) prefix
           FROM pools p, unnest(CAST(:slots AS bigint[])) slot WHERE p.id = :pool_id) s
     LEFT JOIN slots rest ON rest.pool_id = s.pool_id AND rest.slot = s.slot AND rest.free_at > now()
                         AND rest.free_at < 'infinity'
     LEFT JOIN LATERAL (
         SELECT * FROM delegations d
-        WHERE d.pool_id = s.pool_id AND d.prefix = s.prefix AND d.slot = s.slot
+        WHERE s.netbox_record = 'prefix' AND d.pool_id = s.pool_id AND d.prefix = s.prefix AND d.slot = s.slot
           AND (d.released_at IS NULL OR rest.slot IS NOT NULL AND s.netbox_release = 'deprecate')
         ORDER BY d.released_at IS NOT NULL, d.id DESC LIMIT 1
     ) d ON true

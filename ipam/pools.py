@@ -12,7 +12,7 @@ from ipam.binding import Binding, Mode, Record
 from ipam.errors import InvalidPool
 from ipam.models import LABEL, Purpose
 
-__all__ = ["CANDIDATE", "PREFERENCE", "Pool", "PoolUse", "add_pool", "list_pools"]
+__all__ = ["CANDIDATE", "CLOSED", "PREFERENCE", "Pool", "PoolUse", "add_pool", "list_pools"]
 
 # Slot numbers are bigints; nobody runs out of a pool of 2^62 prefixes.
 MAX_CAPACITY = 2**62
@@ -135,6 +135,9 @@ CANDIDATE = """
     AND (CAST(:address AS inet) IS NULL OR prefix >>= CAST(:address AS inet))
 """
 """The condition that a pool would do for a `Need`."""
+
+CLOSED = "coalesce(netbox_closed_until > now(), false)"
+"""The condition that a pool that NetBox chooses from is changing hands: no order may begin to ask for it."""
 
 PREFERENCE = "tenant_id NULLS LAST, id"
 """A tenant's own pools before those that serve everybody."""

@@ -2,19 +2,22 @@
 
 It is empty: nothing in it is held, rests, is somebody else's or is recorded in NetBox; and the other blocks have so
 much room that the next one is not taken at once. Nor is it so young that NetBox may still be asked for it, by who has
-given up.
+given up. Those of a pool that is no longer delegated go as they are.
 """
+
+from contextlib import suppress
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import Database
+from ipam.binding import Mode
 from ipam.blocks import ONE_BY_ONE, Block, block_size, blocks_of
-from ipam.bound import BoundPool, find_record
+from ipam.bound import BOUND, BoundPool, find_record
 from ipam.netbox import NetBox
 from ipam.removals import LATE
 
-__all__ = ["give_back"]
+__all__ = ["formerly_delegated", "give_back", "return_closed"]
 
 _SPARE = text(
     """
@@ -40,9 +43,21 @@ _RETURNING = text("UPDATE netbox_blocks SET state = 'returning', since = now() W
 
 _RETURNED = text("DELETE FROM netbox_blocks WHERE id = :id AND state = 'returning'")
 
+_FORMERLY_DELEGATED = text(
+    f"""
+    SELECT {BOUND} FROM pools p WHERE netbox_mode <> '{Mode.DELEGATED}'
+    AND EXISTS (SELECT FROM netbox_blocks b WHERE b.pool_id = p.id AND b.state = 'returning') ORDER BY id
+    """
+)
+
 
 class _InUse(Exception):
     """Somebody was faster."""
+
+
+async def formerly_delegated(connection: AsyncConnection) -> list[BoundPool]:
+    """Pools of another mode by now, that have blocks to return."""
+    return [BoundPool.of(row) for row in await connection.execute(_FORMERLY_DELEGATED)]
 
 
 async def give_back(database: Database, netbox: NetBox, pool: BoundPool) -> int:
@@ -51,28 +66,27 @@ async def give_back(database: Database, netbox: NetBox, pool: BoundPool) -> int:
     Can be cut off at any moment: the next call goes on. Raises `NetBoxError`.
     """
     async with database.platform() as connection:
-        blocks = await blocks_of(connection, pool)
-    returned = 0
+        blocks = [block for block in await blocks_of(connection, pool) if block.state == "open"]
     for block in reversed(blocks):
-        if block.state == "open":
-            try:
-                async with database.platform() as connection:
-                    closed = await _close(connection, block)
-            except _InUse:
-                continue
-            if not closed:
-                continue
-        if block.state == "taking":
-            continue
+        with suppress(_InUse):
+            async with database.platform() as connection:
+                await _close(connection, block)
+    return await return_closed(database, netbox, pool)
+
+
+async def return_closed(database: Database, netbox: NetBox, pool: BoundPool) -> int:
+    """Take the records of blocks that are out of reach out of NetBox; as `give_back`."""
+    async with database.platform() as connection:
+        blocks = [block for block in await blocks_of(connection, pool) if block.state == "returning"]
+    for block in blocks:
         while record := await find_record(netbox, pool, block.key, block.netbox_id):
             await netbox.delete(record.id)  # there are two where NetBox was asked twice to make it again
         async with database.platform() as connection:
             await connection.execute(_RETURNED, {"id": block.id})
-        returned += 1
-    return returned
+    return len(blocks)
 
 
-async def _close(connection: AsyncConnection, block: Block) -> bool:
+async def _close(connection: AsyncConnection, block: Block) -> None:
     """Put the block's slots out of reach, if it can be spared. Raises `_InUse`: roll back."""
     assert block.first_slot is not None
     assert block.end_slot is not None
@@ -80,7 +94,7 @@ async def _close(connection: AsyncConnection, block: Block) -> bool:
     place = {"pool_id": block.pool.id, "first": block.first_slot, "end": block.end_slot}
     spare = place | {"id": block.id, "late": LATE, "enough": max(1, block_size(block.pool) // 2)}
     if not await connection.scalar(_SPARE, spare):
-        return False
+        return
     if (await connection.execute(_CLOSE, place)).rowcount < block.end_slot - block.first_slot:
         raise _InUse
-    return (await connection.execute(_RETURNING, {"id": block.id})).rowcount > 0
+    await connection.execute(_RETURNING, {"id": block.id})

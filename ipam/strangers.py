@@ -5,15 +5,13 @@ prefix covers are out of reach (`free_at` is infinity) until it is gone, and res
 nobody confirmed.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
 
 from db import Database
-from ipam.binding import Record
 from ipam.blocks import Block, blocks_of, slot_range
 from ipam.bound import BoundPool
 from ipam.netbox import NetBox, Recorded
@@ -23,13 +21,14 @@ __all__ = ["look"]
 # NetBox's clock is another one, and a change is dated before it is committed.
 MARGIN = timedelta(minutes=5)
 
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    here: list[Recorded]
-    gone: list[int]
-    """Ids of those that were here before."""
-
+# A record that carries a delegation's key, at its prefix, is the outbox's affair: also one that it has yet to delete.
+_OURS = text(
+    """
+    SELECT d.allocation_key, d.prefix::text FROM unnest(CAST(:keys AS text[])) AS key
+    JOIN delegations d ON d.tenant_id = split_part(key, '/', 1) AND d.allocation_key = key
+    WHERE d.pool_id = :pool_id
+    """
+)
 
 _KNOWN = text("SELECT netbox_id FROM netbox_strangers WHERE pool_id = :pool_id")
 
@@ -76,8 +75,12 @@ async def look(database: Database, netbox: NetBox, pool: BoundPool, rest: timede
         blocks = {block.id: block for block in await blocks_of(connection, pool)}
         times = (await connection.execute(_LOOKED_AT, place)).all()
         known = set(await connection.scalars(_KNOWN, place))
-    here = {one.id: one for row in times for one in await _made_in(netbox, pool, blocks[row.id], row.looked_at)}
-    gone = [id for id in known - here.keys() if not _stranger(pool, blocks.values(), await netbox.get(id))]
+    here: dict[int, Recorded] = {}
+    for row in times:
+        changed = await _changed_in(netbox, pool, blocks[row.id], row.looked_at)
+        here |= {one.id: one for one in await _strangers(database, pool, [blocks[row.id]], changed)}
+    before = [one for id in known - here.keys() if (one := await netbox.get(id)) is not None]
+    gone = list(known - here.keys() - {one.id for one in await _strangers(database, pool, blocks.values(), before)})
     async with database.platform() as connection:
         for one in here.values():
             first, end = slot_range(pool, one.prefix)
@@ -90,25 +93,26 @@ async def look(database: Database, netbox: NetBox, pool: BoundPool, rest: timede
             await connection.execute(_LOOKED, {"now": times[0].now, "ids": [row.id for row in times]})
 
 
-async def _made_in(netbox: NetBox, pool: BoundPool, block: Block, looked_at: Any) -> list[Recorded]:
-    """The strangers in this block, of what has changed since."""
+async def _changed_in(netbox: NetBox, pool: BoundPool, block: Block, looked_at: Any) -> list[Recorded]:
+    """What NetBox has in this block, of what has changed since."""
     since = None if looked_at is None else looked_at - MARGIN
-    found = netbox.records(vrf_id=pool.netbox.vrf_id, within=block.prefix, updated_since=since)
-    return [one async for one in found if _stranger(pool, [block], one)]
+    return [one async for one in netbox.records(vrf_id=pool.netbox.vrf_id, within=block.prefix, updated_since=since)]
 
 
-def _stranger(pool: BoundPool, blocks: Iterable[Block], record: Recorded | None) -> bool:
-    """Whether this is a person's, and inside one of the blocks."""
-    if record is None or record.vrf_id != pool.netbox.vrf_id:
-        return False
-    if record.key is not None and pool.netbox.record is Record.PREFIX:
-        return False
-    prefix: Any = record.prefix
+async def _strangers(
+    database: Database, pool: BoundPool, blocks: Iterable[Block], records: Sequence[Recorded]
+) -> list[Recorded]:
+    """Those that are a person's, and inside one of the blocks."""
     # A block that a person has made smaller is still ours.
-    return any(
-        block.prefix is not None
-        and block.key != record.key
-        and prefix != block.prefix
-        and prefix.subnet_of(block.prefix)
-        for block in blocks
-    )
+    spaces: list[tuple[str, Any]] = [(block.key, block.prefix) for block in blocks if block.prefix is not None]
+    inside = [
+        one
+        for one in records
+        if one.vrf_id == pool.netbox.vrf_id
+        and any(one.key != key and one.prefix != space and one.prefix.subnet_of(space) for key, space in spaces)
+    ]
+    keys = [one.key for one in inside if one.key is not None]
+    async with database.platform() as connection:
+        rows = await connection.execute(_OURS, {"pool_id": pool.id, "keys": keys})
+        ours = {(row.allocation_key, row.prefix) for row in rows}
+    return [one for one in inside if (one.key, str(one.prefix)) not in ours]

@@ -52,6 +52,7 @@ pools = Table(
     Column("netbox_release", Text),
     Column("netbox_record", Text),
     Column("netbox_block_length", Integer),
+    Column("netbox_closed_until", DateTime(timezone=True)),
 )
 
 # The tenant is the pool's, copied for row-level security; the delegation is the one that holds the slot now, and the

@@ -111,7 +111,12 @@ _LOOK_UP = text(
     """
 )
 
-_BLOCKS = text(f"{BLOCK} WHERE b.key = ANY(:keys) OR (b.pool_id = :pool_id AND b.netbox_id = ANY(:ids))")
+_BLOCKS = text(
+    f"""
+    {BLOCK} WHERE p.netbox_mode IS NOT NULL
+    AND (b.key = ANY(:keys) OR (b.pool_id = :pool_id AND b.netbox_id = ANY(:ids)))
+    """
+)
 
 _LINKED = text(
     """

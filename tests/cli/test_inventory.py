@@ -139,3 +139,50 @@ async def test_a_delegated_pool(fresh: Cli) -> None:
         ran = await cli(*add)
         assert "in blocks of /44 that it takes out of NetBox, below its prefix" in ran.out
         assert (await cli(*add)).code == 0, "again"
+
+
+async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
+    await fresh("tenant", "add", "acme", "--name", "Acme Broadband")
+    add = ("pool", "add", "home", "2001:db8:4000::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
+    await fresh(*add)
+    ran = await fresh("pool", "set", "home", "--netbox", "direct")
+    assert (ran.code, "set NETBOX_URL and NETBOX_TOKEN" in ran.err) == (2, True)
+    with NetBoxServer() as netbox:
+        peer = Peer(netbox.url, netbox.token)
+        cli = fresh.but(NETBOX_URL=netbox.url, NETBOX_TOKEN=netbox.token)
+        ran = await cli("pool", "set", "home", "--netbox", "delegated")
+        assert (ran.code, "VRF" in ran.err, "has 2001:db8:4000::/40 0 times" in ran.err) == (1, False, True)
+        await asyncio.to_thread(peer.create, "/api/ipam/prefixes/", prefix="2001:db8:4000::/40", status="container")
+        ran = await cli("pool", "set", "home", "--netbox", "delegated")
+        assert ran.code == 2
+        assert "tenant acme: missing" in ran.err
+        await cli("netbox", "setup")
+        await asyncio.to_thread(peer.create, "/api/tenancy/tenants/", name="Acme Broadband", slug="acme")
+
+        (done,) = (await cli("pool", "set", "home", "--netbox", "delegated", "--json")).json
+        assert (done["netbox"]["mode"], done["netbox"]["record"], done["netbox"]["block_length"]) == (
+            "delegated",
+            "block",
+            44,
+        )
+        ran = await cli("pool", "set", "home", "--block-length", "48", "--record", "prefix")
+        assert "in blocks of /48 that Lastmile chooses from; NetBox is told of each of them" in ran.out
+        ran = await cli("pool", "set", "home", "--netbox", "direct", "--on-release", "delete")
+        assert "kept in NetBox, which chooses its prefixes; on release: delete" in ran.out
+        assert "direct; on release: delete" in (await cli("pool", "show", "home")).out
+
+        for wrong, words in (
+            ((), "What is to change?"),
+            (("--netbox", "sometimes"), "--netbox: must be 'direct' or 'delegated', and is 'sometimes'"),
+            (("--record", "prefix"), "only a delegated pool has blocks, and this one is direct"),
+            (
+                ("--netbox", "delegated", "--block-length", "40"),
+                "a block of this pool can be a /41 to a /56, not a /40",
+            ),
+        ):
+            ran = await cli("pool", "set", "home", *wrong)
+            assert (ran.code, words in ran.err) == (2, True), ran.err
+        ran = await cli("pool", "set", "nothing", "--netbox", "direct")
+        assert (ran.code, "There is no pool nothing" in ran.err) == (1, True)
+        ran = await cli.but(NETBOX_URL="http://127.0.0.1:1")("pool", "set", "home", "--netbox", "delegated")
+        assert (ran.code, "no NetBox answers" in ran.err) == (3, True)

@@ -159,10 +159,15 @@ async def test_the_nth_prefix_is_what_arithmetic_says(desk: Desk) -> None:
 
     draw()
     rows = await desk.owner.fetch(
-        "SELECT lastmile_nth_prefix(p, l, s) AS prefix FROM unnest($1::cidr[], $2::int[], $3::bigint[]) AS t(p, l, s)",
+        """
+        SELECT lastmile_nth_prefix(p, l, s) AS prefix, CASE WHEN family(p) = 6 AND l <= 64
+                   THEN lastmile_slot(p, l, lastmile_nth_prefix(p, l, s)) ELSE s END AS back
+        FROM unnest($1::cidr[], $2::int[], $3::bigint[]) AS t(p, l, s)
+        """,
         *zip(*drawn, strict=True),
     )
     for (pool, length, slot), row in zip(drawn, rows, strict=True):
         nth = int(pool.network_address) + (slot << (pool.max_prefixlen - length))
         assert row["prefix"] == type(pool)((nth, length)), (pool, length, slot)
         assert ip_network(row["prefix"]).subnet_of(pool)  # type: ignore[arg-type]
+        assert row["back"] == slot

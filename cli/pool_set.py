@@ -1,0 +1,81 @@
+"""`lastmile pool set`: how a pool is kept in NetBox, changed while orders go on."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from cli.actor import actor
+from cli.exits import BadInput, Exit
+from cli.inventory import the_pool
+from cli.mistakes import mistakes
+from cli.netbox import open_netbox
+from cli.output import complain, tell
+from cli.services import load_settings, open_database
+from ipam.binding import Binding, Mode, locate
+from ipam.changing import change
+from ipam.netbox.requirements import check
+from ipam.pools import Pool, list_pools
+from subscribers.tenants import list_tenants
+
+__all__ = ["pool_set"]
+
+NAMES = {
+    "netbox.mode": "--netbox",
+    "netbox.on_release": "--on-release",
+    "netbox.record": "--record",
+    "netbox.block_length": "--block-length",
+}
+
+
+async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json: bool) -> Exit:
+    """Bring the pool to what is asked for, by the fields of `Binding`; what is not stays."""
+    settings = load_settings()
+    if not asked:
+        raise BadInput("What is to change? Say it with --netbox, --record, --block-length or --on-release.")
+    async with open_database(settings) as database, open_netbox(settings) as netbox:
+        async with database.platform() as connection:
+            pool = the_pool(await list_pools(connection), name, tenant).pool
+            tenants = {row["id"]: row["name"] for row in await list_tenants(connection)}
+        wanted = _wanted(pool, asked)
+        prefix_id, vrf_id = await locate(netbox, pool.prefix, pool.vrf)
+        wanted = wanted.model_copy(update={"prefix_id": prefix_id, "vrf_id": vrf_id})
+        served = {id: called for id, called in tenants.items() if pool.tenant in (id, None)}
+        if lacking := [one for one in await check(netbox.wire, (), served) if one.problem]:
+            words = [f"{one.requirement}: {one.problem}" for one in lacking]
+            raise BadInput("NetBox lacks what the pool needs; make it there, or run `lastmile netbox setup`:", words)
+        await change(
+            database,
+            netbox,
+            pool,
+            wanted,
+            rest=settings.quarantine_unconfirmed,
+            tell=lambda words: complain(f"Pool {name}: {words}."),
+            actor=actor(),
+        )
+    tell(f"Pool {name} is {_words(wanted)}.", as_json, **pool.model_dump(mode="json") | {"netbox": wanted.model_dump()})
+    return Exit.DONE
+
+
+def _wanted(pool: Pool, asked: dict[str, Any]) -> Binding:
+    """Raises `BadInput`."""
+    now: dict[str, Any] = pool.netbox.model_dump() if pool.netbox else {"prefix_id": 0, "vrf_id": None}
+    if pool.netbox is None and "mode" not in asked:
+        raise BadInput(f"Pool {pool.name} is in the database alone: say --netbox direct or --netbox delegated.")
+    if asked.get("mode") == Mode.DIRECT:
+        now |= {"record": None, "block_length": None}
+    try:
+        wanted = Pool.model_validate(pool.model_dump() | {"netbox": now | asked}).netbox
+    except ValidationError as failure:
+        raise BadInput(f"Pool {pool.name} cannot be kept in NetBox so:", mistakes(failure, Pool, NAMES)) from None
+    assert wanted is not None
+    return wanted
+
+
+def _words(place: Binding) -> str:
+    if place.mode is Mode.DIRECT:
+        return f"kept in NetBox, which chooses its prefixes; on release: {place.on_release}"
+    told = "each of them" if place.record == "prefix" else "the blocks alone"
+    return (
+        f"kept in NetBox, in blocks of /{place.block_length} that Lastmile chooses from; NetBox is told of {told}; "
+        f"on release: {place.on_release}"
+    )
