@@ -284,7 +284,7 @@ def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
 async def _nothing_left(
     connection: TenantConnection, wanted: dict[str, Any], need: Need
 ) -> NoSuchPool | PoolExhausted | AddressTaken | PoolChanging:
-    rows = (await connection.execute(_CANDIDATES, wanted)).all()
+    rows = list(await connection.execute(_CANDIDATES, wanted))
     if closed := [row.name for row in rows if row.closed]:
         return PoolChanging(f"pool {', '.join(closed)} is being changed (`lastmile pool set`): try again")
     pools = [f"{row.name} ({row.prefix})" for row in rows]

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,7 +18,7 @@ from sqlalchemy import text
 
 from db import Database
 from ipam.binding import Binding, Mode, Record
-from ipam.blocks import BlockOverlaps, block_size, blocks_of, slot_range, take
+from ipam.blocks import BlockOverlaps, blocks_of, take
 from ipam.bound import BoundPool
 from ipam.conversions import NotYet, adjust, become_delegated, become_direct, rebind
 from ipam.errors import InvalidPool, PoolBusy
@@ -31,7 +30,7 @@ from ipam.pools import Pool
 from ipam.returning import return_closed
 from ipam.sole import only_one
 from ipam.strangers import look
-from ipam.surrounding import surround
+from ipam.surrounding import missing_blocks, surround
 
 __all__ = ["change"]
 
@@ -53,16 +52,6 @@ _WAITING = text(
     """
     SELECT subscriber_ref FROM delegations
     WHERE pool_id = :pool_id AND prefix IS NULL AND released_at IS NULL ORDER BY id LIMIT 3
-    """
-)
-
-_WITHIN_REACH = text("SELECT DISTINCT slot / :size FROM slots WHERE pool_id = :pool_id")
-
-_SHARED = text(
-    """
-    SELECT prefix::text FROM delegations
-    WHERE pool_id = :pool_id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL
-    UNION SELECT prefix::text FROM netbox_removals WHERE pool_id = :pool_id AND prefix IS NOT NULL
     """
 )
 
@@ -89,8 +78,8 @@ async def change(
     """Bring the pool, which is as `pool` says, to `wanted`; `tell` is told how it gets on.
 
     `rest` is how long a prefix rests whose former use nobody confirmed to have ended. Raises `InvalidPool`,
-    `PeopleThere`, `PoolBusy` and `NetBoxError`: then the pool is of the mode that it had, or, on the way to direct, delegated with a record of
-    each prefix.
+    `PeopleThere`, `PoolBusy` and `NetBoxError`: then the pool is of the mode that it had or, on the way to direct,
+    delegated with a record of each prefix.
     """
     async with database.platform() as connection:
         id = await connection.scalar(_ID, {"name": pool.name, "tenant": pool.tenant})
@@ -169,6 +158,14 @@ class _Change:
 
     async def adjust(self, before: Binding) -> None:
         """Of one delegated mode to another."""
+        if before.record is not self._pool.netbox.record is Record.PREFIX:
+            async with self._database.platform() as connection:
+                blocks = await blocks_of(connection, self._pool)
+            if any(block.prefix is not None and block.prefix.prefixlen == self._pool.length for block in blocks):
+                raise PoolBusy(
+                    f"pool {self._pool} has blocks of one prefix each, and NetBox has no prefix twice: it can be "
+                    "told of each prefix once those have gone back"
+                )
         for _ in range(ROUNDS):
             await self._settle_block()
             try:
@@ -203,21 +200,11 @@ class _Change:
 
     async def _surround(self) -> None:
         """Take a block around whatever is held, rests or is within reach."""
-        missing = await self._missing()
+        missing = await missing_blocks(self._database, self._pool)
         await in_the_way(self._database, self._netbox, self._pool, missing)
         for number, prefix in enumerate(missing, start=1):
             await surround(self._database, self._netbox, self._pool, prefix)
             self._tell(f"block {prefix} taken, {number:,} of {len(missing):,}")
-
-    async def _missing(self) -> list[IPv4Network | IPv6Network]:
-        size = block_size(self._pool)
-        async with self._database.platform() as connection:
-            numbers = set(await connection.scalars(_WITHIN_REACH, self._place | {"size": size}))
-            shared = [ip_network(prefix) for prefix in await connection.scalars(_SHARED, self._place)]
-            blocks = await blocks_of(connection, self._pool)
-        numbers |= {slot_range(self._pool, prefix)[0] // size for prefix in shared}
-        numbers -= {(block.first_slot or 0) // size for block in blocks if block.state == "open"}
-        return [_nth_block(self._pool, number) for number in sorted(numbers)]
 
     async def _return_others(self) -> None:
         """Those that an earlier change has left, and that are of another length than wanted now."""
@@ -292,9 +279,3 @@ async def _alone(database: Database) -> AsyncIterator[None]:
                 return
         await asyncio.sleep(ROUND.total_seconds())
     raise PoolBusy("a worker has been at work on the pools for a minute: try again later")
-
-
-def _nth_block(pool: BoundPool, number: int) -> IPv4Network | IPv6Network:
-    length = pool.netbox.block_length or pool.length
-    shift = pool.prefix.max_prefixlen - length
-    return ip_network((int(pool.prefix.network_address) + (number << shift), length))

@@ -1,16 +1,16 @@
 """Blocks taken around what is there already: explicit containers in NetBox, where a pool comes to be delegated."""
 
 from contextlib import suppress
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from sqlalchemy import text
 
 from db import Database
-from ipam.blocks import BLOCK_KEY, ONE_BY_ONE, BlockOverlaps, slot_range, take
+from ipam.blocks import BLOCK_KEY, ONE_BY_ONE, BlockOverlaps, block_size, blocks_of, slot_range, take
 from ipam.bound import BoundPool
 from ipam.netbox import NetBox
 
-__all__ = ["surround"]
+__all__ = ["missing_blocks", "surround"]
 
 _BEGIN = text(
     f"""
@@ -27,6 +27,29 @@ _HERE = text(
                    WHERE pool_id = :pool_id AND prefix = CAST(:prefix AS cidr) AND state = 'open')
     """
 )
+
+_WITHIN_REACH = text("SELECT DISTINCT slot / :size FROM slots WHERE pool_id = :pool_id")
+
+_SHARED = text(
+    """
+    SELECT prefix::text FROM delegations
+    WHERE pool_id = :pool_id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL
+    UNION SELECT prefix::text FROM netbox_removals WHERE pool_id = :pool_id AND prefix IS NOT NULL
+    """
+)
+
+
+async def missing_blocks(database: Database, pool: BoundPool) -> list[IPv4Network | IPv6Network]:
+    """Blocks that there have to be around what the pool holds, lets rest or has within reach."""
+    place = {"pool_id": pool.id}
+    size = block_size(pool)
+    async with database.platform() as connection:
+        numbers = set(await connection.scalars(_WITHIN_REACH, place | {"size": size}))
+        shared = [ip_network(prefix) for prefix in await connection.scalars(_SHARED, place)]
+        blocks = await blocks_of(connection, pool)
+    numbers |= {slot_range(pool, prefix)[0] // size for prefix in shared}
+    numbers -= {(block.first_slot or 0) // size for block in blocks if block.state == "open"}
+    return [_nth_block(pool, number) for number in sorted(numbers)]
 
 
 async def surround(database: Database, netbox: NetBox, pool: BoundPool, prefix: IPv4Network | IPv6Network) -> None:
@@ -45,3 +68,9 @@ async def surround(database: Database, netbox: NetBox, pool: BoundPool, prefix: 
             await take(database, netbox, pool)
         async with database.platform() as connection:
             here = bool(await connection.scalar(_HERE, place))
+
+
+def _nth_block(pool: BoundPool, number: int) -> IPv4Network | IPv6Network:
+    length = pool.netbox.block_length or pool.length
+    shift = pool.prefix.max_prefixlen - length
+    return ip_network((int(pool.prefix.network_address) + (number << shift), length))
