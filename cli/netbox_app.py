@@ -42,3 +42,24 @@ def reconcile(
     from cli.reconcile import reconcile
 
     run(reconcile(pool=pool, everything=everything, mending=mend, as_json=json))
+
+
+@netbox.command("import", epilog=EPILOG)
+def import_(
+    pool: Annotated[str, typer.Option(help="The pool that they are in: one that NetBox chooses from (direct).")],
+    tenant: Annotated[str | None, typer.Option(help="Whose pool, where several have one of this name.")] = None,
+    field: Annotated[
+        str | None,
+        typer.Option(help="The custom field that has the subscriber's reference; without it, the description is it."),
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it. Without this, only say what would be done.")] = False,
+    json: Json = False,
+) -> None:
+    """Make delegations of prefixes that carry subscribers in NetBox already.
+
+    The subscribers have been provisioned, with orders that ask for no such prefix. Cut off at any moment, the same
+    command again goes on.
+    """
+    from cli.netbox_import import import_prefixes
+
+    run(import_prefixes(pool, tenant, field, apply=apply, as_json=json))

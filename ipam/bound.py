@@ -13,7 +13,7 @@ from ipam.delegations import Delegation
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Recorded, Stamp
 
-__all__ = ["BOUND", "BoundPool", "bound_pools", "find_record", "pools_in_netbox", "stamp"]
+__all__ = ["BOUND", "BoundPool", "bound_pools", "find_record", "pool_named", "pools_in_netbox", "stamp"]
 
 BOUND = """p.id AS pool_id, p.name, p.prefix::text AS space, p.delegated_length, p.netbox_mode AS mode,
     p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id, p.netbox_release AS on_release,
@@ -22,6 +22,8 @@ BOUND = """p.id AS pool_id, p.name, p.prefix::text AS space, p.delegated_length,
 
 _BY_ID = text(f"SELECT {BOUND} FROM pools p WHERE p.id = ANY(:ids)")
 _ALL = text(f"SELECT {BOUND} FROM pools p WHERE p.netbox_mode IS NOT NULL ORDER BY p.id")
+
+_BY_NAME = text(f"SELECT {BOUND} FROM pools p WHERE name = :name AND tenant_id IS NOT DISTINCT FROM :tenant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,11 @@ async def bound_pools(connection: AsyncConnection, delegations: Iterable[Delegat
 async def pools_in_netbox(connection: AsyncConnection) -> list[BoundPool]:
     """Every pool that is kept in NetBox, of those that the connection may see."""
     return [BoundPool.of(row) for row in await connection.execute(_ALL)]
+
+
+async def pool_named(connection: AsyncConnection, name: str, tenant: str | None) -> BoundPool:
+    """A pool that is there, and in NetBox."""
+    return BoundPool.of((await connection.execute(_BY_NAME, {"name": name, "tenant": tenant})).one())
 
 
 def stamp(tenant: str, delegation: Delegation, state: State) -> Stamp:

@@ -34,6 +34,9 @@ _SET = text(
     """
 )
 
+# What has changed since its last pass is not enough for the reconciliation now.
+_ANEW = text("DELETE FROM netbox_passes WHERE pool_id = :pool_id")
+
 _BEING_TAKEN = text("SELECT EXISTS (SELECT FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'taking')")
 
 # Blocks do not overlap, so to count what is in them will do.
@@ -215,3 +218,4 @@ async def rebind(connection: PlatformConnection, pool: BoundPool) -> None:
     """Write where and how the pool is in NetBox."""
     values: dict[str, Any] = pool.netbox.model_dump(mode="json")
     await connection.execute(_SET, values | {"pool_id": pool.id})
+    await connection.execute(_ANEW, {"pool_id": pool.id})

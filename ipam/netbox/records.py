@@ -1,7 +1,7 @@
 """How a delegation looks in NetBox: the one place that knows its custom fields, its tag and its status."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Self
@@ -108,6 +108,8 @@ class Recorded:
     """This, and the next, of a block."""
     size: int | None
     last_updated: datetime
+    fields: Mapping[str, Any] = field(compare=False, repr=False)
+    """All custom fields, people's own too."""
 
     def faults(self, stamp: Stamp | BlockStamp) -> list[str]:
         """What it does not say as the stamp does: `status active => reserved`, what is there and what should be.
@@ -148,6 +150,7 @@ class Recorded:
             used=fields.get(USED),
             size=fields.get(SIZE),
             last_updated=datetime.fromisoformat(shown["last_updated"]),
+            fields=fields,
         )
 
 

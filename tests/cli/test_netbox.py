@@ -4,10 +4,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from db import Database
 from devstack.netbox import NetBoxServer
 from tests.cli.conftest import Cli
 from tests.netbox.peer import Peer
+
+SUBSCRIBER = """
+WITH customer AS (
+    INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('acme', 'C-1', 'Ada', 'O-1') RETURNING id
+), account AS (
+    INSERT INTO radcheck (username, attribute, op, value) VALUES ('S-1@acme.lastmile', 'Cleartext-Password', ':=', 'x')
+)
+INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order) SELECT 'acme', 'S-1', id, 'O-1' FROM customer
+"""
 
 
 @pytest.fixture
@@ -104,3 +115,43 @@ async def test_settings_that_do_not_go_together(lastmile: Cli) -> None:
     ran = await lastmile.but(LASTMILE_RADIUS_TIMEOUT_SECONDS="20")("netbox", "check")
     assert ran.code == 2
     assert "LASTMILE_RADIUS_TIMEOUT_SECONDS times LASTMILE_RADIUS_TRIES must not exceed 30 seconds" in ran.err
+
+
+async def test_an_estate_is_imported(cli: Cli, database: Database, standin: NetBoxServer) -> None:
+    """The subscribers have no prefix here yet, and what does not fit is said by prefix."""
+    people = Peer(standin.url, standin.token)
+    lastmile = cli.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)
+    await lastmile("netbox", "setup")
+    prefixes = "/api/ipam/prefixes/"
+    people.create(prefixes, prefix="2001:db8:4000::/40", status="container")
+    people.create("/api/tenancy/tenants/", name="Acme Broadband", slug="acme")
+    add = ("pool", "add", "old", "2001:db8:4000::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
+    bring = ("netbox", "import", "--pool", "old")
+    assert (await lastmile(*add)).code == 0
+    ran = await lastmile(*bring)
+    assert (ran.code, "import into it while it is" in ran.err) == (2, True)
+    assert (await lastmile("pool", "set", "old", "--netbox", "direct")).code == 0
+
+    ran = await lastmile(*bring)
+    assert (ran.code, ran.out) == (
+        0,
+        "0 would be imported, 0 are delegations already, 0 do not fit, 0 name no subscriber.\n",
+    )
+    people.create(prefixes, prefix="2001:db8:4000::/56", description="S-1")
+    people.create(prefixes, prefix="2001:db8:4000:100::/56", description="nobody")
+    people.create(prefixes, prefix="2001:db8:4000:200::/56")
+    async with database.platform() as connection:
+        await connection.execute(text(SUBSCRIBER))
+    ran = await lastmile(*bring)
+    assert ran.code == 1
+    assert ran.out.splitlines() == [
+        "2001:db8:4000:100::/56 names subscriber nobody, whom tenant acme does not have: provision it first.",
+        "1 would be imported, 0 are delegations already, 1 do not fit, 1 name no subscriber.",
+        "Nothing was changed: the same with --apply does it.",
+    ]
+    ran = await lastmile(*bring, "--apply", "--json")
+    assert [one.get("fate") for one in ran.json] == ["import", "reject", None]
+    assert ran.json[-1] == {"applied": True, "imported": 1, "ours": 0, "rejected": 1, "others": 1}
+    ran = await lastmile(*bring, "--field", "customer")
+    assert (ran.code, "NetBox has no custom field 'customer' of prefixes" in ran.err) == (1, True)
+    assert "1 are delegations already" in (await lastmile(*bring)).out
