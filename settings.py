@@ -112,6 +112,12 @@ class Settings(BaseSettings):
         default=None,
         description="The CAs that NetBox's certificate may be signed by, as PEM. Default: the public ones.",
     )
+    netbox_link: str | None = Field(
+        default=None,
+        description="Where a person finds out more of a subscriber, for the link on each prefix in NetBox: a URL with "
+        "`{tenant}` and `{subscriber}`, such as `https://temporal.example.net/namespaces/default/workflows"
+        "?query=WorkflowId%3D%22subscriber%2F{tenant}%2F{subscriber}%22` of the Temporal UI.",
+    )
     netbox_timeout_seconds: float = Field(
         default=10, gt=0, le=12, description="How long to wait for one answer of NetBox."
     )
@@ -156,6 +162,18 @@ class Settings(BaseSettings):
         if url is not None and (url.username or url.password or url.query):
             raise ValueError("must be no more than https://host:port/path: what is secret belongs in NETBOX_TOKEN")
         return url
+
+    @field_validator("netbox_link")
+    @classmethod
+    def _fillable(cls, link: str | None) -> str | None:
+        if link is not None:
+            try:
+                HttpUrl(link.format(tenant="acme", subscriber="S-1"))
+            except (ValueError, LookupError, AttributeError):
+                raise ValueError(
+                    "must be a URL, as in https://temporal.example.net/{tenant}/{subscriber}, with no other {}"
+                ) from None
+        return link
 
     @field_validator("netbox_token")
     @classmethod
@@ -235,6 +253,7 @@ class Settings(BaseSettings):
             "ca_file": self.netbox_ca_file,
             "read_timeout": self.netbox_timeout_seconds,
             "in_flight": self.netbox_in_flight,
+            "link": self.netbox_link,
         }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -39,7 +40,9 @@ class NetBox:
         connect_timeout: float = 3,
         read_timeout: float = 10,
         in_flight: int = 4,
+        link: str | None = None,
     ) -> None:
+        """`link` is where a person finds out more of a subscriber: a URL with `{tenant}` and `{subscriber}`."""
         self.wire = Wire(
             url,
             token,
@@ -48,6 +51,7 @@ class NetBox:
             read_timeout=read_timeout,
             in_flight=in_flight,
         )
+        self._link = link
         self._checked = False
         self._checking = asyncio.Lock()
 
@@ -86,7 +90,7 @@ class NetBox:
 
         Raises `Exhausted`, `KeyTaken`, `NotReady`, and `NotFound` where there is no such parent.
         """
-        body = stamp.body(new=True) | {"prefix_length": length}
+        body = self._body(stamp, new=True) | {"prefix_length": length}
         return await self._create(f"{_PREFIXES}/{parent_id}/available-prefixes", body, stamp)
 
     async def create(
@@ -97,7 +101,8 @@ class NetBox:
         NetBox checks uniqueness without a lock: two creations of one prefix, or of one key, side by side can both
         succeed. Raises `Invalid` where the VRF has the prefix already, `KeyTaken` and `NotReady`.
         """
-        return await self._create(_PREFIXES, stamp.body(new=True) | {"prefix": str(prefix), "vrf": vrf_id}, stamp)
+        body = self._body(stamp, new=True) | {"prefix": str(prefix), "vrf": vrf_id}
+        return await self._create(_PREFIXES, body, stamp)
 
     async def get(self, id: int) -> Recorded | None:
         """The prefix of this id, whoever's it is; None where there is none."""
@@ -109,7 +114,7 @@ class NetBox:
 
         Raises `NotFound`.
         """
-        return _read(await self.wire.change(_PREFIXES, id, stamp.body(new=False)))
+        return _read(await self.wire.change(_PREFIXES, id, self._body(stamp, new=False)))
 
     async def place(
         self, record: Recorded, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp | BlockStamp
@@ -117,7 +122,7 @@ class NetBox:
         """As `update`, and put it there, with our tag. Raises `Invalid` where the VRF has the prefix already,
         `KeyTaken` and `NotFound`."""
         tags = [{"slug": slug} for slug in dict.fromkeys((*record.tags, TAG))]
-        body = stamp.body(new=False) | {"prefix": str(prefix), "vrf": vrf_id, "tags": tags}
+        body = self._body(stamp, new=False) | {"prefix": str(prefix), "vrf": vrf_id, "tags": tags}
         return _read(await self.wire.change(_PREFIXES, record.id, body))
 
     async def delete(self, id: int) -> None:
@@ -184,6 +189,12 @@ class NetBox:
 
     def _not_filtering(self) -> NotNetBox:
         return NotNetBox(f"what answers at {self.wire.url} does not filter as NetBox does")
+
+    def _body(self, stamp: Stamp | BlockStamp, *, new: bool) -> Object:
+        if isinstance(stamp, Stamp) and self._link is not None:
+            # Neither has a character that a URL would have to escape.
+            stamp = replace(stamp, link=self._link.format(tenant=stamp.tenant, subscriber=stamp.subscriber_ref))
+        return stamp.body(new=new)
 
     async def _create(self, path: str, body: Object, stamp: Stamp | BlockStamp) -> Recorded:
         await self.require()

@@ -96,6 +96,8 @@ async def test_who_may_only_read_sets_nothing_up(lastmile: Cli, standin: NetBoxS
         ({"NETBOX_URL": "netbox.example.net"}, 2, "NETBOX_URL: Input should be a valid URL"),
         ({"NETBOX_URL": "https://ada:lovelace@netbox.example.net"}, 2, "belongs in NETBOX_TOKEN"),
         ({"LASTMILE_NETBOX_CA_FILE": "/missing.pem"}, 2, "LASTMILE_NETBOX_CA_FILE: Path does not point to a file"),
+        ({"LASTMILE_NETBOX_LINK": "https://ui.example.net/{x}"}, 2, "LASTMILE_NETBOX_LINK: Value error, must be a URL"),
+        ({"LASTMILE_NETBOX_LINK": "ui/{subscriber}"}, 2, "LASTMILE_NETBOX_LINK: Value error, must be a URL"),
         ({"LASTMILE_NETBOX_TIMEOUT_SECONDS": "30"}, 2, "LASTMILE_NETBOX_TIMEOUT_SECONDS: Input should be less than"),
         ({"NETBOX_URL": "http://127.0.0.1:1"}, 3, "no NetBox answers at http://127.0.0.1:1: is it running"),
     ],
@@ -149,7 +151,10 @@ async def test_an_estate_is_imported(cli: Cli, database: Database, standin: NetB
         "1 would be imported, 0 are delegations already, 1 do not fit, 1 name no subscriber.",
         "Nothing was changed: the same with --apply does it.",
     ]
-    ran = await lastmile(*bring, "--apply", "--json")
+    link = "https://ui.example.net/workflows?query=WorkflowId%3D%22subscriber%2F{tenant}%2F{subscriber}%22"
+    ran = await lastmile.but(LASTMILE_NETBOX_LINK=link)(*bring, "--apply", "--json")
+    [record] = people.found(f"{prefixes}?cf_lastmile_subscriber=S-1")
+    assert record["custom_fields"]["lastmile_link"] == link.format(tenant="acme", subscriber="S-1")
     assert [one.get("fate") for one in ran.json] == ["import", "reject", None]
     assert ran.json[-1] == {"applied": True, "imported": 1, "ours": 0, "rejected": 1, "others": 1}
     ran = await lastmile(*bring, "--field", "customer")
