@@ -231,6 +231,14 @@ async def test_who_has_a_prefix_already(kept: Existing, home: int) -> None:
     assert await kept.agree() == [first]
 
 
+async def test_who_comes_back_while_the_former_prefix_rests(kept: Existing, home: int) -> None:
+    await kept.provision()
+    await kept.deprovision()
+    await kept.subscriber()
+    await kept.theirs("2001:db8:4000:100::/56")
+    assert fates(await kept.bring()) == ["ours", "import"]
+
+
 async def test_two_prefixes_of_one_subscriber_and_two_records_of_one_prefix(kept: Existing, home: int) -> None:
     await asyncio.to_thread(kept.peer.send, "PATCH", f"/api/ipam/vrfs/{kept.vrf}/", {"enforce_unique": False})
     for n in (1, 2, 3, 4):
