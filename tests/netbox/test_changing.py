@@ -24,6 +24,7 @@ from ipam.errors import PeopleThere, PoolBusy
 from ipam.models import Need, Purpose
 from ipam.netbox.errors import NetBoxError
 from ipam.pools import Pool, add_pool, list_pools
+from ipam.reconcile import differences
 from ipam.surrounding import missing_blocks, surround
 from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, VRF, Kept, refusal
 from tests.netbox.shared_out import Delegated
@@ -70,7 +71,12 @@ class Changeable(Delegated):
         await change(self.database, self.netbox, pool, self.place(way, on_release, length), rest=REST)
 
     async def agree_as(self, way: Way | None) -> list[str]:
-        """Raise unless NetBox, the database and the audit say the same, as the mode has it; what is held."""
+        """Raise unless NetBox, the database, the audit and the reconciliation say the same, as the mode has it; what is
+        held."""
+        if way not in (None, DIRECT):
+            assert await self.beat()
+        found = differences(self.database, self.netbox, everything=True)
+        assert [str(one) async for one in found] == []
         if way == DIRECT:
             assert self.containers() == [], "its blocks are given back"
             return sorted(await Kept.agree(self))
