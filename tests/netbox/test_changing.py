@@ -444,7 +444,7 @@ async def test_a_change_and_an_allocation_do_not_wait_for_each_other(kept: Chang
         await other.execute(text("SELECT FROM delegations LIMIT 1 FOR UPDATE"))
         task = asyncio.create_task(changing_it())
         await waiting(kept)
-        allocating = asyncio.create_task(kept.allocate_in_the_end("S-9", "O-9"))
+        allocating = asyncio.create_task(kept.allocate("S-9", "O-9"))
         await waiting(kept, 2)
     await task
     given = await allocating
