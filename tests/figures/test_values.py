@@ -193,7 +193,7 @@ async def test_so_many_changes_that_they_are_folded_in_parts(desk: Desk) -> None
         """
         INSERT INTO delegation_counts
         SELECT tenant_id, pool_id, state, held, in_netbox, 1 - n % 2 * 2
-        FROM delegation_counts, generate_series(1, 120000) n
+        FROM delegation_counts, generate_series(1, 200000) n
         """
     )
     pages = "SELECT pg_relation_size('delegation_counts') / 8192"
