@@ -122,19 +122,21 @@ async def test_nothing_double_and_nothing_leaked(kept: Kept, way: Way, owner_url
     await kept.pool("2001:db8:5000::/44", "goes", on_release=OnRelease.DELETE, **way.more)
     kept.server.faults.chance(LOST, 0.2)
     kept.server.faults.chance(CUT, 0.05)
-    with Crew.at_work(WORKERS, owner_url, kept.server.url, kept.server.token, READ_TIMEOUT) as crew:
+    place = (owner_url, kept.server.url, kept.server.token, READ_TIMEOUT)
+    with Crew.at_work(WORKERS, *place) as crew:
         chaos = Chaos(kept, crew)
         await chaos.run()
 
-        met = kept.server.faults.met
-        assert min(met[LOST], met[CUT], chaos.lost) > LINES / 50, "it was a quiet day"
-        kept.server.faults.clear()
-        # What an attempt that was killed had left in NetBox is looked for once more.
-        await kept.everything_is_due()
-        held = sorted(chaos.held.values())
-        assert sorted(await kept.agree()) == held
-        assert len(set(held)) == len(held) == LINES // 3
+    met = kept.server.faults.met
+    assert min(met[LOST], met[CUT], chaos.lost) > LINES / 50, "it was a quiet day"
+    kept.server.faults.clear()
+    # What an attempt that was killed had left in NetBox is looked for once more.
+    await kept.everything_is_due()
+    held = sorted(chaos.held.values())
+    assert sorted(await kept.agree()) == held
+    assert len(set(held)) == len(held) == LINES // 3
 
+    with Crew.at_work(WORKERS, *place) as chaos.crew:
         await asyncio.gather(*map(chaos.gone, chaos.held))
     await kept.everything_is_due()
     assert await kept.agree() == []

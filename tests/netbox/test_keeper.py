@@ -65,6 +65,19 @@ async def test_one_pool_that_cannot_be_kept_holds_up_no_other(kept: Delegated) -
     assert [one["prefix"] for one in kept.records()] == [prefix]
 
 
+async def test_a_figure_whose_way_back_was_lost_is_put_right(kept: Delegated) -> None:
+    await kept.pool()
+    await kept.agree()
+    await kept.provision()
+    kept.server.faults.next(LOST, method="PATCH", times=3)  # the client tries that often
+    assert not await kept.beat()
+    assert [one["custom_fields"][USED] for one in kept.containers()] == [1]
+    await kept.deprovision()
+    await kept.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now()")
+    assert await kept.agree() == []
+    assert [one["custom_fields"][USED] for one in kept.containers()] == [0]
+
+
 async def test_what_cannot_be_taken_is_not_asked_for_each_second(kept: Delegated) -> None:
     await kept.pool("2001:db8:4000::/51")
     await kept.lines(2 * BLOCK - 2)
