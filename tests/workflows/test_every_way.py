@@ -10,10 +10,10 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from devstack.netbox import NetBoxServer
 from tests.workflows.every_way.cases import CASES, Case
 from tests.workflows.every_way.play import Seen, play
 from tests.workflows.every_way.rules import OPERATIONS
+from tests.workflows.every_way.shelf import AWAY, DELEGATED, DIRECT, Shelf, shelf
 from tests.workflows.every_way.stage import stage
 from tests.workflows.every_way.table import RESULTS
 from workflows import deprovision, provision
@@ -27,6 +27,9 @@ STEPS = {"provision": provision.STEPS, "deprovision": deprovision.STEPS}
 OF_ADDRESSES = {"allocate_ip_address", "activate_ipv6_lifecycle", "revoke_ipv6_lifecycle", "release_ip_address"}
 """What the kind of the pool makes a difference to; a rollback from elsewhere goes through their undos all the same."""
 
+OF_IPAM = {"allocate_ip_address", "release_ip_address"}
+"""What a delegated pool would need NetBox for, if anything."""
+
 Plays = dict[Case, asyncio.Task[Seen]]
 
 
@@ -37,12 +40,21 @@ async def plays(request: pytest.FixtureRequest, migrated: str, temporal_address:
         yield tasks
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[DIRECT, DELEGATED], ids=str)
 async def plays_in_netbox(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
-    """The same, with pools that NetBox chooses from."""
-    with NetBoxServer() as netbox:
-        async with playing(request, "plays_in_netbox", migrated, temporal_address, netbox) as tasks:
-            yield tasks
+    """The same, with pools in NetBox."""
+    async with (
+        shelf(request.param) as ready,
+        playing(request, "plays_in_netbox", migrated, temporal_address, ready) as tasks,
+    ):
+        yield tasks
+
+
+@pytest.fixture(scope="module")
+async def plays_away(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
+    """The same, with pools in NetBox that is away."""
+    async with shelf(AWAY) as ready, playing(request, "plays_away", migrated, temporal_address, ready) as tasks:
+        yield tasks
 
 
 @asynccontextmanager
@@ -51,17 +63,18 @@ async def playing(
     fixture: str,
     migrated: str,
     temporal_address: str,
-    netbox: NetBoxServer | None = None,
+    kept: Shelf | None = None,
 ) -> AsyncIterator[Plays]:
     """The cases of the tests that use the fixture, on a stage of their own."""
-    selected = [item.callspec.params["case"] for item in request.session.items if fixture in item.fixturenames]
+    params = [item.callspec.params for item in request.session.items if fixture in item.fixturenames]
+    selected = [one["case"] for one in params if fixture not in one or one[fixture] is request.param]
     name = f"test_{uuid.uuid4().hex}"
     template = make_url(migrated)
     admin = await asyncpg.connect(template.set(database="postgres").render_as_string(hide_password=False))
     await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{template.database}"')
     url = template.set(database=name).render_as_string(hide_password=False)
     slots = asyncio.Semaphore(AT_ONCE)
-    async with stage(temporal_address, url, netbox) as ready:
+    async with stage(temporal_address, url, kept) as ready:
 
         async def in_turn(case: Case) -> Seen:
             async with slots, asyncio.timeout(PATIENCE_SECONDS):
@@ -98,7 +111,16 @@ async def test_every_way(case: Case, plays: Plays, request: pytest.FixtureReques
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", [case for case in CASES if case.activity in OF_ADDRESSES], ids=str)
 async def test_every_way_with_a_pool_in_netbox(case: Case, plays_in_netbox: Plays) -> None:
-    """The same rules: what they call a slot is the record in NetBox."""
+    """The same rules: what they call a slot is the record in NetBox, where that chooses."""
     seen = await plays_in_netbox[case]
+    differences = [seen.differs_from(end) for end in case.ends]
+    assert [] in differences, "\n".join(min(differences, key=len))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", [case for case in CASES if case.activity in OF_IPAM], ids=str)
+async def test_every_way_while_netbox_is_away(case: Case, plays_away: Plays) -> None:
+    """A delegated pool needs none."""
+    seen = await plays_away[case]
     differences = [seen.differs_from(end) for end in case.ends]
     assert [] in differences, "\n".join(min(differences, key=len))

@@ -44,6 +44,7 @@ class Seen:
     facts: list[str]
     """One for each row."""
     findings: dict[str, int]
+    """Of the audit, and what a reconciliation of a delegated pool says."""
     parked: tuple[str, ...]
     untouched: bool
     """Every row is, word for word, what it was before the run."""
@@ -221,6 +222,11 @@ async def _look(stage: Stage, run: OrderRun, before: dict[str, list[str]], parke
     with suppress(OrderRefused):
         result = await run.result()
     rows = await what_is_there(stage.owner, tenant)
+    findings = Counter([found.invariant.name async for found in check(stage.database, tenant)])
+    given = 0
+    if stage.shelf is not None:
+        given = stage.shelf.given(tenant)
+        findings.update(await stage.shelf.wrong(stage.database, tenant))
     status = (await run.handle.describe()).status
     assert status is not None
     return Seen(
@@ -232,8 +238,8 @@ async def _look(stage: Stage, run: OrderRun, before: dict[str, list[str]], parke
         ),
         steps=outcomes(result) if result else {},
         reason=result.reason if result else "",
-        facts=sorted(_facts(rows) + ["slot"] * stage.in_netbox(tenant)),
-        findings=dict(Counter([found.invariant.name async for found in check(stage.database, tenant)])),
+        facts=sorted(_facts(rows) + ["slot"] * given),
+        findings=dict(findings),
         parked=parked_at,
         untouched=rows == before,
     )

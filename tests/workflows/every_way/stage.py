@@ -1,7 +1,6 @@
 """Where the cases are played: one PostgreSQL, one Temporal, one NAS, one worker for what loses none, and a tenant and
 a pool for each case."""
 
-import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator
@@ -18,19 +17,14 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from db import Database
 from devstack.nas import ScriptedNas
-from devstack.netbox import NetBoxServer
-from ipam.binding import Binding, Mode
 from ipam.models import Purpose
 from ipam.netbox import NetBox
-from ipam.netbox.records import KEY
-from ipam.netbox.requirements import check as requirements
-from ipam.netbox.requirements import set_up
 from ipam.pools import Pool, add_pool
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
 from subscribers.tenants import add_tenant
-from tests.netbox.peer import Peer
 from tests.workflows.every_way.hurry import Hurry
+from tests.workflows.every_way.shelf import Shelf
 from tests.workflows.faults import Fault, Faults
 from tests.workflows.world import Orders
 from worker import build_worker
@@ -70,7 +64,7 @@ class Stage:
     faults: Faults
     at_commit: AtCommit
     settings: Settings
-    netbox: NetBoxServer | None = None
+    shelf: Shelf | None = None
     """Where the pools are kept, if not in the database alone."""
     numbers: Any = field(default_factory=itertools.count)
 
@@ -95,24 +89,17 @@ class Stage:
     async def tenant(self, ref: str) -> Orders:
         """Orders of a subscriber that is alone in a tenant of its own, with a pool of its own."""
         number = next(self.numbers)
-        tenant = f"{'n' if self.netbox else 't'}{number}"  # two stages share one Temporal
+        tenant = f"{self.shelf.way if self.shelf else 't'}{number}"  # the stages share one Temporal
         prefix = f"2001:db8:{number:x}::/48"
         pool = Pool(name="home", prefix=prefix, purpose=Purpose.IPV6_PD, delegated_length=56, tenant=tenant)
-        if self.netbox is not None:
-            pool = pool.model_copy(update={"netbox": await asyncio.to_thread(_in_netbox, self.netbox, tenant, prefix)})
+        if self.shelf is not None:
+            pool = pool.model_copy(update={"netbox": await self.shelf.binding(tenant, prefix)})
         async with self.database.platform() as platform:
             await add_tenant(platform, tenant, tenant)
             await add_pool(platform, pool)
+        if self.shelf is not None:
+            await self.shelf.open(self.database, tenant)
         return Orders(ref, tenant)
-
-    def in_netbox(self, tenant: str) -> int:
-        """How many prefixes NetBox has for the tenant's lines; not those that rest."""
-        if self.netbox is None:
-            return 0
-        with self.netbox.store.lock:
-            records = list(self.netbox.store.all("ipam.prefix"))
-        keys = [one["custom_fields"].get(KEY) or "" for one in records if one["status"] != "deprecated"]
-        return sum(key.startswith(f"{tenant}/") for key in keys)
 
     async def log_in(self, orders: Orders) -> None:
         """The subscriber has a session on the NAS, as FreeRADIUS's accounting records it."""
@@ -127,30 +114,19 @@ class Stage:
         )
 
 
-def _in_netbox(netbox: NetBoxServer, tenant: str, prefix: str) -> Binding:
-    """The tenant, and its pool, in NetBox."""
-    peer = Peer(netbox.url, netbox.token)
-    peer.create("/api/tenancy/tenants/", name=tenant, slug=tenant)
-    made = peer.create("/api/ipam/prefixes/", prefix=prefix, status="container")
-    return Binding(mode=Mode.DIRECT, prefix_id=made["id"], vrf_id=None)
-
-
 @asynccontextmanager
-async def stage(address: str, database_url: str, netbox: NetBoxServer | None = None) -> AsyncIterator[Stage]:
-    """On a Temporal server and a migrated database without tenants, by the owner's URL; with pools in `netbox`."""
+async def stage(address: str, database_url: str, shelf: Shelf | None = None) -> AsyncIterator[Stage]:
+    """On a Temporal server and a migrated database without tenants, by the owner's URL; with pools on the shelf."""
     faults = Faults()
     client = await Client.connect(address, data_converter=pydantic_data_converter, interceptors=[faults, Hurry()])
     settings = Settings(
-        task_queue="every-way-netbox" if netbox else "every-way",
+        task_queue=f"every-way-{shelf.way}" if shelf else "every-way",
         radius_timeout_seconds=1,
         quarantine_seconds=3600,
         quarantine_unconfirmed_seconds=7200,
         database_pool_size=32,
-        **({"NETBOX_URL": netbox.url, "NETBOX_TOKEN": netbox.token} if netbox else {}),
+        **(shelf.settings if shelf else {}),
     )
-    if settings.netbox:
-        async with NetBox(**settings.netbox) as client_of_netbox:
-            await set_up(client_of_netbox.wire, await requirements(client_of_netbox.wire))
     database = Database(database_url, pool_size=settings.database_pool_size)
     async with (
         ScriptedNas(SECRET.encode()) as nas,
@@ -173,7 +149,7 @@ async def stage(address: str, database_url: str, netbox: NetBoxServer | None = N
             faults,
             AtCommit(database),
             settings,
-            netbox,
+            shelf,
         )
         # Thousands of scripted failures, each with its traceback, are no news.
         log = logging.getLogger("temporalio.activity")
