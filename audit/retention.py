@@ -89,22 +89,22 @@ class Batch:
     """Where the next batch begins; None: this was the last."""
 
 
+# By places, all at once: a join takes twice as long.
 # Nothing refers to a delegation that was released: its slot forgot it, and its events and what is to be removed from
 # NetBox stand for themselves. But its key must not be free again while the order that it names may still act.
 _OLD = """
-    SELECT d.ctid AS place, d.released_at, d.id, EXISTS (
-        SELECT FROM orders o WHERE o.tenant_id = d.tenant_id AND o.order_id = d.created_by_order
-                               AND o.status IN ('running', 'rolling_back')) AS wanted
+    SELECT d.ctid AS place, d.released_at, d.id, (d.tenant_id, d.created_by_order) IN (
+        SELECT tenant_id, order_id FROM orders WHERE status IN ('running', 'rolling_back')) AS wanted
     FROM delegations d
     WHERE d.released_at < now() - CAST(:age AS interval)
-      AND (CAST(:since AS timestamptz) IS NULL OR (d.released_at, d.id) > (:since, :id))
+      AND (d.released_at, d.id) > (coalesce(CAST(:since AS timestamptz), '-infinity'), coalesce(CAST(:id AS bigint), 0))
     ORDER BY d.released_at, d.id LIMIT :batch
 """
 _LAST = "ORDER BY released_at DESC, id DESC LIMIT 1"
 _DELETE_ENDED = text(
     f"""
     WITH old AS MATERIALIZED ({_OLD}), gone AS (
-        DELETE FROM delegations d USING old WHERE d.ctid = old.place AND NOT old.wanted RETURNING 1
+        DELETE FROM delegations WHERE ctid = ANY (ARRAY (SELECT place FROM old WHERE NOT wanted)) RETURNING 1
     )
     SELECT (SELECT count(*) FROM gone) AS deleted, (SELECT count(*) FROM old) AS seen, released_at, id FROM old {_LAST}
     """

@@ -41,7 +41,7 @@ class Unfinished:
 # The literal states are what lets PostgreSQL use the index `delegations_passing`.
 _PAGE = """
     d.released_at IS NULL AND d.state IN ({states}) AND d.state_since < now() - CAST(:age AS interval)
-    AND (CAST(:since AS timestamptz) IS NULL OR (d.state_since, d.id) > (:since, :id))
+    AND (d.state_since, d.id) > (coalesce(CAST(:since AS timestamptz), '-infinity'), coalesce(CAST(:id AS bigint), 0))
     ORDER BY d.state_since, d.id LIMIT :page
 """
 

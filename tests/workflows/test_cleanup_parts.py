@@ -71,13 +71,13 @@ async def test_what_ended_long_ago_goes_and_its_events_stay(
     maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     """More than one batch of them."""
-    await ended(owner, 12_000, days=91)
+    await ended(owner, 25_000, days=91)
     with capture_logs() as logs:
         result = await maintenance.cleanup()
-    assert (result.revoked_deleted, result.errors) == (12_000, 0)
-    assert (await left(owner), await left(owner, "delegation_events")) == (0, 12_000)
+    assert (result.revoked_deleted, result.errors) == (25_000, 0)
+    assert (await left(owner), await left(owner, "delegation_events")) == (0, 25_000)
     [completed] = [entry for entry in logs if entry["event"] == "ipv6_lifecycle.cleanup_completed"]
-    assert completed["revoked_deleted"] == 12_000
+    assert completed["revoked_deleted"] == 25_000
     assert (await maintenance.cleanup()).revoked_deleted == 0
 
 
