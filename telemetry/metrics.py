@@ -17,14 +17,17 @@ __all__ = [
     "FIGURES",
     "NETBOX_ERRORS",
     "NETBOX_SECONDS",
+    "OPERATIONS",
     "ORDERS",
     "ORDER_SECONDS_TAKEN",
+    "OUTCOMES",
     "RADIUS_REQUESTS",
     "RETRIES",
     "REVOCATION",
     "STEPS",
     "STEP_SECONDS_TAKEN",
     "Figure",
+    "start_at_zero",
 ]
 
 STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -69,6 +72,23 @@ NETBOX_SECONDS = Histogram(
 )
 NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests that NetBox did not answer as asked.", ["method", "kind"])
 """`kind`: the type of the failure (ipam/netbox/errors.py). `NotFound` and `Exhausted` are no reason for an alert."""
+
+OPERATIONS = ("provision", "deprovision")
+OUTCOMES = ("completed", "degraded", "rolled_back", "abandoned")
+
+
+def start_at_zero(tenant: str) -> None:
+    """Show what is counted of the tenant's orders before there is any.
+
+    Prometheus sees a counter rise from 0 to 1, and not one that is born as 1: each worker's first order of a kind would
+    be in no rate, and the first failure after a restart in no alert.
+    """
+    for histogram in (ALLOCATION, REVOCATION):
+        histogram.labels(tenant)
+    for operation in OPERATIONS:
+        ORDER_SECONDS_TAKEN.labels(operation, tenant)
+        for outcome in OUTCOMES:
+            ORDERS.labels(operation, tenant, outcome)
 
 
 @dataclass(frozen=True, slots=True)

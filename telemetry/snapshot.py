@@ -12,7 +12,7 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from telemetry.metrics import FIGURES
+from telemetry.metrics import FIGURES, start_at_zero
 
 __all__ = ["AGE", "Newest", "Sample", "Snapshot", "SnapshotCollector"]
 
@@ -21,6 +21,8 @@ AGE = "lastmile_snapshot_age_seconds"
 # Prometheus gives a scrape ten seconds; those that come one upon the other are given the same answer.
 PATIENCE_SECONDS = 3
 FRESH_SECONDS = 1
+
+OF_EVERY_TENANT = "ipv6_prefix_leak_total"
 
 log = structlog.get_logger("lastmile.figures")
 
@@ -51,7 +53,10 @@ class Newest:
 
 
 class SnapshotCollector(Collector):
-    """The newest snapshot, read at each scrape. Where it cannot be, the last one that could; its age tells."""
+    """The newest snapshot, read at each scrape. Where it cannot be, the last one that could; its age tells.
+
+    It also tells this process which tenants there are, whose orders are counted from 0 on.
+    """
 
     def __init__(
         self, read: Callable[[], Coroutine[None, None, Newest | None]], loop: asyncio.AbstractEventLoop
@@ -91,6 +96,9 @@ class SnapshotCollector(Collector):
         else:
             self._read_at = time.monotonic()
         self._looked = time.monotonic()
+        for sample in self._last.snapshot.samples if self._last else ():
+            if sample.name == OF_EVERY_TENANT:
+                start_at_zero(sample.labels["tenant"])
 
 
 def _families(samples: Iterable[Sample]) -> Iterator[GaugeMetricFamily]:

@@ -17,6 +17,7 @@ from ipam.netbox import NetBox
 from ipam.pools import Pool, add_pool
 from radius.nas import NasRecord, add_nas
 from subscribers.tenants import add_tenant
+from telemetry.metrics import OPERATIONS, OUTCOMES
 from tests.processes import until
 from tests.workflows.world import Orders
 from workflows.attributes import ATTENTION, TENANT
@@ -47,10 +48,12 @@ class Isp:
         self._ended = 0
 
     async def live(self) -> None:
-        """The day. Each thing happens twice: a counter that has just been born has not risen yet."""
+        """The day. Things happen twice: a counter that has just been born has not risen yet."""
         client = await connect(self._stack.environment)
         self._lastmile = Lastmile(client)
         await self._set_up()
+        await client.execute_workflow("Metrics", id="first-figures", task_queue=TASK_QUEUE)
+        await self._seen(f"count(lastmile_orders_total == 0) == {2 * len(OPERATIONS) * len(OUTCOMES)}")
         for _ in range(2):
             staying, leaving, silent, *_ = await asyncio.gather(
                 *(self._provision() for _ in range(3)), self._provision(pool="metro"), self._provision("other")

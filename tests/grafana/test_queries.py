@@ -9,6 +9,7 @@ import pytest
 from devstack.prometheus import Sample
 from grafana.generate import DIRECTORY
 from grafana.queries import PanelQuery, panel_queries
+from telemetry.metrics import OPERATIONS, OUTCOMES
 from tests.grafana.isp import Isp
 
 pytestmark = [
@@ -39,7 +40,7 @@ LIFECYCLE: dict[str, dict[str, Any]] = {
     "IPv6 Utilization Rate": {"active": 100 * 7 / 8},
     "IPv6 Pool Utilization": {"acme home": 100 * 7 / 256, "acme metro": 100 * 3 / 65536, "other tiny": 100},
     "IPv6 Allocation Rate": {"acme": SOME, "other": SOME},
-    "IPv6 Revocation Rate": {"acme": SOME},
+    "IPv6 Revocation Rate": {"acme": SOME, "other": 0},
     "IPv6 Prefix Leaks": {"leaks": 1},
     # Two of three in metro: NetBox has not heard of the last one, and the others are in pools of the database.
     "NetBox Integration Rate": {"in NetBox": 100 * 2 / 8},
@@ -52,7 +53,7 @@ OF_OTHER: dict[str, dict[str, Any]] = {
     "IPv6 Utilization Rate": {"active": 100},
     "IPv6 Pool Utilization": {"other tiny": 100},
     "IPv6 Allocation Rate": {"other": SOME},
-    "IPv6 Revocation Rate": {},
+    "IPv6 Revocation Rate": {"other": 0},
     "IPv6 Prefix Leaks": {"leaks": 0},
     "NetBox Integration Rate": {"in NetBox": 0},
     "IPv6 Allocation Duration p95": {"p95": SECONDS},
@@ -61,11 +62,12 @@ OF_OTHER: dict[str, dict[str, Any]] = {
 }
 POOLS = ("acme home", "acme metro", "other tiny")
 PLATFORM: dict[str, dict[str, Any]] = {
-    "Provisioning success": {"success": Between(20, 90)},
+    "Provisioning success": {"success": 100 * 12 / 20},
     "Runs that wait for a person": {"": 1},
     "Oldest open order": {"oldest": 0},
     "Workers": {"": 1},
     "Orders by outcome": {
+        **{f"{operation}: {outcome}": 0 for operation in OPERATIONS for outcome in OUTCOMES},
         "provision: completed": SOME,
         "provision: rolled_back": SOME,
         "deprovision: completed": SOME,

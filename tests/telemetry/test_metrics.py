@@ -1,0 +1,9 @@
+"""What is counted from 0 on is all that an order can come to."""
+
+from telemetry.metrics import OPERATIONS, OUTCOMES
+from workflows.contract import Operation, ResultStatus
+
+
+def test_every_operation_and_every_outcome_starts_at_zero() -> None:
+    assert set(OPERATIONS) == set(Operation)
+    assert set(OUTCOMES) == set(ResultStatus)
