@@ -103,7 +103,7 @@ def build_worker(
 
 
 def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
-    """Orders stay with the version that began them; a workflow that is to move on says so itself."""
+    """Runs stay with the version that began them. Said here, since without versions Temporal refuses who says it."""
     if settings.build_id is None:
         return None
     return WorkerDeploymentConfig(

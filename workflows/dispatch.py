@@ -7,7 +7,6 @@ This run does nothing but start the order under that id, once no other operation
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
@@ -22,8 +21,7 @@ LONGEST_PAUSE = timedelta(minutes=1)
 TRIES_PER_RUN = 500
 
 
-# It can wait for long, and must not hold a version of the workers.
-@workflow.defn(name="Dispatch", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="Dispatch")
 class Dispatch:
     @workflow.run
     async def run(self, order: AnyOrder) -> None:
