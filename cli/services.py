@@ -21,6 +21,7 @@ from telemetry.temporal import forward_temporal_logs
 from workflows.client import Lastmile
 from workflows.connection import connect
 from workflows.contract import workflow_id
+from workflows.failures import words_of
 from workflows.versions import describe, make_current
 
 __all__ = ["Temporal", "database_failures", "load_settings", "open_database", "pick_tenant"]
@@ -122,6 +123,17 @@ class Temporal:
             return ""
         order_id = await found.memo_value("order_id", default=None)
         return f"{found.workflow_type} order {order_id}" if order_id else found.workflow_type
+
+    async def tried_again(self, tenant: str, subscriber: str) -> str:
+        """What an activity of the subscriber's order fails with and is tried again after; empty where none does."""
+        found = await self.client.get_workflow_handle(workflow_id(tenant, subscriber)).describe()
+        for pending in found.raw_description.pending_activities:
+            if pending.HasField("last_failure"):
+                failure = await self.client.data_converter.decode_failure(pending.last_failure)
+                return (
+                    f"{pending.activity_type.name} is tried again, for the {pending.attempt}. time: {words_of(failure)}"
+                )
+        return ""
 
     async def lack_of_workers(self) -> str:
         """What to tell whoever waits for a worker; empty where one polls the task queue."""

@@ -38,7 +38,10 @@ async def status(subscriber: str, *, tenant: str | None, password: bool, as_json
         words = f"Tenant {tenant} has no subscriber {subscriber}, and never had: check the reference. {trouble}"
         raise UnknownSubscriber(words.rstrip())
     if as_json:
-        print_json(found.model_dump() | {"run": run.model_dump(mode="json") if run else None, "run_unknown": trouble})
+        shown = (
+            {"run": run.model_dump(mode="json"), "run_unknown": ""} if run else {"run": None, "run_unknown": trouble}
+        )
+        print_json(found.model_dump() | shown | {"run_waits": trouble if run else ""})
     else:
         for part in _parts(found, run, trouble):
             console.print(part)
@@ -46,7 +49,7 @@ async def status(subscriber: str, *, tenant: str | None, password: bool, as_json
 
 
 async def _run(settings: Settings, tenant: str, subscriber: str) -> tuple[str, Progress | None, str]:
-    """The order that has not ended, where it stands, and what is in the way of knowing either."""
+    """The order that has not ended, where it stands, and what is in its way, or in that of knowing either."""
     order = ""
     try:
         temporal = await Temporal.connect(settings)
@@ -56,11 +59,12 @@ async def _run(settings: Settings, tenant: str, subscriber: str) -> tuple[str, P
             return order, None, f"{order} has been started and waits. {lack}"
         async with asyncio.timeout(ANSWER_SECONDS):
             progress = await temporal.orders.progress(tenant, subscriber)
+            waits = await temporal.tried_again(tenant, subscriber)
     except (Unreachable, RPCError, WorkflowQueryFailedError, TimeoutError) as failure:
         words = str(failure) or f"Temporal did not answer within {ANSWER_SECONDS} s"
         unknown = f"Where {order} stands" if order else "Whether an order is running"
         return order, None, f"{unknown} is not known: {words}"
-    return order, (progress if progress and progress.status is not RunStatus.ENDED else None), ""
+    return order, (progress if progress and progress.status is not RunStatus.ENDED else None), waits
 
 
 def _parts(found: Overview, run: Progress | None, trouble: str) -> Iterator[RenderableType]:

@@ -1,8 +1,10 @@
 """What a person on the phone with a subscriber needs to see, what waits for a decision first."""
 
 import asyncio
+from datetime import timedelta
 
 import asyncpg
+from temporalio.exceptions import ApplicationError
 
 from tests.cli.conftest import Book, Cli, interrupted, lines
 from tests.workflows.faults import Faults, Gate, refused
@@ -91,3 +93,23 @@ async def test_what_waits_for_a_person_comes_first(cli: Cli, book: Book, worker:
     assert f"Decide with `lastmile retry|skip|abandon {book.ref()} --tenant acme --why REASON`" in words
     assert "Now parked: provision, order O-1" in shown
     assert (await interrupted(waiting)).code == 130
+
+
+async def test_what_an_order_waits_for(cli: Cli, book: Book, worker: None, faults: Faults) -> None:
+    async def away() -> None:
+        raise ApplicationError("no NetBox answers", type="Unreachable", next_retry_delay=timedelta(minutes=5))
+
+    faults.before["allocate_ip_address"] = away
+    sending = await cli.start("provision", "-")
+    assert sending.stdin is not None
+    sending.stdin.write(lines(book.order()).encode())
+    sending.stdin.close()
+    words = "allocate_ip_address is tried again, for the 2. time: no NetBox answers"
+    asked = ("status", book.ref(), "--tenant", "acme")
+    while True:
+        ran = await cli(*asked, "--json")
+        if ran.code == 0 and ran.json[0]["run_waits"]:
+            break
+    assert (ran.json[0]["run_waits"], ran.json[0]["run"]["step"]) == (words, "allocate_ip_address")
+    assert words in (await cli(*asked)).out
+    await interrupted(sending)
