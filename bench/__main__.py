@@ -5,6 +5,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import structlog
 from rich.console import Console
 
 from bench import allocation, bulk_import, cleanup, disconnects, netbox, orders, snapshot, startup
@@ -74,6 +76,7 @@ def main() -> None:
         "--large", action="store_true", help="10 million delegations, too: minutes, and 10 GB of disk"
     )
     given = arguments.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # a line for each step
     part = given.part
     parts = PARTS if "all" in part else part
     load = os.getloadavg()[0]
