@@ -80,7 +80,6 @@ def main() -> None:
     part = given.part
     parts = PARTS if "all" in part else part
     # The workers are in this process, and their lines would be among ours.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="lastmile-bench-") as directory:
         Path(directory).chmod(0o755)  # PostgreSQL runs as another login where this is root

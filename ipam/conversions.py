@@ -157,7 +157,10 @@ _TO_NETBOX = (
     """,
     """
     UPDATE delegations d SET slot = NULL, netbox_id = r.netbox_id FROM netbox_records r
-    WHERE d.pool_id = :pool_id AND d.released_at IS NULL AND r.pool_id = d.pool_id AND r.slot = d.slot
+    WHERE d.pool_id = :pool_id AND r.pool_id = d.pool_id AND r.slot = d.slot
+      AND (d.released_at IS NULL OR EXISTS (
+          SELECT FROM netbox_removals x WHERE x.tenant_id = d.tenant_id AND x.pool_id = d.pool_id
+                                          AND x.allocation_key = d.allocation_key AND x.prefix = d.prefix))
     """,
     "DELETE FROM slots WHERE pool_id = :pool_id",
     "DELETE FROM netbox_records WHERE pool_id = :pool_id",

@@ -103,6 +103,7 @@ async def test_a_prefix_carries_all_that_is_known_of_it(netbox: NetBox, parent: 
         used=None,
         size=None,
         last_updated=made.last_updated,
+        fields={},  # not compared
     )
     [shown] = people.found(f"{PREFIXES}?tag=lastmile")
     assert shown["custom_fields"]["lastmile_link"] == "https://x/S-1"
