@@ -8,8 +8,10 @@ from time import monotonic
 from urllib.parse import quote
 
 from rich.text import Text
+from temporalio.client import WorkflowFailureError
 
 from activities.signatures import Outcome
+from cli.demo_dashboard import NAME, DemoDashboard
 from cli.demo_nas import DemoNas, Login, expected
 from cli.demo_netbox import POOL, DemoNetBox
 from cli.demo_orders import Example, examples, takedown
@@ -23,6 +25,7 @@ from ipam.models import IPv4Mode, Purpose
 from ipam.pools import Pool, add_pool, list_pools
 from radius import accounts
 from radius.nas import NasRecord, add_nas
+from settings import Settings
 from subscribers.tenants import add_tenant
 from workflows.client import OrderRun
 from workflows.contract import AnyOrder, OrderResult, ProvisionSubscriber, ResultStatus, RunStatus
@@ -72,6 +75,7 @@ class Story:
         leaver = _leaver(sent)
         await self._take_down(nas, leaver)
         await self._look_into_netbox(leaver)
+        await self._look_at_dashboard()
         self._end()
         return self._proven
 
@@ -190,6 +194,22 @@ class Story:
         self._proven &= "deprecated" in [one.status for one in records if one.subscriber_ref == leaver.subscriber_ref]
         rows = [(str(one.prefix), mark(one.status), one.tenant or "", one.description) for one in records]
         console.print(table("", ("prefix", "status", "tenant", ""), rows))
+
+    async def _look_at_dashboard(self) -> None:
+        prometheus = self._stack.prometheus
+        if prometheus is None:
+            _chapter("Left out: Prometheus is not installed, so nobody has looked at the worker's figures.")
+            return
+        _chapter(f"What Grafana shows on its dashboard {NAME}")
+        say(f"Asked of the Prometheus that watches the worker, {prometheus.url}")
+        try:
+            panels = await DemoDashboard(prometheus, self._temporal.client, Settings.load().task_queue).panels()
+        except (TimeoutError, WorkflowFailureError):
+            say("WRONG: Prometheus sees no new figures. worker.log and prometheus.log, in the stack's logs, say more.")
+            self._proven = False
+            return
+        console.print(table("", ("panel", "shows"), [(one.panel, one.words or "WRONG: nothing") for one in panels]))
+        self._proven &= all(one.words for one in panels)
 
     def _end(self) -> None:
         _chapter("Every run, step by step, in the Temporal UI")

@@ -90,15 +90,16 @@ class Stack:
             await starting.enter_async_context(stack_lock(self.state_dir))
             self._file.unlink(missing_ok=True)  # of a stack that was killed
             self._exit = starting
+            self._place_worker()
             try:
                 async with asyncio.TaskGroup() as group:
+                    group.create_task(self._start_prometheus())  # first: it begins to scrape after five seconds
                     group.create_task(self._start_temporal())
                     group.create_task(self._start_database())
                     group.create_task(self._start_netbox())
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
             await self._start_worker()
-            await self._start_prometheus()
             self._publish()
             self._exit = starting.pop_all()
         return self
@@ -127,8 +128,9 @@ class Stack:
         shown["NAS"] = f"{self.nas.address}:{self.nas.port} (Disconnect and CoA)"
         if self.netbox:
             shown["NetBox"] = f"{self.netbox.url}/api/ (a stand-in)"
-        shown["Worker"] = f"{self._worker_url}/healthz"
-        shown["Metrics"] = f"{self._worker_url}/metrics"
+        worker = f"http://{HOST}:{self._worker_port}"
+        shown["Worker"] = f"{worker}/healthz"
+        shown["Metrics"] = f"{worker}/metrics"
         if self.prometheus:
             shown["Prometheus"] = self.prometheus.url
         shown["State and logs"] = str(self.state_dir)
@@ -196,16 +198,17 @@ class Stack:
             await set_up(netbox.wire, await check(netbox.wire))
         self.environment |= {"NETBOX_URL": self.netbox.url, "NETBOX_TOKEN": token}
 
-    async def _start_worker(self) -> None:
+    def _place_worker(self) -> None:
         chosen = "http_port" in self._settings.model_fields_set
-        port = self._settings.http_port if chosen else self._ports.claim("worker")
-        self.environment |= {"LASTMILE_HTTP_HOST": HOST, "LASTMILE_HTTP_PORT": str(port)}
-        self._worker_url = f"http://{HOST}:{port}"
+        self._worker_port = self._settings.http_port if chosen else self._ports.claim("worker")
+        self.environment |= {"LASTMILE_HTTP_HOST": HOST, "LASTMILE_HTTP_PORT": str(self._worker_port)}
+
+    async def _start_worker(self) -> None:
         grace = self._settings.shutdown_grace_seconds
-        await self._run(Worker(self.state_dir, self.environment, port=port, grace_seconds=grace))
+        await self._run(Worker(self.state_dir, self.environment, port=self._worker_port, grace_seconds=grace))
 
     async def _start_prometheus(self) -> None:
-        targets = [self._worker_url.removeprefix("http://")]
+        targets = [f"{HOST}:{self._worker_port}"]
         port = self._ports.claim("Prometheus")
         try:
             self.prometheus = await self._run(

@@ -1,15 +1,11 @@
 """Every dashboard as the text of its file."""
 
-from pathlib import Path
-
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from grafana.lifecycle import lifecycle
 from grafana.platform import platform
 
-__all__ = ["DIRECTORY", "dashboards"]
-
-DIRECTORY = Path(__file__).parent / "dashboards"
+__all__ = ["dashboards"]
 
 
 def dashboards() -> dict[str, str]:

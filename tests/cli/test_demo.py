@@ -1,6 +1,7 @@
 """The demo as a newcomer meets it: once, again, and cut off in the middle."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ def _demo(alone: Cli, state: Path, temporal_program: Path) -> Cli:
 
 
 @pytest.mark.freeradius_required
+@pytest.mark.prometheus_required
 async def test_cut_off_and_again(alone: Cli, server_directory: Path, temporal_program: Path) -> None:
     demo = _demo(alone, server_directory / "demo", temporal_program)
     first = await demo.start("demo")
@@ -34,6 +36,11 @@ async def test_cut_off_and_again(alone: Cli, server_directory: Path, temporal_pr
     assert "The next login gets Access-Reject without any address." in second.out
     assert "nobody else gets it before" in second.out
     assert _in_netbox(second.out) == {"container", "deprecated rests, and was S-1006's", "active is S-1007's"}
+
+    dashboard = second.out.partition("dashboard ipv6-lifecycle")[2]
+    assert re.search(r"State Distribution +active 6, revoked \d\s", dashboard)
+    assert re.search(r"Pool Utilization +acme business 0\.0244 %", dashboard)
+    assert re.search(r"Revocation Duration p95 +[0-9.]+ s\s", dashboard)
 
     third = await demo("demo")
     assert third.code == 0, third.out + third.err

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from grafana.generate import DIRECTORY, dashboards
-from grafana.queries import panel_queries
+from grafana.generate import dashboards
+from grafana.queries import DIRECTORY, panel_queries
 
 SEED = {
     "State Overview": ["IPv6 Prefix State Distribution", "IPv6 Utilization Rate", "IPv6 Pool Utilization"],
