@@ -8,6 +8,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from devstack.ports import Ports
+from devstack.prometheus import Prometheus
 from devstack.stack import Stack
 from settings import Settings
 from tests.conftest import copy_of
@@ -36,7 +38,14 @@ async def isp(environment: Path, migrated: str) -> AsyncIterator[Isp]:
     async with copy_of(migrated) as url:
         owner = await asyncpg.connect(url)
         async with Stack(environment, Settings(DATABASE_URL=url)) as stack:
-            isp = Isp(stack, owner)
-            await isp.live()
-            yield isp
+            port = stack.environment["LASTMILE_HTTP_PORT"]
+            targets = [f"127.0.0.1:{port}", f"localhost:{port}"]
+            directory = environment / "watching"
+            directory.mkdir()
+            async with Prometheus(
+                directory, targets=targets, port=Ports(directory).claim("Prometheus"), interval=0.5
+            ) as prometheus:
+                isp = Isp(stack, prometheus, owner)
+                await isp.live()
+                yield isp
         await owner.close()

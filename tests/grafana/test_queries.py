@@ -64,7 +64,7 @@ PLATFORM: dict[str, dict[str, Any]] = {
     "Provisioning success": {"success": 100 * 12 / 20},
     "Runs that wait for a person": {"": 1},
     "Oldest open order": {"oldest": 0},
-    "Workers": {"": 1},
+    "Workers": {"": 2},
     "Orders by outcome": {
         **{f"{operation}: {outcome}": 0 for operation in OPERATIONS for outcome in OUTCOMES},
         "provision: completed": SOME,
@@ -96,8 +96,8 @@ PLATFORM: dict[str, dict[str, Any]] = {
         "allocated": Between(90_000, 90_300),
     },
     "Waiting for a worker": {"workflow tasks": SECONDS, "activities": SECONDS},
-    "Free slots": dict.fromkeys(("ActivityWorker", "LocalActivityWorker", "WorkflowWorker"), Between(1, 64)),
-    "Runs in memory": {"runs": Between(0, 2000)},
+    "Free slots": dict.fromkeys(("ActivityWorker", "LocalActivityWorker", "WorkflowWorker"), Between(1, 128)),
+    "Runs in memory": {"runs": Between(0, 4000)},
     "Workflow tasks that failed": {"Unheard-of": SOME},
 }
 OPEN = {
