@@ -162,9 +162,10 @@ class Isp:
         self._ended += 1
 
     async def _snapshot_after_another(self) -> bool:
-        """Whether one is shown that knows of a run of `metrics` that has succeeded: never the first."""
+        """Whether both workers show one that knows of a run of `metrics` that has succeeded: never the first."""
         await self._upkeep("metrics")
-        return bool(await self.prometheus.query('lastmile_schedule_last_success_timestamp_seconds{schedule="metrics"}'))
+        success = 'lastmile_schedule_last_success_timestamp_seconds{schedule="metrics"}'
+        return bool(await self.prometheus.query(f"count({success}) == 2"))
 
     async def _settled(self) -> None:
         await self._seen(f"sum(lastmile_orders_total) == {2 * self._ended}")

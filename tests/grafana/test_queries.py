@@ -1,6 +1,7 @@
 """Every query of every panel and every rule, asked of a real Prometheus that has watched a real worker for a day."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from devstack.prometheus import Sample
 from grafana.queries import DIRECTORY, PanelQuery, panel_queries
 from telemetry.metrics import OPERATIONS, OUTCOMES
 from tests.grafana.isp import Isp
+from tests.processes import until
 
 pytestmark = [
     pytest.mark.prometheus_required,
@@ -182,11 +184,6 @@ async def test_every_series_that_a_rule_looks_at_is_there(isp: Isp) -> None:
 
 async def test_the_alerts_that_such_a_day_raises(isp: Isp) -> None:
     """Those that wait for their time included, with the labels that tell what they are about."""
-    raised = [
-        {name: value for name, value in alert["labels"].items() if name not in ("instance", "job")}
-        for rule in await isp.prometheus.rules()
-        for alert in rule.get("alerts", ())
-    ]
     pool = {"pool": "tiny", "tenant": "other", "purpose": "ipv6_pd"}
     critical, warning = {"severity": "critical"}, {"severity": "warning"}
     expected = [
@@ -202,8 +199,20 @@ async def test_the_alerts_that_such_a_day_raises(isp: Isp) -> None:
         {"alertname": "LastmileNetBoxErrors", **warning},
         {"alertname": "LastmileAuditViolation", "invariant": "incomplete", **critical},
     ]
-    assert sorted(map(sorted_items, raised)) == sorted(map(sorted_items, expected))
+    wanted = sorted(sorted(labels.items()) for labels in expected)
+
+    async def all_raised() -> bool:
+        return await raised(isp) == wanted
+
+    with suppress(TimeoutError):  # rules are evaluated one after the other
+        await until(all_raised)
+    assert await raised(isp) == wanted
 
 
-def sorted_items(labels: dict[str, str]) -> list[tuple[str, str]]:
-    return sorted(labels.items())
+async def raised(isp: Isp) -> list[list[tuple[str, str]]]:
+    """The labels of every alert that fires, or waits for its time."""
+    return sorted(
+        sorted((name, value) for name, value in alert["labels"].items() if name not in ("instance", "job"))
+        for rule in await isp.prometheus.rules()
+        for alert in rule.get("alerts", ())
+    )
