@@ -18,6 +18,7 @@ NAME = "ipv6-lifecycle"
 # A rate needs two scrapes of what the worker counts from the first snapshot on.
 _SEEN = (
     "lastmile_snapshot_timestamp_seconds >= {now} "
+    "and on (instance) count_over_time(ipv6_allocation_duration_seconds_count[1m]) > 1 "
     "and on (instance) count_over_time(ipv6_revocation_duration_seconds_count[1m]) > 1"
 )
 _PATIENCE_SECONDS = 30

@@ -8,7 +8,20 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common, units
 from grafana_foundation_sdk.models import dashboard as models
 
-__all__ = ["DATASOURCE", "RATE", "SHARED", "TENANT", "WIDTH", "board", "dial", "figure", "graph", "levels", "query"]
+__all__ = [
+    "DATASOURCE",
+    "RATE",
+    "SHARED",
+    "TENANT",
+    "WIDTH",
+    "board",
+    "dial",
+    "figure",
+    "graph",
+    "levels",
+    "p95",
+    "query",
+]
 
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 """Chosen in the dashboard, so that it works in any Grafana."""
@@ -132,6 +145,11 @@ def graph(title: str, description: str, *targets: prometheus.Dataquery, unit: st
     for name, target in zip(ascii_uppercase, targets, strict=False):
         panel.with_target(target.ref_id(name))
     return panel
+
+
+def p95(histogram: str, *by: str) -> str:
+    """What 95 of 100 take no longer than, over time."""
+    return f"histogram_quantile(0.95, sum by ({', '.join([*by, 'le'])}) (rate({histogram}_bucket{RATE})))"
 
 
 def _last() -> common_builders.ReduceDataOptions:

@@ -5,7 +5,8 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
-from grafana.parts import RATE, SHARED, TENANT, WIDTH, board, figure, graph, levels, query
+from grafana.parts import RATE, SHARED, TENANT, WIDTH, board, figure, graph, levels, p95, query
+from grafana.temporal import temporal
 
 __all__ = ["platform"]
 
@@ -28,7 +29,7 @@ def platform() -> dashboard.Dashboard:
         "RADIUS": _radius(),
         "NetBox": _netbox(),
         "Upkeep": _upkeep(),
-        "Temporal": _temporal(),
+        "Temporal": temporal(),
     }
     for title, panels in rows.items():
         made.with_row(dashboard.Row(title))
@@ -120,7 +121,7 @@ def _steps() -> Panels:
         graph(
             "Step duration p95",
             "One attempt.",
-            query(_p95("lastmile_step_duration_seconds", "step"), "{{step}}"),
+            query(p95("lastmile_step_duration_seconds", "step"), "{{step}}"),
             unit=units.Seconds,
             width=THIRD,
         ),
@@ -175,7 +176,7 @@ def _netbox() -> Panels:
         graph(
             "NetBox latency p95",
             "One request.",
-            query(_p95("lastmile_netbox_request_duration_seconds", "method"), "{{method}}"),
+            query(p95("lastmile_netbox_request_duration_seconds", "method"), "{{method}}"),
             unit=units.Seconds,
             width=QUARTER,
         ),
@@ -248,63 +249,8 @@ def _upkeep() -> Panels:
     ]
 
 
-def _temporal() -> Panels:
-    return [
-        graph(
-            "Waiting for a worker",
-            "In the queue: 95 of 100 tasks wait no longer. More workers make it shorter.",
-            query(_p95("temporal_workflow_task_schedule_to_start_latency_seconds"), "workflow tasks"),
-            query(_p95("temporal_activity_schedule_to_start_latency_seconds"), "activities"),
-            unit=units.Seconds,
-            width=THIRD,
-        ),
-        graph(
-            "Free slots",
-            "Of all workers: at 0 they are full.",
-            query("sum by (worker_type) (temporal_worker_task_slots_available)", "{{worker_type}}"),
-            unit=units.Short,
-            width=THIRD,
-        ),
-        graph(
-            "Runs in memory",
-            "Of all workers.",
-            query("sum(temporal_sticky_cache_size)", "runs"),
-            unit=units.Short,
-            width=THIRD,
-        ),
-        graph(
-            "Requests to Temporal",
-            "A minute.",
-            query(f"sum by (operation) (rate(temporal_request_total{RATE})) * 60", "{{operation}}"),
-            unit=units.RequestsPerMinute,
-            width=THIRD,
-        ),
-        graph(
-            "Requests that failed",
-            "A minute.",
-            query(f"sum by (operation) (rate(temporal_request_failure_total{RATE})) * 60", "{{operation}}"),
-            unit=units.RequestsPerMinute,
-            width=THIRD,
-        ),
-        graph(
-            "Workflow tasks that failed",
-            "Any: a run that cannot go on, because its code does not fit its history.",
-            query(
-                f"sum by (workflow_type) (rate(temporal_workflow_task_execution_failed_total{RATE})) * 60",
-                "{{workflow_type}}",
-            ),
-            unit=units.CountsPerMinute,
-            width=THIRD,
-        ),
-    ]
-
-
 def _count(title: str, description: str, expr: str) -> stat.Panel:
     """A number that should be 0."""
     return figure(title, description, query(expr, now=True), unit=units.NoUnit, width=QUARTER).thresholds(
         levels("green", (1, "red"))
     )
-
-
-def _p95(histogram: str, *by: str) -> str:
-    return f"histogram_quantile(0.95, sum by ({', '.join([*by, 'le'])}) (rate({histogram}_bucket{RATE})))"
