@@ -31,10 +31,10 @@ async def check(as_json: bool) -> Exit:
     return _exit(found)
 
 
-async def setup(as_json: bool) -> Exit:
+async def setup(tenant: str | None, as_json: bool) -> Exit:
     """Create what is missing; FAILED while something is left that a person has to decide."""
     settings = load_settings()
-    pools, tenants = await _bound(settings)
+    pools, tenants = await _bound(settings, tenant)
     async with open_netbox(settings) as netbox:
         created = await set_up(netbox.wire, await findings(netbox.wire, pools, tenants))
         left = [finding for finding in await findings(netbox.wire, pools, tenants) if finding.problem]
@@ -62,14 +62,19 @@ async def open_netbox(settings: Settings) -> AsyncIterator[NetBox]:
         yield netbox
 
 
-async def _bound(settings: Settings) -> tuple[list[BoundPool], dict[str, str]]:
-    """The pools that are kept in NetBox, and the tenants they serve, by id; none where there is no database yet."""
-    if settings.database_url is None:
+async def _bound(settings: Settings, tenant: str | None = None) -> tuple[list[BoundPool], dict[str, str]]:
+    """The pools that are kept in NetBox, and the tenants they serve, `tenant` too, by id.
+
+    None where there is no database yet. Raises `BadInput` where there is no such tenant.
+    """
+    if settings.database_url is None and tenant is None:
         return [], {}
     async with open_database(settings) as database, database.platform() as connection:
         bound = [use.pool for use in await list_pools(connection) if use.pool.netbox]
         tenants = {row["id"]: row["name"] for row in await list_tenants(connection)}
-    served = tenants if any(pool.tenant is None for pool in bound) else {pool.tenant for pool in bound}
+    if tenant is not None and tenant not in tenants:
+        raise BadInput(f"There is no tenant {tenant!r}; there is {', '.join(tenants) or 'none'}.")
+    served = tenants if any(pool.tenant is None for pool in bound) else {tenant, *(pool.tenant for pool in bound)}
     pools = [
         BoundPool(name=pool.name, netbox_id=pool.netbox.prefix_id, prefix=pool.prefix, vrf_id=pool.netbox.vrf_id)
         for pool in bound

@@ -22,11 +22,16 @@ def check(json: Json = False) -> None:
 
 
 @netbox.command(epilog=EPILOG)
-def setup(json: Json = False) -> None:
-    """Create the custom fields and the tag that NetBox lacks. What is there is never changed."""
+def setup(
+    tenant: Annotated[
+        str | None, typer.Option(help="This one too, whose pools are to be in NetBox; those of pools there always are.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Create the custom fields, the tag and the tenants that NetBox lacks. What is there is never changed."""
     from cli.netbox import setup
 
-    run(setup(json))
+    run(setup(tenant, json))
 
 
 @netbox.command(epilog=EPILOG)

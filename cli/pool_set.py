@@ -42,7 +42,8 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
         served = {id: called for id, called in tenants.items() if pool.tenant in (id, None)}
         if lacking := [one for one in await check(netbox.wire, (), served) if one.problem]:
             words = [f"{one.requirement}: {one.problem}" for one in lacking]
-            raise BadInput("NetBox lacks what the pool needs; make it there, or run `lastmile netbox setup`:", words)
+            option = f" --tenant {pool.tenant}" if pool.tenant else ""
+            raise BadInput(f"NetBox lacks what the pool needs; `lastmile netbox setup{option}` makes it:", words)
         await change(
             database,
             netbox,

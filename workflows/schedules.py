@@ -27,6 +27,8 @@ class Plan:
     spec: ScheduleSpec
     late: timedelta
     """How long after its time it still starts, where the server was away; later it waits for the next time."""
+    at_once: bool = False
+    """It runs once when it is made, too."""
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -49,6 +51,7 @@ SCHEDULES = (
         "Every 5 minutes: takes the figures that every worker shows on /metrics.",
         ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=5))]),
         late=timedelta(minutes=1),
+        at_once=True,
     ),
     Plan(
         "audit",

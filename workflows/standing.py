@@ -90,6 +90,7 @@ class StandingSchedules:
                     state=ScheduleState(note=plan.note),
                     **plan.parts,
                 ),
+                trigger_immediately=plan.at_once,
             )
         except ScheduleAlreadyRunningError:
             return await self._update(plan)

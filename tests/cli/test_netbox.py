@@ -50,6 +50,15 @@ async def test_from_nothing_to_all(lastmile: Cli) -> None:
     assert after.out.endswith("NetBox has all that Lastmile needs.\n")
 
 
+async def test_a_tenant_whose_pools_are_to_be_in_netbox(cli: Cli, database: Database, standin: NetBoxServer) -> None:
+    cli = cli.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)
+    assert (await cli("netbox", "setup")).out.count("tenant") == 0
+    made = await cli("netbox", "setup", "--tenant", "acme")
+    assert (made.code, made.out) == (0, "Created: tenant acme.\n")
+    ran = await cli("netbox", "setup", "--tenant", "nobody")
+    assert (ran.code, ran.err) == (2, "There is no tenant 'nobody'; there is acme, other.\n")
+
+
 async def test_for_scripts(lastmile: Cli) -> None:
     before = await lastmile("netbox", "check", "--json")
     assert before.code == 1

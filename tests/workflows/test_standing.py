@@ -85,6 +85,22 @@ async def test_a_worker_makes_it_once_and_a_later_version_updates_it(standing: S
     assert made == [Made.CREATED, Made.UNCHANGED, Made.UPDATED, Made.UNCHANGED, Made.UPDATED]
 
 
+async def test_figures_are_taken_at_once_and_not_again_by_the_next_worker(
+    standing: StandingSchedules, temporal_client: Client
+) -> None:
+    for _ in range(2):
+        for plan in SCHEDULES:
+            await standing.make(plan)
+    seen = {plan.name: ByHand(temporal_client, standing.id_of(plan.name)) for plan in SCHEDULES}
+    while not (await seen["metrics"].sees()).info.num_actions:
+        pass  # Temporal shows it a moment later
+    assert {name: (await one.sees()).info.num_actions for name, one in seen.items()} == {
+        "cleanup": 0,
+        "metrics": 1,
+        "audit": 0,
+    }
+
+
 async def test_workers_that_start_together_make_one(standing: StandingSchedules) -> None:
     made = await asyncio.gather(*(standing.make(CLEANUP) for _ in range(4)))
     assert sorted(made) == [Made.CREATED, *[Made.UNCHANGED] * 3]
