@@ -8,11 +8,12 @@ from activities.sessions import REPLY_ATTRIBUTES, Sessions
 from activities.signatures import StepRef, StepReport
 from db import Database, TenantConnection
 from ipam.allocation import Allocation, Quarantine, allocate, release
-from ipam.blocks import NoBlock, make_room
+from ipam.blocks import NoBlock
 from ipam.delegations import Delegation, held_by, revoked_by, transition
 from ipam.lifecycle import State
 from ipam.models import Addressing, Need, Purpose
 from ipam.netbox import NetBox
+from ipam.taking import make_room
 from radius import accounts
 from radius.dynauth import DynamicAuthorization
 from radius.sessions import open_sessions

@@ -22,11 +22,12 @@ from devstack.ports import Ports
 from devstack.secret import kept_secret, secret_file
 from ipam import direct
 from ipam.allocation import Allocation, allocate
-from ipam.blocks import NoBlock, make_room
+from ipam.blocks import NoBlock
 from ipam.bound import bound_pools, stamp
 from ipam.keeper import Keeper
 from ipam.lifecycle import State
 from ipam.netbox import NetBox
+from ipam.taking import make_room
 
 __all__ = ["Scale", "measure"]
 

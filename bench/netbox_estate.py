@@ -14,13 +14,14 @@ from bench.copies import SETTLE, as_owner
 from db import Database
 from devstack.netbox import NetBoxServer
 from ipam.binding import Binding, Mode, Record
-from ipam.blocks import delegated_pools, take
+from ipam.blocks import delegated_pools
 from ipam.keeper import Keeper
 from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
 from ipam.netbox.requirements import check, set_up
 from ipam.pools import Pool, add_pool
+from ipam.taking import take
 from subscribers.tenants import add_tenant
 
 __all__ = ["BLOCK", "DIRECT", "KINDS", "LENGTH", "PREFIX", "TENANT", "EstatePool", "build"]

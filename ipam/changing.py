@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from db import Database
 from ipam.binding import Binding, Mode, Record
-from ipam.blocks import BlockOverlaps, blocks_of, take
+from ipam.blocks import blocks_of
 from ipam.bound import BoundPool
 from ipam.conversions import NotYet, adjust, become_delegated, become_direct, rebind
 from ipam.errors import InvalidPool, PoolBusy
@@ -31,6 +31,7 @@ from ipam.returning import return_closed
 from ipam.sole import only_one
 from ipam.strangers import look
 from ipam.surrounding import missing_blocks, surround
+from ipam.taking import BlockOverlaps, take
 
 __all__ = ["change"]
 

@@ -13,16 +13,17 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import Database
-from ipam import blocks
-from ipam.blocks import BlockOverlaps, block_size
+from ipam.blocks import block_size, delegated_pools
 from ipam.bound import BoundPool
 from ipam.errors import PoolMoved
 from ipam.netbox import NetBox
 from ipam.netbox.errors import Exhausted, Invalid, KeyTaken, NetBoxError, NotFound
 from ipam.outbox import drain
 from ipam.returning import formerly_delegated, give_back, return_closed
+from ipam.showing import tell_use
 from ipam.sole import only_one
 from ipam.strangers import look
+from ipam.taking import BlockOverlaps, take
 
 __all__ = ["Keeper"]
 
@@ -96,7 +97,7 @@ class Keeper:
 
     async def _everything(self, telling: timedelta) -> bool:
         async with self._database.platform() as connection:
-            pools = await blocks.delegated_pools(connection)
+            pools = await delegated_pools(connection)
             former = await formerly_delegated(connection)
         now = time.monotonic()
         look_around = now - self._looked_around >= LOOK_EVERY.total_seconds()
@@ -113,7 +114,7 @@ class Keeper:
         fine = await self._with_room(pool)
         if look_around:
             fine &= await self._part(pool, look(database, netbox, pool, self._rest))
-            fine &= await self._part(pool, blocks.tell_use(database, netbox, pool))
+            fine &= await self._part(pool, tell_use(database, netbox, pool))
             fine &= await self._part(pool, give_back(database, netbox, pool))
         return fine
 
@@ -133,7 +134,7 @@ class Keeper:
         if pool.id in self._without_block:
             return True
         wanted = max(1, block_size(pool) // LOW)
-        fine = await self._part(pool, blocks.take(self._database, self._netbox, pool, wanted=wanted))
+        fine = await self._part(pool, take(self._database, self._netbox, pool, wanted=wanted))
         if not fine:
             self._without_block.add(pool.id)
         return fine

@@ -14,13 +14,14 @@ from db import Database
 from errors import Refused
 from ipam import direct, wanted
 from ipam.binding import Record
-from ipam.blocks import show, slot_range
+from ipam.blocks import slot_range
 from ipam.bound import BoundPool, find_record, stamp
 from ipam.differences import Difference, Kind
 from ipam.judging import examine
 from ipam.netbox import NetBox, Recorded
 from ipam.netbox.errors import KeyTaken, NetBoxError
 from ipam.outbox import retell
+from ipam.showing import show
 from ipam.slot_records import Occupied
 from ipam.sole import only_one
 from ipam.wanted import Ours

@@ -6,9 +6,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from sqlalchemy import text
 
 from db import Database
-from ipam.blocks import BLOCK_KEY, ONE_BY_ONE, BlockOverlaps, block_size, blocks_of, slot_range, take
+from ipam.blocks import BLOCK_KEY, ONE_BY_ONE, block_size, blocks_of, slot_range
 from ipam.bound import BoundPool
 from ipam.netbox import NetBox
+from ipam.taking import BlockOverlaps, take
 
 __all__ = ["missing_blocks", "surround"]
 

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from db import Database
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
-from ipam import blocks
 from ipam.allocation import allocate
 from ipam.binding import Binding, Mode, Record
 from ipam.models import Need, Purpose
@@ -18,6 +17,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.records import KEY, SIZE, USED
 from ipam.pools import Pool
 from ipam.sole import only_one
+from ipam.taking import take
 from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, refusal
 from tests.netbox.shared_out import Delegated
 
@@ -88,10 +88,10 @@ async def test_two_workers_take_one_block(kept: Delegated, home: int, owner_url:
     kept.server.faults.next(
         Fault(delay=lambda: gate.call_soon_threadsafe(arrived.set), work=0.2), method="POST", path=AVAILABLE
     )
-    first = asyncio.create_task(blocks.take(kept.database, kept.netbox, pool))
+    first = asyncio.create_task(take(kept.database, kept.netbox, pool))
     await arrived.wait()
     async with NetBox(kept.server.url, kept.server.token) as netbox:
-        await asyncio.gather(first, blocks.take(other, netbox, pool), blocks.take(other, netbox, pool))
+        await asyncio.gather(first, take(other, netbox, pool), take(other, netbox, pool))
     await other.close()
     assert len(kept.containers()) == 1
     assert await kept.agree() == []

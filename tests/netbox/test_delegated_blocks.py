@@ -12,12 +12,12 @@ from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
 from ipam.allocation import allocate
 from ipam.binding import Record
-from ipam.blocks import take
 from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.errors import TimedOut
 from ipam.netbox.records import USED
 from ipam.returning import give_back
+from ipam.taking import take
 from tests.netbox.kept import AVAILABLE, PREFIXES
 from tests.netbox.shared_out import Delegated
 

@@ -9,9 +9,8 @@ import pytest
 
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import LOST
-from ipam import blocks
-from ipam.blocks import BlockOverlaps
 from ipam.netbox import NetBox
+from ipam.taking import BlockOverlaps, take
 from tests.netbox.kept import AVAILABLE, PREFIXES
 from tests.netbox.shared_out import Delegated
 
@@ -82,7 +81,7 @@ async def test_of_many_who_see_it_at_once_one_makes_it_again(kept: Delegated, ho
     async with NetBox(kept.server.url, kept.server.token, in_flight=8) as netbox:
         for _ in range(5):
             results = await asyncio.gather(
-                *(blocks.take(kept.database, netbox, pool) for _ in range(4)), return_exceptions=True
+                *(take(kept.database, netbox, pool) for _ in range(4)), return_exceptions=True
             )
             assert {type(one) for one in results} <= {bool, BlockOverlaps}
             assert block["prefix"] in [one["prefix"] for one in kept.containers()], "made again, and deleted again"

@@ -9,7 +9,6 @@ from typing import Any
 from db import Database
 from devstack.netbox import NetBoxServer
 from devstack.ports import HOST
-from ipam import blocks
 from ipam.binding import Binding, Mode, Record
 from ipam.bound import BoundPool, pools_in_netbox
 from ipam.netbox import NetBox
@@ -17,6 +16,8 @@ from ipam.netbox.records import KEY
 from ipam.netbox.requirements import check, set_up
 from ipam.outbox import drain
 from ipam.reconcile import differences
+from ipam.showing import tell_use
+from ipam.taking import take
 from tests.netbox.peer import Peer
 
 __all__ = ["AWAY", "DELEGATED", "DIRECT", "Shelf", "Way", "shelf"]
@@ -68,7 +69,7 @@ class Shelf:
     async def open(self, database: Database, tenant: str) -> None:
         """What is to be done ahead, where workers cannot ask NetBox."""
         if self.way.away:
-            await blocks.take(database, self._client, await self._pool(database, tenant))
+            await take(database, self._client, await self._pool(database, tenant))
 
     def given(self, tenant: str) -> int:
         """How many prefixes NetBox has chosen for the tenant's lines; not those that rest."""
@@ -84,7 +85,7 @@ class Shelf:
         if self.way.binding["mode"] is Mode.DIRECT:  # what an order leaves undone there, its steps say
             return []
         pool = await self._pool(database, tenant)
-        await blocks.tell_use(database, self._client, pool)
+        await tell_use(database, self._client, pool)
         if pool.netbox.record is Record.PREFIX:
             await drain(database, self._client, pool)
         return [str(one) async for one in differences(database, self._client, pools=[pool])]
