@@ -120,7 +120,7 @@ async def copy_of(migrated: str) -> AsyncIterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     template = make_url(migrated)
     admin = await asyncpg.connect(template.set(database="postgres").render_as_string(hide_password=False))
-    await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{template.database}"')
+    await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{template.database}" STRATEGY FILE_COPY')
     try:
         yield template.set(database=name).render_as_string(hide_password=False)
     finally:

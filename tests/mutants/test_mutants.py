@@ -52,8 +52,8 @@ MUTANTS = (
     Mutant(
         "reuse without quarantine",
         "ipam/allocation.py",
-        "SET delegation_id = NULL, free_at = now() + g.rest",
-        "SET delegation_id = NULL, free_at = now()",
+        "ELSE now() + g.rest END",
+        "ELSE now() END",
         ALLOCATIONS,
     ),
     Mutant(

@@ -71,7 +71,7 @@ async def playing(
     name = f"test_{uuid.uuid4().hex}"
     template = make_url(migrated)
     admin = await asyncpg.connect(template.set(database="postgres").render_as_string(hide_password=False))
-    await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{template.database}"')
+    await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{template.database}" STRATEGY FILE_COPY')
     url = template.set(database=name).render_as_string(hide_password=False)
     slots = asyncio.Semaphore(AT_ONCE)
     async with stage(temporal_address, url, kept) as ready:
