@@ -199,8 +199,8 @@ class Stack:
         self.environment |= {"NETBOX_URL": self.netbox.url, "NETBOX_TOKEN": token}
 
     def _place_worker(self) -> None:
-        chosen = "http_port" in self._settings.model_fields_set
-        self._worker_port = self._settings.http_port if chosen else self._ports.claim("worker")
+        chosen = self._settings.http_port if "http_port" in self._settings.model_fields_set else 0
+        self._worker_port = chosen or self._ports.claim("worker")
         self.environment |= {"LASTMILE_HTTP_HOST": HOST, "LASTMILE_HTTP_PORT": str(self._worker_port)}
 
     async def _start_worker(self) -> None:
