@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import asyncpg
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from bench.figures import Figure, at_most
 from bench.orders import provision_order

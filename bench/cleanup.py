@@ -10,7 +10,7 @@ from ipaddress import IPv6Network
 from typing import Any
 
 import asyncpg
-import psutil  # type: ignore[import-untyped]
+import psutil
 from temporalio.client import Client
 
 from bench.copies import SETTLE, as_owner, copied

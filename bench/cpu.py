@@ -1,6 +1,6 @@
 """Processor time of this process and of the servers below it: much less noisy than time on the clock."""
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from bench.rounds import Measured
 

@@ -21,7 +21,7 @@ from subscribers.tenants import add_tenant
 from worker import build_worker
 from workflows.client import Lastmile
 from workflows.connection import connect
-from workflows.contract import DeprovisionSubscriber, Order, ProvisionSubscriber, ResultStatus
+from workflows.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber, ResultStatus
 from workflows.registry import RUNNER
 
 __all__ = ["measure", "provision_order"]
@@ -56,9 +56,9 @@ def _turns(client: Client) -> dict[str, Turn]:
     lastmile = Lastmile(client)
     provisions, deprovisions, noops = count(), count(), count()
 
-    def executing(order: Callable[[int], Order], numbers: Iterator[int]) -> Work:
+    def executing(order: Callable[[int], AnyOrder], numbers: Iterator[int]) -> Work:
         async def execute() -> None:
-            result = await lastmile.execute(order(next(numbers)))  # type: ignore[arg-type]
+            result = await lastmile.execute(order(next(numbers)))
             if result.status is not ResultStatus.COMPLETED:
                 raise RuntimeError(f"order {result.order_id} ended {result.status}: {result.reason}")
 

@@ -17,7 +17,7 @@ from typing import Self
 from urllib.parse import quote
 
 import asyncpg
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from devstack.ports import HOST, Ports
 from devstack.secret import kept_secret

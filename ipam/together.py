@@ -19,7 +19,8 @@ async def together(what: Hashable, work: Callable[[], Awaitable[T]]) -> T:
     while (other := _under_way.get(what)) is not None:
         await asyncio.wait([other])
         if not other.cancelled():
-            return other.result()  # type: ignore[no-any-return]
+            theirs: T = other.result()
+            return theirs
     _under_way[what] = outcome = asyncio.get_running_loop().create_future()
     try:
         result = await work()

@@ -216,8 +216,8 @@ class Held:
         self._go_on.set()
 
 
-async def test_a_release_while_the_missing_record_is_made(kept: Kept) -> None:
-    """The release finds nothing to deprecate; then ours is made, and shown as resting at once."""
+async def missing_record_being_made(kept: Kept) -> tuple[Held, asyncio.Task[str]]:
+    """A person has deleted S-1's record; NetBox is about to make it again."""
     await kept.pool()
     await kept.provision()
     await deletes(kept, 1)
@@ -225,6 +225,12 @@ async def test_a_release_while_the_missing_record_is_made(kept: Kept) -> None:
     creation = Held(kept, "POST")
     mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
     await creation.reached()
+    return creation, mending
+
+
+async def test_a_release_while_the_missing_record_is_made(kept: Kept) -> None:
+    """The release finds nothing to deprecate; then ours is made, and shown as resting at once."""
+    creation, mending = await missing_record_being_made(kept)
     await kept.deprovision()
     creation.go_on()
     assert await mending == ""
@@ -235,13 +241,7 @@ async def test_a_release_while_the_missing_record_is_made(kept: Kept) -> None:
 
 
 async def test_a_release_and_its_rest_are_over_before_the_missing_record_is_made(kept: Kept) -> None:
-    await kept.pool()
-    await kept.provision()
-    await deletes(kept, 1)
-    [one] = await found(kept)
-    creation = Held(kept, "POST")
-    mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
-    await creation.reached()
+    creation, mending = await missing_record_being_made(kept)
     await kept.deprovision()
     await kept.everything_is_due()
     creation.go_on()
