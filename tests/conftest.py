@@ -23,6 +23,7 @@ from devstack.temporal_program import find_temporal
 from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
 from subscribers.tenants import add_tenant
+from workflows.asking import SchedulesAskedAgain
 
 POSTGRES = "LASTMILE_TESTS_POSTGRES"
 TEMPORAL = "LASTMILE_TESTS_TEMPORAL"
@@ -104,7 +105,9 @@ async def temporal_address(server_directory: Path, temporal_program: Path) -> As
 @pytest.fixture(scope="session")
 async def temporal_client(temporal_address: str) -> Client:
     """A client of it with the data converter that Lastmile uses."""
-    return await Client.connect(temporal_address, data_converter=pydantic_data_converter)
+    return await Client.connect(
+        temporal_address, data_converter=pydantic_data_converter, interceptors=[SchedulesAskedAgain()]
+    )
 
 
 @pytest.fixture(scope="session")

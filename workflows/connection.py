@@ -9,6 +9,7 @@ from temporalio.service import RPCError
 
 from encryption.codec import data_converter
 from encryption.keys import KeyRing
+from workflows.asking import SchedulesAskedAgain
 
 __all__ = ["Unreachable", "connect"]
 
@@ -27,7 +28,9 @@ async def connect(
     config = ClientConfig.load_client_connect_config(override_env_vars=environment)
     config.setdefault("target_host", "localhost:7233")
     try:
-        return await Client.connect(**config, data_converter=data_converter(keys), plugins=plugins)
+        return await Client.connect(
+            **config, data_converter=data_converter(keys), plugins=plugins, interceptors=[SchedulesAskedAgain()]
+        )
     except (RPCError, RuntimeError, ValueError) as failure:
         raise Unreachable(
             f"no Temporal server answers at {config['target_host']} ({_short(failure)}): "

@@ -2,7 +2,16 @@
 
 from errors import Refused
 
-__all__ = ["AlreadyRunning", "NoSchedule", "NotRunning", "NotScheduled", "OrderIdReused", "OrderRefused", "RunLost"]
+__all__ = [
+    "AlreadyRunning",
+    "NoSchedule",
+    "NotHeld",
+    "NotRunning",
+    "NotScheduled",
+    "OrderIdReused",
+    "OrderRefused",
+    "RunLost",
+]
 
 
 class AlreadyRunning(Refused):
@@ -27,6 +36,10 @@ class NotScheduled(Refused):
 
 class NoSchedule(Refused):
     """The Schedule of this name is not in the namespace."""
+
+
+class NotHeld(Refused):
+    """The Schedule does not show the pause, or its end, that it was told."""
 
 
 class RunLost(Exception):

@@ -5,6 +5,7 @@ A worker makes them when it starts, and brings them up to date where nobody has 
 digest of the times and of the policy that Lastmile wrote last.
 """
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
@@ -28,13 +29,17 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from workflows.refusals import NoSchedule
+from workflows.refusals import NoSchedule, NotHeld
 from workflows.schedules import SCHEDULES, Plan
 
 __all__ = ["Made", "Standing", "StandingSchedules"]
 
 WRITTEN = "lastmile_written"
 """In the memo of the action: the digests of what Lastmile wrote last."""
+
+TOLD = 5
+SHOWS = 0.2
+"""Seconds until what a Schedule was told shows, mostly at once."""
 
 
 class Made(StrEnum):
@@ -151,18 +156,25 @@ class StandingSchedules:
         return running
 
     async def pause(self, name: str, why: str) -> bool:
-        """Start no more runs until `resume`; False where it is paused already. Raises `NoSchedule`."""
-        if (await self._describe(name)).schedule.state.paused:
-            return False
-        await self._handle(name).pause(note=why)
-        return True
+        """Start no more runs until `resume`; False where it is paused already. Raises `NoSchedule`, `NotHeld`."""
+        return await self._hold(name, True, why)
 
     async def resume(self, name: str) -> bool:
-        """Go on; False where it is not paused. Raises `NoSchedule`."""
-        if not (await self._describe(name)).schedule.state.paused:
-            return False
-        await self._handle(name).unpause(note=_plan(name).note)
-        return True
+        """Go on; False where it is not paused. Raises `NoSchedule`, `NotHeld`."""
+        return await self._hold(name, False, _plan(name).note)
+
+    async def _hold(self, name: str, paused: bool, note: str) -> bool:
+        """Told until it shows; False where it shows already.
+
+        Of a pause and an update of the same moment Temporal does the pause first, and the update undoes it.
+        """
+        handle = self._handle(name)
+        for told in range(TOLD + 1):
+            if (await self._describe(name)).schedule.state.paused is paused:
+                return told > 0
+            await (handle.pause(note=note) if paused else handle.unpause(note=note))
+            await asyncio.sleep(SHOWS)
+        raise NotHeld(f"schedule {self.id_of(name)} was told {TOLD} times and does not show it: try again")
 
     async def _describe(self, name: str) -> ScheduleDescription:
         try:

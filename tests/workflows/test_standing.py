@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from temporalio.client import (
@@ -46,9 +47,12 @@ class ByHand:
     async def sees(self) -> ScheduleDescription:
         return await self.handle.describe()
 
-    async def until_paused(self, paused: bool) -> None:
-        while (await self.sees()).schedule.state.paused is not paused:
-            pass  # Temporal shows it a moment later
+    async def until(self, shown: Callable[[ScheduleDescription], bool]) -> ScheduleDescription:
+        while True:
+            found = await self.sees()
+            if shown(found):
+                return found
+            await asyncio.sleep(0.05)  # a Schedule cannot be waited for
 
     async def does(self, change: Change) -> None:
         def changed(found: ScheduleUpdateInput) -> ScheduleUpdate:
@@ -74,6 +78,10 @@ async def by_hand(temporal_client: Client, standing: StandingSchedules) -> ByHan
     return ByHand(temporal_client, standing.id_of(CLEANUP.name))
 
 
+def at(spec: ScheduleSpec, schedule: Schedule) -> None:
+    schedule.spec = spec
+
+
 def hours(found: ScheduleDescription) -> list[int]:
     return [one.start for calendar in found.schedule.spec.calendars for one in calendar.hour]
 
@@ -92,8 +100,7 @@ async def test_figures_are_taken_at_once_and_not_again_by_the_next_worker(
         for plan in SCHEDULES:
             await standing.make(plan)
     seen = {plan.name: ByHand(temporal_client, standing.id_of(plan.name)) for plan in SCHEDULES}
-    while not (await seen["metrics"].sees()).info.num_actions:
-        pass  # Temporal shows it a moment later
+    await seen["metrics"].until(lambda found: found.info.num_actions > 0)
     assert {name: (await one.sees()).info.num_actions for name, one in seen.items()} == {
         "cleanup": 0,
         "metrics": 1,
@@ -124,8 +131,9 @@ async def test_what_a_person_changed_stays_and_the_rest_is_updated(
         schedule.action.args = [Cleanup(revoked_days=30)]
 
     await by_hand.does(change)
+    await by_hand.until(lambda found: hours(found) == [5])  # of the same moment, it would undo the pause
     await by_hand.handle.pause(note="NetBox is being moved")
-    await by_hand.until_paused(True)
+    await by_hand.until(lambda found: found.schedule.state.paused)
 
     assert await standing.make(CLEANUP) is Made.KEPT
     assert await standing.make(LATER) is Made.UPDATED
@@ -142,33 +150,41 @@ async def test_what_a_person_changed_stays_and_the_rest_is_updated(
 
 async def test_what_a_person_changed_back_is_followed_again(standing: StandingSchedules, by_hand: ByHand) -> None:
     for spec in (AT_FIVE, CLEANUP.spec):
-        await by_hand.does(lambda schedule, spec=spec: setattr(schedule, "spec", spec))  # type: ignore[misc]
+        await by_hand.does(partial(at, spec))
     assert await standing.make(LATER) is Made.UPDATED
     assert hours(await by_hand.sees()) == [4]
 
 
 async def test_a_trigger_starts_one_run(standing: StandingSchedules, by_hand: ByHand, temporal_client: Client) -> None:
     assert await standing.trigger("cleanup") == []
-    while not (running := (await standing.standing(CLEANUP)).running):
-        pass  # a Schedule cannot be waited for
-    assert running[0].startswith(standing.id_of("cleanup"))
-    assert await standing.trigger("cleanup") == running, "it still runs: no worker is there"
-    run = temporal_client.get_workflow_handle(running[0])
+    await by_hand.until(lambda found: bool(found.info.running_actions))
+    [running] = (await standing.standing(CLEANUP)).running
+    assert running.startswith(standing.id_of("cleanup"))
+    assert await standing.trigger("cleanup") == [running], "it still runs: no worker is there"
+    run = temporal_client.get_workflow_handle(running)
     assert (await run.describe()).workflow_type == "StalePrefixCleanup"
     await run.terminate()
 
 
 async def test_a_pause_and_a_second_one(standing: StandingSchedules, by_hand: ByHand) -> None:
     assert await standing.pause("cleanup", "ticket 4711")
-    await by_hand.until_paused(True)
     assert not await standing.pause("cleanup", "me too")
     paused = await standing.standing(CLEANUP)
     assert (paused.paused, paused.note) == (True, "ticket 4711")
     assert await standing.resume("cleanup")
-    await by_hand.until_paused(False)
     assert not await standing.resume("cleanup")
     going = await standing.standing(CLEANUP)
     assert (going.paused, going.note) == (False, CLEANUP.note)
+
+
+async def test_a_pause_holds_against_an_update_of_the_same_moment(standing: StandingSchedules, by_hand: ByHand) -> None:
+    for hour in range(3, 9):
+        spec = ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(hour)])])
+        change = partial(at, spec)
+        await asyncio.gather(by_hand.does(change), standing.pause("cleanup", "ticket 4711"))
+        await by_hand.until(lambda found, hour=hour: hours(found) == [hour])  # type: ignore[misc]
+        assert (await by_hand.sees()).schedule.state.paused
+        assert await standing.resume("cleanup")
 
 
 @pytest.mark.parametrize(
