@@ -30,7 +30,7 @@ test: $(VENV)/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --cov
+	$(BIN)/pytest --cov --numprocesses 2 --dist loadfile
 
 test-netbox: $(VENV)/installed
 	@test -n "$$NETBOX_URL" -a -n "$$NETBOX_TOKEN" || { echo "Set NETBOX_URL and NETBOX_TOKEN to those of a NetBox" \

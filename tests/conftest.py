@@ -1,5 +1,6 @@
 """The real servers that the tests run against, one of each per session, and the rule for what is missing."""
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ from db import Database
 from db.migrate import upgrade
 from devstack.postgres import EmbeddedPostgres
 from devstack.temporal import DevTemporal
-from devstack.temporal_program import find_temporal
+from devstack.temporal_program import TemporalMissing, find_temporal
 from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
 from subscribers.tenants import add_tenant
@@ -57,6 +58,16 @@ NEEDED = {
 def pytest_configure(config: pytest.Config) -> None:
     for marker in NEEDED:
         config.addinivalue_line("markers", f"{marker}: skipped where it is not installed, except in CI.")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What takes minutes the first time is got before there are several processes, which have no terminal to say so."""
+    config = session.config
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        try:
+            asyncio.run(find_temporal(config.get_terminal_writer().line))
+        except TemporalMissing as missing:
+            raise pytest.UsageError(str(missing)) from None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

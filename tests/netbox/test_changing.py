@@ -4,90 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
-from ipaddress import IPv6Network
 
 import asyncpg
 import pytest
-from sqlalchemy import text
 
-from audit.audit import check
-from db.database import PlatformConnection
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import CUT, DROPPED, LOST, Fault
 from ipam import changing
-from ipam.allocation import allocate
-from ipam.binding import Binding, Mode, OnRelease, Record
-from ipam.bound import BoundPool
-from ipam.changing import change
-from ipam.conversions import NotYet, become_delegated, become_direct
+from ipam.binding import OnRelease
 from ipam.errors import PeopleThere, PoolBusy
-from ipam.models import Need, Purpose
 from ipam.netbox.errors import NetBoxError
-from ipam.pools import Pool, add_pool, list_pools
-from ipam.reconcile import differences
-from ipam.surrounding import missing_blocks, surround
-from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, VRF, Kept, refusal
-from tests.netbox.shared_out import Delegated
-
-REST = timedelta(days=7)
-BLOCK = 16
-
-DATABASE = None
-DIRECT = (Mode.DIRECT, None)
-BLOCKS = (Mode.DELEGATED, Record.BLOCK)
-PREFIX = (Mode.DELEGATED, Record.PREFIX)
-Way = tuple[Mode, Record | None]
-
-
-class Changeable(Delegated):
-    """As `Delegated`; its pool starts in any mode."""
-
-    prefix_id = 0
-
-    async def start(self, way: Way | None, on_release: OnRelease = OnRelease.DEPRECATE) -> None:
-        made = await asyncio.to_thread(
-            self.peer.create, PREFIXES, prefix=SPACE, vrf=self.vrf, status="container", description="home"
-        )
-        self.prefix_id = made["id"]
-        described = {"name": "home", "prefix": SPACE, "tenant": "acme", "vrf": VRF, "delegated_length": 56}
-        described |= {"purpose": Purpose.IPV6_PD, "netbox": way and self.place(way, on_release)}
-        async with self.database.platform() as platform:
-            await add_pool(platform, Pool.model_validate(described))
-
-    def place(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int = 52) -> Binding:
-        mode, record = way
-        return Binding(
-            mode=mode,
-            prefix_id=self.prefix_id,
-            vrf_id=self.vrf,
-            on_release=on_release,
-            record=record,
-            block_length=length if mode is Mode.DELEGATED else None,
-        )
-
-    async def change(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int = 52) -> None:
-        async with self.database.platform() as platform:
-            [pool] = [use.pool for use in await list_pools(platform)]
-        await change(self.database, self.netbox, pool, self.place(way, on_release, length), rest=REST)
-
-    async def agree_as(self, way: Way | None) -> list[str]:
-        """Raise unless NetBox, the database, the audit and the reconciliation say the same, as the mode has it; what is
-        held."""
-        if way not in (None, DIRECT):
-            assert await self.beat()
-        found = differences(self.database, self.netbox, everything=True)
-        assert [str(one) async for one in found] == []
-        if way == DIRECT:
-            assert self.containers() == [], "its blocks are given back"
-            return sorted(await Kept.agree(self))
-        if way is None:
-            assert (self.containers(), self.records()) == ([], [])
-            assert [one async for one in check(self.database)] == []
-            return sorted(row[0] for row in await self.owner.fetch(HELD))
-        return sorted(await self.agree())
-
-
-HELD = "SELECT prefix::text FROM delegations WHERE released_at IS NULL"
+from tests.netbox.changeable import BLOCK, BLOCKS, DATABASE, DIRECT, HELD, PREFIX, Changeable, Way, resting
+from tests.netbox.kept import AVAILABLE, PREFIXES, refusal
 
 
 @pytest.fixture
@@ -99,18 +27,6 @@ async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer)
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changing, "ROUND", timedelta(milliseconds=50))
-
-
-async def resting(kept: Changeable) -> set[str]:
-    """What nobody can have now, and nobody holds."""
-    rows = await kept.owner.fetch(
-        """
-        SELECT lastmile_nth_prefix(p.prefix, 56, slot)::text FROM slots JOIN pools p ON p.id = pool_id
-        WHERE delegation_id IS NULL AND free_at > now() AND free_at < 'infinity'
-        UNION SELECT prefix::text FROM netbox_removals WHERE prefix IS NOT NULL
-        """
-    )
-    return {row[0] for row in rows}
 
 
 @pytest.mark.parametrize("after", [DIRECT, BLOCKS, PREFIX])
@@ -334,120 +250,3 @@ async def test_blocks_left_by_a_change_that_was_given_up(kept: Changeable, monke
     await kept.change(BLOCKS, length=48)
     assert [one["prefix"] for one in kept.containers()] == ["2001:db8:4000::/48"]
     assert len(await kept.agree_as(BLOCKS)) == 3
-
-
-# At the very moment
-
-
-async def waiting(kept: Changeable, number: int = 1) -> None:
-    """Until so many wait for a lock of somebody else's transaction."""
-    while True:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        if await kept.owner.fetchval(query) >= number:
-            return
-        await asyncio.sleep(0.01)
-
-
-async def pool_as(kept: Changeable, way: Way) -> BoundPool:
-    id = await kept.owner.fetchval("SELECT id FROM pools")
-    return BoundPool(id, "home", IPv6Network(SPACE), 56, kept.place(way))
-
-
-async def all_but_the_last_step(kept: Changeable, before: Way) -> None:
-    if before == DIRECT:
-        pool = await pool_as(kept, PREFIX)
-        for prefix in await missing_blocks(kept.database, pool):
-            await surround(kept.database, kept.netbox, pool, prefix)
-        await kept.owner.execute("UPDATE pools SET netbox_closed_until = now() + interval '1 minute'")
-    else:
-        await kept.agree()
-
-
-async def last_step(kept: Changeable, connection: PlatformConnection, before: Way) -> None:
-    if before == DIRECT:
-        await become_delegated(connection, await pool_as(kept, PREFIX), direct=True)
-    else:
-        await become_direct(connection, await pool_as(kept, DIRECT))
-
-
-@pytest.mark.parametrize(("before", "after"), [(DIRECT, PREFIX), (PREFIX, DIRECT)])
-async def test_a_release_at_the_very_moment(kept: Changeable, before: Way, after: Way) -> None:
-    """It has read the delegation as it was, and comes to write when it is otherwise."""
-    await kept.start(before)
-    await kept.lines(3)
-    await kept.begin("S-1", "D-1", "deprovision")
-    step, ref = kept.addresses.release_ip_address, kept.ref("S-1", "D-1")
-    await kept.run(kept.addresses.revoke_ipv6_lifecycle, ref)
-    await all_but_the_last_step(kept, before)
-    async with kept.database.platform() as connection:
-        await last_step(kept, connection, before)
-        releasing = asyncio.create_task(kept.run(step, ref))
-        await waiting(kept)
-    failure = await refusal(releasing)
-    assert (failure.type, failure.non_retryable) == ("StateChanged", False)
-    await kept.run(step, ref)
-    await kept.close("S-1", "D-1")
-    await kept.change(after)
-    for _ in range(3):
-        await kept.beat()
-    assert len(await kept.agree_as(after)) == 2
-    assert len(await resting(kept)) == 1
-
-
-async def test_an_allocation_before_the_very_moment_comes_first(kept: Changeable) -> None:
-    await kept.start(PREFIX)
-    await kept.lines(3)
-    await kept.agree()
-    pool = await pool_as(kept, DIRECT)
-    async with kept.database.tenant("acme") as connection:
-        need = Need(Purpose.IPV6_PD, 56)
-        await allocate(connection, tenant="acme", subscriber_ref="S-9", order_id="O-9", need=need)
-
-        async def changing_it() -> None:
-            async with kept.database.platform() as platform:
-                await become_direct(platform, pool)
-
-        task = asyncio.create_task(changing_it())
-        await waiting(kept)
-    with pytest.raises(NotYet):  # NetBox has yet to be told of it
-        await task
-    assert await kept.owner.fetchval("SELECT count(*) FROM slots WHERE delegation_id IS NOT NULL") == 4
-
-
-async def test_an_allocation_at_the_very_moment_finds_the_pool_as_it_is_then(kept: Changeable) -> None:
-    await kept.start(PREFIX)
-    held = await kept.lines(3)
-    await kept.agree()
-    await kept.begin("S-9", "O-9")
-    async with kept.database.platform() as connection:
-        await last_step(kept, connection, PREFIX)
-        allocating = asyncio.create_task(kept.allocate_in_the_end("S-9", "O-9"))
-        await waiting(kept)
-    given = await allocating
-    await kept.finish("S-9", "O-9")
-    await kept.beat()
-    assert await kept.agree_as(DIRECT) == sorted([*held, given])
-
-
-async def test_a_change_and_an_allocation_do_not_wait_for_each_other(kept: Changeable) -> None:
-    await kept.start(PREFIX)
-    held = await kept.lines(3)
-    await kept.agree()
-    await kept.begin("S-9", "O-9")
-    pool = await pool_as(kept, DIRECT)
-
-    async def changing_it() -> None:
-        async with kept.database.platform() as connection:
-            await become_direct(connection, pool)
-
-    async with kept.database.platform() as other:
-        await other.execute(text("SELECT FROM delegations LIMIT 1 FOR UPDATE"))
-        task = asyncio.create_task(changing_it())
-        await waiting(kept)
-        allocating = asyncio.create_task(kept.allocate("S-9", "O-9"))
-        await waiting(kept, 2)
-    await task
-    given = await allocating
-    await kept.finish("S-9", "O-9")
-    await kept.beat()
-    assert await kept.agree_as(DIRECT) == sorted([*held, given])

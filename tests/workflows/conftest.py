@@ -13,7 +13,7 @@ from db import Database
 from devstack.nas import ScriptedNas
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
-from tests.workflows.every_way.table import RESULTS, table
+from tests.workflows.every_way.table import seen_in, table
 from tests.workflows.faults import Faults
 from tests.workflows.maintained import Maintenance
 from tests.workflows.world import Orders
@@ -91,9 +91,9 @@ def maintenance(lastmile: Lastmile, settings: Settings) -> Maintenance:
     return Maintenance(lastmile, settings.task_queue)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What became of every way a run can go, as a table."""
-    if seen := config.stash.get(RESULTS, None):
+    if seen := seen_in([*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]):
         terminalreporter.section(f"every way a run can go: {len(seen)} runs")
         for line in table(seen):
             terminalreporter.line(line)

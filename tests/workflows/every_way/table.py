@@ -1,24 +1,29 @@
 """The matrix as a table: what each fault at each activity has come to."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 
 from tests.workflows.every_way.cases import Case, Fault
 from tests.workflows.every_way.rules import OPERATIONS
 
-__all__ = ["RESULTS", "table"]
+__all__ = ["WAY", "seen_in", "table"]
 
-RESULTS = pytest.StashKey[dict[Case, str]]()
-"""Where the tests leave what became of each case."""
+WAY = "way"
+"""The property of a test's report that has the case and what became of it: reports reach whatever process tells."""
 
 COLUMNS = 6
 WIDTH = 15
 NONE = "·"
 
 
-def table(seen: Mapping[Case, str]) -> Iterator[str]:
-    """The lines, for the cases that were run: in words how each ended."""
+def seen_in(reports: Iterable[pytest.TestReport]) -> dict[str, str]:
+    """In words how each case ended."""
+    return dict(told for report in reports for name, told in report.user_properties if name == WAY)
+
+
+def table(seen: Mapping[str, str]) -> Iterator[str]:
+    """The lines, for the cases that were run."""
     faults = list(Fault)
     yield f"P: parked, and released by an operator's word. {NONE}: there is no such thing, or it was not run."
     yield ""
@@ -26,14 +31,14 @@ def table(seen: Mapping[Case, str]) -> Iterator[str]:
         yield from _part(seen, faults[first : first + COLUMNS])
 
 
-def _part(seen: Mapping[Case, str], faults: list[Fault]) -> Iterator[str]:
+def _part(seen: Mapping[str, str], faults: list[Fault]) -> Iterator[str]:
     heads = [_wrapped(fault.words) for fault in faults]
     for line in range(max(map(len, heads))):
         yield " " * 26 + "".join(f"{head[line] if line < len(head) else '':<{WIDTH}}" for head in heads)
     for operation, flow in OPERATIONS.items():
         yield f"{operation}"
         for activity in flow.activities:
-            cells = [seen.get(Case(operation, activity, fault), NONE) for fault in faults]
+            cells = [seen.get(str(Case(operation, activity, fault)), NONE) for fault in faults]
             yield f"  {activity:<24}" + "".join(f"{cell:<{WIDTH}}" for cell in cells)
     yield ""
 

@@ -1,0 +1,139 @@
+"""What others do at the very moment when a pool changes its mode."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from ipaddress import IPv6Network
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+
+from db.database import PlatformConnection
+from devstack.netbox import NetBoxServer
+from ipam.allocation import allocate
+from ipam.bound import BoundPool
+from ipam.conversions import NotYet, become_delegated, become_direct
+from ipam.models import Need, Purpose
+from ipam.surrounding import missing_blocks, surround
+from tests.netbox.changeable import DIRECT, PREFIX, Changeable, Way, resting
+from tests.netbox.kept import SPACE, refusal
+
+
+@pytest.fixture
+async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Changeable]:
+    async with Changeable.serving(owner_url, owner, standin, read_timeout=3) as kept:
+        yield kept
+
+
+async def waiting(kept: Changeable, number: int = 1) -> None:
+    """Until so many wait for a lock of somebody else's transaction."""
+    while True:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        if await kept.owner.fetchval(query) >= number:
+            return
+        await asyncio.sleep(0.01)
+
+
+async def pool_as(kept: Changeable, way: Way) -> BoundPool:
+    id = await kept.owner.fetchval("SELECT id FROM pools")
+    return BoundPool(id, "home", IPv6Network(SPACE), 56, kept.place(way))
+
+
+async def all_but_the_last_step(kept: Changeable, before: Way) -> None:
+    if before == DIRECT:
+        pool = await pool_as(kept, PREFIX)
+        for prefix in await missing_blocks(kept.database, pool):
+            await surround(kept.database, kept.netbox, pool, prefix)
+        await kept.owner.execute("UPDATE pools SET netbox_closed_until = now() + interval '1 minute'")
+    else:
+        await kept.agree()
+
+
+async def last_step(kept: Changeable, connection: PlatformConnection, before: Way) -> None:
+    if before == DIRECT:
+        await become_delegated(connection, await pool_as(kept, PREFIX), direct=True)
+    else:
+        await become_direct(connection, await pool_as(kept, DIRECT))
+
+
+@pytest.mark.parametrize(("before", "after"), [(DIRECT, PREFIX), (PREFIX, DIRECT)])
+async def test_a_release_at_the_very_moment(kept: Changeable, before: Way, after: Way) -> None:
+    """It has read the delegation as it was, and comes to write when it is otherwise."""
+    await kept.start(before)
+    await kept.lines(3)
+    await kept.begin("S-1", "D-1", "deprovision")
+    step, ref = kept.addresses.release_ip_address, kept.ref("S-1", "D-1")
+    await kept.run(kept.addresses.revoke_ipv6_lifecycle, ref)
+    await all_but_the_last_step(kept, before)
+    async with kept.database.platform() as connection:
+        await last_step(kept, connection, before)
+        releasing = asyncio.create_task(kept.run(step, ref))
+        await waiting(kept)
+    failure = await refusal(releasing)
+    assert (failure.type, failure.non_retryable) == ("StateChanged", False)
+    await kept.run(step, ref)
+    await kept.close("S-1", "D-1")
+    await kept.change(after)
+    for _ in range(3):
+        await kept.beat()
+    assert len(await kept.agree_as(after)) == 2
+    assert len(await resting(kept)) == 1
+
+
+async def test_an_allocation_before_the_very_moment_comes_first(kept: Changeable) -> None:
+    await kept.start(PREFIX)
+    await kept.lines(3)
+    await kept.agree()
+    pool = await pool_as(kept, DIRECT)
+    async with kept.database.tenant("acme") as connection:
+        need = Need(Purpose.IPV6_PD, 56)
+        await allocate(connection, tenant="acme", subscriber_ref="S-9", order_id="O-9", need=need)
+
+        async def changing_it() -> None:
+            async with kept.database.platform() as platform:
+                await become_direct(platform, pool)
+
+        task = asyncio.create_task(changing_it())
+        await waiting(kept)
+    with pytest.raises(NotYet):  # NetBox has yet to be told of it
+        await task
+    assert await kept.owner.fetchval("SELECT count(*) FROM slots WHERE delegation_id IS NOT NULL") == 4
+
+
+async def test_an_allocation_at_the_very_moment_finds_the_pool_as_it_is_then(kept: Changeable) -> None:
+    await kept.start(PREFIX)
+    held = await kept.lines(3)
+    await kept.agree()
+    await kept.begin("S-9", "O-9")
+    async with kept.database.platform() as connection:
+        await last_step(kept, connection, PREFIX)
+        allocating = asyncio.create_task(kept.allocate_in_the_end("S-9", "O-9"))
+        await waiting(kept)
+    given = await allocating
+    await kept.finish("S-9", "O-9")
+    await kept.beat()
+    assert await kept.agree_as(DIRECT) == sorted([*held, given])
+
+
+async def test_a_change_and_an_allocation_do_not_wait_for_each_other(kept: Changeable) -> None:
+    await kept.start(PREFIX)
+    held = await kept.lines(3)
+    await kept.agree()
+    await kept.begin("S-9", "O-9")
+    pool = await pool_as(kept, DIRECT)
+
+    async def changing_it() -> None:
+        async with kept.database.platform() as connection:
+            await become_direct(connection, pool)
+
+    async with kept.database.platform() as other:
+        await other.execute(text("SELECT FROM delegations LIMIT 1 FOR UPDATE"))
+        task = asyncio.create_task(changing_it())
+        await waiting(kept)
+        allocating = asyncio.create_task(kept.allocate("S-9", "O-9"))
+        await waiting(kept, 2)
+    await task
+    given = await allocating
+    await kept.finish("S-9", "O-9")
+    await kept.beat()
+    assert await kept.agree_as(DIRECT) == sorted([*held, given])
