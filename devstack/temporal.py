@@ -28,8 +28,10 @@ _DYNAMIC_CONFIG = {
     "history.transferProcessorMaxPollHostRPS": "5000",
     # Otherwise a retry after 200 ms comes after a second.
     "history.timerProcessorMaxTimeShift": '"10ms"',
-    # Tenants take turns within one priority.
+    # Tenants take turns within one priority. Each partition of a queue has turns of its own: one is enough here.
     "matching.enableFairness": "true",
+    "matching.numTaskqueueReadPartitions": "1",
+    "matching.numTaskqueueWritePartitions": "1",
 }
 _SQLITE_PRAGMAS = {"journal_mode": "WAL", "synchronous": "NORMAL"}
 

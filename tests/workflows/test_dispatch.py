@@ -104,8 +104,10 @@ async def test_an_operator_sees_what_waits(lastmile: Lastmile, orders: Orders) -
     assert await listed(lastmile, orders.ref) == held
     assert not [order async for order in lastmile.scheduled.waiting("nobody")]
     await schedule.pause()
-    while not (await listed(lastmile, orders.ref)).paused:
-        pass
+    while True:
+        if (await listed(lastmile, orders.ref)).paused:
+            break
+        await asyncio.sleep(0.02)  # a list cannot be waited for
     await lastmile.scheduled.cancel("acme", orders.ref)
 
 
@@ -216,7 +218,7 @@ async def test_urgent_orders_pass_a_backlog_and_tenants_take_turns_in_it(
     assert {result.status for result in results} == {ResultStatus.COMPLETED}
     ended = {run.order.order_id: (await run.handle.describe()).close_time for run in runs}
     in_order = sorted(ended, key=lambda id: ended[id] or NEXT_YEAR)
-    # Two are at work at a time, and the queue has four partitions, each of which has an order of its own.
-    assert in_order.index(urgent.order_id) < len(bulk) // 3
+    # Two are at work at a time, so that who is first may end second.
+    assert in_order.index(urgent.order_id) <= 2
     # In the order of arrival it would come after all of the import.
-    assert in_order.index(other.order_id) <= len(bulk) // 2
+    assert in_order.index(other.order_id) <= 5
