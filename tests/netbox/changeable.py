@@ -29,8 +29,11 @@ class Changeable(Delegated):
     """As `Delegated`; its pool starts in any mode."""
 
     prefix_id = 0
+    block_length = 52
 
     async def start(self, way: Way | None, on_release: OnRelease = OnRelease.DEPRECATE) -> None:
+        # A pool of the database has thousands of slots at hand, each of which gets into a block.
+        self.block_length = 52 if way else 46
         made = await asyncio.to_thread(
             self.peer.create, PREFIXES, prefix=SPACE, vrf=self.vrf, status="container", description="home"
         )
@@ -40,7 +43,7 @@ class Changeable(Delegated):
         async with self.database.platform() as platform:
             await add_pool(platform, Pool.model_validate(described))
 
-    def place(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int = 52) -> Binding:
+    def place(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int | None = None) -> Binding:
         mode, record = way
         return Binding(
             mode=mode,
@@ -48,10 +51,10 @@ class Changeable(Delegated):
             vrf_id=self.vrf,
             on_release=on_release,
             record=record,
-            block_length=length if mode is Mode.DELEGATED else None,
+            block_length=(length or self.block_length) if mode is Mode.DELEGATED else None,
         )
 
-    async def change(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int = 52) -> None:
+    async def change(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int | None = None) -> None:
         async with self.database.platform() as platform:
             [pool] = [use.pool for use in await list_pools(platform)]
         await change(self.database, self.netbox, pool, self.place(way, on_release, length), rest=REST)

@@ -174,7 +174,7 @@ async def test_a_persons_prefix_that_would_be_a_block_is_refused(kept: Changeabl
     await kept.lines(1)
     await kept.by_hand("2001:db8:4000:1000::/52")
     with pytest.raises(PeopleThere, match=r"2001:db8:4000:1000::/52, where block 2001:db8:4000:1000::/52 would be"):
-        await kept.change(BLOCKS)
+        await kept.change(BLOCKS, length=52)
 
 
 async def test_what_a_person_has_beside_subscribers_is_respected(kept: Changeable) -> None:
