@@ -37,9 +37,19 @@ from tests.workflows.faults import Faults
 from tests.workflows.world import Orders, parked
 from worker import build_worker
 from workflows.client import Lastmile, OrderRun
+from workflows.schedules import SCHEDULES
+from workflows.standing import StandingSchedules
 
 IMAGES = Path(__file__).with_name("images")
-HEIGHTS = {"runs": 620, "attention": 560, "completed": 1480, "parked": 1180, "rolled-back": 1130, "scheduled": 1040}
+HEIGHTS = {
+    "runs": 620,
+    "attention": 560,
+    "completed": 1480,
+    "parked": 1180,
+    "rolled-back": 1130,
+    "scheduled": 1040,
+    "schedules": 1180,
+}
 QUERY = 'LastmileTenant = "acme" AND LastmileAttention = true'
 
 # A page without an end to its loading says nowhere that all of it is there.
@@ -86,6 +96,7 @@ def _pages(ui: str, runs: dict[str, OrderRun]) -> dict[str, str]:
         "runs": f"{base}/workflows",
         "attention": f"{base}/workflows?query={quote(QUERY)}",
         "scheduled": f"{base}/schedules/{quote('order/acme/O-1004', safe='')}",
+        "schedules": f"{base}/schedules",
     }
     for name, run in runs.items():
         id, run_id = run.handle.id, run.handle.run_id or run.handle.result_run_id
@@ -154,6 +165,9 @@ async def main() -> None:
                 temporal.address, data_converter=pydantic_data_converter, interceptors=[faults], identity="worker-1"
             )
             async with build_worker(client, Settings(), database, authorization):
+                standing = StandingSchedules(client, Settings().task_queue)
+                for plan in SCHEDULES:
+                    await standing.make(plan)
                 for name, url in _pages(temporal.ui_url, await _runs(Lastmile(client), faults)).items():
                     await _picture(url, name)
             await database.close()
