@@ -5,10 +5,15 @@ from typing import Any
 import asyncpg
 from temporalio.client import WorkflowHandle
 
+from db import Database
+from ipam.delegations import held_by, transition
+from ipam.lifecycle import State
+from ipam.models import Purpose
+from tests.workflows.world import Orders
 from workflows.client import Lastmile
 from workflows.contract import AuditResult, Cleanup, CleanupResult
 
-__all__ = ["AT_ONCE", "Maintenance", "ended"]
+__all__ = ["AT_ONCE", "Maintenance", "cut_off", "ended", "held"]
 
 AT_ONCE = Cleanup(revoked_days=90, allocated_hours=0, revoking_hours=0)
 """Whatever is allocated or being revoked has been so for too long."""
@@ -59,3 +64,15 @@ SELECT tenant_id, id, prefix, subscriber_ref, 'revoking', 'revoked', 'E', 'order
 async def ended(owner: asyncpg.Connection, number: int, days: float) -> None:
     """So many delegations that ended so long ago."""
     await owner.execute(_ENDED, number, days)
+
+
+async def cut_off(database: Database, orders: Orders, purpose: Purpose | None = None, nth: int = 0) -> None:
+    """As a deprovision leaves it whose worker and run are gone while the session is being ended."""
+    async with database.tenant("acme") as connection:
+        for delegation in await held_by(connection, f"{orders.ref}-{nth}" if nth else orders.ref):
+            if purpose in (None, delegation.purpose):
+                await transition(connection, delegation, State.REVOKING, order_id="O-9", reason="ordered")
+
+
+async def held(owner: asyncpg.Connection) -> list[str]:
+    return [row[0] for row in await owner.fetch("SELECT state FROM delegations WHERE released_at IS NULL ORDER BY id")]

@@ -20,7 +20,7 @@ from ipam.lifecycle import State
 from ipam.models import Addressing, Need, Purpose
 from radius.dynauth import DynamicAuthorization
 from tests.workflows.faults import Faults, Gate, refused
-from tests.workflows.maintained import AT_ONCE, Maintenance
+from tests.workflows.maintained import AT_ONCE, Maintenance, cut_off, held
 from tests.workflows.world import Orders, log_in, parked, rest_seconds
 from workflows.client import AlreadyRunning, Lastmile
 from workflows.contract import CleanupResult, Decision, ResultStatus
@@ -43,18 +43,6 @@ async def abandoned(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
     await lastmile.steer("acme", orders.ref, "abandon", WORD)
     with pytest.raises(WorkflowFailureError):
         await run.handle.result()
-
-
-async def cut_off(database: Database, orders: Orders, purpose: Purpose | None = None, nth: int = 0) -> None:
-    """As a deprovision leaves it whose worker and run are gone while the session is being ended."""
-    async with database.tenant("acme") as connection:
-        for delegation in await held_by(connection, f"{orders.ref}-{nth}" if nth else orders.ref):
-            if purpose in (None, delegation.purpose):
-                await transition(connection, delegation, State.REVOKING, order_id="O-9", reason="ordered")
-
-
-async def held(owner: asyncpg.Connection) -> list[str]:
-    return [row[0] for row in await owner.fetch("SELECT state FROM delegations WHERE released_at IS NULL ORDER BY id")]
 
 
 async def test_what_an_operator_abandoned_is_released(
