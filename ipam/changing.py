@@ -195,8 +195,8 @@ class _Change:
                     await self._reopen()
             await asyncio.sleep(ROUND.total_seconds())
         raise PoolBusy(
-            f"NetBox has not been told of all prefixes of pool {self._pool} yet, or may be at work on one still: "
-            "the same change again goes on, in an hour at the latest. Until then the pool is delegated"
+            f"prefixes of pool {self._pool} change faster than NetBox is told of them: the same change again goes on. "
+            "Until then the pool is delegated"
         )
 
     async def _surround(self) -> None:
@@ -251,9 +251,15 @@ class _Change:
                     f"NetBox refuses {behind.refused:,} prefixes of pool {self._pool}: `lastmile audit` says which and "
                     "why. Mend them there, and the same change again goes on. Until then the pool is delegated"
                 )
+            if behind.unsettled_until is not None:
+                until = f"{behind.unsettled_until:%Y-%m-%d %H:%M:%S %Z}"
+                raise PoolBusy(
+                    f"a reply about a prefix of pool {self._pool} was lost, and NetBox may be at work on it still: the "
+                    f"same change again goes on after {until}. Until then the pool is delegated"
+                )
             if not behind.waiting:
                 return
-            self._tell(f"NetBox has yet to be told of {behind.waiting:,} prefixes")
+            self._tell(f"prefixes that NetBox has yet to be told of: {behind.waiting:,}")
             async with only_one(self._database, "keeper") as ours:
                 if ours:
                     await drain(self._database, self._netbox, self._pool)

@@ -11,7 +11,7 @@ once more when that request must have ended: until then it may undo what came af
 import asyncio
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
 
@@ -46,6 +46,8 @@ class Backlog:
     """Of what has waited longest; also where NetBox refuses it."""
     refused: int
     """Of those waiting: what NetBox would not take; `problem` in their rows says why."""
+    unsettled_until: datetime | None
+    """NetBox may be at work on a request that was given up until then; the prefix is looked at once more."""
 
 
 _CLAIM = text(
@@ -108,12 +110,13 @@ _PUT_BACK = text(
     """
 )
 
+# Unsure only where nothing is known of it: a record that is not as we know it is looked for in any case.
 _AGAIN = text(
     """
     INSERT INTO netbox_records AS r (pool_id, slot, tenant_id, netbox_id, key, unsure)
     SELECT id, :slot, tenant_id, :netbox_id, CAST(:key AS text), true FROM pools WHERE id = :pool_id
     ON CONFLICT (pool_id, slot) DO UPDATE
-    SET version = r.version + 1, since = coalesce(r.since, now()), due_at = now(), unsure = true,
+    SET version = r.version + 1, since = coalesce(r.since, now()), due_at = now(),
         netbox_id = coalesce(excluded.netbox_id, r.netbox_id), key = coalesce(excluded.key, r.key)
     """
 )
@@ -123,7 +126,9 @@ _PROBLEM = text("SELECT problem FROM netbox_records WHERE pool_id = :pool_id AND
 _BACKLOG = text(
     """
     SELECT count(*) AS waiting, count(problem) AS refused,
-           coalesce(now() - min(coalesce(since, due_at)), interval '0') AS lag
+           coalesce(now() - min(coalesce(since, due_at)), interval '0') AS lag,
+           (SELECT max(due_at) FROM netbox_records WHERE pool_id = :pool_id AND unsure AND since IS NULL
+            AND due_at > now()) AS unsettled
     FROM netbox_records WHERE pool_id = :pool_id AND due_at IS NOT NULL AND (since IS NOT NULL OR due_at <= now())
     """
 )
@@ -132,7 +137,7 @@ _BACKLOG = text(
 async def backlog(connection: AsyncConnection, pool: BoundPool) -> Backlog:
     """How far NetBox is behind in this pool."""
     row = (await connection.execute(_BACKLOG, {"pool_id": pool.id})).one()
-    return Backlog(waiting=row.waiting, lag=row.lag, refused=row.refused)
+    return Backlog(waiting=row.waiting, lag=row.lag, refused=row.refused, unsettled_until=row.unsettled)
 
 
 async def drain(database: Database, netbox: NetBox, pool: BoundPool, *, seconds: float = 5) -> int:

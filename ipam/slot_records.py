@@ -1,6 +1,6 @@
 """The record of one slot's prefix in NetBox: found whatever became of it there, and brought to what is true."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 
@@ -9,6 +9,7 @@ from sqlalchemy import text
 from db import Database
 from errors import Refused
 from ipam.bound import BoundPool
+from ipam.lifecycle import State
 from ipam.netbox import NetBox, Recorded, Stamp
 from ipam.netbox.errors import NetBoxError
 
@@ -66,8 +67,11 @@ async def bring(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
         return None
     if record is None:
         return await netbox.create(entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.wanted)
-    if not _shows(record, pool, entry.prefix, entry.wanted):
-        record = await netbox.place(record, entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.wanted)
+    wanted = entry.wanted
+    if record.key == wanted.key and wanted.state is not State.REVOKED:
+        wanted = replace(wanted, description=None)  # people write there, and of an imported line it is all theirs
+    if not _shows(record, pool, entry.prefix, wanted):
+        record = await netbox.place(record, entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=wanted)
     return record
 
 
@@ -92,5 +96,5 @@ async def _look(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
 
 def _shows(record: Recorded, pool: BoundPool, prefix: IPv4Network | IPv6Network, wanted: Stamp) -> bool:
     in_place = (record.prefix, record.vrf_id) == (prefix, pool.netbox.vrf_id)
-    same = (record.key, record.description) == (wanted.key, wanted.description)
-    return in_place and same and not record.faults(wanted)
+    described = wanted.description is None or wanted.description == record.description
+    return in_place and described and record.key == wanted.key and not record.faults(wanted)

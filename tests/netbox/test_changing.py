@@ -16,6 +16,7 @@ from ipam.errors import PeopleThere, PoolBusy
 from ipam.netbox.errors import NetBoxError
 from tests.netbox.changeable import BLOCK, BLOCKS, DATABASE, DIRECT, HELD, PREFIX, Changeable, Way, resting
 from tests.netbox.kept import AVAILABLE, PREFIXES, refusal
+from tests.netbox.reconciled import mended
 
 
 @pytest.fixture
@@ -250,3 +251,48 @@ async def test_blocks_left_by_a_change_that_was_given_up(kept: Changeable, monke
     await kept.change(BLOCKS, length=48)
     assert [one["prefix"] for one in kept.containers()] == ["2001:db8:4000::/48"]
     assert len(await kept.agree_as(BLOCKS)) == 3
+
+
+async def test_what_people_wrote_on_a_record_stays_while_it_is_held(kept: Changeable) -> None:
+    """Of a prefix that was imported it is all that tells them whose it is."""
+    await kept.start(DIRECT)
+    await kept.lines(1)
+    [record] = kept.records()
+    reply = await asyncio.to_thread(
+        kept.peer.send, "PATCH", f"{PREFIXES}{record['id']}/", {"description": "line of Ada"}
+    )
+    assert reply.status_code == 200
+    for way in (PREFIX, DIRECT, PREFIX):
+        await kept.change(way)
+        await kept.agree_as(way)
+        assert [one["description"] for one in kept.records()] == ["line of Ada"]
+    await kept.deprovision("S-1", "D-1")
+    await kept.agree()
+    assert [one["description"] for one in kept.records()] == ["rests, and was S-1's (Lastmile)"]
+
+
+async def test_what_netbox_may_be_at_work_on_still_is_told_at_once(kept: Changeable) -> None:
+    """And when it cannot be any more."""
+    await kept.start(PREFIX)
+    await kept.beat()
+    kept.server.faults.next(LOST, method="POST", path=PREFIXES)
+    await kept.lines(1)
+    await kept.in_the_end()
+    later = "SELECT to_char(due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC') FROM netbox_records"
+    with pytest.raises(PoolBusy, match=f"goes on after {await kept.owner.fetchval(later)}. Until then"):
+        await kept.change(DIRECT)
+    await kept.hours_later()
+    await kept.change(DIRECT)
+    assert len(await kept.agree_as(DIRECT)) == 1
+
+
+async def test_what_was_mended_does_not_keep_a_pool_from_being_changed(kept: Changeable) -> None:
+    """NetBox has answered: nothing is left that it could do late."""
+    await kept.start(PREFIX)
+    await kept.lines(2)
+    await kept.agree_as(PREFIX)
+    for record in kept.records():
+        await kept.deleted_by_hand(record["id"])
+    assert await mended(kept) == ["", ""]
+    await kept.change(DIRECT)
+    assert len(await kept.agree_as(DIRECT)) == 2
