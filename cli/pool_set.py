@@ -11,7 +11,7 @@ from cli.mistakes import mistakes
 from cli.netbox import open_netbox
 from cli.output import complain, tell
 from cli.services import load_settings, open_database
-from ipam.binding import Binding, Mode, locate
+from ipam.binding import Binding, Mode, Record, locate
 from ipam.changing import change
 from ipam.netbox.requirements import check
 from ipam.pools import Pool, list_pools
@@ -64,6 +64,8 @@ def _wanted(pool: Pool, asked: dict[str, Any]) -> Binding:
         raise BadInput(f"Pool {pool.name} is in the database alone: say --netbox direct or --netbox delegated.")
     if asked.get("mode") == Mode.DIRECT:
         now |= {"record": None, "block_length": None}
+    elif pool.netbox is not None and pool.netbox.mode is Mode.DIRECT:
+        now |= {"record": Record.PREFIX}  # as it has; with blocks alone NetBox would lose them
     try:
         wanted = Pool.model_validate(pool.model_dump() | {"netbox": now | asked}).netbox
     except ValidationError as failure:

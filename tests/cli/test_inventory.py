@@ -170,6 +170,9 @@ async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
         ran = await cli("pool", "set", "home", "--netbox", "direct", "--on-release", "delete")
         assert "kept in NetBox, which chooses its prefixes; on release: delete" in ran.out
         assert "direct; on release: delete" in (await cli("pool", "show", "home")).out
+        ran = await cli("pool", "set", "home", "--netbox", "delegated")
+        assert "NetBox is told of each of them; on release: delete" in ran.out, "it loses no record unasked"
+        assert (await cli("pool", "set", "home", "--netbox", "direct")).code == 0
 
         for wrong, words in (
             ((), "What is to change?"),
@@ -177,7 +180,7 @@ async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
             (("--record", "prefix"), "only a delegated pool has blocks, and this one is direct"),
             (
                 ("--netbox", "delegated", "--block-length", "40"),
-                "a block of this pool can be a /41 to a /56, not a /40",
+                "a block of this pool can be a /41 to a /55, not a /40",
             ),
         ):
             ran = await cli("pool", "set", "home", *wrong)
