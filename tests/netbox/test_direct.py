@@ -22,7 +22,7 @@ KEY_1 = "acme/S-1/ipv6_pd/O-1"
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
-    async with Kept.serving(owner_url, owner, standin, read_timeout=0.5) as kept:
+    async with Kept.serving(owner_url, owner, standin, read_timeout=1.5) as kept:
         yield kept
 
 

@@ -7,6 +7,7 @@ import asyncpg
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
 from temporalio.client import ScheduleActionExecutionStartWorkflow, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from devstack.nas import ScriptedNas
 from subscribers.models import Customer, Line, ServicePlan
@@ -21,6 +22,7 @@ __all__ = [
     "parked",
     "rest_seconds",
     "retrying",
+    "standing",
     "until_refused",
     "what_is_there",
 ]
@@ -90,11 +92,22 @@ def outcomes(run: Any) -> dict[str, str | None]:
     return {step.step: step.outcome and step.outcome.value for step in run.steps}
 
 
+async def standing(run: OrderRun) -> Progress | None:
+    """Where it stands; None where its worker is too busy to say, which Temporal takes for a failure of the run's."""
+    try:
+        progress: Progress = await run.handle.query("progress", result_type=Progress)
+    except RPCError as failure:
+        if failure.status not in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.CANCELLED):
+            raise
+        return None
+    return progress
+
+
 async def parked(run: OrderRun) -> Progress:
     """The run's progress, once it waits for an operator."""
     while True:
-        progress: Progress = await run.handle.query("progress", result_type=Progress)
-        if progress.status is RunStatus.PARKED:
+        progress = await standing(run)
+        if progress is not None and progress.status is RunStatus.PARKED:
             return progress
         await asyncio.sleep(0.02)  # a query cannot be waited for
 

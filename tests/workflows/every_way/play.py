@@ -8,15 +8,17 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from temporalio.client import WorkflowFailureError
+
 from audit.audit import check
 from tests.workflows.every_way import victim
 from tests.workflows.every_way.cases import Case, End, Fault
 from tests.workflows.every_way.stage import Stage
 from tests.workflows.every_way.victim import Death, Moment
 from tests.workflows.faults import Gate, broken, once, refused
-from tests.workflows.world import outcomes, parked, what_is_there
+from tests.workflows.world import outcomes, parked, standing, what_is_there
 from workflows.client import Lastmile, OrderRefused, OrderRun
-from workflows.contract import AnyOrder, Decision, OrderResult, Progress, RunStatus
+from workflows.contract import AnyOrder, Decision, OrderResult, RunStatus
 
 __all__ = ["Seen", "play"]
 
@@ -162,28 +164,25 @@ async def _reached(point: Coroutine[Any, Any, Any], run: OrderRun) -> None:
     await asyncio.wait([coming, ended], return_when=asyncio.FIRST_COMPLETED)
     if not coming.done():
         coming.cancel()
-        await ended
-        raise AssertionError("the run ended before it came to where the fault is")
+        raise AssertionError(f"the run ended before it came to where the fault is: {await ended}")
     ended.cancel()
 
 
-async def _ended(run: OrderRun) -> None:
-    """Wait for the end, however it is. Raises `AssertionError` where the run waits for an operator in place of it."""
+async def _ended(run: OrderRun) -> str:
+    """Wait for the end, however it is, and tell it. Raises `AssertionError` where the run waits for an operator."""
     end = asyncio.create_task(run.handle.result())
     try:
         while not (await asyncio.wait([end], timeout=LOOK_SECONDS))[0]:
-            if not (await asyncio.wait([stand := asyncio.create_task(_stands(run))], timeout=LOOK_SECONDS))[0]:
+            stand = asyncio.create_task(standing(run))
+            if not (await asyncio.wait([stand], timeout=LOOK_SECONDS))[0]:
                 stand.cancel()  # there is no worker at this moment to ask
-            elif stand.result().status is RunStatus.PARKED:
-                raise AssertionError(f"the run is parked: {stand.result().attention}")
-        end.exception()
+            elif (progress := stand.result()) is not None and progress.status is RunStatus.PARKED:
+                raise AssertionError(f"the run is parked: {progress.attention}")
+        return str(await end)
+    except WorkflowFailureError as failure:
+        return repr(failure.cause)
     finally:
         end.cancel()
-
-
-async def _stands(run: OrderRun) -> Progress:
-    progress: Progress = await run.handle.query("progress", result_type=Progress)
-    return progress
 
 
 async def _to_the_end(stage: Stage, case: Case, run: OrderRun) -> tuple[str, ...]:
