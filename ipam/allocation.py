@@ -181,6 +181,8 @@ _RELEASE = text(
     """
 )
 
+_RELEASED = text("SELECT released_at IS NOT NULL FROM delegations WHERE id = :id")
+
 
 async def allocate(
     connection: TenantConnection,
@@ -260,7 +262,8 @@ async def release(connection: TenantConnection, delegation: Delegation, quaranti
     ).one()
     if row.state != State.REVOKED:
         raise NotRevoked(f"{delegation} is {row.state}: revoke it before it is released")
-    if not row.released:
+    # What another attempt gave back while ours waited for it, only a later statement sees.
+    if not row.released and not await connection.scalar(_RELEASED, {"id": delegation.id}):
         raise StateChanged(f"the pool of {delegation} has been changed")
 
 

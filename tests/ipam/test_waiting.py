@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from ipam.allocation import Allocation, allocate
+from ipam.allocation import Allocation, allocate, release
 from ipam.errors import PoolExhausted
-from tests.ipam.desk import PD, Desk
+from tests.ipam.desk import PD, QUARANTINE, Desk
 
 
 class ClientDied(Exception):
@@ -80,3 +80,15 @@ async def test_an_attempt_that_waited_for_a_stranger_finds_what_its_own_key_has_
             await blocked(desk)
             raise ClientDied
     assert ((await again).delegation, (await again).created) == (first.delegation, False)
+
+
+async def test_two_who_release_one_prefix_at_the_same_moment_are_both_content(desk: Desk) -> None:
+    await desk.pool("2001:db8:1::/56")
+    revoked = await desk.revoke((await desk.allocate("S-1")).delegation)
+    async with desk.database.tenant("acme") as connection:
+        await release(connection, revoked, QUARANTINE)
+        second = asyncio.create_task(desk.release(revoked))
+        await blocked(desk)
+    await second
+    await desk.rest_is_over()
+    assert str((await desk.allocate("S-2")).delegation.prefix) == "2001:db8:1::/56"
