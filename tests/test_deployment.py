@@ -16,6 +16,7 @@ from tests.test_worker import WAITING, environment, orders  # noqa: F401
 from tests.workflows.world import Orders
 from workflows.client import Lastmile, OrderRun
 from workflows.contract import ProvisionSubscriber, ResultStatus
+from workflows.versions import current_build
 
 ROOT = Path(__file__).parent.parent
 ONU, CPE = '    Step("activate_onu", ', '    Step("configure_cpe", '
@@ -38,7 +39,10 @@ def next_version(directory: Path) -> Path:
 
 
 async def make_current(client: Client, deployment: str, build_id: str) -> None:
-    """As `temporal worker deployment set-current-version` does, once all kinds of the version's pollers are known."""
+    """As `temporal worker deployment set-current-version` does, once all kinds of the version's pollers are known.
+
+    Ends when the task queue, named like the deployment, has heard of it, which is a moment later.
+    """
     request = SetWorkerDeploymentCurrentVersionRequest(
         namespace=client.namespace, deployment_name=deployment, build_id=build_id
     )
@@ -50,7 +54,11 @@ async def make_current(client: Client, deployment: str, build_id: str) -> None:
             return False
         return True
 
+    async def heard() -> bool:
+        return await current_build(client, deployment) == build_id
+
     await until(done)
+    await until(heard)
 
 
 async def builds(run: OrderRun) -> set[str]:
