@@ -96,7 +96,7 @@ def alone(tmp_path: Path) -> Cli:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(task_queue=f"test-{uuid.uuid4().hex}", radius_timeout_seconds=0.2, radius_tries=1)
+    return Settings(task_queue=f"test-{uuid.uuid4().hex}", radius_timeout_seconds=2, radius_tries=1)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ class Working:
         self._exit = AsyncExitStack()
 
     async def __aenter__(self) -> None:
-        authorization = await self._exit.enter_async_context(DynamicAuthorization(timeout=0.2, tries=1, in_flight=8))
+        authorization = await self._exit.enter_async_context(DynamicAuthorization(timeout=2, tries=1, in_flight=8))
         await self._exit.enter_async_context(build_worker(*self._parts, authorization))
 
     async def __aexit__(self, *_: object) -> None:

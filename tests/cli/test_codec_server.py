@@ -27,7 +27,7 @@ async def encrypting(temporal_client: Client, settings: Settings, database: Data
     keys = KeyRing({"k1": bytes(32)})
     client = Client(temporal_client.service_client, data_converter=data_converter(keys))
     async with (
-        DynamicAuthorization(timeout=0.2, tries=1, in_flight=8) as authorization,
+        DynamicAuthorization(timeout=2, tries=1, in_flight=8) as authorization,
         build_worker(client, settings, database, authorization),
     ):
         yield

@@ -27,7 +27,7 @@ def environment() -> Iterator[Path]:
             patch.delenv(name)
         patch.setenv("TEMPORAL_CONFIG_FILE", str(Path(directory, "temporal.toml")))
         Path(directory, "temporal.toml").touch()
-        patch.setenv("LASTMILE_RADIUS_TIMEOUT_SECONDS", "0.2")
+        patch.setenv("LASTMILE_RADIUS_TIMEOUT_SECONDS", "2")
         patch.setenv("LASTMILE_RADIUS_TRIES", "1")
         yield Path(directory)
 
