@@ -62,7 +62,7 @@ class OrderActivities(Activities):
 
 
 def _count(ref: StepRef, closing: OrderClosing, closed: orders.Closed) -> None:
-    ORDERS.labels(closed.operation, ref.tenant, closing.status).inc()
+    ORDERS.labels(closed.operation, ref.tenant, "cancelled" if closing.cancelled else closing.status).inc()
     ORDER_SECONDS_TAKEN.labels(closed.operation, ref.tenant).observe(closed.seconds)
     for step, outcome in closing.outcomes.items():
         STEPS.labels(step, ref.tenant, outcome).inc()

@@ -92,6 +92,8 @@ class OrderClosing(BaseModel):
 
     status: str
     result: dict[str, Any]
+    cancelled: bool = False
+    """Rolled back because somebody cancelled it, and not because it failed."""
 
     @property
     def outcomes(self) -> dict[str, Outcome]:

@@ -41,13 +41,14 @@ def platform() -> dashboard.Dashboard:
 def _orders() -> Panels:
     provisions = f'operation="provision", {TENANT}'
     good = f'{provisions}, outcome=~"completed|degraded"'
+    meant = f'{provisions}, outcome!="cancelled"'
     return [
         figure(
             "Provisioning success",
-            "Lines that work, of those ordered, in the time that the dashboard shows.",
+            "Lines that work, of those ordered and not cancelled, in the time that the dashboard shows.",
             query(
                 f"100 * sum(increase(lastmile_orders_total{{{good}}}[$__range]))"
-                f" / (sum(increase(lastmile_orders_total{{{provisions}}}[$__range])) > 0)",
+                f" / (sum(increase(lastmile_orders_total{{{meant}}}[$__range])) > 0)",
                 "success",
                 now=True,
             ),

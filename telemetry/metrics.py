@@ -47,7 +47,7 @@ REVOCATION = Histogram(
     buckets=STEP_SECONDS,
 )
 ORDERS = Counter("lastmile_orders", "Orders that ended.", ["operation", "tenant", "outcome"])
-"""`outcome`: completed, degraded, rolled_back, abandoned: the status of the order's result."""
+"""`outcome`: the status of the order's result; cancelled where it was rolled back because somebody cancelled it."""
 ORDER_SECONDS_TAKEN = Histogram(
     "lastmile_order_duration_seconds",
     "From an order's first step to its end.",
@@ -74,7 +74,7 @@ NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests that NetBox did not 
 """`kind`: the type of the failure (ipam/netbox/errors.py). `NotFound` and `Exhausted` are no reason for an alert."""
 
 OPERATIONS = ("provision", "deprovision")
-OUTCOMES = ("completed", "degraded", "rolled_back", "abandoned")
+OUTCOMES = ("completed", "degraded", "rolled_back", "abandoned", "cancelled")
 
 
 def start_at_zero(tenant: str) -> None:

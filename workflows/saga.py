@@ -208,7 +208,8 @@ class Saga(Generic[OrderT]):
     async def _roll_back(self, failure: BaseException) -> OrderResult:
         """Undo every step, last first; a failure is no reason to stop."""
         self._status = RunStatus.ROLLING_BACK
-        reason = "cancelled" if is_cancelled_exception(failure) else f"{self._current}: {words_of(failure)}"
+        cancelled = is_cancelled_exception(failure)
+        reason = "cancelled" if cancelled else f"{self._current}: {words_of(failure)}"
         workflow.upsert_search_attributes([STEP.value_set(self._current or "")])
         self._log("order.rolling_back", self._current, kind_of(failure))
         try:
@@ -217,9 +218,9 @@ class Saga(Generic[OrderT]):
                 await self._insist(step.name, partial(self._undo, step))
         except Abandoned as word:
             return await self._close(ResultStatus.ABANDONED, f"{reason}; {word}")
-        return await self._close(ResultStatus.ROLLED_BACK, reason)
+        return await self._close(ResultStatus.ROLLED_BACK, reason, cancelled=cancelled)
 
-    async def _close(self, status: ResultStatus, reason: str = "") -> OrderResult:
+    async def _close(self, status: ResultStatus, reason: str = "", *, cancelled: bool = False) -> OrderResult:
         """Record how the order ended, before anybody is told."""
         result = OrderResult(
             operation=self._order.operation,
@@ -232,7 +233,7 @@ class Saga(Generic[OrderT]):
             steps=list(self._outcomes.values()),
             warnings=self._warnings,
         )
-        closing = OrderClosing(status=status, result=result.model_dump(mode="json"))
+        closing = OrderClosing(status=status, result=result.model_dump(mode="json"), cancelled=cancelled)
         with suppress(Abandoned):  # the order's row stays unfinished then, which the audit reports
             await self._insist(
                 "close_order",

@@ -17,7 +17,7 @@ from activities.signatures import StepRef
 from devstack.nas import ScriptedNas
 from ipam.models import Addressing, IPv4Mode
 from tests.counted import Counted
-from tests.workflows.faults import Faults, broken, once, refused
+from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.world import Orders, log_in, outcomes, parked
 from workflows import provision
 from workflows.client import Lastmile
@@ -112,6 +112,21 @@ async def test_a_rolled_back_order(lastmile: Lastmile, orders: Orders, counted: 
     undos = {step.undo for step in provision.STEPS}
     assert {name for (name,) in counted.since(ATTEMPTS)} >= undos
     assert counted.since(REVOKED) == {("acme",): 1}
+
+
+async def test_a_cancelled_order_has_not_failed(
+    lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults
+) -> None:
+    gate = faults.after["create_billing_service"] = Gate()
+    run = await lastmile.start(orders.provision())
+    await gate.reached.wait()
+    await run.handle.cancel()
+    gate.open()
+    result = await run.result()
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert counted.since(ORDERS) == {("provision", "cancelled", "acme"): 1}
+    assert counted.since(STEPS) == as_told(result)
 
 
 async def test_what_is_refused_is_not_tried_again(lastmile: Lastmile, orders: Orders, counted: Counted) -> None:
