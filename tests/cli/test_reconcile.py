@@ -24,7 +24,7 @@ def standin() -> Iterator[NetBoxServer]:
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
     """An ISP with two lines in a pool that is kept in NetBox."""
-    async with Kept.serving(owner_url, owner, standin, read_timeout=10) as kept:
+    async with Kept.serving(owner_url, owner, standin) as kept:
         await kept.pool()
         for n in (1, 2):
             await kept.provision(f"S-{n}", f"O-{n}")

@@ -66,9 +66,18 @@ class Kept(Steps):
     @classmethod
     @asynccontextmanager
     async def serving(
-        cls, owner_url: str, owner: asyncpg.Connection, server: NetBoxServer, *, read_timeout: float, in_flight: int = 4
+        cls,
+        owner_url: str,
+        owner: asyncpg.Connection,
+        server: NetBoxServer,
+        *,
+        read_timeout: float = 60,
+        in_flight: int = 4,
     ) -> AsyncIterator[Self]:
-        """Set up, on a database of the test's own; how patient its NetBox client is, and how busy."""
+        """Set up, on a database of the test's own; how patient its NetBox client is, and how busy.
+
+        Nothing is given up by itself: for what should be, see `tests.netbox.held`.
+        """
         database = Database(owner_url)
         try:
             async with (

@@ -21,7 +21,7 @@ from tests.netbox.kept import SPACE, refusal
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Changeable]:
-    async with Changeable.serving(owner_url, owner, standin, read_timeout=3) as kept:
+    async with Changeable.serving(owner_url, owner, standin) as kept:
         yield kept
 
 

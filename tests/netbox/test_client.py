@@ -48,6 +48,7 @@ from ipam.netbox.errors import (
 from ipam.netbox.records import STATUS
 from tests.counted import Counted
 from tests.netbox.elsewhere import answering, certificate, tls
+from tests.netbox.held import Held
 from tests.netbox.peer import Peer
 
 STAMP = Stamp(
@@ -176,17 +177,13 @@ async def test_a_long_retry_after_is_for_the_caller(standin: NetBoxServer, netbo
 
 
 async def test_a_timeout_leaves_netbox_at_work(standin: NetBoxServer, netbox: NetBox, parent: int) -> None:
-    go_on = threading.Event()
-    async with NetBox(standin.url, standin.token, read_timeout=0.3) as hasty:
-        await hasty.require()
-        standin.faults.next(Fault(hold=go_on.wait), method="POST")
-        failure = await failing(hasty.available(parent, 56, STAMP), standin.token)
+    held = Held(standin)
+    async with held.given_up(netbox):
+        failure = await failing(netbox.available(parent, 56, STAMP), standin.token)
     assert type(failure) is TimedOut
     assert await netbox.find(STAMP.key, vrf_id=None) is None
-    go_on.set()
-    async with asyncio.timeout(10):
-        while await netbox.find(STAMP.key, vrf_id=None) is None:
-            pass
+    await held.done()
+    assert await netbox.find(STAMP.key, vrf_id=None) is not None
 
 
 async def test_a_refusal_has_the_words_of_netbox(netbox: NetBox, standin: NetBoxServer, parent: int) -> None:

@@ -1,7 +1,6 @@
 """What people do inside a block, and the way of a block back to NetBox."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -13,12 +12,12 @@ from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
 from ipam.allocation import allocate
 from ipam.binding import Record
 from ipam.models import Need, Purpose
-from ipam.netbox import NetBox
 from ipam.netbox.errors import TimedOut
 from ipam.netbox.records import USED
 from ipam.returning import give_back
 from ipam.taking import take
-from tests.netbox.kept import AVAILABLE, PREFIXES
+from tests.netbox.held import Held
+from tests.netbox.kept import PREFIXES
 from tests.netbox.shared_out import Delegated
 
 BLOCK = 16
@@ -26,7 +25,7 @@ BLOCK = 16
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    async with Delegated.serving(owner_url, owner, standin, read_timeout=1.5) as kept:
+    async with Delegated.serving(owner_url, owner, standin) as kept:
         yield kept
 
 
@@ -128,21 +127,15 @@ async def test_an_empty_block_is_returned(kept: Delegated, home: int) -> None:
 
 async def test_a_block_is_not_returned_while_netbox_may_be_asked_for_it_once_more(kept: Delegated, home: int) -> None:
     """By a request on its way from who gave up on it: it would make the block again, and nobody's."""
-    go_on, arrived, loop = threading.Event(), asyncio.Event(), asyncio.get_running_loop()
-
-    def on_the_way() -> bool:
-        loop.call_soon_threadsafe(arrived.set)
-        return go_on.wait(60)
-
-    kept.server.faults.next(Fault(delay=on_the_way), method="POST", path=AVAILABLE)
-    async with NetBox(kept.server.url, kept.server.token, read_timeout=0.2) as impatient:
+    on_the_way = Held(kept.server, on_its_way=True)
+    async with on_the_way.given_up(kept.netbox):
         with pytest.raises(TimedOut):
-            await take(kept.database, impatient, await kept.the_pool())
+            await take(kept.database, kept.netbox, await kept.the_pool())
     assert await take(kept.database, kept.netbox, await kept.the_pool())
     assert await take(kept.database, kept.netbox, await kept.the_pool(), wanted=BLOCK + 1)
     assert await kept.agree() == []
     assert len(kept.containers()) == 2
-    go_on.set()
+    on_the_way.go_on()
     kept.server.restart()  # it is done with what had arrived
     await rest_is_over(kept)
     assert await kept.agree() == []

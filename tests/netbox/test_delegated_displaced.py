@@ -20,7 +20,7 @@ LENGTHS = [50, 51, 53, 54]
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    async with Delegated.serving(owner_url, owner, standin, read_timeout=1.5) as kept:
+    async with Delegated.serving(owner_url, owner, standin) as kept:
         yield kept
 
 

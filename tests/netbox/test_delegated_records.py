@@ -1,10 +1,8 @@
 """A delegated pool whose every prefix is in NetBox: told in the background, in the end just right, whatever is lost."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
 import pytest
@@ -18,6 +16,7 @@ from ipam.keeper import BEAT, Keeper
 from ipam.netbox import NetBox
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER
 from ipam.outbox import backlog, drain
+from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES
 from tests.netbox.shared_out import Delegated
 from tests.netbox.steps import QUARANTINE
@@ -27,21 +26,13 @@ FIRST = "2001:db8:4000::/56"
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    async with Delegated.serving(owner_url, owner, standin, read_timeout=1.5) as kept:
+    async with Delegated.serving(owner_url, owner, standin) as kept:
         yield kept
 
 
 @pytest.fixture
 async def home(kept: Delegated) -> int:
     return await kept.pool(record=Record.PREFIX)
-
-
-async def two_records(kept: Delegated) -> None:
-    """NetBox tells nobody when it has done what its client gave up on."""
-    while True:
-        if len(kept.records()) == 2:
-            return
-        await asyncio.sleep(0.01)
 
 
 async def test_pools_are_told_of_in_turn(kept: Delegated, home: int) -> None:
@@ -141,15 +132,14 @@ async def test_a_creation_that_netbox_ends_late_leaves_one_record(kept: Delegate
     """The client gives up, looks, finds nothing and creates; then both are there, and the second look removes one."""
     await asyncio.to_thread(kept.peer.send, "PATCH", f"/api/ipam/vrfs/{kept.vrf}/", {"enforce_unique": False})
     await kept.beat()
-    go_on, done = threading.Event(), threading.Event()
-    kept.server.faults.next(Fault(hold=lambda: go_on.wait(30) and done.set()), method="POST", path=PREFIXES)
+    creation = Held(kept.server, path=PREFIXES)
     await kept.provision()
-    assert not await kept.beat()
+    async with creation.given_up(kept.netbox):
+        assert not await kept.beat()
     await kept.in_the_end()
     assert len(kept.records()) == 1
-    go_on.set()
-    assert await asyncio.to_thread(done.wait, 30)
-    await two_records(kept)
+    await creation.done()
+    assert len(kept.records()) == 2
     await kept.hours_later()
     assert await kept.agree() == [FIRST]
     assert len(kept.records()) == 1
@@ -175,19 +165,13 @@ async def test_a_drain_that_is_cut_off_goes_on_elsewhere(kept: Delegated, home: 
     given = await kept.lines(12)
     pool = await kept.the_pool()
     kept.server.faults.next(Fault(), method="POST", path=PREFIXES, times=3)
-    arrived, go_on = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    def hold() -> Any:
-        loop.call_soon_threadsafe(arrived.set)
-        return go_on.wait(30)
-
-    kept.server.faults.next(Fault(hold=hold), method="POST", path=PREFIXES)
-    task = asyncio.create_task(drain(kept.database, kept.netbox, pool))
-    await arrived.wait()
-    task.cancel()
-    await asyncio.wait([task])
-    go_on.set()
+    creation = Held(kept.server, path=PREFIXES)
+    async with NetBox(kept.server.url, kept.server.token) as netbox:  # which waits at its end for what is under way
+        task = asyncio.create_task(drain(kept.database, netbox, pool))
+        await creation.reached()
+        task.cancel()
+        await asyncio.wait([task])
+        creation.go_on()
     assert await kept.owner.fetchval("SELECT count(*) FROM netbox_records WHERE since IS NOT NULL") > 0
     other = Database(owner_url)
     async with NetBox(kept.server.url, kept.server.token) as netbox:
@@ -210,20 +194,12 @@ async def test_a_change_while_netbox_is_told_is_told_too(kept: Delegated, home: 
     await kept.beat()
     await kept.begin()
     await kept.allocate()
-    arrived, go_on = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    def delay() -> Any:
-        loop.call_soon_threadsafe(arrived.set)
-        return go_on.wait(30)
-
-    async with NetBox(kept.server.url, kept.server.token) as netbox:
-        kept.server.faults.next(Fault(delay=delay), method="POST", path=PREFIXES)
-        draining = asyncio.create_task(drain(kept.database, netbox, await kept.the_pool()))
-        await arrived.wait()
-        await kept.finish()
-        go_on.set()
-        await draining
+    creation = Held(kept.server, path=PREFIXES, on_its_way=True)
+    draining = asyncio.create_task(drain(kept.database, kept.netbox, await kept.the_pool()))
+    await creation.reached()
+    await kept.finish()
+    creation.go_on()
+    await draining
     assert await kept.agree() == [FIRST]
     assert await state_there(kept) == ("active", "active")
 

@@ -1,7 +1,6 @@
 """A pool that NetBox chooses from: whatever is lost on the way, one prefix for a key or none, and both sides agree."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST
 from ipam.binding import OnRelease
 from ipam.errors import InvalidPool
 from ipam.netbox import NetBox
+from tests.netbox.held import Held
 from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept, refusal
 
 KEY_1 = "acme/S-1/ipv6_pd/O-1"
@@ -22,7 +22,7 @@ KEY_1 = "acme/S-1/ipv6_pd/O-1"
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
-    async with Kept.serving(owner_url, owner, standin, read_timeout=1.5) as kept:
+    async with Kept.serving(owner_url, owner, standin) as kept:
         yield kept
 
 
@@ -30,25 +30,6 @@ async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer)
 async def home(kept: Kept) -> int:
     """A pool of /56s, and its id in NetBox."""
     return await kept.pool()
-
-
-class Hold:
-    """One request stops, in NetBox right before its commit, or on its way there, until it may go on."""
-
-    def __init__(self, kept: Kept, *, on_its_way: bool = False, method: str = "POST", path: str = AVAILABLE) -> None:
-        self._reached, self._go_on = threading.Event(), threading.Event()
-        fault = Fault(delay=self._hold) if on_its_way else Fault(hold=self._hold)
-        kept.server.faults.next(fault, method=method, path=path)
-
-    def _hold(self) -> None:
-        self._reached.set()
-        assert self._go_on.wait(60)
-
-    async def reached(self) -> None:
-        assert await asyncio.to_thread(self._reached.wait, 60)
-
-    def go_on(self) -> None:
-        self._go_on.set()
 
 
 async def until_recorded(kept: Kept, key: str = KEY_1) -> dict[str, Any]:
@@ -160,9 +141,9 @@ async def test_what_is_asked_of_netbox(kept: Kept, home: int) -> None:
 async def test_a_retry_while_the_first_attempt_is_still_in_netbox(kept: Kept, home: int) -> None:
     """The retry waits behind it for NetBox's lock, and then finds the key taken, by its own first attempt."""
     await kept.begin()
-    first = Hold(kept)
-    assert "did not answer" in (await refusal(kept.allocate())).message
-    await first.reached()
+    first = Held(kept.server)
+    async with first.given_up(kept.netbox):
+        assert "did not answer" in (await refusal(kept.allocate())).message
     retry = asyncio.create_task(kept.allocate_in_the_end())
     first.go_on()
     prefix = await retry
@@ -173,7 +154,7 @@ async def test_a_retry_while_the_first_attempt_is_still_in_netbox(kept: Kept, ho
 @pytest.mark.parametrize("ending", ["again", "undone before NetBox is done", "undone after"])
 async def test_a_worker_that_is_lost_while_netbox_works(kept: Kept, home: int, ending: str) -> None:
     await kept.begin()
-    first = Hold(kept)
+    first = Held(kept.server)
     attempt = asyncio.create_task(kept.allocate())
     await first.reached()
     attempt.cancel()
@@ -203,18 +184,9 @@ async def test_a_worker_that_is_lost_while_netbox_works(kept: Kept, home: int, e
 # Who comes too late
 
 
-@pytest.fixture
-async def patient(kept: Kept) -> AsyncIterator[Kept]:
-    """Waits for NetBox as long as that takes: an attempt that Temporal has given up on, and that has not."""
-    async with NetBox(kept.server.url, kept.server.token, read_timeout=60) as netbox:
-        kept.use(netbox)
-        yield kept
-
-
-async def test_an_attempt_that_comes_back_after_the_undo_removes_what_it_made(patient: Kept, home: int) -> None:
-    kept = patient
+async def test_an_attempt_that_comes_back_after_the_undo_removes_what_it_made(kept: Kept, home: int) -> None:
     await kept.begin()
-    first = Hold(kept)
+    first = Held(kept.server)
     late = asyncio.create_task(kept.allocate())
     await first.reached()
     await kept.undo()
@@ -225,10 +197,9 @@ async def test_an_attempt_that_comes_back_after_the_undo_removes_what_it_made(pa
     assert await kept.agree() == []
 
 
-async def test_an_attempt_that_comes_back_after_another_succeeded_leaves_that_alone(patient: Kept, home: int) -> None:
-    kept = patient
+async def test_an_attempt_that_comes_back_after_another_succeeded_leaves_that_alone(kept: Kept, home: int) -> None:
     await kept.begin()
-    first = Hold(kept)
+    first = Held(kept.server)
     late = asyncio.create_task(kept.allocate())
     await first.reached()
     other = asyncio.create_task(kept.allocate())
@@ -239,17 +210,16 @@ async def test_an_attempt_that_comes_back_after_another_succeeded_leaves_that_al
     assert await kept.allocate() in results
 
 
-async def test_a_retry_that_finds_the_pool_full_by_its_own_first_attempt(patient: Kept) -> None:
-    kept = patient
+async def test_a_retry_that_finds_the_pool_full_by_its_own_first_attempt(kept: Kept) -> None:
     await kept.pool("2001:db8:4000::/55")
     await kept.provision("S-0", "O-0")
     await kept.begin()
-    first = Hold(kept)
+    first = Held(kept.server)
     lost = asyncio.create_task(kept.allocate())
     await first.reached()
     lost.cancel()
     await asyncio.wait([lost])
-    second = Hold(kept, on_its_way=True)
+    second = Held(kept.server, on_its_way=True)
     retry = asyncio.create_task(kept.allocate())
     await second.reached()  # it has looked, and found nothing
     first.go_on()
@@ -261,12 +231,11 @@ async def test_a_retry_that_finds_the_pool_full_by_its_own_first_attempt(patient
 
 @pytest.mark.parametrize("deprovisioned", [False, True])
 async def test_an_attempt_that_comes_back_after_its_order_ended_leaves_the_prefix_alone(
-    patient: Kept, home: int, deprovisioned: bool
+    kept: Kept, home: int, deprovisioned: bool
 ) -> None:
     """It finds the prefix by its key, in use or at rest."""
-    kept = patient
     await kept.begin()
-    held_up = Hold(kept, on_its_way=True)
+    held_up = Held(kept.server, on_its_way=True)
     late = asyncio.create_task(kept.allocate())
     await held_up.reached()
     prefix = await kept.allocate()
@@ -279,11 +248,10 @@ async def test_an_attempt_that_comes_back_after_its_order_ended_leaves_the_prefi
     assert await kept.agree() == ([] if deprovisioned else [prefix])
 
 
-async def test_an_activation_that_comes_back_after_the_undo_shows_what_is(patient: Kept, home: int) -> None:
-    kept = patient
+async def test_an_activation_that_comes_back_after_the_undo_shows_what_is(kept: Kept, home: int) -> None:
     await kept.begin()
     await kept.allocate()
-    held_up = Hold(kept, on_its_way=True, method="PATCH", path=PREFIXES)
+    held_up = Held(kept.server, "PATCH", PREFIXES, on_its_way=True)
     late = asyncio.create_task(kept.activate())
     await held_up.reached()
     await kept.run(kept.addresses.revoke_ipv6_lifecycle, kept.ref("S-1", "O-1", undo=True))
@@ -294,11 +262,10 @@ async def test_an_activation_that_comes_back_after_the_undo_shows_what_is(patien
     assert await kept.agree() == []
 
 
-async def test_an_order_that_takes_over_gets_what_was_begun(patient: Kept, home: int) -> None:
+async def test_an_order_that_takes_over_gets_what_was_begun(kept: Kept, home: int) -> None:
     """The run of the first was terminated while NetBox worked; its attempt comes back and must not take it away."""
-    kept = patient
     await kept.begin()
-    first = Hold(kept)
+    first = Held(kept.server)
     late = asyncio.create_task(kept.allocate())
     await first.reached()
     await kept.begin(order="O-2")

@@ -17,13 +17,13 @@ OUTBOX = ("lastmile_netbox_outbox_waiting", "lastmile_netbox_outbox_refused")
 
 @pytest.fixture
 async def direct(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
-    async with Kept.serving(owner_url, owner, standin, read_timeout=5) as kept:
+    async with Kept.serving(owner_url, owner, standin) as kept:
         yield kept
 
 
 @pytest.fixture
 async def delegated(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    async with Delegated.serving(owner_url, owner, standin, read_timeout=5) as kept:
+    async with Delegated.serving(owner_url, owner, standin) as kept:
         yield kept
 
 

@@ -1,7 +1,6 @@
 """`lastmile netbox import`: what fits becomes an ordinary delegation, what does not is said, and every run goes on."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -21,6 +20,7 @@ from ipam.models import Purpose
 from ipam.netbox.errors import NetBoxError
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
 from subscribers.models import Reference
+from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, Kept
 
 FIELD = "customer_ref"
@@ -95,7 +95,7 @@ class Existing(Kept):
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Existing]:
-    async with Existing.serving(owner_url, owner, standin, read_timeout=2) as kept:
+    async with Existing.serving(owner_url, owner, standin) as kept:
         await kept.have_field()
         yield kept
 
@@ -305,18 +305,12 @@ async def test_what_is_lost_on_the_way(kept: Existing, home: int, fault: Fault, 
 async def test_killed_between_the_database_and_netbox(kept: Existing, home: int) -> None:
     await kept.subscriber()
     await kept.theirs()
-    arrived, go_on, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
-
-    def delay() -> Any:
-        loop.call_soon_threadsafe(arrived.set)
-        return go_on.wait(30)
-
-    kept.server.faults.next(Fault(delay=delay), method="GET", path=f"{PREFIXES}{kept.records()[0]['id']}/")
+    looking = Held(kept.server, "GET", f"{PREFIXES}{kept.records()[0]['id']}/", on_its_way=True)
     task = asyncio.create_task(kept.bring())
-    await arrived.wait()
+    await looking.reached()
     task.cancel()
     await asyncio.wait([task])
-    go_on.set()
+    looking.go_on()
     assert await kept.states() == ["active"]
     assert kept.records()[0]["custom_fields"].get(KEY) is None
     assert fates(await kept.bring(apply=False)) == ["stamp"]

@@ -38,19 +38,19 @@ async def environment(
     tmp_path: Path, owner_url: str, temporal_address: str, orders: Orders, standin: NetBoxServer
 ) -> Environment:
     worker = await environment_of(tmp_path, owner_url, temporal_address, task_queue=orders.ref)
-    return worker | {"NETBOX_URL": standin.url, "NETBOX_TOKEN": standin.token, "LASTMILE_NETBOX_TIMEOUT_SECONDS": "2"}
+    return worker | {"NETBOX_URL": standin.url, "NETBOX_TOKEN": standin.token}
 
 
 @pytest.fixture
 async def shared_out(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    async with Delegated.serving(owner_url, owner, standin, read_timeout=2) as kept:
+    async with Delegated.serving(owner_url, owner, standin) as kept:
         await kept.pool(SPACE, "kept", block_length=54, record=Record.PREFIX)
         yield kept
 
 
 @pytest.fixture
 async def chosen(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
-    async with Kept.serving(owner_url, owner, standin, read_timeout=2) as kept:
+    async with Kept.serving(owner_url, owner, standin) as kept:
         await kept.pool(SPACE, "kept")
         yield kept
 

@@ -22,7 +22,7 @@ BLOCK = "2001:db8:4000::/52"
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    async with Delegated.serving(owner_url, owner, standin, read_timeout=10) as kept:
+    async with Delegated.serving(owner_url, owner, standin) as kept:
         yield kept
 
 

@@ -22,7 +22,7 @@ FIRST, SECOND, THIRD = (f"2001:db8:4000:{n}00::/56" if n else "2001:db8:4000::/5
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
-    async with Kept.serving(owner_url, owner, standin, read_timeout=10) as kept:
+    async with Kept.serving(owner_url, owner, standin) as kept:
         yield kept
 
 

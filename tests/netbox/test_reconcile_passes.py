@@ -1,7 +1,6 @@
 """How a pass goes: by pages, as little as has changed, and beside orders that run at the same moment."""
 
 import asyncio
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,7 +16,8 @@ from ipam.mending import mend
 from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError
 from ipam.reconcile import differences
-from tests.netbox.kept import AVAILABLE, PREFIXES, Kept
+from tests.netbox.held import Held
+from tests.netbox.kept import PREFIXES, Kept
 from tests.netbox.reconciled import found, kinds, mended
 
 FIRST = "2001:db8:4000::/56"
@@ -25,7 +25,7 @@ FIRST = "2001:db8:4000::/56"
 
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
-    async with Kept.serving(owner_url, owner, standin, read_timeout=10) as kept:
+    async with Kept.serving(owner_url, owner, standin) as kept:
         yield kept
 
 
@@ -197,32 +197,13 @@ async def test_a_netbox_that_lacks_what_is_needed_is_not_believed(kept: Kept) ->
 # Beside orders
 
 
-class Held:
-    """One request stops on its way to NetBox, or before its commit, until it may go on."""
-
-    def __init__(self, kept: Kept, method: str, path: str = PREFIXES, *, before_commit: bool = False) -> None:
-        self._reached, self._go_on = threading.Event(), threading.Event()
-        fault = Fault(hold=self._hold) if before_commit else Fault(delay=self._hold)
-        kept.server.faults.next(fault, method=method, path=path)
-
-    def _hold(self) -> None:
-        self._reached.set()
-        assert self._go_on.wait(60)
-
-    async def reached(self) -> None:
-        assert await asyncio.to_thread(self._reached.wait, 60)
-
-    def go_on(self) -> None:
-        self._go_on.set()
-
-
 async def missing_record_being_made(kept: Kept) -> tuple[Held, asyncio.Task[str]]:
     """A person has deleted S-1's record; NetBox is about to make it again."""
     await kept.pool()
     await kept.provision()
     await deletes(kept, 1)
     [one] = await found(kept)
-    creation = Held(kept, "POST")
+    creation = Held(kept.server, "POST", PREFIXES, on_its_way=True)
     mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
     await creation.reached()
     return creation, mending
@@ -256,7 +237,7 @@ async def test_a_release_while_the_record_is_corrected(kept: Kept) -> None:
     await kept.provision()
     await changes(kept, 1, status="reserved")
     [one] = await found(kept)
-    correction = Held(kept, "PATCH")
+    correction = Held(kept.server, "PATCH", PREFIXES, on_its_way=True)
     mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
     await correction.reached()
     await kept.deprovision()
@@ -272,10 +253,10 @@ async def test_an_order_is_given_the_space_while_the_missing_record_is_made(kept
     await kept.provision()
     await deletes(kept, 1)
     [one] = await found(kept)
-    creation = Held(kept, "POST")
+    creation = Held(kept.server, "POST", PREFIXES, on_its_way=True)
     mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
     await creation.reached()
-    given = Held(kept, "POST", AVAILABLE, before_commit=True)
+    given = Held(kept.server)
     await kept.begin("S-2", "O-2")
     allocating = asyncio.create_task(kept.allocate_in_the_end("S-2", "O-2"))
     await given.reached()
@@ -306,7 +287,7 @@ async def test_two_who_mend_at_once(kept: Kept, owner_url: str) -> None:
     await deletes(kept, 1)
     [one] = await found(kept)
     other = Database(owner_url)
-    creation = Held(kept, "POST")
+    creation = Held(kept.server, "POST", PREFIXES, on_its_way=True)
     mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
     await creation.reached()
     assert "somebody else is mending" in await mend(other, kept.netbox, one)

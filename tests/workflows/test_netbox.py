@@ -1,7 +1,6 @@
 """Whole orders, with a pool that NetBox chooses from: however a run goes, NetBox and the database agree in the end."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +16,8 @@ from ipam.models import Addressing
 from ipam.netbox import NetBox
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
-from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept
+from tests.netbox.held import Held
+from tests.netbox.kept import PREFIXES, SPACE, Kept
 from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.maintained import AT_ONCE, Maintenance
 from tests.workflows.world import Orders, outcomes, parked, what_is_there
@@ -37,7 +37,7 @@ async def kept(
     database: Database, owner: asyncpg.Connection, authorization: DynamicAuthorization
 ) -> AsyncIterator[Kept]:
     with NetBoxServer() as server:
-        async with NetBox(server.url, server.token, read_timeout=1) as netbox:
+        async with NetBox(server.url, server.token) as netbox:
             kept = Kept(server, netbox, database, owner, authorization)
             await kept.set_up()
             await kept.pool(SPACE, "kept")
@@ -106,17 +106,11 @@ async def test_a_provision_cancelled_anywhere_leaves_nothing(
 
 async def test_a_cancel_while_netbox_works_leaves_nothing(lastmile: Lastmile, orders: Orders, kept: Kept) -> None:
     nothing = await what_is_there(kept.owner)
-    reached, go_on = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        reached.set()
-        assert go_on.wait(60)
-
-    kept.server.faults.next(Fault(hold=hold), method="POST", path=AVAILABLE)
+    allocation = Held(kept.server)
     run = await lastmile.start(order(orders))
-    await asyncio.to_thread(reached.wait)
+    await allocation.reached()
     await run.handle.cancel()
-    go_on.set()
+    allocation.go_on()
 
     assert (await run.result()).status is ResultStatus.ROLLED_BACK
     assert await what_is_there(kept.owner) == nothing

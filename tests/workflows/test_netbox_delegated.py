@@ -29,7 +29,7 @@ async def kept(
     database: Database, owner: asyncpg.Connection, authorization: DynamicAuthorization
 ) -> AsyncIterator[Delegated]:
     with NetBoxServer() as server:
-        async with NetBox(server.url, server.token, read_timeout=1) as netbox:
+        async with NetBox(server.url, server.token) as netbox:
             kept = Delegated(server, netbox, database, owner, authorization)
             await kept.set_up()
             await kept.pool(SPACE, "kept", block_length=54, record=Record.PREFIX)

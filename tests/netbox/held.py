@@ -1,0 +1,69 @@
+"""A request that stops in NetBox until it may go on, and a client that gives it up."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from devstack.netbox import NetBoxServer
+from devstack.netbox.faults import Fault
+from ipam.netbox import NetBox
+from tests.netbox.kept import AVAILABLE
+
+__all__ = ["Held"]
+
+CONNECT, AT_ONCE = 3, 0.2
+
+
+class Held:
+    """The next request of its kind, right before NetBox's commit or on its way there."""
+
+    def __init__(
+        self, server: NetBoxServer, method: str = "POST", path: str = AVAILABLE, *, on_its_way: bool = False
+    ) -> None:
+        self._server, self._method, self._path = server, method, path
+        self._reached, self._go_on = threading.Event(), threading.Event()
+        fault = Fault(delay=self._hold) if on_its_way else Fault(hold=self._hold)
+        server.faults.next(fault, method=method, path=path)
+
+    def _hold(self) -> None:
+        self._reached.set()
+        assert self._go_on.wait(60)
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self._reached.wait, 60)
+
+    @asynccontextmanager
+    async def given_up(self, netbox: NetBox) -> AsyncIterator[None]:
+        """In the block the client waits for no answer to this kind of request; it ends when NetBox has the request."""
+        session = netbox.wire._session  # no time-out of a whole client is both short for this one and long for others
+        patient = session.request
+
+        def request(method: str, url: str, **options: Any) -> Any:
+            if method == self._method and self._path in url:
+                options["timeout"] = (CONNECT, AT_ONCE)
+            return patient(method, url, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(session, "request", request)
+            yield
+        await self.reached()
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+    async def done(self) -> None:
+        """Let it go on, until it has changed something; NetBox tells nobody."""
+        before = self._changes()
+        self.go_on()
+        while True:
+            if self._changes() > before:
+                return
+            await asyncio.sleep(0.01)
+
+    def _changes(self) -> int:
+        with self._server.store.lock:
+            return len(list(self._server.store.all("core.objectchange")))
