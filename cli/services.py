@@ -31,7 +31,7 @@ _POLL = timedelta(seconds=75)
 
 _UNDEFINED = {"42P01", "42703", "42883"}  # table, column, function
 _PERMISSION_DENIED = "42501"
-_LOCK_NOT_AVAILABLE = "55P03"
+_TAKEN = {"55P03", "40P01"}  # a lock that was waited for too long, a deadlock
 _AWAY = {"08", "28", "3D", "53", "57"}  # classes: connection, login, no such database, resources, shutting down
 
 
@@ -88,7 +88,7 @@ def _database_words(failure: Exception) -> str | None:
         return "it lacks Lastmile's tables and roles: run `lastmile migrate`."
     if code == _PERMISSION_DENIED:
         return f"{said}. Migrations need the login that owns the tables (DATABASE_OWNER_URL), all else DATABASE_URL."
-    if code == _LOCK_NOT_AVAILABLE:
+    if code in _TAKEN:
         return "running orders hold what this command waits for: try again in a moment."
     if isinstance(failure, DBAPIError) and not failure.connection_invalidated and code and code[:2] not in _AWAY:
         return None

@@ -74,7 +74,8 @@ _TELL_ALL_KNOWN = text(
     """
 )
 
-# Direct to delegated. A release that is under way holds its delegation's row: it comes first, or reads it again.
+# Direct to delegated. A release that is under way holds its delegation's row, and then the pool's by a foreign key: in
+# this order it is waited for, and comes first, or reads its delegation again. New ones the closed pool has none.
 _CLOSED_AND_QUIET = text(
     """
     SELECT coalesce(netbox_closed_until > now(), false) AND NOT EXISTS (
@@ -174,11 +175,11 @@ async def become_delegated(connection: PlatformConnection, pool: BoundPool, *, d
     orders can still ask NetBox for a prefix."""
     place = {"pool_id": pool.id}
     await connection.execute(_AT_LEISURE)
-    await connection.execute(_ALONE, place)
     if direct:
-        if not await connection.scalar(_CLOSED_AND_QUIET, place):
-            raise NotYet
         await connection.execute(_HOLD, place)
+    await connection.execute(_ALONE, place)
+    if direct and not await connection.scalar(_CLOSED_AND_QUIET, place):
+        raise NotYet
     if await connection.scalar(_BEING_TAKEN, place) or await connection.scalar(_OUTSIDE, place):
         raise NotYet
     for statement in _TO_SLOTS if direct else ():

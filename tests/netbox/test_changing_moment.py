@@ -137,3 +137,24 @@ async def test_a_change_and_an_allocation_do_not_wait_for_each_other(kept: Chang
     await kept.finish("S-9", "O-9")
     await kept.beat()
     assert await kept.agree_as(DIRECT) == sorted([*held, given])
+
+
+async def test_a_change_and_a_release_do_not_wait_for_each_other(kept: Changeable) -> None:
+    await kept.start(DIRECT)
+    held = await kept.lines(3)
+    await all_but_the_last_step(kept, DIRECT)
+    pool = await pool_as(kept, PREFIX)
+
+    async def changing_it() -> None:
+        async with kept.database.platform() as connection:
+            await become_delegated(connection, pool, direct=True)
+
+    async with kept.database.platform() as releasing:
+        await releasing.execute(text("SELECT FROM delegations LIMIT 1 FOR UPDATE"))
+        task = asyncio.create_task(changing_it())
+        await waiting(kept)
+        # As the foreign key does of what is to be removed from NetBox.
+        await releasing.execute(text("SELECT FROM pools FOR KEY SHARE"))
+    await task
+    await kept.owner.execute("UPDATE pools SET netbox_closed_until = NULL")
+    assert await kept.agree_as(PREFIX) == sorted(held)
