@@ -19,7 +19,7 @@ POOL = "metro"
 """The pool's name in `examples/netbox.jsonl`."""
 SPACE = ip_network("3fff::/40")  # documentation, too: RFC 9637
 
-_PATIENCE_SECONDS = 15
+_PATIENCE_SECONDS = 60
 _LOOK_SECONDS = 0.05
 
 

@@ -97,9 +97,12 @@ class Prometheus:
     async def __aexit__(self, *_: object) -> None:
         await self.process.stop()
 
-    async def query(self, expr: str) -> list[Sample]:
-        """What an expression is now. Raises `ValueError`, with Prometheus's words, for one that is none."""
-        answer = await self._get("/api/v1/query", query=expr)
+    async def query(self, expr: str, *, at: float | None = None) -> list[Sample]:
+        """What an expression is now, or was at this time (of the Unix epoch).
+
+        Raises `ValueError`, with Prometheus's words, for one that is none.
+        """
+        answer = await self._get("/api/v1/query", query=expr, **({} if at is None else {"time": str(at)}))
         if answer["resultType"] == "scalar":
             return [Sample({}, float(answer["result"][1]))]
         return [Sample(series["metric"], float(series["value"][1])) for series in answer["result"]]

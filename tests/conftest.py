@@ -39,7 +39,11 @@ POOLS = (
 
 
 # For who wants to know whether there is a failure, and not the shortest way to it.
-settings.register_profile("any-failure", phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
+settings.register_profile(
+    "any-failure", phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False, deadline=None
+)
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 NEEDED = {

@@ -33,10 +33,14 @@ async def environment_of(directory: Path, owner_url: str, temporal_address: str,
 
 
 def _free_ports(number: int) -> int:
-    """The first of this many free ports in a row; not always the same, for others may be looking too."""
+    """The first of this many free ports in a row; not always the same, for others may be looking too.
+
+    Of two processes that run tests each has its own half: a port is free until the worker has started.
+    """
+    first = 19_000 + 500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 2)
     return next(
         port
-        for port in random.sample(range(19_000, 20_000 - number), 500)
+        for port in random.sample(range(first, first + 500 - number), 200)
         if all(is_free(port + index) for index in range(number))
     )
 

@@ -132,6 +132,10 @@ async def test_a_version_that_gets_no_orders_says_what_would_change_that(
             assert line
         assert command in line.decode()
         lack_of_workers = Temporal(temporal_client, orders.ref).lack_of_workers
-        assert command in await until(lack_of_workers)
+
+        async def told() -> bool:
+            return command in await lack_of_workers()
+
+        await until(told)
         await make_current(temporal_client, orders.ref, "1.2")
         assert await lack_of_workers() == ""

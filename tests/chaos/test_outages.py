@@ -1,6 +1,7 @@
 """A server goes away in the middle of ten provisions, and comes back: every order ends, and ends true."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ class Ground:
 
 @pytest.fixture
 async def ground(server_directory: Path, temporal_program: Path) -> AsyncIterator[Ground]:
-    directory = server_directory / "chaos"
-    directory.mkdir(exist_ok=True)
+    directory = server_directory / f"chaos-{uuid.uuid4().hex[:8]}"
+    directory.mkdir()
     directory.chmod(0o755)
 
     def temporal() -> DevTemporal:

@@ -3,14 +3,18 @@
 import asyncio
 import json
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from temporalio.client import Client
+from temporalio.service import RPCError
 
 from cli.runs import CONCURRENCY
 from tests.cli.conftest import Book, Cli, Working, lines, until
+from workflows.contract import workflow_id
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -116,8 +120,17 @@ async def test_a_pipe_that_says_nothing_is_left_at_once(cli: Cli, book: Book, wo
     assert b"1 orders have ended; none is running; what was left had not been started" in said
 
 
+async def there(client: Client, workflow_id: str) -> None:
+    """Until such a run has been started."""
+    while True:
+        with suppress(RPCError):
+            await client.get_workflow_handle(workflow_id).describe()
+            return
+        await asyncio.sleep(0.05)
+
+
 async def test_interrupted_and_taken_up(
-    cli: Cli, book: Book, working: Working, tmp_path: Path, owner: asyncpg.Connection
+    cli: Cli, book: Book, working: Working, tmp_path: Path, owner: asyncpg.Connection, temporal_client: Client
 ) -> None:
     file = tmp_path / "my orders.jsonl"
     count = CONCURRENCY + 6
@@ -126,8 +139,10 @@ async def test_interrupted_and_taken_up(
     file.write_text(lines(bad, book.order(1), book.order(1, order_id="O-0"), *map(book.order, range(2, count))))
     process = await cli.start("provision", str(file))
     await until(process.stderr, "No worker polls task queue")
-    while (await cli("status", book.ref(CONCURRENCY - 1), "--tenant", "acme")).code:
-        pass
+    # All that have a turn, and the replies to them have come by the time that a command takes.
+    for nth in range(1, CONCURRENCY):
+        await there(temporal_client, workflow_id("acme", book.ref(nth)))
+    assert not (await cli("status", book.ref(1), "--tenant", "acme")).code
     process.send_signal(signal.SIGINT)
     await until(process.stderr, "nothing more is started. Ctrl-C: leave now")
     process.send_signal(signal.SIGINT)

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from db import Database
 from figures.snapshot import KEPT, keep, measure, newest
 from ipam.lifecycle import State
+from telemetry import snapshot
 from telemetry.metrics import FIGURES
 from telemetry.snapshot import AGE, Sample, Snapshot, SnapshotCollector
 from tests.ipam.desk import Desk
@@ -176,7 +177,11 @@ async def test_without_a_database_the_last_one_stays_and_ages(
     await until(shown)
 
 
-async def test_a_database_that_does_not_answer_holds_no_scrape_up(desk: Desk, start: Callable[[], Worker]) -> None:
+async def test_a_database_that_does_not_answer_holds_no_scrape_up(
+    desk: Desk, start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Long before PostgreSQL itself gives up on the lock.
+    monkeypatch.setattr(snapshot, "PATIENCE_SECONDS", 0.5)
     worker = start()
     await take(desk)
     assert await worker.says(*ALLOCATED) == 0

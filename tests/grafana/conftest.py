@@ -27,7 +27,7 @@ def environment() -> Iterator[Path]:
             patch.delenv(name)
         patch.setenv("TEMPORAL_CONFIG_FILE", str(Path(directory, "temporal.toml")))
         Path(directory, "temporal.toml").touch()
-        patch.setenv("LASTMILE_RADIUS_TIMEOUT_SECONDS", "2")
+        patch.setenv("LASTMILE_RADIUS_TIMEOUT_SECONDS", "5")
         patch.setenv("LASTMILE_RADIUS_TRIES", "1")
         yield Path(directory)
 
@@ -43,7 +43,7 @@ async def isp(environment: Path, migrated: str) -> AsyncIterator[Isp]:
             directory = environment / "watching"
             directory.mkdir()
             async with Prometheus(
-                directory, targets=targets, port=Ports(directory).claim("Prometheus"), interval=0.5
+                directory, targets=targets, port=Ports(directory).claim("Prometheus"), interval=2
             ) as prometheus:
                 isp = Isp(stack, prometheus, owner)
                 await isp.live()

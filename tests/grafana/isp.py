@@ -1,11 +1,13 @@
 """An ISP whose day is known to the last order: what its dashboards and alerts must say is known as well."""
 
 import asyncio
+import time
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
 import asyncpg
-from temporalio.client import ScheduleHandle
+from temporalio.client import ScheduleHandle, ScheduleInfo, ScheduleOverlapPolicy
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from cli.demo_netbox import DemoNetBox
@@ -47,6 +49,8 @@ class Isp:
         self._owner = owner
         self._numbers = count(1)
         self._ended = 0
+        self.at = 0.0
+        """When the day was over, and is to be looked at."""
 
     async def live(self) -> None:
         """The day. Things happen twice: a counter that has just been born has not risen yet."""
@@ -72,10 +76,19 @@ class Isp:
         await self._go_wrong(staying)
         await self._lose_netbox()
         await until(self._snapshot_after_another)
-        await self._seen(
-            'ALERTS{alertname="IPv6PrefixLeak"} and on () '
+        self.at = await until(self._evening)
+
+    async def _evening(self) -> float | None:
+        """A time at which both workers were scraped, and all that the day brings was seen.
+
+        A little ago: no scrape that is under way can still change what was seen then.
+        """
+        at = time.time() - 5
+        all_seen = (
+            'count(up == 1) == 2 and on () ALERTS{alertname="IPv6PrefixLeak"} and on () '
             'absent(ALERTS{alertname=~"LastmileSnapshotStale|LastmileScheduleOverdue"})'
         )
+        return at if await self.prometheus.query(all_seen, at=at) else None
 
     async def _set_up(self) -> None:
         stack = self._stack
@@ -152,8 +165,8 @@ class Isp:
         client = self._lastmile.client
         for name in schedules:
             schedule = client.get_schedule_handle(StandingSchedules(client, TASK_QUEUE).id_of(name))
-            before = len((await schedule.describe()).info.recent_actions)
-            await schedule.trigger()
+            before = _last((await schedule.describe()).info)
+            await schedule.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)  # it may run by itself at this moment
             await until(lambda schedule=schedule, before=before: _ended(schedule, before))
 
     async def _send(self, order: Any, status: str) -> None:
@@ -178,7 +191,12 @@ class Isp:
         await until(lambda: self.prometheus.query(expr))
 
 
-async def _ended(schedule: ScheduleHandle, before: int) -> bool:
+async def _ended(schedule: ScheduleHandle, before: datetime) -> bool:
     """Whether the run that the schedule was made to start has come to its end."""
     info = (await schedule.describe()).info
-    return len(info.recent_actions) > before and not info.running_actions
+    return _last(info) > before and not info.running_actions
+
+
+def _last(info: ScheduleInfo) -> datetime:
+    """When its last run was started."""
+    return max((action.started_at for action in info.recent_actions), default=datetime.min.replace(tzinfo=UTC))

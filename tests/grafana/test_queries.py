@@ -118,7 +118,7 @@ async def shown(isp: Isp, dashboard: str, *tenants: str) -> dict[str, dict[str, 
     panels: dict[str, dict[str, float]] = {}
     for query in panel_queries(DIRECTORY / f"{dashboard}.json"):
         # The whole day, for rates too: what happened only once a day is to be seen.
-        samples = await isp.prometheus.query(query.expression(tenants=tenants, span="1h", rate="1h"))
+        samples = await isp.prometheus.query(query.expression(tenants=tenants, span="1h", rate="1h"), at=isp.at)
         series = {legend(query, sample): sample.value for sample in samples}
         assert len(series) == len(samples), f"{query.panel}: one legend for two series"
         panels.setdefault(query.panel, {}).update(series)
@@ -177,7 +177,7 @@ async def test_every_series_that_a_rule_looks_at_is_there(isp: Isp) -> None:
     missing = []
     for rule in await isp.prometheus.rules():
         for selector in re.findall(r"\b(?:ipv6_|lastmile[_:]|temporal_|up\b)[\w:]*(?:{[^}]*})?", rule["query"]):
-            if not await isp.prometheus.query(selector):
+            if not await isp.prometheus.query(selector, at=isp.at):
                 missing.append((rule["name"], selector))
     assert not missing
 
@@ -201,12 +201,15 @@ async def test_the_alerts_that_such_a_day_raises(isp: Isp) -> None:
     ]
     wanted = sorted(sorted(labels.items()) for labels in expected)
 
+    seen: list[list[tuple[str, str]]] = []
+
     async def all_raised() -> bool:
-        return await raised(isp) == wanted
+        seen[:] = await raised(isp)
+        return seen == wanted
 
     with suppress(TimeoutError):  # rules are evaluated one after the other
         await until(all_raised)
-    assert await raised(isp) == wanted
+    assert seen == wanted
 
 
 async def raised(isp: Isp) -> list[list[tuple[str, str]]]:

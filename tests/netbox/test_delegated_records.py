@@ -11,6 +11,8 @@ from audit.audit import check
 from db import Database
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
+from ipam import keeper as keeper_module
+from ipam import outbox as outbox_module
 from ipam.binding import OnRelease, Record
 from ipam.keeper import BEAT, Keeper
 from ipam.netbox import NetBox
@@ -35,7 +37,22 @@ async def home(kept: Delegated) -> int:
     return await kept.pool(record=Record.PREFIX)
 
 
-async def test_pools_are_told_of_in_turn(kept: Delegated, home: int) -> None:
+class Clock:
+    """Goes on when it is told to."""
+
+    seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def goes_on(self) -> None:
+        self.seconds += 1
+
+
+async def test_pools_are_told_of_in_turn(kept: Delegated, home: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    for module in (keeper_module, outbox_module):
+        monkeypatch.setattr(module, "time", clock)
     await kept.pool("2001:db8:5000::/40", "more", record=Record.PREFIX)
 
     async def line(ref: str, order: str, pool: str) -> None:
@@ -45,7 +62,7 @@ async def test_pools_are_told_of_in_turn(kept: Delegated, home: int) -> None:
     await line("S-1", "O-1", "home")
     await line("S-2", "O-2", "more")
     keeper = Keeper(kept.database, kept.netbox, QUARANTINE.unconfirmed)
-    slow, short = Fault(latency=0.2), timedelta(seconds=0.1)
+    slow, short = Fault(delay=clock.goes_on), timedelta(seconds=0.5)
     for told in ({"S-1"}, {"S-1", "S-2"}):
         kept.server.faults.next(slow, method="POST", path=PREFIXES)
         await keeper.beat(telling=short)

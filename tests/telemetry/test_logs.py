@@ -100,7 +100,7 @@ async def test_who_and_what_but_no_words(
     temporal_client: Client,
 ) -> None:
     """Traffic of every kind, and then a look at everything the worker said of it, at its most talkative."""
-    patience = {"LASTMILE_RADIUS_TIMEOUT_SECONDS": "2", "LASTMILE_RADIUS_TRIES": "1"}
+    patience = {"LASTMILE_RADIUS_TIMEOUT_SECONDS": "5", "LASTMILE_RADIUS_TRIES": "1"}
     async with (
         ScriptedNas(SECRET.encode(), name="bng-1") as nas,
         logging_worker(environment | patience | {"LASTMILE_LOG_LEVEL": "DEBUG"}) as lines,

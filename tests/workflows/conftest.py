@@ -18,6 +18,7 @@ from tests.workflows.faults import Faults
 from tests.workflows.maintained import Maintenance
 from tests.workflows.world import Orders
 from worker import build_worker
+from workflows.asking import SchedulesAskedAgain
 from workflows.client import Lastmile
 
 SECRET = b"a shared secret"
@@ -47,7 +48,11 @@ def settings() -> Settings:
 
 @pytest.fixture
 def client(temporal_client: Client, faults: Faults) -> Client:
-    return Client(temporal_client.service_client, data_converter=pydantic_data_converter, interceptors=[faults])
+    return Client(
+        temporal_client.service_client,
+        data_converter=pydantic_data_converter,
+        interceptors=[SchedulesAskedAgain(), faults],
+    )
 
 
 @pytest.fixture

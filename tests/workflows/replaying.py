@@ -55,6 +55,7 @@ async def replay(file: Path, workflows: Sequence[type] = WORKFLOWS, runner: Work
         workflow_runner=runner,
         workflow_failure_exception_types=FAILURE_TYPES,
         data_converter=pydantic_data_converter,
+        debug_mode=True,  # a machine that stops for two seconds is no workflow that does
     )
     history = WorkflowHistory.from_json(file.stem, file.read_text())
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)

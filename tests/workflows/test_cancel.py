@@ -53,11 +53,14 @@ async def test_a_cancel_that_races_a_completion_is_followed_or_too_late(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str
 ) -> None:
     nothing = await what_is_there(owner)
-    gate = faults.after[step] = Gate()
+    gate, ending = faults.after[step], faults.before[PROVISION[-1]] = Gate(), Gate()
+    if step == PROVISION[-1]:
+        ending.open()
     run = await lastmile.start(orders.provision())
     await gate.reached.wait()
     gate.open()
     await run.handle.cancel()
+    ending.open()
 
     result = await run.result()
 

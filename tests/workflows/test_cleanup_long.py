@@ -1,6 +1,7 @@
 """A cleanup with more to do than fits into one run goes on in the next, and counts all of it."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ async def temporal_client(temporal_program: Path) -> AsyncIterator[Client]:
         data_converter=pydantic_data_converter,
         search_attributes=[TENANT, OPERATION, STEP, ATTENTION],
         dev_server_existing_path=str(temporal_program),
+        dev_server_startup_timeout=timedelta(seconds=60),
         dev_server_extra_args=["--dynamic-config-value", f"limit.historyCount.suggestContinueAsNew={FEW_EVENTS}"],
     ) as environment:
         yield environment.client

@@ -5,6 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
 from db import Database
@@ -201,6 +204,21 @@ async def test_when_and_how_an_order_travels_is_not_its_content(orders: Orders) 
     assert order.digest != orders.provision(addressing=Addressing(ipv6_pd_size=60)).digest
 
 
+async def all_wait(client: Client, task_queue: str, number: int) -> None:
+    """Until so many runs wait for a worker, which is a moment after they were started."""
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=task_queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        report_stats=True,
+    )
+    while True:
+        described = await client.workflow_service.describe_task_queue(request)
+        if described.stats.approximate_backlog_count >= number:
+            return
+        await asyncio.sleep(0.05)
+
+
 async def test_urgent_orders_pass_a_backlog_and_tenants_take_turns_in_it(
     client: Client, settings: Settings, database: Database, authorization: DynamicAuthorization, orders: Orders
 ) -> None:
@@ -210,6 +228,7 @@ async def test_urgent_orders_pass_a_backlog_and_tenants_take_turns_in_it(
     other = orders.provision("B-30", 30, tenant="other", urgency=Urgency.BULK)
     urgent = orders.provision("U-31", 31, urgency=Urgency.URGENT)
     runs = [await lastmile.start(order) for order in (*bulk, other, urgent)]
+    await all_wait(client, settings.task_queue, len(runs))
 
     narrow = settings.model_copy(update={"max_concurrent_activities": 1, "max_concurrent_workflow_tasks": 2})
     async with build_worker(client, narrow, database, authorization):

@@ -16,7 +16,7 @@ from workflows.client import AlreadyRunning, Lastmile, OrderIdReused
 from workflows.contract import ResultStatus, RunStatus
 
 # Of a test that would wait for ever where the behaviour is broken, in seconds.
-PATIENCE = 10
+PATIENCE = 60
 
 
 async def test_a_second_operation_is_refused_and_the_running_one_is_named(

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, ScheduleCalendarSpec, ScheduleRange, ScheduleSpec, WorkflowHandle
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 from temporalio.worker import Worker
@@ -95,12 +95,15 @@ async def test_runs_that_wait_for_a_person(
     assert (await shown(database, "lastmile_attention_runs"))[tenant,] == 0
 
 
+NEVER = ScheduleSpec(calendars=[ScheduleCalendarSpec(year=[ScheduleRange(2099)])])
+
+
 @pytest.fixture
 async def schedules(client: Client, settings: Settings) -> AsyncIterator[StandingSchedules]:
-    """As a worker makes them, but that none runs at once."""
+    """As a worker makes them, but that none runs by itself."""
     standing = StandingSchedules(client, settings.task_queue)
     for plan in SCHEDULES:
-        await standing.make(replace(plan, at_once=False))
+        await standing.make(replace(plan, at_once=False, spec=NEVER))
     yield standing
     for plan in SCHEDULES:
         await client.get_schedule_handle(standing.id_of(plan.name)).delete()

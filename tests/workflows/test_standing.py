@@ -11,10 +11,14 @@ from functools import partial
 import pytest
 from temporalio.client import (
     Client,
+    Interceptor,
+    OutboundInterceptor,
+    PauseScheduleInput,
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleCalendarSpec,
     ScheduleDescription,
+    ScheduleHandle,
     ScheduleOverlapPolicy,
     SchedulePolicy,
     ScheduleRange,
@@ -177,14 +181,49 @@ async def test_a_pause_and_a_second_one(standing: StandingSchedules, by_hand: By
     assert (going.paused, going.note) == (False, CLEANUP.note)
 
 
-async def test_a_pause_holds_against_an_update_of_the_same_moment(standing: StandingSchedules, by_hand: ByHand) -> None:
-    for hour in range(3, 9):
-        spec = ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(hour)])])
-        change = partial(at, spec)
-        await asyncio.gather(by_hand.does(change), standing.pause("cleanup", "ticket 4711"))
-        await by_hand.until(lambda found, hour=hour: hours(found) == [hour])  # type: ignore[misc]
-        assert (await by_hand.sees()).schedule.state.paused
-        assert await standing.resume("cleanup")
+class SameMoment(Interceptor):
+    """Of a pause and an update that has read the Schedule before, the update comes second."""
+
+    def __init__(self) -> None:
+        self.has_read, self.paused, self.updated = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _PausesFirst(next, self)
+
+    async def update(self, handle: ScheduleHandle, change: Change) -> None:
+        async def changed(found: ScheduleUpdateInput) -> ScheduleUpdate:
+            self.has_read.set()
+            await self.paused.wait()
+            change(found.description.schedule)
+            return ScheduleUpdate(found.description.schedule)
+
+        await handle.update(changed)
+        self.updated.set()
+
+
+class _PausesFirst(OutboundInterceptor):
+    def __init__(self, next: OutboundInterceptor, moment: SameMoment) -> None:
+        super().__init__(next)
+        self._moment = moment
+
+    async def pause_schedule(self, input: PauseScheduleInput) -> None:
+        await self._moment.has_read.wait()
+        await super().pause_schedule(input)
+        self._moment.paused.set()
+        await self._moment.updated.wait()
+
+
+async def test_a_pause_holds_against_an_update_of_the_same_moment(
+    standing: StandingSchedules, by_hand: ByHand, temporal_client: Client
+) -> None:
+    moment = SameMoment()
+    config = temporal_client.config()
+    client = Client(**config | {"interceptors": [*config["interceptors"], moment]})
+    task_queue, _, name = standing.id_of("cleanup").rpartition("/")
+    pausing = StandingSchedules(client, task_queue).pause(name, "ticket 4711")
+    await asyncio.gather(moment.update(by_hand.handle, partial(at, AT_FOUR)), pausing)
+    found = await by_hand.sees()
+    assert (found.schedule.state.paused, hours(found)) == (True, [4])
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ async def test_a_deprovision_that_was_lost_only_goes_forward(
 ) -> None:
     await lastmile.execute(orders.provision())
     await lost(lastmile, orders.deprovision(), faults, lost_at)
-    faults.before[(again, "unconfigure_cpe")] = once(refused)
+    faults.before[(again, "unconfigure_cpe")] = refused
     run = await lastmile.start(orders.deprovision(again))
     await parked(run)
     del faults.before[(again, "unconfigure_cpe")]

@@ -106,9 +106,12 @@ async def _losing_the_worker(stage: Stage, case: Case, order: AnyOrder, stack: A
     if case.fault.of_undo:
         activity, refused_after = case.undo, case.last
     death = Death(activity, _MOMENTS[case.fault], refused_after)
-    process = victim.start(stage.address, stage.database_url, stage.settings_for(order.tenant), death)
+    # Off the loop, on which all others run: the first one starts a server of processes.
+    process = await asyncio.to_thread(
+        victim.start, stage.address, stage.database_url, stage.settings_for(order.tenant), death
+    )
     stack.callback(victim.end, process)
-    run = await Lastmile(stage.client, task_queue=order.tenant).start(order)
+    run = await Lastmile(stage.in_a_hurry, task_queue=order.tenant).start(order)
     await _reached(victim.until_dead(process), run)
     await stack.enter_async_context(stage.worker(order.tenant))
     return run

@@ -73,6 +73,12 @@ class Stage:
         """Who sends orders to the worker that none of them loses."""
         return Lastmile(self.client, task_queue=self.settings.task_queue)
 
+    @property
+    def in_a_hurry(self) -> Client:
+        """Starts runs whose worker will be lost."""
+        config = self.client.config()
+        return Client(**config | {"interceptors": [*config["interceptors"], Hurry()]})
+
     def settings_for(self, task_queue: str) -> Settings:
         return self.settings.model_copy(update={"task_queue": task_queue})
 
@@ -118,10 +124,10 @@ class Stage:
 async def stage(address: str, database_url: str, shelf: Shelf | None = None) -> AsyncIterator[Stage]:
     """On a Temporal server and a migrated database without tenants, by the owner's URL; with pools on the shelf."""
     faults = Faults()
-    client = await Client.connect(address, data_converter=pydantic_data_converter, interceptors=[faults, Hurry()])
+    client = await Client.connect(address, data_converter=pydantic_data_converter, interceptors=[faults])
     settings = Settings(
         task_queue=f"every-way-{shelf.way}" if shelf else "every-way",
-        radius_timeout_seconds=1,
+        radius_timeout_seconds=10,
         quarantine_seconds=3600,
         quarantine_unconfirmed_seconds=7200,
         database_pool_size=32,
@@ -131,7 +137,7 @@ async def stage(address: str, database_url: str, shelf: Shelf | None = None) -> 
     async with (
         ScriptedNas(SECRET.encode()) as nas,
         asyncpg.create_pool(database_url, min_size=1, max_size=4) as owner,
-        DynamicAuthorization(timeout=1, tries=3, in_flight=64) as authorization,
+        DynamicAuthorization(timeout=10, tries=3, in_flight=64) as authorization,
     ):
         await owner.execute(
             "INSERT INTO nas (nasname, shortname, secret, coa_port) VALUES ('127.0.0.1', 'bng-1', $1, $2)",
