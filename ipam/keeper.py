@@ -19,7 +19,7 @@ from ipam.errors import PoolMoved
 from ipam.netbox import NetBox
 from ipam.netbox.errors import Exhausted, Invalid, KeyTaken, NetBoxError, NotFound
 from ipam.outbox import drain
-from ipam.returning import formerly_delegated, give_back, return_closed
+from ipam.returning import formerly_delegated, give_back, give_last, return_closed
 from ipam.showing import tell_use
 from ipam.sole import only_one
 from ipam.strangers import look
@@ -115,6 +115,7 @@ class Keeper:
         if look_around:
             fine &= await self._part(pool, look(database, netbox, pool, self._rest))
             fine &= await self._part(pool, tell_use(database, netbox, pool))
+            fine &= await self._part(pool, give_last(database, pool))
             fine &= await self._part(pool, give_back(database, netbox, pool))
         return fine
 

@@ -2,7 +2,8 @@
 
 It is empty: nothing in it is held, rests, is somebody else's or is recorded in NetBox; and the other blocks have so
 much room that the next one is not taken at once. Nor is it so young that NetBox may still be asked for it, by who has
-given up. Those of a pool that is no longer delegated go as they are.
+given up. Those of a pool that is no longer delegated go as they are. A block that is nearly empty is on its way there:
+it is given from last, so that it empties as its subscribers leave, while there is room in others.
 """
 
 from contextlib import suppress
@@ -17,7 +18,7 @@ from ipam.bound import BOUND, BoundPool, find_record
 from ipam.netbox import NetBox
 from ipam.removals import LATE
 
-__all__ = ["formerly_delegated", "give_back", "return_closed"]
+__all__ = ["formerly_delegated", "give_back", "give_last", "return_closed"]
 
 _SPARE = text(
     """
@@ -43,6 +44,21 @@ _RETURNING = text("UPDATE netbox_blocks SET state = 'returning', since = now() W
 
 _RETURNED = text("DELETE FROM netbox_blocks WHERE id = :id AND state = 'returning'")
 
+# Of what is free the longest comes first: those that were freed now come last, and the newest block's last of all. Not
+# each time that this is looked at: what is freed meanwhile comes behind them for an hour at most.
+_GIVE_LAST = text(
+    """
+    WITH nearly_empty AS (
+        SELECT first_slot, end_slot, row_number() OVER (ORDER BY id DESC) AS place
+        FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'open' AND used <= (end_slot - first_slot) / 8
+    )
+    UPDATE slots s SET free_at = now() - place * interval '1 millisecond' FROM nearly_empty b
+    WHERE s.pool_id = :pool_id AND s.slot >= b.first_slot AND s.slot < b.end_slot
+      AND s.delegation_id IS NULL AND s.free_at < now() - interval '1 hour'
+      AND (SELECT count(*) FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'open') > 1
+    """
+)
+
 _FORMERLY_DELEGATED = text(
     f"""
     SELECT {BOUND} FROM pools p WHERE netbox_mode <> '{Mode.DELEGATED}'
@@ -58,6 +74,12 @@ class _InUse(Exception):
 async def formerly_delegated(connection: AsyncConnection) -> list[BoundPool]:
     """Pools of another mode by now, that have blocks to return."""
     return [BoundPool.of(row) for row in await connection.execute(_FORMERLY_DELEGATED)]
+
+
+async def give_last(database: Database, pool: BoundPool) -> None:
+    """Have nearly empty blocks given from last, by what NetBox was last told of their use."""
+    async with database.platform() as connection:
+        await connection.execute(_GIVE_LAST, {"pool_id": pool.id})
 
 
 async def give_back(database: Database, netbox: NetBox, pool: BoundPool) -> int:

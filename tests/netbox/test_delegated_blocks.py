@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 
 import asyncpg
 import pytest
@@ -123,6 +124,39 @@ async def test_an_empty_block_is_returned(kept: Delegated, home: int) -> None:
     assert len(kept.containers()) == 1, "one is kept for the next line"
     assert await kept.owner.fetchval("SELECT count(*) FROM slots") == BLOCK
     assert len(await kept.lines(BLOCK, start=50)) == BLOCK
+
+
+async def hours_of_rest_are_over(kept: Delegated) -> None:
+    await rest_is_over(kept)
+    await kept.owner.execute(
+        "UPDATE slots SET free_at = now() - interval '2 hours' - slot * interval '1 minute' WHERE free_at <= now()"
+    )
+    await kept.agree()
+
+
+async def test_nearly_empty_blocks_are_given_from_last_and_go_back_when_who_is_left_has_gone(
+    kept: Delegated, home: int
+) -> None:
+    given = await kept.lines(3 * BLOCK)
+    blocks = [block.prefix for block in await kept.blocks()][:3]
+    by_block = [
+        [n for n, prefix in enumerate(given, 1) if block and ip_network(prefix).subnet_of(block)] for block in blocks
+    ]
+    left = [9, 1, 2]
+    for numbers, stay in zip(by_block, left, strict=True):
+        for n in numbers[stay:]:
+            await kept.deprovision(f"S-{n}", f"D-{n}")
+    await hours_of_rest_are_over(kept)
+
+    there = [await kept.provision(f"S-{n}", f"O-{n}") for n in range(100, 108)]
+    assert [block for prefix in there for block in blocks if ip_network(prefix).subnet_of(block)] == (
+        [blocks[0]] * 7 + [blocks[1]]
+    )
+    for n in by_block[2][:2]:
+        await kept.deprovision(f"S-{n}", f"D-{n}")
+    await hours_of_rest_are_over(kept)
+    await kept.agree()
+    assert [block.prefix for block in await kept.blocks()] == blocks[:2]
 
 
 async def test_a_block_is_not_returned_while_netbox_may_be_asked_for_it_once_more(kept: Delegated, home: int) -> None:
