@@ -1,6 +1,8 @@
 """What people and scripts read: tables and sentences on a terminal, JSON for scripts, complaints on standard error."""
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,8 +15,9 @@ from rich.text import Text
 
 __all__ = ["complain", "console", "facts", "mark", "messages", "print_json", "say", "table", "tell", "when"]
 
-# An IPv6 prefix can look like an emoji: `:100:`.
-console = Console(highlight=False, emoji=False)
+# Where nobody's window is narrow, so is no table. An IPv6 prefix can look like an emoji: `:100:`.
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+console = Console(highlight=False, emoji=False, width=_WIDTH)
 messages = Console(stderr=True, highlight=False, emoji=False)
 
 # How an outcome looks; anything else is shown as it is.
@@ -29,7 +32,8 @@ _STYLES = {
 
 # Columns that give way where the terminal is narrow; an address broken in two cannot be copied.
 _PROSE = {"", "line"}
-_PROSE_WIDTH = 3  # the least that is left of one, and the space between columns
+_PROSE_WIDTH = 20  # the least that can be read
+_SPACE = 2  # between two columns
 
 
 def say(words: str) -> None:
@@ -70,21 +74,34 @@ def when(moment: datetime | None) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table whose cells are text and not markup; a column that is empty everywhere is left out."""
+    """A table whose cells are text and not markup; a column that is empty everywhere is left out.
+
+    On a terminal that is too narrow for it, each row's cells stand one below the other.
+    """
     cells = [
         [cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row] for row in rows
     ]
     widths = [max(map(_width, (Text(name), *(row[index] for row in cells)))) for index, name in enumerate(columns)]
     used = [index for index in range(len(columns)) if any(row[index].plain for row in cells)]
     rigid = {index for index in used if columns[index] not in _PROSE}
-    # Rich cuts off what may not wrap and does not fit.
-    if sum(widths[index] for index in rigid) + _PROSE_WIDTH * len(used) > console.width:
-        rigid = set()
+    least = [widths[index] if index in rigid else min(widths[index], _PROSE_WIDTH) for index in used]
+    if sum(least) + _SPACE * len(used) > console.width:
+        return _one_by_one(title, columns, [[(index, row[index]) for index in used] for row in cells])
     made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
     for index in used:
         made.add_column(columns[index], overflow="fold", no_wrap=index in rigid)
     for row in cells:
         made.add_row(*(row[index] for index in used))
+    return made
+
+
+def _one_by_one(title: str, columns: Sequence[str], rows: Iterable[Iterable[tuple[int, Text]]]) -> Table:
+    made = _pairs(title)
+    for row in rows:
+        for index, cell in row:
+            if cell.plain:
+                made.add_row(Text(columns[index]), cell)
+        made.add_row()
     return made
 
 
@@ -98,10 +115,15 @@ def _cell(value: Any) -> Text:
 
 def facts(title: str, values: dict[str, Any]) -> Table:
     """Names and values, one to a line; those without a value are left out."""
-    made = Table(title=title or None, title_justify="left", title_style="bold", box=None, show_header=False)
-    made.add_column(style="dim")
-    made.add_column(overflow="fold")
+    made = _pairs(title)
     for name, value in values.items():
         if value not in (None, ""):
             made.add_row(Text(name), _cell(value))
+    return made
+
+
+def _pairs(title: str) -> Table:
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=None, show_header=False)
+    made.add_column(style="dim")
+    made.add_column(overflow="fold")
     return made

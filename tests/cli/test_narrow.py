@@ -1,0 +1,37 @@
+"""Tables on a narrow terminal: what is copied from them is never broken."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from cli import output
+
+COLUMNS = ("subscriber", "step", "")
+ROWS = [
+    ("S-1000000001", "release_ip_address", "NetBox does not answer: is it running, and is NETBOX_URL right?"),
+    ("S-2", "activate_onu", ""),
+]
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO())
+    monkeypatch.setattr(output, "console", console)
+    console.print(output.table("Waiting", COLUMNS, ROWS))
+    return [line.strip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+def test_prose_gives_way_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = printed(monkeypatch, 70)
+    assert [line.split()[:2] for line in lines if "S-" in line] == [
+        ["S-1000000001", "release_ip_address"],
+        ["S-2", "activate_onu"],
+    ]
+    assert len(lines) > 5, "it is folded"
+
+
+@pytest.mark.parametrize("width", [35, 40])
+def test_then_each_row_has_lines_of_its_own(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    lines = printed(monkeypatch, width)
+    assert lines[:3] == ["Waiting", "subscriber  S-1000000001", "step        release_ip_address"]
+    assert lines[-3:] == ["subscriber  S-2", "step        activate_onu", ""]
