@@ -71,6 +71,9 @@ _FOUND = text(
 # Who opens an order waits for its tenant's row, by the foreign key: so none of this subscriber's begins meanwhile.
 _NO_ORDER_BEGINS = text("SELECT FROM tenants WHERE id = :tenant FOR UPDATE")
 
+# Who changes its mode waits for who imports into it, or comes first.
+_STILL_DIRECT = text("SELECT 1 FROM pools WHERE id = :pool_id AND netbox_mode = 'direct' FOR KEY SHARE")
+
 _IMPORT = text(
     """
     WITH made AS (
@@ -116,6 +119,8 @@ class Importer:
         """Import it, if it still can be; its stamp in NetBox too. Raises `NetBoxError`: another run goes on."""
         async with self._database.platform(actor=self._actor) as connection:
             await connection.execute(_NO_ORDER_BEGINS, {"tenant": carried.tenant})
+            if not await connection.scalar(_STILL_DIRECT, {"pool_id": self._pool.id}):
+                return Judged(carried, Fate.REJECT, "is in a pool that NetBox does not choose from any more")
             [judged] = await self._judge(connection, [carried])
             if judged.fate is Fate.IMPORT:
                 await self._write(connection, carried)

@@ -95,8 +95,9 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         INSERT INTO slots (pool_id, slot, tenant_id, delegation_id)
         SELECT d.pool_id, d.slot, p.tenant_id, d.id
         FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.netbox_mode IS DISTINCT FROM 'direct'
-        WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.released_at IS NULL
+        WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.released_at IS NULL AND d.slot IS NOT NULL
           AND NOT EXISTS (SELECT FROM slots s WHERE s.delegation_id = d.id)
+        FOR UPDATE OF d
         ON CONFLICT (pool_id, slot) DO UPDATE
         SET delegation_id = excluded.delegation_id, last_holder = NULL
         WHERE slots.delegation_id IS NULL

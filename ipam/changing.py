@@ -20,13 +20,13 @@ from db import Database
 from ipam.binding import Binding, Mode, Record
 from ipam.blocks import blocks_of
 from ipam.bound import BoundPool
-from ipam.conversions import NotYet, adjust, become_delegated, become_direct, rebind
+from ipam.conversions import NotYet, adjust, become_delegated, become_direct, changed, rebind
 from ipam.errors import InvalidPool, PoolBusy
 from ipam.netbox import NetBox
 from ipam.netbox.errors import Exhausted
 from ipam.outbox import backlog, drain
 from ipam.people import in_the_way
-from ipam.pools import Pool
+from ipam.pools import Pool, list_pools
 from ipam.returning import return_closed
 from ipam.sole import only_one
 from ipam.strangers import look
@@ -89,16 +89,26 @@ async def change(
     way = BoundPool(there.id, there.name, there.prefix, there.length, _by_way_of(pool, wanted))
     changing = _Change(database, netbox, way, rest, tell, actor)
     if before is not None and before.mode is wanted.mode is Mode.DIRECT:
-        async with database.platform(actor=actor) as connection:
-            await rebind(connection, there)
+        async with _alone(database):
+            await _still(database, pool)
+            async with database.platform(actor=actor) as connection:
+                await rebind(connection, there)
         return
     async with _alone(database):
+        await _still(database, pool)
         if before is not None and before.mode is Mode.DELEGATED:
             await changing.adjust(before)
         else:
             await changing.delegate(direct=before is not None)
     if wanted.mode is Mode.DIRECT:
         await changing.share(there)
+
+
+async def _still(database: Database, pool: Pool) -> None:
+    """Raise `PoolBusy` unless the pool is as it was read before its turn came."""
+    async with database.platform() as connection:
+        if all(use.pool != pool for use in await list_pools(connection)):
+            raise PoolBusy(changed(pool.name))
 
 
 def _by_way_of(pool: Pool, wanted: Binding) -> Binding:
@@ -147,6 +157,8 @@ class _Change:
                     await self._quiet()
                     await self._surround()
                 await look(self._database, self._netbox, self._pool, self._rest)
+                if direct:
+                    await self._close()  # for as long again: to look at a big pool takes its time
                 try:
                     async with self._database.platform(actor=self._actor) as connection:
                         await become_delegated(connection, self._pool, direct=direct)

@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import text
 
 from db import PlatformConnection
-from ipam.binding import Binding, Record
+from ipam.binding import Binding, Mode, Record
 from ipam.bound import BoundPool
+from ipam.errors import PoolBusy
 
-__all__ = ["NotYet", "adjust", "become_delegated", "become_direct", "rebind"]
+__all__ = ["NotYet", "adjust", "become_delegated", "become_direct", "changed", "rebind"]
 
 
 class NotYet(Exception):
@@ -23,7 +24,7 @@ class NotYet(Exception):
 # A pool of a million prefixes takes some seconds.
 _AT_LEISURE = text("SELECT set_config('statement_timeout', '0', true)")
 
-_ALONE = text("SELECT FROM pools WHERE id = :pool_id FOR UPDATE")
+_ALONE = text("SELECT netbox_mode FROM pools WHERE id = :pool_id FOR UPDATE")
 
 _SET = text(
     """
@@ -74,6 +75,7 @@ _TELL_ALL_KNOWN = text(
     """
 )
 
+# Before NetBox comes to be told of each prefix, too: what a delegation under way becomes is known, or told by itself.
 # Direct to delegated. A release that is under way holds its delegation's row, and then the pool's by a foreign key: in
 # this order it is waited for, and comes first, or reads its delegation again. New ones the closed pool has none.
 _CLOSED_AND_QUIET = text(
@@ -175,9 +177,9 @@ async def become_delegated(connection: PlatformConnection, pool: BoundPool, *, d
     orders can still ask NetBox for a prefix."""
     place = {"pool_id": pool.id}
     await connection.execute(_AT_LEISURE)
-    if direct:
+    if direct or pool.netbox.record is Record.PREFIX:
         await connection.execute(_HOLD, place)
-    await connection.execute(_ALONE, place)
+    await _alone(connection, pool, Mode.DIRECT if direct else None)
     if direct and not await connection.scalar(_CLOSED_AND_QUIET, place):
         raise NotYet
     if await connection.scalar(_BEING_TAKEN, place) or await connection.scalar(_OUTSIDE, place):
@@ -194,7 +196,7 @@ async def become_direct(connection: PlatformConnection, pool: BoundPool) -> None
     place = {"pool_id": pool.id}
     await connection.execute(_AT_LEISURE)
     await connection.execute(_LOCK_FREE, place)
-    await connection.execute(_ALONE, place)
+    await _alone(connection, pool, Mode.DELEGATED)
     await connection.execute(_HOLD, place)
     if await connection.scalar(_BEING_TAKEN, place) or await connection.scalar(_UNTOLD, place):
         raise NotYet
@@ -208,7 +210,9 @@ async def adjust(connection: PlatformConnection, pool: BoundPool, before: Bindin
     its length was said to NetBox."""
     place = {"pool_id": pool.id}
     await connection.execute(_AT_LEISURE)
-    await connection.execute(_ALONE, place)
+    if before.record is not pool.netbox.record is Record.PREFIX:
+        await connection.execute(_HOLD, place)
+    await _alone(connection, pool, Mode.DELEGATED)
     if await connection.scalar(_BEING_TAKEN, place):
         raise NotYet
     await rebind(connection, pool)
@@ -216,6 +220,20 @@ async def adjust(connection: PlatformConnection, pool: BoundPool, before: Bindin
         await connection.execute(_TELL_ALL_KNOWN, place)
     if pool.netbox.record is Record.PREFIX:
         await connection.execute(_TELL, place | {"held": before.record is not Record.PREFIX})
+
+
+async def _alone(connection: PlatformConnection, pool: BoundPool, mode: Mode | None) -> None:
+    """Have the pool to ourselves.
+
+    Raises `PoolBusy` unless it is of the mode that it is to be brought from: what is held in it is written in its way.
+    """
+    if await connection.scalar(_ALONE, {"pool_id": pool.id}) != mode:
+        raise PoolBusy(changed(pool.name))
+
+
+def changed(pool: str) -> str:
+    """What to tell whoever comes second."""
+    return f"pool {pool} has been changed by somebody else meanwhile: see `lastmile pool list`, and try again"
 
 
 async def rebind(connection: PlatformConnection, pool: BoundPool) -> None:

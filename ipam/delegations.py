@@ -94,13 +94,13 @@ _TRANSITION = text(
         SET state = :after, state_since = now(),
             disconnect_confirmed = coalesce(:disconnect_confirmed, disconnect_confirmed)
         WHERE id = :id AND state = :before
-        RETURNING id, tenant_id, prefix, subscriber_ref, state_since, disconnect_confirmed
+        RETURNING id, tenant_id, prefix, subscriber_ref, state_since, disconnect_confirmed, slot, netbox_id
     ), recorded AS (
         INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
                                        from_state, to_state, order_id, reason)
         SELECT tenant_id, id, prefix, subscriber_ref, :before, :after, :order_id, :reason FROM moved
     )
-    SELECT state_since, disconnect_confirmed FROM moved
+    SELECT state_since, disconnect_confirmed, slot, netbox_id FROM moved
     """
 )
 
@@ -151,4 +151,5 @@ async def transition(
     row = moved.one_or_none()
     if row is None:
         raise StateChanged(f"{delegation} is no longer {delegation.state}")
-    return replace(delegation, state=after, state_since=row.state_since, disconnect_confirmed=row.disconnect_confirmed)
+    # Where the pool's mode has changed while we waited, its place is another one.
+    return replace(delegation, state=after, **row._mapping)

@@ -34,6 +34,7 @@ _BEGIN = text(
     INSERT INTO delegations (tenant_id, pool_id, subscriber_ref, purpose, allocation_key, created_by_order, state)
     SELECT :tenant, id, :subscriber_ref, :purpose, :key, :order_id, 'pending'
     FROM pools WHERE netbox_mode = 'direct' AND NOT {CLOSED} AND {CANDIDATE} ORDER BY {PREFERENCE} LIMIT 1
+    FOR KEY SHARE
     ON CONFLICT DO NOTHING
     RETURNING {COLUMNS}, true AS created
     """
@@ -46,7 +47,7 @@ _NEXT_POOL = text(
         SELECT id FROM pools
         WHERE netbox_mode = 'direct' AND {CANDIDATE}
           AND (tenant_id IS NULL, id) > (SELECT tenant_id IS NULL, id FROM pools WHERE id = :pool_id)
-        ORDER BY {PREFERENCE} LIMIT 1
+        ORDER BY {PREFERENCE} LIMIT 1 FOR KEY SHARE
     ), moved AS (
         UPDATE delegations SET pool_id = next.id FROM next
         WHERE delegations.id = :id AND state = 'pending' AND pool_id = :pool_id

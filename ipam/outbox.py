@@ -114,7 +114,8 @@ _PUT_BACK = text(
 _AGAIN = text(
     """
     INSERT INTO netbox_records AS r (pool_id, slot, tenant_id, netbox_id, key, unsure)
-    SELECT id, :slot, tenant_id, :netbox_id, CAST(:key AS text), true FROM pools WHERE id = :pool_id
+    SELECT id, :slot, tenant_id, :netbox_id, CAST(:key AS text), true FROM pools
+    WHERE id = :pool_id AND netbox_mode = 'delegated' FOR KEY SHARE
     ON CONFLICT (pool_id, slot) DO UPDATE
     SET version = r.version + 1, since = coalesce(r.since, now()), due_at = now(),
         netbox_id = coalesce(excluded.netbox_id, r.netbox_id), key = coalesce(excluded.key, r.key)
@@ -176,7 +177,9 @@ async def retell(
     """
     place = {"pool_id": pool.id, "slot": slot}
     async with database.platform() as connection:
-        await connection.execute(_AGAIN, place | {"netbox_id": record and record.id, "key": record and record.key})
+        values = place | {"netbox_id": record and record.id, "key": record and record.key}
+        if (await connection.execute(_AGAIN, values)).rowcount == 0:
+            return "its pool has been changed meanwhile: compare again"
     for entry in await _claim(database, pool, slot):
         await _tell(database, netbox, pool, entry)
     async with database.platform() as connection:
