@@ -19,7 +19,7 @@ from temporalio.converter import (
 
 from encryption.keys import KeyRing, NotDecrypted
 
-__all__ = ["EncryptionCodec", "data_converter"]
+__all__ = ["EncryptionCodec", "data_converter", "plain"]
 
 # As in Temporal's samples: other tools know an encrypted payload by them.
 ENCODING = "binary/encrypted"
@@ -50,6 +50,12 @@ class EncryptionCodec(PayloadCodec):
             return payload
         name = payload.metadata.get(KEY_ID, b"").decode(errors="replace")
         return Payload.FromString(self._keys.decrypt(name, payload.data))
+
+    def renewed(self, payload: Payload) -> Payload:
+        """Encrypted with the newest key, where it is with an older one. Raises `NotDecrypted`."""
+        if payload.metadata.get(KEY_ID) in (None, self._keys.newest.encode()):
+            return payload
+        return self.encrypted(self.decrypted(payload))
 
 
 class _Locked(EncodingPayloadConverter):
@@ -83,3 +89,8 @@ def data_converter(keys: KeyRing | None) -> DataConverter:
         payload_codec=EncryptionCodec(keys),
         failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
     )
+
+
+def plain(value: Any) -> Payload:
+    """For what Temporal shows all the same, and what must be readable whatever becomes of the keys."""
+    return pydantic_data_converter.payload_converter.to_payload(value)

@@ -27,7 +27,8 @@ class KeyRing:
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._ciphers = {name: AESGCM(key) for name, key in keys.items()}
-        self._newest = next(iter(keys))
+        self.newest = next(iter(keys))
+        """The name of the one that encrypts."""
 
     @classmethod
     def parse(cls, written: str) -> Self:
@@ -48,8 +49,8 @@ class KeyRing:
     def encrypt(self, plain: bytes) -> tuple[str, bytes]:
         """The name of the key, and what it made of the bytes."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        sealed = self._ciphers[self._newest].encrypt(nonce, plain, self._newest.encode())
-        return self._newest, nonce + sealed
+        sealed = self._ciphers[self.newest].encrypt(nonce, plain, self.newest.encode())
+        return self.newest, nonce + sealed
 
     def decrypt(self, name: str, sealed: bytes) -> bytes:
         """Raises `NotDecrypted`."""

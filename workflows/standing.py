@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Any
 
+import structlog
 from temporalio.api.common.v1 import Payload
 from temporalio.client import (
     Client,
@@ -29,17 +30,21 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from encryption.codec import EncryptionCodec, plain
+from encryption.keys import NotDecrypted
 from workflows.refusals import NoSchedule, NotHeld
 from workflows.schedules import SCHEDULES, Plan
 
 __all__ = ["Made", "Standing", "StandingSchedules"]
 
 WRITTEN = "lastmile_written"
-"""In the memo of the action: the digests of what Lastmile wrote last."""
+"""In the memo of the action: the digests of what Lastmile wrote last. In plain, as is what they are of."""
 
 TOLD = 5
 SHOWS = 0.2
 """Seconds until what a Schedule was told shows, mostly at once."""
+
+log = structlog.get_logger("lastmile.schedules")
 
 
 class Made(StrEnum):
@@ -108,41 +113,61 @@ class StandingSchedules:
             nonlocal made
             there = found.description.schedule
             assert isinstance(there.action, ScheduleActionStartWorkflow)
-            written = await self._written(there.action)
             ours, theirs = plan.parts, {"spec": there.spec, "policy": there.policy}
+            written = await self._written(plan, there.action)
             # Each for itself: who moved the time of day still gets a new policy.
             untouched = {name for name in ours if _digest(theirs[name]) == written.get(name)}
             wanted: Any = {name: ours[name] if name in untouched else theirs[name] for name in ours}
-            if there.action.workflow == plan.workflow and _digests(wanted) == _digests(theirs):
+            written |= {name: said for name, said in _digests(ours).items() if name in untouched}
+            action = self._action(plan, written, self._renewed(there.action))
+            if _says(action) == _says(there.action) and _digests(wanted) == _digests(theirs):
                 made = Made.UNCHANGED if untouched == ours.keys() else Made.KEPT
                 return None
             made = Made.UPDATED
-            written |= {name: digest for name, digest in _digests(ours).items() if name in untouched}
-            action = self._action(plan, written, there.action.args)
             return ScheduleUpdate(Schedule(action=action, state=there.state, **wanted))
 
         await self._handle(plan.name).update(updated)
         return made
 
-    async def _written(self, action: ScheduleActionStartWorkflow) -> dict[str, str]:
-        """The digests of what Lastmile wrote last, by part."""
+    async def _written(self, plan: Plan, action: ScheduleActionStartWorkflow) -> dict[str, str]:
+        """The digests of what Lastmile wrote last, by part.
+
+        Where nobody can read them any more: of what it writes now. What differs from that may be a person's, and stays.
+        """
         payload = (action.memo or {}).get(WRITTEN)
         if not isinstance(payload, Payload):
-            return {}
-        return dict((await self._client.data_converter.decode([payload]))[0])
+            return _digests(plan.parts)
+        try:
+            return dict((await self._client.data_converter.decode([payload]))[0])
+        except NotDecrypted as failure:
+            log.warning("schedule.not_decrypted", schedule=action.id, what="memo", reason=str(failure))
+            return _digests(plan.parts)
+
+    def _renewed(self, action: ScheduleActionStartWorkflow) -> list[Any]:
+        """A person's input, encrypted with the newest key; where nobody can read it, as it is."""
+        args = list(action.args)
+        codec = self._client.data_converter.payload_codec
+        if not isinstance(codec, EncryptionCodec):
+            return args
+        try:
+            return [codec.renewed(payload) for payload in args]
+        except NotDecrypted as failure:
+            log.warning("schedule.not_decrypted", schedule=action.id, what="input", reason=str(failure))
+            return args
 
     def _handle(self, name: str) -> ScheduleHandle:
         return self._client.get_schedule_handle(self.id_of(name))
 
     def _action(self, plan: Plan, written: dict[str, str], args: Sequence[Any] = ()) -> ScheduleActionStartWorkflow:
-        return ScheduleActionStartWorkflow(
+        action = ScheduleActionStartWorkflow(
             plan.workflow,
             args=args,
             id=self.id_of(plan.name),
             task_queue=self._task_queue,
-            memo={WRITTEN: written},
-            static_summary=plan.note,
+            memo={WRITTEN: plain(written)},
         )
+        action.static_summary = plain(plan.note)  # as the Schedule's own note
+        return action
 
     async def standing(self, plan: Plan) -> Standing:
         """How it stands. Raises `NoSchedule`."""
@@ -213,6 +238,11 @@ def _standing(plan: Plan, found: ScheduleDescription) -> Standing:
         missed=info.num_actions_missed_catchup_window,
         skipped=info.num_actions_skipped_overlap,
     )
+
+
+def _says(action: ScheduleActionStartWorkflow) -> tuple[Any, ...]:
+    """What of it Lastmile writes, and the input."""
+    return action.workflow, list(action.args), dict(action.memo or {}), action.static_summary
 
 
 def _digests(parts: dict[str, Any]) -> dict[str, str]:

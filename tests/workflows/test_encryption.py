@@ -1,18 +1,28 @@
 """What Temporal keeps of an order: nothing that a stranger could read, once there are keys."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from temporalio.client import Client
+from structlog.testing import capture_logs
+from temporalio.client import (
+    Client,
+    ScheduleActionStartWorkflow,
+    ScheduleCalendarSpec,
+    ScheduleDescription,
+    ScheduleRange,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from db import Database
 from devstack.temporal import DevTemporal
-from encryption.codec import data_converter
+from encryption.codec import KEY_ID, data_converter
 from encryption.keys import KeyRing, NotDecrypted
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
@@ -20,9 +30,15 @@ from tests.workflows.faults import Faults
 from tests.workflows.world import Orders, parked
 from worker import build_worker
 from workflows.client import Lastmile, OrderRun
-from workflows.contract import Decision, OrderResult, ResultStatus
+from workflows.contract import Cleanup, Decision, OrderResult, ResultStatus
+from workflows.schedules import SCHEDULES
+from workflows.standing import WRITTEN, Made, StandingSchedules
 
-RING = KeyRing({"k1": bytes(range(32))})
+OLD, NEW = {"k1": bytes(range(32))}, {"k2": bytes(32)}
+RING = KeyRing(OLD)
+ROTATION = (RING, KeyRing(OLD | NEW), KeyRing(NEW | OLD), KeyRing(NEW))
+CLEANUP = SCHEDULES[0]
+AT_FIVE = ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(5)])])
 SECRETS = {
     "name": "Ada Example",
     "e-mail": "ada@example.net",
@@ -57,6 +73,9 @@ class Place:
 
     def worker(self, client: Client) -> Worker:
         return build_worker(client, self.settings, self.database, self.authorization)
+
+    async def standing(self, keys: KeyRing | None) -> StandingSchedules:
+        return StandingSchedules(await self.client(keys), self.settings.task_queue)
 
     def lastmile(self, client: Client) -> Lastmile:
         return Lastmile(client, task_queue=self.settings.task_queue)
@@ -115,8 +134,7 @@ async def test_a_run_goes_on_through_switching_on_and_a_rotation(place: Place, o
     async with place.worker(plain):
         run = await place.lastmile(plain).start(orders.provision())
         await parked(run)
-    old, new = {"k1": bytes(range(32))}, {"k2": bytes(32)}
-    for ring in (KeyRing(old), KeyRing(old | new), KeyRing(new | old)):
+    for ring in ROTATION[:-1]:
         client = await place.client(ring)
         lastmile = place.lastmile(client)
         async with place.worker(client):
@@ -141,3 +159,121 @@ async def test_who_lacks_the_key_is_told_so(place: Place, orders: Orders) -> Non
         stranger = await place.client(keys)
         with pytest.raises(NotDecrypted, match=words):
             await stranger.get_workflow_handle(run.handle.id, result_type=OrderResult).result()
+
+
+async def test_what_runs_by_itself_outlives_a_rotation(place: Place) -> None:
+    made = [[await (await place.standing(ring)).make(plan) for plan in SCHEDULES] for ring in ROTATION]
+    assert made == [[Made.CREATED] * 3, *[[Made.UNCHANGED] * 3] * 3]
+    client, standing = await place.client(ROTATION[-1]), await place.standing(ROTATION[-1])
+    async with place.worker(client):
+        await standing.trigger("audit")
+        while (run := (await standing.standing(SCHEDULES[-1])).last_run) is None:
+            pass  # a Schedule cannot be waited for
+        await client.get_workflow_handle(run).result()
+
+
+class Inherited:
+    """The cleanup's Schedule as earlier versions left it, memo and summary encrypted, and as a person changed it."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    async def put(self, change: ScheduleSpec | None = None, *args: Cleanup) -> None:
+        standing = await self._place.standing(RING)
+        await standing.make(CLEANUP)
+        client = await self._place.client(RING)
+
+        async def changed(found: ScheduleUpdateInput) -> ScheduleUpdate:
+            schedule = found.description.schedule
+            action = schedule.action
+            assert isinstance(action, ScheduleActionStartWorkflow)
+            assert action.memo
+            action.memo = {WRITTEN: (await client.data_converter.decode([action.memo[WRITTEN]]))[0]}
+            action.static_summary = CLEANUP.note
+            action.args = args
+            schedule.spec = change or schedule.spec
+            schedule.state.paused, schedule.state.note = True, "NetBox is being moved"
+            return ScheduleUpdate(schedule)
+
+        await client.get_schedule_handle(standing.id_of(CLEANUP.name)).update(changed)
+
+    async def seen(self) -> ScheduleDescription:
+        handle = (await self._place.client(None)).get_schedule_handle(f"{self._place.settings.task_queue}/cleanup")
+        return await handle.describe()
+
+    async def keys(self) -> dict[str, bytes | None]:
+        """Of what the action keeps, and its runs inherit: the key it is encrypted with."""
+        action = (await self.seen()).schedule.action
+        assert isinstance(action, ScheduleActionStartWorkflow)
+        assert action.memo
+        kept = {"memo": action.memo[WRITTEN], "summary": action.static_summary, **dict(enumerate(action.args))}
+        return {str(what): payload.metadata.get(KEY_ID) for what, payload in kept.items()}
+
+
+@pytest.fixture
+def inherited(place: Place) -> Inherited:
+    return Inherited(place)
+
+
+async def test_the_second_step_of_a_rotation_frees_what_a_schedule_keeps(place: Place, inherited: Inherited) -> None:
+    await inherited.put(AT_FIVE, Cleanup(revoked_days=30))
+    assert await inherited.keys() == {"memo": b"k1", "summary": b"k1", "0": b"k1"}
+    made = [await (await place.standing(ring)).make(CLEANUP) for ring in ROTATION[1:]]
+    assert made == [Made.UPDATED, Made.UPDATED, Made.KEPT]
+    assert await inherited.keys() == {"memo": None, "summary": None, "0": b"k2"}
+
+    later = replace(CLEANUP, spec=ScheduleSpec(), late=timedelta(hours=1))
+    assert await (await place.standing(ROTATION[-1])).make(later) is Made.UPDATED
+    schedule = (await inherited.seen()).schedule
+    assert [one.start for one in schedule.spec.calendars[0].hour] == [5], "a person's"
+    assert schedule.policy.catchup_window == later.late, "ours"
+    assert (schedule.state.paused, schedule.state.note) == (True, "NetBox is being moved")
+    converter = (await place.client(ROTATION[-1])).data_converter
+    assert isinstance(schedule.action, ScheduleActionStartWorkflow)
+    assert await converter.decode(schedule.action.args, [Cleanup]) == [Cleanup(revoked_days=30)]
+
+
+@pytest.mark.parametrize("keys", [KeyRing(NEW), None], ids=["another", "none"])
+async def test_a_schedule_whose_key_is_gone_is_written_anew(
+    place: Place, inherited: Inherited, keys: KeyRing | None
+) -> None:
+    await inherited.put()
+    with capture_logs() as logs:
+        assert await (await place.standing(keys)).make(CLEANUP) is Made.UPDATED
+    [line] = logs
+    assert (line["event"], line["what"]) == ("schedule.not_decrypted", "memo")
+    assert "encrypted with key 'k1'" in line["reason"]
+    assert await inherited.keys() == {"memo": None, "summary": None}
+    assert (await inherited.seen()).schedule.state.paused
+    assert await (await place.standing(keys)).make(CLEANUP) is Made.UNCHANGED
+    assert await (await place.standing(keys)).make(replace(CLEANUP, spec=AT_FIVE)) is Made.UPDATED
+
+
+async def test_what_a_person_changed_stays_though_the_key_is_gone(place: Place, inherited: Inherited) -> None:
+    await inherited.put(AT_FIVE, Cleanup(revoked_days=30))
+    standing = await place.standing(KeyRing(NEW))
+    assert await standing.make(CLEANUP) is Made.UPDATED
+    with capture_logs() as logs:
+        assert await standing.make(CLEANUP) is Made.KEPT
+    [line] = logs
+    assert (line["event"], line["what"]) == ("schedule.not_decrypted", "input")
+    assert "encrypted with key 'k1'" in line["reason"]
+    assert [one.start for one in (await inherited.seen()).schedule.spec.calendars[0].hour] == [5]
+    assert await inherited.keys() == {"memo": None, "summary": None, "0": b"k1"}
+
+
+async def test_the_list_of_scheduled_orders_tells_whether_one_needs_the_old_key(place: Place, orders: Orders) -> None:
+    """As docs/encryption.md has it."""
+    at = datetime.now(UTC) + timedelta(days=9)
+    old, new = [place.lastmile(await place.client(ring)).scheduled for ring in (ROTATION[0], ROTATION[-1])]
+    await old.hold(orders.provision(not_before=at))
+    while not [one async for one in old.waiting()]:
+        pass  # listed after a moment
+    with pytest.raises(NotDecrypted, match="encrypted with key 'k1'"):
+        [one async for one in new.waiting()]
+    await old.cancel("acme", "O-1")
+    while [one async for one in old.waiting()]:
+        pass
+    await new.hold(orders.provision(not_before=at))
+    while not [one async for one in new.waiting()]:
+        pass
