@@ -23,7 +23,6 @@ from prometheus_client import REGISTRY
 from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
-from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 
 from activities.accounts import AccountActivities
@@ -49,9 +48,9 @@ from telemetry.logs import set_up_logging
 from telemetry.snapshot import SnapshotCollector
 from telemetry.temporal import observe_temporal
 from workflows.figures import temporal_figures
+from workflows.making import ScheduleMaker
 from workflows.registry import FAILURE_TYPES, RUNNER, WORKFLOWS
-from workflows.schedules import SCHEDULES
-from workflows.standing import Made, StandingSchedules
+from workflows.standing import StandingSchedules
 from workflows.versions import current_build, make_current
 
 __all__ = ["build_worker", "main"]
@@ -143,27 +142,13 @@ async def run(settings: Settings) -> None:
         worker = build_worker(client, settings, database, authorization, netbox=netbox)
         if netbox is not None:
             await stack.enter_async_context(Keeper(database, netbox, settings.quarantine_unconfirmed))
-        async with worker:
-            await _make_schedules(client, settings)
+        async with worker, ScheduleMaker(StandingSchedules(client, settings.task_queue)):
             log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
             if settings.build_id is not None and settings.build_id != await current_build(client, settings.task_queue):
                 log.warning("worker.gets_no_new_orders", remedy=make_current(settings.deployment, settings.build_id))
             await stop.wait()
             log.info("worker.stopping", grace_seconds=settings.shutdown_grace_seconds)
     log.info("worker.stopped")
-
-
-async def _make_schedules(client: Client, settings: Settings) -> None:
-    """What runs by itself. Orders go on without, so that a failure keeps no worker from starting."""
-    standing = StandingSchedules(client, settings.task_queue)
-    for plan in SCHEDULES:
-        try:
-            made = await standing.make(plan)
-        except RPCError as failure:
-            log.warning("worker.schedule_not_made", schedule=standing.id_of(plan.name), reason=str(failure))
-        else:
-            if made is not Made.UNCHANGED:
-                log.info(f"worker.schedule_{made}", schedule=standing.id_of(plan.name))
 
 
 def _serve(settings: Settings, healthy: Callable[[], bool]) -> WSGIServer:

@@ -1,0 +1,69 @@
+"""No failure to make the Schedules keeps a worker from its orders, and none is for good."""
+
+import uuid
+
+from google.protobuf.duration_pb2 import Duration
+from structlog.testing import capture_logs
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleUpdate, ScheduleUpdateInput
+
+from encryption.codec import plain
+from tests.processes import until
+from workflows.making import ScheduleMaker
+from workflows.refusals import NoSchedule
+from workflows.schedules import SCHEDULES
+from workflows.standing import WRITTEN, StandingSchedules
+
+NAMES = [plan.name for plan in SCHEDULES]
+
+
+async def there(standing: StandingSchedules) -> bool:
+    try:
+        return bool([await standing.standing(plan) for plan in SCHEDULES])
+    except NoSchedule:
+        return False
+
+
+async def test_what_could_not_be_made_is_made_by_and_by(temporal_client: Client) -> None:
+    namespace = f"test-{uuid.uuid4().hex}"
+    client = Client(**temporal_client.config() | {"namespace": namespace})
+    standing = StandingSchedules(client, "lastmile")
+    with capture_logs() as logs:
+        async with ScheduleMaker(standing):
+            assert [line["event"] for line in logs] == ["worker.schedule_not_made"] * 3
+            assert namespace in logs[0]["reason"]
+            await client.workflow_service.register_namespace(
+                RegisterNamespaceRequest(
+                    namespace=namespace,
+                    workflow_execution_retention_period=Duration(seconds=86_400),
+                )
+            )
+            await until(lambda: there(standing))
+    for name in NAMES:
+        await client.get_schedule_handle(standing.id_of(name)).delete()
+    assert sorted(line["schedule"] for line in logs if line["event"] == "worker.schedule_created") == sorted(
+        map(standing.id_of, NAMES)
+    )
+
+
+async def test_one_that_cannot_be_made_leaves_the_others(temporal_client: Client) -> None:
+    standing = StandingSchedules(temporal_client, f"test-{uuid.uuid4().hex}")
+    await standing.make(SCHEDULES[0])
+    handle = temporal_client.get_schedule_handle(standing.id_of(NAMES[0]))
+
+    def spoilt(found: ScheduleUpdateInput) -> ScheduleUpdate:
+        schedule = found.description.schedule
+        assert isinstance(schedule.action, ScheduleActionStartWorkflow)
+        schedule.action.memo = {WRITTEN: plain("by somebody else")}
+        return ScheduleUpdate(schedule)
+
+    await handle.update(spoilt)
+    with capture_logs() as logs:
+        async with ScheduleMaker(standing):
+            pass
+    assert [(line["event"], line["schedule"]) for line in logs] == [
+        ("worker.schedule_not_made", standing.id_of(NAMES[0])),
+        *(("worker.schedule_created", standing.id_of(name)) for name in NAMES[1:]),
+    ]
+    for name in NAMES:
+        await temporal_client.get_schedule_handle(standing.id_of(name)).delete()
