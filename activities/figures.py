@@ -15,8 +15,11 @@ from telemetry.snapshot import Sample, Snapshot
 
 __all__ = ["AskTemporal", "FigureActivities"]
 
-AskTemporal = Callable[[Sequence[str], Snapshot | None], Awaitable[Sequence[Sample]]]
-"""What Temporal knows: given the tenants, and the snapshot before, which remembers what Temporal has forgotten."""
+AskTemporal = Callable[[Snapshot | None], Awaitable[tuple[Mapping[str, str], Sequence[Sample]]]]
+"""What Temporal knows: the tenants of the runs that wait for a person, by run id, and figures.
+
+Given the snapshot before, which remembers what Temporal has forgotten.
+"""
 
 FEW = 10
 """So many tenants, or pools, are told by name in the result of a run."""
@@ -33,11 +36,8 @@ class FigureActivities:
         """Compute every figure, and store them for all workers to show. Two at once, or one again, do no harm."""
         began = time.monotonic()
         before = await newest(self._database)
-        known = await measure(self._database)
-        tenants = sorted(
-            {sample.labels["tenant"] for sample in known.samples if sample.name == "ipv6_prefix_leak_total"}
-        )
-        asked = await self._ask_temporal(tenants, before.snapshot if before else None)
+        waiting, asked = await self._ask_temporal(before.snapshot if before else None)
+        known = await measure(self._database, waiting)
         snapshot = replace(known, samples=(*known.samples, *asked))
         await keep(self._database, snapshot)
         return _summary(snapshot, time.monotonic() - began)

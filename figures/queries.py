@@ -88,11 +88,22 @@ _LEAKS = """
     ) leaked ON leaked.tenant_id = t.id
 """
 
+# Of runs, and not of orders: a parked one may be no order's.
+_ATTENTION = """
+    SELECT t.id AS tenant, count(w.tenant) AS lastmile_attention_runs
+    FROM tenants t LEFT JOIN unnest(CAST(:waiting_tenants AS text[])) w (tenant) ON w.tenant = t.id
+    GROUP BY t.id
+"""
+
+# What waits for a person is known already, and is not to hide what is stuck.
 _ORDERS = """
     SELECT t.id AS tenant,
            coalesce(greatest(0, extract(epoch FROM now() - o.oldest)), 0) AS lastmile_oldest_open_order_seconds
     FROM tenants t LEFT JOIN (
-        SELECT tenant_id, min(created_at) AS oldest FROM orders WHERE status IN ('running', 'rolling_back') GROUP BY 1
+        SELECT tenant_id, min(created_at) AS oldest FROM orders
+        WHERE status IN ('running', 'rolling_back')
+          AND run_id NOT IN (SELECT unnest(CAST(:waiting_runs AS text[])))
+        GROUP BY 1
     ) o ON o.tenant_id = t.id
 """
 
@@ -114,4 +125,4 @@ _AUDIT = "SELECT invariant, violations AS lastmile_audit_violations FROM audit_f
 # The audit is as old as what it has looked at first.
 _AUDITED = "SELECT extract(epoch FROM min(checked_at)) AS lastmile_audit_timestamp_seconds FROM audit_findings"
 
-QUERIES = (_BY_STATE, _BY_TENANT, _BY_POOL, _STUCK, _LEAKS, _ORDERS, _OUTBOX, _AUDIT, _AUDITED)
+QUERIES = (_BY_STATE, _BY_TENANT, _BY_POOL, _STUCK, _LEAKS, _ATTENTION, _ORDERS, _OUTBOX, _AUDIT, _AUDITED)

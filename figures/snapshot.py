@@ -1,6 +1,8 @@
 """Taking a snapshot, keeping it, and finding the newest one."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Table, text
 from sqlalchemy.dialects.postgresql import JSONB, insert
@@ -37,15 +39,20 @@ _FORGET = text(
 )
 
 
-async def measure(database: Database) -> Snapshot:
-    """What the database knows, now. Two at once do no harm."""
+async def measure(database: Database, waiting: Mapping[str, str] | None = None) -> Snapshot:
+    """What the database knows, now. Two at once do no harm.
+
+    `waiting`: the tenants of the runs that wait for a person, by run id.
+    """
+    runs = waiting or {}
+    waits = {"waiting_runs": list(runs), "waiting_tenants": list(runs.values())}
     await fold(database)
     async with database.platform() as connection:
         taken_at = await connection.scalar(text("SELECT now()"))
         assert isinstance(taken_at, datetime)
         samples = [Sample("lastmile_snapshot_timestamp_seconds", {}, taken_at.timestamp())]
         for query in QUERIES:
-            samples += await _ask(connection, query)
+            samples += await _ask(connection, query, waits)
     return Snapshot(taken_at, tuple(samples))
 
 
@@ -66,9 +73,9 @@ async def newest(database: Database) -> Newest | None:
     return Newest(Snapshot(row.taken_at, tuple(Sample(*sample) for sample in row.samples)), row.age)
 
 
-async def _ask(connection: PlatformConnection, query: str) -> list[Sample]:
+async def _ask(connection: PlatformConnection, query: str, values: dict[str, Any]) -> list[Sample]:
     """A sample for each value in each row."""
-    rows = (await connection.execute(text(query))).mappings()
+    rows = (await connection.execute(text(query), values)).mappings()
     return [
         Sample(name, {label: row[label] for label in row if label not in _NAMES}, float(value))
         for row in rows

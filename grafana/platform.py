@@ -64,7 +64,7 @@ def _orders() -> Panels:
         ),
         figure(
             "Oldest open order",
-            "How long it has been open.",
+            "How long it has been open; of those whose runs do not wait for a person.",
             query(f"max(lastmile_oldest_open_order_seconds{{{TENANT}}})", "oldest", now=True),
             unit=units.Seconds,
             width=QUARTER,

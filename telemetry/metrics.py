@@ -123,13 +123,18 @@ FIGURES = (
     Figure(
         "ipv6_oldest_stuck_seconds", "How long the oldest delegation has been in a passing state.", ("tenant", "state")
     ),
-    Figure("lastmile_oldest_open_order_seconds", "How long the oldest open order has been open.", ("tenant",)),
+    Figure(
+        "lastmile_oldest_open_order_seconds",
+        "How long the oldest open order has been open whose run does not wait for a person.",
+        ("tenant",),
+    ),
     Figure("lastmile_attention_runs", "Runs that wait for a person's decision.", ("tenant",)),
     Figure("lastmile_netbox_outbox_waiting", "Prefixes that NetBox has yet to be told of.", ("pool", "tenant")),
     Figure("lastmile_netbox_outbox_refused", "Those of them that NetBox would not take.", ("pool", "tenant")),
     Figure("lastmile_netbox_outbox_lag_seconds", "How long the one that has waited longest has.", ("pool", "tenant")),
     Figure("lastmile_audit_violations", "What the last audit found, by invariant.", ("invariant",)),
     Figure("lastmile_audit_timestamp_seconds", "When the last audit ended; Unix time."),
+    Figure("lastmile_schedule_present", "0 while the schedule is not there.", ("schedule",)),
     Figure("lastmile_schedule_paused", "1 while the schedule is paused.", ("schedule",)),
     Figure(
         "lastmile_schedule_last_success_timestamp_seconds", "When its last run that succeeded ended.", ("schedule",)

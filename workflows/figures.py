@@ -1,8 +1,5 @@
 """What Temporal knows for a snapshot of the figures: runs that wait for a person, and the schedules."""
 
-import asyncio
-from collections.abc import Sequence
-
 from temporalio.client import Client
 
 from telemetry.snapshot import Sample, Snapshot
@@ -17,55 +14,48 @@ __all__ = ["temporal_figures"]
 WAITING = f"{ATTENTION.name} = true AND ExecutionStatus = 'Running'"
 SUCCEEDED = "TemporalScheduledById = '{id}' AND ExecutionStatus = 'Completed'"
 LAST_SUCCESS = "lastmile_schedule_last_success_timestamp_seconds"
-AT_ONCE = 8
 
 
 async def temporal_figures(
-    client: Client, task_queue: str, tenants: Sequence[str], before: Snapshot | None
-) -> list[Sample]:
-    """Of these tenants, and of the schedules of the workers on this task queue. Raises `RPCError`.
+    client: Client, task_queue: str, before: Snapshot | None
+) -> tuple[dict[str, str], list[Sample]]:
+    """The tenants of the runs that wait, by run id; and figures of the schedules of the workers on this task queue.
 
-    `before` remembers when a schedule last succeeded, where Temporal has deleted that run by now.
+    Raises `RPCError`. `before` remembers when a schedule last succeeded, where Temporal has deleted that run by now.
     """
     known = (
         {sample.labels["schedule"]: sample for sample in before.samples if sample.name == LAST_SUCCESS}
         if before
         else {}
     )
-    samples = await _attention(client, tenants)
     standing = StandingSchedules(client, task_queue)
+    samples: list[Sample] = []
     for plan in SCHEDULES:
         samples += await _schedule(client, standing, plan, known.get(plan.name))
-    return samples
+    return await _waiting(client), samples
 
 
-async def _attention(client: Client, tenants: Sequence[str]) -> list[Sample]:
-    """By tenant; in one query where nothing waits, as nearly always: Temporal groups by nothing but the status."""
-    turn = asyncio.Semaphore(AT_ONCE)
-    total = (await client.count_workflows(WAITING)).count
-
-    async def waiting(tenant: str) -> Sample:
-        async with turn:
-            query = f"{WAITING} AND {TENANT.name} = '{tenant}'"
-            number = (await client.count_workflows(query)).count if total else 0
-        return Sample("lastmile_attention_runs", {"tenant": tenant}, number)
-
-    return list(await asyncio.gather(*map(waiting, tenants)))
+async def _waiting(client: Client) -> dict[str, str]:
+    """Without their memos: a worker that lacks the key of one counts it all the same."""
+    return {run.run_id: run.typed_search_attributes.get(TENANT, "") async for run in client.list_workflows(WAITING)}
 
 
 async def _schedule(client: Client, standing: StandingSchedules, plan: Plan, known: Sample | None) -> list[Sample]:
-    """None where nobody has made the schedule."""
+    """Where nobody has made the schedule, or somebody has deleted it: that, and when it last succeeded."""
+    schedule = {"schedule": plan.name}
     try:
         found = await standing.standing(plan)
     except NoSchedule:
-        return []
-    schedule = {"schedule": plan.name}
-    samples = [
-        Sample("lastmile_schedule_paused", schedule, int(found.paused)),
-        Sample("lastmile_schedule_missed", schedule, found.missed),
-    ]
+        samples = [Sample("lastmile_schedule_present", schedule, 0)]
+    else:
+        samples = [
+            Sample("lastmile_schedule_present", schedule, 1),
+            Sample("lastmile_schedule_paused", schedule, int(found.paused)),
+            Sample("lastmile_schedule_missed", schedule, found.missed),
+        ]
     # The run that was closed last comes first.
-    async for run in client.list_workflows(SUCCEEDED.format(id=found.id), page_size=1, limit=1):
+    succeeded = SUCCEEDED.format(id=standing.id_of(plan.name))
+    async for run in client.list_workflows(succeeded, page_size=1, limit=1):
         if run.close_time is not None:
             known = Sample(LAST_SUCCESS, schedule, run.close_time.timestamp())
     return [*samples, known] if known else samples

@@ -155,6 +155,22 @@ async def test_the_oldest_open_order(desk: Desk) -> None:
     assert 7200 <= found["acme",] < 7260
 
 
+async def test_runs_that_wait_for_a_person_do_not_hide_what_is_stuck(desk: Desk) -> None:
+    await desk.owner.execute(
+        """
+        INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status, created_at)
+        VALUES ('acme', 'o1', 'provision', 'S-1', 'd', 'waits', 'rolling_back', now() - interval '3 days'),
+               ('acme', 'o2', 'provision', 'S-2', 'd', 'stuck', 'running', now() - interval '2 hours'),
+               ('other', 'o1', 'provision', 'S-1', 'd', 'waits too', 'running', now() - interval '3 days')
+        """
+    )
+    taken = await measure(desk.database, {"waits": "acme", "waits too": "other", "no order's": "acme"})
+    assert values(taken, "lastmile_attention_runs") == {("acme",): 2, ("other",): 1}
+    oldest = values(taken, "lastmile_oldest_open_order_seconds")
+    assert oldest["other",] == 0
+    assert 7200 <= oldest["acme",] < 7260
+
+
 async def test_what_the_audit_found(desk: Desk) -> None:
     await desk.owner.execute(
         """

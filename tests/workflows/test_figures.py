@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 
+import asyncpg
 import pytest
 from temporalio.client import Client, ScheduleCalendarSpec, ScheduleRange, ScheduleSpec, WorkflowHandle
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
@@ -25,6 +26,8 @@ from workflows.client import Lastmile
 from workflows.schedules import SCHEDULES
 from workflows.standing import StandingSchedules
 
+OLDEST = "lastmile_oldest_open_order_seconds"
+PRESENT = "lastmile_schedule_present"
 SUCCESS = "lastmile_schedule_last_success_timestamp_seconds"
 
 
@@ -76,8 +79,23 @@ async def test_its_result_says_what_it_found(
 
 
 async def test_runs_that_wait_for_a_person(
-    client: Client, worker: Worker, database: Database, tenant: str, waiting: WorkflowHandle
+    client: Client,
+    worker: Worker,
+    database: Database,
+    owner: asyncpg.Connection,
+    tenant: str,
+    waiting: WorkflowHandle,
 ) -> None:
+    await owner.execute(
+        """
+        INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status, created_at)
+        VALUES ($1, 'waits', 'provision', 'S-1', 'd', $2, 'running', now() - interval '2 hours'),
+               ($1, 'stuck', 'provision', 'S-2', 'd', 'r', 'running', now() - interval '90 minutes')
+        """,
+        tenant,
+        waiting.first_execution_run_id,
+    )
+
     async def until(number: int) -> SnapshotTaken:
         """Temporal's visibility lags behind."""
         while True:
@@ -90,9 +108,11 @@ async def test_runs_that_wait_for_a_person(
     found = await shown(database, "lastmile_attention_runs")
     assert found[tenant,] == 1
     assert found["other",] == 0
+    assert 5400 <= (await shown(database, OLDEST))[tenant,] < 5460, "its order is not the one that is stuck"
     await waiting.terminate("nobody needs it")
     await until(0)
     assert (await shown(database, "lastmile_attention_runs"))[tenant,] == 0
+    assert 7200 <= (await shown(database, OLDEST))[tenant,] < 7260
 
 
 NEVER = ScheduleSpec(calendars=[ScheduleCalendarSpec(year=[ScheduleRange(2099)])])
@@ -106,7 +126,8 @@ async def schedules(client: Client, settings: Settings) -> AsyncIterator[Standin
         await standing.make(replace(plan, at_once=False, spec=NEVER))
     yield standing
     for plan in SCHEDULES:
-        await client.get_schedule_handle(standing.id_of(plan.name)).delete()
+        with suppress(RPCError):  # the test has done it
+            await client.get_schedule_handle(standing.id_of(plan.name)).delete()
 
 
 async def test_how_the_schedules_stand(
@@ -118,6 +139,7 @@ async def test_how_the_schedules_stand(
         await take(client, worker)  # Temporal shows it a moment later
     assert paused == {("cleanup",): 1, ("metrics",): 0, ("audit",): 0}
     assert await shown(database, "lastmile_schedule_missed") == {("cleanup",): 0, ("metrics",): 0, ("audit",): 0}
+    assert await shown(database, PRESENT) == {("cleanup",): 1, ("metrics",): 1, ("audit",): 1}
     assert await shown(database, SUCCESS) == {}
 
     await schedules.trigger("metrics")
@@ -129,11 +151,34 @@ async def test_how_the_schedules_stand(
     assert succeeded["metrics",] in ended
 
 
-async def test_a_success_is_remembered_when_temporal_has_deleted_the_run(
-    client: Client, worker: Worker, database: Database, schedules: StandingSchedules
-) -> None:
+async def test_schedules_that_nobody_has_made(client: Client, worker: Worker, database: Database) -> None:
+    await take(client, worker)
+    assert await shown(database, PRESENT) == {("cleanup",): 0, ("metrics",): 0, ("audit",): 0}
+
+
+async def succeeded_once(database: Database) -> None:
+    """The cleanup, as a snapshot knows; Temporal has deleted the run."""
     before = await measure(database)
     success = Sample(SUCCESS, {"schedule": "cleanup"}, 1777816800)
     await keep(database, replace(before, samples=(*before.samples, success)))
+
+
+async def test_a_success_is_remembered_when_temporal_has_deleted_the_run(
+    client: Client, worker: Worker, database: Database, schedules: StandingSchedules
+) -> None:
+    await succeeded_once(database)
     await take(client, worker)
+    assert await shown(database, SUCCESS) == {("cleanup",): 1777816800}
+
+
+async def test_a_schedule_that_somebody_deleted_is_told_of_and_its_success_remembered(
+    client: Client, worker: Worker, database: Database, schedules: StandingSchedules
+) -> None:
+    await succeeded_once(database)
+    await client.get_schedule_handle(schedules.id_of("cleanup")).delete()
+    await take(client, worker)
+    while (present := await shown(database, PRESENT))["cleanup",]:
+        await take(client, worker)  # Temporal shows it a moment later
+    assert present == {("cleanup",): 0, ("metrics",): 1, ("audit",): 1}
+    assert await shown(database, "lastmile_schedule_paused") == {("metrics",): 0, ("audit",): 0}
     assert await shown(database, SUCCESS) == {("cleanup",): 1777816800}
