@@ -40,7 +40,8 @@ This change breaks running workflows: a run that an earlier version began would 
 Do one of these (docs/changing-workflows.md tells how):
   - guard the change with `workflow.patched("what-changes")`, and keep the old commands where it is false
     (https://docs.temporal.io/develop/python/workflows/versioning#patching);
-  - deploy it as a new version: workers on a task queue of their own, beside the old ones until the old runs have ended;
+  - deploy it as a new version: workers with a build id of their own (LASTMILE_BUILD_ID), beside the old ones until
+    the old runs have ended;
   - record anew (`python -m tests.workflows.record_histories`), only if no run of the old code can be open. Histories of
     a released version, in a directory of its name, are never recorded anew."""
 
