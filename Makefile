@@ -8,7 +8,7 @@ STATE := .lastmile
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
-.PHONY: help demo test test-netbox up bench lock clean
+.PHONY: help demo test test-netbox up bench bench-large lock clean
 
 help:
 	@echo "make demo   start the whole stack, provision the example orders, show the result, stop"
@@ -16,6 +16,7 @@ help:
 	@echo "make test   lint, types, import contracts, tests"
 	@echo "make test-netbox  the NetBox contract tests, against NETBOX_URL and NETBOX_TOKEN: docs/netbox.md"
 	@echo "make bench  measure, each figure next to a peer in the same run; about 7 minutes"
+	@echo "make bench-large  the same, and the figures of 10 million delegations: minutes more, and 10 GB of disk"
 	@echo "make lock   pin the newest dependencies that pyproject.toml allows (needs uv)"
 	@echo "make clean  remove the virtual environment and the stack's data"
 
@@ -39,6 +40,9 @@ test-netbox: $(VENV)/installed
 
 bench: $(VENV)/installed
 	@$(BIN)/python -m bench
+
+bench-large: $(VENV)/installed
+	@$(BIN)/python -m bench --large
 
 # Done again when the pins or the packages change, and only then.
 $(VENV)/installed: requirements.lock pyproject.toml

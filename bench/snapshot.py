@@ -76,7 +76,7 @@ async def _of(postgres_url: str, size: int) -> list[Figure]:
     peer, most = "the delegations of each kind counted, nothing else", Target("value", "≤", 1)
     return [
         Figure(f"all figures of {size:,} delegations", quiet, "s", peer, counting, most),
-        Figure(f"before them, {CHANGES:,} changes folded", folding, "s"),
+        Figure(f"{CHANGES:,} changes folded, before those of {size:,}", folding, "s"),
     ]
 
 
