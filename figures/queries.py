@@ -102,7 +102,7 @@ _ORDERS = """
     FROM tenants t LEFT JOIN (
         SELECT tenant_id, min(created_at) AS oldest FROM orders
         WHERE status IN ('running', 'rolling_back')
-          AND run_id NOT IN (SELECT unnest(CAST(:waiting_runs AS text[])))
+          AND NOT EXISTS (SELECT FROM unnest(CAST(:waiting_runs AS text[])) w (id) WHERE w.id = run_id)
         GROUP BY 1
     ) o ON o.tenant_id = t.id
 """
