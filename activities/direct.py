@@ -145,7 +145,7 @@ class DirectAddresses(Activities):
         if moved is None:
             raise PoolExhausted(
                 f"NetBox has no free /{pool.length} left in pool {pool}, nor has any other pool: "
-                "add a pool, or wait for quarantine"
+                "add a pool, free space in NetBox, or wait for quarantine"
             )
         return moved
 

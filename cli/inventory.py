@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cli.actor import actor
 from cli.exits import BadInput, Exit
@@ -15,7 +16,10 @@ from cli.output import console, facts, print_json, say, table, tell, when
 from cli.services import load_settings, open_database
 from db import Database
 from errors import Refused
-from ipam.binding import Mode, locate
+from ipam.binding import Mode, Record, locate
+from ipam.blocks import upkeep
+from ipam.bound import pool_named
+from ipam.outbox import backlog
 from ipam.pools import Pool, PoolUse, add_pool, list_pools
 from radius.nas import NasRecord, add_nas, list_nas
 from subscribers.models import TenantId
@@ -124,7 +128,7 @@ async def pool_list(tenant: str | None, as_json: bool) -> Exit:
             use.pool.name,
             use.pool.tenant or "all",
             use.pool.purpose,
-            "NetBox" if use.pool.netbox else "database",
+            _kept_in(use),
             f"{use.pool.prefix} in /{use.pool.delegated_length}s",
             f"{use.taken:,}",
             f"{use.quarantined:,}",
@@ -141,17 +145,36 @@ async def pool_list(tenant: str | None, as_json: bool) -> Exit:
 
 async def pool_show(name: str, tenant: str | None, as_json: bool) -> Exit:
     """Raises `NotThere`."""
-    use = the_pool(await _pools(), name, tenant)
+    async with open_database(load_settings()) as database, database.platform() as connection:
+        use = the_pool(await list_pools(connection), name, tenant)
+        kept = await _kept(connection, use.pool)
     if as_json:
-        print_json(_pool_json(use))
+        print_json(_pool_json(use) | kept)
         return Exit.DONE
     shown = _pool_json(use) | {"tenant": use.pool.tenant or "all", "full": _percent(use)}
     shown |= {field: f"{getattr(use, field):,}" for field in ("capacity", "taken", "quarantined", "free")}
-    place = use.pool.netbox
-    shown["netbox"] = f"prefix {place.prefix_id}, {place.mode}; on release: {place.on_release}" if place else None
+    if place := use.pool.netbox:
+        record = f", record: {place.record}" if place.record else ""
+        shown["netbox"] = f"prefix {place.prefix_id}, {place.mode}{record}; on release: {place.on_release}"
+    shown["netbox_full_since"] = when(use.netbox_full_since)
+    if kept:
+        shown |= kept | {"looked_after": when(kept["looked_after"]) or "not yet: see `lastmile netbox check`"}
     del shown["percent"]
     console.print(facts("", shown))
     return Exit.DONE
+
+
+async def _kept(connection: AsyncConnection, pool: Pool) -> dict[str, Any]:
+    """Of a delegated pool: its blocks, when a keeper last looked after them, and how far NetBox is behind."""
+    if pool.netbox is None or pool.netbox.mode is not Mode.DELEGATED:
+        return {}
+    bound = await pool_named(connection, pool.name, pool.tenant)
+    kept = await upkeep(connection, bound)
+    found: dict[str, Any] = {"blocks": kept.blocks, "looked_after": kept.kept_at if kept.blocks else None}
+    if pool.netbox.record is Record.PREFIX:
+        behind = await backlog(connection, bound)
+        found |= {"untold": behind.waiting, "refused": behind.refused, "lag_seconds": behind.lag.total_seconds()}
+    return found
 
 
 def the_pool(uses: Sequence[PoolUse], name: str, tenant: str | None) -> PoolUse:
@@ -172,7 +195,14 @@ async def _pools() -> list[PoolUse]:
 
 def _pool_json(use: PoolUse) -> dict[str, Any]:
     figures = {"capacity": use.capacity, "taken": use.taken, "quarantined": use.quarantined, "free": use.free}
-    return use.pool.model_dump(mode="json") | figures | {"percent": round(_full(use), 3)}
+    said = {"percent": round(_full(use), 3), "netbox_full_since": use.netbox_full_since}
+    return use.pool.model_dump(mode="json") | figures | said
+
+
+def _kept_in(use: PoolUse) -> str:
+    if use.pool.netbox is None:
+        return "database"
+    return "NetBox, full" if use.netbox_full_since else "NetBox"
 
 
 def _full(use: PoolUse) -> float:

@@ -6,6 +6,7 @@ ordinary is found by partial indexes. Prefixes at rest alone are counted one by 
 rest ends.
 """
 
+from ipam.blocks import KEPT
 from ipam.lifecycle import State
 
 __all__ = ["QUERIES"]
@@ -120,9 +121,17 @@ _OUTBOX = """
     WHERE p.netbox_record = 'prefix'
 """
 
+_NETBOX = f"""
+    SELECT p.name AS pool, coalesce(p.tenant_id, '') AS tenant,
+           CAST(netbox_full_since IS NOT NULL AS integer) AS lastmile_netbox_pool_full,
+           CASE netbox_mode WHEN 'delegated' THEN
+               coalesce(greatest(0, extract(epoch FROM now() - kept_at)), 0) END AS lastmile_keeper_age_seconds
+    FROM pools p {KEPT} WHERE netbox_mode IS NOT NULL
+"""
+
 _AUDIT = "SELECT invariant, violations AS lastmile_audit_violations FROM audit_findings"
 
 # The audit is as old as what it has looked at first.
 _AUDITED = "SELECT extract(epoch FROM min(checked_at)) AS lastmile_audit_timestamp_seconds FROM audit_findings"
 
-QUERIES = (_BY_STATE, _BY_TENANT, _BY_POOL, _STUCK, _LEAKS, _ATTENTION, _ORDERS, _OUTBOX, _AUDIT, _AUDITED)
+QUERIES = (_BY_STATE, _BY_TENANT, _BY_POOL, _STUCK, _LEAKS, _ATTENTION, _ORDERS, _OUTBOX, _NETBOX, _AUDIT, _AUDITED)

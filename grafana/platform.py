@@ -207,6 +207,20 @@ def _netbox() -> Panels:
             unit=units.Seconds,
             width=QUARTER,
         ),
+        graph(
+            "Pools that NetBox has no room for",
+            "1 since it had no further block, or prefix, for the pool, until one is got.",
+            query(f"max by (tenant, pool) (lastmile_netbox_pool_full{{{SHARED}}})", "{{tenant}} {{pool}}"),
+            unit=units.NoUnit,
+            width=HALF,
+        ),
+        graph(
+            "Since the blocks were looked after",
+            "Of each delegated pool.",
+            query(f"max by (tenant, pool) (lastmile_keeper_age_seconds{{{SHARED}}})", "{{tenant}} {{pool}}"),
+            unit=units.Seconds,
+            width=HALF,
+        ),
     ]
 
 

@@ -150,7 +150,12 @@ _REACH_ADDRESS = text(
     """
 )
 
-_CANDIDATES = text(f"SELECT name, prefix::text, {CLOSED} AS closed FROM pools WHERE {CANDIDATE} ORDER BY {PREFERENCE}")
+_CANDIDATES = text(
+    f"""
+    SELECT name, prefix::text, netbox_mode IS NOT NULL AS in_netbox, {CLOSED} AS closed
+    FROM pools WHERE {CANDIDATE} ORDER BY {PREFERENCE}
+    """
+)
 
 _RELEASE = text(
     """
@@ -300,4 +305,7 @@ async def _nothing_left(
             f"{need.address} of pool {pools[0]} is held by another subscriber, in quarantine, "
             "or not a host address: ask for another one"
         )
-    return PoolExhausted(f"no free /{need.length} left in pool {', '.join(pools)}: add a pool, or wait for quarantine")
+    space = " free space in NetBox," if any(row.in_netbox for row in rows) else ""
+    return PoolExhausted(
+        f"no free /{need.length} left in pool {', '.join(pools)}: add a pool,{space} or wait for quarantine"
+    )

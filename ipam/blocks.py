@@ -7,6 +7,7 @@ so a lost reply is found again. How one is taken is in `ipam.taking`, how NetBox
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
@@ -22,9 +23,11 @@ from ipam.pools import CANDIDATE, PREFERENCE
 __all__ = [
     "BLOCK",
     "BLOCK_KEY",
+    "KEPT",
     "ONE_BY_ONE",
     "Block",
     "NoBlock",
+    "Upkeep",
     "block_length",
     "block_size",
     "blocks_of",
@@ -32,6 +35,7 @@ __all__ = [
     "for_need",
     "slot_range",
     "stamp",
+    "upkeep",
 ]
 
 
@@ -94,6 +98,40 @@ ONE_BY_ONE = text("SELECT FROM pools WHERE id = :pool_id FOR NO KEY UPDATE")
 
 BLOCK_KEY = "'lastmile/block/' || name || '/' || n || '/' || left(gen_random_uuid()::text, 8)"
 """Of block `n`; nobody else's in NetBox: not of another Lastmile, nor of ours before its database was lost."""
+
+
+KEPT = """
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE state <> 'taking') AS blocks,
+               CASE count(*) WHEN 0 THEN p.created_at ELSE
+                   min(CASE state WHEN 'open' THEN coalesce(looked_at, since) ELSE since END)
+                       FILTER (WHERE state <> 'taking' OR p.netbox_full_since IS NULL) END AS kept_at
+        FROM netbox_blocks WHERE pool_id = p.id
+    ) kept
+"""
+"""To join to `pools p` that are delegated: their blocks, and when a keeper last had them as they should be.
+
+An open block is looked at once a minute; one that is taken or returned passes at once. While NetBox has no further
+block, the one that is waited for says nothing of the keeper.
+"""
+
+_UPKEEP = text(f"SELECT blocks, kept_at FROM pools p {KEPT} WHERE p.id = :pool_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """How a delegated pool is looked after in NetBox."""
+
+    blocks: int
+    """Those that it has there."""
+    kept_at: datetime | None
+    """When a keeper last had them as they should be, or the pool was made; None where NetBox has had none for it."""
+
+
+async def upkeep(connection: AsyncConnection, pool: BoundPool) -> Upkeep:
+    """How this pool is looked after."""
+    row = (await connection.execute(_UPKEEP, {"pool_id": pool.id})).one()
+    return Upkeep(blocks=row.blocks, kept_at=row.kept_at)
 
 
 async def delegated_pools(connection: AsyncConnection) -> list[BoundPool]:

@@ -30,7 +30,8 @@ _SET = text(
     """
     UPDATE pools SET netbox_mode = :mode, netbox_prefix_id = :prefix_id, netbox_vrf_id = :vrf_id,
                      netbox_release = :on_release, netbox_record = :record, netbox_block_length = :block_length,
-                     frontier = CASE :mode WHEN 'delegated' THEN end_slot ELSE first_slot END
+                     frontier = CASE :mode WHEN 'delegated' THEN end_slot ELSE first_slot END,
+                     netbox_full_since = NULL
     WHERE id = :pool_id
     """
 )

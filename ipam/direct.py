@@ -55,6 +55,8 @@ _NEXT_POOL = text(
     ), to_be_removed AS (
         INSERT INTO netbox_removals (tenant_id, allocation_key, pool_id, due_at)
         SELECT tenant_id, allocation_key, :pool_id, now() + CAST(:late AS interval) FROM moved
+    ), full_in_netbox AS (
+        UPDATE pools SET netbox_full_since = now() WHERE id = :pool_id AND netbox_full_since IS NULL
     )
     SELECT {COLUMNS} FROM moved
     """
@@ -71,6 +73,9 @@ _SETTLE = text(
         INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
                                        from_state, to_state, order_id, reason)
         SELECT tenant_id, id, prefix, subscriber_ref, 'pending', 'allocated', :order_id, 'allocated' FROM given
+    ), not_full AS (
+        UPDATE pools SET netbox_full_since = NULL FROM given
+        WHERE pools.id = given.pool_id AND netbox_full_since IS NOT NULL
     )
     SELECT {COLUMNS} FROM given
     """
@@ -158,7 +163,7 @@ async def settle(
 
 
 async def next_pool(connection: TenantConnection, delegation: Delegation, need: Need) -> Delegation | None:
-    """Move a pending delegation to the pool that comes after the one it is in; None where there is none."""
+    """Move a pending delegation on from its pool, which NetBox has no room in; None where no other pool comes after."""
     criteria = {
         "purpose": need.purpose,
         "length": need.length,

@@ -1,5 +1,6 @@
 """Pools: the address space that delegations are cut from."""
 
+from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Self
 
@@ -117,6 +118,8 @@ class PoolUse(BaseModel):
     pool: Pool
     taken: int
     quarantined: int
+    netbox_full_since: datetime | None = None
+    """When NetBox first had no further block, or prefix, for it; None where it had, or has not been asked."""
 
     @property
     def capacity(self) -> int:
@@ -166,7 +169,7 @@ _LIST = text(
     SELECT p.tenant_id AS tenant, p.name, p.purpose, p.prefix::text, p.delegated_length, p.vrf, p.region, p.country,
            p.netbox_mode AS mode, p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id,
            p.netbox_release AS on_release, p.netbox_record AS record, p.netbox_block_length AS block_length,
-           s.taken + there.taken AS taken, s.quarantined + there.quarantined AS quarantined
+           p.netbox_full_since, s.taken + there.taken AS taken, s.quarantined + there.quarantined AS quarantined
     FROM pools p CROSS JOIN LATERAL (
         SELECT count(delegation_id) AS taken,
                count(*) FILTER (WHERE delegation_id IS NULL AND free_at > now()) AS quarantined
@@ -214,7 +217,7 @@ def _elsewhere(pool: Pool, place: Binding | None) -> Pool:
 async def list_pools(connection: AsyncConnection) -> list[PoolUse]:
     """Every pool that the connection may see, with its use."""
     return [
-        PoolUse(pool=_pool(row), taken=row["taken"], quarantined=row["quarantined"])
+        PoolUse(pool=_pool(row), **{field: row[field] for field in ("taken", "quarantined", "netbox_full_since")})
         for row in (await connection.execute(_LIST)).mappings()
     ]
 

@@ -53,6 +53,7 @@ pools = Table(
     Column("netbox_record", Text),
     Column("netbox_block_length", Integer),
     Column("netbox_closed_until", DateTime(timezone=True)),
+    Column("netbox_full_since", DateTime(timezone=True)),
 )
 
 # The tenant is the pool's, copied for row-level security; the delegation is the one that holds the slot now, and the

@@ -48,10 +48,22 @@ _OPEN = text(
                                  first_slot = :first, end_slot = :end, used = 0, since = now()
         WHERE id = :id AND state = 'taking'
         RETURNING pool_id, tenant_id, first_slot, end_slot
+    ), not_full AS (
+        UPDATE pools SET netbox_full_since = NULL FROM opened
+        WHERE pools.id = opened.pool_id AND netbox_full_since IS NOT NULL
     )
     INSERT INTO slots (pool_id, slot, tenant_id)
     SELECT pool_id, slot, tenant_id FROM opened, generate_series(first_slot, end_slot - 1) slot
     ON CONFLICT DO NOTHING
+    """
+)
+
+# Unless somebody else has had more luck meanwhile.
+_FULL = text(
+    """
+    UPDATE pools SET netbox_full_since = now()
+    WHERE id = :pool_id AND netbox_full_since IS NULL
+      AND EXISTS (SELECT FROM netbox_blocks WHERE id = :id AND state = 'taking')
     """
 )
 
@@ -92,7 +104,13 @@ async def _take(database: Database, netbox: NetBox, pool: BoundPool, wanted: int
     if row is None:
         return False
     block = Block.of(row, pool)
-    recorded = await _recorded(netbox, block)
+    try:
+        recorded = await _recorded(netbox, block)
+    except Exhausted:
+        async with database.platform() as connection:
+            await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
+            await connection.execute(_FULL, {"pool_id": pool.id, "id": block.id})
+        raise
     try:
         async with database.platform() as connection:
             await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})

@@ -132,6 +132,16 @@ FIGURES = (
     Figure("lastmile_netbox_outbox_waiting", "Prefixes that NetBox has yet to be told of.", ("pool", "tenant")),
     Figure("lastmile_netbox_outbox_refused", "Those of them that NetBox would not take.", ("pool", "tenant")),
     Figure("lastmile_netbox_outbox_lag_seconds", "How long the one that has waited longest has.", ("pool", "tenant")),
+    Figure(
+        "lastmile_netbox_pool_full",
+        "1 since NetBox had no further block, or prefix, for the pool, until one is got.",
+        ("pool", "tenant"),
+    ),
+    Figure(
+        "lastmile_keeper_age_seconds",
+        "How long ago a delegated pool's blocks were last looked after in NetBox.",
+        ("pool", "tenant"),
+    ),
     Figure("lastmile_audit_violations", "What the last audit found, by invariant.", ("invariant",)),
     Figure("lastmile_audit_timestamp_seconds", "When the last audit ended; Unix time."),
     Figure("lastmile_schedule_present", "0 while the schedule is not there.", ("schedule",)),

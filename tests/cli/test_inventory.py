@@ -1,11 +1,16 @@
 """Tenants, pools and NAS: added once, shown to people and to scripts, never with a secret."""
 
 import asyncio
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import asyncpg
+
 from devstack.netbox import NetBoxServer
+from ipam.binding import Record
 from tests.cli.conftest import Cli
 from tests.netbox.peer import Peer
+from tests.netbox.shared_out import Delegated
 
 
 async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:
@@ -89,6 +94,7 @@ async def test_a_pool_that_is_kept_in_netbox(fresh: Cli, tmp_path: Path) -> None
         assert "NetBox chooses them, below its prefix 2" in (await cli(*add)).out
         assert "NetBox" in (await cli("pool", "list")).out
         assert "prefix 2, direct; on release: deprecate" in (await cli("pool", "show", "home")).out
+        assert "netbox_full_since" not in (await cli("pool", "show", "home")).out
         ran = await cli(*add, "--on-release", "delete")
         assert (ran.code, "exists already, with other properties" in ran.err) == (1, True)
 
@@ -189,3 +195,29 @@ async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
         assert (ran.code, "There is no pool nothing" in ran.err) == (1, True)
         ran = await cli.but(NETBOX_URL="http://127.0.0.1:1")("pool", "set", "home", "--netbox", "delegated")
         assert (ran.code, "no NetBox answers" in ran.err) == (3, True)
+
+
+async def test_a_delegated_pool_as_it_is_looked_after(fresh: Cli, owner_url: str, owner: asyncpg.Connection) -> None:
+    with NetBoxServer() as server:
+        async with Delegated.serving(owner_url, owner, server) as kept:
+            await kept.pool("2001:db8:4000::/51", record=Record.PREFIX)
+            (shown,) = (await fresh("pool", "show", "home", "--json")).json
+            assert (shown["blocks"], shown["looked_after"], shown["untold"]) == (0, None, 0)
+            assert "not yet: see `lastmile netbox check`" in (await fresh("pool", "show", "home")).out
+
+            await kept.lines(30)
+            (shown,) = (await fresh("pool", "show", "home", "--json")).json
+            assert (shown["blocks"], shown["untold"], shown["refused"]) == (2, 30, 0)
+            assert shown["lag_seconds"] > 0
+            assert shown["netbox_full_since"] is None
+            assert not await kept.beat()
+            (shown,) = (await fresh("pool", "show", "home", "--json")).json
+            (looked_at,) = {row[0] for row in await owner.fetch("SELECT looked_at FROM netbox_blocks WHERE used > 0")}
+            assert datetime.fromisoformat(shown["looked_after"]) == looked_at
+            assert (shown["blocks"], shown["untold"]) == (2, 0)
+            assert datetime.fromisoformat(shown["netbox_full_since"]) > looked_at - timedelta(minutes=1)
+            words = (await fresh("pool", "show", "home")).out
+            assert "delegated, record: prefix; on release: deprecate" in words
+            assert "netbox_full_since" in words
+            assert f"{looked_at:%Y-%m-%d %H:%M:%S} UTC" in words
+            assert "NetBox, full" in (await fresh("pool", "list")).out

@@ -88,6 +88,8 @@ PLATFORM: dict[str, dict[str, Any]] = {
     "Requests without an answer": {"bng-1": Between(40, 80)},
     "Prefixes that NetBox has yet to be told of": {"acme metro: waiting": 1, "acme metro: refused": 0},
     "Outbox lag": {"acme metro": SECONDS},
+    "Pools that NetBox has no room for": {"acme metro": 0},
+    "Since the blocks were looked after": {"acme metro": Between(0, 300)},
     "Audit violations": {"": 1},
     "Age of the figures": {"age": Between(0, 300)},
     "Schedules paused": {"": 0},
