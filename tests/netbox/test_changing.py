@@ -296,3 +296,10 @@ async def test_what_was_mended_does_not_keep_a_pool_from_being_changed(kept: Cha
     assert await mended(kept) == ["", ""]
     await kept.change(DIRECT)
     assert len(await kept.agree_as(DIRECT)) == 2
+
+
+async def test_what_netbox_said_of_the_former_mode_is_forgotten(kept: Changeable) -> None:
+    await kept.start(DIRECT)
+    await kept.owner.execute("UPDATE pools SET netbox_full_since = now()")
+    await kept.change(BLOCKS)
+    assert await kept.owner.fetchval("SELECT netbox_full_since FROM pools") is None

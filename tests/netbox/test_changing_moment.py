@@ -25,15 +25,6 @@ async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer)
         yield kept
 
 
-async def waiting(kept: Changeable, number: int = 1) -> None:
-    """Until so many wait for a lock of somebody else's transaction."""
-    while True:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        if await kept.owner.fetchval(query) >= number:
-            return
-        await asyncio.sleep(0.01)
-
-
 async def pool_as(kept: Changeable, way: Way) -> BoundPool:
     id = await kept.owner.fetchval("SELECT id FROM pools")
     return BoundPool(id, "home", IPv6Network(SPACE), 56, kept.place(way))
@@ -68,7 +59,7 @@ async def test_a_release_at_the_very_moment(kept: Changeable, before: Way, after
     async with kept.database.platform() as connection:
         await last_step(kept, connection, before)
         releasing = asyncio.create_task(kept.run(step, ref))
-        await waiting(kept)
+        await kept.waiting()
     failure = await refusal(releasing)
     assert (failure.type, failure.non_retryable) == ("StateChanged", False)
     await kept.run(step, ref)
@@ -94,7 +85,7 @@ async def test_an_allocation_before_the_very_moment_comes_first(kept: Changeable
                 await become_direct(platform, pool)
 
         task = asyncio.create_task(changing_it())
-        await waiting(kept)
+        await kept.waiting()
     with pytest.raises(NotYet):  # NetBox has yet to be told of it
         await task
     assert await kept.owner.fetchval("SELECT count(*) FROM slots WHERE delegation_id IS NOT NULL") == 4
@@ -108,7 +99,7 @@ async def test_an_allocation_at_the_very_moment_finds_the_pool_as_it_is_then(kep
     async with kept.database.platform() as connection:
         await last_step(kept, connection, PREFIX)
         allocating = asyncio.create_task(kept.allocate_in_the_end("S-9", "O-9"))
-        await waiting(kept)
+        await kept.waiting()
     given = await allocating
     await kept.finish("S-9", "O-9")
     await kept.beat()
@@ -129,9 +120,9 @@ async def test_a_change_and_an_allocation_do_not_wait_for_each_other(kept: Chang
     async with kept.database.platform() as other:
         await other.execute(text("SELECT FROM delegations LIMIT 1 FOR UPDATE"))
         task = asyncio.create_task(changing_it())
-        await waiting(kept)
+        await kept.waiting()
         allocating = asyncio.create_task(kept.allocate("S-9", "O-9"))
-        await waiting(kept, 2)
+        await kept.waiting(2)
     await task
     given = await allocating
     await kept.finish("S-9", "O-9")
@@ -152,7 +143,7 @@ async def test_a_change_and_a_release_do_not_wait_for_each_other(kept: Changeabl
     async with kept.database.platform() as releasing:
         await releasing.execute(text("SELECT FROM delegations LIMIT 1 FOR UPDATE"))
         task = asyncio.create_task(changing_it())
-        await waiting(kept)
+        await kept.waiting()
         # As the foreign key does of what is to be removed from NetBox.
         await releasing.execute(text("SELECT FROM pools FOR KEY SHARE"))
     await task

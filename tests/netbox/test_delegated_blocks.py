@@ -212,15 +212,6 @@ async def test_no_block_is_returned_below_the_feet_of_an_allocation(kept: Delega
     assert sorted(await kept.agree()) == sorted(given)
 
 
-async def waiting(kept: Delegated) -> None:
-    """Until somebody waits for a lock of somebody else's transaction."""
-    while True:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        if await kept.owner.fetchval(query):
-            return
-        await asyncio.sleep(0.01)
-
-
 async def test_a_block_that_is_allocated_from_at_this_moment_stays(kept: Delegated) -> None:
     await two_empty_blocks(kept)
     newest = (await kept.blocks())[-1]
@@ -230,7 +221,7 @@ async def test_a_block_that_is_allocated_from_at_this_moment_stays(kept: Delegat
         made = await allocate(connection, tenant="acme", subscriber_ref="S-99", order_id="O-99", need=need)
         assert made.delegation.slot == newest.first_slot
         returning = asyncio.create_task(give_back(kept.database, kept.netbox, await kept.the_pool()))
-        await waiting(kept)
+        await kept.waiting()
     assert await returning == 1, "the other one"
     assert [block.id for block in await kept.blocks()] == [newest.id]
     assert await kept.owner.fetchval("SELECT count(*) FROM slots WHERE delegation_id IS NOT NULL") == 1

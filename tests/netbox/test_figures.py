@@ -5,13 +5,17 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from devstack.netbox import NetBoxServer
 from figures.snapshot import measure
 from ipam.binding import Record
+from ipam.netbox.errors import Exhausted
 from ipam.netbox.requirements import check as requirements
 from ipam.netbox.requirements import set_up
+from ipam.taking import take
 from tests.figures.reading import values
+from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, TENANTS, Kept, refusal
 from tests.netbox.shared_out import Delegated
 
@@ -154,6 +158,23 @@ async def test_a_delegated_pool_that_people_have_filled(delegated: Delegated) ->
     assert await delegated.beat()
     assert await full(delegated) == 0
     assert (await delegated.lines(1, start=19))[0] == "2001:db8:4000:1000::/56"
+
+
+async def test_a_pool_is_not_full_once_nobody_asks_any_more(delegated: Delegated) -> None:
+    """NetBox's word comes late: the block that it was about has been got, or given up, meanwhile."""
+    await delegated.pool("2001:db8:4000::/51")
+    await delegated.lines(2 * BLOCK)
+    asked = Held(delegated.server, on_its_way=True)
+    taking = asyncio.create_task(take(delegated.database, delegated.netbox, await delegated.the_pool()))
+    await asked.reached()
+    async with delegated.database.platform() as connection:
+        await connection.execute(text("SELECT FROM pools FOR UPDATE"))
+        asked.go_on()
+        await delegated.waiting()
+        await connection.execute(text("DELETE FROM netbox_blocks WHERE state = 'taking'"))
+    with pytest.raises(Exhausted):
+        await taking
+    assert await full(delegated) == 0
 
 
 async def test_the_keeper_says_first_that_a_pool_is_full(delegated: Delegated) -> None:
