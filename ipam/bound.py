@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.binding import Binding
 from ipam.delegations import Delegation
+from ipam.keyless import lost_its_key
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Recorded, Stamp
 
@@ -89,13 +90,23 @@ def stamp(tenant: str, delegation: Delegation, state: State) -> Stamp:
     )
 
 
-async def find_record(netbox: NetBox, pool: BoundPool, key: str, netbox_id: int | None) -> Recorded | None:
+async def find_record(
+    netbox: NetBox,
+    pool: BoundPool,
+    key: str,
+    netbox_id: int | None,
+    *,
+    to_stamp: IPv4Network | IPv6Network | None = None,
+) -> Recorded | None:
     """What carries the key in NetBox: where its id says, else anywhere in the pool's VRF.
 
-    A record of that id that carries another key, or none, was made over by a person: it is not ours any more.
+    A record of that id that carries another key, or none, was made over by a person: it is not ours any more. But with
+    the prefix that it is `to_stamp` for, one that has lost its key counts (`ipam.keyless`): do not delete it.
     """
-    if netbox_id is not None:
-        record = await netbox.get(netbox_id)
-        if record is not None and record.key == key:
-            return record
-    return await netbox.find(key, vrf_id=pool.netbox.vrf_id)
+    record = None if netbox_id is None else await netbox.get(netbox_id)
+    if record is not None and record.key == key:
+        return record
+    found = await netbox.find(key, vrf_id=pool.netbox.vrf_id)
+    if found is None and record is not None and lost_its_key(record, key, to_stamp, pool.netbox.vrf_id):
+        return record
+    return found

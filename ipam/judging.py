@@ -7,6 +7,7 @@ from ipam import wanted
 from ipam.binding import Mode
 from ipam.bound import BoundPool
 from ipam.differences import Difference, Kind
+from ipam.keyless import BLOCK_KEYS, lost_its_key
 from ipam.netbox import NetBox, Recorded
 from ipam.netbox.records import TAG
 from ipam.wanted import Ours, in_place
@@ -61,7 +62,7 @@ class _Judge:
             return None if linked is None else await self._missing(linked, "NetBox has no record of it")
         owner = next((one for one in found if one.key == record.key), None)
         if linked is not None and linked is not owner:
-            return await self._missing(linked, f"somebody has made record #{record.id}, which was its, over")
+            return await self._missing(linked, f"somebody has made record #{record.id}, which was its, over", record)
         if owner is None:
             return await self._nobodys(record)
         if not owner.wanted:
@@ -75,14 +76,18 @@ class _Judge:
             vrf = "" if record.vrf_id == owner.pool.netbox.vrf_id else ", in another VRF"
             words = f"{owner}: its record #{record.id} is {record.prefix}{vrf}"
             return self._difference(Kind.MOVED, owner, words, record)
-        if wrong := record.faults(owner.stamp):
+        if wrong := self._netbox.faults(record, owner.stamp):
             return self._difference(Kind.DRIFT, owner, f"{owner}: {', '.join(wrong)}", record)
         return None
 
-    async def _missing(self, ours: Ours, why: str) -> Difference | None:
+    async def _missing(self, ours: Ours, why: str, there: Recorded | None = None) -> Difference | None:
+        """No record with the key is at its id; what is `there` may have lost it."""
         elsewhere = await self._netbox.find(ours.key, vrf_id=self._pool.netbox.vrf_id)
         if elsewhere is not None:
             return await self._second(ours, elsewhere)
+        if there is not None and lost_its_key(there, ours.key, ours.prefix, ours.pool.netbox.vrf_id):
+            wrong = ["key none => its own", *self._netbox.faults(there, ours.stamp)]
+            return self._difference(Kind.DRIFT, ours, f"{ours}: {', '.join(wrong)}", there)
         return self._difference(Kind.MISSING, ours, f"{ours}: {why}", None)
 
     async def _second(self, owner: Ours, record: Recorded) -> Difference:
@@ -101,7 +106,7 @@ class _Judge:
             known = await wanted.known_keys(connection, [record.key])
         if known.get(record.key):
             return self._orphan(record, record.key.partition("/")[0], "carries the key of an order that has ended")
-        if record.key in known or record.key.startswith("lastmile/block/"):
+        if record.key in known or record.key.startswith(BLOCK_KEYS):
             words = f"carries the key {record.key}, which this database has never heard of"
             return self._orphan(record, record.tenant, words, mendable=False)
         return None  # another Lastmile's

@@ -7,6 +7,7 @@ made to tell again, with its claims; a block is written in the keeper's place.
 
 import asyncio
 import time
+from dataclasses import replace
 
 from sqlalchemy import text
 
@@ -126,7 +127,8 @@ async def _show(database: Database, netbox: NetBox, ours: Ours, record: Recorded
         async with database.platform() as connection:
             found = await wanted.look_up(connection, pool, keys=[ours.key])
         now = next((one for one in found if one.wanted), None)
-        record = await find_record(netbox, pool, ours.key, ours.netbox_id if now is None else now.netbox_id)
+        at = ours.netbox_id if now is None else now.netbox_id
+        record = await find_record(netbox, pool, ours.key, at, to_stamp=None if now is None else now.prefix)
         if now is None or now.prefix is None or delegation is None:
             if record is not None and shown is not None:  # released while we wrote
                 await netbox.delete(record.id)
@@ -136,6 +138,8 @@ async def _show(database: Database, netbox: NetBox, ours: Ours, record: Recorded
         says = stamp(tenant, delegation, delegation.state)
         if record is None or not wanted.in_place(record, now):
             await _nobody_at(netbox, now)
+        elif record.key is None:
+            says = replace(says, description=None)  # a person may have written there
         if record is None:
             record = await netbox.create(now.prefix, vrf_id=pool.netbox.vrf_id, stamp=says)
         else:

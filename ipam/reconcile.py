@@ -6,6 +6,7 @@ order or the outbox has in hand is no difference.
 
 A pass asks for what has changed since the last one, here and in NetBox, and for what that one left open. What is
 deleted in NetBox, or moved out of the pool, does not show there: it is missed by its number, and everything is read.
+So it is after a custom field of ours was made anew: what the records lose with the old one does not show, either.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -22,6 +23,7 @@ from ipam.differences import Difference, Kind
 from ipam.judging import examine
 from ipam.netbox import NetBox, Recorded
 from ipam.netbox.records import TAG
+from ipam.netbox.requirements import fields_made
 from ipam.strangers import MARGIN
 
 __all__ = ["differences"]
@@ -78,7 +80,8 @@ async def differences(
     if not known:
         return
     await netbox.require()
-    passes = [_Pass(database, netbox, pool, page) for pool in (known if pools is None else pools)]
+    made = await fields_made(netbox.wire)
+    passes = [_Pass(database, netbox, pool, page, made) for pool in (known if pools is None else pools)]
     for one in passes:
         async for difference in one.run(everything=everything):
             yield difference
@@ -90,12 +93,13 @@ async def differences(
 class _Pass:
     """One look at one pool."""
 
-    def __init__(self, database: Database, netbox: NetBox, pool: BoundPool, page: int) -> None:
+    def __init__(self, database: Database, netbox: NetBox, pool: BoundPool, page: int, fields_made: datetime) -> None:
         self.pool = pool
         self._database = database
         self._netbox = netbox
         self._page = page
         self._began: datetime | None = None
+        self._fields_made = fields_made
         self._told: set[int | str] = set()
 
     async def run(self, *, everything: bool) -> AsyncIterator[Difference]:
@@ -104,7 +108,8 @@ class _Pass:
         self._began = row.now
         if moved := await self._moved():
             yield moved
-        if everything or row.since is None or not await self._as_many_as_should_be():
+        everything |= row.since is None or self._fields_made >= row.since - MARGIN
+        if everything or not await self._as_many_as_should_be():
             suspicions = self._side_by_side()
         else:
             suspicions = self._changed(row.since)
@@ -239,7 +244,7 @@ class _Pass:
             if one.key is None:
                 fine = one.id not in linked and TAG not in one.tags and str(one.prefix) not in taken
             else:
-                fine = one.key in ours and wanted.shows(one, ours[one.key], self.pool)
+                fine = one.key in ours and wanted.shows(self._netbox, one, ours[one.key], self.pool)
             if not fine:
                 yield one.id, one.key
 

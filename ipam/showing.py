@@ -38,8 +38,8 @@ async def show(database: Database, netbox: NetBox, block: Block) -> None:
     place = {"pool_id": block.pool.id, "first": block.first_slot, "end": block.end_slot}
     async with database.platform() as connection:
         used = await connection.scalar(_USED, place) or 0
-    record = await find_record(netbox, block.pool, block.key, block.netbox_id)
-    known = record is not None and record.id == block.netbox_id and in_place(block, record)
+    record = await find_record(netbox, block.pool, block.key, block.netbox_id, to_stamp=block.prefix)
+    known = record is not None and (record.id, record.key) == (block.netbox_id, block.key) and in_place(block, record)
     if not known or record is None or used != block.used or record.faults(stamp(block, used=used)):
         await write(database, netbox, block, record, used=used)
 

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from db import Database
 from errors import Refused
 from ipam.bound import BoundPool
+from ipam.keyless import lost_its_key
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Recorded, Stamp
 from ipam.netbox.errors import NetBoxError
@@ -50,12 +51,16 @@ _KEYS = text(
 async def bring(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> Recorded | None:
     """NetBox's record, as it should be. Raises `NetBoxError`."""
     known = None if entry.netbox_id is None else await netbox.get(entry.netbox_id)
-    if known is not None and known.key != entry.key:
-        known = None  # a person's by now
+    keyless = None
+    if known is not None and (known.key is None or known.key != entry.key):
+        noted = entry.key or (entry.wanted and entry.wanted.key)
+        if noted and lost_its_key(known, noted, entry.prefix, pool.netbox.vrf_id):
+            keyless = known
+        known = None  # a person's by now, or to be looked at more closely
     moved = known is not None and (known.prefix, known.vrf_id) != (entry.prefix, pool.netbox.vrf_id)
     record = None if moved else known
     if entry.unsure or (record is None and entry.netbox_id is not None):
-        record = await _look(database, netbox, pool, entry) or record
+        record = await _look(database, netbox, pool, entry, keyless) or record
     if known is not None and moved:
         if record is None and entry.wanted is not None:
             record = known
@@ -68,15 +73,18 @@ async def bring(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
     if record is None:
         return await netbox.create(entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.wanted)
     wanted = entry.wanted
-    if record.key == wanted.key and wanted.state is not State.REVOKED:
+    if (record.key or entry.key) == wanted.key and wanted.state is not State.REVOKED:
         wanted = replace(wanted, description=None)  # people write there, and of an imported line it is all theirs
-    if not _shows(record, pool, entry.prefix, wanted):
+    if not _shows(netbox, record, pool, entry.prefix, wanted):
         record = await netbox.place(record, entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=wanted)
     return record
 
 
-async def _look(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> Recorded | None:
-    """Our record of the prefix, whichever delegation it was made for; one more than one is deleted."""
+async def _look(
+    database: Database, netbox: NetBox, pool: BoundPool, entry: Entry, keyless: Recorded | None
+) -> Recorded | None:
+    """Our record of the prefix, whichever delegation it was made for, or the `keyless` one; one more than one of those
+    with a key is deleted. Raises `Occupied`."""
     async with database.platform() as connection:
         keys = set(await connection.scalars(_KEYS, {"pool_id": pool.id, "prefix": str(entry.prefix)}))
     there = [
@@ -85,6 +93,12 @@ async def _look(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
         if one.prefix == entry.prefix and one.status != "container"
     ]
     ours = [one for one in there if one.key in keys]
+    if not ours and keyless is not None:
+        if entry.wanted is None:
+            raise Occupied(
+                f"{entry.prefix} (#{keyless.id}) has lost its key, so it is not deleted: delete it in NetBox"
+            )
+        return keyless
     if len(ours) < len(there) and not ours and entry.wanted is not None:
         raise Occupied(f"NetBox has {entry.prefix} already, and not as ours: {there[0].description or there[0].key}")
     # Of two, the one that carries the key: NetBox would not let another one have it.
@@ -94,7 +108,7 @@ async def _look(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
     return ours[0] if ours else None
 
 
-def _shows(record: Recorded, pool: BoundPool, prefix: IPv4Network | IPv6Network, wanted: Stamp) -> bool:
+def _shows(netbox: NetBox, record: Recorded, pool: BoundPool, prefix: IPv4Network | IPv6Network, wanted: Stamp) -> bool:
     in_place = (record.prefix, record.vrf_id) == (prefix, pool.netbox.vrf_id)
     described = wanted.description is None or wanted.description == record.description
-    return in_place and described and record.key == wanted.key and not record.faults(wanted)
+    return in_place and described and record.key == wanted.key and not netbox.faults(record, wanted)

@@ -7,6 +7,7 @@ nobody confirmed.
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 from sqlalchemy import text
@@ -14,6 +15,7 @@ from sqlalchemy import text
 from db import Database
 from ipam.blocks import Block, blocks_of, slot_range
 from ipam.bound import BoundPool
+from ipam.keyless import lost_its_key
 from ipam.netbox import NetBox, Recorded
 
 __all__ = ["look"]
@@ -27,6 +29,14 @@ _OURS = text(
     SELECT d.allocation_key, d.prefix::text FROM unnest(CAST(:keys AS text[])) AS key
     JOIN delegations d ON d.tenant_id = split_part(key, '/', 1) AND d.allocation_key = key
     WHERE d.pool_id = :pool_id
+    """
+)
+
+_NOTED = text(
+    """
+    SELECT r.netbox_id, r.key, lastmile_nth_prefix(p.prefix, p.delegated_length, r.slot)::text AS prefix
+    FROM netbox_records r JOIN pools p ON p.id = r.pool_id
+    WHERE r.pool_id = :pool_id AND r.netbox_id = ANY(:ids) AND r.key IS NOT NULL
     """
 )
 
@@ -112,7 +122,14 @@ async def _strangers(
         and any(one.key != key and one.prefix != space and one.prefix.subnet_of(space) for key, space in spaces)
     ]
     keys = [one.key for one in inside if one.key is not None]
+    without = {one.id: one for one in inside if one.key is None}
     async with database.platform() as connection:
         rows = await connection.execute(_OURS, {"pool_id": pool.id, "keys": keys})
         ours = {(row.allocation_key, row.prefix) for row in rows}
-    return [one for one in inside if (one.key, str(one.prefix)) not in ours]
+        noted = (await connection.execute(_NOTED, {"pool_id": pool.id, "ids": list(without)})).all()
+    lost = {
+        row.netbox_id
+        for row in noted
+        if lost_its_key(without[row.netbox_id], row.key, ip_network(row.prefix), pool.netbox.vrf_id)
+    }
+    return [one for one in inside if (one.key, str(one.prefix)) not in ours and one.id not in lost]

@@ -145,7 +145,7 @@ async def _restore(database: Database, netbox: NetBox, pool: BoundPool, given: R
     for block in blocks:
         if block.prefix is None or not block.prefix.overlaps(given.prefix):
             continue
-        record = await find_record(netbox, pool, block.key, block.netbox_id)
+        record = await find_record(netbox, pool, block.key, block.netbox_id, to_stamp=block.prefix)
         if record is not None and record.id == given.id:
             return  # somebody was faster
         if record is not None and in_place(block, record):

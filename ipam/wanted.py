@@ -17,7 +17,7 @@ from ipam.binding import Record
 from ipam.blocks import BLOCK, Block, stamp
 from ipam.bound import BOUND, BoundPool
 from ipam.lifecycle import State
-from ipam.netbox import Recorded, Stamp
+from ipam.netbox import NetBox, Recorded, Stamp
 from ipam.netbox.records import BlockStamp
 
 __all__ = ["Ours", "changed", "count", "holders", "in_place", "known_keys", "linked", "look_up", "shows"]
@@ -257,10 +257,10 @@ async def count(connection: AsyncConnection, pool: BoundPool) -> tuple[int, int]
     return row.least, row.most
 
 
-def shows(record: Recorded, ours: Ours, pool: BoundPool) -> bool:
+def shows(netbox: NetBox, record: Recorded, ours: Ours, pool: BoundPool) -> bool:
     """Whether the record is, in this pool, all that it should be."""
     known = ours.wanted and ours.pool.id == pool.id and ours.netbox_id == record.id
-    return known and in_place(record, ours) and not record.faults(ours.stamp)
+    return known and in_place(record, ours) and not netbox.faults(record, ours.stamp)
 
 
 def in_place(record: Recorded, ours: Ours) -> bool:

@@ -112,18 +112,18 @@ class NetBox:
     async def update(self, id: int, stamp: Stamp | BlockStamp) -> Recorded:
         """Write the stamp on the prefix of this id, whoever's it is: compare its key before. Can be repeated.
 
-        Raises `NotFound`.
+        Raises `NotFound`, and `NotReady` where NetBox does not keep the key.
         """
-        return _read(await self.wire.change(_PREFIXES, id, self._body(stamp, new=False)))
+        return await self._change(id, self._body(stamp, new=False), stamp)
 
     async def place(
         self, record: Recorded, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp | BlockStamp
     ) -> Recorded:
         """As `update`, and put it there, with our tag. Raises `Invalid` where the VRF has the prefix already,
-        `KeyTaken` and `NotFound`."""
+        `KeyTaken`, `NotFound` and `NotReady`."""
         tags = [{"slug": slug} for slug in dict.fromkeys((*record.tags, TAG))]
         body = self._body(stamp, new=False) | {"prefix": str(prefix), "vrf": vrf_id, "tags": tags}
-        return _read(await self.wire.change(_PREFIXES, record.id, body))
+        return await self._change(record.id, body, stamp)
 
     async def delete(self, id: int) -> None:
         """Delete the prefix of this id, whoever's it is: compare its key before. One that is gone already will do."""
@@ -190,11 +190,18 @@ class NetBox:
     def _not_filtering(self) -> NotNetBox:
         return NotNetBox(f"what answers at {self.wire.url} does not filter as NetBox does")
 
+    def faults(self, record: Recorded, stamp: Stamp | BlockStamp) -> list[str]:
+        """As `Recorded.faults`, and the link where there is one to write."""
+        return record.faults(self._linked(stamp))
+
     def _body(self, stamp: Stamp | BlockStamp, *, new: bool) -> Object:
-        if isinstance(stamp, Stamp) and self._link is not None:
-            # Neither has a character that a URL would have to escape.
-            stamp = replace(stamp, link=self._link.format(tenant=stamp.tenant, subscriber=stamp.subscriber_ref))
-        return stamp.body(new=new)
+        return self._linked(stamp).body(new=new)
+
+    def _linked(self, stamp: Stamp | BlockStamp) -> Stamp | BlockStamp:
+        if isinstance(stamp, BlockStamp) or self._link is None:
+            return stamp
+        # Neither has a character that a URL would have to escape.
+        return replace(stamp, link=self._link.format(tenant=stamp.tenant, subscriber=stamp.subscriber_ref))
 
     async def _create(self, path: str, body: Object, stamp: Stamp | BlockStamp) -> Recorded:
         await self.require()
@@ -202,6 +209,12 @@ class NetBox:
         if made.key != stamp.key:
             raise await self._taken_back(made)
         return made
+
+    async def _change(self, id: int, body: Object, stamp: Stamp | BlockStamp) -> Recorded:
+        changed = _read(await self.wire.change(_PREFIXES, id, body))
+        if changed.key != stamp.key:
+            raise NotReady(f"NetBox does not keep {KEY}: `lastmile netbox check` says what is wrong")
+        return changed
 
     async def _taken_back(self, made: Recorded) -> NotReady:
         """What to raise after deleting a prefix that nobody could ever find again."""

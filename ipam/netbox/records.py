@@ -43,21 +43,17 @@ class Stamp:
     tenant: str | None = None
     """Lastmile's id of the tenant, which is the slug of NetBox's."""
     link: str | None = None
-    """Where a person finds out more: an http(s) URL."""
+    """Where a person finds out more: an http(s) URL. None leaves what is there."""
     description: str | None = None
     """For people. None leaves what is there."""
 
     def body(self, *, new: bool) -> dict[str, Any]:
         """The body of a create or of a change. A change leaves the tags alone: people add their own."""
+        fields = {KEY: self.key, SUBSCRIBER: self.subscriber_ref, STATE: self.state.value}
         body: dict[str, Any] = {
             "status": STATUS[self.state],
             "tenant": {"slug": self.tenant} if self.tenant else None,
-            "custom_fields": {
-                KEY: self.key,
-                SUBSCRIBER: self.subscriber_ref,
-                STATE: self.state.value,
-                LINK: self.link,
-            },
+            "custom_fields": fields if self.link is None else fields | {LINK: self.link},
         }
         if self.description is not None:
             body["description"] = self.description
@@ -99,6 +95,7 @@ class Recorded:
     key: str | None
     subscriber_ref: str | None
     state: str | None
+    link: str | None
     tenant: str | None
     """The slug."""
     description: str
@@ -128,6 +125,8 @@ class Recorded:
                 ("state", self.state, stamp.state.value),
                 ("status", self.status, STATUS[stamp.state]),
             ]
+            if stamp.link is not None:
+                said.append(("link", self.link, stamp.link))
         said.append(("tenant", self.tenant, stamp.tenant))
         said.append(("tag", TAG if TAG in self.tags else None, TAG))
         return [f"{name} {_shown(there)} => {_shown(true)}" for name, there, true in said if there != true]
@@ -144,6 +143,7 @@ class Recorded:
             key=fields.get(KEY) or None,
             subscriber_ref=fields.get(SUBSCRIBER) or None,
             state=fields.get(STATE) or None,
+            link=fields.get(LINK) or None,
             tenant=shown["tenant"] and shown["tenant"]["slug"],
             description=shown["description"],
             tags=tuple(tag["slug"] for tag in shown["tags"]),

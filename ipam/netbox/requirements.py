@@ -7,14 +7,15 @@ misspelt field would give us somebody else's prefixes, and ours would never be f
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from ipam.netbox.errors import NotAuthorised, NotFound
+from ipam.netbox.errors import NotAuthorised, NotFound, NotReady
 from ipam.netbox.records import KEY, LINK, OBJECT_TYPE, SIZE, STATE, SUBSCRIBER, TAG, USED
 from ipam.netbox.wire import Object, Wire
 
-__all__ = ["TESTED", "BoundPool", "Creation", "Finding", "check", "set_up"]
+__all__ = ["TESTED", "BoundPool", "Creation", "Finding", "check", "fields_made", "set_up"]
 
 OLDEST = (4, 1)  # the first with unique custom fields
 TESTED = "4.4"
@@ -121,6 +122,18 @@ async def set_up(wire: Wire, findings: Sequence[Finding]) -> list[Finding]:
             await wire.create(finding.creation.path, finding.creation.body)
             created.append(finding)
     return created
+
+
+async def fields_made(wire: Wire) -> datetime:
+    """When the youngest of our custom fields was made: if it was there before, what it held is lost.
+
+    Raises `NotReady` where one is missing.
+    """
+    ours = {wanted["name"] for wanted in FIELDS}
+    shown = [one for one in await wire.page(_CUSTOM_FIELDS) if one["name"] in ours]
+    if missing := sorted(ours - {one["name"] for one in shown}):
+        raise NotReady(f"NetBox has no custom field {', '.join(missing)} any more: {_SETUP}")
+    return max(datetime.fromisoformat(one["created"]) for one in shown)
 
 
 def _refused(refusal: NotAuthorised) -> Finding:

@@ -98,6 +98,7 @@ async def test_a_prefix_carries_all_that_is_known_of_it(netbox: NetBox, parent: 
         key=STAMP.key,
         subscriber_ref="S-1",
         state="allocated",
+        link=STAMP.link,
         tenant="acme",
         description="Ada",
         tags=("lastmile",),

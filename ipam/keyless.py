@@ -1,0 +1,29 @@
+"""Records of ours in NetBox that have lost their key: somebody has deleted the custom field, and it was made again.
+
+NetBox never gives an id a second time, so what is at an id that we have noted was ours once. It still is where it is
+the very prefix, in its VRF, with our tag, and names nobody else: who makes a record over takes the tag off it, or
+changes it. Such a record is stamped again. What carries no key is never deleted: a stamp can be taken back.
+"""
+
+from ipaddress import IPv4Network, IPv6Network
+
+from ipam.netbox import Recorded
+from ipam.netbox.records import TAG
+
+__all__ = ["BLOCK_KEYS", "lost_its_key"]
+
+BLOCK_KEYS = "lastmile/block/"
+"""What the keys of blocks begin with; the others, with tenant and subscriber."""
+
+
+def lost_its_key(record: Recorded, key: str, prefix: IPv4Network | IPv6Network | None, vrf_id: int | None) -> bool:
+    """Whether this record, at the id that was noted for this key and prefix, is ours without its key.
+
+    Also with all fields of ours gone.
+    """
+    if record.key is not None or TAG not in record.tags or (record.prefix, record.vrf_id) != (prefix, vrf_id):
+        return False
+    if key.startswith(BLOCK_KEYS):
+        return record.status == "container" and record.subscriber_ref is None
+    subscriber_ref = key.split("/")[1]
+    return record.status != "container" and record.subscriber_ref in (None, subscriber_ref)
