@@ -10,7 +10,9 @@ import pytest
 from devstack.netbox import NetBoxServer
 from ipam.binding import OnRelease, Record
 from ipam.differences import Kind
+from ipam.lifecycle import State
 from ipam.mending import mend
+from ipam.netbox import Stamp
 from ipam.netbox.errors import NotReady
 from ipam.netbox.records import KEY, LINK, SIZE, STATE, SUBSCRIBER, USED
 from ipam.netbox.requirements import check, set_up
@@ -339,6 +341,15 @@ async def test_a_release_without_the_field_waits(direct: Kept) -> None:
     await direct.close("S-1", "D-1")
     assert await mended(direct) == ["", "", ""]
     assert await direct.agree() == [THIRD]
+
+
+async def test_a_change_whose_key_netbox_drops_is_no_success(direct: Kept) -> None:
+    await three_lines(direct)
+    id = int(at(direct, FIRST)["id"])
+    stamp = Stamp(key="acme/S-1/ipv6_pd/O-1", subscriber_ref="S-1", state=State.ACTIVE, tenant="acme")
+    await without(direct, KEY)
+    with pytest.raises(NotReady, match="NetBox does not keep lastmile_key"):
+        await direct.netbox.update(id, stamp)
 
 
 async def test_the_outbox_waits_for_the_field(delegated: Delegated) -> None:
