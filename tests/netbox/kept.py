@@ -167,6 +167,14 @@ class Kept(Steps):
     async def states(self) -> list[str]:
         return [row[0] for row in await self.owner.fetch("SELECT state FROM delegations ORDER BY id")]
 
+    async def waiting(self, number: int = 1) -> None:
+        """Until so many wait for a lock of somebody else's transaction."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        while True:
+            if await self.owner.fetchval(query) >= number:
+                return
+            await asyncio.sleep(0.01)
+
     async def everything_is_due(self) -> None:
         """The clock goes on until all has rested, and until NetBox cannot be at work on anything old."""
         await self.owner.execute("UPDATE netbox_removals SET due_at = now() - interval '1 second'")

@@ -163,14 +163,6 @@ class Delegated(Kept):
         await self.activate(ref, order)
         await self.close(ref, order)
 
-    async def waiting(self, number: int = 1) -> None:
-        """Until so many wait for a lock of somebody else's transaction."""
-        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        while True:
-            if await self.owner.fetchval(query) >= number:
-                return
-            await asyncio.sleep(0.01)
-
     async def by_hand(self, prefix: str) -> int:
         """A person takes a prefix in NetBox; its id."""
         made = await asyncio.to_thread(self.peer.create, PREFIXES, prefix=prefix, vrf=self.vrf, description="by hand")

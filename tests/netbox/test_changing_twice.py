@@ -30,7 +30,7 @@ from subscribers.models import Reference
 from tests.netbox.changeable import BLOCKS, DATABASE, DIRECT, PREFIX, REST, Changeable, Way
 from tests.netbox.kept import PREFIXES, SPACE, VRF
 from tests.netbox.reconciled import found
-from tests.netbox.test_changing_moment import all_but_the_last_step, last_step, pool_as, waiting
+from tests.netbox.test_changing_moment import all_but_the_last_step, last_step, pool_as
 from tests.netbox.test_import import FIELD, Existing
 
 
@@ -131,7 +131,7 @@ async def test_an_import_at_the_very_moment(kept: Both) -> None:
     async with kept.database.platform() as connection:
         await last_step(kept, connection, DIRECT)
         taking = asyncio.create_task(importer.take(carried))
-        await waiting(kept)
+        await kept.waiting()
     assert (await taking).fate is Fate.REJECT
     await nothing_is_out_of_order(kept)
 
@@ -156,7 +156,7 @@ async def test_an_order_whose_first_pool_is_full_does_not_move_on_to_one_that_ha
     async with kept.database.platform() as connection:
         await become_delegated(connection, home, direct=True)
         ordering = asyncio.create_task(kept.allocate("S-9", "O-9"))
-        await waiting(kept)
+        await kept.waiting()
     await asyncio.wait([ordering])
     ordering.exception()
     slotless = "SELECT count(*) FROM delegations WHERE pool_id = $1 AND slot IS NULL AND released_at IS NULL"
@@ -190,7 +190,7 @@ async def test_a_transition_under_way_when_prefixes_come_to_be_told(kept: Both) 
         await transition(connection, one, State.REVOKING, order_id="O-1", reason="ordered")
         pool = await pool_as(kept, PREFIX)
         changes = asyncio.create_task(change(kept.database, kept.netbox, await the_pool(kept), pool.netbox, rest=REST))
-        await waiting(kept)
+        await kept.waiting()
     await changes
     for _ in range(3):
         assert await kept.beat()
@@ -206,7 +206,7 @@ async def test_an_activation_at_the_moment_when_its_pool_becomes_direct_tells_ne
     async with kept.database.platform() as connection:
         await become_direct(connection, await pool_as(kept, DIRECT))
         activating = asyncio.create_task(kept.activate("S-9", "O-9"))
-        await waiting(kept)
+        await kept.waiting()
     await activating
     await kept.close("S-9", "O-9")
     await kept.beat()

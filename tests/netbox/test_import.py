@@ -25,7 +25,6 @@ from tests.netbox.kept import PREFIXES, Kept
 
 FIELD = "customer_ref"
 FIRST = "2001:db8:4000::/56"
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 class Existing(Kept):
@@ -76,13 +75,6 @@ class Existing(Kept):
                     fits = apply and one.fate in (Fate.IMPORT, Fate.STAMP)
                     judged.append(await importer.take(one.carried) if fits else one)
         return judged
-
-    async def waiting(self, number: int) -> None:
-        """Until so many wait for locks of others."""
-        while True:
-            if await self.owner.fetchval(WAITING) >= number:
-                return
-            await asyncio.sleep(0.01)
 
     async def rejected(self) -> str:
         """Why the one prefix is."""
