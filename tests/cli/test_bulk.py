@@ -126,7 +126,7 @@ async def there(client: Client, workflow_id: str) -> None:
         with suppress(RPCError):
             await client.get_workflow_handle(workflow_id).describe()
             return
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # who starts it is another process, and nobody else is told
 
 
 async def test_interrupted_and_taken_up(

@@ -15,10 +15,11 @@ ROWS = [
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
-    console = Console(width=width, file=io.StringIO())
+    paper = io.StringIO()
+    console = Console(width=width, file=paper)
     monkeypatch.setattr(output, "console", console)
     console.print(output.table("Waiting", COLUMNS, ROWS))
-    return [line.strip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    return [line.strip() for line in paper.getvalue().splitlines()]
 
 
 def test_prose_gives_way_first(monkeypatch: pytest.MonkeyPatch) -> None:

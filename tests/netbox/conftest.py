@@ -3,12 +3,15 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 
+import asyncpg
 import pytest
 
 from devstack.netbox import NetBoxServer
 from ipam.netbox import NetBox
 from ipam.netbox.requirements import check, set_up
+from tests.netbox.kept import Kept
 from tests.netbox.peer import Peer
+from tests.netbox.shared_out import Delegated
 
 
 @pytest.fixture
@@ -41,3 +44,17 @@ async def netbox(standin: NetBoxServer) -> AsyncIterator[NetBox]:
     async with NetBox(standin.url, standin.token) as client:
         await set_up(client.wire, await check(client.wire, tenants={"acme": "Acme Broadband"}))
         yield client
+
+
+@pytest.fixture
+async def direct(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
+    """With pools that NetBox chooses from."""
+    async with Kept.serving(owner_url, owner, standin) as kept:
+        yield kept
+
+
+@pytest.fixture
+async def delegated(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
+    """With pools whose blocks are in NetBox."""
+    async with Delegated.serving(owner_url, owner, standin) as kept:
+        yield kept

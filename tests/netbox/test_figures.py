@@ -1,13 +1,10 @@
 """What the figures say of pools that are in NetBox, as far as it has been told."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import asyncpg
 import pytest
 from sqlalchemy import text
 
-from devstack.netbox import NetBoxServer
 from figures.snapshot import measure
 from ipam.binding import Record
 from ipam.netbox.errors import Exhausted
@@ -21,18 +18,6 @@ from tests.netbox.shared_out import Delegated
 
 BLOCK = 16
 OUTBOX = ("lastmile_netbox_outbox_waiting", "lastmile_netbox_outbox_refused")
-
-
-@pytest.fixture
-async def direct(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
-    async with Kept.serving(owner_url, owner, standin) as kept:
-        yield kept
-
-
-@pytest.fixture
-async def delegated(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    async with Delegated.serving(owner_url, owner, standin) as kept:
-        yield kept
 
 
 async def integrated(kept: Kept) -> float | None:

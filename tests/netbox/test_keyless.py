@@ -1,13 +1,11 @@
 """Somebody deletes custom fields of ours in NetBox, and they are made again: what is ours gets its key back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
 from ipam.binding import OnRelease, Record
 from ipam.differences import Kind
 from ipam.lifecycle import State
@@ -24,18 +22,6 @@ FIELDS = "/api/extras/custom-fields/"
 FIRST, SECOND, THIRD = "2001:db8:4000::/56", "2001:db8:4000:100::/56", "2001:db8:4000:200::/56"
 BLOCK = "2001:db8:4000::/52"
 ALL = (KEY, SUBSCRIBER, STATE, LINK, USED, SIZE)
-
-
-@pytest.fixture
-async def direct(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
-    async with Kept.serving(owner_url, owner, standin) as kept:
-        yield kept
-
-
-@pytest.fixture
-async def delegated(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    async with Delegated.serving(owner_url, owner, standin) as kept:
-        yield kept
 
 
 async def three_lines(kept: Kept, **pool: Any) -> None:
