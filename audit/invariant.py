@@ -1,6 +1,6 @@
 """What an invariant is: one query over everything that returns what breaks it, and what to do about that.
 
-A query sees all tenants or, where its parameter `$1` names one, that one's. Its rows have `tenant` and `subject`
+A query sees all tenants or, where its parameter `:tenant` names one, that one's. Its rows have `tenant` and `subject`
 (what a person looks for) and `words`; `key` is what mending needs. Nothing here reads row by row: each is a join or
 an anti-join.
 """
@@ -27,7 +27,7 @@ class Invariant:
 
 def of_tenant(column: str) -> str:
     """The condition that `column` is the tenant that was asked for, if one was."""
-    return f"(CAST($1 AS text) IS NULL OR {column} = $1)"
+    return f"(CAST(:tenant AS text) IS NULL OR {column} = :tenant)"
 
 
 # A delegation `d` as RADIUS has it: user name, attribute and value.

@@ -7,11 +7,12 @@ groups made by the first migration, and every connection acts as one of them.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NewType
+from typing import Any, NewType
 
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from errors import Refused
 
@@ -28,6 +29,8 @@ PLATFORM_ROLE = "lastmile_platform"
 STATEMENT_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_MS = 4_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
+# Ten million rows take longer than a step of a workflow may, and so does whoever reads what was found.
+LEISURE_MS = 86_400_000
 
 # Row-level security goes by the tenant, the trail by the rest (migration 0002).
 _ENTER_TENANT = text(
@@ -64,26 +67,9 @@ class Database:
     """A pool of connections. Use `tenant` for a subscriber's business, `platform` for what spans tenants."""
 
     def __init__(self, url: str, *, pool_size: int = 16) -> None:
-        self.engine = create_async_engine(
-            async_url(url),
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=STATEMENT_TIMEOUT_MS / 1000,
-            pool_pre_ping=False,
-            pool_use_lifo=True,
-            hide_parameters=True,  # in errors: they hold names and addresses
-            connect_args={
-                "timeout": STATEMENT_TIMEOUT_MS / 1000,
-                "command_timeout": STATEMENT_TIMEOUT_MS / 1000 + 1,
-                "server_settings": {
-                    "role": TENANT_ROLE,
-                    "application_name": "lastmile",
-                    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
-                    "lock_timeout": str(LOCK_TIMEOUT_MS),
-                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
-                },
-            },
-        )
+        pool = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": STATEMENT_TIMEOUT_MS / 1000}
+        self.engine = _engine(url, STATEMENT_TIMEOUT_MS, IDLE_IN_TRANSACTION_TIMEOUT_MS, **pool, pool_use_lifo=True)
+        self._at_leisure = _engine(url, LEISURE_MS, LEISURE_MS, poolclass=NullPool)
 
     @asynccontextmanager
     async def tenant(
@@ -102,6 +88,13 @@ class Database:
     async def platform(self, *, actor: str = "") -> AsyncIterator[PlatformConnection]:
         """One transaction over all tenants: set-up, maintenance, audit."""
         async with self._begin() as connection:
+            await connection.execute(_ENTER_PLATFORM, {"actor": actor})
+            yield PlatformConnection(connection)
+
+    @asynccontextmanager
+    async def at_leisure(self, *, actor: str = "") -> AsyncIterator[PlatformConnection]:
+        """As `platform`, on a connection of its own, for what takes as long as it takes: no step of a workflow."""
+        async with self._at_leisure.begin() as connection:
             await connection.execute(_ENTER_PLATFORM, {"actor": actor})
             yield PlatformConnection(connection)
 
@@ -134,3 +127,22 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _engine(url: str, statement_ms: int, idle_ms: int, **pool: Any) -> AsyncEngine:
+    return create_async_engine(
+        async_url(url),
+        **pool,
+        hide_parameters=True,  # in errors: they hold names and addresses
+        connect_args={
+            "timeout": STATEMENT_TIMEOUT_MS / 1000,
+            "command_timeout": statement_ms / 1000 + 1,
+            "server_settings": {
+                "role": TENANT_ROLE,
+                "application_name": "lastmile",
+                "statement_timeout": str(statement_ms),
+                "lock_timeout": str(LOCK_TIMEOUT_MS),
+                "idle_in_transaction_session_timeout": str(idle_ms),
+            },
+        },
+    )

@@ -160,7 +160,7 @@ class _Change:
                 if direct:
                     await self._close()  # for as long again: to look at a big pool takes its time
                 try:
-                    async with self._database.platform(actor=self._actor) as connection:
+                    async with self._database.at_leisure(actor=self._actor) as connection:
                         await become_delegated(connection, self._pool, direct=direct)
                     return
                 except NotYet:
@@ -182,7 +182,7 @@ class _Change:
         for _ in range(ROUNDS):
             await self._settle_block()
             try:
-                async with self._database.platform(actor=self._actor) as connection:
+                async with self._database.at_leisure(actor=self._actor) as connection:
                     await adjust(connection, self._pool, before)
                 return
             except NotYet:
@@ -197,7 +197,7 @@ class _Change:
                 await self._settle_block()
                 try:
                     await self._close()
-                    async with self._database.platform(actor=self._actor) as connection:
+                    async with self._database.at_leisure(actor=self._actor) as connection:
                         await become_direct(connection, pool)
                     await return_closed(self._database, self._netbox, pool)
                     return

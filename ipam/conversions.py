@@ -2,7 +2,8 @@
 
 Whoever allocates or releases at that moment waits, and finds the pool as it is afterwards. Allocations hold the
 pool's row by their foreign key; those that are about to claim a slot are kept from it by the slot's lock, which is
-therefore taken first.
+therefore taken first. A pool of a million prefixes takes a minute or two: each of these needs a connection that has as
+long (`Database.at_leisure`).
 """
 
 from typing import Any
@@ -20,9 +21,6 @@ __all__ = ["NotYet", "adjust", "become_delegated", "become_direct", "changed", "
 class NotYet(Exception):
     """Something has changed, or is about to, that has to be seen to first."""
 
-
-# A pool of a million prefixes takes some seconds.
-_AT_LEISURE = text("SELECT set_config('statement_timeout', '0', true)")
 
 _ALONE = text("SELECT netbox_mode FROM pools WHERE id = :pool_id FOR UPDATE")
 
@@ -177,7 +175,6 @@ async def become_delegated(connection: PlatformConnection, pool: BoundPool, *, d
     """From the database alone, or from `direct`. Raises `NotYet` where something is outside of all blocks, and where
     orders can still ask NetBox for a prefix."""
     place = {"pool_id": pool.id}
-    await connection.execute(_AT_LEISURE)
     if direct or pool.netbox.record is Record.PREFIX:
         await connection.execute(_HOLD, place)
     await _alone(connection, pool, Mode.DIRECT if direct else None)
@@ -195,7 +192,6 @@ async def become_delegated(connection: PlatformConnection, pool: BoundPool, *, d
 async def become_direct(connection: PlatformConnection, pool: BoundPool) -> None:
     """From delegated, where NetBox was told of every prefix. Raises `NotYet` while it was not."""
     place = {"pool_id": pool.id}
-    await connection.execute(_AT_LEISURE)
     await connection.execute(_LOCK_FREE, place)
     await _alone(connection, pool, Mode.DELEGATED)
     await connection.execute(_HOLD, place)
@@ -210,7 +206,6 @@ async def adjust(connection: PlatformConnection, pool: BoundPool, before: Bindin
     """Another record, block length or `on_release` of a delegated pool. Raises `NotYet` while a block is being taken:
     its length was said to NetBox."""
     place = {"pool_id": pool.id}
-    await connection.execute(_AT_LEISURE)
     if before.record is not pool.netbox.record is Record.PREFIX:
         await connection.execute(_HOLD, place)
     await _alone(connection, pool, Mode.DELEGATED)

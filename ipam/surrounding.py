@@ -29,26 +29,27 @@ _HERE = text(
     """
 )
 
-_WITHIN_REACH = text("SELECT DISTINCT slot / :size FROM slots WHERE pool_id = :pool_id")
-
-_SHARED = text(
+# By their numbers.
+_THERE = text(
     """
-    SELECT prefix::text FROM delegations
-    WHERE pool_id = :pool_id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL
-    UNION SELECT prefix::text FROM netbox_removals WHERE pool_id = :pool_id AND prefix IS NOT NULL
+    SELECT DISTINCT slot / :size FROM (
+        SELECT slot FROM slots WHERE pool_id = :pool_id
+        UNION ALL
+        SELECT lastmile_slot(p.prefix, p.delegated_length, there.prefix) FROM pools p, (
+            SELECT prefix FROM delegations
+            WHERE pool_id = :pool_id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL
+            UNION ALL SELECT prefix FROM netbox_removals WHERE pool_id = :pool_id AND prefix IS NOT NULL) there
+        WHERE p.id = :pool_id) slots
     """
 )
 
 
 async def missing_blocks(database: Database, pool: BoundPool) -> list[IPv4Network | IPv6Network]:
     """Blocks that there have to be around what the pool holds, lets rest or has within reach."""
-    place = {"pool_id": pool.id}
     size = block_size(pool)
-    async with database.platform() as connection:
-        numbers = set(await connection.scalars(_WITHIN_REACH, place | {"size": size}))
-        shared = [ip_network(prefix) for prefix in await connection.scalars(_SHARED, place)]
+    async with database.at_leisure() as connection:
+        numbers = set(await connection.scalars(_THERE, {"pool_id": pool.id, "size": size}))
         blocks = await blocks_of(connection, pool)
-    numbers |= {slot_range(pool, prefix)[0] // size for prefix in shared}
     numbers -= {(block.first_slot or 0) // size for block in blocks if block.state == "open"}
     return [_nth_block(pool, number) for number in sorted(numbers)]
 

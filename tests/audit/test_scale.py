@@ -1,5 +1,6 @@
 """The audit's queries over many delegations: joins over whole tables, never one table for each row of another."""
 
+import asyncio
 import time
 
 import asyncpg
@@ -40,6 +41,12 @@ SET session_replication_role = DEFAULT;
 SELECT lastmile_recount();
 """
 
+# Who ends tells the statistics first.
+OTHERS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'lastmile' AND pid <> $1
+"""
+
 
 @pytest.fixture
 async def big(owner: asyncpg.Connection, database: Database) -> asyncpg.Connection:
@@ -54,6 +61,10 @@ async def scans(owner: asyncpg.Connection, database: Database) -> int:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
         await driver.execute("SELECT pg_stat_force_next_flush()")
+        while True:
+            if not await owner.fetchval(OTHERS, driver.get_server_pid()):
+                break
+            await asyncio.sleep(0.01)
     await owner.execute("SELECT pg_stat_clear_snapshot()")
     return int(await owner.fetchval("SELECT sum(seq_scan + coalesce(idx_scan, 0)) FROM pg_stat_user_tables"))
 

@@ -149,3 +149,18 @@ async def test_a_change_and_a_release_do_not_wait_for_each_other(kept: Changeabl
     await task
     await kept.owner.execute("UPDATE pools SET netbox_closed_until = NULL")
     assert await kept.agree_as(PREFIX) == sorted(held)
+
+
+SLOW = """
+CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(6.5); RETURN NEW; END $$;
+CREATE TRIGGER slowly BEFORE UPDATE OF netbox_mode ON pools FOR EACH ROW EXECUTE FUNCTION slowly();
+"""
+
+
+async def test_a_big_pool_has_longer_than_any_step_of_a_workflow(kept: Changeable) -> None:
+    """A million prefixes take a minute; a statement of any order is given up after six seconds."""
+    await kept.start(DIRECT)
+    await kept.lines(3)
+    await kept.owner.execute(SLOW)
+    await kept.change(PREFIX)
+    assert len(await kept.agree_as(PREFIX)) == 3
