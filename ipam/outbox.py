@@ -1,11 +1,11 @@
 """What NetBox has yet to be told of prefixes that were assigned without it (table `netbox_records`).
 
 A trigger marks a prefix in the transaction that changes its delegation, for pools whose `record` is `prefix`; a change
-of that marks what it concerns. NetBox is
-brought to what is true when its turn comes, not through every change: so there is one row of a prefix, one at work on
-it (`claimed_until`), and nothing to put in order. Nothing is looked up before a first creation, which NetBox's time
-goes into; after a request whose outcome is unknown (`unsure`), what NetBox has under the prefix is looked at first, and
-once more when that request must have ended: until then it may undo what came after it.
+of that marks what it concerns. NetBox is brought to what is true when its turn comes, not through every change: so
+there is one row of a prefix, one at work on it (`claimed_until`), and nothing to put in order. Who stood still until
+the claim was over has it told once more: what NetBox has now may be of before. Nothing is looked up before a first
+creation, which NetBox's time goes into; after a request whose outcome is unknown (`unsure`), what NetBox has under the
+prefix is looked at first, and once more when that request must have ended: until then it may undo what came after it.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ _CLAIM = text(
     )
     UPDATE netbox_records r SET claimed_until = now() + CAST(:claim AS interval), unsure = true
     FROM due WHERE r.pool_id = due.pool_id AND r.slot = due.slot
-    RETURNING r.slot, r.version, r.since IS NOT NULL AS news, due.unsure, r.netbox_id, r.key
+    RETURNING r.slot, r.claimed_until, r.version, r.since IS NOT NULL AS news, due.unsure, r.netbox_id, r.key
     """
 )
 
@@ -91,7 +91,7 @@ _DONE = text(
         since = CASE WHEN version > :version THEN since END,
         due_at = CASE WHEN version > :version THEN due_at ELSE least(CAST(:until AS timestamptz),
                       CASE WHEN :again THEN now() + CAST(:late AS interval) END) END
-    WHERE pool_id = :pool_id AND slot = :slot
+    WHERE pool_id = :pool_id AND slot = :slot AND claimed_until = :claim
     """
 )
 
@@ -106,18 +106,18 @@ _PUT_BACK = text(
     """
     UPDATE netbox_records
     SET claimed_until = NULL, unsure = :unsure, problem = :problem, due_at = now() + CAST(:pause AS interval)
-    WHERE pool_id = :pool_id AND slot = :slot
+    WHERE pool_id = :pool_id AND slot = :slot AND claimed_until = :claim
     """
 )
 
-# Unsure only where nothing is known of it: a record that is not as we know it is looked for in any case.
+# Unsure where nothing is known of it: a record that is not as we know it is looked for in any case.
 _AGAIN = text(
     """
     INSERT INTO netbox_records AS r (pool_id, slot, tenant_id, netbox_id, key, unsure)
     SELECT id, :slot, tenant_id, :netbox_id, CAST(:key AS text), true FROM pools
     WHERE id = :pool_id AND netbox_mode = 'delegated' FOR KEY SHARE
     ON CONFLICT (pool_id, slot) DO UPDATE
-    SET version = r.version + 1, since = coalesce(r.since, now()), due_at = now(),
+    SET version = r.version + 1, since = coalesce(r.since, now()), due_at = now(), unsure = r.unsure OR :unsure,
         netbox_id = coalesce(excluded.netbox_id, r.netbox_id), key = coalesce(excluded.key, r.key)
     """
 )
@@ -154,7 +154,7 @@ async def drain(database: Database, netbox: NetBox, pool: BoundPool, *, seconds:
             for index, entry in enumerate(entries):
                 try:
                     told += await _tell(database, netbox, pool, entry)
-                except NetBoxError:
+                except (NetBoxError, asyncio.CancelledError):
                     for untouched in entries[index + 1 :]:
                         await _put_back(database, pool, untouched, unsure=untouched.unsure)
                     raise
@@ -177,7 +177,7 @@ async def retell(
     """
     place = {"pool_id": pool.id, "slot": slot}
     async with database.platform() as connection:
-        values = place | {"netbox_id": record and record.id, "key": record and record.key}
+        values = place | {"netbox_id": record and record.id, "key": record and record.key, "unsure": False}
         if (await connection.execute(_AGAIN, values)).rowcount == 0:
             return "its pool has been changed meanwhile: compare again"
     for entry in await _claim(database, pool, slot):
@@ -207,7 +207,15 @@ def _entry(claimed: Row[Any], true: Row[Any]) -> Entry:
             tenant=true.tenant_id,
             description=f"{held} {true.subscriber_ref}'s (Lastmile)",
         )
-    known = (claimed.slot, claimed.version, claimed.news, claimed.unsure, claimed.netbox_id, claimed.key)
+    known = (
+        claimed.slot,
+        claimed.claimed_until,
+        claimed.version,
+        claimed.news,
+        claimed.unsure,
+        claimed.netbox_id,
+        claimed.key,
+    )
     return Entry(*known, prefix=ip_network(true.prefix), wanted=wanted, until=true.until)
 
 
@@ -215,24 +223,31 @@ async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
     """Whether NetBox knows now; what it would not take is tried again later. Raises `NetBoxError`."""
     try:
         record = await bring(database, netbox, pool, entry)
+        await _note(database, pool, entry, record)
     except (Invalid, KeyTaken, NotFound, Occupied) as failure:
         await _put_back(database, pool, entry, unsure=True, problem=str(failure), pause=REFUSED)
         return False
-    except Ambiguous:
+    except (Ambiguous, asyncio.CancelledError):
         await _put_back(database, pool, entry, unsure=True, pause=UNKNOWN)
         raise
     except NetBoxError:
         await _put_back(database, pool, entry, unsure=entry.unsure)
         raise
-    place = {"pool_id": pool.id, "slot": entry.slot}
-    done: dict[str, Any] = {"version": entry.version, "until": entry.until, "late": LATE}
-    done["again"] = entry.unsure and entry.news
-    done |= {"netbox_id": record and record.id, "key": record and record.key}
-    async with database.platform() as connection:
-        await connection.execute(_DONE, place | done)
-        if record is None:
-            await connection.execute(_GONE, place)
     return True
+
+
+async def _note(database: Database, pool: BoundPool, entry: Entry, record: Recorded | None) -> None:
+    """That NetBox has this now."""
+    place = {"pool_id": pool.id, "slot": entry.slot}
+    known = {"netbox_id": record and record.id, "key": record and record.key}
+    done: dict[str, Any] = {"claim": entry.claimed_until, "version": entry.version, "until": entry.until, "late": LATE}
+    done["again"] = entry.unsure and entry.news
+    async with database.platform() as connection:
+        if (await connection.execute(_DONE, place | known | done)).rowcount == 0:
+            nothing = dict.fromkeys(known)
+            await connection.execute(_AGAIN, place | nothing | {"unsure": True})
+        elif record is None:
+            await connection.execute(_GONE, place)
 
 
 async def _put_back(
@@ -244,6 +259,7 @@ async def _put_back(
     problem: str | None = None,
     pause: timedelta = timedelta(0),
 ) -> None:
-    values = {"pool_id": pool.id, "slot": entry.slot, "unsure": unsure, "problem": problem, "pause": pause}
+    place = {"pool_id": pool.id, "slot": entry.slot, "claim": entry.claimed_until}
+    values = place | {"unsure": unsure, "problem": problem, "pause": pause}
     async with database.platform() as connection:
         await connection.execute(_PUT_BACK, values)

@@ -26,6 +26,8 @@ class Entry:
     """What the outbox knows of a slot's prefix, and what is true of it."""
 
     slot: int
+    claimed_until: datetime
+    """Whose it is by then, the rest of this may be wrong."""
     version: int
     news: bool
     """NetBox has yet to be told; else it is time for another look."""

@@ -10,6 +10,7 @@ from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import LOST
 from ipam.binding import OnRelease, Record
 from ipam.netbox.records import KEY, STATE
+from ipam.outbox import drain
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES
 from tests.netbox.shared_out import Delegated
@@ -94,4 +95,25 @@ async def test_a_change_after_the_prefix_has_another_holder(kept: Delegated, hom
     assert await kept.beat()
     [record] = kept.records()
     assert (record["custom_fields"][KEY], record["custom_fields"][STATE]) == ("acme/S-1/ipv6_pd/O-2", "active")
+    assert await kept.agree() == [FIRST]
+
+
+async def test_a_change_by_one_who_stood_still_until_another_told_netbox(kept: Delegated, home: int) -> None:
+    """Its claim is over when it goes on, and NetBox is told of what is true now once more."""
+    await kept.begin()
+    await kept.allocate()
+    await kept.beat()
+    pool = await kept.the_pool()
+    await kept.finish()
+    change = Held(kept.server, "PATCH", PREFIXES, on_its_way=True)
+    standing = asyncio.create_task(drain(kept.database, kept.netbox, pool))
+    await change.reached()
+    await kept.deprovision()
+    assert await kept.provision("S-1", "O-2") == FIRST
+    await kept.hours_later()
+    assert await drain(kept.database, kept.netbox, pool) == 1
+    change.go_on()
+    await standing
+    await kept.in_the_end()
+    assert kept.records()[0]["custom_fields"][KEY] == "acme/S-1/ipv6_pd/O-2"
     assert await kept.agree() == [FIRST]

@@ -199,6 +199,27 @@ async def test_a_drain_that_is_cut_off_goes_on_elsewhere(kept: Delegated, home: 
     assert sorted(await kept.agree()) == sorted(given)
 
 
+async def test_a_keeper_that_ends_leaves_nothing_claimed(kept: Delegated, home: int) -> None:
+    """So that whoever comes next goes on at once: a deployment ends every keeper."""
+    given = await kept.lines(12)
+    creation = Held(kept.server, path=PREFIXES)
+    async with NetBox(kept.server.url, kept.server.token) as netbox:
+        async with Keeper(kept.database, netbox, QUARANTINE.unconfirmed):
+            await creation.reached()
+        creation.go_on()
+    claimed, soon, later = await kept.owner.fetchrow(
+        """
+        SELECT count(claimed_until), count(*) FILTER (WHERE due_at <= now()),
+               count(*) FILTER (WHERE due_at > now() + interval '2 seconds')
+        FROM netbox_records WHERE since IS NOT NULL
+        """
+    )
+    assert (claimed, later) == (0, 0)
+    assert soon > 0
+    await kept.in_the_end()
+    assert sorted(await kept.agree()) == sorted(given)
+
+
 async def test_two_drains_at_once_write_each_prefix_once(kept: Delegated, home: int) -> None:
     given = await kept.lines(16)
     pool = await kept.the_pool()
