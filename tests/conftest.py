@@ -30,6 +30,10 @@ POSTGRES = "LASTMILE_TESTS_POSTGRES"
 TEMPORAL = "LASTMILE_TESTS_TEMPORAL"
 """Servers of the session that has started this one (tests/mutants); otherwise a session runs its own."""
 
+# Else the SDK fails the workflow task, and its local activities run again: a machine that stops for two seconds is no
+# workflow that does. Workers in processes of their own keep the limit (tests/processes.py).
+os.environ["TEMPORAL_DEBUG"] = "true"
+
 POOLS = (
     Pool(name="home", prefix="2001:db8::/40", purpose=Purpose.IPV6_PD, delegated_length=56, tenant="acme"),
     Pool(name="business", prefix="2001:db8:100::/40", purpose=Purpose.IPV6_PD, delegated_length=48, tenant="acme"),

@@ -67,13 +67,13 @@ async def started(
 
 
 def get(port: int, path: str) -> str:
-    with build_opener(ProxyHandler({})).open(f"http://{HOST}:{port}{path}", timeout=5) as response:
+    with build_opener(ProxyHandler({})).open(f"http://{HOST}:{port}{path}", timeout=30) as response:
         return str(response.read().decode())
 
 
 async def until(answer: Callable[[], Awaitable[Any]]) -> Any:
     """Its first answer that is one."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             try:
                 if result := await answer():

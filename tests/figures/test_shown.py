@@ -51,6 +51,12 @@ class Worker:
         return {family.name: family.samples for family in (await self.scrape()).collect() if family.name != AGE}
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for a while is no database that does not answer."""
+    monkeypatch.setattr(snapshot, "PATIENCE_SECONDS", 60)
+
+
 @pytest.fixture
 async def start(owner_url: str) -> AsyncIterator[Callable[[], Worker]]:
     async with AsyncExitStack() as stack:
@@ -180,13 +186,13 @@ async def test_without_a_database_the_last_one_stays_and_ages(
 async def test_a_database_that_does_not_answer_holds_no_scrape_up(
     desk: Desk, start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Long before PostgreSQL itself gives up on the lock.
-    monkeypatch.setattr(snapshot, "PATIENCE_SECONDS", 0.5)
     worker = start()
     await take(desk)
     assert await worker.says(*ALLOCATED) == 0
     async with desk.owner.transaction():
         await desk.owner.execute("LOCK TABLE snapshots")
+        # Long before PostgreSQL itself gives up on the lock.
+        monkeypatch.setattr(snapshot, "PATIENCE_SECONDS", 0.5)
         assert await asked_in_vain(worker) == "TimeoutError"
         assert await worker.says(*ALLOCATED) == 0
     await desk.allocate("S-1")
