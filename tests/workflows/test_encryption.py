@@ -29,6 +29,7 @@ from settings import Settings
 from tests.workflows.faults import Faults
 from tests.workflows.world import Orders, parked
 from worker import build_worker
+from workflows.asking import SchedulesAskedAgain
 from workflows.client import Lastmile, OrderRun
 from workflows.contract import Cleanup, Decision, OrderResult, ResultStatus
 from workflows.schedules import SCHEDULES
@@ -68,7 +69,9 @@ class Place:
 
     async def client(self, keys: KeyRing | None) -> Client:
         return await Client.connect(
-            self.temporal.address, data_converter=data_converter(keys), interceptors=[self.faults]
+            self.temporal.address,
+            data_converter=data_converter(keys),
+            interceptors=[SchedulesAskedAgain(), self.faults],
         )
 
     def worker(self, client: Client) -> Worker:
