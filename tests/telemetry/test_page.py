@@ -1,7 +1,7 @@
 """One scrape of a worker has everything, in the format that the scraper asks for."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
@@ -10,9 +10,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from devstack.ports import HOST
-from tests.processes import Environment, healthy, port_of, started
+from tests.processes import Environment, healthy, port_of, started, until
 from tests.workflows.world import Orders
 from workflows.client import Lastmile
+
+Read = Callable[[str], Iterable[Metric]]
 
 OURS = {"lastmile_orders": "counter", "lastmile_step_duration_seconds": "histogram", "python_info": "gauge"}
 TEMPORAL = {
@@ -24,9 +26,19 @@ TEMPORAL = {
 
 def page(port: int, accept: str) -> str:
     asked = Request(f"http://{HOST}:{port}/metrics", headers={"Accept": accept})
-    with build_opener(ProxyHandler({})).open(asked, timeout=5) as answer:
+    with build_opener(ProxyHandler({})).open(asked, timeout=30) as answer:
         assert answer.headers["Content-Type"].startswith(accept.partition(";")[0])
         return str(answer.read().decode())
+
+
+def samples(families: Iterable[Metric]) -> dict[str, float]:
+    """Those about provisions."""
+    return {
+        sample.name: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.labels.get("workflow_type") == "Provision" or sample.labels.get("operation") == "provision"
+    }
 
 
 @pytest.mark.parametrize(
@@ -35,20 +47,19 @@ def page(port: int, accept: str) -> str:
     ids=["text", "OpenMetrics"],
 )
 async def test_one_scrape_has_all(
-    environment: Environment, lastmile: Lastmile, orders: Orders, accept: str, read: object
+    environment: Environment, lastmile: Lastmile, orders: Orders, accept: str, read: Read
 ) -> None:
+    async def ended() -> list[Metric]:
+        """A scrape after the run's end, of which the worker hears a moment later than who waits for it."""
+        families = list(read(await asyncio.to_thread(page, port_of(environment), accept)))
+        return families if "temporal_workflow_completed_total" in samples(families) else []
+
     async with started(environment):
         await healthy(port_of(environment))
         await lastmile.execute(orders.provision())
-        text = await asyncio.to_thread(page, port_of(environment), accept)
+        families = await until(ended)
 
-    families: Iterable[Metric] = list(read(text))  # type: ignore[operator]
     types = {family.name: family.type for family in families}
     assert types.items() >= (OURS | TEMPORAL).items()
-    samples = {
-        sample.name: sample.value
-        for family in families
-        for sample in family.samples
-        if sample.labels.get("workflow_type") == "Provision" or sample.labels.get("operation") == "provision"
-    }
-    assert samples["lastmile_orders_total"] == samples["temporal_workflow_completed_total"] == 1
+    counted = samples(families)
+    assert counted["lastmile_orders_total"] == counted["temporal_workflow_completed_total"] == 1

@@ -10,24 +10,23 @@ from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleUpdat
 from encryption.codec import plain
 from tests.processes import until
 from workflows.making import ScheduleMaker
-from workflows.refusals import NoSchedule
 from workflows.schedules import SCHEDULES
 from workflows.standing import WRITTEN, StandingSchedules
 
 NAMES = [plan.name for plan in SCHEDULES]
 
 
-async def there(standing: StandingSchedules) -> bool:
-    try:
-        return bool([await standing.standing(plan) for plan in SCHEDULES])
-    except NoSchedule:
-        return False
-
-
 async def test_what_could_not_be_made_is_made_by_and_by(temporal_client: Client) -> None:
     namespace = f"test-{uuid.uuid4().hex}"
     client = Client(**temporal_client.config() | {"namespace": namespace})
     standing = StandingSchedules(client, "lastmile")
+
+    def made() -> list[str]:
+        return sorted(line["schedule"] for line in logs if line["event"] == "worker.schedule_created")
+
+    async def all_told() -> bool:
+        return len(made()) == len(NAMES)
+
     with capture_logs() as logs:
         async with ScheduleMaker(standing):
             assert [line["event"] for line in logs] == ["worker.schedule_not_made"] * 3
@@ -38,12 +37,11 @@ async def test_what_could_not_be_made_is_made_by_and_by(temporal_client: Client)
                     workflow_execution_retention_period=Duration(seconds=86_400),
                 )
             )
-            await until(lambda: there(standing))
-    for name in NAMES:
-        await client.get_schedule_handle(standing.id_of(name)).delete()
-    assert sorted(line["schedule"] for line in logs if line["event"] == "worker.schedule_created") == sorted(
-        map(standing.id_of, NAMES)
-    )
+            await until(all_told)  # which comes after the last of them is there
+    assert made() == sorted(map(standing.id_of, NAMES))
+    for plan in SCHEDULES:
+        await standing.standing(plan)
+        await client.get_schedule_handle(standing.id_of(plan.name)).delete()
 
 
 async def test_one_that_cannot_be_made_leaves_the_others(temporal_client: Client) -> None:
