@@ -27,9 +27,10 @@ from workflows.standing import StandingSchedules
 NOBODY = f"{HOST}:1"
 VERSIONS = Path(db.__file__).with_name("migrations") / "versions"
 
-# Whether somebody waits for a lock in this database.
+# Whether somebody waits to write into a table that is locked in this database: an audit of its hour only reads.
 WAITING = """
-    SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database WHERE NOT granted AND datname = current_database()
+    SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database
+    WHERE NOT granted AND mode = 'RowExclusiveLock' AND datname = current_database()
 """
 
 ONE_ACTIVE = 'ipv6_lifecycle_state_total{state="active",tenant="acme"} 1.0'
