@@ -8,12 +8,25 @@ from pyrad.packet import CoARequest, DisconnectRequest
 
 from devstack.nas import ACK, Answer, Request, ScriptedNas, nak
 from ipam.models import Addressing
+from settings import Settings
 from tests.workflows.faults import Faults, broken, once, refused
 from tests.workflows.world import Orders, log_in, outcomes, rest_seconds
 from workflows.client import Lastmile
 from workflows.contract import OrderResult, ResultStatus
 
 UNCONFIRMED_REST = 7200
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """How long a NAS is waited for, where that is not what the test is about."""
+    return settings.model_copy(update=getattr(request, "param", {}))
+
+
+answered_in_the_end = pytest.mark.parametrize(
+    "settings", [{"radius_timeout_seconds": 30, "radius_tries": 1}], ids=["patient"], indirect=True
+)
+"""The NAS has each request once, however long whoever looks on takes meanwhile."""
 
 
 async def assert_unconfirmed(owner: asyncpg.Connection, result: OrderResult, words: str) -> None:
@@ -26,6 +39,7 @@ async def assert_unconfirmed(owner: asyncpg.Connection, result: OrderResult, wor
     assert await owner.fetchval("SELECT count(*) FROM radcheck") == 0
 
 
+@answered_in_the_end
 async def test_a_live_session_is_told_of_its_prefix(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
@@ -53,6 +67,7 @@ async def test_a_session_that_cannot_be_told_degrades_the_order(
     assert await owner.fetchval("SELECT state FROM delegations") == "active"
 
 
+@answered_in_the_end
 async def test_a_live_session_keeps_its_wan_address(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
@@ -79,6 +94,7 @@ async def test_no_session_needs_no_nas(
     assert await rest_seconds(owner) <= 3600
 
 
+@answered_in_the_end
 async def test_the_session_is_ended_and_the_account_was_blocked_before(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
@@ -116,6 +132,7 @@ async def test_a_session_that_the_nas_does_not_know_is_over(
     assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
 
 
+@answered_in_the_end
 async def test_every_session_of_the_user_is_ended(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
@@ -187,6 +204,7 @@ async def test_doubt_survives_a_lost_reply(
     await assert_unconfirmed(owner, result, "rests for 2:00:00 before it is given again")
 
 
+@answered_in_the_end
 async def test_an_undone_activation_ends_the_session_that_was_told(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas, faults: Faults
 ) -> None:
