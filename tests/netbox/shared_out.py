@@ -12,6 +12,7 @@ from ipam.keeper import Keeper
 from ipam.models import Purpose
 from ipam.netbox.records import KEY, SIZE, STATE, STATUS, SUBSCRIBER, USED
 from ipam.pools import Pool, add_pool
+from ipam.sole import only_one
 from tests.netbox.kept import PREFIXES, VRF, Kept
 from tests.netbox.steps import QUARANTINE
 
@@ -61,8 +62,20 @@ class Delegated(Kept):
         return sorted(found, key=lambda one: int(one["id"]))
 
     async def beat(self) -> bool:
-        """What a keeper does that has just started."""
-        return await Keeper(self.database, self.netbox, QUARANTINE.unconfirmed).beat()
+        """What a keeper does that has just started, however many beats that takes; whether all of it succeeded."""
+        keeper = Keeper(self.database, self.netbox, QUARANTINE.unconfirmed)
+        fine = await keeper.beat()
+        while not keeper.pause:  # it had more to tell than time for it
+            fine &= await keeper.beat()
+        return fine
+
+    async def alone(self) -> None:
+        """Until nobody else keeps the pools: PostgreSQL takes a moment to see that who was killed has gone."""
+        while True:
+            async with only_one(self.database, "keeper") as ours:
+                if ours:
+                    return
+            await asyncio.sleep(0.01)
 
     async def hours_later(self) -> None:
         """What waits may be tried again, and who was killed has no claim any more."""
@@ -78,6 +91,7 @@ class Delegated(Kept):
 
     async def everything_is_due(self) -> None:
         """As `Kept`, and blocks that nobody needs have been returned."""
+        await self.alone()
         await self.in_the_end()
         await self.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now() AND free_at < 'infinity'")
         await self.owner.execute("UPDATE netbox_blocks SET since = since - interval '1 hour'")

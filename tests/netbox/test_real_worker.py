@@ -91,6 +91,7 @@ async def test_it_keeps_the_pools(
     async with started(environment):
         await until(shown)
     # Whoever ends after NetBox has its record, and before it has noted that, leaves it to be looked at once more.
+    await shared_out.alone()
     await shared_out.in_the_end()
     assert await shared_out.agree(whole_lines=True) == [result.created.ipv6_prefix]
 
@@ -139,5 +140,6 @@ async def test_netbox_away_during_provisions_and_deprovisions_of_a_delegated_poo
 
         shared_out.server.start()
         assert (await late.result()).status is ResultStatus.COMPLETED
+    await shared_out.alone()
     await shared_out.in_the_end()
     assert len(await shared_out.agree(whole_lines=True)) == LINES - 1
