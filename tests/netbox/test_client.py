@@ -342,7 +342,7 @@ async def test_so_many_at_once_and_no_more(standin: NetBoxServer, netbox: NetBox
         stamps = [replace(STAMP, key=f"k{number}") for number in range(9)]
         prefixes = POOL.subnets(new_prefix=56)
         calls = [asyncio.create_task(client.create(next(prefixes), vrf_id=None, stamp=stamp)) for stamp in stamps]
-        assert await asyncio.to_thread(full.wait, 10)
+        assert await asyncio.to_thread(full.wait, 60)
         for _ in range(5):
             assert await netbox.find("k0", vrf_id=None) is None
         assert len(arrived) == 3
@@ -367,7 +367,7 @@ async def test_who_is_cancelled_in_the_queue_sends_nothing(standin: NetBoxServer
             )
             for key in ("1", "2")
         )
-        assert await asyncio.to_thread(arrived.wait, 10)
+        assert await asyncio.to_thread(arrived.wait, 60)
         for task in (queued, under_way):
             task.cancel()
         go_on.set()

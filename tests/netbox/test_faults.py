@@ -74,7 +74,7 @@ def test_a_client_that_gives_up_does_not_stop_netbox(standin: NetBoxServer, clie
     standin.faults.next(Fault(hold=lambda: gone.wait(30)), method="POST")
     headers = {"Authorization": f"Token {standin.token}"}
     with pytest.raises(requests.ReadTimeout):
-        requests.post(client.url + PREFIXES, json={"prefix": "2001:db8::/56"}, headers=headers, timeout=0.1)
+        requests.post(client.url + PREFIXES, json={"prefix": "2001:db8::/56"}, headers=headers, timeout=(30, 0.1))
     assert prefixes(client) == []
     gone.set()
     while not prefixes(client):
