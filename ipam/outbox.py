@@ -10,6 +10,7 @@ prefix is looked at first, and once more when that request must have ended: unti
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_network
@@ -150,7 +151,7 @@ async def drain(database: Database, netbox: NetBox, pool: BoundPool, *, seconds:
 
     async def work() -> int:
         told = 0
-        while time.monotonic() < end and (entries := await _claim(database, pool)):
+        while time.monotonic() < end and (entries := await _claimed(database, pool)):
             for index, entry in enumerate(entries):
                 try:
                     told += await _tell(database, netbox, pool, entry)
@@ -180,13 +181,25 @@ async def retell(
         values = place | {"netbox_id": record and record.id, "key": record and record.key, "unsure": False}
         if (await connection.execute(_AGAIN, values)).rowcount == 0:
             return "its pool has been changed meanwhile: compare again"
-    for entry in await _claim(database, pool, slot):
+    for entry in await _claimed(database, pool, slot):
         await _tell(database, netbox, pool, entry)
     async with database.platform() as connection:
         return await connection.scalar(_PROBLEM, place) or ""
 
 
-async def _claim(database: Database, pool: BoundPool, slot: int | None = None) -> list[Entry]:
+async def _claimed(database: Database, pool: BoundPool, slot: int | None = None) -> list[Entry]:
+    """What is due and is ours to tell now; who is cancelled meanwhile leaves nothing claimed."""
+    claiming = asyncio.create_task(_claim(database, pool, slot))
+    try:
+        return await asyncio.shield(claiming)
+    except asyncio.CancelledError:
+        with suppress(Exception):  # then nothing was claimed
+            for entry in await claiming:
+                await _put_back(database, pool, entry, unsure=entry.unsure)
+        raise
+
+
+async def _claim(database: Database, pool: BoundPool, slot: int | None) -> list[Entry]:
     async with database.platform() as connection:
         claim = {"pool_id": pool.id, "slot": slot, "most": CHUNK, "claim": CLAIM}
         claimed = (await connection.execute(_CLAIM, claim)).all()

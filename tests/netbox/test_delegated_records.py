@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
+from sqlalchemy import event
 
 from audit.audit import check
 from db import Database
@@ -217,6 +218,23 @@ async def test_a_keeper_that_ends_leaves_nothing_claimed(kept: Delegated, home: 
     assert (claimed, later) == (0, 0)
     assert soon > 0
     await kept.in_the_end()
+    assert sorted(await kept.agree()) == sorted(given)
+
+
+async def test_who_is_stopped_while_it_claims_leaves_nothing_claimed(kept: Delegated, home: int) -> None:
+    """The claim is on its way to be committed, and whether it was nobody hears."""
+    given = await kept.lines(16)
+    drains = [asyncio.create_task(drain(kept.database, kept.netbox, await kept.the_pool()))]
+    stopped, loop = list(drains), asyncio.get_running_loop()
+
+    def stop(_: object) -> None:
+        if drains:
+            loop.call_soon(drains.pop().cancel)  # once COMMIT is sent
+
+    event.listen(kept.database.engine.sync_engine, "commit", stop)
+    await asyncio.wait(stopped)
+    assert not drains
+    assert await kept.owner.fetchval("SELECT count(claimed_until) FROM netbox_records") == 0
     assert sorted(await kept.agree()) == sorted(given)
 
 
