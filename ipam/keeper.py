@@ -74,6 +74,8 @@ class Keeper:
     async def _run(self) -> None:
         while True:
             await self.beat()
+            if self._running.cancelling():
+                return  # what failed on the way out, with PostgreSQL gone, came in place of the cancellation
             await asyncio.sleep(self.pause.total_seconds())
 
     async def beat(self, telling: timedelta = TELLING) -> bool:

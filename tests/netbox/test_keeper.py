@@ -10,7 +10,9 @@ from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import LOST
 from ipam.binding import Record
 from ipam.keeper import Keeper
+from ipam.netbox import NetBox
 from ipam.netbox.records import KEY, USED
+from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES
 from tests.netbox.shared_out import Delegated
 from tests.netbox.steps import QUARANTINE
@@ -94,3 +96,21 @@ async def test_what_nobody_has_foreseen_ends_no_keeper(kept: Delegated) -> None:
     await kept.owner.execute("ALTER TABLE pools DROP CONSTRAINT pools_netbox_release_check")
     await kept.owner.execute("UPDATE pools SET netbox_release = 'as a later version does'")
     assert not await kept.beat()
+
+
+LOSE = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'lastmile'
+"""
+
+
+async def test_a_keeper_ends_when_the_database_has_just_gone(kept: Delegated) -> None:
+    """What fails on the way out is no reason to go on: a worker would wait for it for ever."""
+    await kept.pool(record=Record.PREFIX)
+    await kept.lines(2)
+    creation = Held(kept.server, path=PREFIXES)
+    async with NetBox(kept.server.url, kept.server.token) as netbox, asyncio.timeout(30):
+        async with Keeper(kept.database, netbox, QUARANTINE.unconfirmed):
+            await creation.reached()
+            assert await kept.owner.fetchval(LOSE) > 0
+        creation.go_on()
