@@ -12,8 +12,13 @@ from db import Database
 __all__ = ["Violation", "check", "mend"]
 
 
-# The planner takes "each subscriber's last order" for a handful of rows, and would look up millions one by one.
-_OVER_EVERYTHING = text("SET LOCAL enable_nestloop = off")
+# The planner takes "each subscriber's last order" for a handful of rows, and would look up millions one by one. And
+# whoever reads what is found may take as long: nothing is locked.
+_OVER_EVERYTHING = text(
+    """
+    SELECT set_config('enable_nestloop', 'off', true), set_config('idle_in_transaction_session_timeout', '0', true)
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ PLATFORM_ROLE = "lastmile_platform"
 STATEMENT_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_MS = 4_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
-# Ten million rows take longer than a step of a workflow may, and so does whoever reads what was found.
+# Ten million rows take longer than a step of a workflow may. Who does nothing meanwhile has no longer than others: a
+# terminal that stands still, or is cut off, would keep what it has locked from everybody.
 LEISURE_MS = 86_400_000
 
 # Row-level security goes by the tenant, the trail by the rest (migration 0002).
@@ -68,8 +69,8 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 16) -> None:
         pool = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": STATEMENT_TIMEOUT_MS / 1000}
-        self.engine = _engine(url, STATEMENT_TIMEOUT_MS, IDLE_IN_TRANSACTION_TIMEOUT_MS, **pool, pool_use_lifo=True)
-        self._at_leisure = _engine(url, LEISURE_MS, LEISURE_MS, poolclass=NullPool)
+        self.engine = _engine(url, STATEMENT_TIMEOUT_MS, **pool, pool_use_lifo=True)
+        self._at_leisure = _engine(url, LEISURE_MS, poolclass=NullPool)
 
     @asynccontextmanager
     async def tenant(
@@ -129,7 +130,7 @@ class Database:
         await self.engine.dispose()
 
 
-def _engine(url: str, statement_ms: int, idle_ms: int, **pool: Any) -> AsyncEngine:
+def _engine(url: str, statement_ms: int, **pool: Any) -> AsyncEngine:
     return create_async_engine(
         async_url(url),
         **pool,
@@ -142,7 +143,7 @@ def _engine(url: str, statement_ms: int, idle_ms: int, **pool: Any) -> AsyncEngi
                 "application_name": "lastmile",
                 "statement_timeout": str(statement_ms),
                 "lock_timeout": str(LOCK_TIMEOUT_MS),
-                "idle_in_transaction_session_timeout": str(idle_ms),
+                "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
             },
         },
     )

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from audit.audit import check
+from audit.invariant import Invariant
 from audit.invariants import INVARIANTS
 from db import Database
 
@@ -77,3 +78,14 @@ async def test_no_table_is_gone_into_for_each_row_of_another(big: asyncpg.Connec
         times = await scans(big, database) - before
         print(f"{invariant.name:18} {took:6.2f} s, {times} scans")
         assert 0 < times < 100, invariant.name
+
+
+IDLE = """
+SELECT NULL AS tenant, 'idle' AS subject, current_setting('idle_in_transaction_session_timeout') AS words, '' AS key
+WHERE CAST(:tenant AS text) IS NULL
+"""
+
+
+async def test_who_reads_what_was_found_may_take_their_time(database: Database) -> None:
+    [found] = [violation async for violation in check(database, invariants=[Invariant("idle", 1, "", IDLE, "")])]
+    assert found.words == "0"

@@ -7,6 +7,7 @@ from ipaddress import IPv6Network
 import asyncpg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from db.database import PlatformConnection
 from devstack.netbox import NetBoxServer
@@ -164,3 +165,23 @@ async def test_a_big_pool_has_longer_than_any_step_of_a_workflow(kept: Changeabl
     await kept.owner.execute(SLOW)
     await kept.change(PREFIX)
     assert len(await kept.agree_as(PREFIX)) == 3
+
+
+async def test_a_change_that_stands_still_holds_up_nobody_for_long(kept: Changeable) -> None:
+    """As one in a terminal that was suspended, or whose connection was cut: PostgreSQL gives it up in seconds."""
+    await kept.start(PREFIX)
+    held = await kept.lines(3)
+    await kept.agree()
+    await kept.begin("S-9", "O-9")
+    given = []
+
+    async def standing_still() -> None:
+        async with kept.database.at_leisure() as connection:
+            await last_step(kept, connection, PREFIX)
+            given.append(await kept.insist(lambda: kept.allocate("S-9", "O-9"), most=5))
+
+    with pytest.raises(DBAPIError):
+        await standing_still()
+    await kept.finish("S-9", "O-9")
+    await kept.beat()
+    assert await kept.agree_as(PREFIX) == sorted(held + given)
