@@ -14,6 +14,7 @@ from db import PlatformConnection
 from ipam.binding import Binding, Mode, Record
 from ipam.bound import BoundPool
 from ipam.errors import PoolBusy
+from ipam.outbox import NEWS
 
 __all__ = ["NotYet", "adjust", "become_delegated", "become_direct", "changed", "rebind"]
 
@@ -57,22 +58,16 @@ _OUTSIDE = text(
 
 # Of what is held, or all that rests, NetBox is to be told anew.
 _TELL = text(
-    """
-    INSERT INTO netbox_records (pool_id, slot, tenant_id)
+    f"""
+    INSERT INTO netbox_records AS r (pool_id, slot, tenant_id)
     SELECT pool_id, slot, tenant_id FROM slots
     WHERE pool_id = :pool_id AND (:held AND delegation_id IS NOT NULL
           OR delegation_id IS NULL AND free_at > now() AND free_at < 'infinity')
-    ON CONFLICT (pool_id, slot) DO UPDATE
-    SET version = netbox_records.version + 1, since = coalesce(netbox_records.since, now()), due_at = now()
+    ON CONFLICT (pool_id, slot) DO UPDATE SET {NEWS}
     """
 )
 
-_TELL_ALL_KNOWN = text(
-    """
-    UPDATE netbox_records SET version = version + 1, since = coalesce(since, now()), due_at = now()
-    WHERE pool_id = :pool_id
-    """
-)
+_TELL_ALL_KNOWN = text(f"UPDATE netbox_records r SET {NEWS} WHERE pool_id = :pool_id")
 
 # Before NetBox comes to be told of each prefix, too: what a delegation under way becomes is known, or told by itself.
 # Direct to delegated. A release that is under way holds its delegation's row, and then the pool's by a foreign key: in

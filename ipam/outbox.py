@@ -1,7 +1,7 @@
 """What NetBox has yet to be told of prefixes that were assigned without it (table `netbox_records`).
 
 A trigger marks a prefix in the transaction that changes its delegation, for pools whose `record` is `prefix`; a change
-of that marks what it concerns. NetBox is brought to what is true when its turn comes, not through every change: so
+of that, or of how long a prefix rests, marks what it concerns. NetBox is brought to what is true when its turn comes, not through every change: so
 there is one row of a prefix, one at work on it (`claimed_until`), and nothing to put in order. Who stood still until
 the claim was over has it told once more: what NetBox has now may be of before. Nothing is looked up before a first
 creation, which NetBox's time goes into; after a request whose outcome is unknown (`unsure`), what NetBox has under the
@@ -27,7 +27,7 @@ from ipam.netbox.errors import Ambiguous, Invalid, KeyTaken, NetBoxError, NotFou
 from ipam.removals import LATE
 from ipam.slot_records import Entry, Occupied, bring
 
-__all__ = ["Backlog", "backlog", "drain", "retell"]
+__all__ = ["NEWS", "Backlog", "backlog", "drain", "retell"]
 
 # More at once make NetBox slow for people, and no faster for us.
 IN_FLIGHT = 4
@@ -36,6 +36,9 @@ CHUNK = 4
 CLAIM = timedelta(minutes=5)
 # Before a creation whose outcome is unknown is looked for, and before another try of what NetBox has refused.
 UNKNOWN, REFUSED = timedelta(seconds=2), timedelta(minutes=5)
+
+NEWS = "version = r.version + 1, since = coalesce(r.since, now()), due_at = now()"
+"""What to set in `netbox_records r` where NetBox is to be told anew, other than by the trigger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,12 @@ _PUT_BACK = text(
 
 # Unsure where nothing is known of it: a record that is not as we know it is looked for in any case.
 _AGAIN = text(
-    """
+    f"""
     INSERT INTO netbox_records AS r (pool_id, slot, tenant_id, netbox_id, key, unsure)
     SELECT id, :slot, tenant_id, :netbox_id, CAST(:key AS text), true FROM pools
     WHERE id = :pool_id AND netbox_mode = 'delegated' FOR KEY SHARE
     ON CONFLICT (pool_id, slot) DO UPDATE
-    SET version = r.version + 1, since = coalesce(r.since, now()), due_at = now(), unsure = r.unsure OR :unsure,
+    SET {NEWS}, unsure = r.unsure OR :unsure,
         netbox_id = coalesce(excluded.netbox_id, r.netbox_id), key = coalesce(excluded.key, r.key)
     """
 )

@@ -17,6 +17,7 @@ from ipam.blocks import Block, blocks_of, slot_range
 from ipam.bound import BoundPool
 from ipam.keyless import lost_its_key
 from ipam.netbox import NetBox, Recorded
+from ipam.outbox import NEWS
 
 __all__ = ["look"]
 
@@ -56,13 +57,18 @@ _HERE = text(
 
 _GONE = text("DELETE FROM netbox_strangers WHERE pool_id = :pool_id AND netbox_id = ANY(:gone)")
 
-# Not what a subscriber holds: the audit tells of that, and its release comes by here again.
+# Not what a subscriber holds: the audit tells of that, and its release comes by here again. What rested there rests no
+# more, and goes out of NetBox.
 _OUT_OF_REACH = text(
-    """
-    UPDATE slots s SET free_at = 'infinity', last_holder = NULL
-    FROM netbox_strangers n
-    WHERE n.pool_id = :pool_id AND s.pool_id = n.pool_id AND s.slot >= n.first_slot AND s.slot < n.end_slot
-      AND s.delegation_id IS NULL AND s.free_at < 'infinity'
+    f"""
+    WITH theirs AS (
+        UPDATE slots s SET free_at = 'infinity', last_holder = NULL
+        FROM netbox_strangers n
+        WHERE n.pool_id = :pool_id AND s.pool_id = n.pool_id AND s.slot >= n.first_slot AND s.slot < n.end_slot
+          AND s.delegation_id IS NULL AND s.free_at < 'infinity'
+        RETURNING s.pool_id, s.slot
+    )
+    UPDATE netbox_records r SET {NEWS} FROM theirs WHERE r.pool_id = theirs.pool_id AND r.slot = theirs.slot
     """
 )
 

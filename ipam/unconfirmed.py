@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from db import PlatformConnection
 from ipam.allocation import Quarantine
+from ipam.outbox import NEWS
 from ipam.removals import LATE
 
 __all__ = ["Unconfirmed", "confirm", "unconfirmed"]
@@ -47,6 +48,8 @@ _CONFIRM = text(
     ), sooner AS (
         UPDATE slots s SET free_at = least(s.free_at, now() + CAST(:confirmed AS interval))
         FROM d WHERE s.pool_id = d.pool_id AND s.slot = d.slot AND {_AT_REST}
+    ), told AS ( -- when to take it out of NetBox; a worker that tells NetBox at this moment knows of the former end
+        UPDATE netbox_records r SET {NEWS} FROM d WHERE r.pool_id = d.pool_id AND r.slot = d.slot
     ), sooner_in_netbox AS (
         UPDATE netbox_removals r
         SET due_at = least(r.due_at, now() + greatest(CAST(:confirmed AS interval), CAST(:late AS interval)))
