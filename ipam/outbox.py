@@ -1,11 +1,12 @@
 """What NetBox has yet to be told of prefixes that were assigned without it (table `netbox_records`).
 
 A trigger marks a prefix in the transaction that changes its delegation, for pools whose `record` is `prefix`; a change
-of that, or of how long a prefix rests, marks what it concerns. NetBox is brought to what is true when its turn comes, not through every change: so
-there is one row of a prefix, one at work on it (`claimed_until`), and nothing to put in order. Who stood still until
-the claim was over has it told once more: what NetBox has now may be of before. Nothing is looked up before a first
-creation, which NetBox's time goes into; after a request whose outcome is unknown (`unsure`), what NetBox has under the
-prefix is looked at first, and once more when that request must have ended: until then it may undo what came after it.
+of that, or of how long a prefix rests, marks what it concerns. NetBox is brought to what is true when its turn comes,
+not through every change: so there is one row of a prefix, one at work on it (`claimed_until`), and nothing to put in
+order. Who stood still until the claim was over has it told once more: what NetBox has now may be of before. Nothing is
+looked up before a first creation, which NetBox's time goes into; after a request whose outcome is unknown (`unsure`),
+what NetBox has under the prefix is looked at first, and once more when that request must have ended: until then it may
+undo what came after it.
 """
 
 import asyncio
@@ -57,12 +58,13 @@ class Backlog:
 _CLAIM = text(
     """
     WITH due AS (
-        SELECT pool_id, slot, unsure FROM netbox_records
+        SELECT pool_id, slot, unsure, claimed_until IS NOT NULL AS given_up FROM netbox_records
         WHERE pool_id = :pool_id AND due_at <= now() AND (claimed_until IS NULL OR claimed_until < now())
           AND (CAST(:slot AS bigint) IS NULL OR slot = :slot)
         ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED
     )
-    UPDATE netbox_records r SET claimed_until = now() + CAST(:claim AS interval), unsure = true
+    UPDATE netbox_records r SET claimed_until = now() + CAST(:claim AS interval), unsure = true,
+                                since = CASE WHEN given_up THEN coalesce(r.since, now()) ELSE r.since END
     FROM due WHERE r.pool_id = due.pool_id AND r.slot = due.slot
     RETURNING r.slot, r.claimed_until, r.version, r.since IS NOT NULL AS news, due.unsure, r.netbox_id, r.key
     """
@@ -106,10 +108,12 @@ _GONE = text(
     """
 )
 
+# What was only looked at is to be told now where NetBox may be at work on it again: it is looked at once more then.
 _PUT_BACK = text(
     """
     UPDATE netbox_records
-    SET claimed_until = NULL, unsure = :unsure, problem = :problem, due_at = now() + CAST(:pause AS interval)
+    SET claimed_until = NULL, unsure = :unsure, since = CASE WHEN :news THEN coalesce(since, now()) ELSE since END,
+        problem = :problem, due_at = now() + CAST(:pause AS interval)
     WHERE pool_id = :pool_id AND slot = :slot AND claimed_until = :claim
     """
 )
@@ -244,7 +248,7 @@ async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
         await _put_back(database, pool, entry, unsure=True, problem=str(failure), pause=REFUSED)
         return False
     except (Ambiguous, asyncio.CancelledError):
-        await _put_back(database, pool, entry, unsure=True, pause=UNKNOWN)
+        await _put_back(database, pool, entry, unsure=True, news=True, pause=UNKNOWN)
         raise
     except NetBoxError:
         await _put_back(database, pool, entry, unsure=entry.unsure)
@@ -272,10 +276,11 @@ async def _put_back(
     entry: Entry,
     *,
     unsure: bool,
+    news: bool = False,
     problem: str | None = None,
     pause: timedelta = timedelta(0),
 ) -> None:
     place = {"pool_id": pool.id, "slot": entry.slot, "claim": entry.claimed_until}
-    values = place | {"unsure": unsure, "problem": problem, "pause": pause}
+    values = place | {"unsure": unsure, "news": news, "problem": problem, "pause": pause}
     async with database.platform() as connection:
         await connection.execute(_PUT_BACK, values)

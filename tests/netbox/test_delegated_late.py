@@ -64,6 +64,49 @@ async def test_a_creation_after_a_second_one_that_was_lost_too(kept: Delegated, 
     assert await kept.agree() == [FIRST]
 
 
+async def test_a_creation_by_who_looked_once_more(kept: Delegated, home: int) -> None:
+    """What was only looked at is looked at again, too, where NetBox was asked for something then."""
+    await kept.provision()
+    kept.server.faults.next(LOST, method="POST", path=PREFIXES)
+    await kept.in_the_end()
+    await kept.deleted_by_hand(kept.records()[0]["id"])
+    creation = Held(kept.server, "POST", PREFIXES)
+    await kept.hours_later()
+    async with creation.given_up(kept.netbox):
+        assert not await kept.beat()
+    await kept.hours_later()
+    assert await kept.beat()
+    await creation.done()
+    assert len(kept.records()) == 2
+    await kept.hours_later()
+    assert await kept.beat()
+    assert len(kept.records()) == 1
+    assert await kept.agree() == [FIRST]
+
+
+async def test_a_creation_by_who_was_killed_when_looking_once_more(kept: Delegated, home: int) -> None:
+    await kept.provision()
+    kept.server.faults.next(LOST, method="POST", path=PREFIXES)
+    await kept.in_the_end()
+    await kept.deleted_by_hand(kept.records()[0]["id"])
+    creation = Held(kept.server, "POST", PREFIXES)
+    await kept.hours_later()
+    pool = await kept.the_pool()
+    killed = asyncio.create_task(drain(kept.database, kept.netbox, pool))
+    await creation.reached()
+    await kept.owner.execute("UPDATE netbox_records SET claimed_until = now()")
+    assert await drain(kept.database, kept.netbox, pool) == 1
+    assert len(kept.records()) == 1
+    claim = await kept.owner.fetchval("SELECT due_at FROM netbox_records")
+    assert claim is not None, "for NetBox to be at work on it still"
+    await creation.done()
+    await killed
+    await kept.in_the_end()
+    await kept.hours_later()
+    assert await kept.beat()
+    assert await kept.agree() == [FIRST]
+
+
 async def test_a_creation_after_the_deletion_of_a_second_one(kept: Delegated, home: int) -> None:
     creation = Held(kept.server, "POST", PREFIXES)
     await kept.provision()
