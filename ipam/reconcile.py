@@ -6,7 +6,8 @@ order or the outbox has in hand is no difference.
 
 A pass asks for what has changed since the last one, here and in NetBox, and for what that one left open. What is
 deleted in NetBox, or moved out of the pool, does not show there: it is missed by its number, and everything is read.
-So it is after a custom field of ours was made anew: what the records lose with the old one does not show, either.
+So it is where something is one too many, and after a custom field of ours was made anew: what the records lose with the
+old one does not show, either.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -32,6 +33,9 @@ PAGE = 500
 IDS_AT_ONCE = 100
 """More would make a URL that a web server refuses."""
 LAST = 2**63 - 1
+
+SURPLUS = frozenset({Kind.ORPHAN, Kind.TWICE})
+"""What is one too many: it can make up in number for what is missing."""
 
 Suspicion = tuple[int | None, str | None]
 """An id of NetBox and a key: what to look at. One of them may be unknown."""
@@ -109,16 +113,22 @@ class _Pass:
         if moved := await self._moved():
             yield moved
         everything |= row.since is None or self._fields_made >= row.since - MARGIN
-        if everything or not await self._as_many_as_should_be():
-            suspicions = self._side_by_side()
-        else:
-            suspicions = self._changed(row.since)
-        async for netbox_id, key in suspicions:
-            if difference := await self.look_at(netbox_id, key):
+        everything = everything or not await self._as_many_as_should_be()
+        surplus = False
+        async for difference in self._look_at_all(self._side_by_side() if everything else self._changed(row.since)):
+            surplus |= difference.kind in SURPLUS
+            yield difference
+        if surplus and not everything:
+            async for difference in self._look_at_all(self._side_by_side()):
                 yield difference
         async with self._database.platform() as connection:
             await connection.execute(_FORGET, self._place)
             await connection.execute(_ENDED, self._place)
+
+    async def _look_at_all(self, suspicions: AsyncIterator[Suspicion]) -> AsyncIterator[Difference]:
+        async for netbox_id, key in suspicions:
+            if difference := await self.look_at(netbox_id, key):
+                yield difference
 
     async def look_at(self, netbox_id: int | None, key: str | None) -> Difference | None:
         """What is wrong there, if that was not told before."""

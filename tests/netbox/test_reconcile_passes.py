@@ -130,6 +130,24 @@ async def test_what_is_missed_by_its_number_alone(kept: Kept) -> None:
     await kept.agree()
 
 
+async def test_what_is_missed_beside_one_too_many(kept: Kept) -> None:
+    """A copy, as NetBox makes it with all tags, in place of what was deleted: their number is right."""
+    await kept.pool()
+    await lines(kept, 6)
+    await kept.owner.execute("UPDATE delegations SET state_since = state_since - interval '1 hour'")
+    await kinds(kept)
+    await long_ago(kept)
+    await deletes(kept, 3)
+    copy = {"prefix": "2001:db8:4000:f000::/56", "vrf": kept.vrf, "tags": [{"slug": "lastmile"}]}
+    made = await asyncio.to_thread(kept.peer.create, PREFIXES, **copy)
+    with kept.server.store.transaction():
+        record = next(one for one in kept.records() if one["id"] == made["id"])
+        kept.server.store.replace("ipam.prefix", {**record, "last_updated": "2999-01-01T00:00:00Z"})
+    there = [(Kind.MISSING, "2001:db8:4000:200::/56"), (Kind.ORPHAN, "2001:db8:4000:f000::/56")]
+    assert await kinds(kept) == there
+    assert await kinds(kept) == there
+
+
 async def test_what_was_found_is_looked_at_again(kept: Kept) -> None:
     """Although it is long ago that it changed, and nothing is missed."""
     await kept.pool()
