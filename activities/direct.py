@@ -6,6 +6,7 @@ over, by a second attempt. What it finds afterwards decides, and what is left is
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from activities.base import Activities
 from activities.signatures import StepRef
@@ -16,7 +17,7 @@ from ipam.allocation import Allocation
 from ipam.binding import Mode, OnRelease
 from ipam.bound import BoundPool, bound_pools, find_record, stamp
 from ipam.delegations import Delegation, transition
-from ipam.errors import DelegationMismatch, PoolExhausted
+from ipam.errors import DelegationMismatch, PoolExhausted, PoolMoved
 from ipam.lifecycle import State
 from ipam.models import Need
 from ipam.netbox import NetBox, Recorded
@@ -57,18 +58,28 @@ class DirectAddresses(Activities):
                         f"{ref.subscriber_ref} waits for a /{pool.length}, not a /{need.length}: deprovision it first"
                     )
                 try:
-                    recorded = await direct.obtain(
-                        self.netbox(pool),
-                        pool,
-                        stamp(ref.tenant, pending, State.ALLOCATED),
-                        length=pool.length,
-                        fits=pool.has,
-                        first=allocation.created,
-                    )
+                    recorded = await self._obtain(ref, pending, pool, first=allocation.created)
                 except Exhausted:
                     pending = await self._make_room(ref, pending, pool, need)
                 else:
                     return await self._settle(ref, pending, pool, recorded)
+
+    async def _obtain(self, ref: StepRef, pending: Delegation, pool: BoundPool, *, first: bool) -> Recorded:
+        """As `direct.obtain`. Where the rest is full, out of a block: no pool changes hands while somebody waits for a
+        prefix of it, and NetBox takes none out of a block by itself."""
+        says = stamp(ref.tenant, pending, State.ALLOCATED)
+        obtain = partial(direct.obtain, self.netbox(pool), pool, says, length=pool.length, fits=pool.has)
+        try:
+            return await obtain(first=first)
+        except Exhausted:
+            async with self._database.tenant(ref.tenant) as connection:
+                blocks = await direct.block_ids(connection, pending)
+            if not blocks:
+                raise
+        for block in blocks:
+            with suppress(Exhausted, PoolMoved):  # it is full, or has gone back meanwhile
+                return await obtain(first=False, parent=block)
+        return await obtain(first=False)
 
     async def tell_active(self, ref: StepRef, delegations: Iterable[Delegation]) -> list[str]:
         """Show them as active in NetBox; what is not as it should be there, in words. Raises `NetBoxError`."""

@@ -22,7 +22,7 @@ from ipam.netbox.records import BlockStamp
 from ipam.pools import CANDIDATE, CLOSED, PREFERENCE
 from ipam.removals import LATE
 
-__all__ = ["PrefixHeld", "begin", "by_key", "holder", "next_pool", "obtain", "restored", "settle"]
+__all__ = ["PrefixHeld", "begin", "block_ids", "by_key", "holder", "next_pool", "obtain", "restored", "settle"]
 
 
 class PrefixHeld(Exception):
@@ -81,6 +81,10 @@ _SETTLE = text(
     """
 )
 
+_BLOCK_IDS = text(
+    "SELECT netbox_id FROM netbox_blocks WHERE pool_id = :pool_id AND netbox_id IS NOT NULL ORDER BY id DESC"
+)
+
 _BY_KEY = text(f"SELECT {COLUMNS} FROM delegations WHERE allocation_key = :key")
 
 _HOLDER = text(
@@ -107,16 +111,17 @@ async def obtain(
     length: int,
     fits: Callable[[Recorded], bool],
     first: bool,
+    parent: int | None = None,
 ) -> Recorded:
     """What NetBox has recorded under the stamp's key, or chooses now, of this length. `first`: no attempt was made
-    before; `fits`: whether the pool can use it.
+    before; `fits`: whether the pool can use it; `parent`: NetBox's id of where it chooses, if that is not the pool.
 
     Raises `PoolMoved`, and `NetBoxError`: after all but its `Refused` kinds, try again.
     """
     found = None if first else await netbox.find(stamp.key, vrf_id=pool.netbox.vrf_id)
     if found is None:
         try:
-            found = await netbox.available(pool.netbox.prefix_id, length, stamp)
+            found = await netbox.available(parent or pool.netbox.prefix_id, length, stamp)
         except (KeyTaken, Exhausted):
             # An attempt that waited in NetBox when we looked has been served before us.
             found = await netbox.find(stamp.key, vrf_id=pool.netbox.vrf_id)
@@ -176,6 +181,11 @@ async def next_pool(connection: TenantConnection, delegation: Delegation, need: 
     }
     row = (await connection.execute(_NEXT_POOL, criteria)).one_or_none()
     return None if row is None else Delegation.of(row)
+
+
+async def block_ids(connection: TenantConnection, delegation: Delegation) -> list[int]:
+    """NetBox's ids of the blocks around prefixes of the delegation's pool: it comes to be delegated, or was."""
+    return list(await connection.scalars(_BLOCK_IDS, {"pool_id": delegation.pool_id}))
 
 
 async def by_key(connection: TenantConnection, key: str) -> Delegation | None:

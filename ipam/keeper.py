@@ -19,7 +19,7 @@ from ipam.errors import PoolMoved
 from ipam.netbox import NetBox
 from ipam.netbox.errors import Exhausted, Invalid, KeyTaken, NetBoxError, NotFound
 from ipam.outbox import drain
-from ipam.returning import formerly_delegated, give_back, give_last, return_closed
+from ipam.returning import give_back, give_last, not_delegated, return_left
 from ipam.showing import tell_use
 from ipam.sole import only_one
 from ipam.strangers import look
@@ -100,13 +100,13 @@ class Keeper:
     async def _everything(self, telling: timedelta) -> bool:
         async with self._database.platform() as connection:
             pools = await delegated_pools(connection)
-            former = await formerly_delegated(connection)
+            others = await not_delegated(connection)
         now = time.monotonic()
         look_around = now - self._looked_around >= LOOK_EVERY.total_seconds()
         if look_around:
             self._without_block.clear()
         fine = [await self._look_after(pool, look_around=look_around) for pool in pools]
-        fine += [await self._part(pool, return_closed(self._database, self._netbox, pool)) for pool in former]
+        fine += [await self._part(pool, return_left(self._database, self._netbox, pool)) for pool in others]
         if look_around:
             self._looked_around = now
         return await self._tell(pools, telling) and all(fine)

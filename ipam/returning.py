@@ -2,10 +2,12 @@
 
 It is empty: nothing in it is held, rests, is somebody else's or is recorded in NetBox; and the other blocks have so
 much room that the next one is not taken at once. Nor is it so young that NetBox may still be asked for it, by who has
-given up. Those of a pool that is no longer delegated go as they are. A block that is nearly empty is on its way there:
-it is given from last, so that it empties as its subscribers leave, while there is room in others.
+given up. Those of a pool that is not delegated go as they are: at once where it was, and where it was about to be, and
+the change was cut off, after an hour in which that can go on. A block that is nearly empty is on its way there: it is
+given from last, so that it empties as its subscribers leave, while there is room in others.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 from sqlalchemy import text
@@ -18,7 +20,7 @@ from ipam.bound import BOUND, BoundPool, find_record
 from ipam.netbox import NetBox
 from ipam.removals import LATE
 
-__all__ = ["formerly_delegated", "give_back", "give_last", "return_closed"]
+__all__ = ["give_back", "give_last", "not_delegated", "return_closed", "return_left"]
 
 _SPARE = text(
     """
@@ -42,7 +44,7 @@ _CLOSE = text(
 
 _RETURNING = text("UPDATE netbox_blocks SET state = 'returning', since = now() WHERE id = :id AND state = 'open'")
 
-_RETURNED = text("DELETE FROM netbox_blocks WHERE id = :id AND state = 'returning'")
+_RETURNED = text("DELETE FROM netbox_blocks WHERE id = :id AND state = :state")
 
 # Of what is free the longest comes first: those that were freed now come last, and the newest block's last of all. Not
 # each time that this is looked at: what is freed meanwhile comes behind them for an hour at most.
@@ -59,21 +61,42 @@ _GIVE_LAST = text(
     """
 )
 
-_FORMERLY_DELEGATED = text(
+_NOT_DELEGATED = text(
     f"""
     SELECT {BOUND} FROM pools p WHERE netbox_mode <> '{Mode.DELEGATED}'
-    AND EXISTS (SELECT FROM netbox_blocks b WHERE b.pool_id = p.id AND b.state = 'returning') ORDER BY id
+    AND EXISTS (SELECT FROM netbox_blocks b WHERE b.pool_id = p.id) ORDER BY id
     """
 )
+
+_LEFT = f"""
+    SELECT b.id FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id
+    WHERE p.id = :pool_id AND p.netbox_mode <> '{Mode.DELEGATED}' AND b.since < now() - CAST(:late AS interval)
+      AND b.state"""
+
+# One at a time: each has thousands of slots. The pool does not know them, nor what people have there.
+_LEAVE = text(
+    f"""
+    WITH left_behind AS (
+        UPDATE netbox_blocks SET state = 'returning', since = now() WHERE id = ({_LEFT} = 'open' LIMIT 1)
+        RETURNING pool_id, first_slot, end_slot
+    ), strangers AS (
+        DELETE FROM netbox_strangers n USING left_behind l WHERE n.pool_id = l.pool_id
+    )
+    DELETE FROM slots s USING left_behind l
+    WHERE s.pool_id = l.pool_id AND s.slot >= l.first_slot AND s.slot < l.end_slot
+    """
+)
+
+_NEVER_TAKEN = text(f"{_LEFT} = 'taking'")
 
 
 class _InUse(Exception):
     """Somebody was faster."""
 
 
-async def formerly_delegated(connection: AsyncConnection) -> list[BoundPool]:
-    """Pools of another mode by now, that have blocks to return."""
-    return [BoundPool.of(row) for row in await connection.execute(_FORMERLY_DELEGATED)]
+async def not_delegated(connection: AsyncConnection) -> list[BoundPool]:
+    """Pools that NetBox chooses from, and that have blocks."""
+    return [BoundPool.of(row) for row in await connection.execute(_NOT_DELEGATED)]
 
 
 async def give_last(database: Database, pool: BoundPool) -> None:
@@ -100,12 +123,32 @@ async def return_closed(database: Database, netbox: NetBox, pool: BoundPool) -> 
     """Take the records of blocks that are out of reach out of NetBox; as `give_back`."""
     async with database.platform() as connection:
         blocks = [block for block in await blocks_of(connection, pool) if block.state == "returning"]
+    await _return(database, netbox, blocks)
+    return len(blocks)
+
+
+async def return_left(database: Database, netbox: NetBox, pool: BoundPool) -> None:
+    """Of a pool that is not delegated: as `return_closed`, and what a change has left. By one at a time, and while no
+    pool is changed."""
+    place = {"pool_id": pool.id, "late": LATE}
+    left = 1
+    while left:
+        async with database.platform() as connection:
+            await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
+            left = (await connection.execute(_LEAVE, place)).rowcount
+    async with database.platform() as connection:
+        ids = set(await connection.scalars(_NEVER_TAKEN, place))
+        blocks = [block for block in await blocks_of(connection, pool) if block.id in ids]
+    await _return(database, netbox, blocks)
+    await return_closed(database, netbox, pool)
+
+
+async def _return(database: Database, netbox: NetBox, blocks: Iterable[Block]) -> None:
     for block in blocks:
-        while record := await find_record(netbox, pool, block.key, block.netbox_id):
+        while record := await find_record(netbox, block.pool, block.key, block.netbox_id):
             await netbox.delete(record.id)  # there are two where NetBox was asked twice to make it again
         async with database.platform() as connection:
-            await connection.execute(_RETURNED, {"id": block.id})
-    return len(blocks)
+            await connection.execute(_RETURNED, {"id": block.id, "state": block.state})
 
 
 async def _close(connection: AsyncConnection, block: Block) -> None:
