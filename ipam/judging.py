@@ -4,7 +4,6 @@ from enum import Enum
 
 from db import Database
 from ipam import wanted
-from ipam.binding import Mode
 from ipam.bound import BoundPool
 from ipam.differences import Difference, Kind
 from ipam.keyless import BLOCK_KEYS, lost_its_key
@@ -115,8 +114,6 @@ class _Judge:
         if TAG in record.tags:
             words = f"has the tag {TAG}, and no key: it is not Lastmile's"
             return self._orphan(record, None, words, mendable=False)
-        if self._pool.netbox.mode is not Mode.DIRECT:
-            return None
         async with self._database.platform() as connection:
             taken = await wanted.holders(connection, self._pool, [record])
         if str(record.prefix) not in taken:

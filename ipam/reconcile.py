@@ -246,7 +246,7 @@ class _Pass:
         keys = [one.key for one in records if one.key is not None]
         async with self._database.platform() as connection:
             found = await wanted.look_up(connection, self.pool, ids=[one.id for one in records], keys=keys)
-            strangers = [one for one in records if one.key is None and self._shared]
+            strangers = [one for one in records if one.key is None]
             taken = await wanted.holders(connection, self.pool, strangers) if strangers else {}
         ours = {one.key: one for one in found}
         linked = {one.netbox_id for one in found}
@@ -257,11 +257,6 @@ class _Pass:
                 fine = one.key in ours and wanted.shows(self._netbox, one, ours[one.key], self.pool)
             if not fine:
                 yield one.id, one.key
-
-    @property
-    def _shared(self) -> bool:
-        """Whether people take prefixes out of it, too; what they make in blocks is looked for by `ipam.strangers`."""
-        return self.pool.netbox.mode is Mode.DIRECT
 
 
 async def _astray(

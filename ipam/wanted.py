@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipam.binding import Record
+from ipam.binding import Mode, Record
 from ipam.blocks import BLOCK, Block, stamp
 from ipam.bound import BOUND, BoundPool
 from ipam.lifecycle import State
@@ -175,6 +175,16 @@ _HOLDERS = text(
     """
 )
 
+_BLOCKS_UNDER = text(
+    """
+    SELECT there.prefix::text, 'covers ' || string_agg('block ' || b.prefix, ', ' ORDER BY b.id) AS words,
+           min(b.tenant_id) AS tenant
+    FROM unnest(CAST(:prefixes AS cidr[])) there (prefix)
+    JOIN netbox_blocks b ON b.prefix <<= there.prefix AND b.pool_id = :pool_id AND b.state = 'open'
+    GROUP BY there.prefix
+    """
+)
+
 # Of what may or may not be in NetBox now: what it is being told, and what is about to go.
 _COUNT = text(
     """
@@ -237,17 +247,21 @@ async def known_keys(connection: AsyncConnection, keys: Sequence[str]) -> dict[s
 
 async def holders(
     connection: AsyncConnection, pool: BoundPool, records: Sequence[Recorded]
-) -> dict[str, tuple[str, str]]:
+) -> dict[str, tuple[str | None, str]]:
     """By prefix of those records that take what we hold: a tenant, and the words for who holds what.
 
-    A larger container only says how people order the space.
+    A larger container only says how people order the space. What they make inside of blocks is looked for by
+    `ipam.strangers`.
     """
+    delegated = pool.netbox.mode is Mode.DELEGATED
     taking = [
         str(one.prefix)
         for one in records
-        if one.id != pool.netbox.prefix_id and (one.status != "container" or one.prefix.prefixlen >= pool.length)
+        if one.id != pool.netbox.prefix_id
+        and (one.status != "container" or (not delegated and one.prefix.prefixlen >= pool.length))
     ]
-    rows = await connection.execute(_HOLDERS, {"pool_id": pool.id, "prefixes": taking})
+    holding = _BLOCKS_UNDER if delegated else _HOLDERS
+    rows = await connection.execute(holding, {"pool_id": pool.id, "prefixes": taking})
     return {row.prefix: (row.tenant, row.words) for row in rows}
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import LOST
+from ipam.differences import Kind
 from ipam.netbox import NetBox
 from ipam.taking import BlockOverlaps, take
 from tests.netbox.kept import AVAILABLE, PREFIXES
+from tests.netbox.reconciled import found, kinds
 from tests.netbox.shared_out import Delegated
 
 BLOCK = 16
@@ -51,6 +53,22 @@ async def test_what_comes_into_the_place_of_a_deleted_block_is_of_another_length
     assert sorted(await kept.agree()) == sorted(given)
     assert block["prefix"] in [one["prefix"] for one in kept.containers()]
     assert len(kept.containers()) == 2
+
+
+@pytest.mark.parametrize("prefix", ["2001:db8:4000::/48", "2001:db8:4000::/52"])
+async def test_what_a_person_has_over_a_block_is_told(kept: Delegated, home: int, prefix: str) -> None:
+    """NetBox lets them, and shows nobody that a subscriber's prefix is somebody else's too."""
+    await asyncio.to_thread(kept.peer.send, "PATCH", f"/api/ipam/vrfs/{kept.vrf}/", {"enforce_unique": False})
+    await kept.provision()
+    await kept.agree()
+    assert await kinds(kept) == []
+    theirs = await kept.by_hand(prefix)
+    for everything in (False, True):
+        [one] = await found(kept, everything=everything)
+        assert (one.kind, one.subject, one.netbox_id, one.mendable) == (Kind.TAKEN, prefix, theirs, False)
+        assert "covers block 2001:db8:4000::/52" in one.words
+    await changed_by_hand(kept, theirs, status="container")
+    assert await kinds(kept, everything=True) == [], "it only groups"
 
 
 @pytest.mark.parametrize("length", LENGTHS)
