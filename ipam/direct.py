@@ -118,19 +118,29 @@ async def obtain(
 
     Raises `PoolMoved`, and `NetBoxError`: after all but its `Refused` kinds, try again.
     """
-    found = None if first else await netbox.find(stamp.key, vrf_id=pool.netbox.vrf_id)
+    found = None if first else await _made_before(netbox, pool, stamp.key, fits)
     if found is None:
         try:
             found = await netbox.available(parent or pool.netbox.prefix_id, length, stamp)
         except (KeyTaken, Exhausted):
             # An attempt that waited in NetBox when we looked has been served before us.
-            found = await netbox.find(stamp.key, vrf_id=pool.netbox.vrf_id)
+            found = await _made_before(netbox, pool, stamp.key, fits)
             if found is None:
                 raise
         except NotFound:
             raise PoolMoved(_moved(pool, "has no such prefix any more")) from None
     if not fits(found):
         raise PoolMoved(_moved(pool, f"gave {found.prefix}"))
+    return found
+
+
+async def _made_before(netbox: NetBox, pool: BoundPool, key: str, fits: Callable[[Recorded], bool]) -> Recorded | None:
+    """What an earlier attempt has made; of no use here, it goes: it came late in a pool that was left, or before
+    somebody had moved the pool."""
+    found = await netbox.find(key, vrf_id=pool.netbox.vrf_id)
+    if found is not None and not fits(found):
+        await netbox.delete(found.id)
+        return None
     return found
 
 
