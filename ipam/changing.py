@@ -28,7 +28,7 @@ from ipam.outbox import backlog, drain
 from ipam.people import in_the_way
 from ipam.pools import Pool, list_pools
 from ipam.returning import return_closed
-from ipam.sole import only_one
+from ipam.sole import KEEPERS_ROUND, only_one
 from ipam.strangers import look
 from ipam.surrounding import missing_blocks, surround
 from ipam.taking import BlockOverlaps, take
@@ -291,10 +291,7 @@ class _Change:
 @asynccontextmanager
 async def _alone(database: Database) -> AsyncIterator[None]:
     """While no worker looks after the pools. Raises `PoolBusy`."""
-    for _ in range(ROUNDS):
-        async with only_one(database, "keeper") as ours:
-            if ours:
-                yield
-                return
-        await asyncio.sleep(ROUND.total_seconds())
-    raise PoolBusy("a worker has been at work on the pools for a minute: try again later")
+    async with only_one(database, "keeper", patience=KEEPERS_ROUND) as ours:
+        if not ours:
+            raise PoolBusy("a worker has been at work on the pools for a minute: try again later")
+        yield

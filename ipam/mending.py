@@ -5,8 +5,6 @@ is read again, until the two agree, as the orders do: whoever writes last writes
 made to tell again, with its claims; a block is written in the keeper's place.
 """
 
-import asyncio
-import time
 from dataclasses import replace
 
 from sqlalchemy import text
@@ -24,13 +22,10 @@ from ipam.netbox.errors import KeyTaken, NetBoxError
 from ipam.outbox import retell
 from ipam.showing import show
 from ipam.slot_records import Occupied
-from ipam.sole import only_one
+from ipam.sole import KEEPERS_ROUND, only_one
 from ipam.wanted import Ours
 
 __all__ = ["mend"]
-
-PATIENCE_SECONDS = 60
-"""For the keeper of another process to be done with its round."""
 
 IN_HAND = "an order, or a worker, has it in hand"
 
@@ -164,16 +159,13 @@ async def _link(database: Database, ours: Ours, record: Recorded) -> None:
 
 
 async def _block(database: Database, netbox: NetBox, ours: Ours, kind: Kind, record: Recorded | None) -> str:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < end:
-        async with only_one(database, "keeper") as alone:
-            if alone:
-                async with database.platform() as connection:
-                    found = await wanted.look_up(connection, ours.pool, keys=[ours.key])
-                if kind is Kind.TWICE and record is not None:
-                    await netbox.delete(record.id)
-                elif found and found[0].wanted and found[0].block is not None:  # not returned meanwhile
-                    await show(database, netbox, found[0].block)
-                return ""
-        await asyncio.sleep(0.1)
-    return IN_HAND
+    async with only_one(database, "keeper", patience=KEEPERS_ROUND) as alone:
+        if not alone:
+            return IN_HAND
+        async with database.platform() as connection:
+            found = await wanted.look_up(connection, ours.pool, keys=[ours.key])
+        if kind is Kind.TWICE and record is not None:
+            await netbox.delete(record.id)
+        elif found and found[0].wanted and found[0].block is not None:  # not returned meanwhile
+            await show(database, netbox, found[0].block)
+    return ""

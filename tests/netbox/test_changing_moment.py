@@ -15,8 +15,9 @@ from ipam.allocation import allocate
 from ipam.bound import BoundPool
 from ipam.conversions import NotYet, become_delegated, become_direct
 from ipam.models import Need, Purpose
+from ipam.sole import only_one
 from ipam.surrounding import missing_blocks, surround
-from tests.netbox.changeable import DIRECT, PREFIX, Changeable, Way, resting
+from tests.netbox.changeable import BLOCKS, DIRECT, PREFIX, Changeable, Way, resting
 from tests.netbox.kept import SPACE, refusal
 
 
@@ -185,3 +186,24 @@ async def test_a_change_that_stands_still_holds_up_nobody_for_long(kept: Changea
     await kept.finish("S-9", "O-9")
     await kept.beat()
     assert await kept.agree_as(PREFIX) == sorted(held + given)
+
+
+async def test_a_change_has_its_turn_beside_a_keeper_that_never_rests(kept: Changeable) -> None:
+    """As long as NetBox is behind, which can be for hours, the next beat follows at once."""
+    await kept.start(PREFIX)
+    await kept.lines(1)
+    await kept.agree()
+
+    async def keeping() -> None:
+        while True:
+            async with only_one(kept.database, "keeper"):
+                await asyncio.sleep(0.2)
+
+    beside = asyncio.create_task(keeping())
+    for way in (BLOCKS, PREFIX) * 3:
+        async with asyncio.timeout(5):
+            await kept.change(way)
+    beside.cancel()
+    await asyncio.wait([beside])
+    await kept.in_the_end()
+    assert len(await kept.agree_as(PREFIX)) == 1
