@@ -16,7 +16,7 @@ from ipam import direct
 from ipam.allocation import Allocation
 from ipam.binding import Mode, OnRelease
 from ipam.bound import BoundPool, bound_pools, find_record, stamp
-from ipam.delegations import Delegation, transition
+from ipam.delegations import Delegation, StateChanged, transition
 from ipam.errors import DelegationMismatch, PoolExhausted, PoolMoved
 from ipam.lifecycle import State
 from ipam.models import Need
@@ -61,6 +61,8 @@ class DirectAddresses(Activities):
                     recorded = await self._obtain(ref, pending, pool, first=allocation.created)
                 except Exhausted:
                     pending = await self._make_room(ref, pending, pool, need)
+                except direct.Elsewhere as late:
+                    await self._discard(ref, pending, pool, late.recorded)
                 else:
                     return await self._settle(ref, pending, pool, recorded)
 
@@ -80,6 +82,15 @@ class DirectAddresses(Activities):
             with suppress(Exhausted, PoolMoved):  # it is full, or has gone back meanwhile
                 return await obtain(first=False, parent=block)
         return await obtain(first=False)
+
+    async def _discard(self, ref: StepRef, pending: Delegation, pool: BoundPool, recorded: Recorded) -> None:
+        """Delete what came late in a pool that the order has left. Raises `StateChanged` where it is we who are late,
+        and it is another attempt that has left our pool: then it is the subscriber's."""
+        async with self._database.tenant(ref.tenant) as connection:
+            now = await direct.by_key(connection, pending.key)
+        if now is None or (now.state, now.pool_id) != (State.PENDING, pending.pool_id):
+            raise StateChanged(f"another attempt has gone on with {pending}")
+        await self.netbox(pool).delete(recorded.id)
 
     async def tell_active(self, ref: StepRef, delegations: Iterable[Delegation]) -> list[str]:
         """Show them as active in NetBox; what is not as it should be there, in words. Raises `NetBoxError`."""

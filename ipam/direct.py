@@ -22,11 +22,30 @@ from ipam.netbox.records import BlockStamp
 from ipam.pools import CANDIDATE, CLOSED, PREFERENCE
 from ipam.removals import LATE
 
-__all__ = ["PrefixHeld", "begin", "block_ids", "by_key", "holder", "next_pool", "obtain", "restored", "settle"]
+__all__ = [
+    "Elsewhere",
+    "PrefixHeld",
+    "begin",
+    "block_ids",
+    "by_key",
+    "holder",
+    "next_pool",
+    "obtain",
+    "restored",
+    "settle",
+]
 
 
 class PrefixHeld(Exception):
     """NetBox has given a prefix that a live delegation holds: somebody had deleted its record there."""
+
+
+class Elsewhere(PoolMoved):
+    """NetBox has something under the key that the pool cannot use: of another pool, or of before somebody moved it."""
+
+    def __init__(self, pool: BoundPool, recorded: Recorded) -> None:
+        super().__init__(_moved(pool, f"gave {recorded.prefix}"))
+        self.recorded = recorded
 
 
 _BEGIN = text(
@@ -119,31 +138,28 @@ async def obtain(
     """What NetBox has recorded under the stamp's key, or chooses now, of this length. `first`: no attempt was made
     before; `fits`: whether the pool can use it; `parent`: NetBox's id of where it chooses, if that is not the pool.
 
-    Raises `PoolMoved`, and `NetBoxError`: after all but its `Refused` kinds, try again.
+    Raises `PoolMoved`, `Elsewhere`, and `NetBoxError`: after all but its `Refused` kinds, try again.
     """
-    found = None if first else await _made_before(netbox, pool, stamp.key, fits)
-    if found is None:
-        try:
-            found = await netbox.available(parent or pool.netbox.prefix_id, length, stamp)
-        except (KeyTaken, Exhausted):
-            # An attempt that waited in NetBox when we looked has been served before us.
-            found = await _made_before(netbox, pool, stamp.key, fits)
-            if found is None:
-                raise
-        except NotFound:
-            raise PoolMoved(_moved(pool, "has no such prefix any more")) from None
-    if not fits(found):
-        raise PoolMoved(_moved(pool, f"gave {found.prefix}"))
-    return found
+    if not first and (found := await _made_before(netbox, pool, stamp.key, fits)):
+        return found
+    try:
+        given = await netbox.available(parent or pool.netbox.prefix_id, length, stamp)
+    except (KeyTaken, Exhausted):
+        # An attempt that waited in NetBox when we looked has been served before us.
+        if found := await _made_before(netbox, pool, stamp.key, fits):
+            return found
+        raise
+    except NotFound:
+        raise PoolMoved(_moved(pool, "has no such prefix any more")) from None
+    if not fits(given):
+        raise PoolMoved(_moved(pool, f"gave {given.prefix}"))
+    return given
 
 
 async def _made_before(netbox: NetBox, pool: BoundPool, key: str, fits: Callable[[Recorded], bool]) -> Recorded | None:
-    """What an earlier attempt has made; of no use here, it goes: it came late in a pool that was left, or before
-    somebody had moved the pool."""
     found = await netbox.find(key, vrf_id=pool.netbox.vrf_id)
     if found is not None and not fits(found):
-        await netbox.delete(found.id)
-        return None
+        raise Elsewhere(pool, found)
     return found
 
 

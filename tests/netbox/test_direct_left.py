@@ -41,3 +41,23 @@ async def test_a_prefix_that_comes_late_in_the_pool_that_was_left(kept: Kept) ->
     await kept.close()
     await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{theirs[1]['id']}/")
     assert await kept.agree() == ["2001:db8:5000::/56"]
+
+
+async def test_an_attempt_that_still_waits_in_the_pool_that_was_left(kept: Kept) -> None:
+    """What it finds under the order's key then is what a later attempt has got elsewhere: the subscriber's."""
+    theirs = [
+        await asyncio.to_thread(kept.peer.create, PREFIXES, prefix=f"2001:db8:4000:{n}00::/56", vrf=kept.vrf)
+        for n in (0, 1)
+    ]
+    waiting = Held(kept.server, on_its_way=True)
+    await kept.begin()
+    stale = asyncio.create_task(kept.allocate())
+    await waiting.reached()
+    assert await kept.allocate_in_the_end() == "2001:db8:5000::/56"
+    waiting.go_on()
+    assert (await refusal(stale)).type == "StateChanged"
+    await kept.activate()
+    await kept.close()
+    for one in theirs:
+        await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{one['id']}/")
+    assert await kept.agree() == ["2001:db8:5000::/56"]
