@@ -3,6 +3,7 @@
 import asyncio
 import shlex
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from cli.bulk import AHEAD, Bulk
@@ -16,6 +17,7 @@ from cli.rejects import Rejects
 from cli.report import FEW, Report
 from cli.runs import Runs
 from cli.services import Temporal, load_settings
+from workflows.contract import AnyOrder
 
 __all__ = ["check", "provision"]
 
@@ -54,21 +56,30 @@ async def provision(source: str, *, rejects: Path | None, as_json: bool) -> Exit
 
 async def _interrupted(file: OrderFile, bulk: Bulk, runs: Runs, report: Report) -> str:
     """After Ctrl-C: give what runs a moment to end. Returns how things stand then."""
-    if runs.started:
+    if runs.started or runs.starting:
         settling = asyncio.create_task(runs.settle(GRACE_SECONDS))
         # Python's own answer to a second Ctrl-C is an exception wherever the program happens to be.
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, settling.cancel)
         complain(f"Interrupted: what runs has {GRACE_SECONDS} s to end, nothing more is started. Ctrl-C: leave now.")
         await asyncio.wait([settling])
-    running = len(runs.started)
-    names = ", ".join(order.subscriber_ref for order in runs.started[:5]) + (", …" if running > 5 else "")
-    going_on = f"{running:,} started and go on in Temporal ({names}): `lastmile status SUBSCRIBER` shows them"
+    running, asked = len(runs.started), len(runs.starting)
+    going_on = "none is running"
+    if running:
+        going_on = f"{running:,} started and go on in Temporal ({_names(runs.started)})"
+        going_on += ": `lastmile status SUBSCRIBER` shows them"
+    if asked:
+        going_on += f"; {asked:,} may have been started ({_names(runs.starting)}), Temporal has not answered"
+    begun = report.told + running + asked
     # Nobody knows how much a pipe would still have brought.
-    rest = "what was left" if file.size is None else f"{await bulk.count_rest() + bulk.read - report.told - running:,}"
+    rest = "what was left" if file.size is None else f"{await bulk.count_rest() + bulk.read - begun:,}"
     return (
-        f"Interrupted. {report.told:,} orders have ended; {going_on if running else 'none is running'}; {rest} "
+        f"Interrupted. {report.told:,} orders have ended; {going_on}; {rest} "
         "had not been started. The same orders again give the same results."
     )
+
+
+def _names(orders: Sequence[AnyOrder]) -> str:
+    return ", ".join(order.subscriber_ref for order in orders[:5]) + (", …" if len(orders) > 5 else "")
 
 
 def _command(source: str, rejects: Path | None, as_json: bool) -> str:

@@ -73,6 +73,8 @@ class Runs:
     def __init__(self, temporal: Temporal, warn: Callable[[str], None]) -> None:
         self.started: list[AnyOrder] = []
         """What is running now."""
+        self.starting: list[AnyOrder] = []
+        """What Temporal has been asked to start, and has not said that it did."""
         self._temporal = temporal
         self._warn = warn
         self._slots = asyncio.Semaphore(CONCURRENCY)
@@ -137,11 +139,15 @@ class Runs:
 
     async def _carry_out(self, order: AnyOrder) -> Ended:
         sent = on_behalf(order)
-        # A server that is away is waited for: an outage must not eat its way through a file.
-        if held := await outlasting(lambda: self._temporal.orders.scheduled.hold(sent)):
-            starts = f"starts at {when(held.at)}, by Temporal Schedule {held.schedule}"
-            return Ended(order, "scheduled", starts, scheduled=held)
-        run = await outlasting(lambda: self._temporal.orders.start(sent))
+        self.starting.append(order)
+        try:
+            # A server that is away is waited for: an outage must not eat its way through a file.
+            if held := await outlasting(lambda: self._temporal.orders.scheduled.hold(sent)):
+                starts = f"starts at {when(held.at)}, by Temporal Schedule {held.schedule}"
+                return Ended(order, "scheduled", starts, scheduled=held)
+            run = await outlasting(lambda: self._temporal.orders.start(sent))
+        finally:
+            self.starting.remove(order)
         self.started.append(order)
         try:
             result = await run.result()

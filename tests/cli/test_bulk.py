@@ -3,7 +3,8 @@
 import asyncio
 import json
 import signal
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,54 @@ async def there(client: Client, workflow_id: str) -> None:
             await client.get_workflow_handle(workflow_id).describe()
             return
         await asyncio.sleep(0.05)  # who starts it is another process, and nobody else is told
+
+
+@asynccontextmanager
+async def held_back(address: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A way to the server at this address, and what to clear for its answers not to arrive."""
+    host, _, port = address.rpartition(":")
+    answers = asyncio.Event()
+    answers.set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if gate:
+                    await gate.wait()
+                writer.write(data)
+        writer.close()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pump(reader, inner_writer, None), pump(inner_reader, writer, answers))
+
+    async with await asyncio.start_server(forward, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", answers
+        answers.set()
+
+
+async def test_interrupted_before_temporal_has_answered(
+    cli: Cli, book: Book, temporal_address: str, temporal_client: Client
+) -> None:
+    """Nobody knows then, and nothing else is said."""
+    async with held_back(temporal_address) as (address, answers):
+        process = await cli.but(TEMPORAL_ADDRESS=address).start("provision", "-")
+        assert process.stdin
+        process.stdin.write(lines(book.order(99, tenant="Acme")).encode())  # its first line is read before all else
+        await until(process.stderr, "No worker polls task queue")
+        answers.clear()
+        process.stdin.write(lines(book.order()).encode())
+        await there(temporal_client, workflow_id("acme", book.ref(1)))
+        process.send_signal(signal.SIGINT)
+        await until(process.stderr, "nothing more is started. Ctrl-C: leave now")
+        process.send_signal(signal.SIGINT)
+        _, said = await process.communicate()
+    assert process.returncode == 130
+    assert (
+        f"Interrupted. 1 orders have ended; none is running; 1 may have been started ({book.ref(1)}), "
+        "Temporal has not answered; what was left had not been started."
+    ) in said.decode()
+    await temporal_client.get_workflow_handle(workflow_id("acme", book.ref(1))).terminate()
 
 
 async def test_interrupted_and_taken_up(
