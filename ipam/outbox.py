@@ -18,6 +18,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from sqlalchemy import Row, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import Database
@@ -200,7 +201,7 @@ async def _claimed(database: Database, pool: BoundPool, slot: int | None = None)
     try:
         return await asyncio.shield(claiming)
     except asyncio.CancelledError:
-        with suppress(Exception):  # then nothing was claimed
+        with suppress(SQLAlchemyError, OSError, TimeoutError):  # PostgreSQL is away; a claim ends by itself, too
             for entry in await claiming:
                 await _put_back(database, pool, entry, unsure=entry.unsure)
         raise

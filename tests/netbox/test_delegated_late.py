@@ -33,11 +33,37 @@ async def home(kept: Delegated) -> int:
     return home
 
 
-async def test_a_creation_after_the_release_leaves_nothing(kept: Delegated, home: int) -> None:
+async def given_up(kept: Delegated) -> Held:
+    """The creation of a line's record, for whose answer nobody waits any more."""
     creation = Held(kept.server, "POST", PREFIXES)
     await kept.provision()
     async with creation.given_up(kept.netbox):
         assert not await kept.beat()
+    return creation
+
+
+async def looked_at_once_more(kept: Delegated) -> Held:
+    """The creation that a second look is about to ask for, since a person has deleted the record before."""
+    await kept.provision()
+    kept.server.faults.next(LOST, method="POST", path=PREFIXES)
+    await kept.in_the_end()
+    await kept.deleted_by_hand(kept.records()[0]["id"])
+    creation = Held(kept.server, "POST", PREFIXES)
+    await kept.hours_later()
+    return creation
+
+
+async def comes_twice_and_stays_once(kept: Delegated, creation: Held) -> None:
+    await creation.done()
+    assert len(kept.records()) == 2
+    await kept.hours_later()
+    assert await kept.beat()
+    assert len(kept.records()) == 1
+    assert await kept.agree() == [FIRST]
+
+
+async def test_a_creation_after_the_release_leaves_nothing(kept: Delegated, home: int) -> None:
+    creation = await given_up(kept)
     await kept.deprovision()
     await kept.in_the_end()
     await creation.done()
@@ -50,47 +76,24 @@ async def test_a_creation_after_the_release_leaves_nothing(kept: Delegated, home
 
 
 async def test_a_creation_after_a_second_one_that_was_lost_too(kept: Delegated, home: int) -> None:
-    creation = Held(kept.server, "POST", PREFIXES)
-    await kept.provision()
-    async with creation.given_up(kept.netbox):
-        assert not await kept.beat()
+    creation = await given_up(kept)
     kept.server.faults.next(LOST, method="POST", path=PREFIXES)
     await kept.in_the_end()
-    await creation.done()
-    assert len(kept.records()) == 2
-    await kept.hours_later()
-    assert await kept.beat()
-    assert len(kept.records()) == 1
-    assert await kept.agree() == [FIRST]
+    await comes_twice_and_stays_once(kept, creation)
 
 
 async def test_a_creation_by_who_looked_once_more(kept: Delegated, home: int) -> None:
     """What was only looked at is looked at again, too, where NetBox was asked for something then."""
-    await kept.provision()
-    kept.server.faults.next(LOST, method="POST", path=PREFIXES)
-    await kept.in_the_end()
-    await kept.deleted_by_hand(kept.records()[0]["id"])
-    creation = Held(kept.server, "POST", PREFIXES)
-    await kept.hours_later()
+    creation = await looked_at_once_more(kept)
     async with creation.given_up(kept.netbox):
         assert not await kept.beat()
     await kept.hours_later()
     assert await kept.beat()
-    await creation.done()
-    assert len(kept.records()) == 2
-    await kept.hours_later()
-    assert await kept.beat()
-    assert len(kept.records()) == 1
-    assert await kept.agree() == [FIRST]
+    await comes_twice_and_stays_once(kept, creation)
 
 
 async def test_a_creation_by_who_was_killed_when_looking_once_more(kept: Delegated, home: int) -> None:
-    await kept.provision()
-    kept.server.faults.next(LOST, method="POST", path=PREFIXES)
-    await kept.in_the_end()
-    await kept.deleted_by_hand(kept.records()[0]["id"])
-    creation = Held(kept.server, "POST", PREFIXES)
-    await kept.hours_later()
+    creation = await looked_at_once_more(kept)
     pool = await kept.the_pool()
     killed = asyncio.create_task(drain(kept.database, kept.netbox, pool))
     await creation.reached()
@@ -108,10 +111,7 @@ async def test_a_creation_by_who_was_killed_when_looking_once_more(kept: Delegat
 
 
 async def test_a_creation_after_the_deletion_of_a_second_one(kept: Delegated, home: int) -> None:
-    creation = Held(kept.server, "POST", PREFIXES)
-    await kept.provision()
-    async with creation.given_up(kept.netbox):
-        assert not await kept.beat()
+    creation = await given_up(kept)
     await kept.in_the_end()
     await kept.deprovision()
     await kept.in_the_end()
