@@ -12,7 +12,7 @@ from ipam.keeper import Keeper
 from ipam.models import Purpose
 from ipam.netbox.records import KEY, SIZE, STATE, STATUS, SUBSCRIBER, USED
 from ipam.pools import Pool, add_pool
-from ipam.sole import only_one
+from ipam.sole import KEEPERS_ROUND, only_one
 from tests.netbox.kept import PREFIXES, VRF, Kept
 from tests.netbox.steps import QUARANTINE
 
@@ -71,11 +71,8 @@ class Delegated(Kept):
 
     async def alone(self) -> None:
         """Until nobody else keeps the pools: PostgreSQL takes a moment to see that who was killed has gone."""
-        while True:
-            async with only_one(self.database, "keeper") as ours:
-                if ours:
-                    return
-            await asyncio.sleep(0.01)
+        async with only_one(self.database, "keeper", patience=KEEPERS_ROUND) as ours:
+            assert ours
 
     async def hours_later(self) -> None:
         """What waits may be tried again, and who was killed has no claim any more."""
