@@ -145,6 +145,7 @@ class ScriptedNas(asyncio.DatagramProtocol):
         last, tries = self._tries.get((addr, packet.id), (b"", 0))
         tries = tries + 1 if last == data else 1
         self._tries[addr, packet.id] = (data, tries)
+        # pyrad's keys are names; to iterate gives codes.
         request = Request(packet.code, {str(name): packet[name] for name in packet.keys()}, tries, data, addr)  # noqa: SIM118
         if self._received.full():
             self._received.get_nowait()
