@@ -44,14 +44,16 @@ bench: $(VENV)/installed
 bench-large: $(VENV)/installed
 	@$(BIN)/python -m bench --large
 
-# Done again when the pins or the packages change, and only then.
+# Runs again when the pins or the packages change. pip installs what the lock lists and resolves nothing (--no-deps):
+# a resolver prefers a newer release of a package that is named with an extra, and then fails without its hash.
 $(VENV)/installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Lastmile needs Python 3.11 or newer; found: $$(python3 --version 2>&1)." \
 		"Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version); once, about a minute."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || $(BIN)/python -m pip check
 	@touch $@
 
 # One file for every Python from 3.11 on, Linux and macOS. setuptools builds Lastmile itself.
