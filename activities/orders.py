@@ -5,6 +5,7 @@ from sqlalchemy import text
 from temporalio import activity
 
 from activities.base import Activities, failing_by_type
+from activities.refusals import Verdict, verdict_on
 from activities.signatures import Opened, OrderClosing, OrderOpening, StepRef
 from subscribers import orders
 from telemetry.metrics import ORDER_SECONDS_TAKEN, ORDERS, STEPS
@@ -62,8 +63,24 @@ class OrderActivities(Activities):
 
 
 def _count(ref: StepRef, closing: OrderClosing, closed: orders.Closed) -> None:
-    ORDERS.labels(closed.operation, ref.tenant, "cancelled" if closing.cancelled else closing.status).inc()
+    outcome = _outcome(closing)
+    ORDERS.labels(closed.operation, ref.tenant, outcome).inc()
     ORDER_SECONDS_TAKEN.labels(closed.operation, ref.tenant).observe(closed.seconds)
     for step, outcome in closing.outcomes.items():
         STEPS.labels(step, ref.tenant, outcome).inc()
-    log.info("order.ended", operation=closed.operation, status=closing.status, seconds=round(closed.seconds, 3))
+    log.info(
+        "order.ended",
+        operation=closed.operation,
+        status=closing.status,
+        outcome=outcome,
+        seconds=round(closed.seconds, 3),
+    )
+
+
+def _outcome(closing: OrderClosing) -> str:
+    """The order's status; what was rolled back tells a cancel and a wrong order from a failure."""
+    if closing.cancelled:
+        return "cancelled"
+    if closing.status == orders.OrderStatus.ROLLED_BACK and verdict_on(closing.failure) is Verdict.REFUSED:
+        return Verdict.REFUSED
+    return closing.status

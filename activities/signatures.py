@@ -94,6 +94,8 @@ class OrderClosing(BaseModel):
     result: dict[str, Any]
     cancelled: bool = False
     """Rolled back because somebody cancelled it, and not because it failed."""
+    failure: str = ""
+    """The type of the failure that rolled the order back."""
 
     @property
     def outcomes(self) -> dict[str, Outcome]:

@@ -41,11 +41,11 @@ def platform() -> dashboard.Dashboard:
 def _orders() -> Panels:
     provisions = f'operation="provision", {TENANT}'
     good = f'{provisions}, outcome=~"completed|degraded"'
-    meant = f'{provisions}, outcome!="cancelled"'
+    meant = f'{provisions}, outcome!~"cancelled|refused"'
     return [
         figure(
             "Provisioning success",
-            "Lines that work, of those ordered and not cancelled, in the time that the dashboard shows.",
+            "Provisions in the time shown that ended with a working line, without those cancelled or refused.",
             query(
                 f"100 * sum(increase(lastmile_orders_total{{{good}}}[$__range]))"
                 f" / (sum(increase(lastmile_orders_total{{{meant}}}[$__range])) > 0)",

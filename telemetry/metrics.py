@@ -47,7 +47,9 @@ REVOCATION = Histogram(
     buckets=STEP_SECONDS,
 )
 ORDERS = Counter("lastmile_orders", "Orders that ended.", ["operation", "tenant", "outcome"])
-"""`outcome`: the status of the order's result; cancelled where it was rolled back because somebody cancelled it."""
+"""`outcome`: the status of the order's result. An order that was rolled back counts as `cancelled` where its caller
+cancelled it, and as `refused` where the order itself was wrong (activities/refusals.py): neither is a failure of
+Lastmile."""
 ORDER_SECONDS_TAKEN = Histogram(
     "lastmile_order_duration_seconds",
     "From an order's first step to its end.",
@@ -74,7 +76,7 @@ NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests that NetBox did not 
 """`kind`: the type of the failure (ipam/netbox/errors.py). `NotFound` and `Exhausted` are no reason for an alert."""
 
 OPERATIONS = ("provision", "deprovision")
-OUTCOMES = ("completed", "degraded", "rolled_back", "abandoned", "cancelled")
+OUTCOMES = ("completed", "degraded", "rolled_back", "abandoned", "cancelled", "refused")
 
 
 def start_at_zero(tenant: str) -> None:

@@ -218,9 +218,11 @@ class Saga(Generic[OrderT]):
                 await self._insist(step.name, partial(self._undo, step))
         except Abandoned as word:
             return await self._close(ResultStatus.ABANDONED, f"{reason}; {word}")
-        return await self._close(ResultStatus.ROLLED_BACK, reason, cancelled=cancelled)
+        return await self._close(ResultStatus.ROLLED_BACK, reason, cancelled=cancelled, failure=kind_of(failure))
 
-    async def _close(self, status: ResultStatus, reason: str = "", *, cancelled: bool = False) -> OrderResult:
+    async def _close(
+        self, status: ResultStatus, reason: str = "", *, cancelled: bool = False, failure: str = ""
+    ) -> OrderResult:
         """Record how the order ended, before anybody is told."""
         result = OrderResult(
             operation=self._order.operation,
@@ -233,7 +235,9 @@ class Saga(Generic[OrderT]):
             steps=list(self._outcomes.values()),
             warnings=self._warnings,
         )
-        closing = OrderClosing(status=status, result=result.model_dump(mode="json"), cancelled=cancelled)
+        closing = OrderClosing(
+            status=status, result=result.model_dump(mode="json"), cancelled=cancelled, failure=failure
+        )
         with suppress(Abandoned):  # the order's row stays unfinished then, which the audit reports
             await self._insist(
                 "close_order",

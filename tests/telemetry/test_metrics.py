@@ -6,4 +6,4 @@ from workflows.contract import Operation, ResultStatus
 
 def test_every_operation_and_every_outcome_starts_at_zero() -> None:
     assert set(OPERATIONS) == set(Operation)
-    assert set(OUTCOMES) == {*ResultStatus, "cancelled"}
+    assert set(OUTCOMES) == {*ResultStatus, "cancelled", "refused"}

@@ -134,10 +134,21 @@ async def test_what_is_refused_is_not_tried_again(lastmile: Lastmile, orders: Or
     result = await lastmile.execute(orders.provision(addressing=Addressing(ipv6_pd_size=48)))
 
     assert result.status is ResultStatus.ROLLED_BACK
+    assert counted.since(ORDERS) == {("provision", "refused", "other"): 1}
     assert counted.since(STEPS)["failed", "allocate_ip_address", "other"] == 1
     assert counted.since(ATTEMPTS)["allocate_ip_address",] == 1
     assert counted.since(RETRIES) == {}
     assert counted.since(ALLOCATED) == {}
+
+
+async def test_provision_from_an_exhausted_pool_counts_as_a_failure(
+    lastmile: Lastmile, orders: Orders, counted: Counted
+) -> None:
+    orders.tenant = "other"  # with a pool of two prefixes
+    for nth in range(3):
+        await lastmile.execute(orders.provision(f"O-{nth}", nth))
+
+    assert counted.since(ORDERS) == {("provision", "completed", "other"): 2, ("provision", "rolled_back", "other"): 1}
 
 
 async def test_a_failure_that_passes_is_a_retry_by_its_type(

@@ -1,0 +1,38 @@
+"""Every failure that no retry repairs is decided on: the order is wrong, or Lastmile did not do its work."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+import pytest
+
+import activities
+import ipam
+import radius
+import subscribers
+from activities.refusals import VERDICTS, Verdict, verdict_on
+from errors import Refused
+
+
+def refusals(of: type[Refused] = Refused) -> Iterator[type[Refused]]:
+    """Every type of failure that an activity can end with."""
+    for kind in of.__subclasses__():
+        if kind.__module__.partition(".")[0] in ("activities", "ipam", "radius", "subscribers", "devices"):
+            yield kind
+        yield from refusals(kind)
+
+
+def test_every_refusal_of_an_activity_has_a_verdict() -> None:
+    for package in (activities, ipam, radius, subscribers):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    missing = set(refusals()) - set(VERDICTS)
+    assert not missing, "add them to VERDICTS in activities/refusals.py"
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    [("NoSuchPool", Verdict.REFUSED), ("PoolExhausted", Verdict.FAILED), ("ConnectionRefusedError", Verdict.FAILED)],
+)
+def test_verdict_on_a_failure_goes_by_the_name_of_its_type(kind: str, verdict: Verdict) -> None:
+    assert verdict_on(kind) is verdict
