@@ -1,4 +1,4 @@
-"""The one distinction that every layer makes about a failure: can a retry mend it?
+"""The one distinction that every layer makes about a failure: can a retry fix it?
 
 Everything that is not `Refused` is retried.
 """
@@ -7,7 +7,7 @@ __all__ = ["Refused"]
 
 
 class Refused(Exception):
-    """A failure that a retry cannot mend: bad input, an exhausted pool, an unknown subscriber, a wrong state.
+    """A failure that a retry cannot fix: bad input, an exhausted pool, an unknown subscriber, a wrong state.
 
     Subclasses name the case; the message says what was wrong, where, and what to do about it. A workflow
     sees the subclass's name as the error type and does not retry.

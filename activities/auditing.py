@@ -1,6 +1,6 @@
-"""What the hourly audit does: checks each promise, mends what is safe to mend, asks NASes once more.
+"""What the hourly audit does: checks each promise, repairs what is safe to repair, asks NASes once more.
 
-Why it is safe to mend without asking anybody: each repair is one statement that looks again whether it is needed, takes
+Each repair is safe without a decision: it is one statement that checks again whether the repair is needed, takes
 nothing from a delegation that is live, and gives nobody an address that has not rested. The trail has what it changed.
 """
 
@@ -13,7 +13,7 @@ from activities.base import Activities, upkeep
 from activities.direct import NoNetBox
 from activities.sessions import Sessions
 from activities.signatures import Checked, Done
-from audit.audit import Violation, check, mend
+from audit.audit import Violation, check, repair
 from audit.findings import forget_others, record
 from audit.invariants import INVARIANTS, Invariant
 from audit.netbox_invariants import check_netbox
@@ -31,7 +31,7 @@ __all__ = ["AuditActivities"]
 ACTOR = "audit"
 """In the trail."""
 
-MENDED_AT_ONCE = 1_000
+REPAIRED_AT_ONCE = 1_000
 """Of one invariant; the rest is the next hour's."""
 RETRIED_AT_ONCE = 2_000
 SIDE_BY_SIDE = 64
@@ -64,26 +64,26 @@ class AuditActivities(Activities):
 
     @upkeep
     async def check_invariant(self, name: str) -> Checked:
-        """Check one, mend what can be, and keep what is left for the metrics."""
+        """Check one, repair what can be, and keep what is left for the metrics."""
         invariant = self._invariants[name]
         violations, first = await self._check(invariant)
         # Nobody knows whether a session still uses a leaked prefix: it rests as one whose end nobody confirmed.
         rest = self._quarantine.unconfirmed
-        mended = len([one async for one in mend(self._database, first, rest, actor=ACTOR)])
-        if mended:
+        repaired = len([one async for one in repair(self._database, first, rest, actor=ACTOR)])
+        if repaired:
             violations, _ = await self._check(invariant)
         async with self._database.platform(actor=ACTOR) as connection:
-            await record(connection, name, violations=violations, mended=mended)
-        if violations or mended:
+            await record(connection, name, violations=violations, repaired=repaired)
+        if violations or repaired:
             log.warning(
                 "audit.violated",
                 invariant=name,
                 meaning=invariant.meaning,
                 violations=violations,
-                mended=mended,
+                repaired=repaired,
                 remedy="`lastmile audit` names them",
             )
-        return Checked(violations=violations, mended=mended)
+        return Checked(violations=violations, repaired=repaired)
 
     async def _check(self, invariant: Invariant) -> tuple[int, list[Violation]]:
         """How many there are, and the first of them."""
@@ -91,13 +91,13 @@ class AuditActivities(Activities):
         first: list[Violation] = []
         async for violation in check(self._database, invariants=[invariant]):
             count += 1
-            if len(first) < MENDED_AT_ONCE:
+            if len(first) < REPAIRED_AT_ONCE:
                 first.append(violation)
         return count, first
 
     @upkeep
     async def compare_with_netbox(self) -> dict[str, int]:
-        """What NetBox says otherwise, by kind. Nothing is mended there: people work in it, too."""
+        """What NetBox says otherwise, by kind. Nothing is repaired there: people work in it, too."""
         async with self._database.platform() as connection:
             if not await pools_in_netbox(connection):
                 return {}
@@ -108,7 +108,7 @@ class AuditActivities(Activities):
             counts[violation.invariant.name] += 1
         async with self._database.platform(actor=ACTOR) as connection:
             for name, count in counts.items():
-                await record(connection, name, violations=count, mended=0)
+                await record(connection, name, violations=count, repaired=0)
         found = {name: count for name, count in counts.items() if count}
         if found:
             log.warning("audit.netbox_differs", remedy="`lastmile netbox reconcile` names them", **found)

@@ -47,7 +47,7 @@ class DirectAddresses(Activities):
         """The pending delegation with the prefix that NetBox has chosen for it, now or in an earlier attempt.
 
         Raises `OrderFenced`, `PoolExhausted`, `PoolMoved`, `DelegationMismatch` and `NetBoxError`. After those that a
-        retry cannot mend the delegation is failed.
+        retry cannot fix the delegation is failed.
         """
         pending = allocation.delegation
         async with self._failing(ref, pending):
@@ -146,7 +146,7 @@ class DirectAddresses(Activities):
 
     @asynccontextmanager
     async def _failing(self, ref: StepRef, pending: Delegation) -> AsyncIterator[None]:
-        """What cannot be mended leaves the delegation failed, with the reason; who came too late leaves it alone."""
+        """What cannot be fixed leaves the delegation failed, with the reason; who came too late leaves it alone."""
         try:
             yield
         except OrderFenced:

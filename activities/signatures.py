@@ -161,12 +161,12 @@ class Finished(BaseModel):
 
 
 class Checked(BaseModel):
-    """One invariant: what breaks it, after what could be mended was."""
+    """One invariant: what breaks it, after what could be repaired was."""
 
     model_config = ConfigDict(frozen=True)
 
     violations: int
-    mended: int
+    repaired: int = 0
 
 
 class SnapshotTaken(BaseModel):

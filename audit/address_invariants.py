@@ -68,8 +68,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
                                AND d.pool_id = s.pool_id AND d.slot = s.slot
         WHERE s.delegation_id IS NOT NULL AND d.id IS NULL AND {of_tenant("s.tenant_id")}
         """,
-        "`--mend` puts it into quarantine",
-        mend="""
+        "`--repair` puts it into quarantine",
+        repair="""
         UPDATE slots SET delegation_id = NULL, free_at = now() + CAST(:quarantine AS interval),
                last_holder = (SELECT d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose
                               FROM delegations d WHERE d.id = slots.delegation_id)
@@ -90,8 +90,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         LEFT JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id = d.id
         WHERE d.released_at IS NULL AND s.slot IS NULL AND {of_tenant("d.tenant_id")}
         """,
-        "`--mend` takes the slot for it, unless another delegation holds it",
-        mend="""
+        "`--repair` takes the slot for it, unless another delegation holds it",
+        repair="""
         INSERT INTO slots (pool_id, slot, tenant_id, delegation_id)
         SELECT d.pool_id, d.slot, p.tenant_id, d.id
         FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.netbox_mode IS DISTINCT FROM 'direct'
@@ -120,8 +120,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         LEFT JOIN pools p ON p.id = w.pool_id
         GROUP BY w.tenant_id
         """,
-        "`--mend` counts anew; find out who has changed delegations past the database's triggers",
-        mend="SELECT FROM lastmile_recount(:key) AS wrong WHERE wrong > 0",
+        "`--repair` counts anew; find out who has changed delegations past the database's triggers",
+        repair="SELECT FROM lastmile_recount(:key) AS wrong WHERE wrong > 0",
     ),
     Invariant(
         "in_netbox_for_ever",
@@ -149,7 +149,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         FROM netbox_records r JOIN pools p ON p.id = r.pool_id
         WHERE (r.problem IS NOT NULL OR r.since < now() - interval '1 hour') AND {of_tenant("r.tenant_id")}
         """,
-        "mend it in NetBox, or see that workers reach NetBox: they try again by themselves",
+        "fix it in NetBox, or see that workers reach NetBox: they try again by themselves",
     ),
     Invariant(
         "stranger_in_block",
@@ -177,8 +177,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
           ON r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE}
         WHERE d.state = 'active' AND r.id IS NULL AND {of_tenant("d.tenant_id")}
         """,
-        "`--mend` writes it; it takes effect at the next login",
-        mend=f"""
+        "`--repair` writes it; it takes effect at the next login",
+        repair=f"""
         INSERT INTO radreply (username, attribute, op, value)
         SELECT {USER}, {ATTRIBUTE}, ':=', {VALUE}
         FROM delegations d WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.state = 'active'
@@ -197,8 +197,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
           ON d.state = 'active' AND r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE}
         WHERE r.attribute IN {_OURS} AND d.id IS NULL AND {of_tenant("r.tenant_id")}
         """,
-        "`--mend` removes it from radreply, unless the user is not one of Lastmile's; end a live session that uses it",
-        mend=f"""
+        "`--repair` removes it from radreply if the user is one of Lastmile's; end a live session that uses it",
+        repair=f"""
         DELETE FROM radreply r
         WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (
             SELECT FROM delegations d

@@ -1,4 +1,4 @@
-"""Run the invariants, and mend what is safe to mend."""
+"""Run the invariants, and repair what is safe to repair."""
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy import text
 from audit.invariants import INVARIANTS, Invariant
 from db import Database
 
-__all__ = ["Violation", "check", "mend"]
+__all__ = ["Violation", "check", "repair"]
 
 
 # The planner takes "each subscriber's last order" for a handful of rows, and would look up millions one by one. And
@@ -48,7 +48,7 @@ async def check(
                 yield Violation(invariant, row["tenant"], row["subject"], row["words"], row["key"])
 
 
-async def mend(
+async def repair(
     database: Database, violations: Iterable[Violation], quarantine: timedelta, *, actor: str = ""
 ) -> AsyncIterator[Violation]:
     """Repair, as `actor`'s doing, what can be repaired without asking anybody; yields what was.
@@ -57,9 +57,9 @@ async def mend(
     `quarantine`.
     """
     for violation in violations:
-        if violation.invariant.mend is None:
+        if violation.invariant.repair is None:
             continue
-        statement = text(violation.invariant.mend)
+        statement = text(violation.invariant.repair)
         given = {"key": violation.key, "quarantine": quarantine}
         async with database.platform(actor=actor) as connection:
             result = await connection.execute(statement, {name: given[name] for name in statement.compile().params})

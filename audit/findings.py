@@ -10,7 +10,7 @@ __all__ = ["forget_others", "record"]
 
 _RECORD = text(
     """
-    INSERT INTO audit_findings (invariant, violations, mended) VALUES (:invariant, :violations, :mended)
+    INSERT INTO audit_findings (invariant, violations, mended) VALUES (:invariant, :violations, :repaired)
     ON CONFLICT (invariant) DO UPDATE
     SET violations = excluded.violations, mended = excluded.mended, checked_at = now()
     """
@@ -18,9 +18,9 @@ _RECORD = text(
 _FORGET_OTHERS = text("DELETE FROM audit_findings WHERE invariant <> ALL(:names)")
 
 
-async def record(connection: PlatformConnection, invariant: str, *, violations: int, mended: int) -> None:
-    """`violations` are what was left after `mended` of them were."""
-    await connection.execute(_RECORD, {"invariant": invariant, "violations": violations, "mended": mended})
+async def record(connection: PlatformConnection, invariant: str, *, violations: int, repaired: int) -> None:
+    """`violations` are what was left after `repaired` of them were."""
+    await connection.execute(_RECORD, {"invariant": invariant, "violations": violations, "repaired": repaired})
 
 
 async def forget_others(connection: PlatformConnection, names: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """What an invariant is: one query over everything that returns what breaks it, and what to do about that.
 
 A query sees all tenants or, where its parameter `:tenant` names one, that one's. Its rows have `tenant` and `subject`
-(what a person looks for) and `words`; `key` is what mending needs. Nothing here reads row by row: each is a join or
+(what a person looks for) and `words`; `key` is what a repair needs. Nothing here reads row by row: each is a join or
 an anti-join.
 """
 
@@ -21,7 +21,7 @@ class Invariant:
     query: str
     remedy: str
     """What a person does about a violation."""
-    mend: str | None = None
+    repair: str | None = None
     """One statement, for `:key`, that repairs a violation; None where only a person can decide."""
 
 

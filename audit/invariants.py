@@ -1,4 +1,4 @@
-"""Every invariant that the audit checks, in the order in which it checks, and mends, them."""
+"""Every invariant that the audit checks, in the order in which it checks, and repairs, them."""
 
 from audit.address_invariants import ADDRESS_INVARIANTS
 from audit.invariant import Invariant

@@ -12,9 +12,9 @@ from ipam.reconcile import differences
 __all__ = ["check_netbox"]
 
 
-def _invariant(kind: Kind, *, mendable: bool) -> Invariant:
+def _invariant(kind: Kind, *, repairable: bool) -> Invariant:
     rule = RULES[kind]
-    remedy = f"`lastmile netbox reconcile --mend` {rule.mend}" if mendable else rule.remedy
+    remedy = f"`lastmile netbox reconcile --repair` {rule.repair}" if repairable else rule.remedy
     return Invariant(kind.value, 4, rule.meaning, query="", remedy=remedy)
 
 
@@ -29,5 +29,5 @@ async def check_netbox(database: Database, netbox: NetBox, tenant: str | None = 
 
 
 def _violation(one: Difference) -> Violation:
-    invariant = _invariant(one.kind, mendable=one.mendable)
+    invariant = _invariant(one.kind, repairable=one.repairable)
     return Violation(invariant, one.tenant, one.subject, one.words, one.key or str(one.netbox_id))

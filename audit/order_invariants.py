@@ -146,8 +146,8 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
           AND NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER.format("d")}
                           AND other.status IN ('running', 'rolling_back'))
         """,
-        "`--mend` activates it where the subscriber has an account; it takes effect at the next login",
-        mend=f"""
+        "`--repair` activates it where the subscriber has an account; it takes effect at the next login",
+        repair=f"""
         WITH moved AS (
             UPDATE delegations d SET state = 'active', state_since = now()
             WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.state = 'allocated'
@@ -156,7 +156,8 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         ), recorded AS (
             INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
                                            from_state, to_state, order_id, reason)
-            SELECT tenant_id, id, prefix, subscriber_ref, 'allocated', 'active', created_by_order, 'mended by the audit'
+            SELECT tenant_id, id, prefix, subscriber_ref, 'allocated', 'active', created_by_order,
+                   'repaired by the audit'
             FROM moved
         )
         INSERT INTO radreply (username, attribute, op, value)

@@ -76,7 +76,7 @@ def provision(
 ) -> None:
     """Run the orders of a file of any size to their end.
 
-    What is no order, is refused or cannot be done goes to a file of rejects, with the reason, to be mended and sent
+    What is no order, is refused or cannot be done goes to a file of rejects, with the reason, to be fixed and sent
     again. The same file again goes on where it was left: an order that has ended is not run again.
     --check and --dry-run start nothing.
     """
@@ -156,7 +156,7 @@ def attention(
 
 @app.command()
 def retry(subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None) -> None:
-    """Release a parked order: try its step again, as the cause is mended."""
+    """Release a parked order: try its step again, once the cause is fixed."""
     from cli.steer import steer
 
     run(steer("retry_step", subscriber, tenant=tenant, why=why, by=by, step=step))
@@ -194,13 +194,13 @@ def status(
 @app.command(epilog=EPILOG)
 def audit(
     tenant: Annotated[str | None, typer.Option(help="Only this tenant; without it, all.")] = None,
-    mend: Annotated[bool, typer.Option("--mend", help="Repair what is safe to repair, and say what was.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what is safe to repair, and say what was.")] = False,
     json: Json = False,
 ) -> None:
     """Check every promise against the records: no address given twice, none lost, RADIUS in step, orders whole."""
     from cli.audit import audit
 
-    run(audit(tenant=tenant, mending=mend, as_json=json))
+    run(audit(tenant=tenant, repairing=repair, as_json=json))
 
 
 @app.command(epilog=EPILOG)

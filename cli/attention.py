@@ -86,7 +86,7 @@ def _show(runs: list[WaitingRun], as_json: bool) -> None:
     ]
     console.print(table("", columns, rows))
     say(
-        "Mend the cause, then `lastmile retry SUBSCRIBER --why …`, or all of one step at once: "
+        "Fix the cause, then `lastmile retry SUBSCRIBER --why …`, or all of one step at once: "
         "`lastmile attention --step STEP --decide retry --why …`."
     )
 

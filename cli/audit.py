@@ -1,8 +1,8 @@
-"""`lastmile audit`: whether every promise is kept, what to do where one is not, and the mending of what can be."""
+"""`lastmile audit`: whether every promise is kept, what to do where one is not, and the repair of what can be."""
 
 from typing import Any
 
-from audit.audit import Violation, check, mend
+from audit.audit import Violation, check, repair
 from audit.netbox_invariants import check_netbox
 from cli.actor import actor
 from cli.exits import Exit
@@ -17,7 +17,7 @@ from settings import Settings
 __all__ = ["audit"]
 
 
-async def audit(*, tenant: str | None, mending: bool, as_json: bool) -> Exit:
+async def audit(*, tenant: str | None, repairing: bool, as_json: bool) -> Exit:
     """Check every invariant, for one tenant or for all; FAILED while there is a violation left.
 
     UNAVAILABLE where there seems to be none, and NetBox could not be asked.
@@ -27,22 +27,22 @@ async def audit(*, tenant: str | None, mending: bool, as_json: bool) -> Exit:
         if tenant is not None:
             tenant = await pick_tenant(database, tenant)
         found = await _check(database, tenant)
-        mended: list[Violation] = []
-        if mending:
+        repaired: list[Violation] = []
+        if repairing:
             # Nobody knows whether a session still uses a leaked prefix: it rests as one whose end nobody confirmed.
             rest = settings.quarantine_unconfirmed
-            mended = [violation async for violation in mend(database, found, rest, actor=actor())]
-        if mended:
+            repaired = [violation async for violation in repair(database, found, rest, actor=actor())]
+        if repaired:
             found = await _check(database, tenant)
         in_netbox, unasked = await _check_netbox(settings, database, tenant)
         found += in_netbox
     if as_json:
-        for violation in mended:
-            print_json(_json(violation, mended=True))
+        for violation in repaired:
+            print_json(_json(violation, repaired=True))
         for violation in found:
-            print_json(_json(violation, mended=False))
+            print_json(_json(violation, repaired=False))
     else:
-        _show(mended, found, where=" in the database" if unasked else "")
+        _show(repaired, found, where=" in the database" if unasked else "")
     if unasked:
         complain(f"NetBox was not compared with the database: {unasked}")
     return Exit.FAILED if found else Exit.UNAVAILABLE if unasked else Exit.DONE
@@ -69,15 +69,15 @@ async def _check_netbox(settings: Settings, database: Database, tenant: str | No
     return found, ""
 
 
-def _show(mended: list[Violation], left: list[Violation], *, where: str) -> None:
-    if mended:
-        console.print(table(_count(mended, "mended"), ("invariant", "tenant", "subject", ""), map(_row, mended)))
+def _show(repaired: list[Violation], left: list[Violation], *, where: str) -> None:
+    if repaired:
+        console.print(table(_count(repaired, "repaired"), ("invariant", "tenant", "subject", ""), map(_row, repaired)))
     if not left:
-        say(f"No violation{' is left' if mended else ''}{where}.")
+        say(f"No violation{' is left' if repaired else ''}{where}.")
         return
     console.print(
         table(
-            _count(left, "left" if mended else "found"),
+            _count(left, "left" if repaired else "found"),
             ("invariant", "tenant", "subject", "", "line"),
             [(*_row(violation), violation.invariant.remedy) for violation in left],
         )
@@ -92,7 +92,7 @@ def _row(violation: Violation) -> tuple[str, ...]:
     return violation.invariant.name, violation.tenant or "all", violation.subject, violation.words
 
 
-def _json(violation: Violation, *, mended: bool) -> dict[str, Any]:
+def _json(violation: Violation, *, repaired: bool) -> dict[str, Any]:
     return {
         "invariant": violation.invariant.name,
         "meaning": violation.invariant.meaning,
@@ -100,5 +100,5 @@ def _json(violation: Violation, *, mended: bool) -> dict[str, Any]:
         "subject": violation.subject,
         "words": violation.words,
         "remedy": violation.invariant.remedy,
-        "mended": mended,
+        "repaired": repaired,
     }

@@ -40,13 +40,13 @@ def reconcile(
     everything: Annotated[
         bool, typer.Option("--all", help="Read everything, and not only what has changed since the last time.")
     ] = False,
-    mend: Annotated[bool, typer.Option("--mend", help="Bring NetBox to what the database says.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Bring NetBox to what the database says.")] = False,
     json: Json = False,
 ) -> None:
-    """Where NetBox and the database differ, and what would be done about it. Without --mend it changes nothing."""
+    """Where NetBox and the database differ, and what would be done about it. Without --repair it changes nothing."""
     from cli.reconcile import reconcile
 
-    run(reconcile(pool=pool, everything=everything, mending=mend, as_json=json))
+    run(reconcile(pool=pool, everything=everything, repairing=repair, as_json=json))
 
 
 @netbox.command("import", epilog=EPILOG)

@@ -41,7 +41,7 @@ class Record(Protocol):
         """Raises `BadRecord`."""
 
     def rejected(self, reason: str) -> bytes:
-        """The same, whole, with the reason beside it: to be mended and read again."""
+        """The same, whole, with the reason beside it: to be fixed and read again."""
 
 
 class Form(Protocol):

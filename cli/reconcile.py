@@ -10,27 +10,27 @@ from cli.services import load_settings, open_database
 from db import Database
 from ipam.bound import BoundPool, pools_in_netbox
 from ipam.differences import Difference
-from ipam.mending import mend
 from ipam.netbox.errors import NetBoxError
 from ipam.reconcile import differences
+from ipam.repair import repair
 
 __all__ = ["reconcile"]
 
 _COLUMNS = ("difference", "pool", "prefix", "")
 
 Found = tuple[Difference, str | None]
-"""With why it is not mended, which is empty where it is, and None where nobody tried."""
+"""With why it is not repaired, which is empty where it is, and None where nobody tried."""
 
 
-async def reconcile(*, pool: str | None, everything: bool, mending: bool, as_json: bool) -> Exit:
-    """Compare, and mend what is found one by one; FAILED while a difference is left."""
+async def reconcile(*, pool: str | None, everything: bool, repairing: bool, as_json: bool) -> Exit:
+    """Compare, and repair what is found one by one; FAILED while a difference is left."""
     settings = load_settings()
     async with open_netbox(settings) as netbox, open_database(settings) as database:
         pools = await _pools(database, pool)
         found: list[Found] = []
         try:
             async for one in differences(database, netbox, pools=pools, everything=everything):
-                problem = await mend(database, netbox, one) if mending else None
+                problem = await repair(database, netbox, one) if repairing else None
                 found.append((one, problem))
                 if as_json:
                     print_json(_json(one, problem))
@@ -66,19 +66,19 @@ def _left(found: Sequence[Found]) -> list[Found]:
 
 
 def _show(found: Sequence[Found]) -> None:
-    left, mended = _left(found), [one for one in found if one[1] == ""]
-    if mended:
-        console.print(table(_count(mended, "mended"), _COLUMNS, [_row(one) for one, _ in mended]))
+    left, repaired = _left(found), [one for one in found if one[1] == ""]
+    if repaired:
+        console.print(table(_count(repaired, "repaired"), _COLUMNS, [_row(one) for one, _ in repaired]))
     if left:
         tried = left[0][1] is not None
         rows = [(*_row(one), problem or _would(one)) for one, problem in left]
         console.print(table(_count(left, "left" if tried else "found"), (*_COLUMNS, "line"), rows))
-        if not tried and any(one.mendable for one, _ in left):
-            say("Nothing was changed: --mend does it.")
+        if not tried and any(one.repairable for one, _ in left):
+            say("Nothing was changed: --repair does it.")
 
 
 def _would(one: Difference) -> str:
-    return f"--mend {one.action}" if one.mendable else one.action
+    return f"--repair {one.action}" if one.repairable else one.action
 
 
 def _row(one: Difference) -> tuple[str, ...]:
@@ -97,8 +97,8 @@ def _json(one: Difference, problem: str | None) -> dict[str, Any]:
         "prefix": one.subject,
         "netbox_id": one.netbox_id,
         "words": one.words,
-        "mendable": one.mendable,
+        "repairable": one.repairable,
         "action": one.action,
-        "mended": problem == "",
+        "repaired": problem == "",
         "problem": problem or None,
     }

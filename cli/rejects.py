@@ -1,4 +1,4 @@
-"""The file of what was rejected: the orders as they were sent, each with the reason, to be mended and sent again."""
+"""The file of what was rejected: the orders as they were sent, each with the reason, to be fixed and sent again."""
 
 import shlex
 from contextlib import suppress
@@ -59,6 +59,6 @@ class Rejects:
         if self.trouble:
             return f"{these}, and {self.trouble}. Name another file with --rejects, and send the same orders again."
         if self.path is None:
-            return f"{these}. With --rejects FILE, the same orders again write them to a file, to be mended."
+            return f"{these}. With --rejects FILE, the same orders again write them to a file with the reasons."
         command = shlex.join(["lastmile", "provision", str(self.path)])
-        return f"{these}: mend {self.path}, which has the reasons, and send what is in it: {command}"
+        return f"{these}: fix them in {self.path}, which names the reasons, and submit that file: {command}"

@@ -261,7 +261,7 @@ class _Change:
             if behind.refused:
                 raise PoolBusy(
                     f"NetBox refuses {behind.refused:,} prefixes of pool {self._pool}: `lastmile audit` says which and "
-                    "why. Mend them there, and the same change again goes on. Until then the pool is delegated"
+                    "why. Fix them there, and the same change again goes on. Until then the pool is delegated"
                 )
             if behind.unsettled_until is not None:
                 until = f"{behind.unsettled_until:%Y-%m-%d %H:%M:%S %Z}"

@@ -24,10 +24,10 @@ class Rule:
     """What is broken by a difference of this kind, and what is done about it."""
 
     meaning: str
-    mend: str
-    """What `--mend` does; empty where only a person can decide."""
+    repair: str
+    """What `--repair` does; empty where only a person can decide."""
     remedy: str
-    """What a person does where it cannot be mended."""
+    """What a person does where it cannot be repaired."""
 
 
 RULES: dict[Kind, Rule] = {
@@ -86,10 +86,10 @@ class Difference:
     """That it carries, or should."""
     ours: Ours | None = None
     """What it should show."""
-    mendable: bool = True
+    repairable: bool = True
 
     @property
     def action(self) -> str:
-        """What `--mend` does, or what a person has to do."""
+        """What `--repair` does, or what a person has to do."""
         rule = RULES[self.kind]
-        return rule.mend if self.mendable and rule.mend else rule.remedy
+        return rule.repair if self.repairable and rule.repair else rule.remedy

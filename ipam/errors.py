@@ -1,4 +1,4 @@
-"""What can be wrong with an allocation, by name. A retry mends none that is `Refused`."""
+"""What can be wrong with an allocation, by name. A retry fixes none that is `Refused`."""
 
 from errors import Refused
 

@@ -107,13 +107,13 @@ class _Judge:
             return self._orphan(record, record.key.partition("/")[0], "carries the key of an order that has ended")
         if record.key in known or record.key.startswith(BLOCK_KEYS):
             words = f"carries the key {record.key}, which this database has never heard of"
-            return self._orphan(record, record.tenant, words, mendable=False)
+            return self._orphan(record, record.tenant, words, repairable=False)
         return None  # another Lastmile's
 
     async def _strangers(self, record: Recorded) -> Difference | None:
         if TAG in record.tags:
             words = f"has the tag {TAG}, and no key: it is not Lastmile's"
-            return self._orphan(record, None, words, mendable=False)
+            return self._orphan(record, None, words, repairable=False)
         async with self._database.platform() as connection:
             taken = await wanted.holders(connection, self._pool, [record])
         if str(record.prefix) not in taken:
@@ -121,15 +121,22 @@ class _Judge:
         tenant, words = taken[str(record.prefix)]
         words = f"{record.description or 'no description'} (#{record.id}), made by somebody else, and {words}"
         return Difference(
-            Kind.TAKEN, self._pool, str(record.prefix), words, tenant, record.id, record.key, mendable=False
+            Kind.TAKEN, self._pool, str(record.prefix), words, tenant, record.id, record.key, repairable=False
         )
 
     def _difference(self, kind: Kind, ours: Ours, words: str, record: Recorded | None) -> Difference:
         id = ours.netbox_id if record is None else record.id
         return Difference(kind, ours.pool, str(ours.prefix), words, ours.tenant, id, ours.key, ours)
 
-    def _orphan(self, record: Recorded, tenant: str | None, words: str, *, mendable: bool = True) -> Difference:
+    def _orphan(self, record: Recorded, tenant: str | None, words: str, *, repairable: bool = True) -> Difference:
         subject = str(record.prefix)
         return Difference(
-            Kind.ORPHAN, self._pool, subject, f"#{record.id} {words}", tenant, record.id, record.key, mendable=mendable
+            Kind.ORPHAN,
+            self._pool,
+            subject,
+            f"#{record.id} {words}",
+            tenant,
+            record.id,
+            record.key,
+            repairable=repairable,
         )

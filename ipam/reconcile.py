@@ -161,7 +161,7 @@ class _Pass:
         if there is not None and there.vrf_id != pool.netbox.vrf_id:
             words += ", in another VRF"
         words = f"pool {pool.name} is prefix #{pool.netbox.prefix_id} of NetBox, which {words}"
-        return Difference(Kind.POOL_MOVED, pool, str(pool.prefix), words, None, mendable=False)
+        return Difference(Kind.POOL_MOVED, pool, str(pool.prefix), words, None, repairable=False)
 
     async def _as_many_as_should_be(self) -> bool:
         counts = []

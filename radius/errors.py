@@ -1,4 +1,4 @@
-"""What can be wrong with an account or a NAS record, by name. A retry mends none of these."""
+"""What can be wrong with an account or a NAS record, by name. A retry fixes none of these."""
 
 from errors import Refused
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a record or an order, by name. A retry mends none of these."""
+"""What can be wrong with a record or an order, by name. A retry fixes none of these."""
 
 from errors import Refused
 

@@ -269,7 +269,7 @@ class AuditResult(BaseModel):
 
     violations: dict[str, int] = {}
     """By invariant, those that were left; an invariant without any is not named."""
-    mended: int = 0
+    repaired: int = 0
     disconnects_retried: int = 0
     disconnects_confirmed: int = 0
     errors: int = 0

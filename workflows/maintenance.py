@@ -37,12 +37,12 @@ class Metrics:
 
 @workflow.defn(name="Audit")
 class Audit:
-    """Check each promise, mend what is safe to mend, and ask again for the end of sessions that nobody confirmed."""
+    """Check each promise, repair what is safe to repair, ask again for the end of sessions that nobody confirmed."""
 
     @workflow.init
     def __init__(self) -> None:
         self._violations: dict[str, int] = {}
-        self._counts = {"mended": 0, "disconnects_retried": 0, "disconnects_confirmed": 0}
+        self._counts = {"repaired": 0, "disconnects_retried": 0, "disconnects_confirmed": 0}
         self._failed: list[str] = []
         self._problems: list[str] = []
 
@@ -58,7 +58,7 @@ class Audit:
         for name in await call("invariants", "what there is to check", returns=list[str], attempt=SHORT):
             checked = await self._try("check_invariant", f"check: {name}", name, returns=Checked, name=f"check-{name}")
             if checked is not None:
-                self._counts["mended"] += checked.mended
+                self._counts["repaired"] += checked.repaired
                 if checked.violations:
                     self._violations[name] = checked.violations
         differs = await self._try("compare_with_netbox", "compare with NetBox", returns=dict[str, int])

@@ -56,7 +56,7 @@ SCHEDULES = (
     Plan(
         "audit",
         "Audit",
-        "Hourly, at half past: checks every promise against the records, and mends what is safe to mend.",
+        "Hourly, at half past: checks every promise against the records, and repairs what is safe to repair.",
         ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(0, 23)], minute=[ScheduleRange(30)])]),
         late=timedelta(minutes=10),
     ),

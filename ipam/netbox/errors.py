@@ -1,4 +1,4 @@
-"""What can go wrong between us and NetBox, by name: what was surely not done, what may have been, what a retry mends.
+"""What can go wrong between us and NetBox, by name: what was surely not done, what may have been, what a retry fixes.
 
 No message carries the token or anything that NetBox was not asked by us.
 """
@@ -35,7 +35,7 @@ class Unreachable(NetBoxError):
 
 
 class NotReady(NetBoxError):
-    """NetBox lacks what `lastmile netbox check` looks for: nothing is written until somebody has mended it."""
+    """NetBox lacks what `lastmile netbox check` looks for: nothing is written until an operator has fixed it."""
 
 
 class KeyTaken(NetBoxError):

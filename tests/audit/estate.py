@@ -11,7 +11,7 @@ from activities.devices import DeviceActivities
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from activities.signatures import OrderClosing, OrderOpening, StepRef
-from audit.audit import Violation, check, mend
+from audit.audit import Violation, check, repair
 from db import Database
 from ipam.allocation import Quarantine
 from ipam.models import Addressing
@@ -85,8 +85,11 @@ class Estate:
     async def audit(self, tenant: str | None = None) -> list[Violation]:
         return [violation async for violation in check(self.database, tenant)]
 
-    async def mend(self, violations: list[Violation]) -> list[Violation]:
-        return [mended async for mended in mend(self.database, violations, QUARANTINE.unconfirmed, actor="the auditor")]
+    async def repair(self, violations: list[Violation]) -> list[Violation]:
+        return [
+            repaired
+            async for repaired in repair(self.database, violations, QUARANTINE.unconfirmed, actor="the auditor")
+        ]
 
     async def prefix(self, nth: int = 1) -> str:
         """What S-`nth` holds."""

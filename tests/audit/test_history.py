@@ -68,13 +68,13 @@ def position(history: list[Happening], wanted: tuple[str, str]) -> int:
     )
 
 
-async def test_what_was_mended_is_in_the_history(estate: Estate, owner: asyncpg.Connection) -> None:
+async def test_what_was_repaired_is_in_the_history(estate: Estate, owner: asyncpg.Connection) -> None:
     await estate.provision()
     await owner.execute("DELETE FROM radreply")
-    await estate.mend(await estate.audit())
-    *_, by_hand, mended = await happened(estate)
+    await estate.repair(await estate.audit())
+    *_, by_hand, repaired = await happened(estate)
     assert (by_hand.record, by_hand.action, by_hand.order_id) == ("radreply", "removed", None)
-    assert (mended.record, mended.action, mended.actor) == ("radreply", "created", "the auditor")
+    assert (repaired.record, repaired.action, repaired.actor) == ("radreply", "created", "the auditor")
 
 
 async def shift(owner: asyncpg.Connection, order: str, to: datetime) -> None:

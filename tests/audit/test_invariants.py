@@ -1,4 +1,4 @@
-"""Each promise, broken once by hand: the audit says which, in words that help, and mends what is safe to mend."""
+"""Each promise, broken once by hand: the audit says which, in words that help, and repairs what is safe to repair."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Break:
     by: str
     subject: str
     words: str
-    mended: bool = False
+    repaired: bool = False
 
 
 # A pool that NetBox chooses from, and a delegation of S-1 in it.
@@ -63,14 +63,14 @@ BREAKS = [
         f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}",
         "2001:db8:0:6400::/56",
         "taken, and no delegation holds it",
-        mended=True,
+        repaired=True,
     ),
     Break(
         "slotless",
         f"UPDATE slots SET delegation_id = NULL WHERE delegation_id = (SELECT id FROM delegations WHERE {OF_S1})",
         r"2001:db8:.*/56",
         "held by S-1, and its slot says otherwise",
-        mended=True,
+        repaired=True,
     ),
     Break(
         "miscounted",
@@ -78,7 +78,7 @@ BREAKS = [
         "SELECT ctid FROM delegation_counts WHERE number > 0 AND state = 'active' LIMIT 1)",
         "acme",
         "pool home has 3 delegations active, and 2 were counted",
-        mended=True,
+        repaired=True,
     ),
     Break(
         "in_netbox_for_ever",
@@ -92,7 +92,7 @@ BREAKS = [
         "DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'",
         r"2001:db8:.*/56",
         "active for S-1, and RADIUS does not hand it out",
-        mended=True,
+        repaired=True,
     ),
     Break(
         "only_in_radius",
@@ -100,7 +100,7 @@ BREAKS = [
         " VALUES ('S-1@acme.lastmile', 'Delegated-IPv6-Prefix', ':=', '2001:db8:0:6400::/56')",
         "S-1@acme.lastmile",
         "Delegated-IPv6-Prefix 2001:db8:0:6400::/56 is handed out, and no active delegation stands behind it",
-        mended=True,
+        repaired=True,
     ),
     Break(
         "left_behind",
@@ -163,7 +163,7 @@ BREAKS = [
         "DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'",
         r"2001:db8:.*/56",
         "allocated to S-1 by order O-1, which ended completed without activating it",
-        mended=True,
+        repaired=True,
     ),
     Break(
         "unfinished",
@@ -224,11 +224,11 @@ async def test_one_promise_broken(lived_in: Estate, owner: asyncpg.Connection, b
     assert await lived_in.audit("acme") == found
     assert await lived_in.audit("other") == []
 
-    mended = await lived_in.mend(found)
+    repaired = await lived_in.repair(found)
 
-    assert mended == (found if broken.mended else [])
-    assert await lived_in.audit() == ([] if broken.mended else found)
-    assert await lived_in.mend(found) == []
+    assert repaired == (found if broken.repaired else [])
+    assert await lived_in.audit() == ([] if broken.repaired else found)
+    assert await lived_in.repair(found) == []
 
 
 async def test_two_hold_the_same_space(lived_in: Estate, owner: asyncpg.Connection) -> None:
@@ -248,7 +248,7 @@ async def test_two_hold_the_same_space(lived_in: Estate, owner: asyncpg.Connecti
     assert violation.invariant.name == "overlap"
     assert violation.subject == await lived_in.prefix(6) == await lived_in.prefix(1)
     assert violation.words == f"held by S-6, and overlaps {await lived_in.prefix(1)} of S-1, tenant acme"
-    assert await lived_in.mend([violation]) == []
+    assert await lived_in.repair([violation]) == []
 
     await owner.execute("UPDATE pools SET vrf = 'elsewhere' WHERE name = 'again'")
     assert await lived_in.audit() == []

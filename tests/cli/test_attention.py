@@ -68,7 +68,7 @@ async def test_the_list(cli: Cli, waiting: list[OrderRun]) -> None:
 
 async def test_one_decision_for_all_of_a_tenant(cli: Cli, waiting: list[OrderRun], faults: Faults) -> None:
     faults.before.clear()
-    ran = await cli("attention", "--tenant", "acme", "--decide", "retry", "--why", "pool table mended", "--by", "noc-7")
+    ran = await cli("attention", "--tenant", "acme", "--decide", "retry", "--why", "pool table fixed", "--by", "noc-7")
     assert ran.code == 0, ran.err
     for run, line in zip(waiting, ran.out.splitlines(), strict=False):
         assert f"subscriber {run.order.subscriber_ref}" in line
@@ -82,7 +82,7 @@ async def test_what_was_released_meanwhile_is_said_and_the_rest_goes_on(
 ) -> None:
     """Visibility is behind by a moment: the list has a run that a colleague has just released."""
     faults.before.clear()
-    first = await cli("retry", waiting[0].order.subscriber_ref, "--tenant", "acme", "--why", "mended")
+    first = await cli("retry", waiting[0].order.subscriber_ref, "--tenant", "acme", "--why", "fixed")
     assert first.code == 0
     await waiting[0].result()
     choice = ("--step", "allocate_ip_address", "--decide", "abandon", "--why", "moved by hand", "--json")

@@ -1,4 +1,4 @@
-"""Whether the promises are kept: a table for people, exit code 1 for scripts, and the mending of what is safe."""
+"""Whether the promises are kept: a table for people, exit code 1 for scripts, and the repair of what is safe."""
 
 import getpass
 
@@ -7,7 +7,7 @@ import asyncpg
 from tests.cli.conftest import Book, Cli, lines
 
 
-async def test_a_broken_promise_is_named_and_mended(
+async def test_a_broken_promise_is_named_and_repaired(
     cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
 ) -> None:
     await cli("provision", "-", stdin=lines(book.order(1), book.order(2)))
@@ -30,27 +30,27 @@ async def test_a_broken_promise_is_named_and_mended(
 
     ran = await cli("audit", "--json")
     assert ran.code == 1
-    assert [(v["invariant"], v["tenant"], v["subject"], v["mended"]) for v in ran.json] == [
+    assert [(v["invariant"], v["tenant"], v["subject"], v["repaired"]) for v in ran.json] == [
         ("not_in_radius", "acme", prefix, False),
         ("incomplete", "acme", book.ref(2), False),
     ]
 
-    ran = await cli("audit", "--mend")
+    ran = await cli("audit", "--repair")
     assert ran.code == 1
-    assert "1 violation mended" in ran.out
+    assert "1 violation repaired" in ran.out
     assert "1 violation left" in ran.out
     assert await owner.fetchval("SELECT count(*) FROM radreply WHERE value = $1", prefix) == 1
     entry = await owner.fetchrow("SELECT actor, record, action FROM trail ORDER BY id DESC LIMIT 1")
     assert tuple(entry) == (getpass.getuser(), "radreply", "created")
 
     await cli("deprovision", book.ref(2), "--tenant", "acme", "--reason", "as the audit said")
-    assert (await cli("audit", "--mend")).out == "No violation.\n"
+    assert (await cli("audit", "--repair")).out == "No violation.\n"
 
     await owner.execute("DELETE FROM radreply")
-    ran = await cli("audit", "--mend", "--json")
-    assert (ran.code, [v["mended"] for v in ran.json]) == (0, [True])
+    ran = await cli("audit", "--repair", "--json")
+    assert (ran.code, [v["repaired"] for v in ran.json]) == (0, [True])
     await owner.execute("DELETE FROM radreply")
-    ran = await cli("audit", "--mend")
+    ran = await cli("audit", "--repair")
     assert (ran.code, "No violation is left." in ran.out) == (0, True)
 
 

@@ -38,7 +38,7 @@ async def test_bad_lines_do_not_stop_good_ones(cli: Cli, book: Book, worker: Non
     assert told[book.ref(1)]["status"] == "completed"
     assert told[book.ref(4)]["status"] == "rolled_back"
     assert told[None] == {"line": 2, "status": "invalid", "reason": told[None]["reason"]}
-    assert f"4 orders were rejected: mend {rejected}" in ran.err
+    assert f"4 orders were rejected: fix them in {rejected}" in ran.err
     left = {order["subscriber_ref"]: order for order in rejects(rejected)}
     assert left[book.ref(2)]["_rejected"].startswith("tenant: must be lower-case")
     assert "tenant nobody does not exist" in left[book.ref(3)]["_rejected"]

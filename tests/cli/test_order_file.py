@@ -1,4 +1,4 @@
-"""Files of orders: two forms, one meaning; what is wrong is said where it is, and can be mended in place."""
+"""Files of orders: two forms, one meaning; what is wrong is said where it is, and can be fixed in place."""
 
 import asyncio
 import csv
@@ -149,7 +149,7 @@ def test_rows_that_are_no_orders(tmp_path: Path) -> None:
     ]
 
 
-def test_rejects_are_mended_in_place_csv(tmp_path: Path) -> None:
+def test_rejects_are_fixed_in_place_csv(tmp_path: Path) -> None:
     file = tmp_path / "orders.csv"
     file.write_bytes(
         NARROW.encode() + b'\nacme,O-1,S-1,C-1,"Ada" B,fiber,1,1,ftth\nacme,O-2,S-2,C-1,Zo\xeb,fiber,1,1,dsl\n'
@@ -159,15 +159,15 @@ def test_rejects_are_mended_in_place_csv(tmp_path: Path) -> None:
     assert rejects.read_bytes().splitlines()[0].startswith(b"_rejected,tenant,")
     assert rejects.read_bytes().splitlines()[1] == b'"no, not this",acme,O-1,S-1,C-1,"Ada" B,fiber,1,1,ftth'
     rejects.write_bytes(rejected(rejects, "again"))
-    mended = rejects.read_bytes().replace(b'"Ada" B', b'"Ada B"').replace(b"\xeb", b"e").replace(b"dsl", b"ftth")
-    assert b"Zoe" in mended
-    assert mended.count(b"again") == 2
-    assert mended.count(b"no, not this") == 1, "only what could not be taken apart keeps its old reason"
-    rejects.write_bytes(mended.replace(b'again,"no, not this",', b"again,"))
+    fixed = rejects.read_bytes().replace(b'"Ada" B', b'"Ada B"').replace(b"\xeb", b"e").replace(b"dsl", b"ftth")
+    assert b"Zoe" in fixed
+    assert fixed.count(b"again") == 2
+    assert fixed.count(b"no, not this") == 1, "only what could not be taken apart keeps its old reason"
+    rejects.write_bytes(fixed.replace(b'again,"no, not this",', b"again,"))
     assert [order.customer.name for order in orders(rejects)] == ["Ada B", "Zoe"]
 
 
-def test_rejects_are_mended_in_place_jsonl(book: Book, tmp_path: Path) -> None:
+def test_rejects_are_fixed_in_place_jsonl(book: Book, tmp_path: Path) -> None:
     file = tmp_path / "orders.jsonl"
     odd = b'{"tenant": "acme",,\nnot json\n[1]\n{"tenant": "\xeb"}\n'
     file.write_bytes(lines(book.order(1, tenant="Acme", _mine=1)).encode() + odd)
@@ -178,11 +178,11 @@ def test_rejects_are_mended_in_place_jsonl(book: Book, tmp_path: Path) -> None:
     rejects.write_bytes(rejected(rejects, "still no"))
     assert rejects.read_bytes().count(b"still no") == 5
     assert b'{"_rejected": "no"}' not in rejects.read_bytes()
-    mended = rejects.read_text(errors="replace").replace("Acme", "acme").splitlines()[0]
-    rejects.write_text(mended)
+    fixed = rejects.read_text(errors="replace").replace("Acme", "acme").splitlines()[0]
+    rejects.write_text(fixed)
     (order,) = orders(rejects)
     assert order == ProvisionSubscriber.model_validate(book.order(1))
-    assert '"_mine": 1' in mended
+    assert '"_mine": 1' in fixed
 
 
 def test_another_kind_of_file(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ async def deletes(kept: Kept, n: int) -> None:
     await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{record['id']}/")
 
 
-async def test_a_dry_run_and_then_the_mending(lastmile: Cli, kept: Kept) -> None:
+async def test_a_dry_run_and_then_the_repair(lastmile: Cli, kept: Kept) -> None:
     ran = await lastmile("netbox", "reconcile")
     assert (ran.code, ran.out, ran.err) == (0, "NetBox and the database say the same.\n", "")
 
@@ -61,17 +61,17 @@ async def test_a_dry_run_and_then_the_mending(lastmile: Cli, kept: Kept) -> None
     ran = await lastmile("netbox", "reconcile")
     assert ran.code == 1
     assert "2 differences found" in ran.out
-    assert ran.out.endswith("Nothing was changed: --mend does it.\n")
+    assert ran.out.endswith("Nothing was changed: --repair does it.\n")
     for words in (
-        *("drift_in_netbox", FIRST, "S-1's, active: status reserved => active", "--mend corrects it there"),
-        *("not_in_netbox", SECOND, "NetBox has no record of it", "--mend makes it there again"),
+        *("drift_in_netbox", FIRST, "S-1's, active: status reserved => active", "--repair corrects it there"),
+        *("not_in_netbox", SECOND, "NetBox has no record of it", "--repair makes it there again"),
     ):
         assert words in ran.out, ran.out
     assert kept.records() == before
 
-    ran = await lastmile("netbox", "reconcile", "--mend")
+    ran = await lastmile("netbox", "reconcile", "--repair")
     assert ran.code == 0
-    assert "2 differences mended" in ran.out
+    assert "2 differences repaired" in ran.out
     assert (await lastmile("netbox", "reconcile", "--all")).out == "NetBox and the database say the same.\n"
     assert len(await kept.agree()) == 2
 
@@ -82,26 +82,26 @@ async def test_for_scripts(lastmile: Cli, kept: Kept) -> None:
     theirs = await asyncio.to_thread(kept.peer.create, PREFIXES, prefix=SECOND[:-2] + "60", vrf=kept.vrf)
     ran = await lastmile("netbox", "reconcile", "--json")
     assert ran.code == 1
-    assert [(one["difference"], one["prefix"], one["mended"], one["mendable"]) for one in ran.json] == [
+    assert [(one["difference"], one["prefix"], one["repaired"], one["repairable"]) for one in ran.json] == [
         ("drift_in_netbox", FIRST, False, True),
         ("taken_in_netbox", "2001:db8:4000:100::/60", False, False),
     ]
     assert (ran.json[1]["pool"], ran.json[1]["tenant"], ran.json[1]["netbox_id"]) == ("home", "acme", theirs["id"])
-    ran = await lastmile("netbox", "reconcile", "--mend", "--json")
+    ran = await lastmile("netbox", "reconcile", "--repair", "--json")
     assert ran.code == 1, "one is left"
-    assert [(one["mended"], one["problem"]) for one in ran.json] == [
+    assert [(one["repaired"], one["problem"]) for one in ran.json] == [
         (True, None),
         (False, "remove it in NetBox, or deprovision the subscriber and provision it anew"),
     ]
 
 
-async def test_what_cannot_be_mended_is_said(lastmile: Cli, kept: Kept) -> None:
+async def test_what_cannot_be_repaired_is_said(lastmile: Cli, kept: Kept) -> None:
     pool = await kept.owner.fetchval("SELECT netbox_prefix_id FROM pools")
     await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{pool}/")
     await deletes(kept, 1)
-    ran = await lastmile("netbox", "reconcile", "--mend")
+    ran = await lastmile("netbox", "reconcile", "--repair")
     assert ran.code == 1
-    assert "1 difference mended" in ran.out
+    assert "1 difference repaired" in ran.out
     assert "1 difference left" in ran.out
     words = " ".join(ran.out.split())
     assert "pool_moved_in_netbox" in words
@@ -121,25 +121,25 @@ async def test_one_pool(lastmile: Cli, kept: Kept) -> None:
 async def test_netbox_away(lastmile: Cli, kept: Kept) -> None:
     await changes(kept, 1, status="reserved")
     kept.server.stop()
-    ran = await lastmile("netbox", "reconcile", "--mend")
+    ran = await lastmile("netbox", "reconcile", "--repair")
     assert (ran.code, ran.out) == (3, "")
     assert "no NetBox answers at" in ran.err
     kept.server.start()
-    assert (await lastmile("netbox", "reconcile", "--mend")).code == 0
+    assert (await lastmile("netbox", "reconcile", "--repair")).code == 0
 
 
 async def test_netbox_goes_away_between_two(lastmile: Cli, kept: Kept) -> None:
-    """What was mended until then is told."""
+    """What was repaired until then is told."""
     for n in (1, 2):
         await changes(kept, n, status="reserved")
     kept.server.faults.next(Fault(), method="PATCH", path=PREFIXES)
     kept.server.faults.next(Fault(proxy=503), method="PATCH", path=PREFIXES, times=3)
-    ran = await lastmile("netbox", "reconcile", "--mend")
+    ran = await lastmile("netbox", "reconcile", "--repair")
     assert ran.code == 3
-    assert "1 difference mended" in ran.out
+    assert "1 difference repaired" in ran.out
     assert "does not take PATCH" in ran.err
-    ran = await lastmile("netbox", "reconcile", "--mend")
-    assert (ran.code, "1 difference mended" in ran.out) == (0, True)
+    ran = await lastmile("netbox", "reconcile", "--repair")
+    assert (ran.code, "1 difference repaired" in ran.out) == (0, True)
 
 
 async def test_without_a_netbox_or_pools_there(fresh: Cli, standin: NetBoxServer) -> None:
@@ -161,7 +161,7 @@ async def test_the_audit_compares_too(lastmile: Cli, kept: Kept) -> None:
     [one] = ran.json
     assert (one["invariant"], one["tenant"], one["subject"]) == ("drift_in_netbox", "acme", FIRST)
     assert one["meaning"] == "every record in NetBox says what is true"
-    assert one["remedy"] == "`lastmile netbox reconcile --mend` corrects it there"
+    assert one["remedy"] == "`lastmile netbox reconcile --repair` corrects it there"
     assert (await lastmile("audit", "--tenant", "other")).code == 0
     assert (await lastmile("audit", "--tenant", "acme")).code == 1
 

@@ -142,7 +142,7 @@ class Isp:
         await self._seen('ALERTS{alertname="LastmileNetBoxErrors"}')
 
     async def _break_a_promise(self, line: str) -> None:
-        """What the audit finds, and cannot mend: a line that is not billed."""
+        """What the audit finds, and cannot repair: a line that is not billed."""
         await self._owner.execute(
             "DELETE FROM billing_services USING subscribers s WHERE s.id = subscriber_id AND s.ref = $1", line
         )

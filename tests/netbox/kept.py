@@ -125,7 +125,7 @@ class Kept(Steps):
     # Lines
 
     async def allocate_in_the_end(self, ref: str = "S-1", order: str = "O-1") -> str:
-        """As a workflow does it: attempts until one succeeds, or a retry cannot mend it."""
+        """As a workflow does it: attempts until one succeeds, or a retry cannot fix it."""
         return str(await self.insist(lambda: self.allocate(ref, order)))
 
     async def insist(self, attempt: Any, most: int = 60) -> Any:

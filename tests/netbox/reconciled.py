@@ -1,11 +1,11 @@
-"""What reconciliation finds, in short, and what it leaves after it has mended."""
+"""What reconciliation finds, in short, and what it leaves after it has repaired."""
 
 from ipam.differences import Difference, Kind
-from ipam.mending import mend
 from ipam.reconcile import differences
+from ipam.repair import repair
 from tests.netbox.kept import Kept
 
-__all__ = ["found", "kinds", "mended"]
+__all__ = ["found", "kinds", "repaired"]
 
 
 async def found(kept: Kept, *, everything: bool = False, page: int = 500) -> list[Difference]:
@@ -17,9 +17,9 @@ async def kinds(kept: Kept, *, everything: bool = False, page: int = 500) -> lis
     return sorted((one.kind, one.subject) for one in await found(kept, everything=everything, page=page))
 
 
-async def mended(kept: Kept, *, everything: bool = False) -> list[str]:
-    """Mend all that is found, and see that a second run finds nothing; why each was not mended, or empty."""
-    problems = [await mend(kept.database, kept.netbox, one) for one in await found(kept, everything=everything)]
+async def repaired(kept: Kept, *, everything: bool = False) -> list[str]:
+    """Repair all that is found, and see that a second run finds nothing; why each was not repaired, or empty."""
+    problems = [await repair(kept.database, kept.netbox, one) for one in await found(kept, everything=everything)]
     if not any(problems):
         assert await kinds(kept) == []
         assert await kinds(kept, everything=True) == []

@@ -16,7 +16,7 @@ from ipam.errors import PeopleThere, PoolBusy
 from ipam.netbox.errors import NetBoxError
 from tests.netbox.changeable import BLOCK, BLOCKS, DATABASE, DIRECT, HELD, PREFIX, Changeable, Way, resting
 from tests.netbox.kept import AVAILABLE, PREFIXES, refusal
-from tests.netbox.reconciled import mended
+from tests.netbox.reconciled import repaired
 
 
 @pytest.fixture
@@ -286,14 +286,14 @@ async def test_what_netbox_may_be_at_work_on_still_is_told_at_once(kept: Changea
     assert len(await kept.agree_as(DIRECT)) == 1
 
 
-async def test_what_was_mended_does_not_keep_a_pool_from_being_changed(kept: Changeable) -> None:
+async def test_what_was_repaired_does_not_keep_a_pool_from_being_changed(kept: Changeable) -> None:
     """NetBox has answered: nothing is left that it could do late."""
     await kept.start(PREFIX)
     await kept.lines(2)
     await kept.agree_as(PREFIX)
     for record in kept.records():
         await kept.deleted_by_hand(record["id"])
-    assert await mended(kept) == ["", ""]
+    assert await repaired(kept) == ["", ""]
     await kept.change(DIRECT)
     assert len(await kept.agree_as(DIRECT)) == 2
 

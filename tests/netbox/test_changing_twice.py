@@ -21,10 +21,10 @@ from ipam.delegations import held_by, transition
 from ipam.errors import PoolBusy
 from ipam.estate import Estate
 from ipam.lifecycle import State
-from ipam.mending import mend
 from ipam.models import Purpose
 from ipam.pools import Pool, add_pool, list_pools
 from ipam.reconcile import differences
+from ipam.repair import repair
 from ipam.surrounding import missing_blocks, surround
 from subscribers.models import Reference
 from tests.netbox.changeable import BLOCKS, DATABASE, DIRECT, PREFIX, REST, Changeable, Way
@@ -175,7 +175,7 @@ async def test_a_mending_that_goes_on_after_the_pool_became_direct_leaves_its_re
     [difference] = await found(kept, everything=True)
     await kept.owner.execute("UPDATE netbox_records SET since = NULL")
     await kept.change(DIRECT)
-    assert "changed meanwhile" in await mend(kept.database, kept.netbox, difference)
+    assert "changed meanwhile" in await repair(kept.database, kept.netbox, difference)
     live = kept.record("acme/S-1/ipv6_pd/O-1")
     assert live is not None
     assert live["prefix"] == mine

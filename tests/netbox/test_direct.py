@@ -277,7 +277,7 @@ async def test_an_order_that_takes_over_gets_what_was_begun(kept: Kept, home: in
     assert await kept.owner.fetchval("SELECT created_by_order FROM delegations") == "O-2"
 
 
-# What a retry cannot mend
+# What a retry cannot fix
 
 
 async def test_a_full_pool(kept: Kept) -> None:

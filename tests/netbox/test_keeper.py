@@ -29,7 +29,7 @@ async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer)
 async def test_a_pool_without_a_further_block_is_kept_all_the_same(kept: Delegated) -> None:
     await kept.pool("2001:db8:4000::/51", record=Record.PREFIX)
     given = await kept.lines(2 * BLOCK - 2)
-    assert not await kept.beat(), "there is something to mend"
+    assert not await kept.beat(), "there is something to repair"
     assert sorted(one["prefix"] for one in kept.records()) == sorted(given)
     assert [one["custom_fields"][USED] for one in kept.containers()] == [BLOCK, BLOCK - 2]
 
@@ -39,7 +39,7 @@ async def test_a_pool_that_was_deleted_by_hand_is_kept_all_the_same(kept: Delega
     await kept.beat()
     await kept.deleted_by_hand(home)
     given = await kept.lines(BLOCK - 2)
-    assert not await kept.beat(), "there is something to mend"
+    assert not await kept.beat(), "there is something to repair"
     assert sorted(one["prefix"] for one in kept.records()) == sorted(given)
 
 

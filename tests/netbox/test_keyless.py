@@ -9,13 +9,13 @@ import pytest
 from ipam.binding import OnRelease, Record
 from ipam.differences import Kind
 from ipam.lifecycle import State
-from ipam.mending import mend
 from ipam.netbox import Stamp
 from ipam.netbox.errors import NotReady
 from ipam.netbox.records import KEY, LINK, SIZE, STATE, SUBSCRIBER, USED
 from ipam.netbox.requirements import check, set_up
+from ipam.repair import repair
 from tests.netbox.kept import PREFIXES, Kept, refusal
-from tests.netbox.reconciled import found, kinds, mended
+from tests.netbox.reconciled import found, kinds, repaired
 from tests.netbox.shared_out import Delegated
 
 FIELDS = "/api/extras/custom-fields/"
@@ -75,11 +75,11 @@ async def test_of_a_direct_pool_each_gets_its_key_back(direct: Kept, fields: tup
     assert await kinds(direct) == sorted((Kind.DRIFT, one) for one in (FIRST, SECOND, THIRD))
     first = (await found(direct))[0]
     words = "S-1's, active: key none => its own"
-    assert (first.words, first.mendable) == (
+    assert (first.words, first.repairable) == (
         words if fields == (KEY,) else f"{words}, subscriber none => S-1, state none => active",
         True,
     )
-    assert await mended(direct) == ["", "", ""]
+    assert await repaired(direct) == ["", "", ""]
     assert await direct.agree() == [FIRST, THIRD]
     assert {one["id"]: one["description"] for one in direct.records()} == before, "the same records"
 
@@ -94,7 +94,7 @@ async def test_of_a_delegated_pool_each_gets_its_key_back(
     await remade(delegated, *fields)
     wanted = [BLOCK, *([FIRST, SECOND, THIRD] if record is Record.PREFIX else [])]
     assert await kinds(delegated) == sorted((Kind.DRIFT, one) for one in wanted)
-    assert await mended(delegated) == [""] * len(wanted)
+    assert await repaired(delegated) == [""] * len(wanted)
     assert await delegated.agree() == [FIRST, THIRD]
     assert {one["id"]: one["description"] for one in [*delegated.records(), at(delegated, BLOCK)]} == before
 
@@ -117,10 +117,10 @@ async def test_no_pass_before_sees_it_by_its_last_change(direct: Kept) -> None:
 # What is not ours any more
 
 
-async def mend_all(kept: Kept) -> None:
+async def repair_all(kept: Kept) -> None:
     """What can be; what is left is a person's to decide."""
     for one in await found(kept):
-        await mend(kept.database, kept.netbox, one)
+        await repair(kept.database, kept.netbox, one)
 
 
 Breaking = Callable[[Kept, int], Awaitable[None]]
@@ -188,9 +188,9 @@ async def test_of_a_direct_pool_what_a_person_made_of_it_stays(direct: Kept, by:
     await by(direct, id)
     before = theirs(direct)
     assert len(before) == 2, "the pool's own, and theirs"
-    await mend_all(direct)
+    await repair_all(direct)
     await direct.deprovision("S-1", "D-1")
-    await mend_all(direct)
+    await repair_all(direct)
     assert theirs(direct) == before
 
 
@@ -202,7 +202,7 @@ async def test_of_a_delegated_pool_what_a_person_made_of_it_stays(delegated: Del
     await by(delegated, id)
     before = theirs(delegated)
     assert len(before) == 2, "the pool's own, and theirs"
-    await mend_all(delegated)
+    await repair_all(delegated)
     await delegated.deprovision("S-1", "D-1")
     await delegated.beat()
     await delegated.hours_later()
@@ -222,7 +222,7 @@ async def test_a_block_that_a_person_made_over_stays(delegated: Delegated, chang
             return next(dict(one) for one in delegated.server.store.all("ipam.prefix") if one["id"] == id)
 
     before = mine()
-    await mend_all(delegated)
+    await repair_all(delegated)
     await delegated.beat()
     assert mine() == before
 
@@ -233,26 +233,26 @@ async def test_the_key_is_at_another_record_by_now(direct: Kept) -> None:
     await asyncio.to_thread(direct.peer.send, "PATCH", f"/api/ipam/vrfs/{direct.vrf}/", {"enforce_unique": False})
     old = int(at(direct, FIRST)["id"])
     await remade(direct, KEY)
-    assert len(await mended(direct)) == 3
+    assert len(await repaired(direct)) == 3
     await changes(direct, old, custom_fields={KEY: None})
     fields = {KEY: "acme/S-1/ipv6_pd/O-1", SUBSCRIBER: "S-1", STATE: "active"}
     body = {"prefix": FIRST, "vrf": direct.vrf, "custom_fields": fields, "tags": [{"slug": "lastmile"}]}
     new = (await asyncio.to_thread(direct.peer.create, PREFIXES, **body))["id"]
     assert f"S-1's, active: its record is #{new} ({FIRST}), not #{old}" in [one.words for one in await found(direct)]
-    await mend_all(direct)
+    await repair_all(direct)
     assert {one["id"] for one in direct.records() if one["prefix"] == FIRST} == {old, new}, "nothing is deleted"
 
 
-# Orders, and the keeper, before anybody mends
+# Orders, and the keeper, before anybody repairs
 
 
-async def test_an_order_leaves_it_to_whoever_mends(direct: Kept) -> None:
+async def test_an_order_leaves_it_to_the_repair(direct: Kept) -> None:
     await three_lines(direct)
     await remade(direct, KEY)
     await changes(direct, int(at(direct, FIRST)["id"]), description="noted by a person")
     report = await direct.deprovision("S-1", "D-1")
     assert "does not carry our key any more, and was left as it is" in report.reason
-    assert await mended(direct) == ["", "", ""]
+    assert await repaired(direct) == ["", "", ""]
     assert (at(direct, FIRST)["status"], at(direct, FIRST)["description"]) == ("deprecated", "noted by a person")
     assert await direct.agree() == [THIRD]
 
@@ -263,7 +263,7 @@ async def test_an_order_deletes_nothing_without_a_key(direct: Kept) -> None:
     await remade(direct, KEY)
     report = await direct.deprovision()
     assert "was left as it is" in report.reason
-    assert [(one.kind, one.subject, one.mendable) for one in await found(direct)] == [(Kind.ORPHAN, FIRST, False)]
+    assert [(one.kind, one.subject, one.repairable) for one in await found(direct)] == [(Kind.ORPHAN, FIRST, False)]
 
 
 async def test_the_outbox_tells_of_a_release(delegated: Delegated) -> None:
@@ -272,7 +272,7 @@ async def test_the_outbox_tells_of_a_release(delegated: Delegated) -> None:
     await delegated.deprovision("S-1", "D-1")
     assert await delegated.beat()
     assert (at(delegated, FIRST)["status"], at(delegated, FIRST)["custom_fields"][STATE]) == ("deprecated", "revoked")
-    assert await mended(delegated) == ["", ""], "the keeper has mended the block"
+    assert await repaired(delegated) == ["", ""], "the keeper has repaired the block"
     assert await delegated.agree() == [THIRD]
 
 
@@ -305,7 +305,7 @@ async def test_what_lost_its_key_is_no_strangers(delegated: Delegated) -> None:
     await changes(delegated, int(at(delegated, SECOND)["id"]), description="noted by a person")
     await delegated.beat()
     assert await delegated.owner.fetch("SELECT * FROM netbox_strangers") == []
-    assert await mended(delegated) == ["", "", ""]
+    assert await repaired(delegated) == ["", "", ""]
     assert at(delegated, FIRST)["description"] == "is S-1's (Lastmile)"
     await delegated.agree()
 
@@ -325,7 +325,7 @@ async def test_a_release_without_the_field_waits(direct: Kept) -> None:
     await again(direct)
     await direct.release("S-1", "D-1")
     await direct.close("S-1", "D-1")
-    assert await mended(direct) == ["", "", ""]
+    assert await repaired(direct) == ["", "", ""]
     assert await direct.agree() == [THIRD]
 
 
@@ -346,5 +346,5 @@ async def test_the_outbox_waits_for_the_field(delegated: Delegated) -> None:
     assert await delegated.owner.fetchval("SELECT count(*) FROM netbox_records WHERE key IS NULL") == 0
     await again(delegated)
     await delegated.in_the_end()
-    assert set(await mended(delegated)) <= {""}
+    assert set(await repaired(delegated)) <= {""}
     assert await delegated.agree() == [THIRD]

@@ -13,7 +13,7 @@ from ipam.differences import Kind
 from ipam.netbox import NetBox
 from ipam.netbox.records import LINK
 from tests.netbox.kept import PREFIXES, Kept
-from tests.netbox.reconciled import found, kinds, mended
+from tests.netbox.reconciled import found, kinds, repaired
 from tests.netbox.shared_out import Delegated
 
 WHERE = "https://ui.example.net/{tenant}/{subscriber}"
@@ -59,7 +59,7 @@ async def test_a_link_that_was_configured_later_is_filled_in(kept: Kept) -> None
     async with linking(kept):
         [one] = await found(kept, everything=True)
         assert (one.kind, one.words) == (Kind.DRIFT, f"S-1's, active: link none => {FIRST}")
-        assert await mended(kept, everything=True) == [""]
+        assert await repaired(kept, everything=True) == [""]
     assert link(kept) == FIRST
     await kept.agree()
 
@@ -68,17 +68,17 @@ async def test_a_link_of_before_is_replaced(kept: Kept) -> None:
     kept.peer.send("PATCH", f"{PREFIXES}{record(kept)['id']}/", {"custom_fields": {LINK: "https://old.example.net"}})
     async with linking(kept):
         assert [one.words for one in await found(kept)] == [f"S-1's, active: link https://old.example.net => {FIRST}"]
-        assert await mended(kept) == [""]
+        assert await repaired(kept) == [""]
     assert link(kept) == FIRST
 
 
 async def test_who_has_no_link_leaves_it_alone(kept: Kept) -> None:
-    """Whatever is mended there, and an order goes on there."""
+    """Whatever is repaired there, and an order goes on there."""
     async with linking(kept):
-        assert await mended(kept, everything=True) == [""]
+        assert await repaired(kept, everything=True) == [""]
     kept.peer.send("PATCH", f"{PREFIXES}{record(kept)['id']}/", {"status": "reserved"})
     assert [one.words for one in await found(kept)] == ["S-1's, active: status reserved => active"]
-    assert await mended(kept) == [""]
+    assert await repaired(kept) == [""]
     assert link(kept) == FIRST
     await kept.deprovision()
     await kept.agree()

@@ -1,4 +1,4 @@
-"""Delegated pools: the blocks and, where each is told, the prefixes in them; what a person makes of them is mended."""
+"""Delegated pools: the blocks and, where each is told, the prefixes in them; changes by hand are repaired."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +13,7 @@ from ipam.differences import Kind
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, USED
 from ipam.sole import only_one
 from tests.netbox.kept import PREFIXES
-from tests.netbox.reconciled import found, kinds, mended
+from tests.netbox.reconciled import found, kinds, repaired
 from tests.netbox.shared_out import Delegated
 
 FIRST, SECOND = "2001:db8:4000::/56", "2001:db8:4000:100::/56"
@@ -105,9 +105,9 @@ async def test_what_somebody_did_to_a_block(
     await two_lines(kept, record)
     await by(kept)
     [one] = await found(kept)
-    assert (one.kind, one.subject, one.words, one.mendable) == (kind, BLOCK, words, True)
+    assert (one.kind, one.subject, one.words, one.repairable) == (kind, BLOCK, words, True)
     assert await kinds(kept, everything=True) == [(kind, BLOCK)]
-    assert await mended(kept) == [""]
+    assert await repaired(kept) == [""]
     await kept.agree()
 
 
@@ -215,12 +215,12 @@ async def test_what_somebody_did_to_a_prefix(
     await two_lines(kept, Record.PREFIX)
     await by(kept)
     [one] = [one for one in await found(kept) if one.kind is not Kind.POOL_MOVED]
-    assert (one.kind, one.subject, one.words, one.mendable) == (kind, subject, words, True)
+    assert (one.kind, one.subject, one.words, one.repairable) == (kind, subject, words, True)
     if by is line_twice:
         [field] = kept.peer.found(f"/api/extras/custom-fields/?name={KEY}")
         await asyncio.to_thread(kept.peer.send, "PATCH", f"/api/extras/custom-fields/{field['id']}/", {"unique": True})
     assert await kinds(kept, everything=True) == [(kind, subject)]
-    assert await mended(kept) == [""]
+    assert await repaired(kept) == [""]
     await kept.agree()
 
 
@@ -229,7 +229,7 @@ async def test_a_pool_that_tells_of_blocks_alone_has_no_prefixes_there(kept: Del
     await two_lines(kept, Record.BLOCK)
     await by_script(kept, FIRST, "acme/S-1/ipv6_pd/O-1", "active")
     assert await kinds(kept) == [(Kind.ORPHAN, FIRST)]
-    assert await mended(kept) == [""]
+    assert await repaired(kept) == [""]
     assert kept.records() == []
     await kept.agree()
 
@@ -239,7 +239,7 @@ async def test_a_prefix_that_the_outbox_has_forgotten(kept: Delegated) -> None:
     await kept.deleted_by_hand(line(kept))
     await kept.owner.execute("DELETE FROM netbox_records WHERE slot = 0")
     assert await kinds(kept, everything=True) == [(Kind.MISSING, FIRST)]
-    assert await mended(kept, everything=True) == [""]
+    assert await repaired(kept, everything=True) == [""]
     await kept.agree()
 
 
@@ -257,11 +257,11 @@ async def test_what_the_outbox_has_yet_to_tell_is_no_difference(kept: Delegated)
 
 
 async def test_the_place_of_a_record_is_taken(kept: Delegated) -> None:
-    """What NetBox says against it is said; the audit repeats it until it is mended."""
+    """What NetBox says against it is said; the audit repeats it until it is repaired."""
     await two_lines(kept, Record.PREFIX)
     await kept.deleted_by_hand(line(kept))
     theirs = await kept.by_hand(FIRST)
-    [problem] = await mended(kept)
+    [problem] = await repaired(kept)
     assert problem == f"NetBox has {FIRST} already, and not as ours: by hand"
     assert {one["id"]: one["custom_fields"].get(KEY) for one in kept.records()}[theirs] is None
     await kept.deleted_by_hand(theirs)
@@ -274,9 +274,9 @@ async def test_a_block_whose_place_is_taken(kept: Delegated) -> None:
     await block_deleted(kept)
     theirs = await kept.by_hand(BLOCK)
     assert await kinds(kept, everything=True) == [(Kind.MISSING, BLOCK), (Kind.TAKEN, BLOCK)]
-    assert len([problem for problem in await mended(kept) if "Duplicate prefix found" in problem]) == 1
+    assert len([problem for problem in await repaired(kept) if "Duplicate prefix found" in problem]) == 1
     await kept.deleted_by_hand(theirs)
-    assert await mended(kept) == [""]
+    assert await repaired(kept) == [""]
 
 
 async def test_a_block_that_nobody_knows(kept: Delegated) -> None:
@@ -284,8 +284,8 @@ async def test_a_block_that_nobody_knows(kept: Delegated) -> None:
     await two_lines(kept, Record.BLOCK)
     await by_script(kept, "2001:db8:4000:1000::/52", "lastmile/block/home/9/0a1b2c3d", "")
     [one] = await found(kept)
-    assert (one.kind, one.mendable) == (Kind.ORPHAN, False)
-    assert (await mended(kept))[0].startswith("find out who made it")
+    assert (one.kind, one.repairable) == (Kind.ORPHAN, False)
+    assert (await repaired(kept))[0].startswith("find out who made it")
 
 
 async def test_a_block_waits_for_the_keeper(kept: Delegated, owner_url: str) -> None:
@@ -294,9 +294,9 @@ async def test_a_block_waits_for_the_keeper(kept: Delegated, owner_url: str) -> 
     [one] = await found(kept)
     async with only_one(kept.database, "keeper") as ours:
         assert ours
-        mending = asyncio.create_task(mended(kept))
-        done, _ = await asyncio.wait([mending], timeout=1)
+        repairing = asyncio.create_task(repaired(kept))
+        done, _ = await asyncio.wait([repairing], timeout=1)
         assert not done
         assert kept.containers()[0]["prefix"] != BLOCK
-    assert await mending == [""]
+    assert await repairing == [""]
     assert kept.containers()[0]["prefix"] == str(one.subject)

@@ -1,4 +1,4 @@
-"""A pool that NetBox chooses from: whatever a person makes of it there, it is named, and what can be mended is."""
+"""A pool that NetBox chooses from: whatever a person makes of it there, it is named, and what can be repaired is."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,10 +11,10 @@ from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import LOST
 from ipam.binding import OnRelease
 from ipam.differences import Kind
-from ipam.mending import mend
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER
+from ipam.repair import repair
 from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept, refusal
-from tests.netbox.reconciled import found, kinds, mended
+from tests.netbox.reconciled import found, kinds, repaired
 
 KEY_1 = "acme/S-1/ipv6_pd/O-1"
 FIRST, SECOND, THIRD = (f"2001:db8:4000:{n}00::/56" if n else "2001:db8:4000::/56" for n in range(3))
@@ -184,22 +184,22 @@ By = Callable[[Kept, Person], Awaitable[None]]
         ),
     ],
 )
-async def test_what_somebody_did_is_named_and_mended(
+async def test_what_somebody_did_is_named_and_repaired(
     kept: Kept, person: Person, by: By, kind: Kind, subject: str, words: str
 ) -> None:
     await by(kept, person)
     [one] = await found(kept)
-    assert (one.kind, one.subject, one.words, one.mendable) == (kind, subject, words, True)
+    assert (one.kind, one.subject, one.words, one.repairable) == (kind, subject, words, True)
     assert await kinds(kept) == [(kind, subject)], "it is remembered"
     assert await kinds(kept, everything=True) == [(kind, subject)]
-    assert await mended(kept) == [""]
+    assert await repaired(kept) == [""]
     await kept.agree()
 
 
-async def test_what_was_mended_is_an_ordinary_prefix(kept: Kept, person: Person) -> None:
+async def test_what_was_repaired_is_an_ordinary_prefix(kept: Kept, person: Person) -> None:
     for n in (1, 2):
         await person.deletes(person.record(n))
-    assert await mended(kept) == ["", ""]
+    assert await repaired(kept) == ["", ""]
     await kept.deprovision("S-1", "D-1")
     assert await kept.agree() == [THIRD]
     await kept.everything_is_due()
@@ -208,7 +208,7 @@ async def test_what_was_mended_is_an_ordinary_prefix(kept: Kept, person: Person)
 
 
 async def test_what_lastmile_changed_without_telling_netbox(kept: Kept, person: Person) -> None:
-    """As `lastmile audit --mend` does, which activates what a finished order has left."""
+    """As `lastmile audit --repair` does, which activates what a finished order has left."""
     await kept.begin("S-4", "O-4")
     prefix = await kept.allocate("S-4", "O-4")
     await kept.close("S-4", "O-4", "degraded")
@@ -219,21 +219,21 @@ async def test_what_lastmile_changed_without_telling_netbox(kept: Kept, person: 
     await kept.owner.execute(f"UPDATE delegations {change} WHERE subscriber_ref = 'S-4'")
     [one] = await found(kept)
     assert (one.kind, one.words) == (Kind.DRIFT, "S-4's, active: state allocated => active, status reserved => active")
-    assert await mended(kept) == [""]
+    assert await repaired(kept) == [""]
     record = kept.record("acme/S-4/ipv6_pd/O-4")
     assert record is not None
     assert (record["prefix"], record["status"]) == (prefix, "active")
 
 
-# What only a person can mend
+# What only a person can repair
 
 
 async def test_a_prefix_that_somebody_else_has_too(kept: Kept, person: Person) -> None:
     theirs = await person.makes("2001:db8:4000:0:100::/72", description="lab")
     [one] = await found(kept)
-    assert (one.kind, one.subject, one.mendable) == (Kind.TAKEN, "2001:db8:4000:0:100::/72", False)
+    assert (one.kind, one.subject, one.repairable) == (Kind.TAKEN, "2001:db8:4000:0:100::/72", False)
     assert one.words == f"lab (#{theirs}), made by somebody else, and S-1 holds {FIRST}"
-    assert "deprovision the subscriber" in (await mended(kept))[0]
+    assert "deprovision the subscriber" in (await repaired(kept))[0]
     await person.deletes(theirs)
     assert await kinds(kept) == []
 
@@ -254,10 +254,10 @@ async def test_a_record_that_somebody_made_over(kept: Kept, person: Person) -> N
         Kind.MISSING,
         f"S-1's, active: somebody has made record #{id}, which was its, over",
     )
-    assert await mended(kept) == [f"NetBox has {FIRST} already, and not as ours: mine (#{id})"]
+    assert await repaired(kept) == [f"NetBox has {FIRST} already, and not as ours: mine (#{id})"]
     assert len([one for one in kept.records() if one["prefix"] == FIRST]) == 1
     await person.deletes(id)
-    assert await mended(kept) == [""]
+    assert await repaired(kept) == [""]
     await kept.agree()
 
 
@@ -265,14 +265,14 @@ async def test_the_place_of_a_moved_record_is_taken(kept: Kept, person: Person) 
     await moves_it(kept, person)
     theirs = await person.makes(FIRST, description="lab")
     assert (Kind.MOVED, FIRST) in await kinds(kept)
-    problems = await mended(kept)
+    problems = await repaired(kept)
     assert f"NetBox has {FIRST} already, and not as ours: lab (#{theirs})" in problems
 
 
 async def test_a_resting_prefix_that_netbox_has_given_out_again(kept: Kept, person: Person) -> None:
     await person.deletes(person.record(2))
     assert await kept.provision("S-4", "O-4") == SECOND
-    [problem] = await mended(kept)
+    [problem] = await repaired(kept)
     assert problem.startswith(f"NetBox has {SECOND} already, and not as ours: is S-4's (Lastmile)")
 
 
@@ -281,9 +281,9 @@ async def test_a_key_that_we_have_never_heard_of(kept: Kept, person: Person) -> 
     fields = {KEY: "acme/S-7/ipv6_pd/O-7", SUBSCRIBER: "S-7", STATE: "active"}
     theirs = await person.makes("2001:db8:4000:700::/56", custom_fields=fields, tags=[{"slug": "lastmile"}])
     [one] = await found(kept)
-    assert (one.kind, one.mendable) == (Kind.ORPHAN, False)
+    assert (one.kind, one.repairable) == (Kind.ORPHAN, False)
     assert "which this database has never heard of" in one.words
-    assert (await mended(kept))[0].startswith("find out who made it")
+    assert (await repaired(kept))[0].startswith("find out who made it")
     assert kept.record("acme/S-7/ipv6_pd/O-7") is not None
     await person.deletes(theirs)
 
@@ -298,7 +298,7 @@ async def test_another_lastmile_is_left_alone(kept: Kept, person: Person) -> Non
 async def test_our_tag_on_somebody_elses(kept: Kept, person: Person) -> None:
     await person.makes("2001:db8:4000:700::/56", tags=[{"slug": "lastmile"}])
     [one] = await found(kept)
-    assert (one.kind, one.mendable) == (Kind.ORPHAN, False)
+    assert (one.kind, one.repairable) == (Kind.ORPHAN, False)
     assert "has the tag lastmile, and no key" in one.words
 
 
@@ -320,9 +320,9 @@ async def test_a_pool_that_was_moved_resized_or_deleted(
     else:
         await person.changes(pool, **change)
     [one] = await found(kept)
-    assert (one.kind, one.subject, one.mendable) == (Kind.POOL_MOVED, SPACE, False)
+    assert (one.kind, one.subject, one.repairable) == (Kind.POOL_MOVED, SPACE, False)
     assert one.words == f"pool home is prefix #{pool} of NetBox, {words}"
-    [problem] = await mended(kept)
+    [problem] = await repaired(kept)
     assert "`lastmile pool add` again" in problem
 
 
@@ -340,7 +340,7 @@ async def test_what_nobody_had_heard_of_and_somebody_moved(kept: Kept, person: P
     await kept.owner.execute("DELETE FROM netbox_removals WHERE prefix IS NULL")
     assert kept.record("acme/S-4/ipv6_pd/O-4") is not None
     assert await kinds(kept, everything=True) == [(Kind.ORPHAN, "2001:db8:4000:300::/56")]
-    assert await mended(kept, everything=True) == [""]
+    assert await repaired(kept, everything=True) == [""]
     assert kept.record("acme/S-4/ipv6_pd/O-4") is None
 
 
@@ -362,7 +362,7 @@ async def test_what_an_order_has_in_hand_is_no_difference(kept: Kept, person: Pe
 
 @pytest.mark.parametrize("on_release", list(OnRelease))
 async def test_a_release_that_was_given_up_half_way(kept: Kept, on_release: OnRelease) -> None:
-    """What is deleted goes within the hour, with all that is due; what should rest is shown as resting once mended."""
+    """What is deleted goes within the hour, with all that is due; what should rest rests once it is repaired."""
     await kept.pool(on_release=on_release)
     await kept.provision()
     await kept.begin(order="D-1", operation="deprovision")
@@ -376,16 +376,16 @@ async def test_a_release_that_was_given_up_half_way(kept: Kept, on_release: OnRe
         assert await kinds(kept) == []
     else:
         assert await kinds(kept) == [(Kind.DRIFT, FIRST)]
-        assert await mended(kept) == [""]
+        assert await repaired(kept) == [""]
     await kept.everything_is_due()
     assert await kept.agree() == []
     assert await kinds(kept, everything=True) == []
 
 
 async def test_what_has_been_settled_meanwhile_is_left_alone(kept: Kept, person: Person) -> None:
-    """Between the look and the mending the subscriber has gone."""
+    """Between the look and the repair the subscriber has gone."""
     await sets_a_status(kept, person)
     [one] = await found(kept)
     await kept.deprovision("S-1", "D-1")
-    assert await mend(kept.database, kept.netbox, one) == ""
+    assert await repair(kept.database, kept.netbox, one) == ""
     await kept.agree()

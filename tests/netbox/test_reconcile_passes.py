@@ -12,13 +12,13 @@ from db import Database
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import Fault
 from ipam.differences import Kind
-from ipam.mending import mend
 from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError
 from ipam.reconcile import differences
+from ipam.repair import repair
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, Kept
-from tests.netbox.reconciled import found, kinds, mended
+from tests.netbox.reconciled import found, kinds, repaired
 
 FIRST = "2001:db8:4000::/56"
 
@@ -86,7 +86,7 @@ async def test_all_is_gone(kept: Kept) -> None:
     for n in range(1, 6):
         await deletes(kept, n)
     assert [kind for kind, _ in await kinds(kept, page=2)] == [Kind.MISSING] * 5
-    assert await mended(kept) == [""] * 5
+    assert await repaired(kept) == [""] * 5
     await kept.agree()
 
 
@@ -125,8 +125,8 @@ async def test_what_is_missed_by_its_number_alone(kept: Kept) -> None:
     await deletes(kept, 2)
     assert await kinds(kept) == [(Kind.MISSING, "2001:db8:4000:100::/56")]
     await long_ago(kept)
-    assert await kinds(kept) == [(Kind.MISSING, "2001:db8:4000:100::/56")], "until it is mended"
-    assert await mended(kept) == [""]
+    assert await kinds(kept) == [(Kind.MISSING, "2001:db8:4000:100::/56")], "until it is repaired"
+    assert await repaired(kept) == [""]
     await kept.agree()
 
 
@@ -222,17 +222,17 @@ async def missing_record_being_made(kept: Kept) -> tuple[Held, asyncio.Task[str]
     await deletes(kept, 1)
     [one] = await found(kept)
     creation = Held(kept.server, "POST", PREFIXES, on_its_way=True)
-    mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
+    repairing = asyncio.create_task(repair(kept.database, kept.netbox, one))
     await creation.reached()
-    return creation, mending
+    return creation, repairing
 
 
 async def test_a_release_while_the_missing_record_is_made(kept: Kept) -> None:
     """The release finds nothing to deprecate; then ours is made, and shown as resting at once."""
-    creation, mending = await missing_record_being_made(kept)
+    creation, repairing = await missing_record_being_made(kept)
     await kept.deprovision()
     creation.go_on()
-    assert await mending == ""
+    assert await repairing == ""
     record = kept.record("acme/S-1/ipv6_pd/O-1")
     assert record is not None
     assert record["status"] == "deprecated"
@@ -240,27 +240,27 @@ async def test_a_release_while_the_missing_record_is_made(kept: Kept) -> None:
 
 
 async def test_a_release_and_its_rest_are_over_before_the_missing_record_is_made(kept: Kept) -> None:
-    creation, mending = await missing_record_being_made(kept)
+    creation, repairing = await missing_record_being_made(kept)
     await kept.deprovision()
     await kept.everything_is_due()
     creation.go_on()
-    assert await mending == ""
+    assert await repairing == ""
     assert kept.records() == []
     assert await kept.agree() == []
 
 
 async def test_a_release_while_the_record_is_corrected(kept: Kept) -> None:
-    """The order writes first, and the mending what was true before; then it looks again, and writes what is."""
+    """The order writes first, and the repair what was true before; then it looks again, and writes what is."""
     await kept.pool()
     await kept.provision()
     await changes(kept, 1, status="reserved")
     [one] = await found(kept)
     correction = Held(kept.server, "PATCH", PREFIXES, on_its_way=True)
-    mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
+    repairing = asyncio.create_task(repair(kept.database, kept.netbox, one))
     await correction.reached()
     await kept.deprovision()
     correction.go_on()
-    assert await mending == ""
+    assert await repairing == ""
     assert await kept.agree() == []
 
 
@@ -272,14 +272,14 @@ async def test_an_order_is_given_the_space_while_the_missing_record_is_made(kept
     await deletes(kept, 1)
     [one] = await found(kept)
     creation = Held(kept.server, "POST", PREFIXES, on_its_way=True)
-    mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
+    repairing = asyncio.create_task(repair(kept.database, kept.netbox, one))
     await creation.reached()
     given = Held(kept.server)
     await kept.begin("S-2", "O-2")
     allocating = asyncio.create_task(kept.allocate_in_the_end("S-2", "O-2"))
     await given.reached()
     creation.go_on()
-    await mending
+    await repairing
     given.go_on()
     second = await allocating
     await kept.activate("S-2", "O-2")
@@ -299,25 +299,25 @@ async def test_an_order_is_given_the_space_of_a_record_that_was_moved(kept: Kept
     assert await kinds(kept, everything=True) == []
 
 
-async def test_two_who_mend_at_once(kept: Kept, owner_url: str) -> None:
+async def test_two_who_repair_at_once(kept: Kept, owner_url: str) -> None:
     await kept.pool()
     await kept.provision()
     await deletes(kept, 1)
     [one] = await found(kept)
     other = Database(owner_url)
     creation = Held(kept.server, "POST", PREFIXES, on_its_way=True)
-    mending = asyncio.create_task(mend(kept.database, kept.netbox, one))
+    repairing = asyncio.create_task(repair(kept.database, kept.netbox, one))
     await creation.reached()
-    assert "somebody else is mending" in await mend(other, kept.netbox, one)
+    assert "another repair is running" in await repair(other, kept.netbox, one)
     creation.go_on()
-    assert await mending == ""
-    assert await mend(other, kept.netbox, one) == ""
+    assert await repairing == ""
+    assert await repair(other, kept.netbox, one) == ""
     await other.close()
     assert len(kept.records()) == 1
 
 
 async def test_nothing_is_false_while_orders_run(kept: Kept) -> None:
-    """Passes of all kinds beside lines that come and go: at no moment is there anything to mend."""
+    """Passes of all kinds beside lines that come and go: at no moment is there anything to repair."""
     await kept.pool()
     await lines(kept, 4)
     done = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The hourly audit finds what is broken, mends what is safe to mend, and asks again for the end of sessions."""
+"""The hourly audit finds what is broken, repairs what is safe to repair, and asks again for the end of sessions."""
 
 from datetime import timedelta
 
@@ -42,7 +42,7 @@ async def test_a_degraded_order_is_repaired(
     with capture_logs() as logs:
         result = await maintenance.audit()
 
-    assert (result.mended, result.violations) == (1, {})
+    assert (result.repaired, result.violations) == (1, {})
     assert await owner.fetchval("SELECT state FROM delegations") == "active"
     assert await owner.fetchval("SELECT count(*) FROM radreply") == 1
     assert (await findings(owner))["not_active"] == (0, 1)
@@ -58,7 +58,7 @@ async def test_what_only_a_person_can_decide_is_left_and_counted(
     await owner.execute("DELETE FROM billing_services")
     for _ in range(2):
         result = await maintenance.audit()
-        assert (result.violations, result.mended, result.errors) == ({"incomplete": 2}, 0, 0)
+        assert (result.violations, result.repaired, result.errors) == ({"incomplete": 2}, 0, 0)
         assert (await findings(owner))["incomplete"] == (2, 0)
 
 

@@ -1,4 +1,4 @@
-"""Mending repairs what is safe to repair, and looks again before it does."""
+"""The repair fixes what is safe to fix, and looks again before it does."""
 
 import asyncpg
 
@@ -6,23 +6,23 @@ from audit.audit import Violation
 from tests.audit.estate import FREE_SLOT, OF_S1, QUARANTINE, Estate
 
 
-async def mended(estate: Estate, name: str) -> list[Violation]:
-    return [violation for violation in await estate.mend(await estate.audit()) if violation.invariant.name == name]
+async def repaired(estate: Estate, name: str) -> list[Violation]:
+    return [violation for violation in await estate.repair(await estate.audit()) if violation.invariant.name == name]
 
 
 async def test_a_leaked_slot_rests_before_it_is_given_again(lived_in: Estate, owner: asyncpg.Connection) -> None:
     await owner.execute(f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}")
     before = await owner.fetchval("SELECT now()")
-    assert len(await mended(lived_in, "leaked_slot")) == 1
+    assert len(await repaired(lived_in, "leaked_slot")) == 1
     assert await owner.fetchval(f"SELECT free_at FROM slots WHERE {FREE_SLOT}") >= before + QUARANTINE.unconfirmed
 
 
 async def test_a_slot_that_was_released_meanwhile_is_left_alone(lived_in: Estate, owner: asyncpg.Connection) -> None:
-    """It rests longer than the mending would let it."""
+    """It rests longer than the repair would let it."""
     await owner.execute(f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}")
     found = await lived_in.audit()
     await owner.execute(f"UPDATE slots SET delegation_id = NULL, free_at = 'infinity' WHERE {FREE_SLOT}")
-    assert await lived_in.mend(found) == []
+    assert await lived_in.repair(found) == []
     assert await owner.fetchval(f"SELECT free_at = 'infinity' FROM slots WHERE {FREE_SLOT}")
 
 
@@ -32,7 +32,7 @@ async def test_a_slot_that_holds_another_slots_delegation(lived_in: Estate, owne
     await owner.execute(f"UPDATE slots SET delegation_id = $1 WHERE {FREE_SLOT}", mine)
     found = await lived_in.audit()
     assert [violation.invariant.name for violation in found] == ["leaked_slot", "slotless"]
-    assert await lived_in.mend(found) == found
+    assert await lived_in.repair(found) == found
     assert await lived_in.audit() == []
 
 
@@ -51,7 +51,7 @@ async def test_a_slot_that_another_holds_is_not_taken_from_it(lived_in: Estate, 
     )
     slotless = [violation for violation in await lived_in.audit() if violation.invariant.name == "slotless"]
     assert [violation.words for violation in slotless] == ["held by S-2, and its slot says otherwise"]
-    assert await lived_in.mend(slotless) == []
+    assert await lived_in.repair(slotless) == []
 
 
 async def test_a_user_that_is_not_lastmiles_keeps_its_address(lived_in: Estate, owner: asyncpg.Connection) -> None:
@@ -60,7 +60,7 @@ async def test_a_user_that_is_not_lastmiles_keeps_its_address(lived_in: Estate, 
     )
     found = await lived_in.audit()
     assert [violation.subject for violation in found] == ["router-7"]
-    assert await lived_in.mend(found) == []
+    assert await lived_in.repair(found) == []
     assert await lived_in.audit() == found
 
 
@@ -68,13 +68,13 @@ async def test_an_address_is_not_activated_without_an_account(lived_in: Estate, 
     await owner.execute(f"UPDATE delegations SET state = 'allocated' WHERE {OF_S1}")
     await owner.execute("DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'")
     await owner.execute("DELETE FROM radcheck WHERE username = 'S-1@acme.lastmile'")
-    assert await mended(lived_in, "not_active") == []
+    assert await repaired(lived_in, "not_active") == []
     assert await owner.fetchval(f"SELECT state FROM delegations WHERE {OF_S1}") == "allocated"
 
 
-async def test_what_mending_activates_has_its_event(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_what_the_repair_activates_has_its_event(lived_in: Estate, owner: asyncpg.Connection) -> None:
     await owner.execute(f"UPDATE delegations SET state = 'allocated' WHERE {OF_S1}")
-    assert len(await mended(lived_in, "not_active")) == 1
+    assert len(await repaired(lived_in, "not_active")) == 1
     event = await owner.fetchrow("SELECT * FROM delegation_events ORDER BY id DESC LIMIT 1")
     assert (event["subscriber_ref"], event["from_state"], event["to_state"]) == ("S-1", "allocated", "active")
-    assert event["reason"] == "mended by the audit"
+    assert event["reason"] == "repaired by the audit"

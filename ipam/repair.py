@@ -25,7 +25,7 @@ from ipam.slot_records import Occupied
 from ipam.sole import KEEPERS_ROUND, only_one
 from ipam.wanted import Ours
 
-__all__ = ["mend"]
+__all__ = ["repair"]
 
 IN_HAND = "an order, or a worker, has it in hand"
 
@@ -41,20 +41,20 @@ _LINK = text(
 )
 
 
-async def mend(database: Database, netbox: NetBox, difference: Difference) -> str:
-    """Mend it if it is still there; empty where all is well afterwards, else why it is not.
+async def repair(database: Database, netbox: NetBox, difference: Difference) -> str:
+    """Repair it if it is still there; empty where all is well afterwards, else why it is not.
 
     Can be repeated, and cut off at any moment. Raises `NetBoxError` where NetBox is away or refuses us altogether.
     """
-    if not difference.mendable:
+    if not difference.repairable:
         return difference.action
-    async with only_one(database, "mending") as ours:
+    async with only_one(database, "repair") as ours:
         if not ours:
-            return "somebody else is mending: try again in a moment"
-        return await _mend(database, netbox, difference)
+            return "another repair is running: try again in a moment"
+        return await _repair(database, netbox, difference)
 
 
-async def _mend(database: Database, netbox: NetBox, difference: Difference) -> str:
+async def _repair(database: Database, netbox: NetBox, difference: Difference) -> str:
     async def look(netbox_id: int | None) -> Difference | str:
         found = await examine(database, netbox, difference.pool, netbox_id, difference.key)
         return found if isinstance(found, Difference) else "" if found is None else IN_HAND
@@ -62,7 +62,7 @@ async def _mend(database: Database, netbox: NetBox, difference: Difference) -> s
     now = await look(difference.netbox_id)
     if isinstance(now, str):
         return now
-    if not now.mendable:
+    if not now.repairable:
         return now.words
     try:
         problem = await _write(database, netbox, now)
