@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from db import TenantConnection
 from radius.errors import AccountConflict
+from radius.rates import rate_items
 from radius.tables import radcheck, radgroupreply, radreply, radusergroup
 
 __all__ = [
@@ -25,10 +26,6 @@ __all__ = [
 ]
 
 PASSWORD = "Cleartext-Password"
-
-# WISPr's, which most access concentrators understand; bits per second.
-RATE_DOWN = "WISPr-Bandwidth-Max-Down"
-RATE_UP = "WISPr-Bandwidth-Max-Up"
 
 
 def username(tenant: str, subscriber_ref: str) -> str:
@@ -60,8 +57,8 @@ async def create_account(
         insert(radgroupreply)
         .values(
             [
-                {"groupname": group, "attribute": attribute, "op": ":=", "value": str(kbps * 1000)}
-                for attribute, kbps in ((RATE_DOWN, download_kbps), (RATE_UP, upload_kbps))
+                {"groupname": group, "attribute": attribute, "op": ":=", "value": value}
+                for attribute, value in rate_items(download_kbps, upload_kbps)
             ]
         )
         .on_conflict_do_nothing()

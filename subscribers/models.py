@@ -78,8 +78,8 @@ class Customer(_Model):
     phone: Annotated[str, Field(max_length=32, pattern=r"^\+?[0-9 ()/-]{3,}$")] | None = None
 
 
-# WISPr's bandwidth attributes hold bit/s in 32 bits; a larger number would wrap around to a slow line.
-MAX_KBPS = (2**32 - 1) // 1000
+# The widest RADIUS rate attribute holds kbit/s in 32 bits (`radius.rates`). A larger number would wrap to a slow line.
+MAX_KBPS = 2**32 - 1
 
 
 class ServicePlan(_Model):

@@ -13,6 +13,7 @@ from db.migrate import upgrade
 from devstack.freeradius import FreeRadius
 from devstack.logins import make_login
 from devstack.ports import HOST, Ports
+from radius.rates import rate_items
 
 pytestmark = pytest.mark.freeradius_required
 
@@ -84,6 +85,26 @@ async def test_an_accept_carries_the_prefix_and_the_plan_and_nothing_else(radius
     assert {line.strip() for line in reply.splitlines()[1:] if line.strip()} == {
         f"Delegated-IPv6-Prefix = {PREFIX}",
         "WISPr-Bandwidth-Max-Down = 1000000000",
+    }
+
+
+async def test_accept_of_an_xgs_pon_plan_carries_its_rates(radius: Radius) -> None:
+    user = "line-8@acme.lastmile"
+    await radius.database.execute(
+        f"""
+        INSERT INTO radcheck (username, attribute, op, value)
+            VALUES ('{user}', 'Cleartext-Password', ':=', '{PASSWORD}');
+        INSERT INTO radusergroup (username, groupname) VALUES ('{user}', 'xgs@acme.lastmile');
+        """
+    )
+    await radius.database.executemany(
+        "INSERT INTO radgroupreply (groupname, attribute, op, value) VALUES ('xgs@acme.lastmile', $1, ':=', $2)",
+        rate_items(8_000_000, 4_000_000),
+    )
+    reply = await radius.send("auth", User_Name=user, User_Password=PASSWORD)
+    assert {line.strip() for line in reply.splitlines()[1:] if line.strip()} == {
+        "ChilliSpot-Bandwidth-Max-Down = 8000000",
+        "ChilliSpot-Bandwidth-Max-Up = 4000000",
     }
 
 

@@ -65,6 +65,17 @@ async def test_an_account_has_a_password_and_its_plans_group_the_rates(act: Act,
     assert await items(owner, "radreply") == []
 
 
+async def test_create_account_with_an_xgs_pon_plan_writes_its_rates_in_kbit(
+    act: Act, owner: asyncpg.Connection
+) -> None:
+    await create(act, plan="xgs-8000", download_kbps=8_000_000, upload_kbps=8_000_000)
+    group = "xgs-8000-8000000-8000000@acme.lastmile"
+    assert await items(owner, "radgroupreply") == [
+        (group, "ChilliSpot-Bandwidth-Max-Down", ":=", "8000000"),
+        (group, "ChilliSpot-Bandwidth-Max-Up", ":=", "8000000"),
+    ]
+
+
 async def test_a_repetition_never_changes_the_password(act: Act, owner: asyncpg.Connection) -> None:
     await create(act)
     password = await act(password_of, USER)

@@ -14,7 +14,7 @@ READ_AS_TEXT = {"Class", "Chargeable-User-Identity", "ADSL-Agent-Circuit-Id", "A
 def definitions() -> Iterator[list[str]]:
     """The lines of FreeRADIUS's own dictionaries, in words."""
     share = find_freeradius().parents[1] / "share" / "freeradius"
-    for file in [*sorted(share.glob("dictionary.rfc*")), share / "dictionary.wispr"]:
+    for file in [*sorted(share.glob("dictionary.rfc*")), share / "dictionary.wispr", share / "dictionary.chillispot"]:
         for line in file.read_text().splitlines():
             yield line.partition("#")[0].split()
 
