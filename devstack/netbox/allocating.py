@@ -68,10 +68,17 @@ def allocated(kind: str, parent: Object, wanted: list[Any], store: Store) -> lis
         name = "prefix"
     else:
         chosen = _addresses(parent, store, len(wanted))
+        if store.version.obeys_address_length:
+            asked = zip(chosen, wanted, strict=False)
+            chosen = [_resized(address, one.get("prefix_length")) for address, one in asked]
         name = "address"
     if len(chosen) < len(wanted):
         raise Problem(409, {"detail": "Insufficient resources are available to satisfy the request"})
     return [{**one, name: choice, "vrf": parent["vrf"]} for one, choice in zip(wanted, chosen, strict=True)]
+
+
+def _resized(address: str, length: int | None) -> str:
+    return address if length is None else f"{address.partition('/')[0]}/{length}"
 
 
 def _free(parent: Object, store: Store) -> tuple[list[tuple[int, int]], int]:

@@ -1,6 +1,7 @@
 """The REST API: which request is answered how, without the wire and without the faults."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -9,7 +10,7 @@ from devstack.netbox.access import authenticate
 from devstack.netbox.fields import Object
 from devstack.netbox.listing import page, shown
 from devstack.netbox.messages import Reply, Request
-from devstack.netbox.problems import VERSION, Problem, not_found
+from devstack.netbox.problems import Problem, not_found
 from devstack.netbox.process import Work
 from devstack.netbox.resource import Resource
 from devstack.netbox.resources import BY_PATH
@@ -37,7 +38,7 @@ def answer(request: Request, store: Store, work: Work) -> Reply:
     try:
         return _Exchange(request, store, work).answer()
     except Problem as problem:
-        return Reply(problem.status, problem.body)
+        return Reply(problem.status, problem.body, etag=problem.etag)
 
 
 class _Exchange:
@@ -48,6 +49,7 @@ class _Exchange:
         self.store = store
         self.work = work
         self.presenter = Presenter(store, request.root)
+        self.version = store.version
 
     def answer(self) -> Reply:
         parts = self.request.path.strip("/").split("/")
@@ -55,6 +57,8 @@ class _Exchange:
         if handler is None:
             raise Problem(404, _PAGE_NOT_FOUND)
         if not self.request.path.endswith("/"):
+            if not self.version.redirects_to_slash:
+                raise Problem(404, _PAGE_NOT_FOUND)
             query = urlencode(self.request.query, doseq=True)
             return Reply(301, "", location=f"{self.request.path}/" + (query and f"?{query}"))
         with self.store.lock:
@@ -81,11 +85,19 @@ class _Exchange:
         return Reply(200, {app: f"{self.request.root}/api/{app}/" for app in _APPS})
 
     def _status(self) -> Reply:
-        versions = {"django-version": "5.2.9", "python-version": "3.11.7", "plugins": {}, "rq-workers-running": 0}
+        version = self.version
         return Reply(
             200,
-            {"hostname": "netbox", "netbox-version": VERSION, "netbox-full-version": VERSION, "installed_apps": {}}
-            | versions,
+            {
+                "hostname": "netbox",
+                "netbox-version": version.number,
+                "netbox-full-version": version.number,
+                "django-version": version.django,
+                "python-version": version.python,
+                "installed_apps": {},
+                "plugins": {},
+                "rq-workers-running": 0,
+            },
         )
 
     def _collection(self, resource: Resource) -> Reply:
@@ -106,31 +118,37 @@ class _Exchange:
         self._permit(resource, without=("POST",))
         with self.store.lock:
             current = self.store.get(resource.type, key)
-        if current is None:
+            method = "GET" if self.request.method == "OPTIONS" else self.request.method
+            visible = current is not None and self.caller.reaches(method, resource, current)
+        if current is None or not visible:
             raise not_found(resource.name)
         match self.request.method:
             case "GET":
                 with self.store.lock:
-                    return Reply(200, shown(resource, current, self.request, self.presenter))
+                    return Reply(200, shown(resource, current, self.request, self.presenter), etag=self._etag(current))
             case "OPTIONS":
                 return self._options(resource)
             case "DELETE":
+                self._check_match(current)
                 self._delete(resource, [current])
                 return Reply(204)
             case _:
+                self._check_match(current)
                 [changed] = self._update(resource, [(current, self.request.json())])
-                return Reply(200, changed)
+                return Reply(200, changed, etag=self._etag(changed))
 
     def _available(self, kind: str, key: int) -> Reply:
         of, made = BY_PATH["ipam/prefixes"], BY_PATH[allocating.MADE[kind]]
         self._permit(made, without=("PUT", "PATCH", "DELETE"))
         with self.store.lock:
             parent = self.store.get(of.type, key)
-        if parent is None:
+            visible = parent is not None and self.caller.reaches("GET", of, parent)
+        if parent is None or not visible:
             raise not_found(of.name)
         if self.request.method == "GET":
             with self.store.lock:
-                return Reply(200, allocating.listed(kind, parent, self.store, self.presenter, self.request.limit()))
+                most = self.request.limit(self.store.max_page_size)
+                return Reply(200, allocating.listed(kind, parent, self.store, self.presenter, most))
         body = self.request.json()
         wanted = body if isinstance(body, list) else [body]
         allocating.check(kind, parent, wanted)
@@ -142,12 +160,13 @@ class _Exchange:
                 bodies = allocating.allocated(kind, parent, wanted, self.store)
                 drafts = self._validated(made, bodies if isinstance(body, list) else bodies[0])
             self.work.spend(lambda costs: cost(costs) * costs.locked + costs.create * len(drafts))
-            created = self._commit(made, drafts)
+            created = self._commit(made, drafts, reads_back=False)
         return Reply(201, created if isinstance(body, list) else created[0])
 
     def _list(self, resource: Resource) -> Reply:
         with self.store.lock:
-            found = page(resource, self.request, self.store, self.presenter)
+            visible = partial(self.caller.reaches, "GET", resource)
+            found = page(resource, self.request, self.store, self.presenter, visible)
             scanned = self.store.count(resource.type)
         self.work.spend(lambda costs: costs.scanned * scanned + costs.shown * len(found["results"]))
         return Reply(200, found)
@@ -162,8 +181,10 @@ class _Exchange:
         with self.store.lock:
             drafts = self._validated(resource, body)
         self.work.spend(lambda costs: costs.create * len(drafts))
-        created = self._commit(resource, drafts)
-        return Reply(201, created if isinstance(body, list) else created[0])
+        created = self._commit(resource, drafts, reads_back=self.version.reads_back)
+        if isinstance(body, list):
+            return Reply(201, created)
+        return Reply(201, created[0], etag=self._etag(created[0]))
 
     def _validated(self, resource: Resource, body: Any) -> list[Object]:
         """The attributes of what `body` asks for, one or a list: all of it, or none."""
@@ -183,18 +204,44 @@ class _Exchange:
             raise Problem(400, complaints)
         return drafts
 
-    def _commit(self, resource: Resource, drafts: list[Object]) -> list[Object]:
+    def _commit(self, resource: Resource, drafts: list[Object], *, reads_back: bool) -> list[Object]:
         with self.work.commit():
+            self._check_reach(resource, drafts)
             writer = self._writer()
             created = [writer.create(resource, draft) for draft in drafts]
-            return [self._as_created(resource, stored) for stored in created]
+            return [self._as_created(resource, stored, reads_back) for stored in created]
 
-    def _as_created(self, resource: Resource, stored: Object) -> Object:
-        """The reply to a create: it is older than the counting of children and parents, except where tags are set."""
+    def _as_created(self, resource: Resource, stored: Object, reads_back: bool) -> Object:
+        """The reply to a creation. Unless it is read back, it is older than the counting of children and parents,
+        except where tags are set."""
         shown = self.presenter.full(resource, stored)
-        if resource.type == "ipam.prefix" and not stored["tags"]:
+        if resource.type == "ipam.prefix" and not stored["tags"] and not reads_back:
             shown |= {"children": 0, "_depth": 0}
+        if resource.type == "users.token" and self.version.v2_tokens:
+            shown |= {"token": stored["token"] or stored["key"]}  # once
         return shown
+
+    def _check_reach(self, resource: Resource, written: Sequence[Object]) -> None:
+        """
+        Raises:
+            Problem: 403, the constraints of the permissions do not let through what would be written.
+        """
+        if not all(self.caller.reaches(self.request.method, resource, one) for one in written):
+            raise Problem(403, {"detail": "You do not have permission to perform this action."})
+
+    def _etag(self, stored: Object) -> str:
+        """Of one object, stored or shown; empty where this version sends none."""
+        since = stored.get("last_updated") or stored.get("created")
+        return f'W/"{since}"' if self.version.etags and since else ""
+
+    def _check_match(self, current: Object) -> None:
+        """
+        Raises:
+            Problem: 412, the object is not the one that the client has seen.
+        """
+        wanted = [one.strip() for one in self.request.if_match.split(",") if one.strip() not in ("", "*")]
+        if self.version.etags and wanted and self._etag(current) not in wanted:
+            raise Problem(412, {"detail": "Precondition failed."}, self._etag(current))
 
     def _update_many(self, resource: Resource) -> Reply:
         """Unknown ids are passed over in silence."""
@@ -214,6 +261,7 @@ class _Exchange:
         self.work.spend(lambda costs: costs.create * len(drafts))
         with self.work.commit():
             writer = self._writer()
+            self._check_reach(resource, [{**current, **draft} for current, draft in drafts])
             still = [(self._still(resource, current), draft) for current, draft in drafts]
             changed = [writer.update(resource, current, draft) for current, draft in still]
             return [self.presenter.full(resource, stored) for stored in changed]

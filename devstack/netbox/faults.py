@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from devstack.netbox.problems import VERSION, Problem
+from devstack.netbox.problems import Problem
+from devstack.netbox.versions import V4_4
 
 __all__ = [
     "CUT",
@@ -63,7 +64,7 @@ def proxy(status: int, *, retry_after: int | None = None) -> Fault:
 
 
 def _server_error(exception: str, error: str) -> Problem:
-    versions = {"netbox_version": VERSION, "python_version": "3.11.7"}
+    versions = {"netbox_version": V4_4.number, "python_version": V4_4.python}
     return Problem(500, {"error": error, "exception": exception, **versions})
 
 

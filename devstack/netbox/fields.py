@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from devstack.netbox.networks import Network
-from devstack.netbox.problems import VERSION, Invalid, Problem
+from devstack.netbox.problems import Invalid, Problem
+from devstack.netbox.versions import Version
 
 __all__ = ["Address", "Choice", "Field", "Fixed", "Flag", "Items", "Lookup", "Number", "Prefix", "Ref", "Refs", "Text"]
 
@@ -19,6 +20,10 @@ Object = dict[str, Any]
 
 class Lookup(Protocol):
     """What a field must know of the other objects."""
+
+    @property
+    def version(self) -> Version:
+        """The NetBox that is played."""
 
     def matching(self, kind: str, attributes: Mapping[str, Any]) -> list[Object]:
         """The objects of a kind that have all of `attributes`."""
@@ -191,10 +196,10 @@ def resolve(kind: str, value: Any, lookup: Lookup) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix(Field):
-    """An IPv4 or IPv6 prefix. What is no address at all makes NetBox 4.4 fall over."""
+    """An IPv4 or IPv6 prefix."""
 
     def parse(self, value: Any, lookup: Lookup) -> str:
-        network = _parsed(value)
+        network = _parsed(value, "prefix", lookup.version)
         if Network.parse(str(value).partition("/")[0]).first != network.first:
             raise Invalid(f"{value} is not a valid prefix. Did you mean {network}?")
         return str(network)
@@ -205,15 +210,16 @@ class Address(Field):
     """An IP address with the length of its prefix."""
 
     def parse(self, value: Any, lookup: Lookup) -> str:
-        network = _parsed(value)
+        network = _parsed(value, "address", lookup.version)
         host = Network.parse(str(value).partition("/")[0])
         return f"{host.address(host.first)}/{network.length}"
 
 
-def _parsed(value: Any) -> Network:
+def _parsed(value: Any, what: str, version: Version) -> Network:
     try:
         return Network.parse(str(value))
     except ValueError:
-        raise Problem(
-            500, {"error": "'data'", "exception": "KeyError", "netbox_version": VERSION, "python_version": "3.11.7"}
-        ) from None
+        if version.refuses_malformed_prefixes:
+            raise Invalid(f"Invalid IP {what} format: {value}") from None
+        versions = {"netbox_version": version.number, "python_version": version.python}
+        raise Problem(500, {"error": "'data'", "exception": "KeyError", **versions}) from None

@@ -1,5 +1,6 @@
 """A page of a list, and how much of each object it shows."""
 
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 from devstack.netbox.fields import Object
@@ -12,14 +13,16 @@ from devstack.netbox.store import Store
 __all__ = ["page", "shown"]
 
 
-def page(resource: Resource, request: Request, store: Store, presenter: Presenter) -> Object:
+def page(
+    resource: Resource, request: Request, store: Store, presenter: Presenter, visible: Callable[[Object], bool]
+) -> Object:
     """The page of matching objects that the request asks for.
 
     Raises:
         Problem: 400, a filter makes no sense.
     """
-    found = apply(resource, request.query, store)
-    limit, offset = request.limit(), request.number("offset", 0)
+    found = [stored for stored in apply(resource, request.query, store) if visible(stored)]
+    limit, offset = request.limit(store.max_page_size), request.number("offset", 0)
     return {
         "count": len(found),
         "next": _url(request, limit, offset + limit) if offset + limit < len(found) else None,

@@ -11,7 +11,6 @@ from devstack.netbox.problems import Problem
 __all__ = ["Reply", "Request"]
 
 _PAGE = 50
-_LARGEST_PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class Request:
     body: bytes = b""
     content_type: str = ""
     authorization: str = ""
+    if_match: str = ""
     root: str = ""
     """`http://host:port` as the client names us."""
     id: uuid.UUID = field(default_factory=uuid.uuid4)
@@ -61,10 +61,10 @@ class Request:
         text = self.query.get(name, [""])[-1]
         return int(text) if text.isdigit() else default
 
-    def limit(self) -> int:
-        """How many objects to show at most."""
+    def limit(self, most: int) -> int:
+        """How many objects to show; `most` is NetBox's `MAX_PAGE_SIZE`."""
         limit = self.number("limit", _PAGE)
-        return min(limit, _LARGEST_PAGE) if limit else _LARGEST_PAGE
+        return min(limit, most) if limit else most
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,4 @@ class Reply:
     status: int
     body: Any = None
     location: str = ""
+    etag: str = ""

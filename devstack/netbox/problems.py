@@ -2,21 +2,17 @@
 
 from typing import Any
 
-__all__ = ["API_VERSION", "VERSION", "Invalid", "Problem", "not_found"]
-
-
-API_VERSION = "4.4"
-VERSION = "4.4.10"
-"""The NetBox that the contract was recorded from."""
+__all__ = ["Invalid", "Problem", "not_found"]
 
 
 class Problem(Exception):
     """Answered with `status` and `body`, as JSON, or as HTML where it is a string."""
 
-    def __init__(self, status: int, body: Any) -> None:
-        super().__init__(status, body)
+    def __init__(self, status: int, body: Any, etag: str = "") -> None:
+        super().__init__(status, body, etag)
         self.status = status
         self.body = body
+        self.etag = etag
 
 
 class Invalid(Exception):

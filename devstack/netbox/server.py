@@ -16,14 +16,15 @@ from devstack.netbox.api import answer
 from devstack.netbox.costs import Costs
 from devstack.netbox.faults import Fault, Faults
 from devstack.netbox.messages import Reply, Request
-from devstack.netbox.problems import API_VERSION
 from devstack.netbox.process import Killed, Process, Work
 from devstack.netbox.store import Store
+from devstack.netbox.versions import V4_4, Version
 from devstack.ports import HOST
 
-__all__ = ["TOKEN", "NetBoxServer"]
+__all__ = ["TOKEN", "V2_TOKEN", "NetBoxServer"]
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
+V2_TOKEN = f"nbt_0123456789ab.{TOKEN}"
 
 
 class NetBoxServer:
@@ -34,17 +35,24 @@ class NetBoxServer:
     """
 
     def __init__(
-        self, *, port: int = 0, token: str = TOKEN, file: Path | None = None, costs: Costs | None = None, seed: int = 0
+        self,
+        *,
+        port: int = 0,
+        token: str = "",
+        version: Version = V4_4,
+        file: Path | None = None,
+        costs: Costs | None = None,
+        seed: int = 0,
     ) -> None:
-        self.token = token
-        self.store = Store(file)
+        self.token = token or (V2_TOKEN if version.v2_tokens else TOKEN)
+        self.store = Store(file, version)
         """For a look at what is really there; hold its `lock`."""
         self.faults = Faults(seed)
         self._port = port
         self.costs = costs
         """From the next start on."""
         self._wire: _Wire | None = None
-        install(self.store, token)
+        install(self.store, self.token)
 
     @property
     def url(self) -> str:
@@ -161,6 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             body,
             self.headers.get("Content-Type", ""),
             self.headers.get("Authorization", ""),
+            self.headers.get("If-Match", ""),
             f"http://{self.headers.get('Host', '')}",
         )
         reply = None if fault.dropped else self.server.answer(request, fault)
@@ -183,7 +192,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.retry_after is not None:
             self.send_header("Retry-After", str(fault.retry_after))
         if not fault.proxy:
-            self.send_header("API-Version", API_VERSION)
+            self.send_header("API-Version", self.server.process.store.version.api)
+        if reply.etag:
+            self.send_header("ETag", reply.etag)
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if fault.cut else content)
         self.wfile.flush()

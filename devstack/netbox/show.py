@@ -8,6 +8,7 @@ from devstack.netbox.networks import Network
 from devstack.netbox.resource import Resource
 from devstack.netbox.resources import BY_TYPE
 from devstack.netbox.store import Store
+from devstack.netbox.versions import Version
 
 __all__ = ["Presenter"]
 
@@ -20,6 +21,11 @@ class Presenter:
     def __init__(self, store: Store, root: str) -> None:
         self._store = store
         self._root = root
+
+    @property
+    def version(self) -> Version:
+        """The NetBox that is played."""
+        return self._store.version
 
     def matching(self, kind: str, attributes: Mapping[str, Any]) -> list[Object]:
         """The objects of a kind that have all of `attributes`."""
@@ -49,6 +55,8 @@ class Presenter:
                 if not field.hidden
             },
             **self._custom_fields(resource, stored),
+            **({"owner": None} if resource.type in self.version.owned else {}),
+            **self.version.more_fields.get(resource.type, {}),
             **self._computed(resource, stored),
             **{name: stored[name] for name in ("created", "last_updated") if name in stored},
         }
@@ -57,11 +65,9 @@ class Presenter:
         if resource.type != "core.objectchange":
             return resource.display(stored)
         app, _, model = stored["changed_object_type"].partition(".")
-        data = stored["prechange_data"] or stored["postchange_data"]
-        what = data.get("prefix") or data.get("address") or data.get("name") or stored["changed_object_id"]
         action = resource.fields["action"].show(stored["action"], self)["label"].lower()
         where = app.upper() if app == "ipam" else app.capitalize()
-        return f"{where} | {model} {what} {action} by {stored['user_name']}"
+        return f"{where} | {model} {_changed_name(stored)} {action} by {stored['user_name']}"
 
     def _custom_fields(self, resource: Resource, stored: Object) -> Object:
         if not resource.custom_fields:
@@ -84,19 +90,26 @@ class Presenter:
                 }
             case "ipam.ipaddress":
                 return {"family": _family(Network.parse(stored["address"]))}
+            case "users.token" if self.version.v2_tokens:
+                shown = {name: stored[name] for name in ("version", "enabled")}
+                return shown | {"key": stored["key"] if stored["version"] == 2 else None}
             case "extras.customfield":
                 return {"data_type": _DATA_TYPES.get(stored["type"], "string")}
             case "extras.journalentry":
                 kind, key = stored["assigned_object_type"], stored["assigned_object_id"]
                 return {"assigned_object": self.nested(kind, key), "created_by": stored["created_by"]}
             case "core.objectchange":
-                return {
-                    "changed_object": self.nested(stored["changed_object_type"], stored["changed_object_id"])
-                    if stored["changed_object_type"] in BY_TYPE
-                    else None
-                }
+                known = stored["changed_object_type"] in BY_TYPE
+                place = (stored["changed_object_type"], stored["changed_object_id"])
+                changed = {"changed_object": self.nested(*place) if known else None}
+                return changed | ({"object_repr": _changed_name(stored)} if self.version.names_changed_objects else {})
             case _:
                 return {}
+
+
+def _changed_name(change: Object) -> str:
+    data = change["prechange_data"] or change["postchange_data"]
+    return str(data.get("prefix") or data.get("address") or data.get("name") or change["changed_object_id"])
 
 
 def _family(network: Network) -> Object:

@@ -12,6 +12,7 @@ from devstack.netbox.fields import Object
 from devstack.netbox.networks import Network
 from devstack.netbox.resources import RESOURCES
 from devstack.netbox.space import Space
+from devstack.netbox.versions import V4_4, Version
 
 __all__ = ["Store"]
 
@@ -22,7 +23,11 @@ class Store:
     Ids are not used again after a deletion.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
+    def __init__(self, file: Path | None = None, version: Version = V4_4) -> None:
+        self.version = version
+        """The NetBox whose rules hold."""
+        self.max_page_size = 1000
+        """NetBox's `MAX_PAGE_SIZE`."""
         self.lock = threading.RLock()
         self.space = Space()
         """The prefixes, by where they are."""

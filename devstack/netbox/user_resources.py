@@ -1,6 +1,6 @@
 """Users, tokens and permissions, as data."""
 
-from devstack.netbox.fields import Fixed, Flag, Items, Ref, Refs, Text
+from devstack.netbox.fields import Field, Fixed, Flag, Items, Number, Ref, Refs, Text
 from devstack.netbox.resource import Resource
 
 __all__ = ["PERMISSION", "TOKEN", "USER"]
@@ -36,7 +36,10 @@ TOKEN = Resource(
     fields={
         "user": Ref(to="users.user", null=False, required=True, protects=False),
         "expires": Text(null=True, default=None),
+        "version": Number(null=True, default=None, hidden=True),
         "key": Text(pattern=r".{40}", complaint="Ensure this field has at least 40 characters.", hidden=True),
+        "token": Text(pattern=r".{40}", complaint="Ensure this field has at least 40 characters.", hidden=True),
+        "enabled": Flag(default=True, hidden=True),
         "write_enabled": Flag(default=True),
         "description": Text(),
         "last_used": Fixed(),
@@ -57,7 +60,7 @@ PERMISSION = Resource(
         "enabled": Flag(default=True),
         "object_types": Items(required=True),
         "actions": Items(required=True),
-        "constraints": Fixed(),
+        "constraints": Field(null=True),
         "groups": Fixed(default=()),
         "users": Refs(to="users.user"),
     },

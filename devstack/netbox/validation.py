@@ -79,13 +79,17 @@ def _others(found: list[Object], current: Object | None) -> list[Object]:
 
 
 def _custom_fields(resource: Resource, given: Any, store: Store, current: Object | None) -> Object:
-    """Fields that are not defined for this kind of object are dropped without a word."""
+    """Fields that are not defined for this kind of object are dropped without a word, or refused by later versions."""
     defined = {
         custom["name"]: custom for custom in store.all(CUSTOM_FIELD.type) if resource.type in custom["object_types"]
     }
     if given is None:
         values = current["custom_fields"] if current else {name: custom["default"] for name, custom in defined.items()}
     elif isinstance(given, dict):
+        unknown = sorted(given.keys() - defined.keys())
+        if unknown and store.version.refuses_unknown_custom_fields:
+            words = "Custom field '{}' does not exist for this object type."
+            raise Problem(400, {"custom_fields": {name: words.format(name) for name in unknown}})
         values = (current["custom_fields"] if current else {}) | {n: v for n, v in given.items() if n in defined}
     else:
         raise Problem(400, {"custom_fields": [_NOT_A_DICTIONARY]})

@@ -4,7 +4,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from devstack.netbox.access import Caller
+from devstack.netbox.access import Caller, token_of
 from devstack.netbox.fields import Object, Ref, Refs
 from devstack.netbox.problems import Problem
 from devstack.netbox.resource import Resource
@@ -13,7 +13,7 @@ from devstack.netbox.store import Store
 
 __all__ = ["Writer"]
 
-_NOT_LOGGED = ("id", "created", "last_updated", "scope", "key", "password")
+_NOT_LOGGED = ("id", "created", "last_updated", "scope", "key", "token", "password")
 _UNLOGGED = ("core.objectchange", "extras.journalentry")
 
 
@@ -26,8 +26,8 @@ class Writer:
         self._request_id = str(request_id)
 
     def create(self, resource: Resource, attributes: Object) -> Object:
-        if resource.type == "users.token" and not attributes["key"]:
-            attributes["key"] = uuid.uuid4().hex + uuid.uuid4().hex[:8]
+        if resource.type == "users.token":
+            attributes |= token_of(self._store.version, attributes)
         if resource.type == "extras.journalentry":
             attributes["created_by"] = self._caller.id
         created = self._store.add(resource.type, {**attributes, "created": _now(), "last_updated": _now()})
@@ -92,18 +92,18 @@ class Writer:
             "changed_object_type": resource.type,
             "changed_object_id": (after or before or {})["id"],
             "message": "",
-            "prechange_data": self._data(before),
-            "postchange_data": self._data(after),
+            "prechange_data": self._data(resource, before),
+            "postchange_data": self._data(resource, after),
         }
         self._store.add("core.objectchange", change)
 
-    def _data(self, stored: Object | None) -> Object:
+    def _data(self, resource: Resource, stored: Object | None) -> Object:
         if stored is None:
             return {}
         data = {name: value for name, value in stored.items() if name not in _NOT_LOGGED}
         if "tags" in data:
             data["tags"] = sorted(tag["name"] for tag in self._store.all("extras.tag") if tag["id"] in data["tags"])
-        return data
+        return data | ({"owner": None} if resource.type in self._store.version.owned else {})
 
 
 def _referring(resource: Resource, kind: type[Any]) -> list[tuple[Resource, str]]:

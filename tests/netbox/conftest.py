@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from devstack.netbox import NetBoxServer
+from devstack.netbox.versions import V4_4, VERSIONS, Version
 from ipam.netbox import NetBox
 from ipam.netbox.requirements import check, set_up
 from tests.netbox.kept import Kept
@@ -15,9 +16,15 @@ from tests.netbox.shared_out import Delegated
 
 
 @pytest.fixture
-def standin() -> Iterator[NetBoxServer]:
+def version(request: pytest.FixtureRequest) -> Version:
+    """The NetBox that is played; see `tests.netbox.versions`."""
+    return VERSIONS[getattr(request, "param", V4_4.api)]
+
+
+@pytest.fixture
+def standin(version: Version) -> Iterator[NetBoxServer]:
     """An empty stand-in."""
-    with NetBoxServer() as server:
+    with NetBoxServer(version=version) as server:
         yield server
 
 

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 import requests
 
+from devstack.netbox.access import authorization
+
 __all__ = ["Peer"]
 
 PASSWORD = "Contract-2026-only"
@@ -29,10 +31,13 @@ class Peer:
         token: str | None = None,
         raw: str | None = None,
         content_type: str = "application/json",
+        if_match: str | None = None,
     ) -> requests.Response:
         """The reply to a request; `body` is sent as JSON, `raw` as it is; the token "" is none."""
         key = self.token if token is None else token
-        headers = {"Accept": "application/json"} | ({"Authorization": f"Token {key}"} if key else {})
+        headers = {"Accept": "application/json"} | ({"Authorization": authorization(key)} if key else {})
+        if if_match is not None:
+            headers["If-Match"] = if_match
         if raw is None:
             reply = self._session.request(method, self.url + path, json=body, headers=headers, timeout=60)
         else:
@@ -55,13 +60,16 @@ class Peer:
         assert reply.status_code == 200, reply.text
         return list(reply.json()["results"])
 
-    def token_for(self, *actions: str, write_enabled: bool = True) -> str:
-        """The token of a new user who may do these `actions` on prefixes."""
+    def token_for(self, *actions: str, write_enabled: bool = True, constraints: Any = None) -> str:
+        """The token of a new user with these `actions` on prefixes; `constraints` limit the permission."""
         key, name = uuid.uuid4().hex + "0" * 8, f"lastmile-{uuid.uuid4().hex[:8]}"
         user = self.create("/api/users/users/", username=name, password=PASSWORD)
-        self.create("/api/users/tokens/", user=user["id"], key=key, write_enabled=write_enabled)
+        made = self.create("/api/users/tokens/", user=user["id"], key=key, write_enabled=write_enabled)
+        if made.get("version") == 2:  # since NetBox 4.5, which chooses the token
+            key = f"nbt_{made['key']}.{made['token']}"
         if actions:
             grant = {"object_types": ["ipam.prefix"], "actions": list(actions), "users": [user["id"]]}
+            grant["constraints"] = constraints
             self.create("/api/users/permissions/", name=name, **grant)
         return key
 

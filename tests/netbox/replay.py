@@ -45,9 +45,9 @@ _OF_ITS_OWN = {
 _URL = re.compile(r"/api/([a-z-]+/[a-z-]+)/(\d+)/")
 
 
-def pairs() -> list[dict[str, Any]]:
-    """The recording: label, method, path, token, request_json, status, content_type, response_json."""
-    with (Path(__file__).parent / "contract.jsonl").open() as lines:
+def pairs(file: str = "contract.jsonl") -> list[dict[str, Any]]:
+    """A recording: label, method, path, token, request_json, status, content_type, response_json."""
+    with (Path(__file__).parent / file).open() as lines:
         return [json.loads(line) for line in lines]
 
 

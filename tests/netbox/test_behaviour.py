@@ -6,7 +6,9 @@ from typing import Any
 import pynetbox
 import pytest
 
+from devstack.netbox.versions import Version
 from tests.netbox.peer import Peer
+from tests.netbox.versions import each_version, on_4_6
 
 PREFIXES = "/api/ipam/prefixes/"
 
@@ -56,9 +58,55 @@ def test_a_loose_custom_field_finds_parts(peer: Peer, vrf: int, pool: int) -> No
     assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&cf_{exact}__empty=true")) == 1
 
 
-def test_an_undefined_custom_field_is_dropped_from_a_body(peer: Peer, pool: int) -> None:
-    created = allocate(peer, pool, custom_fields={"lastmile_no_such_field": "k-1"})
-    assert "lastmile_no_such_field" not in created["custom_fields"]
+@each_version
+def test_a_body_with_an_undefined_custom_field_is_refused_or_loses_it(version: Version, peer: Peer, pool: int) -> None:
+    body = {"prefix_length": 56, "custom_fields": {"lastmile_no_such_field": "k-1"}}
+    reply = peer.send("POST", f"{PREFIXES}{pool}/available-prefixes/", body)
+    if version.refuses_unknown_custom_fields:
+        words = "Custom field 'lastmile_no_such_field' does not exist for this object type."
+        assert (reply.status_code, reply.json()) == (400, {"custom_fields": {"lastmile_no_such_field": words}})
+    else:
+        assert reply.status_code == 201
+        assert "lastmile_no_such_field" not in reply.json()["custom_fields"]
+
+
+@on_4_6
+def test_a_change_with_the_etag_of_an_older_state_is_refused(version: Version, peer: Peer, pool: int) -> None:
+    path = f"{PREFIXES}{pool}/"
+    etag = peer.send("GET", path).headers["ETag"]
+    assert peer.send("PATCH", path, {"description": "first"}, if_match=etag).status_code == 200
+    late = peer.send("PATCH", path, {"description": "second"}, if_match=etag)
+    assert (late.status_code, late.json()) == (412, {"detail": "Precondition failed."})
+    assert peer.send("GET", path).headers["ETag"] == late.headers["ETag"]
+    assert peer.send("DELETE", path, if_match=etag).status_code == 412
+    assert peer.send("DELETE", path, if_match="*").status_code == 204
+
+
+@each_version
+def test_a_token_is_refused_once_it_is_disabled_or_expired(version: Version, peer: Peer) -> None:
+    token = peer.token_for("view")
+    [made] = peer.found("/api/users/tokens/?limit=1&ordering=-id")
+    path = f"/api/users/tokens/{made['id']}/"
+    assert peer.send("GET", PREFIXES, token=token).status_code == 200
+    for change, words in [
+        ({"expires": "2020-01-01T00:00:00Z"}, "Token expired"),
+        ({"enabled": False}, "Token disabled"),
+    ]:
+        if "enabled" not in change or version.v2_tokens:
+            assert peer.send("PATCH", path, change).status_code == 200
+            reply = peer.send("GET", PREFIXES, token=token)
+            assert (reply.status_code, reply.json()) == (403, {"detail": words})
+
+
+@on_4_6
+def test_tokens_of_both_versions_are_accepted(version: Version, peer: Peer) -> None:
+    newer = peer.token_for("view")
+    assert newer.startswith("nbt_")
+    [user] = peer.found("/api/users/users/?username=admin")
+    peer.create("/api/users/tokens/", user=user["id"], version=1, token="e" * 40)
+    for token in (newer, "e" * 40):
+        assert peer.send("GET", PREFIXES, token=token).status_code == 200
+    assert peer.send("GET", PREFIXES, token=newer[:-1] + "!").json() == {"detail": "Invalid v2 token"}
 
 
 def test_custom_fields_are_merged_by_a_patch(peer: Peer, pool: int) -> None:
@@ -142,6 +190,28 @@ def test_each_action_needs_its_permission(peer: Peer, pool: int) -> None:
     assert peer.send("PATCH", path, {"description": "x"}, token=token).status_code == 403
     assert peer.send("DELETE", path, token=token).status_code == 403
     assert peer.send("GET", "/api/ipam/vrfs/", token=token).status_code == 403
+
+
+@each_version
+def test_a_constraint_hides_objects_and_refuses_writes_outside(
+    version: Version, peer: Peer, vrf: int, pool: int
+) -> None:
+    inside = {"prefix__net_contained_or_equal": "2001:db8:0:ff00::/56"}
+    token = peer.token_for("view", "add", "change", "delete", constraints=inside)
+    allowed = {"prefix": "2001:db8:0:ff00::/56", "vrf": vrf}
+    assert peer.send("GET", f"{PREFIXES}{pool}/", token=token).status_code == 404
+    hidden = peer.send("POST", f"{PREFIXES}{pool}/available-prefixes/", {"prefix_length": 56}, token=token)
+    assert (hidden.status_code, hidden.json()) == (404, {"detail": "No Prefix matches the given query."})
+    assert peer.send("GET", f"{PREFIXES}?vrf_id={vrf}", token=token).json()["count"] == 0
+    made = peer.send("POST", PREFIXES, allowed, token=token)
+    assert made.status_code == 201
+    path = f"{PREFIXES}{made.json()['id']}/"
+    assert peer.send("PATCH", path, {"prefix": "2001:db8:0:fe00::/56"}, token=token).status_code == 403
+    outside = peer.send("POST", PREFIXES, allowed | {"prefix": "2001:db8:0:100::/56"}, token=token)
+    refusal = {"detail": "You do not have permission to perform this action."}
+    assert (outside.status_code, outside.json()) == (403, refusal)
+    assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}")) == 2
+    assert peer.send("DELETE", path, token=token).status_code == 204
 
 
 def test_a_required_custom_field_cannot_be_left_out(peer: Peer, vrf: int) -> None:

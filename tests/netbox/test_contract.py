@@ -1,39 +1,61 @@
 """Every recorded pair, one after the other, against the stand-in or a real NetBox."""
 
+from dataclasses import dataclass
+
+from devstack.netbox.versions import V4_4, V4_6, Version
 from tests.netbox.peer import Peer
 from tests.netbox.replay import Replay, pairs
+from tests.netbox.versions import each_version
 
 # Recorded while a part of NetBox was down: test_faults.py has the stand-in do that.
 BROKEN = ("redis", "postgres", "database read-only")
 
 
-def test_every_recorded_pair(peer: Peer) -> None:
+@dataclass(frozen=True)
+class Recording:
+    """A file of pairs, and the recorded ids of objects that no pair creates."""
+
+    file: str
+    vrf: int
+    first_parent: int
+    second_parent: int
+
+
+RECORDINGS = {
+    V4_4.api: Recording("contract.jsonl", vrf=17, first_parent=59011, second_parent=59101),
+    V4_6.api: Recording("contract-4.6.jsonl", vrf=33, first_parent=227, second_parent=231),
+}
+
+
+@each_version
+def test_every_recorded_pair(version: Version, peer: Peer) -> None:
     tokens = {
         "none": "",
         "invalid": "f" * 40,
         "read-only": peer.token_for("view", "add", write_enabled=False),
         "user-without-permissions": peer.token_for(),
     }
+    recording = RECORDINGS[version.api]
     replay = Replay(peer, tokens)
-    for pair in pairs():
+    for pair in pairs(recording.file):
         if pair["label"].startswith(BROKEN):
             continue
-        _prepare(pair["label"], replay, peer)
+        _prepare(pair["label"], replay, peer, recording)
         replay.play(pair)
     assert not replay.differences, "\n".join(replay.differences)
 
 
-def _prepare(label: str, replay: Replay, peer: Peer) -> None:
+def _prepare(label: str, replay: Replay, peer: Peer, recording: Recording) -> None:
     """What had been there before the last pairs, which were recorded by themselves."""
     if "(first run)" in label:
         vrf = peer.create("/api/ipam/vrfs/", name="e_fault")["id"]
-        replay.know("ipam/vrfs", 17, vrf)
-        replay.know("ipam/prefixes", 59011, _parent(peer, vrf, "2001:db8::/40", used=2))
+        replay.know("ipam/vrfs", recording.vrf, vrf)
+        replay.know("ipam/prefixes", recording.first_parent, _parent(peer, vrf, "2001:db8::/40", used=2))
     elif label.startswith("MAINTENANCE_MODE"):
         [vrf] = [one["id"] for one in peer.found("/api/ipam/vrfs/?name=e_fault")]
         for prefix in peer.found(f"/api/ipam/prefixes/?vrf_id={vrf}"):
             peer.send("DELETE", f"/api/ipam/prefixes/{prefix['id']}/")
-        replay.know("ipam/prefixes", 59101, _parent(peer, vrf, "2001:db8::/40", used=0))
+        replay.know("ipam/prefixes", recording.second_parent, _parent(peer, vrf, "2001:db8::/40", used=0))
     elif label.startswith("just after DELETE"):
         [vrf] = [one["id"] for one in peer.found("/api/ipam/vrfs/?name=e_fault")]
         [parent] = peer.found(f"/api/ipam/prefixes/?vrf_id={vrf}&status=container")
