@@ -16,6 +16,8 @@ from dotenv import dotenv_values
 from pydantic import Field, FilePath, HttpUrl, PostgresDsn, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from radius.vrf import VrfAttribute
+
 __all__ = ["STACK_FILE", "Settings"]
 
 STACK_FILE = "stack.env"
@@ -96,6 +98,12 @@ class Settings(BaseSettings):
     radius_tries: int = Field(default=3, ge=1, description="How often one Disconnect/CoA is sent.")
     radius_in_flight: int = Field(
         default=64, ge=1, le=256, description="Disconnect/CoA requests in flight per NAS, per process."
+    )
+    radius_vrf_attribute: str | None = Field(
+        default=None,
+        description="The RADIUS reply attribute that names the VRF of a line, as `NAME=VALUE` with `{vrf}` in VALUE. "
+        "Each vendor has its own: `ERX-Virtual-Router-Name={vrf}`, `Cisco-AVPair=ip:vrf-id={vrf}`, "
+        "`Huawei-VPN-Instance={vrf}`. Without it RADIUS names no VRF, and the BNG has to know it.",
     )
     netbox_url: HttpUrl | None = Field(
         default=None,
@@ -184,6 +192,13 @@ class Settings(BaseSettings):
             raise ValueError("must be one word of ASCII characters")
         return token
 
+    @field_validator("radius_vrf_attribute")
+    @classmethod
+    def _vrf_attribute(cls, written: str | None) -> str | None:
+        if written is not None:
+            VrfAttribute.parse(written)
+        return written
+
     @field_validator("encryption_keys")
     @classmethod
     def _keys(cls, keys: SecretStr | None) -> SecretStr | None:
@@ -241,6 +256,10 @@ class Settings(BaseSettings):
     @property
     def audit_period(self) -> timedelta:
         return timedelta(days=self.audit_days)
+
+    @property
+    def vrf_attribute(self) -> VrfAttribute | None:
+        return None if self.radius_vrf_attribute is None else VrfAttribute.parse(self.radius_vrf_attribute)
 
     @property
     def netbox(self) -> dict[str, Any] | None:

@@ -73,6 +73,7 @@ def build_worker(
 ) -> Worker:
     """A Temporal worker for all workflows and activities, on the given clients."""
     quarantine = Quarantine(settings.quarantine, settings.quarantine_unconfirmed)
+    vrf = settings.vrf_attribute
     return Worker(
         client,
         task_queue=settings.task_queue,
@@ -81,10 +82,10 @@ def build_worker(
             OrderActivities(database),
             RecordActivities(database),
             AccountActivities(database),
-            AddressActivities(database, authorization, quarantine, netbox),
+            AddressActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
             DeviceActivities(database, onu, cpe),
-            CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox),
-            AuditActivities(database, authorization, quarantine, netbox),
+            CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox, vrf_attribute=vrf),
+            AuditActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
             FigureActivities(database, partial(temporal_figures, client, settings.task_queue)),
         ),
         interceptors=[Observed()],

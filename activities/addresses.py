@@ -1,10 +1,11 @@
 """Steps on addresses: allocated and released in IPAM, activated and revoked together with RADIUS."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from activities.base import Activities, beyond_database, done, skipped, step, taken, undone, warned
 from activities.direct import DirectAddresses
-from activities.sessions import REPLY_ATTRIBUTES, Sessions
+from activities.reply_items import ReplyItems, address_items, as_written
+from activities.sessions import Sessions
 from activities.signatures import StepRef, StepReport
 from db import Database, TenantConnection
 from ipam.allocation import Allocation, Quarantine, allocate, release
@@ -17,9 +18,10 @@ from ipam.taking import make_room
 from radius import accounts
 from radius.dynauth import DynamicAuthorization
 from radius.sessions import open_sessions
+from radius.vrf import VrfAttribute
 from telemetry.metrics import ALLOCATION, REVOCATION
 
-__all__ = ["FACTS", "AddressActivities", "chosen_by_netbox", "reply_items"]
+__all__ = ["FACTS", "AddressActivities", "chosen_by_netbox"]
 
 FACTS = {
     Purpose.IPV6_PD: "ipv6_prefix",
@@ -39,8 +41,11 @@ class AddressActivities(Activities):
         authorization: DynamicAuthorization,
         quarantine: Quarantine,
         netbox: NetBox | None = None,
+        *,
+        vrf_attribute: VrfAttribute | None = None,
     ) -> None:
         super().__init__(database)
+        self._reply_items = ReplyItems(vrf_attribute)
         self._sessions = Sessions(database, authorization, quarantine.unconfirmed)
         self._quarantine = quarantine
         self._direct = DirectAddresses(database, netbox)
@@ -118,7 +123,7 @@ class AddressActivities(Activities):
             ]
             if not active:
                 return skipped("the subscriber holds no address")
-            await accounts.write_reply_items(connection, user, reply_items(active))
+            await self._reply_items.write(connection, user, active)
             sessions = await open_sessions(connection, user)
             news = any(delegation.created_by_order == ref.order_id for delegation in active)
             in_netbox = chosen_by_netbox(active)
@@ -126,7 +131,7 @@ class AddressActivities(Activities):
                 beyond_database("tell the live sessions, and NetBox")
         if not news:
             return done()
-        problems = await self._sessions.announce(sessions, reply_items(active))
+        problems = await self._sessions.announce(sessions, address_items(active))
         problems += await self._direct.tell_active(ref, in_netbox)
         return warned("; ".join(problems)) if problems else done()
 
@@ -143,7 +148,7 @@ class AddressActivities(Activities):
             beyond_database("end the sessions")
             for delegation in announced:
                 await _to_revoking(connection, ref, delegation)
-            await accounts.remove_reply_items(connection, user, reply_items(held))
+            await self._reply_items.remove(connection, user, held)
             await accounts.block_account(connection, user, ref.order_id if ref.undo else None)
         problems = await self._sessions.disconnect(ref.tenant, user)
         async with self._order(ref) as connection:
@@ -205,18 +210,8 @@ def _of_ipv6(delegations: Iterable[Delegation]) -> bool:
     return any(delegation.purpose is not Purpose.IPV4 for delegation in delegations)
 
 
-def _given(delegations: Iterable[Delegation]) -> Iterator[tuple[Purpose, str]]:
-    """Their prefixes, as RADIUS and people write them: one address has no length."""
-    for delegation in delegations:
-        if delegation.prefix is not None:
-            one = delegation.prefix.num_addresses == 1
-            yield delegation.purpose, str(delegation.prefix.network_address if one else delegation.prefix)
-
-
-def reply_items(delegations: Iterable[Delegation]) -> list[tuple[str, str]]:
-    """What RADIUS hands out for them: attributes and values."""
-    return [(REPLY_ATTRIBUTES[purpose], written) for purpose, written in _given(delegations)]
-
-
-def _facts(delegations: Iterable[Delegation]) -> dict[str, str]:
-    return {FACTS[purpose]: written for purpose, written in _given(delegations)}
+def _facts(delegations: Sequence[Delegation]) -> dict[str, str]:
+    """Return the facts of the order's result: the prefixes, and their VRF unless it is the default VRF."""
+    facts = {FACTS[purpose]: written for purpose, written in as_written(delegations)}
+    vrfs = {delegation.vrf for delegation in delegations if delegation.vrf}
+    return facts | ({"vrf": ", ".join(sorted(vrfs))} if vrfs else {})

@@ -25,6 +25,7 @@ from ipam.netbox import NetBox
 from ipam.unconfirmed import Unconfirmed, confirm, unconfirmed
 from radius import accounts
 from radius.dynauth import DynamicAuthorization
+from radius.vrf import VrfAttribute
 
 __all__ = ["AuditActivities"]
 
@@ -47,8 +48,11 @@ class AuditActivities(Activities):
         authorization: DynamicAuthorization,
         quarantine: Quarantine,
         netbox: NetBox | None = None,
+        *,
+        vrf_attribute: VrfAttribute | None = None,
     ) -> None:
         super().__init__(database)
+        self._vrf_attribute = vrf_attribute
         self._netbox = netbox
         self._sessions = Sessions(database, authorization, quarantine.unconfirmed)
         self._quarantine = quarantine
@@ -69,7 +73,8 @@ class AuditActivities(Activities):
         violations, first = await self._check(invariant)
         # Nobody knows whether a session still uses a leaked prefix: it rests as one whose end nobody confirmed.
         rest = self._quarantine.unconfirmed
-        repaired = len([one async for one in repair(self._database, first, rest, actor=ACTOR)])
+        repairs = repair(self._database, first, rest, actor=ACTOR, vrf_attribute=self._vrf_attribute)
+        repaired = len([one async for one in repairs])
         if repaired:
             violations, _ = await self._check(invariant)
         async with self._database.platform(actor=ACTOR) as connection:
@@ -89,7 +94,7 @@ class AuditActivities(Activities):
         """How many there are, and the first of them."""
         count = 0
         first: list[Violation] = []
-        async for violation in check(self._database, invariants=[invariant]):
+        async for violation in check(self._database, invariants=[invariant], vrf_attribute=self._vrf_attribute):
             count += 1
             if len(first) < REPAIRED_AT_ONCE:
                 first.append(violation)

@@ -12,9 +12,10 @@ from typing import Any
 
 import structlog
 
-from activities.addresses import chosen_by_netbox, reply_items
+from activities.addresses import chosen_by_netbox
 from activities.base import Activities, time_left, upkeep
 from activities.direct import DirectAddresses, NoNetBox
+from activities.reply_items import ReplyItems
 from activities.sessions import Sessions
 from activities.signatures import Cursor, Done, Finished, Search, StepRef, Stuck
 from audit import retention, stale
@@ -27,6 +28,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError
 from radius import accounts
 from radius.dynauth import DynamicAuthorization
+from radius.vrf import VrfAttribute
 
 __all__ = ["CleanupActivities"]
 
@@ -56,9 +58,12 @@ class CleanupActivities(Activities):
         quarantine: Quarantine,
         audit_period: timedelta,
         netbox: NetBox | None = None,
+        *,
+        vrf_attribute: VrfAttribute | None = None,
     ) -> None:
         """`audit_period` is how long the trail and the events of ended delegations are kept."""
         super().__init__(database)
+        self._reply_items = ReplyItems(vrf_attribute)
         self._sessions = Sessions(database, authorization, quarantine.unconfirmed)
         self._quarantine = quarantine
         self._audit_period = audit_period
@@ -125,7 +130,7 @@ class CleanupActivities(Activities):
         async with self._subscriber(stuck) as connection:
             seen = await _unfinished(connection, stuck)
             # The account is left alone: blocked, it stays so; a line that works without these addresses goes on.
-            await accounts.remove_reply_items(connection, user, reply_items(seen))
+            await self._reply_items.remove(connection, user, seen)
         in_use = any(delegation.state is State.REVOKING for delegation in seen)
         problems = await self._sessions.disconnect(stuck.tenant, user) if in_use else []
         async with self._subscriber(stuck) as connection:

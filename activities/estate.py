@@ -98,10 +98,19 @@ _STAMPED = text(
 
 
 class Importer:
-    """Of one pool that NetBox chooses from; `run` stands for the order that each was made by."""
+    """Of one pool that NetBox chooses from; `run` stands for the order that each was made by, and `vrf_items` name the
+    pool's VRF in RADIUS."""
 
     def __init__(
-        self, database: Database, netbox: NetBox, pool: BoundPool, purpose: Purpose, *, run: str, actor: str
+        self,
+        database: Database,
+        netbox: NetBox,
+        pool: BoundPool,
+        purpose: Purpose,
+        *,
+        run: str,
+        actor: str,
+        vrf_items: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._database = database
         self._netbox = netbox
@@ -109,6 +118,7 @@ class Importer:
         self._purpose = purpose
         self._run = run
         self._actor = actor
+        self._vrf_items = vrf_items
 
     async def judge(self, batch: Sequence[Carried]) -> list[Judged]:
         """What would become of each, and changes nothing."""
@@ -157,6 +167,7 @@ class Importer:
         user = accounts.username(carried.tenant, carried.subscriber_ref)
         items = [(REPLY_ATTRIBUTES[self._purpose], str(carried.prefix))]
         await accounts.write_reply_items(TenantConnection(connection), user, items)
+        await accounts.add_reply_items(TenantConnection(connection), user, self._vrf_items)
 
     def _key(self, carried: Carried) -> str:
         need = Need(self._purpose, self._pool.length)

@@ -6,6 +6,8 @@ __all__ = ["ADDRESS_INVARIANTS"]
 
 _OURS = "('Delegated-IPv6-Prefix', 'Framed-IPv6-Prefix', 'Framed-IPv6-Address', 'Framed-IP-Address')"
 _ALL_ONES = "set_masklen(broadcast({prefix}), CASE family({prefix}) WHEN 4 THEN 32 ELSE 128 END)"
+# A VRF's name as RADIUS has it, for a pool `p`.
+_VRF_VALUE = "replace(CAST(:vrf_template AS text), '{vrf}', p.vrf)"
 _FIRST = "set_masklen({prefix}::inet, CASE family({prefix}) WHEN 4 THEN 32 ELSE 128 END)"
 
 ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
@@ -203,6 +205,49 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (
             SELECT FROM delegations d
             WHERE d.state = 'active' AND r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE})
+        """,
+    ),
+    Invariant(
+        "vrf_not_in_radius",
+        5,
+        "RADIUS names the VRF of every line in a VRF, where an attribute for that is configured",
+        f"""
+        SELECT d.tenant_id AS tenant, {USER} AS subject, min(d.id)::text AS key,
+               d.subscriber_ref || ' is in VRF ' || p.vrf || ', and RADIUS does not say so' AS words
+        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.vrf <> ''
+        LEFT JOIN radreply r ON r.username = {USER} AND r.attribute = :vrf_attribute AND r.value = {_VRF_VALUE}
+        WHERE d.state = 'active' AND CAST(:vrf_attribute AS text) IS NOT NULL AND r.id IS NULL
+          AND {of_tenant("d.tenant_id")}
+        GROUP BY d.tenant_id, d.subscriber_ref, p.vrf
+        """,
+        "`--repair` writes it; it takes effect at the next login",
+        repair=f"""
+        INSERT INTO radreply (username, attribute, op, value)
+        SELECT {USER}, CAST(:vrf_attribute AS text), ':=', {_VRF_VALUE}
+        FROM delegations d JOIN pools p ON p.id = d.pool_id
+        WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.state = 'active'
+        FOR UPDATE OF d -- or a deprovision at this moment would remove it too early
+        ON CONFLICT DO NOTHING
+        """,
+    ),
+    Invariant(
+        "vrf_only_in_radius",
+        5,
+        "RADIUS names no VRF that the line has no active address in",
+        f"""
+        SELECT r.tenant_id AS tenant, r.username AS subject, r.id::text AS key,
+               r.attribute || ' ' || r.value || ' is handed out, and no address is active in that VRF' AS words
+        FROM radreply r LEFT JOIN (delegations d JOIN pools p ON p.id = d.pool_id AND p.vrf <> '')
+          ON d.state = 'active' AND r.username = {USER} AND r.value = {_VRF_VALUE}
+        WHERE r.attribute = :vrf_attribute AND r.value LIKE :vrf_pattern AND d.id IS NULL
+          AND {of_tenant("r.tenant_id")}
+        """,
+        "`--repair` removes it from radreply where the user is one of Lastmile's; end a live session that uses it",
+        repair=f"""
+        DELETE FROM radreply r
+        WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (
+            SELECT FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.vrf <> ''
+            WHERE d.state = 'active' AND r.username = {USER} AND r.value = {_VRF_VALUE})
         """,
     ),
 )

@@ -1,13 +1,15 @@
 """Run the invariants, and repair what is safe to repair."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from audit.invariants import INVARIANTS, Invariant
 from db import Database
+from radius.vrf import VrfAttribute
 
 __all__ = ["Violation", "check", "repair"]
 
@@ -34,22 +36,33 @@ class Violation:
 
 
 async def check(
-    database: Database, tenant: str | None = None, invariants: Iterable[Invariant] = INVARIANTS
+    database: Database,
+    tenant: str | None = None,
+    invariants: Iterable[Invariant] = INVARIANTS,
+    *,
+    vrf_attribute: VrfAttribute | None = None,
 ) -> AsyncIterator[Violation]:
-    """Every violation, invariant by invariant, each read in a transaction of its own.
+    """Yield every violation, invariant by invariant, each read in a transaction of its own.
 
     Orders that are running change things meanwhile, each in one transaction: what a query sees is consistent.
+    `vrf_attribute` is what names VRFs in RADIUS.
     """
+    given = {"tenant": tenant} | _vrf_values(vrf_attribute)
     for invariant in invariants:
         async with database.at_leisure() as connection:
             await connection.execute(_OVER_EVERYTHING)
-            rows = await connection.stream(text(invariant.query), {"tenant": tenant})
+            rows = await connection.stream(*_filled_in(invariant.query, given))
             async for row in rows.mappings():
                 yield Violation(invariant, row["tenant"], row["subject"], row["words"], row["key"])
 
 
 async def repair(
-    database: Database, violations: Iterable[Violation], quarantine: timedelta, *, actor: str = ""
+    database: Database,
+    violations: Iterable[Violation],
+    quarantine: timedelta,
+    *,
+    actor: str = "",
+    vrf_attribute: VrfAttribute | None = None,
 ) -> AsyncIterator[Violation]:
     """Repair, as `actor`'s doing, what can be repaired without asking anybody; yields what was.
 
@@ -59,10 +72,21 @@ async def repair(
     for violation in violations:
         if violation.invariant.repair is None:
             continue
-        statement = text(violation.invariant.repair)
-        given = {"key": violation.key, "quarantine": quarantine}
+        given = {"key": violation.key, "quarantine": quarantine} | _vrf_values(vrf_attribute)
         async with database.platform(actor=actor) as connection:
-            result = await connection.execute(statement, {name: given[name] for name in statement.compile().params})
+            result = await connection.execute(*_filled_in(violation.invariant.repair, given))
             repaired = result.rowcount > 0
         if repaired:
             yield violation
+
+
+def _vrf_values(attribute: VrfAttribute | None) -> dict[str, str | None]:
+    if attribute is None:
+        return {"vrf_attribute": None, "vrf_template": None, "vrf_pattern": None}
+    return {"vrf_attribute": attribute.name, "vrf_template": attribute.template, "vrf_pattern": attribute.pattern}
+
+
+def _filled_in(query: str, given: Mapping[str, Any]) -> tuple[TextClause, dict[str, Any]]:
+    """Return the statement and those of the values that it asks for."""
+    statement = text(query)
+    return statement, {name: given[name] for name in statement.compile().params}

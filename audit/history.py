@@ -33,6 +33,8 @@ class Tenure:
     tenant: str
     subscriber_ref: str
     prefix: str
+    vrf: str | None
+    """Empty: the default VRF. None: not known any more."""
     since: datetime
     until: datetime | None
     """When it was revoked; None: still held."""
@@ -49,7 +51,9 @@ _OF_SUBSCRIBER = text(
         SELECT e.at, e.id, coalesce(o.requested_by, 'order ' || e.order_id), e.order_id, 'delegations',
                coalesce(e.prefix::text, 'no prefix'),
                CASE WHEN e.from_state = 'pending' AND e.to_state = 'allocated' THEN 'created' ELSE 'changed' END,
-               jsonb_build_object('state', e.from_state), jsonb_build_object('state', e.to_state, 'reason', e.reason)
+               jsonb_build_object('state', e.from_state),
+               jsonb_build_object('state', e.to_state, 'reason', e.reason)
+               || CASE WHEN e.vrf <> '' THEN jsonb_build_object('vrf', e.vrf) ELSE '{}' END
         FROM delegation_events e LEFT JOIN orders o USING (tenant_id, order_id)
         WHERE e.tenant_id = :tenant AND e.subscriber_ref = :subscriber_ref
     ) happenings
@@ -61,13 +65,13 @@ _OF_SUBSCRIBER = text(
 # From the events and not from the delegations: those are deleted earlier (DESIGN section 2).
 _HOLDERS = text(
     """
-    SELECT e.tenant_id AS tenant, e.subscriber_ref, e.prefix::text AS prefix, min(e.at) AS since,
+    SELECT e.tenant_id AS tenant, e.subscriber_ref, e.prefix::text AS prefix, e.vrf, min(e.at) AS since,
            max(e.at) FILTER (WHERE e.to_state = 'revoked') AS until,
            (array_agg(e.order_id ORDER BY e.id))[1] AS order_id,
            (array_agg(o.requested_by ORDER BY e.id))[1] AS requested_by
     FROM delegation_events e LEFT JOIN orders o USING (tenant_id, order_id)
     WHERE e.prefix && CAST(:prefix AS inet)
-    GROUP BY e.tenant_id, e.delegation_id, e.subscriber_ref, e.prefix
+    GROUP BY e.tenant_id, e.delegation_id, e.subscriber_ref, e.prefix, e.vrf
     HAVING CAST(:at AS timestamptz) IS NULL OR (
         min(e.at) <= :at AND coalesce(max(e.at) FILTER (WHERE e.to_state = 'revoked'), 'infinity') > :at)
     ORDER BY since

@@ -26,14 +26,15 @@ async def audit(*, tenant: str | None, repairing: bool, as_json: bool) -> Exit:
     async with open_database(settings) as database:
         if tenant is not None:
             tenant = await pick_tenant(database, tenant)
-        found = await _check(database, tenant)
+        found = await _check(settings, database, tenant)
         repaired: list[Violation] = []
         if repairing:
             # Nobody knows whether a session still uses a leaked prefix: it rests as one whose end nobody confirmed.
             rest = settings.quarantine_unconfirmed
-            repaired = [violation async for violation in repair(database, found, rest, actor=actor())]
+            repairs = repair(database, found, rest, actor=actor(), vrf_attribute=settings.vrf_attribute)
+            repaired = [violation async for violation in repairs]
         if repaired:
-            found = await _check(database, tenant)
+            found = await _check(settings, database, tenant)
         in_netbox, unasked = await _check_netbox(settings, database, tenant)
         found += in_netbox
     if as_json:
@@ -48,8 +49,9 @@ async def audit(*, tenant: str | None, repairing: bool, as_json: bool) -> Exit:
     return Exit.FAILED if found else Exit.UNAVAILABLE if unasked else Exit.DONE
 
 
-async def _check(database: Database, tenant: str | None) -> list[Violation]:
-    return [violation async for violation in check(database, tenant)]
+async def _check(settings: Settings, database: Database, tenant: str | None) -> list[Violation]:
+    found = check(database, tenant, vrf_attribute=settings.vrf_attribute)
+    return [violation async for violation in found]
 
 
 async def _check_netbox(settings: Settings, database: Database, tenant: str | None) -> tuple[list[Violation], str]:

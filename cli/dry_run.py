@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 
 from activities.addresses import FACTS
 from cli.order_file import NumberedOrder
-from cli.output import when
+from cli.output import in_vrf, when
 from db import Database, TenantConnection
 from devices import records as devices
 from errors import Refused
@@ -239,6 +239,7 @@ class _Rehearsal:
 def _bare(delegation: Delegation) -> str:
     """As people write it: one address has no length."""
     prefix = delegation.prefix
+    vrf = in_vrf(delegation.vrf)
     if prefix is None:
-        return str(delegation)
-    return str(prefix.network_address if prefix.num_addresses == 1 else prefix)
+        return f"{delegation}{vrf}"
+    return f"{prefix.network_address if prefix.num_addresses == 1 else prefix}{vrf}"

@@ -10,7 +10,7 @@ from sqlalchemy import Row, text
 from activities.addresses import FACTS
 from cli.mistakes import mistakes
 from db import Database
-from ipam.models import IPv4Mode, IPv6Mode, Purpose
+from ipam.models import DEFAULT_VRF, IPv4Mode, IPv6Mode, Purpose
 from subscribers.models import Customer, Line
 from workflows.contract import ProvisionSubscriber
 
@@ -34,7 +34,7 @@ _PAGE = text(
     SELECT s.ref AS subscriber_ref, s.created_by_order AS order_id,
         to_jsonb(c) AS customer, to_jsonb(n) AS line, b.plan, b.price_ref, g.groupname,
         (SELECT jsonb_object_agg(d.purpose, jsonb_build_object(
-            'address', abbrev(d.prefix::inet), 'length', masklen(d.prefix), 'pool', p.name))
+            'address', abbrev(d.prefix::inet), 'length', masklen(d.prefix), 'pool', p.name, 'vrf', p.vrf))
          FROM delegations d JOIN pools p ON p.id = d.pool_id
          WHERE d.tenant_id = s.tenant_id AND d.subscriber_ref = s.ref AND d.state <> 'revoked') AS held,
         EXISTS (SELECT FROM orders o WHERE o.tenant_id = s.tenant_id AND o.subscriber_ref = s.ref
@@ -104,6 +104,8 @@ def _described(tenant: str, row: Row[Any]) -> Described:
         return Described(row.subscriber_ref, trouble="; ".join(mistakes(failure, ProvisionSubscriber)))
     if sum(purpose in held for purpose in _MODES) > 1:
         return Described(row.subscriber_ref, trouble="it holds more than one kind of IPv6 prefix, which no order asks")
+    if len({there["vrf"] for there in held.values()}) > 1:
+        return Described(row.subscriber_ref, trouble="its addresses are in several VRFs, and an order names one")
     notes = {note: held[purpose]["address"] if purpose in held else None for purpose, note in _NOTES.items()}
     return Described(row.subscriber_ref, order, notes)
 
@@ -121,4 +123,6 @@ def _addressing(held: Mapping[str, Any]) -> dict[str, Any]:
             break
     if ipv4:
         asked |= {"ipv4_mode": IPv4Mode.STATIC, "ipv4_address": ipv4["address"], "ipv4_pool": ipv4["pool"]}
+    if vrf := next((there["vrf"] for there in held.values()), DEFAULT_VRF):
+        asked["vrf"] = vrf
     return asked

@@ -7,7 +7,7 @@ from typing import Any
 
 from audit.history import Happening, Tenure, holders, of_subscriber
 from cli.exits import BadInput, Exit
-from cli.output import console, print_json, table, when
+from cli.output import console, in_vrf, print_json, table, when
 from cli.services import load_settings, open_database, pick_tenant
 from errors import Refused
 
@@ -105,7 +105,7 @@ async def _holders(
         for tenure in found:
             print_json(asdict(tenure))
     else:
-        columns = ("subscriber", "tenant", "prefix", "from", "until", "order", "by")
+        columns = ("subscriber", "tenant", "prefix", "VRF", "from", "until", "order", "by")
         console.print(table(f"Who had {prefix}{f', {when(at)}' if at else ''}", columns, map(_tenure, found)))
     return Exit.DONE
 
@@ -117,13 +117,13 @@ def _lasted(tenure: Tenure, since: datetime | None) -> bool:
 def _tenure(tenure: Tenure) -> tuple[Any, ...]:
     until = when(tenure.until) or "now"
     return (
-        tenure.subscriber_ref, tenure.tenant, tenure.prefix, when(tenure.since), until, tenure.order_id,
+        tenure.subscriber_ref, tenure.tenant, tenure.prefix, tenure.vrf, when(tenure.since), until, tenure.order_id,
         tenure.requested_by,
     )  # fmt: skip
 
 
 def _happening(entry: Happening) -> tuple[Any, ...]:
-    record = _RECORDS[entry.record].format(entry.key)
+    record = _RECORDS[entry.record].format(entry.key) + in_vrf((entry.after or {}).get("vrf"))
     return when(entry.at), entry.actor, entry.order_id, entry.action, record, _changes(entry)
 
 
@@ -131,7 +131,7 @@ def _changes(entry: Happening) -> str:
     """What a change changed, or what RADIUS was to hand out; of other records that came or went, the name is enough."""
     before, after = entry.before or {}, entry.after or {}
     if entry.action == "changed":
-        return ", ".join(_change(name, before.get(name), value) for name, value in after.items())
+        return ", ".join(_change(name, before.get(name), value) for name, value in after.items() if name != "vrf")
     row = after or before
     return f"{row['attribute']} {row['value']}" if entry.record == "radreply" else ""
 

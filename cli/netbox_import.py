@@ -36,7 +36,9 @@ async def import_prefixes(name: str, tenant: str | None, field: str | None, *, a
             there: BoundPool = await pool_named(connection, pool.name, pool.tenant)
         await netbox.require()
         run = f"import-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-        importer = Importer(database, netbox, there, pool.purpose, run=run, actor=actor())
+        attribute = settings.vrf_attribute
+        vrf_items = [attribute.item(pool.vrf)] if attribute and pool.vrf else []
+        importer = Importer(database, netbox, there, pool.purpose, run=run, actor=actor(), vrf_items=vrf_items)
         counts: Counter[Fate] = Counter()
         with Estate(there, pool.tenant, field, TypeAdapter(Reference)) as estate:
             await estate.read(netbox.records(vrf_id=there.netbox.vrf_id, within=there.prefix))

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["complain", "console", "facts", "mark", "messages", "print_json", "say", "table", "tell", "when"]
+__all__ = ["complain", "console", "facts", "in_vrf", "mark", "messages", "print_json", "say", "table", "tell", "when"]
 
 # Where nobody's window is narrow, so is no table. An IPv6 prefix can look like an emoji: `:100:`.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
@@ -71,6 +71,11 @@ def mark(outcome: str) -> Text:
 def when(moment: datetime | None) -> str:
     """A moment for people, in UTC."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+
+
+def in_vrf(vrf: str | None) -> str:
+    """Words behind an address; none for the default VRF."""
+    return f" in VRF {vrf}" if vrf else ""
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:

@@ -19,7 +19,7 @@ Rows = list[dict[str, Any]]
 
 _ADDRESSES = text(
     """
-    SELECT d.purpose, abbrev(d.prefix::inet) AS prefix, p.name AS pool, d.state, d.state_since AS since,
+    SELECT d.purpose, abbrev(d.prefix::inet) AS prefix, p.name AS pool, p.vrf, d.state, d.state_since AS since,
         d.created_by_order AS order_id
     FROM delegations d JOIN pools p ON p.id = d.pool_id
     WHERE d.subscriber_ref = :ref AND d.released_at IS NULL ORDER BY d.id
@@ -29,19 +29,19 @@ _ADDRESSES = text(
 _RESTING = text(
     """
     (SELECT DISTINCT ON (s.pool_id, s.slot)
-        d.purpose, abbrev(d.prefix::inet) AS prefix, p.name AS pool, s.free_at AS until
+        d.purpose, abbrev(d.prefix::inet) AS prefix, p.name AS pool, p.vrf, s.free_at AS until
     FROM delegations d JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot JOIN pools p ON p.id = d.pool_id
     WHERE d.subscriber_ref = :ref AND s.delegation_id IS NULL AND s.free_at > now()
       AND s.last_holder = concat_ws('/', d.tenant_id, d.subscriber_ref, d.purpose))
     UNION ALL
-    SELECT d.purpose, abbrev(r.prefix::inet), p.name, r.due_at
+    SELECT d.purpose, abbrev(r.prefix::inet), p.name, p.vrf, r.due_at
     FROM delegations d JOIN netbox_removals r USING (tenant_id, allocation_key) JOIN pools p ON p.id = r.pool_id
     WHERE d.subscriber_ref = :ref AND r.prefix IS NOT NULL
     """
 )
 _HISTORY = text(
     """
-    SELECT at, abbrev(prefix::inet) AS prefix, from_state, to_state, order_id, reason
+    SELECT at, abbrev(prefix::inet) AS prefix, vrf, from_state, to_state, order_id, reason
     FROM delegation_events WHERE subscriber_ref = :ref ORDER BY id
     """
 )

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cli.exits import Exit
 from cli.order_record import BadRecord, Record
-from cli.output import complain, console, mark, messages, print_json, say, table
+from cli.output import complain, console, in_vrf, mark, messages, print_json, say, table
 from cli.rejects import Rejects
 from cli.runs import Ended
 from workflows.contract import Created, ResultStatus
@@ -140,7 +140,7 @@ class _Rate(ProgressColumn):
 def addresses(created: Created) -> str:
     """What the line has, or gave back."""
     held = (getattr(created, name) for name in _ADDRESSES)
-    return "\n".join(address for address in held if address)
+    return "\n".join(f"{address}{in_vrf(created.vrf)}" for address in held if address)
 
 
 def results(end: Ended) -> Table:

@@ -103,9 +103,9 @@ def _parts(found: Overview, run: Progress | None, trouble: str) -> Iterator[Rend
     if found.history:
         yield table(
             f"History of its addresses{_of(found.history)}",
-            ("at", "prefix", "from", "to", "order"),
+            ("at", "prefix", "VRF", "from", "to", "order"),
             [
-                (when(e["at"]), e["prefix"], e["from_state"], mark(e["to_state"]), e["order_id"])
+                (when(e["at"]), e["prefix"], e["vrf"], e["from_state"], mark(e["to_state"]), e["order_id"])
                 for e in found.history[-_SHOWN:]
             ],
         )
@@ -165,12 +165,14 @@ def _who(found: Overview) -> Table:
 
 
 def _addresses(found: Overview) -> Table:
-    held = [(a["prefix"], a["purpose"], mark(a["state"]), when(a["since"]), a["pool"]) for a in found.addresses]
+    held = [
+        (a["prefix"], a["purpose"], a["vrf"], mark(a["state"]), when(a["since"]), a["pool"]) for a in found.addresses
+    ]
     resting = [
-        (a["prefix"], a["purpose"], mark("quarantine"), f"until {when(a['until'])}", a["pool"])
+        (a["prefix"], a["purpose"], a["vrf"], mark("quarantine"), f"until {when(a['until'])}", a["pool"])
         for a in found.quarantine
     ]
-    return table("Addresses", ("address", "for", "state", "since", "pool"), [*held, *resting])
+    return table("Addresses", ("address", "for", "VRF", "state", "since", "pool"), [*held, *resting])
 
 
 def _device(device: dict[str, Any]) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ claimed with SKIP LOCKED, so that allocators do not queue behind each other and 
 empty one does. Slots beyond the pool's frontier have no row; the frontier moves a batch at a time.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -28,8 +28,8 @@ from ipam.errors import (
     PoolExhausted,
 )
 from ipam.lifecycle import State
-from ipam.models import Need
-from ipam.pools import CANDIDATE, CLOSED, PREFERENCE
+from ipam.models import Need, vrf_words
+from ipam.pools import CANDIDATE, CLOSED, IN_ANY_VRF, PREFERENCE
 from ipam.removals import LATE
 
 __all__ = ["Allocation", "Quarantine", "allocate", "allocation_key", "release"]
@@ -152,8 +152,8 @@ _REACH_ADDRESS = text(
 
 _CANDIDATES = text(
     f"""
-    SELECT name, prefix::text, netbox_mode IS NOT NULL AS in_netbox, {CLOSED} AS closed
-    FROM pools WHERE {CANDIDATE} ORDER BY {PREFERENCE}
+    SELECT name, prefix::text, vrf, netbox_mode IS NOT NULL AS in_netbox, {CLOSED} AS closed
+    FROM pools WHERE {IN_ANY_VRF} ORDER BY {PREFERENCE}
     """
 )
 
@@ -205,13 +205,7 @@ async def allocate(
     Raises `NoBlock` where a block of a delegated pool might help, unless NetBox is known to have none (`more_blocks`),
     `PoolChanging`, and the `Refused` kinds of `ipam.errors`.
     """
-    wanted: dict[str, Any] = {
-        "purpose": need.purpose,
-        "length": need.length,
-        "pool": need.pool,
-        "region": need.region,
-        "address": need.address,
-    }
+    wanted = asdict(need)
     claim = wanted | {
         "tenant": tenant,
         "subscriber_ref": subscriber_ref,
@@ -283,6 +277,11 @@ def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
         raise DelegationBusy(f"{holder}, which is {found.state}: finish its deprovisioning first")
     if same_key or found.prefix is None:
         return
+    if found.vrf != need.vrf:
+        raise DelegationMismatch(
+            f"{holder} in {vrf_words(found.vrf)}, not in {vrf_words(need.vrf)}: deprovision it before asking for "
+            "another VRF"
+        )
     if found.prefix.prefixlen != need.length:
         raise DelegationMismatch(f"{holder}, not a /{need.length}: deprovision it before asking for another size")
     if need.address is not None and found.prefix.network_address != need.address:
@@ -292,14 +291,20 @@ def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
 async def _nothing_left(
     connection: TenantConnection, wanted: dict[str, Any], need: Need
 ) -> NoSuchPool | PoolExhausted | AddressTaken | PoolChanging:
-    rows = list(await connection.execute(_CANDIDATES, wanted))
+    found = list(await connection.execute(_CANDIDATES, wanted))
+    rows = [row for row in found if row.vrf == need.vrf]
     if closed := [row.name for row in rows if row.closed]:
         return PoolChanging(f"pool {', '.join(closed)} is being changed (`lastmile pool set`): try again")
     pools = [f"{row.name} ({row.prefix})" for row in rows]
     hints = "".join(f", {name} {value!r}" for name, value in (("name", need.pool), ("region", need.region)) if value)
     if not pools:
         where = f" containing {need.address}" if need.address else ""
-        return NoSuchPool(f"no {need.purpose} pool of /{need.length}s{where}{hints}: add one with `lastmile pool add`")
+        remedy = "add one with `lastmile pool add`"
+        if found:
+            others = ", ".join(f"{row.name} is in {vrf_words(row.vrf)}" for row in found)
+            remedy += f", or order from the VRF of an existing pool (addressing.vrf): {others}"
+        vrf = f" in {vrf_words(need.vrf)}" if need.vrf or found else ""
+        return NoSuchPool(f"no {need.purpose} pool of /{need.length}s{where}{vrf}{hints}: {remedy}")
     if need.address is not None:
         return AddressTaken(
             f"{need.address} of pool {pools[0]} is held by another subscriber, in quarantine, "

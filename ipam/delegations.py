@@ -14,7 +14,7 @@ from ipam.models import Purpose
 __all__ = ["COLUMNS", "Delegation", "StateChanged", "held_by", "revoked_by", "revoked_for", "transition"]
 
 COLUMNS = """id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key, created_by_order,
-    state, state_since, disconnect_confirmed, released_at"""
+    state, state_since, disconnect_confirmed, released_at, (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class Delegation:
     state_since: datetime
     disconnect_confirmed: bool | None
     released_at: datetime | None
+    vrf: str
+    """The VRF of its pool."""
 
     @classmethod
     def of(cls, row: Row[Any]) -> "Delegation":
@@ -56,6 +58,7 @@ class Delegation:
             state_since=row.state_since,
             disconnect_confirmed=row.disconnect_confirmed,
             released_at=row.released_at,
+            vrf=row.vrf,
         )
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ attempt finds by the key what an earlier one has made, and NetBox's unique custo
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -198,16 +199,7 @@ async def settle(
 
 async def next_pool(connection: TenantConnection, delegation: Delegation, need: Need) -> Delegation | None:
     """Move a pending delegation on from its pool, which NetBox has no room in; None where no other pool comes after."""
-    criteria = {
-        "purpose": need.purpose,
-        "length": need.length,
-        "pool": need.pool,
-        "region": need.region,
-        "address": None,
-        "id": delegation.id,
-        "pool_id": delegation.pool_id,
-        "late": LATE,
-    }
+    criteria = asdict(need) | {"id": delegation.id, "pool_id": delegation.pool_id, "late": LATE}
     row = (await connection.execute(_NEXT_POOL, criteria)).one_or_none()
     return None if row is None else Delegation.of(row)
 

@@ -3,15 +3,26 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["LABEL", "Addressing", "IPv4Mode", "IPv6Mode", "Need", "Purpose"]
+__all__ = ["DEFAULT_VRF", "LABEL", "Addressing", "IPv4Mode", "IPv6Mode", "Need", "Purpose", "VrfName", "vrf_words"]
 
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names of pools and regions."""
+
+DEFAULT_VRF = ""
+"""The VRF of a pool that names none: the global routing table."""
+
+VrfName = Annotated[str, Field(max_length=100, pattern=r"^[!-~]([ -~]*[!-~])?$")]
+"""The name of a VRF, as NetBox and the routers have it."""
+
+
+def vrf_words(vrf: str) -> str:
+    """Name the VRF in a message."""
+    return "the default VRF" if vrf == DEFAULT_VRF else f"VRF {vrf!r}"
 
 
 class Purpose(StrEnum):
@@ -79,6 +90,7 @@ class Need:
     pool: str | None = None
     region: str | None = None
     address: IPv4Address | None = None
+    vrf: str = DEFAULT_VRF
 
 
 class Addressing(BaseModel):
@@ -96,6 +108,8 @@ class Addressing(BaseModel):
     """With `static`: exactly this address. Without it any free one of the pool."""
     ipv4_pool: str | None = Field(default=None, pattern=LABEL)
     region: str | None = Field(default=None, pattern=LABEL)
+    vrf: VrfName | None = None
+    """The VRF that all addresses of the line are in. None: the default VRF."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -103,20 +117,24 @@ class Addressing(BaseModel):
             raise ValueError("ipv4_address needs ipv4_mode 'static'")
         if self.ipv6_mode is IPv6Mode.DUAL_STACK and self.ipv4_mode is IPv4Mode.NONE:
             raise ValueError("ipv6_mode 'dual_stack' needs ipv4_mode 'dynamic' or 'static'")
+        if self.vrf is not None and not self.needs():
+            raise ValueError("vrf needs an address from a Lastmile pool: IPv6, or ipv4_mode 'static'")
         return self
 
     def needs(self) -> tuple[Need, ...]:
         """The prefixes to allocate, in the order in which every order allocates them."""
         purposes = _PURPOSES[self.ipv6_mode] if self.enable_ipv6 else ()
+        vrf = self.vrf or DEFAULT_VRF
         needs = [
             Need(
                 purpose,
                 self.ipv6_pd_size if purpose is Purpose.IPV6_PD else purpose.lengths[0],
                 self.ipv6_pool,
                 self.region,
+                vrf=vrf,
             )
             for purpose in purposes
         ]
         if self.ipv4_mode is IPv4Mode.STATIC:
-            needs.append(Need(Purpose.IPV4, 32, self.ipv4_pool, self.region, self.ipv4_address))
+            needs.append(Need(Purpose.IPV4, 32, self.ipv4_pool, self.region, self.ipv4_address, vrf))
         return tuple(needs)

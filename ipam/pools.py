@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.binding import Binding, Mode, Record
 from ipam.errors import InvalidPool
-from ipam.models import LABEL, Purpose
+from ipam.models import DEFAULT_VRF, LABEL, Purpose, vrf_words
 
-__all__ = ["CANDIDATE", "CLOSED", "PREFERENCE", "Pool", "PoolUse", "add_pool", "list_pools"]
+__all__ = ["CANDIDATE", "CLOSED", "IN_ANY_VRF", "PREFERENCE", "Pool", "PoolUse", "add_pool", "list_pools"]
 
 # Slot numbers are bigints; nobody runs out of a pool of 2^62 prefixes.
 MAX_CAPACITY = 2**62
@@ -42,7 +42,7 @@ class Pool(BaseModel):
     """Length of each prefix handed out, in bits."""
     tenant: str | None = None
     """None: a pool that serves every tenant."""
-    vrf: str = ""
+    vrf: str = DEFAULT_VRF
     region: Label | None = None
     country: str | None = Field(default=None, pattern="^[A-Z]{2}$")
     """ISO 3166-1 alpha-2."""
@@ -131,12 +131,15 @@ class PoolUse(BaseModel):
         return self.capacity - self.taken - self.quarantined
 
 
-CANDIDATE = """
+IN_ANY_VRF = """
     purpose = :purpose AND delegated_length = :length
     AND (CAST(:pool AS text) IS NULL OR name = :pool)
     AND (CAST(:region AS text) IS NULL OR region = :region)
     AND (CAST(:address AS inet) IS NULL OR prefix >>= CAST(:address AS inet))
 """
+"""The condition that a pool would do for a `Need`, were it in the right VRF."""
+
+CANDIDATE = f"vrf = :vrf AND {IN_ANY_VRF}"
 """The condition that a pool would do for a `Need`."""
 
 CLOSED = "coalesce(netbox_closed_until > now(), false)"
@@ -232,6 +235,5 @@ def _complaint(pool: Pool, database_words: str) -> str:
     if "pools_name" in database_words:
         return f"a pool named {pool.name!r} exists already, with other properties: choose another name"
     if "pools_no_overlap" in database_words:
-        vrf = f"VRF {pool.vrf!r}" if pool.vrf else "the global table"
-        return f"{pool.prefix} overlaps a pool that exists in {vrf}: no address may be in two pools"
+        return f"{pool.prefix} overlaps a pool that exists in {vrf_words(pool.vrf)}: no address may be in two pools"
     return f"tenant {pool.tenant!r} does not exist: add it with `lastmile tenant add` first"

@@ -102,6 +102,7 @@ delegation_events = Table(
     Column("order_id", Text, nullable=False),
     Column("reason", Text, nullable=False),
     _now("at"),
+    Column("vrf", Text),
 )
 
 # What may not be in NetBox any more once it is due; the prefix is given while it rests there.

@@ -15,6 +15,7 @@ from radius.rates import rate_items
 from radius.tables import radcheck, radgroupreply, radreply, radusergroup
 
 __all__ = [
+    "add_reply_items",
     "block_account",
     "create_account",
     "delete_account",
@@ -132,12 +133,19 @@ async def delete_account(connection: TenantConnection, user: str, order_id: str 
 
 async def write_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
     """Put these attributes into the user's Access-Accepts, each in place of an earlier value."""
+    items = list(items)
     for attribute, value in items:
         await connection.execute(
             delete(radreply).where(
                 radreply.c.username == user, radreply.c.attribute == attribute, radreply.c.value != value
             )
         )
+    await add_reply_items(connection, user, items)
+
+
+async def add_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
+    """Put these attributes into the user's Access-Accepts, beside other values of the same attributes."""
+    for attribute, value in items:
         await connection.execute(
             insert(radreply).values(username=user, attribute=attribute, op=":=", value=value).on_conflict_do_nothing()
         )

@@ -174,6 +174,8 @@ class Created(BaseModel):
     ipv6_framed_prefix: str | None = None
     ipv6_address: str | None = None
     ipv4_address: str | None = None
+    vrf: str | None = None
+    """The VRF of its addresses. None: the default VRF."""
 
 
 class OrderResult(BaseModel):

@@ -16,12 +16,14 @@ from db import Database
 from ipam.allocation import Quarantine
 from ipam.models import Addressing
 from radius.dynauth import DynamicAuthorization
+from radius.vrf import VrfAttribute
 from subscribers.models import Customer, Line, ServicePlan
 
 __all__ = ["FREE_SLOT", "OF_S1", "QUARANTINE", "Estate"]
 
 QUARANTINE = Quarantine(confirmed=timedelta(hours=1), unconfirmed=timedelta(hours=2))
 FREE_SLOT = "pool_id = (SELECT id FROM pools WHERE name = 'home') AND slot = 100"
+VRF_ATTRIBUTE = VrfAttribute("Cisco-AVPair", "ip:vrf-id={vrf}")
 OF_S1 = "subscriber_ref = 'S-1' AND released_at IS NULL"
 
 PLAN = ServicePlan(name="fiber", download_kbps=500_000, upload_kbps=250_000)
@@ -36,7 +38,7 @@ class Estate:
         self._orders = OrderActivities(database)
         self._records = RecordActivities(database)
         self._accounts = AccountActivities(database)
-        self._addresses = AddressActivities(database, authorization, QUARANTINE)
+        self._addresses = AddressActivities(database, authorization, QUARANTINE, vrf_attribute=VRF_ATTRIBUTE)
         self._devices = DeviceActivities(database)
 
     async def provision(
@@ -83,13 +85,13 @@ class Estate:
             await ActivityEnvironment().run(self._orders.close_order, ref, OrderClosing(status=status, result=result))
 
     async def audit(self, tenant: str | None = None) -> list[Violation]:
-        return [violation async for violation in check(self.database, tenant)]
+        return [violation async for violation in check(self.database, tenant, vrf_attribute=VRF_ATTRIBUTE)]
 
     async def repair(self, violations: list[Violation]) -> list[Violation]:
-        return [
-            repaired
-            async for repaired in repair(self.database, violations, QUARANTINE.unconfirmed, actor="the auditor")
-        ]
+        repairs = repair(
+            self.database, violations, QUARANTINE.unconfirmed, actor="the auditor", vrf_attribute=VRF_ATTRIBUTE
+        )
+        return [repaired async for repaired in repairs]
 
     async def prefix(self, nth: int = 1) -> str:
         """What S-`nth` holds."""

@@ -112,7 +112,7 @@ async def test_who_had_this_prefix_on_the_third_of_may(estate: Estate, owner: as
     assert await names(estate, prefix, MAY + 2 * hour) == []
     assert await names(estate, prefix, MAY + 31 * day) == ["S-2"]
     (then,) = await who(estate, prefix, MAY)
-    assert then == Tenure("acme", "S-1", prefix, MAY - hour, MAY + hour, "O-11", "crm")
+    assert then == Tenure("acme", "S-1", prefix, "", MAY - hour, MAY + hour, "O-11", "crm")
 
     inside = ip_network(prefix).network_address + 77
     assert await names(estate, str(inside), MAY) == ["S-1"]

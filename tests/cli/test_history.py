@@ -56,6 +56,7 @@ async def test_of_a_prefix(cli: Cli, book: Book, worker: None, owner: asyncpg.Co
         "tenant": "acme",
         "subscriber_ref": book.ref(),
         "prefix": prefix,
+        "vrf": "",
         "since": "2026-05-01T00:00:00+00:00",
         "until": "2026-05-03T14:00:00+00:00",
         "order_id": "O-1",

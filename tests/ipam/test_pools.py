@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ipam.errors import InvalidPool
-from ipam.models import Need, Purpose
+from ipam.models import Purpose
 from ipam.pools import MAX_CAPACITY, Pool, PoolUse, add_pool, list_pools
 from tests.ipam.desk import Desk
 
@@ -81,7 +81,7 @@ async def test_a_name_belongs_to_one_pool_of_a_tenant(desk: Desk) -> None:
 @pytest.mark.parametrize("prefix", ["2001:db8:1::/48", "2001:db8:1:8000::/49", "2001:db8::/40"])
 async def test_overlapping_pools_are_refused_in_one_vrf_and_allowed_in_two(desk: Desk, prefix: str) -> None:
     await desk.pool("2001:db8:1::/48")
-    with pytest.raises(InvalidPool, match=f"{prefix} overlaps a pool that exists in the global table"):
+    with pytest.raises(InvalidPool, match=f"{prefix} overlaps a pool that exists in the default VRF"):
         await desk.pool(prefix, "second", tenant="other")
     await desk.pool(prefix, "second", vrf="customer-7")
     with pytest.raises(InvalidPool, match="overlaps a pool that exists in VRF 'customer-7'"):
@@ -123,14 +123,6 @@ async def test_a_shared_pool_serves_two_tenants(desk: Desk) -> None:
     given = {str((await desk.allocate("S-1", tenant=tenant)).delegation.prefix) for tenant in ("acme", "other")}
     assert given == {"2001:db8:f::/56", "2001:db8:f:100::/56"}
     assert (await uses(desk))["shared"].free == 0
-
-
-async def test_two_vrfs_give_out_the_same_prefix(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/56")
-    await desk.pool("2001:db8:1::/56", "second", vrf="customer-7")
-    given = [await desk.allocate(f"S-{name}", need=Need(Purpose.IPV6_PD, 56, name)) for name in ("home", "second")]
-    assert {str(a.delegation.prefix) for a in given} == {"2001:db8:1::/56"}
-    assert len({a.delegation.pool_id for a in given}) == 2
 
 
 # The n-th prefix

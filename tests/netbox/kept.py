@@ -26,14 +26,13 @@ from ipam.removals import remove_due
 from radius.dynauth import DynamicAuthorization
 from subscribers.tenants import add_tenant
 from tests.netbox.peer import Peer
-from tests.netbox.steps import Steps
+from tests.netbox.steps import VRF, Steps
 
 __all__ = ["AVAILABLE", "PREFIXES", "SPACE", "TENANTS", "VRF", "Kept", "refusal"]
 
 PREFIXES = "/api/ipam/prefixes/"
 AVAILABLE = "available-prefixes"
 TENANTS = {"acme": "Acme Broadband", "other": "Other Networks"}
-VRF = "access"
 SPACE = "2001:db8:4000::/40"
 
 

@@ -14,9 +14,11 @@ from ipam.models import Addressing
 from ipam.netbox import NetBox
 from radius.dynauth import DynamicAuthorization
 
-__all__ = ["QUARANTINE", "Steps"]
+__all__ = ["QUARANTINE", "VRF", "Steps"]
 
 QUARANTINE = Quarantine(confirmed=timedelta(hours=24), unconfirmed=timedelta(days=7))
+VRF = "access"
+"""Of the pools in NetBox, and of the orders for them."""
 
 
 class Steps:
@@ -39,7 +41,7 @@ class Steps:
     async def allocate(self, ref: str = "S-1", order: str = "O-1", **addressing: Any) -> str:
         """The prefix."""
         step = self.addresses.allocate_ip_address
-        report: StepReport = await self.run(step, self.ref(ref, order), Addressing(**addressing))
+        report: StepReport = await self.run(step, self.ref(ref, order), Addressing(**({"vrf": VRF} | addressing)))
         return report.facts["ipv6_prefix"]
 
     async def activate(self, ref: str = "S-1", order: str = "O-1") -> StepReport:

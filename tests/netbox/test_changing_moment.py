@@ -18,7 +18,7 @@ from ipam.models import Need, Purpose
 from ipam.sole import only_one
 from ipam.surrounding import missing_blocks, surround
 from tests.netbox.changeable import BLOCKS, DIRECT, PREFIX, Changeable, Way, resting
-from tests.netbox.kept import SPACE, refusal
+from tests.netbox.kept import SPACE, VRF, refusal
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def test_an_allocation_before_the_very_moment_comes_first(kept: Changeable
     await kept.agree()
     pool = await pool_as(kept, DIRECT)
     async with kept.database.tenant("acme") as connection:
-        need = Need(Purpose.IPV6_PD, 56)
+        need = Need(Purpose.IPV6_PD, 56, vrf=VRF)
         await allocate(connection, tenant="acme", subscriber_ref="S-9", order_id="O-9", need=need)
 
         async def changing_it() -> None:

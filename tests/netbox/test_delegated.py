@@ -18,7 +18,7 @@ from ipam.netbox.records import KEY, SIZE, USED
 from ipam.pools import Pool
 from ipam.sole import only_one
 from ipam.taking import take
-from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, refusal
+from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, VRF, refusal
 from tests.netbox.shared_out import Delegated
 
 BLOCK = 16
@@ -228,7 +228,7 @@ async def test_provisioning_within_a_block_costs_what_it_does_without_netbox(kep
     kept.server.stop()
     async with kept.database.tenant("acme") as connection:
         made = await allocate(
-            connection, tenant="acme", subscriber_ref="S-1", order_id="O-1", need=Need(Purpose.IPV6_PD, 56)
+            connection, tenant="acme", subscriber_ref="S-1", order_id="O-1", need=Need(Purpose.IPV6_PD, 56, vrf=VRF)
         )
     assert made.created
     kept.server.start()

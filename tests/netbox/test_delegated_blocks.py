@@ -18,7 +18,7 @@ from ipam.netbox.records import USED
 from ipam.returning import give_back
 from ipam.taking import take
 from tests.netbox.held import Held
-from tests.netbox.kept import PREFIXES
+from tests.netbox.kept import PREFIXES, VRF
 from tests.netbox.shared_out import Delegated
 
 BLOCK = 16
@@ -217,7 +217,7 @@ async def test_a_block_that_is_allocated_from_at_this_moment_stays(kept: Delegat
     newest = (await kept.blocks())[-1]
     await kept.owner.execute("UPDATE slots SET free_at = '-infinity' WHERE slot >= $1", newest.first_slot)
     async with kept.database.tenant("acme") as connection:
-        need = Need(Purpose.IPV6_PD, 56)
+        need = Need(Purpose.IPV6_PD, 56, vrf=VRF)
         made = await allocate(connection, tenant="acme", subscriber_ref="S-99", order_id="O-99", need=need)
         assert made.delegation.slot == newest.first_slot
         returning = asyncio.create_task(give_back(kept.database, kept.netbox, await kept.the_pool()))

@@ -13,7 +13,7 @@ from devstack.netbox import NetBoxServer
 from ipam.binding import Record
 from ipam.models import Addressing
 from ipam.netbox.records import KEY, USED
-from tests.netbox.kept import SPACE, Kept
+from tests.netbox.kept import SPACE, VRF, Kept
 from tests.netbox.shared_out import Delegated
 from tests.processes import Environment, environment_of, healthy, port_of, started, until
 from tests.workflows.world import Orders, retrying
@@ -56,7 +56,7 @@ async def chosen(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServe
 
 
 def order(orders: Orders, nth: int) -> ProvisionSubscriber:
-    return orders.provision(f"O-{nth}", nth, addressing=Addressing(ipv6_pool="kept"))
+    return orders.provision(f"O-{nth}", nth, addressing=Addressing(ipv6_pool="kept", vrf=VRF))
 
 
 def gone(orders: Orders, nth: int) -> Orders:

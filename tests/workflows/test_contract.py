@@ -151,6 +151,7 @@ def test_the_digest_is_of_the_content_however_it_was_written() -> None:
         {"order_id": "O-2"},
         {"subscriber_ref": "S-2"},
         {"addressing": {"enable_ipv6": False}},
+        {"addressing": {"vrf": "red"}},
         {"customer": {"ref": "C-1", "name": "B"}},
     ],
 )

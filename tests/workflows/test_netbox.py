@@ -17,7 +17,7 @@ from ipam.netbox import NetBox
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
 from tests.netbox.held import Held
-from tests.netbox.kept import PREFIXES, SPACE, Kept
+from tests.netbox.kept import PREFIXES, SPACE, VRF, Kept
 from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.maintained import AT_ONCE, Maintenance
 from tests.workflows.world import Orders, outcomes, parked, what_is_there
@@ -53,7 +53,7 @@ async def worker(
 
 
 def order(orders: Orders, order_id: str = "O-1", nth: int = 0) -> ProvisionSubscriber:
-    return orders.provision(order_id, nth, addressing=Addressing(ipv6_pool="kept"))
+    return orders.provision(order_id, nth, addressing=Addressing(ipv6_pool="kept", vrf=VRF))
 
 
 async def test_a_line_comes_and_goes(lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults) -> None:

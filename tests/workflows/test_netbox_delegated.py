@@ -14,7 +14,7 @@ from ipam.models import Addressing
 from ipam.netbox import NetBox
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
-from tests.netbox.kept import SPACE
+from tests.netbox.kept import SPACE, VRF
 from tests.netbox.shared_out import Delegated
 from tests.workflows.world import Orders, outcomes, retrying, what_is_there
 from worker import build_worker
@@ -45,7 +45,7 @@ async def worker(
 
 
 def order(orders: Orders, order_id: str = "O-0", nth: int = 0) -> ProvisionSubscriber:
-    return orders.provision(order_id, nth, addressing=Addressing(ipv6_pool="kept"))
+    return orders.provision(order_id, nth, addressing=Addressing(ipv6_pool="kept", vrf=VRF))
 
 
 async def full(lastmile: Lastmile, orders: Orders, kept: Delegated) -> None:
@@ -104,7 +104,10 @@ async def test_lines_come_and_go_without_netbox(lastmile: Lastmile, orders: Orde
 
 async def test_a_pool_that_netbox_has_no_further_block_of(lastmile: Lastmile, orders: Orders, kept: Delegated) -> None:
     await kept.pool("2001:db8:8000::/53", "small", block_length=54)
-    sent = [orders.provision(f"O-{n}", n, addressing=Addressing(ipv6_pool="small")) for n in range(1, 2 * BLOCK + 2)]
+    sent = [
+        orders.provision(f"O-{n}", n, addressing=Addressing(ipv6_pool="small", vrf=VRF))
+        for n in range(1, 2 * BLOCK + 2)
+    ]
     results = await asyncio.gather(*map(lastmile.execute, sent))
     assert [result.status for result in results].count(ResultStatus.COMPLETED) == 2 * BLOCK
     [refused] = [result for result in results if result.status is not ResultStatus.COMPLETED]

@@ -1,0 +1,58 @@
+"""The RADIUS reply items of a subscriber's delegations: addresses, and the VRF where its attribute is configured."""
+
+from collections.abc import Iterable, Iterator
+
+from activities.sessions import REPLY_ATTRIBUTES
+from db import TenantConnection
+from ipam.delegations import Delegation, held_by
+from ipam.lifecycle import State
+from ipam.models import Purpose
+from radius import accounts
+from radius.vrf import VrfAttribute
+
+__all__ = ["ReplyItems", "address_items", "as_written"]
+
+
+def as_written(delegations: Iterable[Delegation]) -> Iterator[tuple[Purpose, str]]:
+    """Yield their prefixes as RADIUS and people write them: a single address has no length."""
+    for delegation in delegations:
+        if delegation.prefix is not None:
+            single = delegation.prefix.num_addresses == 1
+            yield delegation.purpose, str(delegation.prefix.network_address if single else delegation.prefix)
+
+
+def address_items(delegations: Iterable[Delegation]) -> list[tuple[str, str]]:
+    """Return the attributes and values that carry their prefixes."""
+    return [(REPLY_ATTRIBUTES[purpose], written) for purpose, written in as_written(delegations)]
+
+
+class ReplyItems:
+    """The rows of `radreply` that stand for delegations; `vrf` is None where RADIUS does not name VRFs."""
+
+    def __init__(self, vrf: VrfAttribute | None = None) -> None:
+        self._vrf = vrf
+
+    async def write(self, connection: TenantConnection, user: str, delegations: Iterable[Delegation]) -> None:
+        """Add the items of active delegations to the user's Access-Accepts."""
+        delegations = list(delegations)
+        await accounts.write_reply_items(connection, user, address_items(delegations))
+        await accounts.add_reply_items(connection, user, self._vrf_items(delegations))
+
+    async def remove(self, connection: TenantConnection, user: str, delegations: Iterable[Delegation]) -> None:
+        """Remove the items of delegations that are being revoked; the VRF stays while another address is active in it.
+
+        All of them are one subscriber's.
+        """
+        delegations = list(delegations)
+        await accounts.remove_reply_items(connection, user, address_items(delegations))
+        if items := self._vrf_items(delegations):
+            held = await held_by(connection, delegations[0].subscriber_ref)
+            items -= self._vrf_items(
+                d for d in held if d.state is State.ACTIVE and d.id not in {one.id for one in delegations}
+            )
+            await accounts.remove_reply_items(connection, user, items)
+
+    def _vrf_items(self, delegations: Iterable[Delegation]) -> set[tuple[str, str]]:
+        if self._vrf is None:
+            return set()
+        return {self._vrf.item(delegation.vrf) for delegation in delegations if delegation.vrf}
