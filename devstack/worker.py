@@ -41,7 +41,8 @@ class Worker:
             env={**os.environ, **self._environment},
             patience=self._patience,
         )
-        await self.process.ready(self._healthy, within=60)
+        # Another Temporal server may take more than a minute to know new search attributes.
+        await self.process.ready(self._healthy, within=120)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -6,6 +6,8 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError
 
+from workflows.awaiting import unknown_attribute
+
 __all__ = ["ATTENTION", "OPERATION", "STEP", "TENANT", "add_search_attributes"]
 
 TENANT = SearchAttributeKey.for_keyword("LastmileTenant")
@@ -17,7 +19,10 @@ ATTENTION = SearchAttributeKey.for_bool("LastmileAttention")
 
 
 async def add_search_attributes(client: Client) -> list[str]:
-    """Add them to the client's namespace where they are missing; what is in the way of that."""
+    """Add them to the client's namespace where they are missing, and wait until the server knows them.
+
+    Returns what is in the way of that. The client waits as `workflows.awaiting` says.
+    """
     wanted = {
         key.name: IndexedValueType.INDEXED_VALUE_TYPE_BOOL
         if key is ATTENTION
@@ -36,4 +41,12 @@ async def add_search_attributes(client: Client) -> list[str]:
             f"Temporal: the search attributes {', '.join(wanted)} could not be added to namespace "
             f"{client.namespace} ({failure}): have its administrator add them"
         ]
+    # The list above is the database's; only a call that names them shows what the server's processes know.
+    named = " AND ".join(f"{key.name} IS NULL" for key in (TENANT, OPERATION, STEP, ATTENTION))
+    try:
+        await client.count_workflows(named)
+    except RPCError as failure:
+        if unknown_attribute(failure):
+            return [failure.message]
+        # Nothing else that is wrong with a query keeps orders from running.
     return []

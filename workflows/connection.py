@@ -10,6 +10,7 @@ from temporalio.service import RPCError
 from encryption.codec import data_converter
 from encryption.keys import KeyRing
 from workflows.asking import SchedulesAskedAgain
+from workflows.awaiting import SearchAttributesAwaited
 
 __all__ = ["Unreachable", "connect"]
 
@@ -29,7 +30,10 @@ async def connect(
     config.setdefault("target_host", "localhost:7233")
     try:
         return await Client.connect(
-            **config, data_converter=data_converter(keys), plugins=plugins, interceptors=[SchedulesAskedAgain()]
+            **config,
+            data_converter=data_converter(keys),
+            plugins=plugins,
+            interceptors=[SchedulesAskedAgain(), SearchAttributesAwaited()],
         )
     except (RPCError, RuntimeError, ValueError) as failure:
         raise Unreachable(
