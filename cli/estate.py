@@ -10,6 +10,7 @@ from sqlalchemy import Row, text
 from activities.addresses import FACTS
 from cli.mistakes import mistakes
 from db import Database
+from fields.stored import STORED
 from ipam.models import DEFAULT_VRF, IPv4Mode, IPv6Mode, Purpose
 from subscribers.models import Customer, Line
 from workflows.contract import ProvisionSubscriber
@@ -92,13 +93,14 @@ def _described(tenant: str, row: Row[Any]) -> Described:
                 "customer": {name: row.customer[name] for name in Customer.model_fields},
                 "plan": {
                     "name": row.plan,
-                    "download_kbps": kbps[0],
-                    "upload_kbps": kbps[1],
+                    "download_kbps": int(kbps[0]),
+                    "upload_kbps": int(kbps[1]),
                     "price_ref": row.price_ref,
                 },
                 "line": {name: row.line[name] for name in Line.model_fields},
                 "addressing": _addressing(held),
-            }
+            },
+            context=STORED,
         )
     except ValidationError as failure:
         return Described(row.subscriber_ref, trouble="; ".join(mistakes(failure, ProvisionSubscriber)))

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from cli.estate import NOTES, Described, estate
 from cli.exits import BadInput, Exit
 from cli.order_csv import csv_heading, csv_line
-from cli.order_jsonl import jsonl_line
+from cli.order_json import json_line
 from cli.output import complain
 from cli.services import load_settings, open_database, pick_tenant
 from db import Database
@@ -72,7 +72,7 @@ def _line(found: Described, csv: bool) -> bytes:
     if csv:
         return csv_line(found.order, found.notes)
     notes = {name: note for name, note in found.notes.items() if note is not None}
-    return jsonl_line(found.order.model_dump(mode="json", exclude_defaults=True) | notes)
+    return json_line(found.order.model_dump(mode="json", exclude_defaults=True) | notes)
 
 
 @contextmanager

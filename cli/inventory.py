@@ -221,8 +221,8 @@ async def nas_add(address: str, name: str, secret: str | Path, coa_port: int, as
     try:
         record = NasRecord.model_validate(values)
     except ValidationError as failure:
-        # Pydantic repeats what it was given, and a secret is not for the terminal.
-        problems = [line.partition(", and is ")[0] for line in mistakes(failure, NasRecord, names)]
+        # A secret is not for the terminal.
+        problems = mistakes(failure, NasRecord, names, show_values=False)
         raise BadInput("This cannot be a NAS:", problems) from None
     async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         added = await add_nas(connection, record)

@@ -1,26 +1,28 @@
 """Orders as CSV (RFC 4180): a row of columns named by the fields' paths, `customer.ref`, then one order a row.
 
-An empty cell is a field that is left out. Semicolons and tabs do as well as commas: spreadsheets choose.
+An empty cell is a field that is left out. Spreadsheets write semicolons or tabs in place of commas, name the delimiter
+on a first line `sep=;`, leave out empty cells at the end of a row, and add empty columns without a name.
 """
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from cli.exits import BadInput
-from cli.mistakes import mistakes
+from cli.mistakes import meant, mistakes
 from cli.order_record import REJECTED, BadRecord, is_note
 from workflows.contract import ProvisionSubscriber
 
 __all__ = ["COLUMNS", "Csv", "CsvRecord", "csv_heading", "csv_line"]
 
 _DELIMITERS = ",;\t"
+_DELIMITER_LINE = re.compile(r'"?sep=(.)"?[,;\t]*[\r\n]*', re.IGNORECASE)
 
 
 def _columns(model: type[BaseModel], above: str = "", required: bool = True) -> Iterator[tuple[str, bool]]:
@@ -63,13 +65,17 @@ class CsvRecord:
 
     def order(self) -> ProvisionSubscriber:
         if self.trouble:
-            raise BadRecord([f"is not CSV: {self.trouble}"])
+            raise BadRecord([f"Invalid CSV: {self.trouble}"])
         columns = self.sheet.columns
-        if len(self.cells) != len(columns):
-            raise BadRecord([f"has {len(self.cells)} cells, and the first row has {len(columns)}"])
+        cells = [cell.strip() for cell in self.cells]  # a blank, or a blank that does not break, is none of a value
+        if any(cells[len(columns) :]):
+            raise BadRecord([f"The row has {len(cells)} cells, but the first row names {len(columns)} columns"])
+        if len(cells) < len(columns) and not self.raw.endswith((b"\n", b"\r")):
+            words = f"The row ends after {len(cells)} of {len(columns)} cells and without a line end"
+            raise BadRecord([f"{words}: the file may be cut off"])
         values: dict[str, Any] = {"customer": {}, "plan": {}, "line": {}}
-        for column, cell in zip(columns, self.cells, strict=True):
-            if cell.strip() and not is_note(column):
+        for column, cell in zip(columns, cells, strict=False):
+            if cell and not is_note(column):
                 *above, name = column.split(".")
                 inner = values
                 for part in above:
@@ -96,12 +102,21 @@ class Csv:
     def __init__(self, name: str, lines: Iterable[tuple[int, bytes]]) -> None:
         self._tape = _Tape(lines)
         first = next(self._tape, "")
-        delimiter = max(_DELIMITERS, key=first.count)
+        if named := _DELIMITER_LINE.fullmatch(first):
+            first = next(self._tape, "")
+        delimiter = named[1] if named else max(_DELIMITERS, key=first.count)
+        if delimiter not in _DELIMITERS:
+            raise BadInput(
+                f"{name} cannot be read: its delimiter is {delimiter!r}, and must be a comma, semicolon or tab."
+            )
         try:
             columns = next(csv.reader([first], delimiter=delimiter, strict=True), [])
         except csv.Error as failure:
-            raise BadInput(f"{name} cannot be read: its first row is not CSV ({failure}).") from None
-        self._sheet = Sheet(tuple(column.strip() for column in columns), delimiter)
+            raise BadInput(f"{name} cannot be read: its first row is invalid CSV: {_trouble(failure)}.") from None
+        columns = [column.strip() for column in columns]
+        while columns and not columns[-1]:
+            columns.pop()
+        self._sheet = Sheet(tuple(columns), delimiter)
         if problems := list(_wrong(self._sheet.columns)):
             raise BadInput(f"{name} cannot be read: its first row must name the columns of an order.", problems)
 
@@ -116,7 +131,7 @@ class Csv:
             except StopIteration:
                 return
             except csv.Error as failure:
-                trouble = str(failure)
+                trouble = _trouble(failure)
             if trouble or any(map(str.strip, cells)):
                 yield CsvRecord(self._tape.line, self._tape.raw, self._sheet, cells, trouble)
 
@@ -156,19 +171,30 @@ class _Tape:
 def _wrong(columns: Sequence[str]) -> Iterator[str]:
     for column, count in Counter(columns).items():
         if column not in _REQUIRED and not is_note(column):
-            yield f"{column or 'a column without a name'}: {_nearest(column)}"
+            yield f"{column}: Unknown column. {_valid(column)}" if column else "A column has no name"
         elif count > 1:
-            yield f"{column}: stands there {count} times"
+            yield f"{column}: is named {count} times"
     for column, required in _REQUIRED.items():
         if required and column not in columns:
             yield f"{column}: is missing"
 
 
-def _nearest(column: str) -> str:
-    close = get_close_matches(column, COLUMNS, n=1, cutoff=0.5)
-    return (
-        f"no order has this: did you mean {close[0]!r}?" if close else f"no order has this; it has {', '.join(COLUMNS)}"
-    )
+def _valid(column: str) -> str:
+    return meant(column, COLUMNS) or f"Valid columns: {', '.join(COLUMNS)}"
+
+
+# By how Python's csv module begins its words.
+_TROUBLES = {
+    "unexpected end": 'a quote (") opens and nothing closes it',
+    "field larger": "a cell is longer than any field",
+    "new-line character": "a line end is in a cell without quotes",
+}
+
+
+def _trouble(failure: csv.Error) -> str:
+    """What is wrong with a row, in words for the user."""
+    found = (words for beginning, words in _TROUBLES.items() if str(failure).startswith(beginning))
+    return next(found, 'a quote (") inside a quoted cell must be written twice')
 
 
 def csv_heading(notes: Sequence[str]) -> bytes:

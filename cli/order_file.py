@@ -1,4 +1,4 @@
-"""Orders from a file of any size, or from standard input: JSON Lines or CSV, read as a stream."""
+"""Orders from a file of any size, or from standard input: JSON Lines, JSON or CSV. Lines are read as a stream."""
 
 import os
 import stat
@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 from cli.exits import BadInput
 from cli.order_csv import Csv
-from cli.order_jsonl import JsonLines
+from cli.order_jsonl import JsonDocument, JsonLines, is_document
 from cli.order_record import BadRecord, Form, Record
+from cli.text_lines import TextLines
 from workflows.contract import ProvisionSubscriber
 
 __all__ = ["FEW", "NumberedOrder", "OrderFile", "no_orders", "open_orders", "read_orders"]
@@ -21,21 +22,16 @@ __all__ = ["FEW", "NumberedOrder", "OrderFile", "no_orders", "open_orders", "rea
 FEW = 1_000
 """So many orders are kept in memory where all of them are needed at once."""
 
-# No order is nearly as long: this is another kind of file, and not to be read into memory in search of a line's end.
-LONGEST_LINE = 2**20
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it
-
 
 class OrderFile:
     """An open file of orders; `source` is its path or `-`. Raises `BadInput` where it has none."""
 
     def __init__(self, source: str, stream: BinaryIO) -> None:
         self.name = "Standard input" if source == "-" else source
+        self._lines = TextLines(self.name, stream)
         status = os.fstat(stream.fileno())
-        self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
-        """In bytes; None where only its end will tell."""
-        self._stream = stream
+        self.size = status.st_size if stat.S_ISREG(status.st_mode) and not self._lines.recoded else None
+        """In bytes of its records; None where only its end will tell."""
         self.form = self._form(source)
 
     def records(self) -> Iterator[Record]:
@@ -43,25 +39,20 @@ class OrderFile:
         return self.form.records()
 
     def _form(self, source: str) -> Form:
-        lines = self._lines()
+        lines = iter(self._lines)
         first = next(((number, line) for number, line in lines if line.strip()), None)
         if first is None:
             raise BadInput(no_orders(self.name))
-        lines = chain([first], lines)
         name = source.lower()
         json = name.endswith((".jsonl", ".ndjson")) or first[1].lstrip().startswith((b"{", b"["))
-        return JsonLines(lines) if json and not name.endswith(Csv.suffix) else Csv(self.name, lines)
-
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        number = 0
-        try:
-            while line := self._stream.readline(LONGEST_LINE + 1):
-                number += 1
-                if len(line) > LONGEST_LINE:
-                    raise BadInput(f"{self.name} cannot be read: line {number} is longer than any order is.")
-                yield number, line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-        except OSError as failure:
-            raise BadInput(f"{self.name} cannot be read: {failure.strerror}.") from None
+        if not json or name.endswith(Csv.suffix):
+            return Csv(self.name, chain([first], lines))
+        if first[1].rstrip().endswith(b"}"):  # whole: a pipe may have nothing more for now
+            return JsonLines(chain([first], lines))
+        second = next(lines, None)
+        rest = chain([first], [second] if second else [], lines)
+        document = is_document(first[1], second[1] if second else None)
+        return JsonDocument(self.name, rest) if document else JsonLines(rest)
 
 
 @contextmanager

@@ -4,12 +4,18 @@ Encrypted is whatever Temporal keeps as a payload: orders, results, what steps r
 their answers, and the words of failures. Ids and search attributes are not, and hold opaque references alone.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from pydantic import TypeAdapter
 from temporalio.api.common.v1 import Payload
-from temporalio.contrib.pydantic import PydanticPayloadConverter, pydantic_data_converter
+from temporalio.contrib.pydantic import (
+    PydanticJSONPlainPayloadConverter,
+    PydanticPayloadConverter,
+    pydantic_data_converter,
+)
 from temporalio.converter import (
     DataConverter,
     DefaultFailureConverterWithEncodedAttributes,
@@ -18,6 +24,7 @@ from temporalio.converter import (
 )
 
 from encryption.keys import KeyRing, NotDecrypted
+from fields.stored import STORED
 
 __all__ = ["EncryptionCodec", "data_converter", "plain"]
 
@@ -71,10 +78,24 @@ class _Locked(EncodingPayloadConverter):
         raise NotDecrypted(f"encrypted with key {name!r}, and LASTMILE_ENCRYPTION_KEYS is not set here: set it")
 
 
+@functools.cache
+def _adapter(type_hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(type_hint)
+
+
+class _StoredJson(PydanticJSONPlainPayloadConverter):
+    """Loads what an older version wrote, whose models accepted more: an open run must not end by an upgrade."""
+
+    def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
+        """Raises pydantic's `ValidationError`."""
+        return _adapter(Any if type_hint is None else type_hint).validate_json(payload.data, context=STORED)
+
+
 class _Converter(PydanticPayloadConverter):
     def __init__(self) -> None:
         super().__init__()
-        self.converters = {**self.converters, ENCODING.encode(): _Locked()}
+        stored = _StoredJson()
+        self.converters = {**self.converters, stored.encoding.encode(): stored, ENCODING.encode(): _Locked()}
 
 
 _PLAIN = replace(pydantic_data_converter, payload_converter_class=_Converter)

@@ -5,7 +5,9 @@ from enum import StrEnum
 from ipaddress import IPv4Address
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from fields.scalars import IPv4Text, TrueOrFalse, WholeNumber, any_case
 
 __all__ = ["DEFAULT_VRF", "LABEL", "Addressing", "IPv4Mode", "IPv6Mode", "Need", "Purpose", "VrfName", "vrf_words"]
 
@@ -98,13 +100,13 @@ class Addressing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    enable_ipv6: bool = True
-    ipv6_mode: IPv6Mode = IPv6Mode.PD
-    ipv6_pd_size: int = Field(default=56, ge=48, le=64)
+    enable_ipv6: TrueOrFalse = True
+    ipv6_mode: Annotated[IPv6Mode, BeforeValidator(any_case)] = IPv6Mode.PD
+    ipv6_pd_size: WholeNumber = Field(default=56, ge=48, le=64)
     """Length of the delegated prefix in bits; RIPE-690 advises /56 for homes and /48 for businesses."""
     ipv6_pool: str | None = Field(default=None, pattern=LABEL)
-    ipv4_mode: IPv4Mode = IPv4Mode.NONE
-    ipv4_address: IPv4Address | None = None
+    ipv4_mode: Annotated[IPv4Mode, BeforeValidator(any_case)] = IPv4Mode.NONE
+    ipv4_address: IPv4Text | None = None
     """With `static`: exactly this address. Without it any free one of the pool."""
     ipv4_pool: str | None = Field(default=None, pattern=LABEL)
     region: str | None = Field(default=None, pattern=LABEL)

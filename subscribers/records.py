@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from db import TenantConnection
+from fields.stored import STORED
 from subscribers.errors import Conflict, UnknownSubscriber
 from subscribers.models import Customer, Line
 from subscribers.tables import customers, network_profiles, subscribers
@@ -180,7 +181,7 @@ async def line_of(connection: TenantConnection, ref: str) -> Line | None:
             .where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
         )
     ).one_or_none()
-    return Line.model_validate(row._asdict()) if row else None
+    return Line.model_validate(row._asdict(), context=STORED) if row else None
 
 
 async def _device_taken(connection: TenantConnection, line: Line) -> Conflict:

@@ -8,11 +8,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from activities.signatures import Cursor, Outcome, StepRef
+from fields.scalars import Moment, Number, TrueOrFalse, any_case
+from fields.text import PRINTABLE, Text
 from ipam.models import Addressing
-from subscribers.models import PRINTABLE, Customer, Line, Reference, ServicePlan, TenantId
+from subscribers.models import Customer, Line, Reference, ServicePlan, TenantId
 
 __all__ = [
     "AnyOrder",
@@ -76,11 +78,11 @@ class Order(BaseModel):
     order_id: Reference
     """The caller's idempotency key: the same order twice gives the same result."""
     subscriber_ref: Reference
-    requested_by: Annotated[str, Field(max_length=100)] = ""
+    requested_by: Annotated[str, Field(strict=True, max_length=100), PRINTABLE] = ""
     """Who sends it, for the trail: a system or a person."""
-    not_before: AwareDatetime | None = None
+    not_before: Moment | None = None
     """When to begin; None: now. With its time zone."""
-    urgency: Urgency = Urgency.NORMAL
+    urgency: Annotated[Urgency, BeforeValidator(any_case)] = Urgency.NORMAL
 
     @property
     def workflow_id(self) -> str:
@@ -120,7 +122,7 @@ class DeprovisionSubscriber(Order):
 
     operation = Operation.DEPROVISION
 
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=PRINTABLE)]
+    reason: Annotated[str, Field(strict=True, min_length=1, max_length=500), PRINTABLE]
     """Why, for the history: no personal data."""
 
 
@@ -213,9 +215,9 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    by: Annotated[str, Field(min_length=1, max_length=100, pattern=PRINTABLE)]
-    why: Annotated[str, Field(min_length=1, max_length=500, pattern=PRINTABLE)]
-    step: str | None = None
+    by: Annotated[str, Field(strict=True, min_length=1, max_length=100), PRINTABLE]
+    why: Annotated[str, Field(strict=True, min_length=1, max_length=500), PRINTABLE]
+    step: Text | None = None
     """The parked step that is meant; None: whichever is parked now."""
 
 
@@ -254,13 +256,13 @@ class Cleanup(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    revoked_days: Annotated[float, Field(ge=0)] = 90
+    revoked_days: Annotated[Number, Field(ge=0, le=36_500)] = 90
     """Delegations that were released longer ago are deleted; their events are kept for the audit period."""
-    allocated_hours: Annotated[float, Field(ge=0)] = 24
+    allocated_hours: Annotated[Number, Field(ge=0, le=876_000)] = 24
     """Delegations that have been allocated for longer, and are not active, are reported as leaks."""
-    revoking_hours: Annotated[float, Field(ge=0)] = 1
+    revoking_hours: Annotated[Number, Field(ge=0, le=876_000)] = 1
     """Revocations that began longer ago and have not ended are completed."""
-    dry_run: bool = False
+    dry_run: TrueOrFalse = False
     """Count what would be done, and do nothing."""
     so_far: CleanupState | None = None
     """Of a run that continues another; nobody else sets it."""

@@ -10,9 +10,10 @@ import pytest
 
 from cli.exits import BadInput
 from cli.order_csv import COLUMNS, csv_heading, csv_line
-from cli.order_file import LONGEST_LINE, open_orders
+from cli.order_file import open_orders
 from cli.order_record import BadRecord
 from cli.read_ahead import ReadAhead
+from cli.text_lines import LONGEST_LINE
 from tests.cli.conftest import Book, Cli, lines
 from workflows.contract import ProvisionSubscriber
 
@@ -111,10 +112,10 @@ async def test_columns_that_no_order_has(alone: Cli) -> None:
     assert ran.code == 2
     said = ran.err.splitlines()
     assert said[0] == "Standard input cannot be read: its first row must name the columns of an order."
-    assert "  subscriber: no order has this: did you mean 'subscriber_ref'?" in said
-    assert "  custmer.ref: no order has this: did you mean 'customer.ref'?" in said
-    assert "  tenant: stands there 2 times" in said
-    assert any(line.startswith("  x y z: no order has this; it has tenant, order_id") for line in said)
+    assert "  subscriber: Unknown column. Did you mean 'subscriber_ref'?" in said
+    assert "  custmer.ref: Unknown column. Did you mean 'customer.ref'?" in said
+    assert "  tenant: is named 2 times" in said
+    assert any(line.startswith("  x y z: Unknown column. Valid columns: tenant, order_id") for line in said)
     assert "  line.connection_type: is missing" in said
     assert not any("_mine" in line or line.startswith("  addressing") for line in said)
 
@@ -137,15 +138,16 @@ def test_rows_that_are_no_orders(tmp_path: Path) -> None:
     )
     assert judged(file) == [
         (2, "O-1"),
-        (3, "has 7 cells, and the first row has 9"),
-        (4, "is not CSV: ',' expected after '\"'"),
-        (5, "customer.name: must be UTF-8, and is 'Zo\\udceb'"),
+        (3, "plan.upload_kbps: is missing; line.connection_type: is missing"),
+        (4, 'Invalid CSV: a quote (") inside a quoted cell must be written twice'),
+        (5, "customer.name: must be text in UTF-8, and is 'Zo\\udceb'"),
         (
             6,
-            "plan.download_kbps: must be a whole number, and is 'fast'; line.connection_type: is missing",
+            "plan.download_kbps: must be a whole number, written in digits only, as in 100000, and is 'fast'; "
+            "line.connection_type: is missing",
         ),
         (7, "O-6"),
-        (8, "is not CSV: unexpected end of data"),
+        (8, 'Invalid CSV: a quote (") opens and nothing closes it'),
     ]
 
 

@@ -26,7 +26,7 @@ SUMS = "SHA256SUMS"
 # logic of a run in them, are loaded once.
 SANDBOX = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules(
-        "activities", "errors", "ipam", "subscribers", "workflows.contract"
+        "activities", "errors", "fields", "ipam", "subscribers", "workflows.contract"
     )
 )
 

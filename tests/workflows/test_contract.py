@@ -1,14 +1,18 @@
 """What an order may say: everything wrong with it is said at once, with the path of each field."""
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from temporalio.api.common.v1 import Payload
 
-from subscribers.models import MacAddress, Reference, TenantId
-from workflows.contract import DeprovisionSubscriber, Operation, ProvisionSubscriber, workflow_id
+from encryption.codec import data_converter
+from fields.devices import MacAddress
+from subscribers.models import Line, Reference, TenantId
+from workflows.contract import Cleanup, DeprovisionSubscriber, Operation, ProvisionSubscriber, workflow_id
 
 ORDER: dict[str, Any] = {
     "tenant": "acme",
@@ -62,6 +66,60 @@ def test_an_unknown_field_is_a_mistake_and_not_a_wish_ignored() -> None:
 )
 def test_mac_addresses_have_one_spelling(written: str) -> None:
     assert TypeAdapter(MacAddress).validate_python(written) == "00:1a:2b:3c:4d:5e"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["485754431A2B3C4D", "48575443-1a2b3c4d", "HWTC1A2B3C4D", "hwtc1a2b3c4d", "HWTC-1A2B3C4D", "HWTC:1A2B3C4D"],
+)
+def test_onu_serials_have_one_form(written: str) -> None:
+    assert Line(connection_type="ftth", onu_serial=written).onu_serial == "HWTC1A2B3C4D"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "HWTC1A2B3C4", "HWTC1A2B3C4D5", "FFFFFFFF1A2B3C4D", "4.85754E+15", "HWTC 1A2B3C4D", "HWTC--1A2B3C4D"],
+)
+def test_onu_serial_of_another_form_is_refused(written: str) -> None:
+    assert problems(with_line(onu_serial=written)) == {"line.onu_serial"}
+
+
+def load(order: dict[str, Any]) -> ProvisionSubscriber:
+    """As a worker loads the payload that an older version, or another SDK, gave to Temporal."""
+    payload = Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(order).encode())
+    loaded: ProvisionSubscriber = data_converter(None).payload_converter.from_payload(payload, ProvisionSubscriber)
+    return loaded
+
+
+def test_payload_of_an_older_version_is_loaded_with_its_text_escaped() -> None:
+    older = ORDER | {"requested_by": "a\x1b[2J\0", "not_before": "1970-01-01T13:03:20Z"}
+    loaded = load(older | {"customer": {"ref": "C-1", "name": "\u202eada"}})
+    assert (loaded.requested_by, loaded.customer.name) == ("a\\x1b[2J\\x00", "\\u202eada")
+
+
+def test_payload_with_a_value_of_another_type_is_refused() -> None:
+    with pytest.raises(ValidationError, match="must be a whole number"):
+        load(ORDER | {"plan": ORDER["plan"] | {"download_kbps": True}})
+
+
+def test_payload_of_an_order_is_the_order() -> None:
+    order = ProvisionSubscriber.model_validate(ORDER | {"not_before": "2028-09-01T08:00:00.5+02:00"})
+    converter = data_converter(None).payload_converter
+    assert converter.from_payload(converter.to_payload(order), ProvisionSubscriber) == order
+
+
+@pytest.mark.parametrize("value", [True, "1", float("inf"), float("nan"), 1e300, -1])
+def test_limits_of_a_cleanup_are_finite_numbers(value: Any) -> None:
+    with pytest.raises(ValidationError):
+        Cleanup(revoked_days=value)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["00:1a:2b:3c:4d:5:e", "00:1a-2b:3c:4d:5e", "0:1a:2b:10:1:1", "001a2b:3c4d:5e", "00 1a 2b 3c 4d 5e", "1.02030E+11"],
+)
+def test_mac_address_of_other_groups_is_refused(written: str) -> None:
+    assert problems(with_line(cpe_mac=written)) == {"line.cpe_mac"}
 
 
 @pytest.mark.parametrize(

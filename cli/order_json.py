@@ -1,0 +1,69 @@
+"""JSON of orders, read strictly: a field that is given twice has two meanings, and is refused."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+__all__ = ["NotJson", "decoder", "json_line", "parse", "repeated_fields"]
+
+
+class NotJson(Exception):
+    """The text is not JSON; the message says where, and `end` whether it only ends too early."""
+
+    def __init__(self, words: str, *, position: int = 0, end: bool = False) -> None:
+        super().__init__(words)
+        self.position = position
+        self.end = end
+
+
+class _Repeating(dict[str, Any]):
+    """An object in which a field is given more than once."""
+
+    repeated: Sequence[str] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    repeating = _Repeating(made)
+    names = [name for name, _ in pairs]
+    repeating.repeated = [name for name in made if names.count(name) > 1]
+    return repeating
+
+
+def _constant(name: str) -> Any:
+    raise NotJson(f"Invalid JSON: {name} is no number in JSON")
+
+
+decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+
+
+def parse(text: str, start: int = 0) -> tuple[Any, int]:
+    """The value that begins at `start`, and where it ends. Raises `NotJson`."""
+    try:
+        return decoder.raw_decode(text, start)
+    except json.JSONDecodeError as failure:
+        place = failure.pos
+        early = not text[place:].strip() or failure.msg.startswith("Unterminated string")
+        words = "Invalid JSON: it ends too early" if early else f"Invalid JSON at character {place + 1 - start}"
+        raise NotJson(words, position=place, end=early) from None
+    except ValueError:
+        raise NotJson("Invalid JSON: a number has too many digits", position=start) from None
+    except RecursionError:
+        raise NotJson("Invalid JSON: it is nested too deeply", position=start) from None
+
+
+def repeated_fields(value: Any, above: str = "") -> Iterator[str]:
+    """The paths of fields that are given more than once."""
+    if isinstance(value, _Repeating):
+        yield from (above + name for name in value.repeated)
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from repeated_fields(inner, f"{above}{name}.")
+
+
+def json_line(fields: Mapping[str, Any]) -> bytes:
+    """One object, on a line."""
+    # Half of a surrogate pair is JSON (`\\ud800`) and not UTF-8.
+    return (json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
