@@ -235,6 +235,12 @@ class Settings(BaseSettings):
         return self.state_dir / STACK_FILE
 
     @property
+    def embedded(self) -> bool:
+        """Whether the database is that of the stack that runs in the state directory: a demonstration."""
+        running = dotenv_values(self.stack_file).get("DATABASE_URL")
+        return running is not None and self.database_url == PostgresDsn(running)
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """The process's environment over the running stack's: what the Temporal SDK's configuration reads."""
         stack = {name: value for name, value in dotenv_values(self.stack_file).items() if value is not None}

@@ -21,6 +21,7 @@ from ipam.blocks import upkeep
 from ipam.bound import pool_named
 from ipam.outbox import backlog
 from ipam.pools import Pool, PoolUse, add_pool, list_pools
+from ipam.space import unusable
 from radius.nas import NasRecord, add_nas, list_nas
 from subscribers.models import TenantId
 from subscribers.tables import subscribers
@@ -90,8 +91,11 @@ async def _subscribers(database: Database, tenant: str) -> int:
         return await connection.scalar(current) or 0
 
 
-async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_json: bool) -> Exit:
-    """Add a pool, in the database alone or found in NetBox; the same one again changes nothing, but finds it anew."""
+async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_json: bool, *, force: bool) -> Exit:
+    """Add a pool, in the database alone or found in NetBox; the same one again changes nothing, but finds it anew.
+
+    With `force` also of space that is not for subscribers, where a laboratory can use it.
+    """
     names = {"prefix": "PREFIX", "name": "NAME", "delegated_length": "--length"}
     names |= {field: f"--{field}" for field in ("purpose", "tenant", "vrf", "region", "country")}
     names |= {"netbox.mode": "--netbox", "netbox.on_release": "--on-release"}
@@ -101,12 +105,15 @@ async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_jso
         pool = Pool.model_validate(values | ({"netbox": netbox | nowhere} if netbox else {}))
     except ValidationError as failure:
         raise BadInput("This cannot be a pool:", mistakes(failure, Pool, names)) from None
+    settings = load_settings()
+    if why := unusable(pool.prefix, force=force, demonstration=settings.embedded):
+        raise BadInput(f"Cannot add pool {pool.name}: {why}")
     if pool.netbox is not None:
-        async with open_netbox(load_settings()) as there:
+        async with open_netbox(settings) as there:
             prefix_id, vrf_id = await locate(there, pool.prefix, pool.vrf)
         place = pool.netbox.model_copy(update={"prefix_id": prefix_id, "vrf_id": vrf_id})
         pool = pool.model_copy(update={"netbox": place})
-    async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
+    async with open_database(settings) as database, database.platform(actor=actor()) as connection:
         await add_pool(connection, pool)
     whom = f"tenant {pool.tenant}" if pool.tenant else "every tenant"
     count = PoolUse(pool=pool, taken=0, quarantined=0).capacity

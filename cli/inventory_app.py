@@ -81,6 +81,10 @@ def pool_add(
         int | None,
         typer.Option(help="With --netbox delegated: the length of a block, in bits; by default one of 4 096 prefixes."),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Take space that is not for subscribers, such as documentation, in a laboratory."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Add a pool; the same one again changes nothing, but finds it anew in NetBox."""
@@ -89,7 +93,7 @@ def pool_add(
     values = {"name": name, "prefix": prefix, "purpose": purpose, "delegated_length": length}
     values |= {"tenant": tenant, "vrf": vrf, "region": region, "country": country}
     place = {"mode": netbox, "on_release": on_release, "record": record, "block_length": block_length}
-    run(pool_add(values, place if netbox else None, json))
+    run(pool_add(values, place if netbox else None, json, force=force))
 
 
 @pool.command("list")

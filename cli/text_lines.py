@@ -47,10 +47,8 @@ class TextLines:
             while line := self._text.readline(LONGEST_LINE + 1):
                 number += 1
                 if len(line) > LONGEST_LINE:
-                    raise BadInput(
-                        f"{self._name} cannot be read: line {number} is longer than any order is. "
-                        "Write one order a line; `jq -c '.[]'` does that with a JSON array."
-                    )
+                    array = " Write one order a line: `jq -c '.[]'` does that with an array." if line[0] == "[" else ""
+                    raise BadInput(f"{self._name} cannot be read: line {number} is longer than any order is.{array}")
                 yield number, line.encode(errors="surrogateescape")
 
     def _reading(self) -> "_Reading":

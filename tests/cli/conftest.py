@@ -22,6 +22,9 @@ from settings import Settings
 from tests.workflows.faults import Faults
 from worker import build_worker
 
+POOL = ("--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme", "--force")
+"""The options of a pool in documentation space, which is not for subscribers."""
+
 
 @dataclass(frozen=True)
 class Ran:

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.cli.conftest import Book, Cli, lines
+from tests.cli.conftest import POOL, Book, Cli, lines
 
 
 def delegated(entries: list[dict[str, Any]]) -> str:
@@ -112,7 +112,7 @@ async def test_what_cannot_be_answered(cli: Cli, arguments: tuple[str, ...], cod
 async def test_changes_by_the_command_name_who_typed_it(fresh: Cli, owner: asyncpg.Connection, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("not-for-eyes")
     await fresh("tenant", "add", "acme", "--name", "Acme")
-    await fresh("pool", "add", "home", "2001:db8::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
+    await fresh("pool", "add", "home", "2001:db8::/40", *POOL)
     await fresh("nas", "add", "192.0.2.1", "--name", "bng-1", "--secret-file", str(tmp_path / "secret"))
     entries = await owner.fetch("SELECT record, key, actor, after FROM trail ORDER BY id")
     me = getpass.getuser()

@@ -8,7 +8,7 @@ import asyncpg
 
 from devstack.netbox import NetBoxServer
 from ipam.binding import Record
-from tests.cli.conftest import Cli
+from tests.cli.conftest import POOL, Cli
 from tests.netbox.peer import Peer
 from tests.netbox.shared_out import Delegated
 
@@ -28,10 +28,10 @@ async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:
     ran = await fresh("tenant", "add", "acme", "--name", "Somebody")
     assert (ran.code, "is called 'Acme Broadband'" in ran.err) == (1, True)
 
-    pool = ("pool", "add", "home", "2001:db8::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
+    pool = ("pool", "add", "home", "2001:db8::/40", *POOL)
     assert "65,536 prefixes of /56" in (await fresh(*pool)).out
     assert (await fresh(*pool, "--json")).json[0]["capacity"] == 65536
-    ran = await fresh("pool", "add", "more", "2001:db8::/44", "--purpose", "ipv6_pd", "--length", "56")
+    ran = await fresh("pool", "add", "more", "2001:db8::/44", "--purpose", "ipv6_pd", "--length", "56", "--force")
     assert (ran.code, "overlaps" in ran.err) == (1, True)
 
     (tmp_path / "secret").write_text("not-for-eyes\n")
@@ -66,7 +66,7 @@ async def test_which_tenant(cli: Cli) -> None:
 
 async def test_a_pool_that_is_kept_in_netbox(fresh: Cli, tmp_path: Path) -> None:
     await fresh("tenant", "add", "acme", "--name", "Acme Broadband")
-    add = ("pool", "add", "home", "2001:db8::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
+    add = ("pool", "add", "home", "2001:db8::/40", *POOL)
     add = (*add, "--vrf", "access", "--netbox", "direct")
     ran = await fresh(*add)
     assert (ran.code, "set NETBOX_URL and NETBOX_TOKEN" in ran.err) == (2, True)
@@ -134,7 +134,7 @@ async def test_a_pool_that_cannot_be_kept_in_netbox(fresh: Cli) -> None:
 
 async def test_a_delegated_pool(fresh: Cli) -> None:
     await fresh("tenant", "add", "acme", "--name", "Acme Broadband")
-    add = ("pool", "add", "home", "2001:db8:4000::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
+    add = ("pool", "add", "home", "2001:db8:4000::/40", *POOL)
     add = (*add, "--netbox", "delegated")
     ran = await fresh(*add, "--block-length", "40")
     assert (ran.code, "a block of this pool can be a /41 to a /56, not a /40" in ran.err) == (2, True)
@@ -149,7 +149,7 @@ async def test_a_delegated_pool(fresh: Cli) -> None:
 
 async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
     await fresh("tenant", "add", "acme", "--name", "Acme Broadband")
-    add = ("pool", "add", "home", "2001:db8:4000::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
+    add = ("pool", "add", "home", "2001:db8:4000::/40", *POOL)
     await fresh(*add)
     ran = await fresh("pool", "set", "home", "--netbox", "direct")
     assert (ran.code, "set NETBOX_URL and NETBOX_TOKEN" in ran.err) == (2, True)
@@ -221,3 +221,20 @@ async def test_a_delegated_pool_as_it_is_looked_after(fresh: Cli, owner_url: str
             assert "netbox_full_since" in words
             assert f"{looked_at:%Y-%m-%d %H:%M:%S} UTC" in words
             assert "NetBox, full" in (await fresh("pool", "list")).out
+
+
+async def test_pool_of_documentation_space_needs_force_outside_the_demonstration(
+    fresh: Cli, owner_url: str, tmp_path: Path
+) -> None:
+    add = ("pool", "add", "home", "2001:db8::/40", "--purpose", "ipv6_pd", "--length", "56")
+    ran = await fresh(*add)
+    assert ran.code == 2
+    assert ran.err == (
+        "Cannot add pool home: 2001:db8::/40 is not for subscribers: it is in, or contains, 2001:db8::/32 "
+        "(documentation, RFC 3849). Choose a prefix of your own, or add --force in a laboratory.\n"
+    )
+    assert (await fresh("pool", "list", "--json")).out == ""
+    (tmp_path / "stack.env").write_text(f"DATABASE_URL={owner_url}\n")  # as the embedded stack says where it runs
+    assert (await fresh.but(DATABASE_URL=None)(*add)).code == 0
+    ran = await fresh("pool", "add", "none", "ff00::/40", "--purpose", "ipv6_pd", "--length", "56", "--force")
+    assert (ran.code, "multicast, RFC 4291" in ran.err) == (2, True)

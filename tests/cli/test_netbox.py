@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from db import Database
 from devstack.netbox import NetBoxServer
-from tests.cli.conftest import Cli
+from tests.cli.conftest import POOL, Cli
 from tests.netbox.peer import Peer
 
 SUBSCRIBER = """
@@ -136,7 +136,7 @@ async def test_an_estate_is_imported(cli: Cli, database: Database, standin: NetB
     prefixes = "/api/ipam/prefixes/"
     people.create(prefixes, prefix="2001:db8:4000::/40", status="container")
     people.create("/api/tenancy/tenants/", name="Acme Broadband", slug="acme")
-    add = ("pool", "add", "old", "2001:db8:4000::/40", "--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme")
+    add = ("pool", "add", "old", "2001:db8:4000::/40", *POOL)
     bring = ("netbox", "import", "--pool", "old")
     assert (await lastmile(*add)).code == 0
     ran = await lastmile(*bring)
