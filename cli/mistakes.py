@@ -33,6 +33,7 @@ PATTERN_WORDS = {
     "ipv6_pool": f"the name of a pool: {_LABEL}",
     "ipv4_pool": f"the name of a pool: {_LABEL}",
     "region": _LABEL,
+    "vrf": "the name of a VRF: printable ASCII, at most 100 characters",
     "country": "two capital letters, as in NL (ISO 3166-1)",
     "deployment": "letters, digits, '-' and '_', at most 64 characters",
     "build_id": _LABEL,

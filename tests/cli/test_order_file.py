@@ -72,6 +72,7 @@ def test_every_field_survives_csv(book: Book, tmp_path: Path) -> None:
                 "ipv4_address": "192.0.2.1",
                 "ipv4_pool": "static",
                 "region": "north",
+                "vrf": "access",
             },
             requested_by="crm",
             urgency="bulk",
