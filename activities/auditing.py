@@ -5,6 +5,8 @@ nothing from a delegation that is live, and gives nobody an address that has not
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -13,6 +15,7 @@ from activities.base import Activities, upkeep
 from activities.direct import NoNetBox
 from activities.sessions import Sessions
 from activities.signatures import Checked, Done
+from audit.acknowledgements import acknowledged, withdraw
 from audit.audit import Violation, check, repair
 from audit.findings import forget_others, record
 from audit.invariants import INVARIANTS, Invariant
@@ -39,6 +42,32 @@ SIDE_BY_SIDE = 64
 """Subscribers whose NASes are asked at a time."""
 
 log = structlog.get_logger("lastmile.audit")
+
+
+@dataclass(slots=True)
+class _Found:
+    """The findings of one invariant."""
+
+    violations: int = 0
+    """Those that no operator has acknowledged."""
+    acknowledged: set[str] = field(default_factory=set)
+    first: list[Violation] = field(default_factory=list)
+
+    def add(self, violation: Violation, known: set[str]) -> None:
+        if known and violation.finding in known:
+            self.acknowledged.add(violation.finding)
+        else:
+            self.violations += 1
+        if len(self.first) < REPAIRED_AT_ONCE:
+            self.first.append(violation)
+
+
+async def _sorted(violations: AsyncIterator[Violation], known: set[str]) -> _Found:
+    """The findings, with those whose acknowledgement is in `known` apart."""
+    found = _Found()
+    async for violation in violations:
+        found.add(violation, known)
+    return found
 
 
 class AuditActivities(Activities):
@@ -70,35 +99,45 @@ class AuditActivities(Activities):
     async def check_invariant(self, name: str) -> Checked:
         """Check one, repair what can be, and keep what is left for the metrics."""
         invariant = self._invariants[name]
-        violations, first = await self._check(invariant)
+        known = await self._acknowledged(name)
+        found = await _sorted(self._check(invariant), known)
         # Nobody knows whether a session still uses a leaked prefix: it rests as one whose end nobody confirmed.
         rest = self._quarantine.unconfirmed
-        repairs = repair(self._database, first, rest, actor=ACTOR, vrf_attribute=self._vrf_attribute)
+        repairs = repair(self._database, found.first, rest, actor=ACTOR, vrf_attribute=self._vrf_attribute)
         repaired = len([one async for one in repairs])
         if repaired:
-            violations, _ = await self._check(invariant)
-        async with self._database.platform(actor=ACTOR) as connection:
-            await record(connection, name, violations=violations, repaired=repaired)
-        if violations or repaired:
+            found = await _sorted(self._check(invariant), known)
+        await self._keep(name, found, known, repaired=repaired)
+        if found.violations or repaired:
             log.warning(
                 "audit.violated",
                 invariant=name,
                 meaning=invariant.meaning,
-                violations=violations,
+                violations=found.violations,
+                acknowledged=len(found.acknowledged),
                 repaired=repaired,
                 remedy="`lastmile audit` names them",
             )
-        return Checked(violations=violations, repaired=repaired)
+        return Checked(violations=found.violations, repaired=repaired)
 
-    async def _check(self, invariant: Invariant) -> tuple[int, list[Violation]]:
-        """How many there are, and the first of them."""
-        count = 0
-        first: list[Violation] = []
-        async for violation in check(self._database, invariants=[invariant], vrf_attribute=self._vrf_attribute):
-            count += 1
-            if len(first) < REPAIRED_AT_ONCE:
-                first.append(violation)
-        return count, first
+    def _check(self, invariant: Invariant) -> AsyncIterator[Violation]:
+        return check(self._database, invariants=[invariant], vrf_attribute=self._vrf_attribute)
+
+    async def _acknowledged(self, invariant: str) -> set[str]:
+        async with self._database.platform() as connection:
+            return set(await acknowledged(connection, invariant))
+
+    async def _keep(self, name: str, found: _Found, known: set[str], *, repaired: int = 0) -> None:
+        """Keep the counts for the metrics, and no acknowledgement whose finding is gone."""
+        async with self._database.platform(actor=ACTOR) as connection:
+            await withdraw(connection, known - found.acknowledged)
+            await record(
+                connection,
+                name,
+                violations=found.violations,
+                acknowledged=len(found.acknowledged),
+                repaired=repaired,
+            )
 
     @upkeep
     async def compare_with_netbox(self) -> dict[str, int]:
@@ -108,13 +147,13 @@ class AuditActivities(Activities):
                 return {}
         if self._netbox is None:
             raise NoNetBox("pools are kept in NetBox, and this worker has no NETBOX_URL and NETBOX_TOKEN")
-        counts = dict.fromkeys(map(str, Kind), 0)
+        known = {str(kind): await self._acknowledged(str(kind)) for kind in Kind}
+        by_kind = {name: _Found() for name in known}
         async for violation in check_netbox(self._database, self._netbox):
-            counts[violation.invariant.name] += 1
-        async with self._database.platform(actor=ACTOR) as connection:
-            for name, count in counts.items():
-                await record(connection, name, violations=count, repaired=0)
-        found = {name: count for name, count in counts.items() if count}
+            by_kind[violation.invariant.name].add(violation, known[violation.invariant.name])
+        for name, those in by_kind.items():
+            await self._keep(name, those, known[name])
+        found = {name: those.violations for name, those in by_kind.items() if those.violations}
         if found:
             log.warning("audit.netbox_differs", remedy="`lastmile netbox reconcile` names them", **found)
         return found

@@ -1,5 +1,7 @@
 """Run the invariants, and repair what is safe to repair."""
 
+import hashlib
+import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +35,12 @@ class Violation:
     subject: str
     words: str
     key: str
+
+    @property
+    def finding(self) -> str:
+        """What identifies this finding and no other (SHA-256): also the words count, which say how bad it is."""
+        what = [self.invariant.name, self.tenant, self.subject, self.key, self.words]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
 async def check(

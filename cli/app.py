@@ -204,6 +204,25 @@ def audit(
 
 
 @app.command(epilog=EPILOG)
+def acknowledge(
+    invariant: Annotated[str, typer.Argument(help="The invariant, as `lastmile audit` names it.")],
+    subject: Annotated[str, typer.Argument(help="The subject, as `lastmile audit` names it.")],
+    why: Why,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's finding.")] = None,
+    by: By = None,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take the acknowledgement back.")] = False,
+    json: Json = False,
+) -> None:
+    """Acknowledge a finding of the audit: it raises no alert any more, and `lastmile audit` shows it apart.
+
+    An acknowledgement is about one finding in its present words. A finding that changes or comes back counts again.
+    """
+    from cli.acknowledge import acknowledge
+
+    run(acknowledge(invariant, subject, tenant=tenant, why=why, by=by, withdrawn=withdraw, as_json=json))
+
+
+@app.command(epilog=EPILOG)
 def history(
     about: Annotated[
         str, typer.Argument(metavar="SUBSCRIBER|PREFIX", help="A subscriber's reference, or a prefix or address.")

@@ -4,11 +4,13 @@ from dataclasses import asdict
 from operator import attrgetter
 from typing import Literal
 
+from audit.findings import last
 from cli.actor import actor
 from cli.exits import BadInput, Exit, Unavailable
 from cli.output import complain, console, print_json, say, table, when
-from cli.services import Temporal, load_settings
+from cli.services import Temporal, load_settings, open_database
 from cli.steer import decision_of
+from settings import Settings
 from workflows.attention import WaitingRun, waiting_runs
 from workflows.client import NotRunning
 from workflows.contract import Decision
@@ -31,6 +33,8 @@ async def attention(
     runs = sorted(found, key=attrgetter("started_at"))
     if decide is None or decision is None:
         _show(runs, as_json)
+        if not as_json and settings.database_url is not None:
+            await _show_audit(settings)
         return Exit.DONE
     if runs and (lack := await temporal.lack_of_workers()):
         raise Unavailable(f"Nothing can be decided now. {lack}")
@@ -89,6 +93,17 @@ def _show(runs: list[WaitingRun], as_json: bool) -> None:
         "Fix the cause, then `lastmile retry SUBSCRIBER --why …`, or all of one step at once: "
         "`lastmile attention --step STEP --decide retry --why …`."
     )
+
+
+async def _show_audit(settings: Settings) -> None:
+    """Findings of the audit wait for a person, too; acknowledged findings do not."""
+    async with open_database(settings) as database, database.platform() as connection:
+        found = await last(connection)
+    apart = f" {found.acknowledged:,} more are acknowledged." if found.acknowledged else ""
+    if found.violations:
+        say(f"The audit of {when(found.at)} left {found.violations:,} findings: `lastmile audit` names them.{apart}")
+    elif apart:
+        say(f"The audit of {when(found.at)} left nothing but what is acknowledged ({found.acknowledged:,}).")
 
 
 def _words(run: WaitingRun) -> str:

@@ -1,24 +1,27 @@
 """`lastmile audit`: whether every promise is kept, what to do where one is not, and the repair of what can be."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from audit.acknowledgements import Acknowledgement, acknowledged
 from audit.audit import Violation, check, repair
 from audit.netbox_invariants import check_netbox
 from cli.actor import actor
 from cli.exits import Exit
 from cli.netbox import open_netbox
-from cli.output import complain, console, print_json, say, table
+from cli.output import complain, console, print_json, say, table, when
 from cli.services import load_settings, open_database, pick_tenant
 from db import Database
 from ipam.bound import pools_in_netbox
 from ipam.netbox.errors import NetBoxError
 from settings import Settings
 
-__all__ = ["audit"]
+__all__ = ["audit", "found_in_netbox"]
 
 
 async def audit(*, tenant: str | None, repairing: bool, as_json: bool) -> Exit:
-    """Check every invariant, for one tenant or for all; FAILED while there is a violation left.
+    """Check every invariant, for one tenant or for all; FAILED while a violation is left that nobody has acknowledged.
 
     UNAVAILABLE where there seems to be none, and NetBox could not be asked.
     """
@@ -35,18 +38,22 @@ async def audit(*, tenant: str | None, repairing: bool, as_json: bool) -> Exit:
             repaired = [violation async for violation in repairs]
         if repaired:
             found = await _check(settings, database, tenant)
-        in_netbox, unasked = await _check_netbox(settings, database, tenant)
+        in_netbox, unasked = await found_in_netbox(settings, database, tenant)
         found += in_netbox
+        async with database.platform() as connection:
+            known = await acknowledged(connection)
+    left = [violation for violation in found if violation.finding not in known]
     if as_json:
         for violation in repaired:
             print_json(_json(violation, repaired=True))
         for violation in found:
-            print_json(_json(violation, repaired=False))
+            print_json(_json(violation, repaired=False, acknowledgement=known.get(violation.finding)))
     else:
-        _show(repaired, found, where=" in the database" if unasked else "")
+        _show(repaired, left, where=" in the database" if unasked else "")
+        _show_acknowledged([violation for violation in found if violation.finding in known], known)
     if unasked:
         complain(f"NetBox was not compared with the database: {unasked}")
-    return Exit.FAILED if found else Exit.UNAVAILABLE if unasked else Exit.DONE
+    return Exit.FAILED if left else Exit.UNAVAILABLE if unasked else Exit.DONE
 
 
 async def _check(settings: Settings, database: Database, tenant: str | None) -> list[Violation]:
@@ -54,8 +61,8 @@ async def _check(settings: Settings, database: Database, tenant: str | None) -> 
     return [violation async for violation in found]
 
 
-async def _check_netbox(settings: Settings, database: Database, tenant: str | None) -> tuple[list[Violation], str]:
-    """What NetBox says otherwise, and why it could not be asked, or not to the end."""
+async def found_in_netbox(settings: Settings, database: Database, tenant: str | None) -> tuple[list[Violation], str]:
+    """The differences between NetBox and the database, and why NetBox could not be asked, or not to the end."""
     async with database.platform() as connection:
         if not await pools_in_netbox(connection):
             return [], ""
@@ -86,6 +93,18 @@ def _show(repaired: list[Violation], left: list[Violation], *, where: str) -> No
     )
 
 
+def _show_acknowledged(violations: list[Violation], known: Mapping[str, Acknowledgement]) -> None:
+    """The findings that an operator has acknowledged, apart from the others: they raise no alert."""
+    if not violations:
+        return
+    rows = []
+    for violation in violations:
+        word = known[violation.finding]
+        rows.append((*_row(violation), word.by, when(word.at), word.why))
+    columns = ("invariant", "tenant", "subject", "", "acknowledged by", "at", "why")
+    console.print(table(_count(violations, "acknowledged"), columns, rows))
+
+
 def _count(violations: list[Violation], what: str) -> str:
     return f"{len(violations):,} violation{'s' if len(violations) > 1 else ''} {what}"
 
@@ -94,7 +113,7 @@ def _row(violation: Violation) -> tuple[str, ...]:
     return violation.invariant.name, violation.tenant or "all", violation.subject, violation.words
 
 
-def _json(violation: Violation, *, repaired: bool) -> dict[str, Any]:
+def _json(violation: Violation, *, repaired: bool, acknowledgement: Acknowledgement | None = None) -> dict[str, Any]:
     return {
         "invariant": violation.invariant.name,
         "meaning": violation.invariant.meaning,
@@ -103,4 +122,5 @@ def _json(violation: Violation, *, repaired: bool) -> dict[str, Any]:
         "words": violation.words,
         "remedy": violation.invariant.remedy,
         "repaired": repaired,
+        "acknowledged": asdict(acknowledgement) if acknowledgement else None,
     }

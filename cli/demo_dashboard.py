@@ -55,8 +55,11 @@ class DemoDashboard:
                 if await self._prometheus.query(_SEEN.format(now=now)):
                     break
                 await asyncio.sleep(_LOOK_SECONDS)  # Prometheus cannot be waited for
-        queries = panel_queries(DIRECTORY / f"{NAME}.json")
-        return [Shown(query.panel, await self._shown(query)) for query in queries]
+        words: dict[str, list[str]] = {}
+        for query in panel_queries(DIRECTORY / f"{NAME}.json"):
+            shown = words.setdefault(query.panel, [])
+            shown += [one for one in [await self._shown(query)] if one]
+        return [Shown(panel, ", ".join(shown)) for panel, shown in words.items()]
 
     async def _shown(self, query: PanelQuery) -> str:
         samples = await self._prometheus.query(query.expression(span="24h"))

@@ -24,6 +24,7 @@ _RECORDS = {
     "radusergroup": "RADIUS group",
     "radreply": "RADIUS reply",
     "delegations": "{}",
+    "acknowledgements": "acknowledgement of {}",
 }
 
 Prefix = IPv4Network | IPv6Network | IPv4Address | IPv6Address
@@ -133,6 +134,8 @@ def _changes(entry: Happening) -> str:
     if entry.action == "changed":
         return ", ".join(_change(name, before.get(name), value) for name, value in after.items() if name != "vrf")
     row = after or before
+    if entry.record == "acknowledgements":
+        return f"{row['invariant']}: {row['why']}"
     return f"{row['attribute']} {row['value']}" if entry.record == "radreply" else ""
 
 

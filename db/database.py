@@ -126,6 +126,11 @@ class Database:
         async with self._begin() as connection:
             return (await connection.execute(_MIGHTY_LOGIN)).scalar_one_or_none()
 
+    async def ping(self) -> None:
+        """Have PostgreSQL answer on a connection of its own, since a burst of work may use every other one."""
+        async with self._at_leisure.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
     async def close(self) -> None:
         await self.engine.dispose()
 

@@ -27,12 +27,15 @@ _BY_STATE = f"""
     GROUP BY t.id, every.state
 """
 
-# NetBox shows a prefix by itself, or in its block where that is all it is to be told; not, while it is behind.
+# NetBox shows a prefix by itself, or in its block where the pool records blocks; not, while NetBox is behind. A prefix
+# of a pool that lives in the database alone is not meant to be in NetBox, and does not count.
 _BY_TENANT = """
     WITH counted AS (
         SELECT c.tenant_id, sum(c.number) AS held,
                coalesce(sum(c.number) FILTER (WHERE c.state = 'active'), 0) AS active,
-               coalesce(sum(c.number) FILTER (WHERE c.in_netbox OR p.netbox_mode = 'delegated'), 0) AS told
+               coalesce(sum(c.number) FILTER (WHERE p.netbox_mode IS NOT NULL), 0) AS meant,
+               coalesce(sum(c.number) FILTER (
+                   WHERE p.netbox_mode = 'delegated' OR p.netbox_mode IS NOT NULL AND c.in_netbox), 0) AS told
         FROM delegation_counts c JOIN pools p ON p.id = c.pool_id
         WHERE c.held GROUP BY c.tenant_id HAVING sum(c.number) > 0
     ), behind AS (
@@ -44,7 +47,8 @@ _BY_TENANT = """
         GROUP BY d.tenant_id
     )
     SELECT tenant_id AS tenant, 100.0 * active / held AS ipv6_active_percent,
-           100.0 * greatest(0, told - coalesce(untold, 0)) / held AS ipv6_netbox_integration_percent
+           100.0 * greatest(0, told - coalesce(untold, 0)) / nullif(meant, 0) AS ipv6_netbox_integration_percent,
+           nullif(meant, 0) AS lastmile_netbox_delegations
     FROM counted LEFT JOIN behind USING (tenant_id)
 """
 
@@ -68,10 +72,17 @@ _BY_POOL = """
     ) pools_in_use
 """
 
+# An operator knows of the delegation, and has acknowledged what the audit says of it or of the order that left it.
+_NOT_ACKNOWLEDGED = """
+    NOT EXISTS (SELECT FROM acknowledgements a WHERE a.tenant_id = d.tenant_id AND (a.invariant, a.key) IN (
+        ('not_active', d.id::text), ('not_given', d.id::text), ('left_behind', 'prefix ' || d.prefix)))
+"""
+
 _STUCK = f"""
     WITH passing AS (
-        SELECT tenant_id, state, min(state_since) AS oldest FROM delegations
+        SELECT tenant_id, state, min(state_since) AS oldest FROM delegations d
         WHERE released_at IS NULL AND state IN ('pending', 'allocated', 'revoking', 'revoked', 'failed')
+          AND {_NOT_ACKNOWLEDGED}
         GROUP BY tenant_id, state
     )
     SELECT t.id AS tenant, every.state,
@@ -80,11 +91,12 @@ _STUCK = f"""
     LEFT JOIN passing p ON p.tenant_id = t.id AND p.state = every.state
 """
 
-_LEAKS = """
+_LEAKS = f"""
     SELECT t.id AS tenant, coalesce(leaked.number, 0) AS ipv6_prefix_leak_total
     FROM tenants t LEFT JOIN (
-        SELECT tenant_id, count(*) AS number FROM delegations
+        SELECT tenant_id, count(*) AS number FROM delegations d
         WHERE released_at IS NULL AND state = 'allocated' AND state_since < now() - interval '1 day'
+          AND {_NOT_ACKNOWLEDGED}
         GROUP BY tenant_id
     ) leaked ON leaked.tenant_id = t.id
 """
@@ -129,7 +141,10 @@ _NETBOX = f"""
     FROM pools p {KEPT} WHERE netbox_mode IS NOT NULL
 """
 
-_AUDIT = "SELECT invariant, violations AS lastmile_audit_violations FROM audit_findings"
+_AUDIT = """
+    SELECT invariant, violations AS lastmile_audit_violations, acknowledged AS lastmile_audit_acknowledged
+    FROM audit_findings
+"""
 
 # The audit is as old as what it has looked at first.
 _AUDITED = "SELECT extract(epoch FROM min(checked_at)) AS lastmile_audit_timestamp_seconds FROM audit_findings"

@@ -115,11 +115,18 @@ FIGURES = (
     Figure("ipv6_pool_free_prefixes", "Prefixes of a pool that the next order can get.", ("pool", "tenant", "purpose")),
     Figure("ipv6_quarantined_prefixes", "Prefixes of a pool that rest.", ("pool", "tenant", "purpose")),
     Figure(
-        "ipv6_netbox_integration_percent", "Delegations that NetBox shows, of those that hold a prefix.", ("tenant",)
+        "ipv6_netbox_integration_percent",
+        "Delegations that NetBox shows, of those that hold a prefix of a pool that is kept in NetBox.",
+        ("tenant",),
+    ),
+    Figure(
+        "lastmile_netbox_delegations",
+        "Delegations that hold a prefix of a pool that is kept in NetBox.",
+        ("tenant",),
     ),
     Figure(
         "ipv6_prefix_leak_total",
-        "Delegations that have been allocated for over a day, and are not active.",
+        "Delegations that have been allocated for over a day, are not active and are not acknowledged.",
         ("tenant",),
     ),
     Figure(
@@ -144,7 +151,12 @@ FIGURES = (
         "How long ago a delegated pool's blocks were last looked after in NetBox.",
         ("pool", "tenant"),
     ),
-    Figure("lastmile_audit_violations", "What the last audit found, by invariant.", ("invariant",)),
+    Figure(
+        "lastmile_audit_violations",
+        "Findings of the last audit that no operator has acknowledged, by invariant.",
+        ("invariant",),
+    ),
+    Figure("lastmile_audit_acknowledged", "Findings that an operator has acknowledged, by invariant.", ("invariant",)),
     Figure("lastmile_audit_timestamp_seconds", "When the last audit ended; Unix time."),
     Figure("lastmile_schedule_present", "0 while the schedule is not there.", ("schedule",)),
     Figure("lastmile_schedule_paused", "1 while the schedule is paused.", ("schedule",)),
@@ -156,5 +168,6 @@ FIGURES = (
 )
 """And, computed at each scrape, `lastmile_snapshot_age_seconds`: how old the rest is; +Inf before the first one.
 
-`tenant` is empty where a pool serves them all. A tenant that holds no prefix has no percentages.
+`tenant` is empty where a pool serves every tenant. A tenant that holds no prefix has no percentages, and a tenant that
+holds none of a pool in NetBox has none of NetBox.
 """

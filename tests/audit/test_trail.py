@@ -62,6 +62,13 @@ CHANGES = {
         "north",
         None,
     ),
+    "acknowledgements": (
+        "(finding, invariant, tenant_id, subject, key, subscriber_ref, acknowledged_by, why)"
+        " VALUES ('f', 'cut_off', 'acme', 'O-1', 'O-1', 'S-1', 'noc', 'known')",
+        "why",
+        "known better",
+        "S-1",
+    ),
 }
 
 SECRETS = {"radcheck": "value", "nas": "secret"}

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+import asyncpg
 import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -48,6 +49,18 @@ async def test_nothing_waits(cli: Cli) -> None:
     assert (ran.code, ran.out) == (0, "Nothing waits for a person.\n")
     ran = await cli("attention", "--json")
     assert (ran.code, ran.json) == (0, [])
+
+
+async def test_attention_counts_the_findings_of_the_last_audit(cli: Cli, owner: asyncpg.Connection) -> None:
+    await owner.execute(
+        """
+        INSERT INTO audit_findings (invariant, violations, acknowledged, mended, checked_at)
+        VALUES ('overlap', 0, 0, 0, '2026-05-03 14:00Z'), ('cut_off', 3, 2, 0, '2026-05-03 14:01Z')
+        """
+    )
+    ran = await cli("attention")
+    assert "The audit of 2026-05-03 14:00:00 UTC left 3 findings: `lastmile audit` names them." in ran.out
+    assert "2 more are acknowledged." in ran.out
 
 
 async def test_the_list(cli: Cli, waiting: list[OrderRun]) -> None:

@@ -54,6 +54,53 @@ async def test_a_broken_promise_is_named_and_repaired(
     assert (ran.code, "No violation is left." in ran.out) == (0, True)
 
 
+async def test_acknowledge_a_finding_shows_it_apart_with_who_and_why(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
+    await cli("provision", "-", stdin=lines(book.order(1), book.order(2)))
+    await owner.execute("DELETE FROM billing_services")
+    why = ("--why", "billed by the old system", "--by", "noc-7")
+
+    ran = await cli("acknowledge", "incomplete", book.ref(1), *why)
+    assert (ran.code, ran.err) == (0, "")
+    assert f"Acknowledged: incomplete, acme, {book.ref(1)}" in ran.out
+    assert "lastmile schedule trigger audit" in ran.out
+    assert "Unchanged" in (await cli("acknowledge", "incomplete", book.ref(1), *why)).out
+
+    ran = await cli("audit", "--json")
+    known = {v["subject"]: v["acknowledged"] for v in ran.json}
+    assert ran.code == 1, "another finding is left"
+    assert known[book.ref(2)] is None
+    assert (known[book.ref(1)]["by"], known[book.ref(1)]["why"]) == ("noc-7", "billed by the old system")
+
+    ran = await cli("acknowledge", "incomplete", book.ref(2), *why, "--json")
+    assert [(v["subject"], v["acknowledged"], v["changed"]) for v in ran.json] == [(book.ref(2), True, True)]
+    ran = await cli("audit")
+    assert ran.code == 0
+    assert "No violation.\n" in ran.out
+    assert "2 violations acknowledged" in ran.out
+    for words in ("noc-7", "billed by the old system", book.ref(1)):
+        assert words in ran.out
+    told = (await cli("history", book.ref(1), "--tenant", "acme")).out
+    assert f"acknowledgement of {book.ref(1)}" in told
+    assert "incomplete: billed by the old system" in told
+
+    ran = await cli("acknowledge", "incomplete", book.ref(1), *why, "--withdraw")
+    assert f"Withdrawn: incomplete, acme, {book.ref(1)}" in ran.out
+    assert (await cli("audit")).code == 1
+
+
+async def test_acknowledge_what_is_no_finding_says_so(cli: Cli) -> None:
+    for arguments, code, words in (
+        (("incomplete", "S-1", "--why", "x"), 1, "no finding incomplete about S-1"),
+        (("unheard_of", "S-1", "--why", "x"), 2, "There is no invariant 'unheard_of'. Invariants: overlap,"),
+        (("incomplete", "S-1", "--why", "x", "--tenant", "nobody"), 2, "There is no tenant 'nobody'"),
+        (("incomplete", "S-1", "--why", ""), 2, "--why: must not be empty"),
+    ):
+        ran = await cli("acknowledge", *arguments)
+        assert (ran.code, words in ran.err) == (code, True), ran.err
+
+
 async def test_where_there_is_nothing_to_ask(cli: Cli, alone: Cli) -> None:
     ran = await cli("audit", "--tenant", "nobody")
     assert (ran.code, "There is no tenant 'nobody'" in ran.err) == (2, True)

@@ -42,6 +42,8 @@ INSERT INTO netbox_blocks (pool_id, tenant_id, key)
 INSERT INTO netbox_records (pool_id, slot, tenant_id) SELECT id, 0, tenant_id FROM pools WHERE tenant_id = '{t}';
 INSERT INTO netbox_strangers (pool_id, netbox_id, tenant_id, prefix, description, first_slot, end_slot)
     SELECT id, 1, tenant_id, '2001:db8:{n}::/56', 'by hand', 0, 1 FROM pools WHERE tenant_id = '{t}';
+INSERT INTO acknowledgements (finding, invariant, tenant_id, subject, key, acknowledged_by, why)
+    VALUES ('f-{t}', 'cut_off', '{t}', 'o1', 'o1', 'noc', 'known');
 INSERT INTO radcheck (username, attribute, op, value) VALUES ('S-1@{t}.lastmile', 'Cleartext-Password', ':=', 'p');
 INSERT INTO radreply (username, attribute, value) VALUES ('S-1@{t}.lastmile', 'Framed-IP-Address', '192.0.2.1');
 INSERT INTO radusergroup (username, groupname) VALUES ('S-1@{t}.lastmile', 'home@{t}.lastmile');

@@ -82,7 +82,7 @@ async def test_tenants_are_told_apart_also_in_a_pool_of_all(desk: Desk) -> None:
     assert await pool(desk, SHARED) == (100, 0, 0)
     await desk.move(theirs, State.ACTIVE, tenant="other")
     assert await figure(desk, "ipv6_active_percent") == {("acme",): 100, ("other",): 100}
-    assert await figure(desk, "ipv6_netbox_integration_percent") == {("acme",): 0, ("other",): 0}
+    assert await figure(desk, "ipv6_netbox_integration_percent") == {}, "no pool is meant to be in NetBox"
 
 
 async def test_what_was_rolled_back_was_not_counted(desk: Desk) -> None:
@@ -98,6 +98,23 @@ async def test_what_was_rolled_back_was_not_counted(desk: Desk) -> None:
     assert len(await counts(desk.owner)) == 1
     await transaction.rollback()
     assert await states(desk) == {}
+
+
+async def test_leak_that_an_operator_acknowledged_raises_no_alert(desk: Desk) -> None:
+    for ref in ("S-1", "S-2"):
+        await desk.allocate(ref)
+    await desk.owner.execute(
+        """
+        UPDATE delegations SET state_since = now() - interval '25 hours';
+        INSERT INTO acknowledgements (finding, invariant, tenant_id, subject, key, acknowledged_by, why)
+        SELECT 'f', 'not_active', tenant_id, prefix::text, id::text, 'noc', 'the line moves' FROM delegations
+        WHERE subscriber_ref = 'S-1'
+        """
+    )
+    assert await figure(desk, "ipv6_prefix_leak_total") == {("acme",): 1, ("other",): 0}
+    await desk.owner.execute("UPDATE delegations SET state = 'active' WHERE subscriber_ref = 'S-2'")
+    assert await figure(desk, "ipv6_prefix_leak_total") == {("acme",): 0, ("other",): 0}
+    assert (await figure(desk, "ipv6_oldest_stuck_seconds"))["acme", "allocated"] == 0
 
 
 async def test_a_leak_is_a_day_old(desk: Desk) -> None:
@@ -174,10 +191,11 @@ async def test_runs_that_wait_for_a_person_do_not_hide_what_is_stuck(desk: Desk)
 async def test_what_the_audit_found(desk: Desk) -> None:
     await desk.owner.execute(
         """
-        INSERT INTO audit_findings (invariant, violations, mended, checked_at)
-        VALUES ('overlap', 0, 0, '2026-05-03 14:00Z'), ('leaked_slot', 2, 1, '2026-05-03 14:01Z')
+        INSERT INTO audit_findings (invariant, violations, mended, acknowledged, checked_at)
+        VALUES ('overlap', 0, 0, 3, '2026-05-03 14:00Z'), ('leaked_slot', 2, 1, 0, '2026-05-03 14:01Z')
         """
     )
+    assert await figure(desk, "lastmile_audit_acknowledged") == {("overlap",): 3, ("leaked_slot",): 0}
     assert await figure(desk, "lastmile_audit_violations") == {("overlap",): 0, ("leaked_slot",): 2}
     assert await figure(desk, "lastmile_audit_timestamp_seconds") == {(): 1777816800}
 

@@ -8,13 +8,22 @@ from structlog.testing import capture_logs
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
+from audit.acknowledgements import acknowledge
+from audit.audit import check
 from audit.invariants import INVARIANTS
+from db import Database
 from devstack.nas import ACK, Answer, Request, ScriptedNas
 from tests.workflows.faults import Faults, refused
 from tests.workflows.maintained import Maintenance
 from tests.workflows.world import Orders, log_in, rest_seconds
 from workflows.client import Lastmile
 from workflows.contract import AuditResult, ResultStatus
+
+
+async def acknowledged(owner: asyncpg.Connection) -> dict[str, tuple[int, int]]:
+    """Of each invariant with findings: how many are left, and how many are acknowledged."""
+    rows = await owner.fetch("SELECT * FROM audit_findings WHERE violations > 0 OR acknowledged > 0")
+    return {row["invariant"]: (row["violations"], row["acknowledged"]) for row in rows}
 
 
 async def findings(owner: asyncpg.Connection) -> dict[str, tuple[int, int]]:
@@ -60,6 +69,31 @@ async def test_what_only_a_person_can_decide_is_left_and_counted(
         result = await maintenance.audit()
         assert (result.violations, result.repaired, result.errors) == ({"incomplete": 2}, 0, 0)
         assert (await findings(owner))["incomplete"] == (2, 0)
+
+
+async def test_audit_of_an_acknowledged_finding_counts_it_apart_until_it_is_gone(
+    lastmile: Lastmile, orders: Orders, maintenance: Maintenance, owner: asyncpg.Connection, database: Database
+) -> None:
+    for nth in range(2):
+        await lastmile.execute(orders.provision(f"O-{nth}", nth))
+    await owner.execute("CREATE TABLE kept AS SELECT * FROM billing_services; DELETE FROM billing_services")
+    first, _ = [one async for one in check(database)]
+    async with database.platform(actor="noc") as connection:
+        assert await acknowledge(connection, first, by="noc-7", why="billed elsewhere")
+        assert not await acknowledge(connection, first, by="noc-8", why="again"), "the first word stands"
+
+    assert (await maintenance.audit()).violations == {"incomplete": 1}
+    assert await acknowledged(owner) == {"incomplete": (1, 1)}
+
+    await owner.execute("DELETE FROM radcheck WHERE username LIKE $1 || '@%'", first.subject)
+    await maintenance.audit()
+    assert await acknowledged(owner) == {"incomplete": (2, 0)}, "the finding has other words now"
+
+    await owner.execute("INSERT INTO billing_services SELECT * FROM kept")
+    await maintenance.audit()
+    assert await owner.fetchval("SELECT count(*) FROM acknowledgements") == 0
+    entries = await owner.fetch("SELECT actor, action FROM trail WHERE record = 'acknowledgements' ORDER BY id")
+    assert [tuple(entry) for entry in entries] == [("noc", "created"), ("audit", "removed")]
 
 
 async def test_what_cannot_be_checked_is_told_and_the_rest_is_checked(
