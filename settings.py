@@ -57,12 +57,12 @@ class Settings(BaseSettings):
         description="The version of the worker's code. Orders stay with the version that began them, and a version "
         "gets new ones once it is made the current one: docs/deployment.md. Without it, any worker takes any order.",
     )
-    http_host: str = Field(default="127.0.0.1", description="Where `/healthz` and `/metrics` listen.")
+    http_host: str = Field(default="127.0.0.1", description="Where `/healthz`, `/readyz` and `/metrics` listen.")
     http_port: int = Field(
         default=9464,
         ge=0,
         le=65535,
-        description="Port of `/healthz` and `/metrics`; process *n* of several uses this port + *n*.",
+        description="Port of `/healthz`, `/readyz` and `/metrics`; process *n* of several uses this port + *n*.",
     )
     shutdown_grace_seconds: Seconds = Field(
         default=30, description="How long running activities may take to finish after SIGTERM."

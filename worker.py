@@ -1,4 +1,4 @@
-"""The worker process: settings, clients, Temporal worker, `/healthz` and `/metrics`.
+"""The worker process: settings, clients, Temporal worker, `/healthz`, `/readyz` and `/metrics`.
 
 `python worker.py` runs from the environment alone. SIGTERM and SIGINT end it gracefully: no new work is taken,
 running activities get their time to finish, and what does not finish is handed back to be tried elsewhere.
@@ -21,8 +21,10 @@ from wsgiref.simple_server import WSGIServer
 import structlog
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 
 from activities.accounts import AccountActivities
@@ -43,8 +45,9 @@ from ipam.netbox import NetBox
 from preflight import Misconfigured, clients
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
-from telemetry.http import metrics_and_health, serve
+from telemetry.http import Application, serve, worker_pages
 from telemetry.logs import set_up_logging
+from telemetry.readiness import PATIENCE_SECONDS, Check, Readiness
 from telemetry.snapshot import SnapshotCollector
 from telemetry.temporal import observe_temporal
 from workflows.figures import temporal_figures
@@ -119,8 +122,11 @@ def _activities(*classes: object) -> list[Callable[..., Any]]:
     return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
 
 
-async def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises `Misconfigured` before any work is taken."""
+async def run(settings: Settings, pollers: Callable[[], int]) -> None:
+    """Run until SIGTERM or SIGINT. Raises `Misconfigured` before any work is taken.
+
+    `pollers` counts the polls that this process keeps open at Temporal.
+    """
     async with AsyncExitStack() as stack:
         netbox = await stack.enter_async_context(NetBox(**settings.netbox)) if settings.netbox else None
         client, database = await clients(settings, netbox, stack)
@@ -138,7 +144,19 @@ async def run(settings: Settings) -> None:
         figures = SnapshotCollector(partial(newest, database), loop)
         REGISTRY.register(figures)
         stack.callback(REGISTRY.unregister, figures)
-        http = _serve(settings, healthy=lambda: not stop.is_set())
+
+        async def polling() -> str:
+            if stop.is_set():
+                return "stopping"
+            return "" if await asyncio.to_thread(pollers) else "does not poll for tasks"
+
+        checks: dict[str, Check] = {
+            "database": partial(_look_at_database, database),
+            "temporal": partial(_look_at_temporal, client),
+            "worker": polling,
+        }
+        pages = worker_pages(lambda: not stop.is_set(), Readiness(loop, checks).report)
+        http = _serve(settings, pages)
         stack.callback(http.shutdown)
         worker = build_worker(client, settings, database, authorization, netbox=netbox)
         if netbox is not None:
@@ -152,10 +170,25 @@ async def run(settings: Settings) -> None:
     log.info("worker.stopped")
 
 
-def _serve(settings: Settings, healthy: Callable[[], bool]) -> WSGIServer:
-    """`/metrics` and `/healthz` (503 once the worker is stopping). Raises `Misconfigured`."""
+async def _look_at_database(database: Database) -> str:
+    await database.ping()
+    return ""
+
+
+async def _look_at_temporal(client: Client) -> str:
+    """A request that reads Temporal's own database, which its gRPC health check does not."""
     try:
-        return serve(settings.http_host, settings.http_port, metrics_and_health(healthy))
+        request = DescribeNamespaceRequest(namespace=client.namespace)
+        await client.workflow_service.describe_namespace(request, timeout=timedelta(seconds=PATIENCE_SECONDS))
+    except RPCError as failure:
+        return f"no answer ({failure.status.name})"
+    return ""
+
+
+def _serve(settings: Settings, pages: Application) -> WSGIServer:
+    """Serve the worker's pages. Raises `Misconfigured`."""
+    try:
+        return serve(settings.http_host, settings.http_port, pages)
     except OSError as failure:
         raise Misconfigured(
             [f"LASTMILE_HTTP_PORT: {settings.http_host}:{settings.http_port} cannot be used: {failure.strerror}"]
@@ -214,8 +247,8 @@ def main() -> None:
     if arguments.processes > 1:
         sys.exit(_run_many(settings, arguments.processes))
     try:
-        observe_temporal()
-        asyncio.run(run(settings))
+        metrics = observe_temporal()
+        asyncio.run(run(settings, metrics.pollers))
     except Misconfigured as failure:
         _refuse(failure.problems)
     except Exception:

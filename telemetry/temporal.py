@@ -18,7 +18,7 @@ from temporalio.runtime import (
     TelemetryFilter,
 )
 
-__all__ = ["forward_temporal_logs", "observe_temporal"]
+__all__ = ["TemporalMetrics", "forward_temporal_logs", "observe_temporal"]
 
 log = structlog.get_logger("lastmile.telemetry")
 
@@ -34,14 +34,15 @@ def forward_temporal_logs() -> None:
     Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=_to_logging())), error_if_already_set=False)
 
 
-def observe_temporal() -> None:
+def observe_temporal() -> "TemporalMetrics":
     """The same, and the SDK's metrics beside ours. Once in a process, before the first client is made.
 
     Raises `OSError` where it can have no port for them.
     """
-    metrics = _TemporalMetrics()
+    metrics = TemporalMetrics()
     Runtime.set_default(metrics.runtime, error_if_already_set=False)
     REGISTRY.register(metrics)
+    return metrics
 
 
 def _to_logging() -> LoggingConfig:
@@ -56,7 +57,7 @@ def _to_logging() -> LoggingConfig:
     )
 
 
-class _TemporalMetrics(Collector):
+class TemporalMetrics(Collector):
     """The SDK exports its metrics on a port of its own only: here on a free one, which is read at each scrape."""
 
     def __init__(self) -> None:
@@ -83,6 +84,16 @@ class _TemporalMetrics(Collector):
         except OSError as failure:
             log.warning("temporal.metrics_missing", kind=type(failure).__name__)
             return ()  # the others are there
+
+    def pollers(self) -> int:
+        """How many polls for workflow tasks the worker of this process keeps open or retries."""
+        return sum(
+            int(sample.value)
+            for family in self.collect()
+            if family.name == "temporal_num_pollers"
+            for sample in family.samples
+            if sample.labels["poller_type"] == "workflow_task"
+        )
 
 
 def _telemetry(address: str) -> TelemetryConfig:
