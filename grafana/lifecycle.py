@@ -8,7 +8,20 @@ from grafana_foundation_sdk.models import common, units
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.piechart import PieChartLegendValues, PieChartType
 
-from grafana.parts import DATASOURCE, RATE, SHARED, TENANT, WIDTH, board, dial, figure, graph, levels, query
+from grafana.parts import (
+    DATASOURCE,
+    RATE,
+    SHARED,
+    TENANT,
+    WIDTH,
+    board,
+    dial,
+    figure,
+    graph,
+    levels,
+    query,
+    share_levels,
+)
 
 __all__ = ["lifecycle"]
 
@@ -41,8 +54,22 @@ def lifecycle() -> dashboard.Dashboard:
         .with_panel(_utilisation())
         .with_panel(_pools())
         .with_row(dashboard.Row("Operational Metrics"))
-        .with_panel(_rate("Allocation", "Allocations", "ipv6_allocation_duration_seconds"))
-        .with_panel(_rate("Revocation", "Revocations", "ipv6_revocation_duration_seconds"))
+        .with_panel(
+            _rate(
+                "Allocation",
+                "Allocations a minute, and those that failed.",
+                "ipv6_allocation_duration_seconds",
+                *("failed", 'step="allocate_ip_address", outcome="failed"'),
+            )
+        )
+        .with_panel(
+            _rate(
+                "Revocation",
+                "Revocations a minute, and those whose session no NAS confirmed to be over.",
+                "ipv6_revocation_duration_seconds",
+                *("unconfirmed", 'step="revoke_ipv6_lifecycle", outcome=~"warned|failed"'),
+            )
+        )
         .with_row(dashboard.Row("Health Indicators"))
         .with_panel(_leaks())
         .with_panel(_netbox())
@@ -83,7 +110,7 @@ def _utilisation() -> gauge.Panel:
         "Active delegations, of those that hold a prefix. Low: prefixes are held that nobody uses.",
         query(f"100 * {active} / ({held} > 0)", "active", now=True),
         width=THIRD,
-    ).thresholds(levels("red", (50, "yellow"), (80, "green")))
+    ).thresholds(share_levels(50, 80))
 
 
 def _pools() -> gauge.Panel:
@@ -96,11 +123,14 @@ def _pools() -> gauge.Panel:
     ).thresholds(levels("green", (70, "yellow"), (85, "red")))
 
 
-def _rate(what: str, plural: str, histogram: str) -> timeseries.Panel:
+def _rate(what: str, description: str, histogram: str, bad: str, selector: str) -> timeseries.Panel:
     return graph(
         f"IPv6 {what} Rate",
-        f"{plural} a minute.",
+        description,
         query(f"sum by (tenant) (rate({histogram}_count{{{TENANT}}}{RATE})) * 60", "{{tenant}}"),
+        query(
+            f"sum by (tenant) (rate(lastmile_steps_total{{{selector}, {TENANT}}}{RATE})) * 60", f"{{{{tenant}}}}: {bad}"
+        ),
         unit=units.CountsPerMinute,
         width=HALF,
     )
@@ -118,14 +148,18 @@ def _leaks() -> stat.Panel:
 
 def _netbox() -> stat.Panel:
     share = f"max by (tenant) (ipv6_netbox_integration_percent{{{TENANT}}})"
-    held = f"sum by (tenant) (max by (tenant, state) (ipv6_lifecycle_state_total{{{HOLDING}, {TENANT}}}))"
-    return figure(
-        "NetBox Integration Rate",
-        "Delegations that NetBox shows, of those that hold a prefix. Those of pools of the database are not in NetBox.",
-        query(f"sum({share} * {held}) / (sum({held}) > 0)", "in NetBox", now=True),
-        unit=units.Percent,
-        width=QUARTER,
-    ).thresholds(levels("red", (80, "yellow"), (95, "green")))
+    meant = f"max by (tenant) (lastmile_netbox_delegations{{{TENANT}}})"
+    return (
+        figure(
+            "NetBox Integration Rate",
+            "Delegations that NetBox shows, of those that hold a prefix of a pool that is kept in NetBox.",
+            query(f"sum({share} * {meant}) / sum({meant})", "in NetBox", now=True),
+            unit=units.Percent,
+            width=QUARTER,
+        )
+        .no_value("no pool in NetBox")
+        .thresholds(share_levels(80, 95))
+    )
 
 
 def _p95(what: str, histogram: str) -> stat.Panel:
@@ -147,15 +181,22 @@ def _p95(what: str, histogram: str) -> stat.Panel:
 
 
 def _timeline() -> timeseries.Panel:
+    resting = f'sum(max by (tenant, pool) (ipv6_quarantined_prefixes{{purpose=~"ipv6.*", {SHARED}}}))'
     panel = graph(
         "IPv6 Lifecycle State Timeline",
-        "Delegations by state. A passing state that grows is a place where they get stuck.",
+        "Delegations by state: where a passing state grows, delegations get stuck. The line: prefixes in quarantine.",
         query(BY_STATE, "{{state}}"),
+        query(resting, "in quarantine"),
         unit=units.NoUnit,
         width=WIDTH,
     )
     stacked = common_builders.StackingConfig().mode(common.StackingMode.NORMAL)
-    return _coloured(panel.stacking(stacked).fill_opacity(40))
+    beside = [
+        models.DynamicConfigValue("custom.stacking", {"mode": "none"}),
+        models.DynamicConfigValue("custom.fillOpacity", 0),
+        models.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "blue"}),
+    ]
+    return _coloured(panel.stacking(stacked).fill_opacity(40)).override_by_name("in quarantine", beside)
 
 
 P = TypeVar("P", piechart.Panel, timeseries.Panel)

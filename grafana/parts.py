@@ -21,6 +21,7 @@ __all__ = [
     "levels",
     "p95",
     "query",
+    "share_levels",
 ]
 
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -92,6 +93,11 @@ def levels(base: str, *steps: tuple[float, str]) -> dashboard.ThresholdsConfig:
         .mode(models.ThresholdsMode.ABSOLUTE)
         .steps([models.Threshold(value=value, color=color) for value, color in [(None, base), *steps]])
     )
+
+
+def share_levels(yellow: float, green: float) -> dashboard.ThresholdsConfig:
+    """Colours of a percentage that should be high. Without data it has no colour: nothing is wrong then."""
+    return levels("text", (0, "red"), (yellow, "yellow"), (green, "green"))
 
 
 def figure(title: str, description: str, target: prometheus.Dataquery, *, unit: str, width: int) -> stat.Panel:

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
-from grafana.parts import RATE, SHARED, TENANT, WIDTH, board, figure, graph, levels, p95, query
+from grafana.parts import RATE, SHARED, TENANT, WIDTH, board, figure, graph, levels, p95, query, share_levels
 from grafana.temporal import temporal
 
 __all__ = ["platform"]
@@ -56,7 +56,7 @@ def _orders() -> Panels:
             width=QUARTER,
         )
         .no_value("none")
-        .thresholds(levels("red", (95, "yellow"), (99, "green"))),
+        .thresholds(share_levels(95, 99)),
         _count(
             "Runs that wait for a person",
             "`lastmile retry`, `skip` or `abandon` releases them.",
@@ -70,7 +70,7 @@ def _orders() -> Panels:
             width=QUARTER,
         ).thresholds(levels("green", (600, "yellow"), (3600, "red"))),
         _count("Workers", "Those that Prometheus reaches.", 'count(up{job="lastmile"} == 1) or vector(0)').thresholds(
-            levels("red", (1, "green"))
+            levels("text", (0, "red"), (1, "green"))
         ),
         graph(
             "Orders by outcome",
@@ -228,7 +228,7 @@ def _upkeep() -> Panels:
     return [
         _count(
             "Audit violations",
-            "What the last audit found; `lastmile audit` names each.",
+            "Findings of the last audit that nobody has acknowledged; `lastmile audit` names each.",
             "sum(max by (invariant) (lastmile_audit_violations))",
         ),
         figure(
@@ -242,8 +242,9 @@ def _upkeep() -> Panels:
         _count("Schedules missed", "Runs that never started.", "sum(max by (schedule) (lastmile_schedule_missed))"),
         graph(
             "Audit violations by invariant",
-            "What each audit found.",
+            "Findings of each audit, and the sum of those that an operator has acknowledged.",
             query("max by (invariant) (lastmile_audit_violations)", "{{invariant}}"),
+            query("sum(max by (invariant) (lastmile_audit_acknowledged))", "acknowledged"),
             unit=units.NoUnit,
             width=THIRD,
         ),

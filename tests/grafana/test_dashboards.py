@@ -20,10 +20,10 @@ SEED = {
     "Timeline": ["IPv6 Lifecycle State Timeline"],
 }
 THRESHOLDS = {
-    "IPv6 Utilization Rate": [(None, "red"), (50, "yellow"), (80, "green")],
+    "IPv6 Utilization Rate": [(None, "text"), (0, "red"), (50, "yellow"), (80, "green")],
     "IPv6 Pool Utilization": [(None, "green"), (70, "yellow"), (85, "red")],
     "IPv6 Prefix Leaks": [(None, "green"), (1, "red")],
-    "NetBox Integration Rate": [(None, "red"), (80, "yellow"), (95, "green")],
+    "NetBox Integration Rate": [(None, "text"), (0, "red"), (80, "yellow"), (95, "green")],
     "IPv6 Allocation Duration p95": [(None, "green"), (5, "yellow"), (10, "red")],
     "IPv6 Revocation Duration p95": [(None, "green"), (5, "yellow"), (10, "red")],
 }
@@ -87,9 +87,21 @@ def test_panels_fill_their_rows_and_do_not_overlap(name: str) -> None:
     assert len(taken) == 24 * (1 + max(y for _, y in taken))
 
 
-def test_every_query_goes_by_the_chosen_tenants() -> None:
+@pytest.mark.parametrize("name", ["ipv6-lifecycle.json", "lastmile-platform.json"])
+def test_panel_without_data_is_not_red(name: str) -> None:
+    """The first threshold is also the colour of a panel whose query finds nothing."""
+    colours = {
+        panel["title"]: thresholds["steps"][0]["color"]
+        for panel in read(name)["panels"]
+        if (thresholds := panel.get("fieldConfig", {}).get("defaults", {}).get("thresholds"))
+    }
+    assert len(colours) > 5
+    assert "red" not in colours.values(), colours
+
+
+def test_lifecycle_dashboard_has_the_queries_of_the_seed_which_go_by_the_chosen_tenants() -> None:
     queries = list(panel_queries(DIRECTORY / "ipv6-lifecycle.json"))
-    assert len(queries) == 10
+    assert len(queries) == 13
     for query in queries:
         assert query.expr.count("$tenant") == query.expr.count("{"), query.panel
 

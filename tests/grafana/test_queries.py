@@ -40,26 +40,26 @@ LIFECYCLE: dict[str, dict[str, Any]] = {
     "IPv6 Prefix State Distribution": STATES,
     "IPv6 Utilization Rate": {"active": 100 * 7 / 8},
     "IPv6 Pool Utilization": {"acme home": 100 * 7 / 256, "acme metro": 100 * 3 / 65536, "other tiny": 100},
-    "IPv6 Allocation Rate": {"acme": SOME, "other": SOME},
-    "IPv6 Revocation Rate": {"acme": SOME, "other": 0},
+    "IPv6 Allocation Rate": {"acme": SOME, "other": SOME, "other: failed": SOME},
+    "IPv6 Revocation Rate": {"acme": SOME, "other": 0, "acme: unconfirmed": SOME},
     "IPv6 Prefix Leaks": {"leaks": 1},
-    # Two of three in metro: NetBox has not heard of the last one, and the others are in pools of the database.
-    "NetBox Integration Rate": {"in NetBox": 100 * 2 / 8},
+    # Two of three in metro: NetBox has not heard of the last one. The others are in pools of the database.
+    "NetBox Integration Rate": {"in NetBox": 100 * 2 / 3},
     "IPv6 Allocation Duration p95": {"p95": SECONDS},
     "IPv6 Revocation Duration p95": {"p95": SECONDS},
-    "IPv6 Lifecycle State Timeline": STATES,
+    "IPv6 Lifecycle State Timeline": STATES | {"in quarantine": 4},
 }
 OF_OTHER: dict[str, dict[str, Any]] = {
     "IPv6 Prefix State Distribution": dict.fromkeys(STATES, 0) | {"active": 2},
     "IPv6 Utilization Rate": {"active": 100},
     "IPv6 Pool Utilization": {"other tiny": 100},
-    "IPv6 Allocation Rate": {"other": SOME},
+    "IPv6 Allocation Rate": {"other": SOME, "other: failed": SOME},
     "IPv6 Revocation Rate": {"other": 0},
     "IPv6 Prefix Leaks": {"leaks": 0},
-    "NetBox Integration Rate": {"in NetBox": 0},
+    "NetBox Integration Rate": {},  # none of its pools is in NetBox
     "IPv6 Allocation Duration p95": {"p95": SECONDS},
     "IPv6 Revocation Duration p95": {},
-    "IPv6 Lifecycle State Timeline": dict.fromkeys(STATES, 0) | {"active": 2},
+    "IPv6 Lifecycle State Timeline": dict.fromkeys(STATES, 0) | {"active": 2, "in quarantine": 0},
 }
 POOLS = ("acme home", "acme metro", "other tiny")
 PLATFORM: dict[str, dict[str, Any]] = {
@@ -156,6 +156,7 @@ async def test_the_platforms_panels_with_series_of_many_kinds(isp: Isp) -> None:
     assert panels["Step duration p95"].keys() >= {"open_order", "allocate_ip_address", "revoke_ipv6_lifecycle"}
     assert panels["NetBox latency p95"]["POST"] == SECONDS
     assert panels["NetBox errors"]["POST: Unreachable"] == SOME
+    assert panels["Audit violations by invariant"].pop("acknowledged") == 0
     assert sum(panels["Audit violations by invariant"].values()) == panels["Audit violations"][""]
     assert panels["Requests to Temporal"]["RespondWorkflowTaskCompleted"] == SOME
     assert panels["Requests that failed"] == {}
