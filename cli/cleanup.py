@@ -6,7 +6,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 from cli.exits import BadInput, Exit, Unavailable
 from cli.mistakes import mistakes
-from cli.output import complain, console, facts, print_json
+from cli.output import complain, console, facts, print_json, say
 from cli.services import Temporal, load_settings
 from workflows.client import outlasting
 from workflows.contract import Cleanup, CleanupResult
@@ -61,5 +61,7 @@ def _show(result: CleanupResult, as_json: bool) -> None:
         return
     title = "Dry run: nothing was changed" if result.dry_run else "Cleanup"
     console.print(facts(title, {words: f"{getattr(result, name):,}" for name, words in _WORDS.items()}))
+    for note in result.notes:
+        say(note)
     for problem in result.problems:
         complain(problem)

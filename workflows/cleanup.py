@@ -108,7 +108,9 @@ class StalePrefixCleanup:
         done: Done = await call(part.activity, part.title, search, returns=Done, attempt=part.attempt)
         self._count(**done.counts)
         self._tell(done.lines, failed=bool(done.counts.get("errors")))
-        if not self._wanted.dry_run:
+        if self._wanted.dry_run:
+            self._tell([f"{_name(stuck)}: the revocation has not ended" for stuck in done.stuck])
+        else:
             turns = asyncio.Semaphore(SIDE_BY_SIDE)
             await asyncio.gather(*(self._finish(stuck, turns) for stuck in done.stuck))
         self._state.after = done.after
@@ -116,7 +118,7 @@ class StalePrefixCleanup:
 
     async def _finish(self, stuck: Stuck, turns: asyncio.Semaphore) -> None:
         """Have a child finish the subscriber's revocations, unless an order is at work on the subscriber."""
-        subscriber = f"subscriber {stuck.subscriber_ref} of {stuck.tenant}"
+        subscriber = _name(stuck)
         try:
             async with turns:
                 finished: Finished = await workflow.execute_child_workflow(
@@ -131,7 +133,7 @@ class StalePrefixCleanup:
                     static_summary=f"finish the revocations of {stuck.subscriber_ref}",
                 )
         except WorkflowAlreadyStartedError:
-            self._tell([f"{subscriber}: an order is at work on it, and finishes its revocations or waits for a person"])
+            self._tell([f"{subscriber}: left to an order, which is at work on it or waits for a person"])
         except FailureError as failure:
             if is_cancelled_exception(failure):
                 raise
@@ -157,11 +159,10 @@ class StalePrefixCleanup:
         kept += lines[: SHOWN - len(kept)]
 
     async def _end(self) -> CleanupResult:
-        result = self._state.result
         self._show()
-        await call(
-            "cleanup_ended", "say what was done", result.model_dump(), self._state.failed, returns=None, attempt=ATTEMPT
-        )
+        counts = self._state.result.model_dump(exclude={"notes"})  # logs name no subscriber
+        await call("cleanup_ended", "say what was done", counts, self._state.failed, returns=None, attempt=ATTEMPT)
+        result = self._state.result.model_copy(update={"notes": self._state.lines})
         if self._state.failed:
             words = f"not done, and left to the next run: {', '.join(self._state.failed)}"
             raise ApplicationError(words, result, type="CleanupIncomplete", non_retryable=True)
@@ -175,3 +176,7 @@ class StalePrefixCleanup:
         counts = [f"| {name} | {count:,} |" for name, count in state.result if isinstance(count, int)]
         told = [f"- {line}" for line in [*state.result.problems, *state.lines]]
         workflow.set_current_details("\n".join([heading + now, "", "| | |", "|---|---|", *counts, "", *told]))
+
+
+def _name(stuck: Stuck) -> str:
+    return f"{stuck.tenant}, subscriber {stuck.subscriber_ref}"

@@ -236,6 +236,8 @@ class CleanupResult(BaseModel):
     """What could not be done, each for itself; the next run tries it again."""
     problems: list[str] = []
     """The first of the errors, in words."""
+    notes: list[str] = []
+    """The first leaks, each with its subscriber and order, and the first revocations that were left as they are."""
     dry_run: bool = False
 
 

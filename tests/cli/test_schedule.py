@@ -94,15 +94,22 @@ async def test_temporal_is_away(alone: Cli) -> None:
 
 
 async def test_a_cleanup_by_hand(cli: Cli, book: Book, worker: None, owner: asyncpg.Connection) -> None:
-    file = lines(book.order())
+    """What would be deleted is counted; a leak is named, with its subscriber and order, as its alert's runbook says."""
+    file = lines(book.order(), book.order(2))
     await cli("provision", "-", stdin=file)
+    await owner.execute(
+        "UPDATE delegations SET state = 'allocated', state_since = now() - interval '25 hours'"
+        " WHERE created_by_order = 'O-2'"
+    )
     await cli("deprovision", book.ref(), "--reason", "moved", "--tenant", "acme")
     await owner.execute("UPDATE delegations SET released_at = released_at - interval '31 days'")
 
     ran = await cli("cleanup", "--revoked-days", "30", "--dry-run")
     assert (ran.code, ran.err) == (0, "")
     assert "Dry run: nothing was changed" in ran.out
-    assert await owner.fetchval("SELECT count(*) FROM delegations") == 1
+    assert await owner.fetchval("SELECT count(*) FROM delegations") == 2
+    assert f"acme, subscriber {book.ref(2)}: allocated since " in ran.out
+    assert "by order O-2, which is completed" in ran.out
     ran = await cli("cleanup", "--json")
     assert (ran.code, ran.json[0]["revoked_deleted"]) == (0, 0)
     ran = await cli("cleanup", "--revoked-days", "30", "--json")

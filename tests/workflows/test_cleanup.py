@@ -197,7 +197,7 @@ async def test_one_that_cannot_be_finished_holds_up_no_other(
     result = await maintenance.cleanup(AT_ONCE)
 
     assert (result.revoking_stuck, result.revoking_completed, result.errors) == (3, 2, 1)
-    assert result.problems == [f"subscriber {orders.ref}-1 of acme: refused by the test"]
+    assert result.problems == [f"acme, subscriber {orders.ref}-1: refused by the test"]
     assert await held(owner) == ["revoking"]
     faults.before.clear()
     assert (await maintenance.cleanup(AT_ONCE)).revoking_completed == 1, "the next run does it"

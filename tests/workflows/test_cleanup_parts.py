@@ -157,7 +157,11 @@ async def test_a_dry_run_counts_the_same_and_does_nothing(
     wet = await maintenance.cleanup(AT_ONCE)
     # The events of what was finished a moment ago are old enough, too.
     assert (dry.events_forgotten, wet.events_forgotten) == (5_999, 6_000)
-    counted = {"dry_run", "revoking_completed", "events_forgotten"}
+    [leaked, stuck] = dry.notes
+    assert leaked.startswith(f"acme, subscriber {orders.ref}: allocated since ")
+    assert leaked.endswith("by order O-1, which is degraded")
+    assert stuck == "acme, subscriber E-7: the revocation has not ended"
+    counted = {"dry_run", "revoking_completed", "events_forgotten", "notes"}
     assert wet.model_dump(exclude=counted) == dry.model_dump(exclude=counted)
     assert wet.revoking_completed == 1
 
