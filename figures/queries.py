@@ -75,7 +75,8 @@ _BY_POOL = """
 # An operator knows of the delegation, and has acknowledged what the audit says of it or of the order that left it.
 _NOT_ACKNOWLEDGED = """
     NOT EXISTS (SELECT FROM acknowledgements a WHERE a.tenant_id = d.tenant_id AND (a.invariant, a.key) IN (
-        ('not_active', d.id::text), ('not_given', d.id::text), ('left_behind', 'prefix ' || d.prefix)))
+        ('not_active', d.id::text), ('not_given', d.id::text), ('not_released', d.id::text),
+        ('left_behind', 'prefix ' || d.prefix)))
 """
 
 _STUCK = f"""

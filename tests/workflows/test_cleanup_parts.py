@@ -157,9 +157,9 @@ async def test_a_dry_run_counts_the_same_and_does_nothing(
     wet = await maintenance.cleanup(AT_ONCE)
     # The events of what was finished a moment ago are old enough, too.
     assert (dry.events_forgotten, wet.events_forgotten) == (5_999, 6_000)
-    [leaked, stuck] = dry.notes
+    [stuck, leaked] = dry.notes
     assert leaked.startswith(f"acme, subscriber {orders.ref}: allocated since ")
-    assert leaked.endswith("by order O-1, which is degraded")
+    assert leaked.endswith("by order O-1, which is degraded"), leaked
     assert stuck == "acme, subscriber E-7: the revocation has not ended"
     counted = {"dry_run", "revoking_completed", "events_forgotten", "notes"}
     assert wet.model_dump(exclude=counted) == dry.model_dump(exclude=counted)
