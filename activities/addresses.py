@@ -12,7 +12,8 @@ from ipam.allocation import Allocation, Quarantine, allocate, release
 from ipam.blocks import NoBlock
 from ipam.delegations import Delegation, held_by, revoked_by, transition
 from ipam.lifecycle import State
-from ipam.models import Addressing, Need, Purpose
+from ipam.matching import must_match
+from ipam.models import Addressing, Purpose
 from ipam.netbox import NetBox
 from ipam.taking import make_room
 from radius import accounts
@@ -53,14 +54,14 @@ class AddressActivities(Activities):
     @step
     async def allocate_ip_address(self, ref: StepRef, addressing: Addressing) -> StepReport:
         needs = addressing.needs()
-        if not needs:
-            return skipped("the order asks for no address")
         try:
-            found = await self._allocated(ref, needs)
+            found = await self._allocated(ref, addressing)
         except NoBlock as full:
             beyond_database("take a block of prefixes out of NetBox")
             more = await make_room(self._database, self._direct.netbox(full.pools[0]), full.pools)
-            found = await self._allocated(ref, needs, more_blocks=more)
+            found = await self._allocated(ref, addressing, more_blocks=more)
+        if not needs:
+            return skipped("the order asks for no address")
         given = [
             await self._direct.complete(ref, one, need) if one.delegation.state is State.PENDING else one.delegation
             for one, need in zip(found, needs, strict=True)
@@ -69,8 +70,9 @@ class AddressActivities(Activities):
             ALLOCATION.labels(ref.tenant).observe(taken())
         return done(**_facts(given))
 
-    async def _allocated(self, ref: StepRef, needs: Sequence[Need], *, more_blocks: bool = True) -> list[Allocation]:
+    async def _allocated(self, ref: StepRef, addressing: Addressing, *, more_blocks: bool = True) -> list[Allocation]:
         async with self._order(ref) as connection:
+            await must_match(connection, ref.subscriber_ref, addressing)
             found = [
                 await allocate(
                     connection,
@@ -80,7 +82,7 @@ class AddressActivities(Activities):
                     need=need,
                     more_blocks=more_blocks,
                 )
-                for need in needs
+                for need in addressing.needs()
             ]
             if any(one.delegation.state is State.PENDING for one in found):
                 beyond_database("have NetBox choose the prefix")

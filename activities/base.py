@@ -30,7 +30,7 @@ __all__ = [
     "warned",
 ]
 
-# A fraction of the heartbeat timeout in workflows/saga.py.
+# A fraction of the heartbeat timeout in workflows/calling.py.
 HEARTBEAT_SECONDS = 5
 
 P = ParamSpec("P")

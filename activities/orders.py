@@ -5,6 +5,7 @@ from sqlalchemy import text
 from temporalio import activity
 
 from activities.base import Activities, failing_by_type
+from activities.lines import check_line
 from activities.refusals import Verdict, verdict_on
 from activities.signatures import Opened, OrderClosing, OrderOpening, StepRef
 from subscribers import orders
@@ -17,7 +18,11 @@ log = structlog.get_logger("lastmile.orders")
 # What an order made, or changed and would change back, is from now on as if its heir had.
 _LEFTOVERS = ("customers", "subscribers", "network_profiles", "billing_services", "devices", "delegations", "radcheck")
 _COLUMNS = [(table, "created_by_order") for table in _LEFTOVERS]
-_COLUMNS += [("billing_services", "suspended_by_order"), ("devices", "updated_by_order")]
+_COLUMNS += [
+    ("billing_services", "suspended_by_order"),
+    ("devices", "updated_by_order"),
+    ("subscribers", "archived_by_order"),
+]
 _ADOPT = [text(f"UPDATE {table} SET {column} = :heir WHERE {column} = ANY(:lost)") for table, column in _COLUMNS]
 
 
@@ -27,7 +32,8 @@ class OrderActivities(Activities):
     async def open_order(self, ref: StepRef, opening: OrderOpening) -> Opened:
         """Begin the order; its result where it ended before.
 
-        What a lost order of the same operation left becomes this one's: to be kept by it, or undone with it.
+        What a lost order of the same operation left becomes this one's: to be kept by it, or undone with it. Raises
+        `LineDiffers` where the subscriber's line is in service and is not what the order asks for.
         """
         async with self._database.tenant(ref.tenant) as connection:
             found = await orders.open_order(
@@ -40,9 +46,11 @@ class OrderActivities(Activities):
                 activity.info().workflow_run_id or "",
                 ref.requested_by,
             )
+            if found.new and opening.line is not None:
+                await check_line(connection, ref, opening.line)
             for adopt in _ADOPT if found.superseded else ():
                 await connection.execute(adopt, {"heir": ref.order_id, "lost": list(found.superseded)})
-        return Opened(result=found.result, taken_over=found.again or bool(found.superseded))
+        return Opened(result=found.result, outdated=found.outdated, taken_over=found.taken_over)
 
     @activity.defn
     @failing_by_type
@@ -66,8 +74,8 @@ def _count(ref: StepRef, closing: OrderClosing, closed: orders.Closed) -> None:
     outcome = _outcome(closing)
     ORDERS.labels(closed.operation, ref.tenant, outcome).inc()
     ORDER_SECONDS_TAKEN.labels(closed.operation, ref.tenant).observe(closed.seconds)
-    for step, outcome in closing.outcomes.items():
-        STEPS.labels(step, ref.tenant, outcome).inc()
+    for step, ended in closing.outcomes.items():
+        STEPS.labels(step, ref.tenant, ended).inc()
     log.info(
         "order.ended",
         operation=closed.operation,

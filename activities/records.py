@@ -5,7 +5,7 @@ from activities.signatures import StepRef, StepReport
 from subscribers import billing, records
 from subscribers.models import Customer, Line, ServicePlan
 
-__all__ = ["RecordActivities"]
+__all__ = ["RecordActivities", "customer_notes"]
 
 
 class RecordActivities(Activities):
@@ -13,7 +13,9 @@ class RecordActivities(Activities):
     async def create_customer(self, ref: StepRef, customer: Customer) -> StepReport:
         async with self._order(ref) as connection:
             record = await records.create_customer(connection, ref.tenant, ref.order_id, customer)
-        return _made(record, ref, "customer_id", f"customer {customer.ref}")
+        return _made(record, ref, "customer_id", f"customer {customer.ref}").model_copy(
+            update={"notes": customer_notes(record, customer)}
+        )
 
     @step
     async def delete_customer(self, ref: StepRef) -> StepReport:
@@ -85,6 +87,14 @@ class RecordActivities(Activities):
     async def resume_billing_service(self, ref: StepRef) -> StepReport:
         async with self._order(ref) as connection:
             return undone(await billing.resume_service(connection, ref.subscriber_ref, ref.order_id))
+
+
+def customer_notes(record: records.Record, customer: Customer) -> list[str]:
+    """What the order's caller should know of a customer who was known before. Without the values: personal data."""
+    return [
+        f"customer.{field}: customer {customer.ref} exists with another {field}, which the order did not change"
+        for field in record.differs_in
+    ]
 
 
 def _made(record: records.Record, ref: StepRef, field: str, what: str) -> StepReport:

@@ -34,6 +34,7 @@ VERDICTS: Mapping[type[Refused], Verdict] = {
     subscribers.UnknownTenant: Verdict.REFUSED,
     subscribers.UnknownSubscriber: Verdict.REFUSED,
     subscribers.Conflict: Verdict.REFUSED,
+    subscribers.LineDiffers: Verdict.REFUSED,
     subscribers.OrderConflict: Verdict.REFUSED,
     subscribers.OrderFenced: Verdict.FAILED,
     ipam.NoSuchPool: Verdict.REFUSED,

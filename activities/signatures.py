@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from subscribers.models import Reference, TenantId
+from ipam.models import Addressing
+from subscribers.models import Customer, Line, Reference, ServicePlan, TenantId
 
 __all__ = [
     "BEYOND_DATABASE",
@@ -14,6 +15,7 @@ __all__ = [
     "Cursor",
     "Done",
     "Finished",
+    "LineRequest",
     "Opened",
     "OrderClosing",
     "OrderOpening",
@@ -37,6 +39,8 @@ class Outcome(StrEnum):
     WARNED = "warned"
     FAILED = "failed"
     UNDONE = "undone"
+    UNDO_FAILED = "undo_failed"
+    """It happened, or may have, and an operator decided about its undo, or is to."""
 
 
 class StepRef(BaseModel):
@@ -62,7 +66,20 @@ class StepReport(BaseModel):
     reason: str = ""
     facts: dict[str, str] = {}
     """What the step made, by the name of its field in the order's result."""
+    notes: list[str] = []
+    """What the order's caller should know, and what is no fault."""
     attempt: int = 1
+
+
+class LineRequest(BaseModel):
+    """The line that a provision order asks for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    customer: Customer
+    plan: ServicePlan
+    line: Line
+    addressing: Addressing
 
 
 class OrderOpening(BaseModel):
@@ -72,6 +89,8 @@ class OrderOpening(BaseModel):
 
     operation: str
     digest: str
+    line: LineRequest | None = None
+    """Of a provision order: a line that is in service already must be this one."""
 
 
 class Opened(BaseModel):
@@ -81,8 +100,11 @@ class Opened(BaseModel):
 
     result: dict[str, object] | None = None
     """Where it has ended before."""
+    outdated: str = ""
+    """Which later order has changed the line since; empty where none has."""
     taken_over: bool = False
-    """A run that was lost had begun it, or an order that this one supersedes: any step may have happened."""
+    """A run that was lost had begun it, or an order that this one supersedes: any step may have happened. It is in
+    the order's row, so that it is known as well where an earlier reply was lost."""
 
 
 class OrderClosing(BaseModel):

@@ -4,14 +4,28 @@ from audit.invariant import ATTRIBUTE, USER, VALUE, Invariant, of_tenant
 
 __all__ = ["ORDER_INVARIANTS"]
 
-# The last order that changed what a subscriber has. An order that was rolled back changed nothing.
+_TAKEN_BACK = "{}.status IN ('rolled_back', 'partly_rolled_back')"
+_ENDED = "{}.status NOT IN ('running', 'rolling_back', 'rolled_back', 'partly_rolled_back')"
+
+# The last order that changed what a subscriber has. An order that was rolled back changed nothing, and so did the lost
+# orders that it had taken over. What it left because an undo was skipped is `left_behind`.
 _LAST_ORDER = f"""
-    SELECT DISTINCT ON (tenant_id, subscriber_ref) tenant_id, subscriber_ref, order_id, operation, status
-    FROM orders WHERE status <> 'rolled_back' AND {of_tenant("tenant_id")}
-    ORDER BY tenant_id, subscriber_ref, created_at DESC, order_id
+    SELECT DISTINCT ON (o.tenant_id, o.subscriber_ref)
+        o.tenant_id, o.subscriber_ref, o.order_id, o.operation, o.status
+    FROM orders o
+    LEFT JOIN orders heir ON o.status = 'superseded' AND heir.tenant_id = o.tenant_id
+        AND heir.subscriber_ref = o.subscriber_ref AND heir.operation = o.operation
+        AND heir.taken_over AND {_TAKEN_BACK.format("heir")} AND heir.created_at > o.created_at
+    WHERE NOT {_TAKEN_BACK.format("o")} AND heir.order_id IS NULL AND {of_tenant("o.tenant_id")}
+    ORDER BY o.tenant_id, o.subscriber_ref, o.created_at DESC, o.order_id
 """
 _SETTLED = "{}.status IN ('completed', 'degraded')"
 _SAME_SUBSCRIBER = "other.tenant_id = {0}.tenant_id AND other.subscriber_ref = {0}.subscriber_ref"
+
+# No order is at work on the subscriber of this row.
+_AT_REST = f"""
+    NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER} AND other.status IN ('running', 'rolling_back'))
+"""
 
 # Every table that says which order made its rows.
 _MADE = {
@@ -40,7 +54,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                'was rolled back, and left ' || made.kind || ' ' || made.what AS words
         FROM orders o JOIN ({_MADE_BY_ORDER}) made
           ON made.tenant_id = o.tenant_id AND made.created_by_order = o.order_id
-        WHERE o.status = 'rolled_back' AND {of_tenant("o.tenant_id")}
+        WHERE {_TAKEN_BACK.format("o")} AND {of_tenant("o.tenant_id")}
           -- An order that came later has made it its own, or taken it down.
           AND NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER.format("o")}
                           AND other.created_at > o.created_at AND {_SETTLED.format("other")})
@@ -60,7 +74,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
             UNION ALL
             SELECT tenant_id, updated_by_order, 'the ' || upper(kind), 'out of service' FROM devices WHERE NOT wanted
         ) left_so ON left_so.tenant_id = o.tenant_id AND left_so.by_order = o.order_id
-        WHERE o.operation = 'deprovision' AND o.status = 'rolled_back' AND {of_tenant("o.tenant_id")}
+        WHERE o.operation = 'deprovision' AND {_TAKEN_BACK.format("o")} AND {of_tenant("o.tenant_id")}
         """,
         "an undo was skipped: provision or deprovision the subscriber, whichever it should be",
     ),
@@ -141,10 +155,9 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                'allocated to ' || d.subscriber_ref || ' by order ' || d.created_by_order
                || ', which ended ' || o.status || ' without activating it' AS words
         FROM delegations d JOIN orders o ON o.tenant_id = d.tenant_id AND o.order_id = d.created_by_order
-        WHERE d.state = 'allocated' AND o.status NOT IN ('running', 'rolling_back', 'rolled_back')
+        WHERE d.state = 'allocated' AND {_ENDED.format("o")}
           AND {of_tenant("d.tenant_id")}
-          AND NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER.format("d")}
-                          AND other.status IN ('running', 'rolling_back'))
+          AND {_AT_REST.format("d")}
         """,
         "`--repair` activates it where the subscriber has an account; it takes effect at the next login",
         repair=f"""
@@ -187,12 +200,63 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                'waits for a prefix for ' || d.purpose || ' (' || d.state || ') since order ' || d.created_by_order
                || ', which ended ' || o.status AS words
         FROM delegations d JOIN orders o ON o.tenant_id = d.tenant_id AND o.order_id = d.created_by_order
-        WHERE d.state IN ('pending', 'failed') AND o.status NOT IN ('running', 'rolling_back', 'rolled_back')
+        WHERE d.state IN ('pending', 'failed') AND {_ENDED.format("o")}
           AND {of_tenant("d.tenant_id")}
-          AND NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER.format("d")}
-                          AND other.status IN ('running', 'rolling_back'))
+          AND {_AT_REST.format("d")}
         """,
         "deprovision the subscriber",
+    ),
+    Invariant(
+        "not_released",
+        3,
+        "no revoked address keeps its place without an order that releases it",
+        f"""
+        SELECT d.tenant_id AS tenant, coalesce(d.prefix::text, d.subscriber_ref) AS subject, d.id::text AS key,
+               'revoked from ' || d.subscriber_ref || ', and not released: nobody else can get it' AS words
+        FROM delegations d
+        WHERE d.state = 'revoked' AND d.released_at IS NULL AND {of_tenant("d.tenant_id")}
+          AND {_AT_REST.format("d")}
+        """,
+        "the daily cleanup releases it after an hour, as `lastmile cleanup` does",
+    ),
+    Invariant(
+        "blocked_in_service",
+        6,
+        "the account of a provisioned line may log in",
+        f"""
+        WITH last_order AS ({_LAST_ORDER})
+        SELECT o.tenant_id AS tenant, o.subscriber_ref AS subject, o.order_id AS key,
+               'provisioned by order ' || o.order_id || ', and RADIUS refuses its logins: order '
+               || r.created_by_order || ' has blocked the account' AS words
+        FROM last_order o
+        -- A block without an order is a person's.
+        JOIN radcheck r ON r.username = o.subscriber_ref || '@' || o.tenant_id || '.lastmile'
+                       AND r.attribute = 'Auth-Type' AND r.created_by_order IS NOT NULL
+        WHERE o.operation = 'provision' AND {_SETTLED.format("o")}
+        """,
+        "provision the subscriber with a new order of the same content, or deprovision it, whichever it should be",
+    ),
+    Invariant(
+        "billed_without_line",
+        6,
+        "no service is charged for without a line",
+        f"""
+        SELECT s.tenant_id AS tenant, s.ref AS subject, b.id::text AS key,
+               'is charged for plan ' || b.plan || ', and '
+               || CASE WHEN s.archived_at IS NOT NULL THEN 'was deprovisioned'
+                       WHEN account.username IS NULL THEN 'has no RADIUS account'
+                       ELSE 'RADIUS refuses its logins' END AS words
+        FROM billing_services b JOIN subscribers s ON s.id = b.subscriber_id
+        LEFT JOIN radcheck account ON account.username = s.ref || '@' || s.tenant_id || '.lastmile'
+                                  AND account.attribute = 'Cleartext-Password'
+        LEFT JOIN radcheck block ON block.username = s.ref || '@' || s.tenant_id || '.lastmile'
+                                AND block.attribute = 'Auth-Type' AND block.created_by_order IS NOT NULL
+        WHERE b.status = 'active' AND {of_tenant("s.tenant_id")}
+          AND (s.archived_at IS NOT NULL OR account.username IS NULL OR block.username IS NOT NULL)
+          AND NOT EXISTS (SELECT FROM orders other WHERE other.tenant_id = s.tenant_id
+                          AND other.subscriber_ref = s.ref AND other.status IN ('running', 'rolling_back'))
+        """,
+        "provision the subscriber with a new order of the same content, or deprovision it, whichever it should be",
     ),
     Invariant(
         "cut_off",

@@ -1,7 +1,6 @@
 """`lastmile attention`: what waits for a person, and one decision for many of them."""
 
 from dataclasses import asdict
-from operator import attrgetter
 from typing import Literal
 
 from audit.findings import last
@@ -30,7 +29,7 @@ async def attention(
     settings = load_settings()
     temporal = await Temporal.connect(settings)
     found = [run async for run in waiting_runs(temporal.client, settings.task_queue, tenant, step)]
-    runs = sorted(found, key=attrgetter("started_at"))
+    runs = sorted(found, key=lambda run: run.parked.since if run.parked else run.started_at)
     if decide is None or decision is None:
         _show(runs, as_json)
         if not as_json and settings.database_url is not None:
@@ -83,9 +82,9 @@ def _show(runs: list[WaitingRun], as_json: bool) -> None:
     if not runs:
         say("Nothing waits for a person.")
         return
-    columns = ("tenant", "subscriber", "order", "operation", "parked at", "since", "")
+    columns = ("tenant", "subscriber", "order", "operation", "parked at", "since", "tries", "")
     rows = [
-        (run.tenant, run.subscriber_ref, run.order_id, run.operation, run.step, when(run.started_at), _words(run))
+        (run.tenant, run.subscriber_ref, run.order_id, run.operation, run.step, *_since(run), _words(run))
         for run in runs
     ]
     console.print(table("", columns, rows))
@@ -106,9 +105,18 @@ async def _show_audit(settings: Settings) -> None:
         say(f"The audit of {when(found.at)} left nothing but what is acknowledged ({found.acknowledged:,}).")
 
 
+def _since(run: WaitingRun) -> tuple[str, str]:
+    """Since when the run waits, and how often what failed was tried."""
+    if run.parked is None:
+        return "", ""
+    return when(run.parked.since), str(run.parked.attempts or "")
+
+
 def _words(run: WaitingRun) -> str:
-    return run.attention.removeprefix(f"{run.step} failed: ") or "no worker could be asked why"
+    if run.parked is None:
+        return f"no worker could be asked why; the run began at {when(run.started_at)}"
+    return f"undo: {run.parked.failure}" if run.parked.undo else run.parked.failure
 
 
 def _json(run: WaitingRun) -> dict[str, object]:
-    return asdict(run)
+    return asdict(run) | {"parked": run.parked.model_dump(mode="json") if run.parked else None}

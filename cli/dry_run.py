@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import select, text
 
 from activities.addresses import FACTS
+from activities.lines import check_line
+from activities.records import customer_notes
 from cli.order_file import NumberedOrder
 from cli.output import in_vrf, when
 from db import Database, TenantConnection
@@ -18,6 +20,7 @@ from devices import records as devices
 from errors import Refused
 from ipam.allocation import allocate
 from ipam.delegations import Delegation, held_by
+from ipam.matching import must_match
 from radius import accounts
 from subscribers import billing, orders, records
 from subscribers.tables import orders as order_table
@@ -141,11 +144,13 @@ class _Rehearsal:
             ended = f"this order {same.status.replace('_', ' ')} on {when(same.finished_at)}"
             if same.status not in _GOOD:
                 raise _Hopeless(f"{ended}, and an id belongs to one order: send it with a new order_id")
-            self._note("reuse", f"{ended}: same result")
+            outdated = f"; {opening.outdated}" if opening.outdated else ""
+            self._note("reuse", f"{ended}: same result{outdated}")
             return False
         if same is not None:
             self._note("reuse", f"this order is running since {when(same.created_at)}: its result would be awaited")
             return False
+        await check_line(self._connection, order.ref(), order.requested_line)
         if busy := next((row for row in known if row.finished_at is None), None):
             raise _Hopeless(
                 f"{busy.operation} order {busy.order_id} of this subscriber is running since {when(busy.created_at)}: "
@@ -157,7 +162,9 @@ class _Rehearsal:
         order, connection = self._order, self._connection
         self.step = "create_customer"
         customer = await records.create_customer(connection, order.tenant, order.order_id, order.customer)
-        self._made(customer.created_by_order, f"customer {order.customer.ref}")
+        self._made(
+            customer.created_by_order, f"customer {order.customer.ref}", *customer_notes(customer, order.customer)
+        )
         self.step = "create_subscriber"
         subscriber = await records.create_subscriber(
             connection, order.tenant, order.order_id, order.subscriber_ref, order.customer.ref
@@ -184,6 +191,7 @@ class _Rehearsal:
     async def _addresses(self) -> None:
         order = self._order
         self.step = "allocate_ip_address"
+        await must_match(self._connection, order.subscriber_ref, order.addressing)
         for need in order.addressing.needs():
             allocation = await allocate(
                 self._connection,
@@ -226,11 +234,11 @@ class _Rehearsal:
         )
         self._made(service.created_by_order, f"service on plan {order.plan.name}")
 
-    def _made(self, creator: str, what: str) -> None:
+    def _made(self, creator: str, what: str, *notes: str) -> None:
         if creator == self._order.order_id:
             self._note("create", what)
         else:
-            self._note("reuse", f"{what}, since order {creator}")
+            self._note("reuse", "; ".join([f"{what}, since order {creator}", *notes]))
 
     def _note(self, action: str, detail: str) -> None:
         self.steps.append(StepPlan(self.step, action, detail))

@@ -25,7 +25,19 @@ _STYLES = {
     **dict.fromkeys(("completed", "done", "active", "online", "create", "accepted"), "green"),
     **dict.fromkeys(("degraded", "warned", "parked", "revoking", "quarantine", "running", "rolling_back"), "yellow"),
     **dict.fromkeys(
-        ("rolled_back", "abandoned", "superseded", "failed", "refused", "lost", "unknown", "refuse"), "bold red"
+        (
+            "rolled_back",
+            "partly_rolled_back",
+            "undo_failed",
+            "abandoned",
+            "superseded",
+            "failed",
+            "refused",
+            "lost",
+            "unknown",
+            "refuse",
+        ),
+        "bold red",
     ),
     **dict.fromkeys(("skipped", "skip", "ended", "revoked", "undone"), "dim"),
 }

@@ -42,7 +42,7 @@ class Memory:
         self._away = False
         ended = ((order, found.get((order.tenant, order.order_id))) for order in orders)
         return {
-            order: OrderResult.model_validate(known.result)
+            order: OrderResult.model_validate(known.result).model_copy(update={"outdated": known.outdated})
             for order, known in ended
             if known is not None and known.digest == order.digest
         }

@@ -39,7 +39,9 @@ class Ended:
 
     @classmethod
     def with_result(cls, order: AnyOrder, result: OrderResult) -> Self:
-        return cls(order, result.status, result.reason or "; ".join(result.warnings), result)
+        why = [result.reason] if result.reason else result.warnings
+        said = [*([result.outdated] if result.outdated else []), *why, *result.notes]
+        return cls(order, result.status, "; ".join(said), result)
 
     @property
     def exit(self) -> Exit:

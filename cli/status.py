@@ -120,9 +120,10 @@ def _parts(found: Overview, run: Progress | None, trouble: str) -> Iterator[Rend
 
 
 def _running(run: Progress, found: Overview) -> Iterator[RenderableType]:
-    if run.attention:
+    if run.parked:
+        tries = f", tried {run.parked.attempts} times" if (run.parked.attempts or 1) > 1 else ""
         yield Text(
-            f"WAITS FOR AN OPERATOR: {run.attention}\n"
+            f"WAITS FOR AN OPERATOR: {run.attention} (since {when(run.parked.since)}{tries})\n"
             f"Decide with `lastmile retry|skip|abandon {found.subscriber_ref} --tenant {found.tenant} --why REASON`, "
             "or in the Temporal UI with the update retry_step, skip_step or abandon.",
             style="bold red",

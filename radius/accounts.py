@@ -21,6 +21,7 @@ __all__ = [
     "delete_account",
     "password_of",
     "remove_reply_items",
+    "speed_of",
     "unblock_account",
     "username",
     "write_reply_items",
@@ -53,7 +54,7 @@ async def create_account(
     Raises `AccountConflict` where the account is on another plan.
     """
     user = username(tenant, subscriber_ref)
-    group = f"{plan}-{download_kbps}-{upload_kbps}@{tenant}.lastmile"
+    group = _group(tenant, plan, download_kbps, upload_kbps)
     await connection.execute(
         insert(radgroupreply)
         .values(
@@ -92,6 +93,19 @@ async def create_account(
             "deprovision the line before selling it another plan"
         )
     return str(found.created_by_order)
+
+
+def _group(tenant: str, plan: str, download_kbps: int, upload_kbps: int) -> str:
+    return f"{plan}-{download_kbps}-{upload_kbps}@{tenant}.lastmile"
+
+
+async def speed_of(connection: TenantConnection, user: str) -> tuple[int, int] | None:
+    """The download and upload speed of the account's plan in kbit/s; None where there is no account."""
+    group = await connection.scalar(select(radusergroup.c.groupname).where(radusergroup.c.username == user))
+    if group is None:
+        return None
+    _, download, upload = str(group).partition("@")[0].rsplit("-", 2)
+    return int(download), int(upload)
 
 
 async def block_account(connection: TenantConnection, user: str, order_id: str | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from errors import Refused
 
-__all__ = ["Conflict", "OrderConflict", "OrderFenced", "UnknownSubscriber", "UnknownTenant"]
+__all__ = ["Conflict", "LineDiffers", "OrderConflict", "OrderFenced", "UnknownSubscriber", "UnknownTenant"]
 
 
 class UnknownTenant(Refused):
@@ -15,6 +15,10 @@ class UnknownSubscriber(Refused):
 
 class Conflict(Refused):
     """A record exists already and differs from what the order says."""
+
+
+class LineDiffers(Refused):
+    """The subscriber's line is in service, and is not what the order asks for."""
 
 
 class OrderConflict(Refused):

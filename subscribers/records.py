@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db import TenantConnection
 from fields.stored import STORED
+from subscribers.differences import customer_fields
 from subscribers.errors import Conflict, UnknownSubscriber
 from subscribers.models import Customer, Line
 from subscribers.tables import customers, network_profiles, subscribers
@@ -37,6 +38,8 @@ class Record:
 
     id: str
     created_by_order: str
+    differs_in: tuple[str, ...] = ()
+    """The fields in which the record that was found is another than the order says."""
 
 
 async def create_customer(connection: TenantConnection, tenant: str, order_id: str, customer: Customer) -> Record:
@@ -44,8 +47,8 @@ async def create_customer(connection: TenantConnection, tenant: str, order_id: s
     values = {"tenant_id": tenant, "created_by_order": order_id, **customer.model_dump()}
     if made := await _insert(connection, customers, values):
         return made
-    row = (await connection.execute(_record(customers).where(customers.c.ref == customer.ref))).one()
-    return Record(row.id, row.created_by_order)
+    row = (await connection.execute(select(customers).where(customers.c.ref == customer.ref))).one()
+    return Record(row.id, row.created_by_order, tuple(customer_fields(row, customer)))
 
 
 async def delete_customer(connection: TenantConnection, order_id: str) -> bool:

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     ForeignKey,
@@ -61,6 +62,7 @@ orders = Table(
     Column("requested_by", Text),
     _now("created_at"),
     Column("finished_at", DateTime(timezone=True)),
+    Column("taken_over", Boolean, nullable=False, server_default="false"),
     PrimaryKeyConstraint("tenant_id", "order_id"),
 )
 

@@ -76,7 +76,7 @@ NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests that NetBox did not 
 """`kind`: the type of the failure (ipam/netbox/errors.py). `NotFound` and `Exhausted` are no reason for an alert."""
 
 OPERATIONS = ("provision", "deprovision")
-OUTCOMES = ("completed", "degraded", "rolled_back", "abandoned", "cancelled", "refused")
+OUTCOMES = ("completed", "degraded", "rolled_back", "partly_rolled_back", "abandoned", "cancelled", "refused")
 
 
 def start_at_zero(tenant: str) -> None:

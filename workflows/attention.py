@@ -8,7 +8,7 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
-from workflows.contract import Progress
+from workflows.contract import Parked, Progress
 
 __all__ = ["WaitingRun", "waiting_runs"]
 
@@ -29,8 +29,11 @@ class WaitingRun:
     step: str
     """The one that is parked."""
     started_at: datetime
+    """Of the run, which may have been at work for long before it was parked."""
     attention: str
     """What failed, in its own words; empty where no worker could be asked."""
+    parked: Parked | None
+    """The same for programs, with how often it was tried, and since when it waits."""
 
 
 async def waiting_runs(
@@ -45,8 +48,8 @@ async def waiting_runs(
     query += "".join(f' AND {name} = "{value}"' for name, value in wanted.items() if value is not None)
     answered = True
     async for found in client.list_workflows(query):
-        words = await _words(client, found) if answered else None
-        answered = words is not None
+        progress = await _progress(client, found) if answered else None
+        answered = progress is not None
         attributes = found.typed_search_attributes
         yield WaitingRun(
             workflow_id=found.id,
@@ -57,15 +60,16 @@ async def waiting_runs(
             operation=attributes[OPERATION],
             step=attributes.get(STEP, ""),
             started_at=found.start_time,
-            attention=words or "",
+            attention=progress.attention if progress else "",
+            parked=progress.parked if progress else None,
         )
 
 
-async def _words(client: Client, found: WorkflowExecution) -> str | None:
-    """None where no worker answers: then none will for the next run."""
+async def _progress(client: Client, found: WorkflowExecution) -> Progress | None:
+    """Where the run stands; None where no worker answers: then none will for the next run."""
     handle = client.get_workflow_handle(found.id, run_id=found.run_id)
     try:
         progress: Progress = await handle.query("progress", result_type=Progress, rpc_timeout=PATIENCE)
     except RPCError:
         return None
-    return progress.attention or ""
+    return progress

@@ -18,6 +18,7 @@ from activities.signatures import Done, Finished, Search, Stuck
 from workflows.attributes import OPERATION, TENANT
 from workflows.contract import Cleanup, CleanupResult, CleanupState, workflow_id
 from workflows.failures import words_of
+from workflows.identity import check_workflow_id
 from workflows.upkeep import SHOWN, call
 
 __all__ = ["FinishRevocation", "StalePrefixCleanup"]
@@ -39,6 +40,7 @@ class FinishRevocation:
 
     @workflow.run
     async def run(self, stuck: Stuck) -> Finished:
+        check_workflow_id(workflow_id(stuck.tenant, stuck.subscriber_ref), "FinishRevocation")
         finished: Finished = await call(
             FINISH, "end the session, release the addresses", stuck, returns=Finished, attempt=ATTEMPT
         )

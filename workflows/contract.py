@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from activities.signatures import Cursor, Outcome, StepRef
+from activities.signatures import Cursor, LineRequest, Outcome, StepRef
 from fields.scalars import Moment, Number, TrueOrFalse, any_case
 from fields.text import PRINTABLE, Text
 from ipam.models import Addressing
@@ -19,6 +19,7 @@ from subscribers.models import Customer, Line, Reference, ServicePlan, TenantId
 __all__ = [
     "AnyOrder",
     "AuditResult",
+    "Choice",
     "Cleanup",
     "CleanupResult",
     "CleanupState",
@@ -28,11 +29,13 @@ __all__ = [
     "Operation",
     "Order",
     "OrderResult",
+    "Parked",
     "Progress",
     "ProvisionSubscriber",
     "ResultStatus",
     "RunStatus",
     "StepOutcome",
+    "TakenDecision",
     "Urgency",
     "schedule_id",
     "workflow_id",
@@ -95,6 +98,11 @@ class Order(BaseModel):
         content = self.model_dump_json(exclude_defaults=True, exclude=NOT_CONTENT)
         return hashlib.sha256(f"{self.operation}:{content}".encode()).hexdigest()
 
+    @property
+    def requested_line(self) -> LineRequest | None:
+        """The line that the order asks for; None where it asks for none."""
+        return None
+
     def ref(self, *, undo: bool = False) -> StepRef:
         """What a step needs to know whom it works for."""
         return StepRef(
@@ -116,6 +124,10 @@ class ProvisionSubscriber(Order):
     line: Line
     addressing: Addressing = Addressing()
 
+    @property
+    def requested_line(self) -> LineRequest:
+        return LineRequest(customer=self.customer, plan=self.plan, line=self.line, addressing=self.addressing)
+
 
 class DeprovisionSubscriber(Order):
     """Take a line down and give back what it held."""
@@ -136,9 +148,11 @@ class ResultStatus(StrEnum):
     DEGRADED = "degraded"
     """The line works, or is down, but a best-effort step did not happen: see the warnings."""
     ROLLED_BACK = "rolled_back"
-    """Nothing of the order is left."""
+    """Every undo ran: nothing of the order is left."""
+    PARTLY_ROLLED_BACK = "partly_rolled_back"
+    """An operator skipped an undo: `decisions` name it, and `created` tells what it would have removed."""
     ABANDONED = "abandoned"
-    """An operator ended it as it stood: see the steps for what is left."""
+    """An operator ended the order as it stood: `created` and the steps tell what is left."""
 
 
 class RunStatus(StrEnum):
@@ -149,6 +163,14 @@ class RunStatus(StrEnum):
     PARKED = "parked"
     """Waiting for an operator's `retry_step`, `skip_step` or `abandon`."""
     ENDED = "ended"
+
+
+class Choice(StrEnum):
+    """What an operator can decide about a parked step."""
+
+    RETRY = "retry_step"
+    SKIP = "skip_step"
+    ABANDON = "abandon"
 
 
 class StepOutcome(BaseModel):
@@ -165,7 +187,10 @@ class StepOutcome(BaseModel):
 
 
 class Created(BaseModel):
-    """What a subscriber has after its order; prefixes with their length, single addresses without."""
+    """What a subscriber has after its order; prefixes with their length, single addresses without.
+
+    After an order that was taken back in part: what the undos that did not happen would have removed.
+    """
 
     customer_id: str | None = None
     subscriber_id: str | None = None
@@ -178,6 +203,53 @@ class Created(BaseModel):
     ipv4_address: str | None = None
     vrf: str | None = None
     """The VRF of its addresses. None: the default VRF."""
+
+
+class Decision(BaseModel):
+    """An operator's decision about a parked step."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    by: Annotated[str, Field(strict=True, min_length=1, max_length=100), PRINTABLE]
+    why: Annotated[str, Field(strict=True, min_length=1, max_length=500), PRINTABLE]
+    step: Text | None = None
+    """The parked step that is meant; None: the step that is parked now."""
+
+
+class Parked(BaseModel):
+    """What a run waits for an operator with."""
+
+    step: str
+    undo: bool = False
+    """The step's undo failed, not the step itself."""
+    failure: str
+    attempts: int | None = None
+    """How often it was tried, with the tries that operators asked for; None: not known."""
+    since: datetime
+    """When it failed for the first time; a retry that fails leaves this as it is."""
+
+    @property
+    def what(self) -> str:
+        """What failed, for a person."""
+        return f"undo of {self.step}" if self.undo else self.step
+
+
+class TakenDecision(BaseModel):
+    """A decision that an operator took, and what it was about. A program can tell from it what was vouched for."""
+
+    choice: Choice
+    step: str
+    undo: bool = False
+    failure: str
+    """What the step, or its undo, had failed with."""
+    by: str
+    why: str
+    at: datetime
+
+    @property
+    def words(self) -> str:
+        """For a person."""
+        return f"{'undo of ' if self.undo else ''}{self.step}: {self.choice} by {self.by}: {self.why}"
 
 
 class OrderResult(BaseModel):
@@ -194,6 +266,14 @@ class OrderResult(BaseModel):
     """After a deprovision: what was given back."""
     steps: list[StepOutcome] = []
     warnings: list[str] = []
+    notes: list[str] = []
+    """What the caller should know, and what is no fault: a known customer has another name, for example."""
+    decisions: list[TakenDecision] = []
+    """What operators decided while the run was parked, in order."""
+    ended_at: datetime | None = None
+    """None: recorded by a version that did not say."""
+    outdated: str = ""
+    """Which later order has changed the line since the order ended; empty while the result is how things stand."""
 
 
 class Progress(BaseModel):
@@ -205,20 +285,11 @@ class Progress(BaseModel):
     step: str | None = None
     attention: str = ""
     """What an operator is asked to decide; empty where nothing waits."""
+    parked: Parked | None = None
+    """The same, for programs."""
     steps: list[StepOutcome] = []
     result: OrderResult | None = None
     """Once the run has ended."""
-
-
-class Decision(BaseModel):
-    """An operator's word on a parked step."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    by: Annotated[str, Field(strict=True, min_length=1, max_length=100), PRINTABLE]
-    why: Annotated[str, Field(strict=True, min_length=1, max_length=500), PRINTABLE]
-    step: Text | None = None
-    """The parked step that is meant; None: whichever is parked now."""
 
 
 class CleanupResult(BaseModel):

@@ -9,7 +9,7 @@ from workflows.saga import Kind, Saga, Step
 __all__ = ["STEPS", "Deprovision"]
 
 STEPS: tuple[Step[DeprovisionSubscriber], ...] = (
-    Step("verify_subscriber", "find the subscriber", Kind.DATABASE),
+    Step("verify_subscriber", "find the subscriber", Kind.DATABASE, gate=True),
     Step("suspend_billing_service", "suspend billing", Kind.DATABASE, undo="resume_billing_service"),
     Step("deactivate_onu", "deactivate the ONU", Kind.DEVICE, undo="activate_onu"),
     Step("unconfigure_cpe", "remove the CPE's configuration", Kind.DEVICE, undo="configure_cpe"),

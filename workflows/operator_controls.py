@@ -4,8 +4,8 @@ from typing import Any
 
 from temporalio import workflow
 
-from workflows.contract import Decision, Progress
-from workflows.saga import Choice, Saga
+from workflows.contract import Choice, Decision, Progress
+from workflows.saga import Saga
 
 __all__ = ["Steerable"]
 

@@ -1,7 +1,7 @@
 """The step table that an operator sees as a run's current details in the Temporal UI. Markdown."""
 
 from activities.signatures import Outcome
-from workflows.contract import Progress, StepOutcome
+from workflows.contract import Parked, Progress, StepOutcome
 
 __all__ = ["step_table"]
 
@@ -11,6 +11,7 @@ _MARKS = {
     Outcome.WARNED: "⚠️ warned",
     Outcome.FAILED: "❌ failed",
     Outcome.UNDONE: "↩️ undone",
+    Outcome.UNDO_FAILED: "❌ undo failed",
 }
 
 
@@ -21,10 +22,11 @@ def step_table(progress: Progress) -> str:
         heading = f"**{progress.operation} {progress.order_id}**: {progress.result.status.replace('_', ' ')}"
         heading += f" ({progress.result.reason})" if progress.result.reason else ""
     lines = [heading, ""]
-    if progress.attention:
+    if progress.parked is not None:
         lines += [
             f"> **{_cell(progress.attention)}**",
-            '> Decide by an update with `{"by": "…", "why": "…"}`: `retry_step` once the cause is mended, '
+            f"> Parked since {progress.parked.since:%Y-%m-%d %H:%M:%S} UTC. {_tries(progress.parked)}",
+            '> Decide by an update with `{"by": "…", "why": "…"}`: `retry_step` once the cause is repaired, '
             "`skip_step` if it has been done by hand, `abandon` to leave all as it is.",
             "",
         ]
@@ -38,6 +40,12 @@ def _row(step: StepOutcome, current: str | None) -> str:
     mark = ahead if step.outcome is None else _MARKS[step.outcome]
     seconds = "" if step.seconds is None else f"{step.seconds:.2f}"
     return f"| {step.step} | {mark} | {step.attempts or ''} | {seconds} | {_cell(step.reason)} |"
+
+
+def _tries(parked: Parked) -> str:
+    if parked.attempts is None:
+        return "How often it was tried is not known."
+    return "It was tried once." if parked.attempts == 1 else f"It was tried {parked.attempts} times."
 
 
 def _cell(text: str) -> str:

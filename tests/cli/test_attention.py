@@ -66,16 +66,22 @@ async def test_attention_counts_the_findings_of_the_last_audit(cli: Cli, owner: 
 async def test_the_list(cli: Cli, waiting: list[OrderRun]) -> None:
     ran = await cli("attention", "--json")
     assert ran.code == 0
-    assert [(run["tenant"], run["order_id"], run["operation"], run["step"]) for run in ran.json] == [
+    assert [run["parked"]["since"] for run in ran.json] == sorted(run["parked"]["since"] for run in ran.json)
+    listed = sorted(ran.json, key=lambda run: run["order_id"])
+    assert [(run["tenant"], run["order_id"], run["operation"], run["step"]) for run in listed] == [
         (tenant, f"O-{nth}", "provision", "allocate_ip_address")
         for nth, tenant in enumerate(("acme", "acme", "other"), 1)
     ]
-    assert {run["attention"] for run in ran.json} == {"allocate_ip_address failed: refused by the test"}
+    assert {run["attention"] for run in ran.json} == {"undo of allocate_ip_address failed: refused by the test"}
+    assert all(run["parked"]["since"] > run["started_at"] for run in ran.json)
+    assert {(run["parked"]["undo"], run["parked"]["attempts"]) for run in ran.json} == {(True, 1)}
     assert [run["order_id"] for run in (await cli("attention", "--tenant", "other", "--json")).json] == ["O-3"]
     assert (await cli("attention", "--step", "create_customer", "--json")).json == []
     shown = (await cli("attention", "--tenant", "other")).out
     assert waiting[2].order.subscriber_ref in shown
-    assert "refused by the test" in shown
+    assert "undo: refused by the test" in shown
+    (seen,) = [run for run in ran.json if run["tenant"] == "other"]
+    assert seen["parked"]["since"][:19].replace("T", " ") in shown
     assert "lastmile retry" in shown
 
 
@@ -101,7 +107,7 @@ async def test_what_was_released_meanwhile_is_said_and_the_rest_goes_on(
     choice = ("--step", "allocate_ip_address", "--decide", "abandon", "--why", "moved by hand", "--json")
     ran = await cli("attention", *choice)
     left = [run for run in ran.json if not run["problem"]]
-    assert [run["order_id"] for run in left] == ["O-2", "O-3"]
+    assert sorted(run["order_id"] for run in left) == ["O-2", "O-3"]
     assert (await waiting[1].result()).status is ResultStatus.ABANDONED
 
 

@@ -88,7 +88,7 @@ async def test_what_waits_for_a_person_comes_first(cli: Cli, book: Book, worker:
     while not ((ran := await cli(*asked)).code == 0 and (ran.json[0]["run"] or {}).get("attention")):
         pass
     shown = (await cli(*asked[:-1])).out
-    assert shown.startswith("WAITS FOR AN OPERATOR: allocate_ip_address failed: refused by the test")
+    assert shown.startswith("WAITS FOR AN OPERATOR: undo of allocate_ip_address failed: refused by the test (since 2")
     words = " ".join(shown.split())
     assert f"Decide with `lastmile retry|skip|abandon {book.ref()} --tenant acme --why REASON`" in words
     assert "Now parked: provision, order O-1" in shown

@@ -1,6 +1,7 @@
 """Replays what earlier versions recorded, and says what to do where this version would break their runs."""
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,10 @@ async def replay(file: Path, workflows: Sequence[type] = WORKFLOWS, runner: Work
         data_converter=pydantic_data_converter,
         debug_mode=True,  # a machine that stops for two seconds is no workflow that does
     )
-    history = WorkflowHistory.from_json(file.stem, file.read_text())
+    recorded = json.loads(file.read_text())
+    # A run checks that its workflow id is its subscriber's.
+    id_ = recorded["events"][0]["workflowExecutionStartedEventAttributes"]["workflowId"]
+    history = WorkflowHistory.from_json(id_, recorded)
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     if result.replay_failure is not None:
         difference = str(result.replay_failure)

@@ -7,6 +7,7 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
+from activities.signatures import Stuck
 from ipam.models import Addressing
 from settings import Settings
 from tests.workflows.faults import Faults, Gate
@@ -51,6 +52,38 @@ async def test_the_same_order_from_many_callers_is_one_run(
     assert len({run.handle.run_id for run in runs}) == 1
     assert all(result == results[0] for result in results)
     assert faults.ran["create_customer"] == 1
+
+
+async def test_a_run_under_another_workflow_id_is_refused_and_touches_nothing(
+    temporal_client: Client,
+    settings: Settings,
+    lastmile: Lastmile,
+    orders: Orders,
+    owner: asyncpg.Connection,
+    faults: Faults,
+) -> None:
+    gate = faults.before["create_billing_service"] = Gate()
+    run = await lastmile.start(orders.provision("O-1"))
+    await gate.reached.wait()
+
+    for started in ("Provision", "FinishRevocation"):
+        order = orders.provision("O-2")
+        stuck = Stuck(tenant=order.tenant, subscriber_ref=order.subscriber_ref)
+        handle = await temporal_client.start_workflow(
+            started,
+            order if started == "Provision" else stuck,
+            id=f"by-hand-{orders.ref}",
+            task_queue=settings.task_queue,
+        )
+        with pytest.raises(WorkflowFailureError) as failure:
+            await asyncio.wait_for(handle.result(), PATIENCE)
+        assert isinstance(failure.value.cause, ApplicationError)
+        assert failure.value.cause.type == "WrongWorkflowId"
+        assert f"Start it under subscriber/acme/{orders.ref}" in str(failure.value.cause.message)
+
+    assert [row["order_id"] for row in await owner.fetch("SELECT order_id FROM orders")] == ["O-1"]
+    gate.open()
+    assert (await run.result()).status is ResultStatus.COMPLETED
 
 
 async def test_the_running_order_id_with_other_content_is_refused(

@@ -1,5 +1,6 @@
 """What cannot be done and cannot be undone waits for an operator, in the open; the operator's word ends it."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -10,7 +11,7 @@ from tests.workflows.faults import Faults, broken, refused
 from tests.workflows.world import Orders, outcomes, parked, what_is_there
 from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
 from workflows.client import Lastmile, NotRunning, OrderRun
-from workflows.contract import Decision, ResultStatus, RunStatus
+from workflows.contract import Choice, Decision, ResultStatus, RunStatus
 
 WORD = Decision(by="noc-7", why="ticket 4711")
 
@@ -33,13 +34,18 @@ async def parked_forward(lastmile: Lastmile, orders: Orders, faults: Faults) -> 
 
 
 async def test_a_parked_run_shows_itself(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+    before = datetime.now(UTC)
     run = await parked_undo(lastmile, orders, faults)
 
     progress = await parked(run)
     assert (progress.step, progress.attention) == (
         "allocate_ip_address",
-        "allocate_ip_address failed: refused by the test",
+        "undo of allocate_ip_address failed: refused by the test",
     )
+    assert outcomes(progress)["allocate_ip_address"] == "undo_failed"
+    assert progress.parked is not None
+    assert (progress.parked.undo, progress.parked.attempts) == (True, 1)
+    assert before < progress.parked.since < datetime.now(UTC)
     description = await run.handle.describe()
     found = description.typed_search_attributes
     assert [found.get(key) for key in (TENANT, OPERATION, STEP, ATTENTION)] == [
@@ -50,7 +56,9 @@ async def test_a_parked_run_shows_itself(lastmile: Lastmile, orders: Orders, fau
     ]
     assert await description.static_summary() == f"provision {orders.ref}, order O-1"
     details = (await run.handle.query("__temporal_workflow_metadata")).current_details
-    assert "allocate_ip_address failed: refused by the test" in details
+    assert "undo of allocate_ip_address failed: refused by the test" in details
+    assert f"Parked since {progress.parked.since:%Y-%m-%d %H:%M:%S} UTC. It was tried once." in details
+    assert "| allocate_ip_address | ❌ undo failed |" in details
     assert "| create_billing_service | ❌ failed | 1 |" in details
     await run.handle.terminate()
 
@@ -86,8 +94,11 @@ async def test_retry_step_before_the_cause_is_mended_parks_again(
 ) -> None:
     run = await parked_undo(lastmile, orders, faults)
 
+    first = (await parked(run)).parked
     await lastmile.steer("acme", orders.ref, "retry_step", WORD)
-    await parked(run)
+    again = (await parked(run)).parked
+    assert first is not None
+    assert again == first.model_copy(update={"attempts": 2})
 
     del faults.before["release_ip_address"]
     await lastmile.steer("acme", orders.ref, "retry_step", WORD)
@@ -102,9 +113,21 @@ async def test_skip_step_goes_on_with_the_rest_and_is_remembered(
     await lastmile.steer("acme", orders.ref, "skip_step", WORD)
     result = await run.result()
 
-    word = "allocate_ip_address: skip_step by noc-7: ticket 4711"
-    assert (result.status, result.warnings) == (ResultStatus.ROLLED_BACK, [word])
-    assert outcomes(result)["allocate_ip_address"] == "failed"
+    word = "undo of allocate_ip_address: skip_step by noc-7: ticket 4711"
+    assert (result.status, result.warnings) == (ResultStatus.PARTLY_ROLLED_BACK, [word])
+    assert result.reason == f"create_billing_service: refused by the test; {word}"
+    assert outcomes(result)["allocate_ip_address"] == "undo_failed"
+    (decision,) = result.decisions
+    assert (decision.choice, decision.step, decision.undo, decision.by, decision.why) == (
+        Choice.SKIP,
+        "allocate_ip_address",
+        True,
+        "noc-7",
+        "ticket 4711",
+    )
+    assert result.created.model_dump(exclude_none=True).keys() == {"ipv6_prefix"}
+    assert await owner.fetchval("SELECT status FROM orders") == "partly_rolled_back"
+    assert await lastmile.execute(orders.provision()) == result
     there = await what_is_there(owner)
     assert len(there.pop("held delegations")) == len(there.pop("taken slots")) == 1
     assert not any(there.values())
@@ -127,6 +150,21 @@ async def test_abandon_leaves_everything_as_it_is(
     assert await owner.fetchval("SELECT status FROM orders") == "abandoned"
 
 
+async def test_abandon_names_only_what_was_not_undone(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    faults.before["create_billing_service"] = faults.before["delete_network_profile"] = refused
+    run = await lastmile.start(orders.provision())
+    await parked(run)
+
+    await lastmile.steer("acme", orders.ref, "abandon", WORD)
+    created = (await run.result()).created
+
+    left = {name for name, value in created if value is not None}
+    assert left == {"customer_id", "subscriber_id", "network_profile_id"}
+    assert await owner.fetchval("SELECT count(*) FROM radcheck") == 0
+
+
 async def test_an_undo_whose_retries_are_used_up_parks(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
@@ -134,7 +172,10 @@ async def test_an_undo_whose_retries_are_used_up_parks(
     faults.before["configure_cpe"] = refused
     faults.before["deactivate_onu"] = broken
     run = await lastmile.start(orders.provision())
-    assert (await parked(run)).attention == "activate_onu failed: broken by the test"
+    progress = await parked(run)
+    assert progress.attention == "undo of activate_onu failed: broken by the test"
+    assert progress.parked is not None
+    assert progress.parked.attempts == 11  # once as a local activity
 
     faults.before.clear()
     await lastmile.steer("acme", orders.ref, "retry_step", WORD)

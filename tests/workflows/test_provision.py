@@ -12,7 +12,9 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 
+from db import Database
 from ipam.models import Addressing
+from subscribers.orders import recorded
 from tests.workflows.faults import Faults, broken, once
 from tests.workflows.world import Orders, outcomes, what_is_there
 from workflows.client import Lastmile, OrderRefused
@@ -152,26 +154,113 @@ async def test_a_line_that_works_is_left_alone_by_a_new_order_for_it(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"customer": {"ref": "C-2", "name": "Bob"}}, "belongs to customer C-1, not to C-2"),
-        ({"addressing": {"ipv6_pd_size": 48}}, "not a /48: deprovision it before"),
+        ({"customer": {"ref": "C-2", "name": "Bob"}}, ["customer.ref: the line belongs to customer C-1"]),
         (
-            {"plan": {"name": "fiber-1000", "download_kbps": 10**6, "upload_kbps": 10**6}},
-            "is in group fiber-500-500000-250000, not fiber-1000",
+            {"customer": {"ref": "C-1", "name": "Bob", "phone": "+49 30 1"}},
+            ["customer.name: the record of customer C-1 has another", "customer.phone: "],
         ),
-        ({"line": {"connection_type": "ftth", "s_vlan": 7}}, "profile with another onu_serial, olt, pon_port, cpe_mac"),
+        ({"addressing": {"ipv6_pd_size": 48}}, ["addressing.ipv6_pd_size: the line has 2001:db8:", "asks for a /48"]),
+        (
+            {"addressing": {"enable_ipv6": False}},
+            ["addressing.enable_ipv6: the line has a delegated IPv6 prefix (2001"],
+        ),
+        (
+            {"addressing": {"ipv6_mode": "slaac"}},
+            ["addressing.ipv6_mode: the line has a delegated", "a WAN IPv6 prefix"],
+        ),
+        (
+            {"addressing": {"ipv6_pool": "other"}},
+            ["addressing.ipv6_pool: the line's prefix is from pool home, the order says other"],
+        ),
+        ({"addressing": {"region": "north"}}, ["addressing.region: "]),
+        (
+            {"addressing": {"ipv4_mode": "static"}},
+            ["addressing.ipv4_mode: the order asks for a static IPv4 address, the line has none"],
+        ),
+        (
+            {"plan": {"name": "fiber-1000", "download_kbps": 10**6, "upload_kbps": 250_000}},
+            [
+                "plan.name: the line has fiber-500, the order says fiber-1000",
+                "plan.price_ref: the line has P-500, the order says none",
+                "plan.download_kbps: the line has 500000, the order says 1000000",
+            ],
+        ),
+        (
+            {"line": {"connection_type": "ftth", "s_vlan": 7}},
+            ["line.onu_serial: the line has ACME00000000, the order says none", "line.s_vlan: the line has 100"],
+        ),
     ],
 )
-async def test_a_new_order_that_contradicts_the_line_is_refused_and_leaves_it_alone(
-    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, changes: dict[str, Any], words: str
+async def test_an_order_that_differs_from_the_live_line_is_refused_with_each_difference(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, changes: dict[str, Any], words: list[str]
 ) -> None:
     await lastmile.execute(orders.provision("O-1"))
     before = await what_is_there(owner)
 
-    result = await lastmile.execute(orders.provision("O-2", **changes))
+    with pytest.raises(OrderRefused) as refusal:
+        await lastmile.execute(orders.provision("O-2", **changes))
 
-    assert result.status is ResultStatus.ROLLED_BACK
-    assert words in result.reason
+    assert [word for word in words if word not in str(refusal.value)] == []
+    assert "Bob" not in str(refusal.value)
     assert await what_is_there(owner) == before
+    assert await owner.fetchval("SELECT count(*) FROM orders") == 1
+
+
+async def test_an_order_without_the_ipv4_address_of_the_live_line_is_refused(
+    lastmile: Lastmile, orders: Orders
+) -> None:
+    addressing = Addressing(ipv6_mode="dual_stack", ipv4_mode="static")
+    first = await lastmile.execute(orders.provision("O-1", addressing=addressing))
+
+    with pytest.raises(OrderRefused, match=r"addressing.ipv4_mode: the line has a static IPv4 address"):
+        await lastmile.execute(orders.provision("O-2"))
+
+    again = await lastmile.execute(orders.provision("O-3", addressing=addressing))
+    assert again.created == first.created
+
+
+async def test_an_order_may_allocate_what_the_live_line_has_lost(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    """An audit finding, which the same order again repairs."""
+    await lastmile.execute(orders.provision("O-1"))
+    await owner.execute("UPDATE slots SET delegation_id = NULL WHERE delegation_id IS NOT NULL")
+    await owner.execute("UPDATE delegations SET state = 'revoked', released_at = now()")
+
+    result = await lastmile.execute(orders.provision("O-2"))
+
+    assert result.status is ResultStatus.COMPLETED
+    assert result.created.ipv6_prefix is not None
+
+
+async def test_a_known_customer_with_another_name_is_told_in_the_result(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision("O-1"))
+
+    customer = {"ref": "C-1", "name": "Ada Lovelace"}
+    result = await lastmile.execute(orders.provision("O-2", nth=1, customer=customer))
+
+    assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
+    assert result.notes == ["customer.name: customer C-1 exists with another name, which the order did not change"]
+    assert await owner.fetchval("SELECT name FROM customers") == "Ada Example"
+
+
+async def test_the_result_of_an_order_whose_line_was_deprovisioned_says_that_it_is_old(
+    lastmile: Lastmile, orders: Orders, database: Database
+) -> None:
+    first = await lastmile.execute(orders.provision("O-1"))
+    assert (await lastmile.execute(orders.provision("O-1"))).outdated == ""
+    await lastmile.execute(orders.deprovision("O-2"))
+
+    again = await lastmile.execute(orders.provision("O-1"))
+
+    assert again.outdated.startswith("this result is from before deprovision order O-2 (completed, begun on ")
+    assert again == first.model_copy(update={"outdated": again.outdated})
+    async with database.platform() as connection:
+        found = await recorded(connection, [("acme", "O-1"), ("acme", "O-2")])
+    assert found["acme", "O-1"].outdated == again.outdated
+    assert found["acme", "O-2"].outdated == ""
 
 
 async def test_one_onu_is_on_one_line(lastmile: Lastmile, orders: Orders) -> None:

@@ -1,5 +1,7 @@
 """A run is ended from outside, with no undo: what it left is taken over, and not forgotten."""
 
+import asyncio
+
 import asyncpg
 import pytest
 
@@ -10,11 +12,19 @@ from workflows.client import Lastmile, RunLost
 from workflows.contract import AnyOrder, Decision, ResultStatus
 
 DEVICES = "devices"
+# Of a run that would park for ever where the behaviour is broken, in seconds.
+PATIENCE = 30
 
 
 async def lost(lastmile: Lastmile, order: AnyOrder, faults: Faults, step: str) -> None:
-    """Run the order up to this step, and terminate it there."""
-    gate = faults.before[(order.order_id, step)] = Gate()
+    """Run the order up to this step, and terminate it there. The step does not happen."""
+    gate = Gate()
+
+    async def stopped() -> None:
+        await gate()
+        await refused()
+
+    faults.before[(order.order_id, step)] = stopped
     run = await lastmile.start(order)
     await gate.reached.wait()
     await run.handle.terminate("by the test")
@@ -76,12 +86,45 @@ async def test_a_deprovision_that_was_lost_only_goes_forward(
     assert {name for name, rows in left.items() if rows} <= {DEVICES, "customers", "subscribers", "billing_services"}
 
 
+@pytest.mark.parametrize("again", ["O-9", "O-10"])
 async def test_a_deprovision_lost_at_its_very_end_is_completed(
-    lastmile: Lastmile, orders: Orders, faults: Faults
+    lastmile: Lastmile, orders: Orders, faults: Faults, again: str
 ) -> None:
     await lastmile.execute(orders.provision())
     await lost(lastmile, orders.deprovision(), faults, "close_order")
-    assert (await lastmile.execute(orders.deprovision())).status is ResultStatus.COMPLETED
+    async with asyncio.timeout(PATIENCE):
+        assert (await lastmile.execute(orders.deprovision(again))).status is ResultStatus.COMPLETED
+
+
+@pytest.mark.parametrize("again", ["O-9", "O-10"])
+async def test_a_deprovision_of_nobody_that_was_lost_ends_rolled_back(
+    lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, again: str
+) -> None:
+    await lost(lastmile, orders.deprovision(), faults, "verify_subscriber")
+    async with asyncio.timeout(PATIENCE):
+        result = await lastmile.execute(orders.deprovision(again))
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert result.reason.startswith(f"verify_subscriber: there is no subscriber {orders.ref}")
+    assert not any((await what_is_there(owner)).values())
+
+
+@pytest.mark.parametrize("again", ["O-9", "O-10"])
+async def test_a_lost_reply_to_the_takeover_is_no_way_back(
+    lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, again: str
+) -> None:
+    """The lost run was past the point of no return. The second attempt to open the order finds nothing to take over."""
+    await lastmile.execute(orders.provision())
+    await lost(lastmile, orders.deprovision(), faults, "release_ip_address")
+    faults.after[(again, "open_order")] = once(broken)
+    gate = faults.before[(again, "deactivate_onu")] = Gate()
+    run = await lastmile.start(orders.deprovision(again))
+    await gate.reached.wait()
+    await run.handle.cancel()
+    gate.open()
+    result = await run.result()
+    assert result.status is ResultStatus.DEGRADED
+    assert await owner.fetchval("SELECT count(*) FROM radcheck") == 0
+    assert await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 0
 
 
 async def test_an_abandoned_deprovision_keeps_its_line_out_while_no_order_wants_it(

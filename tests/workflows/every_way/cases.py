@@ -36,10 +36,18 @@ class Fault(Enum):
     UNDO_RETRIED = "undo: parks, retried", "undo_fails", "retry_step"
     UNDO_SKIPPED = "undo: parks, skipped", "undo_fails", "skip_step"
     UNDO_ABANDONED = "undo: parks, abandoned", "undo_fails", "abandon"
+    TAKEOVER_UNREPORTED = "take-over: no reply, cancel", "takeover_unreported"
+    """A run is terminated before the activity. The reply to the next order's opening is lost, and a cancel comes."""
+    TAKEOVER_UNFINISHED = "take-over: worker lost, cancel", "takeover_unfinished"
+    """The same, and the worker is lost in the first workflow task of the same order again."""
 
     @property
     def of_undo(self) -> bool:
         return self.name.startswith("UNDO")
+
+    @property
+    def takes_over(self) -> bool:
+        return self.name.startswith("TAKEOVER")
 
     @property
     def is_cancel(self) -> bool:
@@ -115,6 +123,8 @@ class Case:
         """Whether there is such a thing: no undo fails that there is not, and nothing parks that rolls back."""
         if self.fault.of_undo:
             return self.rule is not None and self.rule.undo is not None
+        if self.fault.takes_over:
+            return self.activity != OPEN
         if self.fault is Fault.GIVEN_UP:
             return self.flow.is_forward_only(self.activity)
         if self.fault is Fault.LOST_BETWEEN:
@@ -126,6 +136,8 @@ class Case:
     def ends(self) -> tuple[End, ...]:
         """The ends that the rules allow; only races have more than one."""
         fault = self.fault
+        if fault.takes_over:
+            return (self._taken_over(),)
         if fault.of_undo:
             return (self._rolled_back(self.last),)
         if fault.loses_worker:
@@ -158,6 +170,17 @@ class Case:
         if self.fault is Fault.CANCEL_RACING:
             return (self._rolled_back(), *too_late) if followed else too_late
         return (self._rolled_back(),) if followed else too_late
+
+    def _taken_over(self) -> End:
+        """What has no way back goes to its end, wherever the run before was terminated. The rest is taken back."""
+        if self.operation == "deprovision":
+            forward = self._forward()
+            steps = dict.fromkeys(forward.steps, frozenset[str | None](["done", "skipped"]))
+            return replace(forward, status="degraded", order="degraded", steps=steps)
+        steps = dict.fromkeys(
+            (rule.name for rule in self.flow.steps), frozenset[str | None]([None, "undone", "failed"])
+        )
+        return self._end_of_rollback("rolled_back", "", steps, self.flow.begins_with)
 
     def _forward(self, failing: str = "") -> End:
         """To the end of the flow, with an operator's word on what fails."""
@@ -229,17 +252,20 @@ class Case:
         else:
             steps[failing] = frozenset(["failed"])
         parked: list[str] = []
+        status = "rolled_back"
         for rule in reversed([rule for rule in self.flow.before_pivot if rule.undo]):
             if (rule.name == self.activity and self.fault.decision) or not rule.can_undo(facts):
                 parked.append(rule.name)
+                if self.fault.decision != "retry_step":
+                    steps[rule.name] = frozenset(["undo_failed"])
                 if self.fault.decision == "abandon":
                     return self._end_of_rollback("abandoned", failing, steps, facts, parked)
                 if self.fault.decision == "skip_step":
-                    steps[rule.name] = frozenset(["failed"])
+                    status = "partly_rolled_back"
                     continue
             facts = rule.undone(facts)
             steps[rule.name] = steps[rule.name] - {rule.says} | ({"undone"} if rule.says in steps[rule.name] else set())
-        return self._end_of_rollback("rolled_back", failing, steps, facts, parked)
+        return self._end_of_rollback(status, failing, steps, facts, parked)
 
     def _end_of_rollback(
         self,

@@ -90,7 +90,9 @@ async def play(stage: Stage, case: Case) -> Seen:
         order = orders.deprovision(f"{orders.tenant}-D")
     before = await what_is_there(stage.owner, orders.tenant)
     async with AsyncExitStack() as stack:
-        if case.fault.loses_worker:
+        if case.fault.takes_over:
+            run = await _taking_over(stage, case, order, stack)
+        elif case.fault.loses_worker:
             run = await _losing_the_worker(stage, case, order, stack)
         elif case.fault.is_cancel:
             run = await _cancelled(stage, case, order, stack)
@@ -105,7 +107,47 @@ async def _losing_the_worker(stage: Stage, case: Case, order: AnyOrder, stack: A
     activity, refused_after = case.activity, None
     if case.fault.of_undo:
         activity, refused_after = case.undo, case.last
-    death = Death(activity, _MOMENTS[case.fault], refused_after)
+    run = await _begun_and_lost(stage, Death(activity, _MOMENTS[case.fault], refused_after), order, stack)
+    await stack.enter_async_context(stage.worker(order.tenant))
+    return run
+
+
+async def _taking_over(stage: Stage, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+    """Begun by a run that is terminated at the activity; cancelled while what takes that over is opened."""
+    faults, gate = stage.faults, Gate()
+
+    async def stopped() -> None:
+        await gate()
+        await refused()
+
+    faults.before[order.order_id, case.activity] = stopped
+    first = await stage.lastmile.start(order)
+    await _reached(gate.reached.wait(), first)
+    await first.handle.terminate("by the test")
+    gate.open()
+    del faults.before[order.order_id, case.activity]
+    if case.fault is Fault.TAKEOVER_UNFINISHED:
+        run = await _begun_and_lost(stage, Death("open_order", Moment.UNREPORTED), order, stack)
+        await run.handle.cancel()
+        await stack.enter_async_context(stage.worker(order.tenant))
+        return run
+    opened = Gate()
+
+    async def unreported() -> None:
+        await opened()
+        await broken()
+
+    order = order.model_copy(update={"order_id": f"{order.order_id}2"})
+    faults.after[order.order_id, "open_order"] = once(unreported)
+    run = await stage.lastmile.start(order)
+    await _reached(opened.reached.wait(), run)
+    await run.handle.cancel()
+    opened.open()
+    return run
+
+
+async def _begun_and_lost(stage: Stage, death: Death, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+    """The run, once its worker has died."""
     # Off the loop, on which all others run: the first one starts a server of processes.
     process = await asyncio.to_thread(
         victim.start, stage.address, stage.database_url, stage.settings_for(order.tenant), death
@@ -113,7 +155,6 @@ async def _losing_the_worker(stage: Stage, case: Case, order: AnyOrder, stack: A
     stack.callback(victim.end, process)
     run = await Lastmile(stage.in_a_hurry, task_queue=order.tenant).start(order)
     await _reached(victim.until_dead(process), run)
-    await stack.enter_async_context(stage.worker(order.tenant))
     return run
 
 

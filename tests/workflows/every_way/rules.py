@@ -172,11 +172,18 @@ _NOT_DOWN = {"subscriber", "network profile", "account", "prefix active", "prefi
 def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
     """What the audit has to say, and how often: of an order with this end in its row, and these facts left."""
     ended = order in ("completed", "degraded", "abandoned")
+    taken_back = order in ("rolled_back", "partly_rolled_back")
+    settled = order in ("completed", "degraded") or (operation == "deprovision" and taken_back)
+    provisioned = settled and (operation == "provision" or taken_back)
+    out = "account" not in facts or "account blocked" in facts
     found = {
         "not_in_radius": "prefix active" in facts and "reply item" not in facts,
         "not_active": ended and "prefix allocated" in facts,
-        "left_behind": len(facts & _MADE_ROWS) if (operation, order) == ("provision", "rolled_back") else 0,
-        "left_suspended": len(facts & _PUT_OUT) if (operation, order) == ("deprovision", "rolled_back") else 0,
+        "not_released": order not in ("running", "rolling_back") and "prefix revoked" in facts,
+        "blocked_in_service": provisioned and "account blocked" in facts,
+        "billed_without_line": order not in ("running", "rolling_back") and "billing active" in facts and out,
+        "left_behind": len(facts & _MADE_ROWS) if operation == "provision" and taken_back else 0,
+        "left_suspended": len(facts & _PUT_OUT) if operation == "deprovision" and taken_back else 0,
         "not_taken_down": operation == "deprovision" and ended and order != "abandoned" and bool(facts & _NOT_DOWN),
         "cut_off": order == "abandoned",
     }

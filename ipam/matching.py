@@ -1,0 +1,102 @@
+"""Whether the addresses that a line has are those that an order asks for."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from sqlalchemy import Row, text
+
+from db import TenantConnection
+from ipam.errors import DelegationMismatch
+from ipam.models import Addressing, Need, Purpose, vrf_words
+
+__all__ = ["address_differences", "must_match"]
+
+# What the line has or is about to get. What is being revoked, or has failed, is on its way out.
+_HELD = text(
+    """
+    SELECT d.purpose, d.prefix::text AS prefix, p.name AS pool, p.region, p.vrf
+    FROM delegations d JOIN pools p ON p.id = d.pool_id
+    WHERE d.subscriber_ref = :subscriber_ref AND d.released_at IS NULL
+      AND d.state IN ('pending', 'allocated', 'active', 'suspended')
+    ORDER BY d.id
+    """
+)
+
+_WORDS = {
+    Purpose.IPV6_PD: "a delegated IPv6 prefix",
+    Purpose.IPV6_FRAMED: "a WAN IPv6 prefix",
+    Purpose.IPV6_ADDRESS: "a WAN IPv6 address",
+    Purpose.IPV4: "a static IPv4 address",
+}
+
+
+async def address_differences(
+    connection: TenantConnection, subscriber_ref: str, addressing: Addressing, *, may_add: Collection[Purpose]
+) -> list[str]:
+    """The differences in words, each with the order's field.
+
+    Args:
+        connection: In the tenant of the subscriber.
+        subscriber_ref: The subscriber.
+        addressing: What the order asks for.
+        may_add: What the order may ask for and the line not have: the order allocates it.
+    """
+    rows = (await connection.execute(_HELD, {"subscriber_ref": subscriber_ref})).all()
+    held = {Purpose(row.purpose): row for row in rows}
+    needs = {need.purpose: need for need in addressing.needs()}
+    return [
+        *(_not_asked(purpose, row, addressing) for purpose, row in held.items() if purpose not in needs),
+        *(
+            f"{_mode(purpose, addressing)}: the order asks for {_WORDS[purpose]}, the line has none"
+            for purpose in needs
+            if purpose not in held and purpose not in may_add
+        ),
+        *(words for purpose, row in held.items() if purpose in needs for words in _other(row, needs[purpose])),
+    ]
+
+
+async def must_match(connection: TenantConnection, subscriber_ref: str, addressing: Addressing) -> None:
+    """Raise `DelegationMismatch` where the subscriber holds what an order does not ask for.
+
+    An order that only added to it would leave the subscriber with addresses that its result does not name.
+    """
+    if found := await address_differences(connection, subscriber_ref, addressing, may_add=tuple(Purpose)):
+        raise DelegationMismatch(f"subscriber {subscriber_ref}: {'; '.join(found)}. Deprovision the line first")
+
+
+def _not_asked(purpose: Purpose, row: Row[Any], addressing: Addressing) -> str:
+    asked = "none" if purpose.family == 6 and not addressing.enable_ipv6 else _asked(purpose, addressing)
+    return f"{_mode(purpose, addressing)}: the line has {_WORDS[purpose]}{_written(row)}, the order asks for {asked}"
+
+
+def _mode(purpose: Purpose, addressing: Addressing) -> str:
+    """The order's field that decides whether there is a prefix of this purpose."""
+    if purpose is Purpose.IPV4:
+        return "addressing.ipv4_mode"
+    return "addressing.ipv6_mode" if addressing.enable_ipv6 else "addressing.enable_ipv6"
+
+
+def _asked(purpose: Purpose, addressing: Addressing) -> str:
+    return str(addressing.ipv4_mode if purpose is Purpose.IPV4 else addressing.ipv6_mode)
+
+
+def _other(row: Row[Any], need: Need) -> Iterator[str]:
+    """In what the prefix that the line has is another than the order asks for."""
+    family = f"ipv{need.purpose.family}"
+    if need.pool is not None and row.pool != need.pool:
+        yield f"addressing.{family}_pool: the line's prefix is from pool {row.pool}, the order says {need.pool}"
+    if need.region is not None and row.region != need.region:
+        yield f"addressing.region: the line's pool {row.pool} is in region {row.region}, the order says {need.region}"
+    if row.vrf != need.vrf:
+        yield f"addressing.vrf: the line is in {vrf_words(row.vrf)}, the order asks for {vrf_words(need.vrf)}"
+    if row.prefix is None:
+        return
+    address, _, length = row.prefix.partition("/")
+    if int(length) != need.length:
+        yield f"addressing.ipv6_pd_size: the line has {row.prefix}, the order asks for a /{need.length}"
+    if need.address is not None and address != str(need.address):
+        yield f"addressing.ipv4_address: the line has {address}, the order asks for {need.address}"
+
+
+def _written(row: Row[Any]) -> str:
+    return "" if row.prefix is None else f" ({row.prefix})"

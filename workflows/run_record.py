@@ -1,0 +1,107 @@
+"""What the run of an order knows of itself: where it stands, what each step did, and how it ended.
+
+`progress` answers with it, the step table in the Temporal UI shows it, and the order's result is made of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from temporalio import workflow
+
+from activities.signatures import Outcome
+from workflows.contract import (
+    Created,
+    Order,
+    OrderResult,
+    Parked,
+    Progress,
+    ResultStatus,
+    RunStatus,
+    StepOutcome,
+    TakenDecision,
+)
+from workflows.table import step_table
+
+__all__ = ["RunRecord"]
+
+
+class RunRecord:
+    """Of one run. Whatever changes it shows the change."""
+
+    def __init__(self, order: Order, steps: Sequence[str]) -> None:
+        self._order = order
+        self.status = RunStatus.RUNNING
+        self.step: str | None = None
+        self.parked: Parked | None = None
+        self.outcomes = {name: StepOutcome(step=name) for name in steps}
+        self.facts: dict[str, Mapping[str, str]] = {}
+        """What each step made that no undo has taken back, by the name of its field in the result."""
+        self.warnings: list[str] = []
+        self.notes: list[str] = []
+        self.decisions: list[TakenDecision] = []
+        self.result: OrderResult | None = None
+
+    def progress(self) -> Progress:
+        return Progress(
+            operation=self._order.operation,
+            order_id=self._order.order_id,
+            status=self.status,
+            step=self.step,
+            attention=f"{self.parked.what} failed: {self.parked.failure}" if self.parked else "",
+            parked=self.parked,
+            steps=list(self.outcomes.values()),
+            result=self.result,
+        )
+
+    def show(self) -> None:
+        """Bring the step table in the Temporal UI up to date."""
+        workflow.set_current_details(step_table(self.progress()))
+
+    def begin(self, step: str) -> None:
+        """Note that the run is at this step."""
+        self.step = step
+        self.show()
+
+    def record(self, step: str, outcome: Outcome, reason: str, attempts: int | None, started: datetime) -> None:
+        """Note how the step, which began at `started`, ended."""
+        if outcome is Outcome.WARNED:
+            self.warnings.append(f"{step}: {reason}")
+        self.outcomes[step] = StepOutcome(
+            step=step,
+            outcome=outcome,
+            reason=reason,
+            attempts=attempts,
+            started_at=started,
+            seconds=(workflow.now() - started).total_seconds(),
+        )
+        self.show()
+
+    def mark(self, step: str, outcome: Outcome, reason: str) -> None:
+        """Note what else has become of the step."""
+        self.outcomes[step] = self.outcomes[step].model_copy(update={"outcome": outcome, "reason": reason})
+
+    def result_of(self, status: ResultStatus, reason: str = "") -> OrderResult:
+        """The order's result; `reason`: why it was rolled back or abandoned."""
+        facts = {name: fact for made in self.facts.values() for name, fact in made.items()}
+        return OrderResult(
+            operation=self._order.operation,
+            tenant=self._order.tenant,
+            order_id=self._order.order_id,
+            subscriber_ref=self._order.subscriber_ref,
+            status=status,
+            reason=reason,
+            created=Created.model_validate(facts),
+            steps=list(self.outcomes.values()),
+            warnings=self.warnings,
+            notes=self.notes,
+            decisions=self.decisions,
+            ended_at=workflow.now(),
+        )
+
+    def end(self, result: OrderResult) -> OrderResult:
+        """Note that the run is over; returns its result."""
+        self.status = RunStatus.ENDED
+        self.step = None
+        self.result = result
+        self.show()
+        return result
