@@ -14,6 +14,7 @@ from ipam.netbox.errors import NetBoxError, NotReady
 from settings import Settings
 from workflows.attributes import add_search_attributes
 from workflows.connection import Unreachable, connect
+from workflows.temporal_settings import InvalidTemporalSettings
 
 __all__ = ["Misconfigured", "clients"]
 
@@ -42,6 +43,8 @@ async def clients(settings: Settings, netbox: NetBox | None, stack: AsyncExitSta
     try:
         client = await connect(settings.environment, settings.key_ring, plugins)
         problems += await add_search_attributes(client)
+    except InvalidTemporalSettings as failure:
+        problems += failure.problems
     except Unreachable as failure:
         problems.append(f"Temporal: {failure}")
     if problems or client is None or database is None:

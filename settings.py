@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 from pydantic import Field, FilePath, HttpUrl, PostgresDsn, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fields.scalars import WrittenNumber
 from radius.vrf import VrfAttribute
 
 __all__ = ["STACK_FILE", "Settings"]
@@ -26,7 +27,8 @@ STACK_FILE = "stack.env"
 if TYPE_CHECKING:
     from encryption.keys import KeyRing
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+LongSeconds = Annotated[float, Field(ge=0, le=10 * 365 * 86_400, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -45,7 +47,9 @@ class Settings(BaseSettings):
         validation_alias="DATABASE_OWNER_URL",
         description="The login that owns the tables, for migrations only. Default: `DATABASE_URL`.",
     )
-    database_pool_size: int = Field(default=16, ge=1, description="Database connections per process.")
+    database_pool_size: WrittenNumber = Field(
+        default=16, ge=1, le=1_000, description="Database connections per process."
+    )
     state_dir: Path = Field(default=Path(".lastmile"), description="Where the embedded stack keeps its state.")
     task_queue: str = Field(default="lastmile", min_length=1, description="Temporal task queue.")
     deployment: str = Field(
@@ -58,7 +62,7 @@ class Settings(BaseSettings):
         "gets new ones once it is made the current one: docs/deployment.md. Without it, any worker takes any order.",
     )
     http_host: str = Field(default="127.0.0.1", description="Where `/healthz`, `/readyz` and `/metrics` listen.")
-    http_port: int = Field(
+    http_port: WrittenNumber = Field(
         default=9464,
         ge=0,
         le=65535,
@@ -67,36 +71,40 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: Seconds = Field(
         default=30, description="How long running activities may take to finish after SIGTERM."
     )
-    max_concurrent_activities: int = Field(default=64, ge=1, description="Activity slots per process.")
-    max_concurrent_workflow_tasks: int = Field(default=64, ge=2, description="Workflow task slots per process.")
-    max_cached_workflows: int = Field(
+    max_concurrent_activities: WrittenNumber = Field(
+        default=64, ge=1, le=10_000, description="Activity slots per process."
+    )
+    max_concurrent_workflow_tasks: WrittenNumber = Field(
+        default=64, ge=2, le=10_000, description="Workflow task slots per process."
+    )
+    max_cached_workflows: WrittenNumber = Field(
         default=2000,
         ge=1,
+        le=1_000_000,
         description="Runs kept in memory per process. Fewer than are at work cost half the throughput.",
     )
-    quarantine_seconds: float = Field(
+    quarantine_seconds: LongSeconds = Field(
         default=86_400,
-        ge=0,
         description="How long a released prefix rests before somebody else can get it. "
         "Never less than the DHCPv6 valid lifetime of your access network.",
     )
-    quarantine_unconfirmed_seconds: float = Field(
+    quarantine_unconfirmed_seconds: LongSeconds = Field(
         default=7 * 86_400,
-        ge=0,
         description="The same, where no NAS confirmed that the subscriber's session has ended. "
         "Not less than your longest session (RADIUS `Session-Timeout`).",
     )
-    audit_days: int = Field(
+    audit_days: WrittenNumber = Field(
         default=365,
         ge=1,
+        le=36_500,
         description="How long the trail is kept, and the events of a delegation after its end; "
         "the daily cleanup deletes what is older.",
     )
     radius_timeout_seconds: Seconds = Field(
         default=3, description="How long to wait for one Disconnect/CoA reply before sending again."
     )
-    radius_tries: int = Field(default=3, ge=1, description="How often one Disconnect/CoA is sent.")
-    radius_in_flight: int = Field(
+    radius_tries: WrittenNumber = Field(default=3, ge=1, le=30, description="How often one Disconnect/CoA is sent.")
+    radius_in_flight: WrittenNumber = Field(
         default=64, ge=1, le=256, description="Disconnect/CoA requests in flight per NAS, per process."
     )
     radius_vrf_attribute: str | None = Field(
@@ -129,7 +137,7 @@ class Settings(BaseSettings):
     netbox_timeout_seconds: float = Field(
         default=10, gt=0, le=12, description="How long to wait for one answer of NetBox."
     )
-    netbox_in_flight: int = Field(
+    netbox_in_flight: WrittenNumber = Field(
         default=4,
         ge=1,
         le=64,
@@ -141,7 +149,7 @@ class Settings(BaseSettings):
         "`name:key,…`, a key being 32 random bytes in base64. docs/encryption.md says how to rotate them.",
     )
     codec_host: str = Field(default="127.0.0.1", description="Where `lastmile codec-server` listens.")
-    codec_port: int = Field(default=8081, ge=0, le=65535, description="Its port.")
+    codec_port: WrittenNumber = Field(default=8081, ge=0, le=65535, description="Its port.")
     codec_origin: str | None = Field(
         default=None,
         pattern=r"^https?://[^/]+$",

@@ -36,6 +36,7 @@ from activities.figures import FigureActivities
 from activities.observed import Observed
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
+from cli.mistakes import setting_mistakes
 from db import Database
 from devices.controllers import Controller
 from figures.snapshot import newest
@@ -54,6 +55,7 @@ from workflows.figures import temporal_figures
 from workflows.making import ScheduleMaker
 from workflows.registry import FAILURE_TYPES, RUNNER, WORKFLOWS
 from workflows.standing import StandingSchedules
+from workflows.temporal_settings import temporal_setting_mistakes
 from workflows.versions import current_build, make_current
 
 __all__ = ["build_worker", "main"]
@@ -242,7 +244,7 @@ def main() -> None:
     try:
         settings = Settings.load()
     except ValidationError as failure:
-        _refuse([f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in failure.errors()])
+        _refuse(setting_mistakes(failure, Settings) + temporal_setting_mistakes(os.environ))
     set_up_logging(settings)
     if arguments.processes > 1:
         sys.exit(_run_many(settings, arguments.processes))

@@ -78,8 +78,11 @@ def _explain(failure: Exception) -> tuple[Exit, str]:
     from errors import Refused
     from ipam.netbox.errors import NetBoxError
     from workflows.connection import Unreachable
+    from workflows.temporal_settings import InvalidTemporalSettings
 
     match failure:
+        case InvalidTemporalSettings():
+            return Exit.BAD_INPUT, str(failure)
         case Refused():
             return Exit.FAILED, str(failure)
         case NotDecrypted():

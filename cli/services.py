@@ -14,6 +14,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from cli.exits import BadInput, Unavailable
+from cli.mistakes import setting_mistakes
 from db import Database
 from settings import Settings
 from subscribers.tenants import list_tenants
@@ -40,15 +41,8 @@ def load_settings(*, with_stack: bool = True) -> Settings:
     try:
         return Settings.load() if with_stack else Settings()
     except ValidationError as failure:
-        problems = [_sentence(error["loc"], error["msg"]) for error in failure.errors(include_url=False)]
+        problems = setting_mistakes(failure, Settings)
         raise BadInput("The environment has settings that cannot be used:", problems) from None
-
-
-def _sentence(where: tuple[int | str, ...], words: str) -> str:
-    if not where:  # of several settings together, which the words name
-        return words
-    name = str(where[0])
-    return f"{name if name.isupper() else f'LASTMILE_{name.upper()}'}: {words}"
 
 
 @asynccontextmanager

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from temporalio.client import Client, Plugin
-from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 
 from encryption.codec import data_converter
 from encryption.keys import KeyRing
 from workflows.asking import SchedulesAskedAgain
 from workflows.awaiting import SearchAttributesAwaited
+from workflows.temporal_settings import temporal_settings
 
 __all__ = ["Unreachable", "connect"]
 
@@ -24,9 +24,10 @@ async def connect(
 ) -> Client:
     """Connect as `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE` and so on say.
 
-    `environment` stands in for the process's own; `keys` are what payloads are encrypted with. Raises `Unreachable`.
+    `environment` stands in for the process's own; `keys` are what payloads are encrypted with. Raises
+    `InvalidTemporalSettings` and `Unreachable`.
     """
-    config = ClientConfig.load_client_connect_config(override_env_vars=environment)
+    config = temporal_settings(environment)
     config.setdefault("target_host", "localhost:7233")
     try:
         return await Client.connect(
