@@ -2,15 +2,20 @@
 
 import getpass
 
+from fields.unsafe import escape
 from workflows.contract import AnyOrder
 
 __all__ = ["actor", "on_behalf"]
 
 
+LONGEST_NAME = 100
+"""Of `requested_by`. The environment (`LOGNAME`) can name anybody."""
+
+
 def actor() -> str:
     """The operating system's user; empty where it has no name, which the trail reads as the database's login."""
     try:
-        return getpass.getuser()
+        return escape(getpass.getuser())[:LONGEST_NAME]
     except (KeyError, OSError):  # a container's user that is only a number: KeyError until Python 3.12
         return ""
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,6 +16,7 @@ from cli.output import console, facts, print_json, say, table, tell, when
 from cli.services import load_settings, open_database
 from db import Database
 from errors import Refused
+from fields.text import PRINTABLE
 from ipam.binding import Mode, Record, locate
 from ipam.blocks import upkeep
 from ipam.bound import pool_named
@@ -39,7 +40,7 @@ class NewTenant(BaseModel):
     """What `tenant add` is given."""
 
     id: TenantId
-    name: str
+    name: Annotated[str, Field(strict=True, min_length=1, max_length=200), PRINTABLE]
 
 
 async def tenant_add(tenant: str, name: str, as_json: bool) -> Exit:
@@ -47,7 +48,9 @@ async def tenant_add(tenant: str, name: str, as_json: bool) -> Exit:
     try:
         new = NewTenant(id=tenant, name=name)
     except ValidationError as failure:
-        raise BadInput("This cannot be a tenant:", mistakes(failure, NewTenant, {"id": "tenant"})) from None
+        raise BadInput(
+            "This cannot be a tenant:", mistakes(failure, NewTenant, {"id": "ID", "name": "--name"})
+        ) from None
     async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         added = await add_tenant(connection, new.id, new.name)
     tell(f"Tenant {tenant} {'added' if added else 'exists already, just so'}.", as_json, tenant=tenant, added=added)

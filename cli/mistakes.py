@@ -103,7 +103,8 @@ def setting_mistakes(error: ValidationError, model: type[BaseModel]) -> list[str
     for found in error.errors(include_url=False):
         words = _words(found, model, show_value=False)
         name = str(found["loc"][0]) if found["loc"] else ""
-        variable = name if name.isupper() else f"LASTMILE_{name.upper()}"
+        alias = model.model_fields[name].validation_alias if name in model.model_fields else name
+        variable = alias or f"LASTMILE_{name.upper()}"
         lines.append(f"{variable}: {words}" if name else words)  # without a name it is about several, which it names
     return list(dict.fromkeys(lines))
 

@@ -9,16 +9,31 @@ from typing import Any
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from fields.unsafe import escape
 
 __all__ = ["complain", "console", "facts", "in_vrf", "mark", "messages", "print_json", "say", "table", "tell", "when"]
 
 # Where nobody's window is narrow, so is no table. An IPv6 prefix can look like an emoji: `:100:`.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-console = Console(highlight=False, emoji=False, width=_WIDTH)
-messages = Console(stderr=True, highlight=False, emoji=False)
+
+
+class _SafeConsole(Console):
+    """Shows what older records hold escaped: control characters would move the cursor, or hide what is there."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Rich's own control codes pass; text is escaped, and line ends stay."""
+        for segment in super().render(renderable, options):
+            safe = escape(segment.text, keep_lines=True)
+            yield segment if segment.control or safe == segment.text else Segment(safe, segment.style)
+
+
+console = _SafeConsole(highlight=False, emoji=False, width=_WIDTH)
+messages = _SafeConsole(stderr=True, highlight=False, emoji=False)
 
 # How an outcome looks; anything else is shown as it is.
 _STYLES = {
@@ -95,9 +110,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 
     On a terminal that is too narrow for it, each row's cells stand one below the other.
     """
-    cells = [
-        [cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row] for row in rows
-    ]
+    cells = [[_cell(cell) for cell in row] for row in rows]
     widths = [max(map(_width, (Text(name), *(row[index] for row in cells)))) for index, name in enumerate(columns)]
     used = [index for index in range(len(columns)) if any(row[index].plain for row in cells)]
     rigid = {index for index in used if columns[index] not in _PROSE}
@@ -127,7 +140,8 @@ def _width(cell: Text) -> int:
 
 
 def _cell(value: Any) -> Text:
-    return value if isinstance(value, Text) else Text("" if value is None else str(value))
+    # Before the widths are measured: an escaped character is wider.
+    return value if isinstance(value, Text) else Text("" if value is None else escape(str(value), keep_lines=True))
 
 
 def facts(title: str, values: dict[str, Any]) -> Table:

@@ -13,7 +13,17 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 from fields.rules import broken
 from fields.stored import is_stored
 
-__all__ = ["IPv4Text", "IPv6Text", "Moment", "Number", "TrueOrFalse", "WholeNumber", "WrittenNumber", "any_case"]
+__all__ = [
+    "IPv4Text",
+    "IPv6Text",
+    "Moment",
+    "Number",
+    "TrueOrFalse",
+    "WholeNumber",
+    "WrittenNumber",
+    "address_text",
+    "any_case",
+]
 
 # More digits than any field needs. Python itself stops at some 4 300.
 _DIGITS = re.compile(r"[0-9]{1,18}")
@@ -92,15 +102,15 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 """A time with its zone."""
 
 
-def _address(value: Any) -> Any:
-    # An address is a number too, and 3232235777 is more likely a mistake.
+def address_text(value: Any) -> Any:
+    """Refuse an address that is written as a number: 3232235777 is more likely a mistake."""
     if not isinstance(value, str | IPv4Address | IPv6Address):
         raise broken("must be an IP address, written as text")
     return value
 
 
-IPv4Text = Annotated[IPv4Address, BeforeValidator(_address)]
-IPv6Text = Annotated[IPv6Address, BeforeValidator(_address)]
+IPv4Text = Annotated[IPv4Address, BeforeValidator(address_text)]
+IPv6Text = Annotated[IPv6Address, BeforeValidator(address_text)]
 
 
 def any_case(value: Any) -> Any:

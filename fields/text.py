@@ -1,41 +1,21 @@
-"""Text that a terminal, a log, a label and a database take as it is.
+"""Text that a terminal, a log, a label and a database take as it is."""
 
-Control characters move a terminal's cursor, hide or forge lines and end strings; PostgreSQL has no NUL. Bidirectional
-overrides (Unicode TR36, 3.3) show text in another order than programs read it.
-"""
-
-import re
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from fields.rules import broken
 from fields.stored import is_stored
+from fields.unsafe import UNSAFE_CHARACTER, escape
 
-__all__ = ["PRINTABLE", "Text", "escape"]
-
-# C0, DEL and C1; line and paragraph separator; bidirectional embeddings, overrides and isolates; half a surrogate pair.
-_UNSAFE = "\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
-_UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
-_UNSAFE_BUT_LINE_END = re.compile(f"(?!\n)[{_UNSAFE}]")
-
-
-def escape(text: str, *, keep_lines: bool = False) -> str:
-    r"""Write characters that are unsafe to show as `\x1b` or `\u202e`; with `keep_lines`, line feeds stay."""
-    unsafe = _UNSAFE_BUT_LINE_END if keep_lines else _UNSAFE_CHARACTER
-    return unsafe.sub(lambda found: _escaped(found[0]), text)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+__all__ = ["PRINTABLE", "Text"]
 
 
 def _printable(text: str, info: ValidationInfo) -> str:
     """Refuse unsafe characters; in what was stored before, escape them."""
     if is_stored(info):
         return escape(text)
-    if found := _UNSAFE_CHARACTER.search(text):
+    if found := UNSAFE_CHARACTER.search(text):
         raise broken(
             "must be text without control characters and bidirectional overrides "
             f"(U+{ord(found[0]):04X} is character {found.start() + 1})"

@@ -9,6 +9,9 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from fields.scalars import WholeNumber
+from fields.stored import STORED
+from fields.text import PRINTABLE, Text
 from ipam.binding import Binding, Mode, Record
 from ipam.errors import InvalidPool
 from ipam.models import DEFAULT_VRF, LABEL, Purpose, vrf_words
@@ -38,11 +41,11 @@ class Pool(BaseModel):
     name: Label
     prefix: Annotated[IPv6Network | IPv4Network, BeforeValidator(_network)]
     purpose: Purpose
-    delegated_length: int
+    delegated_length: WholeNumber
     """Length of each prefix handed out, in bits."""
-    tenant: str | None = None
+    tenant: Text | None = None
     """None: a pool that serves every tenant."""
-    vrf: str = DEFAULT_VRF
+    vrf: Annotated[str, Field(strict=True, max_length=100), PRINTABLE] = DEFAULT_VRF
     region: Label | None = None
     country: str | None = Field(default=None, pattern="^[A-Z]{2}$")
     """ISO 3166-1 alpha-2."""
@@ -228,7 +231,7 @@ async def list_pools(connection: AsyncConnection) -> list[PoolUse]:
 def _pool(row: RowMapping) -> Pool:
     described = {name: row[name] for name in Pool.model_fields if name != "netbox"}
     place = {name: row[name] for name in Binding.model_fields} if row["mode"] else None
-    return Pool.model_validate(described | {"netbox": place})
+    return Pool.model_validate(described | {"netbox": place}, context=STORED)
 
 
 def _complaint(pool: Pool, database_words: str) -> str:

@@ -3,12 +3,14 @@
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import RowMapping
 
 from db import PlatformConnection
+from fields.scalars import WholeNumber, address_text
+from fields.text import PRINTABLE
 from radius.errors import NasConflict
 from radius.tables import nas
 
@@ -20,13 +22,13 @@ class NasRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    address: IPv4Address | IPv6Address
+    address: Annotated[IPv4Address | IPv6Address, BeforeValidator(address_text)]
     """Where it sends from, and where it takes Disconnect- and CoA-Requests."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
-    secret: Annotated[str, Field(min_length=1, max_length=60, repr=False)]
-    coa_port: Annotated[int, Field(ge=1, le=65535)] = 3799
+    secret: Annotated[str, Field(strict=True, min_length=1, max_length=60, repr=False), PRINTABLE]
+    coa_port: Annotated[WholeNumber, Field(ge=1, le=65535)] = 3799
     """RFC 5176, 2."""
-    description: str = ""
+    description: Annotated[str, Field(strict=True, max_length=200), PRINTABLE] = ""
 
 
 async def add_nas(connection: PlatformConnection, record: NasRecord) -> bool:

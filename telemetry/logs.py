@@ -15,6 +15,7 @@ import temporalio.exceptions
 import temporalio.workflow
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from fields.unsafe import escape
 from settings import Settings
 
 __all__ = ["set_up_logging"]
@@ -34,6 +35,7 @@ def set_up_logging(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _of_others,
         _without_words,
+        _escaped,
     ]
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
@@ -97,6 +99,14 @@ def _without_words(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         failure = failure[1]
     if isinstance(failure, BaseException):
         event["exception"] = "\n".join(_chain(failure))
+    return event
+
+
+def _escaped(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Values without control characters: a line of a log is one line, and none can be forged."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = escape(value, keep_lines=name == "exception")
     return event
 
 

@@ -66,8 +66,18 @@ async def test_everything_that_is_missing_is_said_at_once(environment: Environme
 
 async def test_every_setting_that_is_wrong_is_said_at_once(environment: Environment) -> None:
     words = await refusal(environment | {"LASTMILE_HTTP_PORT": "99999", "LASTMILE_RADIUS_TRIES": "none"})
-    assert "http_port: Input should be less than or equal to 65535" in words
-    assert "radius_tries: Input should be a valid integer" in words
+    assert "LASTMILE_HTTP_PORT: must be at most 65535" in words
+    assert "LASTMILE_RADIUS_TRIES: must be a whole number" in words
+    assert "pydantic" not in words.lower()
+
+
+async def test_worker_with_wrong_settings_of_temporal_tells_them_with_the_others(environment: Environment) -> None:
+    wrong = {"TEMPORAL_PROFILE": "nope", "TEMPORAL_TLS_SERVER_CA_CERT_PATH": "/nowhere.pem"}
+    for also in ({"LASTMILE_HTTP_PORT": "99999"}, {"DATABASE_URL": f"postgresql://lastmile@{NOBODY}/lastmile"}):
+        words = await refusal(environment | wrong | also)
+        assert "  - TEMPORAL_PROFILE: there is no profile 'nope'" in words
+        assert "  - TEMPORAL_TLS_SERVER_CA_CERT_PATH: /nowhere.pem cannot be read" in words
+        assert f"  - {next(iter(also))}: " in words
 
 
 async def test_a_database_that_does_not_answer(environment: Environment) -> None:

@@ -1,6 +1,7 @@
 """The step table that an operator sees as a run's current details in the Temporal UI. Markdown."""
 
 from activities.signatures import Outcome
+from fields.unsafe import escape
 from workflows.contract import Parked, Progress, StepOutcome
 
 __all__ = ["step_table"]
@@ -20,7 +21,7 @@ def step_table(progress: Progress) -> str:
     heading = f"**{progress.operation} {progress.order_id}**: {progress.status.replace('_', ' ')}"
     if progress.result is not None:
         heading = f"**{progress.operation} {progress.order_id}**: {progress.result.status.replace('_', ' ')}"
-        heading += f" ({progress.result.reason})" if progress.result.reason else ""
+        heading += f" ({_cell(progress.result.reason)})" if progress.result.reason else ""
     lines = [heading, ""]
     if progress.parked is not None:
         lines += [
@@ -49,4 +50,4 @@ def _tries(parked: Parked) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return escape(text.replace("\n", " ")).replace("|", "\\|")

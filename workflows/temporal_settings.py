@@ -31,9 +31,10 @@ class InvalidTemporalSettings(Exception):
 
 def temporal_settings(environment: Mapping[str, str] | None = None) -> ClientConnectConfig:
     """The SDK's environment configuration. Raises `InvalidTemporalSettings` with all that is wrong."""
-    if problems := temporal_setting_mistakes(os.environ if environment is None else environment):
+    environment = os.environ if environment is None else environment
+    if problems := temporal_setting_mistakes(environment):
         raise InvalidTemporalSettings(problems)
-    return ClientConfig.load_client_connect_config(override_env_vars=environment)
+    return ClientConfig.load_client_connect_config(override_env_vars=dict(environment))
 
 
 def temporal_setting_mistakes(environment: Mapping[str, str]) -> list[str]:
@@ -45,7 +46,7 @@ def temporal_setting_mistakes(environment: Mapping[str, str]) -> list[str]:
         problems.append(f"TEMPORAL_ADDRESS: must be host:port, as in temporal.example.net:7233, and is {address!r}")
     if not problems:
         try:
-            ClientConfig.load_client_connect_config(override_env_vars=environment)
+            ClientConfig.load_client_connect_config(override_env_vars=dict(environment))
         except (OSError, RuntimeError, ValueError) as failure:
             # Its words name variables; of a TOML file they are a drawing of several lines.
             words = str(failure).partition("\n")[0].removeprefix("Invalid configuration: ")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from cli.exits import BadInput
 from cli.mistakes import PATTERN_WORDS
 from cli.order_file import read_orders
+from cli.services import load_settings
 from tests.cli.conftest import Book, Cli, lines
 from workflows.contract import DeprovisionSubscriber, ProvisionSubscriber
+from workflows.temporal_settings import InvalidTemporalSettings, temporal_setting_mistakes, temporal_settings
 
 
 async def test_five_mistakes_in_one_order(alone: Cli, book: Book) -> None:
@@ -112,7 +115,75 @@ async def test_settings(alone: Cli) -> None:
     ran = await alone.but(LASTMILE_LOG_LEVEL="loud", DATABASE_URL="here")("tenant", "list")
     assert ran.code == 2
     assert ran.err.startswith("The environment has settings that cannot be used:\n  DATABASE_URL: ")
-    assert "\n  LASTMILE_LOG_LEVEL: Input should be 'DEBUG'" in ran.err
+    assert "\n  LASTMILE_LOG_LEVEL: must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"LASTMILE_HTTP_PORT": "99999"}, "LASTMILE_HTTP_PORT: must be at most 65535"),
+        ({"LASTMILE_HTTP_PORT": "9_464"}, "LASTMILE_HTTP_PORT: must be a whole number, written in digits only"),
+        ({"LASTMILE_DATABASE_POOL_SIZE": "16.0"}, "LASTMILE_DATABASE_POOL_SIZE: must be a whole number"),
+        ({"LASTMILE_QUARANTINE_SECONDS": "inf"}, "LASTMILE_QUARANTINE_SECONDS: must be a number that is finite"),
+        ({"LASTMILE_QUARANTINE_SECONDS": "1e300"}, "LASTMILE_QUARANTINE_SECONDS: must be at most 315360000"),
+        ({"NETBOX_URL": "https://netbox.example.net"}, "NETBOX_TOKEN: must be set where NETBOX_URL is"),
+        ({"NETBOX_URL": "netbox"}, "NETBOX_URL: must be a URL"),
+        ({"LASTMILE_NETBOX_CA_FILE": "/nowhere"}, "LASTMILE_NETBOX_CA_FILE: must be an existing file"),
+        ({"DATABASE_URL": "mysql://u:secret@h/d"}, "DATABASE_URL: must be a URL that begins with 'postgres'"),
+    ],
+)
+def test_setting_that_is_wrong_is_named_by_its_variable(
+    changes: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in changes.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput) as raised:
+        load_settings(with_stack=False)
+    said = str(raised.value).splitlines()
+    assert said[0] == "The environment has settings that cannot be used:"
+    assert said[1].startswith(f"  {words}")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"TEMPORAL_PROFILE": "nope"}, "TEMPORAL_PROFILE: there is no profile 'nope': {0}/temporal.toml has none"),
+        ({"TEMPORAL_CONFIG_FILE": "{0}/bad.toml"}, "TEMPORAL_CONFIG_FILE: {0}/bad.toml is not valid TOML at line 1"),
+        ({"TEMPORAL_CONFIG_FILE": "{0}"}, "TEMPORAL_CONFIG_FILE: {0} cannot be read: Is a directory"),
+        (
+            {"TEMPORAL_TLS_CLIENT_CERT_PATH": "{0}/no.pem", "TEMPORAL_TLS_CLIENT_KEY_PATH": "{0}/bad.toml"},
+            "TEMPORAL_TLS_CLIENT_CERT_PATH: {0}/no.pem cannot be read: No such file or directory",
+        ),
+        ({"TEMPORAL_TLS_CLIENT_CERT_PATH": "{0}/a.pem"}, "TEMPORAL_TLS_CLIENT_KEY_PATH: must be set too"),
+        ({"TEMPORAL_TLS_SERVER_CA_CERT_PATH": "{0}/bad.toml"}, "must be a file in PEM"),
+        ({"TEMPORAL_ADDRESS": "http://a:7233"}, "TEMPORAL_ADDRESS: must be host:port"),
+        ({"TEMPORAL_CONFIG_FILE": "{0}/odd.toml"}, "TEMPORAL_CONFIG_FILE"),
+    ],
+)
+def test_temporal_setting_that_is_wrong_is_named_by_its_variable(
+    changes: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "temporal.toml").touch()
+    (tmp_path / "bad.toml").write_text("[profile\nx=")
+    (tmp_path / "odd.toml").write_text("[profile.default]\naddress=5\n")
+    (tmp_path / "a.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    environment = {"TEMPORAL_CONFIG_FILE": str(tmp_path / "temporal.toml")}
+    environment |= {name: value.format(tmp_path) for name, value in changes.items()}
+    assert words.format(tmp_path) in "\n".join(temporal_setting_mistakes(environment))
+    with pytest.raises(InvalidTemporalSettings):
+        temporal_settings(environment)
+
+
+async def test_temporal_settings_that_are_wrong_are_bad_input(alone: Cli, tmp_path: Path) -> None:
+    wrong = alone.but(TEMPORAL_PROFILE="nope", TEMPORAL_TLS_SERVER_CA_CERT_PATH="/nowhere.pem")
+    ran = await wrong("schedule", "list")
+    assert ran.code == 2
+    assert ran.err.splitlines() == [
+        "The settings of Temporal cannot be used:",
+        f"  TEMPORAL_PROFILE: there is no profile 'nope': {tmp_path}/temporal.toml has none",
+        "  TEMPORAL_TLS_SERVER_CA_CERT_PATH: /nowhere.pem cannot be read: No such file or directory",
+    ]
 
 
 async def test_help_names_the_exit_codes_and_imports_nothing_heavy(alone: Cli) -> None:

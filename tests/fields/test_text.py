@@ -4,7 +4,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from fields.stored import STORED
-from fields.text import Text, escape
+from fields.text import Text
+from fields.unsafe import escape
 from workflows.contract import Decision, DeprovisionSubscriber, ProvisionSubscriber
 
 UNSAFE = ["\x1b[2J", "\x1b]0;owned\x07", "a\0b", "\x9b31m", "a\u202eb", "\u2066", "a\nb", "\x7f", "a\u2028b"]

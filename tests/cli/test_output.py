@@ -1,0 +1,56 @@
+"""What is shown is safe for a terminal, whatever an older record holds."""
+
+import getpass
+import io
+
+import pytest
+from rich.console import Console
+
+from cli.actor import actor
+from cli.output import _SafeConsole, facts, table
+from workflows.contract import Operation, OrderResult, Progress, ResultStatus, RunStatus, StepOutcome
+from workflows.table import step_table
+
+UNSAFE = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202eb\0"
+ESCAPED = "a\\x1b[2J\\x1b]0;owned\\x07\\x9b31m\\u202eb\\x00"
+
+
+def printed(*renderables: object) -> str:
+    written = io.StringIO()
+    console: Console = _SafeConsole(file=written, width=200, highlight=False, emoji=False)
+    console.print(*renderables, markup=False, soft_wrap=True)
+    return written.getvalue()
+
+
+def test_sentence_with_control_characters_is_escaped() -> None:
+    without_bell = ESCAPED.replace("\\x07", "")  # Rich leaves that out by itself
+    assert printed(f"asked for by {UNSAFE}.\nNext line") == f"asked for by {without_bell}.\nNext line\n"
+
+
+def test_table_with_control_characters_is_escaped() -> None:
+    shown = printed(table("", ("who", "what"), [(UNSAFE, "x")]), facts("", {"by": UNSAFE}))
+    assert shown.count(ESCAPED) == 2
+    assert not set(shown) & set(UNSAFE) - set(ESCAPED)
+
+
+def test_step_table_of_the_temporal_ui_is_escaped() -> None:
+    result = OrderResult(
+        operation=Operation.PROVISION,
+        tenant="acme",
+        order_id="O-1",
+        subscriber_ref="S-1",
+        status=ResultStatus.ROLLED_BACK,
+        reason=UNSAFE,
+    )
+    steps = [StepOutcome(step="create_customer", reason=f"{UNSAFE}|\nx")]
+    progress = Progress(
+        operation=Operation.PROVISION, order_id="O-1", status=RunStatus.ENDED, steps=steps, result=result
+    )
+    shown = step_table(progress)
+    assert shown.count(ESCAPED) == 2
+    assert f"{ESCAPED}\\| x" in shown
+
+
+def test_actor_of_an_unsafe_login_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", UNSAFE.replace("\0", ""))
+    assert getpass.getuser() != actor() == ESCAPED.removesuffix("\\x00")
