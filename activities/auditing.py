@@ -121,7 +121,12 @@ class AuditActivities(Activities):
         return Checked(violations=found.violations, repaired=repaired)
 
     def _check(self, invariant: Invariant) -> AsyncIterator[Violation]:
-        return check(self._database, invariants=[invariant], vrf_attribute=self._vrf_attribute)
+        return check(
+            self._database,
+            invariants=[invariant],
+            unconfirmed=self._quarantine.unconfirmed,
+            vrf_attribute=self._vrf_attribute,
+        )
 
     async def _acknowledged(self, invariant: str) -> set[str]:
         async with self._database.platform() as connection:
@@ -161,7 +166,7 @@ class AuditActivities(Activities):
     @upkeep
     async def retry_disconnects(self) -> Done:
         """Ask again for the end of sessions that no NAS has confirmed to be over; where one does, the prefix rests for
-        as long as others. A session that began after the revocation is left alone."""
+        as long as others. A session of a subscriber that has come back is left alone."""
         async with self._database.platform() as connection:
             found = await unconfirmed(connection, self._quarantine, most=RETRIED_AT_ONCE)
         turns = asyncio.Semaphore(SIDE_BY_SIDE)
@@ -169,7 +174,7 @@ class AuditActivities(Activities):
         async def retry(one: Unconfirmed) -> bool:
             user = accounts.username(one.tenant, one.subscriber_ref)
             async with turns:
-                if await self._sessions.disconnect(one.tenant, user, before=one.revoked_at):
+                if await self._sessions.disconnect(one.tenant, user, until=one.until):
                     return False
                 async with self._database.platform(actor=ACTOR) as connection:
                     return await confirm(connection, one, self._quarantine)

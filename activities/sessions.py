@@ -8,6 +8,7 @@ from db import Database
 from ipam.models import Purpose
 from radius.attributes import InvalidAttribute
 from radius.dynauth import DynamicAuthorization, Nas, Outcome, Reply, Session
+from radius.escaping import printable
 from radius.sessions import open_sessions, unaccounted_login
 
 __all__ = ["REPLY_ATTRIBUTES", "OpenSession", "Sessions"]
@@ -52,8 +53,8 @@ class Sessions:
             problems.append("a live session keeps its WAN addresses (RFC 5176, 3.6)")
         return [*problems, "the addresses take effect at the next login"] if problems else []
 
-    async def disconnect(self, tenant: str, user: str, *, before: datetime | None = None) -> list[str]:
-        """End every session of the user, or those that began `before`.
+    async def disconnect(self, tenant: str, user: str, *, until: datetime | None = None) -> list[str]:
+        """End every session of the user, or those of logins that were recorded until then.
 
         Returns what is in doubt, in words; nothing where all are known to be over.
         """
@@ -61,8 +62,8 @@ class Sessions:
         problems: list[str] = []
         for _ in range(DISCONNECT_ROUNDS):
             async with self._database.tenant(tenant) as connection:
-                sessions = await open_sessions(connection, user, before)
-                pending = await unaccounted_login(connection, user, self._longest, before)
+                sessions = await open_sessions(connection, user, longest=self._longest, until=until)
+                pending = await unaccounted_login(connection, user, self._longest, until)
             new = [(session, nas) for session, nas in sessions if session not in handled]
             if not new and not pending:
                 return problems
@@ -73,7 +74,10 @@ class Sessions:
                 *(self._ask(session, nas, self._authorization.disconnect) for session, nas in new)
             )
             problems += [_text(reply) for reply in replies if isinstance(reply, str) or not reply.session_ended]
-        return [*problems, f"a login of {user} was accepted whose session accounting has not reported, or not its end"]
+        return [
+            *problems,
+            f"a login of {user} was accepted, and accounting has not reported its session, or not its end",
+        ]
 
     async def _ask(
         self, session: Session, nas: Nas | None, request: Callable[[Nas, Session], Awaitable[Reply]]
@@ -81,7 +85,7 @@ class Sessions:
         """The NAS's reply, or why it could not be asked."""
         if nas is None:
             return (
-                f"session {session.acct_session_id} is on {session.nas_address}, which is no NAS we know: "
+                f"session {printable(session.acct_session_id)} is on {session.nas_address}, which is no NAS we know: "
                 "add it with `lastmile nas add`"
             )
         try:

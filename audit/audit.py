@@ -48,14 +48,17 @@ async def check(
     tenant: str | None = None,
     invariants: Iterable[Invariant] = INVARIANTS,
     *,
+    unconfirmed: timedelta = timedelta(days=7),
     vrf_attribute: VrfAttribute | None = None,
 ) -> AsyncIterator[Violation]:
     """Yield every violation, invariant by invariant, each read in a transaction of its own.
 
+    `unconfirmed` is the quarantine of a prefix whose session may live on.
+
     Orders that are running change things meanwhile, each in one transaction: what a query sees is consistent.
     `vrf_attribute` is what names VRFs in RADIUS.
     """
-    given = {"tenant": tenant} | _vrf_values(vrf_attribute)
+    given = {"tenant": tenant, "unconfirmed": unconfirmed} | _vrf_values(vrf_attribute)
     for invariant in invariants:
         async with database.at_leisure() as connection:
             await connection.execute(_OVER_EVERYTHING)

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Row, Select, Table, func, select, text
 from db import TenantConnection
 from devices.records import devices
 from radius import accounts
+from radius.escaping import printable, unescaped
 from radius.tables import radacct, radcheck, radusergroup
 from subscribers.records import line_of
 from subscribers.tables import billing_services, customers, orders, subscribers
@@ -87,7 +88,7 @@ async def overview(connection: TenantConnection, tenant: str, ref: str, *, passw
         radius=await _account(connection, user, password=password),
         addresses=_dicts((await connection.execute(_ADDRESSES, {"ref": ref})).all()),
         quarantine=_dicts((await connection.execute(_RESTING, {"ref": ref})).all()),
-        sessions=await _rows(connection, _sessions(user)),
+        sessions=[_readable(row) for row in await _rows(connection, _sessions(user))],
         devices=await _rows(
             connection,
             select(devices.c.kind, devices.c.identity, devices.c.wanted, devices.c.confirmed, devices.c.updated_at)
@@ -108,6 +109,12 @@ async def _account(connection: TenantConnection, user: str, *, password: bool) -
     group = await connection.scalar(select(radusergroup.c.groupname).where(radusergroup.c.username == user))
     account = {"username": user, "group": group, "blocked": items.get("Auth-Type") == "Reject"}
     return account | ({"password": items[accounts.PASSWORD]} if password else {})
+
+
+def _readable(session: dict[str, Any]) -> dict[str, Any]:
+    """The session with its texts as the NAS sent them: FreeRADIUS's SQL module has escaped them."""
+    texts = {name: session[name] for name in ("session", "calling_station") if session[name]}
+    return session | {name: printable(unescaped(stored)) for name, stored in texts.items()}
 
 
 def _sessions(user: str) -> Select[Any]:

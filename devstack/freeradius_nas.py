@@ -1,11 +1,13 @@
 """A FreeRADIUS that plays the NAS: a real peer for Disconnect and CoA requests.
 
-It has no sessions of its own. It acknowledges what it is asked, except that an Acct-Session-Id can say what
-to do instead: `gone-…` is answered with NAK 503 (Session-Context-Not-Found), `fixed-…` with NAK 504
-(Session-Context-Not-Removable), and `silent-…` not at all.
+Without sessions of its own it acknowledges what it is asked, except that an Acct-Session-Id can say what to do instead:
+`gone-…` is answered with NAK 503 (Session-Context-Not-Found), `fixed-…` with NAK 504 (Session-Context-Not-Removable),
+and `silent-…` not at all. With sessions it acknowledges a request whose attributes all match one of them (RFC 5176
+section 3), and answers every other request with NAK 503.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -69,12 +71,20 @@ server nas {
             }
             handled
         }
-        else {
-            ok
-        }
+        %(otherwise)s
     }
 }
 """
+
+_ACKNOWLEDGE = """else {
+            ok
+        }"""
+_NOT_FOUND = """else {
+            update reply {
+                &Error-Cause := Session-Context-Not-Found
+            }
+            reject
+        }"""
 
 
 class FreeRadiusNas:
@@ -88,12 +98,16 @@ class FreeRadiusNas:
 
     process: ServerProcess
 
-    def __init__(self, directory: Path, *, secret: bytes, port: int) -> None:
+    def __init__(
+        self, directory: Path, *, secret: bytes, port: int, sessions: Sequence[Mapping[str, str]] = ()
+    ) -> None:
+        """`sessions` are identification attributes and their values, of each session that this NAS has."""
         if not re.fullmatch(rb"[\w.~-]+", secret):
             raise ValueError("the secret of a FreeRADIUS NAS is letters, digits and ._~- only")
         self._directory = directory.absolute()
         self._secret = secret
         self._port = port
+        self._sessions = sessions
 
     @property
     def nas(self) -> Nas:
@@ -110,7 +124,7 @@ class FreeRadiusNas:
         program = find_freeradius()
         configuration = self._directory / "nas"
         configuration.mkdir(parents=True, exist_ok=True)
-        write_private(configuration / "radiusd.conf", self._variables() + _CONFIGURATION)
+        write_private(configuration / "radiusd.conf", self._variables() + self._configuration())
         self.process = await ServerProcess.start(
             "FreeRADIUS as NAS",
             [program, "-f", "-l", "stdout", "-d", configuration, "-n", "radiusd"],
@@ -125,6 +139,20 @@ class FreeRadiusNas:
     async def _says_ready(self) -> bool:
         return "Ready to process requests" in self.process.output()
 
+    def _configuration(self) -> str:
+        otherwise = [f"elsif ({_matches(session)}) {{\nok\n}}" for session in self._sessions]
+        return _CONFIGURATION % {"otherwise": "\n".join([*otherwise, _NOT_FOUND if otherwise else _ACKNOWLEDGE])}
+
     def _variables(self) -> str:
         secret = self._secret.decode()
         return f'nas_address = {HOST}\nnas_port = {self._port}\nnas_secret = "{secret}"\n'
+
+
+def _matches(session: Mapping[str, str]) -> str:
+    """Return the condition, in FreeRADIUS's language, that each attribute is absent or the session's."""
+    return " && ".join(f"(!&{name} || (&{name} == {_quoted(value)}))" for name, value in session.items())
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", r"\\").replace("'", r"\'")
+    return f"'{escaped}'"

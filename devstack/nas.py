@@ -1,12 +1,13 @@
 """A NAS played by a UDP server on the loopback: it takes Disconnect and CoA requests and answers by a script.
 
-Its own script is that of a NAS with open sessions: it acknowledges what is asked of a session it has, forgets
-one that it was told to disconnect, and answers 503 (Session-Context-Not-Found) for any other.
+Its own script is that of a NAS with open sessions (RFC 5176 section 3): every identification attribute of a request
+must match. It acknowledges a request that matches a session, and ends the session after a Disconnect-Request. Every
+other request gets a NAK with 503 (Session-Context-Not-Found).
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,6 +21,15 @@ __all__ = ["ACK", "Answer", "Request", "Script", "ScriptedNas", "nak"]
 # Nobody may be reading what the NAS of a long-running stack received.
 _REMEMBERED = 1000
 _TIME_WINDOW_SECONDS = 300  # RFC 5176 section 6.3
+
+# RFC 5176 section 3, without what identifies the NAS.
+_SESSION_IDENTIFICATION = frozenset(
+    {
+        *("User-Name", "NAS-Port", "Framed-IP-Address", "Called-Station-Id", "Calling-Station-Id", "Acct-Session-Id"),
+        *("Acct-Multi-Session-Id", "NAS-Port-Id", "Chargeable-User-Identity", "Framed-Interface-Id"),
+        "Framed-IPv6-Prefix",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +87,14 @@ class ScriptedNas(asyncio.DatagramProtocol):
         name: str = "scripted",
         address: str = "127.0.0.1",
         port: int = 0,
-        sessions: Iterable[str] = (),
+        sessions: Mapping[str, Mapping[str, str]] | None = None,
+        requires: frozenset[str] = frozenset(),
         script: Script | None = None,
     ) -> None:
-        self.sessions = set(sessions)
-        """The Acct-Session-Ids of the open sessions."""
+        """`requires` are identification attributes without which this NAS finds no session."""
+        self.sessions = dict(sessions or {})
+        """The open sessions by Acct-Session-Id: the other identification attributes of each, as the NAS has them."""
+        self.requires = requires
         self.script = script or self._with_sessions
         self.discarded = 0
         """How many datagrams did not verify."""
@@ -172,11 +185,17 @@ class ScriptedNas(asyncio.DatagramProtocol):
         self._transport.sendto(raw, addr)
 
     def _with_sessions(self, request: Request) -> Answer:
-        if request.session not in self.sessions:
-            return nak(503)
+        found = [acct_session_id for acct_session_id in self.sessions if self._is_meant(acct_session_id, request)]
         if request.code == DisconnectRequest:
-            self.sessions.remove(request.session)
-        return ACK
+            for acct_session_id in found:
+                del self.sessions[acct_session_id]
+        return ACK if found else nak(503)
+
+    def _is_meant(self, acct_session_id: str, request: Request) -> bool:
+        session = {"Acct-Session-Id": acct_session_id, **self.sessions[acct_session_id]}
+        asked = {name: values[0] for name, values in request.attributes.items() if name in _SESSION_IDENTIFICATION}
+        named = asked.keys() >= self.requires and bool(asked)
+        return named and all(session.get(name) == value for name, value in asked.items())
 
 
 def _is_current(packet: Any) -> bool:

@@ -10,7 +10,10 @@ from ipam.allocation import Quarantine
 from ipam.outbox import NEWS
 from ipam.removals import LATE
 
-__all__ = ["Unconfirmed", "confirm", "unconfirmed"]
+__all__ = ["CONCERNS_UNTIL", "RESTING_UNCONFIRMED", "REVOCATION_BEGAN", "Unconfirmed", "confirm", "unconfirmed"]
+
+
+_USER = "d.subscriber_ref || '@' || d.tenant_id || '.lastmile'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,23 +23,35 @@ class Unconfirmed:
     id: int
     tenant: str
     subscriber_ref: str
-    revoked_at: datetime
-    """A session that began later is another one: the subscriber has come back."""
+    until: datetime | None
+    """Logins that were recorded later do not concern the delegation: see `CONCERNS_UNTIL`."""
 
+
+# The last time at which a login can have got the delegation `d`, as a SQL expression. After a later provision of the
+# subscriber it is another line's. An account that stays in service (an undone order's) hands the address out no more.
+REVOCATION_BEGAN = """coalesce((SELECT max(e.at) FROM delegation_events e
+    WHERE e.delegation_id = d.id AND e.to_state = 'revoking'), d.state_since)"""
+CONCERNS_UNTIL = f"""coalesce(
+    (SELECT min(o.created_at) FROM orders o WHERE o.tenant_id = d.tenant_id AND o.subscriber_ref = d.subscriber_ref
+                                              AND o.operation = 'provision' AND o.created_at > d.state_since),
+    CASE WHEN EXISTS (SELECT FROM radcheck c WHERE c.username = {_USER} AND c.attribute = 'Cleartext-Password')
+          AND NOT EXISTS (SELECT FROM radcheck c WHERE c.username = {_USER} AND c.attribute = 'Auth-Type')
+         THEN {REVOCATION_BEGAN} END)"""
 
 # The rest that this very release gave the prefix: not that of a later holder, and not that of a stranger's.
 _AT_REST = "s.delegation_id IS NULL AND s.free_at = d.released_at + CAST(:unconfirmed AS interval)"
 
-_UNCONFIRMED = text(
-    f"""
-    SELECT d.id, d.tenant_id, d.subscriber_ref, d.state_since FROM delegations d
+# With `d` for the delegation, `s` for its slot and `r` for its record in NetBox.
+RESTING_UNCONFIRMED = f"""
+    FROM delegations d
     LEFT JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot
     LEFT JOIN netbox_removals r ON r.tenant_id = d.tenant_id AND r.allocation_key = d.allocation_key
                                AND r.pool_id = d.pool_id
     WHERE d.released_at > now() - CAST(:unconfirmed AS interval) AND d.disconnect_confirmed IS FALSE
-      AND CASE WHEN d.slot IS NULL THEN r.prefix IS NOT NULL ELSE {_AT_REST} END
-    ORDER BY random() LIMIT :most
-    """
+      AND CASE WHEN d.slot IS NULL THEN r.prefix IS NOT NULL ELSE {_AT_REST} END"""
+
+_UNCONFIRMED = text(
+    f"SELECT d.id, d.tenant_id, d.subscriber_ref, {CONCERNS_UNTIL} {RESTING_UNCONFIRMED} ORDER BY random() LIMIT :most"
 )
 
 _CONFIRM = text(

@@ -19,7 +19,7 @@ class InvalidAttribute(Refused):
 
 
 def add(packet: Any, name: str, value: str) -> None:
-    """Add an attribute to a pyrad packet, its value written as in radreply.
+    """Add an attribute to a pyrad packet, its value written as in radreply, or as `radius.escaping` returns it.
 
     Raises:
         InvalidAttribute: the name is unknown, or the value is not one of that attribute.
@@ -32,7 +32,7 @@ def add(packet: Any, name: str, value: str) -> None:
             _check_prefix(value)
         if not value:
             raise ValueError("empty; leave the attribute out instead (RFC 2865 section 5)")
-        packet.AddAttribute(name, value)
+        packet.AddAttribute(name, value.encode(errors="surrogateescape") if attribute.type == "string" else value)
     except (ValueError, TypeError) as error:
         raise InvalidAttribute(f"{name} = {value!r}: {error}") from error
 

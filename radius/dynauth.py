@@ -1,8 +1,8 @@
 """Disconnect-Request and CoA-Request to a NAS (RFC 5176): end a subscriber's session, or change it."""
 
 import ipaddress
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ from pyrad.packet import CoAACK, CoAPacket, CoARequest, DisconnectACK, Disconnec
 from errors import Refused
 from radius.attributes import DICTIONARY, InvalidAttribute, add
 from radius.channel import Channel, Exchange
+from radius.escaping import printable
 from telemetry.metrics import RADIUS_REQUESTS
 
 __all__ = ["DynamicAuthorization", "InvalidAttribute", "InvalidNas", "Nas", "Outcome", "Reply", "Session"]
@@ -19,7 +20,11 @@ _REQUEST_NAMES = {DisconnectRequest: "Disconnect-Request", CoARequest: "CoA-Requ
 _KINDS = {DisconnectRequest: "disconnect", CoARequest: "coa"}
 _ERROR_CAUSE = 101
 _ERROR_CAUSES = {int.from_bytes(value, "big"): name for name, value in DICTIONARY["Error-Cause"].values.forward.items()}
+_NAS_IDENTIFICATION_MISMATCH = 403
 _SESSION_CONTEXT_NOT_FOUND = 503
+# Unsupported-Attribute, Missing-Attribute, NAS-Identification-Mismatch, Invalid-Attribute-Value and
+# Session-Context-Not-Found: other identification attributes can get another answer.
+_ABOUT_THE_QUESTION = frozenset({401, 402, _NAS_IDENTIFICATION_MISMATCH, 407, _SESSION_CONTEXT_NOT_FOUND})
 
 # RFC 5176 section 3.6, note 1: these say which session is meant, and must not be used to ask for a change.
 _IDENTIFICATION = frozenset(
@@ -69,7 +74,6 @@ class Nas:
 class Session:
     """What tells a NAS which session is meant (RFC 5176 section 3), as its accounting reported it.
 
-    A NAS looks for a session that matches all of it, so what may have changed since is better left out.
     `nas_address` is the NAS's own NAS-IP-Address or NAS-IPv6-Address, which need not be where requests go.
     """
 
@@ -77,7 +81,29 @@ class Session:
     acct_session_id: str
     nas_address: str
     framed_ip: str | None = None
+    """The last Framed-IP-Address that accounting reported; the session may have got another one since."""
     calling_station_id: str | None = None
+    address_in_doubt: bool = field(default=False, compare=False)
+    """Whether the NAS may know the session by a Framed-IP-Address that accounting has not reported."""
+
+    @property
+    def least(self) -> dict[str, str]:
+        """Return the identification attributes without which a session has no name."""
+        return {"User-Name": self.username, "Acct-Session-Id": self.acct_session_id}
+
+    @property
+    def questions(self) -> list[dict[str, str]]:
+        """Return the sets of identification attributes to ask with, one after the other.
+
+        All attributes of a request must match (RFC 5176 section 3). So the first set has what never changes during a
+        session. The second adds the address, for a NAS that wants it. The last is the least, with the NAS's address.
+        """
+        nas = {"NAS-IPv6-Address" if ":" in self.nas_address else "NAS-IP-Address": self.nas_address}
+        least = self.least | nas
+        certain = least if self.calling_station_id is None else least | {"Calling-Station-Id": self.calling_station_id}
+        addressed = certain if self.framed_ip is None else certain | {"Framed-IP-Address": self.framed_ip}
+        asked = [certain, addressed, least]
+        return [question for n, question in enumerate(asked) if question not in asked[:n]]
 
 
 class Outcome(StrEnum):
@@ -86,8 +112,10 @@ class Outcome(StrEnum):
     ACK = "ack"
     """The NAS did it."""
     SESSION_GONE = "session_gone"
-    """The NAS has no such session (NAK with Error-Cause 503). For a disconnect that is success: it is also
-    the answer to a request that is sent again because the ACK was lost. For a CoA it is a failure."""
+    """The NAS has no such session (NAK with Error-Cause 503), and the question was right. A CoA has failed then. A
+    disconnect has succeeded: 503 is also the answer to a request that is sent again because the ACK was lost."""
+    NOT_FOUND = "not_found"
+    """The NAS found no session (503), and may not have recognised the one that is meant: no proof that it has ended."""
     NAK = "nak"
     """The NAS refused."""
     FORGED = "forged"
@@ -101,6 +129,7 @@ class Outcome(StrEnum):
 _COUNTS_AS = {
     Outcome.ACK: "ack",
     Outcome.NAK: "nak",
+    Outcome.NOT_FOUND: "nak",
     Outcome.SILENT: "timeout",
     Outcome.FORGED: "error",
     Outcome.UNREACHABLE: "error",
@@ -115,7 +144,7 @@ class Reply:
     error_cause: int | None
     """Error-Cause of the NAS's reply (RFC 5176 section 3.5), where it gave one."""
     tries: int
-    """How often the request was sent."""
+    """How often this request was sent, of those that were sent for the session."""
     text: str
 
     @property
@@ -151,7 +180,7 @@ class DynamicAuthorization:
             InvalidAttribute: `session` cannot be written as RADIUS attributes.
             ConnectionAbortedError: `aclose` was called.
         """
-        return await self._ask(nas, session, _request(DisconnectRequest, nas, session))
+        return await self._ask(DisconnectRequest, nas, session, {})
 
     async def coa(self, nas: Nas, session: Session, attributes: Mapping[str, str]) -> Reply:
         """Ask `nas` to change `session`: `attributes` by their name in radius/dictionary, written as in radreply.
@@ -161,11 +190,9 @@ class DynamicAuthorization:
                 changing it (RFC 5176 section 3.6).
             ConnectionAbortedError: `aclose` was called.
         """
-        request = _request(CoARequest, nas, session)
-        for name, value in attributes.items():
+        for name in attributes:
             _refuse_reserved(name)
-            add(request, name, value)
-        return await self._ask(nas, session, request)
+        return await self._ask(CoARequest, nas, session, attributes)
 
     async def aclose(self) -> None:
         """Close the sockets; requests that still wait fail with `ConnectionAbortedError`."""
@@ -179,15 +206,24 @@ class DynamicAuthorization:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _ask(self, nas: Nas, session: Session, request: Any) -> Reply:
+    async def _ask(self, code: int, nas: Nas, session: Session, changes: Mapping[str, str]) -> Reply:
         if self._closed:
             raise ConnectionAbortedError("this RADIUS client is closed")
-        reply = await self._exchange(nas, session, request)
-        RADIUS_REQUESTS.labels(nas.name, _KINDS[request.code], _counts_as(request.code, reply)).inc()
+        requests = [_request(code, nas, question | dict(changes)) for question in session.questions]
+        what = f"{_REQUEST_NAMES[code]} for session {printable(session.acct_session_id)}"
+        replies: list[Reply] = []
+        for request in requests:
+            replies.append(await self._exchange(nas, what, request))
+            if replies[-1].error_cause not in _ABOUT_THE_QUESTION:
+                break
+        if replies[-1].error_cause == _NAS_IDENTIFICATION_MISMATCH:
+            # Where a NAS sends no address of its own, FreeRADIUS stores the packet's source instead.
+            replies.append(await self._exchange(nas, what, _request(code, nas, session.least | dict(changes))))
+        reply = _judged(replies, session)
+        RADIUS_REQUESTS.labels(nas.name, _KINDS[code], _counts_as(code, reply)).inc()
         return reply
 
-    async def _exchange(self, nas: Nas, session: Session, request: Any) -> Reply:
-        what = f"{_REQUEST_NAMES[request.code]} for session {session.acct_session_id}"
+    async def _exchange(self, nas: Nas, what: str, request: Any) -> Reply:
         try:
             channel = self._channel(nas)
         except OSError as error:
@@ -209,18 +245,28 @@ def _counts_as(code: int, reply: Reply) -> str:
     return _COUNTS_AS[reply.outcome]
 
 
-def _request(code: int, nas: Nas, session: Session) -> Any:
+def _request(code: int, nas: Nas, attributes: Mapping[str, str]) -> Any:
     # The identifier is given out where the request is sent. Until then 0 keeps pyrad from drawing one.
     request = CoAPacket(code=code, id=0, secret=nas.secret, dict=DICTIONARY, message_authenticator=True)
-    add(request, "User-Name", session.username)
-    add(request, "Acct-Session-Id", session.acct_session_id)
-    nas_address = "NAS-IPv6-Address" if ":" in session.nas_address else "NAS-IP-Address"
-    add(request, nas_address, session.nas_address)
-    if session.framed_ip is not None:
-        add(request, "Framed-IP-Address", session.framed_ip)
-    if session.calling_station_id is not None:
-        add(request, "Calling-Station-Id", session.calling_station_id)
+    for name, value in attributes.items():
+        add(request, name, value)
     return request
+
+
+def _judged(replies: Sequence[Reply], session: Session) -> Reply:
+    """Return what the replies to one session's questions come to.
+
+    A 503 is believed where it can be the answer to a repeated request whose ACK was lost. It is also believed after all
+    questions, unless this NAS may look for the session by an address that we do not know.
+    """
+    not_found = [reply for reply in replies if reply.outcome is Outcome.NOT_FOUND]
+    if not not_found or replies[-1].error_cause not in _ABOUT_THE_QUESTION:
+        return replies[-1]
+    ack_lost = any(reply.tries > 1 for reply in not_found)
+    if ack_lost or not session.address_in_doubt:
+        return replace(not_found[-1], outcome=Outcome.SESSION_GONE)
+    doubt = "The session may have another address than accounting has reported, so this does not prove its end."
+    return replace(not_found[-1], text=f"{not_found[-1].text} {doubt}")
 
 
 def _refuse_reserved(name: str) -> None:
@@ -241,7 +287,7 @@ def _answer(nas: Nas, what: str, exchange: Exchange) -> Reply:
         return Reply(Outcome.ACK, cause, exchange.tries, f"{nas} acknowledged the {what}.")
     if cause == _SESSION_CONTEXT_NOT_FOUND:
         text = f"{nas} has no such session: Error-Cause {_named(cause)} to the {what}."
-        return Reply(Outcome.SESSION_GONE, cause, exchange.tries, text)
+        return Reply(Outcome.NOT_FOUND, cause, exchange.tries, text)
     why = f"Error-Cause {_named(cause)}" if cause is not None else "without an Error-Cause"
     text = f"{nas} refused the {what}: {why}. Its log says more."
     return Reply(Outcome.NAK, cause, exchange.tries, text)

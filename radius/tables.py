@@ -1,5 +1,7 @@
 """FreeRADIUS's own tables, as far as Lastmile reads and writes them."""
 
+from datetime import datetime
+
 from sqlalchemy import BigInteger, Column, Computed, DateTime, Integer, String, Table, Text, func
 from sqlalchemy.dialects.postgresql import INET
 
@@ -20,6 +22,11 @@ __all__ = [
 def _tenant_of(column: str) -> Column[str]:
     """The tenant is the first label of the name's realm: user@tenant.lastmile."""
     return Column("tenant_id", Text, Computed(f"split_part(split_part({column}, '@', 2), '.', 1)", persisted=True))
+
+
+def _recorded_at() -> Column[datetime]:
+    """When the database inserted the row, by its own clock; NULL in rows that are older than this column."""
+    return Column("recorded_at", DateTime(timezone=True), server_default=func.clock_timestamp())
 
 
 def _items(name: str, owner: str, op: str, *more: Column[str]) -> Table:
@@ -85,6 +92,7 @@ radacct = Table(
     Column("delegatedipv6prefix", INET),
     Column("class", Text),
     _tenant_of("username"),
+    _recorded_at(),
 )
 
 radpostauth = Table(
@@ -99,6 +107,7 @@ radpostauth = Table(
     Column("authdate", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("class", Text),
     _tenant_of("username"),
+    _recorded_at(),
 )
 
 nas = Table(

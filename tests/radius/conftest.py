@@ -11,7 +11,8 @@ from radius.dynauth import DynamicAuthorization, Session
 @pytest.fixture
 async def nas() -> AsyncIterator[ScriptedNas]:
     """A NAS on which the session `session` names is open."""
-    async with ScriptedNas(b"a shared secret", sessions={"4F0C-01"}) as scripted:
+    attributes = {"User-Name": "line-7@isp.example", "Framed-IP-Address": "198.51.100.7"}
+    async with ScriptedNas(b"a shared secret", sessions={"4F0C-01": attributes}) as scripted:
         yield scripted
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pyrad.packet import CoAACK, CoARequest, DisconnectRequest
 
-from devstack.nas import ACK, Answer, ScriptedNas, nak
+from devstack.nas import ACK, Answer, Request, ScriptedNas, nak
 from radius.dynauth import DynamicAuthorization, InvalidAttribute, InvalidNas, Nas, Outcome, Session
 from tests.counted import Counted
 
@@ -36,21 +36,21 @@ async def test_a_disconnect_names_the_session_and_is_acknowledged(
 
     assert (reply.outcome, reply.error_cause, reply.tries) == (Outcome.ACK, None, 1)
     assert reply.session_ended
-    assert nas.sessions == set()
+    assert nas.sessions == {}
     request = await nas.next_request()
     assert request.code == DisconnectRequest
     # The NAS took it, so its authenticators and Event-Timestamp were there and right.
     assert request.attributes.keys() == {
-        *("User-Name", "Acct-Session-Id", "NAS-IP-Address", "Framed-IP-Address"),
+        *("User-Name", "Acct-Session-Id", "NAS-IP-Address"),
         *("Event-Timestamp", "Message-Authenticator"),
     }
     assert request.attributes["User-Name"] == ["line-7@isp.example"]
     assert request.attributes["Acct-Session-Id"] == ["4F0C-01"]
     assert request.attributes["NAS-IP-Address"] == ["192.0.2.1"]
-    assert request.attributes["Framed-IP-Address"] == ["198.51.100.7"]
 
 
 async def test_a_nas_with_an_ipv6_address(patient: DynamicAuthorization, nas: ScriptedNas) -> None:
+    nas.sessions = {"4F0C-01": {"User-Name": "line-7", "Calling-Station-Id": "00-11-22-33-44-55"}}
     over_ipv6 = Nas("v6", "::ffff:127.0.0.1", nas.nas.port, nas.nas.secret)
     session = Session("line-7", "4F0C-01", "2001:db8::1", calling_station_id="00-11-22-33-44-55")
 
@@ -69,6 +69,99 @@ async def test_disconnecting_a_session_that_is_gone_has_ended_it(
     reply = await patient.disconnect(nas.nas, session)
     assert (reply.outcome, reply.error_cause, reply.session_ended) == (Outcome.SESSION_GONE, 503, True)
     assert "Session-Context-Not-Found" in reply.text
+
+
+# What a NAS recognises a session by
+
+
+async def asked(nas: ScriptedNas, times: int) -> list[set[str]]:
+    """The identification attributes of each request."""
+    rest = {"Event-Timestamp", "Message-Authenticator"}
+    return [(await nas.next_request()).attributes.keys() - rest for _ in range(times)]
+
+
+LEAST = {"User-Name", "Acct-Session-Id", "NAS-IP-Address"}
+CERTAIN = LEAST | {"Calling-Station-Id"}
+CALLING = {"User-Name": "line-7", "Calling-Station-Id": "#bng1#ge-1/0/0#100"}
+CALLED = Session("line-7", "4F0C-01", "192.0.2.1", "198.51.100.7", "#bng1#ge-1/0/0#100", address_in_doubt=True)
+
+
+async def test_disconnect_of_a_changed_address_is_acknowledged(patient: DynamicAuthorization, nas: ScriptedNas) -> None:
+    nas.sessions = {"4F0C-01": CALLING | {"Framed-IP-Address": "198.51.100.8"}}
+    assert (await patient.disconnect(nas.nas, CALLED)).outcome is Outcome.ACK
+    assert await asked(nas, 1) == [CERTAIN]
+
+
+async def test_disconnect_on_a_nas_that_wants_the_address_is_acknowledged(
+    patient: DynamicAuthorization, nas: ScriptedNas
+) -> None:
+    nas.requires = frozenset({"Framed-IP-Address"})
+    nas.sessions = {"4F0C-01": CALLING | {"Framed-IP-Address": "198.51.100.7"}}
+    assert (await patient.disconnect(nas.nas, CALLED)).outcome is Outcome.ACK
+    assert await asked(nas, 2) == [CERTAIN, CERTAIN | {"Framed-IP-Address"}]
+
+
+async def test_disconnect_on_a_nas_with_another_calling_station_is_acknowledged(
+    patient: DynamicAuthorization, nas: ScriptedNas
+) -> None:
+    nas.sessions = {"4F0C-01": {"User-Name": "line-7", "Calling-Station-Id": "00-11-22-33-44-55"}}
+    assert (await patient.disconnect(nas.nas, CALLED)).outcome is Outcome.ACK
+    assert await asked(nas, 3) == [CERTAIN, CERTAIN | {"Framed-IP-Address"}, LEAST]
+
+
+async def test_disconnect_with_another_nas_address_is_acknowledged_without_it(
+    patient: DynamicAuthorization, nas: ScriptedNas
+) -> None:
+    """A FreeRADIUS that got no NAS-IP-Address has stored where the packet came from."""
+    nas.script = lambda request: nak(403) if "NAS-IP-Address" in request.attributes else ACK
+    assert (await patient.disconnect(nas.nas, Session("line-7", "4F0C-01", "192.0.2.1"))).outcome is Outcome.ACK
+
+
+@pytest.mark.parametrize("kind", ["disconnect", "coa"])
+async def test_not_found_by_an_address_in_doubt_is_no_proof(
+    patient: DynamicAuthorization, nas: ScriptedNas, kind: str
+) -> None:
+    nas.requires = frozenset({"Framed-IP-Address"})
+    nas.sessions = {"4F0C-01": CALLING | {"Framed-IP-Address": "198.51.100.8"}}
+    change = {"Delegated-IPv6-Prefix": "2001:db8::/56"}
+    ask = patient.disconnect(nas.nas, CALLED) if kind == "disconnect" else patient.coa(nas.nas, CALLED, change)
+    reply = await ask
+    assert (reply.outcome, reply.error_cause, reply.session_ended) == (Outcome.NOT_FOUND, 503, False)
+    assert "does not prove its end" in reply.text
+    assert nas.sessions.keys() == {"4F0C-01"}
+
+
+async def test_not_found_after_a_lost_ack_is_believed(nas: ScriptedNas) -> None:
+    """The NAS has ended the session, and its ACK was lost: it has none when it is asked again."""
+    nas.script = lambda request: nak(503) if request.tries > 1 or nas.sessions.pop("4F0C-01", None) is None else None
+    async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
+        reply = await client.disconnect(nas.nas, CALLED)
+    assert (reply.outcome, reply.session_ended) == (Outcome.SESSION_GONE, True)
+
+
+async def test_refusal_of_a_found_session_is_not_asked_again(
+    patient: DynamicAuthorization, nas: ScriptedNas, session: Session
+) -> None:
+    requests = []
+
+    def refuse(request: Request) -> Answer:
+        requests.append(request)
+        return nak(504)
+
+    nas.script = refuse
+    assert (await patient.disconnect(nas.nas, session)).outcome is Outcome.NAK
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize("name", ["a|b+c=d#1", "Zürich", "line\n1\t2", "caf\udce9"])
+async def test_disconnect_carries_any_name_as_the_nas_has_it(
+    patient: DynamicAuthorization, nas: ScriptedNas, name: str
+) -> None:
+    nas.script = lambda _: nak(504)
+    reply = await patient.disconnect(nas.nas, Session("line-7", name, "192.0.2.1"))
+    assert reply.text.isprintable()
+    sent = (await nas.next_request()).session
+    assert (sent if isinstance(sent, bytes) else sent.encode()) == name.encode(errors="surrogateescape")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +252,8 @@ async def test_a_nas_that_comes_back_while_we_try(session: Session, unused_udp_p
     async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
         asked = asyncio.create_task(client.disconnect(Nas("back", "127.0.0.1", port, b"secret"), session))
         await asyncio.sleep(0)  # the task has run up to its wait for a reply: the first try went nowhere
-        async with ScriptedNas(b"secret", port=port, sessions={session.acct_session_id}):
+        sessions = {session.acct_session_id: {"User-Name": session.username}}
+        async with ScriptedNas(b"secret", port=port, sessions=sessions):
             reply = await asked
     assert reply.outcome is Outcome.ACK
     assert reply.tries > 1
@@ -172,7 +266,7 @@ async def test_a_coa_changes_a_session(patient: DynamicAuthorization, nas: Scrip
     assert request.code == CoARequest
     assert request.attributes["Delegated-IPv6-Prefix"] == ["2001:db8:0:100::/56"]
     assert request.attributes["WISPr-Bandwidth-Max-Down"] == [100_000_000]
-    assert nas.sessions == {session.acct_session_id}
+    assert nas.sessions.keys() == {session.acct_session_id}
 
 
 async def test_a_coa_for_a_session_that_is_gone_is_not_acknowledged(

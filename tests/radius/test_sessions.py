@@ -1,11 +1,14 @@
 """Who is online, and at which NAS, from FreeRADIUS's accounting."""
 
+from datetime import datetime, timedelta
+
 import asyncpg
+import pytest
 
 from db import Database
 from radius.dynauth import Nas, Session
 from radius.nas import NasRecord, add_nas
-from radius.sessions import open_sessions
+from radius.sessions import open_sessions, unaccounted_login
 
 USER = "S-1@acme.lastmile"
 ROW = """
@@ -66,6 +69,110 @@ async def test_only_open_sessions_of_the_user_oldest_first(database: Database, o
     await accounted(owner, "somebody's", "192.0.2.1", user="S-2@acme.lastmile")
     await accounted(owner, "third", "192.0.2.1")
     assert [session.acct_session_id for session, _ in await sessions(database)] == ["second", "third"]
+
+
+async def test_open_session_comes_with_the_values_that_the_nas_sent(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    await accounted(owner, "a=7Cb=231", "192.0.2.1", mac="=23bng1=23100")
+    ((session, _),) = await sessions(database)
+    assert (session.acct_session_id, session.calling_station_id) == ("a|b#1", "#bng1#100")
+
+
+async def test_session_with_a_start_after_its_stop_may_be_open(database: Database, owner: asyncpg.Connection) -> None:
+    await accounted(owner, "used again", "192.0.2.1", is_open=False)
+    await owner.execute("UPDATE radacct SET acctstarttime = acctstoptime + interval '1 minute'")
+    assert [session.acct_session_id for session, _ in await sessions(database)] == ["used again"]
+
+
+async def test_address_of_a_session_is_in_doubt_where_its_nas_reports_addresses(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    await accounted(owner, "without", "192.0.2.1")
+    await accounted(owner, "elsewhere", "192.0.2.2")
+    await accounted(owner, "somebody's", "192.0.2.1", user="S-2@acme.lastmile", ip="198.51.100.7")
+    assert [session.address_in_doubt for session, _ in await sessions(database)] == [True, False]
+
+
+async def test_address_of_a_session_longer_than_any_is_not_in_doubt(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    await accounted(owner, "old", "192.0.2.1", ip="198.51.100.7")
+    await owner.execute("UPDATE radacct SET recorded_at = now() - interval '8 days'")
+    async with database.tenant("acme") as connection:
+        ((session, _),) = await open_sessions(connection, USER, longest=timedelta(days=7))
+    assert not session.address_in_doubt
+
+
+async def test_open_session_that_was_recorded_later_is_left_out(database: Database, owner: asyncpg.Connection) -> None:
+    """Whatever time its NAS tells."""
+    await accounted(owner, "before", "192.0.2.1")
+    until = await owner.fetchval("SELECT clock_timestamp()")
+    await accounted(owner, "after", "192.0.2.1")
+    await owner.execute("UPDATE radacct SET acctstarttime = '1970-01-01' WHERE acctsessionid = 'after'")
+    await owner.execute("UPDATE radacct SET acctstarttime = '2100-01-01' WHERE acctsessionid = 'before'")
+    async with database.tenant("acme") as connection:
+        found = await open_sessions(connection, USER, until=until)
+    assert [session.acct_session_id for session, _ in found] == ["before"]
+
+
+ACCEPT = "INSERT INTO radpostauth (username, reply) VALUES ($1, 'Access-Accept')"
+
+
+async def unaccounted(database: Database, until: datetime | None = None) -> bool:
+    async with database.tenant("acme") as connection:
+        return await unaccounted_login(connection, USER, timedelta(days=7), until)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "missing"),
+    [
+        ("", False),
+        ("s", False),
+        ("as", False),
+        ("asas", False),
+        ("aass", False),
+        ("a", True),
+        ("sa", True),
+        ("ssa", True),
+        ("asa", True),
+        ("aas", True),
+        ("ars", False),
+    ],
+)
+async def test_login_without_a_session_of_its_own_is_unaccounted(
+    database: Database, owner: asyncpg.Connection, recorded: str, missing: bool
+) -> None:
+    """`a` is an accept, `r` a reject, `s` a session, in the order in which they were recorded."""
+    for n, what in enumerate(recorded):
+        if what == "s":
+            await accounted(owner, str(n), "192.0.2.1", is_open=n % 2 == 0)
+        else:
+            await owner.execute(ACCEPT if what == "a" else ACCEPT.replace("Accept", "Reject"), USER)
+    assert await unaccounted(database) is missing
+
+
+async def test_login_of_before_the_upgrade_is_accounted_for_by_its_own_clocks(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    """Rows that are older than the column `recorded_at`; accounting has whole seconds."""
+    await owner.execute(ACCEPT, USER)
+    await accounted(owner, "4F0C", "192.0.2.1")
+    await owner.execute("UPDATE radacct SET recorded_at = NULL, acctstarttime = date_trunc('second', now())")
+    await owner.execute("UPDATE radpostauth SET recorded_at = NULL")
+    assert not await unaccounted(database)
+    await owner.execute("UPDATE radacct SET acctstarttime = now() - interval '1 minute'")
+    assert await unaccounted(database)
+
+
+async def test_login_longer_ago_than_any_session_is_no_doubt(database: Database, owner: asyncpg.Connection) -> None:
+    await owner.execute(ACCEPT, USER)
+    until = await owner.fetchval("SELECT clock_timestamp()")
+    await owner.execute("UPDATE radpostauth SET recorded_at = recorded_at - interval '8 days'")
+    assert not await unaccounted(database)
+    await owner.execute(ACCEPT, USER)
+    assert await unaccounted(database)
+    assert not await unaccounted(database, until)
 
 
 async def test_sessions_of_another_tenant_are_not_seen(database: Database, owner: asyncpg.Connection) -> None:

@@ -198,8 +198,10 @@ async def test_a_login_that_accounting_did_not_report_stays_in_doubt(
     user = f"{orders.ref}@acme.lastmile"
     await owner.execute("INSERT INTO radpostauth (username, reply) VALUES ($1, 'Access-Accept')", user)
     assert (await lastmile.execute(orders.deprovision())).status is ResultStatus.DEGRADED
+    await owner.execute("UPDATE slots SET last_holder = 'acme/' || gen_random_uuid() WHERE last_holder IS NOT NULL")
+    await lastmile.execute(orders.provision("O-2"))
     await log_in(owner, orders, "4F0C-02", nas)
 
     assert (await maintenance.audit()).disconnects_confirmed == 0
-    await owner.execute("UPDATE radpostauth SET authdate = authdate - $1::interval", timedelta(hours=3))
+    await owner.execute("UPDATE radpostauth SET recorded_at = recorded_at - $1::interval", timedelta(hours=3))
     assert (await maintenance.audit()).disconnects_confirmed == 1, "no session lasts that long"

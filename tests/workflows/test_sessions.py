@@ -144,7 +144,7 @@ async def test_every_session_of_the_user_is_ended(
 
     assert result.status is ResultStatus.COMPLETED
     assert {(await nas.next_request()).session for _ in range(3)} == {"A", "B", "C"}
-    assert nas.sessions == set()
+    assert nas.sessions == {}
 
 
 async def test_one_session_in_doubt_is_enough(

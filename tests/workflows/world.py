@@ -143,13 +143,14 @@ async def until_refused(dispatch: WorkflowHandle[Any, Any]) -> None:
 async def log_in(owner: asyncpg.Connection, orders: Orders, session: str, nas: ScriptedNas | str) -> None:
     """As FreeRADIUS's accounting records it."""
     address = nas if isinstance(nas, str) else nas.nas.address
+    user = f"{orders.ref}@acme.lastmile"
     if isinstance(nas, ScriptedNas):
-        nas.sessions.add(session)
+        nas.sessions[session] = {"User-Name": user}
     await owner.execute(
         "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime)"
         " VALUES ($1, $1, $2, $3, now())",
         session,
-        f"{orders.ref}@acme.lastmile",
+        user,
         address,
     )
 

@@ -110,12 +110,13 @@ class Stage:
     async def log_in(self, orders: Orders) -> None:
         """The subscriber has a session on the NAS, as FreeRADIUS's accounting records it."""
         session = f"{orders.tenant}-1"
-        self.nas.sessions.add(session)
+        user = f"{orders.ref}@{orders.tenant}.lastmile"
+        self.nas.sessions[session] = {"User-Name": user}
         await self.owner.execute(
             "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime)"
             " VALUES ($1, $1, $2, $3, now())",
             session,
-            f"{orders.ref}@{orders.tenant}.lastmile",
+            user,
             self.nas.nas.address,
         )
 
