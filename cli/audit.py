@@ -1,11 +1,12 @@
 """`lastmile audit`: whether every promise is kept, what to do where one is not, and the repair of what can be."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from audit.acknowledgements import Acknowledgement, acknowledged
 from audit.audit import Violation, check, repair
+from audit.invariants import INVARIANTS, NOTICES, Invariant
 from audit.netbox_invariants import check_netbox
 from cli.actor import actor
 from cli.exits import Exit
@@ -29,7 +30,7 @@ async def audit(*, tenant: str | None, repairing: bool, as_json: bool) -> Exit:
     async with open_database(settings) as database:
         if tenant is not None:
             tenant = await pick_tenant(database, tenant)
-        found = await _check(settings, database, tenant)
+        found = await _check(settings, database, tenant, INVARIANTS)
         repaired: list[Violation] = []
         if repairing:
             # Nobody knows whether a session still uses a leaked prefix: it rests as one whose end nobody confirmed.
@@ -37,7 +38,8 @@ async def audit(*, tenant: str | None, repairing: bool, as_json: bool) -> Exit:
             repairs = repair(database, found, rest, actor=actor(), vrf_attribute=settings.vrf_attribute)
             repaired = [violation async for violation in repairs]
         if repaired:
-            found = await _check(settings, database, tenant)
+            found = await _check(settings, database, tenant, INVARIANTS)
+        noted = await _check(settings, database, tenant, NOTICES)
         in_netbox, unasked = await found_in_netbox(settings, database, tenant)
         found += in_netbox
         async with database.platform() as connection:
@@ -48,16 +50,27 @@ async def audit(*, tenant: str | None, repairing: bool, as_json: bool) -> Exit:
             print_json(_json(violation, repaired=True))
         for violation in found:
             print_json(_json(violation, repaired=False, acknowledgement=known.get(violation.finding)))
+        for violation in noted:
+            print_json(_json(violation, repaired=False) | {"notice": True})
     else:
         _show(repaired, left, where=" in the database" if unasked else "")
         _show_acknowledged([violation for violation in found if violation.finding in known], known)
+        _show_notices(noted)
     if unasked:
         complain(f"NetBox was not compared with the database: {unasked}")
     return Exit.FAILED if left else Exit.UNAVAILABLE if unasked else Exit.DONE
 
 
-async def _check(settings: Settings, database: Database, tenant: str | None) -> list[Violation]:
-    found = check(database, tenant, vrf_attribute=settings.vrf_attribute)
+async def _check(
+    settings: Settings, database: Database, tenant: str | None, invariants: Sequence[Invariant]
+) -> list[Violation]:
+    found = check(
+        database,
+        tenant,
+        invariants,
+        unconfirmed=settings.quarantine_unconfirmed,
+        vrf_attribute=settings.vrf_attribute,
+    )
     return [violation async for violation in found]
 
 
@@ -103,6 +116,14 @@ def _show_acknowledged(violations: list[Violation], known: Mapping[str, Acknowle
         rows.append((*_row(violation), word.by, when(word.at), word.why))
     columns = ("invariant", "tenant", "subject", "", "acknowledged by", "at", "why")
     console.print(table(_count(violations, "acknowledged"), columns, rows))
+
+
+def _show_notices(noted: list[Violation]) -> None:
+    """Show what an operator asks for after a warning, and what breaks no promise."""
+    if noted:
+        title = f"{len(noted):,} released with a session that nobody confirmed to be over"
+        console.print(table(title, ("tenant", "prefix", "session"), [_row(notice)[1:] for notice in noted]))
+        say(noted[0].invariant.remedy)
 
 
 def _count(violations: list[Violation], what: str) -> str:

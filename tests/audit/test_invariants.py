@@ -251,6 +251,14 @@ BREAKS = [
         "is charged for plan fiber, and was deprovisioned",
     ),
     Break(
+        "confirmed_too_early",
+        "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress)"
+        " VALUES ('4F0C', '1', 'S-3@acme.lastmile', '192.0.2.1')",
+        r"2001:db8:.*/56",
+        "S-3 has released it, its sessions were confirmed to be over, and a login or a session has appeared since",
+        repaired=True,
+    ),
+    Break(
         "cut_off",
         "UPDATE orders SET status = 'abandoned' WHERE order_id = 'O-1'",
         "O-1",

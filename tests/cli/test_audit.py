@@ -101,6 +101,29 @@ async def test_acknowledge_what_is_no_finding_says_so(cli: Cli) -> None:
         assert (ran.code, words in ran.err) == (code, True), ran.err
 
 
+async def test_audit_names_a_session_that_nobody_confirmed_to_be_over(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
+    await cli("provision", "-", stdin=lines(book.order(1)))
+    prefix = await owner.fetchval("SELECT prefix::text FROM delegations")
+    await owner.execute(
+        "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime)"
+        " VALUES ('4F0C-01', '1', $1, '192.0.2.7', now())",
+        f"{book.ref(1)}@acme.lastmile",
+    )
+    await cli("deprovision", book.ref(1), "--tenant", "acme", "--reason", "moved away")
+
+    ran = await cli("audit")
+    words = " ".join(ran.out.split())
+    assert (ran.code, "No violation." in words) == (0, True)
+    assert "1 released with a session that nobody confirmed to be over" in words
+    assert "4F0C-01" in words
+    assert "192.0.2.7" in words
+    ran = await cli("audit", "--json")
+    assert [(v["invariant"], v["subject"], v["notice"]) for v in ran.json] == [("unconfirmed_session", prefix, True)]
+    assert (await cli("audit", "--tenant", "other", "--json")).out == ""
+
+
 async def test_where_there_is_nothing_to_ask(cli: Cli, alone: Cli) -> None:
     ran = await cli("audit", "--tenant", "nobody")
     assert (ran.code, "There is no tenant 'nobody'" in ran.err) == (2, True)

@@ -1,0 +1,163 @@
+"""A session or a login that appears after the end of a subscriber's sessions was confirmed, and one never confirmed."""
+
+import asyncpg
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.auditing import AuditActivities
+from audit.audit import Violation, check
+from audit.invariants import NOTICES
+from devstack.nas import ScriptedNas
+from radius.dynauth import DynamicAuthorization
+from tests.audit.estate import QUARANTINE, Estate
+
+USER = "S-1@acme.lastmile"
+ACCEPT = f"INSERT INTO radpostauth (username, reply) VALUES ('{USER}', 'Access-Accept')"
+START = (
+    "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime)"
+    f" VALUES ($1, $1, '{USER}', '192.0.2.1', now())"
+)
+
+
+async def found(estate: Estate) -> list[Violation]:
+    return [one for one in await estate.audit() if one.invariant.name == "confirmed_too_early"]
+
+
+async def notices(estate: Estate, tenant: str | None = None) -> list[Violation]:
+    return [one async for one in check(estate.database, tenant, NOTICES, unconfirmed=QUARANTINE.unconfirmed)]
+
+
+async def confirmed(owner: asyncpg.Connection) -> bool:
+    """Whether it is; the prefix rests accordingly."""
+    row = await owner.fetchrow(
+        "SELECT d.disconnect_confirmed, s.free_at - d.released_at AS rest FROM slots s"
+        " JOIN delegations d USING (pool_id, slot) WHERE d.subscriber_ref = 'S-1' ORDER BY d.id LIMIT 1"
+    )
+    assert row["rest"] == (QUARANTINE.confirmed if row["disconnect_confirmed"] else QUARANTINE.unconfirmed)
+    return bool(row["disconnect_confirmed"])
+
+
+@pytest.fixture
+async def released(estate: Estate, owner: asyncpg.Connection) -> str:
+    """The prefix of S-1, which was online once and whose session had ended before it was deprovisioned."""
+    await estate.provision()
+    prefix = await estate.prefix()
+    await owner.execute(ACCEPT)
+    await owner.execute(START, "1")
+    await owner.execute("UPDATE radacct SET acctstoptime = now()")
+    await estate.deprovision()
+    assert await confirmed(owner)
+    assert await estate.audit() == await notices(estate) == []
+    return prefix
+
+
+@pytest.mark.parametrize("appears", ["a login", "a session", "both"])
+async def test_confirmation_before_a_late_login_or_session_is_taken_back(
+    estate: Estate, owner: asyncpg.Connection, released: str, appears: str
+) -> None:
+    if appears != "a session":
+        await owner.execute(ACCEPT)
+    if appears != "a login":
+        await owner.execute(START, "2")
+
+    (violation,) = await found(estate)
+    assert violation.subject == released
+    assert await estate.repair([violation]) == [violation]
+
+    assert not await confirmed(owner)
+    assert await found(estate) == []
+    (notice,) = await notices(estate)
+    expected = "a login that accounting has not reported" if appears == "a login" else "session 2 on NAS 192.0.2.1"
+    assert (notice.subject, expected in notice.words) == (released, True)
+    assert await notices(estate, "other") == []
+
+
+async def test_confirmation_before_a_login_in_an_open_transaction_is_taken_back(
+    estate: Estate, owner: asyncpg.Connection, owner_url: str
+) -> None:
+    """A RADIUS server that has read the account before it was blocked, and commits its accept after the release."""
+    await estate.provision()
+    late = await asyncpg.connect(owner_url)
+    transaction = late.transaction()
+    await transaction.start()
+    await late.execute(ACCEPT)
+    await estate.deprovision()
+    assert await confirmed(owner)
+    assert await found(estate) == []
+    await transaction.commit()
+    await late.close()
+    assert await estate.repair(await found(estate)) != []
+    assert not await confirmed(owner)
+
+
+async def test_confirmation_before_a_late_session_that_has_ended_stays(
+    estate: Estate, owner: asyncpg.Connection, released: str
+) -> None:
+    await owner.execute(ACCEPT)
+    await owner.execute(START, "2")
+    await owner.execute("UPDATE radacct SET acctstoptime = now()")
+    assert await found(estate) == []
+
+
+async def test_confirmation_of_a_subscriber_that_came_back_stays(
+    estate: Estate, owner: asyncpg.Connection, released: str
+) -> None:
+    await estate.provision(order="O-11")
+    await owner.execute(ACCEPT)
+    await owner.execute(START, "2")
+    assert await found(estate) == []
+
+
+async def test_confirmation_of_a_prefix_that_another_holds_is_left_to_a_person(
+    estate: Estate, owner: asyncpg.Connection, released: str
+) -> None:
+    await owner.execute("UPDATE slots SET free_at = now() - interval '1 s' WHERE last_holder IS NOT NULL")
+    await owner.execute("UPDATE delegations SET released_at = now() - interval '1 hour'")
+    await owner.execute("UPDATE slots SET free_at = 'infinity' WHERE last_holder IS NULL AND delegation_id IS NULL")
+    await estate.provision(2)
+    assert await estate.prefix(2) == released
+    await owner.execute(START, "2")
+    (violation,) = await found(estate)
+    assert "S-2 of tenant acme holds the prefix now" in violation.words
+    assert await estate.repair([violation]) == []
+    assert await found(estate) == [violation]
+
+
+async def test_confirmation_before_the_window_is_not_looked_at(
+    estate: Estate, owner: asyncpg.Connection, released: str
+) -> None:
+    await owner.execute("UPDATE delegations SET released_at = released_at - interval '8 days'")
+    await owner.execute(START, "2")
+    assert await found(estate) == []
+
+
+async def test_notice_names_a_session_that_no_nas_confirmed(estate: Estate, owner: asyncpg.Connection) -> None:
+    await estate.provision()
+    prefix = await estate.prefix()
+    await owner.execute(START, "4F0C-01")
+    await estate.deprovision()
+    assert not await confirmed(owner)
+    assert await estate.audit() == [], "no promise is broken"
+    (notice,) = await notices(estate)
+    assert notice.subject == prefix
+    assert "the end of session 4F0C-01 on NAS 192.0.2.1; it rests until" in notice.words
+
+
+async def test_retry_after_a_confirmation_was_taken_back_ends_the_session(
+    estate: Estate, owner: asyncpg.Connection, released: str
+) -> None:
+    async with (
+        ScriptedNas(b"between-us", sessions={"2": {"User-Name": USER}}) as nas,
+        DynamicAuthorization(timeout=30, tries=1, in_flight=1) as authorization,
+    ):
+        await owner.execute(
+            "INSERT INTO nas (nasname, shortname, secret, coa_port) VALUES ('127.0.0.1', 'bng-1', 'between-us', $1)",
+            nas.nas.port,
+        )
+        await owner.execute(START.replace("192.0.2.1", "127.0.0.1"), "2")
+        await estate.repair(await found(estate))
+        activities = AuditActivities(estate.database, authorization, QUARANTINE)
+        result = await ActivityEnvironment().run(activities.retry_disconnects)
+        assert nas.sessions == {}
+    assert result.counts == {"disconnects_retried": 1, "disconnects_confirmed": 1}
+    assert await notices(estate) == []
