@@ -1,1 +1,1 @@
-"""What the database knows of all: computed by one, stored, and shown by every worker alike."""
+"""The metrics snapshot: values computed once from the database, and shown by every worker alike."""

@@ -1,1 +1,1 @@
-"""What Lastmile says of itself: logs, metrics, traces."""
+"""Logs, metrics and traces."""

@@ -1,11 +1,11 @@
 """Every metric of Lastmile: its name, labels and meaning, once.
 
-Two kinds. What a process sees for itself is counted in it: Prometheus adds the workers up. What the database knows of
-all is a `Figure`: it is taken by one, stored as a snapshot, and shown by every worker alike, so that the figures of
-three workers are not three times the truth (in queries: `max by (…)`, never `sum` over instances).
+There are two kinds. A process counts the events that it sees itself, and Prometheus adds the workers up. A `Figure` is
+computed once from the database, kept in the metrics snapshot, and shown by every worker alike: in queries,
+`max by (…)`, never `sum` over instances.
 
-The names that begin with `ipv6_` are the seed's, and keep what Prometheus would not recommend today: `_total` on what
-is no counter. Labels hold what is few: tenants, pools, steps, NASes, kinds; never a subscriber, an order or a prefix.
+The names that begin with `ipv6_` are the seed's. They keep `_total` on gauges, which Prometheus does not recommend.
+Labels have few values: tenants, pools, steps, NASes, kinds; never a subscriber, an order or a prefix.
 """
 
 from dataclasses import dataclass
@@ -59,20 +59,20 @@ ORDER_SECONDS_TAKEN = Histogram(
 STEPS = Counter("lastmile_steps", "Steps of the orders that ended.", ["step", "tenant", "outcome"])
 """`outcome`: done, skipped, warned, failed, undone: as in the order's result, each step once, when its order ends."""
 STEP_SECONDS_TAKEN = Histogram(
-    "lastmile_step_duration_seconds", "One attempt at a step, or at taking one back.", ["step"], buckets=STEP_SECONDS
+    "lastmile_step_duration_seconds", "One attempt at a step or at its undo.", ["step"], buckets=STEP_SECONDS
 )
-"""`step`: the activity; what takes a step back has a name of its own."""
-RETRIES = Counter("lastmile_step_retries", "Those of these attempts that failed and are made again.", ["step", "kind"])
+"""`step`: the activity; an undo is an activity with its own name."""
+RETRIES = Counter("lastmile_step_retries", "Attempts that failed and are retried.", ["step", "kind"])
 """`kind`: the type of the failure."""
 RADIUS_REQUESTS = Counter(
-    "lastmile_radius_requests", "Disconnect- and CoA-Requests, by what became of them.", ["nas", "kind", "outcome"]
+    "lastmile_radius_requests", "Disconnect- and CoA-Requests, by their outcome.", ["nas", "kind", "outcome"]
 )
-"""`kind`: disconnect, coa. `outcome`: ack (and, of a disconnect, that there is no such session any more), nak, timeout,
-error (nobody listens, or who answers does not know the secret). `nas`: its name."""
+"""`kind`: disconnect, coa. `outcome`: ack (of a disconnect also: the session is over), nak, timeout, error (no process
+listens, or the answer is not signed with the secret). `nas`: its name."""
 NETBOX_SECONDS = Histogram(
     "lastmile_netbox_request_duration_seconds", "One request to NetBox.", ["method"], buckets=REQUEST_SECONDS
 )
-NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests that NetBox did not answer as asked.", ["method", "kind"])
+NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests to NetBox that failed.", ["method", "kind"])
 """`kind`: the type of the failure (ipam/netbox/errors.py). `NotFound` and `Exhausted` are no reason for an alert."""
 
 OPERATIONS = ("provision", "deprovision")
@@ -80,10 +80,10 @@ OUTCOMES = ("completed", "degraded", "rolled_back", "partly_rolled_back", "aband
 
 
 def start_at_zero(tenant: str) -> None:
-    """Show what is counted of the tenant's orders before there is any.
+    """Show the counters of a tenant's orders at 0.
 
-    Prometheus sees a counter rise from 0 to 1, and not one that is born as 1: each worker's first order of a kind would
-    be in no rate, and the first failure after a restart in no alert.
+    Prometheus sees a counter rise from 0 to 1, but not a counter that appears with the value 1: the first failure after
+    a restart would be in no rate and in no alert.
     """
     for histogram in (ALLOCATION, REVOCATION):
         histogram.labels(tenant)
@@ -104,19 +104,23 @@ class Figure:
 
 FIGURES = (
     Figure(
-        "ipv6_lifecycle_state_total", "Delegations by state; revoked ones until they are deleted.", ("tenant", "state")
+        "ipv6_lifecycle_state_total",
+        "Delegations by state; revoked delegations until the cleanup deletes them.",
+        ("tenant", "state"),
     ),
-    Figure("ipv6_active_percent", "Active delegations, of those that hold a prefix.", ("tenant",)),
+    Figure("ipv6_active_percent", "Active delegations, in percent of those that hold a prefix.", ("tenant",)),
     Figure(
         "ipv6_pool_utilization_percent",
-        "Prefixes of a pool that nobody can get now: held, or in quarantine.",
+        "Prefixes of a pool that are held or in quarantine, in percent.",
         ("pool", "tenant", "purpose"),
     ),
-    Figure("ipv6_pool_free_prefixes", "Prefixes of a pool that the next order can get.", ("pool", "tenant", "purpose")),
-    Figure("ipv6_quarantined_prefixes", "Prefixes of a pool that rest.", ("pool", "tenant", "purpose")),
+    Figure(
+        "ipv6_pool_free_prefixes", "Prefixes of a pool that are free for the next order.", ("pool", "tenant", "purpose")
+    ),
+    Figure("ipv6_quarantined_prefixes", "Prefixes of a pool in quarantine.", ("pool", "tenant", "purpose")),
     Figure(
         "ipv6_netbox_integration_percent",
-        "Delegations that NetBox shows, of those that hold a prefix of a pool that is kept in NetBox.",
+        "Delegations that NetBox shows, in percent of those with a prefix of a pool that is kept in NetBox.",
         ("tenant",),
     ),
     Figure(
@@ -129,26 +133,24 @@ FIGURES = (
         "Delegations that have been allocated for over a day, are not active and are not acknowledged.",
         ("tenant",),
     ),
-    Figure(
-        "ipv6_oldest_stuck_seconds", "How long the oldest delegation has been in a passing state.", ("tenant", "state")
-    ),
+    Figure("ipv6_oldest_stuck_seconds", "Age of the oldest delegation in a passing state.", ("tenant", "state")),
     Figure(
         "lastmile_oldest_open_order_seconds",
-        "How long the oldest open order has been open whose run does not wait for a person.",
+        "Age of the oldest open order whose run is not parked.",
         ("tenant",),
     ),
-    Figure("lastmile_attention_runs", "Runs that wait for a person's decision.", ("tenant",)),
-    Figure("lastmile_netbox_outbox_waiting", "Prefixes that NetBox has yet to be told of.", ("pool", "tenant")),
-    Figure("lastmile_netbox_outbox_refused", "Those of them that NetBox would not take.", ("pool", "tenant")),
-    Figure("lastmile_netbox_outbox_lag_seconds", "How long the one that has waited longest has.", ("pool", "tenant")),
+    Figure("lastmile_attention_runs", "Parked runs: they wait for an operator's decision.", ("tenant",)),
+    Figure("lastmile_netbox_outbox_waiting", "Prefixes whose last change NetBox lacks.", ("pool", "tenant")),
+    Figure("lastmile_netbox_outbox_refused", "Those of them that NetBox refuses.", ("pool", "tenant")),
+    Figure("lastmile_netbox_outbox_lag_seconds", "Age of the oldest such change.", ("pool", "tenant")),
     Figure(
         "lastmile_netbox_pool_full",
-        "1 since NetBox had no further block, or prefix, for the pool, until one is got.",
+        "1 from when NetBox has no further block or prefix for the pool until the pool gets one.",
         ("pool", "tenant"),
     ),
     Figure(
         "lastmile_keeper_age_seconds",
-        "How long ago a delegated pool's blocks were last looked after in NetBox.",
+        "Time since a worker last checked a delegated pool's blocks in NetBox.",
         ("pool", "tenant"),
     ),
     Figure(
@@ -158,15 +160,21 @@ FIGURES = (
     ),
     Figure("lastmile_audit_acknowledged", "Findings that an operator has acknowledged, by invariant.", ("invariant",)),
     Figure("lastmile_audit_timestamp_seconds", "When the last audit ended; Unix time."),
-    Figure("lastmile_schedule_present", "0 while the schedule is not there.", ("schedule",)),
+    Figure("lastmile_schedule_present", "0 while the schedule is missing in Temporal.", ("schedule",)),
     Figure("lastmile_schedule_paused", "1 while the schedule is paused.", ("schedule",)),
     Figure(
-        "lastmile_schedule_last_success_timestamp_seconds", "When its last run that succeeded ended.", ("schedule",)
+        "lastmile_schedule_last_success_timestamp_seconds",
+        "When the schedule's last successful run ended.",
+        ("schedule",),
     ),
-    Figure("lastmile_schedule_missed", "How often its time came and no run started, ever.", ("schedule",)),
+    Figure(
+        "lastmile_schedule_missed",
+        "How often the schedule's time came and no run started, since it was made.",
+        ("schedule",),
+    ),
     Figure("lastmile_snapshot_timestamp_seconds", "When these figures were taken; Unix time."),
 )
-"""And, computed at each scrape, `lastmile_snapshot_age_seconds`: how old the rest is; +Inf before the first one.
+"""`lastmile_snapshot_age_seconds`, the age of all figures, is computed at each scrape: +Inf before the first snapshot.
 
 `tenant` is empty where a pool serves every tenant. A tenant that holds no prefix has no percentages, and a tenant that
 holds none of a pool in NetBox has none of NetBox.

@@ -1,4 +1,4 @@
-"""Snapshots of the figures, and how each scrape of a worker gets the newest one."""
+"""The metrics snapshot, and how each scrape of a worker shows the newest one."""
 
 import asyncio
 import math
@@ -18,7 +18,7 @@ __all__ = ["AGE", "Newest", "Sample", "Snapshot", "SnapshotCollector"]
 
 AGE = "lastmile_snapshot_age_seconds"
 
-# Prometheus gives a scrape ten seconds; those that come one upon the other are given the same answer.
+# Prometheus gives a scrape ten seconds. Scrapes that come together get the same answer.
 PATIENCE_SECONDS = 3
 FRESH_SECONDS = 1
 
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All figures, as they were at one moment."""
+    """All figures of one moment."""
 
     taken_at: datetime
     samples: tuple[Sample, ...]
@@ -46,16 +46,16 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest snapshot, and how old it was when it was read, by the clock that dated it."""
+    """The newest snapshot, and its age when it was read, by the database's clock."""
 
     snapshot: Snapshot
     age: timedelta
 
 
 class SnapshotCollector(Collector):
-    """The newest snapshot, read at each scrape. Where it cannot be, the last one that could; its age tells.
+    """The newest snapshot, read at each scrape; while the database is away, the last one, whose age grows.
 
-    It also tells this process which tenants there are, whose orders are counted from 0 on.
+    The snapshot also names the tenants whose orders this process counts from 0 on.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class SnapshotCollector(Collector):
         self._looked = self._read_at = -math.inf
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Without a look at the database, to be registered."""
+        """The names, without a look at the database: registration needs them."""
         return _families(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -79,7 +79,7 @@ class SnapshotCollector(Collector):
             last, read_at = self._last, self._read_at
         yield from _families(last.snapshot.samples if last else ())
         age = last.age.total_seconds() + time.monotonic() - read_at if last else math.inf
-        yield GaugeMetricFamily(AGE, "How old the figures are; +Inf before the first ones.", age)
+        yield GaugeMetricFamily(AGE, "Age of the figures; +Inf before the first snapshot.", age)
 
     def _look(self) -> None:
         reading = self._read()
@@ -90,7 +90,7 @@ class SnapshotCollector(Collector):
             return
         try:
             self._last = asked.result(PATIENCE_SECONDS)
-        except Exception as failure:  # whatever it is, what was known is still to be shown, and its age
+        except Exception as failure:  # whatever failed, the last snapshot is shown, with its age
             asked.cancel()
             log.warning("figures.unreadable", reason=type(failure).__name__)
         else:
@@ -102,7 +102,7 @@ class SnapshotCollector(Collector):
 
 
 def _families(samples: Iterable[Sample]) -> Iterator[GaugeMetricFamily]:
-    """Every figure with its samples; those of another release that are not known here are left out."""
+    """Every figure with its samples. A sample of another release that this code does not know is left out."""
     for figure in FIGURES:
         family = GaugeMetricFamily(figure.name, figure.meaning, labels=figure.labels)
         for sample in samples:

@@ -1,4 +1,4 @@
-"""What the Temporal SDK says of itself: its logs go to `logging`, its metrics to the same `/metrics` as ours."""
+"""The Temporal SDK's own logs, sent to `logging`, and its own metrics, shown on the same `/metrics` as ours."""
 
 import logging
 import socket
@@ -27,17 +27,17 @@ TRIES = 5
 
 
 def forward_temporal_logs() -> None:
-    """Give the warnings of the SDK's core, which would go to the terminal as they are, to `logging`.
+    """Send the warnings of the SDK's core to `logging`, instead of to the terminal as they are.
 
-    Before the first client is made. A process without log set-up of its own hears nothing of them.
+    Call it before the first client is made. Without a log set-up of the process, the warnings are dropped.
     """
     Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=_to_logging())), error_if_already_set=False)
 
 
 def observe_temporal() -> "TemporalMetrics":
-    """The same, and the SDK's metrics beside ours. Once in a process, before the first client is made.
+    """Forward the SDK's logs and show its metrics beside ours. Once in a process, before the first client is made.
 
-    Raises `OSError` where it can have no port for them.
+    Raises `OSError` where no port is free for the metrics.
     """
     metrics = TemporalMetrics()
     Runtime.set_default(metrics.runtime, error_if_already_set=False)
