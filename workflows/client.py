@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,10 +22,12 @@ from workflows.connection import connect
 from workflows.contract import AnyOrder, Decision, OrderResult, Progress, workflow_id
 from workflows.refusals import AlreadyRunning, NotRunning, NotScheduled, OrderIdReused, OrderRefused, RunLost
 from workflows.scheduled import ScheduledOrder, ScheduledOrders
+from workflows.sdk_threads import wait_for_threads
 from workflows.starting import WORKFLOW_TYPES, memo, priority, search_attributes, summary
 
 __all__ = [
     "AlreadyRunning",
+    "Connecting",
     "Lastmile",
     "NotRunning",
     "NotScheduled",
@@ -107,12 +109,12 @@ class Lastmile:
         """The orders for a later date: hold one, list, move and cancel them."""
 
     @classmethod
-    async def connect(cls, *, task_queue: str = "lastmile", keys: KeyRing | None = None) -> "Lastmile":
-        """As the Temporal SDK's environment configuration says; `keys` where Lastmile's workers have them.
+    def connect(cls, *, task_queue: str = "lastmile", keys: KeyRing | None = None) -> "Connecting":
+        """Connect as the Temporal SDK's environment configuration says: `async with Lastmile.connect() as lastmile`.
 
-        Raises `workflows.connection.Unreachable`.
+        `keys` are those of Lastmile's workers, where these have any. Raises `workflows.connection.Unreachable`.
         """
-        return cls(await connect(keys=keys), task_queue=task_queue)
+        return Connecting(connect(keys=keys), task_queue)
 
     async def execute(self, order: AnyOrder) -> OrderResult:
         """Start the order and wait for its end."""
@@ -214,3 +216,23 @@ class Lastmile:
             if failure.status is RPCStatusCode.NOT_FOUND:
                 raise NotRunning(f"no order of subscriber {subscriber_ref} is running") from failure
             raise
+
+
+class Connecting:
+    """A client that is about to connect: enter it with `async with`, or await it."""
+
+    def __init__(self, client: Coroutine[Any, Any, Client], task_queue: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+
+    def __await__(self) -> Generator[Any, None, Lastmile]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> Lastmile:
+        return await self._connect()
+
+    async def __aexit__(self, *_: object) -> None:
+        await wait_for_threads()
+
+    async def _connect(self) -> Lastmile:
+        return Lastmile(await self._client, task_queue=self._task_queue)

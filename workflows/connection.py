@@ -10,6 +10,7 @@ from encryption.codec import data_converter
 from encryption.keys import KeyRing
 from workflows.asking import SchedulesAskedAgain
 from workflows.awaiting import SearchAttributesAwaited
+from workflows.sdk_threads import wait_at_exit
 from workflows.temporal_settings import temporal_settings
 
 __all__ = ["Unreachable", "connect"]
@@ -29,6 +30,7 @@ async def connect(
     """
     config = temporal_settings(environment)
     config.setdefault("target_host", "localhost:7233")
+    wait_at_exit()
     try:
         return await Client.connect(
             **config,
