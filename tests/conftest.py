@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -64,6 +65,10 @@ NEEDED = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A runner in the background ignores SIGINT, and a child inherits that. A handler of ours is not inherited: children
+    # get the default, and the runner goes on ignoring the signal.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
     for marker in NEEDED:
         config.addinivalue_line("markers", f"{marker}: skipped where it is not installed, except in CI.")
 
