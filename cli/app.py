@@ -36,9 +36,9 @@ Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one objec
 @app.command()
 def up() -> None:
     """Run the embedded stack until Ctrl-C: PostgreSQL, Temporal, FreeRADIUS, a NAS, a worker."""
-    from cli.demo import run_stack
+    from cli.stack import up
 
-    run(run_stack())
+    run(up())
 
 
 @app.command()
@@ -46,7 +46,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running until Ctrl-C, to look around.")] = False,
 ) -> None:
     """Watch orders become working lines, and one of them being taken down again, on a stack of real servers."""
-    from cli.demo import demo
+    from cli.stack import demo
 
     run(demo(keep))
 

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from time import monotonic
 
 from cli.demo_netbox import DemoNetBox
+from cli.demo_orders import EXAMPLES
 from cli.exits import Exit
 from cli.netbox import open_netbox
 from cli.output import console, facts, say
@@ -16,11 +17,11 @@ from settings import Settings
 
 __all__ = ["demo", "run_stack"]
 
-FIRST_ORDER = """\
+FIRST_ORDER = f"""\
 Once it runs, the first order, from another terminal:
     lastmile tenant add acme --name "Acme Broadband"
     lastmile pool add home 2001:db8::/40 --purpose ipv6_pd --length 56 --tenant acme
-    head -1 examples/orders.jsonl | lastmile provision -"""
+    head -1 {EXAMPLES}/orders.jsonl | lastmile provision -"""
 
 
 async def run_stack() -> Exit:

@@ -14,7 +14,7 @@ from cli.overview import Overview, overview
 from db import Database
 from workflows.contract import DeprovisionSubscriber, Operation, ProvisionSubscriber
 
-__all__ = ["Example", "examples", "takedown"]
+__all__ = ["EXAMPLES", "Example", "examples", "takedown"]
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -10,7 +10,7 @@ import typer
 
 from cli.output import complain
 
-__all__ = ["EPILOG", "BadInput", "Exit", "Unavailable", "run"]
+__all__ = ["EPILOG", "BadInput", "Exit", "Unavailable", "first_failure", "run"]
 
 
 class Exit(IntEnum):
@@ -55,13 +55,19 @@ def run(command: Coroutine[Any, Any, Exit]) -> NoReturn:
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     except Exception as failure:
-        while isinstance(failure, ExceptionGroup):
-            failure = failure.exceptions[0]
-        if isinstance(failure, BrokenPipeError):
-            raise failure from None  # whoever read the output has seen enough: Click knows how to leave
-        code, words = _explain(failure)
+        cause = first_failure(failure)
+        if isinstance(cause, BrokenPipeError):
+            raise cause from None  # whoever read the output has seen enough: Click knows how to leave
+        code, words = _explain(cause)
         complain(words)
     raise typer.Exit(code)
+
+
+def first_failure(failure: Exception) -> Exception:
+    """Return the first failure of a group, or the failure itself."""
+    while isinstance(failure, ExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure
 
 
 def _explain(failure: Exception) -> tuple[Exit, str]:
@@ -70,26 +76,21 @@ def _explain(failure: Exception) -> tuple[Exit, str]:
 
     from temporalio.service import RPCError
 
-    from devstack.lock import StackRunning
-    from devstack.ports import PortInUse
-    from devstack.server import ServerFailed
-    from devstack.temporal_program import TemporalMissing
     from encryption.keys import NotDecrypted
     from errors import Refused
     from ipam.netbox.errors import NetBoxError
     from workflows.connection import Unreachable
+    from workflows.refusals import Refusal
     from workflows.temporal_settings import InvalidTemporalSettings
 
     match failure:
         case InvalidTemporalSettings():
             return Exit.BAD_INPUT, str(failure)
-        case Refused():
+        case Refused() | Refusal():
             return Exit.FAILED, str(failure)
         case NotDecrypted():
             return Exit.BAD_INPUT, f"What Temporal keeps cannot be read here: {failure}."
         case Unavailable() | Unreachable() | NetBoxError():
-            return Exit.UNAVAILABLE, str(failure)
-        case StackRunning() | PortInUse() | ServerFailed() | TemporalMissing():
             return Exit.UNAVAILABLE, str(failure)
         case RPCError():
             return (

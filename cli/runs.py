@@ -13,9 +13,9 @@ from cli.actor import on_behalf
 from cli.exits import Exit
 from cli.output import when
 from cli.services import Temporal
-from errors import Refused
 from workflows.client import RunLost, outlasting
 from workflows.contract import AnyOrder, OrderResult, ResultStatus
+from workflows.refusals import Refusal
 from workflows.scheduled import ScheduledOrder
 
 __all__ = ["Ended", "Runs"]
@@ -132,7 +132,7 @@ class Runs:
     async def _end_of(self, order: AnyOrder) -> Ended:
         try:
             return await self._carry_out(order)
-        except Refused as failure:
+        except Refusal as failure:
             return Ended(order, "refused", str(failure))
         except RunLost as failure:
             return Ended(order, "lost", str(failure))

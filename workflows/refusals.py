@@ -1,7 +1,5 @@
 """What a client of Lastmile is told instead of a result."""
 
-from errors import Refused
-
 __all__ = [
     "AlreadyRunning",
     "NoSchedule",
@@ -10,35 +8,43 @@ __all__ = [
     "NotScheduled",
     "OrderIdReused",
     "OrderRefused",
+    "Refusal",
     "RunLost",
 ]
 
 
-class AlreadyRunning(Refused):
+class Refusal(Exception):
+    """A request that cannot be carried out as it is; the message says why and what to do.
+
+    Other programs import this module, and may have an `errors` of their own: it imports nothing by that name.
+    """
+
+
+class AlreadyRunning(Refusal):
     """Another operation on this subscriber is running; the message names it."""
 
 
-class OrderIdReused(Refused):
+class OrderIdReused(Refusal):
     """The running or scheduled order of this id has other content."""
 
 
-class OrderRefused(Refused):
+class OrderRefused(Refusal):
     """The order was refused before its first step: nothing was done."""
 
 
-class NotRunning(Refused):
+class NotRunning(Refusal):
     """No run of this subscriber is open, or none waits for a decision."""
 
 
-class NotScheduled(Refused):
+class NotScheduled(Refusal):
     """No order of this id waits for a later date."""
 
 
-class NoSchedule(Refused):
+class NoSchedule(Refusal):
     """The Schedule of this name is not in the namespace."""
 
 
-class NotHeld(Refused):
+class NotHeld(Refusal):
     """The Schedule does not show the pause, or its end, that it was told."""
 
 
