@@ -3,7 +3,7 @@
 Everything that is not `Refused` is retried.
 """
 
-__all__ = ["Refused"]
+__all__ = ["Outage", "Refused"]
 
 
 class Refused(Exception):
@@ -11,4 +11,11 @@ class Refused(Exception):
 
     Subclasses name the case; the message says what was wrong, where, and what to do about it. A workflow
     sees the subclass's name as the error type and does not retry.
+    """
+
+
+class Outage(Exception):
+    """A failure of a system that lasts until time or a person repairs it: away, not set up, or refusing our token.
+
+    The order is not at fault. A step that must be done waits for as long as it takes.
     """

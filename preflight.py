@@ -10,7 +10,7 @@ from db import Database
 from db.migrate import pending
 from errors import Refused
 from ipam.netbox import NetBox
-from ipam.netbox.errors import NetBoxError, NotReady
+from ipam.netbox.errors import NetBoxError, NotNetBox, NotReady
 from settings import Settings
 from workflows.attributes import add_search_attributes
 from workflows.connection import Unreachable, connect
@@ -87,11 +87,14 @@ async def _check_database(settings: Settings) -> tuple[Database | None, list[str
 
 
 async def _check_netbox(netbox: NetBox | None) -> list[str]:
-    """What NetBox lacks. One that is away keeps no worker from starting: it is looked at before the first creation."""
+    """What NetBox lacks.
+
+    NetBox that is away, or does not accept the token, keeps no worker from starting: orders that need NetBox wait.
+    """
     try:
         if netbox is not None:
             await netbox.require()
-    except (NotReady, Refused) as failure:
+    except (NotReady, NotNetBox) as failure:
         return [str(failure)]
     except NetBoxError as failure:
         log.warning("worker.netbox_away", reason=str(failure))

@@ -10,9 +10,9 @@ from typing import Any, ParamSpec, TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.signatures import BEYOND_DATABASE, Outcome, StepRef, StepReport
+from activities.signatures import BEYOND_DATABASE, OUTAGE, Outcome, StepRef, StepReport
 from db import Database, TenantConnection
-from errors import Refused
+from errors import Outage, Refused
 from subscribers.orders import hold_forward, hold_undo
 
 __all__ = [
@@ -102,6 +102,7 @@ def failing_by_type(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]
             raise ApplicationError(
                 _words(failure),
                 activity.info().attempt,
+                *([OUTAGE] if isinstance(failure, Outage) else []),
                 type=type(failure).__name__,
                 non_retryable=isinstance(failure, Refused),
             ) from None

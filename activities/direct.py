@@ -11,7 +11,7 @@ from functools import partial
 from activities.base import Activities
 from activities.signatures import StepRef
 from db import Database
-from errors import Refused
+from errors import Outage, Refused
 from ipam import direct
 from ipam.allocation import Allocation
 from ipam.binding import Mode, OnRelease
@@ -32,7 +32,7 @@ REMOVALS_PER_RELEASE = 3
 REMOVALS_WHEN_FULL = 20
 
 
-class NoNetBox(Exception):
+class NoNetBox(Outage):
     """A pool is kept in NetBox, and this worker does not know where that is. Another worker may."""
 
 
@@ -103,7 +103,10 @@ class DirectAddresses(Activities):
             if record := await find_record(netbox, pool, delegation.key, delegation.netbox_id):
                 await self._show(ref, delegation, netbox, record)
             else:
-                problems.append(f"NetBox has no record of {delegation} with this allocation's key: restore it there")
+                problems.append(
+                    f"NetBox shows no record of {delegation} with this allocation's key: "
+                    "`lastmile netbox reconcile --repair` makes it again"
+                )
         return problems
 
     async def take_back(self, ref: StepRef, delegations: Iterable[Delegation]) -> list[str]:

@@ -11,6 +11,7 @@ from subscribers.models import Customer, Line, Reference, ServicePlan, TenantId
 
 __all__ = [
     "BEYOND_DATABASE",
+    "OUTAGE",
     "Checked",
     "Cursor",
     "Done",
@@ -26,6 +27,9 @@ __all__ = [
     "StepReport",
     "Stuck",
 ]
+
+OUTAGE = "outage"
+"""What a failed activity says of itself beside its attempt, where no order is at fault (`errors.Outage`)."""
 
 BEYOND_DATABASE = "BeyondDatabase"
 """The type of the failure by which a step declines to be a local activity, having done nothing."""

@@ -5,17 +5,11 @@ from collections.abc import AsyncIterator
 from audit.audit import Violation
 from audit.invariant import Invariant
 from db import Database
-from ipam.differences import RULES, Difference, Kind
+from ipam.differences import RULES, Difference
 from ipam.netbox import NetBox
 from ipam.reconcile import differences
 
 __all__ = ["check_netbox"]
-
-
-def _invariant(kind: Kind, *, repairable: bool) -> Invariant:
-    rule = RULES[kind]
-    remedy = f"`lastmile netbox reconcile --repair` {rule.repair}" if repairable else rule.remedy
-    return Invariant(kind.value, 4, rule.meaning, query="", remedy=remedy)
 
 
 async def check_netbox(database: Database, netbox: NetBox, tenant: str | None = None) -> AsyncIterator[Violation]:
@@ -29,5 +23,6 @@ async def check_netbox(database: Database, netbox: NetBox, tenant: str | None = 
 
 
 def _violation(one: Difference) -> Violation:
-    invariant = _invariant(one.kind, repairable=one.repairable)
+    remedy = one.advice("`lastmile netbox reconcile --repair`")
+    invariant = Invariant(one.kind.value, 4, RULES[one.kind].meaning, query="", remedy=remedy)
     return Violation(invariant, one.tenant, one.subject, one.words, one.key or str(one.netbox_id))

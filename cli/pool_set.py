@@ -62,7 +62,8 @@ def _wanted(pool: Pool, asked: dict[str, Any]) -> Binding:
     now: dict[str, Any] = pool.netbox.model_dump() if pool.netbox else {"prefix_id": 0, "vrf_id": None}
     if pool.netbox is None and "mode" not in asked:
         raise BadInput(f"Pool {pool.name} is in the database alone: say --netbox direct or --netbox delegated.")
-    if asked.get("mode") == Mode.DIRECT:
+    mode = asked.get("mode") or now["mode"]
+    if mode == Mode.DIRECT:
         now |= {"record": None, "block_length": None}
     elif pool.netbox is not None and pool.netbox.mode is Mode.DIRECT:
         now |= {"record": Record.PREFIX}  # as it has; with blocks alone NetBox would lose them

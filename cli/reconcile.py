@@ -16,7 +16,7 @@ from ipam.repair import repair
 
 __all__ = ["reconcile"]
 
-_COLUMNS = ("difference", "pool", "prefix", "")
+_COLUMNS = ("difference", "pool", "prefix", "what was found")
 
 Found = tuple[Difference, str | None]
 """With why it is not repaired, which is empty where it is, and None where nobody tried."""
@@ -71,14 +71,10 @@ def _show(found: Sequence[Found]) -> None:
         console.print(table(_count(repaired, "repaired"), _COLUMNS, [_row(one) for one, _ in repaired]))
     if left:
         tried = left[0][1] is not None
-        rows = [(*_row(one), problem or _would(one)) for one, problem in left]
-        console.print(table(_count(left, "left" if tried else "found"), (*_COLUMNS, "line"), rows))
-        if not tried and any(one.repairable for one, _ in left):
+        rows = [(*_row(one), problem or one.advice("--repair")) for one, problem in left]
+        console.print(table(_count(left, "left" if tried else "found"), (*_COLUMNS, "what to do"), rows))
+        if not tried and any(one.promised for one, _ in left):
             say("Nothing was changed: --repair does it.")
-
-
-def _would(one: Difference) -> str:
-    return f"--repair {one.action}" if one.repairable else one.action
 
 
 def _row(one: Difference) -> tuple[str, ...]:
@@ -100,5 +96,5 @@ def _json(one: Difference, problem: str | None) -> dict[str, Any]:
         "repairable": one.repairable,
         "action": one.action,
         "repaired": problem == "",
-        "problem": problem or None,
+        "problem": problem or one.failed or None,
     }

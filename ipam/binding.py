@@ -70,13 +70,18 @@ async def locate(netbox: NetBox, prefix: IPv4Network | IPv6Network, vrf: str) ->
     vrf_id, where = None, "NetBox's global table"
     if vrf:
         where = f"VRF {vrf!r} of NetBox"
-        named = [one for one in await netbox.wire.page("ipam/vrfs", name=vrf) if one["name"] == vrf]
+        named = [one async for one in netbox.wire.each("ipam/vrfs", name=vrf) if one["name"] == vrf]
         if len(named) != 1:
-            raise InvalidPool(f"NetBox has {len(named) or 'no'} VRFs named {vrf!r}: the pool's must be there, once")
+            raise InvalidPool(
+                f"NetBox shows the token {len(named) or 'no'} VRFs named {vrf!r}: the pool's must be there, once"
+            )
         vrf_id = named[0]["id"]
     found = [one async for one in netbox.records(vrf_id=vrf_id, prefix=prefix) if one.prefix == prefix]
     if len(found) != 1:
-        raise InvalidPool(f"{where} has {prefix} {len(found)} times: make it there, once, as a container")
+        raise InvalidPool(
+            f"{where} shows the token {prefix} {len(found)} times: make it there, once, as a container, "
+            "and let the token's permissions reach it"
+        )
     if found[0].key is not None:
         raise InvalidPool(f"{prefix} in NetBox is a prefix that {found[0].subscriber_ref} holds, and can be no pool")
     return found[0].id, vrf_id

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from errors import Outage
 from ipam.binding import Mode
 from ipam.bound import BOUND, BoundPool
 from ipam.models import Need
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 
-class NoBlock(Exception):
+class NoBlock(Outage):
     """No block of these pools has a free slot. Whether NetBox has another one is to be asked outside a transaction."""
 
     def __init__(self, pools: Sequence[BoundPool], reason: str = "") -> None:

@@ -53,13 +53,11 @@ class BoundPool:
 
     def has(self, recorded: Recorded) -> bool:
         """Whether this is a prefix that the pool hands out."""
-        space: Any = self.prefix
-        return recorded.prefix.prefixlen == self.length and recorded.prefix.subnet_of(space)
+        return self.contains(recorded) and recorded.prefix.prefixlen == self.length
 
     def has_block(self, recorded: Recorded) -> bool:
         """Whether this can be a block of the pool, of the length that blocks have now or had before."""
-        space: Any = self.prefix
-        return space.prefixlen < recorded.prefix.prefixlen <= self.length and recorded.prefix.subnet_of(space)
+        return self.contains(recorded) and self.prefix.prefixlen < recorded.prefix.prefixlen <= self.length
 
 
 async def bound_pools(connection: AsyncConnection, delegations: Iterable[Delegation]) -> dict[int, BoundPool]:
@@ -98,7 +96,7 @@ async def find_record(
     *,
     to_stamp: IPv4Network | IPv6Network | None = None,
 ) -> Recorded | None:
-    """What carries the key in NetBox: where its id says, else anywhere in the pool's VRF.
+    """What carries the key in NetBox: where its id says, else anywhere, in every VRF.
 
     A record of that id that carries another key, or none, was made over by a person: it is not ours any more. But with
     the prefix that it is `to_stamp` for, one that has lost its key counts (`ipam.keyless`): do not delete it.
@@ -106,7 +104,7 @@ async def find_record(
     record = None if netbox_id is None else await netbox.get(netbox_id)
     if record is not None and record.key == key:
         return record
-    found = await netbox.find(key, vrf_id=pool.netbox.vrf_id)
+    found = await netbox.find(key)
     if found is None and record is not None and lost_its_key(record, key, to_stamp, pool.netbox.vrf_id):
         return record
     return found

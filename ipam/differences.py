@@ -33,13 +33,15 @@ class Rule:
 RULES: dict[Kind, Rule] = {
     Kind.POOL_MOVED: Rule(
         "every pool is in NetBox what it was when it was added",
-        "",
-        "restore it in NetBox; where it has another id there now, `lastmile pool add` again, just as before, finds it",
+        "moves it back into its VRF",
+        "restore it in NetBox, or let the token's permissions reach it; where it has another id there now, run "
+        "`lastmile pool add` again, just as before",
     ),
     Kind.MISSING: Rule(
         "NetBox has every prefix that is held or rests, and every block",
         "makes it there again",
-        "remove from NetBox what is in its way, or deprovision the subscriber and provision it anew",
+        "remove from NetBox what is in its way and let the token's permissions reach it, or deprovision the subscriber "
+        "and provision it anew",
     ),
     Kind.ORPHAN: Rule(
         "NetBox has no prefix of Lastmile's that nobody holds",
@@ -87,9 +89,29 @@ class Difference:
     ours: Ours | None = None
     """What it should show."""
     repairable: bool = True
+    failed: str = ""
+    """Why the last repair could not be done; empty where none was tried."""
+
+    @property
+    def about(self) -> str:
+        """What it is about, in each comparison alike."""
+        return f"{self.kind} {self.key or self.netbox_id or self.subject}"
+
+    @property
+    def promised(self) -> bool:
+        """Whether `--repair` is expected to repair it."""
+        return self.repairable and not self.failed
+
+    def advice(self, command: str) -> str:
+        """What `command`, which ends with `--repair`, does or could not do, or what a person has to do."""
+        if self.failed:
+            return f"{command} could not: {self.action}"
+        return f"{command} {self.action}" if self.promised else self.action
 
     @property
     def action(self) -> str:
         """What `--repair` does, or what a person has to do."""
         rule = RULES[self.kind]
+        if self.failed:
+            return f"{self.failed}. To do: {rule.remedy}, then repair again"
         return rule.repair if self.repairable and rule.repair else rule.remedy

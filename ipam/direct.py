@@ -6,6 +6,7 @@ attempt finds by the key what an earlier one has made, and NetBox's unique custo
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -18,8 +19,9 @@ from ipam.delegations import COLUMNS, Delegation, StateChanged
 from ipam.errors import PoolMoved
 from ipam.models import Need
 from ipam.netbox import NetBox, Recorded, Stamp
-from ipam.netbox.errors import Exhausted, KeyTaken, NotFound
+from ipam.netbox.errors import Exhausted, KeyTaken, NetBoxError, NotFound
 from ipam.netbox.records import BlockStamp
+from ipam.netbox.requirements import NOT_VISIBLE
 from ipam.pools import CANDIDATE, CLOSED, PREFERENCE
 from ipam.removals import LATE
 
@@ -45,7 +47,7 @@ class Elsewhere(PoolMoved):
     """NetBox has something under the key that the pool cannot use: of another pool, or of before somebody moved it."""
 
     def __init__(self, pool: BoundPool, recorded: Recorded) -> None:
-        super().__init__(_moved(pool, f"gave {recorded.prefix}"))
+        super().__init__(_moved(pool, _gave(pool, recorded)))
         self.recorded = recorded
 
 
@@ -151,23 +153,29 @@ async def obtain(
             return found
         raise
     except NotFound:
-        raise PoolMoved(_moved(pool, "has no such prefix any more")) from None
+        raise PoolMoved(_moved(pool, f"is {NOT_VISIBLE}")) from None
     if not fits(given):
-        raise PoolMoved(_moved(pool, f"gave {given.prefix}"))
+        with suppress(NetBoxError):  # the undo, or the next attempt, finds it by its key
+            await netbox.delete(given.id)
+        raise PoolMoved(_moved(pool, _gave(pool, given)))
     return given
 
 
 async def _made_before(netbox: NetBox, pool: BoundPool, key: str, fits: Callable[[Recorded], bool]) -> Recorded | None:
-    found = await netbox.find(key, vrf_id=pool.netbox.vrf_id)
+    found = await netbox.find(key)
     if found is not None and not fits(found):
         raise Elsewhere(pool, found)
     return found
 
 
+def _gave(pool: BoundPool, recorded: Recorded) -> str:
+    return f"gave {recorded.prefix}{'' if recorded.vrf_id == pool.netbox.vrf_id else ' in another VRF'}"
+
+
 def _moved(pool: BoundPool, what: str) -> str:
     return (
-        f"pool {pool} is prefix {pool.netbox.prefix_id} in NetBox, which {what}: restore it there, "
-        "then `lastmile pool add` again, just as before, finds it"
+        f"pool {pool} is prefix {pool.netbox.prefix_id} in NetBox, which {what}. Restore it there, "
+        "then run `lastmile pool add` again, just as before"
     )
 
 

@@ -9,9 +9,10 @@ from ipam.differences import Difference, Kind
 from ipam.keyless import BLOCK_KEYS, lost_its_key
 from ipam.netbox import NetBox, Recorded
 from ipam.netbox.records import TAG
+from ipam.netbox.requirements import NOT_VISIBLE
 from ipam.wanted import Ours, in_place
 
-__all__ = ["Examined", "examine"]
+__all__ = ["Examined", "examine", "pool_moved"]
 
 # The key of a record that people or orders are at work on can change between two looks.
 TRIES = 3
@@ -35,7 +36,7 @@ async def examine(
     for _ in range(TRIES):
         before = await look()
         if netbox_id is None:
-            record = await netbox.find(key or "", vrf_id=pool.netbox.vrf_id)
+            record = await netbox.find(key or "")
         else:
             record = await netbox.get(netbox_id)
         if record is not None and record.key is not None and record.key != key:
@@ -48,6 +49,20 @@ async def examine(
     return Examined.IN_FLIGHT
 
 
+async def pool_moved(netbox: NetBox, pool: BoundPool) -> Difference | None:
+    """What is wrong with the pool's own prefix. Raises `NetBoxError`."""
+    there = await netbox.get(pool.netbox.prefix_id)
+    same_prefix = there is not None and there.prefix == pool.prefix
+    same_vrf = there is not None and there.vrf_id == pool.netbox.vrf_id
+    if same_prefix and same_vrf:
+        return None
+    words = f"is {NOT_VISIBLE}" if there is None else f"has {there.prefix} there"
+    if there is not None and not same_vrf:
+        words += ", in another VRF"
+    words = f"pool {pool.name} is prefix #{pool.netbox.prefix_id} of NetBox, which {words}"
+    return Difference(Kind.POOL_MOVED, pool, str(pool.prefix), words, None, repairable=same_prefix)
+
+
 class _Judge:
     def __init__(self, database: Database, netbox: NetBox, pool: BoundPool) -> None:
         self._database = database
@@ -58,7 +73,7 @@ class _Judge:
         here = [one for one in found if one.wanted and one.pool.id == self._pool.id]
         linked = next((one for one in here if netbox_id is None or one.netbox_id == netbox_id), None)
         if record is None:
-            return None if linked is None else await self._missing(linked, "NetBox has no record of it")
+            return None if linked is None else await self._missing(linked, "NetBox shows no record of it")
         owner = next((one for one in found if one.key == record.key), None)
         if linked is not None and linked is not owner:
             return await self._missing(linked, f"somebody has made record #{record.id}, which was its, over", record)
@@ -81,7 +96,7 @@ class _Judge:
 
     async def _missing(self, ours: Ours, why: str, there: Recorded | None = None) -> Difference | None:
         """No record with the key is at its id; what is `there` may have lost it."""
-        elsewhere = await self._netbox.find(ours.key, vrf_id=self._pool.netbox.vrf_id)
+        elsewhere = await self._netbox.find(ours.key)
         if elsewhere is not None:
             return await self._second(ours, elsewhere)
         if there is not None and lost_its_key(there, ours.key, ours.prefix, ours.pool.netbox.vrf_id):

@@ -17,7 +17,7 @@ from ipam.blocks import block_size, delegated_pools
 from ipam.bound import BoundPool
 from ipam.errors import PoolMoved
 from ipam.netbox import NetBox
-from ipam.netbox.errors import Exhausted, Invalid, KeyTaken, NetBoxError, NotFound
+from ipam.netbox.errors import Exhausted, Invalid, KeyTaken, NetBoxError, NoTenant, NotFound
 from ipam.outbox import drain
 from ipam.returning import give_back, give_last, not_delegated, return_left
 from ipam.showing import tell_use
@@ -39,7 +39,7 @@ LOW = 4
 
 AWAY = (NetBoxError, SQLAlchemyError, OSError, TimeoutError)
 """Nothing can be done now…"""
-HERE = (BlockOverlaps, PoolMoved, Exhausted, Invalid, KeyTaken, NotFound)
+HERE = (BlockOverlaps, PoolMoved, Exhausted, Invalid, KeyTaken, NoTenant, NotFound)
 """… and what is no reason to leave the rest undone."""
 
 log = structlog.get_logger("lastmile.keeper")

@@ -25,7 +25,7 @@ from db import Database
 from ipam.bound import BoundPool
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Recorded, Stamp
-from ipam.netbox.errors import Ambiguous, Invalid, KeyTaken, NetBoxError, NotFound
+from ipam.netbox.errors import Ambiguous, Invalid, KeyTaken, NetBoxError, NoTenant, NotFound
 from ipam.removals import LATE
 from ipam.slot_records import Entry, Occupied, bring
 
@@ -245,7 +245,7 @@ async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
     try:
         record = await bring(database, netbox, pool, entry)
         await _note(database, pool, entry, record)
-    except (Invalid, KeyTaken, NotFound, Occupied) as failure:
+    except (Invalid, KeyTaken, NoTenant, NotFound, Occupied) as failure:
         await _put_back(database, pool, entry, unsure=True, problem=str(failure), pause=REFUSED)
         return False
     except (Ambiguous, asyncio.CancelledError):

@@ -11,6 +11,7 @@ old one does not show, either.
 """
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +22,8 @@ from ipam import wanted
 from ipam.binding import Mode
 from ipam.bound import BoundPool, pools_in_netbox
 from ipam.differences import Difference, Kind
-from ipam.judging import examine
+from ipam.failed_repairs import failed_repairs, keep_only
+from ipam.judging import examine, pool_moved
 from ipam.netbox import NetBox, Recorded
 from ipam.netbox.records import TAG
 from ipam.netbox.requirements import fields_made
@@ -105,13 +107,17 @@ class _Pass:
         self._began: datetime | None = None
         self._fields_made = fields_made
         self._told: set[int | str] = set()
+        self._failed: dict[str, str] = {}
+        self._about: set[str] = set()
+        """What the differences of this pass are about."""
 
     async def run(self, *, everything: bool) -> AsyncIterator[Difference]:
         async with self._database.platform() as connection:
             row = (await connection.execute(_BEGAN, {"pool_id": self.pool.id})).one()
+            self._failed = await failed_repairs(connection, self.pool)
         self._began = row.now
-        if moved := await self._moved():
-            yield moved
+        if moved := await pool_moved(self._netbox, self.pool):
+            yield self._with_failure(moved)
         everything |= row.since is None or self._fields_made >= row.since - MARGIN
         everything = everything or not await self._as_many_as_should_be()
         surplus = False
@@ -122,6 +128,8 @@ class _Pass:
             async for difference in self._look_at_all(self._side_by_side()):
                 yield difference
         async with self._database.platform() as connection:
+            if everything:
+                await keep_only(connection, self.pool, self._about)
             await connection.execute(_FORGET, self._place)
             await connection.execute(_ENDED, self._place)
 
@@ -145,23 +153,15 @@ class _Pass:
         if known_as in self._told:
             return None
         self._told.add(known_as)
-        return found
+        return self._with_failure(found)
+
+    def _with_failure(self, difference: Difference) -> Difference:
+        self._about.add(difference.about)
+        return replace(difference, failed=self._failed.get(difference.about, ""))
 
     @property
     def _place(self) -> dict[str, Any]:
         return {"pool_id": self.pool.id, "began": self._began}
-
-    async def _moved(self) -> Difference | None:
-        """The pool's own prefix, where it is not what it was."""
-        pool = self.pool
-        there = await self._netbox.get(pool.netbox.prefix_id)
-        if there is not None and (there.prefix, there.vrf_id) == (pool.prefix, pool.netbox.vrf_id):
-            return None
-        words = "has no such prefix any more" if there is None else f"has {there.prefix} there"
-        if there is not None and there.vrf_id != pool.netbox.vrf_id:
-            words += ", in another VRF"
-        words = f"pool {pool.name} is prefix #{pool.netbox.prefix_id} of NetBox, which {words}"
-        return Difference(Kind.POOL_MOVED, pool, str(pool.prefix), words, None, repairable=False)
 
     async def _as_many_as_should_be(self) -> bool:
         counts = []

@@ -16,9 +16,10 @@ from ipam.binding import Record
 from ipam.blocks import slot_range
 from ipam.bound import BoundPool, find_record, stamp
 from ipam.differences import Difference, Kind
-from ipam.judging import examine
+from ipam.failed_repairs import remember
+from ipam.judging import examine, pool_moved
 from ipam.netbox import NetBox, Recorded
-from ipam.netbox.errors import KeyTaken, NetBoxError
+from ipam.netbox.errors import KeyTaken, NetBoxError, NotAuthorised, NotReady
 from ipam.outbox import retell
 from ipam.showing import show
 from ipam.slot_records import Occupied
@@ -51,11 +52,17 @@ async def repair(database: Database, netbox: NetBox, difference: Difference) -> 
     async with only_one(database, "repair") as ours:
         if not ours:
             return "another repair is running: try again in a moment"
-        return await _repair(database, netbox, difference)
+        problem = await _repair(database, netbox, difference)
+        if problem != IN_HAND:
+            async with database.platform() as connection:
+                await remember(connection, difference, problem)
+        return problem
 
 
 async def _repair(database: Database, netbox: NetBox, difference: Difference) -> str:
     async def look(netbox_id: int | None) -> Difference | str:
+        if difference.kind is Kind.POOL_MOVED:
+            return await pool_moved(netbox, difference.pool) or ""
         found = await examine(database, netbox, difference.pool, netbox_id, difference.key)
         return found if isinstance(found, Difference) else "" if found is None else IN_HAND
 
@@ -63,11 +70,11 @@ async def _repair(database: Database, netbox: NetBox, difference: Difference) ->
     if isinstance(now, str):
         return now
     if not now.repairable:
-        return now.words
+        return now.action
     try:
         problem = await _write(database, netbox, now)
     except NetBoxError as failure:
-        if not isinstance(failure, Refused | KeyTaken):
+        if not isinstance(failure, Refused | KeyTaken | NotAuthorised | NotReady):
             raise
         return str(failure)
     # What was made again has another id.
@@ -78,6 +85,8 @@ async def _repair(database: Database, netbox: NetBox, difference: Difference) ->
 async def _write(database: Database, netbox: NetBox, difference: Difference) -> str:
     """What stands against it, if that is known. Raises `NetBoxError`."""
     ours, pool = difference.ours, difference.pool
+    if difference.kind is Kind.POOL_MOVED:
+        return await _move_back(netbox, pool)
     record = None if difference.netbox_id is None else await netbox.get(difference.netbox_id)
     if record is not None and record.key != difference.key:
         record = None
@@ -96,6 +105,18 @@ async def _write(database: Database, netbox: NetBox, difference: Difference) -> 
             await netbox.delete(record.id)
     elif ours is not None and slot is None:
         await _show(database, netbox, ours, record)
+    return ""
+
+
+async def _move_back(netbox: NetBox, pool: BoundPool) -> str:
+    """Put the pool's own prefix back into its VRF; why that cannot be. Raises `NetBoxError`."""
+    async for one in netbox.records(vrf_id=pool.netbox.vrf_id, prefix=pool.prefix):
+        if one.prefix == pool.prefix and one.id != pool.netbox.prefix_id:
+            return (
+                f"the VRF of pool {pool.name} has {pool.prefix} already (#{one.id}): delete one of the two in NetBox. "
+                f"To keep #{one.id}, run `lastmile pool add` again, just as before"
+            )
+    await netbox.move(pool.netbox.prefix_id, pool.prefix, vrf_id=pool.netbox.vrf_id)
     return ""
 
 

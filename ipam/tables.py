@@ -15,7 +15,7 @@ __all__ = [
     "netbox_removals",
     "pools",
 ]
-__all__ += ["netbox_strangers", "netbox_suspects", "slots"]
+__all__ += ["netbox_failed_repairs", "netbox_strangers", "netbox_suspects", "slots"]
 
 
 def _id() -> Column[int]:
@@ -193,4 +193,14 @@ netbox_suspects = Table(
     Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True),
     Column("netbox_id", BigInteger, primary_key=True, autoincrement=False),
     Column("seen_at", DateTime(timezone=True), nullable=False),
+)
+
+# Repairs that could not be done, by what they are about (`ipam.differences`).
+netbox_failed_repairs = Table(
+    "netbox_failed_repairs",
+    metadata,
+    Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True),
+    Column("about", Text, primary_key=True),
+    Column("problem", Text, nullable=False),
+    Column("tried_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )

@@ -5,6 +5,7 @@ However many need a block at one moment, they take one. From then on an allocati
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from sqlalchemy import text
@@ -15,7 +16,7 @@ from errors import Refused
 from ipam.binding import Mode
 from ipam.blocks import BLOCK, BLOCK_KEY, ONE_BY_ONE, Block, NoBlock, block_length, blocks_of, slot_range, stamp
 from ipam.bound import BoundPool, find_record
-from ipam.direct import obtain
+from ipam.direct import Elsewhere, obtain
 from ipam.netbox import NetBox, Recorded
 from ipam.netbox.errors import Exhausted, NetBoxError, NotFound
 from ipam.showing import in_place, write
@@ -127,10 +128,19 @@ async def _recorded(netbox: NetBox, block: Block) -> Recorded:
     """What NetBox has for a block that is being taken, or gets now."""
     pool, new = block.pool, stamp(block, used=0)
     if block.prefix is not None:
-        found = await netbox.find(block.key, vrf_id=pool.netbox.vrf_id)
-        return found or await netbox.create(block.prefix, vrf_id=pool.netbox.vrf_id, stamp=new)
+        found = await netbox.find(block.key)
+        if found is None:
+            return await netbox.create(block.prefix, vrf_id=pool.netbox.vrf_id, stamp=new)
+        if in_place(block, found):
+            return found
+        return await netbox.place(found, block.prefix, vrf_id=pool.netbox.vrf_id, stamp=new)
     # The length that was asked for may have been another one.
-    return await obtain(netbox, pool, new, length=block_length(pool), fits=pool.has_block, first=False)
+    obtained = partial(obtain, netbox, pool, new, length=block_length(pool), fits=pool.has_block)
+    try:
+        return await obtained(first=False)
+    except Elsewhere as misplaced:  # since before somebody restored the pool's prefix
+        await netbox.delete(misplaced.recorded.id)
+        return await obtained(first=True)
 
 
 def _place(pool: BoundPool, recorded: Recorded) -> dict[str, Any]:

@@ -258,6 +258,7 @@ async def holders(
         str(one.prefix)
         for one in records
         if one.id != pool.netbox.prefix_id
+        and one.vrf_id == pool.netbox.vrf_id
         and (one.status != "container" or (not delegated and one.prefix.prefixlen >= pool.length))
     ]
     holding = _BLOCKS_UNDER if delegated else _HOLDERS

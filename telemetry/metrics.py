@@ -73,7 +73,10 @@ NETBOX_SECONDS = Histogram(
     "lastmile_netbox_request_duration_seconds", "One request to NetBox.", ["method"], buckets=REQUEST_SECONDS
 )
 NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests to NetBox that failed.", ["method", "kind"])
-"""`kind`: the type of the failure (ipam/netbox/errors.py). `NotFound` and `Exhausted` are no reason for an alert."""
+"""`kind`: the type of the failure (ipam/netbox/errors.py). `NotFound` and `Exhausted` are no reason for an alert.
+
+`NotReady` is also counted when a look finds that NetBox lacks something, once for each look.
+"""
 
 OPERATIONS = ("provision", "deprovision")
 OUTCOMES = ("completed", "degraded", "rolled_back", "partly_rolled_back", "abandoned", "cancelled", "refused")

@@ -14,7 +14,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, RetryState, is_cancelled_exception
 
 from activities.signatures import BEYOND_DATABASE, StepRef
-from workflows.failures import attempt_of, kind_of, mendable
+from workflows.failures import attempt_of, is_outage, kind_of, mendable
 
 __all__ = ["Caller", "Kind"]
 
@@ -43,7 +43,7 @@ class Patience:
 # of NetBox, whose lock one waits for.
 PATIENCE = {
     Kind.DATABASE: Patience(timedelta(seconds=15), 30, timedelta(seconds=5)),
-    Kind.IPAM: Patience(timedelta(seconds=60), 30, timedelta(seconds=5)),
+    Kind.IPAM: Patience(timedelta(seconds=60), 30, timedelta(seconds=30)),
     Kind.RADIUS: Patience(timedelta(seconds=120), 10, timedelta(seconds=10)),
     Kind.DEVICE: Patience(timedelta(minutes=3), 10, timedelta(seconds=30), heartbeat=timedelta(seconds=20)),
 }
@@ -59,7 +59,12 @@ class Caller:
         self._calls = 0
         self._kind = Kind.DATABASE
         self._local_attempts = 0
-        """Of the last activity called, before it ran as an activity proper."""
+        """Of the last activity called, before its newest series of attempts as an activity proper."""
+        self.reversible = True
+        """Whether a step of IPAM that meets an outage waits until the outage ends.
+
+        After the pivot and in a rollback the step fails instead, and parks: there an operator can skip it.
+        """
 
     async def call(
         self,
@@ -106,21 +111,28 @@ class Caller:
                     raise
                 self._local_attempts = 0 if kind_of(failure) == BEYOND_DATABASE else 1
         patience = PATIENCE[kind]
-        return await workflow.execute_activity(
-            activity,
-            args=arguments,
-            result_type=returns,
-            activity_id=f"{activity_id}-again" if local else activity_id,
-            summary=summary,
-            start_to_close_timeout=patience.attempt,
-            heartbeat_timeout=patience.heartbeat,
-            retry_policy=RetryPolicy(
-                initial_interval=timedelta(milliseconds=200),
-                maximum_interval=patience.longest_pause,
-                maximum_attempts=patience.attempts,
-            ),
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-        )
+        while True:
+            try:
+                return await workflow.execute_activity(
+                    activity,
+                    args=arguments,
+                    result_type=returns,
+                    activity_id=f"{activity_id}-again" if local else activity_id,
+                    summary=summary,
+                    start_to_close_timeout=patience.attempt,
+                    heartbeat_timeout=patience.heartbeat,
+                    retry_policy=RetryPolicy(
+                        initial_interval=timedelta(milliseconds=200),
+                        maximum_interval=patience.longest_pause,
+                        maximum_attempts=patience.attempts,
+                    ),
+                    cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                )
+            except FailureError as failure:
+                waits = kind is Kind.IPAM and self.reversible and is_outage(failure)
+                if not (waits and workflow.patched("wait-for-outage")):
+                    raise
+                self._local_attempts += attempt_of(failure) or 0
 
     def attempts(self, last: int | None) -> int | None:
         """How often the last activity was tried, where its last attempt proper was this one."""

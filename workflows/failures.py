@@ -6,7 +6,9 @@ child with a `ChildWorkflowError` around what it failed with.
 
 from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError
 
-__all__ = ["attempt_of", "kind_of", "mendable", "words_of"]
+from activities.signatures import OUTAGE
+
+__all__ = ["attempt_of", "is_outage", "kind_of", "mendable", "words_of"]
 
 
 def kind_of(failure: BaseException) -> str:
@@ -25,6 +27,12 @@ def mendable(failure: BaseException) -> bool:
     """Whether another try can help."""
     cause = _cause(failure)
     return not (isinstance(cause, ApplicationError) and cause.non_retryable)
+
+
+def is_outage(failure: BaseException) -> bool:
+    """Whether a system is away or not set up, which is not the order's fault (`errors.Outage`)."""
+    cause = _cause(failure)
+    return isinstance(cause, ApplicationError) and OUTAGE in cause.details[1:]
 
 
 def attempt_of(failure: BaseException) -> int | None:

@@ -131,6 +131,7 @@ class Saga(Generic[OrderT]):
 
     async def _go_forward(self, steps: Sequence[Step[OrderT]]) -> OrderResult:
         """The steps from the pivot on: each happens, or an operator answers for it."""
+        self._caller.reversible = False
         try:
             for step in steps:
                 work = partial(self._attempt, step, local=not step.pivot and step is not steps[-1])
@@ -150,6 +151,7 @@ class Saga(Generic[OrderT]):
 
     async def _roll_back(self, failure: BaseException) -> OrderResult:
         """Undo every step, last first; a failure is no reason to stop."""
+        self._caller.reversible = False
         record = self._record
         record.status = RunStatus.ROLLING_BACK
         self._failure = failure

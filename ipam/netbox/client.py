@@ -1,18 +1,20 @@
 """The prefixes that Lastmile keeps in NetBox: found by allocation key, made, changed, taken away."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Self
 
-from ipam.netbox.errors import NetBoxError, NotFound, NotNetBox, NotReady
+from ipam.netbox.errors import NetBoxError, NotAuthorised, NotFound, NotNetBox, NotReady
 from ipam.netbox.records import KEY, TAG, BlockStamp, Recorded, Stamp
 from ipam.netbox.requirements import check
 from ipam.netbox.wire import Object, Wire
+from ipam.together import together
+from telemetry.metrics import NETBOX_ERRORS
 
 __all__ = ["NetBox"]
 
@@ -53,7 +55,6 @@ class NetBox:
         )
         self._link = link
         self._checked = False
-        self._checking = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,24 +63,40 @@ class NetBox:
         await self.wire.close()
 
     async def require(self) -> None:
-        """Look whether NetBox has what Lastmile needs, until it once had. Raises `NotReady` with what is missing."""
-        async with self._checking:
-            if self._checked:
-                return
-            lacking = [f"{found.requirement}: {found.problem}" for found in await check(self.wire) if found.problem]
-            if lacking:
-                words = "; ".join(lacking)
-                raise NotReady(f"NetBox lacks what Lastmile needs, see `lastmile netbox check`: {words}")
-            self._checked = True
+        """Look whether NetBox has what Lastmile needs, until it has; and again after NetBox has refused a write.
 
-    async def find(self, key: str, *, vrf_id: int | None) -> Recorded | None:
-        """The prefix that carries this allocation key; the oldest, should there be several.
+        Raises `NotReady` with what is missing, and `NotAuthorised` where that is a permission of the token.
+        """
+        if not self._checked:
+            await together((self, "require"), self._look)
+
+    async def _look(self) -> None:
+        found = [one for one in await check(self.wire) if one.problem]
+        if refused := [one for one in found if one.of_token]:
+            raise NotAuthorised("; ".join(f"{one.problem}: {one.remedy}" for one in refused))
+        if found:
+            NETBOX_ERRORS.labels("GET", NotReady.__name__).inc()
+            words = "; ".join(f"{one.requirement}: {one.problem} ({one.remedy})" for one in found)
+            raise NotReady(f"NetBox lacks what Lastmile needs, see `lastmile netbox check`: {words}")
+        self._checked = True
+
+    @contextmanager
+    def _looking_again(self) -> Iterator[None]:
+        """After this has failed, look again at what NetBox has."""
+        try:
+            yield
+        except (NotReady, NotAuthorised):
+            self._checked = False
+            raise
+
+    async def find(self, key: str) -> Recorded | None:
+        """The prefix that carries this allocation key, in whichever VRF; the oldest, should there be several.
 
         Raises `NotReady` where NetBox does not filter by the key: it may have what was not shown.
         """
-        shown = await self.wire.page(_PREFIXES, limit=_FEW, ordering="id", vrf_id=vrf_id, **{f"cf_{KEY}": key})
+        shown = await self.wire.page(_PREFIXES, limit=_FEW, ordering="id", **{f"cf_{KEY}": key})
         found = [_read(one) for one in shown]
-        if ours := [one for one in found if one.key == key and one.vrf_id == vrf_id]:
+        if ours := [one for one in found if one.key == key]:
             return ours[0]
         if found:
             raise NotReady(f"NetBox does not filter by {KEY} exactly: `lastmile netbox check` says what is wrong")
@@ -125,6 +142,10 @@ class NetBox:
         body = self._body(stamp, new=False) | {"prefix": str(prefix), "vrf": vrf_id, "tags": tags}
         return await self._change(record.id, body, stamp)
 
+    async def move(self, id: int, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None) -> Recorded:
+        """Put the prefix of this id there and change nothing else. Can be repeated. Raises `Invalid` and `NotFound`."""
+        return _read(await self.wire.change(_PREFIXES, id, {"prefix": str(prefix), "vrf": vrf_id}))
+
     async def delete(self, id: int) -> None:
         """Delete the prefix of this id, whoever's it is: compare its key before. One that is gone already will do."""
         with suppress(NotFound):
@@ -140,10 +161,7 @@ class NetBox:
         ours: bool = False,
         page: int = 500,
     ) -> AsyncIterator[Recorded]:
-        """The prefixes of a VRF by id: equal to `prefix`, below `within`, changed since, carrying our tag (`ours`).
-
-        Pages start behind the last id seen, so that what comes and goes meanwhile makes nobody miss another.
-        """
+        """The prefixes of a VRF by id: equal to `prefix`, below `within`, changed since, carrying our tag (`ours`)."""
         filters = {
             "vrf_id": vrf_id,
             **({"prefix": str(prefix)} if prefix else {}),
@@ -151,21 +169,23 @@ class NetBox:
             **({"last_updated__gte": updated_since.isoformat()} if updated_since else {}),
             **({"tag": TAG} if ours else {}),
         }
-        async for one in self._by_id(page, filters):
+        async for shown in self.wire.each(_PREFIXES, limit=page, **filters):
+            one = _read(shown)
             if one.vrf_id != vrf_id:
                 raise self._not_filtering()
             yield one
 
     async def ours_anywhere(self, *, page: int = 500) -> AsyncIterator[Recorded]:
         """All that carries our tag, in every VRF, by id."""
-        async for one in self._by_id(page, {"tag": TAG}):
+        async for shown in self.wire.each(_PREFIXES, limit=page, tag=TAG):
+            one = _read(shown)
             if TAG not in one.tags:
                 raise self._not_filtering()
             yield one
 
     async def by_ids(self, ids: Sequence[int]) -> list[Recorded]:
         """Those of these ids that there are, wherever they are: a hundred or so at a time, for NetBox's sake."""
-        shown = [_read(one) for one in await self.wire.page(_PREFIXES, id=list(ids))] if ids else []
+        shown = [_read(one) async for one in self.wire.each(_PREFIXES, id=list(ids))] if ids else []
         if not {one.id for one in shown} <= set(ids):
             raise self._not_filtering()
         return shown
@@ -174,18 +194,6 @@ class NetBox:
         """How many carry our tag: below a prefix of a VRF, or altogether."""
         place = {} if within is None else {"vrf_id": vrf_id, "within": str(within)}
         return await self.wire.count(_PREFIXES, tag=TAG, **place)
-
-    async def _by_id(self, page: int, filters: dict[str, Any]) -> AsyncIterator[Recorded]:
-        last = 0
-        while True:
-            shown = await self.wire.page(_PREFIXES, limit=page, ordering="id", id__gt=last, **filters)
-            for one in map(_read, shown):
-                if one.id <= last:
-                    raise self._not_filtering()
-                last = one.id
-                yield one
-            if not shown:
-                return
 
     def _not_filtering(self) -> NotNetBox:
         return NotNetBox(f"what answers at {self.wire.url} does not filter as NetBox does")
@@ -205,15 +213,17 @@ class NetBox:
 
     async def _create(self, path: str, body: Object, stamp: Stamp | BlockStamp) -> Recorded:
         await self.require()
-        made = _read(await self.wire.create(path, body))
-        if made.key != stamp.key:
-            raise await self._taken_back(made)
+        with self._looking_again():
+            made = _read(await self.wire.create(path, body))
+            if made.key != stamp.key:
+                raise await self._taken_back(made)
         return made
 
     async def _change(self, id: int, body: Object, stamp: Stamp | BlockStamp) -> Recorded:
-        changed = _read(await self.wire.change(_PREFIXES, id, body))
-        if changed.key != stamp.key:
-            raise NotReady(f"NetBox does not keep {KEY}: `lastmile netbox check` says what is wrong")
+        with self._looking_again():
+            changed = _read(await self.wire.change(_PREFIXES, id, body))
+            if changed.key != stamp.key:
+                raise NotReady(f"NetBox does not keep {KEY}: `lastmile netbox check` says what is wrong")
         return changed
 
     async def _taken_back(self, made: Recorded) -> NotReady:

@@ -3,7 +3,7 @@
 No message carries the token or anything that NetBox was not asked by us.
 """
 
-from errors import Refused
+from errors import Outage, Refused
 
 __all__ = [
     "Ambiguous",
@@ -12,6 +12,7 @@ __all__ = [
     "Invalid",
     "KeyTaken",
     "NetBoxError",
+    "NoTenant",
     "NotAuthorised",
     "NotFound",
     "NotNetBox",
@@ -30,19 +31,23 @@ class NetBoxError(Exception):
     """Seconds, where whoever answered said so."""
 
 
-class Unreachable(NetBoxError):
+class Unreachable(NetBoxError, Outage):
     """No connection came about: nothing was done. A certificate that is not trusted counts as this."""
 
 
-class NotReady(NetBoxError):
+class NotReady(NetBoxError, Outage):
     """NetBox lacks what `lastmile netbox check` looks for: nothing is written until an operator has fixed it."""
+
+
+class NoTenant(NotReady):
+    """NetBox lacks the tenant of this object, which says nothing about objects of other tenants."""
 
 
 class KeyTaken(NetBoxError):
     """Another prefix carries this allocation key, so an earlier attempt has succeeded meanwhile: look it up again."""
 
 
-class Ambiguous(NetBoxError):
+class Ambiguous(NetBoxError, Outage):
     """A write may have been done, or may still be: look it up by its key before anything else."""
 
 
@@ -62,8 +67,8 @@ class Unavailable(Ambiguous):
     """NetBox, or a proxy before it, takes no request now: 429, 502, 503 or 504."""
 
 
-class NotAuthorised(NetBoxError, Refused):
-    """401 or 403: NetBox does not know the token, or the token may not do this."""
+class NotAuthorised(NetBoxError, Outage):
+    """401 or 403: NetBox does not accept the token, or the token may not do this."""
 
 
 class NotFound(NetBoxError, Refused):
@@ -78,5 +83,5 @@ class Invalid(NetBoxError, Refused):
     """400, or a conflict: the message has NetBox's own words."""
 
 
-class NotNetBox(NetBoxError, Refused):
+class NotNetBox(NetBoxError, Outage):
     """What answers is not NetBox's API: another server, a login page, a redirect."""

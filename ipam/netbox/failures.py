@@ -15,16 +15,45 @@ from ipam.netbox.errors import (
     KeyTaken,
     NetBoxError,
     NotAuthorised,
+    NoTenant,
     NotFound,
     NotNetBox,
+    NotReady,
     ServerError,
     TimedOut,
     Unavailable,
     Unreachable,
 )
-from ipam.netbox.records import KEY
+from ipam.netbox.records import KEY, TAG
 
 __all__ = ["translated"]
+
+_TOKEN_REFUSED = (
+    r"Invalid (v\d )?token|Token (expired|disabled)|User inactive|Source IP .*|Invalid authorization header.*"
+)
+
+_SETUP = "run `lastmile netbox setup`"
+_LACKING: tuple[tuple[str, type[NotReady], str], ...] = (
+    (r"Custom field '(\w+)' does not exist", NotReady, f"NetBox has no custom field {{}} of prefixes: {_SETUP}"),
+    (r"tags: Related object not found .*'slug': '([^']+)'", NotReady, f"NetBox has no tag {{}}: {_SETUP}"),
+    (r"tenant: Related object not found .*'slug': '([^']+)'", NoTenant, f"NetBox has no tenant {{}}: {_SETUP}"),
+    (
+        r"Missing required custom field '((?!lastmile_)\w+)'",
+        NotReady,
+        "NetBox requires custom field {} of every prefix: give it a default there, or do not require it",
+    ),
+    (
+        r"custom field '((?!lastmile_)\w+)': Required field cannot be empty",
+        NotReady,
+        "NetBox requires custom field {} of every prefix: give it a default there, or do not require it",
+    ),
+    (
+        r"Invalid value for custom field '(lastmile_\w+)'",
+        NotReady,
+        "custom field {} of NetBox is not as Lastmile needs it: `lastmile netbox check` says why",
+    ),
+)
+"""What NetBox's words say that it lacks; English, which every request asks for."""
 
 _MOST_WORDS = 300
 _PROXY = {429, 502, 503, 504}
@@ -75,9 +104,7 @@ def _answered(reply: requests.Response, what: str, url: str) -> NetBoxError:
     if status >= 500:
         return ServerError(f"NetBox failed at {what} ({status}{words and f': {words}'}): its log says why")
     if status in (401, 403):
-        return NotAuthorised(
-            f"NetBox refuses {what} ({words or status}): is NETBOX_TOKEN right? docs/netbox.md says what its user needs"
-        )
+        return _not_authorised(words or str(status), what)
     if not words:
         return _not_netbox(reply, url)
     if status == 404:
@@ -85,8 +112,39 @@ def _answered(reply: requests.Response, what: str, url: str) -> NetBoxError:
     if status == 409 and what.endswith("/available-prefixes"):
         return Exhausted(f"NetBox has no room left ({what}): {words}")
     if status == 400 and f"Custom field '{KEY}' must have a unique value." in words:
-        return KeyTaken("another prefix in NetBox carries this allocation key: look it up")
-    return Invalid(f"NetBox refuses {what}: {words}")
+        return KeyTaken(
+            "another prefix in NetBox carries this allocation key. Where Lastmile does not find that prefix, a "
+            "constraint of the token's permissions hides it: let the permission reach every prefix of the pools"
+        )
+    return _lacking(words) or Invalid(f"NetBox refuses {what}: {words}{_advice(what, words)}")
+
+
+def _not_authorised(words: str, what: str) -> NotAuthorised:
+    if re.fullmatch(_TOKEN_REFUSED, words):
+        return NotAuthorised(
+            f"NetBox does not accept the token ({words}): enable or renew it in NetBox, or set another NETBOX_TOKEN"
+        )
+    return NotAuthorised(
+        f"NetBox does not let the token do {what} ({words}): is NETBOX_TOKEN right, does it allow writes, and has its "
+        "user the permissions in docs/netbox.md, with constraints that reach the pools?"
+    )
+
+
+def _lacking(words: str) -> NotReady | None:
+    """Of an answer 400 that is not the fault of the request but of how NetBox is set up."""
+    for pattern, kind, remedy in _LACKING:
+        if found := re.search(pattern, words):
+            return kind(remedy.format(found[1]))
+    return None
+
+
+def _advice(what: str, words: str) -> str:
+    """What to do where a rule that somebody made in this NetBox can be the reason."""
+    if words.startswith("prefix: Duplicate prefix"):
+        return ""
+    if what.startswith("DELETE"):
+        return f". If this is a protection rule of NetBox (PROTECTION_RULES), exempt prefixes with the tag {TAG}"
+    return f". If this is a custom validator of NetBox (CUSTOM_VALIDATORS), let it pass prefixes with the tag {TAG}"
 
 
 def _not_netbox(reply: requests.Response, url: str) -> NotNetBox:

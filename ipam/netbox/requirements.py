@@ -15,10 +15,10 @@ from ipam.netbox.errors import NotAuthorised, NotFound, NotReady
 from ipam.netbox.records import KEY, LINK, OBJECT_TYPE, SIZE, STATE, SUBSCRIBER, TAG, USED
 from ipam.netbox.wire import Object, Wire
 
-__all__ = ["TESTED", "BoundPool", "Creation", "Finding", "check", "fields_made", "set_up"]
+__all__ = ["NOT_VISIBLE", "TESTED", "BoundPool", "Creation", "Finding", "check", "fields_made", "set_up"]
 
 OLDEST = (4, 1)  # the first with unique custom fields
-TESTED = "4.4"
+TESTED = "4.4 and 4.6"
 
 _PREFIXES = "ipam/prefixes"
 _CUSTOM_FIELDS = "extras/custom-fields"
@@ -44,6 +44,8 @@ class Finding:
     remedy: str = ""
     creation: Creation | None = None
     """What would meet it; None where that is a person's decision."""
+    of_token: bool = False
+    """The problem is the token, or what its user may do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,9 @@ FIELDS = (
 
 TAG_BODY: Object = {"name": "Lastmile", "slug": TAG, "description": "Assigned by Lastmile: do not edit by hand."}
 
+NOT_VISIBLE = "not visible to the token: it was deleted, or a constraint of the token's permissions hides it"
+"""What is known where NetBox answers 404."""
+
 _SETUP = "run `lastmile netbox setup`"
 
 
@@ -93,7 +98,8 @@ async def check(wire: Wire, pools: Sequence[BoundPool] = (), tenants: Mapping[st
     try:
         status = await wire.status()
     except NotAuthorised as refusal:
-        return [Finding("token", str(refusal), "set NETBOX_TOKEN to a token of a user who is active, and not expired")]
+        remedy = "set NETBOX_TOKEN to a token that is enabled and not expired, of an active user"
+        return [Finding("token", str(refusal), remedy, of_token=True)]
     findings = [_version(status)]
     if findings[0].problem:
         return findings  # the rest has another shape there
@@ -130,14 +136,14 @@ async def fields_made(wire: Wire) -> datetime:
     Raises `NotReady` where one is missing.
     """
     ours = {wanted["name"] for wanted in FIELDS}
-    shown = [one for one in await wire.page(_CUSTOM_FIELDS) if one["name"] in ours]
+    shown = [one async for one in wire.each(_CUSTOM_FIELDS) if one["name"] in ours]
     if missing := sorted(ours - {one["name"] for one in shown}):
         raise NotReady(f"NetBox has no custom field {', '.join(missing)} any more: {_SETUP}")
     return max(datetime.fromisoformat(one["created"]) for one in shown)
 
 
 def _refused(refusal: NotAuthorised) -> Finding:
-    return Finding("permissions", str(refusal), "grant the token's user `view` of this kind of object")
+    return Finding("permissions", str(refusal), "grant the token's user `view` of this kind of object", of_token=True)
 
 
 def _version(status: Mapping[str, Any]) -> Finding:
@@ -169,11 +175,12 @@ async def _permissions(wire: Wire) -> AsyncIterator[Finding]:
             yield Finding(what)
         else:
             remedy = f"grant the token's user `{action}` on {OBJECT_TYPE}"
-            yield Finding(what, "refused", remedy if action == "view" else f"{remedy}, and let the token write")
+            remedy += "" if action == "view" else ", and let the token write"
+            yield Finding(what, f"NetBox does not let the token {action} prefixes", remedy, of_token=True)
 
 
 async def _custom_fields(wire: Wire) -> AsyncIterator[Finding]:
-    shown = {one["name"]: one for one in await wire.page(_CUSTOM_FIELDS)}
+    shown = {one["name"]: one async for one in wire.each(_CUSTOM_FIELDS)}
     for wanted in FIELDS:
         yield _custom_field(wanted, shown.get(wanted["name"]))
     ours = {wanted["name"] for wanted in FIELDS}
@@ -215,7 +222,7 @@ def _value(choice: Any) -> Any:
 
 async def _tag(wire: Wire) -> AsyncIterator[Finding]:
     what = f"tag {TAG}"
-    shown = [tag for tag in await wire.page(_TAGS, slug=TAG) if tag["slug"] == TAG]
+    shown = [tag async for tag in wire.each(_TAGS, slug=TAG) if tag["slug"] == TAG]
     if not shown:
         yield Finding(what, "missing", _SETUP, Creation(_TAGS, TAG_BODY))
     elif shown[0]["object_types"] and OBJECT_TYPE not in shown[0]["object_types"]:
@@ -228,7 +235,7 @@ async def _tag(wire: Wire) -> AsyncIterator[Finding]:
 async def _tenants(wire: Wire, tenants: Mapping[str, str]) -> AsyncIterator[Finding]:
     for slug, name in tenants.items():
         what = f"tenant {slug}"
-        if any(tenant["slug"] == slug for tenant in await wire.page(_TENANTS, slug=slug)):
+        if slug in {tenant["slug"] async for tenant in wire.each(_TENANTS, slug=slug)}:
             yield Finding(what)
         else:
             yield Finding(what, "missing", _SETUP, Creation(_TENANTS, {"name": name, "slug": slug}))
@@ -240,7 +247,8 @@ async def _pools(wire: Wire, pools: Sequence[BoundPool]) -> AsyncIterator[Findin
         what = f"pool {pool.name}: prefix {pool.prefix} in {where} (#{pool.netbox_id})"
         shown = await wire.member(_PREFIXES, pool.netbox_id)
         if shown is None:
-            yield Finding(what, "deleted", "make it again in NetBox, and bind the pool to it")
+            remedy = "if it is in NetBox, let the token's permissions reach it; if not, make it again there, then run "
+            yield Finding(what, NOT_VISIBLE, f"{remedy}`lastmile pool add` again, just as before")
             continue
         vrf = shown["vrf"]
         wrong = []

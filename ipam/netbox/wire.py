@@ -5,7 +5,7 @@ done can only be looked up by who knows what to look for.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ import requests
 from pynetbox.core.query import Request
 from requests.adapters import HTTPAdapter
 
-from ipam.netbox.errors import ConnectionLost, NetBoxError, NotFound, ServerError, Unavailable, Unreachable
+from ipam.netbox.errors import ConnectionLost, NetBoxError, NotFound, NotNetBox, ServerError, Unavailable, Unreachable
 from ipam.netbox.failures import translated
 from telemetry.metrics import NETBOX_ERRORS, NETBOX_SECONDS
 
@@ -60,10 +60,31 @@ class Wire:
     async def page(self, path: str, *, limit: int = 1000, **filters: Any) -> list[Object]:
         """The first objects that pass the filters; None filters for what has no such thing.
 
-        NetBox ignores a filter that it does not know: compare what comes back.
+        NetBox ignores a filter that it does not know: compare what comes back. It shows no more than its MAX_PAGE_SIZE.
         """
+        shown, _ = await self._page(path, limit, filters)
+        return shown
+
+    async def each(self, path: str, *, limit: int = 1000, **filters: Any) -> AsyncIterator[Object]:
+        """Every object that passes the filters, by id, however short NetBox's pages are.
+
+        A page starts behind the last id of the page before: no object is missed because others come and go.
+        """
+        last, complete = 0, False
+        while not complete:
+            shown, number = await self._page(path, limit, {"ordering": "id", "id__gt": last, **filters})
+            complete = len(shown) >= number
+            for one in shown:
+                if one["id"] <= last:
+                    raise NotNetBox(f"what answers at {self.url} does not filter as NetBox does")
+                last = one["id"]
+                yield one
+
+    async def _page(self, path: str, limit: int, filters: Mapping[str, Any]) -> tuple[list[Object], int]:
+        """The objects of one page, and how many pass the filters."""
         request = self._request(path, filters=_known(filters), limit=limit, offset=0)
-        return await self._tried_again(f"GET {path}", lambda: [dict(one) for one in request.get()])
+        shown = await self._tried_again(f"GET {path}", lambda: [dict(one) for one in request.get()])
+        return shown, (request.count or 0) if shown else 0
 
     async def count(self, path: str, **filters: Any) -> int:
         """How many objects pass the filters, as in `page`."""
@@ -151,6 +172,8 @@ class _Session(requests.Session):
         self._timeout = timeout
         # The environment could override the CA file, replace the token by what ~/.netrc says, and name a proxy.
         self.trust_env = False
+        # NetBox's words are read (`ipam.netbox.failures`), and NetBox would say them in its user's language.
+        self.headers["Accept-Language"] = "en"
         self.verify = str(ca_file) if ca_file else True
         # A POST that is redirected arrives as a GET, and looks as if it had succeeded.
         self.max_redirects = 0

@@ -75,7 +75,7 @@ async def test_a_pool_that_is_kept_in_netbox(fresh: Cli, tmp_path: Path) -> None
         peer = Peer(netbox.url, netbox.token)
         cli = fresh.but(NETBOX_URL=netbox.url, NETBOX_TOKEN=netbox.token)
         ran = await cli(*add)
-        assert (ran.code, "NetBox has no VRFs named 'access'" in ran.err) == (1, True)
+        assert (ran.code, "NetBox shows the token no VRFs named 'access'" in ran.err) == (1, True)
         vrf = (await asyncio.to_thread(peer.create, "/api/ipam/vrfs/", name="access"))["id"]
         ran = await cli(*add)
         assert (ran.code, "VRF 'access' of NetBox has 2001:db8::/40 0 times" in ran.err) == (1, True)
@@ -157,7 +157,7 @@ async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
         peer = Peer(netbox.url, netbox.token)
         cli = fresh.but(NETBOX_URL=netbox.url, NETBOX_TOKEN=netbox.token)
         ran = await cli("pool", "set", "home", "--netbox", "delegated")
-        assert (ran.code, "VRF" in ran.err, "has 2001:db8:4000::/40 0 times" in ran.err) == (1, False, True)
+        assert (ran.code, "VRF" in ran.err, "shows the token 2001:db8:4000::/40 0 times" in ran.err) == (1, False, True)
         await asyncio.to_thread(peer.create, "/api/ipam/prefixes/", prefix="2001:db8:4000::/40", status="container")
         ran = await cli("pool", "set", "home", "--netbox", "delegated")
         assert ran.code == 2
@@ -179,6 +179,9 @@ async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
         ran = await cli("pool", "set", "home", "--netbox", "delegated")
         assert "NetBox is told of each of them; on release: delete" in ran.out, "it loses no record unasked"
         assert (await cli("pool", "set", "home", "--netbox", "direct")).code == 0
+        for on_release in ("deprecate", "delete"):
+            ran = await cli("pool", "set", "home", "--on-release", on_release)
+            assert f"kept in NetBox, which chooses its prefixes; on release: {on_release}" in ran.out
 
         for wrong, words in (
             ((), "What is to change?"),

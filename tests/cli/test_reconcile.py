@@ -9,6 +9,7 @@ import pytest
 
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import Fault
+from devstack.netbox.problems import Problem
 from tests.cli.conftest import Cli
 from tests.netbox.kept import PREFIXES, Kept
 
@@ -64,7 +65,7 @@ async def test_a_dry_run_and_then_the_repair(lastmile: Cli, kept: Kept) -> None:
     assert ran.out.endswith("Nothing was changed: --repair does it.\n")
     for words in (
         *("drift_in_netbox", FIRST, "S-1's, active: status reserved => active", "--repair corrects it there"),
-        *("not_in_netbox", SECOND, "NetBox has no record of it", "--repair makes it there again"),
+        *("not_in_netbox", SECOND, "NetBox shows no record of it", "--repair makes it there again"),
     ):
         assert words in ran.out, ran.out
     assert kept.records() == before
@@ -105,7 +106,39 @@ async def test_what_cannot_be_repaired_is_said(lastmile: Cli, kept: Kept) -> Non
     assert "1 difference left" in ran.out
     words = " ".join(ran.out.split())
     assert "pool_moved_in_netbox" in words
-    assert "which has no such prefix any more" in words
+    assert "which is not visible to the token" in words
+
+
+async def test_a_repair_that_could_not_be_done_is_not_promised_again(lastmile: Cli, kept: Kept) -> None:
+    await changes(kept, 1, status="reserved")
+    rule = Fault(failure=Problem(400, {"__all__": ["a description begins with a site"]}))
+    kept.server.faults.chance(rule, 1, method="PATCH")
+    said = "a description begins with a site. If this is a custom validator of NetBox (CUSTOM_VALIDATORS), let it pass"
+    ran = await lastmile("netbox", "reconcile", "--repair")
+    assert (ran.code, said in " ".join(ran.out.split())) == (1, True), ran.out
+
+    for options in ((), ("--all",)):
+        ran = await lastmile("netbox", "reconcile", *options)
+        words = " ".join(ran.out.split())
+        assert (ran.code, "--repair could not: NetBox refuses PATCH" in words, said in words) == (1, True, True), words
+        assert "--repair does it" not in words
+        [one] = (await lastmile("netbox", "reconcile", "--json")).json
+        assert (one["repaired"], said in one["problem"]) == (False, True)
+
+    kept.server.faults.clear()
+    assert (await lastmile("netbox", "reconcile", "--repair")).code == 0
+    await changes(kept, 1, status="reserved")
+    assert "--repair corrects it there" in " ".join((await lastmile("netbox", "reconcile")).out.split())
+
+
+async def test_a_failed_repair_is_forgotten_once_the_difference_is_gone(lastmile: Cli, kept: Kept) -> None:
+    await changes(kept, 1, status="reserved")
+    kept.server.faults.next(Fault(failure=Problem(400, {"__all__": ["not now"]})), method="PATCH")
+    assert (await lastmile("netbox", "reconcile", "--repair")).code == 1
+    await changes(kept, 1, status="active")
+    assert (await lastmile("netbox", "reconcile", "--all")).code == 0
+    await changes(kept, 1, status="reserved")
+    assert "--repair corrects it there" in " ".join((await lastmile("netbox", "reconcile")).out.split())
 
 
 async def test_one_pool(lastmile: Cli, kept: Kept) -> None:

@@ -121,6 +121,12 @@ class Kept(Steps):
         async with self.database.platform() as platform:
             await add_pool(platform, Pool.model_validate({"purpose": Purpose.IPV6_PD, **described, "netbox": place}))
 
+    def change_token(self, **change: Any) -> None:
+        """What an administrator of NetBox does to Lastmile's token."""
+        with self.server.store.transaction():
+            [token, *_] = self.server.store.all("users.token")
+            self.server.store.replace("users.token", {**token, **change})
+
     # Lines
 
     async def allocate_in_the_end(self, ref: str = "S-1", order: str = "O-1") -> str:

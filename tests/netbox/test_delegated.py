@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 from pydantic import ValidationError
+from temporalio.exceptions import ApplicationError
 
 from db import Database
 from devstack.netbox import NetBoxServer
@@ -203,7 +204,21 @@ async def test_a_pool_that_was_deleted_by_hand(kept: Delegated, home: int) -> No
     await kept.begin("S-99", "O-99")
     failure = await refusal(kept.allocate("S-99", "O-99"))
     assert (failure.type, failure.non_retryable) == ("PoolMoved", True)
-    assert "restore it there" in failure.message
+    assert "Restore it there" in failure.message
+
+
+async def test_a_pool_in_another_vrf_gives_no_block(kept: Delegated, home: int) -> None:
+    elsewhere = (await asyncio.to_thread(kept.peer.create, "/api/ipam/vrfs/", name="elsewhere"))["id"]
+    await asyncio.to_thread(kept.peer.send, "PATCH", f"{PREFIXES}{home}/", {"vrf": elsewhere})
+    kept.server.faults.next(LOST, method="POST", path=AVAILABLE)
+    await kept.begin("S-99", "O-99")
+    with pytest.raises(ApplicationError) as failure:
+        await kept.insist(lambda: kept.allocate("S-99", "O-99"))
+    assert failure.value.type == "PoolMoved"
+    assert "in another VRF" in failure.value.message
+    await asyncio.to_thread(kept.peer.send, "PATCH", f"{PREFIXES}{home}/", {"vrf": kept.vrf})
+    assert await kept.allocate("S-99", "O-99") == "2001:db8:4000::/56"
+    assert [one["vrf"] for one in kept.containers()] == [kept.vrf]
 
 
 async def test_a_record_of_another_key_is_not_our_block(kept: Delegated, home: int) -> None:

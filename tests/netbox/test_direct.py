@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from temporalio.exceptions import ApplicationError
 
 from activities.signatures import Outcome
 from audit.audit import check
@@ -335,7 +336,7 @@ async def test_a_pool_prefix_that_was_deleted_by_hand(kept: Kept, home: int) -> 
     await kept.begin("S-2", "O-2")
     failure = await refusal(kept.allocate("S-2", "O-2"))
     assert (failure.type, failure.non_retryable) == ("PoolMoved", True)
-    assert f"pool home ({SPACE}) is prefix {home} in NetBox, which has no such prefix any more" in failure.message
+    assert f"pool home ({SPACE}) is prefix {home} in NetBox, which is not visible to the token" in failure.message
     assert "`lastmile pool add` again" in failure.message
     await kept.undo("S-2", "O-2")
     await kept.close("S-2", "O-2", "rolled_back")
@@ -362,6 +363,26 @@ async def test_a_pool_prefix_that_was_moved_by_hand(kept: Kept, home: int) -> No
     assert await kept.agree() == []
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["replied", "reply lost"])
+async def test_a_pool_in_another_vrf_gives_no_order_a_prefix_that_somebody_holds(
+    kept: Kept, home: int, lost: bool
+) -> None:
+    person = await asyncio.to_thread(kept.peer.create, PREFIXES, prefix="2001:db8:4000::/56", vrf=kept.vrf)
+    elsewhere = (await asyncio.to_thread(kept.peer.create, "/api/ipam/vrfs/", name="elsewhere"))["id"]
+    await asyncio.to_thread(kept.peer.send, "PATCH", f"{PREFIXES}{home}/", {"vrf": elsewhere})
+    await kept.begin()
+    if lost:
+        kept.server.faults.next(LOST, method="POST", path=AVAILABLE)
+    with pytest.raises(ApplicationError) as failure:
+        await kept.insist(kept.allocate)
+    assert (failure.value.type, failure.value.non_retryable) == ("PoolMoved", True)
+    assert "which gave 2001:db8:4000::/56 in another VRF. Restore it there" in failure.value.message
+    await kept.undo()
+    await kept.close(status="rolled_back")
+    assert [one["id"] for one in kept.records()] == [person["id"]]
+    assert await kept.owner.fetchval("SELECT count(*) FROM delegations WHERE prefix IS NOT NULL") == 0
+
+
 async def test_a_token_that_may_not(kept: Kept, home: int) -> None:
     token = await asyncio.to_thread(kept.peer.token_for, "view")
     await kept.begin()
@@ -369,8 +390,8 @@ async def test_a_token_that_may_not(kept: Kept, home: int) -> None:
         kept.use(netbox)
         failure = await refusal(kept.allocate())
     kept.use(kept.netbox)
-    assert (failure.type, failure.non_retryable) == ("NotReady", False)
-    assert "lastmile netbox check" in failure.message
+    assert (failure.type, failure.non_retryable) == ("NotAuthorised", False)
+    assert "grant the token's user `add` on ipam.prefix" in failure.message
     assert token not in failure.message
     await kept.undo()
     await kept.close(status="rolled_back")

@@ -87,7 +87,7 @@ async def block_tenant(kept: Delegated) -> None:
 
 
 BLOCKS: list[tuple[Breaking, Kind, str]] = [
-    (block_deleted, Kind.MISSING, "a block of pool home: NetBox has no record of it"),
+    (block_deleted, Kind.MISSING, "a block of pool home: NetBox shows no record of it"),
     (block_moved, Kind.MOVED, "a block of pool home: its record #2 is 2001:db8:4000:f000::/52"),
     (block_resized, Kind.MOVED, "a block of pool home: its record #2 is 2001:db8:4000::/50"),
     (block_in_another_vrf, Kind.MOVED, "a block of pool home: its record #2 is 2001:db8:4000::/52, in another VRF"),
@@ -187,8 +187,8 @@ async def by_script(kept: Delegated, prefix: str, key: str, state: str) -> None:
 
 
 LINES: list[tuple[Breaking, Kind, str, str]] = [
-    (line_deleted, Kind.MISSING, FIRST, "S-1's, active: NetBox has no record of it"),
-    (rest_deleted, Kind.MISSING, SECOND, "S-2's, at rest: NetBox has no record of it"),
+    (line_deleted, Kind.MISSING, FIRST, "S-1's, active: NetBox shows no record of it"),
+    (rest_deleted, Kind.MISSING, SECOND, "S-2's, at rest: NetBox shows no record of it"),
     (line_moved, Kind.MOVED, FIRST, "S-1's, active: its record #3 is 2001:db8:4000:700::/56"),
     (line_resized, Kind.MOVED, FIRST, "S-1's, active: its record #3 is 2001:db8:4000::/64"),
     (line_in_another_vrf, Kind.MOVED, FIRST, f"S-1's, active: its record #3 is {FIRST}, in another VRF"),

@@ -12,6 +12,7 @@ from devstack.netbox.faults import LOST
 from ipam.binding import OnRelease
 from ipam.differences import Kind
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER
+from ipam.netbox.requirements import NOT_VISIBLE
 from ipam.repair import repair
 from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept, refusal
 from tests.netbox.reconciled import found, kinds, repaired
@@ -157,8 +158,8 @@ By = Callable[[Kept, Person], Awaitable[None]]
 @pytest.mark.parametrize(
     ("by", "kind", "subject", "words"),
     [
-        (deletes, Kind.MISSING, FIRST, "S-1's, active: NetBox has no record of it"),
-        (deletes_what_rests, Kind.MISSING, SECOND, "S-2's, at rest: NetBox has no record of it"),
+        (deletes, Kind.MISSING, FIRST, "S-1's, active: NetBox shows no record of it"),
+        (deletes_what_rests, Kind.MISSING, SECOND, "S-2's, at rest: NetBox shows no record of it"),
         (deletes_and_makes_it_again, Kind.DRIFT, FIRST, f"S-1's, active: its record is #5 ({FIRST}), not #2"),
         (sets_a_status, Kind.DRIFT, FIRST, "S-1's, active: status deprecated => active"),
         (sets_a_tenant, Kind.DRIFT, FIRST, "S-1's, active: tenant other => acme"),
@@ -305,10 +306,10 @@ async def test_our_tag_on_somebody_elses(kept: Kept, person: Person) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (None, "which has no such prefix any more"),
+        (None, f"which is {NOT_VISIBLE}"),
         ({"prefix": "2001:db8:8000::/40"}, "which has 2001:db8:8000::/40 there"),
         ({"prefix": "2001:db8:4000::/44"}, "which has 2001:db8:4000::/44 there"),
-        ({"vrf": None}, "which has 2001:db8:4000::/40 there, in another VRF"),
+        ({"prefix": "2001:db8:4000::/44", "vrf": None}, "which has 2001:db8:4000::/44 there, in another VRF"),
     ],
 )
 async def test_a_pool_that_was_moved_resized_or_deleted(
@@ -324,6 +325,34 @@ async def test_a_pool_that_was_moved_resized_or_deleted(
     assert one.words == f"pool home is prefix #{pool} of NetBox, {words}"
     [problem] = await repaired(kept)
     assert "`lastmile pool add` again" in problem
+
+
+async def test_a_pool_that_was_put_into_another_vrf_is_moved_back(kept: Kept, person: Person) -> None:
+    pool = await kept.owner.fetchval("SELECT netbox_prefix_id FROM pools")
+    await person.changes(pool, vrf=await person.vrf())
+    [one] = await found(kept)
+    assert (one.kind, one.subject, one.repairable) == (Kind.POOL_MOVED, SPACE, True)
+    assert one.words == f"pool home is prefix #{pool} of NetBox, which has {SPACE} there, in another VRF"
+    assert await repaired(kept) == [""]
+    assert await kept.provision("S-5", "O-5") in await kept.agree()
+
+
+async def test_a_pool_whose_place_is_taken_is_not_moved_back(kept: Kept, person: Person) -> None:
+    pool = await kept.owner.fetchval("SELECT netbox_prefix_id FROM pools")
+    await person.changes(pool, vrf=await person.vrf())
+    other = await person.makes(SPACE, status="container")
+    [problem] = await repaired(kept)
+    assert problem.startswith(f"the VRF of pool home has {SPACE} already (#{other}): delete one of the two in NetBox.")
+    await person.deletes(other)
+    assert await repaired(kept) == [""]
+
+
+async def test_a_persons_prefix_in_another_vrf_takes_nothing(kept: Kept, person: Person) -> None:
+    await kinds(kept)
+    theirs = await person.makes(FIRST, vrf=await person.vrf())
+    await kept.owner.execute("INSERT INTO netbox_suspects SELECT id, $1, '2020-01-01' FROM pools", theirs)
+    assert await kinds(kept) == []
+    assert await kinds(kept, everything=True) == []
 
 
 async def test_what_nobody_had_heard_of_and_somebody_moved(kept: Kept, person: Person) -> None:

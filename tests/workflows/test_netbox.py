@@ -2,41 +2,50 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
+from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from activities.signatures import OUTAGE
 from db import Database
 from devstack.netbox import NetBoxServer
 from devstack.netbox.faults import LOST, POSTGRES_DOWN, Fault, proxy
+from devstack.netbox.problems import Problem
+from devstack.netbox.versions import V4_4, V4_6
 from ipam.models import Addressing
 from ipam.netbox import NetBox
+from ipam.netbox.requirements import NOT_VISIBLE, check, set_up
 from radius.dynauth import DynamicAuthorization
 from settings import Settings
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, SPACE, VRF, Kept
 from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.maintained import AT_ONCE, Maintenance
-from tests.workflows.world import Orders, outcomes, parked, what_is_there
+from tests.workflows.world import Orders, outcomes, parked, retrying, what_is_there
 from worker import build_worker
 from workflows import deprovision, provision
+from workflows.calling import PATIENCE, Kind
 from workflows.client import Lastmile
 from workflows.contract import Cleanup, Decision, ProvisionSubscriber, ResultStatus
 
 PROVISION = [step.name for step in provision.STEPS]
 REQUIRED = [step.name for step in provision.STEPS if not step.best_effort]
 DEPROVISION = [step.name for step in deprovision.STEPS]
+MORE_THAN_ALL = 2 * PATIENCE[Kind.IPAM].attempts
 PIVOT = [step.pivot for step in deprovision.STEPS].index(True)
 
 
 @pytest.fixture
 async def kept(
-    database: Database, owner: asyncpg.Connection, authorization: DynamicAuthorization
+    request: pytest.FixtureRequest, database: Database, owner: asyncpg.Connection, authorization: DynamicAuthorization
 ) -> AsyncIterator[Kept]:
-    with NetBoxServer() as server:
+    with NetBoxServer(version=getattr(request, "param", V4_4)) as server:
         async with NetBox(server.url, server.token) as netbox:
             kept = Kept(server, netbox, database, owner, authorization)
             await kept.set_up()
@@ -56,6 +65,7 @@ def order(orders: Orders, order_id: str = "O-1", nth: int = 0) -> ProvisionSubsc
     return orders.provision(order_id, nth, addressing=Addressing(ipv6_pool="kept", vrf=VRF))
 
 
+@pytest.mark.parametrize("kept", [V4_4, V4_6], indirect=True, ids=["4.4", "4.6"])
 async def test_a_line_comes_and_goes(lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults) -> None:
     result = await lastmile.execute(order(orders))
     assert (result.status, result.created.ipv6_prefix) == (ResultStatus.COMPLETED, "2001:db8:4000::/56")
@@ -155,16 +165,74 @@ async def test_netbox_away_for_a_while_is_waited_for(lastmile: Lastmile, orders:
     assert await kept.agree(whole_lines=True) == [result.created.ipv6_prefix]
 
 
+@pytest.mark.parametrize(
+    ("refused_by", "accepted_by"),
+    [
+        ({"enabled": False}, {"enabled": True}),
+        ({"expires": "2020-01-01T00:00:00+00:00"}, {"expires": None}),
+        ({"write_enabled": False}, {"write_enabled": True}),
+    ],
+    ids=["disabled", "expired", "read-only"],
+)
+async def test_an_order_waits_until_netbox_accepts_the_token(
+    lastmile: Lastmile, orders: Orders, kept: Kept, refused_by: dict[str, Any], accepted_by: dict[str, Any]
+) -> None:
+    kept.change_token(**refused_by)
+    run = await lastmile.start(order(orders))
+    failure = await retrying(run, "allocate_ip_address")
+    assert failure.application_failure_info.type == "NotAuthorised"
+    kept.change_token(**accepted_by)
+    result = await run.result()
+    assert result.status is ResultStatus.COMPLETED
+    assert await kept.agree(whole_lines=True) == [result.created.ipv6_prefix]
+
+
+@pytest.mark.parametrize("kept", [V4_6], indirect=True, ids=["4.6"])
+async def test_an_order_waits_until_netbox_is_set_up(lastmile: Lastmile, orders: Orders, kept: Kept) -> None:
+    await kept.netbox.require()
+    [field] = await asyncio.to_thread(kept.peer.found, "/api/extras/custom-fields/?name=lastmile_key")
+    await asyncio.to_thread(kept.peer.send, "DELETE", f"/api/extras/custom-fields/{field['id']}/")
+    run = await lastmile.start(order(orders))
+    failure = await retrying(run, "allocate_ip_address")
+    assert failure.application_failure_info.type == "NotReady"
+    assert "lastmile netbox setup" in failure.message
+    await set_up(kept.netbox.wire, await check(kept.netbox.wire))
+    result = await run.result()
+    assert result.status is ResultStatus.COMPLETED
+    assert await kept.agree(whole_lines=True) == [result.created.ipv6_prefix]
+
+
+async def test_an_outage_longer_than_all_attempts_is_waited_for(
+    lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults
+) -> None:
+    attempts = 0
+
+    async def away() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= MORE_THAN_ALL:
+            pause = timedelta(milliseconds=1)
+            raise ApplicationError("away", activity.info().attempt, OUTAGE, type="NotReady", next_retry_delay=pause)
+
+    faults.before["allocate_ip_address"] = away
+    result = await lastmile.execute(order(orders))
+    assert result.status is ResultStatus.COMPLETED
+    [step] = [one for one in result.steps if one.step == "allocate_ip_address"]
+    assert step.attempts == attempts > MORE_THAN_ALL
+    assert await kept.agree(whole_lines=True) == [result.created.ipv6_prefix]
+
+
 async def test_a_release_that_netbox_refuses_parks_and_goes_on(lastmile: Lastmile, orders: Orders, kept: Kept) -> None:
     """The revocation is done by then: it does not wait for NetBox."""
     await lastmile.execute(order(orders))
-    kept.server.faults.chance(Fault(proxy=403), 1, method="PATCH")
+    refusal = Fault(failure=Problem(400, {"__all__": ["descriptions begin with a site"]}))
+    kept.server.faults.chance(refusal, 1, method="PATCH")
     run = await lastmile.start(orders.deprovision())
     progress = await parked(run)
     assert progress.step == "release_ip_address"
     assert await kept.owner.fetchval("SELECT count(*) FROM radreply") == 0
     kept.server.faults.clear()
-    await lastmile.steer("acme", orders.ref, "retry_step", Decision(by="noc", why="the token was mended"))
+    await lastmile.steer("acme", orders.ref, "retry_step", Decision(by="noc", why="the rule was changed"))
     assert (await run.result()).status is ResultStatus.COMPLETED
     assert await kept.agree(whole_lines=True) == []
 
@@ -183,8 +251,9 @@ async def test_a_pool_prefix_deleted_by_hand_during_a_provision(
 
     assert result.status is ResultStatus.ROLLED_BACK
     assert result.reason == (
-        f"allocate_ip_address: pool kept ({SPACE}) is prefix {home} in NetBox, which has no such prefix any more: "
-        "restore it there, then `lastmile pool add` again, just as before, finds it"
+        f"allocate_ip_address: pool kept ({SPACE}) is prefix {home} in NetBox, which is {NOT_VISIBLE}. "
+        "Restore it there, then run `lastmile pool add` "
+        "again, just as before"
     )
     assert outcomes(result)["allocate_ip_address"] == "failed"
     assert await kept.agree(whole_lines=True) == []
