@@ -9,6 +9,7 @@ from activities.lines import check_line
 from activities.refusals import Verdict, verdict_on
 from activities.signatures import Opened, OrderClosing, OrderOpening, StepRef
 from subscribers import orders
+from subscribers.errors import LineDiffers
 from telemetry.metrics import ORDER_SECONDS_TAKEN, ORDERS, STEPS
 
 __all__ = ["OrderActivities"]
@@ -47,7 +48,11 @@ class OrderActivities(Activities):
                 ref.requested_by,
             )
             if found.new and opening.line is not None:
-                await check_line(connection, ref, opening.line)
+                try:
+                    await check_line(connection, ref, opening.line)
+                except LineDiffers:  # no row of the order stays, and so no end of it is counted
+                    ORDERS.labels(opening.operation, ref.tenant, Verdict.REFUSED).inc()
+                    raise
             for adopt in _ADOPT if found.superseded else ():
                 await connection.execute(adopt, {"heir": ref.order_id, "lost": list(found.superseded)})
         return Opened(result=found.result, outdated=found.outdated, taken_over=found.taken_over)

@@ -90,6 +90,51 @@ async def test_a_dry_run_knows_what_is_there(cli: Cli, book: Book, worker: None)
     assert (changed.code, "an id belongs to one order" in changed.out) == (1, True)
 
 
+async def test_provision_of_another_line_than_is_in_service_is_refused_as_the_dry_run_says(
+    cli: Cli, book: Book, worker: None
+) -> None:
+    await cli("provision", "-", stdin=lines(book.order(1)))
+    customer = book.order(1)["customer"] | {"name": "Somebody Else"}
+    other = book.order(1, order_id="O-11", addressing={"enable_ipv6": False}, customer=customer)
+
+    plan = await cli("provision", "-", "--dry-run", "--json", stdin=lines(other))
+    ran = await cli("provision", "-", "--json", stdin=lines(other))
+
+    assert (plan.code, plan.json[0]["would"], ran.code, ran.json[0]["status"]) == (1, "be_refused", 1, "refused")
+    (step,) = plan.json[0]["steps"]
+    assert (step["step"], step["detail"]) == ("open_order", ran.json[0]["reason"])
+    for field in ("customer.name", "addressing.enable_ipv6"):
+        assert f"{field}: the " in step["detail"]
+
+
+async def test_provision_for_a_known_customer_says_that_the_name_is_another(cli: Cli, book: Book, worker: None) -> None:
+    await cli("provision", "-", stdin=lines(book.order(1)))
+    order = book.order(2, customer=book.order(1)["customer"] | {"name": "Somebody Else"})
+    note = "customer.name: customer C-1 exists with another name, which the order did not change"
+
+    plan = await cli("provision", "-", "--dry-run", "--json", stdin=lines(order))
+    ran = await cli("provision", "-", stdin=lines(order))
+
+    assert note in plan.json[0]["steps"][0]["detail"]
+    assert (ran.code, note in " ".join(ran.out.split())) == (0, True)
+
+
+async def test_provision_again_after_a_deprovision_says_that_the_result_is_old(
+    cli: Cli, book: Book, worker: None
+) -> None:
+    await cli("provision", "-", stdin=lines(book.order()))
+    await cli("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved away", "--order-id", "D-1")
+
+    ran = await cli("provision", "-", "--json", stdin=lines(book.order()))
+    shown = await cli("provision", "-", stdin=lines(book.order()))
+    plan = await cli("provision", "-", "--dry-run", stdin=lines(book.order()))
+
+    words = "this result is from before deprovision order D-1 (completed"
+    assert ran.json[0]["outdated"].startswith(words)
+    assert words in " ".join(shown.out.split())
+    assert words in " ".join(plan.out.split())
+
+
 async def test_down_again(cli: Cli, book: Book, worker: None) -> None:
     await cli("provision", "-", stdin=lines(book.order()))
     down = ("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved away")

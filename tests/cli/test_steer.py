@@ -21,7 +21,11 @@ async def parked(cli: Cli, book: Book) -> None:
 
 @pytest.mark.parametrize(
     ("command", "said", "status"),
-    [("retry", "retry_step", "rolled_back"), ("skip", "skip_step", "rolled_back"), ("abandon", "abandon", "abandoned")],
+    [
+        ("retry", "retry_step", "rolled_back"),
+        ("skip", "skip_step", "partly_rolled_back"),
+        ("abandon", "abandon", "abandoned"),
+    ],
 )
 async def test_a_parked_undo_is_released(
     cli: Cli, book: Book, worker: None, faults: Faults, tenant: tuple[str, ...], command: str, said: str, status: str

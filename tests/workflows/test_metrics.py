@@ -20,7 +20,7 @@ from tests.counted import Counted
 from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.world import Orders, log_in, outcomes, parked
 from workflows import provision
-from workflows.client import Lastmile
+from workflows.client import Lastmile, OrderRefused
 from workflows.contract import OrderResult, ResultStatus
 from workflows.registry import RUNNER
 
@@ -139,6 +139,17 @@ async def test_what_is_refused_is_not_tried_again(lastmile: Lastmile, orders: Or
     assert counted.since(ATTEMPTS)["allocate_ip_address",] == 1
     assert counted.since(RETRIES) == {}
     assert counted.since(ALLOCATED) == {}
+
+
+async def test_provision_that_differs_from_the_live_line_counts_as_refused(
+    lastmile: Lastmile, orders: Orders, counted: Counted
+) -> None:
+    await lastmile.execute(orders.provision("O-1"))
+
+    with pytest.raises(OrderRefused):
+        await lastmile.execute(orders.provision("O-2", addressing=Addressing(enable_ipv6=False)))
+
+    assert counted.since(ORDERS) == {("provision", "completed", "acme"): 1, ("provision", "refused", "acme"): 1}
 
 
 async def test_provision_from_an_exhausted_pool_counts_as_a_failure(
