@@ -1,4 +1,4 @@
-"""`ipv6-lifecycle`: what state the prefixes are in, how fast they move, and whether any is lost."""
+"""`ipv6-lifecycle`: the states of the prefixes, how fast they change, and whether a prefix leaks."""
 
 from typing import TypeVar
 
@@ -107,7 +107,7 @@ def _utilisation() -> gauge.Panel:
     held = f"sum(max by (tenant, state) (ipv6_lifecycle_state_total{{{HOLDING}, {TENANT}}}))"
     return dial(
         "IPv6 Utilization Rate",
-        "Active delegations, of those that hold a prefix. Low: prefixes are held that nobody uses.",
+        "Active delegations, of those that hold a prefix. A low rate means that held prefixes are not in use.",
         query(f"100 * {active} / ({held} > 0)", "active", now=True),
         width=THIRD,
     ).thresholds(share_levels(50, 80))
@@ -117,7 +117,7 @@ def _pools() -> gauge.Panel:
     used = f'max by (tenant, pool) (ipv6_pool_utilization_percent{{purpose=~"ipv6.*", {SHARED}}})'
     return dial(
         "IPv6 Pool Utilization",
-        "Prefixes that nobody can get now, held or in quarantine: the eight fullest pools.",
+        "Prefixes that are held or in quarantine: the eight fullest pools.",
         query(f"topk(8, {used})", "{{tenant}} {{pool}}", now=True),
         width=THIRD,
     ).thresholds(levels("green", (70, "yellow"), (85, "red")))
@@ -139,7 +139,7 @@ def _rate(what: str, description: str, histogram: str, bad: str, selector: str) 
 def _leaks() -> stat.Panel:
     return figure(
         "IPv6 Prefix Leaks",
-        "Delegations that have been allocated for over a day, and are not active. Must be 0.",
+        "Delegations that have been allocated for over a day, are not active and are not acknowledged. Must be 0.",
         query(f"sum(max by (tenant) (ipv6_prefix_leak_total{{{TENANT}}}))", "leaks", now=True),
         unit=units.NoUnit,
         width=QUARTER,
@@ -170,7 +170,7 @@ def _p95(what: str, histogram: str) -> stat.Panel:
     return (
         figure(
             f"IPv6 {what} Duration p95",
-            "95 of 100 took no longer, in the time that is shown or, without any in it, since the workers started.",
+            "95 of 100 took no longer: in the time shown or, where it has none, since the workers started.",
             query(expr, "p95", now=True),
             unit=units.Seconds,
             width=QUARTER,

@@ -58,18 +58,18 @@ def _orders() -> Panels:
         .no_value("none")
         .thresholds(share_levels(95, 99)),
         _count(
-            "Runs that wait for a person",
-            "`lastmile retry`, `skip` or `abandon` releases them.",
+            "Parked runs",
+            "They wait for an operator: `lastmile attention` lists them.",
             f"sum(max by (tenant) (lastmile_attention_runs{{{TENANT}}}))",
         ),
         figure(
             "Oldest open order",
-            "How long it has been open; of those whose runs do not wait for a person.",
+            "The age of the oldest order that is open and not parked.",
             query(f"max(lastmile_oldest_open_order_seconds{{{TENANT}}})", "oldest", now=True),
             unit=units.Seconds,
             width=QUARTER,
         ).thresholds(levels("green", (600, "yellow"), (3600, "red"))),
-        _count("Workers", "Those that Prometheus reaches.", 'count(up{job="lastmile"} == 1) or vector(0)').thresholds(
+        _count("Workers", "Workers that Prometheus reaches.", 'count(up{job="lastmile"} == 1) or vector(0)').thresholds(
             levels("text", (0, "red"), (1, "green"))
         ),
         graph(
@@ -103,7 +103,7 @@ def _steps() -> Panels:
     return [
         graph(
             "Steps that went wrong",
-            "Failed for good, warned or taken back, a minute.",
+            "Steps that failed for good, were warned of or were undone, a minute.",
             query(
                 "sum by (step, outcome) "
                 f'(rate(lastmile_steps_total{{outcome=~"failed|warned|undone", {TENANT}}}{RATE})) * 60',
@@ -114,7 +114,7 @@ def _steps() -> Panels:
         ),
         graph(
             "Retries",
-            "Attempts that failed and are made again, a minute, by the type of the failure.",
+            "Attempts that failed and are retried, a minute, by the type of the failure.",
             query(f"sum by (step, kind) (rate(lastmile_step_retries_total{RATE})) * 60", "{{step}}: {{kind}}"),
             unit=units.CountsPerMinute,
             width=THIRD,
@@ -139,9 +139,19 @@ def _pools() -> Panels:
             width=THIRD,
         )
         for title, description, name, unit in (
-            ("Pool utilization", "Held or in quarantine.", "ipv6_pool_utilization_percent", units.Percent),
-            ("Free prefixes", "What the next orders can get.", "ipv6_pool_free_prefixes", units.Short),
-            ("In quarantine", "Prefixes that rest.", "ipv6_quarantined_prefixes", units.Short),
+            (
+                "Pool utilization",
+                "Prefixes that are held or in quarantine.",
+                "ipv6_pool_utilization_percent",
+                units.Percent,
+            ),
+            ("Free prefixes", "Prefixes for the next orders.", "ipv6_pool_free_prefixes", units.Short),
+            (
+                "In quarantine",
+                "Released prefixes that no other subscriber can get yet.",
+                "ipv6_quarantined_prefixes",
+                units.Short,
+            ),
         )
     ]
 
@@ -150,7 +160,7 @@ def _radius() -> Panels:
     return [
         graph(
             "Disconnect and CoA requests",
-            "By what became of them, a minute.",
+            "Requests a minute, by their outcome.",
             query(
                 f"sum by (nas, kind, outcome) (rate(lastmile_radius_requests_total{RATE})) * 60",
                 "{{nas}}: {{kind}} {{outcome}}",
@@ -160,7 +170,7 @@ def _radius() -> Panels:
         ),
         graph(
             "Requests without an answer",
-            "Of all that went to a NAS.",
+            "Share of all requests to a NAS.",
             query(
                 f'100 * sum by (nas) (rate(lastmile_radius_requests_total{{outcome=~"timeout|error"}}{RATE}))'
                 f" / sum by (nas) (rate(lastmile_radius_requests_total{RATE}))",
@@ -183,14 +193,14 @@ def _netbox() -> Panels:
         ),
         graph(
             "NetBox errors",
-            "Requests that it did not answer as asked, a minute.",
+            "Requests to NetBox that failed, a minute.",
             query(f"sum by (method, kind) (rate(lastmile_netbox_errors_total{RATE})) * 60", "{{method}}: {{kind}}"),
             unit=units.RequestsPerMinute,
             width=QUARTER,
         ),
         graph(
-            "Prefixes that NetBox has yet to be told of",
-            "The outbox, and what of it NetBox would not take.",
+            "NetBox outbox",
+            "Prefixes whose last change NetBox lacks, and those of them that it refuses.",
             query(
                 f"max by (tenant, pool) (lastmile_netbox_outbox_waiting{{{SHARED}}})", "{{tenant}} {{pool}}: waiting"
             ),
@@ -202,21 +212,21 @@ def _netbox() -> Panels:
         ),
         graph(
             "Outbox lag",
-            "How long the one that has waited longest has.",
+            "The age of the oldest change that NetBox lacks.",
             query(f"max by (tenant, pool) (lastmile_netbox_outbox_lag_seconds{{{SHARED}}})", "{{tenant}} {{pool}}"),
             unit=units.Seconds,
             width=QUARTER,
         ),
         graph(
-            "Pools that NetBox has no room for",
-            "1 since it had no further block, or prefix, for the pool, until one is got.",
+            "Pools full in NetBox",
+            "1 from when NetBox has no further block or prefix for the pool until the pool gets one.",
             query(f"max by (tenant, pool) (lastmile_netbox_pool_full{{{SHARED}}})", "{{tenant}} {{pool}}"),
             unit=units.NoUnit,
             width=HALF,
         ),
         graph(
-            "Since the blocks were looked after",
-            "Of each delegated pool.",
+            "Age of the last block check",
+            "Time since a worker checked the blocks of each delegated pool.",
             query(f"max by (tenant, pool) (lastmile_keeper_age_seconds{{{SHARED}}})", "{{tenant}} {{pool}}"),
             unit=units.Seconds,
             width=HALF,
@@ -232,14 +242,16 @@ def _upkeep() -> Panels:
             "sum(max by (invariant) (lastmile_audit_violations))",
         ),
         figure(
-            "Age of the figures",
-            "How long ago the snapshot was taken that the figures are from, at the worker that is furthest behind.",
+            "Age of the metrics snapshot",
+            "The age of the metrics snapshot at the worker that is furthest behind.",
             query("max(lastmile_snapshot_age_seconds)", "age", now=True),
             unit=units.Seconds,
             width=QUARTER,
         ).thresholds(levels("green", (420, "yellow"), (900, "red"))),
         _count("Schedules paused", "", "sum(max by (schedule) (lastmile_schedule_paused))"),
-        _count("Schedules missed", "Runs that never started.", "sum(max by (schedule) (lastmile_schedule_missed))"),
+        _count(
+            "Schedules missed", "Times at which no run started.", "sum(max by (schedule) (lastmile_schedule_missed))"
+        ),
         graph(
             "Audit violations by invariant",
             "Findings of each audit, and the sum of those that an operator has acknowledged.",
@@ -250,14 +262,14 @@ def _upkeep() -> Panels:
         ),
         graph(
             "Since the last success",
-            "Of each schedule.",
+            "Time since the last successful run of each schedule.",
             query("time() - max by (schedule) (lastmile_schedule_last_success_timestamp_seconds)", "{{schedule}}"),
             unit=units.Seconds,
             width=THIRD,
         ),
         graph(
             "Oldest delegation in a passing state",
-            "How long it has been there.",
+            "The age of the oldest delegation in each passing state.",
             query(f"max by (state) (ipv6_oldest_stuck_seconds{{{TENANT}}})", "{{state}}"),
             unit=units.Seconds,
             width=THIRD,

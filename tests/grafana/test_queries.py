@@ -64,7 +64,7 @@ OF_OTHER: dict[str, dict[str, Any]] = {
 POOLS = ("acme home", "acme metro", "other tiny")
 PLATFORM: dict[str, dict[str, Any]] = {
     "Provisioning success": {"success": 100 * 12 / 20},
-    "Runs that wait for a person": {"": 1},
+    "Parked runs": {"": 1},
     "Oldest open order": {"oldest": 0},
     "Workers": {"": 2},
     "Orders by outcome": {
@@ -86,12 +86,12 @@ PLATFORM: dict[str, dict[str, Any]] = {
     "In quarantine": dict(zip(POOLS, (4, 0, 0), strict=True)),
     "Disconnect and CoA requests": {"bng-1: disconnect ack": SOME, "bng-1: disconnect timeout": SOME},
     "Requests without an answer": {"bng-1": Between(40, 80)},
-    "Prefixes that NetBox has yet to be told of": {"acme metro: waiting": 1, "acme metro: refused": 0},
+    "NetBox outbox": {"acme metro: waiting": 1, "acme metro: refused": 0},
     "Outbox lag": {"acme metro": Between(1e-9, 300)},
-    "Pools that NetBox has no room for": {"acme metro": 0},
-    "Since the blocks were looked after": {"acme metro": Between(0, 300)},
+    "Pools full in NetBox": {"acme metro": 0},
+    "Age of the last block check": {"acme metro": Between(0, 300)},
     "Audit violations": {"": 1},
-    "Age of the figures": {"age": Between(0, 300)},
+    "Age of the metrics snapshot": {"age": Between(0, 300)},
     "Schedules paused": {"": 0},
     "Schedules missed": {"": 0},
     "Since the last success": dict.fromkeys(("audit", "cleanup", "metrics"), Between(0, 300)),
