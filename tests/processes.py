@@ -73,7 +73,7 @@ def get(port: int, path: str) -> str:
 
 async def until(answer: Callable[[], Awaitable[Any]]) -> Any:
     """Its first answer that is one."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(300):
         while True:
             try:
                 if result := await answer():

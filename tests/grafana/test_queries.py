@@ -16,7 +16,7 @@ from tests.processes import until
 pytestmark = [
     pytest.mark.prometheus_required,
     pytest.mark.freeradius_required,
-    pytest.mark.timeout(300),  # the first of them waits for the day to end
+    pytest.mark.timeout(900),  # the first of them waits for the day to end
 ]
 
 
