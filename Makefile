@@ -49,6 +49,7 @@ bench-large: $(VENV)/installed
 $(VENV)/installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Lastmile needs Python 3.11 or newer; found: $$(python3 --version 2>&1)." \
 		"Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@rm -f $@
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version); once, about a minute."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
