@@ -8,12 +8,13 @@ STATE := .lastmile
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
-.PHONY: help demo test test-netbox up bench bench-large lock clean
+.PHONY: help demo test coverage test-netbox up bench bench-large lock clean
 
 help:
 	@echo "make demo   start the whole stack, provision the example orders, show the result, stop"
 	@echo "make up     run the stack until Ctrl-C"
 	@echo "make test   lint, types, import contracts, tests"
+	@echo "make coverage  the tests, and which lines they run; takes half as long again"
 	@echo "make test-netbox  the NetBox contract tests, against NETBOX_URL and NETBOX_TOKEN: docs/netbox.md"
 	@echo "make bench  measure, each figure next to a peer in the same run; about 7 minutes"
 	@echo "make bench-large  the same, and the figures of 10 million delegations: minutes more, and 10 GB of disk"
@@ -31,6 +32,9 @@ test: $(VENV)/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+coverage: $(VENV)/installed
 	$(BIN)/pytest --cov --numprocesses 2 --dist loadfile
 
 test-netbox: $(VENV)/installed
