@@ -23,10 +23,10 @@ class Last:
 
 _RECORD = text(
     """
-    INSERT INTO audit_findings (invariant, violations, acknowledged, mended)
+    INSERT INTO audit_findings (invariant, violations, acknowledged, repaired)
     VALUES (:invariant, :violations, :acknowledged, :repaired)
     ON CONFLICT (invariant) DO UPDATE
-    SET violations = excluded.violations, acknowledged = excluded.acknowledged, mended = excluded.mended,
+    SET violations = excluded.violations, acknowledged = excluded.acknowledged, repaired = excluded.repaired,
         checked_at = now()
     """
 )

@@ -12,7 +12,7 @@ audit_findings = Table(
     metadata,
     Column("invariant", Text, primary_key=True),
     Column("violations", BigInteger, nullable=False),
-    Column("mended", BigInteger, nullable=False),
+    Column("repaired", BigInteger, nullable=False),
     Column("acknowledged", BigInteger, nullable=False, server_default="0"),
     Column("checked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from cli.exits import EPILOG, run
-from cli.inventory_app import nas, pool, tenant
+from cli.inventory_app import nas, tenant
 from cli.netbox_app import netbox
+from cli.pool_app import pool
 from cli.schedule_app import schedule
 from cli.scheduled_app import scheduled
 
@@ -33,6 +34,23 @@ Tenant = Annotated[str | None, typer.Option(help="May be left out where there is
 Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one object a line.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"lastmile {version('lastmile')}")
+        raise typer.Exit
+
+
+@app.callback()
+def lastmile(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version of Lastmile.")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def up() -> None:
     """Run the embedded stack until Ctrl-C: PostgreSQL, Temporal, FreeRADIUS, a NAS, a worker."""
@@ -52,11 +70,11 @@ def demo(
 
 
 @app.command()
-def migrate() -> None:
+def migrate(json: Json = False) -> None:
     """Bring the database to the newest schema, as the owner of its tables (DATABASE_OWNER_URL or DATABASE_URL)."""
     from cli.migrate import migrate
 
-    run(migrate())
+    run(migrate(as_json=json))
 
 
 @app.command(epilog=EPILOG)
@@ -115,12 +133,16 @@ def deprovision(
     order_id: Annotated[
         str | None, typer.Option(help="Your id for this order; the same one again gives the same result.")
     ] = None,
+    not_before: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Start then, not now. With its time zone: 2030-05-03T14:00:00+02:00."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Take a line down: end its session, give its addresses back, close its record."""
+    """Terminate a subscriber's service: end the session, release the addresses, close the record."""
     from cli.orders import deprovision
 
-    run(deprovision(subscriber, tenant=tenant, reason=reason, order_id=order_id, as_json=json))
+    run(deprovision(subscriber, tenant=tenant, reason=reason, order_id=order_id, not_before=not_before, as_json=json))
 
 
 @app.command()
@@ -155,27 +177,33 @@ def attention(
 
 
 @app.command()
-def retry(subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None) -> None:
+def retry(
+    subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
+) -> None:
     """Release a parked order: try its step again, once the cause is fixed."""
     from cli.steer import steer
 
-    run(steer("retry_step", subscriber, tenant=tenant, why=why, by=by, step=step))
+    run(steer("retry_step", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
 
 
 @app.command()
-def skip(subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None) -> None:
+def skip(
+    subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
+) -> None:
     """Release a parked order: go on without its step, which was done by hand or need not be."""
     from cli.steer import steer
 
-    run(steer("skip_step", subscriber, tenant=tenant, why=why, by=by, step=step))
+    run(steer("skip_step", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
 
 
 @app.command()
-def abandon(subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None) -> None:
+def abandon(
+    subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
+) -> None:
     """Release a parked order: end it, and leave everything as it is."""
     from cli.steer import steer
 
-    run(steer("abandon", subscriber, tenant=tenant, why=why, by=by, step=step))
+    run(steer("abandon", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
 
 
 @app.command()

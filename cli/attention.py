@@ -7,7 +7,7 @@ from audit.findings import last
 from cli.actor import actor
 from cli.exits import BadInput, Exit, Unavailable
 from cli.output import complain, console, print_json, say, table, when
-from cli.services import Temporal, load_settings, open_database
+from cli.services import Temporal, load_settings, open_database, the_tenant
 from cli.steer import decision_of
 from settings import Settings
 from workflows.attention import WaitingRun, waiting_runs
@@ -27,6 +27,8 @@ async def attention(
     """List the parked runs, or release them all; FAILED where one did not take the decision."""
     decision = _decision(decide, step=step, why=why, by=by)
     settings = load_settings()
+    if tenant is not None:
+        await the_tenant(settings, tenant)
     temporal = await Temporal.connect(settings)
     found = [run async for run in waiting_runs(temporal.client, settings.task_queue, tenant, step)]
     runs = sorted(found, key=lambda run: run.parked.since if run.parked else run.started_at)
@@ -39,7 +41,7 @@ async def attention(
         raise Unavailable(f"Nothing can be decided now. {lack}")
     refused = [run for run in runs if not await _decided(temporal, run, decide, decision, as_json)]
     if not runs and not as_json:
-        say("Nothing waits for a person.")
+        say("No order waits for an operator.")
     return Exit.FAILED if refused else Exit.DONE
 
 
@@ -80,9 +82,9 @@ def _show(runs: list[WaitingRun], as_json: bool) -> None:
             print_json(_json(run))
         return
     if not runs:
-        say("Nothing waits for a person.")
+        say("No order waits for an operator.")
         return
-    columns = ("tenant", "subscriber", "order", "operation", "parked at", "since", "tries", "")
+    columns = ("tenant", "subscriber", "order", "operation", "parked at", "since", "tries", "reason")
     rows = [
         (run.tenant, run.subscriber_ref, run.order_id, run.operation, run.step, *_since(run), _words(run))
         for run in runs

@@ -12,7 +12,7 @@ from cli.actor import actor
 from cli.exits import Exit
 from cli.netbox import open_netbox
 from cli.output import complain, console, print_json, say, table, when
-from cli.services import load_settings, open_database, pick_tenant
+from cli.services import check_tenant, load_settings, open_database
 from db import Database
 from ipam.bound import pools_in_netbox
 from ipam.netbox.errors import NetBoxError
@@ -28,8 +28,7 @@ async def audit(*, tenant: str | None, repairing: bool, as_json: bool) -> Exit:
     """
     settings = load_settings()
     async with open_database(settings) as database:
-        if tenant is not None:
-            tenant = await pick_tenant(database, tenant)
+        await check_tenant(database, tenant)
         found = await _check(settings, database, tenant, INVARIANTS)
         repaired: list[Violation] = []
         if repairing:
@@ -93,14 +92,16 @@ async def found_in_netbox(settings: Settings, database: Database, tenant: str | 
 
 def _show(repaired: list[Violation], left: list[Violation], *, where: str) -> None:
     if repaired:
-        console.print(table(_count(repaired, "repaired"), ("invariant", "tenant", "subject", ""), map(_row, repaired)))
+        console.print(
+            table(_count(repaired, "repaired"), ("invariant", "tenant", "subject", "problem"), map(_row, repaired))
+        )
     if not left:
         say(f"No violation{' is left' if repaired else ''}{where}.")
         return
     console.print(
         table(
             _count(left, "left" if repaired else "found"),
-            ("invariant", "tenant", "subject", "", "line"),
+            ("invariant", "tenant", "subject", "problem", "what to do"),
             [(*_row(violation), violation.invariant.remedy) for violation in left],
         )
     )

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from cli.output import complain
+from cli.output import OutputClosed, complain
 
 __all__ = ["EPILOG", "BadInput", "Exit", "Unavailable", "first_failure", "run"]
 
@@ -22,6 +22,7 @@ class Exit(IntEnum):
     UNAVAILABLE = 3
     FAULT = 70
     INTERRUPTED = 130
+    OUTPUT_CLOSED = 141
 
 
 _MEANINGS = {
@@ -32,6 +33,7 @@ _MEANINGS = {
     Exit.UNAVAILABLE: "Temporal, the database, NetBox or a server of the stack cannot be used",
     Exit.FAULT: "a fault in Lastmile itself",
     Exit.INTERRUPTED: "Ctrl-C; orders that were started go on in Temporal",
+    Exit.OUTPUT_CLOSED: "the reader of the output has closed it, as `head` does",
 }
 
 EPILOG = "\n".join(["Exit codes", *(f"{code.value:>4}  {meaning}" for code, meaning in _MEANINGS.items())])
@@ -54,11 +56,10 @@ def run(command: Coroutine[Any, Any, Exit]) -> NoReturn:
         code = asyncio.run(command)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
+    except OutputClosed:
+        code = Exit.OUTPUT_CLOSED
     except Exception as failure:
-        cause = first_failure(failure)
-        if isinstance(cause, BrokenPipeError):
-            raise cause from None  # whoever read the output has seen enough: Click knows how to leave
-        code, words = _explain(cause)
+        code, words = _explain(first_failure(failure))
         complain(words)
     raise typer.Exit(code)
 

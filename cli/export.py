@@ -11,8 +11,8 @@ from cli.estate import NOTES, Described, estate
 from cli.exits import BadInput, Exit
 from cli.order_csv import csv_heading, csv_line
 from cli.order_json import json_line
-from cli.output import complain
-from cli.services import load_settings, open_database, pick_tenant
+from cli.output import OutputClosed, complain
+from cli.services import check_tenant, load_settings, open_database
 from db import Database
 from subscribers.tenants import list_tenants
 
@@ -55,8 +55,9 @@ async def export(*, tenant: str | None, form: str | None, output: Path | None) -
 
 
 async def _tenants(database: Database, tenant: str | None) -> list[str]:
+    await check_tenant(database, tenant)
     if tenant is not None:
-        return [await pick_tenant(database, tenant)]
+        return [tenant]
     async with database.platform() as connection:
         return [row["id"] for row in await list_tenants(connection)]
 
@@ -79,7 +80,11 @@ def _line(found: Described, csv: bool) -> bytes:
 def _written(output: Path | None) -> Iterator[BinaryIO]:
     """A stream to the output; a file is there once it is whole, and an earlier one stays until then."""
     if output is None:
-        yield sys.stdout.buffer
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise OutputClosed from None
         return
     device = output.exists() and not output.is_file()  # or a pipe: nothing may take its place
     part = output if device else output.with_name(f"{output.name}.part")

@@ -8,7 +8,7 @@ from typing import Any
 from audit.history import Happening, Tenure, holders, of_subscriber
 from cli.exits import BadInput, Exit
 from cli.output import console, in_vrf, print_json, table, when
-from cli.services import load_settings, open_database, pick_tenant
+from cli.services import check_tenant, load_settings, open_database, pick_tenant
 from errors import Refused
 
 __all__ = ["history"]
@@ -84,7 +84,7 @@ async def _subscriber(ref: str, tenant: str | None, since: datetime | None, as_j
         for entry in found:
             print_json(asdict(entry))
     else:
-        columns = ("at", "by", "order", "what", "record", "")
+        columns = ("at", "by", "order", "change", "detail")
         console.print(table(f"{ref}, tenant {tenant}", columns, map(_happening, found)))
     return Exit.DONE
 
@@ -93,8 +93,7 @@ async def _holders(
     prefix: Prefix, tenant: str | None, at: datetime | None, since: datetime | None, as_json: bool
 ) -> Exit:
     async with open_database(load_settings()) as database:
-        if tenant is not None:
-            tenant = await pick_tenant(database, tenant)
+        await check_tenant(database, tenant)
         async with database.platform() as connection:
             known = await holders(connection, prefix, at)
     found = [tenure for tenure in known if tenant in (None, tenure.tenant) and _lasted(tenure, since)]
@@ -125,7 +124,7 @@ def _tenure(tenure: Tenure) -> tuple[Any, ...]:
 
 def _happening(entry: Happening) -> tuple[Any, ...]:
     record = _RECORDS[entry.record].format(entry.key) + in_vrf((entry.after or {}).get("vrf"))
-    return when(entry.at), entry.actor, entry.order_id, entry.action, record, _changes(entry)
+    return when(entry.at), entry.actor, entry.order_id, f"{record} {entry.action}", _changes(entry)
 
 
 def _changes(entry: Happening) -> str:

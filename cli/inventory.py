@@ -1,7 +1,6 @@
-"""`lastmile tenant`, `pool` and `nas`: what a network must have before the first order."""
+"""`lastmile tenant` and `pool`: what a network must have before the first order."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
@@ -12,8 +11,8 @@ from cli.actor import actor
 from cli.exits import BadInput, Exit
 from cli.mistakes import mistakes
 from cli.netbox import open_netbox
-from cli.output import console, facts, print_json, say, table, tell, when
-from cli.services import load_settings, open_database
+from cli.output import console, duration, facts, print_json, say, table, tell, when
+from cli.services import Temporal, check_tenant, load_settings, open_database
 from db import Database
 from errors import Refused
 from fields.text import PRINTABLE
@@ -23,13 +22,13 @@ from ipam.bound import pool_named
 from ipam.outbox import backlog
 from ipam.pools import Pool, PoolUse, add_pool, list_pools
 from ipam.space import unusable
-from radius.nas import NasRecord, add_nas, list_nas
+from subscribers.errors import TenantInUse
 from subscribers.models import TenantId
 from subscribers.tables import subscribers
-from subscribers.tenants import add_tenant, list_tenants
+from subscribers.tenants import add_tenant, list_tenants, remove_tenant
 
-__all__ = ["nas_add", "nas_list", "nas_show", "pool_add", "pool_list", "pool_show"]
-__all__ += ["tenant_add", "tenant_list", "tenant_show", "the_pool"]
+__all__ = ["NotThere", "pool_add", "pool_list", "pool_show", "show_all"]
+__all__ += ["tenant_add", "tenant_list", "tenant_remove", "tenant_show", "the_pool"]
 
 
 class NotThere(Refused):
@@ -60,7 +59,7 @@ async def tenant_add(tenant: str, name: str, as_json: bool) -> Exit:
 async def tenant_list(as_json: bool) -> Exit:
     async with open_database(load_settings()) as database, database.platform() as connection:
         tenants = [dict(row) for row in await list_tenants(connection)]
-    _show(
+    show_all(
         tenants,
         as_json,
         ("tenant", "name", "since"),
@@ -88,6 +87,19 @@ async def tenant_show(tenant: str, as_json: bool) -> Exit:
     return Exit.DONE
 
 
+async def tenant_remove(tenant: str, as_json: bool) -> Exit:
+    """Remove a tenant that nothing names. Raises `UnknownTenant` and `TenantInUse`."""
+    settings = load_settings()
+    temporal = await Temporal.connect(settings)
+    async with open_database(settings) as database, database.platform(actor=actor()) as connection:
+        await remove_tenant(connection, tenant)
+        if waiting := [order async for order in temporal.orders.scheduled.waiting(tenant)]:
+            words = f"{len(waiting):,} of its orders are scheduled: `lastmile scheduled cancel` deletes each."
+            raise TenantInUse(f"Tenant {tenant} cannot be removed, because {words}")
+    tell(f"Tenant {tenant} removed.", as_json, tenant=tenant, removed=True)
+    return Exit.DONE
+
+
 async def _subscribers(database: Database, tenant: str) -> int:
     current = select(func.count()).select_from(subscribers).where(subscribers.c.archived_at.is_(None))
     async with database.tenant(tenant) as connection:
@@ -102,7 +114,7 @@ async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_jso
     names = {"prefix": "PREFIX", "name": "NAME", "delegated_length": "--length"}
     names |= {field: f"--{field}" for field in ("purpose", "tenant", "vrf", "region", "country")}
     names |= {"netbox.mode": "--netbox", "netbox.on_release": "--on-release"}
-    names |= {"netbox.record": "--record", "netbox.block_length": "--block-length"}
+    names |= {"netbox.record": "--record", "netbox.block_length": "--block-length", "excluded": "--exclude"}
     nowhere = {"prefix_id": 0, "vrf_id": None}
     try:
         pool = Pool.model_validate(values | ({"netbox": netbox | nowhere} if netbox else {}))
@@ -132,32 +144,35 @@ async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_jso
 
 async def pool_list(tenant: str | None, as_json: bool) -> Exit:
     """All pools, or those that serve one tenant."""
-    uses = [use for use in await _pools() if tenant is None or use.pool.tenant in (tenant, None)]
+    uses = [use for use in await _pools(tenant) if tenant is None or use.pool.tenant in (tenant, None)]
     rows = [
         (
             use.pool.name,
             use.pool.tenant or "all",
             use.pool.purpose,
-            _kept_in(use),
-            f"{use.pool.prefix} in /{use.pool.delegated_length}s",
+            use.pool.prefix,
+            f"/{use.pool.delegated_length}",
             f"{use.taken:,}",
             f"{use.quarantined:,}",
             f"{use.free:,}",
             _percent(use),
+            _state(use),
         )
         for use in uses
     ]
-    columns = ("pool", "tenant", "for", "kept in", "space", "taken", "resting", "free", "full")
+    columns = ("pool", "tenant", "purpose", "prefix", "gives", "held", "resting", "free", "used", "state")
     empty = "There are no pools yet. Add one: lastmile pool add NAME PREFIX --purpose ipv6_pd --length 56 --tenant ID"
-    _show([_pool_json(use) for use in uses], as_json, columns, rows, empty)
+    show_all([_pool_json(use) for use in uses], as_json, columns, rows, empty)
     return Exit.DONE
 
 
 async def pool_show(name: str, tenant: str | None, as_json: bool) -> Exit:
     """Raises `NotThere`."""
-    async with open_database(load_settings()) as database, database.platform() as connection:
-        use = the_pool(await list_pools(connection), name, tenant)
-        kept = await _kept(connection, use.pool)
+    async with open_database(load_settings()) as database:
+        await check_tenant(database, tenant)
+        async with database.platform() as connection:
+            use = the_pool(await list_pools(connection), name, tenant)
+            kept = await _kept(connection, use.pool)
     if as_json:
         print_json(_pool_json(use) | kept)
         return Exit.DONE
@@ -167,7 +182,10 @@ async def pool_show(name: str, tenant: str | None, as_json: bool) -> Exit:
         record = f", record: {place.record}" if place.record else ""
         shown["netbox"] = f"prefix {place.prefix_id}, {place.mode}{record}; on release: {place.on_release}"
     shown["netbox_full_since"] = when(use.netbox_full_since)
+    shown["closed_at"] = when(use.closed_at)
+    shown["excluded"] = ", ".join(map(str, use.pool.excluded))
     if kept:
+        kept |= {"lag": duration(kept.pop("lag_seconds"))} if "lag_seconds" in kept else {}
         shown |= kept | {"looked_after": when(kept["looked_after"]) or "not yet: see `lastmile netbox check`"}
     del shown["percent"]
     console.print(facts("", shown))
@@ -198,21 +216,24 @@ def the_pool(uses: Sequence[PoolUse], name: str, tenant: str | None) -> PoolUse:
     return found[0]
 
 
-async def _pools() -> list[PoolUse]:
-    async with open_database(load_settings()) as database, database.platform() as connection:
-        return await list_pools(connection)
+async def _pools(tenant: str | None) -> list[PoolUse]:
+    async with open_database(load_settings()) as database:
+        await check_tenant(database, tenant)
+        async with database.platform() as connection:
+            return await list_pools(connection)
 
 
 def _pool_json(use: PoolUse) -> dict[str, Any]:
     figures = {"capacity": use.capacity, "taken": use.taken, "quarantined": use.quarantined, "free": use.free}
-    said = {"percent": round(_full(use), 3), "netbox_full_since": use.netbox_full_since}
+    said = {"percent": round(_full(use), 3), "netbox_full_since": use.netbox_full_since, "closed_at": use.closed_at}
     return use.pool.model_dump(mode="json") | figures | said
 
 
-def _kept_in(use: PoolUse) -> str:
-    if use.pool.netbox is None:
-        return "database"
-    return "NetBox, full" if use.netbox_full_since else "NetBox"
+def _state(use: PoolUse) -> str:
+    """What is not as usual: where the prefixes come from, and why there are none."""
+    parts = ["in NetBox"] if use.pool.netbox else []
+    parts += ["full"] if use.netbox_full_since else []
+    return ", ".join([*parts, *(["closed"] if use.closed_at else [])])
 
 
 def _full(use: PoolUse) -> float:
@@ -224,60 +245,9 @@ def _percent(use: PoolUse) -> str:
     return "<0.1 %" if 0 < _full(use) < 0.1 else f"{_full(use):.1f} %"
 
 
-async def nas_add(address: str, name: str, secret: str | Path, coa_port: int, as_json: bool) -> Exit:
-    """Add a NAS, with its secret or the file that holds it; the same one again changes nothing."""
-    values = {"address": address, "name": name, "secret": _secret(secret), "coa_port": coa_port}
-    names = {"address": "ADDRESS", "name": "--name", "coa_port": "--coa-port", "secret": "the secret"}
-    try:
-        record = NasRecord.model_validate(values)
-    except ValidationError as failure:
-        # A secret is not for the terminal.
-        problems = mistakes(failure, NasRecord, names, show_values=False)
-        raise BadInput("This cannot be a NAS:", problems) from None
-    async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
-        added = await add_nas(connection, record)
-    words = f"NAS {name} at {record.address} {'added' if added else 'exists already, just so'}."
-    tell(words, as_json, name=name, address=record.address, coa_port=coa_port, added=added)
-    return Exit.DONE
-
-
-def _secret(typed: str | Path) -> str:
-    """The RADIUS shared secret, or the content of its file without the last line end."""
-    if isinstance(typed, str):
-        return typed
-    try:
-        return typed.read_text().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as failure:
-        raise BadInput(f"{typed} cannot be read: {getattr(failure, 'strerror', None) or failure}.") from None
-
-
-async def nas_list(as_json: bool) -> Exit:
-    known = await _nas()
-    columns = ("NAS", "address", "Disconnect and CoA port", "")
-    rows = [(nas["name"], nas["address"], nas["coa_port"], nas["description"]) for nas in known]
-    _show(known, as_json, columns, rows, "There is no NAS yet. Add one: lastmile nas add ADDRESS --name NAME")
-    return Exit.DONE
-
-
-async def nas_show(name: str, as_json: bool) -> Exit:
-    """Raises `NotThere`."""
-    found = [nas for nas in await _nas() if name in (nas["name"], nas["address"])]
-    if not found:
-        raise NotThere(f"There is no NAS of name or address {name}: `lastmile nas list` shows those there are.")
-    for nas in found:
-        if as_json:
-            print_json(nas)
-        else:
-            console.print(facts("", nas))
-    return Exit.DONE
-
-
-async def _nas() -> list[dict[str, Any]]:
-    async with open_database(load_settings()) as database, database.platform() as connection:
-        return [dict(row) for row in await list_nas(connection)]
-
-
-def _show(values: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...], rows: list[Any], empty: str) -> None:
+def show_all(
+    values: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...], rows: list[Any], empty: str
+) -> None:
     """One JSON object a line, or a table; what to do next where there is nothing."""
     if as_json:
         for value in values:

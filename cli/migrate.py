@@ -1,14 +1,14 @@
 """`lastmile migrate`."""
 
 from cli.exits import Exit, Unavailable
-from cli.output import say
+from cli.output import tell
 from cli.services import database_failures, load_settings
 from db.migrate import pending, upgrade
 
 __all__ = ["migrate"]
 
 
-async def migrate() -> Exit:
+async def migrate(*, as_json: bool) -> Exit:
     """Bring the database to the newest schema, as the login that owns its tables."""
     settings = load_settings()
     url = settings.database_owner_url or settings.database_url
@@ -20,5 +20,6 @@ async def migrate() -> Exit:
     async with database_failures(str(url)):
         missing = await pending(str(url))
         await upgrade(str(url))
-    say(f"Migrated: {', '.join(missing)}." if missing else "The database is at the newest schema already.")
+    done = f"Migrated: {', '.join(missing)}." if missing else "The database is at the newest schema already."
+    tell(done, as_json, migrated=missing)
     return Exit.DONE

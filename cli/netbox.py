@@ -4,13 +4,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from sqlalchemy import RowMapping
+
 from cli.exits import BadInput, Exit
 from cli.output import console, mark, print_json, say, table
-from cli.services import load_settings, open_database
+from cli.services import check_tenant, load_settings, open_database
 from ipam.netbox import NetBox
 from ipam.netbox.requirements import BoundPool, Finding, set_up
 from ipam.netbox.requirements import check as findings
-from ipam.pools import list_pools
+from ipam.pools import PoolUse, list_pools
 from settings import Settings
 from subscribers.tenants import list_tenants
 
@@ -69,11 +71,17 @@ async def _bound(settings: Settings, tenant: str | None = None) -> tuple[list[Bo
     """
     if settings.database_url is None and tenant is None:
         return [], {}
-    async with open_database(settings) as database, database.platform() as connection:
-        bound = [use.pool for use in await list_pools(connection) if use.pool.netbox]
-        tenants = {row["id"]: row["name"] for row in await list_tenants(connection)}
-    if tenant is not None and tenant not in tenants:
-        raise BadInput(f"There is no tenant {tenant!r}; there is {', '.join(tenants) or 'none'}.")
+    async with open_database(settings) as database:
+        await check_tenant(database, tenant)
+        async with database.platform() as connection:
+            return _places(await list_pools(connection), await list_tenants(connection), tenant)
+
+
+def _places(
+    uses: Sequence[PoolUse], known: Sequence[RowMapping], tenant: str | None
+) -> tuple[list[BoundPool], dict[str, str]]:
+    bound = [use.pool for use in uses if use.pool.netbox]
+    tenants = {row["id"]: row["name"] for row in known}
     served = tenants if any(pool.tenant is None for pool in bound) else {tenant, *(pool.tenant for pool in bound)}
     pools = [
         BoundPool(name=pool.name, netbox_id=pool.netbox.prefix_id, prefix=pool.prefix, vrf_id=pool.netbox.vrf_id)
@@ -89,7 +97,7 @@ def _exit(found: Sequence[Finding]) -> Exit:
 
 def _show(found: Sequence[Finding]) -> None:
     rows = [(one.requirement, mark("failed" if one.problem else "done"), one.problem, one.remedy) for one in found]
-    console.print(table("", ("requirement", "", "problem", "what to do"), rows))
+    console.print(table("", ("requirement", "result", "problem", "what to do"), rows))
     match sum(1 for one in found if one.problem):
         case 0:
             say("NetBox has all that Lastmile needs.")

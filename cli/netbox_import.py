@@ -12,7 +12,7 @@ from cli.exits import BadInput, Exit
 from cli.inventory import the_pool
 from cli.netbox import open_netbox
 from cli.output import print_json, say
-from cli.services import load_settings, open_database
+from cli.services import check_tenant, load_settings, open_database
 from ipam.binding import Mode
 from ipam.bound import BoundPool, pool_named
 from ipam.estate import Estate
@@ -26,6 +26,7 @@ async def import_prefixes(name: str, tenant: str | None, field: str | None, *, a
     """Import what fits, or say what would be; FAILED where something does not."""
     settings = load_settings()
     async with open_database(settings) as database, open_netbox(settings) as netbox:
+        await check_tenant(database, tenant)
         async with database.platform() as connection:
             pool = the_pool(await list_pools(connection), name, tenant).pool
             if pool.netbox is None or pool.netbox.mode is not Mode.DIRECT:

@@ -15,12 +15,20 @@ from cli.order_file import read_orders
 from cli.output import complain, console, mark, print_json, table, tell
 from cli.report import results
 from cli.runs import Ended, Runs
-from cli.services import Temporal, load_settings, open_database, pick_tenant
+from cli.services import Temporal, load_settings, open_database, the_tenant
 from settings import Settings
 from workflows.client import NotRunning
 from workflows.contract import AnyOrder, DeprovisionSubscriber
 
-__all__ = ["cancel", "deprovision", "only_tenant", "plan"]
+__all__ = ["cancel", "deprovision", "plan"]
+
+_OPTIONS = {
+    "tenant": "--tenant",
+    "order_id": "--order-id",
+    "subscriber_ref": "SUBSCRIBER",
+    "reason": "--reason",
+    "not_before": "--not-before",
+}
 
 
 async def plan(source: str, as_json: bool) -> Exit:
@@ -38,20 +46,29 @@ async def plan(source: str, as_json: bool) -> Exit:
     return Exit.FAILED if any(one.refused for one in plans) else Exit.DONE
 
 
-async def deprovision(subscriber: str, *, tenant: str | None, reason: str, order_id: str | None, as_json: bool) -> Exit:
-    """Take one subscriber's line down."""
+async def deprovision(
+    subscriber: str,
+    *,
+    tenant: str | None,
+    reason: str,
+    order_id: str | None,
+    not_before: str | None,
+    as_json: bool,
+) -> Exit:
+    """Terminate the service of one subscriber, now or from a later time on."""
     settings = load_settings()
-    tenant = tenant or await only_tenant(settings)
+    values = {
+        "tenant": tenant or "unnamed",
+        "order_id": order_id or f"deprovision-{secrets.token_hex(6)}",
+        "subscriber_ref": subscriber,
+        "reason": reason,
+        "not_before": not_before,
+    }
     try:
-        order = DeprovisionSubscriber(
-            tenant=tenant,
-            order_id=order_id or f"deprovision-{secrets.token_hex(6)}",
-            subscriber_ref=subscriber,
-            reason=reason,
-        )
+        order = DeprovisionSubscriber.model_validate(values)
     except ValidationError as failure:
-        names = {"tenant": "--tenant", "order_id": "--order-id", "subscriber_ref": "SUBSCRIBER", "reason": "--reason"}
-        raise BadInput("This cannot be ordered:", mistakes(failure, DeprovisionSubscriber, names)) from None
+        raise BadInput("This cannot be ordered:", mistakes(failure, DeprovisionSubscriber, _OPTIONS)) from None
+    order = order.model_copy(update={"tenant": await the_tenant(settings, tenant)})
     if not as_json:
         console.print(f"Order {order.order_id}", markup=False)
     return await _run(settings, order, as_json)
@@ -60,7 +77,7 @@ async def deprovision(subscriber: str, *, tenant: str | None, reason: str, order
 async def cancel(subscriber: str, tenant: str | None, as_json: bool) -> Exit:
     """Ask the subscriber's running order to stop and roll back."""
     settings = load_settings()
-    tenant = tenant or await only_tenant(settings)
+    tenant = await the_tenant(settings, tenant)
     temporal = await Temporal.connect(settings)
     if not await temporal.open_run(tenant, subscriber):
         raise NotRunning(f"No order of subscriber {subscriber} is running: there is nothing to cancel.")
@@ -74,12 +91,6 @@ async def cancel(subscriber: str, tenant: str | None, as_json: bool) -> Exit:
         cancel_requested=True,
     )
     return Exit.DONE
-
-
-async def only_tenant(settings: Settings) -> str:
-    """The tenant that is meant where none is named. Raises `BadInput` where there are several."""
-    async with open_database(settings) as database:
-        return await pick_tenant(database, None)
 
 
 async def _run(settings: Settings, order: AnyOrder, as_json: bool) -> Exit:
@@ -109,4 +120,4 @@ def _plans(plans: Sequence[OrderPlan]) -> Table:
             head = (one.numbered.line, one.numbered.order.order_id) if index == 0 else ("", "")
             rows.append((*head, step.step, mark(step.action), step.detail))
         rows.append(("",) * 5)
-    return table("", ("line", "order", "step", "would", ""), rows[:-1])
+    return table("", ("line", "order", "step", "action", "detail"), rows[:-1])

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich import box
@@ -16,13 +16,31 @@ from rich.text import Text
 
 from fields.unsafe import escape
 
-__all__ = ["complain", "console", "facts", "in_vrf", "mark", "messages", "print_json", "say", "table", "tell", "when"]
+__all__ = [
+    "OutputClosed",
+    "complain",
+    "console",
+    "duration",
+    "facts",
+    "in_vrf",
+    "mark",
+    "messages",
+    "print_json",
+    "say",
+    "table",
+    "tell",
+    "when",
+]
 
 # Where nobody's window is narrow, so is no table. An IPv6 prefix can look like an emoji: `:100:`.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
 
 
-class _SafeConsole(Console):
+class OutputClosed(Exception):
+    """The program that reads the standard output, such as `head`, has closed it: there is nobody to write to."""
+
+
+class _Output(Console):
     """Shows what older records hold escaped: control characters would move the cursor, or hide what is there."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -31,9 +49,12 @@ class _SafeConsole(Console):
             safe = escape(segment.text, keep_lines=True)
             yield segment if segment.control or safe == segment.text else Segment(safe, segment.style)
 
+    def on_broken_pipe(self) -> None:
+        raise OutputClosed
 
-console = _SafeConsole(highlight=False, emoji=False, width=_WIDTH)
-messages = _SafeConsole(stderr=True, highlight=False, emoji=False)
+
+console = _Output(highlight=False, emoji=False, width=_WIDTH)
+messages = _Output(stderr=True, highlight=False, emoji=False)
 
 # How an outcome looks; anything else is shown as it is.
 _STYLES = {
@@ -58,14 +79,14 @@ _STYLES = {
 }
 
 # Columns that give way where the terminal is narrow; an address broken in two cannot be copied.
-_PROSE = {"", "line"}
+_PROSE = {"detail", "problem", "reason", "what to do", "what was found"}
 _PROSE_WIDTH = 20  # the least that can be read
 _SPACE = 2  # between two columns
 
 
 def say(words: str) -> None:
-    """A sentence on standard output."""
-    console.print(words, markup=False, soft_wrap=True)
+    """A sentence on standard output; on a terminal its lines end between words, in a file it is one line."""
+    console.print(words, markup=False, soft_wrap=not console.is_terminal)
 
 
 def tell(words: str, as_json: bool, **facts: Any) -> None:
@@ -78,12 +99,15 @@ def tell(words: str, as_json: bool, **facts: Any) -> None:
 
 def complain(words: str) -> None:
     """A warning or failure on standard error."""
-    messages.print(words, markup=False, soft_wrap=True)
+    messages.print(words, markup=False, soft_wrap=not messages.is_terminal)
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON, at once; times as ISO 8601, what JSON has no type for as text."""
-    print(json.dumps(value, default=_text), flush=True)
+    """One line of JSON, at once; times as ISO 8601, what JSON has no type for as text. Raises `OutputClosed`."""
+    try:
+        print(json.dumps(value, default=_text), flush=True)
+    except BrokenPipeError:
+        raise OutputClosed from None
 
 
 def _text(value: Any) -> str:
@@ -98,6 +122,25 @@ def mark(outcome: str) -> Text:
 def when(moment: datetime | None) -> str:
     """A moment for people, in UTC."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
+
+
+def duration(length: timedelta | float) -> str:
+    """A length of time for people, in its two largest units: "7 d", "3 h 20 min"; below a minute "12 s", "0.4 s"."""
+    seconds = length.total_seconds() if isinstance(length, timedelta) else length
+    if seconds < 59.5:
+        return f"{seconds:.0f} s" if seconds >= 9.95 or seconds == 0 else f"{seconds:.1f} s"
+    parts: list[str] = []
+    left = round(seconds)
+    for unit, size in _UNITS:
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count} {unit}" if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(filter(None, parts))
 
 
 def in_vrf(vrf: str | None) -> str:
@@ -117,7 +160,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     least = [widths[index] if index in rigid else min(widths[index], _PROSE_WIDTH) for index in used]
     if sum(least) + _SPACE * len(used) > console.width:
         return _one_by_one(title, columns, [[(index, row[index]) for index in used] for row in cells])
-    made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    made = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),  # with the divider, `_SPACE` between two columns
+    )
     for index in used:
         made.add_column(columns[index], overflow="fold", no_wrap=index in rigid)
     for row in cells:

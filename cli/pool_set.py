@@ -10,7 +10,7 @@ from cli.inventory import the_pool
 from cli.mistakes import mistakes
 from cli.netbox import open_netbox
 from cli.output import complain, tell
-from cli.services import load_settings, open_database
+from cli.services import check_tenant, load_settings, open_database
 from ipam.binding import Binding, Mode, Record, locate
 from ipam.changing import change
 from ipam.netbox.requirements import check
@@ -31,8 +31,9 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
     """Bring the pool to what is asked for, by the fields of `Binding`; what is not stays."""
     settings = load_settings()
     if not asked:
-        raise BadInput("What is to change? Say it with --netbox, --record, --block-length or --on-release.")
+        raise BadInput("Say what to change: --exclude, --include, --netbox, --record, --block-length or --on-release.")
     async with open_database(settings) as database, open_netbox(settings) as netbox:
+        await check_tenant(database, tenant)
         async with database.platform() as connection:
             pool = the_pool(await list_pools(connection), name, tenant).pool
             tenants = {row["id"]: row["name"] for row in await list_tenants(connection)}

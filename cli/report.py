@@ -24,7 +24,7 @@ TOLD_SECONDS = 60
 """How often progress is told where there is no terminal to show it."""
 
 _ADDRESSES = ("ipv6_prefix", "ipv6_framed_prefix", "ipv6_address", "ipv4_address")
-_COLUMNS = ("order", "subscriber", "outcome", "addresses", "")
+_COLUMNS = ("order", "subscriber", "outcome", "addresses", "reason")
 _GOOD = (ResultStatus.COMPLETED, ResultStatus.DEGRADED, "scheduled")
 _SPENT = {ResultStatus.ROLLED_BACK, ResultStatus.PARTLY_ROLLED_BACK, ResultStatus.ABANDONED}
 Row = tuple[Any, ...]

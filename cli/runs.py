@@ -11,7 +11,6 @@ from temporalio.service import RPCError
 
 from cli.actor import on_behalf
 from cli.exits import Exit
-from cli.output import when
 from cli.services import Temporal
 from workflows.client import RunLost, outlasting
 from workflows.contract import AnyOrder, OrderResult, ResultStatus
@@ -22,7 +21,7 @@ __all__ = ["Ended", "Runs"]
 
 CONCURRENCY = 32
 """With one worker 16 and 64 do as well (docs/performance.md); more makes whoever comes meanwhile wait longer."""
-WATCH_SECONDS = 15
+WATCH_SECONDS = 5
 
 _GOOD = {ResultStatus.COMPLETED, ResultStatus.DEGRADED}
 
@@ -83,6 +82,8 @@ class Runs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last: dict[str, asyncio.Task[None]] = {}  # of each subscriber
         self._failure: BaseException | None = None
+        self._parked: dict[AnyOrder, str] = {}
+        """What an operator was last told to decide about each order."""
 
     async def __aenter__(self) -> Self:
         self._watching = asyncio.create_task(self._watch())
@@ -144,12 +145,11 @@ class Runs:
         self.starting.append(order)
         try:
             # A server that is away is waited for: an outage must not eat its way through a file.
-            if held := await outlasting(lambda: self._temporal.orders.scheduled.hold(sent)):
-                starts = f"starts at {when(held.at)}, by Temporal Schedule {held.schedule}"
-                return Ended(order, "scheduled", starts, scheduled=held)
             run = await outlasting(lambda: self._temporal.orders.start(sent))
         finally:
             self.starting.remove(order)
+        if run.scheduled is not None:
+            return Ended(order, "scheduled", (await run.result()).reason, scheduled=run.scheduled)
         self.started.append(order)
         try:
             result = await run.result()
@@ -161,8 +161,22 @@ class Runs:
         self.started.remove(order)
         return Ended.with_result(order, result)
 
+    async def _look_for_parked(self) -> None:
+        for order in tuple(self.started):
+            try:
+                attention = await self._temporal.waits_for_decision(order)
+            except (RPCError, WorkflowQueryFailedError):
+                continue  # it has ended meanwhile, or its worker has
+            if attention and self._parked.get(order) != attention:
+                self._warn(
+                    f"Order {order.order_id} waits for an operator: {attention}. Decide with `lastmile "
+                    f"retry|skip|abandon {order.subscriber_ref} --tenant {order.tenant} --why REASON`; "
+                    "`lastmile attention` lists all such orders."
+                )
+            self._parked[order] = attention
+
     async def _watch(self) -> None:
-        """Orders wait as long as no worker runs, or Temporal is away: say so, once each time that it comes to be."""
+        """Say once why orders wait: no worker runs, Temporal is away, or an operator has to decide."""
         said = ""
         while True:
             try:
@@ -172,4 +186,6 @@ class Runs:
             if trouble and trouble != said:
                 self._warn(trouble)
             said = trouble
+            if not trouble:
+                await self._look_for_parked()
             await asyncio.sleep(WATCH_SECONDS)

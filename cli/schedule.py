@@ -29,7 +29,7 @@ async def schedule_list(as_json: bool) -> Exit:
         for one in found:
             print_json(one)
     elif found:
-        columns = ("schedule", "next", "last", "it", "missed", "left out", "")
+        columns = ("schedule", "next run", "last run", "outcome", "missed", "skipped", "detail")
         console.print(table("", columns, [_row(one) for one in found]))
     for words in missing:
         complain(words)

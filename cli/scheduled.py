@@ -4,9 +4,8 @@ from datetime import UTC, datetime
 from operator import attrgetter
 
 from cli.exits import BadInput, Exit
-from cli.orders import only_tenant
-from cli.output import console, print_json, say, table, when
-from cli.services import Temporal, load_settings
+from cli.output import console, print_json, say, table, tell, when
+from cli.services import Temporal, load_settings, the_tenant
 from workflows.scheduled import ScheduledOrder
 
 __all__ = ["scheduled_cancel", "scheduled_list", "scheduled_move"]
@@ -14,7 +13,10 @@ __all__ = ["scheduled_cancel", "scheduled_list", "scheduled_move"]
 
 async def scheduled_list(tenant: str | None, as_json: bool) -> Exit:
     """What waits, the next one first."""
-    temporal = await Temporal.connect(load_settings())
+    settings = load_settings()
+    if tenant is not None:
+        await the_tenant(settings, tenant)
+    temporal = await Temporal.connect(settings)
     waiting = sorted([order async for order in temporal.orders.scheduled.waiting(tenant)], key=attrgetter("at"))
     if as_json:
         for order in waiting:
@@ -22,29 +24,32 @@ async def scheduled_list(tenant: str | None, as_json: bool) -> Exit:
     elif not waiting:
         say("No order waits for a later date. An order with `not_before` does: lastmile provision FILE")
     else:
-        columns = ("starts", "tenant", "order", "subscriber", "operation", "", "schedule")
+        columns = ("starts", "tenant", "order", "subscriber", "operation", "paused", "schedule")
         console.print(table("", columns, [_row(order) for order in waiting]))
     return Exit.DONE
 
 
-async def scheduled_move(order_id: str, time: str, tenant: str | None) -> Exit:
+async def scheduled_move(order_id: str, time: str, tenant: str | None, as_json: bool) -> Exit:
     """Start the order at another time. Raises `NotScheduled`."""
     at = _moment(time)
     settings = load_settings()
-    tenant = tenant or await only_tenant(settings)
+    tenant = await the_tenant(settings, tenant)
     temporal = await Temporal.connect(settings)
     moved = await temporal.orders.scheduled.move(tenant, order_id, at)
-    say(f"Order {order_id} of subscriber {moved.subscriber_ref} starts at {when(moved.at)}.")
+    tell(
+        f"Order {order_id} of subscriber {moved.subscriber_ref} starts at {when(moved.at)}.", as_json, **moved.as_json()
+    )
     return Exit.DONE
 
 
-async def scheduled_cancel(order_id: str, tenant: str | None) -> Exit:
-    """Forget the order. Raises `NotScheduled`."""
+async def scheduled_cancel(order_id: str, tenant: str | None, as_json: bool) -> Exit:
+    """Delete the order's Schedule. Raises `NotScheduled`."""
     settings = load_settings()
-    tenant = tenant or await only_tenant(settings)
+    tenant = await the_tenant(settings, tenant)
     temporal = await Temporal.connect(settings)
     await temporal.orders.scheduled.cancel(tenant, order_id)
-    say(f"Order {order_id} is not scheduled any more. Nothing of it was done.")
+    words = f"Order {order_id} is not scheduled any more. Nothing of it was done."
+    tell(words, as_json, tenant=tenant, order_id=order_id, cancelled=True)
     return Exit.DONE
 
 
@@ -64,7 +69,7 @@ def _moment(time: str) -> datetime:
 
 
 def _row(order: ScheduledOrder) -> tuple[str, ...]:
-    paused = "paused in Temporal" if order.paused else ""
+    paused = "in Temporal" if order.paused else ""
     return (
         when(order.at),
         order.tenant,

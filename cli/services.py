@@ -15,17 +15,27 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from cli.exits import BadInput, Unavailable
 from cli.mistakes import setting_mistakes
+from cli.output import OutputClosed
 from db import Database
 from settings import Settings
 from subscribers.tenants import list_tenants
 from telemetry.temporal import forward_temporal_logs
+from workflows.attributes import ATTENTION
 from workflows.client import Lastmile
 from workflows.connection import connect
-from workflows.contract import workflow_id
+from workflows.contract import AnyOrder, workflow_id
 from workflows.failures import words_of
 from workflows.versions import describe, make_current
 
-__all__ = ["Temporal", "database_failures", "load_settings", "open_database", "pick_tenant"]
+__all__ = [
+    "Temporal",
+    "check_tenant",
+    "database_failures",
+    "load_settings",
+    "open_database",
+    "pick_tenant",
+    "the_tenant",
+]
 
 # A worker's poll is answered after a minute at the latest; one that is gone stays listed for five.
 _POLL = timedelta(seconds=75)
@@ -67,6 +77,8 @@ async def database_failures(url: str) -> AsyncIterator[None]:
     """What a database does when it is away, or not ours, as `Unavailable`; other failures are left as they are."""
     try:
         yield
+    except OutputClosed:
+        raise
     except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
         shown = make_url(url).set(drivername="postgresql").render_as_string(hide_password=True)
         if (words := _database_words(failure)) is None:
@@ -129,6 +141,15 @@ class Temporal:
                 )
         return ""
 
+    async def waits_for_decision(self, order: AnyOrder) -> str:
+        """Return what an operator has to decide about the running order; empty where its run is not parked."""
+        found = await self.client.get_workflow_handle(order.workflow_id).describe()
+        same = await found.memo_value("order_id", default=None) == order.order_id
+        if not same or not found.typed_search_attributes.get(ATTENTION):
+            return ""
+        progress = await self.orders.progress(order.tenant, order.subscriber_ref)
+        return progress.attention if progress else ""
+
     async def lack_of_workers(self) -> str:
         """What to tell whoever waits for a worker; empty where one polls the task queue."""
         described = await describe(self.client, self._task_queue)
@@ -153,8 +174,14 @@ class Temporal:
         )
 
 
+async def check_tenant(database: Database, tenant: str | None) -> None:
+    """Check the value of an option `--tenant` that can be left out. Raises `BadInput` where no tenant has this id."""
+    if tenant is not None:
+        await pick_tenant(database, tenant)
+
+
 async def pick_tenant(database: Database, tenant: str | None) -> str:
-    """The tenant that is meant. Raises `BadInput` where that is not clear."""
+    """Return the tenant that is meant; without a name it is the only one. Raises `BadInput`."""
     async with database.platform() as connection:
         known = [row["id"] for row in await list_tenants(connection)]
     if not known:
@@ -162,5 +189,11 @@ async def pick_tenant(database: Database, tenant: str | None) -> str:
     if tenant is None and len(known) > 1:
         raise BadInput(f"There are several tenants: say which one with --tenant ({', '.join(known)}).")
     if tenant is not None and tenant not in known:
-        raise BadInput(f"There is no tenant {tenant!r}; there is {', '.join(known)}.")
+        raise BadInput(f"There is no tenant {tenant!r}. The tenants are: {', '.join(known)}.")
     return tenant or known[0]
+
+
+async def the_tenant(settings: Settings, tenant: str | None) -> str:
+    """As `pick_tenant`, for a command that needs the database for nothing else."""
+    async with open_database(settings) as database:
+        return await pick_tenant(database, tenant)

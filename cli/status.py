@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import RenderableType
@@ -11,18 +12,20 @@ from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from cli.exits import Exit
-from cli.output import console, facts, mark, print_json, table, when
+from cli.output import console, duration, facts, mark, print_json, table, when
 from cli.overview import Overview, overview
 from cli.services import Temporal, load_settings, open_database, pick_tenant
 from settings import Settings
 from subscribers.errors import UnknownSubscriber
 from workflows.connection import Unreachable
 from workflows.contract import Progress, RunStatus
+from workflows.scheduled import ScheduledOrder
 
 __all__ = ["status"]
 
 # A run whose step hangs answers when the SDK ends its workflow task, after eight seconds.
 ANSWER_SECONDS = 10
+UNANSWERED = (Unreachable, RPCError, WorkflowQueryFailedError, TimeoutError)
 _SHOWN = 20
 
 
@@ -33,46 +36,81 @@ async def status(subscriber: str, *, tenant: str | None, password: bool, as_json
         tenant = await pick_tenant(database, tenant)
         async with database.tenant(tenant) as connection:
             found = await overview(connection, tenant, subscriber, password=password)
-    order, run, trouble = await _run(settings, tenant, subscriber)
-    if not found.known and not order:
-        words = f"Tenant {tenant} has no subscriber {subscriber}, and never had: check the reference. {trouble}"
+    seen = await _in_temporal(settings, tenant, subscriber)
+    if not found.known and not seen.order and not seen.scheduled:
+        words = f"Tenant {tenant} has no subscriber {subscriber}, and never had: check the reference. {seen.trouble}"
         raise UnknownSubscriber(words.rstrip())
     if as_json:
-        shown = (
-            {"run": run.model_dump(mode="json"), "run_unknown": ""} if run else {"run": None, "run_unknown": trouble}
-        )
-        print_json(found.model_dump() | shown | {"run_waits": trouble if run else ""})
+        run = seen.run
+        shown = {
+            "run": run.model_dump(mode="json") if run else None,
+            "run_unknown": "" if run else seen.trouble,
+            "run_waits": seen.trouble if run else "",
+            "scheduled": [order.as_json() for order in seen.scheduled],
+        }
+        print_json(found.model_dump() | shown)
     else:
-        for part in _parts(found, run, trouble):
+        for part in _parts(found, seen):
             console.print(part)
     return Exit.DONE
 
 
-async def _run(settings: Settings, tenant: str, subscriber: str) -> tuple[str, Progress | None, str]:
-    """The order that has not ended, where it stands, and what is in its way, or in that of knowing either."""
-    order = ""
+@dataclass
+class Seen:
+    """What Temporal says about a subscriber."""
+
+    order: str = ""
+    """The order that has not ended, in words."""
+    run: Progress | None = None
+    """Where that order stands."""
+    trouble: str = ""
+    """What is in its way, or why that is not known."""
+    scheduled: list[ScheduledOrder] = field(default_factory=list)
+
+
+async def _in_temporal(settings: Settings, tenant: str, subscriber: str) -> Seen:
+    seen = Seen()
     try:
         temporal = await Temporal.connect(settings)
-        if not (order := await temporal.open_run(tenant, subscriber)):
-            return "", None, ""
-        if lack := await temporal.lack_of_workers():
-            return order, None, f"{order} has been started and waits. {lack}"
+        seen.order = await temporal.open_run(tenant, subscriber)
+        if seen.order and (lack := await temporal.lack_of_workers()):
+            seen.trouble = f"{seen.order} has been started and waits. {lack}"
+        elif seen.order:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                progress = await temporal.orders.progress(tenant, subscriber)
+                seen.trouble = await temporal.tried_again(tenant, subscriber)
+            seen.run = progress if progress and progress.status is not RunStatus.ENDED else None
+    except UNANSWERED as failure:
+        unknown = f"Where {seen.order} stands" if seen.order else "Whether an order is running or scheduled"
+        seen.trouble = f"{unknown} is not known: {_words(failure)}"
+        return seen
+    try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            progress = await temporal.orders.progress(tenant, subscriber)
-            waits = await temporal.tried_again(tenant, subscriber)
-    except (Unreachable, RPCError, WorkflowQueryFailedError, TimeoutError) as failure:
-        words = str(failure) or f"Temporal did not answer within {ANSWER_SECONDS} s"
-        unknown = f"Where {order} stands" if order else "Whether an order is running"
-        return order, None, f"{unknown} is not known: {words}"
-    return order, (progress if progress and progress.status is not RunStatus.ENDED else None), waits
+            seen.scheduled = await temporal.orders.scheduled.of_subscriber(tenant, subscriber)
+    except UNANSWERED as failure:
+        seen.trouble = f"{seen.trouble} Whether an order is scheduled is not known: {_words(failure)}".lstrip()
+    return seen
 
 
-def _parts(found: Overview, run: Progress | None, trouble: str) -> Iterator[RenderableType]:
+def _words(failure: Exception) -> str:
+    return str(failure) or f"Temporal did not answer within {ANSWER_SECONDS} s"
+
+
+def _parts(found: Overview, seen: Seen) -> Iterator[RenderableType]:
     """What needs a person first, then what is, then what was."""
-    if trouble:
-        yield Text(trouble, style="yellow")
-    if run is not None:
-        yield from _running(run, found)
+    if seen.trouble:
+        yield Text(seen.trouble, style="yellow")
+    if seen.run is not None:
+        yield from _running(seen.run, found)
+    if seen.scheduled:
+        yield table(
+            "Scheduled orders",
+            ("starts", "order", "operation", "paused", "schedule"),
+            [
+                (when(one.at), one.order_id, one.operation, "in Temporal" if one.paused else "", one.schedule)
+                for one in seen.scheduled
+            ],
+        )
     yield _who(found)
     if not found.known:
         return
@@ -111,7 +149,7 @@ def _parts(found: Overview, run: Progress | None, trouble: str) -> Iterator[Rend
         )
     yield table(
         f"Orders{_of(found.orders)}",
-        ("at", "order", "operation", "outcome", ""),
+        ("at", "order", "operation", "outcome", "reason"),
         [
             (when(o["created_at"]), o["order_id"], o["operation"], mark(o["status"]), _why(o))
             for o in found.orders[-_SHOWN:]
@@ -133,13 +171,13 @@ def _running(run: Progress, found: Overview) -> Iterator[RenderableType]:
             step.step,
             mark(step.outcome or ("running" if step.step == run.step else "")),
             step.attempts,
-            "" if step.seconds is None else f"{step.seconds:.2f}",
+            "" if step.seconds is None else duration(step.seconds),
             step.reason,
         )
         for step in run.steps
     ]
     title = f"Now {run.status.replace('_', ' ')}: {run.operation}, order {run.order_id}"
-    yield table(title, ("step", "outcome", "tries", "seconds", ""), rows)
+    yield table(title, ("step", "outcome", "tries", "took", "reason"), rows)
 
 
 def _who(found: Overview) -> Table:

@@ -5,9 +5,8 @@ from pydantic import ValidationError
 from cli.actor import actor
 from cli.exits import BadInput, Exit, Unavailable
 from cli.mistakes import mistakes
-from cli.orders import only_tenant
-from cli.output import say
-from cli.services import Temporal, load_settings
+from cli.output import tell
+from cli.services import Temporal, load_settings, the_tenant
 from workflows.client import NotRunning
 from workflows.contract import Decision
 
@@ -17,14 +16,14 @@ _OPTIONS = {"by": "--by", "why": "--why", "step": "--step"}
 
 
 async def steer(
-    update: str, subscriber: str, *, tenant: str | None, why: str, by: str | None, step: str | None
+    update: str, subscriber: str, *, tenant: str | None, why: str, by: str | None, step: str | None, as_json: bool
 ) -> Exit:
     """Release the subscriber's parked run. Raises `NotRunning` where nothing is parked."""
     if not (by := by or actor()):
         raise BadInput("Your login has no name: say who decides with --by.")
     decision = decision_of(by=by, why=why, step=step)
     settings = load_settings()
-    tenant = tenant or await only_tenant(settings)
+    tenant = await the_tenant(settings, tenant)
     temporal = await Temporal.connect(settings)
     if not (order := await temporal.open_run(tenant, subscriber)):
         raise NotRunning(f"No order of subscriber {subscriber} is running: there is nothing to decide.")
@@ -35,7 +34,8 @@ async def steer(
         done = await temporal.orders.steer(tenant, subscriber, update, decision)
     except NotRunning as failure:
         raise NotRunning(f"{order} of subscriber {subscriber}: {failure}") from None
-    say(f"{order}: {done}. `lastmile status {subscriber}` shows how it goes on.")
+    words = f"{order}: {done}. `lastmile status {subscriber}` shows how it goes on."
+    tell(words, as_json, tenant=tenant, subscriber_ref=subscriber, decision=update, step=step, by=by, done=done)
     return Exit.DONE
 
 

@@ -152,7 +152,7 @@ class Story:
             self._proven &= fits
             verdict = Text("right", style="green") if fits else Text("WRONG", style="bold red")
             rows.append((line.order.subscriber_ref, login.reply, _items(login) or "no address", verdict))
-        console.print(table("", ("subscriber", "reply", "addresses", ""), rows))
+        console.print(table("", ("subscriber", "reply", "addresses", "verdict"), rows))
 
     async def _password(self, order: AnyOrder) -> str:
         async with self._database.tenant(order.tenant) as connection:
@@ -169,7 +169,7 @@ class Story:
         self._told.append(down)
         steps = {step.step: step for step in down.result.steps}
         rows = [(s.step, mark(s.outcome or ""), f"{s.seconds or 0:.2f}", s.reason) for s in steps.values()]
-        console.print(table("", ("step", "outcome", "seconds", ""), rows))
+        console.print(table("", ("step", "outcome", "seconds", "reason"), rows))
         if nas:
             if steps["revoke_ipv6_lifecycle"].outcome is Outcome.DONE:
                 say(f"{self._stack.nas} acknowledged the Disconnect-Request for session {session}.")
@@ -193,7 +193,7 @@ class Story:
         records = await self._netbox.records()
         self._proven &= "deprecated" in [one.status for one in records if one.subscriber_ref == leaver.subscriber_ref]
         rows = [(str(one.prefix), mark(one.status), one.tenant or "", one.description) for one in records]
-        console.print(table("", ("prefix", "status", "tenant", ""), rows))
+        console.print(table("", ("prefix", "status", "tenant", "detail"), rows))
 
     async def _look_at_dashboard(self) -> None:
         prometheus = self._stack.prometheus

@@ -40,6 +40,9 @@ FRONTIER_BATCH = 256
 # Pools that NetBox chooses from come after those that need nobody: delegated ones need nobody while a block has room.
 _CANDIDATE = f"netbox_mode IS DISTINCT FROM 'direct' AND {CANDIDATE}"
 
+# Beyond the frontier there is at least one slot that is not excluded.
+_ROOM = "frontier < end_slot AND NOT int8range(frontier, end_slot) <@ excluded"
+
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
@@ -86,7 +89,7 @@ def _allocate(*, static: bool, wait: bool) -> TextClause:
             WHERE tenant_id = :tenant AND subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked'
             LIMIT 1
         ), candidates AS (
-            SELECT id, prefix, CAST(:address AS inet) IS NOT NULL OR count(*) FILTER (WHERE frontier < end_slot) OVER (
+            SELECT id, prefix, CAST(:address AS inet) IS NOT NULL OR count(*) FILTER (WHERE {_ROOM}) OVER (
                 ORDER BY {PREFERENCE} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) = 0 AS in_turn
             FROM pools WHERE {_CANDIDATE} AND NOT EXISTS (SELECT FROM held)
             ORDER BY {PREFERENCE}
@@ -124,18 +127,22 @@ def _allocate(*, static: bool, wait: bool) -> TextClause:
     )
 
 
+# An excluded range that the frontier has reached is passed over: its slots get no rows.
 # One UPDATE, not a lock and then an UPDATE: in a burst of allocations those two deadlock. A slot that has its row
 # keeps it: one that the pool's last, shorter batch overlaps, or a static address ahead of the frontier.
 _GROW = text(
     f"""
     WITH moved AS (
-        UPDATE pools SET frontier = least(end_slot, frontier + {FRONTIER_BATCH})
-        WHERE frontier < end_slot AND id = (
-            SELECT id FROM pools WHERE {_CANDIDATE} AND frontier < end_slot ORDER BY {PREFERENCE} LIMIT 1)
-        RETURNING id, tenant_id, greatest(first_slot, frontier - {FRONTIER_BATCH}) AS first, frontier AS beyond
+        UPDATE pools SET frontier = least(end_slot, {FRONTIER_BATCH} + coalesce(
+            (SELECT upper(gap) FROM unnest(excluded) gap WHERE gap @> frontier), frontier))
+        WHERE {_ROOM} AND id = (
+            SELECT id FROM pools WHERE {_CANDIDATE} AND {_ROOM} ORDER BY {PREFERENCE} LIMIT 1)
+        RETURNING id, tenant_id, excluded, frontier AS beyond,
+                  greatest(first_slot, frontier - {FRONTIER_BATCH}) AS first
     )
     INSERT INTO slots (pool_id, slot, tenant_id)
     SELECT id, slot, tenant_id FROM moved, generate_series(first, beyond - 1) AS slot
+    WHERE NOT slot <@ excluded
     ON CONFLICT DO NOTHING
     """
 )
@@ -145,14 +152,15 @@ _REACH_ADDRESS = text(
     INSERT INTO slots (pool_id, slot, tenant_id)
     SELECT id, slot, tenant_id
     FROM pools, LATERAL (SELECT CAST(:address AS inet) - host(prefix)::inet AS slot) s
-    WHERE {_CANDIDATE} AND slot >= first_slot AND slot < end_slot
+    WHERE {_CANDIDATE} AND slot >= first_slot AND slot < end_slot AND NOT slot <@ excluded
     ON CONFLICT DO NOTHING
     """
 )
 
 _CANDIDATES = text(
     f"""
-    SELECT name, prefix::text, vrf, netbox_mode IS NOT NULL AS in_netbox, {CLOSED} AS closed
+    SELECT name, prefix::text, vrf, netbox_mode IS NOT NULL AS in_netbox, {CLOSED} AS closed,
+           closed_at IS NOT NULL AS by_operator
     FROM pools WHERE {IN_ANY_VRF} ORDER BY {PREFERENCE}
     """
 )
@@ -173,10 +181,10 @@ _RELEASE = text(
         FROM given_back g JOIN pools p ON p.id = g.pool_id
         CROSS JOIN LATERAL (SELECT CASE WHEN p.netbox_release = 'deprecate' THEN g.prefix END AS prefix) kept
         WHERE g.slot IS NULL
-    ), freed AS ( -- not for anybody, where a person has it in NetBox (`ipam.strangers`)
+    ), freed AS ( -- not for anybody, where a person has it in NetBox (`ipam.strangers`), or where it was excluded
         UPDATE slots s SET delegation_id = NULL, free_at = CASE WHEN theirs THEN 'infinity' ELSE now() + g.rest END,
                            last_holder = CASE WHEN NOT theirs THEN g.holder END
-        FROM given_back g CROSS JOIN LATERAL (SELECT EXISTS (
+        FROM given_back g JOIN pools p ON p.id = g.pool_id CROSS JOIN LATERAL (SELECT g.slot <@ p.excluded OR EXISTS (
             SELECT FROM netbox_strangers n
             WHERE n.pool_id = g.pool_id AND g.slot >= n.first_slot AND g.slot < n.end_slot) AS theirs) t
         WHERE s.delegation_id = g.id
@@ -292,11 +300,17 @@ async def _nothing_left(
     connection: TenantConnection, wanted: dict[str, Any], need: Need
 ) -> NoSuchPool | PoolExhausted | AddressTaken | PoolChanging:
     found = list(await connection.execute(_CANDIDATES, wanted))
-    rows = [row for row in found if row.vrf == need.vrf]
+    suitable = [row for row in found if row.vrf == need.vrf]
+    rows = [row for row in suitable if not row.by_operator]
     if closed := [row.name for row in rows if row.closed]:
         return PoolChanging(f"pool {', '.join(closed)} is being changed (`lastmile pool set`): try again")
     pools = [f"{row.name} ({row.prefix})" for row in rows]
     hints = "".join(f", {name} {value!r}" for name, value in (("name", need.pool), ("region", need.region)) if value)
+    if suitable and not pools:
+        names = ", ".join(row.name for row in suitable)
+        return NoSuchPool(
+            f"pool {names} is closed to new allocations: open it with `lastmile pool open`, or add a pool"
+        )
     if not pools:
         where = f" containing {need.address}" if need.address else ""
         remedy = "add one with `lastmile pool add`"
@@ -307,7 +321,7 @@ async def _nothing_left(
         return NoSuchPool(f"no {need.purpose} pool of /{need.length}s{where}{vrf}{hints}: {remedy}")
     if need.address is not None:
         return AddressTaken(
-            f"{need.address} of pool {pools[0]} is held by another subscriber, in quarantine, "
+            f"{need.address} of pool {pools[0]} is held by another subscriber, in quarantine, excluded, "
             "or not a host address: ask for another one"
         )
     space = " free space in NetBox," if any(row.in_netbox for row in rows) else ""

@@ -1,7 +1,8 @@
 """Pools: the address space that delegations are cut from."""
 
+from collections.abc import Iterable
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network, summarize_address_range
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -14,6 +15,7 @@ from fields.stored import STORED
 from fields.text import PRINTABLE, Text
 from ipam.binding import Binding, Mode, Record
 from ipam.errors import InvalidPool
+from ipam.exclusions import merged, read_networks, read_slots, slot_ranges, within
 from ipam.models import DEFAULT_VRF, LABEL, Purpose, vrf_words
 
 __all__ = ["CANDIDATE", "CLOSED", "IN_ANY_VRF", "PREFERENCE", "Pool", "PoolUse", "add_pool", "list_pools"]
@@ -51,6 +53,8 @@ class Pool(BaseModel):
     """ISO 3166-1 alpha-2."""
     netbox: Binding | None = None
     """None: the pool lives in the database alone."""
+    excluded: Annotated[tuple[IPv6Network | IPv4Network, ...], BeforeValidator(read_networks)] = ()
+    """Parts that are never handed out, such as the addresses of gateways. Whole slots, in order, without overlaps."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -65,6 +69,40 @@ class Pool(BaseModel):
         if self.netbox is not None:
             self._fits_netbox(self.netbox)
         return self
+
+    @model_validator(mode="after")
+    def _excludes(self) -> Self:
+        if not self.excluded:
+            return self
+        if self.netbox is not None:
+            raise ValueError(
+                "a pool in NetBox has no exclusions of its own: reserve the prefix in NetBox, which Lastmile respects"
+            )
+        space: Any = self.prefix
+        for one in self.excluded:
+            if one.version != space.version or not one.subnet_of(space):
+                raise ValueError(f"{one} is not in {space}, and cannot be excluded from it")
+        slots = self.excluded_slots
+        if sum(map(len, within(slots, self.slots))) == self.slots.stop - self.slots.start:
+            raise ValueError("the exclusions leave nothing of the pool: remove the pool, or close it")
+        object.__setattr__(self, "excluded", tuple(one for slot in slots for one in self.networks_of(slot)))
+        return self
+
+    @property
+    def excluded_slots(self) -> list[range]:
+        """The slots that the exclusions touch, in order, without overlaps."""
+        shift = self.prefix.max_prefixlen - self.delegated_length
+        start = int(self.prefix.network_address)
+        return merged(
+            range(int(one.network_address) - start >> shift, (int(one.broadcast_address) - start >> shift) + 1)
+            for one in self.excluded
+        )
+
+    def networks_of(self, slots: range) -> Iterable[IPv4Network | IPv6Network]:
+        """The prefixes that are these slots."""
+        size = 1 << (self.prefix.max_prefixlen - self.delegated_length)
+        start: Any = self.prefix.network_address
+        return summarize_address_range(start + slots.start * size, start + slots.stop * size - 1)
 
     @model_validator(mode="after")
     def _with_blocks(self) -> Self:
@@ -121,13 +159,18 @@ class PoolUse(BaseModel):
     pool: Pool
     taken: int
     quarantined: int
+    taken_excluded: int = 0
+    """Those of `taken` that were excluded later: they stay until they are released."""
+    closed_at: datetime | None = None
+    """Since when the pool gives no new prefixes; None where it is open."""
     netbox_full_since: datetime | None = None
     """When NetBox first had no further block, or prefix, for it; None where it had, or has not been asked."""
 
     @property
     def capacity(self) -> int:
         slots = self.pool.slots
-        return slots.stop - slots.start  # len() stops at 2^63 - 1
+        excluded = sum(one.stop - one.start for one in within(self.pool.excluded_slots, slots))
+        return slots.stop - slots.start - excluded + self.taken_excluded  # len() stops at 2^63 - 1
 
     @property
     def free(self) -> int:
@@ -140,9 +183,9 @@ IN_ANY_VRF = """
     AND (CAST(:region AS text) IS NULL OR region = :region)
     AND (CAST(:address AS inet) IS NULL OR prefix >>= CAST(:address AS inet))
 """
-"""The condition that a pool would do for a `Need`, were it in the right VRF."""
+"""The condition that a pool would do for a `Need`, if it were open and in the right VRF."""
 
-CANDIDATE = f"vrf = :vrf AND {IN_ANY_VRF}"
+CANDIDATE = f"closed_at IS NULL AND vrf = :vrf AND {IN_ANY_VRF}"
 """The condition that a pool would do for a `Need`."""
 
 CLOSED = "coalesce(netbox_closed_until > now(), false)"
@@ -154,11 +197,12 @@ PREFERENCE = "tenant_id NULLS LAST, id"
 _ADD = text(
     """
     INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, vrf, region, country,
-                       first_slot, end_slot, frontier,
+                       first_slot, end_slot, frontier, excluded,
                        netbox_mode, netbox_prefix_id, netbox_vrf_id, netbox_release, netbox_record,
                        netbox_block_length)
     VALUES (:tenant, :name, :purpose, CAST(:prefix AS cidr), :delegated_length, :vrf, :region, :country,
-            :first_slot, :end_slot, :frontier, :mode, :prefix_id, :vrf_id, :on_release, :record, :block_length)
+            :first_slot, :end_slot, :frontier, CAST(CAST(:excluded AS text) AS int8multirange),
+            :mode, :prefix_id, :vrf_id, :on_release, :record, :block_length)
     """
 )
 
@@ -175,10 +219,12 @@ _LIST = text(
     SELECT p.tenant_id AS tenant, p.name, p.purpose, p.prefix::text, p.delegated_length, p.vrf, p.region, p.country,
            p.netbox_mode AS mode, p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id,
            p.netbox_release AS on_release, p.netbox_record AS record, p.netbox_block_length AS block_length,
-           p.netbox_full_since, s.taken + there.taken AS taken, s.quarantined + there.quarantined AS quarantined
+           p.netbox_full_since, p.closed_at, p.excluded::text, s.taken_excluded,
+           s.taken + there.taken AS taken, s.quarantined + there.quarantined AS quarantined
     FROM pools p CROSS JOIN LATERAL (
-        SELECT count(delegation_id) AS taken,
-               count(*) FILTER (WHERE delegation_id IS NULL AND free_at > now()) AS quarantined
+        SELECT count(delegation_id) AS taken, count(delegation_id) FILTER (WHERE slot <@ p.excluded) AS taken_excluded,
+               count(*) FILTER (WHERE delegation_id IS NULL AND free_at > now() AND NOT slot <@ p.excluded)
+                   AS quarantined
         FROM slots WHERE pool_id = p.id
     ) s CROSS JOIN LATERAL (
         SELECT (SELECT count(*) FROM delegations
@@ -195,7 +241,7 @@ async def add_pool(connection: AsyncConnection, pool: Pool) -> None:
 
     Raises `InvalidPool` where another pool has its name or overlaps it in its VRF, or the tenant is unknown.
     """
-    described = pool.model_dump(mode="json", exclude={"netbox"})
+    described = pool.model_dump(mode="json", exclude={"netbox"}) | {"excluded": slot_ranges(pool.excluded_slots)}
     place = dict.fromkeys(Binding.model_fields) | (pool.netbox.model_dump(mode="json") if pool.netbox else {})
     # Of a delegated pool only what is in a block is within reach (`ipam.blocks`).
     delegated = pool.netbox is not None and pool.netbox.mode is Mode.DELEGATED
@@ -223,15 +269,17 @@ def _elsewhere(pool: Pool, place: Binding | None) -> Pool:
 async def list_pools(connection: AsyncConnection) -> list[PoolUse]:
     """Every pool that the connection may see, with its use."""
     return [
-        PoolUse(pool=_pool(row), **{field: row[field] for field in ("taken", "quarantined", "netbox_full_since")})
+        PoolUse(pool=_pool(row), **{field: row[field] for field in PoolUse.model_fields if field != "pool"})
         for row in (await connection.execute(_LIST)).mappings()
     ]
 
 
 def _pool(row: RowMapping) -> Pool:
-    described = {name: row[name] for name in Pool.model_fields if name != "netbox"}
+    described = {name: row[name] for name in Pool.model_fields if name not in ("netbox", "excluded")}
     place = {name: row[name] for name in Binding.model_fields} if row["mode"] else None
-    return Pool.model_validate(described | {"netbox": place}, context=STORED)
+    pool = Pool.model_validate(described | {"netbox": place}, context=STORED)
+    excluded = tuple(one for slots in read_slots(row["excluded"]) for one in pool.networks_of(slots))
+    return pool.model_copy(update={"excluded": excluded})
 
 
 def _complaint(pool: Pool, database_words: str) -> str:

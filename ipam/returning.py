@@ -1,10 +1,10 @@
 """A block that nobody needs any more goes back to NetBox, where people and other pools can have its space.
 
 It is empty: nothing in it is held, rests, is somebody else's or is recorded in NetBox; and the other blocks have so
-much room that the next one is not taken at once. Nor is it so young that NetBox may still be asked for it, by who has
-given up. Those of a pool that is not delegated go as they are: at once where it was, and where it was about to be, and
-the change was cut off, after an hour in which that can go on. A block that is nearly empty is on its way there: it is
-given from last, so that it empties as its subscribers leave, while there is room in others.
+much room that the next one is not taken at once, or the pool is closed. Nor is it so young that NetBox may still be
+asked for it, by who has given up. Those of a pool that is not delegated go as they are: at once where it was, and where
+it was about to be, and the change was cut off, after an hour in which that can go on. A block that is nearly empty is
+on its way there: it is given from last, so that it empties as its subscribers leave, while there is room in others.
 """
 
 from collections.abc import Iterable
@@ -28,9 +28,9 @@ _SPARE = text(
                                            AND (delegation_id IS NOT NULL OR free_at > now()))
        AND NOT EXISTS (SELECT FROM netbox_records WHERE pool_id = :pool_id AND slot >= :first AND slot < :end)
        AND EXISTS (SELECT FROM netbox_blocks WHERE id = :id AND since < now() - CAST(:late AS interval))
-       AND (SELECT count(*) FROM (
+       AND (EXISTS (SELECT FROM pools WHERE id = :pool_id AND closed_at IS NOT NULL) OR (SELECT count(*) FROM (
                SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at <= now()
-                                   AND NOT (slot >= :first AND slot < :end) LIMIT :enough) elsewhere) >= :enough
+                                   AND NOT (slot >= :first AND slot < :end) LIMIT :enough) elsewhere) >= :enough)
     """
 )
 

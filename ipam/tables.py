@@ -1,7 +1,7 @@
 """Tables of this domain. The migrations make them; a test holds these against what they made."""
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Identity, Integer, Table, Text, func, text
-from sqlalchemy.dialects.postgresql import CIDR
+from sqlalchemy.dialects.postgresql import CIDR, INT8MULTIRANGE
 
 from db import metadata
 
@@ -54,6 +54,8 @@ pools = Table(
     Column("netbox_block_length", Integer),
     Column("netbox_closed_until", DateTime(timezone=True)),
     Column("netbox_full_since", DateTime(timezone=True)),
+    Column("excluded", INT8MULTIRANGE, nullable=False, server_default=text("'{}'")),
+    Column("closed_at", DateTime(timezone=True)),
 )
 
 # The tenant is the pool's, copied for row-level security; the delegation is the one that holds the slot now, and the

@@ -2,7 +2,7 @@
 
 from errors import Refused
 
-__all__ = ["AccountConflict", "NasConflict"]
+__all__ = ["AccountConflict", "NasConflict", "NasInUse", "UnknownNas"]
 
 
 class AccountConflict(Refused):
@@ -10,4 +10,12 @@ class AccountConflict(Refused):
 
 
 class NasConflict(Refused):
-    """A NAS of this address exists already and differs."""
+    """A NAS of this address exists already and differs, or several have the name."""
+
+
+class NasInUse(Refused):
+    """Sessions are open on the NAS."""
+
+
+class UnknownNas(Refused):
+    """No NAS has this name or address."""

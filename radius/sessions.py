@@ -29,7 +29,7 @@ _ENOUGH = 1000
 
 _OPEN_SESSIONS = text(
     f"""
-    SELECT mine.*, nas.shortname, nas.secret, nas.coa_port FROM (
+    SELECT mine.*, nas.shortname, nas.secret, nas.coa_port, coalesce(nas.coa_address, nas_address) AS coa_address FROM (
         SELECT radacctid, acctsessionid, host(nasipaddress) AS nas_address, host(framedipaddress) AS framed_ip,
                callingstationid,
                coalesce({SESSION_RECORDED} > now() - CAST(:longest AS interval), true)
@@ -92,7 +92,7 @@ async def open_sessions(
                 unescaped(row.callingstationid) if row.callingstationid else None,
                 row.address_in_doubt,
             ),
-            Nas(row.shortname, row.nas_address, row.coa_port, row.secret.encode()) if row.secret else None,
+            Nas(row.shortname, row.coa_address, row.coa_port, row.secret.encode()) if row.secret else None,
         )
         for row in rows
     ]

@@ -123,4 +123,5 @@ nas = Table(
     Column("community", Text),
     Column("description", Text),
     Column("coa_port", Integer, nullable=False, server_default="3799"),
+    Column("coa_address", Text),
 )

@@ -2,11 +2,23 @@
 
 from errors import Refused
 
-__all__ = ["Conflict", "LineDiffers", "OrderConflict", "OrderFenced", "UnknownSubscriber", "UnknownTenant"]
+__all__ = [
+    "Conflict",
+    "LineDiffers",
+    "OrderConflict",
+    "OrderFenced",
+    "TenantInUse",
+    "UnknownSubscriber",
+    "UnknownTenant",
+]
 
 
 class UnknownTenant(Refused):
     """The order names a tenant that does not exist."""
+
+
+class TenantInUse(Refused):
+    """Records name the tenant, so it cannot be removed."""
 
 
 class UnknownSubscriber(Refused):

@@ -19,7 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from encryption.keys import KeyRing
 from workflows.connection import connect
-from workflows.contract import AnyOrder, Decision, OrderResult, Progress, workflow_id
+from workflows.contract import AnyOrder, Decision, OrderResult, Progress, ResultStatus, workflow_id
 from workflows.refusals import AlreadyRunning, NotRunning, NotScheduled, OrderIdReused, OrderRefused, RunLost
 from workflows.scheduled import ScheduledOrder, ScheduledOrders
 from workflows.sdk_threads import wait_for_threads
@@ -67,16 +67,21 @@ async def outlasting(call: Callable[[], Awaitable[T]], patience: float = math.in
 
 @dataclass(frozen=True, slots=True)
 class OrderRun:
-    """A run that was started, or found."""
+    """A run that was started or found, or an order that a Schedule holds until its `not_before`."""
 
     order: AnyOrder
     handle: WorkflowHandle[Any, OrderResult]
+    """The subscriber's run; not of this order while the order is held."""
+    scheduled: ScheduledOrder | None = None
+    """Where the order is held: nothing has started."""
 
     async def result(self) -> OrderResult:
-        """Wait for the end, whatever it is.
+        """Wait for the end, whatever it is. For an order that is held, return at once with the status `scheduled`.
 
         Raises `OrderRefused` where the order was never begun and `RunLost` where its run was terminated.
         """
+        if self.scheduled is not None:
+            return self._held(self.scheduled)
         try:
             result: OrderResult = await outlasting(self.handle.result)
             return result
@@ -89,6 +94,16 @@ class OrderRun:
                     return OrderResult.model_validate(cause.details[0])
                 raise OrderRefused(f"{cause.message}") from failure
             raise RunLost(f"the run of order {self.order.order_id} was ended from outside: {cause}") from failure
+
+    def _held(self, scheduled: ScheduledOrder) -> OrderResult:
+        return OrderResult(
+            operation=self.order.operation,
+            tenant=self.order.tenant,
+            order_id=self.order.order_id,
+            subscriber_ref=self.order.subscriber_ref,
+            status=ResultStatus.SCHEDULED,
+            reason=f"starts at {scheduled.at:%Y-%m-%d %H:%M:%S} UTC, by Temporal Schedule {scheduled.schedule}",
+        )
 
     async def _recorded(self) -> OrderResult:
         """A canceled run returns nothing, but remembers."""
@@ -117,15 +132,18 @@ class Lastmile:
         return Connecting(connect(keys=keys), task_queue)
 
     async def execute(self, order: AnyOrder) -> OrderResult:
-        """Start the order and wait for its end."""
+        """Start the order and wait for its end; hold it where its `not_before` is ahead, and say `scheduled`."""
         return await (await self.start(order)).result()
 
     async def start(self, order: AnyOrder) -> OrderRun:
         """Start the order; the same order again finds the run, or the result, of the first time.
 
+        An order whose `not_before` is ahead is held by a Temporal Schedule until then, and has not started.
         Raises `AlreadyRunning` where the subscriber is being worked on and `OrderIdReused` where that is by an
         order of this id with other content.
         """
+        if held := await outlasting(lambda: self.scheduled.hold(order), START_PATIENCE_SECONDS):
+            return OrderRun(order, self._run(order, None), held)
         for _ in range(START_ATTEMPTS):
             try:
                 return OrderRun(order, await outlasting(lambda: self._start(order), START_PATIENCE_SECONDS))

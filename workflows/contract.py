@@ -153,6 +153,8 @@ class ResultStatus(StrEnum):
     """An operator skipped an undo: `decisions` name it, and `created` tells what it would have removed."""
     ABANDONED = "abandoned"
     """An operator ended the order as it stood: `created` and the steps tell what is left."""
+    SCHEDULED = "scheduled"
+    """It has not begun: a Temporal Schedule holds it until its `not_before`."""
 
 
 class RunStatus(StrEnum):

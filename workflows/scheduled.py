@@ -94,6 +94,11 @@ class ScheduledOrders:
             if found.info and found.info.next_action_times:
                 yield await _scheduled(found, found.info.next_action_times[0])
 
+    async def of_subscriber(self, tenant: str, subscriber_ref: str) -> list[ScheduledOrder]:
+        """Those of one subscriber, the next one first. Temporal reads all of the tenant's for it."""
+        found = [order async for order in self.waiting(tenant) if order.subscriber_ref == subscriber_ref]
+        return sorted(found, key=lambda order: order.at)
+
     async def move(self, tenant: str, order_id: str, at: datetime) -> ScheduledOrder:
         """Start the order at another time. Raises `NotScheduled`."""
         handle, _ = await self._waiting(tenant, order_id)

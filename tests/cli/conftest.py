@@ -44,11 +44,11 @@ class Cli:
     """Starts `lastmile` with an environment of its own."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = dict(environment)
+        self.environment = dict(environment)
 
     def but(self, **changes: str | None) -> "Cli":
         """With other variables; without those that are None."""
-        environment = self._environment | changes
+        environment = self.environment | changes
         return Cli({name: value for name, value in environment.items() if value is not None})
 
     async def __call__(self, *arguments: str, stdin: str = "") -> Ran:
@@ -59,7 +59,7 @@ class Cli:
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cli", *arguments),
-            env=self._environment,
+            env=self.environment,
             cwd=Path(__file__).parent.parent.parent,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

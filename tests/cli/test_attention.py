@@ -46,7 +46,7 @@ async def waiting(
 
 async def test_nothing_waits(cli: Cli) -> None:
     ran = await cli("attention")
-    assert (ran.code, ran.out) == (0, "Nothing waits for a person.\n")
+    assert (ran.code, ran.out) == (0, "No order waits for an operator.\n")
     ran = await cli("attention", "--json")
     assert (ran.code, ran.json) == (0, [])
 

@@ -50,7 +50,13 @@ async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:
     assert (shown["prefix"], shown["capacity"], shown["free"], shown["percent"]) == ("2001:db8::/40", 65536, 65536, 0)
     assert (await fresh("pool", "list", "--json")).json == [shown]
     (shown,) = (await fresh("nas", "show", "bng-1", "--json")).json
-    assert shown == {"name": "bng-1", "address": "192.0.2.1", "coa_port": 3799, "description": ""}
+    assert shown == {
+        "name": "bng-1",
+        "address": "192.0.2.1",
+        "coa_address": "192.0.2.1",
+        "coa_port": 3799,
+        "description": "",
+    }
     assert "bng-1" in (await fresh("nas", "list")).out
     for what in ("tenant", "pool", "nas"):
         ran = await fresh(what, "show", "nobody")

@@ -56,7 +56,7 @@ async def test_a_tenant_whose_pools_are_to_be_in_netbox(cli: Cli, database: Data
     made = await cli("netbox", "setup", "--tenant", "acme")
     assert (made.code, made.out) == (0, "Created: tenant acme.\n")
     ran = await cli("netbox", "setup", "--tenant", "nobody")
-    assert (ran.code, ran.err) == (2, "There is no tenant 'nobody'; there is acme, other.\n")
+    assert (ran.code, ran.err) == (2, "There is no tenant 'nobody'. The tenants are: acme, other.\n")
 
 
 async def test_for_scripts(lastmile: Cli) -> None:

@@ -58,9 +58,9 @@ async def test_a_date_ahead_is_kept_and_a_date_past_starts_now(
 
 
 async def test_nothing_is_scheduled(cli: Cli) -> None:
-    ran = await cli("scheduled", "list", "--tenant", "nobody")
+    ran = await cli("scheduled", "list", "--tenant", "other")
     assert (ran.code, ran.out[:36]) == (0, "No order waits for a later date. An ")
-    ran = await cli("scheduled", "list", "--tenant", "nobody", "--json")
+    ran = await cli("scheduled", "list", "--tenant", "other", "--json")
     assert (ran.code, ran.out) == (0, "")
 
 

@@ -41,7 +41,7 @@ async def test_all_that_is_known(cli: Cli, book: Book, worker: None, owner: asyn
 
     away = await cli.but(TEMPORAL_ADDRESS="127.0.0.1:1")(*asked)
     assert away.code == 0
-    assert "Whether an order is running is not known: no Temporal server answers" in away.out
+    assert "Whether an order is running or scheduled is not known: no Temporal server answers" in away.out
     assert status["addresses"][0]["prefix"] in away.out
 
 
@@ -62,7 +62,7 @@ async def test_never_heard_of(cli: Cli, book: Book, worker: None) -> None:
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "Tenant acme has no subscriber nobody, and never had: check the reference.\n"
     ran = await cli.but(TEMPORAL_ADDRESS="127.0.0.1:1")("status", "nobody", "--tenant", "acme")
-    assert (ran.code, "Whether an order is running is not known" in ran.err) == (1, True)
+    assert (ran.code, "Whether an order is running or scheduled is not known" in ran.err) == (1, True)
 
 
 async def test_a_running_order_shows_its_step(cli: Cli, book: Book, worker: None, faults: Faults) -> None:

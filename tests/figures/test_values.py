@@ -191,7 +191,7 @@ async def test_runs_that_wait_for_a_person_do_not_hide_what_is_stuck(desk: Desk)
 async def test_what_the_audit_found(desk: Desk) -> None:
     await desk.owner.execute(
         """
-        INSERT INTO audit_findings (invariant, violations, mended, acknowledged, checked_at)
+        INSERT INTO audit_findings (invariant, violations, repaired, acknowledged, checked_at)
         VALUES ('overlap', 0, 0, 3, '2026-05-03 14:00Z'), ('leaked_slot', 2, 1, 0, '2026-05-03 14:01Z')
         """
     )

@@ -3,8 +3,8 @@
 import pytest
 
 from db import Database
-from subscribers.errors import Conflict
-from subscribers.tenants import add_tenant, list_tenants
+from subscribers.errors import Conflict, TenantInUse, UnknownTenant
+from subscribers.tenants import add_tenant, list_tenants, remove_tenant
 
 
 async def test_a_tenant_is_added_once(database: Database) -> None:
@@ -14,3 +14,14 @@ async def test_a_tenant_is_added_once(database: Database) -> None:
         with pytest.raises(Conflict, match="tenant third exists, and is called 'Third Fibre'"):
             await add_tenant(platform, "third", "Another Name")
         assert [tenant["id"] for tenant in await list_tenants(platform)] == ["acme", "other", "third"]
+
+
+async def test_remove_tenant_needs_that_nothing_names_it(database: Database) -> None:
+    async with database.platform() as platform:
+        await add_tenant(platform, "typo", "Typo Networks")
+        await remove_tenant(platform, "typo")
+        assert [tenant["id"] for tenant in await list_tenants(platform)] == ["acme", "other"]
+        with pytest.raises(UnknownTenant, match="There is no tenant typo"):
+            await remove_tenant(platform, "typo")
+        with pytest.raises(TenantInUse, match="Tenant acme cannot be removed, because records name it: 3 pools"):
+            await remove_tenant(platform, "acme")

@@ -27,8 +27,8 @@ async def acknowledged(owner: asyncpg.Connection) -> dict[str, tuple[int, int]]:
 
 
 async def findings(owner: asyncpg.Connection) -> dict[str, tuple[int, int]]:
-    rows = await owner.fetch("SELECT invariant, violations, mended FROM audit_findings")
-    return {row["invariant"]: (row["violations"], row["mended"]) for row in rows}
+    rows = await owner.fetch("SELECT invariant, violations, repaired FROM audit_findings")
+    return {row["invariant"]: (row["violations"], row["repaired"]) for row in rows}
 
 
 async def test_all_is_well(
@@ -36,7 +36,7 @@ async def test_all_is_well(
 ) -> None:
     await lastmile.execute(orders.provision())
     await owner.execute(
-        "INSERT INTO audit_findings (invariant, violations, mended) VALUES ('of_another_version', 1, 0)"
+        "INSERT INTO audit_findings (invariant, violations, repaired) VALUES ('of_another_version', 1, 0)"
     )
     assert await maintenance.audit() == AuditResult()
     assert await findings(owner) == {invariant.name: (0, 0) for invariant in INVARIANTS}

@@ -60,6 +60,24 @@ async def test_an_order_begins_at_its_time_under_the_subscribers_id(
     assert faults.ran["create_customer"] == 1
 
 
+async def test_start_with_a_date_ahead_holds_the_order(
+    lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection
+) -> None:
+    order = orders.provision(orders.ref, not_before=NEXT_YEAR)
+
+    run = await lastmile.start(order)
+
+    assert run.scheduled is not None
+    assert run.scheduled.at == NEXT_YEAR
+    result = await run.result()
+    assert (result.status, result.order_id) == (ResultStatus.SCHEDULED, order.order_id)
+    assert str(run.scheduled.schedule) in result.reason
+    assert await lastmile.execute(order) == result
+    assert faults.ran["open_order"] == 0
+    assert await owner.fetchval("SELECT count(*) FROM orders") == 0
+    await lastmile.scheduled.cancel("acme", order.order_id)
+
+
 async def test_it_waits_its_turn(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
     gate = faults.before["create_customer"] = Gate()
     first = await lastmile.start(orders.provision("O-1"))

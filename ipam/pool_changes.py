@@ -1,0 +1,262 @@
+"""What an operator changes about a pool that is in use. Slot numbers, and so the prefixes of subscribers, never change.
+
+A pool is changed under the lock of its row, which allocations that grow the pool and new delegations wait for.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from db import PlatformConnection
+from ipam.errors import InvalidPool, PoolBusy
+from ipam.exclusions import slot_ranges, without
+from ipam.pools import Pool, list_pools
+
+__all__ = ["Left", "close_pool", "exclude", "extend_pool", "in_words", "include", "left_in", "open_pool", "remove_pool"]
+
+Network = IPv4Network | IPv6Network
+
+MOST_INCLUDED = 2**20
+"""Slots that are included again at once: each of those below the frontier gets its row."""
+
+_LOCK = text("SELECT id FROM pools WHERE name = :name AND tenant_id IS NOT DISTINCT FROM :tenant FOR UPDATE")
+
+_SET_EXCLUDED = text("UPDATE pools SET excluded = CAST(CAST(:excluded AS text) AS int8multirange) WHERE id = :pool_id")
+
+# A slot in quarantine keeps its row: only that row says that the prefix was in use.
+_TAKE_AWAY = (
+    text(
+        """
+        DELETE FROM slots s USING pools p WHERE p.id = :pool_id AND s.pool_id = p.id AND s.slot <@ p.excluded
+            AND s.delegation_id IS NULL AND s.free_at <= now()
+        """
+    ),
+    text(
+        """
+        UPDATE slots s SET free_at = 'infinity', last_holder = NULL FROM pools p
+        WHERE p.id = :pool_id AND s.pool_id = p.id AND s.slot <@ p.excluded AND s.delegation_id IS NULL
+        """
+    ),
+)
+
+# When the quarantine would have ended is not known any more: it begins anew.
+_GIVE_AGAIN = (
+    text(
+        """
+        UPDATE slots SET free_at = now() + CAST(:rest AS interval)
+        WHERE pool_id = :pool_id AND slot <@ CAST(CAST(:slots AS text) AS int8multirange)
+          AND delegation_id IS NULL AND free_at = 'infinity'
+        """
+    ),
+    text(
+        """
+        INSERT INTO slots (pool_id, slot, tenant_id)
+        SELECT p.id, slot, p.tenant_id
+        FROM pools p,
+             unnest(CAST(CAST(:slots AS text) AS int8multirange)
+                    * int8multirange(int8range(p.first_slot, p.frontier))) gap,
+             generate_series(lower(gap), upper(gap) - 1) slot
+        WHERE p.id = :pool_id ON CONFLICT DO NOTHING
+        """
+    ),
+)
+
+_SET_CLOSED = text(
+    """
+    UPDATE pools SET closed_at = CASE WHEN :closed THEN now() END
+    WHERE id = :pool_id AND (closed_at IS NOT NULL) <> :closed
+    """
+)
+
+_EXTEND = text(
+    """
+    UPDATE pools SET prefix = CAST(:prefix AS cidr), end_slot = :end_slot,
+        frontier = CASE netbox_mode WHEN 'delegated' THEN :end_slot ELSE frontier END,
+        netbox_prefix_id = :prefix_id, netbox_vrf_id = :vrf_id, netbox_full_since = NULL
+    WHERE id = :pool_id
+    """
+)
+
+_LEFT = text(
+    """
+    SELECT (SELECT count(*) FROM delegations WHERE pool_id = :pool_id AND released_at IS NULL) AS held,
+           (SELECT count(*) FROM delegations WHERE pool_id = :pool_id AND released_at IS NULL AND state = 'failed')
+               AS failed,
+           (SELECT count(*) FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL
+                AND free_at > now() AND free_at < 'infinity')
+           + (SELECT count(*) FROM netbox_removals WHERE pool_id = :pool_id) AS quarantined,
+           greatest((SELECT max(free_at) FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL
+                         AND free_at > now() AND free_at < 'infinity'),
+                    (SELECT max(due_at) FROM netbox_removals WHERE pool_id = :pool_id)) AS quarantined_until,
+           (SELECT count(*) FROM netbox_blocks WHERE pool_id = :pool_id) AS blocks
+    """
+)
+
+_HOLDERS = text(
+    """
+    SELECT tenant_id AS tenant, subscriber_ref, purpose, abbrev(prefix::inet) AS prefix, state, state_since AS since
+    FROM delegations WHERE pool_id = :pool_id AND released_at IS NULL ORDER BY id
+    """
+)
+
+# As the cleanup does with those that ended long ago; who had which prefix is in the events, which stay.
+_REMOVE = (
+    text("DELETE FROM delegations WHERE pool_id = :pool_id AND released_at IS NOT NULL"),
+    text("DELETE FROM pools WHERE id = :pool_id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What still holds slots of a pool, or is in NetBox for it."""
+
+    held: int
+    """Delegations that are not released, `failed` of them included."""
+    failed: int
+    quarantined: int
+    """Released prefixes that rest, and NetBox records that are to be deleted."""
+    quarantined_until: datetime | None
+    blocks: int
+    """Blocks that NetBox has lent to a delegated pool."""
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.held or self.quarantined or self.blocks)
+
+
+async def exclude(connection: PlatformConnection, pool: Pool, networks: Iterable[Network]) -> Pool:
+    """Never hand these parts of the pool out again; returns the pool. Who holds a prefix there keeps it.
+
+    Raises `InvalidPool`.
+    """
+    wanted = _changed(pool, excluded=[*pool.excluded, *networks])
+    place = {"pool_id": await _lock(connection, pool)}
+    await connection.execute(_SET_EXCLUDED, place | {"excluded": slot_ranges(wanted.excluded_slots)})
+    for statement in _TAKE_AWAY:
+        await connection.execute(statement, place)
+    return wanted
+
+
+async def include(connection: PlatformConnection, pool: Pool, networks: Iterable[Network], *, rest: timedelta) -> Pool:
+    """Take exclusions back; returns the pool. A prefix that was in use before the exclusion rests for `rest`.
+
+    Raises `InvalidPool`.
+    """
+    back = _changed(pool, excluded=list(networks)).excluded_slots
+    if sum(map(len, back)) > MOST_INCLUDED:
+        raise InvalidPool(f"more than {MOST_INCLUDED:,} prefixes cannot be included at once: include smaller parts")
+    kept = [part for one in pool.excluded_slots for part in without(one, back)]
+    excluded = [network for part in kept for network in pool.networks_of(part)]
+    wanted = pool.model_copy(update={"excluded": tuple(excluded)})
+    pool_id = await _lock(connection, pool)
+    await connection.execute(_SET_EXCLUDED, {"pool_id": pool_id, "excluded": slot_ranges(kept)})
+    await connection.execute(_GIVE_AGAIN[0], {"pool_id": pool_id, "slots": slot_ranges(back), "rest": rest})
+    await connection.execute(_GIVE_AGAIN[1], {"pool_id": pool_id, "slots": slot_ranges(back)})
+    return wanted
+
+
+async def close_pool(connection: PlatformConnection, pool: Pool) -> bool:
+    """Give no new prefix out of the pool; whether it was open."""
+    given = {"pool_id": await _lock(connection, pool), "closed": True}
+    return (await connection.execute(_SET_CLOSED, given)).rowcount > 0
+
+
+async def open_pool(connection: PlatformConnection, pool: Pool) -> bool:
+    """Give prefixes out of the pool again; whether it was closed."""
+    given = {"pool_id": await _lock(connection, pool), "closed": False}
+    return (await connection.execute(_SET_CLOSED, given)).rowcount > 0
+
+
+async def left_in(connection: PlatformConnection, pool: Pool) -> tuple[Left, list[dict[str, Any]]]:
+    """Count what is left in the pool, and list the delegations that hold its slots."""
+    place = {"pool_id": await _lock(connection, pool)}
+    counts = (await connection.execute(_LEFT, place)).mappings().one()
+    holders = (await connection.execute(_HOLDERS, place)).mappings()
+    return Left(**counts), [dict(row) for row in holders]
+
+
+async def extend_pool(
+    connection: PlatformConnection, pool: Pool, prefix: Network, place: tuple[int, int | None] | None
+) -> Pool:
+    """Make the pool's prefix shorter; `place` is where NetBox has the new one. Returns the pool.
+
+    Raises `InvalidPool` where it does not begin at the pool's first address, which would number the slots anew, and
+    where it overlaps another pool.
+    """
+    wider: Any = prefix
+    if prefix.version != pool.prefix.version or not pool.prefix.subnet_of(wider) or prefix == pool.prefix:
+        raise InvalidPool(f"{prefix} does not contain {pool.prefix} of pool {pool.name}, or is the same: name a prefix "
+                          "with a shorter length")  # fmt: skip
+    if prefix.network_address != pool.prefix.network_address:
+        raise InvalidPool(
+            f"{prefix} begins before {pool.prefix} of pool {pool.name}: an extended pool must begin at the same "
+            "address. Add the other space as a pool of its own with `lastmile pool add`"
+        )
+    netbox = pool.netbox
+    if netbox is not None and place is not None:
+        netbox = netbox.model_copy(update={"prefix_id": place[0], "vrf_id": place[1]})
+    wanted = _changed(pool, prefix=prefix, netbox=netbox)
+    pool_id = await _lock(connection, pool)
+    given = {
+        "pool_id": pool_id,
+        "prefix": str(prefix),
+        "end_slot": wanted.slots.stop,
+        "prefix_id": netbox.prefix_id if netbox else None,
+        "vrf_id": netbox.vrf_id if netbox else None,
+    }
+    try:
+        async with connection.begin_nested():
+            await connection.execute(_EXTEND, given)
+    except IntegrityError as failure:
+        if "pools_no_overlap" not in str(failure.orig):
+            raise
+        raise InvalidPool(f"{prefix} overlaps another pool: no address may be in two pools") from None
+    return wanted
+
+
+async def remove_pool(connection: PlatformConnection, pool: Pool) -> None:
+    """Delete an empty pool. Raises `PoolBusy` while something holds a slot of it, or NetBox has a block for it."""
+    place = {"pool_id": await _lock(connection, pool)}
+    left = Left(**(await connection.execute(_LEFT, place)).mappings().one())
+    if not left.nothing:
+        raise PoolBusy(f"pool {pool.name} cannot be removed, because {in_words(left)}")
+    for statement in _REMOVE:
+        await connection.execute(statement, place)
+
+
+def in_words(left: Left) -> str:
+    """Say what is left in a pool."""
+    parts = []
+    if left.held:
+        failed = f" ({left.failed:,} of them failed)" if left.failed else ""
+        parts.append(f"subscribers hold {left.held:,} prefixes{failed}")
+    if left.quarantined:
+        parts.append(
+            f"{left.quarantined:,} prefixes are in quarantine until {left.quarantined_until:%Y-%m-%d %H:%M} UTC"
+        )
+    if left.blocks:
+        parts.append(f"NetBox has {left.blocks:,} blocks for it, which the workers return once they are empty")
+    return "; ".join(parts)
+
+
+def _changed(pool: Pool, **values: Any) -> Pool:
+    """Raises `InvalidPool`."""
+    try:
+        return Pool.model_validate(dict(pool) | values)
+    except ValidationError as failure:
+        why = failure.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InvalidPool(f"pool {pool.name} cannot be changed: {why}") from None
+
+
+async def _lock(connection: PlatformConnection, pool: Pool) -> int:
+    """Lock the pool's row. Raises `PoolBusy` where the pool has been changed since it was read."""
+    pool_id = await connection.scalar(_LOCK, {"name": pool.name, "tenant": pool.tenant})
+    if pool_id is None or all(use.pool != pool for use in await list_pools(connection)):
+        raise PoolBusy(f"pool {pool.name} has been changed meanwhile: see `lastmile pool list`, and try again")
+    return int(pool_id)

@@ -1,0 +1,246 @@
+"""Pools that change while they are in use: exclusions, an end to new allocations, more space, the end of the pool."""
+
+import asyncio
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Network, ip_network
+
+import pytest
+from pydantic import ValidationError
+
+from ipam.errors import AddressTaken, InvalidPool, NoSuchPool, PoolBusy, PoolExhausted
+from ipam.models import Need, Purpose
+from ipam.pool_changes import close_pool, exclude, extend_pool, include, left_in, open_pool, remove_pool
+from ipam.pools import Pool, PoolUse, list_pools
+from tests.ipam.desk import Desk
+
+V4 = Need(Purpose.IPV4, 32)
+REST = timedelta(days=7)
+
+
+async def use_of(desk: Desk, name: str = "home") -> PoolUse:
+    async with desk.database.platform() as platform:
+        return next(use for use in await list_pools(platform) if use.pool.name == name)
+
+
+async def excluding(desk: Desk, *networks: str) -> Pool:
+    pool = (await use_of(desk)).pool
+    async with desk.database.platform() as platform:
+        return await exclude(platform, pool, [ip_network(network) for network in networks])
+
+
+async def including(desk: Desk, *networks: str) -> Pool:
+    pool = (await use_of(desk)).pool
+    async with desk.database.platform() as platform:
+        return await include(platform, pool, [ip_network(network) for network in networks], rest=REST)
+
+
+async def extended(desk: Desk, prefix: str) -> Pool:
+    pool = (await use_of(desk)).pool
+    async with desk.database.platform() as platform:
+        return await extend_pool(platform, pool, ip_network(prefix), None)
+
+
+async def ipv4_pool(desk: Desk, prefix: str = "198.51.100.0/28", **more: object) -> None:
+    await desk.pool(prefix, purpose=Purpose.IPV4, delegated_length=32, **more)
+
+
+async def all_that_is_given(desk: Desk, need: Need = V4) -> list[str]:
+    """Prefixes until the pool is exhausted."""
+    given = []
+    for n in range(1000):
+        try:
+            allocation = await desk.allocate(f"S-{n}", need=need)
+        except PoolExhausted:
+            return given
+        assert allocation.delegation.prefix is not None
+        given.append(str(allocation.delegation.prefix.network_address))
+    raise AssertionError("the pool has no end")
+
+
+# Exclusions
+
+
+async def test_a_new_pool_with_exclusions_never_gives_them(desk: Desk) -> None:
+    await ipv4_pool(desk, excluded=["198.51.100.1-198.51.100.5", "198.51.100.9"])
+    use = await use_of(desk)
+    assert list(map(str, use.pool.excluded)) == [
+        *("198.51.100.1/32", "198.51.100.2/31", "198.51.100.4/31", "198.51.100.9/32")
+    ]
+    assert (use.capacity, use.free) == (8, 8)
+    assert await all_that_is_given(desk) == [f"198.51.100.{n}" for n in (6, 7, 8, 10, 11, 12, 13, 14)]
+    with pytest.raises(AddressTaken, match="excluded"):
+        await desk.allocate("S-static", need=Need(Purpose.IPV4, 32, address=IPv4Address("198.51.100.3")))
+
+
+async def test_exclusions_longer_than_a_batch_of_slots_are_passed_over(desk: Desk) -> None:
+    await desk.pool("2001:db8::/40", excluded=["2001:db8::/44", "2001:db8:10:8000::/49"])
+    first = await desk.allocate("S-1")
+    assert first.delegation.prefix == IPv6Network("2001:db8:10::/56")
+    assert await desk.owner.fetchval("SELECT count(*) FROM slots WHERE slot < 4096") == 0
+
+
+async def test_a_pool_whose_end_is_excluded_is_exhausted_before_it(desk: Desk) -> None:
+    await desk.pool("2001:db8::/54", excluded=["2001:db8:0:200::/55"])
+    await desk.pool("2001:db8:1::/55", "next")
+    given = await all_that_is_given(desk, Need(Purpose.IPV6_PD, 56))
+    assert given == ["2001:db8::", "2001:db8:0:100::", "2001:db8:1::", "2001:db8:1:100::"]
+
+
+async def test_an_exclusion_leaves_the_holder_alone_and_lasts_after_the_release(desk: Desk) -> None:
+    await ipv4_pool(desk, "198.51.100.0/29")
+    held = (await desk.allocate("S-held", need=V4)).delegation
+    assert str(held.prefix) == "198.51.100.1/32"
+    await excluding(desk, "198.51.100.0/30")
+    use = await use_of(desk)
+    assert (use.capacity, use.taken, use.free) == (4, 1, 3)
+
+    assert await desk.held_by("S-held") == [held]
+    await desk.give_back(held)
+    await desk.rest_is_over()
+    assert await all_that_is_given(desk) == [f"198.51.100.{n}" for n in (4, 5, 6)]
+
+
+async def test_what_is_included_again_rests_if_it_was_in_use(desk: Desk) -> None:
+    await ipv4_pool(desk, "198.51.100.0/29")
+    await desk.give_back((await desk.allocate("S-gone", need=V4)).delegation)
+    await excluding(desk, "198.51.100.1", "198.51.100.2/31")
+    assert (await use_of(desk)).free == 3
+
+    pool = await including(desk, "198.51.100.1", "198.51.100.2")
+
+    assert list(map(str, pool.excluded)) == ["198.51.100.3/32"]
+    use = await use_of(desk)
+    assert (use.pool, use.capacity, use.quarantined, use.free) == (pool, 5, 1, 4)
+    assert await all_that_is_given(desk) == [f"198.51.100.{n}" for n in (2, 4, 5, 6)]
+    assert await desk.owner.fetchval("SELECT max(free_at) > now() + interval '6 days' FROM slots") is True
+
+
+async def test_exclusions_beside_allocations_at_work_give_nothing_excluded(desk: Desk) -> None:
+    await desk.pool("2001:db8::/46")
+    need = Need(Purpose.IPV6_PD, 56)
+    await asyncio.gather(
+        *(desk.allocate(f"S-{n}", need=need) for n in range(40)), excluding(desk, "2001:db8:0:1000::/52")
+    )
+    for n in range(40, 300):
+        await desk.allocate(f"S-{n}", need=need)
+    wrong = await desk.owner.fetchval(
+        "SELECT count(*) FROM delegations, pools WHERE slot <@ excluded AND delegations.id > 40"
+    )
+    assert wrong == 0
+
+
+@pytest.mark.parametrize(
+    ("excluded", "words"),
+    [
+        (["203.0.113.1"], "203.0.113.1/32 is not in 198.51.100.0/28"),
+        (["198.51.100.9-198.51.100.1"], "is not a range"),
+        (["198.51.100.0/28"], "leave nothing of the pool"),
+        (["gateway"], "does not appear to be an IPv4 or IPv6 network"),
+    ],
+)
+def test_an_exclusion_that_cannot_be_is_refused(excluded: list[str], words: str) -> None:
+    described = {"name": "x", "prefix": "198.51.100.0/28", "purpose": "ipv4", "delegated_length": 32}
+    with pytest.raises(ValidationError, match=words):
+        Pool.model_validate(described | {"excluded": excluded})
+
+
+# Closed
+
+
+async def test_a_closed_pool_gives_nothing_new_and_takes_back_what_it_gave(desk: Desk) -> None:
+    await desk.pool("2001:db8::/48")
+    held = (await desk.allocate("S-1")).delegation
+    pool = (await use_of(desk)).pool
+    async with desk.database.platform() as platform:
+        assert await close_pool(platform, pool) is True
+        assert await close_pool(platform, pool) is False
+
+    assert (await use_of(desk)).closed_at is not None
+    assert (await desk.allocate("S-1")).delegation == held
+    with pytest.raises(NoSuchPool, match="pool home is closed to new allocations: open it with `lastmile pool open`"):
+        await desk.allocate("S-2")
+    await desk.give_back(held)
+    with pytest.raises(NoSuchPool, match="closed"):  # nor to its last holder
+        await desk.allocate("S-1", "o2")
+    await desk.pool("2001:db8:1::/48", "next")
+    assert (await desk.allocate("S-2")).delegation.prefix == IPv6Network("2001:db8:1::/56")
+
+    async with desk.database.platform() as platform:
+        assert await open_pool(platform, pool) is True
+    assert (await desk.allocate("S-1", "o2")).delegation.prefix == held.prefix
+
+
+# Extended
+
+
+async def test_an_extended_pool_keeps_its_slots(desk: Desk) -> None:
+    await ipv4_pool(desk, "198.51.100.0/30")
+    before = [(await desk.allocate(ref, need=V4)).delegation for ref in ("S-a", "S-b")]
+
+    pool = await extended(desk, "198.51.100.0/29")
+
+    assert (pool.slots, (await use_of(desk)).pool) == (range(1, 7), pool)
+    assert [one for ref in ("S-a", "S-b") for one in await desk.held_by(ref)] == before
+    assert await all_that_is_given(desk) == [f"198.51.100.{n}" for n in (3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "words"),
+    [
+        ("2001:db8::/46", "begins before 2001:db8:1::/48"),
+        ("2001:db8:1::/48", "or is the same"),
+        ("2001:db8:2::/47", "does not contain"),
+        ("2001:db8:1::/49", "does not contain"),
+    ],
+)
+async def test_an_extension_that_would_number_the_slots_anew_is_refused(desk: Desk, prefix: str, words: str) -> None:
+    await desk.pool("2001:db8:1::/48")
+    with pytest.raises(InvalidPool, match=words):
+        await extended(desk, prefix)
+
+
+async def test_an_extension_over_another_pool_is_refused(desk: Desk) -> None:
+    await desk.pool("2001:db8::/48")
+    await desk.pool("2001:db8:1::/48", "next")
+    with pytest.raises(InvalidPool, match="2001:db8::/47 overlaps another pool"):
+        await extended(desk, "2001:db8::/47")
+
+
+# Removed
+
+
+async def test_a_pool_is_removed_once_nothing_holds_a_slot(desk: Desk) -> None:
+    await desk.pool("2001:db8::/48")
+    held = (await desk.allocate("S-1")).delegation
+    pool = (await use_of(desk)).pool
+
+    async def removal() -> str:
+        try:
+            async with desk.database.platform() as platform:
+                await remove_pool(platform, pool)
+        except PoolBusy as failure:
+            return str(failure)
+        return ""
+
+    assert "subscribers hold 1 prefixes" in await removal()
+    await desk.give_back(held)
+    assert "1 prefixes are in quarantine until" in await removal()
+    async with desk.database.platform() as platform:
+        left, holders = await left_in(platform, pool)
+    assert (left.held, left.quarantined, left.nothing, holders) == (0, 1, False, [])
+    await desk.rest_is_over()
+    assert await removal() == ""
+
+    assert await desk.owner.fetchval("SELECT count(*) FROM pools") == 0
+    assert await desk.owner.fetchval("SELECT count(*) FROM slots") == 0
+    assert await desk.owner.fetchval("SELECT count(*) FROM delegation_events") > 0, "who had the prefix is still known"
+    assert "has been changed meanwhile" in await removal()
+
+
+async def test_a_pool_that_was_changed_since_it_was_read_is_left_alone(desk: Desk) -> None:
+    await desk.pool("2001:db8::/48")
+    old = (await use_of(desk)).pool
+    await extended(desk, "2001:db8::/47")
+    async with desk.database.platform() as platform:
+        with pytest.raises(PoolBusy, match="has been changed meanwhile"):
+            await exclude(platform, old, [IPv6Network("2001:db8::/56")])
