@@ -37,7 +37,7 @@ def command_lines(text: str) -> Iterator[str]:
             yield from re.findall(r"(?:^\$ |\| )(?:\S+/)?(lastmile\s[^|#<>]+)", line)
     for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)):
         words = " ".join(span.split())
-        if re.match(r"(\S+/)?lastmile( |$)", words) and not words.startswith("lastmile/"):
+        if re.match(r"(\S+/)?lastmile( (?!= )|$)", words) and not words.startswith("lastmile/"):
             yield words[words.index("lastmile") :]
 
 
