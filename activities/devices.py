@@ -1,5 +1,7 @@
 """Steps on ONUs and CPEs."""
 
+from dataclasses import replace
+
 from activities.base import Activities, beyond_database, done, heartbeating, skipped, step, undone
 from activities.signatures import StepRef, StepReport
 from db import Database
@@ -68,6 +70,9 @@ class DeviceActivities(Activities):
             device = _device(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity)
             self._before_switch(kind)
             await records.want(connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, found.identity, False)
+            if self._controllers[kind] is not None:
+                shared = await records.is_shared(connection, ref.subscriber_ref, kind, device.identity)
+                device = replace(device, shared=shared)
         report = await self._switch(ref, kind, device, False)
         if ref.undo:
             async with self._order(ref) as connection:

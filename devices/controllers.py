@@ -20,6 +20,8 @@ class LineDevice:
     pon_port: str | None = None
     s_vlan: int | None = None
     c_vlan: int | None = None
+    shared: bool = False
+    """Other lines are in service on the same ONU (`fttb`): only this line may be taken out of service."""
 
 
 class Controller(Protocol):

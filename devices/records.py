@@ -14,6 +14,7 @@ from sqlalchemy import (
     and_,
     case,
     delete,
+    exists,
     func,
     or_,
     select,
@@ -23,7 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from db import TenantConnection, metadata
 
-__all__ = ["Device", "Kind", "confirm", "devices", "find", "forget", "restore", "want"]
+__all__ = ["Device", "Kind", "confirm", "devices", "find", "forget", "is_shared", "restore", "want"]
 
 
 class Kind(StrEnum):
@@ -117,6 +118,17 @@ async def restore(connection: TenantConnection, order_id: str, subscriber_ref: s
 async def forget(connection: TenantConnection, order_id: str, subscriber_ref: str, kind: Kind) -> None:
     """Undo `want(..., on=True)`: no record, if it was this order that brought the device into service."""
     await connection.execute(delete(devices).where(_one(subscriber_ref, kind), devices.c.created_by_order == order_id))
+
+
+async def is_shared(connection: TenantConnection, subscriber_ref: str, kind: Kind, identity: str) -> bool:
+    """Tell whether another line of the tenant wants the same device in service.
+
+    The lock puts lines that leave one device at the same time in order: the last of them is told False.
+    """
+    lock = func.hashtextextended(func.current_setting("lastmile.tenant").concat(f"/{kind}/{identity}"), 0)
+    await connection.execute(select(func.pg_advisory_xact_lock(lock)))
+    others = (devices.c.kind == kind, devices.c.identity == identity, devices.c.subscriber_ref != subscriber_ref)
+    return bool(await connection.scalar(select(exists().where(*others, devices.c.wanted))))
 
 
 async def confirm(connection: TenantConnection, subscriber_ref: str, kind: Kind, on: bool) -> None:

@@ -4,10 +4,11 @@ Every `create_*` is content with the record that an earlier attempt made, and ra
 that exists says something else. Every `delete_*` is content where there is nothing to delete.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Delete, Table, Update, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Delete, Table, Update, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -15,7 +16,7 @@ from db import TenantConnection
 from fields.stored import STORED
 from subscribers.differences import customer_fields
 from subscribers.errors import Conflict, UnknownSubscriber
-from subscribers.models import Customer, Line
+from subscribers.models import ConnectionType, Customer, Line, Option82Policy
 from subscribers.tables import customers, network_profiles, subscribers
 
 __all__ = [
@@ -143,7 +144,7 @@ async def archive_subscriber(connection: TenantConnection, ref: str, order_id: s
 async def create_network_profile(
     connection: TenantConnection, tenant: str, order_id: str, subscriber: Record, line: Line
 ) -> Record:
-    """The line's network profile. Raises `Conflict` where the subscriber has another one, or another has its device."""
+    """The line's network profile. Raises `Conflict` where the subscriber has another, or another line has a part."""
     values = {
         "tenant_id": tenant,
         "subscriber_id": subscriber.id,
@@ -156,7 +157,7 @@ async def create_network_profile(
         await connection.execute(select(network_profiles).where(network_profiles.c.subscriber_id == subscriber.id))
     ).one_or_none()
     if row is None:
-        raise await _device_taken(connection, line)
+        raise await _line_taken(connection, line)
     if differing := [field for field, value in line.model_dump().items() if getattr(row, field) != value]:
         raise Conflict(
             f"the subscriber has a network profile with another {', '.join(differing)}: "
@@ -187,24 +188,41 @@ async def line_of(connection: TenantConnection, ref: str) -> Line | None:
     return Line.model_validate(row._asdict(), context=STORED) if row else None
 
 
-async def _device_taken(connection: TenantConnection, line: Line) -> Conflict:
-    """The words for a profile that no row of ours explains: a device can be on one line only."""
-    # Only what the line has: `== None` is IS NULL, and would find any line without such a device.
-    devices = {"onu_serial": line.onu_serial, "cpe_mac": line.cpe_mac}
-    same = or_(*(network_profiles.c[name] == value for name, value in devices.items() if value is not None))
-    row = (
-        await connection.execute(
-            select(subscribers.c.ref, network_profiles.c.onu_serial)
-            .join(subscribers, network_profiles.c.subscriber_id == subscribers.c.id)
-            .where(same)
+async def _line_taken(connection: TenantConnection, line: Line) -> Conflict:
+    """Name what the line would share with another, which the database refused."""
+    found = []
+    for same, words in _shared_by_none(line):
+        owner = (
+            select(subscribers.c.ref)
+            .join(network_profiles, network_profiles.c.subscriber_id == subscribers.c.id)
+            .where(*same)
             .limit(1)
         )
-    ).one_or_none()
-    if row is None:
-        return Conflict("the network profile changed while the order ran: send it again")
-    if line.onu_serial is not None and row.onu_serial == line.onu_serial:
-        return Conflict(f"line.onu_serial: ONU {line.onu_serial} is on subscriber {row.ref}'s line already")
-    return Conflict(f"line.cpe_mac: CPE {line.cpe_mac} is on subscriber {row.ref}'s line already")
+        if ref := await connection.scalar(owner):
+            found.append(words.format(f"subscriber {ref}'s line"))
+    return Conflict("; ".join(found) or "the network profile changed while the order ran: send it again")
+
+
+def _shared_by_none(line: Line) -> Iterator[tuple[list[ColumnElement[bool]], str]]:
+    """The condition for each thing that one line has, as the database's constraints say it, and the words for it."""
+    other = network_profiles.c
+    # Only what the line has: `== None` is IS NULL, and would find any line without it.
+    if line.onu_serial is not None:
+        shareable = line.connection_type is ConnectionType.FTTB
+        exclusive = [other.connection_type != ConnectionType.FTTB] if shareable else []
+        words = f"line.onu_serial: ONU {line.onu_serial} is on {{}} already"
+        yield [other.onu_serial == line.onu_serial, *exclusive], f"{words}, and only fttb lines share an ONU"
+    if line.cpe_mac is not None:
+        yield [other.cpe_mac == line.cpe_mac], f"line.cpe_mac: CPE {line.cpe_mac} is on {{}} already"
+    port = [line.olt, line.pon_port, line.s_vlan, line.c_vlan]
+    if None not in port:
+        columns = [other.olt, other.pon_port, other.s_vlan, other.c_vlan]
+        words = f"line.c_vlan: S-VLAN {line.s_vlan} and C-VLAN {line.c_vlan} on port {line.pon_port} of OLT {line.olt}"
+        yield [column == value for column, value in zip(columns, port, strict=True)], f"{words} are {{}} already"
+    if line.circuit_id is not None and line.option82_policy is Option82Policy.ENFORCE:
+        circuit = line.circuit_id.replace("{", "{{").replace("}", "}}")
+        words = f"line.circuit_id: {circuit!r} is the circuit id of {{}} already, and both lines enforce it"
+        yield [other.circuit_id == line.circuit_id, other.option82_policy == Option82Policy.ENFORCE], words
 
 
 def _record(table: Table) -> Any:

@@ -131,3 +131,32 @@ def test_a_postgresql_that_is_too_old_is_refused_in_words() -> None:
     check_version(150_000)
     with pytest.raises(TooOld, match=r"This is PostgreSQL 14\.19, and Lastmile needs 15 or newer"):
         check_version(140_019)
+
+
+async def test_migration_0018_keeps_lines_that_shared_vlans_or_a_circuit_id(
+    empty_url: str,
+) -> None:
+    await upgrade(empty_url)
+    await downgrade(empty_url, to="0017")
+    owner = await asyncpg.connect(empty_url)
+    add = """
+        WITH s AS (INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order)
+                   SELECT 'acme', $1, id, 'o' FROM customers RETURNING id)
+        INSERT INTO network_profiles (tenant_id, subscriber_id, connection_type, option82_policy, created_by_order,
+                                      olt, pon_port, s_vlan, c_vlan, circuit_id)
+        SELECT 'acme', id, 'ftth', 'enforce', 'o', 'olt-1', '0/1', 100, $2, 'c-' || $2::integer FROM s
+    """
+    await owner.execute("INSERT INTO tenants (id, name) VALUES ('acme', 'Acme')")
+    await owner.execute(
+        "INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('acme', 'C', 'Ada', 'o')"
+    )
+    for nth, vlan in enumerate((201, 201, 202)):
+        await owner.execute(add, f"S-{nth}", vlan)
+    entries = await owner.fetchval("SELECT count(*) FROM trail")
+    await upgrade(empty_url)
+    marks = await owner.fetch("SELECT shares_vlans, shares_circuit FROM network_profiles ORDER BY created_at, id")
+    assert sorted(tuple(row) for row in marks) == [(False, False), (False, False), (True, True)]
+    assert await owner.fetchval("SELECT count(*) FROM trail") == entries, "no subscriber's record was changed"
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await owner.execute(add, "S-9", 201)
+    await owner.close()

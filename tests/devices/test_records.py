@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from db import Database
-from devices.records import Device, Kind, confirm, find, forget, restore, want
+from devices.records import Device, Kind, confirm, find, forget, is_shared, restore, want
 
 Act = Callable[..., Awaitable[Any]]
 ONU = "ABCD00000001"
@@ -97,6 +97,17 @@ async def test_a_confirmation_is_of_the_state_that_is_wanted_now(act: Act, owner
     assert not await confirmed(owner)
     await act(confirm, "S-1", Kind.ONU, False)
     assert await confirmed(owner)
+
+
+async def test_device_of_two_lines_is_shared_until_one_of_them_leaves(act: Act) -> None:
+    for subscriber in ("S-1", "S-2"):
+        await act(want, "acme", "o1", subscriber, Kind.ONU, ONU, True)
+    assert await act(is_shared, "S-1", Kind.ONU, ONU) is True
+    assert await act(is_shared, "S-1", Kind.CPE, ONU) is False
+    assert await act(is_shared, "S-1", Kind.ONU, ONU, tenant="other") is False
+    await act(want, "acme", "o2", "S-1", Kind.ONU, ONU, False)
+    assert await act(is_shared, "S-2", Kind.ONU, ONU) is False
+    assert await act(is_shared, "S-1", Kind.ONU, ONU) is True, "the second line is in service"
 
 
 async def test_onu_and_cpe_of_a_line_are_two_devices(act: Act) -> None:

@@ -1,5 +1,6 @@
 """Customers, subscribers and profiles: made once, undone only by the order that made them."""
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -171,6 +172,64 @@ async def test_a_serial_number_is_one_however_it_is_written(act: Act, subscriber
     again = Line.model_validate(written | {"onu_serial": "hwtc0000ABCD"})
     with pytest.raises(Conflict, match="ONU HWTC0000ABCD is on subscriber S-1's line already"):
         await act(create_network_profile, "acme", "o2", second, again)
+
+
+BARE: dict[str, Any] = {"connection_type": "ftth", "onu_serial": None, "cpe_mac": None}
+PORT = {"olt": "olt-1", "pon_port": "0/1/3", "s_vlan": 100, "c_vlan": 201}
+ENFORCED = {"circuit_id": "olt-1 {0}/1", "option82_policy": "enforce"}
+
+
+async def second_line(act: Act, subscriber: Record, first: dict[str, Any], second: dict[str, Any]) -> Record:
+    """Give S-1 the first line and S-2 the second."""
+    await act(create_network_profile, "acme", "o1", subscriber, Line.model_validate(BARE | first))
+    other = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
+    made: Record = await act(create_network_profile, "acme", "o2", other, Line.model_validate(BARE | second))
+    return made
+
+
+ONU = {"onu_serial": "HWTC1A2B3C4D"}
+FTTB = ONU | {"connection_type": "fttb"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (ONU, ONU, "line.onu_serial: ONU HWTC1A2B3C4D is on subscriber S-1's line already, and only fttb lines"),
+        (ONU, FTTB, "ONU HWTC1A2B3C4D is on subscriber S-1's line already"),
+        (FTTB, ONU, "ONU HWTC1A2B3C4D is on subscriber S-1's line already"),
+        (PORT, PORT, "line.c_vlan: S-VLAN 100 and C-VLAN 201 on port 0/1/3 of OLT olt-1 are subscriber S-1's line"),
+        (FTTB | PORT, FTTB | PORT, "line.c_vlan: S-VLAN 100 and C-VLAN 201"),
+        (ENFORCED, ENFORCED, "line.circuit_id: 'olt-1 {0}/1' is the circuit id of subscriber S-1's line already"),
+    ],
+)
+async def test_line_that_shares_what_one_line_has_is_refused(
+    act: Act, subscriber: Record, first: dict[str, Any], second: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(Conflict, match=re.escape(words)):
+        await second_line(act, subscriber, first, second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (FTTB, FTTB),
+        (PORT, PORT | {"c_vlan": 202}),
+        (PORT, PORT | {"pon_port": "0/1/4"}),
+        ({"s_vlan": 100, "c_vlan": 201}, {"s_vlan": 100, "c_vlan": 201}),
+        (ENFORCED, ENFORCED | {"option82_policy": "log"}),
+    ],
+)
+async def test_line_that_shares_what_lines_can_share_is_made(
+    act: Act, subscriber: Record, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    assert await second_line(act, subscriber, first, second)
+
+
+async def test_onu_and_vlans_of_a_removed_line_are_free_again(act: Act, subscriber: Record) -> None:
+    await act(create_network_profile, "acme", "o1", subscriber, Line.model_validate(BARE | ONU | PORT | ENFORCED))
+    await act(delete_network_profile, "S-1", "o1")
+    other = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
+    assert await act(create_network_profile, "acme", "o2", other, Line.model_validate(BARE | ONU | PORT | ENFORCED))
 
 
 async def test_lines_without_devices_do_not_conflict(act: Act, subscriber: Record) -> None:
