@@ -133,11 +133,11 @@ def test_a_postgresql_that_is_too_old_is_refused_in_words() -> None:
         check_version(140_019)
 
 
-async def test_migration_0018_keeps_lines_that_shared_vlans_or_a_circuit_id(
+async def test_migration_0019_keeps_lines_that_shared_vlans_or_a_circuit_id(
     empty_url: str,
 ) -> None:
     await upgrade(empty_url)
-    await downgrade(empty_url, to="0017")
+    await downgrade(empty_url, to="0018")
     owner = await asyncpg.connect(empty_url)
     add = """
         WITH s AS (INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order)

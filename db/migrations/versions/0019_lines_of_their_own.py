@@ -6,8 +6,8 @@ the first keeps them to itself, and the others are marked: they stay as they are
 
 from db.script import run_script
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
