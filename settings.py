@@ -75,7 +75,11 @@ class Settings(BaseSettings):
         default=64, ge=1, le=10_000, description="Activity slots per process."
     )
     max_concurrent_workflow_tasks: WrittenNumber = Field(
-        default=64, ge=2, le=10_000, description="Workflow task slots per process."
+        default=6,
+        ge=2,
+        le=10_000,
+        description="Workflow task slots per process. So many orders are at work in it at once; the others wait where "
+        "urgent orders and other tenants pass them. More do not make a process faster.",
     )
     max_cached_workflows: WrittenNumber = Field(
         default=2000,

@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 from rich.console import Console
 
-from bench import allocation, bulk_import, cleanup, disconnects, netbox, orders, snapshot, startup
+from bench import allocation, bulk_import, cleanup, disconnects, netbox, orders, snapshot, startup, urgent
 from bench.figures import Figure, table, write
 from db.migrate import upgrade
 from devstack.ports import PortInUse
@@ -27,7 +27,7 @@ from devstack.temporal import DevTemporal
 from devstack.temporal_program import TemporalMissing, find_temporal
 
 REPORT = Path("build/bench.json")
-PARTS = ("disconnects", "allocations", "netbox", "snapshot", "cleanup", "orders", "imports", "start-up")
+PARTS = ("disconnects", "allocations", "netbox", "snapshot", "cleanup", "orders", "urgent", "imports", "start-up")
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 
@@ -51,11 +51,12 @@ async def measure(directory: Path, parts: Collection[str] = PARTS, *, large: boo
         await section("allocations", lambda: allocation.measure(postgres))
         await section("netbox", lambda: netbox.measure(directory, postgres.url))
         await section("snapshot", lambda: snapshot.measure(postgres.url, sizes))
-        if {"cleanup", "orders", "imports", "start-up"} & set(parts):
+        if {"cleanup", "orders", "urgent", "imports", "start-up"} & set(parts):
             program = await find_temporal(console.print)
             temporal = await servers.enter_async_context(DevTemporal(directory, program=program, database=None))
             await section("cleanup", lambda: cleanup.measure(postgres.url, temporal.address))
             await section("orders", lambda: orders.measure(postgres.url, temporal.address))
+            await section("urgent", lambda: urgent.measure(postgres.url, temporal.address))
             await section("imports", lambda: bulk_import.measure(directory, postgres.url, temporal.address))
             await section("start-up", lambda: startup.measure(directory, postgres.url, temporal.address))
     return figures

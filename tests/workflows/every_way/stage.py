@@ -132,6 +132,7 @@ async def stage(address: str, database_url: str, shelf: Shelf | None = None) -> 
         quarantine_seconds=3600,
         quarantine_unconfirmed_seconds=7200,
         database_pool_size=32,
+        max_concurrent_workflow_tasks=64,  # cases wait inside of steps, which hold their slots
         **(shelf.settings if shelf else {}),
     )
     database = Database(database_url, pool_size=settings.database_pool_size)

@@ -1,0 +1,86 @@
+"""How long an urgent order takes alone, and beside a burst of normal orders of another tenant."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from itertools import count
+
+from sqlalchemy import text
+
+from bench.figures import Figure, at_most
+from bench.orders import provision_order
+from bench.rounds import each
+from db import Database
+from ipam.models import Purpose
+from ipam.pools import Pool, add_pool
+from radius.dynauth import DynamicAuthorization
+from settings import Settings
+from subscribers.tenants import add_tenant
+from worker import build_worker
+from workflows.client import Lastmile
+from workflows.connection import connect
+from workflows.contract import ProvisionSubscriber, ResultStatus, Urgency
+
+__all__ = ["BURST", "measure"]
+
+BURST = 1_000
+"""Orders of the tenant that sends them all at once."""
+STARTING = 32
+"""Of them, how many the client starts at a time."""
+URGENT = 9
+"""Urgent orders, one after the other."""
+TASK_QUEUE = "bench-urgent"
+
+
+async def measure(database_url: str, temporal_address: str) -> list[Figure]:
+    """The median of both. What is left of the burst is left: nothing works on that task queue afterwards."""
+    settings = Settings(task_queue=TASK_QUEUE)
+    database = Database(database_url, pool_size=settings.database_pool_size)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
+        await _prepare(database)
+        client = await connect({"TEMPORAL_ADDRESS": temporal_address})
+        lastmile = Lastmile(client, task_queue=TASK_QUEUE)
+        authorization = await stack.enter_async_context(DynamicAuthorization(timeout=1, tries=2, in_flight=64))
+        await stack.enter_async_context(build_worker(client, settings, database, authorization))
+        numbers = count()
+
+        async def urgent() -> None:
+            order = _order("urgent", next(numbers)).model_copy(update={"urgency": Urgency.URGENT})
+            result = await lastmile.execute(order)
+            if result.status is not ResultStatus.COMPLETED:
+                raise RuntimeError(f"order {result.order_id} ended {result.status}: {result.reason}")
+
+        await each(urgent, 3)  # caches, connections, prepared statements
+        alone = await each(urgent, URGENT)
+        left = iter(range(BURST))
+
+        async def starting() -> None:
+            for nth in left:
+                await lastmile.start(_order("burst", nth))
+
+        await asyncio.gather(*(starting() for _ in range(STARTING)))
+        beside = await each(urgent, URGENT)
+        if not await _left(database):
+            raise RuntimeError("the burst was over before the urgent orders: they were alone")
+    name = f"urgent order beside {BURST:,} of another tenant, median"
+    return [Figure(name, beside * 1000, "ms", "the same alone", alone * 1000, at_most(3.0))]
+
+
+async def _left(database: Database) -> bool:
+    """Whether orders of the burst are still at work, or have not begun."""
+    ended = "SELECT count(*) FROM orders WHERE tenant_id = 'burst' AND finished_at IS NOT NULL"
+    async with database.platform() as platform:
+        return (await platform.scalar(text(ended)) or 0) < BURST
+
+
+def _order(tenant: str, number: int) -> ProvisionSubscriber:
+    changes = {"tenant": tenant, "subscriber_ref": f"{tenant}-{number}", "order_id": f"{tenant}-{number}"}
+    return provision_order(number).model_copy(update=changes)
+
+
+async def _prepare(database: Database) -> None:
+    async with database.platform() as platform:
+        for tenant, space in (("urgent", "2001:db8:1000::/40"), ("burst", "2001:db8:2000::/40")):
+            await add_tenant(platform, tenant, tenant)
+            pool = Pool(name="home", prefix=space, purpose=Purpose.IPV6_PD, delegated_length=56, tenant=tenant)
+            await add_pool(platform, pool)
