@@ -15,7 +15,7 @@ from ipam.netbox import errors as netbox
 from ipam.slot_records import Occupied
 from radius.attributes import InvalidAttribute
 from radius.dynauth import InvalidNas
-from radius.errors import AccountConflict, NasConflict
+from radius.errors import AccountConflict, NasConflict, NasInUse, UnknownNas
 from subscribers import errors as subscribers
 
 __all__ = ["VERDICTS", "Verdict", "verdict_on"]
@@ -37,6 +37,7 @@ VERDICTS: Mapping[type[Refused], Verdict] = {
     subscribers.LineDiffers: Verdict.REFUSED,
     subscribers.OrderConflict: Verdict.REFUSED,
     subscribers.OrderFenced: Verdict.FAILED,
+    subscribers.TenantInUse: Verdict.FAILED,
     ipam.NoSuchPool: Verdict.REFUSED,
     ipam.AddressTaken: Verdict.REFUSED,
     ipam.DelegationMismatch: Verdict.REFUSED,
@@ -57,6 +58,8 @@ VERDICTS: Mapping[type[Refused], Verdict] = {
     netbox.Invalid: Verdict.FAILED,
     AccountConflict: Verdict.REFUSED,
     NasConflict: Verdict.FAILED,
+    NasInUse: Verdict.FAILED,
+    UnknownNas: Verdict.FAILED,
     InvalidNas: Verdict.FAILED,
     InvalidAttribute: Verdict.FAILED,
 }
