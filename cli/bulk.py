@@ -9,7 +9,7 @@ from cli.read_ahead import ReadAhead
 from cli.recorded import Memory
 from cli.report import Report
 from cli.runs import Ended, Runs
-from workflows.contract import ProvisionSubscriber
+from workflows.contract import AnyOrder
 
 __all__ = ["AHEAD", "Bulk"]
 
@@ -57,7 +57,7 @@ class Bulk:
             else:
                 await self._runs.begin(order, partial(self._report.ended, record))
 
-    def _orders(self, batch: Sequence[Record]) -> Iterator[tuple[Record, ProvisionSubscriber]]:
+    def _orders(self, batch: Sequence[Record]) -> Iterator[tuple[Record, AnyOrder]]:
         for record in batch:
             try:
                 yield record, record.order()

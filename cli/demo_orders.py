@@ -36,7 +36,12 @@ async def examples(database: Database, *, in_netbox: bool) -> list[Example]:
     for file in files:
         if not file.exists():
             raise Unavailable(f"The example orders are not at {file}: run the demo from a clone of the repository.")
-    return [await _example(database, numbered.order) for file in files for numbered in read_orders(str(file))]
+    return [
+        await _example(database, numbered.order)
+        for file in files
+        for numbered in read_orders(str(file))
+        if isinstance(numbered.order, ProvisionSubscriber)
+    ]
 
 
 async def _example(database: Database, order: ProvisionSubscriber) -> Example:

@@ -24,7 +24,7 @@ from ipam.matching import must_match
 from radius import accounts
 from subscribers import billing, orders, records
 from subscribers.tables import orders as order_table
-from workflows.contract import ProvisionSubscriber
+from workflows.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber
 
 __all__ = ["OrderPlan", "StepPlan", "dry_run"]
 
@@ -36,7 +36,7 @@ _GOOD = (orders.OrderStatus.COMPLETED, orders.OrderStatus.DEGRADED)
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What a step would do: `create`, `reuse`, `skip`, or `refuse`, where nothing of the order would stay."""
+    """What a step would do: `create`, `reuse`, `remove`, `skip`, or `refuse`, where nothing of the order would stay."""
 
     step: str
     action: str
@@ -105,15 +105,23 @@ class _Hopeless(Refused):
 class _Rehearsal:
     """One order's steps."""
 
-    def __init__(self, connection: TenantConnection, order: ProvisionSubscriber) -> None:
+    def __init__(self, connection: TenantConnection, order: AnyOrder) -> None:
         self.steps: list[StepPlan] = []
         self.step = "open_order"
         self._connection = connection
-        self._order = order
+        self._given = order
+
+    @property
+    def _order(self) -> ProvisionSubscriber:
+        assert isinstance(self._given, ProvisionSubscriber)
+        return self._given
 
     async def run(self) -> None:
         """Raises `Refused` in the step that `step` names."""
         if not await self._open():
+            return
+        if isinstance(self._given, DeprovisionSubscriber):
+            await self._terminate()
             return
         await self._records()
         await self._account()
@@ -124,7 +132,7 @@ class _Rehearsal:
 
     async def _open(self) -> bool:
         """Whether the order would take any step at all."""
-        order = self._order
+        order = self._given
         known = (
             await self._connection.execute(
                 select(order_table).where(order_table.c.subscriber_ref == order.subscriber_ref)
@@ -150,13 +158,26 @@ class _Rehearsal:
         if same is not None:
             self._note("reuse", f"this order is running since {when(same.created_at)}: its result would be awaited")
             return False
-        await check_line(self._connection, order.ref(), order.requested_line)
+        if order.requested_line is not None:
+            await check_line(self._connection, order.ref(), order.requested_line)
         if busy := next((row for row in known if row.finished_at is None), None):
             raise _Hopeless(
                 f"{busy.operation} order {busy.order_id} of this subscriber is running since {when(busy.created_at)}: "
                 "wait for it"
             )
         return True
+
+    async def _terminate(self) -> None:
+        """What a deprovision order would end. Later lines of the file do not see that."""
+        ref = self._given.subscriber_ref
+        self.step = "verify_subscriber"
+        subscriber = await records.current_subscriber(self._connection, ref)
+        self._note("reuse", f"subscriber {ref}, since order {subscriber.created_by_order}")
+        self.step = "release_ip_address"
+        for held in await held_by(self._connection, ref):
+            self._note("remove", _bare(held))
+        self.step = "archive_subscriber"
+        self._note("remove", f"the line of subscriber {ref}")
 
     async def _records(self) -> None:
         order, connection = self._order, self._connection
@@ -235,7 +256,7 @@ class _Rehearsal:
         self._made(service.created_by_order, f"service on plan {order.plan.name}")
 
     def _made(self, creator: str, what: str, *notes: str) -> None:
-        if creator == self._order.order_id:
+        if creator == self._given.order_id:
             self._note("create", what)
         else:
             self._note("reuse", "; ".join([f"{what}, since order {creator}", *notes]))

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from cli.exits import BadInput
 from cli.mistakes import meant, mistakes
-from cli.order_record import REJECTED, BadRecord, is_note
-from workflows.contract import ProvisionSubscriber
+from cli.order_record import OPERATION, REJECTED, BadRecord, is_note, model_of
+from workflows.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber
 
 __all__ = ["COLUMNS", "Csv", "CsvRecord", "csv_heading", "csv_line"]
 
@@ -37,7 +37,9 @@ def _columns(model: type[BaseModel], above: str = "", required: bool = True) -> 
 
 _REQUIRED = dict(_columns(ProvisionSubscriber))
 COLUMNS = tuple(_REQUIRED)
-"""All that an order can have."""
+"""All that an order that provisions can have."""
+_READ = {OPERATION, *COLUMNS, *DeprovisionSubscriber.model_fields}
+"""All that a file can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class CsvRecord:
     def size(self) -> int:
         return len(self.raw)
 
-    def order(self) -> ProvisionSubscriber:
+    def order(self) -> AnyOrder:
         if self.trouble:
             raise BadRecord([f"Invalid CSV: {self.trouble}"])
         columns = self.sheet.columns
@@ -73,7 +75,7 @@ class CsvRecord:
         if len(cells) < len(columns) and not self.raw.endswith((b"\n", b"\r")):
             words = f"The row ends after {len(cells)} of {len(columns)} cells and without a line end"
             raise BadRecord([f"{words}: the file may be cut off"])
-        values: dict[str, Any] = {"customer": {}, "plan": {}, "line": {}}
+        values: dict[str, Any] = {}
         for column, cell in zip(columns, cells, strict=False):
             if cell and not is_note(column):
                 *above, name = column.split(".")
@@ -81,10 +83,13 @@ class CsvRecord:
                 for part in above:
                     inner = inner.setdefault(part, {})
                 inner[name] = cell
+        model, values = model_of(values)
+        if model is ProvisionSubscriber:
+            values = {"customer": {}, "plan": {}, "line": {}} | values
         try:
-            return ProvisionSubscriber.model_validate_strings(values)
+            return model.model_validate_strings(values)
         except ValidationError as failure:
-            raise BadRecord(mistakes(failure, ProvisionSubscriber)) from None
+            raise BadRecord(mistakes(failure, model)) from None
 
     def rejected(self, reason: str) -> bytes:
         delimiter = self.sheet.delimiter
@@ -170,12 +175,14 @@ class _Tape:
 
 def _wrong(columns: Sequence[str]) -> Iterator[str]:
     for column, count in Counter(columns).items():
-        if column not in _REQUIRED and not is_note(column):
+        if column not in _READ and not is_note(column):
             yield f"{column}: Unknown column. {_valid(column)}" if column else "A column has no name"
         elif count > 1:
             yield f"{column}: is named {count} times"
+    # Where rows name their operation, what each needs is checked row by row.
+    needed = DeprovisionSubscriber.model_fields if OPERATION in columns else _REQUIRED
     for column, required in _REQUIRED.items():
-        if required and column not in columns:
+        if required and column in needed and column not in columns:
             yield f"{column}: is missing"
 
 

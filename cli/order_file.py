@@ -15,7 +15,7 @@ from cli.order_csv import Csv
 from cli.order_jsonl import JsonDocument, JsonLines, is_document
 from cli.order_record import BadRecord, Form, Record
 from cli.text_lines import TextLines
-from workflows.contract import ProvisionSubscriber
+from workflows.contract import AnyOrder
 
 __all__ = ["FEW", "NumberedOrder", "OrderFile", "no_orders", "open_orders", "read_orders"]
 
@@ -71,7 +71,7 @@ class NumberedOrder:
     """An order, and the line it stands on."""
 
     line: int
-    order: ProvisionSubscriber
+    order: AnyOrder
 
 
 def read_orders(source: str) -> list[NumberedOrder]:

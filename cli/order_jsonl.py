@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from cli.exits import BadInput
 from cli.mistakes import mistakes
 from cli.order_json import NotJson, json_line, parse, repeated_fields
-from cli.order_record import REJECTED, BadRecord, is_note
-from workflows.contract import ProvisionSubscriber
+from cli.order_record import REJECTED, BadRecord, is_note, model_of
+from workflows.contract import AnyOrder
 
 __all__ = ["JsonDocument", "JsonLines", "JsonRecord", "is_document"]
 
@@ -41,7 +41,7 @@ class JsonRecord:
         fields = self._fields if REJECTED.encode() in self.raw else None
         return bool(fields) and all(map(is_note, fields or ()))
 
-    def order(self) -> ProvisionSubscriber:
+    def order(self) -> AnyOrder:
         try:
             value = self._value
         except NotJson as failure:
@@ -51,10 +51,11 @@ class JsonRecord:
             if repeated := list(repeated_fields(value)):
                 raise BadRecord([f"{field}: is given more than once" for field in repeated])
             value = {name: inner for name, inner in value.items() if not is_note(name)}
+        model, value = model_of(value)
         try:
-            return ProvisionSubscriber.model_validate(value)
+            return model.model_validate(value)
         except ValidationError as failure:
-            raise BadRecord(mistakes(failure, ProvisionSubscriber)) from None
+            raise BadRecord(mistakes(failure, model)) from None
 
     def rejected(self, reason: str) -> bytes:
         fields = self._fields

@@ -4,11 +4,19 @@ Fields and columns that begin with `_` are notes, such as why an order was rejec
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from workflows.contract import ProvisionSubscriber
+from workflows.contract import AnyOrder, DeprovisionSubscriber, Operation, ProvisionSubscriber
 
-__all__ = ["REJECTED", "BadRecord", "Form", "Record", "is_note"]
+__all__ = ["OPERATION", "REJECTED", "BadRecord", "Form", "Record", "is_note", "model_of"]
+
+OPERATION = "operation"
+"""The field or column that says what an order does; without it, an order provisions."""
+
+_MODELS: dict[str, type[AnyOrder]] = {
+    Operation.PROVISION: ProvisionSubscriber,
+    Operation.DEPROVISION: DeprovisionSubscriber,
+}
 
 REJECTED = "_rejected"
 """The note that says why an order stands in a rejects file."""
@@ -26,6 +34,16 @@ class BadRecord(Exception):
         self.mistakes = list(mistakes)
 
 
+def model_of(value: Any) -> tuple[type[AnyOrder], Any]:
+    """Return the model of the order that `value` describes, and the value without its operation. Raises `BadRecord`."""
+    if not isinstance(value, dict) or OPERATION not in value:
+        return ProvisionSubscriber, value
+    named = value[OPERATION]
+    if (model := _MODELS.get(named.lower() if isinstance(named, str) else "")) is None:
+        raise BadRecord([f"{OPERATION}: must be 'provision' or 'deprovision', and is {named!r}"])
+    return model, {name: inner for name, inner in value.items() if name != OPERATION}
+
+
 class Record(Protocol):
     """What stands in the place of an order."""
 
@@ -37,7 +55,7 @@ class Record(Protocol):
     def size(self) -> int:
         """In bytes."""
 
-    def order(self) -> ProvisionSubscriber:
+    def order(self) -> AnyOrder:
         """Raises `BadRecord`."""
 
     def rejected(self, reason: str) -> bytes:

@@ -1,0 +1,70 @@
+"""Files of orders that provision and orders that deprovision, as JSON Lines and as CSV."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.exits import BadInput
+from cli.order_file import read_orders
+from tests.cli.conftest import Book, Cli, lines
+from workflows.contract import DeprovisionSubscriber, ProvisionSubscriber
+
+DOWN = {
+    "operation": "deprovision",
+    "tenant": "acme",
+    "order_id": "D-1",
+    "subscriber_ref": "S-9",
+    "reason": "moved away",
+}
+
+
+def test_jsonl_with_both_operations_is_read(book: Book, tmp_path: Path) -> None:
+    file = tmp_path / "orders.jsonl"
+    file.write_text(lines(book.order(), book.order(2, operation="provision"), DOWN))
+    orders = [one.order for one in read_orders(str(file))]
+    assert [type(order) for order in orders] == [ProvisionSubscriber, ProvisionSubscriber, DeprovisionSubscriber]
+    assert orders[2] == DeprovisionSubscriber(tenant="acme", order_id="D-1", subscriber_ref="S-9", reason="moved away")
+
+
+def test_csv_with_both_operations_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text(
+        "operation,tenant,order_id,subscriber_ref,reason,customer.ref,customer.name,plan.name,plan.download_kbps,"
+        "plan.upload_kbps,line.connection_type\n"
+        "deprovision,acme,D-1,S-9,moved away,,,,,,\n"
+        ",acme,O-1,S-8,,C-1,Ada,fiber,1000,1000,wireless\n"
+    )
+    orders = [one.order for one in read_orders(str(file))]
+    assert [type(order) for order in orders] == [DeprovisionSubscriber, ProvisionSubscriber]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"operation": "suspend"}, "operation: must be 'provision' or 'deprovision', and is 'suspend'"),
+        ({"plan": {}}, "plan: "),
+        ({"reason": ""}, "reason: "),
+    ],
+)
+def test_a_deprovision_order_with_a_mistake_is_refused(change: dict[str, object], words: str, tmp_path: Path) -> None:
+    file = tmp_path / "orders.jsonl"
+    file.write_text(json.dumps(DOWN | change) + "\n")
+    with pytest.raises(BadInput) as raised:
+        read_orders(str(file))
+    assert f"line 1: {words}" in str(raised.value)
+
+
+@pytest.mark.usefixtures("database", "worker")
+async def test_a_mixed_file_is_run_and_its_rejects_keep_the_operation(cli: Cli, book: Book, tmp_path: Path) -> None:
+    await cli("provision", "-", stdin=lines(book.order()))
+    down = DOWN | {"subscriber_ref": book.ref()}
+    unknown = DOWN | {"subscriber_ref": book.ref(7), "order_id": "D-2", "tenant": "acme", "reason": "\u0007"}
+    file = tmp_path / "orders.jsonl"
+    file.write_text(lines(book.order(2), down, unknown))
+    assert (await cli("provision", str(file), "--check")).code == 2
+    ran = await cli("provision", str(file), "--json")
+    statuses = {result.get("order_id"): result["status"] for result in ran.json}
+    assert statuses == {"O-2": "completed", "D-1": "completed", None: "invalid"}
+    (rejected,) = (json.loads(line) for line in (tmp_path / "orders.rejects.jsonl").read_text().splitlines())
+    assert (rejected["operation"], rejected["order_id"]) == ("deprovision", "D-2")
