@@ -25,6 +25,7 @@ from ipam.pool_changes import (
     remove_pool,
 )
 from ipam.pools import Pool, PoolUse, list_pools
+from ipam.space import special_space, unusable
 
 __all__ = ["named_pool", "pool_close", "pool_drain", "pool_exclude", "pool_extend", "pool_open", "pool_remove"]
 
@@ -134,6 +135,9 @@ async def pool_extend(name: str, prefix: str, tenant: str | None, as_json: bool)
         except ValidationError as failure:
             names = {"prefix": "PREFIX"}
             raise BadInput(f"Pool {name} cannot be extended:", mistakes(failure, Pool, names)) from None
+        # A pool that is in such space already is a laboratory's.
+        if why := unusable(wider, force=bool(special_space(use.pool.prefix)), demonstration=settings.embedded):
+            raise BadInput(f"Cannot extend pool {name}: {why}")
         place = None
         if use.pool.netbox is not None:
             async with open_netbox(settings) as netbox:
