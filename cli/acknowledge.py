@@ -73,7 +73,14 @@ async def _findings(settings: Settings, database: Database, invariant: str, tena
             raise Unavailable(f"NetBox was not compared with the database: {unasked}")
         return [one for one in found if one.invariant.name == invariant]
     wanted = [one for one in INVARIANTS if one.name == invariant]
-    return [one async for one in check(database, tenant, wanted, vrf_attribute=settings.vrf_attribute)]
+    found_here = check(
+        database,
+        tenant,
+        wanted,
+        unconfirmed=settings.quarantine_unconfirmed,
+        vrf_attribute=settings.vrf_attribute,
+    )
+    return [one async for one in found_here]
 
 
 async def _changed(connection: PlatformConnection, one: Violation, decision: Decision, *, withdrawn: bool) -> bool:
