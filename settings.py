@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         default=365,
         ge=1,
         le=36_500,
-        description="How long the trail is kept, and the events of a delegation after its end; "
+        description="How long the audit log is kept, and the events of a delegation after its end; "
         "the daily cleanup deletes what is older.",
     )
     radius_timeout_seconds: Seconds = Field(

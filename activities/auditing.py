@@ -1,7 +1,8 @@
 """What the hourly audit does: checks each promise, repairs what is safe to repair, asks NASes once more.
 
 Each repair is safe without a decision: it is one statement that checks again whether the repair is needed, takes
-nothing from a delegation that is live, and gives nobody an address that has not rested. The trail has what it changed.
+nothing from a delegation that is live, and gives nobody an address that has not rested. The audit log records its
+changes.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from radius.vrf import VrfAttribute
 __all__ = ["AuditActivities"]
 
 ACTOR = "audit"
-"""In the trail."""
+"""In the audit log."""
 
 REPAIRED_AT_ONCE = 1_000
 """Of one invariant; the rest is the next hour's."""
@@ -89,7 +90,7 @@ class AuditActivities(Activities):
 
     @upkeep
     async def invariants(self) -> list[str]:
-        """The names of all, in the order in which they are checked; what this version does not check is forgotten."""
+        """The names of all, in the order in which they are checked; findings of other invariants are deleted."""
         async with self._database.platform(actor=ACTOR) as connection:
             compared = list(Kind) if await pools_in_netbox(connection) else []
             await forget_others(connection, [*self._invariants, *compared])

@@ -33,7 +33,7 @@ from radius.vrf import VrfAttribute
 __all__ = ["CleanupActivities"]
 
 ACTOR = "cleanup"
-"""In the trail."""
+"""In the audit log."""
 
 BUDGET = timedelta(seconds=20)
 """How long one attempt goes on to the next batch."""
@@ -61,7 +61,7 @@ class CleanupActivities(Activities):
         *,
         vrf_attribute: VrfAttribute | None = None,
     ) -> None:
-        """`audit_period` is how long the trail and the events of ended delegations are kept."""
+        """`audit_period` is how long the audit log and the events of ended delegations are kept."""
         super().__init__(database)
         self._reply_items = ReplyItems(vrf_attribute)
         self._sessions = Sessions(database, authorization, quarantine.unconfirmed)
@@ -168,15 +168,15 @@ class CleanupActivities(Activities):
 
     @upkeep
     async def forget_history(self, search: Search) -> Done:
-        """Delete what the trail and the events of ended delegations have kept for the audit period."""
+        """Delete entries of the audit log, and events of ended delegations, that are older than the audit period."""
         if search.dry_run:
             async with self._database.platform() as connection:
-                there = await retention.to_forget(connection, self._audit_period)
+                there = await retention.count_purgeable(connection, self._audit_period)
             return Done(counts={"trail_forgotten": there.entries, "events_forgotten": there.events})
         entries = events = 0
         more = False
         in_time = time_left(BUDGET)
-        async for gone in retention.forget_all(self._database, self._audit_period, actor=ACTOR):
+        async for gone in retention.purge_all(self._database, self._audit_period, actor=ACTOR):
             entries, events = entries + gone.entries, events + gone.events
             if more := not in_time():
                 break

@@ -58,7 +58,7 @@ class StepRef(BaseModel):
     undo: bool = False
     """The step takes back what this order did, and nothing else."""
     requested_by: str = ""
-    """Who sent the order, for the trail."""
+    """Who sent the order, for the audit log."""
 
 
 class StepReport(BaseModel):

@@ -8,15 +8,15 @@ from sqlalchemy import text
 
 from db import Database, PlatformConnection
 
-__all__ = ["Batch", "Forgotten", "delete_ended", "forget", "forget_all", "to_forget"]
+__all__ = ["Batch", "Purged", "count_purgeable", "delete_ended", "purge", "purge_all"]
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
+class Purged:
     """What one batch deleted."""
 
     entries: int
-    """Of the trail."""
+    """Of the audit log."""
     events: int
     """Of delegations."""
 
@@ -42,7 +42,7 @@ _EVENTS = text(
 
 
 # As `_TRAIL` and `_EVENTS` would, in as many batches as it takes.
-_TO_FORGET = text(
+_COUNT_PURGEABLE = text(
     """
     SELECT (SELECT count(*) FROM trail WHERE at < now() - CAST(:age AS interval)),
            (SELECT count(*) FROM delegation_events WHERE delegation_id IN (
@@ -53,31 +53,31 @@ _TO_FORGET = text(
 )
 
 
-async def forget(connection: PlatformConnection, age: timedelta, *, batch: int) -> Forgotten:
-    """Delete the oldest of what is older than `age`: up to `batch` entries of the trail, and the events of up to
+async def purge(connection: PlatformConnection, age: timedelta, *, batch: int) -> Purged:
+    """Delete the oldest of what is older than `age`: up to `batch` entries of the audit log, and the events of up to
     `batch` delegations that ended then. Nothing is left to delete when both counts are 0.
     """
     given = {"age": age, "batch": batch}
-    return Forgotten(*[(await connection.execute(statement, given)).rowcount for statement in (_TRAIL, _EVENTS)])
+    return Purged(*[(await connection.execute(statement, given)).rowcount for statement in (_TRAIL, _EVENTS)])
 
 
 BATCH = 5_000
 """So that each transaction ends within a statement's time-out."""
 
 
-async def forget_all(database: Database, age: timedelta, *, actor: str) -> AsyncIterator[Forgotten]:
-    """`forget` until nothing is left, each batch in a transaction of its own, as `actor`'s doing."""
+async def purge_all(database: Database, age: timedelta, *, actor: str) -> AsyncIterator[Purged]:
+    """`purge` until nothing is left, each batch in a transaction of its own, as `actor`'s doing."""
     while True:
         async with database.platform(actor=actor) as connection:
-            gone = await forget(connection, age, batch=BATCH)
+            gone = await purge(connection, age, batch=BATCH)
         if not (gone.entries or gone.events):
             return
         yield gone
 
 
-async def to_forget(connection: PlatformConnection, age: timedelta) -> Forgotten:
-    """What `forget` would delete, all in all."""
-    return Forgotten(*(await connection.execute(_TO_FORGET, {"age": age})).one())
+async def count_purgeable(connection: PlatformConnection, age: timedelta) -> Purged:
+    """What `purge` would delete, all in all."""
+    return Purged(*(await connection.execute(_COUNT_PURGEABLE, {"age": age})).one())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ _END = text(
     """
 )
 
-# Nothing refers to a delegation that was released: its slot forgot it, and its events and what is to be removed from
-# NetBox stand for themselves. But its key must not be free again while the order that it names may still act.
+# Nothing refers to a released delegation: its slot no longer names it, and its events and pending removals stand for
+# themselves. But its key must not be free again while the order that it names may still act.
 _BATCH = f"""
     FROM delegations WHERE {_OLD}
     AND (released_at, id) <= (coalesce(CAST(:end AS timestamptz), 'infinity'), coalesce(CAST(:end_id AS bigint), 0))
@@ -122,7 +122,7 @@ async def delete_ended(
 ) -> Batch:
     """Delete delegations that were released longer than `age` ago; not their events. A dry run only counts them.
 
-    `age` must not be less than the longest quarantine: whose prefix it was that rests would be forgotten.
+    `age` must not be less than the longest quarantine: the last holder of a prefix in quarantine would be lost.
     """
     since, id_ = after or (None, None)
     given = {"age": age, "since": since, "id": id_}

@@ -1,4 +1,4 @@
-"""Who types the commands: for the trail, and for who decided."""
+"""The operator: for the audit log, and for decisions."""
 
 import getpass
 
@@ -13,7 +13,7 @@ LONGEST_NAME = 100
 
 
 def actor() -> str:
-    """The operating system's user; empty where it has no name, which the trail reads as the database's login."""
+    """The operating system's user; empty where it has no name, which the audit log reads as the database's login."""
     try:
         return escape(getpass.getuser())[:LONGEST_NAME]
     except (KeyError, OSError):  # a container's user that is only a number: KeyError until Python 3.12

@@ -15,7 +15,7 @@ from cli.scheduled_app import scheduled
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Provisions broadband subscribers: orders become working lines, and are taken down again.",
+    help="Provision and deprovision broadband subscribers.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
@@ -30,8 +30,8 @@ app.add_typer(scheduled, name="scheduled")
 app.add_typer(schedule, name="schedule")
 
 Subscriber = Annotated[str, typer.Argument(help="The subscriber's reference, as in its order.")]
-Tenant = Annotated[str | None, typer.Option(help="May be left out where there is one tenant only.")]
-Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one object a line.")]
+Tenant = Annotated[str | None, typer.Option(help="The subscriber's tenant. Optional where only one tenant exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]
 
 
 def _version(asked: bool) -> None:
@@ -61,9 +61,9 @@ def up() -> None:
 
 @app.command()
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running until Ctrl-C, to look around.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the stack running until Ctrl-C.")] = False,
 ) -> None:
-    """Watch orders become working lines, and one of them being taken down again, on a stack of real servers."""
+    """Provision seven lines and deprovision one on a stack of real servers, and explain each stage."""
     from cli.stack import demo
 
     run(demo(keep))
@@ -71,7 +71,7 @@ def demo(
 
 @app.command()
 def migrate(json: Json = False) -> None:
-    """Bring the database to the newest schema, as the owner of its tables (DATABASE_OWNER_URL or DATABASE_URL)."""
+    """Update the database schema, as the owner of its tables (DATABASE_OWNER_URL or DATABASE_URL)."""
     from cli.migrate import migrate
 
     run(migrate(as_json=json))
@@ -79,24 +79,28 @@ def migrate(json: Json = False) -> None:
 
 @app.command(epilog=EPILOG)
 def provision(
-    file: Annotated[str, typer.Argument(help="Orders, as JSON Lines or CSV; - is standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="The orders, as JSON Lines, a JSON array or CSV; - reads standard input.")
+    ],
     check: Annotated[
-        bool, typer.Option("--check", help="Say what is wrong with the lines of the file; needs no server.")
+        bool, typer.Option("--check", help="Validate the file and start nothing. Needs no server.")
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what each order would create, reuse or refuse. Few orders only."),
+        typer.Option(
+            "--dry-run",
+            help="Show what each order would create, reuse or refuse, and start nothing. At most 1 000 orders.",
+        ),
     ] = False,
     rejects: Annotated[
-        Path | None, typer.Option(help="Where rejected orders go. Without it, beside FILE: orders.rejects.jsonl.")
+        Path | None, typer.Option(help="The file for rejected orders. Default: beside FILE, as orders.rejects.jsonl.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run the orders of a file of any size to their end.
+    """Run the orders of a file, and wait until each has ended.
 
-    What is no order, is refused or cannot be done goes to a file of rejects, with the reason, to be fixed and sent
-    again. The same file again goes on where it was left: an order that has ended is not run again.
-    --check and --dry-run start nothing.
+    Invalid, refused and rolled-back orders are written to the file of rejects with the reason. Fix them there and
+    submit that file. The same file again continues the import: an order that has ended does not run again.
     """
     if check:
         from cli.provision import check as check_file
@@ -113,13 +117,16 @@ def provision(
 
 @app.command(epilog=EPILOG)
 def export(
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant; without it, all.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant. Default: all tenants.")] = None,
     format: Annotated[
-        Literal["jsonl", "csv"] | None, typer.Option(help="Without it, as the name of the output ends, or jsonl.")
+        Literal["jsonl", "csv"] | None,
+        typer.Option(help="The format. Default: by the extension of the output file, otherwise jsonl."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Without it, standard output.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The output file. Default: standard output.")
+    ] = None,
 ) -> None:
-    """The estate as orders: those that would provision every live subscriber as it is."""
+    """Print every live subscriber as the order that would provision it."""
     from cli.export import export
 
     run(export(tenant=tenant, form=format, output=output))
@@ -128,14 +135,18 @@ def export(
 @app.command(epilog=EPILOG)
 def deprovision(
     subscriber: Subscriber,
-    reason: Annotated[str, typer.Option(help="Why, for the history: no personal data.")],
+    reason: Annotated[str, typer.Option(help="The reason, kept in the history. Do not enter personal data.")],
     tenant: Tenant = None,
     order_id: Annotated[
-        str | None, typer.Option(help="Your id for this order; the same one again gives the same result.")
+        str | None,
+        typer.Option(help="Your id for this order. The same id again gives the same result. Default: a new id."),
     ] = None,
     not_before: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Start then, not now. With its time zone: 2030-05-03T14:00:00+02:00."),
+        typer.Option(
+            metavar="TIME",
+            help="Start the order at this time, with its time zone: 2030-05-03T14:00:00+02:00. Default: now.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -147,30 +158,32 @@ def deprovision(
 
 @app.command()
 def cancel(subscriber: Subscriber, tenant: Tenant = None, json: Json = False) -> None:
-    """Ask the running order of a subscriber to stop, and to take back what it did."""
+    """Cancel the running order of a subscriber. The order undoes its steps."""
     from cli.orders import cancel
 
     run(cancel(subscriber, tenant, json))
 
 
-Why = Annotated[str, typer.Option(help="For the history: no personal data.")]
-By = Annotated[str | None, typer.Option(help="Who decides; without it, your login.")]
-Step = Annotated[str | None, typer.Option(help="The parked step that you mean; without it, whichever is parked.")]
+Why = Annotated[str, typer.Option(help="The reason, kept in the history. Do not enter personal data.")]
+By = Annotated[str | None, typer.Option(help="The person who decides. Default: your login.")]
+Step = Annotated[str | None, typer.Option(help="Decide only if this step is parked. Default: any parked step.")]
 
 
 @app.command(epilog=EPILOG)
 def attention(
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's; without it, all.")] = None,
-    step: Annotated[str | None, typer.Option(help="Only what is parked at this step.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant. Default: all tenants.")] = None,
+    step: Annotated[str | None, typer.Option(help="Only orders that are parked at this step.")] = None,
     decide: Annotated[
         Literal["retry", "skip", "abandon"] | None,
-        typer.Option(help="Release all that is listed; skip and abandon need --step."),
+        typer.Option(help="Release all listed orders. skip and abandon need --step."),
     ] = None,
-    why: Annotated[str | None, typer.Option(help="With --decide, for the history: no personal data.")] = None,
+    why: Annotated[
+        str | None, typer.Option(help="With --decide: the reason, kept in the history. Do not enter personal data.")
+    ] = None,
     by: By = None,
     json: Json = False,
 ) -> None:
-    """What waits for a person, oldest first; with --decide, release it."""
+    """List the orders that wait for an operator, oldest first. With --decide, release them."""
     from cli.attention import attention
 
     run(attention(tenant=tenant, step=step, decide=decide, why=why, by=by, as_json=json))
@@ -180,7 +193,7 @@ def attention(
 def retry(
     subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
 ) -> None:
-    """Release a parked order: try its step again, once the cause is fixed."""
+    """Release a parked order: try its step again. Fix the cause first."""
     from cli.steer import steer
 
     run(steer("retry_step", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
@@ -190,7 +203,7 @@ def retry(
 def skip(
     subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
 ) -> None:
-    """Release a parked order: go on without its step, which was done by hand or need not be."""
+    """Release a parked order: continue without its step. Do the step by hand first, if it is needed."""
     from cli.steer import steer
 
     run(steer("skip_step", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
@@ -200,7 +213,7 @@ def skip(
 def abandon(
     subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
 ) -> None:
-    """Release a parked order: end it, and leave everything as it is."""
+    """Release a parked order: end it, and undo nothing."""
     from cli.steer import steer
 
     run(steer("abandon", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
@@ -210,10 +223,10 @@ def abandon(
 def status(
     subscriber: Subscriber,
     tenant: Tenant = None,
-    show_password: Annotated[bool, typer.Option("--show-password", help="Print the RADIUS password too.")] = False,
+    show_password: Annotated[bool, typer.Option("--show-password", help="Also print the RADIUS password.")] = False,
     json: Json = False,
 ) -> None:
-    """What a subscriber has, what happened to it, and where its running order stands."""
+    """Show a subscriber's records, its orders, and the steps of a running order."""
     from cli.status import status
 
     run(status(subscriber, tenant=tenant, password=show_password, as_json=json))
@@ -221,11 +234,13 @@ def status(
 
 @app.command(epilog=EPILOG)
 def audit(
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant; without it, all.")] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Repair what is safe to repair, and say what was.")] = False,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant. Default: all tenants.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair the findings that are safe to repair, and list the repairs.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Check every promise against the records: no address given twice, none lost, RADIUS in step, orders whole."""
+    """Check the invariants: no address given twice, none lost, RADIUS consistent, orders complete."""
     from cli.audit import audit
 
     run(audit(tenant=tenant, repairing=repair, as_json=json))
@@ -233,17 +248,20 @@ def audit(
 
 @app.command(epilog=EPILOG)
 def acknowledge(
-    invariant: Annotated[str, typer.Argument(help="The invariant, as `lastmile audit` names it.")],
-    subject: Annotated[str, typer.Argument(help="The subject, as `lastmile audit` names it.")],
+    invariant: Annotated[str, typer.Argument(help="The invariant, as `lastmile audit` prints it.")],
+    subject: Annotated[str, typer.Argument(help="The subject, as `lastmile audit` prints it.")],
     why: Why,
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's finding.")] = None,
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="The tenant of the finding. Needed where several tenants have a finding of this subject."),
+    ] = None,
     by: By = None,
-    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take the acknowledgement back.")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Withdraw the acknowledgement.")] = False,
     json: Json = False,
 ) -> None:
-    """Acknowledge a finding of the audit: it raises no alert any more, and `lastmile audit` shows it apart.
+    """Acknowledge a finding of the audit: it raises no alert, and `lastmile audit` lists it separately.
 
-    An acknowledgement is about one finding in its present words. A finding that changes or comes back counts again.
+    The acknowledgement is for this finding in its present words. A finding that changes or comes back counts again.
     """
     from cli.acknowledge import acknowledge
 
@@ -256,31 +274,36 @@ def history(
         str, typer.Argument(metavar="SUBSCRIBER|PREFIX", help="A subscriber's reference, or a prefix or address.")
     ],
     tenant: Annotated[
-        str | None, typer.Option(help="Of a subscriber: may be left out where there is one tenant only.")
+        str | None, typer.Option(help="The subscriber's tenant. Optional where only one tenant exists.")
     ] = None,
     at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Who had the prefix then: ISO 8601, UTC without an offset.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Show the holder of the prefix at this time: ISO 8601, UTC without an offset."
+        ),
     ] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Nothing that was over before.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Omit anything that ended before this time.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Who did what to a subscriber's records; or who had a prefix, and when."""
+    """Show the changes of a subscriber's records, or the holders of a prefix, with times."""
     from cli.history import history
 
     run(history(about, tenant=tenant, at=at, since=since, as_json=json))
 
 
 @app.command(epilog=EPILOG)
-def forget(json: Json = False) -> None:
-    """Delete what the trail and the history of prefixes have kept for longer than LASTMILE_AUDIT_DAYS."""
-    from cli.forget import forget
+def purge(json: Json = False) -> None:
+    """Delete entries of the audit log and events of ended delegations older than LASTMILE_AUDIT_DAYS."""
+    from cli.purge import purge
 
-    run(forget(as_json=json))
+    run(purge(as_json=json))
 
 
 @app.command(name="codec-server", epilog=EPILOG)
 def codec_server() -> None:
-    """Show encrypted payloads to those who may see them, in the Temporal UI and command, until Ctrl-C."""
+    """Serve the codec for the Temporal UI and command until Ctrl-C: decrypt payloads for authorized users."""
     from cli.codec_server import codec_server
 
     run(codec_server())
@@ -288,13 +311,21 @@ def codec_server() -> None:
 
 @app.command(epilog=EPILOG)
 def cleanup(
-    revoked_days: Annotated[float, typer.Option(help="Delete what ended longer ago.")] = 90,
-    allocated_hours: Annotated[float, typer.Option(help="Report what is allocated and unused for longer.")] = 24,
-    revoking_hours: Annotated[float, typer.Option(help="Complete revocations that began longer ago.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be done, and do nothing.")] = False,
+    revoked_days: Annotated[
+        float, typer.Option(help="Delete delegations that were released more than this many days ago.")
+    ] = 90,
+    allocated_hours: Annotated[
+        float, typer.Option(help="Report prefixes that are allocated for longer than this and not active.")
+    ] = 24,
+    revoking_hours: Annotated[
+        float, typer.Option(help="Complete revocations that began more than this many hours ago.")
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count and list what the cleanup would do, and change nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """What the schedule `cleanup` does every night, now: revocations, leaks, what ended long ago. Needs a worker."""
+    """Run the daily cleanup now: stuck revocations, leaks, old records. Needs a worker."""
     from cli.cleanup import cleanup
 
     limits = {"revoked_days": revoked_days, "allocated_hours": allocated_hours, "revoking_hours": revoking_hours}

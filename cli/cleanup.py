@@ -19,8 +19,8 @@ _WORDS = {
     "revoking_completed": "  of them completed",
     "allocated_stale": "prefixes allocated and not used",
     "revoked_deleted": "ended delegations deleted",
-    "trail_forgotten": "entries of the trail forgotten",
-    "events_forgotten": "events of delegations forgotten",
+    "trail_forgotten": "entries of the audit log purged",
+    "events_forgotten": "events of delegations purged",
     "netbox_removed": "records removed from NetBox",
     "errors": "errors",
 }

@@ -26,14 +26,14 @@ class Exit(IntEnum):
 
 
 _MEANINGS = {
-    Exit.DONE: "done; orders: all completed, or degraded, which is shown",
-    Exit.FAILED: "an order was refused, rolled back, abandoned or lost, or is none; no such thing; "
-    "the audit found a violation; NetBox lacks something, or differs",
-    Exit.BAD_INPUT: "wrong usage, file, order or setting; nothing, or nothing more, was started",
-    Exit.UNAVAILABLE: "Temporal, the database, NetBox or a server of the stack cannot be used",
+    Exit.DONE: "done; all orders completed or are degraded",
+    Exit.FAILED: "an order is invalid, refused, rolled back, abandoned or lost; an unknown subscriber, pool or prefix; "
+    "the audit found a violation; NetBox lacks something or differs",
+    Exit.BAD_INPUT: "invalid usage, file, order or setting; no order was started, or no further order",
+    Exit.UNAVAILABLE: "Temporal, the database, NetBox or a server of the stack is not available",
     Exit.FAULT: "a fault in Lastmile itself",
-    Exit.INTERRUPTED: "Ctrl-C; orders that were started go on in Temporal",
-    Exit.OUTPUT_CLOSED: "the reader of the output has closed it, as `head` does",
+    Exit.INTERRUPTED: "Ctrl-C; started orders continue in Temporal",
+    Exit.OUTPUT_CLOSED: "the reader of the output, such as `head`, has closed it",
 }
 
 EPILOG = "\n".join(["Exit codes", *(f"{code.value:>4}  {meaning}" for code, meaning in _MEANINGS.items())])

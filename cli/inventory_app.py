@@ -9,19 +9,23 @@ from cli.exits import EPILOG, run
 
 __all__ = ["nas", "tenant"]
 
-Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one object a line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]
 
-tenant = typer.Typer(help="The ISPs, or brands of one, that share a Lastmile.", no_args_is_help=True)
-nas = typer.Typer(help="The access servers that take Disconnect and CoA requests.", no_args_is_help=True)
+tenant = typer.Typer(
+    help="Manage tenants: the ISPs, or brands of an ISP, that share this installation.", no_args_is_help=True
+)
+nas = typer.Typer(help="Manage NAS: the access servers that receive Disconnect and CoA requests.", no_args_is_help=True)
 
-TenantId = Annotated[str, typer.Argument(metavar="ID", help="Lower-case letters, digits and '-': acme.")]
+TenantId = Annotated[
+    str, typer.Argument(metavar="ID", help="The tenant's id: lower-case letters, digits and '-', as in acme.")
+]
 
 
 @tenant.command("add")
 def tenant_add(
-    id: TenantId, name: Annotated[str, typer.Option(help="What people call it.")], json: Json = False
+    id: TenantId, name: Annotated[str, typer.Option(help="The tenant's name for people.")], json: Json = False
 ) -> None:
-    """Add a tenant; the same one again changes nothing."""
+    """Add a tenant. The same command again changes nothing."""
     from cli.inventory import tenant_add
 
     run(tenant_add(id, name, json))
@@ -29,7 +33,7 @@ def tenant_add(
 
 @tenant.command("list")
 def tenant_list(json: Json = False) -> None:
-    """All tenants."""
+    """List all tenants."""
     from cli.inventory import tenant_list
 
     run(tenant_list(json))
@@ -37,7 +41,7 @@ def tenant_list(json: Json = False) -> None:
 
 @tenant.command("show")
 def tenant_show(id: TenantId, json: Json = False) -> None:
-    """One tenant, with its pools and how many subscribers it has."""
+    """Show one tenant with its pools and the number of its subscribers."""
     from cli.inventory import tenant_show
 
     run(tenant_show(id, json))
@@ -45,7 +49,7 @@ def tenant_show(id: TenantId, json: Json = False) -> None:
 
 @tenant.command("remove")
 def tenant_remove(id: TenantId, json: Json = False) -> None:
-    """Remove a tenant that has no pool and never had an order."""
+    """Remove a tenant without pools that never had an order."""
     from cli.inventory import tenant_remove
 
     run(tenant_remove(id, json))
@@ -53,30 +57,32 @@ def tenant_remove(id: TenantId, json: Json = False) -> None:
 
 CoaAddress = Annotated[
     str | None,
-    typer.Option(help="Where it takes Disconnect and CoA requests, if not at the address that it sends from."),
+    typer.Option(help="The address that receives Disconnect and CoA requests. Default: the NAS's address."),
 ]
-SecretFile = Annotated[Path | None, typer.Option(help="The file that holds the RADIUS secret.")]
+SecretFile = Annotated[Path | None, typer.Option(help="The file with the new RADIUS secret.")]
 
 
 @nas.command("add")
 def nas_add(
-    address: Annotated[str, typer.Argument(help="The IP address that it sends from (NAS-IP-Address).")],
-    name: Annotated[str, typer.Option(help="A short name.")],
+    address: Annotated[str, typer.Argument(help="The IP address that the NAS sends from (NAS-IP-Address).")],
+    name: Annotated[str, typer.Option(help="A short name for the NAS.")],
     secret_file: Annotated[
-        Path | None, typer.Option(help="The file that holds the RADIUS secret; without it, the secret is asked for.")
+        Path | None, typer.Option(help="The file with the RADIUS secret. Default: the command asks for the secret.")
     ] = None,
     coa_address: CoaAddress = None,
-    coa_port: Annotated[int, typer.Option(help="Where it takes Disconnect and CoA requests (RFC 5176).")] = 3799,
+    coa_port: Annotated[
+        int, typer.Option(help="The UDP port that receives Disconnect and CoA requests (RFC 5176).")
+    ] = 3799,
     json: Json = False,
 ) -> None:
-    """Add a NAS; the same one again changes nothing."""
+    """Add a NAS. The same command again changes nothing."""
     from cli.nas import nas_add
 
     secret = secret_file or str(typer.prompt("RADIUS secret", hide_input=True))
     run(nas_add(address, {"name": name, "coa_address": coa_address, "coa_port": coa_port}, secret, json))
 
 
-NasName = Annotated[str, typer.Argument(help="Its name or address.")]
+NasName = Annotated[str, typer.Argument(help="The NAS's name or address.")]
 
 
 @nas.command("set", epilog=EPILOG)
@@ -86,12 +92,14 @@ def nas_set(
     secret_file: SecretFile = None,
     ask_secret: Annotated[bool, typer.Option("--ask-secret", help="Ask for a new RADIUS secret.")] = False,
     coa_address: CoaAddress = None,
-    coa_port: Annotated[int | None, typer.Option(help="Where it takes Disconnect and CoA requests (RFC 5176).")] = None,
+    coa_port: Annotated[
+        int | None, typer.Option(help="The UDP port that receives Disconnect and CoA requests (RFC 5176).")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Change a NAS: its name, its secret, or where it takes Disconnect and CoA requests.
+    """Change a NAS: its name, its secret, or the address and port for Disconnect and CoA requests.
 
-    To send the requests to the NAS's own address again, name that with --coa-address.
+    To send the requests to the NAS's own address again, give that address as --coa-address.
     """
     from cli.nas import nas_set
 
@@ -102,10 +110,10 @@ def nas_set(
 @nas.command("remove", epilog=EPILOG)
 def nas_remove(
     nas: NasName,
-    force: Annotated[bool, typer.Option("--force", help="Also while sessions are open on it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Remove the NAS even if it has open sessions.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove a NAS."""
+    """Remove a NAS. A NAS with open sessions needs --force."""
     from cli.nas import nas_remove
 
     run(nas_remove(nas, force, json))
@@ -113,7 +121,7 @@ def nas_remove(
 
 @nas.command("list")
 def nas_list(json: Json = False) -> None:
-    """All NAS; their secrets are never shown."""
+    """List all NAS, without their secrets."""
     from cli.nas import nas_list
 
     run(nas_list(json))
@@ -121,7 +129,7 @@ def nas_list(json: Json = False) -> None:
 
 @nas.command("show")
 def nas_show(name: NasName, json: Json = False) -> None:
-    """One NAS; its secret is never shown."""
+    """Show one NAS, without its secret."""
     from cli.nas import nas_show
 
     run(nas_show(name, json))

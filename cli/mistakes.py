@@ -135,7 +135,14 @@ def _rule(kind: str, loc: tuple[int | str, ...], limits: Mapping[str, Any]) -> s
     if kind == "string_pattern_mismatch":
         field = str(loc[-1])
         return f"must be {PATTERN_WORDS[field]}" if field in PATTERN_WORDS else "is not valid"
-    return f"must be {_RULES[kind].format_map(limits)}" if kind in _RULES else "is not valid"
+    return f"must be {_RULES[kind].format_map(_whole(limits))}" if kind in _RULES else "is not valid"
+
+
+def _whole(limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Limits as a person writes them: 0, not 0.0. pydantic converts the limits of a float field to floats."""
+    return {
+        name: int(limit) if isinstance(limit, float) and limit.is_integer() else limit for name, limit in limits.items()
+    }
 
 
 def _shown(value: Any) -> str:

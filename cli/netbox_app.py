@@ -8,14 +8,14 @@ from cli.exits import EPILOG, run
 
 __all__ = ["netbox"]
 
-Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one object a line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]
 
-netbox = typer.Typer(help="NetBox, where address space is owned (NETBOX_URL, NETBOX_TOKEN).", no_args_is_help=True)
+netbox = typer.Typer(help="Check, prepare and repair NetBox (NETBOX_URL, NETBOX_TOKEN).", no_args_is_help=True)
 
 
 @netbox.command(epilog=EPILOG)
 def check(json: Json = False) -> None:
-    """Whether NetBox has all that Lastmile needs, and what to do where it has not. Changes nothing."""
+    """List what NetBox lacks, and the remedy. Changes nothing."""
     from cli.netbox import check
 
     run(check(json))
@@ -24,11 +24,11 @@ def check(json: Json = False) -> None:
 @netbox.command(epilog=EPILOG)
 def setup(
     tenant: Annotated[
-        str | None, typer.Option(help="This one too, whose pools are to be in NetBox; those of pools there always are.")
+        str | None, typer.Option(help="Also create this tenant. Tenants of pools in NetBox are always created.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Create the custom fields, the tag and the tenants that NetBox lacks. What is there is never changed."""
+    """Create the custom fields, the tag and the tenants that NetBox lacks. Existing objects are never changed."""
     from cli.netbox import setup
 
     run(setup(tenant, json))
@@ -36,14 +36,16 @@ def setup(
 
 @netbox.command(epilog=EPILOG)
 def reconcile(
-    pool: Annotated[str | None, typer.Option(help="Only this pool; without it, all that are kept in NetBox.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Only this pool. Default: all pools in NetBox.")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Read everything, and not only what has changed since the last time.")
+        bool, typer.Option("--all", help="Read every record. Default: the records that changed since the last pass.")
     ] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Bring NetBox to what the database says.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair NetBox, so that it agrees with the database.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Where NetBox and the database differ, and what would be done about it. Without --repair it changes nothing."""
+    """List the differences between NetBox and the database, each with its repair. Without --repair, changes nothing."""
     from cli.reconcile import reconcile
 
     run(reconcile(pool=pool, everything=everything, repairing=repair, as_json=json))
@@ -51,19 +53,23 @@ def reconcile(
 
 @netbox.command("import", epilog=EPILOG)
 def import_(
-    pool: Annotated[str, typer.Option(help="The pool that they are in: one that NetBox chooses from (direct).")],
-    tenant: Annotated[str | None, typer.Option(help="Whose pool, where several have one of this name.")] = None,
+    pool: Annotated[str, typer.Option(help="The pool of the prefixes. It must be direct: NetBox chooses each prefix.")],
+    tenant: Annotated[
+        str | None, typer.Option(help="The pool's tenant. Needed where several pools have this name.")
+    ] = None,
     field: Annotated[
         str | None,
-        typer.Option(help="The custom field that has the subscriber's reference; without it, the description is it."),
+        typer.Option(help="The custom field with the subscriber's reference. Default: the description."),
     ] = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Do it. Without this, only say what would be done.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Import. Without this option the command only lists what it would import.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Make delegations of prefixes that carry subscribers in NetBox already.
+    """Import prefixes of subscribers from NetBox as delegations.
 
-    The subscribers have been provisioned, with orders that ask for no such prefix. Cut off at any moment, the same
-    command again goes on.
+    Provision the subscribers first, with orders that ask for no such prefix. After an interruption, the same command
+    again continues the import.
     """
     from cli.netbox_import import import_prefixes
 

@@ -8,66 +8,73 @@ from cli.exits import EPILOG, run
 
 __all__ = ["pool"]
 
-Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one object a line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]
 
-pool = typer.Typer(help="The address space that lines get their prefixes from.", no_args_is_help=True)
+pool = typer.Typer(help="Manage pools: the address space of prefixes for lines.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The pool's name.")]
-Whose = Annotated[str | None, typer.Option("--tenant", help="Whose, where several have a pool of this name.")]
+Whose = Annotated[
+    str | None, typer.Option("--tenant", help="The pool's tenant. Needed where several pools have this name.")
+]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PREFIX",
-        help="Never hand this out: a prefix, an address, or a range (198.51.100.1-198.51.100.9). Repeatable.",
+        help="Never assign this: a prefix, an address, or a range (198.51.100.1-198.51.100.9). Repeatable.",
     ),
 ]
 
 
 @pool.command("add")
 def pool_add(
-    name: Annotated[str, typer.Argument(help="Its name, for orders that ask for it.")],
-    prefix: Annotated[str, typer.Argument(help="The whole space, as in 2001:db8::/32.")],
+    name: Annotated[str, typer.Argument(help="The pool's name. Orders can name it.")],
+    prefix: Annotated[str, typer.Argument(help="The space of the pool, as in 2001:db8::/32.")],
     purpose: Annotated[
         str,
         typer.Option(help="ipv6_pd (delegated prefixes), ipv6_framed (/64 of the WAN link), ipv6_address, or ipv4."),
     ],
-    length: Annotated[int, typer.Option(help="Length of each prefix handed out, in bits: 48 to 64, 128, or 32.")],
-    tenant: Annotated[str | None, typer.Option(help="Whom it serves; without it, every tenant.")] = None,
-    vrf: Annotated[str, typer.Option(help="Pools overlap only where their VRFs differ.")] = "",
-    region: Annotated[str | None, typer.Option(help="For orders that ask for a region.")] = None,
-    country: Annotated[str | None, typer.Option(help="ISO 3166-1, as in NL.")] = None,
+    length: Annotated[int, typer.Option(help="Length of each assigned prefix, in bits: 48 to 64, 128, or 32.")],
+    tenant: Annotated[str | None, typer.Option(help="The tenant that the pool serves. Default: every tenant.")] = None,
+    vrf: Annotated[str, typer.Option(help="The pool's VRF. Only pools in different VRFs may overlap.")] = "",
+    region: Annotated[str | None, typer.Option(help="The pool's region. Orders can name a region.")] = None,
+    country: Annotated[str | None, typer.Option(help="The pool's country (ISO 3166-1), as in NL.")] = None,
     netbox: Annotated[
         str | None,
         typer.Option(
-            help="PREFIX is in NetBox already, in the VRF of this name. direct: NetBox chooses from it; delegated: "
-            "Lastmile does, in blocks that it takes out of it."
+            help="Keep the pool in NetBox. PREFIX must exist there, in the VRF of --vrf. direct: NetBox chooses each "
+            "prefix. delegated: Lastmile acquires blocks from NetBox and chooses inside them."
         ),
     ] = None,
     on_release: Annotated[
         str,
         typer.Option(
-            help="With --netbox: deprecate (the record stays until the prefix has rested) or delete (NetBox may "
-            "give the prefix away at once)."
+            help="With --netbox: deprecate (the record stays until the quarantine ends) or delete (no quarantine: "
+            "NetBox may assign the prefix again at once)."
         ),
     ] = "deprecate",
     record: Annotated[
         str | None,
         typer.Option(
-            help="With --netbox delegated, what NetBox is told of: block (the default), or prefix, each of them."
+            help="With --netbox delegated: the records in NetBox. block: blocks only. prefix: also each prefix. "
+            "Default: block."
         ),
     ] = None,
     block_length: Annotated[
         int | None,
-        typer.Option(help="With --netbox delegated: the length of a block, in bits; by default one of 4 096 prefixes."),
+        typer.Option(
+            help="With --netbox delegated: the length of a block, in bits. Default: a block of 4 096 prefixes."
+        ),
     ] = None,
     exclude: Exclude = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Take space that is not for subscribers, such as documentation, in a laboratory."),
+        typer.Option(
+            "--force", help="Accept special-purpose space (RFC 6890), such as documentation space, in a laboratory."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Add a pool; the same one again changes nothing, but finds it anew in NetBox."""
+    """Add a pool. The same command again changes nothing, but looks up the pool's prefix in NetBox again."""
     from cli.inventory import pool_add
 
     values = {"name": name, "prefix": prefix, "purpose": purpose, "delegated_length": length}
@@ -78,9 +85,9 @@ def pool_add(
 
 @pool.command("list")
 def pool_list(
-    tenant: Annotated[str | None, typer.Option(help="Only those that serve this tenant.")] = None, json: Json = False
+    tenant: Annotated[str | None, typer.Option(help="Only pools that serve this tenant.")] = None, json: Json = False
 ) -> None:
-    """All pools, and how full they are."""
+    """List all pools with their utilization."""
     from cli.inventory import pool_list
 
     run(pool_list(tenant, json))
@@ -92,7 +99,7 @@ def pool_show(
     tenant: Whose = None,
     json: Json = False,
 ) -> None:
-    """One pool, and how full it is."""
+    """Show one pool with its utilization."""
     from cli.inventory import pool_show
 
     run(pool_show(name, tenant, json))
@@ -103,24 +110,24 @@ def pool_set(
     name: Name,
     tenant: Whose = None,
     netbox: Annotated[
-        str | None, typer.Option(help="Who chooses its prefixes from now on: direct (NetBox) or delegated (Lastmile).")
+        str | None, typer.Option(help="From now on NetBox (direct) or Lastmile (delegated) chooses each prefix.")
     ] = None,
     record: Annotated[
-        str | None, typer.Option(help="What NetBox is told of a delegated pool: block, or prefix, each of them.")
+        str | None, typer.Option(help="The records of a delegated pool in NetBox: block, or prefix (each prefix too).")
     ] = None,
     block_length: Annotated[
-        int | None, typer.Option(help="Of the blocks that a delegated pool takes from now on, in bits.")
+        int | None, typer.Option(help="The length of the next blocks of a delegated pool, in bits.")
     ] = None,
-    on_release: Annotated[str | None, typer.Option(help="deprecate or delete, as of `pool add`.")] = None,
+    on_release: Annotated[str | None, typer.Option(help="deprecate or delete, as for `pool add`.")] = None,
     exclude: Exclude = None,
     include: Annotated[
-        list[str] | None, typer.Option(metavar="PREFIX", help="Take an exclusion, or a part of one, back. Repeatable.")
+        list[str] | None, typer.Option(metavar="PREFIX", help="Remove an exclusion, or a part of one. Repeatable.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Change a pool while orders go on: its exclusions, or how it is kept in NetBox. Subscribers keep their prefixes.
+    """Change a pool's exclusions, or its records in NetBox. Orders continue, and subscribers keep their prefixes.
 
-    After an interruption, the same command goes on.
+    After an interruption, the same command again continues the change.
     """
     from cli.pool_set import pool_set
 
@@ -136,7 +143,7 @@ def pool_set(
 
 @pool.command("close", epilog=EPILOG)
 def pool_close(name: Name, tenant: Whose = None, json: Json = False) -> None:
-    """Give no new prefix out of a pool. Subscribers keep theirs."""
+    """Close a pool: it assigns no new prefix. Subscribers keep their prefixes."""
     from cli.pool_changes import pool_close
 
     run(pool_close(name, tenant, json))
@@ -144,7 +151,7 @@ def pool_close(name: Name, tenant: Whose = None, json: Json = False) -> None:
 
 @pool.command("open", epilog=EPILOG)
 def pool_open(name: Name, tenant: Whose = None, json: Json = False) -> None:
-    """Give prefixes out of a closed pool again."""
+    """Open a closed pool: it assigns prefixes again."""
     from cli.pool_changes import pool_open
 
     run(pool_open(name, tenant, json))
@@ -152,7 +159,7 @@ def pool_open(name: Name, tenant: Whose = None, json: Json = False) -> None:
 
 @pool.command("drain", epilog=EPILOG)
 def pool_drain(name: Name, tenant: Whose = None, json: Json = False) -> None:
-    """Close a pool and tell what is left in it. The exit code is 0 once it is empty, and 1 until then."""
+    """Close a pool and list what is left in it. The exit code is 1 until the pool is empty, then 0."""
     from cli.pool_changes import pool_drain
 
     run(pool_drain(name, tenant, json))
@@ -160,7 +167,7 @@ def pool_drain(name: Name, tenant: Whose = None, json: Json = False) -> None:
 
 @pool.command("remove", epilog=EPILOG)
 def pool_remove(name: Name, tenant: Whose = None, json: Json = False) -> None:
-    """Remove a pool that is empty: no prefix is held or in quarantine, and NetBox has no block for it."""
+    """Remove an empty pool: it has no prefix held or in quarantine, and no block in NetBox."""
     from cli.pool_changes import pool_remove
 
     run(pool_remove(name, tenant, json))
@@ -169,15 +176,13 @@ def pool_remove(name: Name, tenant: Whose = None, json: Json = False) -> None:
 @pool.command("extend", epilog=EPILOG)
 def pool_extend(
     name: Name,
-    prefix: Annotated[
-        str, typer.Argument(help="The longer space. It begins at the same address and has a shorter length.")
-    ],
+    prefix: Annotated[str, typer.Argument(help="The larger space: the same first address and a shorter length.")],
     tenant: Whose = None,
     json: Json = False,
 ) -> None:
-    """Extend a pool to a prefix of a shorter length. Subscribers keep their prefixes.
+    """Extend a pool to a larger prefix. Subscribers keep their prefixes.
 
-    A pool in NetBox: make the longer prefix there first.
+    For a pool in NetBox, create the larger prefix there first.
     """
     from cli.pool_changes import pool_extend
 

@@ -9,7 +9,7 @@ from cli.exits import run
 
 __all__ = ["schedule"]
 
-schedule = typer.Typer(help="What runs by itself: the cleanup, the metrics, the audit.", no_args_is_help=True)
+schedule = typer.Typer(help="Manage the recurring jobs: cleanup, metrics, audit.", no_args_is_help=True)
 
 
 class Name(StrEnum):
@@ -20,13 +20,13 @@ class Name(StrEnum):
     AUDIT = "audit"
 
 
-Which = Annotated[Name, typer.Argument(metavar="NAME", help="cleanup, metrics or audit.")]
-Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one object a line.")]
+Which = Annotated[Name, typer.Argument(metavar="NAME", help="The job: cleanup, metrics or audit.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]
 
 
 @schedule.command("list")
 def schedule_list(json: Json = False) -> None:
-    """When each runs next, how its last run ended, and whether it is paused."""
+    """List the jobs: next run, result of the last run, pause."""
     from cli.schedule import schedule_list
 
     run(schedule_list(json))
@@ -34,7 +34,7 @@ def schedule_list(json: Json = False) -> None:
 
 @schedule.command("trigger")
 def schedule_trigger(name: Which, json: Json = False) -> None:
-    """Start a run now, also of one that is paused; not while one is running."""
+    """Start a run of a job now, even if the job is paused. Refused while a run is active."""
     from cli.schedule import schedule_trigger
 
     run(schedule_trigger(name, json))
@@ -43,10 +43,10 @@ def schedule_trigger(name: Which, json: Json = False) -> None:
 @schedule.command("pause")
 def schedule_pause(
     name: Which,
-    why: Annotated[str, typer.Option(help="For whoever finds it paused.")],
+    why: Annotated[str, typer.Option(help="The reason, shown by `lastmile schedule list`.")],
     json: Json = False,
 ) -> None:
-    """Start no more runs of it until it is resumed; a run at work goes on."""
+    """Pause a job: no new run starts. An active run continues."""
     from cli.schedule import schedule_pause
 
     run(schedule_pause(name, why, json))
@@ -54,7 +54,7 @@ def schedule_pause(
 
 @schedule.command("resume")
 def schedule_resume(name: Which, json: Json = False) -> None:
-    """Start its runs again, from the next one on."""
+    """Resume a paused job, from its next time on."""
     from cli.schedule import schedule_resume
 
     run(schedule_resume(name, json))

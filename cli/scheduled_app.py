@@ -8,19 +8,19 @@ from cli.exits import run
 
 __all__ = ["scheduled"]
 
-scheduled = typer.Typer(help="The orders that wait for a later date.", no_args_is_help=True)
+scheduled = typer.Typer(help="Manage scheduled orders: orders that wait for their time.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON, one object a line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]
 OrderId = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id.")]
-Tenant = Annotated[str | None, typer.Option(help="May be left out where there is one tenant only.")]
+Tenant = Annotated[str | None, typer.Option(help="The order's tenant. Optional where only one tenant exists.")]
 
 
 @scheduled.command("list")
 def scheduled_list(
-    tenant: Annotated[str | None, typer.Option(help="Only this one's.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant. Default: all tenants.")] = None,
     json: Json = False,
 ) -> None:
-    """All orders that wait, the next one first."""
+    """List the scheduled orders, the next first."""
     from cli.scheduled import scheduled_list
 
     run(scheduled_list(tenant, json))
@@ -29,11 +29,13 @@ def scheduled_list(
 @scheduled.command("move")
 def scheduled_move(
     order: OrderId,
-    time: Annotated[str, typer.Argument(metavar="TIME", help="With its time zone: 2030-05-03T14:00:00+02:00.")],
+    time: Annotated[
+        str, typer.Argument(metavar="TIME", help="The new time with its time zone: 2030-05-03T14:00:00+02:00.")
+    ],
     tenant: Tenant = None,
     json: Json = False,
 ) -> None:
-    """Start an order at another time."""
+    """Move a scheduled order to another time."""
     from cli.scheduled import scheduled_move
 
     run(scheduled_move(order, time, tenant, json))
@@ -41,7 +43,7 @@ def scheduled_move(
 
 @scheduled.command("cancel")
 def scheduled_cancel(order: OrderId, tenant: Tenant = None, json: Json = False) -> None:
-    """Delete an order that has not started."""
+    """Cancel a scheduled order before it starts."""
     from cli.scheduled import scheduled_cancel
 
     run(scheduled_cancel(order, tenant, json))

@@ -33,7 +33,7 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
 # terminal that stands still, or is cut off, would keep what it has locked from everybody.
 LEISURE_MS = 86_400_000
 
-# Row-level security goes by the tenant, the trail by the rest (migration 0002).
+# Row-level security goes by the tenant, the audit log by the rest (migration 0002).
 _ENTER_TENANT = text(
     """
     SELECT set_config('lastmile.tenant', :tenant, true), set_config('lastmile.actor', :actor, true),
@@ -78,7 +78,7 @@ class Database:
     ) -> AsyncIterator[TenantConnection]:
         """One transaction that sees and writes `tenant`'s rows alone; committed where no error is raised.
 
-        What it changes goes into the trail as `actor`'s doing (default: the database login's), for that order.
+        The audit log records its changes as `actor`'s doing (default: the database login's), for that order.
         """
         entry = {"tenant": tenant, "actor": actor, "order_id": order_id, "subscriber_ref": subscriber_ref}
         async with self._begin() as connection:

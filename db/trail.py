@@ -1,4 +1,4 @@
-"""The trail's table. The database writes it (migration 0002); here it is only read."""
+"""The table of the audit log. The database writes it (migration 0002); here it is only read."""
 
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Table, Text, func
 from sqlalchemy.dialects.postgresql import JSONB

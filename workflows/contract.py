@@ -82,7 +82,7 @@ class Order(BaseModel):
     """The caller's idempotency key: the same order twice gives the same result."""
     subscriber_ref: Reference
     requested_by: Annotated[str, Field(strict=True, max_length=100), PRINTABLE] = ""
-    """Who sends it, for the trail: a system or a person."""
+    """Who sends it, for the audit log: a system or a person."""
     not_before: Moment | None = None
     """When to begin; None: now. With its time zone."""
     urgency: Annotated[Urgency, BeforeValidator(any_case)] = Urgency.NORMAL

@@ -5,7 +5,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from audit.retention import Forgotten, forget
+from audit.retention import Purged, purge
 from db import Database
 from tests.audit.estate import Estate
 
@@ -13,9 +13,9 @@ ENDED = {"S-3", "S-5"}
 YEAR = timedelta(days=365)
 
 
-async def forgotten(database: Database, *, batch: int = 1000) -> Forgotten:
+async def purged(database: Database, *, batch: int = 1000) -> Purged:
     async with database.platform() as connection:
-        return await forget(connection, YEAR, batch=batch)
+        return await purge(connection, YEAR, batch=batch)
 
 
 async def known(owner: asyncpg.Connection, table: str) -> dict[str, int]:
@@ -39,16 +39,16 @@ async def test_the_old_goes_but_not_the_events_of_the_living(
     database: Database, owner: asyncpg.Connection, old: dict[str, int]
 ) -> None:
     entries = await owner.fetchval("SELECT count(*) FROM trail")
-    assert await forgotten(database) == Forgotten(entries, old["S-3"] + old["S-5"])
+    assert await purged(database) == Purged(entries, old["S-3"] + old["S-5"])
     assert await known(owner, "delegation_events") == {ref: n for ref, n in old.items() if ref not in ENDED}
-    assert await forgotten(database) == Forgotten(0, 0)
+    assert await purged(database) == Purged(0, 0)
 
 
 async def test_what_ended_within_the_period_keeps_all_its_events(
     database: Database, owner: asyncpg.Connection, old: dict[str, int]
 ) -> None:
     await owner.execute("UPDATE delegation_events SET at = at + interval '2 days' WHERE to_state = 'revoked'")
-    assert (await forgotten(database)).events == 0
+    assert (await purged(database)).events == 0
     assert await known(owner, "delegation_events") == old
 
 
@@ -56,16 +56,16 @@ async def test_what_was_revoked_and_still_holds_its_slot_keeps_them(
     database: Database, owner: asyncpg.Connection, old: dict[str, int]
 ) -> None:
     await owner.execute("UPDATE delegations SET released_at = NULL")
-    assert (await forgotten(database)).events == 0
+    assert (await purged(database)).events == 0
 
 
 async def test_an_entry_within_the_period_stays(database: Database, owner: asyncpg.Connection) -> None:
     await owner.execute("UPDATE trail SET at = at - interval '364 days'")
-    assert (await forgotten(database)).entries == 0
+    assert (await purged(database)).entries == 0
 
 
 async def test_a_batch_is_the_oldest(database: Database, owner: asyncpg.Connection, old: dict[str, int]) -> None:
     await owner.execute("UPDATE trail SET at = at - interval '1 day' WHERE id = (SELECT max(id) FROM trail)")
     newest = await owner.fetchval("SELECT max(id) FROM trail")
-    assert (await forgotten(database, batch=1)).entries == 1
+    assert (await purged(database, batch=1)).entries == 1
     assert await owner.fetchval("SELECT max(id) FROM trail") < newest

@@ -124,19 +124,19 @@ async def test_changes_by_the_command_name_who_typed_it(fresh: Cli, owner: async
     assert json.loads(entries[2]["after"])["secret"] == "secret"
 
 
-async def test_what_is_older_than_the_setting_is_forgotten(
+async def test_purge_deletes_history_older_than_the_setting(
     cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
 ) -> None:
     await cli("provision", "-", stdin=lines(book.order()))
     events = await owner.fetchval("SELECT count(*) FROM delegation_events")
     await owner.execute("UPDATE trail SET at = at - interval '366 days' WHERE record = 'radreply'")
     old = await owner.fetchval("SELECT count(*) FROM trail WHERE record = 'radreply'")
-    ran = await cli.but(LASTMILE_AUDIT_DAYS="367")("forget", "--json")
-    assert ran.json == [{"audit_days": 367, "trail_entries": 0, "delegation_events": 0}]
-    ran = await cli("forget")
-    words = f"Deleted what is older than 365 days (LASTMILE_AUDIT_DAYS): {old} entries of the trail, 0 events"
+    ran = await cli.but(LASTMILE_AUDIT_DAYS="367")("purge", "--json")
+    assert ran.json == [{"audit_days": 367, "audit_log_entries": 0, "delegation_events": 0}]
+    ran = await cli("purge")
+    words = f"Purged what is older than 365 days (LASTMILE_AUDIT_DAYS): {old} entries of the audit log, 0 events"
     assert (ran.code, words in " ".join(ran.out.split())) == (0, True)
     assert await owner.fetchval("SELECT count(*) FROM trail WHERE record = 'radreply'") == 0
     assert await owner.fetchval("SELECT count(*) FROM delegation_events") == events
-    ran = await cli.but(LASTMILE_AUDIT_DAYS="0")("forget")
+    ran = await cli.but(LASTMILE_AUDIT_DAYS="0")("purge")
     assert (ran.code, "LASTMILE_AUDIT_DAYS: " in ran.err) == (2, True)

@@ -118,6 +118,6 @@ async def test_a_cleanup_by_hand(cli: Cli, book: Book, worker: None, owner: asyn
 
 async def test_a_cleanup_that_cannot_be(cli: Cli) -> None:
     ran = await cli("cleanup", "--revoking-hours", "-1")
-    assert (ran.code, "--revoking-hours: must be at least 0.0, and is -1.0" in ran.err) == (2, True)
+    assert (ran.code, "--revoking-hours: must be at least 0, and is -1.0" in ran.err) == (2, True)
     ran = await cli("cleanup")
     assert (ran.code, "The cleanup was not started. No worker polls" in ran.err) == (3, True)
