@@ -14,12 +14,15 @@ PASSWORD = "Contract-2026-only"
 
 
 class Peer:
-    """Requests to one NetBox, as its superuser or somebody else. What was created is removed by `clean_up`."""
+    """Requests to one NetBox, as its superuser or somebody else. What was created is removed by `clean_up`.
+
+    Each request opens a connection. After a request whose body NetBox did not read, a 404 for one, gunicorn sometimes
+    closes the connection that it said it would keep, and the next request on it gets no reply.
+    """
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url.rstrip("/")
         self.token = token
-        self._session = requests.Session()
         self._made: list[str] = []
 
     def send(
@@ -39,10 +42,10 @@ class Peer:
         if if_match is not None:
             headers["If-Match"] = if_match
         if raw is None:
-            reply = self._session.request(method, self.url + path, json=body, headers=headers, timeout=60)
+            reply = requests.request(method, self.url + path, json=body, headers=headers, timeout=60)
         else:
             headers["Content-Type"] = content_type
-            reply = self._session.request(method, self.url + path, data=raw, headers=headers, timeout=60)
+            reply = requests.request(method, self.url + path, data=raw, headers=headers, timeout=60)
         if reply.status_code == 201:
             created = reply.json()
             self._made += [urlsplit(one["url"]).path for one in (created if isinstance(created, list) else [created])]
@@ -79,4 +82,3 @@ class Peer:
             reply = self.send("DELETE", path)
             assert reply.status_code in (204, 404), f"could not remove {path}: {reply.text}"
         self._made.clear()
-        self._session.close()
