@@ -149,7 +149,7 @@ def in_vrf(vrf: str | None) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table whose cells are text and not markup; a column that is empty everywhere is left out.
+    """A table whose cells are text and not markup, or lists of lines; a column that is empty everywhere is left out.
 
     On a terminal that is too narrow for it, each row's cells stand one below the other.
     """
@@ -190,8 +190,11 @@ def _width(cell: Text) -> int:
 
 
 def _cell(value: Any) -> Text:
-    # Before the widths are measured: an escaped character is wider.
-    return value if isinstance(value, Text) else Text("" if value is None else escape(str(value), keep_lines=True))
+    # Before the widths are measured: an escaped character is wider. A line feed of an older record would forge a row.
+    if isinstance(value, Text):
+        return value
+    lines = value if isinstance(value, list) else ["" if value is None else value]
+    return Text("\n".join(escape(str(line)) for line in lines))
 
 
 def facts(title: str, values: dict[str, Any]) -> Table:

@@ -137,10 +137,10 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed / task.completed * task.fields['orders']:,.1f} /s")
 
 
-def addresses(created: Created) -> str:
-    """What the line has, or gave back."""
+def addresses(created: Created) -> list[str]:
+    """List what the line has, or gave back."""
     held = (getattr(created, name) for name in _ADDRESSES)
-    return "\n".join(f"{address}{in_vrf(created.vrf)}" for address in held if address)
+    return [f"{address}{in_vrf(created.vrf)}" for address in held if address]
 
 
 def results(end: Ended) -> Table:

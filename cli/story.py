@@ -178,7 +178,7 @@ class Story:
             login = await nas.log_in(user, password)
             refused = not login.accepted and not login.addresses
             self._proven &= refused
-            say(f"The next login gets {login.reply} {'without any address' if refused else _items(login)}.")
+            say(f"The next login gets {login.reply} {'without any address' if refused else ', '.join(_items(login))}.")
         for resting in (await self._look(order)).quarantine:
             say(f"{resting['prefix']} rests until {when(resting['until'])}: nobody else gets it before.")
 
@@ -272,5 +272,5 @@ def _note(example: Example, told: Told) -> str:
     return f"back, and {', '.join(back)} comes out of quarantine for it" if back else ""
 
 
-def _items(login: Login) -> str:
-    return "\n".join(f"{attribute}={value}" for attribute, value in sorted(login.addresses))
+def _items(login: Login) -> list[str]:
+    return [f"{attribute}={value}" for attribute, value in sorted(login.addresses)]

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cli.actor import actor
-from cli.output import _SafeConsole, facts, table
+from cli.output import _Output, facts, table
 from workflows.contract import Operation, OrderResult, Progress, ResultStatus, RunStatus, StepOutcome
 from workflows.table import step_table
 
@@ -17,7 +17,7 @@ ESCAPED = "a\\x1b[2J\\x1b]0;owned\\x07\\x9b31m\\u202eb\\x00"
 
 def printed(*renderables: object) -> str:
     written = io.StringIO()
-    console: Console = _SafeConsole(file=written, width=200, highlight=False, emoji=False)
+    console: Console = _Output(file=written, width=200, highlight=False, emoji=False)
     console.print(*renderables, markup=False, soft_wrap=True)
     return written.getvalue()
 
@@ -31,6 +31,17 @@ def test_table_with_control_characters_is_escaped() -> None:
     shown = printed(table("", ("who", "what"), [(UNSAFE, "x")]), facts("", {"by": UNSAFE}))
     assert shown.count(ESCAPED) == 2
     assert not set(shown) & set(UNSAFE) - set(ESCAPED)
+
+
+def test_cell_with_a_line_feed_of_an_older_record_forges_no_row() -> None:
+    forged = "moved away\nS-2  active"
+    for shown in (table("", ("who", "reason"), [("S-1", forged)]), facts("", {"reason": forged})):
+        assert "moved away\\x0aS-2  active" in printed(shown)
+
+
+def test_cell_of_several_lines_has_each_on_its_own() -> None:
+    shown = printed(table("", ("who", "addresses"), [("S-1", ["192.0.2.1", "a\nb"])]))
+    assert [line.split() for line in shown.splitlines()[2:]] == [["S-1", "192.0.2.1"], ["a\\x0ab"]]
 
 
 def test_step_table_of_the_temporal_ui_is_escaped() -> None:
