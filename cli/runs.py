@@ -12,6 +12,7 @@ from temporalio.service import RPCError
 from cli.actor import on_behalf
 from cli.exits import Exit
 from cli.services import Temporal
+from fields.unsafe import escape
 from workflows.client import RunLost, outlasting
 from workflows.contract import AnyOrder, OrderResult, ResultStatus
 from workflows.refusals import Refusal
@@ -162,14 +163,15 @@ class Runs:
         return Ended.with_result(order, result)
 
     async def _look_for_parked(self) -> None:
+        told, self._parked = self._parked, {}  # an order that has ended is not kept
         for order in tuple(self.started):
             try:
                 attention = await self._temporal.waits_for_decision(order)
-            except (RPCError, WorkflowQueryFailedError):
-                continue  # it has ended meanwhile, or its worker has
-            if attention and self._parked.get(order) != attention:
+            except (RPCError, WorkflowQueryFailedError):  # the order has ended meanwhile, or no worker answers
+                attention = told.get(order, "")
+            if attention and attention != told.get(order):
                 self._warn(
-                    f"Order {order.order_id} waits for an operator: {attention}. Decide with `lastmile "
+                    f"Order {order.order_id} waits for an operator: {escape(attention)}. Decide with `lastmile "
                     f"retry|skip|abandon {order.subscriber_ref} --tenant {order.tenant} --why REASON`; "
                     "`lastmile attention` lists all such orders."
                 )

@@ -15,6 +15,7 @@ from cli.exits import Exit
 from cli.output import console, duration, facts, mark, print_json, table, when
 from cli.overview import Overview, overview
 from cli.services import Temporal, load_settings, open_database, pick_tenant
+from fields.unsafe import escape
 from settings import Settings
 from subscribers.errors import UnknownSubscriber
 from workflows.connection import Unreachable
@@ -99,7 +100,7 @@ def _words(failure: Exception) -> str:
 def _parts(found: Overview, seen: Seen) -> Iterator[RenderableType]:
     """What needs a person first, then what is, then what was."""
     if seen.trouble:
-        yield Text(seen.trouble, style="yellow")
+        yield Text(escape(seen.trouble), style="yellow")
     if seen.run is not None:
         yield from _running(seen.run, found)
     if seen.scheduled:
@@ -161,7 +162,7 @@ def _running(run: Progress, found: Overview) -> Iterator[RenderableType]:
     if run.parked:
         tries = f", tried {run.parked.attempts} times" if (run.parked.attempts or 1) > 1 else ""
         yield Text(
-            f"WAITS FOR AN OPERATOR: {run.attention} (since {when(run.parked.since)}{tries})\n"
+            f"WAITS FOR AN OPERATOR: {escape(run.attention)} (since {when(run.parked.since)}{tries})\n"
             f"Decide with `lastmile retry|skip|abandon {found.subscriber_ref} --tenant {found.tenant} --why REASON`, "
             "or in the Temporal UI with the update retry_step, skip_step or abandon.",
             style="bold red",

@@ -4,6 +4,7 @@ import asyncpg
 import pytest
 
 from tests.cli.conftest import Book, Cli, Working, interrupted, lines, until
+from tests.workflows.faults import Faults, refused
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -189,3 +190,47 @@ async def test_cancel_rolls_back(cli: Cli, book: Book, working: Working) -> None
     assert waiting.returncode == 1
     assert b'"status": "rolled_back"' in out
     assert b'"reason": "cancelled"' in out
+
+
+async def test_provision_of_an_order_that_parks_says_once_how_to_decide(
+    cli: Cli, book: Book, worker: None, faults: Faults
+) -> None:
+    faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
+    waiting = await cli.start("provision", "-")
+    assert waiting.stdin
+    waiting.stdin.write(lines(book.order()).encode())
+    waiting.stdin.write_eof()
+    words = (
+        "Order O-1 waits for an operator: undo of allocate_ip_address failed: refused by the test. Decide with "
+        f"`lastmile retry|skip|abandon {book.ref()} --tenant acme --why REASON`; `lastmile attention` lists all such "
+        "orders."
+    )
+    await until(waiting.stderr, words)
+    faults.before.clear()
+    assert (await cli("retry", book.ref(), "--tenant", "acme", "--why", "repaired")).code == 0
+    out, err = await waiting.communicate()
+    assert (waiting.returncode, b"rolled back" in out) == (1, True)
+    assert b"waits for an operator" not in err
+
+
+async def test_deprovision_with_a_date_ahead_is_held_and_not_started(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
+    later = f"D-{book.mark}"
+    await cli("provision", "-", stdin=lines(book.order()))
+    down = ("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved away", "--order-id", later)
+    ran = await cli(*down, "--not-before", "2099-05-03T14:00:00+02:00", "--json")
+    assert ran.code == 0
+    (held,) = ran.json
+    assert (held["status"], held["operation"]) == ("scheduled", "deprovision")
+    assert (held["schedule"], held["at"]) == (f"order/acme/{later}", "2099-05-03T12:00:00+00:00")
+    assert await owner.fetchval("SELECT count(*) FROM orders WHERE operation = 'deprovision'") == 0
+    assert await owner.fetchval("SELECT count(*) FROM subscribers WHERE archived_at IS NULL") == 1
+    assert (await cli("scheduled", "cancel", later, "--tenant", "acme")).code == 0
+
+
+@pytest.mark.parametrize("time", ["tomorrow", "2099-05-03", "2099-05-03T14:00:00", "47000", "2100-01-01T00:00:00Z"])
+async def test_deprovision_with_a_date_that_is_not_clear_is_refused(cli: Cli, book: Book, time: str) -> None:
+    ran = await cli("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved", "--not-before", time)
+    assert (ran.code, ran.out) == (2, "")
+    assert "  --not-before: must be a time in " in ran.err

@@ -95,6 +95,24 @@ async def test_what_waits_for_a_person_comes_first(cli: Cli, book: Book, worker:
     assert (await interrupted(waiting)).code == 130
 
 
+async def test_status_of_a_subscriber_with_a_scheduled_order_shows_it(cli: Cli, book: Book, worker: None) -> None:
+    later = f"L-{book.mark}"
+    order = book.order(order_id=later, not_before="2099-05-03T14:00:00+02:00")
+    assert (await cli("provision", "-", stdin=lines(order))).code == 0
+    asked = ("status", book.ref(), "--tenant", "acme")
+    while not ((ran := await cli(*asked, "--json")).code == 0 and ran.json[0]["scheduled"]):
+        pass  # Temporal lists a new Schedule after a moment
+    (status,) = ran.json
+    assert (status["run"], status["run_unknown"]) == (None, "")
+    (seen,) = status["scheduled"]
+    assert (seen["order_id"], seen["operation"], seen["at"]) == (later, "provision", "2099-05-03T12:00:00+00:00")
+    shown = (await cli(*asked)).out
+    assert shown.startswith("Scheduled orders")
+    (row,) = (line.split() for line in shown.splitlines() if later in line)
+    assert row == ["2099-05-03", "12:00:00", "UTC", later, "provision", f"order/acme/{later}"]
+    assert (await cli("scheduled", "cancel", later, "--tenant", "acme")).code == 0
+
+
 async def test_what_an_order_waits_for(cli: Cli, book: Book, worker: None, faults: Faults) -> None:
     async def away() -> None:
         raise ApplicationError("no NetBox answers", type="Unreachable", next_retry_delay=timedelta(minutes=5))
