@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -236,10 +237,17 @@ def _exit(status: int) -> NoReturn:
     os._exit(status)
 
 
+def _count(typed: str) -> int:
+    """Parse `--processes`. Raises `ArgumentTypeError`."""
+    if not re.fullmatch("[1-9][0-9]{0,2}", typed):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 999, and is {typed!r}")
+    return int(typed)
+
+
 def main() -> None:
     """The command line of `python worker.py`."""
     parser = argparse.ArgumentParser(description="Run Lastmile's Temporal worker, configured by the environment.")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="worker processes (default: 1)")
+    parser.add_argument("--processes", type=_count, default=1, metavar="N", help="worker processes (default: 1)")
     arguments = parser.parse_args()
     try:
         settings = Settings.load()

@@ -11,10 +11,17 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """The console script."""
     from cli.app import app
+    from cli.arguments import check_text
+    from cli.exits import BadInput, Exit
+    from cli.output import complain
 
     code: object = 0
     try:
+        check_text(sys.argv[1:])
         app()
+    except BadInput as failure:
+        complain(str(failure))
+        code = Exit.BAD_INPUT
     except SystemExit as ending:
         code = ending.code
     with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.arguments import number
 from cli.exits import EPILOG, run
 from cli.inventory_app import nas, tenant
 from cli.netbox_app import netbox
@@ -312,13 +313,24 @@ def codec_server() -> None:
 @app.command(epilog=EPILOG)
 def cleanup(
     revoked_days: Annotated[
-        float, typer.Option(help="Delete delegations that were released more than this many days ago.")
+        float,
+        typer.Option(
+            parser=number, metavar="NUMBER", help="Delete delegations that were released more than this many days ago."
+        ),
     ] = 90,
     allocated_hours: Annotated[
-        float, typer.Option(help="Report prefixes that are allocated for longer than this and not active.")
+        float,
+        typer.Option(
+            parser=number,
+            metavar="NUMBER",
+            help="Report prefixes that are allocated for longer than this and not active.",
+        ),
     ] = 24,
     revoking_hours: Annotated[
-        float, typer.Option(help="Complete revocations that began more than this many hours ago.")
+        float,
+        typer.Option(
+            parser=number, metavar="NUMBER", help="Complete revocations that began more than this many hours ago."
+        ),
     ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count and list what the cleanup would do, and change nothing.")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.arguments import whole_number
 from cli.exits import EPILOG, run
 
 __all__ = ["nas", "tenant"]
@@ -71,7 +72,12 @@ def nas_add(
     ] = None,
     coa_address: CoaAddress = None,
     coa_port: Annotated[
-        int, typer.Option(help="The UDP port that receives Disconnect and CoA requests (RFC 5176).")
+        int,
+        typer.Option(
+            parser=whole_number,
+            metavar="PORT",
+            help="The UDP port that receives Disconnect and CoA requests (RFC 5176).",
+        ),
     ] = 3799,
     json: Json = False,
 ) -> None:
@@ -93,7 +99,12 @@ def nas_set(
     ask_secret: Annotated[bool, typer.Option("--ask-secret", help="Ask for a new RADIUS secret.")] = False,
     coa_address: CoaAddress = None,
     coa_port: Annotated[
-        int | None, typer.Option(help="The UDP port that receives Disconnect and CoA requests (RFC 5176).")
+        int | None,
+        typer.Option(
+            parser=whole_number,
+            metavar="PORT",
+            help="The UDP port that receives Disconnect and CoA requests (RFC 5176).",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cli.arguments import whole_number
 from cli.exits import EPILOG, run
 
 __all__ = ["pool"]
@@ -33,7 +34,12 @@ def pool_add(
         str,
         typer.Option(help="ipv6_pd (delegated prefixes), ipv6_framed (/64 of the WAN link), ipv6_address, or ipv4."),
     ],
-    length: Annotated[int, typer.Option(help="Length of each assigned prefix, in bits: 48 to 64, 128, or 32.")],
+    length: Annotated[
+        int,
+        typer.Option(
+            parser=whole_number, metavar="BITS", help="Length of each assigned prefix, in bits: 48 to 64, 128, or 32."
+        ),
+    ],
     tenant: Annotated[str | None, typer.Option(help="The tenant that the pool serves. Default: every tenant.")] = None,
     vrf: Annotated[str, typer.Option(help="The pool's VRF. Only pools in different VRFs may overlap.")] = "",
     region: Annotated[str | None, typer.Option(help="The pool's region. Orders can name a region.")] = None,
@@ -62,7 +68,9 @@ def pool_add(
     block_length: Annotated[
         int | None,
         typer.Option(
-            help="With --netbox delegated: the length of a block, in bits. Default: a block of 4 096 prefixes."
+            parser=whole_number,
+            metavar="BITS",
+            help="With --netbox delegated: the length of a block, in bits. Default: a block of 4 096 prefixes.",
         ),
     ] = None,
     exclude: Exclude = None,
@@ -116,7 +124,10 @@ def pool_set(
         str | None, typer.Option(help="The records of a delegated pool in NetBox: block, or prefix (each prefix too).")
     ] = None,
     block_length: Annotated[
-        int | None, typer.Option(help="The length of the next blocks of a delegated pool, in bits.")
+        int | None,
+        typer.Option(
+            parser=whole_number, metavar="BITS", help="The length of the next blocks of a delegated pool, in bits."
+        ),
     ] = None,
     on_release: Annotated[str | None, typer.Option(help="deprecate or delete, as for `pool add`.")] = None,
     exclude: Exclude = None,
