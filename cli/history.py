@@ -1,14 +1,15 @@
 """`lastmile history`: what happened to a subscriber, or who had a prefix when."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from datetime import datetime
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
 from typing import Any
 
 from audit.history import Happening, Tenure, holders, of_subscriber
 from cli.exits import BadInput, Exit
 from cli.output import console, in_vrf, print_json, table, when
 from cli.services import check_tenant, load_settings, open_database, pick_tenant
+from cli.times import time_in_utc
 from errors import Refused
 
 __all__ = ["history"]
@@ -37,7 +38,8 @@ class NothingKnown(Refused):
 async def history(about: str, *, tenant: str | None, at: str | None, since: str | None, as_json: bool) -> Exit:
     """Answer for a prefix or address where `about` is one, else for a subscriber. Raises `NothingKnown`."""
     prefix = _prefix(about)
-    moment, earliest = _time("--at", at), _time("--since", since)
+    moment = None if at is None else time_in_utc("--at", at)
+    earliest = None if since is None else time_in_utc("--since", since)
     if moment and prefix is None:
         raise BadInput(f"--at asks who had a prefix at a moment, and {about} is a subscriber: use --since.")
     if moment and earliest:
@@ -51,25 +53,24 @@ def _prefix(about: str) -> Prefix | None:
     """None: a subscriber's reference, which has no slash, colon or percent sign."""
     try:
         if "%" in about:
-            raise ValueError(f"{about!r} has a zone, which addresses of subscribers do not have")
+            raise BadInput(f"{about!r} has a zone, which the address of a subscriber does not have: leave it out.")
         return ip_network(about) if "/" in about else ip_address(about)
-    except ValueError as failure:
-        if any(sign in about for sign in "/:%"):
-            raise BadInput(f"This is no prefix, address or reference of a subscriber: {failure}.") from None
-        return None
-
-
-def _time(option: str, typed: str | None) -> datetime | None:
-    if typed is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(typed)
     except ValueError:
-        raise BadInput(
-            f"{option}: {typed!r} is no time: write it as ISO 8601, in UTC or with its offset, as in 2026-05-03T14:00 "
-            "or 2026-05-03T14:00+02:00."
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if "/" in about and _has_host_bits(about):
+            raise BadInput(f"{about!r} has host bits set: did you mean {ip_interface(about).network}?") from None
+        if any(sign in about for sign in "/:"):
+            raise BadInput(
+                f"{about!r} is not a prefix, an address or a subscriber's reference: write 2001:db8::/56, 192.0.2.1 or "
+                "S-1001."
+            ) from None
+        return None
+
+
+def _has_host_bits(about: str) -> bool:
+    try:
+        return ip_interface(about) is not None
+    except ValueError:
+        return False
 
 
 async def _subscriber(ref: str, tenant: str | None, since: datetime | None, as_json: bool) -> Exit:

@@ -6,6 +6,7 @@ from operator import attrgetter
 from cli.exits import BadInput, Exit
 from cli.output import console, print_json, say, table, tell, when
 from cli.services import Temporal, load_settings, the_tenant
+from cli.times import zoned_time
 from workflows.scheduled import ScheduledOrder
 
 __all__ = ["scheduled_cancel", "scheduled_list", "scheduled_move"]
@@ -54,13 +55,7 @@ async def scheduled_cancel(order_id: str, tenant: str | None, as_json: bool) -> 
 
 
 def _moment(time: str) -> datetime:
-    example = "write it as in 2030-05-03T14:00:00+02:00"
-    try:
-        moment = datetime.fromisoformat(time)
-    except ValueError:
-        raise BadInput(f"TIME: {time!r} is no time: {example}.") from None
-    if moment.tzinfo is None:
-        raise BadInput(f"TIME: {time!r} has no time zone: {example}.")
+    moment = zoned_time("TIME", time)
     if moment <= datetime.now(UTC):
         raise BadInput(
             f"TIME: {when(moment)} is in the past. To start it now, cancel it here and send it without not_before."

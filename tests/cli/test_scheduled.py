@@ -67,8 +67,11 @@ async def test_nothing_is_scheduled(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("time", "words"),
     [
-        ("tomorrow", "TIME: 'tomorrow' is no time: write it as in 2030-05-03T14:00:00+02:00."),
-        ("2099-01-01T00:00", "TIME: '2099-01-01T00:00' has no time zone: write it as in"),
+        ("tomorrow", "TIME: must be a time in ISO 8601 with its zone, as in 2028-09-01T08:00:00+02:00, and is 'tomo"),
+        ("2099-01-01T00:00", "TIME: must be a time in ISO 8601 with its zone, as in 2028-09-01T08:00:00+02:00, and"),
+        ("20990101T00Z", "TIME: must be a time in ISO 8601 with its zone"),
+        ("0001-01-01T00:00:00+14:00", "TIME: must be a time in the years 2000 to 2099, and is '0001-01-01T00:00:00+14"),
+        ("2100-01-01T00:00:00Z", "TIME: must be a time in the years 2000 to 2099, and is '2100-01-01T00:00:00Z'."),
         ("2020-01-01T00:00Z", "TIME: 2020-01-01 00:00:00 UTC is in the past. To start it now, cancel it"),
     ],
 )
