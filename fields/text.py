@@ -8,7 +8,7 @@ from fields.rules import broken
 from fields.stored import is_stored
 from fields.unsafe import UNSAFE_CHARACTER, escape
 
-__all__ = ["PRINTABLE", "Text"]
+__all__ = ["PRINTABLE", "UNPADDED", "Text"]
 
 
 def _printable(text: str, info: ValidationInfo) -> str:
@@ -28,3 +28,13 @@ PRINTABLE: Final = AfterValidator(_printable)
 
 Text = Annotated[str, Field(strict=True), PRINTABLE]
 """One line of text."""
+
+
+def _unpadded(text: str, info: ValidationInfo) -> str:
+    if text != text.strip() and not is_stored(info):
+        raise broken("must be text without blanks at its beginning and end")
+    return text
+
+
+UNPADDED: Final = AfterValidator(_unpadded)
+"""For text that is compared with what a device sends: a table of orders cannot carry blanks around a cell."""

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fields.devices import MacAddress, OnuSerial
 from fields.scalars import WholeNumber, any_case
-from fields.text import PRINTABLE
+from fields.text import PRINTABLE, UNPADDED
 
 __all__ = [
     "ConnectionType",
@@ -29,7 +29,7 @@ Vlan = Annotated[WholeNumber, Field(ge=1, le=4094)]
 """IEEE 802.1Q VLAN id; 0 and 4095 are reserved."""
 
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=200), PRINTABLE]
-AgentOption = Annotated[str, Field(strict=True, min_length=1, max_length=253), PRINTABLE]
+AgentOption = Annotated[str, Field(strict=True, min_length=1, max_length=253), PRINTABLE, UNPADDED]
 """A sub-option of DHCP option 82 (RFC 3046), as its text."""
 
 

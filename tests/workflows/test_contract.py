@@ -97,6 +97,14 @@ def test_payload_of_an_older_version_is_loaded_with_its_text_escaped() -> None:
     assert (loaded.requested_by, loaded.customer.name) == ("a\\x1b[2J\\x00", "\\u202eada")
 
 
+@pytest.mark.parametrize("field", ["circuit_id", "remote_id"])
+@pytest.mark.parametrize("text", [" olt-1", "olt-1 ", "olt-1\u00a0", "\u3000", " "])
+def test_option_82_with_blanks_around_it_is_refused(field: str, text: str) -> None:
+    """CSV would carry another id: blanks around a cell are not part of its value."""
+    assert problems(with_line(**{field: text})) == {f"line.{field}"}
+    assert getattr(load(with_line(**{field: text})).line, field) == text  # of an older version
+
+
 def test_payload_with_a_value_of_another_type_is_refused() -> None:
     with pytest.raises(ValidationError, match="must be a whole number"):
         load(ORDER | {"plan": ORDER["plan"] | {"download_kbps": True}})
