@@ -7,6 +7,7 @@ import structlog
 from temporalio.client import Client, Plugin
 
 from db import Database
+from db.failures import DATABASE_FAILURES, explain, without_password
 from db.migrate import pending
 from errors import Refused
 from ipam.netbox import NetBox
@@ -67,7 +68,8 @@ async def _tracing(settings: Settings, stack: AsyncExitStack) -> tuple[list[Plug
 async def _check_database(settings: Settings) -> tuple[Database | None, list[str]]:
     if settings.database_url is None:
         return None, ["DATABASE_URL is not set: postgresql://user:password@host:port/name"]
-    database = Database(str(settings.database_url), pool_size=settings.database_pool_size)
+    url = str(settings.database_url)
+    database = Database(url, pool_size=settings.database_pool_size)
     try:
         await database.verify_role()
         if login := await database.mighty_login():
@@ -76,13 +78,14 @@ async def _check_database(settings: Settings) -> tuple[Database | None, list[str
                 problem=f"DATABASE_URL: the login {login} is a superuser or has BYPASSRLS, which no worker needs",
                 remedy="connect as a login that owns nothing and is a member of lastmile_app and lastmile_platform",
             )
-        if missing := await pending(str(settings.database_url)):
+        if missing := await pending(url):
             return database, [f"the database lacks migrations {', '.join(missing)}: run `lastmile migrate`"]
     except Refused as failure:
         return database, [str(failure)]
-    except Exception as failure:
-        words = str(getattr(failure, "orig", None) or failure)
-        return database, [f"DATABASE_URL: PostgreSQL cannot be used: {words}"]
+    except DATABASE_FAILURES as failure:
+        if (words := explain(failure, url)) is None:
+            raise
+        return database, [f"DATABASE_URL: the database {without_password(url)} cannot be used: {words}"]
     return database, []
 
 

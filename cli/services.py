@@ -3,13 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Self
 
-import asyncpg
 from pydantic import ValidationError
-from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -17,6 +13,7 @@ from cli.exits import BadInput, Unavailable
 from cli.mistakes import setting_mistakes
 from cli.output import OutputClosed
 from db import Database
+from db.failures import DATABASE_FAILURES, explain, without_password
 from settings import Settings
 from subscribers.tenants import list_tenants
 from telemetry.temporal import forward_temporal_logs
@@ -39,11 +36,6 @@ __all__ = [
 
 # A worker's poll is answered after a minute at the latest; one that is gone stays listed for five.
 _POLL = timedelta(seconds=75)
-
-_UNDEFINED = {"42P01", "42703", "42883"}  # table, column, function
-_PERMISSION_DENIED = "42501"
-_TAKEN = {"55P03", "40P01"}  # a lock that was waited for too long, a deadlock
-_AWAY = {"08", "28", "3D", "53", "57"}  # classes: connection, login, no such database, resources, shutting down
 
 
 def load_settings(*, with_stack: bool = True) -> Settings:
@@ -74,33 +66,15 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def database_failures(url: str) -> AsyncIterator[None]:
-    """What a database does when it is away, or not ours, as `Unavailable`; other failures are left as they are."""
+    """Raise `Unavailable` where the database is away or is not Lastmile's; other failures pass unchanged."""
     try:
         yield
     except OutputClosed:
         raise
-    except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-        shown = make_url(url).set(drivername="postgresql").render_as_string(hide_password=True)
-        if (words := _database_words(failure)) is None:
+    except DATABASE_FAILURES as failure:
+        if (words := explain(failure, url)) is None:
             raise
-        raise Unavailable(f"The database {shown} cannot be used: {words}") from failure
-
-
-def _database_words(failure: Exception) -> str | None:
-    original: Any = getattr(failure, "orig", None) or failure
-    code = getattr(original, "sqlstate", None)
-    said = str(original).partition("\n")[0].rpartition(">: ")[2]
-    if code in _UNDEFINED or 'role "lastmile_' in said:
-        return "it lacks Lastmile's tables and roles: run `lastmile migrate`."
-    if code == _PERMISSION_DENIED:
-        return f"{said}. Migrations need the login that owns the tables (DATABASE_OWNER_URL), all else DATABASE_URL."
-    if code in _TAKEN:
-        return "running orders hold what this command waits for: try again in a moment."
-    if isinstance(failure, DBAPIError) and not failure.connection_invalidated and code and code[:2] not in _AWAY:
-        return None
-    if isinstance(failure, SQLAlchemyError) and not isinstance(failure, DBAPIError | PoolTimeout):
-        return None
-    return f"{said or type(original).__name__}. Is it running, and is DATABASE_URL right?"
+        raise Unavailable(f"The database {without_password(url)} cannot be used: {words}") from failure
 
 
 class Temporal:

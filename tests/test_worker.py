@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy import make_url
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
@@ -80,16 +81,27 @@ async def test_worker_with_wrong_settings_of_temporal_tells_them_with_the_others
         assert f"  - {next(iter(also))}: " in words
 
 
-async def test_a_database_that_does_not_answer(environment: Environment) -> None:
-    words = await refusal(environment | {"DATABASE_URL": f"postgresql://lastmile@{NOBODY}/lastmile"})
-    assert "DATABASE_URL: PostgreSQL cannot be used" in words
-
-
-async def test_a_login_that_may_not_be_the_application(environment: Environment, owner_url: str) -> None:
-    login = await make_login(owner_url, "test_stranger", "secret", "lastmile_radius")
-    words = await refusal(environment | {"DATABASE_URL": login})
-    assert "DATABASE_URL: PostgreSQL cannot be used" in words
-    assert "lastmile_app" in words
+async def test_worker_without_a_usable_database_says_why_and_hides_the_password(
+    environment: Environment, owner_url: str
+) -> None:
+    url = make_url(await make_login(owner_url, "test_stranger", "secret", "lastmile_radius"))
+    place = f"{url.host}:{url.port}"
+    for bad, sentence in (
+        (url.set(port=1), f"no PostgreSQL answers at {url.host}:1: is it running, and are host and port right?"),
+        (
+            url.set(password="wr0ng"),
+            f"PostgreSQL at {place} refuses the login 'test_stranger': check the user, the password and pg_hba.conf.",
+        ),
+        (
+            url.set(database="no"),
+            f"PostgreSQL at {place} has no database 'no': check the name, or create the database.",
+        ),
+        (url, "the login 'test_stranger' must be a member of lastmile_app and lastmile_platform."),
+    ):
+        shown = bad.render_as_string(hide_password=True)
+        words = await refusal(environment | {"DATABASE_URL": bad.render_as_string(hide_password=False)})
+        assert f"  - DATABASE_URL: the database {shown} cannot be used: {sentence}\n" in words
+        assert bad.password not in words.replace(shown, "")
 
 
 async def test_a_role_that_row_level_security_does_not_bind(
@@ -184,6 +196,16 @@ async def test_sigterm_lets_a_running_activity_finish(
         result = await run.result()
     assert result.status is ResultStatus.COMPLETED
     assert {step.attempts for step in result.steps} == {1}
+
+
+@pytest.mark.parametrize("typed", ["5_6", "0", "-1", "1000", "two"])
+async def test_worker_with_a_number_of_processes_that_is_none_is_refused(environment: Environment, typed: str) -> None:
+    async with started(environment, "--processes", typed) as process:
+        _, words = await process.communicate()
+    assert (process.returncode, f"must be a whole number from 1 to 999, and is '{typed}'" in words.decode()) == (
+        2,
+        True,
+    )
 
 
 async def test_several_processes_live_and_end_together(environment: Environment) -> None:

@@ -19,10 +19,12 @@ async def test_nothing_runs(alone: Cli, book: Book) -> None:
 
 async def test_a_database_that_cannot_be_used(alone: Cli, postgres_url: str) -> None:
     url = make_url(postgres_url)
+    place = f"{url.host}:{url.port}"
     for bad, words in (
-        (url.set(port=1), "Is it running, and is DATABASE_URL right?"),
-        (url.set(password="wrong"), 'password authentication failed for user "postgres"'),
-        (url.set(database="nowhere"), 'database "nowhere" does not exist'),
+        (url.set(port=1), f"no PostgreSQL answers at {url.host}:1: is it running, and are host and port right?"),
+        (url.set(host="nowhere.invalid"), "the host name 'nowhere.invalid' cannot be resolved: check it, or the"),
+        (url.set(password="wrong"), f"at {place} refuses the login 'postgres': check the user, the password and"),
+        (url.set(database="nowhere"), f"at {place} has no database 'nowhere': check the name, or create the database."),
     ):
         ran = await alone.but(DATABASE_URL=bad.render_as_string(hide_password=False))("tenant", "list")
         assert ran.code == 3
