@@ -72,7 +72,9 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         """,
         "`--repair` puts it into quarantine",
         repair="""
-        UPDATE slots SET delegation_id = NULL, free_at = now() + CAST(:quarantine AS interval),
+        UPDATE slots SET delegation_id = NULL,
+               free_at = CASE WHEN slot <@ (SELECT p.excluded FROM pools p WHERE p.id = slots.pool_id) THEN 'infinity'
+                              ELSE now() + CAST(:quarantine AS interval) END,
                last_holder = (SELECT d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose
                               FROM delegations d WHERE d.id = slots.delegation_id)
         WHERE pool_id = split_part(:key, '/', 1)::bigint AND slot = split_part(:key, '/', 2)::bigint

@@ -13,6 +13,7 @@ from cli.netbox import open_netbox
 from cli.output import console, mark, print_json, say, table, tell, when
 from cli.services import check_tenant, load_settings, open_database
 from db import Database
+from ipam.allocation import Quarantine
 from ipam.binding import locate
 from ipam.pool_changes import (
     close_pool,
@@ -26,6 +27,7 @@ from ipam.pool_changes import (
 )
 from ipam.pools import Pool, PoolUse, list_pools
 from ipam.space import special_space, unusable
+from settings import Settings
 
 __all__ = ["named_pool", "pool_close", "pool_drain", "pool_exclude", "pool_extend", "pool_open", "pool_remove"]
 
@@ -96,11 +98,12 @@ async def pool_open(name: str, tenant: str | None, as_json: bool) -> Exit:
 
 async def pool_drain(name: str, tenant: str | None, as_json: bool) -> Exit:
     """Close the pool and tell what is left in it; FAILED while something is."""
-    async with open_database(load_settings()) as database:
+    settings = load_settings()
+    async with open_database(settings) as database:
         pool = (await named_pool(database, name, tenant)).pool
         async with database.platform(actor=actor()) as connection:
             await close_pool(connection, pool)
-            left, holders = await left_in(connection, pool)
+            left, holders = await left_in(connection, pool, _quarantine(settings))
     if as_json:
         counts = {"held": left.held, "failed": left.failed, "quarantined": left.quarantined, "blocks": left.blocks}
         until = {"quarantined_until": left.quarantined_until, "empty": left.nothing, "holders": holders}
@@ -152,9 +155,14 @@ async def pool_extend(name: str, prefix: str, tenant: str | None, as_json: bool)
 
 async def pool_remove(name: str, tenant: str | None, as_json: bool) -> Exit:
     """Remove an empty pool. Raises `PoolBusy`."""
-    async with open_database(load_settings()) as database:
+    settings = load_settings()
+    async with open_database(settings) as database:
         pool = (await named_pool(database, name, tenant)).pool
         async with database.platform(actor=actor()) as connection:
-            await remove_pool(connection, pool)
+            await remove_pool(connection, pool, _quarantine(settings))
     tell(f"Pool {name} removed.", as_json, pool=name, tenant=pool.tenant, removed=True)
     return Exit.DONE
+
+
+def _quarantine(settings: Settings) -> Quarantine:
+    return Quarantine(settings.quarantine, settings.quarantine_unconfirmed)

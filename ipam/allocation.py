@@ -27,6 +27,7 @@ from ipam.errors import (
     PoolChanging,
     PoolExhausted,
 )
+from ipam.exclusions import LOCK as EXCLUSIONS
 from ipam.lifecycle import State
 from ipam.models import Need, vrf_words
 from ipam.pools import CANDIDATE, CLOSED, IN_ANY_VRF, PREFERENCE
@@ -165,6 +166,9 @@ _CANDIDATES = text(
     """
 )
 
+# Not the lock of the pool's row: a change of mode holds that one while it waits for delegations (`ipam.conversions`).
+_HOLD_EXCLUSIONS = text(f"SELECT pg_advisory_xact_lock_shared({EXCLUSIONS})")
+
 _RELEASE = text(
     """
     WITH given_back AS (
@@ -255,6 +259,8 @@ async def release(connection: TenantConnection, delegation: Delegation, quaranti
     Raises `NotRevoked` where the delegation is in any other state: its subscriber may still be using it; and
     `StateChanged` where the pool's mode has changed at this moment.
     """
+    if delegation.slot is not None:  # an exclusion at this moment would see the slot held, and we would not see it
+        await connection.execute(_HOLD_EXCLUSIONS, {"pool_id": delegation.pool_id})
     row = (
         await connection.execute(
             _RELEASE,

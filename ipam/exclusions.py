@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network, summarize_address_range
 from typing import Any
 
-__all__ = ["merged", "read_networks", "read_slots", "slot_ranges", "within", "without"]
+__all__ = ["LOCK", "merged", "read_networks", "read_slots", "slot_ranges", "within", "without"]
+
+LOCK = "hashtextextended('lastmile/exclusions/' || CAST(:pool_id AS bigint), 0)"
+"""The advisory lock on a pool's exclusions: exclusive for who changes them, shared for who frees a slot by them."""
 
 
 def read_networks(written: Any) -> Any:

@@ -1,10 +1,11 @@
 """What an operator changes about a pool that is in use. Slot numbers, and so the prefixes of subscribers, never change.
 
-A pool is changed under the lock of its row, which allocations that grow the pool and new delegations wait for.
+A pool is changed under the lock of its row, which allocations that grow the pool and new delegations wait for. Releases
+wait for a lock on the pool's exclusions.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
@@ -14,7 +15,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from db import PlatformConnection
+from ipam.allocation import Quarantine
 from ipam.errors import InvalidPool, PoolBusy
+from ipam.exclusions import LOCK as EXCLUSIONS
 from ipam.exclusions import slot_ranges, without
 from ipam.pools import Pool, list_pools
 
@@ -26,6 +29,8 @@ MOST_INCLUDED = 2**20
 """Slots that are included again at once: each of those below the frontier gets its row."""
 
 _LOCK = text("SELECT id FROM pools WHERE name = :name AND tenant_id IS NOT DISTINCT FROM :tenant FOR UPDATE")
+
+_LOCK_EXCLUSIONS = text(f"SELECT pg_advisory_xact_lock({EXCLUSIONS})")
 
 _SET_EXCLUDED = text("UPDATE pools SET excluded = CAST(CAST(:excluded AS text) AS int8multirange) WHERE id = :pool_id")
 
@@ -83,17 +88,26 @@ _EXTEND = text(
     """
 )
 
+# An excluded slot is never free, which hides its quarantine. The delegation released last tells when that ends.
 _LEFT = text(
     """
+    WITH resting AS (
+        SELECT free_at AS until FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL
+            AND free_at > now() AND free_at < 'infinity'
+        UNION ALL
+        SELECT max(d.released_at + CASE WHEN d.disconnect_confirmed IS FALSE THEN CAST(:unconfirmed AS interval)
+                                        ELSE CAST(:confirmed AS interval) END)
+        FROM delegations d JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id IS NULL
+            AND s.free_at = 'infinity'
+        WHERE d.pool_id = :pool_id GROUP BY d.slot
+        UNION ALL
+        SELECT greatest(due_at, now()) FROM netbox_removals WHERE pool_id = :pool_id
+    )
     SELECT (SELECT count(*) FROM delegations WHERE pool_id = :pool_id AND released_at IS NULL) AS held,
            (SELECT count(*) FROM delegations WHERE pool_id = :pool_id AND released_at IS NULL AND state = 'failed')
                AS failed,
-           (SELECT count(*) FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL
-                AND free_at > now() AND free_at < 'infinity')
-           + (SELECT count(*) FROM netbox_removals WHERE pool_id = :pool_id) AS quarantined,
-           greatest((SELECT max(free_at) FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL
-                         AND free_at > now() AND free_at < 'infinity'),
-                    (SELECT max(due_at) FROM netbox_removals WHERE pool_id = :pool_id)) AS quarantined_until,
+           (SELECT count(*) FROM resting WHERE until >= now()) AS quarantined,
+           (SELECT max(until) FROM resting WHERE until >= now()) AS quarantined_until,
            (SELECT count(*) FROM netbox_blocks WHERE pool_id = :pool_id) AS blocks
     """
 )
@@ -137,6 +151,7 @@ async def exclude(connection: PlatformConnection, pool: Pool, networks: Iterable
     """
     wanted = _changed(pool, excluded=[*pool.excluded, *networks])
     place = {"pool_id": await _lock(connection, pool)}
+    await connection.execute(_LOCK_EXCLUSIONS, place)
     await connection.execute(_SET_EXCLUDED, place | {"excluded": slot_ranges(wanted.excluded_slots)})
     for statement in _TAKE_AWAY:
         await connection.execute(statement, place)
@@ -155,6 +170,7 @@ async def include(connection: PlatformConnection, pool: Pool, networks: Iterable
     excluded = [network for part in kept for network in pool.networks_of(part)]
     wanted = pool.model_copy(update={"excluded": tuple(excluded)})
     pool_id = await _lock(connection, pool)
+    await connection.execute(_LOCK_EXCLUSIONS, {"pool_id": pool_id})
     await connection.execute(_SET_EXCLUDED, {"pool_id": pool_id, "excluded": slot_ranges(kept)})
     await connection.execute(_GIVE_AGAIN[0], {"pool_id": pool_id, "slots": slot_ranges(back), "rest": rest})
     await connection.execute(_GIVE_AGAIN[1], {"pool_id": pool_id, "slots": slot_ranges(back)})
@@ -173,10 +189,12 @@ async def open_pool(connection: PlatformConnection, pool: Pool) -> bool:
     return (await connection.execute(_SET_CLOSED, given)).rowcount > 0
 
 
-async def left_in(connection: PlatformConnection, pool: Pool) -> tuple[Left, list[dict[str, Any]]]:
+async def left_in(
+    connection: PlatformConnection, pool: Pool, quarantine: Quarantine
+) -> tuple[Left, list[dict[str, Any]]]:
     """Count what is left in the pool, and list the delegations that hold its slots."""
     place = {"pool_id": await _lock(connection, pool)}
-    counts = (await connection.execute(_LEFT, place)).mappings().one()
+    counts = (await connection.execute(_LEFT, place | asdict(quarantine))).mappings().one()
     holders = (await connection.execute(_HOLDERS, place)).mappings()
     return Left(**counts), [dict(row) for row in holders]
 
@@ -202,6 +220,11 @@ async def extend_pool(
     if netbox is not None and place is not None:
         netbox = netbox.model_copy(update={"prefix_id": place[0], "vrf_id": place[1]})
     wanted = _changed(pool, prefix=prefix, netbox=netbox)
+    if wanted.slots.start != pool.slots.start:
+        raise InvalidPool(
+            f"{pool.prefix} of pool {pool.name} gives out its first address, which is no host address in {prefix}. Add "
+            "the other space as a pool of its own with `lastmile pool add`"
+        )
     pool_id = await _lock(connection, pool)
     given = {
         "pool_id": pool_id,
@@ -220,10 +243,10 @@ async def extend_pool(
     return wanted
 
 
-async def remove_pool(connection: PlatformConnection, pool: Pool) -> None:
+async def remove_pool(connection: PlatformConnection, pool: Pool, quarantine: Quarantine) -> None:
     """Delete an empty pool. Raises `PoolBusy` while something holds a slot of it, or NetBox has a block for it."""
     place = {"pool_id": await _lock(connection, pool)}
-    left = Left(**(await connection.execute(_LEFT, place)).mappings().one())
+    left = Left(**(await connection.execute(_LEFT, place | asdict(quarantine))).mappings().one())
     if not left.nothing:
         raise PoolBusy(f"pool {pool.name} cannot be removed, because {in_words(left)}")
     for statement in _REMOVE:

@@ -17,6 +17,16 @@ async def test_a_leaked_slot_rests_before_it_is_given_again(lived_in: Estate, ow
     assert await owner.fetchval(f"SELECT free_at FROM slots WHERE {FREE_SLOT}") >= before + QUARANTINE.unconfirmed
 
 
+async def test_a_leaked_slot_that_is_excluded_is_given_to_nobody(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    await owner.execute(f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}")
+    await owner.execute(
+        "UPDATE pools SET excluded = int8multirange(int8range(slot, slot, '[]'))"
+        f" FROM slots WHERE pool_id = pools.id AND {FREE_SLOT}"
+    )
+    assert len(await repaired(lived_in, "leaked_slot")) == 1
+    assert await owner.fetchval(f"SELECT free_at = 'infinity' FROM slots WHERE {FREE_SLOT}")
+
+
 async def test_a_slot_that_was_released_meanwhile_is_left_alone(lived_in: Estate, owner: asyncpg.Connection) -> None:
     """It rests longer than the repair would let it."""
     await owner.execute(f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}")

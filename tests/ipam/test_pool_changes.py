@@ -1,20 +1,24 @@
 """Pools that change while they are in use: exclusions, an end to new allocations, more space, the end of the pool."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Network, ip_network
 
 import pytest
 from pydantic import ValidationError
 
+from db import PlatformConnection
 from ipam.errors import AddressTaken, InvalidPool, NoSuchPool, PoolBusy, PoolExhausted
 from ipam.models import Need, Purpose
 from ipam.pool_changes import close_pool, exclude, extend_pool, include, left_in, open_pool, remove_pool
 from ipam.pools import Pool, PoolUse, list_pools
-from tests.ipam.desk import Desk
+from tests.ipam.desk import QUARANTINE, Desk
 
 V4 = Need(Purpose.IPV4, 32)
 REST = timedelta(days=7)
+WAITING = """SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+    WHERE NOT granted AND datname = current_database()"""
 
 
 async def use_of(desk: Desk, name: str = "home") -> PoolUse:
@@ -115,6 +119,33 @@ async def test_what_is_included_again_rests_if_it_was_in_use(desk: Desk) -> None
     assert await desk.owner.fetchval("SELECT max(free_at) > now() + interval '6 days' FROM slots") is True
 
 
+async def released_beside(desk: Desk, change: Callable[[PlatformConnection, Pool], Awaitable[Pool]]) -> None:
+    """Release 198.51.100.1 while a transaction changes the pool's exclusions."""
+    held = await desk.revoke((await desk.allocate("S-held", need=V4)).delegation)
+    pool = (await use_of(desk)).pool
+    async with desk.database.platform() as platform:
+        await change(platform, pool)
+        release = asyncio.create_task(desk.release(held))
+        while not release.done() and not await desk.owner.fetchval(WAITING):  # noqa: ASYNC110 -- PostgreSQL tells nobody
+            await asyncio.sleep(0.01)
+    await release
+    await desk.rest_is_over()
+
+
+async def test_a_release_during_an_exclusion_gives_the_prefix_to_nobody(desk: Desk) -> None:
+    await ipv4_pool(desk, "198.51.100.0/29")
+    await released_beside(desk, lambda platform, pool: exclude(platform, pool, [ip_network("198.51.100.1")]))
+    assert await all_that_is_given(desk) == [f"198.51.100.{n}" for n in (2, 3, 4, 5, 6)]
+
+
+async def test_a_release_while_an_exclusion_is_taken_back_loses_no_prefix(desk: Desk) -> None:
+    await ipv4_pool(desk, "198.51.100.0/29")
+    await desk.allocate("S-held", need=V4)
+    await excluding(desk, "198.51.100.1")
+    await released_beside(desk, lambda platform, pool: include(platform, pool, pool.excluded, rest=REST))
+    assert "198.51.100.1" in await all_that_is_given(desk)
+
+
 async def test_exclusions_beside_allocations_at_work_give_nothing_excluded(desk: Desk) -> None:
     await desk.pool("2001:db8::/46")
     need = Need(Purpose.IPV6_PD, 56)
@@ -199,6 +230,14 @@ async def test_an_extension_that_would_number_the_slots_anew_is_refused(desk: De
         await extended(desk, prefix)
 
 
+@pytest.mark.parametrize("length", [31, 32])
+async def test_an_extension_that_makes_a_host_address_the_network_address_is_refused(desk: Desk, length: int) -> None:
+    await ipv4_pool(desk, f"198.51.100.0/{length}")
+    with pytest.raises(InvalidPool, match=r"no host address in 198\.51\.100\.0/29"):
+        await extended(desk, "198.51.100.0/29")
+    assert await all_that_is_given(desk) == [f"198.51.100.{n}" for n in range(2 ** (32 - length))]
+
+
 async def test_an_extension_over_another_pool_is_refused(desk: Desk) -> None:
     await desk.pool("2001:db8::/48")
     await desk.pool("2001:db8:1::/48", "next")
@@ -217,7 +256,7 @@ async def test_a_pool_is_removed_once_nothing_holds_a_slot(desk: Desk) -> None:
     async def removal() -> str:
         try:
             async with desk.database.platform() as platform:
-                await remove_pool(platform, pool)
+                await remove_pool(platform, pool, QUARANTINE)
         except PoolBusy as failure:
             return str(failure)
         return ""
@@ -226,7 +265,7 @@ async def test_a_pool_is_removed_once_nothing_holds_a_slot(desk: Desk) -> None:
     await desk.give_back(held)
     assert "1 prefixes are in quarantine until" in await removal()
     async with desk.database.platform() as platform:
-        left, holders = await left_in(platform, pool)
+        left, holders = await left_in(platform, pool, QUARANTINE)
     assert (left.held, left.quarantined, left.nothing, holders) == (0, 1, False, [])
     await desk.rest_is_over()
     assert await removal() == ""
@@ -235,6 +274,33 @@ async def test_a_pool_is_removed_once_nothing_holds_a_slot(desk: Desk) -> None:
     assert await desk.owner.fetchval("SELECT count(*) FROM slots") == 0
     assert await desk.owner.fetchval("SELECT count(*) FROM delegation_events") > 0, "who had the prefix is still known"
     assert "has been changed meanwhile" in await removal()
+
+
+@pytest.mark.parametrize("released_first", [True, False])
+@pytest.mark.parametrize(("confirmed", "hours"), [(True, 24), (False, 168)])
+async def test_a_pool_is_not_removed_while_an_excluded_prefix_is_in_quarantine(
+    desk: Desk, released_first: bool, confirmed: bool, hours: int
+) -> None:
+    """Otherwise the same space, added as another pool, would give the prefix to somebody else."""
+    await ipv4_pool(desk)
+    revoked = await desk.revoke((await desk.allocate("S-1", need=V4)).delegation, confirmed=confirmed)
+    if released_first:
+        await desk.release(revoked)
+    await excluding(desk, "198.51.100.1")
+    if not released_first:
+        await desk.release(revoked)
+    pool = (await use_of(desk)).pool
+
+    async with desk.database.platform() as platform:
+        with pytest.raises(PoolBusy, match="1 prefixes are in quarantine until"):
+            await remove_pool(platform, pool, QUARANTINE)
+        left, _ = await left_in(platform, pool, QUARANTINE)
+    released_at = await desk.owner.fetchval("SELECT released_at FROM delegations")
+    assert left.quarantined_until == released_at + timedelta(hours=hours)
+
+    await desk.owner.execute("UPDATE delegations SET released_at = released_at - $1::interval", timedelta(hours=hours))
+    async with desk.database.platform() as platform:
+        await remove_pool(platform, pool, QUARANTINE)
 
 
 async def test_a_pool_that_was_changed_since_it_was_read_is_left_alone(desk: Desk) -> None:
