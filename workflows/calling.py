@@ -4,6 +4,7 @@ A step that touches only the database runs as a local activity, which costs a th
 there, and so does a step that fails. It then runs as an activity proper, where an operator sees each attempt.
 """
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -130,6 +131,9 @@ class Caller:
                 )
             except FailureError as failure:
                 waits = kind is Kind.IPAM and self.reversible and is_outage(failure)
+                if waits and workflow.cancellation_reason() is not None:
+                    # The attempt that was at work when the cancel came has hidden it.
+                    raise asyncio.CancelledError from None
                 if not (waits and workflow.patched("wait-for-outage")):
                     raise
                 self._local_attempts += attempt_of(failure) or 0

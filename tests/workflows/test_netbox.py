@@ -27,7 +27,7 @@ from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, SPACE, VRF, Kept
 from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.maintained import AT_ONCE, Maintenance
-from tests.workflows.world import Orders, outcomes, parked, retrying, what_is_there
+from tests.workflows.world import Orders, cancel_requested, outcomes, parked, retrying, what_is_there
 from worker import build_worker
 from workflows import deprovision, provision
 from workflows.calling import PATIENCE, Kind
@@ -220,6 +220,31 @@ async def test_an_outage_longer_than_all_attempts_is_waited_for(
     [step] = [one for one in result.steps if one.step == "allocate_ip_address"]
     assert step.attempts == attempts > MORE_THAN_ALL
     assert await kept.agree(whole_lines=True) == [result.created.ipv6_prefix]
+
+
+async def test_a_cancel_during_an_attempt_ends_the_wait_for_an_outage(
+    lastmile: Lastmile, orders: Orders, kept: Kept, faults: Faults
+) -> None:
+    """The attempt fails after the cancel was asked for, as one does that waits for a NetBox that does not answer."""
+    nothing = await what_is_there(kept.owner)
+    at_work = Gate()
+
+    async def away() -> None:
+        if not activity.info().is_local:
+            await at_work()
+        raise ApplicationError("away", activity.info().attempt, OUTAGE, type="NotReady")
+
+    faults.before["allocate_ip_address"] = away
+    run = await lastmile.start(order(orders))
+    await at_work.reached.wait()
+    await run.handle.cancel()
+    await cancel_requested(run, "allocate_ip_address")
+    at_work.open()
+
+    result = await run.result()
+    assert (result.status, result.reason) == (ResultStatus.ROLLED_BACK, "cancelled")
+    assert await what_is_there(kept.owner) == nothing
+    assert await kept.agree(whole_lines=True) == []
 
 
 async def test_a_release_that_netbox_refuses_parks_and_goes_on(lastmile: Lastmile, orders: Orders, kept: Kept) -> None:

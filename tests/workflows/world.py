@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import asyncpg
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, PendingActivityState
 from temporalio.api.failure.v1 import Failure
 from temporalio.client import ScheduleActionExecutionStartWorkflow, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
@@ -16,6 +16,7 @@ from workflows.contract import DeprovisionSubscriber, Progress, ProvisionSubscri
 
 __all__ = [
     "Orders",
+    "cancel_requested",
     "dispatched",
     "log_in",
     "outcomes",
@@ -118,6 +119,16 @@ async def retrying(run: OrderRun, activity: str) -> Failure:
         for pending in (await run.handle.describe()).raw_description.pending_activities:
             if pending.activity_type.name == activity and pending.HasField("last_failure"):
                 return pending.last_failure
+        await asyncio.sleep(0.02)  # nobody is told
+
+
+async def cancel_requested(run: OrderRun, activity: str) -> None:
+    """Wait until the server has been asked to cancel the activity, which is at work."""
+    while True:
+        for pending in (await run.handle.describe()).raw_description.pending_activities:
+            asked = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED
+            if asked and pending.activity_type.name == activity:
+                return
         await asyncio.sleep(0.02)  # nobody is told
 
 
