@@ -47,14 +47,20 @@ START_ATTEMPTS = 5
 START_PATIENCE_SECONDS = 60
 PAUSE_SECONDS = 1
 
-AWAY = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED, RPCStatusCode.UNKNOWN}
-"""What an RPC fails with while the server is gone or restarting."""
+AWAY = {
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.UNKNOWN,
+    RPCStatusCode.FAILED_PRECONDITION,
+}
+"""What an RPC fails with while the server is gone or restarting, or while no worker can answer a query."""
 
 T = TypeVar("T")
 
 
 async def outlasting(call: Callable[[], Awaitable[T]], patience: float = math.inf) -> T:
-    """Make the call again while the server is away, for `patience` seconds; then its error is raised."""
+    """Repeat the call while the server or its workers are away, for `patience` seconds; then raise its error."""
     deadline = asyncio.get_running_loop().time() + patience
     while True:
         try:

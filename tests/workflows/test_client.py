@@ -1,10 +1,18 @@
 """What a provisioning system is told where there is nothing to cancel, or nobody to ask."""
 
-import pytest
+from typing import Any
 
+import pytest
+from temporalio.client import Client, Interceptor, OutboundInterceptor, QueryWorkflowInput
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError, RPCStatusCode
+
+from settings import Settings
+from tests.workflows.faults import Faults, Gate
 from tests.workflows.world import Orders
 from workflows.client import Lastmile, NotRunning
 from workflows.connection import Unreachable, connect
+from workflows.contract import ResultStatus
 
 
 async def test_there_is_nothing_to_cancel_once_the_run_has_ended(lastmile: Lastmile, orders: Orders) -> None:
@@ -15,12 +23,51 @@ async def test_there_is_nothing_to_cancel_once_the_run_has_ended(lastmile: Lastm
         await lastmile.cancel("acme", orders.ref)
 
 
+class NoPoller(Interceptor):
+    """Refuses the first queries in the words of a server whose task queue no worker has polled for a while."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _NoPoller(next, self)
+
+
+class _NoPoller(OutboundInterceptor):
+    def __init__(self, next: OutboundInterceptor, refusing: NoPoller) -> None:
+        super().__init__(next)
+        self._refusing = refusing
+
+    async def query_workflow(self, input: QueryWorkflowInput) -> Any:
+        if self._refusing.refusals:
+            self._refusing.refusals -= 1
+            words = "no poller seen for task queue recently, worker may be down"
+            raise RPCError(words, RPCStatusCode.FAILED_PRECONDITION, b"")
+        return await self.next.query_workflow(input)
+
+
+async def test_result_of_a_canceled_run_waits_for_a_worker(
+    temporal_client: Client, lastmile: Lastmile, orders: Orders, faults: Faults, settings: Settings
+) -> None:
+    refusing = NoPoller(refusals=1)
+    client = Client(temporal_client.service_client, data_converter=pydantic_data_converter, interceptors=[refusing])
+    gate = faults.before["allocate_ip_address"] = Gate()
+    run = await Lastmile(client, task_queue=settings.task_queue).start(orders.provision())
+    await gate.reached.wait()
+    await run.handle.cancel()
+    gate.open()
+
+    result = await run.result()
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert refusing.refusals == 0
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [
         ("127.0.0.1:1", r"no Temporal server answers at 127\.0\.0\.1:1 \(Connection refused\): start one"),
         ("no.such.host.invalid:7233", r"no Temporal server answers at no\.such\.host\.invalid:7233 \("),
-        ("two words:7233", r"no Temporal server answers at two words:7233 \(invalid"),
     ],
 )
 async def test_a_server_that_does_not_answer_is_named_in_plain_words(address: str, words: str) -> None:
