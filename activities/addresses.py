@@ -215,5 +215,5 @@ def _of_ipv6(delegations: Iterable[Delegation]) -> bool:
 def _facts(delegations: Sequence[Delegation]) -> dict[str, str]:
     """Return the facts of the order's result: the prefixes, and their VRF unless it is the default VRF."""
     facts = {FACTS[purpose]: written for purpose, written in as_written(delegations)}
-    vrfs = {delegation.vrf for delegation in delegations if delegation.vrf}
+    vrfs = {delegation.vrf for delegation in delegations if delegation.vrf and delegation.prefix is not None}
     return facts | ({"vrf": ", ".join(sorted(vrfs))} if vrfs else {})

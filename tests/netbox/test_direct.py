@@ -60,7 +60,7 @@ async def test_the_way_of_a_prefix(kept: Kept, home: int) -> None:
     assert await kept.agree() == [prefix]
 
     report = await kept.deprovision()
-    assert (report.outcome, report.facts) == (Outcome.DONE, {"ipv6_prefix": prefix})
+    assert (report.outcome, report.facts) == (Outcome.DONE, {"ipv6_prefix": prefix, "vrf": "access"})
     assert kept.record(KEY_1)["status"] == "deprecated"  # type: ignore[index]
     assert await kept.agree() == []
 
@@ -320,8 +320,8 @@ async def test_after_a_full_pool_comes_the_next(kept: Kept) -> None:
 async def test_pools_of_the_database_come_first(kept: Kept, home: int) -> None:
     await kept.owner.execute(
         """
-        INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)
-        VALUES ('acme', 'own', 'ipv6_pd', '2001:db8:9000::/56', 56, 0, 1, 0)
+        INSERT INTO pools (tenant_id, name, purpose, prefix, vrf, delegated_length, first_slot, end_slot, frontier)
+        VALUES ('acme', 'own', 'ipv6_pd', '2001:db8:9000::/56', 'access', 56, 0, 1, 0)
         """
     )
     assert await kept.provision("S-1", "O-1") == "2001:db8:9000::/56"
@@ -437,7 +437,7 @@ async def test_a_release_is_repeated_until_it_is_done(
     await kept.run(kept.addresses.revoke_ipv6_lifecycle, ref)
     kept.server.faults.next(fault, method=method, times=4)  # the client itself tries three times
     report = await kept.insist(lambda: kept.run(kept.addresses.release_ip_address, ref))
-    assert (report.outcome, report.facts) == (Outcome.DONE, {"ipv6_prefix": "2001:db8:4000::/56"})
+    assert (report.outcome, report.facts) == (Outcome.DONE, {"ipv6_prefix": "2001:db8:4000::/56", "vrf": "access"})
     await kept.close(order="D-1")
     assert await kept.agree() == []
     assert len(kept.records()) == (on_release is OnRelease.DEPRECATE)
