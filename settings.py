@@ -16,7 +16,7 @@ from dotenv import dotenv_values
 from pydantic import Field, FilePath, HttpUrl, PostgresDsn, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fields.scalars import WrittenNumber
+from fields.scalars import WrittenDecimal, WrittenNumber
 from radius.vrf import VrfAttribute
 
 __all__ = ["STACK_FILE", "Settings"]
@@ -27,8 +27,8 @@ STACK_FILE = "stack.env"
 if TYPE_CHECKING:
     from encryption.keys import KeyRing
 
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-LongSeconds = Annotated[float, Field(ge=0, le=10 * 365 * 86_400, allow_inf_nan=False)]
+Seconds = Annotated[WrittenDecimal, Field(gt=0, le=86_400)]
+LongSeconds = Annotated[WrittenDecimal, Field(ge=0, le=10 * 365 * 86_400)]
 
 
 class Settings(BaseSettings):
@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         "`{tenant}` and `{subscriber}`, such as `https://temporal.example.net/namespaces/default/workflows"
         "?query=WorkflowId%3D%22subscriber%2F{tenant}%2F{subscriber}%22` of the Temporal UI.",
     )
-    netbox_timeout_seconds: float = Field(
+    netbox_timeout_seconds: WrittenDecimal = Field(
         default=10, gt=0, le=12, description="How long to wait for one answer of NetBox."
     )
     netbox_in_flight: WrittenNumber = Field(
@@ -156,7 +156,7 @@ class Settings(BaseSettings):
     codec_port: WrittenNumber = Field(default=8081, ge=0, le=65535, description="Its port.")
     codec_origin: str | None = Field(
         default=None,
-        pattern=r"^https?://[^/]+$",
+        pattern=r"^https?://[^/\s]+$",
         description="The Temporal UI, as `https://temporal.example.net`: pages of no other origin are answered.",
     )
     codec_users: SecretStr | None = Field(

@@ -20,6 +20,7 @@ __all__ = [
     "Number",
     "TrueOrFalse",
     "WholeNumber",
+    "WrittenDecimal",
     "WrittenNumber",
     "address_text",
     "any_case",
@@ -27,6 +28,7 @@ __all__ = [
 
 # More digits than any field needs. Python itself stops at some 4 300.
 _DIGITS = re.compile(r"[0-9]{1,18}")
+_DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 _ISO_8601 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?([Zz]|[+-]\d\d(:?\d\d(:\d\d)?)?)", re.ASCII)
 _MOMENT_RULE = "must be a time in ISO 8601 with its zone, as in 2028-09-01T08:00:00+02:00"
@@ -72,6 +74,18 @@ def _number(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+
+def _written_decimal(value: Any) -> Any:
+    if isinstance(value, str):
+        if not _DECIMAL.fullmatch(value):  # float() reads 1_0 as 10
+            raise broken("must be a number, written in digits, as in 30 or 0.5")
+        return float(value)
+    return _number(value)
+
+
+WrittenDecimal = Annotated[float, BeforeValidator(_written_decimal), Field(allow_inf_nan=False)]
+"""A number of the environment, which is always text."""
 
 
 def _true_or_false(value: Any, info: ValidationInfo) -> Any:

@@ -42,7 +42,7 @@ def temporal_setting_mistakes(environment: Mapping[str, str]) -> list[str]:
     profile, problems = _profile(environment)
     problems += _tls_mistakes(environment, profile.get("tls", {}))
     address = environment.get("TEMPORAL_ADDRESS") or profile.get("address")
-    if isinstance(address, str) and not _ADDRESS.fullmatch(address):
+    if isinstance(address, str) and not (_ADDRESS.fullmatch(address) and 0 < int(address.rpartition(":")[2]) < 2**16):
         problems.append(f"TEMPORAL_ADDRESS: must be host:port, as in temporal.example.net:7233, and is {address!r}")
     if not problems:
         try:

@@ -124,8 +124,12 @@ async def test_settings(alone: Cli) -> None:
         ({"LASTMILE_HTTP_PORT": "99999"}, "LASTMILE_HTTP_PORT: must be at most 65535"),
         ({"LASTMILE_HTTP_PORT": "9_464"}, "LASTMILE_HTTP_PORT: must be a whole number, written in digits only"),
         ({"LASTMILE_DATABASE_POOL_SIZE": "16.0"}, "LASTMILE_DATABASE_POOL_SIZE: must be a whole number"),
-        ({"LASTMILE_QUARANTINE_SECONDS": "inf"}, "LASTMILE_QUARANTINE_SECONDS: must be a number that is finite"),
-        ({"LASTMILE_QUARANTINE_SECONDS": "1e300"}, "LASTMILE_QUARANTINE_SECONDS: must be at most 315360000"),
+        ({"LASTMILE_QUARANTINE_SECONDS": "inf"}, "LASTMILE_QUARANTINE_SECONDS: must be a number, written in digits"),
+        ({"LASTMILE_QUARANTINE_SECONDS": "1e300"}, "LASTMILE_QUARANTINE_SECONDS: must be a number, written in digits"),
+        ({"LASTMILE_QUARANTINE_SECONDS": "315360001"}, "LASTMILE_QUARANTINE_SECONDS: must be at most 315360000"),
+        ({"LASTMILE_RADIUS_TIMEOUT_SECONDS": "1_0"}, "LASTMILE_RADIUS_TIMEOUT_SECONDS: must be a number, written in d"),
+        ({"LASTMILE_NETBOX_TIMEOUT_SECONDS": "nan"}, "LASTMILE_NETBOX_TIMEOUT_SECONDS: must be a number, written in d"),
+        ({"LASTMILE_CODEC_ORIGIN": "https://a\nb"}, "LASTMILE_CODEC_ORIGIN: must be the origin of a page"),
         ({"NETBOX_URL": "https://netbox.example.net"}, "NETBOX_TOKEN: must be set where NETBOX_URL is"),
         ({"NETBOX_URL": "netbox"}, "NETBOX_URL: must be a URL"),
         ({"LASTMILE_NETBOX_CA_FILE": "/nowhere"}, "LASTMILE_NETBOX_CA_FILE: must be an existing file"),
@@ -158,6 +162,8 @@ def test_setting_that_is_wrong_is_named_by_its_variable(
         ({"TEMPORAL_TLS_CLIENT_CERT_PATH": "{0}/a.pem"}, "TEMPORAL_TLS_CLIENT_KEY_PATH: must be set too"),
         ({"TEMPORAL_TLS_SERVER_CA_CERT_PATH": "{0}/bad.toml"}, "must be a file in PEM"),
         ({"TEMPORAL_ADDRESS": "http://a:7233"}, "TEMPORAL_ADDRESS: must be host:port"),
+        ({"TEMPORAL_ADDRESS": "a:65536"}, "TEMPORAL_ADDRESS: must be host:port"),
+        ({"TEMPORAL_ADDRESS": "a:0"}, "TEMPORAL_ADDRESS: must be host:port"),
         ({"TEMPORAL_CONFIG_FILE": "{0}/odd.toml"}, "TEMPORAL_CONFIG_FILE"),
     ],
 )
@@ -189,7 +195,7 @@ async def test_temporal_settings_that_are_wrong_are_bad_input(alone: Cli, tmp_pa
 async def test_help_names_the_exit_codes_and_imports_nothing_heavy(alone: Cli) -> None:
     ran = await alone("--help")
     assert ran.code == 0
-    assert "3  Temporal, the database, NetBox or a server of the stack cannot be used" in ran.out
+    assert "3  Temporal, the database, NetBox or a server of the stack is not available" in ran.out
     heavy = "{'temporalio', 'sqlalchemy', 'pydantic', 'asyncpg', 'alembic', 'pynetbox'}"
     check = f"import sys, cli.app; sys.exit(' '.join({heavy} & sys.modules.keys()) or 0)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", check)
