@@ -16,6 +16,16 @@ _OTHER_HOLDER = """
     WHERE other.pool_id = d.pool_id AND other.prefix && d.prefix AND other.id > d.id AND other.released_at IS NULL
       AND (other.tenant_id, other.subscriber_ref) <> (d.tenant_id, d.subscriber_ref)"""
 
+# The prefix of `d`, whose slot is `place`, rests after this very release, is excluded, or is the subscriber's again.
+_CAN_REST = """
+    EXISTS (SELECT FROM place WHERE delegation_id IS NULL
+            AND (free_at = 'infinity' OR last_holder = d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose))
+    OR EXISTS (SELECT FROM netbox_removals r WHERE r.tenant_id = d.tenant_id AND r.allocation_key = d.allocation_key
+               AND r.pool_id = d.pool_id AND r.prefix IS NOT NULL)
+    OR EXISTS (SELECT FROM delegations again WHERE again.pool_id = d.pool_id AND again.prefix = d.prefix
+               AND again.tenant_id = d.tenant_id AND again.subscriber_ref = d.subscriber_ref
+               AND again.released_at IS NULL)"""
+
 # Scalar subqueries: the audit's planner settings would join all of accounting instead.
 _OPEN_SINCE = f"""(
     SELECT count(*) FROM radacct
@@ -45,12 +55,15 @@ SESSION_INVARIANTS: tuple[Invariant, ...] = (
         WHERE {_OPEN_SINCE} > 0 OR {unaccounted("d.username", f"d.began - {_ONE_LOGIN}", "d.until")}
         """,
         "`--repair` takes the confirmation back: the prefix rests for longer, and the NAS is asked again. Where "
-        "somebody else holds the prefix, end the session on the NAS",
+        "somebody else has, or can get, the prefix already, end the session on the NAS",
         repair=f"""
-        WITH taken_back AS (
+        WITH place AS ( -- an allocation that is claiming the slot is waited for: its delegation is not visible here
+            SELECT s.* FROM slots s JOIN delegations d ON s.pool_id = d.pool_id AND s.slot = d.slot
+            WHERE d.id = CAST(CAST(:key AS text) AS bigint) FOR UPDATE OF s
+        ), taken_back AS ( -- not where that changes nothing: who has the prefix next would not be known to be in danger
             UPDATE delegations d SET disconnect_confirmed = false
             WHERE id = CAST(CAST(:key AS text) AS bigint) AND disconnect_confirmed
-              AND ({_OTHER_HOLDER}) IS NULL
+              AND ({_OTHER_HOLDER}) IS NULL AND ({_CAN_REST})
             RETURNING *
         ), later AS ( -- also out of the pool again, where nobody has taken it yet
             UPDATE slots s SET free_at = d.released_at + CAST(:quarantine AS interval) FROM taken_back d

@@ -1,5 +1,7 @@
 """A session or a login that appears after the end of a subscriber's sessions was confirmed, and one never confirmed."""
 
+import asyncio
+
 import asyncpg
 import pytest
 from temporalio.testing import ActivityEnvironment
@@ -12,6 +14,7 @@ from radius.dynauth import DynamicAuthorization
 from tests.audit.estate import QUARANTINE, Estate
 
 USER = "S-1@acme.lastmile"
+WAITS = "wait_event_type = 'Lock' AND datname = current_database()"
 ACCEPT = f"INSERT INTO radpostauth (username, reply) VALUES ('{USER}', 'Access-Accept')"
 START = (
     "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime)"
@@ -121,6 +124,41 @@ async def test_confirmation_of_a_prefix_that_another_holds_is_left_to_a_person(
     assert "S-2 of tenant acme holds the prefix now" in violation.words
     assert await estate.repair([violation]) == []
     assert await found(estate) == [violation]
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        pytest.param("DELETE FROM slots WHERE last_holder IS NOT NULL", id="its block went back to NetBox"),
+        pytest.param("UPDATE slots SET last_holder = 'acme/S-2/ipv6_pd' WHERE last_holder IS NOT NULL", id="had since"),
+    ],
+)
+async def test_confirmation_of_a_prefix_that_cannot_rest_any_more_stays_a_finding(
+    estate: Estate, owner: asyncpg.Connection, released: str, since: str
+) -> None:
+    await owner.execute(since)
+    await owner.execute(START, "2")
+    (violation,) = await found(estate)
+    assert await estate.repair([violation]) == []
+    assert await found(estate) == [violation]
+
+
+async def test_confirmation_of_a_prefix_that_is_being_allocated_stays_a_finding(
+    estate: Estate, owner: asyncpg.Connection, owner_url: str, released: str
+) -> None:
+    await owner.execute(START, "2")
+    (violation,) = await found(estate)
+    allocation = await asyncpg.connect(owner_url)
+    transaction = allocation.transaction()
+    await transaction.start()
+    await allocation.execute("UPDATE slots SET delegation_id = 0, last_holder = NULL WHERE last_holder IS NOT NULL")
+    repair = asyncio.create_task(estate.repair([violation]))
+    while not await owner.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {WAITS}"):  # noqa: ASYNC110 -- nobody is told
+        await asyncio.sleep(0.01)
+    await transaction.commit()
+    await allocation.close()
+    assert await repair == []
+    assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations") is True
 
 
 async def test_confirmation_before_the_window_is_not_looked_at(
