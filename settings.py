@@ -199,7 +199,7 @@ class Settings(BaseSettings):
     @classmethod
     def _sendable(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if token is None and info.data.get("netbox_url") is not None:
-            raise ValueError("must be set where NETBOX_URL is: NetBox shows nothing to strangers")
+            raise ValueError("must be set where NETBOX_URL is: NetBox answers nothing without a token")
         if token is not None and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
             raise ValueError("must be one word of ASCII characters")
         return token
