@@ -77,11 +77,14 @@ async def locate(netbox: NetBox, prefix: IPv4Network | IPv6Network, vrf: str) ->
             )
         vrf_id = named[0]["id"]
     found = [one async for one in netbox.records(vrf_id=vrf_id, prefix=prefix) if one.prefix == prefix]
-    if len(found) != 1:
+    if not found:
         raise InvalidPool(
-            f"{where} shows the token {prefix} {len(found)} times: make it there, once, as a container, "
-            "and let the token's permissions reach it"
+            f"the token sees no prefix {prefix} in {where}: make it there as a container, or let the token's "
+            "permissions reach it"
         )
+    if len(found) > 1:
+        several = ", ".join(f"#{one.id}" for one in found)
+        raise InvalidPool(f"{where} has prefix {prefix} more than once ({several}): delete all but one in NetBox")
     if found[0].key is not None:
         raise InvalidPool(f"{prefix} in NetBox is a prefix that {found[0].subscriber_ref} holds, and can be no pool")
     return found[0].id, vrf_id

@@ -76,7 +76,8 @@ class NetBox:
     async def _look(self) -> None:
         found = [one for one in await check(self.wire) if one.problem]
         if refused := [one for one in found if one.of_token]:
-            raise NotAuthorised("; ".join(f"{one.problem}: {one.remedy}" for one in refused))
+            remedies = dict.fromkeys(one.remedy for one in refused)
+            raise NotAuthorised("; ".join(one.problem for one in refused), "; ".join(remedies))
         if found:
             NETBOX_ERRORS.labels("GET", NotReady.__name__).inc()
             words = "; ".join(f"{one.requirement}: {one.problem} ({one.remedy})" for one in found)

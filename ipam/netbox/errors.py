@@ -70,6 +70,10 @@ class Unavailable(Ambiguous):
 class NotAuthorised(NetBoxError, Outage):
     """401 or 403: NetBox does not accept the token, or the token may not do this."""
 
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}: {remedy}")
+        self.problem = problem
+
 
 class NotFound(NetBoxError, Refused):
     """404: the object, or the one that it should be made in, is not in NetBox."""

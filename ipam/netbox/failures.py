@@ -24,7 +24,7 @@ from ipam.netbox.errors import (
     Unavailable,
     Unreachable,
 )
-from ipam.netbox.records import KEY, TAG
+from ipam.netbox.records import KEY
 
 __all__ = ["translated"]
 
@@ -33,20 +33,16 @@ _TOKEN_REFUSED = (
 )
 
 _SETUP = "run `lastmile netbox setup`"
+_REQUIRED = (
+    "NetBox requires custom field {} of every prefix: do not require it there, or not for prefixes. "
+    "A default does not help"
+)
 _LACKING: tuple[tuple[str, type[NotReady], str], ...] = (
     (r"Custom field '(\w+)' does not exist", NotReady, f"NetBox has no custom field {{}} of prefixes: {_SETUP}"),
     (r"tags: Related object not found .*'slug': '([^']+)'", NotReady, f"NetBox has no tag {{}}: {_SETUP}"),
     (r"tenant: Related object not found .*'slug': '([^']+)'", NoTenant, f"NetBox has no tenant {{}}: {_SETUP}"),
-    (
-        r"Missing required custom field '((?!lastmile_)\w+)'",
-        NotReady,
-        "NetBox requires custom field {} of every prefix: give it a default there, or do not require it",
-    ),
-    (
-        r"custom field '((?!lastmile_)\w+)': Required field cannot be empty",
-        NotReady,
-        "NetBox requires custom field {} of every prefix: give it a default there, or do not require it",
-    ),
+    (r"Missing required custom field '((?!lastmile_)\w+)'", NotReady, _REQUIRED),
+    (r"custom field '((?!lastmile_)\w+)': Required field cannot be empty", NotReady, _REQUIRED),
     (
         r"Invalid value for custom field '(lastmile_\w+)'",
         NotReady,
@@ -122,11 +118,13 @@ def _answered(reply: requests.Response, what: str, url: str) -> NetBoxError:
 def _not_authorised(words: str, what: str) -> NotAuthorised:
     if re.fullmatch(_TOKEN_REFUSED, words):
         return NotAuthorised(
-            f"NetBox does not accept the token ({words}): enable or renew it in NetBox, or set another NETBOX_TOKEN"
+            f"NetBox does not accept the token ({words})",
+            "enable or renew it in NetBox, or set another NETBOX_TOKEN",
         )
     return NotAuthorised(
-        f"NetBox does not let the token do {what} ({words}): is NETBOX_TOKEN right, does it allow writes, and has its "
-        "user the permissions in docs/netbox.md, with constraints that reach the pools?"
+        f"NetBox does not let the token do {what} ({words})",
+        "is NETBOX_TOKEN right, does it allow writes, and has its user the permissions in docs/netbox.md, with "
+        "constraints that reach the pools?",
     )
 
 
@@ -142,9 +140,9 @@ def _advice(what: str, words: str) -> str:
     """What to do where a rule that somebody made in this NetBox can be the reason."""
     if words.startswith("prefix: Duplicate prefix"):
         return ""
-    if what.startswith("DELETE"):
-        return f". If this is a protection rule of NetBox (PROTECTION_RULES), exempt prefixes with the tag {TAG}"
-    return f". If this is a custom validator of NetBox (CUSTOM_VALIDATORS), let it pass prefixes with the tag {TAG}"
+    # NetBox validates a new prefix before it stores the tags: the custom field is all that shows whose prefix it is.
+    rule = "protection rule (PROTECTION_RULES)" if what.startswith("DELETE") else "validator (CUSTOM_VALIDATORS)"
+    return f". If this is a {rule} of NetBox, let it pass prefixes that have a value in custom field {KEY}"
 
 
 def _not_netbox(reply: requests.Response, url: str) -> NotNetBox:

@@ -99,7 +99,7 @@ async def check(wire: Wire, pools: Sequence[BoundPool] = (), tenants: Mapping[st
         status = await wire.status()
     except NotAuthorised as refusal:
         remedy = "set NETBOX_TOKEN to a token that is enabled and not expired, of an active user"
-        return [Finding("token", str(refusal), remedy, of_token=True)]
+        return [Finding("token", refusal.problem, remedy, of_token=True)]
     findings = [_version(status)]
     if findings[0].problem:
         return findings  # the rest has another shape there
@@ -143,7 +143,9 @@ async def fields_made(wire: Wire) -> datetime:
 
 
 def _refused(refusal: NotAuthorised) -> Finding:
-    return Finding("permissions", str(refusal), "grant the token's user `view` of this kind of object", of_token=True)
+    return Finding(
+        "permissions", refusal.problem, "grant the token's user `view` of this kind of object", of_token=True
+    )
 
 
 def _version(status: Mapping[str, Any]) -> Finding:
@@ -185,11 +187,12 @@ async def _custom_fields(wire: Wire) -> AsyncIterator[Finding]:
         yield _custom_field(wanted, shown.get(wanted["name"]))
     ours = {wanted["name"] for wanted in FIELDS}
     for name, field in shown.items():
-        if name not in ours and field["required"] and field["default"] is None and OBJECT_TYPE in field["object_types"]:
+        # A default does not help: NetBox fills it in only where a request names no custom field at all.
+        if name not in ours and field["required"] and OBJECT_TYPE in field["object_types"]:
             yield Finding(
                 "no other custom field that every prefix needs",
                 f"{name} is required, so NetBox refuses a prefix without it",
-                "give it a default, or do not require it",
+                "do not require it, or not for prefixes; a default does not help",
             )
 
 

@@ -84,7 +84,7 @@ async def test_a_pool_that_is_kept_in_netbox(fresh: Cli, tmp_path: Path) -> None
         assert (ran.code, "NetBox shows the token no VRFs named 'access'" in ran.err) == (1, True)
         vrf = (await asyncio.to_thread(peer.create, "/api/ipam/vrfs/", name="access"))["id"]
         ran = await cli(*add)
-        assert (ran.code, "VRF 'access' of NetBox has 2001:db8::/40 0 times" in ran.err) == (1, True)
+        assert (ran.code, "sees no prefix 2001:db8::/40 in VRF 'access' of NetBox" in ran.err) == (1, True)
         for place in (None, vrf):
             made = await asyncio.to_thread(peer.create, "/api/ipam/prefixes/", prefix="2001:db8::/40", vrf=place)
 
@@ -163,7 +163,7 @@ async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
         peer = Peer(netbox.url, netbox.token)
         cli = fresh.but(NETBOX_URL=netbox.url, NETBOX_TOKEN=netbox.token)
         ran = await cli("pool", "set", "home", "--netbox", "delegated")
-        assert (ran.code, "VRF" in ran.err, "shows the token 2001:db8:4000::/40 0 times" in ran.err) == (1, False, True)
+        assert (ran.code, "VRF" in ran.err, "sees no prefix 2001:db8:4000::/40" in ran.err) == (1, False, True)
         await asyncio.to_thread(peer.create, "/api/ipam/prefixes/", prefix="2001:db8:4000::/40", status="container")
         ran = await cli("pool", "set", "home", "--netbox", "delegated")
         assert ran.code == 2

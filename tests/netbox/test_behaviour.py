@@ -224,6 +224,15 @@ def test_a_required_custom_field_cannot_be_left_out(peer: Peer, vrf: int) -> Non
     assert peer.send("POST", PREFIXES, body | {"custom_fields": [name]}).status_code == 400
 
 
+def test_a_required_field_with_a_default_cannot_be_left_out_of_custom_fields(peer: Peer, vrf: int) -> None:
+    name, other = custom_field(peer, required=True, default="dsl"), custom_field(peer)
+    body = {"prefix": "2001:db8::/56", "vrf": vrf}
+    for given in ({}, {other: "x"}):
+        reply = peer.send("POST", PREFIXES, body | {"custom_fields": given})
+        assert (reply.status_code, reply.json()) == (400, {"__all__": [f"Missing required custom field '{name}'."]})
+    assert peer.create(PREFIXES, **body)["custom_fields"][name] == "dsl"
+
+
 def test_a_custom_field_that_is_left_out_gets_its_default(peer: Peer, vrf: int) -> None:
     name = custom_field(peer, default="dsl")
     left_out = peer.create(PREFIXES, prefix="2001:db8::/56", vrf=vrf)

@@ -12,7 +12,7 @@ from devstack.netbox.faults import NO_FAULT, proxy
 from devstack.netbox.versions import V4_4
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Stamp
-from ipam.netbox.errors import NotReady, Unavailable
+from ipam.netbox.errors import NotAuthorised, NotReady, Unavailable
 from ipam.netbox.requirements import BoundPool, Finding, check, set_up
 from tests.netbox.peer import Peer
 
@@ -108,13 +108,15 @@ async def test_the_set_up_only_creates(bare: NetBox, people: Peer) -> None:
     assert len(changes) == 2 + 5  # its own, and ours
 
 
-async def test_fields_of_others(netbox: NetBox, people: Peer) -> None:
+@pytest.mark.parametrize("default", [None, "EU"])
+async def test_check_with_a_required_field_of_others_reports_it(
+    netbox: NetBox, people: Peer, default: str | None
+) -> None:
     people.create(FIELDS, name="note", type="text", object_types=["ipam.prefix"])
     people.create(FIELDS, name="owner", type="text", object_types=["ipam.ipaddress"], required=True)
-    people.create(FIELDS, name="region", type="text", object_types=["ipam.prefix"], required=True, default="EU")
     assert lacking(await check(netbox.wire)) == []
-    people.create(FIELDS, name="cost_centre", type="text", object_types=["ipam.prefix"], required=True)
-    assert "cost_centre is required" in (await the_one(netbox)).problem
+    people.create(FIELDS, name="region", type="text", object_types=["ipam.prefix"], required=True, default=default)
+    assert "region is required" in (await the_one(netbox)).problem
 
 
 async def test_a_tag_that_prefixes_may_not_have(netbox: NetBox, people: Peer) -> None:
@@ -162,16 +164,21 @@ async def test_who_may_not_see_the_custom_fields(standin: NetBoxServer, netbox: 
     async with NetBox(standin.url, token(people, ACTIONS, see=False)) as client:
         found = lacking(await check(client.wire))
     assert [finding.requirement for finding in found] == ["permissions", "permissions"]
-    assert "GET extras/custom-fields" in found[0].problem
-    assert "GET extras/tags" in found[1].problem
+    refusal = "(You do not have permission to perform this action.)"
+    assert [finding.problem for finding in found] == [
+        f"NetBox does not let the token do GET {kind} {refusal}" for kind in ("extras/custom-fields", "extras/tags")
+    ]
 
 
 async def test_a_token_that_netbox_does_not_know(standin: NetBoxServer) -> None:
     async with NetBox(standin.url, "f" * 40) as client:
         finding = await the_one(client)
+        with pytest.raises(NotAuthorised) as failure:
+            await client.require()
     assert finding.requirement == "token"
-    assert "Invalid token" in finding.problem
+    assert finding.problem == "NetBox does not accept the token (Invalid token)"
     assert "NETBOX_TOKEN" in finding.remedy
+    assert str(failure.value) == f"{finding.problem}: {finding.remedy}"
 
 
 @pytest.mark.parametrize(

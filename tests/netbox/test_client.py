@@ -232,12 +232,12 @@ LACKING: list[tuple[dict[str, Any], type[NetBoxError], str]] = [
     (
         {"__all__": ["Missing required custom field 'cost_centre'."]},
         NotReady,
-        "NetBox requires custom field cost_centre of every prefix: give it a default there, or do not require it",
+        "NetBox requires custom field cost_centre of every prefix: do not require it there, or not for prefixes",
     ),
     (
         {"__all__": ["Invalid value for custom field 'cost_centre': Required field cannot be empty."]},
         NotReady,
-        "NetBox requires custom field cost_centre of every prefix: give it a default there, or do not require it",
+        "NetBox requires custom field cost_centre of every prefix: do not require it there, or not for prefixes",
     ),
     (
         {"__all__": ["Invalid value for custom field 'lastmile_key': Value must match regex '^x'"]},
@@ -245,9 +245,10 @@ LACKING: list[tuple[dict[str, Any], type[NetBoxError], str]] = [
         "custom field lastmile_key of NetBox is not as Lastmile needs it: `lastmile netbox check` says why",
     ),
     (
-        {"__all__": ["a description begins with a site"]},
+        {"__all__": ["Custom validation failed for description: ['Enter a valid value.']"]},
         Invalid,
-        "let it pass prefixes with the tag lastmile",
+        "['Enter a valid value.']. If this is a validator (CUSTOM_VALIDATORS) of NetBox, let it pass prefixes that "
+        "have a value in custom field lastmile_key",
     ),
 ]
 
@@ -262,6 +263,21 @@ async def test_an_answer_400_is_blamed_on_the_setup_where_that_is_at_fault(
     assert type(failure) is name
     assert words in str(failure)
     assert isinstance(failure, Outage) is (name is not Invalid)
+
+
+async def test_a_deletion_refused_by_a_protection_rule_says_what_the_rule_must_let_pass(
+    netbox: NetBox, standin: NetBoxServer, parent: int
+) -> None:
+    made = await netbox.available(parent, 56, STAMP)
+    rule = "Custom validation failed for status: ['Ensure this value is equal to deprecated.']"
+    words = f'Deletion is prevented by a protection rule: ["{rule}"]'
+    standin.faults.next(Fault(failure=Problem(400, {"detail": words})), method="DELETE")
+    failure = await failing(netbox.delete(made.id), standin.token)
+    assert type(failure) is Invalid
+    assert str(failure) == (
+        f"NetBox refuses DELETE ipam/prefixes/{made.id}: {words}. If this is a protection rule (PROTECTION_RULES) of "
+        "NetBox, let it pass prefixes that have a value in custom field lastmile_key"
+    )
 
 
 @each_version
@@ -295,6 +311,14 @@ async def test_lists_are_read_to_their_end_however_short_a_page_is(
     assert [one.id for one in await netbox.by_ids(made)] == made
     assert [one.id async for one in netbox.records(vrf_id=None)] == made
     with pytest.raises(InvalidPool, match="3 VRFs named 'access'"):
+        await locate(netbox, ip_network("2001:db8::/40"), "access")
+
+
+async def test_locate_with_two_records_of_the_prefix_names_both(netbox: NetBox, people: Peer) -> None:
+    """As in a VRF that does not enforce uniqueness, or with ENFORCE_GLOBAL_UNIQUE = False."""
+    vrf = people.create("/api/ipam/vrfs/", name="access", enforce_unique=False)["id"]
+    first, second = (people.create(PREFIXES, prefix="2001:db8::/40", vrf=vrf)["id"] for _ in range(2))
+    with pytest.raises(InvalidPool, match=rf"more than once \(#{first}, #{second}\): delete all but one in NetBox"):
         await locate(netbox, ip_network("2001:db8::/40"), "access")
 
 

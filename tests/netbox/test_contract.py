@@ -60,7 +60,7 @@ def _prepare(label: str, replay: Replay, peer: Peer, recording: Recording) -> No
         [vrf] = [one["id"] for one in peer.found("/api/ipam/vrfs/?name=e_fault")]
         [parent] = peer.found(f"/api/ipam/prefixes/?vrf_id={vrf}&status=container")
         *_, last = _allocate(peer, parent["id"], 3)
-        assert last["prefix"] == "2001:db8:0:300::/56"
+        assert last["prefix"] == "2001:db8:0:300::/56", "\n".join(replay.differences)
         assert peer.send("DELETE", f"/api/ipam/prefixes/{last['id']}/").status_code == 204
 
 
