@@ -1,4 +1,4 @@
-"""What must be there before a worker takes any work: all of it is looked for, and said at once."""
+"""Checks before a worker takes work. All problems are reported at once."""
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -31,9 +31,9 @@ class Misconfigured(Exception):
 
 
 async def clients(settings: Settings, netbox: NetBox | None, stack: AsyncExitStack) -> tuple[Client, Database]:
-    """Of Temporal, which sends traces where that is wanted, and of the database: checked, and closed with the stack.
+    """Connect to Temporal and the database, check both and NetBox, and close the clients with the stack.
 
-    Raises `Misconfigured` with all that is wrong, here and with NetBox.
+    The client of Temporal sends traces where a collector is configured. Raises `Misconfigured` with every problem.
     """
     plugins, problems = await _tracing(settings, stack)
     database, found = await _check_database(settings)
@@ -54,7 +54,7 @@ async def clients(settings: Settings, netbox: NetBox | None, stack: AsyncExitSta
 
 
 async def _tracing(settings: Settings, stack: AsyncExitStack) -> tuple[list[Plugin], list[str]]:
-    """What sends traces, where they are wanted, until the stack is closed; and what keeps it from that."""
+    """Return the plugin that sends traces until the stack is closed, and the problems."""
     if settings.otel_exporter_otlp_endpoint is None:
         return [], []
     try:
@@ -90,9 +90,9 @@ async def _check_database(settings: Settings) -> tuple[Database | None, list[str
 
 
 async def _check_netbox(netbox: NetBox | None) -> list[str]:
-    """What NetBox lacks.
+    """Return what NetBox lacks.
 
-    NetBox that is away, or does not accept the token, keeps no worker from starting: orders that need NetBox wait.
+    A worker starts also while NetBox is away or refuses the token: orders that need NetBox wait.
     """
     try:
         if netbox is not None:

@@ -109,7 +109,7 @@ def build_worker(
 
 
 def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
-    """Runs stay with the version that began them. Said here, since without versions Temporal refuses who says it."""
+    """Return the version that keeps its runs; None without a build id: Temporal then refuses a behaviour."""
     if settings.build_id is None:
         return None
     return WorkerDeploymentConfig(
@@ -211,7 +211,7 @@ def _run_many(settings: Settings, processes: int) -> int:
     untold = list(children)
 
     def stop(*_: object) -> None:
-        # Each once: a second SIGTERM would kill a worker in its last steps, when nothing handles it any more.
+        # One SIGTERM for each: a second one would kill a worker in its last steps, without a handler.
         while untold:
             untold.pop().terminate()
 
@@ -219,7 +219,7 @@ def _run_many(settings: Settings, processes: int) -> int:
     signal.signal(signal.SIGINT, stop)
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # the first to end, by our signal or its own fault
     stop()
-    # Killed by our signal, before it could handle one, is no fault of a worker's own.
+    # A worker that our signal killed before its handler was set has not failed.
     return max((abs(status) for child in children if (status := child.wait()) != -signal.SIGTERM), default=0)
 
 

@@ -1,4 +1,4 @@
-"""What commands stand on: the settings, the database and Temporal, each failing with a sentence."""
+"""The settings, the database and Temporal as every command uses them. Each fails with a sentence."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -92,7 +92,7 @@ class Temporal:
         return cls(await connect(settings.environment, settings.key_ring), settings.task_queue)
 
     async def open_run(self, tenant: str, subscriber: str) -> str:
-        """The subscriber's order that has not ended, in words; empty where there is none. Needs no worker."""
+        """Name the subscriber's order that has not ended; empty where there is none. Needs no worker."""
         try:
             found = await self.client.get_workflow_handle(workflow_id(tenant, subscriber)).describe()
         except RPCError as failure:
@@ -105,14 +105,12 @@ class Temporal:
         return f"{found.workflow_type} order {order_id}" if order_id else found.workflow_type
 
     async def tried_again(self, tenant: str, subscriber: str) -> str:
-        """What an activity of the subscriber's order fails with and is tried again after; empty where none does."""
+        """Return the failure that an activity of the subscriber's order is retried after; empty without a retry."""
         found = await self.client.get_workflow_handle(workflow_id(tenant, subscriber)).describe()
         for pending in found.raw_description.pending_activities:
             if pending.HasField("last_failure"):
                 failure = await self.client.data_converter.decode_failure(pending.last_failure)
-                return (
-                    f"{pending.activity_type.name} is tried again, for the {pending.attempt}. time: {words_of(failure)}"
-                )
+                return f"Retrying {pending.activity_type.name} (attempt {pending.attempt}): {words_of(failure)}"
         return ""
 
     async def waits_for_decision(self, order: AnyOrder) -> str:
@@ -125,7 +123,7 @@ class Temporal:
         return progress.attention if progress else ""
 
     async def lack_of_workers(self) -> str:
-        """What to tell whoever waits for a worker; empty where one polls the task queue."""
+        """Return the reason why no worker takes new orders; empty where a worker polls the task queue."""
         described = await describe(self.client, self._task_queue)
         oldest = datetime.now(UTC) - _POLL
         polling = [
@@ -138,9 +136,9 @@ class Temporal:
             return ""
         if others := {(options.deployment_name, options.build_id) for options in polling} - {("", "")}:
             return (
-                f"Of the version that gets new orders ({current.build_id or 'none'}) no worker polls task queue "
-                f"{self._task_queue!r}; there are workers of {', '.join(sorted(build for _, build in others))}. "
-                f"To give these the orders: `{make_current(*max(others))}`."
+                f"No worker of the version that gets new orders ({current.build_id or 'none'}) polls task queue "
+                f"{self._task_queue!r}. There are workers of {', '.join(sorted(build for _, build in others))}. "
+                f"To give the orders to these workers: `{make_current(*max(others))}`."
             )
         return (
             f"No worker polls task queue {self._task_queue!r}, so orders wait until one does: "

@@ -15,7 +15,7 @@ Check = Callable[[], Awaitable[str]]
 PATIENCE_SECONDS = 2
 """For each check; probes commonly wait for some seconds."""
 FRESH_SECONDS = 1
-"""Probes that come one upon the other get the same report."""
+"""Probes within this time get the same report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Readiness:
             return asked.result(PATIENCE_SECONDS + 1)
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
             asked.cancel()
-            return Report(dict.fromkeys(self._checks, "the worker does not come to look"))
+            return Report(dict.fromkeys(self._checks, "the worker's event loop does not answer"))
 
     async def _run(self) -> Report:
         findings = await asyncio.gather(*map(_finding, self._checks.values()))

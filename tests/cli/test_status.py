@@ -122,7 +122,7 @@ async def test_what_an_order_waits_for(cli: Cli, book: Book, worker: None, fault
     assert sending.stdin is not None
     sending.stdin.write(lines(book.order()).encode())
     sending.stdin.close()
-    words = "allocate_ip_address is tried again, for the 2. time: no NetBox answers"
+    words = "Retrying allocate_ip_address (attempt 2): no NetBox answers"
     asked = ("status", book.ref(), "--tenant", "acme")
     while True:
         ran = await cli(*asked, "--json")
