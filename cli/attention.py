@@ -51,7 +51,7 @@ def _decision(decide: Choice | None, *, step: str | None, why: str | None, by: s
             raise BadInput("--why and --by belong to a decision: say which with --decide retry, skip or abandon.")
         return None
     if decide != "retry" and step is None:
-        raise BadInput(f"To {decide} a step is to vouch for it: say which one with --step.")
+        raise BadInput(f"--decide {decide} needs --step: name the step that the decision is for.")
     if why is None:
         raise BadInput("A decision needs its reason: --why.")
     if not (by := by or actor()):
@@ -102,9 +102,9 @@ async def _show_audit(settings: Settings) -> None:
         found = await last(connection)
     apart = f" {found.acknowledged:,} more are acknowledged." if found.acknowledged else ""
     if found.violations:
-        say(f"The audit of {when(found.at)} left {found.violations:,} findings: `lastmile audit` names them.{apart}")
+        say(f"The audit of {when(found.at)} left {found.violations:,} findings: `lastmile audit` lists them.{apart}")
     elif apart:
-        say(f"The audit of {when(found.at)} left nothing but what is acknowledged ({found.acknowledged:,}).")
+        say(f"The audit of {when(found.at)} left no finding except {found.acknowledged:,} acknowledged.")
 
 
 def _since(run: WaitingRun) -> tuple[str, str]:

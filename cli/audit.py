@@ -122,7 +122,7 @@ def _show_acknowledged(violations: list[Violation], known: Mapping[str, Acknowle
 def _show_notices(noted: list[Violation]) -> None:
     """Show what an operator asks for after a warning, and what breaks no promise."""
     if noted:
-        title = f"{len(noted):,} released with a session that nobody confirmed to be over"
+        title = f"{len(noted):,} released whose session end no NAS confirmed"
         console.print(table(title, ("tenant", "prefix", "session"), [_row(notice)[1:] for notice in noted]))
         say(noted[0].invariant.remedy)
 

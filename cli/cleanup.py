@@ -32,7 +32,7 @@ async def cleanup(*, as_json: bool, **wanted: float | bool) -> Exit:
         limits = Cleanup.model_validate(wanted)
     except ValidationError as failure:
         options = {name: f"--{name.replace('_', '-')}" for name in wanted}
-        raise BadInput("This is no cleanup:", mistakes(failure, Cleanup, options)) from None
+        raise BadInput("Cannot start the cleanup:", mistakes(failure, Cleanup, options)) from None
     settings = load_settings()
     temporal = await Temporal.connect(settings)
     if lack := await temporal.lack_of_workers():
@@ -48,7 +48,7 @@ async def cleanup(*, as_json: bool, **wanted: float | bool) -> Exit:
         result = await outlasting(run.result)
     except WorkflowFailureError as failure:
         if not (isinstance(failure.cause, ApplicationError) and failure.cause.details):
-            complain(f"The cleanup ended before its time: {failure.cause}")
+            complain(f"The cleanup was stopped before its end: {failure.cause}")
             return Exit.FAILED
         result = CleanupResult.model_validate(failure.cause.details[0])
     _show(result, as_json)

@@ -49,7 +49,7 @@ async def demo(keep: bool) -> Exit:
                 await stack.watch()
             say("Stopping everything …")
     if proven is None:
-        say("Stopped before the end. `lastmile demo` goes on where this one stopped.")
+        say("Stopped before the end. `lastmile demo` continues where this one stopped.")
         return Exit.INTERRUPTED
     again = "`lastmile demo` again shows the same orders giving the same results, and a line coming back."
     say(f"Stopped. {again} `lastmile up` runs the stack; the links above work while it does.")

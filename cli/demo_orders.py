@@ -1,7 +1,7 @@
 """The example orders, and which ids to send them with this time.
 
 The examples keep their order ids, so that a second demo shows that the same order gives the same result. What
-an id has been used up for gets the next one: a line that was taken down, or an order that was rolled back.
+an id has been used up for gets the next one: a line that was deprovisioned, or an order that was rolled back.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Example:
     ended_at: datetime | None
     """When this very order ended; None where it has not."""
     rested: tuple[str, ...] = ()
-    """What the subscriber had before its line was taken down, and nobody else was given since."""
+    """Prefixes that the subscriber had before its line was deprovisioned, and that are not assigned again."""
 
 
 async def examples(database: Database, *, in_netbox: bool) -> list[Example]:

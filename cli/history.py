@@ -41,9 +41,9 @@ async def history(about: str, *, tenant: str | None, at: str | None, since: str 
     moment = None if at is None else time_in_utc("--at", at)
     earliest = None if since is None else time_in_utc("--since", since)
     if moment and prefix is None:
-        raise BadInput(f"--at asks who had a prefix at a moment, and {about} is a subscriber: use --since.")
+        raise BadInput(f"--at is for a prefix, and {about} is a subscriber: use --since.")
     if moment and earliest:
-        raise BadInput("--at is one moment and --since is all from one on: use one of them.")
+        raise BadInput("Use --at or --since, not both.")
     if prefix is None:
         return await _subscriber(about, tenant, earliest, as_json)
     return await _holders(prefix, tenant, moment, earliest, as_json)
@@ -80,7 +80,7 @@ async def _subscriber(ref: str, tenant: str | None, since: datetime | None, as_j
             found = await of_subscriber(connection, tenant, ref, since)
     if not found:
         after = f" since {when(since)}" if since else ", and never was: check the reference"
-        raise NothingKnown(f"Nothing is known of subscriber {ref} of tenant {tenant}{after}.")
+        raise NothingKnown(f"No history of subscriber {ref} of tenant {tenant}{after}.")
     if as_json:
         for entry in found:
             print_json(asdict(entry))
@@ -107,7 +107,7 @@ async def _holders(
             print_json(asdict(tenure))
     else:
         columns = ("subscriber", "tenant", "prefix", "VRF", "from", "until", "order", "by")
-        console.print(table(f"Who had {prefix}{f', {when(at)}' if at else ''}", columns, map(_tenure, found)))
+        console.print(table(f"Holders of {prefix}{f', {when(at)}' if at else ''}", columns, map(_tenure, found)))
     return Exit.DONE
 
 

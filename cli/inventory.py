@@ -52,7 +52,7 @@ async def tenant_add(tenant: str, name: str, as_json: bool) -> Exit:
         ) from None
     async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         added = await add_tenant(connection, new.id, new.name)
-    tell(f"Tenant {tenant} {'added' if added else 'exists already, just so'}.", as_json, tenant=tenant, added=added)
+    tell(f"Tenant {tenant} {'added' if added else 'exists already, unchanged'}.", as_json, tenant=tenant, added=added)
     return Exit.DONE
 
 
@@ -160,9 +160,10 @@ async def pool_list(tenant: str | None, as_json: bool) -> Exit:
         )
         for use in uses
     ]
-    columns = ("pool", "tenant", "purpose", "prefix", "gives", "held", "resting", "free", "used", "state")
+    columns = ("pool", "tenant", "purpose", "prefix", "gives", "held", "quarantine", "free", "used", "state")
     empty = "There are no pools yet. Add one: lastmile pool add NAME PREFIX --purpose ipv6_pd --length 56 --tenant ID"
-    show_all([_pool_json(use) for use in uses], as_json, columns, rows, empty)
+    spare = ("held", "quarantine", "purpose", "tenant")
+    show_all([_pool_json(use) for use in uses], as_json, columns, rows, empty, spare)
     return Exit.DONE
 
 
@@ -237,7 +238,7 @@ def _state(use: PoolUse) -> str:
 
 
 def _full(use: PoolUse) -> float:
-    """In percent; what rests in quarantine is not to be had."""
+    """In percent; a prefix in quarantine is not free."""
     return 100 * (1 - use.free / use.capacity)
 
 
@@ -246,13 +247,18 @@ def _percent(use: PoolUse) -> str:
 
 
 def show_all(
-    values: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...], rows: list[Any], empty: str
+    values: list[dict[str, Any]],
+    as_json: bool,
+    columns: tuple[str, ...],
+    rows: list[Any],
+    empty: str,
+    spare: tuple[str, ...] = (),
 ) -> None:
-    """One JSON object a line, or a table; what to do next where there is nothing."""
+    """Print one JSON object a line, or a table without the `spare` columns where it is narrow, or the words `empty`."""
     if as_json:
         for value in values:
             print_json(value)
     elif rows:
-        console.print(table("", columns, rows))
+        console.print(table("", columns, rows, spare))
     else:
         say(empty)

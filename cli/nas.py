@@ -32,7 +32,7 @@ async def nas_add(address: str, values: dict[str, Any], secret: str | Path, as_j
     record = _validated(NasRecord, {"address": address, "secret": _secret(secret)} | values)
     async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         added = await add_nas(connection, record)
-    words = f"NAS {record.name} at {record.address} {f'added. {_RESTART}' if added else 'exists already, just so.'}"
+    words = f"NAS {record.name} at {record.address} {f'added. {_RESTART}' if added else 'exists already, unchanged.'}"
     tell(words, as_json, name=record.name, address=record.address, coa_port=record.coa_port, added=added)
     return Exit.DONE
 

@@ -59,7 +59,7 @@ async def setup(tenant: str | None, as_json: bool) -> Exit:
 async def open_netbox(settings: Settings) -> AsyncIterator[NetBox]:
     """The client of NetBox. Raises `BadInput` where none is configured."""
     if settings.netbox is None:
-        raise BadInput("There is no NetBox to ask: set NETBOX_URL and NETBOX_TOKEN.")
+        raise BadInput("NetBox is not configured: set NETBOX_URL and NETBOX_TOKEN.")
     async with NetBox(**settings.netbox) as netbox:
         yield netbox
 

@@ -81,4 +81,4 @@ def _sum_up(counts: Counter[Fate], others: int, *, apply: bool, as_json: bool) -
         f"{others:,} name no subscriber."
     )
     if new and not apply:
-        say("Nothing was changed: the same with --apply does it.")
+        say("Nothing was changed. Repeat the command with --apply to import.")

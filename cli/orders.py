@@ -67,7 +67,7 @@ async def deprovision(
     try:
         order = DeprovisionSubscriber.model_validate(values)
     except ValidationError as failure:
-        raise BadInput("This cannot be ordered:", mistakes(failure, DeprovisionSubscriber, _OPTIONS)) from None
+        raise BadInput("Cannot deprovision:", mistakes(failure, DeprovisionSubscriber, _OPTIONS)) from None
     order = order.model_copy(update={"tenant": await the_tenant(settings, tenant)})
     if not as_json:
         console.print(f"Order {order.order_id}", markup=False)
@@ -83,8 +83,8 @@ async def cancel(subscriber: str, tenant: str | None, as_json: bool) -> Exit:
         raise NotRunning(f"No order of subscriber {subscriber} is running: there is nothing to cancel.")
     await temporal.orders.cancel(tenant, subscriber)
     tell(
-        f"The running order of {subscriber} was asked to stop and take back what it did; past the point of no "
-        f"return it goes on to its end. `lastmile status {subscriber}` shows how that goes.",
+        f"Cancel requested. The order of {subscriber} undoes its steps; past the point of no return it continues to "
+        f"its end. `lastmile status {subscriber}` shows the progress.",
         as_json,
         tenant=tenant,
         subscriber_ref=subscriber,
@@ -103,7 +103,7 @@ async def _run(settings: Settings, order: AnyOrder, as_json: bool) -> Exit:
         except asyncio.CancelledError:
             subscriber = order.subscriber_ref
             if runs.started:
-                complain(f"Interrupted. The order goes on in Temporal: `lastmile status {subscriber}` shows it.")
+                complain(f"Interrupted. The order continues in Temporal: `lastmile status {subscriber}` shows it.")
             raise
     (end,) = ends
     if as_json:

@@ -79,7 +79,7 @@ _STYLES = {
 }
 
 # Columns that give way where the terminal is narrow; an address broken in two cannot be copied.
-_PROSE = {"detail", "problem", "reason", "what to do", "what was found"}
+_PROSE = {"change", "detail", "problem", "reason", "what to do", "what was found"}
 _PROSE_WIDTH = 20  # the least that can be read
 _SPACE = 2  # between two columns
 
@@ -148,30 +148,38 @@ def in_vrf(vrf: str | None) -> str:
     return f" in VRF {vrf}" if vrf else ""
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table whose cells are text and not markup, or lists of lines; a column that is empty everywhere is left out.
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = ()) -> Table:
+    """Make a table whose cells are text and not markup, or lists of lines; a column that is empty everywhere is left out.
 
-    On a terminal that is too narrow for it, each row's cells stand one below the other.
+    On a terminal that is too narrow, `spare` columns are left out one by one, and named below the table. If that is not
+    enough, each row's cells stand one below the other, and all columns are shown.
     """
     cells = [[_cell(cell) for cell in row] for row in rows]
     widths = [max(map(_width, (Text(name), *(row[index] for row in cells)))) for index, name in enumerate(columns)]
     used = [index for index in range(len(columns)) if any(row[index].plain for row in cells)]
     rigid = {index for index in used if columns[index] not in _PROSE}
-    least = [widths[index] if index in rigid else min(widths[index], _PROSE_WIDTH) for index in used]
-    if sum(least) + _SPACE * len(used) > console.width:
-        return _one_by_one(title, columns, [[(index, row[index]) for index in used] for row in cells])
+    least = {index: widths[index] if index in rigid else min(widths[index], _PROSE_WIDTH) for index in used}
+    shown, omitted = list(used), [columns.index(name) for name in spare if columns.index(name) in used]
+    hidden: list[int] = []
+    while sum(least[index] + _SPACE for index in shown) > console.width:
+        if not omitted:
+            return _one_by_one(title, columns, [[(index, row[index]) for index in used] for row in cells])
+        hidden.append(omitted.pop(0))
+        shown.remove(hidden[-1])
     made = Table(
         title=title or None,
         title_justify="left",
         title_style="bold",
+        caption=f"Hidden on a narrow terminal: {', '.join(columns[index] for index in hidden)}" if hidden else None,
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1, 0, 0),  # with the divider, `_SPACE` between two columns
     )
-    for index in used:
+    for index in shown:
         made.add_column(columns[index], overflow="fold", no_wrap=index in rigid)
     for row in cells:
-        made.add_row(*(row[index] for index in used))
+        made.add_row(*(row[index] for index in shown))
     return made
 
 

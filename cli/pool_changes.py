@@ -79,7 +79,7 @@ async def pool_close(name: str, tenant: str | None, as_json: bool) -> Exit:
             changed = await close_pool(connection, pool)
     state = "closed" if changed else "closed already"
     words = (
-        f"Pool {name} is {state}: it gives no new prefix. Subscribers keep theirs. `lastmile pool open` opens it again."
+        f"Pool {name} is {state}: it assigns no new prefix. Subscribers keep theirs. To reverse: `lastmile pool open`."
     )
     tell(words, as_json, pool=name, tenant=pool.tenant, closed=True, changed=changed)
     return Exit.DONE
@@ -123,7 +123,7 @@ def _show_holders(holders: list[dict[str, Any]]) -> None:
         (one["subscriber_ref"], one["tenant"], one["prefix"], mark(one["state"]), when(one["since"]))
         for one in holders[:_SHOWN]
     ]
-    title = f"The first {_SHOWN} of {len(holders):,} that hold a prefix" if len(holders) > _SHOWN else "Prefixes in use"
+    title = f"The first {_SHOWN} of {len(holders):,} prefixes in use" if len(holders) > _SHOWN else "Prefixes in use"
     console.print(table(title, ("subscriber", "tenant", "prefix", "state", "since"), rows))
     say("`lastmile deprovision SUBSCRIBER` releases a prefix. A new order then gets one from another pool.")
 

@@ -44,7 +44,7 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
         if lacking := [one for one in await check(netbox.wire, (), served) if one.problem]:
             words = [f"{one.requirement}: {one.problem}" for one in lacking]
             option = f" --tenant {pool.tenant}" if pool.tenant else ""
-            raise BadInput(f"NetBox lacks what the pool needs; `lastmile netbox setup{option}` makes it:", words)
+            raise BadInput(f"NetBox lacks what the pool needs; `lastmile netbox setup{option}` creates it:", words)
         await change(
             database,
             netbox,
@@ -71,7 +71,9 @@ def _wanted(pool: Pool, asked: dict[str, Any]) -> Binding:
     try:
         wanted = Pool.model_validate(pool.model_dump() | {"netbox": now | asked}).netbox
     except ValidationError as failure:
-        raise BadInput(f"Pool {pool.name} cannot be kept in NetBox so:", mistakes(failure, Pool, NAMES)) from None
+        raise BadInput(
+            f"Pool {pool.name} cannot be kept in NetBox like that:", mistakes(failure, Pool, NAMES)
+        ) from None
     assert wanted is not None
     return wanted
 

@@ -60,7 +60,9 @@ async def _interrupted(file: OrderFile, bulk: Bulk, runs: Runs, report: Report) 
         settling = asyncio.create_task(runs.settle(GRACE_SECONDS))
         # Python's own answer to a second Ctrl-C is an exception wherever the program happens to be.
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, settling.cancel)
-        complain(f"Interrupted: what runs has {GRACE_SECONDS} s to end, nothing more is started. Ctrl-C: leave now.")
+        complain(
+            f"Interrupted: running orders have {GRACE_SECONDS} s to end; no further order starts. Ctrl-C: leave now."
+        )
         await asyncio.wait([settling])
     running, asked = len(runs.started), len(runs.starting)
     going_on = "none is running"
@@ -105,5 +107,5 @@ async def check(source: str, *, as_json: bool) -> Exit:
         raise BadInput(no_orders(file.name))
     if not as_json:
         shown = f" The first {FEW} are shown." if bad > FEW else ""
-        say(f"Nothing was started. {good:,} of {good + bad:,} lines are orders, {bad:,} are not.{shown}")
+        say(f"Nothing was started. {good:,} of {good + bad:,} lines are valid orders, {bad:,} are not.{shown}")
     return Exit.BAD_INPUT if bad else Exit.DONE

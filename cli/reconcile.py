@@ -43,7 +43,7 @@ async def reconcile(*, pool: str | None, everything: bool, repairing: bool, as_j
     elif not pools:
         say("No pool is kept in NetBox.")
     elif not found:
-        say("NetBox and the database say the same.")
+        say("NetBox and the database agree.")
     else:
         _show(found)
     return Exit.FAILED if _left(found) else Exit.DONE
@@ -74,7 +74,7 @@ def _show(found: Sequence[Found]) -> None:
         rows = [(*_row(one), problem or one.advice("--repair")) for one, problem in left]
         console.print(table(_count(left, "left" if tried else "found"), (*_COLUMNS, "what to do"), rows))
         if not tried and any(one.promised for one, _ in left):
-            say("Nothing was changed: --repair does it.")
+            say("Nothing was changed. --repair repairs NetBox.")
 
 
 def _row(one: Difference) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ async def schedule_trigger(name: str, as_json: bool) -> Exit:
     if running:
         tell(f"{name} is running already, as {running[0]}: no second run was started.", as_json, started=False)
         return Exit.DONE
-    tell(f"{name} is started. `lastmile schedule list` tells how it ends.", as_json, started=True)
+    tell(f"{name} is started. `lastmile schedule list` shows its result.", as_json, started=True)
     if lack := await temporal.lack_of_workers():
         complain(lack)
     return Exit.DONE

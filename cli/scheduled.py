@@ -23,7 +23,7 @@ async def scheduled_list(tenant: str | None, as_json: bool) -> Exit:
         for order in waiting:
             print_json(order.as_json())
     elif not waiting:
-        say("No order waits for a later date. An order with `not_before` does: lastmile provision FILE")
+        say("No order is scheduled. `lastmile provision FILE` schedules orders with a `not_before` ahead.")
     else:
         columns = ("starts", "tenant", "order", "subscriber", "operation", "paused", "schedule")
         console.print(table("", columns, [_row(order) for order in waiting]))
@@ -49,7 +49,7 @@ async def scheduled_cancel(order_id: str, tenant: str | None, as_json: bool) -> 
     tenant = await the_tenant(settings, tenant)
     temporal = await Temporal.connect(settings)
     await temporal.orders.scheduled.cancel(tenant, order_id)
-    words = f"Order {order_id} is not scheduled any more. Nothing of it was done."
+    words = f"Order {order_id} is cancelled. It had not started."
     tell(words, as_json, tenant=tenant, order_id=order_id, cancelled=True)
     return Exit.DONE
 

@@ -187,7 +187,7 @@ def _who(found: Overview) -> Table:
     if not found.subscriber:
         state = "there is no such subscriber now"
     elif record["archived_at"]:
-        state = f"taken down on {when(record['archived_at'])} by order {record['archived_by_order']}"
+        state = f"deprovisioned on {when(record['archived_at'])} by order {record['archived_by_order']}"
     else:
         state = f"since {when(record['created_at'])}, by order {record['created_by_order']}"
     values: dict[str, Any] = {
@@ -199,7 +199,7 @@ def _who(found: Overview) -> Table:
         "RADIUS": account.get("username"),
         "RADIUS plan": (account.get("group") or "").partition("@")[0],
         "RADIUS password": account.get("password"),
-        "RADIUS logins": "refused: the line is being taken down" if account.get("blocked") else "",
+        "RADIUS logins": "refused: the line is being deprovisioned" if account.get("blocked") else "",
     }
     return facts(f"{found.subscriber_ref}, tenant {found.tenant}", values)
 

@@ -34,7 +34,7 @@ async def steer(
         done = await temporal.orders.steer(tenant, subscriber, update, decision)
     except NotRunning as failure:
         raise NotRunning(f"{order} of subscriber {subscriber}: {failure}") from None
-    words = f"{order}: {done}. `lastmile status {subscriber}` shows how it goes on."
+    words = f"{order}: {done}. `lastmile status {subscriber}` shows the progress."
     tell(words, as_json, tenant=tenant, subscriber_ref=subscriber, decision=update, step=step, by=by, done=done)
     return Exit.DONE
 
@@ -44,4 +44,4 @@ def decision_of(*, by: str, why: str, step: str | None) -> Decision:
     try:
         return Decision(by=by, why=why, step=step)
     except ValidationError as failure:
-        raise BadInput("This is no decision:", mistakes(failure, Decision, _OPTIONS)) from None
+        raise BadInput("Invalid decision:", mistakes(failure, Decision, _OPTIONS)) from None

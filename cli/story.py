@@ -1,4 +1,4 @@
-"""The demo's story: orders become working lines, FreeRADIUS says so, and one of them is taken down again."""
+"""The demo's story: orders become working lines, FreeRADIUS confirms them, and one line is deprovisioned."""
 
 import asyncio
 from collections import defaultdict
@@ -101,7 +101,7 @@ class Story:
             )
             for u in uses
         ]
-        console.print(table("", ("pool", "space", "gives", "free", "taken", "kept"), rows))
+        console.print(table("", ("pool", "space", "gives", "free", "held", "kept"), rows))
 
     async def _provision(self) -> tuple[list[Example], list[Told]]:
         in_netbox = self._netbox is not None
@@ -140,7 +140,7 @@ class Story:
             return
         down = await takedown(self._database, order)
         if progress.order_id == down.order_id:
-            say(f"The last demo was stopped while it took {order.subscriber_ref} down; that is finished first.")
+            say(f"The last demo was stopped while it deprovisioned {order.subscriber_ref}; that is finished first.")
             await self._carry_out(down)
 
     async def _log_in(self, nas: DemoNas, lines: Sequence[Told]) -> None:
@@ -159,7 +159,7 @@ class Story:
             return await accounts.password_of(connection, _user(order)) or "none"
 
     async def _take_down(self, nas: DemoNas | None, order: ProvisionSubscriber) -> None:
-        _chapter(f"{order.subscriber_ref} is taken down again")
+        _chapter(f"{order.subscriber_ref} is deprovisioned")
         user, password = _user(order), await self._password(order)
         if nas:
             session = await nas.start_session(user)
@@ -180,15 +180,15 @@ class Story:
             self._proven &= refused
             say(f"The next login gets {login.reply} {'without any address' if refused else ', '.join(_items(login))}.")
         for resting in (await self._look(order)).quarantine:
-            say(f"{resting['prefix']} rests until {when(resting['until'])}: nobody else gets it before.")
+            say(f"{resting['prefix']} is in quarantine until {when(resting['until'])}: no other subscriber gets it.")
 
     async def _look_into_netbox(self, leaver: ProvisionSubscriber) -> None:
         if self._netbox is None:
-            _chapter("Left out: NETBOX_URL names a NetBox that is not the demo's, which makes nothing in it.")
+            _chapter("Left out: NETBOX_URL names a NetBox of yours, and the demo creates nothing there.")
             return
         _chapter(f"What NetBox's owner sees of pool {POOL}")
         if not await self._netbox.caught_up():
-            say("WRONG: NetBox has not been told of everything yet. worker.log, in the stack's logs, says why.")
+            say("WRONG: NetBox does not have every record yet. See worker.log in the stack's logs.")
             self._proven = False
         records = await self._netbox.records()
         self._proven &= "deprecated" in [one.status for one in records if one.subscriber_ref == leaver.subscriber_ref]
@@ -198,14 +198,14 @@ class Story:
     async def _look_at_dashboard(self) -> None:
         prometheus = self._stack.prometheus
         if prometheus is None:
-            _chapter("Left out: Prometheus is not installed, so nobody has looked at the worker's figures.")
+            _chapter("Left out: Prometheus is not installed, so the demo does not show the dashboard.")
             return
         _chapter(f"What Grafana shows on its dashboard {NAME}")
         say(f"Asked of the Prometheus that watches the worker, {prometheus.url}")
         try:
             panels = await DemoDashboard(prometheus, self._temporal.client, Settings.load().task_queue).panels()
         except (TimeoutError, WorkflowFailureError):
-            say("WRONG: Prometheus sees no new figures. worker.log and prometheus.log, in the stack's logs, say more.")
+            say("WRONG: Prometheus has no new values. See worker.log and prometheus.log in the stack's logs.")
             self._proven = False
             return
         console.print(table("", ("panel", "shows"), [(one.panel, one.words or "WRONG: nothing") for one in panels]))
@@ -243,7 +243,7 @@ def _chapter(heading: str) -> None:
 
 
 def _leaver(sent: Sequence[Example]) -> ProvisionSubscriber:
-    """Whose line is taken down: the first whose prefix is in NetBox, where there is one."""
+    """Choose the line to deprovision: the first with a prefix in NetBox, otherwise the first."""
     orders = [example.order for example in sent]
     return next((order for order in orders if order.addressing.ipv6_pool == POOL), orders[0])
 

@@ -60,7 +60,7 @@ class DelegationMismatch(Refused):
 
 
 class DelegationBusy(Refused):
-    """The subscriber's delegation of this purpose is still being taken down."""
+    """The subscriber's delegation of this purpose is still being revoked."""
 
 
 class IllegalTransition(Refused):

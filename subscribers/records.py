@@ -126,7 +126,7 @@ async def current_subscriber(connection: TenantConnection, ref: str, archiving: 
         raise UnknownSubscriber(f"there is no subscriber {ref}: check the reference and the tenant")
     if row.archived_at is not None and row.archived_by_order != archiving:
         raise UnknownSubscriber(
-            f"subscriber {ref} was taken down on {row.archived_at:%Y-%m-%d %H:%M %Z}: nothing is left to work on"
+            f"subscriber {ref} was deprovisioned on {row.archived_at:%Y-%m-%d %H:%M %Z}: there is no line to work on"
         )
     return Record(row.id, row.created_by_order)
 

@@ -59,7 +59,7 @@ async def test_attention_counts_the_findings_of_the_last_audit(cli: Cli, owner: 
         """
     )
     ran = await cli("attention")
-    assert "The audit of 2026-05-03 14:00:00 UTC left 3 findings: `lastmile audit` names them." in ran.out
+    assert "The audit of 2026-05-03 14:00:00 UTC left 3 findings: `lastmile audit` lists them." in ran.out
     assert "2 more are acknowledged." in ran.out
 
 

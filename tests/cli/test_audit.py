@@ -116,7 +116,7 @@ async def test_audit_names_a_session_that_nobody_confirmed_to_be_over(
     ran = await cli("audit")
     words = " ".join(ran.out.split())
     assert (ran.code, "No violation." in words) == (0, True)
-    assert "1 released with a session that nobody confirmed to be over" in words
+    assert "1 released whose session end no NAS confirmed" in words
     assert "4F0C-01" in words
     assert "192.0.2.7" in words
     ran = await cli("audit", "--json")

@@ -61,7 +61,7 @@ async def test_lines_that_are_no_orders(alone: Cli, book: Book) -> None:
         "line 3: Invalid JSON at character 1",
         "line 4: must be an object, as in {…}, and is [1]",
     ]
-    assert ran.out == "Nothing was started. 1 of 3 lines are orders, 2 are not.\n"
+    assert ran.out == "Nothing was started. 1 of 3 lines are valid orders, 2 are not.\n"
     assert "has no orders" in (await alone("provision", "-", stdin="\n \n")).err
     ran = await alone("provision", "nowhere.jsonl")
     assert (ran.code, ran.err) == (2, "nowhere.jsonl cannot be read: No such file or directory.\n")

@@ -167,7 +167,7 @@ async def test_interrupted_before_temporal_has_answered(
         process.stdin.write(lines(book.order()).encode())
         await there(temporal_client, workflow_id("acme", book.ref(1)))
         process.send_signal(signal.SIGINT)
-        await until(process.stderr, "nothing more is started. Ctrl-C: leave now")
+        await until(process.stderr, "no further order starts. Ctrl-C: leave now")
         process.send_signal(signal.SIGINT)
         _, said = await process.communicate()
     assert process.returncode == 130
@@ -193,7 +193,7 @@ async def test_interrupted_and_taken_up(
         await there(temporal_client, workflow_id("acme", book.ref(nth)))
     assert not (await cli("status", book.ref(1), "--tenant", "acme")).code
     process.send_signal(signal.SIGINT)
-    await until(process.stderr, "nothing more is started. Ctrl-C: leave now")
+    await until(process.stderr, "no further order starts. Ctrl-C: leave now")
     process.send_signal(signal.SIGINT)
     _, said = await process.communicate()
     assert process.returncode == 130
@@ -241,7 +241,9 @@ async def test_check_takes_a_file_of_any_length(alone: Cli, book: Book, tmp_path
         alone("provision", str(file), "--dry-run"),
     )
     assert ran.code == json.code == dry.code == 2
-    assert ran.out == "Nothing was started. 1,499 of 1,529 lines are orders, 30 are not. The first 20 are shown.\n"
+    assert (
+        ran.out == "Nothing was started. 1,499 of 1,529 lines are valid orders, 30 are not. The first 20 are shown.\n"
+    )
     assert "line 1500: order_id: is missing" in ran.err.splitlines()
     assert len(json.json) == 30
     assert dry.err == f"{file} has more than 1,000 orders: --check takes any number.\n"

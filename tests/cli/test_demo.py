@@ -21,10 +21,10 @@ def _demo(alone: Cli, state: Path, temporal_program: Path) -> Cli:
 async def test_cut_off_and_again(alone: Cli, server_directory: Path, temporal_program: Path) -> None:
     demo = _demo(alone, server_directory / "demo", temporal_program)
     first = await demo.start("demo")
-    await until(first.stdout, "S-1006 is taken down again")
+    await until(first.stdout, "S-1006 is deprovisioned")
     cut_off = await interrupted(first)
     assert cut_off.code == 130
-    assert "`lastmile demo` goes on where this one stopped" in cut_off.out
+    assert "`lastmile demo` continues where this one stopped" in cut_off.out
 
     second = await demo("demo")
     assert second.code == 0, second.out + second.err
@@ -34,7 +34,7 @@ async def test_cut_off_and_again(alone: Cli, server_directory: Path, temporal_pr
     assert second.out.count("Access-Accept") == second.out.count(" right") == 7
     assert "acknowledged the Disconnect-Request for session demo-" in second.out
     assert "The next login gets Access-Reject without any address." in second.out
-    assert "nobody else gets it before" in second.out
+    assert "no other subscriber gets it" in second.out
     assert _in_netbox(second.out) == {"container", "deprecated rests, and was S-1006's", "active is S-1007's"}
 
     dashboard = second.out.partition("dashboard ipv6-lifecycle")[2]

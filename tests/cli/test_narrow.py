@@ -54,3 +54,21 @@ def test_then_each_row_has_lines_of_its_own(monkeypatch: pytest.MonkeyPatch, wid
 )
 def test_duration_has_two_units_at_most(seconds: float, words: str) -> None:
     assert output.duration(timedelta(seconds=seconds)) == output.duration(seconds) == words
+
+
+def test_table_hides_spare_columns_before_it_shows_one_field_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = ("pool", "held", "purpose", "prefix")
+    rows = [("home", "1,024", "ipv6_pd", "2001:db8::/32")]
+    paper = io.StringIO()
+    for width in (60, 34, 26, 20):
+        console = Console(width=width, file=paper)
+        monkeypatch.setattr(output, "console", console)
+        console.print(output.table("", columns, rows, ("held", "purpose")))
+        paper.write("--\n")
+
+    wide, narrower, narrow, one_by_one = paper.getvalue().split("--\n")[:4]
+    assert wide.split()[:4] == list(columns)
+    assert narrower.split()[:3] == ["pool", "purpose", "prefix"]
+    assert narrow.split()[:2] == ["pool", "prefix"]
+    assert " ".join(narrow.split()).endswith("Hidden on a narrow terminal: held, purpose")
+    assert one_by_one.split()[:4] == ["pool", "home", "held", "1,024"]

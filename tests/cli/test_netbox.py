@@ -158,7 +158,7 @@ async def test_an_estate_is_imported(cli: Cli, database: Database, standin: NetB
     assert ran.out.splitlines() == [
         "2001:db8:4000:100::/56 names subscriber nobody, whom tenant acme does not have: provision it first.",
         "1 would be imported, 0 are delegations already, 1 do not fit, 1 name no subscriber.",
-        "Nothing was changed: the same with --apply does it.",
+        "Nothing was changed. Repeat the command with --apply to import.",
     ]
     link = "https://ui.example.net/workflows?query=WorkflowId%3D%22subscriber%2F{tenant}%2F{subscriber}%22"
     ran = await lastmile.but(LASTMILE_NETBOX_LINK=link)(*bring, "--apply", "--json")

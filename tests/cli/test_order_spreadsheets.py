@@ -85,7 +85,7 @@ async def test_check_finds_what_the_reader_refuses(alone: Cli) -> None:
     ran = await alone("provision", str(FILES / "a-excel-de-thousands.csv"), "--check")
     assert ran.code == 2
     assert ran.err.splitlines()[0] == f"line 2: plan.download_kbps: {WHOLE} '100.000'"
-    assert ran.out == "Nothing was started. 0 of 5 lines are orders, 5 are not.\n"
+    assert ran.out == "Nothing was started. 0 of 5 lines are valid orders, 5 are not.\n"
     assert (await alone("provision", str(FILES / "g-array.json"), "--check")).code == 0
 
 

@@ -145,7 +145,7 @@ async def test_down_again(cli: Cli, book: Book, worker: None) -> None:
     ran = await cli(*down)
     assert ran.code == 1
     assert ran.out.startswith("Order deprovision-")
-    assert "was taken down on" in ran.out
+    assert "was deprovisioned on" in ran.out
 
 
 async def test_nobody_to_take_down_or_cancel(cli: Cli, book: Book, worker: None) -> None:

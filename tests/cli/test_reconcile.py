@@ -54,7 +54,7 @@ async def deletes(kept: Kept, n: int) -> None:
 
 async def test_a_dry_run_and_then_the_repair(lastmile: Cli, kept: Kept) -> None:
     ran = await lastmile("netbox", "reconcile")
-    assert (ran.code, ran.out, ran.err) == (0, "NetBox and the database say the same.\n", "")
+    assert (ran.code, ran.out, ran.err) == (0, "NetBox and the database agree.\n", "")
 
     await changes(kept, 1, status="reserved")
     await deletes(kept, 2)
@@ -62,7 +62,7 @@ async def test_a_dry_run_and_then_the_repair(lastmile: Cli, kept: Kept) -> None:
     ran = await lastmile("netbox", "reconcile")
     assert ran.code == 1
     assert "2 differences found" in ran.out
-    assert ran.out.endswith("Nothing was changed: --repair does it.\n")
+    assert ran.out.endswith("Nothing was changed. --repair repairs NetBox.\n")
     for words in (
         *("drift_in_netbox", FIRST, "S-1's, active: status reserved => active", "--repair corrects it there"),
         *("not_in_netbox", SECOND, "NetBox shows no record of it", "--repair makes it there again"),
@@ -73,7 +73,7 @@ async def test_a_dry_run_and_then_the_repair(lastmile: Cli, kept: Kept) -> None:
     ran = await lastmile("netbox", "reconcile", "--repair")
     assert ran.code == 0
     assert "2 differences repaired" in ran.out
-    assert (await lastmile("netbox", "reconcile", "--all")).out == "NetBox and the database say the same.\n"
+    assert (await lastmile("netbox", "reconcile", "--all")).out == "NetBox and the database agree.\n"
     assert len(await kept.agree()) == 2
 
 
@@ -177,7 +177,7 @@ async def test_netbox_goes_away_between_two(lastmile: Cli, kept: Kept) -> None:
 
 async def test_without_a_netbox_or_pools_there(fresh: Cli, standin: NetBoxServer) -> None:
     ran = await fresh("netbox", "reconcile")
-    assert (ran.code, ran.err) == (2, "There is no NetBox to ask: set NETBOX_URL and NETBOX_TOKEN.\n")
+    assert (ran.code, ran.err) == (2, "NetBox is not configured: set NETBOX_URL and NETBOX_TOKEN.\n")
     ran = await fresh.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)("netbox", "reconcile")
     assert (ran.code, ran.out) == (0, "No pool is kept in NetBox.\n")
 

@@ -52,14 +52,14 @@ async def test_a_date_ahead_is_kept_and_a_date_past_starts_now(
     assert results[later]["at"] == "2098-01-02T00:00:00+00:00"
 
     ran = await cli("scheduled", "cancel", later, "--tenant", "acme")
-    assert (ran.code, ran.out) == (0, f"Order {later} is not scheduled any more. Nothing of it was done.\n")
+    assert (ran.code, ran.out) == (0, f"Order {later} is cancelled. It had not started.\n")
     ran = await cli("scheduled", "cancel", later, "--tenant", "acme")
     assert (ran.code, ran.err) == (1, f"no order {later} of tenant acme is scheduled\n")
 
 
 async def test_nothing_is_scheduled(cli: Cli) -> None:
     ran = await cli("scheduled", "list", "--tenant", "other")
-    assert (ran.code, ran.out[:36]) == (0, "No order waits for a later date. An ")
+    assert (ran.code, ran.out[:23]) == (0, "No order is scheduled. ")
     ran = await cli("scheduled", "list", "--tenant", "other", "--json")
     assert (ran.code, ran.out) == (0, "")
 

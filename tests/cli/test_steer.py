@@ -93,5 +93,5 @@ async def test_without_a_worker_nothing_is_sent_that_would_be_followed_later(
 
 async def test_a_decision_needs_a_reason(cli: Cli, tenant: tuple[str, ...]) -> None:
     ran = await cli("abandon", "S-1", *tenant, "--why", "")
-    assert (ran.code, ran.err) == (2, "This is no decision:\n  --why: must not be empty\n")
+    assert (ran.code, ran.err) == (2, "Invalid decision:\n  --why: must not be empty\n")
     assert (await cli("abandon", "S-1", *tenant)).code == 2

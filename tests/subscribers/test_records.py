@@ -123,7 +123,7 @@ async def test_an_archived_subscriber_is_kept_and_its_reference_can_come_back(
 ) -> None:
     assert await act(archive_subscriber, "S-1", "o2", "moved away") is True
     assert await act(archive_subscriber, "S-1", "o2", "moved away") is False
-    with pytest.raises(UnknownSubscriber, match="subscriber S-1 was taken down on 20"):
+    with pytest.raises(UnknownSubscriber, match="subscriber S-1 was deprovisioned on 20"):
         await act(current_subscriber, "S-1")
     back = await act(create_subscriber, "acme", "o3", "S-1", "C-1")
     assert back.id != subscriber.id
