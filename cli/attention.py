@@ -89,7 +89,7 @@ def _show(runs: list[WaitingRun], as_json: bool) -> None:
         (run.tenant, run.subscriber_ref, run.order_id, run.operation, run.step, *_since(run), _words(run))
         for run in runs
     ]
-    console.print(table("", columns, rows))
+    console.print(table("", columns, rows, spare=("operation", "tries", "order")))
     say(
         "Fix the cause, then `lastmile retry SUBSCRIBER --why …`, or all of one step at once: "
         "`lastmile attention --step STEP --decide retry --why …`."

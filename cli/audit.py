@@ -115,7 +115,7 @@ def _show_acknowledged(violations: list[Violation], known: Mapping[str, Acknowle
     for violation in violations:
         word = known[violation.finding]
         rows.append((*_row(violation), word.by, when(word.at), word.why))
-    columns = ("invariant", "tenant", "subject", "", "acknowledged by", "at", "why")
+    columns = ("invariant", "tenant", "subject", "problem", "acknowledged by", "at", "why")
     console.print(table(_count(violations, "acknowledged"), columns, rows))
 
 

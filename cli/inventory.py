@@ -259,6 +259,6 @@ def show_all(
         for value in values:
             print_json(value)
     elif rows:
-        console.print(table("", columns, rows, spare))
+        console.print(table("", columns, rows, spare=spare))
     else:
         say(empty)

@@ -79,7 +79,7 @@ _STYLES = {
 }
 
 # Columns that give way where the terminal is narrow; an address broken in two cannot be copied.
-_PROSE = {"change", "detail", "problem", "reason", "what to do", "what was found"}
+_PROSE = {"detail", "problem", "reason", "what to do", "what was found", "why"}
 _PROSE_WIDTH = 20  # the least that can be read
 _SPACE = 2  # between two columns
 

@@ -30,7 +30,7 @@ async def schedule_list(as_json: bool) -> Exit:
             print_json(one)
     elif found:
         columns = ("schedule", "next run", "last run", "outcome", "missed", "skipped", "detail")
-        console.print(table("", columns, [_row(one) for one in found]))
+        console.print(table("", columns, [_row(one) for one in found], spare=("last run",)))
     for words in missing:
         complain(words)
     return Exit.FAILED if missing else Exit.DONE

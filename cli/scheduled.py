@@ -26,7 +26,7 @@ async def scheduled_list(tenant: str | None, as_json: bool) -> Exit:
         say("No order is scheduled. `lastmile provision FILE` schedules orders with a `not_before` ahead.")
     else:
         columns = ("starts", "tenant", "order", "subscriber", "operation", "paused", "schedule")
-        console.print(table("", columns, [_row(order) for order in waiting]))
+        console.print(table("", columns, [_row(order) for order in waiting], spare=("schedule",)))
     return Exit.DONE
 
 

@@ -111,6 +111,7 @@ def _parts(found: Overview, seen: Seen) -> Iterator[RenderableType]:
                 (when(one.at), one.order_id, one.operation, "in Temporal" if one.paused else "", one.schedule)
                 for one in seen.scheduled
             ],
+            spare=("schedule",),
         )
     yield _who(found)
     if not found.known:
@@ -125,6 +126,7 @@ def _parts(found: Overview, seen: Seen) -> Iterator[RenderableType]:
                 (s["nas"], s["session"], when(s["since"]), s["calling_station"], s["ipv4_address"], s["ipv6_prefix"])
                 for s in found.sessions
             ],
+            spare=("calling from",),
         )
     if found.devices:
         yield table(
@@ -147,6 +149,7 @@ def _parts(found: Overview, seen: Seen) -> Iterator[RenderableType]:
                 (when(e["at"]), e["prefix"], e["vrf"], e["from_state"], mark(e["to_state"]), e["order_id"])
                 for e in found.history[-_SHOWN:]
             ],
+            spare=("from",),
         )
     yield table(
         f"Orders{_of(found.orders)}",
@@ -212,7 +215,9 @@ def _addresses(found: Overview) -> Table:
         (a["prefix"], a["purpose"], a["vrf"], mark("quarantine"), f"until {when(a['until'])}", a["pool"])
         for a in found.quarantine
     ]
-    return table("Addresses", ("address", "for", "VRF", "state", "since", "pool"), [*held, *resting])
+    return table(
+        "Addresses", ("address", "for", "VRF", "state", "since", "pool"), [*held, *resting], spare=("pool", "for")
+    )
 
 
 def _device(device: dict[str, Any]) -> tuple[Any, ...]:

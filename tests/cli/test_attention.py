@@ -54,7 +54,7 @@ async def test_nothing_waits(cli: Cli) -> None:
 async def test_attention_counts_the_findings_of_the_last_audit(cli: Cli, owner: asyncpg.Connection) -> None:
     await owner.execute(
         """
-        INSERT INTO audit_findings (invariant, violations, acknowledged, mended, checked_at)
+        INSERT INTO audit_findings (invariant, violations, acknowledged, repaired, checked_at)
         VALUES ('overlap', 0, 0, 0, '2026-05-03 14:00Z'), ('cut_off', 3, 2, 0, '2026-05-03 14:01Z')
         """
     )
@@ -115,7 +115,7 @@ async def test_a_decision_that_is_none(cli: Cli) -> None:
     for options, words in (
         (("--why", "x"), "--why and --by belong to a decision"),
         (("--decide", "retry"), "needs its reason: --why"),
-        (("--decide", "skip", "--why", "x"), "say which one with --step"),
+        (("--decide", "skip", "--why", "x"), "needs --step: name the step"),
         (("--decide", "retry", "--why", ""), "--why: must not be empty"),
     ):
         ran = await cli("attention", *options)

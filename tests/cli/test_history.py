@@ -31,7 +31,7 @@ async def test_of_a_subscriber(cli: Cli, book: Book, worker: None) -> None:
     shown = " ".join(ran.out.split())
     assert "state active → revoking" in shown
     assert "status active → suspended" in shown
-    assert f"created RADIUS reply Delegated-IPv6-Prefix {delegated(entries)}" in shown
+    assert f"RADIUS reply created Delegated-IPv6-Prefix {delegated(entries)}" in shown
 
     first = entries[0]["at"]
     down = next(entry["at"] for entry in entries if entry["order_id"] == "D-1")
@@ -95,7 +95,7 @@ async def test_of_a_prefix(cli: Cli, book: Book, worker: None, owner: asyncpg.Co
         (("2001:db8::/56", "--at", "20260503"), 2, "and is '20260503'"),
         (("S-1", "--tenant", "acme", "--since", "0001-01-01T00:00+14:00"), 2, "in the years 2000 to 2099"),
         (("S-1", "--tenant", "acme", "--at", "2026-05-03"), 2, "S-1 is a subscriber: use --since"),
-        (("2001:db8::/56", "--at", "2026-05-03", "--since", "2026-05-03"), 2, "use one of them"),
+        (("2001:db8::/56", "--at", "2026-05-03", "--since", "2026-05-03"), 2, "Use --at or --since, not both"),
         (("2001:db8::1/56",), 2, "'2001:db8::1/56' has host bits set: did you mean 2001:db8::/56?"),
         (("2001:db8::/129",), 2, "'2001:db8::/129' is not a prefix, an address or a subscriber's reference: write"),
         (("2001:db8:::1",), 2, "'2001:db8:::1' is not a prefix, an address or a subscriber's reference: write"),
