@@ -149,7 +149,7 @@ def in_vrf(vrf: str | None) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = ()) -> Table:
-    """Make a table whose cells are text and not markup, or lists of lines; a column that is empty everywhere is left out.
+    """Make a table. Cells are text and not markup, or lists of lines. A column that is empty everywhere is left out.
 
     On a terminal that is too narrow, `spare` columns are left out one by one, and named below the table. If that is not
     enough, each row's cells stand one below the other, and all columns are shown.
