@@ -107,12 +107,13 @@ async def test_a_pool_that_is_kept_in_netbox(fresh: Cli, tmp_path: Path) -> None
         (tmp_path / "order.jsonl").write_text(
             '{"tenant": "acme", "order_id": "O-1", "subscriber_ref": "S-1", "customer": {"ref": "C-1", "name": "Ada"},'
             ' "plan": {"name": "fiber", "download_kbps": 1000, "upload_kbps": 1000},'
-            ' "line": {"connection_type": "ftth", "onu_serial": "ACME00000001", "cpe_mac": "00:1a:2b:3c:4d:5e"}}'
+            ' "line": {"connection_type": "ftth", "onu_serial": "ACME00000001", "cpe_mac": "00:1a:2b:3c:4d:5e"},'
+            ' "addressing": {"vrf": "access"}}'
         )
         ran = await cli("provision", str(tmp_path / "order.jsonl"), "--dry-run", "--json")
         (plan,) = ran.json
         steps = {step["step"]: step["detail"] for step in plan["steps"]}
-        assert steps["allocate_ip_address"] == "ipv6_prefix a prefix of ipv6_pd from NetBox"
+        assert steps["allocate_ip_address"] == "ipv6_prefix a prefix of ipv6_pd from NetBox in VRF access"
 
         assert "Created: tenant acme" in (await cli("netbox", "setup")).out
         assert (await cli("netbox", "check")).code == 0
