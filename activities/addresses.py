@@ -8,6 +8,7 @@ from activities.reply_items import ReplyItems, address_items, as_written
 from activities.sessions import Sessions
 from activities.signatures import StepRef, StepReport
 from db import Database, TenantConnection
+from fields.durations import duration
 from ipam.allocation import Allocation, Quarantine, allocate, release
 from ipam.blocks import NoBlock
 from ipam.delegations import Delegation, held_by, revoked_by, transition
@@ -163,7 +164,7 @@ class AddressActivities(Activities):
         unconfirmed = [str(d.prefix) for d in held if d.disconnect_confirmed is False and d.prefix is not None]
         if unconfirmed:
             problems.append(
-                f"{', '.join(unconfirmed)} rests for {self._quarantine.unconfirmed} before it is given again"
+                f"{', '.join(unconfirmed)} stays in quarantine for {duration(self._quarantine.unconfirmed)}"
             )
         if problems:
             return warned("; ".join(problems))

@@ -58,16 +58,17 @@ class DemoDashboard:
         words: dict[str, list[str]] = {}
         for query in panel_queries(DIRECTORY / f"{NAME}.json"):
             shown = words.setdefault(query.panel, [])
-            shown += [one for one in [await self._shown(query)] if one]
+            shown += [one for one in [await self._shown(query, named=bool(shown))] if one]
         return [Shown(panel, ", ".join(shown)) for panel, shown in words.items()]
 
-    async def _shown(self, query: PanelQuery) -> str:
+    async def _shown(self, query: PanelQuery, *, named: bool) -> str:
         samples = await self._prometheus.query(query.expression(span="24h"))
-        return ", ".join(_words(query, samples)) or query.nothing
+        return ", ".join(_words(query, samples, named=named)) or query.nothing
 
 
-def _words(query: PanelQuery, samples: Sequence[Sample]) -> Iterator[str]:
+def _words(query: PanelQuery, samples: Sequence[Sample], *, named: bool) -> Iterator[str]:
+    """Yield the values; with `named`, also a value without labels has its legend."""
     for sample in samples:
         if sample.value or len(samples) == 1:
-            name = f"{query.name(sample.labels)} " if sample.labels else ""
+            name = f"{query.name(sample.labels)} " if sample.labels or named else ""
             yield f"{name}{sample.value:.3g}{_UNITS.get(query.unit, '')}"

@@ -11,10 +11,11 @@ from cli.actor import actor
 from cli.exits import BadInput, Exit
 from cli.mistakes import mistakes
 from cli.netbox import open_netbox
-from cli.output import console, duration, facts, print_json, say, table, tell, when
+from cli.output import console, facts, print_json, say, table, tell, when
 from cli.services import Temporal, check_tenant, load_settings, open_database
 from db import Database
 from errors import Refused
+from fields.durations import duration
 from fields.text import PRINTABLE
 from ipam.binding import Mode, Record, locate
 from ipam.blocks import upkeep

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from rich import box
@@ -20,7 +20,6 @@ __all__ = [
     "OutputClosed",
     "complain",
     "console",
-    "duration",
     "facts",
     "in_vrf",
     "mark",
@@ -122,25 +121,6 @@ def mark(outcome: str) -> Text:
 def when(moment: datetime | None) -> str:
     """A moment for people, in UTC."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else ""
-
-
-_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
-
-
-def duration(length: timedelta | float) -> str:
-    """A length of time for people, in its two largest units: "7 d", "3 h 20 min"; below a minute "12 s", "0.4 s"."""
-    seconds = length.total_seconds() if isinstance(length, timedelta) else length
-    if seconds < 59.5:
-        return f"{seconds:.0f} s" if seconds >= 9.95 or seconds == 0 else f"{seconds:.1f} s"
-    parts: list[str] = []
-    left = round(seconds)
-    for unit, size in _UNITS:
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append(f"{count} {unit}" if count else "")
-        if len(parts) == 2:
-            break
-    return " ".join(filter(None, parts))
 
 
 def in_vrf(vrf: str | None) -> str:

@@ -12,9 +12,10 @@ from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from cli.exits import Exit
-from cli.output import console, duration, facts, mark, print_json, table, when
+from cli.output import console, facts, mark, print_json, table, when
 from cli.overview import Overview, overview
 from cli.services import Temporal, load_settings, open_database, pick_tenant
+from fields.durations import duration
 from fields.unsafe import escape
 from settings import Settings
 from subscribers.errors import UnknownSubscriber

@@ -68,11 +68,11 @@ class Story:
         sent, lines = await self._provision()
         radius = self._stack.radius
         nas = DemoNas(radius, self._stack.nas.address) if radius else None
+        leaver = _leaver(sent)
         if nas is not None:
-            await self._log_in(nas, lines)
+            await self._log_in(nas, lines, leaver)
         else:
             _chapter("Left out: FreeRADIUS is not installed, so no line could log in to prove itself.")
-        leaver = _leaver(sent)
         await self._take_down(nas, leaver)
         await self._look_into_netbox(leaver)
         await self._look_at_dashboard()
@@ -143,11 +143,17 @@ class Story:
             say(f"The last demo was stopped while it deprovisioned {order.subscriber_ref}; that is finished first.")
             await self._carry_out(down)
 
-    async def _log_in(self, nas: DemoNas, lines: Sequence[Told]) -> None:
+    async def _log_in(self, nas: DemoNas, lines: Sequence[Told], stays: ProvisionSubscriber) -> None:
+        """Log each line in, with a session for each login; the session of `stays` remains open."""
         _chapter("Each line logs in at FreeRADIUS, and gets exactly what was allocated to it")
         rows = []
         for line in lines:
-            login = await nas.log_in(_user(line.order), await self._password(line.order))
+            user = _user(line.order)
+            login = await nas.log_in(user, await self._password(line.order))
+            if login.accepted:
+                session = await nas.start_session(user)
+                if line.order.subscriber_ref != stays.subscriber_ref:
+                    await nas.stop_session(user, session)
             fits = login.accepted and login.addresses == expected(line.result.created)
             self._proven &= fits
             verdict = Text("right", style="green") if fits else Text("WRONG", style="bold red")
@@ -161,19 +167,18 @@ class Story:
     async def _take_down(self, nas: DemoNas | None, order: ProvisionSubscriber) -> None:
         _chapter(f"{order.subscriber_ref} is deprovisioned")
         user, password = _user(order), await self._password(order)
-        if nas:
-            session = await nas.start_session(user)
-            say(f"It is online: session {session} on {self._stack.nas}.")
         before = await self._look(order)
+        for session in before.sessions:
+            say(f"It is online: session {session['session']} on {self._stack.nas}.")
         down = await self._carry_out(await takedown(self._database, order))
         self._told.append(down)
         steps = {step.step: step for step in down.result.steps}
         rows = [(s.step, mark(s.outcome or ""), f"{s.seconds or 0:.2f}", s.reason) for s in steps.values()]
         console.print(table("", ("step", "outcome", "seconds", "reason"), rows))
         if nas:
-            if steps["revoke_ipv6_lifecycle"].outcome is Outcome.DONE:
-                say(f"{self._stack.nas} acknowledged the Disconnect-Request for session {session}.")
             for gone in before.sessions:
+                if steps["revoke_ipv6_lifecycle"].outcome is Outcome.DONE:
+                    say(f"{self._stack.nas} acknowledged the Disconnect-Request for session {gone['session']}.")
                 await nas.stop_session(user, gone["session"])
             login = await nas.log_in(user, password)
             refused = not login.accepted and not login.addresses

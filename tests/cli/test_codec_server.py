@@ -78,7 +78,7 @@ async def test_what_a_codec_server_needs(alone: Cli) -> None:
     for name, bad, words in (
         ("LASTMILE_ENCRYPTION_KEYS", "secretword", "entry 1 is not `name:key`"),
         ("LASTMILE_CODEC_USERS", "anna:secretword", "entry 1 is not `name:password`"),
-        ("LASTMILE_CODEC_ORIGIN", "temporal.example.net/secretword", "should match pattern"),
+        ("LASTMILE_CODEC_ORIGIN", "temporal.example.net/secretword", "must be the origin of a page"),
     ):
         ran = await alone.but(**SERVER | {name: bad})("codec-server")
         assert ran.code == 2

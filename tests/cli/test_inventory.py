@@ -191,7 +191,7 @@ async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
             assert f"kept in NetBox, which chooses its prefixes; on release: {on_release}" in ran.out
 
         for wrong, words in (
-            ((), "What is to change?"),
+            ((), "Say what to change: --exclude"),
             (("--netbox", "sometimes"), "--netbox: must be 'direct' or 'delegated', and is 'sometimes'"),
             (("--record", "prefix"), "only a delegated pool has blocks, and this one is direct"),
             (

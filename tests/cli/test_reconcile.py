@@ -113,7 +113,7 @@ async def test_a_repair_that_could_not_be_done_is_not_promised_again(lastmile: C
     await changes(kept, 1, status="reserved")
     rule = Fault(failure=Problem(400, {"__all__": ["a description begins with a site"]}))
     kept.server.faults.chance(rule, 1, method="PATCH")
-    said = "a description begins with a site. If this is a custom validator of NetBox (CUSTOM_VALIDATORS), let it pass"
+    said = "a description begins with a site. If this is a validator (CUSTOM_VALIDATORS) of NetBox, let it pass"
     ran = await lastmile("netbox", "reconcile", "--repair")
     assert (ran.code, said in " ".join(ran.out.split())) == (1, True), ran.out
 

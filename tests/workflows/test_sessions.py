@@ -201,7 +201,7 @@ async def test_doubt_survives_a_lost_reply(
 
     result = await lastmile.execute(orders.deprovision())
 
-    await assert_unconfirmed(owner, result, "rests for 2:00:00 before it is given again")
+    await assert_unconfirmed(owner, result, "stays in quarantine for 2 h")
 
 
 @answered_in_the_end
