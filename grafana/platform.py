@@ -194,7 +194,7 @@ def _netbox() -> Panels:
         graph(
             "NetBox errors",
             "Requests to NetBox that failed, a minute.",
-            query(f"sum by (method, kind) (rate(lastmile_netbox_errors_total{RATE})) * 60", "{{method}}: {{kind}}"),
+            query(f"sum by (method, kind) (rate(lastmile_netbox_errors_total{RATE})) * 60 > 0", "{{method}}: {{kind}}"),
             unit=units.RequestsPerMinute,
             width=QUARTER,
         ),

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Self
 
-from ipam.netbox.errors import NetBoxError, NotAuthorised, NoTenant, NotFound, NotNetBox, NotReady
+from ipam.netbox.errors import NetBoxError, NotAuthorised, NotFound, NotNetBox, NotReady
 from ipam.netbox.records import KEY, TAG, BlockStamp, Recorded, Stamp
 from ipam.netbox.requirements import check
 from ipam.netbox.wire import Object, Wire
@@ -55,9 +55,6 @@ class NetBox:
         )
         self._link = link
         self._checked = False
-        # Prometheus counts the first failure of a kind that raises an alert only if the series was at zero before.
-        for kind in (NotAuthorised, NotReady, NoTenant):
-            NETBOX_ERRORS.labels("GET", kind.__name__)
 
     async def __aenter__(self) -> Self:
         return self

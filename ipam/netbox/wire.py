@@ -7,6 +7,7 @@ done can only be looked up by who knows what to look for.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ import requests
 from pynetbox.core.query import Request
 from requests.adapters import HTTPAdapter
 
+from ipam.netbox import errors
 from ipam.netbox.errors import ConnectionLost, NetBoxError, NotFound, NotNetBox, ServerError, Unavailable, Unreachable
 from ipam.netbox.failures import translated
 from telemetry.metrics import NETBOX_ERRORS, NETBOX_SECONDS
@@ -29,6 +31,8 @@ T = TypeVar("T")
 # Seconds before a second and a third try; whoever says `Retry-After` with more than this waits is told so instead.
 _PAUSES = (0.2, 1.0)
 _LONGEST_PAUSE = 5.0
+
+_METHODS = ("DELETE", "GET", "OPTIONS", "PATCH", "POST")
 
 
 class Wire:
@@ -51,6 +55,9 @@ class Wire:
         # The pool is the bound: a caller that is cancelled while it waits for its turn sends nothing, and one whose
         # request is under way leaves its thread busy until NetBox has answered.
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="netbox")
+        # Prometheus does not count the failure that a series begins with, so every series begins at zero.
+        for method, kind in product(_METHODS, errors.__all__):
+            NETBOX_ERRORS.labels(method, kind)
 
     async def close(self) -> None:
         """Waits for what is under way."""
