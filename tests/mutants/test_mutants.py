@@ -39,7 +39,7 @@ MUTANTS = (
         "undo known only after the step",
         "workflows/saga.py",
         "[step for step in self._steps if step.undo is not None]",
-        "[s for s in self._steps if s.undo and self._outcomes[s.name].outcome not in (None, Outcome.FAILED)]",
+        "[s for s in self._steps if s.undo and record.outcomes[s.name].outcome not in (None, Outcome.FAILED)]",
         ROLLBACKS,
     ),
     Mutant(
