@@ -36,7 +36,7 @@ _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
 
 
 class OutputClosed(Exception):
-    """The program that reads the standard output, such as `head`, has closed it: there is nobody to write to."""
+    """The program that reads the standard output, such as `head`, has closed it."""
 
 
 class _Output(Console):
