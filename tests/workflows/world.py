@@ -67,7 +67,7 @@ class Orders:
                 onu_serial=f"ACME{nth:08X}",
                 olt="olt-1",
                 pon_port="1/1/1",
-                cpe_mac=f"00:1a:2b:00:00:{nth:02x}",
+                cpe_mac=f"00:1a:2b:00:{nth >> 8:02x}:{nth & 255:02x}",
                 s_vlan=100,
                 c_vlan=200 + nth,
             ),
