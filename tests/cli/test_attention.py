@@ -89,8 +89,8 @@ async def test_one_decision_for_all_of_a_tenant(cli: Cli, waiting: list[OrderRun
     faults.before.clear()
     ran = await cli("attention", "--tenant", "acme", "--decide", "retry", "--why", "pool table fixed", "--by", "noc-7")
     assert ran.code == 0, ran.err
-    for run, line in zip(waiting, ran.out.splitlines(), strict=False):
-        assert f"subscriber {run.order.subscriber_ref}" in line
+    for run in waiting[:2]:
+        line = next(line for line in ran.out.splitlines() if run.order.subscriber_ref in line)
         assert "retry_step of allocate_ip_address by noc-7" in line
         assert (await run.result()).status is ResultStatus.ROLLED_BACK
     assert (await parked(waiting[2])).step == "allocate_ip_address"

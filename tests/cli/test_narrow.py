@@ -1,7 +1,6 @@
 """Tables on a narrow terminal: what is copied from them is never broken."""
 
 import io
-from datetime import timedelta
 
 import pytest
 from rich.console import Console
@@ -37,23 +36,6 @@ def test_then_each_row_has_lines_of_its_own(monkeypatch: pytest.MonkeyPatch, wid
     lines = printed(monkeypatch, width)
     assert lines[:3] == ["Waiting", "subscriber  S-1000000001", "step        release_ip_address"]
     assert lines[-3:] == ["subscriber  S-2", "step        activate_onu", ""]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 s"),
-        (0.42, "0.4 s"),
-        (12, "12 s"),
-        (60, "1 min"),
-        (3 * 3600 + 20 * 60 + 29, "3 h 20 min"),
-        (7 * 86400, "7 d"),
-        (86400 + 600, "1 d"),
-        (90000, "1 d 1 h"),
-    ],
-)
-def test_duration_has_two_units_at_most(seconds: float, words: str) -> None:
-    assert output.duration(timedelta(seconds=seconds)) == output.duration(seconds) == words
 
 
 def test_table_hides_spare_columns_before_it_shows_one_field_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

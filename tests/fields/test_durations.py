@@ -1,0 +1,24 @@
+"""Lengths of time in words."""
+
+from datetime import timedelta
+
+import pytest
+
+from fields.durations import duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.42, "0.4 s"),
+        (12, "12 s"),
+        (60, "1 min"),
+        (3 * 3600 + 20 * 60 + 29, "3 h 20 min"),
+        (7 * 86400, "7 d"),
+        (86400 + 600, "1 d"),
+        (90000, "1 d 1 h"),
+    ],
+)
+def test_duration_has_two_units_at_most(seconds: float, words: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == duration(seconds) == words
