@@ -2,7 +2,7 @@
 
 Row-level security decides what a connection sees, by the role it acts as and the tenant it names. A
 connection that names no tenant sees nothing. The login is never the owner of a table: both roles are
-groups made by the first migration, and every connection acts as one of them.
+groups that the initial schema makes, and every connection acts as one of them.
 """
 
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
 # terminal that stands still, or is cut off, would keep what it has locked from everybody.
 LEISURE_MS = 86_400_000
 
-# Row-level security goes by the tenant, the audit log by the rest (migration 0002).
+# Row-level security goes by the tenant, the audit log by the rest (db/migrations/initial/audit_log.sql).
 _ENTER_TENANT = text(
     """
     SELECT set_config('lastmile.tenant', :tenant, true), set_config('lastmile.actor', :actor, true),

@@ -1,4 +1,4 @@
-"""The table of the audit log. The database writes it (migration 0002); here it is only read."""
+"""The table of the audit log. Triggers write it; Lastmile only reads it."""
 
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Table, Text, func
 from sqlalchemy.dialects.postgresql import JSONB

@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.envconfig import ClientConfig
 
-from db.migrate import upgrade
+from db.migrate import TooOld, UnknownSchema, upgrade
 from devstack.freeradius import FreeRadius, FreeRadiusMissing, find_freeradius
 from devstack.freeradius_nas import FreeRadiusNas
 from devstack.lock import stack_lock
@@ -156,7 +156,7 @@ class Stack:
             await _migrate(owner_url)
         else:
             owner_url = (await self._run(EmbeddedPostgres(self.state_dir))).url
-            await _migrate(owner_url)
+            await _migrate(owner_url, self.state_dir)
             url = await make_login(owner_url, "lastmile", self._secret("lastmile"), *_WORKER_GROUPS)
         self.environment["DATABASE_URL"] = url
         await self._start_radius(owner_url)
@@ -236,9 +236,20 @@ class Stack:
         return server
 
 
-async def _migrate(owner_url: str) -> None:
+async def _migrate(owner_url: str, state_dir: Path | None = None) -> None:
+    """Migrate the database, which is the stack's own one where a state directory is given. Raises `ServerFailed`."""
     try:
         await upgrade(owner_url)
-    except (OSError, SQLAlchemyError) as error:
+    except UnknownSchema as failure:
+        if state_dir is None:
+            raise ServerFailed(str(failure)) from failure
+        version = "of before its first release" if failure.is_development else "that is newer"
+        raise ServerFailed(
+            f"The state directory {state_dir} was made by a Lastmile {version}, and this one cannot use it: remove the "
+            "directory, or choose another one with LASTMILE_STATE_DIR."
+        ) from failure
+    except TooOld as failure:
+        raise ServerFailed(str(failure)) from failure
+    except (OSError, SQLAlchemyError) as failure:
         shown = make_url(owner_url).render_as_string(hide_password=True)
-        raise ServerFailed(f"The database {shown} could not be brought up to date: {error}") from error
+        raise ServerFailed(f"The database {shown} could not be brought up to date: {failure}") from failure

@@ -111,7 +111,7 @@ network_profiles = Table(
     Column("option82_policy", Text, nullable=False),
     Column("created_by_order", Text, nullable=False),
     _now("created_at"),
-    # Since before no two lines could: migration 0019.
+    # The line may have the VLANs, or the enforced circuit id, of another line.
     Column("shares_vlans", Boolean, nullable=False, server_default="false"),
     Column("shares_circuit", Boolean, nullable=False, server_default="false"),
 )

@@ -125,7 +125,7 @@ async def test_a_superusers_login_is_warned_of(environment: Environment, owner_u
 
 async def test_a_database_that_lacks_a_migration(environment: Environment, owner: asyncpg.Connection) -> None:
     await owner.execute("DELETE FROM alembic_version")
-    all_of_them = ", ".join(sorted(file.name[:4] for file in VERSIONS.glob("0*.py")))
+    all_of_them = ", ".join(sorted(file.stem for file in VERSIONS.glob("0*.py")))
     assert f"the database lacks migrations {all_of_them}: run `lastmile migrate`" in await refusal(environment)
 
 

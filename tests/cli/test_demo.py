@@ -4,9 +4,11 @@ import os
 import re
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from devstack.netbox import NetBoxServer
+from devstack.postgres import EmbeddedPostgres
 from tests.cli.conftest import Cli, interrupted, until
 
 
@@ -71,3 +73,24 @@ def _in_netbox(told: str) -> set[str]:
     chapter = told.partition("What NetBox's owner sees")[2].partition("Every run")[0]
     rows = [line.split() for line in chapter.splitlines() if line.strip().startswith("3fff:")]
     return {status if status == "container" else f"{status} {' '.join(words[:-1])}" for _, status, _, *words in rows}
+
+
+async def test_stack_in_a_state_directory_of_before_the_first_release_says_what_to_do(
+    alone: Cli, server_directory: Path, temporal_program: Path
+) -> None:
+    directory = server_directory / "old"
+    directory.mkdir()
+    async with EmbeddedPostgres(directory) as postgres:
+        owner = await asyncpg.connect(postgres.url)
+        await owner.execute("CREATE TABLE alembic_version (version_num) AS SELECT '0019'::text")
+        await owner.close()
+    stack = _demo(alone, directory, temporal_program)
+    for command in ("up", "demo"):
+        ran = await stack(command)
+        assert ran.code == 3
+        assert "Traceback" not in ran.err
+        sentence = (
+            f"The state directory {directory} was made by a Lastmile of before its first release, and this one cannot "
+            "use it: remove the directory, or choose another one with LASTMILE_STATE_DIR.\n"
+        )
+        assert sentence in ran.err

@@ -1,4 +1,4 @@
-"""From nothing to the newest schema and back; and the tables that the code declares are those that are made."""
+"""Migrations from nothing to the newest schema and back; the declared tables are those of the schema."""
 
 import asyncio
 import sys
@@ -22,14 +22,15 @@ import radius.tables  # noqa: F401
 import subscribers.tables  # noqa: F401
 from db import metadata
 from db.database import async_url
-from db.migrate import TooOld, check_version, downgrade, pending, upgrade
+from db.migrate import TooOld, UnknownSchema, check_version, downgrade, pending, upgrade
 
-# FreeRADIUS writes it and Lastmile does not read it: the migration makes it, the code declares no table.
+# FreeRADIUS writes the table and Lastmile does not read it: the schema has it, the code declares none.
 UNDECLARED = {"nasreload"}
 
-# The code declares what it reads and writes. Indexes, keys and checks are said once, in the migrations, and
-# the tests of each domain show that they hold.
+# The code declares the columns that it reads and writes. Indexes, keys, checks and comments are in the schema alone;
+# the tests of each domain show that keys and checks hold.
 COMPARED = {"add_table", "remove_table", "add_column", "remove_column"}
+COMPARED |= {"modify_type", "modify_nullable", "modify_default"}
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ async def empty_url(postgres_url: str) -> AsyncIterator[str]:
         await admin.close()
 
 
-async def what_is_there(url: str) -> set[str]:
+async def relations_and_functions(url: str) -> set[str]:
     """Every relation and function of the schema `public`, but alembic's own."""
     connection = await asyncpg.connect(url)
     rows = await connection.fetch(
@@ -58,17 +59,25 @@ async def what_is_there(url: str) -> set[str]:
     return {row["name"] for row in rows} - {"alembic_version", "alembic_version_pkc"}
 
 
-async def test_up_and_down_and_up_again(empty_url: str) -> None:
+async def mark(url: str, revision: str) -> None:
+    """Let alembic's own table say that the database is at this revision."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    await connection.execute("INSERT INTO alembic_version VALUES ($1)", revision)
+    await connection.close()
+
+
+async def test_migration_up_and_down_and_up_again_gives_the_same_schema(empty_url: str) -> None:
     await upgrade(empty_url)
-    newest = await what_is_there(empty_url)
+    newest = await relations_and_functions(empty_url)
     assert {"pools", "delegations", "orders", "radcheck", "lastmile_nth_prefix"} <= newest
     await downgrade(empty_url)
-    assert await what_is_there(empty_url) == set()
+    assert await relations_and_functions(empty_url) == set()
     await upgrade(empty_url)
-    assert await what_is_there(empty_url) == newest
+    assert await relations_and_functions(empty_url) == newest
 
 
-async def test_a_second_time_changes_nothing(empty_url: str) -> None:
+async def test_migration_of_a_migrated_database_changes_nothing(empty_url: str) -> None:
     await upgrade(empty_url)
     connection = await asyncpg.connect(empty_url)
     await connection.execute("INSERT INTO tenants (id, name) VALUES ('acme', 'Acme Broadband')")
@@ -77,37 +86,39 @@ async def test_a_second_time_changes_nothing(empty_url: str) -> None:
     await connection.close()
 
 
-async def test_two_processes_at_once_do_not_collide(empty_url: str) -> None:
+async def test_migration_by_two_processes_at_once_succeeds_in_both(empty_url: str) -> None:
     program = "import asyncio, sys; from db.migrate import upgrade; asyncio.run(upgrade(sys.argv[1]))"
     both = [await asyncio.create_subprocess_exec(sys.executable, "-c", program, empty_url) for _ in range(2)]
     assert [await process.wait() for process in both] == [0, 0]
     assert await pending(empty_url) == []
 
 
-async def test_a_database_beside_others_of_its_cluster(empty_url: str, owner_url: str) -> None:
-    """Roles are the cluster's: who comes second finds them, and going down leaves them to the others."""
+async def test_migration_beside_other_databases_of_the_cluster_shares_their_roles(
+    empty_url: str, owner_url: str
+) -> None:
+    """Roles belong to the cluster: a second database finds them, and a downgrade leaves them to the others."""
     await upgrade(empty_url)
-    assert await what_is_there(empty_url) == await what_is_there(owner_url)
+    assert await relations_and_functions(empty_url) == await relations_and_functions(owner_url)
     await downgrade(owner_url)
     await upgrade(owner_url)
 
 
-async def test_what_is_pending_is_said_oldest_first(empty_url: str) -> None:
+async def test_pending_of_an_empty_database_lists_revisions_oldest_first(empty_url: str) -> None:
     before = await pending(empty_url)
-    assert before[0] == "0001"
+    assert before[0] == "0001_initial"
     await upgrade(empty_url)
     assert await pending(empty_url) == []
     await downgrade(empty_url)
     assert await pending(empty_url) == before
 
 
-async def test_the_tables_declared_are_the_tables_made(owner_url: str) -> None:
+async def test_declared_tables_are_the_tables_of_the_schema(owner_url: str) -> None:
     def differences(connection: Connection) -> list[str]:
         found: list[str] = []
         for difference in compare_metadata(MigrationContext.configure(connection), metadata):
             # Changes of one column come as a list: its type, whether it can be NULL.
             for change in difference if isinstance(difference, list) else [difference]:
-                if change[0] in COMPARED or change[0].startswith("modify_"):
+                if change[0] in COMPARED:
                     found.append(describe(change))
         return found
 
@@ -127,36 +138,44 @@ def describe(change: tuple[object, ...]) -> str:
     return f"{kind} {change[2]}.{change[3]}: {change[-2]} there, {change[-1]} declared"
 
 
-def test_a_postgresql_that_is_too_old_is_refused_in_words() -> None:
+def test_migration_of_an_old_postgresql_is_refused_with_the_version() -> None:
     check_version(150_000)
     with pytest.raises(TooOld, match=r"This is PostgreSQL 14\.19, and Lastmile needs 15 or newer"):
         check_version(140_019)
 
 
-async def test_migration_0019_keeps_lines_that_shared_vlans_or_a_circuit_id(
-    empty_url: str,
-) -> None:
-    await upgrade(empty_url)
-    await downgrade(empty_url, to="0018")
-    owner = await asyncpg.connect(empty_url)
-    add = """
-        WITH s AS (INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order)
-                   SELECT 'acme', $1, id, 'o' FROM customers RETURNING id)
-        INSERT INTO network_profiles (tenant_id, subscriber_id, connection_type, option82_policy, created_by_order,
-                                      olt, pon_port, s_vlan, c_vlan, circuit_id)
-        SELECT 'acme', id, 'ftth', 'enforce', 'o', 'olt-1', '0/1', 100, $2, 'c-' || $2::integer FROM s
-    """
-    await owner.execute("INSERT INTO tenants (id, name) VALUES ('acme', 'Acme')")
-    await owner.execute(
-        "INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('acme', 'C', 'Ada', 'o')"
+@pytest.mark.parametrize("revision", ["0001", "0012", "0019"])
+async def test_migration_of_a_development_schema_is_refused_in_one_sentence(empty_url: str, revision: str) -> None:
+    await mark(empty_url, revision)
+    before = await relations_and_functions(empty_url)
+    for migrate in (pending, upgrade, downgrade):
+        with pytest.raises(UnknownSchema) as refused:
+            await migrate(empty_url)
+        assert str(refused.value) == (
+            f"This database was made by a Lastmile of before its first release (schema {revision}) and cannot be "
+            "migrated: create an empty database, and name it with DATABASE_OWNER_URL and DATABASE_URL. "
+            "Nothing was changed."
+        )
+    assert await relations_and_functions(empty_url) == before
+
+
+async def test_migration_of_a_newer_schema_names_the_version_to_install(empty_url: str) -> None:
+    await mark(empty_url, "9999_later")
+    with pytest.raises(UnknownSchema, match=r"made by a newer Lastmile .* cannot be migrated: install that version"):
+        await upgrade(empty_url)
+
+
+async def test_schema_of_every_domain_has_comments(owner: asyncpg.Connection) -> None:
+    """Each table, view, function and index has a comment. The index of a key or constraint is explained by that."""
+    silent = await owner.fetch(
+        """
+        SELECT c.relname AS name FROM pg_class c
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v', 'i') AND c.relname !~ '^alembic_'
+          AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = c.oid)
+          AND obj_description(c.oid, 'pg_class') IS NULL
+        UNION ALL
+        SELECT proname FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL
+        """
     )
-    for nth, vlan in enumerate((201, 201, 202)):
-        await owner.execute(add, f"S-{nth}", vlan)
-    entries = await owner.fetchval("SELECT count(*) FROM trail")
-    await upgrade(empty_url)
-    marks = await owner.fetch("SELECT shares_vlans, shares_circuit FROM network_profiles ORDER BY created_at, id")
-    assert sorted(tuple(row) for row in marks) == [(False, False), (False, False), (True, True)]
-    assert await owner.fetchval("SELECT count(*) FROM trail") == entries, "no subscriber's record was changed"
-    with pytest.raises(asyncpg.UniqueViolationError):
-        await owner.execute(add, "S-9", 201)
-    await owner.close()
+    assert [row["name"] for row in silent] == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from db import Database
+from db.migrate import downgrade, pending
 from tests.packaging.environments import Installed, build_wheel, install
 from tests.processes import Environment, environment_of, healthy, port_of
 from tests.readme import ROOT, client_program
@@ -94,6 +95,14 @@ def test_wheel_holds_the_examples_and_alert_rules_of_the_repository(production: 
     installed = json.loads(production.run("python", "-c", READ_FILES).stdout)
     files = [file for folder in ("examples", "alerts") for file in (ROOT / folder).iterdir() if file.is_file()]
     assert installed == {file.name: file.read_text() for file in files}
+
+
+async def test_wheel_migrates_an_empty_database(production: Installed, owner_url: str) -> None:
+    await downgrade(owner_url)
+    environment = {**os.environ, "DATABASE_URL": owner_url}
+    ran = await asyncio.to_thread(production.run, "lastmile", "migrate", environment=environment)
+    assert ran.stdout == "Migrated: 0001_initial.\n"
+    assert await pending(owner_url) == []
 
 
 def test_wheel_marks_its_packages_as_typed(production: Installed) -> None:

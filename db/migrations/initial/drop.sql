@@ -1,0 +1,14 @@
+-- Everything that the other files made, with all data; but not the roles, which belong to the cluster.
+DROP VIEW delegation_census;
+DROP TABLE
+    tenants, orders,
+    customers, subscribers, network_profiles, devices, billing_services, billing_events,
+    pools, slots, delegations, delegation_events,
+    radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, radacct, radpostauth, nas, nasreload,
+    netbox_blocks, netbox_records, netbox_removals, netbox_strangers, netbox_passes, netbox_suspects,
+    netbox_failed_repairs,
+    audit_findings, acknowledgements, trail,
+    delegation_counts, snapshots;
+DROP FUNCTION
+    lastmile_nth_prefix, lastmile_slot, lastmile_event_vrf, lastmile_tell_netbox, lastmile_trail, lastmile_count,
+    lastmile_recount;

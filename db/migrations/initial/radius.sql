@@ -1,0 +1,176 @@
+-- FreeRADIUS 3.2's own PostgreSQL schema (raddb/mods-config/sql/main/postgresql/schema.sql), so that a stock FreeRADIUS
+-- serves what Lastmile provisions. Added to it:
+--
+--   tenant_id         generated from the realm of the name, user@<tenant>.lastmile, for row-level security
+--   created_by_order  in radcheck, for the undo of create_radius_account
+--   recorded_at       in radacct and radpostauth: one clock to order logins and sessions by
+--   coa_port, coa_address in nas
+--   the keys that keep rows single, and indexes by user
+--
+-- FreeRADIUS's queries name their columns and do not notice. The comments are on what was added; for the rest see
+-- FreeRADIUS's documentation.
+
+CREATE TABLE radcheck (
+    id                serial PRIMARY KEY,
+    username          text NOT NULL DEFAULT '',
+    attribute         text NOT NULL DEFAULT '',
+    op                varchar(2) NOT NULL DEFAULT '==',
+    value             text NOT NULL DEFAULT '',
+    tenant_id         text GENERATED ALWAYS AS (split_part(split_part(username, '@', 2), '.', 1)) STORED,
+    created_by_order  text,
+    CONSTRAINT radcheck_once UNIQUE (username, attribute)
+);
+COMMENT ON TABLE radcheck IS 'FreeRADIUS: check items of users. Written by create_radius_account: the password.';
+COMMENT ON COLUMN radcheck.created_by_order IS 'The order that made the account; on the row of Cleartext-Password.';
+
+CREATE TABLE radreply (
+    id         serial PRIMARY KEY,
+    username   text NOT NULL DEFAULT '',
+    attribute  text NOT NULL DEFAULT '',
+    op         varchar(2) NOT NULL DEFAULT '=',
+    value      text NOT NULL DEFAULT '',
+    tenant_id  text GENERATED ALWAYS AS (split_part(split_part(username, '@', 2), '.', 1)) STORED,
+    CONSTRAINT radreply_once UNIQUE (username, attribute, value)
+);
+COMMENT ON TABLE radreply IS
+    'FreeRADIUS: reply items of users. Written by activate_ipv6_lifecycle: the prefixes and addresses of active '
+    'delegations.';
+
+CREATE TABLE radusergroup (
+    id         serial PRIMARY KEY,
+    username   text NOT NULL DEFAULT '',
+    groupname  text NOT NULL DEFAULT '',
+    priority   integer NOT NULL DEFAULT 0,
+    tenant_id  text GENERATED ALWAYS AS (split_part(split_part(username, '@', 2), '.', 1)) STORED,
+    CONSTRAINT radusergroup_once UNIQUE (username, groupname)
+);
+COMMENT ON TABLE radusergroup IS 'FreeRADIUS: the groups of users. A plan is a group: plan@<tenant>.lastmile.';
+
+CREATE TABLE radgroupcheck (
+    id         serial PRIMARY KEY,
+    groupname  text NOT NULL DEFAULT '',
+    attribute  text NOT NULL DEFAULT '',
+    op         varchar(2) NOT NULL DEFAULT '==',
+    value      text NOT NULL DEFAULT '',
+    tenant_id  text GENERATED ALWAYS AS (split_part(split_part(groupname, '@', 2), '.', 1)) STORED,
+    CONSTRAINT radgroupcheck_once UNIQUE (groupname, attribute)
+);
+COMMENT ON TABLE radgroupcheck IS 'FreeRADIUS: check items of groups. Lastmile writes none.';
+
+CREATE TABLE radgroupreply (
+    id         serial PRIMARY KEY,
+    groupname  text NOT NULL DEFAULT '',
+    attribute  text NOT NULL DEFAULT '',
+    op         varchar(2) NOT NULL DEFAULT '=',
+    value      text NOT NULL DEFAULT '',
+    tenant_id  text GENERATED ALWAYS AS (split_part(split_part(groupname, '@', 2), '.', 1)) STORED,
+    CONSTRAINT radgroupreply_once UNIQUE (groupname, attribute)
+);
+COMMENT ON TABLE radgroupreply IS
+    'FreeRADIUS: reply items of groups. Written by create_radius_account: the rates and Session-Timeout of a plan.';
+
+CREATE TABLE radacct (
+    radacctid            bigserial PRIMARY KEY,
+    acctsessionid        text NOT NULL,
+    acctuniqueid         text NOT NULL UNIQUE,
+    username             text,
+    realm                text,
+    nasipaddress         inet NOT NULL,
+    nasportid            text,
+    nasporttype          text,
+    acctstarttime        timestamptz,
+    acctupdatetime       timestamptz,
+    acctstoptime         timestamptz,
+    acctinterval         bigint,
+    acctsessiontime      bigint,
+    acctauthentic        text,
+    connectinfo_start    text,
+    connectinfo_stop     text,
+    acctinputoctets      bigint,
+    acctoutputoctets     bigint,
+    calledstationid      text,
+    callingstationid     text,
+    acctterminatecause   text,
+    servicetype          text,
+    framedprotocol       text,
+    framedipaddress      inet,
+    framedipv6address    inet,
+    framedipv6prefix     inet,
+    framedinterfaceid    text,
+    delegatedipv6prefix  inet,
+    class                text,
+    tenant_id            text GENERATED ALWAYS AS (split_part(split_part(username, '@', 2), '.', 1)) STORED,
+    recorded_at          timestamptz DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE radacct IS
+    'FreeRADIUS: accounting. FreeRADIUS writes it; Lastmile reads it to find a user''s sessions.';
+COMMENT ON COLUMN radacct.acctstarttime IS 'By the clock of the NAS, which can be hours off.';
+COMMENT ON COLUMN radacct.acctstoptime IS
+    'NULL: open. Before acctstarttime: the NAS has used the Acct-Session-Id again.';
+COMMENT ON COLUMN radacct.recorded_at IS
+    'When the database inserted the row, by its own clock. NULL in rows that another system''s table was copied from.';
+
+CREATE INDEX radacct_active_session_idx ON radacct (acctuniqueid) WHERE acctstoptime IS NULL;
+COMMENT ON INDEX radacct_active_session_idx IS 'FreeRADIUS: its update of an open session.';
+CREATE INDEX radacct_bulk_close ON radacct (nasipaddress, acctstarttime) WHERE acctstoptime IS NULL;
+COMMENT ON INDEX radacct_bulk_close IS
+    'FreeRADIUS: closing a NAS''s sessions at Accounting-On. Lastmile: whether a NAS reports addresses.';
+CREATE INDEX radacct_start_user_idx ON radacct (acctstarttime, username);
+COMMENT ON INDEX radacct_start_user_idx IS 'FreeRADIUS: statistics by time.';
+CREATE INDEX radacct_class_idx ON radacct (class);
+COMMENT ON INDEX radacct_class_idx IS 'FreeRADIUS: sessions by Class.';
+CREATE INDEX radacct_open_by_user ON radacct (username) WHERE acctstoptime IS NULL;
+COMMENT ON INDEX radacct_open_by_user IS 'Lastmile: who is online.';
+CREATE INDEX radacct_starts_by_user ON radacct (username, acctstarttime);
+COMMENT ON INDEX radacct_starts_by_user IS
+    'Lastmile: all sessions of a user, to disconnect them and to count logins against.';
+
+CREATE TABLE radpostauth (
+    id                bigserial PRIMARY KEY,
+    username          text NOT NULL,
+    pass              text,
+    reply             text,
+    calledstationid   text,
+    callingstationid  text,
+    authdate          timestamptz NOT NULL DEFAULT now(),
+    class             text,
+    tenant_id         text GENERATED ALWAYS AS (split_part(split_part(username, '@', 2), '.', 1)) STORED,
+    recorded_at       timestamptz DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE radpostauth IS 'FreeRADIUS: the log of logins. FreeRADIUS writes it.';
+COMMENT ON COLUMN radpostauth.recorded_at IS 'As radacct.recorded_at.';
+
+CREATE INDEX radpostauth_username_idx ON radpostauth (username);
+COMMENT ON INDEX radpostauth_username_idx IS 'FreeRADIUS: logins of a user.';
+CREATE INDEX radpostauth_class_idx ON radpostauth (class);
+COMMENT ON INDEX radpostauth_class_idx IS 'FreeRADIUS: logins by Class.';
+CREATE INDEX radpostauth_accepts_by_user ON radpostauth (username, authdate) WHERE reply = 'Access-Accept';
+COMMENT ON INDEX radpostauth_accepts_by_user IS
+    'Lastmile: the accepted logins of a user, to find one whose session accounting has not reported.';
+
+CREATE TABLE nas (
+    id           serial PRIMARY KEY,
+    nasname      text NOT NULL UNIQUE,
+    shortname    text NOT NULL,
+    type         text NOT NULL DEFAULT 'other',
+    ports        integer,
+    secret       text NOT NULL,
+    server       text,
+    community    text,
+    description  text,
+    coa_port     integer NOT NULL DEFAULT 3799 CHECK (coa_port BETWEEN 1 AND 65535),
+    coa_address  text
+);
+COMMENT ON TABLE nas IS
+    'FreeRADIUS: RADIUS clients. Written by `lastmile nas`. Equipment of the network, not of a tenant.';
+COMMENT ON COLUMN nas.nasname IS 'The address that the NAS sends from.';
+COMMENT ON COLUMN nas.shortname IS 'The name for people.';
+COMMENT ON COLUMN nas.secret IS 'In clear text, since FreeRADIUS reads it. The audit log records only that it changed.';
+COMMENT ON COLUMN nas.coa_port IS 'The UDP port that takes Disconnect and CoA requests (RFC 5176).';
+COMMENT ON COLUMN nas.coa_address IS 'The address that takes Disconnect and CoA requests; NULL: nasname.';
+
+CREATE TABLE nasreload (
+    nasipaddress  inet PRIMARY KEY,
+    reloadtime    timestamptz NOT NULL
+);
+COMMENT ON TABLE nasreload IS 'FreeRADIUS: when a NAS last restarted. Lastmile does not use it.';

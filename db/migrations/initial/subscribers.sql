@@ -1,0 +1,156 @@
+-- Customers, subscribers, their lines, devices and billing.
+--
+-- `created_by_order` says in every table which order made the row: an undo removes nothing but the rows of its own order.
+
+CREATE TABLE customers (
+    id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    tenant_id         text NOT NULL REFERENCES tenants (id),
+    ref               text NOT NULL,
+    name              text NOT NULL,
+    email             text,
+    phone             text,
+    created_by_order  text NOT NULL,
+    created_at        timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (tenant_id, ref)
+);
+COMMENT ON TABLE customers IS 'Who pays. A customer has one or more subscribers. Written by provision orders.';
+COMMENT ON COLUMN customers.ref IS 'The caller''s name for the customer.';
+
+CREATE TABLE subscribers (
+    id                 uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    tenant_id          text NOT NULL REFERENCES tenants (id),
+    ref                text NOT NULL,
+    customer_id        uuid NOT NULL REFERENCES customers (id),
+    created_by_order   text NOT NULL,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    archived_at        timestamptz,
+    archived_by_order  text,
+    archive_reason     text
+);
+COMMENT ON TABLE subscribers IS
+    'Subscribers in service, and archived ones: a subscriber that comes back after a deprovision has a further row.';
+COMMENT ON COLUMN subscribers.ref IS 'The caller''s name for the subscriber: `subscriber_ref` in all other tables.';
+COMMENT ON COLUMN subscribers.archived_at IS 'When a deprovision order ended the service; NULL while in service.';
+
+CREATE UNIQUE INDEX subscribers_current ON subscribers (tenant_id, ref) WHERE archived_at IS NULL;
+COMMENT ON INDEX subscribers_current IS
+    'A reference is in service once. Every step of an order finds its subscriber by it.';
+CREATE INDEX subscribers_by_ref ON subscribers (tenant_id, ref);
+COMMENT ON INDEX subscribers_by_ref IS 'The status and history of a subscriber, with the archived rows.';
+CREATE INDEX subscribers_by_customer ON subscribers (customer_id);
+COMMENT ON INDEX subscribers_by_customer IS 'The undo of create_customer: whether the customer has subscribers.';
+
+CREATE TABLE network_profiles (
+    id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    tenant_id         text NOT NULL REFERENCES tenants (id),
+    subscriber_id     uuid NOT NULL UNIQUE REFERENCES subscribers (id),
+    connection_type   text NOT NULL,
+    onu_serial        text,
+    olt               text,
+    pon_port          text,
+    cpe_mac           macaddr,
+    s_vlan            integer CHECK (s_vlan BETWEEN 1 AND 4094),
+    c_vlan            integer CHECK (c_vlan BETWEEN 1 AND 4094),
+    circuit_id        text,
+    remote_id         text,
+    option82_policy   text NOT NULL,
+    shares_vlans      boolean NOT NULL DEFAULT false,
+    shares_circuit    boolean NOT NULL DEFAULT false,
+    created_by_order  text NOT NULL,
+    created_at        timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT network_profiles_cpe_mac UNIQUE (tenant_id, cpe_mac),
+    -- btree_gist is not available everywhere; a range of one hash is how plain GiST compares for equality. An fttb line
+    -- takes one point of the second range, any other line takes all of it.
+    CONSTRAINT network_profiles_onu_serial EXCLUDE USING gist (
+        int8range(hashtextextended(tenant_id || '/' || onu_serial, 0),
+                  hashtextextended(tenant_id || '/' || onu_serial, 0), '[]') WITH &&,
+        (CASE connection_type
+         WHEN 'fttb' THEN int8range(uuid_hash_extended(subscriber_id, 0), uuid_hash_extended(subscriber_id, 0), '[]')
+         ELSE int8range(NULL, NULL) END) WITH &&
+    ) WHERE (onu_serial IS NOT NULL)
+);
+COMMENT ON TABLE network_profiles IS 'The line of a subscriber in service. Written by create_network_profile.';
+COMMENT ON CONSTRAINT network_profiles_onu_serial ON network_profiles IS
+    'An ONU is on one line, or on several fttb lines.';
+COMMENT ON COLUMN network_profiles.connection_type IS
+    'ftth, fttb, wireless or hybrid. Several fttb lines share an ONU.';
+COMMENT ON COLUMN network_profiles.s_vlan IS 'Outer VLAN id (IEEE 802.1ad).';
+COMMENT ON COLUMN network_profiles.c_vlan IS 'Inner VLAN id (IEEE 802.1ad).';
+COMMENT ON COLUMN network_profiles.circuit_id IS 'DHCP option 82, sub-option 1 (RFC 3046).';
+COMMENT ON COLUMN network_profiles.remote_id IS 'DHCP option 82, sub-option 2 (RFC 3046).';
+COMMENT ON COLUMN network_profiles.option82_policy IS
+    'What the DHCP relay does with an unexpected option 82 (RFC 3046): enforce, log or ignore. With enforce, the '
+    'circuit_id is on no other line.';
+COMMENT ON COLUMN network_profiles.shares_vlans IS 'The line may have the VLANs of another line on its OLT port.';
+COMMENT ON COLUMN network_profiles.shares_circuit IS 'The line may have the enforced circuit_id of another line.';
+
+CREATE INDEX network_profiles_by_onu ON network_profiles (tenant_id, onu_serial);
+COMMENT ON INDEX network_profiles_by_onu IS 'The message that names the line that an ONU is on.';
+CREATE UNIQUE INDEX network_profiles_vlans ON network_profiles (tenant_id, olt, pon_port, s_vlan, c_vlan)
+    WHERE NOT shares_vlans;
+COMMENT ON INDEX network_profiles_vlans IS
+    'A pair of VLANs is on one line of an OLT port, and the message that names it.';
+CREATE UNIQUE INDEX network_profiles_circuit ON network_profiles (tenant_id, circuit_id)
+    WHERE option82_policy = 'enforce' AND NOT shares_circuit;
+COMMENT ON INDEX network_profiles_circuit IS 'An enforced circuit_id is on one line, and the message that names it.';
+
+CREATE TABLE devices (
+    tenant_id         text NOT NULL REFERENCES tenants (id),
+    subscriber_ref    text NOT NULL,
+    kind              text NOT NULL CHECK (kind IN ('onu', 'cpe')),
+    identity          text NOT NULL,
+    wanted            boolean NOT NULL,
+    confirmed         boolean NOT NULL DEFAULT false,
+    created_by_order  text NOT NULL,
+    updated_by_order  text NOT NULL,
+    updated_at        timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, subscriber_ref, kind)
+);
+COMMENT ON TABLE devices IS 'The state that the ONU and the CPE of a subscriber should be in. Written by device steps.';
+COMMENT ON COLUMN devices.identity IS 'The serial number of an ONU, the MAC address of a CPE.';
+COMMENT ON COLUMN devices.wanted IS 'true: the device should be in service; false: out of service.';
+COMMENT ON COLUMN devices.confirmed IS 'A controller has brought the device into that state.';
+COMMENT ON COLUMN devices.created_by_order IS 'The order that brought the device into service.';
+
+CREATE INDEX devices_by_identity ON devices (tenant_id, kind, identity) WHERE wanted;
+COMMENT ON INDEX devices_by_identity IS 'deactivate_onu: whether another line needs the same device.';
+
+CREATE TABLE billing_services (
+    id                  uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    tenant_id           text NOT NULL REFERENCES tenants (id),
+    subscriber_id       uuid NOT NULL REFERENCES subscribers (id),
+    plan                text NOT NULL,
+    price_ref           text,
+    status              text NOT NULL CHECK (status IN ('active', 'suspended', 'ended')),
+    started_at          timestamptz NOT NULL DEFAULT now(),
+    ended_at            timestamptz,
+    suspended_by_order  text,
+    created_by_order    text NOT NULL
+);
+COMMENT ON TABLE billing_services IS 'What a subscriber is billed for. Written by the billing steps.';
+COMMENT ON COLUMN billing_services.plan IS 'The name of the plan in the order.';
+COMMENT ON COLUMN billing_services.price_ref IS 'The billing system''s name for the price.';
+COMMENT ON COLUMN billing_services.suspended_by_order IS
+    'The deprovision order that suspended the service; its undo resumes what it suspended.';
+
+CREATE UNIQUE INDEX billing_services_current ON billing_services (subscriber_id) WHERE status <> 'ended';
+COMMENT ON INDEX billing_services_current IS 'A subscriber has one service at a time.';
+
+CREATE TABLE billing_events (
+    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id       text NOT NULL REFERENCES tenants (id),
+    service_id      uuid NOT NULL,
+    subscriber_ref  text NOT NULL,
+    event           text NOT NULL CHECK (event IN ('started', 'cancelled', 'suspended', 'resumed', 'ended')),
+    plan            text NOT NULL,
+    price_ref       text,
+    order_id        text NOT NULL,
+    at              timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE billing_events IS
+    'What a billing system reads. Rows are never changed: a rolled-back order leaves started and cancelled.';
+COMMENT ON COLUMN billing_events.service_id IS 'billing_services.id; the service may be deleted.';
+COMMENT ON COLUMN billing_events.event IS 'cancelled: the order that started the service was rolled back.';
+
+CREATE INDEX billing_events_by_subscriber ON billing_events (tenant_id, subscriber_ref, id);
+COMMENT ON INDEX billing_events_by_subscriber IS 'A billing system''s reading of one subscriber''s events, in order.';
