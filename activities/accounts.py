@@ -1,9 +1,9 @@
 """Steps on RADIUS accounts."""
 
 from activities.base import Activities, done, step, undone
-from activities.signatures import StepRef, StepReport
-from radius import accounts
-from subscribers.models import ServicePlan
+from activities.messages import StepRef, StepReport
+from lastmile.radius import accounts
+from lastmile.subscribers.models import ServicePlan
 
 __all__ = ["AccountActivities"]
 

@@ -3,25 +3,25 @@
 from collections.abc import Iterable, Sequence
 
 from activities.base import Activities, beyond_database, done, skipped, step, taken, undone, warned
-from activities.direct import DirectAddresses
+from activities.direct_addresses import DirectAddresses
+from activities.messages import StepRef, StepReport
 from activities.reply_items import ReplyItems, address_items, as_written
 from activities.sessions import Sessions
-from activities.signatures import StepRef, StepReport
-from db import Database, TenantConnection
-from fields.durations import duration
 from ipam.allocation import Allocation, Quarantine, allocate, release
-from ipam.blocks import NoBlock
 from ipam.delegations import Delegation, held_by, revoked_by, transition
 from ipam.lifecycle import State
 from ipam.matching import must_match
 from ipam.models import Addressing, Purpose
 from ipam.netbox import NetBox
-from ipam.taking import make_room
-from radius import accounts
-from radius.dynauth import DynamicAuthorization
-from radius.sessions import open_sessions
-from radius.vrf import VrfAttribute
-from telemetry.metrics import ALLOCATION, REVOCATION
+from ipam.netbox.delegated.block_acquisition import make_room
+from ipam.netbox.delegated.blocks import NoBlock
+from lastmile.db import Database, TenantConnection
+from lastmile.fields.durations import duration
+from lastmile.radius import accounts
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.radius.sessions import open_sessions
+from lastmile.radius.vrf import VrfAttribute
+from lastmile.telemetry.metrics import ALLOCATION, REVOCATION
 
 __all__ = ["FACTS", "AddressActivities", "chosen_by_netbox"]
 

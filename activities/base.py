@@ -10,10 +10,10 @@ from typing import Any, ParamSpec, TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.signatures import BEYOND_DATABASE, OUTAGE, Outcome, StepRef, StepReport
-from db import Database, TenantConnection
-from errors import Outage, Refused
-from subscribers.orders import hold_forward, hold_undo
+from activities.messages import BEYOND_DATABASE, OUTAGE, Outcome, StepRef, StepReport
+from lastmile.db import Database, TenantConnection
+from lastmile.errors import Outage, Refused
+from lastmile.subscribers.orders import hold_forward, hold_undo
 
 __all__ = [
     "Activities",

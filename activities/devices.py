@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from activities.base import Activities, beyond_database, done, heartbeating, skipped, step, undone
-from activities.signatures import StepRef, StepReport
-from db import Database
-from devices import records
-from devices.controllers import Controller, LineDevice
-from devices.records import Kind
-from subscribers.models import Line
-from subscribers.records import line_of
+from activities.messages import StepRef, StepReport
+from lastmile.db import Database
+from lastmile.devices import records
+from lastmile.devices.controllers import Controller, LineDevice
+from lastmile.devices.records import Kind
+from lastmile.subscribers.models import Line
+from lastmile.subscribers.records import line_of
 
 __all__ = ["DeviceActivities"]
 

@@ -5,12 +5,12 @@ from sqlalchemy import text
 from temporalio import activity
 
 from activities.base import Activities, failing_by_type
-from activities.lines import check_line
+from activities.line_matching import check_line
+from activities.messages import Opened, OrderClosing, OrderOpening, StepRef
 from activities.refusals import Verdict, verdict_on
-from activities.signatures import Opened, OrderClosing, OrderOpening, StepRef
-from subscribers import orders
-from subscribers.errors import LineDiffers
-from telemetry.metrics import ORDER_SECONDS_TAKEN, ORDERS, STEPS
+from lastmile.subscribers import orders
+from lastmile.subscribers.errors import LineDiffers
+from lastmile.telemetry.metrics import ORDER_SECONDS_TAKEN, ORDERS, STEPS
 
 __all__ = ["OrderActivities"]
 

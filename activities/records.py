@@ -1,9 +1,9 @@
 """Steps on customers, subscribers, network profiles and billing services."""
 
 from activities.base import Activities, done, skipped, step, undone
-from activities.signatures import StepRef, StepReport
-from subscribers import billing, records
-from subscribers.models import Customer, Line, ServicePlan
+from activities.messages import StepRef, StepReport
+from lastmile.subscribers import billing, records
+from lastmile.subscribers.models import Customer, Line, ServicePlan
 
 __all__ = ["RecordActivities", "customer_notes"]
 

@@ -7,16 +7,16 @@ decides for every type of failure that no retry repairs. Every other type is a f
 from collections.abc import Mapping
 from enum import StrEnum
 
-from errors import Refused
 from ipam import errors as ipam
-from ipam.direct import Elsewhere
-from ipam.estate import NoSuchField
 from ipam.netbox import errors as netbox
-from ipam.slot_records import Occupied
-from radius.attributes import InvalidAttribute
-from radius.dynauth import InvalidNas
-from radius.errors import AccountConflict, NasConflict, NasInUse, UnknownNas
-from subscribers import errors as subscribers
+from ipam.netbox.delegated.outbox_sync import Occupied
+from ipam.netbox.direct.allocator import Elsewhere
+from ipam.netbox.importer.scan import NoSuchField
+from lastmile.errors import Refused
+from lastmile.radius.attributes import InvalidAttribute
+from lastmile.radius.dynauth import InvalidNas
+from lastmile.radius.errors import AccountConflict, NasConflict, NasInUse, UnknownNas
+from lastmile.subscribers import errors as subscribers
 
 __all__ = ["VERDICTS", "Verdict", "verdict_on"]
 

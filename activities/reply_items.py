@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 
 from activities.sessions import REPLY_ATTRIBUTES
-from db import TenantConnection
 from ipam.delegations import Delegation, held_by
 from ipam.lifecycle import State
 from ipam.models import Purpose
-from radius import accounts
-from radius.vrf import VrfAttribute
+from lastmile.db import TenantConnection
+from lastmile.radius import accounts
+from lastmile.radius.vrf import VrfAttribute
 
 __all__ = ["ReplyItems", "address_items", "as_written"]
 

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
-from db import Database
 from ipam.models import Purpose
-from radius.attributes import InvalidAttribute
-from radius.dynauth import DynamicAuthorization, Nas, Outcome, Reply, Session
-from radius.escaping import printable
-from radius.sessions import open_sessions, unaccounted_login
+from lastmile.db import Database
+from lastmile.radius.attributes import InvalidAttribute
+from lastmile.radius.dynauth import DynamicAuthorization, Nas, Outcome, Reply, Session
+from lastmile.radius.escaping import printable
+from lastmile.radius.sessions import open_sessions, unaccounted_login
 
 __all__ = ["REPLY_ATTRIBUTES", "OpenSession", "Sessions"]
 

@@ -19,12 +19,12 @@ from rich.console import Console
 
 from bench import allocation, bulk_import, cleanup, disconnects, netbox, orders, snapshot, startup, urgent
 from bench.figures import Figure, table, write
-from db.migrate import upgrade
-from devstack.ports import PortInUse
-from devstack.postgres import EmbeddedPostgres
-from devstack.server import ServerFailed
-from devstack.temporal import DevTemporal
-from devstack.temporal_program import TemporalMissing, find_temporal
+from lastmile.db.migrate import upgrade
+from lastmile.devstack.ports import PortInUse
+from lastmile.devstack.postgres import EmbeddedPostgres
+from lastmile.devstack.server import ServerFailed
+from lastmile.devstack.temporal import DevTemporal
+from lastmile.devstack.temporal_program import TemporalMissing, find_temporal
 
 REPORT = Path("build/bench.json")
 PARTS = ("disconnects", "allocations", "netbox", "snapshot", "cleanup", "orders", "urgent", "imports", "start-up")

@@ -9,12 +9,12 @@ from sqlalchemy import text
 from bench.copies import SETTLE, as_owner, copied, url_of
 from bench.figures import Figure, Target, at_least
 from bench.rounds import Measured, Turn, Work, medians, rate
-from db import Database
-from devstack.postgres import EmbeddedPostgres
 from ipam.allocation import allocate
 from ipam.models import Need, Purpose
 from ipam.pools import Pool, add_pool
-from subscribers.tenants import add_tenant
+from lastmile.db import Database
+from lastmile.devstack.postgres import EmbeddedPostgres
+from lastmile.subscribers.tenants import add_tenant
 
 __all__ = ["measure"]
 

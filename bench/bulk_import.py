@@ -16,7 +16,7 @@ import psutil
 from bench.figures import Figure, at_most
 from bench.orders import provision_order
 from bench.rounds import Measured
-from workflows.contract import Created, OrderResult, ProvisionSubscriber, ResultStatus, StepOutcome
+from lastmile.contract import Created, OrderResult, ProvisionSubscriber, ResultStatus, StepOutcome
 from workflows.provision import STEPS
 
 __all__ = ["measure"]
@@ -90,7 +90,7 @@ async def _import(file: Path, environment: dict[str, str]) -> Measured:
     """Seconds, and the most memory that the process had (its resident set, as seen in short intervals)."""
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli", "provision", str(file)),
+        *(sys.executable, "-m", "lastmile.cli", "provision", str(file)),
         env=environment,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,

@@ -16,12 +16,12 @@ from temporalio.client import Client
 from bench.copies import SETTLE, as_owner, copied
 from bench.figures import Figure, Target, at_least
 from bench.rounds import Measured, medians
-from db import Database
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
-from worker import build_worker
-from workflows.connection import connect
-from workflows.contract import CleanupResult
+from lastmile.client.connection import connect
+from lastmile.contract import CleanupResult
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 
 __all__ = ["measure"]
 

@@ -13,9 +13,9 @@ from pyrad.packet import DisconnectACK, DisconnectRequest
 from bench.figures import Figure, at_least
 from bench.nas import SECRET
 from bench.rounds import Turn, Work, medians, rate
-from devstack.ports import HOST
-from radius.attributes import DICTIONARY
-from radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
+from lastmile.devstack.ports import HOST
+from lastmile.radius.attributes import DICTIONARY
+from lastmile.radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
 
 __all__ = ["measure"]
 

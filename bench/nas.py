@@ -4,7 +4,7 @@ clients down. It writes its port to standard output and ends with its standard i
 import asyncio
 import sys
 
-from devstack.nas import ACK, ScriptedNas
+from lastmile.devstack.nas import ACK, ScriptedNas
 
 __all__ = ["SECRET"]
 

@@ -16,18 +16,18 @@ from bench.cpu import cpu_seconds
 from bench.figures import Figure, at_least
 from bench.netbox_estate import BLOCK, DIRECT, KINDS, PREFIX, TENANT, EstatePool, build
 from bench.rounds import Measured, Turn, Work, medians, rate
-from db import Database
-from devstack.netbox.standin import NetBoxStandIn
-from devstack.ports import Ports
-from devstack.secret import kept_secret, secret_file
-from ipam import direct
 from ipam.allocation import Allocation, allocate
-from ipam.blocks import NoBlock
-from ipam.bound import bound_pools, stamp
-from ipam.keeper import Keeper
 from ipam.lifecycle import State
 from ipam.netbox import NetBox
-from ipam.taking import make_room
+from ipam.netbox.bound_pool import bound_pools, stamp
+from ipam.netbox.delegated.block_acquisition import make_room
+from ipam.netbox.delegated.block_maintenance import Keeper
+from ipam.netbox.delegated.blocks import NoBlock
+from ipam.netbox.direct import allocator
+from lastmile.db import Database
+from lastmile.devstack.netbox.server_process import NetBoxStandIn
+from lastmile.devstack.ports import Ports
+from lastmile.devstack.secret import kept_secret, secret_file
 
 __all__ = ["Scale", "measure"]
 
@@ -139,9 +139,9 @@ def _allocating(database: Database, netbox: NetBox, pool: EstatePool) -> Work:
         async with database.tenant(TENANT) as connection:
             bound = (await bound_pools(connection, [pending]))[pending.pool_id]
         new = stamp(TENANT, pending, State.ALLOCATED)
-        recorded = await direct.obtain(netbox, bound, new, length=bound.length, fits=bound.has, first=True)
+        recorded = await allocator.obtain(netbox, bound, new, length=bound.length, fits=bound.has, first=True)
         async with database.tenant(TENANT) as connection:
-            await direct.settle(connection, pending, recorded, order_id=order)
+            await allocator.settle(connection, pending, recorded, order_id=order)
 
     return chosen_by_netbox if pool.kind == DIRECT else delegated
 

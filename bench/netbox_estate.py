@@ -11,18 +11,18 @@ from typing import Any
 import asyncpg
 
 from bench.copies import SETTLE, as_owner
-from db import Database
-from devstack.netbox import NetBoxServer
-from ipam.binding import Binding, Mode, Record
-from ipam.blocks import delegated_pools
-from ipam.keeper import Keeper
 from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
+from ipam.netbox.binding import Binding, Mode, Record
+from ipam.netbox.delegated.block_acquisition import take
+from ipam.netbox.delegated.block_maintenance import Keeper
+from ipam.netbox.delegated.blocks import delegated_pools
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
 from ipam.netbox.requirements import check, set_up
 from ipam.pools import Pool, add_pool
-from ipam.taking import take
-from subscribers.tenants import add_tenant
+from lastmile.db import Database
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.subscribers.tenants import add_tenant
 
 __all__ = ["BLOCK", "DIRECT", "KINDS", "LENGTH", "PREFIX", "TENANT", "EstatePool", "build"]
 

@@ -12,16 +12,16 @@ from bench.cpu import cpu_seconds
 from bench.figures import Figure, at_least, at_most
 from bench.noop import Noop, nothing
 from bench.rounds import Measured, Turn, Work, each, medians, rate
-from db import Database
 from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
-from subscribers.tenants import add_tenant
-from worker import build_worker
-from workflows.client import Lastmile
-from workflows.connection import connect
-from workflows.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber, ResultStatus
+from lastmile.client.connection import connect
+from lastmile.client.orders import Lastmile
+from lastmile.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber, ResultStatus
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.subscribers.tenants import add_tenant
+from lastmile.worker import build_worker
 from workflows.registry import RUNNER
 
 __all__ = ["measure", "provision_order"]

@@ -7,9 +7,9 @@ import asyncpg
 
 from bench.copies import SETTLE, as_owner, copied
 from bench.figures import Figure, Target
-from db import Database
-from figures.counts import fold
-from figures.snapshot import measure as take
+from lastmile.db import Database
+from lastmile.metrics.counts import fold
+from lastmile.metrics.snapshot import measure as take
 
 __all__ = ["LARGE", "SIZE", "measure"]
 

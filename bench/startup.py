@@ -7,11 +7,11 @@ from pathlib import Path
 
 from bench.figures import Figure, Target
 from bench.rounds import Measured, Turn, medians
-from db.database import PLATFORM_ROLE, TENANT_ROLE
-from devstack.logins import make_login
-from devstack.ports import HOST, Ports
-from devstack.secret import kept_secret
-from devstack.worker import Worker
+from lastmile.db.database import PLATFORM_ROLE, TENANT_ROLE
+from lastmile.devstack.logins import make_login
+from lastmile.devstack.ports import HOST, Ports
+from lastmile.devstack.secret import kept_secret
+from lastmile.devstack.worker import Worker
 
 __all__ = ["measure"]
 
@@ -35,7 +35,7 @@ async def measure(directory: Path, owner_url: str, temporal_address: str) -> lis
         async with Worker(directory, environment, port=port, grace_seconds=5):
             return {"seconds": time.perf_counter() - began}
 
-    turns = {"help": _run("-m", "cli", "--help"), "python": _run("-c", "pass"), "worker": worker}
+    turns = {"help": _run("-m", "lastmile.cli", "--help"), "python": _run("-c", "pass"), "worker": worker}
     await medians(1, turns)  # bytecode, the disk's cache
     found = {name: measured["seconds"] for name, measured in (await medians(ROUNDS, turns)).items()}
     bare = "python -c pass"

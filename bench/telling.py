@@ -16,12 +16,12 @@ import requests
 from bench.figures import Figure, Target, at_least
 from bench.netbox_estate import LENGTH, TENANT
 from bench.rounds import Measured, Turn, Work, medians, rate
-from db import Database
-from ipam.blocks import delegated_pools
-from ipam.keeper import Keeper
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Stamp
-from ipam.outbox import IN_FLIGHT, backlog
+from ipam.netbox.delegated.block_maintenance import Keeper
+from ipam.netbox.delegated.blocks import delegated_pools
+from ipam.netbox.delegated.outbox import IN_FLIGHT, backlog
+from lastmile.db import Database
 
 __all__ = ["measure"]
 

@@ -9,16 +9,16 @@ from sqlalchemy import text
 from bench.figures import Figure, at_most
 from bench.orders import provision_order
 from bench.rounds import each
-from db import Database
 from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
-from subscribers.tenants import add_tenant
-from worker import build_worker
-from workflows.client import Lastmile
-from workflows.connection import connect
-from workflows.contract import ProvisionSubscriber, ResultStatus, Urgency
+from lastmile.client.connection import connect
+from lastmile.client.orders import Lastmile
+from lastmile.contract import ProvisionSubscriber, ResultStatus, Urgency
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.subscribers.tenants import add_tenant
+from lastmile.worker import build_worker
 
 __all__ = ["BURST", "measure"]
 

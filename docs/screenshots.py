@@ -22,23 +22,23 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 
-from db import Database
-from db.migrate import upgrade
-from devstack.postgres import EmbeddedPostgres
-from devstack.temporal import DevTemporal
-from devstack.temporal_program import find_temporal
 from ipam.pools import add_pool
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
-from subscribers.models import Line
-from subscribers.tenants import add_tenant
+from lastmile.client.orders import Lastmile, OrderRun
+from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.schedules import SCHEDULES
+from lastmile.db import Database
+from lastmile.db.migrate import upgrade
+from lastmile.devstack.postgres import EmbeddedPostgres
+from lastmile.devstack.temporal import DevTemporal
+from lastmile.devstack.temporal_program import find_temporal
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.subscribers.models import Line
+from lastmile.subscribers.tenants import add_tenant
+from lastmile.worker import build_worker
 from tests.conftest import POOLS
 from tests.workflows.faults import Faults
 from tests.workflows.world import Orders, parked
-from worker import build_worker
-from workflows.client import Lastmile, OrderRun
-from workflows.schedules import SCHEDULES
-from workflows.standing import StandingSchedules
 
 IMAGES = Path(__file__).with_name("images")
 HEIGHTS = {

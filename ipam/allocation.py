@@ -14,8 +14,6 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from db import TenantConnection
-from ipam import blocks, direct
 from ipam.delegations import COLUMNS, Delegation, StateChanged, transition
 from ipam.errors import (
     AddressTaken,
@@ -30,8 +28,11 @@ from ipam.errors import (
 from ipam.exclusions import LOCK as EXCLUSIONS
 from ipam.lifecycle import State
 from ipam.models import Need, vrf_words
+from ipam.netbox.delegated import blocks
+from ipam.netbox.direct import allocator
+from ipam.netbox.direct.pending_removals import LATE
 from ipam.pools import CANDIDATE, CLOSED, IN_ANY_VRF, PREFERENCE
-from ipam.removals import LATE
+from lastmile.db import TenantConnection
 
 __all__ = ["Allocation", "Quarantine", "allocate", "allocation_key", "release"]
 
@@ -49,7 +50,7 @@ _ROOM = "frontier < end_slot AND NOT int8range(frontier, end_slot) <@ excluded"
 class Allocation:
     """A delegation, and whether this call made it or found it.
 
-    Where it is pending, its pool is kept in NetBox, which is to be asked for the prefix (`ipam.direct`).
+    While it is pending, NetBox has yet to choose its prefix (`ipam.netbox.direct.allocator`).
     """
 
     delegation: Delegation
@@ -166,7 +167,8 @@ _CANDIDATES = text(
     """
 )
 
-# Not the lock of the pool's row: a change of mode holds that one while it waits for delegations (`ipam.conversions`).
+# Not the lock of the pool's row: a change of mode holds that lock while it waits for delegations
+# (`ipam.netbox.mode_change.conversion`).
 _HOLD_EXCLUSIONS = text(f"SELECT pg_advisory_xact_lock_shared({EXCLUSIONS})")
 
 _RELEASE = text(
@@ -185,7 +187,8 @@ _RELEASE = text(
         FROM given_back g JOIN pools p ON p.id = g.pool_id
         CROSS JOIN LATERAL (SELECT CASE WHEN p.netbox_release = 'deprecate' THEN g.prefix END AS prefix) kept
         WHERE g.slot IS NULL
-    ), freed AS ( -- not for anybody, where a person has it in NetBox (`ipam.strangers`), or where it was excluded
+    ), freed AS (
+        -- Withheld from everybody where NetBox has a foreign prefix there, or where the slot is excluded.
         UPDATE slots s SET delegation_id = NULL, free_at = CASE WHEN theirs THEN 'infinity' ELSE now() + g.rest END,
                            last_holder = CASE WHEN NOT theirs THEN g.holder END
         FROM given_back g JOIN pools p ON p.id = g.pool_id CROSS JOIN LATERAL (SELECT g.slot <@ p.excluded OR EXISTS (
@@ -239,7 +242,7 @@ async def allocate(
         if row is None and not static:
             if more_blocks and (delegated := await blocks.for_need(connection, need)):
                 raise blocks.NoBlock(delegated)
-            row = await direct.begin(connection, claim)
+            row = await allocator.begin(connection, claim)
     if row is None:
         raise await _nothing_left(connection, wanted, need)
     delegation = Delegation.of(row)
@@ -255,7 +258,7 @@ async def allocate(
 async def release(connection: TenantConnection, delegation: Delegation, quarantine: Quarantine) -> None:
     """Give the prefix of a revoked delegation back, into quarantine; nothing happens where it was given back.
 
-    Where the pool is kept in NetBox, it is there that the prefix rests: the caller sees to that (`ipam.direct`).
+    Where the pool is kept in NetBox, the caller keeps the prefix in quarantine there (`ipam.netbox.direct.allocator`).
     Raises `NotRevoked` where the delegation is in any other state: its subscriber may still be using it; and
     `StateChanged` where the pool's mode has changed at this moment.
     """

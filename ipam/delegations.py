@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from db import TenantConnection
 from ipam.lifecycle import State, check
 from ipam.models import Purpose
+from lastmile.db import TenantConnection
 
 __all__ = ["COLUMNS", "Delegation", "StateChanged", "held_by", "revoked_by", "revoked_for", "transition"]
 

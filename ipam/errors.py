@@ -1,6 +1,6 @@
 """What can be wrong with an allocation, by name. A retry fixes none that is `Refused`."""
 
-from errors import Refused
+from lastmile.errors import Refused
 
 __all__ = [
     "AddressTaken",

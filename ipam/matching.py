@@ -5,9 +5,9 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from db import TenantConnection
 from ipam.errors import DelegationMismatch
 from ipam.models import Addressing, Need, Purpose, vrf_words
+from lastmile.db import TenantConnection
 
 __all__ = ["address_differences", "must_match"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from fields.scalars import IPv4Text, TrueOrFalse, WholeNumber, any_case
+from lastmile.fields.scalars import IPv4Text, TrueOrFalse, WholeNumber, any_case
 
 __all__ = ["DEFAULT_VRF", "LABEL", "Addressing", "IPv4Mode", "IPv6Mode", "Need", "Purpose", "VrfName", "vrf_words"]
 

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from db import PlatformConnection
 from ipam.allocation import Quarantine
 from ipam.errors import InvalidPool, PoolBusy
 from ipam.exclusions import LOCK as EXCLUSIONS
 from ipam.exclusions import slot_ranges, without
 from ipam.pools import Pool, list_pools
+from lastmile.db import PlatformConnection
 
 __all__ = ["Left", "close_pool", "exclude", "extend_pool", "in_words", "include", "left_in", "open_pool", "remove_pool"]
 

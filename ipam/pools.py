@@ -10,13 +10,13 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fields.scalars import WholeNumber
-from fields.stored import STORED
-from fields.text import PRINTABLE, Text
-from ipam.binding import Binding, Mode, Record
 from ipam.errors import InvalidPool
 from ipam.exclusions import merged, read_networks, read_slots, slot_ranges, within
 from ipam.models import DEFAULT_VRF, LABEL, Purpose, vrf_words
+from ipam.netbox.binding import Binding, Mode, Record
+from lastmile.fields.scalars import WholeNumber
+from lastmile.fields.stored import STORED
+from lastmile.fields.text import PRINTABLE, Text
 
 __all__ = ["CANDIDATE", "CLOSED", "IN_ANY_VRF", "PREFERENCE", "Pool", "PoolUse", "add_pool", "list_pools"]
 
@@ -243,7 +243,7 @@ async def add_pool(connection: AsyncConnection, pool: Pool) -> None:
     """
     described = pool.model_dump(mode="json", exclude={"netbox"}) | {"excluded": slot_ranges(pool.excluded_slots)}
     place = dict.fromkeys(Binding.model_fields) | (pool.netbox.model_dump(mode="json") if pool.netbox else {})
-    # Of a delegated pool only what is in a block is within reach (`ipam.blocks`).
+    # Of a delegated pool only what is in a block is within reach (`ipam.netbox.delegated.blocks`).
     delegated = pool.netbox is not None and pool.netbox.mode is Mode.DELEGATED
     frontier = pool.slots.stop if delegated else pool.slots.start
     values = described | place | {"first_slot": pool.slots.start, "end_slot": pool.slots.stop, "frontier": frontier}

@@ -3,7 +3,7 @@
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Identity, Integer, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import CIDR, INT8MULTIRANGE
 
-from db import metadata
+from lastmile.db import metadata
 
 __all__ = [
     "delegation_counts",
@@ -197,7 +197,7 @@ netbox_suspects = Table(
     Column("seen_at", DateTime(timezone=True), nullable=False),
 )
 
-# Repairs that could not be done, by what they are about (`ipam.differences`).
+# Repairs that could not be done, by what they are about (`ipam.netbox.reconcile.differences`).
 netbox_failed_repairs = Table(
     "netbox_failed_repairs",
     metadata,

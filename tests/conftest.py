@@ -17,15 +17,15 @@ from sqlalchemy import make_url
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from db import Database
-from db.migrate import upgrade
-from devstack.postgres import EmbeddedPostgres
-from devstack.temporal import DevTemporal
-from devstack.temporal_program import TemporalMissing, find_temporal
 from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
-from subscribers.tenants import add_tenant
-from workflows.asking import SchedulesAskedAgain
+from lastmile.client.schedule_retry import SchedulesAskedAgain
+from lastmile.db import Database
+from lastmile.db.migrate import upgrade
+from lastmile.devstack.postgres import EmbeddedPostgres
+from lastmile.devstack.temporal import DevTemporal
+from lastmile.devstack.temporal_program import TemporalMissing, find_temporal
+from lastmile.subscribers.tenants import add_tenant
 
 POSTGRES = "LASTMILE_TESTS_POSTGRES"
 TEMPORAL = "LASTMILE_TESTS_TEMPORAL"

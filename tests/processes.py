@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
-from devstack.logins import make_login
-from devstack.ports import HOST, is_free
+from lastmile.devstack.logins import make_login
+from lastmile.devstack.ports import HOST, is_free
 
 __all__ = ["Environment", "environment_of", "get", "healthy", "port_of", "started", "until"]
 
@@ -56,7 +56,10 @@ async def started(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A worker of this code, or of another version of it, in this directory."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", *arguments), env=environment, cwd=code, stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "lastmile.worker", *arguments),
+        env=environment,
+        cwd=code,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         yield process

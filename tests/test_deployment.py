@@ -10,13 +10,13 @@ from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionR
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from cli.services import Temporal
+from lastmile.cli.connections import Temporal
+from lastmile.client.orders import Lastmile, OrderRun
+from lastmile.client.worker_versions import current_build
+from lastmile.contract import ProvisionSubscriber, ResultStatus
 from tests.processes import Environment, healthy, port_of, started, until
 from tests.test_worker import WAITING, environment, orders  # noqa: F401
 from tests.workflows.world import Orders
-from workflows.client import Lastmile, OrderRun
-from workflows.contract import ProvisionSubscriber, ResultStatus
-from workflows.versions import current_build
 
 ROOT = Path(__file__).parent.parent
 ONU, CPE = '    Step("activate_onu", ', '    Step("configure_cpe", '

@@ -9,14 +9,14 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from audit.invariants import INVARIANTS
-from cli.app import app
-from devstack.prometheus import RULES
-from ipam.differences import Kind
-from settings import Settings
-from telemetry import metrics
-from telemetry.snapshot import AGE
-from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
+from ipam.netbox.reconcile.differences import Kind
+from lastmile.audit.invariants import INVARIANTS
+from lastmile.cli.app import app
+from lastmile.devstack.prometheus import RULES
+from lastmile.settings import Settings
+from lastmile.telemetry import metrics
+from lastmile.telemetry.snapshot import AGE
+from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -12,21 +12,21 @@ from sqlalchemy import make_url
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-import db
-from db import Database
-from devstack.logins import make_login
-from devstack.netbox import NetBoxServer
-from devstack.ports import HOST, is_free
-from telemetry.metrics import FIGURES
+import lastmile.db
+from lastmile.client.orders import Lastmile
+from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.schedules import SCHEDULES
+from lastmile.contract import ResultStatus
+from lastmile.db import Database
+from lastmile.devstack.logins import make_login
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.ports import HOST, is_free
+from lastmile.telemetry.metrics import FIGURES
 from tests.processes import Environment, environment_of, get, healthy, port_of, started, until
 from tests.workflows.world import Orders
-from workflows.client import Lastmile
-from workflows.contract import ResultStatus
-from workflows.schedules import SCHEDULES
-from workflows.standing import StandingSchedules
 
 NOBODY = f"{HOST}:1"
-VERSIONS = Path(db.__file__).with_name("migrations") / "versions"
+VERSIONS = Path(lastmile.db.__file__).with_name("migrations") / "versions"
 
 # Whether somebody waits to write into a table that is locked in this database: an audit of its hour only reads.
 WAITING = """

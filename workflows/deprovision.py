@@ -2,7 +2,7 @@
 
 from temporalio import workflow
 
-from workflows.contract import DeprovisionSubscriber, OrderResult
+from lastmile.contract import DeprovisionSubscriber, OrderResult
 from workflows.operator_controls import Steerable
 from workflows.saga import Kind, Saga, Step
 

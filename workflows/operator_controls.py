@@ -4,7 +4,7 @@ from typing import Any
 
 from temporalio import workflow
 
-from workflows.contract import Choice, Decision, Progress
+from lastmile.contract import Choice, Decision, Progress
 from workflows.saga import Saga
 
 __all__ = ["Steerable"]

@@ -6,11 +6,11 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from activities.signatures import Outcome
-from workflows.attributes import ATTENTION, STEP
-from workflows.contract import Choice, Decision, Parked, RunStatus, TakenDecision
-from workflows.failures import kind_of, words_of
+from activities.messages import Outcome
+from lastmile.contract import Choice, Decision, Parked, RunStatus, TakenDecision
+from workflows.failure_details import kind_of, words_of
 from workflows.run_record import RunRecord
+from workflows.search_attributes import ATTENTION, STEP
 
 __all__ = ["Abandoned", "Parking"]
 

@@ -2,7 +2,7 @@
 
 from temporalio import workflow
 
-from workflows.contract import OrderResult, ProvisionSubscriber
+from lastmile.contract import OrderResult, ProvisionSubscriber
 from workflows.operator_controls import Steerable
 from workflows.saga import Kind, Saga, Step
 

@@ -3,11 +3,11 @@
 from pydantic import ValidationError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from workflows.cleanup import FinishRevocation, StalePrefixCleanup
 from workflows.deprovision import Deprovision
-from workflows.dispatch import Dispatch
-from workflows.maintenance import Audit, Metrics
+from workflows.maintenance.audit import Audit, Metrics
+from workflows.maintenance.cleanup import FinishRevocation, StalePrefixCleanup
 from workflows.provision import Provision
+from workflows.scheduled_start import Dispatch
 
 __all__ = ["FAILURE_TYPES", "RUNNER", "WORKFLOWS"]
 

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from temporalio import workflow
 
-from activities.signatures import Outcome
-from workflows.contract import (
+from activities.messages import Outcome
+from lastmile.contract import (
     Created,
     Order,
     OrderResult,
@@ -20,7 +20,7 @@ from workflows.contract import (
     StepOutcome,
     TakenDecision,
 )
-from workflows.table import step_table
+from workflows.step_table import step_table
 
 __all__ = ["RunRecord"]
 

@@ -24,14 +24,14 @@ from typing import Any, Generic, TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from activities.signatures import Opened, OrderClosing, OrderOpening, Outcome, StepReport
-from workflows.attributes import OPERATION, STEP, TENANT
-from workflows.calling import Caller, Kind
-from workflows.contract import Choice, Decision, Order, OrderResult, Progress, ResultStatus, RunStatus
-from workflows.failures import kind_of, mendable, words_of
+from activities.messages import Opened, OrderClosing, OrderOpening, Outcome, StepReport
+from lastmile.contract import Choice, Decision, Order, OrderResult, Progress, ResultStatus, RunStatus
+from workflows.failure_details import kind_of, mendable, words_of
 from workflows.identity import check_workflow_id
 from workflows.parking import Abandoned, Parking
 from workflows.run_record import RunRecord
+from workflows.search_attributes import OPERATION, STEP, TENANT
+from workflows.step_activity import Caller, Kind
 
 __all__ = ["Kind", "Saga", "Step"]
 

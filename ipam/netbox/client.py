@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from ipam.netbox.errors import NetBoxError, NotAuthorised, NotFound, NotNetBox, NotReady
+from ipam.netbox.http import Object, Wire
 from ipam.netbox.records import KEY, TAG, BlockStamp, Recorded, Stamp
 from ipam.netbox.requirements import check
-from ipam.netbox.wire import Object, Wire
-from ipam.together import together
-from telemetry.metrics import NETBOX_ERRORS
+from ipam.netbox.single_flight import together
+from lastmile.telemetry.metrics import NETBOX_ERRORS
 
 __all__ = ["NetBox"]
 

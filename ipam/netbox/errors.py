@@ -3,7 +3,7 @@
 No message carries the token or anything that NetBox was not asked by us.
 """
 
-from errors import Outage, Refused
+from lastmile.errors import Outage, Refused
 
 __all__ = [
     "Ambiguous",

@@ -12,8 +12,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from ipam.netbox.errors import NotAuthorised, NotFound, NotReady
+from ipam.netbox.http import Object, Wire
 from ipam.netbox.records import KEY, LINK, OBJECT_TYPE, SIZE, STATE, SUBSCRIBER, TAG, USED
-from ipam.netbox.wire import Object, Wire
 
 __all__ = ["NOT_VISIBLE", "TESTED", "BoundPool", "Creation", "Finding", "check", "fields_made", "set_up"]
 

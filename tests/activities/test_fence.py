@@ -14,14 +14,14 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.addresses import AddressActivities
+from activities.messages import OrderClosing, OrderOpening, Outcome, StepRef, StepReport
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
-from activities.signatures import OrderClosing, OrderOpening, Outcome, StepRef, StepReport
-from db import Database
 from ipam.allocation import Quarantine
 from ipam.models import Addressing
-from radius.dynauth import DynamicAuthorization
-from subscribers.models import Customer
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.subscribers.models import Customer
 
 ADDRESSING = Addressing()
 REST = Quarantine(timedelta(hours=1), timedelta(hours=2))

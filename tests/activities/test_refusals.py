@@ -8,10 +8,10 @@ import pytest
 
 import activities
 import ipam
-import radius
-import subscribers
+import lastmile.radius
+import lastmile.subscribers
 from activities.refusals import VERDICTS, Verdict, verdict_on
-from errors import Refused
+from lastmile.errors import Refused
 
 
 def refusals(of: type[Refused] = Refused) -> Iterator[type[Refused]]:
@@ -23,7 +23,7 @@ def refusals(of: type[Refused] = Refused) -> Iterator[type[Refused]]:
 
 
 def test_every_refusal_of_an_activity_has_a_verdict() -> None:
-    for package in (activities, ipam, radius, subscribers):
+    for package in (activities, ipam, lastmile.radius, lastmile.subscribers):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
     missing = set(refusals()) - set(VERDICTS)

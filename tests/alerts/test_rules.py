@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from cli.app import app
-from devstack.prometheus import ALERTS, JOB, RULES
+from lastmile.cli.app import app
+from lastmile.devstack.prometheus import ALERTS, JOB, RULES
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from db import Database
-from radius.dynauth import DynamicAuthorization
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
 from tests.audit.estate import Estate
 
 

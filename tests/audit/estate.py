@@ -8,16 +8,16 @@ from temporalio.testing import ActivityEnvironment
 from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
 from activities.devices import DeviceActivities
+from activities.messages import OrderClosing, OrderOpening, StepRef
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
-from activities.signatures import OrderClosing, OrderOpening, StepRef
-from audit.audit import Violation, check, repair
-from db import Database
 from ipam.allocation import Quarantine
 from ipam.models import Addressing
-from radius.dynauth import DynamicAuthorization
-from radius.vrf import VrfAttribute
-from subscribers.models import Customer, Line, ServicePlan
+from lastmile.audit.audit import Violation, check, repair
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.radius.vrf import VrfAttribute
+from lastmile.subscribers.models import Customer, Line, ServicePlan
 
 __all__ = ["FREE_SLOT", "OF_S1", "QUARANTINE", "Estate"]
 

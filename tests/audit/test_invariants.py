@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from audit.invariants import INVARIANTS
+from lastmile.audit.invariants import INVARIANTS
 from tests.audit.estate import FREE_SLOT, OF_S1, Estate
 
 

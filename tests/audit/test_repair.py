@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from audit.audit import Violation
+from lastmile.audit.audit import Violation
 from tests.audit.estate import FREE_SLOT, OF_S1, QUARANTINE, Estate
 
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from audit.retention import Purged, purge
-from db import Database
+from lastmile.audit.retention import Purged, purge
+from lastmile.db import Database
 from tests.audit.estate import Estate
 
 ENDED = {"S-3", "S-5"}

@@ -6,10 +6,10 @@ import time
 import asyncpg
 import pytest
 
-from audit.audit import check
-from audit.invariant import Invariant
-from audit.invariants import INVARIANTS
-from db import Database
+from lastmile.audit.audit import check
+from lastmile.audit.invariant import Invariant
+from lastmile.audit.invariants import INVARIANTS
+from lastmile.db import Database
 
 DELEGATIONS = 200_000
 

@@ -6,11 +6,11 @@ import asyncpg
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.auditing import AuditActivities
-from audit.audit import Violation, check
-from audit.invariants import NOTICES
-from devstack.nas import ScriptedNas
-from radius.dynauth import DynamicAuthorization
+from activities.maintenance.audit import AuditActivities
+from lastmile.audit.audit import Violation, check
+from lastmile.audit.invariants import NOTICES
+from lastmile.devstack.nas import ScriptedNas
+from lastmile.radius.dynauth import DynamicAuthorization
 from tests.audit.estate import QUARANTINE, Estate
 
 USER = "S-1@acme.lastmile"

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db import Database
+from lastmile.db import Database
 
 # Of each watched table: a row, the column to change and its new value, and whose row it is.
 CHANGES = {

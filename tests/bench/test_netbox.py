@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from audit.audit import check
 from bench import netbox
 from bench.netbox_estate import BLOCK, DIRECT, KINDS, PREFIX, EstatePool, build
-from db import Database
-from devstack.netbox import NetBoxServer
+from lastmile.audit.audit import check
+from lastmile.db import Database
+from lastmile.devstack.netbox import NetBoxServer
 
 SMALL = netbox.Scale(
     sizes=(0, 20),

@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 from temporalio.service import RPCError
 
-from audit.audit import check
-from db import Database
-from db.migrate import upgrade
-from devstack.postgres import EmbeddedPostgres
-from devstack.temporal import DevTemporal
 from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
-from subscribers.tenants import add_tenant
+from lastmile.audit.audit import check
+from lastmile.client.connection import connect
+from lastmile.client.orders import Lastmile
+from lastmile.contract import OrderResult, ResultStatus
+from lastmile.db import Database
+from lastmile.db.migrate import upgrade
+from lastmile.devstack.postgres import EmbeddedPostgres
+from lastmile.devstack.temporal import DevTemporal
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.subscribers.tenants import add_tenant
+from lastmile.worker import build_worker
 from tests.workflows.world import Orders
-from worker import build_worker
-from workflows.client import Lastmile
-from workflows.connection import connect
-from workflows.contract import OrderResult, ResultStatus
 
 ORDERS = 10
 

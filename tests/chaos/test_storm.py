@@ -18,16 +18,16 @@ import pytest
 from sqlalchemy import make_url
 from temporalio.client import Client
 
-from audit.audit import check
-from db import Database
 from ipam.models import Addressing
 from ipam.pools import Pool, add_pool
+from lastmile.audit.audit import check
+from lastmile.client.orders import Lastmile, NotRunning, OrderRefused, OrderRun
+from lastmile.contract import AnyOrder, Decision, RunStatus
+from lastmile.db import Database
 from tests.chaos.commit_proxy import CommitProxy
 from tests.chaos.evidence import broken
 from tests.processes import Environment, environment_of, healthy, port_of, started
 from tests.workflows.world import Orders
-from workflows.client import Lastmile, NotRunning, OrderRefused, OrderRun
-from workflows.contract import AnyOrder, Decision, RunStatus
 
 ORDERS = int(os.environ.get("LASTMILE_STORM_ORDERS", "40"))
 IN_FLIGHT = 16

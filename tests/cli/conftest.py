@@ -16,11 +16,11 @@ import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from db import Database
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 from tests.workflows.faults import Faults
-from worker import build_worker
 
 POOL = ("--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme", "--force")
 """The options of a pool in documentation space, which is not for subscribers."""
@@ -58,7 +58,7 @@ class Cli:
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cli", *arguments),
+            *(sys.executable, "-m", "lastmile.cli", *arguments),
             env=self.environment,
             cwd=Path(__file__).parent.parent.parent,
             stdin=asyncio.subprocess.PIPE,

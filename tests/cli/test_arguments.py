@@ -42,7 +42,7 @@ async def test_number_option_of_anything_but_a_decimal_is_refused(alone: Cli, ty
 
 async def test_argument_that_is_not_utf_8_is_refused_in_one_sentence(alone: Cli) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli", "status", b"S-\xff", "--tenant", "acme"),
+        *(sys.executable, "-m", "lastmile.cli", "status", b"S-\xff", "--tenant", "acme"),
         env=alone.environment | {"PYTHONUTF8": "1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -9,13 +9,13 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from settings import Settings
+from lastmile.client.orders import Lastmile, OrderRun
+from lastmile.client.parked_runs import waiting_runs
+from lastmile.contract import ResultStatus
+from lastmile.settings import Settings
 from tests.cli.conftest import Book, Cli, Working
 from tests.workflows.faults import Faults, refused
 from tests.workflows.world import Orders, parked
-from workflows.attention import waiting_runs
-from workflows.client import Lastmile, OrderRun
-from workflows.contract import ResultStatus
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from cli.exits import BadInput
-from cli.mistakes import PATTERN_WORDS
-from cli.order_file import read_orders
-from cli.services import load_settings
+from lastmile.cli.connections import load_settings
+from lastmile.client.temporal_settings import InvalidTemporalSettings, temporal_setting_mistakes, temporal_settings
+from lastmile.contract import DeprovisionSubscriber, ProvisionSubscriber
+from lastmile.errors import BadInput
+from lastmile.services.order_files.reader import read_orders
+from lastmile.validation_messages import PATTERN_WORDS
 from tests.cli.conftest import Book, Cli, lines
-from workflows.contract import DeprovisionSubscriber, ProvisionSubscriber
-from workflows.temporal_settings import InvalidTemporalSettings, temporal_setting_mistakes, temporal_settings
 
 
 async def test_five_mistakes_in_one_order(alone: Cli, book: Book) -> None:

@@ -13,9 +13,9 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from cli.runs import CONCURRENCY
+from lastmile.cli.orders.runs import CONCURRENCY
+from lastmile.contract import workflow_id
 from tests.cli.conftest import Book, Cli, Working, lines, until
-from workflows.contract import workflow_id
 
 pytestmark = pytest.mark.usefixtures("database")
 

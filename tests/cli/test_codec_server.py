@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 
-from db import Database
-from encryption.codec import data_converter
-from encryption.keys import KeyRing
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
+from lastmile.db import Database
+from lastmile.encryption.codec import data_converter
+from lastmile.encryption.keys import KeyRing
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 from tests.cli.conftest import Book, Cli, interrupted, lines
-from worker import build_worker
 
 KEY = base64.b64encode(bytes(32)).decode()
 USER = "anna:sixteen letters."

@@ -7,8 +7,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.postgres import EmbeddedPostgres
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.postgres import EmbeddedPostgres
 from tests.cli.conftest import Cli, interrupted, until
 
 

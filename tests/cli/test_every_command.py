@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from cli.app import app
+from lastmile.cli.app import app
 from tests.cli.conftest import Book, Cli, lines
 
 WITHOUT_JSON = {
@@ -96,7 +96,7 @@ async def test_output_that_is_closed_early_ends_the_command_quietly(
     os.close(reading)
     try:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cli", *(word.format(book.ref()) for word in command)),
+            *(sys.executable, "-m", "lastmile.cli", *(word.format(book.ref()) for word in command)),
             *(["--tenant", "acme"] if command[0] in ("export", "status") else []),
             env=cli.environment,
             stdout=writing,

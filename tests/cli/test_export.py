@@ -5,14 +5,14 @@ from typing import Any
 
 import asyncpg
 
-from cli.estate import PAGE
-from cli.order_file import open_orders
-from db import Database
 from ipam.pools import add_pool
-from subscribers.tenants import add_tenant
+from lastmile.contract import ProvisionSubscriber
+from lastmile.db import Database
+from lastmile.services.order_files.reader import open_orders
+from lastmile.services.subscriber_export import PAGE
+from lastmile.subscribers.tenants import add_tenant
 from tests.cli.conftest import Book, Cli, lines
 from tests.conftest import POOLS
-from workflows.contract import ProvisionSubscriber
 
 
 def orders(file: Path) -> list[ProvisionSubscriber]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import asyncpg
 
-from devstack.netbox import NetBoxServer
-from ipam.binding import Record
+from ipam.netbox.binding import Record
+from lastmile.devstack.netbox import NetBoxServer
 from tests.cli.conftest import POOL, Cli
 from tests.netbox.peer import Peer
 from tests.netbox.shared_out import Delegated

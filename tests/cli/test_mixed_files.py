@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cli.exits import BadInput
-from cli.order_file import read_orders
+from lastmile.contract import DeprovisionSubscriber, ProvisionSubscriber
+from lastmile.errors import BadInput
+from lastmile.services.order_files.reader import read_orders
 from tests.cli.conftest import Book, Cli, lines
-from workflows.contract import DeprovisionSubscriber, ProvisionSubscriber
 
 DOWN = {
     "operation": "deprovision",

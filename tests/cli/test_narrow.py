@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from cli import output
+from lastmile.cli import output
 
 COLUMNS = ("subscriber", "step", "reason")
 ROWS = [

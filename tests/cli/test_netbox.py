@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from db import Database
-from devstack.netbox import NetBoxServer
+from lastmile.db import Database
+from lastmile.devstack.netbox import NetBoxServer
 from tests.cli.conftest import POOL, Cli
 from tests.netbox.peer import Peer
 

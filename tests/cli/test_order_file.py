@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from cli.exits import BadInput
-from cli.order_csv import COLUMNS, csv_heading, csv_line
-from cli.order_file import open_orders
-from cli.order_record import BadRecord
-from cli.read_ahead import ReadAhead
-from cli.text_lines import LONGEST_LINE
+from lastmile.contract import ProvisionSubscriber
+from lastmile.errors import BadInput
+from lastmile.services.order_files.csv_orders import COLUMNS, csv_heading, csv_line
+from lastmile.services.order_files.read_ahead import ReadAhead
+from lastmile.services.order_files.reader import open_orders
+from lastmile.services.order_files.record import BadRecord
+from lastmile.services.order_files.text_lines import LONGEST_LINE
 from tests.cli.conftest import Book, Cli, lines
-from workflows.contract import ProvisionSubscriber
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "lastmile" / "examples"
 
 
 def orders(file: Path) -> list[ProvisionSubscriber]:

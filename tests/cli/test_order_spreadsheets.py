@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from cli.exits import BadInput
-from cli.order_csv import COLUMNS
-from cli.order_file import open_orders
+from lastmile.errors import BadInput
+from lastmile.services.order_files.csv_orders import COLUMNS
+from lastmile.services.order_files.reader import open_orders
 from tests.cli.conftest import Book, Cli, lines
 from tests.cli.test_order_file import judged, orders, rejected
 

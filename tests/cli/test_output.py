@@ -6,10 +6,10 @@ import io
 import pytest
 from rich.console import Console
 
-from cli.actor import actor
-from cli.output import _Output, facts, table
-from workflows.contract import Operation, OrderResult, Progress, ResultStatus, RunStatus, StepOutcome
-from workflows.table import step_table
+from lastmile.cli.current_user import actor
+from lastmile.cli.output import _Output, facts, table
+from lastmile.contract import Operation, OrderResult, Progress, ResultStatus, RunStatus, StepOutcome
+from workflows.step_table import step_table
 
 UNSAFE = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202eb\0"
 ESCAPED = "a\\x1b[2J\\x1b]0;owned\\x07\\x9b31m\\u202eb\\x00"

@@ -7,9 +7,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import Fault
-from devstack.netbox.problems import Problem
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import Fault
+from lastmile.devstack.netbox.http_errors import Problem
 from tests.cli.conftest import Cli
 from tests.netbox.kept import PREFIXES, Kept
 

@@ -9,11 +9,11 @@ import pytest
 from temporalio.client import Client, ScheduleCalendarSpec, ScheduleRange, ScheduleSpec
 from temporalio.service import RPCError
 
-from cli.schedule_app import Name
-from settings import Settings
+from lastmile.cli.operations.schedule_app import Name
+from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.schedules import SCHEDULES
+from lastmile.settings import Settings
 from tests.cli.conftest import Book, Cli, lines
-from workflows.schedules import SCHEDULES
-from workflows.standing import StandingSchedules
 
 pytestmark = pytest.mark.usefixtures("database")
 

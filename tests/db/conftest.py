@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from db import Database
-from devstack.logins import make_login
+from lastmile.db import Database
+from lastmile.devstack.logins import make_login
 
 # One row of every table, as a tenant's daily business leaves it; {t} is the tenant, {n} its number.
 ROWS = """

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
-from db import Database
-from db.database import UnsafeRole
+from lastmile.db import Database
+from lastmile.db.database import UnsafeRole
 
 
 @pytest.fixture

@@ -12,17 +12,18 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-# Each declares its tables in the one `metadata`.
-import audit.tables  # noqa: F401
-import db.trail  # noqa: F401
-import devices.records  # noqa: F401
-import figures.snapshot  # noqa: F401
 import ipam.tables  # noqa: F401
-import radius.tables  # noqa: F401
-import subscribers.tables  # noqa: F401
-from db import metadata
-from db.database import async_url
-from db.migrate import TooOld, UnknownSchema, check_version, downgrade, pending, upgrade
+
+# Each declares its tables in the one `metadata`.
+import lastmile.audit.tables
+import lastmile.db.audit_log
+import lastmile.devices.records
+import lastmile.metrics.snapshot
+import lastmile.radius.tables
+import lastmile.subscribers.tables  # noqa: F401
+from lastmile.db import metadata
+from lastmile.db.database import async_url
+from lastmile.db.migrate import TooOld, UnknownSchema, check_version, downgrade, pending, upgrade
 
 # FreeRADIUS writes the table and Lastmile does not read it: the schema has it, the code declares none.
 UNDECLARED = {"nasreload"}
@@ -87,7 +88,7 @@ async def test_migration_of_a_migrated_database_changes_nothing(empty_url: str) 
 
 
 async def test_migration_by_two_processes_at_once_succeeds_in_both(empty_url: str) -> None:
-    program = "import asyncio, sys; from db.migrate import upgrade; asyncio.run(upgrade(sys.argv[1]))"
+    program = "import asyncio, sys; from lastmile.db.migrate import upgrade; asyncio.run(upgrade(sys.argv[1]))"
     both = [await asyncio.create_subprocess_exec(sys.executable, "-c", program, empty_url) for _ in range(2)]
     assert [await process.wait() for process in both] == [0, 0]
     assert await pending(empty_url) == []

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import Database
+from lastmile.db import Database
 
 # Equipment of the network, alembic's own mark, the audit's sums, all figures, and what is kept of NetBox's ids.
 WITHOUT_TENANT = {"nas", "nasreload", "alembic_version", "audit_findings", "snapshots"}

@@ -20,17 +20,17 @@ from temporalio.testing import ActivityEnvironment
 from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
 from activities.devices import DeviceActivities
+from activities.messages import StepRef, StepReport
 from activities.records import RecordActivities
-from activities.signatures import StepRef, StepReport
-from db import Database
 from ipam.allocation import Allocation, Quarantine, allocate, release
 from ipam.delegations import transition
 from ipam.errors import PoolExhausted
 from ipam.lifecycle import State
 from ipam.models import Addressing, Need, Purpose
-from radius.dynauth import DynamicAuthorization
-from subscribers.models import Customer, Line, ServicePlan
-from subscribers.orders import OrderStatus, close_order, open_order
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.subscribers.models import Customer, Line, ServicePlan
+from lastmile.subscribers.orders import OrderStatus, close_order, open_order
 
 BASELINE = Path(__file__).with_name("statements.json")
 FRAME = ("set_config", "FROM orders WHERE order_id", "UPDATE orders SET status = 'rolling_back'")

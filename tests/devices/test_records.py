@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from db import Database
-from devices.records import Device, Kind, confirm, find, forget, is_shared, restore, want
+from lastmile.db import Database
+from lastmile.devices.records import Device, Kind, confirm, find, forget, is_shared, restore, want
 
 Act = Callable[..., Awaitable[Any]]
 ONU = "ABCD00000001"

@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from db.migrate import upgrade
-from devstack.freeradius import FreeRadius
-from devstack.logins import make_login
-from devstack.ports import HOST, Ports
-from radius.rates import rate_items
+from lastmile.db.migrate import upgrade
+from lastmile.devstack.freeradius import FreeRadius
+from lastmile.devstack.logins import make_login
+from lastmile.devstack.ports import HOST, Ports
+from lastmile.radius.rates import rate_items
 
 pytestmark = pytest.mark.freeradius_required
 

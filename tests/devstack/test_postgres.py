@@ -10,9 +10,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from devstack.lock import stack_lock
-from devstack.ports import HOST, PortInUse
-from devstack.postgres import EmbeddedPostgres
+from lastmile.devstack.lock import stack_lock
+from lastmile.devstack.ports import HOST, PortInUse
+from lastmile.devstack.postgres import EmbeddedPostgres
 
 
 async def _query(url: str, sql: str) -> object:
@@ -46,8 +46,8 @@ async def test_committed_data_outlive_a_kill_of_the_stack(state: Path) -> None:
 COMMIT_AND_HANG = """
 import asyncio, pathlib, sys
 import asyncpg
-from devstack.lock import stack_lock
-from devstack.postgres import EmbeddedPostgres
+from lastmile.devstack.lock import stack_lock
+from lastmile.devstack.postgres import EmbeddedPostgres
 
 async def main():
     state = pathlib.Path(sys.argv[1])

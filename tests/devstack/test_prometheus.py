@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from devstack.ports import Ports
-from devstack.prometheus import Prometheus, PrometheusMissing, Sample, find_prometheus
+from lastmile.devstack.ports import Ports
+from lastmile.devstack.prometheus import Prometheus, PrometheusMissing, Sample, find_prometheus
 from tests.processes import until
 
 

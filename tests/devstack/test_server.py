@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from devstack.server import ServerFailed, ServerProcess
+from lastmile.devstack.server import ServerFailed, ServerProcess
 
 OBEDIENT = "import signal; print('up', flush=True); signal.pause()"
 STUBBORN = (
@@ -81,7 +81,7 @@ async def test_it_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
 
 STARTER = f"""
 import asyncio, pathlib, sys
-from devstack.server import ServerProcess
+from lastmile.devstack.server import ServerProcess
 
 async def main():
     server = await ServerProcess.start(

@@ -12,12 +12,12 @@ import psutil
 import pytest
 from dotenv import dotenv_values
 
-from devstack.lock import StackRunning, stack_lock
-from devstack.ports import HOST
-from devstack.server import ServerFailed
-from devstack.stack import Stack
 from ipam.netbox import NetBox
-from settings import STACK_FILE, Settings
+from lastmile.devstack.lock import StackRunning, stack_lock
+from lastmile.devstack.ports import HOST
+from lastmile.devstack.server import ServerFailed
+from lastmile.devstack.stack import Stack
+from lastmile.settings import STACK_FILE, Settings
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ async def test_a_worker_that_cannot_start_takes_everything_down(alone: Path, mon
 UP = """
 import asyncio, pathlib, sys
 from rich.console import Console
-from devstack.up import up
-from settings import Settings
+from lastmile.devstack.up import up
+from lastmile.settings import Settings
 
 asyncio.run(up(pathlib.Path(sys.argv[1]), Settings(), Console(width=200)))
 """

@@ -7,9 +7,9 @@ import pytest
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from devstack.ports import HOST, PortInUse, Ports
-from devstack.temporal import DevTemporal
-from devstack.temporal_program import TemporalMissing, find_temporal
+from lastmile.devstack.ports import HOST, PortInUse, Ports
+from lastmile.devstack.temporal import DevTemporal
+from lastmile.devstack.temporal_program import TemporalMissing, find_temporal
 
 
 async def test_runs_and_addresses_survive_a_restart(state: Path, temporal_program: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption.keys import KEY_BYTES, KeyRing, NotDecrypted
+from lastmile.encryption.keys import KEY_BYTES, KeyRing, NotDecrypted
 
 OLD, NEW = bytes(range(KEY_BYTES)), bytes(range(KEY_BYTES, 2 * KEY_BYTES))
 

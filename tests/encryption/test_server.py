@@ -10,10 +10,10 @@ import structlog.testing
 from google.protobuf.json_format import MessageToDict, ParseDict
 from temporalio.api.common.v1 import Payload, Payloads
 
-from encryption.codec import EncryptionCodec
-from encryption.keys import KeyRing
-from encryption.server import LARGEST, CodecServer, parse_users
-from telemetry.http import serve
+from lastmile.encryption.codec import EncryptionCodec
+from lastmile.encryption.keys import KeyRing
+from lastmile.encryption.server import LARGEST, CodecServer, parse_users
+from lastmile.telemetry.http import serve
 
 UI = "https://temporal.example.net"
 RING = KeyRing({"k1": bytes(32)})

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from fields.durations import duration
+from lastmile.fields.durations import duration
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from fields.stored import STORED
-from fields.text import Text
-from fields.unsafe import escape
-from workflows.contract import Decision, DeprovisionSubscriber, ProvisionSubscriber
+from lastmile.contract import Decision, DeprovisionSubscriber, ProvisionSubscriber
+from lastmile.fields.stored import STORED
+from lastmile.fields.text import Text
+from lastmile.fields.unsafe import escape
 
 UNSAFE = ["\x1b[2J", "\x1b]0;owned\x07", "a\0b", "\x9b31m", "a\u202eb", "\u2066", "a\nb", "\x7f", "a\u2028b"]
 TEXT = TypeAdapter(Text)

@@ -1,7 +1,7 @@
 """Figures as a test wants to read them."""
 
-from telemetry.metrics import FIGURES
-from telemetry.snapshot import Snapshot
+from lastmile.telemetry.metrics import FIGURES
+from lastmile.telemetry.snapshot import Snapshot
 
 __all__ = ["Values", "values"]
 

@@ -16,12 +16,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
-from db import Database
-from figures.snapshot import KEPT, keep, measure, newest
 from ipam.lifecycle import State
-from telemetry import snapshot
-from telemetry.metrics import FIGURES
-from telemetry.snapshot import AGE, Sample, Snapshot, SnapshotCollector
+from lastmile.db import Database
+from lastmile.metrics.snapshot import KEPT, keep, measure, newest
+from lastmile.telemetry import snapshot
+from lastmile.telemetry.metrics import FIGURES
+from lastmile.telemetry.snapshot import AGE, Sample, Snapshot, SnapshotCollector
 from tests.ipam.desk import Desk
 
 ALLOCATED = ("ipv6_lifecycle_state_total", {"tenant": "acme", "state": "allocated"})

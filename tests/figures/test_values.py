@@ -5,10 +5,10 @@ import asyncio
 import asyncpg
 import pytest
 
-from figures.counts import PAGES, fold
-from figures.snapshot import measure
 from ipam.lifecycle import State
 from ipam.models import Need, Purpose
+from lastmile.metrics.counts import PAGES, fold
+from lastmile.metrics.snapshot import measure
 from tests.figures.reading import Values, values
 from tests.ipam.desk import Desk
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from devstack.ports import Ports
-from devstack.prometheus import Prometheus
-from devstack.stack import Stack
-from settings import Settings
+from lastmile.devstack.ports import Ports
+from lastmile.devstack.prometheus import Prometheus
+from lastmile.devstack.stack import Stack
+from lastmile.settings import Settings
 from tests.conftest import copy_of
 from tests.grafana.isp import Isp
 

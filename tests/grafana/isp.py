@@ -10,23 +10,23 @@ import asyncpg
 from temporalio.client import ScheduleHandle, ScheduleInfo, ScheduleOverlapPolicy
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
-from cli.demo_netbox import DemoNetBox
-from db import Database
-from devstack.prometheus import Prometheus
-from devstack.stack import Stack
 from ipam.models import Addressing, Purpose
 from ipam.netbox import NetBox
 from ipam.pools import Pool, add_pool
-from radius.nas import NasRecord, add_nas
-from subscribers.tenants import add_tenant
-from telemetry.metrics import OPERATIONS, OUTCOMES
+from lastmile.cli.demo.netbox import DemoNetBox
+from lastmile.client.connection import connect
+from lastmile.client.orders import Lastmile
+from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.contract import ResultStatus
+from lastmile.db import Database
+from lastmile.devstack.prometheus import Prometheus
+from lastmile.devstack.stack import Stack
+from lastmile.radius.nas import NasRecord, add_nas
+from lastmile.subscribers.tenants import add_tenant
+from lastmile.telemetry.metrics import OPERATIONS, OUTCOMES
 from tests.processes import until
 from tests.workflows.world import Orders
-from workflows.attributes import ATTENTION, TENANT
-from workflows.client import Lastmile
-from workflows.connection import connect
-from workflows.contract import ResultStatus
-from workflows.standing import StandingSchedules
+from workflows.search_attributes import ATTENTION, TENANT
 
 __all__ = ["Isp"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from devstack.prometheus import Sample
 from grafana.queries import DIRECTORY, PanelQuery, panel_queries
-from telemetry.metrics import OPERATIONS, OUTCOMES
+from lastmile.devstack.prometheus import Sample
+from lastmile.telemetry.metrics import OPERATIONS, OUTCOMES
 from tests.grafana.isp import Isp
 from tests.processes import until
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from db import Database
-from subscribers.tenants import add_tenant
+from lastmile.db import Database
+from lastmile.subscribers.tenants import add_tenant
 from tests.ipam.desk import Desk
 
 

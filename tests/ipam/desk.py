@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import asyncpg
 
-from db import Database
 from ipam.allocation import Allocation, Quarantine, allocate, release
 from ipam.delegations import Delegation, held_by, transition
 from ipam.lifecycle import State
 from ipam.models import Need, Purpose
 from ipam.pools import Pool, add_pool
+from lastmile.db import Database
 
 __all__ = ["PD", "QUARANTINE", "Desk"]
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import event
 
-from db import Database
 from ipam.delegations import Delegation
 from ipam.lifecycle import TRANSITIONS, State
 from ipam.models import Need, Purpose
 from ipam.pools import add_pool
-from subscribers.tenants import add_tenant
+from lastmile.db import Database
+from lastmile.subscribers.tenants import add_tenant
 from tests.ipam.desk import PD, Desk
 from tests.ipam.model import POOLS, Action, Model, Move, Release, Request
 

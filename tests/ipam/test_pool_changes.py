@@ -8,11 +8,11 @@ from ipaddress import IPv4Address, IPv6Network, ip_network
 import pytest
 from pydantic import ValidationError
 
-from db import PlatformConnection
 from ipam.errors import AddressTaken, InvalidPool, NoSuchPool, PoolBusy, PoolExhausted
 from ipam.models import Need, Purpose
 from ipam.pool_changes import close_pool, exclude, extend_pool, include, left_in, open_pool, remove_pool
 from ipam.pools import Pool, PoolUse, list_pools
+from lastmile.db import PlatformConnection
 from tests.ipam.desk import QUARANTINE, Desk
 
 V4 = Need(Purpose.IPV4, 32)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from ipam.together import together
+from ipam.netbox.single_flight import together
 
 
 class Work:

@@ -75,14 +75,14 @@ MUTANTS = (
     ),
     Mutant(
         "reply authenticator not checked",
-        "radius/channel.py",
+        "lastmile/radius/channel.py",
         "return reply if reply.code in _ANSWERS[request.code] and request.VerifyReply(reply, raw) else None",
         "return reply if reply.code in _ANSWERS[request.code] else None",
         DISCONNECTS,
     ),
     Mutant(
         "503 treated as failure",
-        "radius/dynauth.py",
+        "lastmile/radius/dynauth.py",
         "return self.outcome in (Outcome.ACK, Outcome.SESSION_GONE)",
         "return self.outcome is Outcome.ACK",
         DISCONNECTS,

@@ -3,12 +3,12 @@
 import asyncio
 from datetime import timedelta
 
-from audit.audit import check
-from ipam.binding import Binding, Mode, OnRelease, Record
-from ipam.changing import change
 from ipam.models import Purpose
+from ipam.netbox.binding import Binding, Mode, OnRelease, Record
+from ipam.netbox.mode_change.controller import change
+from ipam.netbox.reconcile.run import differences
 from ipam.pools import Pool, add_pool, list_pools
-from ipam.reconcile import differences
+from lastmile.audit.audit import check
 from tests.netbox.kept import PREFIXES, SPACE, VRF, Kept
 from tests.netbox.shared_out import Delegated
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.versions import V4_4, VERSIONS, Version
 from ipam.netbox import NetBox
 from ipam.netbox.requirements import check, set_up
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.versions import V4_4, VERSIONS, Version
 from tests.netbox.kept import Kept
 from tests.netbox.peer import Peer
 from tests.netbox.shared_out import Delegated

@@ -10,10 +10,10 @@ from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
-from db import Database
-from ipam.keeper import Keeper
 from ipam.netbox import NetBox
-from radius.dynauth import DynamicAuthorization
+from ipam.netbox.delegated.block_maintenance import Keeper
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
 from tests.netbox.steps import QUARANTINE, Steps
 
 __all__ = ["Crew", "Lost"]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from devstack.ports import HOST
+from lastmile.devstack.ports import HOST
 
 __all__ = ["answering", "certificate", "tls"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import Fault
 from ipam.netbox import NetBox
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import Fault
 from tests.netbox.kept import AVAILABLE
 
 __all__ = ["Held"]

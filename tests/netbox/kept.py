@@ -10,21 +10,21 @@ import asyncpg
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.signatures import StepReport
-from audit.audit import check
-from audit.invariants import INVARIANTS
-from db import Database
-from devstack.netbox import NetBoxServer
-from ipam.binding import Binding, Mode, OnRelease
+from activities.messages import StepReport
 from ipam.models import Purpose
 from ipam.netbox import NetBox
+from ipam.netbox.binding import Binding, Mode, OnRelease
+from ipam.netbox.direct.pending_removals import remove_due
 from ipam.netbox.records import KEY, STATE, STATUS, SUBSCRIBER
 from ipam.netbox.requirements import check as requirements
 from ipam.netbox.requirements import set_up
 from ipam.pools import Pool, add_pool
-from ipam.removals import remove_due
-from radius.dynauth import DynamicAuthorization
-from subscribers.tenants import add_tenant
+from lastmile.audit.audit import check
+from lastmile.audit.invariants import INVARIANTS
+from lastmile.db import Database
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.subscribers.tenants import add_tenant
 from tests.netbox.peer import Peer
 from tests.netbox.steps import VRF, Steps
 

@@ -1,8 +1,8 @@
 """What reconciliation finds, in short, and what it leaves after it has repaired."""
 
-from ipam.differences import Difference, Kind
-from ipam.reconcile import differences
-from ipam.repair import repair
+from ipam.netbox.reconcile.differences import Difference, Kind
+from ipam.netbox.reconcile.repair import repair
+from ipam.netbox.reconcile.run import differences
 from tests.netbox.kept import Kept
 
 __all__ = ["found", "kinds", "repaired"]

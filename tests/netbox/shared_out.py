@@ -3,16 +3,16 @@
 import asyncio
 from typing import Any
 
-from audit.audit import check
-from audit.invariants import INVARIANTS
-from ipam.binding import Binding, Mode, OnRelease, Record
-from ipam.blocks import Block, blocks_of, delegated_pools
-from ipam.bound import BoundPool
-from ipam.keeper import Keeper
 from ipam.models import Purpose
+from ipam.netbox.binding import Binding, Mode, OnRelease, Record
+from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.delegated.block_maintenance import Keeper
+from ipam.netbox.delegated.blocks import Block, blocks_of, delegated_pools
 from ipam.netbox.records import KEY, SIZE, STATE, STATUS, SUBSCRIBER, USED
 from ipam.pools import Pool, add_pool
-from ipam.sole import KEEPERS_ROUND, only_one
+from lastmile.audit.audit import check
+from lastmile.audit.invariants import INVARIANTS
+from lastmile.db.advisory_lock import KEEPERS_ROUND, only_one
 from tests.netbox.kept import PREFIXES, VRF, Kept
 from tests.netbox.steps import QUARANTINE
 

@@ -6,13 +6,13 @@ from typing import Any
 from temporalio.testing import ActivityEnvironment
 
 from activities.addresses import AddressActivities
+from activities.messages import OrderClosing, OrderOpening, StepRef, StepReport
 from activities.orders import OrderActivities
-from activities.signatures import OrderClosing, OrderOpening, StepRef, StepReport
-from db import Database
 from ipam.allocation import Quarantine
 from ipam.models import Addressing
 from ipam.netbox import NetBox
-from radius.dynauth import DynamicAuthorization
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
 
 __all__ = ["QUARANTINE", "VRF", "Steps"]
 

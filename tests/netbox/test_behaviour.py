@@ -6,7 +6,7 @@ from typing import Any
 import pynetbox
 import pytest
 
-from devstack.netbox.versions import Version
+from lastmile.devstack.netbox.versions import Version
 from tests.netbox.peer import Peer
 from tests.netbox.versions import each_version, on_4_6
 

@@ -8,12 +8,12 @@ from functools import partial
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import CUT, DROPPED, LOST, Fault
-from ipam import changing
-from ipam.binding import OnRelease
 from ipam.errors import PeopleThere, PoolBusy
+from ipam.netbox.binding import OnRelease
 from ipam.netbox.errors import NetBoxError
+from ipam.netbox.mode_change import controller
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault
 from tests.netbox.changeable import BLOCK, BLOCKS, DATABASE, DIRECT, HELD, PREFIX, Changeable, Way, resting
 from tests.netbox.kept import AVAILABLE, PREFIXES, refusal
 from tests.netbox.reconciled import repaired
@@ -27,7 +27,7 @@ async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer)
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changing, "ROUND", timedelta(milliseconds=50))
+    monkeypatch.setattr(controller, "ROUND", timedelta(milliseconds=50))
 
 
 @pytest.mark.parametrize("after", [DIRECT, BLOCKS, PREFIX])
@@ -191,7 +191,7 @@ async def test_what_a_person_has_beside_subscribers_is_respected(kept: Changeabl
 async def test_a_direct_pool_whose_order_waits_is_not_changed(
     kept: Changeable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changing, "ROUNDS", 2)
+    monkeypatch.setattr(controller, "ROUNDS", 2)
     await kept.start(DIRECT)
     await kept.begin()
     kept.server.faults.next(DROPPED, method="POST", path=AVAILABLE)
@@ -242,7 +242,7 @@ async def test_blocks_left_by_a_change_that_was_given_up(kept: Changeable, monke
     kept.server.faults.next(DROPPED, method="POST", path=AVAILABLE)
     await refusal(kept.allocate("S-9", "O-9"))
     with monkeypatch.context() as patience:
-        patience.setattr(changing, "ROUNDS", 1)
+        patience.setattr(controller, "ROUNDS", 1)
         with pytest.raises(PoolBusy):
             await kept.change(BLOCKS)
     assert [one["prefix"] for one in kept.containers()] == ["2001:db8:4000::/52"]

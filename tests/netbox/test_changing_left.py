@@ -6,9 +6,9 @@ from ipaddress import IPv6Network
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import LOST
 from ipam.netbox.errors import ConnectionLost
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import LOST
 from tests.netbox.changeable import BLOCK, DIRECT, PREFIX, Changeable
 from tests.netbox.kept import PREFIXES, SPACE, refusal
 from tests.netbox.test_changing_moment import all_but_the_last_step

@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db.database import PlatformConnection
-from devstack.netbox import NetBoxServer
 from ipam.allocation import allocate
-from ipam.bound import BoundPool
-from ipam.conversions import NotYet, become_delegated, become_direct
 from ipam.models import Need, Purpose
-from ipam.sole import only_one
-from ipam.surrounding import missing_blocks, surround
+from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
+from ipam.netbox.mode_change.conversion import NotYet, become_delegated, become_direct
+from lastmile.db.advisory_lock import only_one
+from lastmile.db.database import PlatformConnection
+from lastmile.devstack.netbox import NetBoxServer
 from tests.netbox.changeable import BLOCKS, DIRECT, PREFIX, Changeable, Way, resting
 from tests.netbox.kept import SPACE, VRF, refusal
 

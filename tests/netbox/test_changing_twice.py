@@ -9,24 +9,24 @@ import asyncpg
 import pytest
 from pydantic import TypeAdapter
 
-from activities.estate import Carried, Fate, Importer
-from audit.audit import check
-from devstack.netbox import NetBoxServer
-from ipam import changing
-from ipam.binding import Binding, Mode, OnRelease
-from ipam.bound import BoundPool, pool_named
-from ipam.changing import change
-from ipam.conversions import become_delegated, become_direct
 from ipam.delegations import held_by, transition
 from ipam.errors import PoolBusy
-from ipam.estate import Estate
 from ipam.lifecycle import State
 from ipam.models import Purpose
+from ipam.netbox.binding import Binding, Mode, OnRelease
+from ipam.netbox.bound_pool import BoundPool, pool_named
+from ipam.netbox.importer.scan import Estate
+from ipam.netbox.mode_change import controller
+from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
+from ipam.netbox.mode_change.controller import change
+from ipam.netbox.mode_change.conversion import become_delegated, become_direct
+from ipam.netbox.reconcile.repair import repair
+from ipam.netbox.reconcile.run import differences
 from ipam.pools import Pool, add_pool, list_pools
-from ipam.reconcile import differences
-from ipam.repair import repair
-from ipam.surrounding import missing_blocks, surround
-from subscribers.models import Reference
+from lastmile.audit.audit import check
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.services.netbox_import import Carried, Fate, Importer
+from lastmile.subscribers.models import Reference
 from tests.netbox.changeable import BLOCKS, DATABASE, DIRECT, PREFIX, REST, Changeable, Way
 from tests.netbox.kept import PREFIXES, SPACE, VRF
 from tests.netbox.reconciled import found
@@ -72,7 +72,7 @@ async def nothing_is_out_of_order(kept: Both) -> None:
 async def test_a_second_change_that_has_read_the_pool_before_the_first_changes_nothing(
     kept: Both, before: Way | None, first: Way, second: tuple[Way, OnRelease], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changing, "ROUND", timedelta(milliseconds=50))
+    monkeypatch.setattr(controller, "ROUND", timedelta(milliseconds=50))
     await kept.start(before)
     await kept.lines(3)
     seen_by_both = await the_pool(kept)

@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import CUT, LOST
-from ipam.binding import OnRelease, Record
+from ipam.netbox.binding import OnRelease, Record
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import CUT, LOST
 from tests.netbox.crew import Crew, Lost
 from tests.netbox.kept import Kept
 from tests.netbox.reconciled import found

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import NO_FAULT, proxy
-from devstack.netbox.versions import V4_4
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Stamp
 from ipam.netbox.errors import NotAuthorised, NotReady, Unavailable
 from ipam.netbox.requirements import BoundPool, Finding, check, set_up
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import NO_FAULT, proxy
+from lastmile.devstack.netbox.versions import V4_4
 from tests.netbox.peer import Peer
 
 FIELDS = "/api/extras/custom-fields/"

@@ -13,26 +13,10 @@ from typing import Any
 
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import (
-    CUT,
-    DROPPED,
-    LOST,
-    NO_FAULT,
-    POSTGRES_DOWN,
-    READ_ONLY,
-    REDIS_DOWN,
-    REDIS_LOST,
-    Fault,
-    proxy,
-)
-from devstack.netbox.problems import Problem
-from devstack.netbox.versions import Version
-from errors import Outage, Refused
-from ipam.binding import locate
 from ipam.errors import InvalidPool
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Recorded, Stamp
+from ipam.netbox.binding import locate
 from ipam.netbox.errors import (
     Ambiguous,
     ConnectionLost,
@@ -52,6 +36,22 @@ from ipam.netbox.errors import (
 )
 from ipam.netbox.records import STATUS
 from ipam.netbox.requirements import check, set_up
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import (
+    CUT,
+    DROPPED,
+    LOST,
+    NO_FAULT,
+    POSTGRES_DOWN,
+    READ_ONLY,
+    REDIS_DOWN,
+    REDIS_LOST,
+    Fault,
+    proxy,
+)
+from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.versions import Version
+from lastmile.errors import Outage, Refused
 from tests.counted import Counted
 from tests.netbox.elsewhere import answering, certificate, tls
 from tests.netbox.held import Held

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from devstack.netbox.versions import V4_4, V4_6, Version
+from lastmile.devstack.netbox.versions import V4_4, V4_6, Version
 from tests.netbox.peer import Peer
 from tests.netbox.replay import Replay, pairs
 from tests.netbox.versions import each_version

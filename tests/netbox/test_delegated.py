@@ -8,17 +8,17 @@ import pytest
 from pydantic import ValidationError
 from temporalio.exceptions import ApplicationError
 
-from db import Database
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from ipam.allocation import allocate
-from ipam.binding import Binding, Mode, Record
 from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
+from ipam.netbox.binding import Binding, Mode, Record
+from ipam.netbox.delegated.block_acquisition import take
 from ipam.netbox.records import KEY, SIZE, USED
 from ipam.pools import Pool
-from ipam.sole import only_one
-from ipam.taking import take
+from lastmile.db import Database
+from lastmile.db.advisory_lock import only_one
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, VRF, refusal
 from tests.netbox.shared_out import Delegated
 

@@ -7,16 +7,16 @@ from ipaddress import ip_network
 import asyncpg
 import pytest
 
-from audit.audit import check
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
 from ipam.allocation import allocate
-from ipam.binding import Record
 from ipam.models import Need, Purpose
+from ipam.netbox.binding import Record
+from ipam.netbox.delegated.block_acquisition import take
+from ipam.netbox.delegated.block_return import give_back
 from ipam.netbox.errors import TimedOut
 from ipam.netbox.records import USED
-from ipam.returning import give_back
-from ipam.taking import take
+from lastmile.audit.audit import check
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, VRF
 from tests.netbox.shared_out import Delegated

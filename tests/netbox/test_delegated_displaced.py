@@ -7,11 +7,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import LOST
-from ipam.differences import Kind
 from ipam.netbox import NetBox
-from ipam.taking import BlockOverlaps, take
+from ipam.netbox.delegated.block_acquisition import BlockOverlaps, take
+from ipam.netbox.reconcile.differences import Kind
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import LOST
 from tests.netbox.kept import AVAILABLE, PREFIXES
 from tests.netbox.reconciled import found, kinds
 from tests.netbox.shared_out import Delegated

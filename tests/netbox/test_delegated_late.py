@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import LOST
-from ipam.binding import OnRelease, Record
+from ipam.netbox.binding import OnRelease, Record
+from ipam.netbox.delegated.outbox import drain
 from ipam.netbox.records import KEY, STATE
-from ipam.outbox import drain
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import LOST
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES
 from tests.netbox.shared_out import Delegated

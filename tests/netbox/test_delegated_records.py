@@ -8,17 +8,17 @@ import asyncpg
 import pytest
 from sqlalchemy import event
 
-from audit.audit import check
-from db import Database
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
-from ipam import keeper as keeper_module
-from ipam import outbox as outbox_module
-from ipam.binding import OnRelease, Record
-from ipam.keeper import BEAT, Keeper
 from ipam.netbox import NetBox
+from ipam.netbox.binding import OnRelease, Record
+from ipam.netbox.delegated import block_maintenance as keeper_module
+from ipam.netbox.delegated import outbox as outbox_module
+from ipam.netbox.delegated.block_maintenance import BEAT, Keeper
+from ipam.netbox.delegated.outbox import backlog, drain
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER
-from ipam.outbox import backlog, drain
+from lastmile.audit.audit import check
+from lastmile.db import Database
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES
 from tests.netbox.shared_out import Delegated

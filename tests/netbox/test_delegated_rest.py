@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from ipam.binding import Record
+from ipam.netbox.binding import Record
 from ipam.netbox.records import STATE
-from ipam.unconfirmed import confirm, unconfirmed
+from ipam.quarantine import confirm, unconfirmed
+from lastmile.devstack.netbox import NetBoxServer
 from tests.netbox.reconciled import kinds
 from tests.netbox.shared_out import Delegated
 from tests.netbox.steps import QUARANTINE

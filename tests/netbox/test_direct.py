@@ -8,13 +8,13 @@ import asyncpg
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.signatures import Outcome
-from audit.audit import check
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
-from ipam.binding import OnRelease
+from activities.messages import Outcome
 from ipam.errors import InvalidPool
 from ipam.netbox import NetBox
+from ipam.netbox.binding import OnRelease
+from lastmile.audit.audit import check
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from tests.netbox.held import Held
 from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept, refusal
 

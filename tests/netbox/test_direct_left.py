@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from ipam.binding import OnRelease
+from ipam.netbox.binding import OnRelease
+from lastmile.devstack.netbox import NetBoxServer
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, Kept, refusal
 

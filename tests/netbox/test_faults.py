@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.costs import MEASURED
-from devstack.netbox.faults import (
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import (
     CUT,
     DROPPED,
     LOST,
@@ -23,8 +22,9 @@ from devstack.netbox.faults import (
     Faults,
     proxy,
 )
-from devstack.netbox.server import TOKEN
-from devstack.server import ServerProcess
+from lastmile.devstack.netbox.latency import MEASURED
+from lastmile.devstack.netbox.server import TOKEN
+from lastmile.devstack.server import ServerProcess
 from tests.netbox.peer import Peer
 from tests.netbox.replay import pairs
 
@@ -184,7 +184,7 @@ def test_with_its_costs_it_answers_the_same() -> None:
 
 
 async def test_the_launcher_serves_until_it_is_stopped(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "devstack.netbox", "--file", str(tmp_path / "netbox.db")]
+    command = [sys.executable, "-m", "lastmile.devstack.netbox", "--file", str(tmp_path / "netbox.db")]
     server = await ServerProcess.start("NetBox", command, log=tmp_path / "log")
 
     async def listens() -> bool:

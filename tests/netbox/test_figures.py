@@ -5,12 +5,12 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from figures.snapshot import measure
-from ipam.binding import Record
+from ipam.netbox.binding import Record
+from ipam.netbox.delegated.block_acquisition import take
 from ipam.netbox.errors import Exhausted
 from ipam.netbox.requirements import check as requirements
 from ipam.netbox.requirements import set_up
-from ipam.taking import take
+from lastmile.metrics.snapshot import measure
 from tests.figures.reading import values
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, TENANTS, Kept, refusal

@@ -9,17 +9,17 @@ import asyncpg
 import pytest
 from pydantic import TypeAdapter
 
-from activities.estate import Fate, Importer, Judged
-from audit.audit import check
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import CUT, DROPPED, LOST, Fault
-from ipam.binding import OnRelease
-from ipam.bound import pool_named
-from ipam.estate import Estate, NoSuchField
 from ipam.models import Purpose
+from ipam.netbox.binding import OnRelease
+from ipam.netbox.bound_pool import pool_named
 from ipam.netbox.errors import NetBoxError
+from ipam.netbox.importer.scan import Estate, NoSuchField
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
-from subscribers.models import Reference
+from lastmile.audit.audit import check
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault
+from lastmile.services.netbox_import import Fate, Importer, Judged
+from lastmile.subscribers.models import Reference
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, Kept
 

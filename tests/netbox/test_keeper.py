@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import LOST
-from ipam.binding import Record
-from ipam.keeper import Keeper
 from ipam.netbox import NetBox
+from ipam.netbox.binding import Record
+from ipam.netbox.delegated.block_maintenance import Keeper
 from ipam.netbox.records import KEY, USED
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import LOST
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES
 from tests.netbox.shared_out import Delegated

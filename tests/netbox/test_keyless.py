@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from ipam.binding import OnRelease, Record
-from ipam.differences import Kind
 from ipam.lifecycle import State
 from ipam.netbox import Stamp
+from ipam.netbox.binding import OnRelease, Record
 from ipam.netbox.errors import NotReady
+from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.records import KEY, LINK, SIZE, STATE, SUBSCRIBER, USED
 from ipam.netbox.requirements import check, set_up
-from ipam.repair import repair
 from tests.netbox.kept import PREFIXES, Kept, refusal
 from tests.netbox.reconciled import found, kinds, repaired
 from tests.netbox.shared_out import Delegated

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import requests
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import Fault
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import Fault
 from tests.netbox.peer import Peer
 
 PREFIXES = "/api/ipam/prefixes/"

@@ -9,16 +9,16 @@ import asyncpg
 import pytest
 from temporalio.client import Client
 
-from devstack.netbox import NetBoxServer
-from ipam.binding import Record
 from ipam.models import Addressing
+from ipam.netbox.binding import Record
 from ipam.netbox.records import KEY, USED
+from lastmile.client.orders import Lastmile, OrderRun
+from lastmile.contract import ProvisionSubscriber, ResultStatus
+from lastmile.devstack.netbox import NetBoxServer
 from tests.netbox.kept import SPACE, VRF, Kept
 from tests.netbox.shared_out import Delegated
 from tests.processes import Environment, environment_of, healthy, port_of, started, until
 from tests.workflows.world import Orders, retrying
-from workflows.client import Lastmile, OrderRun
-from workflows.contract import ProvisionSubscriber, ResultStatus
 
 LINES = 4
 

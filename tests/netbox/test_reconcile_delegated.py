@@ -7,11 +7,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from ipam.binding import Record
-from ipam.differences import Kind
+from ipam.netbox.binding import Record
+from ipam.netbox.reconcile.differences import Kind
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, USED
-from ipam.sole import only_one
+from lastmile.db.advisory_lock import only_one
+from lastmile.devstack.netbox import NetBoxServer
 from tests.netbox.kept import PREFIXES
 from tests.netbox.reconciled import found, kinds, repaired
 from tests.netbox.shared_out import Delegated

@@ -7,13 +7,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import LOST
-from ipam.binding import OnRelease
-from ipam.differences import Kind
+from ipam.netbox.binding import OnRelease
+from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER
 from ipam.netbox.requirements import NOT_VISIBLE
-from ipam.repair import repair
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import LOST
 from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept, refusal
 from tests.netbox.reconciled import found, kinds, repaired
 

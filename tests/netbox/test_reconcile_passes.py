@@ -8,14 +8,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from db import Database
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import Fault
-from ipam.differences import Kind
 from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError
-from ipam.reconcile import differences
-from ipam.repair import repair
+from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.reconcile.repair import repair
+from ipam.netbox.reconcile.run import differences
+from lastmile.db import Database
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import Fault
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, Kept
 from tests.netbox.reconciled import found, kinds, repaired

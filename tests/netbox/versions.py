@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from devstack.netbox.versions import V4_4, V4_6, VERSIONS
+from lastmile.devstack.netbox.versions import V4_4, V4_6, VERSIONS
 from tests.netbox.peer import Peer
 
 __all__ = ["each_version", "on_4_6"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from db import Database
-from db.migrate import downgrade, pending
+from lastmile.db import Database
+from lastmile.db.migrate import downgrade, pending
 from tests.packaging.environments import Installed, build_wheel, install
 from tests.processes import Environment, environment_of, healthy, port_of
 from tests.readme import ROOT, client_program
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.timeout(900)  # an installation takes long on a busy ma
 # What imports a package of an extra, or of the tools for development. No production command may.
 NEED_MORE = (
     "bench",
-    "devstack",
+    "lastmile.devstack",
     "grafana",
-    "telemetry.tracing",
-    "cli.demo",
-    "cli.demo_dashboard",
-    "cli.demo_nas",
-    "cli.story",
+    "lastmile.telemetry.tracing",
+    "lastmile.cli.demo.demo",
+    "lastmile.cli.demo.dashboard",
+    "lastmile.cli.demo.nas",
+    "lastmile.cli.demo.scenario",
 )
 
 IMPORT_ALL = """
@@ -35,17 +35,17 @@ import importlib, importlib.metadata, sys
 need_more = tuple(sys.argv[1:])
 for file in importlib.metadata.files("lastmile"):
     name = ".".join(file.with_suffix("").parts).removesuffix(".__init__")
-    if file.suffix != ".py" or file.parts[0] == "examples" or "migrations" in file.parts or file.stem == "__main__":
+    if file.suffix != ".py" or "migrations" in file.parts or file.stem == "__main__":
         continue
-    if name not in need_more and not name.startswith(tuple(f"{more}." for more in need_more if "." not in more)):
+    if name not in need_more and not name.startswith(tuple(f"{more}." for more in need_more)):
         importlib.import_module(name)
         print(name)
 """
 
 READ_FILES = """
 import json
-from cli.demo_orders import EXAMPLES
-from devstack.prometheus import ALERTS
+from lastmile.cli.demo.orders import EXAMPLES
+from lastmile.devstack.prometheus import ALERTS
 
 files = [*EXAMPLES.iterdir(), *ALERTS.iterdir()]
 print(json.dumps({file.name: file.read_text() for file in files if file.is_file()}))
@@ -75,7 +75,7 @@ async def environment(
 async def worker(production: Installed, environment: Environment) -> AsyncIterator[None]:
     """A worker of this installation."""
     process = await asyncio.create_subprocess_exec(
-        *(production.bin / "python", "-m", "worker"), cwd=production.folder, env=environment
+        *(production.bin / "python", "-m", "lastmile.worker"), cwd=production.folder, env=environment
     )
     try:
         await healthy(port_of(environment))
@@ -88,12 +88,18 @@ async def worker(production: Installed, environment: Environment) -> AsyncIterat
 
 def test_wheel_without_extras_imports_every_production_module(production: Installed) -> None:
     imported = production.run("python", "-c", IMPORT_ALL, *NEED_MORE).stdout.split()
-    assert {"worker", "preflight", "cli.netbox_app", "cli.provision", "ipam.netbox.client"} <= set(imported)
+    assert {
+        "worker",
+        "lastmile.startup_checks",
+        "lastmile.cli.netbox.netbox_app",
+        "lastmile.cli.orders.provision",
+        "ipam.netbox.client",
+    } <= set(imported)
 
 
 def test_wheel_holds_the_examples_and_alert_rules_of_the_repository(production: Installed) -> None:
     installed = json.loads(production.run("python", "-c", READ_FILES).stdout)
-    files = [file for folder in ("examples", "alerts") for file in (ROOT / folder).iterdir() if file.is_file()]
+    files = [file for folder in ("lastmile/examples", "alerts") for file in (ROOT / folder).iterdir() if file.is_file()]
     assert installed == {file.name: file.read_text() for file in files}
 
 
@@ -108,12 +114,12 @@ async def test_wheel_migrates_an_empty_database(production: Installed, owner_url
 def test_wheel_marks_its_packages_as_typed(production: Installed) -> None:
     listed = "import importlib.metadata as m; print(*m.files('lastmile'))"
     files = set(production.run("python", "-c", listed).stdout.split())
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench"}
     assert {f"{package}/py.typed" for package in packages} <= files
 
 
 def test_provision_without_extras_checks_the_installed_examples(production: Installed) -> None:
-    where = "from cli.demo_orders import EXAMPLES; print(EXAMPLES)"
+    where = "from lastmile.cli.demo.orders import EXAMPLES; print(EXAMPLES)"
     examples = production.run("python", "-c", where).stdout.strip()
     assert "site-packages" in examples
     production.run("lastmile", "provision", f"{examples}/orders.jsonl", "--check")

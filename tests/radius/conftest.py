@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from devstack.nas import ScriptedNas
-from radius.dynauth import DynamicAuthorization, Session
+from lastmile.devstack.nas import ScriptedNas
+from lastmile.radius.dynauth import DynamicAuthorization, Session
 
 
 @pytest.fixture

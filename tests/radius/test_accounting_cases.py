@@ -11,14 +11,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from db import Database
-from devstack.freeradius import FreeRadius
-from devstack.freeradius_nas import FreeRadiusNas
-from devstack.logins import make_login
-from devstack.nas import ScriptedNas
-from devstack.ports import HOST, Ports
-from radius.accounts import password_of, username
-from radius.dynauth import DynamicAuthorization, Session
+from lastmile.db import Database
+from lastmile.devstack.freeradius import FreeRadius
+from lastmile.devstack.freeradius_nas import FreeRadiusNas
+from lastmile.devstack.logins import make_login
+from lastmile.devstack.nas import ScriptedNas
+from lastmile.devstack.ports import HOST, Ports
+from lastmile.radius.accounts import password_of, username
+from lastmile.radius.dynauth import DynamicAuthorization, Session
 from tests.audit.estate import QUARANTINE, Estate
 
 pytestmark = pytest.mark.freeradius_required

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from db import Database
-from radius.accounts import (
+from lastmile.db import Database
+from lastmile.radius.accounts import (
     block_account,
     create_account,
     delete_account,
@@ -21,8 +21,8 @@ from radius.accounts import (
     username,
     write_reply_items,
 )
-from radius.errors import AccountConflict
-from subscribers.models import Reference, TenantId
+from lastmile.radius.errors import AccountConflict
+from lastmile.subscribers.models import Reference, TenantId
 
 Act = Callable[..., Awaitable[Any]]
 USER = "S-1@acme.lastmile"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from devstack.freeradius import find_freeradius
-from radius.attributes import DICTIONARY
+from lastmile.devstack.freeradius import find_freeradius
+from lastmile.radius.attributes import DICTIONARY
 
 # Opaque, but written as text by people: radius/dictionary says why.
 READ_AS_TEXT = {"Class", "Chargeable-User-Identity", "ADSL-Agent-Circuit-Id", "ADSL-Agent-Remote-Id"}

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from devstack.nas import ACK, Answer, ScriptedNas, nak
-from radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
+from lastmile.devstack.nas import ACK, Answer, ScriptedNas, nak
+from lastmile.radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
 
 SECRET = b"a shared secret"
 EVENT_TIMESTAMP, MESSAGE_AUTHENTICATOR, ERROR_CAUSE = 55, 80, 101

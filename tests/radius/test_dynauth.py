@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pyrad.packet import CoAACK, CoARequest, DisconnectRequest
 
-from devstack.nas import ACK, Answer, Request, ScriptedNas, nak
-from radius.dynauth import DynamicAuthorization, InvalidAttribute, InvalidNas, Nas, Outcome, Session
+from lastmile.devstack.nas import ACK, Answer, Request, ScriptedNas, nak
+from lastmile.radius.dynauth import DynamicAuthorization, InvalidAttribute, InvalidNas, Nas, Outcome, Session
 from tests.counted import Counted
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from devstack.freeradius_nas import FreeRadiusNas
-from devstack.nas import ScriptedNas
-from radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
+from lastmile.devstack.freeradius_nas import FreeRadiusNas
+from lastmile.devstack.nas import ScriptedNas
+from lastmile.radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
 
 pytestmark = pytest.mark.freeradius_required
 

@@ -6,10 +6,10 @@ import asyncpg
 import pytest
 from pydantic import ValidationError
 
-from db import Database
-from radius.errors import NasConflict, NasInUse, UnknownNas
-from radius.nas import NasChange, NasRecord, add_nas, list_nas, remove_nas, set_nas
-from radius.sessions import open_sessions
+from lastmile.db import Database
+from lastmile.radius.errors import NasConflict, NasInUse, UnknownNas
+from lastmile.radius.nas import NasChange, NasRecord, add_nas, list_nas, remove_nas, set_nas
+from lastmile.radius.sessions import open_sessions
 
 BNG = NasRecord(address="192.0.2.1", name="bng-1", secret="between-us", description="Uppsala")
 

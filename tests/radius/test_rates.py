@@ -2,7 +2,7 @@
 
 import pytest
 
-from radius.rates import rate_items
+from lastmile.radius.rates import rate_items
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 import asyncpg
 import pytest
 
-from db import Database
-from radius.dynauth import Nas, Session
-from radius.nas import NasRecord, add_nas
-from radius.sessions import open_sessions, unaccounted_login
+from lastmile.db import Database
+from lastmile.radius.dynauth import Nas, Session
+from lastmile.radius.nas import NasRecord, add_nas
+from lastmile.radius.sessions import open_sessions, unaccounted_login
 
 USER = "S-1@acme.lastmile"
 ROW = """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from radius.vrf import VrfAttribute
+from lastmile.radius.vrf import VrfAttribute
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from subscribers.billing import cancel_service, create_service, end_service, resume_service, suspend_service
-from subscribers.errors import Conflict
-from subscribers.models import Customer, ServicePlan
-from subscribers.records import Record, archive_subscriber, create_customer, create_subscriber
+from lastmile.subscribers.billing import cancel_service, create_service, end_service, resume_service, suspend_service
+from lastmile.subscribers.errors import Conflict
+from lastmile.subscribers.models import Customer, ServicePlan
+from lastmile.subscribers.records import Record, archive_subscriber, create_customer, create_subscriber
 
 Act = Callable[..., Coroutine[Any, Any, Any]]
 PLAN = ServicePlan(name="fiber-500", download_kbps=500_000, upload_kbps=100_000, price_ref="P-7")

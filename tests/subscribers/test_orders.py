@@ -7,9 +7,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from db import Database
-from subscribers.errors import OrderConflict, OrderFenced, UnknownTenant
-from subscribers.orders import Opening, OrderStatus, close_order, hold_forward, hold_undo, open_order
+from lastmile.db import Database
+from lastmile.subscribers.errors import OrderConflict, OrderFenced, UnknownTenant
+from lastmile.subscribers.orders import Opening, OrderStatus, close_order, hold_forward, hold_undo, open_order
 
 Act = Callable[..., Coroutine[Any, Any, Any]]
 RESULT = {"status": "completed"}

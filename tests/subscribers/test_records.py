@@ -7,9 +7,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from subscribers.errors import Conflict, UnknownSubscriber
-from subscribers.models import Customer, Line
-from subscribers.records import (
+from lastmile.subscribers.errors import Conflict, UnknownSubscriber
+from lastmile.subscribers.models import Customer, Line
+from lastmile.subscribers.records import (
     Record,
     archive_subscriber,
     create_customer,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from db import Database
-from subscribers.errors import Conflict, TenantInUse, UnknownTenant
-from subscribers.tenants import add_tenant, list_tenants, remove_tenant
+from lastmile.db import Database
+from lastmile.subscribers.errors import Conflict, TenantInUse, UnknownTenant
+from lastmile.subscribers.tenants import add_tenant, list_tenants, remove_tenant
 
 
 async def test_a_tenant_is_added_once(database: Database) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 
-from db import Database
+from lastmile.client.orders import Lastmile
+from lastmile.db import Database
 from tests.processes import Environment, environment_of
 from tests.workflows.world import Orders
-from workflows.client import Lastmile
 
 
 @pytest.fixture

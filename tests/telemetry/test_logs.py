@@ -15,14 +15,13 @@ import pytest
 import structlog
 from temporalio.client import Client
 
-from devstack.nas import ScriptedNas
-from settings import Settings
-from subscribers.models import Customer
-from telemetry.logs import set_up_logging
+from lastmile.client.orders import Lastmile
+from lastmile.contract import Decision, ResultStatus
+from lastmile.devstack.nas import ScriptedNas
+from lastmile.subscribers.models import Customer
+from lastmile.telemetry.logs import set_up_logging
 from tests.processes import Environment, healthy, port_of, started
 from tests.workflows.world import Orders, log_in, outcomes
-from workflows.client import Lastmile
-from workflows.contract import Decision, ResultStatus
 
 SECRET = "not for the logs"
 WORD = Decision(by="noc-7", why="Ada called back")
@@ -211,7 +210,7 @@ def said(captured: pytest.CaptureFixture[str]) -> list[Line]:
 
 @pytest.mark.usefixtures("untouched")
 async def test_failures_that_nobody_caught(capsys: pytest.CaptureFixture[str]) -> None:
-    set_up_logging(Settings(log_format="json"))
+    set_up_logging("json")
 
     async def fail() -> None:
         try:
@@ -240,7 +239,7 @@ async def test_failures_that_nobody_caught(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.usefixtures("untouched")
 def test_readable_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    set_up_logging(Settings())
+    set_up_logging()
     try:
         raise ValueError(NEIGHBOUR.name)
     except ValueError:

@@ -1,7 +1,7 @@
 """What is counted from 0 on is all that an order can come to."""
 
-from telemetry.metrics import OPERATIONS, OUTCOMES
-from workflows.contract import Operation, ResultStatus
+from lastmile.contract import Operation, ResultStatus
+from lastmile.telemetry.metrics import OPERATIONS, OUTCOMES
 
 
 def test_every_operation_and_every_outcome_starts_at_zero() -> None:

@@ -9,10 +9,10 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from devstack.ports import HOST
+from lastmile.client.orders import Lastmile
+from lastmile.devstack.ports import HOST
 from tests.processes import Environment, healthy, port_of, started, until
 from tests.workflows.world import Orders
-from workflows.client import Lastmile
 
 Read = Callable[[str], Iterable[Metric]]
 

@@ -15,14 +15,14 @@ from urllib.request import ProxyHandler, build_opener
 import asyncpg
 import pytest
 
-from db.migrate import upgrade
-from devstack.ports import HOST
-from devstack.postgres import EmbeddedPostgres
-from devstack.temporal import DevTemporal
-from telemetry.readiness import Readiness
+from lastmile.client.orders import Lastmile
+from lastmile.db.migrate import upgrade
+from lastmile.devstack.ports import HOST
+from lastmile.devstack.postgres import EmbeddedPostgres
+from lastmile.devstack.temporal import DevTemporal
+from lastmile.telemetry.readiness import Readiness
 from tests.processes import Environment, environment_of, get, healthy, port_of, started, until
 from tests.workflows.world import Orders
-from workflows.client import Lastmile
 
 READY = (200, {"ready": True, "database": "ok", "temporal": "ok", "worker": "ok"})
 

@@ -14,12 +14,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from devstack.ports import HOST
 from ipam.models import Addressing, IPv4Mode
+from lastmile.client.orders import Lastmile
+from lastmile.contract import ResultStatus
+from lastmile.devstack.ports import HOST
 from tests.processes import Environment, healthy, port_of, started
 from tests.workflows.world import Orders
-from workflows.client import Lastmile
-from workflows.contract import ResultStatus
 
 NOBODY = f"http://{HOST}:1"
 

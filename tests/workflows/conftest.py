@@ -9,17 +9,17 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
-from db import Database
-from devstack.nas import ScriptedNas
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
+from lastmile.client.orders import Lastmile
+from lastmile.client.schedule_retry import SchedulesAskedAgain
+from lastmile.db import Database
+from lastmile.devstack.nas import ScriptedNas
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 from tests.workflows.every_way.table import seen_in, table
 from tests.workflows.faults import Faults
 from tests.workflows.maintained import Maintenance
 from tests.workflows.world import Orders
-from worker import build_worker
-from workflows.asking import SchedulesAskedAgain
-from workflows.client import Lastmile
 
 SECRET = b"a shared secret"
 

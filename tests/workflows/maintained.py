@@ -5,13 +5,13 @@ from typing import Any
 import asyncpg
 from temporalio.client import WorkflowHandle
 
-from db import Database
 from ipam.delegations import held_by, transition
 from ipam.lifecycle import State
 from ipam.models import Purpose
+from lastmile.client.orders import Lastmile
+from lastmile.contract import AuditResult, Cleanup, CleanupResult
+from lastmile.db import Database
 from tests.workflows.world import Orders
-from workflows.client import Lastmile
-from workflows.contract import AuditResult, Cleanup, CleanupResult
 
 __all__ = ["AT_ONCE", "Maintenance", "cut_off", "ended", "held"]
 

@@ -20,18 +20,18 @@ from typing import Any
 
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 
-from db.migrate import upgrade
-from devstack.postgres import EmbeddedPostgres
-from devstack.temporal import DevTemporal
-from devstack.temporal_program import find_temporal
+from lastmile.client.orders import Lastmile, OrderRun
+from lastmile.contract import Decision, workflow_id
+from lastmile.db.migrate import upgrade
+from lastmile.devstack.postgres import EmbeddedPostgres
+from lastmile.devstack.temporal import DevTemporal
+from lastmile.devstack.temporal_program import find_temporal
 from tests.workflows.every_way.cases import ENDINGS
 from tests.workflows.every_way.play import play
 from tests.workflows.every_way.stage import Stage, stage
 from tests.workflows.faults import Faults, Gate, refused
 from tests.workflows.maintained import AT_ONCE, Maintenance
 from tests.workflows.world import Orders, dispatched, parked, until_refused
-from workflows.client import Lastmile, OrderRun
-from workflows.contract import Decision, workflow_id
 
 DIRECTORY = Path(__file__).with_name("histories")
 

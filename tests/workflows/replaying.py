@@ -26,9 +26,7 @@ SUMS = "SHA256SUMS"
 # Workers run without it (workflows/registry.py). Here it is as strict as it can be: only the models, which have no
 # logic of a run in them, are loaded once.
 SANDBOX = SandboxedWorkflowRunner(
-    restrictions=SandboxRestrictions.default.with_passthrough_modules(
-        "activities", "errors", "fields", "ipam", "subscribers", "workflows.contract"
-    )
+    restrictions=SandboxRestrictions.default.with_passthrough_modules("activities", "ipam", "lastmile")
 )
 
 _BREAKS = """\

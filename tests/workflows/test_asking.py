@@ -13,7 +13,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from workflows.asking import TIMES, SchedulesAskedAgain
+from lastmile.client.schedule_retry import TIMES, SchedulesAskedAgain
 
 FOUND: Any = object()
 

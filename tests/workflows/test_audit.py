@@ -8,16 +8,16 @@ from structlog.testing import capture_logs
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
-from audit.acknowledgements import acknowledge
-from audit.audit import check
-from audit.invariants import INVARIANTS
-from db import Database
-from devstack.nas import ACK, Answer, Request, ScriptedNas
+from lastmile.audit.acknowledgements import acknowledge
+from lastmile.audit.audit import check
+from lastmile.audit.invariants import INVARIANTS
+from lastmile.client.orders import Lastmile
+from lastmile.contract import AuditResult, ResultStatus
+from lastmile.db import Database
+from lastmile.devstack.nas import ACK, Answer, Request, ScriptedNas
 from tests.workflows.faults import Faults, refused
 from tests.workflows.maintained import Maintenance
 from tests.workflows.world import Orders, log_in, rest_seconds
-from workflows.client import Lastmile
-from workflows.contract import AuditResult, ResultStatus
 
 
 async def acknowledged(owner: asyncpg.Connection) -> dict[str, tuple[int, int]]:

@@ -19,11 +19,10 @@ from temporalio.client import (
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
+from lastmile.client.orders import Lastmile
+from lastmile.client.search_attributes import SearchAttributesAwaited, add_search_attributes
 from tests.workflows.world import Orders
-from workflows.attributes import add_search_attributes
-from workflows.awaiting import SearchAttributesAwaited
-from workflows.client import Lastmile
-from workflows.starting import search_attributes
+from workflows.start_options import search_attributes
 
 
 class Late(Interceptor):

@@ -8,15 +8,15 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 
-from db import Database
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
+from lastmile.client.orders import Lastmile, NotRunning, OrderRun
+from lastmile.contract import ResultStatus
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 from tests.workflows.faults import Faults, Gate, refused
 from tests.workflows.world import Orders, outcomes, what_is_there
-from worker import build_worker
 from workflows import deprovision, provision
-from workflows.client import Lastmile, NotRunning, OrderRun
-from workflows.contract import ResultStatus
 
 PROVISION = [step.name for step in provision.STEPS]
 BEFORE_PIVOT = [step.name for step in deprovision.STEPS[: [step.pivot for step in deprovision.STEPS].index(True)]]

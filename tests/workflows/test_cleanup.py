@@ -10,20 +10,20 @@ from temporalio import activity
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import ActivityEnvironment
 
-from activities.cleanup import CleanupActivities
-from activities.signatures import Stuck
-from db import Database
-from devstack.nas import Answer, ScriptedNas
+from activities.maintenance.cleanup import CleanupActivities
+from activities.messages import Stuck
 from ipam.allocation import Quarantine, allocate, release
 from ipam.delegations import held_by, transition
 from ipam.lifecycle import State
 from ipam.models import Addressing, Need, Purpose
-from radius.dynauth import DynamicAuthorization
+from lastmile.client.orders import AlreadyRunning, Lastmile
+from lastmile.contract import CleanupResult, Decision, ResultStatus
+from lastmile.db import Database
+from lastmile.devstack.nas import Answer, ScriptedNas
+from lastmile.radius.dynauth import DynamicAuthorization
 from tests.workflows.faults import Faults, Gate, refused
 from tests.workflows.maintained import AT_ONCE, Maintenance, cut_off, held
 from tests.workflows.world import Orders, log_in, parked, rest_seconds
-from workflows.client import AlreadyRunning, Lastmile
-from workflows.contract import CleanupResult, Decision, ResultStatus
 
 WORD = Decision(by="noc-7", why="ticket 4711")
 QUARANTINE = Quarantine(timedelta(hours=1), timedelta(hours=2))

@@ -11,12 +11,12 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from db import Database
+from lastmile.client.orders import Lastmile
+from lastmile.contract import CleanupResult
+from lastmile.db import Database
 from tests.workflows.maintained import AT_ONCE, Maintenance, cut_off, ended, held
 from tests.workflows.world import Orders
-from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
-from workflows.client import Lastmile
-from workflows.contract import CleanupResult
+from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
 FEW_EVENTS = 15
 """After which this server has a run go on in another; others do after 4 096."""

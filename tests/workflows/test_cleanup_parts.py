@@ -6,11 +6,11 @@ from structlog.testing import capture_logs
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
+from lastmile.client.orders import Lastmile
+from lastmile.contract import Cleanup, CleanupResult, CleanupState, Decision, ResultStatus
 from tests.workflows.faults import Faults, refused
 from tests.workflows.maintained import AT_ONCE, Maintenance, ended
 from tests.workflows.world import Orders, parked, what_is_there
-from workflows.client import Lastmile
-from workflows.contract import Cleanup, CleanupResult, CleanupState, Decision, ResultStatus
 
 PREFIX_LEAK = "ipv6_lifecycle.prefix_leak"
 

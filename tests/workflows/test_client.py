@@ -7,12 +7,12 @@ from temporalio.client import Client, Interceptor, OutboundInterceptor, QueryWor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
-from settings import Settings
+from lastmile.client.connection import Unreachable, connect
+from lastmile.client.orders import Lastmile, NotRunning
+from lastmile.contract import ResultStatus
+from lastmile.settings import Settings
 from tests.workflows.faults import Faults, Gate
 from tests.workflows.world import Orders
-from workflows.client import Lastmile, NotRunning
-from workflows.connection import Unreachable, connect
-from workflows.contract import ResultStatus
 
 
 async def test_there_is_nothing_to_cancel_once_the_run_has_ended(lastmile: Lastmile, orders: Orders) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from temporalio.worker import Worker
 
-from settings import Settings
+from lastmile.settings import Settings
 from tests.readme import ROOT, client_program
 from tests.workflows import program_runs
 from tests.workflows.world import Orders

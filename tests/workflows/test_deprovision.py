@@ -3,10 +3,10 @@
 import asyncpg
 
 from ipam.models import Addressing
+from lastmile.client.orders import Lastmile
+from lastmile.contract import ResultStatus
 from tests.workflows.faults import Faults, broken, once, refused
 from tests.workflows.world import Orders, outcomes, what_is_there
-from workflows.client import Lastmile
-from workflows.contract import ResultStatus
 from workflows.deprovision import STEPS
 
 DONE = {step.name: "done" for step in STEPS} | {"deactivate_onu": "skipped", "unconfigure_cpe": "skipped"}

@@ -10,16 +10,16 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
-from db import Database
 from ipam.models import Addressing
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
+from lastmile.client.orders import Lastmile, NotScheduled, OrderIdReused, ScheduledOrder
+from lastmile.contract import ResultStatus, Urgency
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 from tests.workflows.faults import Faults, Gate
 from tests.workflows.world import Orders, dispatched, until_refused
-from worker import build_worker
-from workflows.attributes import OPERATION, TENANT
-from workflows.client import Lastmile, NotScheduled, OrderIdReused, ScheduledOrder
-from workflows.contract import ResultStatus, Urgency
+from workflows.search_attributes import OPERATION, TENANT
 
 # Ahead by enough for a Schedule to be made meanwhile.
 AHEAD = timedelta(seconds=1)

@@ -20,20 +20,20 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from db import Database
-from devstack.temporal import DevTemporal
-from encryption.codec import KEY_ID, data_converter
-from encryption.keys import KeyRing, NotDecrypted
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
+from lastmile.client.orders import Lastmile, OrderRun
+from lastmile.client.schedule_manager import WRITTEN, Made, StandingSchedules
+from lastmile.client.schedule_retry import SchedulesAskedAgain
+from lastmile.client.schedules import SCHEDULES
+from lastmile.contract import Cleanup, Decision, OrderResult, ResultStatus
+from lastmile.db import Database
+from lastmile.devstack.temporal import DevTemporal
+from lastmile.encryption.codec import KEY_ID, data_converter
+from lastmile.encryption.keys import KeyRing, NotDecrypted
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 from tests.workflows.faults import Faults
 from tests.workflows.world import Orders, parked
-from worker import build_worker
-from workflows.asking import SchedulesAskedAgain
-from workflows.client import Lastmile, OrderRun
-from workflows.contract import Cleanup, Decision, OrderResult, ResultStatus
-from workflows.schedules import SCHEDULES
-from workflows.standing import WRITTEN, Made, StandingSchedules
 
 OLD, NEW = {"k1": bytes(range(32))}, {"k2": bytes(32)}
 RING = KeyRing(OLD)

@@ -6,14 +6,14 @@ import asyncpg
 import pytest
 from temporalio.client import Client
 
-from db import Database
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
+from lastmile.client.orders import Lastmile
+from lastmile.contract import Decision, ResultStatus
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 from tests.workflows.faults import Faults, Gate, refused
 from tests.workflows.world import Orders, parked, what_is_there
-from worker import build_worker
-from workflows.client import Lastmile
-from workflows.contract import Decision, ResultStatus
 
 WORD = Decision(by="noc-7", why="ticket 4711")
 

@@ -7,14 +7,14 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
-from activities.signatures import Stuck
+from activities.messages import Stuck
 from ipam.models import Addressing
-from settings import Settings
+from lastmile.client.orders import AlreadyRunning, Lastmile, OrderIdReused
+from lastmile.contract import ResultStatus, RunStatus
+from lastmile.settings import Settings
 from tests.workflows.faults import Faults, Gate
 from tests.workflows.world import Orders
-from workflows.attributes import OPERATION, TENANT
-from workflows.client import AlreadyRunning, Lastmile, OrderIdReused
-from workflows.contract import ResultStatus, RunStatus
+from workflows.search_attributes import OPERATION, TENANT
 
 # Of a test that would wait for ever where the behaviour is broken, in seconds.
 PATIENCE = 60

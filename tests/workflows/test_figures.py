@@ -13,18 +13,18 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from activities.signatures import SnapshotTaken
-from db import Database
-from figures.snapshot import keep, measure, newest
-from settings import Settings
-from subscribers.tenants import add_tenant
-from telemetry.snapshot import Sample
+from activities.messages import SnapshotTaken
+from lastmile.client.orders import Lastmile
+from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.schedules import SCHEDULES
+from lastmile.db import Database
+from lastmile.metrics.snapshot import keep, measure, newest
+from lastmile.settings import Settings
+from lastmile.subscribers.tenants import add_tenant
+from lastmile.telemetry.snapshot import Sample
 from tests.figures.reading import Values, values
 from tests.workflows.world import Orders
-from workflows.attributes import ATTENTION, TENANT
-from workflows.client import Lastmile
-from workflows.schedules import SCHEDULES
-from workflows.standing import StandingSchedules
+from workflows.search_attributes import ATTENTION, TENANT
 
 OLDEST = "lastmile_oldest_open_order_seconds"
 PRESENT = "lastmile_schedule_present"

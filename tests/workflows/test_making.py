@@ -7,11 +7,11 @@ from structlog.testing import capture_logs
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleUpdate, ScheduleUpdateInput
 
-from encryption.codec import plain
+from lastmile.client.schedule_bootstrap import ScheduleMaker
+from lastmile.client.schedule_manager import WRITTEN, StandingSchedules
+from lastmile.client.schedules import SCHEDULES
+from lastmile.encryption.codec import plain
 from tests.processes import until
-from workflows.making import ScheduleMaker
-from workflows.schedules import SCHEDULES
-from workflows.standing import WRITTEN, StandingSchedules
 
 NAMES = [plan.name for plan in SCHEDULES]
 

@@ -12,16 +12,16 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from activities.base import beyond_database
-from activities.observed import Observed
-from activities.signatures import StepRef
-from devstack.nas import ScriptedNas
+from activities.interceptor import Observed
+from activities.messages import StepRef
 from ipam.models import Addressing, IPv4Mode
+from lastmile.client.orders import Lastmile, OrderRefused
+from lastmile.contract import OrderResult, ResultStatus
+from lastmile.devstack.nas import ScriptedNas
 from tests.counted import Counted
 from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.world import Orders, log_in, outcomes, parked
 from workflows import provision
-from workflows.client import Lastmile, OrderRefused
-from workflows.contract import OrderResult, ResultStatus
 from workflows.registry import RUNNER
 
 ORDERS = "lastmile_orders_total"

@@ -12,27 +12,27 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from activities.signatures import OUTAGE
-from db import Database
-from devstack.netbox import NetBoxServer
-from devstack.netbox.faults import LOST, POSTGRES_DOWN, Fault, proxy
-from devstack.netbox.problems import Problem
-from devstack.netbox.versions import V4_4, V4_6
+from activities.messages import OUTAGE
 from ipam.models import Addressing
 from ipam.netbox import NetBox
 from ipam.netbox.requirements import NOT_VISIBLE, check, set_up
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
+from lastmile.client.orders import Lastmile
+from lastmile.contract import Cleanup, Decision, ProvisionSubscriber, ResultStatus
+from lastmile.db import Database
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import LOST, POSTGRES_DOWN, Fault, proxy
+from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.versions import V4_4, V4_6
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, SPACE, VRF, Kept
 from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.maintained import AT_ONCE, Maintenance
 from tests.workflows.world import Orders, cancel_requested, outcomes, parked, retrying, what_is_there
-from worker import build_worker
 from workflows import deprovision, provision
-from workflows.calling import PATIENCE, Kind
-from workflows.client import Lastmile
-from workflows.contract import Cleanup, Decision, ProvisionSubscriber, ResultStatus
+from workflows.step_activity import PATIENCE, Kind
 
 PROVISION = [step.name for step in provision.STEPS]
 REQUIRED = [step.name for step in provision.STEPS if not step.best_effort]

@@ -7,19 +7,19 @@ import asyncpg
 import pytest
 from temporalio.worker import Worker
 
-from db import Database
-from devstack.netbox import NetBoxServer
-from ipam.binding import Record
 from ipam.models import Addressing
 from ipam.netbox import NetBox
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
+from ipam.netbox.binding import Record
+from lastmile.client.orders import Lastmile
+from lastmile.contract import ProvisionSubscriber, ResultStatus
+from lastmile.db import Database
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 from tests.netbox.kept import SPACE, VRF
 from tests.netbox.shared_out import Delegated
 from tests.workflows.world import Orders, outcomes, retrying, what_is_there
-from worker import build_worker
-from workflows.client import Lastmile
-from workflows.contract import ProvisionSubscriber, ResultStatus
 
 BLOCK = 4
 

@@ -7,11 +7,11 @@ import asyncpg
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
+from lastmile.client.orders import Lastmile, NotRunning, OrderRun
+from lastmile.contract import Choice, Decision, ResultStatus, RunStatus
 from tests.workflows.faults import Faults, broken, refused
 from tests.workflows.world import Orders, outcomes, parked, what_is_there
-from workflows.attributes import ATTENTION, OPERATION, STEP, TENANT
-from workflows.client import Lastmile, NotRunning, OrderRun
-from workflows.contract import Choice, Decision, ResultStatus, RunStatus
+from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
 WORD = Decision(by="noc-7", why="ticket 4711")
 

@@ -12,13 +12,13 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 
-from db import Database
 from ipam.models import Addressing
-from subscribers.orders import recorded
+from lastmile.client.orders import Lastmile, OrderRefused
+from lastmile.contract import Created, ResultStatus
+from lastmile.db import Database
+from lastmile.subscribers.orders import recorded
 from tests.workflows.faults import Faults, broken, once
 from tests.workflows.world import Orders, outcomes, what_is_there
-from workflows.client import Lastmile, OrderRefused
-from workflows.contract import Created, ResultStatus
 from workflows.provision import STEPS
 
 DONE = {step.name: "done" for step in STEPS} | {"activate_onu": "skipped", "configure_cpe": "skipped"}

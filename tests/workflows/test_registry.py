@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from temporalio.worker import Worker
 
-from workflows import cleanup, deprovision, provision
+from lastmile.client.schedules import SCHEDULES
+from workflows import deprovision, provision
+from workflows.maintenance import cleanup
 from workflows.registry import WORKFLOWS
 from workflows.saga import Step
-from workflows.schedules import SCHEDULES
 
 STEPS: list[Step[Any]] = [*provision.STEPS, *deprovision.STEPS]
 ORDERS = {"open_order", "begin_rollback", "close_order"}

@@ -9,13 +9,13 @@ import pytest
 from temporalio import workflow
 from temporalio.worker import UnsandboxedWorkflowRunner
 
+from lastmile.contract import OrderResult, ProvisionSubscriber
 from tests.workflows.record_histories import NAMES
 from tests.workflows.replaying import DIRECTORY, SUMS, altered, replay
 from workflows import provision
-from workflows.attributes import STEP
-from workflows.contract import OrderResult, ProvisionSubscriber
 from workflows.operator_controls import Steerable
 from workflows.saga import Kind, Saga, Step
+from workflows.search_attributes import STEP
 
 HISTORIES = sorted(DIRECTORY.rglob("*.json"))
 RELEASED = sorted(path for path in DIRECTORY.iterdir() if path.is_dir())

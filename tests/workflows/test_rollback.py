@@ -7,11 +7,11 @@ import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
+from lastmile.client.orders import Lastmile, OrderRefused, RunLost
+from lastmile.contract import Created, ResultStatus
 from tests.workflows.faults import Fault, Faults, Gate, broken, once, refused
 from tests.workflows.world import Orders, outcomes, what_is_there
 from workflows import deprovision, provision
-from workflows.client import Lastmile, OrderRefused, RunLost
-from workflows.contract import Created, ResultStatus
 
 PROVISION = [step.name for step in provision.STEPS]
 REQUIRED = [step.name for step in provision.STEPS if not step.best_effort]

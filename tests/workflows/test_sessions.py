@@ -6,13 +6,13 @@ import asyncpg
 import pytest
 from pyrad.packet import CoARequest, DisconnectRequest
 
-from devstack.nas import ACK, Answer, Request, ScriptedNas, nak
 from ipam.models import Addressing
-from settings import Settings
+from lastmile.client.orders import Lastmile
+from lastmile.contract import OrderResult, ResultStatus
+from lastmile.devstack.nas import ACK, Answer, Request, ScriptedNas, nak
+from lastmile.settings import Settings
 from tests.workflows.faults import Faults, broken, once, refused
 from tests.workflows.world import Orders, log_in, outcomes, rest_seconds
-from workflows.client import Lastmile
-from workflows.contract import OrderResult, ResultStatus
 
 UNCONFIRMED_REST = 7200
 

@@ -28,10 +28,10 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
-from workflows.contract import Cleanup
-from workflows.refusals import NoSchedule
-from workflows.schedules import SCHEDULES, Plan
-from workflows.standing import Made, StandingSchedules
+from lastmile.client.errors import NoSchedule
+from lastmile.client.schedule_manager import Made, StandingSchedules
+from lastmile.client.schedules import SCHEDULES, Plan
+from lastmile.contract import Cleanup
 
 CLEANUP = SCHEDULES[0]
 AT_FOUR = ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(4)])])

@@ -5,11 +5,11 @@ import asyncio
 import asyncpg
 import pytest
 
-from subscribers.models import Line
+from lastmile.client.orders import Lastmile, RunLost
+from lastmile.contract import AnyOrder, Decision, ResultStatus
+from lastmile.subscribers.models import Line
 from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.world import Orders, outcomes, parked, what_is_there
-from workflows.client import Lastmile, RunLost
-from workflows.contract import AnyOrder, Decision, ResultStatus
 
 DEVICES = "devices"
 # Of a run that would park for ever where the behaviour is broken, in seconds.

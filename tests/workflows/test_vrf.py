@@ -3,15 +3,15 @@
 import asyncpg
 import pytest
 
-from audit.audit import check
-from db import Database
 from ipam.models import Addressing
 from ipam.pools import Pool, add_pool
-from settings import Settings
+from lastmile.audit.audit import check
+from lastmile.client.orders import Lastmile
+from lastmile.contract import ResultStatus
+from lastmile.db import Database
+from lastmile.settings import Settings
 from tests.workflows.faults import Faults, refused
 from tests.workflows.world import Orders, what_is_there
-from workflows.client import Lastmile
-from workflows.contract import ResultStatus
 
 SPACE = {"prefix": "2001:db8:300::/40", "purpose": "ipv6_pd", "delegated_length": 52, "tenant": "acme"}
 ATTRIBUTES = "SELECT username, attribute, value FROM radreply ORDER BY username, attribute"

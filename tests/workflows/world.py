@@ -9,10 +9,10 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.client import ScheduleActionExecutionStartWorkflow, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from devstack.nas import ScriptedNas
-from subscribers.models import Customer, Line, ServicePlan
-from workflows.client import Lastmile, OrderRun, ScheduledOrder
-from workflows.contract import DeprovisionSubscriber, Progress, ProvisionSubscriber, RunStatus
+from lastmile.client.orders import Lastmile, OrderRun, ScheduledOrder
+from lastmile.contract import DeprovisionSubscriber, Progress, ProvisionSubscriber, RunStatus
+from lastmile.devstack.nas import ScriptedNas
+from lastmile.subscribers.models import Customer, Line, ServicePlan
 
 __all__ = [
     "Orders",

@@ -10,15 +10,15 @@ from typing import Any
 
 from temporalio.client import WorkflowFailureError
 
-from audit.audit import check
+from lastmile.audit.audit import check
+from lastmile.client.orders import Lastmile, OrderRefused, OrderRun
+from lastmile.contract import AnyOrder, Decision, OrderResult, RunStatus
 from tests.workflows.every_way import victim
 from tests.workflows.every_way.cases import Case, End, Fault
 from tests.workflows.every_way.stage import Stage
 from tests.workflows.every_way.victim import Death, Moment
 from tests.workflows.faults import Gate, broken, once, refused
 from tests.workflows.world import outcomes, parked, standing, what_is_there
-from workflows.client import Lastmile, OrderRefused, OrderRun
-from workflows.contract import AnyOrder, Decision, OrderResult, RunStatus
 
 __all__ = ["Seen", "play"]
 

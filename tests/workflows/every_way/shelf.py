@@ -6,18 +6,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from db import Database
-from devstack.netbox import NetBoxServer
-from devstack.ports import HOST
-from ipam.binding import Binding, Mode, Record
-from ipam.bound import BoundPool, pools_in_netbox
 from ipam.netbox import NetBox
+from ipam.netbox.binding import Binding, Mode, Record
+from ipam.netbox.bound_pool import BoundPool, pools_in_netbox
+from ipam.netbox.delegated.block_acquisition import take
+from ipam.netbox.delegated.block_sync import tell_use
+from ipam.netbox.delegated.outbox import drain
+from ipam.netbox.reconcile.run import differences
 from ipam.netbox.records import KEY
 from ipam.netbox.requirements import check, set_up
-from ipam.outbox import drain
-from ipam.reconcile import differences
-from ipam.showing import tell_use
-from ipam.taking import take
+from lastmile.db import Database
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.ports import HOST
 from tests.netbox.peer import Peer
 
 __all__ = ["AWAY", "DELEGATED", "DIRECT", "Shelf", "Way", "shelf"]

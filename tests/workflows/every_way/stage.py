@@ -15,20 +15,20 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from db import Database
-from devstack.nas import ScriptedNas
 from ipam.models import Purpose
 from ipam.netbox import NetBox
 from ipam.pools import Pool, add_pool
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
-from subscribers.tenants import add_tenant
+from lastmile.client.orders import Lastmile
+from lastmile.db import Database
+from lastmile.devstack.nas import ScriptedNas
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.subscribers.tenants import add_tenant
+from lastmile.worker import build_worker
 from tests.workflows.every_way.hurry import Hurry
 from tests.workflows.every_way.shelf import Shelf
 from tests.workflows.faults import Fault, Faults
 from tests.workflows.world import Orders
-from worker import build_worker
-from workflows.client import Lastmile
 
 __all__ = ["Stage", "stage"]
 

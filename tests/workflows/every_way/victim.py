@@ -15,13 +15,13 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from db import Database
 from ipam.netbox import NetBox
-from radius.dynauth import DynamicAuthorization
-from settings import Settings
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 from tests.workflows.every_way.hurry import Impatient
 from tests.workflows.faults import Faults, refused
-from worker import build_worker
 
 __all__ = ["Death", "Moment", "end", "start", "until_dead"]
 

@@ -1,0 +1,45 @@
+"""Whether a line that is in service is the line that an order asks for. Two domains and RADIUS have a say in it."""
+
+from collections.abc import Iterator
+
+from activities.addresses import FACTS
+from activities.messages import LineRequest, StepRef
+from ipam.matching import address_differences
+from lastmile.db import TenantConnection
+from lastmile.radius import accounts
+from lastmile.subscribers.differences import record_differences
+from lastmile.subscribers.errors import LineDiffers
+from lastmile.subscribers.models import ServicePlan
+from lastmile.subscribers.orders import live_line
+
+__all__ = ["check_line"]
+
+
+async def check_line(connection: TenantConnection, ref: StepRef, request: LineRequest) -> None:
+    """Raise `LineDiffers`, with every difference, where the subscriber's line in service is another one.
+
+    A provision order makes a line, and finds it where an earlier order has made it. It does not change one.
+    """
+    before = await live_line(connection, ref.subscriber_ref, ref.order_id)
+    if before is None:
+        return
+    # What the line was given and has lost (an audit finding), the order may allocate again.
+    given = before.get("created") or {}
+    lost = {purpose for purpose, field in FACTS.items() if given.get(field)}
+    plan, user = request.plan, accounts.username(ref.tenant, ref.subscriber_ref)
+    differences = [
+        *await record_differences(connection, ref.subscriber_ref, request.customer, plan, request.line),
+        *_speed_differences(await accounts.speed_of(connection, user), plan),
+        *await address_differences(connection, ref.subscriber_ref, request.addressing, may_add=lost),
+    ]
+    if differences:
+        raise LineDiffers(
+            f"subscriber {ref.subscriber_ref} has a line in service, and the order asks for another: "
+            f"{'; '.join(differences)}. Order what the line has, or deprovision the line first"
+        )
+
+
+def _speed_differences(speed: tuple[int, int] | None, plan: ServicePlan) -> Iterator[str]:
+    for field, has in zip(("download_kbps", "upload_kbps"), speed or (), strict=False):
+        if has != getattr(plan, field):
+            yield f"plan.{field}: the line has {has}, the order says {getattr(plan, field)}"

@@ -1,0 +1,191 @@
+"""What the hourly audit does: checks each promise, repairs what is safe to repair, asks NASes once more.
+
+Each repair is safe without a decision: it is one statement that checks again whether the repair is needed, takes
+nothing from a delegation that is live, and gives nobody an address that has not rested. The audit log records its
+changes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from activities.base import Activities, upkeep
+from activities.direct_addresses import NoNetBox
+from activities.messages import Checked, Done
+from activities.sessions import Sessions
+from ipam.allocation import Quarantine
+from ipam.netbox import NetBox
+from ipam.netbox.bound_pool import pools_in_netbox
+from ipam.netbox.reconcile.differences import Kind
+from ipam.quarantine import Unconfirmed, confirm, unconfirmed
+from lastmile.audit.acknowledgements import acknowledged, withdraw
+from lastmile.audit.audit import Violation, check, repair
+from lastmile.audit.findings import forget_others, record
+from lastmile.audit.invariants import INVARIANTS, Invariant
+from lastmile.audit.netbox_invariants import check_netbox
+from lastmile.db import Database
+from lastmile.radius import accounts
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.radius.vrf import VrfAttribute
+
+__all__ = ["AuditActivities"]
+
+ACTOR = "audit"
+"""In the audit log."""
+
+REPAIRED_AT_ONCE = 1_000
+"""Of one invariant; the rest is the next hour's."""
+RETRIED_AT_ONCE = 2_000
+SIDE_BY_SIDE = 64
+"""Subscribers whose NASes are asked at a time."""
+
+log = structlog.get_logger("lastmile.audit")
+
+
+@dataclass(slots=True)
+class _Found:
+    """The findings of one invariant."""
+
+    violations: int = 0
+    """Those that no operator has acknowledged."""
+    acknowledged: set[str] = field(default_factory=set)
+    first: list[Violation] = field(default_factory=list)
+
+    def add(self, violation: Violation, known: set[str]) -> None:
+        if known and violation.finding in known:
+            self.acknowledged.add(violation.finding)
+        else:
+            self.violations += 1
+        if len(self.first) < REPAIRED_AT_ONCE:
+            self.first.append(violation)
+
+
+async def _sorted(violations: AsyncIterator[Violation], known: set[str]) -> _Found:
+    """The findings, with those whose acknowledgement is in `known` apart."""
+    found = _Found()
+    async for violation in violations:
+        found.add(violation, known)
+    return found
+
+
+class AuditActivities(Activities):
+    def __init__(
+        self,
+        database: Database,
+        authorization: DynamicAuthorization,
+        quarantine: Quarantine,
+        netbox: NetBox | None = None,
+        *,
+        vrf_attribute: VrfAttribute | None = None,
+    ) -> None:
+        super().__init__(database)
+        self._vrf_attribute = vrf_attribute
+        self._netbox = netbox
+        self._sessions = Sessions(database, authorization, quarantine.unconfirmed)
+        self._quarantine = quarantine
+        self._invariants = {invariant.name: invariant for invariant in INVARIANTS}
+
+    @upkeep
+    async def invariants(self) -> list[str]:
+        """The names of all, in the order in which they are checked; findings of other invariants are deleted."""
+        async with self._database.platform(actor=ACTOR) as connection:
+            compared = list(Kind) if await pools_in_netbox(connection) else []
+            await forget_others(connection, [*self._invariants, *compared])
+        return list(self._invariants)
+
+    @upkeep
+    async def check_invariant(self, name: str) -> Checked:
+        """Check one, repair what can be, and keep what is left for the metrics."""
+        invariant = self._invariants[name]
+        known = await self._acknowledged(name)
+        found = await _sorted(self._check(invariant), known)
+        # Nobody knows whether a session still uses a leaked prefix: it rests as one whose end nobody confirmed.
+        rest = self._quarantine.unconfirmed
+        repairs = repair(self._database, found.first, rest, actor=ACTOR, vrf_attribute=self._vrf_attribute)
+        repaired = len([one async for one in repairs])
+        if repaired:
+            found = await _sorted(self._check(invariant), known)
+        await self._keep(name, found, known, repaired=repaired)
+        if found.violations or repaired:
+            log.warning(
+                "audit.violated",
+                invariant=name,
+                meaning=invariant.meaning,
+                violations=found.violations,
+                acknowledged=len(found.acknowledged),
+                repaired=repaired,
+                remedy="`lastmile audit` names them",
+            )
+        return Checked(violations=found.violations, repaired=repaired)
+
+    def _check(self, invariant: Invariant) -> AsyncIterator[Violation]:
+        return check(
+            self._database,
+            invariants=[invariant],
+            unconfirmed=self._quarantine.unconfirmed,
+            vrf_attribute=self._vrf_attribute,
+        )
+
+    async def _acknowledged(self, invariant: str) -> set[str]:
+        async with self._database.platform() as connection:
+            return set(await acknowledged(connection, invariant))
+
+    async def _keep(self, name: str, found: _Found, known: set[str], *, repaired: int = 0) -> None:
+        """Keep the counts for the metrics, and no acknowledgement whose finding is gone."""
+        async with self._database.platform(actor=ACTOR) as connection:
+            await withdraw(connection, known - found.acknowledged)
+            await record(
+                connection,
+                name,
+                violations=found.violations,
+                acknowledged=len(found.acknowledged),
+                repaired=repaired,
+            )
+
+    @upkeep
+    async def compare_with_netbox(self) -> dict[str, int]:
+        """What NetBox says otherwise, by kind. Nothing is repaired there: people work in it, too."""
+        async with self._database.platform() as connection:
+            if not await pools_in_netbox(connection):
+                return {}
+        if self._netbox is None:
+            raise NoNetBox("pools are kept in NetBox, and this worker has no NETBOX_URL and NETBOX_TOKEN")
+        known = {str(kind): await self._acknowledged(str(kind)) for kind in Kind}
+        by_kind = {name: _Found() for name in known}
+        async for violation in check_netbox(self._database, self._netbox):
+            by_kind[violation.invariant.name].add(violation, known[violation.invariant.name])
+        for name, those in by_kind.items():
+            await self._keep(name, those, known[name])
+        found = {name: those.violations for name, those in by_kind.items() if those.violations}
+        if found:
+            log.warning("audit.netbox_differs", remedy="`lastmile netbox reconcile` names them", **found)
+        return found
+
+    @upkeep
+    async def retry_disconnects(self) -> Done:
+        """Ask again for the end of sessions that no NAS has confirmed to be over; where one does, the prefix rests for
+        as long as others. A session of a subscriber that has come back is left alone."""
+        async with self._database.platform() as connection:
+            found = await unconfirmed(connection, self._quarantine, most=RETRIED_AT_ONCE)
+        turns = asyncio.Semaphore(SIDE_BY_SIDE)
+
+        async def retry(one: Unconfirmed) -> bool:
+            user = accounts.username(one.tenant, one.subscriber_ref)
+            async with turns:
+                if await self._sessions.disconnect(one.tenant, user, until=one.until):
+                    return False
+                async with self._database.platform(actor=ACTOR) as connection:
+                    return await confirm(connection, one, self._quarantine)
+
+        confirmed = sum(await asyncio.gather(*map(retry, found)))
+        return Done(counts={"disconnects_retried": len(found), "disconnects_confirmed": confirmed})
+
+    @upkeep
+    async def audit_ended(self, result: dict[str, Any], failed: list[str]) -> None:
+        """Say in the log what was found; `failed` is what was not checked."""
+        if failed:
+            log.error("audit.failed", failed=failed)
+        log.info("audit.ended", **{name: value for name, value in result.items() if name != "problems"})

@@ -1,0 +1,251 @@
+"""What the daily cleanup does: the end of what ended long ago, and of what should have ended.
+
+Each activity does as much as one attempt has time for, and says from where to go on. Nothing here is an order's, so no
+order's fence holds it: what it changes can only go forward (a revocation) or has ended. Each statement looks for itself
+whether that is still so.
+"""
+
+from collections.abc import Collection, Iterable
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from activities.addresses import chosen_by_netbox
+from activities.base import Activities, time_left, upkeep
+from activities.direct_addresses import DirectAddresses, NoNetBox
+from activities.messages import Cursor, Done, Finished, Search, StepRef, Stuck
+from activities.reply_items import ReplyItems
+from activities.sessions import Sessions
+from ipam.allocation import Quarantine, release
+from ipam.delegations import Delegation, held_by, revoked_for, transition
+from ipam.lifecycle import State
+from ipam.netbox import NetBox
+from ipam.netbox.direct import pending_removals
+from ipam.netbox.errors import NetBoxError
+from lastmile.audit import retention, stale
+from lastmile.db import Database, TenantConnection
+from lastmile.radius import accounts
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.radius.vrf import VrfAttribute
+
+__all__ = ["CleanupActivities"]
+
+ACTOR = "cleanup"
+"""In the audit log."""
+
+BUDGET = timedelta(seconds=20)
+"""How long one attempt goes on to the next batch."""
+NETBOX_BUDGET = timedelta(minutes=10)
+"""The same for NetBox, which removes some ten a second; what is left then is left to the next day."""
+BATCH = 20_000
+"""Delegations deleted at once: a tenth of a second, well within a statement's time-out."""
+PAGE = 200
+SHOWN = 50
+"""How many leaks a person is shown at once."""
+TOO_MANY = 3
+"""Failures of NetBox in a row after which it is not the records' fault."""
+
+log = structlog.get_logger("lastmile.cleanup")
+
+
+class CleanupActivities(Activities):
+    def __init__(
+        self,
+        database: Database,
+        authorization: DynamicAuthorization,
+        quarantine: Quarantine,
+        audit_period: timedelta,
+        netbox: NetBox | None = None,
+        *,
+        vrf_attribute: VrfAttribute | None = None,
+    ) -> None:
+        """`audit_period` is how long the audit log and the events of ended delegations are kept."""
+        super().__init__(database)
+        self._reply_items = ReplyItems(vrf_attribute)
+        self._sessions = Sessions(database, authorization, quarantine.unconfirmed)
+        self._quarantine = quarantine
+        self._audit_period = audit_period
+        self._netbox = netbox
+        self._direct = DirectAddresses(database, netbox)
+
+    @upkeep
+    async def delete_revoked(self, search: Search) -> Done:
+        """Delete delegations that were released long ago, and have rested."""
+        age = max(search.older_than, self._quarantine.confirmed, self._quarantine.unconfirmed)
+        deleted, after = 0, _place(search.after)
+        in_time = time_left(BUDGET)
+        while True:
+            async with self._database.platform(actor=ACTOR) as connection:
+                batch = await retention.delete_ended(connection, age, after, batch=BATCH, dry_run=search.dry_run)
+            deleted, after = deleted + batch.deleted, batch.after
+            if after is None or not in_time():
+                return Done(counts={"revoked_deleted": deleted}, after=_cursor(after), more=after is not None)
+
+    @upkeep
+    async def report_leaks(self, search: Search) -> Done:
+        """Tell of every delegation that has been allocated for too long, whatever its order is doing."""
+        async with self._database.platform() as connection:
+            found = await stale.leaks(connection, search.older_than, _place(search.after), page=PAGE)
+        for leak in () if search.dry_run else found:
+            # No prefix: logs hold no personal data. Subscriber and order lead to it.
+            log.warning(
+                "ipv6_lifecycle.prefix_leak",
+                tenant=leak.tenant,
+                subscriber_ref=leak.subscriber_ref,
+                order_id=leak.order_id,
+                order_status=leak.order_status,
+                allocated_since=leak.at[0].isoformat(),
+                delegation=leak.at[1],
+            )
+        return Done(
+            counts={"allocated_stale": len(found)},
+            lines=[_words(leak) for leak in found[:SHOWN]],
+            after=_cursor(found[-1].at if found else None),
+            more=len(found) == PAGE,
+        )
+
+    @upkeep
+    async def stuck_revocations(self, search: Search) -> Done:
+        """Whose revocations began long ago and have not ended."""
+        async with self._database.platform() as connection:
+            found = await stale.unfinished_revocations(connection, search.older_than, _place(search.after), page=PAGE)
+        subscribers = dict.fromkeys((one.tenant, one.subscriber_ref) for one in found)
+        return Done(
+            counts={"revoking_stuck": len(found)},
+            stuck=[Stuck(tenant=tenant, subscriber_ref=ref) for tenant, ref in subscribers],
+            after=_cursor(found[-1].at if found else None),
+            more=len(found) == PAGE,
+        )
+
+    @upkeep
+    async def finish_revocation(self, stuck: Stuck) -> Finished:
+        """Bring every revocation of the subscriber to its end: disconnect, revoked, released, also in NetBox.
+
+        Whoever calls this holds the subscriber's workflow id. A late attempt, which does not hold it any more, does no
+        harm: it goes by the delegations that it saw when it did, and those have no other way to go.
+        """
+        user = accounts.username(stuck.tenant, stuck.subscriber_ref)
+        async with self._subscriber(stuck) as connection:
+            seen = await _unfinished(connection, stuck)
+            # The account is left alone: blocked, it stays so; a line that works without these addresses goes on.
+            await self._reply_items.remove(connection, user, seen)
+        in_use = any(delegation.state is State.REVOKING for delegation in seen)
+        problems = await self._sessions.disconnect(stuck.tenant, user) if in_use else []
+        async with self._subscriber(stuck) as connection:
+            finished = [
+                await self._finish(connection, delegation, confirmed=not problems)
+                for delegation in await _unfinished(connection, stuck, {delegation.id for delegation in seen})
+            ]
+        return Finished(completed=len(finished), problems=problems + await self._tell_netbox(stuck, finished))
+
+    async def _finish(self, connection: TenantConnection, delegation: Delegation, *, confirmed: bool) -> Delegation:
+        if delegation.state is State.REVOKING:
+            delegation = await transition(
+                connection,
+                delegation,
+                State.REVOKED,
+                order_id=await revoked_for(connection, delegation),
+                reason="completed by the cleanup",
+                disconnect_confirmed=confirmed,
+            )
+        await release(connection, delegation, self._quarantine)
+        return delegation
+
+    async def _tell_netbox(self, stuck: Stuck, finished: Iterable[Delegation]) -> list[str]:
+        """What is not as it should be there, in words. What it is not told now is removed when it is due."""
+        if not (in_netbox := chosen_by_netbox(finished)):
+            return []
+        ref = StepRef(tenant=stuck.tenant, order_id=ACTOR, subscriber_ref=stuck.subscriber_ref)
+        try:
+            return await self._direct.take_back(ref, in_netbox)
+        except (NetBoxError, NoNetBox) as failure:
+            return [f"NetBox was not told yet: {failure}"]
+
+    def _subscriber(self, stuck: Stuck) -> AbstractAsyncContextManager[TenantConnection]:
+        return self._database.tenant(stuck.tenant, actor=ACTOR, subscriber_ref=stuck.subscriber_ref)
+
+    @upkeep
+    async def forget_history(self, search: Search) -> Done:
+        """Delete entries of the audit log, and events of ended delegations, that are older than the audit period."""
+        if search.dry_run:
+            async with self._database.platform() as connection:
+                there = await retention.count_purgeable(connection, self._audit_period)
+            return Done(counts={"trail_forgotten": there.entries, "events_forgotten": there.events})
+        entries = events = 0
+        more = False
+        in_time = time_left(BUDGET)
+        async for gone in retention.purge_all(self._database, self._audit_period, actor=ACTOR):
+            entries, events = entries + gone.entries, events + gone.events
+            if more := not in_time():
+                break
+        return Done(counts={"trail_forgotten": entries, "events_forgotten": events}, more=more)
+
+    @upkeep
+    async def remove_from_netbox(self, search: Search) -> Done:
+        """Remove from NetBox what has rested; a record that it does not remove holds up no other."""
+        async with self._database.platform() as connection:
+            due = await pending_removals.due(connection)
+        if search.dry_run or not due:
+            return Done(counts={"netbox_removed": due})
+        if self._netbox is None:
+            raise NoNetBox(f"{due} records are to be removed from NetBox, and this worker has no NETBOX_URL")
+        removed = failed_in_a_row = 0
+        left: list[str] = []
+        in_time = time_left(NETBOX_BUDGET)
+        while in_time() and failed_in_a_row < TOO_MANY:
+            try:
+                if not await pending_removals.remove_due(self._database, self._netbox, most=1, skip=len(left)):
+                    break
+                removed += 1
+                failed_in_a_row = 0
+            except NetBoxError as failure:
+                left.append(f"NetBox: {failure}")
+                failed_in_a_row += 1
+        return Done(counts={"netbox_removed": removed, "errors": len(left)}, lines=left)
+
+    @upkeep
+    async def cleanup_ended(self, result: dict[str, Any], failed: list[str]) -> None:
+        """Say in the log what was done; `failed` are the parts that were not."""
+        if result.pop("dry_run"):
+            return
+        del result["problems"]  # failures' own words can name subscribers' addresses: the run's result has them
+        if result["allocated_stale"]:
+            log.warning("ipv6_lifecycle.stale_allocated_detected", count=result["allocated_stale"])
+        if result["revoking_stuck"]:
+            log.warning(
+                "ipv6_lifecycle.stuck_revoking_detected",
+                count=result["revoking_stuck"],
+                completed=result["revoking_completed"],
+            )
+        if result["errors"]:
+            log.error("ipv6_lifecycle.cleanup_failed", errors=result["errors"], failed=failed)
+        if not failed:
+            log.info("ipv6_lifecycle.cleanup_completed", **result)
+
+
+async def _unfinished(
+    connection: TenantConnection, stuck: Stuck, among: Collection[int] | None = None
+) -> list[Delegation]:
+    """The subscriber's revocations that have not ended, of these delegations or of all."""
+    return [
+        delegation
+        for delegation in await held_by(connection, stuck.subscriber_ref)
+        if delegation.state in (State.REVOKING, State.REVOKED) and (among is None or delegation.id in among)
+    ]
+
+
+def _place(cursor: Cursor | None) -> stale.Place | None:
+    return (cursor.at, cursor.id) if cursor else None
+
+
+def _cursor(place: stale.Place | None) -> Cursor | None:
+    return Cursor(at=place[0], id=place[1]) if place else None
+
+
+def _words(leak: stale.Leak) -> str:
+    return (
+        f"{leak.tenant}, subscriber {leak.subscriber_ref}: allocated since {leak.at[0]:%Y-%m-%d %H:%M %Z} "
+        f"by order {leak.order_id}, which is {leak.order_status or 'unknown'}"
+    )

@@ -1,6 +1,0 @@
-"""PostgreSQL: connections that belong to one tenant, and the migrations that make the tables."""
-
-from db.database import Database, PlatformConnection, TenantConnection
-from db.metadata import metadata
-
-__all__ = ["Database", "PlatformConnection", "TenantConnection", "metadata"]

@@ -1,0 +1,1 @@
+"""Pools that take whole blocks from NetBox and assign from them in the database."""

@@ -1,0 +1,178 @@
+"""Acquire a block: NetBox chooses it, or `ipam.netbox.mode_change.block_adoption` does, and its slots get their rows.
+
+However many need a block at one moment, they take one. From then on an allocation needs nobody else.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from ipam.netbox import NetBox, Recorded
+from ipam.netbox.binding import Mode
+from ipam.netbox.bound_pool import BoundPool, find_record
+from ipam.netbox.delegated.block_sync import in_place, write
+from ipam.netbox.delegated.blocks import (
+    BLOCK,
+    BLOCK_KEY,
+    ONE_BY_ONE,
+    Block,
+    NoBlock,
+    block_length,
+    blocks_of,
+    slot_range,
+    stamp,
+)
+from ipam.netbox.direct.allocator import Elsewhere, obtain
+from ipam.netbox.errors import Exhausted, NetBoxError, NotFound
+from ipam.netbox.single_flight import together
+from lastmile.db import Database
+from lastmile.errors import Refused
+
+__all__ = ["BlockOverlaps", "make_room", "take"]
+
+
+class BlockOverlaps(Exception):
+    """NetBox has given space of ours away: somebody had deleted, moved or resized a block there. It is put right."""
+
+
+_TAKING = text(f"{BLOCK} WHERE p.id = :pool_id AND b.state = 'taking'")
+
+_BEGIN = text(
+    f"""
+    INSERT INTO netbox_blocks (id, pool_id, tenant_id, key)
+    SELECT n, id, tenant_id, {BLOCK_KEY} FROM pools, nextval('netbox_blocks_id_seq') n
+    WHERE id = :pool_id AND netbox_mode = '{Mode.DELEGATED}' AND closed_at IS NULL AND :wanted > (
+        SELECT count(*) FROM (
+            SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at <= now() LIMIT :wanted
+        ) free)
+    """
+)
+
+_OPEN = text(
+    """
+    WITH opened AS (
+        UPDATE netbox_blocks SET state = 'open', prefix = CAST(:prefix AS cidr), netbox_id = :netbox_id,
+                                 first_slot = :first, end_slot = :end, used = 0, since = now()
+        WHERE id = :id AND state = 'taking'
+        RETURNING pool_id, tenant_id, first_slot, end_slot
+    ), not_full AS (
+        UPDATE pools SET netbox_full_since = NULL FROM opened
+        WHERE pools.id = opened.pool_id AND netbox_full_since IS NOT NULL
+    )
+    INSERT INTO slots (pool_id, slot, tenant_id)
+    SELECT pool_id, slot, tenant_id FROM opened, generate_series(first_slot, end_slot - 1) slot
+    ON CONFLICT DO NOTHING
+    """
+)
+
+# Unless somebody else has had more luck meanwhile.
+_FULL = text(
+    """
+    UPDATE pools SET netbox_full_since = now()
+    WHERE id = :pool_id AND netbox_full_since IS NULL
+      AND EXISTS (SELECT FROM netbox_blocks WHERE id = :id AND state = 'taking')
+    """
+)
+
+
+async def make_room(database: Database, netbox: NetBox, pools: Sequence[BoundPool]) -> bool:
+    """Take a block of the first of these pools that has one left, unless there is room meanwhile; False: none has.
+
+    Raises `PoolMoved`, the `Refused` kinds of `NetBoxError`, and `NoBlock`: then try again.
+    """
+    for pool in pools:
+        try:
+            await take(database, netbox, pool)
+        except Exhausted:
+            continue
+        except NetBoxError as failure:
+            if isinstance(failure, Refused):
+                raise
+            raise NoBlock([pool], f": {failure}") from None
+        return True
+    return False
+
+
+async def take(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: int = 1) -> bool:
+    """Take one more block where the pool has less than `wanted` free slots, or one was being taken; whether it did.
+
+    Can be cut off at any moment, and done by several at once. Raises `BlockOverlaps`, `PoolMoved` and `NetBoxError`.
+    """
+    return await together((netbox, pool.id), lambda: _take(database, netbox, pool, wanted))
+
+
+async def _take(database: Database, netbox: NetBox, pool: BoundPool, wanted: int) -> bool:
+    async with database.platform() as connection:
+        await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
+        row = (await connection.execute(_TAKING, {"pool_id": pool.id})).one_or_none()
+        if row is None:
+            await connection.execute(_BEGIN, {"pool_id": pool.id, "wanted": wanted})
+            row = (await connection.execute(_TAKING, {"pool_id": pool.id})).one_or_none()
+    if row is None:
+        return False
+    block = Block.of(row, pool)
+    try:
+        recorded = await _recorded(netbox, block)
+    except Exhausted:
+        async with database.platform() as connection:
+            await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
+            await connection.execute(_FULL, {"pool_id": pool.id, "id": block.id})
+        raise
+    try:
+        async with database.platform() as connection:
+            await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
+            await connection.execute(_OPEN, {"id": block.id} | _place(pool, recorded))
+    except IntegrityError as failure:
+        if "netbox_blocks_no_overlap" not in str(failure.orig):
+            raise
+        await _restore(database, netbox, pool, recorded)
+        raise BlockOverlaps(f"NetBox gave {recorded.prefix}, of a block that was changed there by hand") from None
+    return True
+
+
+async def _recorded(netbox: NetBox, block: Block) -> Recorded:
+    """What NetBox has for a block that is being taken, or gets now."""
+    pool, new = block.pool, stamp(block, used=0)
+    if block.prefix is not None:
+        found = await netbox.find(block.key)
+        if found is None:
+            return await netbox.create(block.prefix, vrf_id=pool.netbox.vrf_id, stamp=new)
+        if in_place(block, found):
+            return found
+        return await netbox.place(found, block.prefix, vrf_id=pool.netbox.vrf_id, stamp=new)
+    # The length that was asked for may have been another one.
+    obtained = partial(obtain, netbox, pool, new, length=block_length(pool), fits=pool.has_block)
+    try:
+        return await obtained(first=False)
+    except Elsewhere as misplaced:  # since before somebody restored the pool's prefix
+        await netbox.delete(misplaced.recorded.id)
+        return await obtained(first=True)
+
+
+def _place(pool: BoundPool, recorded: Recorded) -> dict[str, Any]:
+    first, end = slot_range(pool, recorded.prefix)
+    return {"prefix": str(recorded.prefix), "netbox_id": recorded.id, "first": first, "end": end}
+
+
+async def _restore(database: Database, netbox: NetBox, pool: BoundPool, given: Recorded) -> None:
+    """NetBox has given our space away a second time: what it gave becomes the block's record, or goes."""
+    async with database.platform() as connection:
+        blocks = await blocks_of(connection, pool)
+    for block in blocks:
+        if block.prefix is None or not block.prefix.overlaps(given.prefix):
+            continue
+        record = await find_record(netbox, pool, block.key, block.netbox_id, to_stamp=block.prefix)
+        if record is not None and record.id == given.id:
+            return  # somebody was faster
+        if record is not None and in_place(block, record):
+            continue
+        if record is not None:
+            await netbox.delete(record.id)
+        with suppress(NotFound):
+            await write(database, netbox, block, given, used=block.used or 0)
+        return
+    await netbox.delete(given.id)

@@ -1,0 +1,165 @@
+"""A block that nobody needs any more goes back to NetBox, where people and other pools can have its space.
+
+It is empty: nothing in it is held, rests, is somebody else's or is recorded in NetBox; and the other blocks have so
+much room that the next one is not taken at once, or the pool is closed. Nor is it so young that NetBox may still be
+asked for it, by who has given up. Those of a pool that is not delegated go as they are: at once where it was, and where
+it was about to be, and the change was cut off, after an hour in which that can go on. A block that is nearly empty is
+on its way there: it is given from last, so that it empties as its subscribers leave, while there is room in others.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ipam.netbox import NetBox
+from ipam.netbox.binding import Mode
+from ipam.netbox.bound_pool import BOUND, BoundPool, find_record
+from ipam.netbox.delegated.blocks import ONE_BY_ONE, Block, block_size, blocks_of
+from ipam.netbox.direct.pending_removals import LATE
+from lastmile.db import Database
+
+__all__ = ["give_back", "give_last", "not_delegated", "return_closed", "return_left"]
+
+_SPARE = text(
+    """
+    SELECT NOT EXISTS (SELECT FROM slots WHERE pool_id = :pool_id AND slot >= :first AND slot < :end
+                                           AND (delegation_id IS NOT NULL OR free_at > now()))
+       AND NOT EXISTS (SELECT FROM netbox_records WHERE pool_id = :pool_id AND slot >= :first AND slot < :end)
+       AND EXISTS (SELECT FROM netbox_blocks WHERE id = :id AND since < now() - CAST(:late AS interval))
+       AND (EXISTS (SELECT FROM pools WHERE id = :pool_id AND closed_at IS NOT NULL) OR (SELECT count(*) FROM (
+               SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at <= now()
+                                   AND NOT (slot >= :first AND slot < :end) LIMIT :enough) elsewhere) >= :enough)
+    """
+)
+
+# Waits for who is claiming one of them at this moment, and leaves that one.
+_CLOSE = text(
+    """
+    DELETE FROM slots WHERE pool_id = :pool_id AND slot >= :first AND slot < :end
+                        AND delegation_id IS NULL AND free_at <= now()
+    """
+)
+
+_RETURNING = text("UPDATE netbox_blocks SET state = 'returning', since = now() WHERE id = :id AND state = 'open'")
+
+_RETURNED = text("DELETE FROM netbox_blocks WHERE id = :id AND state = :state")
+
+# Of what is free the longest comes first: those that were freed now come last, and the newest block's last of all. Not
+# each time that this is looked at: what is freed meanwhile comes behind them for an hour at most.
+_GIVE_LAST = text(
+    """
+    WITH nearly_empty AS (
+        SELECT first_slot, end_slot, row_number() OVER (ORDER BY id DESC) AS place
+        FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'open' AND used <= (end_slot - first_slot) / 8
+    )
+    UPDATE slots s SET free_at = now() - place * interval '1 millisecond' FROM nearly_empty b
+    WHERE s.pool_id = :pool_id AND s.slot >= b.first_slot AND s.slot < b.end_slot
+      AND s.delegation_id IS NULL AND s.free_at < now() - interval '1 hour'
+      AND (SELECT count(*) FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'open') > 1
+    """
+)
+
+_NOT_DELEGATED = text(
+    f"""
+    SELECT {BOUND} FROM pools p WHERE netbox_mode <> '{Mode.DELEGATED}'
+    AND EXISTS (SELECT FROM netbox_blocks b WHERE b.pool_id = p.id) ORDER BY id
+    """
+)
+
+_LEFT = f"""
+    SELECT b.id FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id
+    WHERE p.id = :pool_id AND p.netbox_mode <> '{Mode.DELEGATED}' AND b.since < now() - CAST(:late AS interval)
+      AND b.state"""
+
+# One at a time: each has thousands of slots. The pool does not know them, nor what people have there.
+_LEAVE = text(
+    f"""
+    WITH left_behind AS (
+        UPDATE netbox_blocks SET state = 'returning', since = now() WHERE id = ({_LEFT} = 'open' LIMIT 1)
+        RETURNING pool_id, first_slot, end_slot
+    ), strangers AS (
+        DELETE FROM netbox_strangers n USING left_behind l WHERE n.pool_id = l.pool_id
+    )
+    DELETE FROM slots s USING left_behind l
+    WHERE s.pool_id = l.pool_id AND s.slot >= l.first_slot AND s.slot < l.end_slot
+    """
+)
+
+_NEVER_TAKEN = text(f"{_LEFT} = 'taking'")
+
+
+class _InUse(Exception):
+    """Somebody was faster."""
+
+
+async def not_delegated(connection: AsyncConnection) -> list[BoundPool]:
+    """Pools that NetBox chooses from, and that have blocks."""
+    return [BoundPool.of(row) for row in await connection.execute(_NOT_DELEGATED)]
+
+
+async def give_last(database: Database, pool: BoundPool) -> None:
+    """Have nearly empty blocks given from last, by what NetBox was last told of their use."""
+    async with database.platform() as connection:
+        await connection.execute(_GIVE_LAST, {"pool_id": pool.id})
+
+
+async def give_back(database: Database, netbox: NetBox, pool: BoundPool) -> int:
+    """Return to NetBox what nobody needs, the newest blocks first; how many.
+
+    Can be cut off at any moment: the next call goes on. Raises `NetBoxError`.
+    """
+    async with database.platform() as connection:
+        blocks = [block for block in await blocks_of(connection, pool) if block.state == "open"]
+    for block in reversed(blocks):
+        with suppress(_InUse):
+            async with database.platform() as connection:
+                await _close(connection, block)
+    return await return_closed(database, netbox, pool)
+
+
+async def return_closed(database: Database, netbox: NetBox, pool: BoundPool) -> int:
+    """Take the records of blocks that are out of reach out of NetBox; as `give_back`."""
+    async with database.platform() as connection:
+        blocks = [block for block in await blocks_of(connection, pool) if block.state == "returning"]
+    await _return(database, netbox, blocks)
+    return len(blocks)
+
+
+async def return_left(database: Database, netbox: NetBox, pool: BoundPool) -> None:
+    """Of a pool that is not delegated: as `return_closed`, and what a change has left. By one at a time, and while no
+    pool is changed."""
+    place = {"pool_id": pool.id, "late": LATE}
+    left = 1
+    while left:
+        async with database.platform() as connection:
+            await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
+            left = (await connection.execute(_LEAVE, place)).rowcount
+    async with database.platform() as connection:
+        ids = set(await connection.scalars(_NEVER_TAKEN, place))
+        blocks = [block for block in await blocks_of(connection, pool) if block.id in ids]
+    await _return(database, netbox, blocks)
+    await return_closed(database, netbox, pool)
+
+
+async def _return(database: Database, netbox: NetBox, blocks: Iterable[Block]) -> None:
+    for block in blocks:
+        while record := await find_record(netbox, block.pool, block.key, block.netbox_id):
+            await netbox.delete(record.id)  # there are two where NetBox was asked twice to make it again
+        async with database.platform() as connection:
+            await connection.execute(_RETURNED, {"id": block.id, "state": block.state})
+
+
+async def _close(connection: AsyncConnection, block: Block) -> None:
+    """Put the block's slots out of reach, if it can be spared. Raises `_InUse`: roll back."""
+    assert block.first_slot is not None
+    assert block.end_slot is not None
+    await connection.execute(ONE_BY_ONE, {"pool_id": block.pool.id})
+    place = {"pool_id": block.pool.id, "first": block.first_slot, "end": block.end_slot}
+    spare = place | {"id": block.id, "late": LATE, "enough": max(1, block_size(block.pool) // 2)}
+    if not await connection.scalar(_SPARE, spare):
+        return
+    if (await connection.execute(_CLOSE, place)).rowcount < block.end_slot - block.first_slot:
+        raise _InUse
+    await connection.execute(_RETURNING, {"id": block.id})

@@ -1,0 +1,61 @@
+"""NetBox is kept showing the blocks, where they are, how full and whose, whatever people make of their records."""
+
+from typing import Any
+
+from sqlalchemy import text
+
+from ipam.netbox import NetBox, Recorded
+from ipam.netbox.bound_pool import BoundPool, find_record
+from ipam.netbox.delegated.blocks import Block, blocks_of, stamp
+from lastmile.db import Database
+
+__all__ = ["in_place", "show", "tell_use", "write"]
+
+_USED = text(
+    """
+    SELECT count(*) FROM slots WHERE pool_id = :pool_id AND slot >= :first AND slot < :end
+                                 AND (delegation_id IS NOT NULL OR free_at > now())
+    """
+)
+
+_TOLD = text("UPDATE netbox_blocks SET used = :used, netbox_id = :netbox_id WHERE id = :id AND state <> 'taking'")
+
+
+async def tell_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
+    """Show in NetBox how full the pool's blocks are; whatever people have made of their records is put right.
+
+    By one at a time. Raises `NetBoxError`.
+    """
+    async with database.platform() as connection:
+        blocks = await blocks_of(connection, pool)
+    for block in blocks:
+        if block.state == "open":
+            await show(database, netbox, block)
+
+
+async def show(database: Database, netbox: NetBox, block: Block) -> None:
+    """Have NetBox show an open block where it is, and how full. By one at a time. Raises `NetBoxError`."""
+    place = {"pool_id": block.pool.id, "first": block.first_slot, "end": block.end_slot}
+    async with database.platform() as connection:
+        used = await connection.scalar(_USED, place) or 0
+    record = await find_record(netbox, block.pool, block.key, block.netbox_id, to_stamp=block.prefix)
+    known = record is not None and (record.id, record.key) == (block.netbox_id, block.key) and in_place(block, record)
+    if not known or record is None or used != block.used or record.faults(stamp(block, used=used)):
+        await write(database, netbox, block, record, used=used)
+
+
+def in_place(block: Block, record: Recorded) -> bool:
+    """Whether this record is where the block is."""
+    return (record.prefix, record.vrf_id) == (block.prefix, block.pool.netbox.vrf_id)
+
+
+async def write(database: Database, netbox: NetBox, block: Block, record: Recorded | None, *, used: int) -> None:
+    """Make this record that of the block, or a new one. Can be repeated."""
+    assert block.prefix is not None
+    place: dict[str, Any] = {"vrf_id": block.pool.netbox.vrf_id, "stamp": stamp(block, used=used)}
+    if record is None:
+        record = await netbox.create(block.prefix, **place)
+    else:
+        record = await netbox.place(record, block.prefix, **place)
+    async with database.platform() as connection:
+        await connection.execute(_TOLD, {"id": block.id, "used": used, "netbox_id": record.id})

@@ -1,0 +1,180 @@
+"""Blocks: parts of a NetBox prefix that Lastmile takes whole, and assigns from by itself at database speed.
+
+A block is a container prefix in NetBox. Its row comes first (`taking`), with the key that NetBox's record will carry:
+so a lost reply is found again. `block_acquisition` acquires blocks, and `block_sync` keeps NetBox showing them.
+`first_slot` and `end_slot` count in the pool's slots.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ipam.models import Need
+from ipam.netbox.binding import Mode
+from ipam.netbox.bound_pool import BOUND, BoundPool
+from ipam.netbox.records import BlockStamp
+from ipam.pools import CANDIDATE, PREFERENCE
+from lastmile.errors import Outage
+
+__all__ = [
+    "BLOCK",
+    "BLOCK_KEY",
+    "KEPT",
+    "ONE_BY_ONE",
+    "Block",
+    "NoBlock",
+    "Upkeep",
+    "block_length",
+    "block_size",
+    "blocks_of",
+    "delegated_pools",
+    "for_need",
+    "slot_range",
+    "stamp",
+    "upkeep",
+]
+
+
+class NoBlock(Outage):
+    """No block of these pools has a free slot. Whether NetBox has another one is to be asked outside a transaction."""
+
+    def __init__(self, pools: Sequence[BoundPool], reason: str = "") -> None:
+        names = ", ".join(map(str, pools))
+        super().__init__(f"no block of pool {names} has a free prefix, and no further one could be taken now{reason}")
+        self.pools = pools
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One row of `netbox_blocks`."""
+
+    id: int
+    pool: BoundPool
+    tenant: str | None
+    key: str
+    state: str
+    prefix: IPv4Network | IPv6Network | None
+    """None, as the slots, while NetBox has not chosen yet."""
+    netbox_id: int | None
+    """None while it is being taken."""
+    first_slot: int | None
+    end_slot: int | None
+    used: int | None
+    """Slots held or resting, as NetBox was told."""
+
+    @classmethod
+    def of(cls, row: Row[Any], pool: BoundPool | None = None) -> "Block":
+        """From a row of `BLOCK`; of this pool, which may be about to be delegated, or of the row's own."""
+        prefix = None if row.block_prefix is None else ip_network(row.block_prefix)
+        numbers = (row.block_netbox_id, row.block_first, row.block_end, row.block_used)
+        whose = pool or BoundPool.of(row)
+        return cls(row.block_id, whose, row.tenant_id, row.block_key, row.block_state, prefix, *numbers)
+
+    def __str__(self) -> str:
+        return f"block {self.prefix or self.key} of pool {self.pool}"
+
+
+BLOCK = f"""
+    SELECT {BOUND}, p.tenant_id, b.id AS block_id, b.key AS block_key, b.state AS block_state,
+           b.prefix::text AS block_prefix, b.netbox_id AS block_netbox_id, b.first_slot AS block_first,
+           b.end_slot AS block_end, b.used AS block_used
+    FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id
+"""
+
+_POOLS = text(f"SELECT {BOUND} FROM pools p WHERE netbox_mode = '{Mode.DELEGATED}' ORDER BY id")
+
+_FOR_NEED = text(
+    f"SELECT {BOUND} FROM pools p WHERE netbox_mode = '{Mode.DELEGATED}' AND {CANDIDATE} ORDER BY {PREFERENCE}"
+)
+
+_BLOCKS = text(f"{BLOCK} WHERE p.id = :pool_id ORDER BY b.id")
+
+# Who begins, opens or returns a block of a pool does so one after the other; allocations do not wait for them.
+ONE_BY_ONE = text("SELECT FROM pools WHERE id = :pool_id FOR NO KEY UPDATE")
+
+BLOCK_KEY = "'lastmile/block/' || name || '/' || n || '/' || left(gen_random_uuid()::text, 8)"
+"""Of block `n`; nobody else's in NetBox: not of another Lastmile, nor of ours before its database was lost."""
+
+
+KEPT = """
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE state <> 'taking') AS blocks,
+               CASE count(*) WHEN 0 THEN p.created_at ELSE
+                   min(CASE state WHEN 'open' THEN coalesce(looked_at, since) ELSE since END)
+                       FILTER (WHERE state <> 'taking' OR p.netbox_full_since IS NULL) END AS kept_at
+        FROM netbox_blocks WHERE pool_id = p.id
+    ) kept
+"""
+"""To join to `pools p` that are delegated: their blocks, and when a keeper last had them as they should be.
+
+An open block is looked at once a minute; one that is taken or returned passes at once. While NetBox has no further
+block, the one that is waited for says nothing of the keeper.
+"""
+
+_UPKEEP = text(f"SELECT blocks, kept_at FROM pools p {KEPT} WHERE p.id = :pool_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """How a delegated pool is looked after in NetBox."""
+
+    blocks: int
+    """Those that it has there."""
+    kept_at: datetime | None
+    """When a keeper last had them as they should be, or the pool was made; None where NetBox has had none for it."""
+
+
+async def upkeep(connection: AsyncConnection, pool: BoundPool) -> Upkeep:
+    """How this pool is looked after."""
+    row = (await connection.execute(_UPKEEP, {"pool_id": pool.id})).one()
+    return Upkeep(blocks=row.blocks, kept_at=row.kept_at)
+
+
+async def delegated_pools(connection: AsyncConnection) -> list[BoundPool]:
+    """Every delegated pool that the connection may see."""
+    return [BoundPool.of(row) for row in await connection.execute(_POOLS)]
+
+
+async def for_need(connection: AsyncConnection, need: Need) -> list[BoundPool]:
+    """The delegated pools that would do, best first."""
+    return [BoundPool.of(row) for row in await connection.execute(_FOR_NEED, asdict(need))]
+
+
+async def blocks_of(connection: AsyncConnection, pool: BoundPool) -> list[Block]:
+    """The pool's blocks, oldest first."""
+    return [Block.of(row, pool) for row in await connection.execute(_BLOCKS, {"pool_id": pool.id})]
+
+
+def block_length(pool: BoundPool) -> int:
+    """Of a block that is taken now, in bits."""
+    assert pool.netbox.block_length is not None, f"{pool} is not delegated"
+    return pool.netbox.block_length
+
+
+def block_size(pool: BoundPool) -> int:
+    """Slots in a block that is taken now."""
+    return 1 << (pool.length - block_length(pool))
+
+
+def stamp(block: Block, *, used: int) -> BlockStamp:
+    """What NetBox is told about the block."""
+    return BlockStamp(
+        key=block.key,
+        tenant=block.tenant,
+        used=used,
+        size=block_size(block.pool) if block.prefix is None else 1 << (block.pool.length - block.prefix.prefixlen),
+        description=f"Lastmile's: it gives /{block.pool.length}s of pool {block.pool.name} to subscribers from here",
+    )
+
+
+def slot_range(pool: BoundPool, prefix: IPv4Network | IPv6Network) -> tuple[int, int]:
+    """The first slot of the pool that the prefix touches, and the one behind the last."""
+    shift = pool.prefix.max_prefixlen - pool.length
+    start = int(pool.prefix.network_address)
+    first, last = int(prefix.network_address) - start, int(prefix.broadcast_address) - start
+    return first >> shift, (last >> shift) + 1

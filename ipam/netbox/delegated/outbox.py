@@ -1,0 +1,287 @@
+"""What NetBox has yet to be told of prefixes that were assigned without it (table `netbox_records`).
+
+A trigger marks a prefix in the transaction that changes its delegation, for pools whose `record` is `prefix`; a change
+of that, or of how long a prefix rests, marks what it concerns. NetBox is brought to what is true when its turn comes,
+not through every change: so there is one row of a prefix, one at work on it (`claimed_until`), and nothing to put in
+order. Who stood still until the claim was over has it told once more: what NetBox has now may be of before. Nothing is
+looked up before a first creation, which NetBox's time goes into; after a request whose outcome is unknown (`unsure`),
+what NetBox has under the prefix is looked at first, and once more when that request must have ended: until then it may
+undo what came after it.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ipam.lifecycle import State
+from ipam.netbox import NetBox, Recorded, Stamp
+from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.delegated.outbox_sync import Entry, Occupied, bring
+from ipam.netbox.direct.pending_removals import LATE
+from ipam.netbox.errors import Ambiguous, Invalid, KeyTaken, NetBoxError, NoTenant, NotFound
+from lastmile.db import Database
+
+__all__ = ["NEWS", "Backlog", "backlog", "drain", "retell"]
+
+# More at once make NetBox slow for people, and no faster for us.
+IN_FLIGHT = 4
+CHUNK = 4
+# Longer than the client tries for all requests about a chunk; after it the rows of a worker that died are free again.
+CLAIM = timedelta(minutes=5)
+# Before a creation whose outcome is unknown is looked for, and before another try of what NetBox has refused.
+UNKNOWN, REFUSED = timedelta(seconds=2), timedelta(minutes=5)
+
+NEWS = "version = r.version + 1, since = coalesce(r.since, now()), due_at = now()"
+"""What to set in `netbox_records r` where NetBox is to be told anew, other than by the trigger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far NetBox is behind, in one pool."""
+
+    waiting: int
+    lag: timedelta
+    """Of what has waited longest; also where NetBox refuses it."""
+    refused: int
+    """Of those waiting: what NetBox would not take; `problem` in their rows says why."""
+    unsettled_until: datetime | None
+    """NetBox may be at work on a request that was given up until then; the prefix is looked at once more."""
+
+
+_CLAIM = text(
+    """
+    WITH due AS (
+        SELECT pool_id, slot, unsure, claimed_until IS NOT NULL AS given_up FROM netbox_records
+        WHERE pool_id = :pool_id AND due_at <= now() AND (claimed_until IS NULL OR claimed_until < now())
+          AND (CAST(:slot AS bigint) IS NULL OR slot = :slot)
+        ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    UPDATE netbox_records r SET claimed_until = now() + CAST(:claim AS interval), unsure = true,
+                                since = CASE WHEN given_up THEN coalesce(r.since, now()) ELSE r.since END
+    FROM due WHERE r.pool_id = due.pool_id AND r.slot = due.slot
+    RETURNING r.slot, r.claimed_until, r.version, r.since IS NOT NULL AS news, due.unsure, r.netbox_id, r.key
+    """
+)
+
+# After the claim, in a statement of its own: it must not see less than what the version stands for.
+_TRUTH = text(
+    """
+    SELECT s.slot, s.prefix::text, d.tenant_id, d.subscriber_ref, d.allocation_key, d.state,
+           CASE WHEN d.released_at IS NOT NULL THEN rest.free_at END AS until
+    FROM (SELECT p.id AS pool_id, netbox_record, netbox_release, slot,
+                 lastmile_nth_prefix(p.prefix, p.delegated_length, slot) prefix
+          FROM pools p, unnest(CAST(:slots AS bigint[])) slot WHERE p.id = :pool_id) s
+    LEFT JOIN slots rest ON rest.pool_id = s.pool_id AND rest.slot = s.slot AND rest.free_at > now()
+                        AND rest.free_at < 'infinity'
+    LEFT JOIN LATERAL (
+        SELECT * FROM delegations d
+        WHERE s.netbox_record = 'prefix' AND d.pool_id = s.pool_id AND d.prefix = s.prefix AND d.slot = s.slot
+          AND (d.released_at IS NULL OR rest.slot IS NOT NULL AND s.netbox_release = 'deprecate')
+        ORDER BY d.released_at IS NOT NULL, d.id DESC LIMIT 1
+    ) d ON true
+    """
+)
+
+# What has changed meanwhile stays due.
+_DONE = text(
+    """
+    UPDATE netbox_records
+    SET netbox_id = :netbox_id, key = :key, unsure = :again, claimed_until = NULL, problem = NULL,
+        since = CASE WHEN version > :version THEN since END,
+        due_at = CASE WHEN version > :version THEN due_at ELSE least(CAST(:until AS timestamptz),
+                      CASE WHEN :again THEN now() + CAST(:late AS interval) END) END
+    WHERE pool_id = :pool_id AND slot = :slot AND claimed_until = :claim
+    """
+)
+
+_GONE = text(
+    """
+    DELETE FROM netbox_records
+    WHERE pool_id = :pool_id AND slot = :slot AND netbox_id IS NULL AND due_at IS NULL AND since IS NULL
+    """
+)
+
+# What was only looked at is to be told now where NetBox may be at work on it again: it is looked at once more then.
+_PUT_BACK = text(
+    """
+    UPDATE netbox_records
+    SET claimed_until = NULL, unsure = :unsure, since = CASE WHEN :news THEN coalesce(since, now()) ELSE since END,
+        problem = :problem, due_at = now() + CAST(:pause AS interval)
+    WHERE pool_id = :pool_id AND slot = :slot AND claimed_until = :claim
+    """
+)
+
+# Unsure where nothing is known of it: a record that is not as we know it is looked for in any case.
+_AGAIN = text(
+    f"""
+    INSERT INTO netbox_records AS r (pool_id, slot, tenant_id, netbox_id, key, unsure)
+    SELECT id, :slot, tenant_id, :netbox_id, CAST(:key AS text), true FROM pools
+    WHERE id = :pool_id AND netbox_mode = 'delegated' FOR KEY SHARE
+    ON CONFLICT (pool_id, slot) DO UPDATE
+    SET {NEWS}, unsure = r.unsure OR :unsure,
+        netbox_id = coalesce(excluded.netbox_id, r.netbox_id), key = coalesce(excluded.key, r.key)
+    """
+)
+
+_PROBLEM = text("SELECT problem FROM netbox_records WHERE pool_id = :pool_id AND slot = :slot")
+
+_BACKLOG = text(
+    """
+    SELECT count(*) AS waiting, count(problem) AS refused,
+           coalesce(now() - min(coalesce(since, due_at)), interval '0') AS lag,
+           (SELECT max(due_at) FROM netbox_records WHERE pool_id = :pool_id AND unsure AND since IS NULL
+            AND due_at > now()) AS unsettled
+    FROM netbox_records WHERE pool_id = :pool_id AND due_at IS NOT NULL AND (since IS NOT NULL OR due_at <= now())
+    """
+)
+
+
+async def backlog(connection: AsyncConnection, pool: BoundPool) -> Backlog:
+    """How far NetBox is behind in this pool."""
+    row = (await connection.execute(_BACKLOG, {"pool_id": pool.id})).one()
+    return Backlog(waiting=row.waiting, lag=row.lag, refused=row.refused, unsettled_until=row.unsettled)
+
+
+async def drain(database: Database, netbox: NetBox, pool: BoundPool, *, seconds: float = 5) -> int:
+    """Tell NetBox what is due of this pool, for about so long; of how many prefixes it was told.
+
+    Can be cut off at any moment. Raises `NetBoxError` where NetBox is away or refuses us altogether.
+    """
+    end = time.monotonic() + seconds
+
+    async def work() -> int:
+        told = 0
+        while time.monotonic() < end and (entries := await _claimed(database, pool)):
+            for index, entry in enumerate(entries):
+                try:
+                    told += await _tell(database, netbox, pool, entry)
+                except (NetBoxError, asyncio.CancelledError):
+                    for untouched in entries[index + 1 :]:
+                        await _put_back(database, pool, untouched, unsure=untouched.unsure)
+                    raise
+        return told
+
+    results = await asyncio.gather(*(work() for _ in range(IN_FLIGHT)), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return sum(result for result in results if isinstance(result, int))
+
+
+async def retell(
+    database: Database, netbox: NetBox, pool: BoundPool, slot: int, *, record: Recorded | None = None
+) -> str:
+    """Tell NetBox of this slot's prefix once more, whatever it has made of it; what it says against it.
+
+    `record` is the slot's, where it has been found under another id than ours. Where a worker is telling it at this
+    moment, it does so again. Raises `NetBoxError`.
+    """
+    place = {"pool_id": pool.id, "slot": slot}
+    async with database.platform() as connection:
+        values = place | {"netbox_id": record and record.id, "key": record and record.key, "unsure": False}
+        if (await connection.execute(_AGAIN, values)).rowcount == 0:
+            return "its pool has been changed meanwhile: compare again"
+    for entry in await _claimed(database, pool, slot):
+        await _tell(database, netbox, pool, entry)
+    async with database.platform() as connection:
+        return await connection.scalar(_PROBLEM, place) or ""
+
+
+async def _claimed(database: Database, pool: BoundPool, slot: int | None = None) -> list[Entry]:
+    """What is due and is ours to tell now; who is cancelled meanwhile leaves nothing claimed."""
+    claiming = asyncio.create_task(_claim(database, pool, slot))
+    try:
+        return await asyncio.shield(claiming)
+    except asyncio.CancelledError:
+        with suppress(SQLAlchemyError, OSError, TimeoutError):  # PostgreSQL is away; a claim ends by itself, too
+            for entry in await claiming:
+                await _put_back(database, pool, entry, unsure=entry.unsure)
+        raise
+
+
+async def _claim(database: Database, pool: BoundPool, slot: int | None) -> list[Entry]:
+    async with database.platform() as connection:
+        claim = {"pool_id": pool.id, "slot": slot, "most": CHUNK, "claim": CLAIM}
+        claimed = (await connection.execute(_CLAIM, claim)).all()
+        slots = [row.slot for row in claimed]
+        truth = {row.slot: row for row in await connection.execute(_TRUTH, {"pool_id": pool.id, "slots": slots})}
+    return [_entry(row, truth[row.slot]) for row in claimed]
+
+
+def _entry(claimed: Row[Any], true: Row[Any]) -> Entry:
+    wanted = None
+    if true.allocation_key is not None:
+        state = State(true.state)
+        held = "rests, and was" if state is State.REVOKED else "is"
+        wanted = Stamp(
+            key=true.allocation_key,
+            subscriber_ref=true.subscriber_ref,
+            state=state,
+            tenant=true.tenant_id,
+            description=f"{held} {true.subscriber_ref}'s (Lastmile)",
+        )
+    known = (
+        claimed.slot,
+        claimed.claimed_until,
+        claimed.version,
+        claimed.news,
+        claimed.unsure,
+        claimed.netbox_id,
+        claimed.key,
+    )
+    return Entry(*known, prefix=ip_network(true.prefix), wanted=wanted, until=true.until)
+
+
+async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> bool:
+    """Whether NetBox knows now; what it would not take is tried again later. Raises `NetBoxError`."""
+    try:
+        record = await bring(database, netbox, pool, entry)
+        await _note(database, pool, entry, record)
+    except (Invalid, KeyTaken, NoTenant, NotFound, Occupied) as failure:
+        await _put_back(database, pool, entry, unsure=True, problem=str(failure), pause=REFUSED)
+        return False
+    except (Ambiguous, asyncio.CancelledError):
+        await _put_back(database, pool, entry, unsure=True, news=True, pause=UNKNOWN)
+        raise
+    except NetBoxError:
+        await _put_back(database, pool, entry, unsure=entry.unsure)
+        raise
+    return True
+
+
+async def _note(database: Database, pool: BoundPool, entry: Entry, record: Recorded | None) -> None:
+    """That NetBox has this now."""
+    place = {"pool_id": pool.id, "slot": entry.slot}
+    known = {"netbox_id": record and record.id, "key": record and record.key}
+    done: dict[str, Any] = {"claim": entry.claimed_until, "version": entry.version, "until": entry.until, "late": LATE}
+    done["again"] = entry.unsure and entry.news
+    async with database.platform() as connection:
+        if (await connection.execute(_DONE, place | known | done)).rowcount == 0:
+            nothing = dict.fromkeys(known)
+            await connection.execute(_AGAIN, place | nothing | {"unsure": True})
+        elif record is None:
+            await connection.execute(_GONE, place)
+
+
+async def _put_back(
+    database: Database,
+    pool: BoundPool,
+    entry: Entry,
+    *,
+    unsure: bool,
+    news: bool = False,
+    problem: str | None = None,
+    pause: timedelta = timedelta(0),
+) -> None:
+    place = {"pool_id": pool.id, "slot": entry.slot, "claim": entry.claimed_until}
+    values = place | {"unsure": unsure, "news": news, "problem": problem, "pause": pause}
+    async with database.platform() as connection:
+        await connection.execute(_PUT_BACK, values)

@@ -1,0 +1,1 @@
+"""Pools whose prefixes NetBox chooses, one request for each."""

@@ -1,0 +1,1 @@
+"""Read existing assignments from NetBox."""

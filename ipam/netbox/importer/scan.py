@@ -1,0 +1,155 @@
+"""What people have in a pool's prefix in NetBox, read as an estate: which prefixes carry a subscriber, and which clash.
+
+It is held in a scratch database on disk, since an estate need not fit into memory, and what clashes with what is known
+only when all of it has been read.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from ipam.netbox import Recorded
+from ipam.netbox.bound_pool import BoundPool
+from lastmile.errors import Refused
+
+__all__ = ["Carried", "Estate", "NoSuchField"]
+
+BATCH = 200
+
+
+class NoSuchField(Refused):
+    """NetBox has no custom field of this name for prefixes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A prefix in NetBox that names a subscriber."""
+
+    id: int
+    prefix: IPv4Network | IPv6Network
+    tenant: str
+    """The record's, or else the pool's; empty where neither has one."""
+    subscriber_ref: str
+    key: str | None
+    """The allocation key, where it is stamped."""
+    problem: str
+    """Why it cannot be a delegation, as far as NetBox tells; empty where it can."""
+
+
+_TABLES = """
+CREATE TABLE seen (id INTEGER PRIMARY KEY, first BLOB, length INTEGER, prefix TEXT, status TEXT, tenant TEXT,
+                   reference TEXT, key TEXT);
+CREATE TABLE clashes (id INTEGER PRIMARY KEY, other TEXT);
+"""
+
+_CARRIED = """
+SELECT seen.*, clashes.other, twins.number FROM seen LEFT JOIN clashes USING (id)
+LEFT JOIN (SELECT tenant, reference, count(*) AS number FROM seen
+           WHERE reference <> '' AND status = 'active' GROUP BY tenant, reference) twins
+       ON twins.tenant = seen.tenant AND twins.reference = seen.reference
+WHERE seen.reference <> '' ORDER BY first, length, id
+"""
+
+
+class Estate:
+    """The scratch; a context manager."""
+
+    def __init__(self, pool: BoundPool, tenant: str | None, field: str | None, reference: TypeAdapter[str]) -> None:
+        """`tenant` is the pool's. The subscriber's reference is in the custom field, or is the whole description."""
+        self._pool = pool
+        self._tenant = tenant
+        self._field = field
+        self._reference = reference
+        self.others = 0
+        """Prefixes that name no subscriber."""
+
+    def __enter__(self) -> Self:
+        self._scratch = sqlite3.connect("")
+        self._scratch.executescript(_TABLES)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scratch.close()
+
+    async def read(self, records: AsyncIterable[Recorded]) -> None:
+        """All of them. Raises `NoSuchField`."""
+        async for one in records:
+            if one.status == "container":
+                continue  # it groups others
+            reference = self._named(one)
+            self.others += not reference
+            values = (one.id, one.prefix.network_address.packed, one.prefix.prefixlen, str(one.prefix), one.status)
+            tenant = one.tenant or self._tenant or ""
+            self._scratch.execute(
+                "INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*values, tenant, reference, one.key)
+            )
+        self._find_clashes()
+
+    def carried(self) -> Iterator[Sequence[Carried]]:
+        """Those that name a subscriber, in the order of their addresses, some at a time."""
+        with closing(self._scratch.execute(_CARRIED)) as rows:
+            while batch := rows.fetchmany(BATCH):
+                yield [self._judged(*row) for row in batch]
+
+    def _named(self, record: Recorded) -> str:
+        if record.key is not None:
+            return record.subscriber_ref or ""
+        if self._field is None:
+            return record.description.strip()
+        if self._field not in record.fields:
+            raise NoSuchField(f"NetBox has no custom field {self._field!r} of prefixes: its name is not its label")
+        value: Any = record.fields[self._field]
+        return str(value).strip() if isinstance(value, str | int) else ""
+
+    def _find_clashes(self) -> None:
+        """Prefixes in the order of their addresses contain each other like brackets."""
+        around: list[tuple[int, Any, str]] = []
+        ordered = self._scratch.execute("SELECT id, prefix FROM seen ORDER BY first, length, id")
+        for id, prefix in ordered:
+            network: Any = ip_network(prefix)
+            while around and not network.subnet_of(around[-1][1]):
+                around.pop()
+            if around:
+                for one, other in ((id, around[-1][2]), (around[-1][0], prefix)):
+                    self._scratch.execute("INSERT OR IGNORE INTO clashes VALUES (?, ?)", (one, other))
+            around.append((id, network, prefix))
+
+    def _judged(
+        self,
+        id: int,
+        first: bytes,
+        length: int,
+        prefix: str,
+        status: str,
+        tenant: str,
+        reference: str,
+        key: str | None,
+        clash: str | None,
+        twins: int,
+    ) -> Carried:
+        problem = ""
+        if length != self._pool.length:
+            problem = f"is no /{self._pool.length}, which pool {self._pool.name} gives to subscribers"
+        elif status != "active":
+            problem = f"is {status} in NetBox: what a subscriber uses is active"
+        elif not tenant:
+            problem = "has no tenant in NetBox, and the pool serves every tenant: give it one"
+        elif self._tenant not in (tenant, None):
+            problem = f"is tenant {tenant}'s in NetBox, and the pool is {self._tenant}'s"
+        elif clash == prefix:
+            problem = "is in NetBox twice: delete one of the two records"
+        elif clash is not None:
+            problem = f"overlaps {clash}: delete that in NetBox, or make it a container where it only groups"
+        elif twins > 1:
+            problem = f"is one of {twins} prefixes of the same subscriber: a line has one"
+        else:
+            try:
+                self._reference.validate_python(reference)
+            except ValidationError:
+                problem = "names no subscriber that can exist: a reference is letters, digits, '-', '_' and single dots"
+        return Carried(id, ip_network(prefix), tenant, reference, key, problem)

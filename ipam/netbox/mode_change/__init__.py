@@ -1,0 +1,1 @@
+"""Change how a pool is kept in NetBox."""

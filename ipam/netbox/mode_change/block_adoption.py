@@ -1,0 +1,78 @@
+"""Blocks taken around what is there already: explicit containers in NetBox, where a pool comes to be delegated."""
+
+from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from sqlalchemy import text
+
+from ipam.netbox import NetBox
+from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.delegated.block_acquisition import BlockOverlaps, take
+from ipam.netbox.delegated.blocks import BLOCK_KEY, ONE_BY_ONE, block_size, blocks_of, slot_range
+from lastmile.db import Database
+
+__all__ = ["missing_blocks", "surround"]
+
+_BEGIN = text(
+    f"""
+    INSERT INTO netbox_blocks (id, pool_id, tenant_id, key, prefix, first_slot, end_slot)
+    SELECT n, id, tenant_id, {BLOCK_KEY}, CAST(:prefix AS cidr), :first, :end
+    FROM pools, nextval('netbox_blocks_id_seq') n WHERE id = :pool_id AND NOT EXISTS (
+        SELECT FROM netbox_blocks WHERE pool_id = :pool_id AND (state = 'taking' OR prefix = CAST(:prefix AS cidr)))
+    """
+)
+
+_HERE = text(
+    """
+    SELECT EXISTS (SELECT FROM netbox_blocks
+                   WHERE pool_id = :pool_id AND prefix = CAST(:prefix AS cidr) AND state = 'open')
+    """
+)
+
+# By their numbers.
+_THERE = text(
+    """
+    SELECT DISTINCT slot / :size FROM (
+        SELECT slot FROM slots WHERE pool_id = :pool_id
+        UNION ALL
+        SELECT lastmile_slot(p.prefix, p.delegated_length, there.prefix) FROM pools p, (
+            SELECT prefix FROM delegations
+            WHERE pool_id = :pool_id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL
+            UNION ALL SELECT prefix FROM netbox_removals WHERE pool_id = :pool_id AND prefix IS NOT NULL) there
+        WHERE p.id = :pool_id) slots
+    """
+)
+
+
+async def missing_blocks(database: Database, pool: BoundPool) -> list[IPv4Network | IPv6Network]:
+    """Blocks that there have to be around what the pool holds, lets rest or has within reach."""
+    size = block_size(pool)
+    async with database.at_leisure() as connection:
+        numbers = set(await connection.scalars(_THERE, {"pool_id": pool.id, "size": size}))
+        blocks = await blocks_of(connection, pool)
+    numbers -= {(block.first_slot or 0) // size for block in blocks if block.state == "open"}
+    return [_nth_block(pool, number) for number in sorted(numbers)]
+
+
+async def surround(database: Database, netbox: NetBox, pool: BoundPool, prefix: IPv4Network | IPv6Network) -> None:
+    """Take the block that is this very prefix, with whatever is in it.
+
+    Can be cut off at any moment: the next call goes on, also with another one that was begun. Raises what `take` does.
+    """
+    first, end = slot_range(pool, prefix)
+    place = {"pool_id": pool.id, "prefix": str(prefix)}
+    here = False
+    while not here:
+        async with database.platform() as connection:
+            await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
+            await connection.execute(_BEGIN, place | {"first": first, "end": end})
+        with suppress(BlockOverlaps):  # of an earlier one, which NetBox had chosen
+            await take(database, netbox, pool)
+        async with database.platform() as connection:
+            here = bool(await connection.scalar(_HERE, place))
+
+
+def _nth_block(pool: BoundPool, number: int) -> IPv4Network | IPv6Network:
+    length = pool.netbox.block_length or pool.length
+    shift = pool.prefix.max_prefixlen - length
+    return ip_network((int(pool.prefix.network_address) + (number << shift), length))

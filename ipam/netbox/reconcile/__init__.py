@@ -1,0 +1,1 @@
+"""Compare NetBox with the database, and repair the differences."""

@@ -1,0 +1,295 @@
+"""What NetBox should show of a pool, as the database has it: its blocks, and each prefix that is held or rests.
+
+Read by NetBox's ids and by keys, a page at a time, so that `ipam.netbox.reconcile.run` can compare the two. What an
+order or the outbox is about to change is `in_flight`: nobody can say of it what NetBox should show right now.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ipam.lifecycle import State
+from ipam.netbox import NetBox, Recorded, Stamp
+from ipam.netbox.binding import Mode, Record
+from ipam.netbox.bound_pool import BOUND, BoundPool
+from ipam.netbox.delegated.blocks import BLOCK, Block, stamp
+from ipam.netbox.records import BlockStamp
+
+__all__ = ["Ours", "changed", "count", "holders", "in_place", "known_keys", "linked", "look_up", "shows"]
+__all__ += ["unlinked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """A delegation, or a block, and what NetBox should show of it."""
+
+    pool: BoundPool
+    key: str
+    tenant: str | None
+    subscriber_ref: str | None
+    """None, as the state: a block."""
+    state: str | None
+    prefix: IPv4Network | IPv6Network | None
+    """None: NetBox has not chosen yet, or never did."""
+    slot: int | None
+    """None: of a direct pool, or a block."""
+    netbox_id: int | None
+    """Where its record should be."""
+    wanted: bool
+    """Whether NetBox should show it at all."""
+    in_flight: bool
+    block: Block | None = None
+
+    @property
+    def stamp(self) -> Stamp | BlockStamp:
+        """What its record should say, but for the description."""
+        if self.block is not None:
+            return stamp(self.block, used=self.block.used or 0)
+        return Stamp(
+            key=self.key, subscriber_ref=str(self.subscriber_ref), state=State(str(self.state)), tenant=self.tenant
+        )
+
+    def __str__(self) -> str:
+        if self.block is not None:
+            return f"a block of pool {self.pool.name}"
+        rests = "at rest" if self.wanted else "released"
+        return f"{self.subscriber_ref}'s, {rests if self.state == State.REVOKED else self.state}"
+
+
+# A slot's prefix is told by the outbox: what is due there, or has been refused and is tried again, is in flight. Of a
+# direct pool it is the subscriber's order that tells, and what may be left of a release is looked for within the hour.
+_OURS = f"""
+    SELECT {BOUND}, d.allocation_key, d.tenant_id, d.subscriber_ref, d.state, d.prefix::text AS given, d.slot,
+        CASE WHEN d.slot IS NULL THEN coalesce(x.netbox_id, d.netbox_id) WHEN newest.id = d.id THEN r.netbox_id
+             END AS netbox_id,
+        CASE WHEN d.slot IS NULL THEN d.prefix IS NOT NULL AND (d.released_at IS NULL OR x.prefix IS NOT NULL)
+             ELSE p.netbox_record = 'prefix' AND newest.id = d.id AND (d.released_at IS NULL OR (
+                 p.netbox_release = 'deprecate' AND s.delegation_id IS NULL AND s.free_at > now()
+                 AND s.free_at < 'infinity')) END AS wanted,
+        CASE WHEN d.slot IS NULL THEN d.prefix IS NULL AND d.released_at IS NULL OR EXISTS (
+                 SELECT FROM orders o WHERE o.tenant_id = d.tenant_id AND o.subscriber_ref = d.subscriber_ref
+                                        AND o.status IN ('running', 'rolling_back'))
+             ELSE p.netbox_record = 'prefix'
+                  AND (r.since IS NOT NULL OR r.due_at <= now() OR r.claimed_until > now()) IS TRUE END
+        OR EXISTS (SELECT FROM netbox_removals y WHERE y.tenant_id = d.tenant_id AND y.pool_id = :pool_id
+                   AND y.allocation_key = d.allocation_key AND (y.prefix IS NULL OR y.due_at <= now())) AS in_flight
+    FROM delegations d JOIN pools p ON p.id = d.pool_id
+    LEFT JOIN netbox_removals x ON x.tenant_id = d.tenant_id AND x.allocation_key = d.allocation_key
+                               AND x.pool_id = d.pool_id
+    LEFT JOIN netbox_records r ON r.pool_id = d.pool_id AND r.slot = d.slot
+    LEFT JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot
+    LEFT JOIN LATERAL (
+        SELECT id FROM delegations n WHERE n.pool_id = d.pool_id AND n.prefix = d.prefix AND n.slot = d.slot
+        ORDER BY n.released_at IS NOT NULL, n.id DESC LIMIT 1) newest ON d.slot IS NOT NULL
+"""
+
+_LOOK_UP = text(
+    f"""
+    {_OURS} WHERE d.id IN (
+        SELECT id FROM delegations
+        WHERE pool_id = :pool_id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL
+          AND netbox_id = ANY(:ids)
+        UNION
+        SELECT k.id FROM netbox_removals g JOIN delegations k USING (tenant_id, allocation_key)
+        WHERE g.pool_id = :pool_id AND g.prefix IS NOT NULL AND g.netbox_id = ANY(:ids)
+        UNION
+        SELECT n.id FROM netbox_records g JOIN pools h ON h.id = g.pool_id
+        JOIN LATERAL (
+            SELECT id FROM delegations n
+            WHERE n.pool_id = g.pool_id AND n.slot = g.slot
+              AND n.prefix = lastmile_nth_prefix(h.prefix, h.delegated_length, g.slot)
+            ORDER BY n.released_at IS NOT NULL, n.id DESC LIMIT 1) n ON true
+        WHERE g.pool_id = :pool_id AND g.netbox_id = ANY(:ids)
+        UNION
+        SELECT k.id FROM unnest(CAST(:keys AS text[])) key
+        JOIN delegations k ON k.tenant_id = split_part(key, '/', 1) AND k.allocation_key = key)
+    """
+)
+
+_BLOCKS = text(
+    f"""
+    {BLOCK} WHERE p.netbox_mode IS NOT NULL
+    AND (b.key = ANY(:keys) OR (b.pool_id = :pool_id AND b.netbox_id = ANY(:ids)))
+    """
+)
+
+_LINKED = text(
+    """
+    SELECT netbox_id FROM (
+        SELECT netbox_id FROM delegations
+        WHERE pool_id = :pool_id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL
+        UNION ALL SELECT netbox_id FROM netbox_removals WHERE pool_id = :pool_id AND prefix IS NOT NULL
+        UNION ALL SELECT netbox_id FROM netbox_records WHERE pool_id = :pool_id AND netbox_id IS NOT NULL
+        UNION ALL SELECT netbox_id FROM netbox_blocks WHERE pool_id = :pool_id) linked
+    WHERE netbox_id > :after AND netbox_id <= :upto ORDER BY netbox_id LIMIT :most
+    """
+)
+
+_UNLINKED_DIRECT = text(
+    """
+    SELECT allocation_key FROM delegations
+    WHERE pool_id = :pool_id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL AND netbox_id IS NULL
+    ORDER BY id LIMIT :most
+    """
+)
+
+# In the order of the slots: a statement that looked for the next few would read the whole pool where there are none.
+_UNLINKED = text(
+    """
+    SELECT max(slot) AS last, array_agg(allocation_key) FILTER (WHERE untold) AS keys FROM (
+        SELECT d.slot, d.allocation_key, r.slot IS NULL OR (r.netbox_id IS NULL AND r.due_at IS NULL) AS untold
+        FROM delegations d LEFT JOIN netbox_records r ON r.pool_id = d.pool_id AND r.slot = d.slot
+        WHERE d.pool_id = :pool_id AND d.released_at IS NULL AND d.slot > :after ORDER BY d.slot LIMIT :most) page
+    """
+)
+
+_CHANGED = text(
+    """
+    SELECT netbox_id FROM delegations
+    WHERE pool_id = :pool_id AND slot IS NULL AND netbox_id > :after AND greatest(state_since, released_at) >= :since
+    ORDER BY netbox_id LIMIT :most
+    """
+)
+
+_KNOWN = text(
+    """
+    SELECT key, o.order_id IS NOT NULL AS ordered FROM unnest(CAST(:keys AS text[])) key
+    JOIN tenants t ON t.id = split_part(key, '/', 1)
+    LEFT JOIN orders o ON o.tenant_id = t.id AND o.order_id = split_part(key, '/', 4)
+                      AND o.subscriber_ref = split_part(key, '/', 2)
+    """
+)
+
+_HOLDERS = text(
+    """
+    SELECT there.prefix::text, string_agg(d.subscriber_ref || ' holds ' || d.prefix, ', ' ORDER BY d.id) AS words,
+           min(d.tenant_id) AS tenant
+    FROM unnest(CAST(:prefixes AS cidr[])) there (prefix)
+    JOIN delegations d ON d.prefix && there.prefix AND d.pool_id = :pool_id AND d.released_at IS NULL
+    GROUP BY there.prefix
+    """
+)
+
+_BLOCKS_UNDER = text(
+    """
+    SELECT there.prefix::text, 'covers ' || string_agg('block ' || b.prefix, ', ' ORDER BY b.id) AS words,
+           min(b.tenant_id) AS tenant
+    FROM unnest(CAST(:prefixes AS cidr[])) there (prefix)
+    JOIN netbox_blocks b ON b.prefix <<= there.prefix AND b.pool_id = :pool_id AND b.state = 'open'
+    GROUP BY there.prefix
+    """
+)
+
+# Of what may or may not be in NetBox now: what it is being told, and what is about to go.
+_COUNT = text(
+    """
+    SELECT least, least + perhaps AS most FROM (SELECT
+        (SELECT count(*) FROM delegations
+         WHERE pool_id = :pool_id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL)
+        + (SELECT count(*) FROM netbox_removals WHERE pool_id = :pool_id AND prefix IS NOT NULL AND due_at > now())
+        + (SELECT count(*) FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'open')
+        + (SELECT count(*) FROM netbox_records
+           WHERE pool_id = :pool_id AND netbox_id IS NOT NULL AND (due_at IS NULL OR due_at > now())) AS least,
+        (SELECT count(*) FROM delegations
+         WHERE pool_id = :pool_id AND slot IS NULL AND prefix IS NULL AND released_at IS NULL)
+        + (SELECT count(*) FROM netbox_removals WHERE pool_id = :pool_id AND (prefix IS NULL OR due_at <= now()))
+        + (SELECT count(*) FROM netbox_blocks WHERE pool_id = :pool_id AND state <> 'open')
+        + (SELECT count(*) FROM netbox_records
+           WHERE pool_id = :pool_id AND due_at IS NOT NULL AND (netbox_id IS NULL OR due_at <= now())) AS perhaps) c
+    """
+)
+
+
+async def look_up(
+    connection: AsyncConnection, pool: BoundPool, *, ids: Sequence[int] = (), keys: Sequence[str] = ()
+) -> list[Ours]:
+    """What should be at these ids, of this pool, and what has these keys, of any."""
+    wanted = {"pool_id": pool.id, "ids": list(ids), "keys": list(keys)}
+    delegations = [_delegation(row) for row in await connection.execute(_LOOK_UP, wanted)]
+    return delegations + [_block(Block.of(row)) for row in await connection.execute(_BLOCKS, wanted)]
+
+
+async def linked(connection: AsyncConnection, pool: BoundPool, after: int, upto: int, most: int) -> list[int]:
+    """NetBox's ids that something of the pool's should be at, in their order."""
+    place = {"pool_id": pool.id, "after": after, "upto": upto, "most": most}
+    return list(await connection.scalars(_LINKED, place))
+
+
+async def unlinked(
+    connection: AsyncConnection, pool: BoundPool, after: int | None, most: int
+) -> tuple[int | None, list[str]]:
+    """Keys of what is held and has no record that we know of, in a page behind slot `after`, and that page's last slot.
+
+    None comes before the first page, and behind the last.
+    """
+    if after is None:
+        keys = list(await connection.scalars(_UNLINKED_DIRECT, {"pool_id": pool.id, "most": most}))
+        return (-1 if pool.netbox.record is Record.PREFIX else None), keys
+    row = (await connection.execute(_UNLINKED, {"pool_id": pool.id, "after": after, "most": most})).one()
+    return row.last, row.keys or []
+
+
+async def changed(connection: AsyncConnection, pool: BoundPool, since: datetime, after: int, most: int) -> list[int]:
+    """NetBox's ids of what has changed here since, of what no outbox tells; by id."""
+    place = {"pool_id": pool.id, "since": since, "after": after, "most": most}
+    return list(await connection.scalars(_CHANGED, place))
+
+
+async def known_keys(connection: AsyncConnection, keys: Sequence[str]) -> dict[str, bool]:
+    """Of keys without a delegation, those of our tenants; True where we have their order, which has ended."""
+    return {row.key: row.ordered for row in await connection.execute(_KNOWN, {"keys": list(keys)})}
+
+
+async def holders(
+    connection: AsyncConnection, pool: BoundPool, records: Sequence[Recorded]
+) -> dict[str, tuple[str | None, str]]:
+    """By prefix of those records that take what we hold: a tenant, and the words for who holds what.
+
+    A larger container only says how people order the space. What they make inside of blocks is looked for by
+    `ipam.netbox.delegated.foreign_prefixes`.
+    """
+    delegated = pool.netbox.mode is Mode.DELEGATED
+    taking = [
+        str(one.prefix)
+        for one in records
+        if one.id != pool.netbox.prefix_id
+        and one.vrf_id == pool.netbox.vrf_id
+        and (one.status != "container" or (not delegated and one.prefix.prefixlen >= pool.length))
+    ]
+    holding = _BLOCKS_UNDER if delegated else _HOLDERS
+    rows = await connection.execute(holding, {"pool_id": pool.id, "prefixes": taking})
+    return {row.prefix: (row.tenant, row.words) for row in rows}
+
+
+async def count(connection: AsyncConnection, pool: BoundPool) -> tuple[int, int]:
+    """How many records of ours NetBox should have in the pool: at least and, with what is in flight, at most."""
+    row = (await connection.execute(_COUNT, {"pool_id": pool.id})).one()
+    return row.least, row.most
+
+
+def shows(netbox: NetBox, record: Recorded, ours: Ours, pool: BoundPool) -> bool:
+    """Whether the record is, in this pool, all that it should be."""
+    known = ours.wanted and ours.pool.id == pool.id and ours.netbox_id == record.id
+    return known and in_place(record, ours) and not netbox.faults(record, ours.stamp)
+
+
+def in_place(record: Recorded, ours: Ours) -> bool:
+    """Whether the record is where it should be."""
+    return (record.prefix, record.vrf_id) == (ours.prefix, ours.pool.netbox.vrf_id)
+
+
+def _delegation(row: Row[Any]) -> Ours:
+    prefix = None if row.given is None else ip_network(row.given)
+    who = (row.allocation_key, row.tenant_id, row.subscriber_ref, row.state, prefix)
+    return Ours(BoundPool.of(row), *who, row.slot, row.netbox_id, row.wanted, row.in_flight)
+
+
+def _block(block: Block) -> Ours:
+    taken = block.state == "open"
+    who = (block.key, block.tenant, None, None, block.prefix, None, block.netbox_id)
+    return Ours(block.pool, *who, wanted=taken, in_flight=not taken, block=block)

@@ -1,0 +1,44 @@
+"""Repairs in NetBox that were tried and could not be done: why, until the difference is gone or a repair succeeds.
+
+Without this memory every comparison would promise again what `--repair` could not do.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.reconcile.differences import Difference
+
+__all__ = ["failed_repairs", "keep_only", "remember"]
+
+_FAILED = text(
+    """
+    INSERT INTO netbox_failed_repairs (pool_id, about, problem) VALUES (:pool_id, :about, :problem)
+    ON CONFLICT (pool_id, about) DO UPDATE SET problem = excluded.problem, tried_at = now()
+    """
+)
+_DONE = text("DELETE FROM netbox_failed_repairs WHERE pool_id = :pool_id AND about = :about")
+_ALL = text("SELECT about, problem FROM netbox_failed_repairs WHERE pool_id = :pool_id")
+_KEEP_ONLY = text("DELETE FROM netbox_failed_repairs WHERE pool_id = :pool_id AND NOT about = ANY(:abouts)")
+
+
+async def remember(connection: AsyncConnection, difference: Difference, problem: str) -> None:
+    """Remember why the difference could not be repaired; an empty problem: it was repaired."""
+    place = {"pool_id": difference.pool.id, "about": difference.about}
+    if problem:
+        await connection.execute(_FAILED, place | {"problem": problem})
+    else:
+        await connection.execute(_DONE, place)
+
+
+async def failed_repairs(connection: AsyncConnection, pool: BoundPool) -> dict[str, str]:
+    """Why repairs in this pool could not be done, by `Difference.about`."""
+    rows = await connection.execute(_ALL, {"pool_id": pool.id})
+    return {row.about: row.problem for row in rows}
+
+
+async def keep_only(connection: AsyncConnection, pool: BoundPool, abouts: Iterable[str]) -> None:
+    """Forget what is about other differences than these: they are gone."""
+    await connection.execute(_KEEP_ONLY, {"pool_id": pool.id, "abouts": list(abouts)})

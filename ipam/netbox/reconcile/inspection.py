@@ -1,0 +1,157 @@
+"""What is wrong with one record of NetBox, or with one prefix that should have a record there, at this moment."""
+
+from enum import Enum
+
+from ipam.netbox import NetBox, Recorded
+from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.reconcile import expected
+from ipam.netbox.reconcile.differences import Difference, Kind
+from ipam.netbox.reconcile.expected import Ours, in_place
+from ipam.netbox.reconcile.key_recovery import BLOCK_KEYS, lost_its_key
+from ipam.netbox.records import TAG
+from ipam.netbox.requirements import NOT_VISIBLE
+from lastmile.db import Database
+
+__all__ = ["Examined", "examine", "pool_moved"]
+
+# The key of a record that people or orders are at work on can change between two looks.
+TRIES = 3
+
+
+class Examined(Enum):
+    IN_FLIGHT = "in flight"
+    """An order or the outbox has it in hand: look again later."""
+
+
+async def examine(
+    database: Database, netbox: NetBox, pool: BoundPool, netbox_id: int | None, key: str | None
+) -> Difference | Examined | None:
+    """What is wrong at this id of NetBox, or with what should carry this key. Raises `NetBoxError`."""
+
+    async def look() -> list[Ours]:
+        async with database.platform() as connection:
+            ids, keys = [id for id in (netbox_id,) if id is not None], [one for one in (key,) if one is not None]
+            return await expected.look_up(connection, pool, ids=ids, keys=keys)
+
+    for _ in range(TRIES):
+        before = await look()
+        if netbox_id is None:
+            record = await netbox.find(key or "")
+        else:
+            record = await netbox.get(netbox_id)
+        if record is not None and record.key is not None and record.key != key:
+            key = record.key
+            continue
+        after = await look()
+        if before != after or any(one.in_flight for one in after):
+            return Examined.IN_FLIGHT
+        return await _Judge(database, netbox, pool).judge(netbox_id, record, after)
+    return Examined.IN_FLIGHT
+
+
+async def pool_moved(netbox: NetBox, pool: BoundPool) -> Difference | None:
+    """What is wrong with the pool's own prefix. Raises `NetBoxError`."""
+    there = await netbox.get(pool.netbox.prefix_id)
+    same_prefix = there is not None and there.prefix == pool.prefix
+    same_vrf = there is not None and there.vrf_id == pool.netbox.vrf_id
+    if same_prefix and same_vrf:
+        return None
+    words = f"is {NOT_VISIBLE}" if there is None else f"has {there.prefix} there"
+    if there is not None and not same_vrf:
+        words += ", in another VRF"
+    words = f"pool {pool.name} is prefix #{pool.netbox.prefix_id} of NetBox, which {words}"
+    return Difference(Kind.POOL_MOVED, pool, str(pool.prefix), words, None, repairable=same_prefix)
+
+
+class _Judge:
+    def __init__(self, database: Database, netbox: NetBox, pool: BoundPool) -> None:
+        self._database = database
+        self._netbox = netbox
+        self._pool = pool
+
+    async def judge(self, netbox_id: int | None, record: Recorded | None, found: list[Ours]) -> Difference | None:
+        here = [one for one in found if one.wanted and one.pool.id == self._pool.id]
+        linked = next((one for one in here if netbox_id is None or one.netbox_id == netbox_id), None)
+        if record is None:
+            return None if linked is None else await self._missing(linked, "NetBox shows no record of it")
+        owner = next((one for one in found if one.key == record.key), None)
+        if linked is not None and linked is not owner:
+            return await self._missing(linked, f"somebody has made record #{record.id}, which was its, over", record)
+        if owner is None:
+            return await self._nobodys(record)
+        if not owner.wanted:
+            return self._orphan(record, owner.tenant, f"carries the key of {owner}, which should not be there")
+        if owner.netbox_id == record.id:
+            return self._of(owner, record) if owner.pool.id == self._pool.id else None
+        return await self._second(owner, record)
+
+    def _of(self, owner: Ours, record: Recorded) -> Difference | None:
+        if not in_place(record, owner):
+            vrf = "" if record.vrf_id == owner.pool.netbox.vrf_id else ", in another VRF"
+            words = f"{owner}: its record #{record.id} is {record.prefix}{vrf}"
+            return self._difference(Kind.MOVED, owner, words, record)
+        if wrong := self._netbox.faults(record, owner.stamp):
+            return self._difference(Kind.DRIFT, owner, f"{owner}: {', '.join(wrong)}", record)
+        return None
+
+    async def _missing(self, ours: Ours, why: str, there: Recorded | None = None) -> Difference | None:
+        """No record with the key is at its id; what is `there` may have lost it."""
+        elsewhere = await self._netbox.find(ours.key)
+        if elsewhere is not None:
+            return await self._second(ours, elsewhere)
+        if there is not None and lost_its_key(there, ours.key, ours.prefix, ours.pool.netbox.vrf_id):
+            wrong = ["key none => its own", *self._netbox.faults(there, ours.stamp)]
+            return self._difference(Kind.DRIFT, ours, f"{ours}: {', '.join(wrong)}", there)
+        return self._difference(Kind.MISSING, ours, f"{ours}: {why}", None)
+
+    async def _second(self, owner: Ours, record: Recorded) -> Difference:
+        """The key is at another id than ours: a second one, or the only one left."""
+        known = None if owner.netbox_id is None else await self._netbox.get(owner.netbox_id)
+        if known is not None and known.key == owner.key:
+            words = f"{owner}: record #{record.id} ({record.prefix}) carries its key too, beside #{known.id}"
+            return self._difference(Kind.TWICE, owner, words, record)
+        words = f"{owner}: its record is #{record.id} ({record.prefix}), not #{owner.netbox_id or '?'}"
+        return self._difference(Kind.DRIFT, owner, words, record)
+
+    async def _nobodys(self, record: Recorded) -> Difference | None:
+        if record.key is None:
+            return await self._strangers(record)
+        async with self._database.platform() as connection:
+            known = await expected.known_keys(connection, [record.key])
+        if known.get(record.key):
+            return self._orphan(record, record.key.partition("/")[0], "carries the key of an order that has ended")
+        if record.key in known or record.key.startswith(BLOCK_KEYS):
+            words = f"carries the key {record.key}, which this database has never heard of"
+            return self._orphan(record, record.tenant, words, repairable=False)
+        return None  # another Lastmile's
+
+    async def _strangers(self, record: Recorded) -> Difference | None:
+        if TAG in record.tags:
+            words = f"has the tag {TAG}, and no key: it is not Lastmile's"
+            return self._orphan(record, None, words, repairable=False)
+        async with self._database.platform() as connection:
+            taken = await expected.holders(connection, self._pool, [record])
+        if str(record.prefix) not in taken:
+            return None
+        tenant, words = taken[str(record.prefix)]
+        words = f"{record.description or 'no description'} (#{record.id}), made by somebody else, and {words}"
+        return Difference(
+            Kind.TAKEN, self._pool, str(record.prefix), words, tenant, record.id, record.key, repairable=False
+        )
+
+    def _difference(self, kind: Kind, ours: Ours, words: str, record: Recorded | None) -> Difference:
+        id = ours.netbox_id if record is None else record.id
+        return Difference(kind, ours.pool, str(ours.prefix), words, ours.tenant, id, ours.key, ours)
+
+    def _orphan(self, record: Recorded, tenant: str | None, words: str, *, repairable: bool = True) -> Difference:
+        subject = str(record.prefix)
+        return Difference(
+            Kind.ORPHAN,
+            self._pool,
+            subject,
+            f"#{record.id} {words}",
+            tenant,
+            record.id,
+            record.key,
+            repairable=repairable,
+        )

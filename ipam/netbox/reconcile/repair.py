@@ -1,0 +1,193 @@
+"""Bringing NetBox to what the database says, one difference at a time, beside orders that run at the same moment.
+
+Each is examined again first, and once more afterwards. The record of a direct pool is written, and then what is true
+is read again, until the two agree, as the orders do: whoever writes last writes the truth. What the outbox tells it is
+made to tell again, with its claims; a block is written in the keeper's place.
+"""
+
+from dataclasses import replace
+
+from sqlalchemy import text
+
+from ipam.netbox import NetBox, Recorded
+from ipam.netbox.binding import Record
+from ipam.netbox.bound_pool import BoundPool, find_record, stamp
+from ipam.netbox.delegated.block_sync import show
+from ipam.netbox.delegated.blocks import slot_range
+from ipam.netbox.delegated.outbox import retell
+from ipam.netbox.delegated.outbox_sync import Occupied
+from ipam.netbox.direct import allocator
+from ipam.netbox.errors import KeyTaken, NetBoxError, NotAuthorised, NotReady
+from ipam.netbox.reconcile import expected
+from ipam.netbox.reconcile.differences import Difference, Kind
+from ipam.netbox.reconcile.expected import Ours
+from ipam.netbox.reconcile.failed_repairs import remember
+from ipam.netbox.reconcile.inspection import examine, pool_moved
+from lastmile.db import Database
+from lastmile.db.advisory_lock import KEEPERS_ROUND, only_one
+from lastmile.errors import Refused
+
+__all__ = ["repair"]
+
+IN_HAND = "an order, or a worker, has it in hand"
+
+_LINK = text(
+    """
+    WITH held AS (
+        UPDATE delegations SET netbox_id = :netbox_id
+        WHERE tenant_id = :tenant AND allocation_key = :key AND slot IS NULL AND released_at IS NULL
+    )
+    UPDATE netbox_removals SET netbox_id = :netbox_id
+    WHERE tenant_id = :tenant AND allocation_key = :key AND pool_id = :pool_id
+    """
+)
+
+
+async def repair(database: Database, netbox: NetBox, difference: Difference) -> str:
+    """Repair it if it is still there; empty where all is well afterwards, else why it is not.
+
+    Can be repeated, and cut off at any moment. Raises `NetBoxError` where NetBox is away or refuses us altogether.
+    """
+    if not difference.repairable:
+        return difference.action
+    async with only_one(database, "repair") as ours:
+        if not ours:
+            return "another repair is running: try again in a moment"
+        problem = await _repair(database, netbox, difference)
+        if problem != IN_HAND:
+            async with database.platform() as connection:
+                await remember(connection, difference, problem)
+        return problem
+
+
+async def _repair(database: Database, netbox: NetBox, difference: Difference) -> str:
+    async def look(netbox_id: int | None) -> Difference | str:
+        if difference.kind is Kind.POOL_MOVED:
+            return await pool_moved(netbox, difference.pool) or ""
+        found = await examine(database, netbox, difference.pool, netbox_id, difference.key)
+        return found if isinstance(found, Difference) else "" if found is None else IN_HAND
+
+    now = await look(difference.netbox_id)
+    if isinstance(now, str):
+        return now
+    if not now.repairable:
+        return now.action
+    try:
+        problem = await _write(database, netbox, now)
+    except NetBoxError as failure:
+        if not isinstance(failure, Refused | KeyTaken | NotAuthorised | NotReady):
+            raise
+        return str(failure)
+    # What was made again has another id.
+    left = await look(difference.netbox_id if now.ours is None or now.kind is Kind.TWICE else None)
+    return problem or (left if isinstance(left, str) else left.words)
+
+
+async def _write(database: Database, netbox: NetBox, difference: Difference) -> str:
+    """What stands against it, if that is known. Raises `NetBoxError`."""
+    ours, pool = difference.ours, difference.pool
+    if difference.kind is Kind.POOL_MOVED:
+        return await _move_back(netbox, pool)
+    record = None if difference.netbox_id is None else await netbox.get(difference.netbox_id)
+    if record is not None and record.key != difference.key:
+        record = None
+    if ours is not None and ours.block is not None:
+        return await _block(database, netbox, ours, difference.kind, record)
+    slot = _slot(pool, ours, record)
+    if slot is not None:
+        found = record if difference.kind is Kind.DRIFT else None
+        problem = await retell(database, netbox, pool, slot, record=found)
+        if problem or difference.kind not in (Kind.ORPHAN, Kind.TWICE):
+            return problem
+        # What the outbox does not take for the slot's own nobody makes over.
+        record = None if record is None else await netbox.get(record.id)
+    if difference.kind in (Kind.ORPHAN, Kind.TWICE):
+        if record is not None and record.key == difference.key:
+            await netbox.delete(record.id)
+    elif ours is not None and slot is None:
+        await _show(database, netbox, ours, record)
+    return ""
+
+
+async def _move_back(netbox: NetBox, pool: BoundPool) -> str:
+    """Put the pool's own prefix back into its VRF; why that cannot be. Raises `NetBoxError`."""
+    async for one in netbox.records(vrf_id=pool.netbox.vrf_id, prefix=pool.prefix):
+        if one.prefix == pool.prefix and one.id != pool.netbox.prefix_id:
+            return (
+                f"the VRF of pool {pool.name} has {pool.prefix} already (#{one.id}): delete one of the two in NetBox. "
+                f"To keep #{one.id}, run `lastmile pool add` again, just as before"
+            )
+    await netbox.move(pool.netbox.prefix_id, pool.prefix, vrf_id=pool.netbox.vrf_id)
+    return ""
+
+
+def _slot(pool: BoundPool, ours: Ours | None, record: Recorded | None) -> int | None:
+    """The slot whose prefix the outbox tells of; None where none does."""
+    if pool.netbox.record is not Record.PREFIX:
+        return None
+    if ours is not None:
+        return ours.slot
+    return slot_range(pool, record.prefix)[0] if record is not None and pool.has(record) else None
+
+
+async def _show(database: Database, netbox: NetBox, ours: Ours, record: Recorded | None) -> None:
+    """Have NetBox show a prefix of a direct pool as it is, and still is once that is written. Raises `NetBoxError`.
+
+    `record` is its own, where that is known.
+    """
+    tenant, pool, shown = str(ours.tenant), ours.pool, None
+    if record is not None and record.id != ours.netbox_id:
+        await _link(database, ours, record)
+    while True:
+        async with database.tenant(tenant) as connection:
+            delegation = await allocator.by_key(connection, ours.key)
+        async with database.platform() as connection:
+            found = await expected.look_up(connection, pool, keys=[ours.key])
+        now = next((one for one in found if one.wanted), None)
+        at = ours.netbox_id if now is None else now.netbox_id
+        record = await find_record(netbox, pool, ours.key, at, to_stamp=None if now is None else now.prefix)
+        if now is None or now.prefix is None or delegation is None:
+            if record is not None and shown is not None:  # released while we wrote
+                await netbox.delete(record.id)
+            return
+        if shown == (delegation.state, now.netbox_id):
+            return
+        says = stamp(tenant, delegation, delegation.state)
+        if record is None or not expected.in_place(record, now):
+            await _nobody_at(netbox, now)
+        elif record.key is None:
+            says = replace(says, description=None)  # a person may have written there
+        if record is None:
+            record = await netbox.create(now.prefix, vrf_id=pool.netbox.vrf_id, stamp=says)
+        else:
+            record = await netbox.place(record, now.prefix, vrf_id=pool.netbox.vrf_id, stamp=says)
+        if record.id != now.netbox_id:
+            await _link(database, now, record)
+        shown = (delegation.state, record.id)
+
+
+async def _nobody_at(netbox: NetBox, ours: Ours) -> None:
+    """Raises `Occupied`: NetBox itself lets two have one prefix, in some of its VRFs and at unlucky moments."""
+    async for one in netbox.records(vrf_id=ours.pool.netbox.vrf_id, prefix=ours.prefix):
+        if one.prefix == ours.prefix and one.key != ours.key:
+            whose = one.description or one.key or "no description"
+            raise Occupied(f"NetBox has {ours.prefix} already, and not as ours: {whose} (#{one.id})")
+
+
+async def _link(database: Database, ours: Ours, record: Recorded) -> None:
+    place = {"tenant": ours.tenant, "key": ours.key, "pool_id": ours.pool.id, "netbox_id": record.id}
+    async with database.platform() as connection:
+        await connection.execute(_LINK, place)
+
+
+async def _block(database: Database, netbox: NetBox, ours: Ours, kind: Kind, record: Recorded | None) -> str:
+    async with only_one(database, "keeper", patience=KEEPERS_ROUND) as alone:
+        if not alone:
+            return IN_HAND
+        async with database.platform() as connection:
+            found = await expected.look_up(connection, ours.pool, keys=[ours.key])
+        if kind is Kind.TWICE and record is not None:
+            await netbox.delete(record.id)
+        elif found and found[0].wanted and found[0].block is not None:  # not returned meanwhile
+            await show(database, netbox, found[0].block)
+    return ""

@@ -1,0 +1,289 @@
+"""Whether NetBox and the database say the same, in both directions, difference by difference.
+
+The two are laid side by side by NetBox's ids, page by page. That only raises suspicions: the pages were read at
+different moments. Each suspicion is looked at alone, between two looks at the database that must agree, and what an
+order or the outbox has in hand is no difference.
+
+A pass asks for what has changed since the last one, here and in NetBox, and for what that one left open. What is
+deleted in NetBox, or moved out of the pool, does not show there: it is missed by its number, and everything is read.
+So it is where something is one too many, and after a custom field of ours was made anew: what the records lose with the
+old one does not show, either.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from ipam.netbox import NetBox, Recorded
+from ipam.netbox.binding import Mode
+from ipam.netbox.bound_pool import BoundPool, pools_in_netbox
+from ipam.netbox.delegated.foreign_prefixes import MARGIN
+from ipam.netbox.reconcile import expected
+from ipam.netbox.reconcile.differences import Difference, Kind
+from ipam.netbox.reconcile.failed_repairs import failed_repairs, keep_only
+from ipam.netbox.reconcile.inspection import examine, pool_moved
+from ipam.netbox.records import TAG
+from ipam.netbox.requirements import fields_made
+from lastmile.db import Database
+
+__all__ = ["differences"]
+
+PAGE = 500
+IDS_AT_ONCE = 100
+"""More would make a URL that a web server refuses."""
+LAST = 2**63 - 1
+
+SURPLUS = frozenset({Kind.ORPHAN, Kind.TWICE})
+"""What is one too many: it can make up in number for what is missing."""
+
+Suspicion = tuple[int | None, str | None]
+"""An id of NetBox and a key: what to look at. One of them may be unknown."""
+
+_BEGAN = text("SELECT now() AS now, (SELECT since FROM netbox_passes WHERE pool_id = :pool_id) AS since")
+
+_SUSPECTS = text(
+    """
+    SELECT netbox_id FROM netbox_suspects
+    WHERE pool_id = :pool_id AND netbox_id > :after AND seen_at < :began ORDER BY netbox_id LIMIT :most
+    """
+)
+
+_REMEMBER = text(
+    """
+    INSERT INTO netbox_suspects AS s (pool_id, netbox_id, seen_at) VALUES (:pool_id, :netbox_id, :began)
+    ON CONFLICT (pool_id, netbox_id) DO UPDATE SET seen_at = greatest(s.seen_at, excluded.seen_at)
+    """
+)
+
+_FORGET = text("DELETE FROM netbox_suspects WHERE pool_id = :pool_id AND seen_at < :began")
+
+_ENDED = text(
+    """
+    INSERT INTO netbox_passes AS p (pool_id, since) VALUES (:pool_id, :began)
+    ON CONFLICT (pool_id) DO UPDATE SET since = greatest(p.since, excluded.since)
+    """
+)
+
+
+async def differences(
+    database: Database,
+    netbox: NetBox,
+    *,
+    pools: Sequence[BoundPool] | None = None,
+    everything: bool = False,
+    page: int = PAGE,
+) -> AsyncIterator[Difference]:
+    """What differs now in these pools (default: all that are kept in NetBox).
+
+    What is read is what has changed since the last pass, or `everything`; then also what was moved out of all pools.
+    A pass that is cut off counts for nothing. Changes nothing but the memory of passes. Raises `NetBoxError`.
+    """
+    async with database.platform() as connection:
+        known = await pools_in_netbox(connection)
+    if not known:
+        return
+    await netbox.require()
+    made = await fields_made(netbox.wire)
+    passes = [_Pass(database, netbox, pool, page, made) for pool in (known if pools is None else pools)]
+    for one in passes:
+        async for difference in one.run(everything=everything):
+            yield difference
+    if everything:
+        async for difference in _astray(database, netbox, known, passes, page):
+            yield difference
+
+
+class _Pass:
+    """One look at one pool."""
+
+    def __init__(self, database: Database, netbox: NetBox, pool: BoundPool, page: int, fields_made: datetime) -> None:
+        self.pool = pool
+        self._database = database
+        self._netbox = netbox
+        self._page = page
+        self._began: datetime | None = None
+        self._fields_made = fields_made
+        self._told: set[int | str] = set()
+        self._failed: dict[str, str] = {}
+        self._about: set[str] = set()
+        """What the differences of this pass are about."""
+
+    async def run(self, *, everything: bool) -> AsyncIterator[Difference]:
+        async with self._database.platform() as connection:
+            row = (await connection.execute(_BEGAN, {"pool_id": self.pool.id})).one()
+            self._failed = await failed_repairs(connection, self.pool)
+        self._began = row.now
+        if moved := await pool_moved(self._netbox, self.pool):
+            yield self._with_failure(moved)
+        everything |= row.since is None or self._fields_made >= row.since - MARGIN
+        everything = everything or not await self._as_many_as_should_be()
+        surplus = False
+        async for difference in self._look_at_all(self._side_by_side() if everything else self._changed(row.since)):
+            surplus |= difference.kind in SURPLUS
+            yield difference
+        if surplus and not everything:
+            async for difference in self._look_at_all(self._side_by_side()):
+                yield difference
+        async with self._database.platform() as connection:
+            if everything:
+                await keep_only(connection, self.pool, self._about)
+            await connection.execute(_FORGET, self._place)
+            await connection.execute(_ENDED, self._place)
+
+    async def _look_at_all(self, suspicions: AsyncIterator[Suspicion]) -> AsyncIterator[Difference]:
+        async for netbox_id, key in suspicions:
+            if difference := await self.look_at(netbox_id, key):
+                yield difference
+
+    async def look_at(self, netbox_id: int | None, key: str | None) -> Difference | None:
+        """What is wrong there, if that was not told before."""
+        found = await examine(self._database, self._netbox, self.pool, netbox_id, key)
+        if found is None:
+            return None
+        place = found.netbox_id if isinstance(found, Difference) else netbox_id
+        if place is not None:
+            async with self._database.platform() as connection:
+                await connection.execute(_REMEMBER, self._place | {"netbox_id": place})
+        if not isinstance(found, Difference):
+            return None  # in flight: the next pass looks at it again
+        known_as = place if place is not None else found.subject
+        if known_as in self._told:
+            return None
+        self._told.add(known_as)
+        return self._with_failure(found)
+
+    def _with_failure(self, difference: Difference) -> Difference:
+        self._about.add(difference.about)
+        return replace(difference, failed=self._failed.get(difference.about, ""))
+
+    @property
+    def _place(self) -> dict[str, Any]:
+        return {"pool_id": self.pool.id, "began": self._began}
+
+    async def _as_many_as_should_be(self) -> bool:
+        counts = []
+        for look in (True, False):
+            async with self._database.platform() as connection:
+                counts.append(await expected.count(connection, self.pool))
+            if look:
+                there = await self._netbox.count_ours(self.pool.prefix, vrf_id=self.pool.netbox.vrf_id)
+        return min(least for least, _ in counts) <= there <= max(most for _, most in counts)
+
+    async def _side_by_side(self) -> AsyncIterator[Suspicion]:
+        """Everything, on both sides."""
+        last = 0
+        within = self._netbox.records(vrf_id=self.pool.netbox.vrf_id, within=self.pool.prefix, page=self._page)
+        async for records in _batches(within, self._page):
+            async for suspicion in self._suspicious(records):
+                yield suspicion
+            async for suspicion in self._absent(records, last, records[-1].id):
+                yield suspicion
+            last = records[-1].id
+        async for suspicion in self._absent([], last, LAST):
+            yield suspicion
+        after: int | None = None
+        while True:
+            async with self._database.platform() as connection:
+                after, keys = await expected.unlinked(connection, self.pool, after, self._page)
+            for key in keys:
+                yield None, key
+            if after is None:
+                return
+
+    async def _absent(self, records: list[Recorded], after: int, upto: int) -> AsyncIterator[Suspicion]:
+        """Ids that something of ours should be at, and that a page of records passes over."""
+        there = {one.id for one in records}
+        while True:
+            async with self._database.platform() as connection:
+                ids = await expected.linked(connection, self.pool, after, upto, self._page)
+            for id in ids:
+                if id not in there:
+                    yield id, None
+            if not ids:
+                return
+            after = ids[-1]
+
+    async def _changed(self, since: datetime) -> AsyncIterator[Suspicion]:
+        """What was left open, and what has changed here or in NetBox."""
+        since -= MARGIN
+        async for ids in self._left_open_or_changed(since):
+            records = await self._netbox.by_ids(ids)
+            async for suspicion in self._suspicious(records):
+                yield suspicion
+            for id in set(ids) - {one.id for one in records}:
+                yield id, None
+        there = self._netbox.records(
+            vrf_id=self.pool.netbox.vrf_id, within=self.pool.prefix, updated_since=since, page=self._page
+        )
+        async for records in _batches(there, self._page):
+            async for suspicion in self._suspicious(records):
+                yield suspicion
+
+    async def _left_open_or_changed(self, since: datetime) -> AsyncIterator[list[int]]:
+        after = 0
+        while True:
+            async with self._database.platform() as connection:
+                page = {"after": after, "most": IDS_AT_ONCE}
+                ids = list(await connection.scalars(_SUSPECTS, self._place | page))
+            if not ids:
+                break
+            yield ids
+            after = ids[-1]
+        after = 0
+        while self.pool.netbox.mode is Mode.DIRECT:
+            async with self._database.platform() as connection:
+                ids = await expected.changed(connection, self.pool, since, after, IDS_AT_ONCE)
+            if not ids:
+                break
+            yield ids
+            after = ids[-1]
+
+    async def _suspicious(self, records: list[Recorded]) -> AsyncIterator[Suspicion]:
+        """Of a page of records those that are not as they should be, as far as one can see from afar."""
+        keys = [one.key for one in records if one.key is not None]
+        async with self._database.platform() as connection:
+            found = await expected.look_up(connection, self.pool, ids=[one.id for one in records], keys=keys)
+            strangers = [one for one in records if one.key is None]
+            taken = await expected.holders(connection, self.pool, strangers) if strangers else {}
+        ours = {one.key: one for one in found}
+        linked = {one.netbox_id for one in found}
+        for one in records:
+            if one.key is None:
+                fine = one.id not in linked and TAG not in one.tags and str(one.prefix) not in taken
+            else:
+                fine = one.key in ours and expected.shows(self._netbox, one, ours[one.key], self.pool)
+            if not fine:
+                yield one.id, one.key
+
+
+async def _astray(
+    database: Database, netbox: NetBox, pools: Sequence[BoundPool], passes: Sequence[_Pass], page: int
+) -> AsyncIterator[Difference]:
+    """What is ours and in no pool: somebody has moved it."""
+    within = [await netbox.count_ours(pool.prefix, vrf_id=pool.netbox.vrf_id) for pool in pools]
+    if await netbox.count_ours() == sum(within):
+        return
+    by_pool = {one.pool.id: one for one in passes}
+    async for records in _batches(netbox.ours_anywhere(page=page), page):
+        outside = {one.key: one for one in records if one.key and not any(pool.contains(one) for pool in pools)}
+        async with database.platform() as connection:
+            found = await expected.look_up(connection, pools[0], keys=list(outside))
+        for ours in found:
+            if ours.key in outside and ours.pool.id in by_pool:
+                difference = await by_pool[ours.pool.id].look_at(outside[ours.key].id, ours.key)
+                if difference is not None:
+                    yield difference
+
+
+async def _batches(records: AsyncIterator[Recorded], size: int) -> AsyncIterator[list[Recorded]]:
+    batch: list[Recorded] = []
+    async for one in records:
+        batch.append(one)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

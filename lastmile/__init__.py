@@ -1,0 +1,1 @@
+"""Lastmile: provision, change and end broadband lines, with Temporal."""

@@ -1,0 +1,101 @@
+"""What must hold of sessions: none uses a prefix after its end was confirmed (DESIGN section 4: 1)."""
+
+from ipam.netbox.delegated.outbox import NEWS
+from ipam.quarantine import CONCERNS_UNTIL, RESTING_UNCONFIRMED, REVOCATION_BEGAN
+from lastmile.audit.invariant import USER, Invariant, of_tenant
+from lastmile.radius.sessions import MAY_BE_OPEN, SESSION_RECORDED, unaccounted
+
+__all__ = ["SESSION_INVARIANTS", "SESSION_NOTICES"]
+
+# A RADIUS server that has read the account before it was blocked may record its accept after that: this long it can
+# work at one request (FreeRADIUS's `max_request_time` is 30 seconds).
+_ONE_LOGIN = "interval '5 minutes'"
+
+_OTHER_HOLDER = """
+    SELECT min(other.subscriber_ref || ' of tenant ' || other.tenant_id) FROM delegations other
+    WHERE other.pool_id = d.pool_id AND other.prefix && d.prefix AND other.id > d.id AND other.released_at IS NULL
+      AND (other.tenant_id, other.subscriber_ref) <> (d.tenant_id, d.subscriber_ref)"""
+
+# The prefix of `d`, whose slot is `place`, rests after this very release, is excluded, or is the subscriber's again.
+_CAN_REST = """
+    EXISTS (SELECT FROM place WHERE delegation_id IS NULL
+            AND (free_at = 'infinity' OR last_holder = d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose))
+    OR EXISTS (SELECT FROM netbox_removals r WHERE r.tenant_id = d.tenant_id AND r.allocation_key = d.allocation_key
+               AND r.pool_id = d.pool_id AND r.prefix IS NOT NULL)
+    OR EXISTS (SELECT FROM delegations again WHERE again.pool_id = d.pool_id AND again.prefix = d.prefix
+               AND again.tenant_id = d.tenant_id AND again.subscriber_ref = d.subscriber_ref
+               AND again.released_at IS NULL)"""
+
+# Scalar subqueries: the audit's planner settings would join all of accounting instead.
+_OPEN_SINCE = f"""(
+    SELECT count(*) FROM radacct
+    WHERE username = d.username AND {MAY_BE_OPEN} AND {SESSION_RECORDED} > d.began AND {SESSION_RECORDED} <= d.until)"""
+_OPEN_SESSIONS = f"""
+    SELECT string_agg('session ' || acctsessionid || ' on NAS ' || host(nasipaddress), ', ' ORDER BY radacctid)
+    FROM radacct WHERE username = {USER} AND {MAY_BE_OPEN}
+      AND {SESSION_RECORDED} <= coalesce({CONCERNS_UNTIL}, 'infinity')"""
+
+SESSION_INVARIANTS: tuple[Invariant, ...] = (
+    Invariant(
+        "confirmed_too_early",
+        1,
+        "no login and no session appears after the end of the subscriber's sessions was confirmed",
+        f"""
+        SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
+               d.subscriber_ref || ' has released it, its sessions were confirmed to be over, and a login or a session '
+               || 'has appeared since' || coalesce(': ' || ({_OTHER_HOLDER}) || ' holds the prefix now', '') AS words
+        FROM (
+            SELECT d.*, {USER} AS username, {REVOCATION_BEGAN} AS began,
+                   coalesce({CONCERNS_UNTIL}, 'infinity') AS until
+            FROM delegations d
+            WHERE d.disconnect_confirmed AND d.released_at > now() - CAST(:unconfirmed AS interval)
+              AND d.prefix IS NOT NULL AND {of_tenant("d.tenant_id")}
+            OFFSET 0
+        ) d
+        WHERE {_OPEN_SINCE} > 0 OR {unaccounted("d.username", f"d.began - {_ONE_LOGIN}", "d.until")}
+        """,
+        "`--repair` takes the confirmation back: the prefix rests for longer, and the NAS is asked again. Where "
+        "somebody else has, or can get, the prefix already, end the session on the NAS",
+        repair=f"""
+        WITH place AS ( -- an allocation that is claiming the slot is waited for: its delegation is not visible here
+            SELECT s.* FROM slots s JOIN delegations d ON s.pool_id = d.pool_id AND s.slot = d.slot
+            WHERE d.id = CAST(CAST(:key AS text) AS bigint) FOR UPDATE OF s
+        ), taken_back AS ( -- not where that changes nothing: who has the prefix next would not be known to be in danger
+            UPDATE delegations d SET disconnect_confirmed = false
+            WHERE id = CAST(CAST(:key AS text) AS bigint) AND disconnect_confirmed
+              AND ({_OTHER_HOLDER}) IS NULL AND ({_CAN_REST})
+            RETURNING *
+        ), later AS ( -- also out of the pool again, where nobody has taken it yet
+            UPDATE slots s SET free_at = d.released_at + CAST(:quarantine AS interval) FROM taken_back d
+            WHERE s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id IS NULL AND s.free_at < 'infinity'
+              AND s.last_holder = d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose
+        ), told AS (
+            UPDATE netbox_records r SET {NEWS} FROM taken_back d WHERE r.pool_id = d.pool_id AND r.slot = d.slot
+        ), later_in_netbox AS (
+            UPDATE netbox_removals r SET due_at = greatest(r.due_at, d.released_at + CAST(:quarantine AS interval))
+            FROM taken_back d
+            WHERE r.tenant_id = d.tenant_id AND r.allocation_key = d.allocation_key AND r.pool_id = d.pool_id
+              AND r.prefix IS NOT NULL
+        )
+        SELECT FROM taken_back
+        """,
+    ),
+)
+
+SESSION_NOTICES: tuple[Invariant, ...] = (
+    Invariant(
+        "unconfirmed_session",
+        1,
+        "every session is confirmed to be over before its prefix is released",
+        f"""
+        SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
+               d.subscriber_ref || ' has released it, and nobody has confirmed the end of '
+               || coalesce(({_OPEN_SESSIONS}), 'a login that accounting has not reported')
+               || '; it rests until ' || to_char(coalesce(s.free_at, r.due_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
+               || ' UTC' AS words
+        {RESTING_UNCONFIRMED} AND {of_tenant("d.tenant_id")}
+        """,
+        "Nobody else gets such a prefix while it rests, and the hourly audit asks the NAS again: see that the NAS "
+        "answers, or end the session there.",
+    ),
+)

@@ -1,0 +1,344 @@
+"""The commands and their options. Everything else is imported when a command runs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lastmile.cli.arguments import number
+from lastmile.cli.exit_codes import EPILOG, run
+from lastmile.cli.inventory.inventory_app import nas, tenant
+from lastmile.cli.inventory.pool_app import pool
+from lastmile.cli.netbox.netbox_app import netbox
+from lastmile.cli.operations.schedule_app import schedule
+from lastmile.cli.orders.scheduled_app import scheduled
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Provision and deprovision broadband subscribers.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(tenant, name="tenant")
+app.add_typer(pool, name="pool")
+app.add_typer(nas, name="nas")
+app.add_typer(netbox, name="netbox")
+app.add_typer(scheduled, name="scheduled")
+app.add_typer(schedule, name="schedule")
+
+Subscriber = Annotated[str, typer.Argument(help="The subscriber's reference, as in its order.")]
+Tenant = Annotated[str | None, typer.Option(help="The subscriber's tenant. Optional where only one tenant exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"lastmile {version('lastmile')}")
+        raise typer.Exit
+
+
+@app.callback()
+def lastmile(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version of Lastmile.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def up() -> None:
+    """Run the embedded stack until Ctrl-C: PostgreSQL, Temporal, FreeRADIUS, a NAS, a worker."""
+    from lastmile.cli.demo.stack import up
+
+    run(up())
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the stack running until Ctrl-C.")] = False,
+) -> None:
+    """Provision seven lines and deprovision one on a stack of real servers, and explain each stage."""
+    from lastmile.cli.demo.stack import demo
+
+    run(demo(keep))
+
+
+@app.command()
+def migrate(json: Json = False) -> None:
+    """Update the database schema, as the owner of its tables (DATABASE_OWNER_URL or DATABASE_URL)."""
+    from lastmile.cli.operations.migrate import migrate
+
+    run(migrate(as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def provision(
+    file: Annotated[
+        str, typer.Argument(help="The orders, as JSON Lines, a JSON array or CSV; - reads standard input.")
+    ],
+    check: Annotated[
+        bool, typer.Option("--check", help="Validate the file and start nothing. Needs no server.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show what each order would create, reuse or refuse, and start nothing. At most 1 000 orders.",
+        ),
+    ] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(help="The file for rejected orders. Default: beside FILE, as orders.rejects.jsonl.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run the orders of a file, and wait until each has ended.
+
+    Invalid, refused and rolled-back orders are written to the file of rejects with the reason. Fix them there and
+    submit that file. The same file again continues the import: an order that has ended does not run again.
+    """
+    if check:
+        from lastmile.cli.orders.provision import check as check_file
+
+        run(check_file(file, as_json=json))
+    if dry_run:
+        from lastmile.cli.orders.orders import plan
+
+        run(plan(file, json))
+    from lastmile.cli.orders.provision import provision
+
+    run(provision(file, rejects=rejects, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def export(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant. Default: all tenants.")] = None,
+    format: Annotated[
+        Literal["jsonl", "csv"] | None,
+        typer.Option(help="The format. Default: by the extension of the output file, otherwise jsonl."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The output file. Default: standard output.")
+    ] = None,
+) -> None:
+    """Print every live subscriber as the order that would provision it."""
+    from lastmile.cli.orders.export import export
+
+    run(export(tenant=tenant, form=format, output=output))
+
+
+@app.command(epilog=EPILOG)
+def deprovision(
+    subscriber: Subscriber,
+    reason: Annotated[str, typer.Option(help="The reason, kept in the history. Do not enter personal data.")],
+    tenant: Tenant = None,
+    order_id: Annotated[
+        str | None,
+        typer.Option(help="Your id for this order. The same id again gives the same result. Default: a new id."),
+    ] = None,
+    not_before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Start the order at this time, with its time zone: 2030-05-03T14:00:00+02:00. Default: now.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Terminate a subscriber's service: end the session, release the addresses, close the record."""
+    from lastmile.cli.orders.orders import deprovision
+
+    run(deprovision(subscriber, tenant=tenant, reason=reason, order_id=order_id, not_before=not_before, as_json=json))
+
+
+@app.command()
+def cancel(subscriber: Subscriber, tenant: Tenant = None, json: Json = False) -> None:
+    """Cancel the running order of a subscriber. The order undoes its steps."""
+    from lastmile.cli.orders.orders import cancel
+
+    run(cancel(subscriber, tenant, json))
+
+
+Why = Annotated[str, typer.Option(help="The reason, kept in the history. Do not enter personal data.")]
+By = Annotated[str | None, typer.Option(help="The person who decides. Default: your login.")]
+Step = Annotated[str | None, typer.Option(help="Decide only if this step is parked. Default: any parked step.")]
+
+
+@app.command(epilog=EPILOG)
+def attention(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant. Default: all tenants.")] = None,
+    step: Annotated[str | None, typer.Option(help="Only orders that are parked at this step.")] = None,
+    decide: Annotated[
+        Literal["retry", "skip", "abandon"] | None,
+        typer.Option(help="Release all listed orders. skip and abandon need --step."),
+    ] = None,
+    why: Annotated[
+        str | None, typer.Option(help="With --decide: the reason, kept in the history. Do not enter personal data.")
+    ] = None,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """List the orders that wait for an operator, oldest first. With --decide, release them."""
+    from lastmile.cli.orders.attention import attention
+
+    run(attention(tenant=tenant, step=step, decide=decide, why=why, by=by, as_json=json))
+
+
+@app.command()
+def retry(
+    subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
+) -> None:
+    """Release a parked order: try its step again. Fix the cause first."""
+    from lastmile.cli.orders.decisions import steer
+
+    run(steer("retry_step", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
+
+
+@app.command()
+def skip(
+    subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
+) -> None:
+    """Release a parked order: continue without its step. Do the step by hand first, if it is needed."""
+    from lastmile.cli.orders.decisions import steer
+
+    run(steer("skip_step", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
+
+
+@app.command()
+def abandon(
+    subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
+) -> None:
+    """Release a parked order: end it, and undo nothing."""
+    from lastmile.cli.orders.decisions import steer
+
+    run(steer("abandon", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
+
+
+@app.command()
+def status(
+    subscriber: Subscriber,
+    tenant: Tenant = None,
+    show_password: Annotated[bool, typer.Option("--show-password", help="Also print the RADIUS password.")] = False,
+    json: Json = False,
+) -> None:
+    """Show a subscriber's records, its orders, and the steps of a running order."""
+    from lastmile.cli.orders.status import status
+
+    run(status(subscriber, tenant=tenant, password=show_password, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def audit(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant. Default: all tenants.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair the findings that are safe to repair, and list the repairs.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check the invariants: no address given twice, none lost, RADIUS consistent, orders complete."""
+    from lastmile.cli.operations.audit import audit
+
+    run(audit(tenant=tenant, repairing=repair, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def acknowledge(
+    invariant: Annotated[str, typer.Argument(help="The invariant, as `lastmile audit` prints it.")],
+    subject: Annotated[str, typer.Argument(help="The subject, as `lastmile audit` prints it.")],
+    why: Why,
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="The tenant of the finding. Needed where several tenants have a finding of this subject."),
+    ] = None,
+    by: By = None,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Withdraw the acknowledgement.")] = False,
+    json: Json = False,
+) -> None:
+    """Acknowledge a finding of the audit: it raises no alert, and `lastmile audit` lists it separately.
+
+    The acknowledgement is for this finding in its present words. A finding that changes or comes back counts again.
+    """
+    from lastmile.cli.operations.acknowledge import acknowledge
+
+    run(acknowledge(invariant, subject, tenant=tenant, why=why, by=by, withdrawn=withdraw, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def history(
+    about: Annotated[
+        str, typer.Argument(metavar="SUBSCRIBER|PREFIX", help="A subscriber's reference, or a prefix or address.")
+    ],
+    tenant: Annotated[
+        str | None, typer.Option(help="The subscriber's tenant. Optional where only one tenant exists.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Show the holder of the prefix at this time: ISO 8601, UTC without an offset."
+        ),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Omit anything that ended before this time.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the changes of a subscriber's records, or the holders of a prefix, with times."""
+    from lastmile.cli.orders.history import history
+
+    run(history(about, tenant=tenant, at=at, since=since, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def purge(json: Json = False) -> None:
+    """Delete entries of the audit log and events of ended delegations older than LASTMILE_AUDIT_DAYS."""
+    from lastmile.cli.operations.purge import purge
+
+    run(purge(as_json=json))
+
+
+@app.command(name="codec-server", epilog=EPILOG)
+def codec_server() -> None:
+    """Serve the codec for the Temporal UI and command until Ctrl-C: decrypt payloads for authorized users."""
+    from lastmile.cli.operations.codec_server import codec_server
+
+    run(codec_server())
+
+
+@app.command(epilog=EPILOG)
+def cleanup(
+    revoked_days: Annotated[
+        float,
+        typer.Option(
+            parser=number, metavar="NUMBER", help="Delete delegations that were released more than this many days ago."
+        ),
+    ] = 90,
+    allocated_hours: Annotated[
+        float,
+        typer.Option(
+            parser=number,
+            metavar="NUMBER",
+            help="Report prefixes that are allocated for longer than this and not active.",
+        ),
+    ] = 24,
+    revoking_hours: Annotated[
+        float,
+        typer.Option(
+            parser=number, metavar="NUMBER", help="Complete revocations that began more than this many hours ago."
+        ),
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count and list what the cleanup would do, and change nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run the daily cleanup now: stuck revocations, leaks, old records. Needs a worker."""
+    from lastmile.cli.operations.cleanup import cleanup
+
+    limits = {"revoked_days": revoked_days, "allocated_hours": allocated_hours, "revoking_hours": revoking_hours}
+    run(cleanup(as_json=json, dry_run=dry_run, **limits))

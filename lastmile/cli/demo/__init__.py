@@ -1,0 +1,1 @@
+"""The commands `lastmile up` and `lastmile demo`."""

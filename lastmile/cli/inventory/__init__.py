@@ -1,0 +1,1 @@
+"""The commands on tenants, pools and access servers."""

@@ -1,0 +1,146 @@
+"""The options of `lastmile tenant` and `nas`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lastmile.cli.arguments import whole_number
+from lastmile.cli.exit_codes import EPILOG, run
+
+__all__ = ["nas", "tenant"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]
+
+tenant = typer.Typer(
+    help="Manage tenants: the ISPs, or brands of an ISP, that share this installation.", no_args_is_help=True
+)
+nas = typer.Typer(help="Manage NAS: the access servers that receive Disconnect and CoA requests.", no_args_is_help=True)
+
+TenantId = Annotated[
+    str, typer.Argument(metavar="ID", help="The tenant's id: lower-case letters, digits and '-', as in acme.")
+]
+
+
+@tenant.command("add")
+def tenant_add(
+    id: TenantId, name: Annotated[str, typer.Option(help="The tenant's name for people.")], json: Json = False
+) -> None:
+    """Add a tenant. The same command again changes nothing."""
+    from lastmile.cli.inventory.inventory import tenant_add
+
+    run(tenant_add(id, name, json))
+
+
+@tenant.command("list")
+def tenant_list(json: Json = False) -> None:
+    """List all tenants."""
+    from lastmile.cli.inventory.inventory import tenant_list
+
+    run(tenant_list(json))
+
+
+@tenant.command("show")
+def tenant_show(id: TenantId, json: Json = False) -> None:
+    """Show one tenant with its pools and the number of its subscribers."""
+    from lastmile.cli.inventory.inventory import tenant_show
+
+    run(tenant_show(id, json))
+
+
+@tenant.command("remove")
+def tenant_remove(id: TenantId, json: Json = False) -> None:
+    """Remove a tenant without pools that never had an order."""
+    from lastmile.cli.inventory.inventory import tenant_remove
+
+    run(tenant_remove(id, json))
+
+
+CoaAddress = Annotated[
+    str | None,
+    typer.Option(help="The address that receives Disconnect and CoA requests. Default: the NAS's address."),
+]
+SecretFile = Annotated[Path | None, typer.Option(help="The file with the new RADIUS secret.")]
+
+
+@nas.command("add")
+def nas_add(
+    address: Annotated[str, typer.Argument(help="The IP address that the NAS sends from (NAS-IP-Address).")],
+    name: Annotated[str, typer.Option(help="A short name for the NAS.")],
+    secret_file: Annotated[
+        Path | None, typer.Option(help="The file with the RADIUS secret. Default: the command asks for the secret.")
+    ] = None,
+    coa_address: CoaAddress = None,
+    coa_port: Annotated[
+        int,
+        typer.Option(
+            parser=whole_number,
+            metavar="PORT",
+            help="The UDP port that receives Disconnect and CoA requests (RFC 5176).",
+        ),
+    ] = 3799,
+    json: Json = False,
+) -> None:
+    """Add a NAS. The same command again changes nothing."""
+    from lastmile.cli.inventory.nas import nas_add
+
+    secret = secret_file or str(typer.prompt("RADIUS secret", hide_input=True))
+    run(nas_add(address, {"name": name, "coa_address": coa_address, "coa_port": coa_port}, secret, json))
+
+
+NasName = Annotated[str, typer.Argument(help="The NAS's name or address.")]
+
+
+@nas.command("set", epilog=EPILOG)
+def nas_set(
+    nas: NasName,
+    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    secret_file: SecretFile = None,
+    ask_secret: Annotated[bool, typer.Option("--ask-secret", help="Ask for a new RADIUS secret.")] = False,
+    coa_address: CoaAddress = None,
+    coa_port: Annotated[
+        int | None,
+        typer.Option(
+            parser=whole_number,
+            metavar="PORT",
+            help="The UDP port that receives Disconnect and CoA requests (RFC 5176).",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Change a NAS: its name, its secret, or the address and port for Disconnect and CoA requests.
+
+    To send the requests to the NAS's own address again, give that address as --coa-address.
+    """
+    from lastmile.cli.inventory.nas import nas_set
+
+    secret = secret_file or (str(typer.prompt("RADIUS secret", hide_input=True)) if ask_secret else None)
+    run(nas_set(nas, {"name": name, "coa_address": coa_address, "coa_port": coa_port}, secret, json))
+
+
+@nas.command("remove", epilog=EPILOG)
+def nas_remove(
+    nas: NasName,
+    force: Annotated[bool, typer.Option("--force", help="Remove the NAS even if it has open sessions.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove a NAS. A NAS with open sessions needs --force."""
+    from lastmile.cli.inventory.nas import nas_remove
+
+    run(nas_remove(nas, force, json))
+
+
+@nas.command("list")
+def nas_list(json: Json = False) -> None:
+    """List all NAS, without their secrets."""
+    from lastmile.cli.inventory.nas import nas_list
+
+    run(nas_list(json))
+
+
+@nas.command("show")
+def nas_show(name: NasName, json: Json = False) -> None:
+    """Show one NAS, without its secret."""
+    from lastmile.cli.inventory.nas import nas_show
+
+    run(nas_show(name, json))

@@ -1,0 +1,89 @@
+"""`lastmile pool set`: how a pool is kept in NetBox, changed while orders go on."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from ipam.netbox.binding import Binding, Mode, Record, locate
+from ipam.netbox.mode_change.controller import change
+from ipam.netbox.requirements import check
+from ipam.pools import Pool, list_pools
+from lastmile.cli.connections import check_tenant, load_settings, open_database
+from lastmile.cli.current_user import actor
+from lastmile.cli.exit_codes import Exit
+from lastmile.cli.inventory.inventory import the_pool
+from lastmile.cli.netbox.setup import open_netbox
+from lastmile.cli.output import complain, tell
+from lastmile.errors import BadInput
+from lastmile.subscribers.tenants import list_tenants
+from lastmile.validation_messages import mistakes
+
+__all__ = ["pool_set"]
+
+NAMES = {
+    "netbox.mode": "--netbox",
+    "netbox.on_release": "--on-release",
+    "netbox.record": "--record",
+    "netbox.block_length": "--block-length",
+}
+
+
+async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json: bool) -> Exit:
+    """Bring the pool to what is asked for, by the fields of `Binding`; what is not stays."""
+    settings = load_settings()
+    if not asked:
+        raise BadInput("Say what to change: --exclude, --include, --netbox, --record, --block-length or --on-release.")
+    async with open_database(settings) as database, open_netbox(settings) as netbox:
+        await check_tenant(database, tenant)
+        async with database.platform() as connection:
+            pool = the_pool(await list_pools(connection), name, tenant).pool
+            tenants = {row["id"]: row["name"] for row in await list_tenants(connection)}
+        wanted = _wanted(pool, asked)
+        prefix_id, vrf_id = await locate(netbox, pool.prefix, pool.vrf)
+        wanted = wanted.model_copy(update={"prefix_id": prefix_id, "vrf_id": vrf_id})
+        served = {id: called for id, called in tenants.items() if pool.tenant in (id, None)}
+        if lacking := [one for one in await check(netbox.wire, (), served) if one.problem]:
+            words = [f"{one.requirement}: {one.problem}" for one in lacking]
+            option = f" --tenant {pool.tenant}" if pool.tenant else ""
+            raise BadInput(f"NetBox lacks what the pool needs; `lastmile netbox setup{option}` creates it:", words)
+        await change(
+            database,
+            netbox,
+            pool,
+            wanted,
+            rest=settings.quarantine_unconfirmed,
+            tell=lambda words: complain(f"Pool {name}: {words}."),
+            actor=actor(),
+        )
+    tell(f"Pool {name} is {_words(wanted)}.", as_json, **pool.model_dump(mode="json") | {"netbox": wanted.model_dump()})
+    return Exit.DONE
+
+
+def _wanted(pool: Pool, asked: dict[str, Any]) -> Binding:
+    """Raises `BadInput`."""
+    now: dict[str, Any] = pool.netbox.model_dump() if pool.netbox else {"prefix_id": 0, "vrf_id": None}
+    if pool.netbox is None and "mode" not in asked:
+        raise BadInput(f"Pool {pool.name} is in the database alone: say --netbox direct or --netbox delegated.")
+    mode = asked.get("mode") or now["mode"]
+    if mode == Mode.DIRECT:
+        now |= {"record": None, "block_length": None}
+    elif pool.netbox is not None and pool.netbox.mode is Mode.DIRECT:
+        now |= {"record": Record.PREFIX}  # as it has; with blocks alone NetBox would lose them
+    try:
+        wanted = Pool.model_validate(pool.model_dump() | {"netbox": now | asked}).netbox
+    except ValidationError as failure:
+        raise BadInput(
+            f"Pool {pool.name} cannot be kept in NetBox like that:", mistakes(failure, Pool, NAMES)
+        ) from None
+    assert wanted is not None
+    return wanted
+
+
+def _words(place: Binding) -> str:
+    if place.mode is Mode.DIRECT:
+        return f"kept in NetBox, which chooses its prefixes; on release: {place.on_release}"
+    told = "each of them" if place.record == "prefix" else "the blocks alone"
+    return (
+        f"kept in NetBox, in blocks of /{place.block_length} that Lastmile chooses from; NetBox is told of {told}; "
+        f"on release: {place.on_release}"
+    )

@@ -1,0 +1,1 @@
+"""The commands that operate the platform: audit, cleanup, schedules, migrations."""

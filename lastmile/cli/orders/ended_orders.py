@@ -1,0 +1,48 @@
+"""Which orders have ended already, as the database remembers: those need no run to give their result again."""
+
+from collections.abc import Callable, Sequence
+
+from lastmile.cli.connections import database_failures
+from lastmile.cli.exit_codes import Unavailable
+from lastmile.contract import AnyOrder, OrderResult
+from lastmile.db import Database
+from lastmile.subscribers.orders import recorded
+
+__all__ = ["Memory"]
+
+
+class Memory:
+    """Asks the database at `url`. While it does not answer, every order is new, which costs a run and is no mistake."""
+
+    def __init__(self, url: str | None, warn: Callable[[str], None]) -> None:
+        self._url = url
+        self._database = Database(url, pool_size=1) if url else None
+        self._warn = warn
+        self._away = False
+
+    async def __aenter__(self) -> "Memory":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._database:
+            await self._database.close()
+
+    async def results(self, orders: Sequence[AnyOrder]) -> dict[AnyOrder, OrderResult]:
+        """The results of those that have ended; none of one whose id was used for another order."""
+        if self._database is None or self._url is None or not orders:
+            return {}
+        try:
+            async with database_failures(self._url), self._database.platform() as connection:
+                found = await recorded(connection, [(order.tenant, order.order_id) for order in orders])
+        except Unavailable as failure:
+            if not self._away:
+                self._warn(f"{failure} Orders that have ended already take a run each meanwhile.")
+            self._away = True
+            return {}
+        self._away = False
+        ended = ((order, found.get((order.tenant, order.order_id))) for order in orders)
+        return {
+            order: OrderResult.model_validate(known.result).model_copy(update={"outdated": known.outdated})
+            for order, known in ended
+            if known is not None and known.digest == order.digest
+        }

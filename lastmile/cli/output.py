@@ -1,0 +1,201 @@
+"""What people and scripts read: tables and sentences on a terminal, JSON for scripts, complaints on standard error."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from lastmile.fields.unsafe import escape
+
+__all__ = [
+    "OutputClosed",
+    "complain",
+    "console",
+    "facts",
+    "in_vrf",
+    "mark",
+    "messages",
+    "print_json",
+    "say",
+    "table",
+    "tell",
+    "when",
+]
+
+# Where nobody's window is narrow, so is no table. An IPv6 prefix can look like an emoji: `:100:`.
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+
+
+class OutputClosed(Exception):
+    """The program that reads the standard output, such as `head`, has closed it."""
+
+
+class _Output(Console):
+    """Shows what older records hold escaped: control characters would move the cursor, or hide what is there."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Rich's own control codes pass; text is escaped, and line ends stay."""
+        for segment in super().render(renderable, options):
+            safe = escape(segment.text, keep_lines=True)
+            yield segment if segment.control or safe == segment.text else Segment(safe, segment.style)
+
+    def on_broken_pipe(self) -> None:
+        raise OutputClosed
+
+
+console = _Output(highlight=False, emoji=False, width=_WIDTH)
+messages = _Output(stderr=True, highlight=False, emoji=False)
+
+# How an outcome looks; anything else is shown as it is.
+_STYLES = {
+    **dict.fromkeys(("completed", "done", "active", "online", "create", "accepted"), "green"),
+    **dict.fromkeys(("degraded", "warned", "parked", "revoking", "quarantine", "running", "rolling_back"), "yellow"),
+    **dict.fromkeys(
+        (
+            "rolled_back",
+            "partly_rolled_back",
+            "undo_failed",
+            "abandoned",
+            "superseded",
+            "failed",
+            "refused",
+            "lost",
+            "unknown",
+            "refuse",
+        ),
+        "bold red",
+    ),
+    **dict.fromkeys(("skipped", "skip", "ended", "revoked", "undone"), "dim"),
+}
+
+# Columns that give way where the terminal is narrow; an address broken in two cannot be copied.
+_PROSE = {"detail", "problem", "reason", "what to do", "what was found", "why"}
+_PROSE_WIDTH = 20  # the least that can be read
+_SPACE = 2  # between two columns
+
+
+def say(words: str) -> None:
+    """A sentence on standard output; on a terminal its lines end between words, in a file it is one line."""
+    console.print(words, markup=False, soft_wrap=not console.is_terminal)
+
+
+def tell(words: str, as_json: bool, **facts: Any) -> None:
+    """What a command did: a sentence for people, or its facts for scripts."""
+    if as_json:
+        print_json(facts)
+    else:
+        say(words)
+
+
+def complain(words: str) -> None:
+    """A warning or failure on standard error."""
+    messages.print(words, markup=False, soft_wrap=not messages.is_terminal)
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON, at once; times as ISO 8601, what JSON has no type for as text. Raises `OutputClosed`."""
+    try:
+        print(json.dumps(value, default=_text), flush=True)
+    except BrokenPipeError:
+        raise OutputClosed from None
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def mark(outcome: str) -> Text:
+    """An outcome, coloured by what it means."""
+    return Text(outcome.replace("_", " "), style=_STYLES.get(outcome, ""))
+
+
+def when(moment: datetime | None) -> str:
+    """A moment for people, in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+
+
+def in_vrf(vrf: str | None) -> str:
+    """Words behind an address; none for the default VRF."""
+    return f" in VRF {vrf}" if vrf else ""
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = ()) -> Table:
+    """Make a table. Cells are text and not markup, or lists of lines. A column that is empty everywhere is left out.
+
+    On a terminal that is too narrow, `spare` columns are left out one by one, and named below the table. If that is not
+    enough, each row's cells stand one below the other, and all columns are shown.
+    """
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    widths = [max(map(_width, (Text(name), *(row[index] for row in cells)))) for index, name in enumerate(columns)]
+    used = [index for index in range(len(columns)) if any(row[index].plain for row in cells)]
+    rigid = {index for index in used if columns[index] not in _PROSE}
+    least = {index: widths[index] if index in rigid else min(widths[index], _PROSE_WIDTH) for index in used}
+    shown, omitted = list(used), [columns.index(name) for name in spare if columns.index(name) in used]
+    hidden: list[int] = []
+    while sum(least[index] + _SPACE for index in shown) > console.width:
+        if not omitted:
+            return _one_by_one(title, columns, [[(index, row[index]) for index in used] for row in cells])
+        hidden.append(omitted.pop(0))
+        shown.remove(hidden[-1])
+    made = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        caption=f"Hidden on a narrow terminal: {', '.join(columns[index] for index in hidden)}" if hidden else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),  # with the divider, `_SPACE` between two columns
+    )
+    for index in shown:
+        made.add_column(columns[index], overflow="fold", no_wrap=index in rigid)
+    for row in cells:
+        made.add_row(*(row[index] for index in shown))
+    return made
+
+
+def _one_by_one(title: str, columns: Sequence[str], rows: Iterable[Iterable[tuple[int, Text]]]) -> Table:
+    made = _pairs(title)
+    for row in rows:
+        for index, cell in row:
+            if cell.plain:
+                made.add_row(Text(columns[index]), cell)
+        made.add_row()
+    return made
+
+
+def _width(cell: Text) -> int:
+    return max(map(cell_len, cell.plain.split("\n")))
+
+
+def _cell(value: Any) -> Text:
+    # Before the widths are measured: an escaped character is wider. A line feed of an older record would forge a row.
+    if isinstance(value, Text):
+        return value
+    lines = value if isinstance(value, list) else ["" if value is None else value]
+    return Text("\n".join(escape(str(line)) for line in lines))
+
+
+def facts(title: str, values: dict[str, Any]) -> Table:
+    """Names and values, one to a line; those without a value are left out."""
+    made = _pairs(title)
+    for name, value in values.items():
+        if value not in (None, ""):
+            made.add_row(Text(name), _cell(value))
+    return made
+
+
+def _pairs(title: str) -> Table:
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=None, show_header=False)
+    made.add_column(style="dim")
+    made.add_column(overflow="fold")
+    return made

@@ -1,0 +1,56 @@
+"""How to reach Temporal: the SDK's environment configuration, and the data converter of the contract."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from temporalio.client import Client, Plugin
+from temporalio.service import RPCError
+
+from lastmile.client.schedule_retry import SchedulesAskedAgain
+from lastmile.client.sdk_threads import wait_at_exit
+from lastmile.client.search_attributes import SearchAttributesAwaited
+from lastmile.client.temporal_settings import temporal_settings
+from lastmile.encryption.codec import data_converter
+from lastmile.encryption.keys import KeyRing
+
+__all__ = ["Unreachable", "connect"]
+
+
+class Unreachable(Exception):
+    """No Temporal server answers at the configured address."""
+
+
+async def connect(
+    environment: Mapping[str, str] | None = None, keys: KeyRing | None = None, plugins: Sequence[Plugin] = ()
+) -> Client:
+    """Connect as `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE` and so on say.
+
+    `environment` stands in for the process's own; `keys` are what payloads are encrypted with. Raises
+    `InvalidTemporalSettings` and `Unreachable`.
+    """
+    config = temporal_settings(environment)
+    config.setdefault("target_host", "localhost:7233")
+    wait_at_exit()
+    try:
+        return await Client.connect(
+            **config,
+            data_converter=data_converter(keys),
+            plugins=plugins,
+            interceptors=[SchedulesAskedAgain(), SearchAttributesAwaited()],
+        )
+    except (RPCError, RuntimeError, ValueError) as failure:
+        raise Unreachable(
+            f"no Temporal server answers at {config['target_host']} ({_short(failure)}): "
+            "start one, as with `lastmile up`, or set TEMPORAL_ADDRESS"
+        ) from failure
+
+
+# The SDK fails with the debugging output of its Rust core, which has the operating system's words inside.
+_SYSTEM_WORDS = re.compile(r'(?:message|error): "([^"]+)"')
+
+
+def _short(failure: Exception) -> str:
+    said = str(failure)
+    if words := _SYSTEM_WORDS.findall(said):
+        return str(words[-1])
+    return said.partition("\n")[0].partition("tonic::")[0].rstrip(": ")[:200]

@@ -1,0 +1,75 @@
+"""The runs that wait for a person's decision."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from temporalio.client import Client, WorkflowExecution
+from temporalio.service import RPCError
+
+from lastmile.contract import Parked, Progress
+from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
+
+__all__ = ["WaitingRun", "waiting_runs"]
+
+# A worker answers within milliseconds, and the list must come while none runs, too.
+PATIENCE = timedelta(seconds=3)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRun:
+    """A parked run."""
+
+    workflow_id: str
+    run_id: str
+    tenant: str
+    subscriber_ref: str
+    order_id: str
+    operation: str
+    step: str
+    """The one that is parked."""
+    started_at: datetime
+    """Of the run, which may have been at work for long before it was parked."""
+    attention: str
+    """What failed, in its own words; empty where no worker could be asked."""
+    parked: Parked | None
+    """The same for programs, with how often it was tried, and since when it waits."""
+
+
+async def waiting_runs(
+    client: Client, task_queue: str, tenant: str | None = None, step: str | None = None
+) -> AsyncIterator[WaitingRun]:
+    """Those of the workers of this task queue: all, or one tenant's, or those parked at one step, in no order.
+
+    Temporal lists a new one after a moment. Raises `RPCError`.
+    """
+    wanted = {"TaskQueue": task_queue, TENANT.name: tenant, STEP.name: step}
+    query = f'{ATTENTION.name} = true AND ExecutionStatus = "Running"'
+    query += "".join(f' AND {name} = "{value}"' for name, value in wanted.items() if value is not None)
+    answered = True
+    async for found in client.list_workflows(query):
+        progress = await _progress(client, found) if answered else None
+        answered = progress is not None
+        attributes = found.typed_search_attributes
+        yield WaitingRun(
+            workflow_id=found.id,
+            run_id=found.run_id,
+            tenant=attributes[TENANT],
+            subscriber_ref=found.id.rpartition("/")[2],
+            order_id=await found.memo_value("order_id", default=""),
+            operation=attributes[OPERATION],
+            step=attributes.get(STEP, ""),
+            started_at=found.start_time,
+            attention=progress.attention if progress else "",
+            parked=progress.parked if progress else None,
+        )
+
+
+async def _progress(client: Client, found: WorkflowExecution) -> Progress | None:
+    """Where the run stands; None where no worker answers: then none will for the next run."""
+    handle = client.get_workflow_handle(found.id, run_id=found.run_id)
+    try:
+        progress: Progress = await handle.query("progress", result_type=Progress, rpc_timeout=PATIENCE)
+    except RPCError:
+        return None
+    return progress

@@ -1,0 +1,63 @@
+"""A worker makes the Schedules of what runs by itself when it starts, and tries again where it cannot."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Self
+
+import structlog
+from temporalio.service import RPCError
+
+from lastmile.client.schedule_manager import Made, StandingSchedules
+from lastmile.client.schedules import SCHEDULES, Plan
+
+__all__ = ["ScheduleMaker"]
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 300.0
+"""Seconds until the next try; each pause is twice the one before."""
+
+log = structlog.get_logger("lastmile.worker")
+
+
+class ScheduleMaker:
+    """Has tried each once when `async with` is entered, and tries again those that are missing until its end.
+
+    Orders go on without them: no failure keeps a worker from starting, or ends it.
+    """
+
+    def __init__(self, standing: StandingSchedules) -> None:
+        self._standing = standing
+
+    async def __aenter__(self) -> Self:
+        missing = await self._make(SCHEDULES)
+        self._running = asyncio.create_task(self._go_on(missing))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._running.cancel()
+        await asyncio.wait([self._running])
+
+    async def _go_on(self, missing: Sequence[Plan]) -> None:
+        pause = FIRST_PAUSE
+        while missing:
+            await asyncio.sleep(pause)
+            missing = await self._make(missing)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _make(self, plans: Sequence[Plan]) -> Sequence[Plan]:
+        """Those that it could not."""
+        return [plan for plan in plans if not await self._made(plan)]
+
+    async def _made(self, plan: Plan) -> bool:
+        schedule = self._standing.id_of(plan.name)
+        try:
+            made = await self._standing.make(plan)
+        except RPCError as failure:
+            log.warning("worker.schedule_not_made", schedule=schedule, reason=str(failure))
+            return False
+        except Exception:
+            log.exception("worker.schedule_not_made", schedule=schedule)
+            return False
+        if made is not Made.UNCHANGED:
+            log.info(f"worker.schedule_{made}", schedule=schedule)
+        return True

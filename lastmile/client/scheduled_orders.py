@@ -1,0 +1,198 @@
+"""Orders for a later date: each a one-shot Temporal Schedule, which operators see, move and delete.
+
+When its time comes the Schedule starts a `Dispatch`, and that the order, in its turn.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleCalendarSpec,
+    ScheduleDescription,
+    ScheduleHandle,
+    ScheduleListDescription,
+    SchedulePolicy,
+    ScheduleRange,
+    ScheduleSpec,
+    ScheduleState,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from lastmile.client.errors import NotScheduled, OrderIdReused
+from lastmile.contract import AnyOrder, schedule_id
+from workflows.search_attributes import OPERATION, TENANT
+from workflows.start_options import memo, priority, search_attributes, summary
+
+__all__ = ["ScheduledOrder", "ScheduledOrders"]
+
+# An order that an outage delays is late, not gone.
+LATEST_START = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledOrder:
+    """An order that waits for its date."""
+
+    schedule: str
+    """The Schedule's id in Temporal."""
+    tenant: str
+    order_id: str
+    subscriber_ref: str
+    operation: str
+    at: datetime
+    """When it starts, in UTC."""
+    paused: bool = False
+    """An operator paused the Schedule in the Temporal UI: it does not start until that is taken back."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As other programs read it; what it shares with an order's result has the same names."""
+        return {"status": "scheduled", **asdict(self), "at": self.at.isoformat()}
+
+
+class ScheduledOrders:
+    """The orders that wait for their date, on a client that uses Lastmile's data converter."""
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+
+    async def hold(self, order: AnyOrder) -> ScheduledOrder | None:
+        """Hold the order until its `not_before`; None where it is to be started, as it has no date ahead.
+
+        The same order again changes nothing, also where an operator has moved it. Raises `OrderIdReused` where
+        a Schedule holds an order of this id with other content.
+        """
+        if order.not_before is None:
+            return None
+        if order.not_before <= datetime.now(UTC):
+            return await self._held(order)
+        at = _whole_seconds(order.not_before)
+        try:
+            handle = await self._client.create_schedule(
+                schedule_id(order.tenant, order.order_id),
+                self._schedule(order, at),
+                memo=memo(order) | {"subscriber_ref": order.subscriber_ref},
+                search_attributes=search_attributes(order),
+            )
+        except ScheduleAlreadyRunningError:
+            return await self._held(order)
+        await _begin_if_missed(handle)
+        return await _scheduled(await handle.describe(), at)
+
+    async def waiting(self, tenant: str | None = None) -> AsyncIterator[ScheduledOrder]:
+        """All that wait, or one tenant's, in no order. Temporal lists a new one after a moment."""
+        query = f"{OPERATION.name} IS NOT NULL" if tenant is None else f'{TENANT.name} = "{tenant}"'
+        async for found in await self._client.list_schedules(query):
+            if found.info and found.info.next_action_times:
+                yield await _scheduled(found, found.info.next_action_times[0])
+
+    async def of_subscriber(self, tenant: str, subscriber_ref: str) -> list[ScheduledOrder]:
+        """Those of one subscriber, the next one first. Temporal reads all of the tenant's for it."""
+        found = [order async for order in self.waiting(tenant) if order.subscriber_ref == subscriber_ref]
+        return sorted(found, key=lambda order: order.at)
+
+    async def move(self, tenant: str, order_id: str, at: datetime) -> ScheduledOrder:
+        """Start the order at another time. Raises `NotScheduled`."""
+        handle, _ = await self._waiting(tenant, order_id)
+        moment = _whole_seconds(at)
+
+        def moved(found: ScheduleUpdateInput) -> ScheduleUpdate:
+            state = replace(found.description.schedule.state, limited_actions=True, remaining_actions=1)
+            return ScheduleUpdate(replace(found.description.schedule, spec=_once(moment), state=state))
+
+        await handle.update(moved)
+        await _begin_if_missed(handle)
+        return await _scheduled(await handle.describe(), moment)
+
+    async def cancel(self, tenant: str, order_id: str) -> None:
+        """Delete the Schedule: the order is forgotten, and its id is free again. Raises `NotScheduled`."""
+        handle, _ = await self._waiting(tenant, order_id)
+        await handle.delete()
+
+    async def _held(self, order: AnyOrder) -> ScheduledOrder | None:
+        """As the Schedule of this id has it; None where there is none, or its time has come."""
+        try:
+            _, found = await self._waiting(order.tenant, order.order_id)
+        except NotScheduled:
+            return None
+        if await found.memo_value("digest", default="") != order.digest:
+            raise OrderIdReused(f"order {order.order_id} is scheduled with other content: an id belongs to one order")
+        return await _scheduled(found, found.info.next_action_times[0])
+
+    async def _waiting(self, tenant: str, order_id: str) -> tuple[ScheduleHandle, ScheduleDescription]:
+        handle = self._client.get_schedule_handle(schedule_id(tenant, order_id))
+        try:
+            found = await handle.describe()
+        except RPCError as failure:
+            if failure.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            raise NotScheduled(f"no order {order_id} of tenant {tenant} is scheduled") from None
+        # A spent Schedule stays for days.
+        if not found.info.next_action_times:
+            raise NotScheduled(f"order {order_id} of tenant {tenant} is not scheduled any more: its time has come")
+        return handle, found
+
+    def _schedule(self, order: AnyOrder, at: datetime) -> Schedule:
+        start = ScheduleActionStartWorkflow(
+            "Dispatch",
+            order,
+            id=schedule_id(order.tenant, order.order_id),
+            task_queue=self._task_queue,
+            typed_search_attributes=search_attributes(order),
+            static_summary=f"start: {summary(order)}",
+            priority=priority(order),
+        )
+        return Schedule(
+            action=start,
+            spec=_once(at),
+            policy=SchedulePolicy(catchup_window=LATEST_START),
+            state=ScheduleState(limited_actions=True, remaining_actions=1, note=summary(order)),
+        )
+
+
+def _whole_seconds(moment: datetime) -> datetime:
+    """Schedules count in whole seconds, and an order must not begin before its time."""
+    return (moment.astimezone(UTC) + timedelta(microseconds=999_999)).replace(microsecond=0)
+
+
+def _once(at: datetime) -> ScheduleSpec:
+    return ScheduleSpec(
+        calendars=[
+            ScheduleCalendarSpec(
+                year=[ScheduleRange(at.year)],
+                month=[ScheduleRange(at.month)],
+                day_of_month=[ScheduleRange(at.day)],
+                hour=[ScheduleRange(at.hour)],
+                minute=[ScheduleRange(at.minute)],
+                second=[ScheduleRange(at.second)],
+            )
+        ]
+    )
+
+
+async def _begin_if_missed(handle: ScheduleHandle) -> None:
+    """A Schedule never meets a time that passed while it was being made: begin its order now."""
+    info = (await handle.describe()).info
+    if not info.next_action_times and not info.num_actions:
+        await handle.trigger()
+
+
+async def _scheduled(found: ScheduleDescription | ScheduleListDescription, at: datetime) -> ScheduledOrder:
+    attributes = found.typed_search_attributes
+    return ScheduledOrder(
+        schedule=found.id,
+        tenant=attributes[TENANT],
+        order_id=await found.memo_value("order_id"),
+        subscriber_ref=await found.memo_value("subscriber_ref"),
+        operation=attributes[OPERATION],
+        at=at,
+        paused=found.schedule.state.paused if found.schedule else False,
+    )

@@ -1,0 +1,58 @@
+"""Work that one worker does for all: a lock of PostgreSQL's that ends with who holds it."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from lastmile.db import Database
+
+__all__ = ["KEEPERS_ROUND", "only_one"]
+
+KEEPERS_ROUND = 60
+"""Seconds in which the keeper of another process is done with its round, in all likelihood."""
+
+_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('lastmile/' || :work, 0))")
+_LOCK_IN_TURN = text("SELECT true FROM pg_advisory_lock(hashtextextended('lastmile/' || :work, 0))")
+_UNLOCK = text("SELECT pg_advisory_unlock(hashtextextended('lastmile/' || :work, 0))")
+
+LOCK_NOT_AVAILABLE = "55P03"
+"""PostgreSQL's, after its `lock_timeout`."""
+
+
+@asynccontextmanager
+async def only_one(database: Database, work: str, *, patience: float = 0) -> AsyncIterator[bool]:
+    """Whether this is the only one at `work`, now or within so many seconds: who waits comes before who does not.
+
+    It takes one connection, without a transaction, for as long.
+    """
+    async with database.engine.connect() as plain:
+        connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+        ours = await _in_turn(connection, work, patience) if patience else await _at_once(connection, work)
+        try:
+            yield ours
+        finally:
+            if ours:
+                try:
+                    await connection.execute(_UNLOCK, {"work": work})
+                except BaseException:
+                    await connection.invalidate()  # or the lock would stay with a connection of the pool
+                    raise
+
+
+async def _at_once(connection: AsyncConnection, work: str) -> bool:
+    return bool(await connection.scalar(_LOCK, {"work": work}))
+
+
+async def _in_turn(connection: AsyncConnection, work: str, patience: float) -> bool:
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            return bool(await connection.scalar(_LOCK_IN_TURN, {"work": work}))
+        except DBAPIError as failure:
+            if getattr(failure.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+    return False

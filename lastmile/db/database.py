@@ -1,0 +1,154 @@
+"""Transactions that see one tenant, or, for the platform's own work, all of them.
+
+Row-level security decides what a connection sees, by the role it acts as and the tenant it names. A
+connection that names no tenant sees nothing. The login is never the owner of a table: both roles are
+groups that the initial schema makes, and every connection acts as one of them.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NewType
+
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from lastmile.errors import Refused
+
+__all__ = ["TENANT_ROLE", "Database", "PlatformConnection", "TenantConnection", "UnsafeRole", "async_url"]
+
+TenantConnection = NewType("TenantConnection", AsyncConnection)
+PlatformConnection = NewType("PlatformConnection", AsyncConnection)
+
+TENANT_ROLE = "lastmile_app"
+PLATFORM_ROLE = "lastmile_platform"
+
+# Shorter than any activity's start-to-close timeout: what the server has given up on must not go on in the
+# database and commit behind the undo's back.
+STATEMENT_TIMEOUT_MS = 5_000
+LOCK_TIMEOUT_MS = 4_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
+# Ten million rows take longer than a step of a workflow may. Who does nothing meanwhile has no longer than others: a
+# terminal that stands still, or is cut off, would keep what it has locked from everybody.
+LEISURE_MS = 86_400_000
+
+# Row-level security goes by the tenant, the audit log by the rest (db/migrations/initial/audit_log.sql).
+_ENTER_TENANT = text(
+    """
+    SELECT set_config('lastmile.tenant', :tenant, true), set_config('lastmile.actor', :actor, true),
+           set_config('lastmile.order', :order_id, true), set_config('lastmile.subscriber', :subscriber_ref, true)
+    """
+)
+_ENTER_PLATFORM = text(
+    f"SELECT set_config('role', '{PLATFORM_ROLE}', true), set_config('lastmile.actor', :actor, true)"
+)
+_ROLE_CHECK = text(
+    """
+    SELECT r.rolname, r.rolsuper, r.rolbypassrls,
+           EXISTS (SELECT 1 FROM pg_class c WHERE c.relowner = r.oid) AS owner
+    FROM pg_roles r WHERE r.rolname = current_user
+    """
+)
+
+
+_MIGHTY_LOGIN = text("SELECT rolname FROM pg_roles WHERE rolname = session_user AND (rolsuper OR rolbypassrls)")
+
+
+class UnsafeRole(Refused):
+    """The database role could read past row-level security."""
+
+
+def async_url(url: str) -> str:
+    """The same database for SQLAlchemy's asyncpg dialect, whatever driver the URL names."""
+    return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+
+
+class Database:
+    """A pool of connections. Use `tenant` for a subscriber's business, `platform` for what spans tenants."""
+
+    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+        pool = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": STATEMENT_TIMEOUT_MS / 1000}
+        self.engine = _engine(url, STATEMENT_TIMEOUT_MS, **pool, pool_use_lifo=True)
+        self._at_leisure = _engine(url, LEISURE_MS, poolclass=NullPool)
+
+    @asynccontextmanager
+    async def tenant(
+        self, tenant: str, *, actor: str = "", order_id: str = "", subscriber_ref: str = ""
+    ) -> AsyncIterator[TenantConnection]:
+        """One transaction that sees and writes `tenant`'s rows alone; committed where no error is raised.
+
+        The audit log records its changes as `actor`'s doing (default: the database login's), for that order.
+        """
+        entry = {"tenant": tenant, "actor": actor, "order_id": order_id, "subscriber_ref": subscriber_ref}
+        async with self._begin() as connection:
+            await connection.execute(_ENTER_TENANT, entry)
+            yield TenantConnection(connection)
+
+    @asynccontextmanager
+    async def platform(self, *, actor: str = "") -> AsyncIterator[PlatformConnection]:
+        """One transaction over all tenants: set-up, maintenance, audit."""
+        async with self._begin() as connection:
+            await connection.execute(_ENTER_PLATFORM, {"actor": actor})
+            yield PlatformConnection(connection)
+
+    @asynccontextmanager
+    async def at_leisure(self, *, actor: str = "") -> AsyncIterator[PlatformConnection]:
+        """As `platform`, on a connection of its own, for what takes as long as it takes: no step of a workflow."""
+        async with self._at_leisure.begin() as connection:
+            await connection.execute(_ENTER_PLATFORM, {"actor": actor})
+            yield PlatformConnection(connection)
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self.engine.begin() as connection:
+                yield connection
+        except DBAPIError as failure:
+            # After a restart of PostgreSQL every idle connection is dead: drop them all at the first sign,
+            # instead of letting each of the next callers find one.
+            if failure.connection_invalidated:
+                await self.engine.dispose()
+            raise
+
+    async def verify_role(self) -> None:
+        """Raise `UnsafeRole` unless row-level security binds this login."""
+        async with self._begin() as connection:
+            role = (await connection.execute(_ROLE_CHECK)).one()
+        if role.rolsuper or role.rolbypassrls or role.owner:
+            raise UnsafeRole(
+                f"the database role {role.rolname} is a superuser, has BYPASSRLS or owns tables, so row-level "
+                f"security would not bind it: connect as a member of {TENANT_ROLE} instead"
+            )
+
+    async def mighty_login(self) -> str | None:
+        """The login, where it is a superuser or has BYPASSRLS: only the role that it acts as holds it back."""
+        async with self._begin() as connection:
+            return (await connection.execute(_MIGHTY_LOGIN)).scalar_one_or_none()
+
+    async def ping(self) -> None:
+        """Have PostgreSQL answer on a connection of its own, since a burst of work may use every other one."""
+        async with self._at_leisure.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def _engine(url: str, statement_ms: int, **pool: Any) -> AsyncEngine:
+    return create_async_engine(
+        async_url(url),
+        **pool,
+        hide_parameters=True,  # in errors: they hold names and addresses
+        connect_args={
+            "timeout": STATEMENT_TIMEOUT_MS / 1000,
+            "command_timeout": statement_ms / 1000 + 1,
+            "server_settings": {
+                "role": TENANT_ROLE,
+                "application_name": "lastmile",
+                "statement_timeout": str(statement_ms),
+                "lock_timeout": str(LOCK_TIMEOUT_MS),
+                "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+            },
+        },
+    )

@@ -1,0 +1,108 @@
+"""`available-prefixes` and `available-ips`: NetBox chooses from what is free below a prefix."""
+
+from collections.abc import Callable
+from typing import Any
+
+from lastmile.devstack.netbox.fields import Object
+from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.latency import Costs
+from lastmile.devstack.netbox.networks import Network, cidrs, free_ranges, take
+from lastmile.devstack.netbox.presenter import Presenter
+from lastmile.devstack.netbox.store import Store
+
+__all__ = ["MADE", "allocated", "check", "effort", "listed"]
+
+MADE = {"available-prefixes": "ipam/prefixes", "available-ips": "ipam/ip-addresses"}
+_BITS = {4: 32, 6: 128}
+
+
+def check(kind: str, parent: Object, wanted: list[Any]) -> None:
+    """What NetBox looks at before it takes the lock.
+
+    Raises:
+        Problem: 400; its body is a list even where one prefix was asked for.
+    """
+    if kind != "available-prefixes":
+        return
+    family = Network.parse(parent["prefix"]).family
+    complaints = [_complaint(one.get("prefix_length") if isinstance(one, dict) else None, family) for one in wanted]
+    if any(complaints):
+        raise Problem(400, [{"prefix_length": complaint} if complaint else {} for complaint in complaints])
+
+
+def _complaint(length: Any, family: int) -> str:
+    if length is None:
+        return "this field can not be missing"
+    if not isinstance(length, int):
+        return "this field must be int type"
+    return f"Invalid prefix length ({length}) for IPv{family}" if length > _BITS[family] else ""
+
+
+def effort(kind: str, parent: Object, store: Store) -> Callable[[Costs], float]:
+    """What finding free space below `parent` costs: it grows with the children, and with the gaps between them."""
+    if kind != "available-prefixes":
+        return lambda costs: 0.0
+    ranges, children = _free(parent, store)
+    return lambda costs: costs.child * children + costs.gap * len(ranges)
+
+
+def listed(kind: str, parent: Object, store: Store, presenter: Presenter, limit: int) -> list[Object]:
+    """What a GET shows of the free space. Of prefixes it shows all, whatever the limit."""
+    network = Network.parse(parent["prefix"])
+    vrf = presenter.nested("ipam.vrf", parent["vrf"]) if parent["vrf"] else None
+    if kind == "available-prefixes":
+        free = [str(block) for block in cidrs(network.family, _free(parent, store)[0])]
+        return [{"family": network.family, "prefix": block, "vrf": vrf} for block in free]
+    return [{"family": network.family, "address": one, "vrf": vrf} for one in _addresses(parent, store, limit)]
+
+
+def allocated(kind: str, parent: Object, wanted: list[Any], store: Store) -> list[Object]:
+    """The bodies of what is to be created: those asked for, with NetBox's choice and the parent's VRF in them.
+
+    Raises:
+        Problem: 409, there is not enough for all of them.
+    """
+    if kind == "available-prefixes":
+        free = list(cidrs(Network.parse(parent["prefix"]).family, _free(parent, store)[0]))
+        chosen = [str(found) for one in wanted if (found := take(free, one["prefix_length"]))]
+        name = "prefix"
+    else:
+        chosen = _addresses(parent, store, len(wanted))
+        if store.version.obeys_address_length:
+            asked = zip(chosen, wanted, strict=False)
+            chosen = [_resized(address, one.get("prefix_length")) for address, one in asked]
+        name = "address"
+    if len(chosen) < len(wanted):
+        raise Problem(409, {"detail": "Insufficient resources are available to satisfy the request"})
+    return [{**one, name: choice, "vrf": parent["vrf"]} for one, choice in zip(wanted, chosen, strict=True)]
+
+
+def _resized(address: str, length: int | None) -> str:
+    return address if length is None else f"{address.partition('/')[0]}/{length}"
+
+
+def _free(parent: Object, store: Store) -> tuple[list[tuple[int, int]], int]:
+    return store.space.free(parent["vrf"], Network.parse(parent["prefix"]))
+
+
+def _addresses(parent: Object, store: Store, limit: int) -> list[str]:
+    """The first free addresses, with the parent's length. Prefixes inside the parent do not matter."""
+    network = Network.parse(parent["prefix"])
+    everywhere = parent["vrf"] is None and parent["status"] == "container"  # of addresses, not of prefixes
+    hosts = (
+        Network.parse(one["address"].partition("/")[0])
+        for one in store.all("ipam.ipaddress")
+        if everywhere or one["vrf"] == parent["vrf"]
+    )
+    taken = [(host.first, host.first) for host in hosts if network.contains(host)]
+    if not parent["is_pool"] and network.length < _BITS[network.family] - 1:
+        taken.append((network.first, network.first))  # the network, or RFC 4291's Subnet-Router anycast address
+        if network.family == 4:
+            taken.append((network.last, network.last))
+    found: list[str] = []
+    for first, last in free_ranges(network, sorted(taken)):
+        for number in range(first, min(last, first + limit - len(found) - 1) + 1):
+            found.append(f"{network.address(number)}/{network.length}")
+        if len(found) == limit:
+            break
+    return found

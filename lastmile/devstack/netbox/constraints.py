@@ -1,0 +1,45 @@
+"""Constraints of permissions: which objects of a kind they reach.
+
+A part of Django's look-ups: equality, `__in`, and `__net_contained` and `__net_contained_or_equal` of a prefix, also of
+an object that is referred to (`vrf__name`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lastmile.devstack.netbox.fields import Object, Ref
+from lastmile.devstack.netbox.networks import Network
+from lastmile.devstack.netbox.resource import Resource
+from lastmile.devstack.netbox.resources import BY_TYPE
+from lastmile.devstack.netbox.store import Store
+
+__all__ = ["reaches"]
+
+
+def reaches(constraints: Any, resource: Resource, stored: Object, store: Store) -> bool:
+    """Whether the object passes. A dictionary: all its look-ups; a list: any of its dictionaries; None: no limit."""
+    if constraints is None:
+        return True
+    alternatives = constraints if isinstance(constraints, list) else [constraints]
+    return any(_passes(one, resource, stored, store) for one in alternatives)
+
+
+def _passes(lookups: Mapping[str, Any], resource: Resource, stored: Object, store: Store) -> bool:
+    return all(_matches(path.split("__"), wanted, resource, stored, store) for path, wanted in lookups.items())
+
+
+def _matches(path: list[str], wanted: Any, resource: Resource, stored: Object, store: Store) -> bool:
+    name, *rest = path
+    field, value = resource.fields.get(name), stored.get(name)
+    if isinstance(field, Ref) and rest and rest[0] != "in":
+        other = store.get(field.to, value) if value else None
+        return other is not None and _matches(rest, wanted, BY_TYPE[field.to], other, store)
+    match rest:
+        case []:
+            return bool(value == wanted)
+        case ["in"]:
+            return value in wanted
+        case ["net_contained" | "net_contained_or_equal" as how]:
+            inside, around = Network.parse(str(value)), Network.parse(wanted)
+            return around.contains(inside) and (how == "net_contained_or_equal" or inside != around)
+    raise ValueError(f"the stand-in does not know the look-up {'__'.join(path)}")

@@ -1,0 +1,87 @@
+"""A run of NetBox, from its start to its end: the server threads, the lock, and the requests under way."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lastmile.devstack.netbox.faults import Fault
+from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.latency import Cores, Costs
+from lastmile.devstack.netbox.store import Store
+
+__all__ = ["Killed", "Process", "Work"]
+
+_THREADS = 16
+_CORES = 2
+
+
+class Killed(Exception):
+    """NetBox ended while it worked on the request: nothing was written, and the connection is closed."""
+
+
+class Process:
+    """What is lost when NetBox is restarted."""
+
+    def __init__(self, store: Store, costs: Costs | None) -> None:
+        self.store = store
+        self.costs = costs
+        self.cores = Cores(_CORES)
+        self.threads = threading.BoundedSemaphore(_THREADS)
+        """Requests that are worked on; the others wait, `/api/status/` too."""
+        self.allocating = {kind: threading.Lock() for kind in ("available-prefixes", "available-ips")}
+        """NetBox's advisory locks. One covers every parent in every VRF."""
+        self.killed = False
+
+    def kill(self) -> None:
+        """End it. What is not committed yet never will be."""
+        with self.store.lock:
+            self.killed = True
+
+
+class Work:
+    """One request that a process works on."""
+
+    def __init__(self, process: Process, fault: Fault) -> None:
+        self._process = process
+        self._fault = fault
+        self._since = time.perf_counter()
+
+    def spend(self, cost: Callable[[Costs], float]) -> None:
+        """Take as long as it costs a real NetBox, where that is wanted."""
+        if self._process.costs is not None:
+            # What the stand-in itself has taken counts.
+            self._process.cores.work(cost(self._process.costs) - (time.perf_counter() - self._since))
+        self._since = time.perf_counter()
+
+    @contextmanager
+    def allocating(self, kind: str) -> Iterator[None]:
+        """Hold NetBox's lock of `available-prefixes` or `available-ips`."""
+        with self._process.allocating[kind]:
+            self._since = time.perf_counter()
+            yield
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """A transaction, after all the work has been done; checks that were made before it may be out of date.
+
+        Raises:
+            Killed: the process has ended.
+            Problem: the fault's own answer.
+        """
+        if self._fault.work:
+            self._process.cores.work(self._fault.work)
+        if self._fault.hold is not None:
+            self._fault.hold()
+        with self._process.store.lock:
+            if self._process.killed:
+                raise Killed
+            if not self._fault.committed:
+                self._fail()
+            with self._process.store.transaction():
+                yield
+        self._fail()
+
+    def _fail(self) -> None:
+        if self._fault.failure is not None:
+            raise Problem(*self._fault.failure.args)

@@ -1,0 +1,209 @@
+"""The stand-in on the wire: HTTP/1.1 on a loopback port, with the faults of whatever lies between it and a client."""
+
+import json
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from lastmile.devstack.netbox.access import install
+from lastmile.devstack.netbox.api import answer
+from lastmile.devstack.netbox.faults import Fault, Faults
+from lastmile.devstack.netbox.latency import Costs
+from lastmile.devstack.netbox.messages import Reply, Request
+from lastmile.devstack.netbox.process import Killed, Process, Work
+from lastmile.devstack.netbox.store import Store
+from lastmile.devstack.netbox.versions import V4_4, Version
+from lastmile.devstack.ports import HOST
+
+__all__ = ["TOKEN", "V2_TOKEN", "NetBoxServer"]
+
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+V2_TOKEN = f"nbt_0123456789ab.{TOKEN}"
+
+
+class NetBoxServer:
+    """A NetBox with a superuser `admin`, whose token is `token`. `with` starts and stops it; port 0 is a free one.
+
+    What it holds outlives a restart, and where `file` is given the end of this process.
+    `costs` (see `costs.MEASURED`) makes it as slow as a real one.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        token: str = "",
+        version: Version = V4_4,
+        file: Path | None = None,
+        costs: Costs | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.token = token or (V2_TOKEN if version.v2_tokens else TOKEN)
+        self.store = Store(file, version)
+        """For a look at what is really there; hold its `lock`."""
+        self.faults = Faults(seed)
+        self._port = port
+        self.costs = costs
+        """From the next start on."""
+        self._wire: _Wire | None = None
+        install(self.store, self.token)
+
+    @property
+    def url(self) -> str:
+        """The URL that clients are configured with."""
+        return f"http://{HOST}:{self._port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.store.close()
+
+    def start(self, *, ready: threading.Event | None = None) -> None:
+        """Listen. Requests are answered once `ready` is set: a NetBox that is loading keeps its clients waiting.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        self._wire = _Wire(self._port, Process(self.store, self.costs), self.faults, ready)
+        self._port = self._wire.server_address[1]
+        threading.Thread(target=self._wire.serve_forever, args=(0.01,), name="netbox", daemon=True).start()
+
+    def stop(self) -> None:
+        """End: connections are closed, and what is under way and not committed is lost. May be called again."""
+        if self._wire is not None:
+            self._wire.end()
+            self._wire = None
+
+    def restart(self, *, ready: threading.Event | None = None) -> None:
+        """Stop, and start on the same port."""
+        self.stop()
+        self.start(ready=ready)
+
+
+class _Wire(ThreadingHTTPServer):
+    """The listening socket of one run, and its connections."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 256
+
+    def __init__(self, port: int, process: Process, faults: Faults, ready: threading.Event | None) -> None:
+        super().__init__((HOST, port), _Handler)
+        self.process = process
+        self.faults = faults
+        self.ready = ready
+        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def end(self) -> None:
+        """Stop listening, and close every connection."""
+        self.shutdown()
+        self.server_close()
+        self.process.kill()
+        with self._lock:
+            for connection in self._connections:
+                _hang_up(connection)
+
+    def answer(self, request: Request, fault: Fault) -> Reply | None:
+        """NetBox's answer, or None where it ended meanwhile."""
+        if self.ready is not None:
+            self.ready.wait()
+        with self.process.threads:
+            try:
+                return answer(request, self.process.store, Work(self.process, fault))
+            except Killed:
+                return None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is none of our business; anything else is a mistake of ours."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):  # the other side was faster
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection, and its requests one after the other."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # headers and body in one segment
+    server: _Wire
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        target = urlsplit(self.path)
+        fault = self.server.faults.pick(self.command, target.path)
+        time.sleep(fault.latency)
+        if fault.delay is not None:
+            fault.delay()
+        if fault.proxy:
+            self._send(Reply(fault.proxy, f"<html><body>{fault.proxy}</body></html>"), fault)
+            return
+        request = Request(
+            self.command,
+            unquote(target.path),
+            parse_qs(target.query, keep_blank_values=True),
+            body,
+            self.headers.get("Content-Type", ""),
+            self.headers.get("Authorization", ""),
+            self.headers.get("If-Match", ""),
+            f"http://{self.headers.get('Host', '')}",
+        )
+        reply = None if fault.dropped else self.server.answer(request, fault)
+        if reply is None or fault.lost:
+            self._hang_up()
+        else:
+            self._send(reply, fault)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve
+
+    def _send(self, reply: Reply, fault: Fault) -> None:
+        html = isinstance(reply.body, str)
+        content = b"" if reply.body is None else reply.body.encode() if html else json.dumps(reply.body).encode()
+        self.send_response(reply.status)
+        self.send_header("Content-Length", str(len(content)))
+        if reply.body is not None:
+            self.send_header("Content-Type", "text/html; charset=utf-8" if html else "application/json")
+        if reply.location:
+            self.send_header("Location", reply.location)
+        if fault.retry_after is not None:
+            self.send_header("Retry-After", str(fault.retry_after))
+        if not fault.proxy:
+            self.send_header("API-Version", self.server.process.store.version.api)
+        if reply.etag:
+            self.send_header("ETag", reply.etag)
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if fault.cut else content)
+        self.wfile.flush()
+        if fault.cut:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        _hang_up(self.connection)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: who wants to know looks at the store, or at `Faults.met`."""

@@ -1,0 +1,145 @@
+"""A Prometheus that watches one stack's workers with the rules that production has."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any, Self
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import ProxyHandler, build_opener
+
+from lastmile.devstack.ports import HOST
+from lastmile.devstack.secret import write_private
+from lastmile.devstack.server import ServerProcess
+
+__all__ = ["ALERTS", "JOB", "RULES", "Prometheus", "PrometheusMissing", "Sample", "find_prometheus"]
+
+ALERTS = Path(__file__).parents[2] / "alerts"
+RULES = (ALERTS / "ipv6-lifecycle.yml", ALERTS / "lastmile-platform.yml")
+JOB = "lastmile"
+"""The name of the workers' job, which rules and dashboards go by; alerts/prometheus.yml has the same."""
+
+
+class PrometheusMissing(Exception):
+    """Prometheus is not installed. The message says how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One series at one moment."""
+
+    labels: dict[str, str]
+    value: float
+
+
+def find_prometheus() -> str:
+    """The program.
+
+    Raises:
+        PrometheusMissing: it is not on the PATH.
+    """
+    if program := shutil.which("prometheus"):
+        return program
+    raise PrometheusMissing(
+        "Prometheus is not installed (Debian: apt install prometheus; macOS: brew install prometheus)"
+    )
+
+
+class Prometheus:
+    """Scrapes `/metrics` of `targets` (`host:port`) every `interval` seconds, and evaluates the rules as often.
+
+    Its data is in `directory`, and stays there. `async with` runs it.
+    """
+
+    process: ServerProcess
+
+    def __init__(self, directory: Path, *, targets: Sequence[str], port: int, interval: float) -> None:
+        self._directory = directory.absolute() / "prometheus"
+        self._log = directory.absolute() / "logs" / "prometheus.log"
+        self._targets = list(targets)
+        self._interval = f"{interval * 1000:.0f}ms"
+        self._port = port
+
+    @property
+    def url(self) -> str:
+        """Its web page."""
+        return f"http://{HOST}:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        """Start it.
+
+        Raises:
+            PrometheusMissing: it is not installed.
+            ServerFailed: it did not start; the end of its log is shown.
+        """
+        program = find_prometheus()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        configuration = self._directory / "prometheus.yml"
+        write_private(configuration, json.dumps(self._configuration(), indent=1))
+        self.process = await ServerProcess.start(
+            "Prometheus",
+            [
+                program,
+                f"--config.file={configuration}",
+                f"--storage.tsdb.path={self._directory / 'data'}",
+                f"--web.listen-address={HOST}:{self._port}",
+                "--log.level=warn",
+            ],
+            log=self._log,
+        )
+        await self.process.ready(self._ready, within=30)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.process.stop()
+
+    async def query(self, expr: str, *, at: float | None = None) -> list[Sample]:
+        """What an expression is now, or was at this time (of the Unix epoch).
+
+        Raises `ValueError`, with Prometheus's words, for one that is none.
+        """
+        answer = await self._get("/api/v1/query", query=expr, **({} if at is None else {"time": str(at)}))
+        if answer["resultType"] == "scalar":
+            return [Sample({}, float(answer["result"][1]))]
+        return [Sample(series["metric"], float(series["value"][1])) for series in answer["result"]]
+
+    async def rules(self) -> list[dict[str, Any]]:
+        """Every rule as Prometheus knows it: its query, labels, annotations, state, health and last error."""
+        groups = (await self._get("/api/v1/rules"))["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    async def _get(self, path: str, **parameters: str) -> Any:
+        return await asyncio.to_thread(self._fetch, path, parameters)
+
+    def _fetch(self, path: str, parameters: dict[str, str]) -> Any:
+        try:
+            answer = json.load(self._open(f"{path}?{urlencode(parameters)}"))
+        except HTTPError as refusal:
+            answer = json.load(refusal)
+            raise ValueError(f"{answer['errorType']}: {answer['error']}") from None
+        return answer["data"]
+
+    async def _ready(self) -> bool:
+        return bool(await asyncio.to_thread(self._open, "/-/ready"))
+
+    def _open(self, path: str) -> IO[bytes]:
+        # Whatever proxy the user has for the Internet is not on the way to this machine.
+        with build_opener(ProxyHandler({})).open(self.url + path, timeout=10) as response:
+            return BytesIO(response.read())
+
+    def _configuration(self) -> dict[str, Any]:
+        """JSON, which is YAML too."""
+        return {
+            "global": {
+                "scrape_interval": self._interval,
+                "scrape_timeout": self._interval,
+                "evaluation_interval": self._interval,
+                "external_labels": {"runbooks": "docs/runbooks.md"},
+            },
+            "rule_files": [str(file) for file in RULES],
+            "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": self._targets}]}],
+        }

@@ -1,0 +1,139 @@
+"""One server process of the embedded stack: started under a guard, watched, and stopped in order."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from lastmile.devstack import guard
+
+__all__ = ["ServerFailed", "ServerProcess"]
+
+_POLL_SECONDS = 0.05
+
+
+class ServerFailed(Exception):
+    """A server did not start, or ended by itself. The message names it and shows the end of its log."""
+
+
+class ServerProcess:
+    """A running server. It ends with `stop()`, or when this process ends in whatever way.
+
+    Its output is appended to `log`. It is not in the terminal's process group, so Ctrl-C does not reach it.
+    """
+
+    def __init__(self, name: str, log: Path, log_start: int, line: asyncio.StreamWriter, end: asyncio.Task[int]):
+        self.name = name
+        self.log = log
+        self._log_start = log_start
+        self._line = line
+        self._end = end
+
+    @classmethod
+    async def start(
+        cls,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        user: str = "",
+        stop_signal: signal.Signals = signal.SIGTERM,
+        patience: float = 10,
+    ) -> "ServerProcess":
+        """Start `command`, as login `user` where one is named (needs root).
+
+        `patience` is how many seconds the server has after `stop_signal` before it is killed.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        # A line between guard and stack: each sees by its end that the other is gone.
+        ours, guards = socket.socketpair()
+        arguments = [str(int(stop_signal)), str(patience), user, *map(str, command)]
+        with guards:
+            guarded, log_start = _spawn(arguments, guards, log, env)
+        reader, line = await asyncio.open_connection(sock=ours)
+        end = asyncio.create_task(_end(guarded, reader, line), name=f"end of {name}")
+        return cls(name, log, log_start, line, end)
+
+    async def ready(self, probe: Callable[[], Awaitable[bool]], *, within: float) -> None:
+        """Wait until `probe` says yes (an `OSError` is a no); stop the server when that does not come to be.
+
+        Raises:
+            ServerFailed: it ended, or was not ready `within` seconds.
+        """
+        try:
+            async with asyncio.timeout(within):
+                while not await _yes(probe):
+                    if self._end.done():
+                        raise self.failure()
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            await self.stop()
+            raise ServerFailed(f"{self.name} was not ready within {within:g} s.{self._log_tail()}") from None
+        except BaseException:
+            await self.stop()
+            raise
+
+    def output(self) -> str:
+        """What it wrote to its log since it was started."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
+
+    async def ended(self) -> None:
+        """Wait until it has ended, for whatever reason."""
+        await asyncio.shield(self._end)
+
+    def failure(self) -> ServerFailed:
+        """The error that says that this server, which has ended, was not meant to."""
+        return ServerFailed(f"{self.name} ended with status {self._end.result()}.{self._log_tail()}")
+
+    async def stop(self) -> None:
+        """Ask it to stop, and wait until it has. May be called again, and after it ended by itself."""
+        if not self._end.done():
+            self._line.write_eof()
+        await asyncio.shield(self._end)
+
+    def _log_tail(self, lines: int = 15) -> str:
+        tail = deque(self.output().splitlines(), maxlen=lines)
+        where = os.path.relpath(self.log) if self.log.is_relative_to(Path.cwd()) else self.log
+        if not tail:
+            return f" Its log {where} is empty."
+        return f" The end of {where}:" + "".join(f"\n    {line}" for line in tail)
+
+
+def _spawn(
+    guard_arguments: list[str], line: socket.socket, log: Path, env: Mapping[str, str] | None
+) -> "tuple[subprocess.Popen[bytes], int]":
+    """The guard's process, and where in the log its output begins."""
+    with log.open("ab") as output:
+        guarded = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, *guard_arguments],
+            stdin=line.fileno(),
+            stdout=output.fileno(),
+            stderr=output.fileno(),
+            env=env,
+            start_new_session=True,
+            # A guard holds the stack's lock (its file is the only inheritable one) until its server is gone,
+            # so that the next stack waits for what is left of one that was killed.
+            close_fds=False,
+        )
+        return guarded, output.tell()
+
+
+async def _end(guarded: "subprocess.Popen[bytes]", reader: asyncio.StreamReader, line: asyncio.StreamWriter) -> int:
+    await reader.read()
+    line.close()
+    return guarded.wait()
+
+
+async def _yes(probe: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        return await probe()
+    except OSError:
+        return False

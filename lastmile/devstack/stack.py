@@ -1,0 +1,255 @@
+"""The embedded stack: everything an order needs, on the loopback address, with its state in one directory."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NoReturn, Protocol, Self, TypeVar
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.envconfig import ClientConfig
+
+from ipam.netbox import NetBox
+from ipam.netbox.requirements import check, set_up
+from lastmile.db.migrate import TooOld, UnknownSchema, upgrade
+from lastmile.devstack.freeradius import FreeRadius, FreeRadiusMissing, find_freeradius
+from lastmile.devstack.freeradius_nas import FreeRadiusNas
+from lastmile.devstack.lock import stack_lock
+from lastmile.devstack.logins import make_login
+from lastmile.devstack.nas import ACK, ScriptedNas
+from lastmile.devstack.netbox.server_process import NetBoxStandIn
+from lastmile.devstack.ports import HOST, Ports
+from lastmile.devstack.postgres import EmbeddedPostgres
+from lastmile.devstack.prometheus import Prometheus, PrometheusMissing
+from lastmile.devstack.secret import kept_secret, secret_file, write_private
+from lastmile.devstack.server import ServerFailed, ServerProcess
+from lastmile.devstack.temporal import DevTemporal
+from lastmile.devstack.temporal_program import find_temporal
+from lastmile.devstack.worker import Worker
+from lastmile.radius.dynauth import Nas
+from lastmile.settings import STACK_FILE, Settings
+
+__all__ = ["Stack"]
+
+
+_WORKER_GROUPS = ("lastmile_app", "lastmile_platform")
+_RADIUS_GROUP = "lastmile_radius"
+# What happens in a demo is over within seconds.
+SCRAPE_SECONDS = 0.5
+
+
+class _Server(Protocol):
+    process: ServerProcess
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+_S = TypeVar("_S", bound=_Server)
+
+
+class Stack:
+    """PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox stand-in, a worker and Prometheus. `async with` runs them.
+
+    `settings.database_url`, `settings.netbox_url` and the SDK's configuration of Temporal take the place of a server
+    of the stack's own: give it the settings of the environment, not those that a stack left in its file. `say` is
+    told, in a sentence each, what takes long or is missing.
+    """
+
+    nas: Nas
+    """The NAS that takes Disconnect and CoA requests. Its row in `nas` is the caller's business."""
+    temporal_ui: str | None = None
+    """Temporal's Web UI, where the stack runs Temporal."""
+    radius: FreeRadius | None = None
+    """None where FreeRADIUS is not installed."""
+    netbox: NetBoxStandIn | None = None
+    """None where the settings name a NetBox."""
+    prometheus: Prometheus | None = None
+    """None where Prometheus is not installed."""
+
+    def __init__(self, state_dir: Path, settings: Settings, *, say: Callable[[str], None] = print) -> None:
+        self.state_dir = state_dir.absolute()
+        self.environment = {"LASTMILE_STATE_DIR": str(self.state_dir)}
+        """What a client or worker of this stack has in its environment."""
+        self._settings = settings
+        self._ports = Ports(self.state_dir)
+        self._file = self.state_dir / STACK_FILE
+        self._say = say
+        self._running: list[ServerProcess] = []
+
+    async def __aenter__(self) -> Self:
+        """Start everything, or nothing.
+
+        Raises:
+            StackRunning, PortInUse, ServerFailed, TemporalMissing: with a message for the user.
+        """
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        async with AsyncExitStack() as starting:
+            await starting.enter_async_context(stack_lock(self.state_dir))
+            self._file.unlink(missing_ok=True)  # of a stack that was killed
+            self._exit = starting
+            self._place_worker()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._start_prometheus())  # first: it begins to scrape after five seconds
+                    group.create_task(self._start_temporal())
+                    group.create_task(self._start_database())
+                    group.create_task(self._start_netbox())
+            except ExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+            await self._start_worker()
+            self._publish()
+            self._exit = starting.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exit.aclose()
+
+    async def watch(self) -> NoReturn:
+        """Wait until a server ends by itself, and raise the `ServerFailed` that says which."""
+        ends = {asyncio.create_task(server.ended()): server for server in self._running}
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+        raise ends[done.pop()].failure()
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where everything is, by name, for people."""
+        shown = {"Temporal UI": self.temporal_ui} if self.temporal_ui else {}
+        shown["Temporal"] = self._temporal_address
+        shown["PostgreSQL"] = make_url(self.environment["DATABASE_URL"]).render_as_string(hide_password=True)
+        if self.radius:
+            shown["RADIUS"] = f"{HOST}:{self.radius.auth_port} (accounting {self.radius.acct_port})"
+        shown["NAS"] = f"{self.nas.address}:{self.nas.port} (Disconnect and CoA)"
+        if self.netbox:
+            shown["NetBox"] = f"{self.netbox.url}/api/ (a stand-in)"
+        worker = f"http://{HOST}:{self._worker_port}"
+        shown["Worker"] = f"{worker}/healthz"
+        shown["Metrics"] = f"{worker}/metrics"
+        if self.prometheus:
+            shown["Prometheus"] = self.prometheus.url
+        shown["State and logs"] = str(self.state_dir)
+        return shown
+
+    async def _start_temporal(self) -> None:
+        configured = ClientConfig.load_client_connect_config().get("target_host")
+        if configured:
+            self._temporal_address = configured
+            return
+        program = await find_temporal(self._say)
+        temporal = await self._run(
+            DevTemporal(self.state_dir, program=program, database=self.state_dir / "temporal.db")
+        )
+        self._temporal_address = self.environment["TEMPORAL_ADDRESS"] = temporal.address
+        self.temporal_ui = temporal.ui_url
+
+    async def _start_database(self) -> None:
+        """The database, and what needs nothing else."""
+        if self._settings.database_url:
+            url = str(self._settings.database_url)
+            owner_url = str(self._settings.database_owner_url or url)
+            await _migrate(owner_url)
+        else:
+            owner_url = (await self._run(EmbeddedPostgres(self.state_dir))).url
+            await _migrate(owner_url, self.state_dir)
+            url = await make_login(owner_url, "lastmile", self._secret("lastmile"), *_WORKER_GROUPS)
+        self.environment["DATABASE_URL"] = url
+        await self._start_radius(owner_url)
+        await self._start_nas()
+
+    async def _start_radius(self, owner_url: str) -> None:
+        try:
+            find_freeradius()
+            self.radius = await self._run(
+                FreeRadius(
+                    self.state_dir,
+                    database_url=await make_login(owner_url, self._radius_login, self._secret("radius"), _RADIUS_GROUP),
+                    secret=self._secret("radius-client"),
+                    auth_port=self._ports.claim("RADIUS authentication"),
+                    acct_port=self._ports.claim("RADIUS accounting"),
+                )
+            )
+        except FreeRadiusMissing as missing:
+            self._say(f"No RADIUS server is started: {missing}")
+
+    async def _start_nas(self) -> None:
+        secret = self._secret("nas").encode()
+        port = self._ports.claim("NAS")
+        try:
+            self.nas = (await self._run(FreeRadiusNas(self.state_dir, secret=secret, port=port))).nas
+        except FreeRadiusMissing:
+            self._say("The NAS is a scripted one, which acknowledges every Disconnect and CoA request.")
+            scripted = ScriptedNas(secret, port=port, script=lambda _: ACK)
+            self.nas = (await self._exit.enter_async_context(scripted)).nas
+
+    async def _start_netbox(self) -> None:
+        if self._settings.netbox_url:
+            return
+        token, file = self._secret("netbox"), secret_file(self.state_dir, "netbox")
+        port = self._ports.claim("NetBox")
+        self.netbox = await self._run(NetBoxStandIn(self.state_dir, port=port, token_file=file))
+        # A worker does not start with a NetBox that lacks something.
+        async with NetBox(self.netbox.url, token) as netbox:
+            await set_up(netbox.wire, await check(netbox.wire))
+        self.environment |= {"NETBOX_URL": self.netbox.url, "NETBOX_TOKEN": token}
+
+    def _place_worker(self) -> None:
+        chosen = self._settings.http_port if "http_port" in self._settings.model_fields_set else 0
+        self._worker_port = chosen or self._ports.claim("worker")
+        self.environment |= {"LASTMILE_HTTP_HOST": HOST, "LASTMILE_HTTP_PORT": str(self._worker_port)}
+
+    async def _start_worker(self) -> None:
+        grace = self._settings.shutdown_grace_seconds
+        await self._run(Worker(self.state_dir, self.environment, port=self._worker_port, grace_seconds=grace))
+
+    async def _start_prometheus(self) -> None:
+        targets = [f"{HOST}:{self._worker_port}"]
+        port = self._ports.claim("Prometheus")
+        try:
+            self.prometheus = await self._run(
+                Prometheus(self.state_dir, targets=targets, port=port, interval=SCRAPE_SECONDS)
+            )
+        except PrometheusMissing as missing:
+            self._say(f"Nothing watches the worker: {missing}")
+
+    def _publish(self) -> None:
+        """Let clients in other terminals find this stack, for as long as it runs."""
+        write_private(self._file, "".join(f"{name}={value}\n" for name, value in self.environment.items()))
+        self._exit.callback(self._file.unlink, missing_ok=True)
+
+    @property
+    def _radius_login(self) -> str:
+        """A name of this stack's own: logins belong to the whole cluster, where others have theirs."""
+        return "lastmile_radius_" + hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:8]
+
+    def _secret(self, name: str) -> str:
+        return kept_secret(self.state_dir, name)
+
+    async def _run(self, server: _S) -> _S:
+        await self._exit.enter_async_context(server)
+        self._running.append(server.process)
+        return server
+
+
+async def _migrate(owner_url: str, state_dir: Path | None = None) -> None:
+    """Migrate the database, which is the stack's own one where a state directory is given. Raises `ServerFailed`."""
+    try:
+        await upgrade(owner_url)
+    except UnknownSchema as failure:
+        if state_dir is None:
+            raise ServerFailed(str(failure)) from failure
+        version = "of before its first release" if failure.is_development else "that is newer"
+        raise ServerFailed(
+            f"The state directory {state_dir} was made by a Lastmile {version}, and this one cannot use it: remove the "
+            "directory, or choose another one with LASTMILE_STATE_DIR."
+        ) from failure
+    except TooOld as failure:
+        raise ServerFailed(str(failure)) from failure
+    except (OSError, SQLAlchemyError) as failure:
+        shown = make_url(owner_url).render_as_string(hide_password=True)
+        raise ServerFailed(f"The database {shown} could not be brought up to date: {failure}") from failure

@@ -1,0 +1,60 @@
+"""Ids of devices: many ways to write each, one normal form."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from lastmile.fields.rules import broken
+
+__all__ = ["MacAddress", "OnuSerial"]
+
+_MAC_RULE = (
+    "must be a MAC address of 12 hexadecimal digits, in six, three or two groups with one separator, "
+    "as in 00:1a:2b:3c:4d:5e or 001a.2b3c.4d5e"
+)
+_ONU_RULE = (
+    "must be four letters of the vendor and eight hexadecimal digits, as in HWTC1A2B3C4D or HWTC-1A2B3C4D, "
+    "or the same as 16 hexadecimal digits, as in 485754431A2B3C4D (ITU-T G.984.3)"
+)
+
+_HEX = "[0-9A-Fa-f]"
+_MACS: Sequence[re.Pattern[str]] = (
+    re.compile(f"{_HEX}{{12}}"),
+    re.compile(f"{_HEX}{{2}}([:.-]){_HEX}{{2}}(?:\\1{_HEX}{{2}}){{4}}"),
+    re.compile(f"{_HEX}{{4}}([:.-]){_HEX}{{4}}\\1{_HEX}{{4}}"),
+    re.compile(f"{_HEX}{{6}}[:.-]{_HEX}{{6}}"),
+)
+_ONU = re.compile(f"(?P<vendor>[A-Za-z]{{4}}|{_HEX}{{8}})[-:]?(?P<number>{_HEX}{{8}})")
+
+
+def _mac(written: Any) -> str:
+    if not isinstance(written, str) or not any(form.fullmatch(written) for form in _MACS):
+        raise broken(_MAC_RULE)
+    digits = re.sub(r"[.:-]", "", written).lower()
+    if int(digits[:2], 16) & 1:
+        raise broken("must be a unicast MAC address: a CPE has no multicast one")
+    if digits == "0" * 12:
+        raise broken("must be the MAC address of a CPE: no device has all zeros")
+    return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
+
+
+MacAddress = Annotated[str, BeforeValidator(_mac)]
+"""IEEE 802 MAC address, normalised to `00:1a:2b:3c:4d:5e`."""
+
+
+def _onu(written: Any) -> str:
+    found = _ONU.fullmatch(written) if isinstance(written, str) else None
+    if found is None:
+        raise broken(_ONU_RULE)
+    vendor, number = found["vendor"], found["number"]
+    if len(vendor) == 8:
+        vendor = bytes.fromhex(vendor).decode("latin-1")
+        if not re.fullmatch("[A-Za-z]{4}", vendor):
+            raise broken(f"{_ONU_RULE}; the first eight digits are the vendor's letters in ASCII")
+    return (vendor + number).upper()
+
+
+OnuSerial = Annotated[str, BeforeValidator(_onu)]
+"""ITU-T G.984.3 serial number, normalised to `HWTC1A2B3C4D`: the vendor's letters, then eight hexadecimal digits."""

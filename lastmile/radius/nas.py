@@ -1,0 +1,140 @@
+"""The NAS inventory, in FreeRADIUS's own `nas` table: one row serves its client list and our Disconnects."""
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import RowMapping
+
+from lastmile.db import PlatformConnection
+from lastmile.fields.scalars import WholeNumber, address_text
+from lastmile.fields.text import PRINTABLE
+from lastmile.radius.errors import NasConflict, NasInUse, UnknownNas
+from lastmile.radius.tables import nas, radacct
+
+__all__ = ["NasChange", "NasRecord", "add_nas", "list_nas", "remove_nas", "set_nas"]
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(address_text)]
+Secret = Annotated[str, Field(strict=True, min_length=1, max_length=60), PRINTABLE]
+Port = Annotated[WholeNumber, Field(ge=1, le=65535)]
+
+
+class NasRecord(BaseModel):
+    """A NAS as its operator describes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: Address
+    """Where it sends from (its NAS-IP-Address), and where it takes Disconnect- and CoA-Requests."""
+    name: Name
+    secret: Annotated[Secret, Field(repr=False)]
+    coa_port: Port = 3799
+    """RFC 5176, 2."""
+    coa_address: Address | None = None
+    """Where it takes Disconnect- and CoA-Requests instead, such as a management address."""
+    description: Annotated[str, Field(strict=True, max_length=200), PRINTABLE] = ""
+
+
+class NasChange(BaseModel):
+    """What an operator changes about a NAS; what is not set stays."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name | None = None
+    secret: Secret | None = Field(default=None, repr=False)
+    coa_port: Port | None = None
+    coa_address: Address | None = None
+    """The NAS's own address: requests are sent there again."""
+
+
+async def add_nas(connection: PlatformConnection, record: NasRecord) -> bool:
+    """Add a NAS; returns False where it exists just so. Raises `NasConflict` where it exists and differs."""
+    values = {
+        "nasname": str(record.address),
+        "shortname": record.name,
+        "secret": record.secret,
+        "coa_port": record.coa_port,
+        "coa_address": _other(record.address, record.coa_address),
+        "description": record.description,
+    }
+    made = await connection.scalar(insert(nas).values(values).on_conflict_do_nothing().returning(nas.c.id))
+    if made is not None:
+        return True
+    found = (await connection.execute(select(nas).where(nas.c.nasname == values["nasname"]))).mappings().one()
+    if differing := [_WORDS[column] for column, value in values.items() if found[column] != value]:
+        raise NasConflict(
+            f"NAS {record.address} exists, with another {', '.join(differing)}: change it with `lastmile nas set`"
+        )
+    return False
+
+
+async def set_nas(connection: PlatformConnection, named: str, change: NasChange) -> RowMapping:
+    """Change the NAS of this name or address; returns it. Raises `UnknownNas` and `NasConflict`."""
+    found = await _find(connection, named)
+    values: dict[str, Any] = change.model_dump(exclude_none=True, exclude={"name", "coa_address"})
+    if change.name is not None:
+        values["shortname"] = change.name
+    if change.coa_address is not None:
+        values["coa_address"] = _other(found["nasname"], change.coa_address)
+    await connection.execute(update(nas).where(nas.c.id == found["id"]).values(values))
+    return (await connection.execute(_SHOWN.where(nas.c.id == found["id"]))).mappings().one()
+
+
+async def remove_nas(connection: PlatformConnection, named: str, *, force: bool = False) -> RowMapping:
+    """Remove the NAS of this name or address; returns it. Raises `UnknownNas`.
+
+    Raises `NasInUse` where sessions are open on it, which cannot be ended without it, unless `force` is set.
+    """
+    found = await _find(connection, named)
+    here = radacct.c.acctstoptime.is_(None), func.host(radacct.c.nasipaddress) == found["nasname"]
+    count = await connection.scalar(select(func.count()).select_from(radacct).where(*here)) or 0
+    if count and not force:
+        raise NasInUse(
+            f"NAS {found['shortname']} ({found['nasname']}) has {count:,} open sessions in radacct: without its record "
+            "Lastmile cannot end them. Close them first, or remove the NAS with --force"
+        )
+    shown = (await connection.execute(_SHOWN.where(nas.c.id == found["id"]))).mappings().one()
+    await connection.execute(delete(nas).where(nas.c.id == found["id"]))
+    return shown
+
+
+async def list_nas(connection: PlatformConnection) -> list[RowMapping]:
+    """Every NAS: `name`, `address`, `coa_address`, `coa_port`, `description`; never a secret."""
+    return list((await connection.execute(_SHOWN.order_by(nas.c.nasname))).mappings())
+
+
+_SHOWN = select(
+    nas.c.shortname.label("name"),
+    nas.c.nasname.label("address"),
+    func.coalesce(nas.c.coa_address, nas.c.nasname).label("coa_address"),
+    nas.c.coa_port,
+    nas.c.description,
+)
+
+_WORDS = {
+    "nasname": "address",
+    "shortname": "name",
+    "secret": "secret",
+    "coa_port": "CoA port",
+    "coa_address": "CoA address",
+    "description": "description",
+}
+
+
+async def _find(connection: PlatformConnection, named: str) -> RowMapping:
+    by_name = select(nas).where(or_(nas.c.shortname == named, nas.c.nasname == named)).with_for_update()
+    found = (await connection.execute(by_name)).mappings().all()
+    if not found:
+        raise UnknownNas(f"There is no NAS of name or address {named}: `lastmile nas list` shows those there are.")
+    if len(found) > 1:
+        addresses = ", ".join(row["nasname"] for row in found)
+        raise NasConflict(f"Several NASes are named {named}: name the one that you mean by its address ({addresses}).")
+    return found[0]
+
+
+def _other(address: Any, coa_address: Any) -> str | None:
+    """The address for Disconnect and CoA, where it is not the NAS's own."""
+    return None if coa_address is None or str(coa_address) == str(address) else str(coa_address)

@@ -1,0 +1,127 @@
+"""FreeRADIUS's own tables, as far as Lastmile reads and writes them."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Column, Computed, DateTime, Integer, String, Table, Text, func
+from sqlalchemy.dialects.postgresql import INET
+
+from lastmile.db import metadata
+
+__all__ = [
+    "nas",
+    "radacct",
+    "radcheck",
+    "radgroupcheck",
+    "radgroupreply",
+    "radpostauth",
+    "radreply",
+    "radusergroup",
+]
+
+
+def _tenant_of(column: str) -> Column[str]:
+    """The tenant is the first label of the name's realm: user@tenant.lastmile."""
+    return Column("tenant_id", Text, Computed(f"split_part(split_part({column}, '@', 2), '.', 1)", persisted=True))
+
+
+def _recorded_at() -> Column[datetime]:
+    """When the database inserted the row, by its own clock; NULL in rows that are older than this column."""
+    return Column("recorded_at", DateTime(timezone=True), server_default=func.clock_timestamp())
+
+
+def _items(name: str, owner: str, op: str, *more: Column[str]) -> Table:
+    """One of the four tables of check and reply items."""
+    return Table(
+        name,
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column(owner, Text, nullable=False, server_default=""),
+        Column("attribute", Text, nullable=False, server_default=""),
+        Column("op", String(2), nullable=False, server_default=op),
+        Column("value", Text, nullable=False, server_default=""),
+        _tenant_of(owner),
+        *more,
+    )
+
+
+radcheck = _items("radcheck", "username", "==", Column("created_by_order", Text))
+radreply = _items("radreply", "username", "=")
+radgroupcheck = _items("radgroupcheck", "groupname", "==")
+radgroupreply = _items("radgroupreply", "groupname", "=")
+
+radusergroup = Table(
+    "radusergroup",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("username", Text, nullable=False, server_default=""),
+    Column("groupname", Text, nullable=False, server_default=""),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    _tenant_of("username"),
+)
+
+radacct = Table(
+    "radacct",
+    metadata,
+    Column("radacctid", BigInteger, primary_key=True),
+    Column("acctsessionid", Text, nullable=False),
+    Column("acctuniqueid", Text, nullable=False),
+    Column("username", Text),
+    Column("realm", Text),
+    Column("nasipaddress", INET, nullable=False),
+    Column("nasportid", Text),
+    Column("nasporttype", Text),
+    Column("acctstarttime", DateTime(timezone=True)),
+    Column("acctupdatetime", DateTime(timezone=True)),
+    Column("acctstoptime", DateTime(timezone=True)),
+    Column("acctinterval", BigInteger),
+    Column("acctsessiontime", BigInteger),
+    Column("acctauthentic", Text),
+    Column("connectinfo_start", Text),
+    Column("connectinfo_stop", Text),
+    Column("acctinputoctets", BigInteger),
+    Column("acctoutputoctets", BigInteger),
+    Column("calledstationid", Text),
+    Column("callingstationid", Text),
+    Column("acctterminatecause", Text),
+    Column("servicetype", Text),
+    Column("framedprotocol", Text),
+    Column("framedipaddress", INET),
+    Column("framedipv6address", INET),
+    Column("framedipv6prefix", INET),
+    Column("framedinterfaceid", Text),
+    Column("delegatedipv6prefix", INET),
+    Column("class", Text),
+    _tenant_of("username"),
+    _recorded_at(),
+)
+
+radpostauth = Table(
+    "radpostauth",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("username", Text, nullable=False),
+    Column("pass", Text),
+    Column("reply", Text),
+    Column("calledstationid", Text),
+    Column("callingstationid", Text),
+    Column("authdate", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("class", Text),
+    _tenant_of("username"),
+    _recorded_at(),
+)
+
+nas = Table(
+    "nas",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("nasname", Text, nullable=False),
+    Column("shortname", Text, nullable=False),
+    Column("type", Text, nullable=False, server_default="other"),
+    Column("ports", Integer),
+    Column("secret", Text, nullable=False),
+    Column("server", Text),
+    Column("community", Text),
+    Column("description", Text),
+    Column("coa_port", Integer, nullable=False, server_default="3799"),
+    Column("coa_address", Text),
+)

@@ -1,0 +1,1 @@
+"""Read orders from CSV and JSON files of any size, strictly."""

@@ -1,0 +1,184 @@
+"""Orders as JSON: one object a line, or one array, or objects over several lines."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from lastmile.contract import AnyOrder
+from lastmile.errors import BadInput
+from lastmile.services.order_files.record import REJECTED, BadRecord, is_note, model_of
+from lastmile.services.order_files.strict_json import NotJson, json_line, parse, repeated_fields
+from lastmile.validation_messages import mistakes
+
+__all__ = ["JsonDocument", "JsonLines", "JsonRecord", "is_document"]
+
+# Read as a whole, at some ten times its size in memory.
+LARGEST_DOCUMENT = 2**26
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+_CONVERT = "write JSON Lines, one order a line; `jq -c '.[]'` does that with an array"
+
+
+@dataclass(frozen=True)
+class JsonRecord:
+    """What stands in the place of one order."""
+
+    line: int
+    raw: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.raw)
+
+    @property
+    def is_note(self) -> bool:
+        """It says something about the line below, and is no order."""
+        fields = self._fields if REJECTED.encode() in self.raw else None
+        return bool(fields) and all(map(is_note, fields or ()))
+
+    def order(self) -> AnyOrder:
+        try:
+            value = self._value
+        except NotJson as failure:
+            raise BadRecord([str(failure)]) from None
+        if isinstance(value, dict):
+            # Before the notes are left out: what is given twice is known to the object as it was read.
+            if repeated := list(repeated_fields(value)):
+                raise BadRecord([f"{field}: is given more than once" for field in repeated])
+            value = {name: inner for name, inner in value.items() if not is_note(name)}
+        model, value = model_of(value)
+        try:
+            return model.model_validate(value)
+        except ValidationError as failure:
+            raise BadRecord(mistakes(failure, model)) from None
+
+    def rejected(self, reason: str) -> bytes:
+        fields = self._fields
+        if fields is None or any(repeated_fields(fields)):
+            # It takes no field, or would lose one: a note stands above it.
+            return json_line({REJECTED: reason}) + b" ".join(self.raw.splitlines()).strip() + b"\n"
+        return json_line({REJECTED: reason} | {name: fields[name] for name in fields if name != REJECTED})
+
+    @cached_property
+    def _value(self) -> Any:
+        """Raises `NotJson`."""
+        text = self.raw.decode(errors="surrogateescape").strip()
+        value, end = parse(text)
+        if end < len(text):
+            raise NotJson(f"Invalid JSON: the line goes on after its object, at character {end + 1}")
+        return value
+
+    @property
+    def _fields(self) -> dict[str, Any] | None:
+        try:
+            value = self._value
+        except NotJson:
+            return None
+        return value if isinstance(value, dict) else None
+
+
+class JsonLines:
+    """A file of one object a line; `lines` come with their numbers."""
+
+    suffix = ".jsonl"
+
+    def __init__(self, lines: Iterable[tuple[int, bytes]]) -> None:
+        self._lines = lines
+
+    def records(self) -> Iterator[JsonRecord]:
+        for number, raw in self._lines:
+            if raw.strip() and not (record := JsonRecord(number, raw)).is_note:
+                yield record
+
+    def head(self) -> bytes:
+        return b""
+
+
+class JsonDocument:
+    """A file that is one array of orders, or orders of several lines each. Its rejects are JSON Lines."""
+
+    suffix = ".jsonl"
+
+    def __init__(self, name: str, lines: Iterable[tuple[int, bytes]]) -> None:
+        self._name = name
+        self._lines = lines
+
+    def records(self) -> Iterator[JsonRecord]:
+        """Raises `BadInput` where the document is not JSON to its end: then nothing of it is read."""
+        text = self._text()
+        for line, start, end in self._places(text):
+            yield JsonRecord(line, text[start:end].encode(errors="surrogateescape"))
+
+    def _places(self, text: str) -> list[tuple[int, int, int]]:
+        """Of each order its line, where it begins and where it ends."""
+        places: list[tuple[int, int, int]] = []
+        line, counted = 1, 0
+        place = _after_space(text, 0)
+        in_array = text.startswith("[", place)
+        more = not in_array or not text.startswith("]", _after_space(text, place + 1))
+        place += in_array
+        while more:
+            start = _after_space(text, place)
+            line, counted = line + text.count("\n", counted, start), start
+            try:
+                _, end = parse(text, start)
+            except NotJson as failure:
+                raise self._not_json(text, failure.position) from None
+            places.append((line, start, end))
+            place = _after_space(text, end)
+            more = text.startswith(",", place) if in_array else place < len(text)
+            place += in_array and more
+        if in_array:
+            if not text.startswith("]", _after_space(text, place)):
+                raise self._not_json(text, place)
+            place = _after_space(text, _after_space(text, place) + 1)
+        if place < len(text):
+            raise self._not_json(text, place)
+        return places
+
+    def _not_json(self, text: str, place: int) -> BadInput:
+        if place >= len(text):
+            return BadInput(f"{self._name} cannot be read: it ends in the middle of its JSON, as if it were cut off.")
+        line = text.count("\n", 0, place) + 1
+        character = place - text.rfind("\n", 0, place)
+        return BadInput(f"{self._name} cannot be read: invalid JSON on line {line}, at character {character}.")
+
+    def head(self) -> bytes:
+        return b""
+
+    def _text(self) -> str:
+        parts: list[str] = []
+        size = first = 0
+        for number, raw in self._lines:
+            first = first or number
+            size += len(raw)
+            if size > LARGEST_DOCUMENT:
+                raise BadInput(
+                    f"{self._name} is a JSON document of more than {LARGEST_DOCUMENT >> 20} MiB: {_CONVERT}."
+                )
+            parts.append(raw.decode(errors="surrogateescape"))
+        return "\n" * (first - 1) + "".join(parts)
+
+
+def _after_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    return found.end() if found else place
+
+
+def is_document(first: bytes, second: bytes | None) -> bool:
+    """Tell by its first two lines that a file of JSON is not one of one object a line."""
+    text = first.decode(errors="surrogateescape").strip()
+    if text.startswith("["):
+        return True
+    if second is None or second.lstrip().startswith(b"{"):
+        return False
+    try:
+        parse(text)
+    except NotJson as failure:
+        return failure.end
+    return False

@@ -1,0 +1,89 @@
+"""The lines of a text file as editors and spreadsheets write it: UTF-8 or UTF-16, with any line ends."""
+
+import codecs
+import io
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from lastmile.errors import BadInput
+
+__all__ = ["LONGEST_LINE", "TextLines"]
+
+# No order is nearly as long: this is another kind of file, and not to be read into memory in search of a line's end.
+LONGEST_LINE = 2**20
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_ARCHIVE = b"PK\x03\x04"  # what .xlsx and .ods files are
+
+
+class TextLines:
+    """An open file by its lines, in UTF-8. Raises `BadInput` where it is no text."""
+
+    def __init__(self, name: str, stream: BinaryIO) -> None:
+        self._name = name
+        with self._reading():
+            first = stream.readline(LONGEST_LINE + 1)
+            if first.startswith(_ARCHIVE):
+                raise BadInput(f"{name} is a spreadsheet or an archive, and not text: save it as CSV in UTF-8.")
+            self.recoded = first.startswith(_UTF_16)
+            """The lines are not the bytes of the file."""
+            encoding = "utf-16" if self.recoded else "utf-8-sig"
+            if not self.recoded and b"\0" in first:
+                raise BadInput(f"{name} has NUL characters on line 1: save it as text in UTF-8.")
+            # Only where the first line says so: elsewhere a carriage return alone is part of a cell.
+            by_cr = "\r" in first.decode(encoding, "ignore").rstrip("\r\n")
+            self._text = io.TextIOWrapper(
+                io.BufferedReader(_Rejoined(first, stream)),
+                encoding=encoding,
+                # What is not UTF-8 is kept as it is, for the model to refuse and the rejects to show.
+                errors="strict" if self.recoded else "surrogateescape",
+                newline="\r" if by_cr else "\n",
+            )
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """Each line with its number, from 1."""
+        number = 0
+        with self._reading():
+            while line := self._text.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    array = " Write one order a line: `jq -c '.[]'` does that with an array." if line[0] == "[" else ""
+                    raise BadInput(f"{self._name} cannot be read: line {number} is longer than any order is.{array}")
+                yield number, line.encode(errors="surrogateescape")
+
+    def _reading(self) -> "_Reading":
+        return _Reading(self._name)
+
+
+class _Reading:
+    """A context in which what goes wrong with the file is told by its name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _: object, failure: BaseException | None, __: object) -> None:
+        if isinstance(failure, UnicodeDecodeError):
+            raise BadInput(f"{self._name} cannot be read: it begins as UTF-16, and is not: save it as UTF-8.") from None
+        if isinstance(failure, OSError):
+            raise BadInput(f"{self._name} cannot be read: {failure.strerror}.") from None
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream whose first line was read already."""
+
+    def __init__(self, first: bytes, stream: Any) -> None:
+        self._ahead = first
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        chunk = self._ahead or self._stream.read1(len(buffer))
+        size = min(len(chunk), len(buffer))
+        buffer[:size] = chunk[:size]
+        self._ahead = chunk[size:]
+        return size

@@ -1,0 +1,130 @@
+"""Live subscribers as the orders that would make them what they are."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Row, text
+
+from activities.addresses import FACTS
+from ipam.models import DEFAULT_VRF, IPv4Mode, IPv6Mode, Purpose
+from lastmile.contract import ProvisionSubscriber
+from lastmile.db import Database
+from lastmile.fields.stored import STORED
+from lastmile.subscribers.models import Customer, Line
+from lastmile.validation_messages import mistakes
+
+__all__ = ["NOTES", "Described", "estate"]
+
+# Each page is a short transaction of its own: a reader that stops for a while holds nothing in the database.
+PAGE = 500
+
+# What an order cannot ask for, and a reader of the file wants to know all the same.
+_NOTES = {purpose: f"_{fact}" for purpose, fact in FACTS.items() if purpose is not Purpose.IPV4}
+NOTES = tuple(_NOTES.values())
+
+_MODES = {
+    Purpose.IPV6_PD: IPv6Mode.PD,
+    Purpose.IPV6_FRAMED: IPv6Mode.SLAAC,
+    Purpose.IPV6_ADDRESS: IPv6Mode.STATEFUL,
+}
+
+_PAGE = text(
+    """
+    SELECT s.ref AS subscriber_ref, s.created_by_order AS order_id,
+        to_jsonb(c) AS customer, to_jsonb(n) AS line, b.plan, b.price_ref, g.groupname,
+        (SELECT jsonb_object_agg(d.purpose, jsonb_build_object(
+            'address', abbrev(d.prefix::inet), 'length', masklen(d.prefix), 'pool', p.name, 'vrf', p.vrf))
+         FROM delegations d JOIN pools p ON p.id = d.pool_id
+         WHERE d.tenant_id = s.tenant_id AND d.subscriber_ref = s.ref AND d.state <> 'revoked') AS held,
+        EXISTS (SELECT FROM orders o WHERE o.tenant_id = s.tenant_id AND o.subscriber_ref = s.ref
+                AND o.finished_at IS NULL) AS busy
+    FROM subscribers s
+    JOIN customers c ON c.id = s.customer_id
+    LEFT JOIN network_profiles n ON n.subscriber_id = s.id
+    LEFT JOIN billing_services b ON b.subscriber_id = s.id AND b.status <> 'ended'
+    LEFT JOIN radusergroup g ON g.username = s.ref || '@' || s.tenant_id || '.lastmile'
+    WHERE s.tenant_id = :tenant AND s.archived_at IS NULL AND s.ref > :after
+    ORDER BY s.ref LIMIT :page
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One live subscriber."""
+
+    subscriber_ref: str
+    order: ProvisionSubscriber | None = None
+    notes: dict[str, str | None] = field(default_factory=dict)
+    """Each of `NOTES`."""
+    trouble: str = ""
+    """Why there is no order that would make it."""
+
+
+async def estate(database: Database, tenant: str) -> AsyncIterator[Described]:
+    """The tenant's live subscribers by reference, each as it is when its page is read."""
+    after = ""
+    while True:
+        async with database.tenant(tenant) as connection:
+            rows = (await connection.execute(_PAGE, {"tenant": tenant, "after": after, "page": PAGE})).all()
+        for row in rows:
+            yield _described(tenant, row)
+        if len(rows) < PAGE:
+            return
+        after = rows[-1].subscriber_ref
+
+
+def _described(tenant: str, row: Row[Any]) -> Described:
+    if row.busy:
+        return Described(row.subscriber_ref, trouble="an order of it has not ended")
+    parts = {"network profile": row.line, "billing service": row.plan, "RADIUS account": row.groupname}
+    if missing := [name for name, part in parts.items() if part is None]:
+        return Described(row.subscriber_ref, trouble=f"it has no {', no '.join(missing)}")
+    held = row.held or {}
+    kbps = row.groupname.partition("@")[0].rsplit("-", 2)[1:]
+    try:
+        order = ProvisionSubscriber.model_validate(
+            {
+                "tenant": tenant,
+                "order_id": row.order_id,
+                "subscriber_ref": row.subscriber_ref,
+                "customer": {name: row.customer[name] for name in Customer.model_fields},
+                "plan": {
+                    "name": row.plan,
+                    "download_kbps": int(kbps[0]),
+                    "upload_kbps": int(kbps[1]),
+                    "price_ref": row.price_ref,
+                },
+                "line": {name: row.line[name] for name in Line.model_fields},
+                "addressing": _addressing(held),
+            },
+            context=STORED,
+        )
+    except ValidationError as failure:
+        return Described(row.subscriber_ref, trouble="; ".join(mistakes(failure, ProvisionSubscriber)))
+    if sum(purpose in held for purpose in _MODES) > 1:
+        return Described(row.subscriber_ref, trouble="it holds more than one kind of IPv6 prefix, which no order asks")
+    if len({there["vrf"] for there in held.values()}) > 1:
+        return Described(row.subscriber_ref, trouble="its addresses are in several VRFs, and an order names one")
+    notes = {note: held[purpose]["address"] if purpose in held else None for purpose, note in _NOTES.items()}
+    return Described(row.subscriber_ref, order, notes)
+
+
+def _addressing(held: Mapping[str, Any]) -> dict[str, Any]:
+    """What to ask for to get this again, from the same pools; an IPv4 address by itself."""
+    ipv4 = held.get(Purpose.IPV4)
+    asked: dict[str, Any] = {"enable_ipv6": False}
+    for purpose, mode in _MODES.items():
+        if there := held.get(purpose):
+            asked = {"ipv6_mode": mode, "ipv6_pool": there["pool"]}
+            if purpose is Purpose.IPV6_PD:
+                asked["ipv6_pd_size"] = there["length"]
+                asked["ipv6_mode"] = IPv6Mode.DUAL_STACK if ipv4 else mode
+            break
+    if ipv4:
+        asked |= {"ipv4_mode": IPv4Mode.STATIC, "ipv4_address": ipv4["address"], "ipv4_pool": ipv4["pool"]}
+    if vrf := next((there["vrf"] for there in held.values()), DEFAULT_VRF):
+        asked["vrf"] = vrf
+    return asked

@@ -1,0 +1,300 @@
+"""Every setting of Lastmile, in one place; nothing else reads the environment.
+
+How to reach Temporal is the exception by design: the SDK's own environment configuration
+(`temporalio.envconfig`: `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE`, TLS, API key)
+decides, so that Lastmile and the `temporal` command always talk to the same cluster.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import Field, FilePath, HttpUrl, PostgresDsn, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lastmile.fields.scalars import WrittenDecimal, WrittenNumber
+from lastmile.radius.vrf import VrfAttribute
+
+__all__ = ["STACK_FILE", "Settings"]
+
+STACK_FILE = "stack.env"
+"""In the state directory while an embedded stack runs: how to reach it, in the same variables."""
+
+if TYPE_CHECKING:
+    from lastmile.encryption.keys import KeyRing
+
+Seconds = Annotated[WrittenDecimal, Field(gt=0, le=86_400)]
+LongSeconds = Annotated[WrittenDecimal, Field(ge=0, le=10 * 365 * 86_400)]
+
+
+class Settings(BaseSettings):
+    """Read from the environment; each field's variable is its name in capitals behind `LASTMILE_`."""
+
+    model_config = SettingsConfigDict(env_prefix="LASTMILE_", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    database_url: PostgresDsn | None = Field(
+        default=None,
+        validation_alias="DATABASE_URL",
+        description="PostgreSQL, as `postgresql://user:password@host:port/name`. The login must be a member "
+        "of `lastmile_app` and `lastmile_platform`. Without it, `lastmile up` runs a PostgreSQL of its own.",
+    )
+    database_owner_url: PostgresDsn | None = Field(
+        default=None,
+        validation_alias="DATABASE_OWNER_URL",
+        description="The login that owns the tables, for migrations only. Default: `DATABASE_URL`.",
+    )
+    database_pool_size: WrittenNumber = Field(
+        default=16, ge=1, le=1_000, description="Database connections per process."
+    )
+    state_dir: Path = Field(default=Path(".lastmile"), description="Where the embedded stack keeps its state.")
+    task_queue: str = Field(default="lastmile", min_length=1, description="Temporal task queue.")
+    deployment: str = Field(
+        default="lastmile", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The name of the Temporal Worker Deployment."
+    )
+    build_id: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="The version of the worker's code. Orders stay with the version that began them, and a version "
+        "gets new ones once it is made the current one: docs/deployment.md. Without it, any worker takes any order.",
+    )
+    http_host: str = Field(default="127.0.0.1", description="Where `/healthz`, `/readyz` and `/metrics` listen.")
+    http_port: WrittenNumber = Field(
+        default=9464,
+        ge=0,
+        le=65535,
+        description="Port of `/healthz`, `/readyz` and `/metrics`; process *n* of several uses this port + *n*.",
+    )
+    shutdown_grace_seconds: Seconds = Field(
+        default=30, description="How long running activities may take to finish after SIGTERM."
+    )
+    max_concurrent_activities: WrittenNumber = Field(
+        default=64, ge=1, le=10_000, description="Activity slots per process."
+    )
+    max_concurrent_workflow_tasks: WrittenNumber = Field(
+        default=6,
+        ge=2,
+        le=10_000,
+        description="Workflow task slots per process. So many orders are at work in it at once; the others wait where "
+        "urgent orders and other tenants pass them. More do not make a process faster.",
+    )
+    max_cached_workflows: WrittenNumber = Field(
+        default=2000,
+        ge=1,
+        le=1_000_000,
+        description="Runs kept in memory per process. Fewer than are at work cost half the throughput.",
+    )
+    quarantine_seconds: LongSeconds = Field(
+        default=86_400,
+        description="How long a released prefix rests before somebody else can get it. "
+        "Never less than the DHCPv6 valid lifetime of your access network.",
+    )
+    quarantine_unconfirmed_seconds: LongSeconds = Field(
+        default=7 * 86_400,
+        description="The same, where no NAS confirmed that the subscriber's session has ended. "
+        "Not less than your longest session (RADIUS `Session-Timeout`).",
+    )
+    audit_days: WrittenNumber = Field(
+        default=365,
+        ge=1,
+        le=36_500,
+        description="How long the audit log is kept, and the events of a delegation after its end; "
+        "the daily cleanup deletes what is older.",
+    )
+    radius_timeout_seconds: Seconds = Field(
+        default=3, description="How long to wait for one Disconnect/CoA reply before sending again."
+    )
+    radius_tries: WrittenNumber = Field(default=3, ge=1, le=30, description="How often one Disconnect/CoA is sent.")
+    radius_in_flight: WrittenNumber = Field(
+        default=64, ge=1, le=256, description="Disconnect/CoA requests in flight per NAS, per process."
+    )
+    radius_vrf_attribute: str | None = Field(
+        default=None,
+        description="The RADIUS reply attribute that names the VRF of a line, as `NAME=VALUE` with `{vrf}` in VALUE. "
+        "Each vendor has its own: `ERX-Virtual-Router-Name={vrf}`, `Cisco-AVPair=ip:vrf-id={vrf}`, "
+        "`Huawei-VPN-Instance={vrf}`. Without it RADIUS names no VRF, and the BNG has to know it.",
+    )
+    netbox_url: HttpUrl | None = Field(
+        default=None,
+        validation_alias="NETBOX_URL",
+        description="NetBox, as `https://netbox.example.net`. Without it, pools live in the database alone.",
+    )
+    netbox_token: SecretStr | None = Field(
+        default=None,
+        validation_alias="NETBOX_TOKEN",
+        validate_default=True,
+        description="A NetBox API token; `lastmile netbox check` says what it must be allowed to do.",
+    )
+    netbox_ca_file: FilePath | None = Field(
+        default=None,
+        description="The CAs that NetBox's certificate may be signed by, as PEM. Default: the public ones.",
+    )
+    netbox_link: str | None = Field(
+        default=None,
+        description="Where a person finds out more of a subscriber, for the link on each prefix in NetBox: a URL with "
+        "`{tenant}` and `{subscriber}`, such as `https://temporal.example.net/namespaces/default/workflows"
+        "?query=WorkflowId%3D%22subscriber%2F{tenant}%2F{subscriber}%22` of the Temporal UI.",
+    )
+    netbox_timeout_seconds: WrittenDecimal = Field(
+        default=10, gt=0, le=12, description="How long to wait for one answer of NetBox."
+    )
+    netbox_in_flight: WrittenNumber = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="Requests to NetBox in flight per process. More make NetBox slower for everybody, not faster.",
+    )
+    encryption_keys: SecretStr | None = Field(
+        default=None,
+        description="What Temporal keeps of orders is encrypted with the first of these keys, and read with each: "
+        "`name:key,…`, a key being 32 random bytes in base64. docs/encryption.md says how to rotate them.",
+    )
+    codec_host: str = Field(default="127.0.0.1", description="Where `lastmile codec-server` listens.")
+    codec_port: WrittenNumber = Field(default=8081, ge=0, le=65535, description="Its port.")
+    codec_origin: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/\s]+$",
+        description="The Temporal UI, as `https://temporal.example.net`: pages of no other origin are answered.",
+    )
+    codec_users: SecretStr | None = Field(
+        default=None,
+        description="Who may see decrypted payloads: `name:password,…`, passwords of 16 characters or more.",
+    )
+    otel_exporter_otlp_endpoint: HttpUrl | None = Field(
+        default=None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="An OpenTelemetry collector that takes OTLP over HTTP, as `http://localhost:4318`: workers send it "
+        "traces. Needs the extra `tracing`. OpenTelemetry's other variables apply as well.",
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="`auto` is readable on a terminal and JSON elsewhere."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severity logged; below `INFO` of Lastmile's own records only."
+    )
+
+    @field_validator("netbox_url")
+    @classmethod
+    def _without_login(cls, url: HttpUrl | None) -> HttpUrl | None:
+        if url is not None and (url.username or url.password or url.query):
+            raise ValueError("must be no more than https://host:port/path: what is secret belongs in NETBOX_TOKEN")
+        return url
+
+    @field_validator("netbox_link")
+    @classmethod
+    def _fillable(cls, link: str | None) -> str | None:
+        if link is not None:
+            try:
+                HttpUrl(link.format(tenant="acme", subscriber="S-1"))
+            except (ValueError, LookupError, AttributeError):
+                raise ValueError(
+                    "must be a URL, as in https://temporal.example.net/{tenant}/{subscriber}, with no other {}"
+                ) from None
+        return link
+
+    @field_validator("netbox_token")
+    @classmethod
+    def _sendable(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if token is None and info.data.get("netbox_url") is not None:
+            raise ValueError("must be set where NETBOX_URL is: NetBox answers nothing without a token")
+        if token is not None and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+            raise ValueError("must be one word of ASCII characters")
+        return token
+
+    @field_validator("radius_vrf_attribute")
+    @classmethod
+    def _vrf_attribute(cls, written: str | None) -> str | None:
+        if written is not None:
+            VrfAttribute.parse(written)
+        return written
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            _key_ring(keys)
+        return keys
+
+    @field_validator("codec_users")
+    @classmethod
+    def _users(cls, users: SecretStr | None) -> SecretStr | None:
+        if users is not None:
+            from lastmile.encryption.server import parse_users
+
+            parse_users(users.get_secret_value())
+        return users
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        # A deprovision asks up to three rounds of NASes within one attempt of two minutes.
+        if self.radius_timeout_seconds * self.radius_tries > 30:
+            raise ValueError("LASTMILE_RADIUS_TIMEOUT_SECONDS times LASTMILE_RADIUS_TRIES must not exceed 30 seconds")
+        return self
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings; what the environment leaves open is taken from the stack that runs in the state directory.
+
+        Raises pydantic's `ValidationError`, which lists everything that is wrong.
+        """
+        return cls(_env_file=cls().stack_file)
+
+    @property
+    def stack_file(self) -> Path:
+        return self.state_dir / STACK_FILE
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the database is that of the stack that runs in the state directory: a demonstration."""
+        running = dotenv_values(self.stack_file).get("DATABASE_URL")
+        return running is not None and self.database_url == PostgresDsn(running)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The process's environment over the running stack's: what the Temporal SDK's configuration reads."""
+        stack = {name: value for name, value in dotenv_values(self.stack_file).items() if value is not None}
+        return stack | dict(os.environ)
+
+    @property
+    def key_ring(self) -> "KeyRing | None":
+        """What payloads are encrypted with; None where they are not."""
+        return None if self.encryption_keys is None else _key_ring(self.encryption_keys)
+
+    @property
+    def quarantine(self) -> timedelta:
+        return timedelta(seconds=self.quarantine_seconds)
+
+    @property
+    def quarantine_unconfirmed(self) -> timedelta:
+        return timedelta(seconds=self.quarantine_unconfirmed_seconds)
+
+    @property
+    def audit_period(self) -> timedelta:
+        return timedelta(days=self.audit_days)
+
+    @property
+    def vrf_attribute(self) -> VrfAttribute | None:
+        return None if self.radius_vrf_attribute is None else VrfAttribute.parse(self.radius_vrf_attribute)
+
+    @property
+    def netbox(self) -> dict[str, Any] | None:
+        """What `ipam.netbox.NetBox` is made with; None where pools live in the database alone."""
+        if self.netbox_url is None or self.netbox_token is None:
+            return None
+        return {
+            "url": str(self.netbox_url),
+            "token": self.netbox_token.get_secret_value(),
+            "ca_file": self.netbox_ca_file,
+            "read_timeout": self.netbox_timeout_seconds,
+            "in_flight": self.netbox_in_flight,
+            "link": self.netbox_link,
+        }
+
+
+def _key_ring(keys: SecretStr) -> "KeyRing":
+    from lastmile.encryption.keys import KeyRing  # most commands need none of it
+
+    return KeyRing.parse(keys.get_secret_value())

@@ -1,0 +1,134 @@
+"""Billing services: what is charged for a line, and the events that a billing system reads.
+
+Each change and its event are one transaction; events are only ever added.
+"""
+
+from typing import Any
+
+from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from lastmile.db import TenantConnection
+from lastmile.subscribers.errors import Conflict
+from lastmile.subscribers.models import ServicePlan
+from lastmile.subscribers.records import Record
+from lastmile.subscribers.tables import billing_events, billing_services, subscribers
+
+__all__ = [
+    "cancel_service",
+    "create_service",
+    "end_service",
+    "resume_service",
+    "suspend_service",
+]
+
+
+async def create_service(
+    connection: TenantConnection, tenant: str, order_id: str, subscriber: Record, ref: str, plan: ServicePlan
+) -> Record:
+    """Start charging for the line. Raises `Conflict` where another plan is being charged."""
+    values = {
+        "tenant_id": tenant,
+        "subscriber_id": subscriber.id,
+        "plan": plan.name,
+        "price_ref": plan.price_ref,
+        "status": "active",
+        "created_by_order": order_id,
+    }
+    table = billing_services
+    made = (
+        await connection.execute(insert(table).values(values).on_conflict_do_nothing().returning(table))
+    ).one_or_none()
+    if made:
+        await _record(connection, made, ref, "started", order_id)
+        return Record(made.id, made.created_by_order)
+    found = (
+        await connection.execute(select(table).where(table.c.subscriber_id == subscriber.id, table.c.status != "ended"))
+    ).one()
+    if found.plan != plan.name:
+        raise Conflict(f"plan.name: subscriber {ref} is charged for plan {found.plan}, not {plan.name}")
+    # A deprovision that was abandoned or lost had suspended it: the line is wanted again.
+    resumed = (
+        update(table)
+        .where(table.c.id == found.id, table.c.status == "suspended")
+        .values(status="active", suspended_by_order=None)
+        .returning(table)
+    )
+    await _all(connection, resumed, ref, "resumed", order_id)
+    return Record(found.id, found.created_by_order)
+
+
+async def cancel_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
+    """Undo `create_service`: remove the service if this order created it; the billing system sees `cancelled`."""
+    statement = (
+        delete(billing_services)
+        .where(_current(ref), billing_services.c.created_by_order == order_id)
+        .returning(billing_services)
+    )
+    return await _all(connection, statement, ref, "cancelled", order_id)
+
+
+async def suspend_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
+    """Stop charging for the line until it is resumed or ended; False where nothing is being charged."""
+    by_us = select(billing_services.c.id).where(_current(ref), billing_services.c.suspended_by_order == order_id)
+    statement = (
+        update(billing_services)
+        .where(_current(ref), billing_services.c.status == "active")
+        .values(status="suspended", suspended_by_order=order_id)
+        .returning(billing_services)
+    )
+    if await _all(connection, statement, ref, "suspended", order_id):
+        return True
+    return await connection.scalar(by_us) is not None  # an earlier attempt did it
+
+
+async def resume_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
+    """Undo `suspend_service`, if this order suspended it."""
+    statement = (
+        update(billing_services)
+        .where(
+            _current(ref),
+            billing_services.c.status == "suspended",
+            billing_services.c.suspended_by_order == order_id,
+        )
+        .values(status="active", suspended_by_order=None)
+        .returning(billing_services)
+    )
+    return await _all(connection, statement, ref, "resumed", order_id)
+
+
+async def end_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
+    """Close the line's service for good."""
+    statement = (
+        update(billing_services)
+        .where(_current(ref), billing_services.c.status != "ended")
+        .values(status="ended", ended_at=func.now())
+        .returning(billing_services)
+    )
+    return await _all(connection, statement, ref, "ended", order_id)
+
+
+def _current(ref: str) -> Any:
+    mine = select(subscribers.c.id).where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
+    return billing_services.c.subscriber_id.in_(mine)
+
+
+async def _all(connection: TenantConnection, statement: Any, ref: str, event: str, order_id: str) -> bool:
+    services = (await connection.execute(statement)).all()
+    for service in services:
+        await _record(connection, service, ref, event, order_id)
+    return bool(services)
+
+
+async def _record(connection: TenantConnection, service: Row[Any], ref: str, event: str, order_id: str) -> None:
+    await connection.execute(
+        insert(billing_events).values(
+            tenant_id=service.tenant_id,
+            service_id=service.id,
+            subscriber_ref=ref,
+            event=event,
+            plan=service.plan,
+            price_ref=service.price_ref,
+            order_id=order_id,
+        )
+    )

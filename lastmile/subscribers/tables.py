@@ -1,0 +1,146 @@
+"""Tables of this domain. The migrations make them; a test holds these against what they made."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Integer,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB, MACADDR, UUID
+
+from lastmile.db import metadata
+
+__all__ = [
+    "billing_events",
+    "billing_services",
+    "customers",
+    "network_profiles",
+    "orders",
+    "subscribers",
+    "tenants",
+]
+
+
+def _id() -> Column[object]:
+    return Column("id", UUID(as_uuid=False), primary_key=True, server_default=func.gen_random_uuid())
+
+
+def _tenant() -> Column[str]:
+    return Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False)
+
+
+def _now(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    _now("created_at"),
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    _tenant(),
+    Column("order_id", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("subscriber_ref", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("result", JSONB),
+    Column("requested_by", Text),
+    _now("created_at"),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("taken_over", Boolean, nullable=False, server_default="false"),
+    PrimaryKeyConstraint("tenant_id", "order_id"),
+)
+
+customers = Table(
+    "customers",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("ref", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("email", Text),
+    Column("phone", Text),
+    Column("created_by_order", Text, nullable=False),
+    _now("created_at"),
+)
+
+subscribers = Table(
+    "subscribers",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("ref", Text, nullable=False),
+    Column("customer_id", UUID(as_uuid=False), ForeignKey("customers.id"), nullable=False),
+    Column("created_by_order", Text, nullable=False),
+    _now("created_at"),
+    Column("archived_at", DateTime(timezone=True)),
+    Column("archived_by_order", Text),
+    Column("archive_reason", Text),
+)
+
+network_profiles = Table(
+    "network_profiles",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("subscriber_id", UUID(as_uuid=False), ForeignKey("subscribers.id"), nullable=False),
+    Column("connection_type", Text, nullable=False),
+    Column("onu_serial", Text),
+    Column("olt", Text),
+    Column("pon_port", Text),
+    Column("cpe_mac", MACADDR),
+    Column("s_vlan", Integer),
+    Column("c_vlan", Integer),
+    Column("circuit_id", Text),
+    Column("remote_id", Text),
+    Column("option82_policy", Text, nullable=False),
+    Column("created_by_order", Text, nullable=False),
+    _now("created_at"),
+    # The line may have the VLANs, or the enforced circuit id, of another line.
+    Column("shares_vlans", Boolean, nullable=False, server_default="false"),
+    Column("shares_circuit", Boolean, nullable=False, server_default="false"),
+)
+
+billing_services = Table(
+    "billing_services",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("subscriber_id", UUID(as_uuid=False), ForeignKey("subscribers.id"), nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("price_ref", Text),
+    Column("status", Text, nullable=False),
+    _now("started_at"),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("suspended_by_order", Text),
+    Column("created_by_order", Text, nullable=False),
+)
+
+billing_events = Table(
+    "billing_events",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _tenant(),
+    Column("service_id", UUID(as_uuid=False), nullable=False),
+    Column("subscriber_ref", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("price_ref", Text),
+    Column("order_id", Text, nullable=False),
+    _now("at"),
+)

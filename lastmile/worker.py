@@ -1,0 +1,271 @@
+"""The worker process: settings, clients, Temporal worker, `/healthz`, `/readyz` and `/metrics`.
+
+`python worker.py` runs from the environment alone. SIGTERM and SIGINT end it gracefully: no new work is taken,
+running activities get their time to finish, and what does not finish is handed back to be tried elsewhere.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
+from typing import Any, NoReturn
+from wsgiref.simple_server import WSGIServer
+
+import structlog
+from prometheus_client import REGISTRY
+from pydantic import ValidationError
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.service import RPCError
+from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
+
+from activities.accounts import AccountActivities
+from activities.addresses import AddressActivities
+from activities.devices import DeviceActivities
+from activities.interceptor import Observed
+from activities.maintenance.audit import AuditActivities
+from activities.maintenance.cleanup import CleanupActivities
+from activities.maintenance.metrics import FigureActivities
+from activities.orders import OrderActivities
+from activities.records import RecordActivities
+from ipam.allocation import Quarantine
+from ipam.netbox import NetBox
+from ipam.netbox.delegated.block_maintenance import Keeper
+from lastmile.client.schedule_bootstrap import ScheduleMaker
+from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.temporal_metrics import temporal_figures
+from lastmile.client.temporal_settings import temporal_setting_mistakes
+from lastmile.client.worker_versions import current_build, make_current
+from lastmile.db import Database
+from lastmile.devices.controllers import Controller
+from lastmile.metrics.snapshot import newest
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.settings import Settings
+from lastmile.startup_checks import Misconfigured, clients
+from lastmile.telemetry.http import Application, serve, worker_pages
+from lastmile.telemetry.logs import set_up_logging
+from lastmile.telemetry.readiness import PATIENCE_SECONDS, Check, Readiness
+from lastmile.telemetry.snapshot import SnapshotCollector
+from lastmile.telemetry.temporal import observe_temporal
+from lastmile.validation_messages import setting_mistakes
+from workflows.registry import FAILURE_TYPES, RUNNER, WORKFLOWS
+
+__all__ = ["build_worker", "main"]
+
+EXIT_FAILED = 1
+EXIT_MISCONFIGURED = 2
+
+log = structlog.get_logger("lastmile.worker")
+
+
+def build_worker(
+    client: Client,
+    settings: Settings,
+    database: Database,
+    authorization: DynamicAuthorization,
+    *,
+    netbox: NetBox | None = None,
+    onu: Controller | None = None,
+    cpe: Controller | None = None,
+) -> Worker:
+    """A Temporal worker for all workflows and activities, on the given clients."""
+    quarantine = Quarantine(settings.quarantine, settings.quarantine_unconfirmed)
+    vrf = settings.vrf_attribute
+    return Worker(
+        client,
+        task_queue=settings.task_queue,
+        workflows=WORKFLOWS,
+        activities=_activities(
+            OrderActivities(database),
+            RecordActivities(database),
+            AccountActivities(database),
+            AddressActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
+            DeviceActivities(database, onu, cpe),
+            CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox, vrf_attribute=vrf),
+            AuditActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
+            FigureActivities(database, partial(temporal_figures, client, settings.task_queue)),
+        ),
+        interceptors=[Observed()],
+        workflow_runner=RUNNER,
+        deployment_config=_deployment(settings),
+        workflow_failure_exception_types=FAILURE_TYPES,
+        max_concurrent_activities=settings.max_concurrent_activities,
+        max_concurrent_local_activities=settings.max_concurrent_activities,
+        max_concurrent_workflow_tasks=settings.max_concurrent_workflow_tasks,
+        max_cached_workflows=settings.max_cached_workflows,
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+    )
+
+
+def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
+    """Return the version that keeps its runs; None without a build id: Temporal then refuses a behaviour."""
+    if settings.build_id is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(settings.deployment, settings.build_id),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.PINNED,
+    )
+
+
+def _activities(*classes: object) -> list[Callable[..., Any]]:
+    """Every method that is an activity."""
+    methods = (getattr(instance, name) for instance in classes for name in dir(instance))
+    return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
+
+
+async def run(settings: Settings, pollers: Callable[[], int]) -> None:
+    """Run until SIGTERM or SIGINT. Raises `Misconfigured` before any work is taken.
+
+    `pollers` counts the polls that this process keeps open at Temporal.
+    """
+    async with AsyncExitStack() as stack:
+        netbox = await stack.enter_async_context(NetBox(**settings.netbox)) if settings.netbox else None
+        client, database = await clients(settings, netbox, stack)
+        authorization = await stack.enter_async_context(
+            DynamicAuthorization(
+                timeout=settings.radius_timeout_seconds,
+                tries=settings.radius_tries,
+                in_flight=settings.radius_in_flight,
+            )
+        )
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        figures = SnapshotCollector(partial(newest, database), loop)
+        REGISTRY.register(figures)
+        stack.callback(REGISTRY.unregister, figures)
+
+        async def polling() -> str:
+            if stop.is_set():
+                return "stopping"
+            return "" if await asyncio.to_thread(pollers) else "does not poll for tasks"
+
+        checks: dict[str, Check] = {
+            "database": partial(_look_at_database, database),
+            "temporal": partial(_look_at_temporal, client),
+            "worker": polling,
+        }
+        pages = worker_pages(lambda: not stop.is_set(), Readiness(loop, checks).report)
+        http = _serve(settings, pages)
+        stack.callback(http.shutdown)
+        worker = build_worker(client, settings, database, authorization, netbox=netbox)
+        if netbox is not None:
+            await stack.enter_async_context(Keeper(database, netbox, settings.quarantine_unconfirmed))
+        async with worker, ScheduleMaker(StandingSchedules(client, settings.task_queue)):
+            log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
+            if settings.build_id is not None and settings.build_id != await current_build(client, settings.task_queue):
+                log.warning("worker.gets_no_new_orders", remedy=make_current(settings.deployment, settings.build_id))
+            await stop.wait()
+            log.info("worker.stopping", grace_seconds=settings.shutdown_grace_seconds)
+    log.info("worker.stopped")
+
+
+async def _look_at_database(database: Database) -> str:
+    await database.ping()
+    return ""
+
+
+async def _look_at_temporal(client: Client) -> str:
+    """A request that reads Temporal's own database, which its gRPC health check does not."""
+    try:
+        request = DescribeNamespaceRequest(namespace=client.namespace)
+        await client.workflow_service.describe_namespace(request, timeout=timedelta(seconds=PATIENCE_SECONDS))
+    except RPCError as failure:
+        return f"no answer ({failure.status.name})"
+    return ""
+
+
+def _serve(settings: Settings, pages: Application) -> WSGIServer:
+    """Serve the worker's pages. Raises `Misconfigured`."""
+    try:
+        return serve(settings.http_host, settings.http_port, pages)
+    except OSError as failure:
+        raise Misconfigured(
+            [f"LASTMILE_HTTP_PORT: {settings.http_host}:{settings.http_port} cannot be used: {failure.strerror}"]
+        ) from failure
+
+
+def _run_many(settings: Settings, processes: int) -> int:
+    """This many workers, each a process of its own with the next HTTP port; they live and end together."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "lastmile.worker"],
+            env=os.environ | {"LASTMILE_HTTP_PORT": str(settings.http_port + index if settings.http_port else 0)},
+        )
+        for index in range(processes)
+    ]
+
+    untold = list(children)
+
+    def stop(*_: object) -> None:
+        # One SIGTERM for each: a second one would kill a worker in its last steps, without a handler.
+        while untold:
+            untold.pop().terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # the first to end, by our signal or its own fault
+    stop()
+    # A worker that our signal killed before its handler was set has not failed.
+    return max((abs(status) for child in children if (status := child.wait()) != -signal.SIGTERM), default=0)
+
+
+def _refuse(problems: Sequence[str]) -> NoReturn:
+    print("The worker cannot start:", *(f"  - {problem}" for problem in problems), sep="\n", file=sys.stderr)
+    _exit(EXIT_MISCONFIGURED)
+
+
+def _exit(status: int) -> NoReturn:
+    """End without taking the interpreter down first: a thread of the Temporal SDK that wakes up meanwhile would
+    abort the process, in place of its status."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _count(typed: str) -> int:
+    """Parse `--processes`. Raises `ArgumentTypeError`."""
+    if not re.fullmatch("[1-9][0-9]{0,2}", typed):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 999, and is {typed!r}")
+    return int(typed)
+
+
+def main() -> None:
+    """The command line of `python worker.py`."""
+    parser = argparse.ArgumentParser(description="Run Lastmile's Temporal worker, configured by the environment.")
+    parser.add_argument("--processes", type=_count, default=1, metavar="N", help="worker processes (default: 1)")
+    arguments = parser.parse_args()
+    try:
+        settings = Settings.load()
+    except ValidationError as failure:
+        _refuse(setting_mistakes(failure, Settings) + temporal_setting_mistakes(os.environ))
+    set_up_logging(settings.log_format, settings.log_level)
+    if arguments.processes > 1:
+        sys.exit(_run_many(settings, arguments.processes))
+    try:
+        metrics = observe_temporal()
+        asyncio.run(run(settings, metrics.pollers))
+    except Misconfigured as failure:
+        _refuse(failure.problems)
+    except Exception:
+        log.critical("worker.failed", exc_info=True)
+        _exit(EXIT_FAILED)
+    _exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The scheduled workflows that maintain the platform."""

@@ -1,0 +1,104 @@
+"""What looks after the platform by itself: the snapshot for the metrics, and the audit.
+
+The third, the cleanup, is in `workflows.maintenance.cleanup`; when each of them runs, in `lastmile.client.schedules`.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+
+from activities.messages import Checked, Done, SnapshotTaken
+from lastmile.contract import AuditResult
+from workflows.failure_details import words_of
+from workflows.maintenance.activity_call import SHOWN, call
+
+__all__ = ["Audit", "Metrics"]
+
+SNAPSHOT_ATTEMPT = timedelta(seconds=30)
+SHORT = timedelta(minutes=1)
+CHECK_ATTEMPT = timedelta(minutes=30)
+"""One invariant of ten million delegations takes minutes."""
+CHECK_ATTEMPTS = 3
+
+
+@workflow.defn(name="Metrics")
+class Metrics:
+    """Take every figure once, for all workers to show."""
+
+    @workflow.run
+    async def run(self) -> SnapshotTaken:
+        taken: SnapshotTaken = await call(
+            "take_snapshot", "take the figures", returns=SnapshotTaken, attempt=SNAPSHOT_ATTEMPT
+        )
+        return taken
+
+
+@workflow.defn(name="Audit")
+class Audit:
+    """Check each promise, repair what is safe to repair, ask again for the end of sessions that nobody confirmed."""
+
+    @workflow.init
+    def __init__(self) -> None:
+        self._violations: dict[str, int] = {}
+        self._counts = {"repaired": 0, "disconnects_retried": 0, "disconnects_confirmed": 0}
+        self._failed: list[str] = []
+        self._problems: list[str] = []
+
+    @workflow.query
+    def progress(self) -> AuditResult:
+        """What has been found so far."""
+        return self._result()
+
+    @workflow.run
+    async def run(self) -> AuditResult:
+        """Everything, whatever becomes of the rest; fails in the end where something was not checked."""
+        # Asked for, and not imported: another version's would not fit the history of a run that is open.
+        for name in await call("invariants", "what there is to check", returns=list[str], attempt=SHORT):
+            checked = await self._try("check_invariant", f"check: {name}", name, returns=Checked, name=f"check-{name}")
+            if checked is not None:
+                self._counts["repaired"] += checked.repaired
+                if checked.violations:
+                    self._violations[name] = checked.violations
+        differs = await self._try("compare_with_netbox", "compare with NetBox", returns=dict[str, int])
+        self._violations |= differs or {}
+        retried = await self._try("retry_disconnects", "ask again for the end of sessions", returns=Done)
+        if retried is not None:
+            self._counts |= retried.counts
+        return await self._end()
+
+    async def _try(self, activity: str, title: str, *content: Any, returns: Any, name: str = "") -> Any:
+        """What the activity returns; None where it fails, which is told in the end."""
+        try:
+            return await call(
+                activity, title, *content, returns=returns, attempt=CHECK_ATTEMPT, attempts=CHECK_ATTEMPTS, name=name
+            )
+        except FailureError as failure:
+            if is_cancelled_exception(failure):
+                raise
+            self._failed.append(title)
+            self._problems = [*self._problems, f"{title}: {words_of(failure)}"][:SHOWN]
+            return None
+        finally:
+            self._show()
+
+    async def _end(self) -> AuditResult:
+        result = self._result()
+        await call("audit_ended", "say what was found", result.model_dump(), self._failed, returns=None, attempt=SHORT)
+        if self._failed:
+            words = f"not done, and left to the next run: {', '.join(self._failed)}"
+            raise ApplicationError(words, result, type="AuditIncomplete", non_retryable=True)
+        return result
+
+    def _result(self) -> AuditResult:
+        return AuditResult(
+            violations=self._violations, errors=len(self._failed), problems=self._problems, **self._counts
+        )
+
+    def _show(self) -> None:
+        """For who looks on in the Temporal UI."""
+        rows = [f"| {name} | {count:,} |" for name, count in self._violations.items()]
+        told = [f"- {problem}" for problem in self._problems]
+        found = ["| violated | left |", "|---|---|", *rows] if rows else ["No violation so far."]
+        workflow.set_current_details("\n".join(["**Audit**", "", *found, "", *told]))
