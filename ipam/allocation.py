@@ -192,7 +192,7 @@ _RELEASE = text(
         UPDATE slots s SET delegation_id = NULL, free_at = CASE WHEN theirs THEN 'infinity' ELSE now() + g.rest END,
                            last_holder = CASE WHEN NOT theirs THEN g.holder END
         FROM given_back g JOIN pools p ON p.id = g.pool_id CROSS JOIN LATERAL (SELECT g.slot <@ p.excluded OR EXISTS (
-            SELECT FROM netbox_strangers n
+            SELECT FROM netbox_foreign_prefixes n
             WHERE n.pool_id = g.pool_id AND g.slot >= n.first_slot AND g.slot < n.end_slot) AS theirs) t
         WHERE s.delegation_id = g.id
     )

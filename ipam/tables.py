@@ -15,7 +15,7 @@ __all__ = [
     "netbox_removals",
     "pools",
 ]
-__all__ += ["netbox_failed_repairs", "netbox_strangers", "netbox_suspects", "slots"]
+__all__ += ["netbox_failed_repairs", "netbox_foreign_prefixes", "netbox_suspects", "slots"]
 
 
 def _id() -> Column[int]:
@@ -155,8 +155,8 @@ netbox_records = Table(
 )
 
 # What people have made inside our blocks in NetBox, with the slots that it touches.
-netbox_strangers = Table(
-    "netbox_strangers",
+netbox_foreign_prefixes = Table(
+    "netbox_foreign_prefixes",
     metadata,
     Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True),
     Column("netbox_id", BigInteger, primary_key=True, autoincrement=False),

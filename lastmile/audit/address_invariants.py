@@ -166,7 +166,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
                    SELECT string_agg(d.subscriber_ref || ' holds ' || d.prefix, ', ' ORDER BY d.id)
                    FROM delegations d WHERE d.pool_id = n.pool_id AND d.released_at IS NULL AND d.prefix && n.prefix),
                ', and not given to subscribers') AS words
-        FROM netbox_strangers n JOIN pools p ON p.id = n.pool_id WHERE {of_tenant("n.tenant_id")}
+        FROM netbox_foreign_prefixes n JOIN pools p ON p.id = n.pool_id WHERE {of_tenant("n.tenant_id")}
         """,
         "move it out of the block in NetBox; what a subscriber holds is to be deprovisioned and provisioned anew first",
     ),

@@ -46,7 +46,7 @@ _OF_SUBSCRIBER = text(
     """
     SELECT at, actor, order_id, record, key, action, before, after FROM (
         SELECT at, id, actor, order_id, record, key, action, before, after
-        FROM trail WHERE tenant_id = :tenant AND subscriber_ref = :subscriber_ref
+        FROM audit_log WHERE tenant_id = :tenant AND subscriber_ref = :subscriber_ref
         UNION ALL
         SELECT e.at, e.id, coalesce(o.requested_by, 'order ' || e.order_id), e.order_id, 'delegations',
                coalesce(e.prefix::text, 'no prefix'),

@@ -23,8 +23,8 @@ class Purged:
 
 _TRAIL = text(
     """
-    DELETE FROM trail WHERE id IN (
-        SELECT id FROM trail WHERE at < now() - CAST(:age AS interval) ORDER BY at LIMIT :batch)
+    DELETE FROM audit_log WHERE id IN (
+        SELECT id FROM audit_log WHERE at < now() - CAST(:age AS interval) ORDER BY at LIMIT :batch)
     """
 )
 
@@ -44,7 +44,7 @@ _EVENTS = text(
 # As `_TRAIL` and `_EVENTS` would, in as many batches as it takes.
 _COUNT_PURGEABLE = text(
     """
-    SELECT (SELECT count(*) FROM trail WHERE at < now() - CAST(:age AS interval)),
+    SELECT (SELECT count(*) FROM audit_log WHERE at < now() - CAST(:age AS interval)),
            (SELECT count(*) FROM delegation_events WHERE delegation_id IN (
                SELECT delegation_id FROM delegation_events e
                WHERE to_state = 'revoked' AND at < now() - CAST(:age AS interval)

@@ -5,10 +5,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from lastmile.db.metadata import metadata
 
-__all__ = ["trail"]
+__all__ = ["audit_log"]
 
-trail = Table(
-    "trail",
+audit_log = Table(
+    "audit_log",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),

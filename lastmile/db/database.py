@@ -33,7 +33,7 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
 # terminal that stands still, or is cut off, would keep what it has locked from everybody.
 LEISURE_MS = 86_400_000
 
-# Row-level security goes by the tenant, the audit log by the rest (db/migrations/initial/audit_log.sql).
+# Row-level security goes by the tenant, the audit log by the rest (migrations/initial/audit_log.sql).
 _ENTER_TENANT = text(
     """
     SELECT set_config('lastmile.tenant', :tenant, true), set_config('lastmile.actor', :actor, true),

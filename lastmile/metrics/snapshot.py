@@ -13,13 +13,13 @@ from lastmile.metrics.queries import QUERIES
 from lastmile.telemetry.metrics import FIGURES
 from lastmile.telemetry.snapshot import Newest, Sample, Snapshot
 
-__all__ = ["KEPT", "keep", "measure", "newest", "snapshots"]
+__all__ = ["KEPT", "keep", "measure", "metrics_snapshots", "newest"]
 
 KEPT = 12
 """An hour of them, for who wants to know what was shown when an alert fired."""
 
-snapshots = Table(
-    "snapshots",
+metrics_snapshots = Table(
+    "metrics_snapshots",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("taken_at", DateTime(timezone=True), nullable=False),
@@ -31,11 +31,14 @@ _NAMES = {figure.name for figure in FIGURES}
 _NEWEST = text(
     """
     SELECT taken_at, samples, greatest(now() - taken_at, interval '0') AS age
-    FROM snapshots ORDER BY taken_at DESC, id DESC LIMIT 1
+    FROM metrics_snapshots ORDER BY taken_at DESC, id DESC LIMIT 1
     """
 )
 _FORGET = text(
-    "DELETE FROM snapshots WHERE id NOT IN (SELECT id FROM snapshots ORDER BY taken_at DESC, id DESC LIMIT :kept)"
+    """
+    DELETE FROM metrics_snapshots
+    WHERE id NOT IN (SELECT id FROM metrics_snapshots ORDER BY taken_at DESC, id DESC LIMIT :kept)
+    """
 )
 
 
@@ -60,7 +63,7 @@ async def keep(database: Database, snapshot: Snapshot) -> None:
     """Show it from now on, unless a newer one is there; the oldest are forgotten."""
     samples = [[sample.name, sample.labels, sample.value] for sample in snapshot.samples]
     async with database.platform() as connection:
-        await connection.execute(insert(snapshots).values(taken_at=snapshot.taken_at, samples=samples))
+        await connection.execute(insert(metrics_snapshots).values(taken_at=snapshot.taken_at, samples=samples))
         await connection.execute(_FORGET, {"kept": KEPT})
 
 

@@ -206,7 +206,7 @@ BREAKS = [
     ),
     Break(
         "stranger_in_block",
-        "INSERT INTO netbox_strangers (pool_id, netbox_id, tenant_id, prefix, description, first_slot, end_slot)"
+        "INSERT INTO netbox_foreign_prefixes (pool_id, netbox_id, tenant_id, prefix, description, first_slot, end_slot)"
         " SELECT id, 1, tenant_id, '2001:db8:ff::/56', 'lab', 9, 10 FROM pools WHERE name = 'home'",
         "2001:db8:ff::/56",
         r"made in NetBox by somebody else \(lab\), inside a block of pool home, and not given to subscribers",

@@ -27,7 +27,7 @@ async def known(owner: asyncpg.Connection, table: str) -> dict[str, int]:
 @pytest.fixture
 async def old(lived_in: Estate, owner: asyncpg.Connection) -> dict[str, int]:
     """All of it happened 366 days ago; S-3 and S-5 have lost their prefixes since. The number of each one's events."""
-    await owner.execute("UPDATE trail SET at = at - interval '366 days'")
+    await owner.execute("UPDATE audit_log SET at = at - interval '366 days'")
     await owner.execute("UPDATE delegation_events SET at = at - interval '366 days'")
     events = await known(owner, "delegation_events")
     ended = await owner.fetch("SELECT subscriber_ref FROM delegations WHERE released_at IS NOT NULL")
@@ -38,7 +38,7 @@ async def old(lived_in: Estate, owner: asyncpg.Connection) -> dict[str, int]:
 async def test_the_old_goes_but_not_the_events_of_the_living(
     database: Database, owner: asyncpg.Connection, old: dict[str, int]
 ) -> None:
-    entries = await owner.fetchval("SELECT count(*) FROM trail")
+    entries = await owner.fetchval("SELECT count(*) FROM audit_log")
     assert await purged(database) == Purged(entries, old["S-3"] + old["S-5"])
     assert await known(owner, "delegation_events") == {ref: n for ref, n in old.items() if ref not in ENDED}
     assert await purged(database) == Purged(0, 0)
@@ -60,12 +60,12 @@ async def test_what_was_revoked_and_still_holds_its_slot_keeps_them(
 
 
 async def test_an_entry_within_the_period_stays(database: Database, owner: asyncpg.Connection) -> None:
-    await owner.execute("UPDATE trail SET at = at - interval '364 days'")
+    await owner.execute("UPDATE audit_log SET at = at - interval '364 days'")
     assert (await purged(database)).entries == 0
 
 
 async def test_a_batch_is_the_oldest(database: Database, owner: asyncpg.Connection, old: dict[str, int]) -> None:
-    await owner.execute("UPDATE trail SET at = at - interval '1 day' WHERE id = (SELECT max(id) FROM trail)")
-    newest = await owner.fetchval("SELECT max(id) FROM trail")
+    await owner.execute("UPDATE audit_log SET at = at - interval '1 day' WHERE id = (SELECT max(id) FROM audit_log)")
+    newest = await owner.fetchval("SELECT max(id) FROM audit_log")
     assert (await purged(database, batch=1)).entries == 1
-    assert await owner.fetchval("SELECT max(id) FROM trail") < newest
+    assert await owner.fetchval("SELECT max(id) FROM audit_log") < newest

@@ -1,4 +1,4 @@
-"""The trail: one entry for each change of each record, with who, for which order, and what; never a secret."""
+"""The audit log: one entry for each change of each record, with who, for which order, and what; never a secret."""
 
 import json
 from typing import Any
@@ -86,16 +86,16 @@ async def peopled(owner: asyncpg.Connection, database: Database) -> asyncpg.Conn
 
 
 async def entries(owner: asyncpg.Connection, after: int) -> list[asyncpg.Record]:
-    return list(await owner.fetch("SELECT * FROM trail WHERE id > $1 ORDER BY id", after))
+    return list(await owner.fetch("SELECT * FROM audit_log WHERE id > $1 ORDER BY id", after))
 
 
 async def newest(owner: asyncpg.Connection) -> int:
-    return int(await owner.fetchval("SELECT coalesce(max(id), 0) FROM trail"))
+    return int(await owner.fetchval("SELECT coalesce(max(id), 0) FROM audit_log"))
 
 
 async def test_every_watched_table_is_tried_below(owner: asyncpg.Connection) -> None:
     watched = await owner.fetch(
-        "SELECT DISTINCT event_object_table FROM information_schema.triggers WHERE trigger_name = 'trail'"
+        "SELECT DISTINCT event_object_table FROM information_schema.triggers WHERE trigger_name = 'audit_log'"
     )
     assert {row[0] for row in watched} == set(CHANGES)
 
@@ -150,7 +150,9 @@ async def test_the_frontier_is_nobodys_doing(peopled: asyncpg.Connection) -> Non
     assert await entries(peopled, before) == []
 
 
-@pytest.mark.parametrize("change", ["UPDATE trail SET actor = 'nobody'", "DELETE FROM trail", "TRUNCATE trail"])
+@pytest.mark.parametrize(
+    "change", ["UPDATE audit_log SET actor = 'nobody'", "DELETE FROM audit_log", "TRUNCATE audit_log"]
+)
 async def test_nobody_rewrites_history(database: Database, change: str) -> None:
     with pytest.raises(DBAPIError, match="permission denied"):
         async with database.tenant("acme") as connection:
@@ -160,13 +162,13 @@ async def test_nobody_rewrites_history(database: Database, change: str) -> None:
 async def test_not_even_the_platform_changes_an_entry(database: Database) -> None:
     with pytest.raises(DBAPIError, match="permission denied"):
         async with database.platform() as connection:
-            await connection.execute(text("UPDATE trail SET actor = 'nobody'"))
+            await connection.execute(text("UPDATE audit_log SET actor = 'nobody'"))
 
 
 async def test_a_tenant_sees_its_own(peopled: asyncpg.Connection, database: Database) -> None:
     async def seen(tenant: str) -> set[Any]:
         async with database.tenant(tenant) as connection:
-            return set(await connection.scalars(text("SELECT tenant_id FROM trail")))
+            return set(await connection.scalars(text("SELECT tenant_id FROM audit_log")))
 
     assert await seen("acme") == {"acme"}
     assert await seen("other") == {"other"}
@@ -174,7 +176,9 @@ async def test_a_tenant_sees_its_own(peopled: asyncpg.Connection, database: Data
 
 
 async def test_nobody_writes_an_entry_by_hand(database: Database) -> None:
-    forged = "INSERT INTO trail (tenant_id, actor, record, key, action) VALUES ('acme', 'me', 'nas', 'k', 'created')"
+    forged = (
+        "INSERT INTO audit_log (tenant_id, actor, record, key, action) VALUES ('acme', 'me', 'nas', 'k', 'created')"
+    )
     for acting in (database.tenant("acme"), database.platform()):
         with pytest.raises(DBAPIError, match="permission denied"):
             async with acting as connection:
@@ -185,7 +189,7 @@ async def test_nobody_forges_an_entry_with_the_trigger(database: Database) -> No
     """It would fire for any table of the name."""
     async with database.tenant("acme") as connection:
         for role in ("lastmile_app", "lastmile_platform", "lastmile_radius"):
-            may = text("SELECT has_function_privilege(:role, 'lastmile_trail()', 'EXECUTE')")
+            may = text("SELECT has_function_privilege(:role, 'lastmile_audit_log()', 'EXECUTE')")
             assert not await connection.scalar(may, {"role": role})
 
 
@@ -194,6 +198,6 @@ async def test_a_table_of_the_callers_own_does_not_stand_in_for_the_trail(
 ) -> None:
     before = await newest(peopled)
     async with database.tenant("acme") as connection:
-        await connection.execute(text("CREATE TEMPORARY TABLE trail (LIKE public.trail INCLUDING DEFAULTS)"))
+        await connection.execute(text("CREATE TEMPORARY TABLE audit_log (LIKE public.audit_log INCLUDING DEFAULTS)"))
         await connection.execute(text("UPDATE customers SET name = 'Grace'"))
     assert [entry["action"] for entry in await entries(peopled, before)] == ["changed"]

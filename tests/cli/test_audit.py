@@ -40,7 +40,7 @@ async def test_a_broken_promise_is_named_and_repaired(
     assert "1 violation repaired" in ran.out
     assert "1 violation left" in ran.out
     assert await owner.fetchval("SELECT count(*) FROM radreply WHERE value = $1", prefix) == 1
-    entry = await owner.fetchrow("SELECT actor, record, action FROM trail ORDER BY id DESC LIMIT 1")
+    entry = await owner.fetchrow("SELECT actor, record, action FROM audit_log ORDER BY id DESC LIMIT 1")
     assert tuple(entry) == (getpass.getuser(), "radreply", "created")
 
     await cli("deprovision", book.ref(2), "--tenant", "acme", "--reason", "as the audit said")

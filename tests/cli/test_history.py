@@ -118,7 +118,7 @@ async def test_changes_by_the_command_name_who_typed_it(fresh: Cli, owner: async
     await fresh("tenant", "add", "acme", "--name", "Acme")
     await fresh("pool", "add", "home", "2001:db8::/40", *POOL)
     await fresh("nas", "add", "192.0.2.1", "--name", "bng-1", "--secret-file", str(tmp_path / "secret"))
-    entries = await owner.fetch("SELECT record, key, actor, after FROM trail ORDER BY id")
+    entries = await owner.fetch("SELECT record, key, actor, after FROM audit_log ORDER BY id")
     me = getpass.getuser()
     assert [tuple(entry)[:3] for entry in entries] == [
         ("tenants", "acme", me),
@@ -133,14 +133,14 @@ async def test_purge_deletes_history_older_than_the_setting(
 ) -> None:
     await cli("provision", "-", stdin=lines(book.order()))
     events = await owner.fetchval("SELECT count(*) FROM delegation_events")
-    await owner.execute("UPDATE trail SET at = at - interval '366 days' WHERE record = 'radreply'")
-    old = await owner.fetchval("SELECT count(*) FROM trail WHERE record = 'radreply'")
+    await owner.execute("UPDATE audit_log SET at = at - interval '366 days' WHERE record = 'radreply'")
+    old = await owner.fetchval("SELECT count(*) FROM audit_log WHERE record = 'radreply'")
     ran = await cli.but(LASTMILE_AUDIT_DAYS="367")("purge", "--json")
     assert ran.json == [{"audit_days": 367, "audit_log_entries": 0, "delegation_events": 0}]
     ran = await cli("purge")
     words = f"Purged what is older than 365 days (LASTMILE_AUDIT_DAYS): {old} entries of the audit log, 0 events"
     assert (ran.code, words in " ".join(ran.out.split())) == (0, True)
-    assert await owner.fetchval("SELECT count(*) FROM trail WHERE record = 'radreply'") == 0
+    assert await owner.fetchval("SELECT count(*) FROM audit_log WHERE record = 'radreply'") == 0
     assert await owner.fetchval("SELECT count(*) FROM delegation_events") == events
     ran = await cli.but(LASTMILE_AUDIT_DAYS="0")("purge")
     assert (ran.code, "LASTMILE_AUDIT_DAYS: " in ran.err) == (2, True)

@@ -40,7 +40,7 @@ INSERT INTO netbox_removals (tenant_id, allocation_key, pool_id, due_at)
 INSERT INTO netbox_blocks (pool_id, tenant_id, key)
     SELECT id, tenant_id, 'lastmile/block/{t}' FROM pools WHERE tenant_id = '{t}';
 INSERT INTO netbox_records (pool_id, slot, tenant_id) SELECT id, 0, tenant_id FROM pools WHERE tenant_id = '{t}';
-INSERT INTO netbox_strangers (pool_id, netbox_id, tenant_id, prefix, description, first_slot, end_slot)
+INSERT INTO netbox_foreign_prefixes (pool_id, netbox_id, tenant_id, prefix, description, first_slot, end_slot)
     SELECT id, 1, tenant_id, '2001:db8:{n}::/56', 'by hand', 0, 1 FROM pools WHERE tenant_id = '{t}';
 INSERT INTO acknowledgements (finding, invariant, tenant_id, subject, key, acknowledged_by, why)
     VALUES ('f-{t}', 'cut_off', '{t}', 'o1', 'o1', 'noc', 'known');

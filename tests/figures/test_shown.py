@@ -132,8 +132,8 @@ async def test_two_takers_at_once(desk: Desk, start: Callable[[], Worker]) -> No
 async def test_few_are_kept(desk: Desk) -> None:
     for _ in range(KEPT + 3):
         last = await take(desk)
-    assert await desk.owner.fetchval("SELECT count(*) FROM snapshots") == KEPT
-    assert await desk.owner.fetchval("SELECT max(taken_at) FROM snapshots") == last.taken_at
+    assert await desk.owner.fetchval("SELECT count(*) FROM metrics_snapshots") == KEPT
+    assert await desk.owner.fetchval("SELECT max(taken_at) FROM metrics_snapshots") == last.taken_at
 
 
 async def test_the_age_grows_while_nobody_takes_one(desk: Desk, start: Callable[[], Worker]) -> None:
@@ -190,7 +190,7 @@ async def test_a_database_that_does_not_answer_holds_no_scrape_up(
     await take(desk)
     assert await worker.says(*ALLOCATED) == 0
     async with desk.owner.transaction():
-        await desk.owner.execute("LOCK TABLE snapshots")
+        await desk.owner.execute("LOCK TABLE metrics_snapshots")
         # Long before PostgreSQL itself gives up on the lock.
         monkeypatch.setattr(snapshot, "PATIENCE_SECONDS", 0.5)
         assert await asked_in_vain(worker) == "TimeoutError"

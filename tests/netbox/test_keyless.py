@@ -304,7 +304,7 @@ async def test_what_lost_its_key_is_no_strangers(delegated: Delegated) -> None:
     await remade(delegated, KEY)
     await changes(delegated, int(at(delegated, SECOND)["id"]), description="noted by a person")
     await delegated.beat()
-    assert await delegated.owner.fetch("SELECT * FROM netbox_strangers") == []
+    assert await delegated.owner.fetch("SELECT * FROM netbox_foreign_prefixes") == []
     assert await repaired(delegated) == ["", "", ""]
     assert at(delegated, FIRST)["description"] == "is S-1's (Lastmile)"
     await delegated.agree()

@@ -56,7 +56,7 @@ async def test_a_degraded_order_is_repaired(
     assert await owner.fetchval("SELECT count(*) FROM radreply") == 1
     assert (await findings(owner))["not_active"] == (0, 1)
     assert [entry["invariant"] for entry in logs if entry["event"] == "audit.violated"] == ["not_active"]
-    assert await owner.fetchval("SELECT actor FROM trail ORDER BY id DESC LIMIT 1") == "audit"
+    assert await owner.fetchval("SELECT actor FROM audit_log ORDER BY id DESC LIMIT 1") == "audit"
 
 
 async def test_what_only_a_person_can_decide_is_left_and_counted(
@@ -92,7 +92,7 @@ async def test_audit_of_an_acknowledged_finding_counts_it_apart_until_it_is_gone
     await owner.execute("INSERT INTO billing_services SELECT * FROM kept")
     await maintenance.audit()
     assert await owner.fetchval("SELECT count(*) FROM acknowledgements") == 0
-    entries = await owner.fetch("SELECT actor, action FROM trail WHERE record = 'acknowledgements' ORDER BY id")
+    entries = await owner.fetch("SELECT actor, action FROM audit_log WHERE record = 'acknowledgements' ORDER BY id")
     assert [tuple(entry) for entry in entries] == [("noc", "created"), ("audit", "removed")]
 
 

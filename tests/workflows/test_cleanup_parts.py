@@ -128,9 +128,9 @@ async def test_history_is_forgotten_after_the_audit_period(
 ) -> None:
     await lastmile.execute(orders.provision())
     await lastmile.execute(orders.deprovision())
-    entries, events = await left(owner, "trail"), await left(owner, "delegation_events")
+    entries, events = await left(owner, "audit_log"), await left(owner, "delegation_events")
     assert (await maintenance.cleanup()).trail_forgotten == 0
-    await owner.execute("UPDATE trail SET at = at - interval '366 days'")
+    await owner.execute("UPDATE audit_log SET at = at - interval '366 days'")
     await owner.execute("UPDATE delegation_events SET at = at - interval '366 days'")
     result = await maintenance.cleanup()
     assert (result.trail_forgotten, result.events_forgotten) == (entries, events)
@@ -141,17 +141,17 @@ async def test_a_dry_run_counts_the_same_and_does_nothing(
 ) -> None:
     await leak(lastmile, orders, faults)
     await ended(owner, 6_000, days=91)
-    await owner.execute("UPDATE trail SET at = at - interval '366 days'")
+    await owner.execute("UPDATE audit_log SET at = at - interval '366 days'")
     await owner.execute("UPDATE delegation_events SET at = at - interval '366 days'")
     await owner.execute(
         "UPDATE delegations SET released_at = NULL WHERE subscriber_ref = 'E-7'"  # whose revocation is stuck
     )
-    there = await what_is_there(owner), await left(owner), await left(owner, "trail")
+    there = await what_is_there(owner), await left(owner), await left(owner, "audit_log")
 
     with capture_logs() as logs:
         dry = await maintenance.cleanup(AT_ONCE.model_copy(update={"dry_run": True}))
 
-    assert (await what_is_there(owner), await left(owner), await left(owner, "trail")) == there
+    assert (await what_is_there(owner), await left(owner), await left(owner, "audit_log")) == there
     assert [entry for entry in logs if entry["log_level"] != "debug"] == [], "nothing has happened"
     assert (dry.revoking_stuck, dry.revoking_completed, dry.allocated_stale, dry.revoked_deleted) == (1, 0, 1, 5_999)
     wet = await maintenance.cleanup(AT_ONCE)

@@ -80,7 +80,7 @@ _LEAVE = text(
         UPDATE netbox_blocks SET state = 'returning', since = now() WHERE id = ({_LEFT} = 'open' LIMIT 1)
         RETURNING pool_id, first_slot, end_slot
     ), strangers AS (
-        DELETE FROM netbox_strangers n USING left_behind l WHERE n.pool_id = l.pool_id
+        DELETE FROM netbox_foreign_prefixes n USING left_behind l WHERE n.pool_id = l.pool_id
     )
     DELETE FROM slots s USING left_behind l
     WHERE s.pool_id = l.pool_id AND s.slot >= l.first_slot AND s.slot < l.end_slot

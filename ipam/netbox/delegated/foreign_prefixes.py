@@ -41,13 +41,13 @@ _NOTED = text(
     """
 )
 
-_KNOWN = text("SELECT netbox_id FROM netbox_strangers WHERE pool_id = :pool_id")
+_KNOWN = text("SELECT netbox_id FROM netbox_foreign_prefixes WHERE pool_id = :pool_id")
 
 _LOOKED_AT = text("SELECT id, looked_at, now() AS now FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'open'")
 
 _HERE = text(
     """
-    INSERT INTO netbox_strangers (pool_id, netbox_id, tenant_id, prefix, description, first_slot, end_slot)
+    INSERT INTO netbox_foreign_prefixes (pool_id, netbox_id, tenant_id, prefix, description, first_slot, end_slot)
     SELECT id, :netbox_id, tenant_id, CAST(:prefix AS cidr), :description, :first, :end FROM pools WHERE id = :pool_id
     ON CONFLICT (pool_id, netbox_id) DO UPDATE
     SET prefix = excluded.prefix, description = excluded.description,
@@ -55,7 +55,7 @@ _HERE = text(
     """
 )
 
-_GONE = text("DELETE FROM netbox_strangers WHERE pool_id = :pool_id AND netbox_id = ANY(:gone)")
+_GONE = text("DELETE FROM netbox_foreign_prefixes WHERE pool_id = :pool_id AND netbox_id = ANY(:gone)")
 
 # Not what a subscriber holds: the audit tells of that, and its release comes by here again. What rested there rests no
 # more, and goes out of NetBox.
@@ -63,7 +63,7 @@ _OUT_OF_REACH = text(
     f"""
     WITH theirs AS (
         UPDATE slots s SET free_at = 'infinity', last_holder = NULL
-        FROM netbox_strangers n
+        FROM netbox_foreign_prefixes n
         WHERE n.pool_id = :pool_id AND s.pool_id = n.pool_id AND s.slot >= n.first_slot AND s.slot < n.end_slot
           AND s.delegation_id IS NULL AND s.free_at < 'infinity'
         RETURNING s.pool_id, s.slot
@@ -76,7 +76,7 @@ _IN_REACH = text(
     """
     UPDATE slots s SET free_at = now() + CAST(:rest AS interval)
     WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at = 'infinity' AND NOT EXISTS (
-        SELECT FROM netbox_strangers n
+        SELECT FROM netbox_foreign_prefixes n
         WHERE n.pool_id = s.pool_id AND s.slot >= n.first_slot AND s.slot < n.end_slot)
     """
 )

@@ -161,7 +161,7 @@ _TO_NETBOX = (
     """,
     "DELETE FROM slots WHERE pool_id = :pool_id",
     "DELETE FROM netbox_records WHERE pool_id = :pool_id",
-    "DELETE FROM netbox_strangers WHERE pool_id = :pool_id",
+    "DELETE FROM netbox_foreign_prefixes WHERE pool_id = :pool_id",
     "UPDATE netbox_blocks SET state = 'returning', since = now() WHERE pool_id = :pool_id",
 )
 

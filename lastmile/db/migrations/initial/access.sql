@@ -12,13 +12,13 @@ BEGIN
         'tenants',
         'orders', 'customers', 'subscribers', 'network_profiles', 'devices', 'billing_services', 'billing_events',
         'delegations', 'delegation_events', 'delegation_counts', 'netbox_removals',
-        'pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_strangers',
+        'pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_foreign_prefixes',
         'radcheck', 'radreply', 'radusergroup', 'radgroupcheck', 'radgroupreply', 'radacct', 'radpostauth',
-        'trail', 'acknowledgements'
+        'audit_log', 'acknowledgements'
     ] LOOP
         "condition" := CASE
             WHEN "table" = 'tenants' THEN format('id = %s', current_tenant)
-            WHEN "table" IN ('pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_strangers')
+            WHEN "table" IN ('pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_foreign_prefixes')
                 THEN format('%1$s IS NOT NULL AND (tenant_id IS NULL OR tenant_id = %1$s)', current_tenant)
             ELSE format('tenant_id = %s', current_tenant)
         END;
@@ -56,9 +56,9 @@ GRANT SELECT, UPDATE (frontier, netbox_full_since) ON pools TO lastmile_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON pools TO lastmile_platform;
 GRANT SELECT, INSERT, UPDATE ON slots, netbox_records TO lastmile_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON slots, netbox_records TO lastmile_platform;
-GRANT SELECT ON netbox_blocks, netbox_strangers TO lastmile_app;
+GRANT SELECT ON netbox_blocks, netbox_foreign_prefixes TO lastmile_app;
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON netbox_blocks, netbox_strangers, netbox_passes, netbox_suspects, netbox_failed_repairs
+    ON netbox_blocks, netbox_foreign_prefixes, netbox_passes, netbox_suspects, netbox_failed_repairs
     TO lastmile_platform;
 
 GRANT SELECT ON tenants, radacct, radpostauth, nas TO lastmile_app;
@@ -67,8 +67,8 @@ GRANT SELECT ON radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, 
 GRANT SELECT, INSERT, UPDATE ON radacct, radpostauth, nasreload TO lastmile_radius;
 
 -- The trigger writes the audit log; the clean-up deletes old entries.
-GRANT SELECT ON trail TO lastmile_app;
-GRANT SELECT, DELETE ON trail TO lastmile_platform;
+GRANT SELECT ON audit_log TO lastmile_app;
+GRANT SELECT, DELETE ON audit_log TO lastmile_platform;
 
 GRANT SELECT ON acknowledgements TO lastmile_app;
 GRANT SELECT, INSERT, DELETE ON acknowledgements TO lastmile_platform;
@@ -79,6 +79,6 @@ GRANT SELECT ON delegation_counts TO lastmile_app;
 GRANT SELECT, INSERT, DELETE ON delegation_counts TO lastmile_platform;
 GRANT SELECT ON delegation_census TO lastmile_platform;
 GRANT EXECUTE ON FUNCTION lastmile_recount(text) TO lastmile_platform;
-GRANT SELECT, INSERT, DELETE ON snapshots TO lastmile_platform;
+GRANT SELECT, INSERT, DELETE ON metrics_snapshots TO lastmile_platform;
 
 GRANT SELECT ON alembic_version TO lastmile_app, lastmile_platform;

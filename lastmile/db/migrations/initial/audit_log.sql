@@ -1,6 +1,6 @@
 -- The audit log: who changed which record. Triggers write it; no role may insert, change or forge an entry.
 
-CREATE TABLE trail (
+CREATE TABLE audit_log (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at              timestamptz NOT NULL DEFAULT now(),
     tenant_id       text,
@@ -13,25 +13,25 @@ CREATE TABLE trail (
     before          jsonb,
     after           jsonb
 );
-COMMENT ON TABLE trail IS
+COMMENT ON TABLE audit_log IS
     'The audit log: an entry for each change of a record that a person or an order makes. Append-only; the clean-up '
     'deletes entries that are older than the audit period.';
-COMMENT ON COLUMN trail.tenant_id IS 'NULL: the record belongs to no tenant, such as a NAS.';
-COMMENT ON COLUMN trail.actor IS 'The setting lastmile.actor of the transaction; without it, the database login.';
-COMMENT ON COLUMN trail.order_id IS
+COMMENT ON COLUMN audit_log.tenant_id IS 'NULL: the record belongs to no tenant, such as a NAS.';
+COMMENT ON COLUMN audit_log.actor IS 'The setting lastmile.actor of the transaction; without it, the database login.';
+COMMENT ON COLUMN audit_log.order_id IS
     'The setting lastmile.order of the transaction; NULL: the change was made for no order.';
-COMMENT ON COLUMN trail.record IS 'The table.';
-COMMENT ON COLUMN trail.key IS 'The name of the record: see the trigger of its table.';
-COMMENT ON COLUMN trail.before IS 'The columns that changed, with their old values; NULL: the record was created.';
-COMMENT ON COLUMN trail.after IS 'The columns that changed, with their new values; NULL: the record was removed.';
+COMMENT ON COLUMN audit_log.record IS 'The table.';
+COMMENT ON COLUMN audit_log.key IS 'The name of the record: see the trigger of its table.';
+COMMENT ON COLUMN audit_log.before IS 'The columns that changed, with their old values; NULL: the record was created.';
+COMMENT ON COLUMN audit_log.after IS 'The columns that changed, with their new values; NULL: the record was removed.';
 
-CREATE INDEX trail_by_subscriber ON trail (tenant_id, subscriber_ref, id);
-COMMENT ON INDEX trail_by_subscriber IS '`lastmile history` of a subscriber.';
-CREATE INDEX trail_by_time ON trail (at);
-COMMENT ON INDEX trail_by_time IS 'The clean-up: entries that are older than the audit period.';
+CREATE INDEX audit_log_by_subscriber ON audit_log (tenant_id, subscriber_ref, id);
+COMMENT ON INDEX audit_log_by_subscriber IS '`lastmile history` of a subscriber.';
+CREATE INDEX audit_log_by_time ON audit_log (at);
+COMMENT ON INDEX audit_log_by_time IS 'The clean-up: entries that are older than the audit period.';
 
 -- SECURITY DEFINER: the trigger inserts as the owner of the table, since no other role may.
-CREATE FUNCTION lastmile_trail() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION lastmile_audit_log() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END;
@@ -50,7 +50,7 @@ BEGIN
         old_row := jsonb_set(old_row, ARRAY[TG_ARGV[1]], '"secret"', false);
         new_row := jsonb_set(new_row, ARRAY[TG_ARGV[1]], '"secret"', false);
     END IF;
-    INSERT INTO trail (tenant_id, actor, order_id, subscriber_ref, record, key, action, before, after)
+    INSERT INTO audit_log (tenant_id, actor, order_id, subscriber_ref, record, key, action, before, after)
     VALUES (any_row ->> CASE TG_TABLE_NAME WHEN 'tenants' THEN 'id' ELSE 'tenant_id' END,
             coalesce(nullif(current_setting('lastmile.actor', true), ''), session_user),
             nullif(current_setting('lastmile.order', true), ''),
@@ -64,36 +64,36 @@ BEGIN
             old_row, new_row);
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION lastmile_trail IS
+COMMENT ON FUNCTION lastmile_audit_log IS
     'Record a row''s change with the columns that changed. Arguments of the trigger: the column that names the '
     'record; and a column whose value is not recorded, only that it changed.';
 -- A role that may run the function could make a trigger of it on a table of its own, and forge entries that way.
-REVOKE EXECUTE ON FUNCTION lastmile_trail() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION lastmile_audit_log() FROM PUBLIC;
 
-CREATE TRIGGER trail AFTER INSERT OR UPDATE OR DELETE ON tenants
-    FOR EACH ROW EXECUTE FUNCTION lastmile_trail('id');
-CREATE TRIGGER trail AFTER INSERT OR UPDATE OR DELETE ON customers
-    FOR EACH ROW EXECUTE FUNCTION lastmile_trail('ref');
-CREATE TRIGGER trail AFTER INSERT OR UPDATE OR DELETE ON subscribers
-    FOR EACH ROW EXECUTE FUNCTION lastmile_trail('ref');
-CREATE TRIGGER trail AFTER INSERT OR UPDATE OR DELETE ON network_profiles
-    FOR EACH ROW EXECUTE FUNCTION lastmile_trail('id');
-CREATE TRIGGER trail AFTER INSERT OR UPDATE OR DELETE ON billing_services
-    FOR EACH ROW EXECUTE FUNCTION lastmile_trail('id');
-CREATE TRIGGER trail AFTER INSERT OR UPDATE OR DELETE ON devices
-    FOR EACH ROW EXECUTE FUNCTION lastmile_trail('kind');
-CREATE TRIGGER trail AFTER INSERT OR UPDATE OR DELETE ON radcheck
-    FOR EACH ROW EXECUTE FUNCTION lastmile_trail('username', 'value');
-CREATE TRIGGER trail AFTER INSERT OR UPDATE OR DELETE ON radusergroup
-    FOR EACH ROW EXECUTE FUNCTION lastmile_trail('username');
-CREATE TRIGGER trail AFTER INSERT OR UPDATE OR DELETE ON radreply
-    FOR EACH ROW EXECUTE FUNCTION lastmile_trail('username');
-CREATE TRIGGER trail AFTER INSERT OR UPDATE OR DELETE ON nas
-    FOR EACH ROW EXECUTE FUNCTION lastmile_trail('nasname', 'secret');
-CREATE TRIGGER trail AFTER INSERT OR UPDATE OR DELETE ON acknowledgements
-    FOR EACH ROW EXECUTE FUNCTION lastmile_trail('subject');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON tenants
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('id');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON customers
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('ref');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON subscribers
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('ref');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON network_profiles
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('id');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON billing_services
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('id');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON devices
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('kind');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON radcheck
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('username', 'value');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON radusergroup
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('username');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON radreply
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('username');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON nas
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('nasname', 'secret');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON acknowledgements
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('subject');
 -- Not the columns that allocation moves: the frontier, netbox_closed_until and netbox_full_since.
-CREATE TRIGGER trail AFTER INSERT OR DELETE OR UPDATE OF
+CREATE TRIGGER audit_log AFTER INSERT OR DELETE OR UPDATE OF
     name, purpose, prefix, delegated_length, vrf, region, country, netbox_mode, netbox_prefix_id, netbox_vrf_id,
     netbox_release, netbox_record, netbox_block_length, excluded, closed_at
-    ON pools FOR EACH ROW EXECUTE FUNCTION lastmile_trail('name');
+    ON pools FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('name');

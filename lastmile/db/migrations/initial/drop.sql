@@ -5,10 +5,10 @@ DROP TABLE
     customers, subscribers, network_profiles, devices, billing_services, billing_events,
     pools, slots, delegations, delegation_events,
     radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, radacct, radpostauth, nas, nasreload,
-    netbox_blocks, netbox_records, netbox_removals, netbox_strangers, netbox_passes, netbox_suspects,
+    netbox_blocks, netbox_records, netbox_removals, netbox_foreign_prefixes, netbox_passes, netbox_suspects,
     netbox_failed_repairs,
-    audit_findings, acknowledgements, trail,
-    delegation_counts, snapshots;
+    audit_findings, acknowledgements, audit_log,
+    delegation_counts, metrics_snapshots;
 DROP FUNCTION
-    lastmile_nth_prefix, lastmile_slot, lastmile_event_vrf, lastmile_tell_netbox, lastmile_trail, lastmile_count,
+    lastmile_nth_prefix, lastmile_slot, lastmile_event_vrf, lastmile_tell_netbox, lastmile_audit_log, lastmile_count,
     lastmile_recount;

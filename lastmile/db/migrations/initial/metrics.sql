@@ -79,12 +79,12 @@ COMMENT ON FUNCTION lastmile_recount IS
     'wrong. Both counts are read in one statement: a change that is under way brings its own count along.';
 REVOKE EXECUTE ON FUNCTION lastmile_count(), lastmile_recount(text) FROM PUBLIC;
 
-CREATE TABLE snapshots (
+CREATE TABLE metrics_snapshots (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     taken_at  timestamptz NOT NULL,
     samples   jsonb NOT NULL
 );
-COMMENT ON TABLE snapshots IS
+COMMENT ON TABLE metrics_snapshots IS
     'Snapshots of the metrics: the newest one is what every worker serves. Written by the metrics schedule, which '
     'keeps the last few.';
-COMMENT ON COLUMN snapshots.samples IS 'A list of [metric, {label: value}, number].';
+COMMENT ON COLUMN metrics_snapshots.samples IS 'A list of [metric, {label: value}, number].';

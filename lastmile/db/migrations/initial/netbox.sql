@@ -108,7 +108,7 @@ COMMENT ON INDEX netbox_removals_due IS 'Maintenance: the removals that are due,
 CREATE INDEX netbox_removals_by_id ON netbox_removals (pool_id, netbox_id) WHERE prefix IS NOT NULL;
 COMMENT ON INDEX netbox_removals_by_id IS 'Reconciliation: prefixes in quarantine side by side with NetBox''s.';
 
-CREATE TABLE netbox_strangers (
+CREATE TABLE netbox_foreign_prefixes (
     pool_id      bigint NOT NULL REFERENCES pools (id) ON DELETE CASCADE,
     netbox_id    bigint NOT NULL,
     tenant_id    text,
@@ -119,13 +119,14 @@ CREATE TABLE netbox_strangers (
     since        timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pool_id, netbox_id)
 );
-COMMENT ON TABLE netbox_strangers IS
+COMMENT ON TABLE netbox_foreign_prefixes IS
     'Foreign prefixes: prefixes inside our blocks in NetBox that Lastmile did not create. Their slots are not '
     'assigned. Written by block maintenance.';
-COMMENT ON COLUMN netbox_strangers.description IS 'Of the prefix in NetBox.';
-COMMENT ON COLUMN netbox_strangers.first_slot IS 'The first slot of the pool that the prefix covers, whole or in part.';
-COMMENT ON COLUMN netbox_strangers.end_slot IS 'The slot after the last one.';
-COMMENT ON COLUMN netbox_strangers.since IS 'When Lastmile found the prefix.';
+COMMENT ON COLUMN netbox_foreign_prefixes.description IS 'Of the prefix in NetBox.';
+COMMENT ON COLUMN netbox_foreign_prefixes.first_slot IS
+    'The first slot of the pool that the prefix covers, whole or in part.';
+COMMENT ON COLUMN netbox_foreign_prefixes.end_slot IS 'The slot after the last one.';
+COMMENT ON COLUMN netbox_foreign_prefixes.since IS 'When Lastmile found the prefix.';
 
 CREATE TABLE netbox_passes (
     pool_id  bigint PRIMARY KEY REFERENCES pools (id) ON DELETE CASCADE,

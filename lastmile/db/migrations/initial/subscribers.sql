@@ -1,6 +1,6 @@
 -- Customers, subscribers, their lines, devices and billing.
 --
--- `created_by_order` says in every table which order made the row: an undo removes nothing but the rows of its own order.
+-- `created_by_order` says in every table which order made the row: an undo removes the rows of its own order alone.
 
 CREATE TABLE customers (
     id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),
