@@ -1,7 +1,7 @@
 """Steps on RADIUS accounts."""
 
 from activities.base import Activities, done, step, undone
-from activities.messages import StepRef, StepReport
+from activities.messages import StepContext, StepReport
 from lastmile.radius import accounts
 from lastmile.subscribers.models import ServicePlan
 
@@ -10,7 +10,7 @@ __all__ = ["AccountActivities"]
 
 class AccountActivities(Activities):
     @step
-    async def create_radius_account(self, ref: StepRef, plan: ServicePlan) -> StepReport:
+    async def create_radius_account(self, ref: StepContext, plan: ServicePlan) -> StepReport:
         async with self._order(ref) as connection:
             creator = await accounts.create_account(
                 connection,
@@ -27,7 +27,7 @@ class AccountActivities(Activities):
         return report.model_copy(update={"reason": f"the account exists since order {creator}"})
 
     @step
-    async def delete_radius_account(self, ref: StepRef) -> StepReport:
+    async def delete_radius_account(self, ref: StepContext) -> StepReport:
         user = accounts.username(ref.tenant, ref.subscriber_ref)
         async with self._order(ref) as connection:
             gone = await accounts.delete_account(connection, user, ref.order_id if ref.undo else None)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from activities.base import Activities, beyond_database, done, skipped, step, taken, undone, warned
 from activities.direct_addresses import DirectAddresses
-from activities.messages import StepRef, StepReport
+from activities.messages import StepContext, StepReport
 from activities.reply_items import ReplyItems, address_items, as_written
 from activities.sessions import Sessions
 from ipam.allocation import Allocation, Quarantine, allocate, release
@@ -14,7 +14,7 @@ from ipam.matching import must_match
 from ipam.models import Addressing, Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_acquisition import make_room
-from ipam.netbox.delegated.blocks import NoBlock
+from ipam.netbox.delegated.blocks import NoBlockError
 from lastmile.db import Database, TenantConnection
 from lastmile.fields.durations import duration
 from lastmile.radius import accounts
@@ -53,11 +53,11 @@ class AddressActivities(Activities):
         self._direct = DirectAddresses(database, netbox)
 
     @step
-    async def allocate_ip_address(self, ref: StepRef, addressing: Addressing) -> StepReport:
+    async def allocate_ip_address(self, ref: StepContext, addressing: Addressing) -> StepReport:
         needs = addressing.needs()
         try:
             found = await self._allocated(ref, addressing)
-        except NoBlock as full:
+        except NoBlockError as full:
             beyond_database("take a block of prefixes out of NetBox")
             more = await make_room(self._database, self._direct.netbox(full.pools[0]), full.pools)
             found = await self._allocated(ref, addressing, more_blocks=more)
@@ -71,7 +71,9 @@ class AddressActivities(Activities):
             ALLOCATION.labels(ref.tenant).observe(taken())
         return done(**_facts(given))
 
-    async def _allocated(self, ref: StepRef, addressing: Addressing, *, more_blocks: bool = True) -> list[Allocation]:
+    async def _allocated(
+        self, ref: StepContext, addressing: Addressing, *, more_blocks: bool = True
+    ) -> list[Allocation]:
         async with self._order(ref) as connection:
             await must_match(connection, ref.subscriber_ref, addressing)
             found = [
@@ -90,7 +92,7 @@ class AddressActivities(Activities):
             return found
 
     @step
-    async def release_ip_address(self, ref: StepRef) -> StepReport:
+    async def release_ip_address(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             held = await self._of_order(connection, ref)
             # An earlier attempt whose reply was lost has released it already.
@@ -111,7 +113,7 @@ class AddressActivities(Activities):
         return done(**_facts(given_back)) if given_back else skipped("the subscriber holds no address")
 
     @step
-    async def activate_ipv6_lifecycle(self, ref: StepRef) -> StepReport:
+    async def activate_ipv6_lifecycle(self, ref: StepContext) -> StepReport:
         user = accounts.username(ref.tenant, ref.subscriber_ref)
         async with self._order(ref) as connection:
             # A deprovision that was abandoned had blocked the account: the line is wanted again.
@@ -139,7 +141,7 @@ class AddressActivities(Activities):
         return warned("; ".join(problems)) if problems else done()
 
     @step
-    async def revoke_ipv6_lifecycle(self, ref: StepRef) -> StepReport:
+    async def revoke_ipv6_lifecycle(self, ref: StepContext) -> StepReport:
         user = accounts.username(ref.tenant, ref.subscriber_ref)
         async with self._order(ref) as connection:
             held = await self._of_order(connection, ref)
@@ -170,7 +172,7 @@ class AddressActivities(Activities):
             return warned("; ".join(problems))
         return undone(True) if ref.undo else done()
 
-    async def _of_order(self, connection: TenantConnection, ref: StepRef) -> list[Delegation]:
+    async def _of_order(self, connection: TenantConnection, ref: StepContext) -> list[Delegation]:
         """What the step works on: all that the subscriber holds, or, in an undo, what this order gave it."""
         held = await held_by(connection, ref.subscriber_ref)
         return [d for d in held if not ref.undo or d.created_by_order == ref.order_id]
@@ -178,7 +180,7 @@ class AddressActivities(Activities):
 
 async def _move(
     connection: TenantConnection,
-    ref: StepRef,
+    ref: StepContext,
     delegation: Delegation,
     after: State,
     *,
@@ -194,7 +196,7 @@ async def _move(
     )
 
 
-async def _to_revoking(connection: TenantConnection, ref: StepRef, delegation: Delegation) -> Delegation:
+async def _to_revoking(connection: TenantConnection, ref: StepContext, delegation: Delegation) -> Delegation:
     """From wherever it is; one whose prefix NetBox has not chosen yet has failed, before it is taken down."""
     if delegation.state is State.PENDING:
         delegation = await _move(connection, ref, delegation, State.FAILED)

@@ -10,9 +10,9 @@ from typing import Any, ParamSpec, TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.messages import BEYOND_DATABASE, OUTAGE, Outcome, StepRef, StepReport
+from activities.messages import BEYOND_DATABASE, OUTAGE, Outcome, StepContext, StepReport
 from lastmile.db import Database, TenantConnection
-from lastmile.errors import Outage, Refused
+from lastmile.errors import NonRetryableError, OutageError
 from lastmile.subscribers.orders import hold_forward, hold_undo
 
 __all__ = [
@@ -44,8 +44,8 @@ class Activities:
         self._database = database
 
     @asynccontextmanager
-    async def _order(self, ref: StepRef) -> AsyncIterator[TenantConnection]:
-        """A transaction in which this step, or this undo, may act. Raises `OrderFenced` where it may not."""
+    async def _order(self, ref: StepContext) -> AsyncIterator[TenantConnection]:
+        """A transaction in which this step, or this undo, may act. Raises `OrderFencedError` where it may not."""
         async with self._database.tenant(
             ref.tenant, actor=ref.requested_by, order_id=ref.order_id, subscriber_ref=ref.subscriber_ref
         ) as connection:
@@ -89,7 +89,7 @@ async def heartbeating() -> AsyncIterator[None]:
 
 
 def failing_by_type(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """Failures travel by the name of their type, with the attempt they happened in; `Refused` is not retried."""
+    """Raise failures as `ApplicationError` of their type, with the attempt; never retry a `NonRetryableError`."""
 
     @functools.wraps(run)
     async def attempt(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -102,9 +102,9 @@ def failing_by_type(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]
             raise ApplicationError(
                 _words(failure),
                 activity.info().attempt,
-                *([OUTAGE] if isinstance(failure, Outage) else []),
+                *([OUTAGE] if isinstance(failure, OutageError) else []),
                 type=type(failure).__name__,
-                non_retryable=isinstance(failure, Refused),
+                non_retryable=isinstance(failure, NonRetryableError),
             ) from None
 
     return attempt

@@ -3,17 +3,17 @@
 from dataclasses import replace
 
 from activities.base import Activities, beyond_database, done, heartbeating, skipped, step, undone
-from activities.messages import StepRef, StepReport
+from activities.messages import StepContext, StepReport
 from lastmile.db import Database
 from lastmile.devices import records
 from lastmile.devices.controllers import Controller, LineDevice
-from lastmile.devices.records import Kind
+from lastmile.devices.records import DeviceKind
 from lastmile.subscribers.models import Line
 from lastmile.subscribers.records import line_of
 
 __all__ = ["DeviceActivities"]
 
-_CONTROLLER_NAMES = {Kind.ONU: "OLT controller", Kind.CPE: "ACS"}
+_CONTROLLER_NAMES = {DeviceKind.ONU: "OLT controller", DeviceKind.CPE: "ACS"}
 
 
 class DeviceActivities(Activities):
@@ -21,25 +21,25 @@ class DeviceActivities(Activities):
 
     def __init__(self, database: Database, onu: Controller | None = None, cpe: Controller | None = None) -> None:
         super().__init__(database)
-        self._controllers = {Kind.ONU: onu, Kind.CPE: cpe}
+        self._controllers = {DeviceKind.ONU: onu, DeviceKind.CPE: cpe}
 
     @step
-    async def activate_onu(self, ref: StepRef) -> StepReport:
-        return await self._on(ref, Kind.ONU)
+    async def activate_onu(self, ref: StepContext) -> StepReport:
+        return await self._on(ref, DeviceKind.ONU)
 
     @step
-    async def deactivate_onu(self, ref: StepRef) -> StepReport:
-        return await self._off(ref, Kind.ONU)
+    async def deactivate_onu(self, ref: StepContext) -> StepReport:
+        return await self._off(ref, DeviceKind.ONU)
 
     @step
-    async def configure_cpe(self, ref: StepRef) -> StepReport:
-        return await self._on(ref, Kind.CPE)
+    async def configure_cpe(self, ref: StepContext) -> StepReport:
+        return await self._on(ref, DeviceKind.CPE)
 
     @step
-    async def unconfigure_cpe(self, ref: StepRef) -> StepReport:
-        return await self._off(ref, Kind.CPE)
+    async def unconfigure_cpe(self, ref: StepContext) -> StepReport:
+        return await self._off(ref, DeviceKind.CPE)
 
-    async def _on(self, ref: StepRef, kind: Kind) -> StepReport:
+    async def _on(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         """Into service; as an undo, back into it, if it was this order that took the device out."""
         async with self._order(ref) as connection:
             device = _device(ref, kind, await line_of(connection, ref.subscriber_ref))
@@ -58,7 +58,7 @@ class DeviceActivities(Activities):
                 )
         return await self._switch(ref, kind, device, True)
 
-    async def _off(self, ref: StepRef, kind: Kind) -> StepReport:
+    async def _off(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         """Out of service; as an undo, only if it was this order that brought the device into it."""
         async with self._order(ref) as connection:
             found = await records.find(connection, ref.subscriber_ref, kind)
@@ -79,11 +79,11 @@ class DeviceActivities(Activities):
                 await records.forget(connection, ref.order_id, ref.subscriber_ref, kind)
         return report
 
-    def _before_switch(self, kind: Kind) -> None:
+    def _before_switch(self, kind: DeviceKind) -> None:
         if self._controllers[kind] is not None:
             beyond_database(f"ask the {_CONTROLLER_NAMES[kind]}")
 
-    async def _switch(self, ref: StepRef, kind: Kind, device: LineDevice, on: bool) -> StepReport:
+    async def _switch(self, ref: StepContext, kind: DeviceKind, device: LineDevice, on: bool) -> StepReport:
         controller = self._controllers[kind]
         if controller is None:
             state = "in service" if on else "out of service"
@@ -96,8 +96,8 @@ class DeviceActivities(Activities):
         return undone(True) if ref.undo else done()
 
 
-def _device(ref: StepRef, kind: Kind, line: Line | None) -> LineDevice | None:
-    identity = None if line is None else line.onu_serial if kind is Kind.ONU else line.cpe_mac
+def _device(ref: StepContext, kind: DeviceKind, line: Line | None) -> LineDevice | None:
+    identity = None if line is None else line.onu_serial if kind is DeviceKind.ONU else line.cpe_mac
     if line is None or identity is None:
         return None
     return LineDevice(ref.subscriber_ref, identity, line.olt, line.pon_port, line.s_vlan, line.c_vlan)

@@ -13,15 +13,15 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from activities.messages import BEYOND_DATABASE, Outcome, StepRef, StepReport
+from activities.messages import BEYOND_DATABASE, Outcome, StepContext, StepReport
 from lastmile.telemetry.metrics import RETRIES, STEP_SECONDS_TAKEN
 
-__all__ = ["Observed"]
+__all__ = ["ActivityInterceptor"]
 
 log = structlog.get_logger("lastmile.activities")
 
 
-class Observed(Interceptor):
+class ActivityInterceptor(Interceptor):
     """For a worker."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
@@ -51,12 +51,12 @@ class _Observed(ActivityInboundInterceptor):
         return report
 
 
-def _ref(arguments: Sequence[Any]) -> StepRef | None:
+def _ref(arguments: Sequence[Any]) -> StepContext | None:
     """Which order the activity works for, if it is for one."""
-    return arguments[0] if arguments and isinstance(arguments[0], StepRef) else None
+    return arguments[0] if arguments and isinstance(arguments[0], StepContext) else None
 
 
-def _bind(info: activity.Info, ref: StepRef | None) -> None:
+def _bind(info: activity.Info, ref: StepContext | None) -> None:
     """Each attempt runs in a task of its own, and what is bound ends with it."""
     about = {"workflow_id": info.workflow_id, "run_id": info.workflow_run_id}
     if ref is not None:
@@ -64,7 +64,7 @@ def _bind(info: activity.Info, ref: StepRef | None) -> None:
     structlog.contextvars.bind_contextvars(**about, step=info.activity_type, attempt=info.attempt)
 
 
-def _failed(info: activity.Info, ref: StepRef | None, failure: Exception, kind: str, seconds: float) -> None:
+def _failed(info: activity.Info, ref: StepContext | None, failure: Exception, kind: str, seconds: float) -> None:
     again = _tried_again(info, failure)
     if ref is not None:
         STEP_SECONDS_TAKEN.labels(info.activity_type).observe(seconds)

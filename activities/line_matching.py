@@ -3,20 +3,20 @@
 from collections.abc import Iterator
 
 from activities.addresses import FACTS
-from activities.messages import LineRequest, StepRef
+from activities.messages import LineRequest, StepContext
 from ipam.matching import address_differences
 from lastmile.db import TenantConnection
 from lastmile.radius import accounts
 from lastmile.subscribers.differences import record_differences
-from lastmile.subscribers.errors import LineDiffers
+from lastmile.subscribers.errors import LineDiffersError
 from lastmile.subscribers.models import ServicePlan
 from lastmile.subscribers.orders import live_line
 
 __all__ = ["check_line"]
 
 
-async def check_line(connection: TenantConnection, ref: StepRef, request: LineRequest) -> None:
-    """Raise `LineDiffers`, with every difference, where the subscriber's line in service is another one.
+async def check_line(connection: TenantConnection, ref: StepContext, request: LineRequest) -> None:
+    """Raise `LineDiffersError`, with every difference, where the subscriber's line in service is another one.
 
     A provision order makes a line, and finds it where an earlier order has made it. It does not change one.
     """
@@ -33,7 +33,7 @@ async def check_line(connection: TenantConnection, ref: StepRef, request: LineRe
         *await address_differences(connection, ref.subscriber_ref, request.addressing, may_add=lost),
     ]
     if differences:
-        raise LineDiffers(
+        raise LineDiffersError(
             f"subscriber {ref.subscriber_ref} has a line in service, and the order asks for another: "
             f"{'; '.join(differences)}. Order what the line has, or deprovision the line first"
         )

@@ -23,7 +23,7 @@ __all__ = [
     "Outcome",
     "Search",
     "SnapshotTaken",
-    "StepRef",
+    "StepContext",
     "StepReport",
     "Stuck",
 ]
@@ -47,7 +47,7 @@ class Outcome(StrEnum):
     """It happened, or may have, and an operator decided about its undo, or is to."""
 
 
-class StepRef(BaseModel):
+class StepContext(BaseModel):
     """Which order a step works for, and in which direction."""
 
     model_config = ConfigDict(frozen=True)

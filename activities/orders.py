@@ -6,10 +6,10 @@ from temporalio import activity
 
 from activities.base import Activities, failing_by_type
 from activities.line_matching import check_line
-from activities.messages import Opened, OrderClosing, OrderOpening, StepRef
+from activities.messages import Opened, OrderClosing, OrderOpening, StepContext
 from activities.refusals import Verdict, verdict_on
 from lastmile.subscribers import orders
-from lastmile.subscribers.errors import LineDiffers
+from lastmile.subscribers.errors import LineDiffersError
 from lastmile.telemetry.metrics import ORDER_SECONDS_TAKEN, ORDERS, STEPS
 
 __all__ = ["OrderActivities"]
@@ -30,11 +30,11 @@ _ADOPT = [text(f"UPDATE {table} SET {column} = :heir WHERE {column} = ANY(:lost)
 class OrderActivities(Activities):
     @activity.defn
     @failing_by_type
-    async def open_order(self, ref: StepRef, opening: OrderOpening) -> Opened:
+    async def open_order(self, ref: StepContext, opening: OrderOpening) -> Opened:
         """Begin the order; its result where it ended before.
 
         What a lost order of the same operation left becomes this one's: to be kept by it, or undone with it. Raises
-        `LineDiffers` where the subscriber's line is in service and is not what the order asks for.
+        `LineDiffersError` where the subscriber's line is in service and is not what the order asks for.
         """
         async with self._database.tenant(ref.tenant) as connection:
             found = await orders.open_order(
@@ -50,7 +50,7 @@ class OrderActivities(Activities):
             if found.new and opening.line is not None:
                 try:
                     await check_line(connection, ref, opening.line)
-                except LineDiffers:  # no row of the order stays, and so no end of it is counted
+                except LineDiffersError:  # no row of the order stays, and so no end of it is counted
                     ORDERS.labels(opening.operation, ref.tenant, Verdict.REFUSED).inc()
                     raise
             for adopt in _ADOPT if found.superseded else ():
@@ -59,14 +59,14 @@ class OrderActivities(Activities):
 
     @activity.defn
     @failing_by_type
-    async def begin_rollback(self, ref: StepRef) -> None:
+    async def begin_rollback(self, ref: StepContext) -> None:
         """From here on no step of the order acts any more, also not one that is on its way."""
         async with self._order(ref):
             pass
 
     @activity.defn
     @failing_by_type
-    async def close_order(self, ref: StepRef, closing: OrderClosing) -> None:
+    async def close_order(self, ref: StepContext, closing: OrderClosing) -> None:
         """Record how the order ended, and count it: once, however often the reply gets lost."""
         async with self._database.tenant(ref.tenant) as connection:
             status = orders.OrderStatus(closing.status)
@@ -75,7 +75,7 @@ class OrderActivities(Activities):
             _count(ref, closing, closed)
 
 
-def _count(ref: StepRef, closing: OrderClosing, closed: orders.Closed) -> None:
+def _count(ref: StepContext, closing: OrderClosing, closed: orders.Closed) -> None:
     outcome = _outcome(closing)
     ORDERS.labels(closed.operation, ref.tenant, outcome).inc()
     ORDER_SECONDS_TAKEN.labels(closed.operation, ref.tenant).observe(closed.seconds)

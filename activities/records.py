@@ -1,7 +1,7 @@
 """Steps on customers, subscribers, network profiles and billing services."""
 
 from activities.base import Activities, done, skipped, step, undone
-from activities.messages import StepRef, StepReport
+from activities.messages import StepContext, StepReport
 from lastmile.subscribers import billing, records
 from lastmile.subscribers.models import Customer, Line, ServicePlan
 
@@ -10,7 +10,7 @@ __all__ = ["RecordActivities", "customer_notes"]
 
 class RecordActivities(Activities):
     @step
-    async def create_customer(self, ref: StepRef, customer: Customer) -> StepReport:
+    async def create_customer(self, ref: StepContext, customer: Customer) -> StepReport:
         async with self._order(ref) as connection:
             record = await records.create_customer(connection, ref.tenant, ref.order_id, customer)
         return _made(record, ref, "customer_id", f"customer {customer.ref}").model_copy(
@@ -18,12 +18,12 @@ class RecordActivities(Activities):
         )
 
     @step
-    async def delete_customer(self, ref: StepRef) -> StepReport:
+    async def delete_customer(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             return undone(await records.delete_customer(connection, ref.order_id))
 
     @step
-    async def create_subscriber(self, ref: StepRef, customer_ref: str) -> StepReport:
+    async def create_subscriber(self, ref: StepContext, customer_ref: str) -> StepReport:
         async with self._order(ref) as connection:
             record = await records.create_subscriber(
                 connection, ref.tenant, ref.order_id, ref.subscriber_ref, customer_ref
@@ -31,32 +31,32 @@ class RecordActivities(Activities):
         return _made(record, ref, "subscriber_id", f"subscriber {ref.subscriber_ref}")
 
     @step
-    async def delete_subscriber(self, ref: StepRef) -> StepReport:
+    async def delete_subscriber(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             return undone(await records.delete_subscriber(connection, ref.subscriber_ref, ref.order_id))
 
     @step
-    async def verify_subscriber(self, ref: StepRef) -> StepReport:
+    async def verify_subscriber(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             record = await records.current_subscriber(connection, ref.subscriber_ref, archiving=ref.order_id)
         return done(subscriber_id=record.id)
 
     @step
-    async def archive_subscriber(self, ref: StepRef, reason: str) -> StepReport:
+    async def archive_subscriber(self, ref: StepContext, reason: str) -> StepReport:
         async with self._order(ref) as connection:
             await billing.end_service(connection, ref.subscriber_ref, ref.order_id)
             await records.archive_subscriber(connection, ref.subscriber_ref, ref.order_id, reason)
         return done()
 
     @step
-    async def create_network_profile(self, ref: StepRef, line: Line) -> StepReport:
+    async def create_network_profile(self, ref: StepContext, line: Line) -> StepReport:
         async with self._order(ref) as connection:
             subscriber = await records.current_subscriber(connection, ref.subscriber_ref)
             record = await records.create_network_profile(connection, ref.tenant, ref.order_id, subscriber, line)
         return _made(record, ref, "network_profile_id", "the network profile")
 
     @step
-    async def delete_network_profile(self, ref: StepRef) -> StepReport:
+    async def delete_network_profile(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             gone = await records.delete_network_profile(
                 connection, ref.subscriber_ref, ref.order_id if ref.undo else None
@@ -64,7 +64,7 @@ class RecordActivities(Activities):
         return undone(gone) if ref.undo else done()
 
     @step
-    async def create_billing_service(self, ref: StepRef, plan: ServicePlan) -> StepReport:
+    async def create_billing_service(self, ref: StepContext, plan: ServicePlan) -> StepReport:
         async with self._order(ref) as connection:
             subscriber = await records.current_subscriber(connection, ref.subscriber_ref)
             record = await billing.create_service(
@@ -73,23 +73,23 @@ class RecordActivities(Activities):
         return _made(record, ref, "billing_service_id", f"the service on plan {plan.name}")
 
     @step
-    async def delete_billing_service(self, ref: StepRef) -> StepReport:
+    async def delete_billing_service(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             return undone(await billing.cancel_service(connection, ref.subscriber_ref, ref.order_id))
 
     @step
-    async def suspend_billing_service(self, ref: StepRef) -> StepReport:
+    async def suspend_billing_service(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             changed = await billing.suspend_service(connection, ref.subscriber_ref, ref.order_id)
         return done() if changed else skipped("no service is being charged")
 
     @step
-    async def resume_billing_service(self, ref: StepRef) -> StepReport:
+    async def resume_billing_service(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             return undone(await billing.resume_service(connection, ref.subscriber_ref, ref.order_id))
 
 
-def customer_notes(record: records.Record, customer: Customer) -> list[str]:
+def customer_notes(record: records.CreatedRecord, customer: Customer) -> list[str]:
     """What the order's caller should know of a customer who was known before. Without the values: personal data."""
     return [
         f"customer.{field}: customer {customer.ref} exists with another {field}, which the order did not change"
@@ -97,7 +97,7 @@ def customer_notes(record: records.Record, customer: Customer) -> list[str]:
     ]
 
 
-def _made(record: records.Record, ref: StepRef, field: str, what: str) -> StepReport:
+def _made(record: records.CreatedRecord, ref: StepContext, field: str, what: str) -> StepReport:
     if record.created_by_order == ref.order_id:
         return done(**{field: record.id})
     return done(**{field: record.id}).model_copy(

@@ -9,13 +9,13 @@ from enum import StrEnum
 
 from ipam import errors as ipam
 from ipam.netbox import errors as netbox
-from ipam.netbox.delegated.outbox_sync import Occupied
+from ipam.netbox.delegated.outbox_sync import PrefixOccupiedError
 from ipam.netbox.direct.allocator import Elsewhere
-from ipam.netbox.importer.scan import NoSuchField
-from lastmile.errors import Refused
-from lastmile.radius.attributes import InvalidAttribute
-from lastmile.radius.dynauth import InvalidNas
-from lastmile.radius.errors import AccountConflict, NasConflict, NasInUse, UnknownNas
+from ipam.netbox.importer.scan import UnknownFieldError
+from lastmile.errors import NonRetryableError
+from lastmile.radius.attributes import InvalidAttributeError
+from lastmile.radius.dynauth import InvalidNasError
+from lastmile.radius.errors import AccountConflictError, NasConflictError, NasInUseError, UnknownNasError
 from lastmile.subscribers import errors as subscribers
 
 __all__ = ["VERDICTS", "Verdict", "verdict_on"]
@@ -30,38 +30,38 @@ class Verdict(StrEnum):
     """An operator must change something: add a pool, repair a peer or the configuration."""
 
 
-VERDICTS: Mapping[type[Refused], Verdict] = {
-    subscribers.UnknownTenant: Verdict.REFUSED,
-    subscribers.UnknownSubscriber: Verdict.REFUSED,
-    subscribers.Conflict: Verdict.REFUSED,
-    subscribers.LineDiffers: Verdict.REFUSED,
-    subscribers.OrderConflict: Verdict.REFUSED,
-    subscribers.OrderFenced: Verdict.FAILED,
-    subscribers.TenantInUse: Verdict.FAILED,
-    ipam.NoSuchPool: Verdict.REFUSED,
-    ipam.AddressTaken: Verdict.REFUSED,
-    ipam.DelegationMismatch: Verdict.REFUSED,
-    ipam.DelegationBusy: Verdict.REFUSED,
-    ipam.PoolExhausted: Verdict.FAILED,
-    ipam.PoolMoved: Verdict.FAILED,
-    ipam.PoolBusy: Verdict.FAILED,
-    ipam.PeopleThere: Verdict.FAILED,
-    ipam.InvalidPool: Verdict.FAILED,
-    ipam.AllocationSpent: Verdict.FAILED,
-    ipam.IllegalTransition: Verdict.FAILED,
-    ipam.NotRevoked: Verdict.FAILED,
+VERDICTS: Mapping[type[NonRetryableError], Verdict] = {
+    subscribers.UnknownTenantError: Verdict.REFUSED,
+    subscribers.UnknownSubscriberError: Verdict.REFUSED,
+    subscribers.RecordConflictError: Verdict.REFUSED,
+    subscribers.LineDiffersError: Verdict.REFUSED,
+    subscribers.OrderConflictError: Verdict.REFUSED,
+    subscribers.OrderFencedError: Verdict.FAILED,
+    subscribers.TenantInUseError: Verdict.FAILED,
+    ipam.UnknownPoolError: Verdict.REFUSED,
+    ipam.AddressTakenError: Verdict.REFUSED,
+    ipam.DelegationMismatchError: Verdict.REFUSED,
+    ipam.DelegationBusyError: Verdict.REFUSED,
+    ipam.PoolExhaustedError: Verdict.FAILED,
+    ipam.PoolMovedError: Verdict.FAILED,
+    ipam.PoolBusyError: Verdict.FAILED,
+    ipam.ForeignPrefixesError: Verdict.FAILED,
+    ipam.InvalidPoolError: Verdict.FAILED,
+    ipam.AllocationSpentError: Verdict.FAILED,
+    ipam.IllegalTransitionError: Verdict.FAILED,
+    ipam.NotRevokedError: Verdict.FAILED,
     Elsewhere: Verdict.FAILED,
-    Occupied: Verdict.FAILED,
-    NoSuchField: Verdict.FAILED,
-    netbox.NotFound: Verdict.FAILED,
-    netbox.Exhausted: Verdict.FAILED,
-    netbox.Invalid: Verdict.FAILED,
-    AccountConflict: Verdict.REFUSED,
-    NasConflict: Verdict.FAILED,
-    NasInUse: Verdict.FAILED,
-    UnknownNas: Verdict.FAILED,
-    InvalidNas: Verdict.FAILED,
-    InvalidAttribute: Verdict.FAILED,
+    PrefixOccupiedError: Verdict.FAILED,
+    UnknownFieldError: Verdict.FAILED,
+    netbox.NetBoxNotFoundError: Verdict.FAILED,
+    netbox.NetBoxExhaustedError: Verdict.FAILED,
+    netbox.NetBoxInvalidError: Verdict.FAILED,
+    AccountConflictError: Verdict.REFUSED,
+    NasConflictError: Verdict.FAILED,
+    NasInUseError: Verdict.FAILED,
+    UnknownNasError: Verdict.FAILED,
+    InvalidNasError: Verdict.FAILED,
+    InvalidAttributeError: Verdict.FAILED,
 }
 
 _BY_NAME = {failure.__name__: verdict for failure, verdict in VERDICTS.items()}

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from ipam.models import Purpose
 from lastmile.db import Database
-from lastmile.radius.attributes import InvalidAttribute
-from lastmile.radius.dynauth import DynamicAuthorization, Nas, Outcome, Reply, Session
+from lastmile.radius.attributes import InvalidAttributeError
+from lastmile.radius.dynauth import DynamicAuthorization, Nas, RadiusReply, Reply, Session
 from lastmile.radius.escaping import printable
 from lastmile.radius.sessions import open_sessions, unaccounted_login
 
@@ -48,7 +48,7 @@ class Sessions:
                 for session, nas in (sessions if attributes else ())
             )
         )
-        problems = [_text(reply) for reply in replies if isinstance(reply, str) or reply.outcome is not Outcome.ACK]
+        problems = [_text(reply) for reply in replies if isinstance(reply, str) or reply.outcome is not RadiusReply.ACK]
         if sessions and len(attributes) < len(items):
             problems.append("a live session keeps its WAN addresses (RFC 5176, 3.6)")
         return [*problems, "the addresses take effect at the next login"] if problems else []
@@ -90,7 +90,7 @@ class Sessions:
             )
         try:
             return await request(nas, session)
-        except InvalidAttribute as failure:
+        except InvalidAttributeError as failure:
             return f"session on NAS {nas.name}: radacct holds what cannot be sent: {failure}"
 
 

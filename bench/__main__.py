@@ -20,11 +20,11 @@ from rich.console import Console
 from bench import allocation, bulk_import, cleanup, disconnects, netbox, orders, snapshot, startup, urgent
 from bench.figures import Figure, table, write
 from lastmile.db.migrate import upgrade
-from lastmile.devstack.ports import PortInUse
+from lastmile.devstack.ports import PortInUseError
 from lastmile.devstack.postgres import EmbeddedPostgres
-from lastmile.devstack.server import ServerFailed
+from lastmile.devstack.server import ServerFailedError
 from lastmile.devstack.temporal import DevTemporal
-from lastmile.devstack.temporal_program import TemporalMissing, find_temporal
+from lastmile.devstack.temporal_program import TemporalMissingError, find_temporal
 
 REPORT = Path("build/bench.json")
 PARTS = ("disconnects", "allocations", "netbox", "snapshot", "cleanup", "orders", "urgent", "imports", "start-up")
@@ -86,7 +86,7 @@ def main() -> None:
         Path(directory).chmod(0o755)  # PostgreSQL runs as another login where this is root
         try:
             figures = asyncio.run(measure(Path(directory), parts, large=given.large))
-        except (ServerFailed, TemporalMissing, PortInUse) as failure:
+        except (ServerFailedError, TemporalMissingError, PortInUseError) as failure:
             sys.exit(str(failure))
     caption = f"{os.cpu_count()} CPUs, load {load:.1f} before the start"
     if set(parts) == set(PARTS):

@@ -15,7 +15,7 @@ from bench.nas import SECRET
 from bench.rounds import Turn, Work, medians, rate
 from lastmile.devstack.ports import HOST
 from lastmile.radius.attributes import DICTIONARY
-from lastmile.radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
+from lastmile.radius.dynauth import DynamicAuthorization, Nas, RadiusReply, Session
 
 __all__ = ["measure"]
 
@@ -50,7 +50,7 @@ def _disconnecting(authorization: DynamicAuthorization, nas: Nas) -> Work:
 
     async def work() -> None:
         reply = await authorization.disconnect(nas, Session(USER, f"session-{next(numbers)}", HOST))
-        if reply.outcome is not Outcome.ACK:
+        if reply.outcome is not RadiusReply.ACK:
             raise RuntimeError(reply.text)
 
     return work

@@ -22,7 +22,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.bound_pool import bound_pools, stamp
 from ipam.netbox.delegated.block_acquisition import make_room
 from ipam.netbox.delegated.block_maintenance import Keeper
-from ipam.netbox.delegated.blocks import NoBlock
+from ipam.netbox.delegated.blocks import NoBlockError
 from ipam.netbox.direct import allocator
 from lastmile.db import Database
 from lastmile.devstack.netbox.server_process import NetBoxStandIn
@@ -129,7 +129,7 @@ def _allocating(database: Database, netbox: NetBox, pool: EstatePool) -> Work:
         order = f"O-{pool.number}-{next(numbers)}"
         try:
             await begun(order)
-        except NoBlock as full:
+        except NoBlockError as full:
             await make_room(database, netbox, full.pools)
             await begun(order)
 

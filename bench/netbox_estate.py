@@ -13,7 +13,7 @@ import asyncpg
 from bench.copies import SETTLE, as_owner
 from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
-from ipam.netbox.binding import Binding, Mode, Record
+from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.netbox.delegated.block_acquisition import take
 from ipam.netbox.delegated.block_maintenance import Keeper
 from ipam.netbox.delegated.blocks import delegated_pools
@@ -29,9 +29,9 @@ __all__ = ["BLOCK", "DIRECT", "KINDS", "LENGTH", "PREFIX", "TENANT", "EstatePool
 TENANT = "acme"
 DIRECT, BLOCK, PREFIX = KINDS = ("direct", "delegated, record=block", "delegated, record=prefix")
 _BINDINGS: dict[str, dict[str, Any]] = {
-    DIRECT: {"mode": Mode.DIRECT},
-    BLOCK: {"mode": Mode.DELEGATED, "record": Record.BLOCK},
-    PREFIX: {"mode": Mode.DELEGATED, "record": Record.PREFIX},
+    DIRECT: {"mode": AllocationMode.DIRECT},
+    BLOCK: {"mode": AllocationMode.DELEGATED, "record": ReportingScope.BLOCK},
+    PREFIX: {"mode": AllocationMode.DELEGATED, "record": ReportingScope.PREFIX},
 }
 LENGTH = 56
 LONG_AGO = "2026-01-01T00:00:00.000000Z"

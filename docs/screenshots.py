@@ -24,7 +24,7 @@ from temporalio.exceptions import ApplicationError
 
 from ipam.pools import add_pool
 from lastmile.client.orders import Lastmile, OrderRun
-from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.client.schedules import SCHEDULES
 from lastmile.db import Database
 from lastmile.db.migrate import upgrade
@@ -165,7 +165,7 @@ async def main() -> None:
                 temporal.address, data_converter=pydantic_data_converter, interceptors=[faults], identity="worker-1"
             )
             async with build_worker(client, Settings(), database, authorization):
-                standing = StandingSchedules(client, Settings().task_queue)
+                standing = ScheduleManager(client, Settings().task_queue)
                 for plan in SCHEDULES:
                     await standing.make(plan)
                 for name, url in _pages(temporal.ui_url, await _runs(Lastmile(client), faults)).items():

@@ -14,16 +14,16 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from ipam.delegations import COLUMNS, Delegation, StateChanged, transition
+from ipam.delegations import COLUMNS, Delegation, StateChangedError, transition
 from ipam.errors import (
-    AddressTaken,
-    AllocationSpent,
-    DelegationBusy,
-    DelegationMismatch,
-    NoSuchPool,
-    NotRevoked,
-    PoolChanging,
-    PoolExhausted,
+    AddressTakenError,
+    AllocationSpentError,
+    DelegationBusyError,
+    DelegationMismatchError,
+    NotRevokedError,
+    PoolChangingError,
+    PoolExhaustedError,
+    UnknownPoolError,
 )
 from ipam.exclusions import LOCK as EXCLUSIONS
 from ipam.lifecycle import State
@@ -217,8 +217,8 @@ async def allocate(
 
     At most three statements, whatever the size and the use of the pool; more only where it loses a race for
     the last of a pool, or finds nothing. Pools in NetBox come last; what is returned is pending then.
-    Raises `NoBlock` where a block of a delegated pool might help, unless NetBox is known to have none (`more_blocks`),
-    `PoolChanging`, and the `Refused` kinds of `ipam.errors`.
+    Raises `NoBlockError` where a block of a delegated pool might help, unless NetBox is known to have none
+    (`more_blocks`), `PoolChangingError`, and the `NonRetryableError` kinds of `ipam.errors`.
     """
     wanted = asdict(need)
     claim = wanted | {
@@ -241,7 +241,7 @@ async def allocate(
             row = (await connection.execute(_allocate(static=static, wait=not grown), claim)).one_or_none()
         if row is None and not static:
             if more_blocks and (delegated := await blocks.for_need(connection, need)):
-                raise blocks.NoBlock(delegated)
+                raise blocks.NoBlockError(delegated)
             row = await allocator.begin(connection, claim)
     if row is None:
         raise await _nothing_left(connection, wanted, need)
@@ -259,8 +259,8 @@ async def release(connection: TenantConnection, delegation: Delegation, quaranti
     """Give the prefix of a revoked delegation back, into quarantine; nothing happens where it was given back.
 
     Where the pool is kept in NetBox, the caller keeps the prefix in quarantine there (`ipam.netbox.direct.allocator`).
-    Raises `NotRevoked` where the delegation is in any other state: its subscriber may still be using it; and
-    `StateChanged` where the pool's mode has changed at this moment.
+    Raises `NotRevokedError` where the delegation is in any other state: its subscriber may still be using it; and
+    `StateChangedError` where the pool's mode has changed at this moment.
     """
     if delegation.slot is not None:  # an exclusion at this moment would see the slot held, and we would not see it
         await connection.execute(_HOLD_EXCLUSIONS, {"pool_id": delegation.pool_id})
@@ -277,47 +277,47 @@ async def release(connection: TenantConnection, delegation: Delegation, quaranti
         )
     ).one()
     if row.state != State.REVOKED:
-        raise NotRevoked(f"{delegation} is {row.state}: revoke it before it is released")
+        raise NotRevokedError(f"{delegation} is {row.state}: revoke it before it is released")
     # What another attempt gave back while ours waited for it, only a later statement sees.
     if not row.released and not await connection.scalar(_RELEASED, {"id": delegation.id}):
-        raise StateChanged(f"the pool of {delegation} has been changed")
+        raise StateChangedError(f"the pool of {delegation} has been changed")
 
 
 def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
     """Raise unless a delegation that was there before can be what the order asked for."""
     holder = f"{found.subscriber_ref} holds {found} ({found.purpose})"
     if found.state is State.REVOKED:
-        raise AllocationSpent(
+        raise AllocationSpentError(
             f"this order had {found} for {found.subscriber_ref} and has released it: send a new order"
         )
     if found.state in (State.REVOKING, State.FAILED):
-        raise DelegationBusy(f"{holder}, which is {found.state}: finish its deprovisioning first")
+        raise DelegationBusyError(f"{holder}, which is {found.state}: finish its deprovisioning first")
     if same_key or found.prefix is None:
         return
     if found.vrf != need.vrf:
-        raise DelegationMismatch(
+        raise DelegationMismatchError(
             f"{holder} in {vrf_words(found.vrf)}, not in {vrf_words(need.vrf)}: deprovision it before asking for "
             "another VRF"
         )
     if found.prefix.prefixlen != need.length:
-        raise DelegationMismatch(f"{holder}, not a /{need.length}: deprovision it before asking for another size")
+        raise DelegationMismatchError(f"{holder}, not a /{need.length}: deprovision it before asking for another size")
     if need.address is not None and found.prefix.network_address != need.address:
-        raise DelegationMismatch(f"{holder}, not {need.address}: deprovision it before asking for another address")
+        raise DelegationMismatchError(f"{holder}, not {need.address}: deprovision it before asking for another address")
 
 
 async def _nothing_left(
     connection: TenantConnection, wanted: dict[str, Any], need: Need
-) -> NoSuchPool | PoolExhausted | AddressTaken | PoolChanging:
+) -> UnknownPoolError | PoolExhaustedError | AddressTakenError | PoolChangingError:
     found = list(await connection.execute(_CANDIDATES, wanted))
     suitable = [row for row in found if row.vrf == need.vrf]
     rows = [row for row in suitable if not row.by_operator]
     if closed := [row.name for row in rows if row.closed]:
-        return PoolChanging(f"pool {', '.join(closed)} is being changed (`lastmile pool set`): try again")
+        return PoolChangingError(f"pool {', '.join(closed)} is being changed (`lastmile pool set`): try again")
     pools = [f"{row.name} ({row.prefix})" for row in rows]
     hints = "".join(f", {name} {value!r}" for name, value in (("name", need.pool), ("region", need.region)) if value)
     if suitable and not pools:
         names = ", ".join(row.name for row in suitable)
-        return NoSuchPool(
+        return UnknownPoolError(
             f"pool {names} is closed to new allocations: open it with `lastmile pool open`, or add a pool"
         )
     if not pools:
@@ -327,13 +327,13 @@ async def _nothing_left(
             others = ", ".join(f"{row.name} is in {vrf_words(row.vrf)}" for row in found)
             remedy += f", or order from the VRF of an existing pool (addressing.vrf): {others}"
         vrf = f" in {vrf_words(need.vrf)}" if need.vrf or found else ""
-        return NoSuchPool(f"no {need.purpose} pool of /{need.length}s{where}{vrf}{hints}: {remedy}")
+        return UnknownPoolError(f"no {need.purpose} pool of /{need.length}s{where}{vrf}{hints}: {remedy}")
     if need.address is not None:
-        return AddressTaken(
+        return AddressTakenError(
             f"{need.address} of pool {pools[0]} is held by another subscriber, in quarantine, excluded, "
             "or not a host address: ask for another one"
         )
     space = " free space in NetBox," if any(row.in_netbox for row in rows) else ""
-    return PoolExhausted(
+    return PoolExhaustedError(
         f"no free /{need.length} left in pool {', '.join(pools)}: add a pool,{space} or wait for quarantine"
     )

@@ -11,7 +11,7 @@ from ipam.lifecycle import State, check
 from ipam.models import Purpose
 from lastmile.db import TenantConnection
 
-__all__ = ["COLUMNS", "Delegation", "StateChanged", "held_by", "revoked_by", "revoked_for", "transition"]
+__all__ = ["COLUMNS", "Delegation", "StateChangedError", "held_by", "revoked_by", "revoked_for", "transition"]
 
 COLUMNS = """id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key, created_by_order,
     state, state_since, disconnect_confirmed, released_at, (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf"""
@@ -66,7 +66,7 @@ class Delegation:
         return f"a prefix of {self.purpose} from NetBox" if self.prefix is None else str(self.prefix)
 
 
-class StateChanged(Exception):
+class StateChangedError(Exception):
     """Somebody else moved the delegation first: read it again (a retry does)."""
 
 
@@ -136,7 +136,7 @@ async def transition(
 ) -> Delegation:
     """Move `delegation` to `after` and record the event, in one statement.
 
-    Raises `IllegalTransition` where the table has no such transition and `StateChanged` where the
+    Raises `IllegalTransitionError` where the table has no such transition and `StateChangedError` where the
     delegation is no longer in the state it was read in.
     """
     check(delegation.state, after)
@@ -153,6 +153,6 @@ async def transition(
     )
     row = moved.one_or_none()
     if row is None:
-        raise StateChanged(f"{delegation} is no longer {delegation.state}")
+        raise StateChangedError(f"{delegation} is no longer {delegation.state}")
     # Where the pool's mode has changed while we waited, its place is another one.
     return replace(delegation, state=after, **row._mapping)

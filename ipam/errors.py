@@ -1,71 +1,71 @@
-"""What can be wrong with an allocation, by name. A retry fixes none that is `Refused`."""
+"""What can be wrong with an allocation, by name. A retry fixes none that is `NonRetryableError`."""
 
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 
 __all__ = [
-    "AddressTaken",
-    "AllocationSpent",
-    "DelegationBusy",
-    "DelegationMismatch",
-    "IllegalTransition",
-    "InvalidPool",
-    "NoSuchPool",
-    "NotRevoked",
-    "PeopleThere",
-    "PoolBusy",
-    "PoolChanging",
-    "PoolExhausted",
-    "PoolMoved",
+    "AddressTakenError",
+    "AllocationSpentError",
+    "DelegationBusyError",
+    "DelegationMismatchError",
+    "ForeignPrefixesError",
+    "IllegalTransitionError",
+    "InvalidPoolError",
+    "NotRevokedError",
+    "PoolBusyError",
+    "PoolChangingError",
+    "PoolExhaustedError",
+    "PoolMovedError",
+    "UnknownPoolError",
 ]
 
 
-class NoSuchPool(Refused):
+class UnknownPoolError(NonRetryableError):
     """No pool of this tenant serves the purpose, length, name or region that was asked for."""
 
 
-class InvalidPool(Refused):
+class InvalidPoolError(NonRetryableError):
     """The pool cannot exist as described: its prefix, length or name, or it overlaps another one."""
 
 
-class PeopleThere(Refused):
+class ForeignPrefixesError(NonRetryableError):
     """People have a prefix in NetBox where Lastmile's are, or would be."""
 
 
-class PoolBusy(Refused):
+class PoolBusyError(NonRetryableError):
     """The pool cannot change now: orders, or NetBox, are at work on it. What was begun stays, and is gone on with."""
 
 
-class PoolChanging(Exception):
+class PoolChangingError(Exception):
     """The pool is between two modes, for a moment: a retry finds it in one of them."""
 
 
-class PoolExhausted(Refused):
+class PoolExhaustedError(NonRetryableError):
     """Every slot of every pool that would do is taken or in quarantine."""
 
 
-class PoolMoved(Refused):
+class PoolMovedError(NonRetryableError):
     """NetBox does not have the pool's prefix any more where it was when the pool was added."""
 
 
-class AddressTaken(Refused):
+class AddressTakenError(NonRetryableError):
     """The address that the order asks for is outside every pool, held by somebody else, or in quarantine."""
 
 
-class AllocationSpent(Refused):
+class AllocationSpentError(NonRetryableError):
     """The key's delegation was released already: a late attempt must not allocate a second one."""
 
 
-class DelegationMismatch(Refused):
+class DelegationMismatchError(NonRetryableError):
     """The subscriber holds a prefix of this purpose already, of another size or address."""
 
 
-class DelegationBusy(Refused):
+class DelegationBusyError(NonRetryableError):
     """The subscriber's delegation of this purpose is still being revoked."""
 
 
-class IllegalTransition(Refused):
+class IllegalTransitionError(NonRetryableError):
     """The lifecycle has no such transition."""
 
 
-class NotRevoked(Refused):
+class NotRevokedError(NonRetryableError):
     """A prefix is given back only once its delegation is revoked."""

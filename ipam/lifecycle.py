@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from ipam.errors import IllegalTransition
+from ipam.errors import IllegalTransitionError
 
 __all__ = ["TRANSITIONS", "State", "check"]
 
@@ -31,7 +31,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 
 def check(before: State, after: State) -> None:
-    """Raise `IllegalTransition` unless the table has this transition."""
+    """Raise `IllegalTransitionError` unless the table has this transition."""
     if after not in TRANSITIONS[before]:
         allowed = ", ".join(sorted(TRANSITIONS[before])) or "nothing"
-        raise IllegalTransition(f"a delegation cannot go from {before} to {after}: {before} leads to {allowed}")
+        raise IllegalTransitionError(f"a delegation cannot go from {before} to {after}: {before} leads to {allowed}")

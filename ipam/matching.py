@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from ipam.errors import DelegationMismatch
+from ipam.errors import DelegationMismatchError
 from ipam.models import Addressing, Need, Purpose, vrf_words
 from lastmile.db import TenantConnection
 
@@ -56,12 +56,12 @@ async def address_differences(
 
 
 async def must_match(connection: TenantConnection, subscriber_ref: str, addressing: Addressing) -> None:
-    """Raise `DelegationMismatch` where the subscriber holds what an order does not ask for.
+    """Raise `DelegationMismatchError` where the subscriber holds what an order does not ask for.
 
     An order that only added to it would leave the subscriber with addresses that its result does not name.
     """
     if found := await address_differences(connection, subscriber_ref, addressing, may_add=tuple(Purpose)):
-        raise DelegationMismatch(f"subscriber {subscriber_ref}: {'; '.join(found)}. Deprovision the line first")
+        raise DelegationMismatchError(f"subscriber {subscriber_ref}: {'; '.join(found)}. Deprovision the line first")
 
 
 def _not_asked(purpose: Purpose, row: Row[Any], addressing: Addressing) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from ipam.allocation import Quarantine
-from ipam.errors import InvalidPool, PoolBusy
+from ipam.errors import InvalidPoolError, PoolBusyError
 from ipam.exclusions import LOCK as EXCLUSIONS
 from ipam.exclusions import slot_ranges, without
 from ipam.pools import Pool, list_pools
@@ -147,7 +147,7 @@ class Left:
 async def exclude(connection: PlatformConnection, pool: Pool, networks: Iterable[Network]) -> Pool:
     """Never hand these parts of the pool out again; returns the pool. Who holds a prefix there keeps it.
 
-    Raises `InvalidPool`.
+    Raises `InvalidPoolError`.
     """
     wanted = _changed(pool, excluded=[*pool.excluded, *networks])
     place = {"pool_id": await _lock(connection, pool)}
@@ -161,11 +161,13 @@ async def exclude(connection: PlatformConnection, pool: Pool, networks: Iterable
 async def include(connection: PlatformConnection, pool: Pool, networks: Iterable[Network], *, rest: timedelta) -> Pool:
     """Take exclusions back; returns the pool. A prefix that was in use before the exclusion rests for `rest`.
 
-    Raises `InvalidPool`.
+    Raises `InvalidPoolError`.
     """
     back = _changed(pool, excluded=list(networks)).excluded_slots
     if sum(map(len, back)) > MOST_INCLUDED:
-        raise InvalidPool(f"more than {MOST_INCLUDED:,} prefixes cannot be included at once: include smaller parts")
+        raise InvalidPoolError(
+            f"more than {MOST_INCLUDED:,} prefixes cannot be included at once: include smaller parts"
+        )
     kept = [part for one in pool.excluded_slots for part in without(one, back)]
     excluded = [network for part in kept for network in pool.networks_of(part)]
     wanted = pool.model_copy(update={"excluded": tuple(excluded)})
@@ -204,15 +206,16 @@ async def extend_pool(
 ) -> Pool:
     """Make the pool's prefix shorter; `place` is where NetBox has the new one. Returns the pool.
 
-    Raises `InvalidPool` where it does not begin at the pool's first address, which would number the slots anew, and
-    where it overlaps another pool.
+    Raises `InvalidPoolError` where it does not begin at the pool's first address, which would number the slots anew,
+    and where it overlaps another pool.
     """
     wider: Any = prefix
     if prefix.version != pool.prefix.version or not pool.prefix.subnet_of(wider) or prefix == pool.prefix:
-        raise InvalidPool(f"{prefix} does not contain {pool.prefix} of pool {pool.name}, or is the same: name a prefix "
+        raise InvalidPoolError(
+            f"{prefix} does not contain {pool.prefix} of pool {pool.name}, or is the same: name a prefix "
                           "with a shorter length")  # fmt: skip
     if prefix.network_address != pool.prefix.network_address:
-        raise InvalidPool(
+        raise InvalidPoolError(
             f"{prefix} begins before {pool.prefix} of pool {pool.name}: an extended pool must begin at the same "
             "address. Add the other space as a pool of its own with `lastmile pool add`"
         )
@@ -221,7 +224,7 @@ async def extend_pool(
         netbox = netbox.model_copy(update={"prefix_id": place[0], "vrf_id": place[1]})
     wanted = _changed(pool, prefix=prefix, netbox=netbox)
     if wanted.slots.start != pool.slots.start:
-        raise InvalidPool(
+        raise InvalidPoolError(
             f"{pool.prefix} of pool {pool.name} gives out its first address, which is no host address in {prefix}. Add "
             "the other space as a pool of its own with `lastmile pool add`"
         )
@@ -239,16 +242,16 @@ async def extend_pool(
     except IntegrityError as failure:
         if "pools_no_overlap" not in str(failure.orig):
             raise
-        raise InvalidPool(f"{prefix} overlaps another pool: no address may be in two pools") from None
+        raise InvalidPoolError(f"{prefix} overlaps another pool: no address may be in two pools") from None
     return wanted
 
 
 async def remove_pool(connection: PlatformConnection, pool: Pool, quarantine: Quarantine) -> None:
-    """Delete an empty pool. Raises `PoolBusy` while something holds a slot of it, or NetBox has a block for it."""
+    """Delete an empty pool. Raises `PoolBusyError` while something holds a slot of it, or NetBox has a block for it."""
     place = {"pool_id": await _lock(connection, pool)}
     left = Left(**(await connection.execute(_LEFT, place | asdict(quarantine))).mappings().one())
     if not left.nothing:
-        raise PoolBusy(f"pool {pool.name} cannot be removed, because {in_words(left)}")
+        raise PoolBusyError(f"pool {pool.name} cannot be removed, because {in_words(left)}")
     for statement in _REMOVE:
         await connection.execute(statement, place)
 
@@ -269,17 +272,17 @@ def in_words(left: Left) -> str:
 
 
 def _changed(pool: Pool, **values: Any) -> Pool:
-    """Raises `InvalidPool`."""
+    """Raises `InvalidPoolError`."""
     try:
         return Pool.model_validate(dict(pool) | values)
     except ValidationError as failure:
         why = failure.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InvalidPool(f"pool {pool.name} cannot be changed: {why}") from None
+        raise InvalidPoolError(f"pool {pool.name} cannot be changed: {why}") from None
 
 
 async def _lock(connection: PlatformConnection, pool: Pool) -> int:
-    """Lock the pool's row. Raises `PoolBusy` where the pool has been changed since it was read."""
+    """Lock the pool's row. Raises `PoolBusyError` where the pool has been changed since it was read."""
     pool_id = await connection.scalar(_LOCK, {"name": pool.name, "tenant": pool.tenant})
     if pool_id is None or all(use.pool != pool for use in await list_pools(connection)):
-        raise PoolBusy(f"pool {pool.name} has been changed meanwhile: see `lastmile pool list`, and try again")
+        raise PoolBusyError(f"pool {pool.name} has been changed meanwhile: see `lastmile pool list`, and try again")
     return int(pool_id)

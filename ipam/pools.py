@@ -10,10 +10,10 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipam.errors import InvalidPool
+from ipam.errors import InvalidPoolError
 from ipam.exclusions import merged, read_networks, read_slots, slot_ranges, within
 from ipam.models import DEFAULT_VRF, LABEL, Purpose, vrf_words
-from ipam.netbox.binding import Binding, Mode, Record
+from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from lastmile.fields.scalars import WholeNumber
 from lastmile.fields.stored import STORED
 from lastmile.fields.text import PRINTABLE, Text
@@ -107,10 +107,10 @@ class Pool(BaseModel):
     @model_validator(mode="after")
     def _with_blocks(self) -> Self:
         """What a delegated pool leaves open is decided here, once."""
-        if self.netbox is not None and self.netbox.mode is Mode.DELEGATED:
+        if self.netbox is not None and self.netbox.mode is AllocationMode.DELEGATED:
             first, _ = self._block_lengths
             length = self.netbox.block_length or max(first, self.delegated_length - BLOCK_BITS)
-            chosen = {"block_length": length, "record": self.netbox.record or Record.BLOCK}
+            chosen = {"block_length": length, "record": self.netbox.record or ReportingScope.BLOCK}
             object.__setattr__(self, "netbox", self.netbox.model_copy(update=chosen))
         return self
 
@@ -135,7 +135,7 @@ class Pool(BaseModel):
     @property
     def _block_lengths(self) -> tuple[int, int]:
         """NetBox cannot give all of a prefix away as one, and has no prefix twice: a block and what it is all of."""
-        told_of_each = self.netbox is not None and self.netbox.record is Record.PREFIX
+        told_of_each = self.netbox is not None and self.netbox.record is ReportingScope.PREFIX
         first = max(self.prefix.prefixlen + 1, self.delegated_length - MAX_BLOCK_BITS)
         return first, self.delegated_length - told_of_each
 
@@ -239,12 +239,12 @@ _LIST = text(
 async def add_pool(connection: AsyncConnection, pool: Pool) -> None:
     """Add a pool; the very same pool again changes nothing, but for where it is found in NetBox.
 
-    Raises `InvalidPool` where another pool has its name or overlaps it in its VRF, or the tenant is unknown.
+    Raises `InvalidPoolError` where another pool has its name or overlaps it in its VRF, or the tenant is unknown.
     """
     described = pool.model_dump(mode="json", exclude={"netbox"}) | {"excluded": slot_ranges(pool.excluded_slots)}
     place = dict.fromkeys(Binding.model_fields) | (pool.netbox.model_dump(mode="json") if pool.netbox else {})
     # Of a delegated pool only what is in a block is within reach (`ipam.netbox.delegated.blocks`).
-    delegated = pool.netbox is not None and pool.netbox.mode is Mode.DELEGATED
+    delegated = pool.netbox is not None and pool.netbox.mode is AllocationMode.DELEGATED
     frontier = pool.slots.stop if delegated else pool.slots.start
     values = described | place | {"first_slot": pool.slots.start, "end_slot": pool.slots.stop, "frontier": frontier}
     try:
@@ -252,7 +252,7 @@ async def add_pool(connection: AsyncConnection, pool: Pool) -> None:
             await connection.execute(_ADD, values)
     except IntegrityError as failure:
         if not any(_elsewhere(use.pool, pool.netbox) == pool for use in await list_pools(connection)):
-            raise InvalidPool(_complaint(pool, str(failure.orig))) from failure
+            raise InvalidPoolError(_complaint(pool, str(failure.orig))) from failure
         if pool.netbox is not None:
             await connection.execute(_BIND, values)
 

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from activities.messages import Cursor, LineRequest, Outcome, StepRef
+from activities.messages import Cursor, LineRequest, Outcome, StepContext
 from ipam.models import Addressing
 from lastmile.fields.scalars import Moment, Number, TrueOrFalse, any_case
 from lastmile.fields.text import PRINTABLE, Text
@@ -103,9 +103,9 @@ class Order(BaseModel):
         """The line that the order asks for; None where it asks for none."""
         return None
 
-    def ref(self, *, undo: bool = False) -> StepRef:
+    def ref(self, *, undo: bool = False) -> StepContext:
         """What a step needs to know whom it works for."""
-        return StepRef(
+        return StepContext(
             tenant=self.tenant,
             order_id=self.order_id,
             subscriber_ref=self.subscriber_ref,

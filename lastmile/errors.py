@@ -1,14 +1,14 @@
 """The one distinction that every layer makes about a failure: can a retry fix it?
 
-Everything that is not `Refused` is retried.
+Everything that is not `NonRetryableError` is retried.
 """
 
 from collections.abc import Sequence
 
-__all__ = ["BadInput", "Outage", "Refused"]
+__all__ = ["InvalidInputError", "NonRetryableError", "OutageError"]
 
 
-class Refused(Exception):
+class NonRetryableError(Exception):
     """A failure that a retry cannot fix: bad input, an exhausted pool, an unknown subscriber, a wrong state.
 
     Subclasses name the case; the message says what was wrong, where, and what to do about it. A workflow
@@ -16,14 +16,14 @@ class Refused(Exception):
     """
 
 
-class Outage(Exception):
+class OutageError(Exception):
     """A failure of a system that lasts until time or a person repairs it: away, not set up, or refusing our token.
 
     The order is not at fault. A step that must be done waits for as long as it takes.
     """
 
 
-class BadInput(Exception):
+class InvalidInputError(Exception):
     """What the user typed, sent or configured is wrong; each problem is one line."""
 
     def __init__(self, heading: str, problems: Sequence[str] = ()) -> None:

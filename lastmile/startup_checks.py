@@ -7,22 +7,22 @@ import structlog
 from temporalio.client import Client, Plugin
 
 from ipam.netbox import NetBox
-from ipam.netbox.errors import NetBoxError, NotNetBox, NotReady
-from lastmile.client.connection import Unreachable, connect
+from ipam.netbox.errors import NetBoxError, NetBoxNotReadyError, NotNetBoxError
+from lastmile.client.connection import TemporalUnreachableError, connect
 from lastmile.client.search_attributes import add_search_attributes
-from lastmile.client.temporal_settings import InvalidTemporalSettings
+from lastmile.client.temporal_settings import InvalidTemporalSettingsError
 from lastmile.db import Database
 from lastmile.db.failures import DATABASE_FAILURES, explain, without_password
 from lastmile.db.migrate import pending
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 from lastmile.settings import Settings
 
-__all__ = ["Misconfigured", "clients"]
+__all__ = ["ConfigurationError", "clients"]
 
 log = structlog.get_logger("lastmile.worker")
 
 
-class Misconfigured(Exception):
+class ConfigurationError(Exception):
     """Everything that keeps the worker from starting, one line each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -33,7 +33,7 @@ class Misconfigured(Exception):
 async def clients(settings: Settings, netbox: NetBox | None, stack: AsyncExitStack) -> tuple[Client, Database]:
     """Connect to Temporal and the database, check both and NetBox, and close the clients with the stack.
 
-    The client of Temporal sends traces where a collector is configured. Raises `Misconfigured` with every problem.
+    The client of Temporal sends traces where a collector is configured. Raises `ConfigurationError` with every problem.
     """
     plugins, problems = await _tracing(settings, stack)
     database, found = await _check_database(settings)
@@ -44,12 +44,12 @@ async def clients(settings: Settings, netbox: NetBox | None, stack: AsyncExitSta
     try:
         client = await connect(settings.environment, settings.key_ring, plugins)
         problems += await add_search_attributes(client)
-    except InvalidTemporalSettings as failure:
+    except InvalidTemporalSettingsError as failure:
         problems += failure.problems
-    except Unreachable as failure:
+    except TemporalUnreachableError as failure:
         problems.append(f"Temporal: {failure}")
     if problems or client is None or database is None:
-        raise Misconfigured(problems)
+        raise ConfigurationError(problems)
     return client, database
 
 
@@ -80,7 +80,7 @@ async def _check_database(settings: Settings) -> tuple[Database | None, list[str
             )
         if missing := await pending(url):
             return database, [f"the database lacks migrations {', '.join(missing)}: run `lastmile migrate`"]
-    except Refused as failure:
+    except NonRetryableError as failure:
         return database, [str(failure)]
     except DATABASE_FAILURES as failure:
         if (words := explain(failure, url)) is None:
@@ -97,7 +97,7 @@ async def _check_netbox(netbox: NetBox | None) -> list[str]:
     try:
         if netbox is not None:
             await netbox.require()
-    except (NotReady, NotNetBox) as failure:
+    except (NetBoxNotReadyError, NotNetBoxError) as failure:
         return [str(failure)]
     except NetBoxError as failure:
         log.warning("worker.netbox_away", reason=str(failure))

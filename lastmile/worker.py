@@ -31,7 +31,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymen
 from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
 from activities.devices import DeviceActivities
-from activities.interceptor import Observed
+from activities.interceptor import ActivityInterceptor
 from activities.maintenance.audit import AuditActivities
 from activities.maintenance.cleanup import CleanupActivities
 from activities.maintenance.metrics import FigureActivities
@@ -40,8 +40,8 @@ from activities.records import RecordActivities
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_maintenance import Keeper
-from lastmile.client.schedule_bootstrap import ScheduleMaker
-from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.schedule_bootstrap import ScheduleBootstrap
+from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.client.temporal_metrics import temporal_figures
 from lastmile.client.temporal_settings import temporal_setting_mistakes
 from lastmile.client.worker_versions import current_build, make_current
@@ -50,7 +50,7 @@ from lastmile.devices.controllers import Controller
 from lastmile.metrics.snapshot import newest
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
-from lastmile.startup_checks import Misconfigured, clients
+from lastmile.startup_checks import ConfigurationError, clients
 from lastmile.telemetry.http import Application, serve, worker_pages
 from lastmile.telemetry.logs import set_up_logging
 from lastmile.telemetry.readiness import PATIENCE_SECONDS, Check, Readiness
@@ -94,7 +94,7 @@ def build_worker(
             AuditActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
             FigureActivities(database, partial(temporal_figures, client, settings.task_queue)),
         ),
-        interceptors=[Observed()],
+        interceptors=[ActivityInterceptor()],
         workflow_runner=RUNNER,
         deployment_config=_deployment(settings),
         workflow_failure_exception_types=FAILURE_TYPES,
@@ -126,7 +126,7 @@ def _activities(*classes: object) -> list[Callable[..., Any]]:
 
 
 async def run(settings: Settings, pollers: Callable[[], int]) -> None:
-    """Run until SIGTERM or SIGINT. Raises `Misconfigured` before any work is taken.
+    """Run until SIGTERM or SIGINT. Raises `ConfigurationError` before any work is taken.
 
     `pollers` counts the polls that this process keeps open at Temporal.
     """
@@ -164,7 +164,7 @@ async def run(settings: Settings, pollers: Callable[[], int]) -> None:
         worker = build_worker(client, settings, database, authorization, netbox=netbox)
         if netbox is not None:
             await stack.enter_async_context(Keeper(database, netbox, settings.quarantine_unconfirmed))
-        async with worker, ScheduleMaker(StandingSchedules(client, settings.task_queue)):
+        async with worker, ScheduleBootstrap(ScheduleManager(client, settings.task_queue)):
             log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
             if settings.build_id is not None and settings.build_id != await current_build(client, settings.task_queue):
                 log.warning("worker.gets_no_new_orders", remedy=make_current(settings.deployment, settings.build_id))
@@ -189,11 +189,11 @@ async def _look_at_temporal(client: Client) -> str:
 
 
 def _serve(settings: Settings, pages: Application) -> WSGIServer:
-    """Serve the worker's pages. Raises `Misconfigured`."""
+    """Serve the worker's pages. Raises `ConfigurationError`."""
     try:
         return serve(settings.http_host, settings.http_port, pages)
     except OSError as failure:
-        raise Misconfigured(
+        raise ConfigurationError(
             [f"LASTMILE_HTTP_PORT: {settings.http_host}:{settings.http_port} cannot be used: {failure.strerror}"]
         ) from failure
 
@@ -259,7 +259,7 @@ def main() -> None:
     try:
         metrics = observe_temporal()
         asyncio.run(run(settings, metrics.pollers))
-    except Misconfigured as failure:
+    except ConfigurationError as failure:
         _refuse(failure.problems)
     except Exception:
         log.critical("worker.failed", exc_info=True)

@@ -24,7 +24,7 @@ from lastmile.db import Database
 from lastmile.db.migrate import upgrade
 from lastmile.devstack.postgres import EmbeddedPostgres
 from lastmile.devstack.temporal import DevTemporal
-from lastmile.devstack.temporal_program import TemporalMissing, find_temporal
+from lastmile.devstack.temporal_program import TemporalMissingError, find_temporal
 from lastmile.subscribers.tenants import add_tenant
 
 POSTGRES = "LASTMILE_TESTS_POSTGRES"
@@ -79,7 +79,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         try:
             asyncio.run(find_temporal(config.get_terminal_writer().line))
-        except TemporalMissing as missing:
+        except TemporalMissingError as missing:
             raise pytest.UsageError(str(missing)) from None
 
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.reconcile.differences import DifferenceKind
 from lastmile.audit.invariants import INVARIANTS
 from lastmile.cli.app import app
 from lastmile.devstack.prometheus import RULES
@@ -119,7 +119,7 @@ def test_setting_of_the_documentation_exists(page: str) -> None:
 
 
 def test_invariant_of_the_runbooks_exists() -> None:
-    known = {*(one.name for one in INVARIANTS), *map(str, Kind)}
+    known = {*(one.name for one in INVARIANTS), *map(str, DifferenceKind)}
     (entry,) = re.findall(r"^### LastmileAuditViolation\n(.*?)^###", EVERYTHING["docs/runbooks.md"], re.M | re.S)
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", entry)) - {"invariant"}
     assert named <= known

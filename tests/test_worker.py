@@ -14,7 +14,7 @@ from temporalio.client import Client
 
 import lastmile.db
 from lastmile.client.orders import Lastmile
-from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.client.schedules import SCHEDULES
 from lastmile.contract import ResultStatus
 from lastmile.db import Database
@@ -266,7 +266,7 @@ async def test_one_process_that_cannot_start_ends_them_all(environment: Environm
 
 async def test_what_runs_by_itself_does(environment: Environment, orders: Orders, temporal_client: Client) -> None:
     """The worker makes the schedules, and carries out what they start."""
-    schedules = StandingSchedules(temporal_client, orders.ref)
+    schedules = ScheduleManager(temporal_client, orders.ref)
     async with started(environment) as process:
         assert process.stderr
         async for line in process.stderr:

@@ -12,10 +12,10 @@ from workflows.failure_details import kind_of, words_of
 from workflows.run_record import RunRecord
 from workflows.search_attributes import ATTENTION, STEP
 
-__all__ = ["Abandoned", "Parking"]
+__all__ = ["Parking", "RunAbandonedError"]
 
 
-class Abandoned(Exception):
+class RunAbandonedError(Exception):
     """An operator ended the run as it stands."""
 
 
@@ -67,7 +67,7 @@ class Parking:
             undo: The work is the step's undo.
             final: Whether the run does not wait with this failure, and ends with it.
 
-        Returns the decision by which it was skipped; None: it was done. Raises `Abandoned`, and what is final.
+        Returns the decision by which it was skipped; None: it was done. Raises `RunAbandonedError`, and what is final.
         """
         before = self._record.outcomes.get(name)
         parked: Parked | None = None
@@ -87,7 +87,7 @@ class Parking:
         if before is not None:
             self._record.mark(name, Outcome.UNDO_FAILED if undo else Outcome.FAILED, taken.words)
         if taken.choice is Choice.ABANDON:
-            raise Abandoned(taken.words)
+            raise RunAbandonedError(taken.words)
         self._record.warnings.append(taken.words)
         return taken
 

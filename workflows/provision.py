@@ -4,7 +4,7 @@ from temporalio import workflow
 
 from lastmile.contract import OrderResult, ProvisionSubscriber
 from workflows.operator_controls import Steerable
-from workflows.saga import Kind, Saga, Step
+from workflows.saga import CallKind, Saga, Step
 
 __all__ = ["STEPS", "Provision"]
 
@@ -12,51 +12,51 @@ STEPS: tuple[Step[ProvisionSubscriber], ...] = (
     Step(
         "create_customer",
         "create the customer",
-        Kind.DATABASE,
+        CallKind.DATABASE,
         undo="delete_customer",
         content=lambda order: (order.customer,),
     ),
     Step(
         "create_subscriber",
         "create the subscriber",
-        Kind.DATABASE,
+        CallKind.DATABASE,
         undo="delete_subscriber",
         content=lambda order: (order.customer.ref,),
     ),
     Step(
         "create_network_profile",
         "create the network profile",
-        Kind.DATABASE,
+        CallKind.DATABASE,
         undo="delete_network_profile",
         content=lambda order: (order.line,),
     ),
     Step(
         "create_radius_account",
         "create the RADIUS account",
-        Kind.DATABASE,
+        CallKind.DATABASE,
         undo="delete_radius_account",
         content=lambda order: (order.plan,),
     ),
     Step(
         "allocate_ip_address",
         "allocate the addresses",
-        Kind.IPAM,
+        CallKind.IPAM,
         undo="release_ip_address",
         content=lambda order: (order.addressing,),
     ),
     Step(
         "activate_ipv6_lifecycle",
         "activate the addresses, in RADIUS too",
-        Kind.RADIUS,
+        CallKind.RADIUS,
         undo="revoke_ipv6_lifecycle",
         best_effort=True,
     ),
-    Step("activate_onu", "activate the ONU", Kind.DEVICE, undo="deactivate_onu"),
-    Step("configure_cpe", "configure the CPE", Kind.DEVICE, undo="unconfigure_cpe"),
+    Step("activate_onu", "activate the ONU", CallKind.DEVICE, undo="deactivate_onu"),
+    Step("configure_cpe", "configure the CPE", CallKind.DEVICE, undo="unconfigure_cpe"),
     Step(
         "create_billing_service",
         "start billing",
-        Kind.DATABASE,
+        CallKind.DATABASE,
         undo="delete_billing_service",
         content=lambda order: (order.plan,),
     ),

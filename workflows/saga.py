@@ -28,12 +28,12 @@ from activities.messages import Opened, OrderClosing, OrderOpening, Outcome, Ste
 from lastmile.contract import Choice, Decision, Order, OrderResult, Progress, ResultStatus, RunStatus
 from workflows.failure_details import kind_of, mendable, words_of
 from workflows.identity import check_workflow_id
-from workflows.parking import Abandoned, Parking
+from workflows.parking import Parking, RunAbandonedError
 from workflows.run_record import RunRecord
 from workflows.search_attributes import OPERATION, STEP, TENANT
-from workflows.step_activity import Caller, Kind
+from workflows.step_activity import Caller, CallKind
 
-__all__ = ["Kind", "Saga", "Step"]
+__all__ = ["CallKind", "Saga", "Step"]
 
 OrderT = TypeVar("OrderT", bound=Order)
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Step(Generic[OrderT]):
 
     name: str
     title: str
-    kind: Kind
+    kind: CallKind
     undo: str | None = None
     content: Callable[[OrderT], tuple[Any, ...]] = lambda _: ()
     """What the activity needs of the order beside its reference."""
@@ -123,7 +123,9 @@ class Saga(Generic[OrderT]):
         order = self._order
         opening = OrderOpening(operation=order.operation, digest=order.digest, line=order.requested_line)
         try:
-            opened: Opened = await self._call("open_order", "open the order", Kind.DATABASE, opening, returns=Opened)
+            opened: Opened = await self._call(
+                "open_order", "open the order", CallKind.DATABASE, opening, returns=Opened
+            )
             return opened
         except FailureError as failure:
             # Nothing was done yet, so there is nothing to undo.
@@ -136,7 +138,7 @@ class Saga(Generic[OrderT]):
             for step in steps:
                 work = partial(self._attempt, step, local=not step.pivot and step is not steps[-1])
                 await self._parking.insist(step.name, work, final=step.refuses)
-        except Abandoned as decided:
+        except RunAbandonedError as decided:
             return await self._close(ResultStatus.ABANDONED, str(decided))
         except FailureError as refusal:
             return await self._roll_back(refusal)
@@ -147,7 +149,7 @@ class Saga(Generic[OrderT]):
 
     async def _begin_rollback(self) -> None:
         """From here on no step of the order can act any more, and the history knows why."""
-        await self._call("begin_rollback", "begin the rollback", Kind.DATABASE, undo=True, local=False)
+        await self._call("begin_rollback", "begin the rollback", CallKind.DATABASE, undo=True, local=False)
 
     async def _roll_back(self, failure: BaseException) -> OrderResult:
         """Undo every step, last first; a failure is no reason to stop."""
@@ -169,7 +171,7 @@ class Saga(Generic[OrderT]):
                 if skipped is not None:
                     status = ResultStatus.PARTLY_ROLLED_BACK
                     reasons.append(skipped.words)
-        except Abandoned as decided:
+        except RunAbandonedError as decided:
             status = ResultStatus.ABANDONED
             reasons.append(str(decided))
         return await self._close(status, "; ".join(reasons), cancelled=cancelled, failure=kind_of(failure))
@@ -183,10 +185,10 @@ class Saga(Generic[OrderT]):
         closing = OrderClosing(
             status=status, result=result.model_dump(mode="json"), cancelled=cancelled, failure=failure
         )
-        with suppress(Abandoned):  # the order's row stays unfinished then, which the audit reports
+        with suppress(RunAbandonedError):  # the order's row stays unfinished then, which the audit reports
             await self._parking.insist(
                 "close_order",
-                lambda: self._call("close_order", "record the outcome", Kind.DATABASE, closing, local=False),
+                lambda: self._call("close_order", "record the outcome", CallKind.DATABASE, closing, local=False),
             )
         decided = {"warnings": list(record.warnings), "decisions": list(record.decisions)}  # about the closing itself
         return record.end(result.model_copy(update=decided))
@@ -234,7 +236,7 @@ class Saga(Generic[OrderT]):
             record.record(step.name, Outcome.UNDONE, report.reason, attempts, started)
 
     async def _call(
-        self, activity: str, summary: str, kind: Kind, *content: Any, undo: bool = False, **how: Any
+        self, activity: str, summary: str, kind: CallKind, *content: Any, undo: bool = False, **how: Any
     ) -> Any:
         return await self._caller.call(activity, summary, kind, self._order.ref(undo=undo), *content, **how)
 
@@ -274,7 +276,7 @@ def _ending(failure: BaseException | None, result: OrderResult) -> BaseException
     """How the run ends in Temporal: Canceled or Failed, with the whole result for the caller."""
     words = f"{result.status.replace('_', ' ')}: {result.reason}"
     if failure is None or result.status is ResultStatus.ABANDONED:
-        return ApplicationError(words, result, type="Abandoned", non_retryable=True)
+        return ApplicationError(words, result, type="RunAbandonedError", non_retryable=True)
     if is_cancelled_exception(failure):
         return asyncio.CancelledError()
     return ApplicationError(words, result, type=kind_of(failure), non_retryable=True)

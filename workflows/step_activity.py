@@ -14,13 +14,13 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, RetryState, is_cancelled_exception
 
-from activities.messages import BEYOND_DATABASE, StepRef
+from activities.messages import BEYOND_DATABASE, StepContext
 from workflows.failure_details import attempt_of, is_outage, kind_of, mendable
 
-__all__ = ["Caller", "Kind"]
+__all__ = ["CallKind", "Caller"]
 
 
-class Kind(Enum):
+class CallKind(Enum):
     """What a step talks to, which decides how long it may take and how often it is tried."""
 
     DATABASE = auto()
@@ -43,10 +43,10 @@ class Patience:
 # A database that is away for two minutes is waited for; an attempt outlives every time-out in db.database, and three
 # of NetBox, whose lock one waits for.
 PATIENCE = {
-    Kind.DATABASE: Patience(timedelta(seconds=15), 30, timedelta(seconds=5)),
-    Kind.IPAM: Patience(timedelta(seconds=60), 30, timedelta(seconds=30)),
-    Kind.RADIUS: Patience(timedelta(seconds=120), 10, timedelta(seconds=10)),
-    Kind.DEVICE: Patience(timedelta(minutes=3), 10, timedelta(seconds=30), heartbeat=timedelta(seconds=20)),
+    CallKind.DATABASE: Patience(timedelta(seconds=15), 30, timedelta(seconds=5)),
+    CallKind.IPAM: Patience(timedelta(seconds=60), 30, timedelta(seconds=30)),
+    CallKind.RADIUS: Patience(timedelta(seconds=120), 10, timedelta(seconds=10)),
+    CallKind.DEVICE: Patience(timedelta(minutes=3), 10, timedelta(seconds=30), heartbeat=timedelta(seconds=20)),
 }
 
 LOCAL_ATTEMPT = timedelta(seconds=15)
@@ -58,7 +58,7 @@ class Caller:
 
     def __init__(self) -> None:
         self._calls = 0
-        self._kind = Kind.DATABASE
+        self._kind = CallKind.DATABASE
         self._local_attempts = 0
         """Of the last activity called, before its newest series of attempts as an activity proper."""
         self.reversible = True
@@ -71,8 +71,8 @@ class Caller:
         self,
         activity: str,
         summary: str,
-        kind: Kind,
-        ref: StepRef,
+        kind: CallKind,
+        ref: StepContext,
         *content: Any,
         returns: Any = None,
         name: str = "",
@@ -130,7 +130,7 @@ class Caller:
                     cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 )
             except FailureError as failure:
-                waits = kind is Kind.IPAM and self.reversible and is_outage(failure)
+                waits = kind is CallKind.IPAM and self.reversible and is_outage(failure)
                 if waits and workflow.cancellation_reason() is not None:
                     # The attempt that was at work when the cancel came has hidden it.
                     raise asyncio.CancelledError from None

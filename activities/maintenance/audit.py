@@ -13,13 +13,13 @@ from typing import Any
 import structlog
 
 from activities.base import Activities, upkeep
-from activities.direct_addresses import NoNetBox
+from activities.direct_addresses import NoNetBoxError
 from activities.messages import Checked, Done
 from activities.sessions import Sessions
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
 from ipam.netbox.bound_pool import pools_in_netbox
-from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.quarantine import Unconfirmed, confirm, unconfirmed
 from lastmile.audit.acknowledgements import acknowledged, withdraw
 from lastmile.audit.audit import Violation, check, repair
@@ -92,7 +92,7 @@ class AuditActivities(Activities):
     async def invariants(self) -> list[str]:
         """The names of all, in the order in which they are checked; findings of other invariants are deleted."""
         async with self._database.platform(actor=ACTOR) as connection:
-            compared = list(Kind) if await pools_in_netbox(connection) else []
+            compared = list(DifferenceKind) if await pools_in_netbox(connection) else []
             await forget_others(connection, [*self._invariants, *compared])
         return list(self._invariants)
 
@@ -152,8 +152,8 @@ class AuditActivities(Activities):
             if not await pools_in_netbox(connection):
                 return {}
         if self._netbox is None:
-            raise NoNetBox("pools are kept in NetBox, and this worker has no NETBOX_URL and NETBOX_TOKEN")
-        known = {str(kind): await self._acknowledged(str(kind)) for kind in Kind}
+            raise NoNetBoxError("pools are kept in NetBox, and this worker has no NETBOX_URL and NETBOX_TOKEN")
+        known = {str(kind): await self._acknowledged(str(kind)) for kind in DifferenceKind}
         by_kind = {name: _Found() for name in known}
         async for violation in check_netbox(self._database, self._netbox):
             by_kind[violation.invariant.name].add(violation, known[violation.invariant.name])

@@ -14,8 +14,8 @@ import structlog
 
 from activities.addresses import chosen_by_netbox
 from activities.base import Activities, time_left, upkeep
-from activities.direct_addresses import DirectAddresses, NoNetBox
-from activities.messages import Cursor, Done, Finished, Search, StepRef, Stuck
+from activities.direct_addresses import DirectAddresses, NoNetBoxError
+from activities.messages import Cursor, Done, Finished, Search, StepContext, Stuck
 from activities.reply_items import ReplyItems
 from activities.sessions import Sessions
 from ipam.allocation import Quarantine, release
@@ -157,10 +157,10 @@ class CleanupActivities(Activities):
         """What is not as it should be there, in words. What it is not told now is removed when it is due."""
         if not (in_netbox := chosen_by_netbox(finished)):
             return []
-        ref = StepRef(tenant=stuck.tenant, order_id=ACTOR, subscriber_ref=stuck.subscriber_ref)
+        ref = StepContext(tenant=stuck.tenant, order_id=ACTOR, subscriber_ref=stuck.subscriber_ref)
         try:
             return await self._direct.take_back(ref, in_netbox)
-        except (NetBoxError, NoNetBox) as failure:
+        except (NetBoxError, NoNetBoxError) as failure:
             return [f"NetBox was not told yet: {failure}"]
 
     def _subscriber(self, stuck: Stuck) -> AbstractAsyncContextManager[TenantConnection]:
@@ -190,7 +190,7 @@ class CleanupActivities(Activities):
         if search.dry_run or not due:
             return Done(counts={"netbox_removed": due})
         if self._netbox is None:
-            raise NoNetBox(f"{due} records are to be removed from NetBox, and this worker has no NETBOX_URL")
+            raise NoNetBoxError(f"{due} records are to be removed from NetBox, and this worker has no NETBOX_URL")
         removed = failed_in_a_row = 0
         left: list[str] = []
         in_time = time_left(NETBOX_BUDGET)

@@ -4,6 +4,6 @@ The traps that this walks around were measured on a NetBox 4.4: see docs/netbox.
 """
 
 from ipam.netbox.client import NetBox
-from ipam.netbox.records import Recorded, Stamp
+from ipam.netbox.records import NetBoxRecord, Stamp
 
-__all__ = ["NetBox", "Recorded", "Stamp"]
+__all__ = ["NetBox", "NetBoxRecord", "Stamp"]

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.delegations import Delegation
 from ipam.lifecycle import State
-from ipam.netbox import NetBox, Recorded, Stamp
+from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.binding import Binding
 from ipam.netbox.reconcile.key_recovery import lost_its_key
 
@@ -45,17 +45,17 @@ class BoundPool:
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})"
 
-    def contains(self, recorded: Recorded) -> bool:
+    def contains(self, recorded: NetBoxRecord) -> bool:
         """Whether it lies in the pool, in its VRF."""
         space: Any = self.prefix
         there = recorded.prefix
         return recorded.vrf_id == self.netbox.vrf_id and there.version == space.version and there.subnet_of(space)
 
-    def has(self, recorded: Recorded) -> bool:
+    def has(self, recorded: NetBoxRecord) -> bool:
         """Whether this is a prefix that the pool hands out."""
         return self.contains(recorded) and recorded.prefix.prefixlen == self.length
 
-    def has_block(self, recorded: Recorded) -> bool:
+    def has_block(self, recorded: NetBoxRecord) -> bool:
         """Whether this can be a block of the pool, of the length that blocks have now or had before."""
         return self.contains(recorded) and self.prefix.prefixlen < recorded.prefix.prefixlen <= self.length
 
@@ -95,7 +95,7 @@ async def find_record(
     netbox_id: int | None,
     *,
     to_stamp: IPv4Network | IPv6Network | None = None,
-) -> Recorded | None:
+) -> NetBoxRecord | None:
     """What carries the key in NetBox: where its id says, else anywhere, in every VRF.
 
     A record of that id that carries another key, or none, was made over by a person: it is not ours any more. But with

@@ -9,11 +9,17 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Self
 
-from ipam.netbox.errors import NetBoxError, NotAuthorised, NotFound, NotNetBox, NotReady
+from ipam.netbox.errors import (
+    NetBoxAuthorizationError,
+    NetBoxError,
+    NetBoxNotFoundError,
+    NetBoxNotReadyError,
+    NotNetBoxError,
+)
 from ipam.netbox.http import Object, Wire
-from ipam.netbox.records import KEY, TAG, BlockStamp, Recorded, Stamp
+from ipam.netbox.records import KEY, TAG, BlockStamp, NetBoxRecord, Stamp
 from ipam.netbox.requirements import check
-from ipam.netbox.single_flight import together
+from ipam.netbox.single_flight import single_flight
 from lastmile.telemetry.metrics import NETBOX_ERRORS
 
 __all__ = ["NetBox"]
@@ -65,20 +71,21 @@ class NetBox:
     async def require(self) -> None:
         """Look whether NetBox has what Lastmile needs, until it has; and again after NetBox has refused a write.
 
-        Raises `NotReady` with what is missing, and `NotAuthorised` where that is a permission of the token.
+        Raises `NetBoxNotReadyError` with what is missing, and `NetBoxAuthorizationError` where that is a permission of
+        the token.
         """
         if not self._checked:
-            await together((self, "require"), self._look)
+            await single_flight((self, "require"), self._look)
 
     async def _look(self) -> None:
         found = [one for one in await check(self.wire) if one.problem]
         if refused := [one for one in found if one.of_token]:
             remedies = dict.fromkeys(one.remedy for one in refused)
-            raise NotAuthorised("; ".join(one.problem for one in refused), "; ".join(remedies))
+            raise NetBoxAuthorizationError("; ".join(one.problem for one in refused), "; ".join(remedies))
         if found:
-            NETBOX_ERRORS.labels("GET", NotReady.__name__).inc()
+            NETBOX_ERRORS.labels("GET", NetBoxNotReadyError.__name__).inc()
             words = "; ".join(f"{one.requirement}: {one.problem} ({one.remedy})" for one in found)
-            raise NotReady(f"NetBox lacks what Lastmile needs, see `lastmile netbox check`: {words}")
+            raise NetBoxNotReadyError(f"NetBox lacks what Lastmile needs, see `lastmile netbox check`: {words}")
         self._checked = True
 
     @contextmanager
@@ -86,70 +93,74 @@ class NetBox:
         """After this has failed, look again at what NetBox has."""
         try:
             yield
-        except (NotReady, NotAuthorised):
+        except (NetBoxNotReadyError, NetBoxAuthorizationError):
             self._checked = False
             raise
 
-    async def find(self, key: str) -> Recorded | None:
+    async def find(self, key: str) -> NetBoxRecord | None:
         """The prefix that carries this allocation key, in whichever VRF; the oldest, should there be several.
 
-        Raises `NotReady` where NetBox does not filter by the key: it may have what was not shown.
+        Raises `NetBoxNotReadyError` where NetBox does not filter by the key: it may have what was not shown.
         """
         shown = await self.wire.page(_PREFIXES, limit=_FEW, ordering="id", **{f"cf_{KEY}": key})
         found = [_read(one) for one in shown]
         if ours := [one for one in found if one.key == key]:
             return ours[0]
         if found:
-            raise NotReady(f"NetBox does not filter by {KEY} exactly: `lastmile netbox check` says what is wrong")
+            raise NetBoxNotReadyError(
+                f"NetBox does not filter by {KEY} exactly: `lastmile netbox check` says what is wrong"
+            )
         return None
 
-    async def available(self, parent_id: int, length: int, stamp: Stamp | BlockStamp) -> Recorded:
+    async def available(self, parent_id: int, length: int, stamp: Stamp | BlockStamp) -> NetBoxRecord:
         """The first free prefix of this length below the parent, stamped. Sent once.
 
-        Raises `Exhausted`, `KeyTaken`, `NotReady`, and `NotFound` where there is no such parent.
+        Raises `NetBoxExhaustedError`, `KeyTakenError`, `NetBoxNotReadyError`, and `NetBoxNotFoundError` where there is
+        no such parent.
         """
         body = self._body(stamp, new=True) | {"prefix_length": length}
         return await self._create(f"{_PREFIXES}/{parent_id}/available-prefixes", body, stamp)
 
     async def create(
         self, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp | BlockStamp
-    ) -> Recorded:
+    ) -> NetBoxRecord:
         """This very prefix, stamped. Sent once.
 
         NetBox checks uniqueness without a lock: two creations of one prefix, or of one key, side by side can both
-        succeed. Raises `Invalid` where the VRF has the prefix already, `KeyTaken` and `NotReady`.
+        succeed. Raises `NetBoxInvalidError` where the VRF has the prefix already, `KeyTakenError` and
+        `NetBoxNotReadyError`.
         """
         body = self._body(stamp, new=True) | {"prefix": str(prefix), "vrf": vrf_id}
         return await self._create(_PREFIXES, body, stamp)
 
-    async def get(self, id: int) -> Recorded | None:
+    async def get(self, id: int) -> NetBoxRecord | None:
         """The prefix of this id, whoever's it is; None where there is none."""
         shown = await self.wire.member(_PREFIXES, id)
         return None if shown is None else _read(shown)
 
-    async def update(self, id: int, stamp: Stamp | BlockStamp) -> Recorded:
+    async def update(self, id: int, stamp: Stamp | BlockStamp) -> NetBoxRecord:
         """Write the stamp on the prefix of this id, whoever's it is: compare its key before. Can be repeated.
 
-        Raises `NotFound`, and `NotReady` where NetBox does not keep the key.
+        Raises `NetBoxNotFoundError`, and `NetBoxNotReadyError` where NetBox does not keep the key.
         """
         return await self._change(id, self._body(stamp, new=False), stamp)
 
     async def place(
-        self, record: Recorded, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp | BlockStamp
-    ) -> Recorded:
-        """As `update`, and put it there, with our tag. Raises `Invalid` where the VRF has the prefix already,
-        `KeyTaken`, `NotFound` and `NotReady`."""
+        self, record: NetBoxRecord, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp | BlockStamp
+    ) -> NetBoxRecord:
+        """As `update`, and put it there, with our tag. Raises `NetBoxInvalidError` where the VRF has the prefix
+        already, `KeyTakenError`, `NetBoxNotFoundError` and `NetBoxNotReadyError`."""
         tags = [{"slug": slug} for slug in dict.fromkeys((*record.tags, TAG))]
         body = self._body(stamp, new=False) | {"prefix": str(prefix), "vrf": vrf_id, "tags": tags}
         return await self._change(record.id, body, stamp)
 
-    async def move(self, id: int, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None) -> Recorded:
-        """Put the prefix of this id there and change nothing else. Can be repeated. Raises `Invalid` and `NotFound`."""
+    async def move(self, id: int, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None) -> NetBoxRecord:
+        """Move the prefix of this id and change nothing else. Raises `NetBoxInvalidError` and `NetBoxNotFoundError`."""
         return _read(await self.wire.change(_PREFIXES, id, {"prefix": str(prefix), "vrf": vrf_id}))
 
     async def delete(self, id: int) -> None:
         """Delete the prefix of this id, whoever's it is: compare its key before. One that is gone already will do."""
-        with suppress(NotFound):
+        with suppress(NetBoxNotFoundError):
             await self.wire.remove(_PREFIXES, id)
 
     async def records(
@@ -161,7 +172,7 @@ class NetBox:
         updated_since: datetime | None = None,
         ours: bool = False,
         page: int = 500,
-    ) -> AsyncIterator[Recorded]:
+    ) -> AsyncIterator[NetBoxRecord]:
         """The prefixes of a VRF by id: equal to `prefix`, below `within`, changed since, carrying our tag (`ours`)."""
         filters = {
             "vrf_id": vrf_id,
@@ -176,7 +187,7 @@ class NetBox:
                 raise self._not_filtering()
             yield one
 
-    async def ours_anywhere(self, *, page: int = 500) -> AsyncIterator[Recorded]:
+    async def ours_anywhere(self, *, page: int = 500) -> AsyncIterator[NetBoxRecord]:
         """All that carries our tag, in every VRF, by id."""
         async for shown in self.wire.each(_PREFIXES, limit=page, tag=TAG):
             one = _read(shown)
@@ -184,7 +195,7 @@ class NetBox:
                 raise self._not_filtering()
             yield one
 
-    async def by_ids(self, ids: Sequence[int]) -> list[Recorded]:
+    async def by_ids(self, ids: Sequence[int]) -> list[NetBoxRecord]:
         """Those of these ids that there are, wherever they are: a hundred or so at a time, for NetBox's sake."""
         shown = [_read(one) async for one in self.wire.each(_PREFIXES, id=list(ids))] if ids else []
         if not {one.id for one in shown} <= set(ids):
@@ -196,10 +207,10 @@ class NetBox:
         place = {} if within is None else {"vrf_id": vrf_id, "within": str(within)}
         return await self.wire.count(_PREFIXES, tag=TAG, **place)
 
-    def _not_filtering(self) -> NotNetBox:
-        return NotNetBox(f"what answers at {self.wire.url} does not filter as NetBox does")
+    def _not_filtering(self) -> NotNetBoxError:
+        return NotNetBoxError(f"what answers at {self.wire.url} does not filter as NetBox does")
 
-    def faults(self, record: Recorded, stamp: Stamp | BlockStamp) -> list[str]:
+    def faults(self, record: NetBoxRecord, stamp: Stamp | BlockStamp) -> list[str]:
         """As `Recorded.faults`, and the link where there is one to write."""
         return record.faults(self._linked(stamp))
 
@@ -212,7 +223,7 @@ class NetBox:
         # Neither has a character that a URL would have to escape.
         return replace(stamp, link=self._link.format(tenant=stamp.tenant, subscriber=stamp.subscriber_ref))
 
-    async def _create(self, path: str, body: Object, stamp: Stamp | BlockStamp) -> Recorded:
+    async def _create(self, path: str, body: Object, stamp: Stamp | BlockStamp) -> NetBoxRecord:
         await self.require()
         with self._looking_again():
             made = _read(await self.wire.create(path, body))
@@ -220,26 +231,28 @@ class NetBox:
                 raise await self._taken_back(made)
         return made
 
-    async def _change(self, id: int, body: Object, stamp: Stamp | BlockStamp) -> Recorded:
+    async def _change(self, id: int, body: Object, stamp: Stamp | BlockStamp) -> NetBoxRecord:
         with self._looking_again():
             changed = _read(await self.wire.change(_PREFIXES, id, body))
             if changed.key != stamp.key:
-                raise NotReady(f"NetBox does not keep {KEY}: `lastmile netbox check` says what is wrong")
+                raise NetBoxNotReadyError(f"NetBox does not keep {KEY}: `lastmile netbox check` says what is wrong")
         return changed
 
-    async def _taken_back(self, made: Recorded) -> NotReady:
+    async def _taken_back(self, made: NetBoxRecord) -> NetBoxNotReadyError:
         """What to raise after deleting a prefix that nobody could ever find again."""
         words = f"NetBox does not keep {KEY}: `lastmile netbox check` says what is wrong"
         try:
             await asyncio.shield(self.delete(made.id))
         except NetBoxError as failure:
-            return NotReady(f"{words}; {made.prefix} (#{made.id}) is left there without it, delete it: {failure}")
-        return NotReady(words)
+            return NetBoxNotReadyError(
+                f"{words}; {made.prefix} (#{made.id}) is left there without it, delete it: {failure}"
+            )
+        return NetBoxNotReadyError(words)
 
 
-def _read(shown: Any) -> Recorded:
+def _read(shown: Any) -> NetBoxRecord:
     try:
-        return Recorded.read(shown)
+        return NetBoxRecord.read(shown)
     except (KeyError, TypeError, ValueError) as failure:
         words = f"{type(failure).__name__}: {failure}"
-    raise NotNetBox(f"what NetBox says of a prefix cannot be read ({words})")
+    raise NotNetBoxError(f"what NetBox says of a prefix cannot be read ({words})")

@@ -9,20 +9,20 @@ import requests
 from urllib3.exceptions import NewConnectionError
 
 from ipam.netbox.errors import (
-    ConnectionLost,
-    Exhausted,
-    Invalid,
-    KeyTaken,
+    ConnectionLostError,
+    KeyTakenError,
+    NetBoxAuthorizationError,
     NetBoxError,
-    NotAuthorised,
-    NoTenant,
-    NotFound,
-    NotNetBox,
-    NotReady,
-    ServerError,
+    NetBoxExhaustedError,
+    NetBoxInvalidError,
+    NetBoxNotFoundError,
+    NetBoxNotReadyError,
+    NetBoxServerError,
+    NetBoxTenantMissingError,
+    NetBoxUnavailableError,
+    NetBoxUnreachableError,
+    NotNetBoxError,
     TimedOut,
-    Unavailable,
-    Unreachable,
 )
 from ipam.netbox.records import KEY
 
@@ -37,15 +37,23 @@ _REQUIRED = (
     "NetBox requires custom field {} of every prefix: do not require it there, or not for prefixes. "
     "A default does not help"
 )
-_LACKING: tuple[tuple[str, type[NotReady], str], ...] = (
-    (r"Custom field '(\w+)' does not exist", NotReady, f"NetBox has no custom field {{}} of prefixes: {_SETUP}"),
-    (r"tags: Related object not found .*'slug': '([^']+)'", NotReady, f"NetBox has no tag {{}}: {_SETUP}"),
-    (r"tenant: Related object not found .*'slug': '([^']+)'", NoTenant, f"NetBox has no tenant {{}}: {_SETUP}"),
-    (r"Missing required custom field '((?!lastmile_)\w+)'", NotReady, _REQUIRED),
-    (r"custom field '((?!lastmile_)\w+)': Required field cannot be empty", NotReady, _REQUIRED),
+_LACKING: tuple[tuple[str, type[NetBoxNotReadyError], str], ...] = (
+    (
+        r"Custom field '(\w+)' does not exist",
+        NetBoxNotReadyError,
+        f"NetBox has no custom field {{}} of prefixes: {_SETUP}",
+    ),
+    (r"tags: Related object not found .*'slug': '([^']+)'", NetBoxNotReadyError, f"NetBox has no tag {{}}: {_SETUP}"),
+    (
+        r"tenant: Related object not found .*'slug': '([^']+)'",
+        NetBoxTenantMissingError,
+        f"NetBox has no tenant {{}}: {_SETUP}",
+    ),
+    (r"Missing required custom field '((?!lastmile_)\w+)'", NetBoxNotReadyError, _REQUIRED),
+    (r"custom field '((?!lastmile_)\w+)': Required field cannot be empty", NetBoxNotReadyError, _REQUIRED),
     (
         r"Invalid value for custom field '(lastmile_\w+)'",
-        NotReady,
+        NetBoxNotReadyError,
         "custom field {} of NetBox is not as Lastmile needs it: `lastmile netbox check` says why",
     ),
 )
@@ -61,74 +69,78 @@ def translated(failure: Exception, what: str, url: str) -> NetBoxError:
         case pynetbox.RequestError() | pynetbox.AllocationError():
             return _answered(failure.req, what, url)
         case pynetbox.ContentError() if failure.req.status_code == 201:
-            return ConnectionLost(f"NetBox did {what}, and its answer cannot be read")
+            return ConnectionLostError(f"NetBox did {what}, and its answer cannot be read")
         case pynetbox.ContentError():
             return _not_netbox(failure.req, url)
         case requests.TooManyRedirects():
             target = failure.response.headers.get("Location", "elsewhere") if failure.response is not None else ""
-            return NotNetBox(f"{url} redirects to {target}: set NETBOX_URL to where NetBox itself answers")
+            return NotNetBoxError(f"{url} redirects to {target}: set NETBOX_URL to where NetBox itself answers")
         case requests.ConnectTimeout():
-            return Unreachable(f"no NetBox answers at {url}: connecting took too long. Is NETBOX_URL right?")
+            return NetBoxUnreachableError(f"no NetBox answers at {url}: connecting took too long. Is NETBOX_URL right?")
         case requests.Timeout():
             return TimedOut(
                 f"NetBox did not answer {what} within LASTMILE_NETBOX_TIMEOUT_SECONDS, and may be at it still"
             )
         case requests.exceptions.SSLError():
-            return Unreachable(
+            return NetBoxUnreachableError(
                 f"no safe connection to {url} ({_tls_words(failure)}): is its certificate valid, and the CA that "
                 "signed it in LASTMILE_NETBOX_CA_FILE?"
             )
         case requests.ConnectionError() if _never_connected(failure):
-            return Unreachable(f"no NetBox answers at {url}: is it running, and is NETBOX_URL right?")
+            return NetBoxUnreachableError(f"no NetBox answers at {url}: is it running, and is NETBOX_URL right?")
         case requests.ConnectionError() | requests.exceptions.ChunkedEncodingError():
-            return ConnectionLost(f"the connection to NetBox ended before it had answered {what}")
+            return ConnectionLostError(f"the connection to NetBox ended before it had answered {what}")
         case requests.RequestException():  # its words may quote headers
-            return Unreachable(f"{what} cannot be sent to {url} ({type(failure).__name__}): is NETBOX_URL right?")
+            return NetBoxUnreachableError(
+                f"{what} cannot be sent to {url} ({type(failure).__name__}): is NETBOX_URL right?"
+            )
         case OSError():
-            return Unreachable(f"{what} cannot be sent to {url}: {failure.strerror or 'LASTMILE_NETBOX_CA_FILE?'}")
+            return NetBoxUnreachableError(
+                f"{what} cannot be sent to {url}: {failure.strerror or 'LASTMILE_NETBOX_CA_FILE?'}"
+            )
         case _:  # what pynetbox does with JSON that is none of NetBox's
-            return NotNetBox(f"what {url} answers to {what} makes no sense as NetBox's ({type(failure).__name__})")
+            return NotNetBoxError(f"what {url} answers to {what} makes no sense as NetBox's ({type(failure).__name__})")
 
 
 def _answered(reply: requests.Response, what: str, url: str) -> NetBoxError:
     """Of an answer that is no success."""
     status, words = reply.status_code, _words(reply)
     if status in _PROXY:
-        unavailable = Unavailable(f"NetBox, or a proxy before it, does not take {what} now ({status})")
+        unavailable = NetBoxUnavailableError(f"NetBox, or a proxy before it, does not take {what} now ({status})")
         unavailable.retry_after = _retry_after(reply)
         return unavailable
     if status >= 500:
-        return ServerError(f"NetBox failed at {what} ({status}{words and f': {words}'}): its log says why")
+        return NetBoxServerError(f"NetBox failed at {what} ({status}{words and f': {words}'}): its log says why")
     if status in (401, 403):
         return _not_authorised(words or str(status), what)
     if not words:
         return _not_netbox(reply, url)
     if status == 404:
-        return NotFound(f"NetBox has no such thing ({what}): {words}")
+        return NetBoxNotFoundError(f"NetBox has no such thing ({what}): {words}")
     if status == 409 and what.endswith("/available-prefixes"):
-        return Exhausted(f"NetBox has no room left ({what}): {words}")
+        return NetBoxExhaustedError(f"NetBox has no room left ({what}): {words}")
     if status == 400 and f"Custom field '{KEY}' must have a unique value." in words:
-        return KeyTaken(
+        return KeyTakenError(
             "another prefix in NetBox carries this allocation key. Where Lastmile does not find that prefix, a "
             "constraint of the token's permissions hides it: let the permission reach every prefix of the pools"
         )
-    return _lacking(words) or Invalid(f"NetBox refuses {what}: {words}{_advice(what, words)}")
+    return _lacking(words) or NetBoxInvalidError(f"NetBox refuses {what}: {words}{_advice(what, words)}")
 
 
-def _not_authorised(words: str, what: str) -> NotAuthorised:
+def _not_authorised(words: str, what: str) -> NetBoxAuthorizationError:
     if re.fullmatch(_TOKEN_REFUSED, words):
-        return NotAuthorised(
+        return NetBoxAuthorizationError(
             f"NetBox does not accept the token ({words})",
             "enable or renew it in NetBox, or set another NETBOX_TOKEN",
         )
-    return NotAuthorised(
+    return NetBoxAuthorizationError(
         f"NetBox does not let the token do {what} ({words})",
         "is NETBOX_TOKEN right, does it allow writes, and has its user the permissions in docs/netbox.md, with "
         "constraints that reach the pools?",
     )
 
 
-def _lacking(words: str) -> NotReady | None:
+def _lacking(words: str) -> NetBoxNotReadyError | None:
     """Of an answer 400 that is not the fault of the request but of how NetBox is set up."""
     for pattern, kind, remedy in _LACKING:
         if found := re.search(pattern, words):
@@ -145,9 +157,11 @@ def _advice(what: str, words: str) -> str:
     return f". If this is a {rule} of NetBox, let it pass prefixes that have a value in custom field {KEY}"
 
 
-def _not_netbox(reply: requests.Response, url: str) -> NotNetBox:
+def _not_netbox(reply: requests.Response, url: str) -> NotNetBoxError:
     kind = reply.headers.get("Content-Type", "nothing").partition(";")[0]
-    return NotNetBox(f"what answers at {url} is not NetBox's API ({reply.status_code}, {kind}): is NETBOX_URL right?")
+    return NotNetBoxError(
+        f"what answers at {url} is not NetBox's API ({reply.status_code}, {kind}): is NETBOX_URL right?"
+    )
 
 
 def _words(reply: requests.Response) -> str:

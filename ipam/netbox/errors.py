@@ -3,24 +3,24 @@
 No message carries the token or anything that NetBox was not asked by us.
 """
 
-from lastmile.errors import Outage, Refused
+from lastmile.errors import NonRetryableError, OutageError
 
 __all__ = [
-    "Ambiguous",
-    "ConnectionLost",
-    "Exhausted",
-    "Invalid",
-    "KeyTaken",
+    "AmbiguousWriteError",
+    "ConnectionLostError",
+    "KeyTakenError",
+    "NetBoxAuthorizationError",
     "NetBoxError",
-    "NoTenant",
-    "NotAuthorised",
-    "NotFound",
-    "NotNetBox",
-    "NotReady",
-    "ServerError",
+    "NetBoxExhaustedError",
+    "NetBoxInvalidError",
+    "NetBoxNotFoundError",
+    "NetBoxNotReadyError",
+    "NetBoxServerError",
+    "NetBoxTenantMissingError",
+    "NetBoxUnavailableError",
+    "NetBoxUnreachableError",
+    "NotNetBoxError",
     "TimedOut",
-    "Unavailable",
-    "Unreachable",
 ]
 
 
@@ -31,43 +31,43 @@ class NetBoxError(Exception):
     """Seconds, where whoever answered said so."""
 
 
-class Unreachable(NetBoxError, Outage):
+class NetBoxUnreachableError(NetBoxError, OutageError):
     """No connection came about: nothing was done. A certificate that is not trusted counts as this."""
 
 
-class NotReady(NetBoxError, Outage):
+class NetBoxNotReadyError(NetBoxError, OutageError):
     """NetBox lacks what `lastmile netbox check` looks for: nothing is written until an operator has fixed it."""
 
 
-class NoTenant(NotReady):
+class NetBoxTenantMissingError(NetBoxNotReadyError):
     """NetBox lacks the tenant of this object, which says nothing about objects of other tenants."""
 
 
-class KeyTaken(NetBoxError):
+class KeyTakenError(NetBoxError):
     """Another prefix carries this allocation key, so an earlier attempt has succeeded meanwhile: look it up again."""
 
 
-class Ambiguous(NetBoxError, Outage):
+class AmbiguousWriteError(NetBoxError, OutageError):
     """A write may have been done, or may still be: look it up by its key before anything else."""
 
 
-class TimedOut(Ambiguous):
+class TimedOut(AmbiguousWriteError):
     """No answer within the time-out. NetBox works on, and an attempt that still waits for its lock commits later."""
 
 
-class ConnectionLost(Ambiguous):
+class ConnectionLostError(AmbiguousWriteError):
     """The connection ended before the whole answer had come."""
 
 
-class ServerError(Ambiguous):
+class NetBoxServerError(AmbiguousWriteError):
     """NetBox answered 500. It does so after a commit too."""
 
 
-class Unavailable(Ambiguous):
+class NetBoxUnavailableError(AmbiguousWriteError):
     """NetBox, or a proxy before it, takes no request now: 429, 502, 503 or 504."""
 
 
-class NotAuthorised(NetBoxError, Outage):
+class NetBoxAuthorizationError(NetBoxError, OutageError):
     """401 or 403: NetBox does not accept the token, or the token may not do this."""
 
     def __init__(self, problem: str, remedy: str) -> None:
@@ -75,17 +75,17 @@ class NotAuthorised(NetBoxError, Outage):
         self.problem = problem
 
 
-class NotFound(NetBoxError, Refused):
+class NetBoxNotFoundError(NetBoxError, NonRetryableError):
     """404: the object, or the one that it should be made in, is not in NetBox."""
 
 
-class Exhausted(NetBoxError, Refused):
+class NetBoxExhaustedError(NetBoxError, NonRetryableError):
     """409 of `available-prefixes`: the parent has no free prefix of this length."""
 
 
-class Invalid(NetBoxError, Refused):
+class NetBoxInvalidError(NetBoxError, NonRetryableError):
     """400, or a conflict: the message has NetBox's own words."""
 
 
-class NotNetBox(NetBoxError, Outage):
+class NotNetBoxError(NetBoxError, OutageError):
     """What answers is not NetBox's API: another server, a login page, a redirect."""

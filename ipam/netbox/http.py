@@ -18,7 +18,15 @@ from requests.adapters import HTTPAdapter
 
 from ipam.netbox import errors
 from ipam.netbox.error_mapping import translated
-from ipam.netbox.errors import ConnectionLost, NetBoxError, NotFound, NotNetBox, ServerError, Unavailable, Unreachable
+from ipam.netbox.errors import (
+    ConnectionLostError,
+    NetBoxError,
+    NetBoxNotFoundError,
+    NetBoxServerError,
+    NetBoxUnavailableError,
+    NetBoxUnreachableError,
+    NotNetBoxError,
+)
 from lastmile.telemetry.metrics import NETBOX_ERRORS, NETBOX_SECONDS
 
 __all__ = ["Object", "Wire"]
@@ -83,7 +91,7 @@ class Wire:
             complete = len(shown) >= number
             for one in shown:
                 if one["id"] <= last:
-                    raise NotNetBox(f"what answers at {self.url} does not filter as NetBox does")
+                    raise NotNetBoxError(f"what answers at {self.url} does not filter as NetBox does")
                 last = one["id"]
                 yield one
 
@@ -103,7 +111,7 @@ class Wire:
         request = self._request(path, key)
         try:
             return await self._tried_again(f"GET {path}/{key}", lambda: dict(next(request.get())))
-        except NotFound:
+        except NetBoxNotFoundError:
             return None
 
     async def status(self) -> Mapping[str, Any]:
@@ -127,7 +135,7 @@ class Wire:
         return await self._tried_again(f"PATCH {path}/{key}", lambda: dict(request.patch(body)))
 
     async def remove(self, path: str, key: int) -> None:
-        """Delete the object. Raises `NotFound` where there is none."""
+        """Delete the object. Raises `NetBoxNotFoundError` where there is none."""
         await self._tried_again(f"DELETE {path}/{key}", self._request(path, key).delete)
 
     def _request(self, path: str, key: int | None = None, **options: Any) -> Request:
@@ -140,7 +148,7 @@ class Wire:
         for pause in _PAUSES:
             try:
                 return await self._run(what, call)
-            except (Unreachable, ConnectionLost, ServerError, Unavailable) as failure:
+            except (NetBoxUnreachableError, ConnectionLostError, NetBoxServerError, NetBoxUnavailableError) as failure:
                 if failure.retry_after > _LONGEST_PAUSE:
                     raise
                 wait = max(pause, failure.retry_after)

@@ -9,7 +9,7 @@ from typing import Any, Self
 from ipam.lifecycle import State
 
 __all__ = ["KEY", "LINK", "OBJECT_TYPE", "SIZE", "STATE", "STATUS", "SUBSCRIBER", "TAG", "USED"]
-__all__ += ["BlockStamp", "Recorded", "Stamp"]
+__all__ += ["BlockStamp", "NetBoxRecord", "Stamp"]
 
 OBJECT_TYPE = "ipam.prefix"
 TAG = "lastmile"
@@ -84,7 +84,7 @@ class BlockStamp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class NetBoxRecord:
     """A prefix as NetBox has it; one of a person's own has neither key nor subscriber nor state."""
 
     id: int

@@ -11,7 +11,7 @@ from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from ipam.netbox.errors import NotAuthorised, NotFound, NotReady
+from ipam.netbox.errors import NetBoxAuthorizationError, NetBoxNotFoundError, NetBoxNotReadyError
 from ipam.netbox.http import Object, Wire
 from ipam.netbox.records import KEY, LINK, OBJECT_TYPE, SIZE, STATE, SUBSCRIBER, TAG, USED
 
@@ -97,7 +97,7 @@ async def check(wire: Wire, pools: Sequence[BoundPool] = (), tenants: Mapping[st
     """
     try:
         status = await wire.status()
-    except NotAuthorised as refusal:
+    except NetBoxAuthorizationError as refusal:
         remedy = "set NETBOX_TOKEN to a token that is enabled and not expired, of an active user"
         return [Finding("token", refusal.problem, remedy, of_token=True)]
     findings = [_version(status)]
@@ -112,7 +112,7 @@ async def check(wire: Wire, pools: Sequence[BoundPool] = (), tenants: Mapping[st
     ):
         try:
             findings += [found async for found in look]
-        except NotAuthorised as refusal:
+        except NetBoxAuthorizationError as refusal:
             findings.append(_refused(refusal))
     return findings
 
@@ -133,16 +133,16 @@ async def set_up(wire: Wire, findings: Sequence[Finding]) -> list[Finding]:
 async def fields_made(wire: Wire) -> datetime:
     """When the youngest of our custom fields was made: if it was there before, what it held is lost.
 
-    Raises `NotReady` where one is missing.
+    Raises `NetBoxNotReadyError` where one is missing.
     """
     ours = {wanted["name"] for wanted in FIELDS}
     shown = [one async for one in wire.each(_CUSTOM_FIELDS) if one["name"] in ours]
     if missing := sorted(ours - {one["name"] for one in shown}):
-        raise NotReady(f"NetBox has no custom field {', '.join(missing)} any more: {_SETUP}")
+        raise NetBoxNotReadyError(f"NetBox has no custom field {', '.join(missing)} any more: {_SETUP}")
     return max(datetime.fromisoformat(one["created"]) for one in shown)
 
 
-def _refused(refusal: NotAuthorised) -> Finding:
+def _refused(refusal: NetBoxAuthorizationError) -> Finding:
     return Finding(
         "permissions", refusal.problem, "grant the token's user `view` of this kind of object", of_token=True
     )
@@ -162,14 +162,14 @@ async def _permissions(wire: Wire) -> AsyncIterator[Finding]:
     granted = {"view", *({"POST": "add", "PUT": "change"}[method] for method in await wire.actions(_PREFIXES))}
     try:
         await wire.page(_PREFIXES, limit=1, brief=True)
-    except NotAuthorised:
+    except NetBoxAuthorizationError:
         granted.discard("view")
     try:
         # NetBox looks at the permission before it looks for the object, and no object has the id 0.
         await wire.remove(_PREFIXES, 0)
-    except NotFound:
+    except NetBoxNotFoundError:
         granted.add("delete")
-    except NotAuthorised:
+    except NetBoxAuthorizationError:
         pass
     for action in ("view", "add", "change", "delete"):
         what = f"permission to {action} prefixes"

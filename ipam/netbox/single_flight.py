@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
-__all__ = ["together"]
+__all__ = ["single_flight"]
 
 T = TypeVar("T")
 
 _under_way: dict[Hashable, asyncio.Future[Any]] = {}
 
 
-async def together(what: Hashable, work: Callable[[], Awaitable[T]]) -> T:
+async def single_flight(what: Hashable, work: Callable[[], Awaitable[T]]) -> T:
     """What comes of `work`, or of somebody else's that is under way already, failures too.
 
     Where whoever does it is cancelled, one of those who wait takes over.

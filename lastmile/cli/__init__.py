@@ -14,13 +14,13 @@ def main() -> NoReturn:
     from lastmile.cli.arguments import check_text
     from lastmile.cli.exit_codes import Exit
     from lastmile.cli.output import complain
-    from lastmile.errors import BadInput
+    from lastmile.errors import InvalidInputError
 
     code: object = 0
     try:
         check_text(sys.argv[1:])
         app()
-    except BadInput as failure:
+    except InvalidInputError as failure:
         complain(str(failure))
         code = Exit.BAD_INPUT
     except SystemExit as ending:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import typer
 
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 
 __all__ = ["check_text", "number", "whole_number"]
 
@@ -31,8 +31,8 @@ def number(typed: str | float) -> float:
 
 
 def check_text(typed: Iterable[str]) -> None:
-    """Raise `BadInput` where an argument is not text: Python passes bytes that it cannot decode as surrogates."""
+    """Raise `InvalidInputError` where an argument is not text: Python passes undecodable bytes as surrogates."""
     for place, argument in enumerate(typed, 1):
         if _SURROGATE.search(argument):
             shown = argument.encode(errors="surrogateescape").decode(errors="backslashreplace")
-            raise BadInput(f"Argument {place} is not text in UTF-8: {shown}")
+            raise InvalidInputError(f"Argument {place} is not text in UTF-8: {shown}")

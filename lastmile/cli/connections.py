@@ -9,15 +9,15 @@ from pydantic import ValidationError
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from lastmile.cli.exit_codes import Unavailable
-from lastmile.cli.output import OutputClosed
+from lastmile.cli.exit_codes import UnavailableError
+from lastmile.cli.output import OutputClosedError
 from lastmile.client.connection import connect
 from lastmile.client.orders import Lastmile
 from lastmile.client.worker_versions import describe, make_current
 from lastmile.contract import AnyOrder, workflow_id
 from lastmile.db import Database
 from lastmile.db.failures import DATABASE_FAILURES, explain, without_password
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.settings import Settings
 from lastmile.subscribers.tenants import list_tenants
 from lastmile.telemetry.temporal import forward_temporal_logs
@@ -40,19 +40,19 @@ _POLL = timedelta(seconds=75)
 
 
 def load_settings(*, with_stack: bool = True) -> Settings:
-    """The settings; `with_stack` also those of the stack that runs in the state directory. Raises `BadInput`."""
+    """Load the settings, `with_stack` also those of a running embedded stack. Raises `InvalidInputError`."""
     try:
         return Settings.load() if with_stack else Settings()
     except ValidationError as failure:
         problems = setting_mistakes(failure, Settings)
-        raise BadInput("The environment has settings that cannot be used:", problems) from None
+        raise InvalidInputError("The environment has settings that cannot be used:", problems) from None
 
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database, with whatever is wrong with it raised as `Unavailable`."""
+    """The database, with whatever is wrong with it raised as `UnavailableError`."""
     if settings.database_url is None:
-        raise Unavailable(
+        raise UnavailableError(
             f"There is no database to ask: DATABASE_URL is not set, and no stack runs in {settings.state_dir}. "
             "Start one with `lastmile up`, or set DATABASE_URL."
         )
@@ -67,15 +67,15 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def database_failures(url: str) -> AsyncIterator[None]:
-    """Raise `Unavailable` where the database is away or is not Lastmile's; other failures pass unchanged."""
+    """Raise `UnavailableError` where the database is away or is not Lastmile's; other failures pass unchanged."""
     try:
         yield
-    except OutputClosed:
+    except OutputClosedError:
         raise
     except DATABASE_FAILURES as failure:
         if (words := explain(failure, url)) is None:
             raise
-        raise Unavailable(f"The database {without_password(url)} cannot be used: {words}") from failure
+        raise UnavailableError(f"The database {without_password(url)} cannot be used: {words}") from failure
 
 
 class Temporal:
@@ -148,21 +148,21 @@ class Temporal:
 
 
 async def check_tenant(database: Database, tenant: str | None) -> None:
-    """Check the value of an option `--tenant` that can be left out. Raises `BadInput` where no tenant has this id."""
+    """Check an optional `--tenant`. Raises `InvalidInputError` where no tenant has this id."""
     if tenant is not None:
         await pick_tenant(database, tenant)
 
 
 async def pick_tenant(database: Database, tenant: str | None) -> str:
-    """Return the tenant that is meant; without a name it is the only one. Raises `BadInput`."""
+    """Return the tenant that is meant; without a name it is the only one. Raises `InvalidInputError`."""
     async with database.platform() as connection:
         known = [row["id"] for row in await list_tenants(connection)]
     if not known:
-        raise BadInput("There are no tenants yet: add one with `lastmile tenant add ID --name NAME`.")
+        raise InvalidInputError("There are no tenants yet: add one with `lastmile tenant add ID --name NAME`.")
     if tenant is None and len(known) > 1:
-        raise BadInput(f"There are several tenants: say which one with --tenant ({', '.join(known)}).")
+        raise InvalidInputError(f"There are several tenants: say which one with --tenant ({', '.join(known)}).")
     if tenant is not None and tenant not in known:
-        raise BadInput(f"There is no tenant {tenant!r}. The tenants are: {', '.join(known)}.")
+        raise InvalidInputError(f"There is no tenant {tenant!r}. The tenants are: {', '.join(known)}.")
     return tenant or known[0]
 
 

@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 import typer
 
-from lastmile.cli.output import OutputClosed, complain
-from lastmile.errors import BadInput
+from lastmile.cli.output import OutputClosedError, complain
+from lastmile.errors import InvalidInputError
 
-__all__ = ["EPILOG", "Exit", "Unavailable", "first_failure", "run"]
+__all__ = ["EPILOG", "Exit", "UnavailableError", "first_failure", "run"]
 
 
 class Exit(IntEnum):
@@ -40,7 +40,7 @@ _MEANINGS = {
 EPILOG = "\n".join(["Exit codes", *(f"{code.value:>4}  {meaning}" for code, meaning in _MEANINGS.items())])
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """A service that the command needs cannot be used; the message says which, why, and what to do."""
 
 
@@ -50,7 +50,7 @@ def run(command: Coroutine[Any, Any, Exit]) -> NoReturn:
         code = asyncio.run(command)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
-    except OutputClosed:
+    except OutputClosedError:
         code = Exit.OUTPUT_CLOSED
     except Exception as failure:
         code, words = _explain(first_failure(failure))
@@ -66,26 +66,26 @@ def first_failure(failure: Exception) -> Exception:
 
 
 def _explain(failure: Exception) -> tuple[Exit, str]:
-    if isinstance(failure, BadInput):
+    if isinstance(failure, InvalidInputError):
         return Exit.BAD_INPUT, str(failure)
 
     from temporalio.service import RPCError
 
     from ipam.netbox.errors import NetBoxError
-    from lastmile.client.connection import Unreachable
-    from lastmile.client.errors import Refusal
-    from lastmile.client.temporal_settings import InvalidTemporalSettings
-    from lastmile.encryption.keys import NotDecrypted
-    from lastmile.errors import Refused
+    from lastmile.client.connection import TemporalUnreachableError
+    from lastmile.client.errors import ClientError
+    from lastmile.client.temporal_settings import InvalidTemporalSettingsError
+    from lastmile.encryption.keys import DecryptionError
+    from lastmile.errors import NonRetryableError
 
     match failure:
-        case InvalidTemporalSettings():
+        case InvalidTemporalSettingsError():
             return Exit.BAD_INPUT, str(failure)
-        case Refused() | Refusal():
+        case NonRetryableError() | ClientError():
             return Exit.FAILED, str(failure)
-        case NotDecrypted():
+        case DecryptionError():
             return Exit.BAD_INPUT, f"What Temporal keeps cannot be read here: {failure}."
-        case Unavailable() | Unreachable() | NetBoxError():
+        case UnavailableError() | TemporalUnreachableError() | NetBoxError():
             return Exit.UNAVAILABLE, str(failure)
         case RPCError():
             return (

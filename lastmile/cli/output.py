@@ -17,7 +17,7 @@ from rich.text import Text
 from lastmile.fields.unsafe import escape
 
 __all__ = [
-    "OutputClosed",
+    "OutputClosedError",
     "complain",
     "console",
     "facts",
@@ -35,7 +35,7 @@ __all__ = [
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
 
 
-class OutputClosed(Exception):
+class OutputClosedError(Exception):
     """The program that reads the standard output, such as `head`, has closed it."""
 
 
@@ -49,7 +49,7 @@ class _Output(Console):
             yield segment if segment.control or safe == segment.text else Segment(safe, segment.style)
 
     def on_broken_pipe(self) -> None:
-        raise OutputClosed
+        raise OutputClosedError
 
 
 console = _Output(highlight=False, emoji=False, width=_WIDTH)
@@ -102,11 +102,11 @@ def complain(words: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON, at once; times as ISO 8601, what JSON has no type for as text. Raises `OutputClosed`."""
+    """One line of JSON, at once; times as ISO 8601, what JSON has no type for as text. Raises `OutputClosedError`."""
     try:
         print(json.dumps(value, default=_text), flush=True)
     except BrokenPipeError:
-        raise OutputClosed from None
+        raise OutputClosedError from None
 
 
 def _text(value: Any) -> str:

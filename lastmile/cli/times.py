@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.fields.scalars import Moment
 
 __all__ = ["time_in_utc", "zoned_time"]
@@ -16,22 +16,22 @@ _DATE_LENGTH = len("2026-05-03")
 
 
 def zoned_time(name: str, typed: str) -> datetime:
-    """Parse a time that names its zone. Raises `BadInput`; `name` is that of the option or argument."""
+    """Parse a time that names its zone. Raises `InvalidInputError`; `name` is that of the option or argument."""
     try:
         return _MOMENT.validate_python(typed)
     except ValidationError as failure:
         (found,) = failure.errors()
-        raise BadInput(f"{name}: {found['msg']}, and is {typed!r}.") from None
+        raise InvalidInputError(f"{name}: {found['msg']}, and is {typed!r}.") from None
 
 
 def time_in_utc(name: str, typed: str) -> datetime:
-    """Parse a time, in UTC where it names no zone, or a date, which is its first moment. Raises `BadInput`."""
+    """Parse a time, in UTC where it names no zone, or a date, which is its first moment. Raises `InvalidInputError`."""
     time = typed[_DATE_LENGTH:] or "T00:00"
     zone = "" if _ZONE.search(time) else "Z"
     try:
         return _MOMENT.validate_python(typed[:_DATE_LENGTH] + time + zone)
     except ValidationError:
-        raise BadInput(
+        raise InvalidInputError(
             f"{name}: must be a time in ISO 8601 in the years 2000 to 2099, in UTC or with its zone, as in "
             f"2026-05-03T14:00 or 2026-05-03T14:00+02:00, and is {typed!r}."
         ) from None

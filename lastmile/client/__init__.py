@@ -1,7 +1,14 @@
 """For other programs: send orders, wait for their results, watch and cancel runs."""
 
-from lastmile.client.connection import Unreachable
-from lastmile.client.errors import AlreadyRunning, NotRunning, NotScheduled, OrderIdReused, OrderRefused, RunLost
+from lastmile.client.connection import TemporalUnreachableError
+from lastmile.client.errors import (
+    AlreadyRunningError,
+    NotRunningError,
+    NotScheduledError,
+    OrderIdReusedError,
+    OrderRefusedError,
+    RunLostError,
+)
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.client.scheduled_orders import ScheduledOrder
 from lastmile.contract import (
@@ -14,20 +21,20 @@ from lastmile.contract import (
 from lastmile.encryption.keys import KeyRing
 
 __all__ = [
-    "AlreadyRunning",
+    "AlreadyRunningError",
     "DeprovisionSubscriber",
     "KeyRing",
     "Lastmile",
-    "NotRunning",
-    "NotScheduled",
-    "OrderIdReused",
-    "OrderRefused",
+    "NotRunningError",
+    "NotScheduledError",
+    "OrderIdReusedError",
+    "OrderRefusedError",
     "OrderResult",
     "OrderRun",
     "Progress",
     "ProvisionSubscriber",
     "ResultStatus",
-    "RunLost",
+    "RunLostError",
     "ScheduledOrder",
-    "Unreachable",
+    "TemporalUnreachableError",
 ]

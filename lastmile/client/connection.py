@@ -13,10 +13,10 @@ from lastmile.client.temporal_settings import temporal_settings
 from lastmile.encryption.codec import data_converter
 from lastmile.encryption.keys import KeyRing
 
-__all__ = ["Unreachable", "connect"]
+__all__ = ["TemporalUnreachableError", "connect"]
 
 
-class Unreachable(Exception):
+class TemporalUnreachableError(Exception):
     """No Temporal server answers at the configured address."""
 
 
@@ -26,7 +26,7 @@ async def connect(
     """Connect as `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE` and so on say.
 
     `environment` stands in for the process's own; `keys` are what payloads are encrypted with. Raises
-    `InvalidTemporalSettings` and `Unreachable`.
+    `InvalidTemporalSettingsError` and `TemporalUnreachableError`.
     """
     config = temporal_settings(environment)
     config.setdefault("target_host", "localhost:7233")
@@ -39,7 +39,7 @@ async def connect(
             interceptors=[SchedulesAskedAgain(), SearchAttributesAwaited()],
         )
     except (RPCError, RuntimeError, ValueError) as failure:
-        raise Unreachable(
+        raise TemporalUnreachableError(
             f"no Temporal server answers at {config['target_host']} ({_short(failure)}): "
             "start one, as with `lastmile up`, or set TEMPORAL_ADDRESS"
         ) from failure

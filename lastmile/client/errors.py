@@ -1,52 +1,52 @@
 """What a client of Lastmile is told instead of a result."""
 
 __all__ = [
-    "AlreadyRunning",
-    "NoSchedule",
-    "NotHeld",
-    "NotRunning",
-    "NotScheduled",
-    "OrderIdReused",
-    "OrderRefused",
-    "Refusal",
-    "RunLost",
+    "AlreadyRunningError",
+    "ClientError",
+    "NotPausedError",
+    "NotRunningError",
+    "NotScheduledError",
+    "OrderIdReusedError",
+    "OrderRefusedError",
+    "RunLostError",
+    "UnknownScheduleError",
 ]
 
 
-class Refusal(Exception):
+class ClientError(Exception):
     """A request that cannot be carried out as it is; the message says why and what to do.
 
     Other programs import this module, and may have an `errors` of their own: it imports nothing by that name.
     """
 
 
-class AlreadyRunning(Refusal):
+class AlreadyRunningError(ClientError):
     """Another operation on this subscriber is running; the message names it."""
 
 
-class OrderIdReused(Refusal):
+class OrderIdReusedError(ClientError):
     """The running or scheduled order of this id has other content."""
 
 
-class OrderRefused(Refusal):
+class OrderRefusedError(ClientError):
     """The order was refused before its first step: nothing was done."""
 
 
-class NotRunning(Refusal):
+class NotRunningError(ClientError):
     """No run of this subscriber is open, or none waits for a decision."""
 
 
-class NotScheduled(Refusal):
+class NotScheduledError(ClientError):
     """No order of this id waits for a later date."""
 
 
-class NoSchedule(Refusal):
+class UnknownScheduleError(ClientError):
     """The Schedule of this name is not in the namespace."""
 
 
-class NotHeld(Refusal):
+class NotPausedError(ClientError):
     """The Schedule does not show the pause, or its end, that it was told."""
 
 
-class RunLost(Exception):
+class RunLostError(Exception):
     """The run was terminated from outside: what it left is taken over by the subscriber's next order."""

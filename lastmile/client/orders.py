@@ -18,7 +18,14 @@ from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlre
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.connection import connect
-from lastmile.client.errors import AlreadyRunning, NotRunning, NotScheduled, OrderIdReused, OrderRefused, RunLost
+from lastmile.client.errors import (
+    AlreadyRunningError,
+    NotRunningError,
+    NotScheduledError,
+    OrderIdReusedError,
+    OrderRefusedError,
+    RunLostError,
+)
 from lastmile.client.scheduled_orders import ScheduledOrder, ScheduledOrders
 from lastmile.client.sdk_threads import wait_for_threads
 from lastmile.contract import AnyOrder, Decision, OrderResult, Progress, ResultStatus, workflow_id
@@ -26,15 +33,15 @@ from lastmile.encryption.keys import KeyRing
 from workflows.start_options import WORKFLOW_TYPES, memo, priority, search_attributes, summary
 
 __all__ = [
-    "AlreadyRunning",
+    "AlreadyRunningError",
     "Connecting",
     "Lastmile",
-    "NotRunning",
-    "NotScheduled",
-    "OrderIdReused",
-    "OrderRefused",
+    "NotRunningError",
+    "NotScheduledError",
+    "OrderIdReusedError",
+    "OrderRefusedError",
     "OrderRun",
-    "RunLost",
+    "RunLostError",
     "ScheduledOrder",
     "outlasting",
 ]
@@ -84,7 +91,7 @@ class OrderRun:
     async def result(self) -> OrderResult:
         """Wait for the end, whatever it is. For an order that is held, return at once with the status `scheduled`.
 
-        Raises `OrderRefused` where the order was never begun and `RunLost` where its run was terminated.
+        Raises `OrderRefusedError` where the order was never begun and `RunLostError` where its run was terminated.
         """
         if self.scheduled is not None:
             return self._held(self.scheduled)
@@ -98,8 +105,8 @@ class OrderRun:
             if isinstance(cause, ApplicationError):
                 if cause.details:
                     return OrderResult.model_validate(cause.details[0])
-                raise OrderRefused(f"{cause.message}") from failure
-            raise RunLost(f"the run of order {self.order.order_id} was ended from outside: {cause}") from failure
+                raise OrderRefusedError(f"{cause.message}") from failure
+            raise RunLostError(f"the run of order {self.order.order_id} was ended from outside: {cause}") from failure
 
     def _held(self, scheduled: ScheduledOrder) -> OrderResult:
         return OrderResult(
@@ -115,7 +122,7 @@ class OrderRun:
         """A canceled run returns nothing, but remembers."""
         progress: Progress = await outlasting(lambda: self.handle.query("progress", result_type=Progress))
         if progress.result is None:
-            raise RunLost(f"the run of order {self.order.order_id} ended without a result")
+            raise RunLostError(f"the run of order {self.order.order_id} ended without a result")
         return progress.result
 
 
@@ -145,8 +152,8 @@ class Lastmile:
         """Start the order; the same order again finds the run, or the result, of the first time.
 
         An order whose `not_before` is ahead is held by a Temporal Schedule until then, and has not started.
-        Raises `AlreadyRunning` where the subscriber is being worked on and `OrderIdReused` where that is by an
-        order of this id with other content.
+        Raises `AlreadyRunningError` where the subscriber is being worked on and `OrderIdReusedError` where that is by
+        an order of this id with other content.
         """
         if held := await outlasting(lambda: self.scheduled.hold(order), START_PATIENCE_SECONDS):
             return OrderRun(order, self._run(order, None), held)
@@ -156,7 +163,7 @@ class Lastmile:
             except WorkflowAlreadyStartedError:
                 if found := await self._running(order):
                     return found
-        raise AlreadyRunning(f"{order.workflow_id} is busy: other operations keep starting on it; try again")
+        raise AlreadyRunningError(f"{order.workflow_id} is busy: other operations keep starting on it; try again")
 
     async def _start(self, order: AnyOrder) -> WorkflowHandle[Any, OrderResult]:
         started: WorkflowHandle[Any, OrderResult] = await self.client.start_workflow(
@@ -181,18 +188,20 @@ class Lastmile:
             return None
         order_id = await run.memo_value("order_id", default=None)
         if order_id is None:
-            raise AlreadyRunning(
+            raise AlreadyRunningError(
                 f"{run.workflow_type} is at work on subscriber {order.subscriber_ref} (run {run.run_id}), which is no "
                 "order, and soon over: try again"
             )
         # The run's own type: the error names the type that was asked for.
         if order_id != order.order_id:
-            raise AlreadyRunning(
+            raise AlreadyRunningError(
                 f"{run.workflow_type} of subscriber {order.subscriber_ref} is already running, for order {order_id} "
                 f"(run {run.run_id}): wait for it, or cancel it"
             )
         if await run.memo_value("digest", default="") != order.digest:
-            raise OrderIdReused(f"order {order.order_id} is running with other content: an id belongs to one order")
+            raise OrderIdReusedError(
+                f"order {order.order_id} is running with other content: an id belongs to one order"
+            )
         return OrderRun(order, self._run(order, run.run_id))
 
     def _run(self, order: AnyOrder, run_id: str | None) -> WorkflowHandle[Any, OrderResult]:
@@ -213,9 +222,9 @@ class Lastmile:
             raise
 
     async def cancel(self, tenant: str, subscriber_ref: str) -> None:
-        """Ask the running order to stop and roll back. Raises `NotRunning`."""
+        """Ask the running order to stop and roll back. Raises `NotRunningError`."""
         handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
-        nothing = NotRunning(f"no order of subscriber {subscriber_ref} is running")
+        nothing = NotRunningError(f"no order of subscriber {subscriber_ref} is running")
         try:
             # Temporal takes the cancel of a closed run without a word.
             found = await handle.describe()
@@ -228,17 +237,17 @@ class Lastmile:
             raise
 
     async def steer(self, tenant: str, subscriber_ref: str, update: str, decision: Decision) -> str:
-        """An operator's `retry_step`, `skip_step` or `abandon`. Raises `NotRunning` where nothing is parked."""
+        """An operator's `retry_step`, `skip_step` or `abandon`. Raises `NotRunningError` where nothing is parked."""
         handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
         try:
             return str(await handle.execute_update(update, decision, result_type=str))
         except WorkflowUpdateFailedError as failure:
             cause = failure.cause
             # Its text begins with its type, which is for programs.
-            raise NotRunning(cause.message if isinstance(cause, ApplicationError) else str(cause)) from failure
+            raise NotRunningError(cause.message if isinstance(cause, ApplicationError) else str(cause)) from failure
         except RPCError as failure:
             if failure.status is RPCStatusCode.NOT_FOUND:
-                raise NotRunning(f"no order of subscriber {subscriber_ref} is running") from failure
+                raise NotRunningError(f"no order of subscriber {subscriber_ref} is running") from failure
             raise
 
 

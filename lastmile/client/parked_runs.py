@@ -10,14 +10,14 @@ from temporalio.service import RPCError
 from lastmile.contract import Parked, Progress
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
-__all__ = ["WaitingRun", "waiting_runs"]
+__all__ = ["ParkedRun", "parked_runs"]
 
 # A worker answers within milliseconds, and the list must come while none runs, too.
 PATIENCE = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingRun:
+class ParkedRun:
     """A parked run."""
 
     workflow_id: str
@@ -36,9 +36,9 @@ class WaitingRun:
     """The same for programs, with how often it was tried, and since when it waits."""
 
 
-async def waiting_runs(
+async def parked_runs(
     client: Client, task_queue: str, tenant: str | None = None, step: str | None = None
-) -> AsyncIterator[WaitingRun]:
+) -> AsyncIterator[ParkedRun]:
     """Those of the workers of this task queue: all, or one tenant's, or those parked at one step, in no order.
 
     Temporal lists a new one after a moment. Raises `RPCError`.
@@ -51,7 +51,7 @@ async def waiting_runs(
         progress = await _progress(client, found) if answered else None
         answered = progress is not None
         attributes = found.typed_search_attributes
-        yield WaitingRun(
+        yield ParkedRun(
             workflow_id=found.id,
             run_id=found.run_id,
             tenant=attributes[TENANT],

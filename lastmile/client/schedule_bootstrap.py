@@ -7,10 +7,10 @@ from typing import Self
 import structlog
 from temporalio.service import RPCError
 
-from lastmile.client.schedule_manager import Made, StandingSchedules
+from lastmile.client.schedule_manager import CreateOutcome, ScheduleManager
 from lastmile.client.schedules import SCHEDULES, Plan
 
-__all__ = ["ScheduleMaker"]
+__all__ = ["ScheduleBootstrap"]
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
@@ -19,13 +19,13 @@ LONGEST_PAUSE = 300.0
 log = structlog.get_logger("lastmile.worker")
 
 
-class ScheduleMaker:
+class ScheduleBootstrap:
     """Has tried each once when `async with` is entered, and tries again those that are missing until its end.
 
     Orders go on without them: no failure keeps a worker from starting, or ends it.
     """
 
-    def __init__(self, standing: StandingSchedules) -> None:
+    def __init__(self, standing: ScheduleManager) -> None:
         self._standing = standing
 
     async def __aenter__(self) -> Self:
@@ -58,6 +58,6 @@ class ScheduleMaker:
         except Exception:
             log.exception("worker.schedule_not_made", schedule=schedule)
             return False
-        if made is not Made.UNCHANGED:
+        if made is not CreateOutcome.UNCHANGED:
             log.info(f"worker.schedule_{made}", schedule=schedule)
         return True

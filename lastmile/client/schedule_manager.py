@@ -30,12 +30,12 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from lastmile.client.errors import NoSchedule, NotHeld
+from lastmile.client.errors import NotPausedError, UnknownScheduleError
 from lastmile.client.schedules import SCHEDULES, Plan
 from lastmile.encryption.codec import EncryptionCodec, plain
-from lastmile.encryption.keys import NotDecrypted
+from lastmile.encryption.keys import DecryptionError
 
-__all__ = ["Made", "Standing", "StandingSchedules"]
+__all__ = ["CreateOutcome", "ScheduleManager", "ScheduleStatus"]
 
 WRITTEN = "lastmile_written"
 """In the memo of the action: the digests of what Lastmile wrote last. In plain, as is what they are of."""
@@ -47,7 +47,7 @@ SHOWS = 0.2
 log = structlog.get_logger("lastmile.schedules")
 
 
-class Made(StrEnum):
+class CreateOutcome(StrEnum):
     """What a worker did to a Schedule when it started."""
 
     CREATED = "created"
@@ -58,7 +58,7 @@ class Made(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ScheduleStatus:
     """A Schedule as it stands."""
 
     name: str
@@ -79,7 +79,7 @@ class Standing:
     """How often the last run still ran."""
 
 
-class StandingSchedules:
+class ScheduleManager:
     """The schedules of the Lastmile whose workers poll `task_queue`."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
@@ -90,7 +90,7 @@ class StandingSchedules:
         """Two Lastmiles in one namespace each have their own."""
         return f"{self._task_queue}/{name}"
 
-    async def make(self, plan: Plan) -> Made:
+    async def make(self, plan: Plan) -> CreateOutcome:
         """See that the Schedule is there and as `plan` says, but for what a person has changed."""
         try:
             await self._client.create_schedule(
@@ -104,10 +104,10 @@ class StandingSchedules:
             )
         except ScheduleAlreadyRunningError:
             return await self._update(plan)
-        return Made.CREATED
+        return CreateOutcome.CREATED
 
-    async def _update(self, plan: Plan) -> Made:
-        made = Made.UNCHANGED
+    async def _update(self, plan: Plan) -> CreateOutcome:
+        made = CreateOutcome.UNCHANGED
 
         async def updated(found: ScheduleUpdateInput) -> ScheduleUpdate | None:
             nonlocal made
@@ -121,9 +121,9 @@ class StandingSchedules:
             written |= {name: said for name, said in _digests(ours).items() if name in untouched}
             action = self._action(plan, written, self._renewed(there.action))
             if _says(action) == _says(there.action) and _digests(wanted) == _digests(theirs):
-                made = Made.UNCHANGED if untouched == ours.keys() else Made.KEPT
+                made = CreateOutcome.UNCHANGED if untouched == ours.keys() else CreateOutcome.KEPT
                 return None
-            made = Made.UPDATED
+            made = CreateOutcome.UPDATED
             return ScheduleUpdate(Schedule(action=action, state=there.state, **wanted))
 
         await self._handle(plan.name).update(updated)
@@ -139,7 +139,7 @@ class StandingSchedules:
             return _digests(plan.parts)
         try:
             return dict((await self._client.data_converter.decode([payload]))[0])
-        except NotDecrypted as failure:
+        except DecryptionError as failure:
             log.warning("schedule.not_decrypted", schedule=action.id, what="memo", reason=str(failure))
             return _digests(plan.parts)
 
@@ -151,7 +151,7 @@ class StandingSchedules:
             return args
         try:
             return [codec.renewed(payload) for payload in args]
-        except NotDecrypted as failure:
+        except DecryptionError as failure:
             log.warning("schedule.not_decrypted", schedule=action.id, what="input", reason=str(failure))
             return args
 
@@ -169,23 +169,23 @@ class StandingSchedules:
         action.static_summary = plain(plan.note)  # as the Schedule's own note
         return action
 
-    async def standing(self, plan: Plan) -> Standing:
-        """How it stands. Raises `NoSchedule`."""
+    async def standing(self, plan: Plan) -> ScheduleStatus:
+        """How it stands. Raises `UnknownScheduleError`."""
         return _standing(plan, await self._describe(plan.name))
 
     async def trigger(self, name: str) -> Sequence[str]:
-        """Start a run now, paused or not; where one runs already, returns its id instead. Raises `NoSchedule`."""
+        """Start a run now, paused or not; return the id of a run that is under way. Raises `UnknownScheduleError`."""
         running = _running(await self._describe(name))
         if not running:
             await self._handle(name).trigger()
         return running
 
     async def pause(self, name: str, why: str) -> bool:
-        """Start no more runs until `resume`; False where it is paused already. Raises `NoSchedule`, `NotHeld`."""
+        """Start no runs until `resume`; False where paused already. Raises `UnknownScheduleError`, `NotPausedError`."""
         return await self._hold(name, True, why)
 
     async def resume(self, name: str) -> bool:
-        """Go on; False where it is not paused. Raises `NoSchedule`, `NotHeld`."""
+        """Go on; False where it is not paused. Raises `UnknownScheduleError`, `NotPausedError`."""
         return await self._hold(name, False, _plan(name).note)
 
     async def _hold(self, name: str, paused: bool, note: str) -> bool:
@@ -199,7 +199,7 @@ class StandingSchedules:
                 return told > 0
             await (handle.pause(note=note) if paused else handle.unpause(note=note))
             await asyncio.sleep(SHOWS)
-        raise NotHeld(f"schedule {self.id_of(name)} was told {TOLD} times and does not show it: try again")
+        raise NotPausedError(f"schedule {self.id_of(name)} was told {TOLD} times and does not show it: try again")
 
     async def _describe(self, name: str) -> ScheduleDescription:
         try:
@@ -207,7 +207,9 @@ class StandingSchedules:
         except RPCError as failure:
             if failure.status is not RPCStatusCode.NOT_FOUND:
                 raise
-            raise NoSchedule(f"schedule {self.id_of(name)} is not there: a worker makes it when it starts") from None
+            raise UnknownScheduleError(
+                f"schedule {self.id_of(name)} is not there: a worker makes it when it starts"
+            ) from None
 
 
 def _plan(name: str) -> Plan:
@@ -222,11 +224,11 @@ def _running(found: ScheduleDescription) -> list[str]:
     ]
 
 
-def _standing(plan: Plan, found: ScheduleDescription) -> Standing:
+def _standing(plan: Plan, found: ScheduleDescription) -> ScheduleStatus:
     info = found.info
     last = info.recent_actions[-1] if info.recent_actions else None
     run = last.action if last else None
-    return Standing(
+    return ScheduleStatus(
         name=plan.name,
         id=found.id,
         note=found.schedule.state.note or plan.note,

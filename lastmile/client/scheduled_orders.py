@@ -26,7 +26,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from lastmile.client.errors import NotScheduled, OrderIdReused
+from lastmile.client.errors import NotScheduledError, OrderIdReusedError
 from lastmile.contract import AnyOrder, schedule_id
 from workflows.search_attributes import OPERATION, TENANT
 from workflows.start_options import memo, priority, search_attributes, summary
@@ -67,7 +67,7 @@ class ScheduledOrders:
     async def hold(self, order: AnyOrder) -> ScheduledOrder | None:
         """Hold the order until its `not_before`; None where it is to be started, as it has no date ahead.
 
-        The same order again changes nothing, also where an operator has moved it. Raises `OrderIdReused` where
+        The same order again changes nothing, also where an operator has moved it. Raises `OrderIdReusedError` where
         a Schedule holds an order of this id with other content.
         """
         if order.not_before is None:
@@ -100,7 +100,7 @@ class ScheduledOrders:
         return sorted(found, key=lambda order: order.at)
 
     async def move(self, tenant: str, order_id: str, at: datetime) -> ScheduledOrder:
-        """Start the order at another time. Raises `NotScheduled`."""
+        """Start the order at another time. Raises `NotScheduledError`."""
         handle, _ = await self._waiting(tenant, order_id)
         moment = _whole_seconds(at)
 
@@ -113,7 +113,7 @@ class ScheduledOrders:
         return await _scheduled(await handle.describe(), moment)
 
     async def cancel(self, tenant: str, order_id: str) -> None:
-        """Delete the Schedule: the order is forgotten, and its id is free again. Raises `NotScheduled`."""
+        """Delete the Schedule: the order is forgotten, and its id is free again. Raises `NotScheduledError`."""
         handle, _ = await self._waiting(tenant, order_id)
         await handle.delete()
 
@@ -121,10 +121,12 @@ class ScheduledOrders:
         """As the Schedule of this id has it; None where there is none, or its time has come."""
         try:
             _, found = await self._waiting(order.tenant, order.order_id)
-        except NotScheduled:
+        except NotScheduledError:
             return None
         if await found.memo_value("digest", default="") != order.digest:
-            raise OrderIdReused(f"order {order.order_id} is scheduled with other content: an id belongs to one order")
+            raise OrderIdReusedError(
+                f"order {order.order_id} is scheduled with other content: an id belongs to one order"
+            )
         return await _scheduled(found, found.info.next_action_times[0])
 
     async def _waiting(self, tenant: str, order_id: str) -> tuple[ScheduleHandle, ScheduleDescription]:
@@ -134,10 +136,10 @@ class ScheduledOrders:
         except RPCError as failure:
             if failure.status is not RPCStatusCode.NOT_FOUND:
                 raise
-            raise NotScheduled(f"no order {order_id} of tenant {tenant} is scheduled") from None
+            raise NotScheduledError(f"no order {order_id} of tenant {tenant} is scheduled") from None
         # A spent Schedule stays for days.
         if not found.info.next_action_times:
-            raise NotScheduled(f"order {order_id} of tenant {tenant} is not scheduled any more: its time has come")
+            raise NotScheduledError(f"order {order_id} of tenant {tenant} is not scheduled any more: its time has come")
         return handle, found
 
     def _schedule(self, order: AnyOrder, at: datetime) -> Schedule:

@@ -2,8 +2,8 @@
 
 from temporalio.client import Client
 
-from lastmile.client.errors import NoSchedule
-from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.errors import UnknownScheduleError
+from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.client.schedules import SCHEDULES, Plan
 from lastmile.telemetry.snapshot import Sample, Snapshot
 from workflows.search_attributes import ATTENTION, TENANT
@@ -28,7 +28,7 @@ async def temporal_figures(
         if before
         else {}
     )
-    standing = StandingSchedules(client, task_queue)
+    standing = ScheduleManager(client, task_queue)
     samples: list[Sample] = []
     for plan in SCHEDULES:
         samples += await _schedule(client, standing, plan, known.get(plan.name))
@@ -40,12 +40,12 @@ async def _waiting(client: Client) -> dict[str, str]:
     return {run.run_id: run.typed_search_attributes.get(TENANT, "") async for run in client.list_workflows(WAITING)}
 
 
-async def _schedule(client: Client, standing: StandingSchedules, plan: Plan, known: Sample | None) -> list[Sample]:
+async def _schedule(client: Client, standing: ScheduleManager, plan: Plan, known: Sample | None) -> list[Sample]:
     """Where nobody has made the schedule, or somebody has deleted it: that, and when it last succeeded."""
     schedule = {"schedule": plan.name}
     try:
         found = await standing.standing(plan)
-    except NoSchedule:
+    except UnknownScheduleError:
         samples = [Sample("lastmile_schedule_present", schedule, 0)]
     else:
         samples = [

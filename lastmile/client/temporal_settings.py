@@ -9,7 +9,7 @@ from typing import Any
 
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
-__all__ = ["InvalidTemporalSettings", "temporal_setting_mistakes", "temporal_settings"]
+__all__ = ["InvalidTemporalSettingsError", "temporal_setting_mistakes", "temporal_settings"]
 
 _TLS_FILES = {
     "TEMPORAL_TLS_CLIENT_CERT_PATH": "client_cert_path",
@@ -21,7 +21,7 @@ _TLS_FILES = {
 _ADDRESS = re.compile(r"[^\s/:]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}")
 
 
-class InvalidTemporalSettings(Exception):
+class InvalidTemporalSettingsError(Exception):
     """The settings of Temporal cannot be used; each problem a line."""
 
     def __init__(self, problems: list[str]) -> None:
@@ -30,10 +30,10 @@ class InvalidTemporalSettings(Exception):
 
 
 def temporal_settings(environment: Mapping[str, str] | None = None) -> ClientConnectConfig:
-    """The SDK's environment configuration. Raises `InvalidTemporalSettings` with all that is wrong."""
+    """The SDK's environment configuration. Raises `InvalidTemporalSettingsError` with all that is wrong."""
     environment = os.environ if environment is None else environment
     if problems := temporal_setting_mistakes(environment):
-        raise InvalidTemporalSettings(problems)
+        raise InvalidTemporalSettingsError(problems)
     return ClientConfig.load_client_connect_config(override_env_vars=dict(environment))
 
 

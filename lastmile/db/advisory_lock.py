@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lastmile.db import Database
 
-__all__ = ["KEEPERS_ROUND", "only_one"]
+__all__ = ["KEEPERS_ROUND", "exclusive"]
 
 KEEPERS_ROUND = 60
 """Seconds in which the keeper of another process is done with its round, in all likelihood."""
@@ -24,7 +24,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 @asynccontextmanager
-async def only_one(database: Database, work: str, *, patience: float = 0) -> AsyncIterator[bool]:
+async def exclusive(database: Database, work: str, *, patience: float = 0) -> AsyncIterator[bool]:
     """Whether this is the only one at `work`, now or within so many seconds: who waits comes before who does not.
 
     It takes one connection, without a transaction, for as long.

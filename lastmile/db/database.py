@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 
-__all__ = ["TENANT_ROLE", "Database", "PlatformConnection", "TenantConnection", "UnsafeRole", "async_url"]
+__all__ = ["TENANT_ROLE", "Database", "PlatformConnection", "TenantConnection", "UnsafeRoleError", "async_url"]
 
 TenantConnection = NewType("TenantConnection", AsyncConnection)
 PlatformConnection = NewType("PlatformConnection", AsyncConnection)
@@ -55,7 +55,7 @@ _ROLE_CHECK = text(
 _MIGHTY_LOGIN = text("SELECT rolname FROM pg_roles WHERE rolname = session_user AND (rolsuper OR rolbypassrls)")
 
 
-class UnsafeRole(Refused):
+class UnsafeRoleError(NonRetryableError):
     """The database role could read past row-level security."""
 
 
@@ -112,11 +112,11 @@ class Database:
             raise
 
     async def verify_role(self) -> None:
-        """Raise `UnsafeRole` unless row-level security binds this login."""
+        """Raise `UnsafeRoleError` unless row-level security binds this login."""
         async with self._begin() as connection:
             role = (await connection.execute(_ROLE_CHECK)).one()
         if role.rolsuper or role.rolbypassrls or role.owner:
-            raise UnsafeRole(
+            raise UnsafeRoleError(
                 f"the database role {role.rolname} is a superuser, has BYPASSRLS or owns tables, so row-level "
                 f"security would not bind it: connect as a member of {TENANT_ROLE} instead"
             )

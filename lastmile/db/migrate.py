@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from lastmile.db.database import async_url
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 
-__all__ = ["TooOld", "UnknownSchema", "check_version", "downgrade", "pending", "upgrade"]
+__all__ = ["PostgresTooOldError", "UnknownSchemaError", "check_version", "downgrade", "pending", "upgrade"]
 
 OLDEST = 15
 """The first with UNIQUE NULLS NOT DISTINCT."""
@@ -26,11 +26,11 @@ _DEVELOPMENT = frozenset(f"{number:04}" for number in range(1, 20))
 _ADVISORY_LOCK = 0x6C6D6967
 
 
-class TooOld(Refused):
+class PostgresTooOldError(NonRetryableError):
     """A PostgreSQL that cannot have our tables."""
 
 
-class UnknownSchema(Refused):
+class UnknownSchemaError(NonRetryableError):
     """A database whose schema another Lastmile has made, and this one cannot migrate."""
 
     def __init__(self, revision: str) -> None:
@@ -46,10 +46,10 @@ class UnknownSchema(Refused):
 
 
 def check_version(number: int) -> None:
-    """Raise `TooOld` unless a PostgreSQL of this `server_version_num` can have our tables."""
+    """Raise `PostgresTooOldError` unless a PostgreSQL of this `server_version_num` can have our tables."""
     major, minor = divmod(number, 10_000)
     if major < OLDEST:
-        raise TooOld(
+        raise PostgresTooOldError(
             f"This is PostgreSQL {major}.{minor}, and Lastmile needs {OLDEST} or newer: upgrade it, or name another "
             "with DATABASE_OWNER_URL and DATABASE_URL. Nothing was changed."
         )
@@ -58,7 +58,7 @@ def check_version(number: int) -> None:
 async def upgrade(owner_url: str) -> None:
     """Bring the database to the newest schema; change nothing in a database that has it.
 
-    Raises `TooOld` and `UnknownSchema`.
+    Raises `PostgresTooOldError` and `UnknownSchemaError`.
     """
     await _run(owner_url, lambda config: command.upgrade(config, "head"))
 
@@ -69,7 +69,7 @@ async def downgrade(owner_url: str, to: str = "base") -> None:
 
 
 async def pending(owner_url: str) -> list[str]:
-    """Return the revisions that the database lacks, oldest first. Raises `UnknownSchema`."""
+    """Return the revisions that the database lacks, oldest first. Raises `UnknownSchemaError`."""
 
     def missing(connection: Connection) -> list[str]:
         script = ScriptDirectory.from_config(_config())
@@ -96,10 +96,10 @@ async def _run(owner_url: str, migrate: Callable[[Config], None]) -> None:
 
 
 def _revision(connection: Connection, script: ScriptDirectory) -> str | None:
-    """Return the database's revision; None in an empty database. Raises `UnknownSchema`."""
+    """Return the database's revision; None in an empty database. Raises `UnknownSchemaError`."""
     current = MigrationContext.configure(connection).get_current_revision()
     if current is not None and current not in {known.revision for known in script.walk_revisions()}:
-        raise UnknownSchema(current)
+        raise UnknownSchemaError(current)
     return current
 
 

@@ -24,10 +24,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from lastmile.db import TenantConnection, metadata
 
-__all__ = ["Device", "Kind", "confirm", "devices", "find", "forget", "is_shared", "restore", "want"]
+__all__ = ["Device", "DeviceKind", "confirm", "devices", "find", "forget", "is_shared", "restore", "want"]
 
 
-class Kind(StrEnum):
+class DeviceKind(StrEnum):
     ONU = "onu"
     CPE = "cpe"
 
@@ -59,7 +59,7 @@ class Device:
     updated_by_order: str
 
 
-async def find(connection: TenantConnection, subscriber_ref: str, kind: Kind) -> Device | None:
+async def find(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind) -> Device | None:
     """The line's device of this kind, as far as an order has spoken of one."""
     columns = (devices.c.identity, devices.c.wanted, devices.c.created_by_order, devices.c.updated_by_order)
     row = (await connection.execute(select(*columns).where(_one(subscriber_ref, kind)))).one_or_none()
@@ -71,7 +71,7 @@ async def want(
     tenant: str,
     order_id: str,
     subscriber_ref: str,
-    kind: Kind,
+    kind: DeviceKind,
     identity: str,
     on: bool,
 ) -> None:
@@ -105,7 +105,7 @@ async def want(
     )
 
 
-async def restore(connection: TenantConnection, order_id: str, subscriber_ref: str, kind: Kind) -> bool:
+async def restore(connection: TenantConnection, order_id: str, subscriber_ref: str, kind: DeviceKind) -> bool:
     """Undo `want(..., on=False)`: in service again, if it was this order that took the device out."""
     statement = (
         update(devices)
@@ -115,12 +115,12 @@ async def restore(connection: TenantConnection, order_id: str, subscriber_ref: s
     return (await connection.execute(statement)).rowcount > 0
 
 
-async def forget(connection: TenantConnection, order_id: str, subscriber_ref: str, kind: Kind) -> None:
+async def forget(connection: TenantConnection, order_id: str, subscriber_ref: str, kind: DeviceKind) -> None:
     """Undo `want(..., on=True)`: no record, if it was this order that brought the device into service."""
     await connection.execute(delete(devices).where(_one(subscriber_ref, kind), devices.c.created_by_order == order_id))
 
 
-async def is_shared(connection: TenantConnection, subscriber_ref: str, kind: Kind, identity: str) -> bool:
+async def is_shared(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind, identity: str) -> bool:
     """Tell whether another line of the tenant wants the same device in service.
 
     The lock puts lines that leave one device at the same time in order: the last of them is told False.
@@ -131,12 +131,12 @@ async def is_shared(connection: TenantConnection, subscriber_ref: str, kind: Kin
     return bool(await connection.scalar(select(exists().where(*others, devices.c.wanted))))
 
 
-async def confirm(connection: TenantConnection, subscriber_ref: str, kind: Kind, on: bool) -> None:
+async def confirm(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind, on: bool) -> None:
     """A controller has brought the device into this state."""
     await connection.execute(
         update(devices).where(_one(subscriber_ref, kind), devices.c.wanted == on).values(confirmed=True)
     )
 
 
-def _one(subscriber_ref: str, kind: Kind) -> ColumnElement[bool]:
+def _one(subscriber_ref: str, kind: DeviceKind) -> ColumnElement[bool]:
     return and_(devices.c.subscriber_ref == subscriber_ref, devices.c.kind == kind)

@@ -12,9 +12,9 @@ from sqlalchemy import make_url
 
 from lastmile.devstack.ports import HOST
 from lastmile.devstack.secret import write_private
-from lastmile.devstack.server import ServerFailed, ServerProcess
+from lastmile.devstack.server import ServerFailedError, ServerProcess
 
-__all__ = ["FreeRadius", "FreeRadiusMissing", "find_freeradius"]
+__all__ = ["FreeRadius", "FreeRadiusMissingError", "find_freeradius"]
 
 # Debian; Red Hat; Homebrew; built from source.
 _STOCK = (
@@ -138,7 +138,7 @@ server lastmile {
 """
 
 
-class FreeRadiusMissing(Exception):
+class FreeRadiusMissingError(Exception):
     """FreeRADIUS cannot be used here; the message says what it lacks."""
 
 
@@ -150,7 +150,7 @@ def find_freeradius() -> Path:
     """
     program = shutil.which("freeradius") or shutil.which("radiusd")
     if program is None:
-        raise FreeRadiusMissing(
+        raise FreeRadiusMissingError(
             "FreeRADIUS is not installed (Debian: `apt install freeradius freeradius-utils freeradius-postgresql`)."
         )
     return Path(program)
@@ -190,9 +190,9 @@ class FreeRadius:
         )
         try:
             await self.process.ready(self._says_ready, within=30)
-        except ServerFailed:
+        except ServerFailedError:
             if "Could not link driver rlm_sql_postgresql" in self.process.output():
-                raise FreeRadiusMissing(
+                raise FreeRadiusMissingError(
                     "FreeRADIUS lacks its PostgreSQL driver (Debian: `apt install freeradius-postgresql`)."
                 ) from None
             raise
@@ -233,12 +233,12 @@ def _stock() -> Path:
         except FileNotFoundError:
             continue
         except PermissionError:
-            raise FreeRadiusMissing(
+            raise FreeRadiusMissingError(
                 f"FreeRADIUS is installed, and you may not read its stock queries in {stock}: join the group "
                 "that may (Debian: `sudo usermod -aG freerad $USER`, then log in again)."
             ) from None
         return stock
-    raise FreeRadiusMissing(f"FreeRADIUS has no stock {_QUERIES} in any of {', '.join(map(str, _STOCK))}.")
+    raise FreeRadiusMissingError(f"FreeRADIUS has no stock {_QUERIES} in any of {', '.join(map(str, _STOCK))}.")
 
 
 def _quoted(value: str) -> str:

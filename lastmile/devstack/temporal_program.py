@@ -12,14 +12,14 @@ from typing import IO
 import platformdirs
 from temporalio.testing import WorkflowEnvironment
 
-__all__ = ["TemporalMissing", "find_temporal"]
+__all__ = ["TemporalMissingError", "find_temporal"]
 
 _VERSION = "v1.5.1"
 _GO_MODULE = f"github.com/temporalio/cli/cmd/temporal@{_VERSION}"
 _POLL_SECONDS = 0.5
 
 
-class TemporalMissing(Exception):
+class TemporalMissingError(Exception):
     """There is no Temporal server and no way to get one; the message lists the ways."""
 
 
@@ -85,7 +85,7 @@ def _only_program(directory: Path) -> Path:
 async def _build(directory: Path, say: Callable[[str], None]) -> Path:
     go = shutil.which("go")
     if go is None:
-        raise TemporalMissing(
+        raise TemporalMissingError(
             "There is no Temporal server. One of these gives you one: set TEMPORAL_ADDRESS to a cluster of "
             f"yours; put the `temporal` command (version {_VERSION} or later) on your PATH; allow downloads "
             "from https://temporal.download; or install Go, so that it can be built."
@@ -105,5 +105,5 @@ async def _build(directory: Path, say: Callable[[str], None]) -> Path:
             await build.wait()
     if build.returncode:
         tail = "\n".join(output.decode(errors="replace").splitlines()[-15:])
-        raise TemporalMissing(f"`go install {_GO_MODULE}` failed:\n{tail}")
+        raise TemporalMissingError(f"`go install {_GO_MODULE}` failed:\n{tail}")
     return directory / "temporal"

@@ -23,7 +23,7 @@ from temporalio.converter import (
     PayloadCodec,
 )
 
-from lastmile.encryption.keys import KeyRing, NotDecrypted
+from lastmile.encryption.keys import DecryptionError, KeyRing
 from lastmile.fields.stored import STORED
 
 __all__ = ["EncryptionCodec", "data_converter", "plain"]
@@ -44,7 +44,7 @@ class EncryptionCodec(PayloadCodec):
         return [self.encrypted(payload) for payload in payloads]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Decrypt each that is encrypted. Raises `NotDecrypted`."""
+        """Decrypt each that is encrypted. Raises `DecryptionError`."""
         return [self.decrypted(payload) for payload in payloads]
 
     def encrypted(self, payload: Payload) -> Payload:
@@ -52,14 +52,14 @@ class EncryptionCodec(PayloadCodec):
         return Payload(metadata={"encoding": ENCODING.encode(), KEY_ID: name.encode()}, data=sealed)
 
     def decrypted(self, payload: Payload) -> Payload:
-        """Raises `NotDecrypted`."""
+        """Raises `DecryptionError`."""
         if payload.metadata.get("encoding") != ENCODING.encode():
             return payload
         name = payload.metadata.get(KEY_ID, b"").decode(errors="replace")
         return Payload.FromString(self._keys.decrypt(name, payload.data))
 
     def renewed(self, payload: Payload) -> Payload:
-        """Encrypted with the newest key, where it is with an older one. Raises `NotDecrypted`."""
+        """Encrypted with the newest key, where it is with an older one. Raises `DecryptionError`."""
         if payload.metadata.get(KEY_ID) in (None, self._keys.newest.encode()):
             return payload
         return self.encrypted(self.decrypted(payload))
@@ -75,7 +75,7 @@ class _Locked(EncodingPayloadConverter):
 
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
         name = payload.metadata.get(KEY_ID, b"").decode(errors="replace")
-        raise NotDecrypted(f"encrypted with key {name!r}, and LASTMILE_ENCRYPTION_KEYS is not set here: set it")
+        raise DecryptionError(f"encrypted with key {name!r}, and LASTMILE_ENCRYPTION_KEYS is not set here: set it")
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from typing import Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["KeyRing", "NotDecrypted"]
+__all__ = ["DecryptionError", "KeyRing"]
 
 KEY_BYTES = 32
 # 96 bits, as NIST SP 800-38D recommends. Random: good for 2^32 payloads a key, after which it is rotated.
@@ -18,7 +18,7 @@ NONCE_BYTES = 12
 _ENTRY = re.compile(r"([A-Za-z0-9._-]{1,64}):([A-Za-z0-9+/]+={0,2})")
 
 
-class NotDecrypted(Exception):
+class DecryptionError(Exception):
     """A payload that this key ring cannot open: its key is missing, or it was changed."""
 
 
@@ -53,16 +53,16 @@ class KeyRing:
         return self.newest, nonce + sealed
 
     def decrypt(self, name: str, sealed: bytes) -> bytes:
-        """Raises `NotDecrypted`."""
+        """Raises `DecryptionError`."""
         if name not in self._ciphers:
-            raise NotDecrypted(
+            raise DecryptionError(
                 f"encrypted with key {name!r}, which LASTMILE_ENCRYPTION_KEYS does not have "
                 f"(it has {', '.join(self._ciphers)}): add it behind the others"
             )
         try:
             return self._ciphers[name].decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], name.encode())
         except (InvalidTag, ValueError):
-            raise NotDecrypted(
+            raise DecryptionError(
                 f"encrypted with a key named {name!r} that is not the one of LASTMILE_ENCRYPTION_KEYS, or changed since"
             ) from None
 

@@ -16,7 +16,7 @@ from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from temporalio.api.common.v1 import Payloads
 
 from lastmile.encryption.codec import EncryptionCodec
-from lastmile.encryption.keys import KeyRing, NotDecrypted
+from lastmile.encryption.keys import DecryptionError, KeyRing
 
 __all__ = ["CodecServer", "parse_users"]
 
@@ -104,7 +104,7 @@ class CodecServer:
         payloads = _payloads(request)
         try:
             done = Payloads(payloads=map(self._does[path], payloads.payloads))
-        except NotDecrypted as failure:
+        except DecryptionError as failure:
             raise _Refusal("422 Unprocessable Entity", str(failure)) from None
         # Who has looked at customers' data is worth a line.
         namespace = request.get("HTTP_X_NAMESPACE", "")

@@ -10,7 +10,7 @@ from sqlalchemy import delete, literal, select
 from sqlalchemy.dialects.postgresql import insert
 
 from lastmile.db import TenantConnection
-from lastmile.radius.errors import AccountConflict
+from lastmile.radius.errors import AccountConflictError
 from lastmile.radius.rates import rate_items
 from lastmile.radius.tables import radcheck, radgroupreply, radreply, radusergroup
 
@@ -51,7 +51,7 @@ async def create_account(
 ) -> str:
     """Make the account and its plan's group; returns the order that created it (an earlier one, where it exists).
 
-    Raises `AccountConflict` where the account is on another plan.
+    Raises `AccountConflictError` where the account is on another plan.
     """
     user = username(tenant, subscriber_ref)
     group = _group(tenant, plan, download_kbps, upload_kbps)
@@ -88,7 +88,7 @@ async def create_account(
         )
     ).one()
     if found.groupname != group:
-        raise AccountConflict(
+        raise AccountConflictError(
             f"plan: {user} is in group {found.groupname.partition('@')[0]}, not {group.partition('@')[0]}: "
             "deprovision the line before selling it another plan"
         )

@@ -6,15 +6,15 @@ from typing import Any, Final
 
 from pyrad.dictionary import Dictionary
 
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 
-__all__ = ["DICTIONARY", "InvalidAttribute", "add"]
+__all__ = ["DICTIONARY", "InvalidAttributeError", "add"]
 
 DICTIONARY: Final = Dictionary(str(Path(__file__).with_name("dictionary")))
 """The attributes Lastmile knows, for pyrad."""
 
 
-class InvalidAttribute(Refused):
+class InvalidAttributeError(NonRetryableError):
     """An attribute that cannot go into a packet as it stands; the message names it and says why."""
 
 
@@ -26,7 +26,7 @@ def add(packet: Any, name: str, value: str) -> None:
     """
     attribute = DICTIONARY.attributes.get(name)
     if attribute is None:
-        raise InvalidAttribute(f"{name}: no such attribute. Correct the name, or add it to radius/dictionary.")
+        raise InvalidAttributeError(f"{name}: no such attribute. Correct the name, or add it to radius/dictionary.")
     try:
         if attribute.type == "ipv6prefix":
             _check_prefix(value)
@@ -34,7 +34,7 @@ def add(packet: Any, name: str, value: str) -> None:
             raise ValueError("empty; leave the attribute out instead (RFC 2865 section 5)")
         packet.AddAttribute(name, value.encode(errors="surrogateescape") if attribute.type == "string" else value)
     except (ValueError, TypeError) as error:
-        raise InvalidAttribute(f"{name} = {value!r}: {error}") from error
+        raise InvalidAttributeError(f"{name} = {value!r}: {error}") from error
 
 
 def _check_prefix(value: str) -> None:

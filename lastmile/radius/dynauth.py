@@ -8,13 +8,13 @@ from typing import Any, Self
 
 from pyrad.packet import CoAACK, CoAPacket, CoARequest, DisconnectACK, DisconnectRequest
 
-from lastmile.errors import Refused
-from lastmile.radius.attributes import DICTIONARY, InvalidAttribute, add
+from lastmile.errors import NonRetryableError
+from lastmile.radius.attributes import DICTIONARY, InvalidAttributeError, add
 from lastmile.radius.channel import Channel, Exchange
 from lastmile.radius.escaping import printable
 from lastmile.telemetry.metrics import RADIUS_REQUESTS
 
-__all__ = ["DynamicAuthorization", "InvalidAttribute", "InvalidNas", "Nas", "Outcome", "Reply", "Session"]
+__all__ = ["DynamicAuthorization", "InvalidAttributeError", "InvalidNasError", "Nas", "RadiusReply", "Reply", "Session"]
 
 _REQUEST_NAMES = {DisconnectRequest: "Disconnect-Request", CoARequest: "CoA-Request"}
 _KINDS = {DisconnectRequest: "disconnect", CoARequest: "coa"}
@@ -38,7 +38,7 @@ _IDENTIFICATION = frozenset(
 _IN_EVERY_REQUEST = frozenset({"Event-Timestamp", "Message-Authenticator"})
 
 
-class InvalidNas(Refused):
+class InvalidNasError(NonRetryableError):
     """A NAS that no request can be sent to: not an IP address, not a port, or no secret."""
 
 
@@ -59,11 +59,11 @@ class Nas:
         try:
             ipaddress.ip_address(self.address)
         except ValueError as error:
-            raise InvalidNas(f"NAS {self.name}: {error}. Give it the IP address of the NAS.") from None
+            raise InvalidNasError(f"NAS {self.name}: {error}. Give it the IP address of the NAS.") from None
         if not 1 <= self.port <= 65535:
-            raise InvalidNas(f"NAS {self.name}: port {self.port} is not between 1 and 65535. Most use 3799.")
+            raise InvalidNasError(f"NAS {self.name}: port {self.port} is not between 1 and 65535. Most use 3799.")
         if not self.secret:
-            raise InvalidNas(f"NAS {self.name} has no secret. Give it the one that is configured on the NAS.")
+            raise InvalidNasError(f"NAS {self.name} has no secret. Give it the one that is configured on the NAS.")
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address
@@ -106,7 +106,7 @@ class Session:
         return [question for n, question in enumerate(asked) if question not in asked[:n]]
 
 
-class Outcome(StrEnum):
+class RadiusReply(StrEnum):
     """How a request ended, as far as the wire can tell."""
 
     ACK = "ack"
@@ -127,12 +127,12 @@ class Outcome(StrEnum):
 
 
 _COUNTS_AS = {
-    Outcome.ACK: "ack",
-    Outcome.NAK: "nak",
-    Outcome.NOT_FOUND: "nak",
-    Outcome.SILENT: "timeout",
-    Outcome.FORGED: "error",
-    Outcome.UNREACHABLE: "error",
+    RadiusReply.ACK: "ack",
+    RadiusReply.NAK: "nak",
+    RadiusReply.NOT_FOUND: "nak",
+    RadiusReply.SILENT: "timeout",
+    RadiusReply.FORGED: "error",
+    RadiusReply.UNREACHABLE: "error",
 }
 
 
@@ -140,7 +140,7 @@ _COUNTS_AS = {
 class Reply:
     """What became of a request; `text` is for people: which NAS, what happened, what to do."""
 
-    outcome: Outcome
+    outcome: RadiusReply
     error_cause: int | None
     """Error-Cause of the NAS's reply (RFC 5176 section 3.5), where it gave one."""
     tries: int
@@ -150,7 +150,7 @@ class Reply:
     @property
     def session_ended(self) -> bool:
         """Of a disconnect: whether the NAS confirmed that the session is no more."""
-        return self.outcome in (Outcome.ACK, Outcome.SESSION_GONE)
+        return self.outcome in (RadiusReply.ACK, RadiusReply.SESSION_GONE)
 
 
 class DynamicAuthorization:
@@ -240,7 +240,7 @@ class DynamicAuthorization:
 
 def _counts_as(code: int, reply: Reply) -> str:
     """In the metric: a disconnect that finds nothing to end has done what it is for."""
-    if reply.outcome is Outcome.SESSION_GONE:
+    if reply.outcome is RadiusReply.SESSION_GONE:
         return "ack" if code == DisconnectRequest else "nak"
     return _COUNTS_AS[reply.outcome]
 
@@ -259,24 +259,24 @@ def _judged(replies: Sequence[Reply], session: Session) -> Reply:
     A 503 is believed where it can be the answer to a repeated request whose ACK was lost. It is also believed after all
     questions, unless this NAS may look for the session by an address that we do not know.
     """
-    not_found = [reply for reply in replies if reply.outcome is Outcome.NOT_FOUND]
+    not_found = [reply for reply in replies if reply.outcome is RadiusReply.NOT_FOUND]
     if not not_found or replies[-1].error_cause not in _ABOUT_THE_QUESTION:
         return replies[-1]
     ack_lost = any(reply.tries > 1 for reply in not_found)
     if ack_lost or not session.address_in_doubt:
-        return replace(not_found[-1], outcome=Outcome.SESSION_GONE)
+        return replace(not_found[-1], outcome=RadiusReply.SESSION_GONE)
     doubt = "The session may have another address than accounting has reported, so this does not prove its end."
     return replace(not_found[-1], text=f"{not_found[-1].text} {doubt}")
 
 
 def _refuse_reserved(name: str) -> None:
     if name in _IDENTIFICATION:
-        raise InvalidAttribute(
+        raise InvalidAttributeError(
             f"{name} tells a NAS which session is meant, so a CoA-Request cannot change it (RFC 5176 section "
             "3.6). Leave it out, and disconnect the session where it has to change."
         )
     if name in _IN_EVERY_REQUEST:
-        raise InvalidAttribute(f"{name} is added to every request. Leave it out.")
+        raise InvalidAttributeError(f"{name} is added to every request. Leave it out.")
 
 
 def _answer(nas: Nas, what: str, exchange: Exchange) -> Reply:
@@ -284,13 +284,13 @@ def _answer(nas: Nas, what: str, exchange: Exchange) -> Reply:
     causes = reply.get(_ERROR_CAUSE, [])
     cause = int.from_bytes(causes[0], "big") if causes else None
     if reply.code in (DisconnectACK, CoAACK):
-        return Reply(Outcome.ACK, cause, exchange.tries, f"{nas} acknowledged the {what}.")
+        return Reply(RadiusReply.ACK, cause, exchange.tries, f"{nas} acknowledged the {what}.")
     if cause == _SESSION_CONTEXT_NOT_FOUND:
         text = f"{nas} has no such session: Error-Cause {_named(cause)} to the {what}."
-        return Reply(Outcome.NOT_FOUND, cause, exchange.tries, text)
+        return Reply(RadiusReply.NOT_FOUND, cause, exchange.tries, text)
     why = f"Error-Cause {_named(cause)}" if cause is not None else "without an Error-Cause"
     text = f"{nas} refused the {what}: {why}. Its log says more."
-    return Reply(Outcome.NAK, cause, exchange.tries, text)
+    return Reply(RadiusReply.NAK, cause, exchange.tries, text)
 
 
 def _named(cause: int) -> str:
@@ -303,17 +303,17 @@ def _no_answer(nas: Nas, what: str, exchange: Exchange) -> Reply:
             f"{nas} answered the {what}, but with a wrong authenticator. Its secret is probably not the one "
             "stored here; if it is, somebody else answers in its name."
         )
-        return Reply(Outcome.FORGED, None, exchange.tries, text)
+        return Reply(RadiusReply.FORGED, None, exchange.tries, text)
     if exchange.network_error is not None:
         return _unreachable(nas, what, exchange.tries, exchange.network_error)
     text = (
         f"{nas} did not answer the {what}, sent {exchange.tries} times. Check that it is up and reachable over "
         "UDP, that it takes such requests from here, that its secret is the one stored here, and its clock right."
     )
-    return Reply(Outcome.SILENT, None, exchange.tries, text)
+    return Reply(RadiusReply.SILENT, None, exchange.tries, text)
 
 
 def _unreachable(nas: Nas, what: str, tries: int, error: OSError) -> Reply:
     reason = error.strerror or str(error)
     text = f"{nas} cannot be reached with the {what}: {reason}. Check its address and port, and the route to it."
-    return Reply(Outcome.UNREACHABLE, None, tries, text)
+    return Reply(RadiusReply.UNREACHABLE, None, tries, text)

@@ -1,21 +1,21 @@
 """What can be wrong with an account or a NAS record, by name. A retry fixes none of these."""
 
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 
-__all__ = ["AccountConflict", "NasConflict", "NasInUse", "UnknownNas"]
+__all__ = ["AccountConflictError", "NasConflictError", "NasInUseError", "UnknownNasError"]
 
 
-class AccountConflict(Refused):
+class AccountConflictError(NonRetryableError):
     """The account exists already, on another plan."""
 
 
-class NasConflict(Refused):
+class NasConflictError(NonRetryableError):
     """A NAS of this address exists already and differs, or several have the name."""
 
 
-class NasInUse(Refused):
+class NasInUseError(NonRetryableError):
     """Sessions are open on the NAS."""
 
 
-class UnknownNas(Refused):
+class UnknownNasError(NonRetryableError):
     """No NAS has this name or address."""

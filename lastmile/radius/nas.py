@@ -11,7 +11,7 @@ from sqlalchemy.engine import RowMapping
 from lastmile.db import PlatformConnection
 from lastmile.fields.scalars import WholeNumber, address_text
 from lastmile.fields.text import PRINTABLE
-from lastmile.radius.errors import NasConflict, NasInUse, UnknownNas
+from lastmile.radius.errors import NasConflictError, NasInUseError, UnknownNasError
 from lastmile.radius.tables import nas, radacct
 
 __all__ = ["NasChange", "NasRecord", "add_nas", "list_nas", "remove_nas", "set_nas"]
@@ -51,7 +51,7 @@ class NasChange(BaseModel):
 
 
 async def add_nas(connection: PlatformConnection, record: NasRecord) -> bool:
-    """Add a NAS; returns False where it exists just so. Raises `NasConflict` where it exists and differs."""
+    """Add a NAS; returns False where it exists just so. Raises `NasConflictError` where it exists and differs."""
     values = {
         "nasname": str(record.address),
         "shortname": record.name,
@@ -65,14 +65,14 @@ async def add_nas(connection: PlatformConnection, record: NasRecord) -> bool:
         return True
     found = (await connection.execute(select(nas).where(nas.c.nasname == values["nasname"]))).mappings().one()
     if differing := [_WORDS[column] for column, value in values.items() if found[column] != value]:
-        raise NasConflict(
+        raise NasConflictError(
             f"NAS {record.address} exists, with another {', '.join(differing)}: change it with `lastmile nas set`"
         )
     return False
 
 
 async def set_nas(connection: PlatformConnection, named: str, change: NasChange) -> RowMapping:
-    """Change the NAS of this name or address; returns it. Raises `UnknownNas` and `NasConflict`."""
+    """Change the NAS of this name or address; returns it. Raises `UnknownNasError` and `NasConflictError`."""
     found = await _find(connection, named)
     values: dict[str, Any] = change.model_dump(exclude_none=True, exclude={"name", "coa_address"})
     if change.name is not None:
@@ -84,15 +84,15 @@ async def set_nas(connection: PlatformConnection, named: str, change: NasChange)
 
 
 async def remove_nas(connection: PlatformConnection, named: str, *, force: bool = False) -> RowMapping:
-    """Remove the NAS of this name or address; returns it. Raises `UnknownNas`.
+    """Remove the NAS of this name or address; returns it. Raises `UnknownNasError`.
 
-    Raises `NasInUse` where sessions are open on it, which cannot be ended without it, unless `force` is set.
+    Raises `NasInUseError` where sessions are open on it, which cannot be ended without it, unless `force` is set.
     """
     found = await _find(connection, named)
     here = radacct.c.acctstoptime.is_(None), func.host(radacct.c.nasipaddress) == found["nasname"]
     count = await connection.scalar(select(func.count()).select_from(radacct).where(*here)) or 0
     if count and not force:
-        raise NasInUse(
+        raise NasInUseError(
             f"NAS {found['shortname']} ({found['nasname']}) has {count:,} open sessions in radacct: without its record "
             "Lastmile cannot end them. Close them first, or remove the NAS with --force"
         )
@@ -128,10 +128,12 @@ async def _find(connection: PlatformConnection, named: str) -> RowMapping:
     by_name = select(nas).where(or_(nas.c.shortname == named, nas.c.nasname == named)).with_for_update()
     found = (await connection.execute(by_name)).mappings().all()
     if not found:
-        raise UnknownNas(f"There is no NAS of name or address {named}: `lastmile nas list` shows those there are.")
+        raise UnknownNasError(f"There is no NAS of name or address {named}: `lastmile nas list` shows those there are.")
     if len(found) > 1:
         addresses = ", ".join(row["nasname"] for row in found)
-        raise NasConflict(f"Several NASes are named {named}: name the one that you mean by its address ({addresses}).")
+        raise NasConflictError(
+            f"Several NASes are named {named}: name the one that you mean by its address ({addresses})."
+        )
     return found[0]
 
 

@@ -9,9 +9,9 @@ from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from lastmile.db import TenantConnection
-from lastmile.subscribers.errors import Conflict
+from lastmile.subscribers.errors import RecordConflictError
 from lastmile.subscribers.models import ServicePlan
-from lastmile.subscribers.records import Record
+from lastmile.subscribers.records import CreatedRecord
 from lastmile.subscribers.tables import billing_events, billing_services, subscribers
 
 __all__ = [
@@ -24,9 +24,9 @@ __all__ = [
 
 
 async def create_service(
-    connection: TenantConnection, tenant: str, order_id: str, subscriber: Record, ref: str, plan: ServicePlan
-) -> Record:
-    """Start charging for the line. Raises `Conflict` where another plan is being charged."""
+    connection: TenantConnection, tenant: str, order_id: str, subscriber: CreatedRecord, ref: str, plan: ServicePlan
+) -> CreatedRecord:
+    """Start charging for the line. Raises `RecordConflictError` where another plan is being charged."""
     values = {
         "tenant_id": tenant,
         "subscriber_id": subscriber.id,
@@ -41,12 +41,12 @@ async def create_service(
     ).one_or_none()
     if made:
         await _record(connection, made, ref, "started", order_id)
-        return Record(made.id, made.created_by_order)
+        return CreatedRecord(made.id, made.created_by_order)
     found = (
         await connection.execute(select(table).where(table.c.subscriber_id == subscriber.id, table.c.status != "ended"))
     ).one()
     if found.plan != plan.name:
-        raise Conflict(f"plan.name: subscriber {ref} is charged for plan {found.plan}, not {plan.name}")
+        raise RecordConflictError(f"plan.name: subscriber {ref} is charged for plan {found.plan}, not {plan.name}")
     # A deprovision that was abandoned or lost had suspended it: the line is wanted again.
     resumed = (
         update(table)
@@ -55,7 +55,7 @@ async def create_service(
         .returning(table)
     )
     await _all(connection, resumed, ref, "resumed", order_id)
-    return Record(found.id, found.created_by_order)
+    return CreatedRecord(found.id, found.created_by_order)
 
 
 async def cancel_service(connection: TenantConnection, ref: str, order_id: str) -> bool:

@@ -1,41 +1,41 @@
 """What can be wrong with a record or an order, by name. A retry fixes none of these."""
 
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 
 __all__ = [
-    "Conflict",
-    "LineDiffers",
-    "OrderConflict",
-    "OrderFenced",
-    "TenantInUse",
-    "UnknownSubscriber",
-    "UnknownTenant",
+    "LineDiffersError",
+    "OrderConflictError",
+    "OrderFencedError",
+    "RecordConflictError",
+    "TenantInUseError",
+    "UnknownSubscriberError",
+    "UnknownTenantError",
 ]
 
 
-class UnknownTenant(Refused):
+class UnknownTenantError(NonRetryableError):
     """The order names a tenant that does not exist."""
 
 
-class TenantInUse(Refused):
+class TenantInUseError(NonRetryableError):
     """Records name the tenant, so it cannot be removed."""
 
 
-class UnknownSubscriber(Refused):
+class UnknownSubscriberError(NonRetryableError):
     """There is no such subscriber, or it was archived."""
 
 
-class Conflict(Refused):
+class RecordConflictError(NonRetryableError):
     """A record exists already and differs from what the order says."""
 
 
-class LineDiffers(Refused):
+class LineDiffersError(NonRetryableError):
     """The subscriber's line is in service, and is not what the order asks for."""
 
 
-class OrderConflict(Refused):
+class OrderConflictError(NonRetryableError):
     """The order id was used before, for other content or for an order that cannot be taken up again."""
 
 
-class OrderFenced(Refused):
+class OrderFencedError(NonRetryableError):
     """The order has moved on (it is being undone, or another order took over): a late attempt must not act."""

@@ -15,13 +15,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from lastmile.db import PlatformConnection, TenantConnection
-from lastmile.subscribers.errors import OrderConflict, OrderFenced, UnknownTenant
+from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, UnknownTenantError
 from lastmile.subscribers.tables import orders
 
 __all__ = [
     "Closed",
+    "EndedOrder",
     "OrderStatus",
-    "Recorded",
     "close_order",
     "hold_forward",
     "hold_undo",
@@ -77,7 +77,7 @@ async def open_order(
     """Begin the order, or take it up where a terminated run left it; `run_id` is the run that asks.
 
     The caller's run holds the subscriber's workflow id, so every other unfinished order of the subscriber
-    belongs to a run that is gone: those are superseded. Raises `OrderConflict` and `UnknownTenant`.
+    belongs to a run that is gone: those are superseded. Raises `OrderConflictError` and `UnknownTenantError`.
     """
     values = {
         "tenant_id": tenant,
@@ -92,15 +92,15 @@ async def open_order(
     try:
         new = (await connection.execute(insert(orders).values(values).on_conflict_do_nothing())).rowcount > 0
     except IntegrityError as failure:
-        raise UnknownTenant(f"tenant {tenant} does not exist: add it with `lastmile tenant add`") from failure
+        raise UnknownTenantError(f"tenant {tenant} does not exist: add it with `lastmile tenant add`") from failure
     found = (await connection.execute(select(orders).where(orders.c.order_id == order_id).with_for_update())).one()
     if found.digest != digest:
-        raise OrderConflict(
+        raise OrderConflictError(
             f"order id {order_id} was used on {found.created_at:%Y-%m-%d %H:%M %Z} for another "
             f"{found.operation} (subscriber {found.subscriber_ref}): an id belongs to one order for ever"
         )
     if found.status in (OrderStatus.ROLLING_BACK, OrderStatus.SUPERSEDED):
-        raise OrderConflict(
+        raise OrderConflictError(
             f"order {order_id} was cut off while it was {found.status}: "
             "what it left is taken over by the subscriber's next order, so send it with a new id"
         )
@@ -177,7 +177,7 @@ async def close_order(
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class EndedOrder:
     """An order that has ended."""
 
     digest: str
@@ -220,11 +220,13 @@ def _outdated(later: Row[Any] | None) -> str:
     )
 
 
-async def recorded(connection: PlatformConnection, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
+async def recorded(
+    connection: PlatformConnection, asked: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], EndedOrder]:
     """Of these orders, by tenant and id, the ones whose end `open_order` would give back."""
     keys = {"tenants": [tenant for tenant, _ in asked], "order_ids": [order_id for _, order_id in asked]}
     rows = await connection.execute(_RECORDED, keys)
-    return {(row.tenant_id, row.order_id): Recorded(row.digest, row.result, _outdated(row)) for row in rows}
+    return {(row.tenant_id, row.order_id): EndedOrder(row.digest, row.result, _outdated(row)) for row in rows}
 
 
 _HOLD_FORWARD = text("SELECT 1 FROM orders WHERE order_id = :order_id AND status = 'running' FOR SHARE")
@@ -237,12 +239,12 @@ _HOLD_UNDO = text(
 
 
 async def hold_forward(connection: TenantConnection, order_id: str) -> None:
-    """Let a step act until its transaction ends. Raises `OrderFenced` where the order has moved on."""
+    """Let a step act until its transaction ends. Raises `OrderFencedError` where the order has moved on."""
     if await connection.scalar(_HOLD_FORWARD, {"order_id": order_id}) is None:
-        raise OrderFenced(f"order {order_id} is no longer running: this attempt came too late and did nothing")
+        raise OrderFencedError(f"order {order_id} is no longer running: this attempt came too late and did nothing")
 
 
 async def hold_undo(connection: TenantConnection, order_id: str) -> None:
-    """Let an undo act, and no step of the order any more. Raises `OrderFenced` where the order has ended."""
+    """Let an undo act, and no step of the order any more. Raises `OrderFencedError` where the order has ended."""
     if await connection.scalar(_HOLD_UNDO, {"order_id": order_id}) is None:
-        raise OrderFenced(f"order {order_id} has ended: there is nothing to undo")
+        raise OrderFencedError(f"order {order_id} has ended: there is nothing to undo")

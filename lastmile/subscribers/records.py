@@ -1,6 +1,6 @@
 """Customers, subscribers and network profiles: made once, undone only by the order that made them.
 
-Every `create_*` is content with the record that an earlier attempt made, and raises `Conflict` where the one
+Every `create_*` is content with the record that an earlier attempt made, and raises `RecordConflictError` where the one
 that exists says something else. Every `delete_*` is content where there is nothing to delete.
 """
 
@@ -15,12 +15,12 @@ from sqlalchemy.exc import IntegrityError
 from lastmile.db import TenantConnection
 from lastmile.fields.stored import STORED
 from lastmile.subscribers.differences import customer_fields
-from lastmile.subscribers.errors import Conflict, UnknownSubscriber
+from lastmile.subscribers.errors import RecordConflictError, UnknownSubscriberError
 from lastmile.subscribers.models import ConnectionType, Customer, Line, Option82Policy
 from lastmile.subscribers.tables import customers, network_profiles, subscribers
 
 __all__ = [
-    "Record",
+    "CreatedRecord",
     "archive_subscriber",
     "create_customer",
     "create_network_profile",
@@ -34,7 +34,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CreatedRecord:
     """A record's id, and the order that made it."""
 
     id: str
@@ -43,13 +43,15 @@ class Record:
     """The fields in which the record that was found is another than the order says."""
 
 
-async def create_customer(connection: TenantConnection, tenant: str, order_id: str, customer: Customer) -> Record:
+async def create_customer(
+    connection: TenantConnection, tenant: str, order_id: str, customer: Customer
+) -> CreatedRecord:
     """The customer of this reference. One that exists is left as it is: an order is no way to rename somebody."""
     values = {"tenant_id": tenant, "created_by_order": order_id, **customer.model_dump()}
     if made := await _insert(connection, customers, values):
         return made
     row = (await connection.execute(select(customers).where(customers.c.ref == customer.ref))).one()
-    return Record(row.id, row.created_by_order, tuple(customer_fields(row, customer)))
+    return CreatedRecord(row.id, row.created_by_order, tuple(customer_fields(row, customer)))
 
 
 async def delete_customer(connection: TenantConnection, order_id: str) -> bool:
@@ -73,14 +75,14 @@ async def delete_customer(connection: TenantConnection, order_id: str) -> bool:
 
 async def create_subscriber(
     connection: TenantConnection, tenant: str, order_id: str, ref: str, customer_ref: str
-) -> Record:
-    """The current subscriber of this reference. Raises `Conflict` where it belongs to another customer."""
+) -> CreatedRecord:
+    """The current subscriber of this reference. Raises `RecordConflictError` where it belongs to another customer."""
     # KEY SHARE: the undo of the order that created the customer must not remove it under our feet.
     customer_id = await connection.scalar(
         select(customers.c.id).where(customers.c.ref == customer_ref).with_for_update(read=True, key_share=True)
     )
     if customer_id is None:
-        raise Conflict(f"customer {customer_ref} was removed while the order ran: send it again")
+        raise RecordConflictError(f"customer {customer_ref} was removed while the order ran: send it again")
     values = {"tenant_id": tenant, "ref": ref, "customer_id": customer_id, "created_by_order": order_id}
     if made := await _insert(connection, subscribers, values):
         return made
@@ -93,25 +95,25 @@ async def create_subscriber(
         )
     ).one()
     if row.owner != customer_ref:
-        raise Conflict(f"subscriber {ref} belongs to customer {row.owner}, not to {customer_ref}")
-    return Record(row.id, row.created_by_order)
+        raise RecordConflictError(f"subscriber {ref} belongs to customer {row.owner}, not to {customer_ref}")
+    return CreatedRecord(row.id, row.created_by_order)
 
 
 async def delete_subscriber(connection: TenantConnection, ref: str, order_id: str) -> bool:
-    """Remove the subscriber if this order created it. Raises `Conflict` where a line or a service still needs it."""
+    """Remove a subscriber that this order created. Raises `RecordConflictError` if a line or a service needs it."""
     mine = delete(subscribers).where(subscribers.c.ref == ref, subscribers.c.created_by_order == order_id)
     try:
         return await _changed(connection, mine)
     except IntegrityError as failure:
-        raise Conflict(
+        raise RecordConflictError(
             f"subscriber {ref} still has a network profile or a billing service: remove that first"
         ) from failure
 
 
-async def current_subscriber(connection: TenantConnection, ref: str, archiving: str | None = None) -> Record:
+async def current_subscriber(connection: TenantConnection, ref: str, archiving: str | None = None) -> CreatedRecord:
     """The subscriber as it is now, or as the order `archiving` left it.
 
-    Raises `UnknownSubscriber` where there is none, or only one that another order has archived.
+    Raises `UnknownSubscriberError` where there is none, or only one that another order has archived.
     """
     row = (
         await connection.execute(
@@ -123,12 +125,12 @@ async def current_subscriber(connection: TenantConnection, ref: str, archiving: 
         )
     ).one_or_none()
     if row is None:
-        raise UnknownSubscriber(f"there is no subscriber {ref}: check the reference and the tenant")
+        raise UnknownSubscriberError(f"there is no subscriber {ref}: check the reference and the tenant")
     if row.archived_at is not None and row.archived_by_order != archiving:
-        raise UnknownSubscriber(
+        raise UnknownSubscriberError(
             f"subscriber {ref} was deprovisioned on {row.archived_at:%Y-%m-%d %H:%M %Z}: there is no line to work on"
         )
-    return Record(row.id, row.created_by_order)
+    return CreatedRecord(row.id, row.created_by_order)
 
 
 async def archive_subscriber(connection: TenantConnection, ref: str, order_id: str, reason: str) -> bool:
@@ -142,9 +144,9 @@ async def archive_subscriber(connection: TenantConnection, ref: str, order_id: s
 
 
 async def create_network_profile(
-    connection: TenantConnection, tenant: str, order_id: str, subscriber: Record, line: Line
-) -> Record:
-    """The line's network profile. Raises `Conflict` where the subscriber has another, or another line has a part."""
+    connection: TenantConnection, tenant: str, order_id: str, subscriber: CreatedRecord, line: Line
+) -> CreatedRecord:
+    """Create the network profile. Raises `RecordConflictError` for another profile or a part of another line."""
     values = {
         "tenant_id": tenant,
         "subscriber_id": subscriber.id,
@@ -159,11 +161,11 @@ async def create_network_profile(
     if row is None:
         raise await _line_taken(connection, line)
     if differing := [field for field, value in line.model_dump().items() if getattr(row, field) != value]:
-        raise Conflict(
+        raise RecordConflictError(
             f"the subscriber has a network profile with another {', '.join(differing)}: "
             "deprovision it first, or send what is there"
         )
-    return Record(row.id, row.created_by_order)
+    return CreatedRecord(row.id, row.created_by_order)
 
 
 async def delete_network_profile(connection: TenantConnection, ref: str, order_id: str | None = None) -> bool:
@@ -188,7 +190,7 @@ async def line_of(connection: TenantConnection, ref: str) -> Line | None:
     return Line.model_validate(row._asdict(), context=STORED) if row else None
 
 
-async def _line_taken(connection: TenantConnection, line: Line) -> Conflict:
+async def _line_taken(connection: TenantConnection, line: Line) -> RecordConflictError:
     """Name what the line would share with another, which the database refused."""
     found = []
     for same, words in _shared_by_none(line):
@@ -200,7 +202,7 @@ async def _line_taken(connection: TenantConnection, line: Line) -> Conflict:
         )
         if ref := await connection.scalar(owner):
             found.append(words.format(f"subscriber {ref}'s line"))
-    return Conflict("; ".join(found) or "the network profile changed while the order ran: send it again")
+    return RecordConflictError("; ".join(found) or "the network profile changed while the order ran: send it again")
 
 
 def _shared_by_none(line: Line) -> Iterator[tuple[list[ColumnElement[bool]], str]]:
@@ -229,11 +231,11 @@ def _record(table: Table) -> Any:
     return select(table.c.id, table.c.created_by_order)
 
 
-async def _insert(connection: TenantConnection, table: Table, values: dict[str, Any]) -> Record | None:
+async def _insert(connection: TenantConnection, table: Table, values: dict[str, Any]) -> CreatedRecord | None:
     """The new record, or None where a unique constraint says there is one."""
     statement = insert(table).values(values).on_conflict_do_nothing().returning(table.c.id, table.c.created_by_order)
     row = (await connection.execute(statement)).one_or_none()
-    return Record(row.id, row.created_by_order) if row else None
+    return CreatedRecord(row.id, row.created_by_order) if row else None
 
 
 async def _changed(connection: TenantConnection, statement: Delete | Update) -> bool:

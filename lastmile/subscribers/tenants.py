@@ -5,7 +5,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import RowMapping
 
 from lastmile.db import PlatformConnection
-from lastmile.subscribers.errors import Conflict, TenantInUse, UnknownTenant
+from lastmile.subscribers.errors import RecordConflictError, TenantInUseError, UnknownTenantError
 from lastmile.subscribers.tables import tenants
 
 __all__ = ["add_tenant", "list_tenants", "remove_tenant"]
@@ -27,7 +27,7 @@ _LEFT = text(
 
 
 async def add_tenant(connection: PlatformConnection, tenant: str, name: str) -> bool:
-    """Add a tenant; returns False where it exists. Raises `Conflict` where it exists under another name."""
+    """Add a tenant; returns False where it exists. Raises `RecordConflictError` where it exists under another name."""
     made = await connection.scalar(
         insert(tenants).values(id=tenant, name=name).on_conflict_do_nothing().returning(tenants.c.id)
     )
@@ -35,7 +35,7 @@ async def add_tenant(connection: PlatformConnection, tenant: str, name: str) -> 
         return True
     existing = await connection.scalar(select(tenants.c.name).where(tenants.c.id == tenant))
     if existing != name:
-        raise Conflict(f"tenant {tenant} exists, and is called {existing!r}")
+        raise RecordConflictError(f"tenant {tenant} exists, and is called {existing!r}")
     return False
 
 
@@ -45,14 +45,14 @@ async def list_tenants(connection: PlatformConnection) -> list[RowMapping]:
 
 
 async def remove_tenant(connection: PlatformConnection, tenant: str) -> None:
-    """Remove a tenant that nothing names. Raises `UnknownTenant` and `TenantInUse`."""
+    """Remove a tenant that nothing names. Raises `UnknownTenantError` and `TenantInUseError`."""
     locked = await connection.scalar(select(tenants.c.id).where(tenants.c.id == tenant).with_for_update())
     if locked is None:
-        raise UnknownTenant(f"There is no tenant {tenant}: `lastmile tenant list` shows those there are.")
+        raise UnknownTenantError(f"There is no tenant {tenant}: `lastmile tenant list` shows those there are.")
     left = (await connection.execute(_LEFT, {"tenant": tenant})).mappings().one()
     if any(left.values()):
         words = ", ".join(f"{count:,} {what}" for what, count in left.items() if count)
-        raise TenantInUse(
+        raise TenantInUseError(
             f"Tenant {tenant} cannot be removed, because records name it: {words}. Remove its pools with "
             "`lastmile pool remove`; orders and history are kept, so a tenant that has had orders stays."
         )

@@ -75,7 +75,7 @@ NETBOX_SECONDS = Histogram(
 NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests to NetBox that failed.", ["method", "kind"])
 """`kind`: the type of the failure (ipam/netbox/errors.py). `NotFound` and `Exhausted` are no reason for an alert.
 
-`NotReady` is also counted when a look finds that NetBox lacks something, once for each look.
+`NetBoxNotReadyError` is also counted when a look finds that NetBox lacks something, once for each look.
 """
 
 OPERATIONS = ("provision", "deprovision")

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.addresses import AddressActivities
-from activities.messages import OrderClosing, OrderOpening, Outcome, StepRef, StepReport
+from activities.messages import OrderClosing, OrderOpening, Outcome, StepContext, StepReport
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from ipam.allocation import Quarantine
@@ -27,8 +27,8 @@ ADDRESSING = Addressing()
 REST = Quarantine(timedelta(hours=1), timedelta(hours=2))
 
 
-def ref(order_id: str = "O-1", *, undo: bool = False) -> StepRef:
-    return StepRef(tenant="acme", order_id=order_id, subscriber_ref="S-1", undo=undo)
+def ref(order_id: str = "O-1", *, undo: bool = False) -> StepContext:
+    return StepContext(tenant="acme", order_id=order_id, subscriber_ref="S-1", undo=undo)
 
 
 async def run(activity: Any, *arguments: Any) -> Any:
@@ -60,7 +60,7 @@ async def held(owner: asyncpg.Connection) -> int:
 async def assert_fenced(activity: Any, *arguments: Any) -> None:
     with pytest.raises(ApplicationError) as failure:
         await run(activity, *arguments)
-    assert (failure.value.type, failure.value.non_retryable) == ("OrderFenced", True)
+    assert (failure.value.type, failure.value.non_retryable) == ("OrderFencedError", True)
 
 
 async def test_an_allocation_that_comes_after_its_undo_does_nothing(
@@ -156,7 +156,7 @@ async def test_a_refusal_is_named_and_not_retried(orders: OrderActivities, addre
     await begin(orders)
     with pytest.raises(ApplicationError) as failure:
         await run(addresses.allocate_ip_address, ref(), Addressing(ipv6_pd_size=60))
-    assert (failure.value.type, failure.value.non_retryable) == ("NoSuchPool", True)
+    assert (failure.value.type, failure.value.non_retryable) == ("UnknownPoolError", True)
     assert failure.value.details == (1,)
     assert "no ipv6_pd pool of /60s: add one with `lastmile pool add`" in failure.value.message
 

@@ -11,10 +11,10 @@ import ipam
 import lastmile.radius
 import lastmile.subscribers
 from activities.refusals import VERDICTS, Verdict, verdict_on
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 
 
-def refusals(of: type[Refused] = Refused) -> Iterator[type[Refused]]:
+def refusals(of: type[NonRetryableError] = NonRetryableError) -> Iterator[type[NonRetryableError]]:
     """Every type of failure that an activity can end with."""
     for kind in of.__subclasses__():
         if kind.__module__.partition(".")[0] in ("activities", "ipam", "radius", "subscribers", "devices"):
@@ -32,7 +32,11 @@ def test_every_refusal_of_an_activity_has_a_verdict() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "verdict"),
-    [("NoSuchPool", Verdict.REFUSED), ("PoolExhausted", Verdict.FAILED), ("ConnectionRefusedError", Verdict.FAILED)],
+    [
+        ("UnknownPoolError", Verdict.REFUSED),
+        ("PoolExhaustedError", Verdict.FAILED),
+        ("ConnectionRefusedError", Verdict.FAILED),
+    ],
 )
 def test_verdict_on_a_failure_goes_by_the_name_of_its_type(kind: str, verdict: Verdict) -> None:
     assert verdict_on(kind) is verdict

@@ -8,7 +8,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
 from activities.devices import DeviceActivities
-from activities.messages import OrderClosing, OrderOpening, StepRef
+from activities.messages import OrderClosing, OrderOpening, StepContext
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from ipam.allocation import Quarantine
@@ -43,7 +43,7 @@ class Estate:
 
     async def provision(
         self, nth: int = 1, *, order: str | None = None, ends: str | None = "completed", pool: str | None = None
-    ) -> StepRef:
+    ) -> StepContext:
         """Subscriber S-`nth` by order O-`nth`; an order that does not end is still running."""
         ref = self._ref(nth, order or f"O-{nth}")
         line = Line(connection_type="ftth", onu_serial=f"ACME{nth:08X}", cpe_mac=f"00:1a:2b:00:00:{nth:02x}")
@@ -61,7 +61,9 @@ class Estate:
         await self._end(ref, ends, {"created": allocated.facts})
         return ref
 
-    async def deprovision(self, nth: int = 1, *, order: str | None = None, ends: str | None = "completed") -> StepRef:
+    async def deprovision(
+        self, nth: int = 1, *, order: str | None = None, ends: str | None = "completed"
+    ) -> StepContext:
         """Subscriber S-`nth` by order D-`nth`."""
         ref = self._ref(nth, order or f"D-{nth}")
         run = ActivityEnvironment().run
@@ -77,10 +79,10 @@ class Estate:
         await self._end(ref, ends, {"created": {}})
         return ref
 
-    def _ref(self, nth: int, order: str) -> StepRef:
-        return StepRef(tenant="acme", order_id=order, subscriber_ref=f"S-{nth}", requested_by="crm")
+    def _ref(self, nth: int, order: str) -> StepContext:
+        return StepContext(tenant="acme", order_id=order, subscriber_ref=f"S-{nth}", requested_by="crm")
 
-    async def _end(self, ref: StepRef, status: str | None, result: dict[str, object]) -> None:
+    async def _end(self, ref: StepContext, status: str | None, result: dict[str, object]) -> None:
         if status:
             await ActivityEnvironment().run(self._orders.close_order, ref, OrderClosing(status=status, result=result))
 

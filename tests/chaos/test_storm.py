@@ -21,7 +21,7 @@ from temporalio.client import Client
 from ipam.models import Addressing
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
-from lastmile.client.orders import Lastmile, NotRunning, OrderRefused, OrderRun
+from lastmile.client.orders import Lastmile, NotRunningError, OrderRefusedError, OrderRun
 from lastmile.contract import AnyOrder, Decision, RunStatus
 from lastmile.db import Database
 from tests.chaos.commit_proxy import CommitProxy
@@ -66,7 +66,7 @@ class Storm:
         run = await self.lastmile.start(order)
         if cancelled:
             await asyncio.sleep(self.dice.uniform(0, LONGEST_WAIT))
-            with suppress(NotRunning):
+            with suppress(NotRunningError):
                 await self.lastmile.cancel(order.tenant, order.subscriber_ref)
         operator = asyncio.create_task(self._release(order))
         try:
@@ -80,7 +80,7 @@ class Storm:
     async def _status(self, run: OrderRun) -> str:
         try:
             return str((await run.result()).status)
-        except OrderRefused:
+        except OrderRefusedError:
             return "not begun"
 
     async def _release(self, order: AnyOrder) -> None:

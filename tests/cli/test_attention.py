@@ -10,7 +10,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from lastmile.client.orders import Lastmile, OrderRun
-from lastmile.client.parked_runs import waiting_runs
+from lastmile.client.parked_runs import parked_runs
 from lastmile.contract import ResultStatus
 from lastmile.settings import Settings
 from tests.cli.conftest import Book, Cli, Working
@@ -35,7 +35,7 @@ async def waiting(
         for run in runs:
             await parked(run)
         while True:
-            if len([run async for run in waiting_runs(temporal_client, settings.task_queue)]) == len(runs):
+            if len([run async for run in parked_runs(temporal_client, settings.task_queue)]) == len(runs):
                 break
             await asyncio.sleep(0.05)  # visibility cannot be waited for
         yield runs

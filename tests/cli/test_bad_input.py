@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lastmile.cli.connections import load_settings
-from lastmile.client.temporal_settings import InvalidTemporalSettings, temporal_setting_mistakes, temporal_settings
+from lastmile.client.temporal_settings import InvalidTemporalSettingsError, temporal_setting_mistakes, temporal_settings
 from lastmile.contract import DeprovisionSubscriber, ProvisionSubscriber
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.reader import read_orders
 from lastmile.validation_messages import PATTERN_WORDS
 from tests.cli.conftest import Book, Cli, lines
@@ -48,7 +48,7 @@ async def test_five_mistakes_in_one_order(alone: Cli, book: Book) -> None:
 def test_a_mistake_is_named(change: dict[str, Any], complaint: str, book: Book, tmp_path: Any) -> None:
     file = tmp_path / "orders.jsonl"
     file.write_text(lines(book.order(**change)))
-    with pytest.raises(BadInput) as raised:
+    with pytest.raises(InvalidInputError) as raised:
         read_orders(str(file))
     assert f"  line 1: {complaint}" in str(raised.value)
     assert len(str(raised.value).splitlines()) == 2
@@ -141,7 +141,7 @@ def test_setting_that_is_wrong_is_named_by_its_variable(
 ) -> None:
     for name, value in changes.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(BadInput) as raised:
+    with pytest.raises(InvalidInputError) as raised:
         load_settings(with_stack=False)
     said = str(raised.value).splitlines()
     assert said[0] == "The environment has settings that cannot be used:"
@@ -177,7 +177,7 @@ def test_temporal_setting_that_is_wrong_is_named_by_its_variable(
     environment = {"TEMPORAL_CONFIG_FILE": str(tmp_path / "temporal.toml")}
     environment |= {name: value.format(tmp_path) for name, value in changes.items()}
     assert words.format(tmp_path) in "\n".join(temporal_setting_mistakes(environment))
-    with pytest.raises(InvalidTemporalSettings):
+    with pytest.raises(InvalidTemporalSettingsError):
         temporal_settings(environment)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import asyncpg
 
-from ipam.netbox.binding import Record
+from ipam.netbox.binding import ReportingScope
 from lastmile.devstack.netbox import NetBoxServer
 from tests.cli.conftest import POOL, Cli
 from tests.netbox.peer import Peer
@@ -210,7 +210,7 @@ async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
 async def test_a_delegated_pool_as_it_is_looked_after(fresh: Cli, owner_url: str, owner: asyncpg.Connection) -> None:
     with NetBoxServer() as server:
         async with Delegated.serving(owner_url, owner, server) as kept:
-            await kept.pool("2001:db8:4000::/51", record=Record.PREFIX)
+            await kept.pool("2001:db8:4000::/51", record=ReportingScope.PREFIX)
             (shown,) = (await fresh("pool", "show", "home", "--json")).json
             assert (shown["blocks"], shown["looked_after"], shown["untold"]) == (0, None, 0)
             assert "not yet: see `lastmile netbox check`" in (await fresh("pool", "show", "home")).out

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lastmile.contract import DeprovisionSubscriber, ProvisionSubscriber
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.reader import read_orders
 from tests.cli.conftest import Book, Cli, lines
 
@@ -50,7 +50,7 @@ def test_csv_with_both_operations_is_read(tmp_path: Path) -> None:
 def test_a_deprovision_order_with_a_mistake_is_refused(change: dict[str, object], words: str, tmp_path: Path) -> None:
     file = tmp_path / "orders.jsonl"
     file.write_text(json.dumps(DOWN | change) + "\n")
-    with pytest.raises(BadInput) as raised:
+    with pytest.raises(InvalidInputError) as raised:
         read_orders(str(file))
     assert f"line 1: {words}" in str(raised.value)
 

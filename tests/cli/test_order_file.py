@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from lastmile.contract import ProvisionSubscriber
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.csv_orders import COLUMNS, csv_heading, csv_line
 from lastmile.services.order_files.read_ahead import ReadAhead
 from lastmile.services.order_files.reader import open_orders
-from lastmile.services.order_files.record import BadRecord
+from lastmile.services.order_files.record import InvalidRecordError
 from lastmile.services.order_files.text_lines import LONGEST_LINE
 from tests.cli.conftest import Book, Cli, lines
 
@@ -31,7 +31,7 @@ def judged(file: Path) -> list[tuple[int, str]]:
     def verdict(record: Any) -> str:
         try:
             return str(record.order().order_id)
-        except BadRecord as bad:
+        except InvalidRecordError as bad:
             return str(bad)
 
     with open_orders(str(file)) as opened:
@@ -191,9 +191,9 @@ def test_rejects_are_fixed_in_place_jsonl(book: Book, tmp_path: Path) -> None:
 def test_another_kind_of_file(tmp_path: Path) -> None:
     file = tmp_path / "orders.jsonl"
     file.write_bytes(b"{" + b"x" * LONGEST_LINE)
-    with pytest.raises(BadInput, match="line 1 is longer than any order"):
+    with pytest.raises(InvalidInputError, match="line 1 is longer than any order"):
         orders(file)
-    with pytest.raises(BadInput, match="Is a directory"):
+    with pytest.raises(InvalidInputError, match="Is a directory"):
         orders(tmp_path)
 
 
@@ -204,7 +204,7 @@ async def test_reading_ahead_is_bounded_and_loses_nothing_to_a_cancel() -> None:
         for item in range(100):
             read.append(item)
             yield item
-        raise BadInput("torn")
+        raise InvalidInputError("torn")
 
     source = ReadAhead(items(), 10)
     found: list[int] = []
@@ -220,6 +220,6 @@ async def test_reading_ahead_is_bounded_and_loses_nothing_to_a_cancel() -> None:
             found.extend(got)
             assert len(read) - len(found) <= 11
 
-    with pytest.raises(BadInput, match="torn"):
+    with pytest.raises(InvalidInputError, match="torn"):
         await consume()
     assert found == list(range(100))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.csv_orders import COLUMNS
 from lastmile.services.order_files.reader import open_orders
 from tests.cli.conftest import Book, Cli, lines
@@ -127,7 +127,7 @@ def test_csv_in_an_encoding_of_a_spreadsheet_is_read(encoding: str, tmp_path: Pa
 def test_csv_in_utf_16_that_breaks_off_is_refused(tmp_path: Path) -> None:
     file = sheet(tmp_path / "orders.csv", row(), encoding="utf-16")
     file.write_bytes(file.read_bytes()[:-1] + b"\xd8\xd8\xd8")
-    with pytest.raises(BadInput, match="it begins as UTF-16, and is not"):
+    with pytest.raises(InvalidInputError, match="it begins as UTF-16, and is not"):
         orders(file)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import Fault
-from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.http_errors import HttpError
 from tests.cli.conftest import Cli
 from tests.netbox.kept import PREFIXES, Kept
 
@@ -111,7 +111,7 @@ async def test_what_cannot_be_repaired_is_said(lastmile: Cli, kept: Kept) -> Non
 
 async def test_a_repair_that_could_not_be_done_is_not_promised_again(lastmile: Cli, kept: Kept) -> None:
     await changes(kept, 1, status="reserved")
-    rule = Fault(failure=Problem(400, {"__all__": ["a description begins with a site"]}))
+    rule = Fault(failure=HttpError(400, {"__all__": ["a description begins with a site"]}))
     kept.server.faults.chance(rule, 1, method="PATCH")
     said = "a description begins with a site. If this is a validator (CUSTOM_VALIDATORS) of NetBox, let it pass"
     ran = await lastmile("netbox", "reconcile", "--repair")
@@ -133,7 +133,7 @@ async def test_a_repair_that_could_not_be_done_is_not_promised_again(lastmile: C
 
 async def test_a_failed_repair_is_forgotten_once_the_difference_is_gone(lastmile: Cli, kept: Kept) -> None:
     await changes(kept, 1, status="reserved")
-    kept.server.faults.next(Fault(failure=Problem(400, {"__all__": ["not now"]})), method="PATCH")
+    kept.server.faults.next(Fault(failure=HttpError(400, {"__all__": ["not now"]})), method="PATCH")
     assert (await lastmile("netbox", "reconcile", "--repair")).code == 1
     await changes(kept, 1, status="active")
     assert (await lastmile("netbox", "reconcile", "--all")).code == 0

@@ -10,7 +10,7 @@ from temporalio.client import Client, ScheduleCalendarSpec, ScheduleRange, Sched
 from temporalio.service import RPCError
 
 from lastmile.cli.operations.schedule_app import Name
-from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.client.schedules import SCHEDULES
 from lastmile.settings import Settings
 from tests.cli.conftest import Book, Cli, lines
@@ -21,9 +21,9 @@ NEVER = ScheduleSpec(calendars=[ScheduleCalendarSpec(year=[ScheduleRange(2099)])
 
 
 @pytest.fixture
-async def made(temporal_client: Client, settings: Settings) -> AsyncIterator[StandingSchedules]:
+async def made(temporal_client: Client, settings: Settings) -> AsyncIterator[ScheduleManager]:
     """As a worker makes them, without one that would carry them out; the hour of the audit never comes."""
-    standing = StandingSchedules(temporal_client, settings.task_queue)
+    standing = ScheduleManager(temporal_client, settings.task_queue)
     for plan in SCHEDULES:
         await standing.make(replace(plan, spec=NEVER) if plan.name == "audit" else plan)
     yield standing
@@ -36,7 +36,7 @@ def test_the_names_are_those_of_the_schedules() -> None:
     assert list(Name) == [plan.name for plan in SCHEDULES]
 
 
-async def test_they_are_listed(cli: Cli, made: StandingSchedules) -> None:
+async def test_they_are_listed(cli: Cli, made: ScheduleManager) -> None:
     ran = await cli("schedule", "list")
     assert ran.code == 0
     assert "02:00:00 UTC" in ran.out
@@ -47,7 +47,7 @@ async def test_they_are_listed(cli: Cli, made: StandingSchedules) -> None:
     assert (listed["cleanup"]["paused"], listed["cleanup"]["last_run"], listed["cleanup"]["missed"]) == (False, None, 0)
 
 
-async def test_a_pause_is_kept_and_told_until_it_is_taken_back(cli: Cli, made: StandingSchedules) -> None:
+async def test_a_pause_is_kept_and_told_until_it_is_taken_back(cli: Cli, made: ScheduleManager) -> None:
     ran = await cli("schedule", "pause", "cleanup", "--why", "ticket 4711")
     assert (ran.code, ran.out) == (0, "cleanup is paused: it does not run until `lastmile schedule resume cleanup`.\n")
     ran = await cli("schedule", "pause", "cleanup", "--why", "me too")
@@ -63,7 +63,7 @@ async def test_a_pause_is_kept_and_told_until_it_is_taken_back(cli: Cli, made: S
 
 
 async def test_a_trigger_starts_one_run_and_says_that_nobody_carries_it_out(
-    cli: Cli, made: StandingSchedules, temporal_client: Client
+    cli: Cli, made: ScheduleManager, temporal_client: Client
 ) -> None:
     ran = await cli("schedule", "trigger", "audit")
     assert (ran.code, ran.out.startswith("audit is started.")) == (0, True)

@@ -9,7 +9,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from lastmile.db import Database
-from lastmile.db.database import UnsafeRole
+from lastmile.db.database import UnsafeRoleError
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ async def test_a_login_that_could_do_anything_is_named(database: Database, appli
 
 
 async def test_a_superuser_that_acts_as_itself_is_refused(as_itself: Database) -> None:
-    with pytest.raises(UnsafeRole, match=r"the database role postgres .* connect as a member of lastmile_app"):
+    with pytest.raises(UnsafeRoleError, match=r"the database role postgres .* connect as a member of lastmile_app"):
         await as_itself.verify_role()
 
 
 async def test_a_role_that_owns_a_table_is_refused(owner: asyncpg.Connection, application: Database) -> None:
     await owner.execute("CREATE TABLE kept (id bigint); ALTER TABLE kept OWNER TO lastmile_app")
-    with pytest.raises(UnsafeRole, match="owns tables"):
+    with pytest.raises(UnsafeRoleError, match="owns tables"):
         await application.verify_role()
 
 

@@ -23,7 +23,7 @@ import lastmile.radius.tables
 import lastmile.subscribers.tables  # noqa: F401
 from lastmile.db import metadata
 from lastmile.db.database import async_url
-from lastmile.db.migrate import TooOld, UnknownSchema, check_version, downgrade, pending, upgrade
+from lastmile.db.migrate import PostgresTooOldError, UnknownSchemaError, check_version, downgrade, pending, upgrade
 
 # FreeRADIUS writes the table and Lastmile does not read it: the schema has it, the code declares none.
 UNDECLARED = {"nasreload"}
@@ -141,7 +141,7 @@ def describe(change: tuple[object, ...]) -> str:
 
 def test_migration_of_an_old_postgresql_is_refused_with_the_version() -> None:
     check_version(150_000)
-    with pytest.raises(TooOld, match=r"This is PostgreSQL 14\.19, and Lastmile needs 15 or newer"):
+    with pytest.raises(PostgresTooOldError, match=r"This is PostgreSQL 14\.19, and Lastmile needs 15 or newer"):
         check_version(140_019)
 
 
@@ -150,7 +150,7 @@ async def test_migration_of_a_development_schema_is_refused_in_one_sentence(empt
     await mark(empty_url, revision)
     before = await relations_and_functions(empty_url)
     for migrate in (pending, upgrade, downgrade):
-        with pytest.raises(UnknownSchema) as refused:
+        with pytest.raises(UnknownSchemaError) as refused:
             await migrate(empty_url)
         assert str(refused.value) == (
             f"This database was made by a Lastmile of before its first release (schema {revision}) and cannot be "
@@ -162,7 +162,9 @@ async def test_migration_of_a_development_schema_is_refused_in_one_sentence(empt
 
 async def test_migration_of_a_newer_schema_names_the_version_to_install(empty_url: str) -> None:
     await mark(empty_url, "9999_later")
-    with pytest.raises(UnknownSchema, match=r"made by a newer Lastmile .* cannot be migrated: install that version"):
+    with pytest.raises(
+        UnknownSchemaError, match=r"made by a newer Lastmile .* cannot be migrated: install that version"
+    ):
         await upgrade(empty_url)
 
 

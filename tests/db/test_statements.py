@@ -20,11 +20,11 @@ from temporalio.testing import ActivityEnvironment
 from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
 from activities.devices import DeviceActivities
-from activities.messages import StepRef, StepReport
+from activities.messages import StepContext, StepReport
 from activities.records import RecordActivities
 from ipam.allocation import Allocation, Quarantine, allocate, release
 from ipam.delegations import transition
-from ipam.errors import PoolExhausted
+from ipam.errors import PoolExhaustedError
 from ipam.lifecycle import State
 from ipam.models import Addressing, Need, Purpose
 from lastmile.db import Database
@@ -120,7 +120,7 @@ async def test_addresses(database: Database, counter: Counter, owner: asyncpg.Co
     with counter.counting("allocate with 5001 taken, beyond the frontier"):
         await allocated(database, "S-5001")
     await owner.execute("UPDATE slots SET delegation_id = -slot - 1; UPDATE pools SET frontier = end_slot")
-    with counter.counting("refuse an exhausted pool"), pytest.raises(PoolExhausted):
+    with counter.counting("refuse an exhausted pool"), pytest.raises(PoolExhaustedError):
         await allocated(database, "S-5002")
 
     counter.check("addresses")
@@ -177,11 +177,11 @@ async def test_steps(
         async with database.tenant("acme") as connection:
             await close_order(connection, order_id, OrderStatus.COMPLETED, {})
 
-    async def run(step: Callable[..., Awaitable[StepReport]], name: str, ref: StepRef, *arguments: Any) -> None:
+    async def run(step: Callable[..., Awaitable[StepReport]], name: str, ref: StepContext, *arguments: Any) -> None:
         with counter.counting(f"{name}{step.__name__}"):
             await environment.run(step, ref, *arguments)
 
-    up = StepRef(tenant="acme", order_id="o1", subscriber_ref="S-1")
+    up = StepContext(tenant="acme", order_id="o1", subscriber_ref="S-1")
     provision: list[tuple[Callable[..., Awaitable[StepReport]], tuple[Any, ...]]] = [
         (records.create_customer, (Customer(ref="C-1", name="Ada"),)),
         (records.create_subscriber, ("C-1",)),
@@ -202,7 +202,7 @@ async def test_steps(
         await close("o1")
 
     await order("o2", "provision")
-    undo = StepRef(tenant="acme", order_id="o2", subscriber_ref="S-1", undo=True)
+    undo = StepContext(tenant="acme", order_id="o2", subscriber_ref="S-1", undo=True)
     for step in (
         *(records.delete_billing_service, devices.unconfigure_cpe, devices.deactivate_onu),
         *(addresses.revoke_ipv6_lifecycle, addresses.release_ip_address, accounts.delete_radius_account),
@@ -212,7 +212,7 @@ async def test_steps(
     await close("o2")
 
     await order("o3", "deprovision")
-    down = StepRef(tenant="acme", order_id="o3", subscriber_ref="S-1")
+    down = StepContext(tenant="acme", order_id="o3", subscriber_ref="S-1")
     for step in (
         *(records.verify_subscriber, records.suspend_billing_service, devices.deactivate_onu),
         *(devices.unconfigure_cpe, addresses.revoke_ipv6_lifecycle, addresses.release_ip_address),

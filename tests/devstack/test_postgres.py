@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from lastmile.devstack.lock import stack_lock
-from lastmile.devstack.ports import HOST, PortInUse
+from lastmile.devstack.ports import HOST, PortInUseError
 from lastmile.devstack.postgres import EmbeddedPostgres
 
 
@@ -93,6 +93,6 @@ async def test_it_asks_for_the_password(state: Path) -> None:
 async def test_a_taken_port_is_named(state: Path) -> None:
     async with EmbeddedPostgres(state, durable=False) as postgres:
         port = int(postgres.url.rsplit(":", 1)[1].split("/")[0])
-    with socket.create_server((HOST, port)), pytest.raises(PortInUse, match=f"{port}.*PostgreSQL.*ports.json"):
+    with socket.create_server((HOST, port)), pytest.raises(PortInUseError, match=f"{port}.*PostgreSQL.*ports.json"):
         async with EmbeddedPostgres(state):
             pass

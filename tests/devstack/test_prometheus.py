@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lastmile.devstack.ports import Ports
-from lastmile.devstack.prometheus import Prometheus, PrometheusMissing, Sample, find_prometheus
+from lastmile.devstack.prometheus import Prometheus, PrometheusMissingError, Sample, find_prometheus
 from tests.processes import until
 
 
@@ -24,5 +24,5 @@ async def test_it_scrapes_answers_and_says_what_is_wrong_with_a_query(state: Pat
 
 def test_where_it_is_missing_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(PrometheusMissing, match="apt install prometheus"):
+    with pytest.raises(PrometheusMissingError, match="apt install prometheus"):
         find_prometheus()

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lastmile.devstack.server import ServerFailed, ServerProcess
+from lastmile.devstack.server import ServerFailedError, ServerProcess
 
 OBEDIENT = "import signal; print('up', flush=True); signal.pause()"
 STUBBORN = (
@@ -53,7 +53,7 @@ async def test_an_end_of_its_own_is_explained_by_the_log(tmp_path: Path) -> None
 
 
 async def test_one_that_ends_before_it_is_ready_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ServerFailed, match="no such config"):
+    with pytest.raises(ServerFailedError, match="no such config"):
         await _start("raise SystemExit('no such config')", tmp_path / "log")
 
 
@@ -63,7 +63,7 @@ async def test_one_that_never_gets_ready_is_stopped(tmp_path: Path) -> None:
     async def never() -> bool:
         return False
 
-    with pytest.raises(ServerFailed, match=r"not ready within 0\.2 s"):
+    with pytest.raises(ServerFailedError, match=r"not ready within 0\.2 s"):
         await server.ready(never, within=0.2)
     await asyncio.wait_for(server.ended(), 30)
 

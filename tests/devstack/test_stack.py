@@ -13,9 +13,9 @@ import pytest
 from dotenv import dotenv_values
 
 from ipam.netbox import NetBox
-from lastmile.devstack.lock import StackRunning, stack_lock
+from lastmile.devstack.lock import StackRunningError, stack_lock
 from lastmile.devstack.ports import HOST
-from lastmile.devstack.server import ServerFailed
+from lastmile.devstack.server import ServerFailedError
 from lastmile.devstack.stack import Stack
 from lastmile.settings import STACK_FILE, Settings
 
@@ -49,7 +49,7 @@ async def test_up_and_found_and_down_and_up_again(alone: Path) -> None:
         assert first.addresses["NetBox"] == f"{found['NETBOX_URL']}/api/ (a stand-in)"
         async with NetBox(**Settings(_env_file=alone / STACK_FILE).netbox or {}) as netbox:
             await netbox.require()
-        with pytest.raises(StackRunning, match=f"process {os.getpid()}"):
+        with pytest.raises(StackRunningError, match=f"process {os.getpid()}"):
             async with Stack(alone, Settings()):
                 pass
     assert not (alone / STACK_FILE).exists()
@@ -69,14 +69,14 @@ async def test_it_ends_with_a_server_that_ends_and_says_why(alone: Path) -> None
     async with Stack(alone, Settings()) as stack:
         mark = (alone / "postgres" / "postmaster.pid").read_text()
         os.kill(int(mark.splitlines()[0]), signal.SIGKILL)
-        with pytest.raises(ServerFailed, match=r"PostgreSQL ended with status 137(.|\n)*postgres\.log"):
+        with pytest.raises(ServerFailedError, match=r"PostgreSQL ended with status 137(.|\n)*postgres\.log"):
             await stack.watch()
 
 
 async def test_a_worker_that_cannot_start_takes_everything_down(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings()
     monkeypatch.setenv("LASTMILE_TASK_QUEUE", "")  # only the worker sees it, and refuses it
-    with pytest.raises(ServerFailed, match="The worker ended with status"):
+    with pytest.raises(ServerFailedError, match="The worker ended with status"):
         async with Stack(alone, settings):
             pass
     async with stack_lock(alone):

@@ -7,9 +7,9 @@ import pytest
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from lastmile.devstack.ports import HOST, PortInUse, Ports
+from lastmile.devstack.ports import HOST, PortInUseError, Ports
 from lastmile.devstack.temporal import DevTemporal
-from lastmile.devstack.temporal_program import TemporalMissing, find_temporal
+from lastmile.devstack.temporal_program import TemporalMissingError, find_temporal
 
 
 async def test_runs_and_addresses_survive_a_restart(state: Path, temporal_program: Path) -> None:
@@ -32,7 +32,7 @@ async def test_the_search_attributes_are_there(temporal_client: Client) -> None:
 
 async def test_a_taken_port_is_named(state: Path) -> None:
     port = Ports(state).claim("Temporal UI")
-    with socket.create_server((HOST, port)), pytest.raises(PortInUse, match=f"{port}.*Temporal UI"):
+    with socket.create_server((HOST, port)), pytest.raises(PortInUseError, match=f"{port}.*Temporal UI"):
         async with DevTemporal(state, program=Path("/never/run"), database=None):
             pass
 
@@ -59,7 +59,7 @@ async def test_a_program_on_the_path_comes_first(nothing_installed: Path) -> Non
 
 async def test_without_any_way_all_ways_are_listed(nothing_installed: Path) -> None:
     said: list[str] = []
-    with pytest.raises(TemporalMissing) as missing:
+    with pytest.raises(TemporalMissingError) as missing:
         await find_temporal(said.append)
     for way in ("TEMPORAL_ADDRESS", "PATH", "temporal.download", "Go"):
         assert way in str(missing.value)

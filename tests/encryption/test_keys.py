@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastmile.encryption.keys import KEY_BYTES, KeyRing, NotDecrypted
+from lastmile.encryption.keys import KEY_BYTES, DecryptionError, KeyRing
 
 OLD, NEW = bytes(range(KEY_BYTES)), bytes(range(KEY_BYTES, 2 * KEY_BYTES))
 
@@ -35,14 +35,14 @@ def test_a_rotation_reads_the_old_and_writes_the_new() -> None:
 
 def test_what_cannot_be_opened_says_which_key_is_missing() -> None:
     name, sealed = KeyRing.parse(written(k1=OLD)).encrypt(b"order")
-    with pytest.raises(NotDecrypted, match=r"key 'k1', which LASTMILE_ENCRYPTION_KEYS does not have \(it has k2\)"):
+    with pytest.raises(DecryptionError, match=r"key 'k1', which LASTMILE_ENCRYPTION_KEYS does not have \(it has k2\)"):
         KeyRing.parse(written(k2=NEW)).decrypt(name, sealed)
     ring = KeyRing.parse(written(k1=NEW, k2=OLD))
     for broken in (sealed, sealed[:5], b""):
-        with pytest.raises(NotDecrypted, match="not the one of LASTMILE_ENCRYPTION_KEYS, or changed since"):
+        with pytest.raises(DecryptionError, match="not the one of LASTMILE_ENCRYPTION_KEYS, or changed since"):
             ring.decrypt(name, broken)
     same = KeyRing.parse(written(k1=OLD, k3=OLD))
-    with pytest.raises(NotDecrypted):  # the name is part of what is authenticated
+    with pytest.raises(DecryptionError):  # the name is part of what is authenticated
         same.decrypt("k3", sealed)
 
 

@@ -16,7 +16,7 @@ from ipam.pools import Pool, add_pool
 from lastmile.cli.demo.netbox import DemoNetBox
 from lastmile.client.connection import connect
 from lastmile.client.orders import Lastmile
-from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.contract import ResultStatus
 from lastmile.db import Database
 from lastmile.devstack.prometheus import Prometheus
@@ -164,7 +164,7 @@ class Isp:
         """Have each schedule's workflow run now, one after the other."""
         client = self._lastmile.client
         for name in schedules:
-            schedule = client.get_schedule_handle(StandingSchedules(client, TASK_QUEUE).id_of(name))
+            schedule = client.get_schedule_handle(ScheduleManager(client, TASK_QUEUE).id_of(name))
             before = _last((await schedule.describe()).info)
             await schedule.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)  # it may run by itself at this moment
             await until(lambda schedule=schedule, before=before: _ended(schedule, before))

@@ -4,15 +4,15 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from ipam.allocation import Allocation
-from ipam.delegations import Delegation, StateChanged
+from ipam.delegations import Delegation, StateChangedError
 from ipam.errors import (
-    AddressTaken,
-    AllocationSpent,
-    DelegationBusy,
-    DelegationMismatch,
-    IllegalTransition,
-    NotRevoked,
-    PoolExhausted,
+    AddressTakenError,
+    AllocationSpentError,
+    DelegationBusyError,
+    DelegationMismatchError,
+    IllegalTransitionError,
+    NotRevokedError,
+    PoolExhaustedError,
 )
 from ipam.lifecycle import TRANSITIONS, State
 from ipam.models import Need, Purpose
@@ -101,9 +101,9 @@ class Model:
 
     def _explains_move(self, move: Move, answer: object) -> bool:
         if move.state not in TRANSITIONS[move.seen.state]:
-            return type(answer) is IllegalTransition
+            return type(answer) is IllegalTransitionError
         if self._state(move.seen) is not move.seen.state:
-            return type(answer) is StateChanged
+            return type(answer) is StateChangedError
         if not isinstance(answer, Delegation) or (answer.id, answer.state) != (move.seen.id, move.state):
             return False
         self.held[answer.id] = (self.held[answer.id][0], answer)
@@ -111,7 +111,7 @@ class Model:
 
     def _explains_release(self, release: Release, answer: object) -> bool:
         if self._state(release.seen) is not State.REVOKED:
-            return type(answer) is NotRevoked
+            return type(answer) is NotRevokedError
         if release.seen.id in self.held:
             request, delegation = self.held.pop(release.seen.id)
             self.spent.add(request.key)
@@ -129,21 +129,21 @@ class Model:
             if refusal is not None:
                 return type(answer) is refusal
             return isinstance(answer, Allocation) and (answer.delegation, answer.created) == (found, False)
-        if found is AllocationSpent:
-            return type(answer) is AllocationSpent
+        if found is AllocationSpentError:
+            return type(answer) is AllocationSpentError
         free = self._free(request)
         if not free:
-            return type(answer) is (PoolExhausted if request.need.address is None else AddressTaken)
+            return type(answer) is (PoolExhaustedError if request.need.address is None else AddressTakenError)
         had = set() if rival_died else {prefix for prefix in free if self.last.get(prefix) == request.holder}
         return isinstance(answer, Allocation) and answer.created and answer.delegation.prefix in (had or free)
 
-    def _found(self, request: Request) -> Delegation | type[AllocationSpent] | None:
+    def _found(self, request: Request) -> Delegation | type[AllocationSpentError] | None:
         """What the key, or else the subscriber, has already."""
         for other, delegation in self.held.values():
             if other.key == request.key:
-                return AllocationSpent if delegation.state is State.REVOKED else delegation
+                return AllocationSpentError if delegation.state is State.REVOKED else delegation
         if request.key in self.spent:
-            return AllocationSpent
+            return AllocationSpentError
         for other, delegation in self.held.values():
             if other.holder == request.holder and delegation.state is not State.REVOKED:
                 return delegation
@@ -151,11 +151,11 @@ class Model:
 
     def _refusal(self, request: Request, found: Delegation) -> type[Exception] | None:
         if found.state in (State.REVOKING, State.FAILED):
-            return DelegationBusy
+            return DelegationBusyError
         same_key = self.held[found.id][0].key == request.key
         address = request.need.address
         if not same_key and address is not None and found.prefix.network_address != address:
-            return DelegationMismatch
+            return DelegationMismatchError
         return None
 
     def _free(self, request: Request) -> set[Prefix]:

@@ -7,12 +7,12 @@ import pytest
 
 from ipam.allocation import FRONTIER_BATCH, Allocation
 from ipam.errors import (
-    AddressTaken,
-    AllocationSpent,
-    DelegationBusy,
-    DelegationMismatch,
-    NoSuchPool,
-    PoolExhausted,
+    AddressTakenError,
+    AllocationSpentError,
+    DelegationBusyError,
+    DelegationMismatchError,
+    PoolExhaustedError,
+    UnknownPoolError,
 )
 from ipam.lifecycle import State
 from ipam.models import Need, Purpose
@@ -70,7 +70,7 @@ async def test_many_at_once_on_a_pool_that_is_too_small(desk: Desk) -> None:
     answers = await asyncio.gather(*(desk.allocate(f"S-{n}") for n in range(16)), return_exceptions=True)
     given = [answer for answer in answers if isinstance(answer, Allocation)]
     assert len(prefixes(given)) == len(given) == 8
-    assert [type(answer) for answer in answers if not isinstance(answer, Allocation)] == [PoolExhausted] * 8
+    assert [type(answer) for answer in answers if not isinstance(answer, Allocation)] == [PoolExhaustedError] * 8
 
 
 async def test_many_at_once_where_the_frontier_must_move(desk: Desk) -> None:
@@ -96,7 +96,7 @@ async def test_a_pool_grows_to_its_very_end(desk: Desk) -> None:
 
     given = await asyncio.gather(*map(one, range(508)))
     assert len(prefixes([*given, *static])) == 510
-    with pytest.raises(PoolExhausted):
+    with pytest.raises(PoolExhaustedError):
         await desk.allocate("S-508", need=V4)
 
 
@@ -127,13 +127,13 @@ async def test_a_tenants_own_pool_comes_before_one_that_serves_all(desk: Desk) -
     await desk.allocate("S-1", tenant="other")  # from here on the shared pool has slots at hand
     given = [str((await desk.allocate(f"S-{n}")).delegation.prefix) for n in range(3)]
     assert given == ["2001:db8:1::/56", "2001:db8:1:100::/56", "2001:db8:f:100::/56"]
-    with pytest.raises(PoolExhausted, match=r"home \(2001:db8:1::/55\), shared \(2001:db8:f::/55\)"):
+    with pytest.raises(PoolExhaustedError, match=r"home \(2001:db8:1::/55\), shared \(2001:db8:f::/55\)"):
         await desk.allocate("S-4")
 
 
 async def test_a_pool_of_another_tenant_serves_nobody_else(desk: Desk) -> None:
     await desk.pool("2001:db8:1::/48", tenant="other")
-    with pytest.raises(NoSuchPool):
+    with pytest.raises(UnknownPoolError):
         await desk.allocate("S-1")
 
 
@@ -159,10 +159,10 @@ async def test_network_and_broadcast_address_are_nobodys(desk: Desk) -> None:
     await desk.pool("198.51.100.0/30", "v4", purpose="ipv4", delegated_length=32)
     given = [await desk.allocate(f"S-{n}", need=V4) for n in range(2)]
     assert prefixes(given) == {"198.51.100.1/32", "198.51.100.2/32"}
-    with pytest.raises(PoolExhausted):
+    with pytest.raises(PoolExhaustedError):
         await desk.allocate("S-2", need=V4)
     for reserved in ("198.51.100.0", "198.51.100.3"):
-        with pytest.raises(AddressTaken, match=f"{reserved} of pool v4 .* not a host address"):
+        with pytest.raises(AddressTakenError, match=f"{reserved} of pool v4 .* not a host address"):
             await desk.allocate("S-3", need=address(reserved))
 
 
@@ -178,7 +178,7 @@ async def test_the_anycast_address_is_nobodys(desk: Desk) -> None:
     await desk.pool("2001:db8:1::/126", "wan", purpose="ipv6_address", delegated_length=128)
     given = [await desk.allocate(f"S-{n}", need=WAN) for n in range(3)]
     assert prefixes(given) == {f"2001:db8:1::{n}/128" for n in (1, 2, 3)}
-    with pytest.raises(PoolExhausted):
+    with pytest.raises(PoolExhaustedError):
         await desk.allocate("S-4", need=WAN)
 
 
@@ -196,11 +196,11 @@ async def test_a_static_address_is_given_as_asked_and_again(desk: Desk) -> None:
 async def test_a_static_address_is_never_given_to_another(desk: Desk) -> None:
     await desk.pool("198.51.100.0/29", "v4", purpose="ipv4", delegated_length=32)
     await desk.allocate("S-1", need=address("198.51.100.4"))
-    with pytest.raises(AddressTaken, match=r"198\.51\.100\.4 of pool v4 .*held by another subscriber"):
+    with pytest.raises(AddressTakenError, match=r"198\.51\.100\.4 of pool v4 .*held by another subscriber"):
         await desk.allocate("S-2", need=address("198.51.100.4"))
     others = [await desk.allocate(f"T-{n}", need=V4) for n in range(5)]
     assert prefixes(others) == {f"198.51.100.{n}/32" for n in (1, 2, 3, 5, 6)}
-    with pytest.raises(PoolExhausted):
+    with pytest.raises(PoolExhaustedError):
         await desk.allocate("T-6", need=V4)
 
 
@@ -208,12 +208,12 @@ async def test_two_at_once_for_one_static_address(desk: Desk) -> None:
     await desk.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
     both = (desk.allocate(ref, need=address("198.51.100.77")) for ref in ("S-1", "S-2"))
     answers = await asyncio.gather(*both, return_exceptions=True)
-    assert sorted(type(answer).__name__ for answer in answers) == ["AddressTaken", "Allocation"]
+    assert sorted(type(answer).__name__ for answer in answers) == ["AddressTakenError", "Allocation"]
 
 
 async def test_a_static_address_outside_every_pool(desk: Desk) -> None:
     await desk.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
-    with pytest.raises(NoSuchPool, match=r"no ipv4 pool of /32s containing 192\.0\.2\.1: add one"):
+    with pytest.raises(UnknownPoolError, match=r"no ipv4 pool of /32s containing 192\.0\.2\.1: add one"):
         await desk.allocate("S-1", need=address("192.0.2.1"))
 
 
@@ -221,14 +221,14 @@ async def test_a_static_address_outside_every_pool(desk: Desk) -> None:
 
 
 async def test_no_such_pool_says_what_was_looked_for(desk: Desk) -> None:
-    with pytest.raises(NoSuchPool, match="no ipv6_pd pool of /60s, name 'lab', region 'north': add one"):
+    with pytest.raises(UnknownPoolError, match="no ipv6_pd pool of /60s, name 'lab', region 'north': add one"):
         await desk.allocate("S-1", need=Need(Purpose.IPV6_PD, 60, pool="lab", region="north"))
 
 
 async def test_exhaustion_names_the_pool(desk: Desk) -> None:
     await desk.pool("2001:db8:1::/56")
     await desk.allocate("S-1")
-    with pytest.raises(PoolExhausted, match=r"no free /56 left in pool home \(2001:db8:1::/56\)"):
+    with pytest.raises(PoolExhaustedError, match=r"no free /56 left in pool home \(2001:db8:1::/56\)"):
         await desk.allocate("S-2")
 
 
@@ -236,14 +236,14 @@ async def test_another_size_is_refused_with_what_is_held(desk: Desk) -> None:
     await desk.pool("2001:db8:1::/48")
     await desk.pool("2001:db8:100::/40", "business", delegated_length=48)
     await desk.allocate("S-1")
-    with pytest.raises(DelegationMismatch, match=r"S-1 holds 2001:db8:1::/56 \(ipv6_pd\), not a /48"):
+    with pytest.raises(DelegationMismatchError, match=r"S-1 holds 2001:db8:1::/56 \(ipv6_pd\), not a /48"):
         await desk.allocate("S-1", "o2", Need(Purpose.IPV6_PD, 48))
 
 
 async def test_another_address_is_refused_with_what_is_held(desk: Desk) -> None:
     await desk.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
     await desk.allocate("S-1", need=address("198.51.100.7"))
-    with pytest.raises(DelegationMismatch, match=r"S-1 holds 198\.51\.100\.7/32 \(ipv4\), not 198\.51\.100\.8"):
+    with pytest.raises(DelegationMismatchError, match=r"S-1 holds 198\.51\.100\.7/32 \(ipv4\), not 198\.51\.100\.8"):
         await desk.allocate("S-1", "o2", address("198.51.100.8"))
 
 
@@ -252,7 +252,7 @@ async def test_another_address_is_refused_with_what_is_held(desk: Desk) -> None:
 async def test_a_delegation_on_its_way_out_is_busy(desk: Desk, order: str, state: State) -> None:
     await desk.pool("2001:db8:1::/48")
     await desk.move((await desk.allocate("S-1")).delegation, state)
-    with pytest.raises(DelegationBusy, match=rf"S-1 holds 2001:db8:1::/56 .*{state}: finish"):
+    with pytest.raises(DelegationBusyError, match=rf"S-1 holds 2001:db8:1::/56 .*{state}: finish"):
         await desk.allocate("S-1", order)
 
 
@@ -262,7 +262,7 @@ async def test_a_late_attempt_of_a_spent_order_gets_nothing(desk: Desk, released
     revoked = await desk.revoke((await desk.allocate("S-1")).delegation)
     if released:
         await desk.release(revoked)
-    with pytest.raises(AllocationSpent, match=r"had 2001:db8:1::/56 for S-1 .* send a new order"):
+    with pytest.raises(AllocationSpentError, match=r"had 2001:db8:1::/56 for S-1 .* send a new order"):
         await desk.allocate("S-1")
     assert await desk.owner.fetchval("SELECT count(*) FROM delegations") == 1
 
@@ -276,7 +276,7 @@ async def test_while_a_revoked_prefix_is_not_released_the_subscriber_gets_anothe
 
 async def test_what_is_refused_leaves_nothing(desk: Desk) -> None:
     await desk.pool("198.51.100.0/30", "v4", purpose="ipv4", delegated_length=32)
-    with pytest.raises(AddressTaken):
+    with pytest.raises(AddressTakenError):
         await desk.allocate("S-1", need=address("198.51.100.3"))
     assert await desk.owner.fetchval("SELECT count(*) FROM slots") == 0
 

@@ -6,8 +6,8 @@ from itertools import pairwise, product
 
 import pytest
 
-from ipam.delegations import Delegation, StateChanged
-from ipam.errors import IllegalTransition, NotRevoked, PoolExhausted
+from ipam.delegations import Delegation, StateChangedError
+from ipam.errors import IllegalTransitionError, NotRevokedError, PoolExhaustedError
 from ipam.lifecycle import TRANSITIONS, State
 from tests.ipam.desk import Desk
 
@@ -43,7 +43,7 @@ async def test_every_pair_of_states_is_allowed_or_refused_as_the_table_says(desk
         if (before, after) in ALLOWED:
             assert (await desk.move(delegation, after)).state is after
         else:
-            with pytest.raises(IllegalTransition, match=f"cannot go from {before} to {after}: {before} leads to"):
+            with pytest.raises(IllegalTransitionError, match=f"cannot go from {before} to {after}: {before} leads to"):
                 await desk.move(delegation, after)
         assert await desk.owner.fetchval("SELECT state FROM delegations") == (
             after if (before, after) in ALLOWED else before
@@ -62,7 +62,7 @@ async def test_of_two_at_once_one_wins_and_the_other_is_told(desk: Desk) -> None
         )
         (winner,) = [answer for answer in answers if isinstance(answer, Delegation)]
         (loser,) = [answer for answer in answers if not isinstance(answer, Delegation)]
-        assert isinstance(loser, StateChanged)
+        assert isinstance(loser, StateChangedError)
         assert "2001:db8:1::/56 is no longer active" in str(loser)
         assert await desk.owner.fetchval("SELECT state FROM delegations") == winner.state
         assert await desk.owner.fetch("SELECT to_state FROM delegation_events") == [(winner.state,)]
@@ -103,7 +103,7 @@ async def test_a_transition_returns_what_the_row_says(desk: Desk) -> None:
 @pytest.mark.parametrize("state", [state for state in State if state is not State.REVOKED])
 async def test_only_what_is_revoked_is_released(desk: Desk, state: State) -> None:
     delegation = await delegation_in(desk, state)
-    with pytest.raises(NotRevoked, match=f"2001:db8:1::/56 is {state}: revoke it"):
+    with pytest.raises(NotRevokedError, match=f"2001:db8:1::/56 is {state}: revoke it"):
         await desk.release(delegation)
     assert await desk.owner.fetchval("SELECT count(delegation_id) FROM slots") == 1
 
@@ -111,7 +111,7 @@ async def test_only_what_is_revoked_is_released(desk: Desk, state: State) -> Non
 async def test_a_released_prefix_rests_before_somebody_else_gets_it(desk: Desk) -> None:
     await desk.pool("2001:db8:1::/56")
     await desk.give_back((await desk.allocate("S-1")).delegation)
-    with pytest.raises(PoolExhausted, match="wait for quarantine"):
+    with pytest.raises(PoolExhaustedError, match="wait for quarantine"):
         await desk.allocate("S-2")
     await desk.rest_is_over()
     assert str((await desk.allocate("S-2")).delegation.prefix) == "2001:db8:1::/56"

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Network, ip_network
 import pytest
 from pydantic import ValidationError
 
-from ipam.errors import AddressTaken, InvalidPool, NoSuchPool, PoolBusy, PoolExhausted
+from ipam.errors import AddressTakenError, InvalidPoolError, PoolBusyError, PoolExhaustedError, UnknownPoolError
 from ipam.models import Need, Purpose
 from ipam.pool_changes import close_pool, exclude, extend_pool, include, left_in, open_pool, remove_pool
 from ipam.pools import Pool, PoolUse, list_pools
@@ -54,7 +54,7 @@ async def all_that_is_given(desk: Desk, need: Need = V4) -> list[str]:
     for n in range(1000):
         try:
             allocation = await desk.allocate(f"S-{n}", need=need)
-        except PoolExhausted:
+        except PoolExhaustedError:
             return given
         assert allocation.delegation.prefix is not None
         given.append(str(allocation.delegation.prefix.network_address))
@@ -72,7 +72,7 @@ async def test_a_new_pool_with_exclusions_never_gives_them(desk: Desk) -> None:
     ]
     assert (use.capacity, use.free) == (8, 8)
     assert await all_that_is_given(desk) == [f"198.51.100.{n}" for n in (6, 7, 8, 10, 11, 12, 13, 14)]
-    with pytest.raises(AddressTaken, match="excluded"):
+    with pytest.raises(AddressTakenError, match="excluded"):
         await desk.allocate("S-static", need=Need(Purpose.IPV4, 32, address=IPv4Address("198.51.100.3")))
 
 
@@ -188,10 +188,12 @@ async def test_a_closed_pool_gives_nothing_new_and_takes_back_what_it_gave(desk:
 
     assert (await use_of(desk)).closed_at is not None
     assert (await desk.allocate("S-1")).delegation == held
-    with pytest.raises(NoSuchPool, match="pool home is closed to new allocations: open it with `lastmile pool open`"):
+    with pytest.raises(
+        UnknownPoolError, match="pool home is closed to new allocations: open it with `lastmile pool open`"
+    ):
         await desk.allocate("S-2")
     await desk.give_back(held)
-    with pytest.raises(NoSuchPool, match="closed"):  # nor to its last holder
+    with pytest.raises(UnknownPoolError, match="closed"):  # nor to its last holder
         await desk.allocate("S-1", "o2")
     await desk.pool("2001:db8:1::/48", "next")
     assert (await desk.allocate("S-2")).delegation.prefix == IPv6Network("2001:db8:1::/56")
@@ -226,14 +228,14 @@ async def test_an_extended_pool_keeps_its_slots(desk: Desk) -> None:
 )
 async def test_an_extension_that_would_number_the_slots_anew_is_refused(desk: Desk, prefix: str, words: str) -> None:
     await desk.pool("2001:db8:1::/48")
-    with pytest.raises(InvalidPool, match=words):
+    with pytest.raises(InvalidPoolError, match=words):
         await extended(desk, prefix)
 
 
 @pytest.mark.parametrize("length", [31, 32])
 async def test_an_extension_that_makes_a_host_address_the_network_address_is_refused(desk: Desk, length: int) -> None:
     await ipv4_pool(desk, f"198.51.100.0/{length}")
-    with pytest.raises(InvalidPool, match=r"no host address in 198\.51\.100\.0/29"):
+    with pytest.raises(InvalidPoolError, match=r"no host address in 198\.51\.100\.0/29"):
         await extended(desk, "198.51.100.0/29")
     assert await all_that_is_given(desk) == [f"198.51.100.{n}" for n in range(2 ** (32 - length))]
 
@@ -241,7 +243,7 @@ async def test_an_extension_that_makes_a_host_address_the_network_address_is_ref
 async def test_an_extension_over_another_pool_is_refused(desk: Desk) -> None:
     await desk.pool("2001:db8::/48")
     await desk.pool("2001:db8:1::/48", "next")
-    with pytest.raises(InvalidPool, match="2001:db8::/47 overlaps another pool"):
+    with pytest.raises(InvalidPoolError, match="2001:db8::/47 overlaps another pool"):
         await extended(desk, "2001:db8::/47")
 
 
@@ -257,7 +259,7 @@ async def test_a_pool_is_removed_once_nothing_holds_a_slot(desk: Desk) -> None:
         try:
             async with desk.database.platform() as platform:
                 await remove_pool(platform, pool, QUARANTINE)
-        except PoolBusy as failure:
+        except PoolBusyError as failure:
             return str(failure)
         return ""
 
@@ -292,7 +294,7 @@ async def test_a_pool_is_not_removed_while_an_excluded_prefix_is_in_quarantine(
     pool = (await use_of(desk)).pool
 
     async with desk.database.platform() as platform:
-        with pytest.raises(PoolBusy, match="1 prefixes are in quarantine until"):
+        with pytest.raises(PoolBusyError, match="1 prefixes are in quarantine until"):
             await remove_pool(platform, pool, QUARANTINE)
         left, _ = await left_in(platform, pool, QUARANTINE)
     released_at = await desk.owner.fetchval("SELECT released_at FROM delegations")
@@ -308,5 +310,5 @@ async def test_a_pool_that_was_changed_since_it_was_read_is_left_alone(desk: Des
     old = (await use_of(desk)).pool
     await extended(desk, "2001:db8::/47")
     async with desk.database.platform() as platform:
-        with pytest.raises(PoolBusy, match="has been changed meanwhile"):
+        with pytest.raises(PoolBusyError, match="has been changed meanwhile"):
             await exclude(platform, old, [IPv6Network("2001:db8::/56")])

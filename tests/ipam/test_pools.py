@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ipam.errors import InvalidPool
+from ipam.errors import InvalidPoolError
 from ipam.models import Purpose
 from ipam.pools import MAX_CAPACITY, Pool, PoolUse, add_pool, list_pools
 from tests.ipam.desk import Desk
@@ -70,26 +70,26 @@ async def test_the_same_pool_again_changes_nothing(desk: Desk) -> None:
 
 async def test_a_name_belongs_to_one_pool_of_a_tenant(desk: Desk) -> None:
     await desk.pool("2001:db8:1::/48")
-    with pytest.raises(InvalidPool, match="a pool named 'home' exists already, with other properties"):
+    with pytest.raises(InvalidPoolError, match="a pool named 'home' exists already, with other properties"):
         await desk.pool("2001:db8:2::/48")
     await desk.pool("2001:db8:3::/48", tenant="other")
     await desk.pool("2001:db8:4::/48", tenant=None)
-    with pytest.raises(InvalidPool, match="a pool named 'home'"):
+    with pytest.raises(InvalidPoolError, match="a pool named 'home'"):
         await desk.pool("2001:db8:5::/48", tenant=None)
 
 
 @pytest.mark.parametrize("prefix", ["2001:db8:1::/48", "2001:db8:1:8000::/49", "2001:db8::/40"])
 async def test_overlapping_pools_are_refused_in_one_vrf_and_allowed_in_two(desk: Desk, prefix: str) -> None:
     await desk.pool("2001:db8:1::/48")
-    with pytest.raises(InvalidPool, match=f"{prefix} overlaps a pool that exists in the default VRF"):
+    with pytest.raises(InvalidPoolError, match=f"{prefix} overlaps a pool that exists in the default VRF"):
         await desk.pool(prefix, "second", tenant="other")
     await desk.pool(prefix, "second", vrf="customer-7")
-    with pytest.raises(InvalidPool, match="overlaps a pool that exists in VRF 'customer-7'"):
+    with pytest.raises(InvalidPoolError, match="overlaps a pool that exists in VRF 'customer-7'"):
         await desk.pool(prefix, "third", vrf="customer-7")
 
 
 async def test_a_pool_of_nobody(desk: Desk) -> None:
-    with pytest.raises(InvalidPool, match="tenant 'nobody' does not exist: add it with `lastmile tenant add`"):
+    with pytest.raises(InvalidPoolError, match="tenant 'nobody' does not exist: add it with `lastmile tenant add`"):
         await desk.pool("2001:db8:1::/48", tenant="nobody")
 
 
@@ -97,7 +97,7 @@ async def test_a_refused_pool_does_not_spoil_the_transaction(desk: Desk) -> None
     """A list of pools is added in one transaction, and each complaint is heard."""
     pool = Pool(name="home", prefix="2001:db8:1::/48", purpose=Purpose.IPV6_PD, delegated_length=56)
     async with desk.database.platform() as platform:
-        with pytest.raises(InvalidPool):
+        with pytest.raises(InvalidPoolError):
             await add_pool(platform, pool.model_copy(update={"tenant": "nobody"}))
         await add_pool(platform, pool)
     assert list(await uses(desk)) == ["home"]

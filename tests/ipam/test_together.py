@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from ipam.netbox.single_flight import together
+from ipam.netbox.single_flight import single_flight
 
 
 class Work:
@@ -24,7 +24,7 @@ class Work:
 
 
 async def begun(work: Work, callers: int) -> list[asyncio.Task[int]]:
-    tasks = [asyncio.create_task(together("this", work)) for _ in range(callers)]
+    tasks = [asyncio.create_task(single_flight("this", work)) for _ in range(callers)]
     await turns()
     return tasks
 
@@ -41,14 +41,14 @@ async def test_one_does_it_for_all_and_later_ones_do_it_again() -> None:
     assert work.begun == 1
     work.end.set()
     assert await asyncio.gather(*tasks) == [1] * 5
-    assert await together("this", work) == 2
+    assert await single_flight("this", work) == 2
 
 
 async def test_other_work_goes_its_own_way() -> None:
     work, other = Work(), Work()
     [task] = await begun(work, 1)
     other.end.set()
-    assert await together("that", other) == 1
+    assert await single_flight("that", other) == 1
     work.end.set()
     assert await task == 1
 
@@ -61,7 +61,7 @@ async def test_all_fail_alike() -> None:
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert outcomes == [work.failure] * 3
     work.failure = None
-    assert await together("this", work) == 2
+    assert await single_flight("this", work) == 2
 
 
 async def test_where_one_is_cancelled_another_takes_over() -> None:

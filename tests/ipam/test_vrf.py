@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from ipam.errors import DelegationMismatch, NoSuchPool
+from ipam.errors import DelegationMismatchError, UnknownPoolError
 from ipam.models import Addressing
 from tests.ipam.desk import PD, Desk
 
@@ -22,9 +22,11 @@ async def coloured(desk: Desk) -> Desk:
 
 async def test_allocate_without_vrf_passes_over_pools_in_vrfs(coloured: Desk) -> None:
     others = "red is in VRF 'red', blue is in VRF 'blue'"
-    with pytest.raises(NoSuchPool, match=rf"no ipv6_pd pool of /56s in the default VRF: .*addressing\.vrf\): {others}"):
+    with pytest.raises(
+        UnknownPoolError, match=rf"no ipv6_pd pool of /56s in the default VRF: .*addressing\.vrf\): {others}"
+    ):
         await coloured.allocate("S-1")
-    with pytest.raises(NoSuchPool, match=r"in the default VRF, name 'red': .*: red is in VRF 'red'$"):
+    with pytest.raises(UnknownPoolError, match=r"in the default VRF, name 'red': .*: red is in VRF 'red'$"):
         await coloured.allocate("S-1", need=replace(PD, pool="red"))
     await coloured.pool("2001:db8:2::/48", "home")
     assert str((await coloured.allocate("S-1")).delegation.prefix).startswith("2001:db8:2:")
@@ -39,13 +41,13 @@ async def test_allocate_in_two_vrfs_gives_the_same_prefix_once_in_each(coloured:
 
 
 async def test_allocate_in_an_unknown_vrf_names_the_vrfs_there_are(coloured: Desk) -> None:
-    with pytest.raises(NoSuchPool, match=r"in VRF 'green': .*red is in VRF 'red', blue is in VRF 'blue'$"):
+    with pytest.raises(UnknownPoolError, match=r"in VRF 'green': .*red is in VRF 'red', blue is in VRF 'blue'$"):
         await coloured.allocate("S-1", need=replace(PD, vrf="green"))
 
 
 async def test_allocate_in_another_vrf_than_held_is_refused(coloured: Desk) -> None:
     given = await coloured.allocate("S-1", need=RED)
-    with pytest.raises(DelegationMismatch, match=r"S-1 holds .* in VRF 'red', not in VRF 'blue': deprovision it"):
+    with pytest.raises(DelegationMismatchError, match=r"S-1 holds .* in VRF 'red', not in VRF 'blue': deprovision it"):
         await coloured.allocate("S-1", "o2", need=BLUE)
     assert (await coloured.allocate("S-1", "o3", need=RED)).delegation == given.delegation
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from ipam.allocation import Allocation, allocate, release
-from ipam.errors import PoolExhausted
+from ipam.errors import PoolExhaustedError
 from tests.ipam.desk import PD, QUARANTINE, Desk
 
 
@@ -49,7 +49,7 @@ async def test_who_waited_is_told_exhausted_where_the_claim_is_committed(desk: D
     async with claiming(desk, "S-1"):
         second = asyncio.create_task(desk.allocate("S-2"))
         await blocked(desk)
-    with pytest.raises(PoolExhausted):
+    with pytest.raises(PoolExhaustedError):
         await second
 
 

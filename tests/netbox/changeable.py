@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from ipam.models import Purpose
-from ipam.netbox.binding import Binding, Mode, OnRelease, Record
+from ipam.netbox.binding import AllocationMode, Binding, OnRelease, ReportingScope
 from ipam.netbox.mode_change.controller import change
 from ipam.netbox.reconcile.run import differences
 from ipam.pools import Pool, add_pool, list_pools
@@ -16,10 +16,10 @@ REST = timedelta(days=7)
 BLOCK = 16
 
 DATABASE = None
-DIRECT = (Mode.DIRECT, None)
-BLOCKS = (Mode.DELEGATED, Record.BLOCK)
-PREFIX = (Mode.DELEGATED, Record.PREFIX)
-Way = tuple[Mode, Record | None]
+DIRECT = (AllocationMode.DIRECT, None)
+BLOCKS = (AllocationMode.DELEGATED, ReportingScope.BLOCK)
+PREFIX = (AllocationMode.DELEGATED, ReportingScope.PREFIX)
+Way = tuple[AllocationMode, ReportingScope | None]
 
 
 HELD = "SELECT prefix::text FROM delegations WHERE released_at IS NULL"
@@ -51,7 +51,7 @@ class Changeable(Delegated):
             vrf_id=self.vrf,
             on_release=on_release,
             record=record,
-            block_length=(length or self.block_length) if mode is Mode.DELEGATED else None,
+            block_length=(length or self.block_length) if mode is AllocationMode.DELEGATED else None,
         )
 
     async def change(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int | None = None) -> None:

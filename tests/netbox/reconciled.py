@@ -1,6 +1,6 @@
 """What reconciliation finds, in short, and what it leaves after it has repaired."""
 
-from ipam.netbox.reconcile.differences import Difference, Kind
+from ipam.netbox.reconcile.differences import Difference, DifferenceKind
 from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.reconcile.run import differences
 from tests.netbox.kept import Kept
@@ -12,7 +12,7 @@ async def found(kept: Kept, *, everything: bool = False, page: int = 500) -> lis
     return [one async for one in differences(kept.database, kept.netbox, everything=everything, page=page)]
 
 
-async def kinds(kept: Kept, *, everything: bool = False, page: int = 500) -> list[tuple[Kind, str]]:
+async def kinds(kept: Kept, *, everything: bool = False, page: int = 500) -> list[tuple[DifferenceKind, str]]:
     """Kinds and prefixes."""
     return sorted((one.kind, one.subject) for one in await found(kept, everything=everything, page=page))
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from ipam.models import Purpose
-from ipam.netbox.binding import Binding, Mode, OnRelease, Record
+from ipam.netbox.binding import AllocationMode, Binding, OnRelease, ReportingScope
 from ipam.netbox.bound_pool import BoundPool
 from ipam.netbox.delegated.block_maintenance import Keeper
 from ipam.netbox.delegated.blocks import Block, blocks_of, delegated_pools
@@ -12,7 +12,7 @@ from ipam.netbox.records import KEY, SIZE, STATE, STATUS, SUBSCRIBER, USED
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
 from lastmile.audit.invariants import INVARIANTS
-from lastmile.db.advisory_lock import KEEPERS_ROUND, only_one
+from lastmile.db.advisory_lock import KEEPERS_ROUND, exclusive
 from tests.netbox.kept import PREFIXES, VRF, Kept
 from tests.netbox.steps import QUARANTINE
 
@@ -30,13 +30,13 @@ class Delegated(Kept):
         *,
         on_release: OnRelease = OnRelease.DEPRECATE,
         tenant: str | None = "acme",
-        record: Record = Record.BLOCK,
+        record: ReportingScope = ReportingScope.BLOCK,
         block_length: int | None = 52,
         **more: Any,
     ) -> None:
         described = {"name": name, "prefix": prefix, "tenant": tenant, "vrf": VRF, "delegated_length": 56, **more}
         place = Binding(
-            mode=Mode.DELEGATED,
+            mode=AllocationMode.DELEGATED,
             prefix_id=prefix_id,
             vrf_id=self.vrf,
             on_release=on_release,
@@ -71,7 +71,7 @@ class Delegated(Kept):
 
     async def alone(self) -> None:
         """Until nobody else keeps the pools: PostgreSQL takes a moment to see that who was killed has gone."""
-        async with only_one(self.database, "keeper", patience=KEEPERS_ROUND) as ours:
+        async with exclusive(self.database, "keeper", patience=KEEPERS_ROUND) as ours:
             assert ours
 
     async def hours_later(self) -> None:

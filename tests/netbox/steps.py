@@ -6,7 +6,7 @@ from typing import Any
 from temporalio.testing import ActivityEnvironment
 
 from activities.addresses import AddressActivities
-from activities.messages import OrderClosing, OrderOpening, StepRef, StepReport
+from activities.messages import OrderClosing, OrderOpening, StepContext, StepReport
 from activities.orders import OrderActivities
 from ipam.allocation import Quarantine
 from ipam.models import Addressing
@@ -68,5 +68,5 @@ class Steps:
         return await ActivityEnvironment().run(activity, *arguments)
 
     @staticmethod
-    def ref(ref: str, order: str, *, undo: bool = False) -> StepRef:
-        return StepRef(tenant="acme", order_id=order, subscriber_ref=ref, undo=undo)
+    def ref(ref: str, order: str, *, undo: bool = False) -> StepContext:
+        return StepContext(tenant="acme", order_id=order, subscriber_ref=ref, undo=undo)

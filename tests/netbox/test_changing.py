@@ -8,7 +8,7 @@ from functools import partial
 import asyncpg
 import pytest
 
-from ipam.errors import PeopleThere, PoolBusy
+from ipam.errors import ForeignPrefixesError, PoolBusyError
 from ipam.netbox.binding import OnRelease
 from ipam.netbox.errors import NetBoxError
 from ipam.netbox.mode_change import controller
@@ -113,7 +113,7 @@ async def test_orders_meanwhile(kept: Changeable, before: Way | None, after: Way
         while True:  # as people do
             try:
                 return await kept.change(after)
-            except (PoolBusy, NetBoxError):
+            except (PoolBusyError, NetBoxError):
                 await asyncio.sleep(0.01)
 
     first, second, *_ = await asyncio.gather(customers(100), customers(200), leavers(), operator())
@@ -135,7 +135,7 @@ async def test_what_is_lost_on_the_way(kept: Changeable, fault: Fault, method: s
                 break
             except NetBoxError:
                 await kept.owner.execute("UPDATE netbox_records SET due_at = now() WHERE due_at IS NOT NULL")
-            except PoolBusy:  # NetBox may be at work on it still: an hour goes by
+            except PoolBusyError:  # NetBox may be at work on it still: an hour goes by
                 await kept.owner.execute("UPDATE netbox_records SET due_at = now() WHERE due_at IS NOT NULL")
         kept.server.faults.clear()
         for _ in range(5):
@@ -161,7 +161,7 @@ async def test_a_persons_prefix_over_a_subscribers_is_refused(kept: Changeable, 
     await kept.start(DATABASE)
     await kept.lines(1)
     theirs = await kept.by_hand("2001:db8:4000::/60")
-    with pytest.raises(PeopleThere, match=r"2001:db8:4000::/60, where S-1 holds 2001:db8:4000::/56"):
+    with pytest.raises(ForeignPrefixesError, match=r"2001:db8:4000::/60, where S-1 holds 2001:db8:4000::/56"):
         await kept.change(after)
     assert await kept.owner.fetchval("SELECT netbox_mode FROM pools") is None
     assert kept.containers() == []
@@ -174,7 +174,9 @@ async def test_a_persons_prefix_that_would_be_a_block_is_refused(kept: Changeabl
     await kept.start(DATABASE)
     await kept.lines(1)
     await kept.by_hand("2001:db8:4000:1000::/52")
-    with pytest.raises(PeopleThere, match=r"2001:db8:4000:1000::/52, where block 2001:db8:4000:1000::/52 would be"):
+    with pytest.raises(
+        ForeignPrefixesError, match=r"2001:db8:4000:1000::/52, where block 2001:db8:4000:1000::/52 would be"
+    ):
         await kept.change(BLOCKS, length=52)
 
 
@@ -196,7 +198,7 @@ async def test_a_direct_pool_whose_order_waits_is_not_changed(
     await kept.begin()
     kept.server.faults.next(DROPPED, method="POST", path=AVAILABLE)
     assert not (await refusal(kept.allocate())).non_retryable
-    with pytest.raises(PoolBusy, match="orders for S-1 wait for a prefix of pool home"):
+    with pytest.raises(PoolBusyError, match="orders for S-1 wait for a prefix of pool home"):
         await kept.change(BLOCKS)
     assert await kept.owner.fetchval("SELECT netbox_mode FROM pools") == "direct"
     await kept.allocate_in_the_end()
@@ -210,7 +212,7 @@ async def test_an_order_while_a_pool_changes_hands_waits(kept: Changeable) -> No
     await kept.owner.execute("UPDATE pools SET netbox_closed_until = now() + interval '1 minute'")
     await kept.begin()
     failure = await refusal(kept.allocate())
-    assert (failure.type, failure.non_retryable) == ("PoolChanging", False)
+    assert (failure.type, failure.non_retryable) == ("PoolChangingError", False)
     await kept.owner.execute("UPDATE pools SET netbox_closed_until = now()")
     await kept.provision("S-2", "O-2")
 
@@ -243,7 +245,7 @@ async def test_blocks_left_by_a_change_that_was_given_up(kept: Changeable, monke
     await refusal(kept.allocate("S-9", "O-9"))
     with monkeypatch.context() as patience:
         patience.setattr(controller, "ROUNDS", 1)
-        with pytest.raises(PoolBusy):
+        with pytest.raises(PoolBusyError):
             await kept.change(BLOCKS)
     assert [one["prefix"] for one in kept.containers()] == ["2001:db8:4000::/52"]
     await kept.allocate_in_the_end("S-9", "O-9")
@@ -279,7 +281,7 @@ async def test_what_netbox_may_be_at_work_on_still_is_told_at_once(kept: Changea
     await kept.lines(1)
     await kept.in_the_end()
     later = "SELECT to_char(due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC') FROM netbox_records"
-    with pytest.raises(PoolBusy, match=f"goes on after {await kept.owner.fetchval(later)}. Until then"):
+    with pytest.raises(PoolBusyError, match=f"goes on after {await kept.owner.fetchval(later)}. Until then"):
         await kept.change(DIRECT)
     await kept.hours_later()
     await kept.change(DIRECT)

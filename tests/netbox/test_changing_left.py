@@ -6,7 +6,7 @@ from ipaddress import IPv6Network
 import asyncpg
 import pytest
 
-from ipam.netbox.errors import ConnectionLost
+from ipam.netbox.errors import ConnectionLostError
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import LOST
 from tests.netbox.changeable import BLOCK, DIRECT, PREFIX, Changeable
@@ -45,7 +45,7 @@ async def test_an_order_while_blocks_take_all_that_is_free(kept: Changeable) -> 
     given = await kept.lines(BLOCK - 3, start=50)
     assert len(set(given)) == BLOCK - 3
     await kept.begin("S-99", "O-99")
-    assert (await refusal(kept.allocate("S-99", "O-99"))).type == "PoolExhausted"
+    assert (await refusal(kept.allocate("S-99", "O-99"))).type == "PoolExhaustedError"
     await kept.undo("S-99", "O-99")
     await kept.close("S-99", "O-99", "rolled_back")
     await kept.change(PREFIX)
@@ -69,7 +69,7 @@ async def test_blocks_that_a_change_has_left_go_back(kept: Changeable) -> None:
 
 async def test_a_block_that_was_being_taken_goes_back(kept: Changeable) -> None:
     kept.server.faults.next(LOST, method="POST", path=PREFIXES)
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(ConnectionLostError):
         await all_but_the_last_step(kept, DIRECT)
     assert len(kept.containers()) == 1
     await an_hour_later(kept)

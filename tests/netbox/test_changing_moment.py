@@ -13,8 +13,8 @@ from ipam.allocation import allocate
 from ipam.models import Need, Purpose
 from ipam.netbox.bound_pool import BoundPool
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
-from ipam.netbox.mode_change.conversion import NotYet, become_delegated, become_direct
-from lastmile.db.advisory_lock import only_one
+from ipam.netbox.mode_change.conversion import ConversionNotReadyError, become_delegated, become_direct
+from lastmile.db.advisory_lock import exclusive
 from lastmile.db.database import PlatformConnection
 from lastmile.devstack.netbox import NetBoxServer
 from tests.netbox.changeable import BLOCKS, DIRECT, PREFIX, Changeable, Way, resting
@@ -63,7 +63,7 @@ async def test_a_release_at_the_very_moment(kept: Changeable, before: Way, after
         releasing = asyncio.create_task(kept.run(step, ref))
         await kept.waiting()
     failure = await refusal(releasing)
-    assert (failure.type, failure.non_retryable) == ("StateChanged", False)
+    assert (failure.type, failure.non_retryable) == ("StateChangedError", False)
     await kept.run(step, ref)
     await kept.close("S-1", "D-1")
     await kept.change(after)
@@ -88,7 +88,7 @@ async def test_an_allocation_before_the_very_moment_comes_first(kept: Changeable
 
         task = asyncio.create_task(changing_it())
         await kept.waiting()
-    with pytest.raises(NotYet):  # NetBox has yet to be told of it
+    with pytest.raises(ConversionNotReadyError):  # NetBox has yet to be told of it
         await task
     assert await kept.owner.fetchval("SELECT count(*) FROM slots WHERE delegation_id IS NOT NULL") == 4
 
@@ -196,7 +196,7 @@ async def test_a_change_has_its_turn_beside_a_keeper_that_never_rests(kept: Chan
 
     async def keeping() -> None:
         while True:
-            async with only_one(kept.database, "keeper"):
+            async with exclusive(kept.database, "keeper"):
                 await asyncio.sleep(0.2)
 
     beside = asyncio.create_task(keeping())

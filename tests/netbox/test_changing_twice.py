@@ -10,10 +10,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from ipam.delegations import held_by, transition
-from ipam.errors import PoolBusy
+from ipam.errors import PoolBusyError
 from ipam.lifecycle import State
 from ipam.models import Purpose
-from ipam.netbox.binding import Binding, Mode, OnRelease
+from ipam.netbox.binding import AllocationMode, Binding, OnRelease
 from ipam.netbox.bound_pool import BoundPool, pool_named
 from ipam.netbox.importer.scan import Estate
 from ipam.netbox.mode_change import controller
@@ -77,7 +77,7 @@ async def test_a_second_change_that_has_read_the_pool_before_the_first_changes_n
     await kept.lines(3)
     seen_by_both = await the_pool(kept)
     await change(kept.database, kept.netbox, seen_by_both, kept.place(first), rest=REST)
-    with pytest.raises(PoolBusy, match="changed by somebody else"):
+    with pytest.raises(PoolBusyError, match="changed by somebody else"):
         await change(kept.database, kept.netbox, seen_by_both, kept.place(*second), rest=REST)
     await kept.lines(3, start=50)
     await nothing_is_out_of_order(kept)
@@ -91,10 +91,10 @@ async def test_the_last_step_is_not_taken_from_another_mode(kept: Both, direct: 
     await kept.start(there)
     held = await kept.lines(3)
     async with kept.database.platform() as connection:
-        with pytest.raises(PoolBusy, match="changed by somebody else"):
+        with pytest.raises(PoolBusyError, match="changed by somebody else"):
             await become_delegated(connection, await pool_as(kept, PREFIX), direct=direct)
     async with kept.database.platform() as connection:
-        with pytest.raises(PoolBusy, match="changed by somebody else"):
+        with pytest.raises(PoolBusyError, match="changed by somebody else"):
             await (
                 become_delegated(connection, await pool_as(kept, PREFIX), direct=False)
                 if direct
@@ -142,7 +142,7 @@ async def test_an_order_whose_first_pool_is_full_does_not_move_on_to_one_that_ha
     space = {"prefix": "2001:db8:5000::/55", "vrf": kept.vrf, "status": "container"}
     made = await asyncio.to_thread(kept.peer.create, PREFIXES, **space)
     small = {"name": "small", "prefix": "2001:db8:5000::/55", "tenant": "acme", "vrf": VRF, "delegated_length": 56}
-    place = Binding(mode=Mode.DIRECT, prefix_id=made["id"], vrf_id=kept.vrf)
+    place = Binding(mode=AllocationMode.DIRECT, prefix_id=made["id"], vrf_id=kept.vrf)
     async with kept.database.platform() as platform:
         await add_pool(platform, Pool.model_validate({"purpose": Purpose.IPV6_PD, "netbox": place, **small}))
     await kept.start(DIRECT)

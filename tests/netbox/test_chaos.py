@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from ipam.netbox.binding import OnRelease, Record
+from ipam.netbox.binding import OnRelease, ReportingScope
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, LOST
 from tests.netbox.crew import Crew, Lost
@@ -38,8 +38,8 @@ class Way:
 
 WAYS = [
     Way("direct", Kept, {}),
-    Way("delegated, block", Delegated, {"record": Record.BLOCK}),
-    Way("delegated, prefix", Delegated, {"record": Record.PREFIX}),
+    Way("delegated, block", Delegated, {"record": ReportingScope.BLOCK}),
+    Way("delegated, prefix", Delegated, {"record": ReportingScope.PREFIX}),
 ]
 
 
@@ -163,7 +163,7 @@ async def test_a_full_pool_is_shared_fairly(kept: Kept, way: Way) -> None:
         try:
             prefix: str = await kept.allocate_in_the_end(ref, order)
         except ApplicationError as failure:
-            if failure.type != "PoolExhausted":
+            if failure.type != "PoolExhaustedError":
                 raise
             await kept.insist(lambda: kept.undo(ref, order))
             await kept.close(ref, order, "rolled_back")

@@ -9,7 +9,7 @@ import pytest
 
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Stamp
-from ipam.netbox.errors import NotAuthorised, NotReady, Unavailable
+from ipam.netbox.errors import NetBoxAuthorizationError, NetBoxNotReadyError, NetBoxUnavailableError
 from ipam.netbox.requirements import BoundPool, Finding, check, set_up
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import NO_FAULT, proxy
@@ -94,7 +94,7 @@ async def test_a_field_that_is_otherwise_is_told_and_left_alone(
     finding = await the_one(bare)
     assert words in finding.problem
     assert people.found(f"{FIELDS}?name=lastmile_key") == before
-    with pytest.raises(NotReady, match=words):
+    with pytest.raises(NetBoxNotReadyError, match=words):
         await bare.create(ip_network("2001:db8::/56"), vrf_id=None, stamp=STAMP)
     assert people.found(PREFIXES) == []
 
@@ -173,7 +173,7 @@ async def test_who_may_not_see_the_custom_fields(standin: NetBoxServer, netbox: 
 async def test_a_token_that_netbox_does_not_know(standin: NetBoxServer) -> None:
     async with NetBox(standin.url, "f" * 40) as client:
         finding = await the_one(client)
-        with pytest.raises(NotAuthorised) as failure:
+        with pytest.raises(NetBoxAuthorizationError) as failure:
             await client.require()
     assert finding.requirement == "token"
     assert finding.problem == "NetBox does not accept the token (Invalid token)"
@@ -223,7 +223,7 @@ async def test_nothing_is_created_before_the_check_has_passed_and_then_it_is_ove
     standin.faults.chance(NO_FAULT, 1, path="/api/status/")  # counts
     prefix = ip_network("2001:db8::/56")
     for _ in range(2):
-        with pytest.raises(NotReady, match=r"custom field lastmile_key.*: missing.*tag lastmile: missing"):
+        with pytest.raises(NetBoxNotReadyError, match=r"custom field lastmile_key.*: missing.*tag lastmile: missing"):
             await bare.create(prefix, vrf_id=None, stamp=STAMP)
     await set_up(bare.wire, await check(bare.wire))
     looked = standin.faults.met[NO_FAULT]
@@ -234,6 +234,6 @@ async def test_nothing_is_created_before_the_check_has_passed_and_then_it_is_ove
 
 async def test_a_netbox_that_is_away_is_looked_at_again(standin: NetBoxServer, netbox: NetBox) -> None:
     standin.faults.next(proxy(503, retry_after=60), path="/api/status/")
-    with pytest.raises(Unavailable):
+    with pytest.raises(NetBoxUnavailableError):
         await netbox.require()
     await netbox.require()

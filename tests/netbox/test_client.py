@@ -13,26 +13,26 @@ from typing import Any
 
 import pytest
 
-from ipam.errors import InvalidPool
+from ipam.errors import InvalidPoolError
 from ipam.lifecycle import State
-from ipam.netbox import NetBox, Recorded, Stamp
+from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.binding import locate
 from ipam.netbox.errors import (
-    Ambiguous,
-    ConnectionLost,
-    Exhausted,
-    Invalid,
-    KeyTaken,
+    AmbiguousWriteError,
+    ConnectionLostError,
+    KeyTakenError,
+    NetBoxAuthorizationError,
     NetBoxError,
-    NotAuthorised,
-    NoTenant,
-    NotFound,
-    NotNetBox,
-    NotReady,
-    ServerError,
+    NetBoxExhaustedError,
+    NetBoxInvalidError,
+    NetBoxNotFoundError,
+    NetBoxNotReadyError,
+    NetBoxServerError,
+    NetBoxTenantMissingError,
+    NetBoxUnavailableError,
+    NetBoxUnreachableError,
+    NotNetBoxError,
     TimedOut,
-    Unavailable,
-    Unreachable,
 )
 from ipam.netbox.records import STATUS
 from ipam.netbox.requirements import check, set_up
@@ -49,9 +49,9 @@ from lastmile.devstack.netbox.faults import (
     Fault,
     proxy,
 )
-from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.http_errors import HttpError
 from lastmile.devstack.netbox.versions import Version
-from lastmile.errors import Outage, Refused
+from lastmile.errors import NonRetryableError, OutageError
 from tests.counted import Counted
 from tests.netbox.elsewhere import answering, certificate, tls
 from tests.netbox.held import Held
@@ -97,7 +97,7 @@ async def held(netbox: NetBox) -> list[str]:
 async def test_a_prefix_carries_all_that_is_known_of_it(netbox: NetBox, parent: int, people: Peer) -> None:
     made = await netbox.available(parent, 56, replace(STAMP, description="Ada"))
     assert made == await netbox.find(STAMP.key) == await netbox.get(made.id)
-    assert made == Recorded(
+    assert made == NetBoxRecord(
         id=made.id,
         prefix=ip_network("2001:db8::/56"),
         vrf_id=None,
@@ -128,17 +128,17 @@ async def test_every_state_has_its_status(netbox: NetBox, parent: int, state: St
 @pytest.mark.parametrize(
     ("fault", "name", "written"),
     [
-        (LOST, ConnectionLost, True),
-        (CUT, ConnectionLost, True),
-        (DROPPED, ConnectionLost, False),
-        (REDIS_DOWN, ServerError, False),
-        (REDIS_LOST, ServerError, True),
-        (POSTGRES_DOWN, ServerError, False),
-        (READ_ONLY, ServerError, False),
-        (proxy(429, retry_after=1), Unavailable, False),
-        (proxy(502), Unavailable, False),
-        (proxy(503), Unavailable, False),
-        (proxy(504), Unavailable, False),
+        (LOST, ConnectionLostError, True),
+        (CUT, ConnectionLostError, True),
+        (DROPPED, ConnectionLostError, False),
+        (REDIS_DOWN, NetBoxServerError, False),
+        (REDIS_LOST, NetBoxServerError, True),
+        (POSTGRES_DOWN, NetBoxServerError, False),
+        (READ_ONLY, NetBoxServerError, False),
+        (proxy(429, retry_after=1), NetBoxUnavailableError, False),
+        (proxy(502), NetBoxUnavailableError, False),
+        (proxy(503), NetBoxUnavailableError, False),
+        (proxy(504), NetBoxUnavailableError, False),
     ],
 )
 @pytest.mark.parametrize("how", ["available", "create"])
@@ -153,8 +153,8 @@ async def test_a_creation_is_sent_once_and_can_be_looked_up(
     }[how]
     failure = await failing(create(), standin.token)
     assert type(failure) is name
-    assert isinstance(failure, Ambiguous)
-    assert not isinstance(failure, Refused)
+    assert isinstance(failure, AmbiguousWriteError)
+    assert not isinstance(failure, NonRetryableError)
     assert standin.faults.met[NO_FAULT] == 0
     assert (await netbox.find(STAMP.key) is not None) is written
 
@@ -174,7 +174,7 @@ async def test_what_can_be_repeated_is(standin: NetBoxServer, netbox: NetBox, pa
 
 async def test_but_not_for_ever(standin: NetBoxServer, netbox: NetBox) -> None:
     standin.faults.next(DROPPED, method="GET", times=9)
-    assert type(await failing(netbox.find("k"), standin.token)) is ConnectionLost
+    assert type(await failing(netbox.find("k"), standin.token)) is ConnectionLostError
     assert standin.faults.met[DROPPED] == 3
 
 
@@ -199,16 +199,20 @@ async def test_a_refusal_has_the_words_of_netbox(netbox: NetBox, standin: NetBox
     other = replace(STAMP, key="k2")
     there = ip_network("2001:db8::/56")
     table: list[tuple[Awaitable[object], type[NetBoxError], str]] = [
-        (netbox.available(parent, 31, other), Exhausted, "Insufficient resources"),
-        (netbox.available(parent, 129, other), Invalid, "prefix_length: Invalid prefix length (129) for IPv6"),
-        (netbox.available(999, 56, other), NotFound, "No Prefix matches the given query."),
-        (netbox.create(there, vrf_id=None, stamp=other), Invalid, "Duplicate prefix found in global table"),
-        (netbox.update(999, other), NotFound, "PATCH ipam/prefixes/999"),
+        (netbox.available(parent, 31, other), NetBoxExhaustedError, "Insufficient resources"),
+        (
+            netbox.available(parent, 129, other),
+            NetBoxInvalidError,
+            "prefix_length: Invalid prefix length (129) for IPv6",
+        ),
+        (netbox.available(999, 56, other), NetBoxNotFoundError, "No Prefix matches the given query."),
+        (netbox.create(there, vrf_id=None, stamp=other), NetBoxInvalidError, "Duplicate prefix found in global table"),
+        (netbox.update(999, other), NetBoxNotFoundError, "PATCH ipam/prefixes/999"),
     ]
     for call, name, words in table:
         failure = await failing(call, standin.token)
         assert type(failure) is name
-        assert isinstance(failure, Refused)
+        assert isinstance(failure, NonRetryableError)
         assert words in str(failure)
     assert await held(netbox) == ["2001:db8::/56"]
 
@@ -216,37 +220,37 @@ async def test_a_refusal_has_the_words_of_netbox(netbox: NetBox, standin: NetBox
 LACKING: list[tuple[dict[str, Any], type[NetBoxError], str]] = [
     (
         {"custom_fields": {"lastmile_key": "Custom field 'lastmile_key' does not exist for this object type."}},
-        NotReady,
+        NetBoxNotReadyError,
         "NetBox has no custom field lastmile_key of prefixes: run `lastmile netbox setup`",
     ),
     (
         {"tags": ["Related object not found using the provided attributes: {'slug': 'lastmile'}"]},
-        NotReady,
+        NetBoxNotReadyError,
         "NetBox has no tag lastmile: run `lastmile netbox setup`",
     ),
     (
         {"tenant": ["Related object not found using the provided attributes: {'slug': 'acme'}"]},
-        NoTenant,
+        NetBoxTenantMissingError,
         "NetBox has no tenant acme: run `lastmile netbox setup`",
     ),
     (
         {"__all__": ["Missing required custom field 'cost_centre'."]},
-        NotReady,
+        NetBoxNotReadyError,
         "NetBox requires custom field cost_centre of every prefix: do not require it there, or not for prefixes",
     ),
     (
         {"__all__": ["Invalid value for custom field 'cost_centre': Required field cannot be empty."]},
-        NotReady,
+        NetBoxNotReadyError,
         "NetBox requires custom field cost_centre of every prefix: do not require it there, or not for prefixes",
     ),
     (
         {"__all__": ["Invalid value for custom field 'lastmile_key': Value must match regex '^x'"]},
-        NotReady,
+        NetBoxNotReadyError,
         "custom field lastmile_key of NetBox is not as Lastmile needs it: `lastmile netbox check` says why",
     ),
     (
         {"__all__": ["Custom validation failed for description: ['Enter a valid value.']"]},
-        Invalid,
+        NetBoxInvalidError,
         "['Enter a valid value.']. If this is a validator (CUSTOM_VALIDATORS) of NetBox, let it pass prefixes that "
         "have a value in custom field lastmile_key",
     ),
@@ -258,11 +262,11 @@ async def test_an_answer_400_is_blamed_on_the_setup_where_that_is_at_fault(
     netbox: NetBox, standin: NetBoxServer, parent: int, answer: dict[str, Any], name: type[NetBoxError], words: str
 ) -> None:
     await netbox.require()
-    standin.faults.next(Fault(failure=Problem(400, answer)), method="POST")
+    standin.faults.next(Fault(failure=HttpError(400, answer)), method="POST")
     failure = await failing(netbox.available(parent, 56, STAMP), standin.token)
     assert type(failure) is name
     assert words in str(failure)
-    assert isinstance(failure, Outage) is (name is not Invalid)
+    assert isinstance(failure, OutageError) is (name is not NetBoxInvalidError)
 
 
 async def test_a_deletion_refused_by_a_protection_rule_says_what_the_rule_must_let_pass(
@@ -271,9 +275,9 @@ async def test_a_deletion_refused_by_a_protection_rule_says_what_the_rule_must_l
     made = await netbox.available(parent, 56, STAMP)
     rule = "Custom validation failed for status: ['Ensure this value is equal to deprecated.']"
     words = f'Deletion is prevented by a protection rule: ["{rule}"]'
-    standin.faults.next(Fault(failure=Problem(400, {"detail": words})), method="DELETE")
+    standin.faults.next(Fault(failure=HttpError(400, {"detail": words})), method="DELETE")
     failure = await failing(netbox.delete(made.id), standin.token)
-    assert type(failure) is Invalid
+    assert type(failure) is NetBoxInvalidError
     assert str(failure) == (
         f"NetBox refuses DELETE ipam/prefixes/{made.id}: {words}. If this is a protection rule (PROTECTION_RULES) of "
         "NetBox, let it pass prefixes that have a value in custom field lastmile_key"
@@ -290,7 +294,7 @@ async def test_a_custom_field_that_is_deleted_is_not_ready_until_it_is_made_agai
     people.send("DELETE", f"/api/extras/custom-fields/{field['id']}/")
     if version.refuses_unknown_custom_fields:
         for call in (netbox.available(parent, 56, replace(STAMP, key="k2")), netbox.update(made.id, STAMP)):
-            assert type(await failing(call, standin.token)) is NotReady
+            assert type(await failing(call, standin.token)) is NetBoxNotReadyError
     await set_up(netbox.wire, await check(netbox.wire))
     assert (await netbox.available(parent, 56, replace(STAMP, key="k2"))).state == STAMP.state
 
@@ -310,7 +314,7 @@ async def test_lists_are_read_to_their_end_however_short_a_page_is(
     assert problems == ["z is required, so NetBox refuses a prefix without it"]
     assert [one.id for one in await netbox.by_ids(made)] == made
     assert [one.id async for one in netbox.records(vrf_id=None)] == made
-    with pytest.raises(InvalidPool, match="3 VRFs named 'access'"):
+    with pytest.raises(InvalidPoolError, match="3 VRFs named 'access'"):
         await locate(netbox, ip_network("2001:db8::/40"), "access")
 
 
@@ -318,7 +322,9 @@ async def test_locate_with_two_records_of_the_prefix_names_both(netbox: NetBox, 
     """As in a VRF that does not enforce uniqueness, or with ENFORCE_GLOBAL_UNIQUE = False."""
     vrf = people.create("/api/ipam/vrfs/", name="access", enforce_unique=False)["id"]
     first, second = (people.create(PREFIXES, prefix="2001:db8::/40", vrf=vrf)["id"] for _ in range(2))
-    with pytest.raises(InvalidPool, match=rf"more than once \(#{first}, #{second}\): delete all but one in NetBox"):
+    with pytest.raises(
+        InvalidPoolError, match=rf"more than once \(#{first}, #{second}\): delete all but one in NetBox"
+    ):
         await locate(netbox, ip_network("2001:db8::/40"), "access")
 
 
@@ -330,8 +336,8 @@ async def test_a_key_that_is_taken_can_be_looked_up(netbox: NetBox, standin: Net
     ]
     for call in again:
         failure = await failing(call(), standin.token)
-        assert type(failure) is KeyTaken
-        assert not isinstance(failure, Refused)
+        assert type(failure) is KeyTakenError
+        assert not isinstance(failure, NonRetryableError)
     assert await netbox.find(STAMP.key) == made
 
 
@@ -340,8 +346,8 @@ async def test_tokens(standin: NetBoxServer, netbox: NetBox, parent: int, people
     for token in (reader, "f" * 40):
         async with NetBox(standin.url, token) as client:
             made = await failing(client.wire.create("ipam/prefixes", {"prefix": "2001:db8::/56"}), token)
-            assert type(made) is NotAuthorised
-            assert isinstance(made, Outage)
+            assert type(made) is NetBoxAuthorizationError
+            assert isinstance(made, OutageError)
             words = "does not let the token do POST" if token == reader else "does not accept the token (Invalid token)"
             assert words in str(made)
     assert await held(netbox) == []
@@ -376,36 +382,36 @@ async def test_what_answers_is_not_netbox(head: str, body: str, words: str) -> N
             calls = calls[:1]
         for call in calls:
             failure = await failing(call(), "t" * 40)
-            assert isinstance(failure, NotNetBox | NotAuthorised)
+            assert isinstance(failure, NotNetBoxError | NetBoxAuthorizationError)
             assert words in str(failure)
 
 
 async def test_a_creation_whose_answer_makes_no_sense_may_have_happened() -> None:
     async with answering(f"201 Created\r\n{HTML}", "<html></html>") as url, NetBox(url, "t" * 40) as client:
         failure = await failing(client.wire.create("ipam/prefixes", {}), "t" * 40)
-    assert type(failure) is ConnectionLost
+    assert type(failure) is ConnectionLostError
 
 
 async def test_a_server_error_in_its_own_words() -> None:
     body = '{"error": "the connection is closed", "exception": "OperationalError", "netbox_version": "4.4.10"}'
     async with answering(f"500 Internal Server Error\r\n{JSON}", body) as url, NetBox(url, "t" * 40) as client:
         failure = await failing(client.find("k"), "t" * 40)
-    assert type(failure) is ServerError
+    assert type(failure) is NetBoxServerError
     assert "(500: OperationalError; the connection is closed)" in str(failure)
 
 
 async def test_nobody_answers() -> None:
     async with NetBox(NOBODY, "t" * 40) as client:
         failure = await failing(client.find("k"), "t" * 40)
-    assert type(failure) is Unreachable
+    assert type(failure) is NetBoxUnreachableError
     assert NOBODY in str(failure)
-    assert not isinstance(failure, Refused | Ambiguous)
+    assert not isinstance(failure, NonRetryableError | AmbiguousWriteError)
 
 
 async def test_a_token_that_is_no_header_is_not_quoted() -> None:
     token = "secret\n" * 6
     async with NetBox(NOBODY, token) as client:
-        assert type(await failing(client.find("k"), "secret")) is Unreachable
+        assert type(await failing(client.find("k"), "secret")) is NetBoxUnreachableError
 
 
 async def test_a_private_ca(standin: NetBoxServer, netbox: NetBox, tmp_path: Path) -> None:
@@ -415,7 +421,7 @@ async def test_a_private_ca(standin: NetBoxServer, netbox: NetBox, tmp_path: Pat
             assert await client.find("k") is None
         async with NetBox(url, standin.token) as client:
             failure = await failing(client.find("k"), standin.token)
-    assert type(failure) is Unreachable
+    assert type(failure) is NetBoxUnreachableError
     assert "certificate verify failed: self-signed certificate" in str(failure)
     assert "LASTMILE_NETBOX_CA_FILE" in str(failure)
 
@@ -425,7 +431,7 @@ async def test_a_ca_file_that_is_none(standin: NetBoxServer, tmp_path: Path) -> 
     for file in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
         async with NetBox(standin.url.replace("http", "https"), "t" * 40, ca_file=file) as client:
             failure = await failing(client.find("k"), "t" * 40)
-        assert type(failure) is Unreachable
+        assert type(failure) is NetBoxUnreachableError
         assert "LASTMILE_NETBOX_CA_FILE" in str(failure)
 
 
@@ -495,7 +501,7 @@ async def test_a_look_up_by_a_field_that_netbox_does_not_know(standin: NetBoxSer
     people.create(PREFIXES, prefix="2001:db8::/56")
     async with NetBox(standin.url, standin.token) as client:
         failure = await failing(client.find("k"), standin.token)
-    assert type(failure) is NotReady
+    assert type(failure) is NetBoxNotReadyError
     assert "lastmile netbox check" in str(failure)
 
 
@@ -503,7 +509,7 @@ async def test_a_look_up_never_takes_a_key_that_looks_alike(netbox: NetBox, pare
     [field] = people.found("/api/extras/custom-fields/?name=lastmile_key")
     ten = await netbox.available(parent, 56, replace(STAMP, key="S-10"))
     people.send("PATCH", f"/api/extras/custom-fields/{field['id']}/", {"filter_logic": "loose"})
-    with pytest.raises(NotReady):
+    with pytest.raises(NetBoxNotReadyError):
         await netbox.find("S-1")
     one = await netbox.available(parent, 56, replace(STAMP, key="S-1"))
     assert await netbox.find("S-1") == one
@@ -528,13 +534,13 @@ async def test_a_prefix_without_its_key_is_taken_back(
             await client.require()
         [field] = people.found("/api/extras/custom-fields/?name=lastmile_key")
         people.send("DELETE", f"/api/extras/custom-fields/{field['id']}/")
-        with pytest.raises(NotReady, match=r"check` says what is wrong$"):
+        with pytest.raises(NetBoxNotReadyError, match=r"check` says what is wrong$"):
             await netbox.available(parent, 56, STAMP)
         assert await held(netbox) == []
-        with pytest.raises(NotReady, match=r"custom field lastmile_key of prefixes .*: missing"):
+        with pytest.raises(NetBoxNotReadyError, match=r"custom field lastmile_key of prefixes .*: missing"):
             await netbox.available(parent, 56, STAMP)
         standin.faults.next(proxy(503, retry_after=60), method="DELETE")
-        with pytest.raises(NotReady, match=r"2001:db8::/56 \(#\d+\) is left there"):
+        with pytest.raises(NetBoxNotReadyError, match=r"2001:db8::/56 \(#\d+\) is left there"):
             await second.available(parent, 56, STAMP)
 
 
@@ -609,11 +615,11 @@ async def test_requests_are_counted_and_timed(netbox: NetBox, standin: NetBoxSer
     standin.faults.next(proxy(503), method="GET", times=2)
     assert await netbox.get(4711) is None
     standin.faults.next(POSTGRES_DOWN, method="POST")
-    with pytest.raises(ServerError):
+    with pytest.raises(NetBoxServerError):
         await netbox.create(POOL, vrf_id=None, stamp=STAMP)
     assert counted.since("lastmile_netbox_request_duration_seconds_count") == {("GET",): 3, ("POST",): 1}
     assert counted.since("lastmile_netbox_errors_total") == {
-        ("Unavailable", "GET"): 2,
-        ("NotFound", "GET"): 1,
-        ("ServerError", "POST"): 1,
+        ("NetBoxUnavailableError", "GET"): 2,
+        ("NetBoxNotFoundError", "GET"): 1,
+        ("NetBoxServerError", "POST"): 1,
     }

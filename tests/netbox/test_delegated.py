@@ -11,12 +11,12 @@ from temporalio.exceptions import ApplicationError
 from ipam.allocation import allocate
 from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
-from ipam.netbox.binding import Binding, Mode, Record
+from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.netbox.delegated.block_acquisition import take
 from ipam.netbox.records import KEY, SIZE, USED
 from ipam.pools import Pool
 from lastmile.db import Database
-from lastmile.db.advisory_lock import only_one
+from lastmile.db.advisory_lock import exclusive
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, VRF, refusal
@@ -100,7 +100,7 @@ async def test_two_workers_take_one_block(kept: Delegated, home: int, owner_url:
 
 async def test_one_keeper_at_a_time(kept: Delegated, home: int, owner_url: str) -> None:
     other = Database(owner_url)
-    async with only_one(other, "keeper") as first:
+    async with exclusive(other, "keeper") as first:
         assert first
         assert await kept.beat()
         assert kept.containers() == []
@@ -117,7 +117,7 @@ async def test_a_block_whose_reply_is_lost_is_found_again(kept: Delegated, home:
     await kept.begin()
     kept.server.faults.next(fault, method="POST", path=AVAILABLE)
     failure = await refusal(kept.allocate())
-    assert (failure.type, failure.non_retryable) == ("NoBlock", False)
+    assert (failure.type, failure.non_retryable) == ("NoBlockError", False)
     assert failure.message.startswith(
         "no block of pool home (2001:db8:4000::/40) has a free prefix, and no further one could be taken now: "
     )
@@ -147,7 +147,7 @@ async def test_lines_come_and_go_while_netbox_is_away(kept: Delegated, home: int
     await kept.deprovision("S-1", "D-1")
     await kept.begin("S-99", "O-99")
     failure = await refusal(kept.allocate("S-99", "O-99"))
-    assert (failure.type, failure.non_retryable) == ("NoBlock", False)
+    assert (failure.type, failure.non_retryable) == ("NoBlockError", False)
     assert "no block of pool home" in failure.message
     assert "no NetBox answers at" in failure.message
     assert not await kept.beat()
@@ -163,7 +163,7 @@ async def test_a_pool_that_has_no_further_block(kept: Delegated) -> None:
     await kept.lines(2 * BLOCK)
     await kept.begin("S-99", "O-99")
     failure = await refusal(kept.allocate("S-99", "O-99"))
-    assert (failure.type, failure.non_retryable) == ("PoolExhausted", True)
+    assert (failure.type, failure.non_retryable) == ("PoolExhaustedError", True)
     assert "home (2001:db8:4000::/51)" in failure.message
     await kept.close("S-99", "O-99", "rolled_back")
 
@@ -203,7 +203,7 @@ async def test_a_pool_that_was_deleted_by_hand(kept: Delegated, home: int) -> No
     await kept.lines(BLOCK - 1, start=2)
     await kept.begin("S-99", "O-99")
     failure = await refusal(kept.allocate("S-99", "O-99"))
-    assert (failure.type, failure.non_retryable) == ("PoolMoved", True)
+    assert (failure.type, failure.non_retryable) == ("PoolMovedError", True)
     assert "Restore it there" in failure.message
 
 
@@ -214,7 +214,7 @@ async def test_a_pool_in_another_vrf_gives_no_block(kept: Delegated, home: int) 
     await kept.begin("S-99", "O-99")
     with pytest.raises(ApplicationError) as failure:
         await kept.insist(lambda: kept.allocate("S-99", "O-99"))
-    assert failure.value.type == "PoolMoved"
+    assert failure.value.type == "PoolMovedError"
     assert "in another VRF" in failure.value.message
     await asyncio.to_thread(kept.peer.send, "PATCH", f"{PREFIXES}{home}/", {"vrf": kept.vrf})
     assert await kept.allocate("S-99", "O-99") == "2001:db8:4000::/56"
@@ -255,32 +255,34 @@ async def test_provisioning_within_a_block_costs_what_it_does_without_netbox(kep
     [("2001:db8::/32", None, 44), ("2001:db8::/46", None, 47), ("2001:db8::/32", 48, 48), ("2001:db8::/55", None, 56)],
 )
 def test_the_length_of_a_block(prefix: str, wanted: int | None, chosen: int) -> None:
-    place = Binding(mode=Mode.DELEGATED, prefix_id=1, vrf_id=None, block_length=wanted)
+    place = Binding(mode=AllocationMode.DELEGATED, prefix_id=1, vrf_id=None, block_length=wanted)
     pool = Pool(name="home", prefix=prefix, purpose=Purpose.IPV6_PD, delegated_length=56, netbox=place)
     assert pool.netbox is not None
-    assert (pool.netbox.block_length, pool.netbox.record) == (chosen, Record.BLOCK)
+    assert (pool.netbox.block_length, pool.netbox.record) == (chosen, ReportingScope.BLOCK)
 
 
 @pytest.mark.parametrize(("length", "words"), [(32, "/40 to a /56"), (57, "/40 to a /56"), (39, "/40 to a /56")])
 def test_a_block_that_does_not_fit(length: int, words: str) -> None:
-    place = Binding(mode=Mode.DELEGATED, prefix_id=1, vrf_id=None, block_length=length)
+    place = Binding(mode=AllocationMode.DELEGATED, prefix_id=1, vrf_id=None, block_length=length)
     with pytest.raises(ValidationError, match=words):
         Pool(name="home", prefix="2001:db8::/32", purpose=Purpose.IPV6_PD, delegated_length=56, netbox=place)
 
 
 def test_a_block_and_all_that_is_in_it_are_not_the_same_prefix_in_netbox() -> None:
     """NetBox refuses the second, in a VRF without duplicates."""
-    place = Binding(mode=Mode.DELEGATED, prefix_id=1, vrf_id=None, record=Record.PREFIX, block_length=56)
+    place = Binding(
+        mode=AllocationMode.DELEGATED, prefix_id=1, vrf_id=None, record=ReportingScope.PREFIX, block_length=56
+    )
     with pytest.raises(ValidationError, match="/40 to a /55, not a /56"):
         Pool(name="home", prefix="2001:db8::/32", purpose=Purpose.IPV6_PD, delegated_length=56, netbox=place)
-    place = Binding(mode=Mode.DELEGATED, prefix_id=1, vrf_id=None, record=Record.PREFIX)
+    place = Binding(mode=AllocationMode.DELEGATED, prefix_id=1, vrf_id=None, record=ReportingScope.PREFIX)
     with pytest.raises(ValidationError, match="needs a larger prefix, or --record block"):
         Pool(name="home", prefix="2001:db8::/55", purpose=Purpose.IPV6_PD, delegated_length=56, netbox=place)
 
 
 def test_only_a_delegated_pool_has_blocks() -> None:
     with pytest.raises(ValidationError, match="only a delegated pool has blocks"):
-        Binding(mode=Mode.DIRECT, prefix_id=1, vrf_id=None, block_length=44)
+        Binding(mode=AllocationMode.DIRECT, prefix_id=1, vrf_id=None, block_length=44)
 
 
 assert SPACE == "2001:db8:4000::/40"

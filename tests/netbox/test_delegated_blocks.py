@@ -9,7 +9,7 @@ import pytest
 
 from ipam.allocation import allocate
 from ipam.models import Need, Purpose
-from ipam.netbox.binding import Record
+from ipam.netbox.binding import ReportingScope
 from ipam.netbox.delegated.block_acquisition import take
 from ipam.netbox.delegated.block_return import give_back
 from ipam.netbox.errors import TimedOut
@@ -30,7 +30,7 @@ async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer)
         yield kept
 
 
-@pytest.fixture(params=list(Record))
+@pytest.fixture(params=list(ReportingScope))
 async def home(kept: Delegated, request: pytest.FixtureRequest) -> int:
     return await kept.pool(record=request.param)
 

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from ipam.netbox import NetBox
-from ipam.netbox.delegated.block_acquisition import BlockOverlaps, take
-from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
+from ipam.netbox.reconcile.differences import DifferenceKind
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import LOST
 from tests.netbox.kept import AVAILABLE, PREFIXES
@@ -65,7 +65,7 @@ async def test_what_a_person_has_over_a_block_is_told(kept: Delegated, home: int
     theirs = await kept.by_hand(prefix)
     for everything in (False, True):
         [one] = await found(kept, everything=everything)
-        assert (one.kind, one.subject, one.netbox_id, one.repairable) == (Kind.TAKEN, prefix, theirs, False)
+        assert (one.kind, one.subject, one.netbox_id, one.repairable) == (DifferenceKind.TAKEN, prefix, theirs, False)
         assert "covers block 2001:db8:4000::/52" in one.words
     await changed_by_hand(kept, theirs, status="container")
     assert await kinds(kept, everything=True) == [], "it only groups"
@@ -101,7 +101,7 @@ async def test_of_many_who_see_it_at_once_one_makes_it_again(kept: Delegated, ho
             results = await asyncio.gather(
                 *(take(kept.database, netbox, pool) for _ in range(4)), return_exceptions=True
             )
-            assert {type(one) for one in results} <= {bool, BlockOverlaps}
+            assert {type(one) for one in results} <= {bool, BlockOverlapError}
             assert block["prefix"] in [one["prefix"] for one in kept.containers()], "made again, and deleted again"
     assert sorted(await kept.agree()) == sorted(given)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from ipam.netbox.binding import OnRelease, Record
+from ipam.netbox.binding import OnRelease, ReportingScope
 from ipam.netbox.delegated.outbox import drain
 from ipam.netbox.records import KEY, STATE
 from lastmile.devstack.netbox import NetBoxServer
@@ -28,7 +28,7 @@ async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer)
 async def home(kept: Delegated) -> int:
     """A pool of which NetBox has a block, in a VRF that may have a prefix twice."""
     await asyncio.to_thread(kept.peer.send, "PATCH", f"/api/ipam/vrfs/{kept.vrf}/", {"enforce_unique": False})
-    home = await kept.pool(record=Record.PREFIX, on_release=OnRelease.DELETE)
+    home = await kept.pool(record=ReportingScope.PREFIX, on_release=OnRelease.DELETE)
     await kept.beat()
     return home
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from ipam.netbox import NetBox
-from ipam.netbox.binding import OnRelease, Record
+from ipam.netbox.binding import OnRelease, ReportingScope
 from ipam.netbox.delegated import block_maintenance as keeper_module
 from ipam.netbox.delegated import outbox as outbox_module
 from ipam.netbox.delegated.block_maintenance import BEAT, Keeper
@@ -35,7 +35,7 @@ async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer)
 
 @pytest.fixture
 async def home(kept: Delegated) -> int:
-    return await kept.pool(record=Record.PREFIX)
+    return await kept.pool(record=ReportingScope.PREFIX)
 
 
 class Clock:
@@ -54,7 +54,7 @@ async def test_pools_are_told_of_in_turn(kept: Delegated, home: int, monkeypatch
     clock = Clock()
     for module in (keeper_module, outbox_module):
         monkeypatch.setattr(module, "time", clock)
-    await kept.pool("2001:db8:5000::/40", "more", record=Record.PREFIX)
+    await kept.pool("2001:db8:5000::/40", "more", record=ReportingScope.PREFIX)
 
     async def line(ref: str, order: str, pool: str) -> None:
         await kept.begin(ref, order)
@@ -103,7 +103,7 @@ async def test_the_way_of_a_prefix(kept: Delegated, home: int) -> None:
 
 
 async def test_a_pool_whose_releases_are_deleted(kept: Delegated) -> None:
-    await kept.pool(record=Record.PREFIX, on_release=OnRelease.DELETE)
+    await kept.pool(record=ReportingScope.PREFIX, on_release=OnRelease.DELETE)
     await kept.provision()
     await kept.agree()
     await kept.deprovision()
@@ -131,7 +131,7 @@ async def test_a_pool_that_tells_of_blocks_alone_has_no_outbox(kept: Delegated) 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 @pytest.mark.parametrize("fault", [LOST, CUT, REDIS_LOST, DROPPED, POSTGRES_DOWN, proxy(503)])
 async def test_what_is_lost_on_the_way(kept: Delegated, fault: Fault, method: str) -> None:
-    await kept.pool(record=Record.PREFIX, on_release=OnRelease.DELETE)
+    await kept.pool(record=ReportingScope.PREFIX, on_release=OnRelease.DELETE)
     await kept.beat()  # the block
     kept.server.faults.next(fault, method=method, path=PREFIXES)
     await kept.begin()

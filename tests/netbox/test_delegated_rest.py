@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from ipam.netbox.binding import Record
+from ipam.netbox.binding import ReportingScope
 from ipam.netbox.records import STATE
 from ipam.quarantine import confirm, unconfirmed
 from lastmile.devstack.netbox import NetBoxServer
@@ -19,7 +19,7 @@ FIRST = "2001:db8:4000::/56"
 @pytest.fixture
 async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
     async with Delegated.serving(owner_url, owner, standin) as kept:
-        await kept.pool(record=Record.PREFIX)
+        await kept.pool(record=ReportingScope.PREFIX)
         yield kept
 
 

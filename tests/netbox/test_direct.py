@@ -9,7 +9,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.messages import Outcome
-from ipam.errors import InvalidPool
+from ipam.errors import InvalidPoolError
 from ipam.netbox import NetBox
 from ipam.netbox.binding import OnRelease
 from lastmile.audit.audit import check
@@ -86,7 +86,7 @@ async def test_a_key_that_was_released_is_spent(kept: Kept, home: int) -> None:
     await kept.close()
     await kept.deprovision()
     await kept.owner.execute("UPDATE orders SET status = 'running' WHERE order_id = 'O-1'")
-    assert (await refusal(kept.allocate())).type == "AllocationSpent"
+    assert (await refusal(kept.allocate())).type == "AllocationSpentError"
 
 
 async def test_people_and_their_prefixes_are_left_alone(kept: Kept, home: int) -> None:
@@ -193,7 +193,7 @@ async def test_an_attempt_that_comes_back_after_the_undo_removes_what_it_made(ke
     await kept.undo()
     await kept.close(status="rolled_back")
     first.go_on()
-    assert (await refusal(late)).type == "OrderFenced"
+    assert (await refusal(late)).type == "OrderFencedError"
     assert kept.records() == []
     assert await kept.agree() == []
 
@@ -245,7 +245,7 @@ async def test_an_attempt_that_comes_back_after_its_order_ended_leaves_the_prefi
     if deprovisioned:
         await kept.deprovision()
     held_up.go_on()
-    assert (await refusal(late)).type == "OrderFenced"
+    assert (await refusal(late)).type == "OrderFencedError"
     assert await kept.agree() == ([] if deprovisioned else [prefix])
 
 
@@ -273,7 +273,7 @@ async def test_an_order_that_takes_over_gets_what_was_begun(kept: Kept, home: in
     heir = asyncio.create_task(kept.allocate(order="O-2"))
     first.go_on()
     prefix = await heir
-    assert (await refusal(late)).type == "OrderFenced"
+    assert (await refusal(late)).type == "OrderFencedError"
     assert await kept.agree() == [prefix]
     assert await kept.owner.fetchval("SELECT created_by_order FROM delegations") == "O-2"
 
@@ -287,17 +287,19 @@ async def test_a_full_pool(kept: Kept) -> None:
     second = await kept.provision("S-2", "O-2")
     await kept.begin("S-3", "O-3")
     failure = await refusal(kept.allocate("S-3", "O-3"))
-    assert (failure.type, failure.non_retryable) == ("PoolExhausted", True)
+    assert (failure.type, failure.non_retryable) == ("PoolExhaustedError", True)
     assert failure.message.startswith("NetBox has no free /56 left in pool home (2001:db8:4000::/55)")
     assert await kept.states() == ["active", "active", "failed"]
-    assert (await refusal(kept.allocate("S-3", "O-3"))).type == "PoolExhausted", "again, if the first reply was lost"
+    assert (await refusal(kept.allocate("S-3", "O-3"))).type == "PoolExhaustedError", (
+        "again, if the first reply was lost"
+    )
     await kept.undo("S-3", "O-3")
     await kept.close("S-3", "O-3", "rolled_back")
     assert await kept.agree() == [first, second]
 
     await kept.deprovision("S-1", "D-1")
     await kept.begin("S-4", "O-4")
-    assert (await refusal(kept.allocate("S-4", "O-4"))).type == "PoolExhausted", "it rests"
+    assert (await refusal(kept.allocate("S-4", "O-4"))).type == "PoolExhaustedError", "it rests"
     await kept.undo("S-4", "O-4")
     await kept.close("S-4", "O-4", "rolled_back")
     await kept.owner.execute("UPDATE netbox_removals SET due_at = now()")
@@ -335,7 +337,7 @@ async def test_a_pool_prefix_that_was_deleted_by_hand(kept: Kept, home: int) -> 
     await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{home}/")
     await kept.begin("S-2", "O-2")
     failure = await refusal(kept.allocate("S-2", "O-2"))
-    assert (failure.type, failure.non_retryable) == ("PoolMoved", True)
+    assert (failure.type, failure.non_retryable) == ("PoolMovedError", True)
     assert f"pool home ({SPACE}) is prefix {home} in NetBox, which is not visible to the token" in failure.message
     assert "`lastmile pool add` again" in failure.message
     await kept.undo("S-2", "O-2")
@@ -343,7 +345,7 @@ async def test_a_pool_prefix_that_was_deleted_by_hand(kept: Kept, home: int) -> 
     assert await kept.agree() == [first]
 
     made = await asyncio.to_thread(kept.peer.create, PREFIXES, prefix=SPACE, vrf=kept.vrf, status="container")
-    with pytest.raises(InvalidPool):
+    with pytest.raises(InvalidPoolError):
         await kept.bind(SPACE, made["id"], on_release=OnRelease.DELETE, tenant="acme")
     await kept.bind(SPACE, made["id"], on_release=OnRelease.DEPRECATE, tenant="acme")
     assert await kept.agree() == [first]
@@ -355,7 +357,7 @@ async def test_a_pool_prefix_that_was_moved_by_hand(kept: Kept, home: int) -> No
     await asyncio.to_thread(kept.peer.send, "PATCH", f"{PREFIXES}{home}/", {"prefix": "2001:db8:8000::/40"})
     await kept.begin()
     failure = await refusal(kept.allocate())
-    assert (failure.type, failure.non_retryable) == ("PoolMoved", True)
+    assert (failure.type, failure.non_retryable) == ("PoolMovedError", True)
     assert "which gave 2001:db8:8000::/56" in failure.message
     await kept.undo()
     await kept.close(status="rolled_back")
@@ -375,7 +377,7 @@ async def test_a_pool_in_another_vrf_gives_no_order_a_prefix_that_somebody_holds
         kept.server.faults.next(LOST, method="POST", path=AVAILABLE)
     with pytest.raises(ApplicationError) as failure:
         await kept.insist(kept.allocate)
-    assert (failure.value.type, failure.value.non_retryable) == ("PoolMoved", True)
+    assert (failure.value.type, failure.value.non_retryable) == ("PoolMovedError", True)
     assert "which gave 2001:db8:4000::/56 in another VRF. Restore it there" in failure.value.message
     await kept.undo()
     await kept.close(status="rolled_back")
@@ -390,7 +392,7 @@ async def test_a_token_that_may_not(kept: Kept, home: int) -> None:
         kept.use(netbox)
         failure = await refusal(kept.allocate())
     kept.use(kept.netbox)
-    assert (failure.type, failure.non_retryable) == ("NotAuthorised", False)
+    assert (failure.type, failure.non_retryable) == ("NetBoxAuthorizationError", False)
     assert "grant the token's user `add` on ipam.prefix" in failure.message
     assert token not in failure.message
     await kept.undo()
@@ -416,7 +418,7 @@ async def test_a_worker_without_netbox_leaves_it_to_another(kept: Kept, home: in
     kept.use(None)
     await kept.begin()
     failure = await refusal(kept.allocate())
-    assert (failure.type, failure.non_retryable) == ("NoNetBox", False)
+    assert (failure.type, failure.non_retryable) == ("NoNetBoxError", False)
     kept.use(kept.netbox)
     prefix = await kept.allocate()
     assert await kept.agree() == [prefix]
@@ -490,7 +492,7 @@ async def test_a_prefix_whose_record_was_deleted_is_not_given_again(kept: Kept, 
     await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{record['id']}/")
     await kept.begin("S-2", "O-2")
     failure = await refusal(kept.allocate("S-2", "O-2"))
-    assert (failure.type, failure.non_retryable) == ("PrefixHeld", False)
+    assert (failure.type, failure.non_retryable) == ("PrefixHeldError", False)
     second = await kept.allocate("S-2", "O-2")
     assert await kept.agree() == [first, second]
     assert kept.record(KEY_1)["status"] == "active"  # type: ignore[index]

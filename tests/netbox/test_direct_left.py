@@ -55,7 +55,7 @@ async def test_an_attempt_that_still_waits_in_the_pool_that_was_left(kept: Kept)
     await waiting.reached()
     assert await kept.allocate_in_the_end() == "2001:db8:5000::/56"
     waiting.go_on()
-    assert (await refusal(stale)).type == "StateChanged"
+    assert (await refusal(stale)).type == "StateChangedError"
     await kept.activate()
     await kept.close()
     for one in theirs:

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from ipam.netbox.binding import Record
+from ipam.netbox.binding import ReportingScope
 from ipam.netbox.delegated.block_acquisition import take
-from ipam.netbox.errors import Exhausted
+from ipam.netbox.errors import NetBoxExhaustedError
 from ipam.netbox.requirements import check as requirements
 from ipam.netbox.requirements import set_up
 from lastmile.metrics.snapshot import measure
@@ -43,7 +43,7 @@ async def test_a_direct_pool(direct: Kept) -> None:
 
 
 async def test_a_delegated_pool_whose_prefixes_are_told_of(delegated: Delegated) -> None:
-    await delegated.pool(record=Record.PREFIX)
+    await delegated.pool(record=ReportingScope.PREFIX)
     assert await outbox(delegated) == (0, 0)
     await delegated.lines(2)
     assert (await integrated(delegated), await outbox(delegated)) == (0, (2, 0))
@@ -57,7 +57,7 @@ async def test_a_delegated_pool_whose_prefixes_are_told_of(delegated: Delegated)
 
 async def test_who_had_the_prefix_before_is_not_who_has_it(delegated: Delegated) -> None:
     """NetBox shows the prefix still, as another delegation's."""
-    await delegated.pool(record=Record.PREFIX)
+    await delegated.pool(record=ReportingScope.PREFIX)
     await delegated.provision()
     await delegated.agree_in_the_end()
     await delegated.deprovision()
@@ -68,7 +68,7 @@ async def test_who_had_the_prefix_before_is_not_who_has_it(delegated: Delegated)
 
 
 async def test_what_netbox_does_not_take(delegated: Delegated) -> None:
-    await delegated.pool(record=Record.PREFIX)
+    await delegated.pool(record=ReportingScope.PREFIX)
     await delegated.provision()
     await delegated.owner.execute("UPDATE netbox_records SET problem = 'not that one'")
     assert await outbox(delegated) == (1, 1)
@@ -102,7 +102,7 @@ async def test_a_direct_pool_that_people_have_filled(direct: Kept) -> None:
     assert await full(direct) == 0, "it has not been asked for another one"
     for order in ("O-2", "O-3"):
         await direct.begin("S-2", order)
-        assert (await refusal(direct.allocate("S-2", order))).type == "PoolExhausted"
+        assert (await refusal(direct.allocate("S-2", order))).type == "PoolExhaustedError"
         await direct.undo("S-2", order)
         await direct.close("S-2", order, "rolled_back")
         assert await full(direct) == 1
@@ -133,7 +133,7 @@ async def test_a_delegated_pool_that_people_have_filled(delegated: Delegated) ->
     await delegated.lines(8, start=9)
     for order in ("O-17", "O-18"):
         await delegated.begin("S-17", order)
-        assert (await refusal(delegated.allocate("S-17", order))).type == "PoolExhausted"
+        assert (await refusal(delegated.allocate("S-17", order))).type == "PoolExhaustedError"
         await delegated.undo("S-17", order)
         await delegated.close("S-17", order, "rolled_back")
         assert await full(delegated) == 1
@@ -157,7 +157,7 @@ async def test_a_pool_is_not_full_once_nobody_asks_any_more(delegated: Delegated
         asked.go_on()
         await delegated.waiting()
         await connection.execute(text("DELETE FROM netbox_blocks WHERE state = 'taking'"))
-    with pytest.raises(Exhausted):
+    with pytest.raises(NetBoxExhaustedError):
         await taking
     assert await full(delegated) == 0
 

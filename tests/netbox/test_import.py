@@ -13,7 +13,7 @@ from ipam.models import Purpose
 from ipam.netbox.binding import OnRelease
 from ipam.netbox.bound_pool import pool_named
 from ipam.netbox.errors import NetBoxError
-from ipam.netbox.importer.scan import Estate, NoSuchField
+from ipam.netbox.importer.scan import Estate, UnknownFieldError
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
 from lastmile.audit.audit import check
 from lastmile.devstack.netbox import NetBoxServer
@@ -147,7 +147,7 @@ async def test_the_reference_in_the_description(kept: Existing, home: int) -> No
 
 async def test_a_field_that_netbox_does_not_have(kept: Existing, home: int) -> None:
     await kept.theirs()
-    with pytest.raises(NoSuchField, match="'costumer_ref'"):
+    with pytest.raises(UnknownFieldError, match="'costumer_ref'"):
         await kept.bring(field="costumer_ref")
 
 

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from ipam.netbox import NetBox
-from ipam.netbox.binding import Record
+from ipam.netbox.binding import ReportingScope
 from ipam.netbox.delegated.block_maintenance import Keeper
 from ipam.netbox.records import KEY, USED
 from lastmile.devstack.netbox import NetBoxServer
@@ -27,7 +27,7 @@ async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer)
 
 
 async def test_a_pool_without_a_further_block_is_kept_all_the_same(kept: Delegated) -> None:
-    await kept.pool("2001:db8:4000::/51", record=Record.PREFIX)
+    await kept.pool("2001:db8:4000::/51", record=ReportingScope.PREFIX)
     given = await kept.lines(2 * BLOCK - 2)
     assert not await kept.beat(), "there is something to repair"
     assert sorted(one["prefix"] for one in kept.records()) == sorted(given)
@@ -35,7 +35,7 @@ async def test_a_pool_without_a_further_block_is_kept_all_the_same(kept: Delegat
 
 
 async def test_a_pool_that_was_deleted_by_hand_is_kept_all_the_same(kept: Delegated) -> None:
-    home = await kept.pool(record=Record.PREFIX)
+    home = await kept.pool(record=ReportingScope.PREFIX)
     await kept.beat()
     await kept.deleted_by_hand(home)
     given = await kept.lines(BLOCK - 2)
@@ -44,7 +44,7 @@ async def test_a_pool_that_was_deleted_by_hand_is_kept_all_the_same(kept: Delega
 
 
 async def test_a_block_that_cannot_be_put_right_holds_up_nothing_else(kept: Delegated) -> None:
-    await kept.pool(record=Record.PREFIX)
+    await kept.pool(record=ReportingScope.PREFIX)
     await kept.provision()
     await kept.beat()
     [block] = kept.containers()
@@ -56,8 +56,8 @@ async def test_a_block_that_cannot_be_put_right_holds_up_nothing_else(kept: Dele
 
 
 async def test_one_pool_that_cannot_be_kept_holds_up_no_other(kept: Delegated) -> None:
-    first = await kept.pool("2001:db8:4000::/40", "first", record=Record.PREFIX)
-    await kept.pool("2001:db8:8000::/40", "second", record=Record.PREFIX)
+    first = await kept.pool("2001:db8:4000::/40", "first", record=ReportingScope.PREFIX)
+    await kept.pool("2001:db8:8000::/40", "second", record=ReportingScope.PREFIX)
     await kept.deleted_by_hand(first)
     assert not await kept.beat()
     await kept.begin()
@@ -106,7 +106,7 @@ WHERE datname = current_database() AND application_name = 'lastmile'
 
 async def test_a_keeper_ends_when_the_database_has_just_gone(kept: Delegated) -> None:
     """What fails on the way out is no reason to go on: a worker would wait for it for ever."""
-    await kept.pool(record=Record.PREFIX)
+    await kept.pool(record=ReportingScope.PREFIX)
     await kept.lines(2)
     creation = Held(kept.server, path=PREFIXES)
     async with NetBox(kept.server.url, kept.server.token) as netbox, asyncio.timeout(30):

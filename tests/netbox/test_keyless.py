@@ -8,9 +8,9 @@ import pytest
 
 from ipam.lifecycle import State
 from ipam.netbox import Stamp
-from ipam.netbox.binding import OnRelease, Record
-from ipam.netbox.errors import NotReady
-from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.binding import OnRelease, ReportingScope
+from ipam.netbox.errors import NetBoxNotReadyError
+from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.records import KEY, LINK, SIZE, STATE, SUBSCRIBER, USED
 from ipam.netbox.requirements import check, set_up
@@ -72,7 +72,7 @@ async def test_of_a_direct_pool_each_gets_its_key_back(direct: Kept, fields: tup
     await three_lines(direct)
     before = {one["id"]: one["description"] for one in direct.records()}
     await remade(direct, *fields)
-    assert await kinds(direct) == sorted((Kind.DRIFT, one) for one in (FIRST, SECOND, THIRD))
+    assert await kinds(direct) == sorted((DifferenceKind.DRIFT, one) for one in (FIRST, SECOND, THIRD))
     first = (await found(direct))[0]
     words = "S-1's, active: key none => its own"
     assert (first.words, first.repairable) == (
@@ -85,15 +85,15 @@ async def test_of_a_direct_pool_each_gets_its_key_back(direct: Kept, fields: tup
 
 
 @pytest.mark.parametrize("fields", [(KEY,), ALL])
-@pytest.mark.parametrize("record", list(Record))
+@pytest.mark.parametrize("record", list(ReportingScope))
 async def test_of_a_delegated_pool_each_gets_its_key_back(
-    delegated: Delegated, record: Record, fields: tuple[str, ...]
+    delegated: Delegated, record: ReportingScope, fields: tuple[str, ...]
 ) -> None:
     await three_lines(delegated, record=record)
     before = {one["id"]: one["description"] for one in [*delegated.records(), at(delegated, BLOCK)]}
     await remade(delegated, *fields)
-    wanted = [BLOCK, *([FIRST, SECOND, THIRD] if record is Record.PREFIX else [])]
-    assert await kinds(delegated) == sorted((Kind.DRIFT, one) for one in wanted)
+    wanted = [BLOCK, *([FIRST, SECOND, THIRD] if record is ReportingScope.PREFIX else [])]
+    assert await kinds(delegated) == sorted((DifferenceKind.DRIFT, one) for one in wanted)
     assert await repaired(delegated) == [""] * len(wanted)
     assert await delegated.agree() == [FIRST, THIRD]
     assert {one["id"]: one["description"] for one in [*delegated.records(), at(delegated, BLOCK)]} == before
@@ -111,7 +111,7 @@ async def test_no_pass_before_sees_it_by_its_last_change(direct: Kept) -> None:
     await direct.owner.execute(f"UPDATE delegations SET {long_ago}")
     assert await kinds(direct) == []
     await remade(direct, SUBSCRIBER)
-    assert [kind for kind, _ in await kinds(direct)] == [Kind.DRIFT] * 3
+    assert [kind for kind, _ in await kinds(direct)] == [DifferenceKind.DRIFT] * 3
 
 
 # What is not ours any more
@@ -196,7 +196,7 @@ async def test_of_a_direct_pool_what_a_person_made_of_it_stays(direct: Kept, by:
 
 @pytest.mark.parametrize("by", MADE_OVER)
 async def test_of_a_delegated_pool_what_a_person_made_of_it_stays(delegated: Delegated, by: Breaking) -> None:
-    await three_lines(delegated, record=Record.PREFIX)
+    await three_lines(delegated, record=ReportingScope.PREFIX)
     id = int(at(delegated, FIRST)["id"])
     await remade(delegated, KEY)
     await by(delegated, id)
@@ -263,11 +263,13 @@ async def test_an_order_deletes_nothing_without_a_key(direct: Kept) -> None:
     await remade(direct, KEY)
     report = await direct.deprovision()
     assert "was left as it is" in report.reason
-    assert [(one.kind, one.subject, one.repairable) for one in await found(direct)] == [(Kind.ORPHAN, FIRST, False)]
+    assert [(one.kind, one.subject, one.repairable) for one in await found(direct)] == [
+        (DifferenceKind.ORPHAN, FIRST, False)
+    ]
 
 
 async def test_the_outbox_tells_of_a_release(delegated: Delegated) -> None:
-    await three_lines(delegated, record=Record.PREFIX)
+    await three_lines(delegated, record=ReportingScope.PREFIX)
     await remade(delegated, KEY)
     await delegated.deprovision("S-1", "D-1")
     assert await delegated.beat()
@@ -277,7 +279,7 @@ async def test_the_outbox_tells_of_a_release(delegated: Delegated) -> None:
 
 
 async def test_the_outbox_deletes_nothing_without_a_key(delegated: Delegated) -> None:
-    await delegated.pool(record=Record.PREFIX, on_release=OnRelease.DELETE)
+    await delegated.pool(record=ReportingScope.PREFIX, on_release=OnRelease.DELETE)
     await delegated.provision()
     await delegated.agree()
     await remade(delegated, KEY)
@@ -300,7 +302,7 @@ async def test_the_keeper_gives_a_block_its_key_back(delegated: Delegated) -> No
 
 async def test_what_lost_its_key_is_no_strangers(delegated: Delegated) -> None:
     """Also where it has been changed since the keeper's last look."""
-    await three_lines(delegated, record=Record.PREFIX)
+    await three_lines(delegated, record=ReportingScope.PREFIX)
     await remade(delegated, KEY)
     await changes(delegated, int(at(delegated, SECOND)["id"]), description="noted by a person")
     await delegated.beat()
@@ -320,7 +322,9 @@ async def test_a_release_without_the_field_waits(direct: Kept) -> None:
     failure = await refusal(direct.deprovision("S-1", "D-1"))
     assert not failure.non_retryable
     assert "`lastmile netbox check`" in str(failure)
-    with pytest.raises(NotReady, match="NetBox has no custom field lastmile_key any more: run `lastmile netbox setup`"):
+    with pytest.raises(
+        NetBoxNotReadyError, match="NetBox has no custom field lastmile_key any more: run `lastmile netbox setup`"
+    ):
         await found(direct)
     await again(direct)
     await direct.release("S-1", "D-1")
@@ -334,12 +338,12 @@ async def test_a_change_whose_key_netbox_drops_is_no_success(direct: Kept) -> No
     id = int(at(direct, FIRST)["id"])
     stamp = Stamp(key="acme/S-1/ipv6_pd/O-1", subscriber_ref="S-1", state=State.ACTIVE, tenant="acme")
     await without(direct, KEY)
-    with pytest.raises(NotReady, match="NetBox does not keep lastmile_key"):
+    with pytest.raises(NetBoxNotReadyError, match="NetBox does not keep lastmile_key"):
         await direct.netbox.update(id, stamp)
 
 
 async def test_the_outbox_waits_for_the_field(delegated: Delegated) -> None:
-    await three_lines(delegated, record=Record.PREFIX)
+    await three_lines(delegated, record=ReportingScope.PREFIX)
     await without(delegated, KEY)
     await delegated.deprovision("S-1", "D-1")
     assert not await delegated.beat()

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from ipam.netbox import NetBox
-from ipam.netbox.binding import Record
-from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.binding import ReportingScope
+from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.records import LINK
 from lastmile.devstack.netbox import NetBoxServer
 from tests.netbox.kept import PREFIXES, Kept
@@ -26,7 +26,7 @@ async def kept(
 ) -> AsyncIterator[Kept]:
     """Without a link, and a line; its record is in NetBox."""
     async with request.param.serving(owner_url, owner, standin) as kept:
-        await kept.pool(**({"record": Record.PREFIX} if isinstance(kept, Delegated) else {}))
+        await kept.pool(**({"record": ReportingScope.PREFIX} if isinstance(kept, Delegated) else {}))
         await kept.provision()
         await kept.agree()
         yield kept
@@ -58,7 +58,7 @@ async def test_a_link_that_was_configured_later_is_filled_in(kept: Kept) -> None
     assert await kinds(kept, everything=True) == []
     async with linking(kept):
         [one] = await found(kept, everything=True)
-        assert (one.kind, one.words) == (Kind.DRIFT, f"S-1's, active: link none => {FIRST}")
+        assert (one.kind, one.words) == (DifferenceKind.DRIFT, f"S-1's, active: link none => {FIRST}")
         assert await repaired(kept, everything=True) == [""]
     assert link(kept) == FIRST
     await kept.agree()

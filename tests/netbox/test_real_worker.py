@@ -10,7 +10,7 @@ import pytest
 from temporalio.client import Client
 
 from ipam.models import Addressing
-from ipam.netbox.binding import Record
+from ipam.netbox.binding import ReportingScope
 from ipam.netbox.records import KEY, USED
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.contract import ProvisionSubscriber, ResultStatus
@@ -44,7 +44,7 @@ async def environment(
 @pytest.fixture
 async def shared_out(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
     async with Delegated.serving(owner_url, owner, standin) as kept:
-        await kept.pool(SPACE, "kept", block_length=54, record=Record.PREFIX)
+        await kept.pool(SPACE, "kept", block_length=54, record=ReportingScope.PREFIX)
         yield kept
 
 

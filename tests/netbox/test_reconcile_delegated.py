@@ -7,10 +7,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ipam.netbox.binding import Record
-from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.binding import ReportingScope
+from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, USED
-from lastmile.db.advisory_lock import only_one
+from lastmile.db.advisory_lock import exclusive
 from lastmile.devstack.netbox import NetBoxServer
 from tests.netbox.kept import PREFIXES
 from tests.netbox.reconciled import found, kinds, repaired
@@ -26,7 +26,7 @@ async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer)
         yield kept
 
 
-async def two_lines(kept: Delegated, record: Record) -> None:
+async def two_lines(kept: Delegated, record: ReportingScope) -> None:
     """Of which the second has been taken down, and rests; NetBox has been told, and was looked at."""
     await kept.pool(record=record)
     await kept.provision()
@@ -86,21 +86,25 @@ async def block_tenant(kept: Delegated) -> None:
     await changes(kept, block(kept), tenant={"slug": "other"})
 
 
-BLOCKS: list[tuple[Breaking, Kind, str]] = [
-    (block_deleted, Kind.MISSING, "a block of pool home: NetBox shows no record of it"),
-    (block_moved, Kind.MOVED, "a block of pool home: its record #2 is 2001:db8:4000:f000::/52"),
-    (block_resized, Kind.MOVED, "a block of pool home: its record #2 is 2001:db8:4000::/50"),
-    (block_in_another_vrf, Kind.MOVED, "a block of pool home: its record #2 is 2001:db8:4000::/52, in another VRF"),
-    (block_status, Kind.DRIFT, "a block of pool home: status active => container"),
-    (block_figures, Kind.DRIFT, "a block of pool home: used 7 => 2"),
-    (block_tenant, Kind.DRIFT, "a block of pool home: tenant other => acme"),
+BLOCKS: list[tuple[Breaking, DifferenceKind, str]] = [
+    (block_deleted, DifferenceKind.MISSING, "a block of pool home: NetBox shows no record of it"),
+    (block_moved, DifferenceKind.MOVED, "a block of pool home: its record #2 is 2001:db8:4000:f000::/52"),
+    (block_resized, DifferenceKind.MOVED, "a block of pool home: its record #2 is 2001:db8:4000::/50"),
+    (
+        block_in_another_vrf,
+        DifferenceKind.MOVED,
+        "a block of pool home: its record #2 is 2001:db8:4000::/52, in another VRF",
+    ),
+    (block_status, DifferenceKind.DRIFT, "a block of pool home: status active => container"),
+    (block_figures, DifferenceKind.DRIFT, "a block of pool home: used 7 => 2"),
+    (block_tenant, DifferenceKind.DRIFT, "a block of pool home: tenant other => acme"),
 ]
 
 
-@pytest.mark.parametrize("record", list(Record))
+@pytest.mark.parametrize("record", list(ReportingScope))
 @pytest.mark.parametrize(("by", "kind", "words"), BLOCKS)
 async def test_what_somebody_did_to_a_block(
-    kept: Delegated, record: Record, by: Breaking, kind: Kind, words: str
+    kept: Delegated, record: ReportingScope, by: Breaking, kind: DifferenceKind, words: str
 ) -> None:
     await two_lines(kept, record)
     await by(kept)
@@ -186,22 +190,22 @@ async def by_script(kept: Delegated, prefix: str, key: str, state: str) -> None:
     await asyncio.to_thread(kept.peer.create, PREFIXES, **body)
 
 
-LINES: list[tuple[Breaking, Kind, str, str]] = [
-    (line_deleted, Kind.MISSING, FIRST, "S-1's, active: NetBox shows no record of it"),
-    (rest_deleted, Kind.MISSING, SECOND, "S-2's, at rest: NetBox shows no record of it"),
-    (line_moved, Kind.MOVED, FIRST, "S-1's, active: its record #3 is 2001:db8:4000:700::/56"),
-    (line_resized, Kind.MOVED, FIRST, "S-1's, active: its record #3 is 2001:db8:4000::/64"),
-    (line_in_another_vrf, Kind.MOVED, FIRST, f"S-1's, active: its record #3 is {FIRST}, in another VRF"),
-    (line_status, Kind.DRIFT, FIRST, "S-1's, active: status reserved => active"),
-    (line_tenant, Kind.DRIFT, FIRST, "S-1's, active: tenant none => acme"),
-    (line_state, Kind.DRIFT, FIRST, "S-1's, active: state failed => active"),
-    (line_subscriber, Kind.DRIFT, FIRST, "S-1's, active: subscriber S-9 => S-1"),
-    (line_tag, Kind.DRIFT, FIRST, "S-1's, active: tag none => lastmile"),
-    (line_restored, Kind.DRIFT, FIRST, f"S-1's, active: its record is #5 ({FIRST}), not #3"),
-    (line_twice, Kind.TWICE, FIRST, f"S-1's, active: record #5 ({FIRST}) carries its key too, beside #3"),
+LINES: list[tuple[Breaking, DifferenceKind, str, str]] = [
+    (line_deleted, DifferenceKind.MISSING, FIRST, "S-1's, active: NetBox shows no record of it"),
+    (rest_deleted, DifferenceKind.MISSING, SECOND, "S-2's, at rest: NetBox shows no record of it"),
+    (line_moved, DifferenceKind.MOVED, FIRST, "S-1's, active: its record #3 is 2001:db8:4000:700::/56"),
+    (line_resized, DifferenceKind.MOVED, FIRST, "S-1's, active: its record #3 is 2001:db8:4000::/64"),
+    (line_in_another_vrf, DifferenceKind.MOVED, FIRST, f"S-1's, active: its record #3 is {FIRST}, in another VRF"),
+    (line_status, DifferenceKind.DRIFT, FIRST, "S-1's, active: status reserved => active"),
+    (line_tenant, DifferenceKind.DRIFT, FIRST, "S-1's, active: tenant none => acme"),
+    (line_state, DifferenceKind.DRIFT, FIRST, "S-1's, active: state failed => active"),
+    (line_subscriber, DifferenceKind.DRIFT, FIRST, "S-1's, active: subscriber S-9 => S-1"),
+    (line_tag, DifferenceKind.DRIFT, FIRST, "S-1's, active: tag none => lastmile"),
+    (line_restored, DifferenceKind.DRIFT, FIRST, f"S-1's, active: its record is #5 ({FIRST}), not #3"),
+    (line_twice, DifferenceKind.TWICE, FIRST, f"S-1's, active: record #5 ({FIRST}) carries its key too, beside #3"),
     (
         line_left_by_somebody_gone,
-        Kind.ORPHAN,
+        DifferenceKind.ORPHAN,
         "2001:db8:4000:200::/56",
         "#5 carries the key of S-3's, released, which should not be there",
     ),
@@ -210,11 +214,11 @@ LINES: list[tuple[Breaking, Kind, str, str]] = [
 
 @pytest.mark.parametrize(("by", "kind", "subject", "words"), LINES)
 async def test_what_somebody_did_to_a_prefix(
-    kept: Delegated, by: Breaking, kind: Kind, subject: str, words: str
+    kept: Delegated, by: Breaking, kind: DifferenceKind, subject: str, words: str
 ) -> None:
-    await two_lines(kept, Record.PREFIX)
+    await two_lines(kept, ReportingScope.PREFIX)
     await by(kept)
-    [one] = [one for one in await found(kept) if one.kind is not Kind.POOL_MOVED]
+    [one] = [one for one in await found(kept) if one.kind is not DifferenceKind.POOL_MOVED]
     assert (one.kind, one.subject, one.words, one.repairable) == (kind, subject, words, True)
     if by is line_twice:
         [field] = kept.peer.found(f"/api/extras/custom-fields/?name={KEY}")
@@ -226,25 +230,25 @@ async def test_what_somebody_did_to_a_prefix(
 
 async def test_a_pool_that_tells_of_blocks_alone_has_no_prefixes_there(kept: Delegated) -> None:
     """As they were while each was told."""
-    await two_lines(kept, Record.BLOCK)
+    await two_lines(kept, ReportingScope.BLOCK)
     await by_script(kept, FIRST, "acme/S-1/ipv6_pd/O-1", "active")
-    assert await kinds(kept) == [(Kind.ORPHAN, FIRST)]
+    assert await kinds(kept) == [(DifferenceKind.ORPHAN, FIRST)]
     assert await repaired(kept) == [""]
     assert kept.records() == []
     await kept.agree()
 
 
 async def test_a_prefix_that_the_outbox_has_forgotten(kept: Delegated) -> None:
-    await two_lines(kept, Record.PREFIX)
+    await two_lines(kept, ReportingScope.PREFIX)
     await kept.deleted_by_hand(line(kept))
     await kept.owner.execute("DELETE FROM netbox_records WHERE slot = 0")
-    assert await kinds(kept, everything=True) == [(Kind.MISSING, FIRST)]
+    assert await kinds(kept, everything=True) == [(DifferenceKind.MISSING, FIRST)]
     assert await repaired(kept, everything=True) == [""]
     await kept.agree()
 
 
 async def test_what_the_outbox_has_yet_to_tell_is_no_difference(kept: Delegated) -> None:
-    await two_lines(kept, Record.PREFIX)
+    await two_lines(kept, ReportingScope.PREFIX)
     await kept.lines(3, start=5)
     assert len(kept.records()) == 2
     assert await kinds(kept) == []
@@ -258,7 +262,7 @@ async def test_what_the_outbox_has_yet_to_tell_is_no_difference(kept: Delegated)
 
 async def test_the_place_of_a_record_is_taken(kept: Delegated) -> None:
     """What NetBox says against it is said; the audit repeats it until it is repaired."""
-    await two_lines(kept, Record.PREFIX)
+    await two_lines(kept, ReportingScope.PREFIX)
     await kept.deleted_by_hand(line(kept))
     theirs = await kept.by_hand(FIRST)
     [problem] = await repaired(kept)
@@ -270,10 +274,10 @@ async def test_the_place_of_a_record_is_taken(kept: Delegated) -> None:
 
 
 async def test_a_block_whose_place_is_taken(kept: Delegated) -> None:
-    await two_lines(kept, Record.BLOCK)
+    await two_lines(kept, ReportingScope.BLOCK)
     await block_deleted(kept)
     theirs = await kept.by_hand(BLOCK)
-    assert await kinds(kept, everything=True) == [(Kind.MISSING, BLOCK), (Kind.TAKEN, BLOCK)]
+    assert await kinds(kept, everything=True) == [(DifferenceKind.MISSING, BLOCK), (DifferenceKind.TAKEN, BLOCK)]
     assert len([problem for problem in await repaired(kept) if "Duplicate prefix found" in problem]) == 1
     await kept.deleted_by_hand(theirs)
     assert await repaired(kept) == [""]
@@ -281,18 +285,18 @@ async def test_a_block_whose_place_is_taken(kept: Delegated) -> None:
 
 async def test_a_block_that_nobody_knows(kept: Delegated) -> None:
     """It may be all that is left of what a lost database has assigned: it is not deleted."""
-    await two_lines(kept, Record.BLOCK)
+    await two_lines(kept, ReportingScope.BLOCK)
     await by_script(kept, "2001:db8:4000:1000::/52", "lastmile/block/home/9/0a1b2c3d", "")
     [one] = await found(kept)
-    assert (one.kind, one.repairable) == (Kind.ORPHAN, False)
+    assert (one.kind, one.repairable) == (DifferenceKind.ORPHAN, False)
     assert (await repaired(kept))[0].startswith("find out who made it")
 
 
 async def test_a_block_waits_for_the_keeper(kept: Delegated, owner_url: str) -> None:
-    await two_lines(kept, Record.BLOCK)
+    await two_lines(kept, ReportingScope.BLOCK)
     await block_moved(kept)
     [one] = await found(kept)
-    async with only_one(kept.database, "keeper") as ours:
+    async with exclusive(kept.database, "keeper") as ours:
         assert ours
         repairing = asyncio.create_task(repaired(kept))
         done, _ = await asyncio.wait([repairing], timeout=1)

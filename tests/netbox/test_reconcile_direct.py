@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from ipam.netbox.binding import OnRelease
-from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER
 from ipam.netbox.requirements import NOT_VISIBLE
@@ -158,35 +158,40 @@ By = Callable[[Kept, Person], Awaitable[None]]
 @pytest.mark.parametrize(
     ("by", "kind", "subject", "words"),
     [
-        (deletes, Kind.MISSING, FIRST, "S-1's, active: NetBox shows no record of it"),
-        (deletes_what_rests, Kind.MISSING, SECOND, "S-2's, at rest: NetBox shows no record of it"),
-        (deletes_and_makes_it_again, Kind.DRIFT, FIRST, f"S-1's, active: its record is #5 ({FIRST}), not #2"),
-        (sets_a_status, Kind.DRIFT, FIRST, "S-1's, active: status deprecated => active"),
-        (sets_a_tenant, Kind.DRIFT, FIRST, "S-1's, active: tenant other => acme"),
-        (takes_the_tenant_away, Kind.DRIFT, SECOND, "S-2's, at rest: tenant none => acme"),
-        (sets_a_state, Kind.DRIFT, FIRST, "S-1's, active: state suspended => active"),
-        (sets_a_subscriber, Kind.DRIFT, FIRST, "S-1's, active: subscriber S-9 => S-1"),
-        (takes_the_tag_away, Kind.DRIFT, FIRST, "S-1's, active: tag none => lastmile"),
-        (moves_it, Kind.MOVED, FIRST, "S-1's, active: its record #2 is 2001:db8:4000:7700::/56"),
-        (moves_it_out_of_the_pool, Kind.MOVED, FIRST, "S-1's, active: its record #2 is 2001:db8:9000::/56"),
-        (resizes_it, Kind.MOVED, FIRST, "S-1's, active: its record #2 is 2001:db8:4000::/60"),
-        (moves_it_to_another_vrf, Kind.MOVED, FIRST, f"S-1's, active: its record #2 is {FIRST}, in another VRF"),
+        (deletes, DifferenceKind.MISSING, FIRST, "S-1's, active: NetBox shows no record of it"),
+        (deletes_what_rests, DifferenceKind.MISSING, SECOND, "S-2's, at rest: NetBox shows no record of it"),
+        (deletes_and_makes_it_again, DifferenceKind.DRIFT, FIRST, f"S-1's, active: its record is #5 ({FIRST}), not #2"),
+        (sets_a_status, DifferenceKind.DRIFT, FIRST, "S-1's, active: status deprecated => active"),
+        (sets_a_tenant, DifferenceKind.DRIFT, FIRST, "S-1's, active: tenant other => acme"),
+        (takes_the_tenant_away, DifferenceKind.DRIFT, SECOND, "S-2's, at rest: tenant none => acme"),
+        (sets_a_state, DifferenceKind.DRIFT, FIRST, "S-1's, active: state suspended => active"),
+        (sets_a_subscriber, DifferenceKind.DRIFT, FIRST, "S-1's, active: subscriber S-9 => S-1"),
+        (takes_the_tag_away, DifferenceKind.DRIFT, FIRST, "S-1's, active: tag none => lastmile"),
+        (moves_it, DifferenceKind.MOVED, FIRST, "S-1's, active: its record #2 is 2001:db8:4000:7700::/56"),
+        (moves_it_out_of_the_pool, DifferenceKind.MOVED, FIRST, "S-1's, active: its record #2 is 2001:db8:9000::/56"),
+        (resizes_it, DifferenceKind.MOVED, FIRST, "S-1's, active: its record #2 is 2001:db8:4000::/60"),
+        (
+            moves_it_to_another_vrf,
+            DifferenceKind.MOVED,
+            FIRST,
+            f"S-1's, active: its record #2 is {FIRST}, in another VRF",
+        ),
         (
             makes_a_second_one,
-            Kind.TWICE,
+            DifferenceKind.TWICE,
             FIRST,
             "S-1's, active: record #5 (2001:db8:4000:8800::/56) carries its key too, beside #2",
         ),
         (
             lets_netbox_do_late_what_nobody_waits_for,
-            Kind.ORPHAN,
+            DifferenceKind.ORPHAN,
             "2001:db8:4000:300::/56",
             "#6 carries the key of S-4's, released, which should not be there",
         ),
     ],
 )
 async def test_what_somebody_did_is_named_and_repaired(
-    kept: Kept, person: Person, by: By, kind: Kind, subject: str, words: str
+    kept: Kept, person: Person, by: By, kind: DifferenceKind, subject: str, words: str
 ) -> None:
     await by(kept, person)
     [one] = await found(kept)
@@ -219,7 +224,10 @@ async def test_what_lastmile_changed_without_telling_netbox(kept: Kept, person: 
     change = "SET state = 'active', state_since = now() + interval '2 hours'"
     await kept.owner.execute(f"UPDATE delegations {change} WHERE subscriber_ref = 'S-4'")
     [one] = await found(kept)
-    assert (one.kind, one.words) == (Kind.DRIFT, "S-4's, active: state allocated => active, status reserved => active")
+    assert (one.kind, one.words) == (
+        DifferenceKind.DRIFT,
+        "S-4's, active: state allocated => active, status reserved => active",
+    )
     assert await repaired(kept) == [""]
     record = kept.record("acme/S-4/ipv6_pd/O-4")
     assert record is not None
@@ -232,7 +240,7 @@ async def test_what_lastmile_changed_without_telling_netbox(kept: Kept, person: 
 async def test_a_prefix_that_somebody_else_has_too(kept: Kept, person: Person) -> None:
     theirs = await person.makes("2001:db8:4000:0:100::/72", description="lab")
     [one] = await found(kept)
-    assert (one.kind, one.subject, one.repairable) == (Kind.TAKEN, "2001:db8:4000:0:100::/72", False)
+    assert (one.kind, one.subject, one.repairable) == (DifferenceKind.TAKEN, "2001:db8:4000:0:100::/72", False)
     assert one.words == f"lab (#{theirs}), made by somebody else, and S-1 holds {FIRST}"
     assert "deprovision the subscriber" in (await repaired(kept))[0]
     await person.deletes(theirs)
@@ -252,7 +260,7 @@ async def test_a_record_that_somebody_made_over(kept: Kept, person: Person) -> N
     await person.changes(id, custom_fields={KEY: None, SUBSCRIBER: None, STATE: None}, description="mine", tags=[])
     [one] = await found(kept)
     assert (one.kind, one.words) == (
-        Kind.MISSING,
+        DifferenceKind.MISSING,
         f"S-1's, active: somebody has made record #{id}, which was its, over",
     )
     assert await repaired(kept) == [f"NetBox has {FIRST} already, and not as ours: mine (#{id})"]
@@ -265,7 +273,7 @@ async def test_a_record_that_somebody_made_over(kept: Kept, person: Person) -> N
 async def test_the_place_of_a_moved_record_is_taken(kept: Kept, person: Person) -> None:
     await moves_it(kept, person)
     theirs = await person.makes(FIRST, description="lab")
-    assert (Kind.MOVED, FIRST) in await kinds(kept)
+    assert (DifferenceKind.MOVED, FIRST) in await kinds(kept)
     problems = await repaired(kept)
     assert f"NetBox has {FIRST} already, and not as ours: lab (#{theirs})" in problems
 
@@ -282,7 +290,7 @@ async def test_a_key_that_we_have_never_heard_of(kept: Kept, person: Person) -> 
     fields = {KEY: "acme/S-7/ipv6_pd/O-7", SUBSCRIBER: "S-7", STATE: "active"}
     theirs = await person.makes("2001:db8:4000:700::/56", custom_fields=fields, tags=[{"slug": "lastmile"}])
     [one] = await found(kept)
-    assert (one.kind, one.repairable) == (Kind.ORPHAN, False)
+    assert (one.kind, one.repairable) == (DifferenceKind.ORPHAN, False)
     assert "which this database has never heard of" in one.words
     assert (await repaired(kept))[0].startswith("find out who made it")
     assert kept.record("acme/S-7/ipv6_pd/O-7") is not None
@@ -299,7 +307,7 @@ async def test_another_lastmile_is_left_alone(kept: Kept, person: Person) -> Non
 async def test_our_tag_on_somebody_elses(kept: Kept, person: Person) -> None:
     await person.makes("2001:db8:4000:700::/56", tags=[{"slug": "lastmile"}])
     [one] = await found(kept)
-    assert (one.kind, one.repairable) == (Kind.ORPHAN, False)
+    assert (one.kind, one.repairable) == (DifferenceKind.ORPHAN, False)
     assert "has the tag lastmile, and no key" in one.words
 
 
@@ -321,7 +329,7 @@ async def test_a_pool_that_was_moved_resized_or_deleted(
     else:
         await person.changes(pool, **change)
     [one] = await found(kept)
-    assert (one.kind, one.subject, one.repairable) == (Kind.POOL_MOVED, SPACE, False)
+    assert (one.kind, one.subject, one.repairable) == (DifferenceKind.POOL_MOVED, SPACE, False)
     assert one.words == f"pool home is prefix #{pool} of NetBox, {words}"
     [problem] = await repaired(kept)
     assert "`lastmile pool add` again" in problem
@@ -331,7 +339,7 @@ async def test_a_pool_that_was_put_into_another_vrf_is_moved_back(kept: Kept, pe
     pool = await kept.owner.fetchval("SELECT netbox_prefix_id FROM pools")
     await person.changes(pool, vrf=await person.vrf())
     [one] = await found(kept)
-    assert (one.kind, one.subject, one.repairable) == (Kind.POOL_MOVED, SPACE, True)
+    assert (one.kind, one.subject, one.repairable) == (DifferenceKind.POOL_MOVED, SPACE, True)
     assert one.words == f"pool home is prefix #{pool} of NetBox, which has {SPACE} there, in another VRF"
     assert await repaired(kept) == [""]
     assert await kept.provision("S-5", "O-5") in await kept.agree()
@@ -384,7 +392,7 @@ async def test_what_an_order_has_in_hand_is_no_difference(kept: Kept, person: Pe
     assert await kinds(kept) == [], "it will be told"
     assert await kinds(kept, everything=True) == []
     await kept.close("S-4", "O-4", "abandoned")
-    assert await kinds(kept) == [(Kind.DRIFT, "2001:db8:4000:300::/56")], "nobody tells it any more"
+    assert await kinds(kept) == [(DifferenceKind.DRIFT, "2001:db8:4000:300::/56")], "nobody tells it any more"
 
 
 @pytest.mark.parametrize("on_release", list(OnRelease))
@@ -402,7 +410,7 @@ async def test_a_release_that_was_given_up_half_way(kept: Kept, on_release: OnRe
     if on_release is OnRelease.DELETE:
         assert await kinds(kept) == []
     else:
-        assert await kinds(kept) == [(Kind.DRIFT, FIRST)]
+        assert await kinds(kept) == [(DifferenceKind.DRIFT, FIRST)]
         assert await repaired(kept) == [""]
     await kept.everything_is_due()
     assert await kept.agree() == []

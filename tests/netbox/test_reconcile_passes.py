@@ -10,7 +10,7 @@ import pytest
 
 from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError
-from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.reconcile.run import differences
 from lastmile.db import Database
@@ -75,8 +75,8 @@ async def test_pages_of_any_size_find_the_same(kept: Kept, page: int) -> None:
         await deletes(kept, n)
     for n in (2, 5):
         await changes(kept, n, status="reserved")
-    missing = [(Kind.MISSING, f"2001:db8:4000:{n}00::/56".replace(":000::", "::")) for n in (0, 2, 5)]
-    drift = [(Kind.DRIFT, f"2001:db8:4000:{n}00::/56") for n in (1, 4)]
+    missing = [(DifferenceKind.MISSING, f"2001:db8:4000:{n}00::/56".replace(":000::", "::")) for n in (0, 2, 5)]
+    drift = [(DifferenceKind.DRIFT, f"2001:db8:4000:{n}00::/56") for n in (1, 4)]
     assert await kinds(kept, everything=True, page=page) == sorted(missing + drift)
 
 
@@ -85,7 +85,7 @@ async def test_all_is_gone(kept: Kept) -> None:
     await lines(kept, 5)
     for n in range(1, 6):
         await deletes(kept, n)
-    assert [kind for kind, _ in await kinds(kept, page=2)] == [Kind.MISSING] * 5
+    assert [kind for kind, _ in await kinds(kept, page=2)] == [DifferenceKind.MISSING] * 5
     assert await repaired(kept) == [""] * 5
     await kept.agree()
 
@@ -109,7 +109,7 @@ async def test_a_pass_asks_for_what_has_changed(kept: Kept) -> None:
         assert record is not None
         kept.server.store.replace("ipam.prefix", {**record, "status": "reserved", "last_updated": later})
     asked.requests.clear()
-    assert await kinds(kept, page=5) == [(Kind.DRIFT, "2001:db8:4000:600::/56")]
+    assert await kinds(kept, page=5) == [(DifferenceKind.DRIFT, "2001:db8:4000:600::/56")]
     assert asked.requests == {"GET": 4}, "as before, and a look at the changed prefix"
 
     asked.requests.clear()
@@ -123,9 +123,9 @@ async def test_what_is_missed_by_its_number_alone(kept: Kept) -> None:
     assert await kinds(kept) == []
     await long_ago(kept)
     await deletes(kept, 2)
-    assert await kinds(kept) == [(Kind.MISSING, "2001:db8:4000:100::/56")]
+    assert await kinds(kept) == [(DifferenceKind.MISSING, "2001:db8:4000:100::/56")]
     await long_ago(kept)
-    assert await kinds(kept) == [(Kind.MISSING, "2001:db8:4000:100::/56")], "until it is repaired"
+    assert await kinds(kept) == [(DifferenceKind.MISSING, "2001:db8:4000:100::/56")], "until it is repaired"
     assert await repaired(kept) == [""]
     await kept.agree()
 
@@ -143,7 +143,7 @@ async def test_what_is_missed_beside_one_too_many(kept: Kept) -> None:
     with kept.server.store.transaction():
         record = next(one for one in kept.records() if one["id"] == made["id"])
         kept.server.store.replace("ipam.prefix", {**record, "last_updated": "2999-01-01T00:00:00Z"})
-    there = [(Kind.MISSING, "2001:db8:4000:200::/56"), (Kind.ORPHAN, "2001:db8:4000:f000::/56")]
+    there = [(DifferenceKind.MISSING, "2001:db8:4000:200::/56"), (DifferenceKind.ORPHAN, "2001:db8:4000:f000::/56")]
     assert await kinds(kept) == there
     assert await kinds(kept) == there
 
@@ -154,9 +154,9 @@ async def test_what_was_found_is_looked_at_again(kept: Kept) -> None:
     await lines(kept, 2)
     assert await kinds(kept) == []
     await changes(kept, 1, status="reserved")
-    assert await kinds(kept) == [(Kind.DRIFT, FIRST)]
+    assert await kinds(kept) == [(DifferenceKind.DRIFT, FIRST)]
     await long_ago(kept)
-    assert await kinds(kept) == [(Kind.DRIFT, FIRST)]
+    assert await kinds(kept) == [(DifferenceKind.DRIFT, FIRST)]
     await changes(kept, 1, status="active")
     assert await kinds(kept) == []
     assert await kept.owner.fetchval("SELECT count(*) FROM netbox_suspects") == 0
@@ -170,7 +170,7 @@ async def test_what_was_in_flight_is_looked_at_again(kept: Kept) -> None:
     assert await kinds(kept) == []
     await long_ago(kept)
     await kept.close(status="abandoned")
-    assert await kinds(kept) == [(Kind.DRIFT, FIRST)]
+    assert await kinds(kept) == [(DifferenceKind.DRIFT, FIRST)]
 
 
 async def test_a_pass_that_is_cut_off_counts_for_nothing(kept: Kept) -> None:
@@ -181,7 +181,7 @@ async def test_a_pass_that_is_cut_off_counts_for_nothing(kept: Kept) -> None:
     for n in (1, 2):
         await changes(kept, n, status="reserved")
     passing = differences(kept.database, kept.netbox)
-    assert (await anext(passing)).kind is Kind.DRIFT
+    assert (await anext(passing)).kind is DifferenceKind.DRIFT
     kept.server.stop()
     with pytest.raises(NetBoxError):
         await anext(passing)
@@ -322,7 +322,7 @@ async def test_nothing_is_false_while_orders_run(kept: Kept) -> None:
     await lines(kept, 4)
     done = asyncio.Event()
 
-    async def look() -> list[tuple[Kind, str]]:
+    async def look() -> list[tuple[DifferenceKind, str]]:
         seen = []
         while not done.is_set():
             for everything in (False, True):

@@ -21,7 +21,7 @@ from lastmile.radius.accounts import (
     username,
     write_reply_items,
 )
-from lastmile.radius.errors import AccountConflict
+from lastmile.radius.errors import AccountConflictError
 from lastmile.subscribers.models import Reference, TenantId
 
 Act = Callable[..., Awaitable[Any]]
@@ -102,7 +102,7 @@ async def test_lines_on_one_plan_share_its_group(act: Act, owner: asyncpg.Connec
 async def test_another_plan_is_a_conflict(act: Act) -> None:
     await create(act)
     with pytest.raises(
-        AccountConflict, match=r"plan: S-1@acme\.lastmile is in group fiber-500-500000-100000, not slow-"
+        AccountConflictError, match=r"plan: S-1@acme\.lastmile is in group fiber-500-500000-100000, not slow-"
     ):
         await create(act, "o2", plan="slow")
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lastmile.devstack.nas import ACK, Answer, ScriptedNas, nak
-from lastmile.radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
+from lastmile.radius.dynauth import DynamicAuthorization, Nas, RadiusReply, Session
 
 SECRET = b"a shared secret"
 EVENT_TIMESTAMP, MESSAGE_AUTHENTICATOR, ERROR_CAUSE = 55, 80, 101
@@ -63,7 +63,7 @@ async def test_authenticators_by_the_book_and_no_byte_of_a_reply_may_differ(
             # Had any of those passed for the ACK, this would come too late.
             gone = bytes([ERROR_CAUSE, 6]) + (503).to_bytes(4, "big")
             await loop.sock_sendto(server, signed(DISCONNECT_NAK, gone, request), address)
-            assert (await asked).outcome is Outcome.SESSION_GONE
+            assert (await asked).outcome is RadiusReply.SESSION_GONE
     assert not caplog.records  # the event loop logs what a reader raises
 
 
@@ -101,12 +101,12 @@ async def test_no_more_than_in_flight_wait_at_one_nas_and_another_nas_is_not_hel
     ):
         asked = [asyncio.create_task(client.disconnect(nas.nas, numbered(n))) for n in range(10)]
         assert [(await nas.next_request()).session for _ in range(3)] == ["S-0", "S-1", "S-2"]
-        assert (await client.disconnect(other.nas, numbered(0))).outcome is Outcome.SESSION_GONE
+        assert (await client.disconnect(other.nas, numbered(0))).outcome is RadiusReply.SESSION_GONE
         # Another client's request overtakes the seven that have to wait their turn.
         await patient.disconnect(nas.nas, numbered(99))
         assert (await nas.next_request()).session == "S-99"
         answered.set()
-        assert {(await task).outcome for task in asked} == {Outcome.ACK}
+        assert {(await task).outcome for task in asked} == {RadiusReply.ACK}
 
 
 async def test_requests_in_flight_have_identifiers_of_their_own_on_one_socket(nas: ScriptedNas) -> None:
@@ -118,7 +118,7 @@ async def test_requests_in_flight_have_identifiers_of_their_own_on_one_socket(na
         assert sorted(request.raw[1] for request in requests) == list(range(256))
         assert len({request.source for request in requests}) == 1
         answered.set()
-        assert {(await task).outcome for task in asked} == {Outcome.ACK}
+        assert {(await task).outcome for task in asked} == {RadiusReply.ACK}
 
 
 async def test_a_caller_that_gives_up_makes_room_for_the_next(nas: ScriptedNas) -> None:
@@ -131,7 +131,7 @@ async def test_a_caller_that_gives_up_makes_room_for_the_next(nas: ScriptedNas) 
             asked.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asked
-        assert (await client.disconnect(nas.nas, numbered(300))).outcome is Outcome.ACK
+        assert (await client.disconnect(nas.nas, numbered(300))).outcome is RadiusReply.ACK
 
 
 async def test_closing_fails_those_that_wait_and_those_that_come_later(nas: ScriptedNas) -> None:
@@ -154,5 +154,5 @@ async def test_a_changed_secret_counts_from_the_next_request_on_the_same_socket(
         asked = asyncio.create_task(client.disconnect(stale, numbered(0)))
         await asyncio.sleep(0)  # sent
         asked.cancel()
-        assert (await client.disconnect(nas.nas, numbered(1))).outcome is Outcome.ACK
+        assert (await client.disconnect(nas.nas, numbered(1))).outcome is RadiusReply.ACK
     assert nas.discarded == 1

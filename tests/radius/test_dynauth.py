@@ -8,7 +8,14 @@ import pytest
 from pyrad.packet import CoAACK, CoARequest, DisconnectRequest
 
 from lastmile.devstack.nas import ACK, Answer, Request, ScriptedNas, nak
-from lastmile.radius.dynauth import DynamicAuthorization, InvalidAttribute, InvalidNas, Nas, Outcome, Session
+from lastmile.radius.dynauth import (
+    DynamicAuthorization,
+    InvalidAttributeError,
+    InvalidNasError,
+    Nas,
+    RadiusReply,
+    Session,
+)
 from tests.counted import Counted
 
 
@@ -34,7 +41,7 @@ async def test_a_disconnect_names_the_session_and_is_acknowledged(
 ) -> None:
     reply = await patient.disconnect(nas.nas, session)
 
-    assert (reply.outcome, reply.error_cause, reply.tries) == (Outcome.ACK, None, 1)
+    assert (reply.outcome, reply.error_cause, reply.tries) == (RadiusReply.ACK, None, 1)
     assert reply.session_ended
     assert nas.sessions == {}
     request = await nas.next_request()
@@ -54,7 +61,7 @@ async def test_a_nas_with_an_ipv6_address(patient: DynamicAuthorization, nas: Sc
     over_ipv6 = Nas("v6", "::ffff:127.0.0.1", nas.nas.port, nas.nas.secret)
     session = Session("line-7", "4F0C-01", "2001:db8::1", calling_station_id="00-11-22-33-44-55")
 
-    assert (await patient.disconnect(over_ipv6, session)).outcome is Outcome.ACK
+    assert (await patient.disconnect(over_ipv6, session)).outcome is RadiusReply.ACK
     request = await nas.next_request()
     assert request.attributes["NAS-IPv6-Address"] == ["2001:db8::1"]
     assert request.attributes["Calling-Station-Id"] == ["00-11-22-33-44-55"]
@@ -67,7 +74,7 @@ async def test_disconnecting_a_session_that_is_gone_has_ended_it(
 ) -> None:
     nas.sessions.clear()
     reply = await patient.disconnect(nas.nas, session)
-    assert (reply.outcome, reply.error_cause, reply.session_ended) == (Outcome.SESSION_GONE, 503, True)
+    assert (reply.outcome, reply.error_cause, reply.session_ended) == (RadiusReply.SESSION_GONE, 503, True)
     assert "Session-Context-Not-Found" in reply.text
 
 
@@ -88,7 +95,7 @@ CALLED = Session("line-7", "4F0C-01", "192.0.2.1", "198.51.100.7", "#bng1#ge-1/0
 
 async def test_disconnect_of_a_changed_address_is_acknowledged(patient: DynamicAuthorization, nas: ScriptedNas) -> None:
     nas.sessions = {"4F0C-01": CALLING | {"Framed-IP-Address": "198.51.100.8"}}
-    assert (await patient.disconnect(nas.nas, CALLED)).outcome is Outcome.ACK
+    assert (await patient.disconnect(nas.nas, CALLED)).outcome is RadiusReply.ACK
     assert await asked(nas, 1) == [CERTAIN]
 
 
@@ -97,7 +104,7 @@ async def test_disconnect_on_a_nas_that_wants_the_address_is_acknowledged(
 ) -> None:
     nas.requires = frozenset({"Framed-IP-Address"})
     nas.sessions = {"4F0C-01": CALLING | {"Framed-IP-Address": "198.51.100.7"}}
-    assert (await patient.disconnect(nas.nas, CALLED)).outcome is Outcome.ACK
+    assert (await patient.disconnect(nas.nas, CALLED)).outcome is RadiusReply.ACK
     assert await asked(nas, 2) == [CERTAIN, CERTAIN | {"Framed-IP-Address"}]
 
 
@@ -105,7 +112,7 @@ async def test_disconnect_on_a_nas_with_another_calling_station_is_acknowledged(
     patient: DynamicAuthorization, nas: ScriptedNas
 ) -> None:
     nas.sessions = {"4F0C-01": {"User-Name": "line-7", "Calling-Station-Id": "00-11-22-33-44-55"}}
-    assert (await patient.disconnect(nas.nas, CALLED)).outcome is Outcome.ACK
+    assert (await patient.disconnect(nas.nas, CALLED)).outcome is RadiusReply.ACK
     assert await asked(nas, 3) == [CERTAIN, CERTAIN | {"Framed-IP-Address"}, LEAST]
 
 
@@ -114,7 +121,7 @@ async def test_disconnect_with_another_nas_address_is_acknowledged_without_it(
 ) -> None:
     """A FreeRADIUS that got no NAS-IP-Address has stored where the packet came from."""
     nas.script = lambda request: nak(403) if "NAS-IP-Address" in request.attributes else ACK
-    assert (await patient.disconnect(nas.nas, Session("line-7", "4F0C-01", "192.0.2.1"))).outcome is Outcome.ACK
+    assert (await patient.disconnect(nas.nas, Session("line-7", "4F0C-01", "192.0.2.1"))).outcome is RadiusReply.ACK
 
 
 @pytest.mark.parametrize("kind", ["disconnect", "coa"])
@@ -126,7 +133,7 @@ async def test_not_found_by_an_address_in_doubt_is_no_proof(
     change = {"Delegated-IPv6-Prefix": "2001:db8::/56"}
     ask = patient.disconnect(nas.nas, CALLED) if kind == "disconnect" else patient.coa(nas.nas, CALLED, change)
     reply = await ask
-    assert (reply.outcome, reply.error_cause, reply.session_ended) == (Outcome.NOT_FOUND, 503, False)
+    assert (reply.outcome, reply.error_cause, reply.session_ended) == (RadiusReply.NOT_FOUND, 503, False)
     assert "does not prove its end" in reply.text
     assert nas.sessions.keys() == {"4F0C-01"}
 
@@ -136,7 +143,7 @@ async def test_not_found_after_a_lost_ack_is_believed(nas: ScriptedNas) -> None:
     nas.script = lambda request: nak(503) if request.tries > 1 or nas.sessions.pop("4F0C-01", None) is None else None
     async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
         reply = await client.disconnect(nas.nas, CALLED)
-    assert (reply.outcome, reply.session_ended) == (Outcome.SESSION_GONE, True)
+    assert (reply.outcome, reply.session_ended) == (RadiusReply.SESSION_GONE, True)
 
 
 async def test_refusal_of_a_found_session_is_not_asked_again(
@@ -149,7 +156,7 @@ async def test_refusal_of_a_found_session_is_not_asked_again(
         return nak(504)
 
     nas.script = refuse
-    assert (await patient.disconnect(nas.nas, session)).outcome is Outcome.NAK
+    assert (await patient.disconnect(nas.nas, session)).outcome is RadiusReply.NAK
     assert len(requests) == 1
 
 
@@ -182,7 +189,7 @@ async def test_a_refusal_keeps_the_reason(
 ) -> None:
     nas.script = lambda _: answer
     reply = await patient.disconnect(nas.nas, session)
-    assert (reply.outcome, reply.error_cause, reply.session_ended) == (Outcome.NAK, cause, False)
+    assert (reply.outcome, reply.error_cause, reply.session_ended) == (RadiusReply.NAK, cause, False)
     assert said in reply.text
 
 
@@ -192,7 +199,7 @@ async def test_silence_is_met_with_the_same_bytes_from_the_same_port(
     nas.script = lambda _: None
     reply = await hasty.disconnect(nas.nas, session)
 
-    assert (reply.outcome, reply.error_cause, reply.tries) == (Outcome.SILENT, None, 2)
+    assert (reply.outcome, reply.error_cause, reply.tries) == (RadiusReply.SILENT, None, 2)
     assert not reply.session_ended
     first, second = await nas.next_request(), await nas.next_request()
     assert (first.raw, first.source) == (second.raw, second.source)
@@ -202,7 +209,7 @@ async def test_a_later_try_is_answered(nas: ScriptedNas, session: Session) -> No
     nas.script = lambda request: ACK if request.tries > 2 else None
     async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
         reply = await client.disconnect(nas.nas, session)
-    assert reply.outcome is Outcome.ACK
+    assert reply.outcome is RadiusReply.ACK
     assert reply.tries > 2
 
 
@@ -211,7 +218,7 @@ async def test_a_nas_with_another_secret_is_silent(
 ) -> None:
     mistaken = Nas("mistaken", nas.nas.address, nas.nas.port, b"not the secret")
     reply = await hasty.disconnect(mistaken, session)
-    assert (reply.outcome, nas.discarded) == (Outcome.SILENT, 2)
+    assert (reply.outcome, nas.discarded) == (RadiusReply.SILENT, 2)
     assert "secret" in reply.text
 
 
@@ -223,13 +230,13 @@ async def test_a_reply_that_does_not_verify_is_no_answer(
 ) -> None:
     nas.script = lambda _: Answer(spoil=spoil)
     reply = await hasty.disconnect(nas.nas, session)
-    assert (reply.outcome, reply.session_ended) == (Outcome.FORGED, False)
+    assert (reply.outcome, reply.session_ended) == (RadiusReply.FORGED, False)
 
 
 async def test_a_forged_reply_does_not_keep_the_real_one_out(nas: ScriptedNas, session: Session) -> None:
     nas.script = lambda request: ACK if request.tries > 1 else Answer(spoil=sign_with_another_secret)
     async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
-        assert (await client.disconnect(nas.nas, session)).outcome is Outcome.ACK
+        assert (await client.disconnect(nas.nas, session)).outcome is RadiusReply.ACK
 
 
 async def test_a_port_where_nobody_listens(hasty: DynamicAuthorization, session: Session) -> None:
@@ -238,13 +245,13 @@ async def test_a_port_where_nobody_listens(hasty: DynamicAuthorization, session:
         held.bind(("127.0.0.1", 0))
         held.connect(("127.0.0.1", 9))
         reply = await hasty.disconnect(Nas("closed", "127.0.0.1", held.getsockname()[1], b"secret"), session)
-    assert (reply.outcome, reply.tries) == (Outcome.UNREACHABLE, 2)
+    assert (reply.outcome, reply.tries) == (RadiusReply.UNREACHABLE, 2)
     assert "refused" in reply.text
 
 
 async def test_an_address_that_the_system_will_not_send_to(hasty: DynamicAuthorization, session: Session) -> None:
     reply = await hasty.disconnect(Nas("nowhere", "255.255.255.255", 3799, b"secret"), session)
-    assert (reply.outcome, reply.tries) == (Outcome.UNREACHABLE, 0)
+    assert (reply.outcome, reply.tries) == (RadiusReply.UNREACHABLE, 0)
 
 
 async def test_a_nas_that_comes_back_while_we_try(session: Session, unused_udp_port: int) -> None:
@@ -255,13 +262,13 @@ async def test_a_nas_that_comes_back_while_we_try(session: Session, unused_udp_p
         sessions = {session.acct_session_id: {"User-Name": session.username}}
         async with ScriptedNas(b"secret", port=port, sessions=sessions):
             reply = await asked
-    assert reply.outcome is Outcome.ACK
+    assert reply.outcome is RadiusReply.ACK
     assert reply.tries > 1
 
 
 async def test_a_coa_changes_a_session(patient: DynamicAuthorization, nas: ScriptedNas, session: Session) -> None:
     change = {"Delegated-IPv6-Prefix": "2001:db8:0:100::/56", "WISPr-Bandwidth-Max-Down": "100000000"}
-    assert (await patient.coa(nas.nas, session, change)).outcome is Outcome.ACK
+    assert (await patient.coa(nas.nas, session, change)).outcome is RadiusReply.ACK
     request = await nas.next_request()
     assert request.code == CoARequest
     assert request.attributes["Delegated-IPv6-Prefix"] == ["2001:db8:0:100::/56"]
@@ -274,7 +281,7 @@ async def test_a_coa_for_a_session_that_is_gone_is_not_acknowledged(
 ) -> None:
     nas.sessions.clear()
     reply = await patient.coa(nas.nas, session, {"Filter-Id": "slow"})
-    assert (reply.outcome, reply.error_cause) == (Outcome.SESSION_GONE, 503)
+    assert (reply.outcome, reply.error_cause) == (RadiusReply.SESSION_GONE, 503)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +303,7 @@ async def test_a_coa_for_a_session_that_is_gone_is_not_acknowledged(
 async def test_an_attribute_that_cannot_be_sent_is_refused_by_name(
     patient: DynamicAuthorization, nas: ScriptedNas, session: Session, name: str, value: str, reason: str
 ) -> None:
-    with pytest.raises(InvalidAttribute) as refusal:
+    with pytest.raises(InvalidAttributeError) as refusal:
         await patient.coa(nas.nas, session, {name: value})
     assert name in str(refusal.value)
     assert reason in str(refusal.value)
@@ -313,7 +320,7 @@ async def test_an_attribute_that_cannot_be_sent_is_refused_by_name(
 async def test_a_session_that_cannot_be_named_is_refused(
     patient: DynamicAuthorization, nas: ScriptedNas, session: Session, name: str
 ) -> None:
-    with pytest.raises(InvalidAttribute, match=name):
+    with pytest.raises(InvalidAttributeError, match=name):
         await patient.disconnect(nas.nas, session)
 
 
@@ -327,7 +334,7 @@ async def test_a_session_that_cannot_be_named_is_refused(
     ],
 )
 def test_a_nas_that_cannot_be_asked_is_refused(address: str, port: int, secret: bytes, reason: str) -> None:
-    with pytest.raises(InvalidNas, match=f"bng-1.*{reason}"):
+    with pytest.raises(InvalidNasError, match=f"bng-1.*{reason}"):
         Nas("bng-1", address, port, secret)
 
 

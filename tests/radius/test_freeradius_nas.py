@@ -10,7 +10,7 @@ import pytest
 
 from lastmile.devstack.freeradius_nas import FreeRadiusNas
 from lastmile.devstack.nas import ScriptedNas
-from lastmile.radius.dynauth import DynamicAuthorization, Nas, Outcome, Session
+from lastmile.radius.dynauth import DynamicAuthorization, Nas, RadiusReply, Session
 
 pytestmark = pytest.mark.freeradius_required
 
@@ -28,38 +28,38 @@ def session(acct_session_id: str) -> Session:
 
 async def test_acknowledges(patient: DynamicAuthorization, freeradius: Nas) -> None:
     reply = await patient.disconnect(freeradius, session("4F0C-01"))
-    assert (reply.outcome, reply.session_ended) == (Outcome.ACK, True)
+    assert (reply.outcome, reply.session_ended) == (RadiusReply.ACK, True)
 
 
 async def test_acknowledges_a_change(patient: DynamicAuthorization, freeradius: Nas) -> None:
     change = {"Delegated-IPv6-Prefix": "2001:db8:0:100::/56", "WISPr-Bandwidth-Max-Down": "100000000"}
-    assert (await patient.coa(freeradius, session("4F0C-01"), change)).outcome is Outcome.ACK
+    assert (await patient.coa(freeradius, session("4F0C-01"), change)).outcome is RadiusReply.ACK
 
 
 async def test_does_not_know_the_session(patient: DynamicAuthorization, freeradius: Nas) -> None:
     reply = await patient.disconnect(freeradius, session("gone-1"))
-    assert (reply.outcome, reply.error_cause, reply.session_ended) == (Outcome.SESSION_GONE, 503, True)
+    assert (reply.outcome, reply.error_cause, reply.session_ended) == (RadiusReply.SESSION_GONE, 503, True)
 
 
 async def test_refuses(patient: DynamicAuthorization, freeradius: Nas) -> None:
     reply = await patient.coa(freeradius, session("fixed-1"), {"Filter-Id": "slow"})
-    assert (reply.outcome, reply.error_cause) == (Outcome.NAK, 504)
+    assert (reply.outcome, reply.error_cause) == (RadiusReply.NAK, 504)
 
 
 async def test_stays_silent(hasty: DynamicAuthorization, freeradius: Nas) -> None:
     reply = await hasty.disconnect(freeradius, session("silent-1"))
-    assert (reply.outcome, reply.tries) == (Outcome.SILENT, 2)
+    assert (reply.outcome, reply.tries) == (RadiusReply.SILENT, 2)
 
 
 async def test_does_not_answer_a_wrong_secret(hasty: DynamicAuthorization, freeradius: Nas) -> None:
     mistaken = Nas("mistaken", freeradius.address, freeradius.port, b"not the secret")
-    assert (await hasty.disconnect(mistaken, session("4F0C-01"))).outcome is Outcome.SILENT
+    assert (await hasty.disconnect(mistaken, session("4F0C-01"))).outcome is RadiusReply.SILENT
 
 
 async def test_many_at_once(freeradius: Nas) -> None:
     async with DynamicAuthorization(timeout=5, tries=3, in_flight=64) as client:
         replies = await asyncio.gather(*(client.disconnect(freeradius, session(f"S-{n}")) for n in range(500)))
-    assert {reply.outcome for reply in replies} == {Outcome.ACK}
+    assert {reply.outcome for reply in replies} == {RadiusReply.ACK}
 
 
 async def test_its_client_accepts_our_stand_in(nas: ScriptedNas) -> None:

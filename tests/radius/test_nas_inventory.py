@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from lastmile.db import Database
-from lastmile.radius.errors import NasConflict, NasInUse, UnknownNas
+from lastmile.radius.errors import NasConflictError, NasInUseError, UnknownNasError
 from lastmile.radius.nas import NasChange, NasRecord, add_nas, list_nas, remove_nas, set_nas
 from lastmile.radius.sessions import open_sessions
 
@@ -26,7 +26,7 @@ async def test_what_differs_is_named_and_not_told(database: Database) -> None:
     async with database.platform() as platform:
         await add_nas(platform, BNG)
         with pytest.raises(
-            NasConflict, match=r"NAS 192\.0\.2\.1 exists, with another secret, CoA port: change it"
+            NasConflictError, match=r"NAS 192\.0\.2\.1 exists, with another secret, CoA port: change it"
         ) as failure:
             await add_nas(platform, other)
     assert "another-one" not in str(failure.value)
@@ -60,7 +60,7 @@ async def test_set_nas_changes_what_is_given(database: Database, owner: asyncpg.
     async with database.platform() as platform:
         back = await set_nas(platform, "192.0.2.1", NasChange(name="bng-9", coa_address="192.0.2.1"))
         assert (back["name"], back["coa_address"], back["coa_port"]) == ("bng-9", "192.0.2.1", 1700)
-        with pytest.raises(UnknownNas, match="no NAS of name or address bng-1"):
+        with pytest.raises(UnknownNasError, match="no NAS of name or address bng-1"):
             await set_nas(platform, "bng-1", NasChange(coa_port=1))
 
 
@@ -72,10 +72,10 @@ async def test_remove_nas_with_open_sessions_needs_force(database: Database, own
         " VALUES ('s-1', 'u-1', 'S-1@acme.lastmile', '192.0.2.1', now())"
     )
     async with database.platform() as platform:
-        with pytest.raises(NasInUse, match="has 1 open sessions"):
+        with pytest.raises(NasInUseError, match="has 1 open sessions"):
             await remove_nas(platform, "bng-1")
         assert (await remove_nas(platform, "bng-1", force=True))["name"] == "bng-1"
-        with pytest.raises(UnknownNas):
+        with pytest.raises(UnknownNasError):
             await remove_nas(platform, "bng-1")
         assert await list_nas(platform) == []
 

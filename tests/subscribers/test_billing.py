@@ -7,25 +7,25 @@ import asyncpg
 import pytest
 
 from lastmile.subscribers.billing import cancel_service, create_service, end_service, resume_service, suspend_service
-from lastmile.subscribers.errors import Conflict
+from lastmile.subscribers.errors import RecordConflictError
 from lastmile.subscribers.models import Customer, ServicePlan
-from lastmile.subscribers.records import Record, archive_subscriber, create_customer, create_subscriber
+from lastmile.subscribers.records import CreatedRecord, archive_subscriber, create_customer, create_subscriber
 
 Act = Callable[..., Coroutine[Any, Any, Any]]
 PLAN = ServicePlan(name="fiber-500", download_kbps=500_000, upload_kbps=100_000, price_ref="P-7")
 
 
 @pytest.fixture
-async def subscriber(act: Act, ada: Customer) -> Record:
+async def subscriber(act: Act, ada: Customer) -> CreatedRecord:
     await act(create_customer, "acme", "o1", ada)
-    record: Record = await act(create_subscriber, "acme", "o1", "S-1", "C-1")
+    record: CreatedRecord = await act(create_subscriber, "acme", "o1", "S-1", "C-1")
     return record
 
 
 @pytest.fixture
-async def service(act: Act, subscriber: Record) -> Record:
+async def service(act: Act, subscriber: CreatedRecord) -> CreatedRecord:
     """S-1 is charged for fiber-500, by order o1."""
-    record: Record = await act(create_service, "acme", "o1", subscriber, "S-1", PLAN)
+    record: CreatedRecord = await act(create_service, "acme", "o1", subscriber, "S-1", PLAN)
     return record
 
 
@@ -42,21 +42,23 @@ async def status(owner: asyncpg.Connection) -> str | None:
 
 
 async def test_a_repeated_start_is_one_service_and_one_event(
-    act: Act, subscriber: Record, service: Record, owner: asyncpg.Connection
+    act: Act, subscriber: CreatedRecord, service: CreatedRecord, owner: asyncpg.Connection
 ) -> None:
     assert await act(create_service, "acme", "o1", subscriber, "S-1", PLAN) == service
     assert await act(create_service, "acme", "o2", subscriber, "S-1", PLAN) == service
     assert await events(owner) == [("started", "o1")]
 
 
-async def test_another_plan_is_a_conflict(act: Act, subscriber: Record, service: Record) -> None:
+async def test_another_plan_is_a_conflict(act: Act, subscriber: CreatedRecord, service: CreatedRecord) -> None:
     other = PLAN.model_copy(update={"name": "fiber-1000"})
-    with pytest.raises(Conflict, match=r"plan\.name: subscriber S-1 is charged for plan fiber-500, not fiber-1000"):
+    with pytest.raises(
+        RecordConflictError, match=r"plan\.name: subscriber S-1 is charged for plan fiber-500, not fiber-1000"
+    ):
         await act(create_service, "acme", "o2", subscriber, "S-1", other)
 
 
 async def test_undo_cancels_what_this_order_started_and_nothing_else(
-    act: Act, service: Record, owner: asyncpg.Connection
+    act: Act, service: CreatedRecord, owner: asyncpg.Connection
 ) -> None:
     assert await act(cancel_service, "S-1", "o2") is False
     assert await status(owner) == "active"
@@ -66,7 +68,7 @@ async def test_undo_cancels_what_this_order_started_and_nothing_else(
     assert await events(owner) == [("started", "o1"), ("cancelled", "o1")]
 
 
-async def test_a_life_of_a_service_in_events(act: Act, service: Record, owner: asyncpg.Connection) -> None:
+async def test_a_life_of_a_service_in_events(act: Act, service: CreatedRecord, owner: asyncpg.Connection) -> None:
     for change, order in (
         (suspend_service, "o2"),
         (suspend_service, "o2"),  # a second attempt
@@ -86,19 +88,23 @@ async def change_of(act: Act, change: Callable[..., Awaitable[bool]], order: str
     return bool(await act(change, "S-1", order))
 
 
-async def test_only_the_order_that_suspended_resumes(act: Act, service: Record, owner: asyncpg.Connection) -> None:
+async def test_only_the_order_that_suspended_resumes(
+    act: Act, service: CreatedRecord, owner: asyncpg.Connection
+) -> None:
     await act(suspend_service, "S-1", "o2")
     assert await act(suspend_service, "S-1", "o3") is False
     assert await act(resume_service, "S-1", "o3") is False
     assert await status(owner) == "suspended"
 
 
-async def test_nothing_is_charged_so_nothing_is_suspended(act: Act, subscriber: Record) -> None:
+async def test_nothing_is_charged_so_nothing_is_suspended(act: Act, subscriber: CreatedRecord) -> None:
     assert await act(suspend_service, "S-1", "o2") is False
     assert await act(end_service, "S-1", "o2") is False
 
 
-async def test_a_line_that_comes_back_is_charged_anew(act: Act, service: Record, owner: asyncpg.Connection) -> None:
+async def test_a_line_that_comes_back_is_charged_anew(
+    act: Act, service: CreatedRecord, owner: asyncpg.Connection
+) -> None:
     await act(end_service, "S-1", "o2")
     await act(archive_subscriber, "S-1", "o2", "moved away")
     back = await act(create_subscriber, "acme", "o3", "S-1", "C-1")

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from lastmile.db import Database
-from lastmile.subscribers.errors import OrderConflict, OrderFenced, UnknownTenant
+from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, UnknownTenantError
 from lastmile.subscribers.orders import Opening, OrderStatus, close_order, hold_forward, hold_undo, open_order
 
 Act = Callable[..., Coroutine[Any, Any, Any]]
@@ -62,7 +62,9 @@ async def test_the_same_id_with_other_content_is_refused(act: Act, ended: bool) 
     await begin(act)
     if ended:
         await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
-    with pytest.raises(OrderConflict, match=r"order id o1 was used on 20.* for another provision \(subscriber S-1\)"):
+    with pytest.raises(
+        OrderConflictError, match=r"order id o1 was used on 20.* for another provision \(subscriber S-1\)"
+    ):
         await begin(act, digest="e")
 
 
@@ -72,7 +74,7 @@ async def test_an_order_id_belongs_to_its_tenant(act: Act) -> None:
 
 
 async def test_an_unknown_tenant(act: Act) -> None:
-    with pytest.raises(UnknownTenant, match="tenant nobody does not exist: add it with `lastmile tenant add`"):
+    with pytest.raises(UnknownTenantError, match="tenant nobody does not exist: add it with `lastmile tenant add`"):
         await act(open_order, "nobody", "o1", "provision", "S-1", "d", "r1", tenant="nobody")
 
 
@@ -86,16 +88,16 @@ async def test_what_a_terminated_run_left_open_is_superseded_by_the_next_order(
     await begin(act, "o3")
     assert await statuses(owner) == {"o1": "superseded", "o2": "superseded", "o3": "running", "o9": "running"}
     for order in ("o1", "o2"):
-        with pytest.raises(OrderConflict, match=f"order {order} was cut off while it was superseded"):
+        with pytest.raises(OrderConflictError, match=f"order {order} was cut off while it was superseded"):
             await begin(act, order)
-        with pytest.raises(OrderFenced):
+        with pytest.raises(OrderFencedError):
             await act(hold_forward, order)
 
 
 async def test_an_order_cut_off_in_its_undo_is_not_taken_up_again(act: Act) -> None:
     await begin(act)
     await act(hold_undo, "o1")
-    with pytest.raises(OrderConflict, match="order o1 was cut off while it was rolling_back"):
+    with pytest.raises(OrderConflictError, match="order o1 was cut off while it was rolling_back"):
         await begin(act)
 
 
@@ -104,7 +106,7 @@ async def test_a_step_acts_only_before_the_first_undo(act: Act, owner: asyncpg.C
     await act(hold_forward, "o1")
     await act(hold_undo, "o1")
     assert await statuses(owner) == {"o1": "rolling_back"}
-    with pytest.raises(OrderFenced, match="order o1 is no longer running: this attempt came too late"):
+    with pytest.raises(OrderFencedError, match="order o1 is no longer running: this attempt came too late"):
         await act(hold_forward, "o1")
     await act(hold_undo, "o1")
 
@@ -113,7 +115,7 @@ async def test_a_step_acts_only_before_the_first_undo(act: Act, owner: asyncpg.C
 async def test_nothing_acts_once_the_order_has_ended(act: Act, hold: Callable[..., Awaitable[None]]) -> None:
     await begin(act)
     await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
-    with pytest.raises(OrderFenced, match="order o1"):
+    with pytest.raises(OrderFencedError, match="order o1"):
         await act(hold, "o1")
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from lastmile.subscribers.errors import Conflict, UnknownSubscriber
+from lastmile.subscribers.errors import RecordConflictError, UnknownSubscriberError
 from lastmile.subscribers.models import Customer, Line
 from lastmile.subscribers.records import (
-    Record,
+    CreatedRecord,
     archive_subscriber,
     create_customer,
     create_network_profile,
@@ -26,10 +26,10 @@ Act = Callable[..., Coroutine[Any, Any, Any]]
 
 
 @pytest.fixture
-async def subscriber(act: Act, ada: Customer) -> Record:
+async def subscriber(act: Act, ada: Customer) -> CreatedRecord:
     """S-1 of customer C-1, both made by order o1."""
     await act(create_customer, "acme", "o1", ada)
-    record: Record = await act(create_subscriber, "acme", "o1", "S-1", "C-1")
+    record: CreatedRecord = await act(create_subscriber, "acme", "o1", "S-1", "C-1")
     return record
 
 
@@ -68,7 +68,7 @@ async def test_undo_removes_the_customer_that_this_order_made_and_no_other(
 
 
 async def test_undo_leaves_the_customer_to_an_order_that_added_a_line_since(
-    act: Act, subscriber: Record, owner: asyncpg.Connection
+    act: Act, subscriber: CreatedRecord, owner: asyncpg.Connection
 ) -> None:
     await act(create_subscriber, "acme", "o2", "S-2", "C-1")
     await act(delete_subscriber, "S-1", "o1")
@@ -81,49 +81,55 @@ async def test_undo_leaves_the_customer_to_an_order_that_added_a_line_since(
 # Subscribers
 
 
-async def test_a_subscriber_is_made_once(act: Act, subscriber: Record) -> None:
+async def test_a_subscriber_is_made_once(act: Act, subscriber: CreatedRecord) -> None:
     assert await act(create_subscriber, "acme", "o1", "S-1", "C-1") == subscriber
     assert await act(create_subscriber, "acme", "o2", "S-1", "C-1") == subscriber
     assert await act(current_subscriber, "S-1") == subscriber
 
 
-async def test_a_subscriber_of_another_customer_is_a_conflict(act: Act, subscriber: Record, ada: Customer) -> None:
+async def test_a_subscriber_of_another_customer_is_a_conflict(
+    act: Act, subscriber: CreatedRecord, ada: Customer
+) -> None:
     await act(create_customer, "acme", "o2", ada.model_copy(update={"ref": "C-2"}))
-    with pytest.raises(Conflict, match="subscriber S-1 belongs to customer C-1, not to C-2"):
+    with pytest.raises(RecordConflictError, match="subscriber S-1 belongs to customer C-1, not to C-2"):
         await act(create_subscriber, "acme", "o2", "S-1", "C-2")
 
 
 async def test_a_subscriber_of_a_customer_that_was_removed_meanwhile(act: Act) -> None:
-    with pytest.raises(Conflict, match="customer C-9 was removed while the order ran"):
+    with pytest.raises(RecordConflictError, match="customer C-9 was removed while the order ran"):
         await act(create_subscriber, "acme", "o1", "S-1", "C-9")
 
 
-async def test_undo_removes_the_subscriber_that_this_order_made_and_no_other(act: Act, subscriber: Record) -> None:
+async def test_undo_removes_the_subscriber_that_this_order_made_and_no_other(
+    act: Act, subscriber: CreatedRecord
+) -> None:
     assert await act(delete_subscriber, "S-1", "o2") is False
     assert await act(current_subscriber, "S-1") == subscriber
     assert await act(delete_subscriber, "S-1", "o1") is True
     assert await act(delete_subscriber, "S-1", "o1") is False
 
 
-async def test_a_subscriber_that_still_has_a_line_is_not_removed(act: Act, subscriber: Record, line: Line) -> None:
+async def test_a_subscriber_that_still_has_a_line_is_not_removed(
+    act: Act, subscriber: CreatedRecord, line: Line
+) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, line)
-    with pytest.raises(Conflict, match="subscriber S-1 still has a network profile or a billing service"):
+    with pytest.raises(RecordConflictError, match="subscriber S-1 still has a network profile or a billing service"):
         await act(delete_subscriber, "S-1", "o1")
 
 
-async def test_an_unknown_subscriber_is_said_to_be_unknown(act: Act, subscriber: Record) -> None:
-    with pytest.raises(UnknownSubscriber, match="there is no subscriber S-9: check the reference and the tenant"):
+async def test_an_unknown_subscriber_is_said_to_be_unknown(act: Act, subscriber: CreatedRecord) -> None:
+    with pytest.raises(UnknownSubscriberError, match="there is no subscriber S-9: check the reference and the tenant"):
         await act(current_subscriber, "S-9")
-    with pytest.raises(UnknownSubscriber, match="there is no subscriber S-1"):
+    with pytest.raises(UnknownSubscriberError, match="there is no subscriber S-1"):
         await act(current_subscriber, "S-1", tenant="other")
 
 
 async def test_an_archived_subscriber_is_kept_and_its_reference_can_come_back(
-    act: Act, subscriber: Record, owner: asyncpg.Connection
+    act: Act, subscriber: CreatedRecord, owner: asyncpg.Connection
 ) -> None:
     assert await act(archive_subscriber, "S-1", "o2", "moved away") is True
     assert await act(archive_subscriber, "S-1", "o2", "moved away") is False
-    with pytest.raises(UnknownSubscriber, match="subscriber S-1 was deprovisioned on 20"):
+    with pytest.raises(UnknownSubscriberError, match="subscriber S-1 was deprovisioned on 20"):
         await act(current_subscriber, "S-1")
     back = await act(create_subscriber, "acme", "o3", "S-1", "C-1")
     assert back.id != subscriber.id
@@ -135,17 +141,21 @@ async def test_an_archived_subscriber_is_kept_and_its_reference_can_come_back(
 # Network profiles
 
 
-async def test_a_profile_is_kept_as_ordered(act: Act, subscriber: Record, line: Line) -> None:
+async def test_a_profile_is_kept_as_ordered(act: Act, subscriber: CreatedRecord, line: Line) -> None:
     made = await act(create_network_profile, "acme", "o1", subscriber, line)
     assert await act(create_network_profile, "acme", "o2", subscriber, line) == made
     assert await act(line_of, "S-1") == line
     assert await act(line_of, "S-9") is None
 
 
-async def test_another_profile_is_a_conflict_that_names_the_fields(act: Act, subscriber: Record, line: Line) -> None:
+async def test_another_profile_is_a_conflict_that_names_the_fields(
+    act: Act, subscriber: CreatedRecord, line: Line
+) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, line)
     other = line.model_copy(update={"c_vlan": 8, "pon_port": "1/1/5"})
-    with pytest.raises(Conflict, match=r"a network profile with another pon_port, c_vlan: deprovision it first"):
+    with pytest.raises(
+        RecordConflictError, match=r"a network profile with another pon_port, c_vlan: deprovision it first"
+    ):
         await act(create_network_profile, "acme", "o2", subscriber, other)
 
 
@@ -157,21 +167,21 @@ async def test_another_profile_is_a_conflict_that_names_the_fields(act: Act, sub
     ],
 )
 async def test_a_device_is_on_one_line(
-    act: Act, subscriber: Record, line: Line, taken: dict[str, None], words: str
+    act: Act, subscriber: CreatedRecord, line: Line, taken: dict[str, None], words: str
 ) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, line)
     second = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
-    with pytest.raises(Conflict, match=words):
+    with pytest.raises(RecordConflictError, match=words):
         await act(create_network_profile, "acme", "o2", second, line.model_copy(update=taken))
 
 
-async def test_a_serial_number_is_one_however_it_is_written(act: Act, subscriber: Record, line: Line) -> None:
+async def test_a_serial_number_is_one_however_it_is_written(act: Act, subscriber: CreatedRecord, line: Line) -> None:
     """ITU-T G.984.3: its second half is hexadecimal, and vendors print the first in capitals."""
     written = line.model_dump() | {"onu_serial": "HWTC0000abcd", "cpe_mac": None}
     await act(create_network_profile, "acme", "o1", subscriber, Line.model_validate(written))
     second = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
     again = Line.model_validate(written | {"onu_serial": "hwtc0000ABCD"})
-    with pytest.raises(Conflict, match="ONU HWTC0000ABCD is on subscriber S-1's line already"):
+    with pytest.raises(RecordConflictError, match="ONU HWTC0000ABCD is on subscriber S-1's line already"):
         await act(create_network_profile, "acme", "o2", second, again)
 
 
@@ -180,11 +190,13 @@ PORT = {"olt": "olt-1", "pon_port": "0/1/3", "s_vlan": 100, "c_vlan": 201}
 ENFORCED = {"circuit_id": "olt-1 {0}/1", "option82_policy": "enforce"}
 
 
-async def second_line(act: Act, subscriber: Record, first: dict[str, Any], second: dict[str, Any]) -> Record:
+async def second_line(
+    act: Act, subscriber: CreatedRecord, first: dict[str, Any], second: dict[str, Any]
+) -> CreatedRecord:
     """Give S-1 the first line and S-2 the second."""
     await act(create_network_profile, "acme", "o1", subscriber, Line.model_validate(BARE | first))
     other = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
-    made: Record = await act(create_network_profile, "acme", "o2", other, Line.model_validate(BARE | second))
+    made: CreatedRecord = await act(create_network_profile, "acme", "o2", other, Line.model_validate(BARE | second))
     return made
 
 
@@ -204,9 +216,9 @@ FTTB = ONU | {"connection_type": "fttb"}
     ],
 )
 async def test_line_that_shares_what_one_line_has_is_refused(
-    act: Act, subscriber: Record, first: dict[str, Any], second: dict[str, Any], words: str
+    act: Act, subscriber: CreatedRecord, first: dict[str, Any], second: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(Conflict, match=re.escape(words)):
+    with pytest.raises(RecordConflictError, match=re.escape(words)):
         await second_line(act, subscriber, first, second)
 
 
@@ -221,19 +233,19 @@ async def test_line_that_shares_what_one_line_has_is_refused(
     ],
 )
 async def test_line_that_shares_what_lines_can_share_is_made(
-    act: Act, subscriber: Record, first: dict[str, Any], second: dict[str, Any]
+    act: Act, subscriber: CreatedRecord, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     assert await second_line(act, subscriber, first, second)
 
 
-async def test_onu_and_vlans_of_a_removed_line_are_free_again(act: Act, subscriber: Record) -> None:
+async def test_onu_and_vlans_of_a_removed_line_are_free_again(act: Act, subscriber: CreatedRecord) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, Line.model_validate(BARE | ONU | PORT | ENFORCED))
     await act(delete_network_profile, "S-1", "o1")
     other = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
     assert await act(create_network_profile, "acme", "o2", other, Line.model_validate(BARE | ONU | PORT | ENFORCED))
 
 
-async def test_lines_without_devices_do_not_conflict(act: Act, subscriber: Record) -> None:
+async def test_lines_without_devices_do_not_conflict(act: Act, subscriber: CreatedRecord) -> None:
     bare = Line(connection_type="wireless")
     await act(create_network_profile, "acme", "o1", subscriber, bare)
     second = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
@@ -242,7 +254,7 @@ async def test_lines_without_devices_do_not_conflict(act: Act, subscriber: Recor
 
 
 async def test_undo_removes_the_profile_that_this_order_made_and_no_other(
-    act: Act, subscriber: Record, line: Line
+    act: Act, subscriber: CreatedRecord, line: Line
 ) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, line)
     assert await act(delete_network_profile, "S-1", "o2") is False
@@ -251,7 +263,9 @@ async def test_undo_removes_the_profile_that_this_order_made_and_no_other(
     assert await act(line_of, "S-1") is None
 
 
-async def test_deprovisioning_removes_the_profile_whoever_made_it(act: Act, subscriber: Record, line: Line) -> None:
+async def test_deprovisioning_removes_the_profile_whoever_made_it(
+    act: Act, subscriber: CreatedRecord, line: Line
+) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, line)
     assert await act(delete_network_profile, "S-1") is True
     assert await act(delete_network_profile, "S-1") is False

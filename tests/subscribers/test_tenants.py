@@ -3,7 +3,7 @@
 import pytest
 
 from lastmile.db import Database
-from lastmile.subscribers.errors import Conflict, TenantInUse, UnknownTenant
+from lastmile.subscribers.errors import RecordConflictError, TenantInUseError, UnknownTenantError
 from lastmile.subscribers.tenants import add_tenant, list_tenants, remove_tenant
 
 
@@ -11,7 +11,7 @@ async def test_a_tenant_is_added_once(database: Database) -> None:
     async with database.platform() as platform:
         assert await add_tenant(platform, "third", "Third Fibre") is True
         assert await add_tenant(platform, "third", "Third Fibre") is False
-        with pytest.raises(Conflict, match="tenant third exists, and is called 'Third Fibre'"):
+        with pytest.raises(RecordConflictError, match="tenant third exists, and is called 'Third Fibre'"):
             await add_tenant(platform, "third", "Another Name")
         assert [tenant["id"] for tenant in await list_tenants(platform)] == ["acme", "other", "third"]
 
@@ -21,7 +21,7 @@ async def test_remove_tenant_needs_that_nothing_names_it(database: Database) -> 
         await add_tenant(platform, "typo", "Typo Networks")
         await remove_tenant(platform, "typo")
         assert [tenant["id"] for tenant in await list_tenants(platform)] == ["acme", "other"]
-        with pytest.raises(UnknownTenant, match="There is no tenant typo"):
+        with pytest.raises(UnknownTenantError, match="There is no tenant typo"):
             await remove_tenant(platform, "typo")
-        with pytest.raises(TenantInUse, match="Tenant acme cannot be removed, because records name it: 3 pools"):
+        with pytest.raises(TenantInUseError, match="Tenant acme cannot be removed, because records name it: 3 pools"):
             await remove_tenant(platform, "acme")

@@ -144,10 +144,10 @@ async def refused(lastmile: Lastmile, orders: Orders, lines: Lines) -> None:
     run = await lastmile.start(type(orders.provision()).model_validate(order))
     assert "198.51.100.77" in (await run.result()).reason
     failed = await lines.having(event="attempt.failed", order_id="O-2")
-    assert failed.items() >= {"step": "allocate_ip_address", "kind": "NoSuchPool", "tried_again": False}.items()
+    assert failed.items() >= {"step": "allocate_ip_address", "kind": "UnknownPoolError", "tried_again": False}.items()
     assert "exception" not in failed, "what was refused needs no search"
     back = await lines.having(event="order.rolling_back", order_id="O-2")
-    assert back.items() >= {"step": "allocate_ip_address", "kind": "NoSuchPool", "level": "warning"}.items()
+    assert back.items() >= {"step": "allocate_ip_address", "kind": "UnknownPoolError", "level": "warning"}.items()
 
 
 async def tried_again(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, lines: Lines) -> None:
@@ -170,7 +170,7 @@ async def parked(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, 
     await owner.execute("UPDATE orders SET status = 'superseded' WHERE order_id = 'O-9'")
     await owner.execute("ALTER TABLE gone RENAME TO slots")
     line = await lines.having(event="run.parked", order_id="O-9")
-    assert line.items() >= {"step": "release_ip_address", "kind": "OrderFenced", "tenant": "acme"}.items()
+    assert line.items() >= {"step": "release_ip_address", "kind": "OrderFencedError", "tenant": "acme"}.items()
     await owner.execute("UPDATE orders SET status = 'running' WHERE order_id = 'O-9'")
     await lastmile.steer("acme", orders.ref, "retry_step", WORD)
     result = await run.result()

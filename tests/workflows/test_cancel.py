@@ -8,7 +8,7 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 
-from lastmile.client.orders import Lastmile, NotRunning, OrderRun
+from lastmile.client.orders import Lastmile, NotRunningError, OrderRun
 from lastmile.contract import ResultStatus
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
@@ -208,5 +208,5 @@ async def test_the_caller_of_a_cancelled_order_gets_its_own_result(
 
 
 async def test_what_is_not_running_cannot_be_cancelled(lastmile: Lastmile, orders: Orders) -> None:
-    with pytest.raises(NotRunning, match=f"no order of subscriber {orders.ref} is running"):
+    with pytest.raises(NotRunningError, match=f"no order of subscriber {orders.ref} is running"):
         await lastmile.cancel("acme", orders.ref)

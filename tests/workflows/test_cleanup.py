@@ -16,7 +16,7 @@ from ipam.allocation import Quarantine, allocate, release
 from ipam.delegations import held_by, transition
 from ipam.lifecycle import State
 from ipam.models import Addressing, Need, Purpose
-from lastmile.client.orders import AlreadyRunning, Lastmile
+from lastmile.client.orders import AlreadyRunningError, Lastmile
 from lastmile.contract import CleanupResult, Decision, ResultStatus
 from lastmile.db import Database
 from lastmile.devstack.nas import Answer, ScriptedNas
@@ -127,7 +127,7 @@ async def test_an_order_that_comes_meanwhile_is_told_to_wait(
     cleanup = await maintenance.start("StalePrefixCleanup", AT_ONCE, returns=CleanupResult)
     await gate.reached.wait()
 
-    with pytest.raises(AlreadyRunning, match=r"FinishRevocation is at work on subscriber .* soon over: try again"):
+    with pytest.raises(AlreadyRunningError, match=r"FinishRevocation is at work on subscriber .* soon over: try again"):
         await lastmile.start(orders.provision("O-10"))
     assert await lastmile.progress("acme", orders.ref) is None
 

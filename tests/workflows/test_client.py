@@ -7,8 +7,8 @@ from temporalio.client import Client, Interceptor, OutboundInterceptor, QueryWor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
-from lastmile.client.connection import Unreachable, connect
-from lastmile.client.orders import Lastmile, NotRunning
+from lastmile.client.connection import TemporalUnreachableError, connect
+from lastmile.client.orders import Lastmile, NotRunningError
 from lastmile.contract import ResultStatus
 from lastmile.settings import Settings
 from tests.workflows.faults import Faults, Gate
@@ -19,7 +19,7 @@ async def test_there_is_nothing_to_cancel_once_the_run_has_ended(lastmile: Lastm
     """Temporal takes the cancel of a closed run without a word."""
     await lastmile.execute(orders.provision())
 
-    with pytest.raises(NotRunning, match=f"no order of subscriber {orders.ref} is running"):
+    with pytest.raises(NotRunningError, match=f"no order of subscriber {orders.ref} is running"):
         await lastmile.cancel("acme", orders.ref)
 
 
@@ -71,7 +71,7 @@ async def test_result_of_a_canceled_run_waits_for_a_worker(
     ],
 )
 async def test_a_server_that_does_not_answer_is_named_in_plain_words(address: str, words: str) -> None:
-    with pytest.raises(Unreachable, match=words) as failure:
+    with pytest.raises(TemporalUnreachableError, match=words) as failure:
         await connect({"TEMPORAL_ADDRESS": address})
 
     assert "tonic" not in str(failure.value)

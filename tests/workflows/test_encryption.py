@@ -21,14 +21,14 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from lastmile.client.orders import Lastmile, OrderRun
-from lastmile.client.schedule_manager import WRITTEN, Made, StandingSchedules
+from lastmile.client.schedule_manager import WRITTEN, CreateOutcome, ScheduleManager
 from lastmile.client.schedule_retry import SchedulesAskedAgain
 from lastmile.client.schedules import SCHEDULES
 from lastmile.contract import Cleanup, Decision, OrderResult, ResultStatus
 from lastmile.db import Database
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.encryption.codec import KEY_ID, data_converter
-from lastmile.encryption.keys import KeyRing, NotDecrypted
+from lastmile.encryption.keys import DecryptionError, KeyRing
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
@@ -77,8 +77,8 @@ class Place:
     def worker(self, client: Client) -> Worker:
         return build_worker(client, self.settings, self.database, self.authorization)
 
-    async def standing(self, keys: KeyRing | None) -> StandingSchedules:
-        return StandingSchedules(await self.client(keys), self.settings.task_queue)
+    async def standing(self, keys: KeyRing | None) -> ScheduleManager:
+        return ScheduleManager(await self.client(keys), self.settings.task_queue)
 
     def lastmile(self, client: Client) -> Lastmile:
         return Lastmile(client, task_queue=self.settings.task_queue)
@@ -160,13 +160,13 @@ async def test_who_lacks_the_key_is_told_so(place: Place, orders: Orders) -> Non
         (KeyRing({"k2": bytes(32)}), "key 'k1', which LASTMILE_ENCRYPTION_KEYS does not have"),
     ):
         stranger = await place.client(keys)
-        with pytest.raises(NotDecrypted, match=words):
+        with pytest.raises(DecryptionError, match=words):
             await stranger.get_workflow_handle(run.handle.id, result_type=OrderResult).result()
 
 
 async def test_what_runs_by_itself_outlives_a_rotation(place: Place) -> None:
     made = [[await (await place.standing(ring)).make(plan) for plan in SCHEDULES] for ring in ROTATION]
-    assert made == [[Made.CREATED] * 3, *[[Made.UNCHANGED] * 3] * 3]
+    assert made == [[CreateOutcome.CREATED] * 3, *[[CreateOutcome.UNCHANGED] * 3] * 3]
     client, standing = await place.client(ROTATION[-1]), await place.standing(ROTATION[-1])
     async with place.worker(client):
         await standing.trigger("audit")
@@ -222,11 +222,11 @@ async def test_the_second_step_of_a_rotation_frees_what_a_schedule_keeps(place: 
     await inherited.put(AT_FIVE, Cleanup(revoked_days=30))
     assert await inherited.keys() == {"memo": b"k1", "summary": b"k1", "0": b"k1"}
     made = [await (await place.standing(ring)).make(CLEANUP) for ring in ROTATION[1:]]
-    assert made == [Made.UPDATED, Made.UPDATED, Made.KEPT]
+    assert made == [CreateOutcome.UPDATED, CreateOutcome.UPDATED, CreateOutcome.KEPT]
     assert await inherited.keys() == {"memo": None, "summary": None, "0": b"k2"}
 
     later = replace(CLEANUP, spec=ScheduleSpec(), late=timedelta(hours=1))
-    assert await (await place.standing(ROTATION[-1])).make(later) is Made.UPDATED
+    assert await (await place.standing(ROTATION[-1])).make(later) is CreateOutcome.UPDATED
     schedule = (await inherited.seen()).schedule
     assert [one.start for one in schedule.spec.calendars[0].hour] == [5], "a person's"
     assert schedule.policy.catchup_window == later.late, "ours"
@@ -242,22 +242,22 @@ async def test_a_schedule_whose_key_is_gone_is_written_anew(
 ) -> None:
     await inherited.put()
     with capture_logs() as logs:
-        assert await (await place.standing(keys)).make(CLEANUP) is Made.UPDATED
+        assert await (await place.standing(keys)).make(CLEANUP) is CreateOutcome.UPDATED
     [line] = logs
     assert (line["event"], line["what"]) == ("schedule.not_decrypted", "memo")
     assert "encrypted with key 'k1'" in line["reason"]
     assert await inherited.keys() == {"memo": None, "summary": None}
     assert (await inherited.seen()).schedule.state.paused
-    assert await (await place.standing(keys)).make(CLEANUP) is Made.UNCHANGED
-    assert await (await place.standing(keys)).make(replace(CLEANUP, spec=AT_FIVE)) is Made.UPDATED
+    assert await (await place.standing(keys)).make(CLEANUP) is CreateOutcome.UNCHANGED
+    assert await (await place.standing(keys)).make(replace(CLEANUP, spec=AT_FIVE)) is CreateOutcome.UPDATED
 
 
 async def test_what_a_person_changed_stays_though_the_key_is_gone(place: Place, inherited: Inherited) -> None:
     await inherited.put(AT_FIVE, Cleanup(revoked_days=30))
     standing = await place.standing(KeyRing(NEW))
-    assert await standing.make(CLEANUP) is Made.UPDATED
+    assert await standing.make(CLEANUP) is CreateOutcome.UPDATED
     with capture_logs() as logs:
-        assert await standing.make(CLEANUP) is Made.KEPT
+        assert await standing.make(CLEANUP) is CreateOutcome.KEPT
     [line] = logs
     assert (line["event"], line["what"]) == ("schedule.not_decrypted", "input")
     assert "encrypted with key 'k1'" in line["reason"]
@@ -272,7 +272,7 @@ async def test_the_list_of_scheduled_orders_tells_whether_one_needs_the_old_key(
     await old.hold(orders.provision(not_before=at))
     while not [one async for one in old.waiting()]:
         pass  # listed after a moment
-    with pytest.raises(NotDecrypted, match="encrypted with key 'k1'"):
+    with pytest.raises(DecryptionError, match="encrypted with key 'k1'"):
         [one async for one in new.waiting()]
     await old.cancel("acme", "O-1")
     while [one async for one in old.waiting()]:

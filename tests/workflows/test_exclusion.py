@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.messages import Stuck
 from ipam.models import Addressing
-from lastmile.client.orders import AlreadyRunning, Lastmile, OrderIdReused
+from lastmile.client.orders import AlreadyRunningError, Lastmile, OrderIdReusedError
 from lastmile.contract import ResultStatus, RunStatus
 from lastmile.settings import Settings
 from tests.workflows.faults import Faults, Gate
@@ -27,9 +27,9 @@ async def test_a_second_operation_is_refused_and_the_running_one_is_named(
     run = await lastmile.start(orders.provision("O-1"))
     await gate.reached.wait()
 
-    with pytest.raises(AlreadyRunning) as refusal:
+    with pytest.raises(AlreadyRunningError) as refusal:
         await lastmile.start(orders.deprovision("O-2"))
-    with pytest.raises(AlreadyRunning, match="for order O-1"):
+    with pytest.raises(AlreadyRunningError, match="for order O-1"):
         await lastmile.start(orders.provision("O-3"))
 
     assert str(refusal.value) == (
@@ -91,7 +91,7 @@ async def test_the_running_order_id_with_other_content_is_refused(
 ) -> None:
     gate = faults.before["create_customer"] = Gate()
     run = await lastmile.start(orders.provision())
-    with pytest.raises(OrderIdReused, match="order O-1 is running with other content"):
+    with pytest.raises(OrderIdReusedError, match="order O-1 is running with other content"):
         await lastmile.start(orders.provision(addressing=Addressing(ipv6_pd_size=60)))
     gate.open()
     await run.result()

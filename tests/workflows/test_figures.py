@@ -15,7 +15,7 @@ from temporalio.worker import Worker
 
 from activities.messages import SnapshotTaken
 from lastmile.client.orders import Lastmile
-from lastmile.client.schedule_manager import StandingSchedules
+from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.client.schedules import SCHEDULES
 from lastmile.db import Database
 from lastmile.metrics.snapshot import keep, measure, newest
@@ -119,9 +119,9 @@ NEVER = ScheduleSpec(calendars=[ScheduleCalendarSpec(year=[ScheduleRange(2099)])
 
 
 @pytest.fixture
-async def schedules(client: Client, settings: Settings) -> AsyncIterator[StandingSchedules]:
+async def schedules(client: Client, settings: Settings) -> AsyncIterator[ScheduleManager]:
     """As a worker makes them, but that none runs by itself."""
-    standing = StandingSchedules(client, settings.task_queue)
+    standing = ScheduleManager(client, settings.task_queue)
     for plan in SCHEDULES:
         await standing.make(replace(plan, at_once=False, spec=NEVER))
     yield standing
@@ -131,7 +131,7 @@ async def schedules(client: Client, settings: Settings) -> AsyncIterator[Standin
 
 
 async def test_how_the_schedules_stand(
-    client: Client, worker: Worker, database: Database, schedules: StandingSchedules
+    client: Client, worker: Worker, database: Database, schedules: ScheduleManager
 ) -> None:
     await schedules.pause("cleanup", "while we move house")
     await take(client, worker)
@@ -164,7 +164,7 @@ async def succeeded_once(database: Database) -> None:
 
 
 async def test_a_success_is_remembered_when_temporal_has_deleted_the_run(
-    client: Client, worker: Worker, database: Database, schedules: StandingSchedules
+    client: Client, worker: Worker, database: Database, schedules: ScheduleManager
 ) -> None:
     await succeeded_once(database)
     await take(client, worker)
@@ -172,7 +172,7 @@ async def test_a_success_is_remembered_when_temporal_has_deleted_the_run(
 
 
 async def test_a_schedule_that_somebody_deleted_is_told_of_and_its_success_remembered(
-    client: Client, worker: Worker, database: Database, schedules: StandingSchedules
+    client: Client, worker: Worker, database: Database, schedules: ScheduleManager
 ) -> None:
     await succeeded_once(database)
     await client.get_schedule_handle(schedules.id_of("cleanup")).delete()

@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleUpdate, ScheduleUpdateInput
 
-from lastmile.client.schedule_bootstrap import ScheduleMaker
-from lastmile.client.schedule_manager import WRITTEN, StandingSchedules
+from lastmile.client.schedule_bootstrap import ScheduleBootstrap
+from lastmile.client.schedule_manager import WRITTEN, ScheduleManager
 from lastmile.client.schedules import SCHEDULES
 from lastmile.encryption.codec import plain
 from tests.processes import until
@@ -19,7 +19,7 @@ NAMES = [plan.name for plan in SCHEDULES]
 async def test_what_could_not_be_made_is_made_by_and_by(temporal_client: Client) -> None:
     namespace = f"test-{uuid.uuid4().hex}"
     client = Client(**temporal_client.config() | {"namespace": namespace})
-    standing = StandingSchedules(client, "lastmile")
+    standing = ScheduleManager(client, "lastmile")
 
     def made() -> list[str]:
         return sorted(line["schedule"] for line in logs if line["event"] == "worker.schedule_created")
@@ -28,7 +28,7 @@ async def test_what_could_not_be_made_is_made_by_and_by(temporal_client: Client)
         return len(made()) == len(NAMES)
 
     with capture_logs() as logs:
-        async with ScheduleMaker(standing):
+        async with ScheduleBootstrap(standing):
             assert [line["event"] for line in logs] == ["worker.schedule_not_made"] * 3
             assert namespace in logs[0]["reason"]
             await client.workflow_service.register_namespace(
@@ -45,7 +45,7 @@ async def test_what_could_not_be_made_is_made_by_and_by(temporal_client: Client)
 
 
 async def test_one_that_cannot_be_made_leaves_the_others(temporal_client: Client) -> None:
-    standing = StandingSchedules(temporal_client, f"test-{uuid.uuid4().hex}")
+    standing = ScheduleManager(temporal_client, f"test-{uuid.uuid4().hex}")
     await standing.make(SCHEDULES[0])
     handle = temporal_client.get_schedule_handle(standing.id_of(NAMES[0]))
 
@@ -57,7 +57,7 @@ async def test_one_that_cannot_be_made_leaves_the_others(temporal_client: Client
 
     await handle.update(spoilt)
     with capture_logs() as logs:
-        async with ScheduleMaker(standing):
+        async with ScheduleBootstrap(standing):
             pass
     assert [(line["event"], line["schedule"]) for line in logs] == [
         ("worker.schedule_not_made", standing.id_of(NAMES[0])),

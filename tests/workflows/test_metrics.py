@@ -12,10 +12,10 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from activities.base import beyond_database
-from activities.interceptor import Observed
-from activities.messages import StepRef
+from activities.interceptor import ActivityInterceptor
+from activities.messages import StepContext
 from ipam.models import Addressing, IPv4Mode
-from lastmile.client.orders import Lastmile, OrderRefused
+from lastmile.client.orders import Lastmile, OrderRefusedError
 from lastmile.contract import OrderResult, ResultStatus
 from lastmile.devstack.nas import ScriptedNas
 from tests.counted import Counted
@@ -146,7 +146,7 @@ async def test_provision_that_differs_from_the_live_line_counts_as_refused(
 ) -> None:
     await lastmile.execute(orders.provision("O-1"))
 
-    with pytest.raises(OrderRefused):
+    with pytest.raises(OrderRefusedError):
         await lastmile.execute(orders.provision("O-2", addressing=Addressing(enable_ipv6=False)))
 
     assert counted.since(ORDERS) == {("provision", "completed", "acme"): 1, ("provision", "refused", "acme"): 1}
@@ -205,16 +205,16 @@ async def test_a_live_session(
     assert requests == {("coa", "bng-1", "ack"): 1, ("disconnect", "bng-1", "ack"): 1}
 
 
-REF = StepRef(tenant="acme", order_id="O-1", subscriber_ref="S-1")
+REF = StepContext(tenant="acme", order_id="O-1", subscriber_ref="S-1")
 
 
 @activity.defn
-async def never(ref: StepRef) -> None:
+async def never(ref: StepContext) -> None:
     raise ApplicationError("words", type="Never")
 
 
 @activity.defn
-async def declines(ref: StepRef) -> None:
+async def declines(ref: StepContext) -> None:
     beyond_database("do more")
 
 
@@ -241,7 +241,7 @@ async def test_the_last_attempt_is_no_retry(temporal_client: Client, orders: Ord
         task_queue=orders.ref,
         workflows=[Stubborn],
         activities=[never, declines],
-        interceptors=[Observed()],
+        interceptors=[ActivityInterceptor()],
         workflow_runner=RUNNER,
     )
     async with worker:

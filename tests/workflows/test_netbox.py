@@ -21,7 +21,7 @@ from lastmile.contract import Cleanup, Decision, ProvisionSubscriber, ResultStat
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import LOST, POSTGRES_DOWN, Fault, proxy
-from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.http_errors import HttpError
 from lastmile.devstack.netbox.versions import V4_4, V4_6
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
@@ -32,12 +32,12 @@ from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.maintained import AT_ONCE, Maintenance
 from tests.workflows.world import Orders, cancel_requested, outcomes, parked, retrying, what_is_there
 from workflows import deprovision, provision
-from workflows.step_activity import PATIENCE, Kind
+from workflows.step_activity import PATIENCE, CallKind
 
 PROVISION = [step.name for step in provision.STEPS]
 REQUIRED = [step.name for step in provision.STEPS if not step.best_effort]
 DEPROVISION = [step.name for step in deprovision.STEPS]
-MORE_THAN_ALL = 2 * PATIENCE[Kind.IPAM].attempts
+MORE_THAN_ALL = 2 * PATIENCE[CallKind.IPAM].attempts
 PIVOT = [step.pivot for step in deprovision.STEPS].index(True)
 
 
@@ -180,7 +180,7 @@ async def test_an_order_waits_until_netbox_accepts_the_token(
     kept.change_token(**refused_by)
     run = await lastmile.start(order(orders))
     failure = await retrying(run, "allocate_ip_address")
-    assert failure.application_failure_info.type == "NotAuthorised"
+    assert failure.application_failure_info.type == "NetBoxAuthorizationError"
     kept.change_token(**accepted_by)
     result = await run.result()
     assert result.status is ResultStatus.COMPLETED
@@ -194,7 +194,7 @@ async def test_an_order_waits_until_netbox_is_set_up(lastmile: Lastmile, orders:
     await asyncio.to_thread(kept.peer.send, "DELETE", f"/api/extras/custom-fields/{field['id']}/")
     run = await lastmile.start(order(orders))
     failure = await retrying(run, "allocate_ip_address")
-    assert failure.application_failure_info.type == "NotReady"
+    assert failure.application_failure_info.type == "NetBoxNotReadyError"
     assert "lastmile netbox setup" in failure.message
     await set_up(kept.netbox.wire, await check(kept.netbox.wire))
     result = await run.result()
@@ -212,7 +212,9 @@ async def test_an_outage_longer_than_all_attempts_is_waited_for(
         attempts += 1
         if attempts <= MORE_THAN_ALL:
             pause = timedelta(milliseconds=1)
-            raise ApplicationError("away", activity.info().attempt, OUTAGE, type="NotReady", next_retry_delay=pause)
+            raise ApplicationError(
+                "away", activity.info().attempt, OUTAGE, type="NetBoxNotReadyError", next_retry_delay=pause
+            )
 
     faults.before["allocate_ip_address"] = away
     result = await lastmile.execute(order(orders))
@@ -232,7 +234,7 @@ async def test_a_cancel_during_an_attempt_ends_the_wait_for_an_outage(
     async def away() -> None:
         if not activity.info().is_local:
             await at_work()
-        raise ApplicationError("away", activity.info().attempt, OUTAGE, type="NotReady")
+        raise ApplicationError("away", activity.info().attempt, OUTAGE, type="NetBoxNotReadyError")
 
     faults.before["allocate_ip_address"] = away
     run = await lastmile.start(order(orders))
@@ -250,7 +252,7 @@ async def test_a_cancel_during_an_attempt_ends_the_wait_for_an_outage(
 async def test_a_release_that_netbox_refuses_parks_and_goes_on(lastmile: Lastmile, orders: Orders, kept: Kept) -> None:
     """The revocation is done by then: it does not wait for NetBox."""
     await lastmile.execute(order(orders))
-    refusal = Fault(failure=Problem(400, {"__all__": ["descriptions begin with a site"]}))
+    refusal = Fault(failure=HttpError(400, {"__all__": ["descriptions begin with a site"]}))
     kept.server.faults.chance(refusal, 1, method="PATCH")
     run = await lastmile.start(orders.deprovision())
     progress = await parked(run)

@@ -9,7 +9,7 @@ from temporalio.worker import Worker
 
 from ipam.models import Addressing
 from ipam.netbox import NetBox
-from ipam.netbox.binding import Record
+from ipam.netbox.binding import ReportingScope
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ProvisionSubscriber, ResultStatus
 from lastmile.db import Database
@@ -32,7 +32,7 @@ async def kept(
         async with NetBox(server.url, server.token) as netbox:
             kept = Delegated(server, netbox, database, owner, authorization)
             await kept.set_up()
-            await kept.pool(SPACE, "kept", block_length=54, record=Record.PREFIX)
+            await kept.pool(SPACE, "kept", block_length=54, record=ReportingScope.PREFIX)
             yield kept
 
 
@@ -61,7 +61,7 @@ async def test_an_order_waits_for_a_block_and_says_so(lastmile: Lastmile, orders
     await full(lastmile, orders, kept)
     run = await lastmile.start(order(orders))
     failure = await retrying(run, "allocate_ip_address")
-    assert failure.application_failure_info.type == "NoBlock"
+    assert failure.application_failure_info.type == "NoBlockError"
     assert failure.message.startswith(f"no block of pool kept ({SPACE}) has a free prefix, and no further one could be")
     assert f"no NetBox answers at {kept.server.url}: is it running, and is NETBOX_URL right?" in failure.message
     assert await kept.owner.fetchval("SELECT count(*) FROM delegations WHERE subscriber_ref = $1", orders.ref) == 0

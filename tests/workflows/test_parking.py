@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from lastmile.client.orders import Lastmile, NotRunning, OrderRun
+from lastmile.client.orders import Lastmile, NotRunningError, OrderRun
 from lastmile.contract import Choice, Decision, ResultStatus, RunStatus
 from tests.workflows.faults import Faults, broken, refused
 from tests.workflows.world import Orders, outcomes, parked, what_is_there
@@ -265,11 +265,11 @@ async def test_the_outcome_that_cannot_be_recorded_parks(
 async def test_a_decision_about_nothing_or_another_step_is_refused(
     lastmile: Lastmile, orders: Orders, faults: Faults
 ) -> None:
-    with pytest.raises(NotRunning, match=r"no order of subscriber .* is running"):
+    with pytest.raises(NotRunningError, match=r"no order of subscriber .* is running"):
         await lastmile.steer("acme", orders.ref, "skip_step", WORD)
 
     run = await parked_undo(lastmile, orders, faults)
-    with pytest.raises(NotRunning, match="the parked step is allocate_ip_address, not activate_onu"):
+    with pytest.raises(NotRunningError, match="the parked step is allocate_ip_address, not activate_onu"):
         await lastmile.steer("acme", orders.ref, "skip_step", WORD.model_copy(update={"step": "activate_onu"}))
     assert (await parked(run)).status is RunStatus.PARKED
     await run.handle.terminate()
@@ -279,7 +279,7 @@ async def test_a_decision_while_nothing_is_parked_is_refused(
     lastmile: Lastmile, orders: Orders, faults: Faults
 ) -> None:
     async def meddle() -> None:
-        with pytest.raises(NotRunning, match="no step is parked"):
+        with pytest.raises(NotRunningError, match="no step is parked"):
             await lastmile.steer("acme", orders.ref, "abandon", WORD)
 
     faults.before["create_billing_service"] = meddle

@@ -13,7 +13,7 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 
 from ipam.models import Addressing
-from lastmile.client.orders import Lastmile, OrderRefused
+from lastmile.client.orders import Lastmile, OrderRefusedError
 from lastmile.contract import Created, ResultStatus
 from lastmile.db import Database
 from lastmile.subscribers.orders import recorded
@@ -115,16 +115,16 @@ async def test_the_order_id_belongs_to_its_content(
     await lastmile.execute(orders.provision())
     before = await what_is_there(owner)
 
-    with pytest.raises(OrderRefused, match=r"O-1 was used on .* for another provision"):
+    with pytest.raises(OrderRefusedError, match=r"O-1 was used on .* for another provision"):
         await lastmile.execute(orders.provision(addressing=Addressing(ipv6_pd_size=48)))
-    with pytest.raises(OrderRefused, match=r"O-1 was used on .* for another provision"):
+    with pytest.raises(OrderRefusedError, match=r"O-1 was used on .* for another provision"):
         await lastmile.execute(orders.deprovision("O-1"))
 
     assert await what_is_there(owner) == before
 
 
 async def test_a_tenant_that_does_not_exist_is_refused(lastmile: Lastmile, orders: Orders) -> None:
-    with pytest.raises(OrderRefused, match="tenant nobody does not exist"):
+    with pytest.raises(OrderRefusedError, match="tenant nobody does not exist"):
         await lastmile.execute(orders.provision(tenant="nobody"))
 
 
@@ -197,7 +197,7 @@ async def test_an_order_that_differs_from_the_live_line_is_refused_with_each_dif
     await lastmile.execute(orders.provision("O-1"))
     before = await what_is_there(owner)
 
-    with pytest.raises(OrderRefused) as refusal:
+    with pytest.raises(OrderRefusedError) as refusal:
         await lastmile.execute(orders.provision("O-2", **changes))
 
     assert [word for word in words if word not in str(refusal.value)] == []
@@ -212,7 +212,7 @@ async def test_an_order_without_the_ipv4_address_of_the_live_line_is_refused(
     addressing = Addressing(ipv6_mode="dual_stack", ipv4_mode="static")
     first = await lastmile.execute(orders.provision("O-1", addressing=addressing))
 
-    with pytest.raises(OrderRefused, match=r"addressing.ipv4_mode: the line has a static IPv4 address"):
+    with pytest.raises(OrderRefusedError, match=r"addressing.ipv4_mode: the line has a static IPv4 address"):
         await lastmile.execute(orders.provision("O-2"))
 
     again = await lastmile.execute(orders.provision("O-3", addressing=addressing))

@@ -14,7 +14,7 @@ from tests.workflows.record_histories import NAMES
 from tests.workflows.replaying import DIRECTORY, SUMS, altered, replay
 from workflows import provision
 from workflows.operator_controls import Steerable
-from workflows.saga import Kind, Saga, Step
+from workflows.saga import CallKind, Saga, Step
 from workflows.search_attributes import STEP
 
 HISTORIES = sorted(DIRECTORY.rglob("*.json"))
@@ -130,5 +130,5 @@ async def test_a_guarded_change_does_not_break_them() -> None:
 
 
 async def test_titles_and_patience_may_change_while_runs_are_open() -> None:
-    Changed.steps = [replace(step, title="another title", kind=Kind.DEVICE) for step in provision.STEPS]
+    Changed.steps = [replace(step, title="another title", kind=CallKind.DEVICE) for step in provision.STEPS]
     await replay_with(Changed, "provision_completed")

@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
-from lastmile.client.orders import Lastmile, OrderRefused, RunLost
+from lastmile.client.orders import Lastmile, OrderRefusedError, RunLostError
 from lastmile.contract import Created, ResultStatus
 from tests.workflows.faults import Fault, Faults, Gate, broken, once, refused
 from tests.workflows.world import Orders, outcomes, what_is_there
@@ -204,7 +204,7 @@ async def test_a_terminated_order_is_taken_over_by_the_subscribers_next(
     await gate.reached.wait()
     await run.handle.terminate("by the test")
     gate.open()
-    with pytest.raises(RunLost, match="the run of order O-1 was ended from outside"):
+    with pytest.raises(RunLostError, match="the run of order O-1 was ended from outside"):
         await run.result()
     left = await owner.fetchval("SELECT prefix::text FROM delegations")
 
@@ -212,5 +212,5 @@ async def test_a_terminated_order_is_taken_over_by_the_subscribers_next(
 
     assert (result.status, result.created.ipv6_prefix) == (ResultStatus.COMPLETED, left)
     assert await order_status(owner, "O-1") == "superseded"
-    with pytest.raises(OrderRefused, match="order O-1 was cut off while it was superseded"):
+    with pytest.raises(OrderRefusedError, match="order O-1 was cut off while it was superseded"):
         await lastmile.execute(orders.provision("O-1"))

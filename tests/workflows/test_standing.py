@@ -28,8 +28,8 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
-from lastmile.client.errors import NoSchedule
-from lastmile.client.schedule_manager import Made, StandingSchedules
+from lastmile.client.errors import UnknownScheduleError
+from lastmile.client.schedule_manager import CreateOutcome, ScheduleManager
 from lastmile.client.schedules import SCHEDULES, Plan
 from lastmile.contract import Cleanup
 
@@ -68,8 +68,8 @@ class ByHand:
 
 
 @pytest.fixture
-async def standing(temporal_client: Client) -> AsyncIterator[StandingSchedules]:
-    standing = StandingSchedules(temporal_client, f"test-{uuid.uuid4().hex}")
+async def standing(temporal_client: Client) -> AsyncIterator[ScheduleManager]:
+    standing = ScheduleManager(temporal_client, f"test-{uuid.uuid4().hex}")
     yield standing
     for plan in SCHEDULES:
         with suppress(RPCError):
@@ -77,7 +77,7 @@ async def standing(temporal_client: Client) -> AsyncIterator[StandingSchedules]:
 
 
 @pytest.fixture
-async def by_hand(temporal_client: Client, standing: StandingSchedules) -> ByHand:
+async def by_hand(temporal_client: Client, standing: ScheduleManager) -> ByHand:
     """Of the cleanup's schedule, which is there."""
     await standing.make(CLEANUP)
     return ByHand(temporal_client, standing.id_of(CLEANUP.name))
@@ -92,14 +92,20 @@ def hours(found: ScheduleDescription) -> list[int]:
 
 
 @pytest.mark.parametrize("plan", SCHEDULES, ids=lambda plan: plan.name)
-async def test_a_worker_makes_it_once_and_a_later_version_updates_it(standing: StandingSchedules, plan: Plan) -> None:
+async def test_a_worker_makes_it_once_and_a_later_version_updates_it(standing: ScheduleManager, plan: Plan) -> None:
     later = replace(plan, spec=AT_FOUR, late=timedelta(hours=1))
     made = [await standing.make(one) for one in (plan, plan, later, later, plan)]
-    assert made == [Made.CREATED, Made.UNCHANGED, Made.UPDATED, Made.UNCHANGED, Made.UPDATED]
+    assert made == [
+        CreateOutcome.CREATED,
+        CreateOutcome.UNCHANGED,
+        CreateOutcome.UPDATED,
+        CreateOutcome.UNCHANGED,
+        CreateOutcome.UPDATED,
+    ]
 
 
 async def test_figures_are_taken_at_once_and_not_again_by_the_next_worker(
-    standing: StandingSchedules, temporal_client: Client
+    standing: ScheduleManager, temporal_client: Client
 ) -> None:
     for _ in range(2):
         for plan in SCHEDULES:
@@ -113,12 +119,12 @@ async def test_figures_are_taken_at_once_and_not_again_by_the_next_worker(
     }
 
 
-async def test_workers_that_start_together_make_one(standing: StandingSchedules) -> None:
+async def test_workers_that_start_together_make_one(standing: ScheduleManager) -> None:
     made = await asyncio.gather(*(standing.make(CLEANUP) for _ in range(4)))
-    assert sorted(made) == [Made.CREATED, *[Made.UNCHANGED] * 3]
+    assert sorted(made) == [CreateOutcome.CREATED, *[CreateOutcome.UNCHANGED] * 3]
 
 
-async def test_one_run_at_a_time_and_not_much_too_late(standing: StandingSchedules, by_hand: ByHand) -> None:
+async def test_one_run_at_a_time_and_not_much_too_late(standing: ScheduleManager, by_hand: ByHand) -> None:
     found = await by_hand.sees()
     assert found.schedule.policy == SchedulePolicy(
         overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=30)
@@ -128,7 +134,7 @@ async def test_one_run_at_a_time_and_not_much_too_late(standing: StandingSchedul
 
 
 async def test_what_a_person_changed_stays_and_the_rest_is_updated(
-    standing: StandingSchedules, by_hand: ByHand, temporal_client: Client
+    standing: ScheduleManager, by_hand: ByHand, temporal_client: Client
 ) -> None:
     def change(schedule: Schedule) -> None:
         schedule.spec = AT_FIVE
@@ -140,8 +146,8 @@ async def test_what_a_person_changed_stays_and_the_rest_is_updated(
     await by_hand.handle.pause(note="NetBox is being moved")
     await by_hand.until(lambda found: found.schedule.state.paused)
 
-    assert await standing.make(CLEANUP) is Made.KEPT
-    assert await standing.make(LATER) is Made.UPDATED
+    assert await standing.make(CLEANUP) is CreateOutcome.KEPT
+    assert await standing.make(LATER) is CreateOutcome.UPDATED
     found = await by_hand.sees()
     assert hours(found) == [5]
     assert found.schedule.policy.catchup_window == timedelta(hours=1)
@@ -150,17 +156,17 @@ async def test_what_a_person_changed_stays_and_the_rest_is_updated(
     payloads = found.schedule.action.args
     [wanted] = await temporal_client.data_converter.decode(payloads, [Cleanup])
     assert wanted == Cleanup(revoked_days=30)
-    assert await standing.make(LATER) is Made.KEPT
+    assert await standing.make(LATER) is CreateOutcome.KEPT
 
 
-async def test_what_a_person_changed_back_is_followed_again(standing: StandingSchedules, by_hand: ByHand) -> None:
+async def test_what_a_person_changed_back_is_followed_again(standing: ScheduleManager, by_hand: ByHand) -> None:
     for spec in (AT_FIVE, CLEANUP.spec):
         await by_hand.does(partial(at, spec))
-    assert await standing.make(LATER) is Made.UPDATED
+    assert await standing.make(LATER) is CreateOutcome.UPDATED
     assert hours(await by_hand.sees()) == [4]
 
 
-async def test_a_trigger_starts_one_run(standing: StandingSchedules, by_hand: ByHand, temporal_client: Client) -> None:
+async def test_a_trigger_starts_one_run(standing: ScheduleManager, by_hand: ByHand, temporal_client: Client) -> None:
     assert await standing.trigger("cleanup") == []
     await by_hand.until(lambda found: bool(found.info.running_actions))
     [running] = (await standing.standing(CLEANUP)).running
@@ -171,7 +177,7 @@ async def test_a_trigger_starts_one_run(standing: StandingSchedules, by_hand: By
     await run.terminate()
 
 
-async def test_a_pause_and_a_second_one(standing: StandingSchedules, by_hand: ByHand) -> None:
+async def test_a_pause_and_a_second_one(standing: ScheduleManager, by_hand: ByHand) -> None:
     assert await standing.pause("cleanup", "ticket 4711")
     assert not await standing.pause("cleanup", "me too")
     paused = await standing.standing(CLEANUP)
@@ -215,13 +221,13 @@ class _PausesFirst(OutboundInterceptor):
 
 
 async def test_a_pause_holds_against_an_update_of_the_same_moment(
-    standing: StandingSchedules, by_hand: ByHand, temporal_client: Client
+    standing: ScheduleManager, by_hand: ByHand, temporal_client: Client
 ) -> None:
     moment = SameMoment()
     config = temporal_client.config()
     client = Client(**config | {"interceptors": [*config["interceptors"], moment]})
     task_queue, _, name = standing.id_of("cleanup").rpartition("/")
-    pausing = StandingSchedules(client, task_queue).pause(name, "ticket 4711")
+    pausing = ScheduleManager(client, task_queue).pause(name, "ticket 4711")
     await asyncio.gather(moment.update(by_hand.handle, partial(at, AT_FOUR)), pausing)
     found = await by_hand.sees()
     assert (found.schedule.state.paused, hours(found)) == (True, [4])
@@ -233,7 +239,7 @@ async def test_a_pause_holds_against_an_update_of_the_same_moment(
     ids=["standing", "trigger", "resume"],
 )
 async def test_one_that_is_not_there(
-    standing: StandingSchedules, ask: Callable[[StandingSchedules], Awaitable[object]]
+    standing: ScheduleManager, ask: Callable[[ScheduleManager], Awaitable[object]]
 ) -> None:
-    with pytest.raises(NoSchedule, match="is not there: a worker makes it when it starts"):
+    with pytest.raises(UnknownScheduleError, match="is not there: a worker makes it when it starts"):
         await ask(standing)

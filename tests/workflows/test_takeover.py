@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from lastmile.client.orders import Lastmile, RunLost
+from lastmile.client.orders import Lastmile, RunLostError
 from lastmile.contract import AnyOrder, Decision, ResultStatus
 from lastmile.subscribers.models import Line
 from tests.workflows.faults import Faults, Gate, broken, once, refused
@@ -29,7 +29,7 @@ async def lost(lastmile: Lastmile, order: AnyOrder, faults: Faults, step: str) -
     await gate.reached.wait()
     await run.handle.terminate("by the test")
     gate.open()
-    with pytest.raises(RunLost):
+    with pytest.raises(RunLostError):
         await run.result()
     del faults.before[(order.order_id, step)]
 

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from ipam.netbox import NetBox, Recorded
-from ipam.netbox.binding import Mode
+from ipam.netbox import NetBox, NetBoxRecord
+from ipam.netbox.binding import AllocationMode
 from ipam.netbox.bound_pool import BoundPool, find_record
 from ipam.netbox.delegated.block_sync import in_place, write
 from ipam.netbox.delegated.blocks import (
@@ -20,22 +20,22 @@ from ipam.netbox.delegated.blocks import (
     BLOCK_KEY,
     ONE_BY_ONE,
     Block,
-    NoBlock,
+    NoBlockError,
     block_length,
     blocks_of,
     slot_range,
     stamp,
 )
 from ipam.netbox.direct.allocator import Elsewhere, obtain
-from ipam.netbox.errors import Exhausted, NetBoxError, NotFound
-from ipam.netbox.single_flight import together
+from ipam.netbox.errors import NetBoxError, NetBoxExhaustedError, NetBoxNotFoundError
+from ipam.netbox.single_flight import single_flight
 from lastmile.db import Database
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 
-__all__ = ["BlockOverlaps", "make_room", "take"]
+__all__ = ["BlockOverlapError", "make_room", "take"]
 
 
-class BlockOverlaps(Exception):
+class BlockOverlapError(Exception):
     """NetBox has given space of ours away: somebody had deleted, moved or resized a block there. It is put right."""
 
 
@@ -45,7 +45,7 @@ _BEGIN = text(
     f"""
     INSERT INTO netbox_blocks (id, pool_id, tenant_id, key)
     SELECT n, id, tenant_id, {BLOCK_KEY} FROM pools, nextval('netbox_blocks_id_seq') n
-    WHERE id = :pool_id AND netbox_mode = '{Mode.DELEGATED}' AND closed_at IS NULL AND :wanted > (
+    WHERE id = :pool_id AND netbox_mode = '{AllocationMode.DELEGATED}' AND closed_at IS NULL AND :wanted > (
         SELECT count(*) FROM (
             SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at <= now() LIMIT :wanted
         ) free)
@@ -82,17 +82,17 @@ _FULL = text(
 async def make_room(database: Database, netbox: NetBox, pools: Sequence[BoundPool]) -> bool:
     """Take a block of the first of these pools that has one left, unless there is room meanwhile; False: none has.
 
-    Raises `PoolMoved`, the `Refused` kinds of `NetBoxError`, and `NoBlock`: then try again.
+    Raises `PoolMovedError`, the `NonRetryableError` kinds of `NetBoxError`, and `NoBlockError`: then try again.
     """
     for pool in pools:
         try:
             await take(database, netbox, pool)
-        except Exhausted:
+        except NetBoxExhaustedError:
             continue
         except NetBoxError as failure:
-            if isinstance(failure, Refused):
+            if isinstance(failure, NonRetryableError):
                 raise
-            raise NoBlock([pool], f": {failure}") from None
+            raise NoBlockError([pool], f": {failure}") from None
         return True
     return False
 
@@ -100,9 +100,10 @@ async def make_room(database: Database, netbox: NetBox, pools: Sequence[BoundPoo
 async def take(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: int = 1) -> bool:
     """Take one more block where the pool has less than `wanted` free slots, or one was being taken; whether it did.
 
-    Can be cut off at any moment, and done by several at once. Raises `BlockOverlaps`, `PoolMoved` and `NetBoxError`.
+    Can be cut off at any moment, and done by several at once. Raises `BlockOverlapError`, `PoolMovedError` and
+    `NetBoxError`.
     """
-    return await together((netbox, pool.id), lambda: _take(database, netbox, pool, wanted))
+    return await single_flight((netbox, pool.id), lambda: _take(database, netbox, pool, wanted))
 
 
 async def _take(database: Database, netbox: NetBox, pool: BoundPool, wanted: int) -> bool:
@@ -117,7 +118,7 @@ async def _take(database: Database, netbox: NetBox, pool: BoundPool, wanted: int
     block = Block.of(row, pool)
     try:
         recorded = await _recorded(netbox, block)
-    except Exhausted:
+    except NetBoxExhaustedError:
         async with database.platform() as connection:
             await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
             await connection.execute(_FULL, {"pool_id": pool.id, "id": block.id})
@@ -130,11 +131,11 @@ async def _take(database: Database, netbox: NetBox, pool: BoundPool, wanted: int
         if "netbox_blocks_no_overlap" not in str(failure.orig):
             raise
         await _restore(database, netbox, pool, recorded)
-        raise BlockOverlaps(f"NetBox gave {recorded.prefix}, of a block that was changed there by hand") from None
+        raise BlockOverlapError(f"NetBox gave {recorded.prefix}, of a block that was changed there by hand") from None
     return True
 
 
-async def _recorded(netbox: NetBox, block: Block) -> Recorded:
+async def _recorded(netbox: NetBox, block: Block) -> NetBoxRecord:
     """What NetBox has for a block that is being taken, or gets now."""
     pool, new = block.pool, stamp(block, used=0)
     if block.prefix is not None:
@@ -153,12 +154,12 @@ async def _recorded(netbox: NetBox, block: Block) -> Recorded:
         return await obtained(first=True)
 
 
-def _place(pool: BoundPool, recorded: Recorded) -> dict[str, Any]:
+def _place(pool: BoundPool, recorded: NetBoxRecord) -> dict[str, Any]:
     first, end = slot_range(pool, recorded.prefix)
     return {"prefix": str(recorded.prefix), "netbox_id": recorded.id, "first": first, "end": end}
 
 
-async def _restore(database: Database, netbox: NetBox, pool: BoundPool, given: Recorded) -> None:
+async def _restore(database: Database, netbox: NetBox, pool: BoundPool, given: NetBoxRecord) -> None:
     """NetBox has given our space away a second time: what it gave becomes the block's record, or goes."""
     async with database.platform() as connection:
         blocks = await blocks_of(connection, pool)
@@ -172,7 +173,7 @@ async def _restore(database: Database, netbox: NetBox, pool: BoundPool, given: R
             continue
         if record is not None:
             await netbox.delete(record.id)
-        with suppress(NotFound):
+        with suppress(NetBoxNotFoundError):
             await write(database, netbox, block, given, used=block.used or 0)
         return
     await netbox.delete(given.id)

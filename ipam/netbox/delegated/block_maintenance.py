@@ -12,18 +12,25 @@ from typing import Self
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from ipam.errors import PoolMoved
+from ipam.errors import PoolMovedError
 from ipam.netbox import NetBox
 from ipam.netbox.bound_pool import BoundPool
-from ipam.netbox.delegated.block_acquisition import BlockOverlaps, take
+from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
 from ipam.netbox.delegated.block_return import give_back, give_last, not_delegated, return_left
 from ipam.netbox.delegated.block_sync import tell_use
 from ipam.netbox.delegated.blocks import block_size, delegated_pools
 from ipam.netbox.delegated.foreign_prefixes import look
 from ipam.netbox.delegated.outbox import drain
-from ipam.netbox.errors import Exhausted, Invalid, KeyTaken, NetBoxError, NoTenant, NotFound
+from ipam.netbox.errors import (
+    KeyTakenError,
+    NetBoxError,
+    NetBoxExhaustedError,
+    NetBoxInvalidError,
+    NetBoxNotFoundError,
+    NetBoxTenantMissingError,
+)
 from lastmile.db import Database
-from lastmile.db.advisory_lock import only_one
+from lastmile.db.advisory_lock import exclusive
 
 __all__ = ["Keeper"]
 
@@ -39,7 +46,15 @@ LOW = 4
 
 AWAY = (NetBoxError, SQLAlchemyError, OSError, TimeoutError)
 """Nothing can be done now…"""
-HERE = (BlockOverlaps, PoolMoved, Exhausted, Invalid, KeyTaken, NoTenant, NotFound)
+HERE = (
+    BlockOverlapError,
+    PoolMovedError,
+    NetBoxExhaustedError,
+    NetBoxInvalidError,
+    KeyTakenError,
+    NetBoxTenantMissingError,
+    NetBoxNotFoundError,
+)
 """… and what is no reason to leave the rest undone."""
 
 log = structlog.get_logger("lastmile.keeper")
@@ -85,7 +100,7 @@ class Keeper:
         """
         self._behind = False
         try:
-            async with only_one(self._database, "keeper") as ours:
+            async with exclusive(self._database, "keeper") as ours:
                 fine = await self._everything(telling) if ours else True
         except AWAY as failure:
             log.warning("keeper.away", reason=_line(failure))

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.netbox import NetBox
-from ipam.netbox.binding import Mode
+from ipam.netbox.binding import AllocationMode
 from ipam.netbox.bound_pool import BOUND, BoundPool, find_record
 from ipam.netbox.delegated.blocks import ONE_BY_ONE, Block, block_size, blocks_of
 from ipam.netbox.direct.pending_removals import LATE
@@ -63,14 +63,15 @@ _GIVE_LAST = text(
 
 _NOT_DELEGATED = text(
     f"""
-    SELECT {BOUND} FROM pools p WHERE netbox_mode <> '{Mode.DELEGATED}'
+    SELECT {BOUND} FROM pools p WHERE netbox_mode <> '{AllocationMode.DELEGATED}'
     AND EXISTS (SELECT FROM netbox_blocks b WHERE b.pool_id = p.id) ORDER BY id
     """
 )
 
 _LEFT = f"""
     SELECT b.id FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id
-    WHERE p.id = :pool_id AND p.netbox_mode <> '{Mode.DELEGATED}' AND b.since < now() - CAST(:late AS interval)
+    WHERE p.id = :pool_id AND p.netbox_mode <> '{AllocationMode.DELEGATED}'
+      AND b.since < now() - CAST(:late AS interval)
       AND b.state"""
 
 # One at a time: each has thousands of slots. The pool does not know them, nor what people have there.
@@ -90,7 +91,7 @@ _LEAVE = text(
 _NEVER_TAKEN = text(f"{_LEFT} = 'taking'")
 
 
-class _InUse(Exception):
+class _BlockInUseError(Exception):
     """Somebody was faster."""
 
 
@@ -113,7 +114,7 @@ async def give_back(database: Database, netbox: NetBox, pool: BoundPool) -> int:
     async with database.platform() as connection:
         blocks = [block for block in await blocks_of(connection, pool) if block.state == "open"]
     for block in reversed(blocks):
-        with suppress(_InUse):
+        with suppress(_BlockInUseError):
             async with database.platform() as connection:
                 await _close(connection, block)
     return await return_closed(database, netbox, pool)
@@ -152,7 +153,7 @@ async def _return(database: Database, netbox: NetBox, blocks: Iterable[Block]) -
 
 
 async def _close(connection: AsyncConnection, block: Block) -> None:
-    """Put the block's slots out of reach, if it can be spared. Raises `_InUse`: roll back."""
+    """Put the block's slots out of reach, if it can be spared. Raises `_BlockInUseError`: roll back."""
     assert block.first_slot is not None
     assert block.end_slot is not None
     await connection.execute(ONE_BY_ONE, {"pool_id": block.pool.id})
@@ -161,5 +162,5 @@ async def _close(connection: AsyncConnection, block: Block) -> None:
     if not await connection.scalar(_SPARE, spare):
         return
     if (await connection.execute(_CLOSE, place)).rowcount < block.end_slot - block.first_slot:
-        raise _InUse
+        raise _BlockInUseError
     await connection.execute(_RETURNING, {"id": block.id})

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from ipam.netbox import NetBox, Recorded
+from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.bound_pool import BoundPool, find_record
 from ipam.netbox.delegated.blocks import Block, blocks_of, stamp
 from lastmile.db import Database
@@ -44,12 +44,12 @@ async def show(database: Database, netbox: NetBox, block: Block) -> None:
         await write(database, netbox, block, record, used=used)
 
 
-def in_place(block: Block, record: Recorded) -> bool:
+def in_place(block: Block, record: NetBoxRecord) -> bool:
     """Whether this record is where the block is."""
     return (record.prefix, record.vrf_id) == (block.prefix, block.pool.netbox.vrf_id)
 
 
-async def write(database: Database, netbox: NetBox, block: Block, record: Recorded | None, *, used: int) -> None:
+async def write(database: Database, netbox: NetBox, block: Block, record: NetBoxRecord | None, *, used: int) -> None:
     """Make this record that of the block, or a new one. Can be repeated."""
     assert block.prefix is not None
     place: dict[str, Any] = {"vrf_id": block.pool.netbox.vrf_id, "stamp": stamp(block, used=used)}

@@ -15,11 +15,11 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.models import Need
-from ipam.netbox.binding import Mode
+from ipam.netbox.binding import AllocationMode
 from ipam.netbox.bound_pool import BOUND, BoundPool
 from ipam.netbox.records import BlockStamp
 from ipam.pools import CANDIDATE, PREFERENCE
-from lastmile.errors import Outage
+from lastmile.errors import OutageError
 
 __all__ = [
     "BLOCK",
@@ -27,7 +27,7 @@ __all__ = [
     "KEPT",
     "ONE_BY_ONE",
     "Block",
-    "NoBlock",
+    "NoBlockError",
     "Upkeep",
     "block_length",
     "block_size",
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-class NoBlock(Outage):
+class NoBlockError(OutageError):
     """No block of these pools has a free slot. Whether NetBox has another one is to be asked outside a transaction."""
 
     def __init__(self, pools: Sequence[BoundPool], reason: str = "") -> None:
@@ -86,10 +86,11 @@ BLOCK = f"""
     FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id
 """
 
-_POOLS = text(f"SELECT {BOUND} FROM pools p WHERE netbox_mode = '{Mode.DELEGATED}' ORDER BY id")
+_POOLS = text(f"SELECT {BOUND} FROM pools p WHERE netbox_mode = '{AllocationMode.DELEGATED}' ORDER BY id")
 
 _FOR_NEED = text(
-    f"SELECT {BOUND} FROM pools p WHERE netbox_mode = '{Mode.DELEGATED}' AND {CANDIDATE} ORDER BY {PREFERENCE}"
+    f"SELECT {BOUND} FROM pools p "
+    f"WHERE netbox_mode = '{AllocationMode.DELEGATED}' AND {CANDIDATE} ORDER BY {PREFERENCE}"
 )
 
 _BLOCKS = text(f"{BLOCK} WHERE p.id = :pool_id ORDER BY b.id")

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from ipam.netbox import NetBox, Recorded
+from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.bound_pool import BoundPool
 from ipam.netbox.delegated.blocks import Block, blocks_of, slot_range
 from ipam.netbox.delegated.outbox import NEWS
@@ -91,7 +91,7 @@ async def look(database: Database, netbox: NetBox, pool: BoundPool, rest: timede
         blocks = {block.id: block for block in await blocks_of(connection, pool)}
         times = (await connection.execute(_LOOKED_AT, place)).all()
         known = set(await connection.scalars(_KNOWN, place))
-    here: dict[int, Recorded] = {}
+    here: dict[int, NetBoxRecord] = {}
     for row in times:
         changed = await _changed_in(netbox, pool, blocks[row.id], row.looked_at)
         here |= {one.id: one for one in await _strangers(database, pool, [blocks[row.id]], changed)}
@@ -109,15 +109,15 @@ async def look(database: Database, netbox: NetBox, pool: BoundPool, rest: timede
             await connection.execute(_LOOKED, {"now": times[0].now, "ids": [row.id for row in times]})
 
 
-async def _changed_in(netbox: NetBox, pool: BoundPool, block: Block, looked_at: Any) -> list[Recorded]:
+async def _changed_in(netbox: NetBox, pool: BoundPool, block: Block, looked_at: Any) -> list[NetBoxRecord]:
     """What NetBox has in this block, of what has changed since."""
     since = None if looked_at is None else looked_at - MARGIN
     return [one async for one in netbox.records(vrf_id=pool.netbox.vrf_id, within=block.prefix, updated_since=since)]
 
 
 async def _strangers(
-    database: Database, pool: BoundPool, blocks: Iterable[Block], records: Sequence[Recorded]
-) -> list[Recorded]:
+    database: Database, pool: BoundPool, blocks: Iterable[Block], records: Sequence[NetBoxRecord]
+) -> list[NetBoxRecord]:
     """Those that are a person's, and inside one of the blocks."""
     # A block that a person has made smaller is still ours.
     spaces: list[tuple[str, Any]] = [(block.key, block.prefix) for block in blocks if block.prefix is not None]

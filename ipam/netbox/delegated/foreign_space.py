@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from ipam.errors import PeopleThere
-from ipam.netbox import NetBox, Recorded
+from ipam.errors import ForeignPrefixesError
+from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.bound_pool import BoundPool
 from lastmile.db import Database
 
@@ -36,9 +36,9 @@ _BLOCK_KEYS = text("SELECT key FROM netbox_blocks WHERE pool_id = :pool_id")
 async def in_the_way(
     database: Database, netbox: NetBox, pool: BoundPool, blocks: Sequence[IPv4Network | IPv6Network]
 ) -> None:
-    """Raise `PeopleThere` where people have what a subscriber holds, or all of a block that is to be taken."""
+    """Raise `ForeignPrefixesError` where people have what a subscriber holds, or all of a block that is to be taken."""
     problems: list[str] = []
-    page: list[Recorded] = []
+    page: list[NetBoxRecord] = []
     async with database.platform() as connection:
         ours = set(await connection.scalars(_BLOCK_KEYS, {"pool_id": pool.id}))
     async for one in netbox.records(vrf_id=pool.netbox.vrf_id, within=pool.prefix, page=PAGE):
@@ -50,13 +50,15 @@ async def in_the_way(
     problems += await _problems(database, pool, page, blocks)
     if problems:
         more = "" if len(problems) <= MOST else f"; and {len(problems) - MOST:,} more"
-        raise PeopleThere(
+        raise ForeignPrefixesError(
             f"people have space of pool {pool} in NetBox that Lastmile needs: {'; '.join(problems[:MOST])}{more}. "
             "Remove them there, or move the subscribers, and try again"
         )
 
 
-async def _problems(database: Database, pool: BoundPool, page: Sequence[Recorded], blocks: Sequence[Any]) -> list[str]:
+async def _problems(
+    database: Database, pool: BoundPool, page: Sequence[NetBoxRecord], blocks: Sequence[Any]
+) -> list[str]:
     place = {
         "pool_id": pool.id,
         "prefixes": [str(one.prefix) for one in page],

@@ -22,11 +22,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.lifecycle import State
-from ipam.netbox import NetBox, Recorded, Stamp
+from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.bound_pool import BoundPool
-from ipam.netbox.delegated.outbox_sync import Entry, Occupied, bring
+from ipam.netbox.delegated.outbox_sync import Entry, PrefixOccupiedError, bring
 from ipam.netbox.direct.pending_removals import LATE
-from ipam.netbox.errors import Ambiguous, Invalid, KeyTaken, NetBoxError, NoTenant, NotFound
+from ipam.netbox.errors import (
+    AmbiguousWriteError,
+    KeyTakenError,
+    NetBoxError,
+    NetBoxInvalidError,
+    NetBoxNotFoundError,
+    NetBoxTenantMissingError,
+)
 from lastmile.db import Database
 
 __all__ = ["NEWS", "Backlog", "backlog", "drain", "retell"]
@@ -177,7 +184,7 @@ async def drain(database: Database, netbox: NetBox, pool: BoundPool, *, seconds:
 
 
 async def retell(
-    database: Database, netbox: NetBox, pool: BoundPool, slot: int, *, record: Recorded | None = None
+    database: Database, netbox: NetBox, pool: BoundPool, slot: int, *, record: NetBoxRecord | None = None
 ) -> str:
     """Tell NetBox of this slot's prefix once more, whatever it has made of it; what it says against it.
 
@@ -245,10 +252,16 @@ async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
     try:
         record = await bring(database, netbox, pool, entry)
         await _note(database, pool, entry, record)
-    except (Invalid, KeyTaken, NoTenant, NotFound, Occupied) as failure:
+    except (
+        NetBoxInvalidError,
+        KeyTakenError,
+        NetBoxTenantMissingError,
+        NetBoxNotFoundError,
+        PrefixOccupiedError,
+    ) as failure:
         await _put_back(database, pool, entry, unsure=True, problem=str(failure), pause=REFUSED)
         return False
-    except (Ambiguous, asyncio.CancelledError):
+    except (AmbiguousWriteError, asyncio.CancelledError):
         await _put_back(database, pool, entry, unsure=True, news=True, pause=UNKNOWN)
         raise
     except NetBoxError:
@@ -257,7 +270,7 @@ async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
     return True
 
 
-async def _note(database: Database, pool: BoundPool, entry: Entry, record: Recorded | None) -> None:
+async def _note(database: Database, pool: BoundPool, entry: Entry, record: NetBoxRecord | None) -> None:
     """That NetBox has this now."""
     place = {"pool_id": pool.id, "slot": entry.slot}
     known = {"netbox_id": record and record.id, "key": record and record.key}

@@ -7,17 +7,17 @@ from ipaddress import IPv4Network, IPv6Network
 from sqlalchemy import text
 
 from ipam.lifecycle import State
-from ipam.netbox import NetBox, Recorded, Stamp
+from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.bound_pool import BoundPool
 from ipam.netbox.errors import NetBoxError
 from ipam.netbox.reconcile.key_recovery import lost_its_key
 from lastmile.db import Database
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 
-__all__ = ["Entry", "Occupied", "bring"]
+__all__ = ["Entry", "PrefixOccupiedError", "bring"]
 
 
-class Occupied(NetBoxError, Refused):
+class PrefixOccupiedError(NetBoxError, NonRetryableError):
     """NetBox has the prefix already, as somebody else's."""
 
 
@@ -50,7 +50,7 @@ _KEYS = text(
 )
 
 
-async def bring(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> Recorded | None:
+async def bring(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> NetBoxRecord | None:
     """NetBox's record, as it should be. Raises `NetBoxError`."""
     known = None if entry.netbox_id is None else await netbox.get(entry.netbox_id)
     keyless = None
@@ -83,10 +83,10 @@ async def bring(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
 
 
 async def _look(
-    database: Database, netbox: NetBox, pool: BoundPool, entry: Entry, keyless: Recorded | None
-) -> Recorded | None:
+    database: Database, netbox: NetBox, pool: BoundPool, entry: Entry, keyless: NetBoxRecord | None
+) -> NetBoxRecord | None:
     """Our record of the prefix, whichever delegation it was made for, or the `keyless` one; one more than one of those
-    with a key is deleted. Raises `Occupied`."""
+    with a key is deleted. Raises `PrefixOccupiedError`."""
     async with database.platform() as connection:
         keys = set(await connection.scalars(_KEYS, {"pool_id": pool.id, "prefix": str(entry.prefix)}))
     there = [
@@ -97,12 +97,14 @@ async def _look(
     ours = [one for one in there if one.key in keys]
     if not ours and keyless is not None:
         if entry.wanted is None:
-            raise Occupied(
+            raise PrefixOccupiedError(
                 f"{entry.prefix} (#{keyless.id}) has lost its key, so it is not deleted: delete it in NetBox"
             )
         return keyless
     if len(ours) < len(there) and not ours and entry.wanted is not None:
-        raise Occupied(f"NetBox has {entry.prefix} already, and not as ours: {there[0].description or there[0].key}")
+        raise PrefixOccupiedError(
+            f"NetBox has {entry.prefix} already, and not as ours: {there[0].description or there[0].key}"
+        )
     # Of two, the one that carries the key: NetBox would not let another one have it.
     ours.sort(key=lambda one: entry.wanted is None or one.key != entry.wanted.key)
     for surplus in ours[1:]:
@@ -110,7 +112,9 @@ async def _look(
     return ours[0] if ours else None
 
 
-def _shows(netbox: NetBox, record: Recorded, pool: BoundPool, prefix: IPv4Network | IPv6Network, wanted: Stamp) -> bool:
+def _shows(
+    netbox: NetBox, record: NetBoxRecord, pool: BoundPool, prefix: IPv4Network | IPv6Network, wanted: Stamp
+) -> bool:
     in_place = (record.prefix, record.vrf_id) == (prefix, pool.netbox.vrf_id)
     described = wanted.description is None or wanted.description == record.description
     return in_place and described and record.key == wanted.key and not netbox.faults(record, wanted)

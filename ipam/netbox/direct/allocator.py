@@ -13,13 +13,13 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 
-from ipam.delegations import COLUMNS, Delegation, StateChanged
-from ipam.errors import PoolMoved
+from ipam.delegations import COLUMNS, Delegation, StateChangedError
+from ipam.errors import PoolMovedError
 from ipam.models import Need
-from ipam.netbox import NetBox, Recorded, Stamp
+from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.bound_pool import BoundPool
 from ipam.netbox.direct.pending_removals import LATE
-from ipam.netbox.errors import Exhausted, KeyTaken, NetBoxError, NotFound
+from ipam.netbox.errors import KeyTakenError, NetBoxError, NetBoxExhaustedError, NetBoxNotFoundError
 from ipam.netbox.records import BlockStamp
 from ipam.netbox.requirements import NOT_VISIBLE
 from ipam.pools import CANDIDATE, CLOSED, PREFERENCE
@@ -27,7 +27,7 @@ from lastmile.db import PlatformConnection, TenantConnection
 
 __all__ = [
     "Elsewhere",
-    "PrefixHeld",
+    "PrefixHeldError",
     "begin",
     "block_ids",
     "by_key",
@@ -39,14 +39,14 @@ __all__ = [
 ]
 
 
-class PrefixHeld(Exception):
+class PrefixHeldError(Exception):
     """NetBox has given a prefix that a live delegation holds: somebody had deleted its record there."""
 
 
-class Elsewhere(PoolMoved):
+class Elsewhere(PoolMovedError):
     """NetBox has something under the key that the pool cannot use: of another pool, or of before somebody moved it."""
 
-    def __init__(self, pool: BoundPool, recorded: Recorded) -> None:
+    def __init__(self, pool: BoundPool, recorded: NetBoxRecord) -> None:
         super().__init__(_moved(pool, _gave(pool, recorded)))
         self.recorded = recorded
 
@@ -134,41 +134,43 @@ async def obtain(
     stamp: Stamp | BlockStamp,
     *,
     length: int,
-    fits: Callable[[Recorded], bool],
+    fits: Callable[[NetBoxRecord], bool],
     first: bool,
     parent: int | None = None,
-) -> Recorded:
+) -> NetBoxRecord:
     """What NetBox has recorded under the stamp's key, or chooses now, of this length. `first`: no attempt was made
     before; `fits`: whether the pool can use it; `parent`: NetBox's id of where it chooses, if that is not the pool.
 
-    Raises `PoolMoved`, `Elsewhere`, and `NetBoxError`: after all but its `Refused` kinds, try again.
+    Raises `PoolMovedError`, `Elsewhere`, and `NetBoxError`: after all but its `NonRetryableError` kinds, try again.
     """
     if not first and (found := await _made_before(netbox, pool, stamp.key, fits)):
         return found
     try:
         given = await netbox.available(parent or pool.netbox.prefix_id, length, stamp)
-    except (KeyTaken, Exhausted):
+    except (KeyTakenError, NetBoxExhaustedError):
         # An attempt that waited in NetBox when we looked has been served before us.
         if found := await _made_before(netbox, pool, stamp.key, fits):
             return found
         raise
-    except NotFound:
-        raise PoolMoved(_moved(pool, f"is {NOT_VISIBLE}")) from None
+    except NetBoxNotFoundError:
+        raise PoolMovedError(_moved(pool, f"is {NOT_VISIBLE}")) from None
     if not fits(given):
         with suppress(NetBoxError):  # the undo, or the next attempt, finds it by its key
             await netbox.delete(given.id)
-        raise PoolMoved(_moved(pool, _gave(pool, given)))
+        raise PoolMovedError(_moved(pool, _gave(pool, given)))
     return given
 
 
-async def _made_before(netbox: NetBox, pool: BoundPool, key: str, fits: Callable[[Recorded], bool]) -> Recorded | None:
+async def _made_before(
+    netbox: NetBox, pool: BoundPool, key: str, fits: Callable[[NetBoxRecord], bool]
+) -> NetBoxRecord | None:
     found = await netbox.find(key)
     if found is not None and not fits(found):
         raise Elsewhere(pool, found)
     return found
 
 
-def _gave(pool: BoundPool, recorded: Recorded) -> str:
+def _gave(pool: BoundPool, recorded: NetBoxRecord) -> str:
     return f"gave {recorded.prefix}{'' if recorded.vrf_id == pool.netbox.vrf_id else ' in another VRF'}"
 
 
@@ -180,11 +182,11 @@ def _moved(pool: BoundPool, what: str) -> str:
 
 
 async def settle(
-    connection: TenantConnection, delegation: Delegation, recorded: Recorded, *, order_id: str
+    connection: TenantConnection, delegation: Delegation, recorded: NetBoxRecord, *, order_id: str
 ) -> Delegation:
     """Give a pending delegation the prefix that NetBox has recorded for it.
 
-    Raises `PrefixHeld`, and `StateChanged` where another attempt was faster.
+    Raises `PrefixHeldError`, and `StateChangedError` where another attempt was faster.
     """
     given = {
         "id": delegation.id,
@@ -199,9 +201,11 @@ async def settle(
     except IntegrityError as failure:
         if "delegations_prefix" not in str(failure.orig):
             raise
-        raise PrefixHeld(f"NetBox gave {recorded.prefix}, which is held: its record there was deleted") from failure
+        raise PrefixHeldError(
+            f"NetBox gave {recorded.prefix}, which is held: its record there was deleted"
+        ) from failure
     if row is None:
-        raise StateChanged(f"{delegation} is no longer pending")
+        raise StateChangedError(f"{delegation} is no longer pending")
     return Delegation.of(row)
 
 
@@ -224,12 +228,14 @@ async def by_key(connection: TenantConnection, key: str) -> Delegation | None:
     return None if row is None else Delegation.of(row)
 
 
-async def holder(connection: PlatformConnection, pool: BoundPool, recorded: Recorded) -> tuple[str, Delegation] | None:
+async def holder(
+    connection: PlatformConnection, pool: BoundPool, recorded: NetBoxRecord
+) -> tuple[str, Delegation] | None:
     """Who holds the prefix already: the tenant, and the delegation."""
     row = (await connection.execute(_HOLDER, {"pool_id": pool.id, "prefix": str(recorded.prefix)})).one_or_none()
     return None if row is None else (row.tenant_id, Delegation.of(row))
 
 
-async def restored(connection: PlatformConnection, delegation: Delegation, recorded: Recorded) -> None:
+async def restored(connection: PlatformConnection, delegation: Delegation, recorded: NetBoxRecord) -> None:
     """The delegation's record in NetBox is this one from now on."""
     await connection.execute(_RESTORED, {"id": delegation.id, "netbox_id": recorded.id})

@@ -13,16 +13,16 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from ipam.netbox import Recorded
+from ipam.netbox import NetBoxRecord
 from ipam.netbox.bound_pool import BoundPool
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 
-__all__ = ["Carried", "Estate", "NoSuchField"]
+__all__ = ["Carried", "Estate", "UnknownFieldError"]
 
 BATCH = 200
 
 
-class NoSuchField(Refused):
+class UnknownFieldError(NonRetryableError):
     """NetBox has no custom field of this name for prefixes."""
 
 
@@ -76,8 +76,8 @@ class Estate:
     def __exit__(self, *_: object) -> None:
         self._scratch.close()
 
-    async def read(self, records: AsyncIterable[Recorded]) -> None:
-        """All of them. Raises `NoSuchField`."""
+    async def read(self, records: AsyncIterable[NetBoxRecord]) -> None:
+        """All of them. Raises `UnknownFieldError`."""
         async for one in records:
             if one.status == "container":
                 continue  # it groups others
@@ -96,13 +96,15 @@ class Estate:
             while batch := rows.fetchmany(BATCH):
                 yield [self._judged(*row) for row in batch]
 
-    def _named(self, record: Recorded) -> str:
+    def _named(self, record: NetBoxRecord) -> str:
         if record.key is not None:
             return record.subscriber_ref or ""
         if self._field is None:
             return record.description.strip()
         if self._field not in record.fields:
-            raise NoSuchField(f"NetBox has no custom field {self._field!r} of prefixes: its name is not its label")
+            raise UnknownFieldError(
+                f"NetBox has no custom field {self._field!r} of prefixes: its name is not its label"
+            )
         value: Any = record.fields[self._field]
         return str(value).strip() if isinstance(value, str | int) else ""
 

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from ipam.netbox import NetBox
 from ipam.netbox.bound_pool import BoundPool
-from ipam.netbox.delegated.block_acquisition import BlockOverlaps, take
+from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
 from ipam.netbox.delegated.blocks import BLOCK_KEY, ONE_BY_ONE, block_size, blocks_of, slot_range
 from lastmile.db import Database
 
@@ -66,7 +66,7 @@ async def surround(database: Database, netbox: NetBox, pool: BoundPool, prefix: 
         async with database.platform() as connection:
             await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
             await connection.execute(_BEGIN, place | {"first": first, "end": end})
-        with suppress(BlockOverlaps):  # of an earlier one, which NetBox had chosen
+        with suppress(BlockOverlapError):  # of an earlier one, which NetBox had chosen
             await take(database, netbox, pool)
         async with database.platform() as connection:
             here = bool(await connection.scalar(_HERE, place))

@@ -17,22 +17,29 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import text
 
-from ipam.errors import InvalidPool, PoolBusy
+from ipam.errors import InvalidPoolError, PoolBusyError
 from ipam.netbox import NetBox
-from ipam.netbox.binding import Binding, Mode, Record
+from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.netbox.bound_pool import BoundPool
-from ipam.netbox.delegated.block_acquisition import BlockOverlaps, take
+from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
 from ipam.netbox.delegated.block_return import return_closed
 from ipam.netbox.delegated.blocks import blocks_of
 from ipam.netbox.delegated.foreign_prefixes import look
 from ipam.netbox.delegated.foreign_space import in_the_way
 from ipam.netbox.delegated.outbox import backlog, drain
-from ipam.netbox.errors import Exhausted
+from ipam.netbox.errors import NetBoxExhaustedError
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
-from ipam.netbox.mode_change.conversion import NotYet, adjust, become_delegated, become_direct, changed, rebind
+from ipam.netbox.mode_change.conversion import (
+    ConversionNotReadyError,
+    adjust,
+    become_delegated,
+    become_direct,
+    changed,
+    rebind,
+)
 from ipam.pools import Pool, list_pools
 from lastmile.db import Database
-from lastmile.db.advisory_lock import KEEPERS_ROUND, only_one
+from lastmile.db.advisory_lock import KEEPERS_ROUND, exclusive
 
 __all__ = ["change"]
 
@@ -79,9 +86,9 @@ async def change(
 ) -> None:
     """Bring the pool, which is as `pool` says, to `wanted`; `tell` is told how it gets on.
 
-    `rest` is how long a prefix rests whose former use nobody confirmed to have ended. Raises `InvalidPool`,
-    `PeopleThere`, `PoolBusy` and `NetBoxError`: then the pool is of the mode that it had or, on the way to direct,
-    delegated with a record of each prefix.
+    `rest` is how long a prefix rests whose former use nobody confirmed to have ended. Raises `InvalidPoolError`,
+    `ForeignPrefixesError`, `PoolBusyError` and `NetBoxError`: then the pool is of the mode that it had or, on the way
+    to direct, delegated with a record of each prefix.
     """
     async with database.platform() as connection:
         id = await connection.scalar(_ID, {"name": pool.name, "tenant": pool.tenant})
@@ -89,7 +96,7 @@ async def change(
     there = BoundPool(id or 0, pool.name, pool.prefix, pool.delegated_length, wanted)
     way = BoundPool(there.id, there.name, there.prefix, there.length, _by_way_of(pool, wanted))
     changing = _Change(database, netbox, way, rest, tell, actor)
-    if before is not None and before.mode is wanted.mode is Mode.DIRECT:
+    if before is not None and before.mode is wanted.mode is AllocationMode.DIRECT:
         async with _alone(database):
             await _still(database, pool)
             async with database.platform(actor=actor) as connection:
@@ -97,32 +104,36 @@ async def change(
         return
     async with _alone(database):
         await _still(database, pool)
-        if before is not None and before.mode is Mode.DELEGATED:
+        if before is not None and before.mode is AllocationMode.DELEGATED:
             await changing.adjust(before)
         else:
             await changing.delegate(direct=before is not None)
-    if wanted.mode is Mode.DIRECT:
+    if wanted.mode is AllocationMode.DIRECT:
         await changing.share(there)
 
 
 async def _still(database: Database, pool: Pool) -> None:
-    """Raise `PoolBusy` unless the pool is as it was read before its turn came."""
+    """Raise `PoolBusyError` unless the pool is as it was read before its turn came."""
     async with database.platform() as connection:
         if all(use.pool != pool for use in await list_pools(connection)):
-            raise PoolBusy(changed(pool.name))
+            raise PoolBusyError(changed(pool.name))
 
 
 def _by_way_of(pool: Pool, wanted: Binding) -> Binding:
     """The delegated mode that is wanted, or that comes before a direct one."""
-    if wanted.mode is Mode.DELEGATED:
+    if wanted.mode is AllocationMode.DELEGATED:
         return wanted
     length = pool.netbox.block_length if pool.netbox else None
-    step = wanted.model_copy(update={"mode": Mode.DELEGATED, "record": Record.PREFIX, "block_length": length})
+    step = wanted.model_copy(
+        update={"mode": AllocationMode.DELEGATED, "record": ReportingScope.PREFIX, "block_length": length}
+    )
     try:
         described = Pool.model_validate(pool.model_dump() | {"netbox": step})
     except ValidationError as failure:
         why = failure.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InvalidPool(f"{pool.name} cannot be delegated, with a record of each prefix, on its way: {why}") from None
+        raise InvalidPoolError(
+            f"{pool.name} cannot be delegated, with a record of each prefix, on its way: {why}"
+        ) from None
     assert described.netbox is not None
     return described.netbox
 
@@ -164,19 +175,21 @@ class _Change:
                     async with self._database.at_leisure(actor=self._actor) as connection:
                         await become_delegated(connection, self._pool, direct=direct)
                     return
-                except NotYet:
+                except ConversionNotReadyError:
                     continue  # orders have gone on into the next block
-            raise PoolBusy(f"orders take prefixes of pool {self._pool} faster than blocks are taken: try again later")
+            raise PoolBusyError(
+                f"orders take prefixes of pool {self._pool} faster than blocks are taken: try again later"
+            )
         finally:
             await self._reopen()
 
     async def adjust(self, before: Binding) -> None:
         """Of one delegated mode to another."""
-        if before.record is not self._pool.netbox.record is Record.PREFIX:
+        if before.record is not self._pool.netbox.record is ReportingScope.PREFIX:
             async with self._database.platform() as connection:
                 blocks = await blocks_of(connection, self._pool)
             if any(block.prefix is not None and block.prefix.prefixlen == self._pool.length for block in blocks):
-                raise PoolBusy(
+                raise PoolBusyError(
                     f"pool {self._pool} has blocks of one prefix each, and NetBox has no prefix twice: it can be "
                     "told of each prefix once those have gone back"
                 )
@@ -186,9 +199,9 @@ class _Change:
                 async with self._database.at_leisure(actor=self._actor) as connection:
                     await adjust(connection, self._pool, before)
                 return
-            except NotYet:
+            except ConversionNotReadyError:
                 continue
-        raise PoolBusy(f"orders take blocks of pool {self._pool} all the time: try again later")
+        raise PoolBusyError(f"orders take blocks of pool {self._pool} all the time: try again later")
 
     async def share(self, pool: BoundPool) -> None:
         """From delegated, with a record of each prefix, to direct, as in `pool`."""
@@ -202,12 +215,12 @@ class _Change:
                         await become_direct(connection, pool)
                     await return_closed(self._database, self._netbox, pool)
                     return
-                except NotYet:
+                except ConversionNotReadyError:
                     pass
                 finally:
                     await self._reopen()
             await asyncio.sleep(ROUND.total_seconds())
-        raise PoolBusy(
+        raise PoolBusyError(
             f"prefixes of pool {self._pool} change faster than NetBox is told of them: the same change again goes on. "
             "Until then the pool is delegated"
         )
@@ -233,14 +246,14 @@ class _Change:
         if not taking:
             return
         try:
-            with suppress(BlockOverlaps):  # put right, and tried again
+            with suppress(BlockOverlapError):  # put right, and tried again
                 await take(self._database, self._netbox, self._pool)
-        except Exhausted:
+        except NetBoxExhaustedError:
             async with self._database.platform() as connection:
                 await connection.execute(_NOT_TO_BE_HAD, self._place)
 
     async def _quiet(self) -> None:
-        """No order begins to ask NetBox, and none is at it. Raises `PoolBusy`."""
+        """No order begins to ask NetBox, and none is at it. Raises `PoolBusyError`."""
         for _ in range(ROUNDS):
             await self._close()
             async with self._database.platform() as connection:
@@ -249,7 +262,7 @@ class _Change:
                 return
             self._tell(f"waiting for the orders of {', '.join(waiting)}, which NetBox is being asked for")
             await asyncio.sleep(ROUND.total_seconds())
-        raise PoolBusy(
+        raise PoolBusyError(
             f"orders for {', '.join(waiting)} wait for a prefix of pool {self._pool}: see `lastmile status` of each, "
             "and try again when they have ended"
         )
@@ -260,20 +273,20 @@ class _Change:
             async with self._database.platform() as connection:
                 behind = await backlog(connection, self._pool)
             if behind.refused:
-                raise PoolBusy(
+                raise PoolBusyError(
                     f"NetBox refuses {behind.refused:,} prefixes of pool {self._pool}: `lastmile audit` says which and "
                     "why. Fix them there, and the same change again goes on. Until then the pool is delegated"
                 )
             if behind.unsettled_until is not None:
                 until = f"{behind.unsettled_until:%Y-%m-%d %H:%M:%S %Z}"
-                raise PoolBusy(
+                raise PoolBusyError(
                     f"a reply about a prefix of pool {self._pool} was lost, and NetBox may be at work on it still: the "
                     f"same change again goes on after {until}. Until then the pool is delegated"
                 )
             if not behind.waiting:
                 return
             self._tell(f"prefixes that NetBox has yet to be told of: {behind.waiting:,}")
-            async with only_one(self._database, "keeper") as ours:
+            async with exclusive(self._database, "keeper") as ours:
                 if ours:
                     await drain(self._database, self._netbox, self._pool)
             await asyncio.sleep(ROUND.total_seconds() if behind.waiting > 1 or not ours else 0)
@@ -291,8 +304,8 @@ class _Change:
 
 @asynccontextmanager
 async def _alone(database: Database) -> AsyncIterator[None]:
-    """While no worker looks after the pools. Raises `PoolBusy`."""
-    async with only_one(database, "keeper", patience=KEEPERS_ROUND) as ours:
+    """While no worker looks after the pools. Raises `PoolBusyError`."""
+    async with exclusive(database, "keeper", patience=KEEPERS_ROUND) as ours:
         if not ours:
-            raise PoolBusy("a worker has been at work on the pools for a minute: try again later")
+            raise PoolBusyError("a worker has been at work on the pools for a minute: try again later")
         yield

@@ -10,16 +10,16 @@ from typing import Any
 
 from sqlalchemy import text
 
-from ipam.errors import PoolBusy
-from ipam.netbox.binding import Binding, Mode, Record
+from ipam.errors import PoolBusyError
+from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.netbox.bound_pool import BoundPool
 from ipam.netbox.delegated.outbox import NEWS
 from lastmile.db import PlatformConnection
 
-__all__ = ["NotYet", "adjust", "become_delegated", "become_direct", "changed", "rebind"]
+__all__ = ["ConversionNotReadyError", "adjust", "become_delegated", "become_direct", "changed", "rebind"]
 
 
-class NotYet(Exception):
+class ConversionNotReadyError(Exception):
     """Something has changed, or is about to, that has to be seen to first."""
 
 
@@ -167,59 +167,60 @@ _TO_NETBOX = (
 
 
 async def become_delegated(connection: PlatformConnection, pool: BoundPool, *, direct: bool) -> None:
-    """From the database alone, or from `direct`. Raises `NotYet` where something is outside of all blocks, and where
-    orders can still ask NetBox for a prefix."""
+    """From the database alone, or from `direct`. Raises `ConversionNotReadyError` where something is outside of all
+    blocks, and where orders can still ask NetBox for a prefix."""
     place = {"pool_id": pool.id}
-    if direct or pool.netbox.record is Record.PREFIX:
+    if direct or pool.netbox.record is ReportingScope.PREFIX:
         await connection.execute(_HOLD, place)
-    await _alone(connection, pool, Mode.DIRECT if direct else None)
+    await _alone(connection, pool, AllocationMode.DIRECT if direct else None)
     if direct and not await connection.scalar(_CLOSED_AND_QUIET, place):
-        raise NotYet
+        raise ConversionNotReadyError
     if await connection.scalar(_BEING_TAKEN, place) or await connection.scalar(_OUTSIDE, place):
-        raise NotYet
+        raise ConversionNotReadyError
     for statement in _TO_SLOTS if direct else ():
         await connection.execute(text(statement), place)
     await rebind(connection, pool)
-    if pool.netbox.record is Record.PREFIX:
+    if pool.netbox.record is ReportingScope.PREFIX:
         await connection.execute(_TELL, place | {"held": True})
 
 
 async def become_direct(connection: PlatformConnection, pool: BoundPool) -> None:
-    """From delegated, where NetBox was told of every prefix. Raises `NotYet` while it was not."""
+    """From delegated, where NetBox was told of every prefix. Raises `ConversionNotReadyError` while it was not."""
     place = {"pool_id": pool.id}
     await connection.execute(_LOCK_FREE, place)
-    await _alone(connection, pool, Mode.DELEGATED)
+    await _alone(connection, pool, AllocationMode.DELEGATED)
     await connection.execute(_HOLD, place)
     if await connection.scalar(_BEING_TAKEN, place) or await connection.scalar(_UNTOLD, place):
-        raise NotYet
+        raise ConversionNotReadyError
     for statement in _TO_NETBOX:
         await connection.execute(text(statement), place)
     await rebind(connection, pool)
 
 
 async def adjust(connection: PlatformConnection, pool: BoundPool, before: Binding) -> None:
-    """Another record, block length or `on_release` of a delegated pool. Raises `NotYet` while a block is being taken:
-    its length was said to NetBox."""
+    """Another record, block length or `on_release` of a delegated pool. Raises `ConversionNotReadyError` while a block
+    is being taken: its length was said to NetBox."""
     place = {"pool_id": pool.id}
-    if before.record is not pool.netbox.record is Record.PREFIX:
+    if before.record is not pool.netbox.record is ReportingScope.PREFIX:
         await connection.execute(_HOLD, place)
-    await _alone(connection, pool, Mode.DELEGATED)
+    await _alone(connection, pool, AllocationMode.DELEGATED)
     if await connection.scalar(_BEING_TAKEN, place):
-        raise NotYet
+        raise ConversionNotReadyError
     await rebind(connection, pool)
     if before.record is not pool.netbox.record:
         await connection.execute(_TELL_ALL_KNOWN, place)
-    if pool.netbox.record is Record.PREFIX:
-        await connection.execute(_TELL, place | {"held": before.record is not Record.PREFIX})
+    if pool.netbox.record is ReportingScope.PREFIX:
+        await connection.execute(_TELL, place | {"held": before.record is not ReportingScope.PREFIX})
 
 
-async def _alone(connection: PlatformConnection, pool: BoundPool, mode: Mode | None) -> None:
+async def _alone(connection: PlatformConnection, pool: BoundPool, mode: AllocationMode | None) -> None:
     """Have the pool to ourselves.
 
-    Raises `PoolBusy` unless it is of the mode that it is to be brought from: what is held in it is written in its way.
+    Raises `PoolBusyError` unless it is of the mode that it is to be brought from: what is held in it is written in its
+    way.
     """
     if await connection.scalar(_ALONE, {"pool_id": pool.id}) != mode:
-        raise PoolBusy(changed(pool.name))
+        raise PoolBusyError(changed(pool.name))
 
 
 def changed(pool: str) -> str:

@@ -6,10 +6,10 @@ from enum import StrEnum
 from ipam.netbox.bound_pool import BoundPool
 from ipam.netbox.reconcile.expected import Ours
 
-__all__ = ["RULES", "Difference", "Kind", "Rule"]
+__all__ = ["RULES", "Difference", "DifferenceKind", "Rule"]
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     POOL_MOVED = "pool_moved_in_netbox"
     MISSING = "not_in_netbox"
     ORPHAN = "only_in_netbox"
@@ -30,40 +30,40 @@ class Rule:
     """What a person does where it cannot be repaired."""
 
 
-RULES: dict[Kind, Rule] = {
-    Kind.POOL_MOVED: Rule(
+RULES: dict[DifferenceKind, Rule] = {
+    DifferenceKind.POOL_MOVED: Rule(
         "every pool is in NetBox what it was when it was added",
         "moves it back into its VRF",
         "restore it in NetBox, or let the token's permissions reach it; where it has another id there now, run "
         "`lastmile pool add` again, just as before",
     ),
-    Kind.MISSING: Rule(
+    DifferenceKind.MISSING: Rule(
         "NetBox has every prefix that is held or rests, and every block",
         "makes it there again",
         "remove from NetBox what is in its way and let the token's permissions reach it, or deprovision the subscriber "
         "and provision it anew",
     ),
-    Kind.ORPHAN: Rule(
+    DifferenceKind.ORPHAN: Rule(
         "NetBox has no prefix of Lastmile's that nobody holds",
         "deletes it there",
         "find out who made it; remove it in NetBox if nobody needs it",
     ),
-    Kind.MOVED: Rule(
+    DifferenceKind.MOVED: Rule(
         "every record in NetBox is where its prefix is",
         "moves it back there",
         "remove from NetBox what is in its way",
     ),
-    Kind.DRIFT: Rule(
+    DifferenceKind.DRIFT: Rule(
         "every record in NetBox says what is true",
         "corrects it there",
         "see what NetBox says against it",
     ),
-    Kind.TWICE: Rule(
+    DifferenceKind.TWICE: Rule(
         "NetBox has every prefix of Lastmile's once",
         "deletes the second one there",
         "delete the second one in NetBox",
     ),
-    Kind.TAKEN: Rule(
+    DifferenceKind.TAKEN: Rule(
         "nobody else has in NetBox what a subscriber holds",
         "",
         "remove it in NetBox, or deprovision the subscriber and provision it anew",
@@ -75,7 +75,7 @@ RULES: dict[Kind, Rule] = {
 class Difference:
     """One thing that NetBox and the database do not say alike."""
 
-    kind: Kind
+    kind: DifferenceKind
     pool: BoundPool
     subject: str
     """The prefix, in words."""

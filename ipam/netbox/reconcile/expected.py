@@ -14,8 +14,8 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.lifecycle import State
-from ipam.netbox import NetBox, Recorded, Stamp
-from ipam.netbox.binding import Mode, Record
+from ipam.netbox import NetBox, NetBoxRecord, Stamp
+from ipam.netbox.binding import AllocationMode, ReportingScope
 from ipam.netbox.bound_pool import BOUND, BoundPool
 from ipam.netbox.delegated.blocks import BLOCK, Block, stamp
 from ipam.netbox.records import BlockStamp
@@ -229,7 +229,7 @@ async def unlinked(
     """
     if after is None:
         keys = list(await connection.scalars(_UNLINKED_DIRECT, {"pool_id": pool.id, "most": most}))
-        return (-1 if pool.netbox.record is Record.PREFIX else None), keys
+        return (-1 if pool.netbox.record is ReportingScope.PREFIX else None), keys
     row = (await connection.execute(_UNLINKED, {"pool_id": pool.id, "after": after, "most": most})).one()
     return row.last, row.keys or []
 
@@ -246,14 +246,14 @@ async def known_keys(connection: AsyncConnection, keys: Sequence[str]) -> dict[s
 
 
 async def holders(
-    connection: AsyncConnection, pool: BoundPool, records: Sequence[Recorded]
+    connection: AsyncConnection, pool: BoundPool, records: Sequence[NetBoxRecord]
 ) -> dict[str, tuple[str | None, str]]:
     """By prefix of those records that take what we hold: a tenant, and the words for who holds what.
 
     A larger container only says how people order the space. What they make inside of blocks is looked for by
     `ipam.netbox.delegated.foreign_prefixes`.
     """
-    delegated = pool.netbox.mode is Mode.DELEGATED
+    delegated = pool.netbox.mode is AllocationMode.DELEGATED
     taking = [
         str(one.prefix)
         for one in records
@@ -272,13 +272,13 @@ async def count(connection: AsyncConnection, pool: BoundPool) -> tuple[int, int]
     return row.least, row.most
 
 
-def shows(netbox: NetBox, record: Recorded, ours: Ours, pool: BoundPool) -> bool:
+def shows(netbox: NetBox, record: NetBoxRecord, ours: Ours, pool: BoundPool) -> bool:
     """Whether the record is, in this pool, all that it should be."""
     known = ours.wanted and ours.pool.id == pool.id and ours.netbox_id == record.id
     return known and in_place(record, ours) and not netbox.faults(record, ours.stamp)
 
 
-def in_place(record: Recorded, ours: Ours) -> bool:
+def in_place(record: NetBoxRecord, ours: Ours) -> bool:
     """Whether the record is where it should be."""
     return (record.prefix, record.vrf_id) == (ours.prefix, ours.pool.netbox.vrf_id)
 

@@ -2,10 +2,10 @@
 
 from enum import Enum
 
-from ipam.netbox import NetBox, Recorded
+from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.bound_pool import BoundPool
 from ipam.netbox.reconcile import expected
-from ipam.netbox.reconcile.differences import Difference, Kind
+from ipam.netbox.reconcile.differences import Difference, DifferenceKind
 from ipam.netbox.reconcile.expected import Ours, in_place
 from ipam.netbox.reconcile.key_recovery import BLOCK_KEYS, lost_its_key
 from ipam.netbox.records import TAG
@@ -60,7 +60,7 @@ async def pool_moved(netbox: NetBox, pool: BoundPool) -> Difference | None:
     if there is not None and not same_vrf:
         words += ", in another VRF"
     words = f"pool {pool.name} is prefix #{pool.netbox.prefix_id} of NetBox, which {words}"
-    return Difference(Kind.POOL_MOVED, pool, str(pool.prefix), words, None, repairable=same_prefix)
+    return Difference(DifferenceKind.POOL_MOVED, pool, str(pool.prefix), words, None, repairable=same_prefix)
 
 
 class _Judge:
@@ -69,7 +69,7 @@ class _Judge:
         self._netbox = netbox
         self._pool = pool
 
-    async def judge(self, netbox_id: int | None, record: Recorded | None, found: list[Ours]) -> Difference | None:
+    async def judge(self, netbox_id: int | None, record: NetBoxRecord | None, found: list[Ours]) -> Difference | None:
         here = [one for one in found if one.wanted and one.pool.id == self._pool.id]
         linked = next((one for one in here if netbox_id is None or one.netbox_id == netbox_id), None)
         if record is None:
@@ -85,35 +85,35 @@ class _Judge:
             return self._of(owner, record) if owner.pool.id == self._pool.id else None
         return await self._second(owner, record)
 
-    def _of(self, owner: Ours, record: Recorded) -> Difference | None:
+    def _of(self, owner: Ours, record: NetBoxRecord) -> Difference | None:
         if not in_place(record, owner):
             vrf = "" if record.vrf_id == owner.pool.netbox.vrf_id else ", in another VRF"
             words = f"{owner}: its record #{record.id} is {record.prefix}{vrf}"
-            return self._difference(Kind.MOVED, owner, words, record)
+            return self._difference(DifferenceKind.MOVED, owner, words, record)
         if wrong := self._netbox.faults(record, owner.stamp):
-            return self._difference(Kind.DRIFT, owner, f"{owner}: {', '.join(wrong)}", record)
+            return self._difference(DifferenceKind.DRIFT, owner, f"{owner}: {', '.join(wrong)}", record)
         return None
 
-    async def _missing(self, ours: Ours, why: str, there: Recorded | None = None) -> Difference | None:
+    async def _missing(self, ours: Ours, why: str, there: NetBoxRecord | None = None) -> Difference | None:
         """No record with the key is at its id; what is `there` may have lost it."""
         elsewhere = await self._netbox.find(ours.key)
         if elsewhere is not None:
             return await self._second(ours, elsewhere)
         if there is not None and lost_its_key(there, ours.key, ours.prefix, ours.pool.netbox.vrf_id):
             wrong = ["key none => its own", *self._netbox.faults(there, ours.stamp)]
-            return self._difference(Kind.DRIFT, ours, f"{ours}: {', '.join(wrong)}", there)
-        return self._difference(Kind.MISSING, ours, f"{ours}: {why}", None)
+            return self._difference(DifferenceKind.DRIFT, ours, f"{ours}: {', '.join(wrong)}", there)
+        return self._difference(DifferenceKind.MISSING, ours, f"{ours}: {why}", None)
 
-    async def _second(self, owner: Ours, record: Recorded) -> Difference:
+    async def _second(self, owner: Ours, record: NetBoxRecord) -> Difference:
         """The key is at another id than ours: a second one, or the only one left."""
         known = None if owner.netbox_id is None else await self._netbox.get(owner.netbox_id)
         if known is not None and known.key == owner.key:
             words = f"{owner}: record #{record.id} ({record.prefix}) carries its key too, beside #{known.id}"
-            return self._difference(Kind.TWICE, owner, words, record)
+            return self._difference(DifferenceKind.TWICE, owner, words, record)
         words = f"{owner}: its record is #{record.id} ({record.prefix}), not #{owner.netbox_id or '?'}"
-        return self._difference(Kind.DRIFT, owner, words, record)
+        return self._difference(DifferenceKind.DRIFT, owner, words, record)
 
-    async def _nobodys(self, record: Recorded) -> Difference | None:
+    async def _nobodys(self, record: NetBoxRecord) -> Difference | None:
         if record.key is None:
             return await self._strangers(record)
         async with self._database.platform() as connection:
@@ -125,7 +125,7 @@ class _Judge:
             return self._orphan(record, record.tenant, words, repairable=False)
         return None  # another Lastmile's
 
-    async def _strangers(self, record: Recorded) -> Difference | None:
+    async def _strangers(self, record: NetBoxRecord) -> Difference | None:
         if TAG in record.tags:
             words = f"has the tag {TAG}, and no key: it is not Lastmile's"
             return self._orphan(record, None, words, repairable=False)
@@ -136,17 +136,17 @@ class _Judge:
         tenant, words = taken[str(record.prefix)]
         words = f"{record.description or 'no description'} (#{record.id}), made by somebody else, and {words}"
         return Difference(
-            Kind.TAKEN, self._pool, str(record.prefix), words, tenant, record.id, record.key, repairable=False
+            DifferenceKind.TAKEN, self._pool, str(record.prefix), words, tenant, record.id, record.key, repairable=False
         )
 
-    def _difference(self, kind: Kind, ours: Ours, words: str, record: Recorded | None) -> Difference:
+    def _difference(self, kind: DifferenceKind, ours: Ours, words: str, record: NetBoxRecord | None) -> Difference:
         id = ours.netbox_id if record is None else record.id
         return Difference(kind, ours.pool, str(ours.prefix), words, ours.tenant, id, ours.key, ours)
 
-    def _orphan(self, record: Recorded, tenant: str | None, words: str, *, repairable: bool = True) -> Difference:
+    def _orphan(self, record: NetBoxRecord, tenant: str | None, words: str, *, repairable: bool = True) -> Difference:
         subject = str(record.prefix)
         return Difference(
-            Kind.ORPHAN,
+            DifferenceKind.ORPHAN,
             self._pool,
             subject,
             f"#{record.id} {words}",

@@ -7,7 +7,7 @@ changes it. Such a record is stamped again. What carries no key is never deleted
 
 from ipaddress import IPv4Network, IPv6Network
 
-from ipam.netbox import Recorded
+from ipam.netbox import NetBoxRecord
 from ipam.netbox.records import TAG
 
 __all__ = ["BLOCK_KEYS", "lost_its_key"]
@@ -16,7 +16,7 @@ BLOCK_KEYS = "lastmile/block/"
 """What the keys of blocks begin with; the others, with tenant and subscriber."""
 
 
-def lost_its_key(record: Recorded, key: str, prefix: IPv4Network | IPv6Network | None, vrf_id: int | None) -> bool:
+def lost_its_key(record: NetBoxRecord, key: str, prefix: IPv4Network | IPv6Network | None, vrf_id: int | None) -> bool:
     """Whether this record, at the id that was noted for this key and prefix, is ours without its key.
 
     Also with all fields of ours gone.

@@ -9,23 +9,23 @@ from dataclasses import replace
 
 from sqlalchemy import text
 
-from ipam.netbox import NetBox, Recorded
-from ipam.netbox.binding import Record
+from ipam.netbox import NetBox, NetBoxRecord
+from ipam.netbox.binding import ReportingScope
 from ipam.netbox.bound_pool import BoundPool, find_record, stamp
 from ipam.netbox.delegated.block_sync import show
 from ipam.netbox.delegated.blocks import slot_range
 from ipam.netbox.delegated.outbox import retell
-from ipam.netbox.delegated.outbox_sync import Occupied
+from ipam.netbox.delegated.outbox_sync import PrefixOccupiedError
 from ipam.netbox.direct import allocator
-from ipam.netbox.errors import KeyTaken, NetBoxError, NotAuthorised, NotReady
+from ipam.netbox.errors import KeyTakenError, NetBoxAuthorizationError, NetBoxError, NetBoxNotReadyError
 from ipam.netbox.reconcile import expected
-from ipam.netbox.reconcile.differences import Difference, Kind
+from ipam.netbox.reconcile.differences import Difference, DifferenceKind
 from ipam.netbox.reconcile.expected import Ours
 from ipam.netbox.reconcile.failed_repairs import remember
 from ipam.netbox.reconcile.inspection import examine, pool_moved
 from lastmile.db import Database
-from lastmile.db.advisory_lock import KEEPERS_ROUND, only_one
-from lastmile.errors import Refused
+from lastmile.db.advisory_lock import KEEPERS_ROUND, exclusive
+from lastmile.errors import NonRetryableError
 
 __all__ = ["repair"]
 
@@ -50,7 +50,7 @@ async def repair(database: Database, netbox: NetBox, difference: Difference) -> 
     """
     if not difference.repairable:
         return difference.action
-    async with only_one(database, "repair") as ours:
+    async with exclusive(database, "repair") as ours:
         if not ours:
             return "another repair is running: try again in a moment"
         problem = await _repair(database, netbox, difference)
@@ -62,7 +62,7 @@ async def repair(database: Database, netbox: NetBox, difference: Difference) -> 
 
 async def _repair(database: Database, netbox: NetBox, difference: Difference) -> str:
     async def look(netbox_id: int | None) -> Difference | str:
-        if difference.kind is Kind.POOL_MOVED:
+        if difference.kind is DifferenceKind.POOL_MOVED:
             return await pool_moved(netbox, difference.pool) or ""
         found = await examine(database, netbox, difference.pool, netbox_id, difference.key)
         return found if isinstance(found, Difference) else "" if found is None else IN_HAND
@@ -75,18 +75,18 @@ async def _repair(database: Database, netbox: NetBox, difference: Difference) ->
     try:
         problem = await _write(database, netbox, now)
     except NetBoxError as failure:
-        if not isinstance(failure, Refused | KeyTaken | NotAuthorised | NotReady):
+        if not isinstance(failure, NonRetryableError | KeyTakenError | NetBoxAuthorizationError | NetBoxNotReadyError):
             raise
         return str(failure)
     # What was made again has another id.
-    left = await look(difference.netbox_id if now.ours is None or now.kind is Kind.TWICE else None)
+    left = await look(difference.netbox_id if now.ours is None or now.kind is DifferenceKind.TWICE else None)
     return problem or (left if isinstance(left, str) else left.words)
 
 
 async def _write(database: Database, netbox: NetBox, difference: Difference) -> str:
     """What stands against it, if that is known. Raises `NetBoxError`."""
     ours, pool = difference.ours, difference.pool
-    if difference.kind is Kind.POOL_MOVED:
+    if difference.kind is DifferenceKind.POOL_MOVED:
         return await _move_back(netbox, pool)
     record = None if difference.netbox_id is None else await netbox.get(difference.netbox_id)
     if record is not None and record.key != difference.key:
@@ -95,13 +95,13 @@ async def _write(database: Database, netbox: NetBox, difference: Difference) -> 
         return await _block(database, netbox, ours, difference.kind, record)
     slot = _slot(pool, ours, record)
     if slot is not None:
-        found = record if difference.kind is Kind.DRIFT else None
+        found = record if difference.kind is DifferenceKind.DRIFT else None
         problem = await retell(database, netbox, pool, slot, record=found)
-        if problem or difference.kind not in (Kind.ORPHAN, Kind.TWICE):
+        if problem or difference.kind not in (DifferenceKind.ORPHAN, DifferenceKind.TWICE):
             return problem
         # What the outbox does not take for the slot's own nobody makes over.
         record = None if record is None else await netbox.get(record.id)
-    if difference.kind in (Kind.ORPHAN, Kind.TWICE):
+    if difference.kind in (DifferenceKind.ORPHAN, DifferenceKind.TWICE):
         if record is not None and record.key == difference.key:
             await netbox.delete(record.id)
     elif ours is not None and slot is None:
@@ -121,16 +121,16 @@ async def _move_back(netbox: NetBox, pool: BoundPool) -> str:
     return ""
 
 
-def _slot(pool: BoundPool, ours: Ours | None, record: Recorded | None) -> int | None:
+def _slot(pool: BoundPool, ours: Ours | None, record: NetBoxRecord | None) -> int | None:
     """The slot whose prefix the outbox tells of; None where none does."""
-    if pool.netbox.record is not Record.PREFIX:
+    if pool.netbox.record is not ReportingScope.PREFIX:
         return None
     if ours is not None:
         return ours.slot
     return slot_range(pool, record.prefix)[0] if record is not None and pool.has(record) else None
 
 
-async def _show(database: Database, netbox: NetBox, ours: Ours, record: Recorded | None) -> None:
+async def _show(database: Database, netbox: NetBox, ours: Ours, record: NetBoxRecord | None) -> None:
     """Have NetBox show a prefix of a direct pool as it is, and still is once that is written. Raises `NetBoxError`.
 
     `record` is its own, where that is known.
@@ -167,26 +167,28 @@ async def _show(database: Database, netbox: NetBox, ours: Ours, record: Recorded
 
 
 async def _nobody_at(netbox: NetBox, ours: Ours) -> None:
-    """Raises `Occupied`: NetBox itself lets two have one prefix, in some of its VRFs and at unlucky moments."""
+    """Raise `PrefixOccupiedError` for a duplicate: NetBox permits duplicates in some VRFs, and in a race."""
     async for one in netbox.records(vrf_id=ours.pool.netbox.vrf_id, prefix=ours.prefix):
         if one.prefix == ours.prefix and one.key != ours.key:
             whose = one.description or one.key or "no description"
-            raise Occupied(f"NetBox has {ours.prefix} already, and not as ours: {whose} (#{one.id})")
+            raise PrefixOccupiedError(f"NetBox has {ours.prefix} already, and not as ours: {whose} (#{one.id})")
 
 
-async def _link(database: Database, ours: Ours, record: Recorded) -> None:
+async def _link(database: Database, ours: Ours, record: NetBoxRecord) -> None:
     place = {"tenant": ours.tenant, "key": ours.key, "pool_id": ours.pool.id, "netbox_id": record.id}
     async with database.platform() as connection:
         await connection.execute(_LINK, place)
 
 
-async def _block(database: Database, netbox: NetBox, ours: Ours, kind: Kind, record: Recorded | None) -> str:
-    async with only_one(database, "keeper", patience=KEEPERS_ROUND) as alone:
+async def _block(
+    database: Database, netbox: NetBox, ours: Ours, kind: DifferenceKind, record: NetBoxRecord | None
+) -> str:
+    async with exclusive(database, "keeper", patience=KEEPERS_ROUND) as alone:
         if not alone:
             return IN_HAND
         async with database.platform() as connection:
             found = await expected.look_up(connection, ours.pool, keys=[ours.key])
-        if kind is Kind.TWICE and record is not None:
+        if kind is DifferenceKind.TWICE and record is not None:
             await netbox.delete(record.id)
         elif found and found[0].wanted and found[0].block is not None:  # not returned meanwhile
             await show(database, netbox, found[0].block)

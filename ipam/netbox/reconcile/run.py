@@ -17,12 +17,12 @@ from typing import Any
 
 from sqlalchemy import text
 
-from ipam.netbox import NetBox, Recorded
-from ipam.netbox.binding import Mode
+from ipam.netbox import NetBox, NetBoxRecord
+from ipam.netbox.binding import AllocationMode
 from ipam.netbox.bound_pool import BoundPool, pools_in_netbox
 from ipam.netbox.delegated.foreign_prefixes import MARGIN
 from ipam.netbox.reconcile import expected
-from ipam.netbox.reconcile.differences import Difference, Kind
+from ipam.netbox.reconcile.differences import Difference, DifferenceKind
 from ipam.netbox.reconcile.failed_repairs import failed_repairs, keep_only
 from ipam.netbox.reconcile.inspection import examine, pool_moved
 from ipam.netbox.records import TAG
@@ -36,7 +36,7 @@ IDS_AT_ONCE = 100
 """More would make a URL that a web server refuses."""
 LAST = 2**63 - 1
 
-SURPLUS = frozenset({Kind.ORPHAN, Kind.TWICE})
+SURPLUS = frozenset({DifferenceKind.ORPHAN, DifferenceKind.TWICE})
 """What is one too many: it can make up in number for what is missing."""
 
 Suspicion = tuple[int | None, str | None]
@@ -193,7 +193,7 @@ class _Pass:
             if after is None:
                 return
 
-    async def _absent(self, records: list[Recorded], after: int, upto: int) -> AsyncIterator[Suspicion]:
+    async def _absent(self, records: list[NetBoxRecord], after: int, upto: int) -> AsyncIterator[Suspicion]:
         """Ids that something of ours should be at, and that a page of records passes over."""
         there = {one.id for one in records}
         while True:
@@ -233,7 +233,7 @@ class _Pass:
             yield ids
             after = ids[-1]
         after = 0
-        while self.pool.netbox.mode is Mode.DIRECT:
+        while self.pool.netbox.mode is AllocationMode.DIRECT:
             async with self._database.platform() as connection:
                 ids = await expected.changed(connection, self.pool, since, after, IDS_AT_ONCE)
             if not ids:
@@ -241,7 +241,7 @@ class _Pass:
             yield ids
             after = ids[-1]
 
-    async def _suspicious(self, records: list[Recorded]) -> AsyncIterator[Suspicion]:
+    async def _suspicious(self, records: list[NetBoxRecord]) -> AsyncIterator[Suspicion]:
         """Of a page of records those that are not as they should be, as far as one can see from afar."""
         keys = [one.key for one in records if one.key is not None]
         async with self._database.platform() as connection:
@@ -278,8 +278,8 @@ async def _astray(
                     yield difference
 
 
-async def _batches(records: AsyncIterator[Recorded], size: int) -> AsyncIterator[list[Recorded]]:
-    batch: list[Recorded] = []
+async def _batches(records: AsyncIterator[NetBoxRecord], size: int) -> AsyncIterator[list[NetBoxRecord]]:
+    batch: list[NetBoxRecord] = []
     async for one in records:
         batch.append(one)
         if len(batch) == size:

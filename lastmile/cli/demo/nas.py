@@ -12,7 +12,7 @@ from pyrad.packet import AccessAccept
 
 from activities.addresses import FACTS
 from activities.sessions import REPLY_ATTRIBUTES
-from lastmile.cli.exit_codes import Unavailable
+from lastmile.cli.exit_codes import UnavailableError
 from lastmile.contract import Created
 from lastmile.devstack.freeradius import FreeRadius
 from lastmile.devstack.ports import HOST
@@ -82,7 +82,7 @@ class DemoNas:
             # pyrad's client waits without asyncio, and for one request at a time.
             return await asyncio.to_thread(self._client.SendPacket, request)
         except Timeout:
-            raise Unavailable("FreeRADIUS does not answer: see radius.log in the stack's logs.") from None
+            raise UnavailableError("FreeRADIUS does not answer: see radius.log in the stack's logs.") from None
 
 
 def _flat(attributes: Mapping[str, list[str]]) -> set[tuple[str, str]]:

@@ -5,8 +5,8 @@ from ipaddress import ip_network
 from time import monotonic
 
 from ipam.models import Purpose
-from ipam.netbox import NetBox, Recorded
-from ipam.netbox.binding import Binding, Mode, Record, locate
+from ipam.netbox import NetBox, NetBoxRecord
+from ipam.netbox.binding import AllocationMode, Binding, ReportingScope, locate
 from ipam.netbox.delegated.blocks import delegated_pools
 from ipam.netbox.delegated.outbox import backlog
 from ipam.netbox.requirements import check, set_up
@@ -42,7 +42,7 @@ class DemoNetBox:
             }
             await wire.create("ipam/prefixes", aside)
         prefix_id, vrf_id = await locate(self._netbox, SPACE, "")
-        place = Binding(mode=Mode.DELEGATED, prefix_id=prefix_id, vrf_id=vrf_id, record=Record.PREFIX)
+        place = Binding(mode=AllocationMode.DELEGATED, prefix_id=prefix_id, vrf_id=vrf_id, record=ReportingScope.PREFIX)
         return Pool(name=POOL, prefix=SPACE, purpose=Purpose.IPV6_PD, delegated_length=56, tenant=tenant, netbox=place)
 
     async def caught_up(self) -> bool:
@@ -58,7 +58,7 @@ class DemoNetBox:
         async with self._database.platform() as connection:
             return any([(await backlog(connection, pool)).waiting for pool in await delegated_pools(connection)])
 
-    async def records(self) -> list[Recorded]:
+    async def records(self) -> list[NetBoxRecord]:
         """What NetBox has in the pool's space, from the largest prefix to the smallest, in order."""
         found = [one async for one in self._netbox.records(vrf_id=None, within=SPACE)]
         return sorted(found, key=lambda one: (one.prefix.prefixlen, one.prefix.network_address))

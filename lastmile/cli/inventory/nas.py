@@ -10,8 +10,8 @@ from lastmile.cli.current_user import actor
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.inventory.inventory import show_all
 from lastmile.cli.output import console, facts, print_json, tell
-from lastmile.errors import BadInput
-from lastmile.radius.errors import UnknownNas
+from lastmile.errors import InvalidInputError
+from lastmile.radius.errors import UnknownNasError
 from lastmile.radius.nas import NasChange, NasRecord, add_nas, list_nas, remove_nas, set_nas
 from lastmile.validation_messages import mistakes
 
@@ -39,12 +39,12 @@ async def nas_add(address: str, values: dict[str, Any], secret: str | Path, as_j
 
 
 async def nas_set(named: str, values: dict[str, Any], secret: str | Path | None, as_json: bool) -> Exit:
-    """Change a NAS; what is not given stays. Raises `UnknownNas`."""
+    """Change a NAS; what is not given stays. Raises `UnknownNasError`."""
     given = {name: value for name, value in values.items() if value is not None}
     if secret is not None:
         given["secret"] = _secret(secret)
     if not given:
-        raise BadInput("Say what to change: --name, --secret-file, --ask-secret, --coa-address or --coa-port.")
+        raise InvalidInputError("Say what to change: --name, --secret-file, --ask-secret, --coa-address or --coa-port.")
     change = _validated(NasChange, given)
     async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         shown = dict(await set_nas(connection, named, change))
@@ -54,7 +54,7 @@ async def nas_set(named: str, values: dict[str, Any], secret: str | Path | None,
 
 
 async def nas_remove(named: str, force: bool, as_json: bool) -> Exit:
-    """Remove a NAS. Raises `UnknownNas` and `NasInUse`."""
+    """Remove a NAS. Raises `UnknownNasError` and `NasInUseError`."""
     async with open_database(load_settings()) as database, database.platform(actor=actor()) as connection:
         gone = dict(await remove_nas(connection, named, force=force))
     tell(f"NAS {gone['name']} at {gone['address']} removed. {_RESTART}", as_json, **gone, removed=True)
@@ -65,13 +65,13 @@ Model = TypeVar("Model", NasRecord, NasChange)
 
 
 def _validated(model: type[Model], values: dict[str, Any]) -> Model:
-    """Raises `BadInput`, without the secret."""
+    """Raises `InvalidInputError`, without the secret."""
     try:
         return model.model_validate(values)
     except ValidationError as failure:
         # A secret is not for the terminal.
         problems = mistakes(failure, model, _OPTIONS, show_values=False)
-        raise BadInput("This cannot be a NAS:", problems) from None
+        raise InvalidInputError("This cannot be a NAS:", problems) from None
 
 
 def _secret(typed: str | Path) -> str:
@@ -81,7 +81,7 @@ def _secret(typed: str | Path) -> str:
     try:
         return typed.read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as failure:
-        raise BadInput(f"{typed} cannot be read: {getattr(failure, 'strerror', None) or failure}.") from None
+        raise InvalidInputError(f"{typed} cannot be read: {getattr(failure, 'strerror', None) or failure}.") from None
 
 
 async def nas_list(as_json: bool) -> Exit:
@@ -93,10 +93,10 @@ async def nas_list(as_json: bool) -> Exit:
 
 
 async def nas_show(name: str, as_json: bool) -> Exit:
-    """Raises `UnknownNas`."""
+    """Raises `UnknownNasError`."""
     found = [nas for nas in await _nas() if name in (nas["name"], nas["address"])]
     if not found:
-        raise UnknownNas(f"There is no NAS of name or address {name}: `lastmile nas list` shows those there are.")
+        raise UnknownNasError(f"There is no NAS of name or address {name}: `lastmile nas list` shows those there are.")
     for nas in found:
         if as_json:
             print_json(nas)

@@ -26,7 +26,7 @@ from lastmile.cli.inventory.inventory import the_pool
 from lastmile.cli.netbox.setup import open_netbox
 from lastmile.cli.output import console, mark, print_json, say, table, tell, when
 from lastmile.db import Database
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.settings import Settings
 from lastmile.validation_messages import mistakes
 
@@ -36,7 +36,7 @@ _SHOWN = 20
 
 
 async def named_pool(database: Database, name: str, tenant: str | None) -> PoolUse:
-    """Raises `NotThere`, and `BadInput` where the tenant is unknown or several pools have the name."""
+    """Raises `UnknownObjectError`; `InvalidInputError` for an unknown tenant, or a name of several pools."""
     await check_tenant(database, tenant)
     async with database.platform() as connection:
         return the_pool(await list_pools(connection), name, tenant)
@@ -65,11 +65,13 @@ async def pool_exclude(
 
 
 def _parts(pool: Pool, option: str, given: Sequence[str]) -> Pool:
-    """The pool with these exclusions alone, which reads and checks them. Raises `BadInput`."""
+    """The pool with these exclusions alone, which reads and checks them. Raises `InvalidInputError`."""
     try:
         return Pool.model_validate(dict(pool) | {"excluded": list(given)})
     except ValidationError as failure:
-        raise BadInput(f"Pool {pool.name} cannot be changed:", mistakes(failure, Pool, {"excluded": option})) from None
+        raise InvalidInputError(
+            f"Pool {pool.name} cannot be changed:", mistakes(failure, Pool, {"excluded": option})
+        ) from None
 
 
 async def pool_close(name: str, tenant: str | None, as_json: bool) -> Exit:
@@ -130,7 +132,7 @@ def _show_holders(holders: list[dict[str, Any]]) -> None:
 
 
 async def pool_extend(name: str, prefix: str, tenant: str | None, as_json: bool) -> Exit:
-    """Make the pool's prefix shorter. Raises `InvalidPool`."""
+    """Make the pool's prefix shorter. Raises `InvalidPoolError`."""
     settings = load_settings()
     async with open_database(settings) as database:
         use = await named_pool(database, name, tenant)
@@ -138,10 +140,10 @@ async def pool_extend(name: str, prefix: str, tenant: str | None, as_json: bool)
             wider = Pool.model_validate(dict(use.pool) | {"prefix": prefix, "netbox": None, "excluded": ()}).prefix
         except ValidationError as failure:
             names = {"prefix": "PREFIX"}
-            raise BadInput(f"Pool {name} cannot be extended:", mistakes(failure, Pool, names)) from None
+            raise InvalidInputError(f"Pool {name} cannot be extended:", mistakes(failure, Pool, names)) from None
         # A pool that is in such space already is a laboratory's.
         if why := unusable(wider, force=bool(special_space(use.pool.prefix)), demonstration=settings.embedded):
-            raise BadInput(f"Cannot extend pool {name}: {why}")
+            raise InvalidInputError(f"Cannot extend pool {name}: {why}")
         place = None
         if use.pool.netbox is not None:
             async with open_netbox(settings) as netbox:
@@ -155,7 +157,7 @@ async def pool_extend(name: str, prefix: str, tenant: str | None, as_json: bool)
 
 
 async def pool_remove(name: str, tenant: str | None, as_json: bool) -> Exit:
-    """Remove an empty pool. Raises `PoolBusy`."""
+    """Remove an empty pool. Raises `PoolBusyError`."""
     settings = load_settings()
     async with open_database(settings) as database:
         pool = (await named_pool(database, name, tenant)).pool

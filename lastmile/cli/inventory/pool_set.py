@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ipam.netbox.binding import Binding, Mode, Record, locate
+from ipam.netbox.binding import AllocationMode, Binding, ReportingScope, locate
 from ipam.netbox.mode_change.controller import change
 from ipam.netbox.requirements import check
 from ipam.pools import Pool, list_pools
@@ -14,7 +14,7 @@ from lastmile.cli.exit_codes import Exit
 from lastmile.cli.inventory.inventory import the_pool
 from lastmile.cli.netbox.setup import open_netbox
 from lastmile.cli.output import complain, tell
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.subscribers.tenants import list_tenants
 from lastmile.validation_messages import mistakes
 
@@ -32,7 +32,9 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
     """Bring the pool to what is asked for, by the fields of `Binding`; what is not stays."""
     settings = load_settings()
     if not asked:
-        raise BadInput("Say what to change: --exclude, --include, --netbox, --record, --block-length or --on-release.")
+        raise InvalidInputError(
+            "Say what to change: --exclude, --include, --netbox, --record, --block-length or --on-release."
+        )
     async with open_database(settings) as database, open_netbox(settings) as netbox:
         await check_tenant(database, tenant)
         async with database.platform() as connection:
@@ -45,7 +47,9 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
         if lacking := [one for one in await check(netbox.wire, (), served) if one.problem]:
             words = [f"{one.requirement}: {one.problem}" for one in lacking]
             option = f" --tenant {pool.tenant}" if pool.tenant else ""
-            raise BadInput(f"NetBox lacks what the pool needs; `lastmile netbox setup{option}` creates it:", words)
+            raise InvalidInputError(
+                f"NetBox lacks what the pool needs; `lastmile netbox setup{option}` creates it:", words
+            )
         await change(
             database,
             netbox,
@@ -60,19 +64,21 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
 
 
 def _wanted(pool: Pool, asked: dict[str, Any]) -> Binding:
-    """Raises `BadInput`."""
+    """Raises `InvalidInputError`."""
     now: dict[str, Any] = pool.netbox.model_dump() if pool.netbox else {"prefix_id": 0, "vrf_id": None}
     if pool.netbox is None and "mode" not in asked:
-        raise BadInput(f"Pool {pool.name} is in the database alone: say --netbox direct or --netbox delegated.")
+        raise InvalidInputError(
+            f"Pool {pool.name} is in the database alone: say --netbox direct or --netbox delegated."
+        )
     mode = asked.get("mode") or now["mode"]
-    if mode == Mode.DIRECT:
+    if mode == AllocationMode.DIRECT:
         now |= {"record": None, "block_length": None}
-    elif pool.netbox is not None and pool.netbox.mode is Mode.DIRECT:
-        now |= {"record": Record.PREFIX}  # as it has; with blocks alone NetBox would lose them
+    elif pool.netbox is not None and pool.netbox.mode is AllocationMode.DIRECT:
+        now |= {"record": ReportingScope.PREFIX}  # as it has; with blocks alone NetBox would lose them
     try:
         wanted = Pool.model_validate(pool.model_dump() | {"netbox": now | asked}).netbox
     except ValidationError as failure:
-        raise BadInput(
+        raise InvalidInputError(
             f"Pool {pool.name} cannot be kept in NetBox like that:", mistakes(failure, Pool, NAMES)
         ) from None
     assert wanted is not None
@@ -80,7 +86,7 @@ def _wanted(pool: Pool, asked: dict[str, Any]) -> Binding:
 
 
 def _words(place: Binding) -> str:
-    if place.mode is Mode.DIRECT:
+    if place.mode is AllocationMode.DIRECT:
         return f"kept in NetBox, which chooses its prefixes; on release: {place.on_release}"
     told = "each of them" if place.record == "prefix" else "the blocks alone"
     return (

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ipam.netbox.binding import Mode
+from ipam.netbox.binding import AllocationMode
 from ipam.netbox.bound_pool import BoundPool, pool_named
 from ipam.netbox.importer.scan import Estate
 from ipam.pools import list_pools
@@ -16,7 +16,7 @@ from lastmile.cli.exit_codes import Exit
 from lastmile.cli.inventory.inventory import the_pool
 from lastmile.cli.netbox.setup import open_netbox
 from lastmile.cli.output import print_json, say
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.services.netbox_import import Fate, Importer, Judged
 from lastmile.subscribers.models import Reference
 
@@ -30,8 +30,8 @@ async def import_prefixes(name: str, tenant: str | None, field: str | None, *, a
         await check_tenant(database, tenant)
         async with database.platform() as connection:
             pool = the_pool(await list_pools(connection), name, tenant).pool
-            if pool.netbox is None or pool.netbox.mode is not Mode.DIRECT:
-                raise BadInput(
+            if pool.netbox is None or pool.netbox.mode is not AllocationMode.DIRECT:
+                raise InvalidInputError(
                     f"Pool {name} is not one that NetBox chooses from: import into it while it is "
                     f"(lastmile pool set {name} --netbox direct), and change it back afterwards."
                 )

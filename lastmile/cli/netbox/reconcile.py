@@ -13,7 +13,7 @@ from lastmile.cli.exit_codes import Exit
 from lastmile.cli.netbox.setup import open_netbox
 from lastmile.cli.output import console, print_json, say, table
 from lastmile.db import Database
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 
 __all__ = ["reconcile"]
 
@@ -51,14 +51,14 @@ async def reconcile(*, pool: str | None, everything: bool, repairing: bool, as_j
 
 
 async def _pools(database: Database, name: str | None) -> list[BoundPool]:
-    """Raises `BadInput`."""
+    """Raises `InvalidInputError`."""
     async with database.platform() as connection:
         known = await pools_in_netbox(connection)
     if name is None:
         return known
     if not (named := [pool for pool in known if pool.name == name]):
         others = f"; there is {', '.join(sorted({pool.name for pool in known}))}" if known else ""
-        raise BadInput(f"There is no pool {name!r} that is kept in NetBox{others}.")
+        raise InvalidInputError(f"There is no pool {name!r} that is kept in NetBox{others}.")
     return named
 
 

@@ -13,7 +13,7 @@ from ipam.pools import PoolUse, list_pools
 from lastmile.cli.connections import check_tenant, load_settings, open_database
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, mark, print_json, say, table
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.settings import Settings
 from lastmile.subscribers.tenants import list_tenants
 
@@ -58,9 +58,9 @@ async def setup(tenant: str | None, as_json: bool) -> Exit:
 
 @asynccontextmanager
 async def open_netbox(settings: Settings) -> AsyncIterator[NetBox]:
-    """The client of NetBox. Raises `BadInput` where none is configured."""
+    """The client of NetBox. Raises `InvalidInputError` where none is configured."""
     if settings.netbox is None:
-        raise BadInput("NetBox is not configured: set NETBOX_URL and NETBOX_TOKEN.")
+        raise InvalidInputError("NetBox is not configured: set NETBOX_URL and NETBOX_TOKEN.")
     async with NetBox(**settings.netbox) as netbox:
         yield netbox
 
@@ -68,7 +68,7 @@ async def open_netbox(settings: Settings) -> AsyncIterator[NetBox]:
 async def _bound(settings: Settings, tenant: str | None = None) -> tuple[list[BoundPool], dict[str, str]]:
     """The pools that are kept in NetBox, and the tenants they serve, `tenant` too, by id.
 
-    None where there is no database yet. Raises `BadInput` where there is no such tenant.
+    None where there is no database yet. Raises `InvalidInputError` where there is no such tenant.
     """
     if settings.database_url is None and tenant is None:
         return [], {}

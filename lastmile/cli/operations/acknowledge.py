@@ -1,24 +1,24 @@
 """`lastmile acknowledge`: an operator's word that a finding of the audit is known."""
 
-from ipam.netbox.reconcile.differences import Kind
+from ipam.netbox.reconcile.differences import DifferenceKind
 from lastmile.audit import acknowledgements
 from lastmile.audit.audit import Violation, check
 from lastmile.audit.invariants import INVARIANTS
 from lastmile.cli.connections import load_settings, open_database, pick_tenant
 from lastmile.cli.current_user import actor
-from lastmile.cli.exit_codes import Exit, Unavailable
+from lastmile.cli.exit_codes import Exit, UnavailableError
 from lastmile.cli.operations.audit import found_in_netbox
 from lastmile.cli.orders.decisions import decision_of
 from lastmile.cli.output import print_json, say
 from lastmile.contract import Decision
 from lastmile.db import Database, PlatformConnection
-from lastmile.errors import BadInput, Refused
+from lastmile.errors import InvalidInputError, NonRetryableError
 from lastmile.settings import Settings
 
 __all__ = ["acknowledge"]
 
 
-class NoSuchFinding(Refused):
+class UnknownFindingError(NonRetryableError):
     """The audit finds nothing of this invariant about this subject."""
 
 
@@ -34,26 +34,26 @@ async def acknowledge(
 ) -> Exit:
     """Acknowledge every present finding of the invariant about the subject, or withdraw that.
 
-    Raises `BadInput` for an unknown invariant and for findings of several tenants, `NoSuchFinding`, and `Unavailable`
-    where NetBox must be asked and cannot be.
+    Raises `InvalidInputError` for an unknown invariant and for findings of several tenants, `UnknownFindingError`, and
+    `UnavailableError` where NetBox must be asked and cannot be.
     """
     if not (by := by or actor()):
-        raise BadInput("Your login has no name: say who acknowledges with --by.")
+        raise InvalidInputError("Your login has no name: say who acknowledges with --by.")
     decision = decision_of(by=by, why=why, step=None)
-    known = [*(one.name for one in INVARIANTS), *map(str, Kind)]
+    known = [*(one.name for one in INVARIANTS), *map(str, DifferenceKind)]
     if invariant not in known:
-        raise BadInput(f"There is no invariant {invariant!r}. Invariants: {', '.join(known)}.")
+        raise InvalidInputError(f"There is no invariant {invariant!r}. Invariants: {', '.join(known)}.")
     settings = load_settings()
     async with open_database(settings) as database:
         if tenant is not None:
             tenant = await pick_tenant(database, tenant)
         found = [one for one in await _findings(settings, database, invariant, tenant) if one.subject == subject]
         if not found:
-            raise NoSuchFinding(
+            raise UnknownFindingError(
                 f"The audit has no finding {invariant} about {subject}: `lastmile audit` names the findings."
             )
         if len(tenants := sorted({one.tenant or "" for one in found})) > 1:
-            raise BadInput(
+            raise InvalidInputError(
                 f"{subject} is a finding of several tenants: say which one with --tenant ({', '.join(tenants)})."
             )
         async with database.platform(actor=actor() or decision.by) as connection:
@@ -67,10 +67,10 @@ async def acknowledge(
 
 async def _findings(settings: Settings, database: Database, invariant: str, tenant: str | None) -> list[Violation]:
     """All present findings of one invariant."""
-    if invariant in {str(kind) for kind in Kind}:
+    if invariant in {str(kind) for kind in DifferenceKind}:
         found, unasked = await found_in_netbox(settings, database, tenant)
         if unasked:
-            raise Unavailable(f"NetBox was not compared with the database: {unasked}")
+            raise UnavailableError(f"NetBox was not compared with the database: {unasked}")
         return [one for one in found if one.invariant.name == invariant]
     wanted = [one for one in INVARIANTS if one.name == invariant]
     found_here = check(

@@ -5,12 +5,12 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 from lastmile.cli.connections import Temporal, load_settings
-from lastmile.cli.exit_codes import Exit, Unavailable
+from lastmile.cli.exit_codes import Exit, UnavailableError
 from lastmile.cli.output import complain, console, facts, print_json, say
-from lastmile.client.errors import AlreadyRunning
+from lastmile.client.errors import AlreadyRunningError
 from lastmile.client.orders import outlasting
 from lastmile.contract import Cleanup, CleanupResult
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.validation_messages import mistakes
 
 __all__ = ["cleanup"]
@@ -28,23 +28,23 @@ _WORDS = {
 
 
 async def cleanup(*, as_json: bool, **wanted: float | bool) -> Exit:
-    """Run it and wait for its end; FAILED where there were errors. Raises `AlreadyRunning`."""
+    """Run it and wait for its end; FAILED where there were errors. Raises `AlreadyRunningError`."""
     try:
         limits = Cleanup.model_validate(wanted)
     except ValidationError as failure:
         options = {name: f"--{name.replace('_', '-')}" for name in wanted}
-        raise BadInput("Cannot start the cleanup:", mistakes(failure, Cleanup, options)) from None
+        raise InvalidInputError("Cannot start the cleanup:", mistakes(failure, Cleanup, options)) from None
     settings = load_settings()
     temporal = await Temporal.connect(settings)
     if lack := await temporal.lack_of_workers():
-        raise Unavailable(f"The cleanup was not started. {lack}")
+        raise UnavailableError(f"The cleanup was not started. {lack}")
     id_ = f"{settings.task_queue}/cleanup-by-hand"
     try:
         run = await temporal.client.start_workflow(
             "StalePrefixCleanup", limits, id=id_, task_queue=settings.task_queue, result_type=CleanupResult
         )
     except WorkflowAlreadyStartedError:
-        raise AlreadyRunning(f"A cleanup that was started by hand is running, as {id_}: wait for it.") from None
+        raise AlreadyRunningError(f"A cleanup that was started by hand is running, as {id_}: wait for it.") from None
     try:
         result = await outlasting(run.result)
     except WorkflowFailureError as failure:

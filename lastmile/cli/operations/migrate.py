@@ -1,7 +1,7 @@
 """`lastmile migrate`."""
 
 from lastmile.cli.connections import database_failures, load_settings
-from lastmile.cli.exit_codes import Exit, Unavailable
+from lastmile.cli.exit_codes import Exit, UnavailableError
 from lastmile.cli.output import tell
 from lastmile.db.migrate import pending, upgrade
 
@@ -13,7 +13,7 @@ async def migrate(*, as_json: bool) -> Exit:
     settings = load_settings()
     url = settings.database_owner_url or settings.database_url
     if url is None:
-        raise Unavailable(
+        raise UnavailableError(
             "There is no database to migrate: set DATABASE_OWNER_URL, or DATABASE_URL, to a login that may make "
             "tables and roles: postgresql://user:password@host:port/name. (`lastmile up` migrates its own.)"
         )

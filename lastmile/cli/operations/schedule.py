@@ -8,8 +8,8 @@ from lastmile.cli.connections import Temporal, load_settings
 from lastmile.cli.current_user import actor
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import complain, console, print_json, table, tell, when
-from lastmile.client.errors import NoSchedule
-from lastmile.client.schedule_manager import Standing, StandingSchedules
+from lastmile.client.errors import UnknownScheduleError
+from lastmile.client.schedule_manager import ScheduleManager, ScheduleStatus
 from lastmile.client.schedules import SCHEDULES
 
 __all__ = ["schedule_list", "schedule_pause", "schedule_resume", "schedule_trigger"]
@@ -23,7 +23,7 @@ async def schedule_list(as_json: bool) -> Exit:
     for plan in SCHEDULES:
         try:
             found.append(await _facts(temporal, await schedules.standing(plan)))
-        except NoSchedule as failure:
+        except UnknownScheduleError as failure:
             missing.append(str(failure))
     if as_json:
         for one in found:
@@ -37,7 +37,7 @@ async def schedule_list(as_json: bool) -> Exit:
 
 
 async def schedule_trigger(name: str, as_json: bool) -> Exit:
-    """Start a run. Raises `NoSchedule`."""
+    """Start a run. Raises `UnknownScheduleError`."""
     temporal, schedules = await _connect()
     running = await schedules.trigger(name)
     if running:
@@ -50,7 +50,7 @@ async def schedule_trigger(name: str, as_json: bool) -> Exit:
 
 
 async def schedule_pause(name: str, why: str, as_json: bool) -> Exit:
-    """Pause it. Raises `NoSchedule`."""
+    """Pause it. Raises `UnknownScheduleError`."""
     _, schedules = await _connect()
     by = actor()
     paused = await schedules.pause(name, f"paused by {by}: {why}" if by else f"paused: {why}")
@@ -60,20 +60,20 @@ async def schedule_pause(name: str, why: str, as_json: bool) -> Exit:
 
 
 async def schedule_resume(name: str, as_json: bool) -> Exit:
-    """Take a pause back. Raises `NoSchedule`."""
+    """Take a pause back. Raises `UnknownScheduleError`."""
     _, schedules = await _connect()
     resumed = await schedules.resume(name)
     tell(f"{name} runs again." if resumed else f"{name} was not paused.", as_json, changed=resumed)
     return Exit.DONE
 
 
-async def _connect() -> tuple[Temporal, StandingSchedules]:
+async def _connect() -> tuple[Temporal, ScheduleManager]:
     settings = load_settings()
     temporal = await Temporal.connect(settings)
-    return temporal, StandingSchedules(temporal.client, settings.task_queue)
+    return temporal, ScheduleManager(temporal.client, settings.task_queue)
 
 
-async def _facts(temporal: Temporal, one: Standing) -> dict[str, Any]:
+async def _facts(temporal: Temporal, one: ScheduleStatus) -> dict[str, Any]:
     return {
         "schedule": one.name,
         "id": one.id,

@@ -6,13 +6,13 @@ from typing import Literal
 from lastmile.audit.findings import last
 from lastmile.cli.connections import Temporal, load_settings, open_database, the_tenant
 from lastmile.cli.current_user import actor
-from lastmile.cli.exit_codes import Exit, Unavailable
+from lastmile.cli.exit_codes import Exit, UnavailableError
 from lastmile.cli.orders.decisions import decision_of
 from lastmile.cli.output import complain, console, print_json, say, table, when
-from lastmile.client.orders import NotRunning
-from lastmile.client.parked_runs import WaitingRun, waiting_runs
+from lastmile.client.orders import NotRunningError
+from lastmile.client.parked_runs import ParkedRun, parked_runs
 from lastmile.contract import Decision
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.settings import Settings
 
 __all__ = ["Choice", "attention"]
@@ -31,7 +31,7 @@ async def attention(
     if tenant is not None:
         await the_tenant(settings, tenant)
     temporal = await Temporal.connect(settings)
-    found = [run async for run in waiting_runs(temporal.client, settings.task_queue, tenant, step)]
+    found = [run async for run in parked_runs(temporal.client, settings.task_queue, tenant, step)]
     runs = sorted(found, key=lambda run: run.parked.since if run.parked else run.started_at)
     if decide is None or decision is None:
         _show(runs, as_json)
@@ -39,7 +39,7 @@ async def attention(
             await _show_audit(settings)
         return Exit.DONE
     if runs and (lack := await temporal.lack_of_workers()):
-        raise Unavailable(f"Nothing can be decided now. {lack}")
+        raise UnavailableError(f"Nothing can be decided now. {lack}")
     refused = [run for run in runs if not await _decided(temporal, run, decide, decision, as_json)]
     if not runs and not as_json:
         say("No order waits for an operator.")
@@ -49,24 +49,26 @@ async def attention(
 def _decision(decide: Choice | None, *, step: str | None, why: str | None, by: str | None) -> Decision | None:
     if decide is None:
         if why is not None or by is not None:
-            raise BadInput("--why and --by belong to a decision: say which with --decide retry, skip or abandon.")
+            raise InvalidInputError(
+                "--why and --by belong to a decision: say which with --decide retry, skip or abandon."
+            )
         return None
     if decide != "retry" and step is None:
-        raise BadInput(f"--decide {decide} needs --step: name the step that the decision is for.")
+        raise InvalidInputError(f"--decide {decide} needs --step: name the step that the decision is for.")
     if why is None:
-        raise BadInput("A decision needs its reason: --why.")
+        raise InvalidInputError("A decision needs its reason: --why.")
     if not (by := by or actor()):
-        raise BadInput("Your login has no name: say who decides with --by.")
+        raise InvalidInputError("Your login has no name: say who decides with --by.")
     return decision_of(by=by, why=why, step=step)
 
 
-async def _decided(temporal: Temporal, run: WaitingRun, decide: Choice, decision: Decision, as_json: bool) -> bool:
+async def _decided(temporal: Temporal, run: ParkedRun, decide: Choice, decision: Decision, as_json: bool) -> bool:
     # Of the step that was seen: by now a colleague may have released it, and the run be parked at the next one.
     seen = decision.model_copy(update={"step": run.step})
     problem = ""
     try:
         done = await temporal.orders.steer(run.tenant, run.subscriber_ref, _UPDATES[decide], seen)
-    except NotRunning as failure:
+    except NotRunningError as failure:
         problem = str(failure)
     if as_json:
         print_json(_json(run) | {"decision": decide, "problem": problem})
@@ -77,7 +79,7 @@ async def _decided(temporal: Temporal, run: WaitingRun, decide: Choice, decision
     return not problem
 
 
-def _show(runs: list[WaitingRun], as_json: bool) -> None:
+def _show(runs: list[ParkedRun], as_json: bool) -> None:
     if as_json:
         for run in runs:
             print_json(_json(run))
@@ -108,18 +110,18 @@ async def _show_audit(settings: Settings) -> None:
         say(f"The audit of {when(found.at)} left no finding except {found.acknowledged:,} acknowledged.")
 
 
-def _since(run: WaitingRun) -> tuple[str, str]:
+def _since(run: ParkedRun) -> tuple[str, str]:
     """Since when the run waits, and how often what failed was tried."""
     if run.parked is None:
         return "", ""
     return when(run.parked.since), str(run.parked.attempts or "")
 
 
-def _words(run: WaitingRun) -> str:
+def _words(run: ParkedRun) -> str:
     if run.parked is None:
         return f"no worker could be asked why; the run began at {when(run.started_at)}"
     return f"undo: {run.parked.failure}" if run.parked.undo else run.parked.failure
 
 
-def _json(run: WaitingRun) -> dict[str, object]:
+def _json(run: ParkedRun) -> dict[str, object]:
     return asdict(run) | {"parked": run.parked.model_dump(mode="json") if run.parked else None}

@@ -20,7 +20,7 @@ from lastmile.cli.output import in_vrf, when
 from lastmile.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber
 from lastmile.db import Database, TenantConnection
 from lastmile.devices import records as devices
-from lastmile.errors import Refused
+from lastmile.errors import NonRetryableError
 from lastmile.radius import accounts
 from lastmile.services.order_files.reader import NumberedOrder
 from lastmile.subscribers import billing, orders, records
@@ -92,13 +92,13 @@ async def _plan(connection: TenantConnection, numbered: NumberedOrder) -> OrderP
     try:
         async with connection.begin_nested():
             await rehearsal.run()
-    except Refused as why:
+    except NonRetryableError as why:
         # What the order did before is undone, here as in its workflow.
         rehearsal.steps.append(StepPlan(rehearsal.step, "refuse", str(why)))
     return OrderPlan(numbered, rehearsal.steps)
 
 
-class _Hopeless(Refused):
+class _Hopeless(NonRetryableError):
     """The order would not get as far as its first step."""
 
 
@@ -117,7 +117,7 @@ class _Rehearsal:
         return self._given
 
     async def run(self) -> None:
-        """Raises `Refused` in the step that `step` names."""
+        """Raises `NonRetryableError` in the step that `step` names."""
         if not await self._open():
             return
         if isinstance(self._given, DeprovisionSubscriber):
@@ -235,8 +235,8 @@ class _Rehearsal:
     async def _devices(self) -> None:
         line = self._order.line
         wanted = (
-            ("activate_onu", devices.Kind.ONU, line.onu_serial),
-            ("configure_cpe", devices.Kind.CPE, line.cpe_mac),
+            ("activate_onu", devices.DeviceKind.ONU, line.onu_serial),
+            ("configure_cpe", devices.DeviceKind.CPE, line.cpe_mac),
         )
         for self.step, kind, identity in wanted:
             if identity is None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from lastmile.cli.connections import database_failures
-from lastmile.cli.exit_codes import Unavailable
+from lastmile.cli.exit_codes import UnavailableError
 from lastmile.contract import AnyOrder, OrderResult
 from lastmile.db import Database
 from lastmile.subscribers.orders import recorded
@@ -34,7 +34,7 @@ class Memory:
         try:
             async with database_failures(self._url), self._database.platform() as connection:
                 found = await recorded(connection, [(order.tenant, order.order_id) for order in orders])
-        except Unavailable as failure:
+        except UnavailableError as failure:
             if not self._away:
                 self._warn(f"{failure} Orders that have ended already take a run each meanwhile.")
             self._away = True

@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 from lastmile.cli.connections import check_tenant, load_settings, open_database
 from lastmile.cli.exit_codes import Exit
-from lastmile.cli.output import OutputClosed, complain
+from lastmile.cli.output import OutputClosedError, complain
 from lastmile.db import Database
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.csv_orders import csv_heading, csv_line
 from lastmile.services.order_files.strict_json import json_line
 from lastmile.services.subscriber_export import NOTES, Described, estate
@@ -85,7 +85,7 @@ def _written(output: Path | None) -> Iterator[BinaryIO]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         except BrokenPipeError:
-            raise OutputClosed from None
+            raise OutputClosedError from None
         return
     device = output.exists() and not output.is_file()  # or a pipe: nothing may take its place
     part = output if device else output.with_name(f"{output.name}.part")
@@ -95,7 +95,7 @@ def _written(output: Path | None) -> Iterator[BinaryIO]:
         if not device:
             part.replace(output)
     except OSError as failure:
-        raise BadInput(f"--output: {output} cannot be written: {failure.strerror}.") from None
+        raise InvalidInputError(f"--output: {output} cannot be written: {failure.strerror}.") from None
     finally:
         if not device:
             part.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from lastmile.cli.connections import check_tenant, load_settings, open_database,
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, in_vrf, print_json, table, when
 from lastmile.cli.times import time_in_utc
-from lastmile.errors import BadInput, Refused
+from lastmile.errors import InvalidInputError, NonRetryableError
 
 __all__ = ["history"]
 
@@ -31,19 +31,19 @@ _RECORDS = {
 Prefix = IPv4Network | IPv6Network | IPv4Address | IPv6Address
 
 
-class NothingKnown(Refused):
+class NoHistoryError(NonRetryableError):
     """No entry answers the question."""
 
 
 async def history(about: str, *, tenant: str | None, at: str | None, since: str | None, as_json: bool) -> Exit:
-    """Answer for a prefix or address where `about` is one, else for a subscriber. Raises `NothingKnown`."""
+    """Answer for a prefix or address where `about` is one, else for a subscriber. Raises `NoHistoryError`."""
     prefix = _prefix(about)
     moment = None if at is None else time_in_utc("--at", at)
     earliest = None if since is None else time_in_utc("--since", since)
     if moment and prefix is None:
-        raise BadInput(f"--at is for a prefix, and {about} is a subscriber: use --since.")
+        raise InvalidInputError(f"--at is for a prefix, and {about} is a subscriber: use --since.")
     if moment and earliest:
-        raise BadInput("Use --at or --since, not both.")
+        raise InvalidInputError("Use --at or --since, not both.")
     if prefix is None:
         return await _subscriber(about, tenant, earliest, as_json)
     return await _holders(prefix, tenant, moment, earliest, as_json)
@@ -53,13 +53,17 @@ def _prefix(about: str) -> Prefix | None:
     """None: a subscriber's reference, which has no slash, colon or percent sign."""
     try:
         if "%" in about:
-            raise BadInput(f"{about!r} has a zone, which the address of a subscriber does not have: leave it out.")
+            raise InvalidInputError(
+                f"{about!r} has a zone, which the address of a subscriber does not have: leave it out."
+            )
         return ip_network(about) if "/" in about else ip_address(about)
     except ValueError:
         if "/" in about and _has_host_bits(about):
-            raise BadInput(f"{about!r} has host bits set: did you mean {ip_interface(about).network}?") from None
+            raise InvalidInputError(
+                f"{about!r} has host bits set: did you mean {ip_interface(about).network}?"
+            ) from None
         if any(sign in about for sign in "/:"):
-            raise BadInput(
+            raise InvalidInputError(
                 f"{about!r} is not a prefix, an address or a subscriber's reference: write 2001:db8::/56, 192.0.2.1 or "
                 "S-1001."
             ) from None
@@ -80,7 +84,7 @@ async def _subscriber(ref: str, tenant: str | None, since: datetime | None, as_j
             found = await of_subscriber(connection, tenant, ref, since)
     if not found:
         after = f" since {when(since)}" if since else ", and never was: check the reference"
-        raise NothingKnown(f"No history of subscriber {ref} of tenant {tenant}{after}.")
+        raise NoHistoryError(f"No history of subscriber {ref} of tenant {tenant}{after}.")
     if as_json:
         for entry in found:
             print_json(asdict(entry))
@@ -101,7 +105,7 @@ async def _holders(
     if not found:
         whose = f" of tenant {tenant}" if tenant else ""
         moment = f" at {when(at)}" if at else f" since {when(since)}" if since else ""
-        raise NothingKnown(f"No subscriber{whose} had {prefix}, or a part of it{moment}, as far back as is known.")
+        raise NoHistoryError(f"No subscriber{whose} had {prefix}, or a part of it{moment}, as far back as is known.")
     if as_json:
         for tenure in found:
             print_json(asdict(tenure))

@@ -9,7 +9,7 @@ from lastmile.cli.orders.report import Report
 from lastmile.cli.orders.runs import Ended, Runs
 from lastmile.contract import AnyOrder
 from lastmile.services.order_files.read_ahead import ReadAhead
-from lastmile.services.order_files.record import BadRecord, Record
+from lastmile.services.order_files.record import FileRecord, InvalidRecordError
 
 __all__ = ["AHEAD", "Bulk"]
 
@@ -20,7 +20,7 @@ AHEAD = 256
 class Bulk:
     """Runs the orders that have not ended yet; tells `report` of every one."""
 
-    def __init__(self, records: ReadAhead[Record], memory: Memory, runs: Runs, report: Report) -> None:
+    def __init__(self, records: ReadAhead[FileRecord], memory: Memory, runs: Runs, report: Report) -> None:
         self.read = 0
         """How many records were taken."""
         self._records = records
@@ -29,7 +29,7 @@ class Bulk:
         self._report = report
 
     async def run(self) -> None:
-        """To the end of the file, and of every order in it. Raises `BadInput` where the file breaks off."""
+        """To the end of the file, and of every order in it. Raises `InvalidInputError` where the file breaks off."""
         try:
             while batch := await self._records.batch():
                 self.read += len(batch)
@@ -48,7 +48,7 @@ class Bulk:
             count += len(batch)
         return count
 
-    async def _take(self, batch: Sequence[Record]) -> None:
+    async def _take(self, batch: Sequence[FileRecord]) -> None:
         orders = list(self._orders(batch))
         ended = await self._memory.results([order for _, order in orders])
         for record, order in orders:
@@ -57,9 +57,9 @@ class Bulk:
             else:
                 await self._runs.begin(order, partial(self._report.ended, record))
 
-    def _orders(self, batch: Sequence[Record]) -> Iterator[tuple[Record, AnyOrder]]:
+    def _orders(self, batch: Sequence[FileRecord]) -> Iterator[tuple[FileRecord, AnyOrder]]:
         for record in batch:
             try:
                 yield record, record.order()
-            except BadRecord as bad:
+            except InvalidRecordError as bad:
                 self._report.bad(record, bad)

@@ -14,9 +14,9 @@ from lastmile.cli.orders.dry_run import OrderPlan, dry_run
 from lastmile.cli.orders.report import results
 from lastmile.cli.orders.runs import Ended, Runs
 from lastmile.cli.output import complain, console, mark, print_json, table, tell
-from lastmile.client.orders import NotRunning
+from lastmile.client.orders import NotRunningError
 from lastmile.contract import AnyOrder, DeprovisionSubscriber
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.reader import read_orders
 from lastmile.settings import Settings
 from lastmile.validation_messages import mistakes
@@ -68,7 +68,7 @@ async def deprovision(
     try:
         order = DeprovisionSubscriber.model_validate(values)
     except ValidationError as failure:
-        raise BadInput("Cannot deprovision:", mistakes(failure, DeprovisionSubscriber, _OPTIONS)) from None
+        raise InvalidInputError("Cannot deprovision:", mistakes(failure, DeprovisionSubscriber, _OPTIONS)) from None
     order = order.model_copy(update={"tenant": await the_tenant(settings, tenant)})
     if not as_json:
         console.print(f"Order {order.order_id}", markup=False)
@@ -81,7 +81,7 @@ async def cancel(subscriber: str, tenant: str | None, as_json: bool) -> Exit:
     tenant = await the_tenant(settings, tenant)
     temporal = await Temporal.connect(settings)
     if not await temporal.open_run(tenant, subscriber):
-        raise NotRunning(f"No order of subscriber {subscriber} is running: there is nothing to cancel.")
+        raise NotRunningError(f"No order of subscriber {subscriber} is running: there is nothing to cancel.")
     await temporal.orders.cancel(tenant, subscriber)
     tell(
         f"Cancel requested. The order of {subscriber} undoes its steps; past the point of no return it continues to "

@@ -15,10 +15,10 @@ from lastmile.cli.orders.report import FEW, Report
 from lastmile.cli.orders.runs import Runs
 from lastmile.cli.output import complain, print_json, say
 from lastmile.contract import AnyOrder
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.read_ahead import ReadAhead
 from lastmile.services.order_files.reader import OrderFile, no_orders, open_orders
-from lastmile.services.order_files.record import BadRecord
+from lastmile.services.order_files.record import InvalidRecordError
 
 __all__ = ["check", "provision"]
 
@@ -51,7 +51,7 @@ async def provision(source: str, *, rejects: Path | None, as_json: bool) -> Exit
             if last_words:
                 complain(last_words)
         if not report.told:
-            raise BadInput(no_orders(file.name))
+            raise InvalidInputError(no_orders(file.name))
         return report.exit
 
 
@@ -98,14 +98,14 @@ async def check(source: str, *, as_json: bool) -> Exit:
             try:
                 record.order()
                 good += 1
-            except BadRecord as failure:
+            except InvalidRecordError as failure:
                 bad += 1
                 if as_json:
                     print_json({"line": record.line, "status": "invalid", "reason": str(failure)})
                 elif bad <= FEW:
                     complain("\n".join(f"line {record.line}: {mistake}" for mistake in failure.mistakes))
     if not good + bad:
-        raise BadInput(no_orders(file.name))
+        raise InvalidInputError(no_orders(file.name))
     if not as_json:
         shown = f" The first {FEW} are shown." if bad > FEW else ""
         say(f"Nothing was started. {good:,} of {good + bad:,} lines are valid orders, {bad:,} are not.{shown}")

@@ -5,8 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from lastmile.errors import BadInput
-from lastmile.services.order_files.record import Form, Record
+from lastmile.errors import InvalidInputError
+from lastmile.services.order_files.record import FileRecord, Form
 
 __all__ = ["Rejects"]
 
@@ -18,7 +18,7 @@ class Rejects:
         if target is None and source != "-":
             target = Path(source).with_suffix(f".rejects{form.suffix}")
         if target is not None and source != "-" and target.resolve() == Path(source).resolve():
-            raise BadInput(f"--rejects: {target} is the file of orders itself.")
+            raise InvalidInputError(f"--rejects: {target} is the file of orders itself.")
         self.path = target
         self.trouble = ""
         """Why it could not be written: then its orders are missing in it."""
@@ -32,7 +32,7 @@ class Rejects:
             with suppress(OSError):  # what cannot be removed cannot be written either, and only then it matters
                 self.path.unlink()
 
-    def add(self, record: Record, reason: str) -> None:
+    def add(self, record: FileRecord, reason: str) -> None:
         """Whole lines, in one write: whatever happens, the file can be read."""
         self.count += 1
         if self.path is None or self.trouble:

@@ -14,7 +14,7 @@ from lastmile.cli.orders.rejects import Rejects
 from lastmile.cli.orders.runs import Ended
 from lastmile.cli.output import complain, console, in_vrf, mark, messages, print_json, say, table
 from lastmile.contract import Created, ResultStatus
-from lastmile.services.order_files.record import BadRecord, Record
+from lastmile.services.order_files.record import FileRecord, InvalidRecordError
 
 __all__ = ["Report", "addresses", "results"]
 
@@ -59,7 +59,7 @@ class Report:
         self._bar.stop()
         self._rejects.close()
 
-    def ended(self, record: Record, end: Ended, *, before: bool = False) -> None:
+    def ended(self, record: FileRecord, end: Ended, *, before: bool = False) -> None:
         """An order has ended, now or `before` this command."""
         self._before += before
         if end.exit is not Exit.DONE:
@@ -70,7 +70,7 @@ class Report:
         self._exit = max(self._exit, end.exit)
         self._count(record, end.status, _row(end), failed=end.exit is not Exit.DONE)
 
-    def bad(self, record: Record, bad: BadRecord) -> None:
+    def bad(self, record: FileRecord, bad: InvalidRecordError) -> None:
         """What stands there is no order."""
         self._rejects.add(record, str(bad))
         if self._as_json:
@@ -92,7 +92,7 @@ class Report:
         if self._rejects.words:
             complain(self._rejects.words)
 
-    def _count(self, record: Record, outcome: str, row: Row, *, failed: bool) -> None:
+    def _count(self, record: FileRecord, outcome: str, row: Row, *, failed: bool) -> None:
         self.told += 1
         self._outcomes[outcome] += 1
         for rows in (self._shown, *([self._failed] if failed else [])):

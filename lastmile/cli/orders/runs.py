@@ -12,8 +12,8 @@ from temporalio.service import RPCError
 from lastmile.cli.connections import Temporal
 from lastmile.cli.current_user import on_behalf
 from lastmile.cli.exit_codes import Exit
-from lastmile.client.errors import Refusal
-from lastmile.client.orders import RunLost, outlasting
+from lastmile.client.errors import ClientError
+from lastmile.client.orders import RunLostError, outlasting
 from lastmile.client.scheduled_orders import ScheduledOrder
 from lastmile.contract import AnyOrder, OrderResult, ResultStatus
 from lastmile.fields.unsafe import escape
@@ -134,9 +134,9 @@ class Runs:
     async def _end_of(self, order: AnyOrder) -> Ended:
         try:
             return await self._carry_out(order)
-        except Refusal as failure:
+        except ClientError as failure:
             return Ended(order, "refused", str(failure))
-        except RunLost as failure:
+        except RunLostError as failure:
             return Ended(order, "lost", str(failure))
         except (RPCError, WorkflowQueryFailedError) as failure:
             return Ended(order, "unknown", f"Temporal did not say ({failure}): send the same order again to see")

@@ -8,7 +8,7 @@ from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, print_json, say, table, tell, when
 from lastmile.cli.times import zoned_time
 from lastmile.client.scheduled_orders import ScheduledOrder
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 
 __all__ = ["scheduled_cancel", "scheduled_list", "scheduled_move"]
 
@@ -32,7 +32,7 @@ async def scheduled_list(tenant: str | None, as_json: bool) -> Exit:
 
 
 async def scheduled_move(order_id: str, time: str, tenant: str | None, as_json: bool) -> Exit:
-    """Start the order at another time. Raises `NotScheduled`."""
+    """Start the order at another time. Raises `NotScheduledError`."""
     at = _moment(time)
     settings = load_settings()
     tenant = await the_tenant(settings, tenant)
@@ -45,7 +45,7 @@ async def scheduled_move(order_id: str, time: str, tenant: str | None, as_json: 
 
 
 async def scheduled_cancel(order_id: str, tenant: str | None, as_json: bool) -> Exit:
-    """Delete the order's Schedule. Raises `NotScheduled`."""
+    """Delete the order's Schedule. Raises `NotScheduledError`."""
     settings = load_settings()
     tenant = await the_tenant(settings, tenant)
     temporal = await Temporal.connect(settings)
@@ -58,7 +58,7 @@ async def scheduled_cancel(order_id: str, tenant: str | None, as_json: bool) -> 
 def _moment(time: str) -> datetime:
     moment = zoned_time("TIME", time)
     if moment <= datetime.now(UTC):
-        raise BadInput(
+        raise InvalidInputError(
             f"TIME: {when(moment)} is in the past. To start it now, cancel it here and send it without not_before."
         )
     return moment

@@ -14,25 +14,25 @@ from temporalio.service import RPCError
 from lastmile.cli.connections import Temporal, load_settings, open_database, pick_tenant
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, facts, mark, print_json, table, when
-from lastmile.client.connection import Unreachable
+from lastmile.client.connection import TemporalUnreachableError
 from lastmile.client.scheduled_orders import ScheduledOrder
 from lastmile.contract import Progress, RunStatus
 from lastmile.fields.durations import duration
 from lastmile.fields.unsafe import escape
 from lastmile.services.overview import Overview, overview
 from lastmile.settings import Settings
-from lastmile.subscribers.errors import UnknownSubscriber
+from lastmile.subscribers.errors import UnknownSubscriberError
 
 __all__ = ["status"]
 
 # A run whose step hangs answers when the SDK ends its workflow task, after eight seconds.
 ANSWER_SECONDS = 10
-UNANSWERED = (Unreachable, RPCError, WorkflowQueryFailedError, TimeoutError)
+UNANSWERED = (TemporalUnreachableError, RPCError, WorkflowQueryFailedError, TimeoutError)
 _SHOWN = 20
 
 
 async def status(subscriber: str, *, tenant: str | None, password: bool, as_json: bool) -> Exit:
-    """Everything about one subscriber. Raises `UnknownSubscriber`."""
+    """Everything about one subscriber. Raises `UnknownSubscriberError`."""
     settings = load_settings()
     async with open_database(settings) as database:
         tenant = await pick_tenant(database, tenant)
@@ -41,7 +41,7 @@ async def status(subscriber: str, *, tenant: str | None, password: bool, as_json
     seen = await _in_temporal(settings, tenant, subscriber)
     if not found.known and not seen.order and not seen.scheduled:
         words = f"Tenant {tenant} has no subscriber {subscriber}, and never had: check the reference. {seen.trouble}"
-        raise UnknownSubscriber(words.rstrip())
+        raise UnknownSubscriberError(words.rstrip())
     if as_json:
         run = seen.run
         shown = {

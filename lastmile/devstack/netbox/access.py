@@ -9,7 +9,7 @@ from typing import Any
 
 from lastmile.devstack.netbox.constraints import reaches
 from lastmile.devstack.netbox.fields import Object
-from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.http_errors import HttpError
 from lastmile.devstack.netbox.resource import Resource
 from lastmile.devstack.netbox.store import Store
 from lastmile.devstack.netbox.user_resources import TOKEN, USER
@@ -54,7 +54,7 @@ class Caller:
             Problem: 403.
         """
         if not self.may(method, resource):
-            raise Problem(403, {"detail": "You do not have permission to perform this action."})
+            raise HttpError(403, {"detail": "You do not have permission to perform this action."})
 
 
 def authenticate(header: str, store: Store) -> Caller:
@@ -65,12 +65,12 @@ def authenticate(header: str, store: Store) -> Caller:
     """
     token = _token(header, store)
     if not token.get("enabled", True):
-        raise Problem(403, {"detail": "Token disabled"})
+        raise HttpError(403, {"detail": "Token disabled"})
     if token["expires"] and datetime.fromisoformat(token["expires"]) <= datetime.now(UTC):
-        raise Problem(403, {"detail": "Token expired"})
+        raise HttpError(403, {"detail": "Token expired"})
     user = store.get("users.user", token["user"])
     if user is None or not user["is_active"]:
-        raise Problem(403, {"detail": "User inactive"})
+        raise HttpError(403, {"detail": "User inactive"})
     granted: dict[tuple[str, str], list[Any]] = {}
     for permission in store.all("users.objectpermission"):
         if permission["enabled"] and user["id"] in permission["users"]:
@@ -87,19 +87,19 @@ def _token(header: str, store: Store) -> Object:
     keyword, _, value = header.partition(" ")
     both = store.version.v2_tokens
     if keyword.lower() not in ({"token", "bearer"} if both else {"token"}) or not value:
-        raise Problem(403, {"detail": "Authentication credentials were not provided."})
+        raise HttpError(403, {"detail": "Authentication credentials were not provided."})
     number = 2 if both and value.startswith(_PREFIX) else 1
     key, dot, secret = value.strip().removeprefix(_PREFIX if number == 2 else "").partition(".")
     if number == 2 and not dot:
         words = "Could not parse key from v2 token. Did you mean to use 'Token' instead of 'Bearer'?"
-        raise Problem(403, {"detail": f"Invalid authorization header: {words}"})
+        raise HttpError(403, {"detail": f"Invalid authorization header: {words}"})
     found = [
         one
         for one in store.matching("users.token", {"key": key})
         if (one.get("version", 1), one.get("token", "")) == (number, secret)  # an older file has neither
     ]
     if not found:
-        raise Problem(403, {"detail": f"Invalid v{number} token" if both else "Invalid token"})
+        raise HttpError(403, {"detail": f"Invalid v{number} token" if both else "Invalid token"})
     return found[0]
 
 

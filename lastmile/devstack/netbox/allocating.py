@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lastmile.devstack.netbox.fields import Object
-from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.http_errors import HttpError
 from lastmile.devstack.netbox.latency import Costs
 from lastmile.devstack.netbox.networks import Network, cidrs, free_ranges, take
 from lastmile.devstack.netbox.presenter import Presenter
@@ -27,7 +27,7 @@ def check(kind: str, parent: Object, wanted: list[Any]) -> None:
     family = Network.parse(parent["prefix"]).family
     complaints = [_complaint(one.get("prefix_length") if isinstance(one, dict) else None, family) for one in wanted]
     if any(complaints):
-        raise Problem(400, [{"prefix_length": complaint} if complaint else {} for complaint in complaints])
+        raise HttpError(400, [{"prefix_length": complaint} if complaint else {} for complaint in complaints])
 
 
 def _complaint(length: Any, family: int) -> str:
@@ -73,7 +73,7 @@ def allocated(kind: str, parent: Object, wanted: list[Any], store: Store) -> lis
             chosen = [_resized(address, one.get("prefix_length")) for address, one in asked]
         name = "address"
     if len(chosen) < len(wanted):
-        raise Problem(409, {"detail": "Insufficient resources are available to satisfy the request"})
+        raise HttpError(409, {"detail": "Insufficient resources are available to satisfy the request"})
     return [{**one, name: choice, "vrf": parent["vrf"]} for one, choice in zip(wanted, chosen, strict=True)]
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from lastmile.devstack.netbox import allocating
 from lastmile.devstack.netbox.access import authenticate
 from lastmile.devstack.netbox.fields import Object
-from lastmile.devstack.netbox.http_errors import Problem, not_found
+from lastmile.devstack.netbox.http_errors import HttpError, not_found
 from lastmile.devstack.netbox.listing import page, shown
 from lastmile.devstack.netbox.messages import Reply, Request
 from lastmile.devstack.netbox.presenter import Presenter
@@ -37,7 +37,7 @@ def answer(request: Request, store: Store, work: Work) -> Reply:
     """
     try:
         return _Exchange(request, store, work).answer()
-    except Problem as problem:
+    except HttpError as problem:
         return Reply(problem.status, problem.body, etag=problem.etag)
 
 
@@ -55,10 +55,10 @@ class _Exchange:
         parts = self.request.path.strip("/").split("/")
         handler = self._handler(parts)
         if handler is None:
-            raise Problem(404, _PAGE_NOT_FOUND)
+            raise HttpError(404, _PAGE_NOT_FOUND)
         if not self.request.path.endswith("/"):
             if not self.version.redirects_to_slash:
-                raise Problem(404, _PAGE_NOT_FOUND)
+                raise HttpError(404, _PAGE_NOT_FOUND)
             query = urlencode(self.request.query, doseq=True)
             return Reply(301, "", location=f"{self.request.path}/" + (query and f"?{query}"))
         with self.store.lock:
@@ -196,12 +196,12 @@ class _Exchange:
             try:
                 drafts.append(validated(resource, one, self.store, self.presenter, partial=False))
                 complaints.append({})
-            except Problem as problem:
+            except HttpError as problem:
                 if problem.status != 400:
                     raise
                 complaints.append(problem.body)
         if any(complaints):
-            raise Problem(400, complaints)
+            raise HttpError(400, complaints)
         return drafts
 
     def _commit(self, resource: Resource, drafts: list[Object], *, reads_back: bool) -> list[Object]:
@@ -227,7 +227,7 @@ class _Exchange:
             Problem: 403, the constraints of the permissions do not let through what would be written.
         """
         if not all(self.caller.reaches(self.request.method, resource, one) for one in written):
-            raise Problem(403, {"detail": "You do not have permission to perform this action."})
+            raise HttpError(403, {"detail": "You do not have permission to perform this action."})
 
     def _etag(self, stored: Object) -> str:
         """Of one object, stored or shown; empty where this version sends none."""
@@ -241,7 +241,7 @@ class _Exchange:
         """
         wanted = [one.strip() for one in self.request.if_match.split(",") if one.strip() not in ("", "*")]
         if self.version.etags and wanted and self._etag(current) not in wanted:
-            raise Problem(412, {"detail": "Precondition failed."}, self._etag(current))
+            raise HttpError(412, {"detail": "Precondition failed."}, self._etag(current))
 
     def _update_many(self, resource: Resource) -> Reply:
         """Unknown ids are passed over in silence."""
@@ -303,4 +303,4 @@ class _Exchange:
         method = self.request.method
         known = ("GET", "OPTIONS") if read_only else ("GET", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
         if method not in known or method in without:
-            raise Problem(405, {"detail": f'Method "{method}" not allowed.'})
+            raise HttpError(405, {"detail": f'Method "{method}" not allowed.'})

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.http_errors import HttpError
 from lastmile.devstack.netbox.versions import V4_4
 
 __all__ = [
@@ -42,7 +42,7 @@ class Fault:
     """Seconds that NetBox works longer, after its checks and before its commit."""
     hold: Callable[[], object] | None = None
     """Called there: to wait for an event or a barrier."""
-    failure: Problem | None = None
+    failure: HttpError | None = None
     """NetBox's own answer instead of the commit…"""
     committed: bool = False
     """… or after it."""
@@ -63,17 +63,17 @@ def proxy(status: int, *, retry_after: int | None = None) -> Fault:
     return Fault(proxy=status, retry_after=retry_after)
 
 
-def _server_error(exception: str, error: str) -> Problem:
+def _server_error(exception: str, error: str) -> HttpError:
     versions = {"netbox_version": V4_4.number, "python_version": V4_4.python}
-    return Problem(500, {"error": error, "exception": exception, **versions})
+    return HttpError(500, {"error": error, "exception": exception, **versions})
 
 
 _HTML = (
     '\n\n<!DOCTYPE html>\n<html lang="en">\n<head>\n  <title>Server Error</title>\n</head>\n'
     "<body>&lt;class &#x27;redis.exceptions.ConnectionError&#x27;&gt;</body>\n</html>\n"
 )
-REDIS_DOWN = Fault(failure=Problem(500, _HTML))
-REDIS_LOST = Fault(failure=Problem(500, _HTML), committed=True)
+REDIS_DOWN = Fault(failure=HttpError(500, _HTML))
+REDIS_LOST = Fault(failure=HttpError(500, _HTML), committed=True)
 """Redis goes away between the commit and the reply: the row exists although NetBox answers 500."""
 POSTGRES_DOWN = Fault(failure=_server_error("OperationalError", "the connection is closed"))
 READ_ONLY = Fault(failure=_server_error("InternalError", "cannot execute INSERT in a read-only transaction"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lastmile.devstack.netbox.http_errors import Invalid, Problem
+from lastmile.devstack.netbox.http_errors import HttpError, InvalidValueError
 from lastmile.devstack.netbox.networks import Network
 from lastmile.devstack.netbox.versions import Version
 
@@ -51,7 +51,7 @@ class Field:
         if value is None:
             if self.null:
                 return None
-            raise Invalid("This field may not be null.")
+            raise InvalidValueError("This field may not be null.")
         return self.parse(value, lookup)
 
     def parse(self, value: Any, lookup: Lookup) -> Any:
@@ -76,12 +76,12 @@ class Text(Field):
 
     def parse(self, value: Any, lookup: Lookup) -> str:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise Invalid("Not a valid string.")
+            raise InvalidValueError("Not a valid string.")
         text = str(value).strip()
         if self.required and not text:
-            raise Invalid("This field may not be blank.")
+            raise InvalidValueError("This field may not be blank.")
         if self.pattern and not re.fullmatch(self.pattern, text):
-            raise Invalid(self.complaint)
+            raise InvalidValueError(self.complaint)
         return text
 
 
@@ -94,7 +94,7 @@ class Flag(Field):
             return True
         if value in (False, "false", "False", "0"):
             return False
-        raise Invalid("Must be a valid boolean.")
+        raise InvalidValueError("Must be a valid boolean.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class Number(Field):
         try:
             return int(value)
         except (TypeError, ValueError):
-            raise Invalid("A valid integer is required.") from None
+            raise InvalidValueError("A valid integer is required.") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Items(Field):
 
     def parse(self, value: Any, lookup: Lookup) -> list[Any]:
         if not isinstance(value, list):
-            raise Invalid(f'Expected a list of items but got type "{type(value).__name__}".')
+            raise InvalidValueError(f'Expected a list of items but got type "{type(value).__name__}".')
         return value
 
     def show(self, value: Any, lookup: Lookup) -> Any:
@@ -130,7 +130,7 @@ class Choice(Field):
     def parse(self, value: Any, lookup: Lookup) -> str:
         if isinstance(value, str) and value in self.labels:
             return value
-        raise Invalid(f"{value} is not a valid choice.")
+        raise InvalidValueError(f"{value} is not a valid choice.")
 
     def show(self, value: Any, lookup: Lookup) -> Any:
         return None if value is None else {"value": value, "label": self.labels[value]}
@@ -161,7 +161,7 @@ class Refs(Field):
 
     def parse(self, value: Any, lookup: Lookup) -> list[int]:
         if not isinstance(value, list):
-            raise Invalid(f'Expected a list of items but got type "{type(value).__name__}".')
+            raise InvalidValueError(f'Expected a list of items but got type "{type(value).__name__}".')
         return [resolve(self.to, item, lookup) for item in value]
 
     def show(self, value: Any, lookup: Lookup) -> Any:
@@ -177,20 +177,20 @@ def resolve(kind: str, value: Any, lookup: Lookup) -> int:
     if isinstance(value, dict):
         found = lookup.matching(kind, value)
         if len(found) > 1:
-            raise Invalid(f"Multiple objects match the provided attributes: {value}")
+            raise InvalidValueError(f"Multiple objects match the provided attributes: {value}")
         if not found:
-            raise Invalid(f"Related object not found using the provided attributes: {value}")
+            raise InvalidValueError(f"Related object not found using the provided attributes: {value}")
     else:
         try:
             key = int(value)
         except (TypeError, ValueError):
-            raise Invalid(
+            raise InvalidValueError(
                 "Related objects must be referenced by numeric ID or by dictionary of attributes. "
                 f"Received an unrecognized value: {value}"
             ) from None
         found = lookup.matching(kind, {"id": key})
         if not found:
-            raise Invalid(f"Related object not found using the provided numeric ID: {key}")
+            raise InvalidValueError(f"Related object not found using the provided numeric ID: {key}")
     return int(found[0]["id"])
 
 
@@ -201,7 +201,7 @@ class Prefix(Field):
     def parse(self, value: Any, lookup: Lookup) -> str:
         network = _parsed(value, "prefix", lookup.version)
         if Network.parse(str(value).partition("/")[0]).first != network.first:
-            raise Invalid(f"{value} is not a valid prefix. Did you mean {network}?")
+            raise InvalidValueError(f"{value} is not a valid prefix. Did you mean {network}?")
         return str(network)
 
 
@@ -220,6 +220,6 @@ def _parsed(value: Any, what: str, version: Version) -> Network:
         return Network.parse(str(value))
     except ValueError:
         if version.refuses_malformed_prefixes:
-            raise Invalid(f"Invalid IP {what} format: {value}") from None
+            raise InvalidValueError(f"Invalid IP {what} format: {value}") from None
         versions = {"netbox_version": version.number, "python_version": version.python}
-        raise Problem(500, {"error": "'data'", "exception": "KeyError", **versions}) from None
+        raise HttpError(500, {"error": "'data'", "exception": "KeyError", **versions}) from None

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lastmile.devstack.netbox.fields import Choice, Flag, Number, Object, Ref, Refs, Text
-from lastmile.devstack.netbox.http_errors import Invalid, Problem
+from lastmile.devstack.netbox.http_errors import HttpError, InvalidValueError
 from lastmile.devstack.netbox.networks import Network
 from lastmile.devstack.netbox.resource import Resource
 from lastmile.devstack.netbox.resources import BY_TYPE, CUSTOM_FIELD
@@ -56,10 +56,10 @@ def apply(resource: Resource, query: Query, store: Store) -> list[Object]:
             continue
         try:
             tests.append(known[name](given))
-        except Invalid as error:
+        except InvalidValueError as error:
             complaints[name] = error.messages
     if complaints:
-        raise Problem(400, complaints)
+        raise HttpError(400, complaints)
     found = [stored for stored in store.all(resource.type) if all(test(stored) for test in tests)]
     return _ordered(resource, found, query.get("ordering", ()))
 
@@ -169,7 +169,7 @@ def _refuse_unknown(values: Iterable[str], known: Iterable[str]) -> None:
     choices = set(known)
     for value in values:
         if value not in choices:
-            raise Invalid(f"Select a valid choice. {value} is not one of the available choices.")
+            raise InvalidValueError(f"Select a valid choice. {value} is not one of the available choices.")
 
 
 def _ref(name: str, to: Resource, store: Store) -> Iterator[tuple[str, Filter]]:
@@ -221,7 +221,7 @@ def _number_filter(of: Callable[[Object], Any], compare: Callable[[Any, Any], bo
         try:
             wanted = [int(value) for value in values]
         except ValueError:
-            raise Invalid("Enter a whole number.") from None
+            raise InvalidValueError("Enter a whole number.") from None
         return lambda stored: of(stored) is not None and any(compare(of(stored), want) for want in wanted)
 
     return test
@@ -237,7 +237,7 @@ def _times_filter(name: str, compare: Callable[[Any, Any], bool]) -> Filter:
         try:
             wanted = [_utc(value) for value in values]
         except ValueError:
-            raise Invalid("Enter a valid date/time.") from None
+            raise InvalidValueError("Enter a valid date/time.") from None
         return lambda stored: any(compare(_utc(stored[name]), want) for want in wanted)
 
     return test

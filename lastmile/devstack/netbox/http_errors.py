@@ -2,10 +2,10 @@
 
 from typing import Any
 
-__all__ = ["Invalid", "Problem", "not_found"]
+__all__ = ["HttpError", "InvalidValueError", "not_found"]
 
 
-class Problem(Exception):
+class HttpError(Exception):
     """Answered with `status` and `body`, as JSON, or as HTML where it is a string."""
 
     def __init__(self, status: int, body: Any, etag: str = "") -> None:
@@ -15,7 +15,7 @@ class Problem(Exception):
         self.etag = etag
 
 
-class Invalid(Exception):
+class InvalidValueError(Exception):
     """A value that NetBox refuses; `messages` are its own words."""
 
     def __init__(self, *messages: str) -> None:
@@ -23,6 +23,6 @@ class Invalid(Exception):
         self.messages = list(messages)
 
 
-def not_found(name: str) -> Problem:
+def not_found(name: str) -> HttpError:
     """There is no object of this id; `name` is what NetBox calls its kind."""
-    return Problem(404, {"detail": f"No {name} matches the given query."})
+    return HttpError(404, {"detail": f"No {name} matches the given query."})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.http_errors import HttpError
 
 __all__ = ["Reply", "Request"]
 
@@ -36,11 +36,11 @@ class Request:
         """
         content_type = self.content_type.partition(";")[0].strip()
         if content_type != "application/json":
-            raise Problem(415, {"detail": f'Unsupported media type "{content_type}" in request.'})
+            raise HttpError(415, {"detail": f'Unsupported media type "{content_type}" in request.'})
         try:
             return json.loads(self.body)
         except ValueError as error:
-            raise Problem(400, {"detail": f"JSON parse error - {error}"}) from None
+            raise HttpError(400, {"detail": f"JSON parse error - {error}"}) from None
 
     def items(self) -> list[Any]:
         """The body of a bulk operation: a list of objects, each with its id.
@@ -50,10 +50,10 @@ class Request:
         """
         body = self.json()
         if not isinstance(body, list):
-            raise Problem(400, {"non_field_errors": ['Expected a list of items but got type "dict".']})
+            raise HttpError(400, {"non_field_errors": ['Expected a list of items but got type "dict".']})
         named = [isinstance(one, dict) and "id" in one for one in body]
         if not all(named):
-            raise Problem(400, [{} if good else {"id": ["This field is required."]} for good in named])
+            raise HttpError(400, [{} if good else {"id": ["This field is required."]} for good in named])
         return body
 
     def number(self, name: str, default: int) -> int:

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lastmile.devstack.netbox.faults import Fault
-from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.http_errors import HttpError
 from lastmile.devstack.netbox.latency import Cores, Costs
 from lastmile.devstack.netbox.store import Store
 
-__all__ = ["Killed", "Process", "Work"]
+__all__ = ["Process", "ProcessKilledError", "Work"]
 
 _THREADS = 16
 _CORES = 2
 
 
-class Killed(Exception):
+class ProcessKilledError(Exception):
     """NetBox ended while it worked on the request: nothing was written, and the connection is closed."""
 
 
@@ -75,7 +75,7 @@ class Work:
             self._fault.hold()
         with self._process.store.lock:
             if self._process.killed:
-                raise Killed
+                raise ProcessKilledError
             if not self._fault.committed:
                 self._fail()
             with self._process.store.transaction():
@@ -84,4 +84,4 @@ class Work:
 
     def _fail(self) -> None:
         if self._fault.failure is not None:
-            raise Problem(*self._fault.failure.args)
+            raise HttpError(*self._fault.failure.args)

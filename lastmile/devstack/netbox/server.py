@@ -16,7 +16,7 @@ from lastmile.devstack.netbox.api import answer
 from lastmile.devstack.netbox.faults import Fault, Faults
 from lastmile.devstack.netbox.latency import Costs
 from lastmile.devstack.netbox.messages import Reply, Request
-from lastmile.devstack.netbox.process import Killed, Process, Work
+from lastmile.devstack.netbox.process import Process, ProcessKilledError, Work
 from lastmile.devstack.netbox.store import Store
 from lastmile.devstack.netbox.versions import V4_4, Version
 from lastmile.devstack.ports import HOST
@@ -130,7 +130,7 @@ class _Wire(ThreadingHTTPServer):
         with self.process.threads:
             try:
                 return answer(request, self.process.store, Work(self.process, fault))
-            except Killed:
+            except ProcessKilledError:
                 return None
 
     def handle_error(self, request: Any, client_address: Any) -> None:

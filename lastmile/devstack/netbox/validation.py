@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 from lastmile.devstack.netbox.fields import Fixed, Object
-from lastmile.devstack.netbox.http_errors import Invalid, Problem
+from lastmile.devstack.netbox.http_errors import HttpError, InvalidValueError
 from lastmile.devstack.netbox.networks import Network
 from lastmile.devstack.netbox.presenter import Presenter
 from lastmile.devstack.netbox.resource import Resource
@@ -30,7 +30,7 @@ def validated(
     """
     if not isinstance(body, dict):
         complaint = f"Invalid data. Expected a dictionary, but got {type(body).__name__}."
-        raise Problem(400, {"non_field_errors": [complaint]})
+        raise HttpError(400, {"non_field_errors": [complaint]})
     attributes = _parsed(resource, body, presenter, current, partial)
     _check_unique(resource, attributes, store, current)
     if resource.custom_fields:
@@ -55,10 +55,10 @@ def _parsed(
             continue
         try:
             attributes[name] = field.accept(body[name], presenter)
-        except Invalid as error:
+        except InvalidValueError as error:
             complaints[name] = error.messages
     if complaints:
-        raise Problem(400, complaints)
+        raise HttpError(400, complaints)
     return attributes
 
 
@@ -71,7 +71,7 @@ def _check_unique(resource: Resource, attributes: Object, store: Store, current:
         key = "__all__" if complaint.startswith("Constraint") else name
         complaints.setdefault(key, []).append(complaint)
     if complaints:
-        raise Problem(400, complaints)
+        raise HttpError(400, complaints)
 
 
 def _others(found: list[Object], current: Object | None) -> list[Object]:
@@ -89,15 +89,15 @@ def _custom_fields(resource: Resource, given: Any, store: Store, current: Object
         unknown = sorted(given.keys() - defined.keys())
         if unknown and store.version.refuses_unknown_custom_fields:
             words = "Custom field '{}' does not exist for this object type."
-            raise Problem(400, {"custom_fields": {name: words.format(name) for name in unknown}})
+            raise HttpError(400, {"custom_fields": {name: words.format(name) for name in unknown}})
         values = (current["custom_fields"] if current else {}) | {n: v for n, v in given.items() if n in defined}
     else:
-        raise Problem(400, {"custom_fields": [_NOT_A_DICTIONARY]})
+        raise HttpError(400, {"custom_fields": [_NOT_A_DICTIONARY]})
     for name in defined.keys() & values.keys():
         _check_custom(defined[name], values[name], resource, store, current)
     for name, custom in defined.items():
         if custom["required"] and name not in values:
-            raise Problem(400, {"__all__": [f"Missing required custom field '{name}'."]})
+            raise HttpError(400, {"__all__": [f"Missing required custom field '{name}'."]})
     defaults = {name: custom["default"] for name, custom in defined.items() if custom["default"] is not None}
     return defaults | values
 
@@ -109,11 +109,11 @@ def _check_custom(custom: Object, value: Any, resource: Resource, store: Store, 
     if empty and custom["required"]:
         complaint = "Required field cannot be empty."
     if complaint:
-        raise Problem(400, {"__all__": [f"Invalid value for custom field '{name}': {complaint}"]})
+        raise HttpError(400, {"__all__": [f"Invalid value for custom field '{name}': {complaint}"]})
     if custom["unique"] and not empty:
         holders = [one for one in store.all(resource.type) if one["custom_fields"].get(name) == value]
         if _others(holders, current):
-            raise Problem(400, {"__all__": [f"Custom field '{name}' must have a unique value."]})
+            raise HttpError(400, {"__all__": [f"Custom field '{name}' must have a unique value."]})
 
 
 def _complaint(custom: Object, value: Any) -> str:
@@ -141,11 +141,11 @@ def _complaint(custom: Object, value: Any) -> str:
 def _check_duplicate_prefix(attributes: Object, store: Store, presenter: Presenter, current: Object | None) -> None:
     network = Network.parse(attributes["prefix"])
     if network.length == 0:
-        raise Problem(400, {"prefix": ["Cannot create prefix with /0 mask."]})
+        raise HttpError(400, {"prefix": ["Cannot create prefix with /0 mask."]})
     same = [key for key in store.space.same(attributes["vrf"], network) if current is None or key != current["id"]]
     if same and _enforces_unique(attributes, store):
         table = _table(attributes, presenter)
-        raise Problem(400, {"prefix": [f"Duplicate prefix found in {table}: {network}"]})
+        raise HttpError(400, {"prefix": [f"Duplicate prefix found in {table}: {network}"]})
 
 
 def _check_duplicate_address(attributes: Object, store: Store, presenter: Presenter, current: Object | None) -> None:
@@ -160,7 +160,7 @@ def _check_duplicate_address(attributes: Object, store: Store, presenter: Presen
     )
     if same and _enforces_unique(attributes, store):
         table = _table(attributes, presenter)
-        raise Problem(400, {"address": [f"Duplicate IP address found in {table}: {same[0]['address']}"]})
+        raise HttpError(400, {"address": [f"Duplicate IP address found in {table}: {same[0]['address']}"]})
 
 
 def _enforces_unique(attributes: Object, store: Store) -> bool:

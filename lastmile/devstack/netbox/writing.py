@@ -6,7 +6,7 @@ from typing import Any
 
 from lastmile.devstack.netbox.access import Caller, token_of
 from lastmile.devstack.netbox.fields import Object, Ref, Refs
-from lastmile.devstack.netbox.http_errors import Problem
+from lastmile.devstack.netbox.http_errors import HttpError
 from lastmile.devstack.netbox.resource import Resource
 from lastmile.devstack.netbox.resources import CUSTOM_FIELD, RESOURCES
 from lastmile.devstack.netbox.store import Store
@@ -62,7 +62,7 @@ class Writer:
         if dependents:
             what = "dependent objects were" if len(dependents) > 1 else "dependent object was"
             detail = f"Unable to delete object. {len(dependents)} {what} found: {', '.join(dependents)}"
-            raise Problem(409, {"detail": detail})
+            raise HttpError(409, {"detail": detail})
 
     def _release(self, resource: Resource, current: Object) -> None:
         """Take the object out of those that carry it (tags, custom fields), and delete what belongs to it (tokens)."""

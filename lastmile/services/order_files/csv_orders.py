@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from lastmile.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber
-from lastmile.errors import BadInput
-from lastmile.services.order_files.record import OPERATION, REJECTED, BadRecord, is_note, model_of
+from lastmile.errors import InvalidInputError
+from lastmile.services.order_files.record import OPERATION, REJECTED, InvalidRecordError, is_note, model_of
 from lastmile.validation_messages import meant, mistakes
 
 __all__ = ["COLUMNS", "Csv", "CsvRecord", "csv_heading", "csv_line"]
@@ -67,14 +67,16 @@ class CsvRecord:
 
     def order(self) -> AnyOrder:
         if self.trouble:
-            raise BadRecord([f"Invalid CSV: {self.trouble}"])
+            raise InvalidRecordError([f"Invalid CSV: {self.trouble}"])
         columns = self.sheet.columns
         cells = [cell.strip() for cell in self.cells]  # a blank, or a blank that does not break, is none of a value
         if any(cells[len(columns) :]):
-            raise BadRecord([f"The row has {len(cells)} cells, but the first row names {len(columns)} columns"])
+            raise InvalidRecordError(
+                [f"The row has {len(cells)} cells, but the first row names {len(columns)} columns"]
+            )
         if len(cells) < len(columns) and not self.raw.endswith((b"\n", b"\r")):
             words = f"The row ends after {len(cells)} of {len(columns)} cells and without a line end"
-            raise BadRecord([f"{words}: the file may be cut off"])
+            raise InvalidRecordError([f"{words}: the file may be cut off"])
         values: dict[str, Any] = {}
         for column, cell in zip(columns, cells, strict=False):
             if cell and not is_note(column):
@@ -89,7 +91,7 @@ class CsvRecord:
         try:
             return model.model_validate_strings(values)
         except ValidationError as failure:
-            raise BadRecord(mistakes(failure, model)) from None
+            raise InvalidRecordError(mistakes(failure, model)) from None
 
     def rejected(self, reason: str) -> bytes:
         delimiter = self.sheet.delimiter
@@ -100,7 +102,7 @@ class CsvRecord:
 
 
 class Csv:
-    """A file of them; `lines` come with their numbers. Raises `BadInput` unless the first row names the columns."""
+    """Read a file of numbered `lines`. Raises `InvalidInputError` unless the first row names the columns."""
 
     suffix = ".csv"
 
@@ -111,19 +113,23 @@ class Csv:
             first = next(self._tape, "")
         delimiter = named[1] if named else max(_DELIMITERS, key=first.count)
         if delimiter not in _DELIMITERS:
-            raise BadInput(
+            raise InvalidInputError(
                 f"{name} cannot be read: its delimiter is {delimiter!r}, and must be a comma, semicolon or tab."
             )
         try:
             columns = next(csv.reader([first], delimiter=delimiter, strict=True), [])
         except csv.Error as failure:
-            raise BadInput(f"{name} cannot be read: its first row is invalid CSV: {_trouble(failure)}.") from None
+            raise InvalidInputError(
+                f"{name} cannot be read: its first row is invalid CSV: {_trouble(failure)}."
+            ) from None
         columns = [column.strip() for column in columns]
         while columns and not columns[-1]:
             columns.pop()
         self._sheet = Sheet(tuple(columns), delimiter)
         if problems := list(_wrong(self._sheet.columns)):
-            raise BadInput(f"{name} cannot be read: its first row must name the columns of an order.", problems)
+            raise InvalidInputError(
+                f"{name} cannot be read: its first row must name the columns of an order.", problems
+            )
 
     def records(self) -> Iterator[CsvRecord]:
         reader = csv.reader(self._tape, delimiter=self._sheet.delimiter, strict=True)

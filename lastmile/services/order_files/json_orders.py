@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from lastmile.contract import AnyOrder
-from lastmile.errors import BadInput
-from lastmile.services.order_files.record import REJECTED, BadRecord, is_note, model_of
-from lastmile.services.order_files.strict_json import NotJson, json_line, parse, repeated_fields
+from lastmile.errors import InvalidInputError
+from lastmile.services.order_files.record import REJECTED, InvalidRecordError, is_note, model_of
+from lastmile.services.order_files.strict_json import InvalidJsonError, json_line, parse, repeated_fields
 from lastmile.validation_messages import mistakes
 
 __all__ = ["JsonDocument", "JsonLines", "JsonRecord", "is_document"]
@@ -44,18 +44,18 @@ class JsonRecord:
     def order(self) -> AnyOrder:
         try:
             value = self._value
-        except NotJson as failure:
-            raise BadRecord([str(failure)]) from None
+        except InvalidJsonError as failure:
+            raise InvalidRecordError([str(failure)]) from None
         if isinstance(value, dict):
             # Before the notes are left out: what is given twice is known to the object as it was read.
             if repeated := list(repeated_fields(value)):
-                raise BadRecord([f"{field}: is given more than once" for field in repeated])
+                raise InvalidRecordError([f"{field}: is given more than once" for field in repeated])
             value = {name: inner for name, inner in value.items() if not is_note(name)}
         model, value = model_of(value)
         try:
             return model.model_validate(value)
         except ValidationError as failure:
-            raise BadRecord(mistakes(failure, model)) from None
+            raise InvalidRecordError(mistakes(failure, model)) from None
 
     def rejected(self, reason: str) -> bytes:
         fields = self._fields
@@ -66,18 +66,18 @@ class JsonRecord:
 
     @cached_property
     def _value(self) -> Any:
-        """Raises `NotJson`."""
+        """Raises `InvalidJsonError`."""
         text = self.raw.decode(errors="surrogateescape").strip()
         value, end = parse(text)
         if end < len(text):
-            raise NotJson(f"Invalid JSON: the line goes on after its object, at character {end + 1}")
+            raise InvalidJsonError(f"Invalid JSON: the line goes on after its object, at character {end + 1}")
         return value
 
     @property
     def _fields(self) -> dict[str, Any] | None:
         try:
             value = self._value
-        except NotJson:
+        except InvalidJsonError:
             return None
         return value if isinstance(value, dict) else None
 
@@ -109,7 +109,7 @@ class JsonDocument:
         self._lines = lines
 
     def records(self) -> Iterator[JsonRecord]:
-        """Raises `BadInput` where the document is not JSON to its end: then nothing of it is read."""
+        """Raises `InvalidInputError` where the document is not JSON to its end: then nothing of it is read."""
         text = self._text()
         for line, start, end in self._places(text):
             yield JsonRecord(line, text[start:end].encode(errors="surrogateescape"))
@@ -127,7 +127,7 @@ class JsonDocument:
             line, counted = line + text.count("\n", counted, start), start
             try:
                 _, end = parse(text, start)
-            except NotJson as failure:
+            except InvalidJsonError as failure:
                 raise self._not_json(text, failure.position) from None
             places.append((line, start, end))
             place = _after_space(text, end)
@@ -141,12 +141,14 @@ class JsonDocument:
             raise self._not_json(text, place)
         return places
 
-    def _not_json(self, text: str, place: int) -> BadInput:
+    def _not_json(self, text: str, place: int) -> InvalidInputError:
         if place >= len(text):
-            return BadInput(f"{self._name} cannot be read: it ends in the middle of its JSON, as if it were cut off.")
+            return InvalidInputError(
+                f"{self._name} cannot be read: it ends in the middle of its JSON, as if it were cut off."
+            )
         line = text.count("\n", 0, place) + 1
         character = place - text.rfind("\n", 0, place)
-        return BadInput(f"{self._name} cannot be read: invalid JSON on line {line}, at character {character}.")
+        return InvalidInputError(f"{self._name} cannot be read: invalid JSON on line {line}, at character {character}.")
 
     def head(self) -> bytes:
         return b""
@@ -158,7 +160,7 @@ class JsonDocument:
             first = first or number
             size += len(raw)
             if size > LARGEST_DOCUMENT:
-                raise BadInput(
+                raise InvalidInputError(
                     f"{self._name} is a JSON document of more than {LARGEST_DOCUMENT >> 20} MiB: {_CONVERT}."
                 )
             parts.append(raw.decode(errors="surrogateescape"))
@@ -179,6 +181,6 @@ def is_document(first: bytes, second: bytes | None) -> bool:
         return False
     try:
         parse(text)
-    except NotJson as failure:
+    except InvalidJsonError as failure:
         return failure.end
     return False

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lastmile.contract import AnyOrder
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.csv_orders import Csv
 from lastmile.services.order_files.json_orders import JsonDocument, JsonLines, is_document
-from lastmile.services.order_files.record import BadRecord, Form, Record
+from lastmile.services.order_files.record import FileRecord, Form, InvalidRecordError
 from lastmile.services.order_files.text_lines import TextLines
 
 __all__ = ["FEW", "NumberedOrder", "OrderFile", "no_orders", "open_orders", "read_orders"]
@@ -24,7 +24,7 @@ FEW = 1_000
 
 
 class OrderFile:
-    """An open file of orders; `source` is its path or `-`. Raises `BadInput` where it has none."""
+    """An open file of orders; `source` is its path or `-`. Raises `InvalidInputError` where it has none."""
 
     def __init__(self, source: str, stream: BinaryIO) -> None:
         self.name = "Standard input" if source == "-" else source
@@ -34,15 +34,15 @@ class OrderFile:
         """In bytes of its records; None where only its end will tell."""
         self.form = self._form(source)
 
-    def records(self) -> Iterator[Record]:
-        """What stands in the file, line by line, once. Raises `BadInput`."""
+    def records(self) -> Iterator[FileRecord]:
+        """What stands in the file, line by line, once. Raises `InvalidInputError`."""
         return self.form.records()
 
     def _form(self, source: str) -> Form:
         lines = iter(self._lines)
         first = next(((number, line) for number, line in lines if line.strip()), None)
         if first is None:
-            raise BadInput(no_orders(self.name))
+            raise InvalidInputError(no_orders(self.name))
         name = source.lower()
         json = name.endswith((".jsonl", ".ndjson")) or first[1].lstrip().startswith((b"{", b"["))
         if not json or name.endswith(Csv.suffix):
@@ -57,12 +57,12 @@ class OrderFile:
 
 @contextmanager
 def open_orders(source: str) -> Iterator[OrderFile]:
-    """The orders of a file, or of standard input where `source` is `-`. Raises `BadInput`."""
+    """The orders of a file, or of standard input where `source` is `-`. Raises `InvalidInputError`."""
     with ExitStack() as stack:
         try:
             stream = sys.stdin.buffer if source == "-" else stack.enter_context(Path(source).open("rb"))
         except OSError as failure:
-            raise BadInput(f"{source} cannot be read: {failure.strerror}.") from None
+            raise InvalidInputError(f"{source} cannot be read: {failure.strerror}.") from None
         yield OrderFile(source, stream)
 
 
@@ -75,17 +75,17 @@ class NumberedOrder:
 
 
 def read_orders(source: str) -> list[NumberedOrder]:
-    """All orders of a file of few. Raises `BadInput` with every mistake of every line."""
+    """All orders of a file of few. Raises `InvalidInputError` with every mistake of every line."""
     orders: list[NumberedOrder] = []
     problems: list[str] = []
     first: dict[tuple[str, str], NumberedOrder] = {}
     with open_orders(source) as file:
         for count, record in enumerate(islice(file.records(), FEW + 1)):
             if count == FEW:
-                raise BadInput(f"{file.name} has more than {FEW:,} orders: --check takes any number.")
+                raise InvalidInputError(f"{file.name} has more than {FEW:,} orders: --check takes any number.")
             try:
                 here = NumberedOrder(record.line, record.order())
-            except BadRecord as bad:
+            except InvalidRecordError as bad:
                 problems += [f"line {record.line}: {mistake}" for mistake in bad.mistakes]
                 continue
             orders.append(here)
@@ -95,9 +95,9 @@ def read_orders(source: str) -> list[NumberedOrder]:
                 problems.append(f"line {here.line}: order_id: {words}; an id belongs to one order")
         if problems:
             found = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-            raise BadInput(f"{file.name} has {found}; no order was started:", problems)
+            raise InvalidInputError(f"{file.name} has {found}; no order was started:", problems)
         if not orders:
-            raise BadInput(no_orders(file.name))
+            raise InvalidInputError(no_orders(file.name))
     return orders
 
 

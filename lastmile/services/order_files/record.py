@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from lastmile.contract import AnyOrder, DeprovisionSubscriber, Operation, ProvisionSubscriber
 
-__all__ = ["OPERATION", "REJECTED", "BadRecord", "Form", "Record", "is_note", "model_of"]
+__all__ = ["OPERATION", "REJECTED", "FileRecord", "Form", "InvalidRecordError", "is_note", "model_of"]
 
 OPERATION = "operation"
 """The field or column that says what an order does; without it, an order provisions."""
@@ -26,7 +26,7 @@ def is_note(name: str) -> bool:
     return name.startswith("_")
 
 
-class BadRecord(Exception):
+class InvalidRecordError(Exception):
     """This is no order, for these reasons."""
 
     def __init__(self, mistakes: Sequence[str]) -> None:
@@ -35,16 +35,16 @@ class BadRecord(Exception):
 
 
 def model_of(value: Any) -> tuple[type[AnyOrder], Any]:
-    """Return the model of the order that `value` describes, and the value without its operation. Raises `BadRecord`."""
+    """Return the order's model, and `value` without its operation. Raises `InvalidRecordError`."""
     if not isinstance(value, dict) or OPERATION not in value:
         return ProvisionSubscriber, value
     named = value[OPERATION]
     if (model := _MODELS.get(named.lower() if isinstance(named, str) else "")) is None:
-        raise BadRecord([f"{OPERATION}: must be 'provision' or 'deprovision', and is {named!r}"])
+        raise InvalidRecordError([f"{OPERATION}: must be 'provision' or 'deprovision', and is {named!r}"])
     return model, {name: inner for name, inner in value.items() if name != OPERATION}
 
 
-class Record(Protocol):
+class FileRecord(Protocol):
     """What stands in the place of an order."""
 
     @property
@@ -56,7 +56,7 @@ class Record(Protocol):
         """In bytes."""
 
     def order(self) -> AnyOrder:
-        """Raises `BadRecord`."""
+        """Raises `InvalidRecordError`."""
 
     def rejected(self, reason: str) -> bytes:
         """The same, whole, with the reason beside it: to be fixed and read again."""
@@ -67,8 +67,8 @@ class Form(Protocol):
 
     suffix: str
 
-    def records(self) -> Iterator[Record]:
-        """Raises `BadInput` where the file is no such file."""
+    def records(self) -> Iterator[FileRecord]:
+        """Raises `InvalidInputError` where the file is no such file."""
 
     def head(self) -> bytes:
         """What a file of rejected orders begins with."""

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["NotJson", "decoder", "json_line", "parse", "repeated_fields"]
+__all__ = ["InvalidJsonError", "decoder", "json_line", "parse", "repeated_fields"]
 
 
-class NotJson(Exception):
+class InvalidJsonError(Exception):
     """The text is not JSON; the message says where, and `end` whether it only ends too early."""
 
     def __init__(self, words: str, *, position: int = 0, end: bool = False) -> None:
@@ -33,25 +33,25 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> Any:
-    raise NotJson(f"Invalid JSON: {name} is no number in JSON")
+    raise InvalidJsonError(f"Invalid JSON: {name} is no number in JSON")
 
 
 decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def parse(text: str, start: int = 0) -> tuple[Any, int]:
-    """The value that begins at `start`, and where it ends. Raises `NotJson`."""
+    """The value that begins at `start`, and where it ends. Raises `InvalidJsonError`."""
     try:
         return decoder.raw_decode(text, start)
     except json.JSONDecodeError as failure:
         place = failure.pos
         early = not text[place:].strip() or failure.msg.startswith("Unterminated string")
         words = "Invalid JSON: it ends too early" if early else f"Invalid JSON at character {place + 1 - start}"
-        raise NotJson(words, position=place, end=early) from None
+        raise InvalidJsonError(words, position=place, end=early) from None
     except ValueError:
-        raise NotJson("Invalid JSON: a number has too many digits", position=start) from None
+        raise InvalidJsonError("Invalid JSON: a number has too many digits", position=start) from None
     except RecursionError:
-        raise NotJson("Invalid JSON: it is nested too deeply", position=start) from None
+        raise InvalidJsonError("Invalid JSON: it is nested too deeply", position=start) from None
 
 
 def repeated_fields(value: Any, above: str = "") -> Iterator[str]:

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from lastmile.errors import BadInput
+from lastmile.errors import InvalidInputError
 
 __all__ = ["LONGEST_LINE", "TextLines"]
 
@@ -17,19 +17,21 @@ _ARCHIVE = b"PK\x03\x04"  # what .xlsx and .ods files are
 
 
 class TextLines:
-    """An open file by its lines, in UTF-8. Raises `BadInput` where it is no text."""
+    """An open file by its lines, in UTF-8. Raises `InvalidInputError` where it is no text."""
 
     def __init__(self, name: str, stream: BinaryIO) -> None:
         self._name = name
         with self._reading():
             first = stream.readline(LONGEST_LINE + 1)
             if first.startswith(_ARCHIVE):
-                raise BadInput(f"{name} is a spreadsheet or an archive, and not text: save it as CSV in UTF-8.")
+                raise InvalidInputError(
+                    f"{name} is a spreadsheet or an archive, and not text: save it as CSV in UTF-8."
+                )
             self.recoded = first.startswith(_UTF_16)
             """The lines are not the bytes of the file."""
             encoding = "utf-16" if self.recoded else "utf-8-sig"
             if not self.recoded and b"\0" in first:
-                raise BadInput(f"{name} has NUL characters on line 1: save it as text in UTF-8.")
+                raise InvalidInputError(f"{name} has NUL characters on line 1: save it as text in UTF-8.")
             # Only where the first line says so: elsewhere a carriage return alone is part of a cell.
             by_cr = "\r" in first.decode(encoding, "ignore").rstrip("\r\n")
             self._text = io.TextIOWrapper(
@@ -48,7 +50,9 @@ class TextLines:
                 number += 1
                 if len(line) > LONGEST_LINE:
                     array = " Write one order a line: `jq -c '.[]'` does that with an array." if line[0] == "[" else ""
-                    raise BadInput(f"{self._name} cannot be read: line {number} is longer than any order is.{array}")
+                    raise InvalidInputError(
+                        f"{self._name} cannot be read: line {number} is longer than any order is.{array}"
+                    )
                 yield number, line.encode(errors="surrogateescape")
 
     def _reading(self) -> "_Reading":
@@ -66,9 +70,11 @@ class _Reading:
 
     def __exit__(self, _: object, failure: BaseException | None, __: object) -> None:
         if isinstance(failure, UnicodeDecodeError):
-            raise BadInput(f"{self._name} cannot be read: it begins as UTF-16, and is not: save it as UTF-8.") from None
+            raise InvalidInputError(
+                f"{self._name} cannot be read: it begins as UTF-16, and is not: save it as UTF-8."
+            ) from None
         if isinstance(failure, OSError):
-            raise BadInput(f"{self._name} cannot be read: {failure.strerror}.") from None
+            raise InvalidInputError(f"{self._name} cannot be read: {failure.strerror}.") from None
 
 
 class _Rejoined(io.RawIOBase):

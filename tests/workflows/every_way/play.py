@@ -11,7 +11,7 @@ from typing import Any
 from temporalio.client import WorkflowFailureError
 
 from lastmile.audit.audit import check
-from lastmile.client.orders import Lastmile, OrderRefused, OrderRun
+from lastmile.client.orders import Lastmile, OrderRefusedError, OrderRun
 from lastmile.contract import AnyOrder, Decision, OrderResult, RunStatus
 from tests.workflows.every_way import victim
 from tests.workflows.every_way.cases import Case, End, Fault
@@ -262,7 +262,7 @@ def _mend(stage: Stage, order_id: str) -> None:
 async def _look(stage: Stage, run: OrderRun, before: dict[str, list[str]], parked_at: tuple[str, ...]) -> Seen:
     tenant = run.order.tenant
     result: OrderResult | None = None
-    with suppress(OrderRefused):
+    with suppress(OrderRefusedError):
         result = await run.result()
     rows = await what_is_there(stage.owner, tenant)
     findings = Counter([found.invariant.name async for found in check(stage.database, tenant)])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipam.netbox import NetBox
-from ipam.netbox.binding import Binding, Mode, Record
+from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.netbox.bound_pool import BoundPool, pools_in_netbox
 from ipam.netbox.delegated.block_acquisition import take
 from ipam.netbox.delegated.block_sync import tell_use
@@ -36,10 +36,10 @@ class Way:
         return self.name
 
 
-DIRECT = Way("direct", {"mode": Mode.DIRECT})
+DIRECT = Way("direct", {"mode": AllocationMode.DIRECT})
 # Blocks of two prefixes each: whoever needs the first takes one.
-DELEGATED = Way("delegated", {"mode": Mode.DELEGATED, "record": Record.PREFIX, "block_length": 55})
-AWAY = Way("away", {"mode": Mode.DELEGATED, "record": Record.BLOCK, "block_length": 55}, away=True)
+DELEGATED = Way("delegated", {"mode": AllocationMode.DELEGATED, "record": ReportingScope.PREFIX, "block_length": 55})
+AWAY = Way("away", {"mode": AllocationMode.DELEGATED, "record": ReportingScope.BLOCK, "block_length": 55}, away=True)
 
 
 class Shelf:
@@ -73,7 +73,7 @@ class Shelf:
 
     def given(self, tenant: str) -> int:
         """How many prefixes NetBox has chosen for the tenant's lines; not those that rest."""
-        if self.way.binding["mode"] is not Mode.DIRECT:
+        if self.way.binding["mode"] is not AllocationMode.DIRECT:
             return 0
         with self._server.store.lock:
             records = list(self._server.store.all("ipam.prefix"))
@@ -82,11 +82,11 @@ class Shelf:
 
     async def wrong(self, database: Database, tenant: str) -> list[str]:
         """What NetBox does not have as it is, once it has been told of a delegated pool."""
-        if self.way.binding["mode"] is Mode.DIRECT:  # what an order leaves undone there, its steps say
+        if self.way.binding["mode"] is AllocationMode.DIRECT:  # what an order leaves undone there, its steps say
             return []
         pool = await self._pool(database, tenant)
         await tell_use(database, self._client, pool)
-        if pool.netbox.record is Record.PREFIX:
+        if pool.netbox.record is ReportingScope.PREFIX:
             await drain(database, self._client, pool)
         return [str(one) async for one in differences(database, self._client, pools=[pool])]
 
