@@ -9,12 +9,11 @@ empty one does. Slots beyond the pool's frontier have no row; the frontier moves
 
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from ipam.delegations import COLUMNS, Delegation, StateChangedError, transition
+from ipam.delegations import Delegation, StateChangedError, transition
 from ipam.errors import (
     AddressTakenError,
     AllocationSpentError,
@@ -31,19 +30,13 @@ from ipam.models import Need, vrf_words
 from ipam.netbox.delegated import blocks
 from ipam.netbox.direct import allocator
 from ipam.netbox.direct.pending_removals import LATE
-from ipam.pools import CANDIDATE, CLOSED, IN_ANY_VRF, PREFERENCE
 from lastmile.db import TenantConnection
+from lastmile.db.statements import read_sql
 
 __all__ = ["Allocation", "Quarantine", "allocate", "allocation_key", "release"]
 
 # One growth in this many allocations takes the pool's row lock.
 FRONTIER_BATCH = 256
-
-# Pools that NetBox chooses from come after those that need nobody: delegated ones need nobody while a block has room.
-_CANDIDATE = f"netbox_mode IS DISTINCT FROM 'direct' AND {CANDIDATE}"
-
-# Beyond the frontier there is at least one slot that is not excluded.
-_ROOM = "frontier < end_slot AND NOT int8range(frontier, end_slot) <@ excluded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,99 +64,33 @@ def allocation_key(tenant: str, subscriber_ref: str, need: Need, order_id: str) 
     return f"{tenant}/{subscriber_ref}/{need.purpose}/{order_id}"
 
 
-@cache
 def _allocate(*, static: bool, wait: bool) -> TextClause:
-    """One statement: find what the key or the subscriber has, else claim a slot and write who holds it.
-
-    Without `wait` it passes over slots that somebody else is claiming at this moment; with it, it waits to
-    see how that ends, so that "none left" is true when it is said. No row means: none free in reach, or
-    another attempt with the same key has just won. With `static` it takes `:address` or none. That is another
-    text, not `:address IS NULL OR …`: PostgreSQL would not keep a plan for that, and plan each allocation anew.
-    """
+    """Return the statement that allocates; `static` for the address of the need, `wait` to wait for other claims."""
     lock = "FOR UPDATE OF s" if wait else "FOR UPDATE OF s SKIP LOCKED"
-    this_one = "s.slot = CAST(:address AS inet) - host(c.prefix)::inet" if static else "true"
-    return text(
-        f"""
-        WITH held AS ( -- two look-ups by unique indexes, where one with OR would go by subscriber alone
-            SELECT {COLUMNS} FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key
-            UNION ALL
-            SELECT {COLUMNS} FROM delegations
-            WHERE tenant_id = :tenant AND subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked'
-            LIMIT 1
-        ), candidates AS (
-            SELECT id, prefix, CAST(:address AS inet) IS NOT NULL OR count(*) FILTER (WHERE {_ROOM}) OVER (
-                ORDER BY {PREFERENCE} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) = 0 AS in_turn
-            FROM pools WHERE {_CANDIDATE} AND NOT EXISTS (SELECT FROM held)
-            ORDER BY {PREFERENCE}
-        ), own AS ( -- what this subscriber had before, also out of quarantine (RIPE-690: persistent prefixes)
-            SELECT s.pool_id, s.slot FROM candidates c JOIN slots s ON s.pool_id = c.id
-            WHERE s.last_holder = :holder AND {this_one}
-            ORDER BY s.free_at DESC LIMIT 1 {lock}
-        ), rested AS ( -- not of a pool while one before it has room beyond its frontier: that one grows first
-            SELECT f.pool_id, f.slot FROM candidates c CROSS JOIN LATERAL (
-                SELECT s.pool_id, s.slot FROM slots s
-                WHERE c.in_turn AND s.pool_id = c.id AND s.delegation_id IS NULL AND s.free_at <= now() AND {this_one}
-                ORDER BY s.free_at, s.slot LIMIT 1 {lock}
-            ) f LIMIT 1
-        ), claimed AS (
-            SELECT * FROM own UNION ALL SELECT * FROM rested LIMIT 1
-        ), made AS (
-            INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose,
-                                     allocation_key, created_by_order, state)
-            SELECT :tenant, p.id, c.slot, lastmile_nth_prefix(p.prefix, p.delegated_length, c.slot),
-                   :subscriber_ref, :purpose, :key, :order_id, 'allocated'
-            FROM claimed c JOIN pools p ON p.id = c.pool_id
-            ON CONFLICT DO NOTHING
-            RETURNING {COLUMNS}
-        ), taken AS (
-            UPDATE slots s SET delegation_id = m.id, last_holder = NULL
-            FROM made m WHERE s.pool_id = m.pool_id AND s.slot = m.slot
-        ), recorded AS (
-            INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
-                                           from_state, to_state, order_id, reason)
-            SELECT :tenant, id, prefix::cidr, subscriber_ref, 'pending', 'allocated', :order_id, 'allocated'
-            FROM made
-        )
-        SELECT *, true AS created FROM made UNION ALL SELECT *, false FROM held
-        """
-    )
+    slot = "s.slot = CAST(:address AS inet) - host(c.prefix)::inet" if static else "true"
+    return text(read_sql("ipam", "allocate", lock=lock, slot=slot))
 
 
-# An excluded range that the frontier has reached is passed over: its slots get no rows.
-# One UPDATE, not a lock and then an UPDATE: in a burst of allocations those two deadlock. A slot that has its row
-# keeps it: one that the pool's last, shorter batch overlaps, or a static address ahead of the frontier.
-_GROW = text(
-    f"""
-    WITH moved AS (
-        UPDATE pools SET frontier = least(end_slot, {FRONTIER_BATCH} + coalesce(
-            (SELECT upper(gap) FROM unnest(excluded) gap WHERE gap @> frontier), frontier))
-        WHERE {_ROOM} AND id = (
-            SELECT id FROM pools WHERE {_CANDIDATE} AND {_ROOM} ORDER BY {PREFERENCE} LIMIT 1)
-        RETURNING id, tenant_id, excluded, frontier AS beyond,
-                  greatest(first_slot, frontier - {FRONTIER_BATCH}) AS first
-    )
-    INSERT INTO slots (pool_id, slot, tenant_id)
-    SELECT id, slot, tenant_id FROM moved, generate_series(first, beyond - 1) AS slot
-    WHERE NOT slot <@ excluded
-    ON CONFLICT DO NOTHING
-    """
-)
+_GROW = text(read_sql("ipam", "grow_frontier")).bindparams(batch=FRONTIER_BATCH)
 
 _REACH_ADDRESS = text(
-    f"""
+    """
     INSERT INTO slots (pool_id, slot, tenant_id)
     SELECT id, slot, tenant_id
     FROM pools, LATERAL (SELECT CAST(:address AS inet) - host(prefix)::inet AS slot) s
-    WHERE {_CANDIDATE} AND slot >= first_slot AND slot < end_slot AND NOT slot <@ excluded
+    WHERE netbox_mode IS DISTINCT FROM 'direct'
+      AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
+      AND slot >= first_slot AND slot < end_slot AND NOT slot <@ excluded
     ON CONFLICT DO NOTHING
     """
 )
 
 _CANDIDATES = text(
-    f"""
-    SELECT name, prefix::text, vrf, netbox_mode IS NOT NULL AS in_netbox, {CLOSED} AS closed,
+    """
+    SELECT name, prefix::text, vrf, netbox_mode IS NOT NULL AS in_netbox, lastmile_pool_is_changing(pools) AS closed,
            closed_at IS NOT NULL AS by_operator
-    FROM pools WHERE {IN_ANY_VRF} ORDER BY {PREFERENCE}
+    FROM pools WHERE lastmile_pool_serves(pools, :purpose, :length, :pool, :region, :address)
+    ORDER BY tenant_id NULLS LAST, id
     """
 )
 
@@ -171,35 +98,7 @@ _CANDIDATES = text(
 # (`ipam.netbox.mode_change.conversion`).
 _HOLD_EXCLUSIONS = text(f"SELECT pg_advisory_xact_lock_shared({EXCLUSIONS})")
 
-_RELEASE = text(
-    """
-    WITH given_back AS (
-        UPDATE delegations SET released_at = now()
-        WHERE id = :id AND state = 'revoked' AND released_at IS NULL AND slot IS NOT DISTINCT FROM :slot
-        RETURNING *, tenant_id || '/' || subscriber_ref || '/' || purpose AS holder,
-                  CASE WHEN disconnect_confirmed IS FALSE
-                      THEN CAST(:unconfirmed AS interval) ELSE CAST(:confirmed AS interval) END AS rest
-    ), to_be_removed AS ( -- from NetBox; not before an attempt that NetBox still works on can have been done
-        INSERT INTO netbox_removals (tenant_id, allocation_key, pool_id, netbox_id, prefix, due_at)
-        SELECT g.tenant_id, g.allocation_key, g.pool_id, g.netbox_id, kept.prefix,
-               now() + CASE WHEN kept.prefix IS NULL THEN CAST(:late AS interval)
-                            ELSE greatest(g.rest, CAST(:late AS interval)) END
-        FROM given_back g JOIN pools p ON p.id = g.pool_id
-        CROSS JOIN LATERAL (SELECT CASE WHEN p.netbox_release = 'deprecate' THEN g.prefix END AS prefix) kept
-        WHERE g.slot IS NULL
-    ), freed AS (
-        -- Withheld from everybody where NetBox has a foreign prefix there, or where the slot is excluded.
-        UPDATE slots s SET delegation_id = NULL, free_at = CASE WHEN theirs THEN 'infinity' ELSE now() + g.rest END,
-                           last_holder = CASE WHEN NOT theirs THEN g.holder END
-        FROM given_back g JOIN pools p ON p.id = g.pool_id CROSS JOIN LATERAL (SELECT g.slot <@ p.excluded OR EXISTS (
-            SELECT FROM netbox_foreign_prefixes n
-            WHERE n.pool_id = g.pool_id AND g.slot >= n.first_slot AND g.slot < n.end_slot) AS theirs) t
-        WHERE s.delegation_id = g.id
-    )
-    SELECT d.state, d.released_at IS NOT NULL OR EXISTS (SELECT FROM given_back) AS released
-    FROM delegations d WHERE d.id = :id
-    """
-)
+_RELEASE = text(read_sql("ipam", "release"))
 
 _RELEASED = text("SELECT released_at IS NOT NULL FROM delegations WHERE id = :id")
 

@@ -20,6 +20,7 @@ from ipam.exclusions import LOCK as EXCLUSIONS
 from ipam.exclusions import slot_ranges, without
 from ipam.pools import Pool, list_pools
 from lastmile.db import PlatformConnection
+from lastmile.db.statements import read_sql
 
 __all__ = ["Left", "close_pool", "exclude", "extend_pool", "in_words", "include", "left_in", "open_pool", "remove_pool"]
 
@@ -88,29 +89,7 @@ _EXTEND = text(
     """
 )
 
-# An excluded slot is never free, which hides its quarantine. The delegation released last tells when that ends.
-_LEFT = text(
-    """
-    WITH resting AS (
-        SELECT free_at AS until FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL
-            AND free_at > now() AND free_at < 'infinity'
-        UNION ALL
-        SELECT max(d.released_at + CASE WHEN d.disconnect_confirmed IS FALSE THEN CAST(:unconfirmed AS interval)
-                                        ELSE CAST(:confirmed AS interval) END)
-        FROM delegations d JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id IS NULL
-            AND s.free_at = 'infinity'
-        WHERE d.pool_id = :pool_id GROUP BY d.slot
-        UNION ALL
-        SELECT greatest(due_at, now()) FROM netbox_removals WHERE pool_id = :pool_id
-    )
-    SELECT (SELECT count(*) FROM delegations WHERE pool_id = :pool_id AND released_at IS NULL) AS held,
-           (SELECT count(*) FROM delegations WHERE pool_id = :pool_id AND released_at IS NULL AND state = 'failed')
-               AS failed,
-           (SELECT count(*) FROM resting WHERE until >= now()) AS quarantined,
-           (SELECT max(until) FROM resting WHERE until >= now()) AS quarantined_until,
-           (SELECT count(*) FROM netbox_blocks WHERE pool_id = :pool_id) AS blocks
-    """
-)
+_LEFT = text(read_sql("ipam", "count_pool_use"))
 
 _HOLDERS = text(
     """

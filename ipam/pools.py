@@ -14,11 +14,12 @@ from ipam.errors import InvalidPoolError
 from ipam.exclusions import merged, read_networks, read_slots, slot_ranges, within
 from ipam.models import DEFAULT_VRF, LABEL, Purpose, vrf_words
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
+from lastmile.db.statements import read_sql
 from lastmile.fields.scalars import WholeNumber
 from lastmile.fields.stored import STORED
 from lastmile.fields.text import PRINTABLE, Text
 
-__all__ = ["CANDIDATE", "CLOSED", "IN_ANY_VRF", "PREFERENCE", "Pool", "PoolUse", "add_pool", "list_pools"]
+__all__ = ["Pool", "PoolUse", "add_pool", "list_pools"]
 
 # Slot numbers are bigints; nobody runs out of a pool of 2^62 prefixes.
 MAX_CAPACITY = 2**62
@@ -177,23 +178,6 @@ class PoolUse(BaseModel):
         return self.capacity - self.taken - self.quarantined
 
 
-IN_ANY_VRF = """
-    purpose = :purpose AND delegated_length = :length
-    AND (CAST(:pool AS text) IS NULL OR name = :pool)
-    AND (CAST(:region AS text) IS NULL OR region = :region)
-    AND (CAST(:address AS inet) IS NULL OR prefix >>= CAST(:address AS inet))
-"""
-"""The condition that a pool would do for a `Need`, if it were open and in the right VRF."""
-
-CANDIDATE = f"closed_at IS NULL AND vrf = :vrf AND {IN_ANY_VRF}"
-"""The condition that a pool would do for a `Need`."""
-
-CLOSED = "coalesce(netbox_closed_until > now(), false)"
-"""The condition that a pool that NetBox chooses from is changing hands: no order may begin to ask for it."""
-
-PREFERENCE = "tenant_id NULLS LAST, id"
-"""A tenant's own pools before those that serve everybody."""
-
 _ADD = text(
     """
     INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, vrf, region, country,
@@ -213,27 +197,7 @@ _BIND = text(
     """
 )
 
-# Where the pool is kept in NetBox it has no slots, and what people have taken there is not known here.
-_LIST = text(
-    """
-    SELECT p.tenant_id AS tenant, p.name, p.purpose, p.prefix::text, p.delegated_length, p.vrf, p.region, p.country,
-           p.netbox_mode AS mode, p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id,
-           p.netbox_release AS on_release, p.netbox_record AS record, p.netbox_block_length AS block_length,
-           p.netbox_full_since, p.closed_at, p.excluded::text, s.taken_excluded,
-           s.taken + there.taken AS taken, s.quarantined + there.quarantined AS quarantined
-    FROM pools p CROSS JOIN LATERAL (
-        SELECT count(delegation_id) AS taken, count(delegation_id) FILTER (WHERE slot <@ p.excluded) AS taken_excluded,
-               count(*) FILTER (WHERE delegation_id IS NULL AND free_at > now() AND NOT slot <@ p.excluded)
-                   AS quarantined
-        FROM slots WHERE pool_id = p.id
-    ) s CROSS JOIN LATERAL (
-        SELECT (SELECT count(*) FROM delegations
-                WHERE pool_id = p.id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL) AS taken,
-               (SELECT count(prefix) FROM netbox_removals WHERE pool_id = p.id) AS quarantined
-    ) there
-    ORDER BY p.tenant_id NULLS FIRST, p.name
-    """
-)
+_LIST = text(read_sql("ipam", "list_pools"))
 
 
 async def add_pool(connection: AsyncConnection, pool: Pool) -> None:

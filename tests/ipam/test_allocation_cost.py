@@ -45,3 +45,14 @@ async def test_a_full_pool_is_read_as_little_as_an_empty_one(desk: Desk, free: i
         generic, custom = (await connection.execute(PLANS, {"part": "%SKIP LOCKED%"})).one()
     # Five times PostgreSQL tries what a plan for the very values would bring.
     assert (generic > 0, custom) == (True, 5), "every allocation is planned anew"
+
+
+async def test_conditions_on_pools_are_inlined_so_that_the_index_is_used(desk: Desk) -> None:
+    await desk.pool("2001:db8::/32")
+    asked = "lastmile_pool_is_candidate(pools, 'ipv6_pd', 56, '', NULL, NULL, NULL)"
+    asked += " AND lastmile_pool_can_grow(pools) AND NOT lastmile_pool_is_changing(pools)"
+    async with desk.database.tenant("acme") as connection:
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = "\n".join(await connection.scalars(text(f"EXPLAIN SELECT id FROM pools WHERE {asked}")))
+    assert "lastmile_pool" not in plan
+    assert "Index Cond: ((purpose = 'ipv6_pd'::text) AND (delegated_length = 56))" in plan

@@ -18,7 +18,6 @@ from ipam.models import Need
 from ipam.netbox.binding import AllocationMode
 from ipam.netbox.bound_pool import BOUND, BoundPool
 from ipam.netbox.records import BlockStamp
-from ipam.pools import CANDIDATE, PREFERENCE
 from lastmile.errors import OutageError
 
 __all__ = [
@@ -89,8 +88,12 @@ BLOCK = f"""
 _POOLS = text(f"SELECT {BOUND} FROM pools p WHERE netbox_mode = '{AllocationMode.DELEGATED}' ORDER BY id")
 
 _FOR_NEED = text(
-    f"SELECT {BOUND} FROM pools p "
-    f"WHERE netbox_mode = '{AllocationMode.DELEGATED}' AND {CANDIDATE} ORDER BY {PREFERENCE}"
+    f"""
+    SELECT {BOUND} FROM pools p
+    WHERE netbox_mode = '{AllocationMode.DELEGATED}'
+      AND lastmile_pool_is_candidate(p, :purpose, :length, :vrf, :pool, :region, :address)
+    ORDER BY tenant_id NULLS LAST, id
+    """
 )
 
 _BLOCKS = text(f"{BLOCK} WHERE p.id = :pool_id ORDER BY b.id")

@@ -22,7 +22,6 @@ from ipam.netbox.direct.pending_removals import LATE
 from ipam.netbox.errors import KeyTakenError, NetBoxError, NetBoxExhaustedError, NetBoxNotFoundError
 from ipam.netbox.records import BlockStamp
 from ipam.netbox.requirements import NOT_VISIBLE
-from ipam.pools import CANDIDATE, CLOSED, PREFERENCE
 from lastmile.db import PlatformConnection, TenantConnection
 
 __all__ = [
@@ -55,7 +54,10 @@ _BEGIN = text(
     f"""
     INSERT INTO delegations (tenant_id, pool_id, subscriber_ref, purpose, allocation_key, created_by_order, state)
     SELECT :tenant, id, :subscriber_ref, :purpose, :key, :order_id, 'pending'
-    FROM pools WHERE netbox_mode = 'direct' AND NOT {CLOSED} AND {CANDIDATE} ORDER BY {PREFERENCE} LIMIT 1
+    FROM pools
+    WHERE netbox_mode = 'direct' AND NOT lastmile_pool_is_changing(pools)
+      AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
+    ORDER BY tenant_id NULLS LAST, id LIMIT 1
     FOR KEY SHARE
     ON CONFLICT DO NOTHING
     RETURNING {COLUMNS}, true AS created
@@ -67,9 +69,10 @@ _NEXT_POOL = text(
     f"""
     WITH next AS (
         SELECT id FROM pools
-        WHERE netbox_mode = 'direct' AND {CANDIDATE}
+        WHERE netbox_mode = 'direct'
+          AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
           AND (tenant_id IS NULL, id) > (SELECT tenant_id IS NULL, id FROM pools WHERE id = :pool_id)
-        ORDER BY {PREFERENCE} LIMIT 1 FOR KEY SHARE
+        ORDER BY tenant_id NULLS LAST, id LIMIT 1 FOR KEY SHARE
     ), moved AS (
         UPDATE delegations SET pool_id = next.id FROM next
         WHERE delegations.id = :id AND state = 'pending' AND pool_id = :pool_id

@@ -1,5 +1,7 @@
 -- Everything that the other files made, with all data; but not the roles, which belong to the cluster.
 DROP VIEW delegation_census;
+DROP FUNCTION
+    lastmile_pool_is_candidate, lastmile_pool_serves, lastmile_pool_is_changing, lastmile_pool_can_grow;
 DROP TABLE
     tenants, orders,
     customers, subscribers, network_profiles, devices, billing_services, billing_events,

@@ -104,6 +104,41 @@ COMMENT ON COLUMN pools.netbox_full_since IS
 CREATE INDEX pools_by_purpose ON pools (purpose, delegated_length);
 COMMENT ON INDEX pools_by_purpose IS 'The pools that an allocation can be served from.';
 
+-- Conditions on a pool. The planner inlines each of them, so that the query uses pools_by_purpose: each must stay one
+-- expression without a sub-select. NULL for need_pool, need_region and need_address: any.
+
+CREATE FUNCTION lastmile_pool_serves(
+    pool pools, need_purpose text, need_length integer, need_pool text, need_region text, need_address inet
+) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT pool.purpose = need_purpose AND pool.delegated_length = need_length
+       AND (need_pool IS NULL OR pool.name = need_pool)
+       AND (need_region IS NULL OR pool.region = need_region)
+       AND (need_address IS NULL OR pool.prefix >>= need_address)
+$$;
+COMMENT ON FUNCTION lastmile_pool_serves IS
+    'Whether the pool could serve the need of an order (ipam.models.Need), if it were open and in the VRF.';
+
+CREATE FUNCTION lastmile_pool_is_candidate(
+    pool pools, need_purpose text, need_length integer, need_vrf text, need_pool text, need_region text,
+    need_address inet
+) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT pool.closed_at IS NULL AND pool.vrf = need_vrf
+       AND lastmile_pool_serves(pool, need_purpose, need_length, need_pool, need_region, need_address)
+$$;
+COMMENT ON FUNCTION lastmile_pool_is_candidate IS 'Whether the pool can serve the need of an order (ipam.models.Need).';
+
+CREATE FUNCTION lastmile_pool_is_changing(pool pools) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce(pool.netbox_closed_until > now(), false)
+$$;
+COMMENT ON FUNCTION lastmile_pool_is_changing IS
+    'Whether the NetBox mode of the pool is changing: no order may begin to ask NetBox for a prefix of it.';
+
+CREATE FUNCTION lastmile_pool_can_grow(pool pools) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT pool.frontier < pool.end_slot AND NOT int8range(pool.frontier, pool.end_slot) <@ pool.excluded
+$$;
+COMMENT ON FUNCTION lastmile_pool_can_grow IS
+    'Whether there is a slot beyond the frontier of the pool that is not excluded.';
+
 CREATE TABLE slots (
     pool_id        bigint NOT NULL REFERENCES pools (id) ON DELETE CASCADE,
     slot           bigint NOT NULL,
