@@ -21,8 +21,7 @@ AT_ONCE = 4
 LEFT_WAITING = """
 import asyncio, json, os
 
-from workflows.client import Lastmile
-from workflows.contract import ProvisionSubscriber
+from lastmile.client import Lastmile, ProvisionSubscriber
 
 async def main():
     lastmile = await Lastmile.connect(task_queue=os.environ["LASTMILE_TASK_QUEUE"])
