@@ -8,16 +8,17 @@ STATE := .lastmile
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
-.PHONY: help demo test coverage test-netbox up bench bench-large lock clean
+.PHONY: help demo test coverage test-netbox up docs bench bench-large lock clean
 
 help:
 	@echo "make demo   start the whole stack, provision the example orders, show the result, stop"
 	@echo "make up     run the stack until Ctrl-C"
 	@echo "make test   lint, types, import contracts, tests"
 	@echo "make coverage  the tests, and which lines they run; takes half as long again"
-	@echo "make test-netbox  the NetBox contract tests, against NETBOX_URL and NETBOX_TOKEN: docs/netbox.md"
+	@echo "make test-netbox  the NetBox contract tests, against NETBOX_URL and NETBOX_TOKEN: docs/development/netbox-stand-in.md"
 	@echo "make bench  measure, each figure next to a peer in the same run; about 7 minutes"
 	@echo "make bench-large  the same, and the figures of 10 million delegations: minutes more, and 10 GB of disk"
+	@echo "make docs   write the generated pages of docs/reference/"
 	@echo "make lock   pin the newest dependencies that pyproject.toml allows (needs uv)"
 	@echo "make clean  remove the virtual environment and the stack's data"
 
@@ -39,8 +40,11 @@ coverage: $(VENV)/installed
 
 test-netbox: $(VENV)/installed
 	@test -n "$$NETBOX_URL" -a -n "$$NETBOX_TOKEN" || { echo "Set NETBOX_URL and NETBOX_TOKEN to those of a NetBox" \
-		"for tests: docs/netbox.md says how to run one. Without them, make test uses the stand-in."; exit 1; }
+		"for tests: docs/development/netbox-stand-in.md says how to run one. Without them, make test uses the stand-in."; exit 1; }
 	$(BIN)/pytest tests/netbox
+
+docs: $(VENV)/installed
+	@$(BIN)/python -m docs.generate
 
 bench: $(VENV)/installed
 	@$(BIN)/python -m bench

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     database_pool_size: WrittenNumber = Field(
         default=16, ge=1, le=1_000, description="Database connections per process."
     )
-    state_dir: Path = Field(default=Path(".lastmile"), description="Where the embedded stack keeps its state.")
+    state_dir: Path = Field(default=Path(".lastmile"), description="The state directory of the embedded stack.")
     task_queue: str = Field(default="lastmile", min_length=1, description="Temporal task queue.")
     deployment: str = Field(
         default="lastmile", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The name of the Temporal Worker Deployment."
@@ -58,18 +58,18 @@ class Settings(BaseSettings):
     build_id: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
-        description="The version of the worker's code. Orders stay with the version that began them, and a version "
-        "gets new ones once it is made the current one: docs/deployment.md. Without it, any worker takes any order.",
+        description="The version of the worker's code. Orders stay with the version that started them. A version gets "
+        "new orders once it is the current one: docs/operations/deployment.md. Without it, any worker takes any order.",
     )
-    http_host: str = Field(default="127.0.0.1", description="Where `/healthz`, `/readyz` and `/metrics` listen.")
+    http_host: str = Field(default="127.0.0.1", description="Address of `/healthz`, `/readyz` and `/metrics`.")
     http_port: WrittenNumber = Field(
         default=9464,
         ge=0,
         le=65535,
-        description="Port of `/healthz`, `/readyz` and `/metrics`; process *n* of several uses this port + *n*.",
+        description="Port of `/healthz`, `/readyz` and `/metrics`. Process *n* of several uses this port + *n*.",
     )
     shutdown_grace_seconds: Seconds = Field(
-        default=30, description="How long running activities may take to finish after SIGTERM."
+        default=30, description="Seconds that running activities have to finish after SIGTERM."
     )
     max_concurrent_activities: WrittenNumber = Field(
         default=64, ge=1, le=10_000, description="Activity slots per process."
@@ -78,44 +78,44 @@ class Settings(BaseSettings):
         default=6,
         ge=2,
         le=10_000,
-        description="Workflow task slots per process. So many orders are at work in it at once; the others wait where "
-        "urgent orders and other tenants pass them. More do not make a process faster.",
+        description="Workflow task slots per process: the number of orders at work in a process at once. The others "
+        "wait in Temporal, where urgent orders and other tenants pass them. More slots do not make a process faster.",
     )
     max_cached_workflows: WrittenNumber = Field(
         default=2000,
         ge=1,
         le=1_000_000,
-        description="Runs kept in memory per process. Fewer than are at work cost half the throughput.",
+        description="Runs kept in memory per process. Fewer than the number of active runs halve the throughput.",
     )
     quarantine_seconds: LongSeconds = Field(
         default=86_400,
-        description="How long a released prefix rests before somebody else can get it. "
-        "Never less than the DHCPv6 valid lifetime of your access network.",
+        description="The quarantine of a released prefix, in seconds: no other subscriber gets the prefix meanwhile. "
+        "Not less than the DHCPv6 valid lifetime of your access network.",
     )
     quarantine_unconfirmed_seconds: LongSeconds = Field(
         default=7 * 86_400,
-        description="The same, where no NAS confirmed that the subscriber's session has ended. "
+        description="The quarantine, in seconds, if no NAS confirmed that the subscriber's session has ended. "
         "Not less than your longest session (RADIUS `Session-Timeout`).",
     )
     audit_days: WrittenNumber = Field(
         default=365,
         ge=1,
         le=36_500,
-        description="How long the audit log is kept, and the events of a delegation after its end; "
-        "the daily cleanup deletes what is older.",
+        description="Days for which the audit log, and the events of a delegation after its end, are kept. "
+        "The daily cleanup deletes older entries.",
     )
     radius_timeout_seconds: Seconds = Field(
-        default=3, description="How long to wait for one Disconnect/CoA reply before sending again."
+        default=3, description="Seconds to wait for the reply to one Disconnect or CoA request."
     )
-    radius_tries: WrittenNumber = Field(default=3, ge=1, le=30, description="How often one Disconnect/CoA is sent.")
+    radius_tries: WrittenNumber = Field(default=3, ge=1, le=30, description="Attempts to send one request.")
     radius_in_flight: WrittenNumber = Field(
-        default=64, ge=1, le=256, description="Disconnect/CoA requests in flight per NAS, per process."
+        default=64, ge=1, le=256, description="Disconnect and CoA requests in flight per NAS and process."
     )
     radius_vrf_attribute: str | None = Field(
         default=None,
         description="The RADIUS reply attribute that names the VRF of a line, as `NAME=VALUE` with `{vrf}` in VALUE. "
         "Each vendor has its own: `ERX-Virtual-Router-Name={vrf}`, `Cisco-AVPair=ip:vrf-id={vrf}`, "
-        "`Huawei-VPN-Instance={vrf}`. Without it RADIUS names no VRF, and the BNG has to know it.",
+        "`Huawei-VPN-Instance={vrf}`. Without it, RADIUS names no VRF, and the BNG must know the VRF.",
     )
     netbox_url: HttpUrl | None = Field(
         default=None,
@@ -126,54 +126,55 @@ class Settings(BaseSettings):
         default=None,
         validation_alias="NETBOX_TOKEN",
         validate_default=True,
-        description="A NetBox API token; `lastmile netbox check` says what it must be allowed to do.",
+        description="A NetBox API token. `lastmile netbox check` lists the permissions that it needs.",
     )
     netbox_ca_file: FilePath | None = Field(
         default=None,
-        description="The CAs that NetBox's certificate may be signed by, as PEM. Default: the public ones.",
+        description="The CAs that may sign NetBox's certificate, as PEM. Default: the public CAs.",
     )
     netbox_link: str | None = Field(
         default=None,
-        description="Where a person finds out more of a subscriber, for the link on each prefix in NetBox: a URL with "
-        "`{tenant}` and `{subscriber}`, such as `https://temporal.example.net/namespaces/default/workflows"
+        description="The link on each prefix in NetBox to more information about its subscriber: a URL with `{tenant}` "
+        "and `{subscriber}`, such as `https://temporal.example.net/namespaces/default/workflows"
         "?query=WorkflowId%3D%22subscriber%2F{tenant}%2F{subscriber}%22` of the Temporal UI.",
     )
     netbox_timeout_seconds: WrittenDecimal = Field(
-        default=10, gt=0, le=12, description="How long to wait for one answer of NetBox."
+        default=10, gt=0, le=12, description="Seconds to wait for one answer of NetBox."
     )
     netbox_in_flight: WrittenNumber = Field(
         default=4,
         ge=1,
         le=64,
-        description="Requests to NetBox in flight per process. More make NetBox slower for everybody, not faster.",
+        description="Requests to NetBox in flight per process. More requests make NetBox slower for all its users.",
     )
     encryption_keys: SecretStr | None = Field(
         default=None,
-        description="What Temporal keeps of orders is encrypted with the first of these keys, and read with each: "
-        "`name:key,…`, a key being 32 random bytes in base64. docs/encryption.md says how to rotate them.",
+        description="The keys of the data that Temporal stores: the first encrypts, each decrypts. `name:key,…`; a key "
+        "is 32 random bytes in base64. docs/operations/encryption.md says how to rotate them.",
     )
-    codec_host: str = Field(default="127.0.0.1", description="Where `lastmile codec-server` listens.")
-    codec_port: WrittenNumber = Field(default=8081, ge=0, le=65535, description="Its port.")
+    codec_host: str = Field(default="127.0.0.1", description="Address of `lastmile codec-server`.")
+    codec_port: WrittenNumber = Field(default=8081, ge=0, le=65535, description="Port of `lastmile codec-server`.")
     codec_origin: str | None = Field(
         default=None,
         pattern=r"^https?://[^/\s]+$",
-        description="The Temporal UI, as `https://temporal.example.net`: pages of no other origin are answered.",
+        description="The Temporal UI, as `https://temporal.example.net`. The codec server answers no other origin.",
     )
     codec_users: SecretStr | None = Field(
         default=None,
-        description="Who may see decrypted payloads: `name:password,…`, passwords of 16 characters or more.",
+        description="Users who may see decrypted payloads: `name:password,…`; a password has at least 16 characters.",
     )
     otel_exporter_otlp_endpoint: HttpUrl | None = Field(
         default=None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="An OpenTelemetry collector that takes OTLP over HTTP, as `http://localhost:4318`: workers send it "
-        "traces. Needs the extra `tracing`. OpenTelemetry's other variables apply as well.",
+        description="An OpenTelemetry collector for OTLP over HTTP, as `http://localhost:4318`. Workers send it traces."
+        " Needs the extra `tracing`. OpenTelemetry's other variables apply as well.",
     )
     log_format: Literal["auto", "json", "console"] = Field(
-        default="auto", description="`auto` is readable on a terminal and JSON elsewhere."
+        default="auto", description="`auto`: readable on a terminal, JSON elsewhere."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least severity logged; below `INFO` of Lastmile's own records only."
+        default="INFO",
+        description="The lowest severity that is logged. Below `INFO`, only Lastmile's own records are logged.",
     )
 
     @field_validator("netbox_url")

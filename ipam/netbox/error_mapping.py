@@ -135,8 +135,8 @@ def _not_authorised(words: str, what: str) -> NetBoxAuthorizationError:
         )
     return NetBoxAuthorizationError(
         f"NetBox does not let the token do {what} ({words})",
-        "is NETBOX_TOKEN right, does it allow writes, and has its user the permissions in docs/netbox.md, with "
-        "constraints that reach the pools?",
+        "is NETBOX_TOKEN right, does it allow writes, and has its user the permissions in docs/operations/netbox.md, "
+        "with constraints that reach the pools?",
     )
 
 

@@ -138,7 +138,7 @@ class Prometheus:
                 "scrape_interval": self._interval,
                 "scrape_timeout": self._interval,
                 "evaluation_interval": self._interval,
-                "external_labels": {"runbooks": "docs/runbooks.md"},
+                "external_labels": {"runbooks": "docs/operations/runbooks.md"},
             },
             "rule_files": [str(file) for file in RULES],
             "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": self._targets}]}],

@@ -14,7 +14,7 @@ from lastmile.cli.app import app
 from lastmile.devstack.prometheus import ALERTS, JOB, RULES
 
 ROOT = Path(__file__).parents[2]
-RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()
+RUNBOOKS = (ROOT / "docs" / "operations" / "runbooks.md").read_text()
 CASES = sorted((ALERTS / "tests").glob("*.yml"))
 
 

@@ -33,7 +33,7 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     """A real NetBox where one is named; what the test makes there is removed."""
     url, token = os.environ.get("NETBOX_URL"), os.environ.get("NETBOX_TOKEN")
     if url and not token:
-        pytest.fail("NETBOX_URL is set and NETBOX_TOKEN is not: see docs/netbox.md", pytrace=False)
+        pytest.fail("NETBOX_URL is set and NETBOX_TOKEN is not: see docs/development/netbox-stand-in.md", pytrace=False)
     if url and token:
         peer = Peer(url, token)
     else:

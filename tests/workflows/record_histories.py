@@ -3,8 +3,8 @@
     python -m tests.workflows.record_histories             # all of them
     python -m tests.workflows.record_histories audit_ended # this one
 
-Recording anew takes away the witness of what open runs did: docs/changing-workflows.md says when that may be. There is
-one history for each way to end: those of the matrix are generated from its cases.
+A recording removes the only evidence of the commands of open runs: docs/development/changing-workflows.md says when
+that is allowed. There is one history for each way to end. Those of the matrix are generated from its cases.
 """
 
 import asyncio

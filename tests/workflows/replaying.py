@@ -36,7 +36,7 @@ This change breaks running workflows: a run that an earlier version began would 
   history:   {history}
   differs:   {difference}
 
-Do one of these (docs/changing-workflows.md tells how):
+Do one of these (docs/development/changing-workflows.md tells how):
   - guard the change with `workflow.patched("what-changes")`, and keep the old commands where it is false
     (https://docs.temporal.io/develop/python/workflows/versioning#patching);
   - deploy it as a new version: workers with a build id of their own (LASTMILE_BUILD_ID), beside the old ones until

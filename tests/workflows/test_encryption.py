@@ -266,7 +266,7 @@ async def test_what_a_person_changed_stays_though_the_key_is_gone(place: Place, 
 
 
 async def test_the_list_of_scheduled_orders_tells_whether_one_needs_the_old_key(place: Place, orders: Orders) -> None:
-    """As docs/encryption.md has it."""
+    """As docs/operations/encryption.md has it."""
     at = datetime.now(UTC) + timedelta(days=9)
     old, new = [place.lastmile(await place.client(ring)).scheduled for ring in (ROTATION[0], ROTATION[-1])]
     await old.hold(orders.provision(not_before=at))

@@ -53,7 +53,7 @@ class Tagged(Steerable):
 
 @workflow.defn(name="Provision")
 class Guarded(Steerable):
-    """The provision workflow with other steps for runs to come, as docs/changing-workflows.md says."""
+    """The provision workflow with other steps for runs to come, as docs/development/changing-workflows.md says."""
 
     @workflow.init
     def __init__(self, order: ProvisionSubscriber) -> None:
@@ -82,7 +82,7 @@ def test_what_released_versions_recorded_is_as_it_was() -> None:
     """To record it anew would hide a break instead of mending it."""
     assert {version.name: names for version in RELEASED if (names := altered(version))} == {}, (
         "histories of released versions are never recorded anew: take them from the release, and guard the change "
-        "(docs/changing-workflows.md)"
+        "(docs/development/changing-workflows.md)"
     )
 
 

@@ -21,7 +21,7 @@ from lastmile.fields.unsafe import escape
 __all__ = ["Ended", "Runs"]
 
 CONCURRENCY = 32
-"""With one worker 16 and 64 do as well (docs/performance.md); more makes whoever comes meanwhile wait longer."""
+"""Orders in flight. 16 and 64 give the same rate with one worker (docs/reference/performance.md); more delay others."""
 WATCH_SECONDS = 5
 
 _GOOD = {ResultStatus.COMPLETED, ResultStatus.DEGRADED}
