@@ -75,7 +75,7 @@ class Settings(BaseSettings):
         default=64, ge=1, le=10_000, description="Activity slots per process."
     )
     max_concurrent_workflow_tasks: WrittenNumber = Field(
-        default=6,
+        default=3,
         ge=2,
         le=10_000,
         description="Workflow task slots per process: the number of orders at work in a process at once. The others "

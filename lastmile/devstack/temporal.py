@@ -30,6 +30,9 @@ _DYNAMIC_CONFIG = {
     "history.timerProcessorMaxTimeShift": '"10ms"',
     # Tenants take turns within one priority. Each partition of a queue has turns of its own: one is enough here.
     "matching.enableFairness": "true",
+    # Fairness does not cover the sticky queue of a worker, where later workflow tasks of a run wait. Without this
+    # setting the sticky queue ignores priorities: an urgent order waits behind all orders that have begun.
+    "matching.useNewMatcher": "true",
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
 }

@@ -5,19 +5,19 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
-from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.enums.v1 import TaskQueueKind, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
 from ipam.models import Addressing
-from lastmile.client.orders import Lastmile, NotScheduledError, OrderIdReusedError, ScheduledOrder
+from lastmile.client.orders import Lastmile, NotScheduledError, OrderIdReusedError, OrderRun, ScheduledOrder
 from lastmile.contract import ResultStatus, Urgency
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.workflows.faults import Faults, Gate
+from tests.workflows.faults import Fault, Faults, Gate, broken, once
 from tests.workflows.world import Orders, dispatched, until_refused
 from workflows.search_attributes import OPERATION, TENANT
 
@@ -259,3 +259,63 @@ async def test_urgent_orders_pass_a_backlog_and_tenants_take_turns_in_it(
     assert in_order.index(urgent.order_id) <= 2
     # In the order of arrival it would come after all of the import.
     assert in_order.index(other.order_id) <= 5
+
+
+async def waits_for_its_worker(run: OrderRun) -> None:
+    """Wait until a workflow task of the run is in the sticky queue of the worker that caches the run."""
+    while True:
+        async for event in run.handle.fetch_history_events():
+            queue = event.workflow_task_scheduled_event_attributes.task_queue
+            if queue.kind == TaskQueueKind.TASK_QUEUE_KIND_STICKY:
+                return
+        await asyncio.sleep(0.02)  # a history cannot be waited for
+
+
+async def test_urgent_order_passes_begun_orders_at_its_later_workflow_tasks(
+    client: Client,
+    settings: Settings,
+    database: Database,
+    authorization: DynamicAuthorization,
+    orders: Orders,
+    faults: Faults,
+) -> None:
+    """All end their last step while two other orders hold both workflow task slots."""
+    begun = [orders.provision(f"N-{n}", n) for n in range(1, 6)]
+    begun.append(orders.provision("U-6", 6, urgency=Urgency.URGENT))
+    last_steps = {order.order_id: Gate() for order in begun}
+    faults.before |= {(order_id, "create_billing_service"): gate for order_id, gate in last_steps.items()}
+    # One slot polls the task queue, and one the sticky queue. So H-10 blocks in its first workflow task, and H-11 in a
+    # later one, since its first step fails once.
+    holders = {"H-10": ("create_customer", Gate()), "H-11": ("create_subscriber", Gate())}
+    faults.before |= {(order_id, step): gate for order_id, (step, gate) in holders.items()}
+    faults.before["H-11", "create_customer"] = once(broken)
+    closing: list[str] = []
+    for order in begun:
+        faults.before[order.order_id, "close_order"] = _noted(closing, order.order_id)
+    lastmile = Lastmile(client, task_queue=settings.task_queue)
+
+    async with build_worker(
+        client, settings.model_copy(update={"max_concurrent_workflow_tasks": 2}), database, authorization
+    ):
+        runs = [await lastmile.start(order) for order in begun]
+        await asyncio.gather(*(gate.reached.wait() for gate in last_steps.values()))
+        for nth, (order_id, (_, holds)) in reversed(list(enumerate(holders.items(), start=10))):
+            runs.append(await lastmile.start(orders.provision(order_id, nth)))
+            await holds.reached.wait()
+        for run in runs[: len(begun)]:
+            last_steps[run.order.order_id].open()
+            await waits_for_its_worker(run)
+        for _, holds in holders.values():
+            holds.open()
+        results = [await run.result() for run in runs]
+
+    assert {result.status for result in results} == {ResultStatus.COMPLETED}
+    # In the order of arrival the urgent order would be the last. Two slots: one other order can begin beside it.
+    assert closing.index("U-6") <= 1
+
+
+def _noted(seen: list[str], order_id: str) -> Fault:
+    async def note() -> None:
+        seen.append(order_id)
+
+    return note
