@@ -16,8 +16,7 @@ from ipam.errors import DelegationMismatchError, PoolExhaustedError, PoolMovedEr
 from ipam.lifecycle import State
 from ipam.models import Need
 from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.binding import AllocationMode, OnRelease
-from ipam.netbox.bound_pool import BoundPool, bound_pools, find_record, stamp
+from ipam.netbox.binding import AllocationMode, BoundPool, OnRelease, bound_pools, find_record, stamp
 from ipam.netbox.direct import allocator
 from ipam.netbox.direct.pending_removals import remove_due
 from ipam.netbox.errors import NetBoxError, NetBoxExhaustedError, NetBoxNotFoundError

@@ -19,7 +19,7 @@ from bench.rounds import Measured, Turn, Work, medians, rate
 from ipam.allocation import Allocation, allocate
 from ipam.lifecycle import State
 from ipam.netbox import NetBox
-from ipam.netbox.bound_pool import bound_pools, stamp
+from ipam.netbox.binding import bound_pools, stamp
 from ipam.netbox.delegated.block_acquisition import make_room
 from ipam.netbox.delegated.block_maintenance import Keeper
 from ipam.netbox.delegated.blocks import NoBlockError

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from sqlalchemy import Row, text
 
 from ipam.lifecycle import State, check
 from ipam.models import Purpose
+from ipam.prefix import Prefix
 from lastmile.db import TenantConnection
 
 __all__ = ["COLUMNS", "Delegation", "StateChangedError", "held_by", "revoked_by", "revoked_for", "transition"]
@@ -25,7 +26,7 @@ class Delegation:
     pool_id: int
     slot: int | None
     """None: the pool is kept in NetBox, which chooses the prefix."""
-    prefix: IPv4Network | IPv6Network | None
+    prefix: Prefix | None
     """None: NetBox has not chosen yet, or never did."""
     netbox_id: int | None
     """NetBox's id of its record."""

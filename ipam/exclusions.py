@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network, summarize_address_range
+from ipaddress import ip_address, ip_network
 from typing import Any
+
+from ipam.prefix import Prefix, prefixes_between
 
 __all__ = ["LOCK", "merged", "read_networks", "read_slots", "slot_ranges", "within", "without"]
 
@@ -16,14 +18,14 @@ def read_networks(written: Any) -> Any:
     return [network for one in written for network in (_read(one) if isinstance(one, str) else [one])]
 
 
-def _read(written: str) -> Iterable[IPv4Network | IPv6Network]:
+def _read(written: str) -> Iterable[Prefix]:
     first, dash, last = written.partition("-")
     if not dash:
         return [ip_network(written)]
-    ends: Any = ip_address(first.strip()), ip_address(last.strip())
-    if ends[0].version != ends[1].version or ends[0] > ends[1]:
+    begin, end = ip_address(first.strip()), ip_address(last.strip())
+    if begin.version != end.version or int(begin) > int(end):
         raise ValueError(f"{written} is not a range: write the first address, a dash and the last address")
-    return summarize_address_range(*ends)
+    return prefixes_between(begin, end)
 
 
 def merged(slots: Iterable[range]) -> list[range]:

@@ -7,7 +7,6 @@ wait for a lock on the pool's exclusions.
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,12 +18,12 @@ from ipam.errors import InvalidPoolError, PoolBusyError
 from ipam.exclusions import LOCK as EXCLUSIONS
 from ipam.exclusions import slot_ranges, without
 from ipam.pools import Pool, list_pools
+from ipam.prefix import Prefix, is_within
 from lastmile.db import PlatformConnection
 from lastmile.db.statements import read_sql
 
 __all__ = ["Left", "close_pool", "exclude", "extend_pool", "in_words", "include", "left_in", "open_pool", "remove_pool"]
 
-Network = IPv4Network | IPv6Network
 
 MOST_INCLUDED = 2**20
 """Slots that are included again at once: each of those below the frontier gets its row."""
@@ -123,7 +122,7 @@ class Left:
         return not (self.held or self.quarantined or self.blocks)
 
 
-async def exclude(connection: PlatformConnection, pool: Pool, networks: Iterable[Network]) -> Pool:
+async def exclude(connection: PlatformConnection, pool: Pool, networks: Iterable[Prefix]) -> Pool:
     """Never hand these parts of the pool out again; returns the pool. Who holds a prefix there keeps it.
 
     Raises `InvalidPoolError`.
@@ -137,7 +136,7 @@ async def exclude(connection: PlatformConnection, pool: Pool, networks: Iterable
     return wanted
 
 
-async def include(connection: PlatformConnection, pool: Pool, networks: Iterable[Network], *, rest: timedelta) -> Pool:
+async def include(connection: PlatformConnection, pool: Pool, networks: Iterable[Prefix], *, rest: timedelta) -> Pool:
     """Take exclusions back; returns the pool. A prefix that was in use before the exclusion rests for `rest`.
 
     Raises `InvalidPoolError`.
@@ -181,15 +180,14 @@ async def left_in(
 
 
 async def extend_pool(
-    connection: PlatformConnection, pool: Pool, prefix: Network, place: tuple[int, int | None] | None
+    connection: PlatformConnection, pool: Pool, prefix: Prefix, place: tuple[int, int | None] | None
 ) -> Pool:
     """Make the pool's prefix shorter; `place` is where NetBox has the new one. Returns the pool.
 
     Raises `InvalidPoolError` where it does not begin at the pool's first address, which would number the slots anew,
     and where it overlaps another pool.
     """
-    wider: Any = prefix
-    if prefix.version != pool.prefix.version or not pool.prefix.subnet_of(wider) or prefix == pool.prefix:
+    if not is_within(pool.prefix, prefix) or prefix == pool.prefix:
         raise InvalidPoolError(
             f"{prefix} does not contain {pool.prefix} of pool {pool.name}, or is the same: name a prefix "
                           "with a shorter length")  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network, summarize_address_range
+from ipaddress import ip_network
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -14,6 +14,7 @@ from ipam.errors import InvalidPoolError
 from ipam.exclusions import merged, read_networks, read_slots, slot_ranges, within
 from ipam.models import DEFAULT_VRF, LABEL, Purpose, vrf_words
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
+from ipam.prefix import Prefix, is_within, prefixes_between
 from lastmile.db.statements import read_sql
 from lastmile.fields.scalars import WholeNumber
 from lastmile.fields.stored import STORED
@@ -42,7 +43,7 @@ class Pool(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Label
-    prefix: Annotated[IPv6Network | IPv4Network, BeforeValidator(_network)]
+    prefix: Annotated[Prefix, BeforeValidator(_network)]
     purpose: Purpose
     delegated_length: WholeNumber
     """Length of each prefix handed out, in bits."""
@@ -54,7 +55,7 @@ class Pool(BaseModel):
     """ISO 3166-1 alpha-2."""
     netbox: Binding | None = None
     """None: the pool lives in the database alone."""
-    excluded: Annotated[tuple[IPv6Network | IPv4Network, ...], BeforeValidator(read_networks)] = ()
+    excluded: Annotated[tuple[Prefix, ...], BeforeValidator(read_networks)] = ()
     """Parts that are never handed out, such as the addresses of gateways. Whole slots, in order, without overlaps."""
 
     @model_validator(mode="after")
@@ -79,10 +80,9 @@ class Pool(BaseModel):
             raise ValueError(
                 "a pool in NetBox has no exclusions of its own: reserve the prefix in NetBox, which Lastmile respects"
             )
-        space: Any = self.prefix
         for one in self.excluded:
-            if one.version != space.version or not one.subnet_of(space):
-                raise ValueError(f"{one} is not in {space}, and cannot be excluded from it")
+            if not is_within(one, self.prefix):
+                raise ValueError(f"{one} is not in {self.prefix}, and cannot be excluded from it")
         slots = self.excluded_slots
         if sum(map(len, within(slots, self.slots))) == self.slots.stop - self.slots.start:
             raise ValueError("the exclusions leave nothing of the pool: remove the pool, or close it")
@@ -99,11 +99,11 @@ class Pool(BaseModel):
             for one in self.excluded
         )
 
-    def networks_of(self, slots: range) -> Iterable[IPv4Network | IPv6Network]:
+    def networks_of(self, slots: range) -> Iterable[Prefix]:
         """The prefixes that are these slots."""
         size = 1 << (self.prefix.max_prefixlen - self.delegated_length)
-        start: Any = self.prefix.network_address
-        return summarize_address_range(start + slots.start * size, start + slots.stop * size - 1)
+        start = self.prefix.network_address
+        return prefixes_between(start + slots.start * size, start + slots.stop * size - 1)
 
     @model_validator(mode="after")
     def _with_blocks(self) -> Self:

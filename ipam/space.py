@@ -1,18 +1,18 @@
 """Address space that is not for subscribers, as the IANA special-purpose registries have it (RFC 6890)."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
+
+from ipam.prefix import Prefix, is_within
 
 __all__ = ["SpecialSpace", "special_space"]
-
-Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
 class SpecialSpace:
     """A block of addresses, and whether a pool in it can make sense."""
 
-    network: Network
+    network: Prefix
     purpose: str
     source: str
     forceable: bool = False
@@ -67,16 +67,16 @@ _SPECIAL = (
 _UNICAST = (ip_network("0.0.0.0/0"), ip_network("2000::/3"), ip_network("fc00::/7"))
 
 
-def special_space(prefix: Network) -> list[SpecialSpace]:
+def special_space(prefix: Prefix) -> list[SpecialSpace]:
     """List the special blocks that the prefix overlaps; empty where the prefix is for subscribers."""
     found = [one for one in _SPECIAL if one.network.version == prefix.version and one.network.overlaps(prefix)]
-    usable = any(one.version == prefix.version and prefix.subnet_of(one) for one in _UNICAST)  # type: ignore[arg-type]
+    usable = any(is_within(prefix, one) for one in _UNICAST)
     if not found and not usable:
         found = [SpecialSpace(prefix, "outside the unicast space for subscribers", "RFC 4291", forceable=True)]
     return found
 
 
-def unusable(prefix: Network, *, force: bool, demonstration: bool) -> str:
+def unusable(prefix: Prefix, *, force: bool, demonstration: bool) -> str:
     """Say why no pool can be made of the prefix; empty where one can.
 
     `force` is for laboratories; a `demonstration` takes documentation space without it.

@@ -18,7 +18,7 @@ from activities.messages import Checked, Done
 from activities.sessions import Sessions
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
-from ipam.netbox.bound_pool import pools_in_netbox
+from ipam.netbox.binding import pools_in_netbox
 from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.quarantine import Unconfirmed, confirm, unconfirmed
 from lastmile.audit.acknowledgements import acknowledged, withdraw

@@ -1,42 +1,63 @@
-"""How a pool is bound to NetBox: which prefix there it is, and what becomes of a record that is released."""
+"""How a pool is bound to NetBox: its prefix there, the mode in which prefixes are chosen, and its records there."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
-from typing import Self
+from ipaddress import ip_network
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ipam.delegations import Delegation
 from ipam.errors import InvalidPoolError
-from ipam.netbox import NetBox
+from ipam.lifecycle import State
+from ipam.netbox import NetBox, NetBoxRecord, Stamp
+from ipam.netbox.reconcile.key_recovery import lost_its_key
+from ipam.prefix import Prefix, is_within
 
-__all__ = ["AllocationMode", "Binding", "OnRelease", "ReportingScope", "locate"]
+__all__ = [
+    "NETBOX_POOL_COLUMNS",
+    "AllocationMode",
+    "Binding",
+    "BoundPool",
+    "OnRelease",
+    "ReportingScope",
+    "bound_pools",
+    "find_record",
+    "pool_named",
+    "pools_in_netbox",
+    "resolve_prefix",
+    "stamp",
+]
 
 
 class AllocationMode(StrEnum):
     """Who chooses the prefixes of a pool that is in NetBox."""
 
     DIRECT = "direct"
-    """NetBox, one by one (`available-prefixes`): people may take prefixes out of the same space."""
+    """NetBox, one by one (`available-prefixes`): other users of NetBox may take prefixes out of the same space."""
     DELEGATED = "delegated"
-    """Lastmile, out of whole blocks that it takes from NetBox: at the speed of the database, NetBox there or not."""
+    """Lastmile, out of whole blocks that it acquires from NetBox: at the speed of the database, NetBox up or not."""
 
 
 class ReportingScope(StrEnum):
-    """What NetBox is told of a delegated pool."""
+    """What Lastmile reports to NetBox of a delegated pool."""
 
     BLOCK = "block"
     """The blocks alone, and how full they are."""
     PREFIX = "prefix"
-    """Each prefix too, a while after it was assigned: NetBox writes some ten a second."""
+    """Each prefix too, with a delay: NetBox writes some ten a second."""
 
 
 class OnRelease(StrEnum):
     """What happens in NetBox to the record of a prefix that is released."""
 
     DEPRECATE = "deprecate"
-    """It stays, deprecated, as long as the prefix rests; NetBox gives it to nobody meanwhile."""
+    """The record stays, deprecated, until the quarantine ends; NetBox gives the prefix to nobody meanwhile."""
     DELETE = "delete"
-    """It goes at once: NetBox may give the prefix to somebody else with its next answer."""
+    """The record is deleted at once: NetBox may give the prefix to another subscriber with its next answer."""
 
 
 class Binding(BaseModel):
@@ -62,8 +83,70 @@ class Binding(BaseModel):
         return self
 
 
-async def locate(netbox: NetBox, prefix: IPv4Network | IPv6Network, vrf: str) -> tuple[int, int | None]:
-    """NetBox's ids of a pool's prefix and of its VRF, which is named there as here; "" is the global table.
+NETBOX_POOL_COLUMNS = """p.id AS pool_id, p.name, p.prefix::text AS space, p.delegated_length, p.netbox_mode AS mode,
+    p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id, p.netbox_release AS on_release,
+    p.netbox_record AS record, p.netbox_block_length AS block_length"""
+"""The columns of `pools p` that make a `BoundPool`."""
+
+_BY_ID = text(f"SELECT {NETBOX_POOL_COLUMNS} FROM pools p WHERE p.id = ANY(:ids)")
+_ALL = text(f"SELECT {NETBOX_POOL_COLUMNS} FROM pools p WHERE p.netbox_mode IS NOT NULL ORDER BY p.id")
+
+_BY_NAME = text(
+    f"SELECT {NETBOX_POOL_COLUMNS} FROM pools p WHERE name = :name AND tenant_id IS NOT DISTINCT FROM :tenant"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundPool:
+    """A pool that is in NetBox, as its delegations need it."""
+
+    id: int
+    name: str
+    prefix: Prefix
+    length: int
+    """Of each prefix handed out, in bits."""
+    netbox: Binding
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> "BoundPool":
+        """Make a pool from a row of `NETBOX_POOL_COLUMNS`."""
+        place = {field: getattr(row, field) for field in Binding.model_fields}
+        return cls(row.pool_id, row.name, ip_network(row.space), row.delegated_length, Binding.model_validate(place))
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix})"
+
+    def contains(self, record: NetBoxRecord) -> bool:
+        """Return whether the record lies in the pool, in its VRF."""
+        return record.vrf_id == self.netbox.vrf_id and is_within(record.prefix, self.prefix)
+
+    def has(self, record: NetBoxRecord) -> bool:
+        """Return whether the record is a prefix that the pool hands out."""
+        return self.contains(record) and record.prefix.prefixlen == self.length
+
+    def has_block(self, record: NetBoxRecord) -> bool:
+        """Return whether the record can be a block of the pool, of today's block length or of an earlier one."""
+        return self.contains(record) and self.prefix.prefixlen < record.prefix.prefixlen <= self.length
+
+
+async def bound_pools(connection: AsyncConnection, delegations: Iterable[Delegation]) -> dict[int, BoundPool]:
+    """Read the pools, by id, of delegations whose prefixes NetBox chooses."""
+    rows = await connection.execute(_BY_ID, {"ids": list({delegation.pool_id for delegation in delegations})})
+    return {row.pool_id: BoundPool.of(row) for row in rows}
+
+
+async def pools_in_netbox(connection: AsyncConnection) -> list[BoundPool]:
+    """Read every pool in NetBox that the connection may see."""
+    return [BoundPool.of(row) for row in await connection.execute(_ALL)]
+
+
+async def pool_named(connection: AsyncConnection, name: str, tenant: str | None) -> BoundPool:
+    """Read a pool that exists, and is in NetBox."""
+    return BoundPool.of((await connection.execute(_BY_NAME, {"name": name, "tenant": tenant})).one())
+
+
+async def resolve_prefix(netbox: NetBox, prefix: Prefix, vrf: str) -> tuple[int, int | None]:
+    """Find NetBox's ids of a pool's prefix and of its VRF, which has the same name in both; "" is the global table.
 
     Raises `InvalidPoolError` where NetBox has not exactly one of each, and `NetBoxError`.
     """
@@ -90,3 +173,33 @@ async def locate(netbox: NetBox, prefix: IPv4Network | IPv6Network, vrf: str) ->
             f"{prefix} in NetBox is a prefix that {found[0].subscriber_ref} holds, and can be no pool"
         )
     return found[0].id, vrf_id
+
+
+def stamp(tenant: str, delegation: Delegation, state: State) -> Stamp:
+    """Return what Lastmile writes on the delegation's record in NetBox."""
+    held = "rests, and was" if state is State.REVOKED else "is"
+    return Stamp(
+        key=delegation.key,
+        subscriber_ref=delegation.subscriber_ref,
+        state=state,
+        tenant=tenant,
+        description=f"{held} {delegation.subscriber_ref}'s (Lastmile)",
+    )
+
+
+async def find_record(
+    netbox: NetBox, pool: BoundPool, key: str, netbox_id: int | None, *, to_stamp: Prefix | None = None
+) -> NetBoxRecord | None:
+    """Find the record that carries the key in NetBox: by its id, else by the key, in every VRF.
+
+    A record of that id with another key, or with none, belongs to another user of NetBox by now. The exception is a
+    record that has lost its key and has the prefix `to_stamp`: stamp it again, and do not delete it
+    (`ipam.netbox.reconcile.key_recovery`). Raises `NetBoxError`.
+    """
+    record = None if netbox_id is None else await netbox.get(netbox_id)
+    if record is not None and record.key == key:
+        return record
+    found = await netbox.find(key)
+    if found is None and record is not None and lost_its_key(record, key, to_stamp, pool.netbox.vrf_id):
+        return record
+    return found

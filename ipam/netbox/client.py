@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ from ipam.netbox.http import Object, Wire
 from ipam.netbox.records import KEY, TAG, BlockStamp, NetBoxRecord, Stamp
 from ipam.netbox.requirements import check
 from ipam.netbox.single_flight import single_flight
+from ipam.prefix import Prefix
 from lastmile.telemetry.metrics import NETBOX_ERRORS
 
 __all__ = ["NetBox"]
@@ -121,9 +121,7 @@ class NetBox:
         body = self._body(stamp, new=True) | {"prefix_length": length}
         return await self._create(f"{_PREFIXES}/{parent_id}/available-prefixes", body, stamp)
 
-    async def create(
-        self, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp | BlockStamp
-    ) -> NetBoxRecord:
+    async def create(self, prefix: Prefix, *, vrf_id: int | None, stamp: Stamp | BlockStamp) -> NetBoxRecord:
         """This very prefix, stamped. Sent once.
 
         NetBox checks uniqueness without a lock: two creations of one prefix, or of one key, side by side can both
@@ -146,7 +144,7 @@ class NetBox:
         return await self._change(id, self._body(stamp, new=False), stamp)
 
     async def place(
-        self, record: NetBoxRecord, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None, stamp: Stamp | BlockStamp
+        self, record: NetBoxRecord, prefix: Prefix, *, vrf_id: int | None, stamp: Stamp | BlockStamp
     ) -> NetBoxRecord:
         """As `update`, and put it there, with our tag. Raises `NetBoxInvalidError` where the VRF has the prefix
         already, `KeyTakenError`, `NetBoxNotFoundError` and `NetBoxNotReadyError`."""
@@ -154,7 +152,7 @@ class NetBox:
         body = self._body(stamp, new=False) | {"prefix": str(prefix), "vrf": vrf_id, "tags": tags}
         return await self._change(record.id, body, stamp)
 
-    async def move(self, id: int, prefix: IPv4Network | IPv6Network, *, vrf_id: int | None) -> NetBoxRecord:
+    async def move(self, id: int, prefix: Prefix, *, vrf_id: int | None) -> NetBoxRecord:
         """Move the prefix of this id and change nothing else. Raises `NetBoxInvalidError` and `NetBoxNotFoundError`."""
         return _read(await self.wire.change(_PREFIXES, id, {"prefix": str(prefix), "vrf": vrf_id}))
 
@@ -167,8 +165,8 @@ class NetBox:
         self,
         *,
         vrf_id: int | None,
-        prefix: IPv4Network | IPv6Network | None = None,
-        within: IPv4Network | IPv6Network | None = None,
+        prefix: Prefix | None = None,
+        within: Prefix | None = None,
         updated_since: datetime | None = None,
         ours: bool = False,
         page: int = 500,
@@ -202,7 +200,7 @@ class NetBox:
             raise self._not_filtering()
         return shown
 
-    async def count_ours(self, within: IPv4Network | IPv6Network | None = None, *, vrf_id: int | None = None) -> int:
+    async def count_ours(self, within: Prefix | None = None, *, vrf_id: int | None = None) -> int:
         """How many carry our tag: below a prefix of a VRF, or altogether."""
         place = {} if within is None else {"vrf_id": vrf_id, "within": str(within)}
         return await self.wire.count(_PREFIXES, tag=TAG, **place)

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Any, Self
 
 from ipam.lifecycle import State
+from ipam.prefix import Prefix
 
 __all__ = ["KEY", "LINK", "OBJECT_TYPE", "SIZE", "STATE", "STATUS", "SUBSCRIBER", "TAG", "USED"]
 __all__ += ["BlockStamp", "NetBoxRecord", "Stamp"]
@@ -88,7 +89,7 @@ class NetBoxRecord:
     """A prefix as NetBox has it; one of a person's own has neither key nor subscriber nor state."""
 
     id: int
-    prefix: IPv4Network | IPv6Network
+    prefix: Prefix
     vrf_id: int | None
     """None: the global table."""
     status: str

@@ -8,12 +8,13 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from ipam.netbox.errors import NetBoxAuthorizationError, NetBoxNotFoundError, NetBoxNotReadyError
 from ipam.netbox.http import Object, Wire
 from ipam.netbox.records import KEY, LINK, OBJECT_TYPE, SIZE, STATE, SUBSCRIBER, TAG, USED
+from ipam.prefix import Prefix
 
 __all__ = ["NOT_VISIBLE", "TESTED", "BoundPool", "Creation", "Finding", "check", "fields_made", "set_up"]
 
@@ -54,7 +55,7 @@ class BoundPool:
 
     name: str
     netbox_id: int
-    prefix: IPv4Network | IPv6Network
+    prefix: Prefix
     vrf_id: int | None
 
 

@@ -17,7 +17,7 @@ from ipam.allocation import allocation_key
 from ipam.lifecycle import State
 from ipam.models import Need, Purpose
 from ipam.netbox import NetBox, Stamp
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.importer.scan import Carried
 from lastmile.db import Database, TenantConnection
 from lastmile.radius import accounts

@@ -4,8 +4,7 @@ import asyncio
 from typing import Any
 
 from ipam.models import Purpose
-from ipam.netbox.binding import AllocationMode, Binding, OnRelease, ReportingScope
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import AllocationMode, Binding, BoundPool, OnRelease, ReportingScope
 from ipam.netbox.delegated.block_maintenance import Keeper
 from ipam.netbox.delegated.blocks import Block, blocks_of, delegated_pools
 from ipam.netbox.records import KEY, SIZE, STATE, STATUS, SUBSCRIBER, USED

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ipam.allocation import allocate
 from ipam.models import Need, Purpose
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
 from ipam.netbox.mode_change.conversion import ConversionNotReadyError, become_delegated, become_direct
 from lastmile.db.advisory_lock import exclusive

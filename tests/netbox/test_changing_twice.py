@@ -13,8 +13,7 @@ from ipam.delegations import held_by, transition
 from ipam.errors import PoolBusyError
 from ipam.lifecycle import State
 from ipam.models import Purpose
-from ipam.netbox.binding import AllocationMode, Binding, OnRelease
-from ipam.netbox.bound_pool import BoundPool, pool_named
+from ipam.netbox.binding import AllocationMode, Binding, BoundPool, OnRelease, pool_named
 from ipam.netbox.importer.scan import Estate
 from ipam.netbox.mode_change import controller
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround

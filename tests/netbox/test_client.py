@@ -16,7 +16,7 @@ import pytest
 from ipam.errors import InvalidPoolError
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
-from ipam.netbox.binding import locate
+from ipam.netbox.binding import resolve_prefix
 from ipam.netbox.errors import (
     AmbiguousWriteError,
     ConnectionLostError,
@@ -315,7 +315,7 @@ async def test_lists_are_read_to_their_end_however_short_a_page_is(
     assert [one.id for one in await netbox.by_ids(made)] == made
     assert [one.id async for one in netbox.records(vrf_id=None)] == made
     with pytest.raises(InvalidPoolError, match="3 VRFs named 'access'"):
-        await locate(netbox, ip_network("2001:db8::/40"), "access")
+        await resolve_prefix(netbox, ip_network("2001:db8::/40"), "access")
 
 
 async def test_locate_with_two_records_of_the_prefix_names_both(netbox: NetBox, people: Peer) -> None:
@@ -325,7 +325,7 @@ async def test_locate_with_two_records_of_the_prefix_names_both(netbox: NetBox, 
     with pytest.raises(
         InvalidPoolError, match=rf"more than once \(#{first}, #{second}\): delete all but one in NetBox"
     ):
-        await locate(netbox, ip_network("2001:db8::/40"), "access")
+        await resolve_prefix(netbox, ip_network("2001:db8::/40"), "access")
 
 
 async def test_a_key_that_is_taken_can_be_looked_up(netbox: NetBox, standin: NetBoxServer, parent: int) -> None:

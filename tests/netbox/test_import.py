@@ -10,8 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from ipam.models import Purpose
-from ipam.netbox.binding import OnRelease
-from ipam.netbox.bound_pool import pool_named
+from ipam.netbox.binding import OnRelease, pool_named
 from ipam.netbox.errors import NetBoxError
 from ipam.netbox.importer.scan import Estate, UnknownFieldError
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG

@@ -12,8 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.binding import AllocationMode
-from ipam.netbox.bound_pool import BoundPool, find_record
+from ipam.netbox.binding import AllocationMode, BoundPool, find_record
 from ipam.netbox.delegated.block_sync import in_place, write
 from ipam.netbox.delegated.blocks import (
     BLOCK,

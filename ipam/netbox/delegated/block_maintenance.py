@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ipam.errors import PoolMovedError
 from ipam.netbox import NetBox
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
 from ipam.netbox.delegated.block_return import give_back, give_last, not_delegated, return_left
 from ipam.netbox.delegated.block_sync import tell_use

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import text
 
 from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.bound_pool import BoundPool, find_record
+from ipam.netbox.binding import BoundPool, find_record
 from ipam.netbox.delegated.blocks import Block, blocks_of, stamp
 from lastmile.db import Database
 

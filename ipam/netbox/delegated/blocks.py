@@ -8,16 +8,16 @@ so a lost reply is found again. `block_acquisition` acquires blocks, and `block_
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.models import Need
-from ipam.netbox.binding import AllocationMode
-from ipam.netbox.bound_pool import BOUND, BoundPool
+from ipam.netbox.binding import NETBOX_POOL_COLUMNS, AllocationMode, BoundPool
 from ipam.netbox.records import BlockStamp
+from ipam.prefix import Prefix
 from lastmile.errors import OutageError
 
 __all__ = [
@@ -57,7 +57,7 @@ class Block:
     tenant: str | None
     key: str
     state: str
-    prefix: IPv4Network | IPv6Network | None
+    prefix: Prefix | None
     """None, as the slots, while NetBox has not chosen yet."""
     netbox_id: int | None
     """None while it is being taken."""
@@ -79,17 +79,17 @@ class Block:
 
 
 BLOCK = f"""
-    SELECT {BOUND}, p.tenant_id, b.id AS block_id, b.key AS block_key, b.state AS block_state,
+    SELECT {NETBOX_POOL_COLUMNS}, p.tenant_id, b.id AS block_id, b.key AS block_key, b.state AS block_state,
            b.prefix::text AS block_prefix, b.netbox_id AS block_netbox_id, b.first_slot AS block_first,
            b.end_slot AS block_end, b.used AS block_used
     FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id
 """
 
-_POOLS = text(f"SELECT {BOUND} FROM pools p WHERE netbox_mode = '{AllocationMode.DELEGATED}' ORDER BY id")
+_POOLS = text(f"SELECT {NETBOX_POOL_COLUMNS} FROM pools p WHERE netbox_mode = '{AllocationMode.DELEGATED}' ORDER BY id")
 
 _FOR_NEED = text(
     f"""
-    SELECT {BOUND} FROM pools p
+    SELECT {NETBOX_POOL_COLUMNS} FROM pools p
     WHERE netbox_mode = '{AllocationMode.DELEGATED}'
       AND lastmile_pool_is_candidate(p, :purpose, :length, :vrf, :pool, :region, :address)
     ORDER BY tenant_id NULLS LAST, id
@@ -176,7 +176,7 @@ def stamp(block: Block, *, used: int) -> BlockStamp:
     )
 
 
-def slot_range(pool: BoundPool, prefix: IPv4Network | IPv6Network) -> tuple[int, int]:
+def slot_range(pool: BoundPool, prefix: Prefix) -> tuple[int, int]:
     """The first slot of the pool that the prefix touches, and the one behind the last."""
     shift = pool.prefix.max_prefixlen - pool.length
     start = int(pool.prefix.network_address)

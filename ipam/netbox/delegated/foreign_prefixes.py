@@ -1,8 +1,8 @@
-"""What people have made inside our blocks in NetBox: never assigned, and named by the audit.
+"""Foreign prefixes: what other users of NetBox created inside a pool's space. Lastmile never assigns them.
 
-NetBox lets them, and tells nobody; so a keeper looks, every now and then, at what has changed. The slots that such a
-prefix covers are out of reach (`free_at` is infinity) until it is gone, and rest then as after a session whose end
-nobody confirmed.
+NetBox notifies nobody, so block maintenance looks from time to time at what has changed in each block. The slots that a
+foreign prefix covers are withheld (`free_at` is infinity) until it is gone. Then they stay in quarantine, as after a
+session whose end no NAS confirmed. The audit reports foreign prefixes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,14 +12,16 @@ from typing import Any
 
 from sqlalchemy import text
 
+from ipam.errors import ForeignPrefixesError
 from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.blocks import Block, blocks_of, slot_range
 from ipam.netbox.delegated.outbox import NEWS
 from ipam.netbox.reconcile.key_recovery import lost_its_key
+from ipam.prefix import Prefix, is_within
 from lastmile.db import Database
 
-__all__ = ["look"]
+__all__ = ["check_no_conflict", "look"]
 
 # NetBox's clock is another one, and a change is dated before it is committed.
 MARGIN = timedelta(minutes=5)
@@ -84,6 +86,25 @@ _IN_REACH = text(
 _LOOKED = text("UPDATE netbox_blocks SET looked_at = :now WHERE id = ANY(:ids)")
 
 
+PAGE = 500
+MOST_NAMED = 5
+
+# A container over a prefix only groups. Ours, whichever delegation or block they are for, carry its key.
+_HELD = text(
+    """
+    SELECT r.prefix::text, d.subscriber_ref, d.prefix::text AS held
+    FROM unnest(CAST(:prefixes AS cidr[]), CAST(:keys AS text[]), CAST(:grouping AS boolean[]))
+         r (prefix, key, grouping_)
+    JOIN delegations d ON d.prefix && r.prefix
+    WHERE d.pool_id = :pool_id AND d.released_at IS NULL AND NOT (r.grouping_ AND r.prefix >> d.prefix)
+      AND NOT EXISTS (SELECT FROM delegations o WHERE o.pool_id = :pool_id AND o.prefix = r.prefix
+                                                  AND o.allocation_key = r.key)
+    """
+)
+
+_BLOCK_KEYS = text("SELECT key FROM netbox_blocks WHERE pool_id = :pool_id")
+
+
 async def look(database: Database, netbox: NetBox, pool: BoundPool, rest: timedelta) -> None:
     """See what people have in the pool's blocks by now. By one at a time. Raises `NetBoxError`."""
     place = {"pool_id": pool.id}
@@ -120,12 +141,12 @@ async def _strangers(
 ) -> list[NetBoxRecord]:
     """Those that are a person's, and inside one of the blocks."""
     # A block that a person has made smaller is still ours.
-    spaces: list[tuple[str, Any]] = [(block.key, block.prefix) for block in blocks if block.prefix is not None]
+    spaces = [(block.key, block.prefix) for block in blocks if block.prefix is not None]
     inside = [
         one
         for one in records
         if one.vrf_id == pool.netbox.vrf_id
-        and any(one.key != key and one.prefix != space and one.prefix.subnet_of(space) for key, space in spaces)
+        and any(one.key != key and one.prefix != space and is_within(one.prefix, space) for key, space in spaces)
     ]
     keys = [one.key for one in inside if one.key is not None]
     without = {one.id: one for one in inside if one.key is None}
@@ -139,3 +160,45 @@ async def _strangers(
         if lost_its_key(without[row.netbox_id], row.key, ip_network(row.prefix), pool.netbox.vrf_id)
     }
     return [one for one in inside if (one.key, str(one.prefix)) not in ours and one.id not in lost]
+
+
+async def check_no_conflict(database: Database, netbox: NetBox, pool: BoundPool, blocks: Sequence[Prefix]) -> None:
+    """Raise `ForeignPrefixesError` where a foreign prefix overlaps a subscriber's, or covers a block to be acquired."""
+    problems: list[str] = []
+    page: list[NetBoxRecord] = []
+    async with database.platform() as connection:
+        ours = set(await connection.scalars(_BLOCK_KEYS, {"pool_id": pool.id}))
+    async for one in netbox.records(vrf_id=pool.netbox.vrf_id, within=pool.prefix, page=PAGE):
+        if one.key not in ours:
+            page.append(one)
+        if len(page) == PAGE:
+            problems += await _problems(database, pool, page, blocks)
+            page = []
+    problems += await _problems(database, pool, page, blocks)
+    if problems:
+        more = "" if len(problems) <= MOST_NAMED else f"; and {len(problems) - MOST_NAMED:,} more"
+        raise ForeignPrefixesError(
+            f"people have space of pool {pool} in NetBox that Lastmile needs: "
+            f"{'; '.join(problems[:MOST_NAMED])}{more}. "
+            "Remove them there, or move the subscribers, and try again"
+        )
+
+
+async def _problems(
+    database: Database, pool: BoundPool, page: Sequence[NetBoxRecord], blocks: Sequence[Prefix]
+) -> list[str]:
+    place = {
+        "pool_id": pool.id,
+        "prefixes": [str(one.prefix) for one in page],
+        "keys": [one.key for one in page],
+        "grouping": [one.status == "container" for one in page],
+    }
+    async with database.platform() as connection:
+        rows = (await connection.execute(_HELD, place)).all()
+    problems = [f"{row.prefix}, where {row.subscriber_ref} holds {row.held}" for row in rows]
+    for one in page:
+        for block in blocks:
+            if block == one.prefix or (one.status != "container" and is_within(block, one.prefix)):
+                problems.append(f"{one.prefix}, where block {block} would be")
+                break
+    return problems

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.outbox_sync import Entry, PrefixOccupiedError, bring
 from ipam.netbox.direct.pending_removals import LATE
 from ipam.netbox.errors import (

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network
 
 from sqlalchemy import text
 
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.errors import NetBoxError
 from ipam.netbox.reconcile.key_recovery import lost_its_key
+from ipam.prefix import Prefix
 from lastmile.db import Database
 from lastmile.errors import NonRetryableError
 
@@ -35,7 +35,7 @@ class Entry:
     netbox_id: int | None
     key: str | None
     """What NetBox's record of that id carries, as far as we know."""
-    prefix: IPv4Network | IPv6Network
+    prefix: Prefix
     wanted: Stamp | None
     """None: it should not be in NetBox."""
     until: datetime | None
@@ -112,9 +112,7 @@ async def _look(
     return ours[0] if ours else None
 
 
-def _shows(
-    netbox: NetBox, record: NetBoxRecord, pool: BoundPool, prefix: IPv4Network | IPv6Network, wanted: Stamp
-) -> bool:
+def _shows(netbox: NetBox, record: NetBoxRecord, pool: BoundPool, prefix: Prefix, wanted: Stamp) -> bool:
     in_place = (record.prefix, record.vrf_id) == (prefix, pool.netbox.vrf_id)
     described = wanted.description is None or wanted.description == record.description
     return in_place and described and record.key == wanted.key and not netbox.faults(record, wanted)

@@ -17,7 +17,7 @@ from ipam.delegations import COLUMNS, Delegation, StateChangedError
 from ipam.errors import PoolMovedError
 from ipam.models import Need
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.direct.pending_removals import LATE
 from ipam.netbox.errors import KeyTakenError, NetBoxError, NetBoxExhaustedError, NetBoxNotFoundError
 from ipam.netbox.records import BlockStamp

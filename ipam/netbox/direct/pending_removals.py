@@ -11,7 +11,7 @@ from datetime import timedelta
 from sqlalchemy import text
 
 from ipam.netbox import NetBox
-from ipam.netbox.bound_pool import BOUND, BoundPool, find_record
+from ipam.netbox.binding import NETBOX_POOL_COLUMNS, BoundPool, find_record
 from lastmile.db import Database, PlatformConnection
 
 __all__ = ["LATE", "due", "remove_due"]
@@ -21,7 +21,7 @@ LATE = timedelta(hours=1)
 
 _DUE = text(
     f"""
-    SELECT r.tenant_id, r.allocation_key, r.netbox_id, {BOUND}, EXISTS (
+    SELECT r.tenant_id, r.allocation_key, r.netbox_id, {NETBOX_POOL_COLUMNS}, EXISTS (
         SELECT FROM delegations d WHERE d.tenant_id = r.tenant_id AND d.allocation_key = r.allocation_key
                                     AND d.released_at IS NULL) AS held
     FROM netbox_removals r JOIN pools p ON p.id = r.pool_id

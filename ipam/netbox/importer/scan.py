@@ -8,13 +8,14 @@ import sqlite3
 from collections.abc import AsyncIterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
 from ipam.netbox import NetBoxRecord
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
+from ipam.prefix import Prefix
 from lastmile.errors import NonRetryableError
 
 __all__ = ["Carried", "Estate", "UnknownFieldError"]
@@ -31,7 +32,7 @@ class Carried:
     """A prefix in NetBox that names a subscriber."""
 
     id: int
-    prefix: IPv4Network | IPv6Network
+    prefix: Prefix
     tenant: str
     """The record's, or else the pool's; empty where neither has one."""
     subscriber_ref: str

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from sqlalchemy import text
 
 from ipam.netbox import NetBox
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
 from ipam.netbox.delegated.blocks import BLOCK_KEY, ONE_BY_ONE, block_size, blocks_of, slot_range
 from lastmile.db import Database

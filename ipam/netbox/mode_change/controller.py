@@ -19,13 +19,11 @@ from sqlalchemy import text
 
 from ipam.errors import InvalidPoolError, PoolBusyError
 from ipam.netbox import NetBox
-from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope
 from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
 from ipam.netbox.delegated.block_return import return_closed
 from ipam.netbox.delegated.blocks import blocks_of
-from ipam.netbox.delegated.foreign_prefixes import look
-from ipam.netbox.delegated.foreign_space import in_the_way
+from ipam.netbox.delegated.foreign_prefixes import check_no_conflict, look
 from ipam.netbox.delegated.outbox import backlog, drain
 from ipam.netbox.errors import NetBoxExhaustedError
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
@@ -228,7 +226,7 @@ class _Change:
     async def _surround(self) -> None:
         """Take a block around whatever is held, rests or is within reach."""
         missing = await missing_blocks(self._database, self._pool)
-        await in_the_way(self._database, self._netbox, self._pool, missing)
+        await check_no_conflict(self._database, self._netbox, self._pool, missing)
         for number, prefix in enumerate(missing, start=1):
             await surround(self._database, self._netbox, self._pool, prefix)
             self._tell(f"block {prefix} taken, {number:,} of {len(missing):,}")

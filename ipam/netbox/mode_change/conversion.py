@@ -11,8 +11,7 @@ from typing import Any
 from sqlalchemy import text
 
 from ipam.errors import PoolBusyError
-from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope
 from ipam.netbox.delegated.outbox import NEWS
 from lastmile.db import PlatformConnection
 

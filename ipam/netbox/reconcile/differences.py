@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.reconcile.expected import Ours
 
 __all__ = ["RULES", "Difference", "DifferenceKind", "Rule"]

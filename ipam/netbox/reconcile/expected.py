@@ -7,7 +7,7 @@ order or the outbox is about to change is `in_flight`: nobody can say of it what
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
-from ipam.netbox.binding import AllocationMode, ReportingScope
-from ipam.netbox.bound_pool import BOUND, BoundPool
+from ipam.netbox.binding import NETBOX_POOL_COLUMNS, AllocationMode, BoundPool, ReportingScope
 from ipam.netbox.delegated.blocks import BLOCK, Block, stamp
 from ipam.netbox.records import BlockStamp
+from ipam.prefix import Prefix
 
 __all__ = ["Ours", "changed", "count", "holders", "in_place", "known_keys", "linked", "look_up", "shows"]
 __all__ += ["unlinked"]
@@ -34,7 +34,7 @@ class Ours:
     subscriber_ref: str | None
     """None, as the state: a block."""
     state: str | None
-    prefix: IPv4Network | IPv6Network | None
+    prefix: Prefix | None
     """None: NetBox has not chosen yet, or never did."""
     slot: int | None
     """None: of a direct pool, or a block."""
@@ -64,7 +64,8 @@ class Ours:
 # A slot's prefix is told by the outbox: what is due there, or has been refused and is tried again, is in flight. Of a
 # direct pool it is the subscriber's order that tells, and what may be left of a release is looked for within the hour.
 _OURS = f"""
-    SELECT {BOUND}, d.allocation_key, d.tenant_id, d.subscriber_ref, d.state, d.prefix::text AS given, d.slot,
+    SELECT {NETBOX_POOL_COLUMNS}, d.allocation_key, d.tenant_id, d.subscriber_ref, d.state,
+        d.prefix::text AS given, d.slot,
         CASE WHEN d.slot IS NULL THEN coalesce(x.netbox_id, d.netbox_id) WHEN newest.id = d.id THEN r.netbox_id
              END AS netbox_id,
         CASE WHEN d.slot IS NULL THEN d.prefix IS NOT NULL AND (d.released_at IS NULL OR x.prefix IS NOT NULL)

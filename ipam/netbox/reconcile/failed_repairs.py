@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.reconcile.differences import Difference
 
 __all__ = ["failed_repairs", "keep_only", "remember"]

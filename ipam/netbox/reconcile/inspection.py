@@ -3,7 +3,7 @@
 from enum import Enum
 
 from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.bound_pool import BoundPool
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.reconcile import expected
 from ipam.netbox.reconcile.differences import Difference, DifferenceKind
 from ipam.netbox.reconcile.expected import Ours, in_place

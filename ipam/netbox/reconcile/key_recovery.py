@@ -5,10 +5,9 @@ the very prefix, in its VRF, with our tag, and names nobody else: who makes a re
 changes it. Such a record is stamped again. What carries no key is never deleted: a stamp can be taken back.
 """
 
-from ipaddress import IPv4Network, IPv6Network
-
 from ipam.netbox import NetBoxRecord
 from ipam.netbox.records import TAG
+from ipam.prefix import Prefix
 
 __all__ = ["BLOCK_KEYS", "lost_its_key"]
 
@@ -16,7 +15,7 @@ BLOCK_KEYS = "lastmile/block/"
 """What the keys of blocks begin with; the others, with tenant and subscriber."""
 
 
-def lost_its_key(record: NetBoxRecord, key: str, prefix: IPv4Network | IPv6Network | None, vrf_id: int | None) -> bool:
+def lost_its_key(record: NetBoxRecord, key: str, prefix: Prefix | None, vrf_id: int | None) -> bool:
     """Whether this record, at the id that was noted for this key and prefix, is ours without its key.
 
     Also with all fields of ours gone.

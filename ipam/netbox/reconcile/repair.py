@@ -10,8 +10,7 @@ from dataclasses import replace
 from sqlalchemy import text
 
 from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.binding import ReportingScope
-from ipam.netbox.bound_pool import BoundPool, find_record, stamp
+from ipam.netbox.binding import BoundPool, ReportingScope, find_record, stamp
 from ipam.netbox.delegated.block_sync import show
 from ipam.netbox.delegated.blocks import slot_range
 from ipam.netbox.delegated.outbox import retell

@@ -18,8 +18,7 @@ from typing import Any
 from sqlalchemy import text
 
 from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.binding import AllocationMode
-from ipam.netbox.bound_pool import BoundPool, pools_in_netbox
+from ipam.netbox.binding import AllocationMode, BoundPool, pools_in_netbox
 from ipam.netbox.delegated.foreign_prefixes import MARGIN
 from ipam.netbox.reconcile import expected
 from ipam.netbox.reconcile.differences import Difference, DifferenceKind

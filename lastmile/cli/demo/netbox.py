@@ -6,7 +6,7 @@ from time import monotonic
 
 from ipam.models import Purpose
 from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.binding import AllocationMode, Binding, ReportingScope, locate
+from ipam.netbox.binding import AllocationMode, Binding, ReportingScope, resolve_prefix
 from ipam.netbox.delegated.blocks import delegated_pools
 from ipam.netbox.delegated.outbox import backlog
 from ipam.netbox.requirements import check, set_up
@@ -41,7 +41,7 @@ class DemoNetBox:
                 "description": "for subscribers: Lastmile's pool",
             }
             await wire.create("ipam/prefixes", aside)
-        prefix_id, vrf_id = await locate(self._netbox, SPACE, "")
+        prefix_id, vrf_id = await resolve_prefix(self._netbox, SPACE, "")
         place = Binding(mode=AllocationMode.DELEGATED, prefix_id=prefix_id, vrf_id=vrf_id, record=ReportingScope.PREFIX)
         return Pool(name=POOL, prefix=SPACE, purpose=Purpose.IPV6_PD, delegated_length=56, tenant=tenant, netbox=place)
 

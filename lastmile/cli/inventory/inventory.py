@@ -7,8 +7,7 @@ from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipam.netbox.binding import AllocationMode, ReportingScope, locate
-from ipam.netbox.bound_pool import pool_named
+from ipam.netbox.binding import AllocationMode, ReportingScope, pool_named, resolve_prefix
 from ipam.netbox.delegated.blocks import upkeep
 from ipam.netbox.delegated.outbox import backlog
 from ipam.pools import Pool, PoolUse, add_pool, list_pools
@@ -126,7 +125,7 @@ async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_jso
         raise InvalidInputError(f"Cannot add pool {pool.name}: {why}")
     if pool.netbox is not None:
         async with open_netbox(settings) as there:
-            prefix_id, vrf_id = await locate(there, pool.prefix, pool.vrf)
+            prefix_id, vrf_id = await resolve_prefix(there, pool.prefix, pool.vrf)
         place = pool.netbox.model_copy(update={"prefix_id": prefix_id, "vrf_id": vrf_id})
         pool = pool.model_copy(update={"netbox": place})
     async with open_database(settings) as database, database.platform(actor=actor()) as connection:

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ipam.allocation import Quarantine
-from ipam.netbox.binding import locate
+from ipam.netbox.binding import resolve_prefix
 from ipam.pool_changes import (
     close_pool,
     exclude,
@@ -147,7 +147,7 @@ async def pool_extend(name: str, prefix: str, tenant: str | None, as_json: bool)
         place = None
         if use.pool.netbox is not None:
             async with open_netbox(settings) as netbox:
-                place = await locate(netbox, wider, use.pool.vrf)
+                place = await resolve_prefix(netbox, wider, use.pool.vrf)
         async with database.platform(actor=actor()) as connection:
             pool = await extend_pool(connection, use.pool, wider, place)
         capacity = use.model_copy(update={"pool": pool}).capacity

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ipam.netbox.binding import AllocationMode, Binding, ReportingScope, locate
+from ipam.netbox.binding import AllocationMode, Binding, ReportingScope, resolve_prefix
 from ipam.netbox.mode_change.controller import change
 from ipam.netbox.requirements import check
 from ipam.pools import Pool, list_pools
@@ -41,7 +41,7 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
             pool = the_pool(await list_pools(connection), name, tenant).pool
             tenants = {row["id"]: row["name"] for row in await list_tenants(connection)}
         wanted = _wanted(pool, asked)
-        prefix_id, vrf_id = await locate(netbox, pool.prefix, pool.vrf)
+        prefix_id, vrf_id = await resolve_prefix(netbox, pool.prefix, pool.vrf)
         wanted = wanted.model_copy(update={"prefix_id": prefix_id, "vrf_id": vrf_id})
         served = {id: called for id, called in tenants.items() if pool.tenant in (id, None)}
         if lacking := [one for one in await check(netbox.wire, (), served) if one.problem]:

@@ -6,8 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ipam.netbox.binding import AllocationMode
-from ipam.netbox.bound_pool import BoundPool, pool_named
+from ipam.netbox.binding import AllocationMode, BoundPool, pool_named
 from ipam.netbox.importer.scan import Estate
 from ipam.pools import list_pools
 from lastmile.cli.connections import check_tenant, load_settings, open_database

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ipam.netbox.bound_pool import BoundPool, pools_in_netbox
+from ipam.netbox.binding import BoundPool, pools_in_netbox
 from ipam.netbox.errors import NetBoxError
 from ipam.netbox.reconcile.differences import Difference
 from ipam.netbox.reconcile.repair import repair

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ipam.netbox.bound_pool import pools_in_netbox
+from ipam.netbox.binding import pools_in_netbox
 from ipam.netbox.errors import NetBoxError
 from lastmile.audit.acknowledgements import Acknowledgement, acknowledged
 from lastmile.audit.audit import Violation, check, repair

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipam.netbox import NetBox
-from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
-from ipam.netbox.bound_pool import BoundPool, pools_in_netbox
+from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope, pools_in_netbox
 from ipam.netbox.delegated.block_acquisition import take
 from ipam.netbox.delegated.block_sync import tell_use
 from ipam.netbox.delegated.outbox import drain
