@@ -2,8 +2,8 @@
 
 from activities.base import Activities, done, step, undone
 from activities.messages import StepContext, StepReport
+from lastmile.contract.lines import ServicePlan
 from lastmile.radius import accounts
-from lastmile.subscribers.models import ServicePlan
 
 __all__ = ["AccountActivities"]
 

@@ -10,7 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.messages import BEYOND_DATABASE, OUTAGE, Outcome, StepContext, StepReport
+from activities.messages import BEYOND_DATABASE, OUTAGE, StepContext, StepReport
+from lastmile.contract.results import StepOutcome
 from lastmile.db import Database, TenantConnection
 from lastmile.errors import NonRetryableError, OutageError
 from lastmile.subscribers.orders import hold_forward, hold_undo
@@ -150,19 +151,19 @@ def _words(failure: Exception) -> str:
 
 
 def done(**facts: str) -> StepReport:
-    return StepReport(outcome=Outcome.DONE, facts=facts)
+    return StepReport(outcome=StepOutcome.DONE, facts=facts)
 
 
 def skipped(reason: str, **facts: str) -> StepReport:
-    return StepReport(outcome=Outcome.SKIPPED, reason=reason, facts=facts)
+    return StepReport(outcome=StepOutcome.SKIPPED, reason=reason, facts=facts)
 
 
 def warned(reason: str, **facts: str) -> StepReport:
-    return StepReport(outcome=Outcome.WARNED, reason=reason, facts=facts)
+    return StepReport(outcome=StepOutcome.WARNED, reason=reason, facts=facts)
 
 
 def undone(happened: bool) -> StepReport:
     """After an undo: whether there was anything of this order's to take back."""
     if happened:
-        return StepReport(outcome=Outcome.UNDONE)
-    return StepReport(outcome=Outcome.SKIPPED, reason="nothing of this order's left to take back")
+        return StepReport(outcome=StepOutcome.UNDONE)
+    return StepReport(outcome=StepOutcome.SKIPPED, reason="nothing of this order's left to take back")

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from activities.base import Activities, beyond_database, done, heartbeating, skipped, step, undone
 from activities.messages import StepContext, StepReport
+from lastmile.contract.lines import Line
 from lastmile.db import Database
 from lastmile.devices import records
 from lastmile.devices.controllers import Controller, LineDevice
 from lastmile.devices.records import DeviceKind
-from lastmile.subscribers.models import Line
 from lastmile.subscribers.records import line_of
 
 __all__ = ["DeviceActivities"]

@@ -13,7 +13,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from activities.messages import BEYOND_DATABASE, Outcome, StepContext, StepReport
+from activities.messages import BEYOND_DATABASE, StepContext, StepReport
+from lastmile.contract.results import StepOutcome
 from lastmile.telemetry.metrics import RETRIES, STEP_SECONDS_TAKEN
 
 __all__ = ["ActivityInterceptor"]
@@ -44,7 +45,7 @@ class _Observed(ActivityInboundInterceptor):
         seconds = time.perf_counter() - began
         if ref is not None:
             STEP_SECONDS_TAKEN.labels(info.activity_type).observe(seconds)
-        if isinstance(report, StepReport) and report.outcome is Outcome.WARNED:
+        if isinstance(report, StepReport) and report.outcome is StepOutcome.WARNED:
             log.warning("step.warned", seconds=round(seconds, 3))
         else:
             log.debug("step.ended", seconds=round(seconds, 3))

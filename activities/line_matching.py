@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from activities.addresses import FACTS
-from activities.messages import LineRequest, StepContext
+from activities.messages import StepContext
 from ipam.matching import address_differences
+from lastmile.contract.lines import ServicePlan
+from lastmile.contract.orders import LineRequest
 from lastmile.db import TenantConnection
 from lastmile.radius import accounts
 from lastmile.subscribers.differences import record_differences
 from lastmile.subscribers.errors import LineDiffersError
-from lastmile.subscribers.models import ServicePlan
 from lastmile.subscribers.orders import live_line
 
 __all__ = ["check_line"]

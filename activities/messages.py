@@ -1,54 +1,32 @@
-"""What passes between a workflow and its activities. No I/O: workflows import this."""
+"""The messages between the workflow of an order and its activities. No I/O: workflows import this module."""
 
-from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from ipam.models import Addressing
-from lastmile.subscribers.models import Customer, Line, Reference, ServicePlan, TenantId
+from lastmile.contract.lines import Reference, TenantId
+from lastmile.contract.orders import LineRequest, Order
+from lastmile.contract.results import StepOutcome
 
 __all__ = [
     "BEYOND_DATABASE",
     "OUTAGE",
-    "Checked",
-    "Cursor",
-    "Done",
-    "Finished",
-    "LineRequest",
-    "Opened",
+    "OpenedOrder",
     "OrderClosing",
     "OrderOpening",
-    "Outcome",
-    "Search",
-    "SnapshotTaken",
     "StepContext",
     "StepReport",
-    "Stuck",
 ]
 
 OUTAGE = "outage"
-"""What a failed activity says of itself beside its attempt, where no order is at fault (`errors.Outage`)."""
+"""A detail of a failed activity: an `OutageError` was the cause, so the order is not at fault."""
 
 BEYOND_DATABASE = "BeyondDatabase"
-"""The type of the failure by which a step declines to be a local activity, having done nothing."""
-
-
-class Outcome(StrEnum):
-    """How a step ended. Skipped (nothing to do, nothing configured) is not failed, and neither is done."""
-
-    DONE = "done"
-    SKIPPED = "skipped"
-    WARNED = "warned"
-    FAILED = "failed"
-    UNDONE = "undone"
-    UNDO_FAILED = "undo_failed"
-    """It happened, or may have, and an operator decided about its undo, or is to."""
+"""The failure type of a step that declines to run as a local activity. The step has done nothing."""
 
 
 class StepContext(BaseModel):
-    """Which order a step works for, and in which direction."""
+    """The order that a step works for, and the direction."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,164 +34,74 @@ class StepContext(BaseModel):
     order_id: Reference
     subscriber_ref: Reference
     undo: bool = False
-    """The step takes back what this order did, and nothing else."""
+    """The step undoes what this order did, and nothing else."""
     requested_by: str = ""
-    """Who sent the order, for the audit log."""
+    """The sender of the order, for the audit log."""
+
+    @classmethod
+    def of(cls, order: Order, *, undo: bool = False) -> Self:
+        """Return the context of a step, or of an undo, of the order."""
+        return cls(
+            tenant=order.tenant,
+            order_id=order.order_id,
+            subscriber_ref=order.subscriber_ref,
+            undo=undo,
+            requested_by=order.requested_by,
+        )
 
 
 class StepReport(BaseModel):
-    """What an activity says it did."""
+    """What the activity of a step returns."""
 
     model_config = ConfigDict(frozen=True)
 
-    outcome: Outcome
+    outcome: StepOutcome
     reason: str = ""
     facts: dict[str, str] = {}
-    """What the step made, by the name of its field in the order's result."""
+    """What the step created, by field of `Created`."""
     notes: list[str] = []
-    """What the order's caller should know, and what is no fault."""
+    """What the caller of the order should know although nothing failed."""
     attempt: int = 1
 
 
-class LineRequest(BaseModel):
-    """The line that a provision order asks for."""
-
-    model_config = ConfigDict(frozen=True)
-
-    customer: Customer
-    plan: ServicePlan
-    line: Line
-    addressing: Addressing
-
-
 class OrderOpening(BaseModel):
-    """An order at its beginning: what identifies it and its content."""
+    """The input of `open_order`: the order's type and content."""
 
     model_config = ConfigDict(frozen=True)
 
     operation: str
     digest: str
     line: LineRequest | None = None
-    """Of a provision order: a line that is in service already must be this one."""
+    """The line that the order asks for. A line that is in service already must be the same."""
 
 
-class Opened(BaseModel):
-    """What was found of the order when it was begun."""
+class OpenedOrder(BaseModel):
+    """The result of `open_order`: what the database knew of the order."""
 
     model_config = ConfigDict(frozen=True)
 
     result: dict[str, object] | None = None
-    """Where it has ended before."""
+    """The order's result, where the order has ended before."""
     outdated: str = ""
-    """Which later order has changed the line since; empty where none has."""
+    """The later order that has changed the line since; empty where there is none."""
     taken_over: bool = False
-    """A run that was lost had begun it, or an order that this one supersedes: any step may have happened. It is in
-    the order's row, so that it is known as well where an earlier reply was lost."""
+    """A lost run had begun this order, or an order that this one supersedes. Any step may have happened. The order's
+    row keeps this, so a retry of `open_order` returns it too."""
 
 
 class OrderClosing(BaseModel):
-    """An order at its end."""
+    """The input of `close_order`: how the order ended."""
 
     model_config = ConfigDict(frozen=True)
 
     status: str
     result: dict[str, Any]
     cancelled: bool = False
-    """Rolled back because somebody cancelled it, and not because it failed."""
+    """The order was rolled back because its caller cancelled it."""
     failure: str = ""
     """The type of the failure that rolled the order back."""
 
     @property
-    def outcomes(self) -> dict[str, Outcome]:
-        """Of the steps that the order reached."""
+    def outcomes(self) -> dict[str, StepOutcome]:
+        """The outcomes of the steps that the order reached."""
         return {step["step"]: step["outcome"] for step in self.result.get("steps", ()) if step["outcome"]}
-
-
-class Cursor(BaseModel):
-    """How far a search has come among delegations, the oldest first."""
-
-    model_config = ConfigDict(frozen=True)
-
-    at: datetime
-    id: int
-
-
-class Search(BaseModel):
-    """What maintenance looks for, from where on."""
-
-    model_config = ConfigDict(frozen=True)
-
-    older_than: timedelta = timedelta(0)
-    after: Cursor | None = None
-    """None: from the beginning."""
-    dry_run: bool = False
-    """Count, and do nothing."""
-
-
-class Stuck(BaseModel):
-    """A subscriber with revocations that began and have not ended."""
-
-    model_config = ConfigDict(frozen=True)
-
-    tenant: TenantId
-    subscriber_ref: Reference
-
-
-class Done(BaseModel):
-    """As much of the work as one attempt has time for."""
-
-    model_config = ConfigDict(frozen=True)
-
-    counts: dict[str, int]
-    """What was done, by the name of its field in the result."""
-    lines: list[str] = []
-    """The first of what a person should know, a line each."""
-    stuck: list[Stuck] = []
-    """Whose revocations are to be finished."""
-    after: Cursor | None = None
-    """From where to go on."""
-    more: bool = False
-    """There is more to do."""
-
-
-class Finished(BaseModel):
-    """What became of a subscriber's revocations."""
-
-    model_config = ConfigDict(frozen=True)
-
-    completed: int
-    problems: list[str] = []
-    """What is in doubt, in words: a session whose end nobody confirmed, a record in NetBox."""
-
-
-class Checked(BaseModel):
-    """One invariant: what breaks it, after what could be repaired was."""
-
-    model_config = ConfigDict(frozen=True)
-
-    violations: int
-    repaired: int = 0
-
-
-class SnapshotTaken(BaseModel):
-    """What a snapshot says, in short, for who looks at its run. Of tenants and pools, only those to look at first."""
-
-    model_config = ConfigDict(frozen=True)
-
-    taken_at: datetime
-    seconds: float
-    """What it took."""
-    delegations: dict[str, int]
-    """By state, of all tenants."""
-    prefix_leaks: dict[str, int]
-    """By tenant; as what follows, where there are any."""
-    attention_runs: dict[str, int]
-    """By tenant."""
-    oldest_stuck_seconds: dict[str, int]
-    """By state."""
-    fullest_pools_percent: dict[str, float]
-    quarantined: int
-    least_active_percent: dict[str, float]
-    """By tenant."""
-    least_in_netbox_percent: dict[str, float]
-    """By tenant."""

@@ -6,31 +6,29 @@ from temporalio import activity
 
 from activities.base import Activities, failing_by_type
 from activities.line_matching import check_line
-from activities.messages import Opened, OrderClosing, OrderOpening, StepContext
+from activities.messages import OpenedOrder, OrderClosing, OrderOpening, StepContext
 from activities.refusals import Verdict, verdict_on
 from lastmile.subscribers import orders
 from lastmile.subscribers.errors import LineDiffersError
+from lastmile.subscribers.order_records import ORDER_RECORDS
 from lastmile.telemetry.metrics import ORDER_SECONDS_TAKEN, ORDERS, STEPS
 
 __all__ = ["OrderActivities"]
 
 log = structlog.get_logger("lastmile.orders")
 
-# What an order made, or changed and would change back, is from now on as if its heir had.
-_LEFTOVERS = ("customers", "subscribers", "network_profiles", "billing_services", "devices", "delegations", "radcheck")
-_COLUMNS = [(table, "created_by_order") for table in _LEFTOVERS]
-_COLUMNS += [
-    ("billing_services", "suspended_by_order"),
-    ("devices", "updated_by_order"),
-    ("subscribers", "archived_by_order"),
+# The rows of a lost order become rows of the order that takes over: it keeps them, or undoes them with its own.
+_TAKE_OVER = [
+    text(f"UPDATE {records.table} SET {column} = :heir WHERE {column} = ANY(:lost)")
+    for records in ORDER_RECORDS.values()
+    for column in records.order_columns
 ]
-_ADOPT = [text(f"UPDATE {table} SET {column} = :heir WHERE {column} = ANY(:lost)") for table, column in _COLUMNS]
 
 
 class OrderActivities(Activities):
     @activity.defn
     @failing_by_type
-    async def open_order(self, ref: StepContext, opening: OrderOpening) -> Opened:
+    async def open_order(self, ref: StepContext, opening: OrderOpening) -> OpenedOrder:
         """Begin the order; its result where it ended before.
 
         What a lost order of the same operation left becomes this one's: to be kept by it, or undone with it. Raises
@@ -53,9 +51,9 @@ class OrderActivities(Activities):
                 except LineDiffersError:  # no row of the order stays, and so no end of it is counted
                     ORDERS.labels(opening.operation, ref.tenant, Verdict.REFUSED).inc()
                     raise
-            for adopt in _ADOPT if found.superseded else ():
-                await connection.execute(adopt, {"heir": ref.order_id, "lost": list(found.superseded)})
-        return Opened(result=found.result, outdated=found.outdated, taken_over=found.taken_over)
+            for take_over in _TAKE_OVER if found.superseded else ():
+                await connection.execute(take_over, {"heir": ref.order_id, "lost": list(found.superseded)})
+        return OpenedOrder(result=found.result, outdated=found.outdated, taken_over=found.taken_over)
 
     @activity.defn
     @failing_by_type

@@ -2,8 +2,8 @@
 
 from activities.base import Activities, done, skipped, step, undone
 from activities.messages import StepContext, StepReport
+from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.subscribers import billing, records
-from lastmile.subscribers.models import Customer, Line, ServicePlan
 
 __all__ = ["RecordActivities", "customer_notes"]
 

@@ -16,8 +16,8 @@ import psutil
 from bench.figures import Figure, at_most
 from bench.orders import provision_order
 from bench.rounds import Measured
-from lastmile.contract import Created, OrderResult, ProvisionSubscriber, ResultStatus, StepOutcome
-from workflows.provision import STEPS
+from lastmile.contract import Created, OrderResult, ProvisionSubscriber, ResultStatus, StepResult
+from lastmile.contract.operations import PROVISION
 
 __all__ = ["measure"]
 
@@ -79,7 +79,7 @@ def _row(order: ProvisionSubscriber) -> tuple[str, ...]:
         subscriber_ref=order.subscriber_ref,
         status=ResultStatus.COMPLETED,
         created=Created(radius_username=f"{order.subscriber_ref}@{TENANT}.lastmile", ipv6_prefix="2001:db8::/56"),
-        steps=[StepOutcome(step=step.name, attempts=1, seconds=0.01) for step in STEPS],
+        steps=[StepResult(step=step.name, attempts=1, seconds=0.01) for step in PROVISION.steps],
     )
     recorded = json.dumps(result.model_dump(mode="json"))
     ids = (order.tenant, order.order_id, order.operation, order.subscriber_ref)

@@ -26,6 +26,7 @@ from ipam.pools import add_pool
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.client.schedules import SCHEDULES
+from lastmile.contract.lines import Line
 from lastmile.db import Database
 from lastmile.db.migrate import upgrade
 from lastmile.devstack.postgres import EmbeddedPostgres
@@ -33,7 +34,6 @@ from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import find_temporal
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
-from lastmile.subscribers.models import Line
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.worker import build_worker
 from tests.conftest import POOLS

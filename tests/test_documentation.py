@@ -24,9 +24,9 @@ from lastmile.contract import (
     ResultStatus,
     RunStatus,
 )
+from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.devstack.prometheus import RULES
 from lastmile.settings import Settings
-from lastmile.subscribers.models import Customer, Line, ServicePlan
 from lastmile.telemetry import metrics
 from lastmile.telemetry.snapshot import AGE
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT

@@ -6,8 +6,8 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from activities.messages import Outcome
 from lastmile.contract import Choice, Decision, Parked, RunStatus, TakenDecision
+from lastmile.contract.results import StepOutcome
 from workflows.failure_details import kind_of, words_of
 from workflows.run_record import RunRecord
 from workflows.search_attributes import ATTENTION, STEP
@@ -85,10 +85,10 @@ class Parking:
             if undo and before is not None:  # what the step itself did is what the retry may take back
                 self._record.outcomes[name] = before
         if before is not None:
-            self._record.mark(name, Outcome.UNDO_FAILED if undo else Outcome.FAILED, taken.words)
+            self._record.mark(name, StepOutcome.UNDO_FAILED if undo else StepOutcome.FAILED, taken.text)
         if taken.choice is Choice.ABANDON:
-            raise RunAbandonedError(taken.words)
-        self._record.warnings.append(taken.words)
+            raise RunAbandonedError(taken.text)
+        self._record.warnings.append(taken.text)
         return taken
 
     def _parked(self, name: str, undo: bool, failure: Exception, before: Parked | None) -> Parked:
@@ -110,7 +110,7 @@ class Parking:
         record.step = parked.step
         record.parked = parked
         if parked.undo and parked.step in record.outcomes:
-            record.mark(parked.step, Outcome.UNDO_FAILED, parked.failure)
+            record.mark(parked.step, StepOutcome.UNDO_FAILED, parked.failure)
         workflow.upsert_search_attributes([STEP.value_set(parked.step), ATTENTION.value_set(True)])
         record.show()
         self._log("run.parked", parked.step, kind)

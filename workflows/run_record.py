@@ -8,7 +8,6 @@ from datetime import datetime
 
 from temporalio import workflow
 
-from activities.messages import Outcome
 from lastmile.contract import (
     Created,
     Order,
@@ -17,9 +16,10 @@ from lastmile.contract import (
     Progress,
     ResultStatus,
     RunStatus,
-    StepOutcome,
+    StepResult,
     TakenDecision,
 )
+from lastmile.contract.results import StepOutcome
 from workflows.step_table import step_table
 
 __all__ = ["RunRecord"]
@@ -33,7 +33,7 @@ class RunRecord:
         self.status = RunStatus.RUNNING
         self.step: str | None = None
         self.parked: Parked | None = None
-        self.outcomes = {name: StepOutcome(step=name) for name in steps}
+        self.outcomes = {name: StepResult(step=name) for name in steps}
         self.facts: dict[str, Mapping[str, str]] = {}
         """What each step made that no undo has taken back, by the name of its field in the result."""
         self.warnings: list[str] = []
@@ -62,11 +62,11 @@ class RunRecord:
         self.step = step
         self.show()
 
-    def record(self, step: str, outcome: Outcome, reason: str, attempts: int | None, started: datetime) -> None:
+    def record(self, step: str, outcome: StepOutcome, reason: str, attempts: int | None, started: datetime) -> None:
         """Note how the step, which began at `started`, ended."""
-        if outcome is Outcome.WARNED:
+        if outcome is StepOutcome.WARNED:
             self.warnings.append(f"{step}: {reason}")
-        self.outcomes[step] = StepOutcome(
+        self.outcomes[step] = StepResult(
             step=step,
             outcome=outcome,
             reason=reason,
@@ -76,7 +76,7 @@ class RunRecord:
         )
         self.show()
 
-    def mark(self, step: str, outcome: Outcome, reason: str) -> None:
+    def mark(self, step: str, outcome: StepOutcome, reason: str) -> None:
         """Note what else has become of the step."""
         self.outcomes[step] = self.outcomes[step].model_copy(update={"outcome": outcome, "reason": reason})
 

@@ -15,53 +15,31 @@ The rules (DESIGN sections 2 and 6):
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from activities.messages import Opened, OrderClosing, OrderOpening, Outcome, StepReport
+from activities.messages import OpenedOrder, OrderClosing, OrderOpening, StepContext, StepReport
 from lastmile.contract import Choice, Decision, Order, OrderResult, Progress, ResultStatus, RunStatus
+from lastmile.contract.results import StepOutcome
+from lastmile.contract.steps import CallKind, Step, pivot_of
 from workflows.failure_details import kind_of, mendable, words_of
 from workflows.identity import check_workflow_id
 from workflows.parking import Parking, RunAbandonedError
 from workflows.run_record import RunRecord
 from workflows.search_attributes import OPERATION, STEP, TENANT
-from workflows.step_activity import Caller, CallKind
+from workflows.step_activity import Caller
 
-__all__ = ["CallKind", "Saga", "Step"]
+__all__ = ["Saga"]
 
 OrderT = TypeVar("OrderT", bound=Order)
 T = TypeVar("T")
 
 SUCCEEDED = {ResultStatus.COMPLETED, ResultStatus.DEGRADED}
-
-
-@dataclass(frozen=True, slots=True)
-class Step(Generic[OrderT]):
-    """One step: an activity, and the activity that takes it back."""
-
-    name: str
-    title: str
-    kind: CallKind
-    undo: str | None = None
-    content: Callable[[OrderT], tuple[Any, ...]] = lambda _: ()
-    """What the activity needs of the order beside its reference."""
-    best_effort: bool = False
-    """Its failure is a warning, and the order ends degraded."""
-    pivot: bool = False
-    """From here on only forward."""
-    gate: bool = False
-    """It changes nothing. Where it is refused the order has nothing to work on, and ends rolled back: also an
-    order that can only go forward, which would otherwise park for ever."""
-
-    def refuses(self, failure: Exception) -> bool:
-        """Whether the failure says that there is nothing for the order to work on."""
-        return self.gate and isinstance(failure, FailureError) and not mendable(failure)
 
 
 class Saga(Generic[OrderT]):
@@ -100,7 +78,7 @@ class Saga(Generic[OrderT]):
         if opened.result is not None:
             result = OrderResult.model_validate(opened.result)
             return self._record.end(result.model_copy(update={"outdated": opened.outdated}))
-        pivot = next((index for index, step in enumerate(self._steps) if step.pivot), len(self._steps))
+        pivot = pivot_of(self._steps)
         if opened.taken_over and pivot < len(self._steps):
             pivot = 0  # the lost run may have passed it: there is no way back
         revocable = self._steps[:pivot]
@@ -118,13 +96,13 @@ class Saga(Generic[OrderT]):
             return result
         raise _ending(self._failure, result) from None
 
-    async def _open(self) -> Opened:
+    async def _open(self) -> OpenedOrder:
         """Begin; what was there of the order before."""
         order = self._order
         opening = OrderOpening(operation=order.operation, digest=order.digest, line=order.requested_line)
         try:
-            opened: Opened = await self._call(
-                "open_order", "open the order", CallKind.DATABASE, opening, returns=Opened
+            opened: OpenedOrder = await self._call(
+                "open_order", "open the order", CallKind.DATABASE, opening, returns=OpenedOrder
             )
             return opened
         except FailureError as failure:
@@ -137,7 +115,7 @@ class Saga(Generic[OrderT]):
         try:
             for step in steps:
                 work = partial(self._attempt, step, local=not step.pivot and step is not steps[-1])
-                await self._parking.insist(step.name, work, final=step.refuses)
+                await self._parking.insist(step.name, work, final=partial(_refused_by, step))
         except RunAbandonedError as decided:
             return await self._close(ResultStatus.ABANDONED, str(decided))
         except FailureError as refusal:
@@ -170,7 +148,7 @@ class Saga(Generic[OrderT]):
                 skipped = await self._parking.insist(step.name, partial(self._undo, step), undo=True)
                 if skipped is not None:
                     status = ResultStatus.PARTLY_ROLLED_BACK
-                    reasons.append(skipped.words)
+                    reasons.append(skipped.text)
         except RunAbandonedError as decided:
             status = ResultStatus.ABANDONED
             reasons.append(str(decided))
@@ -207,7 +185,7 @@ class Saga(Generic[OrderT]):
         except (Exception, asyncio.CancelledError) as failure:
             cancelled = is_cancelled_exception(failure)
             lenient = step.best_effort and not cancelled
-            outcome = Outcome.WARNED if lenient else Outcome.FAILED
+            outcome = StepOutcome.WARNED if lenient else StepOutcome.FAILED
             words = "cancelled" if cancelled else words_of(failure)
             record.record(step.name, outcome, words, self._caller.attempts_failed(failure), started)
             if not lenient:
@@ -227,18 +205,18 @@ class Saga(Generic[OrderT]):
             step.undo, f"undo: {step.title}", step.kind, returns=StepReport, undo=True, name=f"undo_{step.name}"
         )
         record.facts.pop(step.name, None)
-        if report.outcome is Outcome.WARNED:
+        if report.outcome is StepOutcome.WARNED:
             record.warnings.append(f"undo of {step.name}: {report.reason}")
         # What failed stays to be seen, with its words; and what was never reached was not undone either.
         reached = record.outcomes[step.name].outcome
-        if reached is not Outcome.FAILED and (reached is not None or report.outcome is not Outcome.SKIPPED):
+        if reached is not StepOutcome.FAILED and (reached is not None or report.outcome is not StepOutcome.SKIPPED):
             attempts = self._caller.attempts(report.attempt)
-            record.record(step.name, Outcome.UNDONE, report.reason, attempts, started)
+            record.record(step.name, StepOutcome.UNDONE, report.reason, attempts, started)
 
     async def _call(
         self, activity: str, summary: str, kind: CallKind, *content: Any, undo: bool = False, **how: Any
     ) -> Any:
-        return await self._caller.call(activity, summary, kind, self._order.ref(undo=undo), *content, **how)
+        return await self._caller.call(activity, summary, kind, StepContext.of(self._order, undo=undo), *content, **how)
 
     # Small things
 
@@ -258,6 +236,11 @@ class Saga(Generic[OrderT]):
         """Without the failure's words, as telemetry.logs says. Silent in a replay."""
         about = {"tenant": self._order.tenant, "order_id": self._order.order_id, "step": step, "kind": kind}
         workflow.logger.warning(event, extra=about)
+
+
+def _refused_by(step: Step[Any], failure: Exception) -> bool:
+    """Return whether the failure of a gate says that the order has nothing to work on."""
+    return step.gate and isinstance(failure, FailureError) and not mendable(failure)
 
 
 async def _shielded(work: Coroutine[Any, Any, T]) -> T:

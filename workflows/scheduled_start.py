@@ -11,7 +11,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 from lastmile.contract import AnyOrder
-from workflows.start_options import WORKFLOW_TYPES, memo, priority, search_attributes, summary
+from lastmile.contract.operations import order_type
+from workflows.start_options import memo, priority, search_attributes, summary
 
 __all__ = ["Dispatch"]
 
@@ -29,7 +30,7 @@ class Dispatch:
         for _ in range(TRIES_PER_RUN):
             try:
                 handle = await workflow.start_child_workflow(
-                    WORKFLOW_TYPES[order.operation],
+                    order_type(order).workflow,
                     order,
                     id=order.workflow_id,
                     parent_close_policy=ParentClosePolicy.ABANDON,

@@ -7,7 +7,6 @@ there, and so does a step that fails. It then runs as an activity proper, where 
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum, auto
 from typing import Any
 
 from temporalio import workflow
@@ -15,18 +14,10 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, RetryState, is_cancelled_exception
 
 from activities.messages import BEYOND_DATABASE, StepContext
+from lastmile.contract.steps import CallKind
 from workflows.failure_details import attempt_of, is_outage, kind_of, mendable
 
-__all__ = ["CallKind", "Caller"]
-
-
-class CallKind(Enum):
-    """What a step talks to, which decides how long it may take and how often it is tried."""
-
-    DATABASE = auto()
-    IPAM = auto()
-    RADIUS = auto()
-    DEVICE = auto()
+__all__ = ["Caller"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,18 @@
 """The step table that an operator sees as a run's current details in the Temporal UI. Markdown."""
 
-from activities.messages import Outcome
-from lastmile.contract import Parked, Progress, StepOutcome
+from lastmile.contract import Parked, Progress, StepResult
+from lastmile.contract.results import StepOutcome
 from lastmile.fields.unsafe import escape
 
 __all__ = ["step_table"]
 
 _MARKS = {
-    Outcome.DONE: "✅ done",
-    Outcome.SKIPPED: "➖ skipped",
-    Outcome.WARNED: "⚠️ warned",
-    Outcome.FAILED: "❌ failed",
-    Outcome.UNDONE: "↩️ undone",
-    Outcome.UNDO_FAILED: "❌ undo failed",
+    StepOutcome.DONE: "✅ done",
+    StepOutcome.SKIPPED: "➖ skipped",
+    StepOutcome.WARNED: "⚠️ warned",
+    StepOutcome.FAILED: "❌ failed",
+    StepOutcome.UNDONE: "↩️ undone",
+    StepOutcome.UNDO_FAILED: "❌ undo failed",
 }
 
 
@@ -36,7 +36,7 @@ def step_table(progress: Progress) -> str:
     return "\n".join(lines)
 
 
-def _row(step: StepOutcome, current: str | None) -> str:
+def _row(step: StepResult, current: str | None) -> str:
     ahead = "▶️ now" if step.step == current else ""
     mark = ahead if step.outcome is None else _MARKS[step.outcome]
     seconds = "" if step.seconds is None else f"{step.seconds:.2f}"

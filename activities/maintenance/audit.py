@@ -14,7 +14,7 @@ import structlog
 
 from activities.base import Activities, upkeep
 from activities.direct_addresses import NoNetBoxError
-from activities.messages import Checked, Done
+from activities.maintenance.messages import InvariantReport, MaintenanceReport
 from activities.sessions import Sessions
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
@@ -97,7 +97,7 @@ class AuditActivities(Activities):
         return list(self._invariants)
 
     @upkeep
-    async def check_invariant(self, name: str) -> Checked:
+    async def check_invariant(self, name: str) -> InvariantReport:
         """Check one, repair what can be, and keep what is left for the metrics."""
         invariant = self._invariants[name]
         known = await self._acknowledged(name)
@@ -119,7 +119,7 @@ class AuditActivities(Activities):
                 repaired=repaired,
                 remedy="`lastmile audit` names them",
             )
-        return Checked(violations=found.violations, repaired=repaired)
+        return InvariantReport(violations=found.violations, repaired=repaired)
 
     def _check(self, invariant: Invariant) -> AsyncIterator[Violation]:
         return check(
@@ -165,7 +165,7 @@ class AuditActivities(Activities):
         return found
 
     @upkeep
-    async def retry_disconnects(self) -> Done:
+    async def retry_disconnects(self) -> MaintenanceReport:
         """Ask again for the end of sessions that no NAS has confirmed to be over; where one does, the prefix rests for
         as long as others. A session of a subscriber that has come back is left alone."""
         async with self._database.platform() as connection:
@@ -181,7 +181,7 @@ class AuditActivities(Activities):
                     return await confirm(connection, one, self._quarantine)
 
         confirmed = sum(await asyncio.gather(*map(retry, found)))
-        return Done(counts={"disconnects_retried": len(found), "disconnects_confirmed": confirmed})
+        return MaintenanceReport(counts={"disconnects_retried": len(found), "disconnects_confirmed": confirmed})
 
     @upkeep
     async def audit_ended(self, result: dict[str, Any], failed: list[str]) -> None:

@@ -15,7 +15,8 @@ import structlog
 from activities.addresses import chosen_by_netbox
 from activities.base import Activities, time_left, upkeep
 from activities.direct_addresses import DirectAddresses, NoNetBoxError
-from activities.messages import Cursor, Done, Finished, Search, StepContext, Stuck
+from activities.maintenance.messages import MaintenanceReport, MaintenanceSearch, RevocationReport, Stuck
+from activities.messages import StepContext
 from activities.reply_items import ReplyItems
 from activities.sessions import Sessions
 from ipam.allocation import Quarantine, release
@@ -25,6 +26,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.direct import pending_removals
 from ipam.netbox.errors import NetBoxError
 from lastmile.audit import retention, stale
+from lastmile.contract.maintenance import Cursor
 from lastmile.db import Database, TenantConnection
 from lastmile.radius import accounts
 from lastmile.radius.dynauth import DynamicAuthorization
@@ -71,7 +73,7 @@ class CleanupActivities(Activities):
         self._direct = DirectAddresses(database, netbox)
 
     @upkeep
-    async def delete_revoked(self, search: Search) -> Done:
+    async def delete_revoked(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Delete delegations that were released long ago, and have rested."""
         age = max(search.older_than, self._quarantine.confirmed, self._quarantine.unconfirmed)
         deleted, after = 0, _place(search.after)
@@ -81,10 +83,12 @@ class CleanupActivities(Activities):
                 batch = await retention.delete_ended(connection, age, after, batch=BATCH, dry_run=search.dry_run)
             deleted, after = deleted + batch.deleted, batch.after
             if after is None or not in_time():
-                return Done(counts={"revoked_deleted": deleted}, after=_cursor(after), more=after is not None)
+                return MaintenanceReport(
+                    counts={"revoked_deleted": deleted}, after=_cursor(after), more=after is not None
+                )
 
     @upkeep
-    async def report_leaks(self, search: Search) -> Done:
+    async def report_leaks(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Tell of every delegation that has been allocated for too long, whatever its order is doing."""
         async with self._database.platform() as connection:
             found = await stale.leaks(connection, search.older_than, _place(search.after), page=PAGE)
@@ -99,7 +103,7 @@ class CleanupActivities(Activities):
                 allocated_since=leak.at[0].isoformat(),
                 delegation=leak.at[1],
             )
-        return Done(
+        return MaintenanceReport(
             counts={"allocated_stale": len(found)},
             lines=[_words(leak) for leak in found[:SHOWN]],
             after=_cursor(found[-1].at if found else None),
@@ -107,12 +111,12 @@ class CleanupActivities(Activities):
         )
 
     @upkeep
-    async def stuck_revocations(self, search: Search) -> Done:
+    async def stuck_revocations(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Whose revocations began long ago and have not ended."""
         async with self._database.platform() as connection:
             found = await stale.unfinished_revocations(connection, search.older_than, _place(search.after), page=PAGE)
         subscribers = dict.fromkeys((one.tenant, one.subscriber_ref) for one in found)
-        return Done(
+        return MaintenanceReport(
             counts={"revoking_stuck": len(found)},
             stuck=[Stuck(tenant=tenant, subscriber_ref=ref) for tenant, ref in subscribers],
             after=_cursor(found[-1].at if found else None),
@@ -120,7 +124,7 @@ class CleanupActivities(Activities):
         )
 
     @upkeep
-    async def finish_revocation(self, stuck: Stuck) -> Finished:
+    async def finish_revocation(self, stuck: Stuck) -> RevocationReport:
         """Bring every revocation of the subscriber to its end: disconnect, revoked, released, also in NetBox.
 
         Whoever calls this holds the subscriber's workflow id. A late attempt, which does not hold it any more, does no
@@ -138,7 +142,7 @@ class CleanupActivities(Activities):
                 await self._finish(connection, delegation, confirmed=not problems)
                 for delegation in await _unfinished(connection, stuck, {delegation.id for delegation in seen})
             ]
-        return Finished(completed=len(finished), problems=problems + await self._tell_netbox(stuck, finished))
+        return RevocationReport(completed=len(finished), problems=problems + await self._tell_netbox(stuck, finished))
 
     async def _finish(self, connection: TenantConnection, delegation: Delegation, *, confirmed: bool) -> Delegation:
         if delegation.state is State.REVOKING:
@@ -167,12 +171,12 @@ class CleanupActivities(Activities):
         return self._database.tenant(stuck.tenant, actor=ACTOR, subscriber_ref=stuck.subscriber_ref)
 
     @upkeep
-    async def forget_history(self, search: Search) -> Done:
+    async def forget_history(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Delete entries of the audit log, and events of ended delegations, that are older than the audit period."""
         if search.dry_run:
             async with self._database.platform() as connection:
                 there = await retention.count_purgeable(connection, self._audit_period)
-            return Done(counts={"trail_forgotten": there.entries, "events_forgotten": there.events})
+            return MaintenanceReport(counts={"trail_forgotten": there.entries, "events_forgotten": there.events})
         entries = events = 0
         more = False
         in_time = time_left(BUDGET)
@@ -180,15 +184,15 @@ class CleanupActivities(Activities):
             entries, events = entries + gone.entries, events + gone.events
             if more := not in_time():
                 break
-        return Done(counts={"trail_forgotten": entries, "events_forgotten": events}, more=more)
+        return MaintenanceReport(counts={"trail_forgotten": entries, "events_forgotten": events}, more=more)
 
     @upkeep
-    async def remove_from_netbox(self, search: Search) -> Done:
+    async def remove_from_netbox(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Remove from NetBox what has rested; a record that it does not remove holds up no other."""
         async with self._database.platform() as connection:
             due = await pending_removals.due(connection)
         if search.dry_run or not due:
-            return Done(counts={"netbox_removed": due})
+            return MaintenanceReport(counts={"netbox_removed": due})
         if self._netbox is None:
             raise NoNetBoxError(f"{due} records are to be removed from NetBox, and this worker has no NETBOX_URL")
         removed = failed_in_a_row = 0
@@ -203,7 +207,7 @@ class CleanupActivities(Activities):
             except NetBoxError as failure:
                 left.append(f"NetBox: {failure}")
                 failed_in_a_row += 1
-        return Done(counts={"netbox_removed": removed, "errors": len(left)}, lines=left)
+        return MaintenanceReport(counts={"netbox_removed": removed, "errors": len(left)}, lines=left)
 
     @upkeep
     async def cleanup_ended(self, result: dict[str, Any], failed: list[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from temporalio import activity
 
 from activities.base import failing_by_type
-from activities.messages import SnapshotTaken
+from activities.maintenance.messages import SnapshotReport
 from lastmile.db import Database
 from lastmile.metrics.snapshot import keep, measure, newest
 from lastmile.telemetry.snapshot import Sample, Snapshot
@@ -32,7 +32,7 @@ class FigureActivities:
 
     @activity.defn
     @failing_by_type
-    async def take_snapshot(self) -> SnapshotTaken:
+    async def take_snapshot(self) -> SnapshotReport:
         """Compute every figure, and store them for all workers to show. Two at once, or one again, do no harm."""
         began = time.monotonic()
         before = await newest(self._database)
@@ -43,8 +43,8 @@ class FigureActivities:
         return _summary(snapshot, time.monotonic() - began)
 
 
-def _summary(snapshot: Snapshot, seconds: float) -> SnapshotTaken:
-    return SnapshotTaken(
+def _summary(snapshot: Snapshot, seconds: float) -> SnapshotReport:
+    return SnapshotReport(
         taken_at=snapshot.taken_at,
         seconds=round(seconds, 3),
         delegations=_some(_by(snapshot, "ipv6_lifecycle_state_total", "state")),

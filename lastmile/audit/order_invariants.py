@@ -1,6 +1,7 @@
-"""What must hold of orders: they leave all that they promised, or nothing (DESIGN section 4: 6)."""
+"""The invariants of orders (invariant 6): a finished order left all that it promised, a rolled-back one nothing."""
 
 from lastmile.audit.invariant import ATTRIBUTE, USER, VALUE, Invariant, of_tenant
+from lastmile.subscribers.order_records import ORDER_RECORDS
 
 __all__ = ["ORDER_INVARIANTS"]
 
@@ -27,21 +28,11 @@ _AT_REST = f"""
     NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER} AND other.status IN ('running', 'rolling_back'))
 """
 
-# Every table that says which order made its rows.
-_MADE = {
-    "customer": "SELECT tenant_id, created_by_order, ref AS what FROM customers",
-    "subscriber": "SELECT tenant_id, created_by_order, ref AS what FROM subscribers",
-    "network profile": "SELECT tenant_id, created_by_order, id::text AS what FROM network_profiles",
-    "RADIUS account": "SELECT tenant_id, created_by_order, username AS what FROM radcheck "
-    "WHERE attribute = 'Cleartext-Password'",
-    "billing service": "SELECT tenant_id, created_by_order, id::text AS what FROM billing_services",
-    "device": "SELECT tenant_id, created_by_order, kind || ' of ' || subscriber_ref AS what FROM devices",
-    "prefix": "SELECT tenant_id, created_by_order, coalesce(prefix::text, 'for ' || purpose) AS what "
-    "FROM delegations WHERE released_at IS NULL",
-}
-_MADE_BY_ORDER = " UNION ALL ".join(
-    f"SELECT '{kind}' AS kind, made.* FROM ({query}) made WHERE made.created_by_order IS NOT NULL"
-    for kind, query in _MADE.items()
+# Every row that an order created and that is still there.
+_CREATED_BY_ORDER = " UNION ALL ".join(
+    f"SELECT '{kind}' AS kind, tenant_id, created_by_order, {records.name} AS what FROM {records.table} "
+    f"WHERE created_by_order IS NOT NULL AND {records.left}"
+    for kind, records in ORDER_RECORDS.items()
 )
 
 ORDER_INVARIANTS: tuple[Invariant, ...] = (
@@ -52,7 +43,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         f"""
         SELECT o.tenant_id AS tenant, o.order_id AS subject, made.kind || ' ' || made.what AS key,
                'was rolled back, and left ' || made.kind || ' ' || made.what AS words
-        FROM orders o JOIN ({_MADE_BY_ORDER}) made
+        FROM orders o JOIN ({_CREATED_BY_ORDER}) made
           ON made.tenant_id = o.tenant_id AND made.created_by_order = o.order_id
         WHERE {_TAKEN_BACK.format("o")} AND {of_tenant("o.tenant_id")}
           -- An order that came later has made it its own, or taken it down.

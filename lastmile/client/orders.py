@@ -29,8 +29,9 @@ from lastmile.client.errors import (
 from lastmile.client.scheduled_orders import ScheduledOrder, ScheduledOrders
 from lastmile.client.sdk_threads import wait_for_threads
 from lastmile.contract import AnyOrder, Decision, OrderResult, Progress, ResultStatus, workflow_id
+from lastmile.contract.operations import order_type
 from lastmile.encryption.keys import KeyRing
-from workflows.start_options import WORKFLOW_TYPES, memo, priority, search_attributes, summary
+from workflows.start_options import memo, priority, search_attributes, summary
 
 __all__ = [
     "AlreadyRunningError",
@@ -167,7 +168,7 @@ class Lastmile:
 
     async def _start(self, order: AnyOrder) -> WorkflowHandle[Any, OrderResult]:
         started: WorkflowHandle[Any, OrderResult] = await self.client.start_workflow(
-            WORKFLOW_TYPES[order.operation],
+            order_type(order).workflow,
             order,
             id=order.workflow_id,
             task_queue=self._task_queue,

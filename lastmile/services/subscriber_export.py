@@ -10,9 +10,9 @@ from sqlalchemy import Row, text
 from activities.addresses import FACTS
 from ipam.models import DEFAULT_VRF, IPv4Mode, IPv6Mode, Purpose
 from lastmile.contract import ProvisionSubscriber
+from lastmile.contract.lines import Customer, Line
 from lastmile.db import Database
 from lastmile.fields.stored import STORED
-from lastmile.subscribers.models import Customer, Line
 from lastmile.validation_messages import mistakes
 
 __all__ = ["NOTES", "Described", "estate"]

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from lastmile.contract.lines import ServicePlan
 from lastmile.db import TenantConnection
 from lastmile.subscribers.errors import RecordConflictError
-from lastmile.subscribers.models import ServicePlan
 from lastmile.subscribers.records import CreatedRecord
 from lastmile.subscribers.tables import billing_events, billing_services, subscribers
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import and_, select
 
+from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.db import TenantConnection
-from lastmile.subscribers.models import Customer, Line, ServicePlan
 from lastmile.subscribers.tables import billing_services, customers, network_profiles, subscribers
 
 __all__ = ["customer_fields", "record_differences"]

@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Delete, Table, Update, delete, func, selec
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
+from lastmile.contract.lines import ConnectionType, Customer, Line, Option82Policy
 from lastmile.db import TenantConnection
 from lastmile.fields.stored import STORED
 from lastmile.subscribers.differences import customer_fields
 from lastmile.subscribers.errors import RecordConflictError, UnknownSubscriberError
-from lastmile.subscribers.models import ConnectionType, Customer, Line, Option82Policy
 from lastmile.subscribers.tables import customers, network_profiles, subscribers
 
 __all__ = [

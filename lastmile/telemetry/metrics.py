@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
 
+from lastmile.contract.orders import Operation
+
 __all__ = [
     "ALLOCATION",
     "FIGURES",
     "NETBOX_ERRORS",
     "NETBOX_SECONDS",
-    "OPERATIONS",
     "ORDERS",
     "ORDER_SECONDS_TAKEN",
     "OUTCOMES",
@@ -78,7 +79,6 @@ NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests to NetBox that faile
 `NetBoxNotReadyError` is also counted when a look finds that NetBox lacks something, once for each look.
 """
 
-OPERATIONS = ("provision", "deprovision")
 OUTCOMES = ("completed", "degraded", "rolled_back", "partly_rolled_back", "abandoned", "cancelled", "refused")
 
 
@@ -90,7 +90,7 @@ def start_at_zero(tenant: str) -> None:
     """
     for histogram in (ALLOCATION, REVOCATION):
         histogram.labels(tenant)
-    for operation in OPERATIONS:
+    for operation in Operation:
         ORDER_SECONDS_TAKEN.labels(operation, tenant)
         for outcome in OUTCOMES:
             ORDERS.labels(operation, tenant, outcome)

@@ -14,14 +14,15 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.addresses import AddressActivities
-from activities.messages import OrderClosing, OrderOpening, Outcome, StepContext, StepReport
+from activities.messages import OrderClosing, OrderOpening, StepContext, StepReport
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from ipam.allocation import Quarantine
 from ipam.models import Addressing
+from lastmile.contract.lines import Customer
+from lastmile.contract.results import StepOutcome
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
-from lastmile.subscribers.models import Customer
 
 ADDRESSING = Addressing()
 REST = Quarantine(timedelta(hours=1), timedelta(hours=2))
@@ -68,7 +69,7 @@ async def test_an_allocation_that_comes_after_its_undo_does_nothing(
 ) -> None:
     await begin(orders)
     report = await run(addresses.release_ip_address, ref(undo=True))
-    assert report.outcome is Outcome.SKIPPED
+    assert report.outcome is StepOutcome.SKIPPED
 
     await assert_fenced(addresses.allocate_ip_address, ref(), ADDRESSING)
 
@@ -80,7 +81,7 @@ async def test_an_allocation_that_comes_after_it_was_taken_back_does_nothing(
 ) -> None:
     await begin(orders)
     await run(addresses.allocate_ip_address, ref(), ADDRESSING)
-    assert (await run(addresses.release_ip_address, ref(undo=True))).outcome is Outcome.UNDONE
+    assert (await run(addresses.release_ip_address, ref(undo=True))).outcome is StepOutcome.UNDONE
 
     await assert_fenced(addresses.allocate_ip_address, ref(), ADDRESSING)
 

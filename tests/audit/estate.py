@@ -14,10 +14,10 @@ from activities.records import RecordActivities
 from ipam.allocation import Quarantine
 from ipam.models import Addressing
 from lastmile.audit.audit import Violation, check, repair
+from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.vrf import VrfAttribute
-from lastmile.subscribers.models import Customer, Line, ServicePlan
 
 __all__ = ["FREE_SLOT", "OF_S1", "QUARANTINE", "Estate"]
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lastmile.cli.current_user import actor
 from lastmile.cli.output import _Output, facts, table
-from lastmile.contract import Operation, OrderResult, Progress, ResultStatus, RunStatus, StepOutcome
+from lastmile.contract import Operation, OrderResult, Progress, ResultStatus, RunStatus, StepResult
 from workflows.step_table import step_table
 
 UNSAFE = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202eb\0"
@@ -53,7 +53,7 @@ def test_step_table_of_the_temporal_ui_is_escaped() -> None:
         status=ResultStatus.ROLLED_BACK,
         reason=UNSAFE,
     )
-    steps = [StepOutcome(step="create_customer", reason=f"{UNSAFE}|\nx")]
+    steps = [StepResult(step="create_customer", reason=f"{UNSAFE}|\nx")]
     progress = Progress(
         operation=Operation.PROVISION, order_id="O-1", status=RunStatus.ENDED, steps=steps, result=result
     )

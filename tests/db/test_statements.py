@@ -27,9 +27,9 @@ from ipam.delegations import transition
 from ipam.errors import PoolExhaustedError
 from ipam.lifecycle import State
 from ipam.models import Addressing, Need, Purpose
+from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
-from lastmile.subscribers.models import Customer, Line, ServicePlan
 from lastmile.subscribers.orders import OrderStatus, close_order, open_order
 
 BASELINE = Path(__file__).with_name("statements.json")

@@ -17,13 +17,13 @@ from lastmile.cli.demo.netbox import DemoNetBox
 from lastmile.client.connection import connect
 from lastmile.client.orders import Lastmile
 from lastmile.client.schedule_manager import ScheduleManager
-from lastmile.contract import ResultStatus
+from lastmile.contract import Operation, ResultStatus
 from lastmile.db import Database
 from lastmile.devstack.prometheus import Prometheus
 from lastmile.devstack.stack import Stack
 from lastmile.radius.nas import NasRecord, add_nas
 from lastmile.subscribers.tenants import add_tenant
-from lastmile.telemetry.metrics import OPERATIONS, OUTCOMES
+from lastmile.telemetry.metrics import OUTCOMES
 from tests.processes import until
 from tests.workflows.world import Orders
 from workflows.search_attributes import ATTENTION, TENANT
@@ -58,7 +58,7 @@ class Isp:
         self._lastmile = Lastmile(client)
         await self._set_up()
         await client.execute_workflow("Metrics", id="first-figures", task_queue=TASK_QUEUE)
-        await self._seen(f"count(lastmile_orders_total == 0) == {2 * len(TENANTS) * len(OPERATIONS) * len(OUTCOMES)}")
+        await self._seen(f"count(lastmile_orders_total == 0) == {2 * len(TENANTS) * len(Operation) * len(OUTCOMES)}")
         for _ in range(2):
             staying, leaving, silent, *_ = await asyncio.gather(
                 *(self._provision() for _ in range(3)), self._provision(pool="metro"), self._provision("other")

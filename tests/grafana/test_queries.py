@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from grafana.queries import DIRECTORY, PanelQuery, panel_queries
+from lastmile.contract import Operation
 from lastmile.devstack.prometheus import Sample
-from lastmile.telemetry.metrics import OPERATIONS, OUTCOMES
+from lastmile.telemetry.metrics import OUTCOMES
 from tests.grafana.isp import Isp
 from tests.processes import until
 
@@ -68,7 +69,7 @@ PLATFORM: dict[str, dict[str, Any]] = {
     "Oldest open order": {"oldest": 0},
     "Workers": {"": 2},
     "Orders by outcome": {
-        **{f"{operation}: {outcome}": 0 for operation in OPERATIONS for outcome in OUTCOMES},
+        **{f"{operation}: {outcome}": 0 for operation in Operation for outcome in OUTCOMES},
         "provision: completed": SOME,
         "provision: rolled_back": SOME,
         "deprovision: completed": SOME,

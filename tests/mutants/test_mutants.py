@@ -39,7 +39,7 @@ MUTANTS = (
         "undo known only after the step",
         "workflows/saga.py",
         "[step for step in self._steps if step.undo is not None]",
-        "[s for s in self._steps if s.undo and record.outcomes[s.name].outcome not in (None, Outcome.FAILED)]",
+        "[s for s in self._steps if s.undo and record.outcomes[s.name].outcome not in (None, StepOutcome.FAILED)]",
         ROLLBACKS,
     ),
     Mutant(
@@ -83,8 +83,8 @@ MUTANTS = (
     Mutant(
         "503 treated as failure",
         "lastmile/radius/dynauth.py",
-        "return self.outcome in (Outcome.ACK, Outcome.SESSION_GONE)",
-        "return self.outcome is Outcome.ACK",
+        "return self.outcome in (RadiusReply.ACK, RadiusReply.SESSION_GONE)",
+        "return self.outcome is RadiusReply.ACK",
         DISCONNECTS,
     ),
 )

@@ -23,9 +23,9 @@ from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.reconcile.run import differences
 from ipam.pools import Pool, add_pool, list_pools
 from lastmile.audit.audit import check
+from lastmile.contract.lines import Reference
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.services.netbox_import import Carried, Fate, Importer
-from lastmile.subscribers.models import Reference
 from tests.netbox.changeable import BLOCKS, DATABASE, DIRECT, PREFIX, REST, Changeable, Way
 from tests.netbox.kept import PREFIXES, SPACE, VRF
 from tests.netbox.reconciled import found

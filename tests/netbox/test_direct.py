@@ -8,11 +8,11 @@ import asyncpg
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.messages import Outcome
 from ipam.errors import InvalidPoolError
 from ipam.netbox import NetBox
 from ipam.netbox.binding import OnRelease
 from lastmile.audit.audit import check
+from lastmile.contract.results import StepOutcome
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from tests.netbox.held import Held
@@ -54,13 +54,13 @@ async def test_the_way_of_a_prefix(kept: Kept, home: int) -> None:
     assert await kept.allocate() == prefix, "again"
     assert await kept.agree() == [prefix]
 
-    assert (await kept.activate()).outcome is Outcome.DONE
+    assert (await kept.activate()).outcome is StepOutcome.DONE
     await kept.close()
     assert kept.record(KEY_1)["status"] == "active"  # type: ignore[index]
     assert await kept.agree() == [prefix]
 
     report = await kept.deprovision()
-    assert (report.outcome, report.facts) == (Outcome.DONE, {"ipv6_prefix": prefix, "vrf": "access"})
+    assert (report.outcome, report.facts) == (StepOutcome.DONE, {"ipv6_prefix": prefix, "vrf": "access"})
     assert kept.record(KEY_1)["status"] == "deprecated"  # type: ignore[index]
     assert await kept.agree() == []
 
@@ -115,7 +115,7 @@ async def test_one_prefix_whatever_is_lost(kept: Kept, home: int, fault: Fault, 
         prefix = await kept.allocate()
         assert await kept.agree() == [prefix]
     else:
-        assert (await kept.undo()).outcome is Outcome.UNDONE
+        assert (await kept.undo()).outcome is StepOutcome.UNDONE
         await kept.close(status="rolled_back")
         assert kept.records() == []
         assert await kept.agree() == []
@@ -409,7 +409,7 @@ async def test_what_an_abandoned_order_left_half_done_is_reported_and_taken_down
     assert found["not_given"] == "waits for a prefix for ipv6_pd (pending) since order O-1, which ended abandoned"
 
     report = await kept.deprovision()
-    assert (report.outcome, report.facts) == (Outcome.DONE, {})
+    assert (report.outcome, report.facts) == (StepOutcome.DONE, {})
     assert kept.records() == []
     assert await kept.agree() == []
 
@@ -439,7 +439,7 @@ async def test_a_release_is_repeated_until_it_is_done(
     await kept.run(kept.addresses.revoke_ipv6_lifecycle, ref)
     kept.server.faults.next(fault, method=method, times=4)  # the client itself tries three times
     report = await kept.insist(lambda: kept.run(kept.addresses.release_ip_address, ref))
-    assert (report.outcome, report.facts) == (Outcome.DONE, {"ipv6_prefix": "2001:db8:4000::/56", "vrf": "access"})
+    assert (report.outcome, report.facts) == (StepOutcome.DONE, {"ipv6_prefix": "2001:db8:4000::/56", "vrf": "access"})
     await kept.close(order="D-1")
     assert await kept.agree() == []
     assert len(kept.records()) == (on_release is OnRelease.DEPRECATE)
@@ -467,7 +467,7 @@ async def test_a_record_that_a_person_made_theirs_is_left_alone(kept: Kept, on_r
     mine = {"custom_fields": {"lastmile_key": None}, "description": "a person's", "status": "active"}
     await asyncio.to_thread(kept.peer.send, "PATCH", f"{PREFIXES}{record['id']}/", mine)
     report = await kept.deprovision()
-    assert report.outcome is Outcome.WARNED
+    assert report.outcome is StepOutcome.WARNED
     assert "2001:db8:4000::/56 in NetBox does not carry our key any more, and was left as it is" in report.reason
     await kept.everything_is_due()
     assert [(one["description"], one["status"]) for one in kept.records()] == [("a person's", "active")]
@@ -479,7 +479,7 @@ async def test_a_record_that_a_person_deleted_and_made_again_is_left_alone(kept:
     assert record is not None
     await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{record['id']}/")
     await asyncio.to_thread(kept.peer.create, PREFIXES, prefix=prefix, vrf=kept.vrf)
-    assert (await kept.deprovision()).outcome is Outcome.DONE
+    assert (await kept.deprovision()).outcome is StepOutcome.DONE
     await kept.everything_is_due()
     assert [one["prefix"] for one in kept.records()] == [prefix]
 
@@ -505,6 +505,6 @@ async def test_an_activation_waits_for_netbox_and_the_address_does_not(kept: Kep
     assert not (await refusal(kept.activate())).non_retryable
     assert await kept.owner.fetchval("SELECT value FROM radreply") == prefix
     kept.server.start()
-    assert (await kept.activate()).outcome is Outcome.DONE
+    assert (await kept.activate()).outcome is StepOutcome.DONE
     await kept.close()
     assert await kept.agree() == [prefix]

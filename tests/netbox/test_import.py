@@ -15,10 +15,10 @@ from ipam.netbox.errors import NetBoxError
 from ipam.netbox.importer.scan import Estate, UnknownFieldError
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
 from lastmile.audit.audit import check
+from lastmile.contract.lines import Reference
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault
 from lastmile.services.netbox_import import Fate, Importer, Judged
-from lastmile.subscribers.models import Reference
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, Kept
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from lastmile.contract.lines import Reference, TenantId
 from lastmile.db import Database
 from lastmile.radius.accounts import (
     block_account,
@@ -22,7 +23,6 @@ from lastmile.radius.accounts import (
     write_reply_items,
 )
 from lastmile.radius.errors import AccountConflictError
-from lastmile.subscribers.models import Reference, TenantId
 
 Act = Callable[..., Awaitable[Any]]
 USER = "S-1@acme.lastmile"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from lastmile.contract.lines import Customer, Line
 from lastmile.db import Database
-from lastmile.subscribers.models import Customer, Line
 
 Act = Callable[..., Coroutine[Any, Any, Any]]
 

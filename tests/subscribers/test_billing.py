@@ -6,9 +6,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from lastmile.contract.lines import Customer, ServicePlan
 from lastmile.subscribers.billing import cancel_service, create_service, end_service, resume_service, suspend_service
 from lastmile.subscribers.errors import RecordConflictError
-from lastmile.subscribers.models import Customer, ServicePlan
 from lastmile.subscribers.records import CreatedRecord, archive_subscriber, create_customer, create_subscriber
 
 Act = Callable[..., Coroutine[Any, Any, Any]]

@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from lastmile.contract.lines import Customer, Line
 from lastmile.subscribers.errors import RecordConflictError, UnknownSubscriberError
-from lastmile.subscribers.models import Customer, Line
 from lastmile.subscribers.records import (
     CreatedRecord,
     archive_subscriber,

@@ -17,8 +17,8 @@ from temporalio.client import Client
 
 from lastmile.client.orders import Lastmile
 from lastmile.contract import Decision, ResultStatus
+from lastmile.contract.lines import Customer
 from lastmile.devstack.nas import ScriptedNas
-from lastmile.subscribers.models import Customer
 from lastmile.telemetry.logs import set_up_logging
 from tests.processes import Environment, healthy, port_of, started
 from tests.workflows.world import Orders, log_in, outcomes

@@ -9,18 +9,18 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 
 from lastmile.client.orders import Lastmile, NotRunningError, OrderRun
-from lastmile.contract import ResultStatus
+from lastmile.contract import ResultStatus, operations
+from lastmile.contract.steps import pivot_of
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
 from tests.workflows.faults import Faults, Gate, refused
 from tests.workflows.world import Orders, outcomes, what_is_there
-from workflows import deprovision, provision
 
-PROVISION = [step.name for step in provision.STEPS]
-BEFORE_PIVOT = [step.name for step in deprovision.STEPS[: [step.pivot for step in deprovision.STEPS].index(True)]]
-AFTER_PIVOT = [step.name for step in deprovision.STEPS[len(BEFORE_PIVOT) :]]
+PROVISION = [step.name for step in operations.PROVISION.steps]
+BEFORE_PIVOT = [step.name for step in operations.DEPROVISION.steps[: pivot_of(operations.DEPROVISION.steps)]]
+AFTER_PIVOT = [step.name for step in operations.DEPROVISION.steps[len(BEFORE_PIVOT) :]]
 
 
 async def temporal_status(run: OrderRun) -> WorkflowExecutionStatus | None:
@@ -114,7 +114,7 @@ async def test_a_cancel_that_comes_before_any_worker_leaves_nothing(
     assert await what_is_there(owner) == nothing
 
 
-@pytest.mark.parametrize("undo", [step.undo for step in provision.STEPS[:-1]])
+@pytest.mark.parametrize("undo", [step.undo for step in operations.PROVISION.steps[:-1]])
 async def test_the_first_cancel_may_come_while_a_failure_is_being_undone(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, undo: str
 ) -> None:

@@ -11,7 +11,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.testing import ActivityEnvironment
 
 from activities.maintenance.cleanup import CleanupActivities
-from activities.messages import Stuck
+from activities.maintenance.messages import Stuck
 from ipam.allocation import Quarantine, allocate, release
 from ipam.delegations import held_by, transition
 from ipam.lifecycle import State

@@ -10,9 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 from temporalio.api.common.v1 import Payload
 
 from lastmile.contract import Cleanup, DeprovisionSubscriber, Operation, ProvisionSubscriber, workflow_id
+from lastmile.contract.lines import Line, Reference, TenantId
 from lastmile.encryption.codec import data_converter
 from lastmile.fields.devices import MacAddress
-from lastmile.subscribers.models import Line, Reference, TenantId
 
 ORDER: dict[str, Any] = {
     "tenant": "acme",

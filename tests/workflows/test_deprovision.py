@@ -5,11 +5,11 @@ import asyncpg
 from ipam.models import Addressing
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
+from lastmile.contract.operations import DEPROVISION
 from tests.workflows.faults import Faults, broken, once, refused
 from tests.workflows.world import Orders, outcomes, what_is_there
-from workflows.deprovision import STEPS
 
-DONE = {step.name: "done" for step in STEPS} | {"deactivate_onu": "skipped", "unconfigure_cpe": "skipped"}
+DONE = {step.name: "done" for step in DEPROVISION.steps} | {"deactivate_onu": "skipped", "unconfigure_cpe": "skipped"}
 
 
 async def test_a_line_is_taken_down(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
@@ -42,7 +42,7 @@ async def test_every_reply_lost_once_changes_nothing(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     await lastmile.execute(orders.provision())
-    faults.after = {step.name: once(broken) for step in STEPS}
+    faults.after = {step.name: once(broken) for step in DEPROVISION.steps}
 
     result = await lastmile.execute(orders.deprovision())
 

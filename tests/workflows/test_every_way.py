@@ -10,19 +10,19 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
+from lastmile.contract import operations
 from tests.workflows.every_way.cases import CASES, Case
 from tests.workflows.every_way.play import Seen, play
 from tests.workflows.every_way.rules import OPERATIONS
 from tests.workflows.every_way.shelf import AWAY, DELEGATED, DIRECT, Shelf, shelf
 from tests.workflows.every_way.stage import stage
 from tests.workflows.every_way.table import WAY
-from workflows import deprovision, provision
 
 AT_ONCE = 10
 """How many cases are played side by side; most of them wait for a time-out most of the time."""
 PATIENCE_SECONDS = 90
 
-STEPS = {"provision": provision.STEPS, "deprovision": deprovision.STEPS}
+STEPS = {"provision": operations.PROVISION.steps, "deprovision": operations.DEPROVISION.steps}
 
 OF_ADDRESSES = {"allocate_ip_address", "activate_ipv6_lifecycle", "revoke_ipv6_lifecycle", "release_ip_address"}
 """What the kind of the pool makes a difference to; a rollback from elsewhere goes through their undos all the same."""

@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
-from activities.messages import Stuck
+from activities.maintenance.messages import Stuck
 from ipam.models import Addressing
 from lastmile.client.orders import AlreadyRunningError, Lastmile, OrderIdReusedError
 from lastmile.contract import ResultStatus, RunStatus

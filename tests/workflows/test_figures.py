@@ -13,7 +13,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from activities.messages import SnapshotTaken
+from activities.maintenance.messages import SnapshotReport
 from lastmile.client.orders import Lastmile
 from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.client.schedules import SCHEDULES
@@ -31,9 +31,9 @@ PRESENT = "lastmile_schedule_present"
 SUCCESS = "lastmile_schedule_last_success_timestamp_seconds"
 
 
-async def take(client: Client, worker: Worker) -> SnapshotTaken:
+async def take(client: Client, worker: Worker) -> SnapshotReport:
     return await client.execute_workflow(
-        "Metrics", id=f"metrics-{uuid.uuid4()}", task_queue=worker.task_queue, result_type=SnapshotTaken
+        "Metrics", id=f"metrics-{uuid.uuid4()}", task_queue=worker.task_queue, result_type=SnapshotReport
     )
 
 
@@ -96,7 +96,7 @@ async def test_runs_that_wait_for_a_person(
         waiting.first_execution_run_id,
     )
 
-    async def until(number: int) -> SnapshotTaken:
+    async def until(number: int) -> SnapshotReport:
         """Temporal's visibility lags behind."""
         while True:
             taken = await take(client, worker)

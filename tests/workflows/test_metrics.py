@@ -16,12 +16,11 @@ from activities.interceptor import ActivityInterceptor
 from activities.messages import StepContext
 from ipam.models import Addressing, IPv4Mode
 from lastmile.client.orders import Lastmile, OrderRefusedError
-from lastmile.contract import OrderResult, ResultStatus
+from lastmile.contract import OrderResult, ResultStatus, operations
 from lastmile.devstack.nas import ScriptedNas
 from tests.counted import Counted
 from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.world import Orders, log_in, outcomes, parked
-from workflows import provision
 from workflows.registry import RUNNER
 
 ORDERS = "lastmile_orders_total"
@@ -108,8 +107,8 @@ async def test_a_rolled_back_order(lastmile: Lastmile, orders: Orders, counted: 
     assert counted.since(ORDERS) == {("provision", "rolled_back", "acme"): 1}
     steps = counted.since(STEPS)
     assert steps == as_told(result)
-    assert Counter(outcome for outcome, _, _ in steps) == {"undone": len(provision.STEPS) - 1, "failed": 1}
-    undos = {step.undo for step in provision.STEPS}
+    assert Counter(outcome for outcome, _, _ in steps) == {"undone": len(operations.PROVISION.steps) - 1, "failed": 1}
+    undos = {step.undo for step in operations.PROVISION.steps}
     assert {name for (name,) in counted.since(ATTEMPTS)} >= undos
     assert counted.since(REVOKED) == {("acme",): 1}
 

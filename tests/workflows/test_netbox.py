@@ -17,7 +17,8 @@ from ipam.models import Addressing
 from ipam.netbox import NetBox
 from ipam.netbox.requirements import NOT_VISIBLE, check, set_up
 from lastmile.client.orders import Lastmile
-from lastmile.contract import Cleanup, Decision, ProvisionSubscriber, ResultStatus
+from lastmile.contract import Cleanup, Decision, ProvisionSubscriber, ResultStatus, operations
+from lastmile.contract.steps import CallKind, pivot_of
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import LOST, POSTGRES_DOWN, Fault, proxy
@@ -31,14 +32,13 @@ from tests.netbox.kept import PREFIXES, SPACE, VRF, Kept
 from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.maintained import AT_ONCE, Maintenance
 from tests.workflows.world import Orders, cancel_requested, outcomes, parked, retrying, what_is_there
-from workflows import deprovision, provision
-from workflows.step_activity import PATIENCE, CallKind
+from workflows.step_activity import PATIENCE
 
-PROVISION = [step.name for step in provision.STEPS]
-REQUIRED = [step.name for step in provision.STEPS if not step.best_effort]
-DEPROVISION = [step.name for step in deprovision.STEPS]
+PROVISION = [step.name for step in operations.PROVISION.steps]
+REQUIRED = [step.name for step in operations.PROVISION.steps if not step.best_effort]
+DEPROVISION = [step.name for step in operations.DEPROVISION.steps]
 MORE_THAN_ALL = 2 * PATIENCE[CallKind.IPAM].attempts
-PIVOT = [step.pivot for step in deprovision.STEPS].index(True)
+PIVOT = pivot_of(operations.DEPROVISION.steps)
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from temporalio.client import Client
 from ipam.models import Addressing
 from lastmile.client.orders import Lastmile, OrderRefusedError
 from lastmile.contract import Created, ResultStatus
+from lastmile.contract.operations import PROVISION
 from lastmile.db import Database
 from lastmile.subscribers.orders import recorded
 from tests.workflows.faults import Faults, broken, once
 from tests.workflows.world import Orders, outcomes, what_is_there
-from workflows.provision import STEPS
 
-DONE = {step.name: "done" for step in STEPS} | {"activate_onu": "skipped", "configure_cpe": "skipped"}
+DONE = {step.name: "done" for step in PROVISION.steps} | {"activate_onu": "skipped", "configure_cpe": "skipped"}
 
 
 async def test_an_order_becomes_a_working_line(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
@@ -57,7 +57,7 @@ async def test_every_reply_lost_once_changes_nothing(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     """The work is done, the worker dies before it can say so, and it is done again."""
-    faults.after = {step.name: once(broken) for step in STEPS}
+    faults.after = {step.name: once(broken) for step in PROVISION.steps}
 
     result = await lastmile.execute(orders.provision())
 

@@ -6,12 +6,12 @@ import pytest
 from temporalio.worker import Worker
 
 from lastmile.client.schedules import SCHEDULES
-from workflows import deprovision, provision
+from lastmile.contract import operations
+from lastmile.contract.steps import Step, pivot_of
 from workflows.maintenance import cleanup
 from workflows.registry import WORKFLOWS
-from workflows.saga import Step
 
-STEPS: list[Step[Any]] = [*provision.STEPS, *deprovision.STEPS]
+STEPS: list[Step[Any]] = [*operations.PROVISION.steps, *operations.DEPROVISION.steps]
 ORDERS = {"open_order", "begin_rollback", "close_order"}
 CLEANUP = {part.activity for part in cleanup.PARTS} | {cleanup.FINISH, "cleanup_ended"}
 AUDIT = {"invariants", "check_invariant", "compare_with_netbox", "retry_disconnects", "audit_ended"}
@@ -37,13 +37,13 @@ def test_the_worker_runs_every_workflow(worker: Worker) -> None:
 
 
 def test_every_step_of_provision_has_an_undo() -> None:
-    assert all(step.undo for step in provision.STEPS)
+    assert all(step.undo for step in operations.PROVISION.steps)
 
 
 def test_deprovision_changes_nothing_before_its_pivot_that_it_cannot_take_back() -> None:
-    pivot = [step.pivot for step in deprovision.STEPS].index(True)
-    assert [step.name for step in deprovision.STEPS[:pivot] if step.undo is None] == ["verify_subscriber"]
-    assert deprovision.STEPS[pivot].name == "revoke_ipv6_lifecycle"
+    pivot = pivot_of(operations.DEPROVISION.steps)
+    assert [step.name for step in operations.DEPROVISION.steps[:pivot] if step.undo is None] == ["verify_subscriber"]
+    assert operations.DEPROVISION.steps[pivot].name == "revoke_ipv6_lifecycle"
 
 
 def test_what_is_scheduled_is_a_workflow() -> None:

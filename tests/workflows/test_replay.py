@@ -9,21 +9,21 @@ import pytest
 from temporalio import workflow
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from lastmile.contract import OrderResult, ProvisionSubscriber
+from lastmile.contract import OrderResult, ProvisionSubscriber, operations
+from lastmile.contract.steps import CallKind, Step
 from tests.workflows.record_histories import NAMES
 from tests.workflows.replaying import DIRECTORY, SUMS, altered, replay
-from workflows import provision
-from workflows.operator_controls import Steerable
-from workflows.saga import CallKind, Saga, Step
+from workflows.order_workflow import OrderWorkflow
+from workflows.saga import Saga
 from workflows.search_attributes import STEP
 
 HISTORIES = sorted(DIRECTORY.rglob("*.json"))
 RELEASED = sorted(path for path in DIRECTORY.iterdir() if path.is_dir())
-FIRST, SECOND, *REST = provision.STEPS
+FIRST, SECOND, *REST = operations.PROVISION.steps
 
 
 @workflow.defn(name="Provision")
-class Changed(Steerable):
+class Changed(OrderWorkflow):
     """The provision workflow with the steps that a test gives it."""
 
     steps: ClassVar[Sequence[Step[ProvisionSubscriber]]]
@@ -38,12 +38,12 @@ class Changed(Steerable):
 
 
 @workflow.defn(name="Provision")
-class Tagged(Steerable):
+class Tagged(OrderWorkflow):
     """The provision workflow with a search attribute more."""
 
     @workflow.init
     def __init__(self, order: ProvisionSubscriber) -> None:
-        self._saga = Saga(order, provision.STEPS)
+        self._saga = Saga(order, operations.PROVISION.steps)
 
     @workflow.run
     async def run(self, order: ProvisionSubscriber) -> OrderResult:
@@ -52,12 +52,14 @@ class Tagged(Steerable):
 
 
 @workflow.defn(name="Provision")
-class Guarded(Steerable):
+class Guarded(OrderWorkflow):
     """The provision workflow with other steps for runs to come, as docs/development/changing-workflows.md says."""
 
     @workflow.init
     def __init__(self, order: ProvisionSubscriber) -> None:
-        self._saga = Saga(order, provision.STEPS[1:] if workflow.patched("no-customers") else provision.STEPS)
+        self._saga = Saga(
+            order, operations.PROVISION.steps[1:] if workflow.patched("no-customers") else operations.PROVISION.steps
+        )
 
     @workflow.run
     async def run(self, order: ProvisionSubscriber) -> OrderResult:
@@ -130,5 +132,5 @@ async def test_a_guarded_change_does_not_break_them() -> None:
 
 
 async def test_titles_and_patience_may_change_while_runs_are_open() -> None:
-    Changed.steps = [replace(step, title="another title", kind=CallKind.DEVICE) for step in provision.STEPS]
+    Changed.steps = [replace(step, title="another title", kind=CallKind.DEVICE) for step in operations.PROVISION.steps]
     await replay_with(Changed, "provision_completed")

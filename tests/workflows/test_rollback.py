@@ -8,14 +8,14 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from lastmile.client.orders import Lastmile, OrderRefusedError, RunLostError
-from lastmile.contract import Created, ResultStatus
+from lastmile.contract import Created, ResultStatus, operations
+from lastmile.contract.steps import pivot_of
 from tests.workflows.faults import Fault, Faults, Gate, broken, once, refused
 from tests.workflows.world import Orders, outcomes, what_is_there
-from workflows import deprovision, provision
 
-PROVISION = [step.name for step in provision.STEPS]
-REQUIRED = [step.name for step in provision.STEPS if not step.best_effort]
-BEFORE_PIVOT = [step.name for step in deprovision.STEPS[: [step.pivot for step in deprovision.STEPS].index(True)]]
+PROVISION = [step.name for step in operations.PROVISION.steps]
+REQUIRED = [step.name for step in operations.PROVISION.steps if not step.best_effort]
+BEFORE_PIVOT = [step.name for step in operations.DEPROVISION.steps[: pivot_of(operations.DEPROVISION.steps)]]
 
 
 async def order_status(owner: asyncpg.Connection, order_id: str) -> str:
@@ -107,7 +107,7 @@ async def test_an_undo_that_loses_its_replies_happens_once(
     nothing = await what_is_there(owner)
     if activation:
         faults.before["activate_ipv6_lifecycle"] = activation
-    faults.after = {step.undo: once(broken) for step in provision.STEPS if step.undo}
+    faults.after = {step.undo: once(broken) for step in operations.PROVISION.steps if step.undo}
     faults.after["create_billing_service"] = refused
 
     result = await lastmile.execute(orders.provision())

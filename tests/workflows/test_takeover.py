@@ -7,7 +7,7 @@ import pytest
 
 from lastmile.client.orders import Lastmile, RunLostError
 from lastmile.contract import AnyOrder, Decision, ResultStatus
-from lastmile.subscribers.models import Line
+from lastmile.contract.lines import Line
 from tests.workflows.faults import Faults, Gate, broken, once, refused
 from tests.workflows.world import Orders, outcomes, parked, what_is_there
 

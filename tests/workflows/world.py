@@ -11,8 +11,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.orders import Lastmile, OrderRun, ScheduledOrder
 from lastmile.contract import DeprovisionSubscriber, Progress, ProvisionSubscriber, RunStatus
+from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.devstack.nas import ScriptedNas
-from lastmile.subscribers.models import Customer, Line, ServicePlan
 
 __all__ = [
     "Orders",

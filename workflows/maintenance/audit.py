@@ -9,7 +9,7 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from activities.messages import Checked, Done, SnapshotTaken
+from activities.maintenance.messages import InvariantReport, MaintenanceReport, SnapshotReport
 from lastmile.contract import AuditResult
 from workflows.failure_details import words_of
 from workflows.maintenance.activity_call import SHOWN, call
@@ -28,9 +28,9 @@ class Metrics:
     """Take every figure once, for all workers to show."""
 
     @workflow.run
-    async def run(self) -> SnapshotTaken:
-        taken: SnapshotTaken = await call(
-            "take_snapshot", "take the figures", returns=SnapshotTaken, attempt=SNAPSHOT_ATTEMPT
+    async def run(self) -> SnapshotReport:
+        taken: SnapshotReport = await call(
+            "take_snapshot", "take the figures", returns=SnapshotReport, attempt=SNAPSHOT_ATTEMPT
         )
         return taken
 
@@ -56,14 +56,16 @@ class Audit:
         """Everything, whatever becomes of the rest; fails in the end where something was not checked."""
         # Asked for, and not imported: another version's would not fit the history of a run that is open.
         for name in await call("invariants", "what there is to check", returns=list[str], attempt=SHORT):
-            checked = await self._try("check_invariant", f"check: {name}", name, returns=Checked, name=f"check-{name}")
+            checked = await self._try(
+                "check_invariant", f"check: {name}", name, returns=InvariantReport, name=f"check-{name}"
+            )
             if checked is not None:
                 self._counts["repaired"] += checked.repaired
                 if checked.violations:
                     self._violations[name] = checked.violations
         differs = await self._try("compare_with_netbox", "compare with NetBox", returns=dict[str, int])
         self._violations |= differs or {}
-        retried = await self._try("retry_disconnects", "ask again for the end of sessions", returns=Done)
+        retried = await self._try("retry_disconnects", "ask again for the end of sessions", returns=MaintenanceReport)
         if retried is not None:
             self._counts |= retried.counts
         return await self._end()

@@ -14,7 +14,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
 from temporalio.workflow import ParentClosePolicy
 
-from activities.messages import Done, Finished, Search, Stuck
+from activities.maintenance.messages import MaintenanceReport, MaintenanceSearch, RevocationReport, Stuck
 from lastmile.contract import Cleanup, CleanupResult, CleanupState, workflow_id
 from workflows.failure_details import words_of
 from workflows.identity import check_workflow_id
@@ -39,10 +39,10 @@ class FinishRevocation:
         """To whoever asks for the subscriber's order: this is none."""
 
     @workflow.run
-    async def run(self, stuck: Stuck) -> Finished:
+    async def run(self, stuck: Stuck) -> RevocationReport:
         check_workflow_id(workflow_id(stuck.tenant, stuck.subscriber_ref), "FinishRevocation")
-        finished: Finished = await call(
-            FINISH, "end the session, release the addresses", stuck, returns=Finished, attempt=ATTEMPT
+        finished: RevocationReport = await call(
+            FINISH, "end the session, release the addresses", stuck, returns=RevocationReport, attempt=ATTEMPT
         )
         return finished
 
@@ -106,8 +106,12 @@ class StalePrefixCleanup:
 
     async def _some(self, part: Part) -> bool:
         """Some of the part; whether there is more."""
-        search = Search(older_than=part.older_than(self._wanted), after=self._state.after, dry_run=self._wanted.dry_run)
-        done: Done = await call(part.activity, part.title, search, returns=Done, attempt=part.attempt)
+        search = MaintenanceSearch(
+            older_than=part.older_than(self._wanted), after=self._state.after, dry_run=self._wanted.dry_run
+        )
+        done: MaintenanceReport = await call(
+            part.activity, part.title, search, returns=MaintenanceReport, attempt=part.attempt
+        )
         self._count(**done.counts)
         self._tell(done.lines, failed=bool(done.counts.get("errors")))
         if self._wanted.dry_run:
@@ -123,11 +127,11 @@ class StalePrefixCleanup:
         subscriber = _name(stuck)
         try:
             async with turns:
-                finished: Finished = await workflow.execute_child_workflow(
+                finished: RevocationReport = await workflow.execute_child_workflow(
                     "FinishRevocation",
                     stuck,
                     id=workflow_id(stuck.tenant, stuck.subscriber_ref),
-                    result_type=Finished,
+                    result_type=RevocationReport,
                     parent_close_policy=ParentClosePolicy.ABANDON,
                     search_attributes=TypedSearchAttributes(
                         [SearchAttributePair(TENANT, stuck.tenant), SearchAttributePair(OPERATION, FINISH)]

@@ -10,7 +10,6 @@ from urllib.parse import quote
 from rich.text import Text
 from temporalio.client import WorkflowFailureError
 
-from activities.messages import Outcome
 from ipam.models import IPv4Mode, Purpose
 from ipam.pools import Pool, add_pool, list_pools
 from lastmile.cli.connections import Temporal
@@ -22,6 +21,7 @@ from lastmile.cli.orders.report import addresses
 from lastmile.cli.output import console, mark, say, table, when
 from lastmile.client.orders import OrderRun
 from lastmile.contract import AnyOrder, OrderResult, ProvisionSubscriber, ResultStatus, RunStatus
+from lastmile.contract.results import StepOutcome
 from lastmile.db import Database
 from lastmile.devstack.stack import Stack
 from lastmile.radius import accounts
@@ -177,7 +177,7 @@ class Story:
         console.print(table("", ("step", "outcome", "seconds", "reason"), rows))
         if nas:
             for gone in before.sessions:
-                if steps["revoke_ipv6_lifecycle"].outcome is Outcome.DONE:
+                if steps["revoke_ipv6_lifecycle"].outcome is StepOutcome.DONE:
                     say(f"{self._stack.nas} acknowledged the Disconnect-Request for session {gone['session']}.")
                 await nas.stop_session(user, gone["session"])
             login = await nas.log_in(user, password)

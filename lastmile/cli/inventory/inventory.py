@@ -17,12 +17,12 @@ from lastmile.cli.current_user import actor
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.netbox.setup import open_netbox
 from lastmile.cli.output import console, facts, print_json, say, table, tell, when
+from lastmile.contract.lines import TenantId
 from lastmile.db import Database
 from lastmile.errors import InvalidInputError, NonRetryableError
 from lastmile.fields.durations import duration
 from lastmile.fields.text import PRINTABLE
 from lastmile.subscribers.errors import TenantInUseError
-from lastmile.subscribers.models import TenantId
 from lastmile.subscribers.tables import subscribers
 from lastmile.subscribers.tenants import add_tenant, list_tenants, remove_tenant
 from lastmile.validation_messages import mistakes

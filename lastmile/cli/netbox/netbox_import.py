@@ -15,9 +15,9 @@ from lastmile.cli.exit_codes import Exit
 from lastmile.cli.inventory.inventory import the_pool
 from lastmile.cli.netbox.setup import open_netbox
 from lastmile.cli.output import print_json, say
+from lastmile.contract.lines import Reference
 from lastmile.errors import InvalidInputError
 from lastmile.services.netbox_import import Fate, Importer, Judged
-from lastmile.subscribers.models import Reference
 
 __all__ = ["import_prefixes"]
 

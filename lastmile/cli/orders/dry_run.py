@@ -12,6 +12,7 @@ from sqlalchemy import select, text
 
 from activities.addresses import FACTS
 from activities.line_matching import check_line
+from activities.messages import StepContext
 from activities.records import customer_notes
 from ipam.allocation import allocate
 from ipam.delegations import Delegation, held_by
@@ -159,7 +160,7 @@ class _Rehearsal:
             self._note("reuse", f"this order is running since {when(same.created_at)}: its result would be awaited")
             return False
         if order.requested_line is not None:
-            await check_line(self._connection, order.ref(), order.requested_line)
+            await check_line(self._connection, StepContext.of(order), order.requested_line)
         if busy := next((row for row in known if row.finished_at is None), None):
             raise _Hopeless(
                 f"{busy.operation} order {busy.order_id} of this subscriber is running since {when(busy.created_at)}: "

@@ -6,17 +6,16 @@ Fields and columns that begin with `_` are notes, such as why an order was rejec
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from lastmile.contract import AnyOrder, DeprovisionSubscriber, Operation, ProvisionSubscriber
+from lastmile.contract import AnyOrder, ProvisionSubscriber
+from lastmile.contract.operations import OPERATIONS
 
 __all__ = ["OPERATION", "REJECTED", "FileRecord", "Form", "InvalidRecordError", "is_note", "model_of"]
 
 OPERATION = "operation"
 """The field or column that says what an order does; without it, an order provisions."""
 
-_MODELS: dict[str, type[AnyOrder]] = {
-    Operation.PROVISION: ProvisionSubscriber,
-    Operation.DEPROVISION: DeprovisionSubscriber,
-}
+_MODELS: dict[str, type[AnyOrder]] = {operation: entry.model for operation, entry in OPERATIONS.items()}
+_OPERATION_NAMES = " or ".join(f"'{operation}'" for operation in OPERATIONS)
 
 REJECTED = "_rejected"
 """The note that says why an order stands in a rejects file."""
@@ -40,7 +39,7 @@ def model_of(value: Any) -> tuple[type[AnyOrder], Any]:
         return ProvisionSubscriber, value
     named = value[OPERATION]
     if (model := _MODELS.get(named.lower() if isinstance(named, str) else "")) is None:
-        raise InvalidRecordError([f"{OPERATION}: must be 'provision' or 'deprovision', and is {named!r}"])
+        raise InvalidRecordError([f"{OPERATION}: must be {_OPERATION_NAMES}, and is {named!r}"])
     return model, {name: inner for name, inner in value.items() if name != OPERATION}
 
 

@@ -1,4 +1,4 @@
-"""What a subscriber's line is made of, as an order describes it. No I/O: workflows import this."""
+"""The line that an order describes: customer, plan, access and devices."""
 
 from enum import StrEnum
 from typing import Annotated

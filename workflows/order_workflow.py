@@ -1,4 +1,4 @@
-"""What every run of an order answers to: the `progress` query and an operator's three updates."""
+"""The query and the updates of every order workflow: `progress`, `retry_step`, `skip_step`, `abandon`."""
 
 from typing import Any
 
@@ -7,27 +7,27 @@ from temporalio import workflow
 from lastmile.contract import Choice, Decision, Progress
 from workflows.saga import Saga
 
-__all__ = ["Steerable"]
+__all__ = ["OrderWorkflow"]
 
 
-class Steerable:
-    """Base of the order workflows. Handlers can run before `run`, so `__init__` makes the saga."""
+class OrderWorkflow:
+    """The base of the order workflows. Handlers can run before `run`, so `__init__` makes the saga."""
 
     _saga: Saga[Any]
 
     @workflow.query
     def progress(self) -> Progress:
-        """Step by step, where the run stands."""
+        """Return the state of the run, step by step."""
         return self._saga.progress()
 
     @workflow.update
     def retry_step(self, decision: Decision) -> str:
-        """Try the parked step again: its cause has been mended."""
+        """Try the parked step again: its cause has been repaired."""
         return self._decide(Choice.RETRY, decision)
 
     @workflow.update
     def skip_step(self, decision: Decision) -> str:
-        """Go on without the parked step: it has been done by hand, or need not be."""
+        """Go on without the parked step: it has been done by hand, or need not be done."""
         return self._decide(Choice.SKIP, decision)
 
     @workflow.update

@@ -1,0 +1,130 @@
+"""The orders that callers send. A workflow accepts every order that these models accept.
+
+The models validate an order once and report every mistake in it, each with the path of its field.
+"""
+
+import hashlib
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from lastmile.contract.addressing import Addressing
+from lastmile.contract.lines import Customer, Line, Reference, ServicePlan, TenantId
+from lastmile.fields.scalars import Moment, any_case
+from lastmile.fields.text import PRINTABLE
+
+__all__ = [
+    "AnyOrder",
+    "DeprovisionSubscriber",
+    "LineRequest",
+    "Operation",
+    "Order",
+    "ProvisionSubscriber",
+    "Urgency",
+    "schedule_id",
+    "workflow_id",
+]
+
+
+class Operation(StrEnum):
+    """What an order does. `lastmile.contract.operations` holds the rest of each order type."""
+
+    PROVISION = "provision"
+    DEPROVISION = "deprovision"
+
+
+class Urgency(StrEnum):
+    """Which of the waiting orders starts first. Within one level the tenants take turns."""
+
+    URGENT = "urgent"
+    """A technician is waiting at the door."""
+    NORMAL = "normal"
+    BULK = "bulk"
+    """An import. Every other order may overtake it."""
+
+
+def workflow_id(tenant: str, subscriber_ref: str) -> str:
+    """Return the workflow id of every operation on a subscriber. Temporal runs only one of them at a time."""
+    return f"subscriber/{tenant}/{subscriber_ref}"
+
+
+def schedule_id(tenant: str, order_id: str) -> str:
+    """Return the id of the Temporal Schedule that holds an order until its `not_before`."""
+    return f"order/{tenant}/{order_id}"
+
+
+class LineRequest(BaseModel):
+    """The line that an order asks for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    customer: Customer
+    plan: ServicePlan
+    line: Line
+    addressing: Addressing
+
+
+TRANSPORT_FIELDS = {"requested_by", "not_before", "urgency"}
+"""The fields that say how and when an order travels. They are no part of its content."""
+
+
+class Order(BaseModel):
+    """The fields of every order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    operation: ClassVar[Operation]
+
+    tenant: TenantId
+    order_id: Reference
+    """The caller's idempotency key: the same order sent twice gives the same result."""
+    subscriber_ref: Reference
+    requested_by: Annotated[str, Field(strict=True, max_length=100), PRINTABLE] = ""
+    """The system or the person that sends the order, for the audit log."""
+    not_before: Moment | None = None
+    """The time at which the order may start, with its time zone. None: now."""
+    urgency: Annotated[Urgency, BeforeValidator(any_case)] = Urgency.NORMAL
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow id of the subscriber."""
+        return workflow_id(self.tenant, self.subscriber_ref)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, in hexadecimal. It does not depend on how the order was written."""
+        # Without defaults: a field that a later version adds must not change the digest of older orders.
+        content = self.model_dump_json(exclude_defaults=True, exclude=TRANSPORT_FIELDS)
+        return hashlib.sha256(f"{self.operation}:{content}".encode()).hexdigest()
+
+    @property
+    def requested_line(self) -> LineRequest | None:
+        """The line that the order asks for; None where it asks for none."""
+        return None
+
+
+class ProvisionSubscriber(Order):
+    """Turn an order into a working line."""
+
+    operation = Operation.PROVISION
+
+    customer: Customer
+    plan: ServicePlan
+    line: Line
+    addressing: Addressing = Addressing()
+
+    @property
+    def requested_line(self) -> LineRequest:
+        return LineRequest(customer=self.customer, plan=self.plan, line=self.line, addressing=self.addressing)
+
+
+class DeprovisionSubscriber(Order):
+    """Terminate a subscriber's service and release everything that the line held."""
+
+    operation = Operation.DEPROVISION
+
+    reason: Annotated[str, Field(strict=True, min_length=1, max_length=500), PRINTABLE]
+    """Why the service ends, for the history. No personal data."""
+
+
+AnyOrder = ProvisionSubscriber | DeprovisionSubscriber
