@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from docs import generate
 from ipam.models import Addressing
 from ipam.netbox.reconcile.differences import DifferenceKind
+from lastmile import client
 from lastmile.audit.invariants import INVARIANTS
 from lastmile.cli.app import app
 from lastmile.contract import (
@@ -150,6 +151,13 @@ def test_invariant_of_the_runbooks_exists() -> None:
     (entry,) = re.findall(r"^### LastmileAuditViolation\n(.*?)^###", EVERYTHING[RUNBOOKS], re.M | re.S)
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", entry)) - {"invariant"}
     assert named <= known
+
+
+def test_programs_of_the_documentation_import_what_the_client_exports() -> None:
+    blocks = [block for text in TODAY.values() for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)]
+    imports = [line for block in blocks for line in re.findall(r"^from lastmile\.client import (.+)$", block, re.M)]
+    assert len(imports) >= 5
+    assert {name for line in imports for name in line.split(", ")} <= set(client.__all__)
 
 
 @pytest.mark.parametrize("name", generate.PAGES)
