@@ -11,6 +11,7 @@ from ipam.lifecycle import State, check
 from ipam.models import Purpose
 from ipam.prefix import Prefix
 from lastmile.db import TenantConnection
+from lastmile.errors import LastmileError
 
 __all__ = ["COLUMNS", "Delegation", "StateChangedError", "held_by", "revoked_by", "revoked_for", "transition"]
 
@@ -67,7 +68,7 @@ class Delegation:
         return f"a prefix of {self.purpose} from NetBox" if self.prefix is None else str(self.prefix)
 
 
-class StateChangedError(Exception):
+class StateChangedError(LastmileError):
     """Somebody else moved the delegation first: read it again (a retry does)."""
 
 

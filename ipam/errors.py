@@ -1,6 +1,6 @@
 """What can be wrong with an allocation, by name. A retry fixes none that is `NonRetryableError`."""
 
-from lastmile.errors import NonRetryableError
+from lastmile.errors import LastmileError, NonRetryableError
 
 __all__ = [
     "AddressTakenError",
@@ -35,7 +35,7 @@ class PoolBusyError(NonRetryableError):
     """The pool cannot change now: orders, or NetBox, are at work on it. What was begun stays, and is gone on with."""
 
 
-class PoolChangingError(Exception):
+class PoolChangingError(LastmileError):
     """The pool is between two modes, for a moment: a retry finds it in one of them."""
 
 

@@ -1,29 +1,44 @@
-"""The one distinction that every layer makes about a failure: can a retry fix it?
+"""The base of all errors of Lastmile, and the one distinction that every layer makes: can a retry repair the failure?
 
-Everything that is not `NonRetryableError` is retried.
+    LastmileError                     every error that Lastmile raises
+    ├── NonRetryableError             no retry can help: the order, the configuration or a record must change
+    │   ├── PoolMovedError            a NetBox prefix is not where its pool is
+    │   └── (ipam.errors, lastmile.subscribers.errors, lastmile.radius.errors, …)
+    ├── OutageError                   a system is away or not set up: an order waits
+    ├── NetBoxError                   NetBox did not do what it was asked (ipam.netbox.errors)
+    │   ├── NetBoxNotReadyError       NetBox lacks something that Lastmile needs; an outage
+    │   └── AmbiguousWriteError       NetBox may have carried out the request; an outage
+    ├── InvalidInputError             a command, an order file or a setting is wrong
+    └── ClientError                   a request of the client cannot be carried out (lastmile.client.errors)
+
+The tree shows every error with subclasses. `tests/test_errors.py` keeps the tree true and checks that every error
+derives from `LastmileError` and that its name ends in `Error`.
 """
 
 from collections.abc import Sequence
 
-__all__ = ["InvalidInputError", "NonRetryableError", "OutageError"]
+__all__ = ["InvalidInputError", "LastmileError", "NonRetryableError", "OutageError"]
 
 
-class NonRetryableError(Exception):
-    """A failure that a retry cannot fix: bad input, an exhausted pool, an unknown subscriber, a wrong state.
+class LastmileError(Exception):
+    """An error of Lastmile. The message says what happened, where, and what to do."""
 
-    Subclasses name the case; the message says what was wrong, where, and what to do about it. A workflow
-    sees the subclass's name as the error type and does not retry.
+
+class NonRetryableError(LastmileError):
+    """A failure that a retry cannot repair: bad input, an exhausted pool, an unknown subscriber, a wrong state.
+
+    A workflow sees the name of the subclass as the error type and does not retry. Every other error is retried.
     """
 
 
-class OutageError(Exception):
+class OutageError(LastmileError):
     """A failure of a system that lasts until time or a person repairs it: away, not set up, or refusing our token.
 
     The order is not at fault. A step that must be done waits for as long as it takes.
     """
 
 
-class InvalidInputError(Exception):
+class InvalidInputError(LastmileError):
     """What the user typed, sent or configured is wrong; each problem is one line."""
 
     def __init__(self, heading: str, problems: Sequence[str] = ()) -> None:

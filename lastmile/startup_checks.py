@@ -14,7 +14,7 @@ from lastmile.client.temporal_settings import InvalidTemporalSettingsError
 from lastmile.db import Database
 from lastmile.db.failures import DATABASE_FAILURES, explain, without_password
 from lastmile.db.migrate import pending
-from lastmile.errors import NonRetryableError
+from lastmile.errors import LastmileError, NonRetryableError
 from lastmile.settings import Settings
 
 __all__ = ["ConfigurationError", "clients"]
@@ -22,7 +22,7 @@ __all__ = ["ConfigurationError", "clients"]
 log = structlog.get_logger("lastmile.worker")
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(LastmileError):
     """Everything that keeps the worker from starting, one line each."""
 
     def __init__(self, problems: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from temporalio.exceptions import ApplicationError
 
 from lastmile.contract import Choice, Decision, Parked, RunStatus, TakenDecision
 from lastmile.contract.results import StepOutcome
+from lastmile.errors import LastmileError
 from workflows.failure_details import kind_of, words_of
 from workflows.run_record import RunRecord
 from workflows.search_attributes import ATTENTION, STEP
@@ -15,7 +16,7 @@ from workflows.search_attributes import ATTENTION, STEP
 __all__ = ["Parking", "RunAbandonedError"]
 
 
-class RunAbandonedError(Exception):
+class RunAbandonedError(LastmileError):
     """An operator ended the run as it stands."""
 
 

@@ -19,10 +19,10 @@ from ipam.netbox.errors import (
     NetBoxNotReadyError,
     NetBoxServerError,
     NetBoxTenantMissingError,
+    NetBoxTimeoutError,
     NetBoxUnavailableError,
     NetBoxUnreachableError,
     NotNetBoxError,
-    TimedOut,
 )
 from ipam.netbox.records import KEY
 
@@ -78,7 +78,7 @@ def translated(failure: Exception, what: str, url: str) -> NetBoxError:
         case requests.ConnectTimeout():
             return NetBoxUnreachableError(f"no NetBox answers at {url}: connecting took too long. Is NETBOX_URL right?")
         case requests.Timeout():
-            return TimedOut(
+            return NetBoxTimeoutError(
                 f"NetBox did not answer {what} within LASTMILE_NETBOX_TIMEOUT_SECONDS, and may be at it still"
             )
         case requests.exceptions.SSLError():

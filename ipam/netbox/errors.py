@@ -3,7 +3,7 @@
 No message carries the token or anything that NetBox was not asked by us.
 """
 
-from lastmile.errors import NonRetryableError, OutageError
+from lastmile.errors import LastmileError, NonRetryableError, OutageError
 
 __all__ = [
     "AmbiguousWriteError",
@@ -17,14 +17,14 @@ __all__ = [
     "NetBoxNotReadyError",
     "NetBoxServerError",
     "NetBoxTenantMissingError",
+    "NetBoxTimeoutError",
     "NetBoxUnavailableError",
     "NetBoxUnreachableError",
     "NotNetBoxError",
-    "TimedOut",
 ]
 
 
-class NetBoxError(Exception):
+class NetBoxError(LastmileError):
     """NetBox did not do what it was asked, or we cannot know that it did."""
 
     retry_after: float = 0
@@ -51,7 +51,7 @@ class AmbiguousWriteError(NetBoxError, OutageError):
     """A write may have been done, or may still be: look it up by its key before anything else."""
 
 
-class TimedOut(AmbiguousWriteError):
+class NetBoxTimeoutError(AmbiguousWriteError):
     """No answer within the time-out. NetBox works on, and an attempt that still waits for its lock commits later."""
 
 

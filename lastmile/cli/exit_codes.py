@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import typer
 
 from lastmile.cli.output import OutputClosedError, complain
-from lastmile.errors import InvalidInputError
+from lastmile.errors import InvalidInputError, LastmileError
 
 __all__ = ["EPILOG", "Exit", "UnavailableError", "first_failure", "run"]
 
@@ -40,7 +40,7 @@ _MEANINGS = {
 EPILOG = "\n".join(["Exit codes", *(f"{code.value:>4}  {meaning}" for code, meaning in _MEANINGS.items())])
 
 
-class UnavailableError(Exception):
+class UnavailableError(LastmileError):
     """A service that the command needs cannot be used; the message says which, why, and what to do."""
 
 

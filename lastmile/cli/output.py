@@ -14,6 +14,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from lastmile.errors import LastmileError
 from lastmile.fields.unsafe import escape
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
 
 
-class OutputClosedError(Exception):
+class OutputClosedError(LastmileError):
     """The program that reads the standard output, such as `head`, has closed it."""
 
 

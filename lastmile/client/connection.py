@@ -12,11 +12,12 @@ from lastmile.client.search_attributes import SearchAttributesAwaited
 from lastmile.client.temporal_settings import temporal_settings
 from lastmile.encryption.codec import data_converter
 from lastmile.encryption.keys import KeyRing
+from lastmile.errors import LastmileError
 
 __all__ = ["TemporalUnreachableError", "connect"]
 
 
-class TemporalUnreachableError(Exception):
+class TemporalUnreachableError(LastmileError):
     """No Temporal server answers at the configured address."""
 
 

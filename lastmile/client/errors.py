@@ -1,5 +1,7 @@
 """What a client of Lastmile is told instead of a result."""
 
+from lastmile.errors import LastmileError
+
 __all__ = [
     "AlreadyRunningError",
     "ClientError",
@@ -13,7 +15,7 @@ __all__ = [
 ]
 
 
-class ClientError(Exception):
+class ClientError(LastmileError):
     """A request that cannot be carried out as it is; the message says why and what to do.
 
     Other programs import this module, and may have an `errors` of their own: it imports nothing by that name.
@@ -48,5 +50,5 @@ class NotPausedError(ClientError):
     """The Schedule does not show the pause, or its end, that it was told."""
 
 
-class RunLostError(Exception):
+class RunLostError(LastmileError):
     """The run was terminated from outside: what it left is taken over by the subscriber's next order."""

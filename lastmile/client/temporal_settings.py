@@ -9,6 +9,8 @@ from typing import Any
 
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
+from lastmile.errors import LastmileError
+
 __all__ = ["InvalidTemporalSettingsError", "temporal_setting_mistakes", "temporal_settings"]
 
 _TLS_FILES = {
@@ -21,7 +23,7 @@ _TLS_FILES = {
 _ADDRESS = re.compile(r"[^\s/:]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}")
 
 
-class InvalidTemporalSettingsError(Exception):
+class InvalidTemporalSettingsError(LastmileError):
     """The settings of Temporal cannot be used; each problem a line."""
 
     def __init__(self, problems: list[str]) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import make_url
 from lastmile.devstack.ports import HOST
 from lastmile.devstack.secret import write_private
 from lastmile.devstack.server import ServerFailedError, ServerProcess
+from lastmile.errors import LastmileError
 
 __all__ = ["FreeRadius", "FreeRadiusMissingError", "find_freeradius"]
 
@@ -138,7 +139,7 @@ server lastmile {
 """
 
 
-class FreeRadiusMissingError(Exception):
+class FreeRadiusMissingError(LastmileError):
     """FreeRADIUS cannot be used here; the message says what it lacks."""
 
 

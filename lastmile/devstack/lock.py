@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from lastmile.errors import LastmileError
+
 __all__ = ["StackRunningError", "stack_lock"]
 
 _POLL_SECONDS = 0.1
 
 
-class StackRunningError(Exception):
+class StackRunningError(LastmileError):
     """Another stack uses this state directory."""
 
 

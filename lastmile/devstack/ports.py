@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from lastmile.devstack.secret import write_private
+from lastmile.errors import LastmileError
 
 __all__ = ["HOST", "PortInUseError", "Ports", "is_free"]
 
@@ -15,7 +16,7 @@ HOST = "127.0.0.1"
 _CHOICE = range(20_000, 30_000)
 
 
-class PortInUseError(Exception):
+class PortInUseError(LastmileError):
     """A remembered port is taken by a process that is not ours."""
 
 

@@ -15,6 +15,7 @@ from urllib.request import ProxyHandler, build_opener
 from lastmile.devstack.ports import HOST
 from lastmile.devstack.secret import write_private
 from lastmile.devstack.server import ServerProcess
+from lastmile.errors import LastmileError
 
 __all__ = ["ALERTS", "JOB", "RULES", "Prometheus", "PrometheusMissingError", "Sample", "find_prometheus"]
 
@@ -24,7 +25,7 @@ JOB = "lastmile"
 """The name of the workers' job, which rules and dashboards go by; alerts/prometheus.yml has the same."""
 
 
-class PrometheusMissingError(Exception):
+class PrometheusMissingError(LastmileError):
     """Prometheus is not installed. The message says how to get it."""
 
 

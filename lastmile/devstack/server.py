@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from lastmile.devstack import guard
+from lastmile.errors import LastmileError
 
 __all__ = ["ServerFailedError", "ServerProcess"]
 
 _POLL_SECONDS = 0.05
 
 
-class ServerFailedError(Exception):
+class ServerFailedError(LastmileError):
     """A server did not start, or ended by itself. The message names it and shows the end of its log."""
 
 

@@ -12,6 +12,8 @@ from typing import IO
 import platformdirs
 from temporalio.testing import WorkflowEnvironment
 
+from lastmile.errors import LastmileError
+
 __all__ = ["TemporalMissingError", "find_temporal"]
 
 _VERSION = "v1.5.1"
@@ -19,7 +21,7 @@ _GO_MODULE = f"github.com/temporalio/cli/cmd/temporal@{_VERSION}"
 _POLL_SECONDS = 0.5
 
 
-class TemporalMissingError(Exception):
+class TemporalMissingError(LastmileError):
     """There is no Temporal server and no way to get one; the message lists the ways."""
 
 

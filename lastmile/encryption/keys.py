@@ -10,6 +10,8 @@ from typing import Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from lastmile.errors import LastmileError
+
 __all__ = ["DecryptionError", "KeyRing"]
 
 KEY_BYTES = 32
@@ -18,7 +20,7 @@ NONCE_BYTES = 12
 _ENTRY = re.compile(r"([A-Za-z0-9._-]{1,64}):([A-Za-z0-9+/]+={0,2})")
 
 
-class DecryptionError(Exception):
+class DecryptionError(LastmileError):
     """A payload that this key ring cannot open: its key is missing, or it was changed."""
 
 

@@ -17,6 +17,7 @@ from temporalio.api.common.v1 import Payloads
 
 from lastmile.encryption.codec import EncryptionCodec
 from lastmile.encryption.keys import DecryptionError, KeyRing
+from lastmile.errors import LastmileError
 
 __all__ = ["CodecServer", "parse_users"]
 
@@ -46,7 +47,7 @@ def parse_users(written: str) -> dict[str, str]:
     return users
 
 
-class _Refusal(Exception):
+class _RejectedRequestError(LastmileError):
     """An answer that is not what was asked for."""
 
     def __init__(self, status: str, words: str, *headers: tuple[str, str]) -> None:
@@ -71,7 +72,7 @@ class CodecServer:
         try:
             headers += self._cors(request)
             status, kind, body = self._answer(request)
-        except _Refusal as refusal:
+        except _RejectedRequestError as refusal:
             status, kind, body = refusal.status, "text/plain; charset=utf-8", f"{refusal}\n".encode()
             headers += refusal.headers
         start_response(status, [*headers, ("Content-Type", kind), ("Content-Length", str(len(body)))])
@@ -82,7 +83,9 @@ class CodecServer:
         if origin is None:  # no page in a browser
             return []
         if origin != self._origin:
-            raise _Refusal("403 Forbidden", f"pages of {origin} are not served: LASTMILE_CODEC_ORIGIN is another")
+            raise _RejectedRequestError(
+                "403 Forbidden", f"pages of {origin} are not served: LASTMILE_CODEC_ORIGIN is another"
+            )
         return [
             ("Access-Control-Allow-Origin", origin),
             ("Access-Control-Allow-Credentials", "true"),
@@ -98,14 +101,14 @@ class CodecServer:
         if method == "GET" and path == "/":
             return "200 OK", "text/plain; charset=utf-8", f"{user} may decode payloads from here.\n".encode()
         if path not in self._does:
-            raise _Refusal("404 Not Found", "POST to /decode or /encode")
+            raise _RejectedRequestError("404 Not Found", "POST to /decode or /encode")
         if method != "POST":
-            raise _Refusal("405 Method Not Allowed", "POST", ("Allow", "POST, OPTIONS"))
+            raise _RejectedRequestError("405 Method Not Allowed", "POST", ("Allow", "POST, OPTIONS"))
         payloads = _payloads(request)
         try:
             done = Payloads(payloads=map(self._does[path], payloads.payloads))
         except DecryptionError as failure:
-            raise _Refusal("422 Unprocessable Entity", str(failure)) from None
+            raise _RejectedRequestError("422 Unprocessable Entity", str(failure)) from None
         # Who has looked at customers' data is worth a line.
         namespace = request.get("HTTP_X_NAMESPACE", "")
         log.info("codec.answered", what=path[1:], user=user, namespace=namespace, payloads=len(done.payloads))
@@ -120,7 +123,7 @@ class CodecServer:
         known = self._users.get(name, b"")
         right = hmac.compare_digest(known, password.encode())
         if scheme.lower() != "basic" or not known or not right:
-            raise _Refusal(
+            raise _RejectedRequestError(
                 "401 Unauthorized",
                 "log in as one of LASTMILE_CODEC_USERS",
                 ("WWW-Authenticate", 'Basic realm="Lastmile payloads", charset="UTF-8"'),
@@ -131,8 +134,8 @@ class CodecServer:
 def _payloads(request: Mapping[str, Any]) -> Payloads:
     length = request.get("CONTENT_LENGTH") or "0"
     if not length.isdecimal() or int(length) > LARGEST:
-        raise _Refusal("413 Content Too Large", f"at most {LARGEST} bytes")
+        raise _RejectedRequestError("413 Content Too Large", f"at most {LARGEST} bytes")
     try:
         return Parse(request["wsgi.input"].read(int(length)), Payloads())
     except (ParseError, UnicodeDecodeError) as failure:
-        raise _Refusal("400 Bad Request", f"the body is no Payloads message as JSON: {failure}") from None
+        raise _RejectedRequestError("400 Bad Request", f"the body is no Payloads message as JSON: {failure}") from None

@@ -29,10 +29,10 @@ from ipam.netbox.errors import (
     NetBoxNotReadyError,
     NetBoxServerError,
     NetBoxTenantMissingError,
+    NetBoxTimeoutError,
     NetBoxUnavailableError,
     NetBoxUnreachableError,
     NotNetBoxError,
-    TimedOut,
 )
 from ipam.netbox.records import STATUS
 from ipam.netbox.requirements import check, set_up
@@ -188,7 +188,7 @@ async def test_a_timeout_leaves_netbox_at_work(standin: NetBoxServer, netbox: Ne
     held = Held(standin)
     async with held.given_up(netbox):
         failure = await failing(netbox.available(parent, 56, STAMP), standin.token)
-    assert type(failure) is TimedOut
+    assert type(failure) is NetBoxTimeoutError
     assert await netbox.find(STAMP.key) is None
     await held.done()
     assert await netbox.find(STAMP.key) is not None

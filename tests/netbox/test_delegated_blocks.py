@@ -12,7 +12,7 @@ from ipam.models import Need, Purpose
 from ipam.netbox.binding import ReportingScope
 from ipam.netbox.delegated.block_acquisition import take
 from ipam.netbox.delegated.block_return import give_back
-from ipam.netbox.errors import TimedOut
+from ipam.netbox.errors import NetBoxTimeoutError
 from ipam.netbox.records import USED
 from lastmile.audit.audit import check
 from lastmile.devstack.netbox import NetBoxServer
@@ -163,7 +163,7 @@ async def test_a_block_is_not_returned_while_netbox_may_be_asked_for_it_once_mor
     """By a request on its way from who gave up on it: it would make the block again, and nobody's."""
     on_the_way = Held(kept.server, on_its_way=True)
     async with on_the_way.given_up(kept.netbox):
-        with pytest.raises(TimedOut):
+        with pytest.raises(NetBoxTimeoutError):
             await take(kept.database, kept.netbox, await kept.the_pool())
     assert await take(kept.database, kept.netbox, await kept.the_pool())
     assert await take(kept.database, kept.netbox, await kept.the_pool(), wanted=BLOCK + 1)

@@ -29,12 +29,12 @@ from ipam.netbox.direct.allocator import Elsewhere, obtain
 from ipam.netbox.errors import NetBoxError, NetBoxExhaustedError, NetBoxNotFoundError
 from ipam.netbox.single_flight import single_flight
 from lastmile.db import Database
-from lastmile.errors import NonRetryableError
+from lastmile.errors import LastmileError, NonRetryableError
 
 __all__ = ["BlockOverlapError", "make_room", "take"]
 
 
-class BlockOverlapError(Exception):
+class BlockOverlapError(LastmileError):
     """NetBox has given space of ours away: somebody had deleted, moved or resized a block there. It is put right."""
 
 

@@ -18,6 +18,7 @@ from ipam.netbox.binding import NETBOX_POOL_COLUMNS, AllocationMode, BoundPool, 
 from ipam.netbox.delegated.blocks import ONE_BY_ONE, Block, block_size, blocks_of
 from ipam.netbox.direct.pending_removals import LATE
 from lastmile.db import Database
+from lastmile.errors import LastmileError
 
 __all__ = ["give_back", "give_last", "not_delegated", "return_closed", "return_left"]
 
@@ -90,7 +91,7 @@ _LEAVE = text(
 _NEVER_TAKEN = text(f"{_LEFT} = 'taking'")
 
 
-class _BlockInUseError(Exception):
+class _BlockInUseError(LastmileError):
     """Somebody was faster."""
 
 

@@ -23,6 +23,7 @@ from ipam.netbox.errors import KeyTakenError, NetBoxError, NetBoxExhaustedError,
 from ipam.netbox.records import BlockStamp
 from ipam.netbox.requirements import NOT_VISIBLE
 from lastmile.db import PlatformConnection, TenantConnection
+from lastmile.errors import LastmileError
 
 __all__ = [
     "Elsewhere",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 
-class PrefixHeldError(Exception):
+class PrefixHeldError(LastmileError):
     """NetBox has given a prefix that a live delegation holds: somebody had deleted its record there."""
 
 

@@ -14,11 +14,12 @@ from ipam.errors import PoolBusyError
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope
 from ipam.netbox.delegated.outbox import NEWS
 from lastmile.db import PlatformConnection
+from lastmile.errors import LastmileError
 
 __all__ = ["ConversionNotReadyError", "adjust", "become_delegated", "become_direct", "changed", "rebind"]
 
 
-class ConversionNotReadyError(Exception):
+class ConversionNotReadyError(LastmileError):
     """Something has changed, or is about to, that has to be seen to first."""
 
 

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from lastmile.errors import LastmileError
+
 __all__ = ["HttpError", "InvalidValueError", "not_found"]
 
 
-class HttpError(Exception):
+class HttpError(LastmileError):
     """Answered with `status` and `body`, as JSON, or as HTML where it is a string."""
 
     def __init__(self, status: int, body: Any, etag: str = "") -> None:
@@ -15,7 +17,7 @@ class HttpError(Exception):
         self.etag = etag
 
 
-class InvalidValueError(Exception):
+class InvalidValueError(LastmileError):
     """A value that NetBox refuses; `messages` are its own words."""
 
     def __init__(self, *messages: str) -> None:

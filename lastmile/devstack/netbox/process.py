@@ -9,6 +9,7 @@ from lastmile.devstack.netbox.faults import Fault
 from lastmile.devstack.netbox.http_errors import HttpError
 from lastmile.devstack.netbox.latency import Cores, Costs
 from lastmile.devstack.netbox.store import Store
+from lastmile.errors import LastmileError
 
 __all__ = ["Process", "ProcessKilledError", "Work"]
 
@@ -16,7 +17,7 @@ _THREADS = 16
 _CORES = 2
 
 
-class ProcessKilledError(Exception):
+class ProcessKilledError(LastmileError):
     """NetBox ended while it worked on the request: nothing was written, and the connection is closed."""
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from lastmile.contract import AnyOrder, ProvisionSubscriber
 from lastmile.contract.operations import OPERATIONS
+from lastmile.errors import LastmileError
 
 __all__ = ["OPERATION", "REJECTED", "FileRecord", "Form", "InvalidRecordError", "is_note", "model_of"]
 
@@ -25,7 +26,7 @@ def is_note(name: str) -> bool:
     return name.startswith("_")
 
 
-class InvalidRecordError(Exception):
+class InvalidRecordError(LastmileError):
     """This is no order, for these reasons."""
 
     def __init__(self, mistakes: Sequence[str]) -> None:

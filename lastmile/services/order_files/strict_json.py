@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lastmile.errors import LastmileError
+
 __all__ = ["InvalidJsonError", "decoder", "json_line", "parse", "repeated_fields"]
 
 
-class InvalidJsonError(Exception):
+class InvalidJsonError(LastmileError):
     """The text is not JSON; the message says where, and `end` whether it only ends too early."""
 
     def __init__(self, words: str, *, position: int = 0, end: bool = False) -> None:
