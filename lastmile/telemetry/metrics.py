@@ -37,13 +37,13 @@ ORDER_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 ALLOCATION = Histogram(
     "ipv6_allocation_duration_seconds",
-    "How long it took to allocate an order's IPv6 prefixes, retries and NetBox included.",
+    "The duration of the allocation of an order's IPv6 prefixes, including retries and NetBox.",
     ["tenant"],
     buckets=STEP_SECONDS,
 )
 REVOCATION = Histogram(
     "ipv6_revocation_duration_seconds",
-    "How long it took to revoke a subscriber's IPv6 prefixes, retries and the Disconnect included.",
+    "The duration of the revocation of a subscriber's IPv6 prefixes, including retries and the disconnect.",
     ["tenant"],
     buckets=STEP_SECONDS,
 )
@@ -74,9 +74,8 @@ NETBOX_SECONDS = Histogram(
     "lastmile_netbox_request_duration_seconds", "One request to NetBox.", ["method"], buckets=REQUEST_SECONDS
 )
 NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests to NetBox that failed.", ["method", "kind"])
-"""`kind`: the type of the failure (ipam/netbox/errors.py). `NotFound` and `Exhausted` are no reason for an alert.
-
-`NetBoxNotReadyError` is also counted when a look finds that NetBox lacks something, once for each look.
+"""`kind`: the type of the failure (ipam/netbox/errors.py). `NetBoxNotFoundError` and `NetBoxExhaustedError` raise no
+alert. `NetBoxNotReadyError` also counts each check that finds something missing in NetBox.
 """
 
 OUTCOMES = ("completed", "degraded", "rolled_back", "partly_rolled_back", "abandoned", "cancelled", "refused")

@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
+from ipam.netbox import errors
 from lastmile.cli.app import app
 from lastmile.devstack.prometheus import ALERTS, JOB, RULES
 
@@ -90,6 +91,13 @@ def test_its_runbook_says_what_it_means_what_to_look_at_and_what_to_do(alert: Al
 
 def test_no_runbook_is_for_an_alert_that_does_not_exist() -> None:
     assert set(re.findall(r"^### (\w+)$", RUNBOOKS, re.M)) == {alert.name for alert in ALL}
+
+
+@pytest.mark.parametrize("file", [*RULES, *CASES], ids=lambda file: file.name)
+def test_failure_of_netbox_in_a_rule_or_case_is_an_error_type(file: Path) -> None:
+    series = re.findall(r"lastmile_netbox_errors_total{([^}]*)}", file.read_text())
+    named = {kind for one in series for kinds in re.findall(r'kind[=!~]+"([^"]+)"', one) for kind in kinds.split("|")}
+    assert named <= set(errors.__all__)
 
 
 def commands(text: str) -> list[list[str]]:
