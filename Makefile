@@ -1,19 +1,21 @@
-# The two commands: `make demo` shows Lastmile at work, `make test` checks all of it.
+# The two commands: `make demo` shows Lastmile at work, `make test` checks it; `make test-system` does what takes long.
 
 VENV := .venv
 BIN := $(VENV)/bin
+PARALLEL := --numprocesses 2 --dist loadfile
 STATE := .lastmile
 
 # The first of these that is new enough; `make PYTHON=/path/to/python3.12` overrides.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
-.PHONY: help demo test coverage test-netbox up docs bench bench-large lock clean
+.PHONY: help demo test test-system coverage test-netbox up docs bench bench-large lock clean
 
 help:
 	@echo "make demo   start the whole stack, provision the example orders, show the result, stop"
 	@echo "make up     run the stack until Ctrl-C"
-	@echo "make test   lint, types, import contracts, tests"
+	@echo "make test   lint, types, import contracts, and all tests but those of the whole system"
+	@echo "make test-system  the tests of the whole system: crashes and outages, deliberate bugs, installations, the demo"
 	@echo "make coverage  the tests, and which lines they run; takes half as long again"
 	@echo "make test-netbox  the NetBox contract tests, against NETBOX_URL and NETBOX_TOKEN: docs/development/netbox-stand-in.md"
 	@echo "make bench  measure, each figure next to a peer in the same run; about 7 minutes"
@@ -33,10 +35,13 @@ test: $(VENV)/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest $(PARALLEL) --ignore tests/system
+
+test-system: $(VENV)/installed
+	$(BIN)/pytest $(PARALLEL) tests/system
 
 coverage: $(VENV)/installed
-	$(BIN)/pytest --cov --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --cov $(PARALLEL)
 
 test-netbox: $(VENV)/installed
 	@test -n "$$NETBOX_URL" -a -n "$$NETBOX_TOKEN" || { echo "Set NETBOX_URL and NETBOX_TOKEN to those of a NetBox" \

@@ -29,7 +29,7 @@ from lastmile.subscribers.tenants import add_tenant
 
 POSTGRES = "LASTMILE_TESTS_POSTGRES"
 TEMPORAL = "LASTMILE_TESTS_TEMPORAL"
-"""Servers of the session that has started this one (tests/mutants); otherwise a session runs its own."""
+"""Servers of the session that has started this one (tests/system/test_mutants.py); otherwise a session runs its own."""
 
 # Else the SDK fails the workflow task, and its local activities run again: a machine that stops for two seconds is no
 # workflow that does. Workers in processes of their own keep the limit (tests/processes.py).

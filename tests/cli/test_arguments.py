@@ -7,8 +7,8 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from tests.cli.conftest import Cli
 from tests.cli.test_every_command import ALL
+from tests.support.commands import Cli
 
 
 def types_of(hint: Any) -> set[Any]:

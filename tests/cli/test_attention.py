@@ -13,7 +13,8 @@ from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.client.parked_runs import parked_runs
 from lastmile.contract import ResultStatus
 from lastmile.settings import Settings
-from tests.cli.conftest import Book, Cli, Working
+from tests.support.commands import Book, Cli
+from tests.support.workers import Working
 from tests.workflows.faults import Faults, refused
 from tests.workflows.world import Orders, parked
 

@@ -4,7 +4,7 @@ import getpass
 
 import asyncpg
 
-from tests.cli.conftest import Book, Cli, lines
+from tests.support.commands import Book, Cli, lines
 
 
 async def test_a_broken_promise_is_named_and_repaired(

@@ -14,7 +14,7 @@ from lastmile.contract import DeprovisionSubscriber, ProvisionSubscriber
 from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.reader import read_orders
 from lastmile.validation_messages import PATTERN_WORDS
-from tests.cli.conftest import Book, Cli, lines
+from tests.support.commands import Book, Cli, lines
 
 
 async def test_five_mistakes_in_one_order(alone: Cli, book: Book) -> None:

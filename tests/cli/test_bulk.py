@@ -15,7 +15,8 @@ from temporalio.service import RPCError
 
 from lastmile.cli.orders.runs import CONCURRENCY
 from lastmile.contract import workflow_id
-from tests.cli.conftest import Book, Cli, Working, lines, until
+from tests.support.commands import Book, Cli, lines, until
+from tests.support.workers import Working
 
 pytestmark = pytest.mark.usefixtures("database")
 

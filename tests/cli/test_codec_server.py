@@ -14,7 +14,7 @@ from lastmile.encryption.keys import KeyRing
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.cli.conftest import Book, Cli, interrupted, lines
+from tests.support.commands import Book, Cli, interrupted, lines
 
 KEY = base64.b64encode(bytes(32)).decode()
 USER = "anna:sixteen letters."

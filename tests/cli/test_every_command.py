@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 from lastmile.cli.app import app
-from tests.cli.conftest import Book, Cli, lines
+from tests.support.commands import Book, Cli, lines
 
 WITHOUT_JSON = {
     "up": "runs until Ctrl-C",

@@ -11,8 +11,8 @@ from lastmile.db import Database
 from lastmile.services.order_files.reader import open_orders
 from lastmile.services.subscriber_export import PAGE
 from lastmile.subscribers.tenants import add_tenant
-from tests.cli.conftest import Book, Cli, lines
 from tests.conftest import POOLS
+from tests.support.commands import Book, Cli, lines
 
 
 def orders(file: Path) -> list[ProvisionSubscriber]:

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.cli.conftest import POOL, Book, Cli, lines
+from tests.support.commands import POOL, Book, Cli, lines
 
 
 def delegated(entries: list[dict[str, Any]]) -> str:

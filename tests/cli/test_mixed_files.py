@@ -8,7 +8,7 @@ import pytest
 from lastmile.contract import DeprovisionSubscriber, ProvisionSubscriber
 from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.reader import read_orders
-from tests.cli.conftest import Book, Cli, lines
+from tests.support.commands import Book, Cli, lines
 
 DOWN = {
     "operation": "deprovision",

@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
-from tests.cli.conftest import POOL, Cli
 from tests.netbox.peer import Peer
+from tests.support.commands import POOL, Cli
 
 SUBSCRIBER = """
 WITH customer AS (

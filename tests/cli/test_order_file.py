@@ -15,7 +15,7 @@ from lastmile.services.order_files.read_ahead import ReadAhead
 from lastmile.services.order_files.reader import open_orders
 from lastmile.services.order_files.record import InvalidRecordError
 from lastmile.services.order_files.text_lines import LONGEST_LINE
-from tests.cli.conftest import Book, Cli, lines
+from tests.support.commands import Book, Cli, lines
 
 EXAMPLES = Path(__file__).parents[2] / "lastmile" / "examples"
 

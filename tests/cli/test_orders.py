@@ -3,7 +3,8 @@
 import asyncpg
 import pytest
 
-from tests.cli.conftest import Book, Cli, Working, interrupted, lines, until
+from tests.support.commands import Book, Cli, interrupted, lines, until
+from tests.support.workers import Working
 from tests.workflows.faults import Faults, refused
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import asyncpg
 
-from tests.cli.conftest import Cli
+from tests.support.commands import Cli
 
 
 async def test_a_pool_from_its_exclusions_to_its_end(cli: Cli, owner: asyncpg.Connection) -> None:

@@ -13,7 +13,7 @@ from lastmile.cli.operations.schedule_app import Name
 from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.client.schedules import SCHEDULES
 from lastmile.settings import Settings
-from tests.cli.conftest import Book, Cli, lines
+from tests.support.commands import Book, Cli, lines
 
 pytestmark = pytest.mark.usefixtures("database")
 

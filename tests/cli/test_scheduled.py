@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from tests.cli.conftest import Book, Cli, lines
+from tests.support.commands import Book, Cli, lines
 
 pytestmark = pytest.mark.usefixtures("database")
 

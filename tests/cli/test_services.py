@@ -2,7 +2,7 @@
 
 from sqlalchemy import make_url
 
-from tests.cli.conftest import Book, Cli, lines
+from tests.support.commands import Book, Cli, lines
 
 
 async def test_nothing_runs(alone: Cli, book: Book) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import asyncpg
 from temporalio.exceptions import ApplicationError
 
-from tests.cli.conftest import Book, Cli, interrupted, lines
+from tests.support.commands import Book, Cli, interrupted, lines
 from tests.workflows.faults import Faults, Gate, refused
 
 

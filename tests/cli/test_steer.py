@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.cli.conftest import Book, Cli, Working, lines, until
+from tests.support.commands import Book, Cli, lines, until
+from tests.support.workers import Working
 from tests.workflows.faults import Faults, Gate, refused
 
 pytestmark = pytest.mark.usefixtures("database")

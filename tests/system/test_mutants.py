@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import POSTGRES, TEMPORAL
 
 ROOT = Path(__file__).parents[2]
-NOT_SOURCE = (".*", "__pycache__", "build", "*.egg-info", "docs", "mutants")
+NOT_SOURCE = (".*", "__pycache__", "build", "*.egg-info", "docs", "system")
 
 ALLOCATIONS = "tests/ipam/test_allocation_machine.py"
 DISCONNECTS = "tests/radius/test_dynauth.py"
@@ -44,26 +44,23 @@ MUTANTS = (
     ),
     Mutant(
         "release before REVOKED",
-        "ipam/allocation.py",
+        "ipam/sql/release.sql",
         "WHERE id = :id AND state = 'revoked' AND released_at IS NULL",
         "WHERE id = :id AND released_at IS NULL",
         ALLOCATIONS,
     ),
     Mutant(
         "reuse without quarantine",
-        "ipam/allocation.py",
+        "ipam/sql/release.sql",
         "ELSE now() + g.rest END",
         "ELSE now() END",
         ALLOCATIONS,
     ),
     Mutant(
         "look-up by key left out",
-        "ipam/allocation.py",
-        """
-            SELECT {COLUMNS} FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key
-            UNION ALL
-""",
-        "",
+        "ipam/sql/allocate.sql",
+        "FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key\n",
+        "FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key AND false\n",
         ALLOCATIONS,
     ),
     Mutant(

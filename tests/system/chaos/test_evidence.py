@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from tests.chaos.evidence import broken
+from tests.system.chaos.evidence import broken
 
 LEAKED = "INSERT INTO slots (pool_id, slot, tenant_id, delegation_id) SELECT id, 7, 'acme', 999 FROM pools LIMIT 1"
 ONLY_IN_RADIUS = (

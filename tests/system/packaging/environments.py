@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.packaging.lock import lock_of
 from tests.readme import ROOT
+from tests.system.packaging.lock import lock_of
 
 __all__ = ["Installed", "build_wheel", "install"]
 

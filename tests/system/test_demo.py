@@ -9,7 +9,7 @@ import pytest
 
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.postgres import EmbeddedPostgres
-from tests.cli.conftest import Cli, interrupted, until
+from tests.support.commands import Cli, interrupted, until
 
 
 def _demo(alone: Cli, state: Path, temporal_program: Path) -> Cli:

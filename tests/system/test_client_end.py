@@ -12,7 +12,7 @@ from temporalio.worker import Worker
 
 from lastmile.settings import Settings
 from tests.readme import ROOT, client_program
-from tests.workflows import program_runs
+from tests.system import program_runs
 from tests.workflows.world import Orders
 
 AT_ONCE = 4

@@ -24,9 +24,9 @@ from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile, NotRunningError, OrderRefusedError, OrderRun
 from lastmile.contract import AnyOrder, Decision, RunStatus
 from lastmile.db import Database
-from tests.chaos.commit_proxy import CommitProxy
-from tests.chaos.evidence import broken
 from tests.processes import Environment, environment_of, healthy, port_of, started
+from tests.system.chaos.commit_proxy import CommitProxy
+from tests.system.chaos.evidence import broken
 from tests.workflows.world import Orders
 
 ORDERS = int(os.environ.get("LASTMILE_STORM_ORDERS", "40"))

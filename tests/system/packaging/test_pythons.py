@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.environments import build_wheel, install
 from tests.readme import ROOT
+from tests.system.packaging.environments import build_wheel, install
 
 pytestmark = pytest.mark.timeout(900)  # an installation takes long on a busy machine
 

@@ -1,0 +1,48 @@
+"""Every way a run can go (tests/workflows/test_every_way.py), with pools in NetBox, and while NetBox is away."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.workflows.every_way.cases import CASES, Case
+from tests.workflows.every_way.playing import Plays, differences, playing
+from tests.workflows.every_way.shelf import AWAY, DELEGATED, DIRECT, shelf
+
+OF_ADDRESSES = {"allocate_ip_address", "activate_ipv6_lifecycle", "revoke_ipv6_lifecycle", "release_ip_address"}
+"""What the kind of the pool makes a difference to; a rollback from elsewhere goes through their undos all the same."""
+
+OF_IPAM = {"allocate_ip_address", "release_ip_address"}
+"""What a delegated pool would need NetBox for, if anything."""
+
+
+@pytest.fixture(scope="module", params=[DIRECT, DELEGATED], ids=str)
+async def plays_in_netbox(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
+    """The selected cases with pools in NetBox, all begun."""
+    async with (
+        shelf(request.param) as ready,
+        playing(request, "plays_in_netbox", migrated, temporal_address, ready) as tasks,
+    ):
+        yield tasks
+
+
+@pytest.fixture(scope="module")
+async def plays_away(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
+    """The selected cases with pools in NetBox that is away, all begun."""
+    async with shelf(AWAY) as ready, playing(request, "plays_away", migrated, temporal_address, ready) as tasks:
+        yield tasks
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", [case for case in CASES if case.activity in OF_ADDRESSES], ids=str)
+async def test_every_way_with_a_pool_in_netbox(case: Case, plays_in_netbox: Plays) -> None:
+    """The same rules: what they call a slot is the record in NetBox, where that chooses."""
+    seen = await plays_in_netbox[case]
+    assert not (found := differences(seen, case)), "\n".join(found)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", [case for case in CASES if case.activity in OF_IPAM], ids=str)
+async def test_every_way_while_netbox_is_away(case: Case, plays_away: Plays) -> None:
+    """A delegated pool needs none."""
+    seen = await plays_away[case]
+    assert not (found := differences(seen, case)), "\n".join(found)
