@@ -1,8 +1,8 @@
-"""Makes the pictures of docs/operations.md: the real Temporal UI, with real runs. Run from the repository's root:
+"""Make the pictures of docs/operations/: the real Temporal UI, with real runs. Run it from the repository's root:
 
     python -m docs.screenshots
 
-Needs Chromium (Debian: chromium, fonts-noto-color-emoji). Look at the pictures before you commit them: a new version
+It needs Chromium (Debian: chromium, fonts-noto-color-emoji). Look at the pictures before you commit them: a new version
 of the UI may show other things in other places.
 """
 
@@ -52,10 +52,10 @@ HEIGHTS = {
 }
 QUERY = 'LastmileTenant = "acme" AND LastmileAttention = true'
 
-# A page without an end to its loading says nowhere that all of it is there.
+# The page of an open run never stops loading, so no event says that it is complete.
 SETTLED_SECONDS = 6
 
-# Nothing but the page, and nothing that outlives the picture.
+# The page alone, without background work of the browser.
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -100,14 +100,14 @@ def _pages(ui: str, runs: dict[str, OrderRun]) -> dict[str, str]:
     }
     for name, run in runs.items():
         id, run_id = run.handle.id, run.handle.run_id or run.handle.result_run_id
-        # A failed run's history shows the paths of the machine that it ran on.
+        # The history of a failed run shows paths of the machine on which it ran.
         tab = "history" if name == "completed" else "user-metadata"
         pages[name] = f"{base}/workflows/{quote(id, safe='')}/{run_id}/{tab}"
     return pages
 
 
 async def _picture(url: str, name: str) -> None:
-    """Drives Chromium over a pipe (Chrome DevTools Protocol): the page of an open run never stops loading."""
+    """Take the picture of a page. Chromium is driven over a pipe (Chrome DevTools Protocol)."""
     commands, answers = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         # Chromium reads its commands from file descriptor 3 and answers on 4.

@@ -17,6 +17,7 @@ from lastmile import client
 from lastmile.audit.invariants import INVARIANTS
 from lastmile.cli.app import app
 from lastmile.contract import (
+    CleanupResult,
     Created,
     DeprovisionSubscriber,
     OrderResult,
@@ -40,6 +41,9 @@ MARKDOWN = [name for name in EVERYTHING if name.endswith(".md")]
 PAST = ("CHANGELOG.md", "docs/development/decisions/", "docs/reference/performance.md")
 TODAY = {name: text for name, text in EVERYTHING.items() if not name.startswith(PAST)}
 RUNBOOKS = "docs/operations/runbooks.md"
+
+PACKAGES = ("lastmile", "workflows", "activities", "ipam")
+SOURCES = "".join(file.read_text() for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 
 LEFT_OUT = "…"
 # Where only some values are valid, and the text leaves the choice open.
@@ -139,11 +143,21 @@ def test_setting_of_the_documentation_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", MARKDOWN)
 def test_error_of_the_documentation_exists(page: str) -> None:
-    packages = ("lastmile", "workflows", "activities", "ipam")
-    sources = "".join(file.read_text() for package in packages for file in (ROOT / package).rglob("*.py"))
     named = set(re.findall(r"`(\w+Error)`", EVERYTHING[page]))
     of_libraries = {"ActivityError", "AssertionError"}
-    assert named - of_libraries <= set(re.findall(r"^class (\w+)", sources, re.M))
+    assert named - of_libraries <= set(re.findall(r"^class (\w+)", SOURCES, re.M))
+
+
+@pytest.mark.parametrize("page", [name for name in MARKDOWN if name.startswith("docs/operations/")])
+def test_log_event_of_the_documentation_exists(page: str) -> None:
+    groups = "attempt|audit|codec|ipv6_lifecycle|keeper|order|run|schedule|step|worker"
+    named = set(re.findall(rf"`((?:{groups})\.[a-z_]+)`", EVERYTHING[page]))
+    assert named <= set(re.findall(r'"([a-z0-9_]+\.[a-z_]+)"', SOURCES))
+
+
+def test_maintenance_page_names_each_field_of_the_cleanup() -> None:
+    named = set(re.findall(r"`(\w+)`", EVERYTHING["docs/operations/maintenance.md"]))
+    assert set(CleanupResult.model_fields) - {"dry_run"} <= named
 
 
 def test_invariant_of_the_runbooks_exists() -> None:
