@@ -24,7 +24,6 @@ from ipam.errors import (
     PoolExhaustedError,
     UnknownPoolError,
 )
-from ipam.exclusions import LOCK as EXCLUSIONS
 from ipam.lifecycle import State
 from ipam.models import Need, vrf_words
 from ipam.netbox.delegated import blocks
@@ -96,7 +95,7 @@ _CANDIDATES = text(
 
 # Not the lock of the pool's row: a change of mode holds that lock while it waits for delegations
 # (`ipam.netbox.mode_change.conversion`).
-_HOLD_EXCLUSIONS = text(f"SELECT pg_advisory_xact_lock_shared({EXCLUSIONS})")
+_HOLD_EXCLUSIONS = text("SELECT pg_advisory_xact_lock_shared(lastmile_exclusions_lock(:pool_id))")
 
 _RELEASE = text(read_sql("ipam", "release"))
 

@@ -7,10 +7,7 @@ from typing import Any
 
 from ipam.prefix import Prefix, prefixes_between
 
-__all__ = ["LOCK", "merged", "read_networks", "read_slots", "slot_ranges", "within", "without"]
-
-LOCK = "hashtextextended('lastmile/exclusions/' || CAST(:pool_id AS bigint), 0)"
-"""The advisory lock on a pool's exclusions: exclusive for who changes them, shared for who frees a slot by them."""
+__all__ = ["merged", "read_networks", "read_slots", "slot_ranges", "within", "without"]
 
 
 def read_networks(written: Any) -> Any:

@@ -15,7 +15,6 @@ from sqlalchemy.exc import IntegrityError
 
 from ipam.allocation import Quarantine
 from ipam.errors import InvalidPoolError, PoolBusyError
-from ipam.exclusions import LOCK as EXCLUSIONS
 from ipam.exclusions import slot_ranges, without
 from ipam.pools import Pool, list_pools
 from ipam.prefix import Prefix, is_within
@@ -30,7 +29,7 @@ MOST_INCLUDED = 2**20
 
 _LOCK = text("SELECT id FROM pools WHERE name = :name AND tenant_id IS NOT DISTINCT FROM :tenant FOR UPDATE")
 
-_LOCK_EXCLUSIONS = text(f"SELECT pg_advisory_xact_lock({EXCLUSIONS})")
+_LOCK_EXCLUSIONS = text("SELECT pg_advisory_xact_lock(lastmile_exclusions_lock(:pool_id))")
 
 _SET_EXCLUDED = text("UPDATE pools SET excluded = CAST(CAST(:excluded AS text) AS int8multirange) WHERE id = :pool_id")
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from sqlalchemy import text
 
 from ipam.allocation import Quarantine
-from ipam.netbox.delegated.outbox import NEWS
 from ipam.netbox.direct.pending_removals import LATE
 from lastmile.db import PlatformConnection
 
@@ -64,7 +63,8 @@ _CONFIRM = text(
         UPDATE slots s SET free_at = least(s.free_at, now() + CAST(:confirmed AS interval))
         FROM d WHERE s.pool_id = d.pool_id AND s.slot = d.slot AND {_AT_REST}
     ), told AS ( -- when to take it out of NetBox; a worker that tells NetBox at this moment knows of the former end
-        UPDATE netbox_records r SET {NEWS} FROM d WHERE r.pool_id = d.pool_id AND r.slot = d.slot
+        UPDATE netbox_records r SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
+        FROM d WHERE r.pool_id = d.pool_id AND r.slot = d.slot
     ), sooner_in_netbox AS (
         UPDATE netbox_removals r
         SET due_at = least(r.due_at, now() + greatest(CAST(:confirmed AS interval), CAST(:late AS interval)))

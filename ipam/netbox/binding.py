@@ -18,7 +18,6 @@ from ipam.netbox.reconcile.key_recovery import lost_its_key
 from ipam.prefix import Prefix, is_within
 
 __all__ = [
-    "NETBOX_POOL_COLUMNS",
     "AllocationMode",
     "Binding",
     "BoundPool",
@@ -83,17 +82,9 @@ class Binding(BaseModel):
         return self
 
 
-NETBOX_POOL_COLUMNS = """p.id AS pool_id, p.name, p.prefix::text AS space, p.delegated_length, p.netbox_mode AS mode,
-    p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id, p.netbox_release AS on_release,
-    p.netbox_record AS record, p.netbox_block_length AS block_length"""
-"""The columns of `pools p` that make a `BoundPool`."""
-
-_BY_ID = text(f"SELECT {NETBOX_POOL_COLUMNS} FROM pools p WHERE p.id = ANY(:ids)")
-_ALL = text(f"SELECT {NETBOX_POOL_COLUMNS} FROM pools p WHERE p.netbox_mode IS NOT NULL ORDER BY p.id")
-
-_BY_NAME = text(
-    f"SELECT {NETBOX_POOL_COLUMNS} FROM pools p WHERE name = :name AND tenant_id IS NOT DISTINCT FROM :tenant"
-)
+_BY_ID = text("SELECT * FROM pool_bindings WHERE pool_id = ANY(:ids)")
+_ALL = text("SELECT * FROM pool_bindings WHERE mode IS NOT NULL ORDER BY pool_id")
+_BY_NAME = text("SELECT * FROM pool_bindings WHERE name = :name AND tenant_id IS NOT DISTINCT FROM :tenant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +100,7 @@ class BoundPool:
 
     @classmethod
     def of(cls, row: Row[Any]) -> "BoundPool":
-        """Make a pool from a row of `NETBOX_POOL_COLUMNS`."""
+        """Make a pool from a row of the view `pool_bindings`."""
         place = {field: getattr(row, field) for field in Binding.model_fields}
         return cls(row.pool_id, row.name, ip_network(row.space), row.delegated_length, Binding.model_validate(place))
 

@@ -1,6 +1,5 @@
 """What must hold of sessions: none uses a prefix after its end was confirmed (DESIGN section 4: 1)."""
 
-from ipam.netbox.delegated.outbox import NEWS
 from ipam.quarantine import CONCERNS_UNTIL, RESTING_UNCONFIRMED, REVOCATION_BEGAN
 from lastmile.audit.invariant import USER, Invariant, of_tenant
 from lastmile.radius.sessions import MAY_BE_OPEN, SESSION_RECORDED, unaccounted
@@ -70,7 +69,8 @@ SESSION_INVARIANTS: tuple[Invariant, ...] = (
             WHERE s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id IS NULL AND s.free_at < 'infinity'
               AND s.last_holder = d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose
         ), told AS (
-            UPDATE netbox_records r SET {NEWS} FROM taken_back d WHERE r.pool_id = d.pool_id AND r.slot = d.slot
+            UPDATE netbox_records r SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
+            FROM taken_back d WHERE r.pool_id = d.pool_id AND r.slot = d.slot
         ), later_in_netbox AS (
             UPDATE netbox_removals r SET due_at = greatest(r.due_at, d.released_at + CAST(:quarantine AS interval))
             FROM taken_back d

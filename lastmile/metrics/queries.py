@@ -7,7 +7,7 @@ rest ends.
 """
 
 from ipam.lifecycle import State
-from ipam.netbox.delegated.blocks import KEPT
+from lastmile.db.statements import read_sql
 
 __all__ = ["QUERIES"]
 
@@ -27,58 +27,9 @@ _BY_STATE = f"""
     GROUP BY t.id, every.state
 """
 
-# NetBox shows a prefix by itself, or in its block where the pool records blocks; not, while NetBox is behind. A prefix
-# of a pool that lives in the database alone is not meant to be in NetBox, and does not count.
-_BY_TENANT = """
-    WITH counted AS (
-        SELECT c.tenant_id, sum(c.number) AS held,
-               coalesce(sum(c.number) FILTER (WHERE c.state = 'active'), 0) AS active,
-               coalesce(sum(c.number) FILTER (WHERE p.netbox_mode IS NOT NULL), 0) AS meant,
-               coalesce(sum(c.number) FILTER (
-                   WHERE p.netbox_mode = 'delegated' OR p.netbox_mode IS NOT NULL AND c.in_netbox), 0) AS told
-        FROM delegation_counts c JOIN pools p ON p.id = c.pool_id
-        WHERE c.held GROUP BY c.tenant_id HAVING sum(c.number) > 0
-    ), behind AS (
-        SELECT d.tenant_id, count(*) AS untold
-        FROM netbox_records r JOIN pools p ON p.id = r.pool_id AND p.netbox_record = 'prefix'
-        JOIN delegations d ON d.pool_id = r.pool_id AND d.slot = r.slot AND d.released_at IS NULL
-        WHERE r.due_at IS NOT NULL AND r.since IS NOT NULL
-          AND (r.netbox_id IS NULL OR r.key IS DISTINCT FROM d.allocation_key)
-        GROUP BY d.tenant_id
-    )
-    SELECT tenant_id AS tenant, 100.0 * active / held AS ipv6_active_percent,
-           100.0 * greatest(0, told - coalesce(untold, 0)) / nullif(meant, 0) AS ipv6_netbox_integration_percent,
-           nullif(meant, 0) AS lastmile_netbox_delegations
-    FROM counted LEFT JOIN behind USING (tenant_id)
-"""
+_BY_TENANT = read_sql("lastmile.metrics", "by_tenant")
 
-# Out of reach for ever is what people have made in our blocks in NetBox; it does not rest.
-_BY_POOL = """
-    SELECT pool, tenant, purpose, 100.0 * (held + resting + barred) / capacity AS ipv6_pool_utilization_percent,
-           capacity - held - resting - barred AS ipv6_pool_free_prefixes, resting AS ipv6_quarantined_prefixes
-    FROM (
-        SELECT p.name AS pool, coalesce(p.tenant_id, '') AS tenant, p.purpose,
-               p.end_slot - p.first_slot - excluded.slots + excluded.held AS capacity,
-               coalesce(counted.held, 0) AS held, here.resting + coalesce(there.resting, 0) AS resting, here.barred
-        FROM pools p
-        LEFT JOIN (SELECT pool_id, sum(number) AS held FROM delegation_counts WHERE held GROUP BY 1) counted
-               ON counted.pool_id = p.id
-        LEFT JOIN (SELECT pool_id, count(prefix) AS resting FROM netbox_removals GROUP BY 1) there
-               ON there.pool_id = p.id
-        CROSS JOIN LATERAL (
-            SELECT count(*) FILTER (WHERE free_at < 'infinity') AS resting,
-                   count(*) FILTER (WHERE free_at = 'infinity' AND NOT slot <@ p.excluded) AS barred
-            FROM slots s WHERE s.pool_id = p.id AND s.delegation_id IS NULL AND s.free_at > now()
-        ) here
-        CROSS JOIN LATERAL (
-            SELECT coalesce(sum(upper(gap) - lower(gap)), 0)::bigint AS slots,
-                   CASE WHEN p.excluded = '{}' THEN 0 ELSE (
-                       SELECT count(delegation_id) FROM slots s WHERE s.pool_id = p.id AND s.slot <@ p.excluded
-                   ) END AS held
-            FROM unnest(p.excluded * int8multirange(int8range(p.first_slot, p.end_slot))) gap
-        ) excluded
-    ) pools_in_use
-"""
+_BY_POOL = read_sql("lastmile.metrics", "by_pool")
 
 # An operator knows of the delegation, and has acknowledged what the audit says of it or of the order that left it.
 _NOT_ACKNOWLEDGED = """
@@ -142,12 +93,12 @@ _OUTBOX = """
     WHERE p.netbox_record = 'prefix'
 """
 
-_NETBOX = f"""
+_NETBOX = """
     SELECT p.name AS pool, coalesce(p.tenant_id, '') AS tenant,
            CAST(netbox_full_since IS NOT NULL AS integer) AS lastmile_netbox_pool_full,
            CASE netbox_mode WHEN 'delegated' THEN
                coalesce(greatest(0, extract(epoch FROM now() - kept_at)), 0) END AS lastmile_keeper_age_seconds
-    FROM pools p {KEPT} WHERE netbox_mode IS NOT NULL
+    FROM pools p JOIN block_maintenance m ON m.pool_id = p.id WHERE netbox_mode IS NOT NULL
 """
 
 _AUDIT = """

@@ -15,8 +15,6 @@ from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.binding import AllocationMode, BoundPool, find_record
 from ipam.netbox.delegated.block_sync import in_place, write
 from ipam.netbox.delegated.blocks import (
-    BLOCK,
-    BLOCK_KEY,
     ONE_BY_ONE,
     Block,
     NoBlockError,
@@ -38,12 +36,12 @@ class BlockOverlapError(LastmileError):
     """NetBox has given space of ours away: somebody had deleted, moved or resized a block there. It is put right."""
 
 
-_TAKING = text(f"{BLOCK} WHERE p.id = :pool_id AND b.state = 'taking'")
+_TAKING = text("SELECT * FROM pool_blocks WHERE pool_id = :pool_id AND block_state = 'taking'")
 
 _BEGIN = text(
     f"""
     INSERT INTO netbox_blocks (id, pool_id, tenant_id, key)
-    SELECT n, id, tenant_id, {BLOCK_KEY} FROM pools, nextval('netbox_blocks_id_seq') n
+    SELECT n, id, tenant_id, lastmile_block_key(name, n) FROM pools, nextval('netbox_blocks_id_seq') n
     WHERE id = :pool_id AND netbox_mode = '{AllocationMode.DELEGATED}' AND closed_at IS NULL AND :wanted > (
         SELECT count(*) FROM (
             SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at <= now() LIMIT :wanted

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.netbox import NetBox
-from ipam.netbox.binding import NETBOX_POOL_COLUMNS, AllocationMode, BoundPool, find_record
+from ipam.netbox.binding import AllocationMode, BoundPool, find_record
 from ipam.netbox.delegated.blocks import ONE_BY_ONE, Block, block_size, blocks_of
 from ipam.netbox.direct.pending_removals import LATE
 from lastmile.db import Database
@@ -63,8 +63,8 @@ _GIVE_LAST = text(
 
 _NOT_DELEGATED = text(
     f"""
-    SELECT {NETBOX_POOL_COLUMNS} FROM pools p WHERE netbox_mode <> '{AllocationMode.DELEGATED}'
-    AND EXISTS (SELECT FROM netbox_blocks b WHERE b.pool_id = p.id) ORDER BY id
+    SELECT * FROM pool_bindings p WHERE mode <> '{AllocationMode.DELEGATED}'
+    AND EXISTS (SELECT FROM netbox_blocks b WHERE b.pool_id = p.pool_id) ORDER BY pool_id
     """
 )
 

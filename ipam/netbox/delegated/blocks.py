@@ -15,15 +15,12 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.models import Need
-from ipam.netbox.binding import NETBOX_POOL_COLUMNS, AllocationMode, BoundPool
+from ipam.netbox.binding import AllocationMode, BoundPool
 from ipam.netbox.records import BlockStamp
 from ipam.prefix import Prefix
 from lastmile.errors import OutageError
 
 __all__ = [
-    "BLOCK",
-    "BLOCK_KEY",
-    "KEPT",
     "ONE_BY_ONE",
     "Block",
     "NoBlockError",
@@ -68,7 +65,7 @@ class Block:
 
     @classmethod
     def of(cls, row: Row[Any], pool: BoundPool | None = None) -> "Block":
-        """From a row of `BLOCK`; of this pool, which may be about to be delegated, or of the row's own."""
+        """Return the block of a row of the view `pool_blocks`, of `pool` where that is about to be delegated."""
         prefix = None if row.block_prefix is None else ip_network(row.block_prefix)
         numbers = (row.block_netbox_id, row.block_first, row.block_end, row.block_used)
         whose = pool or BoundPool.of(row)
@@ -78,49 +75,23 @@ class Block:
         return f"block {self.prefix or self.key} of pool {self.pool}"
 
 
-BLOCK = f"""
-    SELECT {NETBOX_POOL_COLUMNS}, p.tenant_id, b.id AS block_id, b.key AS block_key, b.state AS block_state,
-           b.prefix::text AS block_prefix, b.netbox_id AS block_netbox_id, b.first_slot AS block_first,
-           b.end_slot AS block_end, b.used AS block_used
-    FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id
-"""
-
-_POOLS = text(f"SELECT {NETBOX_POOL_COLUMNS} FROM pools p WHERE netbox_mode = '{AllocationMode.DELEGATED}' ORDER BY id")
+_POOLS = text(f"SELECT * FROM pool_bindings WHERE mode = '{AllocationMode.DELEGATED}' ORDER BY pool_id")
 
 _FOR_NEED = text(
     f"""
-    SELECT {NETBOX_POOL_COLUMNS} FROM pools p
-    WHERE netbox_mode = '{AllocationMode.DELEGATED}'
+    SELECT b.* FROM pools p JOIN pool_bindings b ON b.pool_id = p.id
+    WHERE p.netbox_mode = '{AllocationMode.DELEGATED}'
       AND lastmile_pool_is_candidate(p, :purpose, :length, :vrf, :pool, :region, :address)
-    ORDER BY tenant_id NULLS LAST, id
+    ORDER BY p.tenant_id NULLS LAST, p.id
     """
 )
 
-_BLOCKS = text(f"{BLOCK} WHERE p.id = :pool_id ORDER BY b.id")
+_BLOCKS = text("SELECT * FROM pool_blocks WHERE pool_id = :pool_id ORDER BY block_id")
 
 # Who begins, opens or returns a block of a pool does so one after the other; allocations do not wait for them.
 ONE_BY_ONE = text("SELECT FROM pools WHERE id = :pool_id FOR NO KEY UPDATE")
 
-BLOCK_KEY = "'lastmile/block/' || name || '/' || n || '/' || left(gen_random_uuid()::text, 8)"
-"""Of block `n`; nobody else's in NetBox: not of another Lastmile, nor of ours before its database was lost."""
-
-
-KEPT = """
-    CROSS JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE state <> 'taking') AS blocks,
-               CASE count(*) WHEN 0 THEN p.created_at ELSE
-                   min(CASE state WHEN 'open' THEN coalesce(looked_at, since) ELSE since END)
-                       FILTER (WHERE state <> 'taking' OR p.netbox_full_since IS NULL) END AS kept_at
-        FROM netbox_blocks WHERE pool_id = p.id
-    ) kept
-"""
-"""To join to `pools p` that are delegated: their blocks, and when a keeper last had them as they should be.
-
-An open block is looked at once a minute; one that is taken or returned passes at once. While NetBox has no further
-block, the one that is waited for says nothing of the keeper.
-"""
-
-_UPKEEP = text(f"SELECT blocks, kept_at FROM pools p {KEPT} WHERE p.id = :pool_id")
+_UPKEEP = text("SELECT blocks, kept_at FROM block_maintenance WHERE pool_id = :pool_id")
 
 
 @dataclass(frozen=True, slots=True)

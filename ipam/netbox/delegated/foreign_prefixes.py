@@ -16,7 +16,6 @@ from ipam.errors import ForeignPrefixesError
 from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.blocks import Block, blocks_of, slot_range
-from ipam.netbox.delegated.outbox import NEWS
 from ipam.netbox.reconcile.key_recovery import lost_its_key
 from ipam.prefix import Prefix, is_within
 from lastmile.db import Database
@@ -62,7 +61,7 @@ _GONE = text("DELETE FROM netbox_foreign_prefixes WHERE pool_id = :pool_id AND n
 # Not what a subscriber holds: the audit tells of that, and its release comes by here again. What rested there rests no
 # more, and goes out of NetBox.
 _OUT_OF_REACH = text(
-    f"""
+    """
     WITH theirs AS (
         UPDATE slots s SET free_at = 'infinity', last_holder = NULL
         FROM netbox_foreign_prefixes n
@@ -70,7 +69,8 @@ _OUT_OF_REACH = text(
           AND s.delegation_id IS NULL AND s.free_at < 'infinity'
         RETURNING s.pool_id, s.slot
     )
-    UPDATE netbox_records r SET {NEWS} FROM theirs WHERE r.pool_id = theirs.pool_id AND r.slot = theirs.slot
+    UPDATE netbox_records r SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
+    FROM theirs WHERE r.pool_id = theirs.pool_id AND r.slot = theirs.slot
     """
 )
 

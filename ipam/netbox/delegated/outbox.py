@@ -36,7 +36,7 @@ from ipam.netbox.errors import (
 )
 from lastmile.db import Database
 
-__all__ = ["NEWS", "Backlog", "backlog", "drain", "retell"]
+__all__ = ["Backlog", "backlog", "drain", "retell"]
 
 # More at once make NetBox slow for people, and no faster for us.
 IN_FLIGHT = 4
@@ -45,9 +45,6 @@ CHUNK = 4
 CLAIM = timedelta(minutes=5)
 # Before a creation whose outcome is unknown is looked for, and before another try of what NetBox has refused.
 UNKNOWN, REFUSED = timedelta(seconds=2), timedelta(minutes=5)
-
-NEWS = "version = r.version + 1, since = coalesce(r.since, now()), due_at = now()"
-"""What to set in `netbox_records r` where NetBox is to be told anew, other than by the trigger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +125,12 @@ _PUT_BACK = text(
 
 # Unsure where nothing is known of it: a record that is not as we know it is looked for in any case.
 _AGAIN = text(
-    f"""
+    """
     INSERT INTO netbox_records AS r (pool_id, slot, tenant_id, netbox_id, key, unsure)
     SELECT id, :slot, tenant_id, :netbox_id, CAST(:key AS text), true FROM pools
     WHERE id = :pool_id AND netbox_mode = 'delegated' FOR KEY SHARE
     ON CONFLICT (pool_id, slot) DO UPDATE
-    SET {NEWS}, unsure = r.unsure OR :unsure,
+    SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r)), unsure = r.unsure OR :unsure,
         netbox_id = coalesce(excluded.netbox_id, r.netbox_id), key = coalesce(excluded.key, r.key)
     """
 )

@@ -11,7 +11,7 @@ from datetime import timedelta
 from sqlalchemy import text
 
 from ipam.netbox import NetBox
-from ipam.netbox.binding import NETBOX_POOL_COLUMNS, BoundPool, find_record
+from ipam.netbox.binding import BoundPool, find_record
 from lastmile.db import Database, PlatformConnection
 
 __all__ = ["LATE", "due", "remove_due"]
@@ -20,11 +20,12 @@ LATE = timedelta(hours=1)
 """How long after a client has given up on it NetBox may still do what it was asked, at the very most."""
 
 _DUE = text(
-    f"""
-    SELECT r.tenant_id, r.allocation_key, r.netbox_id, {NETBOX_POOL_COLUMNS}, EXISTS (
+    """
+    SELECT r.tenant_id, r.allocation_key, r.netbox_id, r.pool_id, p.name, p.space, p.delegated_length, p.mode,
+           p.prefix_id, p.vrf_id, p.on_release, p.record, p.block_length, EXISTS (
         SELECT FROM delegations d WHERE d.tenant_id = r.tenant_id AND d.allocation_key = r.allocation_key
                                     AND d.released_at IS NULL) AS held
-    FROM netbox_removals r JOIN pools p ON p.id = r.pool_id
+    FROM netbox_removals r JOIN pool_bindings p ON p.pool_id = r.pool_id
     WHERE r.due_at <= now() AND (CAST(:pool_id AS bigint) IS NULL OR r.pool_id = :pool_id)
     ORDER BY r.due_at, r.allocation_key, r.tenant_id, r.pool_id OFFSET :skip LIMIT :most
     """

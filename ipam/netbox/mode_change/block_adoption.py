@@ -8,15 +8,15 @@ from sqlalchemy import text
 from ipam.netbox import NetBox
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
-from ipam.netbox.delegated.blocks import BLOCK_KEY, ONE_BY_ONE, block_size, blocks_of, slot_range
+from ipam.netbox.delegated.blocks import ONE_BY_ONE, block_size, blocks_of, slot_range
 from lastmile.db import Database
 
 __all__ = ["missing_blocks", "surround"]
 
 _BEGIN = text(
-    f"""
+    """
     INSERT INTO netbox_blocks (id, pool_id, tenant_id, key, prefix, first_slot, end_slot)
-    SELECT n, id, tenant_id, {BLOCK_KEY}, CAST(:prefix AS cidr), :first, :end
+    SELECT n, id, tenant_id, lastmile_block_key(name, n), CAST(:prefix AS cidr), :first, :end
     FROM pools, nextval('netbox_blocks_id_seq') n WHERE id = :pool_id AND NOT EXISTS (
         SELECT FROM netbox_blocks WHERE pool_id = :pool_id AND (state = 'taking' OR prefix = CAST(:prefix AS cidr)))
     """

@@ -12,7 +12,6 @@ from sqlalchemy import text
 
 from ipam.errors import PoolBusyError
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope
-from ipam.netbox.delegated.outbox import NEWS
 from lastmile.db import PlatformConnection
 from lastmile.errors import LastmileError
 
@@ -58,16 +57,21 @@ _OUTSIDE = text(
 
 # Of what is held, or all that rests, NetBox is to be told anew.
 _TELL = text(
-    f"""
+    """
     INSERT INTO netbox_records AS r (pool_id, slot, tenant_id)
     SELECT pool_id, slot, tenant_id FROM slots
     WHERE pool_id = :pool_id AND (:held AND delegation_id IS NOT NULL
           OR delegation_id IS NULL AND free_at > now() AND free_at < 'infinity')
-    ON CONFLICT (pool_id, slot) DO UPDATE SET {NEWS}
+    ON CONFLICT (pool_id, slot) DO UPDATE SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
     """
 )
 
-_TELL_ALL_KNOWN = text(f"UPDATE netbox_records r SET {NEWS} WHERE pool_id = :pool_id")
+_TELL_ALL_KNOWN = text(
+    """
+    UPDATE netbox_records r SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
+    WHERE pool_id = :pool_id
+    """
+)
 
 # Before NetBox comes to be told of each prefix, too: what a delegation under way becomes is known, or told by itself.
 # Direct to delegated. A release that is under way holds its delegation's row, and then the pool's by a foreign key: in

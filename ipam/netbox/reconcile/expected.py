@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
-from ipam.netbox.binding import NETBOX_POOL_COLUMNS, AllocationMode, BoundPool, ReportingScope
-from ipam.netbox.delegated.blocks import BLOCK, Block, stamp
+from ipam.netbox.binding import AllocationMode, BoundPool, ReportingScope
+from ipam.netbox.delegated.blocks import Block, stamp
 from ipam.netbox.records import BlockStamp
 from ipam.prefix import Prefix
+from lastmile.db.statements import read_sql
 
 __all__ = ["Ours", "changed", "count", "holders", "in_place", "known_keys", "linked", "look_up", "shows"]
 __all__ += ["unlinked"]
@@ -61,61 +62,12 @@ class Ours:
         return f"{self.subscriber_ref}'s, {rests if self.state == State.REVOKED else self.state}"
 
 
-# A slot's prefix is told by the outbox: what is due there, or has been refused and is tried again, is in flight. Of a
-# direct pool it is the subscriber's order that tells, and what may be left of a release is looked for within the hour.
-_OURS = f"""
-    SELECT {NETBOX_POOL_COLUMNS}, d.allocation_key, d.tenant_id, d.subscriber_ref, d.state,
-        d.prefix::text AS given, d.slot,
-        CASE WHEN d.slot IS NULL THEN coalesce(x.netbox_id, d.netbox_id) WHEN newest.id = d.id THEN r.netbox_id
-             END AS netbox_id,
-        CASE WHEN d.slot IS NULL THEN d.prefix IS NOT NULL AND (d.released_at IS NULL OR x.prefix IS NOT NULL)
-             ELSE p.netbox_record = 'prefix' AND newest.id = d.id AND (d.released_at IS NULL OR (
-                 p.netbox_release = 'deprecate' AND s.delegation_id IS NULL AND s.free_at > now()
-                 AND s.free_at < 'infinity')) END AS wanted,
-        CASE WHEN d.slot IS NULL THEN d.prefix IS NULL AND d.released_at IS NULL OR EXISTS (
-                 SELECT FROM orders o WHERE o.tenant_id = d.tenant_id AND o.subscriber_ref = d.subscriber_ref
-                                        AND o.status IN ('running', 'rolling_back'))
-             ELSE p.netbox_record = 'prefix'
-                  AND (r.since IS NOT NULL OR r.due_at <= now() OR r.claimed_until > now()) IS TRUE END
-        OR EXISTS (SELECT FROM netbox_removals y WHERE y.tenant_id = d.tenant_id AND y.pool_id = :pool_id
-                   AND y.allocation_key = d.allocation_key AND (y.prefix IS NULL OR y.due_at <= now())) AS in_flight
-    FROM delegations d JOIN pools p ON p.id = d.pool_id
-    LEFT JOIN netbox_removals x ON x.tenant_id = d.tenant_id AND x.allocation_key = d.allocation_key
-                               AND x.pool_id = d.pool_id
-    LEFT JOIN netbox_records r ON r.pool_id = d.pool_id AND r.slot = d.slot
-    LEFT JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot
-    LEFT JOIN LATERAL (
-        SELECT id FROM delegations n WHERE n.pool_id = d.pool_id AND n.prefix = d.prefix AND n.slot = d.slot
-        ORDER BY n.released_at IS NOT NULL, n.id DESC LIMIT 1) newest ON d.slot IS NOT NULL
-"""
-
-_LOOK_UP = text(
-    f"""
-    {_OURS} WHERE d.id IN (
-        SELECT id FROM delegations
-        WHERE pool_id = :pool_id AND slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL
-          AND netbox_id = ANY(:ids)
-        UNION
-        SELECT k.id FROM netbox_removals g JOIN delegations k USING (tenant_id, allocation_key)
-        WHERE g.pool_id = :pool_id AND g.prefix IS NOT NULL AND g.netbox_id = ANY(:ids)
-        UNION
-        SELECT n.id FROM netbox_records g JOIN pools h ON h.id = g.pool_id
-        JOIN LATERAL (
-            SELECT id FROM delegations n
-            WHERE n.pool_id = g.pool_id AND n.slot = g.slot
-              AND n.prefix = lastmile_nth_prefix(h.prefix, h.delegated_length, g.slot)
-            ORDER BY n.released_at IS NOT NULL, n.id DESC LIMIT 1) n ON true
-        WHERE g.pool_id = :pool_id AND g.netbox_id = ANY(:ids)
-        UNION
-        SELECT k.id FROM unnest(CAST(:keys AS text[])) key
-        JOIN delegations k ON k.tenant_id = split_part(key, '/', 1) AND k.allocation_key = key)
-    """
-)
+_LOOK_UP = text(read_sql("ipam.netbox.reconcile", "look_up_expected"))
 
 _BLOCKS = text(
-    f"""
-    {BLOCK} WHERE p.netbox_mode IS NOT NULL
-    AND (b.key = ANY(:keys) OR (b.pool_id = :pool_id AND b.netbox_id = ANY(:ids)))
+    """
+    SELECT * FROM pool_blocks
+    WHERE mode IS NOT NULL AND (block_key = ANY(:keys) OR (pool_id = :pool_id AND block_netbox_id = ANY(:ids)))
     """
 )
 

@@ -1,7 +1,9 @@
 -- Everything that the other files made, with all data; but not the roles, which belong to the cluster.
-DROP VIEW delegation_census;
+DROP VIEW delegation_census, block_maintenance, pool_blocks, pool_bindings;
+-- Those with a row of a table as their argument.
 DROP FUNCTION
-    lastmile_pool_is_candidate, lastmile_pool_serves, lastmile_pool_is_changing, lastmile_pool_can_grow;
+    lastmile_due_again, lastmile_pool_is_candidate, lastmile_pool_serves, lastmile_pool_is_changing,
+    lastmile_pool_can_grow;
 DROP TABLE
     tenants, orders,
     customers, subscribers, network_profiles, devices, billing_services, billing_events,
@@ -12,5 +14,5 @@ DROP TABLE
     audit_findings, acknowledgements, audit_log,
     delegation_counts, metrics_snapshots;
 DROP FUNCTION
-    lastmile_nth_prefix, lastmile_slot, lastmile_event_vrf, lastmile_tell_netbox, lastmile_audit_log, lastmile_count,
-    lastmile_recount;
+    lastmile_nth_prefix, lastmile_slot, lastmile_exclusions_lock, lastmile_block_key, lastmile_event_vrf,
+    lastmile_tell_netbox, lastmile_audit_log, lastmile_count, lastmile_recount;

@@ -139,6 +139,12 @@ $$;
 COMMENT ON FUNCTION lastmile_pool_can_grow IS
     'Whether there is a slot beyond the frontier of the pool that is not excluded.';
 
+CREATE FUNCTION lastmile_exclusions_lock(pool_id bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT hashtextextended('lastmile/exclusions/' || pool_id, 0)
+$$;
+COMMENT ON FUNCTION lastmile_exclusions_lock IS
+    'The advisory lock on the exclusions of a pool: exclusive to change them, shared to free a slot by them.';
+
 CREATE TABLE slots (
     pool_id        bigint NOT NULL REFERENCES pools (id) ON DELETE CASCADE,
     slot           bigint NOT NULL,

@@ -36,6 +36,41 @@ COMMENT ON COLUMN netbox_blocks.used IS 'Slots held or in quarantine, as last wr
 COMMENT ON COLUMN netbox_blocks.since IS 'When the state began.';
 COMMENT ON COLUMN netbox_blocks.looked_at IS 'When foreign prefixes were last searched for inside the block in NetBox.';
 
+CREATE VIEW pool_bindings WITH (security_invoker = true) AS
+    SELECT id AS pool_id, tenant_id, name, prefix::text AS space, delegated_length, netbox_mode AS mode,
+           netbox_prefix_id AS prefix_id, netbox_vrf_id AS vrf_id, netbox_release AS on_release,
+           netbox_record AS record, netbox_block_length AS block_length
+    FROM pools;
+COMMENT ON VIEW pool_bindings IS
+    'Every pool with its NetBox settings, named as the fields of ipam.netbox.binding.Binding.';
+
+CREATE VIEW pool_blocks WITH (security_invoker = true) AS
+    SELECT p.*, b.id AS block_id, b.key AS block_key, b.state AS block_state, b.prefix::text AS block_prefix,
+           b.netbox_id AS block_netbox_id, b.first_slot AS block_first, b.end_slot AS block_end, b.used AS block_used
+    FROM netbox_blocks b JOIN pool_bindings p ON p.pool_id = b.pool_id;
+COMMENT ON VIEW pool_blocks IS 'Every block, with the NetBox settings of its pool.';
+
+CREATE VIEW block_maintenance WITH (security_invoker = true) AS
+    SELECT p.id AS pool_id, count(b.id) FILTER (WHERE b.state <> 'taking') AS blocks,
+           CASE count(b.id) WHEN 0 THEN p.created_at ELSE
+               min(CASE b.state WHEN 'open' THEN coalesce(b.looked_at, b.since) ELSE b.since END)
+                   FILTER (WHERE b.state <> 'taking' OR p.netbox_full_since IS NULL) END AS kept_at
+    FROM pools p LEFT JOIN netbox_blocks b ON b.pool_id = p.id
+    GROUP BY p.id;
+COMMENT ON VIEW block_maintenance IS
+    'How many blocks each pool has, and when block maintenance last had them as they should be. An open block is '
+    'looked at once a minute; one that is acquired or returned passes at once.';
+COMMENT ON COLUMN block_maintenance.kept_at IS
+    'Without a block, when the pool was made. While NetBox has no further block, the block that is waited for does '
+    'not count; NULL: there is no other.';
+
+CREATE FUNCTION lastmile_block_key(pool_name text, block_id bigint) RETURNS text LANGUAGE sql VOLATILE AS $$
+    SELECT 'lastmile/block/' || pool_name || '/' || block_id || '/' || left(gen_random_uuid()::text, 8)
+$$;
+COMMENT ON FUNCTION lastmile_block_key IS
+    'A key for the record of a block in NetBox that no other Lastmile uses, and that this one did not use before its '
+    'database was lost.';
+
 CREATE UNIQUE INDEX netbox_blocks_taking ON netbox_blocks (pool_id) WHERE state = 'taking';
 COMMENT ON INDEX netbox_blocks_taking IS 'A pool acquires one block at a time, however many workers ask.';
 
@@ -74,12 +109,20 @@ COMMENT ON INDEX netbox_records_due IS 'The outbox''s next rows of a pool, and i
 CREATE INDEX netbox_records_by_id ON netbox_records (pool_id, netbox_id) WHERE netbox_id IS NOT NULL;
 COMMENT ON INDEX netbox_records_by_id IS 'Reconciliation: a delegated pool''s records side by side with NetBox''s.';
 
+CREATE FUNCTION lastmile_due_again(record netbox_records)
+RETURNS TABLE (version bigint, since timestamptz, due_at timestamptz) LANGUAGE sql STABLE AS $$
+    SELECT record.version + 1, coalesce(record.since, now()), now()
+$$;
+COMMENT ON FUNCTION lastmile_due_again IS
+    'The version, since and due_at of a record of which NetBox must be told anew: SET (version, since, due_at) = '
+    '(SELECT * FROM lastmile_due_again(r)).';
+
 CREATE FUNCTION lastmile_tell_netbox() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO netbox_records (pool_id, slot, tenant_id)
     SELECT id, NEW.slot, tenant_id FROM pools WHERE id = NEW.pool_id AND netbox_record = 'prefix'
     ON CONFLICT (pool_id, slot) DO UPDATE
-    SET version = netbox_records.version + 1, since = coalesce(netbox_records.since, now()), due_at = now();
+    SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(netbox_records));
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION lastmile_tell_netbox IS
