@@ -1,36 +1,42 @@
-"""An order for a later date: the run that a Schedule starts, which starts the real one in its turn.
+"""The workflow that a Temporal Schedule starts for an order with a `not_before`. It starts the order in its turn.
 
-A Schedule appends a time to the workflow ids that it starts, so what it starts cannot hold the subscriber's id.
-This run does nothing but start the order under that id, once no other operation holds it.
+A Schedule appends a time to the workflow ids that it starts, so its run cannot hold the subscriber's id. This run
+starts the order under that id as soon as no other operation holds it.
 """
 
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import RawValue
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
-from lastmile.contract import AnyOrder
-from lastmile.contract.operations import order_type
+from lastmile.contract import AnyOrder, Operation
+from lastmile.contract.operations import OPERATIONS
 from workflows.start_options import memo, priority, search_attributes, summary
 
-__all__ = ["Dispatch"]
+__all__ = ["ScheduledStart"]
 
 PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=1)
-# Each try is three events; a run's history stays small.
-TRIES_PER_RUN = 500
+# Each attempt is three events: this keeps the history of a run small.
+ATTEMPTS_PER_RUN = 500
 
 
-@workflow.defn(name="Dispatch")
-class Dispatch:
+@workflow.defn(name="ScheduledStart")
+class ScheduledStart:
+    """Wait until the subscriber is free, and start the order."""
+
     @workflow.run
-    async def run(self, order: AnyOrder) -> None:
+    async def run(self, operation: Operation, content: RawValue) -> None:
+        """Start the order whose JSON is `content`. The operation says which model it has: two may look alike."""
+        order_type = OPERATIONS[operation]
+        order: AnyOrder = workflow.payload_converter().from_payload(content.payload, order_type.model)
         pause = PAUSE
-        for _ in range(TRIES_PER_RUN):
+        for _ in range(ATTEMPTS_PER_RUN):
             try:
                 handle = await workflow.start_child_workflow(
-                    order_type(order).workflow,
+                    order_type.workflow,
                     order,
                     id=order.workflow_id,
                     parent_close_policy=ParentClosePolicy.ABANDON,
@@ -48,4 +54,4 @@ class Dispatch:
                     f"Started as `{order.workflow_id}`, run `{handle.first_execution_run_id}`."
                 )
                 return
-        workflow.continue_as_new(order)
+        workflow.continue_as_new(args=[operation, content])

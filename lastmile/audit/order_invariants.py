@@ -1,6 +1,9 @@
 """The invariants of orders (invariant 6): a finished order left all that it promised, a rolled-back one nothing."""
 
+from collections.abc import Iterable
+
 from lastmile.audit.invariant import ATTRIBUTE, USER, VALUE, Invariant, of_tenant
+from lastmile.contract.operations import LineEffect, operations_that
 from lastmile.subscribers.order_records import ORDER_RECORDS
 
 __all__ = ["ORDER_INVARIANTS"]
@@ -8,18 +11,39 @@ __all__ = ["ORDER_INVARIANTS"]
 _TAKEN_BACK = "{}.status IN ('rolled_back', 'partly_rolled_back')"
 _ENDED = "{}.status NOT IN ('running', 'rolling_back', 'rolled_back', 'partly_rolled_back')"
 
+
+def _sql_list(operations: Iterable[str]) -> str:
+    return ", ".join(f"'{operation}'" for operation in operations)
+
+
+_CREATES_LINE = f"{{}}.operation IN ({_sql_list(operations_that(LineEffect.CREATES))})"
+_ENDS_LINE = f"{{}}.operation IN ({_sql_list(operations_that(LineEffect.ENDS))})"
+
 # The last order that changed what a subscriber has. An order that was rolled back changed nothing, and so did the lost
 # orders that it had taken over. What it left because an undo was skipped is `left_behind`.
-_LAST_ORDER = f"""
+_LAST_ORDER = """
     SELECT DISTINCT ON (o.tenant_id, o.subscriber_ref)
         o.tenant_id, o.subscriber_ref, o.order_id, o.operation, o.status
     FROM orders o
     LEFT JOIN orders heir ON o.status = 'superseded' AND heir.tenant_id = o.tenant_id
         AND heir.subscriber_ref = o.subscriber_ref AND heir.operation = o.operation
-        AND heir.taken_over AND {_TAKEN_BACK.format("heir")} AND heir.created_at > o.created_at
-    WHERE NOT {_TAKEN_BACK.format("o")} AND heir.order_id IS NULL AND {of_tenant("o.tenant_id")}
+        AND heir.taken_over AND {heir_taken_back} AND heir.created_at > o.created_at
+    WHERE NOT {taken_back} AND heir.order_id IS NULL AND {of_tenant} AND {condition}
     ORDER BY o.tenant_id, o.subscriber_ref, o.created_at DESC, o.order_id
 """
+
+
+def _last_order(condition: str = "true") -> str:
+    return _LAST_ORDER.format(
+        taken_back=_TAKEN_BACK.format("o"),
+        heir_taken_back=_TAKEN_BACK.format("heir"),
+        of_tenant=of_tenant("o.tenant_id"),
+        condition=condition,
+    )
+
+
+# The last order that created the subscriber's line, or ended it.
+_LAST_LINE_ORDER = _last_order(f"({_CREATES_LINE.format('o')} OR {_ENDS_LINE.format('o')})")
 _SETTLED = "{}.status IN ('completed', 'degraded')"
 _SAME_SUBSCRIBER = "other.tenant_id = {0}.tenant_id AND other.subscriber_ref = {0}.subscriber_ref"
 
@@ -65,7 +89,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
             UNION ALL
             SELECT tenant_id, updated_by_order, 'the ' || upper(kind), 'out of service' FROM devices WHERE NOT wanted
         ) left_so ON left_so.tenant_id = o.tenant_id AND left_so.by_order = o.order_id
-        WHERE o.operation = 'deprovision' AND {_TAKEN_BACK.format("o")} AND {of_tenant("o.tenant_id")}
+        WHERE {_ENDS_LINE.format("o")} AND {_TAKEN_BACK.format("o")} AND {of_tenant("o.tenant_id")}
         """,
         "an undo was skipped: provision or deprovision the subscriber, whichever it should be",
     ),
@@ -74,7 +98,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         6,
         "a provisioned subscriber has all that its order made",
         f"""
-        WITH last_order AS ({_LAST_ORDER})
+        WITH last_order AS ({_LAST_LINE_ORDER})
         SELECT o.tenant_id AS tenant, o.subscriber_ref AS subject, o.order_id AS key,
                'provisioned by order ' || o.order_id || ', and has no ' || concat_ws(', no ',
                    CASE WHEN s.id IS NULL THEN 'subscriber record' END,
@@ -87,7 +111,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         LEFT JOIN billing_services b ON b.subscriber_id = s.id AND b.status <> 'ended'
         LEFT JOIN radcheck r ON r.username = o.subscriber_ref || '@' || o.tenant_id || '.lastmile'
                             AND r.attribute = 'Cleartext-Password'
-        WHERE o.operation = 'provision' AND {_SETTLED.format("o")}
+        WHERE {_CREATES_LINE.format("o")} AND {_SETTLED.format("o")}
           AND (s.id IS NULL OR n.id IS NULL OR b.id IS NULL OR r.id IS NULL)
         """,
         "deprovision the subscriber and provision it anew",
@@ -97,7 +121,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         6,
         "a provisioned subscriber holds the addresses that its order gave it",
         f"""
-        WITH last_order AS ({_LAST_ORDER})
+        WITH last_order AS ({_LAST_LINE_ORDER})
         SELECT o.tenant_id AS tenant, o.subscriber_ref AS subject, o.order_id AS key,
                'was given ' || given.address || ' by order ' || o.order_id || ', and does not hold it' AS words
         FROM last_order o JOIN orders whole ON whole.tenant_id = o.tenant_id AND whole.order_id = o.order_id
@@ -107,7 +131,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         ) given (address)
         LEFT JOIN delegations d ON d.tenant_id = o.tenant_id AND d.subscriber_ref = o.subscriber_ref
                                AND d.released_at IS NULL AND host(d.prefix) = host(given.address::inet)
-        WHERE o.operation = 'provision' AND {_SETTLED.format("o")} AND given.address IS NOT NULL AND d.id IS NULL
+        WHERE {_CREATES_LINE.format("o")} AND {_SETTLED.format("o")} AND given.address IS NOT NULL AND d.id IS NULL
         """,
         "deprovision the subscriber and provision it anew",
     ),
@@ -116,7 +140,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         6,
         "a deprovisioned subscriber has nothing",
         f"""
-        WITH last_order AS ({_LAST_ORDER})
+        WITH last_order AS ({_LAST_LINE_ORDER})
         SELECT o.tenant_id AS tenant, o.subscriber_ref AS subject, o.order_id AS key,
                'deprovisioned by order ' || o.order_id || ', and still has ' || concat_ws(', ',
                    CASE WHEN s.id IS NOT NULL THEN 'a subscriber record' END,
@@ -132,7 +156,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         -- Also that of an archived record: it keeps its devices from every other line.
         LEFT JOIN (network_profiles n JOIN subscribers owner ON owner.id = n.subscriber_id)
                ON owner.tenant_id = o.tenant_id AND owner.ref = o.subscriber_ref
-        WHERE o.operation = 'deprovision' AND {_SETTLED.format("o")}
+        WHERE {_ENDS_LINE.format("o")} AND {_SETTLED.format("o")}
           AND (s.id IS NOT NULL OR d.id IS NOT NULL OR r.id IS NOT NULL OR n.id IS NOT NULL)
         """,
         "deprovision the subscriber again",
@@ -215,7 +239,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         6,
         "the account of a provisioned line may log in",
         f"""
-        WITH last_order AS ({_LAST_ORDER})
+        WITH last_order AS ({_LAST_LINE_ORDER})
         SELECT o.tenant_id AS tenant, o.subscriber_ref AS subject, o.order_id AS key,
                'provisioned by order ' || o.order_id || ', and RADIUS refuses its logins: order '
                || r.created_by_order || ' has blocked the account' AS words
@@ -223,7 +247,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         -- A block without an order is a person's.
         JOIN radcheck r ON r.username = o.subscriber_ref || '@' || o.tenant_id || '.lastmile'
                        AND r.attribute = 'Auth-Type' AND r.created_by_order IS NOT NULL
-        WHERE o.operation = 'provision' AND {_SETTLED.format("o")}
+        WHERE {_CREATES_LINE.format("o")} AND {_SETTLED.format("o")}
         """,
         "provision the subscriber with a new order of the same content, or deprovision it, whichever it should be",
     ),
@@ -254,7 +278,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         6,
         "no order was ended from outside and left as it stood",
         f"""
-        WITH last_order AS ({_LAST_ORDER})
+        WITH last_order AS ({_last_order()})
         SELECT o.tenant_id AS tenant, o.order_id AS subject, o.order_id AS key,
                o.operation || ' of ' || o.subscriber_ref || ' is ' || o.status
                || ', and nothing has put the subscriber right since' AS words

@@ -1,8 +1,12 @@
-"""For other programs: send orders, wait for their results, watch and cancel runs."""
+"""The API for other programs: send orders, wait for results, watch, schedule, cancel and decide.
+
+Import from this package only. Its modules are internal.
+"""
 
 from lastmile.client.connection import TemporalUnreachableError
 from lastmile.client.errors import (
     AlreadyRunningError,
+    ClientError,
     NotRunningError,
     NotScheduledError,
     OrderIdReusedError,
@@ -10,31 +14,72 @@ from lastmile.client.errors import (
     RunLostError,
 )
 from lastmile.client.orders import Lastmile, OrderRun
-from lastmile.client.scheduled_orders import ScheduledOrder
+from lastmile.client.parked_runs import ParkedRun, parked_runs
+from lastmile.client.scheduled_orders import ScheduledOrder, ScheduledOrders
+from lastmile.client.temporal_settings import InvalidTemporalSettingsError
 from lastmile.contract import (
+    AnyOrder,
+    Choice,
+    Created,
+    Decision,
     DeprovisionSubscriber,
+    Operation,
     OrderResult,
+    Parked,
     Progress,
     ProvisionSubscriber,
     ResultStatus,
+    RunStatus,
+    StepOutcome,
+    StepResult,
+    TakenDecision,
+    Urgency,
 )
+from lastmile.contract.addressing import Addressing, IPv4Mode, IPv6Mode
+from lastmile.contract.lines import ConnectionType, Customer, Line, Option82Policy, ServicePlan
 from lastmile.encryption.keys import KeyRing
+from lastmile.errors import LastmileError
 
 __all__ = [
+    "Addressing",
     "AlreadyRunningError",
+    "AnyOrder",
+    "Choice",
+    "ClientError",
+    "ConnectionType",
+    "Created",
+    "Customer",
+    "Decision",
     "DeprovisionSubscriber",
+    "IPv4Mode",
+    "IPv6Mode",
+    "InvalidTemporalSettingsError",
     "KeyRing",
     "Lastmile",
+    "LastmileError",
+    "Line",
     "NotRunningError",
     "NotScheduledError",
+    "Operation",
+    "Option82Policy",
     "OrderIdReusedError",
     "OrderRefusedError",
     "OrderResult",
     "OrderRun",
+    "Parked",
+    "ParkedRun",
     "Progress",
     "ProvisionSubscriber",
     "ResultStatus",
     "RunLostError",
+    "RunStatus",
     "ScheduledOrder",
+    "ScheduledOrders",
+    "ServicePlan",
+    "StepOutcome",
+    "StepResult",
+    "TakenDecision",
     "TemporalUnreachableError",
+    "Urgency",
+    "parked_runs",
 ]

@@ -1,6 +1,6 @@
-"""Orders for a later date: each a one-shot Temporal Schedule, which operators see, move and delete.
+"""Scheduled orders: each is a one-shot Temporal Schedule, which operators can see, move and delete.
 
-When its time comes the Schedule starts a `Dispatch`, and that the order, in its turn.
+At its time the Schedule starts a `ScheduledStart`, which starts the order as soon as the subscriber is free.
 """
 
 from collections.abc import AsyncIterator
@@ -144,8 +144,8 @@ class ScheduledOrders:
 
     def _schedule(self, order: AnyOrder, at: datetime) -> Schedule:
         start = ScheduleActionStartWorkflow(
-            "Dispatch",
-            order,
+            "ScheduledStart",
+            args=[order.operation, order],
             id=schedule_id(order.tenant, order.order_id),
             task_queue=self._task_queue,
             typed_search_attributes=search_attributes(order),

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from lastmile.contract.orders import AnyOrder, DeprovisionSubscriber, Operation, Order, ProvisionSubscriber
 from lastmile.contract.steps import CallKind, RecordKind, Step
 
-__all__ = ["DEPROVISION", "OPERATIONS", "PROVISION", "LineEffect", "OrderType", "order_type"]
+__all__ = ["DEPROVISION", "OPERATIONS", "PROVISION", "LineEffect", "OrderType", "operations_that", "order_type"]
 
 OrderT = TypeVar("OrderT", bound=Order)
 
@@ -199,6 +199,11 @@ DEPROVISION: OrderType[DeprovisionSubscriber] = OrderType(
 )
 
 OPERATIONS: Mapping[Operation, OrderType[Any]] = {entry.operation: entry for entry in (PROVISION, DEPROVISION)}
+
+
+def operations_that(*effects: LineEffect) -> tuple[Operation, ...]:
+    """Return the operations with one of these effects on the line."""
+    return tuple(operation for operation, entry in OPERATIONS.items() if entry.effect in effects)
 
 
 def order_type(order: AnyOrder) -> OrderType[Any]:

@@ -14,6 +14,7 @@ from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
+from lastmile.contract.operations import LineEffect, operations_that
 from lastmile.db import PlatformConnection, TenantConnection
 from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, UnknownTenantError
 from lastmile.subscribers.tables import orders
@@ -132,22 +133,27 @@ _LAST_BEFORE = text(
     """
     SELECT operation, status, result FROM orders
     WHERE subscriber_ref = :subscriber_ref AND order_id <> :order_id
-      AND status NOT IN ('rolled_back', 'partly_rolled_back')
+      AND operation = ANY(:operations) AND status NOT IN ('rolled_back', 'partly_rolled_back')
     ORDER BY created_at DESC, order_id LIMIT 1
     """
 )
+_CREATING = operations_that(LineEffect.CREATES)
+_CREATING_OR_ENDING = operations_that(LineEffect.CREATES, LineEffect.ENDS)
 
 
 async def live_line(connection: TenantConnection, subscriber_ref: str, order_id: str) -> dict[str, Any] | None:
-    """The result of the provision order that the subscriber's line is from.
+    """Return the result of the order that created the subscriber's line.
 
-    None where no line is in service: there was none, an order took it down, or an order was cut off on the way. The
-    order `order_id` does not count.
+    None where no line is in service: there was none, an order ended it, or an order was cut off halfway. The order
+    `order_id` does not count.
     """
     row = (
-        await connection.execute(_LAST_BEFORE, {"subscriber_ref": subscriber_ref, "order_id": order_id})
+        await connection.execute(
+            _LAST_BEFORE,
+            {"subscriber_ref": subscriber_ref, "order_id": order_id, "operations": list(_CREATING_OR_ENDING)},
+        )
     ).one_or_none()
-    if row is None or row.operation != "provision" or row.status not in (OrderStatus.COMPLETED, OrderStatus.DEGRADED):
+    if row is None or row.operation not in _CREATING or row.status not in (OrderStatus.COMPLETED, OrderStatus.DEGRADED):
         return None
     return dict(row.result or {})
 

@@ -56,18 +56,18 @@ async def deprovision_completed(lastmile: Lastmile, faults: Faults, orders: Orde
     return (await lastmile.start(orders.deprovision())).handle
 
 
-async def dispatch_in_its_turn(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
+async def scheduled_start_in_its_turn(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
     gate = faults.before["create_customer"] = Gate()
     first = await lastmile.start(orders.provision())
     await gate.reached.wait()
     order = orders.deprovision(not_before=datetime.now(UTC) + timedelta(seconds=1))
     held = await lastmile.scheduled.hold(order)
     assert held is not None
-    dispatch = await dispatched(lastmile, held)
-    await until_refused(dispatch)
+    started = await dispatched(lastmile, held)
+    await until_refused(started)
     gate.open()
     await first.result()
-    return dispatch
+    return started
 
 
 async def _parked_past_its_pivot(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
@@ -140,7 +140,7 @@ SCENARIOS: dict[str, Scenario] = {
         provision_completed,
         provision_again,
         deprovision_completed,
-        dispatch_in_its_turn,
+        scheduled_start_in_its_turn,
         cleanup_beside_an_order,
         cleanup_finished_a_revocation,
         finish_revocation,

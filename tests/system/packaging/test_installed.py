@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -40,6 +41,36 @@ for file in importlib.metadata.files("lastmile"):
     if name not in need_more and not name.startswith(tuple(f"{more}." for more in need_more)):
         importlib.import_module(name)
         print(name)
+"""
+
+TYPED_PROGRAM = """
+from lastmile.client import (
+    AlreadyRunningError, ClientError, Customer, Decision, DeprovisionSubscriber, Lastmile, Line, OrderResult,
+    ProvisionSubscriber, ResultStatus, ServicePlan,
+)
+
+
+async def move_in(lastmile: Lastmile, customer: Customer, plan: ServicePlan, line: Line) -> str | None:
+    order = ProvisionSubscriber(
+        tenant="acme", order_id="O-1", subscriber_ref="S-1", customer=customer, plan=plan, line=line
+    )
+    try:
+        run = await lastmile.start(order)
+    except AlreadyRunningError as failure:
+        print(failure)
+        return None
+    result: OrderResult = await run.result()
+    return result.created.ipv6_prefix if result.status is ResultStatus.COMPLETED else None
+
+
+async def move_out(reason: str) -> None:
+    async with Lastmile.connect() as lastmile:
+        order = DeprovisionSubscriber(tenant="acme", order_id="O-2", subscriber_ref="S-1", reason=reason)
+        try:
+            reveal_type((await lastmile.execute(order)).warnings)
+            await lastmile.cancel("acme", "S-1")
+        except ClientError:
+            raise
 """
 
 READ_FILES = """
@@ -116,6 +147,18 @@ def test_wheel_marks_its_packages_as_typed(production: Installed) -> None:
     files = set(production.run("python", "-c", listed).stdout.split())
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench"}
     assert {f"{package}/py.typed" for package in packages} <= files
+
+
+async def test_program_that_imports_the_client_type_checks_strictly(production: Installed, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(TYPED_PROGRAM)
+    mypy = ("-m", "mypy", "--strict", "--python-executable", str(production.bin / "python"), "--cache-dir", os.devnull)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *mypy, str(program), cwd=tmp_path, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    assert 'Revealed type is "list[str]"' in out.decode().replace("builtins.", "")
 
 
 def test_provision_without_extras_checks_the_installed_examples(production: Installed) -> None:

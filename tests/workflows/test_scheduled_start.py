@@ -1,4 +1,4 @@
-"""Orders for a later date: held by a Schedule, begun at their time and in their turn. Who goes first, and who next."""
+"""Scheduled orders: a Schedule holds each until its time, and then starts it in its turn. Priorities."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -84,14 +84,14 @@ async def test_it_waits_its_turn(lastmile: Lastmile, orders: Orders, faults: Fau
     await gate.reached.wait()
     held = await lastmile.scheduled.hold(orders.deprovision(orders.ref, not_before=soon()))
     assert held is not None
-    dispatch = await dispatched(lastmile, held)
+    started = await dispatched(lastmile, held)
 
-    await until_refused(dispatch)
-    details = (await dispatch.query("__temporal_workflow_metadata")).current_details
+    await until_refused(started)
+    details = (await started.query("__temporal_workflow_metadata")).current_details
     assert details == f"Waiting: another operation on {orders.ref} is running."
     gate.open()
     assert (await first.result()).status is ResultStatus.COMPLETED
-    await dispatch.result()
+    await started.result()
 
     result = await (await lastmile.start(orders.deprovision(orders.ref))).result()
     assert (result.order_id, result.status) == (orders.ref, ResultStatus.COMPLETED)
@@ -206,11 +206,11 @@ async def test_a_worker_that_is_away_makes_an_order_late_and_does_not_lose_it(
     order = orders.provision(orders.ref, not_before=soon())
     held = await lastmile.scheduled.hold(order)
     assert held is not None
-    dispatch = await dispatched(lastmile, held)
+    started = await dispatched(lastmile, held)
     assert await owner.fetchval("SELECT count(*) FROM orders") == 0
 
     async with build_worker(client, settings, database, authorization):
-        await dispatch.result()
+        await started.result()
         assert (await lastmile.execute(order)).status is ResultStatus.COMPLETED
 
 
