@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from lastmile.devstack.postgres import EmbeddedPostgres
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import TemporalMissingError, find_temporal
 from lastmile.subscribers.tenants import add_tenant
+from tests.support.state import remove_abandoned, state_directory
 
 POSTGRES = "LASTMILE_TESTS_POSTGRES"
 TEMPORAL = "LASTMILE_TESTS_TEMPORAL"
@@ -76,6 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """What takes minutes the first time is got before there are several processes, which have no terminal to say so."""
     config = session.config
+    if not hasattr(config, "workerinput"):
+        remove_abandoned()
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         try:
             asyncio.run(find_temporal(config.get_terminal_writer().line))
@@ -95,9 +97,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
     """Where the session's servers keep their state; other logins may enter it, as PostgreSQL's does."""
-    with tempfile.TemporaryDirectory(prefix="lastmile-tests-") as directory:
-        Path(directory).chmod(0o755)
-        yield Path(directory)
+    with state_directory() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="session")
