@@ -197,6 +197,6 @@ async def test_help_names_the_exit_codes_and_imports_nothing_heavy(alone: Cli) -
     assert ran.code == 0
     assert "3  Temporal, the database, NetBox or a server of the stack is not available" in ran.out
     heavy = "{'temporalio', 'sqlalchemy', 'pydantic', 'asyncpg', 'alembic', 'pynetbox'}"
-    check = f"import sys, cli.app; sys.exit(' '.join({heavy} & sys.modules.keys()) or 0)"
+    check = f"import sys, lastmile.cli.app; sys.exit(' '.join({heavy} & sys.modules.keys()) or 0)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", check)
     assert await process.wait() == 0
