@@ -11,6 +11,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.messages import BEYOND_DATABASE, OUTAGE, StepContext, StepReport
+from ipam.order_scope import OrderScope
 from lastmile.contract.results import StepOutcome
 from lastmile.db import Database, TenantConnection
 from lastmile.errors import NonRetryableError, OutageError
@@ -52,6 +53,17 @@ class Activities:
         ) as connection:
             await (hold_undo if ref.undo else hold_forward)(connection, ref.order_id)
             yield connection
+
+    def _scope(self, ref: StepContext) -> OrderScope:
+        """Return the order of the step, as IPAM knows it."""
+        return OrderScope(
+            tenant=ref.tenant,
+            subscriber_ref=ref.subscriber_ref,
+            order_id=ref.order_id,
+            undo=ref.undo,
+            transaction=lambda: self._order(ref),
+            leave_database=beyond_database,
+        )
 
 
 def beyond_database(what: str) -> None:

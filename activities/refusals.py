@@ -10,7 +10,7 @@ from enum import StrEnum
 from ipam import errors as ipam
 from ipam.netbox import errors as netbox
 from ipam.netbox.delegated.outbox_sync import PrefixOccupiedError
-from ipam.netbox.direct.allocator import Elsewhere
+from ipam.netbox.direct.chosen_prefix import RecordElsewhereError
 from ipam.netbox.importer.scan import UnknownFieldError
 from lastmile.errors import NonRetryableError
 from lastmile.radius.attributes import InvalidAttributeError
@@ -50,7 +50,7 @@ VERDICTS: Mapping[type[NonRetryableError], Verdict] = {
     ipam.AllocationSpentError: Verdict.FAILED,
     ipam.IllegalTransitionError: Verdict.FAILED,
     ipam.NotRevokedError: Verdict.FAILED,
-    Elsewhere: Verdict.FAILED,
+    RecordElsewhereError: Verdict.FAILED,
     PrefixOccupiedError: Verdict.FAILED,
     UnknownFieldError: Verdict.FAILED,
     netbox.NetBoxNotFoundError: Verdict.FAILED,

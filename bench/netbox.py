@@ -16,14 +16,14 @@ from bench.cpu import cpu_seconds
 from bench.figures import Figure, at_least
 from bench.netbox_estate import BLOCK, DIRECT, KINDS, PREFIX, TENANT, EstatePool, build
 from bench.rounds import Measured, Turn, Work, medians, rate
-from ipam.allocation import Allocation, allocate
+from ipam.allocation import Allocation, NoFreeBlock, assign
 from ipam.lifecycle import State
 from ipam.netbox import NetBox
 from ipam.netbox.binding import bound_pools, stamp
 from ipam.netbox.delegated.block_acquisition import make_room
 from ipam.netbox.delegated.block_maintenance import Keeper
-from ipam.netbox.delegated.blocks import NoBlockError
-from ipam.netbox.direct import allocator
+from ipam.netbox.direct.chosen_prefix import obtain
+from ipam.netbox.direct.pending_delegations import settle
 from lastmile.db import Database
 from lastmile.devstack.netbox.server_process import NetBoxStandIn
 from lastmile.devstack.ports import Ports
@@ -119,29 +119,28 @@ def _allocating(database: Database, netbox: NetBox, pool: EstatePool) -> Work:
     """What the step of an order does, but for the order."""
     numbers = count()
 
-    async def begun(order: str) -> Allocation:
+    async def begun(order: str) -> Allocation | NoFreeBlock:
         async with database.tenant(TENANT) as connection:
-            return await allocate(
-                connection, tenant=TENANT, subscriber_ref=f"S-{order}", order_id=order, need=pool.need
-            )
+            return await assign(connection, tenant=TENANT, subscriber_ref=f"S-{order}", order_id=order, need=pool.need)
 
     async def delegated() -> None:
         order = f"O-{pool.number}-{next(numbers)}"
-        try:
-            await begun(order)
-        except NoBlockError as full:
-            await make_room(database, netbox, full.pools)
+        found = await begun(order)
+        if isinstance(found, NoFreeBlock):
+            await make_room(database, netbox, found.pools)
             await begun(order)
 
     async def chosen_by_netbox() -> None:
         order = f"O-{pool.number}-{next(numbers)}"
-        pending = (await begun(order)).delegation
+        found = await begun(order)
+        assert isinstance(found, Allocation)
+        pending = found.delegation
         async with database.tenant(TENANT) as connection:
             bound = (await bound_pools(connection, [pending]))[pending.pool_id]
         new = stamp(TENANT, pending, State.ALLOCATED)
-        recorded = await allocator.obtain(netbox, bound, new, length=bound.length, fits=bound.has, first=True)
+        recorded = await obtain(netbox, bound, new, length=bound.length, fits=bound.has, first=True)
         async with database.tenant(TENANT) as connection:
-            await allocator.settle(connection, pending, recorded, order_id=order)
+            await settle(connection, pending, recorded, order_id=order)
 
     return chosen_by_netbox if pool.kind == DIRECT else delegated
 

@@ -7,6 +7,7 @@ claimed with SKIP LOCKED, so that allocators do not queue behind each other and 
 empty one does. Slots beyond the pool's frontier have no row; the frontier moves a batch at a time.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,13 +27,14 @@ from ipam.errors import (
 )
 from ipam.lifecycle import State
 from ipam.models import Need, vrf_words
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated import blocks
-from ipam.netbox.direct import allocator
+from ipam.netbox.direct import pending_delegations
 from ipam.netbox.direct.pending_removals import LATE
 from lastmile.db import TenantConnection
 from lastmile.db.statements import read_sql
 
-__all__ = ["Allocation", "Quarantine", "allocate", "allocation_key", "release"]
+__all__ = ["Allocation", "NoFreeBlock", "Quarantine", "Released", "allocate", "allocation_key", "assign", "release"]
 
 # One growth in this many allocations takes the pool's row lock.
 FRONTIER_BATCH = 256
@@ -40,13 +42,31 @@ FRONTIER_BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """A delegation, and whether this call made it or found it.
+    """A delegation, and whether this call created it or found it.
 
-    While it is pending, NetBox has yet to choose its prefix (`ipam.netbox.direct.allocator`).
+    While the delegation is pending, NetBox has yet to choose its prefix (`ipam.netbox.direct.allocator`).
     """
 
     delegation: Delegation
     created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoFreeBlock:
+    """No block of these delegated pools has a free prefix, and NetBox may have a further block.
+
+    The caller acquires one outside of the transaction (`ipam.netbox.delegated.allocator`).
+    """
+
+    pools: Sequence[BoundPool]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The delegations that were released, and what is wrong with their records in NetBox."""
+
+    delegations: Sequence[Delegation]
+    problems: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +123,16 @@ _RELEASED = text("SELECT released_at IS NOT NULL FROM delegations WHERE id = :id
 
 
 async def allocate(
+    connection: TenantConnection, *, tenant: str, subscriber_ref: str, order_id: str, need: Need
+) -> Allocation:
+    """Allocate as `assign`. Raises `NoBlockError` in place of `NoFreeBlock`: the caller acquires no block."""
+    found = await assign(connection, tenant=tenant, subscriber_ref=subscriber_ref, order_id=order_id, need=need)
+    if isinstance(found, NoFreeBlock):
+        raise blocks.NoBlockError(found.pools)
+    return found
+
+
+async def assign(
     connection: TenantConnection,
     *,
     tenant: str,
@@ -110,13 +140,13 @@ async def allocate(
     order_id: str,
     need: Need,
     more_blocks: bool = True,
-) -> Allocation:
-    """Give the subscriber a prefix for `need`; the same call again, in any transaction, gives the same one.
+) -> Allocation | NoFreeBlock:
+    """Give the subscriber a prefix for `need`; the same call again, in any transaction, gives the same prefix.
 
-    At most three statements, whatever the size and the use of the pool; more only where it loses a race for
-    the last of a pool, or finds nothing. Pools in NetBox come last; what is returned is pending then.
-    Raises `NoBlockError` where a block of a delegated pool might help, unless NetBox is known to have none
-    (`more_blocks`), `PoolChangingError`, and the `NonRetryableError` kinds of `ipam.errors`.
+    At most three statements, whatever the size and the use of the pool; more only where the call loses a race for
+    the last prefix of a pool, or finds nothing. Pools from which NetBox chooses come last: their allocation is pending.
+    Returns `NoFreeBlock` where a block of a delegated pool might help, unless NetBox is known to have none
+    (`more_blocks`). Raises `PoolChangingError`, and the `NonRetryableError` kinds of `ipam.errors`.
     """
     wanted = asdict(need)
     claim = wanted | {
@@ -139,8 +169,8 @@ async def allocate(
             row = (await connection.execute(_allocate(static=static, wait=not grown), claim)).one_or_none()
         if row is None and not static:
             if more_blocks and (delegated := await blocks.for_need(connection, need)):
-                raise blocks.NoBlockError(delegated)
-            row = await allocator.begin(connection, claim)
+                return NoFreeBlock(delegated)
+            row = await pending_delegations.begin(connection, claim)
     if row is None:
         raise await _nothing_left(connection, wanted, need)
     delegation = Delegation.of(row)

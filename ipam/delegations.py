@@ -63,6 +63,11 @@ class Delegation:
             vrf=row.vrf,
         )
 
+    @property
+    def chosen_by_netbox(self) -> bool:
+        """Whether NetBox chooses the prefix: the pool is direct."""
+        return self.slot is None
+
     def __str__(self) -> str:
         """For people: the prefix, or what there is of it."""
         return f"a prefix of {self.purpose} from NetBox" if self.prefix is None else str(self.prefix)

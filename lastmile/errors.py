@@ -17,7 +17,7 @@ derives from `LastmileError` and that its name ends in `Error`.
 
 from collections.abc import Sequence
 
-__all__ = ["InvalidInputError", "LastmileError", "NonRetryableError", "OutageError"]
+__all__ = ["InvalidInputError", "LastmileError", "NonRetryableError", "OrderFencedError", "OutageError"]
 
 
 class LastmileError(Exception):
@@ -29,6 +29,10 @@ class NonRetryableError(LastmileError):
 
     A workflow sees the name of the subclass as the error type and does not retry. Every other error is retried.
     """
+
+
+class OrderFencedError(NonRetryableError):
+    """The order has moved on (it is being undone, or another order took over): a late attempt must not act."""
 
 
 class OutageError(LastmileError):

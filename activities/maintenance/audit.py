@@ -13,12 +13,12 @@ from typing import Any
 import structlog
 
 from activities.base import Activities, upkeep
-from activities.direct_addresses import NoNetBoxError
 from activities.maintenance.messages import InvariantReport, MaintenanceReport
 from activities.sessions import Sessions
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
 from ipam.netbox.binding import pools_in_netbox
+from ipam.netbox.errors import NoNetBoxError
 from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.quarantine import Unconfirmed, confirm, unconfirmed
 from lastmile.audit.acknowledgements import acknowledged, withdraw

@@ -12,11 +12,8 @@ from typing import Any
 
 import structlog
 
-from activities.addresses import chosen_by_netbox
 from activities.base import Activities, time_left, upkeep
-from activities.direct_addresses import DirectAddresses, NoNetBoxError
 from activities.maintenance.messages import MaintenanceReport, MaintenanceSearch, RevocationReport, Stuck
-from activities.messages import StepContext
 from activities.reply_items import ReplyItems
 from activities.sessions import Sessions
 from ipam.allocation import Quarantine, release
@@ -24,7 +21,8 @@ from ipam.delegations import Delegation, held_by, revoked_for, transition
 from ipam.lifecycle import State
 from ipam.netbox import NetBox
 from ipam.netbox.direct import pending_removals
-from ipam.netbox.errors import NetBoxError
+from ipam.netbox.direct.record_updates import release_records
+from ipam.netbox.errors import NetBoxError, NoNetBoxError
 from lastmile.audit import retention, stale
 from lastmile.contract.maintenance import Cursor
 from lastmile.db import Database, TenantConnection
@@ -70,7 +68,6 @@ class CleanupActivities(Activities):
         self._quarantine = quarantine
         self._audit_period = audit_period
         self._netbox = netbox
-        self._direct = DirectAddresses(database, netbox)
 
     @upkeep
     async def delete_revoked(self, search: MaintenanceSearch) -> MaintenanceReport:
@@ -158,12 +155,10 @@ class CleanupActivities(Activities):
         return delegation
 
     async def _tell_netbox(self, stuck: Stuck, finished: Iterable[Delegation]) -> list[str]:
-        """What is not as it should be there, in words. What it is not told now is removed when it is due."""
-        if not (in_netbox := chosen_by_netbox(finished)):
-            return []
-        ref = StepContext(tenant=stuck.tenant, order_id=ACTOR, subscriber_ref=stuck.subscriber_ref)
+        """Release the records of direct pools; return what is wrong with them. A pending removal deletes the rest."""
+        chosen = [delegation for delegation in finished if delegation.chosen_by_netbox]
         try:
-            return await self._direct.take_back(ref, in_netbox)
+            return await release_records(self._database, self._netbox, stuck.tenant, chosen)
         except (NetBoxError, NoNetBoxError) as failure:
             return [f"NetBox was not told yet: {failure}"]
 

@@ -14,6 +14,7 @@ from ipam.delegations import Delegation
 from ipam.errors import InvalidPoolError
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
+from ipam.netbox.errors import NoNetBoxError
 from ipam.netbox.reconcile.key_recovery import lost_its_key
 from ipam.prefix import Prefix, is_within
 
@@ -27,6 +28,7 @@ __all__ = [
     "find_record",
     "pool_named",
     "pools_in_netbox",
+    "require_netbox",
     "resolve_prefix",
     "stamp",
 ]
@@ -134,6 +136,13 @@ async def pools_in_netbox(connection: AsyncConnection) -> list[BoundPool]:
 async def pool_named(connection: AsyncConnection, name: str, tenant: str | None) -> BoundPool:
     """Read a pool that exists, and is in NetBox."""
     return BoundPool.of((await connection.execute(_BY_NAME, {"name": name, "tenant": tenant})).one())
+
+
+def require_netbox(netbox: NetBox | None, pool: BoundPool) -> NetBox:
+    """Return the client of the NetBox that the pool is in. Raises `NoNetBoxError` where none is configured."""
+    if netbox is None:
+        raise NoNetBoxError(f"pool {pool} is kept in NetBox, and this worker has no NETBOX_URL and NETBOX_TOKEN")
+    return netbox
 
 
 async def resolve_prefix(netbox: NetBox, prefix: Prefix, vrf: str) -> tuple[int, int | None]:

@@ -20,6 +20,7 @@ __all__ = [
     "NetBoxTimeoutError",
     "NetBoxUnavailableError",
     "NetBoxUnreachableError",
+    "NoNetBoxError",
     "NotNetBoxError",
 ]
 
@@ -89,3 +90,7 @@ class NetBoxInvalidError(NetBoxError, NonRetryableError):
 
 class NotNetBoxError(NetBoxError, OutageError):
     """What answers is not NetBox's API: another server, a login page, a redirect."""
+
+
+class NoNetBoxError(OutageError):
+    """A pool is in NetBox, and this worker is not configured with a NetBox. Another worker may be."""

@@ -1,6 +1,6 @@
 """What can be wrong with a record or an order, by name. A retry fixes none of these."""
 
-from lastmile.errors import NonRetryableError
+from lastmile.errors import NonRetryableError, OrderFencedError
 
 __all__ = [
     "LineDiffersError",
@@ -35,7 +35,3 @@ class LineDiffersError(NonRetryableError):
 
 class OrderConflictError(NonRetryableError):
     """The order id was used before, for other content or for an order that cannot be taken up again."""
-
-
-class OrderFencedError(NonRetryableError):
-    """The order has moved on (it is being undone, or another order took over): a late attempt must not act."""

@@ -41,13 +41,6 @@ async def test_each_subscriber_gets_a_prefix_of_its_own_out_of_the_pool(desk: De
     assert all(a.created and a.delegation.state is State.ALLOCATED for a in given)
 
 
-async def test_the_same_key_gives_the_same_prefix(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    first = await desk.allocate("S-1")
-    again = await desk.allocate("S-1")
-    assert (again.delegation, again.created) == (first.delegation, False)
-
-
 async def test_the_same_key_many_times_at_once_gives_one_prefix(desk: Desk) -> None:
     await desk.pool("2001:db8:1::/48")
     given = await asyncio.gather(*(desk.allocate("S-1") for _ in range(16)))
@@ -55,13 +48,6 @@ async def test_the_same_key_many_times_at_once_gives_one_prefix(desk: Desk) -> N
     assert sum(allocation.created for allocation in given) == 1
     assert await desk.owner.fetchval("SELECT count(*) FROM delegations") == 1
     assert await desk.owner.fetchval("SELECT count(delegation_id) FROM slots") == 1
-
-
-async def test_two_orders_of_one_subscriber_at_once_find_one_prefix(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    given = await asyncio.gather(*(desk.allocate("S-1", f"o{n}") for n in range(8)))
-    assert len(prefixes(given)) == 1
-    assert sum(allocation.created for allocation in given) == 1
 
 
 async def test_many_at_once_on_a_pool_that_is_too_small(desk: Desk) -> None:

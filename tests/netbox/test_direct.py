@@ -80,15 +80,6 @@ async def test_a_pool_whose_releases_are_deleted(kept: Kept) -> None:
     assert await kept.agree() == []
 
 
-async def test_a_key_that_was_released_is_spent(kept: Kept, home: int) -> None:
-    await kept.begin()
-    await kept.allocate()
-    await kept.close()
-    await kept.deprovision()
-    await kept.owner.execute("UPDATE orders SET status = 'running' WHERE order_id = 'O-1'")
-    assert (await refusal(kept.allocate())).type == "AllocationSpentError"
-
-
 async def test_people_and_their_prefixes_are_left_alone(kept: Kept, home: int) -> None:
     await asyncio.to_thread(kept.peer.create, PREFIXES, prefix="2001:db8:4000::/56", vrf=kept.vrf)
     assert await kept.provision() == "2001:db8:4000:100::/56"

@@ -23,7 +23,7 @@ from ipam.netbox.delegated.blocks import (
     slot_range,
     stamp,
 )
-from ipam.netbox.direct.allocator import Elsewhere, obtain
+from ipam.netbox.direct.chosen_prefix import RecordElsewhereError, obtain
 from ipam.netbox.errors import NetBoxError, NetBoxExhaustedError, NetBoxNotFoundError
 from ipam.netbox.single_flight import single_flight
 from lastmile.db import Database
@@ -146,8 +146,8 @@ async def _recorded(netbox: NetBox, block: Block) -> NetBoxRecord:
     obtained = partial(obtain, netbox, pool, new, length=block_length(pool), fits=pool.has_block)
     try:
         return await obtained(first=False)
-    except Elsewhere as misplaced:  # since before somebody restored the pool's prefix
-        await netbox.delete(misplaced.recorded.id)
+    except RecordElsewhereError as misplaced:  # since before somebody restored the pool's prefix
+        await netbox.delete(misplaced.record.id)
         return await obtained(first=True)
 
 

@@ -1,245 +1,203 @@
-"""Allocation from a pool that NetBox chooses from (`available-prefixes`), without a leak and without a double.
+"""The allocator of direct pools: NetBox chooses each prefix (`available-prefixes`), none leaked, none given twice.
 
-Our row comes first: a delegation that is pending, with its key and no prefix. Then NetBox is asked, with no
-transaction open. Then the row gets what NetBox has recorded under the key. Whatever is lost on the way, the next
-attempt finds by the key what an earlier one has made, and NetBox's unique custom field lets nobody make two.
+The delegation comes first: pending, with its allocation key and no prefix. Then NetBox is asked, with no transaction
+open. Then the delegation gets what NetBox has recorded under the key. A retry finds by the key what an attempt whose
+reply was lost has created.
+
+While NetBox is asked, the undo, an order that takes over, or a second attempt can overtake the attempt. The state that
+the attempt finds afterwards decides. `ipam.netbox.direct.pending_removals` removes what is left in NetBox.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
-from sqlalchemy import Row, text
-from sqlalchemy.exc import IntegrityError
+from ipam.allocation import Allocation, Released
+from ipam.allocator import PrefixAllocator
+from ipam.delegations import Delegation, StateChangedError, transition
+from ipam.errors import DelegationMismatchError, PoolExhaustedError, PoolMovedError
+from ipam.lifecycle import State
+from ipam.models import Addressing, Need
+from ipam.netbox import NetBox, NetBoxRecord
+from ipam.netbox.binding import BoundPool, bound_pools, find_record, require_netbox, stamp
+from ipam.netbox.direct import pending_delegations
+from ipam.netbox.direct.chosen_prefix import RecordElsewhereError, obtain
+from ipam.netbox.direct.pending_removals import remove_due
+from ipam.netbox.direct.record_updates import release_records, show_active
+from ipam.netbox.errors import NetBoxError, NetBoxExhaustedError
+from ipam.order_scope import OrderScope
+from lastmile.db import Database
+from lastmile.errors import NonRetryableError, OrderFencedError
 
-from ipam.delegations import COLUMNS, Delegation, StateChangedError
-from ipam.errors import PoolMovedError
-from ipam.models import Need
-from ipam.netbox import NetBox, NetBoxRecord, Stamp
-from ipam.netbox.binding import BoundPool
-from ipam.netbox.direct.pending_removals import LATE
-from ipam.netbox.errors import KeyTakenError, NetBoxError, NetBoxExhaustedError, NetBoxNotFoundError
-from ipam.netbox.records import BlockStamp
-from ipam.netbox.requirements import NOT_VISIBLE
-from lastmile.db import PlatformConnection, TenantConnection
-from lastmile.errors import LastmileError
+__all__ = ["DirectAllocator"]
 
-__all__ = [
-    "Elsewhere",
-    "PrefixHeldError",
-    "begin",
-    "block_ids",
-    "by_key",
-    "holder",
-    "next_pool",
-    "obtain",
-    "restored",
-    "settle",
-]
+REMOVALS_WHEN_FULL = 20
 
 
-class PrefixHeldError(LastmileError):
-    """NetBox has given a prefix that a live delegation holds: somebody had deleted its record there."""
+class DirectAllocator:
+    """A `PrefixAllocator` that has NetBox choose the prefix of each allocation that another one leaves pending."""
 
+    def __init__(self, others: PrefixAllocator, database: Database, netbox: NetBox | None) -> None:
+        self._others = others
+        self._database = database
+        self._netbox = netbox
 
-class Elsewhere(PoolMovedError):
-    """NetBox has something under the key that the pool cannot use: of another pool, or of before somebody moved it."""
+    async def allocate(self, order: OrderScope, addressing: Addressing) -> list[Allocation]:
+        """Allocate what the order asks for; no allocation is pending.
 
-    def __init__(self, pool: BoundPool, recorded: NetBoxRecord) -> None:
-        super().__init__(_moved(pool, _gave(pool, recorded)))
-        self.recorded = recorded
+        Raises `OrderFencedError`, `PoolExhaustedError`, `PoolMovedError`, `DelegationMismatchError`, `NoNetBoxError`
+        and `NetBoxError`. After those that a retry cannot fix the delegation is failed.
+        """
+        found = await self._others.allocate(order, addressing)
+        return [
+            Allocation(await self._complete(order, one, need), created=one.created)
+            if one.delegation.state is State.PENDING
+            else one
+            for one, need in zip(found, addressing.needs(), strict=True)
+        ]
 
+    async def activate(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:
+        """Show the delegations as active in NetBox; return what is wrong there. Raises `NetBoxError`."""
+        chosen = [one for one in delegations if one.chosen_by_netbox]
+        problems = await self._others.activate(order, delegations)
+        return problems + await show_active(self._database, self._netbox, order.tenant, chosen)
 
-_BEGIN = text(
-    f"""
-    INSERT INTO delegations (tenant_id, pool_id, subscriber_ref, purpose, allocation_key, created_by_order, state)
-    SELECT :tenant, id, :subscriber_ref, :purpose, :key, :order_id, 'pending'
-    FROM pools
-    WHERE netbox_mode = 'direct' AND NOT lastmile_pool_is_changing(pools)
-      AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
-    ORDER BY tenant_id NULLS LAST, id LIMIT 1
-    FOR KEY SHARE
-    ON CONFLICT DO NOTHING
-    RETURNING {COLUMNS}, true AS created
-    """
-)
+    async def release(self, order: OrderScope) -> Released:
+        """Release the prefixes, and deprecate or delete their records in NetBox. Raises `NetBoxError`."""
+        released = await self._others.release(order)
+        chosen = [one for one in released.delegations if one.chosen_by_netbox]
+        if not chosen:
+            return released
+        problems = await release_records(self._database, self._netbox, order.tenant, chosen)
+        return Released(released.delegations, [*released.problems, *problems])
 
-# The key may still come up in the pool that is left, if an earlier attempt is waiting there.
-_NEXT_POOL = text(
-    f"""
-    WITH next AS (
-        SELECT id FROM pools
-        WHERE netbox_mode = 'direct'
-          AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
-          AND (tenant_id IS NULL, id) > (SELECT tenant_id IS NULL, id FROM pools WHERE id = :pool_id)
-        ORDER BY tenant_id NULLS LAST, id LIMIT 1 FOR KEY SHARE
-    ), moved AS (
-        UPDATE delegations SET pool_id = next.id FROM next
-        WHERE delegations.id = :id AND state = 'pending' AND pool_id = :pool_id
-        RETURNING delegations.*
-    ), to_be_removed AS (
-        INSERT INTO netbox_removals (tenant_id, allocation_key, pool_id, due_at)
-        SELECT tenant_id, allocation_key, :pool_id, now() + CAST(:late AS interval) FROM moved
-    ), full_in_netbox AS (
-        UPDATE pools SET netbox_full_since = now() WHERE id = :pool_id AND netbox_full_since IS NULL
-    )
-    SELECT {COLUMNS} FROM moved
-    """
-)
+    async def _complete(self, order: OrderScope, allocation: Allocation, need: Need) -> Delegation:
+        """Return the delegation with the prefix that NetBox has chosen for it, now or in an earlier attempt."""
+        pending = allocation.delegation
+        async with self._failing(order, pending):
+            while True:
+                pool = await self._pool(order, pending)
+                if pool.length != need.length:
+                    raise DelegationMismatchError(
+                        f"{order.subscriber_ref} waits for a /{pool.length}, not a /{need.length}: deprovision it first"
+                    )
+                try:
+                    record = await self._obtain(order, pending, pool, first=allocation.created)
+                except NetBoxExhaustedError:
+                    pending = await self._next_try(order, pending, pool, need)
+                except RecordElsewhereError as late:
+                    await self._discard(order, pending, pool, late.record)
+                else:
+                    return await self._settle(order, pending, pool, record)
 
-_SETTLE = text(
-    f"""
-    WITH given AS (
-        UPDATE delegations SET state = 'allocated', state_since = now(), prefix = CAST(:prefix AS cidr),
-                               netbox_id = :netbox_id
-        WHERE id = :id AND state = 'pending' AND pool_id = :pool_id
-        RETURNING *
-    ), recorded AS (
-        INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
-                                       from_state, to_state, order_id, reason)
-        SELECT tenant_id, id, prefix, subscriber_ref, 'pending', 'allocated', :order_id, 'allocated' FROM given
-    ), not_full AS (
-        UPDATE pools SET netbox_full_since = NULL FROM given
-        WHERE pools.id = given.pool_id AND netbox_full_since IS NOT NULL
-    )
-    SELECT {COLUMNS} FROM given
-    """
-)
+    async def _obtain(self, order: OrderScope, pending: Delegation, pool: BoundPool, *, first: bool) -> NetBoxRecord:
+        """Obtain a prefix as `chosen_prefix.obtain`. Where the rest of the pool is full, obtain it from a block.
 
-# Each costs NetBox a tenth of a second, and an attempt has a minute.
-_BLOCK_IDS = text(
-    """
-    SELECT netbox_id FROM netbox_blocks WHERE pool_id = :pool_id AND netbox_id IS NOT NULL ORDER BY random() LIMIT 100
-    """
-)
+        A pool does not change its mode while an order waits for a prefix of it, and NetBox gives nothing out of a block
+        by itself.
+        """
+        new = stamp(order.tenant, pending, State.ALLOCATED)
+        chosen = partial(obtain, require_netbox(self._netbox, pool), pool, new, length=pool.length, fits=pool.has)
+        try:
+            return await chosen(first=first)
+        except NetBoxExhaustedError:
+            async with self._database.tenant(order.tenant) as connection:
+                blocks = await pending_delegations.block_ids(connection, pending)
+            if not blocks:
+                raise
+        for block in blocks:
+            with suppress(NetBoxExhaustedError, PoolMovedError):  # the block is full, or has been returned meanwhile
+                return await chosen(first=False, parent=block)
+        return await chosen(first=False)
 
-_BY_KEY = text(f"SELECT {COLUMNS} FROM delegations WHERE allocation_key = :key")
+    async def _next_try(self, order: OrderScope, pending: Delegation, pool: BoundPool, need: Need) -> Delegation:
+        """After a full pool, return the delegation to try again with. Raises `PoolExhaustedError`."""
+        if await remove_due(self._database, require_netbox(self._netbox, pool), most=REMOVALS_WHEN_FULL, pool=pool):
+            return pending
+        async with order.transaction() as connection:
+            moved = await pending_delegations.next_pool(connection, pending, need)
+        if moved is None:
+            raise PoolExhaustedError(
+                f"NetBox has no free /{pool.length} left in pool {pool}, nor has any other pool: "
+                "add a pool, free space in NetBox, or wait for quarantine"
+            )
+        return moved
 
-_HOLDER = text(
-    f"""
-    SELECT {COLUMNS}, tenant_id FROM delegations
-    WHERE pool_id = :pool_id AND prefix = CAST(:prefix AS cidr) AND slot IS NULL AND released_at IS NULL
-    """
-)
-
-_RESTORED = text("UPDATE delegations SET netbox_id = :netbox_id WHERE id = :id AND released_at IS NULL")
-
-
-async def begin(connection: TenantConnection, claim: dict[str, Any]) -> Row[Any] | None:
-    """A pending delegation in the first pool in NetBox that would do; None where there is no such pool, or the key
-    or the subscriber has got a delegation meanwhile."""
-    return (await connection.execute(_BEGIN, claim)).one_or_none()
-
-
-async def obtain(
-    netbox: NetBox,
-    pool: BoundPool,
-    stamp: Stamp | BlockStamp,
-    *,
-    length: int,
-    fits: Callable[[NetBoxRecord], bool],
-    first: bool,
-    parent: int | None = None,
-) -> NetBoxRecord:
-    """What NetBox has recorded under the stamp's key, or chooses now, of this length. `first`: no attempt was made
-    before; `fits`: whether the pool can use it; `parent`: NetBox's id of where it chooses, if that is not the pool.
-
-    Raises `PoolMovedError`, `Elsewhere`, and `NetBoxError`: after all but its `NonRetryableError` kinds, try again.
-    """
-    if not first and (found := await _made_before(netbox, pool, stamp.key, fits)):
-        return found
-    try:
-        given = await netbox.available(parent or pool.netbox.prefix_id, length, stamp)
-    except (KeyTakenError, NetBoxExhaustedError):
-        # An attempt that waited in NetBox when we looked has been served before us.
-        if found := await _made_before(netbox, pool, stamp.key, fits):
-            return found
-        raise
-    except NetBoxNotFoundError:
-        raise PoolMovedError(_moved(pool, f"is {NOT_VISIBLE}")) from None
-    if not fits(given):
-        with suppress(NetBoxError):  # the undo, or the next attempt, finds it by its key
-            await netbox.delete(given.id)
-        raise PoolMovedError(_moved(pool, _gave(pool, given)))
-    return given
-
-
-async def _made_before(
-    netbox: NetBox, pool: BoundPool, key: str, fits: Callable[[NetBoxRecord], bool]
-) -> NetBoxRecord | None:
-    found = await netbox.find(key)
-    if found is not None and not fits(found):
-        raise Elsewhere(pool, found)
-    return found
-
-
-def _gave(pool: BoundPool, recorded: NetBoxRecord) -> str:
-    return f"gave {recorded.prefix}{'' if recorded.vrf_id == pool.netbox.vrf_id else ' in another VRF'}"
-
-
-def _moved(pool: BoundPool, what: str) -> str:
-    return (
-        f"pool {pool} is prefix {pool.netbox.prefix_id} in NetBox, which {what}. Restore it there, "
-        "then run `lastmile pool add` again, just as before"
-    )
-
-
-async def settle(
-    connection: TenantConnection, delegation: Delegation, recorded: NetBoxRecord, *, order_id: str
-) -> Delegation:
-    """Give a pending delegation the prefix that NetBox has recorded for it.
-
-    Raises `PrefixHeldError`, and `StateChangedError` where another attempt was faster.
-    """
-    given = {
-        "id": delegation.id,
-        "pool_id": delegation.pool_id,
-        "prefix": str(recorded.prefix),
-        "netbox_id": recorded.id,
-        "order_id": order_id,
-    }
-    try:
-        async with connection.begin_nested():
-            row = (await connection.execute(_SETTLE, given)).one_or_none()
-    except IntegrityError as failure:
-        if "delegations_prefix" not in str(failure.orig):
+    async def _settle(
+        self, order: OrderScope, pending: Delegation, pool: BoundPool, record: NetBoxRecord
+    ) -> Delegation:
+        try:
+            async with order.transaction() as connection:
+                return await pending_delegations.settle(connection, pending, record, order_id=order.order_id)
+        except OrderFencedError:
+            await self._remove_unless_wanted(order, pending, pool)
             raise
-        raise PrefixHeldError(
-            f"NetBox gave {recorded.prefix}, which is held: its record there was deleted"
-        ) from failure
-    if row is None:
-        raise StateChangedError(f"{delegation} is no longer pending")
-    return Delegation.of(row)
+        except pending_delegations.PrefixHeldError:
+            await self._restore(pool, record)
+            raise
 
+    async def _discard(self, order: OrderScope, pending: Delegation, pool: BoundPool, record: NetBoxRecord) -> None:
+        """Delete a record that came late, in a pool that the order has left.
 
-async def next_pool(connection: TenantConnection, delegation: Delegation, need: Need) -> Delegation | None:
-    """Move a pending delegation on from its pool, which NetBox has no room in; None where no other pool comes after."""
-    criteria = asdict(need) | {"id": delegation.id, "pool_id": delegation.pool_id, "late": LATE}
-    row = (await connection.execute(_NEXT_POOL, criteria)).one_or_none()
-    return None if row is None else Delegation.of(row)
+        Raises `StateChangedError` where another attempt has left our pool: then the record is the subscriber's.
+        """
+        async with self._database.tenant(order.tenant) as connection:
+            now = await pending_delegations.by_key(connection, pending.key)
+        if now is None or (now.state, now.pool_id) != (State.PENDING, pending.pool_id):
+            raise StateChangedError(f"another attempt has gone on with {pending}")
+        await require_netbox(self._netbox, pool).delete(record.id)
 
+    async def _remove_unless_wanted(self, order: OrderScope, pending: Delegation, pool: BoundPool) -> None:
+        """After the order was fenced, delete the record that this attempt has created and nobody will use.
 
-async def block_ids(connection: TenantConnection, delegation: Delegation) -> list[int]:
-    """NetBox's ids of blocks around prefixes of the delegation's pool, if it comes to be delegated, or was; not more
-    than can be asked one by one."""
-    return list(await connection.scalars(_BLOCK_IDS, {"pool_id": delegation.pool_id}))
+        That is so where the delegation was revoked before it got a prefix. Else another attempt, or another order, has
+        found the record or will find it: the prefix is in use, or in quarantine.
+        """
+        async with self._database.tenant(order.tenant) as connection:
+            now = await pending_delegations.by_key(connection, pending.key)
+        if now is None or now.state is not State.REVOKED or now.prefix is not None:
+            return
+        netbox = require_netbox(self._netbox, pool)
+        with suppress(NetBoxError):  # its pending removal looks for the record once more, later
+            if record := await find_record(netbox, pool, pending.key, None):
+                await netbox.delete(record.id)
 
+    async def _restore(self, pool: BoundPool, record: NetBoxRecord) -> None:
+        """Make the record, of a prefix that NetBox has given away a second time, that of the prefix's holder."""
+        async with self._database.platform() as connection:
+            found = await pending_delegations.holder(connection, pool, record)
+        if found is None:
+            return
+        tenant, delegation = found
+        netbox = require_netbox(self._netbox, pool)
+        there = await find_record(netbox, pool, delegation.key, delegation.netbox_id)
+        if there is not None and (there.prefix, there.vrf_id) == (record.prefix, record.vrf_id):
+            if there.id != record.id:
+                await netbox.delete(record.id)
+            return  # another attempt was faster
+        if there is not None:  # another user of NetBox has moved the holder's record
+            await netbox.delete(there.id)
+        await netbox.update(record.id, stamp(tenant, delegation, delegation.state))
+        async with self._database.platform() as connection:
+            await pending_delegations.relink(connection, delegation, record)
 
-async def by_key(connection: TenantConnection, key: str) -> Delegation | None:
-    """The delegation of this key, also where it was released."""
-    row = (await connection.execute(_BY_KEY, {"key": key})).one_or_none()
-    return None if row is None else Delegation.of(row)
+    @asynccontextmanager
+    async def _failing(self, order: OrderScope, pending: Delegation) -> AsyncIterator[None]:
+        """Move the delegation to FAILED, with the reason, after an error that a retry cannot fix.
 
+        A fenced order changes nothing: it came too late.
+        """
+        try:
+            yield
+        except OrderFencedError:
+            raise
+        except NonRetryableError as failure:
+            async with order.transaction() as connection:
+                now = await pending_delegations.by_key(connection, pending.key)
+                if now is not None and now.state is State.PENDING:
+                    await transition(connection, now, State.FAILED, order_id=order.order_id, reason=str(failure))
+            raise
 
-async def holder(
-    connection: PlatformConnection, pool: BoundPool, recorded: NetBoxRecord
-) -> tuple[str, Delegation] | None:
-    """Who holds the prefix already: the tenant, and the delegation."""
-    row = (await connection.execute(_HOLDER, {"pool_id": pool.id, "prefix": str(recorded.prefix)})).one_or_none()
-    return None if row is None else (row.tenant_id, Delegation.of(row))
-
-
-async def restored(connection: PlatformConnection, delegation: Delegation, recorded: NetBoxRecord) -> None:
-    """The delegation's record in NetBox is this one from now on."""
-    await connection.execute(_RESTORED, {"id": delegation.id, "netbox_id": recorded.id})
+    async def _pool(self, order: OrderScope, delegation: Delegation) -> BoundPool:
+        async with self._database.tenant(order.tenant) as connection:
+            return (await bound_pools(connection, [delegation]))[delegation.pool_id]

@@ -15,7 +15,7 @@ from ipam.netbox.delegated.block_sync import show
 from ipam.netbox.delegated.blocks import slot_range
 from ipam.netbox.delegated.outbox import retell
 from ipam.netbox.delegated.outbox_sync import PrefixOccupiedError
-from ipam.netbox.direct import allocator
+from ipam.netbox.direct import pending_delegations
 from ipam.netbox.errors import KeyTakenError, NetBoxAuthorizationError, NetBoxError, NetBoxNotReadyError
 from ipam.netbox.reconcile import expected
 from ipam.netbox.reconcile.differences import Difference, DifferenceKind
@@ -139,7 +139,7 @@ async def _show(database: Database, netbox: NetBox, ours: Ours, record: NetBoxRe
         await _link(database, ours, record)
     while True:
         async with database.tenant(tenant) as connection:
-            delegation = await allocator.by_key(connection, ours.key)
+            delegation = await pending_delegations.by_key(connection, ours.key)
         async with database.platform() as connection:
             found = await expected.look_up(connection, pool, keys=[ours.key])
         now = next((one for one in found if one.wanted), None)

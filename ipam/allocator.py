@@ -1,0 +1,36 @@
+"""The contract of an allocator: who chooses a prefix may differ, what an order can rely on does not."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ipam.allocation import Allocation, Released
+from ipam.delegations import Delegation
+from ipam.models import Addressing
+from ipam.order_scope import OrderScope
+
+__all__ = ["PrefixAllocator"]
+
+
+class PrefixAllocator(Protocol):
+    """Allocates, activates and releases the prefixes of orders.
+
+    Implementations, by who chooses the prefix (`ipam.netbox.binding.AllocationMode`):
+        `ipam.database_allocator.DatabaseAllocator`: the database.
+        `ipam.netbox.delegated.allocator.DelegatedAllocator`: the database, in a block that NetBox chose.
+        `ipam.netbox.direct.allocator.DirectAllocator`: NetBox.
+
+    Each opens its own transactions through the order's scope, and none is open while NetBox is asked. A call can be
+    repeated after any failure. `tests/ipam/test_allocator_contract.py` holds each implementation to the same contract.
+    """
+
+    async def allocate(self, order: OrderScope, addressing: Addressing) -> list[Allocation]:
+        """Return one allocation for each need of the addressing; the same order always gets the same prefixes."""
+        ...
+
+    async def activate(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:
+        """Report delegations that have become active; return what is wrong with their records."""
+        ...
+
+    async def release(self, order: OrderScope) -> Released:
+        """Put the prefixes that the order works on into quarantine; once they are there, change nothing."""
+        ...
