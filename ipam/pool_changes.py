@@ -20,6 +20,7 @@ from ipam.pools import Pool, list_pools
 from ipam.prefix import Prefix, is_within
 from lastmile.db import PlatformConnection
 from lastmile.db.statements import read_sql
+from lastmile.fields.phrases import count_of
 
 __all__ = ["Left", "close_pool", "exclude", "extend_pool", "in_words", "include", "left_in", "open_pool", "remove_pool"]
 
@@ -237,13 +238,15 @@ def in_words(left: Left) -> str:
     parts = []
     if left.held:
         failed = f" ({left.failed:,} of them failed)" if left.failed else ""
-        parts.append(f"subscribers hold {left.held:,} prefixes{failed}")
+        parts.append(f"subscribers hold {count_of(left.held, 'prefix', 'prefixes')}{failed}")
     if left.quarantined:
-        parts.append(
-            f"{left.quarantined:,} prefixes are in quarantine until {left.quarantined_until:%Y-%m-%d %H:%M} UTC"
-        )
+        verb = "is" if left.quarantined == 1 else "are"
+        until = f"{left.quarantined_until:%Y-%m-%d %H:%M} UTC"
+        parts.append(f"{count_of(left.quarantined, 'prefix', 'prefixes')} {verb} in quarantine until {until}")
     if left.blocks:
-        parts.append(f"NetBox has {left.blocks:,} blocks for it, which the workers return once they are empty")
+        emptied = "it is empty" if left.blocks == 1 else "they are empty"
+        blocks = count_of(left.blocks, "block", "blocks")
+        parts.append(f"NetBox has {blocks} for it, which the workers return once {emptied}")
     return "; ".join(parts)
 
 

@@ -17,7 +17,14 @@ derives from `LastmileError` and that its name ends in `Error`.
 
 from collections.abc import Sequence
 
-__all__ = ["InvalidInputError", "LastmileError", "NonRetryableError", "OrderFencedError", "OutageError"]
+__all__ = [
+    "InvalidInputError",
+    "LastmileError",
+    "NonRetryableError",
+    "OrderFencedError",
+    "OutageError",
+    "UnavailableError",
+]
 
 
 class LastmileError(Exception):
@@ -47,3 +54,7 @@ class InvalidInputError(LastmileError):
 
     def __init__(self, heading: str, problems: Sequence[str] = ()) -> None:
         super().__init__("\n".join([heading, *(f"  {problem}" for problem in problems)]))
+
+
+class UnavailableError(LastmileError):
+    """A server that the request needs is not available; the message names the server, the reason and the remedy."""

@@ -10,7 +10,7 @@ from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionR
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from lastmile.cli.connections import Temporal
+from lastmile.client.operator_client import OperatorClient
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.client.worker_versions import current_build
 from lastmile.contract import ProvisionSubscriber, ResultStatus
@@ -131,11 +131,11 @@ async def test_a_version_that_gets_no_orders_says_what_would_change_that(
         while b"worker.gets_no_new_orders" not in (line := await process.stderr.readline()):
             assert line
         assert command in line.decode()
-        lack_of_workers = Temporal(temporal_client, orders.ref).lack_of_workers
+        worker_shortage = OperatorClient(temporal_client, orders.ref).worker_shortage
 
         async def told() -> bool:
-            return command in await lack_of_workers()
+            return command in await worker_shortage()
 
         await until(told)
         await make_current(temporal_client, orders.ref, "1.2")
-        assert await lack_of_workers() == ""
+        assert await worker_shortage() == ""

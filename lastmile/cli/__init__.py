@@ -13,7 +13,7 @@ def main() -> NoReturn:
     from lastmile.cli.app import app
     from lastmile.cli.arguments import check_text
     from lastmile.cli.exit_codes import Exit
-    from lastmile.cli.output import complain
+    from lastmile.cli.output import print_error
     from lastmile.errors import InvalidInputError
 
     code: object = 0
@@ -21,7 +21,7 @@ def main() -> NoReturn:
         check_text(sys.argv[1:])
         app()
     except InvalidInputError as failure:
-        complain(str(failure))
+        print_error(str(failure))
         code = Exit.BAD_INPUT
     except SystemExit as ending:
         code = ending.code

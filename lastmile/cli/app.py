@@ -1,4 +1,4 @@
-"""The commands and their options. Everything else is imported when a command runs."""
+"""The top-level commands with their options. A command imports its code when it runs: `--help` is fast."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,8 +7,9 @@ import typer
 
 from lastmile.cli.arguments import number
 from lastmile.cli.exit_codes import EPILOG, run
-from lastmile.cli.inventory.inventory_app import nas, tenant
+from lastmile.cli.inventory.nas_app import nas
 from lastmile.cli.inventory.pool_app import pool
+from lastmile.cli.inventory.tenant_app import tenant
 from lastmile.cli.netbox.netbox_app import netbox
 from lastmile.cli.operations.schedule_app import schedule
 from lastmile.cli.orders.scheduled_app import scheduled
@@ -73,7 +74,7 @@ def demo(
 @app.command()
 def migrate(json: Json = False) -> None:
     """Update the database schema, as the owner of its tables (DATABASE_OWNER_URL or DATABASE_URL)."""
-    from lastmile.cli.operations.migrate import migrate
+    from lastmile.cli.operations.migration import migrate
 
     run(migrate(as_json=json))
 
@@ -104,14 +105,14 @@ def provision(
     submit that file. The same file again continues the import: an order that has ended does not run again.
     """
     if check:
-        from lastmile.cli.orders.provision import check as check_file
+        from lastmile.cli.orders.provisioning import check as check_file
 
         run(check_file(file, as_json=json))
     if dry_run:
-        from lastmile.cli.orders.orders import plan
+        from lastmile.cli.orders.dry_run import show_plans
 
-        run(plan(file, json))
-    from lastmile.cli.orders.provision import provision
+        run(show_plans(file, json))
+    from lastmile.cli.orders.provisioning import provision
 
     run(provision(file, rejects=rejects, as_json=json))
 
@@ -152,7 +153,7 @@ def deprovision(
     json: Json = False,
 ) -> None:
     """Terminate a subscriber's service: end the session, release the addresses, close the record."""
-    from lastmile.cli.orders.orders import deprovision
+    from lastmile.cli.orders.deprovisioning import deprovision
 
     run(deprovision(subscriber, tenant=tenant, reason=reason, order_id=order_id, not_before=not_before, as_json=json))
 
@@ -160,7 +161,7 @@ def deprovision(
 @app.command()
 def cancel(subscriber: Subscriber, tenant: Tenant = None, json: Json = False) -> None:
     """Cancel the running order of a subscriber. The order undoes its steps."""
-    from lastmile.cli.orders.orders import cancel
+    from lastmile.cli.orders.cancellation import cancel
 
     run(cancel(subscriber, tenant, json))
 
@@ -195,9 +196,9 @@ def retry(
     subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
 ) -> None:
     """Release a parked order: try its step again. Fix the cause first."""
-    from lastmile.cli.orders.decisions import steer
+    from lastmile.cli.orders.decisions import release
 
-    run(steer("retry_step", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
+    run(release("retry", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
 
 
 @app.command()
@@ -205,9 +206,9 @@ def skip(
     subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
 ) -> None:
     """Release a parked order: continue without its step. Do the step by hand first, if it is needed."""
-    from lastmile.cli.orders.decisions import steer
+    from lastmile.cli.orders.decisions import release
 
-    run(steer("skip_step", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
+    run(release("skip", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
 
 
 @app.command()
@@ -215,9 +216,9 @@ def abandon(
     subscriber: Subscriber, why: Why, tenant: Tenant = None, by: By = None, step: Step = None, json: Json = False
 ) -> None:
     """Release a parked order: end it, and undo nothing."""
-    from lastmile.cli.orders.decisions import steer
+    from lastmile.cli.orders.decisions import release
 
-    run(steer("abandon", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
+    run(release("abandon", subscriber, tenant=tenant, why=why, by=by, step=step, as_json=json))
 
 
 @app.command()
@@ -264,7 +265,7 @@ def acknowledge(
 
     The acknowledgement is for this finding in its present words. A finding that changes or comes back counts again.
     """
-    from lastmile.cli.operations.acknowledge import acknowledge
+    from lastmile.cli.operations.acknowledgement import acknowledge
 
     run(acknowledge(invariant, subject, tenant=tenant, why=why, by=by, withdrawn=withdraw, as_json=json))
 

@@ -1,25 +1,18 @@
-"""The operator: for the audit log, and for decisions."""
+"""The user who runs the command: the actor of its changes in the audit log, and of its decisions."""
 
 import getpass
 
-from lastmile.contract import AnyOrder
 from lastmile.fields.unsafe import escape
 
-__all__ = ["actor", "on_behalf"]
-
+__all__ = ["current_user"]
 
 LONGEST_NAME = 100
-"""Of `requested_by`. The environment (`LOGNAME`) can name anybody."""
+"""The limit of `requested_by`. The environment variable LOGNAME can hold any text."""
 
 
-def actor() -> str:
-    """The operating system's user; empty where it has no name, which the audit log reads as the database's login."""
+def current_user() -> str:
+    """Return the login name; empty if the user has none: then the audit log names the database login."""
     try:
         return escape(getpass.getuser())[:LONGEST_NAME]
-    except (KeyError, OSError):  # a container's user that is only a number: KeyError until Python 3.12
+    except (KeyError, OSError):  # a container's user without a name: KeyError before Python 3.13
         return ""
-
-
-def on_behalf(order: AnyOrder) -> AnyOrder:
-    """The order, as requested by whoever types the command where it does not say itself."""
-    return order if order.requested_by else order.model_copy(update={"requested_by": actor()})

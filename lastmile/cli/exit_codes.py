@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and every failure as a sentence. The only place that knows either."""
+"""The exit code of a command, and the sentence for each failure."""
 
 import asyncio
 import traceback
@@ -8,14 +8,14 @@ from typing import Any, NoReturn
 
 import typer
 
-from lastmile.cli.output import OutputClosedError, complain
-from lastmile.errors import InvalidInputError, LastmileError
+from lastmile.cli.output import OutputClosedError, print_error
+from lastmile.errors import InvalidInputError, UnavailableError
 
-__all__ = ["EPILOG", "Exit", "UnavailableError", "first_failure", "run"]
+__all__ = ["EPILOG", "Exit", "first_failure", "run"]
 
 
 class Exit(IntEnum):
-    """What a script can tell from `$?`."""
+    """The exit codes of the command, for scripts."""
 
     DONE = 0
     FAILED = 1
@@ -40,12 +40,8 @@ _MEANINGS = {
 EPILOG = "\n".join(["Exit codes", *(f"{code.value:>4}  {meaning}" for code, meaning in _MEANINGS.items())])
 
 
-class UnavailableError(LastmileError):
-    """A service that the command needs cannot be used; the message says which, why, and what to do."""
-
-
 def run(command: Coroutine[Any, Any, Exit]) -> NoReturn:
-    """Run the command to its end, and leave with its exit code; a failure is told on standard error."""
+    """Run the command, print a failure to standard error, and exit with the command's code."""
     try:
         code = asyncio.run(command)
     except KeyboardInterrupt:
@@ -54,12 +50,12 @@ def run(command: Coroutine[Any, Any, Exit]) -> NoReturn:
         code = Exit.OUTPUT_CLOSED
     except Exception as failure:
         code, words = _explain(first_failure(failure))
-        complain(words)
+        print_error(words)
     raise typer.Exit(code)
 
 
 def first_failure(failure: Exception) -> Exception:
-    """Return the first failure of a group, or the failure itself."""
+    """Return the first failure of an exception group, or the failure itself."""
     while isinstance(failure, ExceptionGroup):
         failure = failure.exceptions[0]
     return failure

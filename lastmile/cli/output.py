@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rich import box
@@ -19,17 +19,16 @@ from lastmile.fields.unsafe import escape
 
 __all__ = [
     "OutputClosedError",
-    "complain",
     "console",
-    "facts",
-    "in_vrf",
-    "mark",
+    "fact_table",
+    "make_table",
     "messages",
+    "outcome_text",
+    "print_all",
+    "print_error",
     "print_json",
-    "say",
-    "table",
-    "tell",
-    "when",
+    "print_result",
+    "print_text",
 ]
 
 # Where nobody's window is narrow, so is no table. An IPv6 prefix can look like an emoji: `:100:`.
@@ -84,20 +83,20 @@ _PROSE_WIDTH = 20  # the least that can be read
 _SPACE = 2  # between two columns
 
 
-def say(words: str) -> None:
+def print_text(words: str) -> None:
     """A sentence on standard output; on a terminal its lines end between words, in a file it is one line."""
     console.print(words, markup=False, soft_wrap=not console.is_terminal)
 
 
-def tell(words: str, as_json: bool, **facts: Any) -> None:
+def print_result(words: str, as_json: bool, **facts: Any) -> None:
     """What a command did: a sentence for people, or its facts for scripts."""
     if as_json:
         print_json(facts)
     else:
-        say(words)
+        print_text(words)
 
 
-def complain(words: str) -> None:
+def print_error(words: str) -> None:
     """A warning or failure on standard error."""
     messages.print(words, markup=False, soft_wrap=not messages.is_terminal)
 
@@ -114,22 +113,12 @@ def _text(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def mark(outcome: str) -> Text:
+def outcome_text(outcome: str) -> Text:
     """An outcome, coloured by what it means."""
     return Text(outcome.replace("_", " "), style=_STYLES.get(outcome, ""))
 
 
-def when(moment: datetime | None) -> str:
-    """A moment for people, in UTC."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else ""
-
-
-def in_vrf(vrf: str | None) -> str:
-    """Words behind an address; none for the default VRF."""
-    return f" in VRF {vrf}" if vrf else ""
-
-
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = ()) -> Table:
+def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = ()) -> Table:
     """Make a table. Cells are text and not markup, or lists of lines. A column that is empty everywhere is left out.
 
     On a terminal that is too narrow, `spare` columns are left out one by one, and named below the table. If that is not
@@ -186,7 +175,7 @@ def _cell(value: Any) -> Text:
     return Text("\n".join(escape(str(line)) for line in lines))
 
 
-def facts(title: str, values: dict[str, Any]) -> Table:
+def fact_table(title: str, values: dict[str, Any]) -> Table:
     """Names and values, one to a line; those without a value are left out."""
     made = _pairs(title)
     for name, value in values.items():
@@ -200,3 +189,21 @@ def _pairs(title: str) -> Table:
     made.add_column(style="dim")
     made.add_column(overflow="fold")
     return made
+
+
+def print_all(
+    values: list[dict[str, Any]],
+    as_json: bool,
+    columns: tuple[str, ...],
+    rows: list[Any],
+    empty: str,
+    spare: tuple[str, ...] = (),
+) -> None:
+    """Print one JSON object a line, or a table without the `spare` columns if it is narrow, or the words `empty`."""
+    if as_json:
+        for value in values:
+            print_json(value)
+    elif rows:
+        console.print(make_table("", columns, rows, spare=spare))
+    else:
+        print_text(empty)

@@ -4,6 +4,7 @@ from lastmile.errors import LastmileError
 
 __all__ = [
     "AlreadyRunningError",
+    "CleanupStoppedError",
     "ClientError",
     "NotPausedError",
     "NotRunningError",
@@ -44,6 +45,10 @@ class NotScheduledError(ClientError):
 
 class UnknownScheduleError(ClientError):
     """The Schedule of this name is not in the namespace."""
+
+
+class CleanupStoppedError(ClientError):
+    """The cleanup was cancelled or terminated before its end."""
 
 
 class NotPausedError(ClientError):

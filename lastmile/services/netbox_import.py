@@ -1,14 +1,16 @@
-"""An estate in NetBox becomes delegations: each prefix in one transaction here, and one stamp on its record there.
+"""The import of prefixes from NetBox as delegations: one transaction in the database, and one stamp on the record.
 
-The subscriber's line is up already and uses the prefix: the delegation is active from the beginning, and in RADIUS.
-Until its record is stamped, it is found by NetBox's id; so whatever is cut off, another run goes on.
+The subscriber's line is in service and uses the prefix: the delegation is active at once, and is in RADIUS. Until its
+record is stamped, the delegation is found by the record's id. So the next import continues after an interruption.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,41 +19,52 @@ from ipam.allocation import allocation_key
 from ipam.lifecycle import State
 from ipam.models import Need, Purpose
 from ipam.netbox import NetBox, Stamp
-from ipam.netbox.binding import BoundPool
-from ipam.netbox.importer.scan import Carried
+from ipam.netbox.binding import AllocationMode, BoundPool, pool_named
+from ipam.netbox.importer.scan import Carried, Estate
+from ipam.pools import Pool
+from lastmile.contract.lines import Reference
 from lastmile.db import Database, TenantConnection
 from lastmile.db.statements import read_sql
+from lastmile.errors import InvalidInputError
 from lastmile.radius import accounts
+from lastmile.radius.vrf import VrfAttribute
 
-__all__ = ["Fate", "Importer", "Judged"]
+__all__ = ["ImportVerdict", "InspectedPrefix", "NetBoxImport", "PrefixImporter"]
 
 
-class Fate(StrEnum):
-    """What becomes of a prefix that names a subscriber."""
+class ImportVerdict(StrEnum):
+    """What the import does with a prefix that names a subscriber."""
 
     IMPORT = "import"
     STAMP = "stamp"
-    """It was imported, and NetBox does not know yet."""
+    """The prefix is imported, and its record is not stamped yet."""
     OURS = "ours"
-    """It is a delegation already."""
+    """The prefix is a delegation already."""
     REJECT = "reject"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class InspectedPrefix:
+    """A prefix that names a subscriber, with the verdict on its import."""
+
     carried: Carried
-    fate: Fate
+    verdict: ImportVerdict
     reason: str = ""
-    """Why it is rejected."""
+    """Why the prefix is rejected."""
+
+    @property
+    def importable(self) -> bool:
+        """The import has to write something for the prefix."""
+        return self.verdict in (ImportVerdict.IMPORT, ImportVerdict.STAMP)
 
 
 _FOUND = text(read_sql("lastmile.services", "netbox_import_state"))
 
-# Who opens an order waits for its tenant's row, by the foreign key: so none of this subscriber's begins meanwhile.
-_NO_ORDER_BEGINS = text("SELECT FROM tenants WHERE id = :tenant FOR UPDATE")
+# An order that opens waits for this lock, because of its foreign key. So no order of the subscriber begins meanwhile.
+_LOCK_TENANT = text("SELECT FROM tenants WHERE id = :tenant FOR UPDATE")
 
-# Who changes its mode waits for who imports into it, or comes first.
-_STILL_DIRECT = text("SELECT 1 FROM pools WHERE id = :pool_id AND netbox_mode = 'direct' FOR KEY SHARE")
+# A change of the pool's mode waits for the end of this transaction, or has happened before.
+_LOCK_DIRECT_POOL = text("SELECT 1 FROM pools WHERE id = :pool_id AND netbox_mode = 'direct' FOR KEY SHARE")
 
 _IMPORT = text(
     """
@@ -76,9 +89,11 @@ _STAMPED = text(
 )
 
 
-class Importer:
-    """Of one pool that NetBox chooses from; `run` stands for the order that each was made by, and `vrf_items` name the
-    pool's VRF in RADIUS."""
+class PrefixImporter:
+    """Imports prefixes into one direct pool.
+
+    `run` is the order id of the delegations. `vrf_items` name the pool's VRF in RADIUS.
+    """
 
     def __init__(
         self,
@@ -99,27 +114,29 @@ class Importer:
         self._actor = actor
         self._vrf_items = vrf_items
 
-    async def judge(self, batch: Sequence[Carried]) -> list[Judged]:
-        """What would become of each, and changes nothing."""
+    async def inspect(self, batch: Sequence[Carried]) -> list[InspectedPrefix]:
+        """Return the verdict on each prefix, and change nothing."""
         async with self._database.platform() as connection:
-            return await self._judge(connection, batch)
+            return await self._inspect(connection, batch)
 
-    async def take(self, carried: Carried) -> Judged:
-        """Import it, if it still can be; its stamp in NetBox too. Raises `NetBoxError`: another run goes on."""
+    async def import_prefix(self, carried: Carried) -> InspectedPrefix:
+        """Import the prefix if it is still possible, and stamp its record.
+
+        Raises `NetBoxError`: the next import stamps the record.
+        """
         async with self._database.platform(actor=self._actor) as connection:
-            await connection.execute(_NO_ORDER_BEGINS, {"tenant": carried.tenant})
-            if not await connection.scalar(_STILL_DIRECT, {"pool_id": self._pool.id}):
-                return Judged(carried, Fate.REJECT, "is in a pool that NetBox does not choose from any more")
-            [judged] = await self._judge(connection, [carried])
-            if judged.fate is Fate.IMPORT:
+            await connection.execute(_LOCK_TENANT, {"tenant": carried.tenant})
+            if not await connection.scalar(_LOCK_DIRECT_POOL, {"pool_id": self._pool.id}):
+                reason = "is in a pool that NetBox does not choose from any more"
+                return InspectedPrefix(carried, ImportVerdict.REJECT, reason)
+            [inspected] = await self._inspect(connection, [carried])
+            if inspected.verdict is ImportVerdict.IMPORT:
                 await self._write(connection, carried)
-        if judged.fate in (Fate.IMPORT, Fate.STAMP):
-            problem = await self._stamp(carried)
-            if problem:
-                return Judged(carried, Fate.REJECT, problem)
-        return judged
+        if inspected.importable and (problem := await self._stamp(carried)):
+            return InspectedPrefix(carried, ImportVerdict.REJECT, problem)
+        return inspected
 
-    async def _judge(self, connection: AsyncConnection, batch: Sequence[Carried]) -> list[Judged]:
+    async def _inspect(self, connection: AsyncConnection, batch: Sequence[Carried]) -> list[InspectedPrefix]:
         asked = {
             "pool_id": self._pool.id,
             "purpose": self._purpose,
@@ -129,7 +146,7 @@ class Importer:
             "keys": [one.key for one in batch],
         }
         rows: Iterable[Any] = await connection.execute(_FOUND, asked)
-        return [_judged(one, found) for one, found in zip(batch, rows, strict=True)]
+        return [_verdict(one, found) for one, found in zip(batch, rows, strict=True)]
 
     async def _write(self, connection: AsyncConnection, carried: Carried) -> None:
         values = {
@@ -153,7 +170,7 @@ class Importer:
         return allocation_key(carried.tenant, carried.subscriber_ref, need, self._run)
 
     async def _stamp(self, carried: Carried) -> str:
-        """Why the record is not stamped; empty where it is. Its description stays."""
+        """Stamp the record, and keep its description. Return why it is not stamped; empty if it is."""
         async with self._database.platform() as connection:
             found = (
                 await connection.execute(_STAMPED, {"pool_id": self._pool.id, "prefix": str(carried.prefix)})
@@ -174,33 +191,77 @@ class Importer:
         return ""
 
 
-def _judged(one: Carried, found: Any) -> Judged:
+class NetBoxImport:
+    """The import of all prefixes of a direct pool, in one pass over NetBox's records."""
+
+    def __init__(self, database: Database, netbox: NetBox, *, actor: str, vrf_attribute: VrfAttribute | None) -> None:
+        self.ignored = 0
+        """The number of prefixes that name no subscriber."""
+        self._database = database
+        self._netbox = netbox
+        self._actor = actor
+        self._vrf_attribute = vrf_attribute
+
+    async def run(self, pool: Pool, field: str | None, *, apply: bool) -> AsyncIterator[InspectedPrefix]:
+        """Yield each prefix that names a subscriber; with `apply`, after its import.
+
+        The reference is in the custom field, or is the description. Raises `InvalidInputError` if the pool is not
+        direct, `UnknownFieldError`, and `NetBoxError`.
+        """
+        if pool.netbox is None or pool.netbox.mode is not AllocationMode.DIRECT:
+            raise InvalidInputError(
+                f"Pool {pool.name} is not one that NetBox chooses from: import into it while it is "
+                f"(lastmile pool set {pool.name} --netbox direct), and change it back afterwards."
+            )
+        async with self._database.platform() as connection:
+            bound = await pool_named(connection, pool.name, pool.tenant)
+        await self._netbox.require()
+        importer = self._importer(pool, bound)
+        with Estate(bound, pool.tenant, field, TypeAdapter(Reference)) as estate:
+            await estate.read(self._netbox.records(vrf_id=bound.netbox.vrf_id, within=bound.prefix))
+            self.ignored = estate.others
+            for batch in estate.carried():
+                for inspected in await importer.inspect(batch):
+                    if apply and inspected.importable:
+                        yield await importer.import_prefix(inspected.carried)
+                    else:
+                        yield inspected
+
+    def _importer(self, pool: Pool, bound: BoundPool) -> PrefixImporter:
+        run = f"import-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        vrf_items = [self._vrf_attribute.item(pool.vrf)] if self._vrf_attribute and pool.vrf else []
+        return PrefixImporter(
+            self._database, self._netbox, bound, pool.purpose, run=run, actor=self._actor, vrf_items=vrf_items
+        )
+
+
+def _verdict(one: Carried, found: Any) -> InspectedPrefix:
     if found.ours:
-        return Judged(one, Fate.OURS)
+        return InspectedPrefix(one, ImportVerdict.OURS)
     imported = (found.netbox_id, found.holder, found.holder_tenant) == (one.id, one.subscriber_ref, one.tenant)
     if imported and one.key is None:
-        return Judged(one, Fate.STAMP)
+        return InspectedPrefix(one, ImportVerdict.STAMP)
     reason = _reason(one, found)
-    return Judged(one, Fate.REJECT, reason) if reason else Judged(one, Fate.IMPORT)
+    return InspectedPrefix(one, ImportVerdict.REJECT, reason) if reason else InspectedPrefix(one, ImportVerdict.IMPORT)
 
 
 def _reason(one: Carried, found: Any) -> str:
-    """Why it cannot be a delegation; empty where it can."""
-    whom = f"names subscriber {one.subscriber_ref}"
+    """Return why the prefix cannot be a delegation; empty if it can."""
+    names = f"names subscriber {one.subscriber_ref}"
     if one.key is not None:
         return f"carries the key {one.key}, which no delegation has: `lastmile netbox reconcile` shows what to do"
     if one.problem:
         return one.problem
     if not found.known:
-        return f"{whom}, whom tenant {one.tenant} does not have: provision it first"
+        return f"{names}, whom tenant {one.tenant} does not have: provision it first"
     if found.holder is not None:
         return f"is held by {found.holder} already"
-    if found.rests:
-        return "rests: its last holder has released it"
+    if found.in_quarantine:
+        return "is in quarantine: its last holder has released it"
     if found.held is not None:
-        return f"{whom}, who holds {found.held} already"
+        return f"{names}, who holds {found.held} already"
     if found.busy:
-        return f"{whom}, whose order is not finished: import again afterwards"
+        return f"{names}, whose order is not finished: import again afterwards"
     if not found.account:
-        return f"{whom}, who has no RADIUS account: deprovision it and provision it anew"
+        return f"{names}, who has no RADIUS account: deprovision it and provision it anew"
     return ""

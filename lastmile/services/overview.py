@@ -1,4 +1,4 @@
-"""All that the database knows about one subscriber."""
+"""All records of one subscriber in the database."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, Row, Select, Table, func, select, text
 
-from lastmile.db import TenantConnection
+from lastmile.db import Database, TenantConnection
 from lastmile.devices.records import devices
 from lastmile.radius import accounts
 from lastmile.radius.escaping import printable, unescaped
@@ -14,7 +14,7 @@ from lastmile.radius.tables import radacct, radcheck, radusergroup
 from lastmile.subscribers.records import line_of
 from lastmile.subscribers.tables import billing_services, customers, orders, subscribers
 
-__all__ = ["Overview", "overview"]
+__all__ = ["Overview", "find_overview"]
 
 Rows = list[dict[str, Any]]
 
@@ -26,8 +26,8 @@ _ADDRESSES = text(
     WHERE d.subscriber_ref = :ref AND d.released_at IS NULL ORDER BY d.id
     """
 )
-# Given back and still resting: nobody else can get it, and the subscriber's next order does.
-_RESTING = text(
+# Released prefixes in quarantine: only this subscriber's next order can get them again.
+_QUARANTINED = text(
     """
     (SELECT DISTINCT ON (s.pool_id, s.slot)
         d.purpose, abbrev(d.prefix::inet) AS prefix, p.name AS pool, p.vrf, s.free_at AS until
@@ -49,7 +49,7 @@ _HISTORY = text(
 
 
 class Overview(BaseModel):
-    """One subscriber: what it is, what it has, what happened to it. Every list is oldest first."""
+    """One subscriber with its records, addresses, sessions, orders and history. Every list is oldest first."""
 
     tenant: str
     subscriber_ref: str
@@ -68,12 +68,17 @@ class Overview(BaseModel):
 
     @property
     def known(self) -> bool:
-        """Whether there is, or ever was, anything of this name."""
+        """The database has, or had, a record of this reference."""
         return bool(self.subscriber or self.orders or self.history)
 
 
-async def overview(connection: TenantConnection, tenant: str, ref: str, *, password: bool) -> Overview:
-    """Look everything up; the RADIUS password only where it is asked for."""
+async def find_overview(database: Database, tenant: str, ref: str, *, password: bool = False) -> Overview:
+    """Return everything about the subscriber; with `password`, also the RADIUS password."""
+    async with database.tenant(tenant) as connection:
+        return await _overview(connection, tenant, ref, password=password)
+
+
+async def _overview(connection: TenantConnection, tenant: str, ref: str, *, password: bool) -> Overview:
     user = accounts.username(tenant, ref)
     subscriber = await _newest(connection, subscribers, subscribers.c.ref == ref)
     line = await line_of(connection, ref)
@@ -87,7 +92,7 @@ async def overview(connection: TenantConnection, tenant: str, ref: str, *, passw
         line=line.model_dump(mode="json", exclude_none=True) if line else None,
         radius=await _account(connection, user, password=password),
         addresses=_dicts((await connection.execute(_ADDRESSES, {"ref": ref})).all()),
-        quarantine=_dicts((await connection.execute(_RESTING, {"ref": ref})).all()),
+        quarantine=_dicts((await connection.execute(_QUARANTINED, {"ref": ref})).all()),
         sessions=[_readable(row) for row in await _rows(connection, _sessions(user))],
         devices=await _rows(
             connection,
@@ -112,7 +117,7 @@ async def _account(connection: TenantConnection, user: str, *, password: bool) -
 
 
 def _readable(session: dict[str, Any]) -> dict[str, Any]:
-    """The session with its texts as the NAS sent them: FreeRADIUS's SQL module has escaped them."""
+    """Return the session with its texts as the NAS sent them: FreeRADIUS's SQL module escapes them."""
     texts = {name: session[name] for name in ("session", "calling_station") if session[name]}
     return session | {name: printable(unescaped(stored)) for name, stored in texts.items()}
 

@@ -1,4 +1,4 @@
-"""Live subscribers as the orders that would make them what they are."""
+"""The export of live subscribers as the provision orders that would create them again."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -13,14 +13,15 @@ from lastmile.contract import ProvisionSubscriber
 from lastmile.contract.lines import Customer, Line
 from lastmile.db import Database
 from lastmile.fields.stored import STORED
+from lastmile.services.tenants import list_tenants
 from lastmile.validation_messages import mistakes
 
-__all__ = ["NOTES", "Described", "estate"]
+__all__ = ["NOTES", "ExportedSubscriber", "export_subscribers"]
 
-# Each page is a short transaction of its own: a reader that stops for a while holds nothing in the database.
+# Each page is a short transaction of its own: a slow reader holds no lock in the database.
 PAGE = 500
 
-# What an order cannot ask for, and a reader of the file wants to know all the same.
+# Facts that an order cannot ask for, for the readers of the file.
 _NOTES = {purpose: f"_{fact}" for purpose, fact in FACTS.items() if purpose is not Purpose.IPV4}
 NOTES = tuple(_NOTES.values())
 
@@ -52,36 +53,45 @@ _PAGE = text(
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """One live subscriber."""
+class ExportedSubscriber:
+    """A live subscriber."""
 
     subscriber_ref: str
     order: ProvisionSubscriber | None = None
     notes: dict[str, str | None] = field(default_factory=dict)
-    """Each of `NOTES`."""
-    trouble: str = ""
-    """Why there is no order that would make it."""
+    """The value of each of `NOTES`."""
+    problem: str = ""
+    """Why no order would create the subscriber again."""
 
 
-async def estate(database: Database, tenant: str) -> AsyncIterator[Described]:
-    """The tenant's live subscribers by reference, each as it is when its page is read."""
+async def export_subscribers(database: Database, tenant: str | None = None) -> AsyncIterator[ExportedSubscriber]:
+    """Yield the live subscribers of the tenant, or of all tenants, by tenant and reference.
+
+    A subscriber has the state of the moment when its page is read.
+    """
+    for one in [tenant] if tenant is not None else [known.id for known in await list_tenants(database)]:
+        async for exported in _export_tenant(database, one):
+            yield exported
+
+
+async def _export_tenant(database: Database, tenant: str) -> AsyncIterator[ExportedSubscriber]:
     after = ""
     while True:
         async with database.tenant(tenant) as connection:
             rows = (await connection.execute(_PAGE, {"tenant": tenant, "after": after, "page": PAGE})).all()
         for row in rows:
-            yield _described(tenant, row)
+            yield _exported(tenant, row)
         if len(rows) < PAGE:
             return
         after = rows[-1].subscriber_ref
 
 
-def _described(tenant: str, row: Row[Any]) -> Described:
+def _exported(tenant: str, row: Row[Any]) -> ExportedSubscriber:
     if row.busy:
-        return Described(row.subscriber_ref, trouble="an order of it has not ended")
+        return ExportedSubscriber(row.subscriber_ref, problem="an order of it has not ended")
     parts = {"network profile": row.line, "billing service": row.plan, "RADIUS account": row.groupname}
     if missing := [name for name, part in parts.items() if part is None]:
-        return Described(row.subscriber_ref, trouble=f"it has no {', no '.join(missing)}")
+        return ExportedSubscriber(row.subscriber_ref, problem=f"it has no {', no '.join(missing)}")
     held = row.held or {}
     kbps = row.groupname.partition("@")[0].rsplit("-", 2)[1:]
     try:
@@ -103,17 +113,21 @@ def _described(tenant: str, row: Row[Any]) -> Described:
             context=STORED,
         )
     except ValidationError as failure:
-        return Described(row.subscriber_ref, trouble="; ".join(mistakes(failure, ProvisionSubscriber)))
+        return ExportedSubscriber(row.subscriber_ref, problem="; ".join(mistakes(failure, ProvisionSubscriber)))
     if sum(purpose in held for purpose in _MODES) > 1:
-        return Described(row.subscriber_ref, trouble="it holds more than one kind of IPv6 prefix, which no order asks")
+        return ExportedSubscriber(
+            row.subscriber_ref, problem="it holds more than one kind of IPv6 prefix, which no order asks"
+        )
     if len({there["vrf"] for there in held.values()}) > 1:
-        return Described(row.subscriber_ref, trouble="its addresses are in several VRFs, and an order names one")
+        return ExportedSubscriber(
+            row.subscriber_ref, problem="its addresses are in several VRFs, and an order names one"
+        )
     notes = {note: held[purpose]["address"] if purpose in held else None for purpose, note in _NOTES.items()}
-    return Described(row.subscriber_ref, order, notes)
+    return ExportedSubscriber(row.subscriber_ref, order, notes)
 
 
 def _addressing(held: Mapping[str, Any]) -> dict[str, Any]:
-    """What to ask for to get this again, from the same pools; an IPv4 address by itself."""
+    """Return the addressing that gets the same prefixes again from the same pools; IPv4 by its address."""
     ipv4 = held.get(Purpose.IPV4)
     asked: dict[str, Any] = {"enable_ipv6": False}
     for purpose, mode in _MODES.items():

@@ -18,7 +18,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
     paper = io.StringIO()
     console = Console(width=width, file=paper)
     monkeypatch.setattr(output, "console", console)
-    console.print(output.table("Waiting", COLUMNS, ROWS))
+    console.print(output.make_table("Waiting", COLUMNS, ROWS))
     return [line.strip() for line in paper.getvalue().splitlines()]
 
 
@@ -45,7 +45,7 @@ def test_table_hides_spare_columns_before_it_shows_one_field_a_line(monkeypatch:
     for width in (60, 34, 26, 20):
         console = Console(width=width, file=paper)
         monkeypatch.setattr(output, "console", console)
-        console.print(output.table("", columns, rows, ("held", "purpose")))
+        console.print(output.make_table("", columns, rows, ("held", "purpose")))
         paper.write("--\n")
 
     wide, narrower, narrow, one_by_one = paper.getvalue().split("--\n")[:4]

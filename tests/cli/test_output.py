@@ -6,8 +6,8 @@ import io
 import pytest
 from rich.console import Console
 
-from lastmile.cli.current_user import actor
-from lastmile.cli.output import _Output, facts, table
+from lastmile.cli.current_user import current_user
+from lastmile.cli.output import _Output, fact_table, make_table
 from lastmile.contract import Operation, OrderResult, Progress, ResultStatus, RunStatus, StepResult
 from workflows.step_table import step_table
 
@@ -28,19 +28,19 @@ def test_sentence_with_control_characters_is_escaped() -> None:
 
 
 def test_table_with_control_characters_is_escaped() -> None:
-    shown = printed(table("", ("who", "what"), [(UNSAFE, "x")]), facts("", {"by": UNSAFE}))
+    shown = printed(make_table("", ("who", "what"), [(UNSAFE, "x")]), fact_table("", {"by": UNSAFE}))
     assert shown.count(ESCAPED) == 2
     assert not set(shown) & set(UNSAFE) - set(ESCAPED)
 
 
 def test_cell_with_a_line_feed_of_an_older_record_forges_no_row() -> None:
     forged = "moved away\nS-2  active"
-    for shown in (table("", ("who", "reason"), [("S-1", forged)]), facts("", {"reason": forged})):
+    for shown in (make_table("", ("who", "reason"), [("S-1", forged)]), fact_table("", {"reason": forged})):
         assert "moved away\\x0aS-2  active" in printed(shown)
 
 
 def test_cell_of_several_lines_has_each_on_its_own() -> None:
-    shown = printed(table("", ("who", "addresses"), [("S-1", ["192.0.2.1", "a\nb"])]))
+    shown = printed(make_table("", ("who", "addresses"), [("S-1", ["192.0.2.1", "a\nb"])]))
     assert [line.split() for line in shown.splitlines()[2:]] == [["S-1", "192.0.2.1"], ["a\\x0ab"]]
 
 
@@ -64,4 +64,4 @@ def test_step_table_of_the_temporal_ui_is_escaped() -> None:
 
 def test_actor_of_an_unsafe_login_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", UNSAFE.replace("\0", ""))
-    assert getpass.getuser() != actor() == ESCAPED.removesuffix("\\x00")
+    assert getpass.getuser() != current_user() == ESCAPED.removesuffix("\\x00")

@@ -263,9 +263,9 @@ async def test_a_pool_is_removed_once_nothing_holds_a_slot(desk: Desk) -> None:
             return str(failure)
         return ""
 
-    assert "subscribers hold 1 prefixes" in await removal()
+    assert "subscribers hold 1 prefix" in await removal()
     await desk.give_back(held)
-    assert "1 prefixes are in quarantine until" in await removal()
+    assert "1 prefix is in quarantine until" in await removal()
     async with desk.database.platform() as platform:
         left, holders = await left_in(platform, pool, QUARANTINE)
     assert (left.held, left.quarantined, left.nothing, holders) == (0, 1, False, [])
@@ -294,7 +294,7 @@ async def test_a_pool_is_not_removed_while_an_excluded_prefix_is_in_quarantine(
     pool = (await use_of(desk)).pool
 
     async with desk.database.platform() as platform:
-        with pytest.raises(PoolBusyError, match="1 prefixes are in quarantine until"):
+        with pytest.raises(PoolBusyError, match="1 prefix is in quarantine until"):
             await remove_pool(platform, pool, QUARANTINE)
         left, _ = await left_in(platform, pool, QUARANTINE)
     released_at = await desk.owner.fetchval("SELECT released_at FROM delegations")

@@ -25,7 +25,7 @@ from ipam.pools import Pool, add_pool, list_pools
 from lastmile.audit.audit import check
 from lastmile.contract.lines import Reference
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.services.netbox_import import Carried, Fate, Importer
+from lastmile.services.netbox_import import Carried, ImportVerdict, PrefixImporter
 from tests.netbox.changeable import BLOCKS, DATABASE, DIRECT, PREFIX, REST, Changeable, Way
 from tests.netbox.kept import PREFIXES, SPACE, VRF
 from tests.netbox.reconciled import found
@@ -102,7 +102,7 @@ async def test_the_last_step_is_not_taken_from_another_mode(kept: Both, direct: 
     assert await kept.agree_as(there) == sorted(held)
 
 
-async def importing(kept: Both) -> tuple[Importer, Carried]:
+async def importing(kept: Both) -> tuple[PrefixImporter, Carried]:
     """About to import S-1's prefix, as a run that has read NetBox is."""
     await kept.start(DIRECT)
     await kept.lines(1, start=9)
@@ -113,13 +113,13 @@ async def importing(kept: Both) -> tuple[Importer, Carried]:
     with Estate(pool, "acme", FIELD, TypeAdapter(Reference)) as estate:
         await estate.read(kept.netbox.records(vrf_id=kept.vrf, within=pool.prefix))
         [carried] = [one for batch in estate.carried() for one in batch if one.subscriber_ref == "S-1"]
-    return Importer(kept.database, kept.netbox, pool, Purpose.IPV6_PD, run="import-1", actor="ada"), carried
+    return PrefixImporter(kept.database, kept.netbox, pool, Purpose.IPV6_PD, run="import-1", actor="ada"), carried
 
 
 async def test_an_import_that_goes_on_after_the_pool_was_delegated(kept: Both) -> None:
     importer, carried = await importing(kept)
     await kept.change(BLOCKS)
-    assert (await importer.take(carried)).fate is Fate.REJECT
+    assert (await importer.import_prefix(carried)).verdict is ImportVerdict.REJECT
     await kept.lines(14, start=50)
     await nothing_is_out_of_order(kept)
 
@@ -129,9 +129,9 @@ async def test_an_import_at_the_very_moment(kept: Both) -> None:
     await all_but_the_last_step(kept, DIRECT)
     async with kept.database.platform() as connection:
         await last_step(kept, connection, DIRECT)
-        taking = asyncio.create_task(importer.take(carried))
+        taking = asyncio.create_task(importer.import_prefix(carried))
         await kept.waiting()
-    assert (await taking).fate is Fate.REJECT
+    assert (await taking).verdict is ImportVerdict.REJECT
     await nothing_is_out_of_order(kept)
 
 

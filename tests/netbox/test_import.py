@@ -18,7 +18,7 @@ from lastmile.audit.audit import check
 from lastmile.contract.lines import Reference
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault
-from lastmile.services.netbox_import import Fate, Importer, Judged
+from lastmile.services.netbox_import import ImportVerdict, InspectedPrefix, PrefixImporter
 from tests.netbox.held import Held
 from tests.netbox.kept import PREFIXES, Kept
 
@@ -60,25 +60,26 @@ class Existing(Kept):
 
     async def bring(
         self, *, apply: bool = True, field: str | None = FIELD, tenant: str | None = "acme"
-    ) -> list[Judged]:
+    ) -> list[InspectedPrefix]:
         """One run; what became of each."""
         async with self.database.platform() as platform:
             pool = await pool_named(platform, "home", tenant)
         self.runs += 1
-        importer = Importer(self.database, self.netbox, pool, Purpose.IPV6_PD, run=f"import-{self.runs}", actor="ada")
-        judged: list[Judged] = []
+        run = f"import-{self.runs}"
+        importer = PrefixImporter(self.database, self.netbox, pool, Purpose.IPV6_PD, run=run, actor="ada")
+        judged: list[InspectedPrefix] = []
         with Estate(pool, tenant, field, TypeAdapter(Reference)) as estate:
             await estate.read(self.netbox.records(vrf_id=pool.netbox.vrf_id, within=pool.prefix))
             for batch in estate.carried():
-                for one in await importer.judge(batch):
-                    fits = apply and one.fate in (Fate.IMPORT, Fate.STAMP)
-                    judged.append(await importer.take(one.carried) if fits else one)
+                for one in await importer.inspect(batch):
+                    fits = apply and one.verdict in (ImportVerdict.IMPORT, ImportVerdict.STAMP)
+                    judged.append(await importer.import_prefix(one.carried) if fits else one)
         return judged
 
     async def rejected(self) -> str:
         """Why the one prefix is."""
         [one] = await self.bring()
-        assert one.fate is Fate.REJECT
+        assert one.verdict is ImportVerdict.REJECT
         assert await self.states() == []
         assert [record["custom_fields"].get(KEY) for record in self.records()] == [None] * len(self.records())
         return one.reason
@@ -96,8 +97,8 @@ async def home(kept: Existing) -> int:
     return await kept.pool()
 
 
-def fates(judged: list[Judged]) -> list[str]:
-    return [one.fate.value for one in judged]
+def fates(judged: list[InspectedPrefix]) -> list[str]:
+    return [one.verdict.value for one in judged]
 
 
 async def test_a_prefix_becomes_an_ordinary_delegation(kept: Existing, home: int) -> None:
@@ -208,14 +209,14 @@ async def test_a_key_of_no_delegation(kept: Existing, home: int) -> None:
     await kept.subscriber()
     await kept.theirs(custom_fields={FIELD: "S-1", KEY: "acme/S-1/ipv6_pd/O-9", SUBSCRIBER: "S-1"})
     [one] = await kept.bring()
-    assert (one.fate, "which no delegation has" in one.reason) == (Fate.REJECT, True)
+    assert (one.verdict, "which no delegation has" in one.reason) == (ImportVerdict.REJECT, True)
 
 
 async def test_who_has_a_prefix_already(kept: Existing, home: int) -> None:
     await kept.subscriber()
     first = await kept.provision()
     await kept.theirs("2001:db8:4000:100::/56")
-    assert [(one.fate.value, one.reason) for one in await kept.bring()] == [
+    assert [(one.verdict.value, one.reason) for one in await kept.bring()] == [
         ("ours", ""),
         ("reject", "is one of 2 prefixes of the same subscriber: a line has one"),
     ]
@@ -314,12 +315,12 @@ async def test_a_record_that_was_changed_meanwhile(kept: Existing, home: int) ->
     id = await kept.theirs()
     async with kept.database.platform() as platform:
         pool = await pool_named(platform, "home", "acme")
-    importer = Importer(kept.database, kept.netbox, pool, Purpose.IPV6_PD, run="import-1", actor="ada")
+    importer = PrefixImporter(kept.database, kept.netbox, pool, Purpose.IPV6_PD, run="import-1", actor="ada")
     with Estate(pool, "acme", FIELD, TypeAdapter(Reference)) as estate:
         await estate.read(kept.netbox.records(vrf_id=kept.vrf, within=pool.prefix))
         [[one]] = estate.carried()
     await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{id}/")
-    judged = await importer.take(one)
+    judged = await importer.import_prefix(one)
     assert "its record was changed meanwhile" in judged.reason
 
 

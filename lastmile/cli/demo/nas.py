@@ -12,10 +12,10 @@ from pyrad.packet import AccessAccept
 
 from activities.addresses import FACTS
 from activities.sessions import REPLY_ATTRIBUTES
-from lastmile.cli.exit_codes import UnavailableError
 from lastmile.contract import Created
 from lastmile.devstack.freeradius import FreeRadius
 from lastmile.devstack.ports import HOST
+from lastmile.errors import UnavailableError
 from lastmile.radius.attributes import DICTIONARY
 
 __all__ = ["DemoNas", "Login", "expected"]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lastmile.cli.exit_codes import UnavailableError
 from lastmile.contract import DeprovisionSubscriber, Operation, ProvisionSubscriber
 from lastmile.db import Database
+from lastmile.errors import UnavailableError
 from lastmile.services.order_files.reader import read_orders
-from lastmile.services.overview import Overview, overview
+from lastmile.services.overview import Overview, find_overview
 
 __all__ = ["EXAMPLES", "Example", "examples", "takedown"]
 
@@ -73,5 +73,4 @@ async def takedown(database: Database, order: ProvisionSubscriber) -> Deprovisio
 
 
 async def _look(database: Database, order: ProvisionSubscriber) -> Overview:
-    async with database.tenant(order.tenant) as connection:
-        return await overview(connection, order.tenant, order.subscriber_ref, password=False)
+    return await find_overview(database, order.tenant, order.subscriber_ref)

@@ -12,25 +12,26 @@ from temporalio.client import WorkflowFailureError
 
 from ipam.models import IPv4Mode, Purpose
 from ipam.pools import Pool, add_pool, list_pools
-from lastmile.cli.connections import Temporal
 from lastmile.cli.demo.dashboard import NAME, DemoDashboard
 from lastmile.cli.demo.nas import DemoNas, Login, expected
 from lastmile.cli.demo.netbox import POOL, DemoNetBox
 from lastmile.cli.demo.orders import Example, examples, takedown
-from lastmile.cli.orders.report import addresses
-from lastmile.cli.output import console, mark, say, table, when
+from lastmile.cli.orders.import_report import addresses
+from lastmile.cli.output import console, make_table, outcome_text, print_text
+from lastmile.client.operator_client import OperatorClient
 from lastmile.client.orders import OrderRun
 from lastmile.contract import AnyOrder, OrderResult, ProvisionSubscriber, ResultStatus, RunStatus
 from lastmile.contract.results import StepOutcome
 from lastmile.db import Database
 from lastmile.devstack.stack import Stack
+from lastmile.fields.phrases import format_time
 from lastmile.radius import accounts
 from lastmile.radius.nas import NasRecord, add_nas
-from lastmile.services.overview import Overview, overview
+from lastmile.services.overview import Overview, find_overview
 from lastmile.settings import Settings
 from lastmile.subscribers.tenants import add_tenant
 
-__all__ = ["Story"]
+__all__ = ["Scenario"]
 
 TENANT, TENANT_NAME = "acme", "Acme Broadband"
 POOLS = (
@@ -51,18 +52,18 @@ class Told:
     link: str
 
 
-class Story:
+class Scenario:
     """Told on a running stack; what was told before is taken up where it was left."""
 
-    def __init__(self, stack: Stack, temporal: Temporal, database: Database, netbox: DemoNetBox | None) -> None:
+    def __init__(self, stack: Stack, operator: OperatorClient, database: Database, netbox: DemoNetBox | None) -> None:
         self._stack = stack
-        self._temporal = temporal
+        self._operator = operator
         self._database = database
         self._netbox = netbox
         self._proven = True
         self._told: list[Told] = []
 
-    async def tell(self) -> bool:
+    async def run(self) -> bool:
         """From the first order to the last prefix; whether everything was as it should be."""
         await self._set_up()
         sent, lines = await self._provision()
@@ -101,7 +102,7 @@ class Story:
             )
             for u in uses
         ]
-        console.print(table("", ("pool", "space", "gives", "free", "held", "kept"), rows))
+        console.print(make_table("", ("pool", "space", "gives", "free", "held", "kept"), rows))
 
     async def _provision(self) -> tuple[list[Example], list[Told]]:
         in_netbox = self._netbox is not None
@@ -114,33 +115,33 @@ class Story:
                 one.order.order_id,
                 one.order.subscriber_ref,
                 _line(example.order),
-                mark(one.result.status),
+                outcome_text(one.result.status),
                 addresses(one.result.created) or "from the NAS",
                 f"{one.seconds:.2f}",
             )
             for example, one in zip(sent, told, strict=True)
         ]
-        console.print(table("", ("order", "subscriber", "line", "outcome", "addresses", "seconds"), rows))
+        console.print(make_table("", ("order", "subscriber", "line", "outcome", "addresses", "seconds"), rows))
         self._told += told
         notes = defaultdict(list)
         for example, one in zip(sent, told, strict=True):
             notes[_note(example, one)].append(one.order.order_id)
         for note, orders in notes.items():
             if note:
-                say(f"{', '.join(orders)}: {note}.")
+                print_text(f"{', '.join(orders)}: {note}.")
         return sent, told
 
     async def _finish_takedown(self, order: ProvisionSubscriber) -> None:
         """A demo that was cut off while it took the line down: Temporal has gone on with that by now."""
         # Only an open run is asked: one that has ended may be of a version that this one cannot replay.
-        if not await self._temporal.open_run(order.tenant, order.subscriber_ref):
+        if not await self._operator.open_order(order.tenant, order.subscriber_ref):
             return
-        progress = await self._temporal.orders.progress(order.tenant, order.subscriber_ref)
+        progress = await self._operator.orders.progress(order.tenant, order.subscriber_ref)
         if progress is None or progress.status is RunStatus.ENDED:
             return
         down = await takedown(self._database, order)
         if progress.order_id == down.order_id:
-            say(f"The last demo was stopped while it deprovisioned {order.subscriber_ref}; that is finished first.")
+            print_text(f"The last demo stopped while it deprovisioned {order.subscriber_ref}; this finishes first.")
             await self._carry_out(down)
 
     async def _log_in(self, nas: DemoNas, lines: Sequence[Told], stays: ProvisionSubscriber) -> None:
@@ -158,7 +159,7 @@ class Story:
             self._proven &= fits
             verdict = Text("right", style="green") if fits else Text("WRONG", style="bold red")
             rows.append((line.order.subscriber_ref, login.reply, _items(login) or "no address", verdict))
-        console.print(table("", ("subscriber", "reply", "addresses", "verdict"), rows))
+        console.print(make_table("", ("subscriber", "reply", "addresses", "verdict"), rows))
 
     async def _password(self, order: AnyOrder) -> str:
         async with self._database.tenant(order.tenant) as connection:
@@ -169,23 +170,26 @@ class Story:
         user, password = _user(order), await self._password(order)
         before = await self._look(order)
         for session in before.sessions:
-            say(f"It is online: session {session['session']} on {self._stack.nas}.")
+            print_text(f"It is online: session {session['session']} on {self._stack.nas}.")
         down = await self._carry_out(await takedown(self._database, order))
         self._told.append(down)
         steps = {step.step: step for step in down.result.steps}
-        rows = [(s.step, mark(s.outcome or ""), f"{s.seconds or 0:.2f}", s.reason) for s in steps.values()]
-        console.print(table("", ("step", "outcome", "seconds", "reason"), rows))
+        rows = [(s.step, outcome_text(s.outcome or ""), f"{s.seconds or 0:.2f}", s.reason) for s in steps.values()]
+        console.print(make_table("", ("step", "outcome", "seconds", "reason"), rows))
         if nas:
             for gone in before.sessions:
                 if steps["revoke_ipv6_lifecycle"].outcome is StepOutcome.DONE:
-                    say(f"{self._stack.nas} acknowledged the Disconnect-Request for session {gone['session']}.")
+                    print_text(f"{self._stack.nas} acknowledged the Disconnect-Request for session {gone['session']}.")
                 await nas.stop_session(user, gone["session"])
             login = await nas.log_in(user, password)
             refused = not login.accepted and not login.addresses
             self._proven &= refused
-            say(f"The next login gets {login.reply} {'without any address' if refused else ', '.join(_items(login))}.")
+            print_text(
+                f"The next login gets {login.reply} {'without any address' if refused else ', '.join(_items(login))}."
+            )
         for resting in (await self._look(order)).quarantine:
-            say(f"{resting['prefix']} is in quarantine until {when(resting['until'])}: no other subscriber gets it.")
+            until = format_time(resting["until"])
+            print_text(f"{resting['prefix']} is in quarantine until {until}: no other subscriber gets it.")
 
     async def _look_into_netbox(self, leaver: ProvisionSubscriber) -> None:
         if self._netbox is None:
@@ -193,12 +197,12 @@ class Story:
             return
         _chapter(f"What NetBox's owner sees of pool {POOL}")
         if not await self._netbox.caught_up():
-            say("WRONG: NetBox does not have every record yet. See worker.log in the stack's logs.")
+            print_text("WRONG: NetBox does not have every record yet. See worker.log in the stack's logs.")
             self._proven = False
         records = await self._netbox.records()
         self._proven &= "deprecated" in [one.status for one in records if one.subscriber_ref == leaver.subscriber_ref]
-        rows = [(str(one.prefix), mark(one.status), one.tenant or "", one.description) for one in records]
-        console.print(table("", ("prefix", "status", "tenant", "detail"), rows))
+        rows = [(str(one.prefix), outcome_text(one.status), one.tenant or "", one.description) for one in records]
+        console.print(make_table("", ("prefix", "status", "tenant", "detail"), rows))
 
     async def _look_at_dashboard(self) -> None:
         prometheus = self._stack.prometheus
@@ -206,25 +210,27 @@ class Story:
             _chapter("Left out: Prometheus is not installed, so the demo does not show the dashboard.")
             return
         _chapter(f"What Grafana shows on its dashboard {NAME}")
-        say(f"Asked of the Prometheus that watches the worker, {prometheus.url}")
+        print_text(f"Asked of the Prometheus that watches the worker, {prometheus.url}")
         try:
-            panels = await DemoDashboard(prometheus, self._temporal.client, Settings.load().task_queue).panels()
+            panels = await DemoDashboard(prometheus, self._operator.client, Settings.load().task_queue).panels()
         except (TimeoutError, WorkflowFailureError):
-            say("WRONG: Prometheus has no new values. See worker.log and prometheus.log in the stack's logs.")
+            print_text("WRONG: Prometheus has no new values. See worker.log and prometheus.log in the stack's logs.")
             self._proven = False
             return
-        console.print(table("", ("panel", "shows"), [(one.panel, one.words or "WRONG: nothing") for one in panels]))
+        console.print(
+            make_table("", ("panel", "shows"), [(one.panel, one.words or "WRONG: nothing") for one in panels])
+        )
         self._proven &= all(one.words for one in panels)
 
     def _end(self) -> None:
         _chapter("Every run, step by step, in the Temporal UI")
         for one in self._told:
-            say(f"{one.order.order_id:10}  {one.link}")
+            print_text(f"{one.order.order_id:10}  {one.link}")
         console.print()
 
     async def _carry_out(self, order: AnyOrder) -> Told:
         began = monotonic()
-        run = await self._temporal.orders.start(order)
+        run = await self._operator.orders.start(order)
         result = await run.result()
         self._proven &= result.status in _GOOD
         return Told(order, result, monotonic() - began, self._link(run))
@@ -234,12 +240,11 @@ class Story:
         id, run_id = run.handle.id, run.handle.result_run_id or run.handle.run_id
         if self._stack.temporal_ui is None:
             return f"{id}, run {run_id}"
-        namespace = self._temporal.client.namespace
+        namespace = self._operator.client.namespace
         return f"{self._stack.temporal_ui}/namespaces/{namespace}/workflows/{quote(id, safe='')}/{run_id}/history"
 
     async def _look(self, order: AnyOrder) -> Overview:
-        async with self._database.tenant(order.tenant) as connection:
-            return await overview(connection, order.tenant, order.subscriber_ref, password=False)
+        return await find_overview(self._database, order.tenant, order.subscriber_ref)
 
 
 def _chapter(heading: str) -> None:

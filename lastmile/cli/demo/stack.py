@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lastmile.cli.exit_codes import Exit, UnavailableError, first_failure
+from lastmile.cli.exit_codes import Exit, first_failure
+from lastmile.errors import UnavailableError
 
 __all__ = ["demo", "up"]
 
@@ -11,7 +12,7 @@ __all__ = ["demo", "up"]
 async def up() -> Exit:
     """Run the embedded stack until Ctrl-C."""
     with _stack_failures():
-        from lastmile.cli.demo.demo import run_stack
+        from lastmile.cli.demo.demonstration import run_stack
 
         return await run_stack()
 
@@ -19,7 +20,7 @@ async def up() -> Exit:
 async def demo(keep: bool) -> Exit:
     """Show orders on the embedded stack; with `keep`, leave the stack running until Ctrl-C."""
     with _stack_failures():
-        from lastmile.cli.demo.demo import demo
+        from lastmile.cli.demo.demonstration import demo
 
         return await demo(keep)
 

@@ -1,4 +1,4 @@
-"""The options of `lastmile pool`."""
+"""The commands `lastmile pool` with their options."""
 
 from typing import Annotated
 
@@ -83,7 +83,7 @@ def pool_add(
     json: Json = False,
 ) -> None:
     """Add a pool. The same command again changes nothing, but looks up the pool's prefix in NetBox again."""
-    from lastmile.cli.inventory.inventory import pool_add
+    from lastmile.cli.inventory.pools import pool_add
 
     values = {"name": name, "prefix": prefix, "purpose": purpose, "delegated_length": length}
     values |= {"tenant": tenant, "vrf": vrf, "region": region, "country": country, "excluded": exclude or []}
@@ -96,7 +96,7 @@ def pool_list(
     tenant: Annotated[str | None, typer.Option(help="Only pools that serve this tenant.")] = None, json: Json = False
 ) -> None:
     """List all pools with their utilization."""
-    from lastmile.cli.inventory.inventory import pool_list
+    from lastmile.cli.inventory.pools import pool_list
 
     run(pool_list(tenant, json))
 
@@ -108,7 +108,7 @@ def pool_show(
     json: Json = False,
 ) -> None:
     """Show one pool with its utilization."""
-    from lastmile.cli.inventory.inventory import pool_show
+    from lastmile.cli.inventory.pools import pool_show
 
     run(pool_show(name, tenant, json))
 

@@ -1,32 +1,24 @@
 """`lastmile pool close`, `open`, `drain`, `extend`, `remove`, and the exclusions of `pool set`."""
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from pydantic import ValidationError
 
 from ipam.allocation import Quarantine
-from ipam.netbox.binding import resolve_prefix
-from ipam.pool_changes import (
-    close_pool,
-    exclude,
-    extend_pool,
-    in_words,
-    include,
-    left_in,
-    open_pool,
-    remove_pool,
-)
-from ipam.pools import Pool, PoolUse, list_pools
-from ipam.space import special_space, unusable
+from ipam.pool_changes import in_words
+from ipam.pools import Pool, PoolUse
 from lastmile.cli.connections import check_tenant, load_settings, open_database
-from lastmile.cli.current_user import actor
+from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
-from lastmile.cli.inventory.inventory import the_pool
-from lastmile.cli.netbox.setup import open_netbox
-from lastmile.cli.output import console, mark, print_json, say, table, tell, when
+from lastmile.cli.netbox.connection import open_netbox
+from lastmile.cli.output import console, make_table, outcome_text, print_json, print_result, print_text
 from lastmile.db import Database
 from lastmile.errors import InvalidInputError
+from lastmile.fields.phrases import format_time
+from lastmile.services import pools
+from lastmile.services.pools import DrainedPool, find_pool
 from lastmile.settings import Settings
 from lastmile.validation_messages import mistakes
 
@@ -36,10 +28,9 @@ _SHOWN = 20
 
 
 async def named_pool(database: Database, name: str, tenant: str | None) -> PoolUse:
-    """Raises `UnknownObjectError`; `InvalidInputError` for an unknown tenant, or a name of several pools."""
+    """Return the pool. Raises `UnknownPoolError`, and `InvalidInputError` for an unknown tenant or several pools."""
     await check_tenant(database, tenant)
-    async with database.platform() as connection:
-        return the_pool(await list_pools(connection), name, tenant)
+    return await find_pool(database, name, tenant)
 
 
 async def pool_exclude(
@@ -49,25 +40,24 @@ async def pool_exclude(
     settings = load_settings()
     async with open_database(settings) as database:
         pool = (await named_pool(database, name, tenant)).pool
-        # Read before anything is written.
-        out, back = (
-            _parts(pool, option, given) for option, given in (("--exclude", excluded), ("--include", included))
+        pool = await pools.change_exclusions(
+            database,
+            pool,
+            exclude=_parse_parts(pool, "--exclude", excluded),
+            include=_parse_parts(pool, "--include", included),
+            rest=settings.quarantine_unconfirmed,
+            actor=current_user(),
         )
-        async with database.platform(actor=actor()) as connection:
-            if out.excluded:
-                pool = await exclude(connection, pool, out.excluded)
-            if back.excluded:
-                pool = await include(connection, pool, back.excluded, rest=settings.quarantine_unconfirmed)
     parts = ", ".join(map(str, pool.excluded)) or "nothing"
     words = f"Pool {name} excludes {parts}. Subscribers keep the prefixes that they hold there."
-    tell(words, as_json, **pool.model_dump(mode="json"))
+    print_result(words, as_json, **pool.model_dump(mode="json"))
     return Exit.DONE
 
 
-def _parts(pool: Pool, option: str, given: Sequence[str]) -> Pool:
-    """The pool with these exclusions alone, which reads and checks them. Raises `InvalidInputError`."""
+def _parse_parts(pool: Pool, option: str, given: Sequence[str]) -> Sequence[Any]:
+    """Parse parts of the pool, as the pool's own exclusions are parsed. Raises `InvalidInputError`."""
     try:
-        return Pool.model_validate(dict(pool) | {"excluded": list(given)})
+        return Pool.model_validate(dict(pool) | {"excluded": list(given)}).excluded
     except ValidationError as failure:
         raise InvalidInputError(
             f"Pool {pool.name} cannot be changed:", mistakes(failure, Pool, {"excluded": option})
@@ -75,84 +65,90 @@ def _parts(pool: Pool, option: str, given: Sequence[str]) -> Pool:
 
 
 async def pool_close(name: str, tenant: str | None, as_json: bool) -> Exit:
-    """Give no new prefix out of the pool."""
+    """Close a pool: it assigns no new prefix."""
     async with open_database(load_settings()) as database:
         pool = (await named_pool(database, name, tenant)).pool
-        async with database.platform(actor=actor()) as connection:
-            changed = await close_pool(connection, pool)
+        changed = await pools.close_pool(database, pool, actor=current_user())
     state = "closed" if changed else "closed already"
     words = (
         f"Pool {name} is {state}: it assigns no new prefix. Subscribers keep theirs. To reverse: `lastmile pool open`."
     )
-    tell(words, as_json, pool=name, tenant=pool.tenant, closed=True, changed=changed)
+    print_result(words, as_json, pool=name, tenant=pool.tenant, closed=True, changed=changed)
     return Exit.DONE
 
 
 async def pool_open(name: str, tenant: str | None, as_json: bool) -> Exit:
-    """Give prefixes out of the pool again."""
+    """Open a closed pool: it assigns prefixes again."""
     async with open_database(load_settings()) as database:
         pool = (await named_pool(database, name, tenant)).pool
-        async with database.platform(actor=actor()) as connection:
-            changed = await open_pool(connection, pool)
+        changed = await pools.open_pool(database, pool, actor=current_user())
     words = f"Pool {name} is {'open' if changed else 'open already'}: orders get prefixes from it."
-    tell(words, as_json, pool=name, tenant=pool.tenant, closed=False, changed=changed)
+    print_result(words, as_json, pool=name, tenant=pool.tenant, closed=False, changed=changed)
     return Exit.DONE
 
 
 async def pool_drain(name: str, tenant: str | None, as_json: bool) -> Exit:
-    """Close the pool and tell what is left in it; FAILED while something is."""
+    """Close the pool, and show what is left in it; FAILED until the pool is empty."""
     settings = load_settings()
     async with open_database(settings) as database:
         pool = (await named_pool(database, name, tenant)).pool
-        async with database.platform(actor=actor()) as connection:
-            await close_pool(connection, pool)
-            left, holders = await left_in(connection, pool, _quarantine(settings))
+        drained = await pools.drain_pool(database, pool, _quarantine(settings), actor=current_user())
     if as_json:
-        counts = {"held": left.held, "failed": left.failed, "quarantined": left.quarantined, "blocks": left.blocks}
-        until = {"quarantined_until": left.quarantined_until, "empty": left.nothing, "holders": holders}
-        print_json({"pool": name, "tenant": pool.tenant, "closed": True} | counts | until)
-    elif left.nothing:
-        say(f"Pool {name} is closed and empty: `lastmile pool remove {name}` removes it.")
+        print_json(_drained_json(drained))
+    elif drained.left.nothing:
+        print_text(f"Pool {name} is closed and empty: `lastmile pool remove {name}` removes it.")
     else:
-        say(f"Pool {name} is closed. It is not empty yet: {in_words(left)}.")
-        _show_holders(holders)
-    return Exit.DONE if left.nothing else Exit.FAILED
+        print_text(f"Pool {name} is closed. It is not empty yet: {in_words(drained.left)}.")
+        _show_holders(drained.holders)
+    return Exit.DONE if drained.left.nothing else Exit.FAILED
+
+
+def _drained_json(drained: DrainedPool) -> dict[str, Any]:
+    left = drained.left
+    return {
+        "pool": drained.pool.name,
+        "tenant": drained.pool.tenant,
+        "closed": True,
+        "held": left.held,
+        "failed": left.failed,
+        "quarantined": left.quarantined,
+        "blocks": left.blocks,
+        "quarantined_until": left.quarantined_until,
+        "empty": left.nothing,
+        "holders": drained.holders,
+    }
 
 
 def _show_holders(holders: list[dict[str, Any]]) -> None:
     if not holders:
         return
     rows = [
-        (one["subscriber_ref"], one["tenant"], one["prefix"], mark(one["state"]), when(one["since"]))
+        (one["subscriber_ref"], one["tenant"], one["prefix"], outcome_text(one["state"]), format_time(one["since"]))
         for one in holders[:_SHOWN]
     ]
     title = f"The first {_SHOWN} of {len(holders):,} prefixes in use" if len(holders) > _SHOWN else "Prefixes in use"
-    console.print(table(title, ("subscriber", "tenant", "prefix", "state", "since"), rows))
-    say("`lastmile deprovision SUBSCRIBER` releases a prefix. A new order then gets one from another pool.")
+    console.print(make_table(title, ("subscriber", "tenant", "prefix", "state", "since"), rows))
+    print_text("`lastmile deprovision SUBSCRIBER` releases a prefix. A new order then gets one from another pool.")
 
 
 async def pool_extend(name: str, prefix: str, tenant: str | None, as_json: bool) -> Exit:
-    """Make the pool's prefix shorter. Raises `InvalidPoolError`."""
+    """Extend the pool to a larger prefix. Raises `InvalidPoolError`."""
     settings = load_settings()
-    async with open_database(settings) as database:
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings))
         use = await named_pool(database, name, tenant)
         try:
-            wider = Pool.model_validate(dict(use.pool) | {"prefix": prefix, "netbox": None, "excluded": ()}).prefix
+            larger = Pool.model_validate(dict(use.pool) | {"prefix": prefix, "netbox": None, "excluded": ()}).prefix
         except ValidationError as failure:
             names = {"prefix": "PREFIX"}
             raise InvalidInputError(f"Pool {name} cannot be extended:", mistakes(failure, Pool, names)) from None
-        # A pool that is in such space already is a laboratory's.
-        if why := unusable(wider, force=bool(special_space(use.pool.prefix)), demonstration=settings.embedded):
-            raise InvalidInputError(f"Cannot extend pool {name}: {why}")
-        place = None
-        if use.pool.netbox is not None:
-            async with open_netbox(settings) as netbox:
-                place = await resolve_prefix(netbox, wider, use.pool.vrf)
-        async with database.platform(actor=actor()) as connection:
-            pool = await extend_pool(connection, use.pool, wider, place)
-        capacity = use.model_copy(update={"pool": pool}).capacity
+        netbox = await stack.enter_async_context(open_netbox(settings)) if use.pool.netbox else None
+        extended = await pools.extend_pool(
+            database, netbox, use, larger, actor=current_user(), demonstration=settings.embedded
+        )
+    pool, capacity = extended.pool, extended.capacity
     words = f"Pool {name} is {pool.prefix} now, with {capacity:,} prefixes of /{pool.delegated_length}."
-    tell(words, as_json, **pool.model_dump(mode="json"), capacity=capacity)
+    print_result(words, as_json, **pool.model_dump(mode="json"), capacity=capacity)
     return Exit.DONE
 
 
@@ -161,9 +157,8 @@ async def pool_remove(name: str, tenant: str | None, as_json: bool) -> Exit:
     settings = load_settings()
     async with open_database(settings) as database:
         pool = (await named_pool(database, name, tenant)).pool
-        async with database.platform(actor=actor()) as connection:
-            await remove_pool(connection, pool, _quarantine(settings))
-    tell(f"Pool {name} removed.", as_json, pool=name, tenant=pool.tenant, removed=True)
+        await pools.remove_pool(database, pool, _quarantine(settings), actor=current_user())
+    print_result(f"Pool {name} removed.", as_json, pool=name, tenant=pool.tenant, removed=True)
     return Exit.DONE
 
 

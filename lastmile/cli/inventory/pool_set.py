@@ -7,15 +7,15 @@ from pydantic import ValidationError
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope, resolve_prefix
 from ipam.netbox.mode_change.controller import change
 from ipam.netbox.requirements import check
-from ipam.pools import Pool, list_pools
-from lastmile.cli.connections import check_tenant, load_settings, open_database
-from lastmile.cli.current_user import actor
+from ipam.pools import Pool
+from lastmile.cli.connections import load_settings, open_database
+from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
-from lastmile.cli.inventory.inventory import the_pool
-from lastmile.cli.netbox.setup import open_netbox
-from lastmile.cli.output import complain, tell
+from lastmile.cli.inventory.pool_changes import named_pool
+from lastmile.cli.netbox.connection import open_netbox
+from lastmile.cli.output import print_error, print_result
 from lastmile.errors import InvalidInputError
-from lastmile.subscribers.tenants import list_tenants
+from lastmile.services.tenants import list_tenants
 from lastmile.validation_messages import mistakes
 
 __all__ = ["pool_set"]
@@ -36,10 +36,8 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
             "Say what to change: --exclude, --include, --netbox, --record, --block-length or --on-release."
         )
     async with open_database(settings) as database, open_netbox(settings) as netbox:
-        await check_tenant(database, tenant)
-        async with database.platform() as connection:
-            pool = the_pool(await list_pools(connection), name, tenant).pool
-            tenants = {row["id"]: row["name"] for row in await list_tenants(connection)}
+        pool = (await named_pool(database, name, tenant)).pool
+        tenants = {one.id: one.name for one in await list_tenants(database)}
         wanted = _wanted(pool, asked)
         prefix_id, vrf_id = await resolve_prefix(netbox, pool.prefix, pool.vrf)
         wanted = wanted.model_copy(update={"prefix_id": prefix_id, "vrf_id": vrf_id})
@@ -56,10 +54,12 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
             pool,
             wanted,
             rest=settings.quarantine_unconfirmed,
-            tell=lambda words: complain(f"Pool {name}: {words}."),
-            actor=actor(),
+            tell=lambda words: print_error(f"Pool {name}: {words}."),
+            actor=current_user(),
         )
-    tell(f"Pool {name} is {_words(wanted)}.", as_json, **pool.model_dump(mode="json") | {"netbox": wanted.model_dump()})
+    print_result(
+        f"Pool {name} is {_words(wanted)}.", as_json, **pool.model_dump(mode="json") | {"netbox": wanted.model_dump()}
+    )
     return Exit.DONE
 
 

@@ -46,7 +46,7 @@ def reconcile(
     json: Json = False,
 ) -> None:
     """List the differences between NetBox and the database, each with its repair. Without --repair, changes nothing."""
-    from lastmile.cli.netbox.reconcile import reconcile
+    from lastmile.cli.netbox.reconciliation import reconcile
 
     run(reconcile(pool=pool, everything=everything, repairing=repair, as_json=json))
 

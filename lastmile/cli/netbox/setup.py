@@ -1,31 +1,25 @@
-"""`lastmile netbox check` and `setup`: whether NetBox has what Lastmile needs, and the creation of what it lacks."""
+"""`lastmile netbox check` and `setup`."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping
-
-from ipam.netbox import NetBox
-from ipam.netbox.requirements import BoundPool, Finding, set_up
-from ipam.netbox.requirements import check as findings
-from ipam.pools import PoolUse, list_pools
+from ipam.netbox.requirements import Finding
 from lastmile.cli.connections import check_tenant, load_settings, open_database
 from lastmile.cli.exit_codes import Exit
-from lastmile.cli.output import console, mark, print_json, say, table
-from lastmile.errors import InvalidInputError
+from lastmile.cli.netbox.connection import open_netbox
+from lastmile.cli.output import console, make_table, outcome_text, print_json, print_text
+from lastmile.services.netbox_setup import SetupTarget, check_netbox, find_target, set_up_netbox
 from lastmile.settings import Settings
-from lastmile.subscribers.tenants import list_tenants
 
-__all__ = ["check", "open_netbox", "setup"]
+__all__ = ["check", "setup"]
 
 
 async def check(as_json: bool) -> Exit:
-    """Look at every requirement; FAILED while one is not met."""
+    """Check every requirement; FAILED while a requirement is not met."""
     settings = load_settings()
-    pools, tenants = await _bound(settings)
+    target = await _target(settings)
     async with open_netbox(settings) as netbox:
-        found = await findings(netbox.wire, pools, tenants)
+        found = await check_netbox(netbox, target)
     if as_json:
         for finding in found:
             print_json(_json(finding))
@@ -35,12 +29,11 @@ async def check(as_json: bool) -> Exit:
 
 
 async def setup(tenant: str | None, as_json: bool) -> Exit:
-    """Create what is missing; FAILED while something is left that a person has to decide."""
+    """Create what NetBox lacks; FAILED while a problem is left that an operator must solve."""
     settings = load_settings()
-    pools, tenants = await _bound(settings, tenant)
+    target = await _target(settings, tenant)
     async with open_netbox(settings) as netbox:
-        created = await set_up(netbox.wire, await findings(netbox.wire, pools, tenants))
-        left = [finding for finding in await findings(netbox.wire, pools, tenants) if finding.problem]
+        created, left = await set_up_netbox(netbox, target)
     if as_json:
         for finding in created:
             print_json({"created": finding.requirement})
@@ -48,48 +41,21 @@ async def setup(tenant: str | None, as_json: bool) -> Exit:
             print_json(_json(finding))
     else:
         for finding in created:
-            say(f"Created: {finding.requirement}.")
+            print_text(f"Created: {finding.requirement}.")
         if left:
             _show(left)
         elif not created:
-            say("Nothing to do: NetBox has all that Lastmile needs.")
+            print_text("Nothing to do: NetBox has all that Lastmile needs.")
     return _exit(left)
 
 
-@asynccontextmanager
-async def open_netbox(settings: Settings) -> AsyncIterator[NetBox]:
-    """The client of NetBox. Raises `InvalidInputError` where none is configured."""
-    if settings.netbox is None:
-        raise InvalidInputError("NetBox is not configured: set NETBOX_URL and NETBOX_TOKEN.")
-    async with NetBox(**settings.netbox) as netbox:
-        yield netbox
-
-
-async def _bound(settings: Settings, tenant: str | None = None) -> tuple[list[BoundPool], dict[str, str]]:
-    """The pools that are kept in NetBox, and the tenants they serve, `tenant` too, by id.
-
-    None where there is no database yet. Raises `InvalidInputError` where there is no such tenant.
-    """
+async def _target(settings: Settings, tenant: str | None = None) -> SetupTarget:
+    """Return the pools and tenants of the database; none before there is a database. Raises `InvalidInputError`."""
     if settings.database_url is None and tenant is None:
-        return [], {}
+        return SetupTarget()
     async with open_database(settings) as database:
         await check_tenant(database, tenant)
-        async with database.platform() as connection:
-            return _places(await list_pools(connection), await list_tenants(connection), tenant)
-
-
-def _places(
-    uses: Sequence[PoolUse], known: Sequence[RowMapping], tenant: str | None
-) -> tuple[list[BoundPool], dict[str, str]]:
-    bound = [use.pool for use in uses if use.pool.netbox]
-    tenants = {row["id"]: row["name"] for row in known}
-    served = tenants if any(pool.tenant is None for pool in bound) else {tenant, *(pool.tenant for pool in bound)}
-    pools = [
-        BoundPool(name=pool.name, netbox_id=pool.netbox.prefix_id, prefix=pool.prefix, vrf_id=pool.netbox.vrf_id)
-        for pool in bound
-        if pool.netbox
-    ]
-    return pools, {id: name for id, name in tenants.items() if id in served}
+        return await find_target(database, tenant)
 
 
 def _exit(found: Sequence[Finding]) -> Exit:
@@ -97,15 +63,17 @@ def _exit(found: Sequence[Finding]) -> Exit:
 
 
 def _show(found: Sequence[Finding]) -> None:
-    rows = [(one.requirement, mark("failed" if one.problem else "done"), one.problem, one.remedy) for one in found]
-    console.print(table("", ("requirement", "result", "problem", "what to do"), rows))
+    rows = [
+        (one.requirement, outcome_text("failed" if one.problem else "done"), one.problem, one.remedy) for one in found
+    ]
+    console.print(make_table("", ("requirement", "result", "problem", "what to do"), rows))
     match sum(1 for one in found if one.problem):
         case 0:
-            say("NetBox has all that Lastmile needs.")
+            print_text("NetBox has all that Lastmile needs.")
         case 1:
-            say("1 requirement is not met.")
+            print_text("1 requirement is not met.")
         case lacking:
-            say(f"{lacking} requirements are not met.")
+            print_text(f"{lacking} requirements are not met.")
 
 
 def _json(finding: Finding) -> dict[str, Any]:

@@ -1,14 +1,12 @@
-"""`lastmile cleanup`: the daily cleanup by hand, with other limits or without doing anything."""
+"""`lastmile cleanup`: the daily cleanup with other limits, or as a dry run."""
 
 from pydantic import ValidationError
-from temporalio.client import WorkflowFailureError
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
-from lastmile.cli.connections import Temporal, load_settings
-from lastmile.cli.exit_codes import Exit, UnavailableError
-from lastmile.cli.output import complain, console, facts, print_json, say
-from lastmile.client.errors import AlreadyRunningError
-from lastmile.client.orders import outlasting
+from lastmile.cli.connections import connect_temporal, load_settings
+from lastmile.cli.exit_codes import Exit
+from lastmile.cli.output import console, fact_table, print_error, print_json, print_text
+from lastmile.client.errors import CleanupStoppedError
+from lastmile.client.manual_cleanup import run_cleanup
 from lastmile.contract import Cleanup, CleanupResult
 from lastmile.errors import InvalidInputError
 from lastmile.validation_messages import mistakes
@@ -28,30 +26,18 @@ _WORDS = {
 
 
 async def cleanup(*, as_json: bool, **wanted: float | bool) -> Exit:
-    """Run it and wait for its end; FAILED where there were errors. Raises `AlreadyRunningError`."""
+    """Run the cleanup, and wait until it has ended; FAILED if it had errors. Raises `AlreadyRunningError`."""
     try:
         limits = Cleanup.model_validate(wanted)
     except ValidationError as failure:
         options = {name: f"--{name.replace('_', '-')}" for name in wanted}
         raise InvalidInputError("Cannot start the cleanup:", mistakes(failure, Cleanup, options)) from None
     settings = load_settings()
-    temporal = await Temporal.connect(settings)
-    if lack := await temporal.lack_of_workers():
-        raise UnavailableError(f"The cleanup was not started. {lack}")
-    id_ = f"{settings.task_queue}/cleanup-by-hand"
     try:
-        run = await temporal.client.start_workflow(
-            "StalePrefixCleanup", limits, id=id_, task_queue=settings.task_queue, result_type=CleanupResult
-        )
-    except WorkflowAlreadyStartedError:
-        raise AlreadyRunningError(f"A cleanup that was started by hand is running, as {id_}: wait for it.") from None
-    try:
-        result = await outlasting(run.result)
-    except WorkflowFailureError as failure:
-        if not (isinstance(failure.cause, ApplicationError) and failure.cause.details):
-            complain(f"The cleanup was stopped before its end: {failure.cause}")
-            return Exit.FAILED
-        result = CleanupResult.model_validate(failure.cause.details[0])
+        result = await run_cleanup(await connect_temporal(settings), limits)
+    except CleanupStoppedError as failure:
+        print_error(str(failure))
+        return Exit.FAILED
     _show(result, as_json)
     return Exit.FAILED if result.errors else Exit.DONE
 
@@ -61,8 +47,8 @@ def _show(result: CleanupResult, as_json: bool) -> None:
         print_json(result.model_dump())
         return
     title = "Dry run: nothing was changed" if result.dry_run else "Cleanup"
-    console.print(facts(title, {words: f"{getattr(result, name):,}" for name, words in _WORDS.items()}))
+    console.print(fact_table(title, {words: f"{getattr(result, name):,}" for name, words in _WORDS.items()}))
     for note in result.notes:
-        say(note)
+        print_text(note)
     for problem in result.problems:
-        complain(problem)
+        print_error(problem)

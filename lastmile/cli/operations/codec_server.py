@@ -1,13 +1,13 @@
-"""`lastmile codec-server`: what the Temporal UI asks to decrypt payloads."""
+"""`lastmile codec-server`: decrypts payloads for the Temporal UI and the `temporal` command."""
 
 import asyncio
 import signal
 
 from lastmile.cli.connections import load_settings
-from lastmile.cli.exit_codes import Exit, UnavailableError
-from lastmile.cli.output import say
+from lastmile.cli.exit_codes import Exit
+from lastmile.cli.output import print_text
 from lastmile.encryption.server import CodecServer, parse_users
-from lastmile.errors import InvalidInputError
+from lastmile.errors import InvalidInputError, UnavailableError
 from lastmile.telemetry.http import serve
 from lastmile.telemetry.logs import set_up_logging
 
@@ -30,9 +30,9 @@ async def codec_server() -> Exit:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    say(f"The codec server answers at http://{settings.codec_host}:{http.server_port}. Ctrl-C ends it.")
+    print_text(f"The codec server answers at http://{settings.codec_host}:{http.server_port}. Ctrl-C ends it.")
     if settings.codec_origin is None:
-        say("For the `temporal` command alone: LASTMILE_CODEC_ORIGIN does not say where the Temporal UI is.")
+        print_text("For the `temporal` command alone: LASTMILE_CODEC_ORIGIN does not say where the Temporal UI is.")
     await stop.wait()
     http.shutdown()
     return Exit.DONE

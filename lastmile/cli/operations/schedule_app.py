@@ -13,7 +13,7 @@ schedule = typer.Typer(help="Manage the recurring jobs: cleanup, metrics, audit.
 
 
 class Name(StrEnum):
-    """As in `lastmile.client.schedules`, which takes too long to import for a line of help; a test compares."""
+    """The names of `lastmile.client.schedules`, repeated because that import slows `--help`. A test compares them."""
 
     CLEANUP = "cleanup"
     METRICS = "metrics"
@@ -27,7 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a lin
 @schedule.command("list")
 def schedule_list(json: Json = False) -> None:
     """List the jobs: next run, result of the last run, pause."""
-    from lastmile.cli.operations.schedule import schedule_list
+    from lastmile.cli.operations.schedules import schedule_list
 
     run(schedule_list(json))
 
@@ -35,7 +35,7 @@ def schedule_list(json: Json = False) -> None:
 @schedule.command("trigger")
 def schedule_trigger(name: Which, json: Json = False) -> None:
     """Start a run of a job now, even if the job is paused. Refused while a run is active."""
-    from lastmile.cli.operations.schedule import schedule_trigger
+    from lastmile.cli.operations.schedules import schedule_trigger
 
     run(schedule_trigger(name, json))
 
@@ -47,7 +47,7 @@ def schedule_pause(
     json: Json = False,
 ) -> None:
     """Pause a job: no new run starts. An active run continues."""
-    from lastmile.cli.operations.schedule import schedule_pause
+    from lastmile.cli.operations.schedules import schedule_pause
 
     run(schedule_pause(name, why, json))
 
@@ -55,6 +55,6 @@ def schedule_pause(
 @schedule.command("resume")
 def schedule_resume(name: Which, json: Json = False) -> None:
     """Resume a paused job, from its next time on."""
-    from lastmile.cli.operations.schedule import schedule_resume
+    from lastmile.cli.operations.schedules import schedule_resume
 
     run(schedule_resume(name, json))

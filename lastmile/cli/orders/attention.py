@@ -1,52 +1,49 @@
-"""`lastmile attention`: what waits for a person, and one decision for many of them."""
+"""`lastmile attention`: the orders that wait for an operator, and one decision for all of them."""
 
 from dataclasses import asdict
-from typing import Literal
 
-from lastmile.audit.findings import last
-from lastmile.cli.connections import Temporal, load_settings, open_database, the_tenant
-from lastmile.cli.current_user import actor
-from lastmile.cli.exit_codes import Exit, UnavailableError
-from lastmile.cli.orders.decisions import decision_of
-from lastmile.cli.output import complain, console, print_json, say, table, when
-from lastmile.client.orders import NotRunningError
+from lastmile.cli.connections import connect_temporal, find_tenant, load_settings, open_database
+from lastmile.cli.exit_codes import Exit
+from lastmile.cli.orders.decisions import parse_decision
+from lastmile.cli.output import console, make_table, print_error, print_json, print_text
+from lastmile.client.decisions import DecidedRun, DecisionAction, decide_all
+from lastmile.client.operator_client import OperatorClient
 from lastmile.client.parked_runs import ParkedRun, parked_runs
 from lastmile.contract import Decision
 from lastmile.errors import InvalidInputError
+from lastmile.fields.phrases import format_time
+from lastmile.services.audit import last_audit
 from lastmile.settings import Settings
 
-__all__ = ["Choice", "attention"]
-
-Choice = Literal["retry", "skip", "abandon"]
-
-_UPDATES: dict[Choice, str] = {"retry": "retry_step", "skip": "skip_step", "abandon": "abandon"}
+__all__ = ["attention"]
 
 
 async def attention(
-    *, tenant: str | None, step: str | None, decide: Choice | None, why: str | None, by: str | None, as_json: bool
+    *,
+    tenant: str | None,
+    step: str | None,
+    decide: DecisionAction | None,
+    why: str | None,
+    by: str | None,
+    as_json: bool,
 ) -> Exit:
-    """List the parked runs, or release them all; FAILED where one did not take the decision."""
+    """List the parked orders, or release them all; FAILED if an order refused the decision."""
     decision = _decision(decide, step=step, why=why, by=by)
     settings = load_settings()
     if tenant is not None:
-        await the_tenant(settings, tenant)
-    temporal = await Temporal.connect(settings)
-    found = [run async for run in parked_runs(temporal.client, settings.task_queue, tenant, step)]
+        await find_tenant(settings, tenant)
+    operator = await connect_temporal(settings)
+    found = [run async for run in parked_runs(operator.client, settings.task_queue, tenant, step)]
     runs = sorted(found, key=lambda run: run.parked.since if run.parked else run.started_at)
-    if decide is None or decision is None:
-        _show(runs, as_json)
-        if not as_json and settings.database_url is not None:
-            await _show_audit(settings)
-        return Exit.DONE
-    if runs and (lack := await temporal.lack_of_workers()):
-        raise UnavailableError(f"Nothing can be decided now. {lack}")
-    refused = [run for run in runs if not await _decided(temporal, run, decide, decision, as_json)]
-    if not runs and not as_json:
-        say("No order waits for an operator.")
-    return Exit.FAILED if refused else Exit.DONE
+    if decide is not None and decision is not None:
+        return await _decide(operator, runs, decide, decision, as_json)
+    _show(runs, as_json)
+    if not as_json and settings.database_url is not None:
+        await _show_audit(settings)
+    return Exit.DONE
 
 
-def _decision(decide: Choice | None, *, step: str | None, why: str | None, by: str | None) -> Decision | None:
+def _decision(decide: DecisionAction | None, *, step: str | None, why: str | None, by: str | None) -> Decision | None:
     if decide is None:
         if why is not None or by is not None:
             raise InvalidInputError(
@@ -57,26 +54,31 @@ def _decision(decide: Choice | None, *, step: str | None, why: str | None, by: s
         raise InvalidInputError(f"--decide {decide} needs --step: name the step that the decision is for.")
     if why is None:
         raise InvalidInputError("A decision needs its reason: --why.")
-    if not (by := by or actor()):
-        raise InvalidInputError("Your login has no name: say who decides with --by.")
-    return decision_of(by=by, why=why, step=step)
+    return parse_decision(by=by, why=why, step=step)
 
 
-async def _decided(temporal: Temporal, run: ParkedRun, decide: Choice, decision: Decision, as_json: bool) -> bool:
-    # Of the step that was seen: by now a colleague may have released it, and the run be parked at the next one.
-    seen = decision.model_copy(update={"step": run.step})
-    problem = ""
-    try:
-        done = await temporal.orders.steer(run.tenant, run.subscriber_ref, _UPDATES[decide], seen)
-    except NotRunningError as failure:
-        problem = str(failure)
+async def _decide(
+    operator: OperatorClient, runs: list[ParkedRun], action: DecisionAction, decision: Decision, as_json: bool
+) -> Exit:
+    code = Exit.DONE
+    async for decided in decide_all(operator, runs, action, decision):
+        _show_decided(decided, action, as_json)
+        if decided.problem:
+            code = Exit.FAILED
+    if not runs and not as_json:
+        print_text("No order waits for an operator.")
+    return code
+
+
+def _show_decided(decided: DecidedRun, action: DecisionAction, as_json: bool) -> None:
+    run = decided.run
+    order = f"{run.tenant}, subscriber {run.subscriber_ref}, order {run.order_id}"
     if as_json:
-        print_json(_json(run) | {"decision": decide, "problem": problem})
-    elif problem:
-        complain(f"{run.tenant}, subscriber {run.subscriber_ref}, order {run.order_id}: {problem}.")
+        print_json(_json(run) | {"decision": action, "problem": decided.problem})
+    elif decided.problem:
+        print_error(f"{order}: {decided.problem}.")
     else:
-        say(f"{run.tenant}, subscriber {run.subscriber_ref}, order {run.order_id}: {done}.")
-    return not problem
+        print_text(f"{order}: {decided.answer}.")
 
 
 def _show(runs: list[ParkedRun], as_json: bool) -> None:
@@ -85,41 +87,42 @@ def _show(runs: list[ParkedRun], as_json: bool) -> None:
             print_json(_json(run))
         return
     if not runs:
-        say("No order waits for an operator.")
+        print_text("No order waits for an operator.")
         return
     columns = ("tenant", "subscriber", "order", "operation", "parked at", "since", "tries", "reason")
     rows = [
-        (run.tenant, run.subscriber_ref, run.order_id, run.operation, run.step, *_since(run), _words(run))
+        (run.tenant, run.subscriber_ref, run.order_id, run.operation, run.step, *_since(run), _reason(run))
         for run in runs
     ]
-    console.print(table("", columns, rows, spare=("operation", "tries", "order")))
-    say(
+    console.print(make_table("", columns, rows, spare=("operation", "tries", "order")))
+    print_text(
         "Fix the cause, then `lastmile retry SUBSCRIBER --why …`, or all of one step at once: "
         "`lastmile attention --step STEP --decide retry --why …`."
     )
 
 
 async def _show_audit(settings: Settings) -> None:
-    """Findings of the audit wait for a person, too; acknowledged findings do not."""
-    async with open_database(settings) as database, database.platform() as connection:
-        found = await last(connection)
-    apart = f" {found.acknowledged:,} more are acknowledged." if found.acknowledged else ""
+    """Print the number of audit findings: unacknowledged findings wait for an operator, too."""
+    async with open_database(settings) as database:
+        found = await last_audit(database)
+    acknowledged = f" {found.acknowledged:,} more are acknowledged." if found.acknowledged else ""
+    at = f"The audit of {format_time(found.at)} left"
     if found.violations:
-        say(f"The audit of {when(found.at)} left {found.violations:,} findings: `lastmile audit` lists them.{apart}")
-    elif apart:
-        say(f"The audit of {when(found.at)} left no finding except {found.acknowledged:,} acknowledged.")
+        print_text(f"{at} {found.violations:,} findings: `lastmile audit` lists them.{acknowledged}")
+    elif acknowledged:
+        print_text(f"{at} no finding except {found.acknowledged:,} acknowledged.")
 
 
 def _since(run: ParkedRun) -> tuple[str, str]:
-    """Since when the run waits, and how often what failed was tried."""
+    """Return the time since when the run waits, and the number of attempts."""
     if run.parked is None:
         return "", ""
-    return when(run.parked.since), str(run.parked.attempts or "")
+    return format_time(run.parked.since), str(run.parked.attempts or "")
 
 
-def _words(run: ParkedRun) -> str:
+def _reason(run: ParkedRun) -> str:
     if run.parked is None:
-        return f"no worker could be asked why; the run began at {when(run.started_at)}"
+        return f"no worker could be asked why; the run began at {format_time(run.started_at)}"
     return f"undo: {run.parked.failure}" if run.parked.undo else run.parked.failure
 
 

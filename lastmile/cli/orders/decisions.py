@@ -1,47 +1,53 @@
-"""`lastmile retry`, `skip` and `abandon`: an operator's word on a parked run."""
+"""`lastmile retry`, `skip` and `abandon`: an operator's decision on a parked order."""
 
 from pydantic import ValidationError
 
-from lastmile.cli.connections import Temporal, load_settings, the_tenant
-from lastmile.cli.current_user import actor
-from lastmile.cli.exit_codes import Exit, UnavailableError
-from lastmile.cli.output import tell
-from lastmile.client.orders import NotRunningError
+from lastmile.cli.connections import connect_temporal, find_tenant, load_settings
+from lastmile.cli.current_user import current_user
+from lastmile.cli.exit_codes import Exit
+from lastmile.cli.output import print_result
+from lastmile.client.decisions import UPDATES, DecisionAction, decide
 from lastmile.contract import Decision
 from lastmile.errors import InvalidInputError
 from lastmile.validation_messages import mistakes
 
-__all__ = ["decision_of", "steer"]
+__all__ = ["parse_decision", "release"]
 
 _OPTIONS = {"by": "--by", "why": "--why", "step": "--step"}
 
 
-async def steer(
-    update: str, subscriber: str, *, tenant: str | None, why: str, by: str | None, step: str | None, as_json: bool
+async def release(
+    action: DecisionAction,
+    subscriber: str,
+    *,
+    tenant: str | None,
+    why: str,
+    by: str | None,
+    step: str | None,
+    as_json: bool,
 ) -> Exit:
-    """Release the subscriber's parked run. Raises `NotRunningError` where nothing is parked."""
-    if not (by := by or actor()):
-        raise InvalidInputError("Your login has no name: say who decides with --by.")
-    decision = decision_of(by=by, why=why, step=step)
+    """Release the subscriber's parked order. Raises `NotRunningError` if no order is parked."""
+    decision = parse_decision(by=by, why=why, step=step)
     settings = load_settings()
-    tenant = await the_tenant(settings, tenant)
-    temporal = await Temporal.connect(settings)
-    if not (order := await temporal.open_run(tenant, subscriber)):
-        raise NotRunningError(f"No order of subscriber {subscriber} is running: there is nothing to decide.")
-    # Without a worker the update would time out here, and be followed all the same once there is one.
-    if lack := await temporal.lack_of_workers():
-        raise UnavailableError(f"{order} cannot be steered now. {lack}")
-    try:
-        done = await temporal.orders.steer(tenant, subscriber, update, decision)
-    except NotRunningError as failure:
-        raise NotRunningError(f"{order} of subscriber {subscriber}: {failure}") from None
-    words = f"{order}: {done}. `lastmile status {subscriber}` shows the progress."
-    tell(words, as_json, tenant=tenant, subscriber_ref=subscriber, decision=update, step=step, by=by, done=done)
+    tenant = await find_tenant(settings, tenant)
+    order, answer = await decide(await connect_temporal(settings), tenant, subscriber, action, decision)
+    print_result(
+        f"{order}: {answer}. `lastmile status {subscriber}` shows the progress.",
+        as_json,
+        tenant=tenant,
+        subscriber_ref=subscriber,
+        decision=UPDATES[action],
+        step=step,
+        by=decision.by,
+        done=answer,
+    )
     return Exit.DONE
 
 
-def decision_of(*, by: str, why: str, step: str | None) -> Decision:
-    """What the options say. Raises `InvalidInputError`."""
+def parse_decision(*, by: str | None, why: str, step: str | None) -> Decision:
+    """Make a decision from the options; without `--by` it is the user's. Raises `InvalidInputError`."""
+    if not (by := by or current_user()):
+        raise InvalidInputError("Your login has no name: name the person who decides with --by.")
     try:
         return Decision(by=by, why=why, step=step)
     except ValidationError as failure:

@@ -1,7 +1,7 @@
-"""`lastmile export`: the estate as orders that `lastmile provision` reads, a page of subscribers at a time."""
+"""`lastmile export`: live subscribers as orders that `lastmile provision` reads."""
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,67 +9,51 @@ from typing import BinaryIO
 
 from lastmile.cli.connections import check_tenant, load_settings, open_database
 from lastmile.cli.exit_codes import Exit
-from lastmile.cli.output import OutputClosedError, complain
-from lastmile.db import Database
+from lastmile.cli.output import OutputClosedError, print_error
 from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.csv_orders import csv_heading, csv_line
 from lastmile.services.order_files.strict_json import json_line
-from lastmile.services.subscriber_export import NOTES, Described, estate
-from lastmile.subscribers.tenants import list_tenants
+from lastmile.services.subscriber_export import NOTES, ExportedSubscriber, export_subscribers
 
 __all__ = ["export"]
 
 
 @dataclass
 class Tally:
-    """What was exported."""
+    """The numbers of exported and omitted subscribers."""
 
     orders: int = 0
-    left_out: int = 0
+    omitted: int = 0
     examples: str = ""
 
-    def leave_out(self, subscriber: str, why: str) -> None:
-        self.left_out += 1
-        if self.left_out <= 5:
-            self.examples += f"\n  {subscriber}: {why}"
+    def omit(self, subscriber: str, problem: str) -> None:
+        self.omitted += 1
+        if self.omitted <= 5:
+            self.examples += f"\n  {subscriber}: {problem}"
 
 
 async def export(*, tenant: str | None, form: str | None, output: Path | None) -> Exit:
-    """Write the orders that would provision every live subscriber as it is, by tenant and reference."""
+    """Write the provision order of every live subscriber, by tenant and reference."""
     csv = form == "csv" or (form is None and output is not None and output.suffix.lower() == ".csv")
     tally = Tally()
     async with open_database(load_settings()) as database:
-        tenants = await _tenants(database, tenant)
-        with _written(output) as stream:
+        await check_tenant(database, tenant)
+        with _open_output(output) as stream:
             if csv:
                 stream.write(csv_heading(NOTES))
-            async for found in _all(database, tenants):
+            async for found in export_subscribers(database, tenant):
                 if found.order is None:
-                    tally.leave_out(found.subscriber_ref, found.trouble)
+                    tally.omit(found.subscriber_ref, found.problem)
                     continue
                 tally.orders += 1
                 stream.write(_line(found, csv))
-    complain(f"{tally.orders:,} orders exported{f' to {output}' if output else ''}.")
-    if tally.left_out:
-        complain(f"{tally.left_out:,} subscribers were left out:{tally.examples}")
+    print_error(f"{tally.orders:,} orders exported{f' to {output}' if output else ''}.")
+    if tally.omitted:
+        print_error(f"{tally.omitted:,} subscribers were left out:{tally.examples}")
     return Exit.DONE
 
 
-async def _tenants(database: Database, tenant: str | None) -> list[str]:
-    await check_tenant(database, tenant)
-    if tenant is not None:
-        return [tenant]
-    async with database.platform() as connection:
-        return [row["id"] for row in await list_tenants(connection)]
-
-
-async def _all(database: Database, tenants: list[str]) -> AsyncIterator[Described]:
-    for tenant in tenants:
-        async for found in estate(database, tenant):
-            yield found
-
-
-def _line(found: Described, csv: bool) -> bytes:
+def _line(found: ExportedSubscriber, csv: bool) -> bytes:
     assert found.order is not None
     if csv:
         return csv_line(found.order, found.notes)
@@ -78,8 +62,8 @@ def _line(found: Described, csv: bool) -> bytes:
 
 
 @contextmanager
-def _written(output: Path | None) -> Iterator[BinaryIO]:
-    """A stream to the output; a file is there once it is whole, and an earlier one stays until then."""
+def _open_output(output: Path | None) -> Iterator[BinaryIO]:
+    """Open the output. A file replaces an earlier file when it is complete."""
     if output is None:
         try:
             yield sys.stdout.buffer
@@ -87,7 +71,7 @@ def _written(output: Path | None) -> Iterator[BinaryIO]:
         except BrokenPipeError:
             raise OutputClosedError from None
         return
-    device = output.exists() and not output.is_file()  # or a pipe: nothing may take its place
+    device = output.exists() and not output.is_file()  # or a pipe: no file may replace it
     part = output if device else output.with_name(f"{output.name}.part")
     try:
         with part.open("wb") as stream:

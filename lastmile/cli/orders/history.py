@@ -1,20 +1,22 @@
-"""`lastmile history`: what happened to a subscriber, or who had a prefix when."""
+"""`lastmile history`: the changes of a subscriber's records, or the holders of a prefix."""
 
 from dataclasses import asdict
 from datetime import datetime
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from lastmile.audit.history import Happening, Tenure, holders, of_subscriber
-from lastmile.cli.connections import check_tenant, load_settings, open_database, pick_tenant
+from lastmile.audit.history import Happening, Tenure
+from lastmile.cli.connections import check_tenant, choose_tenant, load_settings, open_database
 from lastmile.cli.exit_codes import Exit
-from lastmile.cli.output import console, in_vrf, print_json, table, when
+from lastmile.cli.output import console, make_table, print_json
 from lastmile.cli.times import time_in_utc
 from lastmile.errors import InvalidInputError, NonRetryableError
+from lastmile.fields.phrases import format_time, in_vrf
+from lastmile.services.history import Prefix, find_holders, find_subscriber_history
 
 __all__ = ["history"]
 
-# What people call a record; those of the subscriber itself need no name of their own.
+# The name of each record, with its key where a subscriber can have several.
 _RECORDS = {
     "customers": "customer {}",
     "subscribers": "subscriber",
@@ -28,16 +30,14 @@ _RECORDS = {
     "acknowledgements": "acknowledgement of {}",
 }
 
-Prefix = IPv4Network | IPv6Network | IPv4Address | IPv6Address
-
 
 class NoHistoryError(NonRetryableError):
-    """No entry answers the question."""
+    """The history has no entry about the subscriber or the prefix."""
 
 
 async def history(about: str, *, tenant: str | None, at: str | None, since: str | None, as_json: bool) -> Exit:
-    """Answer for a prefix or address where `about` is one, else for a subscriber. Raises `NoHistoryError`."""
-    prefix = _prefix(about)
+    """Show the history of a prefix or address, or of a subscriber. Raises `NoHistoryError`."""
+    prefix = _parse_prefix(about)
     moment = None if at is None else time_in_utc("--at", at)
     earliest = None if since is None else time_in_utc("--since", since)
     if moment and prefix is None:
@@ -49,8 +49,11 @@ async def history(about: str, *, tenant: str | None, at: str | None, since: str 
     return await _holders(prefix, tenant, moment, earliest, as_json)
 
 
-def _prefix(about: str) -> Prefix | None:
-    """None: a subscriber's reference, which has no slash, colon or percent sign."""
+def _parse_prefix(about: str) -> Prefix | None:
+    """Parse a prefix or an address. Return None for a subscriber's reference: it has no slash, colon or percent sign.
+
+    Raises `InvalidInputError`.
+    """
     try:
         if "%" in about:
             raise InvalidInputError(
@@ -79,18 +82,17 @@ def _has_host_bits(about: str) -> bool:
 
 async def _subscriber(ref: str, tenant: str | None, since: datetime | None, as_json: bool) -> Exit:
     async with open_database(load_settings()) as database:
-        tenant = await pick_tenant(database, tenant)
-        async with database.platform() as connection:
-            found = await of_subscriber(connection, tenant, ref, since)
+        tenant = await choose_tenant(database, tenant)
+        found = await find_subscriber_history(database, tenant, ref, since)
     if not found:
-        after = f" since {when(since)}" if since else ", and never was: check the reference"
+        after = f" since {format_time(since)}" if since else ", and never was: check the reference"
         raise NoHistoryError(f"No history of subscriber {ref} of tenant {tenant}{after}.")
     if as_json:
         for entry in found:
             print_json(asdict(entry))
     else:
         columns = ("at", "by", "order", "change", "detail")
-        console.print(table(f"{ref}, tenant {tenant}", columns, map(_happening, found)))
+        console.print(make_table(f"{ref}, tenant {tenant}", columns, map(_happening, found)))
     return Exit.DONE
 
 
@@ -99,41 +101,38 @@ async def _holders(
 ) -> Exit:
     async with open_database(load_settings()) as database:
         await check_tenant(database, tenant)
-        async with database.platform() as connection:
-            known = await holders(connection, prefix, at)
-    found = [tenure for tenure in known if tenant in (None, tenure.tenant) and _lasted(tenure, since)]
+        found = await find_holders(database, prefix, tenant=tenant, at=at, since=since)
     if not found:
         whose = f" of tenant {tenant}" if tenant else ""
-        moment = f" at {when(at)}" if at else f" since {when(since)}" if since else ""
+        moment = f" at {format_time(at)}" if at else f" since {format_time(since)}" if since else ""
         raise NoHistoryError(f"No subscriber{whose} had {prefix}, or a part of it{moment}, as far back as is known.")
     if as_json:
         for tenure in found:
             print_json(asdict(tenure))
     else:
         columns = ("subscriber", "tenant", "prefix", "VRF", "from", "until", "order", "by")
-        console.print(table(f"Holders of {prefix}{f', {when(at)}' if at else ''}", columns, map(_tenure, found)))
+        console.print(
+            make_table(f"Holders of {prefix}{f', {format_time(at)}' if at else ''}", columns, map(_tenure, found))
+        )
     return Exit.DONE
 
 
-def _lasted(tenure: Tenure, since: datetime | None) -> bool:
-    return since is None or tenure.until is None or tenure.until >= since
-
-
 def _tenure(tenure: Tenure) -> tuple[Any, ...]:
-    until = when(tenure.until) or "now"
+    until = format_time(tenure.until) or "now"
+    since = format_time(tenure.since)
     return (
-        tenure.subscriber_ref, tenure.tenant, tenure.prefix, tenure.vrf, when(tenure.since), until, tenure.order_id,
+        tenure.subscriber_ref, tenure.tenant, tenure.prefix, tenure.vrf, since, until, tenure.order_id,
         tenure.requested_by,
     )  # fmt: skip
 
 
 def _happening(entry: Happening) -> tuple[Any, ...]:
     record = _RECORDS[entry.record].format(entry.key) + in_vrf((entry.after or {}).get("vrf"))
-    return when(entry.at), entry.actor, entry.order_id, f"{record} {entry.action}", _changes(entry)
+    return format_time(entry.at), entry.actor, entry.order_id, f"{record} {entry.action}", _changes(entry)
 
 
 def _changes(entry: Happening) -> str:
-    """What a change changed, or what RADIUS was to hand out; of other records that came or went, the name is enough."""
+    """Describe the changed fields; of a created or deleted record only the RADIUS reply or the acknowledgement."""
     before, after = entry.before or {}, entry.after or {}
     if entry.action == "changed":
         return ", ".join(_change(name, before.get(name), value) for name, value in after.items() if name != "vrf")

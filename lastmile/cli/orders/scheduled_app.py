@@ -21,7 +21,7 @@ def scheduled_list(
     json: Json = False,
 ) -> None:
     """List the scheduled orders, the next first."""
-    from lastmile.cli.orders.scheduled import scheduled_list
+    from lastmile.cli.orders.scheduled_orders import scheduled_list
 
     run(scheduled_list(tenant, json))
 
@@ -36,7 +36,7 @@ def scheduled_move(
     json: Json = False,
 ) -> None:
     """Move a scheduled order to another time."""
-    from lastmile.cli.orders.scheduled import scheduled_move
+    from lastmile.cli.orders.scheduled_orders import scheduled_move
 
     run(scheduled_move(order, time, tenant, json))
 
@@ -44,6 +44,6 @@ def scheduled_move(
 @scheduled.command("cancel")
 def scheduled_cancel(order: OrderId, tenant: Tenant = None, json: Json = False) -> None:
     """Cancel a scheduled order before it starts."""
-    from lastmile.cli.orders.scheduled import scheduled_cancel
+    from lastmile.cli.orders.scheduled_orders import scheduled_cancel
 
     run(scheduled_cancel(order, tenant, json))

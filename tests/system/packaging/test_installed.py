@@ -24,7 +24,7 @@ NEED_MORE = (
     "lastmile.devstack",
     "grafana",
     "lastmile.telemetry.tracing",
-    "lastmile.cli.demo.demo",
+    "lastmile.cli.demo.demonstration",
     "lastmile.cli.demo.dashboard",
     "lastmile.cli.demo.nas",
     "lastmile.cli.demo.scenario",
@@ -123,7 +123,7 @@ def test_wheel_without_extras_imports_every_production_module(production: Instal
         "worker",
         "lastmile.startup_checks",
         "lastmile.cli.netbox.netbox_app",
-        "lastmile.cli.orders.provision",
+        "lastmile.cli.orders.provisioning",
         "ipam.netbox.client",
     } <= set(imported)
 

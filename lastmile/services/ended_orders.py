@@ -1,18 +1,23 @@
-"""Which orders have ended already, as the database remembers: those need no run to give their result again."""
+"""The results of orders that have ended, from the database: the same order again needs no run."""
 
 from collections.abc import Callable, Sequence
+from typing import Self
 
-from lastmile.cli.connections import database_failures
-from lastmile.cli.exit_codes import UnavailableError
 from lastmile.contract import AnyOrder, OrderResult
 from lastmile.db import Database
+from lastmile.db.access import database_failures
+from lastmile.errors import UnavailableError
 from lastmile.subscribers.orders import recorded
 
-__all__ = ["Memory"]
+__all__ = ["EndedOrders"]
 
 
-class Memory:
-    """Asks the database at `url`. While it does not answer, every order is new, which costs a run and is no mistake."""
+class EndedOrders:
+    """Looks up results in the database at `url`.
+
+    While the database does not answer, every order counts as new: the order takes a run, which gives the same result.
+    `warn` gets a sentence about that.
+    """
 
     def __init__(self, url: str | None, warn: Callable[[str], None]) -> None:
         self._url = url
@@ -20,7 +25,7 @@ class Memory:
         self._warn = warn
         self._away = False
 
-    async def __aenter__(self) -> "Memory":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -28,7 +33,7 @@ class Memory:
             await self._database.close()
 
     async def results(self, orders: Sequence[AnyOrder]) -> dict[AnyOrder, OrderResult]:
-        """The results of those that have ended; none of one whose id was used for another order."""
+        """Return the results of the orders that have ended. An order whose id has other content has no result."""
         if self._database is None or self._url is None or not orders:
             return {}
         try:

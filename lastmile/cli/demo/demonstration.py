@@ -4,13 +4,13 @@ import asyncio
 from contextlib import AsyncExitStack
 from time import monotonic
 
-from lastmile.cli.connections import Temporal, load_settings, open_database
+from lastmile.cli.connections import connect_temporal, load_settings, open_database
 from lastmile.cli.demo.netbox import DemoNetBox
 from lastmile.cli.demo.orders import EXAMPLES
-from lastmile.cli.demo.scenario import Story
+from lastmile.cli.demo.scenario import Scenario
 from lastmile.cli.exit_codes import Exit
-from lastmile.cli.netbox.setup import open_netbox
-from lastmile.cli.output import console, facts, say
+from lastmile.cli.netbox.connection import open_netbox
+from lastmile.cli.output import console, fact_table, print_text
 from lastmile.devstack.stack import Stack
 from lastmile.devstack.up import until_interrupted, up
 from lastmile.settings import Settings
@@ -28,7 +28,7 @@ async def run_stack() -> Exit:
     """The stack until Ctrl-C."""
     # Not the settings of a running stack, which would make this one use that one's servers.
     settings = load_settings(with_stack=False)
-    say(FIRST_ORDER)
+    print_text(FIRST_ORDER)
     await up(settings.state_dir, settings, console)
     return Exit.DONE
 
@@ -38,21 +38,21 @@ async def demo(keep: bool) -> Exit:
     settings = load_settings(with_stack=False)
     proven: bool | None = None
     async with until_interrupted():
-        say("Starting PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox and a worker …")
+        print_text("Starting PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox and a worker …")
         began = monotonic()
-        async with Stack(settings.state_dir, settings, say=say) as stack:
-            say(f"All of it runs, after {monotonic() - began:.1f} s.")
+        async with Stack(settings.state_dir, settings, say=print_text) as stack:
+            print_text(f"All of it runs, after {monotonic() - began:.1f} s.")
             proven = await _told(stack)
             if keep:
-                console.print(facts("", stack.addresses))
-                say("The stack keeps running, for you to look around. Ctrl-C stops it.")
+                console.print(fact_table("", stack.addresses))
+                print_text("The stack keeps running, for you to look around. Ctrl-C stops it.")
                 await stack.watch()
-            say("Stopping everything …")
+            print_text("Stopping everything …")
     if proven is None:
-        say("Stopped before the end. `lastmile demo` continues where this one stopped.")
+        print_text("Stopped before the end. `lastmile demo` continues where this one stopped.")
         return Exit.INTERRUPTED
     again = "`lastmile demo` again shows the same orders giving the same results, and a line coming back."
-    say(f"Stopped. {again} `lastmile up` runs the stack; the links above work while it does.")
+    print_text(f"Stopped. {again} `lastmile up` runs the stack; the links above work while it does.")
     return Exit.DONE if proven else Exit.FAILED
 
 
@@ -71,10 +71,10 @@ async def _told(stack: Stack) -> bool:
 
 async def _story(stack: Stack) -> bool:
     settings = Settings.load()
-    temporal = await Temporal.connect(settings)
+    operator = await connect_temporal(settings)
     async with AsyncExitStack() as opened:
         database = await opened.enter_async_context(open_database(settings))
         netbox = None
         if stack.netbox:  # the stack's own: in anybody else's the demo makes nothing
             netbox = DemoNetBox(await opened.enter_async_context(open_netbox(settings)), database)
-        return await Story(stack, temporal, database, netbox).tell()
+        return await Scenario(stack, operator, database, netbox).run()

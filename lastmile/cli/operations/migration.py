@@ -1,25 +1,27 @@
 """`lastmile migrate`."""
 
-from lastmile.cli.connections import database_failures, load_settings
-from lastmile.cli.exit_codes import Exit, UnavailableError
-from lastmile.cli.output import tell
+from lastmile.cli.connections import load_settings
+from lastmile.cli.exit_codes import Exit
+from lastmile.cli.output import print_result
+from lastmile.db.access import database_failures
 from lastmile.db.migrate import pending, upgrade
+from lastmile.errors import UnavailableError
 
 __all__ = ["migrate"]
 
 
 async def migrate(*, as_json: bool) -> Exit:
-    """Bring the database to the newest schema, as the login that owns its tables."""
+    """Update the database schema, as the login that owns the tables."""
     settings = load_settings()
     url = settings.database_owner_url or settings.database_url
     if url is None:
         raise UnavailableError(
-            "There is no database to migrate: set DATABASE_OWNER_URL, or DATABASE_URL, to a login that may make "
+            "There is no database to migrate: set DATABASE_OWNER_URL, or DATABASE_URL, to a login that may create "
             "tables and roles: postgresql://user:password@host:port/name. (`lastmile up` migrates its own.)"
         )
     async with database_failures(str(url)):
         missing = await pending(str(url))
         await upgrade(str(url))
     done = f"Migrated: {', '.join(missing)}." if missing else "The database is at the newest schema already."
-    tell(done, as_json, migrated=missing)
+    print_result(done, as_json, migrated=missing)
     return Exit.DONE
