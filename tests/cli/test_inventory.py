@@ -150,7 +150,7 @@ async def test_a_delegated_pool(fresh: Cli) -> None:
         cli = fresh.but(NETBOX_URL=netbox.url, NETBOX_TOKEN=netbox.token)
         peer.create("/api/ipam/prefixes/", prefix="2001:db8:4000::/40", status="container")
         ran = await cli(*add)
-        assert "in blocks of /44 that it takes out of NetBox, below its prefix" in ran.out
+        assert "in blocks of /44 that it acquires from NetBox, below its prefix" in ran.out
         assert (await cli(*add)).code == 0, "again"
 
 

@@ -1,9 +1,10 @@
 """`lastmile export`: live subscribers as orders that `lastmile provision` reads."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,15 +39,15 @@ async def export(*, tenant: str | None, form: str | None, output: Path | None) -
     tally = Tally()
     async with open_database(load_settings()) as database:
         await check_tenant(database, tenant)
-        with _open_output(output) as stream:
+        with _open_output(output) as write:
             if csv:
-                stream.write(csv_heading(NOTES))
+                write(csv_heading(NOTES))
             async for found in export_subscribers(database, tenant):
                 if found.order is None:
                     tally.omit(found.subscriber_ref, found.problem)
                     continue
                 tally.orders += 1
-                stream.write(_line(found, csv))
+                write(_line(found, csv))
     print_error(f"{tally.orders:,} orders exported{f' to {output}' if output else ''}.")
     if tally.omitted:
         print_error(f"{tally.omitted:,} subscribers were left out:{tally.examples}")
@@ -62,11 +63,11 @@ def _line(found: ExportedSubscriber, csv: bool) -> bytes:
 
 
 @contextmanager
-def _open_output(output: Path | None) -> Iterator[BinaryIO]:
-    """Open the output. A file replaces an earlier file when it is complete."""
+def _open_output(output: Path | None) -> Iterator[Callable[[bytes], object]]:
+    """Open the output, and yield its `write`. A file replaces an earlier file when it is complete."""
     if output is None:
         try:
-            yield sys.stdout.buffer
+            yield sys.stdout.buffer.write
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             raise OutputClosedError from None
@@ -74,12 +75,30 @@ def _open_output(output: Path | None) -> Iterator[BinaryIO]:
     device = output.exists() and not output.is_file()  # or a pipe: no file may replace it
     part = output if device else output.with_name(f"{output.name}.part")
     try:
-        with part.open("wb") as stream:
-            yield stream
+        with _write_failures(output):
+            stream = part.open("wb")
+        try:
+            yield partial(_write, output, stream)
+        finally:
+            with _write_failures(output):
+                stream.close()
         if not device:
-            part.replace(output)
-    except OSError as failure:
-        raise InvalidInputError(f"--output: {output} cannot be written: {failure.strerror}.") from None
+            with _write_failures(output):
+                part.replace(output)
     finally:
         if not device:
             part.unlink(missing_ok=True)
+
+
+def _write(output: Path, stream: BinaryIO, content: bytes) -> None:
+    with _write_failures(output):
+        stream.write(content)
+
+
+@contextmanager
+def _write_failures(output: Path) -> Iterator[None]:
+    """Raise `InvalidInputError` if the file cannot be written. A lost database connection is an `OSError`, too."""
+    try:
+        yield
+    except OSError as failure:
+        raise InvalidInputError(f"--output: {output} cannot be written: {failure.strerror}.") from None
