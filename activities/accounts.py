@@ -1,4 +1,4 @@
-"""Steps on RADIUS accounts."""
+"""The steps on RADIUS accounts."""
 
 from activities.base import Activities, done, step, undone
 from activities.messages import StepContext, StepReport
@@ -9,6 +9,8 @@ __all__ = ["AccountActivities"]
 
 
 class AccountActivities(Activities):
+    """The steps and undos on the RADIUS account of a subscriber."""
+
     @step
     async def create_radius_account(self, ref: StepContext, plan: ServicePlan) -> StepReport:
         async with self._order(ref) as connection:

@@ -1,4 +1,4 @@
-"""What all activities share: transactions that respect the order's fence, and failures with names."""
+"""What all activities share: transactions behind the order's fence, failures with a type, and reports."""
 
 import asyncio
 import functools
@@ -32,7 +32,7 @@ __all__ = [
     "warned",
 ]
 
-# A fraction of the heartbeat timeout in workflows/calling.py.
+# A fraction of the heartbeat timeout in workflows/step_activity.py.
 HEARTBEAT_SECONDS = 5
 
 P = ParamSpec("P")
@@ -40,14 +40,14 @@ R = TypeVar("R")
 
 
 class Activities:
-    """Activities of one system, on injected clients."""
+    """The base of the activity classes. Each class has the activities of one system, on injected clients."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @asynccontextmanager
     async def _order(self, ref: StepContext) -> AsyncIterator[TenantConnection]:
-        """A transaction in which this step, or this undo, may act. Raises `OrderFencedError` where it may not."""
+        """Open a transaction behind the order's fence. Raise `OrderFencedError` where the step may not act."""
         async with self._database.tenant(
             ref.tenant, actor=ref.requested_by, order_id=ref.order_id, subscriber_ref=ref.subscriber_ref
         ) as connection:
@@ -67,27 +67,28 @@ class Activities:
 
 
 def beyond_database(what: str) -> None:
-    """Said inside the transaction by a step that is about to reach further than it: `what` it will do.
+    """Decline to run as a local activity: the step is about to call another system, to do `what`.
 
-    Raises where the step runs as a local activity, which is for the database alone: it has no heartbeat, no
-    cancel reaches it, and no operator sees it until it has ended. The workflow calls it as an activity proper then.
+    Call this inside the transaction, before that call. A local activity is for the database alone: it has no heartbeat,
+    no cancel reaches it, and no operator sees it until it has ended. Raises `ApplicationError` in a local activity, and
+    the workflow then runs the step as a regular activity.
     """
     if activity.info().is_local:
         raise ApplicationError(
-            f"to {what}, this is done as an activity proper",
+            f"To {what}, this step runs as a regular activity.",
             type=BEYOND_DATABASE,
             category=ApplicationErrorCategory.BENIGN,  # nothing to log
         )
 
 
 def taken() -> float:
-    """Seconds since the activity was asked for, by the clock of whoever asked: all its attempts, and the pauses."""
+    """Return the seconds since the workflow scheduled the activity, with all attempts and pauses."""
     return max(0.0, (datetime.now(UTC) - activity.info().scheduled_time).total_seconds())
 
 
 @asynccontextmanager
 async def heartbeating() -> AsyncIterator[None]:
-    """Tell the server that the activity is alive, which is also how a cancel reaches it."""
+    """Send heartbeats, so that the server knows that the activity is alive and can send it a cancel."""
 
     async def beat() -> None:
         while True:
@@ -102,7 +103,7 @@ async def heartbeating() -> AsyncIterator[None]:
 
 
 def failing_by_type(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """Raise failures as `ApplicationError` of their type, with the attempt; never retry a `NonRetryableError`."""
+    """Raise failures as `ApplicationError` with their type and the attempt. Never retry a `NonRetryableError`."""
 
     @functools.wraps(run)
     async def attempt(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -111,9 +112,9 @@ def failing_by_type(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]
         except ApplicationError:
             raise
         except Exception as failure:
-            # Not `from failure`: a driver's error carries statements, and those carry names and addresses.
+            # Not `from failure`: a driver's error contains statements, which contain names and addresses.
             raise ApplicationError(
-                _words(failure),
+                _message(failure),
                 activity.info().attempt,
                 *([OUTAGE] if isinstance(failure, OutageError) else []),
                 type=type(failure).__name__,
@@ -124,7 +125,7 @@ def failing_by_type(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]
 
 
 def step(run: Callable[P, Awaitable[StepReport]]) -> Callable[P, Awaitable[StepReport]]:
-    """A step or an undo: an activity of the method's name that reports what it did, and in which attempt."""
+    """Make an activity of a step or an undo. It has the method's name and reports the outcome and the attempt."""
 
     @activity.defn
     @failing_by_type
@@ -137,7 +138,7 @@ def step(run: Callable[P, Awaitable[StepReport]]) -> Callable[P, Awaitable[StepR
 
 
 def upkeep(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """An activity of the scheduled workflows, of the method's name: it may take long, and says that it is alive."""
+    """Make an activity of the scheduled workflows. It has the method's name and sends heartbeats."""
 
     @activity.defn
     @failing_by_type
@@ -150,32 +151,35 @@ def upkeep(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
 
 
 def time_left(budget: timedelta) -> Callable[[], bool]:
-    """Says, from now on, whether an activity that could go on for ever may take its next piece of work."""
+    """Return a function that says whether the budget, which starts now, has time left for more work."""
     clock = asyncio.get_running_loop().time
     end = clock() + budget.total_seconds()
     return lambda: clock() < end
 
 
-def _words(failure: Exception) -> str:
-    """One line for a person, without what SQLAlchemy appends: the statement and its parameters."""
+def _message(failure: Exception) -> str:
+    """Return the first line of the message, without the statement and parameters that SQLAlchemy appends."""
     original: Any = getattr(failure, "orig", None) or failure
     return str(original).partition("\n")[0] or type(failure).__name__
 
 
 def done(**facts: str) -> StepReport:
+    """Report that the step is done."""
     return StepReport(outcome=StepOutcome.DONE, facts=facts)
 
 
 def skipped(reason: str, **facts: str) -> StepReport:
+    """Report that the step had nothing to do, or that its controller is not configured."""
     return StepReport(outcome=StepOutcome.SKIPPED, reason=reason, facts=facts)
 
 
 def warned(reason: str, **facts: str) -> StepReport:
+    """Report that a best-effort step was not done, or only in part."""
     return StepReport(outcome=StepOutcome.WARNED, reason=reason, facts=facts)
 
 
 def undone(happened: bool) -> StepReport:
-    """After an undo: whether there was anything of this order's to take back."""
+    """Report an undo; `happened`: there was something of this order to undo."""
     if happened:
         return StepReport(outcome=StepOutcome.UNDONE)
-    return StepReport(outcome=StepOutcome.SKIPPED, reason="nothing of this order's left to take back")
+    return StepReport(outcome=StepOutcome.SKIPPED, reason="nothing of this order is left to undo")

@@ -1,4 +1,4 @@
-"""Steps on ONUs and CPEs."""
+"""The steps on ONUs and CPEs."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ _CONTROLLER_NAMES = {DeviceKind.ONU: "OLT controller", DeviceKind.CPE: "ACS"}
 
 
 class DeviceActivities(Activities):
-    """Where no controller is configured, the wanted state is recorded and the step says `skipped`."""
+    """The steps and undos on devices. Without a controller, a step records the desired state and is skipped."""
 
     def __init__(self, database: Database, onu: Controller | None = None, cpe: Controller | None = None) -> None:
         super().__init__(database)
@@ -40,7 +40,7 @@ class DeviceActivities(Activities):
         return await self._off(ref, DeviceKind.CPE)
 
     async def _on(self, ref: StepContext, kind: DeviceKind) -> StepReport:
-        """Into service; as an undo, back into it, if it was this order that took the device out."""
+        """Put the device into service. As an undo: only where this order took the device out of service."""
         async with self._order(ref) as connection:
             device = _device(ref, kind, await line_of(connection, ref.subscriber_ref))
             if device is None:
@@ -59,7 +59,7 @@ class DeviceActivities(Activities):
         return await self._switch(ref, kind, device, True)
 
     async def _off(self, ref: StepContext, kind: DeviceKind) -> StepReport:
-        """Out of service; as an undo, only if it was this order that brought the device into it."""
+        """Take the device out of service. As an undo: only where this order put the device into service."""
         async with self._order(ref) as connection:
             found = await records.find(connection, ref.subscriber_ref, kind)
             if found is None:

@@ -1,7 +1,7 @@
-"""What is seen of every attempt at an activity: whom its log lines are about, how long it took, how it failed.
+"""Log and measure every attempt of an activity: its order, its duration and the type of its failure.
 
-The words of a failure are not logged: they hold names, addresses, serial numbers. The line has the failure's type and
-the run, which has the words.
+The message of a failure is not logged: it can contain names, addresses and serial numbers. The log line names the type
+and the run, which has the message.
 """
 
 import time
@@ -23,13 +23,13 @@ log = structlog.get_logger("lastmile.activities")
 
 
 class ActivityInterceptor(Interceptor):
-    """For a worker."""
+    """The interceptor of a worker."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        return _Observed(next)
+        return _ActivityObserver(next)
 
 
-class _Observed(ActivityInboundInterceptor):
+class _ActivityObserver(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         info = activity.info()
         ref = _ref(input.args)
@@ -53,12 +53,12 @@ class _Observed(ActivityInboundInterceptor):
 
 
 def _ref(arguments: Sequence[Any]) -> StepContext | None:
-    """Which order the activity works for, if it is for one."""
+    """Return the order that the activity works for; None for maintenance."""
     return arguments[0] if arguments and isinstance(arguments[0], StepContext) else None
 
 
 def _bind(info: activity.Info, ref: StepContext | None) -> None:
-    """Each attempt runs in a task of its own, and what is bound ends with it."""
+    """Bind the order to the log lines of this attempt: each attempt runs in a task of its own."""
     about = {"workflow_id": info.workflow_id, "run_id": info.workflow_run_id}
     if ref is not None:
         about |= {"tenant": ref.tenant, "order_id": ref.order_id}
@@ -71,11 +71,11 @@ def _failed(info: activity.Info, ref: StepContext | None, failure: Exception, ki
         STEP_SECONDS_TAKEN.labels(info.activity_type).observe(seconds)
         if again:
             RETRIES.labels(info.activity_type, kind).inc()
-    # Where it happened is told once, of the first attempt proper; what was refused needs no search.
-    untold = info.attempt == 1 and not info.is_local and not _refused(failure)
-    # `failing_by_type` made it of another.
+    # The first regular attempt logs the traceback. A refused order needs none.
+    first = info.attempt == 1 and not info.is_local and not _refused(failure)
+    # The error that `failing_by_type` converted.
     origin = failure.__context__ or failure
-    log.warning("attempt.failed", kind=kind, tried_again=again, seconds=round(seconds, 3), exc_info=untold and origin)
+    log.warning("attempt.failed", kind=kind, tried_again=again, seconds=round(seconds, 3), exc_info=first and origin)
 
 
 def _tried_again(info: activity.Info, failure: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a line that is in service is the line that an order asks for. Two domains and RADIUS have a say in it."""
+"""Compare a line in service with the line that an order asks for, across the domains."""
 
 from collections.abc import Iterator
 
@@ -17,14 +17,14 @@ __all__ = ["check_line"]
 
 
 async def check_line(connection: TenantConnection, ref: StepContext, request: LineRequest) -> None:
-    """Raise `LineDiffersError`, with every difference, where the subscriber's line in service is another one.
+    """Raise `LineDiffersError`, with every difference, where the subscriber has another line in service.
 
-    A provision order makes a line, and finds it where an earlier order has made it. It does not change one.
+    A provision order creates a line, or finds the same line of an earlier order. It does not change a line.
     """
     before = await live_line(connection, ref.subscriber_ref, ref.order_id)
     if before is None:
         return
-    # What the line was given and has lost (an audit finding), the order may allocate again.
+    # The order may allocate an address again that the line has lost (an audit finding).
     given = before.get("created") or {}
     lost = {purpose for purpose, field in FACTS.items() if given.get(field)}
     plan, user = request.plan, accounts.username(ref.tenant, ref.subscriber_ref)

@@ -1,4 +1,4 @@
-"""The order itself: opened before the first step, closed after the last."""
+"""The activities that open an order before its first step and close it after its last."""
 
 import structlog
 from sqlalchemy import text
@@ -26,13 +26,15 @@ _TAKE_OVER = [
 
 
 class OrderActivities(Activities):
+    """The activities on the order's own row."""
+
     @activity.defn
     @failing_by_type
     async def open_order(self, ref: StepContext, opening: OrderOpening) -> OpenedOrder:
-        """Begin the order; its result where it ended before.
+        """Open the order. Return its result where the order has ended before.
 
-        What a lost order of the same operation left becomes this one's: to be kept by it, or undone with it. Raises
-        `LineDiffersError` where the subscriber's line is in service and is not what the order asks for.
+        The order takes over the rows of a lost order of the same operation: it keeps them, or undoes them with its own.
+        Raises `LineDiffersError` where the subscriber has another line in service than the order asks for.
         """
         async with self._database.tenant(ref.tenant) as connection:
             found = await orders.open_order(
@@ -48,7 +50,7 @@ class OrderActivities(Activities):
             if found.new and opening.line is not None:
                 try:
                     await check_line(connection, ref, opening.line)
-                except LineDiffersError:  # no row of the order stays, and so no end of it is counted
+                except LineDiffersError:  # the order keeps no row, so `close_order` will not count it
                     ORDERS.labels(opening.operation, ref.tenant, Verdict.REFUSED).inc()
                     raise
             for take_over in _TAKE_OVER if found.superseded else ():
@@ -58,14 +60,14 @@ class OrderActivities(Activities):
     @activity.defn
     @failing_by_type
     async def begin_rollback(self, ref: StepContext) -> None:
-        """From here on no step of the order acts any more, also not one that is on its way."""
+        """Fence the order: from here on none of its steps can act, not even a late attempt."""
         async with self._order(ref):
             pass
 
     @activity.defn
     @failing_by_type
     async def close_order(self, ref: StepContext, closing: OrderClosing) -> None:
-        """Record how the order ended, and count it: once, however often the reply gets lost."""
+        """Record how the order ended, and count it once, even if replies get lost."""
         async with self._database.tenant(ref.tenant) as connection:
             status = orders.OrderStatus(closing.status)
             closed = await orders.close_order(connection, ref.order_id, status, closing.result)
@@ -89,7 +91,7 @@ def _count(ref: StepContext, closing: OrderClosing, closed: orders.Closed) -> No
 
 
 def _outcome(closing: OrderClosing) -> str:
-    """The order's status; what was rolled back tells a cancel and a wrong order from a failure."""
+    """Return the label of the metric: the status, or why an order was rolled back without a failure."""
     if closing.cancelled:
         return "cancelled"
     if closing.status == orders.OrderStatus.ROLLED_BACK and verdict_on(closing.failure) is Verdict.REFUSED:

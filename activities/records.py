@@ -1,4 +1,4 @@
-"""Steps on customers, subscribers, network profiles and billing services."""
+"""The steps on customers, subscribers, network profiles and billing services."""
 
 from activities.base import Activities, done, skipped, step, undone
 from activities.messages import StepContext, StepReport
@@ -9,6 +9,8 @@ __all__ = ["RecordActivities", "customer_notes"]
 
 
 class RecordActivities(Activities):
+    """The steps and undos on the records of a subscriber."""
+
     @step
     async def create_customer(self, ref: StepContext, customer: Customer) -> StepReport:
         async with self._order(ref) as connection:
@@ -90,7 +92,7 @@ class RecordActivities(Activities):
 
 
 def customer_notes(record: records.CreatedRecord, customer: Customer) -> list[str]:
-    """What the order's caller should know of a customer who was known before. Without the values: personal data."""
+    """Return the fields in which a known customer differs from the order, without the values: personal data."""
     return [
         f"customer.{field}: customer {customer.ref} exists with another {field}, which the order did not change"
         for field in record.differs_in

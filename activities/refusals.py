@@ -1,7 +1,7 @@
-"""Which failures refuse an order because the order is wrong, and which mean that Lastmile did not do its work.
+"""Tell failures that the order causes from failures of Lastmile or of another system.
 
-Only failures of the second kind count against the provisioning objective, which pages people (alerts/). The table
-decides for every type of failure that no retry repairs. Every other type is a failure of Lastmile or of a peer.
+Only the second kind counts against the provisioning objective, which alerts operators (alerts/). The table has every
+error that no retry repairs. Every other error is a failure of Lastmile or of another system.
 """
 
 from collections.abc import Mapping

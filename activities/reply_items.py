@@ -27,7 +27,7 @@ def address_items(delegations: Iterable[Delegation]) -> list[tuple[str, str]]:
 
 
 class ReplyItems:
-    """The rows of `radreply` that stand for delegations; `vrf` is None where RADIUS does not name VRFs."""
+    """The rows of `radreply` for delegations; `vrf` is None where RADIUS does not carry VRFs."""
 
     def __init__(self, vrf: VrfAttribute | None = None) -> None:
         self._vrf = vrf

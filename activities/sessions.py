@@ -1,4 +1,4 @@
-"""What a subscriber's live sessions are told: that an address is new (CoA), that they are over (Disconnect)."""
+"""Change a subscriber's live sessions (CoA-Request) or end them (Disconnect-Request)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,7 +23,7 @@ REPLY_ATTRIBUTES = {
 # What a CoA-Request can change; the other addresses identify the session in one (RFC 5176, 3.6).
 CHANGEABLE = frozenset({REPLY_ATTRIBUTES[Purpose.IPV6_PD]})
 
-# A login that slipped in before the account was blocked shows up in radacct a moment later: look again.
+# A login just before the account was blocked appears in radacct a moment later: look again.
 DISCONNECT_ROUNDS = 3
 # How long a NAS may take from Access-Accept to Accounting-Start, per round.
 ACCOUNTING_SECONDS = 1
@@ -32,7 +32,7 @@ OpenSession = tuple[Session, Nas | None]
 
 
 class Sessions:
-    """Of all subscribers; `longest` is how long a session can last at most."""
+    """The live sessions of subscribers; `longest` is the longest possible duration of a session."""
 
     def __init__(self, database: Database, authorization: DynamicAuthorization, longest: timedelta) -> None:
         self._database = database
@@ -40,7 +40,7 @@ class Sessions:
         self._longest = longest
 
     async def announce(self, sessions: Sequence[OpenSession], items: Sequence[tuple[str, str]]) -> list[str]:
-        """Tell them of their new addresses (CoA-Request); what that cannot change, in words."""
+        """Send the sessions their new addresses (CoA-Request). Return what a CoA cannot change, as text."""
         attributes = {name: value for name, value in items if name in CHANGEABLE}
         replies = await asyncio.gather(
             *(
@@ -54,9 +54,9 @@ class Sessions:
         return [*problems, "the addresses take effect at the next login"] if problems else []
 
     async def disconnect(self, tenant: str, user: str, *, until: datetime | None = None) -> list[str]:
-        """End every session of the user, or those of logins that were recorded until then.
+        """End every session of the user, or those of logins that were recorded before `until`.
 
-        Returns what is in doubt, in words; nothing where all are known to be over.
+        Return what is in doubt, as text; nothing where all sessions have ended.
         """
         handled: set[Session] = set()
         problems: list[str] = []
@@ -82,7 +82,7 @@ class Sessions:
     async def _ask(
         self, session: Session, nas: Nas | None, request: Callable[[Nas, Session], Awaitable[Reply]]
     ) -> Reply | str:
-        """The NAS's reply, or why it could not be asked."""
+        """Return the reply of the NAS, or the reason why it could not be asked."""
         if nas is None:
             return (
                 f"session {printable(session.acct_session_id)} is on {session.nas_address}, which is no NAS we know: "

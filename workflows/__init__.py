@@ -1,1 +1,1 @@
-"""What happens to a subscriber, and in which order. Deterministic; no I/O."""
+"""The workflows of orders and of maintenance. Deterministic: no client, no I/O."""

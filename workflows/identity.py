@@ -1,4 +1,4 @@
-"""The workflow id of a subscriber, on which the exclusion of two operations on one subscriber rests."""
+"""Check the workflow id of a run: two operations on one subscriber exclude each other by this id."""
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -9,11 +9,11 @@ __all__ = ["check_workflow_id"]
 def check_workflow_id(expected: str, what: str) -> None:
     """Raise unless this run has the subscriber's workflow id.
 
-    A run under another id would work beside the subscriber's run, and would take over its order.
+    A run under another id would run beside the subscriber's run, and would take over its order.
 
     Args:
         expected: The subscriber's workflow id.
-        what: What the run is started with, for a person.
+        what: The input of the run, for the message.
     """
     actual = workflow.info().workflow_id
     if actual != expected:

@@ -1,4 +1,4 @@
-"""Parking: what keeps failing where there is no way back waits, in the open, until an operator decides."""
+"""Parking: a run whose step or undo keeps failing waits for an operator's decision."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 from lastmile.contract import Choice, Decision, Parked, RunStatus, TakenDecision
 from lastmile.contract.results import StepOutcome
 from lastmile.errors import LastmileError
-from workflows.failure_details import kind_of, words_of
+from workflows.failure_details import message_of, type_of
 from workflows.run_record import RunRecord
 from workflows.search_attributes import ATTENTION, STEP
 
@@ -17,16 +17,16 @@ __all__ = ["Parking", "RunAbandonedError"]
 
 
 class RunAbandonedError(LastmileError):
-    """An operator ended the run as it stands."""
+    """An operator ended the run and left everything as it was."""
 
 
 class Parking:
-    """Of one run.
+    """The parking of one run.
 
     Args:
-        record: What the run knows of itself.
-        attempts: How often the activity was tried that has failed with this.
-        log: Writes a line about the run, with the event, the step and the type of the failure.
+        record: The state of the run.
+        attempts: Returns the number of attempts of the activity that failed.
+        log: Writes a log line with the event, the step and the type of the failure.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Parking:
         self._decision: tuple[Choice, Decision] | None = None
 
     def check(self, decision: Decision) -> None:
-        """Raise unless there is a parked step that this decision can be about."""
+        """Raise `ApplicationError` unless the run is parked at the step of the decision."""
         parked = self._record.parked
         if parked is None or self._decision is not None:
             raise ApplicationError("no step is parked: there is nothing to decide", type="NotParked")
@@ -49,7 +49,7 @@ class Parking:
             raise ApplicationError(f"the parked step is {parked.step}, not {decision.step}", type="NotParked")
 
     def decide(self, choice: Choice, decision: Decision) -> None:
-        """Take the decision; the run goes on with it."""
+        """Take the decision, with which the run continues."""
         self._decision = (choice, decision)
 
     async def insist(
@@ -60,15 +60,16 @@ class Parking:
         undo: bool = False,
         final: Callable[[Exception], bool] = lambda _: False,
     ) -> TakenDecision | None:
-        """Do the work, or wait for an operator's decision, again and again.
+        """Do the work. Where it fails, park the run until an operator decides, and retry as often as they ask.
 
         Args:
-            name: The step, or what else is to be done.
-            work: Does it.
-            undo: The work is the step's undo.
-            final: Whether the run does not wait with this failure, and ends with it.
+            name: The step, or the name of other work.
+            work: Does the work.
+            undo: The work is the undo of the step.
+            final: Returns whether a failure is raised at once instead of parking the run.
 
-        Returns the decision by which it was skipped; None: it was done. Raises `RunAbandonedError`, and what is final.
+        Returns the decision that skipped the work; None: the work is done. Raises `RunAbandonedError`, and final
+        failures.
         """
         before = self._record.outcomes.get(name)
         parked: Parked | None = None
@@ -80,10 +81,10 @@ class Parking:
                 if final(failure):
                     raise
                 parked = self._parked(name, undo, failure, parked)
-                taken = await self._wait(parked, kind_of(failure))
+                taken = await self._wait(parked, type_of(failure))
             if taken.choice is not Choice.RETRY:
                 break
-            if undo and before is not None:  # what the step itself did is what the retry may take back
+            if undo and before is not None:  # the retry may still undo what the step did
                 self._record.outcomes[name] = before
         if before is not None:
             self._record.mark(name, StepOutcome.UNDO_FAILED if undo else StepOutcome.FAILED, taken.text)
@@ -93,14 +94,14 @@ class Parking:
         return taken
 
     def _parked(self, name: str, undo: bool, failure: Exception, before: Parked | None) -> Parked:
-        """What the run waits with; `before`: what it waited with until an operator asked for another try."""
+        """Return the failure that the run parks with; `before` is the one before an operator asked for a retry."""
         tries = self._attempts(failure)
         if before is not None:
             tries = None if tries is None or before.attempts is None else before.attempts + tries
         return Parked(
             step=name,
             undo=undo,
-            failure=words_of(failure),
+            failure=message_of(failure),
             attempts=tries,
             since=before.since if before else workflow.now(),
         )

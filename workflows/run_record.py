@@ -1,6 +1,6 @@
-"""What the run of an order knows of itself: where it stands, what each step did, and how it ended.
+"""The state of an order's run: the current step, the outcome of each step, and the result.
 
-`progress` answers with it, the step table in the Temporal UI shows it, and the order's result is made of it.
+The `progress` query, the step table in the Temporal UI and the order's result come from here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ __all__ = ["RunRecord"]
 
 
 class RunRecord:
-    """Of one run. Whatever changes it shows the change."""
+    """The state of one run. A method that changes it also updates the Temporal UI."""
 
     def __init__(self, order: Order, steps: Sequence[str]) -> None:
         self._order = order
@@ -35,13 +35,14 @@ class RunRecord:
         self.parked: Parked | None = None
         self.outcomes = {name: StepResult(step=name) for name in steps}
         self.facts: dict[str, Mapping[str, str]] = {}
-        """What each step made that no undo has taken back, by the name of its field in the result."""
+        """What each step created and no undo has removed, by field of `Created`."""
         self.warnings: list[str] = []
         self.notes: list[str] = []
         self.decisions: list[TakenDecision] = []
         self.result: OrderResult | None = None
 
     def progress(self) -> Progress:
+        """Return the answer to the `progress` query."""
         return Progress(
             operation=self._order.operation,
             order_id=self._order.order_id,
@@ -54,16 +55,16 @@ class RunRecord:
         )
 
     def show(self) -> None:
-        """Bring the step table in the Temporal UI up to date."""
+        """Update the step table in the Temporal UI."""
         workflow.set_current_details(step_table(self.progress()))
 
     def begin(self, step: str) -> None:
-        """Note that the run is at this step."""
+        """Record the current step."""
         self.step = step
         self.show()
 
     def record(self, step: str, outcome: StepOutcome, reason: str, attempts: int | None, started: datetime) -> None:
-        """Note how the step, which began at `started`, ended."""
+        """Record how the step, which began at `started`, ended."""
         if outcome is StepOutcome.WARNED:
             self.warnings.append(f"{step}: {reason}")
         self.outcomes[step] = StepResult(
@@ -77,11 +78,11 @@ class RunRecord:
         self.show()
 
     def mark(self, step: str, outcome: StepOutcome, reason: str) -> None:
-        """Note what else has become of the step."""
+        """Change the outcome and the reason of a step."""
         self.outcomes[step] = self.outcomes[step].model_copy(update={"outcome": outcome, "reason": reason})
 
     def result_of(self, status: ResultStatus, reason: str = "") -> OrderResult:
-        """The order's result; `reason`: why it was rolled back or abandoned."""
+        """Return the order's result; `reason`: why the order was rolled back or abandoned."""
         facts = {name: fact for made in self.facts.values() for name, fact in made.items()}
         return OrderResult(
             operation=self._order.operation,
@@ -99,7 +100,7 @@ class RunRecord:
         )
 
     def end(self, result: OrderResult) -> OrderResult:
-        """Note that the run is over; returns its result."""
+        """Record that the run has ended, and return the result."""
         self.status = RunStatus.ENDED
         self.step = None
         self.result = result

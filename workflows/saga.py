@@ -1,17 +1,17 @@
-"""Steps, undo and the point of no return: an order from its beginning to its end.
+"""The saga: run the steps of an order, undo them after a failure or a cancel, and only go forward after the pivot.
 
-The rules (DESIGN sections 2 and 6):
-- What local activities did is in the history only once their workflow task has ended. A worker that dies before
-  leaves no trace of them, and they run again. So a rollback takes back every step, reached or not, and what must
-  not run again unknown to the history is an activity proper: a rollback's beginning, the pivot, the closing.
-- A cancel is heard only between workflow tasks. So the last step before the pivot, and the last of all, are activities
-  proper: the cancel that came during the local ones is known before there is no more way back, or no more result.
-- Undo, and everything from the pivot on, runs in a task of its own that no cancel reaches. The run waits for
-  it and swallows the cancels that come meanwhile: a task that nobody waits for would be lost.
-- A cancel can be hidden by an activity that completes all the same, so there is a look at
-  `cancellation_reason()` before and after each step.
-- What keeps failing where there is no way back parks (`workflows.parking`).
-- `CancelledError` is caught beside `Exception`, `BaseException` is not: that is also how the SDK evicts a run.
+The rules, and the failures that they prevent:
+- The history holds the results of local activities only after their workflow task has ended. A worker that dies
+  earlier leaves no trace of them, and they run again. Therefore a rollback undoes every step, reached or not. The
+  beginning of a rollback, the pivot and the closing must not run twice unnoticed: they are regular activities.
+- A run sees a cancel only between workflow tasks. Therefore the last step before the pivot, and the last step of all,
+  are regular activities: the run sees a cancel that came during the local ones before it passes the pivot or ends.
+- An undo, and everything from the pivot on, runs in a task of its own that no cancel reaches. The run waits for this
+  task and ignores cancels meanwhile. A task that the run does not wait for would be lost.
+- An activity that completes in spite of a cancel hides the cancel. Therefore the saga checks `cancellation_reason()`
+  before and after each step.
+- A failure after the pivot, or of an undo, parks the run for an operator (`workflows.parking`).
+- The saga catches `Exception` and `CancelledError`, not `BaseException`: the SDK evicts a run from its cache that way.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from activities.messages import OpenedOrder, OrderClosing, OrderOpening, StepCon
 from lastmile.contract import Choice, Decision, Order, OrderResult, Progress, ResultStatus, RunStatus
 from lastmile.contract.results import StepOutcome
 from lastmile.contract.steps import CallKind, Step, pivot_of
-from workflows.failure_details import kind_of, mendable, words_of
+from workflows.failure_details import message_of, retryable, type_of
 from workflows.identity import check_workflow_id
 from workflows.parking import Parking, RunAbandonedError
 from workflows.run_record import RunRecord
@@ -43,7 +43,7 @@ SUCCEEDED = {ResultStatus.COMPLETED, ResultStatus.DEGRADED}
 
 
 class Saga(Generic[OrderT]):
-    """One order on its way through its steps."""
+    """The run of one order through its steps."""
 
     def __init__(self, order: OrderT | None, steps: Sequence[Step[OrderT]]) -> None:
         self._order: OrderT = order  # type: ignore[assignment]  # without one, `run` ends at once
@@ -54,40 +54,42 @@ class Saga(Generic[OrderT]):
         self._failure: BaseException | None = None
         """Why the order is rolled back."""
 
-    # What operators see, and decide
+    # What operators see and decide
 
     def progress(self) -> Progress:
+        """Return the state of the run."""
         return self._record.progress()
 
     def check(self, decision: Decision) -> None:
-        """Raise unless there is a parked step that this decision can be about."""
+        """Raise `ApplicationError` unless the run is parked at the step of the decision."""
         self._parking.check(decision)
 
     def decide(self, choice: Choice, decision: Decision) -> None:
+        """Continue the parked run as the operator decided."""
         self._parking.decide(choice, decision)
 
     # The order, from beginning to end
 
     async def run(self) -> OrderResult:
-        """Run the order to its end, whatever happens; returns its result, or raises what the run ends with."""
-        if self._order is None:  # from the Temporal UI with its input left empty; no model objects to that
+        """Run the order to its end. Return its result, or raise the error that the run ends with."""
+        if self._order is None:  # started in the Temporal UI without an input, which no model refuses
             raise ApplicationError("the run was started without an order", type="NoOrder", non_retryable=True)
         check_workflow_id(self._order.workflow_id, f"order {self._order.order_id}")
-        self._tag()
+        self._set_search_attributes()
         opened = await _shielded(self._open())
         if opened.result is not None:
             result = OrderResult.model_validate(opened.result)
             return self._record.end(result.model_copy(update={"outdated": opened.outdated}))
         pivot = pivot_of(self._steps)
         if opened.taken_over and pivot < len(self._steps):
-            pivot = 0  # the lost run may have passed it: there is no way back
+            pivot = 0  # the lost run may have passed the pivot: only go forward
         revocable = self._steps[:pivot]
         try:
             for step in revocable:
-                self._look()
+                self._raise_if_cancelled()
                 await self._attempt(step, local=step is not revocable[-1])
-            if revocable:  # otherwise a cancel comes too late, however early it came
-                self._look()
+            if revocable:  # otherwise every cancel comes too late
+                self._raise_if_cancelled()
         except (Exception, asyncio.CancelledError) as failure:
             result = await _shielded(self._roll_back(failure))
         else:
@@ -97,7 +99,7 @@ class Saga(Generic[OrderT]):
         raise _ending(self._failure, result) from None
 
     async def _open(self) -> OpenedOrder:
-        """Begin; what was there of the order before."""
+        """Open the order in the database, and return what the database knew of it."""
         order = self._order
         opening = OrderOpening(operation=order.operation, digest=order.digest, line=order.requested_line)
         try:
@@ -106,11 +108,11 @@ class Saga(Generic[OrderT]):
             )
             return opened
         except FailureError as failure:
-            # Nothing was done yet, so there is nothing to undo.
-            raise ApplicationError(words_of(failure), type=kind_of(failure), non_retryable=True) from None
+            # No step has run: there is nothing to undo.
+            raise ApplicationError(message_of(failure), type=type_of(failure), non_retryable=True) from None
 
     async def _go_forward(self, steps: Sequence[Step[OrderT]]) -> OrderResult:
-        """The steps from the pivot on: each happens, or an operator answers for it."""
+        """Run the steps from the pivot on. Each one succeeds, or an operator decides about it."""
         self._caller.reversible = False
         try:
             for step in steps:
@@ -126,19 +128,19 @@ class Saga(Generic[OrderT]):
         return await self._close(ResultStatus.DEGRADED if record.warnings else ResultStatus.COMPLETED)
 
     async def _begin_rollback(self) -> None:
-        """From here on no step of the order can act any more, and the history knows why."""
+        """Fence the order: from here on none of its steps can act, not even a late attempt."""
         await self._call("begin_rollback", "begin the rollback", CallKind.DATABASE, undo=True, local=False)
 
     async def _roll_back(self, failure: BaseException) -> OrderResult:
-        """Undo every step, last first; a failure is no reason to stop."""
+        """Undo every step, the last one first. A failed undo parks and does not end the rollback."""
         self._caller.reversible = False
         record = self._record
         record.status = RunStatus.ROLLING_BACK
         self._failure = failure
         cancelled = is_cancelled_exception(failure)
-        reasons = ["cancelled" if cancelled else f"{record.step}: {words_of(failure)}"]
+        reasons = ["cancelled" if cancelled else f"{record.step}: {message_of(failure)}"]
         workflow.upsert_search_attributes([STEP.value_set(record.step or "")])
-        self._log("order.rolling_back", record.step, kind_of(failure))
+        self._log("order.rolling_back", record.step, type_of(failure))
         undone = [step for step in self._steps if step.undo is not None]
         record.facts = {step.name: record.facts[step.name] for step in undone if step.name in record.facts}
         status = ResultStatus.ROLLED_BACK
@@ -152,29 +154,32 @@ class Saga(Generic[OrderT]):
         except RunAbandonedError as decided:
             status = ResultStatus.ABANDONED
             reasons.append(str(decided))
-        return await self._close(status, "; ".join(reasons), cancelled=cancelled, failure=kind_of(failure))
+        return await self._close(status, "; ".join(reasons), cancelled=cancelled, failure=type_of(failure))
 
     async def _close(
         self, status: ResultStatus, reason: str = "", *, cancelled: bool = False, failure: str = ""
     ) -> OrderResult:
-        """Record how the order ended, before anybody is told."""
+        """Record how the order ended, and return its result."""
         record = self._record
         result = record.result_of(status, reason)
         closing = OrderClosing(
             status=status, result=result.model_dump(mode="json"), cancelled=cancelled, failure=failure
         )
-        with suppress(RunAbandonedError):  # the order's row stays unfinished then, which the audit reports
+        with suppress(RunAbandonedError):  # the order's row stays open, and the audit reports it
             await self._parking.insist(
                 "close_order",
                 lambda: self._call("close_order", "record the outcome", CallKind.DATABASE, closing, local=False),
             )
-        decided = {"warnings": list(record.warnings), "decisions": list(record.decisions)}  # about the closing itself
+        decided = {
+            "warnings": list(record.warnings),
+            "decisions": list(record.decisions),
+        }  # with the closing
         return record.end(result.model_copy(update=decided))
 
     # One step
 
     async def _attempt(self, step: Step[OrderT], *, local: bool) -> None:
-        """Run a step and record what it says; raises what it fails with, unless it is best-effort."""
+        """Run a step and record its outcome. Raise its failure, unless the step is best-effort."""
         record = self._record
         started = workflow.now()
         record.begin(step.name)
@@ -186,8 +191,8 @@ class Saga(Generic[OrderT]):
             cancelled = is_cancelled_exception(failure)
             lenient = step.best_effort and not cancelled
             outcome = StepOutcome.WARNED if lenient else StepOutcome.FAILED
-            words = "cancelled" if cancelled else words_of(failure)
-            record.record(step.name, outcome, words, self._caller.attempts_failed(failure), started)
+            message = "cancelled" if cancelled else message_of(failure)
+            record.record(step.name, outcome, message, self._caller.attempts_failed(failure), started)
             if not lenient:
                 raise
             return
@@ -197,6 +202,7 @@ class Saga(Generic[OrderT]):
         record.record(step.name, report.outcome, report.reason, attempts, started)
 
     async def _undo(self, step: Step[OrderT]) -> None:
+        """Undo a step and record the outcome."""
         assert step.undo is not None
         record = self._record
         started = workflow.now()
@@ -207,7 +213,7 @@ class Saga(Generic[OrderT]):
         record.facts.pop(step.name, None)
         if report.outcome is StepOutcome.WARNED:
             record.warnings.append(f"undo of {step.name}: {report.reason}")
-        # What failed stays to be seen, with its words; and what was never reached was not undone either.
+        # A failed step keeps its outcome and reason. A step that the order did not reach was not undone.
         reached = record.outcomes[step.name].outcome
         if reached is not StepOutcome.FAILED and (reached is not None or report.outcome is not StepOutcome.SKIPPED):
             attempts = self._caller.attempts(report.attempt)
@@ -218,33 +224,31 @@ class Saga(Generic[OrderT]):
     ) -> Any:
         return await self._caller.call(activity, summary, kind, StepContext.of(self._order, undo=undo), *content, **how)
 
-    # Small things
-
-    def _look(self) -> None:
-        """A cancel that an activity's completion hid is still a cancel."""
+    def _raise_if_cancelled(self) -> None:
+        """Raise `CancelledError` where a cancel was requested, even if a completed activity has hidden it."""
         if workflow.cancellation_reason() is not None:
             raise asyncio.CancelledError
 
-    def _tag(self) -> None:
-        """For runs that were started without the client's search attributes."""
+    def _set_search_attributes(self) -> None:
+        """Set the search attributes of a run that was started without the client's."""
         if workflow.info().typed_search_attributes.get(TENANT) is None:
             workflow.upsert_search_attributes(
                 [TENANT.value_set(self._order.tenant), OPERATION.value_set(self._order.operation)]
             )
 
     def _log(self, event: str, step: str | None, kind: str) -> None:
-        """Without the failure's words, as telemetry.logs says. Silent in a replay."""
+        """Log an event, without the failure's message: messages hold personal data. A replay logs nothing."""
         about = {"tenant": self._order.tenant, "order_id": self._order.order_id, "step": step, "kind": kind}
         workflow.logger.warning(event, extra=about)
 
 
 def _refused_by(step: Step[Any], failure: Exception) -> bool:
     """Return whether the failure of a gate says that the order has nothing to work on."""
-    return step.gate and isinstance(failure, FailureError) and not mendable(failure)
+    return step.gate and isinstance(failure, FailureError) and not retryable(failure)
 
 
 async def _shielded(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for `work` whatever is cancelled meanwhile."""
+    """Wait for `work` to end, and ignore cancels meanwhile."""
     task = asyncio.create_task(work)
     while not task.done():
         try:
@@ -256,10 +260,10 @@ async def _shielded(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _ending(failure: BaseException | None, result: OrderResult) -> BaseException:
-    """How the run ends in Temporal: Canceled or Failed, with the whole result for the caller."""
-    words = f"{result.status.replace('_', ' ')}: {result.reason}"
+    """Return the error that ends the run: Canceled, or Failed with the whole result for the caller."""
+    message = f"{result.status.replace('_', ' ')}: {result.reason}"
     if failure is None or result.status is ResultStatus.ABANDONED:
-        return ApplicationError(words, result, type="RunAbandonedError", non_retryable=True)
+        return ApplicationError(message, result, type="RunAbandonedError", non_retryable=True)
     if is_cancelled_exception(failure):
         return asyncio.CancelledError()
-    return ApplicationError(words, result, type=kind_of(failure), non_retryable=True)
+    return ApplicationError(message, result, type=type_of(failure), non_retryable=True)

@@ -1,4 +1,4 @@
-"""The search attributes by which an operator finds runs."""
+"""The search attributes by which operators find runs."""
 
 from temporalio.common import SearchAttributeKey
 

@@ -1,7 +1,8 @@
-"""How the steps of an order call their activities: how long an attempt may take, how often it is repeated, and where.
+"""Call the activities of an order's steps, with timeouts, attempts and retries by the system that they call.
 
-A step that touches only the database runs as a local activity, which costs a third. A step that needs more declines
-there, and so does a step that fails. It then runs as an activity proper, where an operator sees each attempt.
+Each step first runs as a local activity, which costs a third of a regular one and suits work on the database. A step
+that needs another system declines (`BEYOND_DATABASE`). After that, and after a failure, it runs as a regular activity,
+whose attempts an operator can see.
 """
 
 import asyncio
@@ -15,15 +16,17 @@ from temporalio.exceptions import ActivityError, FailureError, RetryState, is_ca
 
 from activities.messages import BEYOND_DATABASE, StepContext
 from lastmile.contract.steps import CallKind
-from workflows.failure_details import attempt_of, is_outage, kind_of, mendable
+from workflows.failure_details import attempt_of, is_outage, retryable, type_of
 
 __all__ = ["Caller"]
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long one attempt may take, and how many there are. Attempts are counted and not timed: an hour
-    without workers is no reason to roll back."""
+    """How long an attempt may take, and how many attempts there are.
+
+    There is no total time limit: an hour without workers must not roll orders back.
+    """
 
     attempt: timedelta
     attempts: int
@@ -31,8 +34,8 @@ class Patience:
     heartbeat: timedelta | None = None
 
 
-# A database that is away for two minutes is waited for; an attempt outlives every time-out in db.database, and three
-# of NetBox, whose lock one waits for.
+# The attempts outlast a database outage of two minutes. One attempt is longer than every timeout in lastmile.db, and
+# than three NetBox timeouts: an allocation can wait for NetBox's lock.
 PATIENCE = {
     CallKind.DATABASE: Patience(timedelta(seconds=15), 30, timedelta(seconds=5)),
     CallKind.IPAM: Patience(timedelta(seconds=60), 30, timedelta(seconds=30)),
@@ -41,21 +44,21 @@ PATIENCE = {
 }
 
 LOCAL_ATTEMPT = timedelta(seconds=15)
-"""How long the one attempt as a local activity may take."""
+"""The timeout of the one attempt as a local activity."""
 
 
 class Caller:
-    """Calls the activities of one order, one after the other."""
+    """Calls the activities of one order, one after another."""
 
     def __init__(self) -> None:
         self._calls = 0
         self._kind = CallKind.DATABASE
         self._local_attempts = 0
-        """Of the last activity called, before its newest series of attempts as an activity proper."""
+        """The attempts of the current activity before its current series of regular attempts."""
         self.reversible = True
-        """Whether a step of IPAM that meets an outage waits until the outage ends.
+        """An IPAM step waits until an outage ends.
 
-        After the pivot and in a rollback the step fails instead, and parks: there an operator can skip it.
+        After the pivot and in a rollback it parks instead, so that an operator can skip it.
         """
 
     async def call(
@@ -69,17 +72,17 @@ class Caller:
         name: str = "",
         local: bool = True,
     ) -> Any:
-        """Return what the activity returns, or raise what it fails with.
+        """Run an activity and return its result. Raise its failure once the attempts are used up.
 
         Args:
-            activity: The type of the activity.
-            summary: What it does, for the Temporal UI.
-            kind: What it talks to.
-            ref: The order that it works for; the activity's first argument.
+            activity: The activity type.
+            summary: What the activity does, for the Temporal UI.
+            kind: The system that it calls.
+            ref: The order that it works for; its first argument.
             content: The other arguments.
             returns: The type of the result.
-            name: What its activity id begins with; default: its type.
-            local: Try it as a local activity first, once.
+            name: The beginning of the activity id; default: the activity type.
+            local: First try it once as a local activity.
         """
         # Replay compares activity ids and not arguments: a name tells two activities of one type apart.
         self._calls += 1
@@ -99,9 +102,9 @@ class Caller:
                     cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 )
             except FailureError as failure:
-                if is_cancelled_exception(failure) or not mendable(failure):
+                if is_cancelled_exception(failure) or not retryable(failure):
                     raise
-                self._local_attempts = 0 if kind_of(failure) == BEYOND_DATABASE else 1
+                self._local_attempts = 0 if type_of(failure) == BEYOND_DATABASE else 1
         patience = PATIENCE[kind]
         while True:
             try:
@@ -123,18 +126,18 @@ class Caller:
             except FailureError as failure:
                 waits = kind is CallKind.IPAM and self.reversible and is_outage(failure)
                 if waits and workflow.cancellation_reason() is not None:
-                    # The attempt that was at work when the cancel came has hidden it.
+                    # The attempt that was running when the cancel came has hidden the cancel.
                     raise asyncio.CancelledError from None
                 if not (waits and workflow.patched("wait-for-outage")):
                     raise
                 self._local_attempts += attempt_of(failure) or 0
 
     def attempts(self, last: int | None) -> int | None:
-        """How often the last activity was tried, where its last attempt proper was this one."""
+        """Return the number of attempts of the last activity; `last` is its last regular attempt."""
         return None if last is None else last + self._local_attempts
 
     def attempts_failed(self, failure: BaseException) -> int | None:
-        """How often the last activity was tried before this failure; None: not known, as after one time-out."""
+        """Return the number of attempts before this failure; None: unknown, as after a timeout."""
         last = attempt_of(failure)
         if last is None and isinstance(failure, ActivityError):
             used_up = failure.retry_state == RetryState.MAXIMUM_ATTEMPTS_REACHED

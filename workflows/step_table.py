@@ -17,7 +17,7 @@ _MARKS = {
 
 
 def step_table(progress: Progress) -> str:
-    """What has happened, what is happening, and what a person is asked to decide."""
+    """Return the table of steps with their outcomes, and the decision that an operator must take."""
     heading = f"**{progress.operation} {progress.order_id}**: {progress.status.replace('_', ' ')}"
     if progress.result is not None:
         heading = f"**{progress.operation} {progress.order_id}**: {progress.result.status.replace('_', ' ')}"
@@ -45,7 +45,7 @@ def _row(step: StepResult, current: str | None) -> str:
 
 def _tries(parked: Parked) -> str:
     if parked.attempts is None:
-        return "How often it was tried is not known."
+        return "The number of attempts is unknown."
     return "It was tried once." if parked.attempts == 1 else f"It was tried {parked.attempts} times."
 
 

@@ -8,7 +8,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from lastmile.client.orders import Lastmile
 from lastmile.client.worker_versions import describe, make_current
 from lastmile.contract import AnyOrder, workflow_id
-from workflows.failure_details import words_of
+from workflows.failure_details import message_of
 from workflows.search_attributes import ATTENTION
 
 __all__ = ["OperatorClient"]
@@ -44,7 +44,7 @@ class OperatorClient:
         for pending in found.raw_description.pending_activities:
             if pending.HasField("last_failure"):
                 failure = await self.client.data_converter.decode_failure(pending.last_failure)
-                return f"Retrying {pending.activity_type.name} (attempt {pending.attempt}): {words_of(failure)}"
+                return f"Retrying {pending.activity_type.name} (attempt {pending.attempt}): {message_of(failure)}"
         return ""
 
     async def pending_decision(self, order: AnyOrder) -> str:

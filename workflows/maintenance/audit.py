@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 
 from activities.maintenance.messages import InvariantReport, MaintenanceReport, SnapshotReport
 from lastmile.contract import AuditResult
-from workflows.failure_details import words_of
+from workflows.failure_details import message_of
 from workflows.maintenance.activity_call import SHOWN, call
 
 __all__ = ["Audit", "Metrics"]
@@ -80,7 +80,7 @@ class Audit:
             if is_cancelled_exception(failure):
                 raise
             self._failed.append(title)
-            self._problems = [*self._problems, f"{title}: {words_of(failure)}"][:SHOWN]
+            self._problems = [*self._problems, f"{title}: {message_of(failure)}"][:SHOWN]
             return None
         finally:
             self._show()

@@ -16,7 +16,7 @@ from temporalio.workflow import ParentClosePolicy
 
 from activities.maintenance.messages import MaintenanceReport, MaintenanceSearch, RevocationReport, Stuck
 from lastmile.contract import Cleanup, CleanupResult, CleanupState, workflow_id
-from workflows.failure_details import words_of
+from workflows.failure_details import message_of
 from workflows.identity import check_workflow_id
 from workflows.maintenance.activity_call import SHOWN, call
 from workflows.search_attributes import OPERATION, TENANT
@@ -144,7 +144,7 @@ class StalePrefixCleanup:
             if is_cancelled_exception(failure):
                 raise
             self._count(errors=1)
-            self._tell([f"{subscriber}: {words_of(failure)}"], failed=True)
+            self._tell([f"{subscriber}: {message_of(failure)}"], failed=True)
         else:
             self._count(revoking_completed=finished.completed)
             self._tell([f"{subscriber}: {problem}" for problem in finished.problems])
@@ -152,7 +152,7 @@ class StalePrefixCleanup:
     def _part_failed(self, part: Part, failure: FailureError) -> None:
         self._state.failed.append(part.title)
         self._count(errors=1)
-        self._tell([f"{part.title}: {words_of(failure)}"], failed=True)
+        self._tell([f"{part.title}: {message_of(failure)}"], failed=True)
 
     def _count(self, **counts: int) -> None:
         result = self._state.result
