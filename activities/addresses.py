@@ -4,8 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from activities.base import Activities, beyond_database, done, skipped, step, taken, undone, warned
 from activities.messages import StepContext, StepReport
-from activities.reply_items import ReplyItems, address_items, as_written
-from activities.sessions import Sessions
 from ipam.allocation import Quarantine
 from ipam.allocator import PrefixAllocator
 from ipam.database_allocator import DatabaseAllocator
@@ -16,22 +14,18 @@ from ipam.netbox import NetBox
 from ipam.netbox.delegated.allocator import DelegatedAllocator
 from ipam.netbox.direct.allocator import DirectAllocator
 from ipam.order_scope import NEVER_ANNOUNCED
+from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import Database
 from lastmile.fields.durations import duration
 from lastmile.radius import accounts
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.sessions import open_sessions
 from lastmile.radius.vrf import VrfAttribute
+from lastmile.services.reply_items import ReplyItems, address_items, as_written
+from lastmile.services.sessions import Sessions
 from lastmile.telemetry.metrics import ALLOCATION, REVOCATION
 
-__all__ = ["FACTS", "AddressActivities"]
-
-FACTS = {
-    Purpose.IPV6_PD: "ipv6_prefix",
-    Purpose.IPV6_FRAMED: "ipv6_framed_prefix",
-    Purpose.IPV6_ADDRESS: "ipv6_address",
-    Purpose.IPV4: "ipv4_address",
-}
+__all__ = ["AddressActivities"]
 
 
 class AddressActivities(Activities):
@@ -141,6 +135,6 @@ def _of_ipv6(delegations: Iterable[Delegation]) -> bool:
 
 def _facts(delegations: Sequence[Delegation]) -> dict[str, str]:
     """Return the facts of the order's result: the prefixes, and their VRF unless it is the default VRF."""
-    facts = {FACTS[purpose]: written for purpose, written in as_written(delegations)}
+    facts = {ADDRESS_FIELDS[purpose]: written for purpose, written in as_written(delegations)}
     vrfs = {delegation.vrf for delegation in delegations if delegation.vrf and delegation.prefix is not None}
     return facts | ({"vrf": ", ".join(sorted(vrfs))} if vrfs else {})

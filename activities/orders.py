@@ -5,9 +5,9 @@ from sqlalchemy import text
 from temporalio import activity
 
 from activities.base import Activities, failing_by_type
-from activities.line_matching import check_line
 from activities.messages import OpenedOrder, OrderClosing, OrderOpening, StepContext
 from activities.refusals import Verdict, verdict_on
+from lastmile.services.line_matching import check_line
 from lastmile.subscribers import orders
 from lastmile.subscribers.errors import LineDiffersError
 from lastmile.subscribers.order_records import ORDER_RECORDS
@@ -49,7 +49,7 @@ class OrderActivities(Activities):
             )
             if found.new and opening.line is not None:
                 try:
-                    await check_line(connection, ref, opening.line)
+                    await check_line(connection, ref.tenant, ref.subscriber_ref, ref.order_id, opening.line)
                 except LineDiffersError:  # the order keeps no row, so `close_order` will not count it
                     ORDERS.labels(opening.operation, ref.tenant, Verdict.REFUSED).inc()
                     raise

@@ -5,7 +5,7 @@ from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.subscribers import billing, records
 
-__all__ = ["RecordActivities", "customer_notes"]
+__all__ = ["RecordActivities"]
 
 
 class RecordActivities(Activities):
@@ -16,7 +16,7 @@ class RecordActivities(Activities):
         async with self._order(ref) as connection:
             record = await records.create_customer(connection, ref.tenant, ref.order_id, customer)
         return _made(record, ref, "customer_id", f"customer {customer.ref}").model_copy(
-            update={"notes": customer_notes(record, customer)}
+            update={"notes": records.customer_notes(record, customer)}
         )
 
     @step
@@ -89,14 +89,6 @@ class RecordActivities(Activities):
     async def resume_billing_service(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             return undone(await billing.resume_service(connection, ref.subscriber_ref, ref.order_id))
-
-
-def customer_notes(record: records.CreatedRecord, customer: Customer) -> list[str]:
-    """Return the fields in which a known customer differs from the order, without the values: personal data."""
-    return [
-        f"customer.{field}: customer {customer.ref} exists with another {field}, which the order did not change"
-        for field in record.differs_in
-    ]
 
 
 def _made(record: records.CreatedRecord, ref: StepContext, field: str, what: str) -> StepReport:

@@ -14,7 +14,6 @@ import structlog
 
 from activities.base import Activities, upkeep
 from activities.maintenance.messages import InvariantReport, MaintenanceReport
-from activities.sessions import Sessions
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
 from ipam.netbox.binding import pools_in_netbox
@@ -30,6 +29,7 @@ from lastmile.db import Database
 from lastmile.radius import accounts
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.vrf import VrfAttribute
+from lastmile.services.sessions import Sessions
 
 __all__ = ["AuditActivities"]
 

@@ -14,8 +14,6 @@ import structlog
 
 from activities.base import Activities, time_left, upkeep
 from activities.maintenance.messages import MaintenanceReport, MaintenanceSearch, RevocationReport, Stuck
-from activities.reply_items import ReplyItems
-from activities.sessions import Sessions
 from ipam.allocation import Quarantine, release
 from ipam.delegations import Delegation, held_by, revoked_for, transition
 from ipam.lifecycle import State
@@ -29,6 +27,8 @@ from lastmile.db import Database, TenantConnection
 from lastmile.radius import accounts
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.vrf import VrfAttribute
+from lastmile.services.reply_items import ReplyItems
+from lastmile.services.sessions import Sessions
 
 __all__ = ["CleanupActivities"]
 

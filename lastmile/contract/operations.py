@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Any, Generic, TypeVar
 
 from lastmile.contract.orders import AnyOrder, DeprovisionSubscriber, Operation, Order, ProvisionSubscriber
+from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.contract.steps import CallKind, RecordKind, Step
 
 __all__ = ["DEPROVISION", "OPERATIONS", "PROVISION", "LineEffect", "OrderType", "operations_that", "order_type"]
@@ -43,7 +44,7 @@ class OrderType(Generic[OrderT]):
     """The audit's invariants that a finished order of this type must satisfy."""
 
 
-_ADDRESS_FACTS = ("ipv6_prefix", "ipv6_framed_prefix", "ipv6_address", "ipv4_address", "vrf")
+_ADDRESS_FACTS = (*ADDRESS_FIELDS.values(), "vrf")
 
 PROVISION: OrderType[ProvisionSubscriber] = OrderType(
     operation=Operation.PROVISION,

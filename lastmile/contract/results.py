@@ -1,13 +1,24 @@
 """How an order ended: its status, its steps, what the subscriber has, and what operators decided."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
 from pydantic import BaseModel
 
+from lastmile.contract.addressing import Purpose
 from lastmile.contract.orders import Operation
 
-__all__ = ["Choice", "Created", "OrderResult", "ResultStatus", "StepOutcome", "StepResult", "TakenDecision"]
+__all__ = [
+    "ADDRESS_FIELDS",
+    "Choice",
+    "Created",
+    "OrderResult",
+    "ResultStatus",
+    "StepOutcome",
+    "StepResult",
+    "TakenDecision",
+]
 
 
 class ResultStatus(StrEnum):
@@ -49,6 +60,15 @@ class StepResult(BaseModel):
     """None: unknown, as after a timeout."""
     started_at: datetime | None = None
     seconds: float | None = None
+
+
+ADDRESS_FIELDS: Mapping[Purpose, str] = {
+    Purpose.IPV6_PD: "ipv6_prefix",
+    Purpose.IPV6_FRAMED: "ipv6_framed_prefix",
+    Purpose.IPV6_ADDRESS: "ipv6_address",
+    Purpose.IPV4: "ipv4_address",
+}
+"""The field of `Created` for the prefix of each purpose."""
 
 
 class Created(BaseModel):

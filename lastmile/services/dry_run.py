@@ -10,19 +10,17 @@ from typing import Any
 
 from sqlalchemy import select, text
 
-from activities.addresses import FACTS
-from activities.line_matching import check_line
-from activities.messages import StepContext
-from activities.records import customer_notes
 from ipam.allocation import allocate
 from ipam.delegations import Delegation, held_by
 from ipam.matching import must_match
 from lastmile.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber
+from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import Database, TenantConnection
 from lastmile.devices import records as devices
 from lastmile.errors import NonRetryableError
 from lastmile.fields.phrases import format_time, in_vrf
 from lastmile.radius import accounts
+from lastmile.services.line_matching import check_line
 from lastmile.services.order_files.reader import NumberedOrder
 from lastmile.subscribers import billing, orders, records
 from lastmile.subscribers.tables import orders as order_table
@@ -162,7 +160,7 @@ class _Rehearsal:
             )
             return False
         if order.requested_line is not None:
-            await check_line(self._connection, StepContext.of(order), order.requested_line)
+            await check_line(self._connection, order.tenant, order.subscriber_ref, order.order_id, order.requested_line)
         if busy := next((row for row in known if row.finished_at is None), None):
             raise _Hopeless(
                 f"{busy.operation} order {busy.order_id} of this subscriber is running since "
@@ -187,7 +185,9 @@ class _Rehearsal:
         self.step = "create_customer"
         customer = await records.create_customer(connection, order.tenant, order.order_id, order.customer)
         self._made(
-            customer.created_by_order, f"customer {order.customer.ref}", *customer_notes(customer, order.customer)
+            customer.created_by_order,
+            f"customer {order.customer.ref}",
+            *records.customer_notes(customer, order.customer),
         )
         self.step = "create_subscriber"
         subscriber = await records.create_subscriber(
@@ -225,7 +225,7 @@ class _Rehearsal:
                 need=need,
             )
             found = allocation.delegation
-            self._made(found.created_by_order, f"{FACTS[need.purpose]} {_bare(found)}")
+            self._made(found.created_by_order, f"{ADDRESS_FIELDS[need.purpose]} {_bare(found)}")
         held = await held_by(self._connection, order.subscriber_ref)
         if not order.addressing.needs():
             self._note("skip", "the order asks for no address")

@@ -14,7 +14,6 @@ from pydantic import TypeAdapter
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities.sessions import REPLY_ATTRIBUTES
 from ipam.allocation import allocation_key
 from ipam.lifecycle import State
 from ipam.models import Need, Purpose
@@ -28,6 +27,7 @@ from lastmile.db.statements import read_sql
 from lastmile.errors import InvalidInputError
 from lastmile.radius import accounts
 from lastmile.radius.vrf import VrfAttribute
+from lastmile.services.sessions import REPLY_ATTRIBUTES
 
 __all__ = ["ImportVerdict", "InspectedPrefix", "NetBoxImport", "PrefixImporter"]
 

@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Row, text
 
-from activities.addresses import FACTS
 from ipam.models import DEFAULT_VRF, IPv4Mode, IPv6Mode, Purpose
 from lastmile.contract import ProvisionSubscriber
 from lastmile.contract.lines import Customer, Line
+from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import Database
 from lastmile.fields.stored import STORED
 from lastmile.services.tenants import list_tenants
@@ -22,7 +22,7 @@ __all__ = ["NOTES", "ExportedSubscriber", "export_subscribers"]
 PAGE = 500
 
 # Facts that an order cannot ask for, for the readers of the file.
-_NOTES = {purpose: f"_{fact}" for purpose, fact in FACTS.items() if purpose is not Purpose.IPV4}
+_NOTES = {purpose: f"_{fact}" for purpose, fact in ADDRESS_FIELDS.items() if purpose is not Purpose.IPV4}
 NOTES = tuple(_NOTES.values())
 
 _MODES = {

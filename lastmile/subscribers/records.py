@@ -26,6 +26,7 @@ __all__ = [
     "create_network_profile",
     "create_subscriber",
     "current_subscriber",
+    "customer_notes",
     "delete_customer",
     "delete_network_profile",
     "delete_subscriber",
@@ -52,6 +53,14 @@ async def create_customer(
         return made
     row = (await connection.execute(select(customers).where(customers.c.ref == customer.ref))).one()
     return CreatedRecord(row.id, row.created_by_order, tuple(customer_fields(row, customer)))
+
+
+def customer_notes(record: CreatedRecord, customer: Customer) -> list[str]:
+    """List the fields in which a known customer differs from the order. Values are personal data: the list has none."""
+    return [
+        f"customer.{field}: customer {customer.ref} exists with another {field}, which the order did not change"
+        for field in record.differs_in
+    ]
 
 
 async def delete_customer(connection: TenantConnection, order_id: str) -> bool:

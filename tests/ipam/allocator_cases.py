@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from activities.reply_items import ReplyItems
 from ipam.allocation import Allocation, Released
 from ipam.allocator import PrefixAllocator
 from ipam.database_allocator import DatabaseAllocator
@@ -20,6 +19,7 @@ from lastmile.audit.invariants import INVARIANTS
 from lastmile.db import TenantConnection
 from lastmile.errors import NonRetryableError
 from lastmile.radius.accounts import username
+from lastmile.services.reply_items import ReplyItems
 from lastmile.subscribers.orders import hold_forward, hold_undo
 from tests.netbox.kept import Kept
 from tests.netbox.shared_out import Delegated

@@ -10,13 +10,13 @@ from typing import Any
 from pyrad.client import Client, Timeout
 from pyrad.packet import AccessAccept
 
-from activities.addresses import FACTS
-from activities.sessions import REPLY_ATTRIBUTES
 from lastmile.contract import Created
+from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.devstack.freeradius import FreeRadius
 from lastmile.devstack.ports import HOST
 from lastmile.errors import UnavailableError
 from lastmile.radius.attributes import DICTIONARY
+from lastmile.services.sessions import REPLY_ATTRIBUTES
 
 __all__ = ["DemoNas", "Login", "expected"]
 
@@ -38,7 +38,7 @@ class Login:
 
 def expected(created: Created) -> frozenset[tuple[str, str]]:
     """What an Access-Accept must give a line: what was allocated to it, and nothing else."""
-    given = ((REPLY_ATTRIBUTES[purpose], getattr(created, fact)) for purpose, fact in FACTS.items())
+    given = ((REPLY_ATTRIBUTES[purpose], getattr(created, fact)) for purpose, fact in ADDRESS_FIELDS.items())
     return frozenset((attribute, value) for attribute, value in given if value)
 
 

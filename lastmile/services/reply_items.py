@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 
-from activities.sessions import REPLY_ATTRIBUTES
 from ipam.delegations import Delegation, held_by
 from ipam.lifecycle import State
 from ipam.models import Purpose
 from lastmile.db import TenantConnection
 from lastmile.radius import accounts
 from lastmile.radius.vrf import VrfAttribute
+from lastmile.services.sessions import REPLY_ATTRIBUTES
 
 __all__ = ["ReplyItems", "address_items", "as_written"]
 

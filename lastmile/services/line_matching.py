@@ -1,0 +1,47 @@
+"""The comparison of a line in service with the line that an order asks for: records, addresses and RADIUS speed."""
+
+from collections.abc import Iterator
+
+from ipam.matching import address_differences
+from lastmile.contract.lines import ServicePlan
+from lastmile.contract.orders import LineRequest
+from lastmile.contract.results import ADDRESS_FIELDS
+from lastmile.db import TenantConnection
+from lastmile.radius import accounts
+from lastmile.subscribers.differences import record_differences
+from lastmile.subscribers.errors import LineDiffersError
+from lastmile.subscribers.orders import live_line
+
+__all__ = ["check_line"]
+
+
+async def check_line(
+    connection: TenantConnection, tenant: str, subscriber_ref: str, order_id: str, request: LineRequest
+) -> None:
+    """Raise `LineDiffersError`, with every difference, if the subscriber's line in service differs from the request.
+
+    A provision order creates a line, or finds the line that an earlier order created. It does not change a line.
+    """
+    before = await live_line(connection, subscriber_ref, order_id)
+    if before is None:
+        return
+    # The line may have lost a prefix that it got (an audit finding): the order may allocate the prefix again.
+    given = before.get("created") or {}
+    lost = {purpose for purpose, field in ADDRESS_FIELDS.items() if given.get(field)}
+    plan, user = request.plan, accounts.username(tenant, subscriber_ref)
+    differences = [
+        *await record_differences(connection, subscriber_ref, request.customer, plan, request.line),
+        *_speed_differences(await accounts.speed_of(connection, user), plan),
+        *await address_differences(connection, subscriber_ref, request.addressing, may_add=lost),
+    ]
+    if differences:
+        raise LineDiffersError(
+            f"subscriber {subscriber_ref} has a line in service, and the order asks for another: "
+            f"{'; '.join(differences)}. Order what the line has, or deprovision the line first"
+        )
+
+
+def _speed_differences(speed: tuple[int, int] | None, plan: ServicePlan) -> Iterator[str]:
+    for field, has in zip(("download_kbps", "upload_kbps"), speed or (), strict=False):
+        if has != getattr(plan, field):
+            yield f"plan.{field}: the line has {has}, the order says {getattr(plan, field)}"
