@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -205,6 +206,13 @@ def test_path_of_the_documentation_exists(page: str) -> None:
     roots = "lastmile|workflows|activities|ipam|grafana|alerts|tests|bench|docs"
     named = set(re.findall(rf"`((?:{roots})/[\w./*-]+)`", EVERYTHING[page])) - {"lastmile/cleanup"}  # a Schedule
     assert [path for path in sorted(named) if not any(ROOT.glob(path.rstrip("/")))] == []
+
+
+def test_picture_of_the_layers_is_that_of_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    drawn = re.findall(r'^ +l\d+\["([^"]+)"\]$', EVERYTHING["docs/development/architecture.md"], re.M)
+    assert drawn == layers
 
 
 @pytest.mark.parametrize(
