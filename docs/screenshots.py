@@ -37,8 +37,8 @@ from lastmile.settings import Settings
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.worker import build_worker
 from tests.conftest import POOLS
-from tests.workflows.faults import Faults
-from tests.workflows.world import Orders, parked
+from tests.support.faults import Faults
+from tests.support.orders import Orders, parked
 
 IMAGES = Path(__file__).with_name("images")
 HEIGHTS = {

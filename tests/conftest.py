@@ -32,7 +32,7 @@ TEMPORAL = "LASTMILE_TESTS_TEMPORAL"
 """Servers of the session that has started this one (tests/system/test_mutants.py); otherwise a session runs its own."""
 
 # Else the SDK fails the workflow task, and its local activities run again: a machine that stops for two seconds is no
-# workflow that does. Workers in processes of their own keep the limit (tests/processes.py).
+# workflow that does. Workers in processes of their own keep the limit (tests/support/processes.py).
 os.environ["TEMPORAL_DEBUG"] = "true"
 
 POOLS = (

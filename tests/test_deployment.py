@@ -14,9 +14,9 @@ from lastmile.client.operator_client import OperatorClient
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.client.worker_versions import current_build
 from lastmile.contract import ProvisionSubscriber, ResultStatus
-from tests.processes import Environment, healthy, port_of, started, until
+from tests.support.orders import Orders
+from tests.support.processes import Environment, healthy, port_of, started, until
 from tests.test_worker import WAITING, environment, orders  # noqa: F401
-from tests.workflows.world import Orders
 
 ROOT = Path(__file__).parent.parent
 ONU, CPE = '    Step("activate_onu", ', '    Step("configure_cpe", '

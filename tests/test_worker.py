@@ -22,8 +22,8 @@ from lastmile.devstack.logins import make_login
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.ports import HOST, is_free
 from lastmile.telemetry.metrics import FIGURES
-from tests.processes import Environment, environment_of, get, healthy, port_of, started, until
-from tests.workflows.world import Orders
+from tests.support.orders import Orders
+from tests.support.processes import Environment, environment_of, get, healthy, port_of, started, until
 
 NOBODY = f"{HOST}:1"
 VERSIONS = Path(lastmile.db.__file__).with_name("migrations") / "versions"

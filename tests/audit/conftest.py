@@ -7,7 +7,7 @@ import pytest
 
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
-from tests.audit.estate import Estate
+from tests.support.audited_estate import Estate
 
 
 @pytest.fixture

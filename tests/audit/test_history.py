@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 import asyncpg
 
 from lastmile.audit.history import Happening, Tenure, holders, of_subscriber
-from tests.audit.estate import Estate
+from tests.support.audited_estate import Estate
 
 MAY = datetime(2026, 5, 3, 14, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from lastmile.audit.invariants import INVARIANTS
-from tests.audit.estate import FREE_SLOT, OF_S1, Estate
+from tests.support.audited_estate import FREE_SLOT, OF_S1, Estate
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import asyncpg
 
 from lastmile.audit.audit import Violation
-from tests.audit.estate import FREE_SLOT, OF_S1, QUARANTINE, Estate
+from tests.support.audited_estate import FREE_SLOT, OF_S1, QUARANTINE, Estate
 
 
 async def repaired(estate: Estate, name: str) -> list[Violation]:

@@ -7,7 +7,7 @@ import pytest
 
 from lastmile.audit.retention import Purged, purge
 from lastmile.db import Database
-from tests.audit.estate import Estate
+from tests.support.audited_estate import Estate
 
 ENDED = {"S-3", "S-5"}
 YEAR = timedelta(days=365)

@@ -11,7 +11,7 @@ from lastmile.audit.audit import Violation, check
 from lastmile.audit.invariants import NOTICES
 from lastmile.devstack.nas import ScriptedNas
 from lastmile.radius.dynauth import DynamicAuthorization
-from tests.audit.estate import QUARANTINE, Estate
+from tests.support.audited_estate import QUARANTINE, Estate
 
 USER = "S-1@acme.lastmile"
 WAITS = "wait_event_type = 'Lock' AND datname = current_database()"

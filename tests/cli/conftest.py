@@ -12,8 +12,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from lastmile.db import Database
 from lastmile.settings import Settings
 from tests.support.commands import Book, Cli, CommandServer
+from tests.support.faults import Faults
 from tests.support.workers import Working
-from tests.workflows.faults import Faults
 
 
 @pytest.fixture(scope="session")

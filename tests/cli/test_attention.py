@@ -14,9 +14,9 @@ from lastmile.client.parked_runs import parked_runs
 from lastmile.contract import ResultStatus
 from lastmile.settings import Settings
 from tests.support.commands import Book, Cli
+from tests.support.faults import Faults, refused
+from tests.support.orders import Orders, parked
 from tests.support.workers import Working
-from tests.workflows.faults import Faults, refused
-from tests.workflows.world import Orders, parked
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -8,9 +8,9 @@ import asyncpg
 
 from ipam.netbox.binding import ReportingScope
 from lastmile.devstack.netbox import NetBoxServer
-from tests.netbox.peer import Peer
-from tests.netbox.shared_out import Delegated
 from tests.support.commands import POOL, Cli
+from tests.support.delegated_env import Delegated
+from tests.support.netbox_peer import Peer
 
 
 async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
-from tests.netbox.peer import Peer
 from tests.support.commands import POOL, Cli
+from tests.support.netbox_peer import Peer
 
 SUBSCRIBER = """
 WITH customer AS (

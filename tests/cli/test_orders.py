@@ -4,8 +4,8 @@ import asyncpg
 import pytest
 
 from tests.support.commands import Book, Cli, interrupted, lines, until
+from tests.support.faults import Faults, refused
 from tests.support.workers import Working
-from tests.workflows.faults import Faults, refused
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -10,8 +10,8 @@ import pytest
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import Fault
 from lastmile.devstack.netbox.http_errors import HttpError
-from tests.netbox.kept import PREFIXES, Kept
 from tests.support.commands import Cli
+from tests.support.direct_env import PREFIXES, Kept
 
 FIRST, SECOND = "2001:db8:4000::/56", "2001:db8:4000:100::/56"
 

@@ -7,7 +7,7 @@ import asyncpg
 from temporalio.exceptions import ApplicationError
 
 from tests.support.commands import Book, Cli, interrupted, lines
-from tests.workflows.faults import Faults, Gate, refused
+from tests.support.faults import Faults, Gate, refused
 
 
 async def test_all_that_is_known(cli: Cli, book: Book, worker: None, owner: asyncpg.Connection) -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.support.commands import Book, Cli, lines, until
+from tests.support.faults import Faults, Gate, refused
 from tests.support.workers import Working
-from tests.workflows.faults import Faults, Gate, refused
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -6,7 +6,7 @@ import pytest
 
 from lastmile.devstack.ports import Ports
 from lastmile.devstack.prometheus import Prometheus, PrometheusMissingError, Sample, find_prometheus
-from tests.processes import until
+from tests.support.processes import until
 
 
 @pytest.mark.prometheus_required

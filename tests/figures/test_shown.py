@@ -22,7 +22,7 @@ from lastmile.metrics.snapshot import KEPT, keep, measure, newest
 from lastmile.telemetry import snapshot
 from lastmile.telemetry.metrics import FIGURES
 from lastmile.telemetry.snapshot import AGE, Sample, Snapshot, SnapshotCollector
-from tests.ipam.desk import Desk
+from tests.support.allocation_desk import Desk
 
 ALLOCATED = ("ipv6_lifecycle_state_total", {"tenant": "acme", "state": "allocated"})
 

@@ -10,7 +10,7 @@ from ipam.models import Need, Purpose
 from lastmile.metrics.counts import PAGES, fold
 from lastmile.metrics.snapshot import measure
 from tests.figures.reading import Values, values
-from tests.ipam.desk import Desk
+from tests.support.allocation_desk import Desk
 
 HOME = ("home", "acme", "ipv6_pd")
 SHARED = ("shared", "", "ipv6_pd")

@@ -24,8 +24,8 @@ from lastmile.devstack.stack import Stack
 from lastmile.radius.nas import NasRecord, add_nas
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.telemetry.metrics import OUTCOMES
-from tests.processes import until
-from tests.workflows.world import Orders
+from tests.support.orders import Orders
+from tests.support.processes import until
 from workflows.search_attributes import ATTENTION, TENANT
 
 __all__ = ["Isp"]

@@ -12,7 +12,7 @@ from lastmile.contract import Operation
 from lastmile.devstack.prometheus import Sample
 from lastmile.telemetry.metrics import OUTCOMES
 from tests.grafana.isp import Isp
-from tests.processes import until
+from tests.support.processes import until
 
 pytestmark = [
     pytest.mark.prometheus_required,

@@ -21,9 +21,9 @@ from lastmile.errors import NonRetryableError
 from lastmile.radius.accounts import username
 from lastmile.services.reply_items import ReplyItems
 from lastmile.subscribers.orders import hold_forward, hold_undo
-from tests.netbox.kept import Kept
-from tests.netbox.shared_out import Delegated
-from tests.netbox.steps import QUARANTINE, VRF
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import Kept
+from tests.support.steps import QUARANTINE, VRF
 
 __all__ = ["CASES", "POOL", "AllocatorCase", "DatabaseCase", "DelegatedCase", "DirectCase"]
 

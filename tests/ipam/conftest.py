@@ -7,7 +7,7 @@ import pytest
 
 from lastmile.db import Database
 from lastmile.subscribers.tenants import add_tenant
-from tests.ipam.desk import Desk
+from tests.support.allocation_desk import Desk
 
 
 @pytest.fixture

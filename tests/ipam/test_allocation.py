@@ -16,7 +16,7 @@ from ipam.errors import (
 )
 from ipam.lifecycle import State
 from ipam.models import Need, Purpose
-from tests.ipam.desk import PD, Desk
+from tests.support.allocation_desk import PD, Desk
 
 V4 = Need(Purpose.IPV4, 32)
 WAN = Need(Purpose.IPV6_ADDRESS, 128)

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from ipam.allocation import FRONTIER_BATCH, allocate
-from tests.ipam.desk import PD, Desk
+from tests.support.allocation_desk import PD, Desk
 
 # So many that a sample (of 30 000 rows) says little about the few that are free.
 FILL = """

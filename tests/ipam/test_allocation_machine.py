@@ -20,8 +20,8 @@ from ipam.models import Need, Purpose
 from ipam.pools import add_pool
 from lastmile.db import Database
 from lastmile.subscribers.tenants import add_tenant
-from tests.ipam.desk import PD, Desk
 from tests.ipam.model import POOLS, Action, Model, Move, Release, Request
+from tests.support.allocation_desk import PD, Desk
 
 NEEDS = [PD, Need(Purpose.IPV4, 32), *(Need(Purpose.IPV4, 32, address=IPv4Address(f"198.51.100.{n}")) for n in (2, 5))]
 ORDERS = ["o1", "o2", "o3", "o4"]

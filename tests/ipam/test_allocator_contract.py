@@ -17,7 +17,7 @@ from ipam.lifecycle import State
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.errors import OrderFencedError
 from tests.ipam.allocator_cases import CASES, AllocatorCase, DatabaseCase
-from tests.netbox.held import Held
+from tests.support.held_requests import Held
 
 
 @pytest.fixture(params=CASES, ids=[case.__name__.removesuffix("Case").lower() for case in CASES])

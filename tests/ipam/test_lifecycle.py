@@ -9,7 +9,7 @@ import pytest
 from ipam.delegations import Delegation, StateChangedError
 from ipam.errors import IllegalTransitionError, NotRevokedError, PoolExhaustedError
 from ipam.lifecycle import TRANSITIONS, State
-from tests.ipam.desk import Desk
+from tests.support.allocation_desk import Desk
 
 # The design's table, written down a second time on purpose.
 ALLOWED = {

@@ -13,7 +13,7 @@ from ipam.models import Need, Purpose
 from ipam.pool_changes import close_pool, exclude, extend_pool, include, left_in, open_pool, remove_pool
 from ipam.pools import Pool, PoolUse, list_pools
 from lastmile.db import PlatformConnection
-from tests.ipam.desk import QUARANTINE, Desk
+from tests.support.allocation_desk import QUARANTINE, Desk
 
 V4 = Need(Purpose.IPV4, 32)
 REST = timedelta(days=7)

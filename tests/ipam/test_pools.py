@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ipam.errors import InvalidPoolError
 from ipam.models import Purpose
 from ipam.pools import MAX_CAPACITY, Pool, PoolUse, add_pool, list_pools
-from tests.ipam.desk import Desk
+from tests.support.allocation_desk import Desk
 
 
 async def uses(desk: Desk) -> dict[str, PoolUse]:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from ipam.errors import DelegationMismatchError, UnknownPoolError
 from ipam.models import Addressing
-from tests.ipam.desk import PD, Desk
+from tests.support.allocation_desk import PD, Desk
 
 RED, BLUE = (replace(PD, vrf=vrf) for vrf in ("red", "blue"))
 

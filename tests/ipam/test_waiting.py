@@ -8,7 +8,7 @@ import pytest
 
 from ipam.allocation import Allocation, allocate, release
 from ipam.errors import PoolExhaustedError
-from tests.ipam.desk import PD, QUARANTINE, Desk
+from tests.support.allocation_desk import PD, QUARANTINE, Desk
 
 
 class ClientDied(Exception):

@@ -9,8 +9,8 @@ from ipam.netbox.mode_change.controller import change
 from ipam.netbox.reconcile.run import differences
 from ipam.pools import Pool, add_pool, list_pools
 from lastmile.audit.audit import check
-from tests.netbox.kept import PREFIXES, SPACE, VRF, Kept
-from tests.netbox.shared_out import Delegated
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import PREFIXES, SPACE, VRF, Kept
 
 REST = timedelta(days=7)
 BLOCK = 16

@@ -10,9 +10,9 @@ from ipam.netbox import NetBox
 from ipam.netbox.requirements import check, set_up
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.versions import V4_4, VERSIONS, Version
-from tests.netbox.kept import Kept
-from tests.netbox.peer import Peer
-from tests.netbox.shared_out import Delegated
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import Kept
+from tests.support.netbox_peer import Peer
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.netbox.peer import Peer
+from tests.support.netbox_peer import Peer
 
 __all__ = ["Replay", "pairs"]
 

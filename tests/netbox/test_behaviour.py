@@ -7,8 +7,8 @@ import pynetbox
 import pytest
 
 from lastmile.devstack.netbox.versions import Version
-from tests.netbox.peer import Peer
 from tests.netbox.versions import each_version, on_4_6
+from tests.support.netbox_peer import Peer
 
 PREFIXES = "/api/ipam/prefixes/"
 

@@ -15,8 +15,8 @@ from ipam.netbox.mode_change import controller
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault
 from tests.netbox.changeable import BLOCK, BLOCKS, DATABASE, DIRECT, HELD, PREFIX, Changeable, Way, resting
-from tests.netbox.kept import AVAILABLE, PREFIXES, refusal
-from tests.netbox.reconciled import repaired
+from tests.support.direct_env import AVAILABLE, PREFIXES, refusal
+from tests.support.reconciliation import repaired
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from ipam.netbox.errors import ConnectionLostError
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import LOST
 from tests.netbox.changeable import BLOCK, DIRECT, PREFIX, Changeable
-from tests.netbox.kept import PREFIXES, SPACE, refusal
 from tests.netbox.test_changing_moment import all_but_the_last_step
+from tests.support.direct_env import PREFIXES, SPACE, refusal
 
 BLOCK_LENGTH = 52
 

@@ -18,7 +18,7 @@ from lastmile.db.advisory_lock import exclusive
 from lastmile.db.database import PlatformConnection
 from lastmile.devstack.netbox import NetBoxServer
 from tests.netbox.changeable import BLOCKS, DIRECT, PREFIX, Changeable, Way, resting
-from tests.netbox.kept import SPACE, VRF, refusal
+from tests.support.direct_env import SPACE, VRF, refusal
 
 
 @pytest.fixture

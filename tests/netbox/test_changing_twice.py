@@ -27,10 +27,10 @@ from lastmile.contract.lines import Reference
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.services.netbox_import import Carried, ImportVerdict, PrefixImporter
 from tests.netbox.changeable import BLOCKS, DATABASE, DIRECT, PREFIX, REST, Changeable, Way
-from tests.netbox.kept import PREFIXES, SPACE, VRF
-from tests.netbox.reconciled import found
 from tests.netbox.test_changing_moment import all_but_the_last_step, last_step, pool_as
 from tests.netbox.test_import import FIELD, Existing
+from tests.support.direct_env import PREFIXES, SPACE, VRF
+from tests.support.reconciliation import found
 
 
 class Both(Existing, Changeable):

@@ -14,7 +14,7 @@ from ipam.netbox.requirements import BoundPool, Finding, check, set_up
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import NO_FAULT, proxy
 from lastmile.devstack.netbox.versions import V4_4
-from tests.netbox.peer import Peer
+from tests.support.netbox_peer import Peer
 
 FIELDS = "/api/extras/custom-fields/"
 PREFIXES = "/api/ipam/prefixes/"

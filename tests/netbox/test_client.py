@@ -52,11 +52,11 @@ from lastmile.devstack.netbox.faults import (
 from lastmile.devstack.netbox.http_errors import HttpError
 from lastmile.devstack.netbox.versions import Version
 from lastmile.errors import NonRetryableError, OutageError
-from tests.counted import Counted
-from tests.netbox.elsewhere import answering, certificate, tls
-from tests.netbox.held import Held
-from tests.netbox.peer import Peer
 from tests.netbox.versions import each_version
+from tests.support.held_requests import Held
+from tests.support.metrics import Counted
+from tests.support.netbox_peer import Peer
+from tests.support.other_servers import answering, certificate, tls
 
 STAMP = Stamp(
     key="acme/S-1/ipv6_pd/o1", subscriber_ref="S-1", state=State.ALLOCATED, tenant="acme", link="https://x/S-1"

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from lastmile.devstack.netbox.versions import V4_4, V4_6, Version
-from tests.netbox.peer import Peer
 from tests.netbox.replay import Replay, pairs
 from tests.netbox.versions import each_version
+from tests.support.netbox_peer import Peer
 
 # Recorded while a part of NetBox was down: test_faults.py has the stand-in do that.
 BROKEN = ("redis", "postgres", "database read-only")

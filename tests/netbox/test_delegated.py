@@ -19,8 +19,8 @@ from lastmile.db import Database
 from lastmile.db.advisory_lock import exclusive
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
-from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, VRF, refusal
-from tests.netbox.shared_out import Delegated
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import AVAILABLE, PREFIXES, SPACE, VRF, refusal
 
 BLOCK = 16
 

@@ -17,9 +17,9 @@ from ipam.netbox.records import USED
 from lastmile.audit.audit import check
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
-from tests.netbox.held import Held
-from tests.netbox.kept import PREFIXES, VRF
-from tests.netbox.shared_out import Delegated
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import PREFIXES, VRF
+from tests.support.held_requests import Held
 
 BLOCK = 16
 

@@ -12,9 +12,9 @@ from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
 from ipam.netbox.reconcile.differences import DifferenceKind
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import LOST
-from tests.netbox.kept import AVAILABLE, PREFIXES
-from tests.netbox.reconciled import found, kinds
-from tests.netbox.shared_out import Delegated
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import AVAILABLE, PREFIXES
+from tests.support.reconciliation import found, kinds
 
 BLOCK = 16
 LENGTHS = [50, 51, 53, 54]

@@ -11,9 +11,9 @@ from ipam.netbox.delegated.outbox import drain
 from ipam.netbox.records import KEY, STATE
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import LOST
-from tests.netbox.held import Held
-from tests.netbox.kept import PREFIXES
-from tests.netbox.shared_out import Delegated
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import PREFIXES
+from tests.support.held_requests import Held
 
 FIRST = "2001:db8:4000::/56"
 

@@ -19,10 +19,10 @@ from lastmile.audit.audit import check
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
-from tests.netbox.held import Held
-from tests.netbox.kept import PREFIXES
-from tests.netbox.shared_out import Delegated
-from tests.netbox.steps import QUARANTINE
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import PREFIXES
+from tests.support.held_requests import Held
+from tests.support.steps import QUARANTINE
 
 FIRST = "2001:db8:4000::/56"
 

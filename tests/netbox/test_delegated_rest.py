@@ -9,9 +9,9 @@ from ipam.netbox.binding import ReportingScope
 from ipam.netbox.records import STATE
 from ipam.quarantine import confirm, unconfirmed
 from lastmile.devstack.netbox import NetBoxServer
-from tests.netbox.reconciled import kinds
-from tests.netbox.shared_out import Delegated
-from tests.netbox.steps import QUARANTINE
+from tests.support.delegated_env import Delegated
+from tests.support.reconciliation import kinds
+from tests.support.steps import QUARANTINE
 
 FIRST = "2001:db8:4000::/56"
 

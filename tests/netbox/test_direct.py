@@ -15,8 +15,8 @@ from lastmile.audit.audit import check
 from lastmile.contract.results import StepOutcome
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
-from tests.netbox.held import Held
-from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept, refusal
+from tests.support.direct_env import AVAILABLE, PREFIXES, SPACE, Kept, refusal
+from tests.support.held_requests import Held
 
 KEY_1 = "acme/S-1/ipv6_pd/O-1"
 

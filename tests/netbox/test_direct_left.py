@@ -8,8 +8,8 @@ import pytest
 
 from ipam.netbox.binding import OnRelease
 from lastmile.devstack.netbox import NetBoxServer
-from tests.netbox.held import Held
-from tests.netbox.kept import PREFIXES, Kept, refusal
+from tests.support.direct_env import PREFIXES, Kept, refusal
+from tests.support.held_requests import Held
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from lastmile.devstack.netbox.faults import (
 from lastmile.devstack.netbox.latency import MEASURED
 from lastmile.devstack.netbox.server import TOKEN
 from lastmile.devstack.server import ServerProcess
-from tests.netbox.peer import Peer
 from tests.netbox.replay import pairs
+from tests.support.netbox_peer import Peer
 
 PREFIXES = "/api/ipam/prefixes/"
 

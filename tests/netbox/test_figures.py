@@ -12,9 +12,9 @@ from ipam.netbox.requirements import check as requirements
 from ipam.netbox.requirements import set_up
 from lastmile.metrics.snapshot import measure
 from tests.figures.reading import values
-from tests.netbox.held import Held
-from tests.netbox.kept import PREFIXES, TENANTS, Kept, refusal
-from tests.netbox.shared_out import Delegated
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import PREFIXES, TENANTS, Kept, refusal
+from tests.support.held_requests import Held
 
 BLOCK = 16
 OUTBOX = ("lastmile_netbox_outbox_waiting", "lastmile_netbox_outbox_refused")

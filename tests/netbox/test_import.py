@@ -19,8 +19,8 @@ from lastmile.contract.lines import Reference
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault
 from lastmile.services.netbox_import import ImportVerdict, InspectedPrefix, PrefixImporter
-from tests.netbox.held import Held
-from tests.netbox.kept import PREFIXES, Kept
+from tests.support.direct_env import PREFIXES, Kept
+from tests.support.held_requests import Held
 
 FIELD = "customer_ref"
 FIRST = "2001:db8:4000::/56"

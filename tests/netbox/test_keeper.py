@@ -12,10 +12,10 @@ from ipam.netbox.delegated.block_maintenance import Keeper
 from ipam.netbox.records import KEY, USED
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import LOST
-from tests.netbox.held import Held
-from tests.netbox.kept import PREFIXES
-from tests.netbox.shared_out import Delegated
-from tests.netbox.steps import QUARANTINE
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import PREFIXES
+from tests.support.held_requests import Held
+from tests.support.steps import QUARANTINE
 
 BLOCK = 16
 

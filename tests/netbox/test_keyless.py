@@ -14,9 +14,9 @@ from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.records import KEY, LINK, SIZE, STATE, SUBSCRIBER, USED
 from ipam.netbox.requirements import check, set_up
-from tests.netbox.kept import PREFIXES, Kept, refusal
-from tests.netbox.reconciled import found, kinds, repaired
-from tests.netbox.shared_out import Delegated
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import PREFIXES, Kept, refusal
+from tests.support.reconciliation import found, kinds, repaired
 
 FIELDS = "/api/extras/custom-fields/"
 FIRST, SECOND, THIRD = "2001:db8:4000::/56", "2001:db8:4000:100::/56", "2001:db8:4000:200::/56"

@@ -12,9 +12,9 @@ from ipam.netbox.binding import ReportingScope
 from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.records import LINK
 from lastmile.devstack.netbox import NetBoxServer
-from tests.netbox.kept import PREFIXES, Kept
-from tests.netbox.reconciled import found, kinds, repaired
-from tests.netbox.shared_out import Delegated
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import PREFIXES, Kept
+from tests.support.reconciliation import found, kinds, repaired
 
 WHERE = "https://ui.example.net/{tenant}/{subscriber}"
 FIRST = "https://ui.example.net/acme/S-1"

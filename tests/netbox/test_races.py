@@ -9,7 +9,7 @@ import requests
 
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import Fault
-from tests.netbox.peer import Peer
+from tests.support.netbox_peer import Peer
 
 PREFIXES = "/api/ipam/prefixes/"
 

@@ -15,10 +15,10 @@ from ipam.netbox.records import KEY, USED
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.contract import ProvisionSubscriber, ResultStatus
 from lastmile.devstack.netbox import NetBoxServer
-from tests.netbox.kept import SPACE, VRF, Kept
-from tests.netbox.shared_out import Delegated
-from tests.processes import Environment, environment_of, healthy, port_of, started, until
-from tests.workflows.world import Orders, retrying
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import SPACE, VRF, Kept
+from tests.support.orders import Orders, retrying
+from tests.support.processes import Environment, environment_of, healthy, port_of, started, until
 
 LINES = 4
 

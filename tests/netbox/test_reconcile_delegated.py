@@ -12,9 +12,9 @@ from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, USED
 from lastmile.db.advisory_lock import exclusive
 from lastmile.devstack.netbox import NetBoxServer
-from tests.netbox.kept import PREFIXES
-from tests.netbox.reconciled import found, kinds, repaired
-from tests.netbox.shared_out import Delegated
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import PREFIXES
+from tests.support.reconciliation import found, kinds, repaired
 
 FIRST, SECOND = "2001:db8:4000::/56", "2001:db8:4000:100::/56"
 BLOCK = "2001:db8:4000::/52"

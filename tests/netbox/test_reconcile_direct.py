@@ -14,8 +14,8 @@ from ipam.netbox.records import KEY, STATE, SUBSCRIBER
 from ipam.netbox.requirements import NOT_VISIBLE
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import LOST
-from tests.netbox.kept import AVAILABLE, PREFIXES, SPACE, Kept, refusal
-from tests.netbox.reconciled import found, kinds, repaired
+from tests.support.direct_env import AVAILABLE, PREFIXES, SPACE, Kept, refusal
+from tests.support.reconciliation import found, kinds, repaired
 
 KEY_1 = "acme/S-1/ipv6_pd/O-1"
 FIRST, SECOND, THIRD = (f"2001:db8:4000:{n}00::/56" if n else "2001:db8:4000::/56" for n in range(3))

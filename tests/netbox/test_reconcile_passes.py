@@ -16,9 +16,9 @@ from ipam.netbox.reconcile.run import differences
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import Fault
-from tests.netbox.held import Held
-from tests.netbox.kept import PREFIXES, Kept
-from tests.netbox.reconciled import found, kinds, repaired
+from tests.support.direct_env import PREFIXES, Kept
+from tests.support.held_requests import Held
+from tests.support.reconciliation import found, kinds, repaired
 
 FIRST = "2001:db8:4000::/56"
 

@@ -19,7 +19,7 @@ from lastmile.devstack.nas import ScriptedNas
 from lastmile.devstack.ports import HOST, Ports
 from lastmile.radius.accounts import password_of, username
 from lastmile.radius.dynauth import DynamicAuthorization, Session
-from tests.audit.estate import QUARANTINE, Estate
+from tests.support.audited_estate import QUARANTINE, Estate
 
 pytestmark = pytest.mark.freeradius_required
 

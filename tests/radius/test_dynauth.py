@@ -16,7 +16,7 @@ from lastmile.radius.dynauth import (
     RadiusReply,
     Session,
 )
-from tests.counted import Counted
+from tests.support.metrics import Counted
 
 
 def sign_with_another_secret(reply: Any) -> None:

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.readme import ROOT
 from tests.support import command_server
+from tests.support.readme import ROOT
 
 __all__ = ["POOL", "Book", "Cli", "CommandServer", "Ran", "interrupted", "lines", "until"]
 

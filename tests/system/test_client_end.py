@@ -11,9 +11,9 @@ import pytest
 from temporalio.worker import Worker
 
 from lastmile.settings import Settings
-from tests.readme import ROOT, client_program
+from tests.support.orders import Orders
+from tests.support.readme import ROOT, client_program
 from tests.system import program_runs
-from tests.workflows.world import Orders
 
 AT_ONCE = 4
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.workflows.every_way.cases import CASES, Case
-from tests.workflows.every_way.playing import Plays, differences, playing
-from tests.workflows.every_way.shelf import AWAY, DELEGATED, DIRECT, shelf
+from tests.workflows.every_way.netbox_pools import AWAY, DELEGATED, DIRECT, shelf
+from tests.workflows.every_way.run_cases import Plays, differences, playing
 
 OF_ADDRESSES = {"allocate_ip_address", "activate_ipv6_lifecycle", "revoke_ipv6_lifecycle", "release_ip_address"}
 """What the kind of the pool makes a difference to; a rollback from elsewhere goes through their undos all the same."""

@@ -8,8 +8,8 @@ from temporalio.client import Client
 
 from lastmile.client.orders import Lastmile
 from lastmile.db import Database
-from tests.processes import Environment, environment_of
-from tests.workflows.world import Orders
+from tests.support.orders import Orders
+from tests.support.processes import Environment, environment_of
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from lastmile.contract import Decision, ResultStatus
 from lastmile.contract.lines import Customer
 from lastmile.devstack.nas import ScriptedNas
 from lastmile.telemetry.logs import set_up_logging
-from tests.processes import Environment, healthy, port_of, started
-from tests.workflows.world import Orders, log_in, outcomes
+from tests.support.orders import Orders, log_in, outcomes
+from tests.support.processes import Environment, healthy, port_of, started
 
 SECRET = "not for the logs"
 WORD = Decision(by="noc-7", why="Ada called back")

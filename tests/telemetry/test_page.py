@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from lastmile.client.orders import Lastmile
 from lastmile.devstack.ports import HOST
-from tests.processes import Environment, healthy, port_of, started, until
-from tests.workflows.world import Orders
+from tests.support.orders import Orders
+from tests.support.processes import Environment, healthy, port_of, started, until
 
 Read = Callable[[str], Iterable[Metric]]
 

@@ -21,8 +21,8 @@ from lastmile.devstack.ports import HOST
 from lastmile.devstack.postgres import EmbeddedPostgres
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.telemetry.readiness import Readiness
-from tests.processes import Environment, environment_of, get, healthy, port_of, started, until
-from tests.workflows.world import Orders
+from tests.support.orders import Orders
+from tests.support.processes import Environment, environment_of, get, healthy, port_of, started, until
 
 READY = (200, {"ready": True, "database": "ok", "temporal": "ok", "worker": "ok"})
 

@@ -18,8 +18,8 @@ from ipam.models import Addressing, IPv4Mode
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
 from lastmile.devstack.ports import HOST
-from tests.processes import Environment, healthy, port_of, started
-from tests.workflows.world import Orders
+from tests.support.orders import Orders
+from tests.support.processes import Environment, healthy, port_of, started
 
 NOBODY = f"http://{HOST}:1"
 

@@ -16,10 +16,10 @@ from lastmile.devstack.nas import ScriptedNas
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
+from tests.support.faults import Faults
+from tests.support.maintenance import Maintenance
+from tests.support.orders import Orders
 from tests.workflows.every_way.table import seen_in, table
-from tests.workflows.faults import Faults
-from tests.workflows.maintained import Maintenance
-from tests.workflows.world import Orders
 
 SECRET = b"a shared secret"
 

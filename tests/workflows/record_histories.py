@@ -26,12 +26,12 @@ from lastmile.db.migrate import upgrade
 from lastmile.devstack.postgres import EmbeddedPostgres
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import find_temporal
+from tests.support.faults import Faults, Gate, refused
+from tests.support.maintenance import AT_ONCE, Maintenance
+from tests.support.orders import Orders, dispatched, parked, until_refused
 from tests.workflows.every_way.cases import ENDINGS
-from tests.workflows.every_way.play import play
-from tests.workflows.every_way.stage import Stage, stage
-from tests.workflows.faults import Faults, Gate, refused
-from tests.workflows.maintained import AT_ONCE, Maintenance
-from tests.workflows.world import Orders, dispatched, parked, until_refused
+from tests.workflows.every_way.environment import CaseEnvironment, stage
+from tests.workflows.every_way.run_case import play
 
 DIRECTORY = Path(__file__).with_name("histories")
 
@@ -173,7 +173,7 @@ async def _write(name: str, run: Run) -> None:
     print(name)
 
 
-async def _record(stage: Stage, wanted: Collection[str]) -> None:
+async def _record(stage: CaseEnvironment, wanted: Collection[str]) -> None:
     for name, scenario in SCENARIOS.items():
         if name in wanted:
             run = await scenario(stage.lastmile, stage.faults, await stage.tenant(name))

@@ -15,9 +15,9 @@ from lastmile.client.orders import Lastmile
 from lastmile.contract import AuditResult, ResultStatus
 from lastmile.db import Database
 from lastmile.devstack.nas import ACK, Answer, Request, ScriptedNas
-from tests.workflows.faults import Faults, refused
-from tests.workflows.maintained import Maintenance
-from tests.workflows.world import Orders, log_in, rest_seconds
+from tests.support.faults import Faults, refused
+from tests.support.maintenance import Maintenance
+from tests.support.orders import Orders, log_in, rest_seconds
 
 
 async def acknowledged(owner: asyncpg.Connection) -> dict[str, tuple[int, int]]:

@@ -21,7 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.orders import Lastmile
 from lastmile.client.search_attributes import SearchAttributesAwaited, add_search_attributes
-from tests.workflows.world import Orders
+from tests.support.orders import Orders
 from workflows.start_options import search_attributes
 
 

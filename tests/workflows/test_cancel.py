@@ -15,8 +15,8 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.workflows.faults import Faults, Gate, refused
-from tests.workflows.world import Orders, outcomes, what_is_there
+from tests.support.faults import Faults, Gate, refused
+from tests.support.orders import Orders, outcomes, what_is_there
 
 PROVISION = [step.name for step in operations.PROVISION.steps]
 BEFORE_PIVOT = [step.name for step in operations.DEPROVISION.steps[: pivot_of(operations.DEPROVISION.steps)]]

@@ -21,9 +21,9 @@ from lastmile.contract import CleanupResult, Decision, ResultStatus
 from lastmile.db import Database
 from lastmile.devstack.nas import Answer, ScriptedNas
 from lastmile.radius.dynauth import DynamicAuthorization
-from tests.workflows.faults import Faults, Gate, refused
-from tests.workflows.maintained import AT_ONCE, Maintenance, cut_off, held
-from tests.workflows.world import Orders, log_in, parked, rest_seconds
+from tests.support.faults import Faults, Gate, refused
+from tests.support.maintenance import AT_ONCE, Maintenance, cut_off, held
+from tests.support.orders import Orders, log_in, parked, rest_seconds
 
 WORD = Decision(by="noc-7", why="ticket 4711")
 QUARANTINE = Quarantine(timedelta(hours=1), timedelta(hours=2))

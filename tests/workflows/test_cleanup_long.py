@@ -14,8 +14,8 @@ from temporalio.testing import WorkflowEnvironment
 from lastmile.client.orders import Lastmile
 from lastmile.contract import CleanupResult
 from lastmile.db import Database
-from tests.workflows.maintained import AT_ONCE, Maintenance, cut_off, ended, held
-from tests.workflows.world import Orders
+from tests.support.maintenance import AT_ONCE, Maintenance, cut_off, ended, held
+from tests.support.orders import Orders
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
 FEW_EVENTS = 15

@@ -8,9 +8,9 @@ from temporalio.exceptions import ApplicationError
 
 from lastmile.client.orders import Lastmile
 from lastmile.contract import Cleanup, CleanupResult, CleanupState, Decision, ResultStatus
-from tests.workflows.faults import Faults, refused
-from tests.workflows.maintained import AT_ONCE, Maintenance, ended
-from tests.workflows.world import Orders, parked, what_is_there
+from tests.support.faults import Faults, refused
+from tests.support.maintenance import AT_ONCE, Maintenance, ended
+from tests.support.orders import Orders, parked, what_is_there
 
 PREFIX_LEAK = "ipv6_lifecycle.prefix_leak"
 

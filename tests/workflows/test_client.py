@@ -11,8 +11,8 @@ from lastmile.client.connection import TemporalUnreachableError, connect
 from lastmile.client.orders import Lastmile, NotRunningError
 from lastmile.contract import ResultStatus
 from lastmile.settings import Settings
-from tests.workflows.faults import Faults, Gate
-from tests.workflows.world import Orders
+from tests.support.faults import Faults, Gate
+from tests.support.orders import Orders
 
 
 async def test_there_is_nothing_to_cancel_once_the_run_has_ended(lastmile: Lastmile, orders: Orders) -> None:

@@ -6,8 +6,8 @@ from ipam.models import Addressing
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
 from lastmile.contract.operations import DEPROVISION
-from tests.workflows.faults import Faults, broken, once, refused
-from tests.workflows.world import Orders, outcomes, what_is_there
+from tests.support.faults import Faults, broken, once, refused
+from tests.support.orders import Orders, outcomes, what_is_there
 
 DONE = {step.name: "done" for step in DEPROVISION.steps} | {"deactivate_onu": "skipped", "unconfigure_cpe": "skipped"}
 

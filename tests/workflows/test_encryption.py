@@ -32,8 +32,8 @@ from lastmile.encryption.keys import DecryptionError, KeyRing
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.workflows.faults import Faults
-from tests.workflows.world import Orders, parked
+from tests.support.faults import Faults
+from tests.support.orders import Orders, parked
 
 OLD, NEW = {"k1": bytes(range(32))}, {"k2": bytes(32)}
 RING = KeyRing(OLD)

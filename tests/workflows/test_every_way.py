@@ -10,8 +10,8 @@ import pytest
 
 from lastmile.contract import operations
 from tests.workflows.every_way.cases import CASES, Case
-from tests.workflows.every_way.playing import Plays, differences, playing
 from tests.workflows.every_way.rules import OPERATIONS
+from tests.workflows.every_way.run_cases import Plays, differences, playing
 from tests.workflows.every_way.table import WAY
 
 STEPS = {"provision": operations.PROVISION.steps, "deprovision": operations.DEPROVISION.steps}

@@ -12,8 +12,8 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.workflows.faults import Faults, Gate, refused
-from tests.workflows.world import Orders, parked, what_is_there
+from tests.support.faults import Faults, Gate, refused
+from tests.support.orders import Orders, parked, what_is_there
 
 WORD = Decision(by="noc-7", why="ticket 4711")
 

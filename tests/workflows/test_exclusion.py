@@ -12,8 +12,8 @@ from ipam.models import Addressing
 from lastmile.client.orders import AlreadyRunningError, Lastmile, OrderIdReusedError
 from lastmile.contract import ResultStatus, RunStatus
 from lastmile.settings import Settings
-from tests.workflows.faults import Faults, Gate
-from tests.workflows.world import Orders
+from tests.support.faults import Faults, Gate
+from tests.support.orders import Orders
 from workflows.search_attributes import OPERATION, TENANT
 
 # Of a test that would wait for ever where the behaviour is broken, in seconds.

@@ -23,7 +23,7 @@ from lastmile.settings import Settings
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.telemetry.snapshot import Sample
 from tests.figures.reading import Values, values
-from tests.workflows.world import Orders
+from tests.support.orders import Orders
 from workflows.search_attributes import ATTENTION, TENANT
 
 OLDEST = "lastmile_oldest_open_order_seconds"

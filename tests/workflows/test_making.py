@@ -11,7 +11,7 @@ from lastmile.client.schedule_bootstrap import ScheduleBootstrap
 from lastmile.client.schedule_manager import WRITTEN, ScheduleManager
 from lastmile.client.schedules import SCHEDULES
 from lastmile.encryption.codec import plain
-from tests.processes import until
+from tests.support.processes import until
 
 NAMES = [plan.name for plan in SCHEDULES]
 

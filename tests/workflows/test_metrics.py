@@ -18,9 +18,9 @@ from ipam.models import Addressing, IPv4Mode
 from lastmile.client.orders import Lastmile, OrderRefusedError
 from lastmile.contract import OrderResult, ResultStatus, operations
 from lastmile.devstack.nas import ScriptedNas
-from tests.counted import Counted
-from tests.workflows.faults import Faults, Gate, broken, once, refused
-from tests.workflows.world import Orders, log_in, outcomes, parked
+from tests.support.faults import Faults, Gate, broken, once, refused
+from tests.support.metrics import Counted
+from tests.support.orders import Orders, log_in, outcomes, parked
 from workflows.registry import RUNNER
 
 ORDERS = "lastmile_orders_total"

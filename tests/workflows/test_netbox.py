@@ -27,11 +27,11 @@ from lastmile.devstack.netbox.versions import V4_4, V4_6
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.netbox.held import Held
-from tests.netbox.kept import PREFIXES, SPACE, VRF, Kept
-from tests.workflows.faults import Faults, Gate, broken, once, refused
-from tests.workflows.maintained import AT_ONCE, Maintenance
-from tests.workflows.world import Orders, cancel_requested, outcomes, parked, retrying, what_is_there
+from tests.support.direct_env import PREFIXES, SPACE, VRF, Kept
+from tests.support.faults import Faults, Gate, broken, once, refused
+from tests.support.held_requests import Held
+from tests.support.maintenance import AT_ONCE, Maintenance
+from tests.support.orders import Orders, cancel_requested, outcomes, parked, retrying, what_is_there
 from workflows.step_activity import PATIENCE
 
 PROVISION = [step.name for step in operations.PROVISION.steps]

@@ -17,9 +17,9 @@ from lastmile.devstack.netbox import NetBoxServer
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.netbox.kept import SPACE, VRF
-from tests.netbox.shared_out import Delegated
-from tests.workflows.world import Orders, outcomes, retrying, what_is_there
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import SPACE, VRF
+from tests.support.orders import Orders, outcomes, retrying, what_is_there
 
 BLOCK = 4
 

@@ -9,8 +9,8 @@ from temporalio.client import WorkflowUpdateFailedError
 
 from lastmile.client.orders import Lastmile, NotRunningError, OrderRun
 from lastmile.contract import Choice, Decision, ResultStatus, RunStatus
-from tests.workflows.faults import Faults, broken, refused
-from tests.workflows.world import Orders, outcomes, parked, what_is_there
+from tests.support.faults import Faults, broken, refused
+from tests.support.orders import Orders, outcomes, parked, what_is_there
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
 WORD = Decision(by="noc-7", why="ticket 4711")

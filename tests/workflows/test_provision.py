@@ -18,8 +18,8 @@ from lastmile.contract import Created, ResultStatus
 from lastmile.contract.operations import PROVISION
 from lastmile.db import Database
 from lastmile.subscribers.orders import recorded
-from tests.workflows.faults import Faults, broken, once
-from tests.workflows.world import Orders, outcomes, what_is_there
+from tests.support.faults import Faults, broken, once
+from tests.support.orders import Orders, outcomes, what_is_there
 
 DONE = {step.name: "done" for step in PROVISION.steps} | {"activate_onu": "skipped", "configure_cpe": "skipped"}
 

@@ -10,8 +10,8 @@ from temporalio.exceptions import ApplicationError
 from lastmile.client.orders import Lastmile, OrderRefusedError, RunLostError
 from lastmile.contract import Created, ResultStatus, operations
 from lastmile.contract.steps import pivot_of
-from tests.workflows.faults import Fault, Faults, Gate, broken, once, refused
-from tests.workflows.world import Orders, outcomes, what_is_there
+from tests.support.faults import Fault, Faults, Gate, broken, once, refused
+from tests.support.orders import Orders, outcomes, what_is_there
 
 PROVISION = [step.name for step in operations.PROVISION.steps]
 REQUIRED = [step.name for step in operations.PROVISION.steps if not step.best_effort]

@@ -17,8 +17,8 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.workflows.faults import Fault, Faults, Gate, broken, once
-from tests.workflows.world import Orders, dispatched, until_refused
+from tests.support.faults import Fault, Faults, Gate, broken, once
+from tests.support.orders import Orders, dispatched, until_refused
 from workflows.search_attributes import OPERATION, TENANT
 
 # Ahead by enough for a Schedule to be made meanwhile.

@@ -11,8 +11,8 @@ from lastmile.client.orders import Lastmile
 from lastmile.contract import OrderResult, ResultStatus
 from lastmile.devstack.nas import ACK, Answer, Request, ScriptedNas, nak
 from lastmile.settings import Settings
-from tests.workflows.faults import Faults, broken, once, refused
-from tests.workflows.world import Orders, log_in, outcomes, rest_seconds
+from tests.support.faults import Faults, broken, once, refused
+from tests.support.orders import Orders, log_in, outcomes, rest_seconds
 
 UNCONFIRMED_REST = 7200
 

@@ -8,8 +8,8 @@ import pytest
 from lastmile.client.orders import Lastmile, RunLostError
 from lastmile.contract import AnyOrder, Decision, ResultStatus
 from lastmile.contract.lines import Line
-from tests.workflows.faults import Faults, Gate, broken, once, refused
-from tests.workflows.world import Orders, outcomes, parked, what_is_there
+from tests.support.faults import Faults, Gate, broken, once, refused
+from tests.support.orders import Orders, outcomes, parked, what_is_there
 
 DEVICES = "devices"
 # Of a run that would park for ever where the behaviour is broken, in seconds.

@@ -10,8 +10,8 @@ from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
 from lastmile.db import Database
 from lastmile.settings import Settings
-from tests.workflows.faults import Faults, refused
-from tests.workflows.world import Orders, what_is_there
+from tests.support.faults import Faults, refused
+from tests.support.orders import Orders, what_is_there
 
 SPACE = {"prefix": "2001:db8:300::/40", "purpose": "ipv6_pd", "delegated_length": 52, "tenant": "acme"}
 ATTRIBUTES = "SELECT username, attribute, value FROM radreply ORDER BY username, attribute"

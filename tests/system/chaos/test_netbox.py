@@ -12,10 +12,10 @@ from temporalio.exceptions import ApplicationError
 from ipam.netbox.binding import OnRelease, ReportingScope
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, LOST
-from tests.netbox.crew import Crew, Lost
-from tests.netbox.kept import Kept
-from tests.netbox.reconciled import found
-from tests.netbox.shared_out import Delegated
+from tests.support.delegated_env import Delegated
+from tests.support.direct_env import Kept
+from tests.support.reconciliation import found
+from tests.support.step_workers import Lost, StepWorkers
 
 LINES = 1000
 AT_ONCE = 16
@@ -59,7 +59,7 @@ async def kept(owner_url: str, owner: asyncpg.Connection, way: Way) -> AsyncIter
 class Chaos:
     """Lines come and go; each step is insisted upon, and workers are killed whatever they are at."""
 
-    def __init__(self, kept: Kept, crew: Crew) -> None:
+    def __init__(self, kept: Kept, crew: StepWorkers) -> None:
         self.kept = kept
         self.crew = crew
         self.held: dict[int, str] = {}
@@ -133,7 +133,7 @@ async def test_nothing_double_and_nothing_leaked(kept: Kept, way: Way, owner_url
     kept.server.faults.chance(LOST, 0.2)
     kept.server.faults.chance(CUT, 0.05)
     place = (owner_url, kept.server.url, kept.server.token, READ_TIMEOUT)
-    with Crew.at_work(WORKERS, *place) as crew:
+    with StepWorkers.at_work(WORKERS, *place) as crew:
         chaos = Chaos(kept, crew)
         await chaos.run()
 
@@ -144,7 +144,7 @@ async def test_nothing_double_and_nothing_leaked(kept: Kept, way: Way, owner_url
     assert await settled(kept) == held
     assert len(set(held)) == len(held) == LINES // 3
 
-    with Crew.at_work(WORKERS, *place) as chaos.crew:
+    with StepWorkers.at_work(WORKERS, *place) as chaos.crew:
         await asyncio.gather(*map(chaos.gone, chaos.held))
     assert await settled(kept) == []
     assert kept.records() == []

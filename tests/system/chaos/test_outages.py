@@ -24,7 +24,7 @@ from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.worker import build_worker
-from tests.workflows.world import Orders
+from tests.support.orders import Orders
 
 ORDERS = 10
 

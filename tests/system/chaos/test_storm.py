@@ -24,10 +24,10 @@ from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile, NotRunningError, OrderRefusedError, OrderRun
 from lastmile.contract import AnyOrder, Decision, RunStatus
 from lastmile.db import Database
-from tests.processes import Environment, environment_of, healthy, port_of, started
+from tests.support.orders import Orders
+from tests.support.processes import Environment, environment_of, healthy, port_of, started
 from tests.system.chaos.commit_proxy import CommitProxy
 from tests.system.chaos.evidence import broken
-from tests.workflows.world import Orders
 
 ORDERS = int(os.environ.get("LASTMILE_STORM_ORDERS", "40"))
 IN_FLIGHT = 16

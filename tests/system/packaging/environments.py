@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.readme import ROOT
+from tests.support.readme import ROOT
 from tests.system.packaging.lock import lock_of
 
 __all__ = ["Installed", "build_wheel", "install"]

@@ -7,7 +7,7 @@ from importlib.metadata import requires
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
-from tests.readme import ROOT
+from tests.support.readme import ROOT
 
 __all__ = ["lock_of"]
 

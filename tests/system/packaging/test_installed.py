@@ -11,10 +11,10 @@ import pytest
 
 from lastmile.db import Database
 from lastmile.db.migrate import downgrade, pending
-from tests.processes import Environment, environment_of, healthy, port_of
-from tests.readme import ROOT, client_program
+from tests.support.orders import Orders
+from tests.support.processes import Environment, environment_of, healthy, port_of
+from tests.support.readme import ROOT, client_program
 from tests.system.packaging.environments import Installed, build_wheel, install
-from tests.workflows.world import Orders
 
 pytestmark = pytest.mark.timeout(900)  # an installation takes long on a busy machine
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import ROOT
+from tests.support.readme import ROOT
 
 pytestmark = pytest.mark.timeout(900)  # an installation takes long on a busy machine
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import ROOT
+from tests.support.readme import ROOT
 from tests.system.packaging.environments import build_wheel, install
 
 pytestmark = pytest.mark.timeout(900)  # an installation takes long on a busy machine

@@ -20,8 +20,8 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.workflows.every_way.hurry import Impatient
-from tests.workflows.faults import Faults, refused
+from tests.support.faults import Faults, refused
+from tests.workflows.every_way.short_waits import Impatient
 
 __all__ = ["Death", "Moment", "end", "start", "until_dead"]
 

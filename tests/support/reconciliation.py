@@ -3,7 +3,7 @@
 from ipam.netbox.reconcile.differences import Difference, DifferenceKind
 from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.reconcile.run import differences
-from tests.netbox.kept import Kept
+from tests.support.direct_env import Kept
 
 __all__ = ["found", "kinds", "repaired"]
 

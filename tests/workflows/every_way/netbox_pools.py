@@ -17,9 +17,9 @@ from ipam.netbox.requirements import check, set_up
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.ports import HOST
-from tests.netbox.peer import Peer
+from tests.support.netbox_peer import Peer
 
-__all__ = ["AWAY", "DELEGATED", "DIRECT", "Shelf", "Way", "shelf"]
+__all__ = ["AWAY", "DELEGATED", "DIRECT", "NetBoxPools", "Way", "shelf"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ DELEGATED = Way("delegated", {"mode": AllocationMode.DELEGATED, "record": Report
 AWAY = Way("away", {"mode": AllocationMode.DELEGATED, "record": ReportingScope.BLOCK, "block_length": 55}, away=True)
 
 
-class Shelf:
+class NetBoxPools:
     """One NetBox, for pools that are all kept in one way; `client` is not the workers'."""
 
     def __init__(self, server: NetBoxServer, client: NetBox, way: Way) -> None:
@@ -97,9 +97,9 @@ class Shelf:
 
 
 @asynccontextmanager
-async def shelf(way: Way) -> AsyncIterator[Shelf]:
+async def shelf(way: Way) -> AsyncIterator[NetBoxPools]:
     """With all that Lastmile needs there."""
     with NetBoxServer() as server:
         async with NetBox(server.url, server.token) as client:
             await set_up(client.wire, await check(client.wire))
-            yield Shelf(server, client, way)
+            yield NetBoxPools(server, client, way)

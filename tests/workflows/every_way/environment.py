@@ -25,12 +25,12 @@ from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.worker import build_worker
-from tests.workflows.every_way.hurry import Hurry
-from tests.workflows.every_way.shelf import Shelf
-from tests.workflows.faults import Fault, Faults
-from tests.workflows.world import Orders
+from tests.support.faults import Fault, Faults
+from tests.support.orders import Orders
+from tests.workflows.every_way.netbox_pools import NetBoxPools
+from tests.workflows.every_way.short_waits import ShortWaits
 
-__all__ = ["Stage", "stage"]
+__all__ = ["CaseEnvironment", "stage"]
 
 SECRET = "a shared secret"
 
@@ -51,7 +51,7 @@ class AtCommit(dict[tuple[str, str], Fault]):
 
 
 @dataclass
-class Stage:
+class CaseEnvironment:
     """The servers, and clients of them."""
 
     address: str
@@ -64,7 +64,7 @@ class Stage:
     faults: Faults
     at_commit: AtCommit
     settings: Settings
-    shelf: Shelf | None = None
+    shelf: NetBoxPools | None = None
     """Where the pools are kept, if not in the database alone."""
     numbers: Any = field(default_factory=itertools.count)
 
@@ -77,7 +77,7 @@ class Stage:
     def in_a_hurry(self) -> Client:
         """Starts runs whose worker will be lost."""
         config = self.client.config()
-        return Client(**config | {"interceptors": [*config["interceptors"], Hurry()]})
+        return Client(**config | {"interceptors": [*config["interceptors"], ShortWaits()]})
 
     def settings_for(self, task_queue: str) -> Settings:
         return self.settings.model_copy(update={"task_queue": task_queue})
@@ -122,7 +122,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(address: str, database_url: str, shelf: Shelf | None = None) -> AsyncIterator[Stage]:
+async def stage(address: str, database_url: str, shelf: NetBoxPools | None = None) -> AsyncIterator[CaseEnvironment]:
     """On a Temporal server and a migrated database without tenants, by the owner's URL; with pools on the shelf."""
     faults = Faults()
     client = await Client.connect(address, data_converter=pydantic_data_converter, interceptors=[faults])
@@ -146,7 +146,7 @@ async def stage(address: str, database_url: str, shelf: Shelf | None = None) -> 
             SECRET,
             nas.nas.port,
         )
-        ready = Stage(
+        ready = CaseEnvironment(
             address,
             database_url,
             client,

@@ -12,8 +12,8 @@ from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
 from lastmile.audit.invariants import INVARIANTS
 from lastmile.db.advisory_lock import KEEPERS_ROUND, exclusive
-from tests.netbox.kept import PREFIXES, VRF, Kept
-from tests.netbox.steps import QUARANTINE
+from tests.support.direct_env import PREFIXES, VRF, Kept
+from tests.support.steps import QUARANTINE
 
 __all__ = ["Delegated"]
 

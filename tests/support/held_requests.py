@@ -11,7 +11,7 @@ import pytest
 from ipam.netbox import NetBox
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import Fault
-from tests.netbox.kept import AVAILABLE
+from tests.support.direct_env import AVAILABLE
 
 __all__ = ["Held"]
 

@@ -25,8 +25,8 @@ from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.subscribers.tenants import add_tenant
-from tests.netbox.peer import Peer
-from tests.netbox.steps import VRF, Steps
+from tests.support.netbox_peer import Peer
+from tests.support.steps import VRF, Steps
 
 __all__ = ["AVAILABLE", "PREFIXES", "SPACE", "TENANTS", "VRF", "Kept", "refusal"]
 
@@ -75,7 +75,7 @@ class Kept(Steps):
     ) -> AsyncIterator[Self]:
         """Set up, on a database of the test's own; how patient its NetBox client is, and how busy.
 
-        Nothing is given up by itself: for what should be, see `tests.netbox.held`.
+        Nothing is given up by itself: for what should be, see `tests.support.held_requests`.
         """
         database = Database(owner_url)
         try:

@@ -13,12 +13,12 @@ from temporalio.client import WorkflowFailureError
 from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile, OrderRefusedError, OrderRun
 from lastmile.contract import AnyOrder, Decision, OrderResult, RunStatus
+from tests.support.faults import Gate, broken, once, refused
+from tests.support.orders import outcomes, parked, standing, what_is_there
 from tests.workflows.every_way import victim
 from tests.workflows.every_way.cases import Case, End, Fault
-from tests.workflows.every_way.stage import Stage
+from tests.workflows.every_way.environment import CaseEnvironment
 from tests.workflows.every_way.victim import Death, Moment
-from tests.workflows.faults import Gate, broken, once, refused
-from tests.workflows.world import outcomes, parked, standing, what_is_there
 
 __all__ = ["Seen", "play"]
 
@@ -80,7 +80,7 @@ class Seen:
         return words
 
 
-async def play(stage: Stage, case: Case) -> Seen:
+async def play(stage: CaseEnvironment, case: Case) -> Seen:
     """Run the case to its end. Raises `TimeoutError`, with where the run stands, where it comes to none."""
     orders = await stage.tenant(f"S-{case}"[:60])
     order: AnyOrder = orders.provision(f"{orders.tenant}-P")
@@ -102,7 +102,7 @@ async def play(stage: Stage, case: Case) -> Seen:
         return await _look(stage, run, before, parked)
 
 
-async def _losing_the_worker(stage: Stage, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+async def _losing_the_worker(stage: CaseEnvironment, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
     """Begun by a worker that kills itself at the activity, gone on with by another one."""
     activity, refused_after = case.activity, None
     if case.fault.of_undo:
@@ -112,7 +112,7 @@ async def _losing_the_worker(stage: Stage, case: Case, order: AnyOrder, stack: A
     return run
 
 
-async def _taking_over(stage: Stage, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+async def _taking_over(stage: CaseEnvironment, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
     """Begun by a run that is terminated at the activity; cancelled while what takes that over is opened."""
     faults, gate = stage.faults, Gate()
 
@@ -146,7 +146,7 @@ async def _taking_over(stage: Stage, case: Case, order: AnyOrder, stack: AsyncEx
     return run
 
 
-async def _begun_and_lost(stage: Stage, death: Death, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+async def _begun_and_lost(stage: CaseEnvironment, death: Death, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
     """The run, once its worker has died."""
     # Off the loop, on which all others run: the first one starts a server of processes.
     process = await asyncio.to_thread(
@@ -158,7 +158,7 @@ async def _begun_and_lost(stage: Stage, death: Death, order: AnyOrder, stack: As
     return run
 
 
-async def _cancelled(stage: Stage, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+async def _cancelled(stage: CaseEnvironment, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
     """Cancelled at the activity."""
     faults, gate = stage.faults, Gate()
     match case.fault, case.activity:
@@ -182,7 +182,7 @@ async def _cancelled(stage: Stage, case: Case, order: AnyOrder, stack: AsyncExit
     return run
 
 
-async def _failing(stage: Stage, case: Case, order: AnyOrder) -> OrderRun:
+async def _failing(stage: CaseEnvironment, case: Case, order: AnyOrder) -> OrderRun:
     """The activity fails, or, where the fault is the undo's, the last step of those that can be taken back does."""
     faults = stage.faults
     fault = {Fault.USED_UP: broken, Fault.UNDO_ONCE: once(broken)}.get(case.fault, refused)
@@ -229,7 +229,7 @@ async def _ended(run: OrderRun) -> str:
         end.cancel()
 
 
-async def _to_the_end(stage: Stage, case: Case, run: OrderRun) -> tuple[str, ...]:
+async def _to_the_end(stage: CaseEnvironment, case: Case, run: OrderRun) -> tuple[str, ...]:
     """Wait for the run's end; what parks gets the operator's word of the case. Returns where it parked.
 
     Raises `AssertionError` where it parks more often than the rules say.
@@ -254,12 +254,14 @@ async def _to_the_end(stage: Stage, case: Case, run: OrderRun) -> tuple[str, ...
         await stage.lastmile.steer(run.order.tenant, run.order.subscriber_ref, case.fault.decision, WORD)
 
 
-def _mend(stage: Stage, order_id: str) -> None:
+def _mend(stage: CaseEnvironment, order_id: str) -> None:
     for key in [key for key in stage.faults.before if key[0] == order_id]:
         del stage.faults.before[key]
 
 
-async def _look(stage: Stage, run: OrderRun, before: dict[str, list[str]], parked_at: tuple[str, ...]) -> Seen:
+async def _look(
+    stage: CaseEnvironment, run: OrderRun, before: dict[str, list[str]], parked_at: tuple[str, ...]
+) -> Seen:
     tenant = run.order.tenant
     result: OrderResult | None = None
     with suppress(OrderRefusedError):

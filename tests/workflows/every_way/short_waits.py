@@ -5,13 +5,13 @@ from typing import Any
 
 from temporalio import client, worker
 
-__all__ = ["Hurry", "Impatient"]
+__all__ = ["Impatient", "ShortWaits"]
 
 WORKFLOW_TASK = timedelta(seconds=2)
 ATTEMPT = timedelta(seconds=3)
 
 
-class Hurry(client.Interceptor):
+class ShortWaits(client.Interceptor):
     """A lost workflow task is given to another worker after two seconds, not ten."""
 
     def intercept_client(self, next: client.OutboundInterceptor) -> client.OutboundInterceptor:

@@ -11,7 +11,7 @@ from ipam.models import Purpose
 from lastmile.client.orders import Lastmile
 from lastmile.contract import AuditResult, Cleanup, CleanupResult
 from lastmile.db import Database
-from tests.workflows.world import Orders
+from tests.support.orders import Orders
 
 __all__ = ["AT_ONCE", "Maintenance", "cut_off", "ended", "held"]
 

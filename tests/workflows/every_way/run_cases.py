@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.workflows.every_way.cases import Case
-from tests.workflows.every_way.play import Seen, play
-from tests.workflows.every_way.shelf import Shelf
-from tests.workflows.every_way.stage import stage
+from tests.workflows.every_way.environment import stage
+from tests.workflows.every_way.netbox_pools import NetBoxPools
+from tests.workflows.every_way.run_case import Seen, play
 
 __all__ = ["Plays", "differences", "playing"]
 
@@ -29,7 +29,7 @@ async def playing(
     fixture: str,
     migrated: str,
     temporal_address: str,
-    kept: Shelf | None = None,
+    kept: NetBoxPools | None = None,
 ) -> AsyncIterator[Plays]:
     """The cases of the tests that use the fixture, all begun, on a stage of their own: each test waits for its own."""
     params = [item.callspec.params for item in request.session.items if fixture in item.fixturenames]

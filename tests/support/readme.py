@@ -4,7 +4,7 @@ from pathlib import Path
 
 __all__ = ["ROOT", "client_program"]
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SECTION = "## From another program\n\n```python\n"
 
 

@@ -14,9 +14,9 @@ from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_maintenance import Keeper
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
-from tests.netbox.steps import QUARANTINE, Steps
+from tests.support.steps import QUARANTINE, Steps
 
-__all__ = ["Crew", "Lost"]
+__all__ = ["Lost", "StepWorkers"]
 
 # Forked from a process that has imported everything and started nothing: a worker is up in no time.
 _processes = multiprocessing.get_context("forkserver")
@@ -27,7 +27,7 @@ class Lost(Exception):
     """The worker was killed before it told how the step ended."""
 
 
-class Crew:
+class StepWorkers:
     """Some workers at a time, on one database and one NetBox; who is killed is replaced."""
 
     def __init__(self, size: int, *place: Any) -> None:
@@ -38,7 +38,7 @@ class Crew:
 
     @classmethod
     @contextmanager
-    def at_work(cls, size: int, *place: Any) -> "Iterator[Crew]":
+    def at_work(cls, size: int, *place: Any) -> "Iterator[StepWorkers]":
         crew = cls(size, *place)
         try:
             yield crew
