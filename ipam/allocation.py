@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
+from ipam.allocation_key import AllocationKey
 from ipam.delegations import Delegation, StateChangedError, transition
 from ipam.errors import (
     AddressTakenError,
@@ -34,7 +35,7 @@ from ipam.netbox.direct.pending_removals import LATE
 from lastmile.db import TenantConnection
 from lastmile.db.statements import read_sql
 
-__all__ = ["Allocation", "NoFreeBlock", "Quarantine", "Released", "allocate", "allocation_key", "assign", "release"]
+__all__ = ["Allocation", "NoFreeBlock", "Quarantine", "Released", "allocate", "assign", "release"]
 
 # One growth in this many allocations takes the pool's row lock.
 FRONTIER_BATCH = 256
@@ -76,11 +77,6 @@ class Quarantine:
     confirmed: timedelta
     unconfirmed: timedelta
     """Where no NAS confirmed that the subscriber's session has ended."""
-
-
-def allocation_key(tenant: str, subscriber_ref: str, need: Need, order_id: str) -> str:
-    """The name of one allocation, the same in every attempt."""
-    return f"{tenant}/{subscriber_ref}/{need.purpose}/{order_id}"
 
 
 def _allocate(*, static: bool, wait: bool) -> TextClause:
@@ -149,12 +145,13 @@ async def assign(
     (`more_blocks`). Raises `PoolChangingError`, and the `NonRetryableError` kinds of `ipam.errors`.
     """
     wanted = asdict(need)
+    key = AllocationKey(tenant, subscriber_ref, need.purpose, order_id)
     claim = wanted | {
         "tenant": tenant,
         "subscriber_ref": subscriber_ref,
         "order_id": order_id,
-        "key": allocation_key(tenant, subscriber_ref, need, order_id),
-        "holder": f"{tenant}/{subscriber_ref}/{need.purpose}",
+        "key": str(key),
+        "holder": key.holder,
     }
     static = need.address is not None
     if static:

@@ -12,7 +12,7 @@ from lastmile.db import PlatformConnection
 __all__ = ["CONCERNS_UNTIL", "RESTING_UNCONFIRMED", "REVOCATION_BEGAN", "Unconfirmed", "confirm", "unconfirmed"]
 
 
-_USER = "d.subscriber_ref || '@' || d.tenant_id || '.lastmile'"
+_USER = "lastmile_radius_username(d.subscriber_ref, d.tenant_id)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@
 WITH given_back AS (
     UPDATE delegations SET released_at = now()
     WHERE id = :id AND state = 'revoked' AND released_at IS NULL AND slot IS NOT DISTINCT FROM :slot
-    RETURNING *, tenant_id || '/' || subscriber_ref || '/' || purpose AS holder,
+    RETURNING *, lastmile_holder(tenant_id, subscriber_ref, purpose) AS holder,
               CASE WHEN disconnect_confirmed IS FALSE
                    THEN CAST(:unconfirmed AS interval) ELSE CAST(:confirmed AS interval) END AS rest
 ), to_be_removed AS (

@@ -1,10 +1,11 @@
 """What must hold of addresses: given once, each in its slot, in step with RADIUS (DESIGN section 4: 1, 2, 3, 5)."""
 
 from lastmile.audit.invariant import ATTRIBUTE, USER, VALUE, Invariant, of_tenant
+from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 
 __all__ = ["ADDRESS_INVARIANTS"]
 
-_OURS = "('Delegated-IPv6-Prefix', 'Framed-IPv6-Prefix', 'Framed-IPv6-Address', 'Framed-IP-Address')"
+_OURS = str(tuple(REPLY_ATTRIBUTES.values()))
 _ALL_ONES = "set_masklen(broadcast({prefix}), CASE family({prefix}) WHEN 4 THEN 32 ELSE 128 END)"
 # A VRF's name as RADIUS has it, for a pool `p`.
 _VRF_VALUE = "replace(CAST(:vrf_template AS text), '{vrf}', p.vrf)"
@@ -75,7 +76,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         UPDATE slots SET delegation_id = NULL,
                free_at = CASE WHEN slot <@ (SELECT p.excluded FROM pools p WHERE p.id = slots.pool_id) THEN 'infinity'
                               ELSE now() + CAST(:quarantine AS interval) END,
-               last_holder = (SELECT d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose
+               last_holder = (SELECT lastmile_holder(d.tenant_id, d.subscriber_ref, d.purpose)
                               FROM delegations d WHERE d.id = slots.delegation_id)
         WHERE pool_id = split_part(:key, '/', 1)::bigint AND slot = split_part(:key, '/', 2)::bigint
           AND delegation_id IS NOT NULL

@@ -7,6 +7,8 @@ an anti-join.
 
 from dataclasses import dataclass
 
+from lastmile.radius.reply_attributes import ATTRIBUTE_OF_PURPOSE
+
 __all__ = ["ATTRIBUTE", "USER", "VALUE", "Invariant", "of_tenant"]
 
 
@@ -31,7 +33,6 @@ def of_tenant(column: str) -> str:
 
 
 # A delegation `d` as RADIUS has it: user name, attribute and value.
-USER = "d.subscriber_ref || '@' || d.tenant_id || '.lastmile'"
-ATTRIBUTE = """CASE d.purpose WHEN 'ipv6_pd' THEN 'Delegated-IPv6-Prefix' WHEN 'ipv6_framed' THEN 'Framed-IPv6-Prefix'
-                WHEN 'ipv6_address' THEN 'Framed-IPv6-Address' ELSE 'Framed-IP-Address' END"""
+USER = "lastmile_radius_username(d.subscriber_ref, d.tenant_id)"
+ATTRIBUTE = ATTRIBUTE_OF_PURPOSE
 VALUE = "CASE WHEN d.purpose IN ('ipv4', 'ipv6_address') THEN host(d.prefix) ELSE d.prefix::text END"

@@ -109,7 +109,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         LEFT JOIN subscribers s ON s.tenant_id = o.tenant_id AND s.ref = o.subscriber_ref AND s.archived_at IS NULL
         LEFT JOIN network_profiles n ON n.subscriber_id = s.id
         LEFT JOIN billing_services b ON b.subscriber_id = s.id AND b.status <> 'ended'
-        LEFT JOIN radcheck r ON r.username = o.subscriber_ref || '@' || o.tenant_id || '.lastmile'
+        LEFT JOIN radcheck r ON r.username = lastmile_radius_username(o.subscriber_ref, o.tenant_id)
                             AND r.attribute = 'Cleartext-Password'
         WHERE {_CREATES_LINE.format("o")} AND {_SETTLED.format("o")}
           AND (s.id IS NULL OR n.id IS NULL OR b.id IS NULL OR r.id IS NULL)
@@ -151,7 +151,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         LEFT JOIN subscribers s ON s.tenant_id = o.tenant_id AND s.ref = o.subscriber_ref AND s.archived_at IS NULL
         LEFT JOIN delegations d ON d.tenant_id = o.tenant_id AND d.subscriber_ref = o.subscriber_ref
                                AND d.released_at IS NULL
-        LEFT JOIN radcheck r ON r.username = o.subscriber_ref || '@' || o.tenant_id || '.lastmile'
+        LEFT JOIN radcheck r ON r.username = lastmile_radius_username(o.subscriber_ref, o.tenant_id)
                             AND r.attribute = 'Cleartext-Password'
         -- Also that of an archived record: it keeps its devices from every other line.
         LEFT JOIN (network_profiles n JOIN subscribers owner ON owner.id = n.subscriber_id)
@@ -245,7 +245,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                || r.created_by_order || ' has blocked the account' AS words
         FROM last_order o
         -- A block without an order is a person's.
-        JOIN radcheck r ON r.username = o.subscriber_ref || '@' || o.tenant_id || '.lastmile'
+        JOIN radcheck r ON r.username = lastmile_radius_username(o.subscriber_ref, o.tenant_id)
                        AND r.attribute = 'Auth-Type' AND r.created_by_order IS NOT NULL
         WHERE {_CREATES_LINE.format("o")} AND {_SETTLED.format("o")}
         """,
@@ -262,9 +262,9 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                        WHEN account.username IS NULL THEN 'has no RADIUS account'
                        ELSE 'RADIUS refuses its logins' END AS words
         FROM billing_services b JOIN subscribers s ON s.id = b.subscriber_id
-        LEFT JOIN radcheck account ON account.username = s.ref || '@' || s.tenant_id || '.lastmile'
+        LEFT JOIN radcheck account ON account.username = lastmile_radius_username(s.ref, s.tenant_id)
                                   AND account.attribute = 'Cleartext-Password'
-        LEFT JOIN radcheck block ON block.username = s.ref || '@' || s.tenant_id || '.lastmile'
+        LEFT JOIN radcheck block ON block.username = lastmile_radius_username(s.ref, s.tenant_id)
                                 AND block.attribute = 'Auth-Type' AND block.created_by_order IS NOT NULL
         WHERE b.status = 'active' AND {of_tenant("s.tenant_id")}
           AND (s.archived_at IS NOT NULL OR account.username IS NULL OR block.username IS NOT NULL)

@@ -18,7 +18,7 @@ _OTHER_HOLDER = """
 # The prefix of `d`, whose slot is `place`, rests after this very release, is excluded, or is the subscriber's again.
 _CAN_REST = """
     EXISTS (SELECT FROM place WHERE delegation_id IS NULL
-            AND (free_at = 'infinity' OR last_holder = d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose))
+            AND (free_at = 'infinity' OR last_holder = lastmile_holder(d.tenant_id, d.subscriber_ref, d.purpose)))
     OR EXISTS (SELECT FROM netbox_removals r WHERE r.tenant_id = d.tenant_id AND r.allocation_key = d.allocation_key
                AND r.pool_id = d.pool_id AND r.prefix IS NOT NULL)
     OR EXISTS (SELECT FROM delegations again WHERE again.pool_id = d.pool_id AND again.prefix = d.prefix
@@ -67,7 +67,7 @@ SESSION_INVARIANTS: tuple[Invariant, ...] = (
         ), later AS ( -- also out of the pool again, where nobody has taken it yet
             UPDATE slots s SET free_at = d.released_at + CAST(:quarantine AS interval) FROM taken_back d
             WHERE s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id IS NULL AND s.free_at < 'infinity'
-              AND s.last_holder = d.tenant_id || '/' || d.subscriber_ref || '/' || d.purpose
+              AND s.last_holder = lastmile_holder(d.tenant_id, d.subscriber_ref, d.purpose)
         ), told AS (
             UPDATE netbox_records r SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
             FROM taken_back d WHERE r.pool_id = d.pool_id AND r.slot = d.slot

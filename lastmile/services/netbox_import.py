@@ -14,9 +14,9 @@ from pydantic import TypeAdapter
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipam.allocation import allocation_key
+from ipam.allocation_key import AllocationKey
 from ipam.lifecycle import State
-from ipam.models import Need, Purpose
+from ipam.models import Purpose
 from ipam.netbox import NetBox, Stamp
 from ipam.netbox.binding import AllocationMode, BoundPool, pool_named
 from ipam.netbox.importer.scan import Carried, Estate
@@ -26,8 +26,8 @@ from lastmile.db import Database, TenantConnection
 from lastmile.db.statements import read_sql
 from lastmile.errors import InvalidInputError
 from lastmile.radius import accounts
+from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 from lastmile.radius.vrf import VrfAttribute
-from lastmile.services.sessions import REPLY_ATTRIBUTES
 
 __all__ = ["ImportVerdict", "InspectedPrefix", "NetBoxImport", "PrefixImporter"]
 
@@ -166,8 +166,7 @@ class PrefixImporter:
         await accounts.add_reply_items(TenantConnection(connection), user, self._vrf_items)
 
     def _key(self, carried: Carried) -> str:
-        need = Need(self._purpose, self._pool.length)
-        return allocation_key(carried.tenant, carried.subscriber_ref, need, self._run)
+        return str(AllocationKey(carried.tenant, carried.subscriber_ref, self._purpose, self._run))
 
     async def _stamp(self, carried: Carried) -> str:
         """Stamp the record, and keep its description. Return why it is not stamped; empty if it is."""

@@ -7,8 +7,8 @@ from ipam.lifecycle import State
 from ipam.models import Purpose
 from lastmile.db import TenantConnection
 from lastmile.radius import accounts
+from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 from lastmile.radius.vrf import VrfAttribute
-from lastmile.services.sessions import REPLY_ATTRIBUTES
 
 __all__ = ["ReplyItems", "address_items", "as_written"]
 

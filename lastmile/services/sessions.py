@@ -9,16 +9,10 @@ from lastmile.db import Database
 from lastmile.radius.attributes import InvalidAttributeError
 from lastmile.radius.dynauth import DynamicAuthorization, Nas, RadiusReply, Reply, Session
 from lastmile.radius.escaping import printable
+from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 from lastmile.radius.sessions import open_sessions, unaccounted_login
 
-__all__ = ["REPLY_ATTRIBUTES", "OpenSession", "Sessions"]
-
-REPLY_ATTRIBUTES = {
-    Purpose.IPV6_PD: "Delegated-IPv6-Prefix",
-    Purpose.IPV6_FRAMED: "Framed-IPv6-Prefix",
-    Purpose.IPV6_ADDRESS: "Framed-IPv6-Address",
-    Purpose.IPV4: "Framed-IP-Address",
-}
+__all__ = ["OpenSession", "Sessions"]
 
 # What a CoA-Request can change; the other addresses identify the session in one (RFC 5176, 3.6).
 CHANGEABLE = frozenset({REPLY_ATTRIBUTES[Purpose.IPV6_PD]})

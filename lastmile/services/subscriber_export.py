@@ -45,7 +45,7 @@ _PAGE = text(
     JOIN customers c ON c.id = s.customer_id
     LEFT JOIN network_profiles n ON n.subscriber_id = s.id
     LEFT JOIN billing_services b ON b.subscriber_id = s.id AND b.status <> 'ended'
-    LEFT JOIN radusergroup g ON g.username = s.ref || '@' || s.tenant_id || '.lastmile'
+    LEFT JOIN radusergroup g ON g.username = lastmile_radius_username(s.ref, s.tenant_id)
     WHERE s.tenant_id = :tenant AND s.archived_at IS NULL AND s.ref > :after
     ORDER BY s.ref LIMIT :page
     """

@@ -6,7 +6,7 @@ from typing import Any
 from ipam.models import Purpose
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, OnRelease, ReportingScope
 from ipam.netbox.delegated.block_maintenance import Keeper
-from ipam.netbox.delegated.blocks import Block, blocks_of, delegated_pools
+from ipam.netbox.delegated.blocks import Block, BlockState, blocks_of, delegated_pools
 from ipam.netbox.records import KEY, SIZE, STATE, STATUS, SUBSCRIBER, USED
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
@@ -107,8 +107,8 @@ class Delegated(Kept):
             if await self.beat():
                 break
         # Where NetBox has no further block, one is waited for.
-        blocks = {block.key: block for block in await self.blocks() if block.state != "taking"}
-        assert {block.state for block in blocks.values()} <= {"open"}
+        blocks = {block.key: block for block in await self.blocks() if block.state is not BlockState.TAKING}
+        assert {block.state for block in blocks.values()} <= {BlockState.OPEN}
         there = self.containers()
         assert sorted(one["custom_fields"][KEY] for one in there) == sorted(blocks)
         for one in there:

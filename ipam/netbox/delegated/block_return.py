@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, BoundPool, find_record
-from ipam.netbox.delegated.blocks import ONE_BY_ONE, Block, block_size, blocks_of
+from ipam.netbox.delegated.blocks import ONE_BY_ONE, Block, BlockState, block_size, blocks_of
 from ipam.netbox.direct.pending_removals import LATE
 from lastmile.db import Database
 from lastmile.errors import LastmileError
@@ -112,7 +112,7 @@ async def give_back(database: Database, netbox: NetBox, pool: BoundPool) -> int:
     Can be cut off at any moment: the next call goes on. Raises `NetBoxError`.
     """
     async with database.platform() as connection:
-        blocks = [block for block in await blocks_of(connection, pool) if block.state == "open"]
+        blocks = [block for block in await blocks_of(connection, pool) if block.state is BlockState.OPEN]
     for block in reversed(blocks):
         with suppress(_BlockInUseError):
             async with database.platform() as connection:
@@ -123,7 +123,7 @@ async def give_back(database: Database, netbox: NetBox, pool: BoundPool) -> int:
 async def return_closed(database: Database, netbox: NetBox, pool: BoundPool) -> int:
     """Take the records of blocks that are out of reach out of NetBox; as `give_back`."""
     async with database.platform() as connection:
-        blocks = [block for block in await blocks_of(connection, pool) if block.state == "returning"]
+        blocks = [block for block in await blocks_of(connection, pool) if block.state is BlockState.RETURNING]
     await _return(database, netbox, blocks)
     return len(blocks)
 

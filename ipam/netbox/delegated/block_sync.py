@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.binding import BoundPool, find_record
-from ipam.netbox.delegated.blocks import Block, blocks_of, stamp
+from ipam.netbox.delegated.blocks import Block, BlockState, blocks_of, stamp
 from lastmile.db import Database
 
 __all__ = ["in_place", "show", "tell_use", "write"]
@@ -29,7 +29,7 @@ async def tell_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
     async with database.platform() as connection:
         blocks = await blocks_of(connection, pool)
     for block in blocks:
-        if block.state == "open":
+        if block.state is BlockState.OPEN:
             await show(database, netbox, block)
 
 

@@ -8,6 +8,7 @@ so a lost reply is found again. `block_acquisition` acquires blocks, and `block_
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import StrEnum
 from ipaddress import ip_network
 from typing import Any
 
@@ -23,6 +24,7 @@ from lastmile.errors import OutageError
 __all__ = [
     "ONE_BY_ONE",
     "Block",
+    "BlockState",
     "NoBlockError",
     "Upkeep",
     "block_length",
@@ -45,6 +47,17 @@ class NoBlockError(OutageError):
         self.pools = pools
 
 
+class BlockState(StrEnum):
+    """Where a block stands between NetBox and the pool."""
+
+    TAKING = "taking"
+    """Being acquired: NetBox has chosen it, or will choose it. No slot of it exists yet."""
+    OPEN = "open"
+    """In use: its slots can be allocated."""
+    RETURNING = "returning"
+    """Being returned: no slot of it exists any more, and its record in NetBox is to be deleted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """One row of `netbox_blocks`."""
@@ -53,7 +66,7 @@ class Block:
     pool: BoundPool
     tenant: str | None
     key: str
-    state: str
+    state: BlockState
     prefix: Prefix | None
     """None, as the slots, while NetBox has not chosen yet."""
     netbox_id: int | None
@@ -69,7 +82,7 @@ class Block:
         prefix = None if row.block_prefix is None else ip_network(row.block_prefix)
         numbers = (row.block_netbox_id, row.block_first, row.block_end, row.block_used)
         whose = pool or BoundPool.of(row)
-        return cls(row.block_id, whose, row.tenant_id, row.block_key, row.block_state, prefix, *numbers)
+        return cls(row.block_id, whose, row.tenant_id, row.block_key, BlockState(row.block_state), prefix, *numbers)
 
     def __str__(self) -> str:
         return f"block {self.prefix or self.key} of pool {self.pool}"

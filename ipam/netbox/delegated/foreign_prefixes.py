@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from ipam.allocation_key import AllocationKey
 from ipam.errors import ForeignPrefixesError
 from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.binding import BoundPool
@@ -28,8 +29,9 @@ MARGIN = timedelta(minutes=5)
 # A record that carries a delegation's key, at its prefix, is the outbox's affair: also one that it has yet to delete.
 _OURS = text(
     """
-    SELECT d.allocation_key, d.prefix::text FROM unnest(CAST(:keys AS text[])) AS key
-    JOIN delegations d ON d.tenant_id = split_part(key, '/', 1) AND d.allocation_key = key
+    SELECT d.allocation_key, d.prefix::text
+    FROM unnest(CAST(:keys AS text[]), CAST(:tenants AS text[])) carried (key, tenant)
+    JOIN delegations d ON d.tenant_id = carried.tenant AND d.allocation_key = carried.key
     WHERE d.pool_id = :pool_id
     """
 )
@@ -151,7 +153,9 @@ async def _strangers(
     keys = [one.key for one in inside if one.key is not None]
     without = {one.id: one for one in inside if one.key is None}
     async with database.platform() as connection:
-        rows = await connection.execute(_OURS, {"pool_id": pool.id, "keys": keys})
+        rows = await connection.execute(
+            _OURS, {"pool_id": pool.id, "keys": keys, "tenants": [AllocationKey.parse(key).tenant for key in keys]}
+        )
         ours = {(row.allocation_key, row.prefix) for row in rows}
         noted = (await connection.execute(_NOTED, {"pool_id": pool.id, "ids": list(without)})).all()
     lost = {

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from ipam.netbox import NetBox
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
-from ipam.netbox.delegated.blocks import ONE_BY_ONE, block_size, blocks_of, slot_range
+from ipam.netbox.delegated.blocks import ONE_BY_ONE, BlockState, block_size, blocks_of, slot_range
 from lastmile.db import Database
 
 __all__ = ["missing_blocks", "surround"]
@@ -50,7 +50,7 @@ async def missing_blocks(database: Database, pool: BoundPool) -> list[IPv4Networ
     async with database.at_leisure() as connection:
         numbers = set(await connection.scalars(_THERE, {"pool_id": pool.id, "size": size}))
         blocks = await blocks_of(connection, pool)
-    numbers -= {(block.first_slot or 0) // size for block in blocks if block.state == "open"}
+    numbers -= {(block.first_slot or 0) // size for block in blocks if block.state is BlockState.OPEN}
     return [_nth_block(pool, number) for number in sorted(numbers)]
 
 

@@ -22,7 +22,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope
 from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
 from ipam.netbox.delegated.block_return import return_closed
-from ipam.netbox.delegated.blocks import blocks_of
+from ipam.netbox.delegated.blocks import BlockState, blocks_of
 from ipam.netbox.delegated.foreign_prefixes import check_no_conflict, look
 from ipam.netbox.delegated.outbox import backlog, drain
 from ipam.netbox.errors import NetBoxExhaustedError
@@ -240,7 +240,7 @@ class _Change:
     async def _settle_block(self) -> None:
         """Have the block that is being taken, or give it up where NetBox has none."""
         async with self._database.platform() as connection:
-            taking = any(block.state == "taking" for block in await blocks_of(connection, self._pool))
+            taking = any(block.state is BlockState.TAKING for block in await blocks_of(connection, self._pool))
         if not taking:
             return
         try:

@@ -113,7 +113,7 @@ _TO_SLOTS = (
     f"""
     WITH shared AS ({_SHARED})
     UPDATE slots s SET free_at = shared.due_at,
-                       last_holder = holder_tenant || '/' || subscriber_ref || '/' || purpose
+                       last_holder = lastmile_holder(holder_tenant, subscriber_ref, purpose)
     FROM shared WHERE s.pool_id = :pool_id AND s.slot = shared.slot AND shared.due_at IS NOT NULL
     """,
     f"""

@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ipam.allocation_key import AllocationKey
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.binding import AllocationMode, BoundPool, ReportingScope
-from ipam.netbox.delegated.blocks import Block, stamp
+from ipam.netbox.delegated.blocks import Block, BlockState, stamp
 from ipam.netbox.records import BlockStamp
 from ipam.prefix import Prefix
 from lastmile.db.statements import read_sql
@@ -111,10 +112,12 @@ _CHANGED = text(
 
 _KNOWN = text(
     """
-    SELECT key, o.order_id IS NOT NULL AS ordered FROM unnest(CAST(:keys AS text[])) key
-    JOIN tenants t ON t.id = split_part(key, '/', 1)
-    LEFT JOIN orders o ON o.tenant_id = t.id AND o.order_id = split_part(key, '/', 4)
-                      AND o.subscriber_ref = split_part(key, '/', 2)
+    SELECT key, o.order_id IS NOT NULL AS ordered
+    FROM unnest(CAST(:keys AS text[]), CAST(:tenants AS text[]), CAST(:subscribers AS text[]), CAST(:orders AS text[]))
+         carried (key, tenant, subscriber_ref, order_id)
+    JOIN tenants t ON t.id = carried.tenant
+    LEFT JOIN orders o ON o.tenant_id = t.id AND o.order_id = carried.order_id
+                      AND o.subscriber_ref = carried.subscriber_ref
     """
 )
 
@@ -162,7 +165,8 @@ async def look_up(
     connection: AsyncConnection, pool: BoundPool, *, ids: Sequence[int] = (), keys: Sequence[str] = ()
 ) -> list[Ours]:
     """What should be at these ids, of this pool, and what has these keys, of any."""
-    wanted = {"pool_id": pool.id, "ids": list(ids), "keys": list(keys)}
+    tenants = [AllocationKey.parse(key).tenant for key in keys]
+    wanted = {"pool_id": pool.id, "ids": list(ids), "keys": list(keys), "tenants": tenants}
     delegations = [_delegation(row) for row in await connection.execute(_LOOK_UP, wanted)]
     return delegations + [_block(Block.of(row)) for row in await connection.execute(_BLOCKS, wanted)]
 
@@ -194,8 +198,16 @@ async def changed(connection: AsyncConnection, pool: BoundPool, since: datetime,
 
 
 async def known_keys(connection: AsyncConnection, keys: Sequence[str]) -> dict[str, bool]:
-    """Of keys without a delegation, those of our tenants; True where we have their order, which has ended."""
-    return {row.key: row.ordered for row in await connection.execute(_KNOWN, {"keys": list(keys)})}
+    """Return those keys, which have no delegation, that name a tenant of ours; True where the database has the order,
+    which has ended."""
+    parsed = [AllocationKey.parse(key) for key in keys]
+    carried = {
+        "keys": list(keys),
+        "tenants": [key.tenant for key in parsed],
+        "subscribers": [key.subscriber_ref for key in parsed],
+        "orders": [key.order_id for key in parsed],
+    }
+    return {row.key: row.ordered for row in await connection.execute(_KNOWN, carried)}
 
 
 async def holders(
@@ -243,6 +255,6 @@ def _delegation(row: Row[Any]) -> Ours:
 
 
 def _block(block: Block) -> Ours:
-    taken = block.state == "open"
+    taken = block.state is BlockState.OPEN
     who = (block.key, block.tenant, None, None, block.prefix, None, block.netbox_id)
     return Ours(block.pool, *who, wanted=taken, in_flight=not taken, block=block)

@@ -2,6 +2,7 @@
 
 from enum import Enum
 
+from ipam.allocation_key import AllocationKey
 from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.reconcile import expected
@@ -119,7 +120,8 @@ class _Judge:
         async with self._database.platform() as connection:
             known = await expected.known_keys(connection, [record.key])
         if known.get(record.key):
-            return self._orphan(record, record.key.partition("/")[0], "carries the key of an order that has ended")
+            tenant = AllocationKey.parse(record.key).tenant
+            return self._orphan(record, tenant, "carries the key of an order that has ended")
         if record.key in known or record.key.startswith(BLOCK_KEYS):
             words = f"carries the key {record.key}, which this database has never heard of"
             return self._orphan(record, record.tenant, words, repairable=False)

@@ -5,6 +5,7 @@ the very prefix, in its VRF, with our tag, and names nobody else: who makes a re
 changes it. Such a record is stamped again. What carries no key is never deleted: a stamp can be taken back.
 """
 
+from ipam.allocation_key import AllocationKey
 from ipam.netbox import NetBoxRecord
 from ipam.netbox.records import TAG
 from ipam.prefix import Prefix
@@ -24,5 +25,5 @@ def lost_its_key(record: NetBoxRecord, key: str, prefix: Prefix | None, vrf_id: 
         return False
     if key.startswith(BLOCK_KEYS):
         return record.status == "container" and record.subscriber_ref is None
-    subscriber_ref = key.split("/")[1]
+    subscriber_ref = AllocationKey.parse(key).subscriber_ref
     return record.status != "container" and record.subscriber_ref in (None, subscriber_ref)

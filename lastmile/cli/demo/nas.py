@@ -16,7 +16,7 @@ from lastmile.devstack.freeradius import FreeRadius
 from lastmile.devstack.ports import HOST
 from lastmile.errors import UnavailableError
 from lastmile.radius.attributes import DICTIONARY
-from lastmile.services.sessions import REPLY_ATTRIBUTES
+from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 
 __all__ = ["DemoNas", "Login", "expected"]
 

@@ -47,5 +47,5 @@ WHERE d.id IN (
         ORDER BY n.released_at IS NOT NULL, n.id DESC LIMIT 1) n ON true
     WHERE g.pool_id = :pool_id AND g.netbox_id = ANY(:ids)
     UNION
-    SELECT k.id FROM unnest(CAST(:keys AS text[])) key
-    JOIN delegations k ON k.tenant_id = split_part(key, '/', 1) AND k.allocation_key = key)
+    SELECT k.id FROM unnest(CAST(:keys AS text[]), CAST(:tenants AS text[])) carried (key, tenant)
+    JOIN delegations k ON k.tenant_id = carried.tenant AND k.allocation_key = carried.key)

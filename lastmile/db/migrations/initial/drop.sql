@@ -15,4 +15,4 @@ DROP TABLE
     delegation_counts, metrics_snapshots;
 DROP FUNCTION
     lastmile_nth_prefix, lastmile_slot, lastmile_exclusions_lock, lastmile_block_key, lastmile_event_vrf,
-    lastmile_tell_netbox, lastmile_audit_log, lastmile_count, lastmile_recount;
+    lastmile_holder, lastmile_radius_username, lastmile_tell_netbox, lastmile_audit_log, lastmile_count, lastmile_recount;

@@ -25,6 +25,13 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
 $$;
 COMMENT ON FUNCTION lastmile_slot IS 'The inverse of lastmile_nth_prefix, for IPv6 prefixes up to /64.';
 
+CREATE FUNCTION lastmile_holder(tenant_id text, subscriber_ref text, purpose text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT tenant_id || '/' || subscriber_ref || '/' || purpose
+$$;
+COMMENT ON FUNCTION lastmile_holder IS
+    'The text of slots.last_holder (ipam.allocation_key.AllocationKey.holder).';
+
 CREATE TABLE pools (
     id                   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id            text REFERENCES tenants (id),

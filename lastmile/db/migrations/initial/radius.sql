@@ -10,6 +10,13 @@
 -- FreeRADIUS's queries name their columns and do not notice. The comments are on what was added; for the rest see
 -- FreeRADIUS's documentation.
 
+CREATE FUNCTION lastmile_radius_username(subscriber_ref text, tenant_id text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT subscriber_ref || '@' || tenant_id || '.lastmile'
+$$;
+COMMENT ON FUNCTION lastmile_radius_username IS
+    'The RADIUS user name of a subscriber (lastmile.radius.accounts.username). The planner inlines it.';
+
 CREATE TABLE radcheck (
     id                serial PRIMARY KEY,
     username          text NOT NULL DEFAULT '',

@@ -1,0 +1,69 @@
+"""An enumeration is defined once in Python; the check of its column, and the functions of the schema, say the same."""
+
+import re
+from enum import StrEnum
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from ipam.allocation_key import AllocationKey
+from ipam.lifecycle import State
+from ipam.models import Purpose
+from ipam.netbox.binding import AllocationMode, OnRelease, ReportingScope
+from ipam.netbox.delegated.blocks import BlockState
+from lastmile.radius.accounts import username
+from lastmile.radius.reply_attributes import ATTRIBUTE_OF_PURPOSE, REPLY_ATTRIBUTES
+from lastmile.subscribers.orders import OrderStatus
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "enumeration"),
+    [
+        ("orders", "status", OrderStatus),
+        ("pools", "purpose", Purpose),
+        ("pools", "netbox_mode", AllocationMode),
+        ("pools", "netbox_release", OnRelease),
+        ("pools", "netbox_record", ReportingScope),
+        ("delegations", "state", State),
+        ("netbox_blocks", "state", BlockState),
+    ],
+)
+async def test_column_check_allows_exactly_the_values_of_its_enumeration(
+    owner: asyncpg.Connection, table: str, column: str, enumeration: type[StrEnum]
+) -> None:
+    check = await owner.fetchval(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = $1::regclass AND conname = $2",
+        table,
+        f"{table}_{column}_check",
+    )
+    assert set(re.findall(r"'(\w+)'", check)) == set(enumeration)
+
+
+async def test_radius_username_in_sql_is_the_username_in_python(owner: asyncpg.Connection) -> None:
+    written = await owner.fetchval("SELECT lastmile_radius_username('S-1', 'acme')")
+    assert written == username("acme", "S-1") == "S-1@acme.lastmile"
+
+
+async def test_holder_in_sql_is_the_holder_of_the_allocation_key(owner: asyncpg.Connection) -> None:
+    key = AllocationKey("acme", "S-1", Purpose.IPV6_PD, "O-1")
+    assert await owner.fetchval("SELECT lastmile_holder('acme', 'S-1', 'ipv6_pd')") == key.holder
+
+
+async def test_reply_attribute_in_sql_is_the_attribute_of_each_purpose(owner: asyncpg.Connection) -> None:
+    rows = await owner.fetch(f"SELECT purpose, {ATTRIBUTE_OF_PURPOSE} FROM unnest($1::text[]) d (purpose)", [*Purpose])
+    assert dict(rows) == REPLY_ATTRIBUTES
+
+
+def test_no_other_sql_composes_a_username_or_takes_a_key_apart() -> None:
+    schema = ROOT / "lastmile/db/migrations/initial"
+    sources = [
+        path
+        for package in ("ipam", "lastmile", "activities", "workflows")
+        for path in (ROOT / package).rglob("*")
+        if path.suffix in (".py", ".sql") and schema not in path.parents
+    ]
+    composed = re.compile(r"\|\| '\.lastmile'|split_part\(\w*key")
+    assert [str(path) for path in sources if composed.search(path.read_text(encoding="utf-8"))] == []
