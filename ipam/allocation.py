@@ -1,10 +1,11 @@
-"""Who gets which slot. The contract: the same key always returns the same prefix.
+"""Allocate and release prefixes in the database. The contract: the same key always returns the same prefix.
 
-Two tables carry it. `delegations` says who holds what, and its unique indexes are what makes a double
-allocation impossible: one delegation per key for all time, one holder per slot, one live delegation per
-subscriber and purpose. `slots` makes finding a free one cheap: a row per slot that was ever within reach,
-claimed with SKIP LOCKED, so that allocators do not queue behind each other and a full pool costs what an
-empty one does. Slots beyond the pool's frontier have no row; the frontier moves a batch at a time.
+`delegations` records which subscriber holds what. Its unique indexes make a double allocation impossible: one
+delegation for each key for all time, one holder of a slot, one live delegation of a subscriber and purpose.
+
+`slots` makes finding a free slot cheap. It has a row for each slot below the pool's frontier, which moves a batch at a
+time. Allocations claim rows with SKIP LOCKED: they do not wait for each other, and a full pool costs what an empty one
+does.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ from lastmile.db.statements import read_sql
 
 __all__ = ["Allocation", "NoFreeBlock", "Quarantine", "Released", "allocate", "assign", "release"]
 
-# One growth in this many allocations takes the pool's row lock.
+# The frontier moves by this many slots: one allocation in so many locks the pool's row.
 FRONTIER_BATCH = 256
 
 
@@ -72,11 +73,11 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """How long a released prefix rests before somebody else can get it."""
+    """How long a released prefix is withheld from other subscribers."""
 
     confirmed: timedelta
     unconfirmed: timedelta
-    """Where no NAS confirmed that the subscriber's session has ended."""
+    """The time where no NAS confirmed that the subscriber's session has ended."""
 
 
 def _allocate(*, static: bool, wait: bool) -> TextClause:
@@ -157,11 +158,11 @@ async def assign(
     if static:
         await connection.execute(_REACH_ADDRESS, wanted)
     row = (await connection.execute(_allocate(static=static, wait=False), claim)).one_or_none()
-    # A second round is for who waited in the first and lost: another attempt with the same key has won
-    # meanwhile, or others have used up all the room of a pool.
+    # The second round is for a call that waited in the first and lost: another attempt with the same key has won
+    # meanwhile, or other orders have used up the free slots of a pool.
     for _ in range(2):
         if row is None:
-            # What we grew nobody else can see, so there is no need to wait for anybody.
+            # No other transaction can see the slots that this one has added, so there is none to wait for.
             grown = not static and (await connection.execute(_GROW, wanted)).rowcount > 0
             row = (await connection.execute(_allocate(static=static, wait=not grown), claim)).one_or_none()
         if row is None and not static:
@@ -174,20 +175,20 @@ async def assign(
     if not row.created:
         same_key = delegation.key == claim["key"]
         if same_key and delegation.state is State.FAILED and delegation.prefix is None:
-            # An attempt has failed whose reply was lost: what is told is why, and not that it has.
+            # An earlier attempt failed, and its reply was lost: try again, so that the caller gets the reason.
             delegation = await transition(connection, delegation, State.PENDING, order_id=order_id, reason="again")
         _must_serve(delegation, need, same_key=same_key)
     return Allocation(delegation, created=row.created)
 
 
 async def release(connection: TenantConnection, delegation: Delegation, quarantine: Quarantine) -> None:
-    """Give the prefix of a revoked delegation back, into quarantine; nothing happens where it was given back.
+    """Put the prefix of a revoked delegation into quarantine; change nothing where that has happened.
 
-    Where the pool is kept in NetBox, the caller keeps the prefix in quarantine there (`ipam.netbox.direct.allocator`).
-    Raises `NotRevokedError` where the delegation is in any other state: its subscriber may still be using it; and
+    For a direct pool the caller deprecates or deletes the record (`ipam.netbox.direct.record_updates`). Raises
+    `NotRevokedError` where the delegation is in another state, since its subscriber may still use the prefix, and
     `StateChangedError` where the pool's mode has changed at this moment.
     """
-    if delegation.slot is not None:  # an exclusion at this moment would see the slot held, and we would not see it
+    if delegation.slot is not None:  # else a concurrent exclusion and this release would each not see the other
         await connection.execute(_HOLD_EXCLUSIONS, {"pool_id": delegation.pool_id})
     row = (
         await connection.execute(
@@ -203,7 +204,7 @@ async def release(connection: TenantConnection, delegation: Delegation, quaranti
     ).one()
     if row.state != State.REVOKED:
         raise NotRevokedError(f"{delegation} is {row.state}: revoke it before it is released")
-    # What another attempt gave back while ours waited for it, only a later statement sees.
+    # Only a later statement sees what another attempt has released while this one waited.
     if not row.released and not await connection.scalar(_RELEASED, {"id": delegation.id}):
         raise StateChangedError(f"the pool of {delegation} has been changed")
 

@@ -26,15 +26,15 @@ class Delegation:
     id: int
     pool_id: int
     slot: int | None
-    """None: the pool is kept in NetBox, which chooses the prefix."""
+    """None: NetBox chooses the prefix."""
     prefix: Prefix | None
-    """None: NetBox has not chosen yet, or never did."""
+    """None: NetBox has not chosen one, yet or at all."""
     netbox_id: int | None
     """NetBox's id of its record."""
     subscriber_ref: str
     purpose: Purpose
     key: str
-    """The allocation key, by which NetBox's record is found."""
+    """The allocation key (`ipam.allocation_key`), by which NetBox's record is found."""
     created_by_order: str
     state: State
     state_since: datetime
@@ -69,7 +69,7 @@ class Delegation:
         return self.slot is None
 
     def __str__(self) -> str:
-        """For people: the prefix, or what there is of it."""
+        """Return the prefix, or what a message says in its place."""
         return f"a prefix of {self.purpose} from NetBox" if self.prefix is None else str(self.prefix)
 
 
@@ -77,7 +77,7 @@ class StateChangedError(LastmileError):
     """Somebody else moved the delegation first: read it again (a retry does)."""
 
 
-# Unreleased, not only live: between REVOKED and the release the slot is still held by it.
+# Not only live ones: between REVOKED and the release the delegation still holds its slot.
 _HELD_BY = text(
     f"SELECT {COLUMNS} FROM delegations WHERE subscriber_ref = :subscriber_ref AND released_at IS NULL ORDER BY id"
 )
@@ -116,19 +116,19 @@ _TRANSITION = text(
 
 
 async def held_by(connection: TenantConnection, subscriber_ref: str) -> list[Delegation]:
-    """Every delegation of the subscriber whose slot has not been given back, oldest first."""
+    """Return every delegation of the subscriber that was not released, oldest first."""
     rows = await connection.execute(_HELD_BY, {"subscriber_ref": subscriber_ref})
     return [Delegation.of(row) for row in rows]
 
 
 async def revoked_by(connection: TenantConnection, subscriber_ref: str, order_id: str) -> list[Delegation]:
-    """Every delegation of the subscriber that this order has revoked, oldest first."""
+    """Return every delegation of the subscriber that this order has revoked, oldest first."""
     rows = await connection.execute(_REVOKED_BY, {"subscriber_ref": subscriber_ref, "order_id": order_id})
     return [Delegation.of(row) for row in rows]
 
 
 async def revoked_for(connection: TenantConnection, delegation: Delegation) -> str:
-    """The order that began to revoke the delegation."""
+    """Return the order that began to revoke the delegation."""
     return str(await connection.scalar(_REVOKED_FOR, {"id": delegation.id}) or delegation.created_by_order)
 
 
@@ -161,5 +161,5 @@ async def transition(
     row = moved.one_or_none()
     if row is None:
         raise StateChangedError(f"{delegation} is no longer {delegation.state}")
-    # Where the pool's mode has changed while we waited, its place is another one.
+    # The pool's mode may have changed while the statement waited: take the slot and NetBox id that it has now.
     return replace(delegation, state=after, **row._mapping)

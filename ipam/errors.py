@@ -1,4 +1,4 @@
-"""What can be wrong with an allocation, by name. A retry fixes none that is `NonRetryableError`."""
+"""The errors of allocation and of pools. No retry repairs a `NonRetryableError`."""
 
 from lastmile.errors import LastmileError, NonRetryableError
 
@@ -28,11 +28,11 @@ class InvalidPoolError(NonRetryableError):
 
 
 class ForeignPrefixesError(NonRetryableError):
-    """People have a prefix in NetBox where Lastmile's are, or would be."""
+    """A foreign prefix in NetBox overlaps a prefix or a block of Lastmile, or one that it needs."""
 
 
 class PoolBusyError(NonRetryableError):
-    """The pool cannot change now: orders, or NetBox, are at work on it. What was begun stays, and is gone on with."""
+    """The pool cannot change now: orders or NetBox are working on it. Repeating the change continues it."""
 
 
 class PoolChangingError(LastmileError):
@@ -44,15 +44,15 @@ class PoolExhaustedError(NonRetryableError):
 
 
 class PoolMovedError(NonRetryableError):
-    """NetBox does not have the pool's prefix any more where it was when the pool was added."""
+    """NetBox does not have the pool's prefix where it was when the pool was added."""
 
 
 class AddressTakenError(NonRetryableError):
-    """The address that the order asks for is outside every pool, held by somebody else, or in quarantine."""
+    """The address that the order asks for is held by another subscriber, in quarantine, or not a host address."""
 
 
 class AllocationSpentError(NonRetryableError):
-    """The key's delegation was released already: a late attempt must not allocate a second one."""
+    """The delegation of this key was released: a late attempt must not allocate a second one."""
 
 
 class DelegationMismatchError(NonRetryableError):
@@ -68,4 +68,4 @@ class IllegalTransitionError(NonRetryableError):
 
 
 class NotRevokedError(NonRetryableError):
-    """A prefix is given back only once its delegation is revoked."""
+    """A delegation must be revoked before it is released."""

@@ -1,4 +1,4 @@
-"""The lifecycle of a delegation, as data: which states there are and which follows which (DESIGN section 3)."""
+"""The lifecycle of a delegation, as data: the states, and the transitions between them."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Whether the addresses that a line has are those that an order asks for."""
+"""Compare the addresses that a line has with those that an order asks for."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from lastmile.db import TenantConnection
 
 __all__ = ["address_differences", "must_match"]
 
-# What the line has or is about to get. What is being revoked, or has failed, is on its way out.
+# What the line has, or is about to get. Revoking and failed delegations do not count.
 _HELD = text(
     """
     SELECT d.purpose, d.prefix::text AS prefix, p.name AS pool, p.region, p.vrf
@@ -33,7 +33,7 @@ _WORDS = {
 async def address_differences(
     connection: TenantConnection, subscriber_ref: str, addressing: Addressing, *, may_add: Collection[Purpose]
 ) -> list[str]:
-    """The differences in words, each with the order's field.
+    """Return the differences in words, each with the order's field.
 
     Args:
         connection: In the tenant of the subscriber.
@@ -56,9 +56,9 @@ async def address_differences(
 
 
 async def must_match(connection: TenantConnection, subscriber_ref: str, addressing: Addressing) -> None:
-    """Raise `DelegationMismatchError` where the subscriber holds what an order does not ask for.
+    """Raise `DelegationMismatchError` where the subscriber holds what the order does not ask for.
 
-    An order that only added to it would leave the subscriber with addresses that its result does not name.
+    Else the subscriber would keep addresses that the order's result does not name.
     """
     if found := await address_differences(connection, subscriber_ref, addressing, may_add=tuple(Purpose)):
         raise DelegationMismatchError(f"subscriber {subscriber_ref}: {'; '.join(found)}. Deprovision the line first")
@@ -70,7 +70,7 @@ def _not_asked(purpose: Purpose, row: Row[Any], addressing: Addressing) -> str:
 
 
 def _mode(purpose: Purpose, addressing: Addressing) -> str:
-    """The order's field that decides whether there is a prefix of this purpose."""
+    """Return the order's field that decides whether the line has a prefix of this purpose."""
     if purpose is Purpose.IPV4:
         return "addressing.ipv4_mode"
     return "addressing.ipv6_mode" if addressing.enable_ipv6 else "addressing.enable_ipv6"
@@ -81,7 +81,7 @@ def _asked(purpose: Purpose, addressing: Addressing) -> str:
 
 
 def _other(row: Row[Any], need: Need) -> Iterator[str]:
-    """In what the prefix that the line has is another than the order asks for."""
+    """Yield in what the line's prefix differs from the need of the order."""
     family = f"ipv{need.purpose.family}"
     if need.pool is not None and row.pool != need.pool:
         yield f"addressing.{family}_pool: the line's prefix is from pool {row.pool}, the order says {need.pool}"

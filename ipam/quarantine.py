@@ -1,4 +1,4 @@
-"""Released prefixes that rest for longer because nobody confirmed that their session has ended, and what ends that."""
+"""The longer quarantine of prefixes whose last session no NAS confirmed to have ended, and its end."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,17 +17,17 @@ _USER = "lastmile_radius_username(d.subscriber_ref, d.tenant_id)"
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """A delegation that was released while its session may have lived on."""
+    """A delegation that was released while its session may have been open."""
 
     id: int
     tenant: str
     subscriber_ref: str
     until: datetime | None
-    """Logins that were recorded later do not concern the delegation: see `CONCERNS_UNTIL`."""
+    """Logins that were recorded later did not get the prefix: see `CONCERNS_UNTIL`."""
 
 
-# The last time at which a login can have got the delegation `d`, as a SQL expression. After a later provision of the
-# subscriber it is another line's. An account that stays in service (an undone order's) hands the address out no more.
+# The last time at which a login can have got the delegation `d`, as a SQL expression. A login after a later provision
+# of the subscriber is of another line. An account that an undo leaves in service does not get the address any more.
 REVOCATION_BEGAN = """coalesce((SELECT max(e.at) FROM delegation_events e
     WHERE e.delegation_id = d.id AND e.to_state = 'revoking'), d.state_since)"""
 CONCERNS_UNTIL = f"""coalesce(
@@ -37,7 +37,7 @@ CONCERNS_UNTIL = f"""coalesce(
           AND NOT EXISTS (SELECT FROM radcheck c WHERE c.username = {_USER} AND c.attribute = 'Auth-Type')
          THEN {REVOCATION_BEGAN} END)"""
 
-# The rest that this very release gave the prefix: not that of a later holder, and not that of a stranger's.
+# The quarantine of this very release: not of a later holder, and not of a foreign prefix.
 _AT_REST = "s.delegation_id IS NULL AND s.free_at = d.released_at + CAST(:unconfirmed AS interval)"
 
 # With `d` for the delegation, `s` for its slot and `r` for its record in NetBox.
@@ -62,7 +62,7 @@ _CONFIRM = text(
     ), sooner AS (
         UPDATE slots s SET free_at = least(s.free_at, now() + CAST(:confirmed AS interval))
         FROM d WHERE s.pool_id = d.pool_id AND s.slot = d.slot AND {_AT_REST}
-    ), told AS ( -- when to take it out of NetBox; a worker that tells NetBox at this moment knows of the former end
+    ), told AS ( -- a worker that reports at this moment has read the former end
         UPDATE netbox_records r SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
         FROM d WHERE r.pool_id = d.pool_id AND r.slot = d.slot
     ), sooner_in_netbox AS (
@@ -76,19 +76,16 @@ _CONFIRM = text(
 
 
 async def unconfirmed(connection: PlatformConnection, quarantine: Quarantine, *, most: int) -> list[Unconfirmed]:
-    """Those that rest for that reason.
+    """Return at most `most` delegations in the longer quarantine.
 
-    At random, so that those of a NAS that is gone do not keep the others from their turn.
+    In random order, so that a NAS that is gone does not hold up the delegations of others.
     """
     rows = await connection.execute(_UNCONFIRMED, {"unconfirmed": quarantine.unconfirmed, "most": most})
     return [Unconfirmed(*row) for row in rows]
 
 
 async def confirm(connection: PlatformConnection, one: Unconfirmed, quarantine: Quarantine) -> bool:
-    """The session is known to be over: from now on the prefix rests as one of which that was known from the beginning.
-
-    False where that was known already.
-    """
+    """Shorten the quarantine to that of a confirmed end; return False where the end was confirmed already."""
     given = {
         "id": one.id,
         "confirmed": quarantine.confirmed,

@@ -1,4 +1,4 @@
-"""Callers who want the same work done at the same moment, in one process: one does it for all."""
+"""Run the work once for concurrent callers in this process, and share its result."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -12,9 +12,9 @@ _under_way: dict[Hashable, asyncio.Future[Any]] = {}
 
 
 async def single_flight(what: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-    """What comes of `work`, or of somebody else's that is under way already, failures too.
+    """Run `work`, or wait for the call with the same `what` that is running; return or raise what that one does.
 
-    Where whoever does it is cancelled, one of those who wait takes over.
+    Where the running call is cancelled, one of the waiting callers runs its own work.
     """
     while (other := _under_way.get(what)) is not None:
         await asyncio.wait([other])
@@ -26,11 +26,11 @@ async def single_flight(what: Hashable, work: Callable[[], Awaitable[T]]) -> T:
         result = await work()
     except Exception as failure:
         outcome.set_exception(failure)
-        outcome.exception()  # that nobody waits for it is no mistake
+        outcome.exception()  # no warning where no caller waits
         raise
     else:
         outcome.set_result(result)
         return result
     finally:
-        outcome.cancel()  # where it has not ended: we are cancelled
+        outcome.cancel()  # without effect unless this call was cancelled
         del _under_way[what]

@@ -1,6 +1,6 @@
 """Acquire a block: NetBox chooses it, or `ipam.netbox.mode_change.block_adoption` does, and its slots get their rows.
 
-However many need a block at one moment, they take one. From then on an allocation needs nobody else.
+Callers that need a block at the same moment acquire one block together. Allocations from it do not need NetBox.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ __all__ = ["BlockOverlapError", "make_room", "take"]
 
 
 class BlockOverlapError(LastmileError):
-    """NetBox has given space of ours away: somebody had deleted, moved or resized a block there. It is put right."""
+    """NetBox chose space of a block whose record was deleted, moved or resized there. The record is restored."""
 
 
 _TAKING = text("SELECT * FROM pool_blocks WHERE pool_id = :pool_id AND block_state = 'taking'")
@@ -66,7 +66,7 @@ _OPEN = text(
     """
 )
 
-# Unless somebody else has had more luck meanwhile.
+# Not where another attempt has acquired the block meanwhile.
 _FULL = text(
     """
     UPDATE pools SET netbox_full_since = now()
@@ -77,9 +77,10 @@ _FULL = text(
 
 
 async def make_room(database: Database, netbox: NetBox, pools: Sequence[BoundPool]) -> bool:
-    """Take a block of the first of these pools that has one left, unless there is room meanwhile; False: none has.
+    """Acquire a block for the first of these pools for which NetBox has one, unless a slot has become free meanwhile.
 
-    Raises `PoolMovedError`, the `NonRetryableError` kinds of `NetBoxError`, and `NoBlockError`: then try again.
+    False: NetBox has no block for any of them. Raises `PoolMovedError`, the `NonRetryableError` kinds of `NetBoxError`,
+    and `NoBlockError`, after which a retry may succeed.
     """
     for pool in pools:
         try:
@@ -95,10 +96,10 @@ async def make_room(database: Database, netbox: NetBox, pools: Sequence[BoundPoo
 
 
 async def take(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: int = 1) -> bool:
-    """Take one more block where the pool has less than `wanted` free slots, or one was being taken; whether it did.
+    """Acquire a block where the pool has fewer than `wanted` free slots, or finish one that is being acquired.
 
-    Can be cut off at any moment, and done by several at once. Raises `BlockOverlapError`, `PoolMovedError` and
-    `NetBoxError`.
+    Returns whether a block was acquired. Can be interrupted at any moment, and called concurrently. Raises
+    `BlockOverlapError`, `PoolMovedError` and `NetBoxError`.
     """
     return await single_flight((netbox, pool.id), lambda: _take(database, netbox, pool, wanted))
 
@@ -133,7 +134,7 @@ async def _take(database: Database, netbox: NetBox, pool: BoundPool, wanted: int
 
 
 async def _recorded(netbox: NetBox, block: Block) -> NetBoxRecord:
-    """What NetBox has for a block that is being taken, or gets now."""
+    """Return the record of a block that is being acquired; create it where NetBox has none."""
     pool, new = block.pool, stamp(block, used=0)
     if block.prefix is not None:
         found = await netbox.find(block.key)
@@ -142,11 +143,11 @@ async def _recorded(netbox: NetBox, block: Block) -> NetBoxRecord:
         if in_place(block, found):
             return found
         return await netbox.place(found, block.prefix, vrf_id=pool.netbox.vrf_id, stamp=new)
-    # The length that was asked for may have been another one.
+    # An earlier attempt may have asked for another length.
     obtained = partial(obtain, netbox, pool, new, length=block_length(pool), fits=pool.has_block)
     try:
         return await obtained(first=False)
-    except RecordElsewhereError as misplaced:  # since before somebody restored the pool's prefix
+    except RecordElsewhereError as misplaced:  # from before the pool's prefix was restored
         await netbox.delete(misplaced.record.id)
         return await obtained(first=True)
 
@@ -157,7 +158,7 @@ def _place(pool: BoundPool, recorded: NetBoxRecord) -> dict[str, Any]:
 
 
 async def _restore(database: Database, netbox: NetBox, pool: BoundPool, given: NetBoxRecord) -> None:
-    """NetBox has given our space away a second time: what it gave becomes the block's record, or goes."""
+    """After NetBox chose space of an existing block, make the new record that block's, or delete it."""
     async with database.platform() as connection:
         blocks = await blocks_of(connection, pool)
     for block in blocks:
@@ -165,7 +166,7 @@ async def _restore(database: Database, netbox: NetBox, pool: BoundPool, given: N
             continue
         record = await find_record(netbox, pool, block.key, block.netbox_id, to_stamp=block.prefix)
         if record is not None and record.id == given.id:
-            return  # somebody was faster
+            return  # another attempt was faster
         if record is not None and in_place(block, record):
             continue
         if record is not None:

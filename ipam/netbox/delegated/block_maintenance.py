@@ -1,6 +1,6 @@
-"""The workers' background work on delegated pools: blocks ahead of need, and the outbox to NetBox.
+"""Maintain delegated pools in the background: acquire blocks ahead of need, report to NetBox, return spare blocks.
 
-Nothing depends on it being done at any moment: an allocation that finds no room takes a block by itself.
+No order waits for this: an allocation that finds no free slot acquires a block by itself.
 """
 
 import asyncio
@@ -36,16 +36,16 @@ __all__ = ["Keeper"]
 
 BEAT = timedelta(seconds=1)
 TELLING = timedelta(seconds=5)
-"""In one beat, since blocks are more urgent; where there is more to tell, the next one follows at once."""
+"""How long one beat reports prefixes: blocks are more urgent. Where more is due, the next beat follows at once."""
 LONGEST_PAUSE = timedelta(minutes=1)
-"""After failures: what NetBox cannot do now is asked again so seldom at last."""
+"""The longest pause after failures."""
 LOOK_EVERY = timedelta(minutes=1)
-"""How old the figures in NetBox may be, and how old what people have made there when we see it."""
+"""How old the use of blocks in NetBox may be, and a foreign prefix when Lastmile notices it."""
 LOW = 4
-"""The next block is taken when less than this part of one is free."""
+"""The next block is acquired when less than a block divided by this number is free."""
 
 AWAY = (NetBoxError, SQLAlchemyError, OSError, TimeoutError)
-"""Nothing can be done now…"""
+"""Failures after which the beat ends: NetBox or PostgreSQL does not answer."""
 HERE = (
     BlockOverlapError,
     PoolMovedError,
@@ -55,28 +55,28 @@ HERE = (
     NetBoxTenantMissingError,
     NetBoxNotFoundError,
 )
-"""… and what is no reason to leave the rest undone."""
+"""Failures that concern one pool: the beat goes on with the others."""
 
 log = structlog.get_logger("lastmile.keeper")
 
 
 class Keeper:
-    """Of all delegated pools, in this process; at work between `async with` and its end."""
+    """The maintenance of all delegated pools by this process, in the background within `async with`."""
 
     def __init__(self, database: Database, netbox: NetBox, rest: timedelta) -> None:
-        """`rest` is how long a prefix rests whose former use nobody confirmed to have ended."""
+        """`rest` is the quarantine of a prefix whose last session no NAS confirmed to have ended."""
         self._rest = rest
         self._database = database
         self._netbox = netbox
         self.pause = BEAT
-        """Until the next beat."""
+        """The time until the next beat."""
         self._looked_around = float("-inf")
         self._told: dict[int, float] = {}
-        """When NetBox was last told of each pool, by its id."""
+        """When the prefixes of each pool were last reported, by the pool's id."""
         self._behind = False
-        """Whether the last beat ended with more to tell."""
+        """Whether more was due when the last beat ended."""
         self._without_block: set[int] = set()
-        """Pools that no further block could be taken of since."""
+        """Ids of pools for which no further block could be acquired since the last look at NetBox."""
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self._run())
@@ -90,13 +90,13 @@ class Keeper:
         while True:
             await self.beat()
             if self._running.cancelling():
-                return  # what failed on the way out, with PostgreSQL gone, came in place of the cancellation
+                return  # a failure while the beat was cancelled has replaced the cancellation
             await asyncio.sleep(self.pause.total_seconds())
 
     async def beat(self, telling: timedelta = TELLING) -> bool:
-        """Do what is to be done now, unless another worker is at it; whether all of it succeeded.
+        """Run the maintenance once, unless another worker runs it; return whether all of it succeeded.
 
-        NetBox is told of prefixes for `telling`, or a little longer.
+        Prefixes are reported for `telling`, or a little longer.
         """
         self._behind = False
         try:
@@ -104,7 +104,7 @@ class Keeper:
                 fine = await self._everything(telling) if ours else True
         except AWAY as failure:
             log.warning("keeper.away", reason=_line(failure))
-        except Exception:  # one that had ended would be missed by nobody
+        except Exception:  # else the task would end, and no log would tell
             log.exception("keeper.failed")
         else:
             self.pause = timedelta(0) if self._behind else BEAT
@@ -137,7 +137,7 @@ class Keeper:
         return fine
 
     async def _tell(self, pools: Iterable[BoundPool], telling: timedelta) -> bool:
-        """Those first whose turn was longest ago."""
+        """Report prefixes to NetBox, of those pools first whose turn was longest ago."""
         end = time.monotonic() + telling.total_seconds()
         fine = True
         for pool in sorted(pools, key=lambda pool: self._told.get(pool.id, float("-inf"))):
@@ -148,7 +148,7 @@ class Keeper:
         return fine
 
     async def _with_room(self, pool: BoundPool) -> bool:
-        """Take the next block, if it is time. Where that cannot be, who needs one asks by themselves, and is told."""
+        """Acquire the next block when few slots are free. Where that fails, an order that needs a block tells why."""
         if pool.id in self._without_block:
             return True
         wanted = max(1, block_size(pool) // LOW)
@@ -168,6 +168,6 @@ class Keeper:
 
 
 def _line(failure: Exception) -> str:
-    """For the log: a driver's words may quote a subscriber's data."""
+    """Return a line for the log: of a database's error only the type, since its message may quote personal data."""
     words = "" if isinstance(failure, SQLAlchemyError) else str(failure).partition("\n")[0]
     return words or type(failure).__name__

@@ -1,10 +1,12 @@
-"""A block that nobody needs any more goes back to NetBox, where people and other pools can have its space.
+"""Return blocks to NetBox, where other pools and other users of NetBox can have their space.
 
-It is empty: nothing in it is held, rests, is somebody else's or is recorded in NetBox; and the other blocks have so
-much room that the next one is not taken at once, or the pool is closed. Nor is it so young that NetBox may still be
-asked for it, by who has given up. Those of a pool that is not delegated go as they are: at once where it was, and where
-it was about to be, and the change was cut off, after an hour in which that can go on. A block that is nearly empty is
-on its way there: it is given from last, so that it empties as its subscribers leave, while there is room in others.
+A block of a delegated pool is returned when all of this holds:
+    - No slot of it is held, in quarantine or withheld, and NetBox has no record of a prefix in it.
+    - The other blocks have so many free slots that no new block is acquired at once, or the pool is closed.
+    - The block is an hour old, so that no request for it that a client gave up on is still running in NetBox.
+
+A block of a pool that is not delegated is left over: from a change of the mode that is done, or from one that was
+interrupted more than an hour ago. Nearly empty blocks are allocated from last, so that they become empty.
 """
 
 from collections.abc import Iterable
@@ -34,7 +36,7 @@ _SPARE = text(
     """
 )
 
-# Waits for who is claiming one of them at this moment, and leaves that one.
+# Waits for a transaction that is claiming one of these slots, and leaves that slot.
 _CLOSE = text(
     """
     DELETE FROM slots WHERE pool_id = :pool_id AND slot >= :first AND slot < :end
@@ -46,8 +48,8 @@ _RETURNING = text("UPDATE netbox_blocks SET state = 'returning', since = now() W
 
 _RETURNED = text("DELETE FROM netbox_blocks WHERE id = :id AND state = :state")
 
-# Of what is free the longest comes first: those that were freed now come last, and the newest block's last of all. Not
-# each time that this is looked at: what is freed meanwhile comes behind them for an hour at most.
+# Allocation takes the slot that was free the longest. So the slots of nearly empty blocks are freed anew, those of the
+# newest block last; at most once an hour, since slots freed meanwhile come after them.
 _GIVE_LAST = text(
     """
     WITH nearly_empty AS (
@@ -74,7 +76,7 @@ _LEFT = f"""
       AND b.since < now() - CAST(:late AS interval)
       AND b.state"""
 
-# One at a time: each has thousands of slots. The pool does not know them, nor what people have there.
+# One block at a time: each has thousands of slots. The pool uses neither them nor its foreign prefixes any more.
 _LEAVE = text(
     f"""
     WITH left_behind AS (
@@ -92,24 +94,24 @@ _NEVER_TAKEN = text(f"{_LEFT} = 'taking'")
 
 
 class _BlockInUseError(LastmileError):
-    """Somebody was faster."""
+    """A slot of the block was allocated meanwhile."""
 
 
 async def not_delegated(connection: AsyncConnection) -> list[BoundPool]:
-    """Pools that NetBox chooses from, and that have blocks."""
+    """Return the pools in NetBox that are not delegated and have blocks."""
     return [BoundPool.of(row) for row in await connection.execute(_NOT_DELEGATED)]
 
 
 async def give_last(database: Database, pool: BoundPool) -> None:
-    """Have nearly empty blocks given from last, by what NetBox was last told of their use."""
+    """Have nearly empty blocks, by the use that was last reported, allocated from last."""
     async with database.platform() as connection:
         await connection.execute(_GIVE_LAST, {"pool_id": pool.id})
 
 
 async def give_back(database: Database, netbox: NetBox, pool: BoundPool) -> int:
-    """Return to NetBox what nobody needs, the newest blocks first; how many.
+    """Return the blocks that the pool can spare, the newest first; return their number.
 
-    Can be cut off at any moment: the next call goes on. Raises `NetBoxError`.
+    Can be interrupted at any moment: the next call continues. Raises `NetBoxError`.
     """
     async with database.platform() as connection:
         blocks = [block for block in await blocks_of(connection, pool) if block.state is BlockState.OPEN]
@@ -121,7 +123,7 @@ async def give_back(database: Database, netbox: NetBox, pool: BoundPool) -> int:
 
 
 async def return_closed(database: Database, netbox: NetBox, pool: BoundPool) -> int:
-    """Take the records of blocks that are out of reach out of NetBox; as `give_back`."""
+    """Delete the records of blocks that have no slots any more; return their number. Raises `NetBoxError`."""
     async with database.platform() as connection:
         blocks = [block for block in await blocks_of(connection, pool) if block.state is BlockState.RETURNING]
     await _return(database, netbox, blocks)
@@ -129,8 +131,10 @@ async def return_closed(database: Database, netbox: NetBox, pool: BoundPool) -> 
 
 
 async def return_left(database: Database, netbox: NetBox, pool: BoundPool) -> None:
-    """Of a pool that is not delegated: as `return_closed`, and what a change has left. By one at a time, and while no
-    pool is changed."""
+    """Return the blocks of a pool that is not delegated, also those that an interrupted change of the mode has left.
+
+    Called by one worker at a time, and not while a pool's mode changes. Raises `NetBoxError`.
+    """
     place = {"pool_id": pool.id, "late": LATE}
     left = 1
     while left:
@@ -147,13 +151,13 @@ async def return_left(database: Database, netbox: NetBox, pool: BoundPool) -> No
 async def _return(database: Database, netbox: NetBox, blocks: Iterable[Block]) -> None:
     for block in blocks:
         while record := await find_record(netbox, block.pool, block.key, block.netbox_id):
-            await netbox.delete(record.id)  # there are two where NetBox was asked twice to make it again
+            await netbox.delete(record.id)  # there are two where a lost record was created again twice
         async with database.platform() as connection:
             await connection.execute(_RETURNED, {"id": block.id, "state": block.state})
 
 
 async def _close(connection: AsyncConnection, block: Block) -> None:
-    """Put the block's slots out of reach, if it can be spared. Raises `_BlockInUseError`: roll back."""
+    """Delete the block's slots, if the pool can spare it. After `_BlockInUseError` the caller must roll back."""
     assert block.first_slot is not None
     assert block.end_slot is not None
     await connection.execute(ONE_BY_ONE, {"pool_id": block.pool.id})

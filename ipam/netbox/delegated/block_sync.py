@@ -1,4 +1,4 @@
-"""NetBox is kept showing the blocks, where they are, how full and whose, whatever people make of their records."""
+"""Keep the records of blocks in NetBox up to date: place, use and tenant, whatever other users do to them."""
 
 from typing import Any
 
@@ -22,9 +22,9 @@ _TOLD = text("UPDATE netbox_blocks SET used = :used, netbox_id = :netbox_id WHER
 
 
 async def tell_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
-    """Show in NetBox how full the pool's blocks are; whatever people have made of their records is put right.
+    """Report how full the pool's blocks are, and repair their records in NetBox.
 
-    By one at a time. Raises `NetBoxError`.
+    Called by one worker at a time. Raises `NetBoxError`.
     """
     async with database.platform() as connection:
         blocks = await blocks_of(connection, pool)
@@ -34,7 +34,7 @@ async def tell_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
 
 
 async def show(database: Database, netbox: NetBox, block: Block) -> None:
-    """Have NetBox show an open block where it is, and how full. By one at a time. Raises `NetBoxError`."""
+    """Report the place and the use of an open block. Called by one worker at a time. Raises `NetBoxError`."""
     place = {"pool_id": block.pool.id, "first": block.first_slot, "end": block.end_slot}
     async with database.platform() as connection:
         used = await connection.scalar(_USED, place) or 0
@@ -45,12 +45,12 @@ async def show(database: Database, netbox: NetBox, block: Block) -> None:
 
 
 def in_place(block: Block, record: NetBoxRecord) -> bool:
-    """Whether this record is where the block is."""
+    """Return whether the record has the block's prefix and VRF."""
     return (record.prefix, record.vrf_id) == (block.prefix, block.pool.netbox.vrf_id)
 
 
 async def write(database: Database, netbox: NetBox, block: Block, record: NetBoxRecord | None, *, used: int) -> None:
-    """Make this record that of the block, or a new one. Can be repeated."""
+    """Write the block on this record; None: on a new one. Can be repeated. Raises `NetBoxError`."""
     assert block.prefix is not None
     place: dict[str, Any] = {"vrf_id": block.pool.netbox.vrf_id, "stamp": stamp(block, used=used)}
     if record is None:

@@ -1,7 +1,8 @@
-"""Blocks: parts of a NetBox prefix that Lastmile takes whole, and assigns from by itself at database speed.
+"""Blocks: parts of a NetBox prefix that Lastmile acquires whole, and allocates from at the speed of the database.
 
 A block is a container prefix in NetBox. Its row comes first (`taking`), with the key that NetBox's record will carry:
-so a lost reply is found again. `block_acquisition` acquires blocks, and `block_sync` keeps NetBox showing them.
+after a lost reply the record is found by that key. `block_acquisition` acquires blocks, and `block_sync` keeps their
+records in NetBox up to date.
 `first_slot` and `end_slot` count in the pool's slots.
 """
 
@@ -39,7 +40,7 @@ __all__ = [
 
 
 class NoBlockError(OutageError):
-    """No block of these pools has a free slot. Whether NetBox has another one is to be asked outside a transaction."""
+    """No block of these pools has a free slot, and no further block could be acquired now. A retry may succeed."""
 
     def __init__(self, pools: Sequence[BoundPool], reason: str = "") -> None:
         names = ", ".join(map(str, pools))
@@ -68,13 +69,13 @@ class Block:
     key: str
     state: BlockState
     prefix: Prefix | None
-    """None, as the slots, while NetBox has not chosen yet."""
+    """None, as the slots, while NetBox has not chosen the block yet."""
     netbox_id: int | None
-    """None while it is being taken."""
+    """None while the block is being acquired."""
     first_slot: int | None
     end_slot: int | None
     used: int | None
-    """Slots held or resting, as NetBox was told."""
+    """Slots held or in quarantine, as last reported to NetBox."""
 
     @classmethod
     def of(cls, row: Row[Any], pool: BoundPool | None = None) -> "Block":
@@ -101,7 +102,7 @@ _FOR_NEED = text(
 
 _BLOCKS = text("SELECT * FROM pool_blocks WHERE pool_id = :pool_id ORDER BY block_id")
 
-# Who begins, opens or returns a block of a pool does so one after the other; allocations do not wait for them.
+# Serializes the changes of a pool's blocks: begin, open and return. Allocations do not wait for this lock.
 ONE_BY_ONE = text("SELECT FROM pools WHERE id = :pool_id FOR NO KEY UPDATE")
 
 _UPKEEP = text("SELECT blocks, kept_at FROM block_maintenance WHERE pool_id = :pool_id")
@@ -109,48 +110,48 @@ _UPKEEP = text("SELECT blocks, kept_at FROM block_maintenance WHERE pool_id = :p
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """How a delegated pool is looked after in NetBox."""
+    """How up to date the blocks of a delegated pool are."""
 
     blocks: int
-    """Those that it has there."""
+    """The number of blocks in NetBox."""
     kept_at: datetime | None
-    """When a keeper last had them as they should be, or the pool was made; None where NetBox has had none for it."""
+    """When block maintenance last finished, or the pool was added; None where NetBox had no block for it."""
 
 
 async def upkeep(connection: AsyncConnection, pool: BoundPool) -> Upkeep:
-    """How this pool is looked after."""
+    """Return how up to date the blocks of the pool are."""
     row = (await connection.execute(_UPKEEP, {"pool_id": pool.id})).one()
     return Upkeep(blocks=row.blocks, kept_at=row.kept_at)
 
 
 async def delegated_pools(connection: AsyncConnection) -> list[BoundPool]:
-    """Every delegated pool that the connection may see."""
+    """Return every delegated pool that the connection may see."""
     return [BoundPool.of(row) for row in await connection.execute(_POOLS)]
 
 
 async def for_need(connection: AsyncConnection, need: Need) -> list[BoundPool]:
-    """The delegated pools that would do, best first."""
+    """Return the delegated pools that can serve the need, in the order of preference."""
     return [BoundPool.of(row) for row in await connection.execute(_FOR_NEED, asdict(need))]
 
 
 async def blocks_of(connection: AsyncConnection, pool: BoundPool) -> list[Block]:
-    """The pool's blocks, oldest first."""
+    """Return the pool's blocks, oldest first."""
     return [Block.of(row, pool) for row in await connection.execute(_BLOCKS, {"pool_id": pool.id})]
 
 
 def block_length(pool: BoundPool) -> int:
-    """Of a block that is taken now, in bits."""
+    """Return the length, in bits, of a block that is acquired now."""
     assert pool.netbox.block_length is not None, f"{pool} is not delegated"
     return pool.netbox.block_length
 
 
 def block_size(pool: BoundPool) -> int:
-    """Slots in a block that is taken now."""
+    """Return the number of slots of a block that is acquired now."""
     return 1 << (pool.length - block_length(pool))
 
 
 def stamp(block: Block, *, used: int) -> BlockStamp:
-    """What NetBox is told about the block."""
+    """Return what Lastmile writes on the block's record in NetBox."""
     return BlockStamp(
         key=block.key,
         tenant=block.tenant,
@@ -161,7 +162,7 @@ def stamp(block: Block, *, used: int) -> BlockStamp:
 
 
 def slot_range(pool: BoundPool, prefix: Prefix) -> tuple[int, int]:
-    """The first slot of the pool that the prefix touches, and the one behind the last."""
+    """Return the first slot of the pool that the prefix touches, and the slot after the last."""
     shift = pool.prefix.max_prefixlen - pool.length
     start = int(pool.prefix.network_address)
     first, last = int(prefix.network_address) - start, int(prefix.broadcast_address) - start

@@ -23,10 +23,10 @@ from lastmile.db import Database
 
 __all__ = ["check_no_conflict", "look"]
 
-# NetBox's clock is another one, and a change is dated before it is committed.
+# NetBox's clock may differ, and a change is dated before it is committed.
 MARGIN = timedelta(minutes=5)
 
-# A record that carries a delegation's key, at its prefix, is the outbox's affair: also one that it has yet to delete.
+# A record that carries a delegation's key, at its prefix, is ours: also one that the outbox has yet to delete.
 _OURS = text(
     """
     SELECT d.allocation_key, d.prefix::text
@@ -60,8 +60,8 @@ _HERE = text(
 
 _GONE = text("DELETE FROM netbox_foreign_prefixes WHERE pool_id = :pool_id AND netbox_id = ANY(:gone)")
 
-# Not what a subscriber holds: the audit tells of that, and its release comes by here again. What rested there rests no
-# more, and goes out of NetBox.
+# A slot that a subscriber holds is left alone: the audit reports it, and its release withholds it. A quarantine ends
+# here, and the outbox deletes its record.
 _OUT_OF_REACH = text(
     """
     WITH theirs AS (
@@ -91,7 +91,7 @@ _LOOKED = text("UPDATE netbox_blocks SET looked_at = :now WHERE id = ANY(:ids)")
 PAGE = 500
 MOST_NAMED = 5
 
-# A container over a prefix only groups. Ours, whichever delegation or block they are for, carry its key.
+# A container around a prefix only groups. Our records, of any delegation or block, carry its key.
 _HELD = text(
     """
     SELECT r.prefix::text, d.subscriber_ref, d.prefix::text AS held
@@ -108,7 +108,10 @@ _BLOCK_KEYS = text("SELECT key FROM netbox_blocks WHERE pool_id = :pool_id")
 
 
 async def look(database: Database, netbox: NetBox, pool: BoundPool, rest: timedelta) -> None:
-    """See what people have in the pool's blocks by now. By one at a time. Raises `NetBoxError`."""
+    """Read the foreign prefixes in the pool's blocks; withhold their slots, and free slots whose prefix is gone.
+
+    Called by one worker at a time. Raises `NetBoxError`.
+    """
     place = {"pool_id": pool.id}
     async with database.platform() as connection:
         blocks = {block.id: block for block in await blocks_of(connection, pool)}
@@ -117,9 +120,9 @@ async def look(database: Database, netbox: NetBox, pool: BoundPool, rest: timede
     here: dict[int, NetBoxRecord] = {}
     for row in times:
         changed = await _changed_in(netbox, pool, blocks[row.id], row.looked_at)
-        here |= {one.id: one for one in await _strangers(database, pool, [blocks[row.id]], changed)}
+        here |= {one.id: one for one in await _foreign(database, pool, [blocks[row.id]], changed)}
     before = [one for id in known - here.keys() if (one := await netbox.get(id)) is not None]
-    gone = list(known - here.keys() - {one.id for one in await _strangers(database, pool, blocks.values(), before)})
+    gone = list(known - here.keys() - {one.id for one in await _foreign(database, pool, blocks.values(), before)})
     async with database.platform() as connection:
         for one in here.values():
             first, end = slot_range(pool, one.prefix)
@@ -133,16 +136,16 @@ async def look(database: Database, netbox: NetBox, pool: BoundPool, rest: timede
 
 
 async def _changed_in(netbox: NetBox, pool: BoundPool, block: Block, looked_at: Any) -> list[NetBoxRecord]:
-    """What NetBox has in this block, of what has changed since."""
+    """Return the records in this block that have changed since it was last looked at."""
     since = None if looked_at is None else looked_at - MARGIN
     return [one async for one in netbox.records(vrf_id=pool.netbox.vrf_id, within=block.prefix, updated_since=since)]
 
 
-async def _strangers(
+async def _foreign(
     database: Database, pool: BoundPool, blocks: Iterable[Block], records: Sequence[NetBoxRecord]
 ) -> list[NetBoxRecord]:
-    """Those that are a person's, and inside one of the blocks."""
-    # A block that a person has made smaller is still ours.
+    """Return the records inside one of the blocks that are not ours."""
+    # The record of a block that another user of NetBox has made smaller is still ours.
     spaces = [(block.key, block.prefix) for block in blocks if block.prefix is not None]
     inside = [
         one

@@ -1,12 +1,14 @@
-"""What NetBox has yet to be told of prefixes that were assigned without it (table `netbox_records`).
+"""The outbox: prefixes of delegated pools that are to be reported to NetBox (table `netbox_records`).
 
-A trigger marks a prefix in the transaction that changes its delegation, for pools whose `record` is `prefix`; a change
-of that, or of how long a prefix rests, marks what it concerns. NetBox is brought to what is true when its turn comes,
-not through every change: so there is one row of a prefix, one at work on it (`claimed_until`), and nothing to put in
-order. Who stood still until the claim was over has it told once more: what NetBox has now may be of before. Nothing is
-looked up before a first creation, which NetBox's time goes into; after a request whose outcome is unknown (`unsure`),
-what NetBox has under the prefix is looked at first, and once more when that request must have ended: until then it may
-undo what came after it.
+- A trigger marks a prefix in the transaction that changes its delegation, in pools whose `record` is `prefix`. A change
+  of `record`, or of the length of a quarantine, marks the prefixes that it concerns.
+- A report brings NetBox to the present state of the prefix, not through each change. So each prefix has one row, and
+  the order of changes does not matter.
+- A worker claims a row for a time (`claimed_until`). A worker that stalls past that time has the prefix reported again,
+  since its own late request may have overwritten a newer report.
+- A first report does not look the prefix up in NetBox: that would double the requests.
+- After a request whose outcome is unknown (`unsure`), the next report looks the prefix up. Another report follows when
+  that request must have ended: until then it may overwrite what came after it.
 """
 
 import asyncio
@@ -38,26 +40,26 @@ from lastmile.db import Database
 
 __all__ = ["Backlog", "backlog", "drain", "retell"]
 
-# More at once make NetBox slow for people, and no faster for us.
+# More requests at once make NetBox slow for its users, and no faster for Lastmile.
 IN_FLIGHT = 4
 CHUNK = 4
-# Longer than the client tries for all requests about a chunk; after it the rows of a worker that died are free again.
+# Longer than the client tries all requests of a chunk. After it another worker can claim the rows of one that died.
 CLAIM = timedelta(minutes=5)
-# Before a creation whose outcome is unknown is looked for, and before another try of what NetBox has refused.
+# The pause before looking for a record whose creation may have succeeded, and before retrying what NetBox refused.
 UNKNOWN, REFUSED = timedelta(seconds=2), timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How far NetBox is behind, in one pool."""
+    """How far NetBox is behind the database, in one pool."""
 
     waiting: int
     lag: timedelta
-    """Of what has waited longest; also where NetBox refuses it."""
+    """How long the oldest report has waited; also where NetBox refuses it."""
     refused: int
-    """Of those waiting: what NetBox would not take; `problem` in their rows says why."""
+    """The number of waiting reports that NetBox refused; `problem` in their rows says why."""
     unsettled_until: datetime | None
-    """NetBox may be at work on a request that was given up until then; the prefix is looked at once more."""
+    """Until when NetBox may still carry out a request that the client gave up on; another look follows then."""
 
 
 _CLAIM = text(
@@ -75,7 +77,7 @@ _CLAIM = text(
     """
 )
 
-# After the claim, in a statement of its own: it must not see less than what the version stands for.
+# A statement of its own, after the claim: its snapshot must include the changes that the version counts.
 _TRUTH = text(
     """
     SELECT s.slot, s.prefix::text, d.tenant_id, d.subscriber_ref, d.allocation_key, d.state,
@@ -94,7 +96,7 @@ _TRUTH = text(
     """
 )
 
-# What has changed meanwhile stays due.
+# A prefix that has changed meanwhile stays due.
 _DONE = text(
     """
     UPDATE netbox_records
@@ -113,7 +115,7 @@ _GONE = text(
     """
 )
 
-# What was only looked at is to be told now where NetBox may be at work on it again: it is looked at once more then.
+# After a mere look whose request may still run in NetBox, the row is due as news, so that another look follows.
 _PUT_BACK = text(
     """
     UPDATE netbox_records
@@ -123,7 +125,7 @@ _PUT_BACK = text(
     """
 )
 
-# Unsure where nothing is known of it: a record that is not as we know it is looked for in any case.
+# A new row is unsure: nothing is known of the prefix's record in NetBox.
 _AGAIN = text(
     """
     INSERT INTO netbox_records AS r (pool_id, slot, tenant_id, netbox_id, key, unsure)
@@ -149,15 +151,15 @@ _BACKLOG = text(
 
 
 async def backlog(connection: AsyncConnection, pool: BoundPool) -> Backlog:
-    """How far NetBox is behind in this pool."""
+    """Return how far NetBox is behind the database in this pool."""
     row = (await connection.execute(_BACKLOG, {"pool_id": pool.id})).one()
     return Backlog(waiting=row.waiting, lag=row.lag, refused=row.refused, unsettled_until=row.unsettled)
 
 
 async def drain(database: Database, netbox: NetBox, pool: BoundPool, *, seconds: float = 5) -> int:
-    """Tell NetBox what is due of this pool, for about so long; of how many prefixes it was told.
+    """Report what is due of this pool, for about `seconds`; return the number of prefixes reported.
 
-    Can be cut off at any moment. Raises `NetBoxError` where NetBox is away or refuses us altogether.
+    Can be interrupted at any moment. Raises `NetBoxError` where NetBox does not answer or refuses every request.
     """
     end = time.monotonic() + seconds
 
@@ -183,10 +185,10 @@ async def drain(database: Database, netbox: NetBox, pool: BoundPool, *, seconds:
 async def retell(
     database: Database, netbox: NetBox, pool: BoundPool, slot: int, *, record: NetBoxRecord | None = None
 ) -> str:
-    """Tell NetBox of this slot's prefix once more, whatever it has made of it; what it says against it.
+    """Report the prefix of this slot again; return why NetBox refuses it, or an empty text.
 
-    `record` is the slot's, where it has been found under another id than ours. Where a worker is telling it at this
-    moment, it does so again. Raises `NetBoxError`.
+    `record` is the slot's record, where it was found under another id than the one noted. A worker that is reporting
+    the prefix at this moment reports it once more. Raises `NetBoxError`.
     """
     place = {"pool_id": pool.id, "slot": slot}
     async with database.platform() as connection:
@@ -200,12 +202,12 @@ async def retell(
 
 
 async def _claimed(database: Database, pool: BoundPool, slot: int | None = None) -> list[Entry]:
-    """What is due and is ours to tell now; who is cancelled meanwhile leaves nothing claimed."""
+    """Claim what is due. A cancelled caller leaves nothing claimed."""
     claiming = asyncio.create_task(_claim(database, pool, slot))
     try:
         return await asyncio.shield(claiming)
     except asyncio.CancelledError:
-        with suppress(SQLAlchemyError, OSError, TimeoutError):  # PostgreSQL is away; a claim ends by itself, too
+        with suppress(SQLAlchemyError, OSError, TimeoutError):  # PostgreSQL does not answer; the claim expires
             for entry in await claiming:
                 await _put_back(database, pool, entry, unsure=entry.unsure)
         raise
@@ -245,7 +247,7 @@ def _entry(claimed: Row[Any], true: Row[Any]) -> Entry:
 
 
 async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> bool:
-    """Whether NetBox knows now; what it would not take is tried again later. Raises `NetBoxError`."""
+    """Report one prefix; return False where NetBox refused it, which is retried later. Raises `NetBoxError`."""
     try:
         record = await bring(database, netbox, pool, entry)
         await _note(database, pool, entry, record)
@@ -268,7 +270,7 @@ async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
 
 
 async def _note(database: Database, pool: BoundPool, entry: Entry, record: NetBoxRecord | None) -> None:
-    """That NetBox has this now."""
+    """Note that NetBox has this record now; None: it has none."""
     place = {"pool_id": pool.id, "slot": entry.slot}
     known = {"netbox_id": record and record.id, "key": record and record.key}
     done: dict[str, Any] = {"claim": entry.claimed_until, "version": entry.version, "until": entry.until, "late": LATE}

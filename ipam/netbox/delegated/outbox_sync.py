@@ -1,4 +1,4 @@
-"""The record of one slot's prefix in NetBox: found whatever became of it there, and brought to what is true."""
+"""Synchronize the record of one slot's prefix in NetBox, whatever other users have done to it."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,28 +18,28 @@ __all__ = ["Entry", "PrefixOccupiedError", "bring"]
 
 
 class PrefixOccupiedError(NetBoxError, NonRetryableError):
-    """NetBox has the prefix already, as somebody else's."""
+    """NetBox has the prefix already, as a foreign prefix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the outbox knows of a slot's prefix, and what is true of it."""
+    """What the outbox knows of the record of a slot's prefix, and what the record should be."""
 
     slot: int
     claimed_until: datetime
-    """Whose it is by then, the rest of this may be wrong."""
+    """The expiry of the claim, which identifies it. Another worker may have changed the row after that."""
     version: int
     news: bool
-    """NetBox has yet to be told; else it is time for another look."""
+    """A change is to be reported; else this is another look after an unknown outcome."""
     unsure: bool
     netbox_id: int | None
     key: str | None
-    """What NetBox's record of that id carries, as far as we know."""
+    """The key on the record of that id, as last noted."""
     prefix: Prefix
     wanted: Stamp | None
-    """None: it should not be in NetBox."""
+    """None: NetBox should have no record of the prefix."""
     until: datetime | None
-    """When that changes by itself."""
+    """When that changes by itself: the end of the quarantine."""
 
 
 _KEYS = text(
@@ -51,14 +51,14 @@ _KEYS = text(
 
 
 async def bring(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> NetBoxRecord | None:
-    """NetBox's record, as it should be. Raises `NetBoxError`."""
+    """Create, change, move or delete the record, until it is as expected; return it. Raises `NetBoxError`."""
     known = None if entry.netbox_id is None else await netbox.get(entry.netbox_id)
     keyless = None
     if known is not None and (known.key is None or known.key != entry.key):
         noted = entry.key or (entry.wanted and entry.wanted.key)
         if noted and lost_its_key(known, noted, entry.prefix, pool.netbox.vrf_id):
             keyless = known
-        known = None  # a person's by now, or to be looked at more closely
+        known = None  # a foreign record by now, or one to look up by its prefix
     moved = known is not None and (known.prefix, known.vrf_id) != (entry.prefix, pool.netbox.vrf_id)
     record = None if moved else known
     if entry.unsure or (record is None and entry.netbox_id is not None):
@@ -76,7 +76,8 @@ async def bring(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
         return await netbox.create(entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.wanted)
     wanted = entry.wanted
     if (record.key or entry.key) == wanted.key and wanted.state is not State.REVOKED:
-        wanted = replace(wanted, description=None)  # people write there, and of an imported line it is all theirs
+        # Users of NetBox write there, and the description of an imported line is theirs.
+        wanted = replace(wanted, description=None)
     if not _shows(netbox, record, pool, entry.prefix, wanted):
         record = await netbox.place(record, entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=wanted)
     return record
@@ -85,8 +86,10 @@ async def bring(database: Database, netbox: NetBox, pool: BoundPool, entry: Entr
 async def _look(
     database: Database, netbox: NetBox, pool: BoundPool, entry: Entry, keyless: NetBoxRecord | None
 ) -> NetBoxRecord | None:
-    """Our record of the prefix, whichever delegation it was made for, or the `keyless` one; one more than one of those
-    with a key is deleted. Raises `PrefixOccupiedError`."""
+    """Return our record of the prefix, whichever delegation it was created for, else the `keyless` one.
+
+    Deletes each further record with a key of ours. Raises `PrefixOccupiedError`.
+    """
     async with database.platform() as connection:
         keys = set(await connection.scalars(_KEYS, {"pool_id": pool.id, "prefix": str(entry.prefix)}))
     there = [
@@ -105,7 +108,7 @@ async def _look(
         raise PrefixOccupiedError(
             f"NetBox has {entry.prefix} already, and not as ours: {there[0].description or there[0].key}"
         )
-    # Of two, the one that carries the key: NetBox would not let another one have it.
+    # Keep the record that carries the key: NetBox would not let another record have it.
     ours.sort(key=lambda one: entry.wanted is None or one.key != entry.wanted.key)
     for surplus in ours[1:]:
         await netbox.delete(surplus.id)

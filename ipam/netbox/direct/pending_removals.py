@@ -1,8 +1,9 @@
-"""What may not be in NetBox any more, once it is due (table `netbox_removals`).
+"""Pending removals: NetBox records of direct pools that must be deleted once they are due (table `netbox_removals`).
 
-Written in the transaction that releases a delegation, so no crash forgets it. A released prefix stays in NetBox,
-deprecated, as long as it rests. And whatever was removed is looked for once more: a request that a client gave up on
-may wait in NetBox for its lock, and be done after everybody had looked.
+The transaction that releases a delegation writes its pending removal, so that no crash loses it. The record of a
+released prefix stays in NetBox, deprecated, until the quarantine ends. A removal without a quarantine is due after an
+hour: a request that a client gave up on may wait in NetBox for a lock, and create a record after the release has looked
+for one.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from lastmile.db import Database, PlatformConnection
 __all__ = ["LATE", "due", "remove_due"]
 
 LATE = timedelta(hours=1)
-"""How long after a client has given up on it NetBox may still do what it was asked, at the very most."""
+"""The longest time after which NetBox may still carry out a request that the client gave up on."""
 
 _DUE = text(
     """
@@ -42,20 +43,21 @@ class _Removal:
     netbox_id: int | None
     pool: BoundPool
     held: bool
-    """The delegation has come to live in another pool, and NetBox gives its key to nobody else."""
+    """The delegation lives in another pool now, with the same key: the record found by it is in use."""
 
 
 async def due(connection: PlatformConnection) -> int:
-    """How many removals are due."""
+    """Return the number of removals that are due."""
     return int(await connection.scalar(_HOW_MANY) or 0)
 
 
 async def remove_due(
     database: Database, netbox: NetBox, *, most: int, pool: BoundPool | None = None, skip: int = 0
 ) -> int:
-    """Remove from NetBox what is due, the oldest but `skip` first, of one pool or of all; how many.
+    """Delete from NetBox what is due, the oldest first, after `skip` of them; of one pool, or of all.
 
-    Can be cut off at any moment, and two at once do no harm. Raises `NetBoxError`.
+    Returns the number of removals done, at most `most`. Can be interrupted at any moment, and called concurrently.
+    Raises `NetBoxError`.
     """
     async with database.platform() as connection:
         rows = await connection.execute(_DUE, {"most": most, "skip": skip, "pool_id": pool and pool.id})
