@@ -1,7 +1,7 @@
-"""What an operator changes about a pool that is in use. Slot numbers, and so the prefixes of subscribers, never change.
+"""Changes of a pool that is in use, by an operator. Slot numbers, and so the prefixes of subscribers, never change.
 
-A pool is changed under the lock of its row, which allocations that grow the pool and new delegations wait for. Releases
-wait for a lock on the pool's exclusions.
+Each change locks the pool's row: allocations that move the frontier and new delegations wait for it. Releases wait for
+the lock on the pool's exclusions.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ __all__ = ["Left", "close_pool", "exclude", "extend_pool", "in_words", "include"
 
 
 MOST_INCLUDED = 2**20
-"""Slots that are included again at once: each of those below the frontier gets its row."""
+"""How many slots can be included at once: each slot below the frontier gets its row."""
 
 _LOCK = text("SELECT id FROM pools WHERE name = :name AND tenant_id IS NOT DISTINCT FROM :tenant FOR UPDATE")
 
@@ -34,7 +34,7 @@ _LOCK_EXCLUSIONS = text("SELECT pg_advisory_xact_lock(lastmile_exclusions_lock(:
 
 _SET_EXCLUDED = text("UPDATE pools SET excluded = CAST(CAST(:excluded AS text) AS int8multirange) WHERE id = :pool_id")
 
-# A slot in quarantine keeps its row: only that row says that the prefix was in use.
+# A slot in quarantine keeps its row, the only record that the prefix was in use.
 _TAKE_AWAY = (
     text(
         """
@@ -50,7 +50,7 @@ _TAKE_AWAY = (
     ),
 )
 
-# When the quarantine would have ended is not known any more: it begins anew.
+# The end of the former quarantine is not known any more, so a new one begins.
 _GIVE_AGAIN = (
     text(
         """
@@ -97,7 +97,7 @@ _HOLDERS = text(
     """
 )
 
-# As the cleanup does with those that ended long ago; who had which prefix is in the events, which stay.
+# As the cleanup deletes delegations that ended long ago. Their events stay, with subscriber and prefix.
 _REMOVE = (
     text("DELETE FROM delegations WHERE pool_id = :pool_id AND released_at IS NOT NULL"),
     text("DELETE FROM pools WHERE id = :pool_id"),
@@ -106,16 +106,16 @@ _REMOVE = (
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What still holds slots of a pool, or is in NetBox for it."""
+    """What still holds slots of a pool, or has a record in NetBox for it."""
 
     held: int
     """Delegations that are not released, `failed` of them included."""
     failed: int
     quarantined: int
-    """Released prefixes that rest, and NetBox records that are to be deleted."""
+    """Prefixes in quarantine, and NetBox records that are to be deleted."""
     quarantined_until: datetime | None
     blocks: int
-    """Blocks that NetBox has lent to a delegated pool."""
+    """Blocks of a delegated pool."""
 
     @property
     def nothing(self) -> bool:
@@ -123,7 +123,7 @@ class Left:
 
 
 async def exclude(connection: PlatformConnection, pool: Pool, networks: Iterable[Prefix]) -> Pool:
-    """Never hand these parts of the pool out again; returns the pool. Who holds a prefix there keeps it.
+    """Exclude these parts of the pool from allocation; return the pool. Subscribers keep the prefixes they hold there.
 
     Raises `InvalidPoolError`.
     """
@@ -137,7 +137,7 @@ async def exclude(connection: PlatformConnection, pool: Pool, networks: Iterable
 
 
 async def include(connection: PlatformConnection, pool: Pool, networks: Iterable[Prefix], *, rest: timedelta) -> Pool:
-    """Take exclusions back; returns the pool. A prefix that was in use before the exclusion rests for `rest`.
+    """Include these parts again; return the pool. A prefix that was in use before is in quarantine for `rest`.
 
     Raises `InvalidPoolError`.
     """
@@ -158,13 +158,13 @@ async def include(connection: PlatformConnection, pool: Pool, networks: Iterable
 
 
 async def close_pool(connection: PlatformConnection, pool: Pool) -> bool:
-    """Give no new prefix out of the pool; whether it was open."""
+    """Close the pool to new allocations; return whether it was open."""
     given = {"pool_id": await _lock(connection, pool), "closed": True}
     return (await connection.execute(_SET_CLOSED, given)).rowcount > 0
 
 
 async def open_pool(connection: PlatformConnection, pool: Pool) -> bool:
-    """Give prefixes out of the pool again; whether it was closed."""
+    """Open the pool to new allocations; return whether it was closed."""
     given = {"pool_id": await _lock(connection, pool), "closed": False}
     return (await connection.execute(_SET_CLOSED, given)).rowcount > 0
 
@@ -182,10 +182,10 @@ async def left_in(
 async def extend_pool(
     connection: PlatformConnection, pool: Pool, prefix: Prefix, place: tuple[int, int | None] | None
 ) -> Pool:
-    """Make the pool's prefix shorter; `place` is where NetBox has the new one. Returns the pool.
+    """Extend the pool to this prefix, which contains the present one; return the pool.
 
-    Raises `InvalidPoolError` where it does not begin at the pool's first address, which would number the slots anew,
-    and where it overlaps another pool.
+    `place` is NetBox's id of the prefix, and of its VRF. Raises `InvalidPoolError` where the prefix does not begin at
+    the pool's first address, which would change slot numbers, and where it overlaps another pool.
     """
     if not is_within(pool.prefix, prefix) or prefix == pool.prefix:
         raise InvalidPoolError(

@@ -22,10 +22,10 @@ from lastmile.fields.text import PRINTABLE, Text
 
 __all__ = ["Pool", "PoolUse", "add_pool", "list_pools"]
 
-# Slot numbers are bigints; nobody runs out of a pool of 2^62 prefixes.
+# Slot numbers are bigints. No network needs more than 2^62 prefixes of a pool.
 MAX_CAPACITY = 2**62
 
-# A block has 4 096 prefixes where nobody says otherwise. Each prefix of an open one has a row.
+# A block has 4 096 prefixes by default. Each prefix of an open block has a row.
 BLOCK_BITS = 12
 MAX_BLOCK_BITS = 16
 
@@ -33,7 +33,7 @@ Label = Annotated[str, Field(pattern=LABEL)]
 
 
 def _network(written: Any) -> Any:
-    # Python's own words say what is wrong; pydantic's say twice that it is no network.
+    # Python's message says what is wrong; pydantic's says only, and twice, that the text is no network.
     return ip_network(written) if isinstance(written, str) else written
 
 
@@ -91,7 +91,7 @@ class Pool(BaseModel):
 
     @property
     def excluded_slots(self) -> list[range]:
-        """The slots that the exclusions touch, in order, without overlaps."""
+        """Return the slots that the exclusions touch, in order, without overlaps."""
         shift = self.prefix.max_prefixlen - self.delegated_length
         start = int(self.prefix.network_address)
         return merged(
@@ -100,14 +100,14 @@ class Pool(BaseModel):
         )
 
     def networks_of(self, slots: range) -> Iterable[Prefix]:
-        """The prefixes that are these slots."""
+        """Return the prefixes of these slots."""
         size = 1 << (self.prefix.max_prefixlen - self.delegated_length)
         start = self.prefix.network_address
         return prefixes_between(start + slots.start * size, start + slots.stop * size - 1)
 
     @model_validator(mode="after")
     def _with_blocks(self) -> Self:
-        """What a delegated pool leaves open is decided here, once."""
+        """Choose what the description of a delegated pool leaves open: the block length and what is reported."""
         if self.netbox is not None and self.netbox.mode is AllocationMode.DELEGATED:
             first, _ = self._block_lengths
             length = self.netbox.block_length or max(first, self.delegated_length - BLOCK_BITS)
@@ -122,7 +122,7 @@ class Pool(BaseModel):
                 "leave out --netbox"
             )
         if self.prefix.prefixlen == self.delegated_length:
-            # It would give out the pool's own prefix, again and again.
+            # NetBox would choose the pool's own prefix, each time.
             raise ValueError(f"{self.prefix} is all one /{self.delegated_length}: NetBox needs a larger prefix")
         first, last = self._block_lengths
         if first > last:
@@ -135,7 +135,7 @@ class Pool(BaseModel):
 
     @property
     def _block_lengths(self) -> tuple[int, int]:
-        """NetBox cannot give all of a prefix away as one, and has no prefix twice: a block and what it is all of."""
+        """Return the shortest and longest length: NetBox gives away no whole prefix, and has no prefix twice."""
         told_of_each = self.netbox is not None and self.netbox.record is ReportingScope.PREFIX
         first = max(self.prefix.prefixlen + 1, self.delegated_length - MAX_BLOCK_BITS)
         return first, self.delegated_length - told_of_each
@@ -163,9 +163,9 @@ class PoolUse(BaseModel):
     taken_excluded: int = 0
     """Those of `taken` that were excluded later: they stay until they are released."""
     closed_at: datetime | None = None
-    """Since when the pool gives no new prefixes; None where it is open."""
+    """When the pool was closed to new allocations; None where it is open."""
     netbox_full_since: datetime | None = None
-    """When NetBox first had no further block, or prefix, for it; None where it had, or has not been asked."""
+    """When NetBox first had no further block, or prefix, for the pool; None where it had one, or was not asked."""
 
     @property
     def capacity(self) -> int:
@@ -201,13 +201,13 @@ _LIST = text(read_sql("ipam", "list_pools"))
 
 
 async def add_pool(connection: AsyncConnection, pool: Pool) -> None:
-    """Add a pool; the very same pool again changes nothing, but for where it is found in NetBox.
+    """Add a pool. The same pool again changes nothing but its NetBox ids.
 
     Raises `InvalidPoolError` where another pool has its name or overlaps it in its VRF, or the tenant is unknown.
     """
     described = pool.model_dump(mode="json", exclude={"netbox"}) | {"excluded": slot_ranges(pool.excluded_slots)}
     place = dict.fromkeys(Binding.model_fields) | (pool.netbox.model_dump(mode="json") if pool.netbox else {})
-    # Of a delegated pool only what is in a block is within reach (`ipam.netbox.delegated.blocks`).
+    # A delegated pool allocates from the slots of its blocks only (`ipam.netbox.delegated.blocks`).
     delegated = pool.netbox is not None and pool.netbox.mode is AllocationMode.DELEGATED
     frontier = pool.slots.stop if delegated else pool.slots.start
     values = described | place | {"first_slot": pool.slots.start, "end_slot": pool.slots.stop, "frontier": frontier}
@@ -222,8 +222,7 @@ async def add_pool(connection: AsyncConnection, pool: Pool) -> None:
 
 
 def _elsewhere(pool: Pool, place: Binding | None) -> Pool:
-    """The pool as it would be if NetBox had it where `place` says: who deletes a prefix there and makes it again
-    gives it another id."""
+    """Return the pool with the NetBox ids of `place`: a prefix that was deleted and created again has another id."""
     if pool.netbox is None or place is None:
         return pool
     moved = pool.netbox.model_copy(update={"prefix_id": place.prefix_id, "vrf_id": place.vrf_id})
@@ -231,7 +230,7 @@ def _elsewhere(pool: Pool, place: Binding | None) -> Pool:
 
 
 async def list_pools(connection: AsyncConnection) -> list[PoolUse]:
-    """Every pool that the connection may see, with its use."""
+    """Return every pool that the connection may see, with its use."""
     return [
         PoolUse(pool=_pool(row), **{field: row[field] for field in PoolUse.model_fields if field != "pool"})
         for row in (await connection.execute(_LIST)).mappings()

@@ -1,4 +1,4 @@
-"""Tables of this domain. The migrations make them; a test holds these against what they made."""
+"""The tables of this domain. The migrations create them; a test compares the two."""
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Identity, Integer, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import CIDR, INT8MULTIRANGE
@@ -58,8 +58,8 @@ pools = Table(
     Column("closed_at", DateTime(timezone=True)),
 )
 
-# The tenant is the pool's, copied for row-level security; the delegation is the one that holds the slot now, and the
-# last holder who had it before, while nobody holds it.
+# The tenant is the pool's, copied for row-level security. A slot has a delegation while it is held, and a last holder
+# (`ipam.allocation_key.AllocationKey.holder`) while it is not.
 slots = Table(
     "slots",
     metadata,
@@ -107,7 +107,7 @@ delegation_events = Table(
     Column("vrf", Text),
 )
 
-# What may not be in NetBox any more once it is due; the prefix is given while it rests there.
+# Records that must be deleted from NetBox once they are due; with the prefix while that is in quarantine there.
 netbox_removals = Table(
     "netbox_removals",
     metadata,
@@ -119,7 +119,7 @@ netbox_removals = Table(
     Column("due_at", DateTime(timezone=True), nullable=False),
 )
 
-# The tenant is the pool's, as in slots; what NetBox has chosen is unknown while the block is being taken.
+# The tenant is the pool's, as in slots. Prefix and slots are unknown while the block is being acquired.
 netbox_blocks = Table(
     "netbox_blocks",
     metadata,
@@ -137,7 +137,7 @@ netbox_blocks = Table(
     Column("looked_at", DateTime(timezone=True)),
 )
 
-# What NetBox has of a slot's prefix, as far as is known, and since when it is behind; due_at is when it is to be told.
+# The record that NetBox has of a slot's prefix, as far as is known; due_at is when the next report is due.
 netbox_records = Table(
     "netbox_records",
     metadata,
@@ -154,7 +154,7 @@ netbox_records = Table(
     Column("problem", Text),
 )
 
-# What people have made inside our blocks in NetBox, with the slots that it touches.
+# Foreign prefixes in our blocks in NetBox, with the slots that they touch.
 netbox_foreign_prefixes = Table(
     "netbox_foreign_prefixes",
     metadata,
@@ -168,7 +168,7 @@ netbox_foreign_prefixes = Table(
     _now("since"),
 )
 
-# Changes of the number of delegations of each kind, by trigger; what they add up to is how many there are.
+# Changes of the number of delegations of each kind, written by a trigger. Their sum is the number.
 delegation_counts = Table(
     "delegation_counts",
     metadata,
@@ -180,7 +180,7 @@ delegation_counts = Table(
     Column("number", BigInteger, nullable=False),
 )
 
-# Since when a pool in NetBox has been compared with the database.
+# When each pool in NetBox was last compared with the database.
 netbox_passes = Table(
     "netbox_passes",
     metadata,
@@ -188,7 +188,7 @@ netbox_passes = Table(
     Column("since", DateTime(timezone=True), nullable=False),
 )
 
-# What the last comparison left open: ids of NetBox that the next one looks at again.
+# NetBox ids that the last comparison left open: the next one inspects them again.
 netbox_suspects = Table(
     "netbox_suspects",
     metadata,
@@ -197,7 +197,7 @@ netbox_suspects = Table(
     Column("seen_at", DateTime(timezone=True), nullable=False),
 )
 
-# Repairs that could not be done, by what they are about (`ipam.netbox.reconcile.differences`).
+# Failed repairs, by what they are about (`ipam.netbox.reconcile.differences`).
 netbox_failed_repairs = Table(
     "netbox_failed_repairs",
     metadata,

@@ -1,4 +1,4 @@
-"""The prefixes that Lastmile keeps in NetBox: found by allocation key, made, changed, taken away."""
+"""Find, create, change and delete the records of Lastmile in NetBox."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -26,17 +26,18 @@ __all__ = ["NetBox"]
 
 _PREFIXES = "ipam/prefixes"
 
-# So many may answer to one key before we rather say that NetBox does not filter by it.
+# More records than this for one key mean that NetBox does not filter by the key.
 _FEW = 10
 
 
 class NetBox:
     """A client of one NetBox; an async context manager. Safe for any number of tasks: `in_flight` requests at most.
 
-    Every method raises `ipam.netbox.errors.NetBoxError`: see there which failures leave open what happened. So does
-    cancelling a task that waits here: the request goes on. Times are seconds; a time-out is for each part of an answer.
+    Every method raises `ipam.netbox.errors.NetBoxError`. After an `AmbiguousWriteError`, and after the cancellation of
+    a task that waits here, NetBox may still carry out the request. Times are seconds; a time-out is for each part of an
+    answer.
 
-    Before the first creation it looks whether NetBox has what Lastmile needs, and until it has, nothing is created.
+    Before the first creation the client checks that NetBox has what Lastmile needs. Until then nothing is created.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class NetBox:
         in_flight: int = 4,
         link: str | None = None,
     ) -> None:
-        """`link` is where a person finds out more of a subscriber: a URL with `{tenant}` and `{subscriber}`."""
+        """`link` is the URL of a page about a subscriber, with `{tenant}` and `{subscriber}`."""
         self.wire = Wire(
             url,
             token,
@@ -69,7 +70,7 @@ class NetBox:
         await self.wire.close()
 
     async def require(self) -> None:
-        """Look whether NetBox has what Lastmile needs, until it has; and again after NetBox has refused a write.
+        """Check that NetBox has what Lastmile needs, until it has, and again after NetBox has refused a write.
 
         Raises `NetBoxNotReadyError` with what is missing, and `NetBoxAuthorizationError` where that is a permission of
         the token.
@@ -90,7 +91,7 @@ class NetBox:
 
     @contextmanager
     def _looking_again(self) -> Iterator[None]:
-        """After this has failed, look again at what NetBox has."""
+        """After a failure in the block, check again what NetBox has."""
         try:
             yield
         except (NetBoxNotReadyError, NetBoxAuthorizationError):
@@ -98,9 +99,9 @@ class NetBox:
             raise
 
     async def find(self, key: str) -> NetBoxRecord | None:
-        """The prefix that carries this allocation key, in whichever VRF; the oldest, should there be several.
+        """Return the record that carries this key, in any VRF; the oldest where there are several.
 
-        Raises `NetBoxNotReadyError` where NetBox does not filter by the key: it may have what was not shown.
+        Raises `NetBoxNotReadyError` where NetBox does not filter by the key: it may have a record that it did not show.
         """
         shown = await self.wire.page(_PREFIXES, limit=_FEW, ordering="id", **{f"cf_{KEY}": key})
         found = [_read(one) for one in shown]
@@ -113,7 +114,7 @@ class NetBox:
         return None
 
     async def available(self, parent_id: int, length: int, stamp: Stamp | BlockStamp) -> NetBoxRecord:
-        """The first free prefix of this length below the parent, stamped. Sent once.
+        """Create a record of the first free prefix of this length below the parent. Sent once.
 
         Raises `NetBoxExhaustedError`, `KeyTakenError`, `NetBoxNotReadyError`, and `NetBoxNotFoundError` where there is
         no such parent.
@@ -122,7 +123,7 @@ class NetBox:
         return await self._create(f"{_PREFIXES}/{parent_id}/available-prefixes", body, stamp)
 
     async def create(self, prefix: Prefix, *, vrf_id: int | None, stamp: Stamp | BlockStamp) -> NetBoxRecord:
-        """This very prefix, stamped. Sent once.
+        """Create a record of this prefix. Sent once.
 
         NetBox checks uniqueness without a lock: two creations of one prefix, or of one key, side by side can both
         succeed. Raises `NetBoxInvalidError` where the VRF has the prefix already, `KeyTakenError` and
@@ -132,12 +133,12 @@ class NetBox:
         return await self._create(_PREFIXES, body, stamp)
 
     async def get(self, id: int) -> NetBoxRecord | None:
-        """The prefix of this id, whoever's it is; None where there is none."""
+        """Return the record of this id, also a foreign one; None where there is none."""
         shown = await self.wire.member(_PREFIXES, id)
         return None if shown is None else _read(shown)
 
     async def update(self, id: int, stamp: Stamp | BlockStamp) -> NetBoxRecord:
-        """Write the stamp on the prefix of this id, whoever's it is: compare its key before. Can be repeated.
+        """Write the stamp on the record of this id. The caller has compared its key. Can be repeated.
 
         Raises `NetBoxNotFoundError`, and `NetBoxNotReadyError` where NetBox does not keep the key.
         """
@@ -146,18 +147,21 @@ class NetBox:
     async def place(
         self, record: NetBoxRecord, prefix: Prefix, *, vrf_id: int | None, stamp: Stamp | BlockStamp
     ) -> NetBoxRecord:
-        """As `update`, and put it there, with our tag. Raises `NetBoxInvalidError` where the VRF has the prefix
-        already, `KeyTakenError`, `NetBoxNotFoundError` and `NetBoxNotReadyError`."""
+        """Write the stamp, the prefix, the VRF and our tag on the record.
+
+        Raises `NetBoxInvalidError` where the VRF has the prefix already, `KeyTakenError`, `NetBoxNotFoundError` and
+        `NetBoxNotReadyError`.
+        """
         tags = [{"slug": slug} for slug in dict.fromkeys((*record.tags, TAG))]
         body = self._body(stamp, new=False) | {"prefix": str(prefix), "vrf": vrf_id, "tags": tags}
         return await self._change(record.id, body, stamp)
 
     async def move(self, id: int, prefix: Prefix, *, vrf_id: int | None) -> NetBoxRecord:
-        """Move the prefix of this id and change nothing else. Raises `NetBoxInvalidError` and `NetBoxNotFoundError`."""
+        """Move the record of this id and change nothing else. Raises `NetBoxInvalidError` and `NetBoxNotFoundError`."""
         return _read(await self.wire.change(_PREFIXES, id, {"prefix": str(prefix), "vrf": vrf_id}))
 
     async def delete(self, id: int) -> None:
-        """Delete the prefix of this id, whoever's it is: compare its key before. One that is gone already will do."""
+        """Delete the record of this id, if there is one. The caller has compared its key."""
         with suppress(NetBoxNotFoundError):
             await self.wire.remove(_PREFIXES, id)
 
@@ -171,7 +175,7 @@ class NetBox:
         ours: bool = False,
         page: int = 500,
     ) -> AsyncIterator[NetBoxRecord]:
-        """The prefixes of a VRF by id: equal to `prefix`, below `within`, changed since, carrying our tag (`ours`)."""
+        """Yield the records of a VRF by id: of `prefix`, below `within`, changed since, with our tag (`ours`)."""
         filters = {
             "vrf_id": vrf_id,
             **({"prefix": str(prefix)} if prefix else {}),
@@ -186,7 +190,7 @@ class NetBox:
             yield one
 
     async def ours_anywhere(self, *, page: int = 500) -> AsyncIterator[NetBoxRecord]:
-        """All that carries our tag, in every VRF, by id."""
+        """Yield all records with our tag, in every VRF, by id."""
         async for shown in self.wire.each(_PREFIXES, limit=page, tag=TAG):
             one = _read(shown)
             if TAG not in one.tags:
@@ -194,14 +198,14 @@ class NetBox:
             yield one
 
     async def by_ids(self, ids: Sequence[int]) -> list[NetBoxRecord]:
-        """Those of these ids that there are, wherever they are: a hundred or so at a time, for NetBox's sake."""
+        """Return the records of these ids, in any VRF. About a hundred at a time: they are in the URL."""
         shown = [_read(one) async for one in self.wire.each(_PREFIXES, id=list(ids))] if ids else []
         if not {one.id for one in shown} <= set(ids):
             raise self._not_filtering()
         return shown
 
     async def count_ours(self, within: Prefix | None = None, *, vrf_id: int | None = None) -> int:
-        """How many carry our tag: below a prefix of a VRF, or altogether."""
+        """Return the number of records with our tag: below a prefix of a VRF, or altogether."""
         place = {} if within is None else {"vrf_id": vrf_id, "within": str(within)}
         return await self.wire.count(_PREFIXES, tag=TAG, **place)
 
@@ -209,7 +213,7 @@ class NetBox:
         return NotNetBoxError(f"what answers at {self.wire.url} does not filter as NetBox does")
 
     def faults(self, record: NetBoxRecord, stamp: Stamp | BlockStamp) -> list[str]:
-        """As `Recorded.faults`, and the link where there is one to write."""
+        """Compare as `NetBoxRecord.faults`, with the link where one is configured."""
         return record.faults(self._linked(stamp))
 
     def _body(self, stamp: Stamp | BlockStamp, *, new: bool) -> Object:
@@ -218,7 +222,7 @@ class NetBox:
     def _linked(self, stamp: Stamp | BlockStamp) -> Stamp | BlockStamp:
         if isinstance(stamp, BlockStamp) or self._link is None:
             return stamp
-        # Neither has a character that a URL would have to escape.
+        # Neither the tenant nor the subscriber has a character that a URL would have to escape.
         return replace(stamp, link=self._link.format(tenant=stamp.tenant, subscriber=stamp.subscriber_ref))
 
     async def _create(self, path: str, body: Object, stamp: Stamp | BlockStamp) -> NetBoxRecord:
@@ -237,7 +241,7 @@ class NetBox:
         return changed
 
     async def _taken_back(self, made: NetBoxRecord) -> NetBoxNotReadyError:
-        """What to raise after deleting a prefix that nobody could ever find again."""
+        """Delete a record that could never be found again; return the error to raise."""
         words = f"NetBox does not keep {KEY}: `lastmile netbox check` says what is wrong"
         try:
             await asyncio.shield(self.delete(made.id))

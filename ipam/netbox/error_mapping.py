@@ -1,4 +1,4 @@
-"""From what pynetbox and requests raise, which have no base in common, to our own errors."""
+"""Map the exceptions of pynetbox and requests, which have no common base, to the errors of Lastmile."""
 
 import re
 from collections.abc import Iterator
@@ -57,14 +57,14 @@ _LACKING: tuple[tuple[str, type[NetBoxNotReadyError], str], ...] = (
         "custom field {} of NetBox is not as Lastmile needs it: `lastmile netbox check` says why",
     ),
 )
-"""What NetBox's words say that it lacks; English, which every request asks for."""
+"""Messages of NetBox that name what it lacks, in English, which every request asks for."""
 
 _MOST_WORDS = 300
 _PROXY = {429, 502, 503, 504}
 
 
 def translated(failure: Exception, what: str, url: str) -> NetBoxError:
-    """The failure of `what` (method and path) at `url`, by its name."""
+    """Return the error of Lastmile for the failure of `what` (method and path) at `url`."""
     match failure:
         case pynetbox.RequestError() | pynetbox.AllocationError():
             return _answered(failure.req, what, url)

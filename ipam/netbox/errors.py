@@ -1,6 +1,6 @@
-"""What can go wrong between us and NetBox, by name: what was surely not done, what may have been, what a retry fixes.
+"""The errors of NetBox: after which a request was not carried out, may have been, or can be retried.
 
-No message carries the token or anything that NetBox was not asked by us.
+No message contains the token.
 """
 
 from lastmile.errors import LastmileError, NonRetryableError, OutageError
@@ -26,18 +26,18 @@ __all__ = [
 
 
 class NetBoxError(LastmileError):
-    """NetBox did not do what it was asked, or we cannot know that it did."""
+    """NetBox did not carry out a request, or may not have."""
 
     retry_after: float = 0
-    """Seconds, where whoever answered said so."""
+    """Seconds, where the answer has a `Retry-After`."""
 
 
 class NetBoxUnreachableError(NetBoxError, OutageError):
-    """No connection came about: nothing was done. A certificate that is not trusted counts as this."""
+    """No connection was made, also because of an untrusted certificate: nothing was carried out."""
 
 
 class NetBoxNotReadyError(NetBoxError, OutageError):
-    """NetBox lacks what `lastmile netbox check` looks for: nothing is written until an operator has fixed it."""
+    """NetBox lacks what `lastmile netbox check` looks for: nothing is written until an operator has added it."""
 
 
 class NetBoxTenantMissingError(NetBoxNotReadyError):
@@ -45,15 +45,15 @@ class NetBoxTenantMissingError(NetBoxNotReadyError):
 
 
 class KeyTakenError(NetBoxError):
-    """Another prefix carries this allocation key, so an earlier attempt has succeeded meanwhile: look it up again."""
+    """Another record carries this key: an earlier attempt has succeeded meanwhile. Look the key up again."""
 
 
 class AmbiguousWriteError(NetBoxError, OutageError):
-    """A write may have been done, or may still be: look it up by its key before anything else."""
+    """NetBox may have carried out a write, or may still do so: look the key up before another attempt."""
 
 
 class NetBoxTimeoutError(AmbiguousWriteError):
-    """No answer within the time-out. NetBox works on, and an attempt that still waits for its lock commits later."""
+    """No answer within the time-out. NetBox goes on: a request that waits for a lock there commits later."""
 
 
 class ConnectionLostError(AmbiguousWriteError):
@@ -61,11 +61,11 @@ class ConnectionLostError(AmbiguousWriteError):
 
 
 class NetBoxServerError(AmbiguousWriteError):
-    """NetBox answered 500. It does so after a commit too."""
+    """NetBox answered 500, which it also does after a commit."""
 
 
 class NetBoxUnavailableError(AmbiguousWriteError):
-    """NetBox, or a proxy before it, takes no request now: 429, 502, 503 or 504."""
+    """NetBox, or a proxy in front of it, accepts no request now: 429, 502, 503 or 504."""
 
 
 class NetBoxAuthorizationError(NetBoxError, OutageError):
@@ -77,7 +77,7 @@ class NetBoxAuthorizationError(NetBoxError, OutageError):
 
 
 class NetBoxNotFoundError(NetBoxError, NonRetryableError):
-    """404: the object, or the one that it should be made in, is not in NetBox."""
+    """404: NetBox does not have the object, or its parent."""
 
 
 class NetBoxExhaustedError(NetBoxError, NonRetryableError):
@@ -85,11 +85,11 @@ class NetBoxExhaustedError(NetBoxError, NonRetryableError):
 
 
 class NetBoxInvalidError(NetBoxError, NonRetryableError):
-    """400, or a conflict: the message has NetBox's own words."""
+    """400, or a conflict: the message quotes NetBox."""
 
 
 class NotNetBoxError(NetBoxError, OutageError):
-    """What answers is not NetBox's API: another server, a login page, a redirect."""
+    """The answer is not of NetBox's API: another server, a login page, a redirect."""
 
 
 class NoNetBoxError(OutageError):

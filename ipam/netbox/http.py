@@ -1,7 +1,7 @@
-"""Requests to NetBox, on pynetbox: bounded, timed, off the event loop, and every failure by its name.
+"""Requests to NetBox with pynetbox: bounded, timed, off the event loop, each failure as a named error.
 
-Reads, changes and deletions are tried again where that may help. A creation never is: whether the first one was
-done can only be looked up by who knows what to look for.
+Reads, changes and deletions are retried where that may help. A creation is sent once: only its caller can look up
+whether NetBox has carried it out.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ from lastmile.telemetry.metrics import NETBOX_ERRORS, NETBOX_SECONDS
 __all__ = ["Object", "Wire"]
 
 Object = dict[str, Any]
-"""An object of NetBox, as its JSON."""
+"""An object of NetBox, as JSON."""
 
 T = TypeVar("T")
 
-# Seconds before a second and a third try; whoever says `Retry-After` with more than this waits is told so instead.
+# Seconds before the second and the third try. With a longer `Retry-After` the caller gets the error at once.
 _PAUSES = (0.2, 1.0)
 _LONGEST_PAUSE = 5.0
 
@@ -68,12 +68,12 @@ class Wire:
             NETBOX_ERRORS.labels(method, kind)
 
     async def close(self) -> None:
-        """Waits for what is under way."""
+        """Wait for running requests, and close the connections."""
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
         self._session.close()
 
     async def page(self, path: str, *, limit: int = 1000, **filters: Any) -> list[Object]:
-        """The first objects that pass the filters; None filters for what has no such thing.
+        """Return the first objects that pass the filters; None filters for objects without a value.
 
         NetBox ignores a filter that it does not know: compare what comes back. It shows no more than its MAX_PAGE_SIZE.
         """
@@ -81,9 +81,9 @@ class Wire:
         return shown
 
     async def each(self, path: str, *, limit: int = 1000, **filters: Any) -> AsyncIterator[Object]:
-        """Every object that passes the filters, by id, however short NetBox's pages are.
+        """Yield every object that passes the filters, by id, however short NetBox's pages are.
 
-        A page starts behind the last id of the page before: no object is missed because others come and go.
+        A page starts after the last id of the page before, so that no object is missed while others come and go.
         """
         last, complete = 0, False
         while not complete:
@@ -96,18 +96,18 @@ class Wire:
                 yield one
 
     async def _page(self, path: str, limit: int, filters: Mapping[str, Any]) -> tuple[list[Object], int]:
-        """The objects of one page, and how many pass the filters."""
+        """Return the objects of one page, and how many objects pass the filters."""
         request = self._request(path, filters=_known(filters), limit=limit, offset=0)
         shown = await self._tried_again(f"GET {path}", lambda: [dict(one) for one in request.get()])
         return shown, (request.count or 0) if shown else 0
 
     async def count(self, path: str, **filters: Any) -> int:
-        """How many objects pass the filters, as in `page`."""
+        """Return how many objects pass the filters, as in `page`."""
         request = self._request(path, filters=_known(filters))
         return await self._tried_again(f"GET {path}", lambda: int(request.get_count()))
 
     async def member(self, path: str, key: int) -> Object | None:
-        """One object; None where there is none."""
+        """Return one object; None where there is none."""
         request = self._request(path, key)
         try:
             return await self._tried_again(f"GET {path}/{key}", lambda: dict(next(request.get())))
@@ -115,22 +115,22 @@ class Wire:
             return None
 
     async def status(self) -> Mapping[str, Any]:
-        """NetBox's own: versions above all."""
+        """Return NetBox's status, with its versions."""
         request = self._request("status")
         return await self._tried_again("GET status", lambda: dict(next(request.get())))
 
     async def actions(self, path: str) -> set[str]:
-        """Of `POST` and `PUT`, what the token may do with objects of this kind."""
+        """Return which of `POST` and `PUT` the token may do with objects of this kind."""
         request = self._request(path)
         return await self._tried_again(f"OPTIONS {path}", lambda: set(request.options().get("actions", ())))
 
     async def create(self, path: str, body: Object) -> Object:
-        """A new object. Sent once, whatever happens."""
+        """Create an object. Sent once."""
         request = self._request(path)
         return await self._run(f"POST {path}", lambda: dict(request.post(body)))
 
     async def change(self, path: str, key: int, body: Object) -> Object:
-        """The object after its change."""
+        """Change an object; return it."""
         request = self._request(path, key)
         return await self._tried_again(f"PATCH {path}/{key}", lambda: dict(request.patch(body)))
 
@@ -159,12 +159,12 @@ class Wire:
         method = what.partition(" ")[0]
 
         def guarded() -> T | NetBoxError:
-            # In its thread: a task that is cancelled meanwhile does not see the end.
+            # Measured in the thread: a task that is cancelled meanwhile does not see the end.
             try:
                 with NETBOX_SECONDS.labels(method).time():
                     return call()
             except Exception as failure:
-                # Not raised from here: the original holds the request, and that the token.
+                # Not raised here: the original exception holds the request, which holds the token.
                 error = translated(failure, what, self.url)
                 NETBOX_ERRORS.labels(method, type(error).__name__).inc()
                 return error
@@ -180,7 +180,7 @@ def _known(filters: Mapping[str, Any]) -> Object:
 
 
 class _Session(requests.Session):
-    """A session that has time-outs, trusts what it is told, and goes where it is sent."""
+    """A session with time-outs that takes nothing from the environment and follows no redirect."""
 
     def __init__(self, timeout: tuple[float, float], ca_file: Path | None, in_flight: int) -> None:
         super().__init__()

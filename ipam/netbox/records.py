@@ -1,4 +1,4 @@
-"""How a delegation looks in NetBox: the one place that knows its custom fields, its tag and its status."""
+"""The records of delegations and blocks in NetBox: custom fields, tag and status."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ STATUS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What Lastmile writes on a prefix of its own."""
+    """What Lastmile writes on the record of a delegation."""
 
     key: str
     """The allocation key."""
@@ -44,12 +44,12 @@ class Stamp:
     tenant: str | None = None
     """Lastmile's id of the tenant, which is the slug of NetBox's."""
     link: str | None = None
-    """Where a person finds out more: an http(s) URL. None leaves what is there."""
+    """The URL of a page about the subscriber. None leaves the present one."""
     description: str | None = None
-    """For people. None leaves what is there."""
+    """The description. None leaves the present one."""
 
     def body(self, *, new: bool) -> dict[str, Any]:
-        """The body of a create or of a change. A change leaves the tags alone: people add their own."""
+        """Return the body of a creation or of a change. A change leaves the tags alone: users add their own."""
         fields = {KEY: self.key, SUBSCRIBER: self.subscriber_ref, STATE: self.state.value}
         body: dict[str, Any] = {
             "status": STATUS[self.state],
@@ -63,7 +63,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockStamp:
-    """What Lastmile writes on a block: space that it assigns from by itself."""
+    """What Lastmile writes on the record of a block."""
 
     key: str
     tenant: str | None
@@ -71,10 +71,10 @@ class BlockStamp:
     used: int
     size: int
     description: str
-    """For people."""
+    """The description."""
 
     def body(self, *, new: bool) -> dict[str, Any]:
-        """As `Stamp.body`."""
+        """Return the body of a creation or of a change, as `Stamp.body`."""
         body: dict[str, Any] = {
             "status": "container",
             "tenant": {"slug": self.tenant} if self.tenant else None,
@@ -86,7 +86,7 @@ class BlockStamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetBoxRecord:
-    """A prefix as NetBox has it; one of a person's own has neither key nor subscriber nor state."""
+    """A prefix as NetBox has it. A foreign one has neither key nor subscriber nor state."""
 
     id: int
     prefix: Prefix
@@ -103,16 +103,16 @@ class NetBoxRecord:
     tags: tuple[str, ...]
     """Slugs."""
     used: int | None
-    """This, and the next, of a block."""
+    """Of a block, as the size."""
     size: int | None
     last_updated: datetime
     fields: Mapping[str, Any] = field(compare=False, repr=False)
-    """All custom fields, people's own too."""
+    """All custom fields, also those that are not Lastmile's."""
 
     def faults(self, stamp: Stamp | BlockStamp) -> list[str]:
-        """What it does not say as the stamp does: `status active => reserved`, what is there and what should be.
+        """Return in what the record differs from the stamp: `status active => reserved`, present and expected.
 
-        Not the description: people write there. Nor the key.
+        The key and the description are not compared: users of NetBox write in the description.
         """
         if isinstance(stamp, BlockStamp):
             said: list[tuple[str, object, object]] = [
@@ -134,7 +134,7 @@ class NetBoxRecord:
 
     @classmethod
     def read(cls, shown: Mapping[str, Any]) -> Self:
-        """From NetBox's JSON. Raises `KeyError`, `TypeError` or `ValueError` where that is something else."""
+        """Read NetBox's JSON. Raises `KeyError`, `TypeError` or `ValueError` where it is not a prefix."""
         fields = shown["custom_fields"]
         return cls(
             id=shown["id"],

@@ -1,7 +1,7 @@
-"""What a NetBox must have before anything is written to it, as data, and the look whether it has.
+"""What a NetBox must have before Lastmile writes to it, as data, and the check.
 
-NetBox neither refuses a filter by a custom field that it does not know, nor a value for one: without this look, a
-misspelt field would give us somebody else's prefixes, and ours would never be found again.
+NetBox ignores a filter by an unknown custom field, and a value for one. Without the check a misspelt field would return
+foreign prefixes, and our own would never be found again.
 """
 
 import re
@@ -16,7 +16,7 @@ from ipam.netbox.http import Object, Wire
 from ipam.netbox.records import KEY, LINK, OBJECT_TYPE, SIZE, STATE, SUBSCRIBER, TAG, USED
 from ipam.prefix import Prefix
 
-__all__ = ["NOT_VISIBLE", "TESTED", "BoundPool", "Creation", "Finding", "check", "fields_made", "set_up"]
+__all__ = ["NOT_VISIBLE", "TESTED", "Creation", "Finding", "PoolPrefix", "check", "fields_made", "set_up"]
 
 OLDEST = (4, 1)  # the first with unique custom fields
 TESTED = "4.4 and 4.6"
@@ -29,7 +29,7 @@ _TENANTS = "tenancy/tenants"
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """An object that is missing, as `lastmile netbox setup` makes it."""
+    """An object that is missing, as `lastmile netbox setup` creates it."""
 
     path: str
     body: Object
@@ -44,14 +44,14 @@ class Finding:
     """Empty where the requirement is met."""
     remedy: str = ""
     creation: Creation | None = None
-    """What would meet it; None where that is a person's decision."""
+    """What would meet the requirement; None where an operator must decide."""
     of_token: bool = False
-    """The problem is the token, or what its user may do."""
+    """The problem is the token, or the permissions of its user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BoundPool:
-    """A pool of ours whose space is a prefix in NetBox."""
+class PoolPrefix:
+    """The prefix in NetBox that a pool is expected to be."""
 
     name: str
     netbox_id: int
@@ -90,7 +90,9 @@ NOT_VISIBLE = "not visible to the token: it was deleted, or a constraint of the 
 _SETUP = "run `lastmile netbox setup`"
 
 
-async def check(wire: Wire, pools: Sequence[BoundPool] = (), tenants: Mapping[str, str] | None = None) -> list[Finding]:
+async def check(
+    wire: Wire, pools: Sequence[PoolPrefix] = (), tenants: Mapping[str, str] | None = None
+) -> list[Finding]:
     """Every requirement, met or not; `tenants` are names by id of those that the pools serve.
 
     Raises `NetBoxError` where NetBox cannot be asked; a token that is refused, or a NetBox that is too
@@ -245,7 +247,7 @@ async def _tenants(wire: Wire, tenants: Mapping[str, str]) -> AsyncIterator[Find
             yield Finding(what, "missing", _SETUP, Creation(_TENANTS, {"name": name, "slug": slug}))
 
 
-async def _pools(wire: Wire, pools: Sequence[BoundPool]) -> AsyncIterator[Finding]:
+async def _pools(wire: Wire, pools: Sequence[PoolPrefix]) -> AsyncIterator[Finding]:
     for pool in pools:
         where = "the global table" if pool.vrf_id is None else f"VRF #{pool.vrf_id}"
         what = f"pool {pool.name}: prefix {pool.prefix} in {where} (#{pool.netbox_id})"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ipam.netbox import NetBox
-from ipam.netbox.requirements import BoundPool, Finding, check, set_up
+from ipam.netbox.requirements import Finding, PoolPrefix, check, set_up
 from ipam.pools import PoolUse, list_pools
 from lastmile.db import Database
 from lastmile.services.tenants import Tenant, list_tenants
@@ -16,7 +16,7 @@ __all__ = ["SetupTarget", "check_netbox", "find_target", "set_up_netbox"]
 class SetupTarget:
     """The pools that are kept in NetBox, and the tenants that they serve, by id."""
 
-    pools: Sequence[BoundPool] = ()
+    pools: Sequence[PoolPrefix] = ()
     tenants: dict[str, str] | None = None
 
 
@@ -32,7 +32,7 @@ def _target(uses: Sequence[PoolUse], known: Sequence[Tenant], tenant: str | None
     tenants = {one.id: one.name for one in known}
     served = tenants if any(pool.tenant is None for pool in bound) else {tenant, *(pool.tenant for pool in bound)}
     pools = [
-        BoundPool(name=pool.name, netbox_id=pool.netbox.prefix_id, prefix=pool.prefix, vrf_id=pool.netbox.vrf_id)
+        PoolPrefix(name=pool.name, netbox_id=pool.netbox.prefix_id, prefix=pool.prefix, vrf_id=pool.netbox.vrf_id)
         for pool in bound
         if pool.netbox
     ]

@@ -10,7 +10,7 @@ import pytest
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Stamp
 from ipam.netbox.errors import NetBoxAuthorizationError, NetBoxNotReadyError, NetBoxUnavailableError
-from ipam.netbox.requirements import BoundPool, Finding, check, set_up
+from ipam.netbox.requirements import Finding, PoolPrefix, check, set_up
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import NO_FAULT, proxy
 from lastmile.devstack.netbox.versions import V4_4
@@ -201,7 +201,7 @@ async def test_versions(version: str, met: bool) -> None:
 async def test_pools(netbox: NetBox, people: Peer) -> None:
     vrf = int(people.create("/api/ipam/vrfs/", name="access")["id"])
     made = people.create(PREFIXES, prefix="2001:db8::/32", vrf=vrf)
-    home = BoundPool(name="home", netbox_id=made["id"], prefix=ip_network("2001:db8::/32"), vrf_id=vrf)
+    home = PoolPrefix(name="home", netbox_id=made["id"], prefix=ip_network("2001:db8::/32"), vrf_id=vrf)
     assert lacking(await check(netbox.wire, [home])) == []
 
     people.send("PATCH", f"{PREFIXES}{made['id']}/", {"prefix": "2001:db8::/33"})

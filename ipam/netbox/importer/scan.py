@@ -1,7 +1,7 @@
-"""What people have in a pool's prefix in NetBox, read as an estate: which prefixes carry a subscriber, and which clash.
+"""Scan the prefixes in a pool's prefix in NetBox: which of them name a subscriber, and which overlap.
 
-It is held in a scratch database on disk, since an estate need not fit into memory, and what clashes with what is known
-only when all of it has been read.
+The records go into a scratch database on disk: they need not fit into memory, and overlaps are known only when all
+records have been read.
 """
 
 import sqlite3
@@ -34,12 +34,12 @@ class Carried:
     id: int
     prefix: Prefix
     tenant: str
-    """The record's, or else the pool's; empty where neither has one."""
+    """The record's tenant, else the pool's; empty where neither has one."""
     subscriber_ref: str
     key: str | None
-    """The allocation key, where it is stamped."""
+    """The allocation key; None where the record is not stamped."""
     problem: str
-    """Why it cannot be a delegation, as far as NetBox tells; empty where it can."""
+    """Why the prefix cannot be a delegation, as far as NetBox shows; empty where it can."""
 
 
 _TABLES = """
@@ -78,10 +78,10 @@ class Estate:
         self._scratch.close()
 
     async def read(self, records: AsyncIterable[NetBoxRecord]) -> None:
-        """All of them. Raises `UnknownFieldError`."""
+        """Read all records. Raises `UnknownFieldError`."""
         async for one in records:
             if one.status == "container":
-                continue  # it groups others
+                continue  # a container only groups
             reference = self._named(one)
             self.others += not reference
             values = (one.id, one.prefix.network_address.packed, one.prefix.prefixlen, str(one.prefix), one.status)
@@ -92,7 +92,7 @@ class Estate:
         self._find_clashes()
 
     def carried(self) -> Iterator[Sequence[Carried]]:
-        """Those that name a subscriber, in the order of their addresses, some at a time."""
+        """Yield the prefixes that name a subscriber, in the order of their addresses, a batch at a time."""
         with closing(self._scratch.execute(_CARRIED)) as rows:
             while batch := rows.fetchmany(BATCH):
                 yield [self._judged(*row) for row in batch]
@@ -110,7 +110,7 @@ class Estate:
         return str(value).strip() if isinstance(value, str | int) else ""
 
     def _find_clashes(self) -> None:
-        """Prefixes in the order of their addresses contain each other like brackets."""
+        """Find overlaps: in the order of their addresses, prefixes contain each other like brackets."""
         around: list[tuple[int, Any, str]] = []
         ordered = self._scratch.execute("SELECT id, prefix FROM seen ORDER BY first, length, id")
         for id, prefix in ordered:

@@ -1,4 +1,4 @@
-"""How NetBox and the database can differ (DESIGN section 4: 4): the kinds, as data, and one such difference."""
+"""The kinds of differences between NetBox and the database, as data, and one such difference."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,9 +25,9 @@ class Rule:
 
     meaning: str
     repair: str
-    """What `--repair` does; empty where only a person can decide."""
+    """What `--repair` does; empty where an operator must decide."""
     remedy: str
-    """What a person does where it cannot be repaired."""
+    """What an operator does where `--repair` cannot help."""
 
 
 RULES: dict[DifferenceKind, Rule] = {
@@ -73,7 +73,7 @@ RULES: dict[DifferenceKind, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that NetBox and the database do not say alike."""
+    """One difference between NetBox and the database."""
 
     kind: DifferenceKind
     pool: BoundPool
@@ -81,36 +81,36 @@ class Difference:
     """The prefix, in words."""
     words: str
     tenant: str | None
-    """None: of a pool that serves every tenant, or a stranger's."""
+    """None: of a pool that serves every tenant, or a foreign prefix."""
     netbox_id: int | None = None
-    """Of the record that is meant; None where NetBox has none, and we know of none."""
+    """The id of the record; None where no record is known."""
     key: str | None = None
-    """That it carries, or should."""
+    """The key that the record has, or should have."""
     ours: Ours | None = None
-    """What it should show."""
+    """What the record should be."""
     repairable: bool = True
     failed: str = ""
-    """Why the last repair could not be done; empty where none was tried."""
+    """Why the last repair failed; empty where none was tried."""
 
     @property
     def about(self) -> str:
-        """What it is about, in each comparison alike."""
+        """Return what the difference is about, the same in each comparison."""
         return f"{self.kind} {self.key or self.netbox_id or self.subject}"
 
     @property
     def promised(self) -> bool:
-        """Whether `--repair` is expected to repair it."""
+        """Return whether `--repair` is expected to repair it."""
         return self.repairable and not self.failed
 
     def advice(self, command: str) -> str:
-        """What `command`, which ends with `--repair`, does or could not do, or what a person has to do."""
+        """Return what `command`, which ends with `--repair`, does or could not do, or what an operator has to do."""
         if self.failed:
             return f"{command} could not: {self.action}"
         return f"{command} {self.action}" if self.promised else self.action
 
     @property
     def action(self) -> str:
-        """What `--repair` does, or what a person has to do."""
+        """Return what `--repair` does, or what an operator has to do."""
         rule = RULES[self.kind]
         if self.failed:
             return f"{self.failed}. To do: {rule.remedy}, then repair again"

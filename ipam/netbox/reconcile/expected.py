@@ -1,7 +1,7 @@
-"""What NetBox should show of a pool, as the database has it: its blocks, and each prefix that is held or rests.
+"""The records that NetBox should have of a pool: its blocks, and each prefix that is held or in quarantine.
 
-Read by NetBox's ids and by keys, a page at a time, so that `ipam.netbox.reconcile.run` can compare the two. What an
-order or the outbox is about to change is `in_flight`: nobody can say of it what NetBox should show right now.
+They are read by NetBox's ids and by keys, a page at a time, so that `ipam.netbox.reconcile.run` can compare the two. A
+record that an order or the outbox is about to change is `in_flight`: its expected state is not known at the moment.
 """
 
 from collections.abc import Sequence
@@ -28,28 +28,28 @@ __all__ += ["unlinked"]
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """A delegation, or a block, and what NetBox should show of it."""
+    """A delegation, or a block, and the record that NetBox should have of it."""
 
     pool: BoundPool
     key: str
     tenant: str | None
     subscriber_ref: str | None
-    """None, as the state: a block."""
+    """None, as the state, for a block."""
     state: str | None
     prefix: Prefix | None
-    """None: NetBox has not chosen yet, or never did."""
+    """None: NetBox has not chosen one, yet or at all."""
     slot: int | None
-    """None: of a direct pool, or a block."""
+    """None for a delegation of a direct pool, and for a block."""
     netbox_id: int | None
-    """Where its record should be."""
+    """The id that its record should have."""
     wanted: bool
-    """Whether NetBox should show it at all."""
+    """Whether NetBox should have a record of it."""
     in_flight: bool
     block: Block | None = None
 
     @property
     def stamp(self) -> Stamp | BlockStamp:
-        """What its record should say, but for the description."""
+        """Return what its record should say, apart from the description."""
         if self.block is not None:
             return stamp(self.block, used=self.block.used or 0)
         return Stamp(
@@ -92,7 +92,7 @@ _UNLINKED_DIRECT = text(
     """
 )
 
-# In the order of the slots: a statement that looked for the next few would read the whole pool where there are none.
+# A page of slots in order: a search for the next unlinked slots would read the whole pool where there are none.
 _UNLINKED = text(
     """
     SELECT max(slot) AS last, array_agg(allocation_key) FILTER (WHERE untold) AS keys FROM (
@@ -141,7 +141,7 @@ _BLOCKS_UNDER = text(
     """
 )
 
-# Of what may or may not be in NetBox now: what it is being told, and what is about to go.
+# `perhaps` counts the records that may or may not be in NetBox now: being reported, or about to be deleted.
 _COUNT = text(
     """
     SELECT least, least + perhaps AS most FROM (SELECT
@@ -164,7 +164,7 @@ _COUNT = text(
 async def look_up(
     connection: AsyncConnection, pool: BoundPool, *, ids: Sequence[int] = (), keys: Sequence[str] = ()
 ) -> list[Ours]:
-    """What should be at these ids, of this pool, and what has these keys, of any."""
+    """Return what should be at these NetBox ids, of this pool, and what has these keys, of any pool."""
     tenants = [AllocationKey.parse(key).tenant for key in keys]
     wanted = {"pool_id": pool.id, "ids": list(ids), "keys": list(keys), "tenants": tenants}
     delegations = [_delegation(row) for row in await connection.execute(_LOOK_UP, wanted)]
@@ -172,7 +172,7 @@ async def look_up(
 
 
 async def linked(connection: AsyncConnection, pool: BoundPool, after: int, upto: int, most: int) -> list[int]:
-    """NetBox's ids that something of the pool's should be at, in their order."""
+    """Return the NetBox ids of the pool's expected records after one id and up to another, in order."""
     place = {"pool_id": pool.id, "after": after, "upto": upto, "most": most}
     return list(await connection.scalars(_LINKED, place))
 
@@ -180,9 +180,9 @@ async def linked(connection: AsyncConnection, pool: BoundPool, after: int, upto:
 async def unlinked(
     connection: AsyncConnection, pool: BoundPool, after: int | None, most: int
 ) -> tuple[int | None, list[str]]:
-    """Keys of what is held and has no record that we know of, in a page behind slot `after`, and that page's last slot.
+    """Return the last slot of the page after slot `after`, and the keys in it that have no known record.
 
-    None comes before the first page, and behind the last.
+    None stands for the page before the first, and for the end.
     """
     if after is None:
         keys = list(await connection.scalars(_UNLINKED_DIRECT, {"pool_id": pool.id, "most": most}))
@@ -192,7 +192,7 @@ async def unlinked(
 
 
 async def changed(connection: AsyncConnection, pool: BoundPool, since: datetime, after: int, most: int) -> list[int]:
-    """NetBox's ids of what has changed here since, of what no outbox tells; by id."""
+    """Return the NetBox ids of direct delegations that have changed here since then, in order."""
     place = {"pool_id": pool.id, "since": since, "after": after, "most": most}
     return list(await connection.scalars(_CHANGED, place))
 
@@ -213,10 +213,9 @@ async def known_keys(connection: AsyncConnection, keys: Sequence[str]) -> dict[s
 async def holders(
     connection: AsyncConnection, pool: BoundPool, records: Sequence[NetBoxRecord]
 ) -> dict[str, tuple[str | None, str]]:
-    """By prefix of those records that take what we hold: a tenant, and the words for who holds what.
+    """Return, by prefix, which of the records occupy what a subscriber holds: the tenant, and the holders in words.
 
-    A larger container only says how people order the space. What they make inside of blocks is looked for by
-    `ipam.netbox.delegated.foreign_prefixes`.
+    A larger container only groups. Foreign prefixes in blocks are found by `ipam.netbox.delegated.foreign_prefixes`.
     """
     delegated = pool.netbox.mode is AllocationMode.DELEGATED
     taking = [
@@ -232,19 +231,19 @@ async def holders(
 
 
 async def count(connection: AsyncConnection, pool: BoundPool) -> tuple[int, int]:
-    """How many records of ours NetBox should have in the pool: at least and, with what is in flight, at most."""
+    """Return how many records NetBox should have in the pool: at least and, with those in flight, at most."""
     row = (await connection.execute(_COUNT, {"pool_id": pool.id})).one()
     return row.least, row.most
 
 
 def shows(netbox: NetBox, record: NetBoxRecord, ours: Ours, pool: BoundPool) -> bool:
-    """Whether the record is, in this pool, all that it should be."""
+    """Return whether the record is as expected in this pool."""
     known = ours.wanted and ours.pool.id == pool.id and ours.netbox_id == record.id
     return known and in_place(record, ours) and not netbox.faults(record, ours.stamp)
 
 
 def in_place(record: NetBoxRecord, ours: Ours) -> bool:
-    """Whether the record is where it should be."""
+    """Return whether the record has the expected prefix and VRF."""
     return (record.prefix, record.vrf_id) == (ours.prefix, ours.pool.netbox.vrf_id)
 
 

@@ -1,6 +1,6 @@
-"""Repairs in NetBox that were tried and could not be done: why, until the difference is gone or a repair succeeds.
+"""Failed repairs in NetBox, with the reason, until the difference is gone or a repair succeeds.
 
-Without this memory every comparison would promise again what `--repair` could not do.
+Without them each comparison would promise again what `--repair` could not do.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ _KEEP_ONLY = text("DELETE FROM netbox_failed_repairs WHERE pool_id = :pool_id AN
 
 
 async def remember(connection: AsyncConnection, difference: Difference, problem: str) -> None:
-    """Remember why the difference could not be repaired; an empty problem: it was repaired."""
+    """Record why the difference could not be repaired; with an empty problem, that it was repaired."""
     place = {"pool_id": difference.pool.id, "about": difference.about}
     if problem:
         await connection.execute(_FAILED, place | {"problem": problem})
@@ -34,11 +34,11 @@ async def remember(connection: AsyncConnection, difference: Difference, problem:
 
 
 async def failed_repairs(connection: AsyncConnection, pool: BoundPool) -> dict[str, str]:
-    """Why repairs in this pool could not be done, by `Difference.about`."""
+    """Return why repairs in this pool failed, by `Difference.about`."""
     rows = await connection.execute(_ALL, {"pool_id": pool.id})
     return {row.about: row.problem for row in rows}
 
 
 async def keep_only(connection: AsyncConnection, pool: BoundPool, abouts: Iterable[str]) -> None:
-    """Forget what is about other differences than these: they are gone."""
+    """Delete failed repairs of all differences but these: the others are gone."""
     await connection.execute(_KEEP_ONLY, {"pool_id": pool.id, "abouts": list(abouts)})

@@ -1,4 +1,4 @@
-"""What is wrong with one record of NetBox, or with one prefix that should have a record there, at this moment."""
+"""Inspect one record of NetBox, or one prefix that should have a record, and return what is wrong at this moment."""
 
 from enum import Enum
 
@@ -15,19 +15,19 @@ from lastmile.db import Database
 
 __all__ = ["Examined", "examine", "pool_moved"]
 
-# The key of a record that people or orders are at work on can change between two looks.
+# The key of a record that an order or another user changes can differ between two looks.
 TRIES = 3
 
 
 class Examined(Enum):
     IN_FLIGHT = "in flight"
-    """An order or the outbox has it in hand: look again later."""
+    """An order or the outbox is changing it: inspect it again later."""
 
 
 async def examine(
     database: Database, netbox: NetBox, pool: BoundPool, netbox_id: int | None, key: str | None
 ) -> Difference | Examined | None:
-    """What is wrong at this id of NetBox, or with what should carry this key. Raises `NetBoxError`."""
+    """Return what is wrong at this id of NetBox, or with the record of this key. Raises `NetBoxError`."""
 
     async def look() -> list[Ours]:
         async with database.platform() as connection:
@@ -51,7 +51,7 @@ async def examine(
 
 
 async def pool_moved(netbox: NetBox, pool: BoundPool) -> Difference | None:
-    """What is wrong with the pool's own prefix. Raises `NetBoxError`."""
+    """Return what is wrong with the pool's own prefix. Raises `NetBoxError`."""
     there = await netbox.get(pool.netbox.prefix_id)
     same_prefix = there is not None and there.prefix == pool.prefix
     same_vrf = there is not None and there.vrf_id == pool.netbox.vrf_id

@@ -1,8 +1,8 @@
-"""Records of ours in NetBox that have lost their key: somebody has deleted the custom field, and it was made again.
+"""Recover records that have lost their key, because the custom field was deleted in NetBox and created again.
 
-NetBox never gives an id a second time, so what is at an id that we have noted was ours once. It still is where it is
-the very prefix, in its VRF, with our tag, and names nobody else: who makes a record over takes the tag off it, or
-changes it. Such a record is stamped again. What carries no key is never deleted: a stamp can be taken back.
+NetBox never uses an id twice, so a record at an id that the database has noted was ours once. The record is still ours
+where it has the same prefix and VRF, has our tag, and names no other subscriber. Such a record is stamped again. A
+record without a key is never deleted, since a wrong stamp can be undone and a deletion cannot.
 """
 
 from ipam.allocation_key import AllocationKey
@@ -13,13 +13,13 @@ from ipam.prefix import Prefix
 __all__ = ["BLOCK_KEYS", "lost_its_key"]
 
 BLOCK_KEYS = "lastmile/block/"
-"""What the keys of blocks begin with; the others, with tenant and subscriber."""
+"""What the keys of blocks begin with. Other keys begin with tenant and subscriber (`ipam.allocation_key`)."""
 
 
 def lost_its_key(record: NetBoxRecord, key: str, prefix: Prefix | None, vrf_id: int | None) -> bool:
-    """Whether this record, at the id that was noted for this key and prefix, is ours without its key.
+    """Return whether this record, at the id that was noted for this key and prefix, is ours and has lost its key.
 
-    Also with all fields of ours gone.
+    It may have lost all of Lastmile's fields.
     """
     if record.key is not None or TAG not in record.tags or (record.prefix, record.vrf_id) != (prefix, vrf_id):
         return False

@@ -1,8 +1,10 @@
-"""Bringing NetBox to what the database says, one difference at a time, beside orders that run at the same moment.
+"""Repair one difference between NetBox and the database, while orders run.
 
-Each is examined again first, and once more afterwards. The record of a direct pool is written, and then what is true
-is read again, until the two agree, as the orders do: whoever writes last writes the truth. What the outbox tells it is
-made to tell again, with its claims; a block is written in the keeper's place.
+The difference is inspected again before and after the repair. How a record is written depends on the pool:
+    - Direct: write the record, and read the delegation again, until the two agree. Orders do the same, so that the last
+      writer writes the present state.
+    - Delegated, with a record of each prefix: have the outbox report the prefix again, under its claims.
+    - A block: write the record under the lock of block maintenance.
 """
 
 from dataclasses import replace
@@ -43,9 +45,10 @@ _LINK = text(
 
 
 async def repair(database: Database, netbox: NetBox, difference: Difference) -> str:
-    """Repair it if it is still there; empty where all is well afterwards, else why it is not.
+    """Repair the difference if it still exists; return why it could not be repaired, or an empty text.
 
-    Can be repeated, and cut off at any moment. Raises `NetBoxError` where NetBox is away or refuses us altogether.
+    Can be repeated, and interrupted at any moment. Raises `NetBoxError` where NetBox does not answer or refuses every
+    request.
     """
     if not difference.repairable:
         return difference.action
@@ -77,13 +80,13 @@ async def _repair(database: Database, netbox: NetBox, difference: Difference) ->
         if not isinstance(failure, NonRetryableError | KeyTakenError | NetBoxAuthorizationError | NetBoxNotReadyError):
             raise
         return str(failure)
-    # What was made again has another id.
+    # A record that was created again has another id.
     left = await look(difference.netbox_id if now.ours is None or now.kind is DifferenceKind.TWICE else None)
     return problem or (left if isinstance(left, str) else left.words)
 
 
 async def _write(database: Database, netbox: NetBox, difference: Difference) -> str:
-    """What stands against it, if that is known. Raises `NetBoxError`."""
+    """Write the repair; return why it is not possible, if that is known. Raises `NetBoxError`."""
     ours, pool = difference.ours, difference.pool
     if difference.kind is DifferenceKind.POOL_MOVED:
         return await _move_back(netbox, pool)
@@ -98,7 +101,7 @@ async def _write(database: Database, netbox: NetBox, difference: Difference) -> 
         problem = await retell(database, netbox, pool, slot, record=found)
         if problem or difference.kind not in (DifferenceKind.ORPHAN, DifferenceKind.TWICE):
             return problem
-        # What the outbox does not take for the slot's own nobody makes over.
+        # The outbox has not made the record the slot's own, so it is surplus.
         record = None if record is None else await netbox.get(record.id)
     if difference.kind in (DifferenceKind.ORPHAN, DifferenceKind.TWICE):
         if record is not None and record.key == difference.key:
@@ -109,7 +112,7 @@ async def _write(database: Database, netbox: NetBox, difference: Difference) -> 
 
 
 async def _move_back(netbox: NetBox, pool: BoundPool) -> str:
-    """Put the pool's own prefix back into its VRF; why that cannot be. Raises `NetBoxError`."""
+    """Move the pool's own prefix back into its VRF; return why that is not possible. Raises `NetBoxError`."""
     async for one in netbox.records(vrf_id=pool.netbox.vrf_id, prefix=pool.prefix):
         if one.prefix == pool.prefix and one.id != pool.netbox.prefix_id:
             return (
@@ -121,7 +124,7 @@ async def _move_back(netbox: NetBox, pool: BoundPool) -> str:
 
 
 def _slot(pool: BoundPool, ours: Ours | None, record: NetBoxRecord | None) -> int | None:
-    """The slot whose prefix the outbox tells of; None where none does."""
+    """Return the slot whose prefix the outbox reports; None where the pool has no outbox."""
     if pool.netbox.record is not ReportingScope.PREFIX:
         return None
     if ours is not None:
@@ -130,9 +133,9 @@ def _slot(pool: BoundPool, ours: Ours | None, record: NetBoxRecord | None) -> in
 
 
 async def _show(database: Database, netbox: NetBox, ours: Ours, record: NetBoxRecord | None) -> None:
-    """Have NetBox show a prefix of a direct pool as it is, and still is once that is written. Raises `NetBoxError`.
+    """Write the record of a prefix of a direct pool until it agrees with the delegation. Raises `NetBoxError`.
 
-    `record` is its own, where that is known.
+    `record` is the delegation's own, where that is known.
     """
     tenant, pool, shown = str(ours.tenant), ours.pool, None
     if record is not None and record.id != ours.netbox_id:
@@ -155,7 +158,7 @@ async def _show(database: Database, netbox: NetBox, ours: Ours, record: NetBoxRe
         if record is None or not expected.in_place(record, now):
             await _nobody_at(netbox, now)
         elif record.key is None:
-            says = replace(says, description=None)  # a person may have written there
+            says = replace(says, description=None)  # another user of NetBox may have written there
         if record is None:
             record = await netbox.create(now.prefix, vrf_id=pool.netbox.vrf_id, stamp=says)
         else:
