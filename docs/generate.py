@@ -1,4 +1,4 @@
-"""Generate the pages of docs/reference/ that describe what the code defines: `make docs`.
+"""Generate the pages of docs/reference/, and the picture of the layers, from what the code defines: `make docs`.
 
 A test fails if a page differs from what this module generates.
 """
@@ -6,6 +6,7 @@ A test fails if a page differs from what this module generates.
 import ast
 import inspect
 import re
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from itertools import pairwise
@@ -26,10 +27,11 @@ from lastmile.settings import Settings
 from lastmile.telemetry import metrics
 from lastmile.telemetry.snapshot import AGE
 
-__all__ = ["PAGES", "REFERENCE", "main"]
+__all__ = ["ARCHITECTURE", "PAGES", "REFERENCE", "main", "with_layers"]
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
+ARCHITECTURE = ROOT / "docs" / "development" / "architecture.md"
 MIGRATIONS = ROOT / "lastmile" / "db" / "migrations"
 TABLES = (
     "ipam.tables",
@@ -296,9 +298,21 @@ PAGES = {
 }
 
 
+def with_layers(page: str) -> str:
+    """Return the page of the architecture with the picture of the layers that import-linter holds."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    nodes = "".join(f'    l{number}["{layer}"]\n' for number, layer in enumerate(layers, 1))
+    arrows = " --> ".join(f"l{number}" for number in range(1, len(layers) + 1))
+    return re.sub(r"(?<=flowchart TD\n)    l1\[.*?(?=```)", f"{nodes}    {arrows}\n", page, flags=re.S)
+
+
 def main() -> None:
     for name, page in PAGES.items():
         (REFERENCE / name).write_text(page(), encoding="utf-8")
+    ARCHITECTURE.write_text(with_layers(ARCHITECTURE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
