@@ -1,0 +1,186 @@
+"""The dry run of each step: what the step would do, found out by the domain functions that the step itself calls.
+
+The transaction of the dry run is rolled back, so a rehearsal may write.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ipam.allocation import allocate
+from ipam.delegations import Delegation, held_by
+from ipam.matching import must_match
+from lastmile.contract import Order, ProvisionSubscriber
+from lastmile.contract.results import ADDRESS_FIELDS
+from lastmile.db import TenantConnection
+from lastmile.devices import records as devices
+from lastmile.devices.records import DeviceKind
+from lastmile.fields.phrases import in_vrf
+from lastmile.radius import accounts
+from lastmile.subscribers import billing, records
+
+__all__ = ["REHEARSALS", "Rehearsal", "StepPlan"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What a step would do: `create`, `reuse`, `remove`, `skip`, or `refuse`, which rolls the order back."""
+
+    step: str
+    action: str
+    detail: str = ""
+
+
+class Rehearsal:
+    """The dry run of one order: the plan so far, and the connection on which the steps are rehearsed."""
+
+    def __init__(self, connection: TenantConnection, order: Order) -> None:
+        self.connection = connection
+        self.order = order
+        self.step = "open_order"
+        self.plan: list[StepPlan] = []
+
+    def note(self, action: str, detail: str) -> None:
+        """Add a line about the current step to the plan."""
+        self.plan.append(StepPlan(self.step, action, detail))
+
+    def note_record(self, creator: str, what: str, *notes: str) -> None:
+        """Add a record to the plan: the order would create it, or reuse it if another order created it."""
+        if creator == self.order.order_id:
+            self.note("create", what)
+        else:
+            self.note("reuse", "; ".join([f"{what}, since order {creator}", *notes]))
+
+
+async def _create_customer(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
+    customer = await records.create_customer(rehearsal.connection, order.tenant, order.order_id, order.customer)
+    notes = records.customer_notes(customer, order.customer)
+    rehearsal.note_record(customer.created_by_order, f"customer {order.customer.ref}", *notes)
+
+
+async def _create_subscriber(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
+    subscriber = await records.create_subscriber(
+        rehearsal.connection, order.tenant, order.order_id, order.subscriber_ref, order.customer.ref
+    )
+    rehearsal.note_record(subscriber.created_by_order, f"subscriber {order.subscriber_ref}")
+
+
+async def _create_network_profile(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
+    subscriber = await records.current_subscriber(rehearsal.connection, order.subscriber_ref)
+    profile = await records.create_network_profile(
+        rehearsal.connection, order.tenant, order.order_id, subscriber, order.line
+    )
+    rehearsal.note_record(profile.created_by_order, f"{order.line.connection_type} line")
+
+
+async def _create_radius_account(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
+    creator = await accounts.create_account(
+        rehearsal.connection,
+        order.tenant,
+        order.order_id,
+        order.subscriber_ref,
+        plan=order.plan.name,
+        download_kbps=order.plan.download_kbps,
+        upload_kbps=order.plan.upload_kbps,
+    )
+    rehearsal.note_record(creator, accounts.username(order.tenant, order.subscriber_ref))
+
+
+async def _allocate_ip_address(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
+    await must_match(rehearsal.connection, order.subscriber_ref, order.addressing)
+    needs = order.addressing.needs()
+    for need in needs:
+        allocation = await allocate(
+            rehearsal.connection,
+            tenant=order.tenant,
+            subscriber_ref=order.subscriber_ref,
+            order_id=order.order_id,
+            need=need,
+        )
+        delegation = allocation.delegation
+        rehearsal.note_record(delegation.created_by_order, f"{ADDRESS_FIELDS[need.purpose]} {_address(delegation)}")
+    if not needs:
+        rehearsal.note("skip", "the order asks for no address")
+
+
+async def _activate_ipv6_lifecycle(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
+    held = await held_by(rehearsal.connection, order.subscriber_ref)
+    if held:
+        rehearsal.note("create", f"RADIUS reply items for {', '.join(map(_address, held))}")
+    else:
+        rehearsal.note("skip", "the subscriber holds no address")
+
+
+async def _activate_onu(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
+    await _device(rehearsal, DeviceKind.ONU, order.line.onu_serial)
+
+
+async def _configure_cpe(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
+    await _device(rehearsal, DeviceKind.CPE, order.line.cpe_mac)
+
+
+async def _device(rehearsal: Rehearsal, kind: DeviceKind, identity: str | None) -> None:
+    if identity is None:
+        rehearsal.note("skip", f"the line has no {kind.upper()}")
+        return
+    found = await devices.find(rehearsal.connection, rehearsal.order.subscriber_ref, kind)
+    same = found is not None and found.wanted and found.identity == identity
+    creator = found.created_by_order if same and found else rehearsal.order.order_id
+    rehearsal.note_record(creator, f"{identity} in service")
+
+
+async def _create_billing_service(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
+    subscriber = await records.current_subscriber(rehearsal.connection, order.subscriber_ref)
+    service = await billing.create_service(
+        rehearsal.connection, order.tenant, order.order_id, subscriber, order.subscriber_ref, order.plan
+    )
+    rehearsal.note_record(service.created_by_order, f"service on plan {order.plan.name}")
+
+
+async def _verify_subscriber(rehearsal: Rehearsal, order: Order) -> None:
+    subscriber = await records.current_subscriber(rehearsal.connection, order.subscriber_ref)
+    rehearsal.note("reuse", f"subscriber {order.subscriber_ref}, since order {subscriber.created_by_order}")
+
+
+async def _release_ip_address(rehearsal: Rehearsal, order: Order) -> None:
+    for delegation in await held_by(rehearsal.connection, order.subscriber_ref):
+        rehearsal.note("remove", _address(delegation))
+
+
+async def _archive_subscriber(rehearsal: Rehearsal, order: Order) -> None:
+    rehearsal.note("remove", f"the line of subscriber {order.subscriber_ref}")
+
+
+async def _not_shown(rehearsal: Rehearsal, order: Order) -> None:
+    """The plan does not show the step: it ends a part of the line that `archive_subscriber` names as a whole."""
+
+
+REHEARSALS: Mapping[str, Callable[[Rehearsal, Any], Awaitable[None]]] = {
+    "create_customer": _create_customer,
+    "create_subscriber": _create_subscriber,
+    "create_network_profile": _create_network_profile,
+    "create_radius_account": _create_radius_account,
+    "allocate_ip_address": _allocate_ip_address,
+    "activate_ipv6_lifecycle": _activate_ipv6_lifecycle,
+    "activate_onu": _activate_onu,
+    "configure_cpe": _configure_cpe,
+    "create_billing_service": _create_billing_service,
+    "verify_subscriber": _verify_subscriber,
+    "suspend_billing_service": _not_shown,
+    "deactivate_onu": _not_shown,
+    "unconfigure_cpe": _not_shown,
+    "revoke_ipv6_lifecycle": _not_shown,
+    "release_ip_address": _release_ip_address,
+    "delete_radius_account": _not_shown,
+    "delete_network_profile": _not_shown,
+    "archive_subscriber": _archive_subscriber,
+}
+
+
+def _address(delegation: Delegation) -> str:
+    """Return the prefix as people write it: a single address has no length."""
+    prefix = delegation.prefix
+    vrf = in_vrf(delegation.vrf)
+    if prefix is None:
+        return f"{delegation}{vrf}"
+    return f"{prefix.network_address if prefix.num_addresses == 1 else prefix}{vrf}"
