@@ -47,6 +47,10 @@ def test_every_error_derives_from_the_one_base_class(ours: set[type[BaseExceptio
     assert [error.__qualname__ for error in ours if not issubclass(error, LastmileError)] == []
 
 
+def test_every_error_has_a_name_that_ends_in_error(ours: set[type[BaseException]]) -> None:
+    assert [error.__qualname__ for error in ours if not error.__name__.endswith("Error")] == []
+
+
 def test_error_tree_shows_every_error_with_subclasses(ours: set[type[BaseException]]) -> None:
     parents: dict[int, str] = {}
     drawn: set[tuple[str, str]] = set()
