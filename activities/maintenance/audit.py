@@ -20,9 +20,9 @@ from ipam.netbox.binding import pools_in_netbox
 from ipam.netbox.errors import NoNetBoxError
 from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.quarantine import Unconfirmed, confirm, unconfirmed
-from lastmile.audit.acknowledgements import acknowledged, withdraw
+from lastmile.audit.acknowledgements import delete_acknowledgements, read_acknowledgements
 from lastmile.audit.audit import Violation, check, repair
-from lastmile.audit.findings import forget_others, record
+from lastmile.audit.findings import delete_other_findings, record_findings
 from lastmile.audit.invariants import INVARIANTS, Invariant
 from lastmile.audit.netbox_invariants import check_netbox
 from lastmile.db import Database
@@ -93,7 +93,7 @@ class AuditActivities(Activities):
         """The names of all, in the order in which they are checked; findings of other invariants are deleted."""
         async with self._database.platform(actor=ACTOR) as connection:
             compared = list(DifferenceKind) if await pools_in_netbox(connection) else []
-            await forget_others(connection, [*self._invariants, *compared])
+            await delete_other_findings(connection, [*self._invariants, *compared])
         return list(self._invariants)
 
     @upkeep
@@ -131,13 +131,13 @@ class AuditActivities(Activities):
 
     async def _acknowledged(self, invariant: str) -> set[str]:
         async with self._database.platform() as connection:
-            return set(await acknowledged(connection, invariant))
+            return set(await read_acknowledgements(connection, invariant))
 
     async def _keep(self, name: str, found: _Found, known: set[str], *, repaired: int = 0) -> None:
         """Keep the counts for the metrics, and no acknowledgement whose finding is gone."""
         async with self._database.platform(actor=ACTOR) as connection:
-            await withdraw(connection, known - found.acknowledged)
-            await record(
+            await delete_acknowledgements(connection, known - found.acknowledged)
+            await record_findings(
                 connection,
                 name,
                 violations=found.violations,

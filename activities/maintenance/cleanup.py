@@ -88,7 +88,7 @@ class CleanupActivities(Activities):
     async def report_leaks(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Tell of every delegation that has been allocated for too long, whatever its order is doing."""
         async with self._database.platform() as connection:
-            found = await stale.leaks(connection, search.older_than, _place(search.after), page=PAGE)
+            found = await stale.find_leaks(connection, search.older_than, _place(search.after), page=PAGE)
         for leak in () if search.dry_run else found:
             # No prefix: logs hold no personal data. Subscriber and order lead to it.
             log.warning(
@@ -111,7 +111,9 @@ class CleanupActivities(Activities):
     async def stuck_revocations(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Whose revocations began long ago and have not ended."""
         async with self._database.platform() as connection:
-            found = await stale.unfinished_revocations(connection, search.older_than, _place(search.after), page=PAGE)
+            found = await stale.find_unfinished_revocations(
+                connection, search.older_than, _place(search.after), page=PAGE
+            )
         subscribers = dict.fromkeys((one.tenant, one.subscriber_ref) for one in found)
         return MaintenanceReport(
             counts={"revoking_stuck": len(found)},
@@ -235,11 +237,11 @@ async def _unfinished(
     ]
 
 
-def _place(cursor: Cursor | None) -> stale.Place | None:
+def _place(cursor: Cursor | None) -> stale.Cursor | None:
     return (cursor.at, cursor.id) if cursor else None
 
 
-def _cursor(place: stale.Place | None) -> Cursor | None:
+def _cursor(place: stale.Cursor | None) -> Cursor | None:
     return Cursor(at=place[0], id=place[1]) if place else None
 
 

@@ -1,1 +1,1 @@
-"""Does the platform keep its promise? The invariants, checked with set-based queries, and what is safe to repair."""
+"""The audit: set-based queries that check the invariants, safe repairs, acknowledgements and history."""

@@ -1,8 +1,8 @@
-"""Findings of the audit that an operator has acknowledged: who, why and when.
+"""Acknowledgements of audit findings: the operator, the reason and the time.
 
-An acknowledgement is about one finding in the words that the operator read. A finding with other words, such as a
-second overlap of the same prefix, is a new finding. The hourly audit deletes the acknowledgement of a finding that is
-gone, so that the same fault, should it come back, is reported again.
+An acknowledgement covers one finding with exactly its text. A finding with another text, such as a second overlap of
+the same prefix, is a new finding. The hourly audit deletes the acknowledgement of a finding that is gone, so that the
+audit reports the same fault again when it returns.
 """
 
 from collections.abc import Iterable
@@ -15,19 +15,20 @@ from lastmile.audit.audit import Violation
 from lastmile.audit.tables import acknowledgements
 from lastmile.db import PlatformConnection
 
-__all__ = ["Acknowledgement", "acknowledge", "acknowledged", "withdraw"]
+__all__ = ["Acknowledgement", "acknowledge", "delete_acknowledgements", "read_acknowledgements"]
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """An operator's word that a finding is known and needs no alert."""
+    """An operator's statement that a finding is known and needs no alert."""
 
     by: str
     why: str
     at: datetime
 
 
-# The history of a subscriber shows the entry: an order, a prefix and a subscriber's reference lead to the subscriber.
+# The subscriber is looked up from the order, the prefix or the reference, so that the subscriber's history shows the
+# acknowledgement.
 _ACKNOWLEDGE = text(
     """
     INSERT INTO acknowledgements (finding, invariant, tenant_id, subject, key, subscriber_ref, acknowledged_by, why)
@@ -42,8 +43,10 @@ _ACKNOWLEDGE = text(
 )
 
 
-async def acknowledged(connection: PlatformConnection, invariant: str | None = None) -> dict[str, Acknowledgement]:
-    """The acknowledgements of one invariant's findings, or of all, by `Violation.finding`."""
+async def read_acknowledgements(
+    connection: PlatformConnection, invariant: str | None = None
+) -> dict[str, Acknowledgement]:
+    """Return the acknowledgements by `Violation.finding`: of one invariant, or of all."""
     table = acknowledgements.c
     query = select(table.finding, table.acknowledged_by, table.why, table.at)
     if invariant is not None:
@@ -54,7 +57,7 @@ async def acknowledged(connection: PlatformConnection, invariant: str | None = N
 
 
 async def acknowledge(connection: PlatformConnection, violation: Violation, *, by: str, why: str) -> bool:
-    """Acknowledge the finding; False where somebody has acknowledged the same finding before."""
+    """Acknowledge the finding. Return False if the same finding was acknowledged before."""
     given = {
         "finding": violation.finding,
         "invariant": violation.invariant.name,
@@ -67,7 +70,7 @@ async def acknowledge(connection: PlatformConnection, violation: Violation, *, b
     return (await connection.execute(_ACKNOWLEDGE, given)).rowcount > 0
 
 
-async def withdraw(connection: PlatformConnection, findings: Iterable[str]) -> int:
-    """Delete the acknowledgements of these findings; how many there were."""
+async def delete_acknowledgements(connection: PlatformConnection, findings: Iterable[str]) -> int:
+    """Delete the acknowledgements of these findings. Return their number."""
     table = acknowledgements
     return (await connection.execute(delete(table).where(table.c.finding.in_(list(findings))))).rowcount

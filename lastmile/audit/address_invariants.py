@@ -1,13 +1,13 @@
-"""What must hold of addresses: given once, each in its slot, in step with RADIUS (DESIGN section 4: 1, 2, 3, 5)."""
+"""The invariants of addresses: each is assigned once, has its slot, and agrees with NetBox and RADIUS."""
 
-from lastmile.audit.invariant import ATTRIBUTE, USER, VALUE, Invariant, of_tenant
+from lastmile.audit.invariant import ATTRIBUTE, USER, VALUE, Invariant, tenant_condition
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 
 __all__ = ["ADDRESS_INVARIANTS"]
 
-_OURS = str(tuple(REPLY_ATTRIBUTES.values()))
+_ADDRESS_ATTRIBUTES = str(tuple(REPLY_ATTRIBUTES.values()))
 _ALL_ONES = "set_masklen(broadcast({prefix}), CASE family({prefix}) WHEN 4 THEN 32 ELSE 128 END)"
-# A VRF's name as RADIUS has it, for a pool `p`.
+# The RADIUS value for the VRF of pool `p`.
 _VRF_VALUE = "replace(CAST(:vrf_template AS text), '{vrf}', p.vrf)"
 _FIRST = "set_masklen({prefix}::inet, CASE family({prefix}) WHEN 4 THEN 32 ELSE 128 END)"
 
@@ -28,24 +28,24 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
                      PARTITION BY p.vrf, family(d.prefix) ORDER BY {_FIRST.format(prefix="d.prefix")}, d.id
                      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached
               FROM delegations d JOIN pools p ON p.id = d.pool_id WHERE d.released_at IS NULL) ordered
-        WHERE reached >= {_FIRST.format(prefix="prefix")} AND {of_tenant("tenant_id")}
+        WHERE reached >= {_FIRST.format(prefix="prefix")} AND {tenant_condition("tenant_id")}
         """,
-        "deprovision one of the two subscribers and provision it anew",
+        "deprovision one of the two subscribers and provision it again",
     ),
     Invariant(
         "misplaced",
         1,
-        "every delegation's prefix is the one of its slot, or NetBox's choice from its pool",
+        "every delegation's prefix belongs to its slot, or was allocated by NetBox from its pool",
         f"""
         SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
-               coalesce('slot ' || d.slot || ' of pool ' || p.name || ' is another prefix',
-                        'is no /' || p.delegated_length || ' of pool ' || p.name) AS words
+               coalesce('differs from the prefix of slot ' || d.slot || ' of pool ' || p.name,
+                        'is not a /' || p.delegated_length || ' of pool ' || p.name) AS words
         FROM delegations d JOIN pools p ON p.id = d.pool_id
-        WHERE d.released_at IS NULL AND {of_tenant("d.tenant_id")}
+        WHERE d.released_at IS NULL AND {tenant_condition("d.tenant_id")}
           AND CASE WHEN d.slot IS NULL THEN NOT (d.prefix <<= p.prefix AND masklen(d.prefix) = p.delegated_length)
                    ELSE d.prefix <> lastmile_nth_prefix(p.prefix, p.delegated_length, d.slot) END
         """,
-        "find out who changed the pool or the delegation by hand, and change it back",
+        "undo the manual change of the pool or the delegation",
     ),
     Invariant(
         "second_delegation",
@@ -54,22 +54,22 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         f"""
         SELECT tenant_id AS tenant, subscriber_ref AS subject, min(id)::text AS key,
                count(*) || ' live delegations for ' || purpose AS words
-        FROM delegations WHERE state <> 'revoked' AND {of_tenant("tenant_id")}
+        FROM delegations WHERE state <> 'revoked' AND {tenant_condition("tenant_id")}
         GROUP BY tenant_id, subscriber_ref, purpose HAVING count(*) > 1
         """,
-        "deprovision the subscriber and provision it anew",
+        "deprovision the subscriber and provision it again",
     ),
     Invariant(
         "leaked_slot",
         3,
-        "every taken slot has its delegation",
+        "every occupied slot has its delegation",
         f"""
         SELECT s.tenant_id AS tenant, lastmile_nth_prefix(p.prefix, p.delegated_length, s.slot)::text AS subject,
-               s.pool_id || '/' || s.slot AS key, 'taken, and no delegation holds it' AS words
+               s.pool_id || '/' || s.slot AS key, 'occupied, but no delegation holds it' AS words
         FROM slots s JOIN pools p ON p.id = s.pool_id
         LEFT JOIN delegations d ON d.id = s.delegation_id AND d.released_at IS NULL
                                AND d.pool_id = s.pool_id AND d.slot = s.slot
-        WHERE s.delegation_id IS NOT NULL AND d.id IS NULL AND {of_tenant("s.tenant_id")}
+        WHERE s.delegation_id IS NOT NULL AND d.id IS NULL AND {tenant_condition("s.tenant_id")}
         """,
         "`--repair` puts it into quarantine",
         repair="""
@@ -87,15 +87,15 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "slotless",
         3,
-        "every delegation that was not released holds its slot",
+        "every unreleased delegation holds its slot",
         f"""
         SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
-               'held by ' || d.subscriber_ref || ', and its slot says otherwise' AS words
+               'held by ' || d.subscriber_ref || ', but not recorded in its slot' AS words
         FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.netbox_mode IS DISTINCT FROM 'direct'
         LEFT JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id = d.id
-        WHERE d.released_at IS NULL AND s.slot IS NULL AND {of_tenant("d.tenant_id")}
+        WHERE d.released_at IS NULL AND s.slot IS NULL AND {tenant_condition("d.tenant_id")}
         """,
-        "`--repair` takes the slot for it, unless another delegation holds it",
+        "`--repair` assigns the slot to the delegation, unless another delegation holds the slot",
         repair="""
         INSERT INTO slots (pool_id, slot, tenant_id, delegation_id)
         SELECT d.pool_id, d.slot, p.tenant_id, d.id
@@ -111,65 +111,66 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "miscounted",
         3,
-        "delegations are counted as they change, and there are as many as counted",
+        "the counters of delegations agree with the delegations",
         f"""
         SELECT w.tenant_id AS tenant, w.tenant_id AS subject, w.tenant_id AS key,
-               string_agg('pool ' || coalesce(name, pool_id::text) || ' has ' || there || ' delegations ' || state
-                          || ', and ' || counted || ' were counted', '; ' ORDER BY name, state) AS words
+               string_agg('pool ' || coalesce(name, pool_id::text) || ' has ' || there || ' ' || state
+                          || ' delegations, but the counter says ' || counted, '; ' ORDER BY name, state) AS words
         FROM (SELECT tenant_id, pool_id, state, sum(there) AS there, sum(counted) AS counted
               FROM (SELECT tenant_id, pool_id, state, held, in_netbox, number, 0 FROM delegation_census UNION ALL
                     SELECT tenant_id, pool_id, state, held, in_netbox, 0, number FROM delegation_counts
                    ) both_counts (tenant_id, pool_id, state, held, in_netbox, there, counted)
-              WHERE {of_tenant("tenant_id")}
+              WHERE {tenant_condition("tenant_id")}
               GROUP BY tenant_id, pool_id, state, held, in_netbox HAVING sum(there) <> sum(counted)) w
         LEFT JOIN pools p ON p.id = w.pool_id
         GROUP BY w.tenant_id
         """,
-        "`--repair` counts anew; find out who has changed delegations past the database's triggers",
+        "`--repair` recounts; find the change of delegations that bypassed the database triggers",
         repair="SELECT FROM lastmile_recount(:key) AS wrong WHERE wrong > 0",
     ),
     Invariant(
         "in_netbox_for_ever",
         4,
-        "what was released is taken out of NetBox in time",
+        "released prefixes are removed from NetBox in time",
         f"""
         SELECT r.tenant_id AS tenant, coalesce(r.prefix::text, r.allocation_key) AS subject, r.allocation_key AS key,
-               'released, and since ' || to_char(r.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
-               || ' UTC to be removed from pool ' || p.name || ' in NetBox' AS words
+               'released, and due for removal from pool ' || p.name || ' in NetBox since '
+               || to_char(r.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC' AS words
         FROM netbox_removals r JOIN pools p ON p.id = r.pool_id
-        WHERE r.due_at < now() - interval '1 day' AND {of_tenant("r.tenant_id")}
+        WHERE r.due_at < now() - interval '1 day' AND {tenant_condition("r.tenant_id")}
         """,
-        "see that workers reach NetBox and may delete there: every release removes some of what is due",
+        "check that workers reach NetBox and may delete there: every release removes some of the due prefixes",
     ),
     Invariant(
         "behind_in_netbox",
         4,
-        "NetBox is told of every prefix in time",
+        "every prefix is recorded in NetBox in time",
         f"""
         SELECT r.tenant_id AS tenant, lastmile_nth_prefix(p.prefix, p.delegated_length, r.slot)::text AS subject,
                r.pool_id || '/' || r.slot AS key,
-               coalesce('NetBox does not take it: ' || r.problem,
-                        'NetBox does not know since ' || to_char(r.since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
+               coalesce('NetBox refuses the record: ' || r.problem,
+                        'not recorded in NetBox since ' || to_char(r.since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
                         || ' UTC') AS words
         FROM netbox_records r JOIN pools p ON p.id = r.pool_id
-        WHERE (r.problem IS NOT NULL OR r.since < now() - interval '1 hour') AND {of_tenant("r.tenant_id")}
+        WHERE (r.problem IS NOT NULL OR r.since < now() - interval '1 hour') AND {tenant_condition("r.tenant_id")}
         """,
-        "fix it in NetBox, or see that workers reach NetBox: they try again by themselves",
+        "fix the problem in NetBox, or check that workers reach NetBox: workers retry by themselves",
     ),
     Invariant(
         "stranger_in_block",
         4,
-        "blocks have nothing in NetBox but what Lastmile has assigned",
+        "blocks contain no foreign prefix in NetBox",
         f"""
         SELECT n.tenant_id AS tenant, n.prefix::text AS subject, n.pool_id || '/' || n.netbox_id AS key,
-               'made in NetBox by somebody else (' || coalesce(nullif(n.description, ''), 'no description')
+               'a foreign prefix in NetBox (' || coalesce(nullif(n.description, ''), 'no description')
                || '), inside a block of pool ' || p.name || coalesce(', and ' || (
                    SELECT string_agg(d.subscriber_ref || ' holds ' || d.prefix, ', ' ORDER BY d.id)
                    FROM delegations d WHERE d.pool_id = n.pool_id AND d.released_at IS NULL AND d.prefix && n.prefix),
-               ', and not given to subscribers') AS words
-        FROM netbox_foreign_prefixes n JOIN pools p ON p.id = n.pool_id WHERE {of_tenant("n.tenant_id")}
+               ', and withheld from subscribers') AS words
+        FROM netbox_foreign_prefixes n JOIN pools p ON p.id = n.pool_id WHERE {tenant_condition("n.tenant_id")}
         """,
-        "move it out of the block in NetBox; what a subscriber holds is to be deprovisioned and provisioned anew first",
+        "move the foreign prefix out of the block in NetBox; if a subscriber holds an overlapping prefix, deprovision "
+        "the subscriber and provision it again first",
     ),
     Invariant(
         "not_in_radius",
@@ -177,32 +178,32 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         "every active delegation is in radreply",
         f"""
         SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
-               'active for ' || d.subscriber_ref || ', and RADIUS does not hand it out' AS words
+               'active for ' || d.subscriber_ref || ', but RADIUS does not assign it' AS words
         FROM delegations d LEFT JOIN radreply r
           ON r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE}
-        WHERE d.state = 'active' AND r.id IS NULL AND {of_tenant("d.tenant_id")}
+        WHERE d.state = 'active' AND r.id IS NULL AND {tenant_condition("d.tenant_id")}
         """,
         "`--repair` writes it; it takes effect at the next login",
         repair=f"""
         INSERT INTO radreply (username, attribute, op, value)
         SELECT {USER}, {ATTRIBUTE}, ':=', {VALUE}
         FROM delegations d WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.state = 'active'
-        FOR UPDATE -- or a deprovision at this moment would remove it too early
+        FOR UPDATE -- a concurrent deprovision would remove the item before this statement adds it
         ON CONFLICT DO NOTHING
         """,
     ),
     Invariant(
         "only_in_radius",
         5,
-        "no address in radreply without its active delegation",
+        "every address in radreply has its active delegation",
         f"""
         SELECT r.tenant_id AS tenant, r.username AS subject, r.id::text AS key,
-               r.attribute || ' ' || r.value || ' is handed out, and no active delegation stands behind it' AS words
+               r.attribute || ' ' || r.value || ' is assigned without an active delegation' AS words
         FROM radreply r LEFT JOIN delegations d
           ON d.state = 'active' AND r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE}
-        WHERE r.attribute IN {_OURS} AND d.id IS NULL AND {of_tenant("r.tenant_id")}
+        WHERE r.attribute IN {_ADDRESS_ATTRIBUTES} AND d.id IS NULL AND {tenant_condition("r.tenant_id")}
         """,
-        "`--repair` removes it from radreply if the user is one of Lastmile's; end a live session that uses it",
+        "`--repair` removes it from radreply if Lastmile manages the user; end a live session that uses it",
         repair=f"""
         DELETE FROM radreply r
         WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (
@@ -216,11 +217,11 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         "RADIUS names the VRF of every line in a VRF, where an attribute for that is configured",
         f"""
         SELECT d.tenant_id AS tenant, {USER} AS subject, min(d.id)::text AS key,
-               d.subscriber_ref || ' is in VRF ' || p.vrf || ', and RADIUS does not say so' AS words
+               d.subscriber_ref || ' is in VRF ' || p.vrf || ', but RADIUS does not assign that VRF' AS words
         FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.vrf <> ''
         LEFT JOIN radreply r ON r.username = {USER} AND r.attribute = :vrf_attribute AND r.value = {_VRF_VALUE}
         WHERE d.state = 'active' AND CAST(:vrf_attribute AS text) IS NOT NULL AND r.id IS NULL
-          AND {of_tenant("d.tenant_id")}
+          AND {tenant_condition("d.tenant_id")}
         GROUP BY d.tenant_id, d.subscriber_ref, p.vrf
         """,
         "`--repair` writes it; it takes effect at the next login",
@@ -229,23 +230,23 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         SELECT {USER}, CAST(:vrf_attribute AS text), ':=', {_VRF_VALUE}
         FROM delegations d JOIN pools p ON p.id = d.pool_id
         WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.state = 'active'
-        FOR UPDATE OF d -- or a deprovision at this moment would remove it too early
+        FOR UPDATE OF d -- a concurrent deprovision would remove the item before this statement adds it
         ON CONFLICT DO NOTHING
         """,
     ),
     Invariant(
         "vrf_only_in_radius",
         5,
-        "RADIUS names no VRF that the line has no active address in",
+        "every VRF in RADIUS has an active address of the line",
         f"""
         SELECT r.tenant_id AS tenant, r.username AS subject, r.id::text AS key,
-               r.attribute || ' ' || r.value || ' is handed out, and no address is active in that VRF' AS words
+               r.attribute || ' ' || r.value || ' is assigned, but no address is active in that VRF' AS words
         FROM radreply r LEFT JOIN (delegations d JOIN pools p ON p.id = d.pool_id AND p.vrf <> '')
           ON d.state = 'active' AND r.username = {USER} AND r.value = {_VRF_VALUE}
         WHERE r.attribute = :vrf_attribute AND r.value LIKE :vrf_pattern AND d.id IS NULL
-          AND {of_tenant("r.tenant_id")}
+          AND {tenant_condition("r.tenant_id")}
         """,
-        "`--repair` removes it from radreply where the user is one of Lastmile's; end a live session that uses it",
+        "`--repair` removes it from radreply if Lastmile manages the user; end a live session that uses it",
         repair=f"""
         DELETE FROM radreply r
         WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (

@@ -1,4 +1,4 @@
-"""Run the invariants, and repair what is safe to repair."""
+"""The check of the invariants, and the repair of violations that are safe to repair."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ from lastmile.radius.vrf import VrfAttribute
 __all__ = ["Violation", "check", "repair"]
 
 
-# The planner takes "each subscriber's last order" for a handful of rows, and would look up millions one by one. And
-# whoever reads what is found may take as long: nothing is locked.
-_OVER_EVERYTHING = text(
+# The planner estimates "each subscriber's last order" as a few rows: with nested loops a query would look up millions
+# of rows one by one. The reader of the violations may pause for any time, since the transaction locks nothing.
+_PREPARE_FULL_SCAN = text(
     """
     SELECT set_config('enable_nestloop', 'off', true), set_config('idle_in_transaction_session_timeout', '0', true)
     """
@@ -27,20 +27,23 @@ _OVER_EVERYTHING = text(
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that is not as it must be."""
+    """One record that breaks an invariant."""
 
     invariant: Invariant
     tenant: str | None
-    """None: in a pool that serves all tenants."""
+    """None: the record is in a pool that serves all tenants."""
     subject: str
     words: str
     key: str
 
     @property
     def finding(self) -> str:
-        """What identifies this finding and no other (SHA-256): also the words count, which say how bad it is."""
-        what = [self.invariant.name, self.tenant, self.subject, self.key, self.words]
-        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        """Return the identifier of this finding (SHA-256).
+
+        The identifier covers the text too: a finding that got worse needs a new acknowledgement.
+        """
+        content = [self.invariant.name, self.tenant, self.subject, self.key, self.words]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 async def check(
@@ -51,18 +54,20 @@ async def check(
     unconfirmed: timedelta = timedelta(days=7),
     vrf_attribute: VrfAttribute | None = None,
 ) -> AsyncIterator[Violation]:
-    """Yield every violation, invariant by invariant, each read in a transaction of its own.
+    """Yield every violation, one invariant after the other, each in its own transaction.
 
-    `unconfirmed` is the quarantine of a prefix whose session may live on.
+    Running orders change records meanwhile, each change in one transaction: each query sees a consistent state.
 
-    Orders that are running change things meanwhile, each in one transaction: what a query sees is consistent.
-    `vrf_attribute` is what names VRFs in RADIUS.
+    Args:
+        tenant: check only the records of this tenant; None checks all tenants.
+        unconfirmed: the quarantine of a prefix whose session may still be open.
+        vrf_attribute: the RADIUS attribute that names VRFs; None skips the VRF invariants.
     """
     given = {"tenant": tenant, "unconfirmed": unconfirmed} | _vrf_values(vrf_attribute)
     for invariant in invariants:
         async with database.at_leisure() as connection:
-            await connection.execute(_OVER_EVERYTHING)
-            rows = await connection.stream(*_filled_in(invariant.query, given))
+            await connection.execute(_PREPARE_FULL_SCAN)
+            rows = await connection.stream(*_bind(invariant.query, given))
             async for row in rows.mappings():
                 yield Violation(invariant, row["tenant"], row["subject"], row["words"], row["key"])
 
@@ -75,17 +80,20 @@ async def repair(
     actor: str = "",
     vrf_attribute: VrfAttribute | None = None,
 ) -> AsyncIterator[Violation]:
-    """Repair, as `actor`'s doing, what can be repaired without asking anybody; yields what was.
+    """Repair the violations that are safe to repair, and yield each repaired violation.
 
-    Each repair checks again, in its own statement, that it is still needed. A slot that nobody holds rests for
-    `quarantine`.
+    Each repair checks again, in its own statement, that the violation still exists.
+
+    Args:
+        quarantine: the quarantine of a slot that the repair frees.
+        actor: the name in the audit log.
     """
     for violation in violations:
         if violation.invariant.repair is None:
             continue
         given = {"key": violation.key, "quarantine": quarantine} | _vrf_values(vrf_attribute)
         async with database.platform(actor=actor) as connection:
-            result = await connection.execute(*_filled_in(violation.invariant.repair, given))
+            result = await connection.execute(*_bind(violation.invariant.repair, given))
             repaired = result.rowcount > 0
         if repaired:
             yield violation
@@ -97,7 +105,7 @@ def _vrf_values(attribute: VrfAttribute | None) -> dict[str, str | None]:
     return {"vrf_attribute": attribute.name, "vrf_template": attribute.template, "vrf_pattern": attribute.pattern}
 
 
-def _filled_in(query: str, given: Mapping[str, Any]) -> tuple[TextClause, dict[str, Any]]:
-    """Return the statement and those of the values that it asks for."""
+def _bind(query: str, given: Mapping[str, Any]) -> tuple[TextClause, dict[str, Any]]:
+    """Return the statement and the values that the statement uses."""
     statement = text(query)
     return statement, {name: given[name] for name in statement.compile().params}

@@ -1,4 +1,4 @@
-"""What the audit found, kept for the metrics: a sum for each invariant."""
+"""The counts of the last audit for the metrics, one row for each invariant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from sqlalchemy import text
 
 from lastmile.db import PlatformConnection
 
-__all__ = ["Last", "forget_others", "last", "record"]
+__all__ = ["AuditTotals", "delete_other_findings", "read_audit_totals", "record_findings"]
 
 
 @dataclass(frozen=True, slots=True)
-class Last:
-    """What the last audit of all tenants left."""
+class AuditTotals:
+    """The totals of the last audit of all tenants."""
 
     at: datetime | None
-    """When it began; None: no audit has ended yet."""
+    """When the audit began; None: no audit has ended yet."""
     violations: int
     acknowledged: int
 
@@ -30,29 +30,32 @@ _RECORD = text(
         checked_at = now()
     """
 )
-_LAST = text(
+_TOTALS = text(
     """
     SELECT min(checked_at) AS at, coalesce(sum(violations), 0)::bigint AS violations,
            coalesce(sum(acknowledged), 0)::bigint AS acknowledged
     FROM audit_findings
     """
 )
-_FORGET_OTHERS = text("DELETE FROM audit_findings WHERE invariant <> ALL(:names)")
+_DELETE_OTHERS = text("DELETE FROM audit_findings WHERE invariant <> ALL(:names)")
 
 
-async def record(
+async def record_findings(
     connection: PlatformConnection, invariant: str, *, violations: int, acknowledged: int, repaired: int
 ) -> None:
-    """Keep the counts of one check. `violations` neither repaired nor acknowledged are left."""
+    """Store the counts of one check. `violations` counts those that are neither repaired nor acknowledged."""
     given = {"invariant": invariant, "violations": violations, "acknowledged": acknowledged, "repaired": repaired}
     await connection.execute(_RECORD, given)
 
 
-async def forget_others(connection: PlatformConnection, names: Sequence[str]) -> None:
-    """Delete the counts of every other invariant: this version does not check it, and its age would grow for ever."""
-    await connection.execute(_FORGET_OTHERS, {"names": list(names)})
+async def delete_other_findings(connection: PlatformConnection, names: Sequence[str]) -> None:
+    """Delete the counts of every invariant that is not in `names`.
+
+    This version does not check those invariants: their age would grow for ever and raise an alert.
+    """
+    await connection.execute(_DELETE_OTHERS, {"names": list(names)})
 
 
-async def last(connection: PlatformConnection) -> Last:
-    """The sum over all invariants."""
-    return Last(**(await connection.execute(_LAST)).one()._mapping)
+async def read_audit_totals(connection: PlatformConnection) -> AuditTotals:
+    """Return the sums over all invariants."""
+    return AuditTotals(**(await connection.execute(_TOTALS)).one()._mapping)

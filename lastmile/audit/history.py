@@ -1,4 +1,4 @@
-"""What happened to a subscriber, and who had a prefix when. Each question is answered from an index."""
+"""The history of a subscriber and the holders of a prefix, each read through an index."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,11 +9,11 @@ from sqlalchemy import text
 
 from lastmile.db import PlatformConnection
 
-__all__ = ["Happening", "Tenure", "holders", "of_subscriber"]
+__all__ = ["HistoryEntry", "Tenure", "find_holders", "read_history"]
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class HistoryEntry:
     """One entry of a subscriber's history."""
 
     at: datetime
@@ -28,13 +28,13 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """One subscriber's time with a prefix."""
+    """The time during which one subscriber held a prefix."""
 
     tenant: str
     subscriber_ref: str
     prefix: str
     vrf: str | None
-    """Empty: the default VRF. None: not known any more."""
+    """Empty: the default VRF. None: unknown, since the delegation event is older than the column."""
     since: datetime
     until: datetime | None
     """When it was revoked; None: still held."""
@@ -42,7 +42,7 @@ class Tenure:
     requested_by: str | None
 
 
-_OF_SUBSCRIBER = text(
+_HISTORY = text(
     """
     SELECT at, actor, order_id, record, key, action, before, after FROM (
         SELECT at, id, actor, order_id, record, key, action, before, after
@@ -56,13 +56,13 @@ _OF_SUBSCRIBER = text(
                || CASE WHEN e.vrf <> '' THEN jsonb_build_object('vrf', e.vrf) ELSE '{}' END
         FROM delegation_events e LEFT JOIN orders o USING (tenant_id, order_id)
         WHERE e.tenant_id = :tenant AND e.subscriber_ref = :subscriber_ref
-    ) happenings
+    ) entries
     WHERE CAST(:since AS timestamptz) IS NULL OR at >= :since
     ORDER BY at, id
     """
 )
 
-# From the events and not from the delegations: those are deleted earlier (DESIGN section 2).
+# Read from the events, not from the delegations: the cleanup deletes a released delegation long before its events.
 _HOLDERS = text(
     """
     SELECT e.tenant_id AS tenant, e.subscriber_ref, e.prefix::text AS prefix, e.vrf, min(e.at) AS since,
@@ -79,19 +79,19 @@ _HOLDERS = text(
 )
 
 
-async def of_subscriber(
+async def read_history(
     connection: PlatformConnection, tenant: str, subscriber_ref: str, since: datetime | None = None
-) -> list[Happening]:
-    """Everything that was done to the subscriber's records, oldest first."""
+) -> list[HistoryEntry]:
+    """Return every change of the subscriber's records, oldest first. `since` omits earlier changes."""
     given = {"tenant": tenant, "subscriber_ref": subscriber_ref, "since": since}
-    return [Happening(**row._mapping) for row in await connection.execute(_OF_SUBSCRIBER, given)]
+    return [HistoryEntry(**row._mapping) for row in await connection.execute(_HISTORY, given)]
 
 
-async def holders(
+async def find_holders(
     connection: PlatformConnection,
     prefix: IPv4Network | IPv6Network | IPv4Address | IPv6Address,
     at: datetime | None = None,
 ) -> list[Tenure]:
-    """Who had the prefix, or one that contains it or lies in it, oldest first; with `at`, at that moment only."""
+    """Return the holders of every prefix that overlaps `prefix`, oldest first; with `at`, only those of that time."""
     rows = await connection.execute(_HOLDERS, {"prefix": str(prefix), "at": at})
     return [Tenure(**row._mapping) for row in rows]

@@ -1,38 +1,50 @@
-"""What an invariant is: one query over everything that returns what breaks it, and what to do about that.
+"""The type of an invariant: a query that returns every violation, and its remedy.
 
-A query sees all tenants or, where its parameter `:tenant` names one, that one's. Its rows have `tenant` and `subject`
-(what a person looks for) and `words`; `key` is what a repair needs. Nothing here reads row by row: each is a join or
-an anti-join.
+A query reads all tenants, or the tenant of its parameter `:tenant`. Each row has these columns:
+
+- `tenant` and `subject`, by which an operator finds the record;
+- `words`, the text of the finding;
+- `key`, the parameter of the repair.
+
+Each query is a join or an anti-join over whole tables: row-by-row look-ups would take hours for millions of lines.
 """
 
 from dataclasses import dataclass
 
 from lastmile.radius.reply_attributes import ATTRIBUTE_OF_PURPOSE
 
-__all__ = ["ATTRIBUTE", "USER", "VALUE", "Invariant", "of_tenant"]
+__all__ = ["ATTRIBUTE", "USER", "VALUE", "Invariant", "tenant_condition"]
 
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """One thing that must hold."""
+    """One rule that the data must satisfy at all times."""
 
     name: str
     number: int
-    """In DESIGN section 4."""
+    """The rule that the invariant belongs to:
+
+    1. No two live delegations overlap, and no session uses a released prefix.
+    2. A subscriber has at most one live delegation per purpose.
+    3. Every occupied slot has its delegation, and every delegation its slot.
+    4. NetBox agrees with the database.
+    5. RADIUS agrees with the database.
+    6. A rolled-back order left nothing, and a completed order left everything that it promised.
+    """
     meaning: str
     query: str
     remedy: str
-    """What a person does about a violation."""
+    """How an operator removes a violation."""
     repair: str | None = None
-    """One statement, for `:key`, that repairs a violation; None where only a person can decide."""
+    """One statement with the parameter `:key` that repairs a violation; None: only an operator can decide."""
 
 
-def of_tenant(column: str) -> str:
-    """The condition that `column` is the tenant that was asked for, if one was."""
+def tenant_condition(column: str) -> str:
+    """Return the SQL condition that `column` is the tenant `:tenant`; always true if `:tenant` is NULL."""
     return f"(CAST(:tenant AS text) IS NULL OR {column} = :tenant)"
 
 
-# A delegation `d` as RADIUS has it: user name, attribute and value.
+# The RADIUS user name, attribute and value of delegation `d`.
 USER = "lastmile_radius_username(d.subscriber_ref, d.tenant_id)"
 ATTRIBUTE = ATTRIBUTE_OF_PURPOSE
 VALUE = "CASE WHEN d.purpose IN ('ipv4', 'ipv6_address') THEN host(d.prefix) ELSE d.prefix::text END"

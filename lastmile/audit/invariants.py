@@ -1,4 +1,4 @@
-"""Every invariant that the audit checks, in the order in which it checks, and repairs, them."""
+"""Every invariant, in the order of check and repair."""
 
 from lastmile.audit.address_invariants import ADDRESS_INVARIANTS
 from lastmile.audit.invariant import Invariant
@@ -10,4 +10,4 @@ __all__ = ["INVARIANTS", "NOTICES", "Invariant"]
 INVARIANTS: tuple[Invariant, ...] = (*ADDRESS_INVARIANTS, *SESSION_INVARIANTS, *ORDER_INVARIANTS)
 
 NOTICES: tuple[Invariant, ...] = SESSION_NOTICES
-"""What `lastmile audit` names, though no promise is broken: it is not counted, and raises no alert."""
+"""Findings that `lastmile audit` prints although no invariant is violated. They are not counted and raise no alert."""

@@ -1,4 +1,4 @@
-"""What must hold between NetBox and the database (DESIGN section 4: 4): compared with NetBox itself, not by a query."""
+"""The invariants between NetBox and the database (rule 4), checked by comparison with NetBox itself."""
 
 from collections.abc import AsyncIterator
 
@@ -13,16 +13,20 @@ __all__ = ["check_netbox"]
 
 
 async def check_netbox(database: Database, netbox: NetBox, tenant: str | None = None) -> AsyncIterator[Violation]:
-    """Every difference between NetBox and the database, as a violation; with `tenant`, what may concern it.
+    """Yield every difference between NetBox and the database as a violation.
 
-    Reads what has changed since the last time. Raises `NetBoxError`: then it is unknown whether there is more.
+    With `tenant`, omit differences that belong to another tenant. Reads only what changed in NetBox since the last run.
+
+    Raises:
+        NetBoxError: the comparison is incomplete, and more differences may exist.
     """
-    async for one in differences(database, netbox):
-        if tenant is None or one.tenant in (None, tenant):
-            yield _violation(one)
+    async for difference in differences(database, netbox):
+        if tenant is None or difference.tenant in (None, tenant):
+            yield _to_violation(difference)
 
 
-def _violation(one: Difference) -> Violation:
-    remedy = one.advice("`lastmile netbox reconcile --repair`")
-    invariant = Invariant(one.kind.value, 4, RULES[one.kind].meaning, query="", remedy=remedy)
-    return Violation(invariant, one.tenant, one.subject, one.words, one.key or str(one.netbox_id))
+def _to_violation(difference: Difference) -> Violation:
+    remedy = difference.advice("`lastmile netbox reconcile --repair`")
+    invariant = Invariant(difference.kind.value, 4, RULES[difference.kind].meaning, query="", remedy=remedy)
+    key = difference.key or str(difference.netbox_id)
+    return Violation(invariant, difference.tenant, difference.subject, difference.words, key)

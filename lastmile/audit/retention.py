@@ -1,4 +1,4 @@
-"""How long history is kept, and its end."""
+"""The deletion of history that is past its retention."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ __all__ = ["Batch", "Purged", "count_purgeable", "delete_ended", "purge", "purge
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What one batch deleted."""
+    """The numbers of deleted records."""
 
     entries: int
-    """Of the audit log."""
+    """Entries of the audit log."""
     events: int
-    """Of delegations."""
+    """Events of delegations."""
 
 
-_TRAIL = text(
+_DELETE_ENTRIES = text(
     """
     DELETE FROM audit_log WHERE id IN (
         SELECT id FROM audit_log WHERE at < now() - CAST(:age AS interval) ORDER BY at LIMIT :batch)
     """
 )
 
-# A delegation keeps all its events for as long as it lasts, and for `age` after its end: together they say who had
-# the prefix from when to when.
-_EVENTS = text(
+# All events of a delegation stay until `age` after its end: the first and the last of them say who held the prefix at a
+# past time.
+_DELETE_EVENTS = text(
     """
     DELETE FROM delegation_events WHERE delegation_id IN (
         SELECT delegation_id FROM delegation_events e
@@ -41,7 +41,7 @@ _EVENTS = text(
 )
 
 
-# As `_TRAIL` and `_EVENTS` would, in as many batches as it takes.
+# The conditions of `_DELETE_ENTRIES` and `_DELETE_EVENTS`, without the limit of a batch.
 _COUNT_PURGEABLE = text(
     """
     SELECT (SELECT count(*) FROM audit_log WHERE at < now() - CAST(:age AS interval)),
@@ -54,56 +54,63 @@ _COUNT_PURGEABLE = text(
 
 
 async def purge(connection: PlatformConnection, age: timedelta, *, batch: int) -> Purged:
-    """Delete the oldest of what is older than `age`: up to `batch` entries of the audit log, and the events of up to
-    `batch` delegations that ended then. Nothing is left to delete when both counts are 0.
+    """Delete the oldest history that is older than `age`, and return the numbers of deleted records.
+
+    A call deletes up to `batch` entries of the audit log, and the events of up to `batch` ended delegations. When both
+    numbers are 0, no such history is left.
     """
     given = {"age": age, "batch": batch}
-    return Purged(*[(await connection.execute(statement, given)).rowcount for statement in (_TRAIL, _EVENTS)])
+    return Purged(
+        *[(await connection.execute(statement, given)).rowcount for statement in (_DELETE_ENTRIES, _DELETE_EVENTS)]
+    )
 
 
 BATCH = 5_000
-"""So that each transaction ends within a statement's time-out."""
+"""Rows of one transaction. A larger batch could exceed the statement time-out."""
 
 
 async def purge_all(database: Database, age: timedelta, *, actor: str) -> AsyncIterator[Purged]:
-    """`purge` until nothing is left, each batch in a transaction of its own, as `actor`'s doing."""
+    """Delete all history older than `age`, each batch in its own transaction, and yield the numbers of each batch.
+
+    `actor` is the name in the audit log.
+    """
     while True:
         async with database.platform(actor=actor) as connection:
-            gone = await purge(connection, age, batch=BATCH)
-        if not (gone.entries or gone.events):
+            purged = await purge(connection, age, batch=BATCH)
+        if not (purged.entries or purged.events):
             return
-        yield gone
+        yield purged
 
 
 async def count_purgeable(connection: PlatformConnection, age: timedelta) -> Purged:
-    """What `purge` would delete, all in all."""
+    """Return the numbers of records that `purge_all` would delete."""
     return Purged(*(await connection.execute(_COUNT_PURGEABLE, {"age": age})).one())
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some of the delegations that ended, the oldest first."""
+    """One batch of ended delegations, the oldest first."""
 
     deleted: int
     after: tuple[datetime, int] | None
-    """Where the next batch begins; None: this was the last."""
+    """The position at which the next batch begins; None: this batch was the last."""
 
 
-_OLD = """
+_ENDED = """
     released_at < now() - CAST(:age AS interval)
     AND (released_at, id) > (coalesce(CAST(:since AS timestamptz), '-infinity'), coalesce(CAST(:id AS bigint), 0))
 """
 _END = text(
     f"""
-    SELECT released_at, id FROM delegations WHERE {_OLD}
+    SELECT released_at, id FROM delegations WHERE {_ENDED}
     ORDER BY released_at, id OFFSET CAST(:batch AS bigint) - 1 LIMIT 1
     """
 )
 
-# Nothing refers to a released delegation: its slot no longer names it, and its events and pending removals stand for
-# themselves. But its key must not be free again while the order that it names may still act.
+# No other row refers to a released delegation: its slot, its events and its pending removals do not need it. But while
+# the order that created the delegation is open, a retried step must still find its allocation key.
 _BATCH = f"""
-    FROM delegations WHERE {_OLD}
+    FROM delegations WHERE {_ENDED}
     AND (released_at, id) <= (coalesce(CAST(:end AS timestamptz), 'infinity'), coalesce(CAST(:end_id AS bigint), 0))
     AND (tenant_id, created_by_order) NOT IN (
         SELECT tenant_id, order_id FROM orders WHERE status IN ('running', 'rolling_back'))
@@ -120,9 +127,9 @@ async def delete_ended(
     batch: int,
     dry_run: bool = False,
 ) -> Batch:
-    """Delete delegations that were released longer than `age` ago; not their events. A dry run only counts them.
+    """Delete delegations that were released more than `age` ago, but not their events. A dry run only counts them.
 
-    `age` must not be less than the longest quarantine: the last holder of a prefix in quarantine would be lost.
+    `age` must be at least the longest quarantine. Otherwise the last holder of a prefix in quarantine would be lost.
     """
     since, id_ = after or (None, None)
     given = {"age": age, "since": since, "id": id_}

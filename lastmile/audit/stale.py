@@ -1,6 +1,6 @@
-"""Delegations that are neither in use nor given back, and have been so for too long; each found from an index.
+"""Delegations that have been neither in use nor released for too long, read through an index.
 
-Of no interest here is how few they are: a page at a time, the oldest first.
+The searches return one page at a time, the oldest delegation first: there may be any number of them.
 """
 
 from dataclasses import dataclass
@@ -11,34 +11,34 @@ from sqlalchemy import text
 
 from lastmile.db import PlatformConnection
 
-__all__ = ["Leak", "Place", "Unfinished", "leaks", "unfinished_revocations"]
+__all__ = ["Cursor", "Leak", "UnfinishedRevocation", "find_leaks", "find_unfinished_revocations"]
 
-Place = tuple[datetime, int]
-"""How far a search has come: a moment, and the delegation's id."""
+Cursor = tuple[datetime, int]
+"""The position of a search: the time since which the delegation has its state, and the delegation's id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A delegation that is allocated and not used."""
+    """A delegation that is allocated, but not active."""
 
-    at: Place
+    at: Cursor
     tenant: str
     subscriber_ref: str
     order_id: str
     order_status: str | None
-    """What became of its order; one that is still running may wait for a person. None: there is no such order."""
+    """The status of the order; a running order may be parked. None: the order does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A delegation whose revocation began and has not ended: it is being revoked, or was and holds its slot still."""
+class UnfinishedRevocation:
+    """A delegation whose revocation began and did not end: it is `revoking`, or `revoked` and not released."""
 
-    at: Place
+    at: Cursor
     tenant: str
     subscriber_ref: str
 
 
-# The literal states are what lets PostgreSQL use the index `delegations_passing`.
+# The states are literals, since PostgreSQL does not use the partial index `delegations_passing` for parameters.
 _PAGE = """
     d.released_at IS NULL AND d.state IN ({states}) AND d.state_since < now() - CAST(:age AS interval)
     AND (d.state_since, d.id) > (coalesce(CAST(:since AS timestamptz), '-infinity'), coalesce(CAST(:id AS bigint), 0))
@@ -53,7 +53,7 @@ _LEAKS = text(
     """
 )
 
-_UNFINISHED = text(
+_UNFINISHED_REVOCATIONS = text(
     f"""
     SELECT d.state_since, d.id, d.tenant_id, d.subscriber_ref FROM delegations d
     WHERE {_PAGE.format(states="'revoking', 'revoked'")}
@@ -61,20 +61,20 @@ _UNFINISHED = text(
 )
 
 
-async def leaks(connection: PlatformConnection, age: timedelta, after: Place | None, *, page: int) -> list[Leak]:
-    """Delegations that have been allocated for longer than `age`."""
-    rows = await connection.execute(_LEAKS, _given(age, after, page))
+async def find_leaks(connection: PlatformConnection, age: timedelta, after: Cursor | None, *, page: int) -> list[Leak]:
+    """Return up to `page` delegations, from `after` on, that have been allocated for longer than `age`."""
+    rows = await connection.execute(_LEAKS, _parameters(age, after, page))
     return [Leak((row[0], row[1]), *row[2:]) for row in rows]
 
 
-async def unfinished_revocations(
-    connection: PlatformConnection, age: timedelta, after: Place | None, *, page: int
-) -> list[Unfinished]:
-    """Revocations that have come no further for longer than `age`."""
-    rows = await connection.execute(_UNFINISHED, _given(age, after, page))
-    return [Unfinished((row[0], row[1]), *row[2:]) for row in rows]
+async def find_unfinished_revocations(
+    connection: PlatformConnection, age: timedelta, after: Cursor | None, *, page: int
+) -> list[UnfinishedRevocation]:
+    """Return up to `page` delegations, from `after` on, whose revocation has made no progress for longer than `age`."""
+    rows = await connection.execute(_UNFINISHED_REVOCATIONS, _parameters(age, after, page))
+    return [UnfinishedRevocation((row[0], row[1]), *row[2:]) for row in rows]
 
 
-def _given(age: timedelta, after: Place | None, page: int) -> dict[str, Any]:
+def _parameters(age: timedelta, after: Cursor | None, page: int) -> dict[str, Any]:
     since, id_ = after or (None, None)
     return {"age": age, "since": since, "id": id_, "page": page}

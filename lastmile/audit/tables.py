@@ -1,4 +1,4 @@
-"""What the audit remembers: the count of findings of each invariant, and which findings operators acknowledged."""
+"""The tables of the audit: the number of findings of each invariant, and the acknowledgements."""
 
 from sqlalchemy import BigInteger, Column, DateTime, Table, Text, func
 
@@ -6,7 +6,7 @@ from lastmile.db import metadata
 
 __all__ = ["acknowledgements", "audit_findings"]
 
-# One row for each invariant. The oldest `checked_at` is how old the audit as a whole is.
+# One row for each invariant. The oldest `checked_at` is the age of the whole audit.
 audit_findings = Table(
     "audit_findings",
     metadata,

@@ -1,6 +1,6 @@
-"""RADIUS accounts in FreeRADIUS's own SQL schema, so that a stock FreeRADIUS serves them.
+"""RADIUS accounts in FreeRADIUS's own SQL schema, served by an unmodified FreeRADIUS.
 
-A password is made where it is stored and is returned to nobody but who asks for it by name (`password_of`).
+A password is generated in the function that stores it. Only `read_password` returns a password.
 """
 
 import secrets
@@ -19,9 +19,9 @@ __all__ = [
     "block_account",
     "create_account",
     "delete_account",
-    "password_of",
+    "read_password",
+    "read_speed",
     "remove_reply_items",
-    "speed_of",
     "unblock_account",
     "username",
     "write_reply_items",
@@ -31,10 +31,10 @@ PASSWORD = "Cleartext-Password"
 
 
 def username(tenant: str, subscriber_ref: str) -> str:
-    """The subscriber's network access identifier (RFC 7542).
+    """Return the subscriber's network access identifier (RFC 7542).
 
-    Its realm names the tenant, which row-level security on FreeRADIUS's tables relies on, and has the dot
-    that FreeRADIUS's stock `filter_username` asks of every realm.
+    The realm names the tenant: row-level security on FreeRADIUS's tables reads the tenant from the realm. The realm
+    contains a dot, since FreeRADIUS's stock `filter_username` rejects a realm without one.
     """
     return f"{subscriber_ref}@{tenant}.lastmile"
 
@@ -49,9 +49,12 @@ async def create_account(
     download_kbps: int,
     upload_kbps: int,
 ) -> str:
-    """Make the account and its plan's group; returns the order that created it (an earlier one, where it exists).
+    """Create the account and the group of its plan, and return the id of the order that created the account.
 
-    Raises `AccountConflictError` where the account is on another plan.
+    If the account exists, return the id of the order that created it then.
+
+    Raises:
+        AccountConflictError: the account exists with another plan.
     """
     user = username(tenant, subscriber_ref)
     group = _group(tenant, plan, download_kbps, upload_kbps)
@@ -89,8 +92,8 @@ async def create_account(
     ).one()
     if found.groupname != group:
         raise AccountConflictError(
-            f"plan: {user} is in group {found.groupname.partition('@')[0]}, not {group.partition('@')[0]}: "
-            "deprovision the line before selling it another plan"
+            f"plan: account {user} is in group {found.groupname.partition('@')[0]}, not in {group.partition('@')[0]}. "
+            "Deprovision the line before you provision it with another plan."
         )
     return str(found.created_by_order)
 
@@ -99,8 +102,8 @@ def _group(tenant: str, plan: str, download_kbps: int, upload_kbps: int) -> str:
     return f"{plan}-{download_kbps}-{upload_kbps}@{tenant}.lastmile"
 
 
-async def speed_of(connection: TenantConnection, user: str) -> tuple[int, int] | None:
-    """The download and upload speed of the account's plan in kbit/s; None where there is no account."""
+async def read_speed(connection: TenantConnection, user: str) -> tuple[int, int] | None:
+    """Return the download and upload speed of the account's plan in kbit/s; None if there is no account."""
     group = await connection.scalar(select(radusergroup.c.groupname).where(radusergroup.c.username == user))
     if group is None:
         return None
@@ -109,9 +112,9 @@ async def speed_of(connection: TenantConnection, user: str) -> tuple[int, int] |
 
 
 async def block_account(connection: TenantConnection, user: str, order_id: str | None = None) -> None:
-    """Refuse every login from now on; with `order_id` only if that order created the account.
+    """Refuse every login of the account from now on; with `order_id`, only if that order created the account.
 
-    Without it the CPE whose session is being ended would be back before its account is gone.
+    Without the block a CPE could log in again between the end of its session and the deletion of its account.
     """
     account = select(
         radcheck.c.username, literal("Auth-Type"), literal(":="), literal("Reject"), radcheck.c.created_by_order
@@ -123,17 +126,17 @@ async def block_account(connection: TenantConnection, user: str, order_id: str |
 
 
 async def unblock_account(connection: TenantConnection, user: str) -> None:
-    """Take back `block_account`; a block that somebody else set (without an order) stays."""
-    ours = radcheck.c.created_by_order.is_not(None)
+    """Remove the block that an order set. A block without an order, set by an operator, stays."""
+    by_order = radcheck.c.created_by_order.is_not(None)
     await connection.execute(
-        delete(radcheck).where(radcheck.c.username == user, radcheck.c.attribute == "Auth-Type", ours)
+        delete(radcheck).where(radcheck.c.username == user, radcheck.c.attribute == "Auth-Type", by_order)
     )
 
 
 async def delete_account(connection: TenantConnection, user: str, order_id: str | None = None) -> bool:
-    """Remove the account and all its items; with `order_id` only if that order created it.
+    """Delete the account and all its items; with `order_id`, only if that order created the account.
 
-    The plan's group stays: it is the plan's, not the subscriber's.
+    The group of the plan stays, since other accounts use it. Return False if there was nothing to delete.
     """
     statement = delete(radcheck).where(radcheck.c.username == user)
     if order_id is not None:
@@ -146,7 +149,7 @@ async def delete_account(connection: TenantConnection, user: str, order_id: str 
 
 
 async def write_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
-    """Put these attributes into the user's Access-Accepts, each in place of an earlier value."""
+    """Set these attributes in the user's Access-Accept. Each replaces earlier values of the same attribute."""
     items = list(items)
     for attribute, value in items:
         await connection.execute(
@@ -158,7 +161,7 @@ async def write_reply_items(connection: TenantConnection, user: str, items: Iter
 
 
 async def add_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
-    """Put these attributes into the user's Access-Accepts, beside other values of the same attributes."""
+    """Add these attributes to the user's Access-Accept. Other values of the same attributes stay."""
     for attribute, value in items:
         await connection.execute(
             insert(radreply).values(username=user, attribute=attribute, op=":=", value=value).on_conflict_do_nothing()
@@ -166,7 +169,7 @@ async def add_reply_items(connection: TenantConnection, user: str, items: Iterab
 
 
 async def remove_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
-    """Take exactly these attributes and values out of the user's Access-Accepts."""
+    """Remove exactly these attributes and values from the user's Access-Accept."""
     for attribute, value in items:
         await connection.execute(
             delete(radreply).where(
@@ -175,8 +178,8 @@ async def remove_reply_items(connection: TenantConnection, user: str, items: Ite
         )
 
 
-async def password_of(connection: TenantConnection, user: str) -> str | None:
-    """The account's password in clear, for whoever sets up the CPE; None where there is no account."""
+async def read_password(connection: TenantConnection, user: str) -> str | None:
+    """Return the account's password in clear text, to configure the CPE; None if there is no account."""
     return await connection.scalar(
         select(radcheck.c.value).where(radcheck.c.username == user, radcheck.c.attribute == PASSWORD)
     )

@@ -1,4 +1,4 @@
-"""RADIUS attributes by name: the dictionary, and the checks that pyrad leaves out."""
+"""RADIUS attributes by name: the dictionary, and the checks that pyrad does not make."""
 
 import ipaddress
 from pathlib import Path
@@ -11,22 +11,24 @@ from lastmile.errors import NonRetryableError
 __all__ = ["DICTIONARY", "InvalidAttributeError", "add"]
 
 DICTIONARY: Final = Dictionary(str(Path(__file__).with_name("dictionary")))
-"""The attributes Lastmile knows, for pyrad."""
+"""The attributes that Lastmile can send, for pyrad."""
 
 
 class InvalidAttributeError(NonRetryableError):
-    """An attribute that cannot go into a packet as it stands; the message names it and says why."""
+    """An attribute that cannot be written into a packet; the message has its name and the reason."""
 
 
 def add(packet: Any, name: str, value: str) -> None:
-    """Add an attribute to a pyrad packet, with its value as in radreply, or as `lastmile.radius.escaping` returns it.
+    """Add an attribute to a pyrad packet, with its value as in `radreply` or as `unescaped` returns it.
 
     Raises:
-        InvalidAttribute: the name is unknown, or the value is not one of that attribute.
+        InvalidAttributeError: the name is unknown, or the value is not valid for the attribute.
     """
     attribute = DICTIONARY.attributes.get(name)
     if attribute is None:
-        raise InvalidAttributeError(f"{name}: no such attribute. Correct the name, or add it to radius/dictionary.")
+        raise InvalidAttributeError(
+            f"{name}: no such attribute. Correct the name, or add the attribute to radius/dictionary."
+        )
     try:
         if attribute.type == "ipv6prefix":
             _check_prefix(value)
@@ -38,7 +40,7 @@ def add(packet: Any, name: str, value: str) -> None:
 
 
 def _check_prefix(value: str) -> None:
-    # pyrad would clear host bits and make a bare address a /128, and so hand out another prefix than was meant.
+    # pyrad clears host bits, and reads an address without a length as a /128: the NAS would assign another prefix.
     if "/" not in value:
         raise ValueError("no prefix length, as in 2001:db8::/56")
     ipaddress.IPv6Network(value)

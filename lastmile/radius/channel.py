@@ -1,9 +1,11 @@
-"""One UDP socket to one NAS: requests go out, are sent again, and are matched with the replies that verify.
+"""A UDP socket to one NAS: sends and retransmits requests, and matches them with verified replies.
 
-pyrad builds, reads and verifies the packets. The exchange around them is our own, because pyrad's asyncio
-client throws away what an operator needs to know: it logs a reply with a wrong authenticator and an error from
-the network, and then reports both as the same timeout as silence. It also ties a socket to one secret, does
-not limit what is in flight, and takes an authentic reply of any code for an answer.
+pyrad builds, reads and verifies the packets. Lastmile does not use pyrad's asyncio client, for these reasons:
+
+- It reports a wrong authenticator, a network error and silence as the same time-out. An operator needs the cause.
+- It ties a socket to one secret.
+- It does not limit the number of open requests.
+- It accepts an authentic reply of any code as the answer.
 """
 
 import asyncio
@@ -23,22 +25,22 @@ _LARGEST_PACKET = 4096  # RFC 2865 section 3
 
 @dataclass(slots=True)
 class Exchange:
-    """A request and what came of it."""
+    """A request with its replies and errors so far."""
 
     request: Any
     reply: "asyncio.Future[Any]"
     """The first reply that verifies, a pyrad packet."""
     tries: int = 0
     forged: bool = False
-    """Whether a reply came that does not verify, be it late for an earlier request with the same identifier.
-    RFC 5176 section 2.3 has it discarded: the wait goes on."""
+    """Whether a reply failed verification. It may be a late reply to an earlier request with the same identifier.
+    The channel discards it and waits on (RFC 5176 section 2.3)."""
     network_error: OSError | None = None
-    """What the network said last, such as an ICMP port unreachable. It may be forged, and a NAS that restarts
-    is unreachable for a moment: the wait goes on."""
+    """The last error from the network, such as an ICMP port unreachable. The channel waits on: the error may be
+    forged, and a restarting NAS is unreachable for a moment."""
 
 
 class Channel:
-    """A connected UDP socket, on which at most `in_flight` requests (up to 256) wait for their replies.
+    """A connected UDP socket with at most `in_flight` open requests (1 to 256).
 
     Raises:
         OSError: there is no route to `address`.
@@ -47,11 +49,11 @@ class Channel:
     def __init__(self, address: str, port: int, *, in_flight: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(in_flight)
-        # The identifier that rested longest is next, so that a late reply has little chance to meet a new
-        # request. Where it does, the authenticator tells them apart.
+        # The least recently used identifier is next: a late reply then seldom matches a new request. If it does, the
+        # authenticator tells them apart.
         self._ids = deque(range(256))
         self._waiting: dict[int, Exchange] = {}
-        # A plain socket, since connecting one is immediate: no two callers can race to open the same channel.
+        # A plain socket connects without an await, so that two callers cannot open the same channel twice.
         self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         try:
@@ -81,7 +83,7 @@ class Channel:
 
     async def _send_until_answered(self, exchange: Exchange, timeout: float, tries: int) -> None:
         exchange.request["Event-Timestamp"] = int(time.time())
-        # Every try is the same bytes, so that the NAS can tell it from a new request (RFC 5176 section 2.3).
+        # Every try sends the same bytes: the NAS recognises a retransmission by them (RFC 5176 section 2.3).
         raw = exchange.request.RequestPacket()
         while exchange.tries < tries and not exchange.reply.done():
             exchange.tries += 1
@@ -92,9 +94,9 @@ class Channel:
         try:
             self._socket.send(raw)
         except BlockingIOError:
-            pass  # the socket's buffer is full: lost like any datagram, and sent again at the next try
+            pass  # The socket buffer is full. The next try sends the datagram again.
         except OSError as error:
-            self._note(error)
+            self._record_error(error)
 
     def _receive(self) -> None:
         try:
@@ -102,24 +104,24 @@ class Channel:
         except BlockingIOError:
             return
         except OSError as error:
-            self._note(error)
+            self._record_error(error)
             return
         exchange = self._waiting.get(raw[1]) if len(raw) > 1 else None
         if exchange is None or exchange.reply.done():
             return
-        reply = _verified(exchange.request, raw)
+        reply = _verify(exchange.request, raw)
         if reply is None:
             exchange.forged = True
         else:
             exchange.reply.set_result(reply)
 
-    def _note(self, error: OSError) -> None:
-        # The error does not say which datagram it answers. It is about the NAS, so about all that wait for it.
+    def _record_error(self, error: OSError) -> None:
+        # The error does not name the datagram. It concerns the NAS, and so every waiting request.
         for exchange in self._waiting.values():
             exchange.network_error = error
 
     def close(self) -> None:
-        """Close the socket; requests that still wait fail with `ConnectionAbortedError`."""
+        """Close the socket. Waiting requests fail with `ConnectionAbortedError`."""
         self._loop.remove_reader(self._socket)
         self._socket.close()
         for exchange in self._waiting.values():
@@ -131,8 +133,8 @@ def _closed() -> ConnectionAbortedError:
     return ConnectionAbortedError("the RADIUS client was closed while a request waited for its reply")
 
 
-def _verified(request: Any, raw: bytes) -> Any | None:
-    """The reply in `raw`, if it answers `request` and its authenticators are right, or else None.
+def _verify(request: Any, raw: bytes) -> Any | None:
+    """Return the reply in `raw` if it answers `request` and its authenticators are right, otherwise None.
 
     pyrad checks the Response Authenticator (RFC 5176 section 2.3) and, where the reply has one, the
     Message-Authenticator (RFC 5176 section 3.4).

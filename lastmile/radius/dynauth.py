@@ -1,4 +1,4 @@
-"""Disconnect-Request and CoA-Request to a NAS (RFC 5176): end a subscriber's session, or change it."""
+"""Disconnect-Request and CoA-Request to a NAS (RFC 5176), which end or change a subscriber's session."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ _ERROR_CAUSES = {int.from_bytes(value, "big"): name for name, value in DICTIONAR
 _NAS_IDENTIFICATION_MISMATCH = 403
 _SESSION_CONTEXT_NOT_FOUND = 503
 # Unsupported-Attribute, Missing-Attribute, NAS-Identification-Mismatch, Invalid-Attribute-Value and
-# Session-Context-Not-Found: other identification attributes can get another answer.
-_ABOUT_THE_QUESTION = frozenset({401, 402, _NAS_IDENTIFICATION_MISMATCH, 407, _SESSION_CONTEXT_NOT_FOUND})
+# Session-Context-Not-Found: a request with other identification attributes can get another reply.
+_RETRY_CAUSES = frozenset({401, 402, _NAS_IDENTIFICATION_MISMATCH, 407, _SESSION_CONTEXT_NOT_FOUND})
 
-# RFC 5176 section 3.6, note 1: these say which session is meant, and must not be used to ask for a change.
+# Attributes that identify a session. A CoA-Request must not use them to change it (RFC 5176 section 3.6, note 1).
 _IDENTIFICATION = frozenset(
     {
         *("User-Name", "Chargeable-User-Identity", "Calling-Station-Id", "Called-Station-Id"),
@@ -39,7 +39,7 @@ _IN_EVERY_REQUEST = frozenset({"Event-Timestamp", "Message-Authenticator"})
 
 
 class InvalidNasError(NonRetryableError):
-    """A NAS that no request can be sent to: not an IP address, not a port, or no secret."""
+    """A NAS without a valid IP address, port or secret: Lastmile cannot send a request to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Nas:
     """A NAS as a dynamic authorization server. `address` is an IPv4 or IPv6 address, `port` usually 3799.
 
     Raises:
-        InvalidNas: a request could not be sent there.
+        InvalidNasError: the address or port is invalid, or the secret is empty.
     """
 
     name: str
@@ -59,11 +59,11 @@ class Nas:
         try:
             ipaddress.ip_address(self.address)
         except ValueError as error:
-            raise InvalidNasError(f"NAS {self.name}: {error}. Give it the IP address of the NAS.") from None
+            raise InvalidNasError(f"NAS {self.name}: {error}. Set the IP address of the NAS.") from None
         if not 1 <= self.port <= 65535:
             raise InvalidNasError(f"NAS {self.name}: port {self.port} is not between 1 and 65535. Most use 3799.")
         if not self.secret:
-            raise InvalidNasError(f"NAS {self.name} has no secret. Give it the one that is configured on the NAS.")
+            raise InvalidNasError(f"NAS {self.name} has no secret. Set the secret that is configured on the NAS.")
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address
@@ -72,61 +72,62 @@ class Nas:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What tells a NAS which session is meant (RFC 5176 section 3), as its accounting reported it.
+    """The identification of a session (RFC 5176 section 3), as the NAS's accounting reported it.
 
-    `nas_address` is the NAS's own NAS-IP-Address or NAS-IPv6-Address, which need not be where requests go.
+    `nas_address` is the NAS-IP-Address or NAS-IPv6-Address. Requests may go to another address of the NAS.
     """
 
     username: str
     acct_session_id: str
     nas_address: str
     framed_ip: str | None = None
-    """The last Framed-IP-Address that accounting reported; the session may have got another one since."""
+    """The last Framed-IP-Address that accounting reported; the session may have another address by now."""
     calling_station_id: str | None = None
     address_in_doubt: bool = field(default=False, compare=False)
-    """Whether the NAS may know the session by a Framed-IP-Address that accounting has not reported."""
+    """Whether the NAS may identify the session by a Framed-IP-Address that accounting has not reported."""
 
     @property
-    def least(self) -> dict[str, str]:
-        """Return the identification attributes without which a session has no name."""
+    def required_attributes(self) -> dict[str, str]:
+        """Return the identification attributes that every request needs."""
         return {"User-Name": self.username, "Acct-Session-Id": self.acct_session_id}
 
     @property
-    def questions(self) -> list[dict[str, str]]:
-        """Return the sets of identification attributes to ask with, one after the other.
+    def identifications(self) -> list[dict[str, str]]:
+        """Return the sets of identification attributes to try, in order.
 
-        All attributes of a request must match (RFC 5176 section 3). So the first set has what never changes during a
-        session. The second adds the address, for a NAS that wants it. The last is the least, with the NAS's address.
+        All attributes of a request must match (RFC 5176 section 3). So the first set has only attributes that never
+        change during a session. The second adds the session's address, which some NASes require. The last has the
+        required attributes and the NAS's address.
         """
         nas = {"NAS-IPv6-Address" if ":" in self.nas_address else "NAS-IP-Address": self.nas_address}
-        least = self.least | nas
-        certain = least if self.calling_station_id is None else least | {"Calling-Station-Id": self.calling_station_id}
-        addressed = certain if self.framed_ip is None else certain | {"Framed-IP-Address": self.framed_ip}
-        asked = [certain, addressed, least]
-        return [question for n, question in enumerate(asked) if question not in asked[:n]]
+        least = self.required_attributes | nas
+        fixed = least if self.calling_station_id is None else least | {"Calling-Station-Id": self.calling_station_id}
+        addressed = fixed if self.framed_ip is None else fixed | {"Framed-IP-Address": self.framed_ip}
+        candidates = [fixed, addressed, least]
+        return [candidate for n, candidate in enumerate(candidates) if candidate not in candidates[:n]]
 
 
 class RadiusReply(StrEnum):
-    """How a request ended, as far as the wire can tell."""
+    """The result of a request."""
 
     ACK = "ack"
-    """The NAS did it."""
+    """The NAS carried out the request."""
     SESSION_GONE = "session_gone"
-    """The NAS has no such session (NAK with Error-Cause 503), and the question was right. A CoA has failed then. A
-    disconnect has succeeded: 503 is also the answer to a request that is sent again because the ACK was lost."""
+    """The NAS has no such session (NAK with Error-Cause 503), and the identification was right. A CoA has failed. A
+    disconnect has succeeded: a NAS also replies 503 to a retransmission after its ACK was lost."""
     NOT_FOUND = "not_found"
-    """The NAS found no session (503), and may not have recognised the one that is meant: no proof that it has ended."""
+    """The NAS found no session (503), but may not have recognised the session: no proof that the session has ended."""
     NAK = "nak"
     """The NAS refused."""
     FORGED = "forged"
-    """Only replies came that do not verify: usually a wrong secret, else somebody who answers for the NAS."""
+    """Every reply failed verification. The secret is usually wrong; otherwise another host replies for the NAS."""
     UNREACHABLE = "unreachable"
-    """No reply, but an error from the network: no route, or nobody listens on the port."""
+    """No reply, but an error from the network: no route, or a closed port."""
     SILENT = "silent"
-    """Nothing came back. A dead NAS, lost packets and a NAS with another secret look alike from here."""
+    """No reply. The NAS is down, packets are lost, or the NAS has another secret: the client cannot tell which."""
 
 
-_COUNTS_AS = {
+_METRIC_OUTCOMES = {
     RadiusReply.ACK: "ack",
     RadiusReply.NAK: "nak",
     RadiusReply.NOT_FOUND: "nak",
@@ -138,27 +139,29 @@ _COUNTS_AS = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of a request; `text` is for people: which NAS, what happened, what to do."""
+    """The result of a request; `text` names the NAS, the result and the remedy for an operator."""
 
     outcome: RadiusReply
     error_cause: int | None
-    """Error-Cause of the NAS's reply (RFC 5176 section 3.5), where it gave one."""
+    """The Error-Cause of the NAS's reply (RFC 5176 section 3.5), if the reply has one."""
     tries: int
-    """How often this request was sent, of those that were sent for the session."""
+    """The number of transmissions of the request that got this reply."""
     text: str
 
     @property
     def session_ended(self) -> bool:
-        """Of a disconnect: whether the NAS confirmed that the session is no more."""
+        """Return whether the NAS confirmed the end of the session, for a disconnect."""
         return self.outcome in (RadiusReply.ACK, RadiusReply.SESSION_GONE)
 
 
 class DynamicAuthorization:
-    """Sends requests to any number of NASes, over one UDP socket each, within one event loop.
+    """A client for any number of NASes, with one UDP socket for each, in one event loop.
 
-    A request is sent at most `tries` times, `timeout` seconds apart. More than `in_flight` requests to the
-    same NAS wait for their turn. `tries` times `timeout` should stay below the 300 seconds for which a NAS
-    takes a request to be current (RFC 5176 section 6.3).
+    Args:
+        timeout: seconds between two transmissions of a request.
+        tries: the maximum number of transmissions. `tries * timeout` should be below 300 seconds, since a NAS rejects
+            an older request (RFC 5176 section 6.3).
+        in_flight: the maximum number of open requests to one NAS; further requests wait.
 
     Raises:
         ValueError: `timeout` is not positive, `tries` is below 1, or `in_flight` not between 1 and 256.
@@ -177,17 +180,20 @@ class DynamicAuthorization:
         """Ask `nas` to end `session`.
 
         Raises:
-            InvalidAttribute: `session` cannot be written as RADIUS attributes.
+            InvalidAttributeError: `session` cannot be written as RADIUS attributes.
             ConnectionAbortedError: `aclose` was called.
         """
         return await self._ask(DisconnectRequest, nas, session, {})
 
     async def coa(self, nas: Nas, session: Session, attributes: Mapping[str, str]) -> Reply:
-        """Ask `nas` to change `session`: `attributes` by their name in radius/dictionary, written as in radreply.
+        """Ask `nas` to change `session`.
+
+        Args:
+            attributes: values by attribute name in radius/dictionary, written as in `radreply`.
 
         Raises:
-            InvalidAttribute: one of them is unknown or malformed, or identifies a session instead of
-                changing it (RFC 5176 section 3.6).
+            InvalidAttributeError: an attribute is unknown or malformed, or identifies a session and so cannot change
+                one (RFC 5176 section 3.6).
             ConnectionAbortedError: `aclose` was called.
         """
         for name in attributes:
@@ -195,7 +201,7 @@ class DynamicAuthorization:
         return await self._ask(CoARequest, nas, session, attributes)
 
     async def aclose(self) -> None:
-        """Close the sockets; requests that still wait fail with `ConnectionAbortedError`."""
+        """Close the sockets. Waiting requests fail with `ConnectionAbortedError`."""
         self._closed = True
         for channel in self._channels.values():
             channel.close()
@@ -209,18 +215,19 @@ class DynamicAuthorization:
     async def _ask(self, code: int, nas: Nas, session: Session, changes: Mapping[str, str]) -> Reply:
         if self._closed:
             raise ConnectionAbortedError("this RADIUS client is closed")
-        requests = [_request(code, nas, question | dict(changes)) for question in session.questions]
+        requests = [_request(code, nas, attributes | dict(changes)) for attributes in session.identifications]
         what = f"{_REQUEST_NAMES[code]} for session {printable(session.acct_session_id)}"
         replies: list[Reply] = []
         for request in requests:
             replies.append(await self._exchange(nas, what, request))
-            if replies[-1].error_cause not in _ABOUT_THE_QUESTION:
+            if replies[-1].error_cause not in _RETRY_CAUSES:
                 break
         if replies[-1].error_cause == _NAS_IDENTIFICATION_MISMATCH:
-            # Where a NAS sends no address of its own, FreeRADIUS stores the packet's source instead.
-            replies.append(await self._exchange(nas, what, _request(code, nas, session.least | dict(changes))))
-        reply = _judged(replies, session)
-        RADIUS_REQUESTS.labels(nas.name, _KINDS[code], _counts_as(code, reply)).inc()
+            # FreeRADIUS stores the packet's source address for a NAS that sends no address of its own.
+            request = _request(code, nas, session.required_attributes | dict(changes))
+            replies.append(await self._exchange(nas, what, request))
+        reply = _conclude(replies, session)
+        RADIUS_REQUESTS.labels(nas.name, _KINDS[code], _metric_outcome(code, reply)).inc()
         return reply
 
     async def _exchange(self, nas: Nas, what: str, request: Any) -> Reply:
@@ -238,45 +245,47 @@ class DynamicAuthorization:
         return self._channels[key]
 
 
-def _counts_as(code: int, reply: Reply) -> str:
-    """In the metric: a disconnect that finds nothing to end has done what it is for."""
+def _metric_outcome(code: int, reply: Reply) -> str:
+    """Return the label of the metric. A disconnect of a session that is gone counts as acknowledged."""
     if reply.outcome is RadiusReply.SESSION_GONE:
         return "ack" if code == DisconnectRequest else "nak"
-    return _COUNTS_AS[reply.outcome]
+    return _METRIC_OUTCOMES[reply.outcome]
 
 
 def _request(code: int, nas: Nas, attributes: Mapping[str, str]) -> Any:
-    # The identifier is given out where the request is sent. Until then 0 keeps pyrad from drawing one.
+    # The channel sets the identifier when it sends the request. The 0 keeps pyrad from choosing one.
     request = CoAPacket(code=code, id=0, secret=nas.secret, dict=DICTIONARY, message_authenticator=True)
     for name, value in attributes.items():
         add(request, name, value)
     return request
 
 
-def _judged(replies: Sequence[Reply], session: Session) -> Reply:
-    """Return what the replies to one session's questions come to.
+def _conclude(replies: Sequence[Reply], session: Session) -> Reply:
+    """Return the result that follows from the replies to all requests for one session.
 
-    A 503 is believed where it can be the answer to a repeated request whose ACK was lost. It is also believed after all
-    questions, unless this NAS may look for the session by an address that we do not know.
+    A 503 (session not found) counts as the end of the session in two cases:
+
+    - the request was retransmitted, so that the ACK of an earlier transmission may have been lost;
+    - every identification was tried, and the NAS does not identify the session by an address unknown to accounting.
     """
     not_found = [reply for reply in replies if reply.outcome is RadiusReply.NOT_FOUND]
-    if not not_found or replies[-1].error_cause not in _ABOUT_THE_QUESTION:
+    if not not_found or replies[-1].error_cause not in _RETRY_CAUSES:
         return replies[-1]
     ack_lost = any(reply.tries > 1 for reply in not_found)
     if ack_lost or not session.address_in_doubt:
         return replace(not_found[-1], outcome=RadiusReply.SESSION_GONE)
-    doubt = "The session may have another address than accounting has reported, so this does not prove its end."
+    doubt = "This does not prove the end of the session: its address may differ from the one in accounting."
     return replace(not_found[-1], text=f"{not_found[-1].text} {doubt}")
 
 
 def _refuse_reserved(name: str) -> None:
     if name in _IDENTIFICATION:
         raise InvalidAttributeError(
-            f"{name} tells a NAS which session is meant, so a CoA-Request cannot change it (RFC 5176 section "
-            "3.6). Leave it out, and disconnect the session where it has to change."
+            f"{name} identifies a session, so a CoA-Request cannot change it (RFC 5176 section 3.6). Omit it. If it "
+            "has to change, disconnect the session."
         )
     if name in _IN_EVERY_REQUEST:
-        raise InvalidAttributeError(f"{name} is added to every request. Leave it out.")
+        raise InvalidAttributeError(f"{name}: the client adds this attribute to every request. Omit it.")
 
 
 def _answer(nas: Nas, what: str, exchange: Exchange) -> Reply:
@@ -289,7 +298,7 @@ def _answer(nas: Nas, what: str, exchange: Exchange) -> Reply:
         text = f"{nas} has no such session: Error-Cause {_named(cause)} to the {what}."
         return Reply(RadiusReply.NOT_FOUND, cause, exchange.tries, text)
     why = f"Error-Cause {_named(cause)}" if cause is not None else "without an Error-Cause"
-    text = f"{nas} refused the {what}: {why}. Its log says more."
+    text = f"{nas} refused the {what}: {why}. See the log of the NAS."
     return Reply(RadiusReply.NAK, cause, exchange.tries, text)
 
 
@@ -300,20 +309,20 @@ def _named(cause: int) -> str:
 def _no_answer(nas: Nas, what: str, exchange: Exchange) -> Reply:
     if exchange.forged:
         text = (
-            f"{nas} answered the {what}, but with a wrong authenticator. Its secret is probably not the one "
-            "stored here; if it is, somebody else answers in its name."
+            f"{nas} answered the {what} with a wrong authenticator. Check that the secret in Lastmile is the secret on "
+            "the NAS. If it is, another host answers for the NAS."
         )
         return Reply(RadiusReply.FORGED, None, exchange.tries, text)
     if exchange.network_error is not None:
         return _unreachable(nas, what, exchange.tries, exchange.network_error)
     text = (
-        f"{nas} did not answer the {what}, sent {exchange.tries} times. Check that it is up and reachable over "
-        "UDP, that it takes such requests from here, that its secret is the one stored here, and its clock right."
+        f"{nas} did not answer the {what}, sent {exchange.tries} times. Check that the NAS is up, reachable over UDP, "
+        "accepts such requests from this host, has the secret stored in Lastmile, and has the right time."
     )
     return Reply(RadiusReply.SILENT, None, exchange.tries, text)
 
 
 def _unreachable(nas: Nas, what: str, tries: int, error: OSError) -> Reply:
     reason = error.strerror or str(error)
-    text = f"{nas} cannot be reached with the {what}: {reason}. Check its address and port, and the route to it."
+    text = f"Cannot reach {nas} with the {what}: {reason}. Check its address and port, and the route to it."
     return Reply(RadiusReply.UNREACHABLE, None, tries, text)

@@ -1,4 +1,4 @@
-"""What can be wrong with an account or a NAS record, by name. A retry fixes none of these."""
+"""The errors of accounts and NAS records. None of them is retried, since a retry cannot succeed."""
 
 from lastmile.errors import NonRetryableError
 
@@ -6,15 +6,15 @@ __all__ = ["AccountConflictError", "NasConflictError", "NasInUseError", "Unknown
 
 
 class AccountConflictError(NonRetryableError):
-    """The account exists already, on another plan."""
+    """The account exists with another plan."""
 
 
 class NasConflictError(NonRetryableError):
-    """A NAS of this address exists already and differs, or several have the name."""
+    """A NAS with this address exists and differs, or several NASes have the name."""
 
 
 class NasInUseError(NonRetryableError):
-    """Sessions are open on the NAS."""
+    """The NAS has open sessions."""
 
 
 class UnknownNasError(NonRetryableError):

@@ -1,8 +1,11 @@
-"""Text as FreeRADIUS's SQL module stores it, and as the NAS sent it.
+"""Conversion of text that FreeRADIUS's SQL module has escaped into the text that the NAS sent.
 
-With its stock `safe_characters`, rlm_sql stores every other single-byte character as `=XX` (`#` as `=23`, `=` itself as
-`=3D`), and a newline, a carriage return and a tab as `\\n`, `\\r` and `\\t`. Multi-byte UTF-8 is stored as it is; bytes
-that are no UTF-8 are stored as `=XX`. A NAS recognises only the value that it sent.
+A NAS recognises only the value that it sent. rlm_sql stores values as follows:
+
+- a single-byte character outside the stock `safe_characters`: `=XX` (`#` as `=23`, `=` as `=3D`);
+- newline, carriage return and tab: `\\n`, `\\r` and `\\t`;
+- a multi-byte UTF-8 character: unchanged;
+- a byte that is not UTF-8: `=XX`.
 """
 
 import re
@@ -14,10 +17,10 @@ _CONTROL = {"n": b"\n", "r": b"\r", "t": b"\t"}
 
 
 def unescaped(stored: str) -> str:
-    """Return what the NAS sent, given the value in a text column of `radacct`.
+    """Return the text that the NAS sent, given the value in a text column of `radacct`.
 
-    Bytes that are no UTF-8 become surrogates (`errors="surrogateescape"`). A value with an `=` or a backslash that
-    starts no escape is returned as it is: that FreeRADIUS does not escape (`auto_escape`, other `safe_characters`).
+    Bytes that are not UTF-8 become surrogates (`errors="surrogateescape"`). A value with an `=` or a backslash that
+    starts no escape is returned unchanged: such a FreeRADIUS does not escape (`auto_escape`, other `safe_characters`).
     """
     if re.search(r"[=\\]", _ESCAPE.sub("", stored)):
         return stored
@@ -31,5 +34,5 @@ def unescaped(stored: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` for a message or a terminal: with escapes where a character is not printable."""
+    """Return `text` for a message or a terminal; a text with non-printable characters is escaped."""
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -1,4 +1,4 @@
-"""The NAS inventory, in FreeRADIUS's own `nas` table: one row serves its client list and our Disconnects."""
+"""The NAS inventory in FreeRADIUS's own `nas` table, which FreeRADIUS reads as its clients and Lastmile as NASes."""
 
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any
@@ -23,23 +23,23 @@ Port = Annotated[WholeNumber, Field(ge=1, le=65535)]
 
 
 class NasRecord(BaseModel):
-    """A NAS as its operator describes it."""
+    """A NAS as an operator describes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     address: Address
-    """Where it sends from (its NAS-IP-Address), and where it takes Disconnect- and CoA-Requests."""
+    """The source address of the NAS (NAS-IP-Address), and the destination of Disconnect- and CoA-Requests."""
     name: Name
     secret: Annotated[Secret, Field(repr=False)]
     coa_port: Port = 3799
-    """RFC 5176, 2."""
+    """The UDP port for Disconnect- and CoA-Requests (RFC 5176 section 2)."""
     coa_address: Address | None = None
-    """Where it takes Disconnect- and CoA-Requests instead, such as a management address."""
+    """Another destination of Disconnect- and CoA-Requests, such as a management address."""
     description: Annotated[str, Field(strict=True, max_length=200), PRINTABLE] = ""
 
 
 class NasChange(BaseModel):
-    """What an operator changes about a NAS; what is not set stays."""
+    """A change of a NAS. A field that is None stays unchanged."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,66 +47,78 @@ class NasChange(BaseModel):
     secret: Secret | None = Field(default=None, repr=False)
     coa_port: Port | None = None
     coa_address: Address | None = None
-    """The NAS's own address: requests are sent there again."""
+    """Another destination of Disconnect- and CoA-Requests. The NAS's own address removes it."""
 
 
 async def add_nas(connection: PlatformConnection, record: NasRecord) -> bool:
-    """Add a NAS; returns False where it exists just so. Raises `NasConflictError` where it exists and differs."""
+    """Add a NAS. Return False if the same NAS exists.
+
+    Raises:
+        NasConflictError: a NAS with this address exists and differs.
+    """
     values = {
         "nasname": str(record.address),
         "shortname": record.name,
         "secret": record.secret,
         "coa_port": record.coa_port,
-        "coa_address": _other(record.address, record.coa_address),
+        "coa_address": _separate_address(record.address, record.coa_address),
         "description": record.description,
     }
     made = await connection.scalar(insert(nas).values(values).on_conflict_do_nothing().returning(nas.c.id))
     if made is not None:
         return True
     found = (await connection.execute(select(nas).where(nas.c.nasname == values["nasname"]))).mappings().one()
-    if differing := [_WORDS[column] for column, value in values.items() if found[column] != value]:
+    if differing := [_COLUMN_LABELS[column] for column, value in values.items() if found[column] != value]:
         raise NasConflictError(
-            f"NAS {record.address} exists, with another {', '.join(differing)}: change it with `lastmile nas set`"
+            f"NAS {record.address} exists with another {', '.join(differing)}. Change it with `lastmile nas set`."
         )
     return False
 
 
 async def set_nas(connection: PlatformConnection, named: str, change: NasChange) -> RowMapping:
-    """Change the NAS of this name or address; returns it. Raises `UnknownNasError` and `NasConflictError`."""
+    """Change the NAS with this name or address, and return it.
+
+    Raises:
+        UnknownNasError: no NAS has this name or address.
+        NasConflictError: several NASes have this name.
+    """
     found = await _find(connection, named)
     values: dict[str, Any] = change.model_dump(exclude_none=True, exclude={"name", "coa_address"})
     if change.name is not None:
         values["shortname"] = change.name
     if change.coa_address is not None:
-        values["coa_address"] = _other(found["nasname"], change.coa_address)
+        values["coa_address"] = _separate_address(found["nasname"], change.coa_address)
     await connection.execute(update(nas).where(nas.c.id == found["id"]).values(values))
-    return (await connection.execute(_SHOWN.where(nas.c.id == found["id"]))).mappings().one()
+    return (await connection.execute(_NAS_COLUMNS.where(nas.c.id == found["id"]))).mappings().one()
 
 
 async def remove_nas(connection: PlatformConnection, named: str, *, force: bool = False) -> RowMapping:
-    """Remove the NAS of this name or address; returns it. Raises `UnknownNasError`.
+    """Remove the NAS with this name or address, and return it.
 
-    Raises `NasInUseError` where sessions are open on it, which cannot be ended without it, unless `force` is set.
+    Raises:
+        UnknownNasError: no NAS has this name or address.
+        NasConflictError: several NASes have this name.
+        NasInUseError: the NAS has open sessions, which Lastmile could not end without the record, and `force` is False.
     """
     found = await _find(connection, named)
     here = radacct.c.acctstoptime.is_(None), func.host(radacct.c.nasipaddress) == found["nasname"]
     count = await connection.scalar(select(func.count()).select_from(radacct).where(*here)) or 0
     if count and not force:
         raise NasInUseError(
-            f"NAS {found['shortname']} ({found['nasname']}) has {count:,} open sessions in radacct: without its record "
-            "Lastmile cannot end them. Close them first, or remove the NAS with --force"
+            f"NAS {found['shortname']} ({found['nasname']}) has {count:,} open sessions in radacct. Without its record "
+            "Lastmile cannot end them. Close the sessions first, or remove the NAS with --force."
         )
-    shown = (await connection.execute(_SHOWN.where(nas.c.id == found["id"]))).mappings().one()
+    shown = (await connection.execute(_NAS_COLUMNS.where(nas.c.id == found["id"]))).mappings().one()
     await connection.execute(delete(nas).where(nas.c.id == found["id"]))
     return shown
 
 
 async def list_nas(connection: PlatformConnection) -> list[RowMapping]:
-    """Every NAS: `name`, `address`, `coa_address`, `coa_port`, `description`; never a secret."""
-    return list((await connection.execute(_SHOWN.order_by(nas.c.nasname))).mappings())
+    """Return every NAS: `name`, `address`, `coa_address`, `coa_port`, `description`; never a secret."""
+    return list((await connection.execute(_NAS_COLUMNS.order_by(nas.c.nasname))).mappings())
 
 
-_SHOWN = select(
+_NAS_COLUMNS = select(
     nas.c.shortname.label("name"),
     nas.c.nasname.label("address"),
     func.coalesce(nas.c.coa_address, nas.c.nasname).label("coa_address"),
@@ -114,7 +126,7 @@ _SHOWN = select(
     nas.c.description,
 )
 
-_WORDS = {
+_COLUMN_LABELS = {
     "nasname": "address",
     "shortname": "name",
     "secret": "secret",
@@ -128,15 +140,15 @@ async def _find(connection: PlatformConnection, named: str) -> RowMapping:
     by_name = select(nas).where(or_(nas.c.shortname == named, nas.c.nasname == named)).with_for_update()
     found = (await connection.execute(by_name)).mappings().all()
     if not found:
-        raise UnknownNasError(f"There is no NAS of name or address {named}: `lastmile nas list` shows those there are.")
+        raise UnknownNasError(f"No NAS has the name or address {named}. `lastmile nas list` shows every NAS.")
     if len(found) > 1:
         addresses = ", ".join(row["nasname"] for row in found)
         raise NasConflictError(
-            f"Several NASes are named {named}: name the one that you mean by its address ({addresses})."
+            f"Several NASes have the name {named}. Give the address of the NAS instead ({addresses})."
         )
     return found[0]
 
 
-def _other(address: Any, coa_address: Any) -> str | None:
-    """The address for Disconnect and CoA, where it is not the NAS's own."""
+def _separate_address(address: Any, coa_address: Any) -> str | None:
+    """Return `coa_address` if it differs from the NAS's own address, otherwise None."""
     return None if coa_address is None or str(coa_address) == str(address) else str(coa_address)

@@ -10,10 +10,10 @@ _CHILLISPOT = ("ChilliSpot-Bandwidth-Max-Down", "ChilliSpot-Bandwidth-Max-Up")
 
 
 def rate_items(download_kbps: int, upload_kbps: int) -> list[tuple[str, str]]:
-    """Return the reply items, attribute and value, that limit a session to these rates.
+    """Return the reply items (attribute, value) that limit a session to these rates.
 
-    WISPr's attributes hold bit/s and end at 4.29 Gbit/s. A plan with a faster direction uses ChilliSpot's attributes
-    in both directions: those hold kbit/s. Both are in FreeRADIUS's stock dictionaries.
+    WISPr's attributes are in bit/s, up to 4.29 Gbit/s. If one direction is faster, both directions use ChilliSpot's
+    attributes, which are in kbit/s. FreeRADIUS's stock dictionaries have both.
     """
     rates = (download_kbps, upload_kbps)
     if max(rates) * 1000 <= _LARGEST_INTEGER:

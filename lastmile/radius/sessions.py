@@ -1,8 +1,8 @@
-"""What accounting and the log of logins say about a user's sessions.
+"""A user's open sessions, read from accounting (`radacct`) and the log of logins (`radpostauth`).
 
-Nothing here compares times of two clocks. Accounting's times are the NAS's, a login's are the RADIUS server's, and both
-can be hours off. `recorded_at` is when the database inserted the row. FreeRADIUS records an Access-Accept before it
-answers, and a session's first accounting comes after that answer: a login is always recorded before its session.
+No query compares times of two clocks: accounting has the NAS's times, a login has the RADIUS server's time, and both
+clocks can be hours wrong. The database sets `recorded_at` when it inserts the row. A login is always recorded before
+its session: FreeRADIUS records an Access-Accept before it sends it, and the NAS reports the session after that.
 """
 
 from datetime import datetime, timedelta
@@ -13,19 +13,19 @@ from lastmile.db import TenantConnection
 from lastmile.radius.dynauth import Nas, Session
 from lastmile.radius.escaping import unescaped
 
-__all__ = ["MAY_BE_OPEN", "SESSION_RECORDED", "open_sessions", "unaccounted", "unaccounted_login"]
+__all__ = ["MAY_BE_OPEN", "SESSION_RECORDED", "find_open_sessions", "has_unaccounted_login", "unaccounted_condition"]
 
-# Rows that are older than the column `recorded_at`: as near as their own clocks tell. Accounting has whole seconds.
+# A row older than the column `recorded_at` has only the time of its own clock. Accounting has whole seconds.
 SESSION_RECORDED = "coalesce(recorded_at, acctstarttime + interval '10 s', '-infinity')"
 _LOGIN_RECORDED = "coalesce(recorded_at, authdate)"
 
-# A start later than the stop: the NAS has used the Acct-Session-Id again, and FreeRADIUS has one row for both sessions.
+# A start after the stop means that the NAS has reused the Acct-Session-Id: FreeRADIUS has one row for both sessions.
 MAY_BE_OPEN = "(acctstoptime IS NULL OR acctstarttime > acctstoptime)"
 
 _UNTIL = "coalesce(CAST(:until AS timestamptz), 'infinity')"
 
-_ENOUGH = 1000
-"""Sessions of a NAS that are looked at to tell whether it reports addresses."""
+_SAMPLE = 1000
+"""The number of sessions of a NAS that are read to decide whether the NAS reports addresses."""
 
 _OPEN_SESSIONS = text(
     f"""
@@ -36,7 +36,7 @@ _OPEN_SESSIONS = text(
                AND (framedipaddress IS NOT NULL OR coalesce((
                    SELECT bool_or(framedipaddress IS NOT NULL) FROM (
                        SELECT framedipaddress FROM radacct other
-                       WHERE other.nasipaddress = radacct.nasipaddress AND other.acctstoptime IS NULL LIMIT {_ENOUGH}
+                       WHERE other.nasipaddress = radacct.nasipaddress AND other.acctstoptime IS NULL LIMIT {_SAMPLE}
                    ) others), false)) AS address_in_doubt
         FROM radacct
         WHERE username = :user AND {MAY_BE_OPEN} AND {SESSION_RECORDED} <= {_UNTIL}
@@ -46,10 +46,10 @@ _OPEN_SESSIONS = text(
 )
 
 
-def unaccounted(user: str, since: str, until: str) -> str:
-    """Return the SQL condition: of `user`'s logins in that time, one has no session in `radacct`.
+def unaccounted_condition(user: str, since: str, until: str) -> str:
+    """Return the SQL condition that one of the user's logins between two times has no session in `radacct`.
 
-    Each session accounts for one login that was recorded before it. So from each login on there must be at least as
+    Each session belongs to one login that was recorded before it. So from each login on, there must be at least as
     many sessions as logins. `user`, `since` and `until` are SQL expressions.
     """
     return f"""(
@@ -66,20 +66,26 @@ def unaccounted(user: str, since: str, until: str) -> str:
     )"""
 
 
-_UNACCOUNTED_LOGIN = text(f"SELECT {unaccounted('CAST(:user AS text)', 'now() - CAST(:longest AS interval)', _UNTIL)}")
+_UNACCOUNTED_LOGIN = text(
+    f"SELECT {unaccounted_condition('CAST(:user AS text)', 'now() - CAST(:longest AS interval)', _UNTIL)}"
+)
 
 
-async def open_sessions(
+async def find_open_sessions(
     connection: TenantConnection,
     user: str,
     *,
     longest: timedelta | None = None,
     until: datetime | None = None,
 ) -> list[tuple[Session, Nas | None]]:
-    """Return the user's sessions that may be open, oldest first; None for a NAS that is not in `nas`.
+    """Return the user's sessions that may be open, oldest first, each with its NAS.
 
-    With `until`, those that were recorded until then. A session that was recorded before `longest` ago has ended
-    by its Session-Timeout, unless the NAS says otherwise.
+    The NAS is None if the table `nas` does not have it.
+
+    Args:
+        longest: the Session-Timeout. A session that was recorded earlier has ended: a 503 from its NAS is
+            conclusive.
+        until: return only sessions that were recorded until this time.
     """
     rows = await connection.execute(_OPEN_SESSIONS, {"user": user, "longest": longest, "until": until})
     return [
@@ -98,12 +104,12 @@ async def open_sessions(
     ]
 
 
-async def unaccounted_login(
+async def has_unaccounted_login(
     connection: TenantConnection, user: str, longest: timedelta, until: datetime | None = None
 ) -> bool:
-    """Return whether a login of the user, recorded until `until`, can have a session that `radacct` does not have.
+    """Return whether the user may have a session that `radacct` does not contain, from a login until `until`.
 
-    Between the accept and the NAS's Accounting-Start (BNGs delay it by up to 300 s) a session exists that
-    `open_sessions` does not see. The same holds for a NAS that sends no accounting.
+    `find_open_sessions` does not find such a session. It exists between the Access-Accept and the NAS's
+    Accounting-Start, which a BNG delays by up to 300 seconds, or because the NAS sends no accounting.
     """
     return bool(await connection.scalar(_UNACCOUNTED_LOGIN, {"user": user, "longest": longest, "until": until}))

@@ -1,4 +1,4 @@
-"""FreeRADIUS's own tables, as far as Lastmile reads and writes them."""
+"""FreeRADIUS's own tables, with the columns that Lastmile uses."""
 
 from datetime import datetime
 
@@ -20,17 +20,17 @@ __all__ = [
 
 
 def _tenant_of(column: str) -> Column[str]:
-    """The tenant is the first label of the name's realm: user@tenant.lastmile."""
+    """Return the tenant column, computed from the first label of the realm in `user@tenant.lastmile`."""
     return Column("tenant_id", Text, Computed(f"split_part(split_part({column}, '@', 2), '.', 1)", persisted=True))
 
 
 def _recorded_at() -> Column[datetime]:
-    """When the database inserted the row, by its own clock; NULL in rows that are older than this column."""
+    """Return the column with the database's time of the insertion; NULL in rows that are older than the column."""
     return Column("recorded_at", DateTime(timezone=True), server_default=func.clock_timestamp())
 
 
 def _items(name: str, owner: str, op: str, *more: Column[str]) -> Table:
-    """One of the four tables of check and reply items."""
+    """Return one of the four tables of check and reply items."""
     return Table(
         name,
         metadata,

@@ -5,21 +5,21 @@ from ipaddress import ip_address, ip_network
 
 import asyncpg
 
-from lastmile.audit.history import Happening, Tenure, holders, of_subscriber
+from lastmile.audit.history import HistoryEntry, Tenure, find_holders, read_history
 from tests.support.audited_estate import Estate
 
 MAY = datetime(2026, 5, 3, 14, tzinfo=UTC)
 
 
-async def happened(estate: Estate, nth: int = 1, since: datetime | None = None) -> list[Happening]:
+async def happened(estate: Estate, nth: int = 1, since: datetime | None = None) -> list[HistoryEntry]:
     async with estate.database.platform() as connection:
-        return await of_subscriber(connection, "acme", f"S-{nth}", since)
+        return await read_history(connection, "acme", f"S-{nth}", since)
 
 
 async def who(estate: Estate, prefix: str, at: datetime | None = None) -> list[Tenure]:
     asked = ip_network(prefix) if "/" in prefix else ip_address(prefix)
     async with estate.database.platform() as connection:
-        return await holders(connection, asked, at)
+        return await find_holders(connection, asked, at)
 
 
 async def names(estate: Estate, prefix: str, at: datetime | None = None) -> list[str]:
@@ -61,7 +61,7 @@ async def test_a_line_from_its_first_day_to_its_last(estate: Estate, owner: asyn
     assert await happened(estate, since=middle) == [entry for entry in history if entry.at >= middle]
 
 
-def position(history: list[Happening], wanted: tuple[str, str]) -> int:
+def position(history: list[HistoryEntry], wanted: tuple[str, str]) -> int:
     """Of what one transaction did, which came first does not matter."""
     return next(
         i for i, entry in enumerate(history) if (entry.record, entry.action) == wanted and entry.order_id == "O-1"
@@ -136,7 +136,9 @@ async def test_the_answer_comes_from_the_index(estate: Estate, owner: asyncpg.Co
     before = await owner.fetchval(used), await owner.fetchval(scanned)
 
     async with estate.database.platform() as connection:
-        assert [tenure.subscriber_ref for tenure in await holders(connection, ip_address("10.0.48.57"))] == ["S-12345"]
+        assert [tenure.subscriber_ref for tenure in await find_holders(connection, ip_address("10.0.48.57"))] == [
+            "S-12345"
+        ]
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
         await driver.execute("SELECT pg_stat_force_next_flush()")

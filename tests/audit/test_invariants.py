@@ -38,13 +38,13 @@ BREAKS = [
         "UPDATE slots SET slot = slot + 1000 WHERE delegation_id IS NOT NULL; UPDATE delegations SET slot = slot + 1000"
         " WHERE released_at IS NULL",
         r"2001:db8:.*/56",
-        r"slot 10\d\d of pool home is another prefix",
+        r"differs from the prefix of slot 10\d\d of pool home",
     ),
     Break(
         "misplaced",
         IN_NETBOX.format(prefix="'2001:db8:5000::/64'", state="suspended"),
         "2001:db8:5000::/64",
-        "is no /64 of pool there",
+        "is not a /64 of pool there",
     ),
     Break(
         "second_delegation",
@@ -64,14 +64,14 @@ BREAKS = [
         "leaked_slot",
         f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}",
         "2001:db8:0:6400::/56",
-        "taken, and no delegation holds it",
+        "occupied, but no delegation holds it",
         repaired=True,
     ),
     Break(
         "slotless",
         f"UPDATE slots SET delegation_id = NULL WHERE delegation_id = (SELECT id FROM delegations WHERE {OF_S1})",
         r"2001:db8:.*/56",
-        "held by S-1, and its slot says otherwise",
+        "held by S-1, but not recorded in its slot",
         repaired=True,
     ),
     Break(
@@ -79,7 +79,7 @@ BREAKS = [
         "DELETE FROM delegation_counts WHERE number > 0 AND state = 'active' AND ctid = ("
         "SELECT ctid FROM delegation_counts WHERE number > 0 AND state = 'active' LIMIT 1)",
         "acme",
-        "pool home has 3 delegations active, and 2 were counted",
+        "pool home has 3 active delegations, but the counter says 2",
         repaired=True,
     ),
     Break(
@@ -87,13 +87,13 @@ BREAKS = [
         "INSERT INTO netbox_removals (tenant_id, allocation_key, pool_id, prefix, due_at)"
         " SELECT 'acme', 'gone', id, '2001:db8:0:6400::/56', now() - interval '2 days' FROM pools WHERE name = 'home'",
         "2001:db8:0:6400::/56",
-        "released, and since .* UTC to be removed from pool home in NetBox",
+        "released, and due for removal from pool home in NetBox since .* UTC",
     ),
     Break(
         "not_in_radius",
         "DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'",
         r"2001:db8:.*/56",
-        "active for S-1, and RADIUS does not hand it out",
+        "active for S-1, but RADIUS does not assign it",
         repaired=True,
     ),
     Break(
@@ -101,7 +101,7 @@ BREAKS = [
         "INSERT INTO radreply (username, attribute, op, value)"
         " VALUES ('S-1@acme.lastmile', 'Delegated-IPv6-Prefix', ':=', '2001:db8:0:6400::/56')",
         "S-1@acme.lastmile",
-        "Delegated-IPv6-Prefix 2001:db8:0:6400::/56 is handed out, and no active delegation stands behind it",
+        "Delegated-IPv6-Prefix 2001:db8:0:6400::/56 is assigned without an active delegation",
         repaired=True,
     ),
     Break(
@@ -110,7 +110,7 @@ BREAKS = [
         " SELECT username, 'Cisco-AVPair', ':=', 'ip:vrf-id=red' FROM radreply"
         " WHERE attribute = 'Delegated-IPv6-Prefix' AND username <> 'S-1@acme.lastmile'",
         "S-1@acme.lastmile",
-        "S-1 is in VRF red, and RADIUS does not say so",
+        "S-1 is in VRF red, but RADIUS does not assign that VRF",
         repaired=True,
     ),
     Break(
@@ -119,7 +119,7 @@ BREAKS = [
         " VALUES ('S-1@acme.lastmile', 'Cisco-AVPair', ':=', 'ip:vrf-id=red'),"
         " ('S-1@acme.lastmile', 'Cisco-AVPair', ':=', 'ip:addr-pool=x')",
         "S-1@acme.lastmile",
-        "Cisco-AVPair ip:vrf-id=red is handed out, and no address is active in that VRF",
+        "Cisco-AVPair ip:vrf-id=red is assigned, but no address is active in that VRF",
         repaired=True,
     ),
     Break(
@@ -128,7 +128,7 @@ BREAKS = [
         " VALUES ('acme', 'O-9', 'provision', 'S-9', 'd', 'r1', 'rolled_back');"
         "INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('acme', 'C-9', 'Grace', 'O-9')",
         "O-9",
-        "was rolled back, and left customer C-9",
+        "was rolled back, but left customer C-9",
     ),
     Break(
         "left_suspended",
@@ -136,7 +136,7 @@ BREAKS = [
         " VALUES ('acme', 'D-1', 'deprovision', 'S-1', 'd', 'r1', 'rolled_back');"
         "UPDATE billing_services SET status = 'suspended', suspended_by_order = 'D-1' WHERE created_by_order = 'O-1'",
         "D-1",
-        "was rolled back, and left billing of S-1 suspended",
+        "was rolled back, but left billing of S-1 suspended",
     ),
     Break(
         "left_suspended",
@@ -144,14 +144,14 @@ BREAKS = [
         " VALUES ('acme', 'D-1', 'deprovision', 'S-1', 'd', 'r1', 'rolled_back');"
         "UPDATE devices SET wanted = false, updated_by_order = 'D-1' WHERE subscriber_ref = 'S-1' AND kind = 'onu'",
         "D-1",
-        "was rolled back, and left the ONU of S-1 out of service",
+        "was rolled back, but left the ONU of S-1 out of service",
     ),
     Break(
         "incomplete",
         "DELETE FROM billing_services WHERE created_by_order = 'O-1';"
         "DELETE FROM network_profiles WHERE created_by_order = 'O-1'",
         "S-1",
-        "provisioned by order O-1, and has no network profile, no billing service",
+        "provisioned by order O-1, but has no network profile, no billing service",
     ),
     Break(
         "taken_away",
@@ -161,35 +161,35 @@ BREAKS = [
         DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'
         """,
         "S-1",
-        r"was given 2001:db8:.*/56 by order O-1, and does not hold it",
+        r"order O-1 assigned 2001:db8:.*/56, but the subscriber does not hold it",
     ),
     Break(
         "not_taken_down",
         "INSERT INTO radcheck (username, attribute, op, value)"
         " VALUES ('S-3@acme.lastmile', 'Cleartext-Password', ':=', 'p')",
         "S-3",
-        "deprovisioned by order D-3, and still has a RADIUS account",
+        "deprovisioned by order D-3, but still has a RADIUS account",
     ),
     Break(
         "not_taken_down",
         "INSERT INTO network_profiles (tenant_id, subscriber_id, created_by_order, connection_type, option82_policy)"
         " SELECT tenant_id, id, 'O-3', 'ftth', 'log' FROM subscribers WHERE ref = 'S-3'",
         "S-3",
-        "deprovisioned by order D-3, and still has a network profile",
+        "deprovisioned by order D-3, but still has a network profile",
     ),
     Break(
         "not_active",
         f"UPDATE delegations SET state = 'allocated' WHERE {OF_S1};"
         "DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'",
         r"2001:db8:.*/56",
-        "allocated to S-1 by order O-1, which ended completed without activating it",
+        "allocated to S-1 by order O-1, which ended completed without activating the address",
         repaired=True,
     ),
     Break(
         "unfinished",
         "UPDATE orders SET status = 'rolling_back', created_at = '2026-05-03 14:00Z' WHERE order_id = 'O-1'",
         "O-1",
-        "provision of S-1 is rolling back since 2026-05-03 14:00 UTC",
+        "provision of S-1 has been rolling back since 2026-05-03 14:00 UTC",
     ),
     Break(
         "not_given",
@@ -202,14 +202,14 @@ BREAKS = [
         "INSERT INTO netbox_records (pool_id, slot, tenant_id, since)"
         " SELECT id, 0, tenant_id, '2026-05-03 14:00Z' FROM pools WHERE name = 'home'",
         r"2001:db8:.*/56",
-        "NetBox does not know since 2026-05-03 14:00 UTC",
+        "not recorded in NetBox since 2026-05-03 14:00 UTC",
     ),
     Break(
         "stranger_in_block",
         "INSERT INTO netbox_foreign_prefixes (pool_id, netbox_id, tenant_id, prefix, description, first_slot, end_slot)"
         " SELECT id, 1, tenant_id, '2001:db8:ff::/56', 'lab', 9, 10 FROM pools WHERE name = 'home'",
         "2001:db8:ff::/56",
-        r"made in NetBox by somebody else \(lab\), inside a block of pool home, and not given to subscribers",
+        r"a foreign prefix in NetBox \(lab\), inside a block of pool home, and withheld from subscribers",
     ),
     Break(
         "not_released",
@@ -218,7 +218,7 @@ BREAKS = [
         "UPDATE slots SET delegation_id = (SELECT id FROM delegations WHERE subscriber_ref = 'S-3'),"
         " last_holder = NULL WHERE last_holder LIKE '%/S-3/%'",
         r"2001:db8:.*/56",
-        "revoked from S-3, and not released: nobody else can get it",
+        "revoked from S-3, but not released: no other subscriber can get it",
         also=("not_taken_down",),
     ),
     Break(
@@ -227,13 +227,13 @@ BREAKS = [
         " VALUES ('S-1@acme.lastmile', 'Auth-Type', ':=', 'Reject', 'D-1');"
         "UPDATE billing_services SET status = 'suspended' WHERE created_by_order = 'O-1'",
         "S-1",
-        "provisioned by order O-1, and RADIUS refuses its logins: order D-1 has blocked the account",
+        "provisioned by order O-1, but RADIUS refuses its logins: order D-1 has blocked the account",
     ),
     Break(
         "billed_without_line",
         "DELETE FROM radcheck WHERE username = 'S-1@acme.lastmile'",
         "S-1",
-        "is charged for plan fiber, and has no RADIUS account",
+        "is charged for plan fiber, but has no RADIUS account",
         also=("incomplete",),
     ),
     Break(
@@ -241,28 +241,28 @@ BREAKS = [
         "INSERT INTO radcheck (username, attribute, op, value, created_by_order)"
         " VALUES ('S-1@acme.lastmile', 'Auth-Type', ':=', 'Reject', 'D-1')",
         "S-1",
-        "is charged for plan fiber, and RADIUS refuses its logins",
+        "is charged for plan fiber, but RADIUS refuses its logins",
         also=("blocked_in_service",),
     ),
     Break(
         "billed_without_line",
         "UPDATE billing_services SET status = 'active', ended_at = NULL WHERE created_by_order = 'O-3'",
         "S-3",
-        "is charged for plan fiber, and was deprovisioned",
+        "is charged for plan fiber, but was deprovisioned",
     ),
     Break(
         "confirmed_too_early",
         "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress)"
         " VALUES ('4F0C', '1', 'S-3@acme.lastmile', '192.0.2.1')",
         r"2001:db8:.*/56",
-        "S-3 has released it, its sessions were confirmed to be over, and a login or a session has appeared since",
+        "S-3 has released it, and the end of its sessions was confirmed, but a login or a session has appeared since",
         repaired=True,
     ),
     Break(
         "cut_off",
         "UPDATE orders SET status = 'abandoned' WHERE order_id = 'O-1'",
         "O-1",
-        "provision of S-1 is abandoned, and nothing has put the subscriber right since",
+        "provision of S-1 is abandoned, and no later order has completed its work",
     ),
 ]
 

@@ -178,7 +178,7 @@ async def test_notice_names_a_session_that_no_nas_confirmed(estate: Estate, owne
     assert await estate.audit() == [], "no promise is broken"
     (notice,) = await notices(estate)
     assert notice.subject == prefix
-    assert "the end of session 4F0C-01 on NAS 192.0.2.1; it rests until" in notice.words
+    assert "the end of session 4F0C-01 on NAS 192.0.2.1; it is in quarantine until" in notice.words
 
 
 async def test_retry_after_a_confirmation_was_taken_back_ends_the_session(

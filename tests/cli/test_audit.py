@@ -23,7 +23,7 @@ async def test_a_broken_promise_is_named_and_repaired(
     assert "2 violations found" in ran.out
     for words in (
         *("not_in_radius", prefix, f"active for {book.ref(1)}, and RADIUS does not hand it out"),
-        *("incomplete", book.ref(2), "deprovision the subscriber and provision it anew", "acme"),
+        *("incomplete", book.ref(2), "deprovision the subscriber and provision it again", "acme"),
     ):
         assert words in " ".join(ran.out.split()), ran.out
     assert (await cli("audit", "--tenant", "other")).code == 0

@@ -17,7 +17,7 @@ from lastmile.devstack.freeradius_nas import FreeRadiusNas
 from lastmile.devstack.logins import make_login
 from lastmile.devstack.nas import ScriptedNas
 from lastmile.devstack.ports import HOST, Ports
-from lastmile.radius.accounts import password_of, username
+from lastmile.radius.accounts import read_password, username
 from lastmile.radius.dynauth import DynamicAuthorization, Session
 from tests.support.audited_estate import QUARANTINE, Estate
 
@@ -92,7 +92,7 @@ async def line(database: Database, owner: asyncpg.Connection, owner_url: str, tm
         estate = Estate(database, owner, authorization)
         await estate.provision()
         async with database.tenant("acme") as connection:
-            password = await password_of(connection, USER)
+            password = await read_password(connection, USER)
         assert password is not None
         yield Line(server, estate, owner, nas, password)
 

@@ -16,7 +16,7 @@ from lastmile.radius.accounts import (
     block_account,
     create_account,
     delete_account,
-    password_of,
+    read_password,
     remove_reply_items,
     unblock_account,
     username,
@@ -54,7 +54,7 @@ async def items(owner: asyncpg.Connection, table: str) -> list[tuple[str, ...]]:
 
 async def test_an_account_has_a_password_and_its_plans_group_the_rates(act: Act, owner: asyncpg.Connection) -> None:
     assert await create(act) == "o1"
-    password = await act(password_of, USER)
+    password = await act(read_password, USER)
     assert len(password) >= 20
     assert await items(owner, "radcheck") == [(USER, "Cleartext-Password", ":=", password)]
     assert await items(owner, "radusergroup") == [(USER, GROUP)]
@@ -78,17 +78,17 @@ async def test_create_account_with_an_xgs_pon_plan_writes_its_rates_in_kbit(
 
 async def test_a_repetition_never_changes_the_password(act: Act, owner: asyncpg.Connection) -> None:
     await create(act)
-    password = await act(password_of, USER)
+    password = await act(read_password, USER)
     for order in ("o1", "o2"):
         assert await create(act, order) == "o1"
-        assert await act(password_of, USER) == password
+        assert await act(read_password, USER) == password
     assert len(await items(owner, "radcheck")) == len(await items(owner, "radusergroup")) == 1
 
 
 async def test_no_two_accounts_have_one_password(act: Act) -> None:
     for ref in ("S-1", "S-2"):
         await create(act, ref=ref)
-    assert await act(password_of, USER) != await act(password_of, "S-2@acme.lastmile")
+    assert await act(read_password, USER) != await act(read_password, "S-2@acme.lastmile")
 
 
 async def test_lines_on_one_plan_share_its_group(act: Act, owner: asyncpg.Connection) -> None:
@@ -118,14 +118,14 @@ async def test_an_account_in_another_tenants_realm_cannot_be_made(database: Data
 
 async def test_a_blocked_account_keeps_its_password_and_is_rejected(act: Act, owner: asyncpg.Connection) -> None:
     await create(act)
-    password = await act(password_of, USER)
+    password = await act(read_password, USER)
     for _ in range(2):
         await act(block_account, USER)
     assert await items(owner, "radcheck") == [
         (USER, "Cleartext-Password", ":=", password),
         (USER, "Auth-Type", ":=", "Reject"),
     ]
-    assert await act(password_of, USER) == password
+    assert await act(read_password, USER) == password
 
 
 async def test_a_blocked_account_that_is_wanted_again_can_log_in(act: Act, owner: asyncpg.Connection) -> None:
@@ -174,7 +174,7 @@ async def test_nothing_of_a_deleted_account_is_left_but_the_plans_group(
     assert await items(owner, "radreply") == []
     assert await items(owner, "radusergroup") == [("S-2@acme.lastmile", GROUP)]
     assert len(await items(owner, "radgroupreply")) == 2
-    assert await act(password_of, USER) is None
+    assert await act(read_password, USER) is None
 
 
 async def test_an_undo_leaves_the_account_of_another_order(act: Act, owner: asyncpg.Connection) -> None:

@@ -134,7 +134,7 @@ async def test_not_found_by_an_address_in_doubt_is_no_proof(
     ask = patient.disconnect(nas.nas, CALLED) if kind == "disconnect" else patient.coa(nas.nas, CALLED, change)
     reply = await ask
     assert (reply.outcome, reply.error_cause, reply.session_ended) == (RadiusReply.NOT_FOUND, 503, False)
-    assert "does not prove its end" in reply.text
+    assert "does not prove the end of the session" in reply.text
     assert nas.sessions.keys() == {"4F0C-01"}
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from lastmile.db import Database
 from lastmile.radius.errors import NasConflictError, NasInUseError, UnknownNasError
 from lastmile.radius.nas import NasChange, NasRecord, add_nas, list_nas, remove_nas, set_nas
-from lastmile.radius.sessions import open_sessions
+from lastmile.radius.sessions import find_open_sessions
 
 BNG = NasRecord(address="192.0.2.1", name="bng-1", secret="between-us", description="Uppsala")
 
@@ -25,9 +25,7 @@ async def test_what_differs_is_named_and_not_told(database: Database) -> None:
     other = BNG.model_copy(update={"secret": "another-one", "coa_port": 1700})
     async with database.platform() as platform:
         await add_nas(platform, BNG)
-        with pytest.raises(
-            NasConflictError, match=r"NAS 192\.0\.2\.1 exists, with another secret, CoA port: change it"
-        ) as failure:
+        with pytest.raises(NasConflictError, match=r"NAS 192\.0\.2\.1 exists with another secret, CoA port") as failure:
             await add_nas(platform, other)
     assert "another-one" not in str(failure.value)
     assert "between-us" not in str(failure.value)
@@ -60,7 +58,7 @@ async def test_set_nas_changes_what_is_given(database: Database, owner: asyncpg.
     async with database.platform() as platform:
         back = await set_nas(platform, "192.0.2.1", NasChange(name="bng-9", coa_address="192.0.2.1"))
         assert (back["name"], back["coa_address"], back["coa_port"]) == ("bng-9", "192.0.2.1", 1700)
-        with pytest.raises(UnknownNasError, match="no NAS of name or address bng-1"):
+        with pytest.raises(UnknownNasError, match="No NAS has the name or address bng-1"):
             await set_nas(platform, "bng-1", NasChange(coa_port=1))
 
 
@@ -88,7 +86,7 @@ async def test_requests_go_to_the_coa_address(database: Database, owner: asyncpg
         " VALUES ('s-1', 'u-1', 'S-1@acme.lastmile', '192.0.2.1', now())"
     )
     async with database.tenant("acme") as connection:
-        ((session, nas),) = await open_sessions(connection, "S-1@acme.lastmile")
+        ((session, nas),) = await find_open_sessions(connection, "S-1@acme.lastmile")
     assert nas is not None
     assert (session.nas_address, nas.address, nas.name) == ("192.0.2.1", "192.0.2.99", "bng-1")
 

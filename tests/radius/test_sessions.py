@@ -8,7 +8,7 @@ import pytest
 from lastmile.db import Database
 from lastmile.radius.dynauth import Nas, Session
 from lastmile.radius.nas import NasRecord, add_nas
-from lastmile.radius.sessions import open_sessions, unaccounted_login
+from lastmile.radius.sessions import find_open_sessions, has_unaccounted_login
 
 USER = "S-1@acme.lastmile"
 ROW = """
@@ -20,7 +20,7 @@ ROW = """
 
 async def sessions(database: Database, user: str = USER, *, tenant: str = "acme") -> list[tuple[Session, Nas | None]]:
     async with database.tenant(tenant) as connection:
-        return await open_sessions(connection, user)
+        return await find_open_sessions(connection, user)
 
 
 async def accounted(
@@ -100,7 +100,7 @@ async def test_address_of_a_session_longer_than_any_is_not_in_doubt(
     await accounted(owner, "old", "192.0.2.1", ip="198.51.100.7")
     await owner.execute("UPDATE radacct SET recorded_at = now() - interval '8 days'")
     async with database.tenant("acme") as connection:
-        ((session, _),) = await open_sessions(connection, USER, longest=timedelta(days=7))
+        ((session, _),) = await find_open_sessions(connection, USER, longest=timedelta(days=7))
     assert not session.address_in_doubt
 
 
@@ -112,7 +112,7 @@ async def test_open_session_that_was_recorded_later_is_left_out(database: Databa
     await owner.execute("UPDATE radacct SET acctstarttime = '1970-01-01' WHERE acctsessionid = 'after'")
     await owner.execute("UPDATE radacct SET acctstarttime = '2100-01-01' WHERE acctsessionid = 'before'")
     async with database.tenant("acme") as connection:
-        found = await open_sessions(connection, USER, until=until)
+        found = await find_open_sessions(connection, USER, until=until)
     assert [session.acct_session_id for session, _ in found] == ["before"]
 
 
@@ -121,7 +121,7 @@ ACCEPT = "INSERT INTO radpostauth (username, reply) VALUES ($1, 'Access-Accept')
 
 async def unaccounted(database: Database, until: datetime | None = None) -> bool:
     async with database.tenant("acme") as connection:
-        return await unaccounted_login(connection, USER, timedelta(days=7), until)
+        return await has_unaccounted_login(connection, USER, timedelta(days=7), until)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ class Scenario:
 
     async def _password(self, order: AnyOrder) -> str:
         async with self._database.tenant(order.tenant) as connection:
-            return await accounts.password_of(connection, _user(order)) or "none"
+            return await accounts.read_password(connection, _user(order)) or "none"
 
     async def _take_down(self, nas: DemoNas | None, order: ProvisionSubscriber) -> None:
         _chapter(f"{order.subscriber_ref} is deprovisioned")
