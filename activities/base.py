@@ -15,7 +15,7 @@ from ipam.order_scope import OrderScope
 from lastmile.contract.results import StepOutcome
 from lastmile.db import Database, TenantConnection
 from lastmile.errors import NonRetryableError, OutageError
-from lastmile.subscribers.orders import hold_forward, hold_undo
+from lastmile.subscribers.orders import lock_for_compensation, lock_for_step
 
 __all__ = [
     "Activities",
@@ -51,7 +51,7 @@ class Activities:
         async with self._database.tenant(
             ref.tenant, actor=ref.requested_by, order_id=ref.order_id, subscriber_ref=ref.subscriber_ref
         ) as connection:
-            await (hold_undo if ref.undo else hold_forward)(connection, ref.order_id)
+            await (lock_for_compensation if ref.undo else lock_for_step)(connection, ref.order_id)
             yield connection
 
     def _scope(self, ref: StepContext) -> OrderScope:

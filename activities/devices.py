@@ -9,7 +9,7 @@ from lastmile.db import Database
 from lastmile.devices import records
 from lastmile.devices.controllers import Controller, LineDevice
 from lastmile.devices.records import DeviceKind
-from lastmile.subscribers.records import line_of
+from lastmile.subscribers.records import read_line
 
 __all__ = ["DeviceActivities"]
 
@@ -42,18 +42,18 @@ class DeviceActivities(Activities):
     async def _on(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         """Put the device into service. As an undo: only where this order took the device out of service."""
         async with self._order(ref) as connection:
-            device = _device(ref, kind, await line_of(connection, ref.subscriber_ref))
+            device = _device(ref, kind, await read_line(connection, ref.subscriber_ref))
             if device is None:
                 return skipped(f"the line has no {kind.upper()}")
             if ref.undo:
-                found = await records.find(connection, ref.subscriber_ref, kind)
+                found = await records.find_device(connection, ref.subscriber_ref, kind)
                 if found is None or found.updated_by_order != ref.order_id:
                     return undone(False)
                 self._before_switch(kind)
-                await records.restore(connection, ref.order_id, ref.subscriber_ref, kind)
+                await records.restore_service(connection, ref.order_id, ref.subscriber_ref, kind)
             else:
                 self._before_switch(kind)
-                await records.want(
+                await records.set_target_state(
                     connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, device.identity, True
                 )
         return await self._switch(ref, kind, device, True)
@@ -61,22 +61,24 @@ class DeviceActivities(Activities):
     async def _off(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         """Take the device out of service. As an undo: only where this order put the device into service."""
         async with self._order(ref) as connection:
-            found = await records.find(connection, ref.subscriber_ref, kind)
+            found = await records.find_device(connection, ref.subscriber_ref, kind)
             if found is None:
                 return undone(False) if ref.undo else skipped(f"the line has no {kind.upper()} in service")
             if ref.undo and found.created_by_order != ref.order_id:
                 return undone(False)
-            line = await line_of(connection, ref.subscriber_ref)
+            line = await read_line(connection, ref.subscriber_ref)
             device = _device(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity)
             self._before_switch(kind)
-            await records.want(connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, found.identity, False)
+            await records.set_target_state(
+                connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, found.identity, False
+            )
             if self._controllers[kind] is not None:
                 shared = await records.is_shared(connection, ref.subscriber_ref, kind, device.identity)
                 device = replace(device, shared=shared)
         report = await self._switch(ref, kind, device, False)
         if ref.undo:
             async with self._order(ref) as connection:
-                await records.forget(connection, ref.order_id, ref.subscriber_ref, kind)
+                await records.delete_device(connection, ref.order_id, ref.subscriber_ref, kind)
         return report
 
     def _before_switch(self, kind: DeviceKind) -> None:
@@ -92,7 +94,7 @@ class DeviceActivities(Activities):
         async with heartbeating():
             await (controller.switch_on if on else controller.switch_off)(device)
         async with self._order(ref) as connection:
-            await records.confirm(connection, ref.subscriber_ref, kind, on)
+            await records.confirm_state(connection, ref.subscriber_ref, kind, on)
         return undone(True) if ref.undo else done()
 
 

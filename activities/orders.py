@@ -75,7 +75,7 @@ class OrderActivities(Activities):
             _count(ref, closing, closed)
 
 
-def _count(ref: StepContext, closing: OrderClosing, closed: orders.Closed) -> None:
+def _count(ref: StepContext, closing: OrderClosing, closed: orders.ClosedOrder) -> None:
     outcome = _outcome(closing)
     ORDERS.labels(closed.operation, ref.tenant, outcome).inc()
     ORDER_SECONDS_TAKEN.labels(closed.operation, ref.tenant).observe(closed.seconds)

@@ -40,7 +40,7 @@ class RecordActivities(Activities):
     @step
     async def verify_subscriber(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
-            record = await records.current_subscriber(connection, ref.subscriber_ref, archiving=ref.order_id)
+            record = await records.read_subscriber(connection, ref.subscriber_ref, archiving=ref.order_id)
         return done(subscriber_id=record.id)
 
     @step
@@ -53,7 +53,7 @@ class RecordActivities(Activities):
     @step
     async def create_network_profile(self, ref: StepContext, line: Line) -> StepReport:
         async with self._order(ref) as connection:
-            subscriber = await records.current_subscriber(connection, ref.subscriber_ref)
+            subscriber = await records.read_subscriber(connection, ref.subscriber_ref)
             record = await records.create_network_profile(connection, ref.tenant, ref.order_id, subscriber, line)
         return _made(record, ref, "network_profile_id", "the network profile")
 
@@ -68,7 +68,7 @@ class RecordActivities(Activities):
     @step
     async def create_billing_service(self, ref: StepContext, plan: ServicePlan) -> StepReport:
         async with self._order(ref) as connection:
-            subscriber = await records.current_subscriber(connection, ref.subscriber_ref)
+            subscriber = await records.read_subscriber(connection, ref.subscriber_ref)
             record = await billing.create_service(
                 connection, ref.tenant, ref.order_id, subscriber, ref.subscriber_ref, plan
             )

@@ -84,9 +84,10 @@ def _other(row: Row[Any], need: Need) -> Iterator[str]:
     """Yield in what the line's prefix differs from the need of the order."""
     family = f"ipv{need.purpose.family}"
     if need.pool is not None and row.pool != need.pool:
-        yield f"addressing.{family}_pool: the line's prefix is from pool {row.pool}, the order says {need.pool}"
+        yield f"addressing.{family}_pool: the line's prefix is from pool {row.pool}, but the order names {need.pool}"
     if need.region is not None and row.region != need.region:
-        yield f"addressing.region: the line's pool {row.pool} is in region {row.region}, the order says {need.region}"
+        found = f"the line's pool {row.pool} is in region {row.region}"
+        yield f"addressing.region: {found}, but the order names {need.region}"
     if row.vrf != need.vrf:
         yield f"addressing.vrf: the line is in {vrf_words(row.vrf)}, the order asks for {vrf_words(need.vrf)}"
     if row.prefix is None:

@@ -1,1 +1,1 @@
-"""ONUs and CPEs: the state that each should be in, and the controllers that bring them there."""
+"""ONUs and CPEs: the target state of each device, and the controllers that apply it."""

@@ -1,6 +1,6 @@
-"""What Lastmile asks of an OLT controller and of an ACS: the ports that a vendor's client fills.
+"""The interface of an OLT controller and of an ACS, which a client for a vendor implements.
 
-Every call is idempotent, and raises where it cannot tell that the device is in the state asked for.
+Every call is idempotent, and raises an exception unless the device has confirmed the new state.
 """
 
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ class LineDevice:
     s_vlan: int | None = None
     c_vlan: int | None = None
     shared: bool = False
-    """Other lines are in service on the same ONU (`fttb`): only this line may be taken out of service."""
+    """Whether other lines are in service on the same ONU (`fttb`). The controller must not affect those lines."""
 
 
 class Controller(Protocol):
-    """Brings devices of one kind into service and out of it."""
+    """A controller of devices of one kind."""
 
     async def switch_on(self, device: LineDevice) -> None:
-        """Activate the ONU / configure the CPE."""
+        """Activate the ONU, or configure the CPE."""
 
     async def switch_off(self, device: LineDevice) -> None:
-        """Deactivate the ONU / remove the CPE's configuration."""
+        """Deactivate the ONU, or remove the configuration of the CPE."""

@@ -1,4 +1,4 @@
-"""The state that a line's ONU and CPE should be in, and whether a controller has confirmed it."""
+"""The target state of a line's ONU and CPE, and whether a controller has confirmed it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,10 +24,22 @@ from sqlalchemy.dialects.postgresql import insert
 
 from lastmile.db import TenantConnection, metadata
 
-__all__ = ["Device", "DeviceKind", "confirm", "devices", "find", "forget", "is_shared", "restore", "want"]
+__all__ = [
+    "Device",
+    "DeviceKind",
+    "confirm_state",
+    "delete_device",
+    "devices",
+    "find_device",
+    "is_shared",
+    "restore_service",
+    "set_target_state",
+]
 
 
 class DeviceKind(StrEnum):
+    """The kind of a device."""
+
     ONU = "onu"
     CPE = "cpe"
 
@@ -50,23 +62,24 @@ devices = Table(
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One row: what the device is, and whether it should be in service."""
+    """A device and its target state."""
 
     identity: str
     """The ONU's serial number or the CPE's MAC address."""
     wanted: bool
+    """Whether the device should be in service."""
     created_by_order: str
     updated_by_order: str
 
 
-async def find(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind) -> Device | None:
-    """The line's device of this kind, as far as an order has spoken of one."""
+async def find_device(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind) -> Device | None:
+    """Return the line's device of this kind; None if no order has named one."""
     columns = (devices.c.identity, devices.c.wanted, devices.c.created_by_order, devices.c.updated_by_order)
-    row = (await connection.execute(select(*columns).where(_one(subscriber_ref, kind)))).one_or_none()
+    row = (await connection.execute(select(*columns).where(_matches(subscriber_ref, kind)))).one_or_none()
     return Device(*row) if row else None
 
 
-async def want(
+async def set_target_state(
     connection: TenantConnection,
     tenant: str,
     order_id: str,
@@ -75,7 +88,7 @@ async def want(
     identity: str,
     on: bool,
 ) -> None:
-    """Record that the device should be in service, or out of it; a repetition changes nothing."""
+    """Record whether the device should be in service (`on`). A repeated call changes nothing."""
     new = insert(devices).values(
         tenant_id=tenant,
         subscriber_ref=subscriber_ref,
@@ -93,7 +106,7 @@ async def want(
                 "identity": new.excluded.identity,
                 "wanted": new.excluded.wanted,
                 "confirmed": False,
-                # Bringing a device into service that was out of it is what an undo may take back.
+                # The order that puts an existing device back into service owns the record: its rollback deletes it.
                 "created_by_order": case(
                     (new.excluded.wanted, new.excluded.created_by_order), else_=devices.c.created_by_order
                 ),
@@ -105,25 +118,28 @@ async def want(
     )
 
 
-async def restore(connection: TenantConnection, order_id: str, subscriber_ref: str, kind: DeviceKind) -> bool:
-    """Undo `want(..., on=False)`: in service again, if it was this order that took the device out."""
+async def restore_service(connection: TenantConnection, order_id: str, subscriber_ref: str, kind: DeviceKind) -> bool:
+    """Undo `set_target_state(..., on=False)` if this order took the device out of service."""
     statement = (
         update(devices)
-        .where(_one(subscriber_ref, kind), devices.c.updated_by_order == order_id, ~devices.c.wanted)
+        .where(_matches(subscriber_ref, kind), devices.c.updated_by_order == order_id, ~devices.c.wanted)
         .values(wanted=True, confirmed=False, updated_at=func.now())
     )
     return (await connection.execute(statement)).rowcount > 0
 
 
-async def forget(connection: TenantConnection, order_id: str, subscriber_ref: str, kind: DeviceKind) -> None:
-    """Undo `want(..., on=True)`: no record, if it was this order that brought the device into service."""
-    await connection.execute(delete(devices).where(_one(subscriber_ref, kind), devices.c.created_by_order == order_id))
+async def delete_device(connection: TenantConnection, order_id: str, subscriber_ref: str, kind: DeviceKind) -> None:
+    """Undo `set_target_state(..., on=True)`: delete the record if this order brought the device into service."""
+    await connection.execute(
+        delete(devices).where(_matches(subscriber_ref, kind), devices.c.created_by_order == order_id)
+    )
 
 
 async def is_shared(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind, identity: str) -> bool:
-    """Tell whether another line of the tenant wants the same device in service.
+    """Return whether another line of the tenant should have the same device in service.
 
-    The lock puts lines that leave one device at the same time in order: the last of them is told False.
+    The advisory lock serialises lines that leave one device at the same time. So the last of them gets False, and
+    switches the device off.
     """
     lock = func.hashtextextended(func.current_setting("lastmile.tenant").concat(f"/{kind}/{identity}"), 0)
     await connection.execute(select(func.pg_advisory_xact_lock(lock)))
@@ -131,12 +147,12 @@ async def is_shared(connection: TenantConnection, subscriber_ref: str, kind: Dev
     return bool(await connection.scalar(select(exists().where(*others, devices.c.wanted))))
 
 
-async def confirm(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind, on: bool) -> None:
-    """A controller has brought the device into this state."""
+async def confirm_state(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind, on: bool) -> None:
+    """Record that a controller has brought the device into this state."""
     await connection.execute(
-        update(devices).where(_one(subscriber_ref, kind), devices.c.wanted == on).values(confirmed=True)
+        update(devices).where(_matches(subscriber_ref, kind), devices.c.wanted == on).values(confirmed=True)
     )
 
 
-def _one(subscriber_ref: str, kind: DeviceKind) -> ColumnElement[bool]:
+def _matches(subscriber_ref: str, kind: DeviceKind) -> ColumnElement[bool]:
     return and_(devices.c.subscriber_ref == subscriber_ref, devices.c.kind == kind)

@@ -11,7 +11,7 @@ from lastmile.devices.records import devices
 from lastmile.radius import accounts
 from lastmile.radius.escaping import printable, unescaped
 from lastmile.radius.tables import radacct, radcheck, radusergroup
-from lastmile.subscribers.records import line_of
+from lastmile.subscribers.records import read_line
 from lastmile.subscribers.tables import billing_services, customers, orders, subscribers
 
 __all__ = ["Overview", "find_overview"]
@@ -81,7 +81,7 @@ async def find_overview(database: Database, tenant: str, ref: str, *, password: 
 async def _overview(connection: TenantConnection, tenant: str, ref: str, *, password: bool) -> Overview:
     user = accounts.username(tenant, ref)
     subscriber = await _newest(connection, subscribers, subscribers.c.ref == ref)
-    line = await line_of(connection, ref)
+    line = await read_line(connection, ref)
     return Overview(
         tenant=tenant,
         subscriber_ref=ref,

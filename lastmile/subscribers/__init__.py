@@ -1,1 +1,1 @@
-"""Customers, subscribers, network profiles, billing services and orders: records and their rules."""
+"""The records of customers, subscribers, network profiles, billing services and orders, and their rules."""

@@ -1,6 +1,6 @@
-"""Billing services: what is charged for a line, and the events that a billing system reads.
+"""Billing services, and the billing events that a billing system reads.
 
-Each change and its event are one transaction; events are only ever added.
+A change and its event are in one transaction. Events are never changed or deleted.
 """
 
 from typing import Any
@@ -26,7 +26,11 @@ __all__ = [
 async def create_service(
     connection: TenantConnection, tenant: str, order_id: str, subscriber: CreatedRecord, ref: str, plan: ServicePlan
 ) -> CreatedRecord:
-    """Start charging for the line. Raises `RecordConflictError` where another plan is being charged."""
+    """Start charging for the line.
+
+    Raises:
+        RecordConflictError: the line is charged for another plan.
+    """
     values = {
         "tenant_id": tenant,
         "subscriber_id": subscriber.id,
@@ -47,43 +51,43 @@ async def create_service(
     ).one()
     if found.plan != plan.name:
         raise RecordConflictError(f"plan.name: subscriber {ref} is charged for plan {found.plan}, not {plan.name}")
-    # A deprovision that was abandoned or lost had suspended it: the line is wanted again.
+    # An abandoned or lost deprovision order may have suspended the service, and this order provisions the line again.
     resumed = (
         update(table)
         .where(table.c.id == found.id, table.c.status == "suspended")
         .values(status="active", suspended_by_order=None)
         .returning(table)
     )
-    await _all(connection, resumed, ref, "resumed", order_id)
+    await _apply(connection, resumed, ref, "resumed", order_id)
     return CreatedRecord(found.id, found.created_by_order)
 
 
 async def cancel_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
-    """Undo `create_service`: remove the service if this order created it; the billing system sees `cancelled`."""
+    """Undo `create_service`: delete the service if this order created it, and write the event `cancelled`."""
     statement = (
         delete(billing_services)
         .where(_current(ref), billing_services.c.created_by_order == order_id)
         .returning(billing_services)
     )
-    return await _all(connection, statement, ref, "cancelled", order_id)
+    return await _apply(connection, statement, ref, "cancelled", order_id)
 
 
 async def suspend_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
-    """Stop charging for the line until it is resumed or ended; False where nothing is being charged."""
-    by_us = select(billing_services.c.id).where(_current(ref), billing_services.c.suspended_by_order == order_id)
+    """Suspend the line's service until an order resumes or ends it. Return False if no service is active."""
+    by_order = select(billing_services.c.id).where(_current(ref), billing_services.c.suspended_by_order == order_id)
     statement = (
         update(billing_services)
         .where(_current(ref), billing_services.c.status == "active")
         .values(status="suspended", suspended_by_order=order_id)
         .returning(billing_services)
     )
-    if await _all(connection, statement, ref, "suspended", order_id):
+    if await _apply(connection, statement, ref, "suspended", order_id):
         return True
-    return await connection.scalar(by_us) is not None  # an earlier attempt did it
+    return await connection.scalar(by_order) is not None  # an earlier attempt of the same order suspended the service
 
 
 async def resume_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
-    """Undo `suspend_service`, if this order suspended it."""
+    """Undo `suspend_service` if this order suspended the service."""
     statement = (
         update(billing_services)
         .where(
@@ -94,26 +98,26 @@ async def resume_service(connection: TenantConnection, ref: str, order_id: str) 
         .values(status="active", suspended_by_order=None)
         .returning(billing_services)
     )
-    return await _all(connection, statement, ref, "resumed", order_id)
+    return await _apply(connection, statement, ref, "resumed", order_id)
 
 
 async def end_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
-    """Close the line's service for good."""
+    """End the line's service. An ended service is never resumed."""
     statement = (
         update(billing_services)
         .where(_current(ref), billing_services.c.status != "ended")
         .values(status="ended", ended_at=func.now())
         .returning(billing_services)
     )
-    return await _all(connection, statement, ref, "ended", order_id)
+    return await _apply(connection, statement, ref, "ended", order_id)
 
 
 def _current(ref: str) -> Any:
-    mine = select(subscribers.c.id).where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
-    return billing_services.c.subscriber_id.in_(mine)
+    current = select(subscribers.c.id).where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
+    return billing_services.c.subscriber_id.in_(current)
 
 
-async def _all(connection: TenantConnection, statement: Any, ref: str, event: str, order_id: str) -> bool:
+async def _apply(connection: TenantConnection, statement: Any, ref: str, event: str, order_id: str) -> bool:
     services = (await connection.execute(statement)).all()
     for service in services:
         await _record(connection, service, ref, event, order_id)

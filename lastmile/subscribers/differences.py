@@ -1,4 +1,4 @@
-"""In which fields an order differs from the records of a line that is in service."""
+"""The fields in which an order differs from the records of a line in service."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,18 +9,18 @@ from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.db import TenantConnection
 from lastmile.subscribers.tables import billing_services, customers, network_profiles, subscribers
 
-__all__ = ["customer_fields", "record_differences"]
+__all__ = ["differing_customer_fields", "find_record_differences"]
 
 _LINE = [network_profiles.c[field].label(f"line_{field}") for field in Line.model_fields]
 
 
-async def record_differences(
+async def find_record_differences(
     connection: TenantConnection, ref: str, customer: Customer, plan: ServicePlan, line: Line
 ) -> list[str]:
-    """The differences between the order and the subscriber's records, in words, each with the order's field.
+    """Return the differences between the order and the subscriber's records, each as a text with the order's field.
 
-    A record that is missing is no difference: the order makes it. Values of the customer are personal data, and are
-    not told.
+    A missing record is not a difference, since the order creates the record. The texts contain no value of the
+    customer: those are personal data.
     """
     row = (
         await connection.execute(
@@ -47,30 +47,30 @@ async def record_differences(
     return [] if row is None else list(_differences(row, customer, plan, line))
 
 
-def customer_fields(record: Any, customer: Customer) -> list[str]:
-    """The fields in which the customer's record is another than the order says. One left out says nothing."""
-    said = customer.model_dump(exclude={"ref"}, exclude_none=True)
-    return [field for field, value in said.items() if getattr(record, field) != value]
+def differing_customer_fields(record: Any, customer: Customer) -> list[str]:
+    """Return the fields whose value in the order differs from the customer's record. Omitted fields do not differ."""
+    ordered = customer.model_dump(exclude={"ref"}, exclude_none=True)
+    return [field for field, value in ordered.items() if getattr(record, field) != value]
 
 
 def _differences(row: Any, customer: Customer, plan: ServicePlan, line: Line) -> Iterator[str]:
     if row.customer_ref != customer.ref:
-        yield f"customer.ref: the line belongs to customer {row.customer_ref}, the order says {customer.ref}"
+        yield f"customer.ref: the line belongs to customer {row.customer_ref}, but the order names {customer.ref}"
     else:
-        for field in customer_fields(row, customer):
-            yield f"customer.{field}: the record of customer {customer.ref} has another"
+        for field in differing_customer_fields(row, customer):
+            yield f"customer.{field}: the record of customer {customer.ref} has another value"
     for field, value in line.model_dump().items():
         if row.profile is not None and getattr(row, f"line_{field}") != value:
-            yield _has(f"line.{field}", getattr(row, f"line_{field}"), value)
+            yield _difference(f"line.{field}", getattr(row, f"line_{field}"), value)
     if row.plan is not None:
-        for field, has, value in (("name", row.plan, plan.name), ("price_ref", row.price_ref, plan.price_ref)):
-            if has != value:
-                yield _has(f"plan.{field}", has, value)
+        for field, actual, value in (("name", row.plan, plan.name), ("price_ref", row.price_ref, plan.price_ref)):
+            if actual != value:
+                yield _difference(f"plan.{field}", actual, value)
 
 
-def _has(field: str, has: object, asked: object) -> str:
-    return f"{field}: the line has {_shown(has)}, the order says {_shown(asked)}"
+def _difference(field: str, actual: object, ordered: object) -> str:
+    return f"{field}: the line has {_format(actual)}, but the order has {_format(ordered)}"
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     return "none" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""What can be wrong with a record or an order, by name. A retry fixes none of these."""
+"""The errors of records and orders. None of them is retried, since a retry cannot succeed."""
 
 from lastmile.errors import NonRetryableError, OrderFencedError
 
@@ -18,20 +18,20 @@ class UnknownTenantError(NonRetryableError):
 
 
 class TenantInUseError(NonRetryableError):
-    """Records name the tenant, so it cannot be removed."""
+    """The tenant cannot be removed, since records refer to it."""
 
 
 class UnknownSubscriberError(NonRetryableError):
-    """There is no such subscriber, or it was archived."""
+    """The subscriber does not exist, or was archived."""
 
 
 class RecordConflictError(NonRetryableError):
-    """A record exists already and differs from what the order says."""
+    """A record exists and differs from the order."""
 
 
 class LineDiffersError(NonRetryableError):
-    """The subscriber's line is in service, and is not what the order asks for."""
+    """The subscriber's line is in service and differs from the order."""
 
 
 class OrderConflictError(NonRetryableError):
-    """The order id was used before, for other content or for an order that cannot be taken up again."""
+    """The order id was used before, with other content or for an order that cannot be resumed."""

@@ -1,6 +1,6 @@
 """The tables whose rows name the order that created or changed them, by kind of record.
 
-An order that takes over from a lost one inherits these rows (`activities.orders`). The audit reports the rows that a
+An order that takes over a lost order takes over its rows (`activities.orders`). The audit reports the rows that a
 rolled-back order left behind (`lastmile.audit.order_invariants`).
 """
 
@@ -26,7 +26,7 @@ class OrderRecords:
 
     @property
     def order_columns(self) -> tuple[str, ...]:
-        """The columns that name an order."""
+        """Return the columns that name an order."""
         return ("created_by_order", *([self.changed_by] if self.changed_by else []))
 
 

@@ -1,8 +1,8 @@
-"""Orders: what was asked for, whether it may still act, and how it ended.
+"""The records of orders: content, status and result.
 
-An order's row is its memory, long after its run has left Temporal, and its fence: a step acts only while its
-order is `running`, an undo only while it is being rolled back. The step's transaction holds the row, so an
-attempt that the workflow gave up on cannot commit after the undo has looked.
+The row of an order outlives its run in Temporal. The row is also a fence: a step acts only while the order is
+`running`, a compensation only while the order is being rolled back. The transaction of a step locks the row. So an
+attempt that the workflow has given up cannot commit after the compensation has read the state.
 """
 
 from collections.abc import Sequence
@@ -20,46 +20,48 @@ from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, Un
 from lastmile.subscribers.tables import orders
 
 __all__ = [
-    "Closed",
+    "ClosedOrder",
     "EndedOrder",
     "OrderStatus",
     "close_order",
-    "hold_forward",
-    "hold_undo",
-    "live_line",
+    "lock_for_compensation",
+    "lock_for_step",
     "open_order",
-    "recorded",
+    "read_ended_orders",
+    "read_line_result",
 ]
 
 
 class OrderStatus(StrEnum):
+    """The status of an order."""
+
     RUNNING = "running"
     ROLLING_BACK = "rolling_back"
     COMPLETED = "completed"
     DEGRADED = "degraded"
     ROLLED_BACK = "rolled_back"
     PARTLY_ROLLED_BACK = "partly_rolled_back"
-    """An operator skipped an undo; the audit names what is left until an order has put it right."""
+    """An operator skipped a compensation. The audit reports what the order left until a later order completes."""
     ABANDONED = "abandoned"
-    """An operator gave up on it; the audit keeps pointing at what it left."""
+    """An operator ended the order as it stood. The audit reports what the order left until a later order completes."""
     SUPERSEDED = "superseded"
-    """Its run was terminated, and a later order for the subscriber took over."""
+    """The order's run was terminated, and a later order of the subscriber took over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """An order as it was found at its beginning."""
+    """The state of an order when its run opens it."""
 
     result: dict[str, Any] | None = None
+    """The result, if the order has ended."""
     outdated: str = ""
-    """Which later order has changed the line since the order ended."""
+    """A text about the later order that has changed the line since this order ended; empty if there is none."""
     new: bool = False
-    """The order's row was made by this call."""
+    """Whether this call inserted the row."""
     taken_over: bool = False
-    """A run that is gone had begun it, or it has superseded an order of the same operation: now, or at an earlier
-    attempt to open it."""
+    """Whether an earlier run had begun this order, or this order has superseded an order of the same operation."""
     superseded: tuple[str, ...] = ()
-    """Unfinished orders of the same operation, whose leftovers are this order's from now on."""
+    """The unfinished orders of the same operation whose records this order takes over."""
 
 
 _UNFINISHED = (OrderStatus.RUNNING, OrderStatus.ROLLING_BACK)
@@ -75,10 +77,14 @@ async def open_order(
     run_id: str,
     requested_by: str = "",
 ) -> Opening:
-    """Begin the order, or take it up where a terminated run left it; `run_id` is the run that asks.
+    """Begin the order, or resume it after its run was terminated; `run_id` is the current run.
 
-    The caller's run holds the subscriber's workflow id, so every other unfinished order of the subscriber
-    belongs to a run that is gone: those are superseded. Raises `OrderConflictError` and `UnknownTenantError`.
+    The current run has the subscriber's workflow id. So every other unfinished order of the subscriber belongs to a
+    terminated run, and becomes `superseded`.
+
+    Raises:
+        OrderConflictError: the id was used with other content, or the order was terminated during its rollback.
+        UnknownTenantError: the tenant does not exist.
     """
     values = {
         "tenant_id": tenant,
@@ -93,17 +99,17 @@ async def open_order(
     try:
         new = (await connection.execute(insert(orders).values(values).on_conflict_do_nothing())).rowcount > 0
     except IntegrityError as failure:
-        raise UnknownTenantError(f"tenant {tenant} does not exist: add it with `lastmile tenant add`") from failure
+        raise UnknownTenantError(f"Tenant {tenant} does not exist. Add it with `lastmile tenant add`.") from failure
     found = (await connection.execute(select(orders).where(orders.c.order_id == order_id).with_for_update())).one()
     if found.digest != digest:
         raise OrderConflictError(
-            f"order id {order_id} was used on {found.created_at:%Y-%m-%d %H:%M %Z} for another "
-            f"{found.operation} (subscriber {found.subscriber_ref}): an id belongs to one order for ever"
+            f"Order id {order_id} was used on {found.created_at:%Y-%m-%d %H:%M %Z} for another "
+            f"{found.operation} (subscriber {found.subscriber_ref}). Send each order with a new id."
         )
     if found.status in (OrderStatus.ROLLING_BACK, OrderStatus.SUPERSEDED):
         raise OrderConflictError(
-            f"order {order_id} was cut off while it was {found.status}: "
-            "what it left is taken over by the subscriber's next order, so send it with a new id"
+            f"Order {order_id} was terminated while it was {found.status}. Send it with a new id: the subscriber's "
+            "next order takes over the records that it left."
         )
     if found.status != OrderStatus.RUNNING:
         later = await connection.execute(_LATER_THAN, {"order_id": order_id})
@@ -129,7 +135,7 @@ async def open_order(
     return Opening(new=new, taken_over=taken_over, superseded=same)
 
 
-_LAST_BEFORE = text(
+_LAST_OTHER_ORDER = text(
     """
     SELECT operation, status, result FROM orders
     WHERE subscriber_ref = :subscriber_ref AND order_id <> :order_id
@@ -141,15 +147,15 @@ _CREATING = operations_that(LineEffect.CREATES)
 _CREATING_OR_ENDING = operations_that(LineEffect.CREATES, LineEffect.ENDS)
 
 
-async def live_line(connection: TenantConnection, subscriber_ref: str, order_id: str) -> dict[str, Any] | None:
+async def read_line_result(connection: TenantConnection, subscriber_ref: str, order_id: str) -> dict[str, Any] | None:
     """Return the result of the order that created the subscriber's line.
 
-    None where no line is in service: there was none, an order ended it, or an order was cut off halfway. The order
-    `order_id` does not count.
+    None if no line is in service: the last order ended the line, was terminated halfway, or does not exist. The order
+    `order_id` itself does not count.
     """
     row = (
         await connection.execute(
-            _LAST_BEFORE,
+            _LAST_OTHER_ORDER,
             {"subscriber_ref": subscriber_ref, "order_id": order_id, "operations": list(_CREATING_OR_ENDING)},
         )
     ).one_or_none()
@@ -159,18 +165,21 @@ async def live_line(connection: TenantConnection, subscriber_ref: str, order_id:
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class ClosedOrder:
     """An order that has just ended."""
 
     operation: str
     seconds: float
-    """Since it was begun."""
+    """The duration of the order."""
 
 
 async def close_order(
     connection: TenantConnection, order_id: str, status: OrderStatus, result: dict[str, Any]
-) -> Closed | None:
-    """Record how the order ended. The first recorded end stands: None where it had ended before."""
+) -> ClosedOrder | None:
+    """Record the status and the result of an ended order. Return None if the order had ended before.
+
+    The first recorded result stays.
+    """
     ended = await connection.execute(
         update(orders)
         .where(orders.c.order_id == order_id, orders.c.status.in_(_UNFINISHED))
@@ -179,7 +188,7 @@ async def close_order(
     )
     if (row := ended.one_or_none()) is None:
         return None
-    return Closed(row.operation, (row.finished_at - row.created_at).total_seconds())
+    return ClosedOrder(row.operation, (row.finished_at - row.created_at).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +196,13 @@ class EndedOrder:
     """An order that has ended."""
 
     digest: str
-    """Of its content: an order with another is another order."""
+    """The digest of the order's content."""
     result: dict[str, Any]
     outdated: str
-    """Which later order has changed the line since the order ended; empty where none has."""
+    """A text about the later order that has changed the line since this order ended; empty if there is none."""
 
 
-# The newest order of the other operation that came after an order `o` and was not taken back.
+# The newest later order with another operation than order `o` that was not rolled back.
 _LATER = """
     SELECT later.order_id AS later_order_id, later.operation AS later_operation, later.status AS later_status,
            later.created_at AS later_at
@@ -205,7 +214,7 @@ _LATER = """
 """
 _LATER_THAN = text(f"SELECT later.* FROM orders o CROSS JOIN LATERAL ({_LATER}) later WHERE o.order_id = :order_id")
 
-_RECORDED = text(
+_ENDED_ORDERS = text(
     f"""
     SELECT o.tenant_id, o.order_id, o.digest, o.result, later.*
     FROM unnest(CAST(:tenants AS text[]), CAST(:order_ids AS text[])) AS asked (tenant_id, order_id)
@@ -217,26 +226,26 @@ _RECORDED = text(
 
 
 def _outdated(later: Row[Any] | None) -> str:
-    """The words for an order that is followed by this one."""
+    """Return the text that tells a caller of a later order; empty without a later order."""
     if later is None or later.later_order_id is None:
         return ""
     return (
-        f"this result is from before {later.later_operation} order {later.later_order_id} "
+        f"this result is older than {later.later_operation} order {later.later_order_id} "
         f"({later.later_status.replace('_', ' ')}, begun on {later.later_at:%Y-%m-%d %H:%M %Z})"
     )
 
 
-async def recorded(
+async def read_ended_orders(
     connection: PlatformConnection, asked: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], EndedOrder]:
-    """Of these orders, by tenant and id, the ones whose end `open_order` would give back."""
+    """Return those of the orders (tenant, order id) that have ended, by tenant and order id."""
     keys = {"tenants": [tenant for tenant, _ in asked], "order_ids": [order_id for _, order_id in asked]}
-    rows = await connection.execute(_RECORDED, keys)
+    rows = await connection.execute(_ENDED_ORDERS, keys)
     return {(row.tenant_id, row.order_id): EndedOrder(row.digest, row.result, _outdated(row)) for row in rows}
 
 
-_HOLD_FORWARD = text("SELECT 1 FROM orders WHERE order_id = :order_id AND status = 'running' FOR SHARE")
-_HOLD_UNDO = text(
+_LOCK_RUNNING = text("SELECT 1 FROM orders WHERE order_id = :order_id AND status = 'running' FOR SHARE")
+_LOCK_ROLLING_BACK = text(
     """
     UPDATE orders SET status = 'rolling_back'
     WHERE order_id = :order_id AND status IN ('running', 'rolling_back') RETURNING 1
@@ -244,13 +253,21 @@ _HOLD_UNDO = text(
 )
 
 
-async def hold_forward(connection: TenantConnection, order_id: str) -> None:
-    """Let a step act until its transaction ends. Raises `OrderFencedError` where the order has moved on."""
-    if await connection.scalar(_HOLD_FORWARD, {"order_id": order_id}) is None:
-        raise OrderFencedError(f"order {order_id} is no longer running: this attempt came too late and did nothing")
+async def lock_for_step(connection: TenantConnection, order_id: str) -> None:
+    """Lock the running order, so that no compensation of the order acts before the step's transaction ends.
+
+    Raises:
+        OrderFencedError: the order is not running.
+    """
+    if await connection.scalar(_LOCK_RUNNING, {"order_id": order_id}) is None:
+        raise OrderFencedError(f"Order {order_id} is no longer running: this late attempt changed nothing.")
 
 
-async def hold_undo(connection: TenantConnection, order_id: str) -> None:
-    """Let an undo act, and no step of the order any more. Raises `OrderFencedError` where the order has ended."""
-    if await connection.scalar(_HOLD_UNDO, {"order_id": order_id}) is None:
-        raise OrderFencedError(f"order {order_id} has ended: there is nothing to undo")
+async def lock_for_compensation(connection: TenantConnection, order_id: str) -> None:
+    """Set the order to `rolling_back` and lock it, so that no step of the order acts from now on.
+
+    Raises:
+        OrderFencedError: the order has ended.
+    """
+    if await connection.scalar(_LOCK_ROLLING_BACK, {"order_id": order_id}) is None:
+        raise OrderFencedError(f"Order {order_id} has ended: there is nothing to undo.")

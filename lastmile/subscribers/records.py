@@ -1,7 +1,7 @@
-"""Customers, subscribers and network profiles: made once, undone only by the order that made them.
+"""The records of customers, subscribers and network profiles. Only the order that created a record undoes it.
 
-Every `create_*` is content with the record that an earlier attempt made, and raises `RecordConflictError` where the one
-that exists says something else. Every `delete_*` is content where there is nothing to delete.
+Every `create_*` function returns the record of an earlier attempt, and raises `RecordConflictError` if the existing
+record differs. Every `delete_*` function succeeds if there is nothing to delete.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from lastmile.contract.lines import ConnectionType, Customer, Line, Option82Policy
 from lastmile.db import TenantConnection
 from lastmile.fields.stored import STORED
-from lastmile.subscribers.differences import customer_fields
+from lastmile.subscribers.differences import differing_customer_fields
 from lastmile.subscribers.errors import RecordConflictError, UnknownSubscriberError
 from lastmile.subscribers.tables import customers, network_profiles, subscribers
 
@@ -25,34 +25,37 @@ __all__ = [
     "create_customer",
     "create_network_profile",
     "create_subscriber",
-    "current_subscriber",
     "customer_notes",
     "delete_customer",
     "delete_network_profile",
     "delete_subscriber",
-    "line_of",
+    "read_line",
+    "read_subscriber",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedRecord:
-    """A record's id, and the order that made it."""
+    """The id of a record, and the order that created it."""
 
     id: str
     created_by_order: str
     differs_in: tuple[str, ...] = ()
-    """The fields in which the record that was found is another than the order says."""
+    """The fields in which an existing record differs from the order."""
 
 
 async def create_customer(
     connection: TenantConnection, tenant: str, order_id: str, customer: Customer
 ) -> CreatedRecord:
-    """The customer of this reference. One that exists is left as it is: an order is no way to rename somebody."""
+    """Create the customer, or return the existing one with the fields that differ.
+
+    An existing customer stays unchanged: an order for a line must not rename a customer.
+    """
     values = {"tenant_id": tenant, "created_by_order": order_id, **customer.model_dump()}
     if made := await _insert(connection, customers, values):
         return made
     row = (await connection.execute(select(customers).where(customers.c.ref == customer.ref))).one()
-    return CreatedRecord(row.id, row.created_by_order, tuple(customer_fields(row, customer)))
+    return CreatedRecord(row.id, row.created_by_order, tuple(differing_customer_fields(row, customer)))
 
 
 def customer_notes(record: CreatedRecord, customer: Customer) -> list[str]:
@@ -64,11 +67,11 @@ def customer_notes(record: CreatedRecord, customer: Customer) -> list[str]:
 
 
 async def delete_customer(connection: TenantConnection, order_id: str) -> bool:
-    """Remove the customer that this order created, if it created one.
+    """Delete the customer that this order created, if any.
 
-    Where another order has added a line to the customer since, the customer stays and becomes that order's.
+    If another order has added a line to the customer since, the customer stays, and then belongs to that order.
     """
-    mine = customers.c.created_by_order == order_id
+    by_order = customers.c.created_by_order == order_id
     heir = (
         select(subscribers.c.created_by_order)
         .where(subscribers.c.customer_id == customers.c.id)
@@ -76,22 +79,26 @@ async def delete_customer(connection: TenantConnection, order_id: str) -> bool:
         .limit(1)
         .scalar_subquery()
     )
-    if await _changed(connection, delete(customers).where(mine, heir.is_(None))):
+    if await _execute(connection, delete(customers).where(by_order, heir.is_(None))):
         return True
-    await connection.execute(update(customers).where(mine, heir.is_not(None)).values(created_by_order=heir))
+    await connection.execute(update(customers).where(by_order, heir.is_not(None)).values(created_by_order=heir))
     return False
 
 
 async def create_subscriber(
     connection: TenantConnection, tenant: str, order_id: str, ref: str, customer_ref: str
 ) -> CreatedRecord:
-    """The current subscriber of this reference. Raises `RecordConflictError` where it belongs to another customer."""
-    # KEY SHARE: the undo of the order that created the customer must not remove it under our feet.
+    """Create the subscriber, or return the current subscriber with this reference.
+
+    Raises:
+        RecordConflictError: the subscriber belongs to another customer, or the customer was deleted meanwhile.
+    """
+    # KEY SHARE: a concurrent rollback of the order that created the customer must not delete the customer.
     customer_id = await connection.scalar(
         select(customers.c.id).where(customers.c.ref == customer_ref).with_for_update(read=True, key_share=True)
     )
     if customer_id is None:
-        raise RecordConflictError(f"customer {customer_ref} was removed while the order ran: send it again")
+        raise RecordConflictError(f"Customer {customer_ref} was deleted while the order ran. Send the order again.")
     values = {"tenant_id": tenant, "ref": ref, "customer_id": customer_id, "created_by_order": order_id}
     if made := await _insert(connection, subscribers, values):
         return made
@@ -109,20 +116,25 @@ async def create_subscriber(
 
 
 async def delete_subscriber(connection: TenantConnection, ref: str, order_id: str) -> bool:
-    """Remove a subscriber that this order created. Raises `RecordConflictError` if a line or a service needs it."""
-    mine = delete(subscribers).where(subscribers.c.ref == ref, subscribers.c.created_by_order == order_id)
+    """Delete the subscriber if this order created it.
+
+    Raises:
+        RecordConflictError: a network profile or a billing service refers to the subscriber.
+    """
+    statement = delete(subscribers).where(subscribers.c.ref == ref, subscribers.c.created_by_order == order_id)
     try:
-        return await _changed(connection, mine)
+        return await _execute(connection, statement)
     except IntegrityError as failure:
         raise RecordConflictError(
-            f"subscriber {ref} still has a network profile or a billing service: remove that first"
+            f"Subscriber {ref} still has a network profile or a billing service. Remove those first."
         ) from failure
 
 
-async def current_subscriber(connection: TenantConnection, ref: str, archiving: str | None = None) -> CreatedRecord:
-    """The subscriber as it is now, or as the order `archiving` left it.
+async def read_subscriber(connection: TenantConnection, ref: str, archiving: str | None = None) -> CreatedRecord:
+    """Return the current subscriber, or the one that the order `archiving` has archived.
 
-    Raises `UnknownSubscriberError` where there is none, or only one that another order has archived.
+    Raises:
+        UnknownSubscriberError: the subscriber does not exist, or another order has archived it.
     """
     row = (
         await connection.execute(
@@ -134,17 +146,17 @@ async def current_subscriber(connection: TenantConnection, ref: str, archiving: 
         )
     ).one_or_none()
     if row is None:
-        raise UnknownSubscriberError(f"there is no subscriber {ref}: check the reference and the tenant")
+        raise UnknownSubscriberError(f"Subscriber {ref} does not exist. Check the reference and the tenant.")
     if row.archived_at is not None and row.archived_by_order != archiving:
         raise UnknownSubscriberError(
-            f"subscriber {ref} was deprovisioned on {row.archived_at:%Y-%m-%d %H:%M %Z}: there is no line to work on"
+            f"Subscriber {ref} was deprovisioned on {row.archived_at:%Y-%m-%d %H:%M %Z} and has no line any more."
         )
     return CreatedRecord(row.id, row.created_by_order)
 
 
 async def archive_subscriber(connection: TenantConnection, ref: str, order_id: str, reason: str) -> bool:
-    """Close the subscriber's record. It stays for the history; its reference can be used again."""
-    return await _changed(
+    """Archive the subscriber. The record stays for the history, and its reference can be used again."""
+    return await _execute(
         connection,
         update(subscribers)
         .where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
@@ -155,7 +167,11 @@ async def archive_subscriber(connection: TenantConnection, ref: str, order_id: s
 async def create_network_profile(
     connection: TenantConnection, tenant: str, order_id: str, subscriber: CreatedRecord, line: Line
 ) -> CreatedRecord:
-    """Create the network profile. Raises `RecordConflictError` for another profile or a part of another line."""
+    """Create the network profile.
+
+    Raises:
+        RecordConflictError: the subscriber has another profile, or another line has a resource that cannot be shared.
+    """
     values = {
         "tenant_id": tenant,
         "subscriber_id": subscriber.id,
@@ -168,26 +184,26 @@ async def create_network_profile(
         await connection.execute(select(network_profiles).where(network_profiles.c.subscriber_id == subscriber.id))
     ).one_or_none()
     if row is None:
-        raise await _line_taken(connection, line)
+        raise await _line_conflict(connection, line)
     if differing := [field for field, value in line.model_dump().items() if getattr(row, field) != value]:
         raise RecordConflictError(
-            f"the subscriber has a network profile with another {', '.join(differing)}: "
-            "deprovision it first, or send what is there"
+            f"The subscriber has a network profile with another {', '.join(differing)}. "
+            "Deprovision the subscriber first, or send an order with the values of the profile."
         )
     return CreatedRecord(row.id, row.created_by_order)
 
 
 async def delete_network_profile(connection: TenantConnection, ref: str, order_id: str | None = None) -> bool:
-    """Remove the current subscriber's profile; with `order_id` only if that order created it."""
-    mine = select(subscribers.c.id).where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
-    statement = delete(network_profiles).where(network_profiles.c.subscriber_id.in_(mine))
+    """Delete the current subscriber's profile; with `order_id`, only if that order created it."""
+    current = select(subscribers.c.id).where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
+    statement = delete(network_profiles).where(network_profiles.c.subscriber_id.in_(current))
     if order_id is not None:
         statement = statement.where(network_profiles.c.created_by_order == order_id)
-    return await _changed(connection, statement)
+    return await _execute(connection, statement)
 
 
-async def line_of(connection: TenantConnection, ref: str) -> Line | None:
-    """The current subscriber's line, or None where it has no network profile."""
+async def read_line(connection: TenantConnection, ref: str) -> Line | None:
+    """Return the current subscriber's line; None without a network profile."""
     columns = [network_profiles.c[field] for field in Line.model_fields]
     row = (
         await connection.execute(
@@ -199,10 +215,10 @@ async def line_of(connection: TenantConnection, ref: str) -> Line | None:
     return Line.model_validate(row._asdict(), context=STORED) if row else None
 
 
-async def _line_taken(connection: TenantConnection, line: Line) -> RecordConflictError:
-    """Name what the line would share with another, which the database refused."""
+async def _line_conflict(connection: TenantConnection, line: Line) -> RecordConflictError:
+    """Return the error with each resource that another line has."""
     found = []
-    for same, words in _shared_by_none(line):
+    for same, words in _exclusive_resources(line):
         owner = (
             select(subscribers.c.ref)
             .join(network_profiles, network_profiles.c.subscriber_id == subscribers.c.id)
@@ -211,28 +227,30 @@ async def _line_taken(connection: TenantConnection, line: Line) -> RecordConflic
         )
         if ref := await connection.scalar(owner):
             found.append(words.format(f"subscriber {ref}'s line"))
-    return RecordConflictError("; ".join(found) or "the network profile changed while the order ran: send it again")
+    return RecordConflictError(
+        "; ".join(found) or "The network profile changed while the order ran. Send the order again."
+    )
 
 
-def _shared_by_none(line: Line) -> Iterator[tuple[list[ColumnElement[bool]], str]]:
-    """The condition for each thing that one line has, as the database's constraints say it, and the words for it."""
+def _exclusive_resources(line: Line) -> Iterator[tuple[list[ColumnElement[bool]], str]]:
+    """Yield each resource that only one line can have: the condition of the database's constraint, and the message."""
     other = network_profiles.c
-    # Only what the line has: `== None` is IS NULL, and would find any line without it.
+    # A resource that the line does not have is omitted: `== None` becomes IS NULL, and finds every line without it.
     if line.onu_serial is not None:
         shareable = line.connection_type is ConnectionType.FTTB
         exclusive = [other.connection_type != ConnectionType.FTTB] if shareable else []
-        words = f"line.onu_serial: ONU {line.onu_serial} is on {{}} already"
+        words = f"line.onu_serial: ONU {line.onu_serial} already belongs to {{}}"
         yield [other.onu_serial == line.onu_serial, *exclusive], f"{words}, and only fttb lines share an ONU"
     if line.cpe_mac is not None:
-        yield [other.cpe_mac == line.cpe_mac], f"line.cpe_mac: CPE {line.cpe_mac} is on {{}} already"
+        yield [other.cpe_mac == line.cpe_mac], f"line.cpe_mac: CPE {line.cpe_mac} already belongs to {{}}"
     port = [line.olt, line.pon_port, line.s_vlan, line.c_vlan]
     if None not in port:
         columns = [other.olt, other.pon_port, other.s_vlan, other.c_vlan]
         words = f"line.c_vlan: S-VLAN {line.s_vlan} and C-VLAN {line.c_vlan} on port {line.pon_port} of OLT {line.olt}"
-        yield [column == value for column, value in zip(columns, port, strict=True)], f"{words} are {{}} already"
+        yield [column == value for column, value in zip(columns, port, strict=True)], f"{words} already belong to {{}}"
     if line.circuit_id is not None and line.option82_policy is Option82Policy.ENFORCE:
         circuit = line.circuit_id.replace("{", "{{").replace("}", "}}")
-        words = f"line.circuit_id: {circuit!r} is the circuit id of {{}} already, and both lines enforce it"
+        words = f"line.circuit_id: {circuit!r} already belongs to {{}}, and both lines enforce their circuit id"
         yield [other.circuit_id == line.circuit_id, other.option82_policy == Option82Policy.ENFORCE], words
 
 
@@ -241,11 +259,11 @@ def _record(table: Table) -> Any:
 
 
 async def _insert(connection: TenantConnection, table: Table, values: dict[str, Any]) -> CreatedRecord | None:
-    """The new record, or None where a unique constraint says there is one."""
+    """Insert a row. Return None if a unique constraint refuses it."""
     statement = insert(table).values(values).on_conflict_do_nothing().returning(table.c.id, table.c.created_by_order)
     row = (await connection.execute(statement)).one_or_none()
     return CreatedRecord(row.id, row.created_by_order) if row else None
 
 
-async def _changed(connection: TenantConnection, statement: Delete | Update) -> bool:
+async def _execute(connection: TenantConnection, statement: Delete | Update) -> bool:
     return (await connection.execute(statement)).rowcount > 0

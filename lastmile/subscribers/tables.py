@@ -1,4 +1,4 @@
-"""Tables of this domain. The migrations make them; a test holds these against what they made."""
+"""The tables of subscribers and orders. Migrations create them, and a test compares both definitions."""
 
 from sqlalchemy import (
     BigInteger,
@@ -111,7 +111,7 @@ network_profiles = Table(
     Column("option82_policy", Text, nullable=False),
     Column("created_by_order", Text, nullable=False),
     _now("created_at"),
-    # The line may have the VLANs, or the enforced circuit id, of another line.
+    # Whether the line may share its VLANs, or its enforced circuit id, with another line.
     Column("shares_vlans", Boolean, nullable=False, server_default="false"),
     Column("shares_circuit", Boolean, nullable=False, server_default="false"),
 )

@@ -1,4 +1,4 @@
-"""Tenants: the ISPs, or brands of one, that share a Lastmile."""
+"""Tenants: the ISPs, or the brands of one ISP, that share an installation of Lastmile."""
 
 from sqlalchemy import delete, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -10,8 +10,8 @@ from lastmile.subscribers.tables import tenants
 
 __all__ = ["add_tenant", "list_tenants", "remove_tenant"]
 
-# Everything that names a tenant. What is in the past counts: orders, billing events and the history are kept.
-_LEFT = text(
+# Every kind of record that refers to a tenant. Past records count too: orders, billing events and history are kept.
+_REFERENCES = text(
     """
     SELECT (SELECT count(*) FROM pools WHERE tenant_id = :tenant) AS pools,
            (SELECT count(*) FROM subscribers WHERE tenant_id = :tenant) AS subscribers,
@@ -27,7 +27,11 @@ _LEFT = text(
 
 
 async def add_tenant(connection: PlatformConnection, tenant: str, name: str) -> bool:
-    """Add a tenant; returns False where it exists. Raises `RecordConflictError` where it exists under another name."""
+    """Add a tenant. Return False if it exists.
+
+    Raises:
+        RecordConflictError: the tenant exists with another name.
+    """
     made = await connection.scalar(
         insert(tenants).values(id=tenant, name=name).on_conflict_do_nothing().returning(tenants.c.id)
     )
@@ -35,25 +39,30 @@ async def add_tenant(connection: PlatformConnection, tenant: str, name: str) -> 
         return True
     existing = await connection.scalar(select(tenants.c.name).where(tenants.c.id == tenant))
     if existing != name:
-        raise RecordConflictError(f"tenant {tenant} exists, and is called {existing!r}")
+        raise RecordConflictError(f"Tenant {tenant} exists with the name {existing!r}. Use that name, or another id.")
     return False
 
 
 async def list_tenants(connection: PlatformConnection) -> list[RowMapping]:
-    """Every tenant: `id`, `name`, `created_at`."""
+    """Return every tenant: `id`, `name`, `created_at`."""
     return list((await connection.execute(select(tenants).order_by(tenants.c.id))).mappings())
 
 
 async def remove_tenant(connection: PlatformConnection, tenant: str) -> None:
-    """Remove a tenant that nothing names. Raises `UnknownTenantError` and `TenantInUseError`."""
+    """Remove a tenant.
+
+    Raises:
+        UnknownTenantError: the tenant does not exist.
+        TenantInUseError: records refer to the tenant.
+    """
     locked = await connection.scalar(select(tenants.c.id).where(tenants.c.id == tenant).with_for_update())
     if locked is None:
-        raise UnknownTenantError(f"There is no tenant {tenant}: `lastmile tenant list` shows those there are.")
-    left = (await connection.execute(_LEFT, {"tenant": tenant})).mappings().one()
-    if any(left.values()):
-        words = ", ".join(f"{count:,} {what}" for what, count in left.items() if count)
+        raise UnknownTenantError(f"Tenant {tenant} does not exist. `lastmile tenant list` shows every tenant.")
+    references = (await connection.execute(_REFERENCES, {"tenant": tenant})).mappings().one()
+    if any(references.values()):
+        words = ", ".join(f"{count:,} {kind}" for kind, count in references.items() if count)
         raise TenantInUseError(
-            f"Tenant {tenant} cannot be removed, because records name it: {words}. Remove its pools with "
-            "`lastmile pool remove`; orders and history are kept, so a tenant that has had orders stays."
+            f"Cannot remove tenant {tenant}, since records refer to it: {words}. Remove its pools with "
+            "`lastmile pool remove`. Orders and history are kept, so a tenant that has had orders stays."
         )
     await connection.execute(delete(tenants).where(tenants.c.id == tenant))

@@ -26,7 +26,7 @@ async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:
     (again,) = (await fresh("tenant", "add", "acme", "--name", "Acme Broadband", "--json")).json
     assert again == {"tenant": "acme", "added": False}
     ran = await fresh("tenant", "add", "acme", "--name", "Somebody")
-    assert (ran.code, "is called 'Acme Broadband'" in ran.err) == (1, True)
+    assert (ran.code, "exists with the name 'Acme Broadband'" in ran.err) == (1, True)
 
     pool = ("pool", "add", "home", "2001:db8::/40", *POOL)
     assert "65,536 prefixes of /56" in (await fresh(*pool)).out

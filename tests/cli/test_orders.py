@@ -83,7 +83,7 @@ async def test_a_dry_run_knows_what_is_there(cli: Cli, book: Book, worker: None)
     assert [step["step"] for step in reuse["steps"] if step["action"] == "create"] == ["activate_ipv6_lifecycle"]
     assert "customer C-1, since order O-1" in reuse["steps"][0]["detail"]
     assert [step["action"] for step in create["steps"]] == ["reuse"] + ["create"] * 8
-    assert f"ONU ACME00000001 is on subscriber {book.ref(1)}'s line already" in taken["steps"][-1]["detail"]
+    assert f"ONU ACME00000001 already belongs to subscriber {book.ref(1)}'s line" in taken["steps"][-1]["detail"]
     assert "tenant nobody does not exist" in unknown["steps"][-1]["detail"]
     assert twice["steps"] == [{"step": "open_order", "action": "reuse", "detail": "the same order as on line 3"}]
     shown = await cli("provision", "-", "--dry-run", stdin=lines(book.order(1), book.order(2)))
@@ -131,7 +131,7 @@ async def test_provision_again_after_a_deprovision_says_that_the_result_is_old(
     shown = await cli("provision", "-", stdin=lines(book.order()))
     plan = await cli("provision", "-", "--dry-run", stdin=lines(book.order()))
 
-    words = "this result is from before deprovision order D-1 (completed"
+    words = "this result is older than deprovision order D-1 (completed"
     assert ran.json[0]["outdated"].startswith(words)
     assert words in " ".join(shown.out.split())
     assert words in " ".join(plan.out.split())
@@ -151,7 +151,7 @@ async def test_down_again(cli: Cli, book: Book, worker: None) -> None:
 
 async def test_nobody_to_take_down_or_cancel(cli: Cli, book: Book, worker: None) -> None:
     ran = await cli("deprovision", "nobody", "--tenant", "acme", "--reason", "moved away", "--json")
-    assert (ran.code, "there is no subscriber nobody" in ran.json[0]["reason"]) == (1, True)
+    assert (ran.code, "Subscriber nobody does not exist" in ran.json[0]["reason"]) == (1, True)
     ran = await cli("cancel", book.ref(), "--tenant", "acme")
     assert (ran.code, ran.err) == (1, f"No order of subscriber {book.ref()} is running: there is nothing to cancel.\n")
     await cli("provision", "-", stdin=lines(book.order()))

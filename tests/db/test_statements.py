@@ -1,7 +1,7 @@
 """How many SQL statements each operation takes, against a committed baseline: a slow query is a failing test.
 
 Counted is what an operation sends itself. Not counted is what frames each transaction: BEGIN, the tenant
-(`set_config`), for a step its order's fence (`hold_forward`, `hold_undo`), and COMMIT.
+(`set_config`), for a step its order's fence (`lock_for_step`, `lock_for_compensation`), and COMMIT.
 """
 
 import json

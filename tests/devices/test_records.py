@@ -7,7 +7,16 @@ import asyncpg
 import pytest
 
 from lastmile.db import Database
-from lastmile.devices.records import Device, DeviceKind, confirm, find, forget, is_shared, restore, want
+from lastmile.devices.records import (
+    Device,
+    DeviceKind,
+    confirm_state,
+    delete_device,
+    find_device,
+    is_shared,
+    restore_service,
+    set_target_state,
+)
 
 Act = Callable[..., Awaitable[Any]]
 ONU = "ABCD00000001"
@@ -25,11 +34,11 @@ def act(database: Database) -> Act:
 
 
 async def wanted(act: Act, order: str, on: bool, identity: str = ONU, kind: DeviceKind = DeviceKind.ONU) -> None:
-    await act(want, "acme", order, "S-1", kind, identity, on)
+    await act(set_target_state, "acme", order, "S-1", kind, identity, on)
 
 
 async def found(act: Act, kind: DeviceKind = DeviceKind.ONU) -> Device | None:
-    device: Device | None = await act(find, "S-1", kind)
+    device: Device | None = await act(find_device, "S-1", kind)
     return device
 
 
@@ -45,12 +54,12 @@ async def test_a_wanted_device_is_recorded_by_its_order(act: Act) -> None:
     await wanted(act, "o1", True)
     assert await found(act) == Device(ONU, True, "o1", "o1")
     assert await found(act, DeviceKind.CPE) is None
-    assert await act(find, "S-1", DeviceKind.ONU, tenant="other") is None
+    assert await act(find_device, "S-1", DeviceKind.ONU, tenant="other") is None
 
 
 async def test_a_repetition_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
     await wanted(act, "o1", True)
-    await act(confirm, "S-1", DeviceKind.ONU, True)
+    await act(confirm_state, "S-1", DeviceKind.ONU, True)
     before = await owner.fetch("SELECT * FROM devices")
     for order in ("o1", "o2"):
         await wanted(act, order, True)
@@ -61,9 +70,9 @@ async def test_taking_out_of_service_is_the_taking_orders_to_undo(act: Act) -> N
     await wanted(act, "o1", True)
     await wanted(act, "o2", False)
     assert await found(act) == Device(ONU, False, "o1", "o2")
-    assert await act(restore, "o1", "S-1", DeviceKind.ONU) is False
-    assert await act(restore, "o2", "S-1", DeviceKind.ONU) is True
-    assert await act(restore, "o2", "S-1", DeviceKind.ONU) is False
+    assert await act(restore_service, "o1", "S-1", DeviceKind.ONU) is False
+    assert await act(restore_service, "o2", "S-1", DeviceKind.ONU) is True
+    assert await act(restore_service, "o2", "S-1", DeviceKind.ONU) is False
     device = await found(act)
     assert device is not None
     assert (device.wanted, device.created_by_order) == (True, "o1")
@@ -74,38 +83,38 @@ async def test_bringing_back_into_service_is_the_bringing_orders_to_undo(act: Ac
     await wanted(act, "o2", False)
     await wanted(act, "o3", True, "ABCD00000002")
     assert await found(act) == Device("ABCD00000002", True, "o3", "o3")
-    await act(forget, "o1", "S-1", DeviceKind.ONU)
+    await act(delete_device, "o1", "S-1", DeviceKind.ONU)
     assert await found(act) is not None
-    await act(forget, "o3", "S-1", DeviceKind.ONU)
+    await act(delete_device, "o3", "S-1", DeviceKind.ONU)
     assert await found(act) is None
 
 
 async def test_undo_leaves_the_device_of_another_order(act: Act) -> None:
     await wanted(act, "o1", True)
     await wanted(act, "o2", True)
-    await act(forget, "o2", "S-1", DeviceKind.ONU)
+    await act(delete_device, "o2", "S-1", DeviceKind.ONU)
     assert await found(act) == Device(ONU, True, "o1", "o1")
 
 
 async def test_a_confirmation_is_of_the_state_that_is_wanted_now(act: Act, owner: asyncpg.Connection) -> None:
     await wanted(act, "o1", True)
-    await act(confirm, "S-1", DeviceKind.ONU, True)
+    await act(confirm_state, "S-1", DeviceKind.ONU, True)
     assert await confirmed(owner)
     await wanted(act, "o2", False)
     assert not await confirmed(owner)
-    await act(confirm, "S-1", DeviceKind.ONU, True)  # a late one
+    await act(confirm_state, "S-1", DeviceKind.ONU, True)  # a late one
     assert not await confirmed(owner)
-    await act(confirm, "S-1", DeviceKind.ONU, False)
+    await act(confirm_state, "S-1", DeviceKind.ONU, False)
     assert await confirmed(owner)
 
 
 async def test_device_of_two_lines_is_shared_until_one_of_them_leaves(act: Act) -> None:
     for subscriber in ("S-1", "S-2"):
-        await act(want, "acme", "o1", subscriber, DeviceKind.ONU, ONU, True)
+        await act(set_target_state, "acme", "o1", subscriber, DeviceKind.ONU, ONU, True)
     assert await act(is_shared, "S-1", DeviceKind.ONU, ONU) is True
     assert await act(is_shared, "S-1", DeviceKind.CPE, ONU) is False
     assert await act(is_shared, "S-1", DeviceKind.ONU, ONU, tenant="other") is False
-    await act(want, "acme", "o2", "S-1", DeviceKind.ONU, ONU, False)
+    await act(set_target_state, "acme", "o2", "S-1", DeviceKind.ONU, ONU, False)
     assert await act(is_shared, "S-2", DeviceKind.ONU, ONU) is False
     assert await act(is_shared, "S-1", DeviceKind.ONU, ONU) is True, "the second line is in service"
 
@@ -113,6 +122,6 @@ async def test_device_of_two_lines_is_shared_until_one_of_them_leaves(act: Act) 
 async def test_onu_and_cpe_of_a_line_are_two_devices(act: Act) -> None:
     await wanted(act, "o1", True)
     await wanted(act, "o1", True, "00:1a:2b:3c:4d:5e", DeviceKind.CPE)
-    await act(forget, "o1", "S-1", DeviceKind.ONU)
+    await act(delete_device, "o1", "S-1", DeviceKind.ONU)
     assert await found(act) is None
     assert await found(act, DeviceKind.CPE) == Device("00:1a:2b:3c:4d:5e", True, "o1", "o1")

@@ -9,7 +9,14 @@ import pytest
 
 from lastmile.db import Database
 from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, UnknownTenantError
-from lastmile.subscribers.orders import Opening, OrderStatus, close_order, hold_forward, hold_undo, open_order
+from lastmile.subscribers.orders import (
+    Opening,
+    OrderStatus,
+    close_order,
+    lock_for_compensation,
+    lock_for_step,
+    open_order,
+)
 
 Act = Callable[..., Coroutine[Any, Any, Any]]
 RESULT = {"status": "completed"}
@@ -63,7 +70,7 @@ async def test_the_same_id_with_other_content_is_refused(act: Act, ended: bool) 
     if ended:
         await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
     with pytest.raises(
-        OrderConflictError, match=r"order id o1 was used on 20.* for another provision \(subscriber S-1\)"
+        OrderConflictError, match=r"Order id o1 was used on 20.* for another provision \(subscriber S-1\)"
     ):
         await begin(act, digest="e")
 
@@ -74,7 +81,7 @@ async def test_an_order_id_belongs_to_its_tenant(act: Act) -> None:
 
 
 async def test_an_unknown_tenant(act: Act) -> None:
-    with pytest.raises(UnknownTenantError, match="tenant nobody does not exist: add it with `lastmile tenant add`"):
+    with pytest.raises(UnknownTenantError, match=r"Tenant nobody does not exist\. Add it with `lastmile tenant add`"):
         await act(open_order, "nobody", "o1", "provision", "S-1", "d", "r1", tenant="nobody")
 
 
@@ -83,35 +90,35 @@ async def test_what_a_terminated_run_left_open_is_superseded_by_the_next_order(
 ) -> None:
     await begin(act, "o1")
     await begin(act, "o2")
-    await act(hold_undo, "o2")
+    await act(lock_for_compensation, "o2")
     await begin(act, "o9", subscriber="S-9")
     await begin(act, "o3")
     assert await statuses(owner) == {"o1": "superseded", "o2": "superseded", "o3": "running", "o9": "running"}
     for order in ("o1", "o2"):
-        with pytest.raises(OrderConflictError, match=f"order {order} was cut off while it was superseded"):
+        with pytest.raises(OrderConflictError, match=f"Order {order} was terminated while it was superseded"):
             await begin(act, order)
         with pytest.raises(OrderFencedError):
-            await act(hold_forward, order)
+            await act(lock_for_step, order)
 
 
 async def test_an_order_cut_off_in_its_undo_is_not_taken_up_again(act: Act) -> None:
     await begin(act)
-    await act(hold_undo, "o1")
-    with pytest.raises(OrderConflictError, match="order o1 was cut off while it was rolling_back"):
+    await act(lock_for_compensation, "o1")
+    with pytest.raises(OrderConflictError, match="Order o1 was terminated while it was rolling_back"):
         await begin(act)
 
 
 async def test_a_step_acts_only_before_the_first_undo(act: Act, owner: asyncpg.Connection) -> None:
     await begin(act)
-    await act(hold_forward, "o1")
-    await act(hold_undo, "o1")
+    await act(lock_for_step, "o1")
+    await act(lock_for_compensation, "o1")
     assert await statuses(owner) == {"o1": "rolling_back"}
-    with pytest.raises(OrderFencedError, match="order o1 is no longer running: this attempt came too late"):
-        await act(hold_forward, "o1")
-    await act(hold_undo, "o1")
+    with pytest.raises(OrderFencedError, match="Order o1 is no longer running: this late attempt changed nothing"):
+        await act(lock_for_step, "o1")
+    await act(lock_for_compensation, "o1")
 
 
-@pytest.mark.parametrize("hold", [hold_forward, hold_undo])
+@pytest.mark.parametrize("hold", [lock_for_step, lock_for_compensation])
 async def test_nothing_acts_once_the_order_has_ended(act: Act, hold: Callable[..., Awaitable[None]]) -> None:
     await begin(act)
     await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
@@ -125,8 +132,8 @@ async def test_an_undo_waits_for_the_step_that_is_still_writing(
     """So that it finds all that the step has made."""
     await begin(act)
     async with database.tenant("acme") as step:
-        await hold_forward(step, "o1")
-        undo = asyncio.create_task(act(hold_undo, "o1"))
+        await lock_for_step(step, "o1")
+        undo = asyncio.create_task(act(lock_for_compensation, "o1"))
         async with asyncio.timeout(30):
             while not await owner.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -140,5 +147,5 @@ async def test_an_undo_waits_for_the_step_that_is_still_writing(
 async def test_steps_of_one_order_do_not_wait_for_each_other(act: Act, database: Database) -> None:
     await begin(act)
     async with database.tenant("acme") as one, database.tenant("acme") as two:
-        await hold_forward(one, "o1")
-        await hold_forward(two, "o1")
+        await lock_for_step(one, "o1")
+        await lock_for_step(two, "o1")

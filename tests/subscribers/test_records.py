@@ -15,11 +15,11 @@ from lastmile.subscribers.records import (
     create_customer,
     create_network_profile,
     create_subscriber,
-    current_subscriber,
     delete_customer,
     delete_network_profile,
     delete_subscriber,
-    line_of,
+    read_line,
+    read_subscriber,
 )
 
 Act = Callable[..., Coroutine[Any, Any, Any]]
@@ -84,7 +84,7 @@ async def test_undo_leaves_the_customer_to_an_order_that_added_a_line_since(
 async def test_a_subscriber_is_made_once(act: Act, subscriber: CreatedRecord) -> None:
     assert await act(create_subscriber, "acme", "o1", "S-1", "C-1") == subscriber
     assert await act(create_subscriber, "acme", "o2", "S-1", "C-1") == subscriber
-    assert await act(current_subscriber, "S-1") == subscriber
+    assert await act(read_subscriber, "S-1") == subscriber
 
 
 async def test_a_subscriber_of_another_customer_is_a_conflict(
@@ -104,7 +104,7 @@ async def test_undo_removes_the_subscriber_that_this_order_made_and_no_other(
     act: Act, subscriber: CreatedRecord
 ) -> None:
     assert await act(delete_subscriber, "S-1", "o2") is False
-    assert await act(current_subscriber, "S-1") == subscriber
+    assert await act(read_subscriber, "S-1") == subscriber
     assert await act(delete_subscriber, "S-1", "o1") is True
     assert await act(delete_subscriber, "S-1", "o1") is False
 
@@ -118,10 +118,10 @@ async def test_a_subscriber_that_still_has_a_line_is_not_removed(
 
 
 async def test_an_unknown_subscriber_is_said_to_be_unknown(act: Act, subscriber: CreatedRecord) -> None:
-    with pytest.raises(UnknownSubscriberError, match="there is no subscriber S-9: check the reference and the tenant"):
-        await act(current_subscriber, "S-9")
-    with pytest.raises(UnknownSubscriberError, match="there is no subscriber S-1"):
-        await act(current_subscriber, "S-1", tenant="other")
+    with pytest.raises(UnknownSubscriberError, match="Subscriber S-9 does not exist"):
+        await act(read_subscriber, "S-9")
+    with pytest.raises(UnknownSubscriberError, match="Subscriber S-1 does not exist"):
+        await act(read_subscriber, "S-1", tenant="other")
 
 
 async def test_an_archived_subscriber_is_kept_and_its_reference_can_come_back(
@@ -130,10 +130,10 @@ async def test_an_archived_subscriber_is_kept_and_its_reference_can_come_back(
     assert await act(archive_subscriber, "S-1", "o2", "moved away") is True
     assert await act(archive_subscriber, "S-1", "o2", "moved away") is False
     with pytest.raises(UnknownSubscriberError, match="subscriber S-1 was deprovisioned on 20"):
-        await act(current_subscriber, "S-1")
+        await act(read_subscriber, "S-1")
     back = await act(create_subscriber, "acme", "o3", "S-1", "C-1")
     assert back.id != subscriber.id
-    assert await act(current_subscriber, "S-1") == back
+    assert await act(read_subscriber, "S-1") == back
     old = await owner.fetchrow("SELECT * FROM subscribers WHERE archived_at IS NOT NULL")
     assert (str(old["id"]), old["archived_by_order"], old["archive_reason"]) == (subscriber.id, "o2", "moved away")
 
@@ -144,8 +144,8 @@ async def test_an_archived_subscriber_is_kept_and_its_reference_can_come_back(
 async def test_a_profile_is_kept_as_ordered(act: Act, subscriber: CreatedRecord, line: Line) -> None:
     made = await act(create_network_profile, "acme", "o1", subscriber, line)
     assert await act(create_network_profile, "acme", "o2", subscriber, line) == made
-    assert await act(line_of, "S-1") == line
-    assert await act(line_of, "S-9") is None
+    assert await act(read_line, "S-1") == line
+    assert await act(read_line, "S-9") is None
 
 
 async def test_another_profile_is_a_conflict_that_names_the_fields(
@@ -162,8 +162,8 @@ async def test_another_profile_is_a_conflict_that_names_the_fields(
 @pytest.mark.parametrize(
     ("taken", "words"),
     [
-        ({"cpe_mac": None}, "line.onu_serial: ONU ABCD00000001 is on subscriber S-1's line already"),
-        ({"onu_serial": None}, "line.cpe_mac: CPE 00:1a:2b:3c:4d:5e is on subscriber S-1's line already"),
+        ({"cpe_mac": None}, "line.onu_serial: ONU ABCD00000001 already belongs to subscriber S-1's line"),
+        ({"onu_serial": None}, "line.cpe_mac: CPE 00:1a:2b:3c:4d:5e already belongs to subscriber S-1's line"),
     ],
 )
 async def test_a_device_is_on_one_line(
@@ -181,7 +181,7 @@ async def test_a_serial_number_is_one_however_it_is_written(act: Act, subscriber
     await act(create_network_profile, "acme", "o1", subscriber, Line.model_validate(written))
     second = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
     again = Line.model_validate(written | {"onu_serial": "hwtc0000ABCD"})
-    with pytest.raises(RecordConflictError, match="ONU HWTC0000ABCD is on subscriber S-1's line already"):
+    with pytest.raises(RecordConflictError, match="ONU HWTC0000ABCD already belongs to subscriber S-1's line"):
         await act(create_network_profile, "acme", "o2", second, again)
 
 
@@ -207,12 +207,12 @@ FTTB = ONU | {"connection_type": "fttb"}
 @pytest.mark.parametrize(
     ("first", "second", "words"),
     [
-        (ONU, ONU, "line.onu_serial: ONU HWTC1A2B3C4D is on subscriber S-1's line already, and only fttb lines"),
-        (ONU, FTTB, "ONU HWTC1A2B3C4D is on subscriber S-1's line already"),
-        (FTTB, ONU, "ONU HWTC1A2B3C4D is on subscriber S-1's line already"),
-        (PORT, PORT, "line.c_vlan: S-VLAN 100 and C-VLAN 201 on port 0/1/3 of OLT olt-1 are subscriber S-1's line"),
+        (ONU, ONU, "line.onu_serial: ONU HWTC1A2B3C4D already belongs to subscriber S-1's line, and only fttb lines"),
+        (ONU, FTTB, "ONU HWTC1A2B3C4D already belongs to subscriber S-1's line"),
+        (FTTB, ONU, "ONU HWTC1A2B3C4D already belongs to subscriber S-1's line"),
+        (PORT, PORT, "S-VLAN 100 and C-VLAN 201 on port 0/1/3 of OLT olt-1 already belong to subscriber S-1's line"),
         (FTTB | PORT, FTTB | PORT, "line.c_vlan: S-VLAN 100 and C-VLAN 201"),
-        (ENFORCED, ENFORCED, "line.circuit_id: 'olt-1 {0}/1' is the circuit id of subscriber S-1's line already"),
+        (ENFORCED, ENFORCED, "line.circuit_id: 'olt-1 {0}/1' already belongs to subscriber S-1's line"),
     ],
 )
 async def test_line_that_shares_what_one_line_has_is_refused(
@@ -250,7 +250,7 @@ async def test_lines_without_devices_do_not_conflict(act: Act, subscriber: Creat
     await act(create_network_profile, "acme", "o1", subscriber, bare)
     second = await act(create_subscriber, "acme", "o2", "S-2", "C-1")
     await act(create_network_profile, "acme", "o2", second, bare)
-    assert await act(line_of, "S-2") == bare
+    assert await act(read_line, "S-2") == bare
 
 
 async def test_undo_removes_the_profile_that_this_order_made_and_no_other(
@@ -258,9 +258,9 @@ async def test_undo_removes_the_profile_that_this_order_made_and_no_other(
 ) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, line)
     assert await act(delete_network_profile, "S-1", "o2") is False
-    assert await act(line_of, "S-1") == line
+    assert await act(read_line, "S-1") == line
     assert await act(delete_network_profile, "S-1", "o1") is True
-    assert await act(line_of, "S-1") is None
+    assert await act(read_line, "S-1") is None
 
 
 async def test_deprovisioning_removes_the_profile_whoever_made_it(

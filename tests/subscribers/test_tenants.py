@@ -11,7 +11,7 @@ async def test_a_tenant_is_added_once(database: Database) -> None:
     async with database.platform() as platform:
         assert await add_tenant(platform, "third", "Third Fibre") is True
         assert await add_tenant(platform, "third", "Third Fibre") is False
-        with pytest.raises(RecordConflictError, match="tenant third exists, and is called 'Third Fibre'"):
+        with pytest.raises(RecordConflictError, match="Tenant third exists with the name 'Third Fibre'"):
             await add_tenant(platform, "third", "Another Name")
         assert [tenant["id"] for tenant in await list_tenants(platform)] == ["acme", "other", "third"]
 
@@ -21,7 +21,7 @@ async def test_remove_tenant_needs_that_nothing_names_it(database: Database) -> 
         await add_tenant(platform, "typo", "Typo Networks")
         await remove_tenant(platform, "typo")
         assert [tenant["id"] for tenant in await list_tenants(platform)] == ["acme", "other"]
-        with pytest.raises(UnknownTenantError, match="There is no tenant typo"):
+        with pytest.raises(UnknownTenantError, match="Tenant typo does not exist"):
             await remove_tenant(platform, "typo")
-        with pytest.raises(TenantInUseError, match="Tenant acme cannot be removed, because records name it: 3 pools"):
+        with pytest.raises(TenantInUseError, match="Cannot remove tenant acme, since records refer to it: 3 pools"):
             await remove_tenant(platform, "acme")

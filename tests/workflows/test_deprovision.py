@@ -98,7 +98,7 @@ async def test_nobody_to_deprovision(lastmile: Lastmile, orders: Orders) -> None
     twice = await lastmile.execute(orders.deprovision("O-4"))
 
     assert (never.status, twice.status) == (ResultStatus.ROLLED_BACK, ResultStatus.ROLLED_BACK)
-    assert f"there is no subscriber {orders.ref}" in never.reason
+    assert f"Subscriber {orders.ref} does not exist" in never.reason
     assert f"subscriber {orders.ref} was deprovisioned on" in twice.reason
 
 

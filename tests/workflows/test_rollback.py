@@ -212,5 +212,5 @@ async def test_a_terminated_order_is_taken_over_by_the_subscribers_next(
 
     assert (result.status, result.created.ipv6_prefix) == (ResultStatus.COMPLETED, left)
     assert await order_status(owner, "O-1") == "superseded"
-    with pytest.raises(OrderRefusedError, match="order O-1 was cut off while it was superseded"):
+    with pytest.raises(OrderRefusedError, match="Order O-1 was terminated while it was superseded"):
         await lastmile.execute(orders.provision("O-1"))

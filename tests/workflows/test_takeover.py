@@ -104,7 +104,7 @@ async def test_a_deprovision_of_nobody_that_was_lost_ends_rolled_back(
     async with asyncio.timeout(PATIENCE):
         result = await lastmile.execute(orders.deprovision(again))
     assert result.status is ResultStatus.ROLLED_BACK
-    assert result.reason.startswith(f"verify_subscriber: there is no subscriber {orders.ref}")
+    assert result.reason.startswith(f"verify_subscriber: Subscriber {orders.ref} does not exist")
     assert not any((await what_is_there(owner)).values())
 
 
@@ -173,4 +173,4 @@ async def test_a_device_on_another_line_names_that_line(lastmile: Lastmile, orde
     for nth, mac in enumerate(macs, 1):
         line = Line(connection_type="wireless", cpe_mac=mac)
         result = await lastmile.execute(orders.provision(f"O-{nth}", nth, line=line))
-    assert f"is on subscriber {orders.ref}-2's line already" in result.reason
+    assert f"already belongs to subscriber {orders.ref}-2's line" in result.reason
