@@ -8,8 +8,8 @@ import asyncpg
 from bench.copies import SETTLE, as_owner, copied
 from bench.figures import Figure, Target
 from lastmile.db import Database
-from lastmile.metrics.counts import fold
-from lastmile.metrics.snapshot import measure as take
+from lastmile.metrics.counts import compact_counts
+from lastmile.metrics.snapshot import compute_snapshot as take
 
 __all__ = ["LARGE", "SIZE", "measure"]
 
@@ -68,7 +68,7 @@ async def _of(postgres_url: str, size: int) -> list[Figure]:
             quiet = median([await _seconds(database) for _ in range(ROUNDS)])
             await as_owner(url, _CHANGES)
             began = time.perf_counter()
-            await fold(database)
+            await compact_counts(database)
             folding = time.perf_counter() - began
         finally:
             await database.close()

@@ -113,7 +113,7 @@ def metric_page() -> str:
         "| metric | labels | meaning |",
         "|---|---|---|",
     ]
-    lines += [f"| `{one.name}` | {_labels(one.labels)} | {one.meaning} |" for one in metrics.FIGURES]
+    lines += [f"| `{one.name}` | {_labels(one.labels)} | {one.meaning} |" for one in metrics.SNAPSHOT_METRICS]
     return "\n".join(lines) + "\n"
 
 

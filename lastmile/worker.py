@@ -47,13 +47,13 @@ from lastmile.client.temporal_settings import temporal_setting_mistakes
 from lastmile.client.worker_versions import current_build, make_current
 from lastmile.db import Database
 from lastmile.devices.controllers import Controller
-from lastmile.metrics.snapshot import newest
+from lastmile.metrics.snapshot import read_newest_snapshot
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.startup_checks import ConfigurationError, clients
 from lastmile.telemetry.http import Application, serve, worker_pages
 from lastmile.telemetry.logs import set_up_logging
-from lastmile.telemetry.readiness import PATIENCE_SECONDS, Check, Readiness
+from lastmile.telemetry.readiness import CHECK_TIMEOUT_SECONDS, Check, Readiness
 from lastmile.telemetry.snapshot import SnapshotCollector
 from lastmile.telemetry.temporal import observe_temporal
 from lastmile.validation_messages import setting_mistakes
@@ -144,7 +144,7 @@ async def run(settings: Settings, pollers: Callable[[], int]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        figures = SnapshotCollector(partial(newest, database), loop)
+        figures = SnapshotCollector(partial(read_newest_snapshot, database), loop)
         REGISTRY.register(figures)
         stack.callback(REGISTRY.unregister, figures)
 
@@ -182,7 +182,7 @@ async def _look_at_temporal(client: Client) -> str:
     """A request that reads Temporal's own database, which its gRPC health check does not."""
     try:
         request = DescribeNamespaceRequest(namespace=client.namespace)
-        await client.workflow_service.describe_namespace(request, timeout=timedelta(seconds=PATIENCE_SECONDS))
+        await client.workflow_service.describe_namespace(request, timeout=timedelta(seconds=CHECK_TIMEOUT_SECONDS))
     except RPCError as failure:
         return f"no answer ({failure.status.name})"
     return ""
@@ -258,7 +258,7 @@ def main() -> None:
         sys.exit(_run_many(settings, arguments.processes))
     try:
         metrics = observe_temporal()
-        asyncio.run(run(settings, metrics.pollers))
+        asyncio.run(run(settings, metrics.count_pollers))
     except ConfigurationError as failure:
         _refuse(failure.problems)
     except Exception:

@@ -108,7 +108,7 @@ def test_invalid_command_line_is_found(line: str) -> None:
 
 def metric_names() -> set[str]:
     """Return every series of `/metrics` that is Lastmile's own, and every recording rule."""
-    names = {AGE, *(figure.name for figure in metrics.FIGURES)}
+    names = {AGE, *(metric.name for metric in metrics.SNAPSHOT_METRICS)}
     for counter in vars(metrics).values():
         if isinstance(counter, metrics.Counter | metrics.Histogram):
             names |= {sample.name for family in counter.collect() for sample in family.samples}

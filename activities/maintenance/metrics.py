@@ -10,7 +10,7 @@ from temporalio import activity
 from activities.base import failing_by_type
 from activities.maintenance.messages import SnapshotReport
 from lastmile.db import Database
-from lastmile.metrics.snapshot import keep, measure, newest
+from lastmile.metrics.snapshot import compute_snapshot, read_newest_snapshot, store_snapshot
 from lastmile.telemetry.snapshot import Sample, Snapshot
 
 __all__ = ["AskTemporal", "FigureActivities"]
@@ -35,11 +35,11 @@ class FigureActivities:
     async def take_snapshot(self) -> SnapshotReport:
         """Compute every figure, and store them for all workers to show. Two at once, or one again, do no harm."""
         began = time.monotonic()
-        before = await newest(self._database)
+        before = await read_newest_snapshot(self._database)
         waiting, asked = await self._ask_temporal(before.snapshot if before else None)
-        known = await measure(self._database, waiting)
+        known = await compute_snapshot(self._database, waiting)
         snapshot = replace(known, samples=(*known.samples, *asked))
-        await keep(self._database, snapshot)
+        await store_snapshot(self._database, snapshot)
         return _summary(snapshot, time.monotonic() - began)
 
 

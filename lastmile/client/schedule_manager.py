@@ -32,7 +32,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.errors import NotPausedError, UnknownScheduleError
 from lastmile.client.schedules import SCHEDULES, Plan
-from lastmile.encryption.codec import EncryptionCodec, plain
+from lastmile.encryption.codec import EncryptionCodec, encode_unencrypted
 from lastmile.encryption.keys import DecryptionError
 
 __all__ = ["CreateOutcome", "ScheduleManager", "ScheduleStatus"]
@@ -150,7 +150,7 @@ class ScheduleManager:
         if not isinstance(codec, EncryptionCodec):
             return args
         try:
-            return [codec.renewed(payload) for payload in args]
+            return [codec.reencrypt(payload) for payload in args]
         except DecryptionError as failure:
             log.warning("schedule.not_decrypted", schedule=action.id, what="input", reason=str(failure))
             return args
@@ -164,9 +164,9 @@ class ScheduleManager:
             args=args,
             id=self.id_of(plan.name),
             task_queue=self._task_queue,
-            memo={WRITTEN: plain(written)},
+            memo={WRITTEN: encode_unencrypted(written)},
         )
-        action.static_summary = plain(plan.note)  # as the Schedule's own note
+        action.static_summary = encode_unencrypted(plan.note)  # as the Schedule's own note
         return action
 
     async def standing(self, plan: Plan) -> ScheduleStatus:

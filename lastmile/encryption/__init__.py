@@ -1,1 +1,1 @@
-"""Payloads that Temporal keeps and cannot read, and how those who may see them do."""
+"""Encryption of the payloads in Temporal, and the codec server that decrypts them for authorised users."""

@@ -1,7 +1,7 @@
-"""The data converter of every client and worker: pydantic's, and encrypted where there is a key ring.
+"""The data converter of every client and worker: pydantic's, with encryption if there is a key ring.
 
-Encrypted is whatever Temporal keeps as a payload: orders, results, what steps return, memos, summaries, updates and
-their answers, and the words of failures. Ids and search attributes are not, and hold opaque references alone.
+Every payload in Temporal is encrypted: orders, results, results of steps, memos, summaries, updates and their replies,
+and the messages of failures. Ids and search attributes are not encrypted, and contain only opaque references.
 """
 
 import functools
@@ -26,56 +26,75 @@ from temporalio.converter import (
 from lastmile.encryption.keys import DecryptionError, KeyRing
 from lastmile.fields.stored import STORED
 
-__all__ = ["EncryptionCodec", "data_converter", "plain"]
+__all__ = ["EncryptionCodec", "data_converter", "encode_unencrypted"]
 
-# As in Temporal's samples: other tools know an encrypted payload by them.
+# The names of Temporal's samples, by which other tools recognise an encrypted payload.
 ENCODING = "binary/encrypted"
 KEY_ID = "encryption-key-id"
 
 
 class EncryptionCodec(PayloadCodec):
-    """Each payload whole, its metadata included. What is not encrypted passes: runs of before go on."""
+    """A codec that encrypts whole payloads, including their metadata.
+
+    Payloads that are not encrypted pass unchanged, so that runs from before the encryption continue.
+    """
 
     def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Encrypt each."""
-        return [self.encrypted(payload) for payload in payloads]
+        """Encrypt each payload."""
+        return [self.encrypt(payload) for payload in payloads]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Decrypt each that is encrypted. Raises `DecryptionError`."""
-        return [self.decrypted(payload) for payload in payloads]
+        """Decrypt each encrypted payload.
 
-    def encrypted(self, payload: Payload) -> Payload:
+        Raises:
+            DecryptionError: the key ring does not have the key, or the payload was changed.
+        """
+        return [self.decrypt(payload) for payload in payloads]
+
+    def encrypt(self, payload: Payload) -> Payload:
+        """Encrypt a payload with the newest key."""
         name, sealed = self._keys.encrypt(payload.SerializeToString())
         return Payload(metadata={"encoding": ENCODING.encode(), KEY_ID: name.encode()}, data=sealed)
 
-    def decrypted(self, payload: Payload) -> Payload:
-        """Raises `DecryptionError`."""
+    def decrypt(self, payload: Payload) -> Payload:
+        """Decrypt a payload; return an unencrypted payload unchanged.
+
+        Raises:
+            DecryptionError: the key ring does not have the key, or the payload was changed.
+        """
         if payload.metadata.get("encoding") != ENCODING.encode():
             return payload
         name = payload.metadata.get(KEY_ID, b"").decode(errors="replace")
         return Payload.FromString(self._keys.decrypt(name, payload.data))
 
-    def renewed(self, payload: Payload) -> Payload:
-        """Encrypted with the newest key, where it is with an older one. Raises `DecryptionError`."""
+    def reencrypt(self, payload: Payload) -> Payload:
+        """Encrypt a payload that has an older key with the newest key; return other payloads unchanged.
+
+        Raises:
+            DecryptionError: the key ring does not have the key, or the payload was changed.
+        """
         if payload.metadata.get(KEY_ID) in (None, self._keys.newest.encode()):
             return payload
-        return self.encrypted(self.decrypted(payload))
+        return self.encrypt(self.decrypt(payload))
 
 
-class _Locked(EncodingPayloadConverter):
-    """Says what is missing, where an encrypted payload reaches who has no keys."""
+class _MissingKeysConverter(EncodingPayloadConverter):
+    """A converter for encrypted payloads in a process without keys, which raises an error with the remedy."""
 
     encoding = ENCODING
 
     def to_payload(self, value: Any) -> None:
-        """Nothing is for this one to encode."""
+        """Leave every value to the other converters."""
 
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
+        """Raise `DecryptionError`."""
         name = payload.metadata.get(KEY_ID, b"").decode(errors="replace")
-        raise DecryptionError(f"encrypted with key {name!r}, and LASTMILE_ENCRYPTION_KEYS is not set here: set it")
+        raise DecryptionError(
+            f"The payload is encrypted with key {name!r}, and this process has no keys. Set LASTMILE_ENCRYPTION_KEYS."
+        )
 
 
 @functools.cache
@@ -83,26 +102,26 @@ def _adapter(type_hint: Any) -> TypeAdapter[Any]:
     return TypeAdapter(type_hint)
 
 
-class _StoredJson(PydanticJSONPlainPayloadConverter):
-    """Loads what an older version wrote, whose models accepted more: an open run must not end by an upgrade."""
+class _StoredJsonConverter(PydanticJSONPlainPayloadConverter):
+    """A converter that also loads values which an older version accepted: an upgrade must not fail an open run."""
 
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
-        """Raises pydantic's `ValidationError`."""
+        """Load a value. Raise pydantic's `ValidationError` for an invalid one."""
         return _adapter(Any if type_hint is None else type_hint).validate_json(payload.data, context=STORED)
 
 
 class _Converter(PydanticPayloadConverter):
     def __init__(self) -> None:
         super().__init__()
-        stored = _StoredJson()
-        self.converters = {**self.converters, stored.encoding.encode(): stored, ENCODING.encode(): _Locked()}
+        stored, missing_keys = _StoredJsonConverter(), _MissingKeysConverter()
+        self.converters = {**self.converters, stored.encoding.encode(): stored, ENCODING.encode(): missing_keys}
 
 
 _PLAIN = replace(pydantic_data_converter, payload_converter_class=_Converter)
 
 
 def data_converter(keys: KeyRing | None) -> DataConverter:
-    """Without keys, what is encrypted is refused with a sentence, and all else is as if there were no encryption."""
+    """Return the data converter. Without keys, values are not encrypted, and encrypted payloads raise an error."""
     if keys is None:
         return _PLAIN
     return replace(
@@ -112,6 +131,6 @@ def data_converter(keys: KeyRing | None) -> DataConverter:
     )
 
 
-def plain(value: Any) -> Payload:
-    """For what Temporal shows all the same, and what must be readable whatever becomes of the keys."""
+def encode_unencrypted(value: Any) -> Payload:
+    """Encode a value without encryption: Temporal shows it, and it stays readable if the keys are lost."""
     return pydantic_data_converter.payload_converter.to_payload(value)

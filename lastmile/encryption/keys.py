@@ -1,4 +1,4 @@
-"""The keys that payloads are encrypted with: the first one encrypts, each of them decrypts what it has encrypted."""
+"""The keys of the payload encryption. The first key encrypts; each key decrypts the payloads that have its name."""
 
 import base64
 import binascii
@@ -15,61 +15,70 @@ from lastmile.errors import LastmileError
 __all__ = ["DecryptionError", "KeyRing"]
 
 KEY_BYTES = 32
-# 96 bits, as NIST SP 800-38D recommends. Random: good for 2^32 payloads a key, after which it is rotated.
+# 96 bits, as NIST SP 800-38D recommends. With random nonces, a key is safe for 2^32 payloads; rotate it before that.
 NONCE_BYTES = 12
 _ENTRY = re.compile(r"([A-Za-z0-9._-]{1,64}):([A-Za-z0-9+/]+={0,2})")
 
 
 class DecryptionError(LastmileError):
-    """A payload that this key ring cannot open: its key is missing, or it was changed."""
+    """The payload cannot be decrypted: the key is missing, or the payload was changed."""
 
 
 class KeyRing:
-    """AES-256-GCM with one of several keys."""
+    """Named keys for AES-256-GCM."""
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._ciphers = {name: AESGCM(key) for name, key in keys.items()}
         self.newest = next(iter(keys))
-        """The name of the one that encrypts."""
+        """The name of the key that encrypts."""
 
     @classmethod
     def parse(cls, written: str) -> Self:
-        """From `name:key,name:key`, each key 32 bytes in base64. Raises `ValueError`, which shows no key."""
+        """Parse `name:key,name:key`, each key 32 bytes in base64.
+
+        Raises:
+            ValueError: the text is malformed. The message contains no key.
+        """
         keys: dict[str, bytes] = {}
         for position, entry in enumerate(filter(None, written.split(",")), 1):
             found = _ENTRY.fullmatch(entry.strip())
-            key = _decoded(found[2]) if found else None
+            key = _decode(found[2]) if found else None
             if found is None or key is None:
                 raise ValueError(f"entry {position} is not `name:key` with {KEY_BYTES} bytes of base64 as the key")
             if found[1] in keys:
-                raise ValueError(f"two keys are named {found[1]}")
+                raise ValueError(f"two keys have the name {found[1]}")
             keys[found[1]] = key
         if not keys:
-            raise ValueError("there is no key in it")
+            raise ValueError("contains no key")
         return cls(keys)
 
     def encrypt(self, plain: bytes) -> tuple[str, bytes]:
-        """The name of the key, and what it made of the bytes."""
+        """Encrypt the bytes. Return the name of the key, and the nonce followed by the ciphertext."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         sealed = self._ciphers[self.newest].encrypt(nonce, plain, self.newest.encode())
         return self.newest, nonce + sealed
 
     def decrypt(self, name: str, sealed: bytes) -> bytes:
-        """Raises `DecryptionError`."""
+        """Decrypt the bytes with the key of this name.
+
+        Raises:
+            DecryptionError: there is no such key, the key has another value, or the bytes were changed.
+        """
         if name not in self._ciphers:
             raise DecryptionError(
-                f"encrypted with key {name!r}, which LASTMILE_ENCRYPTION_KEYS does not have "
-                f"(it has {', '.join(self._ciphers)}): add it behind the others"
+                f"The payload is encrypted with key {name!r}, which LASTMILE_ENCRYPTION_KEYS does not have (it has "
+                f"{', '.join(self._ciphers)}). Append that key."
             )
         try:
             return self._ciphers[name].decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], name.encode())
         except (InvalidTag, ValueError):
             raise DecryptionError(
-                f"encrypted with a key named {name!r} that is not the one of LASTMILE_ENCRYPTION_KEYS, or changed since"
+                f"Cannot decrypt the payload with key {name!r}: the key in LASTMILE_ENCRYPTION_KEYS has another value, "
+                "or the payload was changed."
             ) from None
 
 
-def _decoded(key: str) -> bytes | None:
+def _decode(key: str) -> bytes | None:
     try:
         decoded = base64.b64decode(key, validate=True)
     except binascii.Error:

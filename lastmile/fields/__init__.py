@@ -1,1 +1,1 @@
-"""Types of the fields that people and programs fill in: text, numbers, times and device ids, none of them guessed."""
+"""Strict types for the fields of orders and settings: text, numbers, times and device ids. No type guesses a value."""

@@ -1,4 +1,4 @@
-"""Ids of devices: many ways to write each, one normal form."""
+"""Ids of devices, normalised from their usual notations."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from lastmile.fields.rules import broken
+from lastmile.fields.rules import rule_error
 
 __all__ = ["MacAddress", "OnuSerial"]
 
@@ -31,12 +31,12 @@ _ONU = re.compile(f"(?P<vendor>[A-Za-z]{{4}}|{_HEX}{{8}})[-:]?(?P<number>{_HEX}{
 
 def _mac(written: Any) -> str:
     if not isinstance(written, str) or not any(form.fullmatch(written) for form in _MACS):
-        raise broken(_MAC_RULE)
+        raise rule_error(_MAC_RULE)
     digits = re.sub(r"[.:-]", "", written).lower()
     if int(digits[:2], 16) & 1:
-        raise broken("must be a unicast MAC address: a CPE has no multicast one")
+        raise rule_error("must be a unicast MAC address, since a CPE has no multicast address")
     if digits == "0" * 12:
-        raise broken("must be the MAC address of a CPE: no device has all zeros")
+        raise rule_error("must be the MAC address of a CPE: no device has the address 00:00:00:00:00:00")
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
 
@@ -47,12 +47,12 @@ MacAddress = Annotated[str, BeforeValidator(_mac)]
 def _onu(written: Any) -> str:
     found = _ONU.fullmatch(written) if isinstance(written, str) else None
     if found is None:
-        raise broken(_ONU_RULE)
+        raise rule_error(_ONU_RULE)
     vendor, number = found["vendor"], found["number"]
     if len(vendor) == 8:
         vendor = bytes.fromhex(vendor).decode("latin-1")
         if not re.fullmatch("[A-Za-z]{4}", vendor):
-            raise broken(f"{_ONU_RULE}; the first eight digits are the vendor's letters in ASCII")
+            raise rule_error(f"{_ONU_RULE}; the first eight digits are the vendor's letters in ASCII")
     return (vendor + number).upper()
 
 

@@ -1,14 +1,17 @@
-"""Lengths of time, as people read them."""
+"""Durations as readable text."""
 
 from datetime import timedelta
 
-__all__ = ["duration"]
+__all__ = ["format_duration"]
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
-def duration(length: timedelta | float) -> str:
-    """A length of time for people, in its two largest units: "7 d", "3 h 20 min"; below a minute "12 s", "0.4 s"."""
+def format_duration(length: timedelta | float) -> str:
+    """Return a duration in its two largest units: "7 d", "3 h 20 min"; below a minute "12 s" or "0.4 s".
+
+    A number is in seconds.
+    """
     seconds = length.total_seconds() if isinstance(length, timedelta) else length
     if seconds < 59.5:
         return f"{seconds:.0f} s" if seconds >= 9.95 or seconds == 0 else f"{seconds:.1f} s"

@@ -1,13 +1,13 @@
-"""How a validator refuses a value: with the rule that the value breaks, which reads on as "…, but is 5000"."""
+"""The error of a validator. Its message states the rule, and the caller appends the value: "…, but is 5000"."""
 
 from pydantic_core import PydanticCustomError
 
-__all__ = ["RULE", "broken"]
+__all__ = ["RULE", "rule_error"]
 
 RULE = "rule"
-"""The type of the error, for whoever adds the field and the value."""
+"""The type of the error, by which the caller recognises a message that needs the field and the value."""
 
 
-def broken(rule: str) -> PydanticCustomError:
-    """Make the error for a value that breaks the rule, such as "must be a whole number"."""
+def rule_error(rule: str) -> PydanticCustomError:
+    """Return the error for a value that breaks the rule, such as "must be a whole number"."""
     return PydanticCustomError(RULE, "{rule}", {"rule": rule})

@@ -1,6 +1,6 @@
-"""Numbers, truth values, times and addresses, read strictly: what could mean two things is refused.
+"""Strict types for numbers, truth values, times and addresses, which refuse an ambiguous value.
 
-A spreadsheet writes `100.000` for a hundred thousand, `47000` for a day in 2028 and `WAHR` for true.
+A spreadsheet can write `100.000` for a hundred thousand, `47000` for a day in 2028 and `WAHR` for true.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
-from lastmile.fields.rules import broken
+from lastmile.fields.rules import rule_error
 from lastmile.fields.stored import is_stored
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "any_case",
 ]
 
-# More digits than any field needs. Python itself stops at some 4 300.
+# More digits than any field needs. Python raises an error of its own above 4300 digits.
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
@@ -38,7 +38,7 @@ FIRST_YEAR, LAST_YEAR = 2000, 2099
 
 
 def _is_written(info: ValidationInfo) -> bool:
-    """Tell whether the source has no other type than text: the cell of a table."""
+    """Return whether the source has only text, as the cells of a table."""
     return info.mode == "string"  # type: ignore[comparison-overlap]
 
 
@@ -48,28 +48,28 @@ def _whole(value: Any, info: ValidationInfo) -> Any:
 
 def _only_whole(value: Any) -> int:
     if type(value) is not int:  # True is an int
-        raise broken("must be a whole number")
+        raise rule_error("must be a whole number")
     return value
 
 
 def _written_whole(value: Any) -> int:
     if isinstance(value, str):
         if not _DIGITS.fullmatch(value):
-            raise broken("must be a whole number, written in digits only, as in 100000")
+            raise rule_error("must be a whole number, written in digits only, as in 100000")
         return int(value)
     return _only_whole(value)
 
 
 WholeNumber = Annotated[int, BeforeValidator(_whole)]
-"""In JSON and Python a number, in a table its digits."""
+"""A whole number: a number in JSON and Python, digits in a table."""
 
 WrittenNumber = Annotated[int, BeforeValidator(_written_whole)]
-"""A whole number of the environment, which is always text."""
+"""A whole number in an environment variable, which is always text."""
 
 
 def _number(value: Any) -> Any:
     if type(value) not in (int, float):
-        raise broken("must be a number")
+        raise rule_error("must be a number")
     return value
 
 
@@ -79,20 +79,20 @@ Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 def _written_decimal(value: Any) -> Any:
     if isinstance(value, str):
         if not _DECIMAL.fullmatch(value):  # float() reads 1_0 as 10
-            raise broken("must be a number, written in digits, as in 30 or 0.5")
+            raise rule_error("must be a number, written in digits, as in 30 or 0.5")
         return float(value)
     return _number(value)
 
 
 WrittenDecimal = Annotated[float, BeforeValidator(_written_decimal), Field(allow_inf_nan=False)]
-"""A number of the environment, which is always text."""
+"""A number in an environment variable, which is always text."""
 
 
 def _true_or_false(value: Any, info: ValidationInfo) -> Any:
     if _is_written(info) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if type(value) is not bool:
-        raise broken("must be true or false")
+        raise rule_error("must be true or false")
     return value
 
 
@@ -104,22 +104,22 @@ def _moment(value: Any, info: ValidationInfo) -> Any:
         try:
             value = datetime.fromisoformat(value.upper())
         except ValueError:  # 30 February
-            raise broken(f"{_MOMENT_RULE}; the calendar or the clock has no such time") from None
+            raise rule_error(f"{_MOMENT_RULE}; this date or time does not exist") from None
     if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise broken(_MOMENT_RULE)
+        raise rule_error(_MOMENT_RULE)
     if not FIRST_YEAR <= value.year <= LAST_YEAR and not is_stored(info):
-        raise broken(f"must be a time in the years {FIRST_YEAR} to {LAST_YEAR}")
+        raise rule_error(f"must be a time in the years {FIRST_YEAR} to {LAST_YEAR}")
     return value
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
-"""A time with its zone."""
+"""A time with its time zone."""
 
 
 def address_text(value: Any) -> Any:
-    """Refuse an address that is written as a number: 3232235777 is more likely a mistake."""
+    """Refuse an address that is a number, such as 3232235777, since it is more likely a mistake."""
     if not isinstance(value, str | IPv4Address | IPv6Address):
-        raise broken("must be an IP address, written as text")
+        raise rule_error("must be an IP address, written as text")
     return value
 
 
@@ -128,5 +128,5 @@ IPv6Text = Annotated[IPv6Address, BeforeValidator(address_text)]
 
 
 def any_case(value: Any) -> Any:
-    """Read a word of a fixed list whatever its capitals: spreadsheets write `Ftth`."""
+    """Return the word in lower case, since spreadsheets write `Ftth`."""
     return value.lower() if isinstance(value, str) else value

@@ -1,7 +1,7 @@
-"""How a model tells what was stored before from what arrives now.
+"""The distinction between stored values and new input in validators.
 
-Rules become stricter from one version to the next. A run that Temporal keeps, and a row of the database, must load
-under the rules of today: text that would be refused now is escaped instead.
+A new version may have stricter rules. A run in Temporal and a row of the database must still load: a validator escapes
+stored text that it would refuse in new input.
 """
 
 from typing import Final
@@ -11,9 +11,9 @@ from pydantic import ValidationInfo
 __all__ = ["STORED", "is_stored"]
 
 STORED: Final = {"stored": True}
-"""The context for pydantic with which a payload of Temporal or a row of the database is loaded."""
+"""The pydantic context for payloads from Temporal and rows from the database."""
 
 
 def is_stored(info: ValidationInfo) -> bool:
-    """Tell whether the value was accepted before, perhaps by an older version."""
+    """Return whether the value is a stored one, which an older version may have accepted."""
     return info.context is STORED

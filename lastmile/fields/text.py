@@ -1,10 +1,10 @@
-"""Text that a terminal, a log, a label and a database take as it is."""
+"""Types for text that is safe in a terminal, a log, a label and a database."""
 
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from lastmile.fields.rules import broken
+from lastmile.fields.rules import rule_error
 from lastmile.fields.stored import is_stored
 from lastmile.fields.unsafe import UNSAFE_CHARACTER, escape
 
@@ -12,11 +12,11 @@ __all__ = ["PRINTABLE", "UNPADDED", "Text"]
 
 
 def _printable(text: str, info: ValidationInfo) -> str:
-    """Refuse unsafe characters; in what was stored before, escape them."""
+    """Refuse unsafe characters; escape them in stored text."""
     if is_stored(info):
         return escape(text)
     if found := UNSAFE_CHARACTER.search(text):
-        raise broken(
+        raise rule_error(
             "must be text without control characters and bidirectional overrides "
             f"(U+{ord(found[0]):04X} is character {found.start() + 1})"
         )
@@ -24,7 +24,7 @@ def _printable(text: str, info: ValidationInfo) -> str:
 
 
 PRINTABLE: Final = AfterValidator(_printable)
-"""The last part of a type of text: the length is that of the text as it arrived."""
+"""The validator against unsafe characters. It must come last in a type, so that a length rule counts the input."""
 
 Text = Annotated[str, Field(strict=True), PRINTABLE]
 """One line of text."""
@@ -32,9 +32,9 @@ Text = Annotated[str, Field(strict=True), PRINTABLE]
 
 def _unpadded(text: str, info: ValidationInfo) -> str:
     if text != text.strip() and not is_stored(info):
-        raise broken("must be text without blanks at its beginning and end")
+        raise rule_error("must be text without blanks at the beginning or the end")
     return text
 
 
 UNPADDED: Final = AfterValidator(_unpadded)
-"""For text that is compared with what a device sends: a table of orders cannot carry blanks around a cell."""
+"""The validator for text that is compared with a device's value. A table of orders loses blanks around a cell."""

@@ -1,7 +1,7 @@
-"""Characters that no terminal, log or database is to get, and how they are shown.
+"""Characters that are unsafe in a terminal, a log or a database, and their escapes.
 
-Control characters move a terminal's cursor, hide or forge lines and end strings; PostgreSQL has no NUL. Bidirectional
-overrides (Unicode TR36, 3.3) show text in another order than programs read it.
+Control characters move a terminal's cursor, hide or forge lines, and end strings. PostgreSQL cannot store NUL.
+Bidirectional overrides (Unicode TR36 section 3.3) show text in another order than programs read it.
 """
 
 import re
@@ -15,7 +15,7 @@ _UNSAFE_BUT_LINE_END = re.compile(f"(?!\n)[{_UNSAFE}]")
 
 
 def escape(text: str, *, keep_lines: bool = False) -> str:
-    r"""Write characters that are unsafe to show as `\x1b` or `\u202e`; with `keep_lines`, line feeds stay."""
+    r"""Replace unsafe characters by escapes such as `\x1b` or `\u202e`; with `keep_lines`, keep line feeds."""
     unsafe = _UNSAFE_BUT_LINE_END if keep_lines else UNSAFE_CHARACTER
     return unsafe.sub(lambda found: _escaped(found[0]), text)
 

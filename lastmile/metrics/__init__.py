@@ -1,1 +1,1 @@
-"""The metrics snapshot: values computed once from the database, and shown by every worker alike."""
+"""The metrics snapshot: values computed once from the database. Every worker shows the same values."""

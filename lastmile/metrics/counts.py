@@ -1,21 +1,21 @@
-"""The upkeep of `delegation_counts`: every change adds a row, and this makes few rows of many."""
+"""The compaction of `delegation_counts`, to which every change of a delegation adds a row."""
 
 from sqlalchemy import text
 
 from lastmile.db import Database
 
-__all__ = ["fold"]
+__all__ = ["compact_counts"]
 
-# Some 100 000 rows: within a statement's time, also where nobody has folded for a month.
 PAGES = 1_000
+"""Pages of one transaction, some 100 000 rows: a month of changes must not exceed the statement time-out."""
 
 _PAGES = text("SELECT pg_relation_size('delegation_counts') / current_setting('block_size')::bigint")
 
-# Two at once would do no harm: each adds up what it deletes, and what anybody sees has the same sum before and after.
-# But the second would wait for the first, to find nothing left to do.
-_TURN = text("SELECT pg_try_advisory_xact_lock(hashtextextended('lastmile/fold', 0))")
+# Two concurrent compactions would be correct: each inserts the sum of the rows that it deletes. But the second would
+# wait for the first, and find nothing left to do.
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('lastmile/fold', 0))")
 
-_FOLD = text(
+_COMPACT = text(
     """
     WITH many AS (
         DELETE FROM delegation_counts
@@ -29,15 +29,15 @@ _FOLD = text(
 )
 
 
-async def fold(database: Database) -> None:
-    """Leave few rows for each kind of delegation that there is, in as many transactions as it takes.
+async def compact_counts(database: Database) -> None:
+    """Replace the rows of each kind of delegation by a few rows with the same sum, in several transactions.
 
-    Nothing happens where somebody else is at it.
+    Return at once if another process compacts the table.
     """
     async with database.platform() as connection:
         pages = await connection.scalar(_PAGES) or 0
     for first in range(0, pages, PAGES):
         async with database.platform() as connection:
-            if not await connection.scalar(_TURN):
+            if not await connection.scalar(_TRY_LOCK):
                 return
-            await connection.execute(_FOLD, {"first": f"({first},0)", "beyond": f"({first + PAGES},0)"})
+            await connection.execute(_COMPACT, {"first": f"({first},0)", "beyond": f"({first + PAGES},0)"})

@@ -1,9 +1,11 @@
-"""What is asked of the database for a snapshot: a handful of set-based queries for all figures.
+"""The set-based queries of the metrics snapshot.
 
-A column that is named as a metric of `lastmile.telemetry.metrics` is its value (NULL: none); the others are labels.
-How many delegations there are of each kind was counted as they changed (`delegation_counts`), and what is out of the
-ordinary is found by partial indexes. Prefixes at rest alone are counted one by one, by index: no row changes when a
-rest ends.
+A column with the name of a metric of `lastmile.telemetry.metrics` has its value (NULL: no value). Other columns are
+labels. No query reads every delegation:
+
+- The numbers of delegations come from `delegation_counts`, to which every change adds a row.
+- Exceptional states are found through partial indexes.
+- Prefixes in quarantine are counted through an index, since no row changes when a quarantine ends.
 """
 
 from ipam.lifecycle import State
@@ -12,7 +14,7 @@ from lastmile.db.statements import read_sql
 __all__ = ["QUERIES"]
 
 _PASSING = (State.PENDING, State.ALLOCATED, State.REVOKING, State.FAILED, State.REVOKED)
-"""Where a delegation that holds its subscriber's place, or its slot, does not stay."""
+"""The states in which an unreleased delegation does not stay."""
 
 
 def _states(states: tuple[State, ...]) -> str:
@@ -31,7 +33,7 @@ _BY_TENANT = read_sql("lastmile.metrics", "by_tenant")
 
 _BY_POOL = read_sql("lastmile.metrics", "by_pool")
 
-# An operator knows of the delegation, and has acknowledged what the audit says of it or of the order that left it.
+# No operator has acknowledged an audit finding about the delegation, or about the order that left it.
 _NOT_ACKNOWLEDGED = """
     NOT EXISTS (SELECT FROM acknowledgements a WHERE a.tenant_id = d.tenant_id AND (a.invariant, a.key) IN (
         ('not_active', d.id::text), ('not_given', d.id::text), ('not_released', d.id::text),
@@ -61,14 +63,14 @@ _LEAKS = f"""
     ) leaked ON leaked.tenant_id = t.id
 """
 
-# Of runs, and not of orders: a parked one may be no order's.
+# Counts runs, not orders, since a parked run may belong to no order.
 _ATTENTION = """
     SELECT t.id AS tenant, count(w.tenant) AS lastmile_attention_runs
     FROM tenants t LEFT JOIN unnest(CAST(:waiting_tenants AS text[])) w (tenant) ON w.tenant = t.id
     GROUP BY t.id
 """
 
-# What waits for a person is known already, and is not to hide what is stuck.
+# Parked runs have a metric of their own. Here they would hide an order that is stuck.
 _ORDERS = """
     SELECT t.id AS tenant,
            coalesce(greatest(0, extract(epoch FROM now() - o.oldest)), 0) AS lastmile_oldest_open_order_seconds
@@ -80,7 +82,7 @@ _ORDERS = """
     ) o ON o.tenant_id = t.id
 """
 
-# As `ipam.netbox.delegated.outbox.backlog` tells it of one pool.
+# The same values as `ipam.netbox.delegated.outbox.backlog` returns for one pool.
 _OUTBOX = """
     SELECT p.name AS pool, coalesce(p.tenant_id, '') AS tenant,
            coalesce(waiting, 0) AS lastmile_netbox_outbox_waiting,
@@ -106,7 +108,7 @@ _AUDIT = """
     FROM audit_findings
 """
 
-# The audit is as old as what it has looked at first.
+# The age of the audit is the age of its oldest check.
 _AUDITED = "SELECT extract(epoch FROM min(checked_at)) AS lastmile_audit_timestamp_seconds FROM audit_findings"
 
 QUERIES = (_BY_STATE, _BY_TENANT, _BY_POOL, _STUCK, _LEAKS, _ATTENTION, _ORDERS, _OUTBOX, _NETBOX, _AUDIT, _AUDITED)

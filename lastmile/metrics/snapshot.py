@@ -1,4 +1,4 @@
-"""Taking a snapshot, keeping it, and finding the newest one."""
+"""The computation, the storage and the look-up of metrics snapshots."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,15 +8,15 @@ from sqlalchemy import BigInteger, Column, DateTime, Identity, Table, text
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from lastmile.db import Database, PlatformConnection, metadata
-from lastmile.metrics.counts import fold
+from lastmile.metrics.counts import compact_counts
 from lastmile.metrics.queries import QUERIES
-from lastmile.telemetry.metrics import FIGURES
-from lastmile.telemetry.snapshot import Newest, Sample, Snapshot
+from lastmile.telemetry.metrics import SNAPSHOT_METRICS
+from lastmile.telemetry.snapshot import Sample, Snapshot, StoredSnapshot
 
-__all__ = ["KEPT", "keep", "measure", "metrics_snapshots", "newest"]
+__all__ = ["RETAINED", "compute_snapshot", "metrics_snapshots", "read_newest_snapshot", "store_snapshot"]
 
-KEPT = 12
-"""An hour of them, for who wants to know what was shown when an alert fired."""
+RETAINED = 12
+"""The number of retained snapshots: one hour, so that an operator can read the values at the time of an alert."""
 
 metrics_snapshots = Table(
     "metrics_snapshots",
@@ -26,7 +26,7 @@ metrics_snapshots = Table(
     Column("samples", JSONB, nullable=False),
 )
 
-_NAMES = {figure.name for figure in FIGURES}
+_NAMES = {metric.name for metric in SNAPSHOT_METRICS}
 
 _NEWEST = text(
     """
@@ -34,50 +34,50 @@ _NEWEST = text(
     FROM metrics_snapshots ORDER BY taken_at DESC, id DESC LIMIT 1
     """
 )
-_FORGET = text(
+_DELETE_OLD = text(
     """
     DELETE FROM metrics_snapshots
-    WHERE id NOT IN (SELECT id FROM metrics_snapshots ORDER BY taken_at DESC, id DESC LIMIT :kept)
+    WHERE id NOT IN (SELECT id FROM metrics_snapshots ORDER BY taken_at DESC, id DESC LIMIT :retained)
     """
 )
 
 
-async def measure(database: Database, waiting: Mapping[str, str] | None = None) -> Snapshot:
-    """What the database knows, now. Two at once do no harm.
+async def compute_snapshot(database: Database, waiting: Mapping[str, str] | None = None) -> Snapshot:
+    """Compute the current values of the snapshot metrics. Concurrent computations are safe.
 
-    `waiting`: the tenants of the runs that wait for a person, by run id.
+    `waiting` has the tenants of the parked runs by run id.
     """
     runs = waiting or {}
     waits = {"waiting_runs": list(runs), "waiting_tenants": list(runs.values())}
-    await fold(database)
+    await compact_counts(database)
     async with database.platform() as connection:
         taken_at = await connection.scalar(text("SELECT now()"))
         assert isinstance(taken_at, datetime)
         samples = [Sample("lastmile_snapshot_timestamp_seconds", {}, taken_at.timestamp())]
         for query in QUERIES:
-            samples += await _ask(connection, query, waits)
+            samples += await _run_query(connection, query, waits)
     return Snapshot(taken_at, tuple(samples))
 
 
-async def keep(database: Database, snapshot: Snapshot) -> None:
-    """Show it from now on, unless a newer one is there; the oldest are forgotten."""
+async def store_snapshot(database: Database, snapshot: Snapshot) -> None:
+    """Store the snapshot, and delete the oldest ones."""
     samples = [[sample.name, sample.labels, sample.value] for sample in snapshot.samples]
     async with database.platform() as connection:
         await connection.execute(insert(metrics_snapshots).values(taken_at=snapshot.taken_at, samples=samples))
-        await connection.execute(_FORGET, {"kept": KEPT})
+        await connection.execute(_DELETE_OLD, {"retained": RETAINED})
 
 
-async def newest(database: Database) -> Newest | None:
-    """The snapshot that was taken last; None before the first one."""
+async def read_newest_snapshot(database: Database) -> StoredSnapshot | None:
+    """Return the newest snapshot; None before the first one."""
     async with database.platform() as connection:
         row = (await connection.execute(_NEWEST)).one_or_none()
     if row is None:
         return None
-    return Newest(Snapshot(row.taken_at, tuple(Sample(*sample) for sample in row.samples)), row.age)
+    return StoredSnapshot(Snapshot(row.taken_at, tuple(Sample(*sample) for sample in row.samples)), row.age)
 
 
-async def _ask(connection: PlatformConnection, query: str, values: dict[str, Any]) -> list[Sample]:
-    """A sample for each value in each row."""
+async def _run_query(connection: PlatformConnection, query: str, values: dict[str, Any]) -> list[Sample]:
+    """Return a sample for each value in each row."""
     rows = (await connection.execute(text(query), values)).mappings()
     return [
         Sample(name, {label: row[label] for label in row if label not in _NAMES}, float(value))

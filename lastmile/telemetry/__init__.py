@@ -1,1 +1,1 @@
-"""Logs, metrics and traces."""
+"""Logs, metrics, traces and the readiness of a process."""

@@ -1,7 +1,6 @@
-"""A process's HTTP port, and what the worker serves on its own: `/metrics`, `/healthz` and `/readyz`.
+"""The HTTP port of a process, and the worker's pages: `/metrics`, `/healthz` and `/readyz`.
 
-What else is to be on `/metrics` registers itself with `prometheus_client.REGISTRY`: as a metric, or as a collector,
-which is asked at each scrape.
+`/metrics` shows everything in `prometheus_client.REGISTRY`: metrics, and collectors, which run at each scrape.
 """
 
 import json
@@ -18,23 +17,24 @@ from lastmile.telemetry.readiness import Report
 __all__ = ["Application", "serve", "worker_pages"]
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-"""WSGI's (PEP 3333)."""
+"""A WSGI application (PEP 3333)."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
-class _Quiet(WSGIRequestHandler):
+class _QuietHandler(WSGIRequestHandler):
     def log_message(self, *_: object) -> None:
-        """A scrape every few seconds is not news."""
+        """Log nothing: a scrape every few seconds would fill the log."""
 
 
 def worker_pages(healthy: Callable[[], bool], readiness: Callable[[], Report]) -> Application:
-    """The worker's pages.
+    """Return the application with the worker's pages.
 
-    `/healthz` (liveness) is 503 where the worker is not `healthy`. `/readyz` is 503 where the report of `readiness` is
-    not good, and its JSON says what each check found. Every other path is `/metrics`.
+    - `/healthz` (liveness) is 503 unless the worker is `healthy`.
+    - `/readyz` is 503 unless every check of `readiness` is good. Its JSON has the finding of each check.
+    - Every other path is `/metrics`.
     """
     metrics = make_wsgi_app()
 
@@ -57,7 +57,11 @@ def worker_pages(healthy: Callable[[], bool], readiness: Callable[[], Report]) -
 
 
 def serve(host: str, port: int, application: Application) -> WSGIServer:
-    """Serve in a thread until `shutdown`. Raises `OSError`."""
-    server = make_server(host, port, application, _Server, _Quiet)
+    """Serve the application in a thread until `shutdown`.
+
+    Raises:
+        OSError: the address or the port cannot be used.
+    """
+    server = make_server(host, port, application, _Server, _QuietHandler)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     return server

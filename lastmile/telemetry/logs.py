@@ -1,8 +1,8 @@
-"""Logs: structured, without personal data and secrets. Readable on a terminal, JSON elsewhere.
+"""Structured logs without personal data and secrets: readable text on a terminal, JSON elsewhere.
 
-Such data would slip in with the words of failures: a driver's error quotes a value, one of ours a subscriber's prefix.
-So of a failure is logged what kind it is and where it was raised, whoever logs it; its words are in the run in
-Temporal, which the line names.
+The message of an exception can contain such data: a driver's error quotes a value, an error of Lastmile a subscriber's
+prefix. So every log line with an exception has only its type and traceback. The message is in the run in Temporal,
+whose id the log line has.
 """
 
 import logging
@@ -21,11 +21,11 @@ from lastmile.fields.unsafe import escape
 __all__ = ["set_up_logging"]
 
 _CORE_FIELDS = ("attempt", "error", "run_id", "task_queue", "workflow_id")
-"""What is shown of the fields of the Temporal SDK's core; its `error` is gRPC's. `failure` has words."""
+"""The logged fields of the Temporal SDK's core. `error` is gRPC's status. The field `failure` contains messages."""
 
 
 def set_up_logging(log_format: Literal["auto", "console", "json"] = "auto", log_level: str = "INFO") -> None:
-    """Send structlog's and the standard library's records to standard error, in the configured format."""
+    """Write the log records of structlog and of the standard library to standard error, in the configured format."""
     readable = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -33,9 +33,9 @@ def set_up_logging(log_format: Literal["auto", "console", "json"] = "auto", log_
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _of_others,
-        _without_words,
-        _escaped,
+        _reduce_foreign_record,
+        _remove_exception_messages,
+        _escape_control_characters,
     ]
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
@@ -51,7 +51,7 @@ def set_up_logging(log_format: Literal["auto", "console", "json"] = "auto", log_
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    # At DEBUG others log what goes over the wire, with everything in it.
+    # At DEBUG, libraries log whole requests and replies, with personal data and secrets.
     root.setLevel(max(logging.INFO, logging.getLevelName(log_level)))
     logging.getLogger("lastmile").setLevel(log_level)
     logging.captureWarnings(True)
@@ -65,22 +65,22 @@ def set_up_logging(log_format: Literal["auto", "console", "json"] = "auto", log_
 
 
 def _quieten_temporal() -> None:
-    """What its adapters append to each message is in fields; what `activities.interceptor` logs is not logged twice."""
+    """Remove the text that the SDK appends to each message, and the failures that `activities.interceptor` logs."""
     temporalio.workflow.logger.workflow_info_on_message = False
     temporalio.activity.logger.activity_info_on_message = False
-    temporalio.activity.logger.base_logger.addFilter(_is_news)
+    temporalio.activity.logger.base_logger.addFilter(_is_not_step_failure)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_not_step_failure(record: logging.LogRecord) -> bool:
     failed = getattr(record, "__temporal_error_identifier", None) == "ActivityFailure"
     return not (failed and record.exc_info and isinstance(record.exc_info[1], temporalio.exceptions.ApplicationError))
 
 
-def _of_others(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Of a record that did not come by structlog: the first line, and from the SDK's details which run it is about."""
+def _reduce_foreign_record(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Keep the first line of a record of the standard library, and the run from the SDK's details."""
     if "_record" not in event:
         return event
-    # asyncio puts failures with their words on further lines.
+    # asyncio appends failures with their messages on further lines.
     event["event"] = str(event["event"]).partition("\n")[0]
     core = event.pop("temporal_log", None)
     about = {name: core.fields[name] for name in _CORE_FIELDS if name in core.fields} if core else {}
@@ -90,8 +90,8 @@ def _of_others(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {**about, **event}
 
 
-def _without_words(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """A failure as the types and frames of its traceback."""
+def _remove_exception_messages(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace an exception by the types and frames of its traceback."""
     failure = event.pop("exc_info", None)
     if failure is True:
         failure = sys.exc_info()
@@ -102,8 +102,8 @@ def _without_words(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _escaped(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Values without control characters: a line of a log is one line, and none can be forged."""
+def _escape_control_characters(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escape control characters in values, so that no value can forge a line of the log."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = escape(value, keep_lines=name == "exception")
@@ -111,7 +111,7 @@ def _escaped(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _chain(failure: BaseException) -> list[str]:
-    """The failure, and before it what it came from."""
-    before = failure.__cause__ or failure.__context__
+    """Return the traceback and type of the failure, after those of its cause."""
+    cause = failure.__cause__ or failure.__context__
     frames = "".join(traceback.format_tb(failure.__traceback__))
-    return [*(_chain(before) if before else ()), f"{frames}{type(failure).__module__}.{type(failure).__qualname__}"]
+    return [*(_chain(cause) if cause else ()), f"{frames}{type(failure).__module__}.{type(failure).__qualname__}"]

@@ -1,11 +1,14 @@
-"""Every metric of Lastmile: its name, labels and meaning, once.
+"""Every metric of Lastmile, with its name, labels and help text.
 
-There are two kinds. A process counts the events that it sees itself, and Prometheus adds the workers up. A `Figure` is
-computed once from the database, kept in the metrics snapshot, and shown by every worker alike: in queries,
-`max by (…)`, never `sum` over instances.
+There are two kinds of metrics:
 
-The names that begin with `ipv6_` are the seed's. They keep `_total` on gauges, which Prometheus does not recommend.
-Labels have few values: tenants, pools, steps, NASes, kinds; never a subscriber, an order or a prefix.
+- Each process counts its own events. Queries add up the workers with `sum`.
+- A `SnapshotMetric` is computed once from the database and stored in the metrics snapshot. Every worker shows the same
+  value: queries use `max by (…)`, never `sum` over instances.
+
+The names with the prefix `ipv6_` come from the requirements. Some gauges among them end in `_total`, which Prometheus
+does not recommend. A label has few values (tenants, pools, steps, NASes, kinds), never a subscriber, an order or a
+prefix.
 """
 
 from dataclasses import dataclass
@@ -16,7 +19,6 @@ from lastmile.contract.orders import Operation
 
 __all__ = [
     "ALLOCATION",
-    "FIGURES",
     "NETBOX_ERRORS",
     "NETBOX_SECONDS",
     "ORDERS",
@@ -25,9 +27,10 @@ __all__ = [
     "RADIUS_REQUESTS",
     "RETRIES",
     "REVOCATION",
+    "SNAPSHOT_METRICS",
     "STEPS",
     "STEP_SECONDS_TAKEN",
-    "Figure",
+    "SnapshotMetric",
     "start_at_zero",
 ]
 
@@ -48,30 +51,37 @@ REVOCATION = Histogram(
     buckets=STEP_SECONDS,
 )
 ORDERS = Counter("lastmile_orders", "Orders that ended.", ["operation", "tenant", "outcome"])
-"""`outcome`: the status of the order's result. An order that was rolled back counts as `cancelled` where its caller
-cancelled it, and as `refused` where the order itself was wrong (activities/refusals.py): neither is a failure of
-Lastmile."""
+"""`outcome`: the status of the order's result. Two kinds of rolled-back orders have their own outcome, since neither is
+a failure of Lastmile: `cancelled` (by the caller) and `refused` (the order itself was wrong, activities/refusals.py).
+"""
 ORDER_SECONDS_TAKEN = Histogram(
     "lastmile_order_duration_seconds",
-    "From an order's first step to its end.",
+    "The duration of an order, from its first step to its end.",
     ["operation", "tenant"],
     buckets=ORDER_SECONDS,
 )
-STEPS = Counter("lastmile_steps", "Steps of the orders that ended.", ["step", "tenant", "outcome"])
-"""`outcome`: done, skipped, warned, failed, undone: as in the order's result, each step once, when its order ends."""
+STEPS = Counter("lastmile_steps", "Steps of ended orders.", ["step", "tenant", "outcome"])
+"""`outcome`: done, skipped, warned, failed or undone, as in the order's result. Each step counts once, when its order
+ends."""
 STEP_SECONDS_TAKEN = Histogram(
-    "lastmile_step_duration_seconds", "One attempt at a step or at its undo.", ["step"], buckets=STEP_SECONDS
+    "lastmile_step_duration_seconds",
+    "The duration of one attempt of a step or of its undo.",
+    ["step"],
+    buckets=STEP_SECONDS,
 )
-"""`step`: the activity; an undo is an activity with its own name."""
-RETRIES = Counter("lastmile_step_retries", "Attempts that failed and are retried.", ["step", "kind"])
+"""`step`: the name of the activity; an undo is a separate activity."""
+RETRIES = Counter("lastmile_step_retries", "Failed attempts that are retried.", ["step", "kind"])
 """`kind`: the type of the failure."""
 RADIUS_REQUESTS = Counter(
-    "lastmile_radius_requests", "Disconnect- and CoA-Requests, by their outcome.", ["nas", "kind", "outcome"]
+    "lastmile_radius_requests", "Disconnect-Requests and CoA-Requests by outcome.", ["nas", "kind", "outcome"]
 )
-"""`kind`: disconnect, coa. `outcome`: ack (of a disconnect also: the session is over), nak, timeout, error (no process
-listens, or the answer is not signed with the secret). `nas`: its name."""
+"""`kind`: disconnect or coa. `nas`: the name of the NAS. `outcome`: ack (acknowledged, or the session to disconnect is
+over), nak (refused), timeout (no reply), error (the NAS is unreachable, or its reply is not signed with the secret)."""
 NETBOX_SECONDS = Histogram(
-    "lastmile_netbox_request_duration_seconds", "One request to NetBox.", ["method"], buckets=REQUEST_SECONDS
+    "lastmile_netbox_request_duration_seconds",
+    "The duration of one request to NetBox.",
+    ["method"],
+    buckets=REQUEST_SECONDS,
 )
 NETBOX_ERRORS = Counter("lastmile_netbox_errors", "Requests to NetBox that failed.", ["method", "kind"])
 """`kind`: the type of the failure (ipam/netbox/errors.py). `NetBoxNotFoundError` and `NetBoxExhaustedError` raise no
@@ -82,10 +92,10 @@ OUTCOMES = ("completed", "degraded", "rolled_back", "partly_rolled_back", "aband
 
 
 def start_at_zero(tenant: str) -> None:
-    """Show the counters of a tenant's orders at 0.
+    """Export the counters of a tenant's orders with the value 0.
 
-    Prometheus sees a counter rise from 0 to 1, but not a counter that appears with the value 1: the first failure after
-    a restart would be in no rate and in no alert.
+    Prometheus computes no rate for a counter that appears with the value 1: the first failure after a restart would
+    raise no alert.
     """
     for histogram in (ALLOCATION, REVOCATION):
         histogram.labels(tenant)
@@ -96,88 +106,101 @@ def start_at_zero(tenant: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A gauge of the snapshot."""
+class SnapshotMetric:
+    """A gauge of the metrics snapshot."""
 
     name: str
     meaning: str
     labels: tuple[str, ...] = ()
 
 
-FIGURES = (
-    Figure(
+SNAPSHOT_METRICS = (
+    SnapshotMetric(
         "ipv6_lifecycle_state_total",
         "Delegations by state; revoked delegations until the cleanup deletes them.",
         ("tenant", "state"),
     ),
-    Figure("ipv6_active_percent", "Active delegations, in percent of those that hold a prefix.", ("tenant",)),
-    Figure(
+    SnapshotMetric("ipv6_active_percent", "Active delegations, in percent of those that hold a prefix.", ("tenant",)),
+    SnapshotMetric(
         "ipv6_pool_utilization_percent",
         "Prefixes of a pool that are held or in quarantine, in percent.",
         ("pool", "tenant", "purpose"),
     ),
-    Figure(
+    SnapshotMetric(
         "ipv6_pool_free_prefixes", "Prefixes of a pool that are free for the next order.", ("pool", "tenant", "purpose")
     ),
-    Figure("ipv6_quarantined_prefixes", "Prefixes of a pool in quarantine.", ("pool", "tenant", "purpose")),
-    Figure(
+    SnapshotMetric("ipv6_quarantined_prefixes", "Prefixes of a pool in quarantine.", ("pool", "tenant", "purpose")),
+    SnapshotMetric(
         "ipv6_netbox_integration_percent",
-        "Delegations that NetBox shows, in percent of those with a prefix of a pool that is kept in NetBox.",
+        "Delegations that NetBox shows, in percent of those with a prefix of a pool that is recorded in NetBox.",
         ("tenant",),
     ),
-    Figure(
+    SnapshotMetric(
         "lastmile_netbox_delegations",
-        "Delegations that hold a prefix of a pool that is kept in NetBox.",
+        "Delegations that hold a prefix of a pool that is recorded in NetBox.",
         ("tenant",),
     ),
-    Figure(
+    SnapshotMetric(
         "ipv6_prefix_leak_total",
-        "Delegations that have been allocated for over a day, are not active and are not acknowledged.",
+        "Delegations that have been allocated for over a day, but are neither active nor acknowledged.",
         ("tenant",),
     ),
-    Figure("ipv6_oldest_stuck_seconds", "Age of the oldest delegation in a passing state.", ("tenant", "state")),
-    Figure(
+    SnapshotMetric(
+        "ipv6_oldest_stuck_seconds", "The age of the oldest delegation in a transitional state.", ("tenant", "state")
+    ),
+    SnapshotMetric(
         "lastmile_oldest_open_order_seconds",
-        "Age of the oldest open order whose run is not parked.",
+        "The age of the oldest open order whose run is not parked.",
         ("tenant",),
     ),
-    Figure("lastmile_attention_runs", "Parked runs: they wait for an operator's decision.", ("tenant",)),
-    Figure("lastmile_netbox_outbox_waiting", "Prefixes whose last change NetBox lacks.", ("pool", "tenant")),
-    Figure("lastmile_netbox_outbox_refused", "Those of them that NetBox refuses.", ("pool", "tenant")),
-    Figure("lastmile_netbox_outbox_lag_seconds", "Age of the oldest such change.", ("pool", "tenant")),
-    Figure(
-        "lastmile_netbox_pool_full",
-        "1 from when NetBox has no further block or prefix for the pool until the pool gets one.",
+    SnapshotMetric("lastmile_attention_runs", "Parked runs, which wait for an operator's decision.", ("tenant",)),
+    SnapshotMetric(
+        "lastmile_netbox_outbox_waiting", "Prefixes whose last change is not yet in NetBox.", ("pool", "tenant")
+    ),
+    SnapshotMetric("lastmile_netbox_outbox_refused", "Prefixes whose last change NetBox refuses.", ("pool", "tenant")),
+    SnapshotMetric(
+        "lastmile_netbox_outbox_lag_seconds",
+        "The age of the oldest change that is not yet in NetBox.",
         ("pool", "tenant"),
     ),
-    Figure(
+    SnapshotMetric(
+        "lastmile_netbox_pool_full",
+        "1 while NetBox has no further block or prefix for the pool.",
+        ("pool", "tenant"),
+    ),
+    SnapshotMetric(
         "lastmile_keeper_age_seconds",
         "Time since a worker last checked a delegated pool's blocks in NetBox.",
         ("pool", "tenant"),
     ),
-    Figure(
+    SnapshotMetric(
         "lastmile_audit_violations",
         "Findings of the last audit that no operator has acknowledged, by invariant.",
         ("invariant",),
     ),
-    Figure("lastmile_audit_acknowledged", "Findings that an operator has acknowledged, by invariant.", ("invariant",)),
-    Figure("lastmile_audit_timestamp_seconds", "When the last audit ended; Unix time."),
-    Figure("lastmile_schedule_present", "0 while the schedule is missing in Temporal.", ("schedule",)),
-    Figure("lastmile_schedule_paused", "1 while the schedule is paused.", ("schedule",)),
-    Figure(
+    SnapshotMetric(
+        "lastmile_audit_acknowledged", "Findings that an operator has acknowledged, by invariant.", ("invariant",)
+    ),
+    SnapshotMetric("lastmile_audit_timestamp_seconds", "The time at which the last audit ended, as Unix time."),
+    SnapshotMetric("lastmile_schedule_present", "0 while the schedule is missing in Temporal.", ("schedule",)),
+    SnapshotMetric("lastmile_schedule_paused", "1 while the schedule is paused.", ("schedule",)),
+    SnapshotMetric(
         "lastmile_schedule_last_success_timestamp_seconds",
-        "When the schedule's last successful run ended.",
+        "The time at which the schedule's last successful run ended, as Unix time.",
         ("schedule",),
     ),
-    Figure(
+    SnapshotMetric(
         "lastmile_schedule_missed",
-        "How often the schedule's time came and no run started, since it was made.",
+        "The number of due times at which no run started, since the schedule was created.",
         ("schedule",),
     ),
-    Figure("lastmile_snapshot_timestamp_seconds", "When these figures were taken; Unix time."),
+    SnapshotMetric(
+        "lastmile_snapshot_timestamp_seconds", "The time at which the metrics snapshot was taken, as Unix time."
+    ),
 )
-"""`lastmile_snapshot_age_seconds`, the age of all figures, is computed at each scrape: +Inf before the first snapshot.
+"""The metrics of the snapshot. Its age, `lastmile_snapshot_age_seconds`, is computed at each scrape: +Inf before the
+first snapshot.
 
-`tenant` is empty where a pool serves every tenant. A tenant that holds no prefix has no percentages, and a tenant that
-holds none of a pool in NetBox has none of NetBox.
+The label `tenant` is empty for a pool that serves every tenant. A tenant without prefixes has no percentages. A tenant
+without prefixes of a pool that is recorded in NetBox has no percentage of NetBox.
 """

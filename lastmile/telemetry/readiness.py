@@ -1,4 +1,4 @@
-"""Whether a worker can do work now: what it depends on answers, and it polls for tasks."""
+"""The readiness of a worker: its dependencies answer, and it polls for tasks."""
 
 import asyncio
 import concurrent.futures
@@ -7,30 +7,31 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["PATIENCE_SECONDS", "Check", "Readiness", "Report"]
+__all__ = ["CHECK_TIMEOUT_SECONDS", "Check", "Readiness", "Report"]
 
 Check = Callable[[], Awaitable[str]]
-"""Looks at one dependency, and returns what is wrong in a few words; empty where all is well. May raise instead."""
+"""A check of one dependency. It returns the problem in a few words, or an empty text, or raises an exception."""
 
-PATIENCE_SECONDS = 2
-"""For each check; probes commonly wait for some seconds."""
-FRESH_SECONDS = 1
+CHECK_TIMEOUT_SECONDS = 2
+"""The time-out of each check, shorter than the usual time-outs of probes."""
+CACHE_SECONDS = 1
 """Probes within this time get the same report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What each check found: `ok`, or what is wrong."""
+    """The finding of each check: `ok`, or the problem."""
 
     findings: Mapping[str, str]
 
     @property
     def ready(self) -> bool:
+        """Return whether every check is `ok`."""
         return set(self.findings.values()) <= {"ok"}
 
 
 class Readiness:
-    """Runs the checks at the same time, each with its own time-out, on the worker's event loop."""
+    """The checks of a worker. They run concurrently on the worker's event loop, each with its own time-out."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, checks: Mapping[str, Check]) -> None:
         self._loop = loop
@@ -40,24 +41,24 @@ class Readiness:
         self._checked_at = float("-inf")
 
     def report(self) -> Report:
-        """The report of this moment. Called from a thread other than the loop's."""
+        """Return the current report. The caller must be in another thread than the event loop."""
         with self._lock:
-            if time.monotonic() - self._checked_at > FRESH_SECONDS:
-                self._report = self._ask()
+            if time.monotonic() - self._checked_at > CACHE_SECONDS:
+                self._report = self._check()
                 self._checked_at = time.monotonic()
             return self._report
 
-    def _ask(self) -> Report:
-        asking = self._run()
+    def _check(self) -> Report:
+        checks = self._run()
         try:
-            asked = asyncio.run_coroutine_threadsafe(asking, self._loop)
-        except RuntimeError:  # the loop is closed: the process ends
-            asking.close()
+            future = asyncio.run_coroutine_threadsafe(checks, self._loop)
+        except RuntimeError:  # the event loop is closed, since the process ends
+            checks.close()
             return Report(dict.fromkeys(self._checks, "the worker has stopped"))
         try:
-            return asked.result(PATIENCE_SECONDS + 1)
+            return future.result(CHECK_TIMEOUT_SECONDS + 1)
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
-            asked.cancel()
+            future.cancel()
             return Report(dict.fromkeys(self._checks, "the worker's event loop does not answer"))
 
     async def _run(self) -> Report:
@@ -67,9 +68,9 @@ class Readiness:
 
 async def _finding(check: Check) -> str:
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
             return await check() or "ok"
     except TimeoutError:
-        return f"no answer within {PATIENCE_SECONDS} s"
-    except Exception as failure:  # the words of a driver may hold names and addresses
+        return f"no answer within {CHECK_TIMEOUT_SECONDS} s"
+    except Exception as failure:  # the message of a driver's error may contain names and addresses
         return f"no answer ({type(failure).__name__})"

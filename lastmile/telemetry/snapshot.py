@@ -1,4 +1,4 @@
-"""The metrics snapshot, and how each scrape of a worker shows the newest one."""
+"""The metrics snapshot, and the collector that shows the newest snapshot at each scrape."""
 
 import asyncio
 import math
@@ -12,24 +12,26 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from lastmile.telemetry.metrics import FIGURES, start_at_zero
+from lastmile.telemetry.metrics import SNAPSHOT_METRICS, start_at_zero
 
-__all__ = ["AGE", "Newest", "Sample", "Snapshot", "SnapshotCollector"]
+__all__ = ["AGE", "Sample", "Snapshot", "SnapshotCollector", "StoredSnapshot"]
 
 AGE = "lastmile_snapshot_age_seconds"
 
-# Prometheus gives a scrape ten seconds. Scrapes that come together get the same answer.
-PATIENCE_SECONDS = 3
-FRESH_SECONDS = 1
+READ_TIMEOUT_SECONDS = 3
+"""Less than the ten seconds after which Prometheus ends a scrape."""
+CACHE_SECONDS = 1
+"""Scrapes within this time show the same snapshot."""
 
-OF_EVERY_TENANT = "ipv6_prefix_leak_total"
+TENANT_METRIC = "ipv6_prefix_leak_total"
+"""A metric that has a sample for every tenant."""
 
-log = structlog.get_logger("lastmile.figures")
+log = structlog.get_logger("lastmile.metrics")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One value of a figure."""
+    """One value of a snapshot metric."""
 
     name: str
     labels: dict[str, str]
@@ -38,74 +40,81 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All figures of one moment."""
+    """The values of all snapshot metrics at one time."""
 
     taken_at: datetime
     samples: tuple[Sample, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Newest:
-    """The newest snapshot, and its age when it was read, by the database's clock."""
+class StoredSnapshot:
+    """A snapshot from the database, with its age by the database's clock when it was read."""
 
     snapshot: Snapshot
     age: timedelta
 
 
 class SnapshotCollector(Collector):
-    """The newest snapshot, read at each scrape; while the database is away, the last one, whose age grows.
+    """A collector that reads the newest snapshot at each scrape.
 
-    The snapshot also names the tenants whose orders this process counts from 0 on.
+    While the database is unavailable, the collector shows the last snapshot with its growing age. The snapshot also
+    names the tenants, whose counters the collector exports with the value 0.
     """
 
     def __init__(
-        self, read: Callable[[], Coroutine[None, None, Newest | None]], loop: asyncio.AbstractEventLoop
+        self, read: Callable[[], Coroutine[None, None, StoredSnapshot | None]], loop: asyncio.AbstractEventLoop
     ) -> None:
-        """`read` runs on `loop`; scrapes come in threads of their own. Before the first snapshot it gives None."""
+        """Create a collector.
+
+        Args:
+            read: returns the newest snapshot, or None before the first one. It runs on `loop`.
+            loop: the event loop, in another thread than the scrapes.
+        """
         self._read = read
         self._loop = loop
         self._lock = threading.Lock()
-        self._last: Newest | None = None
-        self._looked = self._read_at = -math.inf
+        self._last: StoredSnapshot | None = None
+        self._tried_at = self._read_at = -math.inf
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """The names, without a look at the database: registration needs them."""
+        """Return the metrics without values: the registration needs their names before the database is available."""
         return _families(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield every metric of the newest snapshot, and its age."""
         with self._lock:
-            if time.monotonic() - self._looked > FRESH_SECONDS:
-                self._look()
+            if time.monotonic() - self._tried_at > CACHE_SECONDS:
+                self._update()
             last, read_at = self._last, self._read_at
         yield from _families(last.snapshot.samples if last else ())
         age = last.age.total_seconds() + time.monotonic() - read_at if last else math.inf
-        yield GaugeMetricFamily(AGE, "Age of the figures; +Inf before the first snapshot.", age)
+        yield GaugeMetricFamily(AGE, "The age of the metrics snapshot; +Inf before the first snapshot.", age)
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         reading = self._read()
         try:
-            asked = asyncio.run_coroutine_threadsafe(reading, self._loop)
-        except RuntimeError:  # the loop is closed: a last scrape, while the process ends
+            future = asyncio.run_coroutine_threadsafe(reading, self._loop)
+        except RuntimeError:  # the event loop is closed: the last scrape, while the process ends
             reading.close()
             return
         try:
-            self._last = asked.result(PATIENCE_SECONDS)
-        except Exception as failure:  # whatever failed, the last snapshot is shown, with its age
-            asked.cancel()
-            log.warning("figures.unreadable", reason=type(failure).__name__)
+            self._last = future.result(READ_TIMEOUT_SECONDS)
+        except Exception as failure:  # the collector then shows the last snapshot with its age
+            future.cancel()
+            log.warning("metrics_snapshot.unreadable", reason=type(failure).__name__)
         else:
             self._read_at = time.monotonic()
-        self._looked = time.monotonic()
+        self._tried_at = time.monotonic()
         for sample in self._last.snapshot.samples if self._last else ():
-            if sample.name == OF_EVERY_TENANT:
+            if sample.name == TENANT_METRIC:
                 start_at_zero(sample.labels["tenant"])
 
 
 def _families(samples: Iterable[Sample]) -> Iterator[GaugeMetricFamily]:
-    """Every figure with its samples. A sample of another release that this code does not know is left out."""
-    for figure in FIGURES:
-        family = GaugeMetricFamily(figure.name, figure.meaning, labels=figure.labels)
+    """Yield every snapshot metric with its samples. Samples that only another release knows are omitted."""
+    for metric in SNAPSHOT_METRICS:
+        family = GaugeMetricFamily(metric.name, metric.meaning, labels=metric.labels)
         for sample in samples:
-            if sample.name == figure.name and sample.labels.keys() == set(figure.labels):
-                family.add_metric([sample.labels[label] for label in figure.labels], sample.value)
+            if sample.name == metric.name and sample.labels.keys() == set(metric.labels):
+                family.add_metric([sample.labels[label] for label in metric.labels], sample.value)
         yield family

@@ -1,4 +1,4 @@
-"""The Temporal SDK's own logs, sent to `logging`, and its own metrics, shown on the same `/metrics` as ours."""
+"""The logs and metrics of the Temporal SDK: logs go to `logging`, metrics to the same `/metrics` as Lastmile's."""
 
 import logging
 import socket
@@ -27,17 +27,21 @@ TRIES = 5
 
 
 def forward_temporal_logs() -> None:
-    """Send the warnings of the SDK's core to `logging`, instead of to the terminal as they are.
+    """Send the warnings of the SDK's core to `logging` instead of the terminal.
 
-    Call it before the first client is made. Without a log set-up of the process, the warnings are dropped.
+    Call this function before the process creates its first client. A process without log configuration drops the
+    warnings.
     """
     Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=_to_logging())), error_if_already_set=False)
 
 
 def observe_temporal() -> "TemporalMetrics":
-    """Forward the SDK's logs and show its metrics beside ours. Once in a process, before the first client is made.
+    """Forward the SDK's logs, and add its metrics to the registry.
 
-    Raises `OSError` where no port is free for the metrics.
+    Call this function once in a process, before the process creates its first client.
+
+    Raises:
+        OSError: no port is free for the SDK's metrics.
     """
     metrics = TemporalMetrics()
     Runtime.set_default(metrics.runtime, error_if_already_set=False)
@@ -50,7 +54,7 @@ def _to_logging() -> LoggingConfig:
     logger.addHandler(logging.NullHandler())
     return LoggingConfig(
         filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
-        # Without its fields, which hold whole failures with their text. `lastmile.telemetry.logs` picks from them.
+        # The fields contain failures with their messages. `lastmile.telemetry.logs` selects the harmless fields.
         forwarding=LogForwardingConfig(
             logger=logger, append_log_fields_to_message=False, prepend_target_on_message=False
         ),
@@ -58,14 +62,17 @@ def _to_logging() -> LoggingConfig:
 
 
 class TemporalMetrics(Collector):
-    """The SDK exports its metrics on a port of its own only: here on a free one, which is read at each scrape."""
+    """A collector of the SDK's metrics.
+
+    The SDK exports metrics only on its own port. The collector chooses a free port, and reads it at each scrape.
+    """
 
     def __init__(self) -> None:
         for left in reversed(range(TRIES)):
             address = f"{HOST}:{_free_port()}"
             try:
                 self.runtime = Runtime(telemetry=_telemetry(address))
-            except ValueError as failure:  # somebody else has taken the port meanwhile
+            except ValueError as failure:  # another process has taken the port meanwhile
                 if not left:
                     raise OSError(str(failure)) from failure
             else:
@@ -74,19 +81,20 @@ class TemporalMetrics(Collector):
         self._opener = build_opener(ProxyHandler({}))
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, rather than what `collect` finds now."""
+        """Return no metric, so that the registration does not read the port."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
+        """Return the SDK's metrics; none if the port does not answer."""
         try:
             with self._opener.open(self._url, timeout=5) as answer:
                 return list(text_string_to_metric_families(answer.read().decode()))
         except OSError as failure:
             log.warning("temporal.metrics_missing", kind=type(failure).__name__)
-            return ()  # the others are there
+            return ()  # the scrape still shows the other metrics
 
-    def pollers(self) -> int:
-        """How many polls for workflow tasks the worker of this process keeps open or retries."""
+    def count_pollers(self) -> int:
+        """Return the number of polls for workflow tasks that the worker of this process keeps open or retries."""
         return sum(
             int(sample.value)
             for family in self.collect()
@@ -97,7 +105,7 @@ class TemporalMetrics(Collector):
 
 
 def _telemetry(address: str) -> TelemetryConfig:
-    # The names that dashboards and alerts know: the SDK's defaults for these three differ between its languages.
+    # Dashboards and alerts rely on these names. The SDKs for different languages have different defaults.
     prometheus = PrometheusConfig(
         bind_address=address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
     )

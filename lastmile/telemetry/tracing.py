@@ -1,6 +1,6 @@
-"""Traces: what OpenTelemetry makes of runs and their steps, sent to a collector.
+"""Traces of runs and their steps, sent to an OpenTelemetry collector.
 
-Imported only where one is configured: OpenTelemetry comes with the extra `tracing`.
+A process imports this module only if a collector is configured: OpenTelemetry comes with the extra `tracing`.
 """
 
 import asyncio
@@ -19,19 +19,19 @@ from temporalio.contrib.opentelemetry import OpenTelemetryPlugin, create_tracer_
 __all__ = ["tracing"]
 
 LAST_EXPORT_SECONDS = 5
-"""How long a collector that does not answer may hold up the end."""
+"""The maximum delay of the end of the process by a collector that does not answer."""
 
 
 @asynccontextmanager
 async def tracing(collector: str) -> AsyncIterator[Plugin]:
-    """A plugin for the process's client; what is left to send is sent at the end.
+    """Provide the plugin for the process's client, and send the remaining spans at the end.
 
-    `collector` takes OTLP over HTTP. OpenTelemetry's own environment variables say the rest: headers, certificates,
-    sampling, the service's name.
+    `collector` is the URL of a collector for OTLP over HTTP. OpenTelemetry's own environment variables set the headers,
+    certificates, sampling and the service's name.
     """
     resource = Resource.create({SERVICE_NAME: "lastmile"}).merge(OTELResourceDetector().detect())
     provider = create_tracer_provider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(_WithoutWords(endpoint=f"{collector.rstrip('/')}/v1/traces")))
+    provider.add_span_processor(BatchSpanProcessor(_MessageFreeExporter(endpoint=f"{collector.rstrip('/')}/v1/traces")))
     trace.set_tracer_provider(provider)
     try:
         yield OpenTelemetryPlugin(add_temporal_spans=True)
@@ -39,21 +39,22 @@ async def tracing(collector: str) -> AsyncIterator[Plugin]:
         await asyncio.wait([asyncio.create_task(asyncio.to_thread(provider.shutdown))], timeout=LAST_EXPORT_SECONDS)
 
 
-class _WithoutWords(OTLPSpanExporter):
-    """Of failures tells the type alone, as the logs do and for the same reason (telemetry.logs)."""
+class _MessageFreeExporter(OTLPSpanExporter):
+    """An exporter that removes the messages of exceptions, since they can contain personal data and secrets."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return super().export([_without_words(span) for span in spans])
+        """Export the spans without messages."""
+        return super().export([_remove_messages(span) for span in spans])
 
 
-def _without_words(span: ReadableSpan) -> ReadableSpan:
+def _remove_messages(span: ReadableSpan) -> ReadableSpan:
     return ReadableSpan(
         name=span.name,
         context=span.context,
         parent=span.parent,
         resource=span.resource,
         attributes=span.attributes,
-        events=[_type_alone(event) for event in span.events],
+        events=[_keep_type(event) for event in span.events],
         links=span.links,
         kind=span.kind,
         status=Status(span.status.status_code),
@@ -63,6 +64,6 @@ def _without_words(span: ReadableSpan) -> ReadableSpan:
     )
 
 
-def _type_alone(event: Event) -> Event:
+def _keep_type(event: Event) -> Event:
     kept = {name: value for name, value in (event.attributes or {}).items() if name == "exception.type"}
     return Event(event.name, kept, event.timestamp)

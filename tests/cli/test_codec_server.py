@@ -69,7 +69,7 @@ async def test_orders_are_encrypted_and_the_temporal_command_shows_them_to_whom_
 async def test_a_command_without_the_key_says_which_one_it_lacks(cli: Cli, encrypting: None, book: Book) -> None:
     ran = await cli("provision", "-", stdin=lines(book.order()))
     assert ran.code == 2
-    assert "encrypted with key 'k1', and LASTMILE_ENCRYPTION_KEYS is not set here: set it" in ran.err
+    assert "encrypted with key 'k1', and this process has no keys. Set LASTMILE_ENCRYPTION_KEYS." in ran.err
 
 
 async def test_what_a_codec_server_needs(alone: Cli) -> None:

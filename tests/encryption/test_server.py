@@ -34,7 +34,7 @@ def message(*payloads: Payload) -> str:
 
 
 def sealed() -> Payload:
-    return EncryptionCodec(RING).encrypted(PLAIN)
+    return EncryptionCodec(RING).encrypt(PLAIN)
 
 
 def payloads(reply: requests.Response) -> list[Payload]:
@@ -103,11 +103,11 @@ def test_logging_in_with_a_browser(url: str) -> None:
 
 
 def test_bad_requests_are_told_what_is_wrong(url: str) -> None:
-    foreign = EncryptionCodec(KeyRing({"k9": bytes(32)})).encrypted(PLAIN)
+    foreign = EncryptionCodec(KeyRing({"k9": bytes(32)})).encrypt(PLAIN)
     for reply, status, words in (
         (requests.post(f"{url}/decode", message(foreign), auth=ANNA), 422, "key 'k9'"),
-        (requests.post(f"{url}/decode", "no json", auth=ANNA), 400, "no Payloads message"),
-        (requests.post(f"{url}/decode", b"\xff\xfe", auth=ANNA), 400, "no Payloads message"),
+        (requests.post(f"{url}/decode", "no json", auth=ANNA), 400, "not a Payloads message"),
+        (requests.post(f"{url}/decode", b"\xff\xfe", auth=ANNA), 400, "not a Payloads message"),
         (requests.post(f"{url}/elsewhere", "", auth=ANNA), 404, "/decode or /encode"),
         (requests.get(f"{url}/decode", auth=ANNA), 405, "POST"),
         (requests.post(f"{url}/decode", b"x" * (LARGEST + 1), auth=ANNA), 413, "at most"),

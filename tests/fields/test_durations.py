@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from lastmile.fields.durations import duration
+from lastmile.fields.durations import format_duration
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ from lastmile.fields.durations import duration
     ],
 )
 def test_duration_has_two_units_at_most(seconds: float, words: str) -> None:
-    assert duration(timedelta(seconds=seconds)) == duration(seconds) == words
+    assert format_duration(timedelta(seconds=seconds)) == format_duration(seconds) == words

@@ -18,9 +18,9 @@ from structlog.testing import capture_logs
 
 from ipam.lifecycle import State
 from lastmile.db import Database
-from lastmile.metrics.snapshot import KEPT, keep, measure, newest
+from lastmile.metrics.snapshot import RETAINED, compute_snapshot, read_newest_snapshot, store_snapshot
 from lastmile.telemetry import snapshot
-from lastmile.telemetry.metrics import FIGURES
+from lastmile.telemetry.metrics import SNAPSHOT_METRICS
 from lastmile.telemetry.snapshot import AGE, Sample, Snapshot, SnapshotCollector
 from tests.support.allocation_desk import Desk
 
@@ -33,7 +33,9 @@ class Worker:
     def __init__(self, url: str) -> None:
         self.database = Database(url, pool_size=2)
         self.registry = CollectorRegistry()
-        self.registry.register(SnapshotCollector(partial(newest, self.database), asyncio.get_running_loop()))
+        self.registry.register(
+            SnapshotCollector(partial(read_newest_snapshot, self.database), asyncio.get_running_loop())
+        )
 
     async def scrape(self) -> CollectorRegistry:
         """What Prometheus makes of the page that it asks for first."""
@@ -54,7 +56,7 @@ class Worker:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stands still for a while is no database that does not answer."""
-    monkeypatch.setattr(snapshot, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(snapshot, "READ_TIMEOUT_SECONDS", 60)
 
 
 @pytest.fixture
@@ -70,8 +72,8 @@ async def start(owner_url: str) -> AsyncIterator[Callable[[], Worker]]:
 
 
 async def take(desk: Desk) -> Snapshot:
-    snapshot = await measure(desk.database)
-    await keep(desk.database, snapshot)
+    snapshot = await compute_snapshot(desk.database)
+    await store_snapshot(desk.database, snapshot)
     return snapshot
 
 
@@ -111,15 +113,15 @@ async def test_all_workers_show_the_same_and_one_that_starts_later_too(desk: Des
         assert await worker.says("lastmile_snapshot_timestamp_seconds") == taken.taken_at.timestamp()
     first, *others = [await worker.everything() for worker in workers]
     assert [first] * 2 == others
-    assert set(first) == {figure.name for figure in FIGURES}
+    assert set(first) == {metric.name for metric in SNAPSHOT_METRICS}
 
 
 async def test_the_newest_wins_whoever_ends_last(desk: Desk, start: Callable[[], Worker]) -> None:
     """A taker that was held up keeps its older figures after a younger one's."""
-    held_up = await measure(desk.database)
+    held_up = await compute_snapshot(desk.database)
     await desk.allocate("S-1")
     await take(desk)
-    await keep(desk.database, held_up)
+    await store_snapshot(desk.database, held_up)
     assert await start().says(*ALLOCATED) == 1
 
 
@@ -132,14 +134,14 @@ async def test_two_takers_at_once(desk: Desk, start: Callable[[], Worker]) -> No
 async def test_few_are_kept(desk: Desk) -> None:
     for _ in range(KEPT + 3):
         last = await take(desk)
-    assert await desk.owner.fetchval("SELECT count(*) FROM metrics_snapshots") == KEPT
+    assert await desk.owner.fetchval("SELECT count(*) FROM metrics_snapshots") == RETAINED
     assert await desk.owner.fetchval("SELECT max(taken_at) FROM metrics_snapshots") == last.taken_at
 
 
 async def test_the_age_grows_while_nobody_takes_one(desk: Desk, start: Callable[[], Worker]) -> None:
     worker = start()
-    snapshot = await measure(desk.database)
-    await keep(desk.database, replace(snapshot, taken_at=snapshot.taken_at - timedelta(hours=1)))
+    snapshot = await compute_snapshot(desk.database)
+    await store_snapshot(desk.database, replace(snapshot, taken_at=snapshot.taken_at - timedelta(hours=1)))
     first = await worker.says(AGE)
     second = await worker.says(AGE)
     assert first is not None
@@ -192,7 +194,7 @@ async def test_a_database_that_does_not_answer_holds_no_scrape_up(
     async with desk.owner.transaction():
         await desk.owner.execute("LOCK TABLE metrics_snapshots")
         # Long before PostgreSQL itself gives up on the lock.
-        monkeypatch.setattr(snapshot, "PATIENCE_SECONDS", 0.5)
+        monkeypatch.setattr(snapshot, "READ_TIMEOUT_SECONDS", 0.5)
         assert await asked_in_vain(worker) == "TimeoutError"
         assert await worker.says(*ALLOCATED) == 0
     await desk.allocate("S-1")
@@ -216,10 +218,10 @@ async def test_a_scrape_of_a_worker_that_has_ended() -> None:
 
 
 async def test_what_another_release_shows_otherwise_is_left_out(desk: Desk, start: Callable[[], Worker]) -> None:
-    snapshot = await measure(desk.database)
+    snapshot = await compute_snapshot(desk.database)
     unknown = Sample("ipv6_of_tomorrow", {}, 1)
     other_labels = Sample("ipv6_prefix_leak_total", {"tenant": "acme", "region": "north"}, 5)
-    await keep(desk.database, replace(snapshot, samples=(*snapshot.samples, unknown, other_labels)))
+    await store_snapshot(desk.database, replace(snapshot, samples=(*snapshot.samples, unknown, other_labels)))
     shown = await start().everything()
-    assert set(shown) == {figure.name for figure in FIGURES}
+    assert set(shown) == {metric.name for metric in SNAPSHOT_METRICS}
     assert {sample.value for sample in shown["ipv6_prefix_leak_total"]} == {0}

@@ -7,8 +7,8 @@ import pytest
 
 from ipam.lifecycle import State
 from ipam.models import Need, Purpose
-from lastmile.metrics.counts import PAGES, fold
-from lastmile.metrics.snapshot import measure
+from lastmile.metrics.counts import PAGES, compact_counts
+from lastmile.metrics.snapshot import compute_snapshot
 from tests.figures.reading import Values, values
 from tests.support.allocation_desk import Desk
 
@@ -18,7 +18,7 @@ STATES = "ipv6_lifecycle_state_total"
 
 
 async def figure(desk: Desk, name: str) -> Values:
-    return values(await measure(desk.database), name)
+    return values(await compute_snapshot(desk.database), name)
 
 
 async def states(desk: Desk, tenant: str = "acme") -> dict[str, float]:
@@ -29,14 +29,14 @@ async def states(desk: Desk, tenant: str = "acme") -> dict[str, float]:
 
 async def pool(desk: Desk, of: tuple[str, ...] = HOME) -> tuple[float, float, float]:
     """Utilisation, free and at rest."""
-    taken = await measure(desk.database)
+    taken = await compute_snapshot(desk.database)
     names = ("ipv6_pool_utilization_percent", "ipv6_pool_free_prefixes", "ipv6_quarantined_prefixes")
     utilisation, free, resting = [values(taken, name)[of] for name in names]
     return utilisation, free, resting
 
 
 async def test_where_nothing_has_happened_everything_is_there_and_zero(desk: Desk) -> None:
-    taken = await measure(desk.database)
+    taken = await compute_snapshot(desk.database)
     everyone = ("acme", "other")
     assert values(taken, STATES) == {(tenant, state): 0 for tenant in everyone for state in State}
     assert values(taken, "ipv6_pool_free_prefixes") == {HOME: 16, SHARED: 4}
@@ -181,7 +181,7 @@ async def test_runs_that_wait_for_a_person_do_not_hide_what_is_stuck(desk: Desk)
                ('other', 'o1', 'provision', 'S-1', 'd', 'waits too', 'running', now() - interval '3 days')
         """
     )
-    taken = await measure(desk.database, {"waits": "acme", "waits too": "other", "no order's": "acme"})
+    taken = await compute_snapshot(desk.database, {"waits": "acme", "waits too": "other", "no order's": "acme"})
     assert values(taken, "lastmile_attention_runs") == {("acme",): 2, ("other",): 1}
     oldest = values(taken, "lastmile_oldest_open_order_seconds")
     assert oldest["other",] == 0
@@ -216,7 +216,7 @@ async def test_folding_changes_no_count_and_leaves_few_rows(desk: Desk) -> None:
     counted = "SELECT state, held, sum(number) FROM delegation_counts GROUP BY 1, 2 HAVING sum(number) <> 0 ORDER BY 1"
     before = await desk.owner.fetch(counted)
     rows = await desk.owner.fetchval("SELECT count(*) FROM delegation_counts")
-    await fold(desk.database)
+    await compact_counts(desk.database)
     assert await desk.owner.fetch(counted) == before
     assert await desk.owner.fetchval("SELECT count(*) FROM delegation_counts") == len(before) == 2 < rows
 
@@ -232,7 +232,7 @@ async def test_so_many_changes_that_they_are_folded_in_parts(desk: Desk) -> None
     )
     pages = "SELECT pg_relation_size('delegation_counts') / 8192"
     assert await desk.owner.fetchval(pages) > PAGES
-    await fold(desk.database)
+    await compact_counts(desk.database)
     assert await states(desk) == {"allocated": 1}
     assert await desk.owner.fetchval("SELECT count(*) FROM delegation_counts") < 10
 
@@ -247,7 +247,7 @@ async def test_snapshots_and_traffic_at_once(desk: Desk) -> None:
 
     async def taker() -> None:
         for _ in range(10):
-            await measure(desk.database)
+            await compute_snapshot(desk.database)
 
     await asyncio.gather(*(traffic(n) for n in range(8)), *(taker() for _ in range(3)))
     assert await states(desk) == {"revoked": 24}

@@ -10,7 +10,7 @@ from ipam.netbox.delegated.block_acquisition import take
 from ipam.netbox.errors import NetBoxExhaustedError
 from ipam.netbox.requirements import check as requirements
 from ipam.netbox.requirements import set_up
-from lastmile.metrics.snapshot import measure
+from lastmile.metrics.snapshot import compute_snapshot
 from tests.figures.reading import values
 from tests.support.delegated_env import Delegated
 from tests.support.direct_env import PREFIXES, TENANTS, Kept, refusal
@@ -21,11 +21,11 @@ OUTBOX = ("lastmile_netbox_outbox_waiting", "lastmile_netbox_outbox_refused")
 
 
 async def integrated(kept: Kept) -> float | None:
-    return values(await measure(kept.database), "ipv6_netbox_integration_percent").get(("acme",))
+    return values(await compute_snapshot(kept.database), "ipv6_netbox_integration_percent").get(("acme",))
 
 
 async def outbox(kept: Kept) -> tuple[float, ...]:
-    taken = await measure(kept.database)
+    taken = await compute_snapshot(kept.database)
     return tuple(values(taken, name)["home", "acme"] for name in OUTBOX)
 
 
@@ -35,7 +35,7 @@ async def test_a_direct_pool(direct: Kept) -> None:
     await direct.provision()
     assert await integrated(direct) == 100
     await direct.deprovision()
-    taken = await measure(direct.database)
+    taken = await compute_snapshot(direct.database)
     pool = ("home", "acme", "ipv6_pd")
     assert values(taken, "ipv6_quarantined_prefixes")[pool] == 1
     assert values(taken, "ipv6_pool_free_prefixes")[pool] == 2**16 - 1
@@ -47,7 +47,7 @@ async def test_a_delegated_pool_whose_prefixes_are_told_of(delegated: Delegated)
     assert await outbox(delegated) == (0, 0)
     await delegated.lines(2)
     assert (await integrated(delegated), await outbox(delegated)) == (0, (2, 0))
-    lag = values(await measure(delegated.database), "lastmile_netbox_outbox_lag_seconds")
+    lag = values(await compute_snapshot(delegated.database), "lastmile_netbox_outbox_lag_seconds")
     assert lag["home", "acme"] > 0
     await delegated.agree_in_the_end()
     assert (await integrated(delegated), await outbox(delegated)) == (100, (0, 0))
@@ -78,21 +78,21 @@ async def test_a_pool_of_which_netbox_shows_the_blocks(delegated: Delegated) -> 
     await delegated.pool()
     await delegated.provision()
     assert await integrated(delegated) == 100
-    assert values(await measure(delegated.database), "lastmile_netbox_outbox_waiting") == {}
+    assert values(await compute_snapshot(delegated.database), "lastmile_netbox_outbox_waiting") == {}
 
 
 async def test_what_people_have_made_in_a_block_is_out_of_reach_and_does_not_rest(delegated: Delegated) -> None:
     await delegated.pool()
     await delegated.provision()
     await delegated.owner.execute("UPDATE slots SET free_at = 'infinity' WHERE delegation_id IS NULL AND slot < 4")
-    taken = await measure(delegated.database)
+    taken = await compute_snapshot(delegated.database)
     pool = ("home", "acme", "ipv6_pd")
     assert values(taken, "ipv6_pool_free_prefixes")[pool] == 2**16 - 4
     assert values(taken, "ipv6_quarantined_prefixes")[pool] == 0
 
 
 async def full(kept: Kept) -> float:
-    return values(await measure(kept.database), "lastmile_netbox_pool_full")["home", "acme"]
+    return values(await compute_snapshot(kept.database), "lastmile_netbox_pool_full")["home", "acme"]
 
 
 async def test_a_direct_pool_that_people_have_filled(direct: Kept) -> None:
@@ -106,7 +106,7 @@ async def test_a_direct_pool_that_people_have_filled(direct: Kept) -> None:
         await direct.undo("S-2", order)
         await direct.close("S-2", order, "rolled_back")
         assert await full(direct) == 1
-    free = values(await measure(direct.database), "ipv6_pool_free_prefixes")
+    free = values(await compute_snapshot(direct.database), "ipv6_pool_free_prefixes")
     assert free["home", "acme", "ipv6_pd"] == 1, "as far as we know"
     await asyncio.to_thread(direct.peer.send, "DELETE", f"{PREFIXES}{theirs['id']}/")
     await direct.provision("S-2", "O-4")
@@ -118,7 +118,7 @@ async def test_a_pool_that_was_left_for_the_next_one_is_full(direct: Kept) -> No
     await direct.pool("2001:db8:5000::/55", "second")
     for n in range(3):
         await direct.provision(f"S-{n}", f"O-{n}")
-    pools = values(await measure(direct.database), "lastmile_netbox_pool_full")
+    pools = values(await compute_snapshot(direct.database), "lastmile_netbox_pool_full")
     assert pools == {("home", "acme"): 1, ("second", "acme"): 0}
 
 
@@ -137,7 +137,7 @@ async def test_a_delegated_pool_that_people_have_filled(delegated: Delegated) ->
         await delegated.undo("S-17", order)
         await delegated.close("S-17", order, "rolled_back")
         assert await full(delegated) == 1
-    taken = await measure(delegated.database)
+    taken = await compute_snapshot(delegated.database)
     assert values(taken, "ipv6_pool_utilization_percent")["home", "acme", "ipv6_pd"] == 100 / 16
     await delegated.deleted_by_hand(theirs[0])
     assert await delegated.beat()
@@ -186,7 +186,7 @@ async def an_hour_passes(kept: Kept) -> None:
 
 async def idle(kept: Kept) -> bool:
     """Whether nobody has looked after the blocks for an hour."""
-    ages = values(await measure(kept.database), "lastmile_keeper_age_seconds")
+    ages = values(await compute_snapshot(kept.database), "lastmile_keeper_age_seconds")
     return ages["home", "acme"] >= 3600
 
 
@@ -228,4 +228,4 @@ async def test_who_waits_for_a_block_that_netbox_has_not_is_not_idle(delegated: 
 
 async def test_a_pool_without_blocks_has_no_keeper(direct: Kept) -> None:
     await direct.pool()
-    assert values(await measure(direct.database), "lastmile_keeper_age_seconds") == {}
+    assert values(await compute_snapshot(direct.database), "lastmile_keeper_age_seconds") == {}

@@ -18,7 +18,7 @@ from lastmile.client.orders import Lastmile
 from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.client.schedules import SCHEDULES
 from lastmile.db import Database
-from lastmile.metrics.snapshot import keep, measure, newest
+from lastmile.metrics.snapshot import compute_snapshot, read_newest_snapshot, store_snapshot
 from lastmile.settings import Settings
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.telemetry.snapshot import Sample
@@ -38,7 +38,7 @@ async def take(client: Client, worker: Worker) -> SnapshotReport:
 
 
 async def shown(database: Database, name: str) -> Values:
-    found = await newest(database)
+    found = await read_newest_snapshot(database)
     assert found is not None
     return values(found.snapshot, name)
 
@@ -158,9 +158,9 @@ async def test_schedules_that_nobody_has_made(client: Client, worker: Worker, da
 
 async def succeeded_once(database: Database) -> None:
     """The cleanup, as a snapshot knows; Temporal has deleted the run."""
-    before = await measure(database)
+    before = await compute_snapshot(database)
     success = Sample(SUCCESS, {"schedule": "cleanup"}, 1777816800)
-    await keep(database, replace(before, samples=(*before.samples, success)))
+    await store_snapshot(database, replace(before, samples=(*before.samples, success)))
 
 
 async def test_a_success_is_remembered_when_temporal_has_deleted_the_run(
