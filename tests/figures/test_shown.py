@@ -132,7 +132,7 @@ async def test_two_takers_at_once(desk: Desk, start: Callable[[], Worker]) -> No
 
 
 async def test_few_are_kept(desk: Desk) -> None:
-    for _ in range(KEPT + 3):
+    for _ in range(RETAINED + 3):
         last = await take(desk)
     assert await desk.owner.fetchval("SELECT count(*) FROM metrics_snapshots") == RETAINED
     assert await desk.owner.fetchval("SELECT max(taken_at) FROM metrics_snapshots") == last.taken_at
