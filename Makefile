@@ -77,7 +77,7 @@ lock:
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--output-file requirements.lock --quiet
 
-# PostgreSQL's data can be a link to elsewhere: see devstack/unprivileged.py.
+# PostgreSQL's data can be a link to elsewhere: see lastmile/devstack/reachable_files.py.
 clean:
 	@if [ -L $(STATE)/postgres ]; then rm -rf "$$(readlink $(STATE)/postgres)"; fi
 	rm -rf $(STATE) $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

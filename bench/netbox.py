@@ -27,7 +27,7 @@ from ipam.netbox.direct.pending_delegations import settle
 from lastmile.db import Database
 from lastmile.devstack.netbox.server_process import NetBoxStandIn
 from lastmile.devstack.ports import Ports
-from lastmile.devstack.secret import kept_secret, secret_file
+from lastmile.devstack.secret import ensure_secret, secret_file
 
 __all__ = ["Scale", "measure"]
 
@@ -62,7 +62,7 @@ async def measure(directory: Path, template_url: str, scale: Scale = FULL) -> li
     kinds = [(kind, held) for kind in KINDS for held in scale.sizes]
     pools = [EstatePool(kind, held, number) for number, (kind, held) in enumerate(kinds)]
     fresh = EstatePool(PREFIX, 0, len(pools))
-    token = kept_secret(directory, "netbox")
+    token = ensure_secret(directory, "netbox")
     async with _estate(directory, template_url, [*pools, fresh], token, scale) as (database, netbox):
         work = _allocating(database, netbox, fresh)
         told = await telling.measure(database, netbox, token, work, number=scale.told, rounds=scale.telling_rounds)

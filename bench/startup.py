@@ -10,7 +10,7 @@ from bench.rounds import Measured, Turn, medians
 from lastmile.db.database import PLATFORM_ROLE, TENANT_ROLE
 from lastmile.devstack.logins import make_login
 from lastmile.devstack.ports import HOST, Ports
-from lastmile.devstack.secret import kept_secret
+from lastmile.devstack.secret import ensure_secret
 from lastmile.devstack.worker import Worker
 
 __all__ = ["measure"]
@@ -20,7 +20,7 @@ ROUNDS = 3
 
 async def measure(directory: Path, owner_url: str, temporal_address: str) -> list[Figure]:
     """`lastmile --help`, and a worker from its start until `/healthz` says ok; in a migrated database."""
-    password = kept_secret(directory, "lastmile")
+    password = ensure_secret(directory, "lastmile")
     url = await make_login(owner_url, "lastmile", password, TENANT_ROLE, PLATFORM_ROLE)
     port = Ports(directory).claim("worker")
     environment = {

@@ -1,7 +1,7 @@
-"""A stock FreeRADIUS with its own SQL queries, serving what Lastmile provisioned.
+"""An unmodified FreeRADIUS that serves the accounts of Lastmile with its own SQL queries.
 
-Nothing of the installation is changed: a small configuration in the state directory refers to the stock
-policies, attribute filter and PostgreSQL queries where they are.
+The installation stays unchanged. A small configuration in the state directory includes the installed policies,
+attribute filter and PostgreSQL queries.
 """
 
 import shutil
@@ -26,7 +26,7 @@ _STOCK = (
 )
 _QUERIES = Path("mods-config/sql/main/postgresql/queries.conf")
 
-# The part that is the same everywhere; `${…}` are the variables that `_variables` puts before it.
+# The constant part of the configuration. `_variables` defines the variables `${…}`.
 _CONFIGURATION = """
 security {
     status_server = yes
@@ -37,7 +37,7 @@ log {
 }
 proxy_requests = no
 
-# The server listens on the loopback address only, so that is where its clients are.
+# The server listens only on the loopback address, and so accepts only local clients.
 client loopback {
     ipaddr = 127.0.0.0/8
     secret = ${client_secret}
@@ -89,8 +89,8 @@ policy {
     $INCLUDE ${stock}/policy.d/filter
     $INCLUDE ${stock}/policy.d/accounting
 
-    # The stock query keeps the password of every attempt in radpostauth.
-    forget_password {
+    # The stock query would store the password of every login attempt in radpostauth.
+    remove_password {
         update request {
             &User-Password !* ANY
         }
@@ -127,10 +127,10 @@ server lastmile {
         sql
     }
     post-auth {
-        forget_password
+        remove_password
         sql
         Post-Auth-Type REJECT {
-            forget_password
+            remove_password
             sql
             attr_filter.access_reject
         }
@@ -140,14 +140,14 @@ server lastmile {
 
 
 class FreeRadiusMissingError(LastmileError):
-    """FreeRADIUS cannot be used here; the message says what it lacks."""
+    """FreeRADIUS is missing, incomplete or unreadable. The message has the remedy."""
 
 
 def find_freeradius() -> Path:
-    """The server's program: `freeradius` on Debian, `radiusd` elsewhere.
+    """Return the path of the server: `freeradius` on Debian, `radiusd` elsewhere.
 
     Raises:
-        FreeRadiusMissing: it is not installed.
+        FreeRadiusMissingError: FreeRADIUS is not installed.
     """
     program = shutil.which("freeradius") or shutil.which("radiusd")
     if program is None:
@@ -158,10 +158,9 @@ def find_freeradius() -> Path:
 
 
 class FreeRadius:
-    """The server: authentication and accounting on the loopback address. `async with` runs it.
+    """A FreeRADIUS server for authentication and accounting on the loopback address, run by `async with`.
 
-    `database_url` is a PostgreSQL URL of a login in `lastmile_radius`. `secret` is what its clients, on the
-    loopback address too, share with it.
+    `database_url` has a login that is a member of `lastmile_radius`. `secret` is the shared secret of its clients.
     """
 
     process: ServerProcess
@@ -174,11 +173,11 @@ class FreeRadius:
         self.acct_port = acct_port
 
     async def __aenter__(self) -> Self:
-        """Start it.
+        """Start the server.
 
         Raises:
-            FreeRadiusMissing: it is not installed, or not completely.
-            ServerFailed: it did not start; the end of its log is shown.
+            FreeRadiusMissingError: FreeRADIUS is missing or incomplete.
+            ServerFailedError: the server did not start. The message has the end of its log.
         """
         program = find_freeradius()
         configuration = self._directory / "freeradius"
@@ -190,7 +189,7 @@ class FreeRadius:
             log=self._directory / "logs" / "radius.log",
         )
         try:
-            await self.process.ready(self._says_ready, within=30)
+            await self.process.ready(self._is_ready, within=30)
         except ServerFailedError:
             if "Could not link driver rlm_sql_postgresql" in self.process.output():
                 raise FreeRadiusMissingError(
@@ -202,7 +201,7 @@ class FreeRadius:
     async def __aexit__(self, *_: object) -> None:
         await self.process.stop()
 
-    async def _says_ready(self) -> bool:
+    async def _is_ready(self) -> bool:
         return "Ready to process requests" in self.process.output()
 
     def _variables(self) -> str:
@@ -223,10 +222,10 @@ class FreeRadius:
 
 
 def _stock() -> Path:
-    """Where the installation keeps its configuration.
+    """Return the directory of the installed configuration.
 
     Raises:
-        FreeRadiusMissing: it is nowhere, or this user may not read it (Debian keeps it from other users).
+        FreeRadiusMissingError: there is none, or this user may not read it (on Debian, other users may not).
     """
     for stock in _STOCK:
         try:
@@ -235,8 +234,8 @@ def _stock() -> Path:
             continue
         except PermissionError:
             raise FreeRadiusMissingError(
-                f"FreeRADIUS is installed, and you may not read its stock queries in {stock}: join the group "
-                "that may (Debian: `sudo usermod -aG freerad $USER`, then log in again)."
+                f"FreeRADIUS is installed, but you may not read its queries in {stock}. Join the group of that "
+                "directory (Debian: `sudo usermod -aG freerad $USER`, then log in again)."
             ) from None
         return stock
     raise FreeRadiusMissingError(f"FreeRADIUS has no stock {_QUERIES} in any of {', '.join(map(str, _STOCK))}.")

@@ -1,9 +1,12 @@
-"""A FreeRADIUS that plays the NAS: a real peer for Disconnect and CoA requests.
+"""A FreeRADIUS in the role of a NAS: a real peer for Disconnect-Requests and CoA-Requests.
 
-Without sessions of its own it acknowledges what it is asked, except that an Acct-Session-Id can say what to do instead:
-`gone-…` is answered with NAK 503 (Session-Context-Not-Found), `fixed-…` with NAK 504 (Session-Context-Not-Removable),
-and `silent-…` not at all. With sessions it acknowledges a request whose attributes all match one of them (RFC 5176
-section 3), and answers every other request with NAK 503.
+With a list of sessions, it acknowledges a request whose attributes all match one session (RFC 5176 section 3), and
+answers every other request with NAK 503. Without sessions, the Acct-Session-Id selects the answer:
+
+- `gone-…`: NAK 503 (Session-Context-Not-Found);
+- `fixed-…`: NAK 504 (Session-Context-Not-Removable);
+- `silent-…`: no answer;
+- any other: ACK.
 """
 
 import re
@@ -21,7 +24,7 @@ __all__ = ["FreeRadiusNas"]
 
 # Replies carry no Message-Authenticator: FreeRADIUS 3.2.1 would compute a wrong one.
 _CONFIGURATION = """
-# Requests are remembered for five seconds, to answer a retransmission alike. Above this many it drops new ones.
+# The server keeps requests for five seconds to answer retransmissions, and drops new requests above this number.
 max_requests = 65536
 
 security {
@@ -88,12 +91,10 @@ _NOT_FOUND = """else {
 
 
 class FreeRadiusNas:
-    """Listens on `port` of the loopback address; its clients, on the loopback too, share `secret` with it.
-
-    `async with` runs it.
+    """A NAS on `port` of the loopback address, run by `async with`. `secret` is the shared secret of its clients.
 
     Raises:
-        ValueError: `secret` has characters that mean something in a FreeRADIUS configuration.
+        ValueError: `secret` has special characters of a FreeRADIUS configuration.
     """
 
     process: ServerProcess
@@ -101,9 +102,9 @@ class FreeRadiusNas:
     def __init__(
         self, directory: Path, *, secret: bytes, port: int, sessions: Sequence[Mapping[str, str]] = ()
     ) -> None:
-        """`sessions` are identification attributes and their values, of each session that this NAS has."""
+        """Create the NAS. `sessions` has the identification attributes of each session of the NAS."""
         if not re.fullmatch(rb"[\w.~-]+", secret):
-            raise ValueError("the secret of a FreeRADIUS NAS is letters, digits and ._~- only")
+            raise ValueError("the secret of a FreeRADIUS NAS must have only letters, digits and ._~-")
         self._directory = directory.absolute()
         self._secret = secret
         self._port = port
@@ -111,15 +112,15 @@ class FreeRadiusNas:
 
     @property
     def nas(self) -> Nas:
-        """This NAS as a client sees it."""
+        """Return this NAS as a client addresses it."""
         return Nas("freeradius", HOST, self._port, self._secret)
 
     async def __aenter__(self) -> Self:
-        """Start it.
+        """Start the server.
 
         Raises:
-            FreeRadiusMissing: FreeRADIUS is not installed.
-            ServerFailed: it did not start; the end of its log is shown.
+            FreeRadiusMissingError: FreeRADIUS is not installed.
+            ServerFailedError: the server did not start. The message has the end of its log.
         """
         program = find_freeradius()
         configuration = self._directory / "nas"
@@ -130,13 +131,13 @@ class FreeRadiusNas:
             [program, "-f", "-l", "stdout", "-d", configuration, "-n", "radiusd"],
             log=self._directory / "logs" / "nas.log",
         )
-        await self.process.ready(self._says_ready, within=30)
+        await self.process.ready(self._is_ready, within=30)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.process.stop()
 
-    async def _says_ready(self) -> bool:
+    async def _is_ready(self) -> bool:
         return "Ready to process requests" in self.process.output()
 
     def _configuration(self) -> str:
@@ -149,7 +150,7 @@ class FreeRadiusNas:
 
 
 def _matches(session: Mapping[str, str]) -> str:
-    """Return the condition, in FreeRADIUS's language, that each attribute is absent or the session's."""
+    """Return the FreeRADIUS condition that each attribute is absent, or has the value of the session."""
     return " && ".join(f"(!&{name} || (&{name} == {_quoted(value)}))" for name, value in session.items())
 
 

@@ -1,11 +1,10 @@
-"""A guard between the stack and one server: the server ends when the stack ends, however the stack ended.
+"""A parent process of one server, which stops the server when the stack ends in any way.
 
-Run as a program of its own, `guard.py STOP_SIGNAL PATIENCE_SECONDS USER COMMAND…` (USER may be empty). Its
-standard input is a pipe from the stack. When that pipe closes (an orderly stop, a crash and a SIGKILL of the
-stack look alike here) the server gets STOP_SIGNAL, and SIGKILL when it is still there PATIENCE_SECONDS later.
-The exit status is the server's.
+The guard is a separate program: `guard.py STOP_SIGNAL PATIENCE_SECONDS USER COMMAND…` (USER may be empty). Its standard
+input is a pipe from the stack. The pipe closes after an orderly stop, a crash or a SIGKILL of the stack. Then the guard
+sends STOP_SIGNAL to the server, and SIGKILL after PATIENCE_SECONDS. The guard exits with the server's exit status.
 
-Nothing but the standard library is imported, so that a guard starts in milliseconds and costs little.
+The guard imports only the standard library, so that it starts in milliseconds and needs little memory.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ def _kill_group(pid: int) -> None:
 
 def main(argv: list[str]) -> int:
     stop_signal, patience, user, *command = argv
-    # A group of its own: what is typed at the terminal reaches the stack, which stops its servers in order.
+    # The server has its own process group. Ctrl-C then reaches only the stack, which stops its servers in order.
     server = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -42,14 +41,14 @@ def main(argv: list[str]) -> int:
         group=pwd.getpwnam(user).pw_gid if user else None,
         extra_groups=[] if user else None,
     )
-    # Only the pipe ends a guard. Handlers, not SIG_IGN, because the server must not inherit them.
+    # Only the pipe ends the guard. SIG_IGN would be inherited by the server; handlers are not.
     for blunt in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(blunt, lambda *_: None)
     threading.Thread(
         target=_stop_when_pipe_closes, args=(server, int(stop_signal), float(patience)), daemon=True
     ).start()
     status = server.wait()
-    _kill_group(server.pid)  # whatever the server itself left behind
+    _kill_group(server.pid)  # child processes that the server left behind
     return status if status >= 0 else 128 - status
 
 

@@ -1,4 +1,4 @@
-"""One stack per state directory."""
+"""The lock that allows one stack per state directory."""
 
 import asyncio
 import fcntl
@@ -23,19 +23,18 @@ class StackRunningError(LastmileError):
 async def stack_lock(directory: Path) -> AsyncIterator[None]:
     """Hold the lock of the stack in `directory`.
 
-    The lock ends with the last process that holds it: the stack, and the guards of its servers. After a stack
-    was killed, this waits until its servers have stopped.
+    The stack and the guards of its servers share the lock. If a stack was killed, wait until its servers have stopped.
 
     Raises:
-        StackRunning: a live stack holds it.
+        StackRunningError: a running stack holds the lock.
     """
     with (directory / "lock").open("a+") as file:
-        while not _taken(file):
+        while not _try_lock(file):
             file.seek(0)
             if (holder := file.read().strip()) and _is_alive(int(holder)):
                 raise StackRunningError(
-                    f"Another stack is running in {directory} (process {holder}): use it, stop it with Ctrl-C or "
-                    f"`kill {holder}`, or choose another directory with LASTMILE_STATE_DIR."
+                    f"Another stack is running in {directory} (process {holder}). Use that stack, stop it with Ctrl-C "
+                    f"or `kill {holder}`, or set LASTMILE_STATE_DIR to another directory."
                 )
             await asyncio.sleep(_POLL_SECONDS)
         file.truncate(0)
@@ -46,7 +45,7 @@ async def stack_lock(directory: Path) -> AsyncIterator[None]:
         yield
 
 
-def _taken(file: IO[str]) -> bool:
+def _try_lock(file: IO[str]) -> bool:
     with suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True

@@ -1,8 +1,8 @@
-"""A NAS played by a UDP server on the loopback: it takes Disconnect and CoA requests and answers by a script.
+"""A scripted NAS: a UDP server that answers Disconnect-Requests and CoA-Requests by a script.
 
-Its own script is that of a NAS with open sessions (RFC 5176 section 3): every identification attribute of a request
-must match. It acknowledges a request that matches a session, and ends the session after a Disconnect-Request. Every
-other request gets a NAK with 503 (Session-Context-Not-Found).
+The default script is a NAS with open sessions (RFC 5176 section 3). It acknowledges a request whose identification
+attributes all match a session, and ends the session after a Disconnect-Request. Every other request gets NAK 503
+(Session-Context-Not-Found).
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from lastmile.radius.dynauth import Nas
 
 __all__ = ["ACK", "Answer", "Request", "Script", "ScriptedNas", "nak"]
 
-# Nobody may be reading what the NAS of a long-running stack received.
-_REMEMBERED = 1000
+# No reader may take the received requests of a long-running stack: older ones are dropped to bound the memory.
+_KEPT_REQUESTS = 1000
 _TIME_WINDOW_SECONDS = 300  # RFC 5176 section 6.3
 
-# RFC 5176 section 3, without what identifies the NAS.
+# The identification attributes of a session (RFC 5176 section 3), without those of the NAS.
 _SESSION_IDENTIFICATION = frozenset(
     {
         *("User-Name", "NAS-Port", "Framed-IP-Address", "Called-Station-Id", "Calling-Station-Id", "Acct-Session-Id"),
@@ -34,50 +34,50 @@ _SESSION_IDENTIFICATION = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that verified: `code` is `pyrad.packet.DisconnectRequest` or `CoARequest`."""
+    """A verified request; `code` is `pyrad.packet.DisconnectRequest` or `CoARequest`."""
 
     code: int
     attributes: dict[str, list[Any]]
     """Values as pyrad decodes them, by attribute name."""
     tries: int
-    """How often these very bytes have come from there."""
+    """The number of times that these bytes arrived from this source."""
     raw: bytes
     source: Any
-    """The socket address it came from."""
+    """The socket address of the sender."""
 
     @property
     def session(self) -> Any:
-        """Its Acct-Session-Id, or None."""
+        """Return the Acct-Session-Id; None if the request has none."""
         return self.attributes.get("Acct-Session-Id", [None])[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An ACK, or a NAK where there is an `error_cause`."""
+    """An ACK, or a NAK if it has an `error_cause`."""
 
     error_cause: int | None = None
     after: asyncio.Event | None = None
-    """Answer only when this is set."""
+    """The event that the NAS awaits before it answers."""
     spoil: Callable[[Any], None] | None = None
-    """Called with the reply, a pyrad packet, before it is signed: to answer as a NAS should not."""
+    """A function that changes the reply, a pyrad packet, before it is signed, to test a faulty NAS."""
 
 
 ACK = Answer()
 
 
 def nak(error_cause: int) -> Answer:
-    """A NAK with an Error-Cause of RFC 5176 section 3.5."""
+    """Return a NAK with an Error-Cause of RFC 5176 section 3.5."""
     return Answer(error_cause=error_cause)
 
 
 Script = Callable[[Request], Answer | None]
-"""What to answer to a request; None is silence."""
+"""A function that returns the answer to a request; None means no answer."""
 
 
 class ScriptedNas(asyncio.DatagramProtocol):
-    """`async with` has it listen; port 0 is a free one, which `nas` then names.
+    """A scripted NAS, run by `async with`. Port 0 selects a free port, which `nas` has.
 
-    A request whose authenticators or Event-Timestamp are wrong or missing is discarded, as a NAS must.
+    As a NAS must, it discards a request whose authenticators or Event-Timestamp are wrong or missing.
     """
 
     def __init__(
@@ -91,28 +91,28 @@ class ScriptedNas(asyncio.DatagramProtocol):
         requires: frozenset[str] = frozenset(),
         script: Script | None = None,
     ) -> None:
-        """`requires` are identification attributes without which this NAS finds no session."""
+        """Create the NAS. Without the identification attributes in `requires`, the NAS finds no session."""
         self.sessions = dict(sessions or {})
-        """The open sessions by Acct-Session-Id: the other identification attributes of each, as the NAS has them."""
+        """The other identification attributes of each open session, by Acct-Session-Id."""
         self.requires = requires
         self.script = script or self._with_sessions
         self.discarded = 0
-        """How many datagrams did not verify."""
+        """The number of datagrams that failed verification."""
         self._secret = secret
         self._name = name
         self._address = address
         self._port = port
-        self._received: asyncio.Queue[Request] = asyncio.Queue(_REMEMBERED)
+        self._received: asyncio.Queue[Request] = asyncio.Queue(_KEPT_REQUESTS)
         self._tries: dict[tuple[object, int], tuple[bytes, int]] = {}
         self._pending: set[asyncio.Task[None]] = set()
 
     @property
     def nas(self) -> Nas:
-        """This NAS as a client sees it."""
+        """Return this NAS as a client addresses it."""
         return Nas(self._name, self._address, self._port, self._secret)
 
     async def __aenter__(self) -> Self:
-        """Listen.
+        """Open the UDP port.
 
         Raises:
             OSError: the address or port cannot be used.
@@ -128,11 +128,11 @@ class ScriptedNas(asyncio.DatagramProtocol):
         self._transport.close()
 
     async def next_request(self) -> Request:
-        """The next request in the order they came; waits for it where there is none yet."""
+        """Return the next request in the order of arrival; wait for it if necessary."""
         return await self._received.get()
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        packet = self._verified(data)
+        packet = self._verify(data)
         if packet is None:
             self.discarded += 1
             return
@@ -141,7 +141,7 @@ class ScriptedNas(asyncio.DatagramProtocol):
         if answer is not None:
             self._answer(packet, answer, addr)
 
-    def _verified(self, data: bytes) -> Any | None:
+    def _verify(self, data: bytes) -> Any | None:
         try:
             packet = CoAPacket(packet=data, secret=self._secret, dict=DICTIONARY)
         except PacketError:
@@ -158,7 +158,7 @@ class ScriptedNas(asyncio.DatagramProtocol):
         last, tries = self._tries.get((addr, packet.id), (b"", 0))
         tries = tries + 1 if last == data else 1
         self._tries[addr, packet.id] = (data, tries)
-        # pyrad's keys are names; to iterate gives codes.
+        # `keys()` of a pyrad packet returns names; iteration returns codes.
         request = Request(packet.code, {str(name): packet[name] for name in packet.keys()}, tries, data, addr)  # noqa: SIM118
         if self._received.full():
             self._received.get_nowait()
@@ -185,13 +185,13 @@ class ScriptedNas(asyncio.DatagramProtocol):
         self._transport.sendto(raw, addr)
 
     def _with_sessions(self, request: Request) -> Answer:
-        found = [acct_session_id for acct_session_id in self.sessions if self._is_meant(acct_session_id, request)]
+        found = [acct_session_id for acct_session_id in self.sessions if self._matches(acct_session_id, request)]
         if request.code == DisconnectRequest:
             for acct_session_id in found:
                 del self.sessions[acct_session_id]
         return ACK if found else nak(503)
 
-    def _is_meant(self, acct_session_id: str, request: Request) -> bool:
+    def _matches(self, acct_session_id: str, request: Request) -> bool:
         session = {"Acct-Session-Id": acct_session_id, **self.sessions[acct_session_id]}
         asked = {name: values[0] for name, values in request.attributes.items() if name in _SESSION_IDENTIFICATION}
         named = asked.keys() >= self.requires and bool(asked)

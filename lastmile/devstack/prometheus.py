@@ -1,4 +1,4 @@
-"""A Prometheus that watches one stack's workers with the rules that production has."""
+"""A Prometheus for the workers of one stack, with the rules of production."""
 
 import asyncio
 import json
@@ -22,38 +22,38 @@ __all__ = ["ALERTS", "JOB", "RULES", "Prometheus", "PrometheusMissingError", "Sa
 ALERTS = Path(__file__).parents[2] / "alerts"
 RULES = (ALERTS / "ipv6-lifecycle.yml", ALERTS / "lastmile-platform.yml")
 JOB = "lastmile"
-"""The name of the workers' job, which rules and dashboards go by; alerts/prometheus.yml has the same."""
+"""The name of the workers' job, on which rules and dashboards rely. alerts/prometheus.yml has the same name."""
 
 
 class PrometheusMissingError(LastmileError):
-    """Prometheus is not installed. The message says how to get it."""
+    """Prometheus is not installed. The message has the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One series at one moment."""
+    """The value of one series at one time."""
 
     labels: dict[str, str]
     value: float
 
 
 def find_prometheus() -> str:
-    """The program.
+    """Return the path of the program.
 
     Raises:
-        PrometheusMissing: it is not on the PATH.
+        PrometheusMissingError: the program is not on the PATH.
     """
     if program := shutil.which("prometheus"):
         return program
     raise PrometheusMissingError(
-        "Prometheus is not installed (Debian: apt install prometheus; macOS: brew install prometheus)"
+        "Prometheus is not installed (Debian: `apt install prometheus`; macOS: `brew install prometheus`)."
     )
 
 
 class Prometheus:
-    """Scrapes `/metrics` of `targets` (`host:port`) every `interval` seconds, and evaluates the rules as often.
+    """A Prometheus server, run by `async with`, with its data in `directory`.
 
-    Its data is in `directory`, and stays there. `async with` runs it.
+    It scrapes `/metrics` of `targets` (`host:port`) and evaluates the rules every `interval` seconds.
     """
 
     process: ServerProcess
@@ -67,15 +67,15 @@ class Prometheus:
 
     @property
     def url(self) -> str:
-        """Its web page."""
+        """Return the URL of the web page."""
         return f"http://{HOST}:{self._port}"
 
     async def __aenter__(self) -> Self:
-        """Start it.
+        """Start the server.
 
         Raises:
-            PrometheusMissing: it is not installed.
-            ServerFailed: it did not start; the end of its log is shown.
+            PrometheusMissingError: Prometheus is not installed.
+            ServerFailedError: the server did not start. The message has the end of its log.
         """
         program = find_prometheus()
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -99,9 +99,10 @@ class Prometheus:
         await self.process.stop()
 
     async def query(self, expr: str, *, at: float | None = None) -> list[Sample]:
-        """What an expression is now, or was at this time (of the Unix epoch).
+        """Return the value of an expression, now or at the Unix time `at`.
 
-        Raises `ValueError`, with Prometheus's words, for one that is none.
+        Raises:
+            ValueError: the expression is invalid. The message is Prometheus's.
         """
         answer = await self._get("/api/v1/query", query=expr, **({} if at is None else {"time": str(at)}))
         if answer["resultType"] == "scalar":
@@ -109,7 +110,7 @@ class Prometheus:
         return [Sample(series["metric"], float(series["value"][1])) for series in answer["result"]]
 
     async def rules(self) -> list[dict[str, Any]]:
-        """Every rule as Prometheus knows it: its query, labels, annotations, state, health and last error."""
+        """Return every rule with its query, labels, annotations, state, health and last error."""
         groups = (await self._get("/api/v1/rules"))["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
@@ -128,12 +129,12 @@ class Prometheus:
         return bool(await asyncio.to_thread(self._open, "/-/ready"))
 
     def _open(self, path: str) -> IO[bytes]:
-        # Whatever proxy the user has for the Internet is not on the way to this machine.
+        # The user's proxy for the Internet does not apply to the loopback address.
         with build_opener(ProxyHandler({})).open(self.url + path, timeout=10) as response:
             return BytesIO(response.read())
 
     def _configuration(self) -> dict[str, Any]:
-        """JSON, which is YAML too."""
+        """Return the configuration for a JSON file, which Prometheus reads as YAML."""
         return {
             "global": {
                 "scrape_interval": self._interval,

@@ -1,4 +1,4 @@
-"""One server process of the embedded stack: started under a guard, watched, and stopped in order."""
+"""A server process of the embedded stack, started under a guard and stopped in order."""
 
 import asyncio
 import os
@@ -19,13 +19,13 @@ _POLL_SECONDS = 0.05
 
 
 class ServerFailedError(LastmileError):
-    """A server did not start, or ended by itself. The message names it and shows the end of its log."""
+    """A server did not start, or ended unexpectedly. The message has its name and the end of its log."""
 
 
 class ServerProcess:
-    """A running server. It ends with `stop()`, or when this process ends in whatever way.
+    """A running server, which ends after `stop()`, or when this process ends in any way.
 
-    Its output is appended to `log`. It is not in the terminal's process group, so Ctrl-C does not reach it.
+    The server appends its output to `log`. Ctrl-C does not reach it, since it has its own process group.
     """
 
     def __init__(self, name: str, log: Path, log_start: int, line: asyncio.StreamWriter, end: asyncio.Task[int]):
@@ -47,12 +47,14 @@ class ServerProcess:
         stop_signal: signal.Signals = signal.SIGTERM,
         patience: float = 10,
     ) -> "ServerProcess":
-        """Start `command`, as login `user` where one is named (needs root).
+        """Start `command`.
 
-        `patience` is how many seconds the server has after `stop_signal` before it is killed.
+        Args:
+            user: the login of the server; empty for the current one. Another login needs root.
+            patience: seconds between `stop_signal` and SIGKILL.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
-        # A line between guard and stack: each sees by its end that the other is gone.
+        # The guard and the stack each detect the end of the other by the end of this connection.
         ours, guards = socket.socketpair()
         arguments = [str(int(stop_signal)), str(patience), user, *map(str, command)]
         with guards:
@@ -62,14 +64,14 @@ class ServerProcess:
         return cls(name, log, log_start, line, end)
 
     async def ready(self, probe: Callable[[], Awaitable[bool]], *, within: float) -> None:
-        """Wait until `probe` says yes (an `OSError` is a no); stop the server when that does not come to be.
+        """Wait until `probe` returns True; an `OSError` counts as False.
 
         Raises:
-            ServerFailed: it ended, or was not ready `within` seconds.
+            ServerFailedError: the server ended, or was not ready `within` seconds. Then it is stopped.
         """
         try:
             async with asyncio.timeout(within):
-                while not await _yes(probe):
+                while not await _is_ready(probe):
                     if self._end.done():
                         raise self.failure()
                     await asyncio.sleep(_POLL_SECONDS)
@@ -81,21 +83,21 @@ class ServerProcess:
             raise
 
     def output(self) -> str:
-        """What it wrote to its log since it was started."""
+        """Return the output of the server since its start."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
     async def ended(self) -> None:
-        """Wait until it has ended, for whatever reason."""
+        """Wait until the server has ended for any reason."""
         await asyncio.shield(self._end)
 
     def failure(self) -> ServerFailedError:
-        """The error that says that this server, which has ended, was not meant to."""
+        """Return the error for the unexpected end of this server."""
         return ServerFailedError(f"{self.name} ended with status {self._end.result()}.{self._log_tail()}")
 
     async def stop(self) -> None:
-        """Ask it to stop, and wait until it has. May be called again, and after it ended by itself."""
+        """Stop the server, and wait until it has ended. A call after its end does nothing."""
         if not self._end.done():
             self._line.write_eof()
         await asyncio.shield(self._end)
@@ -111,7 +113,7 @@ class ServerProcess:
 def _spawn(
     guard_arguments: list[str], line: socket.socket, log: Path, env: Mapping[str, str] | None
 ) -> "tuple[subprocess.Popen[bytes], int]":
-    """The guard's process, and where in the log its output begins."""
+    """Start the guard. Return its process, and the position in the log at which its output begins."""
     with log.open("ab") as output:
         guarded = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, *guard_arguments],
@@ -120,8 +122,8 @@ def _spawn(
             stderr=output.fileno(),
             env=env,
             start_new_session=True,
-            # A guard holds the stack's lock (its file is the only inheritable one) until its server is gone,
-            # so that the next stack waits for what is left of one that was killed.
+            # The guard inherits the lock of the stack, the only inheritable file, and holds it until its server has
+            # ended. So the next stack waits for the servers of a killed stack.
             close_fds=False,
         )
         return guarded, output.tell()
@@ -133,7 +135,7 @@ async def _end(guarded: "subprocess.Popen[bytes]", reader: asyncio.StreamReader,
     return guarded.wait()
 
 
-async def _yes(probe: Callable[[], Awaitable[bool]]) -> bool:
+async def _is_ready(probe: Callable[[], Awaitable[bool]]) -> bool:
     try:
         return await probe()
     except OSError:

@@ -1,4 +1,4 @@
-"""The embedded stack: everything an order needs, on the loopback address, with its state in one directory."""
+"""The embedded stack: every server that an order needs, on the loopback address, with its state in one directory."""
 
 import asyncio
 import hashlib
@@ -23,7 +23,7 @@ from lastmile.devstack.netbox.server_process import NetBoxStandIn
 from lastmile.devstack.ports import HOST, Ports
 from lastmile.devstack.postgres import EmbeddedPostgres
 from lastmile.devstack.prometheus import Prometheus, PrometheusMissingError
-from lastmile.devstack.secret import kept_secret, secret_file, write_private
+from lastmile.devstack.secret import ensure_secret, secret_file, write_private
 from lastmile.devstack.server import ServerFailedError, ServerProcess
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import find_temporal
@@ -36,8 +36,8 @@ __all__ = ["Stack"]
 
 _WORKER_GROUPS = ("lastmile_app", "lastmile_platform")
 _RADIUS_GROUP = "lastmile_radius"
-# What happens in a demo is over within seconds.
 SCRAPE_SECONDS = 0.5
+"""Short, since the events of a demo last only seconds."""
 
 
 class _Server(Protocol):
@@ -51,28 +51,28 @@ _S = TypeVar("_S", bound=_Server)
 
 
 class Stack:
-    """PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox stand-in, a worker and Prometheus. `async with` runs them.
+    """PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox stand-in, a worker and Prometheus, run by `async with`.
 
-    `settings.database_url`, `settings.netbox_url` and the SDK's configuration of Temporal take the place of a server
-    of the stack's own: give it the settings of the environment, not those that a stack left in its file. `say` is
-    told, in a sentence each, what takes long or is missing.
+    `settings.database_url`, `settings.netbox_url` and the SDK's configuration of Temporal replace the stack's own
+    server. The settings must come from the environment, not from the file of another stack. `say` receives a sentence
+    about each slow or missing part.
     """
 
     nas: Nas
-    """The NAS that takes Disconnect and CoA requests. Its row in `nas` is the caller's business."""
+    """The NAS for Disconnect-Requests and CoA-Requests. The caller adds its row to the table `nas`."""
     temporal_ui: str | None = None
-    """Temporal's Web UI, where the stack runs Temporal."""
+    """The URL of Temporal's Web UI; None if the stack does not run Temporal."""
     radius: FreeRadius | None = None
-    """None where FreeRADIUS is not installed."""
+    """None if FreeRADIUS is not installed."""
     netbox: NetBoxStandIn | None = None
-    """None where the settings name a NetBox."""
+    """None if the settings name a NetBox."""
     prometheus: Prometheus | None = None
-    """None where Prometheus is not installed."""
+    """None if Prometheus is not installed."""
 
     def __init__(self, state_dir: Path, settings: Settings, *, say: Callable[[str], None] = print) -> None:
         self.state_dir = state_dir.absolute()
         self.environment = {"LASTMILE_STATE_DIR": str(self.state_dir)}
-        """What a client or worker of this stack has in its environment."""
+        """The environment variables of the clients and workers of this stack."""
         self._settings = settings
         self._ports = Ports(self.state_dir)
         self._file = self.state_dir / STACK_FILE
@@ -80,20 +80,21 @@ class Stack:
         self._running: list[ServerProcess] = []
 
     async def __aenter__(self) -> Self:
-        """Start everything, or nothing.
+        """Start all servers, or none.
 
         Raises:
-            StackRunning, PortInUse, ServerFailed, TemporalMissing: with a message for the user.
+            StackRunningError, PortInUseError, ServerFailedError, TemporalMissingError: with a message for the user.
         """
         self.state_dir.mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as starting:
             await starting.enter_async_context(stack_lock(self.state_dir))
-            self._file.unlink(missing_ok=True)  # of a stack that was killed
+            self._file.unlink(missing_ok=True)  # the file of a killed stack
             self._exit = starting
             self._place_worker()
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._start_prometheus())  # first: it begins to scrape after five seconds
+                    # Prometheus is first, since it scrapes only five seconds after its start.
+                    group.create_task(self._start_prometheus())
                     group.create_task(self._start_temporal())
                     group.create_task(self._start_database())
                     group.create_task(self._start_netbox())
@@ -108,7 +109,7 @@ class Stack:
         await self._exit.aclose()
 
     async def watch(self) -> NoReturn:
-        """Wait until a server ends by itself, and raise the `ServerFailedError` that says which."""
+        """Wait until a server ends unexpectedly, and raise its `ServerFailedError`."""
         ends = {asyncio.create_task(server.ended()): server for server in self._running}
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -119,7 +120,7 @@ class Stack:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Where everything is, by name, for people."""
+        """Return the address of each server by name, for output."""
         shown = {"Temporal UI": self.temporal_ui} if self.temporal_ui else {}
         shown["Temporal"] = self._temporal_address
         shown["PostgreSQL"] = make_url(self.environment["DATABASE_URL"]).render_as_string(hide_password=True)
@@ -149,7 +150,7 @@ class Stack:
         self.temporal_ui = temporal.ui_url
 
     async def _start_database(self) -> None:
-        """The database, and what needs nothing else."""
+        """Start the database, and the servers that need only the database."""
         if self._settings.database_url:
             url = str(self._settings.database_url)
             owner_url = str(self._settings.database_owner_url or url)
@@ -175,7 +176,7 @@ class Stack:
                 )
             )
         except FreeRadiusMissingError as missing:
-            self._say(f"No RADIUS server is started: {missing}")
+            self._say(f"The stack starts without a RADIUS server: {missing}")
 
     async def _start_nas(self) -> None:
         secret = self._secret("nas").encode()
@@ -183,7 +184,7 @@ class Stack:
         try:
             self.nas = (await self._run(FreeRadiusNas(self.state_dir, secret=secret, port=port))).nas
         except FreeRadiusMissingError:
-            self._say("The NAS is a scripted one, which acknowledges every Disconnect and CoA request.")
+            self._say("The stack starts a scripted NAS, which acknowledges every request.")
             scripted = ScriptedNas(secret, port=port, script=lambda _: ACK)
             self.nas = (await self._exit.enter_async_context(scripted)).nas
 
@@ -193,7 +194,7 @@ class Stack:
         token, file = self._secret("netbox"), secret_file(self.state_dir, "netbox")
         port = self._ports.claim("NetBox")
         self.netbox = await self._run(NetBoxStandIn(self.state_dir, port=port, token_file=file))
-        # A worker does not start with a NetBox that lacks something.
+        # The worker refuses to start if NetBox lacks a custom field or a tag.
         async with NetBox(self.netbox.url, token) as netbox:
             await set_up(netbox.wire, await check(netbox.wire))
         self.environment |= {"NETBOX_URL": self.netbox.url, "NETBOX_TOKEN": token}
@@ -215,20 +216,20 @@ class Stack:
                 Prometheus(self.state_dir, targets=targets, port=port, interval=SCRAPE_SECONDS)
             )
         except PrometheusMissingError as missing:
-            self._say(f"Nothing watches the worker: {missing}")
+            self._say(f"The stack starts without Prometheus: {missing}")
 
     def _publish(self) -> None:
-        """Let clients in other terminals find this stack, for as long as it runs."""
+        """Write the file by which clients in other terminals find this stack while it runs."""
         write_private(self._file, "".join(f"{name}={value}\n" for name, value in self.environment.items()))
         self._exit.callback(self._file.unlink, missing_ok=True)
 
     @property
     def _radius_login(self) -> str:
-        """A name of this stack's own: logins belong to the whole cluster, where others have theirs."""
+        """Return a login name of this stack alone, since logins belong to the whole database cluster."""
         return "lastmile_radius_" + hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:8]
 
     def _secret(self, name: str) -> str:
-        return kept_secret(self.state_dir, name)
+        return ensure_secret(self.state_dir, name)
 
     async def _run(self, server: _S) -> _S:
         await self._exit.enter_async_context(server)
@@ -237,19 +238,23 @@ class Stack:
 
 
 async def _migrate(owner_url: str, state_dir: Path | None = None) -> None:
-    """Migrate the database; a state directory names the stack that owns it. Raises `ServerFailedError`."""
+    """Migrate the database. `state_dir` is the directory of the stack that owns the database.
+
+    Raises:
+        ServerFailedError: the database cannot be migrated.
+    """
     try:
         await upgrade(owner_url)
     except UnknownSchemaError as failure:
         if state_dir is None:
             raise ServerFailedError(str(failure)) from failure
-        version = "of before its first release" if failure.is_development else "that is newer"
+        version = "a development version of Lastmile" if failure.is_development else "a newer version of Lastmile"
         raise ServerFailedError(
-            f"The state directory {state_dir} was made by a Lastmile {version}, and this one cannot use it: remove the "
-            "directory, or choose another one with LASTMILE_STATE_DIR."
+            f"The state directory {state_dir} was created by {version}, and this version cannot use it. Remove the "
+            "directory, or set LASTMILE_STATE_DIR to another one."
         ) from failure
     except PostgresTooOldError as failure:
         raise ServerFailedError(str(failure)) from failure
     except (OSError, SQLAlchemyError) as failure:
         shown = make_url(owner_url).render_as_string(hide_password=True)
-        raise ServerFailedError(f"The database {shown} could not be brought up to date: {failure}") from failure
+        raise ServerFailedError(f"Cannot migrate the database {shown}: {failure}") from failure

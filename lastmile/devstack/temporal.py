@@ -1,7 +1,7 @@
-"""A Temporal dev server for one state directory, and where its program comes from.
+"""A Temporal dev server for one state directory.
 
-The dev server answers slowly as it comes: its only history shard reads its transfer queue 20 times a second.
-The settings here make a run six times faster.
+With its default settings the dev server is slow: its only history shard reads its transfer queue 20 times a second. The
+settings in this module make a run six times faster.
 """
 
 import signal
@@ -26,9 +26,9 @@ _SEARCH_ATTRIBUTES = {
 _DYNAMIC_CONFIG = {
     "history.transferProcessorMaxPollRPS": "2000",
     "history.transferProcessorMaxPollHostRPS": "5000",
-    # Otherwise a retry after 200 ms comes after a second.
+    # With the default, a retry after 200 ms runs after a second.
     "history.timerProcessorMaxTimeShift": '"10ms"',
-    # Tenants take turns within one priority. Each partition of a queue has turns of its own: one is enough here.
+    # Tenants take turns within one priority. Each partition of a queue has its own turns, so there is only one.
     "matching.enableFairness": "true",
     # Fairness does not cover the sticky queue of a worker, where later workflow tasks of a run wait. Without this
     # setting the sticky queue ignores priorities: an urgent order waits behind all orders that have begun.
@@ -40,10 +40,10 @@ _SQLITE_PRAGMAS = {"journal_mode": "WAL", "synchronous": "NORMAL"}
 
 
 class DevTemporal:
-    """A dev server run from `program` (the `temporal` command). `async with` runs it.
+    """A Temporal dev server, run by `async with` from `program` (the `temporal` command).
 
-    Its ports are kept in `directory`. Runs survive a restart in the file `database`; without one they live
-    in memory.
+    Its ports are stored in `directory`. Runs survive a restart in the file `database`. Without a file, the server keeps
+    runs in memory.
     """
 
     process: ServerProcess
@@ -57,20 +57,20 @@ class DevTemporal:
 
     @property
     def address(self) -> str:
-        """Where clients connect: `host:port`."""
+        """Return the address for clients: `host:port`."""
         return f"{HOST}:{self._port}"
 
     @property
     def ui_url(self) -> str:
-        """The Web UI."""
+        """Return the URL of the Web UI."""
         return f"http://{HOST}:{self._ui_port}"
 
     async def __aenter__(self) -> Self:
-        """Start it.
+        """Start the server.
 
         Raises:
-            PortInUse: one of its ports is taken.
-            ServerFailed: it did not start; the end of its log is shown.
+            PortInUseError: another process uses one of its ports.
+            ServerFailedError: the server did not start. The message has the end of its log.
         """
         ports = Ports(self._directory)
         self._port, self._ui_port = ports.claim("Temporal"), ports.claim("Temporal UI")
@@ -111,7 +111,7 @@ class DevTemporal:
         try:
             client = await Client.connect(self.address)
             return await client.service_client.check_health()
-        except (RuntimeError, RPCError):  # nobody listens yet; not serving yet
+        except (RuntimeError, RPCError):  # the server does not listen yet, or is not ready yet
             return False
 
 

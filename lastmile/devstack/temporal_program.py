@@ -1,4 +1,4 @@
-"""Where the `temporal` command comes from: PATH, a cache, the SDK's own download, or the Go module proxy."""
+"""The `temporal` command: from the PATH, a cache, the SDK's own download, or the Go module proxy."""
 
 import asyncio
 import fcntl
@@ -22,14 +22,14 @@ _POLL_SECONDS = 0.5
 
 
 class TemporalMissingError(LastmileError):
-    """There is no Temporal server and no way to get one; the message lists the ways."""
+    """The Temporal server is missing, and cannot be downloaded or built. The message has the remedies."""
 
 
 async def find_temporal(say: Callable[[str], None]) -> Path:
-    """The `temporal` command; got the first time, which `say` announces when it takes a while.
+    """Return the path of the `temporal` command. The first call downloads or builds it, and announces that by `say`.
 
     Raises:
-        TemporalMissing: none could be found, downloaded or built.
+        TemporalMissingError: the command could not be found, downloaded or built.
     """
     if on_path := shutil.which("temporal"):
         return Path(on_path)
@@ -37,41 +37,41 @@ async def find_temporal(say: Callable[[str], None]) -> Path:
     if not cached.exists():
         cached.parent.mkdir(parents=True, exist_ok=True)
         with cached.with_name("lock").open("w") as lock:
-            await _locked(lock, say)
+            await _wait_for_lock(lock, say)
             if not cached.exists():
-                await _get(cached, say)
+                await _install(cached, say)
     return cached
 
 
-async def _locked(lock: IO[str], say: Callable[[str], None]) -> None:
+async def _wait_for_lock(lock: IO[str], say: Callable[[str], None]) -> None:
     said = False
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not said:
-                say("Another process is getting the Temporal dev server; waiting for it.")
+                say("Another process installs the Temporal dev server. Waiting for that process.")
             said = True
             await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _get(target: Path, say: Callable[[str], None]) -> None:
+async def _install(target: Path, say: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         try:
             program = await _download(Path(scratch), say)
         except RuntimeError as error:
-            say(f"That did not work: {error}")
+            say(f"The download failed: {error}")
             program = await _build(Path(scratch), say)
         program.replace(target)
 
 
 async def _download(directory: Path, say: Callable[[str], None]) -> Path:
-    """Let the SDK fetch its dev server, which it does on the way to starting one.
+    """Download the dev server by the SDK, which does that when it starts one.
 
     Raises:
-        RuntimeError: the SDK could not.
+        RuntimeError: the download failed.
     """
-    say(f"Downloading the Temporal dev server {_VERSION}; once, about a minute.")
+    say(f"Downloading the Temporal dev server {_VERSION}. This happens once, and takes about a minute.")
     async with await WorkflowEnvironment.start_local(
         download_dest_dir=str(directory), dev_server_download_version=_VERSION
     ):
@@ -88,11 +88,11 @@ async def _build(directory: Path, say: Callable[[str], None]) -> Path:
     go = shutil.which("go")
     if go is None:
         raise TemporalMissingError(
-            "There is no Temporal server. One of these gives you one: set TEMPORAL_ADDRESS to a cluster of "
-            f"yours; put the `temporal` command (version {_VERSION} or later) on your PATH; allow downloads "
-            "from https://temporal.download; or install Go, so that it can be built."
+            "There is no Temporal server. Do one of these: set TEMPORAL_ADDRESS to an existing cluster; put the "
+            f"`temporal` command (version {_VERSION} or later) on the PATH; allow downloads from "
+            "https://temporal.download; or install Go, so that Lastmile can build the server."
         )
-    say(f"Building the Temporal dev server {_VERSION} with Go; once, about 6 minutes on two cores.")
+    say(f"Building the Temporal dev server {_VERSION} with Go. This happens once, and takes 6 minutes on two cores.")
     build = await asyncio.create_subprocess_exec(
         *(go, "install", _GO_MODULE),
         env={**os.environ, "GOBIN": str(directory)},

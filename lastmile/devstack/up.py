@@ -1,4 +1,4 @@
-"""`lastmile up`: the stack in the foreground, until Ctrl-C."""
+"""The command `lastmile up`, which runs the stack in the foreground until Ctrl-C."""
 
 import asyncio
 import contextlib
@@ -16,10 +16,10 @@ __all__ = ["until_interrupted", "up"]
 
 
 async def up(state_dir: Path, settings: Settings, console: Console) -> None:
-    """Start the stack, print its addresses, and stop it on Ctrl-C or SIGTERM, also in the middle of starting.
+    """Start the stack, print its addresses, and stop it at Ctrl-C or SIGTERM, even during its start.
 
     Raises:
-        StackRunning, PortInUse, ServerFailed, TemporalMissing: with a message for the user.
+        StackRunningError, PortInUseError, ServerFailedError, TemporalMissingError: with a message for the user.
     """
     async with until_interrupted():
         console.print("Starting …")
@@ -35,7 +35,7 @@ async def up(state_dir: Path, settings: Settings, console: Console) -> None:
 
 @contextlib.asynccontextmanager
 async def until_interrupted() -> AsyncIterator[None]:
-    """Leave the block at Ctrl-C (SIGINT) or SIGTERM: what is in it is cancelled, once per signal."""
+    """Cancel the block at Ctrl-C (SIGINT) or SIGTERM, once for each signal, and leave it normally."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None

@@ -1,4 +1,4 @@
-"""A worker of the stack: the same process that runs in production, as a child."""
+"""A worker of the stack: the process of production as a child process."""
 
 import asyncio
 import os
@@ -15,9 +15,9 @@ __all__ = ["Worker"]
 
 
 class Worker:
-    """One worker process with `environment` on top of this process's own. `async with` runs it.
+    """A worker process, run by `async with`, with `environment` added to the environment of this process.
 
-    It serves `/healthz` on `port`, and has `grace_seconds` to finish running activities when it is stopped.
+    The worker serves `/healthz` on `port`. At its stop, running activities have `grace_seconds` to finish.
     """
 
     process: ServerProcess
@@ -29,10 +29,10 @@ class Worker:
         self._patience = grace_seconds + 10
 
     async def __aenter__(self) -> Self:
-        """Start it.
+        """Start the worker.
 
         Raises:
-            ServerFailed: it did not start; the end of its log is shown.
+            ServerFailedError: the worker did not start. The message has the end of its log.
         """
         self.process = await ServerProcess.start(
             "The worker",
@@ -41,7 +41,7 @@ class Worker:
             env={**os.environ, **self._environment},
             patience=self._patience,
         )
-        # Another Temporal server may take more than a minute to know new search attributes.
+        # A Temporal cluster may need more than a minute to accept new search attributes.
         await self.process.ready(self._healthy, within=120)
         return self
 
@@ -52,6 +52,6 @@ class Worker:
         return await asyncio.to_thread(self._get)
 
     def _get(self) -> bool:
-        # Whatever proxy the user has for the Internet is not on the way to this machine.
+        # The user's proxy for the Internet does not apply to the loopback address.
         with build_opener(ProxyHandler({})).open(self._health, timeout=2) as response:
             return bool(response.status == 200)

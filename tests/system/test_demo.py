@@ -90,7 +90,7 @@ async def test_stack_in_a_state_directory_of_before_the_first_release_says_what_
         assert ran.code == 3
         assert "Traceback" not in ran.err
         sentence = (
-            f"The state directory {directory} was made by a Lastmile of before its first release, and this one cannot "
-            "use it: remove the directory, or choose another one with LASTMILE_STATE_DIR.\n"
+            f"The state directory {directory} was created by a development version of Lastmile, and this version "
+            "cannot use it. Remove the directory, or set LASTMILE_STATE_DIR to another one.\n"
         )
         assert sentence in ran.err
