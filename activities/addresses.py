@@ -16,10 +16,10 @@ from ipam.netbox.direct.allocator import DirectAllocator
 from ipam.order_scope import NEVER_ANNOUNCED
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import Database
-from lastmile.fields.durations import duration
+from lastmile.fields.durations import format_duration
 from lastmile.radius import accounts
 from lastmile.radius.dynauth import DynamicAuthorization
-from lastmile.radius.sessions import open_sessions
+from lastmile.radius.sessions import find_open_sessions
 from lastmile.radius.vrf import VrfAttribute
 from lastmile.services.reply_items import ReplyItems, address_items, as_written
 from lastmile.services.sessions import Sessions
@@ -84,7 +84,7 @@ class AddressActivities(Activities):
             if not active:
                 return skipped("the subscriber holds no address")
             await self._reply_items.write(connection, user, active)
-            sessions = await open_sessions(connection, user)
+            sessions = await find_open_sessions(connection, user)
             created_here = any(delegation.created_by_order == ref.order_id for delegation in active)
             if created_here and (sessions or any(delegation.chosen_by_netbox for delegation in active)):
                 beyond_database("tell the live sessions, and NetBox")
@@ -121,7 +121,7 @@ class AddressActivities(Activities):
         unconfirmed = [str(d.prefix) for d in held if d.disconnect_confirmed is False and d.prefix is not None]
         if unconfirmed:
             problems.append(
-                f"{', '.join(unconfirmed)} stays in quarantine for {duration(self._quarantine.unconfirmed)}"
+                f"{', '.join(unconfirmed)} stays in quarantine for {format_duration(self._quarantine.unconfirmed)}"
             )
         if problems:
             return warned("; ".join(problems))

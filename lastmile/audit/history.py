@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from lastmile.db import PlatformConnection
 
-__all__ = ["HistoryEntry", "Tenure", "find_holders", "read_history"]
+__all__ = ["HistoryEntry", "Tenure", "read_history", "read_tenures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ async def read_history(
     return [HistoryEntry(**row._mapping) for row in await connection.execute(_HISTORY, given)]
 
 
-async def find_holders(
+async def read_tenures(
     connection: PlatformConnection,
     prefix: IPv4Network | IPv6Network | IPv4Address | IPv6Address,
     at: datetime | None = None,

@@ -83,7 +83,7 @@ class Auditor:
         in_netbox, report.netbox_problem = await self._check_netbox(tenant)
         report.violations += in_netbox
         async with self._database.platform() as connection:
-            report.acknowledged = await acknowledgements.acknowledged(connection)
+            report.acknowledged = await acknowledgements.read_acknowledgements(connection)
         return report
 
     async def acknowledge(
@@ -116,7 +116,10 @@ class Auditor:
             )
         async with self._database.platform(actor=actor) as connection:
             if withdraw:
-                return [(one, await acknowledgements.withdraw(connection, [one.finding]) > 0) for one in found]
+                return [
+                    (one, await acknowledgements.delete_acknowledgements(connection, [one.finding]) > 0)
+                    for one in found
+                ]
             by, why = decision.by, decision.why
             return [(one, await acknowledgements.acknowledge(connection, one, by=by, why=why)) for one in found]
 
@@ -156,7 +159,7 @@ class Auditor:
         return found, ""
 
 
-async def last_audit(database: Database) -> findings.Last:
+async def last_audit(database: Database) -> findings.AuditTotals:
     """Return the number of findings that the last audit of all tenants left."""
     async with database.platform() as connection:
-        return await findings.last(connection)
+        return await findings.read_audit_totals(connection)

@@ -7,7 +7,7 @@ from lastmile.contract import AnyOrder, OrderResult
 from lastmile.db import Database
 from lastmile.db.access import database_failures
 from lastmile.errors import UnavailableError
-from lastmile.subscribers.orders import recorded
+from lastmile.subscribers.orders import read_ended_orders
 
 __all__ = ["EndedOrders"]
 
@@ -38,7 +38,7 @@ class EndedOrders:
             return {}
         try:
             async with database_failures(self._url), self._database.platform() as connection:
-                found = await recorded(connection, [(order.tenant, order.order_id) for order in orders])
+                found = await read_ended_orders(connection, [(order.tenant, order.order_id) for order in orders])
         except UnavailableError as failure:
             if not self._away:
                 self._warn(f"{failure} Orders that have ended already take a run each meanwhile.")

@@ -3,7 +3,7 @@
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from lastmile.audit.history import Happening, Tenure, holders, of_subscriber
+from lastmile.audit.history import HistoryEntry, Tenure, read_history, read_tenures
 from lastmile.db import Database
 
 __all__ = ["Prefix", "find_holders", "find_subscriber_history"]
@@ -13,10 +13,10 @@ Prefix = IPv4Network | IPv6Network | IPv4Address | IPv6Address
 
 async def find_subscriber_history(
     database: Database, tenant: str, subscriber_ref: str, since: datetime | None = None
-) -> list[Happening]:
+) -> list[HistoryEntry]:
     """Return the changes of the subscriber's records from `since` on, oldest first."""
     async with database.platform() as connection:
-        return await of_subscriber(connection, tenant, subscriber_ref, since)
+        return await read_history(connection, tenant, subscriber_ref, since)
 
 
 async def find_holders(
@@ -32,7 +32,7 @@ async def find_holders(
     With `at`, only those that held it at that time; with `since`, only those that held it at that time or later.
     """
     async with database.platform() as connection:
-        found = await holders(connection, prefix, at)
+        found = await read_tenures(connection, prefix, at)
     return [one for one in found if tenant in (None, one.tenant) and _held_after(one, since)]
 
 

@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 
 import asyncpg
 
-from lastmile.audit.history import HistoryEntry, Tenure, find_holders, read_history
+from lastmile.audit.history import HistoryEntry, Tenure, read_history, read_tenures
 from tests.support.audited_estate import Estate
 
 MAY = datetime(2026, 5, 3, 14, tzinfo=UTC)
@@ -19,7 +19,7 @@ async def happened(estate: Estate, nth: int = 1, since: datetime | None = None) 
 async def who(estate: Estate, prefix: str, at: datetime | None = None) -> list[Tenure]:
     asked = ip_network(prefix) if "/" in prefix else ip_address(prefix)
     async with estate.database.platform() as connection:
-        return await find_holders(connection, asked, at)
+        return await read_tenures(connection, asked, at)
 
 
 async def names(estate: Estate, prefix: str, at: datetime | None = None) -> list[str]:
@@ -136,7 +136,7 @@ async def test_the_answer_comes_from_the_index(estate: Estate, owner: asyncpg.Co
     before = await owner.fetchval(used), await owner.fetchval(scanned)
 
     async with estate.database.platform() as connection:
-        assert [tenure.subscriber_ref for tenure in await find_holders(connection, ip_address("10.0.48.57"))] == [
+        assert [tenure.subscriber_ref for tenure in await read_tenures(connection, ip_address("10.0.48.57"))] == [
             "S-12345"
         ]
         driver = (await connection.get_raw_connection()).driver_connection

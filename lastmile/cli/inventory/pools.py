@@ -13,7 +13,7 @@ from lastmile.cli.exit_codes import Exit
 from lastmile.cli.netbox.connection import open_netbox
 from lastmile.cli.output import console, fact_table, print_all, print_json, print_result
 from lastmile.errors import InvalidInputError
-from lastmile.fields.durations import duration
+from lastmile.fields.durations import format_duration
 from lastmile.fields.phrases import format_time
 from lastmile.services.pools import BlockUse, add_pool, find_pool, list_pools, show_blocks
 from lastmile.validation_messages import mistakes
@@ -125,7 +125,7 @@ def _shown(use: PoolUse, blocks: BlockUse | None) -> dict[str, Any]:
         shown |= _blocks_json(blocks)
         shown["looked_after"] = format_time(blocks.maintained_at) or "not yet: see `lastmile netbox check`"
         if blocks.backlog is not None:
-            shown["lag"] = duration(shown.pop("lag_seconds"))
+            shown["lag"] = format_duration(shown.pop("lag_seconds"))
     del shown["percent"]
     return shown
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from lastmile.audit.history import Happening, Tenure
+from lastmile.audit.history import HistoryEntry, Tenure
 from lastmile.cli.connections import check_tenant, choose_tenant, load_settings, open_database
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, make_table, print_json
@@ -92,7 +92,7 @@ async def _subscriber(ref: str, tenant: str | None, since: datetime | None, as_j
             print_json(asdict(entry))
     else:
         columns = ("at", "by", "order", "change", "detail")
-        console.print(make_table(f"{ref}, tenant {tenant}", columns, map(_happening, found)))
+        console.print(make_table(f"{ref}, tenant {tenant}", columns, map(_entry_row, found)))
     return Exit.DONE
 
 
@@ -126,12 +126,12 @@ def _tenure(tenure: Tenure) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _happening(entry: Happening) -> tuple[Any, ...]:
+def _entry_row(entry: HistoryEntry) -> tuple[Any, ...]:
     record = _RECORDS[entry.record].format(entry.key) + in_vrf((entry.after or {}).get("vrf"))
     return format_time(entry.at), entry.actor, entry.order_id, f"{record} {entry.action}", _changes(entry)
 
 
-def _changes(entry: Happening) -> str:
+def _changes(entry: HistoryEntry) -> str:
     """Describe the changed fields; of a created or deleted record only the RADIUS reply or the acknowledgement."""
     before, after = entry.before or {}, entry.after or {}
     if entry.action == "changed":

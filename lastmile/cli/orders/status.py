@@ -13,7 +13,7 @@ from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, fact_table, make_table, outcome_text, print_json
 from lastmile.client.subscriber_orders import SubscriberOrders, find_subscriber_orders
 from lastmile.contract import Progress
-from lastmile.fields.durations import duration
+from lastmile.fields.durations import format_duration
 from lastmile.fields.phrases import format_time
 from lastmile.fields.unsafe import escape
 from lastmile.services.overview import Overview, find_overview
@@ -147,7 +147,7 @@ def _running(run: Progress, found: Overview) -> Iterator[RenderableType]:
             step.step,
             outcome_text(step.outcome or ("running" if step.step == run.step else "")),
             step.attempts,
-            "" if step.seconds is None else duration(step.seconds),
+            "" if step.seconds is None else format_duration(step.seconds),
             step.reason,
         )
         for step in run.steps
