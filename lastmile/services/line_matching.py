@@ -8,9 +8,9 @@ from lastmile.contract.orders import LineRequest
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import TenantConnection
 from lastmile.radius import accounts
-from lastmile.subscribers.differences import record_differences
+from lastmile.subscribers.differences import find_record_differences
 from lastmile.subscribers.errors import LineDiffersError
-from lastmile.subscribers.orders import live_line
+from lastmile.subscribers.orders import read_line_result
 
 __all__ = ["check_line"]
 
@@ -22,7 +22,7 @@ async def check_line(
 
     A provision order creates a line, or finds the line that an earlier order created. It does not change a line.
     """
-    before = await live_line(connection, subscriber_ref, order_id)
+    before = await read_line_result(connection, subscriber_ref, order_id)
     if before is None:
         return
     # The line may have lost a prefix that it got (an audit finding): the order may allocate the prefix again.
@@ -30,8 +30,8 @@ async def check_line(
     lost = {purpose for purpose, field in ADDRESS_FIELDS.items() if given.get(field)}
     plan, user = request.plan, accounts.username(tenant, subscriber_ref)
     differences = [
-        *await record_differences(connection, subscriber_ref, request.customer, plan, request.line),
-        *_speed_differences(await accounts.speed_of(connection, user), plan),
+        *await find_record_differences(connection, subscriber_ref, request.customer, plan, request.line),
+        *_speed_differences(await accounts.read_speed(connection, user), plan),
         *await address_differences(connection, subscriber_ref, request.addressing, may_add=lost),
     ]
     if differences:
@@ -44,4 +44,4 @@ async def check_line(
 def _speed_differences(speed: tuple[int, int] | None, plan: ServicePlan) -> Iterator[str]:
     for field, has in zip(("download_kbps", "upload_kbps"), speed or (), strict=False):
         if has != getattr(plan, field):
-            yield f"plan.{field}: the line has {has}, the order says {getattr(plan, field)}"
+            yield f"plan.{field}: the line has {has}, but the order has {getattr(plan, field)}"

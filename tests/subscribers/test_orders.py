@@ -122,7 +122,7 @@ async def test_a_step_acts_only_before_the_first_undo(act: Act, owner: asyncpg.C
 async def test_nothing_acts_once_the_order_has_ended(act: Act, hold: Callable[..., Awaitable[None]]) -> None:
     await begin(act)
     await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
-    with pytest.raises(OrderFencedError, match="order o1"):
+    with pytest.raises(OrderFencedError, match="Order o1"):
         await act(hold, "o1")
 
 

@@ -99,7 +99,7 @@ async def test_nobody_to_deprovision(lastmile: Lastmile, orders: Orders) -> None
 
     assert (never.status, twice.status) == (ResultStatus.ROLLED_BACK, ResultStatus.ROLLED_BACK)
     assert f"Subscriber {orders.ref} does not exist" in never.reason
-    assert f"subscriber {orders.ref} was deprovisioned on" in twice.reason
+    assert f"Subscriber {orders.ref} was deprovisioned on" in twice.reason
 
 
 async def test_a_failed_return_leaves_the_archived_line_as_it_was(
