@@ -21,7 +21,7 @@ from lastmile.db import Database
 from lastmile.devstack.logins import make_login
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.ports import HOST, is_free
-from lastmile.telemetry.metrics import FIGURES
+from lastmile.telemetry.metrics import SNAPSHOT_METRICS
 from tests.support.orders import Orders
 from tests.support.processes import Environment, environment_of, get, healthy, port_of, started, until
 
@@ -233,7 +233,7 @@ async def test_several_processes_show_the_same_figures_also_after_a_restart(
     environment: Environment, temporal_client: Client, orders: Orders
 ) -> None:
     port = port_of(environment)
-    names = tuple(figure.name for figure in FIGURES if figure.name.startswith("ipv6_"))
+    names = tuple(metric.name for metric in SNAPSHOT_METRICS if metric.name.startswith("ipv6_"))
 
     async def figures(port: int) -> list[str]:
         page = await asyncio.to_thread(get, port, "/metrics")

@@ -10,7 +10,7 @@ from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleUpdat
 from lastmile.client.schedule_bootstrap import ScheduleBootstrap
 from lastmile.client.schedule_manager import WRITTEN, ScheduleManager
 from lastmile.client.schedules import SCHEDULES
-from lastmile.encryption.codec import plain
+from lastmile.encryption.codec import encode_unencrypted
 from tests.support.processes import until
 
 NAMES = [plan.name for plan in SCHEDULES]
@@ -52,7 +52,7 @@ async def test_one_that_cannot_be_made_leaves_the_others(temporal_client: Client
     def spoilt(found: ScheduleUpdateInput) -> ScheduleUpdate:
         schedule = found.description.schedule
         assert isinstance(schedule.action, ScheduleActionStartWorkflow)
-        schedule.action.memo = {WRITTEN: plain("by somebody else")}
+        schedule.action.memo = {WRITTEN: encode_unencrypted("by somebody else")}
         return ScheduleUpdate(schedule)
 
     await handle.update(spoilt)

@@ -17,7 +17,7 @@ from lastmile.client.orders import Lastmile, OrderRefusedError
 from lastmile.contract import Created, ResultStatus
 from lastmile.contract.operations import PROVISION
 from lastmile.db import Database
-from lastmile.subscribers.orders import recorded
+from lastmile.subscribers.orders import read_ended_orders
 from tests.support.faults import Faults, broken, once
 from tests.support.orders import Orders, outcomes, what_is_there
 
@@ -157,7 +157,7 @@ async def test_a_line_that_works_is_left_alone_by_a_new_order_for_it(
         ({"customer": {"ref": "C-2", "name": "Bob"}}, ["customer.ref: the line belongs to customer C-1"]),
         (
             {"customer": {"ref": "C-1", "name": "Bob", "phone": "+49 30 1"}},
-            ["customer.name: the record of customer C-1 has another", "customer.phone: "],
+            ["customer.name: the record of customer C-1 has another value", "customer.phone: "],
         ),
         ({"addressing": {"ipv6_pd_size": 48}}, ["addressing.ipv6_pd_size: the line has 2001:db8:", "asks for a /48"]),
         (
@@ -170,7 +170,7 @@ async def test_a_line_that_works_is_left_alone_by_a_new_order_for_it(
         ),
         (
             {"addressing": {"ipv6_pool": "other"}},
-            ["addressing.ipv6_pool: the line's prefix is from pool home, the order says other"],
+            ["addressing.ipv6_pool: the line's prefix is from pool home, but the order names other"],
         ),
         ({"addressing": {"region": "north"}}, ["addressing.region: "]),
         (
@@ -180,14 +180,14 @@ async def test_a_line_that_works_is_left_alone_by_a_new_order_for_it(
         (
             {"plan": {"name": "fiber-1000", "download_kbps": 10**6, "upload_kbps": 250_000}},
             [
-                "plan.name: the line has fiber-500, the order says fiber-1000",
-                "plan.price_ref: the line has P-500, the order says none",
-                "plan.download_kbps: the line has 500000, the order says 1000000",
+                "plan.name: the line has fiber-500, but the order has fiber-1000",
+                "plan.price_ref: the line has P-500, but the order has none",
+                "plan.download_kbps: the line has 500000, but the order has 1000000",
             ],
         ),
         (
             {"line": {"connection_type": "ftth", "s_vlan": 7}},
-            ["line.onu_serial: the line has ACME00000000, the order says none", "line.s_vlan: the line has 100"],
+            ["line.onu_serial: the line has ACME00000000, but the order has none", "line.s_vlan: the line has 100"],
         ),
     ],
 )
@@ -255,10 +255,10 @@ async def test_the_result_of_an_order_whose_line_was_deprovisioned_says_that_it_
 
     again = await lastmile.execute(orders.provision("O-1"))
 
-    assert again.outdated.startswith("this result is from before deprovision order O-2 (completed, begun on ")
+    assert again.outdated.startswith("this result is older than deprovision order O-2 (completed, begun on ")
     assert again == first.model_copy(update={"outdated": again.outdated})
     async with database.platform() as connection:
-        found = await recorded(connection, [("acme", "O-1"), ("acme", "O-2")])
+        found = await read_ended_orders(connection, [("acme", "O-1"), ("acme", "O-2")])
     assert found["acme", "O-1"].outdated == again.outdated
     assert found["acme", "O-2"].outdated == ""
 
@@ -270,7 +270,7 @@ async def test_one_onu_is_on_one_line(lastmile: Lastmile, orders: Orders) -> Non
     result = await lastmile.execute(orders.provision("O-2", nth=1, line=first.line))
 
     assert result.status is ResultStatus.ROLLED_BACK
-    assert f"ONU ACME00000000 is on subscriber {orders.ref}'s line already" in result.reason
+    assert f"ONU ACME00000000 already belongs to subscriber {orders.ref}'s line" in result.reason
 
 
 async def test_dual_stack_with_a_static_ipv4_address(
