@@ -10,7 +10,7 @@ from lastmile.radius.attributes import InvalidAttributeError
 from lastmile.radius.dynauth import DynamicAuthorization, Nas, RadiusReply, Reply, Session
 from lastmile.radius.escaping import printable
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
-from lastmile.radius.sessions import open_sessions, unaccounted_login
+from lastmile.radius.sessions import find_open_sessions, has_unaccounted_login
 
 __all__ = ["OpenSession", "Sessions"]
 
@@ -56,8 +56,8 @@ class Sessions:
         problems: list[str] = []
         for _ in range(DISCONNECT_ROUNDS):
             async with self._database.tenant(tenant) as connection:
-                sessions = await open_sessions(connection, user, longest=self._longest, until=until)
-                pending = await unaccounted_login(connection, user, self._longest, until)
+                sessions = await find_open_sessions(connection, user, longest=self._longest, until=until)
+                pending = await has_unaccounted_login(connection, user, self._longest, until)
             new = [(session, nas) for session, nas in sessions if session not in handled]
             if not new and not pending:
                 return problems

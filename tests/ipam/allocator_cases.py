@@ -20,7 +20,7 @@ from lastmile.db import TenantConnection
 from lastmile.errors import NonRetryableError
 from lastmile.radius.accounts import username
 from lastmile.services.reply_items import ReplyItems
-from lastmile.subscribers.orders import hold_forward, hold_undo
+from lastmile.subscribers.orders import lock_for_compensation, lock_for_step
 from tests.support.delegated_env import Delegated
 from tests.support.direct_env import Kept
 from tests.support.steps import QUARANTINE, VRF
@@ -66,7 +66,7 @@ class AllocatorCase:
         @asynccontextmanager
         async def transaction() -> AsyncIterator[TenantConnection]:
             async with self.kept.database.tenant("acme", order_id=order, subscriber_ref=ref) as connection:
-                await (hold_undo if undo else hold_forward)(connection, order)
+                await (lock_for_compensation if undo else lock_for_step)(connection, order)
                 yield connection
 
         opening: Callable[[], AbstractAsyncContextManager[TenantConnection]] = transaction
