@@ -66,7 +66,7 @@ async def _create_subscriber(rehearsal: Rehearsal, order: ProvisionSubscriber) -
 
 
 async def _create_network_profile(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
-    subscriber = await records.current_subscriber(rehearsal.connection, order.subscriber_ref)
+    subscriber = await records.read_subscriber(rehearsal.connection, order.subscriber_ref)
     profile = await records.create_network_profile(
         rehearsal.connection, order.tenant, order.order_id, subscriber, order.line
     )
@@ -123,14 +123,14 @@ async def _device(rehearsal: Rehearsal, kind: DeviceKind, identity: str | None) 
     if identity is None:
         rehearsal.note("skip", f"the line has no {kind.upper()}")
         return
-    found = await devices.find(rehearsal.connection, rehearsal.order.subscriber_ref, kind)
+    found = await devices.find_device(rehearsal.connection, rehearsal.order.subscriber_ref, kind)
     same = found is not None and found.wanted and found.identity == identity
     creator = found.created_by_order if same and found else rehearsal.order.order_id
     rehearsal.note_record(creator, f"{identity} in service")
 
 
 async def _create_billing_service(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
-    subscriber = await records.current_subscriber(rehearsal.connection, order.subscriber_ref)
+    subscriber = await records.read_subscriber(rehearsal.connection, order.subscriber_ref)
     service = await billing.create_service(
         rehearsal.connection, order.tenant, order.order_id, subscriber, order.subscriber_ref, order.plan
     )
@@ -138,7 +138,7 @@ async def _create_billing_service(rehearsal: Rehearsal, order: ProvisionSubscrib
 
 
 async def _verify_subscriber(rehearsal: Rehearsal, order: Order) -> None:
-    subscriber = await records.current_subscriber(rehearsal.connection, order.subscriber_ref)
+    subscriber = await records.read_subscriber(rehearsal.connection, order.subscriber_ref)
     rehearsal.note("reuse", f"subscriber {order.subscriber_ref}, since order {subscriber.created_by_order}")
 
 
