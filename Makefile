@@ -2,7 +2,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests of one file share its expensive fixtures. In tests/system, groups of tests do (pytest.mark.xdist_group).
 PARALLEL := --numprocesses 2 --dist loadfile
+PARALLEL_SYSTEM := --numprocesses 2 --dist loadgroup
 STATE := .lastmile
 
 # The first of these that is new enough; `make PYTHON=/path/to/python3.12` overrides.
@@ -38,7 +40,7 @@ test: $(VENV)/installed
 	$(BIN)/pytest $(PARALLEL) --ignore tests/system
 
 test-system: $(VENV)/installed
-	$(BIN)/pytest $(PARALLEL) tests/system
+	$(BIN)/pytest $(PARALLEL_SYSTEM) tests/system
 
 coverage: $(VENV)/installed
 	$(BIN)/pytest --cov $(PARALLEL)

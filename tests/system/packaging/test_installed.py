@@ -16,7 +16,10 @@ from tests.support.processes import Environment, environment_of, healthy, port_o
 from tests.support.readme import ROOT, client_program
 from tests.system.packaging.environments import Installed, build_wheel, install
 
-pytestmark = pytest.mark.timeout(900)  # an installation takes long on a busy machine
+pytestmark = [
+    pytest.mark.timeout(900),  # an installation takes long on a busy machine
+    pytest.mark.xdist_group("installed"),  # the tests share one installation
+]
 
 # What imports a package of an extra, or of the tools for development. No production command may.
 NEED_MORE = (
