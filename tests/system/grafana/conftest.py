@@ -13,7 +13,7 @@ from lastmile.devstack.prometheus import Prometheus
 from lastmile.devstack.stack import Stack
 from lastmile.settings import Settings
 from tests.conftest import copy_of
-from tests.grafana.isp import Isp
+from tests.system.grafana.isp import Isp
 
 
 @pytest.fixture(scope="module")
