@@ -168,12 +168,12 @@ class CleanupActivities(Activities):
         return self._database.tenant(stuck.tenant, actor=ACTOR, subscriber_ref=stuck.subscriber_ref)
 
     @upkeep
-    async def forget_history(self, search: MaintenanceSearch) -> MaintenanceReport:
+    async def purge_history(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Delete entries of the audit log, and events of ended delegations, that are older than the audit period."""
         if search.dry_run:
             async with self._database.platform() as connection:
                 there = await retention.count_purgeable(connection, self._audit_period)
-            return MaintenanceReport(counts={"trail_forgotten": there.entries, "events_forgotten": there.events})
+            return MaintenanceReport(counts={"audit_entries_purged": there.entries, "events_purged": there.events})
         entries = events = 0
         more = False
         in_time = time_left(BUDGET)
@@ -181,7 +181,7 @@ class CleanupActivities(Activities):
             entries, events = entries + gone.entries, events + gone.events
             if more := not in_time():
                 break
-        return MaintenanceReport(counts={"trail_forgotten": entries, "events_forgotten": events}, more=more)
+        return MaintenanceReport(counts={"audit_entries_purged": entries, "events_purged": events}, more=more)
 
     @upkeep
     async def remove_from_netbox(self, search: MaintenanceSearch) -> MaintenanceReport:

@@ -1,4 +1,4 @@
-"""How to reach Temporal: the SDK's environment configuration, and the data converter of the contract."""
+"""Connect to Temporal with the SDK's environment configuration and Lastmile's data converter."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ class TemporalUnreachableError(LastmileError):
 async def connect(
     environment: Mapping[str, str] | None = None, keys: KeyRing | None = None, plugins: Sequence[Plugin] = ()
 ) -> Client:
-    """Connect as `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE` and so on say.
+    """Connect with `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE` and the SDK's other variables.
 
-    `environment` stands in for the process's own; `keys` are what payloads are encrypted with. Raises
+    `environment` replaces the environment of the process; `keys` encrypt payloads. Raises
     `InvalidTemporalSettingsError` and `TemporalUnreachableError`.
     """
     config = temporal_settings(environment)

@@ -42,7 +42,7 @@ async def decide(
     if shortage := await operator.worker_shortage():
         raise UnavailableError(f"{order} cannot be steered now. {shortage}")
     try:
-        return order, await operator.orders.steer(tenant, subscriber, UPDATES[action], decision)
+        return order, await operator.orders.decide(tenant, subscriber, UPDATES[action], decision)
     except NotRunningError as failure:
         raise NotRunningError(f"{order} of subscriber {subscriber}: {failure}") from None
 
@@ -61,7 +61,7 @@ async def decide_all(
     for run in runs:
         listed = decision.model_copy(update={"step": run.step})
         try:
-            answer = await operator.orders.steer(run.tenant, run.subscriber_ref, UPDATES[action], listed)
+            answer = await operator.orders.decide(run.tenant, run.subscriber_ref, UPDATES[action], listed)
         except NotRunningError as failure:
             yield DecidedRun(run, problem=str(failure))
         else:

@@ -1,4 +1,4 @@
-"""What a client of Lastmile is told instead of a result."""
+"""The errors of the client."""
 
 from lastmile.errors import LastmileError
 
@@ -17,10 +17,7 @@ __all__ = [
 
 
 class ClientError(LastmileError):
-    """A request that cannot be carried out as it is; the message says why and what to do.
-
-    Other programs import this module, and may have an `errors` of their own: it imports nothing by that name.
-    """
+    """A request that cannot be carried out. The message says why and what to do."""
 
 
 class AlreadyRunningError(ClientError):
@@ -36,7 +33,7 @@ class OrderRefusedError(ClientError):
 
 
 class NotRunningError(ClientError):
-    """No run of this subscriber is open, or none waits for a decision."""
+    """No order of this subscriber is running, or none is parked."""
 
 
 class NotScheduledError(ClientError):
@@ -52,8 +49,8 @@ class CleanupStoppedError(ClientError):
 
 
 class NotPausedError(ClientError):
-    """The Schedule does not show the pause, or its end, that it was told."""
+    """The Schedule does not show that it was paused or resumed."""
 
 
 class RunLostError(LastmileError):
-    """The run was terminated from outside: what it left is taken over by the subscriber's next order."""
+    """The run was terminated from outside. The subscriber's next order takes over what it left."""

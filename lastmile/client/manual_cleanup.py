@@ -5,7 +5,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 from lastmile.client.errors import AlreadyRunningError, CleanupStoppedError
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import outlasting
+from lastmile.client.orders import retry_unavailable
 from lastmile.contract import Cleanup, CleanupResult
 from lastmile.errors import UnavailableError
 
@@ -28,7 +28,7 @@ async def run_cleanup(operator: OperatorClient, limits: Cleanup) -> CleanupResul
     except WorkflowAlreadyStartedError:
         raise AlreadyRunningError(f"A cleanup that was started by hand is running, as {id_}: wait for it.") from None
     try:
-        result: CleanupResult = await outlasting(run.result)
+        result: CleanupResult = await retry_unavailable(run.result)
     except WorkflowFailureError as failure:
         # A cleanup with errors fails with its result: Temporal shows the run as failed.
         if not (isinstance(failure.cause, ApplicationError) and failure.cause.details):

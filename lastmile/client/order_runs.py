@@ -11,7 +11,7 @@ from temporalio.service import RPCError
 
 from lastmile.client.errors import ClientError
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import RunLostError, outlasting
+from lastmile.client.orders import RunLostError, retry_unavailable
 from lastmile.client.scheduled_orders import ScheduledOrder
 from lastmile.contract import AnyOrder, OrderResult, ResultStatus
 from lastmile.fields.unsafe import escape
@@ -153,7 +153,7 @@ class OrderRuns:
         self.starting.append(order)
         try:
             # Wait while Temporal is away: otherwise an outage would fail the rest of a file.
-            run = await outlasting(lambda: self._operator.orders.start(sent))
+            run = await retry_unavailable(lambda: self._operator.orders.start(sent))
         finally:
             self.starting.remove(order)
         if run.scheduled is not None:

@@ -1,4 +1,4 @@
-"""For provisioning systems: start orders, wait for them, see where they stand, cancel them."""
+"""Start orders, wait for their results, read their progress, cancel them and decide about parked steps."""
 
 import asyncio
 import math
@@ -35,16 +35,16 @@ from workflows.start_options import memo, priority, search_attributes, summary
 
 __all__ = [
     "AlreadyRunningError",
-    "Connecting",
     "Lastmile",
     "NotRunningError",
     "NotScheduledError",
     "OrderIdReusedError",
     "OrderRefusedError",
     "OrderRun",
+    "PendingConnection",
     "RunLostError",
     "ScheduledOrder",
-    "outlasting",
+    "retry_unavailable",
 ]
 
 # A run that ends between "already started" and the look at it: start again, a few times.
@@ -62,13 +62,13 @@ AWAY = {
     RPCStatusCode.UNKNOWN,
     RPCStatusCode.FAILED_PRECONDITION,
 }
-"""What an RPC fails with while the server is gone or restarting, or while no worker can answer a query."""
+"""The statuses of an RPC while the server is away or restarts, or while no worker answers a query."""
 
 T = TypeVar("T")
 
 
-async def outlasting(call: Callable[[], Awaitable[T]], patience: float = math.inf) -> T:
-    """Repeat the call while the server or its workers are away, for `patience` seconds; then raise its error."""
+async def retry_unavailable(call: Callable[[], Awaitable[T]], patience: float = math.inf) -> T:
+    """Repeat the call while the server or its workers are away, for at most `patience` seconds."""
     deadline = asyncio.get_running_loop().time() + patience
     while True:
         try:
@@ -81,23 +81,23 @@ async def outlasting(call: Callable[[], Awaitable[T]], patience: float = math.in
 
 @dataclass(frozen=True, slots=True)
 class OrderRun:
-    """A run that was started or found, or an order that a Schedule holds until its `not_before`."""
+    """The run of an order, which was started or found; or an order that a Schedule holds until its `not_before`."""
 
     order: AnyOrder
     handle: WorkflowHandle[Any, OrderResult]
-    """The subscriber's run; not of this order while the order is held."""
+    """The subscriber's run. While a Schedule holds the order, it is not the run of this order."""
     scheduled: ScheduledOrder | None = None
-    """Where the order is held: nothing has started."""
+    """The Schedule that holds the order: nothing has started."""
 
     async def result(self) -> OrderResult:
-        """Wait for the end, whatever it is. For an order that is held, return at once with the status `scheduled`.
+        """Wait for the end and return the result. For a scheduled order, return at once with the status `scheduled`.
 
         Raises `OrderRefusedError` where the order was never begun and `RunLostError` where its run was terminated.
         """
         if self.scheduled is not None:
             return self._held(self.scheduled)
         try:
-            result: OrderResult = await outlasting(self.handle.result)
+            result: OrderResult = await retry_unavailable(self.handle.result)
             return result
         except WorkflowFailureError as failure:
             cause = failure.cause
@@ -120,47 +120,47 @@ class OrderRun:
         )
 
     async def _recorded(self) -> OrderResult:
-        """A canceled run returns nothing, but remembers."""
-        progress: Progress = await outlasting(lambda: self.handle.query("progress", result_type=Progress))
+        """Return the result of a canceled run, which returns nothing but answers the `progress` query."""
+        progress: Progress = await retry_unavailable(lambda: self.handle.query("progress", result_type=Progress))
         if progress.result is None:
             raise RunLostError(f"the run of order {self.order.order_id} ended without a result")
         return progress.result
 
 
 class Lastmile:
-    """Orders for a Lastmile, on top of a Temporal client that uses its data converter (`connect`)."""
+    """The client of a Lastmile installation, on a Temporal client with Lastmile's data converter (`connect`)."""
 
     def __init__(self, client: Client, *, task_queue: str = "lastmile") -> None:
         self.client = client
-        """The connection to Temporal that they go through."""
+        """The connection to Temporal."""
         self._task_queue = task_queue
         self.scheduled = ScheduledOrders(client, task_queue)
-        """The orders for a later date: hold one, list, move and cancel them."""
+        """The scheduled orders: hold, list, move and cancel them."""
 
     @classmethod
-    def connect(cls, *, task_queue: str = "lastmile", keys: KeyRing | None = None) -> "Connecting":
-        """Connect as the Temporal SDK's environment configuration says: `async with Lastmile.connect() as lastmile`.
+    def connect(cls, *, task_queue: str = "lastmile", keys: KeyRing | None = None) -> "PendingConnection":
+        """Connect with the Temporal SDK's environment configuration: `async with Lastmile.connect() as lastmile`.
 
-        `keys` are those of Lastmile's workers, where these have any. Raises `lastmile.client.connection.Unreachable`.
+        `keys` are those of Lastmile's workers, where these have any. Raises `TemporalUnreachableError`.
         """
-        return Connecting(connect(keys=keys), task_queue)
+        return PendingConnection(connect(keys=keys), task_queue)
 
     async def execute(self, order: AnyOrder) -> OrderResult:
-        """Start the order and wait for its end; hold it where its `not_before` is ahead, and say `scheduled`."""
+        """Start the order and return its result. An order whose `not_before` is ahead returns `scheduled` at once."""
         return await (await self.start(order)).result()
 
     async def start(self, order: AnyOrder) -> OrderRun:
-        """Start the order; the same order again finds the run, or the result, of the first time.
+        """Start the order. The same order again returns its run, or its result.
 
         An order whose `not_before` is ahead is held by a Temporal Schedule until then, and has not started.
         Raises `AlreadyRunningError` where the subscriber is being worked on and `OrderIdReusedError` where that is by
         an order of this id with other content.
         """
-        if held := await outlasting(lambda: self.scheduled.hold(order), START_PATIENCE_SECONDS):
+        if held := await retry_unavailable(lambda: self.scheduled.hold(order), START_PATIENCE_SECONDS):
             return OrderRun(order, self._run(order, None), held)
         for _ in range(START_ATTEMPTS):
             try:
-                return OrderRun(order, await outlasting(lambda: self._start(order), START_PATIENCE_SECONDS))
+                return OrderRun(order, await retry_unavailable(lambda: self._start(order), START_PATIENCE_SECONDS))
             except WorkflowAlreadyStartedError:
                 if found := await self._running(order):
                     return found
@@ -183,7 +183,7 @@ class Lastmile:
         return self._run(order, started.result_run_id)
 
     async def _running(self, order: AnyOrder) -> OrderRun | None:
-        """The open run that holds the subscriber's id, if it is this order's; None where it has just ended."""
+        """Return the open run of the subscriber, if it belongs to this order; None where it has just ended."""
         run = await self.client.get_workflow_handle(order.workflow_id).describe()
         if run.status is not WorkflowExecutionStatus.RUNNING:
             return None
@@ -209,7 +209,7 @@ class Lastmile:
         return self.client.get_workflow_handle(order.workflow_id, run_id=run_id, result_type=OrderResult)
 
     async def progress(self, tenant: str, subscriber_ref: str) -> Progress | None:
-        """Where the subscriber's newest run stands; None where Temporal remembers none, or it is no order's.
+        """Return the progress of the subscriber's newest run; None where Temporal has no run of an order.
 
         Needs a worker.
         """
@@ -237,8 +237,11 @@ class Lastmile:
                 raise nothing from failure
             raise
 
-    async def steer(self, tenant: str, subscriber_ref: str, update: str, decision: Decision) -> str:
-        """An operator's `retry_step`, `skip_step` or `abandon`. Raises `NotRunningError` where nothing is parked."""
+    async def decide(self, tenant: str, subscriber_ref: str, update: str, decision: Decision) -> str:
+        """Send a decision (`retry_step`, `skip_step` or `abandon`) about the parked step, and return the answer.
+
+        Raises `NotRunningError` where nothing is parked.
+        """
         handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
         try:
             return str(await handle.execute_update(update, decision, result_type=str))
@@ -252,8 +255,8 @@ class Lastmile:
             raise
 
 
-class Connecting:
-    """A client that is about to connect: enter it with `async with`, or await it."""
+class PendingConnection:
+    """A connection that is not open yet: enter it with `async with`, or await it."""
 
     def __init__(self, client: Coroutine[Any, Any, Client], task_queue: str) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""The runs that wait for a person's decision."""
+"""The parked runs: they wait for an operator's decision."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -27,19 +27,19 @@ class ParkedRun:
     order_id: str
     operation: str
     step: str
-    """The one that is parked."""
+    """The parked step."""
     started_at: datetime
-    """Of the run, which may have been at work for long before it was parked."""
+    """The start of the run, which can be long before it was parked."""
     attention: str
-    """What failed, in its own words; empty where no worker could be asked."""
+    """The failure; empty where no worker answers."""
     parked: Parked | None
-    """The same for programs, with how often it was tried, and since when it waits."""
+    """The same for programs, with the attempts and the time of the first failure."""
 
 
 async def parked_runs(
     client: Client, task_queue: str, tenant: str | None = None, step: str | None = None
 ) -> AsyncIterator[ParkedRun]:
-    """Those of the workers of this task queue: all, or one tenant's, or those parked at one step, in no order.
+    """Yield the parked runs of a task queue: all, or those of one tenant or at one step, in no order.
 
     Temporal lists a new one after a moment. Raises `RPCError`.
     """
@@ -66,7 +66,7 @@ async def parked_runs(
 
 
 async def _progress(client: Client, found: WorkflowExecution) -> Progress | None:
-    """Where the run stands; None where no worker answers: then none will for the next run."""
+    """Return the progress of the run; None where no worker answers, and then none will for the next run."""
     handle = client.get_workflow_handle(found.id, run_id=found.run_id)
     try:
         progress: Progress = await handle.query("progress", result_type=Progress, rpc_timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""A worker makes the Schedules of what runs by itself when it starts, and tries again where it cannot."""
+"""Create the Schedules when a worker starts, and retry those that fail."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ log = structlog.get_logger("lastmile.worker")
 
 
 class ScheduleBootstrap:
-    """Has tried each once when `async with` is entered, and tries again those that are missing until its end.
+    """Creates the Schedules on entry, and retries the missing ones in the background until the end of `async with`.
 
-    Orders go on without them: no failure keeps a worker from starting, or ends it.
+    Orders run without Schedules: no failure keeps a worker from starting, or stops it.
     """
 
-    def __init__(self, standing: ScheduleManager) -> None:
-        self._standing = standing
+    def __init__(self, manager: ScheduleManager) -> None:
+        self._manager = manager
 
     async def __aenter__(self) -> Self:
         missing = await self._make(SCHEDULES)
@@ -45,13 +45,13 @@ class ScheduleBootstrap:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _make(self, plans: Sequence[Plan]) -> Sequence[Plan]:
-        """Those that it could not."""
+        """Create the Schedules, and return those that failed."""
         return [plan for plan in plans if not await self._made(plan)]
 
     async def _made(self, plan: Plan) -> bool:
-        schedule = self._standing.id_of(plan.name)
+        schedule = self._manager.id_of(plan.name)
         try:
-            made = await self._standing.make(plan)
+            made = await self._manager.make(plan)
         except RPCError as failure:
             log.warning("worker.schedule_not_made", schedule=schedule, reason=str(failure))
             return False

@@ -1,4 +1,4 @@
-"""What runs when, by itself: as data. `lastmile.client.schedule_manager` makes Temporal Schedules of it."""
+"""The schedules of the maintenance workflows, as data. `schedule_manager` makes Temporal Schedules of them."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,21 +18,21 @@ __all__ = ["SCHEDULES", "Plan"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One workflow that runs by itself."""
+    """The schedule of one workflow."""
 
     name: str
     workflow: str
     note: str
-    """What it is for, and when it runs, for who sees the Schedule in the Temporal UI. Times are UTC."""
+    """The purpose and the times (UTC), for operators who see the Schedule in the Temporal UI."""
     spec: ScheduleSpec
     late: timedelta
-    """How long after its time it still starts, where the server was away; later it waits for the next time."""
+    """After an outage of the server, a run still starts if its time was at most this long ago."""
     at_once: bool = False
-    """It runs once when it is made, too."""
+    """A first run starts when the Schedule is created."""
 
     @property
     def parts(self) -> dict[str, Any]:
-        """What a person may change. One run at a time: where the last one still runs, the next is left out."""
+        """The parts that an operator may change. A run is skipped while the run before is still open."""
         policy = SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=self.late)
         return {"spec": self.spec, "policy": policy}
 

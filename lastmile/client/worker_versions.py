@@ -1,4 +1,4 @@
-"""Which version of the workers gets new orders (Temporal's Worker Versioning)."""
+"""The worker version that gets new orders (Temporal's Worker Versioning)."""
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -9,7 +9,7 @@ __all__ = ["current_build", "describe", "make_current"]
 
 
 async def describe(client: Client, task_queue: str) -> DescribeTaskQueueResponse:
-    """Who polls for workflow tasks there, and which version they go to. Raises `RPCError`."""
+    """Return the pollers of the task queue and its current version. Raises `RPCError`."""
     return await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(
             namespace=client.namespace,
@@ -20,10 +20,10 @@ async def describe(client: Client, task_queue: str) -> DescribeTaskQueueResponse
 
 
 async def current_build(client: Client, task_queue: str) -> str:
-    """The build id that new orders go to; empty while they go to workers without one. Raises `RPCError`."""
+    """Return the build id that new orders go to; empty for workers without one. Raises `RPCError`."""
     return (await describe(client, task_queue)).versioning_info.current_deployment_version.build_id
 
 
 def make_current(deployment: str, build_id: str) -> str:
-    """The command that gives this version the new orders."""
+    """Return the command that directs new orders to this version."""
     return f"temporal worker deployment set-current-version --deployment-name {deployment} --build-id {build_id}"

@@ -18,8 +18,8 @@ class CleanupResult(BaseModel):
     revoking_stuck: int = 0
     """The number found. `revoking_completed` counts those that the cleanup completed."""
     revoking_completed: int = 0
-    trail_forgotten: int = 0
-    events_forgotten: int = 0
+    audit_entries_purged: int = 0
+    events_purged: int = 0
     netbox_removed: int = 0
     errors: int = 0
     """The number of failures. The next run tries the work again."""

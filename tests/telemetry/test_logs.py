@@ -172,7 +172,7 @@ async def parked(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, 
     line = await lines.having(event="run.parked", order_id="O-9")
     assert line.items() >= {"step": "release_ip_address", "kind": "OrderFencedError", "tenant": "acme"}.items()
     await owner.execute("UPDATE orders SET status = 'running' WHERE order_id = 'O-9'")
-    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    await lastmile.decide("acme", orders.ref, "retry_step", WORD)
     result = await run.result()
     assert "2001:db8:" in result.warnings[0]
     warned = await lines.having(event="step.warned", order_id="O-9")

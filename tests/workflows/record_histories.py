@@ -89,13 +89,13 @@ async def _cleaned_up(lastmile: Lastmile) -> Run:
 async def cleanup_beside_an_order(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
     await _parked_past_its_pivot(lastmile, faults, orders)
     run = await _cleaned_up(lastmile)
-    await lastmile.steer(orders.tenant, orders.ref, "abandon", Decision(by="noc-7", why="recorded"))
+    await lastmile.decide(orders.tenant, orders.ref, "abandon", Decision(by="noc-7", why="recorded"))
     return run
 
 
 async def cleanup_finished_a_revocation(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
     run = await _parked_past_its_pivot(lastmile, faults, orders)
-    await lastmile.steer(orders.tenant, orders.ref, "abandon", Decision(by="noc-7", why="recorded"))
+    await lastmile.decide(orders.tenant, orders.ref, "abandon", Decision(by="noc-7", why="recorded"))
     with suppress(WorkflowFailureError):
         await run.handle.result()
     return await _cleaned_up(lastmile)

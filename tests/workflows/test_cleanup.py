@@ -40,7 +40,7 @@ async def parked_past_its_pivot(lastmile: Lastmile, orders: Orders, faults: Faul
 
 async def abandoned(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
     run = await parked_past_its_pivot(lastmile, orders, faults)
-    await lastmile.steer("acme", orders.ref, "abandon", WORD)
+    await lastmile.decide("acme", orders.ref, "abandon", WORD)
     with pytest.raises(WorkflowFailureError):
         await run.handle.result()
 
@@ -115,7 +115,7 @@ async def test_a_parked_order_keeps_the_cleanup_away(
     assert (result.revoking_stuck, result.revoking_completed, result.errors) == (1, 0, 0)
     assert await held(owner) == ["revoked"]
     faults.before.clear()
-    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    await lastmile.decide("acme", orders.ref, "retry_step", WORD)
     assert (await run.result()).status is ResultStatus.COMPLETED
 
 

@@ -64,7 +64,7 @@ async def test_a_leak_whose_order_waits_for_a_person_is_told_too(
 
     [told] = [entry for entry in logs if entry["event"] == PREFIX_LEAK]
     assert told["order_status"] == "rolling_back"
-    await lastmile.steer("acme", orders.ref, "abandon", Decision(by="noc-7", why="seen"))
+    await lastmile.decide("acme", orders.ref, "abandon", Decision(by="noc-7", why="seen"))
 
 
 async def test_what_ended_long_ago_goes_and_its_events_stay(
@@ -129,11 +129,11 @@ async def test_history_is_forgotten_after_the_audit_period(
     await lastmile.execute(orders.provision())
     await lastmile.execute(orders.deprovision())
     entries, events = await left(owner, "audit_log"), await left(owner, "delegation_events")
-    assert (await maintenance.cleanup()).trail_forgotten == 0
+    assert (await maintenance.cleanup()).audit_entries_purged == 0
     await owner.execute("UPDATE audit_log SET at = at - interval '366 days'")
     await owner.execute("UPDATE delegation_events SET at = at - interval '366 days'")
     result = await maintenance.cleanup()
-    assert (result.trail_forgotten, result.events_forgotten) == (entries, events)
+    assert (result.audit_entries_purged, result.events_purged) == (entries, events)
 
 
 async def test_a_dry_run_counts_the_same_and_does_nothing(
@@ -156,12 +156,12 @@ async def test_a_dry_run_counts_the_same_and_does_nothing(
     assert (dry.revoking_stuck, dry.revoking_completed, dry.allocated_stale, dry.revoked_deleted) == (1, 0, 1, 5_999)
     wet = await maintenance.cleanup(AT_ONCE)
     # The events of what was finished a moment ago are old enough, too.
-    assert (dry.events_forgotten, wet.events_forgotten) == (5_999, 6_000)
+    assert (dry.events_purged, wet.events_purged) == (5_999, 6_000)
     [stuck, leaked] = dry.notes
     assert leaked.startswith(f"acme, subscriber {orders.ref}: allocated since ")
     assert leaked.endswith("by order O-1, which is degraded"), leaked
     assert stuck == "acme, subscriber E-7: the revocation has not ended"
-    counted = {"dry_run", "revoking_completed", "events_forgotten", "notes"}
+    counted = {"dry_run", "revoking_completed", "events_purged", "notes"}
     assert wet.model_dump(exclude=counted) == dry.model_dump(exclude=counted)
     assert wet.revoking_completed == 1
 

@@ -108,7 +108,7 @@ async def traffic(place: Place, orders: Orders, keys: KeyRing | None) -> None:
         place.faults.before["create_billing_service"] = place.faults.before["release_ip_address"] = shelfless
         run = await lastmile.start(orders.provision("O-2"))
         await parked(run)
-        await lastmile.steer("acme", orders.ref, "abandon", Decision(by="noc-7", why="Ada called"))
+        await lastmile.decide("acme", orders.ref, "abandon", Decision(by="noc-7", why="Ada called"))
         assert (await run.result()).status is ResultStatus.ABANDONED
         place.faults.before.clear()
         await lastmile.start(orders.provision("O-3", 1, not_before=datetime.now(UTC) + timedelta(days=9)))
@@ -141,12 +141,12 @@ async def test_a_run_goes_on_through_switching_on_and_a_rotation(place: Place, o
         client = await place.client(ring)
         lastmile = place.lastmile(client)
         async with place.worker(client):
-            await lastmile.steer("acme", orders.ref, "retry_step", Decision(by="noc-7", why="once more"))
+            await lastmile.decide("acme", orders.ref, "retry_step", Decision(by="noc-7", why="once more"))
             run = OrderRun(run.order, client.get_workflow_handle(run.handle.id, result_type=OrderResult))
             assert (await parked(run)).step == "allocate_ip_address"
     place.faults.before.clear()
     async with place.worker(client):
-        await lastmile.steer("acme", orders.ref, "retry_step", Decision(by="noc-7", why="mended"))
+        await lastmile.decide("acme", orders.ref, "retry_step", Decision(by="noc-7", why="mended"))
         assert (await run.result()).status is ResultStatus.ROLLED_BACK
 
 

@@ -46,7 +46,7 @@ async def test_forgotten_runs_roll_back(
     cancelled.open()
     undoing.open()
     del faults.before["O-4", "release_ip_address"]
-    await lastmile.steer("acme", f"{orders.ref}-4", "retry_step", WORD)
+    await lastmile.decide("acme", f"{orders.ref}-4", "retry_step", WORD)
 
     results = await asyncio.gather(*(run.result() for run in runs))
 
@@ -92,7 +92,7 @@ async def test_another_worker_finishes_what_a_stopped_one_left_parked(
     faults.before.clear()
 
     async with build_worker(client, settings, database, authorization):
-        await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+        await lastmile.decide("acme", orders.ref, "retry_step", WORD)
         result = await run.result()
 
     assert result.status is ResultStatus.ROLLED_BACK

@@ -259,7 +259,7 @@ async def test_a_release_that_netbox_refuses_parks_and_goes_on(lastmile: Lastmil
     assert progress.step == "release_ip_address"
     assert await kept.owner.fetchval("SELECT count(*) FROM radreply") == 0
     kept.server.faults.clear()
-    await lastmile.steer("acme", orders.ref, "retry_step", Decision(by="noc", why="the rule was changed"))
+    await lastmile.decide("acme", orders.ref, "retry_step", Decision(by="noc", why="the rule was changed"))
     assert (await run.result()).status is ResultStatus.COMPLETED
     assert await kept.agree(whole_lines=True) == []
 
@@ -293,7 +293,7 @@ async def test_the_cleanup_finishes_what_is_stuck_in_netbox_too(
     faults.before["release_ip_address"] = refused
     run = await lastmile.start(orders.deprovision())
     await parked(run)
-    await lastmile.steer("acme", orders.ref, "abandon", Decision(by="noc-7", why="ticket 4711"))
+    await lastmile.decide("acme", orders.ref, "abandon", Decision(by="noc-7", why="ticket 4711"))
     with pytest.raises(WorkflowFailureError):
         await run.handle.result()
 

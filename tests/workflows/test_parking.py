@@ -79,7 +79,7 @@ async def test_retry_step_once_the_cause_is_mended(
     run = await parked_undo(lastmile, orders, faults)
     del faults.before["release_ip_address"]
 
-    answer = await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    answer = await lastmile.decide("acme", orders.ref, "retry_step", WORD)
     result = await run.result()
 
     assert answer == "retry_step of allocate_ip_address by noc-7"
@@ -95,13 +95,13 @@ async def test_retry_step_before_the_cause_is_mended_parks_again(
     run = await parked_undo(lastmile, orders, faults)
 
     first = (await parked(run)).parked
-    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    await lastmile.decide("acme", orders.ref, "retry_step", WORD)
     again = (await parked(run)).parked
     assert first is not None
     assert again == first.model_copy(update={"attempts": 2})
 
     del faults.before["release_ip_address"]
-    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    await lastmile.decide("acme", orders.ref, "retry_step", WORD)
     assert (await run.result()).status is ResultStatus.ROLLED_BACK
 
 
@@ -110,7 +110,7 @@ async def test_skip_step_goes_on_with_the_rest_and_is_remembered(
 ) -> None:
     run = await parked_undo(lastmile, orders, faults)
 
-    await lastmile.steer("acme", orders.ref, "skip_step", WORD)
+    await lastmile.decide("acme", orders.ref, "skip_step", WORD)
     result = await run.result()
 
     word = "undo of allocate_ip_address: skip_step by noc-7: ticket 4711"
@@ -139,7 +139,7 @@ async def test_abandon_leaves_everything_as_it_is(
     run = await parked_undo(lastmile, orders, faults)
     before = await what_is_there(owner)
 
-    await lastmile.steer("acme", orders.ref, "abandon", WORD)
+    await lastmile.decide("acme", orders.ref, "abandon", WORD)
     result = await run.result()
 
     assert result.status is ResultStatus.ABANDONED
@@ -157,7 +157,7 @@ async def test_abandon_names_only_what_was_not_undone(
     run = await lastmile.start(orders.provision())
     await parked(run)
 
-    await lastmile.steer("acme", orders.ref, "abandon", WORD)
+    await lastmile.decide("acme", orders.ref, "abandon", WORD)
     created = (await run.result()).created
 
     left = {name for name, value in created if value is not None}
@@ -178,7 +178,7 @@ async def test_an_undo_whose_retries_are_used_up_parks(
     assert progress.parked.attempts == 11  # once as a local activity
 
     faults.before.clear()
-    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    await lastmile.decide("acme", orders.ref, "retry_step", WORD)
 
     assert (await run.result()).status is ResultStatus.ROLLED_BACK
     assert await what_is_there(owner) == nothing
@@ -193,7 +193,7 @@ async def test_a_cancelled_run_that_is_parked_still_takes_an_operators_word(
     assert (await parked(run)).step == "allocate_ip_address"
 
     faults.before.clear()
-    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    await lastmile.decide("acme", orders.ref, "retry_step", WORD)
 
     assert (await run.result()).status is ResultStatus.ROLLED_BACK
     assert await what_is_there(owner) == nothing
@@ -211,7 +211,7 @@ async def test_after_the_pivot_a_failure_parks_and_nothing_is_taken_back(
     assert await owner.fetchval("SELECT status FROM billing_services") == "suspended"
 
     faults.before.clear()
-    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    await lastmile.decide("acme", orders.ref, "retry_step", WORD)
 
     result = await run.result()
     assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
@@ -223,7 +223,7 @@ async def test_a_step_skipped_after_the_pivot_degrades_the_order(
 ) -> None:
     run = await parked_forward(lastmile, orders, faults)
 
-    await lastmile.steer("acme", orders.ref, "skip_step", WORD)
+    await lastmile.decide("acme", orders.ref, "skip_step", WORD)
     result = await run.result()
 
     assert result.status is ResultStatus.DEGRADED
@@ -238,7 +238,7 @@ async def test_abandon_after_the_pivot_fails_the_run(
 ) -> None:
     run = await parked_forward(lastmile, orders, faults)
 
-    await lastmile.steer("acme", orders.ref, "abandon", WORD)
+    await lastmile.decide("acme", orders.ref, "abandon", WORD)
     result = await run.result()
 
     assert result.status is ResultStatus.ABANDONED
@@ -256,7 +256,7 @@ async def test_the_outcome_that_cannot_be_recorded_parks(
     assert (await parked(run)).attention == "close_order failed: refused by the test"
 
     faults.before.clear()
-    await lastmile.steer("acme", orders.ref, "retry_step", WORD)
+    await lastmile.decide("acme", orders.ref, "retry_step", WORD)
 
     assert (await run.result()).status is ResultStatus.COMPLETED
     assert await owner.fetchval("SELECT status FROM orders") == "completed"
@@ -266,11 +266,11 @@ async def test_a_decision_about_nothing_or_another_step_is_refused(
     lastmile: Lastmile, orders: Orders, faults: Faults
 ) -> None:
     with pytest.raises(NotRunningError, match=r"no order of subscriber .* is running"):
-        await lastmile.steer("acme", orders.ref, "skip_step", WORD)
+        await lastmile.decide("acme", orders.ref, "skip_step", WORD)
 
     run = await parked_undo(lastmile, orders, faults)
     with pytest.raises(NotRunningError, match="the parked step is allocate_ip_address, not activate_onu"):
-        await lastmile.steer("acme", orders.ref, "skip_step", WORD.model_copy(update={"step": "activate_onu"}))
+        await lastmile.decide("acme", orders.ref, "skip_step", WORD.model_copy(update={"step": "activate_onu"}))
     assert (await parked(run)).status is RunStatus.PARKED
     await run.handle.terminate()
 
@@ -280,7 +280,7 @@ async def test_a_decision_while_nothing_is_parked_is_refused(
 ) -> None:
     async def meddle() -> None:
         with pytest.raises(NotRunningError, match="no step is parked"):
-            await lastmile.steer("acme", orders.ref, "abandon", WORD)
+            await lastmile.decide("acme", orders.ref, "abandon", WORD)
 
     faults.before["create_billing_service"] = meddle
 

@@ -80,7 +80,7 @@ async def test_a_deprovision_that_was_lost_only_goes_forward(
     run = await lastmile.start(orders.deprovision(again))
     await parked(run)
     del faults.before[(again, "unconfigure_cpe")]
-    await lastmile.steer("acme", orders.ref, "retry_step", Decision(by="noc", why="mended"))
+    await lastmile.decide("acme", orders.ref, "retry_step", Decision(by="noc", why="mended"))
     assert (await run.result()).status is ResultStatus.COMPLETED
     left = await what_is_there(owner)
     assert {name for name, rows in left.items() if rows} <= {DEVICES, "customers", "subscribers", "billing_services"}
@@ -134,7 +134,7 @@ async def test_an_abandoned_deprovision_keeps_its_line_out_while_no_order_wants_
     faults.after["revoke_ipv6_lifecycle"] = refused
     run = await lastmile.start(orders.deprovision())
     await parked(run)
-    await lastmile.steer("acme", orders.ref, "abandon", Decision(by="noc", why="stop here"))
+    await lastmile.decide("acme", orders.ref, "abandon", Decision(by="noc", why="stop here"))
     await run.result()
     faults.after.clear()
     blocked = "SELECT count(*) FROM radcheck WHERE attribute = 'Auth-Type'"

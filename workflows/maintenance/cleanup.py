@@ -65,7 +65,7 @@ PARTS = (
         "report_leaks", "report what is allocated and not used", lambda wanted: timedelta(hours=wanted.allocated_hours)
     ),
     Part("delete_revoked", "delete what ended long ago", lambda wanted: timedelta(days=wanted.revoked_days)),
-    Part("forget_history", "purge history that is older than the audit period"),
+    Part("purge_history", "purge history that is older than the audit period"),
     Part("remove_from_netbox", "remove from NetBox what has rested", attempt=LONGEST_ATTEMPT),
 )
 

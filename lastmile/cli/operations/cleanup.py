@@ -18,8 +18,8 @@ _WORDS = {
     "revoking_completed": "  of them completed",
     "allocated_stale": "prefixes allocated and not used",
     "revoked_deleted": "ended delegations deleted",
-    "trail_forgotten": "entries of the audit log purged",
-    "events_forgotten": "events of delegations purged",
+    "audit_entries_purged": "entries of the audit log purged",
+    "events_purged": "events of delegations purged",
     "netbox_removed": "records removed from NetBox",
     "errors": "errors",
 }

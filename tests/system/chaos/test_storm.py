@@ -92,7 +92,7 @@ class Storm:
                 progress = await self.lastmile.progress(order.tenant, order.subscriber_ref)
                 if progress is not None and progress.status is RunStatus.PARKED:
                     self.statuses["parked"] += 1
-                    await self.lastmile.steer(order.tenant, order.subscriber_ref, "retry_step", decision)
+                    await self.lastmile.decide(order.tenant, order.subscriber_ref, "retry_step", decision)
 
     async def workers(self) -> None:
         """Two workers, of which one is killed and replaced again and again, as the orders go on."""

@@ -251,7 +251,7 @@ async def _to_the_end(stage: CaseEnvironment, case: Case, run: OrderRun) -> tupl
         assert len(at) <= often, f"the run is parked once more: {waiting.result().attention}"
         if case.fault.decision == "retry_step":
             _mend(stage, run.order.order_id)
-        await stage.lastmile.steer(run.order.tenant, run.order.subscriber_ref, case.fault.decision, WORD)
+        await stage.lastmile.decide(run.order.tenant, run.order.subscriber_ref, case.fault.decision, WORD)
 
 
 def _mend(stage: CaseEnvironment, order_id: str) -> None:
