@@ -69,11 +69,19 @@ async def downgrade(owner_url: str, to: str = "base") -> None:
 
 
 async def pending(owner_url: str) -> list[str]:
-    """Return the revisions that the database lacks, oldest first. Raises `UnknownSchemaError`."""
+    """Return the revisions that the database lacks, oldest first; none where a newer Lastmile has migrated it.
+
+    Raises `UnknownSchemaError` where a Lastmile of before the first release has made the database.
+    """
 
     def missing(connection: Connection) -> list[str]:
         script = ScriptDirectory.from_config(_config())
-        current = _revision(connection, script)
+        try:
+            current = _revision(connection, script)
+        except UnknownSchemaError as failure:
+            if failure.is_development:
+                raise
+            return []  # while workers are upgraded, those of the old version work on the new schema
         return [r.revision for r in script.iterate_revisions("heads", current or "base")][::-1]
 
     engine = create_async_engine(async_url(owner_url), poolclass=NullPool)

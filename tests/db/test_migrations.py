@@ -166,6 +166,7 @@ async def test_migration_of_a_newer_schema_names_the_version_to_install(empty_ur
         UnknownSchemaError, match=r"made by a newer Lastmile .* cannot be migrated: install that version"
     ):
         await upgrade(empty_url)
+    assert await pending(empty_url) == [], "a worker of this version works on the newer schema"
 
 
 async def test_schema_of_every_domain_has_comments(owner: asyncpg.Connection) -> None:
