@@ -111,9 +111,6 @@ network_profiles = Table(
     Column("option82_policy", Text, nullable=False),
     Column("created_by_order", Text, nullable=False),
     _now("created_at"),
-    # Whether the line may share its VLANs, or its enforced circuit id, with another line.
-    Column("shares_vlans", Boolean, nullable=False, server_default="false"),
-    Column("shares_circuit", Boolean, nullable=False, server_default="false"),
 )
 
 billing_services = Table(

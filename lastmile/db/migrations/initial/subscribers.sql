@@ -54,8 +54,6 @@ CREATE TABLE network_profiles (
     circuit_id        text,
     remote_id         text,
     option82_policy   text NOT NULL,
-    shares_vlans      boolean NOT NULL DEFAULT false,
-    shares_circuit    boolean NOT NULL DEFAULT false,
     created_by_order  text NOT NULL,
     created_at        timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT network_profiles_cpe_mac UNIQUE (tenant_id, cpe_mac),
@@ -81,17 +79,14 @@ COMMENT ON COLUMN network_profiles.remote_id IS 'DHCP option 82, sub-option 2 (R
 COMMENT ON COLUMN network_profiles.option82_policy IS
     'What the DHCP relay does with an unexpected option 82 (RFC 3046): enforce, log or ignore. With enforce, the '
     'circuit_id is on no other line.';
-COMMENT ON COLUMN network_profiles.shares_vlans IS 'The line may have the VLANs of another line on its OLT port.';
-COMMENT ON COLUMN network_profiles.shares_circuit IS 'The line may have the enforced circuit_id of another line.';
 
 CREATE INDEX network_profiles_by_onu ON network_profiles (tenant_id, onu_serial);
 COMMENT ON INDEX network_profiles_by_onu IS 'The message that names the line that an ONU is on.';
-CREATE UNIQUE INDEX network_profiles_vlans ON network_profiles (tenant_id, olt, pon_port, s_vlan, c_vlan)
-    WHERE NOT shares_vlans;
+CREATE UNIQUE INDEX network_profiles_vlans ON network_profiles (tenant_id, olt, pon_port, s_vlan, c_vlan);
 COMMENT ON INDEX network_profiles_vlans IS
     'A pair of VLANs is on one line of an OLT port, and the message that names it.';
 CREATE UNIQUE INDEX network_profiles_circuit ON network_profiles (tenant_id, circuit_id)
-    WHERE option82_policy = 'enforce' AND NOT shares_circuit;
+    WHERE option82_policy = 'enforce';
 COMMENT ON INDEX network_profiles_circuit IS 'An enforced circuit_id is on one line, and the message that names it.';
 
 CREATE TABLE devices (
