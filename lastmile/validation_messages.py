@@ -1,6 +1,6 @@
-"""The mistakes of an order, an option or a setting: where each is, the rule that it breaks, and the value.
+"""Messages for invalid orders, options and settings: the field, the rule and the value.
 
-The words of pydantic do not reach a user.
+They replace the messages of pydantic, which no user sees.
 """
 
 import json
@@ -12,12 +12,12 @@ from pydantic import BaseModel, ValidationError
 
 from lastmile.fields.rules import RULE
 
-__all__ = ["meant", "mistakes", "setting_mistakes"]
+__all__ = ["mistakes", "setting_mistakes", "suggest_name"]
 
 _REFERENCE = "letters, digits, '-', '_' and single dots, at most 64 characters"
 _LABEL = "letters, digits, '.', '_' and '-', at most 64 characters"
 
-# What the patterns of the models ask for, by the name of the field.
+# The rule of each pattern in the models, by the name of the field.
 PATTERN_WORDS = {
     "tenant": "lower-case letters, digits and '-', at most 32 characters",
     "id": "lower-case letters, digits and '-', at most 32 characters",
@@ -40,7 +40,7 @@ PATTERN_WORDS = {
     "codec_origin": "the origin of a page, as in https://temporal.example.net, without a path",
 }
 
-# By pydantic's type of the error, the rule with the limits in it.
+# The rule for each of pydantic's error types, with its limits.
 _RULES = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
@@ -81,36 +81,37 @@ _LONGEST_VALUE = 60
 def mistakes(
     error: ValidationError, model: type[BaseModel], names: Mapping[str, str] | None = None, *, show_values: bool = True
 ) -> list[str]:
-    """List everything that is wrong, a line each: `line.s_vlan: must be at most 4094, and is 5000`.
+    """List every mistake in a line: `line.s_vlan: must be at most 4094, and is 5000`.
 
-    `names` replaces field paths, as by the options that they come from. Without `show_values` secrets are safe.
+    `names` replaces field paths, for example by options. Without `show_values`, the lines contain no secret.
     """
     lines = []
     for found in error.errors(include_url=False):
-        path = ".".join(str(part) for part in found["loc"] if "[" not in str(part))  # no names of pydantic's own
+        path = ".".join(
+            str(part) for part in found["loc"] if "[" not in str(part)
+        )  # without the names that pydantic adds
         words = _words(found, model, show_value=show_values)
         lines.append(f"{(names or {}).get(path, path)}: {words}" if path else words)
-    # Each member of a union complains; the same words twice are one mistake.
+    # Each member of a union reports the mistake: keep it once.
     return list(dict.fromkeys(lines))
 
 
 def setting_mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """List everything that is wrong with the environment, by the names of its variables and without their values.
-
-    A value can hold a password.
-    """
+    """List every mistake in the environment, with the variable and without its value: it can contain a password."""
     lines = []
     for found in error.errors(include_url=False):
         words = _words(found, model, show_value=False)
         name = str(found["loc"][0]) if found["loc"] else ""
         alias = model.model_fields[name].validation_alias if name in model.model_fields else name
         variable = alias or f"LASTMILE_{name.upper()}"
-        lines.append(f"{variable}: {words}" if name else words)  # without a name it is about several, which it names
+        lines.append(
+            f"{variable}: {words}" if name else words
+        )  # a mistake without a name is about several settings, which its words name
     return list(dict.fromkeys(lines))
 
 
-def meant(name: str, valid: Iterable[str]) -> str:
-    """Ask for the valid name that the unknown one is close to; empty where there is none."""
+def suggest_name(name: str, valid: Iterable[str]) -> str:
+    """Suggest the valid name that is most similar to the unknown name; empty if none is similar."""
     close = get_close_matches(name, list(valid), n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else ""
 
@@ -121,7 +122,7 @@ def _words(found: Any, model: type[BaseModel], *, show_value: bool) -> str:
         return "is missing"
     if kind == "extra_forbidden":
         valid = _fields(model, loc)
-        return f"Unknown field. Valid fields: {', '.join(valid)}. {meant(str(loc[-1]), valid)}".strip()
+        return f"Unknown field. Valid fields: {', '.join(valid)}. {suggest_name(str(loc[-1]), valid)}".strip()
     if kind == "string_too_short" and limits["min_length"] == 1:
         return "must not be empty"
     if kind == "value_error":
@@ -139,7 +140,7 @@ def _rule(kind: str, loc: tuple[int | str, ...], limits: Mapping[str, Any]) -> s
 
 
 def _whole(limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Limits as a person writes them: 0, not 0.0. pydantic converts the limits of a float field to floats."""
+    """Return whole limits as integers: 0, not 0.0. pydantic converts the limits of a float field to floats."""
     return {
         name: int(limit) if isinstance(limit, float) and limit.is_integer() else limit for name, limit in limits.items()
     }
@@ -151,7 +152,7 @@ def _shown(value: Any) -> str:
 
 
 def _fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The fields of the object that holds the last part of the path."""
+    """Return the fields of the object that contains the last part of the path."""
     fields: Any = model.model_fields
     for part in loc[:-1]:
         fields = getattr(fields[part].annotation, "model_fields", {}) if part in fields else {}

@@ -1,4 +1,4 @@
-"""The `lastmile` command. What a command does is imported when it runs, so that `--help` is there at once."""
+"""The `lastmile` command. A command imports its code when it runs, so that `--help` is fast."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """The console script."""
+    """Run the command, and exit with its code."""
     from lastmile.cli.app import app
     from lastmile.cli.arguments import check_text
     from lastmile.cli.exit_codes import Exit
@@ -23,11 +23,11 @@ def main() -> NoReturn:
     except InvalidInputError as failure:
         print_error(str(failure))
         code = Exit.BAD_INPUT
-    except SystemExit as ending:
-        code = ending.code
+    except SystemExit as exit_:
+        code = exit_.code
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
-    # Not by way of the interpreter's own end: it waits for the Temporal SDK's threads, and where a call was cut
-    # off (Ctrl-C) one of those can be waiting for the interpreter.
+    # Skip the interpreter's own shutdown: it waits for the threads of the Temporal SDK. After Ctrl-C in a call, such a
+    # thread can wait for the interpreter: a deadlock.
     os._exit(code if isinstance(code, int) else code is not None)

@@ -1,4 +1,4 @@
-"""What people and scripts read: tables and sentences on a terminal, JSON for scripts, complaints on standard error."""
+"""The output of commands: tables and sentences for people, JSON for scripts, failures on standard error."""
 
 import json
 import os
@@ -31,7 +31,7 @@ __all__ = [
     "print_text",
 ]
 
-# Where nobody's window is narrow, so is no table. An IPv6 prefix can look like an emoji: `:100:`.
+# Without a terminal, tables are 200 characters wide. `emoji=False`: a part of an IPv6 prefix looks like one, `:100:`.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
 
 
@@ -40,10 +40,10 @@ class OutputClosedError(LastmileError):
 
 
 class _Output(Console):
-    """Shows what older records hold escaped: control characters would move the cursor, or hide what is there."""
+    """A console that escapes control characters of older records: they would move the cursor, or hide text."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Rich's own control codes pass; text is escaped, and line ends stay."""
+        """Yield Rich's own control codes unchanged, and text escaped except for its line ends."""
         for segment in super().render(renderable, options):
             safe = escape(segment.text, keep_lines=True)
             yield segment if segment.control or safe == segment.text else Segment(safe, segment.style)
@@ -55,7 +55,7 @@ class _Output(Console):
 console = _Output(highlight=False, emoji=False, width=_WIDTH)
 messages = _Output(stderr=True, highlight=False, emoji=False)
 
-# How an outcome looks; anything else is shown as it is.
+# The style of each outcome; other outcomes have none.
 _STYLES = {
     **dict.fromkeys(("completed", "done", "active", "online", "create", "accepted"), "green"),
     **dict.fromkeys(("degraded", "warned", "parked", "revoking", "quarantine", "running", "rolling_back"), "yellow"),
@@ -77,19 +77,21 @@ _STYLES = {
     **dict.fromkeys(("skipped", "skip", "ended", "revoked", "undone"), "dim"),
 }
 
-# Columns that give way where the terminal is narrow; an address broken in two cannot be copied.
+# Columns that shrink on a narrow terminal. No other column wraps: a user cannot copy an address that is on two lines.
 _PROSE = {"detail", "problem", "reason", "what to do", "what was found", "why"}
-_PROSE_WIDTH = 20  # the least that can be read
+_PROSE_WIDTH = 20  # a narrower column is hard to read
+# Columns that wrap between words only: each word, such as a prefix, stays on one line.
+_WORDS = {"change", "from", "until"}
 _SPACE = 2  # between two columns
 
 
 def print_text(words: str) -> None:
-    """A sentence on standard output; on a terminal its lines end between words, in a file it is one line."""
+    """Print a sentence. A terminal wraps it between words; a file gets one line."""
     console.print(words, markup=False, soft_wrap=not console.is_terminal)
 
 
 def print_result(words: str, as_json: bool, **facts: Any) -> None:
-    """What a command did: a sentence for people, or its facts for scripts."""
+    """Print the result of a command: a sentence for people, or its facts for scripts."""
     if as_json:
         print_json(facts)
     else:
@@ -97,12 +99,12 @@ def print_result(words: str, as_json: bool, **facts: Any) -> None:
 
 
 def print_error(words: str) -> None:
-    """A warning or failure on standard error."""
+    """Print a warning or failure to standard error."""
     messages.print(words, markup=False, soft_wrap=not messages.is_terminal)
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON, at once; times as ISO 8601, what JSON has no type for as text. Raises `OutputClosedError`."""
+    """Print one line of JSON at once; times as ISO 8601, other types as text. Raises `OutputClosedError`."""
     try:
         print(json.dumps(value, default=_text), flush=True)
     except BrokenPipeError:
@@ -114,21 +116,20 @@ def _text(value: Any) -> str:
 
 
 def outcome_text(outcome: str) -> Text:
-    """An outcome, coloured by what it means."""
+    """Return an outcome in its colour."""
     return Text(outcome.replace("_", " "), style=_STYLES.get(outcome, ""))
 
 
 def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = ()) -> Table:
-    """Make a table. Cells are text and not markup, or lists of lines. A column that is empty everywhere is left out.
+    """Make a table. A cell is a text without markup, or a list of lines. Empty columns are omitted.
 
-    On a terminal that is too narrow, `spare` columns are left out one by one, and named below the table. If that is not
-    enough, each row's cells stand one below the other, and all columns are shown.
+    On a narrow terminal, `spare` columns are omitted one by one, and named below the table. If that is not enough, the
+    cells of each row are printed one below the other, with all columns.
     """
     cells = [[_cell(cell) for cell in row] for row in rows]
     widths = [max(map(_width, (Text(name), *(row[index] for row in cells)))) for index, name in enumerate(columns)]
     used = [index for index in range(len(columns)) if any(row[index].plain for row in cells)]
-    rigid = {index for index in used if columns[index] not in _PROSE}
-    least = {index: widths[index] if index in rigid else min(widths[index], _PROSE_WIDTH) for index in used}
+    least = {index: _least_width(columns[index], widths[index], [row[index] for row in cells]) for index in used}
     shown, omitted = list(used), [columns.index(name) for name in spare if columns.index(name) in used]
     hidden: list[int] = []
     while sum(least[index] + _SPACE for index in shown) > console.width:
@@ -147,10 +148,20 @@ def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
         padding=(0, 1, 0, 0),  # with the divider, `_SPACE` between two columns
     )
     for index in shown:
-        made.add_column(columns[index], overflow="fold", no_wrap=index in rigid)
+        wraps = columns[index] in _PROSE or columns[index] in _WORDS
+        made.add_column(columns[index], overflow="fold", no_wrap=not wraps, min_width=least[index])
     for row in cells:
         made.add_row(*(row[index] for index in shown))
     return made
+
+
+def _least_width(column: str, width: int, cells: Iterable[Text]) -> int:
+    """Return the width below which the column cannot shrink."""
+    if column in _PROSE:
+        return min(width, _PROSE_WIDTH)
+    if column in _WORDS:
+        return max(map(cell_len, [column, *(word for cell in cells for word in cell.plain.split())]))
+    return width
 
 
 def _one_by_one(title: str, columns: Sequence[str], rows: Iterable[Iterable[tuple[int, Text]]]) -> Table:
@@ -168,7 +179,7 @@ def _width(cell: Text) -> int:
 
 
 def _cell(value: Any) -> Text:
-    # Before the widths are measured: an escaped character is wider. A line feed of an older record would forge a row.
+    # Escape before the widths are measured: an escaped character is wider. A line feed would forge a row.
     if isinstance(value, Text):
         return value
     lines = value if isinstance(value, list) else ["" if value is None else value]
@@ -176,7 +187,7 @@ def _cell(value: Any) -> Text:
 
 
 def fact_table(title: str, values: dict[str, Any]) -> Table:
-    """Names and values, one to a line; those without a value are left out."""
+    """Make a table of names and values, one a line. Names without a value are omitted."""
     made = _pairs(title)
     for name, value in values.items():
         if value not in (None, ""):

@@ -1,4 +1,4 @@
-"""Times that are typed on the command line, read by the rule of an order's `not_before`."""
+"""Parsers for times on the command line, by the rule of an order's `not_before`."""
 
 import re
 from datetime import datetime
@@ -16,7 +16,7 @@ _DATE_LENGTH = len("2026-05-03")
 
 
 def zoned_time(name: str, typed: str) -> datetime:
-    """Parse a time that names its zone. Raises `InvalidInputError`; `name` is that of the option or argument."""
+    """Parse a time with its zone. `name` is the option or argument. Raises `InvalidInputError`."""
     try:
         return _MOMENT.validate_python(typed)
     except ValidationError as failure:
@@ -25,7 +25,7 @@ def zoned_time(name: str, typed: str) -> datetime:
 
 
 def time_in_utc(name: str, typed: str) -> datetime:
-    """Parse a time, in UTC where it names no zone, or a date, which is its first moment. Raises `InvalidInputError`."""
+    """Parse a time, in UTC without a zone, or a date, which means its start. Raises `InvalidInputError`."""
     time = typed[_DATE_LENGTH:] or "T00:00"
     zone = "" if _ZONE.search(time) else "Z"
     try:

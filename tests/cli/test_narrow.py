@@ -54,3 +54,21 @@ def test_table_hides_spare_columns_before_it_shows_one_field_a_line(monkeypatch:
     assert narrow.split()[:2] == ["pool", "prefix"]
     assert " ".join(narrow.split()).endswith("Hidden on a narrow terminal: held, purpose")
     assert one_by_one.split()[:4] == ["pool", "home", "held", "1,024"]
+
+
+def test_table_of_words_wraps_between_words_on_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = ("at", "by", "order", "change", "detail")
+    prefix = "2001:db8:1234:5600::/56"
+    rows = [("2026-05-03 14:00:00 UTC", "crm", "O-1001", f"{prefix} changed", "state allocated → active, as ordered")]
+    paper = io.StringIO()
+    console = Console(width=80, file=paper)
+    monkeypatch.setattr(output, "console", console)
+
+    console.print(output.make_table("S-1", columns, rows, ("order", "by")))
+
+    lines = paper.getvalue().splitlines()
+    assert lines[1].split() == ["at", "by", "change", "detail"]
+    assert lines[3].split()[:5] == ["2026-05-03", "14:00:00", "UTC", "crm", prefix]
+    assert lines[4].split()[0] == "changed"
+    assert lines[-1].strip() == "Hidden on a narrow terminal: order"
+    assert max(map(len, lines)) <= 80

@@ -1,4 +1,4 @@
-"""What the demo shows of its dashboard: every panel's query, asked of the Prometheus that watches the worker."""
+"""The demo's dashboard: the query of every panel, answered by the Prometheus that watches the worker."""
 
 import asyncio
 import time
@@ -11,12 +11,12 @@ from temporalio.client import Client
 from grafana.queries import DIRECTORY, PanelQuery, panel_queries
 from lastmile.devstack.prometheus import Prometheus, Sample
 
-__all__ = ["NAME", "DemoDashboard", "Shown"]
+__all__ = ["NAME", "DemoDashboard", "PanelValues"]
 
 NAME = "ipv6-lifecycle"
 
-# A rate needs two scrapes of what the worker counts from the first snapshot on.
-_SEEN = (
+# A rate needs two scrapes of the worker's counters after the first snapshot.
+_UP_TO_DATE = (
     "lastmile_snapshot_timestamp_seconds >= {now} "
     "and on (instance) count_over_time(ipv6_allocation_duration_seconds_count[1m]) > 1 "
     "and on (instance) count_over_time(ipv6_revocation_duration_seconds_count[1m]) > 1"
@@ -27,39 +27,39 @@ _UNITS = {"percent": " %", "s": " s", "cpm": " a minute"}
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A panel, and what it shows; nothing where it is empty."""
+class PanelValues:
+    """A panel and its values; an empty panel has no words."""
 
     panel: str
     words: str
 
 
 class DemoDashboard:
-    """The dashboard of prefixes as Grafana would fill it."""
+    """The dashboard of prefixes, with the values that Grafana would show."""
 
     def __init__(self, prometheus: Prometheus, temporal: Client, task_queue: str) -> None:
         self._prometheus = prometheus
         self._temporal = temporal
         self._task_queue = task_queue
 
-    async def panels(self) -> list[Shown]:
-        """Every panel, once Prometheus has seen the figures as they are now.
+    async def panels(self) -> list[PanelValues]:
+        """Return every panel, when Prometheus has scraped the current metrics.
 
-        Raises `TimeoutError` where it does not within half a minute.
+        Raises `TimeoutError` after half a minute.
         """
         now = time.time()
-        # What the schedule `metrics` does every five minutes.
+        # The schedule `metrics` runs this every five minutes.
         await self._temporal.execute_workflow("Metrics", id=f"metrics-{uuid.uuid4()}", task_queue=self._task_queue)
         async with asyncio.timeout(_PATIENCE_SECONDS):
             while True:
-                if await self._prometheus.query(_SEEN.format(now=now)):
+                if await self._prometheus.query(_UP_TO_DATE.format(now=now)):
                     break
-                await asyncio.sleep(_LOOK_SECONDS)  # Prometheus cannot be waited for
+                await asyncio.sleep(_LOOK_SECONDS)  # Prometheus sends no event to wait for
         words: dict[str, list[str]] = {}
         for query in panel_queries(DIRECTORY / f"{NAME}.json"):
             shown = words.setdefault(query.panel, [])
             shown += [one for one in [await self._shown(query, named=bool(shown))] if one]
-        return [Shown(panel, ", ".join(shown)) for panel, shown in words.items()]
+        return [PanelValues(panel, ", ".join(shown)) for panel, shown in words.items()]
 
     async def _shown(self, query: PanelQuery, *, named: bool) -> str:
         samples = await self._prometheus.query(query.expression(span="24h"))
@@ -67,7 +67,7 @@ class DemoDashboard:
 
 
 def _words(query: PanelQuery, samples: Sequence[Sample], *, named: bool) -> Iterator[str]:
-    """Yield the values; with `named`, also a value without labels has its legend."""
+    """Yield the values; with `named`, a value without labels gets its legend, too."""
     for sample in samples:
         if sample.value or len(samples) == 1:
             name = f"{query.name(sample.labels)} " if sample.labels or named else ""

@@ -1,4 +1,4 @@
-"""`lastmile up` and `lastmile demo`: the embedded stack in the foreground, with or without a story told on it."""
+"""`lastmile up` and `lastmile demo`: the embedded stack in the foreground, without or with the demo's scenario."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -25,8 +25,8 @@ Once it runs, the first order, from another terminal:
 
 
 async def run_stack() -> Exit:
-    """The stack until Ctrl-C."""
-    # Not the settings of a running stack, which would make this one use that one's servers.
+    """Run the stack until Ctrl-C."""
+    # Without the settings of a running stack: this stack would use the other stack's servers.
     settings = load_settings(with_stack=False)
     print_text(FIRST_ORDER)
     await up(settings.state_dir, settings, console)
@@ -34,7 +34,7 @@ async def run_stack() -> Exit:
 
 
 async def demo(keep: bool) -> Exit:
-    """Start the stack, tell the story, and stop everything; with `keep` at Ctrl-C."""
+    """Start the stack, run the scenario, and stop everything; with `keep`, at Ctrl-C."""
     settings = load_settings(with_stack=False)
     proven: bool | None = None
     async with until_interrupted():
@@ -42,7 +42,7 @@ async def demo(keep: bool) -> Exit:
         began = monotonic()
         async with Stack(settings.state_dir, settings, say=print_text) as stack:
             print_text(f"All of it runs, after {monotonic() - began:.1f} s.")
-            proven = await _told(stack)
+            proven = await _run_scenario(stack)
             if keep:
                 console.print(fact_table("", stack.addresses))
                 print_text("The stack keeps running, for you to look around. Ctrl-C stops it.")
@@ -56,25 +56,25 @@ async def demo(keep: bool) -> Exit:
     return Exit.DONE if proven else Exit.FAILED
 
 
-async def _told(stack: Stack) -> bool:
-    """Tell the story while the stack runs; a server that ends by itself ends the story."""
-    story = asyncio.create_task(_story(stack))
+async def _run_scenario(stack: Stack) -> bool:
+    """Run the scenario while the stack runs. A server that stops by itself ends the scenario."""
+    scenario = asyncio.create_task(_scenario(stack))
     servers = asyncio.create_task(stack.watch())
     try:
-        done, _ = await asyncio.wait({story, servers}, return_when=asyncio.FIRST_COMPLETED)
-        return await story if story in done else await servers
+        done, _ = await asyncio.wait({scenario, servers}, return_when=asyncio.FIRST_COMPLETED)
+        return await scenario if scenario in done else await servers
     finally:
-        for task in (story, servers):
+        for task in (scenario, servers):
             task.cancel()
-        await asyncio.gather(story, servers, return_exceptions=True)
+        await asyncio.gather(scenario, servers, return_exceptions=True)
 
 
-async def _story(stack: Stack) -> bool:
+async def _scenario(stack: Stack) -> bool:
     settings = Settings.load()
     operator = await connect_temporal(settings)
     async with AsyncExitStack() as opened:
         database = await opened.enter_async_context(open_database(settings))
         netbox = None
-        if stack.netbox:  # the stack's own: in anybody else's the demo makes nothing
+        if stack.netbox:  # the stack's own: the demo creates nothing in another NetBox
             netbox = DemoNetBox(await opened.enter_async_context(open_netbox(settings)), database)
         return await Scenario(stack, operator, database, netbox).run()

@@ -1,4 +1,4 @@
-"""The NAS's side of the demo: it logs subscribers in, and reports their sessions, over RADIUS (RFC 2865, 2866)."""
+"""The demo's NAS: sends logins and reports sessions over RADIUS (RFC 2865, RFC 2866)."""
 
 import asyncio
 import secrets
@@ -18,32 +18,32 @@ from lastmile.errors import UnavailableError
 from lastmile.radius.attributes import DICTIONARY
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 
-__all__ = ["DemoNas", "Login", "expected"]
+__all__ = ["DemoNas", "Login", "expected_addresses"]
 
 _PATIENCE_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What the RADIUS server said to an Access-Request."""
+    """The RADIUS server's reply to an Access-Request."""
 
     accepted: bool
     addresses: frozenset[tuple[str, str]]
-    """Attribute and value, of every attribute that gives the line an address."""
+    """The attribute and the value of every address in the reply."""
 
     @property
     def reply(self) -> str:
         return "Access-Accept" if self.accepted else "Access-Reject"
 
 
-def expected(created: Created) -> frozenset[tuple[str, str]]:
-    """What an Access-Accept must give a line: what was allocated to it, and nothing else."""
+def expected_addresses(created: Created) -> frozenset[tuple[str, str]]:
+    """Return the addresses that an Access-Accept must contain: exactly the allocated addresses."""
     given = ((REPLY_ATTRIBUTES[purpose], getattr(created, fact)) for purpose, fact in ADDRESS_FIELDS.items())
     return frozenset((attribute, value) for attribute, value in given if value)
 
 
 class DemoNas:
-    """Speaks to the stack's FreeRADIUS as the NAS at `address`."""
+    """A client of the stack's FreeRADIUS that acts as the NAS at `address`."""
 
     def __init__(self, server: FreeRadius, address: str) -> None:
         self._client = Client(
@@ -53,7 +53,7 @@ class DemoNas:
         self._address = address
 
     async def log_in(self, username: str, password: str) -> Login:
-        """Ask whether the subscriber may come in, and with which addresses."""
+        """Send an Access-Request for the subscriber."""
         request = self._client.CreateAuthPacket(User_Name=username, NAS_IP_Address=self._address)
         request["User-Password"] = request.PwCrypt(password)
         request.add_message_authenticator()
@@ -62,13 +62,13 @@ class DemoNas:
         return Login(reply.code == AccessAccept, frozenset(_flat(found)))
 
     async def start_session(self, username: str) -> str:
-        """Report that a session began; returns its Acct-Session-Id."""
+        """Report the start of a session, and return its Acct-Session-Id."""
         session = f"demo-{secrets.token_hex(4)}"
         await self._account(username, session, {"Acct-Status-Type": "Start"})
         return session
 
     async def stop_session(self, username: str, session: str) -> None:
-        """Report that the session ended, as a NAS does once it has followed a Disconnect-Request."""
+        """Report the end of the session, as a NAS does after a Disconnect-Request."""
         await self._account(username, session, {"Acct-Status-Type": "Stop", "Acct-Terminate-Cause": "Admin-Reset"})
 
     async def _account(self, username: str, session: str, attributes: Mapping[str, str]) -> None:
@@ -79,7 +79,7 @@ class DemoNas:
 
     async def _send(self, request: Any) -> Any:
         try:
-            # pyrad's client waits without asyncio, and for one request at a time.
+            # pyrad's client blocks, and sends one request at a time.
             return await asyncio.to_thread(self._client.SendPacket, request)
         except Timeout:
             raise UnavailableError("FreeRADIUS does not answer: see radius.log in the stack's logs.") from None
@@ -90,6 +90,6 @@ def _flat(attributes: Mapping[str, list[str]]) -> set[tuple[str, str]]:
 
 
 def _bare(value: str) -> str:
-    """As orders' results write it: a prefix with its length, one address without."""
+    """Write it as results of orders do: a prefix with its length, a single address without."""
     network = ip_network(value)
     return str(network.network_address if network.num_addresses == 1 else network)

@@ -1,4 +1,4 @@
-"""NetBox's side of the demo: its owner sets a prefix aside, and looks at what has become of it."""
+"""The demo's NetBox: its owner provides a prefix for a pool, and looks at the records below it."""
 
 import asyncio
 from ipaddress import ip_network
@@ -17,36 +17,36 @@ __all__ = ["POOL", "DemoNetBox"]
 
 POOL = "metro"
 """The pool's name in `examples/netbox.jsonl`."""
-SPACE = ip_network("3fff::/40")  # documentation, too: RFC 9637
+SPACE = ip_network("3fff::/40")  # documentation space (RFC 9637)
 
 _PATIENCE_SECONDS = 60
 _LOOK_SECONDS = 0.05
 
 
 class DemoNetBox:
-    """The stack's NetBox, in which the demo has a pool."""
+    """The stack's NetBox with the demo's pool."""
 
     def __init__(self, netbox: NetBox, database: Database) -> None:
         self._netbox = netbox
         self._database = database
 
     async def pool(self, tenant: str, name: str) -> Pool:
-        """The pool that Lastmile takes blocks for, once NetBox has what that needs."""
+        """Prepare NetBox, and return the pool that acquires its blocks there."""
         wire = self._netbox.wire
         await set_up(wire, await check(wire, tenants={tenant: name}))
         if not [one async for one in self._netbox.records(vrf_id=None, prefix=SPACE)]:
-            aside = {
+            prefix = {
                 "prefix": str(SPACE),
                 "status": "container",
                 "description": "for subscribers: Lastmile's pool",
             }
-            await wire.create("ipam/prefixes", aside)
+            await wire.create("ipam/prefixes", prefix)
         prefix_id, vrf_id = await resolve_prefix(self._netbox, SPACE, "")
         place = Binding(mode=AllocationMode.DELEGATED, prefix_id=prefix_id, vrf_id=vrf_id, record=ReportingScope.PREFIX)
         return Pool(name=POOL, prefix=SPACE, purpose=Purpose.IPV6_PD, delegated_length=56, tenant=tenant, netbox=place)
 
     async def caught_up(self) -> bool:
-        """Wait until NetBox has been told of everything; False where that takes too long."""
+        """Wait until NetBox has all records. Return False after a minute without them."""
         end = monotonic() + _PATIENCE_SECONDS
         while behind := await self._is_behind():
             if monotonic() > end:
@@ -59,6 +59,6 @@ class DemoNetBox:
             return any([(await backlog(connection, pool)).waiting for pool in await delegated_pools(connection)])
 
     async def records(self) -> list[NetBoxRecord]:
-        """What NetBox has in the pool's space, from the largest prefix to the smallest, in order."""
+        """Return NetBox's records in the pool's space, by length and then by address."""
         found = [one async for one in self._netbox.records(vrf_id=None, within=SPACE)]
         return sorted(found, key=lambda one: (one.prefix.prefixlen, one.prefix.network_address))

@@ -1,4 +1,4 @@
-"""The demo's story: orders become working lines, FreeRADIUS confirms them, and one line is deprovisioned."""
+"""The demo's scenario: orders become working lines, FreeRADIUS confirms them, and one line is deprovisioned."""
 
 import asyncio
 from collections import defaultdict
@@ -13,9 +13,9 @@ from temporalio.client import WorkflowFailureError
 from ipam.models import IPv4Mode, Purpose
 from ipam.pools import Pool, add_pool, list_pools
 from lastmile.cli.demo.dashboard import NAME, DemoDashboard
-from lastmile.cli.demo.nas import DemoNas, Login, expected
+from lastmile.cli.demo.nas import DemoNas, Login, expected_addresses
 from lastmile.cli.demo.netbox import POOL, DemoNetBox
-from lastmile.cli.demo.orders import Example, examples, takedown
+from lastmile.cli.demo.orders import Example, deprovision_order, example_orders
 from lastmile.cli.orders.import_report import addresses
 from lastmile.cli.output import console, make_table, outcome_text, print_text
 from lastmile.client.operator_client import OperatorClient
@@ -43,8 +43,8 @@ _GOOD = (ResultStatus.COMPLETED, ResultStatus.DEGRADED)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An order that was carried out, and how long its caller waited."""
+class CompletedRun:
+    """An order with its result, and the seconds that its caller waited."""
 
     order: AnyOrder
     result: OrderResult
@@ -53,7 +53,7 @@ class Told:
 
 
 class Scenario:
-    """Told on a running stack; what was told before is taken up where it was left."""
+    """Runs on a running stack. A later run continues the orders of an interrupted run."""
 
     def __init__(self, stack: Stack, operator: OperatorClient, database: Database, netbox: DemoNetBox | None) -> None:
         self._stack = stack
@@ -61,22 +61,22 @@ class Scenario:
         self._database = database
         self._netbox = netbox
         self._proven = True
-        self._told: list[Told] = []
+        self._completed: list[CompletedRun] = []
 
     async def run(self) -> bool:
-        """From the first order to the last prefix; whether everything was as it should be."""
+        """Run all chapters. Return whether every check passed."""
         await self._set_up()
         sent, lines = await self._provision()
         radius = self._stack.radius
         nas = DemoNas(radius, self._stack.nas.address) if radius else None
-        leaver = _leaver(sent)
+        leaver = _line_to_deprovision(sent)
         if nas is not None:
             await self._log_in(nas, lines, leaver)
         else:
             _chapter("Left out: FreeRADIUS is not installed, so no line could log in to prove itself.")
-        await self._take_down(nas, leaver)
-        await self._look_into_netbox(leaver)
-        await self._look_at_dashboard()
+        await self._deprovision(nas, leaver)
+        await self._show_netbox(leaver)
+        await self._show_dashboard()
         self._end()
         return self._proven
 
@@ -104,12 +104,12 @@ class Scenario:
         ]
         console.print(make_table("", ("pool", "space", "gives", "free", "held", "kept"), rows))
 
-    async def _provision(self) -> tuple[list[Example], list[Told]]:
+    async def _provision(self) -> tuple[list[Example], list[CompletedRun]]:
         in_netbox = self._netbox is not None
-        await self._finish_takedown(_leaver(await examples(self._database, in_netbox=in_netbox)))
-        sent = await examples(self._database, in_netbox=in_netbox)
+        await self._finish_deprovision(_line_to_deprovision(await example_orders(self._database, in_netbox=in_netbox)))
+        sent = await example_orders(self._database, in_netbox=in_netbox)
         _chapter(f"{len(sent)} orders become lines")
-        told = await asyncio.gather(*(self._carry_out(example.order) for example in sent))
+        completed = await asyncio.gather(*(self._carry_out(example.order) for example in sent))
         rows = [
             (
                 one.order.order_id,
@@ -119,32 +119,32 @@ class Scenario:
                 addresses(one.result.created) or "from the NAS",
                 f"{one.seconds:.2f}",
             )
-            for example, one in zip(sent, told, strict=True)
+            for example, one in zip(sent, completed, strict=True)
         ]
         console.print(make_table("", ("order", "subscriber", "line", "outcome", "addresses", "seconds"), rows))
-        self._told += told
+        self._completed += completed
         notes = defaultdict(list)
-        for example, one in zip(sent, told, strict=True):
+        for example, one in zip(sent, completed, strict=True):
             notes[_note(example, one)].append(one.order.order_id)
         for note, orders in notes.items():
             if note:
                 print_text(f"{', '.join(orders)}: {note}.")
-        return sent, told
+        return sent, completed
 
-    async def _finish_takedown(self, order: ProvisionSubscriber) -> None:
-        """A demo that was cut off while it took the line down: Temporal has gone on with that by now."""
-        # Only an open run is asked: one that has ended may be of a version that this one cannot replay.
+    async def _finish_deprovision(self, order: ProvisionSubscriber) -> None:
+        """Wait for the deprovision order of an interrupted demo: Temporal has continued it."""
+        # Query an open run only: this version may not be able to replay the history of a closed run.
         if not await self._operator.open_order(order.tenant, order.subscriber_ref):
             return
         progress = await self._operator.orders.progress(order.tenant, order.subscriber_ref)
         if progress is None or progress.status is RunStatus.ENDED:
             return
-        down = await takedown(self._database, order)
+        down = await deprovision_order(self._database, order)
         if progress.order_id == down.order_id:
             print_text(f"The last demo stopped while it deprovisioned {order.subscriber_ref}; this finishes first.")
             await self._carry_out(down)
 
-    async def _log_in(self, nas: DemoNas, lines: Sequence[Told], stays: ProvisionSubscriber) -> None:
+    async def _log_in(self, nas: DemoNas, lines: Sequence[CompletedRun], stays: ProvisionSubscriber) -> None:
         """Log each line in, with a session for each login; the session of `stays` remains open."""
         _chapter("Each line logs in at FreeRADIUS, and gets exactly what was allocated to it")
         rows = []
@@ -155,9 +155,9 @@ class Scenario:
                 session = await nas.start_session(user)
                 if line.order.subscriber_ref != stays.subscriber_ref:
                     await nas.stop_session(user, session)
-            fits = login.accepted and login.addresses == expected(line.result.created)
-            self._proven &= fits
-            verdict = Text("right", style="green") if fits else Text("WRONG", style="bold red")
+            matches = login.accepted and login.addresses == expected_addresses(line.result.created)
+            self._proven &= matches
+            verdict = Text("right", style="green") if matches else Text("WRONG", style="bold red")
             rows.append((line.order.subscriber_ref, login.reply, _items(login) or "no address", verdict))
         console.print(make_table("", ("subscriber", "reply", "addresses", "verdict"), rows))
 
@@ -165,14 +165,14 @@ class Scenario:
         async with self._database.tenant(order.tenant) as connection:
             return await accounts.read_password(connection, _user(order)) or "none"
 
-    async def _take_down(self, nas: DemoNas | None, order: ProvisionSubscriber) -> None:
+    async def _deprovision(self, nas: DemoNas | None, order: ProvisionSubscriber) -> None:
         _chapter(f"{order.subscriber_ref} is deprovisioned")
         user, password = _user(order), await self._password(order)
-        before = await self._look(order)
+        before = await self._find(order)
         for session in before.sessions:
             print_text(f"It is online: session {session['session']} on {self._stack.nas}.")
-        down = await self._carry_out(await takedown(self._database, order))
-        self._told.append(down)
+        down = await self._carry_out(await deprovision_order(self._database, order))
+        self._completed.append(down)
         steps = {step.step: step for step in down.result.steps}
         rows = [(s.step, outcome_text(s.outcome or ""), f"{s.seconds or 0:.2f}", s.reason) for s in steps.values()]
         console.print(make_table("", ("step", "outcome", "seconds", "reason"), rows))
@@ -187,11 +187,11 @@ class Scenario:
             print_text(
                 f"The next login gets {login.reply} {'without any address' if refused else ', '.join(_items(login))}."
             )
-        for resting in (await self._look(order)).quarantine:
-            until = format_time(resting["until"])
-            print_text(f"{resting['prefix']} is in quarantine until {until}: no other subscriber gets it.")
+        for quarantined in (await self._find(order)).quarantine:
+            until = format_time(quarantined["until"])
+            print_text(f"{quarantined['prefix']} is in quarantine until {until}: no other subscriber gets it.")
 
-    async def _look_into_netbox(self, leaver: ProvisionSubscriber) -> None:
+    async def _show_netbox(self, leaver: ProvisionSubscriber) -> None:
         if self._netbox is None:
             _chapter("Left out: NETBOX_URL names a NetBox of yours, and the demo creates nothing there.")
             return
@@ -204,7 +204,7 @@ class Scenario:
         rows = [(str(one.prefix), outcome_text(one.status), one.tenant or "", one.description) for one in records]
         console.print(make_table("", ("prefix", "status", "tenant", "detail"), rows))
 
-    async def _look_at_dashboard(self) -> None:
+    async def _show_dashboard(self) -> None:
         prometheus = self._stack.prometheus
         if prometheus is None:
             _chapter("Left out: Prometheus is not installed, so the demo does not show the dashboard.")
@@ -224,26 +224,26 @@ class Scenario:
 
     def _end(self) -> None:
         _chapter("Every run, step by step, in the Temporal UI")
-        for one in self._told:
+        for one in self._completed:
             print_text(f"{one.order.order_id:10}  {one.link}")
         console.print()
 
-    async def _carry_out(self, order: AnyOrder) -> Told:
+    async def _carry_out(self, order: AnyOrder) -> CompletedRun:
         began = monotonic()
         run = await self._operator.orders.start(order)
         result = await run.result()
         self._proven &= result.status in _GOOD
-        return Told(order, result, monotonic() - began, self._link(run))
+        return CompletedRun(order, result, monotonic() - began, self._link(run))
 
     def _link(self, run: OrderRun) -> str:
-        """Where the Temporal UI shows the run; its ids, where Temporal is not the stack's."""
+        """Return the run's page in the Temporal UI; without the stack's UI, the ids of the run."""
         id, run_id = run.handle.id, run.handle.result_run_id or run.handle.run_id
         if self._stack.temporal_ui is None:
             return f"{id}, run {run_id}"
         namespace = self._operator.client.namespace
         return f"{self._stack.temporal_ui}/namespaces/{namespace}/workflows/{quote(id, safe='')}/{run_id}/history"
 
-    async def _look(self, order: AnyOrder) -> Overview:
+    async def _find(self, order: AnyOrder) -> Overview:
         return await find_overview(self._database, order.tenant, order.subscriber_ref)
 
 
@@ -252,7 +252,7 @@ def _chapter(heading: str) -> None:
     console.rule(Text(heading, style="bold"), align="left", style="dim")
 
 
-def _leaver(sent: Sequence[Example]) -> ProvisionSubscriber:
+def _line_to_deprovision(sent: Sequence[Example]) -> ProvisionSubscriber:
     """Choose the line to deprovision: the first with a prefix in NetBox, otherwise the first."""
     orders = [example.order for example in sent]
     return next((order for order in orders if order.addressing.ipv6_pool == POOL), orders[0])
@@ -263,22 +263,22 @@ def _user(order: AnyOrder) -> str:
 
 
 def _line(order: ProvisionSubscriber) -> str:
-    """What was ordered, in a few words."""
+    """Describe the ordered line."""
     asked = order.addressing
     ipv6 = f"/{asked.ipv6_pd_size}" if asked.enable_ipv6 else "no IPv6"
     ipv4 = "" if asked.ipv4_mode is IPv4Mode.NONE else f", {asked.ipv4_mode} IPv4"
     return f"{order.line.connection_type} {ipv6}{ipv4}"
 
 
-def _note(example: Example, told: Told) -> str:
-    """What is worth a sentence about how an order went."""
-    if told.result.reason:
-        return told.result.reason
-    if told.result.warnings:
-        return "; ".join(told.result.warnings)
+def _note(example: Example, run: CompletedRun) -> str:
+    """Describe what is special about the order's result; empty if nothing is."""
+    if run.result.reason:
+        return run.result.reason
+    if run.result.warnings:
+        return "; ".join(run.result.warnings)
     if example.ended_at:
         return f"ended on {example.ended_at:%Y-%m-%d} already; the same order again gives the same result"
-    back = [prefix for prefix in example.rested if prefix in addresses(told.result.created)]
+    back = [prefix for prefix in example.quarantined if prefix in addresses(run.result.created)]
     return f"back, and {', '.join(back)} comes out of quarantine for it" if back else ""
 
 

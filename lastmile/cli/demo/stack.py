@@ -1,4 +1,4 @@
-"""`lastmile up` and `lastmile demo`: the only commands that need the extra `stack`."""
+"""`lastmile up` and `lastmile demo`, which need the extra `stack`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ async def up() -> Exit:
 
 
 async def demo(keep: bool) -> Exit:
-    """Show orders on the embedded stack; with `keep`, leave the stack running until Ctrl-C."""
+    """Run the demo on the embedded stack; with `keep`, leave the stack running until Ctrl-C."""
     with _stack_failures():
         from lastmile.cli.demo.demonstration import demo
 
@@ -27,7 +27,7 @@ async def demo(keep: bool) -> Exit:
 
 @contextmanager
 def _stack_failures() -> Iterator[None]:
-    """Raise `UnavailableError` where the stack cannot be installed, started or kept running."""
+    """Raise `UnavailableError` if the stack is not installed, does not start, or stops by itself."""
     try:
         from lastmile.devstack.lock import StackRunningError
         from lastmile.devstack.ports import PortInUseError

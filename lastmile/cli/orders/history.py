@@ -92,7 +92,8 @@ async def _subscriber(ref: str, tenant: str | None, since: datetime | None, as_j
             print_json(asdict(entry))
     else:
         columns = ("at", "by", "order", "change", "detail")
-        console.print(make_table(f"{ref}, tenant {tenant}", columns, map(_entry_row, found)))
+        rows = map(_entry_row, found)
+        console.print(make_table(f"{ref}, tenant {tenant}", columns, rows, spare=("order", "by")))
     return Exit.DONE
 
 
@@ -111,9 +112,8 @@ async def _holders(
             print_json(asdict(tenure))
     else:
         columns = ("subscriber", "tenant", "prefix", "VRF", "from", "until", "order", "by")
-        console.print(
-            make_table(f"Holders of {prefix}{f', {format_time(at)}' if at else ''}", columns, map(_tenure, found))
-        )
+        title = f"Holders of {prefix}{f', {format_time(at)}' if at else ''}"
+        console.print(make_table(title, columns, map(_tenure, found), spare=("order", "VRF", "by", "tenant")))
     return Exit.DONE
 
 

@@ -1,6 +1,6 @@
 """Orders as CSV (RFC 4180): a row of columns named by the fields' paths, `customer.ref`, then one order a row.
 
-An empty cell is a field that is left out. Spreadsheets write semicolons or tabs in place of commas, name the delimiter
+An empty cell omits the field. Spreadsheets write semicolons or tabs in place of commas, name the delimiter
 on a first line `sep=;`, leave out empty cells at the end of a row, and add empty columns without a name.
 """
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from lastmile.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber
 from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.record import OPERATION, REJECTED, InvalidRecordError, is_note, model_of
-from lastmile.validation_messages import meant, mistakes
+from lastmile.validation_messages import mistakes, suggest_name
 
 __all__ = ["COLUMNS", "Csv", "CsvRecord", "csv_heading", "csv_line"]
 
@@ -26,7 +26,7 @@ _DELIMITER_LINE = re.compile(r'"?sep=(.)"?[,;\t]*[\r\n]*', re.IGNORECASE)
 
 
 def _columns(model: type[BaseModel], above: str = "", required: bool = True) -> Iterator[tuple[str, bool]]:
-    """The path of every field that holds a value, and whether an order must have it."""
+    """Yield the path of every field with a value, and whether an order must have the field."""
     for name, field in model.model_fields.items():
         needed = required and field.is_required()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -37,14 +37,14 @@ def _columns(model: type[BaseModel], above: str = "", required: bool = True) -> 
 
 _REQUIRED = dict(_columns(ProvisionSubscriber))
 COLUMNS = tuple(_REQUIRED)
-"""All that an order that provisions can have."""
+"""The columns of a provision order."""
 _READ = {OPERATION, *COLUMNS, *DeprovisionSubscriber.model_fields}
-"""All that a file can have."""
+"""The columns that a file can have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """What the first row says."""
+    """The columns and the delimiter of a file."""
 
     columns: tuple[str, ...]
     delimiter: str
@@ -52,24 +52,24 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class CsvRecord:
-    """One row, which may be several lines."""
+    """A row, on one line or on several lines."""
 
     line: int
     raw: bytes
     sheet: Sheet
     cells: list[str]
-    trouble: str = ""
-    """Why it has no cells."""
+    problem: str = ""
+    """Why the row has no cells."""
 
     @property
     def size(self) -> int:
         return len(self.raw)
 
     def order(self) -> AnyOrder:
-        if self.trouble:
-            raise InvalidRecordError([f"Invalid CSV: {self.trouble}"])
+        if self.problem:
+            raise InvalidRecordError([f"Invalid CSV: {self.problem}"])
         columns = self.sheet.columns
-        cells = [cell.strip() for cell in self.cells]  # a blank, or a blank that does not break, is none of a value
+        cells = [cell.strip() for cell in self.cells]  # spaces and no-break spaces do not belong to a value
         if any(cells[len(columns) :]):
             raise InvalidRecordError(
                 [f"The row has {len(cells)} cells, but the first row names {len(columns)} columns"]
@@ -95,7 +95,7 @@ class CsvRecord:
 
     def rejected(self, reason: str) -> bytes:
         delimiter = self.sheet.delimiter
-        if self.trouble:
+        if self.problem:
             return _row([reason], delimiter)[:-1] + delimiter.encode() + self.raw.rstrip(b"\r\n") + b"\n"
         old = self.sheet.columns.index(REJECTED) if REJECTED in self.sheet.columns else None
         return _row([reason, *(cell for index, cell in enumerate(self.cells) if index != old)], delimiter)
@@ -120,13 +120,13 @@ class Csv:
             columns = next(csv.reader([first], delimiter=delimiter, strict=True), [])
         except csv.Error as failure:
             raise InvalidInputError(
-                f"{name} cannot be read: its first row is invalid CSV: {_trouble(failure)}."
+                f"{name} cannot be read: its first row is invalid CSV: {_problem(failure)}."
             ) from None
         columns = [column.strip() for column in columns]
         while columns and not columns[-1]:
             columns.pop()
         self._sheet = Sheet(tuple(columns), delimiter)
-        if problems := list(_wrong(self._sheet.columns)):
+        if problems := list(_column_problems(self._sheet.columns)):
             raise InvalidInputError(
                 f"{name} cannot be read: its first row must name the columns of an order.", problems
             )
@@ -136,15 +136,15 @@ class Csv:
         while True:
             self._tape.cut()
             cells: list[str] = []
-            trouble = ""
+            problem = ""
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as failure:
-                trouble = _trouble(failure)
-            if trouble or any(map(str.strip, cells)):
-                yield CsvRecord(self._tape.line, self._tape.raw, self._sheet, cells, trouble)
+                problem = _problem(failure)
+            if problem or any(map(str.strip, cells)):
+                yield CsvRecord(self._tape.line, self._tape.raw, self._sheet, cells, problem)
 
     def head(self) -> bytes:
         columns = [column for column in self._sheet.columns if column != REJECTED]
@@ -152,7 +152,7 @@ class Csv:
 
 
 class _Tape:
-    """The lines as text, and what was read of them since the last `cut`: a row with a quoted line break is several."""
+    """The lines as text. Keeps the lines since the last `cut`: a row with a quoted line break has several lines."""
 
     def __init__(self, lines: Iterable[tuple[int, bytes]]) -> None:
         self._lines = iter(lines)
@@ -164,7 +164,7 @@ class _Tape:
     def __next__(self) -> str:
         number, raw = next(self._lines)
         self._read.append((number, raw))
-        # What is not UTF-8 is kept as it is, for the model to refuse and the rejects to show.
+        # Bytes that are not UTF-8 stay: the model refuses them, and the file of rejects shows them.
         return raw.decode(errors="surrogateescape")
 
     def cut(self) -> None:
@@ -179,13 +179,14 @@ class _Tape:
         return b"".join(raw for _, raw in self._read)
 
 
-def _wrong(columns: Sequence[str]) -> Iterator[str]:
+def _column_problems(columns: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each unknown, repeated or missing column."""
     for column, count in Counter(columns).items():
         if column not in _READ and not is_note(column):
             yield f"{column}: Unknown column. {_valid(column)}" if column else "A column has no name"
         elif count > 1:
             yield f"{column}: is named {count} times"
-    # Where rows name their operation, what each needs is checked row by row.
+    # With a column for the operation, the rows are checked one by one for the columns that their operation needs.
     needed = DeprovisionSubscriber.model_fields if OPERATION in columns else _REQUIRED
     for column, required in _REQUIRED.items():
         if required and column in needed and column not in columns:
@@ -193,30 +194,30 @@ def _wrong(columns: Sequence[str]) -> Iterator[str]:
 
 
 def _valid(column: str) -> str:
-    return meant(column, COLUMNS) or f"Valid columns: {', '.join(COLUMNS)}"
+    return suggest_name(column, COLUMNS) or f"Valid columns: {', '.join(COLUMNS)}"
 
 
-# By how Python's csv module begins its words.
-_TROUBLES = {
+# By the beginning of the message of Python's csv module.
+_PROBLEMS = {
     "unexpected end": 'a quote (") opens and nothing closes it',
     "field larger": "a cell is longer than any field",
     "new-line character": "a line end is in a cell without quotes",
 }
 
 
-def _trouble(failure: csv.Error) -> str:
-    """What is wrong with a row, in words for the user."""
-    found = (words for beginning, words in _TROUBLES.items() if str(failure).startswith(beginning))
+def _problem(failure: csv.Error) -> str:
+    """Describe what is wrong with a row."""
+    found = (words for beginning, words in _PROBLEMS.items() if str(failure).startswith(beginning))
     return next(found, 'a quote (") inside a quoted cell must be written twice')
 
 
 def csv_heading(notes: Sequence[str]) -> bytes:
-    """The first row of a file of whole orders, with these notes behind them."""
+    """Return the first row of a file with all columns of an order, followed by the notes."""
     return _row([*COLUMNS, *notes], ",")
 
 
 def csv_line(order: ProvisionSubscriber, notes: Mapping[str, str | None]) -> bytes:
-    """An order and its notes, a row below that heading."""
+    """Return the row of an order and its notes, in the order of `csv_heading`."""
     fields = order.model_dump(mode="json", exclude_defaults=True)
     return _row([*(_cell(fields, column) for column in COLUMNS), *(note or "" for note in notes.values())], ",")
 

@@ -16,7 +16,7 @@ from lastmile.validation_messages import mistakes
 
 __all__ = ["JsonDocument", "JsonLines", "JsonRecord", "is_document"]
 
-# Read as a whole, at some ten times its size in memory.
+# Bytes. A document is read as a whole, and takes about ten times its size in memory.
 LARGEST_DOCUMENT = 2**26
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -26,7 +26,7 @@ _CONVERT = "write JSON Lines, one order a line; `jq -c '.[]'` does that with an 
 
 @dataclass(frozen=True)
 class JsonRecord:
-    """What stands in the place of one order."""
+    """A record of a JSON file."""
 
     line: int
     raw: bytes
@@ -37,7 +37,7 @@ class JsonRecord:
 
     @property
     def is_note(self) -> bool:
-        """It says something about the line below, and is no order."""
+        """The record is a note about the next line, and not an order."""
         fields = self._fields if REJECTED.encode() in self.raw else None
         return bool(fields) and all(map(is_note, fields or ()))
 
@@ -47,7 +47,7 @@ class JsonRecord:
         except InvalidJsonError as failure:
             raise InvalidRecordError([str(failure)]) from None
         if isinstance(value, dict):
-            # Before the notes are left out: what is given twice is known to the object as it was read.
+            # Before the notes are removed: only the object that the parser made knows its repeated fields.
             if repeated := list(repeated_fields(value)):
                 raise InvalidRecordError([f"{field}: is given more than once" for field in repeated])
             value = {name: inner for name, inner in value.items() if not is_note(name)}
@@ -60,7 +60,7 @@ class JsonRecord:
     def rejected(self, reason: str) -> bytes:
         fields = self._fields
         if fields is None or any(repeated_fields(fields)):
-            # It takes no field, or would lose one: a note stands above it.
+            # A field cannot be added without loss: the reason is a note on the line above.
             return json_line({REJECTED: reason}) + b" ".join(self.raw.splitlines()).strip() + b"\n"
         return json_line({REJECTED: reason} | {name: fields[name] for name in fields if name != REJECTED})
 
@@ -83,7 +83,7 @@ class JsonRecord:
 
 
 class JsonLines:
-    """A file of one object a line; `lines` come with their numbers."""
+    """A file with one object a line, from numbered `lines`."""
 
     suffix = ".jsonl"
 
@@ -100,7 +100,7 @@ class JsonLines:
 
 
 class JsonDocument:
-    """A file that is one array of orders, or orders of several lines each. Its rejects are JSON Lines."""
+    """A file with one array of orders, or with orders of several lines. Its rejects are JSON Lines."""
 
     suffix = ".jsonl"
 
@@ -109,13 +109,13 @@ class JsonDocument:
         self._lines = lines
 
     def records(self) -> Iterator[JsonRecord]:
-        """Raises `InvalidInputError` where the document is not JSON to its end: then nothing of it is read."""
+        """Yield the orders. Raises `InvalidInputError` before the first order unless all of the document is JSON."""
         text = self._text()
         for line, start, end in self._places(text):
             yield JsonRecord(line, text[start:end].encode(errors="surrogateescape"))
 
     def _places(self, text: str) -> list[tuple[int, int, int]]:
-        """Of each order its line, where it begins and where it ends."""
+        """Return the line, the start and the end of each order."""
         places: list[tuple[int, int, int]] = []
         line, counted = 1, 0
         place = _after_space(text, 0)
@@ -173,7 +173,7 @@ def _after_space(text: str, place: int) -> int:
 
 
 def is_document(first: bytes, second: bytes | None) -> bool:
-    """Tell by its first two lines that a file of JSON is not one of one object a line."""
+    """Tell by the first two lines whether a JSON file is a document, and not JSON Lines."""
     text = first.decode(errors="surrogateescape").strip()
     if text.startswith("["):
         return True

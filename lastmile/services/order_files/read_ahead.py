@@ -1,4 +1,4 @@
-"""Reading in a thread, a little ahead of whoever uses it: a slow pipe must not stop what runs meanwhile."""
+"""A reader in a thread, ahead of its consumer: a slow pipe must not stop the orders that run."""
 
 import asyncio
 import threading
@@ -13,35 +13,35 @@ T = TypeVar("T")
 
 
 class ReadAhead(Generic[T]):
-    """At most `depth` items are read that nobody has asked for."""
+    """Reads at most `depth` items that the consumer has not taken."""
 
     def __init__(self, items: Iterator[T], depth: int) -> None:
         self._items = items
         self._queue: Queue[T] = Queue(depth)
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._ended = False
         self._failure: BaseException | None = None
-        # A daemon: at Ctrl-C nobody waits for a pipe that says nothing.
+        # A daemon thread: Ctrl-C does not wait for a silent pipe.
         threading.Thread(target=self._read, daemon=True).start()
 
     async def batch(self) -> list[T]:
-        """As many as were read by now; empty at the end. Raises what the reading raised, after what came before it.
+        """Return the items that are read by now; no item at the end.
 
-        Cancelling this loses nothing.
+        Raises the failure of the reader after the items before it. A cancel loses no item.
         """
         while True:
-            self._news.clear()
-            ended = self._ended  # looked up first: what is read afterwards is found below
-            if items := list(self._taken()):
+            self._changed.clear()
+            ended = self._ended  # before the queue is emptied: items that are read meanwhile are found below
+            if items := list(self._take_queued()):
                 return items
             if ended:
                 if self._failure is not None:
                     raise self._failure
                 return []
-            await self._news.wait()
+            await self._changed.wait()
 
-    def _taken(self) -> Iterator[T]:
+    def _take_queued(self) -> Iterator[T]:
         for _ in range(self._queue.maxsize):
             try:
                 yield self._queue.get_nowait()
@@ -52,13 +52,13 @@ class ReadAhead(Generic[T]):
         try:
             for item in self._items:
                 self._queue.put(item)
-                if not self._news.is_set():
-                    self._tell()
+                if not self._changed.is_set():
+                    self._notify()
         except BaseException as failure:
             self._failure = failure
         self._ended = True
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-            self._loop.call_soon_threadsafe(self._news.set)
+    def _notify(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed: no consumer waits any more
+            self._loop.call_soon_threadsafe(self._changed.set)

@@ -1,4 +1,4 @@
-"""Orders from a file of any size, or from standard input: JSON Lines, JSON or CSV. Lines are read as a stream."""
+"""Orders from a file of any size or from standard input: JSON Lines, JSON or CSV, read as a stream."""
 
 import os
 import stat
@@ -20,22 +20,22 @@ from lastmile.services.order_files.text_lines import TextLines
 __all__ = ["FEW", "NumberedOrder", "OrderFile", "no_orders", "open_orders", "read_orders"]
 
 FEW = 1_000
-"""So many orders are kept in memory where all of them are needed at once."""
+"""The most orders that `read_orders` returns: it keeps all of them in memory."""
 
 
 class OrderFile:
-    """An open file of orders; `source` is its path or `-`. Raises `InvalidInputError` where it has none."""
+    """An open file of orders; `source` is its path or `-`. Raises `InvalidInputError` if the file has no orders."""
 
     def __init__(self, source: str, stream: BinaryIO) -> None:
         self.name = "Standard input" if source == "-" else source
         self._lines = TextLines(self.name, stream)
         status = os.fstat(stream.fileno())
         self.size = status.st_size if stat.S_ISREG(status.st_mode) and not self._lines.recoded else None
-        """In bytes of its records; None where only its end will tell."""
+        """The size of the records in bytes; None for a pipe and for a recoded file."""
         self.form = self._form(source)
 
     def records(self) -> Iterator[FileRecord]:
-        """What stands in the file, line by line, once. Raises `InvalidInputError`."""
+        """Yield the records of the file, once. Raises `InvalidInputError`."""
         return self.form.records()
 
     def _form(self, source: str) -> Form:
@@ -47,7 +47,7 @@ class OrderFile:
         json = name.endswith((".jsonl", ".ndjson")) or first[1].lstrip().startswith((b"{", b"["))
         if not json or name.endswith(Csv.suffix):
             return Csv(self.name, chain([first], lines))
-        if first[1].rstrip().endswith(b"}"):  # whole: a pipe may have nothing more for now
+        if first[1].rstrip().endswith(b"}"):  # a complete object: do not wait for a second line of a pipe
             return JsonLines(chain([first], lines))
         second = next(lines, None)
         rest = chain([first], [second] if second else [], lines)
@@ -57,7 +57,7 @@ class OrderFile:
 
 @contextmanager
 def open_orders(source: str) -> Iterator[OrderFile]:
-    """The orders of a file, or of standard input where `source` is `-`. Raises `InvalidInputError`."""
+    """Open a file of orders, or standard input if `source` is `-`. Raises `InvalidInputError`."""
     with ExitStack() as stack:
         try:
             stream = sys.stdin.buffer if source == "-" else stack.enter_context(Path(source).open("rb"))
@@ -68,14 +68,14 @@ def open_orders(source: str) -> Iterator[OrderFile]:
 
 @dataclass(frozen=True, slots=True)
 class NumberedOrder:
-    """An order, and the line it stands on."""
+    """An order with the number of its line."""
 
     line: int
     order: AnyOrder
 
 
 def read_orders(source: str) -> list[NumberedOrder]:
-    """All orders of a file of few. Raises `InvalidInputError` with every mistake of every line."""
+    """Return all orders of a small file. Raises `InvalidInputError` with every mistake of every line."""
     orders: list[NumberedOrder] = []
     problems: list[str] = []
     first: dict[tuple[str, str], NumberedOrder] = {}
@@ -102,4 +102,5 @@ def read_orders(source: str) -> list[NumberedOrder]:
 
 
 def no_orders(name: str) -> str:
+    """Say that the file has no orders."""
     return f"{name} has no orders: write one JSON object on each line, or CSV."

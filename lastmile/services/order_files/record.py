@@ -1,4 +1,4 @@
-"""One order of a file as it stands there: what JSON Lines and CSV have in common.
+"""A record of an order file: what JSON and CSV have in common.
 
 Fields and columns that begin with `_` are notes, such as why an order was rejected: they are not read.
 """
@@ -13,13 +13,13 @@ from lastmile.errors import LastmileError
 __all__ = ["OPERATION", "REJECTED", "FileRecord", "Form", "InvalidRecordError", "is_note", "model_of"]
 
 OPERATION = "operation"
-"""The field or column that says what an order does; without it, an order provisions."""
+"""The field or column with the operation of an order; without it, the operation is `provision`."""
 
 _MODELS: dict[str, type[AnyOrder]] = {operation: entry.model for operation, entry in OPERATIONS.items()}
 _OPERATION_NAMES = " or ".join(f"'{operation}'" for operation in OPERATIONS)
 
 REJECTED = "_rejected"
-"""The note that says why an order stands in a rejects file."""
+"""The note with the reason why an order was rejected."""
 
 
 def is_note(name: str) -> bool:
@@ -27,7 +27,7 @@ def is_note(name: str) -> bool:
 
 
 class InvalidRecordError(LastmileError):
-    """This is no order, for these reasons."""
+    """The record is not a valid order; `mistakes` has the reasons."""
 
     def __init__(self, mistakes: Sequence[str]) -> None:
         super().__init__("; ".join(mistakes))
@@ -45,30 +45,30 @@ def model_of(value: Any) -> tuple[type[AnyOrder], Any]:
 
 
 class FileRecord(Protocol):
-    """What stands in the place of an order."""
+    """A record in the place of an order."""
 
     @property
     def line(self) -> int:
-        """Where it begins, from 1."""
+        """The number of its first line, from 1."""
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
 
     def order(self) -> AnyOrder:
-        """Raises `InvalidRecordError`."""
+        """Return the order. Raises `InvalidRecordError`."""
 
     def rejected(self, reason: str) -> bytes:
-        """The same, whole, with the reason beside it: to be fixed and read again."""
+        """Return the complete record with the reason as a note, to be fixed and read again."""
 
 
 class Form(Protocol):
-    """How the orders of a file are written."""
+    """The format of an order file."""
 
     suffix: str
 
     def records(self) -> Iterator[FileRecord]:
-        """Raises `InvalidInputError` where the file is no such file."""
+        """Yield the records. Raises `InvalidInputError` if the file has another format."""
 
     def head(self) -> bytes:
-        """What a file of rejected orders begins with."""
+        """Return the first line of a file of rejected orders."""

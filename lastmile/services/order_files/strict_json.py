@@ -1,4 +1,4 @@
-"""JSON of orders, read strictly: a field that is given twice has two meanings, and is refused."""
+"""A strict parser for the JSON of orders: it reports repeated fields, which would have two meanings."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ __all__ = ["InvalidJsonError", "decoder", "json_line", "parse", "repeated_fields
 
 
 class InvalidJsonError(LastmileError):
-    """The text is not JSON; the message says where, and `end` whether it only ends too early."""
+    """The text is not JSON. The message says where; `end`: the text only ends too early."""
 
     def __init__(self, words: str, *, position: int = 0, end: bool = False) -> None:
         super().__init__(words)
@@ -19,7 +19,7 @@ class InvalidJsonError(LastmileError):
 
 
 class _Repeating(dict[str, Any]):
-    """An object in which a field is given more than once."""
+    """An object with a repeated field."""
 
     repeated: Sequence[str] = ()
 
@@ -42,7 +42,7 @@ decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def parse(text: str, start: int = 0) -> tuple[Any, int]:
-    """The value that begins at `start`, and where it ends. Raises `InvalidJsonError`."""
+    """Return the value that begins at `start`, and its end. Raises `InvalidJsonError`."""
     try:
         return decoder.raw_decode(text, start)
     except json.JSONDecodeError as failure:
@@ -57,7 +57,7 @@ def parse(text: str, start: int = 0) -> tuple[Any, int]:
 
 
 def repeated_fields(value: Any, above: str = "") -> Iterator[str]:
-    """The paths of fields that are given more than once."""
+    """Yield the paths of repeated fields."""
     if isinstance(value, _Repeating):
         yield from (above + name for name in value.repeated)
     if isinstance(value, dict):
@@ -66,6 +66,6 @@ def repeated_fields(value: Any, above: str = "") -> Iterator[str]:
 
 
 def json_line(fields: Mapping[str, Any]) -> bytes:
-    """One object, on a line."""
+    """Write an object on one line."""
     # Half of a surrogate pair is JSON (`\\ud800`) and not UTF-8.
     return (json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""The lines of a text file as editors and spreadsheets write it: UTF-8 or UTF-16, with any line ends."""
+"""The lines of a text file in UTF-8 or UTF-16 with any line ends, as editors and spreadsheets write them."""
 
 import codecs
 import io
@@ -9,15 +9,15 @@ from lastmile.errors import InvalidInputError
 
 __all__ = ["LONGEST_LINE", "TextLines"]
 
-# No order is nearly as long: this is another kind of file, and not to be read into memory in search of a line's end.
+# Bytes. A longer line is not an order: the file is of another kind, and its line must not fill the memory.
 LONGEST_LINE = 2**20
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_ARCHIVE = b"PK\x03\x04"  # what .xlsx and .ods files are
+_ARCHIVE = b"PK\x03\x04"  # .xlsx and .ods files
 
 
 class TextLines:
-    """An open file by its lines, in UTF-8. Raises `InvalidInputError` where it is no text."""
+    """The lines of an open file, in UTF-8. Raises `InvalidInputError` if the file is not text."""
 
     def __init__(self, name: str, stream: BinaryIO) -> None:
         self._name = name
@@ -28,22 +28,22 @@ class TextLines:
                     f"{name} is a spreadsheet or an archive, and not text: save it as CSV in UTF-8."
                 )
             self.recoded = first.startswith(_UTF_16)
-            """The lines are not the bytes of the file."""
+            """The lines are not the bytes of the file: it is in UTF-16."""
             encoding = "utf-16" if self.recoded else "utf-8-sig"
             if not self.recoded and b"\0" in first:
                 raise InvalidInputError(f"{name} has NUL characters on line 1: save it as text in UTF-8.")
-            # Only where the first line says so: elsewhere a carriage return alone is part of a cell.
+            # Only if the first line has one: in other files a single carriage return is part of a cell.
             by_cr = "\r" in first.decode(encoding, "ignore").rstrip("\r\n")
             self._text = io.TextIOWrapper(
                 io.BufferedReader(_Rejoined(first, stream)),
                 encoding=encoding,
-                # What is not UTF-8 is kept as it is, for the model to refuse and the rejects to show.
+                # Bytes that are not UTF-8 stay: the model refuses them, and the file of rejects shows them.
                 errors="strict" if self.recoded else "surrogateescape",
                 newline="\r" if by_cr else "\n",
             )
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        """Each line with its number, from 1."""
+        """Yield each line with its number, from 1."""
         number = 0
         with self._reading():
             while line := self._text.readline(LONGEST_LINE + 1):
@@ -60,13 +60,13 @@ class TextLines:
 
 
 class _Reading:
-    """A context in which what goes wrong with the file is told by its name."""
+    """A context that raises each failure to read as `InvalidInputError` with the name of the file."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __enter__(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing."""
 
     def __exit__(self, _: object, failure: BaseException | None, __: object) -> None:
         if isinstance(failure, UnicodeDecodeError):
@@ -78,7 +78,7 @@ class _Reading:
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream whose first line was read already."""
+    """A stream that begins with the line that was read from it already."""
 
     def __init__(self, first: bytes, stream: Any) -> None:
         self._ahead = first

@@ -8,7 +8,7 @@ import pytest
 from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.csv_orders import COLUMNS
 from lastmile.services.order_files.reader import open_orders
-from tests.cli.test_order_file import judged, orders, rejected
+from tests.services.test_order_file import judged, orders, rejected
 from tests.support.commands import Book, Cli, lines
 
 FILES = Path(__file__).parent / "data" / "order_files"
