@@ -1,0 +1,57 @@
+"""The audit by its service, as the API will call it."""
+
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from lastmile.contract import Decision
+from lastmile.db import Database
+from lastmile.errors import InvalidInputError
+from lastmile.services.audit import Auditor, UnknownFindingError, last_audit
+
+DECISION = Decision(by="noc-7", why="known")
+
+
+@pytest.fixture
+def auditor(database: Database) -> Auditor:
+    return Auditor(database, None, unconfirmed=timedelta(days=7), vrf_attribute=None)
+
+
+@pytest.fixture
+async def orphan(database: Database, owner: asyncpg.Connection) -> str:
+    """A RADIUS account without a subscriber, which the audit finds."""
+    await owner.execute(
+        "INSERT INTO radcheck (username, attribute, op, value, created_by_order)"
+        " VALUES ('S-1@acme.lastmile', 'Cleartext-Password', ':=', 'x', 'O-1')"
+    )
+    return "S-1@acme.lastmile"
+
+
+async def test_audit_of_an_empty_database_has_no_violation(auditor: Auditor, database: Database) -> None:
+    report = await auditor.audit()
+
+    assert (report.violations, report.netbox_problem, (await last_audit(database)).violations) == ([], "", 0)
+
+
+async def test_acknowledged_violation_is_left_and_not_unacknowledged(auditor: Auditor, orphan: str) -> None:
+    (violation,) = (await auditor.audit("acme")).unacknowledged
+    assert orphan.partition("@")[0] in violation.subject
+
+    invariant, subject = violation.invariant.name, violation.subject
+    for changed in (True, False):
+        found = await auditor.acknowledge(invariant, subject, DECISION, tenant="acme", actor="ada")
+        assert found == [(violation, changed)]
+    report = await auditor.audit("acme")
+    assert (report.violations, report.unacknowledged) == ([violation], [])
+    assert report.acknowledged[violation.finding].by == "noc-7"
+
+    assert await auditor.acknowledge(invariant, subject, DECISION, withdraw=True, actor="ada") == [(violation, True)]
+    assert (await auditor.audit("acme")).unacknowledged == [violation]
+
+
+async def test_acknowledge_of_what_the_audit_does_not_find_is_refused(auditor: Auditor) -> None:
+    with pytest.raises(InvalidInputError, match="There is no invariant 'nothing'"):
+        await auditor.acknowledge("nothing", "S-1", DECISION, actor="ada")
+    with pytest.raises(UnknownFindingError, match="The audit has no finding overlap about S-1"):
+        await auditor.acknowledge("overlap", "S-1", DECISION, actor="ada")
