@@ -27,7 +27,7 @@ async def test_add_tenant_twice_reports_that_it_exists(database: Database) -> No
 
     assert added == [True, False]
     assert [tenant.id for tenant in await tenants.list_tenants(database)] == ["acme", "other", "third"]
-    with pytest.raises(RecordConflictError, match="is called 'Third Networks'"):
+    with pytest.raises(RecordConflictError, match="exists with the name 'Third Networks'"):
         await tenants.add_tenant(database, tenants.NewTenant(id="third", name="Fourth"), actor="ada")
 
 
