@@ -42,7 +42,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_maintenance import Keeper
 from lastmile.client.schedule_bootstrap import ScheduleBootstrap
 from lastmile.client.schedule_manager import ScheduleManager
-from lastmile.client.temporal_metrics import temporal_figures
+from lastmile.client.temporal_metrics import read_temporal_metrics
 from lastmile.client.temporal_settings import temporal_setting_mistakes
 from lastmile.client.worker_versions import current_build, make_current
 from lastmile.db import Database
@@ -92,7 +92,7 @@ def build_worker(
             DeviceActivities(database, onu, cpe),
             CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox, vrf_attribute=vrf),
             AuditActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
-            FigureActivities(database, partial(temporal_figures, client, settings.task_queue)),
+            FigureActivities(database, partial(read_temporal_metrics, client, settings.task_queue)),
         ),
         interceptors=[ActivityInterceptor()],
         workflow_runner=RUNNER,

@@ -18,7 +18,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
-from lastmile.client.schedule_retry import SchedulesAskedAgain
+from lastmile.client.schedule_retry import ScheduleRetryInterceptor
 from lastmile.db import Database
 from lastmile.db.migrate import upgrade
 from lastmile.devstack.postgres import EmbeddedPostgres
@@ -131,7 +131,7 @@ async def temporal_address(server_directory: Path, temporal_program: Path) -> As
 async def temporal_client(temporal_address: str) -> Client:
     """A client of it with the data converter that Lastmile uses."""
     return await Client.connect(
-        temporal_address, data_converter=pydantic_data_converter, interceptors=[SchedulesAskedAgain()]
+        temporal_address, data_converter=pydantic_data_converter, interceptors=[ScheduleRetryInterceptor()]
     )
 
 

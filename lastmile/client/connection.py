@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from temporalio.client import Client, Plugin
 from temporalio.service import RPCError
 
-from lastmile.client.schedule_retry import SchedulesAskedAgain
+from lastmile.client.schedule_retry import ScheduleRetryInterceptor
 from lastmile.client.sdk_threads import wait_at_exit
-from lastmile.client.search_attributes import SearchAttributesAwaited
+from lastmile.client.search_attributes import SearchAttributeInterceptor
 from lastmile.client.temporal_settings import temporal_settings
 from lastmile.encryption.codec import data_converter
 from lastmile.encryption.keys import KeyRing
@@ -37,7 +37,7 @@ async def connect(
             **config,
             data_converter=data_converter(keys),
             plugins=plugins,
-            interceptors=[SchedulesAskedAgain(), SearchAttributesAwaited()],
+            interceptors=[ScheduleRetryInterceptor(), SearchAttributeInterceptor()],
         )
     except (RPCError, RuntimeError, ValueError) as failure:
         raise TemporalUnreachableError(

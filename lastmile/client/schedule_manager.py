@@ -1,4 +1,4 @@
-"""The Temporal Schedules of what runs by itself: how they come to be, how they stand, and how they are held.
+"""Create, update, describe, pause and start the Temporal Schedules of the maintenance workflows.
 
 A worker makes them when it starts, and brings them up to date where nobody has changed them by hand: what a person set
 (a time, a policy, an input, a pause) stays. To know the one from the other, a Schedule's action carries in its memo a
@@ -38,60 +38,60 @@ from lastmile.encryption.keys import DecryptionError
 __all__ = ["CreateOutcome", "ScheduleManager", "ScheduleStatus"]
 
 WRITTEN = "lastmile_written"
-"""In the memo of the action: the digests of what Lastmile wrote last. In plain, as is what they are of."""
+"""The memo field of the action with the digests of what Lastmile wrote last. Not encrypted, like its subject."""
 
 TOLD = 5
 SHOWS = 0.2
-"""Seconds until what a Schedule was told shows, mostly at once."""
+"""The attempts to pause or resume a Schedule, and the seconds until the change shows."""
 
 log = structlog.get_logger("lastmile.schedules")
 
 
 class CreateOutcome(StrEnum):
-    """What a worker did to a Schedule when it started."""
+    """What a worker did with a Schedule when the worker started."""
 
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
     KEPT = "kept"
-    """A person has changed its times or its policy: those stay as they are."""
+    """An operator has changed the times or the policy, which stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleStatus:
-    """A Schedule as it stands."""
+    """The state of a Schedule."""
 
     name: str
     id: str
     note: str
-    """What it is for; while it is paused, why."""
+    """The purpose; while the Schedule is paused, the reason."""
     paused: bool
     next_at: datetime | None
     running: Sequence[str]
-    """Workflow ids of the runs that it has started and that have not ended."""
+    """The workflow ids of its open runs."""
     last_at: datetime | None
-    """When it last started one."""
+    """The start of its last run."""
     last_run: str | None
-    """Its workflow id."""
+    """The workflow id of its last run."""
     missed: int
-    """How often its time passed without a run, because the server was away."""
+    """The number of runs that were missed because the server was away."""
     skipped: int
-    """How often the last run still ran."""
+    """The number of runs that were skipped because the run before was still open."""
 
 
 class ScheduleManager:
-    """The schedules of the Lastmile whose workers poll `task_queue`."""
+    """The Schedules of the Lastmile installation whose workers poll `task_queue`."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
         self._task_queue = task_queue
 
     def id_of(self, name: str) -> str:
-        """Two Lastmiles in one namespace each have their own."""
+        """Return the id of the Schedule. Two installations in one namespace have different ids."""
         return f"{self._task_queue}/{name}"
 
     async def make(self, plan: Plan) -> CreateOutcome:
-        """See that the Schedule is there and as `plan` says, but for what a person has changed."""
+        """Create the Schedule, or update it to `plan`. Keep the parts that an operator has changed."""
         try:
             await self._client.create_schedule(
                 self.id_of(plan.name),
@@ -115,7 +115,7 @@ class ScheduleManager:
             assert isinstance(there.action, ScheduleActionStartWorkflow)
             ours, theirs = plan.parts, {"spec": there.spec, "policy": there.policy}
             written = await self._written(plan, there.action)
-            # Each for itself: who moved the time of day still gets a new policy.
+            # Part by part: an operator who moved the time of day still gets a new policy.
             untouched = {name for name in ours if _digest(theirs[name]) == written.get(name)}
             wanted: Any = {name: ours[name] if name in untouched else theirs[name] for name in ours}
             written |= {name: said for name, said in _digests(ours).items() if name in untouched}
@@ -130,9 +130,9 @@ class ScheduleManager:
         return made
 
     async def _written(self, plan: Plan, action: ScheduleActionStartWorkflow) -> dict[str, str]:
-        """The digests of what Lastmile wrote last, by part.
+        """Return the digests of what Lastmile wrote last, by part.
 
-        Where nobody can read them any more: of what it writes now. What differs from that may be a person's, and stays.
+        If no key decrypts them: those of what it writes now. A difference may then be an operator's, and stays.
         """
         payload = (action.memo or {}).get(WRITTEN)
         if not isinstance(payload, Payload):
@@ -144,7 +144,7 @@ class ScheduleManager:
             return _digests(plan.parts)
 
     def _renewed(self, action: ScheduleActionStartWorkflow) -> list[Any]:
-        """A person's input, encrypted with the newest key; where nobody can read it, as it is."""
+        """Return an operator's input, encrypted with the newest key; unchanged if no key decrypts it."""
         args = list(action.args)
         codec = self._client.data_converter.payload_codec
         if not isinstance(codec, EncryptionCodec):
@@ -170,7 +170,7 @@ class ScheduleManager:
         return action
 
     async def standing(self, plan: Plan) -> ScheduleStatus:
-        """How it stands. Raises `UnknownScheduleError`."""
+        """Return the state of the Schedule. Raises `UnknownScheduleError`."""
         return _standing(plan, await self._describe(plan.name))
 
     async def trigger(self, name: str) -> Sequence[str]:
@@ -181,17 +181,20 @@ class ScheduleManager:
         return running
 
     async def pause(self, name: str, why: str) -> bool:
-        """Start no runs until `resume`; False where paused already. Raises `UnknownScheduleError`, `NotPausedError`."""
+        """Start no runs until `resume`. Return False if the Schedule is paused already.
+
+        Raises `UnknownScheduleError` and `NotPausedError`.
+        """
         return await self._hold(name, True, why)
 
     async def resume(self, name: str) -> bool:
-        """Go on; False where it is not paused. Raises `UnknownScheduleError`, `NotPausedError`."""
+        """Start runs again. Return False if it is not paused. Raises `UnknownScheduleError`, `NotPausedError`."""
         return await self._hold(name, False, _plan(name).note)
 
     async def _hold(self, name: str, paused: bool, note: str) -> bool:
-        """Told until it shows; False where it shows already.
+        """Pause or resume, and repeat that until it shows. Return False if the Schedule was so before.
 
-        Of a pause and an update of the same moment Temporal does the pause first, and the update undoes it.
+        A pause and an update at the same moment: Temporal does the pause first, and the update undoes the pause.
         """
         handle = self._handle(name)
         for told in range(TOLD + 1):
@@ -243,7 +246,7 @@ def _standing(plan: Plan, found: ScheduleDescription) -> ScheduleStatus:
 
 
 def _says(action: ScheduleActionStartWorkflow) -> tuple[Any, ...]:
-    """What of it Lastmile writes, and the input."""
+    """Return the parts of the Schedule that Lastmile writes, and the input."""
     return action.workflow, list(action.args), dict(action.memo or {}), action.static_summary
 
 
@@ -256,7 +259,7 @@ def _digest(part: object) -> str:
 
 
 def _said(value: Any) -> Any:
-    """What a part of a Schedule says beyond the defaults: a later SDK's new field does not make it another one."""
+    """Return the fields that differ from the defaults: a new field of a later SDK must not change the digest."""
     if is_dataclass(value):
         said = {one.name: getattr(value, one.name) for one in fields(value)}
         default = {

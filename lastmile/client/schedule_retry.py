@@ -1,7 +1,7 @@
-"""Questions to Temporal's Schedules, asked again where no answer comes.
+"""Repeat requests to Temporal's Schedules that get no answer.
 
-A Schedule is described by a query to its own run, on the server's side. Once in some hundred times the query is lost,
-and the caller is left to wait for the 30 seconds that the server gives it; asked again, it is answered at once.
+The server describes a Schedule by a query to the Schedule's own run. About one query in a hundred is lost, and the
+caller waits for the server's timeout of 30 seconds. A repeated request is answered at once.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,9 +18,9 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-__all__ = ["SchedulesAskedAgain"]
+__all__ = ["ScheduleRetryInterceptor"]
 
-# The server itself tries for 5 seconds at the worker that answered last, and then at any.
+# The server first asks the worker that answered last, for 5 seconds, and then any worker.
 PATIENCE = timedelta(seconds=7)
 TIMES = 4
 
@@ -29,8 +29,8 @@ Answer = TypeVar("Answer")
 _UNANSWERED = {RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED}
 
 
-class SchedulesAskedAgain(Interceptor):
-    """For a client. An update is a question first, and the same the second time."""
+class ScheduleRetryInterceptor(Interceptor):
+    """A client interceptor that repeats descriptions and updates. An update reads first, and may be repeated."""
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
         return _AskedAgain(next)

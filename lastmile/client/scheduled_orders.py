@@ -33,13 +33,13 @@ from workflows.start_options import memo, priority, search_attributes, summary
 
 __all__ = ["ScheduledOrder", "ScheduledOrders"]
 
-# An order that an outage delays is late, not gone.
+# After an outage an order starts late, and is not lost.
 LATEST_START = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledOrder:
-    """An order that waits for its date."""
+    """An order that a Schedule holds until its time."""
 
     schedule: str
     """The Schedule's id in Temporal."""
@@ -48,24 +48,24 @@ class ScheduledOrder:
     subscriber_ref: str
     operation: str
     at: datetime
-    """When it starts, in UTC."""
+    """The start time, in UTC."""
     paused: bool = False
-    """An operator paused the Schedule in the Temporal UI: it does not start until that is taken back."""
+    """An operator paused the Schedule in the Temporal UI. The order does not start until they resume it."""
 
     def as_json(self) -> dict[str, Any]:
-        """As other programs read it; what it shares with an order's result has the same names."""
+        """Return the order as JSON. Fields that an order's result also has are named alike."""
         return {"status": "scheduled", **asdict(self), "at": self.at.isoformat()}
 
 
 class ScheduledOrders:
-    """The orders that wait for their date, on a client that uses Lastmile's data converter."""
+    """The scheduled orders, on a client with Lastmile's data converter."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
         self._task_queue = task_queue
 
     async def hold(self, order: AnyOrder) -> ScheduledOrder | None:
-        """Hold the order until its `not_before`; None where it is to be started, as it has no date ahead.
+        """Hold the order until its `not_before`. Return None where that time is not ahead: start the order then.
 
         The same order again changes nothing, also where an operator has moved it. Raises `OrderIdReusedError` where
         a Schedule holds an order of this id with other content.
@@ -88,19 +88,19 @@ class ScheduledOrders:
         return await _scheduled(await handle.describe(), at)
 
     async def waiting(self, tenant: str | None = None) -> AsyncIterator[ScheduledOrder]:
-        """All that wait, or one tenant's, in no order. Temporal lists a new one after a moment."""
+        """Yield all scheduled orders, or those of one tenant, in no order. Temporal lists a new one after a moment."""
         query = f"{OPERATION.name} IS NOT NULL" if tenant is None else f'{TENANT.name} = "{tenant}"'
         async for found in await self._client.list_schedules(query):
             if found.info and found.info.next_action_times:
                 yield await _scheduled(found, found.info.next_action_times[0])
 
     async def of_subscriber(self, tenant: str, subscriber_ref: str) -> list[ScheduledOrder]:
-        """Those of one subscriber, the next one first. Temporal reads all of the tenant's for it."""
+        """Return the scheduled orders of a subscriber by time. Temporal reads all scheduled orders of the tenant."""
         found = [order async for order in self.waiting(tenant) if order.subscriber_ref == subscriber_ref]
         return sorted(found, key=lambda order: order.at)
 
     async def move(self, tenant: str, order_id: str, at: datetime) -> ScheduledOrder:
-        """Start the order at another time. Raises `NotScheduledError`."""
+        """Change the start time of the order. Raises `NotScheduledError`."""
         handle, _ = await self._waiting(tenant, order_id)
         moment = _whole_seconds(at)
 
@@ -113,12 +113,12 @@ class ScheduledOrders:
         return await _scheduled(await handle.describe(), moment)
 
     async def cancel(self, tenant: str, order_id: str) -> None:
-        """Delete the Schedule: the order is forgotten, and its id is free again. Raises `NotScheduledError`."""
+        """Delete the Schedule and the order with it. The order id is free again. Raises `NotScheduledError`."""
         handle, _ = await self._waiting(tenant, order_id)
         await handle.delete()
 
     async def _held(self, order: AnyOrder) -> ScheduledOrder | None:
-        """As the Schedule of this id has it; None where there is none, or its time has come."""
+        """Return the order that the Schedule of this id holds; None without a Schedule, or once its time has come."""
         try:
             _, found = await self._waiting(order.tenant, order.order_id)
         except NotScheduledError:
@@ -137,7 +137,7 @@ class ScheduledOrders:
             if failure.status is not RPCStatusCode.NOT_FOUND:
                 raise
             raise NotScheduledError(f"no order {order_id} of tenant {tenant} is scheduled") from None
-        # A spent Schedule stays for days.
+        # Temporal keeps a Schedule for days after its last run.
         if not found.info.next_action_times:
             raise NotScheduledError(f"order {order_id} of tenant {tenant} is not scheduled any more: its time has come")
         return handle, found
@@ -161,7 +161,7 @@ class ScheduledOrders:
 
 
 def _whole_seconds(moment: datetime) -> datetime:
-    """Schedules count in whole seconds, and an order must not begin before its time."""
+    """Round up to whole seconds, in which Schedules count: an order must not start before its time."""
     return (moment.astimezone(UTC) + timedelta(microseconds=999_999)).replace(microsecond=0)
 
 
@@ -181,7 +181,7 @@ def _once(at: datetime) -> ScheduleSpec:
 
 
 async def _begin_if_missed(handle: ScheduleHandle) -> None:
-    """A Schedule never meets a time that passed while it was being made: begin its order now."""
+    """Start the order now if its time passed while the Schedule was created: the Schedule would never start it."""
     info = (await handle.describe()).info
     if not info.next_action_times and not info.num_actions:
         await handle.trigger()

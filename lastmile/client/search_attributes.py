@@ -26,12 +26,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from workflows.search_attributes import ALL, ATTENTION
 
-__all__ = ["SearchAttributesAwaited", "add_search_attributes", "unknown_attribute"]
+__all__ = ["SearchAttributeInterceptor", "add_search_attributes", "unknown_attribute"]
 
 PATIENCE_SECONDS = 90
 PAUSE_SECONDS = 1
 
-# What servers from 1.20 on say where an execution, and where a query, names one.
+# The messages of servers from 1.20 on, for an execution and for a query with an unknown attribute.
 _SAID = ("has no mapping defined for search attribute", "is not a valid search attribute")
 
 log = logging.getLogger("lastmile.temporal")
@@ -44,8 +44,8 @@ def unknown_attribute(failure: RPCError) -> bool:
     return failure.status is RPCStatusCode.INVALID_ARGUMENT and any(said in str(failure) for said in _SAID)
 
 
-class SearchAttributesAwaited(Interceptor):
-    """For a client: repeats such calls for `patience` seconds, and logs that it waits. Then the refusal is raised."""
+class SearchAttributeInterceptor(Interceptor):
+    """A client interceptor that repeats such calls for `patience` seconds and logs that it waits."""
 
     def __init__(self, patience: float = PATIENCE_SECONDS, pause: float = PAUSE_SECONDS) -> None:
         self._patience = patience
@@ -55,7 +55,7 @@ class SearchAttributesAwaited(Interceptor):
         return _Awaited(next, self)
 
     async def known(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Return the call's answer, once the server knows what the call names."""
+        """Repeat the call until the server knows the search attributes that the call names, and return its answer."""
         deadline = asyncio.get_running_loop().time() + self._patience
         waits = False
         while True:
@@ -82,7 +82,7 @@ class SearchAttributesAwaited(Interceptor):
 
 
 class _Awaited(OutboundInterceptor):
-    def __init__(self, next: OutboundInterceptor, awaited: SearchAttributesAwaited) -> None:
+    def __init__(self, next: OutboundInterceptor, awaited: SearchAttributeInterceptor) -> None:
         super().__init__(next)
         self._awaited = awaited
 
@@ -99,7 +99,7 @@ class _Awaited(OutboundInterceptor):
 async def add_search_attributes(client: Client) -> list[str]:
     """Add the search attributes to the client's namespace, and wait until the server knows them.
 
-    Returns the problems that prevent this. The client waits with `SearchAttributesAwaited`.
+    Returns the problems that prevent this. The client waits with `SearchAttributeInterceptor`.
     """
     types = {
         key.name: IndexedValueType.INDEXED_VALUE_TYPE_BOOL
@@ -119,12 +119,12 @@ async def add_search_attributes(client: Client) -> list[str]:
             f"Temporal: the search attributes {', '.join(types)} could not be added to namespace "
             f"{client.namespace} ({failure}): have its administrator add them"
         ]
-    # The list above is the database's; only a call that names them shows what the server's processes know.
+    # The list comes from the database. Only a call that names the attributes shows what the server's processes know.
     named = " AND ".join(f"{key.name} IS NULL" for key in ALL)
     try:
         await client.count_workflows(named)
     except RPCError as failure:
         if unknown_attribute(failure):
             return [failure.message]
-        # Nothing else that is wrong with a query keeps orders from running.
+        # No other failure of the query keeps orders from running.
     return []

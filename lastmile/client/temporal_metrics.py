@@ -1,4 +1,4 @@
-"""What Temporal knows for a snapshot of the figures: runs that wait for a person, and the schedules."""
+"""Read from Temporal what the metrics snapshot needs: the parked runs and the state of the Schedules."""
 
 from temporalio.client import Client
 
@@ -8,7 +8,7 @@ from lastmile.client.schedules import SCHEDULES, Plan
 from lastmile.telemetry.snapshot import Sample, Snapshot
 from workflows.search_attributes import ATTENTION, TENANT
 
-__all__ = ["temporal_figures"]
+__all__ = ["read_temporal_metrics"]
 
 # A run that was terminated while it waited keeps the attribute.
 WAITING = f"{ATTENTION.name} = true AND ExecutionStatus = 'Running'"
@@ -16,10 +16,10 @@ SUCCEEDED = "TemporalScheduledById = '{id}' AND ExecutionStatus = 'Completed'"
 LAST_SUCCESS = "lastmile_schedule_last_success_timestamp_seconds"
 
 
-async def temporal_figures(
+async def read_temporal_metrics(
     client: Client, task_queue: str, before: Snapshot | None
 ) -> tuple[dict[str, str], list[Sample]]:
-    """The tenants of the runs that wait, by run id; and figures of the schedules of the workers on this task queue.
+    """Return the tenants of the parked runs by run id, and the metrics of the Schedules of this task queue.
 
     Raises `RPCError`. `before` remembers when a schedule last succeeded, where Temporal has deleted that run by now.
     """
@@ -36,12 +36,12 @@ async def temporal_figures(
 
 
 async def _waiting(client: Client) -> dict[str, str]:
-    """Without their memos: a worker that lacks the key of one counts it all the same."""
+    """Count the parked runs without reading memos: a worker may lack the key of one."""
     return {run.run_id: run.typed_search_attributes.get(TENANT, "") async for run in client.list_workflows(WAITING)}
 
 
 async def _schedule(client: Client, standing: ScheduleManager, plan: Plan, known: Sample | None) -> list[Sample]:
-    """Where nobody has made the schedule, or somebody has deleted it: that, and when it last succeeded."""
+    """Return the metrics of a Schedule that does not exist: that it is missing, and its last success."""
     schedule = {"schedule": plan.name}
     try:
         found = await standing.standing(plan)

@@ -1,4 +1,4 @@
-"""What is wrong with how Temporal is configured: found before a connection is tried, and told by variable."""
+"""Check the configuration of Temporal before a connection is tried, and report each mistake by variable."""
 
 import os
 import re
@@ -24,7 +24,7 @@ _ADDRESS = re.compile(r"[^\s/:]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}")
 
 
 class InvalidTemporalSettingsError(LastmileError):
-    """The settings of Temporal cannot be used; each problem a line."""
+    """The settings of Temporal are invalid; each problem is one line."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(["The settings of Temporal cannot be used:", *(f"  {one}" for one in problems)]))
@@ -32,7 +32,7 @@ class InvalidTemporalSettingsError(LastmileError):
 
 
 def temporal_settings(environment: Mapping[str, str] | None = None) -> ClientConnectConfig:
-    """The SDK's environment configuration. Raises `InvalidTemporalSettingsError` with all that is wrong."""
+    """Return the SDK's environment configuration. Raises `InvalidTemporalSettingsError` with every mistake."""
     environment = os.environ if environment is None else environment
     if problems := temporal_setting_mistakes(environment):
         raise InvalidTemporalSettingsError(problems)
@@ -40,7 +40,7 @@ def temporal_settings(environment: Mapping[str, str] | None = None) -> ClientCon
 
 
 def temporal_setting_mistakes(environment: Mapping[str, str]) -> list[str]:
-    """List what is wrong, a line each."""
+    """Return the mistakes, one line each."""
     profile, problems = _profile(environment)
     problems += _tls_mistakes(environment, profile.get("tls", {}))
     address = environment.get("TEMPORAL_ADDRESS") or profile.get("address")
@@ -57,7 +57,7 @@ def temporal_setting_mistakes(environment: Mapping[str, str]) -> list[str]:
 
 
 def _profile(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """The profile in the configuration file, and what is wrong with either."""
+    """Return the profile of the configuration file, and the mistakes in both."""
     file = Path(environment.get("TEMPORAL_CONFIG_FILE") or _default_file(environment))
     wanted = environment.get("TEMPORAL_PROFILE")
     try:
@@ -78,7 +78,7 @@ def _profile(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]
 
 
 def _default_file(environment: Mapping[str, str]) -> Path:
-    """Where the SDK looks (Linux, macOS)."""
+    """Return the default path of the SDK (Linux, macOS)."""
     home = Path(environment.get("HOME") or Path.home())
     places = [Path(environment.get("XDG_CONFIG_HOME") or home / ".config"), home / "Library" / "Application Support"]
     files = [place / "temporalio" / "temporal.toml" for place in places]

@@ -42,7 +42,7 @@ async def test_bad_lines_do_not_stop_good_ones(cli: Cli, book: Book, worker: Non
     assert f"4 orders were rejected: fix them in {rejected}" in ran.err
     left = {order["subscriber_ref"]: order for order in rejects(rejected)}
     assert left[book.ref(2)]["_rejected"].startswith("tenant: must be lower-case")
-    assert "tenant nobody does not exist" in left[book.ref(3)]["_rejected"]
+    assert "Tenant nobody does not exist" in left[book.ref(3)]["_rejected"]
     assert left[book.ref(4)]["_rejected"].endswith("this order_id is spent, send it with another")
     assert "an id belongs to one order" in left[book.ref(1)]["_rejected"]
 

@@ -84,7 +84,7 @@ async def test_a_dry_run_knows_what_is_there(cli: Cli, book: Book, worker: None)
     assert "customer C-1, since order O-1" in reuse["steps"][0]["detail"]
     assert [step["action"] for step in create["steps"]] == ["reuse"] + ["create"] * 8
     assert f"ONU ACME00000001 already belongs to subscriber {book.ref(1)}'s line" in taken["steps"][-1]["detail"]
-    assert "tenant nobody does not exist" in unknown["steps"][-1]["detail"]
+    assert "Tenant nobody does not exist" in unknown["steps"][-1]["detail"]
     assert twice["steps"] == [{"step": "open_order", "action": "reuse", "detail": "the same order as on line 3"}]
     shown = await cli("provision", "-", "--dry-run", stdin=lines(book.order(1), book.order(2)))
     assert "Nothing was started. 2 of 2 orders would be carried out." in shown.out

@@ -22,7 +22,7 @@ from temporalio.worker import Worker
 
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.client.schedule_manager import WRITTEN, CreateOutcome, ScheduleManager
-from lastmile.client.schedule_retry import SchedulesAskedAgain
+from lastmile.client.schedule_retry import ScheduleRetryInterceptor
 from lastmile.client.schedules import SCHEDULES
 from lastmile.contract import Cleanup, Decision, OrderResult, ResultStatus
 from lastmile.db import Database
@@ -71,7 +71,7 @@ class Place:
         return await Client.connect(
             self.temporal.address,
             data_converter=data_converter(keys),
-            interceptors=[SchedulesAskedAgain(), self.faults],
+            interceptors=[ScheduleRetryInterceptor(), self.faults],
         )
 
     def worker(self, client: Client) -> Worker:

@@ -124,7 +124,7 @@ async def test_the_order_id_belongs_to_its_content(
 
 
 async def test_a_tenant_that_does_not_exist_is_refused(lastmile: Lastmile, orders: Orders) -> None:
-    with pytest.raises(OrderRefusedError, match="tenant nobody does not exist"):
+    with pytest.raises(OrderRefusedError, match="Tenant nobody does not exist"):
         await lastmile.execute(orders.provision(tenant="nobody"))
 
 

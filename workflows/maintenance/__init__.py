@@ -1,1 +1,1 @@
-"""The scheduled workflows that maintain the platform."""
+"""The workflows of the scheduled maintenance."""

@@ -1,4 +1,4 @@
-"""How the scheduled workflows call their activities, and tell what went wrong."""
+"""Call the activities of the maintenance workflows."""
 
 from datetime import timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from temporalio.common import RetryPolicy
 __all__ = ["SHOWN", "call"]
 
 SHOWN = 20
-"""How many problems a result tells in words; the rest is counted."""
+"""The number of problems that a result lists; the others are only counted."""
 
 LONGEST_PAUSE = timedelta(seconds=30)
 HEARTBEAT = timedelta(seconds=30)
@@ -24,10 +24,10 @@ async def call(
     attempts: int = 10,
     name: str = "",
 ) -> Any:
-    """An activity's return; raises `ActivityError` once the attempts are used up: the schedule's next run tries again.
+    """Run an activity and return its result. Raise `ActivityError` once the attempts are used up.
 
-    `attempt` is how long one may take; ten outlast a database that is away for two minutes. `name` tells apart
-    activities of one type.
+    `attempt` is the timeout of one attempt. Ten attempts outlast a database outage of two minutes. `name` distinguishes
+    activities of the same type. The next run of the schedule tries again what failed.
     """
     return await workflow.execute_activity(
         activity,

@@ -1,7 +1,4 @@
-"""What looks after the platform by itself: the snapshot for the metrics, and the audit.
-
-The third, the cleanup, is in `workflows.maintenance.cleanup`; when each of them runs, in `lastmile.client.schedules`.
-"""
+"""The workflows of the audit and of the metrics snapshot. `lastmile.client.schedules` says when they run."""
 
 from datetime import timedelta
 from typing import Any
@@ -25,7 +22,7 @@ CHECK_ATTEMPTS = 3
 
 @workflow.defn(name="Metrics")
 class Metrics:
-    """Take every figure once, for all workers to show."""
+    """Take the metrics snapshot, which every worker shows."""
 
     @workflow.run
     async def run(self) -> SnapshotReport:
@@ -37,7 +34,7 @@ class Metrics:
 
 @workflow.defn(name="Audit")
 class Audit:
-    """Check each promise, repair what is safe to repair, ask again for the end of sessions that nobody confirmed."""
+    """Check every invariant, repair what is safe to repair, and repeat Disconnect-Requests without a confirmation."""
 
     @workflow.init
     def __init__(self) -> None:
@@ -48,13 +45,13 @@ class Audit:
 
     @workflow.query
     def progress(self) -> AuditResult:
-        """What has been found so far."""
+        """Return the findings so far."""
         return self._result()
 
     @workflow.run
     async def run(self) -> AuditResult:
-        """Everything, whatever becomes of the rest; fails in the end where something was not checked."""
-        # Asked for, and not imported: another version's would not fit the history of a run that is open.
+        """Run every check, even if others fail. Fail at the end if a check failed."""
+        # The worker returns the names: imported names of another version would not fit the history of an open run.
         for name in await call("invariants", "what there is to check", returns=list[str], attempt=SHORT):
             checked = await self._try(
                 "check_invariant", f"check: {name}", name, returns=InvariantReport, name=f"check-{name}"
@@ -71,7 +68,7 @@ class Audit:
         return await self._end()
 
     async def _try(self, activity: str, title: str, *content: Any, returns: Any, name: str = "") -> Any:
-        """What the activity returns; None where it fails, which is told in the end."""
+        """Return the result of the activity; None if it fails, which the end reports."""
         try:
             return await call(
                 activity, title, *content, returns=returns, attempt=CHECK_ATTEMPT, attempts=CHECK_ATTEMPTS, name=name
@@ -99,7 +96,7 @@ class Audit:
         )
 
     def _show(self) -> None:
-        """For who looks on in the Temporal UI."""
+        """Update the current details in the Temporal UI."""
         rows = [f"| {name} | {count:,} |" for name, count in self._violations.items()]
         told = [f"- {problem}" for problem in self._problems]
         found = ["| violated | left |", "|---|---|", *rows] if rows else ["No violation so far."]

@@ -1,7 +1,7 @@
-"""The daily cleanup, part by part: what fails in one holds up no other, and what is left is the next run's.
+"""The daily cleanup, part by part. A failed part does not stop the others; the next run tries it again.
 
-A revocation is finished by a child that holds the subscriber's workflow id meanwhile, as every operation on a
-subscriber does: it never runs beside an order, and a parked order keeps it away.
+A child workflow finishes the revocations of a subscriber. It holds the subscriber's workflow id, as every operation
+does: it never runs beside an order, and an open order, also a parked one, keeps it from starting.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ __all__ = ["FinishRevocation", "StalePrefixCleanup"]
 
 FINISH = "finish_revocation"
 SIDE_BY_SIDE = 16
-"""Children at a time: the sessions of so many subscribers are ended at once."""
+"""The number of children at a time, each of which ends the sessions of one subscriber."""
 ATTEMPT = timedelta(minutes=2)
 LONGEST_ATTEMPT = timedelta(minutes=15)
 
 
 @workflow.defn(name="FinishRevocation")
 class FinishRevocation:
-    """Bring the revocations of one subscriber to their end; its id is the subscriber's."""
+    """Finish the revocations of one subscriber. Its workflow id is the subscriber's."""
 
     @workflow.query
     def progress(self) -> None:
-        """To whoever asks for the subscriber's order: this is none."""
+        """Answer that this run belongs to no order."""
 
     @workflow.run
     async def run(self, stuck: Stuck) -> RevocationReport:
@@ -49,7 +49,7 @@ class FinishRevocation:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of the cleanup, done by one activity."""
+    """One part of the cleanup: one activity."""
 
     activity: str
     title: str
@@ -72,7 +72,7 @@ PARTS = (
 
 @workflow.defn(name="StalePrefixCleanup")
 class StalePrefixCleanup:
-    """Without input: with the limits that are the default."""
+    """Run all parts of the cleanup. Without an input, with the default limits."""
 
     @workflow.init
     def __init__(self, wanted: Cleanup | None = None) -> None:
@@ -81,12 +81,12 @@ class StalePrefixCleanup:
 
     @workflow.query
     def progress(self) -> CleanupResult:
-        """What has been done so far."""
+        """Return what has been done so far."""
         return self._state.result
 
     @workflow.run
     async def run(self, wanted: Cleanup | None = None) -> CleanupResult:
-        """Every part, whatever becomes of the others; fails in the end where one was not done."""
+        """Run every part, even if others fail. Fail at the end if a part failed."""
         while self._state.part < len(PARTS):
             self._show()
             part = PARTS[self._state.part]
@@ -105,7 +105,7 @@ class StalePrefixCleanup:
         return await self._end()
 
     async def _some(self, part: Part) -> bool:
-        """Some of the part; whether there is more."""
+        """Do some of the part, and return whether there is more to do."""
         search = MaintenanceSearch(
             older_than=part.older_than(self._wanted), after=self._state.after, dry_run=self._wanted.dry_run
         )
@@ -123,7 +123,7 @@ class StalePrefixCleanup:
         return done.more
 
     async def _finish(self, stuck: Stuck, turns: asyncio.Semaphore) -> None:
-        """Have a child finish the subscriber's revocations, unless an order is at work on the subscriber."""
+        """Finish the subscriber's revocations in a child, unless an order of the subscriber is open."""
         subscriber = _name(stuck)
         try:
             async with turns:
@@ -160,7 +160,7 @@ class StalePrefixCleanup:
         self._state.result = result.model_copy(update=more)
 
     def _tell(self, lines: list[str], *, failed: bool = False) -> None:
-        """Keep the first of them, for a person."""
+        """Keep the first lines, for an operator."""
         kept = self._state.result.problems if failed else self._state.lines
         kept += lines[: SHOWN - len(kept)]
 
@@ -175,7 +175,7 @@ class StalePrefixCleanup:
         return result
 
     def _show(self) -> None:
-        """For who looks on in the Temporal UI."""
+        """Update the current details in the Temporal UI."""
         state = self._state
         heading = "**Dry run: nothing is changed**" if state.result.dry_run else "**Cleanup**"
         now = f": {PARTS[state.part].title}" if state.part < len(PARTS) else ": done"

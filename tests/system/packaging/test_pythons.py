@@ -19,7 +19,7 @@ TOOLS = ("hypothesis", "pytest", "pytest-asyncio", "pytest-timeout")
 # Data, encryption, the command's parsing, and one order on real servers through the workflow sandbox.
 TESTS = (
     "tests/encryption/test_keys.py",
-    "tests/workflows/test_contract.py",
+    "tests/contract/test_orders.py",
     "tests/workflows/test_provision.py::test_an_order_becomes_a_working_line",
 )
 

@@ -13,7 +13,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from lastmile.client.schedule_retry import TIMES, SchedulesAskedAgain
+from lastmile.client.schedule_retry import TIMES, ScheduleRetryInterceptor
 
 FOUND: Any = object()
 
@@ -57,7 +57,7 @@ def losses() -> Losses:
 
 @pytest.fixture
 async def schedule(losses: Losses) -> ScheduleHandle:
-    client = await Client.connect("127.0.0.1:1", lazy=True, interceptors=[SchedulesAskedAgain(), losses])
+    client = await Client.connect("127.0.0.1:1", lazy=True, interceptors=[ScheduleRetryInterceptor(), losses])
     return client.get_schedule_handle("cleanup")
 
 

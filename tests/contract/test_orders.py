@@ -1,4 +1,4 @@
-"""What an order may say: everything wrong with it is said at once, with the path of each field."""
+"""Validation of orders reports every mistake at once, with the path of each field."""
 
 import json
 from typing import Any

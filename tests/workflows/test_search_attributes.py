@@ -20,7 +20,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.orders import Lastmile
-from lastmile.client.search_attributes import SearchAttributesAwaited, add_search_attributes
+from lastmile.client.search_attributes import SearchAttributeInterceptor, add_search_attributes
 from tests.support.orders import Orders
 from workflows.start_options import search_attributes
 
@@ -70,7 +70,7 @@ def waiting(temporal_client: Client, late: Late, *, patience: float = 60) -> Cli
     return Client(
         temporal_client.service_client,
         data_converter=pydantic_data_converter,
-        interceptors=[SearchAttributesAwaited(patience, pause=0.01), late],
+        interceptors=[SearchAttributeInterceptor(patience, pause=0.01), late],
     )
 
 
