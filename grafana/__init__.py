@@ -1,1 +1,1 @@
-"""The dashboards, as code; `python -m grafana` writes the JSON that Grafana reads."""
+"""The dashboards as code; `python -m grafana` writes the JSON files for Grafana."""

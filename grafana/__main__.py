@@ -1,4 +1,4 @@
-"""Write the dashboards' JSON: `python -m grafana`."""
+"""The command `python -m grafana`, which writes the JSON files of the dashboards."""
 
 from grafana.generate import dashboards
 from grafana.queries import DIRECTORY

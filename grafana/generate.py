@@ -1,4 +1,4 @@
-"""Every dashboard as the text of its file."""
+"""The generation of the dashboard files."""
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
@@ -9,10 +9,10 @@ __all__ = ["dashboards"]
 
 
 def dashboards() -> dict[str, str]:
-    """By the name of the file in `DIRECTORY`."""
+    """Return the content of each dashboard file by its name in `DIRECTORY`."""
     built = [builder.build() for builder in (lifecycle(), platform())]
     for dashboard in built:
-        # A link, an annotation and an alert can name a panel by its number, which is to be the same each time.
+        # Links, annotations and alerts refer to a panel by its number, so the numbers must be the same each time.
         for number, panel in enumerate(dashboard.panels or [], start=1):
             panel.id_val = number
     return {f"{made.uid}.json": JSONEncoder(sort_keys=True, indent=2).encode(made) + "\n" for made in built}

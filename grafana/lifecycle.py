@@ -1,4 +1,4 @@
-"""`ipv6-lifecycle`: the states of the prefixes, how fast they change, and whether a prefix leaks."""
+"""The dashboard `ipv6-lifecycle`: the states of prefixes, the rates of their changes, and leaks."""
 
 from typing import TypeVar
 
@@ -36,7 +36,7 @@ STATES = {
     "revoked": "text",
     "failed": "red",
 }
-# Every worker shows the same figures: one of them is taken, not their sum.
+# Every worker shows the same values of the metrics snapshot, so the query takes their maximum, not their sum.
 BY_STATE = f"sum by (state) (max by (tenant, state) (ipv6_lifecycle_state_total{{{TENANT}}}))"
 HOLDING = 'state!~"pending|revoked|failed"'
 
@@ -46,7 +46,7 @@ def lifecycle() -> dashboard.Dashboard:
         board(
             "ipv6-lifecycle",
             "IPv6 Lifecycle Management",
-            "Delegated prefixes from the pool to the subscriber and back.",
+            "The delegated prefixes, from the pool to the subscriber and back.",
             alerts="IPv6.*",
         )
         .with_row(dashboard.Row("State Overview"))
@@ -57,7 +57,7 @@ def lifecycle() -> dashboard.Dashboard:
         .with_panel(
             _rate(
                 "Allocation",
-                "Allocations a minute, and those that failed.",
+                "Allocations per minute, and failed allocations per minute.",
                 "ipv6_allocation_duration_seconds",
                 *("failed", 'step="allocate_ip_address", outcome="failed"'),
             )
@@ -65,7 +65,7 @@ def lifecycle() -> dashboard.Dashboard:
         .with_panel(
             _rate(
                 "Revocation",
-                "Revocations a minute, and those whose session no NAS confirmed to be over.",
+                "Revocations per minute, and those whose session end no NAS has confirmed.",
                 "ipv6_revocation_duration_seconds",
                 *("unconfirmed", 'step="revoke_ipv6_lifecycle", outcome=~"warned|failed"'),
             )
@@ -84,7 +84,7 @@ def _distribution() -> piechart.Panel:
     panel = (
         piechart.Panel()
         .title("IPv6 Prefix State Distribution")
-        .description("Delegations by state; revoked ones stay in the count until the cleanup deletes them.")
+        .description("Delegations by state. Revoked delegations count until the cleanup deletes them.")
         .datasource(DATASOURCE)
         .with_target(query(BY_STATE, "{{state}}", now=True))
         .pie_type(PieChartType.DONUT)
@@ -107,7 +107,7 @@ def _utilisation() -> gauge.Panel:
     held = f"sum(max by (tenant, state) (ipv6_lifecycle_state_total{{{HOLDING}, {TENANT}}}))"
     return dial(
         "IPv6 Utilization Rate",
-        "Active delegations, of those that hold a prefix. A low rate means that held prefixes are not in use.",
+        "The share of active delegations among those that hold a prefix. A low rate means that prefixes are unused.",
         query(f"100 * {active} / ({held} > 0)", "active", now=True),
         width=THIRD,
     ).thresholds(share_levels(50, 80))
@@ -117,7 +117,7 @@ def _pools() -> gauge.Panel:
     used = f'max by (tenant, pool) (ipv6_pool_utilization_percent{{purpose=~"ipv6.*", {SHARED}}})'
     return dial(
         "IPv6 Pool Utilization",
-        "Prefixes that are held or in quarantine: the eight fullest pools.",
+        "The share of prefixes that are held or in quarantine, for the eight fullest pools.",
         query(f"topk(8, {used})", "{{tenant}} {{pool}}", now=True),
         width=THIRD,
     ).thresholds(levels("green", (70, "yellow"), (85, "red")))
@@ -139,7 +139,7 @@ def _rate(what: str, description: str, histogram: str, bad: str, selector: str) 
 def _leaks() -> stat.Panel:
     return figure(
         "IPv6 Prefix Leaks",
-        "Delegations that have been allocated for over a day, are not active and are not acknowledged. Must be 0.",
+        "Delegations that have been allocated for over a day, but are neither active nor acknowledged. Must be 0.",
         query(f"sum(max by (tenant) (ipv6_prefix_leak_total{{{TENANT}}}))", "leaks", now=True),
         unit=units.NoUnit,
         width=QUARTER,
@@ -152,7 +152,7 @@ def _netbox() -> stat.Panel:
     return (
         figure(
             "NetBox Integration Rate",
-            "Delegations that NetBox shows, of those that hold a prefix of a pool that is kept in NetBox.",
+            "The share of delegations that NetBox shows, among those whose pool is recorded in NetBox.",
             query(f"sum({share} * {meant}) / sum({meant})", "in NetBox", now=True),
             unit=units.Percent,
             width=QUARTER,
@@ -165,12 +165,12 @@ def _netbox() -> stat.Panel:
 def _p95(what: str, histogram: str) -> stat.Panel:
     ever = f"sum by (le) ({histogram}_bucket{{{TENANT}}})"
     lately = f"sum by (le) (increase({histogram}_bucket{{{TENANT}}}[$__range]))"
-    # Without one in that time the quantile is NaN, which the comparison leaves out.
+    # Without a value in that time, the quantile is NaN, and the comparison removes it.
     expr = f"histogram_quantile(0.95, {lately}) >= 0 or histogram_quantile(0.95, {ever}) >= 0"
     return (
         figure(
             f"IPv6 {what} Duration p95",
-            "95 of 100 took no longer: in the time shown or, where it has none, since the workers started.",
+            "95 of 100 took at most this time, in the selected period; without values, since the start of the workers.",
             query(expr, "p95", now=True),
             unit=units.Seconds,
             width=QUARTER,
@@ -181,12 +181,12 @@ def _p95(what: str, histogram: str) -> stat.Panel:
 
 
 def _timeline() -> timeseries.Panel:
-    resting = f'sum(max by (tenant, pool) (ipv6_quarantined_prefixes{{purpose=~"ipv6.*", {SHARED}}}))'
+    quarantined = f'sum(max by (tenant, pool) (ipv6_quarantined_prefixes{{purpose=~"ipv6.*", {SHARED}}}))'
     panel = graph(
         "IPv6 Lifecycle State Timeline",
-        "Delegations by state: where a passing state grows, delegations get stuck. The line: prefixes in quarantine.",
+        "Delegations by state, and prefixes in quarantine. If a transitional state grows, delegations are stuck.",
         query(BY_STATE, "{{state}}"),
-        query(resting, "in quarantine"),
+        query(quarantined, "in quarantine"),
         unit=units.NoUnit,
         width=WIDTH,
     )

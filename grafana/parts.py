@@ -1,4 +1,4 @@
-"""What both dashboards are made of: where their data comes from, `$tenant`, and the panels in their few shapes."""
+"""The parts of both dashboards: the data source, the variable `$tenant`, and the types of panels."""
 
 from string import ascii_uppercase
 
@@ -25,20 +25,23 @@ __all__ = [
 ]
 
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
-"""Chosen in the dashboard, so that it works in any Grafana."""
+"""A variable of the dashboard, so that the dashboard works in every Grafana."""
 TENANT = 'tenant=~"$tenant"'
-"""What selects the series of the chosen tenants; *All* is `.*`."""
+"""The selector of the chosen tenants; *All* is `.*`."""
 SHARED = 'tenant=~"$tenant|"'
-"""The same, with what serves every tenant and so has none."""
+"""The same selector, with the series that have no tenant, such as those of pools for every tenant."""
 RATE = "[$__rate_interval]"
-"""Four scrapes or the width of a point, whichever is longer, as Grafana knows."""
+"""Grafana's interval for rates: four scrapes or the width of a point, whichever is longer."""
 
 WIDTH = 24
 _HEIGHT = 8
 
 
 def board(uid: str, title: str, description: str, alerts: str) -> dashboard.Dashboard:
-    """An empty dashboard: 24 hours, anew every 30 seconds, with the alerts whose names match `alerts` on its graphs."""
+    """Return an empty dashboard of 24 hours, refreshed every 30 seconds.
+
+    Its graphs show the alerts whose names match `alerts`.
+    """
     return (
         dashboard.Dashboard(title)
         .uid(uid)
@@ -81,13 +84,13 @@ def board(uid: str, title: str, description: str, alerts: str) -> dashboard.Dash
 
 
 def query(expr: str, legend: str = "", *, now: bool = False) -> prometheus.Dataquery:
-    """A series over time or, for what shows one value, as it is `now`."""
+    """Return a query for a series over time or, with `now`, for the current value."""
     made = prometheus.Dataquery().ref_id("A").expr(expr).legend_format(legend or "__auto")
     return made.instant() if now else made.range()
 
 
 def levels(base: str, *steps: tuple[float, str]) -> dashboard.ThresholdsConfig:
-    """Colours: `base`, and from each value on another one."""
+    """Return thresholds: the colour `base`, and from each value on another colour."""
     return (
         dashboard.ThresholdsConfig()
         .mode(models.ThresholdsMode.ABSOLUTE)
@@ -96,12 +99,12 @@ def levels(base: str, *steps: tuple[float, str]) -> dashboard.ThresholdsConfig:
 
 
 def share_levels(yellow: float, green: float) -> dashboard.ThresholdsConfig:
-    """Colours of a percentage that should be high. Without data it has no colour: nothing is wrong then."""
+    """Return thresholds of a percentage that should be high. Without data, the panel has no colour."""
     return levels("text", (0, "red"), (yellow, "yellow"), (green, "green"))
 
 
 def figure(title: str, description: str, target: prometheus.Dataquery, *, unit: str, width: int) -> stat.Panel:
-    """One number, in its colour."""
+    """Return a panel with one coloured number."""
     return (
         stat.Panel()
         .title(title)
@@ -118,7 +121,7 @@ def figure(title: str, description: str, target: prometheus.Dataquery, *, unit: 
 
 
 def dial(title: str, description: str, target: prometheus.Dataquery, *, width: int) -> gauge.Panel:
-    """A percentage on a scale."""
+    """Return a gauge of a percentage."""
     return (
         gauge.Panel()
         .title(title)
@@ -135,7 +138,7 @@ def dial(title: str, description: str, target: prometheus.Dataquery, *, width: i
 
 
 def graph(title: str, description: str, *targets: prometheus.Dataquery, unit: str, width: int) -> timeseries.Panel:
-    """Lines over time."""
+    """Return a panel with lines over time."""
     panel = (
         timeseries.Panel()
         .title(title)
@@ -154,7 +157,7 @@ def graph(title: str, description: str, *targets: prometheus.Dataquery, unit: st
 
 
 def p95(histogram: str, *by: str) -> str:
-    """What 95 of 100 take no longer than, over time."""
+    """Return the query for the 95th percentile over time."""
     return f"histogram_quantile(0.95, sum by ({', '.join([*by, 'le'])}) (rate({histogram}_bucket{RATE})))"
 
 

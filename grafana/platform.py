@@ -1,4 +1,4 @@
-"""`lastmile-platform`: orders, steps, pools, RADIUS, NetBox, the upkeep, and the workers as Temporal sees them."""
+"""The dashboard `lastmile-platform`: orders, steps, pools, RADIUS, NetBox, maintenance and Temporal."""
 
 from grafana_foundation_sdk.builders import dashboard, stat
 from grafana_foundation_sdk.cog.builder import Builder
@@ -19,7 +19,7 @@ def platform() -> dashboard.Dashboard:
     made = board(
         "lastmile-platform",
         "Lastmile Platform",
-        "Whether orders get done, and what they depend on.",
+        "Orders, their steps, and the systems that they depend on.",
         alerts=".*",
     )
     rows = {
@@ -28,7 +28,7 @@ def platform() -> dashboard.Dashboard:
         "Pools": _pools(),
         "RADIUS": _radius(),
         "NetBox": _netbox(),
-        "Upkeep": _upkeep(),
+        "Maintenance": _maintenance(),
         "Temporal": temporal(),
     }
     for title, panels in rows.items():
@@ -45,7 +45,7 @@ def _orders() -> Panels:
     return [
         figure(
             "Provisioning success",
-            "Provisions in the time shown that ended with a working line, without those cancelled or refused.",
+            "The share of provision orders that ended with a working line, without cancelled and refused orders.",
             query(
                 f"100 * sum(increase(lastmile_orders_total{{{good}}}[$__range]))"
                 f" / (sum(increase(lastmile_orders_total{{{meant}}}[$__range])) > 0)",
@@ -59,7 +59,7 @@ def _orders() -> Panels:
         .thresholds(share_levels(95, 99)),
         _count(
             "Parked runs",
-            "They wait for an operator: `lastmile attention` lists them.",
+            "Runs that wait for an operator's decision. `lastmile attention` lists them.",
             f"sum(max by (tenant) (lastmile_attention_runs{{{TENANT}}}))",
         ),
         figure(
@@ -74,7 +74,7 @@ def _orders() -> Panels:
         ),
         graph(
             "Orders by outcome",
-            "Orders that ended, a minute.",
+            "Ended orders per minute.",
             query(
                 f"sum by (operation, outcome) (rate(lastmile_orders_total{{{TENANT}}}{RATE})) * 60",
                 "{{operation}}: {{outcome}}",
@@ -84,7 +84,7 @@ def _orders() -> Panels:
         ),
         graph(
             "Order duration",
-            "From an order's first step to its end.",
+            "The duration of orders, from the first step to the end.",
             *(
                 query(
                     f"histogram_quantile({quantile}, sum by (operation, le) "
@@ -103,7 +103,7 @@ def _steps() -> Panels:
     return [
         graph(
             "Steps that went wrong",
-            "Steps that failed for good, were warned of or were undone, a minute.",
+            "Steps per minute that failed, ended with a warning or were undone.",
             query(
                 "sum by (step, outcome) "
                 f'(rate(lastmile_steps_total{{outcome=~"failed|warned|undone", {TENANT}}}{RATE})) * 60',
@@ -114,14 +114,14 @@ def _steps() -> Panels:
         ),
         graph(
             "Retries",
-            "Attempts that failed and are retried, a minute, by the type of the failure.",
+            "Failed attempts per minute that are retried, by the type of the failure.",
             query(f"sum by (step, kind) (rate(lastmile_step_retries_total{RATE})) * 60", "{{step}}: {{kind}}"),
             unit=units.CountsPerMinute,
             width=THIRD,
         ),
         graph(
             "Step duration p95",
-            "One attempt.",
+            "The duration of one attempt.",
             query(p95("lastmile_step_duration_seconds", "step"), "{{step}}"),
             unit=units.Seconds,
             width=THIRD,
@@ -141,11 +141,11 @@ def _pools() -> Panels:
         for title, description, name, unit in (
             (
                 "Pool utilization",
-                "Prefixes that are held or in quarantine.",
+                "The share of prefixes that are held or in quarantine.",
                 "ipv6_pool_utilization_percent",
                 units.Percent,
             ),
-            ("Free prefixes", "Prefixes for the next orders.", "ipv6_pool_free_prefixes", units.Short),
+            ("Free prefixes", "Prefixes that are free for the next orders.", "ipv6_pool_free_prefixes", units.Short),
             (
                 "In quarantine",
                 "Released prefixes that no other subscriber can get yet.",
@@ -160,7 +160,7 @@ def _radius() -> Panels:
     return [
         graph(
             "Disconnect and CoA requests",
-            "Requests a minute, by their outcome.",
+            "Requests per minute by outcome.",
             query(
                 f"sum by (nas, kind, outcome) (rate(lastmile_radius_requests_total{RATE})) * 60",
                 "{{nas}}: {{kind}} {{outcome}}",
@@ -170,7 +170,7 @@ def _radius() -> Panels:
         ),
         graph(
             "Requests without an answer",
-            "Share of all requests to a NAS.",
+            "The share of all requests to a NAS.",
             query(
                 f'100 * sum by (nas) (rate(lastmile_radius_requests_total{{outcome=~"timeout|error"}}{RATE}))'
                 f" / sum by (nas) (rate(lastmile_radius_requests_total{RATE}))",
@@ -186,21 +186,21 @@ def _netbox() -> Panels:
     return [
         graph(
             "NetBox latency p95",
-            "One request.",
+            "The duration of one request.",
             query(p95("lastmile_netbox_request_duration_seconds", "method"), "{{method}}"),
             unit=units.Seconds,
             width=QUARTER,
         ),
         graph(
             "NetBox errors",
-            "Requests to NetBox that failed, a minute.",
+            "Failed requests to NetBox per minute.",
             query(f"sum by (method, kind) (rate(lastmile_netbox_errors_total{RATE})) * 60 > 0", "{{method}}: {{kind}}"),
             unit=units.RequestsPerMinute,
             width=QUARTER,
         ),
         graph(
             "NetBox outbox",
-            "Prefixes whose last change NetBox lacks, and those of them that it refuses.",
+            "Prefixes whose last change is not yet in NetBox, and those whose change NetBox refuses.",
             query(
                 f"max by (tenant, pool) (lastmile_netbox_outbox_waiting{{{SHARED}}})", "{{tenant}} {{pool}}: waiting"
             ),
@@ -212,21 +212,21 @@ def _netbox() -> Panels:
         ),
         graph(
             "Outbox lag",
-            "The age of the oldest change that NetBox lacks.",
+            "The age of the oldest change that is not yet in NetBox.",
             query(f"max by (tenant, pool) (lastmile_netbox_outbox_lag_seconds{{{SHARED}}})", "{{tenant}} {{pool}}"),
             unit=units.Seconds,
             width=QUARTER,
         ),
         graph(
             "Pools full in NetBox",
-            "1 from when NetBox has no further block or prefix for the pool until the pool gets one.",
+            "1 while NetBox has no further block or prefix for the pool.",
             query(f"max by (tenant, pool) (lastmile_netbox_pool_full{{{SHARED}}})", "{{tenant}} {{pool}}"),
             unit=units.NoUnit,
             width=HALF,
         ),
         graph(
             "Age of the last block check",
-            "Time since a worker checked the blocks of each delegated pool.",
+            "The time since a worker last checked the blocks of each delegated pool.",
             query(f"max by (tenant, pool) (lastmile_keeper_age_seconds{{{SHARED}}})", "{{tenant}} {{pool}}"),
             unit=units.Seconds,
             width=HALF,
@@ -234,27 +234,29 @@ def _netbox() -> Panels:
     ]
 
 
-def _upkeep() -> Panels:
+def _maintenance() -> Panels:
     return [
         _count(
             "Audit violations",
-            "Findings of the last audit that nobody has acknowledged; `lastmile audit` names each.",
+            "Findings of the last audit without acknowledgement. `lastmile audit` lists them.",
             "sum(max by (invariant) (lastmile_audit_violations))",
         ),
         figure(
             "Age of the metrics snapshot",
-            "The age of the metrics snapshot at the worker that is furthest behind.",
+            "The age of the oldest metrics snapshot that a worker shows.",
             query("max(lastmile_snapshot_age_seconds)", "age", now=True),
             unit=units.Seconds,
             width=QUARTER,
         ).thresholds(levels("green", (420, "yellow"), (900, "red"))),
         _count("Schedules paused", "", "sum(max by (schedule) (lastmile_schedule_paused))"),
         _count(
-            "Schedules missed", "Times at which no run started.", "sum(max by (schedule) (lastmile_schedule_missed))"
+            "Schedules missed",
+            "Due times at which no run started.",
+            "sum(max by (schedule) (lastmile_schedule_missed))",
         ),
         graph(
             "Audit violations by invariant",
-            "Findings of each audit, and the sum of those that an operator has acknowledged.",
+            "Findings of the last audit by invariant, and the sum of acknowledged findings.",
             query("max by (invariant) (lastmile_audit_violations)", "{{invariant}}"),
             query("sum(max by (invariant) (lastmile_audit_acknowledged))", "acknowledged"),
             unit=units.NoUnit,
@@ -262,14 +264,14 @@ def _upkeep() -> Panels:
         ),
         graph(
             "Since the last success",
-            "Time since the last successful run of each schedule.",
+            "The time since the last successful run of each schedule.",
             query("time() - max by (schedule) (lastmile_schedule_last_success_timestamp_seconds)", "{{schedule}}"),
             unit=units.Seconds,
             width=THIRD,
         ),
         graph(
-            "Oldest delegation in a passing state",
-            "The age of the oldest delegation in each passing state.",
+            "Oldest delegation in a transitional state",
+            "The age of the oldest delegation in each transitional state.",
             query(f"max by (state) (ipv6_oldest_stuck_seconds{{{TENANT}}})", "{{state}}"),
             unit=units.Seconds,
             width=THIRD,
@@ -278,7 +280,7 @@ def _upkeep() -> Panels:
 
 
 def _count(title: str, description: str, expr: str) -> stat.Panel:
-    """A number that should be 0."""
+    """Return a panel with a number that should be 0."""
     return figure(title, description, query(expr, now=True), unit=units.NoUnit, width=QUARTER).thresholds(
         levels("green", (1, "red"))
     )

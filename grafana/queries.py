@@ -1,4 +1,4 @@
-"""The queries of a dashboard's panels as Prometheus gets them: what Grafana substitutes, substituted."""
+"""The queries of a dashboard's panels, with Grafana's variables substituted, as Prometheus receives them."""
 
 import json
 import re
@@ -20,22 +20,26 @@ class PanelQuery:
     legend: str
     unit: str
     nothing: str
-    """What the panel says where the query finds nothing; empty where it always finds something."""
+    """The text of the panel if the query finds nothing; empty if the query always finds a value."""
 
     def name(self, labels: Mapping[str, str]) -> str:
-        """What Grafana calls a series. Raises `KeyError` where the legend has a label that is not there."""
+        """Return Grafana's name of a series.
+
+        Raises:
+            KeyError: the legend has a label that the series lacks.
+        """
         return re.sub(r"{{(\w+)}}", lambda label: labels[label[1]], self.legend.replace("__auto", ""))
 
     def expression(self, *, tenants: tuple[str, ...] = (), span: str = "1h", rate: str = "1m") -> str:
-        """The query for the chosen tenants (none: *All*), with durations for `$__range` and `$__rate_interval`."""
-        # As Grafana writes what was chosen into a query for Prometheus: each escaped, several as alternatives.
+        """Return the query for the tenants (none: *All*), with durations for `$__range` and `$__rate_interval`."""
+        # Grafana escapes each chosen value, and joins several values as alternatives.
         chosen = [re.escape(tenant).replace("\\", "\\\\") for tenant in tenants]
         tenant = ".*" if not chosen else chosen[0] if len(chosen) == 1 else f"({'|'.join(chosen)})"
         return self.expr.replace("$tenant", tenant).replace("$__rate_interval", rate).replace("$__range", span)
 
 
 def panel_queries(dashboard: Path) -> Iterator[PanelQuery]:
-    """Every query of a dashboard's JSON, in the order of its panels."""
+    """Yield every query of a dashboard's JSON file, in the order of its panels."""
     for panel in json.loads(dashboard.read_text())["panels"]:
         for target in panel.get("targets", ()):
             field = panel["fieldConfig"]["defaults"]

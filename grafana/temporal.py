@@ -1,4 +1,4 @@
-"""The row of the platform's dashboard about Temporal, by the metrics of its SDK."""
+"""The row about Temporal in the platform's dashboard, from the metrics of the SDK."""
 
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as models
@@ -12,11 +12,11 @@ THIRD = WIDTH // 3
 
 
 def temporal() -> list[Builder[models.Panel]]:
-    """Whether workers keep up, and what becomes of what they ask."""
+    """Return the panels about the load of the workers and their requests to Temporal."""
     return [
         graph(
             "Waiting for a worker",
-            "In the queue: 95 of 100 tasks wait no longer. More workers make it shorter.",
+            "95 of 100 tasks wait at most this time in the queue. More workers reduce the time.",
             query(p95("temporal_workflow_task_schedule_to_start_latency_seconds"), "workflow tasks"),
             query(p95("temporal_activity_schedule_to_start_latency_seconds"), "activities"),
             unit=units.Seconds,
@@ -24,35 +24,35 @@ def temporal() -> list[Builder[models.Panel]]:
         ),
         graph(
             "Free slots",
-            "Of all workers: at 0 they are full.",
+            "Free slots of all workers. At 0, the workers are fully loaded.",
             query("sum by (worker_type) (temporal_worker_task_slots_available)", "{{worker_type}}"),
             unit=units.Short,
             width=THIRD,
         ),
         graph(
             "Runs in memory",
-            "Of all workers.",
+            "Runs in the caches of all workers.",
             query("sum(temporal_sticky_cache_size)", "runs"),
             unit=units.Short,
             width=THIRD,
         ),
         graph(
             "Requests to Temporal",
-            "A minute.",
+            "Requests per minute.",
             query(f"sum by (operation) (rate(temporal_request_total{RATE})) * 60", "{{operation}}"),
             unit=units.RequestsPerMinute,
             width=THIRD,
         ),
         graph(
             "Requests that failed",
-            "A minute.",
+            "Failed requests per minute.",
             query(f"sum by (operation) (rate(temporal_request_failure_total{RATE})) * 60", "{{operation}}"),
             unit=units.RequestsPerMinute,
             width=THIRD,
         ),
         graph(
             "Workflow tasks that failed",
-            "Any: a run that cannot go on, because its code does not fit its history.",
+            "Failures per minute. Each means that a run cannot continue, since the code does not match its history.",
             query(
                 f"sum by (workflow_type) (rate(temporal_workflow_task_execution_failed_total{RATE})) * 60",
                 "{{workflow_type}}",

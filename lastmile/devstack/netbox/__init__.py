@@ -1,7 +1,7 @@
 """A stand-in for NetBox: an HTTP server that behaves as the recorded contracts of 4.4 and 4.6 (`tests/netbox`).
 
-It has the part of NetBox's REST API that Lastmile uses, with its errors, its races and its lock, and on demand its
-costs and its faults. See docs/development/netbox-stand-in.md.
+It has the part of NetBox's REST API that Lastmile uses, with the same errors, race conditions and lock. Latency and
+faults can be switched on. See docs/development/netbox-stand-in.md.
 """
 
 from lastmile.devstack.netbox.server import NetBoxServer

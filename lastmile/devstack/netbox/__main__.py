@@ -1,4 +1,4 @@
-"""`python -m lastmile.devstack.netbox`: the stand-in as a process of its own, until Ctrl-C or SIGTERM."""
+"""The command `python -m lastmile.devstack.netbox`, which runs the stand-in until Ctrl-C or SIGTERM."""
 
 import argparse
 import signal
@@ -12,13 +12,15 @@ from lastmile.devstack.netbox.versions import V4_4, VERSIONS
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lastmile.devstack.netbox", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--port", type=int, default=0, help="the TCP port; 0 selects a free port")
     tokens = parser.add_mutually_exclusive_group()
     tokens.add_argument("--token", default="", help="the superuser's API token, of 40 characters or nbt_<key>.<secret>")
-    tokens.add_argument("--token-file", type=Path, help="a file that holds it")
-    parser.add_argument("--file", type=Path, help="keep the data here; without, it ends with the process")
-    parser.add_argument("--version", choices=VERSIONS, default=V4_4.api, help="the NetBox to play")
-    parser.add_argument("--as-slow-as-measured", action="store_true", help="take the time that a real NetBox takes")
+    tokens.add_argument("--token-file", type=Path, help="a file with the token")
+    parser.add_argument(
+        "--file", type=Path, help="the file for the data; without a file, the data ends with the process"
+    )
+    parser.add_argument("--version", choices=VERSIONS, default=V4_4.api, help="the version of NetBox")
+    parser.add_argument("--as-slow-as-measured", action="store_true", help="be as slow as a real NetBox")
     options = parser.parse_args()
     costs = MEASURED if options.as_slow_as_measured else None
     ended = threading.Event()

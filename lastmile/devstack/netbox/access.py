@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""The authentication of callers and their permissions."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from lastmile.devstack.netbox.versions import Version
 __all__ = ["Caller", "authenticate", "authorization", "install", "token_of"]
 
 _PREFIX = "nbt_"
-"""What tokens of version 2 begin with."""
+"""The prefix of tokens of version 2."""
 
 _ACTIONS = {"GET": "view", "HEAD": "view", "POST": "add", "PUT": "change", "PATCH": "change", "DELETE": "delete"}
 
@@ -31,37 +31,38 @@ class Caller:
     username: str
     superuser: bool
     may_write: bool
-    """The token's own limit."""
+    """Whether the token itself allows writes."""
     granted: Mapping[tuple[str, str], Sequence[Any]]
-    """By kind of object and action: the constraints of the permissions."""
+    """The constraints of the permissions, by kind of object and action."""
     store: Store
 
     def may(self, method: str, resource: Resource) -> bool:
-        """Whether the token and the user's permissions allow this HTTP method on this kind of object."""
+        """Return whether the token and the user's permissions allow this HTTP method on this kind of object."""
         action = _ACTIONS.get(method)
         if action is None or (action != "view" and not self.may_write):
             return action is None
         return self.superuser or (resource.type, action) in self.granted
 
     def reaches(self, method: str, resource: Resource, stored: Object) -> bool:
-        """Whether the constraints of the permissions let through this object; asked after `check`."""
+        """Return whether the constraints of the permissions include this object. Call `check` first."""
         constraints = self.granted.get((resource.type, _ACTIONS[method]), ())
         return self.superuser or any(reaches(one, resource, stored, self.store) for one in constraints)
 
     def check(self, method: str, resource: Resource) -> None:
-        """
+        """Check the permission for a method on a kind of object.
+
         Raises:
-            Problem: 403.
+            HttpError: 403.
         """
         if not self.may(method, resource):
             raise HttpError(403, {"detail": "You do not have permission to perform this action."})
 
 
 def authenticate(header: str, store: Store) -> Caller:
-    """The caller that an `Authorization` header names.
+    """Return the caller of an `Authorization` header.
 
     Raises:
-        Problem: 403 (never 401), also where there is no header.
+        HttpError: 403 (never 401), also without a header.
     """
     token = _token(header, store)
     if not token.get("enabled", True):
@@ -80,9 +81,10 @@ def authenticate(header: str, store: Store) -> Caller:
 
 
 def _token(header: str, store: Store) -> Object:
-    """
+    """Return the token of an `Authorization` header.
+
     Raises:
-        Problem: 403.
+        HttpError: 403.
     """
     keyword, _, value = header.partition(" ")
     both = store.version.v2_tokens
@@ -104,7 +106,7 @@ def _token(header: str, store: Store) -> Object:
 
 
 def token_of(version: Version, body: Object) -> Object:
-    """What is stored of a new token; the secret of one of version 2 is its `token`."""
+    """Return the stored fields of a new token. The field `token` is the secret of a token of version 2."""
     generated = body["token"] or body["key"] or secrets.token_hex(20)
     if version.v2_tokens and body["version"] != 1:
         return {"version": 2, "key": secrets.token_hex(6), "token": generated}
@@ -112,22 +114,22 @@ def token_of(version: Version, body: Object) -> Object:
 
 
 def authorization(token: str) -> str:
-    """The header `Authorization` of a request with this token."""
+    """Return the header `Authorization` for this token."""
     return f"{'Bearer' if token.startswith(_PREFIX) else 'Token'} {token}"
 
 
 def install(store: Store, token: str) -> None:
-    """Have a superuser `admin` with this token, as a NetBox that has just been installed.
+    """Create a superuser `admin` with this token, as in a newly installed NetBox.
 
     Raises:
-        ValueError: the token has not 40 characters, and is not `nbt_<key>.<secret>` of a version that knows these.
+        ValueError: the token is neither 40 characters nor `nbt_<key>.<secret>` of a version with such tokens.
     """
     key, secret, number = token, "", 1
     if store.version.v2_tokens and token.startswith(_PREFIX):
         key, _, secret = token.removeprefix(_PREFIX).partition(".")
         number = 2
     if len(secret or key) != 40:
-        raise ValueError(f"A NetBox token has 40 characters, this one {len(secret or key)}.")
+        raise ValueError(f"A NetBox token has 40 characters, but this token has {len(secret or key)}.")
     with store.transaction():
         if not store.matching("users.user", {"username": "admin"}):
             blank = {name: field.default for name, field in USER.fields.items()}

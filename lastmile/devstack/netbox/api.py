@@ -1,11 +1,11 @@
-"""The REST API: which request is answered how, without the wire and without the faults."""
+"""The REST API: the handling of requests, without HTTP and without faults."""
 
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from lastmile.devstack.netbox import allocating
+from lastmile.devstack.netbox import allocation
 from lastmile.devstack.netbox.access import authenticate
 from lastmile.devstack.netbox.fields import Object
 from lastmile.devstack.netbox.http_errors import HttpError, not_found
@@ -17,12 +17,12 @@ from lastmile.devstack.netbox.resource import Resource
 from lastmile.devstack.netbox.resources import BY_PATH
 from lastmile.devstack.netbox.store import Store
 from lastmile.devstack.netbox.validation import validated
-from lastmile.devstack.netbox.writing import Writer
+from lastmile.devstack.netbox.writer import Writer
 
 __all__ = ["answer"]
 
 _PAGE_NOT_FOUND = '\n<!DOCTYPE html>\n<html lang="en"><head><title>Page Not Found | NetBox</title></head></html>\n'
-# `/api/` names them all, also those that have nothing here.
+# `/api/` lists all apps, including those without endpoints in the stand-in.
 _APPS = (
     *("circuits", "core", "dcim", "extras", "ipam", "plugins", "status"),
     *("tenancy", "users", "virtualization", "vpn", "wireless"),
@@ -30,10 +30,10 @@ _APPS = (
 
 
 def answer(request: Request, store: Store, work: Work) -> Reply:
-    """What NetBox answers.
+    """Return NetBox's reply to a request.
 
     Raises:
-        Killed: it ended meanwhile.
+        ProcessKilledError: NetBox ended meanwhile.
     """
     try:
         return _Exchange(request, store, work).answer()
@@ -42,7 +42,7 @@ def answer(request: Request, store: Store, work: Work) -> Reply:
 
 
 class _Exchange:
-    """One request, its caller, and the store."""
+    """One request with its caller and the store."""
 
     def __init__(self, request: Request, store: Store, work: Work) -> None:
         self.request = request
@@ -138,7 +138,7 @@ class _Exchange:
                 return Reply(200, changed, etag=self._etag(changed))
 
     def _available(self, kind: str, key: int) -> Reply:
-        of, made = BY_PATH["ipam/prefixes"], BY_PATH[allocating.MADE[kind]]
+        of, made = BY_PATH["ipam/prefixes"], BY_PATH[allocation.MADE[kind]]
         self._permit(made, without=("PUT", "PATCH", "DELETE"))
         with self.store.lock:
             parent = self.store.get(of.type, key)
@@ -148,16 +148,16 @@ class _Exchange:
         if self.request.method == "GET":
             with self.store.lock:
                 most = self.request.limit(self.store.max_page_size)
-                return Reply(200, allocating.listed(kind, parent, self.store, self.presenter, most))
+                return Reply(200, allocation.listed(kind, parent, self.store, self.presenter, most))
         body = self.request.json()
         wanted = body if isinstance(body, list) else [body]
-        allocating.check(kind, parent, wanted)
+        allocation.check(kind, parent, wanted)
         with self.store.lock:
-            cost = allocating.effort(kind, parent, self.store)
+            cost = allocation.effort(kind, parent, self.store)
         self.work.spend(lambda costs: cost(costs) * (1 - costs.locked))
         with self.work.allocating(kind):
             with self.store.lock:
-                bodies = allocating.allocated(kind, parent, wanted, self.store)
+                bodies = allocation.allocated(kind, parent, wanted, self.store)
                 drafts = self._validated(made, bodies if isinstance(body, list) else bodies[0])
             self.work.spend(lambda costs: cost(costs) * costs.locked + costs.create * len(drafts))
             created = self._commit(made, drafts, reads_back=False)
@@ -187,7 +187,7 @@ class _Exchange:
         return Reply(201, created[0], etag=self._etag(created[0]))
 
     def _validated(self, resource: Resource, body: Any) -> list[Object]:
-        """The attributes of what `body` asks for, one or a list: all of it, or none."""
+        """Return the attributes of the objects in `body`, one or a list. If one is invalid, refuse all."""
         if not isinstance(body, list):
             return [validated(resource, body, self.store, self.presenter, partial=False)]
         drafts: list[Object] = []
@@ -212,8 +212,10 @@ class _Exchange:
             return [self._as_created(resource, stored, reads_back) for stored in created]
 
     def _as_created(self, resource: Resource, stored: Object, reads_back: bool) -> Object:
-        """The reply to a creation. Unless it is read back, it is older than the counting of children and parents,
-        except where tags are set."""
+        """Return the reply to a creation.
+
+        Unless NetBox reads the object back, or it has tags, the reply has no counts of children and parents yet.
+        """
         shown = self.presenter.full(resource, stored)
         if resource.type == "ipam.prefix" and not stored["tags"] and not reads_back:
             shown |= {"children": 0, "_depth": 0}
@@ -222,29 +224,31 @@ class _Exchange:
         return shown
 
     def _check_reach(self, resource: Resource, written: Sequence[Object]) -> None:
-        """
+        """Check the objects to write against the constraints of the permissions.
+
         Raises:
-            Problem: 403, the constraints of the permissions do not let through what would be written.
+            HttpError: 403; the constraints exclude an object.
         """
         if not all(self.caller.reaches(self.request.method, resource, one) for one in written):
             raise HttpError(403, {"detail": "You do not have permission to perform this action."})
 
     def _etag(self, stored: Object) -> str:
-        """Of one object, stored or shown; empty where this version sends none."""
+        """Return the ETag of an object; empty if this version sends none."""
         since = stored.get("last_updated") or stored.get("created")
         return f'W/"{since}"' if self.version.etags and since else ""
 
     def _check_match(self, current: Object) -> None:
-        """
+        """Check the header `If-Match`.
+
         Raises:
-            Problem: 412, the object is not the one that the client has seen.
+            HttpError: 412; the object has changed since the client read it.
         """
         wanted = [one.strip() for one in self.request.if_match.split(",") if one.strip() not in ("", "*")]
         if self.version.etags and wanted and self._etag(current) not in wanted:
             raise HttpError(412, {"detail": "Precondition failed."}, self._etag(current))
 
     def _update_many(self, resource: Resource) -> Reply:
-        """Unknown ids are passed over in silence."""
+        """Update the objects of the body. As NetBox does, ignore unknown ids."""
         given = {one["id"]: one for one in self.request.items()}
         with self.store.lock:
             known = [stored for key in given if (stored := self.store.get(resource.type, key))]
@@ -262,7 +266,7 @@ class _Exchange:
         with self.work.commit():
             writer = self._writer()
             self._check_reach(resource, [{**current, **draft} for current, draft in drafts])
-            still = [(self._still(resource, current), draft) for current, draft in drafts]
+            still = [(self._reread(resource, current), draft) for current, draft in drafts]
             changed = [writer.update(resource, current, draft) for current, draft in still]
             return [self.presenter.full(resource, stored) for stored in changed]
 
@@ -277,17 +281,17 @@ class _Exchange:
         self.work.spend(lambda costs: costs.delete * len(doomed))
         with self.work.commit():
             writer = self._writer()
-            still = [self._still(resource, current) for current in doomed]
+            still = [self._reread(resource, current) for current in doomed]
             for current in still:
                 writer.check_deletable(resource, current)
             for current in still:
                 writer.delete(resource, current)
 
-    def _still(self, resource: Resource, current: Object) -> Object:
-        """The object as it is now.
+    def _reread(self, resource: Resource, current: Object) -> Object:
+        """Return the current state of the object.
 
         Raises:
-            Problem: 404, somebody else has deleted it meanwhile.
+            HttpError: 404; another request has deleted the object meanwhile.
         """
         found = self.store.get(resource.type, current["id"])
         if found is None:

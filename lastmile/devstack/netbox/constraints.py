@@ -1,7 +1,7 @@
-"""Constraints of permissions: which objects of a kind they reach.
+"""The constraints of permissions, which select objects of a kind.
 
-A part of Django's look-ups: equality, `__in`, and `__net_contained` and `__net_contained_or_equal` of a prefix, also of
-an object that is referred to (`vrf__name`).
+The stand-in has a part of Django's look-ups: equality, `__in`, `__net_contained` and `__net_contained_or_equal` of a
+prefix, and the same for a related object (`vrf__name`).
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,10 @@ __all__ = ["reaches"]
 
 
 def reaches(constraints: Any, resource: Resource, stored: Object, store: Store) -> bool:
-    """Whether the object passes. A dictionary: all its look-ups; a list: any of its dictionaries; None: no limit."""
+    """Return whether the constraints include the object.
+
+    A dictionary requires all its look-ups, a list one of its dictionaries. None includes every object.
+    """
     if constraints is None:
         return True
     alternatives = constraints if isinstance(constraints, list) else [constraints]
@@ -42,4 +45,4 @@ def _matches(path: list[str], wanted: Any, resource: Resource, stored: Object, s
         case ["net_contained" | "net_contained_or_equal" as how]:
             inside, around = Network.parse(str(value)), Network.parse(wanted)
             return around.contains(inside) and (how == "net_contained_or_equal" or inside != around)
-    raise ValueError(f"the stand-in does not know the look-up {'__'.join(path)}")
+    raise ValueError(f"the stand-in does not support the look-up {'__'.join(path)}")

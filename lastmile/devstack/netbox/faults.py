@@ -1,4 +1,4 @@
-"""What can go wrong between a client and NetBox, and inside it; asked for by a test, or at random with a seed."""
+"""Faults between a client and NetBox, and inside NetBox, requested by a test or chosen at random with a seed."""
 
 import random
 import threading
@@ -26,30 +26,30 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What happens to one request. The parts can be combined; they come about in this order."""
+    """A fault of one request. Parts can be combined, and act in this order."""
 
     latency: float = 0
-    """Seconds before anything is done."""
+    """Seconds before NetBox receives the request."""
     delay: Callable[[], object] | None = None
-    """Called there: to be on the way until an event is set."""
+    """A function that blocks before NetBox receives the request, for example until an event is set."""
     proxy: int = 0
-    """The status that a proxy answers with, without asking NetBox."""
+    """The status with which a proxy replies, without forwarding the request to NetBox."""
     retry_after: int | None = None
-    """Seconds, in that answer's `Retry-After`."""
+    """Seconds in the header `Retry-After` of the proxy's reply."""
     dropped: bool = False
-    """The connection is closed, and nothing is done."""
+    """Whether the connection is closed before NetBox receives the request."""
     work: float = 0
-    """Seconds that NetBox works longer, after its checks and before its commit."""
+    """Additional seconds of work in NetBox, after its checks and before its commit."""
     hold: Callable[[], object] | None = None
-    """Called there: to wait for an event or a barrier."""
+    """A function that blocks between the checks and the commit, for example at a barrier."""
     failure: HttpError | None = None
-    """NetBox's own answer instead of the commit…"""
+    """NetBox's error reply instead of the commit, or after the commit with `committed`."""
     committed: bool = False
-    """… or after it."""
+    """Whether NetBox commits before it replies with `failure`."""
     lost: bool = False
-    """The work is done, and the connection is closed without a reply."""
+    """Whether NetBox commits, but the connection is closed without a reply."""
     cut: bool = False
-    """The connection is closed in the middle of the reply's body."""
+    """Whether the connection is closed in the middle of the reply's body."""
 
 
 NO_FAULT = Fault()
@@ -59,7 +59,7 @@ DROPPED = Fault(dropped=True)
 
 
 def proxy(status: int, *, retry_after: int | None = None) -> Fault:
-    """The answer of a proxy in front of NetBox: 502, 503, 504 or 429."""
+    """Return the fault of a reply by a proxy in front of NetBox: 502, 503, 504 or 429."""
     return Fault(proxy=status, retry_after=retry_after)
 
 
@@ -74,7 +74,7 @@ _HTML = (
 )
 REDIS_DOWN = Fault(failure=HttpError(500, _HTML))
 REDIS_LOST = Fault(failure=HttpError(500, _HTML), committed=True)
-"""Redis goes away between the commit and the reply: the row exists although NetBox answers 500."""
+"""Redis fails between the commit and the reply: the row exists although NetBox replies 500."""
 POSTGRES_DOWN = Fault(failure=_server_error("OperationalError", "the connection is closed"))
 READ_ONLY = Fault(failure=_server_error("InternalError", "cannot execute INSERT in a read-only transaction"))
 
@@ -91,34 +91,34 @@ class _Rule:
 
 
 class Faults:
-    """Which requests meet which fault. What was asked for comes first, in its order; then chance."""
+    """The faults of requests: requested faults first, in their order, then random ones."""
 
     def __init__(self, seed: int = 0) -> None:
         self.met: Counter[Fault] = Counter()
-        """How many requests have met each fault."""
+        """The number of requests that had each fault."""
         self._lock = threading.Lock()
         self._random = random.Random(seed)
         self._next: list[_Rule] = []
         self._chances: list[_Rule] = []
 
     def next(self, fault: Fault, *, method: str = "", path: str = "", times: int = 1) -> None:
-        """The next requests of this method whose path contains `path` meet `fault`."""
+        """Apply `fault` to the next requests with this method whose path contains `path`."""
         with self._lock:
             self._next += [_Rule(fault, method, path, 1)] * times
 
     def chance(self, fault: Fault, probability: float, *, method: str = "", path: str = "") -> None:
-        """From now on such requests meet `fault` with this probability."""
+        """Apply `fault` to such requests with this probability from now on."""
         with self._lock:
             self._chances.append(_Rule(fault, method, path, probability))
 
     def clear(self) -> None:
-        """From now on nothing goes wrong."""
+        """Remove all faults."""
         with self._lock:
             self._next.clear()
             self._chances.clear()
 
     def pick(self, method: str, path: str) -> Fault:
-        """What the request that has just come meets."""
+        """Return the fault of a new request."""
         with self._lock:
             for rule in self._next:
                 if rule.matches(method, path):

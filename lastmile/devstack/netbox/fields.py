@@ -1,6 +1,6 @@
-"""The kinds of fields that NetBox's objects have: what each accepts in a body, and how it is shown in a reply.
+"""The types of fields of NetBox's objects: their validation in a body, and their form in a reply.
 
-The words of refusal are those of Django REST framework, as NetBox sends them.
+The error messages are those of Django REST framework, as NetBox sends them.
 """
 
 import re
@@ -15,38 +15,38 @@ from lastmile.devstack.netbox.versions import Version
 __all__ = ["Address", "Choice", "Field", "Fixed", "Flag", "Items", "Lookup", "Number", "Prefix", "Ref", "Refs", "Text"]
 
 Object = dict[str, Any]
-"""An object as it is stored: references as ids, choices as their values."""
+"""A stored object: references are ids, choices are their values."""
 
 
 class Lookup(Protocol):
-    """What a field must know of the other objects."""
+    """The access of a field to other objects."""
 
     @property
     def version(self) -> Version:
-        """The NetBox that is played."""
+        """Return the version of NetBox."""
 
     def matching(self, kind: str, attributes: Mapping[str, Any]) -> list[Object]:
-        """The objects of a kind that have all of `attributes`."""
+        """Return the objects of a kind that have all of `attributes`."""
 
     def nested(self, kind: str, key: int) -> Any:
-        """How another object shows the object `key` of this kind."""
+        """Return the short form of the object `key` of this kind, for a reference to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """A field that a body may set; one that is not `required` has a default."""
+    """A field that a body may set. A field that is not `required` has a default."""
 
     required: bool = False
     null: bool = False
     default: Any = None
     hidden: bool = False
-    """Accepted, and never shown."""
+    """Whether the field is accepted in a body, but absent from replies."""
 
     def accept(self, value: Any, lookup: Lookup) -> Any:
-        """What to store for a value of a body.
+        """Return the stored form of a value in a body.
 
         Raises:
-            Invalid: NetBox refuses it.
+            InvalidValueError: NetBox refuses the value.
         """
         if value is None:
             if self.null:
@@ -55,21 +55,23 @@ class Field:
         return self.parse(value, lookup)
 
     def parse(self, value: Any, lookup: Lookup) -> Any:
-        """As `accept`, for a value that is not null."""
+        """Return the stored form of a value that is not null, as `accept` does."""
         return value
 
     def show(self, value: Any, lookup: Lookup) -> Any:
-        """The value in a reply."""
+        """Return the form of the value in a reply."""
         return value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fixed(Field):
-    """A part of NetBox that this stand-in lacks: always its default, whatever a body says."""
+    """A field that the stand-in does not implement: it always has its default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text(Field):
+    """A string."""
+
     default: Any = ""
     pattern: str = ""
     complaint: str = ""
@@ -87,6 +89,8 @@ class Text(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Flag(Field):
+    """A truth value."""
+
     default: Any = False
 
     def parse(self, value: Any, lookup: Lookup) -> bool:
@@ -99,6 +103,8 @@ class Flag(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Number(Field):
+    """An integer."""
+
     def parse(self, value: Any, lookup: Lookup) -> int:
         try:
             return int(value)
@@ -108,7 +114,7 @@ class Number(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Items(Field):
-    """A list of strings, or of whatever is in it."""
+    """A list of values of any type."""
 
     default: Any = ()
 
@@ -123,7 +129,7 @@ class Items(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Field):
-    """One of `labels`, by its value."""
+    """The value of one of `labels`."""
 
     labels: Mapping[str, str]
 
@@ -138,12 +144,12 @@ class Choice(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Ref(Field):
-    """Another object: by its id, or by attributes that only it has."""
+    """A reference to another object, by its id or by unique attributes."""
 
     to: str
     null: bool = True
     protects: bool = True
-    """The other object cannot be deleted while this one refers to it; else this one goes with it."""
+    """Whether a reference prevents the deletion of the other object; otherwise this object is deleted with it."""
 
     def parse(self, value: Any, lookup: Lookup) -> int:
         return resolve(self.to, value, lookup)
@@ -154,7 +160,7 @@ class Ref(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Refs(Field):
-    """Several other objects."""
+    """References to several other objects."""
 
     to: str
     default: Any = ()
@@ -169,10 +175,10 @@ class Refs(Field):
 
 
 def resolve(kind: str, value: Any, lookup: Lookup) -> int:
-    """The id of the object of this kind that a body refers to by its id or by a dictionary of attributes.
+    """Return the id of the object to which a body refers by its id or by a dictionary of attributes.
 
     Raises:
-        Invalid: there is none, or several, or it is neither an id nor a dictionary.
+        InvalidValueError: there is no such object or several, or the value is neither an id nor a dictionary.
     """
     if isinstance(value, dict):
         found = lookup.matching(kind, value)
@@ -207,7 +213,7 @@ class Prefix(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Address(Field):
-    """An IP address with the length of its prefix."""
+    """An IP address with a prefix length."""
 
     def parse(self, value: Any, lookup: Lookup) -> str:
         network = _parsed(value, "address", lookup.version)

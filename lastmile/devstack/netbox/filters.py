@@ -1,7 +1,7 @@
-"""Which objects of a list a query string asks for.
+"""The filters of a list by the query string.
 
-An unknown parameter is ignored and so is an empty one: everything comes back. What is known and senseless is refused,
-or, in a filter by prefix, matches nothing.
+As in NetBox, unknown and empty parameters are ignored. An invalid value is refused, except in a filter by prefix, where
+it matches no object.
 """
 
 import operator
@@ -23,7 +23,7 @@ Query = Mapping[str, Sequence[str]]
 Test = Callable[[Object], bool]
 Filter = Callable[[Sequence[str]], Test]
 
-# How a text is compared, by the suffix of the parameter; several values are alternatives, or with `n…` all excluded.
+# The comparison of texts by the suffix of the parameter. Several values are alternatives, or all excluded with `n…`.
 _TEXT: dict[str, Callable[[str, str], bool]] = {
     "": lambda have, want: have == want,
     "ie": lambda have, want: have.lower() == want.lower(),
@@ -43,10 +43,10 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def apply(resource: Resource, query: Query, store: Store) -> list[Object]:
-    """The objects that pass every filter that the query names, in NetBox's order.
+    """Return the objects that pass every filter of the query, in NetBox's order.
 
     Raises:
-        Problem: 400, with what NetBox says of each value that it cannot make sense of.
+        HttpError: 400, with NetBox's message for each invalid value.
     """
     known = dict(_filters(resource, store))
     tests, complaints = [], {}

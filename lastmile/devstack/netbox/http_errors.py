@@ -1,4 +1,4 @@
-"""What ends a request early: an answer other than the one asked for."""
+"""The errors that end a request with an error reply."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ __all__ = ["HttpError", "InvalidValueError", "not_found"]
 
 
 class HttpError(LastmileError):
-    """Answered with `status` and `body`, as JSON, or as HTML where it is a string."""
+    """An error reply with `status` and `body`, in JSON, or in HTML if the body is a string."""
 
     def __init__(self, status: int, body: Any, etag: str = "") -> None:
         super().__init__(status, body, etag)
@@ -18,7 +18,7 @@ class HttpError(LastmileError):
 
 
 class InvalidValueError(LastmileError):
-    """A value that NetBox refuses; `messages` are its own words."""
+    """A value that NetBox refuses, with NetBox's messages."""
 
     def __init__(self, *messages: str) -> None:
         super().__init__(*messages)
@@ -26,5 +26,5 @@ class InvalidValueError(LastmileError):
 
 
 def not_found(name: str) -> HttpError:
-    """There is no object of this id; `name` is what NetBox calls its kind."""
+    """Return the error for an unknown id. `name` is NetBox's name of the kind of object."""
     return HttpError(404, {"detail": f"No {name} matches the given query."})

@@ -1,7 +1,7 @@
-"""What requests cost a real NetBox 4.4 (2 × 8 gunicorn threads on 2 cores), in seconds, as data.
+"""The cost of requests in a real NetBox 4.4 (2 × 8 gunicorn threads on 2 cores), in seconds, as data.
 
-The shapes are what matters: a write costs per object, `available-prefixes` grows with the parent's children and holds
-one lock for most of its time.
+The form of the costs matters more than their size: a write has a cost per object, and the cost of `available-prefixes`
+grows with the parent's children, most of it while NetBox holds a lock.
 """
 
 import threading
@@ -16,26 +16,26 @@ _SLICE = 0.005
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Seconds of a core."""
+    """The costs of requests in seconds of one core."""
 
     request: float
-    """Of any request: that of `/api/status/`."""
+    """The cost of every request, such as `/api/status/`."""
     read: float
-    """Of any other request, on top of that."""
+    """The additional cost of every request except `/api/status/`."""
     create: float
-    """Of each object created or changed."""
+    """The cost of each created or changed object."""
     delete: float
-    """Of each object deleted."""
+    """The cost of each deleted object."""
     child: float
-    """Of each child of the parent in `available-prefixes`."""
+    """The cost of each child of the parent in `available-prefixes`."""
     gap: float
-    """Of each free range among those children."""
+    """The cost of each free range between those children."""
     locked: float
-    """The share of `available-prefixes` that holds the lock."""
+    """The share of the cost of `available-prefixes` during which NetBox holds the lock."""
     scanned: float
-    """Of each object that a list is filtered from."""
+    """The cost of each object that a list filters."""
     shown: float
-    """Of each object in a list."""
+    """The cost of each object in a list."""
 
 
 MEASURED = Costs(
@@ -52,7 +52,7 @@ MEASURED = Costs(
 
 
 class Cores:
-    """A machine's cores, shared fairly by whoever has work: a short request passes between slices of long ones."""
+    """The cores of a machine, shared in time slices: a short request does not wait for the end of a long one."""
 
     def __init__(self, number: int) -> None:
         self._free = number
@@ -60,15 +60,15 @@ class Cores:
         self._waiting: deque[threading.Event] = deque()
 
     def work(self, seconds: float) -> None:
-        """Be busy on a core for so long, in turns with the others."""
+        """Occupy a core for this time, in turns with other requests."""
         while seconds > 0:
-            self._take()
+            self._acquire()
             begin = time.perf_counter()
             time.sleep(min(seconds, _SLICE))
             seconds -= time.perf_counter() - begin
-            self._give()
+            self._release()
 
-    def _take(self) -> None:
+    def _acquire(self) -> None:
         with self._lock:
             if self._free:
                 self._free -= 1
@@ -77,7 +77,7 @@ class Cores:
             self._waiting.append(turn)
         turn.wait()
 
-    def _give(self) -> None:
+    def _release(self) -> None:
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().set()

@@ -1,4 +1,4 @@
-"""A page of a list, and how much of each object it shows."""
+"""A page of a list, and the form of its objects."""
 
 from collections.abc import Callable
 from urllib.parse import urlencode
@@ -16,10 +16,10 @@ __all__ = ["page", "shown"]
 def page(
     resource: Resource, request: Request, store: Store, presenter: Presenter, visible: Callable[[Object], bool]
 ) -> Object:
-    """The page of matching objects that the request asks for.
+    """Return the requested page of the matching objects.
 
     Raises:
-        Problem: 400, a filter makes no sense.
+        HttpError: 400; a filter has an invalid value.
     """
     found = [stored for stored in apply(resource, request.query, store) if visible(stored)]
     limit, offset = request.limit(store.max_page_size), request.number("offset", 0)
@@ -32,7 +32,7 @@ def page(
 
 
 def shown(resource: Resource, stored: Object, request: Request, presenter: Presenter) -> Object:
-    """The object, or what `brief` or `fields` in the query leave of it."""
+    """Return the object, reduced by `brief` or `fields` in the query."""
     if request.query.get("brief", [""])[-1] in ("1", "true", "True"):
         return presenter.brief(resource, stored)
     whole = presenter.full(resource, stored)

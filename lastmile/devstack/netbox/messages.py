@@ -1,4 +1,4 @@
-"""Requests and replies, without the wire."""
+"""Requests and replies, independent of HTTP."""
 
 import json
 import uuid
@@ -15,7 +15,7 @@ _PAGE = 50
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came."""
+    """A request of a client."""
 
     method: str
     path: str
@@ -25,14 +25,14 @@ class Request:
     authorization: str = ""
     if_match: str = ""
     root: str = ""
-    """`http://host:port` as the client names us."""
+    """The base URL that the client used: `http://host:port`."""
     id: uuid.UUID = field(default_factory=uuid.uuid4)
 
     def json(self) -> Any:
-        """The body.
+        """Return the decoded body.
 
         Raises:
-            Problem: 400 or 415.
+            HttpError: 400 or 415.
         """
         content_type = self.content_type.partition(";")[0].strip()
         if content_type != "application/json":
@@ -43,10 +43,10 @@ class Request:
             raise HttpError(400, {"detail": f"JSON parse error - {error}"}) from None
 
     def items(self) -> list[Any]:
-        """The body of a bulk operation: a list of objects, each with its id.
+        """Return the body of a bulk operation: a list of objects, each with its id.
 
         Raises:
-            Problem: 400 or 415.
+            HttpError: 400 or 415.
         """
         body = self.json()
         if not isinstance(body, list):
@@ -57,19 +57,19 @@ class Request:
         return body
 
     def number(self, name: str, default: int) -> int:
-        """A parameter of the query that is a number; anything else is the default."""
+        """Return a number in the query; the default if the parameter is missing or not a number."""
         text = self.query.get(name, [""])[-1]
         return int(text) if text.isdigit() else default
 
     def limit(self, most: int) -> int:
-        """How many objects to show; `most` is NetBox's `MAX_PAGE_SIZE`."""
+        """Return the number of objects in a page; `most` is NetBox's `MAX_PAGE_SIZE`."""
         limit = self.number("limit", _PAGE)
         return min(limit, most) if limit else most
 
 
 @dataclass(frozen=True)
 class Reply:
-    """`body` is sent as JSON; as HTML where it is a string; None is no body at all."""
+    """A reply. The body is sent in JSON, or in HTML if it is a string. None means no body."""
 
     status: int
     body: Any = None

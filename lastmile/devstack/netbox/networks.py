@@ -1,4 +1,4 @@
-"""Arithmetic of prefixes: what contains what, and what is free inside a prefix."""
+"""Arithmetic of prefixes: containment, and free space inside a prefix."""
 
 import ipaddress
 from collections.abc import Iterable, Iterator
@@ -11,31 +11,31 @@ _BITS = {4: 32, 6: 128}
 
 
 class Network(NamedTuple):
-    """An IPv4 or IPv6 prefix. They sort as PostgreSQL's `inet`: by family, address, length."""
+    """An IPv4 or IPv6 prefix. Prefixes sort as PostgreSQL's `inet`: by family, address and length."""
 
     family: int
     first: int
-    """Its lowest address."""
+    """The lowest address."""
     length: int
 
     @classmethod
-    @lru_cache(maxsize=100_000)  # lists are sorted by their networks on every request
+    @lru_cache(maxsize=100_000)  # every request for a list sorts all its networks
     def parse(cls, text: str) -> "Network":
-        """The prefix that `text` names, host bits dropped; a bare address is a prefix of full length.
+        """Parse a prefix and clear its host bits. An address without a length is a prefix of full length.
 
         Raises:
-            ValueError: it names none.
+            ValueError: the text is not a prefix.
         """
         network = ipaddress.ip_network(text.strip(), strict=False)
         return cls(network.version, int(network.network_address), network.prefixlen)
 
     @property
     def last(self) -> int:
-        """Its highest address."""
+        """Return the highest address."""
         return self.first + (1 << (_BITS[self.family] - self.length)) - 1
 
     def contains(self, other: "Network") -> bool:
-        """Whether `other` is inside or equal."""
+        """Return whether `other` is inside this prefix or equal to it."""
         return (
             self.family == other.family
             and self.length <= other.length
@@ -44,7 +44,7 @@ class Network(NamedTuple):
         )
 
     def supernet(self, length: int) -> "Network":
-        """The prefix of the shorter `length` that contains this one."""
+        """Return the prefix with the shorter `length` that contains this one."""
         host = _BITS[self.family] - length
         return Network(self.family, self.first >> host << host, length)
 
@@ -52,12 +52,12 @@ class Network(NamedTuple):
         return f"{self.address(self.first)}/{self.length}"
 
     def address(self, number: int) -> str:
-        """The address `number` of this family, as text."""
+        """Return the address `number` of this family as text."""
         return str(ipaddress.IPv4Address(number) if self.family == 4 else ipaddress.IPv6Address(number))
 
 
 def free_ranges(parent: Network, taken: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The ranges of addresses in `parent` outside `taken`, which is sorted by where its ranges begin."""
+    """Yield the ranges of addresses in `parent` outside the ranges `taken`, which are sorted by their beginning."""
     begin = parent.first
     for first, last in taken:
         if first > begin:
@@ -68,7 +68,7 @@ def free_ranges(parent: Network, taken: Iterable[tuple[int, int]]) -> Iterator[t
 
 
 def cidrs(family: int, ranges: Iterable[tuple[int, int]]) -> Iterator[Network]:
-    """The largest prefixes that make up the ranges, in order."""
+    """Yield the largest prefixes that fill the ranges, in order."""
     kind = ipaddress.IPv4Address if family == 4 else ipaddress.IPv6Address
     for first, last in ranges:
         for network in ipaddress.summarize_address_range(kind(first), kind(last)):
@@ -76,7 +76,7 @@ def cidrs(family: int, ranges: Iterable[tuple[int, int]]) -> Iterator[Network]:
 
 
 def take(free: list[Network], length: int) -> Network | None:
-    """Take a prefix of `length` out of the first of the `free` ones that is large enough; None where none is."""
+    """Remove a prefix of `length` from the first block in `free` that is large enough. Return None if none is."""
     for index, block in enumerate(free):
         if block.length <= length:
             taken = Network(block.family, block.first, length)

@@ -1,4 +1,4 @@
-"""How stored objects look in a reply."""
+"""The form of stored objects in a reply."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ _DATA_TYPES = {"integer": "integer", "boolean": "boolean", "date": "string", "da
 
 
 class Presenter:
-    """Shows objects of a store, with URLs below `root` (`http://host:port`)."""
+    """The conversion of a store's objects to their form in a reply, with URLs below `root` (`http://host:port`)."""
 
     def __init__(self, store: Store, root: str) -> None:
         self._store = store
@@ -24,25 +24,25 @@ class Presenter:
 
     @property
     def version(self) -> Version:
-        """The NetBox that is played."""
+        """Return the version of NetBox."""
         return self._store.version
 
     def matching(self, kind: str, attributes: Mapping[str, Any]) -> list[Object]:
-        """The objects of a kind that have all of `attributes`."""
+        """Return the objects of a kind that have all of `attributes`."""
         return self._store.matching(kind, attributes)
 
     def nested(self, kind: str, key: int) -> Any:
-        """How another object shows the object `key` of this kind; None where it is gone."""
+        """Return the short form of the object `key` of this kind; None if it was deleted."""
         stored = self._store.get(kind, key)
         return stored and self.brief(BY_TYPE[kind], stored)
 
     def brief(self, resource: Resource, stored: Object) -> Object:
-        """The short form."""
+        """Return the short form of an object."""
         shown = self.full(resource, stored)
         return {name: shown[name] for name in ("id", "url", "display", *resource.brief)}
 
     def full(self, resource: Resource, stored: Object) -> Object:
-        """Every field."""
+        """Return every field of an object."""
         path = f"{resource.path}/{stored['id']}/"
         return {
             "id": stored["id"],

@@ -1,4 +1,4 @@
-"""A run of NetBox, from its start to its end: the server threads, the lock, and the requests under way."""
+"""A process of NetBox: its server threads, its locks and its open requests."""
 
 import threading
 import time
@@ -18,30 +18,30 @@ _CORES = 2
 
 
 class ProcessKilledError(LastmileError):
-    """NetBox ended while it worked on the request: nothing was written, and the connection is closed."""
+    """NetBox ended while it worked on the request, without a write. The connection is closed."""
 
 
 class Process:
-    """What is lost when NetBox is restarted."""
+    """The state that a restart of NetBox loses."""
 
     def __init__(self, store: Store, costs: Costs | None) -> None:
         self.store = store
         self.costs = costs
         self.cores = Cores(_CORES)
         self.threads = threading.BoundedSemaphore(_THREADS)
-        """Requests that are worked on; the others wait, `/api/status/` too."""
+        """The limit of concurrent requests. Others wait, including `/api/status/`."""
         self.allocating = {kind: threading.Lock() for kind in ("available-prefixes", "available-ips")}
-        """NetBox's advisory locks. One covers every parent in every VRF."""
+        """NetBox's advisory locks. Each lock covers every parent in every VRF."""
         self.killed = False
 
     def kill(self) -> None:
-        """End it. What is not committed yet never will be."""
+        """End the process. Uncommitted writes are lost."""
         with self.store.lock:
             self.killed = True
 
 
 class Work:
-    """One request that a process works on."""
+    """The work of a process on one request."""
 
     def __init__(self, process: Process, fault: Fault) -> None:
         self._process = process
@@ -49,9 +49,9 @@ class Work:
         self._since = time.perf_counter()
 
     def spend(self, cost: Callable[[Costs], float]) -> None:
-        """Take as long as it costs a real NetBox, where that is wanted."""
+        """Take as long as a real NetBox, if latency is switched on."""
         if self._process.costs is not None:
-            # What the stand-in itself has taken counts.
+            # The stand-in's own time counts.
             self._process.cores.work(cost(self._process.costs) - (time.perf_counter() - self._since))
         self._since = time.perf_counter()
 
@@ -64,11 +64,11 @@ class Work:
 
     @contextmanager
     def commit(self) -> Iterator[None]:
-        """A transaction, after all the work has been done; checks that were made before it may be out of date.
+        """Run the block in a transaction. Checks before it may be out of date by then, as in NetBox.
 
         Raises:
-            Killed: the process has ended.
-            Problem: the fault's own answer.
+            ProcessKilledError: the process has ended.
+            HttpError: the error of the fault.
         """
         if self._fault.work:
             self._process.cores.work(self._fault.work)

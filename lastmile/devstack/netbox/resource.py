@@ -1,4 +1,4 @@
-"""What there is to say about a kind of objects."""
+"""The description of a kind of objects."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,21 +11,21 @@ __all__ = ["Resource"]
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """One kind of object."""
+    """A kind of objects."""
 
     path: str
-    """Below `/api/`."""
+    """The path below `/api/`."""
     type: str
-    """As NetBox names it in permissions and custom fields: app and model."""
+    """NetBox's name in permissions and custom fields: app and model."""
     name: str
-    """As NetBox names it in "No … matches the given query."."""
+    """NetBox's name in the message "No … matches the given query."."""
     fields: Mapping[str, Field]
     brief: tuple[str, ...]
-    """What of it is shown with `brief=1`, and where another object refers to it."""
+    """The fields of the short form, with `brief=1` and in references."""
     display: Callable[[Object], str]
     order: Callable[[Object], Any]
     unique: Mapping[str, str] = field(default_factory=dict)
-    """By field: what NetBox says of a second object with the same value."""
+    """NetBox's message for a second object with the same value, by field."""
     custom_fields: bool = False
     web: str = ""
-    """Below the root, where a browser finds it; empty: as `path`."""
+    """The path of the web page below the root; empty: the same as `path`."""

@@ -1,4 +1,4 @@
-"""The kinds of objects that the stand-in knows, as data."""
+"""The kinds of objects in the stand-in, as data."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +44,7 @@ def _vrf_display(vrf: Object) -> str:
 
 
 def _in_address_order(attribute: str) -> Callable[[Object], Any]:
-    """By the network, that is by PostgreSQL's `inet`."""
+    """Return the sort key of a prefix: the order of PostgreSQL's `inet`."""
     return lambda shown: (*Network.parse(shown[attribute]), shown["id"])
 
 

@@ -1,4 +1,4 @@
-"""The stand-in on the wire: HTTP/1.1 on a loopback port, with the faults of whatever lies between it and a client."""
+"""The HTTP/1.1 server of the stand-in on a loopback port, with faults of the network and of a proxy."""
 
 import json
 import socket
@@ -28,10 +28,15 @@ V2_TOKEN = f"nbt_0123456789ab.{TOKEN}"
 
 
 class NetBoxServer:
-    """A NetBox with a superuser `admin`, whose token is `token`. `with` starts and stops it; port 0 is a free one.
+    """A NetBox with a superuser `admin`, run by `with`.
 
-    What it holds outlives a restart, and where `file` is given the end of this process.
-    `costs` (see `costs.MEASURED`) makes it as slow as a real one.
+    Its data survives a restart and, with `file`, the end of this process.
+
+    Args:
+        port: the TCP port; 0 selects a free port.
+        token: the superuser's API token.
+        costs: the latency of requests, such as `latency.MEASURED`; None: no latency.
+        seed: the seed of random faults.
     """
 
     def __init__(
@@ -46,17 +51,17 @@ class NetBoxServer:
     ) -> None:
         self.token = token or (V2_TOKEN if version.v2_tokens else TOKEN)
         self.store = Store(file, version)
-        """For a look at what is really there; hold its `lock`."""
+        """The stored objects, for tests. The reader must hold `store.lock`."""
         self.faults = Faults(seed)
         self._port = port
         self.costs = costs
-        """From the next start on."""
+        """The latency from the next start on."""
         self._wire: _Wire | None = None
         install(self.store, self.token)
 
     @property
     def url(self) -> str:
-        """The URL that clients are configured with."""
+        """Return the URL for clients."""
         return f"http://{HOST}:{self._port}"
 
     def __enter__(self) -> Self:
@@ -68,29 +73,29 @@ class NetBoxServer:
         self.store.close()
 
     def start(self, *, ready: threading.Event | None = None) -> None:
-        """Listen. Requests are answered once `ready` is set: a NetBox that is loading keeps its clients waiting.
+        """Open the port. Requests wait until `ready` is set, as for a NetBox that is starting.
 
         Raises:
-            OSError: the port is taken.
+            OSError: another process uses the port.
         """
         self._wire = _Wire(self._port, Process(self.store, self.costs), self.faults, ready)
         self._port = self._wire.server_address[1]
         threading.Thread(target=self._wire.serve_forever, args=(0.01,), name="netbox", daemon=True).start()
 
     def stop(self) -> None:
-        """End: connections are closed, and what is under way and not committed is lost. May be called again."""
+        """Stop the server, and close its connections. Uncommitted requests are lost. A second call does nothing."""
         if self._wire is not None:
             self._wire.end()
             self._wire = None
 
     def restart(self, *, ready: threading.Event | None = None) -> None:
-        """Stop, and start on the same port."""
+        """Stop the server, and start it on the same port."""
         self.stop()
         self.start(ready=ready)
 
 
 class _Wire(ThreadingHTTPServer):
-    """The listening socket of one run, and its connections."""
+    """The listening socket and the connections of one process of NetBox."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -115,7 +120,7 @@ class _Wire(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def end(self) -> None:
-        """Stop listening, and close every connection."""
+        """Close the port and every connection."""
         self.shutdown()
         self.server_close()
         self.process.kill()
@@ -124,7 +129,7 @@ class _Wire(ThreadingHTTPServer):
                 _hang_up(connection)
 
     def answer(self, request: Request, fault: Fault) -> Reply | None:
-        """NetBox's answer, or None where it ended meanwhile."""
+        """Return NetBox's reply; None if NetBox ended meanwhile."""
         if self.ready is not None:
             self.ready.wait()
         with self.process.threads:
@@ -134,18 +139,18 @@ class _Wire(ThreadingHTTPServer):
                 return None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone is none of our business; anything else is a mistake of ours."""
+        """Ignore a client that closed the connection; report every other error."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 def _hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):  # the other side was faster
+    with suppress(OSError):  # the client has closed the connection
         connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection, and its requests one after the other."""
+    """A connection, which handles its requests one after the other."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -206,4 +211,4 @@ class _Handler(BaseHTTPRequestHandler):
         _hang_up(self.connection)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: who wants to know looks at the store, or at `Faults.met`."""
+        """Log nothing: tests read the store and `Faults.met`."""

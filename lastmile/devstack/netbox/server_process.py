@@ -1,4 +1,4 @@
-"""The stand-in as a server of a stack: a process of its own, with its data in the stack's directory."""
+"""The stand-in as a server of a stack: a separate process with its data in the stack's directory."""
 
 import sys
 from pathlib import Path
@@ -11,9 +11,9 @@ __all__ = ["NetBoxStandIn"]
 
 
 class NetBoxStandIn:
-    """Listens on `port`, and keeps what it holds in `directory`. `async with` runs it.
+    """A process of the stand-in on `port` with its data in `directory`, run by `async with`.
 
-    `token_file` holds the superuser's API token, which command lines would show to everybody.
+    `token_file` contains the superuser's API token. Every user of the machine could read a token on the command line.
     """
 
     process: ServerProcess
@@ -29,10 +29,10 @@ class NetBoxStandIn:
         return self._directory / "netbox.db"
 
     async def __aenter__(self) -> Self:
-        """Start it.
+        """Start the process.
 
         Raises:
-            ServerFailed: it did not start; the end of its log is shown.
+            ServerFailedError: the process did not start. The message has the end of its log.
         """
         self.file.touch(mode=0o600)  # tokens are in it
         self.process = await ServerProcess.start(

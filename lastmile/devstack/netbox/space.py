@@ -1,4 +1,4 @@
-"""Which prefixes there are in each VRF, kept sorted, so that children, parents and duplicates are found at once."""
+"""The sorted prefixes of each VRF, for a fast search of children, parents and duplicates."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
@@ -13,7 +13,7 @@ Vrf = int | None
 
 
 class Space:
-    """Each prefix is known by its network, its VRF and the id of its object."""
+    """The prefixes of every VRF: each has its network, its VRF and the id of its object."""
 
     def __init__(self) -> None:
         self._sorted: dict[Vrf, list[tuple[Network, int]]] = {}
@@ -29,22 +29,22 @@ class Space:
         self._lengths[vrf][network.length] -= 1
 
     def same(self, vrf: Vrf, network: Network) -> list[int]:
-        """The ids of those that are just this network, in order."""
+        """Return the ids of the prefixes that equal this network, in order."""
         entries = self._sorted.get(vrf, [])
         found = entries[bisect_left(entries, (network, 0)) : bisect_right(entries, (network, 1 << 62))]
         return [key for _, key in found]
 
     def children(self, vrf: Vrf, parent: Network) -> int:
-        """How many are inside `parent`, at any depth."""
+        """Return the number of prefixes inside `parent`, at any depth."""
         return sum(1 for _ in self._inside(vrf, parent))
 
     def depth(self, vrf: Vrf, network: Network) -> int:
-        """How many contain `network`."""
+        """Return the number of prefixes that contain `network`."""
         lengths = [n for n, count in self._lengths.get(vrf, Counter()).items() if count and n < network.length]
         return sum(len(self.same(vrf, network.supernet(length))) for length in lengths)
 
     def free(self, vrf: Vrf, parent: Network) -> tuple[list[tuple[int, int]], int]:
-        """The free ranges of addresses inside `parent`, and how many children were looked at for it."""
+        """Return the free ranges of addresses inside `parent`, and the number of its children."""
         inside = list(self._inside(vrf, parent))
         return list(free_ranges(parent, ((child.first, child.last) for child in inside))), len(inside)
 

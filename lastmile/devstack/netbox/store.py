@@ -1,4 +1,4 @@
-"""What NetBox's database holds: objects by kind and id, in memory, and in a SQLite file if they are to outlive it."""
+"""The database of the stand-in: objects by kind and id, in memory and optionally in a SQLite file."""
 
 import json
 import sqlite3
@@ -18,25 +18,25 @@ __all__ = ["Store"]
 
 
 class Store:
-    """Objects are replaced, never changed in place. Whoever reads or writes holds `lock`.
+    """The stored objects. Readers and writers must hold `lock`.
 
-    Ids are not used again after a deletion.
+    Objects are replaced, and never changed in place. An id is not used again after a deletion.
     """
 
     def __init__(self, file: Path | None = None, version: Version = V4_4) -> None:
         self.version = version
-        """The NetBox whose rules hold."""
+        """The version of NetBox whose rules apply."""
         self.max_page_size = 1000
         """NetBox's `MAX_PAGE_SIZE`."""
         self.lock = threading.RLock()
         self.space = Space()
-        """The prefixes, by where they are."""
+        """The prefixes by VRF and network."""
         self.networks: dict[int, Network] = {}
-        """The prefixes, by id."""
+        """The prefixes by id."""
         self._objects: dict[str, dict[int, Object]] = {resource.type: {} for resource in RESOURCES}
         self._last: dict[str, int] = dict.fromkeys(self._objects, 0)
         self._file = sqlite3.connect(file or ":memory:", check_same_thread=False, isolation_level=None)
-        # What must survive is the end of this process, not that of the machine.
+        # The data must survive the end of this process, but not a crash of the machine.
         self._file.executescript("""
             PRAGMA journal_mode = WAL;
             PRAGMA synchronous = OFF;
@@ -45,22 +45,22 @@ class Store:
         """)
         self._last.update(self._file.execute("SELECT type, id FROM last_ids"))
         for kind, body in self._file.execute("SELECT type, body FROM objects ORDER BY id"):
-            self._keep(kind, json.loads(body))
+            self._index(kind, json.loads(body))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Writes that are in the file together or not at all; holds the lock."""
+        """Run the writes of the block in one transaction, with the lock held."""
         with self.lock, self._file:
             self._file.execute("BEGIN")
             yield
 
     def close(self) -> None:
-        """Close the file. The store is of no use afterwards."""
+        """Close the file. The store cannot be used afterwards."""
         with self.lock:
             self._file.close()
 
     def all(self, kind: str) -> Iterable[Object]:
-        """Every object of a kind, by id."""
+        """Return every object of a kind, in the order of ids."""
         return self._objects[kind].values()
 
     def count(self, kind: str) -> int:
@@ -70,7 +70,7 @@ class Store:
         return self._objects[kind].get(key)
 
     def add(self, kind: str, attributes: Mapping[str, Any]) -> Object:
-        """A new object, with the next id."""
+        """Add an object with the next id, and return it."""
         self._last[kind] += 1
         created = {"id": self._last[kind], **attributes}
         self._file.execute("INSERT OR REPLACE INTO last_ids VALUES (?, ?)", (kind, created["id"]))
@@ -78,16 +78,16 @@ class Store:
         return created
 
     def replace(self, kind: str, changed: Object) -> None:
-        """Another state of the object that has the same id."""
-        self._forget(kind, changed["id"])
+        """Replace the object with the same id."""
+        self._unindex(kind, changed["id"])
         self._write(kind, changed)
 
     def remove(self, kind: str, key: int) -> None:
-        self._forget(kind, key)
+        self._unindex(kind, key)
         self._file.execute("DELETE FROM objects WHERE type = ? AND id = ?", (kind, key))
 
     def matching(self, kind: str, attributes: Mapping[str, Any]) -> list[Object]:
-        """The objects of a kind that have all of `attributes`."""
+        """Return the objects of a kind that have all of `attributes`."""
         if attributes.keys() == {"id"}:
             found = self.get(kind, attributes["id"])
             return [found] if found else []
@@ -96,16 +96,16 @@ class Store:
     def _write(self, kind: str, stored: Object) -> None:
         body = json.dumps(stored)
         self._file.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (kind, stored["id"], body))
-        self._keep(kind, stored)
+        self._index(kind, stored)
 
-    def _keep(self, kind: str, stored: Object) -> None:
+    def _index(self, kind: str, stored: Object) -> None:
         key = stored["id"]
         self._objects[kind][key] = stored
         if kind == "ipam.prefix":
             self.networks[key] = Network.parse(stored["prefix"])
             self.space.add(stored["vrf"], self.networks[key], key)
 
-    def _forget(self, kind: str, key: int) -> None:
+    def _unindex(self, kind: str, key: int) -> None:
         stored = self._objects[kind].pop(key)
         if kind == "ipam.prefix":
             self.space.remove(stored["vrf"], self.networks.pop(key), key)

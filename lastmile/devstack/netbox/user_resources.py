@@ -1,4 +1,4 @@
-"""Users, tokens and permissions, as data."""
+"""The kinds of objects for users, tokens and permissions, as data."""
 
 from lastmile.devstack.netbox.fields import Field, Fixed, Flag, Items, Number, Ref, Refs, Text
 from lastmile.devstack.netbox.resource import Resource

@@ -1,4 +1,4 @@
-"""What NetBox checks before it writes. Nothing holds a lock between these checks and the write that follows."""
+"""The checks that NetBox makes before a write. As in NetBox, no lock is held between the checks and the write."""
 
 import re
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ _NOT_A_DICTIONARY = (
 def validated(
     resource: Resource, body: Any, store: Store, presenter: Presenter, *, current: Object | None = None, partial: bool
 ) -> Object:
-    """The attributes to store for `body`; what it does not name stays as in `current`, or gets its default.
+    """Return the attributes to store for `body`. Missing ones keep the value of `current`, or get their default.
 
     Raises:
-        Problem: 400, in NetBox's words.
+        HttpError: 400, with NetBox's messages.
     """
     if not isinstance(body, dict):
         complaint = f"Invalid data. Expected a dictionary, but got {type(body).__name__}."
@@ -79,7 +79,7 @@ def _others(found: list[Object], current: Object | None) -> list[Object]:
 
 
 def _custom_fields(resource: Resource, given: Any, store: Store, current: Object | None) -> Object:
-    """Fields that are not defined for this kind of object are dropped without a word, or refused by later versions."""
+    """Return the custom fields to store. NetBox 4.4 ignores undefined fields silently; later versions refuse them."""
     defined = {
         custom["name"]: custom for custom in store.all(CUSTOM_FIELD.type) if resource.type in custom["object_types"]
     }

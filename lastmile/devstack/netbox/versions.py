@@ -1,4 +1,4 @@
-"""The NetBox versions that the stand-in plays: what differs between them, as data."""
+"""The versions of NetBox that the stand-in implements: their differences, as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,35 +9,35 @@ __all__ = ["V4_4", "V4_6", "VERSIONS", "Version"]
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """One NetBox release. The defaults are what NetBox 4.4 does."""
+    """A release of NetBox. The defaults are the behaviour of NetBox 4.4."""
 
     number: str
     django: str
     python: str
     v2_tokens: bool = False
-    """Tokens `nbt_<key>.<secret>`, sent as `Bearer`, beside those of 40 characters (since 4.5)."""
+    """Whether there are tokens `nbt_<key>.<secret>`, sent as `Bearer`, beside those of 40 characters (since 4.5)."""
     refuses_unknown_custom_fields: bool = False
-    """With 400; earlier versions drop them without a word (since 4.5.8)."""
+    """Whether NetBox refuses unknown custom fields with 400 (since 4.5.8). Earlier versions ignore them silently."""
     refuses_malformed_prefixes: bool = False
-    """With 400; earlier versions answer 500."""
+    """Whether NetBox refuses malformed prefixes with 400. Earlier versions reply 500."""
     redirects_to_slash: bool = True
-    """A path without its last slash is answered with 301; later versions answer 404."""
+    """Whether NetBox replies 301 to a path without its last slash. Later versions reply 404."""
     obeys_address_length: bool = False
-    """`available-ips` uses the `prefix_length` of the body."""
+    """Whether `available-ips` uses the `prefix_length` of the body."""
     reads_back: bool = False
-    """The reply to a plain creation is read from the database again, with its `children` and `_depth`."""
+    """Whether the reply to a single creation is read from the database again, with its `children` and `_depth`."""
     etags: bool = False
-    """`ETag` in replies about one object, and `If-Match` in requests (since 4.6)."""
+    """Whether replies about one object have an `ETag`, and requests an `If-Match` (since 4.6)."""
     names_changed_objects: bool = False
-    """`object_repr` in the change log."""
+    """Whether the change log has `object_repr`."""
     owned: frozenset[str] = frozenset()
-    """Kinds of objects that have an `owner`."""
+    """The kinds of objects that have an `owner`."""
     more_fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Further fields that replies have beyond those of 4.4, by kind of object, and their values."""
+    """Additional fields of replies compared with 4.4, with their values, by kind of object."""
 
     @property
     def api(self) -> str:
-        """As in the header `API-Version`."""
+        """Return the value of the header `API-Version`."""
         return self.number.rpartition(".")[0]
 
 
@@ -67,4 +67,4 @@ V4_6 = Version(
 )
 
 VERSIONS = {version.api: version for version in (V4_4, V4_6)}
-"""By the API version."""
+"""The versions by their API version."""

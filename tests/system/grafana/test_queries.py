@@ -97,7 +97,7 @@ PLATFORM: dict[str, dict[str, Any]] = {
     "Schedules paused": {"": 0},
     "Schedules missed": {"": 0},
     "Since the last success": dict.fromkeys(("audit", "cleanup", "metrics"), Between(0, 300)),
-    "Oldest delegation in a passing state": {
+    "Oldest delegation in a transitional state": {
         **dict.fromkeys(("pending", "revoking", "revoked", "failed"), 0),
         "allocated": Between(90_000, 90_300),
     },

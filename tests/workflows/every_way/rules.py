@@ -1,7 +1,6 @@
-"""What each step leaves and what takes it back, as DESIGN section 2 says it: the tests' own statement, to hold the
-workflows against. Nothing here is read from the code that is tested.
+"""The effects of each step and of its undo, written down for the tests, independent of the tested code.
 
-What there is of a subscriber is a set of facts, such as "customer" or "prefix active".
+The state of a subscriber is a set of facts, such as "customer" or "prefix active".
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Writes to the store as NetBox does them: with times, an entry in the change log, and what hangs on an object."""
+"""Writes to the store as NetBox makes them: with times, entries in the change log, and dependent objects."""
 
 import uuid
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ _UNLOGGED = ("core.objectchange", "extras.journalentry")
 
 
 class Writer:
-    """The writes of one request. The caller holds a transaction of the store."""
+    """The writes of one request. The caller must hold a transaction of the store."""
 
     def __init__(self, store: Store, caller: Caller, request_id: uuid.UUID) -> None:
         self._store = store
@@ -41,15 +41,16 @@ class Writer:
         return changed
 
     def delete(self, resource: Resource, current: Object) -> None:
-        """Delete what `check_deletable` has passed."""
+        """Delete an object that `check_deletable` has checked."""
         self._release(resource, current)
         self._store.remove(resource.type, current["id"])
         self._log(resource, "delete", current, None)
 
     def check_deletable(self, resource: Resource, current: Object) -> None:
-        """
+        """Check that no other object prevents the deletion.
+
         Raises:
-            Problem: 409, another object protects this one.
+            HttpError: 409; another object refers to this one.
         """
         found = [
             (one["id"], other.display(one))
@@ -65,7 +66,7 @@ class Writer:
             raise HttpError(409, {"detail": detail})
 
     def _release(self, resource: Resource, current: Object) -> None:
-        """Take the object out of those that carry it (tags, custom fields), and delete what belongs to it (tokens)."""
+        """Remove the object from objects that refer to it (tags, custom fields), and delete its tokens."""
         for other, name in _referring(resource, Refs):
             for one in [one for one in self._store.all(other.type) if current["id"] in one[name]]:
                 self._store.replace(other.type, {**one, name: [key for key in one[name] if key != current["id"]]})

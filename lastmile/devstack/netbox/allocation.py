@@ -1,4 +1,4 @@
-"""`available-prefixes` and `available-ips`: NetBox chooses from what is free below a prefix."""
+"""The endpoints `available-prefixes` and `available-ips`, by which NetBox allocates free space below a prefix."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +17,10 @@ _BITS = {4: 32, 6: 128}
 
 
 def check(kind: str, parent: Object, wanted: list[Any]) -> None:
-    """What NetBox looks at before it takes the lock.
+    """Make the checks that NetBox makes before it takes the lock.
 
     Raises:
-        Problem: 400; its body is a list even where one prefix was asked for.
+        HttpError: 400; the body is a list even for one requested prefix.
     """
     if kind != "available-prefixes":
         return
@@ -39,7 +39,7 @@ def _complaint(length: Any, family: int) -> str:
 
 
 def effort(kind: str, parent: Object, store: Store) -> Callable[[Costs], float]:
-    """What finding free space below `parent` costs: it grows with the children, and with the gaps between them."""
+    """Return the cost of finding free space below `parent`, which grows with the children and the gaps between them."""
     if kind != "available-prefixes":
         return lambda costs: 0.0
     ranges, children = _free(parent, store)
@@ -47,7 +47,7 @@ def effort(kind: str, parent: Object, store: Store) -> Callable[[Costs], float]:
 
 
 def listed(kind: str, parent: Object, store: Store, presenter: Presenter, limit: int) -> list[Object]:
-    """What a GET shows of the free space. Of prefixes it shows all, whatever the limit."""
+    """Return the free space for a GET. For prefixes, NetBox ignores the limit."""
     network = Network.parse(parent["prefix"])
     vrf = presenter.nested("ipam.vrf", parent["vrf"]) if parent["vrf"] else None
     if kind == "available-prefixes":
@@ -57,10 +57,10 @@ def listed(kind: str, parent: Object, store: Store, presenter: Presenter, limit:
 
 
 def allocated(kind: str, parent: Object, wanted: list[Any], store: Store) -> list[Object]:
-    """The bodies of what is to be created: those asked for, with NetBox's choice and the parent's VRF in them.
+    """Return the bodies of the objects to create: the requested bodies with the allocated prefix and the parent's VRF.
 
     Raises:
-        Problem: 409, there is not enough for all of them.
+        HttpError: 409; there is not enough free space for all of them.
     """
     if kind == "available-prefixes":
         free = list(cidrs(Network.parse(parent["prefix"]).family, _free(parent, store)[0]))
@@ -86,9 +86,9 @@ def _free(parent: Object, store: Store) -> tuple[list[tuple[int, int]], int]:
 
 
 def _addresses(parent: Object, store: Store, limit: int) -> list[str]:
-    """The first free addresses, with the parent's length. Prefixes inside the parent do not matter."""
+    """Return the first free addresses, with the parent's length. NetBox ignores prefixes inside the parent."""
     network = Network.parse(parent["prefix"])
-    everywhere = parent["vrf"] is None and parent["status"] == "container"  # of addresses, not of prefixes
+    everywhere = parent["vrf"] is None and parent["status"] == "container"  # for addresses only, not for prefixes
     hosts = (
         Network.parse(one["address"].partition("/")[0])
         for one in store.all("ipam.ipaddress")
