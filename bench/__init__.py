@@ -1,1 +1,1 @@
-"""Benchmarks: every figure next to a peer that does the bare minimum, measured in the same run."""
+"""Benchmarks: each measurement has a peer that does the bare minimum, measured in the same run."""

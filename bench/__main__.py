@@ -1,6 +1,6 @@
-"""`make bench`: measure everything, show it as a table, and write it to `build/bench.json`.
+"""The command `make bench`: run all benchmarks, print a table, and write `build/bench.json`.
 
-`python -m bench allocations` measures one part, or several, and writes nothing.
+`python -m bench PART…` runs only these parts, and writes no file.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import structlog
 from rich.console import Console
 
 from bench import allocation, bulk_import, cleanup, disconnects, netbox, orders, snapshot, startup, urgent
-from bench.figures import Figure, table, write
+from bench.measurements import Measurement, table, write
 from lastmile.db.migrate import upgrade
 from lastmile.devstack.ports import PortInUseError
 from lastmile.devstack.postgres import EmbeddedPostgres
@@ -32,18 +32,18 @@ PARTS = ("disconnects", "allocations", "netbox", "snapshot", "cleanup", "orders"
 console = Console(width=None if sys.stdout.isatty() else 140)
 
 
-async def measure(directory: Path, parts: Collection[str] = PARTS, *, large: bool = False) -> list[Figure]:
-    """Their figures, on servers of their own: PostgreSQL durable as in production, Temporal in memory.
+async def measure(directory: Path, parts: Collection[str] = PARTS, *, large: bool = False) -> list[Measurement]:
+    """Run the parts on separate servers: PostgreSQL durable as in production, Temporal in memory.
 
-    `large`: what takes minutes and 10 GB of disk, too.
+    `large` includes the parts that take minutes and 10 GB of disk.
     """
     sizes = (snapshot.SIZE, snapshot.LARGE) if large else (snapshot.SIZE,)
-    figures: list[Figure] = []
+    measurements: list[Measurement] = []
     async with AsyncExitStack() as servers:
 
-        async def section(name: str, measuring: Callable[[], Awaitable[list[Figure]]]) -> None:
+        async def section(name: str, measuring: Callable[[], Awaitable[list[Measurement]]]) -> None:
             if name in parts:
-                figures.extend(await _section(name, measuring()))
+                measurements.extend(await _section(name, measuring()))
 
         postgres = await servers.enter_async_context(EmbeddedPostgres(directory))
         await upgrade(postgres.url)
@@ -59,43 +59,44 @@ async def measure(directory: Path, parts: Collection[str] = PARTS, *, large: boo
             await section("urgent", lambda: urgent.measure(postgres.url, temporal.address))
             await section("imports", lambda: bulk_import.measure(directory, postgres.url, temporal.address))
             await section("start-up", lambda: startup.measure(directory, postgres.url, temporal.address))
-    return figures
+    return measurements
 
 
-async def _section(name: str, measuring: Awaitable[list[Figure]]) -> list[Figure]:
+async def _section(name: str, measuring: Awaitable[list[Measurement]]) -> list[Measurement]:
     began = time.monotonic()
     with console.status(f"measuring {name}"):
-        figures = await measuring
+        measurements = await measuring
     console.print(f"measured {name} in {time.monotonic() - began:.0f} s")
-    return figures
+    return measurements
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     arguments.add_argument("part", nargs="*", choices=("all", *PARTS), default="all")
     arguments.add_argument(
-        "--large", action="store_true", help="10 million delegations, too: minutes, and 10 GB of disk"
+        "--large", action="store_true", help="also measure 10 million delegations: takes minutes and 10 GB of disk"
     )
     given = arguments.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # a line for each step
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
+    )  # otherwise a line for each step
     part = given.part
     parts = PARTS if "all" in part else part
-    # The workers are in this process, and their lines would be among ours.
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="lastmile-bench-") as directory:
-        Path(directory).chmod(0o755)  # PostgreSQL runs as another login where this is root
+        Path(directory).chmod(0o755)  # PostgreSQL runs as another login if root starts it
         try:
-            figures = asyncio.run(measure(Path(directory), parts, large=given.large))
+            measurements = asyncio.run(measure(Path(directory), parts, large=given.large))
         except (ServerFailedError, TemporalMissingError, PortInUseError) as failure:
             sys.exit(str(failure))
     caption = f"{os.cpu_count()} CPUs, load {load:.1f} before the start"
     if set(parts) == set(PARTS):
-        write(figures, REPORT)
+        write(measurements, REPORT)
         caption += f"; also in {REPORT}"
-    console.print(table(figures, caption))
-    missed = [figure for figure in figures if figure.met is False]
-    for figure in missed:
-        console.print(f"[red]missed:[/] {figure.name}: {figure.target}")
+    console.print(table(measurements, caption))
+    missed = [measurement for measurement in measurements if measurement.met is False]
+    for measurement in missed:
+        console.print(f"[red]missed:[/] {measurement.name}: {measurement.target}")
     if not missed:
         console.print("Every target is met.")
 

@@ -1,4 +1,4 @@
-"""Allocations per second in an empty pool and in full ones, next to a bare insert-and-commit on the same database."""
+"""Allocations per second in an empty pool and in full pools, next to an insert and commit in the same database."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -7,7 +7,7 @@ from itertools import count
 from sqlalchemy import text
 
 from bench.copies import SETTLE, as_owner, copied, url_of
-from bench.figures import Figure, Target, at_least
+from bench.measurements import Measurement, Target, at_least
 from bench.rounds import Measured, Turn, Work, medians, rate
 from ipam.allocation import allocate
 from ipam.models import Need, Purpose
@@ -21,11 +21,11 @@ __all__ = ["measure"]
 ROUNDS = 5
 SIZES = (0, 100_000, 1_000_000)
 CLIENTS = {1: 150, 16: 1200}
-"""How many do how much between them."""
+"""The number of allocations in a round, by the number of clients."""
 BARE = "one row inserted and committed"
 NEED = Need(Purpose.IPV6_PD, 56)
 
-# Foreign keys and durability are about data that somebody wants to keep.
+# The data is temporary, so the fill omits foreign keys and durability.
 _FILL = """
 SET session_replication_role = replica;
 SET synchronous_commit = off;
@@ -42,8 +42,8 @@ GRANT INSERT ON bare TO lastmile_app;
 """
 
 
-async def measure(postgres: EmbeddedPostgres) -> list[Figure]:
-    """Rates by the size of the pool, and statements; `postgres.url` is migrated and has no connections."""
+async def measure(postgres: EmbeddedPostgres) -> list[Measurement]:
+    """Measure rates by the size of the pool, and statements. `postgres.url` is migrated and has no connections."""
     async with AsyncExitStack() as stack:
         databases = {size: await stack.enter_async_context(_database(postgres, _name(size), size)) for size in SIZES}
         turns = {f"{kind} {size}": turn for size in SIZES for kind, turn in _turns(databases[size]).items()}
@@ -51,7 +51,7 @@ async def measure(postgres: EmbeddedPostgres) -> list[Figure]:
         for size in SIZES:
             await as_owner(url_of(postgres.url, _name(size)), *SETTLE)
         found = await medians(ROUNDS, turns)
-    return [*_figures(found), *await _statements(postgres)]
+    return [*_measurements(found), *await _statements(postgres)]
 
 
 def _turns(database: Database) -> dict[str, Turn]:
@@ -86,10 +86,10 @@ def _inserting(database: Database) -> Work:
     return work
 
 
-def _figures(found: dict[str, Measured]) -> list[Figure]:
+def _measurements(found: dict[str, Measured]) -> list[Measurement]:
     full, empty = max(SIZES), min(SIZES)
-    figures = [
-        Figure(
+    measurements = [
+        Measurement(
             f"allocations, {clients} client{'s' * (clients > 1)}, {size:,} delegations",
             found[f"allocate {size}"][str(clients)],
             "/s",
@@ -101,7 +101,7 @@ def _figures(found: dict[str, Measured]) -> list[Figure]:
         for size in SIZES
     ]
     most = str(max(CLIENTS))
-    flat = Figure(
+    flat = Measurement(
         f"allocations, {most} clients, {full:,} delegations",
         found[f"allocate {full}"][most],
         "/s",
@@ -109,11 +109,11 @@ def _figures(found: dict[str, Measured]) -> list[Figure]:
         found[f"allocate {empty}"][most],
         at_least(0.8),
     )
-    return [*figures, flat]
+    return [*measurements, flat]
 
 
-async def _statements(postgres: EmbeddedPostgres) -> list[Figure]:
-    """As the server's log has them: those of a transaction with an allocation, less those of one without."""
+async def _statements(postgres: EmbeddedPostgres) -> list[Measurement]:
+    """Count the statements in the server's log: with an allocation, minus those of an empty transaction."""
 
     async def logged(work: Work) -> int:
         before = _logged(postgres)
@@ -127,13 +127,13 @@ async def _statements(postgres: EmbeddedPostgres) -> list[Figure]:
             async with database.tenant("acme"):
                 pass
 
-        await nothing()  # a new connection has statements of its own
+        await nothing()  # a new connection sends further statements
         empty = await logged(nothing)
         first, second = await logged(allocating) - empty, await logged(allocating) - empty
     most = Target("value", "≤", 3)
     return [
-        Figure("SQL statements of an allocation", second, "", target=most),
-        Figure("SQL statements of one that moves the frontier", first, "", target=most),
+        Measurement("SQL statements of an allocation", second, "", target=most),
+        Measurement("SQL statements of one that moves the frontier", first, "", target=most),
     ]
 
 
@@ -144,7 +144,7 @@ def _logged(postgres: EmbeddedPostgres) -> int:
 
 @asynccontextmanager
 async def _database(postgres: EmbeddedPostgres, name: str, size: int, setting: str = "") -> AsyncIterator[Database]:
-    """A copy of the migrated database, with a pool in which `size` prefixes are taken, and the peer's table."""
+    """Provide a copy of the migrated database with `size` delegations in a pool, and the table of the peer."""
     async with copied(postgres.url, name, setting) as url:
         database = Database(url, pool_size=max(CLIENTS))
         try:

@@ -1,7 +1,7 @@
-"""Memory and speed of `lastmile provision FILE` on a long file of orders that have ended before.
+"""Memory and speed of `lastmile provision FILE` for a long file of orders that have ended before.
 
-That is the importer's own work: it reads and checks each order, looks it up and tells its result. The runs, which take
-place elsewhere, at some ten a second, are left out; so many of them are in flight at most, however long the file is.
+This is the importer's own work: it reads and validates each order, looks it up, and prints its result. The benchmark
+omits the runs themselves, which the workers execute. Their number in flight does not depend on the length of the file.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from bench.figures import Figure, at_most
+from bench.measurements import Measurement, at_most
 from bench.orders import provision_order
 from bench.rounds import Measured
 from lastmile.contract import Created, OrderResult, ProvisionSubscriber, ResultStatus, StepResult
@@ -24,13 +24,13 @@ __all__ = ["measure"]
 MANY = 100_000
 FEW = 1_000
 FIRST = 10_000_000
-"""The numbers of the orders begin where no other benchmark's are."""
-LOOK_SECONDS = 0.02
+"""The first order number, above those of the other benchmarks."""
+SAMPLE_SECONDS = 0.02
 TENANT = "import"
 
 
-async def measure(directory: Path, owner_url: str, temporal_address: str) -> list[Figure]:
-    """In a migrated database, as its owner."""
+async def measure(directory: Path, owner_url: str, temporal_address: str) -> list[Measurement]:
+    """Measure imports in a migrated database, with the login of its owner."""
     files = {count: directory / f"orders-{count}.jsonl" for count in (MANY, FEW)}
     await _prepare(owner_url, files)
     environment = {
@@ -42,13 +42,13 @@ async def measure(directory: Path, owner_url: str, temporal_address: str) -> lis
     many = await _import(files[MANY], environment)
     few_words = f"{FEW:,} orders"
     return [
-        Figure(f"memory of an import of {MANY:,} orders", many["mb"], "MB", few_words, few["mb"], at_most(1.2)),
-        Figure("orders that have ended, sent again", MANY / many["seconds"], "/s"),
+        Measurement(f"memory of an import of {MANY:,} orders", many["mb"], "MB", few_words, few["mb"], at_most(1.2)),
+        Measurement("orders that have ended, sent again", MANY / many["seconds"], "/s"),
     ]
 
 
 async def _prepare(owner_url: str, files: dict[int, Path]) -> None:
-    """The orders, and the database as if they had been carried out."""
+    """Write the files of orders, and the records of their results in the database."""
     owner = await asyncpg.connect(owner_url)
     try:
         await owner.execute("INSERT INTO tenants (id, name) VALUES ($1, 'Import')", TENANT)
@@ -87,7 +87,7 @@ def _row(order: ProvisionSubscriber) -> tuple[str, ...]:
 
 
 async def _import(file: Path, environment: dict[str, str]) -> Measured:
-    """Seconds, and the most memory that the process had (its resident set, as seen in short intervals)."""
+    """Return the duration in seconds, and the largest resident set of the process, sampled in short intervals."""
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "lastmile.cli", "provision", str(file)),
@@ -103,7 +103,7 @@ async def _import(file: Path, environment: dict[str, str]) -> Measured:
             most = max(most, watched.memory_info().rss)
         except psutil.Error:
             break
-        await asyncio.wait([ended], timeout=LOOK_SECONDS)
+        await asyncio.wait([ended], timeout=SAMPLE_SECONDS)
     if await ended:
         raise RuntimeError(f"`lastmile provision {file}` ended with exit code {process.returncode}")
     return {"seconds": time.perf_counter() - began, "mb": most / 2**20}

@@ -1,4 +1,4 @@
-"""The daily cleanup of 1 000 000 delegations that ended long ago, next to one bare statement that deletes them."""
+"""The daily cleanup of 1 000 000 old ended delegations, next to one statement that deletes them."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ import psutil
 from temporalio.client import Client
 
 from bench.copies import SETTLE, as_owner, copied
-from bench.figures import Figure, Target, at_least
+from bench.measurements import Measurement, Target, at_least
 from bench.rounds import Measured, medians
 from lastmile.client.connection import connect
 from lastmile.contract import CleanupResult
@@ -29,7 +29,7 @@ SIZE = 1_000_000
 ROUNDS = 3
 LONG_AGO = timedelta(days=91)
 SLOTS = 256
-"""Of each prefix of the pool many have had it, one after the other."""
+"""The number of prefixes in the pool. Each had many holders, one after the other."""
 MOST_MEGABYTES = 64
 
 _COLUMNS = ("tenant_id", "pool_id", "slot", "prefix", "subscriber_ref", "purpose", "allocation_key", "created_by_order")
@@ -42,8 +42,8 @@ VALUES ('acme', 'home', 'ipv6_pd', '2001:db8::/48', 56, 0, 256, 256);
 _BARE = "DELETE FROM delegations WHERE released_at < now() - interval '90 days'"
 
 
-async def measure(postgres_url: str, temporal_address: str, size: int = SIZE) -> list[Figure]:
-    """`postgres_url` is migrated and has no connections."""
+async def measure(postgres_url: str, temporal_address: str, size: int = SIZE) -> list[Measurement]:
+    """Measure the cleanup. `postgres_url` is migrated and has no connections."""
     client = await connect({"TEMPORAL_ADDRESS": temporal_address})
     async with copied(postgres_url, "bench_ended") as url:
         await _fill(url, size)
@@ -66,7 +66,7 @@ async def measure(postgres_url: str, temporal_address: str, size: int = SIZE) ->
 
         found = await medians(ROUNDS, {"bare": bare, "ours": ours})
     return [
-        Figure(
+        Measurement(
             f"cleanup of {size:,} ended delegations",
             found["ours"]["rate"],
             "/s",
@@ -74,8 +74,8 @@ async def measure(postgres_url: str, temporal_address: str, size: int = SIZE) ->
             found["bare"]["rate"],
             at_least(0.5),
         ),
-        Figure(
-            "the worker's memory, above what it had",
+        Measurement(
+            "growth of the worker's memory",
             found["ours"]["memory"],
             "MB",
             target=Target("value", "≤", MOST_MEGABYTES),
@@ -84,7 +84,7 @@ async def measure(postgres_url: str, temporal_address: str, size: int = SIZE) ->
 
 
 async def _fill(owner_url: str, size: int) -> None:
-    """Delegations that ended one after the other, and their orders, by COPY."""
+    """Insert delegations that ended one after the other, and their orders, by COPY."""
     owner = await asyncpg.connect(owner_url)
     try:
         await owner.execute("SET session_replication_role = replica; SET synchronous_commit = off")
@@ -111,7 +111,7 @@ def _ended(pool: int, size: int) -> Iterator[tuple[Any, ...]]:
 
 @asynccontextmanager
 async def _worker(client: Client, database_url: str) -> AsyncIterator[str]:
-    """A worker in this process; its task queue."""
+    """Run a worker in this process, and provide its task queue."""
     settings = Settings(task_queue=f"bench-cleanup-{uuid.uuid4().hex}")
     database = Database(database_url, pool_size=settings.database_pool_size)
     try:
@@ -133,7 +133,7 @@ async def _clean_up(client: Client, task_queue: str) -> int:
 
 @asynccontextmanager
 async def _memory() -> AsyncIterator[list[float]]:
-    """The most that this process grows meanwhile, in megabytes."""
+    """Provide the largest growth of this process during the block, in megabytes."""
     me = psutil.Process()
     before = me.memory_info().rss
     most = [0.0]

@@ -1,4 +1,4 @@
-"""Copies of a migrated database, each for one benchmark to fill as it likes."""
+"""Copies of a migrated database, one for each benchmark."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,12 +9,15 @@ from sqlalchemy import make_url
 __all__ = ["SETTLE", "as_owner", "copied", "url_of"]
 
 SETTLE = ("VACUUM ANALYZE", "CHECKPOINT")
-"""As autovacuum does within a minute; and what filling it left to write is not written meanwhile."""
+"""The statements before a measurement. Otherwise autovacuum and pending writes of the fill would run during it."""
 
 
 @asynccontextmanager
 async def copied(template_url: str, name: str, setting: str = "") -> AsyncIterator[str]:
-    """The owner's URL of a copy, with a `setting` of its own; dropped afterwards. The template has no connections."""
+    """Provide the owner's URL of a copy with a database `setting`, and drop the copy afterwards.
+
+    The template must have no connections.
+    """
     admin = await asyncpg.connect(url_of(template_url, "postgres"))
     try:
         await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{make_url(template_url).database}"')
@@ -29,12 +32,12 @@ async def copied(template_url: str, name: str, setting: str = "") -> AsyncIterat
 
 
 def url_of(url: str, database: str) -> str:
-    """The same server's URL for another database."""
+    """Return the URL of another database on the same server."""
     return make_url(url).set(database=database).render_as_string(hide_password=False)
 
 
 async def as_owner(owner_url: str, *scripts: str) -> None:
-    """Run these, one after the other, each by itself."""
+    """Run the scripts one after the other, each in its own transaction."""
     owner = await asyncpg.connect(owner_url)
     try:
         for script in scripts:

@@ -10,7 +10,7 @@ from itertools import count
 from pyrad.client_async import ClientAsync
 from pyrad.packet import DisconnectACK, DisconnectRequest
 
-from bench.figures import Figure, at_least
+from bench.measurements import Measurement, at_least
 from bench.nas import SECRET
 from bench.rounds import Turn, Work, medians, rate
 from lastmile.devstack.ports import HOST
@@ -25,7 +25,7 @@ IN_FLIGHT = 64
 USER = "S-1001@acme.lastmile"
 
 
-async def measure() -> list[Figure]:
+async def measure() -> list[Measurement]:
     async with (
         _nas() as nas,
         DynamicAuthorization(timeout=3, tries=3, in_flight=IN_FLIGHT) as authorization,
@@ -35,7 +35,7 @@ async def measure() -> list[Figure]:
         await medians(1, turns)
         found = await medians(ROUNDS, turns)
     ours, peer = found["ours"]["rate"], found["pyrad"]["rate"]
-    return [Figure(f"disconnects, {IN_FLIGHT} in flight", ours, "/s", "pyrad's own client", peer, at_least(0.8))]
+    return [Measurement(f"disconnects, {IN_FLIGHT} in flight", ours, "/s", "pyrad's own client", peer, at_least(0.8))]
 
 
 def _turn(work: Work) -> Turn:

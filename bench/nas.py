@@ -1,5 +1,8 @@
-"""`python -m bench.nas`: a NAS that acknowledges everything, in a process of its own so that it does not slow its
-clients down. It writes its port to standard output and ends with its standard input."""
+"""The command `python -m bench.nas`: a NAS that acknowledges every request.
+
+The NAS runs in its own process, so that it does not slow down its clients. It prints its port, and ends when its
+standard input closes.
+"""
 
 import asyncio
 import sys

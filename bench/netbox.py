@@ -1,6 +1,6 @@
-"""Allocations per second from pools in NetBox, of every kind and size; and telling NetBox, next to bare POSTs.
+"""Allocations per second from pools in NetBox of every kind and size, and the rate of the outbox next to bare POSTs.
 
-NetBox is the stand-in, in a process of its own, as slow as a real one was measured to be.
+NetBox is the stand-in in a separate process, with the latency of a real NetBox.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -10,11 +10,11 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
-from bench import telling
+from bench import outbox
 from bench.copies import copied
 from bench.cpu import cpu_seconds
-from bench.figures import Figure, at_least
-from bench.netbox_estate import BLOCK, DIRECT, KINDS, PREFIX, TENANT, EstatePool, build
+from bench.measurements import Measurement, at_least
+from bench.netbox_pools import BLOCK, DIRECT, KINDS, PREFIX, TENANT, FilledPool, build
 from bench.rounds import Measured, Turn, Work, medians, rate
 from ipam.allocation import Allocation, NoFreeBlock, assign
 from ipam.lifecycle import State
@@ -33,55 +33,55 @@ __all__ = ["Scale", "measure"]
 
 REST = timedelta(days=7)
 CONNECTIONS = 24
-"""For 16 clients and a keeper."""
+"""Connections for 16 clients and the block maintenance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much is measured."""
+    """The extent of the benchmark."""
 
     sizes: tuple[int, ...] = (0, 5_000, 20_000)
-    """Prefixes that are held already: children of the pool's prefix."""
+    """The numbers of prefixes that are held already: children of the pool's prefix."""
     clients: Mapping[str, Mapping[int, int]] = field(
         default_factory=lambda: {DIRECT: {1: 4, 16: 24}, BLOCK: {1: 30, 16: 240}, PREFIX: {1: 30, 16: 240}}
     )
-    """How many clients allocate how much between them in a round, by kind of pool."""
+    """The number of allocations in a round, by kind of pool and number of clients."""
     rounds: Mapping[str, int] = field(default_factory=lambda: {DIRECT: 3, BLOCK: 9, PREFIX: 9})
-    """Of each kind; short ones where a moment's load from elsewhere would count most."""
+    """The number of rounds by kind of pool. Short rounds need more, since a moment's load affects them more."""
     told: int = 64
-    """How many prefixes NetBox is told of in a round."""
-    telling_rounds: int = 3
+    """The number of prefixes that a round of the outbox records in NetBox."""
+    outbox_rounds: int = 3
     as_slow_as_measured: bool = True
 
 
 FULL = Scale()
 
 
-async def measure(directory: Path, template_url: str, scale: Scale = FULL) -> list[Figure]:
-    """In a copy of a migrated database that nobody is connected to."""
+async def measure(directory: Path, template_url: str, scale: Scale = FULL) -> list[Measurement]:
+    """Measure allocations in copies of a migrated database without connections."""
     kinds = [(kind, held) for kind in KINDS for held in scale.sizes]
-    pools = [EstatePool(kind, held, number) for number, (kind, held) in enumerate(kinds)]
-    fresh = EstatePool(PREFIX, 0, len(pools))
+    pools = [FilledPool(kind, held, number) for number, (kind, held) in enumerate(kinds)]
+    fresh = FilledPool(PREFIX, 0, len(pools))
     token = ensure_secret(directory, "netbox")
     async with _estate(directory, template_url, [*pools, fresh], token, scale) as (database, netbox):
         work = _allocating(database, netbox, fresh)
-        told = await telling.measure(database, netbox, token, work, number=scale.told, rounds=scale.telling_rounds)
+        told = await outbox.measure(database, netbox, token, work, number=scale.told, rounds=scale.outbox_rounds)
         found: dict[str, Measured] = {}
         for kind in KINDS:
             turns = {pool.name: _turn(database, netbox, pool, scale) for pool in pools if pool.kind == kind}
             if kind == DIRECT:
                 found |= await medians(scale.rounds[kind], turns)
                 continue
-            # That the next block is taken meanwhile, and NetBox told, is part of it.
+            # The acquisition of the next block and the outbox run meanwhile, as in production.
             async with Keeper(database, netbox, REST):
                 await medians(1, turns)
                 found |= await medians(scale.rounds[kind], turns)
-    return [*_figures(pools, found), *told]
+    return [*_measurements(pools, found), *told]
 
 
 @asynccontextmanager
 async def _estate(
-    directory: Path, template_url: str, pools: list[EstatePool], token: str, scale: Scale
+    directory: Path, template_url: str, pools: list[FilledPool], token: str, scale: Scale
 ) -> AsyncIterator[tuple[Database, NetBox]]:
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(copied(template_url, "bench_netbox"))
@@ -100,7 +100,7 @@ async def _estate(
         yield database, netbox
 
 
-def _turn(database: Database, netbox: NetBox, pool: EstatePool, scale: Scale) -> Turn:
+def _turn(database: Database, netbox: NetBox, pool: FilledPool, scale: Scale) -> Turn:
     work = _allocating(database, netbox, pool)
 
     clients = scale.clients[pool.kind]
@@ -115,8 +115,8 @@ def _turn(database: Database, netbox: NetBox, pool: EstatePool, scale: Scale) ->
     return turn
 
 
-def _allocating(database: Database, netbox: NetBox, pool: EstatePool) -> Work:
-    """What the step of an order does, but for the order."""
+def _allocating(database: Database, netbox: NetBox, pool: FilledPool) -> Work:
+    """Return the work of an order's allocation step, without the order."""
     numbers = count()
 
     async def begun(order: str) -> Allocation | NoFreeBlock:
@@ -145,25 +145,27 @@ def _allocating(database: Database, netbox: NetBox, pool: EstatePool) -> Work:
     return chosen_by_netbox if pool.kind == DIRECT else delegated
 
 
-def _figures(pools: list[EstatePool], found: dict[str, Measured]) -> list[Figure]:
+def _measurements(pools: list[FilledPool], found: dict[str, Measured]) -> list[Measurement]:
     at = {(pool.kind, pool.held): found[pool.name] for pool in pools}
     sizes = sorted({pool.held for pool in pools})
-    figures = []
+    measurements = []
     for kind in KINDS:
         for clients in ("1", "16"):
             for size in sizes:
                 name = f"{kind}, {clients} client{'s' * (clients != '1')}, {size:,} children"
                 value = at[kind, size][clients]
                 if kind == DIRECT:
-                    figures.append(Figure(name, value, "/s"))
+                    measurements.append(Measurement(name, value, "/s"))
                     continue
                 target = at_least(100) if (clients, size) == ("16", 5_000) else None
-                figures.append(Figure(name, value, "/s", "the same, direct", at[DIRECT, size][clients], target))
+                measurements.append(
+                    Measurement(name, value, "/s", "the same, direct", at[DIRECT, size][clients], target)
+                )
     least, most = sizes[0], sizes[-1]
     for kind in (BLOCK, PREFIX):
         name, peer = f"{kind}, 16 clients, {most:,} children", f"the same at {least:,}"
-        figures.append(Figure(name, at[kind, most]["16"], "/s", peer, at[kind, least]["16"], at_least(0.8)))
+        measurements.append(Measurement(name, at[kind, most]["16"], "/s", peer, at[kind, least]["16"], at_least(0.8)))
         for part, whose in (("worker", "worker"), ("postgres", "PostgreSQL")):
             name = f"{kind}, {most:,} children: processor time of the {whose}"
-            figures.append(Figure(name, at[kind, most][part], "ms", peer, at[kind, least][part]))
-    return figures
+            measurements.append(Measurement(name, at[kind, most][part], "ms", peer, at[kind, least][part]))
+    return measurements

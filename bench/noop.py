@@ -1,4 +1,4 @@
-"""The peer of an order: nine activities in sequence that do nothing."""
+"""The peer of an order: a workflow with nine no-op activities in sequence."""
 
 from datetime import timedelta
 

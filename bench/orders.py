@@ -1,4 +1,4 @@
-"""Orders per second, and how long one takes, next to a workflow that does nothing nine times."""
+"""Orders per second and the duration of an order, next to a workflow with nine no-op activities."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
@@ -9,7 +9,7 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from bench.cpu import cpu_seconds
-from bench.figures import Figure, at_least, at_most
+from bench.measurements import Measurement, at_least, at_most
 from bench.noop import Noop, nothing
 from bench.rounds import Measured, Turn, Work, each, medians, rate
 from ipam.models import Purpose
@@ -30,13 +30,13 @@ ROUNDS = 3
 BATCH = 64
 IN_FLIGHT = 32
 LONE = 10
-"""Runs one at a time, for the latency."""
+"""The number of sequential runs, for the latency."""
 NOOP = "nine no-op activities"
 NOOP_QUEUE = "bench-noop"
 
 
-async def measure(database_url: str, temporal_address: str) -> list[Figure]:
-    """Provision and deprovision, in a migrated database; the same worker settings for both contestants."""
+async def measure(database_url: str, temporal_address: str) -> list[Measurement]:
+    """Measure provision and deprovision orders in a migrated database. The peer has the same worker settings."""
     settings = Settings()
     database = Database(database_url, pool_size=settings.database_pool_size)
     async with AsyncExitStack() as stack:
@@ -49,7 +49,7 @@ async def measure(database_url: str, temporal_address: str) -> list[Figure]:
         turns = _turns(client)
         await medians(1, turns)  # caches, connections, prepared statements
         found = await medians(ROUNDS, turns)
-    return [*_figures("provision", found), *_figures("deprovision", found)]
+    return [*_measurements("provision", found), *_measurements("deprovision", found)]
 
 
 def _turns(client: Client) -> dict[str, Turn]:
@@ -67,7 +67,7 @@ def _turns(client: Client) -> dict[str, Turn]:
     async def noop() -> None:
         await client.execute_workflow(Noop.run, "nothing", id=f"noop-{next(noops)}", task_queue=NOOP_QUEUE)
 
-    # Each round takes down the very lines that it has brought up.
+    # Each round deprovisions exactly the lines that it has provisioned.
     return {
         "provision": _turn(executing(provision_order, provisions)),
         "noop": _turn(noop),
@@ -86,11 +86,11 @@ def _turn(work: Work) -> Turn:
     return turn
 
 
-def _figures(operation: str, found: dict[str, Measured]) -> list[Figure]:
+def _measurements(operation: str, found: dict[str, Measured]) -> list[Measurement]:
     ours, peer = found[operation], found["noop"]
     provision = operation == "provision"
     return [
-        Figure(
+        Measurement(
             f"{operation}s, {IN_FLIGHT} in flight",
             ours["rate"],
             "/s",
@@ -98,7 +98,7 @@ def _figures(operation: str, found: dict[str, Measured]) -> list[Figure]:
             peer["rate"],
             at_least(1.0) if provision else None,
         ),
-        Figure(
+        Measurement(
             f"{operation} alone, median",
             ours["latency"],
             "ms",
@@ -107,14 +107,14 @@ def _figures(operation: str, found: dict[str, Measured]) -> list[Figure]:
             at_most(1.0) if provision else None,
         ),
         *(
-            Figure(f"CPU of a {operation}: {server}", ours[key], "ms", NOOP, peer[key])
+            Measurement(f"CPU of a {operation}: {server}", ours[key], "ms", NOOP, peer[key])
             for key, server in (("worker", "worker and client"), ("temporal", "Temporal"), ("postgres", "PostgreSQL"))
         ),
     ]
 
 
 def _noop_worker(client: Client, settings: Settings) -> Worker:
-    """As `worker.build_worker` has it."""
+    """Return a worker with the settings of `worker.build_worker`."""
     return Worker(
         client,
         task_queue=NOOP_QUEUE,
@@ -137,7 +137,7 @@ async def _prepare(database: Database) -> None:
 
 
 def provision_order(number: int) -> ProvisionSubscriber:
-    """An order as they come: fibre to the home, a delegated prefix, an ONU and a CPE."""
+    """Return a typical order: fibre to the home, a delegated prefix, an ONU and a CPE."""
     line: dict[str, Any] = {
         "connection_type": "ftth",
         "onu_serial": f"HWTC{number:08X}",

@@ -1,4 +1,4 @@
-"""Contestants take turns, round by round, and the median of the rounds counts: a machine is noisy for a while."""
+"""Measurement in rounds: contestants take turns, and the median counts, since the load of a machine varies."""
 
 import asyncio
 import time
@@ -10,12 +10,12 @@ __all__ = ["Measured", "Turn", "Work", "each", "medians", "rate"]
 Work = Callable[[], Awaitable[object]]
 """One piece of work: an order, an allocation, a request."""
 Measured = dict[str, float]
-"""What came of a turn, by name."""
+"""The results of a turn, by name."""
 Turn = Callable[[], Awaitable[Measured]]
 
 
 async def medians(rounds: int, turns: Mapping[str, Turn]) -> dict[str, Measured]:
-    """Let everybody have a turn in every round. Returns each one's medians."""
+    """Run each contestant once in every round, and return the medians of each."""
     seen: dict[str, list[Measured]] = {name: [] for name in turns}
     for _ in range(rounds):
         for name, turn in turns.items():
@@ -24,7 +24,7 @@ async def medians(rounds: int, turns: Mapping[str, Turn]) -> dict[str, Measured]
 
 
 async def rate(work: Work, count: int, in_flight: int) -> float:
-    """Pieces of work per second, `in_flight` of them at a time."""
+    """Return the pieces of work per second, with `in_flight` of them at a time."""
     left = iter(range(count))
 
     async def client() -> None:
@@ -37,7 +37,7 @@ async def rate(work: Work, count: int, in_flight: int) -> float:
 
 
 async def each(work: Work, count: int) -> float:
-    """Median seconds of one piece of work, with nothing else going on."""
+    """Return the median duration of one piece of work in seconds, without concurrent work."""
     seconds = []
     for _ in range(count):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How long the figures of 1 000 000 and of 10 000 000 delegations take, next to counting the delegations once."""
+"""The duration of a metrics snapshot for 1 000 000 and 10 000 000 delegations, next to one count of the delegations."""
 
 import time
 from statistics import median
@@ -6,7 +6,7 @@ from statistics import median
 import asyncpg
 
 from bench.copies import SETTLE, as_owner, copied
-from bench.figures import Figure, Target
+from bench.measurements import Measurement, Target
 from lastmile.db import Database
 from lastmile.metrics.counts import compact_counts
 from lastmile.metrics.snapshot import compute_snapshot as take
@@ -16,10 +16,11 @@ __all__ = ["LARGE", "SIZE", "measure"]
 SIZE, LARGE = 1_000_000, 10_000_000
 ROUNDS = 5
 CHANGES = 300_000
-"""Since the snapshot before: in five minutes, at a thousand a second."""
+"""Changes since the previous snapshot: five minutes at a thousand per second."""
 
-# Ten tenants, a pool of each. Of 1 000 delegations 970 are active, 20 have ended and rest, 8 are suspended, one is
-# being set up and one taken down. What no figure uses is left out: indexes, and that each has another prefix.
+# Ten tenants with a pool each. Of 1 000 delegations, 970 are active, 20 have ended and are in quarantine, 8 are
+# suspended, one is allocated and one is being revoked. The fill omits parts that no metric uses: indexes and distinct
+# prefixes.
 _FILL = """
 SET session_replication_role = replica;
 SET synchronous_commit = off;
@@ -54,12 +55,12 @@ FROM (SELECT * FROM delegation_counts WHERE state = 'active' LIMIT 10) kinds, ge
 """
 
 
-async def measure(postgres_url: str, sizes: tuple[int, ...]) -> list[Figure]:
-    """`postgres_url` is migrated and has no connections."""
-    return [figure for size in sizes for figure in await _of(postgres_url, size)]
+async def measure(postgres_url: str, sizes: tuple[int, ...]) -> list[Measurement]:
+    """Measure snapshots. `postgres_url` is migrated and has no connections."""
+    return [measurement for size in sizes for measurement in await _of(postgres_url, size)]
 
 
-async def _of(postgres_url: str, size: int) -> list[Figure]:
+async def _of(postgres_url: str, size: int) -> list[Measurement]:
     async with copied(postgres_url, f"bench_snapshot_{size}") as url:
         await as_owner(url, _FILL.format(size=size), "SELECT lastmile_recount()", *SETTLE)
         database = Database(url)
@@ -73,10 +74,10 @@ async def _of(postgres_url: str, size: int) -> list[Figure]:
         finally:
             await database.close()
         counting = await _counting(url)
-    peer, most = "the delegations of each kind counted, nothing else", Target("value", "≤", 1)
+    peer, most = "a count of the delegations of each kind", Target("value", "≤", 1)
     return [
-        Figure(f"all figures of {size:,} delegations", quiet, "s", peer, counting, most),
-        Figure(f"{CHANGES:,} changes folded, before those of {size:,}", folding, "s"),
+        Measurement(f"metrics snapshot of {size:,} delegations", quiet, "s", peer, counting, most),
+        Measurement(f"compaction of {CHANGES:,} changes, before that of {size:,}", folding, "s"),
     ]
 
 

@@ -1,11 +1,11 @@
-"""How long the command and the worker take to start."""
+"""The start time of the command and of the worker."""
 
 import asyncio
 import sys
 import time
 from pathlib import Path
 
-from bench.figures import Figure, Target
+from bench.measurements import Measurement, Target
 from bench.rounds import Measured, Turn, medians
 from lastmile.db.database import PLATFORM_ROLE, TENANT_ROLE
 from lastmile.devstack.logins import make_login
@@ -18,8 +18,8 @@ __all__ = ["measure"]
 ROUNDS = 3
 
 
-async def measure(directory: Path, owner_url: str, temporal_address: str) -> list[Figure]:
-    """`lastmile --help`, and a worker from its start until `/healthz` says ok; in a migrated database."""
+async def measure(directory: Path, owner_url: str, temporal_address: str) -> list[Measurement]:
+    """Measure `lastmile --help`, and a worker from its start until `/healthz` is ok, in a migrated database."""
     password = ensure_secret(directory, "lastmile")
     url = await make_login(owner_url, "lastmile", password, TENANT_ROLE, PLATFORM_ROLE)
     port = Ports(directory).claim("worker")
@@ -40,8 +40,8 @@ async def measure(directory: Path, owner_url: str, temporal_address: str) -> lis
     found = {name: measured["seconds"] for name, measured in (await medians(ROUNDS, turns)).items()}
     bare = "python -c pass"
     return [
-        Figure("lastmile --help", found["help"], "s", bare, found["python"], Target("value", "≤", 0.5)),
-        Figure("worker, from its start to /healthz", found["worker"], "s", bare, found["python"]),
+        Measurement("lastmile --help", found["help"], "s", bare, found["python"], Target("value", "≤", 0.5)),
+        Measurement("worker, from its start to /healthz", found["worker"], "s", bare, found["python"]),
     ]
 
 

@@ -1,4 +1,4 @@
-"""How long an urgent order takes alone, and beside a burst of normal orders of another tenant."""
+"""The duration of an urgent order alone, and beside a burst of normal orders of another tenant."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -6,7 +6,7 @@ from itertools import count
 
 from sqlalchemy import text
 
-from bench.figures import Figure, at_most
+from bench.measurements import Measurement, at_most
 from bench.orders import provision_order
 from bench.rounds import each
 from ipam.models import Purpose
@@ -23,16 +23,16 @@ from lastmile.worker import build_worker
 __all__ = ["BURST", "measure"]
 
 BURST = 1_000
-"""Orders of the tenant that sends them all at once."""
+"""The number of orders in the burst."""
 STARTING = 32
-"""Of them, how many the client starts at a time."""
+"""The number of orders that the client starts at a time."""
 URGENT = 9
-"""Urgent orders, one after the other."""
+"""The number of urgent orders, one after the other."""
 TASK_QUEUE = "bench-urgent"
 
 
-async def measure(database_url: str, temporal_address: str) -> list[Figure]:
-    """The median of both. What is left of the burst is left: nothing works on that task queue afterwards."""
+async def measure(database_url: str, temporal_address: str) -> list[Measurement]:
+    """Measure the median of both. The rest of the burst is abandoned, since no worker polls its task queue later."""
     settings = Settings(task_queue=TASK_QUEUE)
     database = Database(database_url, pool_size=settings.database_pool_size)
     async with AsyncExitStack() as stack:
@@ -63,11 +63,11 @@ async def measure(database_url: str, temporal_address: str) -> list[Figure]:
         if not await _left(database):
             raise RuntimeError("the burst was over before the urgent orders: they were alone")
     name = f"urgent order beside {BURST:,} of another tenant, median"
-    return [Figure(name, beside * 1000, "ms", "the same alone", alone * 1000, at_most(3.0))]
+    return [Measurement(name, beside * 1000, "ms", "the same alone", alone * 1000, at_most(3.0))]
 
 
 async def _left(database: Database) -> bool:
-    """Whether orders of the burst are still at work, or have not begun."""
+    """Return whether orders of the burst are still running or have not begun."""
     ended = "SELECT count(*) FROM orders WHERE tenant_id = 'burst' AND finished_at IS NOT NULL"
     async with database.platform() as platform:
         return (await platform.scalar(text(ended)) or 0) < BURST

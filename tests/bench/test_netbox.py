@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import netbox
-from bench.netbox_estate import BLOCK, DIRECT, KINDS, PREFIX, EstatePool, build
+from bench.netbox_pools import BLOCK, DIRECT, KINDS, PREFIX, FilledPool, build
 from lastmile.audit.audit import check
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
@@ -16,7 +16,7 @@ SMALL = netbox.Scale(
     clients={kind: {1: 1, 16: 16} for kind in KINDS},
     rounds=dict.fromkeys(KINDS, 1),
     told=4,
-    telling_rounds=1,
+    outbox_rounds=1,
     as_slow_as_measured=False,
 )
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
@@ -32,10 +32,10 @@ async def empty(owner_url: str) -> AsyncIterator[Database]:
 
 
 async def test_it_measures_what_it_says(tmp_path: Path, owner_url: str) -> None:
-    figures = await netbox.measure(tmp_path, owner_url, SMALL)
+    measurements = await netbox.measure(tmp_path, owner_url, SMALL)
     # Processor time is counted in ticks, and so few allocations may take less than one.
-    assert all(figure.value > 0 for figure in figures if "processor time" not in figure.name)
-    by_name = {(figure.name, figure.peer) for figure in figures}
+    assert all(measurement.value > 0 for measurement in measurements if "processor time" not in measurement.name)
+    by_name = {(measurement.name, measurement.peer) for measurement in measurements}
     for kind in (BLOCK, PREFIX):
         for clients in ("1 client", "16 clients"):
             assert (f"{kind}, {clients}, 20 children", "the same, direct") in by_name
@@ -44,7 +44,7 @@ async def test_it_measures_what_it_says(tmp_path: Path, owner_url: str) -> None:
 
 
 async def test_its_pools_are_in_order(tmp_path: Path, empty: Database, owner_url: str) -> None:
-    pools = [EstatePool(kind, 20, number) for number, kind in enumerate(KINDS, start=1)]
+    pools = [FilledPool(kind, 20, number) for number, kind in enumerate(KINDS, start=1)]
     file = tmp_path / "netbox.db"
     await build(empty, owner_url, pools, file, TOKEN)
     found = {one.invariant.name async for one in check(empty)}

@@ -1,4 +1,4 @@
-"""How fast NetBox is told of prefixes, next to bare POSTs of the same, and how long people wait for it meanwhile."""
+"""The rate at which the outbox records prefixes in NetBox, next to bare POSTs, and NetBox's latency meanwhile."""
 
 import asyncio
 import threading
@@ -13,8 +13,8 @@ from typing import Any
 
 import requests
 
-from bench.figures import Figure, Target, at_least
-from bench.netbox_estate import LENGTH, TENANT
+from bench.measurements import Measurement, Target, at_least
+from bench.netbox_pools import LENGTH, TENANT
 from bench.rounds import Measured, Turn, Work, medians, rate
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Stamp
@@ -26,14 +26,14 @@ from lastmile.db import Database
 __all__ = ["measure"]
 
 ASIDE = IPv6Network("2001:db8:f000::/36")
-"""Where the bare POSTs go."""
+"""The pool of the bare POSTs."""
 LOOK_SECONDS = 0.05
 
 
 async def measure(
     database: Database, netbox: NetBox, token: str, allocating: Work, *, number: int, rounds: int
-) -> list[Figure]:
-    """Of `number` prefixes a round, where NetBox knows of all so far."""
+) -> list[Measurement]:
+    """Measure rounds of `number` prefixes. Before a round, NetBox has every record."""
     url = netbox.wire.url
 
     keeper = Keeper(database, netbox, timedelta())
@@ -50,9 +50,11 @@ async def measure(
     ours, peer = found["keeper"], found["bare"]
     posts = f"bare POSTs, {IN_FLIGHT} in flight"
     return [
-        Figure("prefixes that NetBox is told of", ours["rate"], "/s", posts, peer["rate"], at_least(0.9)),
-        Figure("NetBox's /api/status/ meanwhile, median", ours["median"], "ms", posts, peer["median"]),
-        Figure(
+        Measurement(
+            "prefixes recorded in NetBox by the outbox", ours["rate"], "/s", posts, peer["rate"], at_least(0.9)
+        ),
+        Measurement("NetBox's /api/status/ meanwhile, median", ours["median"], "ms", posts, peer["median"]),
+        Measurement(
             "NetBox's /api/status/ meanwhile, longest",
             ours["longest"],
             "ms",
@@ -72,7 +74,7 @@ async def _watched(url: str, token: str, number: int, work: Awaitable[None]) -> 
 
 
 async def _all_told(database: Database, keeper: Keeper) -> None:
-    """As a worker does it, but that it does not pause."""
+    """Record all waiting prefixes, as a worker does, but without pauses."""
     while await _waiting(database):
         if not await keeper.beat():
             raise RuntimeError("NetBox cannot be told: the keeper's warnings above say why")
@@ -84,7 +86,7 @@ async def _waiting(database: Database) -> bool:
 
 
 class _Bare:
-    """A client that does nothing but create prefixes. `with` closes it."""
+    """A client that only creates prefixes, closed by `with`."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = f"{url}/api/ipam/prefixes/"
@@ -119,7 +121,7 @@ class _Bare:
 
 @contextmanager
 def _watching(url: str, token: str) -> Iterator[list[float]]:
-    """How long each of the looks takes, in ms, that a person at NetBox would have meanwhile."""
+    """Provide the durations, in ms, of requests that an operator would make to NetBox meanwhile."""
     milliseconds: list[float] = []
     ended = threading.Event()
 
@@ -141,6 +143,6 @@ def _watching(url: str, token: str) -> Iterator[list[float]]:
 
 def _session(token: str) -> requests.Session:
     session = requests.Session()
-    session.trust_env = False  # a proxy is not on the way to this machine
+    session.trust_env = False  # the user's proxy does not apply to the loopback address
     session.headers["Authorization"] = f"Token {token}"
     return session

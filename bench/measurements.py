@@ -1,4 +1,4 @@
-"""What was measured: a value, the peer's value, and what the figure has to reach."""
+"""A measurement: its value, the value of the peer, and its target."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-__all__ = ["Figure", "Target", "at_least", "at_most", "table", "write"]
+__all__ = ["Measurement", "Target", "at_least", "at_most", "table", "write"]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a figure has to reach: `ratio ≥ 0.5` is half of what the peer does, `value ≤ 3` is absolute."""
+    """The target of a measurement: `ratio ≥ 0.5` is half of the peer's value, `value ≤ 3` is absolute."""
 
     of: Literal["value", "ratio"]
     sense: Literal["≥", "≤"]
@@ -24,35 +24,35 @@ class Target:
 
 
 def at_least(bound: float) -> Target:
-    """So many times the peer's value, or more: for rates."""
+    """Return the target of a rate: at least `bound` times the peer's value."""
     return Target("ratio", "≥", bound)
 
 
 def at_most(bound: float) -> Target:
-    """So many times the peer's value, or less: for times."""
+    """Return the target of a duration: at most `bound` times the peer's value."""
     return Target("ratio", "≤", bound)
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Measurement:
     """One line of the report."""
 
     name: str
     value: float
     unit: str
     peer: str | None = None
-    """What the peer is: as much of the same job as cannot be left out."""
+    """The peer: the part of the same job that cannot be omitted."""
     peer_value: float | None = None
     target: Target | None = None
 
     @property
     def ratio(self) -> float | None:
-        """The value in units of the peer's."""
+        """Return the value divided by the peer's value."""
         return self.value / self.peer_value if self.peer_value else None
 
     @property
     def met(self) -> bool | None:
-        """None where nothing has to be reached."""
+        """Return whether the target is met; None without a target."""
         if self.target is None:
             return None
         measured = self.value if self.target.of == "value" else self.ratio
@@ -73,28 +73,28 @@ class Figure:
         }
 
 
-def write(figures: Iterable[Figure], file: Path) -> None:
-    """The figures as a JSON list, for programs."""
+def write(measurements: Iterable[Measurement], file: Path) -> None:
+    """Write the measurements as a JSON list."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps([figure.as_json() for figure in figures], indent=1) + "\n")
+    file.write_text(json.dumps([measurement.as_json() for measurement in measurements], indent=1) + "\n")
 
 
-def table(figures: Sequence[Figure], caption: str) -> Table:
-    """The figures for people."""
+def table(measurements: Sequence[Measurement], caption: str) -> Table:
+    """Return the measurements as a table."""
     shown = Table(title="Lastmile next to its peers", caption=caption, caption_justify="left")
-    shown.add_column("figure", ratio=3)
+    shown.add_column("measurement", ratio=3)
     for heading in ("value", "peer's", "ratio"):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("peer", ratio=3)
     shown.add_column("target", no_wrap=True)
-    for figure in figures:
+    for measurement in measurements:
         shown.add_row(
-            figure.name,
-            f"{_short(figure.value)} {figure.unit}",
-            _short(figure.peer_value),
-            _short(figure.ratio),
-            figure.peer or "",
-            _verdict(figure),
+            measurement.name,
+            f"{_short(measurement.value)} {measurement.unit}",
+            _short(measurement.peer_value),
+            _short(measurement.ratio),
+            measurement.peer or "",
+            _verdict(measurement),
         )
     return shown
 
@@ -105,7 +105,7 @@ def _short(number: float | None) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def _verdict(figure: Figure) -> str:
-    if figure.target is None:
+def _verdict(measurement: Measurement) -> str:
+    if measurement.target is None:
         return ""
-    return f"[green]✔ {figure.target}[/]" if figure.met else f"[red]✘ {figure.target}[/]"
+    return f"[green]✔ {measurement.target}[/]" if measurement.met else f"[red]✘ {measurement.target}[/]"

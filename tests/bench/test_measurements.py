@@ -1,4 +1,4 @@
-"""The report: what a figure says about itself, for people and for programs."""
+"""The report: what a measurement says about itself, for people and for programs."""
 
 import io
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.figures import Figure, Target, at_least, at_most, table, write
+from bench.measurements import Measurement, Target, at_least, at_most, table, write
 
 
 @pytest.mark.parametrize(
@@ -22,21 +22,21 @@ from bench.figures import Figure, Target, at_least, at_most, table, write
     ],
 )
 def test_a_target_is_met_from_its_bound_on(value: float, target: Target, met: bool) -> None:
-    assert Figure("f", value, "/s", "peer", 10.0, target).met is met
+    assert Measurement("f", value, "/s", "peer", 10.0, target).met is met
 
 
 def test_without_a_target_nothing_is_met_or_missed() -> None:
-    assert Figure("f", 1.0, "/s").met is None
+    assert Measurement("f", 1.0, "/s").met is None
 
 
 def test_a_target_for_the_ratio_needs_a_peer() -> None:
     with pytest.raises(ValueError, match="needs a peer"):
-        _ = Figure("f", 1.0, "/s", target=at_least(1.0)).met
+        _ = Measurement("f", 1.0, "/s", target=at_least(1.0)).met
 
 
 def test_the_file_has_every_field_of_every_figure(tmp_path: Path) -> None:
     file = tmp_path / "build" / "bench.json"
-    write([Figure("rate", 6.0, "/s", "bare", 8.0, at_least(0.5)), Figure("statements", 3, "")], file)
+    write([Measurement("rate", 6.0, "/s", "bare", 8.0, at_least(0.5)), Measurement("statements", 3, "")], file)
     assert json.loads(file.read_text()) == [
         {
             "name": "rate",
@@ -63,7 +63,9 @@ def test_the_file_has_every_field_of_every_figure(tmp_path: Path) -> None:
 
 def test_the_table_tells_a_missed_target_from_a_met_one() -> None:
     console = Console(width=160, file=io.StringIO())
-    slow_and_fast = [Figure(name, value, "/s", "bare", 10, at_least(0.5)) for name, value in (("slow", 1), ("fast", 9))]
+    slow_and_fast = [
+        Measurement(name, value, "/s", "bare", 10, at_least(0.5)) for name, value in (("slow", 1), ("fast", 9))
+    ]
     with console.capture() as shown:
         console.print(table(slow_and_fast, ""))
     marks = {line.split()[1]: line for line in shown.get().splitlines() if "ratio ≥" in line}

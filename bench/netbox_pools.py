@@ -1,4 +1,4 @@
-"""Pools in NetBox of every kind and size, as they are after years: on both sides, and without the years."""
+"""Pools in NetBox of every kind and size, with the records of years of operation in NetBox and in the database."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.subscribers.tenants import add_tenant
 
-__all__ = ["BLOCK", "DIRECT", "KINDS", "LENGTH", "PREFIX", "TENANT", "EstatePool", "build"]
+__all__ = ["BLOCK", "DIRECT", "KINDS", "LENGTH", "PREFIX", "TENANT", "FilledPool", "build"]
 
 TENANT = "acme"
 DIRECT, BLOCK, PREFIX = KINDS = ("direct", "delegated, record=block", "delegated, record=prefix")
@@ -39,8 +39,8 @@ _DELEGATIONS = "tenant_id pool_id slot prefix subscriber_ref purpose allocation_
 
 
 @dataclass(frozen=True, slots=True)
-class EstatePool:
-    """A pool of one kind, of which so many prefixes are held when the benchmark begins."""
+class FilledPool:
+    """A pool of one kind, with the number of prefixes that are held when the benchmark begins."""
 
     kind: str
     held: int
@@ -56,11 +56,11 @@ class EstatePool:
 
     @property
     def space(self) -> IPv6Network:
-        """One /36 each, of the documentation prefix."""
+        """Return the /36 of the pool in the documentation prefix."""
         return IPv6Network(f"2001:db8:{self.number:x}000::/36")
 
 
-async def build(database: Database, owner_url: str, pools: Sequence[EstatePool], file: Path, token: str) -> None:
+async def build(database: Database, owner_url: str, pools: Sequence[FilledPool], file: Path, token: str) -> None:
     """The pools, in an empty migrated database and in the NetBox whose data are in `file`.
 
     NetBox does its share at its own pace later; here the stand-in is as fast as it can be.
@@ -82,7 +82,7 @@ async def build(database: Database, owner_url: str, pools: Sequence[EstatePool],
     await as_owner(owner_url, *SETTLE)
 
 
-async def _add(database: Database, netbox: NetBox, pool: EstatePool) -> None:
+async def _add(database: Database, netbox: NetBox, pool: FilledPool) -> None:
     """The pool, and its blocks: as many as it takes to hold what it will, with room in the last."""
     container = await netbox.wire.create("ipam/prefixes", {"prefix": str(pool.space), "status": "container"})
     place = Binding(prefix_id=container["id"], vrf_id=None, **_BINDINGS[pool.kind])
@@ -95,7 +95,7 @@ async def _add(database: Database, netbox: NetBox, pool: EstatePool) -> None:
             pass
 
 
-async def _fill(owner: asyncpg.Connection, server: NetBoxServer, pool: EstatePool) -> None:
+async def _fill(owner: asyncpg.Connection, server: NetBoxServer, pool: FilledPool) -> None:
     id = await owner.fetchval("SELECT id FROM pools WHERE name = $1", pool.name)
     if pool.kind == DIRECT:
         held: Iterator[tuple[int | None, str]] = (
@@ -135,8 +135,8 @@ async def _fill(owner: asyncpg.Connection, server: NetBoxServer, pool: EstatePoo
     )
 
 
-def _recording(server: NetBoxServer, pool: EstatePool) -> Callable[[str, str, str], int]:
-    """What puts a prefix into NetBox, without a request, and returns its id."""
+def _recording(server: NetBoxServer, pool: FilledPool) -> Callable[[str, str, str], int]:
+    """Return a function that stores a prefix in NetBox without a request, and returns its id."""
     [container] = server.store.matching("ipam.prefix", {"prefix": str(pool.space)})
     [tag], [tenant] = (
         server.store.matching(kind, {"slug": slug}) for kind, slug in (("extras.tag", TAG), ("tenancy.tenant", TENANT))
