@@ -104,7 +104,7 @@ async def open_order(
     if found.digest != digest:
         raise OrderConflictError(
             f"Order id {order_id} was used on {found.created_at:%Y-%m-%d %H:%M %Z} for another "
-            f"{found.operation} (subscriber {found.subscriber_ref}). Send each order with a new id."
+            f"{found.operation} (subscriber {found.subscriber_ref}): an id belongs to one order. Use a new id."
         )
     if found.status in (OrderStatus.ROLLING_BACK, OrderStatus.SUPERSEDED):
         raise OrderConflictError(
