@@ -21,7 +21,7 @@ from ipam.lifecycle import State
 from ipam.netbox import NetBox
 from ipam.netbox.binding import bound_pools, stamp
 from ipam.netbox.delegated.block_acquisition import make_room
-from ipam.netbox.delegated.block_maintenance import Keeper
+from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.direct.chosen_prefix import obtain
 from ipam.netbox.direct.pending_delegations import settle
 from lastmile.db import Database
@@ -73,7 +73,7 @@ async def measure(directory: Path, template_url: str, scale: Scale = FULL) -> li
                 found |= await medians(scale.rounds[kind], turns)
                 continue
             # The acquisition of the next block and the outbox run meanwhile, as in production.
-            async with Keeper(database, netbox, REST):
+            async with BlockMaintenance(database, netbox, REST):
                 await medians(1, turns)
                 found |= await medians(scale.rounds[kind], turns)
     return [*_measurements(pools, found), *told]

@@ -15,7 +15,7 @@ from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.netbox.delegated.block_acquisition import take
-from ipam.netbox.delegated.block_maintenance import Keeper
+from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.delegated.blocks import delegated_pools
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
 from ipam.netbox.requirements import check, set_up
@@ -76,7 +76,7 @@ async def build(database: Database, owner_url: str, pools: Sequence[FilledPool],
                 for pool in pools:
                     await _add(database, netbox, pool)
                     await _fill(owner, server, pool)
-                await Keeper(database, netbox, timedelta()).beat()
+                await BlockMaintenance(database, netbox, timedelta()).beat()
     finally:
         await owner.close()
     await as_owner(owner_url, *SETTLE)

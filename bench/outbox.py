@@ -18,7 +18,7 @@ from bench.netbox_pools import LENGTH, TENANT
 from bench.rounds import Measured, Turn, Work, medians, rate
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, Stamp
-from ipam.netbox.delegated.block_maintenance import Keeper
+from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.delegated.blocks import delegated_pools
 from ipam.netbox.delegated.outbox import IN_FLIGHT, backlog
 from lastmile.db import Database
@@ -36,7 +36,7 @@ async def measure(
     """Measure rounds of `number` prefixes. Before a round, NetBox has every record."""
     url = netbox.wire.url
 
-    keeper = Keeper(database, netbox, timedelta())
+    keeper = BlockMaintenance(database, netbox, timedelta())
     await keeper.beat()  # looks around, once a minute
 
     async def telling() -> Measured:
@@ -73,7 +73,7 @@ async def _watched(url: str, token: str, number: int, work: Awaitable[None]) -> 
     return {"rate": number / seconds, "median": median(milliseconds), "longest": max(milliseconds)}
 
 
-async def _all_told(database: Database, keeper: Keeper) -> None:
+async def _all_told(database: Database, keeper: BlockMaintenance) -> None:
     """Record all waiting prefixes, as a worker does, but without pauses."""
     while await _waiting(database):
         if not await keeper.beat():

@@ -261,5 +261,6 @@ async def _nothing_left(
         )
     space = " free space in NetBox," if any(row.in_netbox for row in rows) else ""
     return PoolExhaustedError(
-        f"no free /{need.length} left in pool {', '.join(pools)}: add a pool,{space} or wait for quarantine"
+        f"Cannot allocate a /{need.length} from pool {', '.join(pools)}: no free prefix left. Add a pool with "
+        f"`lastmile pool add`,{space} or wait until a released prefix leaves quarantine"
     )

@@ -39,7 +39,7 @@ from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
-from ipam.netbox.delegated.block_maintenance import Keeper
+from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from lastmile.client.schedule_bootstrap import ScheduleBootstrap
 from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.client.temporal_metrics import read_temporal_metrics
@@ -163,7 +163,7 @@ async def run(settings: Settings, pollers: Callable[[], int]) -> None:
         stack.callback(http.shutdown)
         worker = build_worker(client, settings, database, authorization, netbox=netbox)
         if netbox is not None:
-            await stack.enter_async_context(Keeper(database, netbox, settings.quarantine_unconfirmed))
+            await stack.enter_async_context(BlockMaintenance(database, netbox, settings.quarantine_unconfirmed))
         async with worker, ScheduleBootstrap(ScheduleManager(client, settings.task_queue)):
             log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
             if settings.build_id is not None and settings.build_id != await current_build(client, settings.task_queue):

@@ -51,7 +51,7 @@ async def test_two_prefixes_and_three_orders(cli: Cli, book: Book, worker: None,
     assert [one["would"] for one in plan.json] == ["be_carried_out", "be_carried_out", "be_refused"]
     refused = plan.json[2]["steps"][-1]
     assert (refused["step"], refused["action"]) == ("allocate_ip_address", "refuse")
-    assert "no free /56 left in pool tiny (2001:db8:200::/55)" in refused["detail"]
+    assert "Cannot allocate a /56 from pool tiny (2001:db8:200::/55)" in refused["detail"]
     for table in ("orders", "customers", "delegations", "radcheck", "slots"):
         assert await owner.fetchval(f"SELECT count(*) FROM {table}") == 0
 
@@ -59,7 +59,7 @@ async def test_two_prefixes_and_three_orders(cli: Cli, book: Book, worker: None,
     assert ran.code == 1
     assert sorted(result["status"] for result in ran.json) == ["completed", "completed", "rolled_back"]
     (rolled_back,) = (result for result in ran.json if result["status"] == "rolled_back")
-    assert "no free /56 left in pool tiny" in rolled_back["reason"]
+    assert "Cannot allocate a /56 from pool tiny" in rolled_back["reason"]
 
 
 async def test_a_dry_run_knows_what_is_there(cli: Cli, book: Book, worker: None) -> None:

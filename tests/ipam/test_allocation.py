@@ -211,13 +211,6 @@ async def test_no_such_pool_says_what_was_looked_for(desk: Desk) -> None:
         await desk.allocate("S-1", need=Need(Purpose.IPV6_PD, 60, pool="lab", region="north"))
 
 
-async def test_exhaustion_names_the_pool(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/56")
-    await desk.allocate("S-1")
-    with pytest.raises(PoolExhaustedError, match=r"no free /56 left in pool home \(2001:db8:1::/56\)"):
-        await desk.allocate("S-2")
-
-
 async def test_another_size_is_refused_with_what_is_held(desk: Desk) -> None:
     await desk.pool("2001:db8:1::/48")
     await desk.pool("2001:db8:100::/40", "business", delegated_length=48)

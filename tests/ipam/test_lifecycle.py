@@ -111,7 +111,7 @@ async def test_only_what_is_revoked_is_released(desk: Desk, state: State) -> Non
 async def test_a_released_prefix_rests_before_somebody_else_gets_it(desk: Desk) -> None:
     await desk.pool("2001:db8:1::/56")
     await desk.give_back((await desk.allocate("S-1")).delegation)
-    with pytest.raises(PoolExhaustedError, match="wait for quarantine"):
+    with pytest.raises(PoolExhaustedError, match="wait until a released prefix leaves quarantine"):
         await desk.allocate("S-2")
     await desk.rest_is_over()
     assert str((await desk.allocate("S-2")).delegation.prefix) == "2001:db8:1::/56"

@@ -158,16 +158,6 @@ async def test_lines_come_and_go_while_netbox_is_away(kept: Delegated, home: int
     assert len(await kept.agree()) == BLOCK
 
 
-async def test_a_pool_that_has_no_further_block(kept: Delegated) -> None:
-    await kept.pool("2001:db8:4000::/51")
-    await kept.lines(2 * BLOCK)
-    await kept.begin("S-99", "O-99")
-    failure = await refusal(kept.allocate("S-99", "O-99"))
-    assert (failure.type, failure.non_retryable) == ("PoolExhaustedError", True)
-    assert "home (2001:db8:4000::/51)" in failure.message
-    await kept.close("S-99", "O-99", "rolled_back")
-
-
 async def test_the_next_pool_comes_after_one_without_further_blocks(kept: Delegated) -> None:
     await kept.pool("2001:db8:4000::/51")
     await kept.lines(2 * BLOCK)

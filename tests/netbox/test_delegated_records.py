@@ -12,7 +12,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.binding import OnRelease, ReportingScope
 from ipam.netbox.delegated import block_maintenance as keeper_module
 from ipam.netbox.delegated import outbox as outbox_module
-from ipam.netbox.delegated.block_maintenance import BEAT, Keeper
+from ipam.netbox.delegated.block_maintenance import BEAT, BlockMaintenance
 from ipam.netbox.delegated.outbox import backlog, drain
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER
 from lastmile.audit.audit import check
@@ -62,7 +62,7 @@ async def test_pools_are_told_of_in_turn(kept: Delegated, home: int, monkeypatch
 
     await line("S-1", "O-1", "home")
     await line("S-2", "O-2", "more")
-    keeper = Keeper(kept.database, kept.netbox, QUARANTINE.unconfirmed)
+    keeper = BlockMaintenance(kept.database, kept.netbox, QUARANTINE.unconfirmed)
     slow, short = Fault(delay=clock.goes_on), timedelta(seconds=0.5)
     for told in ({"S-1"}, {"S-1", "S-2"}):
         kept.server.faults.next(slow, method="POST", path=PREFIXES)
@@ -205,7 +205,7 @@ async def test_a_keeper_that_ends_leaves_nothing_claimed(kept: Delegated, home: 
     given = await kept.lines(12)
     creation = Held(kept.server, path=PREFIXES)
     async with NetBox(kept.server.url, kept.server.token) as netbox:
-        async with Keeper(kept.database, netbox, QUARANTINE.unconfirmed):
+        async with BlockMaintenance(kept.database, netbox, QUARANTINE.unconfirmed):
             await creation.reached()
         creation.go_on()
     claimed, soon, later = await kept.owner.fetchrow(

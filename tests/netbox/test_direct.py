@@ -279,7 +279,9 @@ async def test_a_full_pool(kept: Kept) -> None:
     await kept.begin("S-3", "O-3")
     failure = await refusal(kept.allocate("S-3", "O-3"))
     assert (failure.type, failure.non_retryable) == ("PoolExhaustedError", True)
-    assert failure.message.startswith("NetBox has no free /56 left in pool home (2001:db8:4000::/55)")
+    assert failure.message.startswith(
+        "Cannot allocate a /56 from pool home (2001:db8:4000::/55): NetBox has no free prefix left in it"
+    )
     assert await kept.states() == ["active", "active", "failed"]
     assert (await refusal(kept.allocate("S-3", "O-3"))).type == "PoolExhaustedError", (
         "again, if the first reply was lost"

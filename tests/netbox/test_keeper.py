@@ -8,7 +8,7 @@ import pytest
 
 from ipam.netbox import NetBox
 from ipam.netbox.binding import ReportingScope
-from ipam.netbox.delegated.block_maintenance import Keeper
+from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.records import KEY, USED
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import LOST
@@ -83,7 +83,7 @@ async def test_a_figure_whose_way_back_was_lost_is_put_right(kept: Delegated) ->
 async def test_what_cannot_be_taken_is_not_asked_for_each_second(kept: Delegated) -> None:
     await kept.pool("2001:db8:4000::/51")
     await kept.lines(2 * BLOCK - 2)
-    keeper = Keeper(kept.database, kept.netbox, QUARANTINE.unconfirmed)
+    keeper = BlockMaintenance(kept.database, kept.netbox, QUARANTINE.unconfirmed)
     assert not await keeper.beat()
     kept.server.faults.chance(LOST, 1)
     for _ in range(3):
@@ -110,7 +110,7 @@ async def test_a_keeper_ends_when_the_database_has_just_gone(kept: Delegated) ->
     await kept.lines(2)
     creation = Held(kept.server, path=PREFIXES)
     async with NetBox(kept.server.url, kept.server.token) as netbox, asyncio.timeout(30):
-        async with Keeper(kept.database, netbox, QUARANTINE.unconfirmed):
+        async with BlockMaintenance(kept.database, netbox, QUARANTINE.unconfirmed):
             await creation.reached()
             assert await kept.owner.fetchval(LOSE) > 0
         creation.go_on()

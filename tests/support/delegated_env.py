@@ -5,7 +5,7 @@ from typing import Any
 
 from ipam.models import Purpose
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, OnRelease, ReportingScope
-from ipam.netbox.delegated.block_maintenance import Keeper
+from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.delegated.blocks import Block, BlockState, blocks_of, delegated_pools
 from ipam.netbox.records import KEY, SIZE, STATE, STATUS, SUBSCRIBER, USED
 from ipam.pools import Pool, add_pool
@@ -62,7 +62,7 @@ class Delegated(Kept):
 
     async def beat(self) -> bool:
         """What a keeper does that has just started, however many beats that takes; whether all of it succeeded."""
-        keeper = Keeper(self.database, self.netbox, QUARANTINE.unconfirmed)
+        keeper = BlockMaintenance(self.database, self.netbox, QUARANTINE.unconfirmed)
         fine = await keeper.beat()
         while not keeper.pause:  # it had more to tell than time for it
             fine &= await keeper.beat()

@@ -11,7 +11,7 @@ from typing import Any
 from temporalio.exceptions import ApplicationError
 
 from ipam.netbox import NetBox
-from ipam.netbox.delegated.block_maintenance import Keeper
+from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from tests.support.steps import QUARANTINE, Steps
@@ -106,7 +106,7 @@ async def _work(wire: Connection, database_url: str, url: str, token: str, read_
     async with (
         DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization,
         NetBox(url, token, read_timeout=read_timeout, in_flight=8) as netbox,
-        Keeper(database, netbox, QUARANTINE.unconfirmed),
+        BlockMaintenance(database, netbox, QUARANTINE.unconfirmed),
     ):
         steps = Steps(database, authorization, netbox)
 

@@ -113,7 +113,7 @@ async def test_a_pool_that_netbox_has_no_further_block_of(lastmile: Lastmile, or
     [refused] = [result for result in results if result.status is not ResultStatus.COMPLETED]
     assert refused.status is ResultStatus.ROLLED_BACK
     assert refused.reason == (
-        "allocate_ip_address: no free /56 left in pool small (2001:db8:8000::/53): "
-        "add a pool, free space in NetBox, or wait for quarantine"
+        "allocate_ip_address: Cannot allocate a /56 from pool small (2001:db8:8000::/53): no free prefix left. Add a "
+        "pool with `lastmile pool add`, free space in NetBox, or wait until a released prefix leaves quarantine"
     )
     assert len(await kept.agree(whole_lines=True)) == 2 * BLOCK

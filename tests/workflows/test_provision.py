@@ -315,7 +315,7 @@ async def test_an_exhausted_pool_is_named_and_nothing_is_left(
 
     assert sorted(result.status for result in results) == ["completed", "completed", "rolled_back"]
     failed = next(result for result in results if result.status is ResultStatus.ROLLED_BACK)
-    assert "no free /56 left in pool tiny (2001:db8:200::/55)" in failed.reason
+    assert "Cannot allocate a /56 from pool tiny (2001:db8:200::/55)" in failed.reason
     assert failed.created == Created()
     there = await what_is_there(owner)
     assert {

@@ -32,7 +32,7 @@ from ipam.netbox.errors import (
 from lastmile.db import Database
 from lastmile.db.advisory_lock import exclusive
 
-__all__ = ["Keeper"]
+__all__ = ["BlockMaintenance"]
 
 BEAT = timedelta(seconds=1)
 TELLING = timedelta(seconds=5)
@@ -60,7 +60,7 @@ HERE = (
 log = structlog.get_logger("lastmile.keeper")
 
 
-class Keeper:
+class BlockMaintenance:
     """The maintenance of all delegated pools by this process, in the background within `async with`."""
 
     def __init__(self, database: Database, netbox: NetBox, rest: timedelta) -> None:

@@ -118,8 +118,9 @@ class DirectAllocator:
             moved = await pending_delegations.next_pool(connection, pending, need)
         if moved is None:
             raise PoolExhaustedError(
-                f"NetBox has no free /{pool.length} left in pool {pool}, nor has any other pool: "
-                "add a pool, free space in NetBox, or wait for quarantine"
+                f"Cannot allocate a /{pool.length} from pool {pool}: NetBox has no free prefix left in it, nor in "
+                "another pool. Add a pool with `lastmile pool add`, free space in NetBox, or wait until a released "
+                "prefix leaves quarantine"
             )
         return moved
 
