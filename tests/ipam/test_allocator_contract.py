@@ -16,7 +16,7 @@ from ipam.errors import (
 from ipam.lifecycle import State
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.errors import OrderFencedError
-from tests.ipam.allocator_cases import CASES, AllocatorCase, DatabaseCase
+from tests.support.allocator_cases import CASES, AllocatorCase, DatabaseCase
 from tests.support.held_requests import Held
 
 
