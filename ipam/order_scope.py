@@ -29,8 +29,8 @@ class OrderScope:
     transaction: Callable[[], AbstractAsyncContextManager[TenantConnection]]
     """Open a transaction. Raises `OrderFencedError` where the order has moved on, and must not act any more."""
     leave_database: Callable[[str], None] = _stay
-    """Called in a transaction, with the reason, before NetBox is asked. Raises where the caller must not wait: then
-    the transaction is rolled back."""
+    """Called with the reason before NetBox is asked. Raises where the caller must not wait for other systems; a
+    transaction that is open then is rolled back."""
 
     async def held(self, connection: TenantConnection) -> list[Delegation]:
         """Return the delegations that the order works on: the subscriber's, or in an undo those that it created."""
