@@ -50,6 +50,13 @@ async def test_the_same_key_many_times_at_once_gives_one_prefix(desk: Desk) -> N
     assert await desk.owner.fetchval("SELECT count(delegation_id) FROM slots") == 1
 
 
+async def test_allocate_concurrent_orders_of_one_subscriber_return_one_prefix(desk: Desk) -> None:
+    await desk.pool("2001:db8:1::/48")
+    given = await asyncio.gather(*(desk.allocate("S-1", f"o{n}") for n in range(8)))
+    assert len(prefixes(given)) == 1
+    assert sum(allocation.created for allocation in given) == 1
+
+
 async def test_many_at_once_on_a_pool_that_is_too_small(desk: Desk) -> None:
     """Each prefix is given once, and "exhausted" is said of none too few and none too many."""
     await desk.pool("2001:db8:1::/53")
