@@ -26,7 +26,7 @@ async def names(estate: Estate, prefix: str, at: datetime | None = None) -> list
     return [tenure.subscriber_ref for tenure in await who(estate, prefix, at)]
 
 
-async def test_a_line_from_its_first_day_to_its_last(estate: Estate, owner: asyncpg.Connection) -> None:
+async def test_read_history_of_a_line_has_every_change_in_order(estate: Estate, owner: asyncpg.Connection) -> None:
     await estate.provision()
     await estate.provision(2)
     await estate.deprovision()
@@ -68,7 +68,7 @@ def position(history: list[HistoryEntry], wanted: tuple[str, str]) -> int:
     )
 
 
-async def test_what_was_repaired_is_in_the_history(estate: Estate, owner: asyncpg.Connection) -> None:
+async def test_read_history_contains_the_repairs_of_the_audit(estate: Estate, owner: asyncpg.Connection) -> None:
     await estate.provision()
     await owner.execute("DELETE FROM radreply")
     await estate.repair(await estate.audit())
@@ -82,7 +82,9 @@ async def shift(owner: asyncpg.Connection, order: str, to: datetime) -> None:
     await owner.execute("UPDATE delegation_events SET at = $2 WHERE order_id = $1", order, to)
 
 
-async def test_who_had_this_prefix_on_the_third_of_may(estate: Estate, owner: asyncpg.Connection) -> None:
+async def test_read_tenures_at_a_time_returns_the_holder_of_that_time(
+    estate: Estate, owner: asyncpg.Connection
+) -> None:
     """S-1 had it, gave it back, got it again, gave it back; then it went to S-2."""
     day, hour = timedelta(days=1), timedelta(hours=1)
     await estate.provision(1)
@@ -121,7 +123,7 @@ async def test_who_had_this_prefix_on_the_third_of_may(estate: Estate, owner: as
     assert (await who(estate, prefix))[-1].until is None
 
 
-async def test_the_answer_comes_from_the_index(estate: Estate, owner: asyncpg.Connection) -> None:
+async def test_history_queries_use_the_indexes(estate: Estate, owner: asyncpg.Connection) -> None:
     await owner.execute(
         """
         INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref, from_state, to_state,

@@ -267,18 +267,20 @@ BREAKS = [
 ]
 
 
-async def test_an_estate_made_by_orders_is_clean(lived_in: Estate) -> None:
+async def test_check_of_records_made_by_orders_finds_no_violation(lived_in: Estate) -> None:
     assert await lived_in.audit() == []
     await lived_in.provision(3, order="O-33")
     assert await lived_in.audit() == []
 
 
-def test_each_invariant_is_broken_below() -> None:
+def test_breaks_cover_every_invariant() -> None:
     assert {one.invariant for one in BREAKS} | {"overlap"} == {invariant.name for invariant in INVARIANTS}
 
 
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: broken.invariant)
-async def test_one_promise_broken(lived_in: Estate, owner: asyncpg.Connection, broken: Break) -> None:
+async def test_check_with_one_broken_invariant_finds_and_repairs_it(
+    lived_in: Estate, owner: asyncpg.Connection, broken: Break
+) -> None:
     await owner.execute(broken.by)
 
     found = await lived_in.audit()
@@ -300,7 +302,7 @@ async def test_one_promise_broken(lived_in: Estate, owner: asyncpg.Connection, b
     assert await lived_in.repair(found) == []
 
 
-async def test_two_hold_the_same_space(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_check_of_overlapping_delegations_names_both_holders(lived_in: Estate, owner: asyncpg.Connection) -> None:
     """A second pool over the first, as only somebody at the database could make it."""
     await owner.execute(
         """
@@ -324,7 +326,7 @@ async def test_two_hold_the_same_space(lived_in: Estate, owner: asyncpg.Connecti
     assert await lived_in.audit() == []
 
 
-async def test_a_whole_contains_its_parts(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_check_of_a_prefix_around_others_finds_each_overlap(lived_in: Estate, owner: asyncpg.Connection) -> None:
     """Also those that do not follow it at once."""
     await owner.execute(
         """
@@ -349,7 +351,7 @@ async def test_a_whole_contains_its_parts(lived_in: Estate, owner: asyncpg.Conne
     assert reached == held - {await lived_in.prefix(1)}
 
 
-async def test_an_order_that_came_later_answers_for_what_was_left(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_check_after_a_later_order_omits_the_leftovers(lived_in: Estate, owner: asyncpg.Connection) -> None:
     """Undos were skipped; the subscriber's next order makes what is left its own, the one after takes it down."""
     await lived_in.provision(6, ends="rolled_back")
     left = {v.key for v in await lived_in.audit() if v.invariant.name == "left_behind"}
@@ -360,7 +362,7 @@ async def test_an_order_that_came_later_answers_for_what_was_left(lived_in: Esta
     assert await lived_in.audit() == []
 
 
-async def test_a_cut_off_order_is_put_right_by_the_next(lived_in: Estate) -> None:
+async def test_check_after_the_next_order_omits_the_terminated_order(lived_in: Estate) -> None:
     await lived_in.deprovision(2, ends="abandoned")
     assert {violation.invariant.name for violation in await lived_in.audit()} == {"cut_off"}
     await lived_in.provision(2, order="O-22", ends=None)

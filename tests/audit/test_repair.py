@@ -10,14 +10,16 @@ async def repaired(estate: Estate, name: str) -> list[Violation]:
     return [violation for violation in await estate.repair(await estate.audit()) if violation.invariant.name == name]
 
 
-async def test_a_leaked_slot_rests_before_it_is_given_again(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_repair_of_a_leaked_slot_starts_its_quarantine(lived_in: Estate, owner: asyncpg.Connection) -> None:
     await owner.execute(f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}")
     before = await owner.fetchval("SELECT now()")
     assert len(await repaired(lived_in, "leaked_slot")) == 1
     assert await owner.fetchval(f"SELECT free_at FROM slots WHERE {FREE_SLOT}") >= before + QUARANTINE.unconfirmed
 
 
-async def test_a_leaked_slot_that_is_excluded_is_given_to_nobody(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_repair_of_a_leaked_excluded_slot_withholds_it_for_ever(
+    lived_in: Estate, owner: asyncpg.Connection
+) -> None:
     await owner.execute(f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}")
     await owner.execute(
         "UPDATE pools SET excluded = int8multirange(int8range(slot, slot, '[]'))"
@@ -27,7 +29,7 @@ async def test_a_leaked_slot_that_is_excluded_is_given_to_nobody(lived_in: Estat
     assert await owner.fetchval(f"SELECT free_at = 'infinity' FROM slots WHERE {FREE_SLOT}")
 
 
-async def test_a_slot_that_was_released_meanwhile_is_left_alone(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_repair_of_a_slot_released_meanwhile_changes_nothing(lived_in: Estate, owner: asyncpg.Connection) -> None:
     """It rests longer than the repair would let it."""
     await owner.execute(f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}")
     found = await lived_in.audit()
@@ -36,7 +38,9 @@ async def test_a_slot_that_was_released_meanwhile_is_left_alone(lived_in: Estate
     assert await owner.fetchval(f"SELECT free_at = 'infinity' FROM slots WHERE {FREE_SLOT}")
 
 
-async def test_a_slot_that_holds_another_slots_delegation(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_repair_of_a_delegation_in_the_wrong_slot_fixes_both_slots(
+    lived_in: Estate, owner: asyncpg.Connection
+) -> None:
     mine = await owner.fetchval(f"SELECT id FROM delegations WHERE {OF_S1}")
     await owner.execute("UPDATE slots SET delegation_id = NULL WHERE delegation_id = $1", mine)
     await owner.execute(f"UPDATE slots SET delegation_id = $1 WHERE {FREE_SLOT}", mine)
@@ -46,7 +50,9 @@ async def test_a_slot_that_holds_another_slots_delegation(lived_in: Estate, owne
     assert await lived_in.audit() == []
 
 
-async def test_a_slot_that_another_holds_is_not_taken_from_it(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_repair_of_a_slot_with_another_holder_changes_nothing(
+    lived_in: Estate, owner: asyncpg.Connection
+) -> None:
     """Its holder's own slot is gone, and so there is no telling who is right."""
     mine = await owner.fetchrow(f"SELECT id, pool_id, slot FROM delegations WHERE {OF_S1}")
     await owner.execute("DROP INDEX delegations_slot")
@@ -64,7 +70,7 @@ async def test_a_slot_that_another_holds_is_not_taken_from_it(lived_in: Estate, 
     assert await lived_in.repair(slotless) == []
 
 
-async def test_a_user_that_is_not_lastmiles_keeps_its_address(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_repair_of_a_foreign_radius_user_changes_nothing(lived_in: Estate, owner: asyncpg.Connection) -> None:
     await owner.execute(
         "INSERT INTO radreply (username, attribute, value) VALUES ('router-7', 'Framed-IP-Address', '192.0.2.7')"
     )
@@ -74,7 +80,9 @@ async def test_a_user_that_is_not_lastmiles_keeps_its_address(lived_in: Estate, 
     assert await lived_in.audit() == found
 
 
-async def test_an_address_is_not_activated_without_an_account(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_repair_of_an_unused_address_without_an_account_changes_nothing(
+    lived_in: Estate, owner: asyncpg.Connection
+) -> None:
     await owner.execute(f"UPDATE delegations SET state = 'allocated' WHERE {OF_S1}")
     await owner.execute("DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'")
     await owner.execute("DELETE FROM radcheck WHERE username = 'S-1@acme.lastmile'")
@@ -82,7 +90,7 @@ async def test_an_address_is_not_activated_without_an_account(lived_in: Estate, 
     assert await owner.fetchval(f"SELECT state FROM delegations WHERE {OF_S1}") == "allocated"
 
 
-async def test_what_the_repair_activates_has_its_event(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_repair_that_activates_an_address_writes_an_event(lived_in: Estate, owner: asyncpg.Connection) -> None:
     await owner.execute(f"UPDATE delegations SET state = 'allocated' WHERE {OF_S1}")
     assert len(await repaired(lived_in, "not_active")) == 1
     event = await owner.fetchrow("SELECT * FROM delegation_events ORDER BY id DESC LIMIT 1")

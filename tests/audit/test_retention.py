@@ -35,7 +35,7 @@ async def old(lived_in: Estate, owner: asyncpg.Connection) -> dict[str, int]:
     return events
 
 
-async def test_the_old_goes_but_not_the_events_of_the_living(
+async def test_purge_deletes_old_entries_but_no_events_of_live_delegations(
     database: Database, owner: asyncpg.Connection, old: dict[str, int]
 ) -> None:
     entries = await owner.fetchval("SELECT count(*) FROM audit_log")
@@ -44,7 +44,7 @@ async def test_the_old_goes_but_not_the_events_of_the_living(
     assert await purged(database) == Purged(0, 0)
 
 
-async def test_what_ended_within_the_period_keeps_all_its_events(
+async def test_purge_keeps_all_events_of_a_recently_ended_delegation(
     database: Database, owner: asyncpg.Connection, old: dict[str, int]
 ) -> None:
     await owner.execute("UPDATE delegation_events SET at = at + interval '2 days' WHERE to_state = 'revoked'")
@@ -52,19 +52,21 @@ async def test_what_ended_within_the_period_keeps_all_its_events(
     assert await known(owner, "delegation_events") == old
 
 
-async def test_what_was_revoked_and_still_holds_its_slot_keeps_them(
+async def test_purge_keeps_the_events_of_an_unreleased_delegation(
     database: Database, owner: asyncpg.Connection, old: dict[str, int]
 ) -> None:
     await owner.execute("UPDATE delegations SET released_at = NULL")
     assert (await purged(database)).events == 0
 
 
-async def test_an_entry_within_the_period_stays(database: Database, owner: asyncpg.Connection) -> None:
+async def test_purge_keeps_a_recent_entry(database: Database, owner: asyncpg.Connection) -> None:
     await owner.execute("UPDATE audit_log SET at = at - interval '364 days'")
     assert (await purged(database)).entries == 0
 
 
-async def test_a_batch_is_the_oldest(database: Database, owner: asyncpg.Connection, old: dict[str, int]) -> None:
+async def test_purge_with_a_small_batch_deletes_the_oldest(
+    database: Database, owner: asyncpg.Connection, old: dict[str, int]
+) -> None:
     await owner.execute("UPDATE audit_log SET at = at - interval '1 day' WHERE id = (SELECT max(id) FROM audit_log)")
     newest = await owner.fetchval("SELECT max(id) FROM audit_log")
     assert (await purged(database, batch=1)).entries == 1

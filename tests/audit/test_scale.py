@@ -70,7 +70,7 @@ async def scans(owner: asyncpg.Connection, database: Database) -> int:
     return int(await owner.fetchval("SELECT sum(seq_scan + coalesce(idx_scan, 0)) FROM pg_stat_user_tables"))
 
 
-async def test_no_table_is_gone_into_for_each_row_of_another(big: asyncpg.Connection, database: Database) -> None:
+async def test_invariant_queries_scan_each_table_a_few_times(big: asyncpg.Connection, database: Database) -> None:
     for invariant in INVARIANTS:
         before, began = await scans(big, database), time.perf_counter()
         assert [violation async for violation in check(database, invariants=[invariant])] == [], invariant.name
@@ -86,6 +86,6 @@ WHERE CAST(:tenant AS text) IS NULL
 """
 
 
-async def test_who_reads_what_was_found_may_take_their_time(database: Database) -> None:
+async def test_check_disables_the_idle_time_out_of_its_transaction(database: Database) -> None:
     [found] = [violation async for violation in check(database, invariants=[Invariant("idle", 1, "", IDLE, "")])]
     assert found.words == "0"

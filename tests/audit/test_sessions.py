@@ -55,7 +55,7 @@ async def released(estate: Estate, owner: asyncpg.Connection) -> str:
 
 
 @pytest.mark.parametrize("appears", ["a login", "a session", "both"])
-async def test_confirmation_before_a_late_login_or_session_is_taken_back(
+async def test_confirmation_before_a_late_login_or_session_is_withdrawn(
     estate: Estate, owner: asyncpg.Connection, released: str, appears: str
 ) -> None:
     if appears != "a session":
@@ -75,7 +75,7 @@ async def test_confirmation_before_a_late_login_or_session_is_taken_back(
     assert await notices(estate, "other") == []
 
 
-async def test_confirmation_before_a_login_in_an_open_transaction_is_taken_back(
+async def test_confirmation_before_a_login_in_an_open_transaction_is_withdrawn(
     estate: Estate, owner: asyncpg.Connection, owner_url: str
 ) -> None:
     """A RADIUS server that has read the account before it was blocked, and commits its accept after the release."""
@@ -111,7 +111,7 @@ async def test_confirmation_of_a_subscriber_that_came_back_stays(
     assert await found(estate) == []
 
 
-async def test_confirmation_of_a_prefix_that_another_holds_is_left_to_a_person(
+async def test_confirmation_of_a_prefix_with_another_holder_stays_a_finding(
     estate: Estate, owner: asyncpg.Connection, released: str
 ) -> None:
     await owner.execute("UPDATE slots SET free_at = now() - interval '1 s' WHERE last_holder IS NOT NULL")
@@ -133,7 +133,7 @@ async def test_confirmation_of_a_prefix_that_another_holds_is_left_to_a_person(
         pytest.param("UPDATE slots SET last_holder = 'acme/S-2/ipv6_pd' WHERE last_holder IS NOT NULL", id="had since"),
     ],
 )
-async def test_confirmation_of_a_prefix_that_cannot_rest_any_more_stays_a_finding(
+async def test_confirmation_of_a_prefix_past_quarantine_stays_a_finding(
     estate: Estate, owner: asyncpg.Connection, released: str, since: str
 ) -> None:
     await owner.execute(since)
@@ -161,7 +161,7 @@ async def test_confirmation_of_a_prefix_that_is_being_allocated_stays_a_finding(
     assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations") is True
 
 
-async def test_confirmation_before_the_window_is_not_looked_at(
+async def test_confirmation_before_the_window_is_ignored(
     estate: Estate, owner: asyncpg.Connection, released: str
 ) -> None:
     await owner.execute("UPDATE delegations SET released_at = released_at - interval '8 days'")
@@ -181,7 +181,7 @@ async def test_notice_names_a_session_that_no_nas_confirmed(estate: Estate, owne
     assert "the end of session 4F0C-01 on NAS 192.0.2.1; it is in quarantine until" in notice.words
 
 
-async def test_retry_after_a_confirmation_was_taken_back_ends_the_session(
+async def test_retry_after_a_withdrawn_confirmation_ends_the_session(
     estate: Estate, owner: asyncpg.Connection, released: str
 ) -> None:
     async with (

@@ -21,20 +21,20 @@ from bench.measurements import Measurement, Target, at_least, at_most, table, wr
         (4.0, Target("value", "≤", 3), False),
     ],
 )
-def test_a_target_is_met_from_its_bound_on(value: float, target: Target, met: bool) -> None:
+def test_target_at_its_bound_is_met(value: float, target: Target, met: bool) -> None:
     assert Measurement("f", value, "/s", "peer", 10.0, target).met is met
 
 
-def test_without_a_target_nothing_is_met_or_missed() -> None:
+def test_measurement_without_a_target_is_neither_met_nor_missed() -> None:
     assert Measurement("f", 1.0, "/s").met is None
 
 
-def test_a_target_for_the_ratio_needs_a_peer() -> None:
+def test_ratio_target_without_a_peer_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a peer"):
         _ = Measurement("f", 1.0, "/s", target=at_least(1.0)).met
 
 
-def test_the_file_has_every_field_of_every_figure(tmp_path: Path) -> None:
+def test_report_file_has_every_field_of_every_measurement(tmp_path: Path) -> None:
     file = tmp_path / "build" / "bench.json"
     write([Measurement("rate", 6.0, "/s", "bare", 8.0, at_least(0.5)), Measurement("statements", 3, "")], file)
     assert json.loads(file.read_text()) == [
@@ -61,7 +61,7 @@ def test_the_file_has_every_field_of_every_figure(tmp_path: Path) -> None:
     ]
 
 
-def test_the_table_tells_a_missed_target_from_a_met_one() -> None:
+def test_report_table_marks_met_and_missed_targets() -> None:
     console = Console(width=160, file=io.StringIO())
     slow_and_fast = [
         Measurement(name, value, "/s", "bare", 10, at_least(0.5)) for name, value in (("slow", 1), ("fast", 9))

@@ -31,7 +31,7 @@ async def empty(owner_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def test_it_measures_what_it_says(tmp_path: Path, owner_url: str) -> None:
+async def test_netbox_benchmark_returns_every_measurement(tmp_path: Path, owner_url: str) -> None:
     measurements = await netbox.measure(tmp_path, owner_url, SMALL)
     # Processor time is counted in ticks, and so few allocations may take less than one.
     assert all(measurement.value > 0 for measurement in measurements if "processor time" not in measurement.name)
@@ -43,7 +43,7 @@ async def test_it_measures_what_it_says(tmp_path: Path, owner_url: str) -> None:
     assert ("prefixes that NetBox is told of", "bare POSTs, 4 in flight") in by_name
 
 
-async def test_its_pools_are_in_order(tmp_path: Path, empty: Database, owner_url: str) -> None:
+async def test_netbox_benchmark_pools_have_no_violation(tmp_path: Path, empty: Database, owner_url: str) -> None:
     pools = [FilledPool(kind, 20, number) for number, kind in enumerate(KINDS, start=1)]
     file = tmp_path / "netbox.db"
     await build(empty, owner_url, pools, file, TOKEN)

@@ -5,7 +5,7 @@ import asyncio
 from bench.rounds import Measured, Turn, medians, rate
 
 
-async def test_contestants_alternate_and_the_median_counts() -> None:
+async def test_medians_alternate_the_contestants() -> None:
     order: list[str] = []
     values = {"ours": iter([1.0, 9.0, 2.0]), "peer": iter([3.0, 3.0, 100.0])}
 
@@ -21,7 +21,7 @@ async def test_contestants_alternate_and_the_median_counts() -> None:
     assert found == {"ours": {"rate": 2.0}, "peer": {"rate": 3.0}}
 
 
-async def test_so_many_pieces_of_work_are_done_and_so_many_at_a_time() -> None:
+async def test_rate_runs_the_given_number_with_the_given_concurrency() -> None:
     done = running = most = 0
 
     async def work() -> None:

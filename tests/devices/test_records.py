@@ -46,11 +46,11 @@ async def confirmed(owner: asyncpg.Connection) -> bool:
     return bool(await owner.fetchval("SELECT confirmed FROM devices WHERE kind = 'onu'"))
 
 
-async def test_what_no_order_spoke_of_is_not_there(act: Act) -> None:
+async def test_find_device_without_an_order_returns_none(act: Act) -> None:
     assert await found(act) is None
 
 
-async def test_a_wanted_device_is_recorded_by_its_order(act: Act) -> None:
+async def test_set_target_state_records_the_device_and_its_order(act: Act) -> None:
     await wanted(act, "o1", True)
     assert await found(act) == Device(ONU, True, "o1", "o1")
     assert await found(act, DeviceKind.CPE) is None
@@ -66,7 +66,7 @@ async def test_a_repetition_changes_nothing(act: Act, owner: asyncpg.Connection)
     assert await owner.fetch("SELECT * FROM devices") == before
 
 
-async def test_taking_out_of_service_is_the_taking_orders_to_undo(act: Act) -> None:
+async def test_restore_service_by_another_order_changes_nothing(act: Act) -> None:
     await wanted(act, "o1", True)
     await wanted(act, "o2", False)
     assert await found(act) == Device(ONU, False, "o1", "o2")
@@ -78,7 +78,7 @@ async def test_taking_out_of_service_is_the_taking_orders_to_undo(act: Act) -> N
     assert (device.wanted, device.created_by_order) == (True, "o1")
 
 
-async def test_bringing_back_into_service_is_the_bringing_orders_to_undo(act: Act) -> None:
+async def test_delete_device_by_another_order_changes_nothing(act: Act) -> None:
     await wanted(act, "o1", True)
     await wanted(act, "o2", False)
     await wanted(act, "o3", True, "ABCD00000002")
@@ -89,14 +89,14 @@ async def test_bringing_back_into_service_is_the_bringing_orders_to_undo(act: Ac
     assert await found(act) is None
 
 
-async def test_undo_leaves_the_device_of_another_order(act: Act) -> None:
+async def test_undo_of_another_order_keeps_the_device(act: Act) -> None:
     await wanted(act, "o1", True)
     await wanted(act, "o2", True)
     await act(delete_device, "o2", "S-1", DeviceKind.ONU)
     assert await found(act) == Device(ONU, True, "o1", "o1")
 
 
-async def test_a_confirmation_is_of_the_state_that_is_wanted_now(act: Act, owner: asyncpg.Connection) -> None:
+async def test_confirm_state_of_an_outdated_state_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
     await wanted(act, "o1", True)
     await act(confirm_state, "S-1", DeviceKind.ONU, True)
     assert await confirmed(owner)
@@ -108,7 +108,7 @@ async def test_a_confirmation_is_of_the_state_that_is_wanted_now(act: Act, owner
     assert await confirmed(owner)
 
 
-async def test_device_of_two_lines_is_shared_until_one_of_them_leaves(act: Act) -> None:
+async def test_is_shared_of_two_lines_is_true_until_one_leaves(act: Act) -> None:
     for subscriber in ("S-1", "S-2"):
         await act(set_target_state, "acme", "o1", subscriber, DeviceKind.ONU, ONU, True)
     assert await act(is_shared, "S-1", DeviceKind.ONU, ONU) is True
@@ -119,7 +119,7 @@ async def test_device_of_two_lines_is_shared_until_one_of_them_leaves(act: Act) 
     assert await act(is_shared, "S-1", DeviceKind.ONU, ONU) is True, "the second line is in service"
 
 
-async def test_onu_and_cpe_of_a_line_are_two_devices(act: Act) -> None:
+async def test_find_device_separates_onu_and_cpe(act: Act) -> None:
     await wanted(act, "o1", True)
     await wanted(act, "o1", True, "00:1a:2b:3c:4d:5e", DeviceKind.CPE)
     await act(delete_device, "o1", "S-1", DeviceKind.ONU)

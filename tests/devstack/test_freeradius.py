@@ -79,7 +79,7 @@ async def radius(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) ->
     await admin.close()
 
 
-async def test_an_accept_carries_the_prefix_and_the_plan_and_nothing_else(radius: Radius) -> None:
+async def test_accept_contains_exactly_the_prefix_and_the_rates(radius: Radius) -> None:
     reply = await radius.send("auth", User_Name=USER, User_Password=PASSWORD)
     assert reply.startswith("Access-Accept")
     assert {line.strip() for line in reply.splitlines()[1:] if line.strip()} == {
@@ -88,7 +88,7 @@ async def test_an_accept_carries_the_prefix_and_the_plan_and_nothing_else(radius
     }
 
 
-async def test_accept_of_an_xgs_pon_plan_carries_its_rates(radius: Radius) -> None:
+async def test_accept_of_an_xgs_pon_plan_contains_its_rates(radius: Radius) -> None:
     user = "line-8@acme.lastmile"
     await radius.database.execute(
         f"""
@@ -109,20 +109,20 @@ async def test_accept_of_an_xgs_pon_plan_carries_its_rates(radius: Radius) -> No
 
 
 @pytest.mark.parametrize(("user", "password"), [(USER, "guessed"), ("nobody@acme.lastmile", PASSWORD)])
-async def test_a_reject_carries_nothing(radius: Radius, user: str, password: str) -> None:
+async def test_reject_contains_no_attribute(radius: Radius, user: str, password: str) -> None:
     reply = await radius.send("auth", User_Name=user, User_Password=password)
     assert reply.startswith("Access-Reject")
     assert not [line for line in reply.splitlines()[1:] if line.strip()]
 
 
-async def test_a_name_that_stock_policy_refuses_is_rejected(radius: Radius) -> None:
+async def test_login_with_an_invalid_realm_is_rejected(radius: Radius) -> None:
     await radius.database.execute(
         "INSERT INTO radcheck (username, attribute, op, value) VALUES ('a@b', 'Cleartext-Password', ':=', 'c')"
     )
     assert (await radius.send("auth", User_Name="a@b", User_Password="c")).startswith("Access-Reject")
 
 
-async def test_no_password_is_kept(radius: Radius) -> None:
+async def test_login_attempt_stores_no_password(radius: Radius) -> None:
     for password in (PASSWORD, "guessed-wrongly"):
         await radius.send("auth", User_Name=USER, User_Password=password)
     attempts = await radius.database.fetch("SELECT reply, pass FROM radpostauth WHERE username = $1", USER)
@@ -134,7 +134,7 @@ async def test_no_password_is_kept(radius: Radius) -> None:
     assert "chosen-by-the-test" not in log
 
 
-async def test_a_session_is_accounted_from_start_to_stop(radius: Radius) -> None:
+async def test_accounting_records_a_session_from_start_to_stop(radius: Radius) -> None:
     session = {"User_Name": USER, "Acct_Session_Id": "4F0C", "NAS_IP_Address": "192.0.2.1"}
     started = await radius.send("acct", **session, Acct_Status_Type="Start", Delegated_IPv6_Prefix=PREFIX)
     assert started.startswith("Accounting-Response")

@@ -23,7 +23,7 @@ async def _query(url: str, sql: str) -> object:
         await connection.close()
 
 
-async def test_data_and_address_outlive_a_restart(state: Path) -> None:
+async def test_postgres_after_a_restart_has_its_data_and_port(state: Path) -> None:
     async with EmbeddedPostgres(state, durable=False) as first:
         await _query(first.url, "CREATE TABLE kept AS SELECT 42 AS answer")
     async with EmbeddedPostgres(state, durable=False) as second:
@@ -31,7 +31,7 @@ async def test_data_and_address_outlive_a_restart(state: Path) -> None:
         assert await _query(second.url, "SELECT answer FROM kept") == 42
 
 
-async def test_committed_data_outlive_a_kill_of_the_stack(state: Path) -> None:
+async def test_postgres_after_a_kill_has_its_committed_data(state: Path) -> None:
     stack = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", COMMIT_AND_HANG, str(state)), stdout=asyncio.subprocess.PIPE
     )
@@ -61,7 +61,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_stale_pid_file_of_a_number_in_use_is_no_obstacle(state: Path) -> None:
+async def test_postgres_with_a_stale_pid_file_starts(state: Path) -> None:
     async with EmbeddedPostgres(state, durable=False):
         mark = (state / "postgres" / "postmaster.pid").read_text()
     ours = "\n".join([str(os.getpid()), *mark.splitlines()[1:]])
@@ -70,7 +70,7 @@ async def test_a_stale_pid_file_of_a_number_in_use_is_no_obstacle(state: Path) -
         assert await _query(postgres.url, "SELECT 1") == 1
 
 
-async def test_below_a_private_directory(tmp_path: Path) -> None:
+async def test_postgres_below_a_private_directory_starts(tmp_path: Path) -> None:
     """Root's PostgreSQL runs as somebody else, who may not enter the directory; nobody is let in for it."""
     tmp_path.chmod(0o700)
     state = tmp_path / "state"
@@ -83,14 +83,14 @@ async def test_below_a_private_directory(tmp_path: Path) -> None:
         shutil.rmtree((state / "postgres").resolve())
 
 
-async def test_it_asks_for_the_password(state: Path) -> None:
+async def test_postgres_without_the_password_refuses_the_login(state: Path) -> None:
     async with EmbeddedPostgres(state, durable=False) as postgres:
         with pytest.raises(asyncpg.InvalidPasswordError):
             await asyncpg.connect(postgres.url, password="guessed")
     assert (state / "secrets" / "postgres").stat().st_mode & 0o077 == 0
 
 
-async def test_a_taken_port_is_named(state: Path) -> None:
+async def test_server_with_an_occupied_port_names_it(state: Path) -> None:
     async with EmbeddedPostgres(state, durable=False) as postgres:
         port = int(postgres.url.rsplit(":", 1)[1].split("/")[0])
     with socket.create_server((HOST, port)), pytest.raises(PortInUseError, match=f"{port}.*PostgreSQL.*ports.json"):

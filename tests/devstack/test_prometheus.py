@@ -10,7 +10,7 @@ from tests.support.processes import until
 
 
 @pytest.mark.prometheus_required
-async def test_it_scrapes_answers_and_says_what_is_wrong_with_a_query(state: Path) -> None:
+async def test_prometheus_scrapes_and_reports_an_invalid_query(state: Path) -> None:
     port = Ports(state).claim("Prometheus")
     async with Prometheus(state, targets=["127.0.0.1:1"], port=port, interval=0.2) as prometheus:
         assert await prometheus.query("1 + 1") == [Sample({}, 2)]
@@ -22,7 +22,7 @@ async def test_it_scrapes_answers_and_says_what_is_wrong_with_a_query(state: Pat
             await prometheus.query("rate(")
 
 
-def test_where_it_is_missing_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_prometheus_without_the_program_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(PrometheusMissingError, match="apt install prometheus"):
         find_prometheus()

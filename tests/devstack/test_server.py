@@ -36,13 +36,13 @@ async def test_stop_sends_the_signal_and_waits(tmp_path: Path) -> None:
     await server.stop()  # again, harmlessly
 
 
-async def test_a_server_that_does_not_stop_is_killed(tmp_path: Path) -> None:
+async def test_stop_of_a_hanging_server_kills_it(tmp_path: Path) -> None:
     server = await _start(STUBBORN, tmp_path / "log", patience=0.1)
     await server.stop()
     assert f"status {128 + signal.SIGKILL}" in str(server.failure())
 
 
-async def test_an_end_of_its_own_is_explained_by_the_log(tmp_path: Path) -> None:
+async def test_failure_of_an_ended_server_has_the_end_of_its_log(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("from an earlier run\n")
     server = await _start("print('up'); print('disk on fire'); raise SystemExit(3)", tmp_path / "log")
     await server.ended()
@@ -52,12 +52,12 @@ async def test_an_end_of_its_own_is_explained_by_the_log(tmp_path: Path) -> None
     assert "earlier run" not in message
 
 
-async def test_one_that_ends_before_it_is_ready_is_an_error(tmp_path: Path) -> None:
+async def test_ready_of_a_server_that_ends_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(ServerFailedError, match="no such config"):
         await _start("raise SystemExit('no such config')", tmp_path / "log")
 
 
-async def test_one_that_never_gets_ready_is_stopped(tmp_path: Path) -> None:
+async def test_ready_after_the_time_out_stops_the_server(tmp_path: Path) -> None:
     server = await ServerProcess.start("It", [sys.executable, "-c", OBEDIENT], log=tmp_path / "log")
 
     async def never() -> bool:
@@ -68,7 +68,7 @@ async def test_one_that_never_gets_ready_is_stopped(tmp_path: Path) -> None:
     await asyncio.wait_for(server.ended(), 30)
 
 
-async def test_it_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
+async def test_server_after_a_kill_of_its_parent_ends(tmp_path: Path) -> None:
     starter = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", STARTER, str(tmp_path / "log")), stdout=asyncio.subprocess.PIPE
     )

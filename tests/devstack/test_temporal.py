@@ -12,7 +12,7 @@ from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import TemporalMissingError, find_temporal
 
 
-async def test_runs_and_addresses_survive_a_restart(state: Path, temporal_program: Path) -> None:
+async def test_temporal_after_a_restart_has_its_runs_and_ports(state: Path, temporal_program: Path) -> None:
     database = state / "temporal.db"
     async with DevTemporal(state, program=temporal_program, database=database) as first:
         client = await Client.connect(first.address)
@@ -23,14 +23,14 @@ async def test_runs_and_addresses_survive_a_restart(state: Path, temporal_progra
         assert run.status is WorkflowExecutionStatus.RUNNING
 
 
-async def test_the_search_attributes_are_there(temporal_client: Client) -> None:
+async def test_temporal_has_the_search_attributes(temporal_client: Client) -> None:
     listed = await temporal_client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace="default")
     )
     assert {"LastmileTenant", "LastmileOperation", "LastmileStep", "LastmileAttention"} <= set(listed.custom_attributes)
 
 
-async def test_a_taken_port_is_named(state: Path) -> None:
+async def test_server_with_an_occupied_port_names_it(state: Path) -> None:
     port = Ports(state).claim("Temporal UI")
     with socket.create_server((HOST, port)), pytest.raises(PortInUseError, match=f"{port}.*Temporal UI"):
         async with DevTemporal(state, program=Path("/never/run"), database=None):
@@ -51,13 +51,13 @@ def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return programs
 
 
-async def test_a_program_on_the_path_comes_first(nothing_installed: Path) -> None:
+async def test_find_temporal_prefers_the_program_on_the_path(nothing_installed: Path) -> None:
     program = nothing_installed / "temporal"
     program.touch(mode=0o755)
     assert await find_temporal(print) == program
 
 
-async def test_without_any_way_all_ways_are_listed(nothing_installed: Path) -> None:
+async def test_find_temporal_without_any_source_lists_the_remedies(nothing_installed: Path) -> None:
     said: list[str] = []
     with pytest.raises(TemporalMissingError) as missing:
         await find_temporal(said.append)

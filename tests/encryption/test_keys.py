@@ -16,7 +16,7 @@ def written(**keys: bytes) -> str:
 
 
 @given(st.binary())
-def test_what_was_encrypted_is_read_again_and_shows_nothing(plain: bytes) -> None:
+def test_decrypt_returns_the_encrypted_bytes(plain: bytes) -> None:
     ring = KeyRing.parse(written(k1=OLD))
     name, sealed = ring.encrypt(plain)
     assert ring.decrypt(name, sealed) == plain
@@ -24,7 +24,7 @@ def test_what_was_encrypted_is_read_again_and_shows_nothing(plain: bytes) -> Non
     assert ring.encrypt(plain)[1] != sealed
 
 
-def test_a_rotation_reads_the_old_and_writes_the_new() -> None:
+def test_key_ring_after_a_rotation_reads_old_and_writes_new_payloads() -> None:
     name, sealed = KeyRing.parse(written(k1=OLD)).encrypt(b"order")
     # First every process learns the new key, and then every process uses it.
     for ring in (KeyRing.parse(written(k1=OLD, k2=NEW)), KeyRing.parse(written(k2=NEW, k1=OLD))):
@@ -33,7 +33,7 @@ def test_a_rotation_reads_the_old_and_writes_the_new() -> None:
     assert KeyRing.parse(written(k2=NEW, k1=OLD)).encrypt(b"")[0] == "k2"
 
 
-def test_what_cannot_be_opened_says_which_key_is_missing() -> None:
+def test_decrypt_without_the_key_names_it() -> None:
     name, sealed = KeyRing.parse(written(k1=OLD)).encrypt(b"order")
     with pytest.raises(DecryptionError, match=r"key 'k1', which LASTMILE_ENCRYPTION_KEYS does not have \(it has k2\)"):
         KeyRing.parse(written(k2=NEW)).decrypt(name, sealed)
@@ -58,7 +58,7 @@ def test_what_cannot_be_opened_says_which_key_is_missing() -> None:
         (written(k1=OLD) + "," + written(k1=NEW), "two keys have the name k1"),
     ],
 )
-def test_a_ring_that_is_none(text: str, problem: str) -> None:
+def test_parse_of_an_invalid_key_ring_is_refused(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as failure:
         KeyRing.parse(text)
     assert "c2hvcnQ" not in str(failure.value)

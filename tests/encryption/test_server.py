@@ -41,7 +41,7 @@ def payloads(reply: requests.Response) -> list[Payload]:
     return list(ParseDict(reply.json(), Payloads()).payloads)
 
 
-def test_the_ui_decodes_for_whom_may_see_it_and_it_is_logged(url: str) -> None:
+def test_decode_for_an_authorised_user_returns_and_logs_it(url: str) -> None:
     with structlog.testing.capture_logs() as logs:
         reply = requests.post(
             f"{url}/decode", message(sealed(), PLAIN), auth=ANNA, headers={"Origin": UI, "X-Namespace": "default"}
@@ -56,20 +56,20 @@ def test_the_ui_decodes_for_whom_may_see_it_and_it_is_logged(url: str) -> None:
     assert "Ada" not in str(logs)
 
 
-def test_what_it_encodes_it_decodes(url: str) -> None:
+def test_decode_returns_the_encoded_payload(url: str) -> None:
     encoded = payloads(requests.post(f"{url}/encode", message(PLAIN), auth=ANNA))
     assert b"Ada" not in encoded[0].SerializeToString()
     assert payloads(requests.post(f"{url}/decode", message(*encoded), auth=ANNA)) == [PLAIN]
 
 
-def test_a_browser_may_ask_first_without_credentials(url: str) -> None:
+def test_preflight_request_without_credentials_is_answered(url: str) -> None:
     asked = {"Origin": UI, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-namespace"}
     reply = requests.options(f"{url}/decode", headers=asked)
     assert (reply.status_code, reply.content) == (204, b"")
     assert "X-Namespace" in reply.headers["Access-Control-Allow-Headers"]
 
 
-def test_a_page_of_another_origin_is_refused_whoever_looks_at_it(url: str) -> None:
+def test_request_from_another_origin_is_refused(url: str) -> None:
     for origin in ("https://evil.example", f"{UI}.evil.example", "null", UI.replace("https", "http")):
         for reply in (
             requests.post(f"{url}/decode", message(sealed()), auth=ANNA, headers={"Origin": origin}),
@@ -91,18 +91,18 @@ def test_a_page_of_another_origin_is_refused_whoever_looks_at_it(url: str) -> No
         "Basic " + base64.b64encode(b"\xff:\xff").decode(),
     ],
 )
-def test_a_stranger_is_asked_to_log_in(url: str, authorization: str) -> None:
+def test_request_without_credentials_is_unauthorised(url: str, authorization: str) -> None:
     for path in ("/", "/decode", "/encode"):
         reply = requests.post(url + path, message(sealed()), headers={"Authorization": authorization})
         assert reply.status_code == 401
         assert reply.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-def test_logging_in_with_a_browser(url: str) -> None:
+def test_login_page_with_credentials_names_the_user(url: str) -> None:
     assert "anna may decode" in requests.get(url, auth=ANNA).text
 
 
-def test_bad_requests_are_told_what_is_wrong(url: str) -> None:
+def test_invalid_request_is_refused_with_the_reason(url: str) -> None:
     foreign = EncryptionCodec(KeyRing({"k9": bytes(32)})).encrypt(PLAIN)
     for reply, status, words in (
         (requests.post(f"{url}/decode", message(foreign), auth=ANNA), 422, "key 'k9'"),
@@ -115,7 +115,7 @@ def test_bad_requests_are_told_what_is_wrong(url: str) -> None:
         assert (reply.status_code, words in reply.text) == (status, True), reply.text
 
 
-def test_users_that_are_none() -> None:
+def test_parse_users_of_invalid_text_is_refused() -> None:
     assert parse_users("anna:sixteen letters., ben:with:a:colon:inside") == {
         "anna": "sixteen letters.",
         "ben": "with:a:colon:inside",

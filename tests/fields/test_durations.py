@@ -20,5 +20,5 @@ from lastmile.fields.durations import format_duration
         (90000, "1 d 1 h"),
     ],
 )
-def test_duration_has_two_units_at_most(seconds: float, words: str) -> None:
+def test_format_duration_uses_at_most_two_units(seconds: float, words: str) -> None:
     assert format_duration(timedelta(seconds=seconds)) == format_duration(seconds) == words

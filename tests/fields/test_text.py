@@ -19,7 +19,7 @@ def test_unsafe_text_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["Zoë", "Łukasz Żółć", "محمد", "日本", "a\u200db", ""])
-def test_text_of_any_language_is_taken(text: str) -> None:
+def test_text_of_any_language_is_accepted(text: str) -> None:
     assert TEXT.validate_python(text) == escape(text) == text
 
 
@@ -30,7 +30,7 @@ def test_unsafe_text_that_was_stored_is_escaped(text: str) -> None:
     assert TEXT.validate_python(loaded) == loaded
 
 
-def test_escape_writes_codes_and_keeps_lines_where_asked() -> None:
+def test_escape_with_keep_lines_keeps_line_feeds() -> None:
     assert escape("\x1b[2J\0\x9b\u202e\n") == "\\x1b[2J\\x00\\x9b\\u202e\\x0a"
     assert escape("a\n\x1b", keep_lines=True) == "a\n\\x1b"
 

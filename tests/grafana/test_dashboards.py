@@ -39,12 +39,12 @@ def lifecycle() -> dict[str, Any]:
     return read("ipv6-lifecycle.json")
 
 
-def test_the_committed_json_is_the_generated_one() -> None:
+def test_dashboard_files_equal_the_generated_ones() -> None:
     committed = {file.name: file.read_text() for file in DIRECTORY.iterdir()}
     assert committed == dashboards(), "run `python -m grafana`"
 
 
-def test_the_panels_in_their_rows(lifecycle: dict[str, Any]) -> None:
+def test_dashboards_have_the_panels_in_their_rows(lifecycle: dict[str, Any]) -> None:
     rows: dict[str, list[str]] = {}
     for panel in lifecycle["panels"]:
         if panel["type"] == "row":
@@ -54,7 +54,7 @@ def test_the_panels_in_their_rows(lifecycle: dict[str, Any]) -> None:
     assert rows == SEED
 
 
-def test_thresholds(lifecycle: dict[str, Any]) -> None:
+def test_panels_have_the_thresholds(lifecycle: dict[str, Any]) -> None:
     steps = {
         panel["title"]: [(step["value"], step["color"]) for step in thresholds["steps"]]
         for panel in lifecycle["panels"]
@@ -64,7 +64,7 @@ def test_thresholds(lifecycle: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["ipv6-lifecycle.json", "lastmile-platform.json"])
-def test_refresh_range_tenants_and_alerts(name: str) -> None:
+def test_dashboards_have_refresh_range_tenants_and_alerts(name: str) -> None:
     made = read(name)
     assert made["uid"] == name.removesuffix(".json")
     assert (made["refresh"], made["time"]) == ("30s", {"from": "now-24h", "to": "now"})
@@ -99,14 +99,14 @@ def test_panel_without_data_is_not_red(name: str) -> None:
     assert "red" not in colours.values(), colours
 
 
-def test_lifecycle_dashboard_has_the_queries_of_the_seed_which_go_by_the_chosen_tenants() -> None:
+def test_lifecycle_dashboard_queries_select_the_chosen_tenants() -> None:
     queries = list(panel_queries(DIRECTORY / "ipv6-lifecycle.json"))
     assert len(queries) == 13
     for query in queries:
         assert query.expr.count("$tenant") == query.expr.count("{"), query.panel
 
 
-def test_what_grafana_substitutes() -> None:
+def test_expression_substitutes_the_variables_of_grafana() -> None:
     query = next(query for query in panel_queries(DIRECTORY / "ipv6-lifecycle.json") if "rate(" in query.expr)
     assert '{tenant=~".*"}[1m]' in query.expression()
     assert '{tenant=~"acme"}[5m]' in query.expression(tenants=("acme",), rate="5m")

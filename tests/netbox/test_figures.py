@@ -11,7 +11,7 @@ from ipam.netbox.errors import NetBoxExhaustedError
 from ipam.netbox.requirements import check as requirements
 from ipam.netbox.requirements import set_up
 from lastmile.metrics.snapshot import compute_snapshot
-from tests.figures.reading import values
+from tests.metrics.snapshot_values import values
 from tests.support.delegated_env import Delegated
 from tests.support.direct_env import PREFIXES, TENANTS, Kept, refusal
 from tests.support.held_requests import Held

@@ -201,7 +201,7 @@ async def test_deprovision_after_closed_sessions_is_confirmed_whatever_the_clock
     assert await line.deprovision()
 
 
-async def test_confirmation_before_a_login_was_recorded_is_taken_back(line: Line, owner_url: str) -> None:
+async def test_confirmation_before_a_recorded_login_is_withdrawn(line: Line, owner_url: str) -> None:
     """FreeRADIUS has read the account before it is blocked, and its accept is recorded after the prefix is released."""
     holds_up = await asyncpg.connect(owner_url)
     transaction = holds_up.transaction()

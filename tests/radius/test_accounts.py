@@ -52,7 +52,9 @@ async def items(owner: asyncpg.Connection, table: str) -> list[tuple[str, ...]]:
     return [tuple(row[key] for key in keys if key in row) for row in map(dict, rows)]
 
 
-async def test_an_account_has_a_password_and_its_plans_group_the_rates(act: Act, owner: asyncpg.Connection) -> None:
+async def test_create_account_writes_the_password_and_the_rates_of_the_plan(
+    act: Act, owner: asyncpg.Connection
+) -> None:
     assert await create(act) == "o1"
     password = await act(read_password, USER)
     assert len(password) >= 20
@@ -76,7 +78,7 @@ async def test_create_account_with_an_xgs_pon_plan_writes_its_rates_in_kbit(
     ]
 
 
-async def test_a_repetition_never_changes_the_password(act: Act, owner: asyncpg.Connection) -> None:
+async def test_create_account_again_keeps_the_password(act: Act, owner: asyncpg.Connection) -> None:
     await create(act)
     password = await act(read_password, USER)
     for order in ("o1", "o2"):
@@ -85,13 +87,13 @@ async def test_a_repetition_never_changes_the_password(act: Act, owner: asyncpg.
     assert len(await items(owner, "radcheck")) == len(await items(owner, "radusergroup")) == 1
 
 
-async def test_no_two_accounts_have_one_password(act: Act) -> None:
+async def test_create_account_of_two_lines_generates_two_passwords(act: Act) -> None:
     for ref in ("S-1", "S-2"):
         await create(act, ref=ref)
     assert await act(read_password, USER) != await act(read_password, "S-2@acme.lastmile")
 
 
-async def test_lines_on_one_plan_share_its_group(act: Act, owner: asyncpg.Connection) -> None:
+async def test_create_account_of_lines_with_one_plan_shares_the_group(act: Act, owner: asyncpg.Connection) -> None:
     await create(act, ref="S-1")
     await create(act, ref="S-2")
     assert len(await items(owner, "radgroupreply")) == 2
@@ -107,7 +109,7 @@ async def test_another_plan_is_a_conflict(act: Act) -> None:
         await create(act, "o2", plan="slow")
 
 
-async def test_an_account_in_another_tenants_realm_cannot_be_made(database: Database) -> None:
+async def test_create_account_in_the_realm_of_another_tenant_is_refused(database: Database) -> None:
     with pytest.raises(Exception, match="row-level security"):
         async with database.tenant("other") as connection:
             await create_account(connection, "acme", "o1", "S-1", **PLAN)  # type: ignore[arg-type]
@@ -116,7 +118,7 @@ async def test_an_account_in_another_tenants_realm_cannot_be_made(database: Data
 # Blocked
 
 
-async def test_a_blocked_account_keeps_its_password_and_is_rejected(act: Act, owner: asyncpg.Connection) -> None:
+async def test_block_account_keeps_the_password_and_rejects_logins(act: Act, owner: asyncpg.Connection) -> None:
     await create(act)
     password = await act(read_password, USER)
     for _ in range(2):
@@ -128,14 +130,14 @@ async def test_a_blocked_account_keeps_its_password_and_is_rejected(act: Act, ow
     assert await act(read_password, USER) == password
 
 
-async def test_a_blocked_account_that_is_wanted_again_can_log_in(act: Act, owner: asyncpg.Connection) -> None:
+async def test_unblock_account_after_a_block_allows_logins(act: Act, owner: asyncpg.Connection) -> None:
     await create(act)
     await act(block_account, USER)
     await act(unblock_account, USER)
     assert [attribute for _, attribute, _, _ in await items(owner, "radcheck")] == ["Cleartext-Password"]
 
 
-async def test_a_block_that_somebody_else_set_stays(act: Act, owner: asyncpg.Connection) -> None:
+async def test_unblock_account_with_a_block_of_an_operator_keeps_it(act: Act, owner: asyncpg.Connection) -> None:
     await create(act)
     await owner.execute(
         "INSERT INTO radcheck (username, attribute, op, value) VALUES ($1, 'Auth-Type', ':=', 'Reject')", USER
@@ -144,7 +146,7 @@ async def test_a_block_that_somebody_else_set_stays(act: Act, owner: asyncpg.Con
     assert len(await items(owner, "radcheck")) == 2
 
 
-async def test_an_undo_blocks_the_account_of_its_order_alone(act: Act, owner: asyncpg.Connection) -> None:
+async def test_block_account_of_another_order_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
     await create(act)
     await act(block_account, USER, "o2")
     assert len(await items(owner, "radcheck")) == 1
@@ -152,7 +154,7 @@ async def test_an_undo_blocks_the_account_of_its_order_alone(act: Act, owner: as
     assert len(await items(owner, "radcheck")) == 2
 
 
-async def test_there_is_nothing_to_block_where_there_is_no_account(act: Act, owner: asyncpg.Connection) -> None:
+async def test_block_account_without_an_account_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
     await act(block_account, USER)
     assert await items(owner, "radcheck") == []
 
@@ -161,7 +163,7 @@ async def test_there_is_nothing_to_block_where_there_is_no_account(act: Act, own
 
 
 @pytest.mark.parametrize("order", [None, "o1"])
-async def test_nothing_of_a_deleted_account_is_left_but_the_plans_group(
+async def test_delete_account_leaves_only_the_group_of_the_plan(
     act: Act, owner: asyncpg.Connection, order: str | None
 ) -> None:
     await create(act)
@@ -177,7 +179,7 @@ async def test_nothing_of_a_deleted_account_is_left_but_the_plans_group(
     assert await act(read_password, USER) is None
 
 
-async def test_an_undo_leaves_the_account_of_another_order(act: Act, owner: asyncpg.Connection) -> None:
+async def test_delete_account_of_another_order_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
     await create(act)
     await act(write_reply_items, USER, [("Delegated-IPv6-Prefix", "2001:db8::/56")])
     before = [await items(owner, table) for table in ("radcheck", "radreply", "radusergroup")]
@@ -188,7 +190,7 @@ async def test_an_undo_leaves_the_account_of_another_order(act: Act, owner: asyn
 # Reply items
 
 
-async def test_a_reply_item_takes_the_place_of_an_earlier_value(act: Act, owner: asyncpg.Connection) -> None:
+async def test_write_reply_items_replaces_earlier_values(act: Act, owner: asyncpg.Connection) -> None:
     await act(write_reply_items, USER, [("Delegated-IPv6-Prefix", "2001:db8::/56"), ("Framed-IP-Address", "192.0.2.7")])
     for _ in range(2):
         await act(write_reply_items, USER, [("Delegated-IPv6-Prefix", "2001:db8:1::/56")])
@@ -198,7 +200,7 @@ async def test_a_reply_item_takes_the_place_of_an_earlier_value(act: Act, owner:
     }
 
 
-async def test_exactly_these_values_are_taken_out(act: Act, owner: asyncpg.Connection) -> None:
+async def test_remove_reply_items_removes_exactly_the_given_values(act: Act, owner: asyncpg.Connection) -> None:
     """A late undo must not take out the prefix that was given since."""
     await act(
         write_reply_items, USER, [("Delegated-IPv6-Prefix", "2001:db8:1::/56"), ("Framed-IP-Address", "192.0.2.7")]
@@ -233,7 +235,7 @@ def of(kind: Any) -> st.SearchStrategy[str]:
 
 @settings(max_examples=200, deadline=None)
 @given(tenant=of(TenantId), ref=of(Reference))
-def test_every_name_passes_freeradius_filter(tenant: str, ref: str) -> None:
+def test_username_of_any_subscriber_passes_freeradius_filter(tenant: str, ref: str) -> None:
     name = username(tenant, ref)
     assert [why for why, pattern in REFUSED_BY_FREERADIUS.items() if re.search(pattern, name)] == []
     assert re.search(r"@(.+)\.(.+)$", name), "the realm needs a dot"

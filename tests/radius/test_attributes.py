@@ -20,7 +20,7 @@ def definitions() -> Iterator[list[str]]:
 
 
 @pytest.mark.freeradius_required
-def test_names_codes_types_and_values_are_those_of_freeradius() -> None:
+def test_dictionary_agrees_with_freeradius() -> None:
     words = list(definitions())
     codes = {word[1]: (int(word[2]), word[3]) for word in words if word[:1] == ["ATTRIBUTE"] and word[2].isdigit()}
     values = {(word[1], word[2]): int(word[3], 0) for word in words if word[:1] == ["VALUE"]}
@@ -31,6 +31,6 @@ def test_names_codes_types_and_values_are_those_of_freeradius() -> None:
             assert (name, value, int.from_bytes(encoded, "big")) == (name, value, values[name, value])
 
 
-def test_an_option_82_id_survives_as_it_is() -> None:
+def test_add_with_an_option_82_id_keeps_every_byte() -> None:
     attribute = DICTIONARY["ADSL-Agent-Circuit-Id"]
     assert (attribute.vendor, DICTIONARY.vendors.GetForward(attribute.vendor)) == ("ADSL-Forum", 3561)

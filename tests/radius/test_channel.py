@@ -36,7 +36,7 @@ def value_of(code: int, packet: bytes) -> slice:
     return slice(at + 2, at + packet[at + 1])
 
 
-async def test_authenticators_by_the_book_and_no_byte_of_a_reply_may_differ(
+async def test_channel_with_any_changed_byte_rejects_the_reply(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -67,7 +67,7 @@ async def test_authenticators_by_the_book_and_no_byte_of_a_reply_may_differ(
     assert not caplog.records  # the event loop logs what a reader raises
 
 
-async def test_a_late_reply_is_not_taken_for_that_of_a_request_with_the_same_identifier(
+async def test_channel_with_a_late_reply_to_an_old_identifier_waits_on(
     nas: ScriptedNas,
 ) -> None:
     late, held = asyncio.Event(), asyncio.Event()
@@ -90,7 +90,7 @@ async def test_a_late_reply_is_not_taken_for_that_of_a_request_with_the_same_ide
         assert (await last).error_cause == 504
 
 
-async def test_no_more_than_in_flight_wait_at_one_nas_and_another_nas_is_not_held_up(
+async def test_channel_limits_open_requests_for_each_nas_separately(
     nas: ScriptedNas, patient: DynamicAuthorization
 ) -> None:
     answered = asyncio.Event()
@@ -109,7 +109,7 @@ async def test_no_more_than_in_flight_wait_at_one_nas_and_another_nas_is_not_hel
         assert {(await task).outcome for task in asked} == {RadiusReply.ACK}
 
 
-async def test_requests_in_flight_have_identifiers_of_their_own_on_one_socket(nas: ScriptedNas) -> None:
+async def test_channel_gives_open_requests_distinct_identifiers(nas: ScriptedNas) -> None:
     answered = asyncio.Event()
     nas.script = lambda _: Answer(after=answered)
     async with DynamicAuthorization(timeout=30, tries=1, in_flight=256) as client:
@@ -121,7 +121,7 @@ async def test_requests_in_flight_have_identifiers_of_their_own_on_one_socket(na
         assert {(await task).outcome for task in asked} == {RadiusReply.ACK}
 
 
-async def test_a_caller_that_gives_up_makes_room_for_the_next(nas: ScriptedNas) -> None:
+async def test_channel_after_a_cancelled_request_admits_the_next(nas: ScriptedNas) -> None:
     nas.script = lambda request: ACK if request.session == "S-300" else None
     async with DynamicAuthorization(timeout=30, tries=1, in_flight=1) as client:
         for n in range(300):  # more than there are identifiers
@@ -134,7 +134,7 @@ async def test_a_caller_that_gives_up_makes_room_for_the_next(nas: ScriptedNas) 
         assert (await client.disconnect(nas.nas, numbered(300))).outcome is RadiusReply.ACK
 
 
-async def test_closing_fails_those_that_wait_and_those_that_come_later(nas: ScriptedNas) -> None:
+async def test_close_fails_waiting_and_later_requests(nas: ScriptedNas) -> None:
     nas.script = lambda _: None
     other = Nas("other", "127.0.0.2", nas.nas.port, SECRET)
     client = DynamicAuthorization(timeout=30, tries=3, in_flight=1)
@@ -147,7 +147,7 @@ async def test_closing_fails_those_that_wait_and_those_that_come_later(nas: Scri
             await refused
 
 
-async def test_a_changed_secret_counts_from_the_next_request_on_the_same_socket(nas: ScriptedNas) -> None:
+async def test_channel_with_a_changed_secret_uses_it_for_the_next_request(nas: ScriptedNas) -> None:
     nas.script = lambda _: ACK
     stale = Nas("stale", nas.nas.address, nas.nas.port, b"the old secret")
     async with DynamicAuthorization(timeout=0.5, tries=20, in_flight=1) as client:

@@ -36,7 +36,7 @@ def drop_error_cause(reply: Any) -> None:
     del reply["Error-Cause"]
 
 
-async def test_a_disconnect_names_the_session_and_is_acknowledged(
+async def test_disconnect_of_an_open_session_is_acknowledged(
     patient: DynamicAuthorization, nas: ScriptedNas, session: Session
 ) -> None:
     reply = await patient.disconnect(nas.nas, session)
@@ -56,7 +56,7 @@ async def test_a_disconnect_names_the_session_and_is_acknowledged(
     assert request.attributes["NAS-IP-Address"] == ["192.0.2.1"]
 
 
-async def test_a_nas_with_an_ipv6_address(patient: DynamicAuthorization, nas: ScriptedNas) -> None:
+async def test_disconnect_on_an_ipv6_nas_is_acknowledged(patient: DynamicAuthorization, nas: ScriptedNas) -> None:
     nas.sessions = {"4F0C-01": {"User-Name": "line-7", "Calling-Station-Id": "00-11-22-33-44-55"}}
     over_ipv6 = Nas("v6", "::ffff:127.0.0.1", nas.nas.port, nas.nas.secret)
     session = Session("line-7", "4F0C-01", "2001:db8::1", calling_station_id="00-11-22-33-44-55")
@@ -69,7 +69,7 @@ async def test_a_nas_with_an_ipv6_address(patient: DynamicAuthorization, nas: Sc
     assert "Framed-IP-Address" not in request.attributes
 
 
-async def test_disconnecting_a_session_that_is_gone_has_ended_it(
+async def test_disconnect_of_a_missing_session_counts_as_ended(
     patient: DynamicAuthorization, nas: ScriptedNas, session: Session
 ) -> None:
     nas.sessions.clear()
@@ -138,7 +138,7 @@ async def test_not_found_by_an_address_in_doubt_is_no_proof(
     assert nas.sessions.keys() == {"4F0C-01"}
 
 
-async def test_not_found_after_a_lost_ack_is_believed(nas: ScriptedNas) -> None:
+async def test_not_found_after_a_retransmission_counts_as_ended(nas: ScriptedNas) -> None:
     """The NAS has ended the session, and its ACK was lost: it has none when it is asked again."""
     nas.script = lambda request: nak(503) if request.tries > 1 or nas.sessions.pop("4F0C-01", None) is None else None
     async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
@@ -146,7 +146,7 @@ async def test_not_found_after_a_lost_ack_is_believed(nas: ScriptedNas) -> None:
     assert (reply.outcome, reply.session_ended) == (RadiusReply.SESSION_GONE, True)
 
 
-async def test_refusal_of_a_found_session_is_not_asked_again(
+async def test_disconnect_refused_for_a_found_session_is_not_repeated(
     patient: DynamicAuthorization, nas: ScriptedNas, session: Session
 ) -> None:
     requests = []
@@ -161,7 +161,7 @@ async def test_refusal_of_a_found_session_is_not_asked_again(
 
 
 @pytest.mark.parametrize("name", ["a|b+c=d#1", "Zürich", "line\n1\t2", "caf\udce9"])
-async def test_disconnect_carries_any_name_as_the_nas_has_it(
+async def test_disconnect_with_any_username_sends_its_exact_bytes(
     patient: DynamicAuthorization, nas: ScriptedNas, name: str
 ) -> None:
     nas.script = lambda _: nak(504)
@@ -179,7 +179,7 @@ async def test_disconnect_carries_any_name_as_the_nas_has_it(
         (Answer(error_cause=503, spoil=drop_error_cause), None, "without an Error-Cause"),
     ],
 )
-async def test_a_refusal_keeps_the_reason(
+async def test_disconnect_refused_by_the_nas_returns_the_error_cause(
     patient: DynamicAuthorization,
     nas: ScriptedNas,
     session: Session,
@@ -193,7 +193,7 @@ async def test_a_refusal_keeps_the_reason(
     assert said in reply.text
 
 
-async def test_silence_is_met_with_the_same_bytes_from_the_same_port(
+async def test_disconnect_without_a_reply_retransmits_the_same_bytes(
     hasty: DynamicAuthorization, nas: ScriptedNas, session: Session
 ) -> None:
     nas.script = lambda _: None
@@ -205,7 +205,7 @@ async def test_silence_is_met_with_the_same_bytes_from_the_same_port(
     assert (first.raw, first.source) == (second.raw, second.source)
 
 
-async def test_a_later_try_is_answered(nas: ScriptedNas, session: Session) -> None:
+async def test_disconnect_with_a_reply_to_a_later_try_is_acknowledged(nas: ScriptedNas, session: Session) -> None:
     nas.script = lambda request: ACK if request.tries > 2 else None
     async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
         reply = await client.disconnect(nas.nas, session)
@@ -213,7 +213,7 @@ async def test_a_later_try_is_answered(nas: ScriptedNas, session: Session) -> No
     assert reply.tries > 2
 
 
-async def test_a_nas_with_another_secret_is_silent(
+async def test_disconnect_on_a_nas_with_another_secret_is_silent(
     hasty: DynamicAuthorization, nas: ScriptedNas, session: Session
 ) -> None:
     mistaken = Nas("mistaken", nas.nas.address, nas.nas.port, b"not the secret")
@@ -225,7 +225,7 @@ async def test_a_nas_with_another_secret_is_silent(
 @pytest.mark.parametrize(
     "spoil", [sign_with_another_secret, break_message_authenticator, answer_another_kind_of_request]
 )
-async def test_a_reply_that_does_not_verify_is_no_answer(
+async def test_disconnect_with_an_unverified_reply_is_forged(
     hasty: DynamicAuthorization, nas: ScriptedNas, session: Session, spoil: Any
 ) -> None:
     nas.script = lambda _: Answer(spoil=spoil)
@@ -233,13 +233,13 @@ async def test_a_reply_that_does_not_verify_is_no_answer(
     assert (reply.outcome, reply.session_ended) == (RadiusReply.FORGED, False)
 
 
-async def test_a_forged_reply_does_not_keep_the_real_one_out(nas: ScriptedNas, session: Session) -> None:
+async def test_disconnect_with_a_forged_and_a_real_reply_is_acknowledged(nas: ScriptedNas, session: Session) -> None:
     nas.script = lambda request: ACK if request.tries > 1 else Answer(spoil=sign_with_another_secret)
     async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
         assert (await client.disconnect(nas.nas, session)).outcome is RadiusReply.ACK
 
 
-async def test_a_port_where_nobody_listens(hasty: DynamicAuthorization, session: Session) -> None:
+async def test_disconnect_to_a_closed_port_is_unreachable(hasty: DynamicAuthorization, session: Session) -> None:
     # A socket connected elsewhere holds its port, and the kernel refuses what others send there.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
         held.bind(("127.0.0.1", 0))
@@ -249,12 +249,14 @@ async def test_a_port_where_nobody_listens(hasty: DynamicAuthorization, session:
     assert "refused" in reply.text
 
 
-async def test_an_address_that_the_system_will_not_send_to(hasty: DynamicAuthorization, session: Session) -> None:
+async def test_disconnect_to_an_unroutable_address_is_unreachable(
+    hasty: DynamicAuthorization, session: Session
+) -> None:
     reply = await hasty.disconnect(Nas("nowhere", "255.255.255.255", 3799, b"secret"), session)
     assert (reply.outcome, reply.tries) == (RadiusReply.UNREACHABLE, 0)
 
 
-async def test_a_nas_that_comes_back_while_we_try(session: Session, unused_udp_port: int) -> None:
+async def test_disconnect_with_a_nas_that_restarts_is_acknowledged(session: Session, unused_udp_port: int) -> None:
     port = unused_udp_port
     async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
         asked = asyncio.create_task(client.disconnect(Nas("back", "127.0.0.1", port, b"secret"), session))
@@ -266,7 +268,9 @@ async def test_a_nas_that_comes_back_while_we_try(session: Session, unused_udp_p
     assert reply.tries > 1
 
 
-async def test_a_coa_changes_a_session(patient: DynamicAuthorization, nas: ScriptedNas, session: Session) -> None:
+async def test_coa_with_valid_attributes_is_acknowledged(
+    patient: DynamicAuthorization, nas: ScriptedNas, session: Session
+) -> None:
     change = {"Delegated-IPv6-Prefix": "2001:db8:0:100::/56", "WISPr-Bandwidth-Max-Down": "100000000"}
     assert (await patient.coa(nas.nas, session, change)).outcome is RadiusReply.ACK
     request = await nas.next_request()
@@ -276,7 +280,7 @@ async def test_a_coa_changes_a_session(patient: DynamicAuthorization, nas: Scrip
     assert nas.sessions.keys() == {session.acct_session_id}
 
 
-async def test_a_coa_for_a_session_that_is_gone_is_not_acknowledged(
+async def test_coa_for_a_missing_session_is_not_acknowledged(
     patient: DynamicAuthorization, nas: ScriptedNas, session: Session
 ) -> None:
     nas.sessions.clear()
@@ -300,7 +304,7 @@ async def test_a_coa_for_a_session_that_is_gone_is_not_acknowledged(
         ("Event-Timestamp", "1", "every request"),
     ],
 )
-async def test_an_attribute_that_cannot_be_sent_is_refused_by_name(
+async def test_coa_with_an_invalid_attribute_is_refused_with_its_name(
     patient: DynamicAuthorization, nas: ScriptedNas, session: Session, name: str, value: str, reason: str
 ) -> None:
     with pytest.raises(InvalidAttributeError) as refusal:
@@ -317,7 +321,7 @@ async def test_an_attribute_that_cannot_be_sent_is_refused_by_name(
         (Session("line-7", "4F0C-01", "192.0.2.1", framed_ip="2001:db8::1"), "Framed-IP-Address"),
     ],
 )
-async def test_a_session_that_cannot_be_named_is_refused(
+async def test_disconnect_of_an_invalid_session_is_refused(
     patient: DynamicAuthorization, nas: ScriptedNas, session: Session, name: str
 ) -> None:
     with pytest.raises(InvalidAttributeError, match=name):
@@ -333,17 +337,17 @@ async def test_a_session_that_cannot_be_named_is_refused(
         ("192.0.2.1", 3799, b"", "no secret"),
     ],
 )
-def test_a_nas_that_cannot_be_asked_is_refused(address: str, port: int, secret: bytes, reason: str) -> None:
+def test_nas_with_invalid_fields_is_refused(address: str, port: int, secret: bytes, reason: str) -> None:
     with pytest.raises(InvalidNasError, match=f"bng-1.*{reason}"):
         Nas("bng-1", address, port, secret)
 
 
-def test_a_secret_is_never_shown() -> None:
+def test_nas_as_text_omits_the_secret() -> None:
     assert "hush" not in repr(Nas("bng-1", "192.0.2.1", 3799, b"hush"))
 
 
 @pytest.mark.parametrize("limits", [{"timeout": 0}, {"tries": 0}, {"in_flight": 0}, {"in_flight": 257}], ids=str)
-def test_limits_that_make_no_sense(limits: dict[str, int]) -> None:
+def test_dynamic_authorization_with_invalid_limits_is_refused(limits: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="in_flight="):
         DynamicAuthorization(**{"timeout": 1, "tries": 1, "in_flight": 1} | limits)
 
@@ -360,7 +364,7 @@ def test_limits_that_make_no_sense(limits: dict[str, int]) -> None:
         ("coa", Answer(spoil=sign_with_another_secret), "error"),
     ],
 )
-async def test_what_becomes_of_requests_is_counted_by_nas(
+async def test_requests_are_counted_by_nas_and_outcome(
     hasty: DynamicAuthorization, nas: ScriptedNas, session: Session, kind: str, answer: Answer | None, outcome: str
 ) -> None:
     counted = Counted()
@@ -372,7 +376,7 @@ async def test_what_becomes_of_requests_is_counted_by_nas(
     assert counted.since("lastmile_radius_requests_total") == {(kind, "scripted", outcome): 1}
 
 
-async def test_what_cannot_be_sent_is_counted(hasty: DynamicAuthorization, session: Session) -> None:
+async def test_requests_to_an_unreachable_nas_are_counted(hasty: DynamicAuthorization, session: Session) -> None:
     counted = Counted()
     await hasty.disconnect(Nas("nowhere", "255.255.255.255", 3799, b"secret"), session)
     assert counted.since("lastmile_radius_requests_total") == {("disconnect", "nowhere", "error"): 1}

@@ -45,7 +45,7 @@ def _escaped(character: str) -> str:
         (r"DOMAIN\user", r"DOMAIN\user"),
     ],
 )
-def test_unescaped_text_is_what_the_nas_sent(stored: str, sent: str) -> None:
+def test_unescaped_returns_the_text_that_the_nas_sent(stored: str, sent: str) -> None:
     assert unescaped(stored) == sent
 
 

@@ -26,43 +26,47 @@ def session(acct_session_id: str) -> Session:
     return Session("line-7@isp.example", acct_session_id, "192.0.2.1", "198.51.100.7", "00-11-22-33-44-55")
 
 
-async def test_acknowledges(patient: DynamicAuthorization, freeradius: Nas) -> None:
+async def test_freeradius_nas_acknowledges_a_disconnect(patient: DynamicAuthorization, freeradius: Nas) -> None:
     reply = await patient.disconnect(freeradius, session("4F0C-01"))
     assert (reply.outcome, reply.session_ended) == (RadiusReply.ACK, True)
 
 
-async def test_acknowledges_a_change(patient: DynamicAuthorization, freeradius: Nas) -> None:
+async def test_freeradius_nas_acknowledges_a_coa(patient: DynamicAuthorization, freeradius: Nas) -> None:
     change = {"Delegated-IPv6-Prefix": "2001:db8:0:100::/56", "WISPr-Bandwidth-Max-Down": "100000000"}
     assert (await patient.coa(freeradius, session("4F0C-01"), change)).outcome is RadiusReply.ACK
 
 
-async def test_does_not_know_the_session(patient: DynamicAuthorization, freeradius: Nas) -> None:
+async def test_freeradius_nas_without_the_session_replies_not_found(
+    patient: DynamicAuthorization, freeradius: Nas
+) -> None:
     reply = await patient.disconnect(freeradius, session("gone-1"))
     assert (reply.outcome, reply.error_cause, reply.session_ended) == (RadiusReply.SESSION_GONE, 503, True)
 
 
-async def test_refuses(patient: DynamicAuthorization, freeradius: Nas) -> None:
+async def test_freeradius_nas_with_a_fixed_session_refuses(patient: DynamicAuthorization, freeradius: Nas) -> None:
     reply = await patient.coa(freeradius, session("fixed-1"), {"Filter-Id": "slow"})
     assert (reply.outcome, reply.error_cause) == (RadiusReply.NAK, 504)
 
 
-async def test_stays_silent(hasty: DynamicAuthorization, freeradius: Nas) -> None:
+async def test_freeradius_nas_with_a_silent_session_does_not_reply(
+    hasty: DynamicAuthorization, freeradius: Nas
+) -> None:
     reply = await hasty.disconnect(freeradius, session("silent-1"))
     assert (reply.outcome, reply.tries) == (RadiusReply.SILENT, 2)
 
 
-async def test_does_not_answer_a_wrong_secret(hasty: DynamicAuthorization, freeradius: Nas) -> None:
+async def test_freeradius_nas_with_another_secret_does_not_reply(hasty: DynamicAuthorization, freeradius: Nas) -> None:
     mistaken = Nas("mistaken", freeradius.address, freeradius.port, b"not the secret")
     assert (await hasty.disconnect(mistaken, session("4F0C-01"))).outcome is RadiusReply.SILENT
 
 
-async def test_many_at_once(freeradius: Nas) -> None:
+async def test_freeradius_nas_with_concurrent_requests_acknowledges_all(freeradius: Nas) -> None:
     async with DynamicAuthorization(timeout=5, tries=3, in_flight=64) as client:
         replies = await asyncio.gather(*(client.disconnect(freeradius, session(f"S-{n}")) for n in range(500)))
     assert {reply.outcome for reply in replies} == {RadiusReply.ACK}
 
 
-async def test_its_client_accepts_our_stand_in(nas: ScriptedNas) -> None:
+async def test_radclient_accepts_the_reply_of_the_scripted_nas(nas: ScriptedNas) -> None:
     asked = f'Acct-Session-Id = "4F0C-01", Event-Timestamp = {int(time.time())}, Message-Authenticator = 0x00'
     assert "Received Disconnect-ACK" in await radclient(nas.nas, asked)
     said = await radclient(nas.nas, asked)

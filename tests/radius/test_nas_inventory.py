@@ -14,14 +14,14 @@ from lastmile.radius.sessions import find_open_sessions
 BNG = NasRecord(address="192.0.2.1", name="bng-1", secret="between-us", description="Uppsala")
 
 
-async def test_a_nas_is_added_once(database: Database) -> None:
+async def test_add_nas_again_returns_false(database: Database) -> None:
     async with database.platform() as platform:
         assert await add_nas(platform, BNG) is True
         assert await add_nas(platform, BNG) is False
         assert len(await list_nas(platform)) == 1
 
 
-async def test_what_differs_is_named_and_not_told(database: Database) -> None:
+async def test_add_nas_with_other_values_names_the_fields_without_values(database: Database) -> None:
     other = BNG.model_copy(update={"secret": "another-one", "coa_port": 1700})
     async with database.platform() as platform:
         await add_nas(platform, BNG)
@@ -31,7 +31,7 @@ async def test_what_differs_is_named_and_not_told(database: Database) -> None:
     assert "between-us" not in str(failure.value)
 
 
-async def test_a_list_tells_no_secret(database: Database) -> None:
+async def test_list_nas_omits_secrets(database: Database) -> None:
     async with database.platform() as platform:
         await add_nas(platform, BNG)
         (row,) = await list_nas(platform)
@@ -78,7 +78,7 @@ async def test_remove_nas_with_open_sessions_needs_force(database: Database, own
         assert await list_nas(platform) == []
 
 
-async def test_requests_go_to_the_coa_address(database: Database, owner: asyncpg.Connection) -> None:
+async def test_open_session_has_the_coa_address_of_its_nas(database: Database, owner: asyncpg.Connection) -> None:
     async with database.platform() as platform:
         await add_nas(platform, BNG.model_copy(update={"coa_address": ip_address("192.0.2.99")}))
     await owner.execute(
@@ -91,7 +91,7 @@ async def test_requests_go_to_the_coa_address(database: Database, owner: asyncpg
     assert (session.nas_address, nas.address, nas.name) == ("192.0.2.1", "192.0.2.99", "bng-1")
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
+def test_nas_record_with_several_invalid_fields_reports_all() -> None:
     with pytest.raises(ValidationError) as failure:
         NasRecord.model_validate({"address": "192.0.2.0/24", "name": "", "secret": "", "coa_port": 0})
     assert {error["loc"][0] for error in failure.value.errors()} == {"address", "name", "secret", "coa_port"}

@@ -56,14 +56,14 @@ async def test_a_nas_is_found_by_its_ipv6_address(database: Database, owner: asy
     assert (session.nas_address, nas) == ("2001:db8::1", Nas("bng-6", "2001:db8::1", 3799, b"between-us"))
 
 
-async def test_an_unknown_nas_is_none_and_empty_fields_are_left_out(
-    database: Database, owner: asyncpg.Connection
-) -> None:
+async def test_open_session_on_an_unknown_nas_has_no_nas(database: Database, owner: asyncpg.Connection) -> None:
     await accounted(owner, "4F0C", "192.0.2.9")
     assert await sessions(database) == [(Session(USER, "4F0C", "192.0.2.9"), None)]
 
 
-async def test_only_open_sessions_of_the_user_oldest_first(database: Database, owner: asyncpg.Connection) -> None:
+async def test_find_open_sessions_returns_those_of_the_user_oldest_first(
+    database: Database, owner: asyncpg.Connection
+) -> None:
     await accounted(owner, "closed", "192.0.2.1", is_open=False)
     await accounted(owner, "second", "192.0.2.2")
     await accounted(owner, "somebody's", "192.0.2.1", user="S-2@acme.lastmile")
@@ -94,7 +94,7 @@ async def test_address_of_a_session_is_in_doubt_where_its_nas_reports_addresses(
     assert [session.address_in_doubt for session, _ in await sessions(database)] == [True, False]
 
 
-async def test_address_of_a_session_longer_than_any_is_not_in_doubt(
+async def test_address_of_a_session_older_than_the_longest_is_not_in_doubt(
     database: Database, owner: asyncpg.Connection
 ) -> None:
     await accounted(owner, "old", "192.0.2.1", ip="198.51.100.7")
@@ -104,7 +104,7 @@ async def test_address_of_a_session_longer_than_any_is_not_in_doubt(
     assert not session.address_in_doubt
 
 
-async def test_open_session_that_was_recorded_later_is_left_out(database: Database, owner: asyncpg.Connection) -> None:
+async def test_open_session_that_was_recorded_later_is_omitted(database: Database, owner: asyncpg.Connection) -> None:
     """Whatever time its NAS tells."""
     await accounted(owner, "before", "192.0.2.1")
     until = await owner.fetchval("SELECT clock_timestamp()")
@@ -152,7 +152,7 @@ async def test_login_without_a_session_of_its_own_is_unaccounted(
     assert await unaccounted(database) is missing
 
 
-async def test_login_of_before_the_upgrade_is_accounted_for_by_its_own_clocks(
+async def test_login_from_before_the_upgrade_is_matched_by_its_own_clock(
     database: Database, owner: asyncpg.Connection
 ) -> None:
     """Rows that are older than the column `recorded_at`; accounting has whole seconds."""
@@ -165,7 +165,9 @@ async def test_login_of_before_the_upgrade_is_accounted_for_by_its_own_clocks(
     assert await unaccounted(database)
 
 
-async def test_login_longer_ago_than_any_session_is_no_doubt(database: Database, owner: asyncpg.Connection) -> None:
+async def test_login_older_than_the_longest_session_is_accounted_for(
+    database: Database, owner: asyncpg.Connection
+) -> None:
     await owner.execute(ACCEPT, USER)
     until = await owner.fetchval("SELECT clock_timestamp()")
     await owner.execute("UPDATE radpostauth SET recorded_at = recorded_at - interval '8 days'")

@@ -18,10 +18,10 @@ def test_parse_reads_name_and_value(setting: str, item: tuple[str, str]) -> None
 
 
 @pytest.mark.parametrize("setting", ["", "Cisco-AVPair", "Cisco-AVPair=red", "={vrf}", "A={vrf}{vrf}"])
-def test_parse_without_name_or_place_is_refused(setting: str) -> None:
+def test_parse_without_name_or_placeholder_is_refused(setting: str) -> None:
     with pytest.raises(ValueError, match="must be NAME=VALUE"):
         VrfAttribute.parse(setting)
 
 
-def test_pattern_escapes_what_like_would_read() -> None:
+def test_pattern_escapes_the_special_characters_of_like() -> None:
     assert VrfAttribute.parse("A=100%_\\{vrf}_").pattern == r"100\%\_\\%\_"

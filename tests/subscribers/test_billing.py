@@ -41,7 +41,7 @@ async def status(owner: asyncpg.Connection) -> str | None:
     return found
 
 
-async def test_a_repeated_start_is_one_service_and_one_event(
+async def test_create_service_again_writes_one_service_and_one_event(
     act: Act, subscriber: CreatedRecord, service: CreatedRecord, owner: asyncpg.Connection
 ) -> None:
     assert await act(create_service, "acme", "o1", subscriber, "S-1", PLAN) == service
@@ -57,7 +57,7 @@ async def test_another_plan_is_a_conflict(act: Act, subscriber: CreatedRecord, s
         await act(create_service, "acme", "o2", subscriber, "S-1", other)
 
 
-async def test_undo_cancels_what_this_order_started_and_nothing_else(
+async def test_cancel_service_of_another_order_changes_nothing(
     act: Act, service: CreatedRecord, owner: asyncpg.Connection
 ) -> None:
     assert await act(cancel_service, "S-1", "o2") is False
@@ -68,7 +68,9 @@ async def test_undo_cancels_what_this_order_started_and_nothing_else(
     assert await events(owner) == [("started", "o1"), ("cancelled", "o1")]
 
 
-async def test_a_life_of_a_service_in_events(act: Act, service: CreatedRecord, owner: asyncpg.Connection) -> None:
+async def test_service_from_start_to_end_writes_an_event_for_each_change(
+    act: Act, service: CreatedRecord, owner: asyncpg.Connection
+) -> None:
     for change, order in (
         (suspend_service, "o2"),
         (suspend_service, "o2"),  # a second attempt
@@ -88,7 +90,7 @@ async def change_of(act: Act, change: Callable[..., Awaitable[bool]], order: str
     return bool(await act(change, "S-1", order))
 
 
-async def test_only_the_order_that_suspended_resumes(
+async def test_resume_service_of_another_order_changes_nothing(
     act: Act, service: CreatedRecord, owner: asyncpg.Connection
 ) -> None:
     await act(suspend_service, "S-1", "o2")
@@ -97,12 +99,12 @@ async def test_only_the_order_that_suspended_resumes(
     assert await status(owner) == "suspended"
 
 
-async def test_nothing_is_charged_so_nothing_is_suspended(act: Act, subscriber: CreatedRecord) -> None:
+async def test_suspend_service_without_a_service_returns_false(act: Act, subscriber: CreatedRecord) -> None:
     assert await act(suspend_service, "S-1", "o2") is False
     assert await act(end_service, "S-1", "o2") is False
 
 
-async def test_a_line_that_comes_back_is_charged_anew(
+async def test_create_service_after_an_ended_one_starts_a_new_service(
     act: Act, service: CreatedRecord, owner: asyncpg.Connection
 ) -> None:
     await act(end_service, "S-1", "o2")

@@ -37,27 +37,27 @@ async def statuses(owner: asyncpg.Connection) -> dict[str, str]:
     return {row["order_id"]: row["status"] for row in await owner.fetch("SELECT * FROM orders")}
 
 
-async def test_the_same_order_again_gives_the_same_result(act: Act) -> None:
+async def test_open_order_after_its_end_returns_the_first_result(act: Act) -> None:
     assert await begin(act) is None
     assert await begin(act) is None, "an order whose run was terminated is taken up again"
     await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
     assert await begin(act) == RESULT
 
 
-async def test_open_order_by_another_run_is_a_takeover_however_often_it_asks(act: Act) -> None:
+async def test_open_order_by_another_run_is_a_takeover_at_each_attempt(act: Act) -> None:
     """The run that begins the order and asks again, because a reply was lost, takes over nothing."""
     openings = [(await opened(act, run=run)).taken_over for run in ("r1", "r1", "r2", "r2")]
     assert openings == [False, False, True, True]
 
 
-async def test_the_leftovers_of_the_same_operation_are_named(act: Act) -> None:
+async def test_open_order_returns_superseded_orders_of_the_same_operation(act: Act) -> None:
     await begin(act, "o1")
     await act(open_order, "acme", "o2", "deprovision", "S-1", "d", "r2")
     await begin(act, "o3")
     assert (await opened(act, "o4")).superseded == ("o3",)
 
 
-async def test_the_first_end_stands(act: Act) -> None:
+async def test_close_order_twice_keeps_the_first_result(act: Act) -> None:
     await begin(act)
     await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
     await act(close_order, "o1", OrderStatus.ABANDONED, {"status": "abandoned"})
@@ -65,7 +65,7 @@ async def test_the_first_end_stands(act: Act) -> None:
 
 
 @pytest.mark.parametrize("ended", [False, True])
-async def test_the_same_id_with_other_content_is_refused(act: Act, ended: bool) -> None:
+async def test_open_order_with_a_used_id_and_other_content_is_refused(act: Act, ended: bool) -> None:
     await begin(act)
     if ended:
         await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
@@ -75,19 +75,17 @@ async def test_the_same_id_with_other_content_is_refused(act: Act, ended: bool) 
         await begin(act, digest="e")
 
 
-async def test_an_order_id_belongs_to_its_tenant(act: Act) -> None:
+async def test_open_order_with_the_id_of_another_tenant_is_new(act: Act) -> None:
     await begin(act)
     assert await act(open_order, "other", "o1", "provision", "S-1", "e", "r1", tenant="other") == Opening(new=True)
 
 
-async def test_an_unknown_tenant(act: Act) -> None:
+async def test_open_order_of_an_unknown_tenant_is_refused(act: Act) -> None:
     with pytest.raises(UnknownTenantError, match=r"Tenant nobody does not exist\. Add it with `lastmile tenant add`"):
         await act(open_order, "nobody", "o1", "provision", "S-1", "d", "r1", tenant="nobody")
 
 
-async def test_what_a_terminated_run_left_open_is_superseded_by_the_next_order(
-    act: Act, owner: asyncpg.Connection
-) -> None:
+async def test_open_order_after_a_terminated_run_supersedes_its_order(act: Act, owner: asyncpg.Connection) -> None:
     await begin(act, "o1")
     await begin(act, "o2")
     await act(lock_for_compensation, "o2")
@@ -101,14 +99,14 @@ async def test_what_a_terminated_run_left_open_is_superseded_by_the_next_order(
             await act(lock_for_step, order)
 
 
-async def test_an_order_cut_off_in_its_undo_is_not_taken_up_again(act: Act) -> None:
+async def test_open_order_after_a_terminated_rollback_is_refused(act: Act) -> None:
     await begin(act)
     await act(lock_for_compensation, "o1")
     with pytest.raises(OrderConflictError, match="Order o1 was terminated while it was rolling_back"):
         await begin(act)
 
 
-async def test_a_step_acts_only_before_the_first_undo(act: Act, owner: asyncpg.Connection) -> None:
+async def test_lock_for_step_after_the_first_undo_is_refused(act: Act, owner: asyncpg.Connection) -> None:
     await begin(act)
     await act(lock_for_step, "o1")
     await act(lock_for_compensation, "o1")
@@ -119,14 +117,14 @@ async def test_a_step_acts_only_before_the_first_undo(act: Act, owner: asyncpg.C
 
 
 @pytest.mark.parametrize("hold", [lock_for_step, lock_for_compensation])
-async def test_nothing_acts_once_the_order_has_ended(act: Act, hold: Callable[..., Awaitable[None]]) -> None:
+async def test_locks_after_the_end_of_the_order_are_refused(act: Act, hold: Callable[..., Awaitable[None]]) -> None:
     await begin(act)
     await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
     with pytest.raises(OrderFencedError, match="Order o1"):
         await act(hold, "o1")
 
 
-async def test_an_undo_waits_for_the_step_that_is_still_writing(
+async def test_lock_for_compensation_waits_for_a_writing_step(
     act: Act, database: Database, owner: asyncpg.Connection
 ) -> None:
     """So that it finds all that the step has made."""
@@ -144,7 +142,7 @@ async def test_an_undo_waits_for_the_step_that_is_still_writing(
     assert await statuses(owner) == {"o1": "rolling_back"}
 
 
-async def test_steps_of_one_order_do_not_wait_for_each_other(act: Act, database: Database) -> None:
+async def test_lock_for_step_by_two_steps_does_not_wait(act: Act, database: Database) -> None:
     await begin(act)
     async with database.tenant("acme") as one, database.tenant("acme") as two:
         await lock_for_step(one, "o1")

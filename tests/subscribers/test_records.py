@@ -36,13 +36,15 @@ async def subscriber(act: Act, ada: Customer) -> CreatedRecord:
 # Customers
 
 
-async def test_a_second_attempt_finds_what_the_first_one_made(act: Act, ada: Customer) -> None:
+async def test_create_functions_at_a_second_attempt_return_the_first_record(act: Act, ada: Customer) -> None:
     first = await act(create_customer, "acme", "o1", ada)
     assert first.created_by_order == "o1"
     assert await act(create_customer, "acme", "o1", ada) == first
 
 
-async def test_a_customer_that_exists_stays_as_it_is(act: Act, ada: Customer, owner: asyncpg.Connection) -> None:
+async def test_create_customer_with_other_values_keeps_the_record(
+    act: Act, ada: Customer, owner: asyncpg.Connection
+) -> None:
     first = await act(create_customer, "acme", "o1", ada)
     renamed = ada.model_copy(update={"name": "Somebody Else"})
     found = await act(create_customer, "acme", "o2", renamed)
@@ -50,13 +52,13 @@ async def test_a_customer_that_exists_stays_as_it_is(act: Act, ada: Customer, ow
     assert await owner.fetchval("SELECT name FROM customers") == "Ada Lovelace"
 
 
-async def test_a_reference_belongs_to_its_tenant(act: Act, ada: Customer) -> None:
+async def test_create_customer_of_another_tenant_creates_another_record(act: Act, ada: Customer) -> None:
     mine = await act(create_customer, "acme", "o1", ada)
     theirs = await act(create_customer, "other", "o1", ada, tenant="other")
     assert mine.id != theirs.id
 
 
-async def test_undo_removes_the_customer_that_this_order_made_and_no_other(
+async def test_delete_customer_of_another_order_changes_nothing(
     act: Act, ada: Customer, owner: asyncpg.Connection
 ) -> None:
     await act(create_customer, "acme", "o1", ada)
@@ -67,7 +69,7 @@ async def test_undo_removes_the_customer_that_this_order_made_and_no_other(
     assert await owner.fetchval("SELECT count(*) FROM customers") == 0
 
 
-async def test_undo_leaves_the_customer_to_an_order_that_added_a_line_since(
+async def test_delete_customer_with_a_later_line_hands_the_record_over(
     act: Act, subscriber: CreatedRecord, owner: asyncpg.Connection
 ) -> None:
     await act(create_subscriber, "acme", "o2", "S-2", "C-1")
@@ -81,13 +83,13 @@ async def test_undo_leaves_the_customer_to_an_order_that_added_a_line_since(
 # Subscribers
 
 
-async def test_a_subscriber_is_made_once(act: Act, subscriber: CreatedRecord) -> None:
+async def test_create_subscriber_again_returns_the_first_record(act: Act, subscriber: CreatedRecord) -> None:
     assert await act(create_subscriber, "acme", "o1", "S-1", "C-1") == subscriber
     assert await act(create_subscriber, "acme", "o2", "S-1", "C-1") == subscriber
     assert await act(read_subscriber, "S-1") == subscriber
 
 
-async def test_a_subscriber_of_another_customer_is_a_conflict(
+async def test_create_subscriber_of_another_customer_is_a_conflict(
     act: Act, subscriber: CreatedRecord, ada: Customer
 ) -> None:
     await act(create_customer, "acme", "o2", ada.model_copy(update={"ref": "C-2"}))
@@ -95,36 +97,32 @@ async def test_a_subscriber_of_another_customer_is_a_conflict(
         await act(create_subscriber, "acme", "o2", "S-1", "C-2")
 
 
-async def test_a_subscriber_of_a_customer_that_was_removed_meanwhile(act: Act) -> None:
+async def test_create_subscriber_of_a_deleted_customer_is_a_conflict(act: Act) -> None:
     with pytest.raises(RecordConflictError, match="Customer C-9 was deleted while the order ran"):
         await act(create_subscriber, "acme", "o1", "S-1", "C-9")
 
 
-async def test_undo_removes_the_subscriber_that_this_order_made_and_no_other(
-    act: Act, subscriber: CreatedRecord
-) -> None:
+async def test_delete_subscriber_of_another_order_changes_nothing(act: Act, subscriber: CreatedRecord) -> None:
     assert await act(delete_subscriber, "S-1", "o2") is False
     assert await act(read_subscriber, "S-1") == subscriber
     assert await act(delete_subscriber, "S-1", "o1") is True
     assert await act(delete_subscriber, "S-1", "o1") is False
 
 
-async def test_a_subscriber_that_still_has_a_line_is_not_removed(
-    act: Act, subscriber: CreatedRecord, line: Line
-) -> None:
+async def test_delete_subscriber_with_a_line_is_a_conflict(act: Act, subscriber: CreatedRecord, line: Line) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, line)
     with pytest.raises(RecordConflictError, match="Subscriber S-1 still has a network profile or a billing service"):
         await act(delete_subscriber, "S-1", "o1")
 
 
-async def test_an_unknown_subscriber_is_said_to_be_unknown(act: Act, subscriber: CreatedRecord) -> None:
+async def test_read_subscriber_of_an_unknown_reference_is_refused(act: Act, subscriber: CreatedRecord) -> None:
     with pytest.raises(UnknownSubscriberError, match="Subscriber S-9 does not exist"):
         await act(read_subscriber, "S-9")
     with pytest.raises(UnknownSubscriberError, match="Subscriber S-1 does not exist"):
         await act(read_subscriber, "S-1", tenant="other")
 
 
-async def test_an_archived_subscriber_is_kept_and_its_reference_can_come_back(
+async def test_archive_subscriber_keeps_the_record_and_frees_the_reference(
     act: Act, subscriber: CreatedRecord, owner: asyncpg.Connection
 ) -> None:
     assert await act(archive_subscriber, "S-1", "o2", "moved away") is True
@@ -141,14 +139,16 @@ async def test_an_archived_subscriber_is_kept_and_its_reference_can_come_back(
 # Network profiles
 
 
-async def test_a_profile_is_kept_as_ordered(act: Act, subscriber: CreatedRecord, line: Line) -> None:
+async def test_create_network_profile_stores_the_ordered_values(
+    act: Act, subscriber: CreatedRecord, line: Line
+) -> None:
     made = await act(create_network_profile, "acme", "o1", subscriber, line)
     assert await act(create_network_profile, "acme", "o2", subscriber, line) == made
     assert await act(read_line, "S-1") == line
     assert await act(read_line, "S-9") is None
 
 
-async def test_another_profile_is_a_conflict_that_names_the_fields(
+async def test_create_network_profile_with_other_values_names_the_fields(
     act: Act, subscriber: CreatedRecord, line: Line
 ) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, line)
@@ -164,7 +164,7 @@ async def test_another_profile_is_a_conflict_that_names_the_fields(
         ({"onu_serial": None}, "line.cpe_mac: CPE 00:1a:2b:3c:4d:5e already belongs to subscriber S-1's line"),
     ],
 )
-async def test_a_device_is_on_one_line(
+async def test_create_network_profile_with_the_device_of_another_line_is_refused(
     act: Act, subscriber: CreatedRecord, line: Line, taken: dict[str, None], words: str
 ) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, line)
@@ -173,7 +173,9 @@ async def test_a_device_is_on_one_line(
         await act(create_network_profile, "acme", "o2", second, line.model_copy(update=taken))
 
 
-async def test_a_serial_number_is_one_however_it_is_written(act: Act, subscriber: CreatedRecord, line: Line) -> None:
+async def test_create_network_profile_with_another_notation_finds_the_same_onu(
+    act: Act, subscriber: CreatedRecord, line: Line
+) -> None:
     """ITU-T G.984.3: its second half is hexadecimal, and vendors print the first in capitals."""
     written = line.model_dump() | {"onu_serial": "HWTC0000abcd", "cpe_mac": None}
     await act(create_network_profile, "acme", "o1", subscriber, Line.model_validate(written))
@@ -213,7 +215,7 @@ FTTB = ONU | {"connection_type": "fttb"}
         (ENFORCED, ENFORCED, "line.circuit_id: 'olt-1 {0}/1' already belongs to subscriber S-1's line"),
     ],
 )
-async def test_line_that_shares_what_one_line_has_is_refused(
+async def test_create_network_profile_with_an_exclusive_resource_is_refused(
     act: Act, subscriber: CreatedRecord, first: dict[str, Any], second: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(RecordConflictError, match=re.escape(words)):
@@ -230,7 +232,7 @@ async def test_line_that_shares_what_one_line_has_is_refused(
         (ENFORCED, ENFORCED | {"option82_policy": "log"}),
     ],
 )
-async def test_line_that_shares_what_lines_can_share_is_made(
+async def test_create_network_profile_with_a_shareable_resource_is_created(
     act: Act, subscriber: CreatedRecord, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     assert await second_line(act, subscriber, first, second)
@@ -251,7 +253,7 @@ async def test_lines_without_devices_do_not_conflict(act: Act, subscriber: Creat
     assert await act(read_line, "S-2") == bare
 
 
-async def test_undo_removes_the_profile_that_this_order_made_and_no_other(
+async def test_delete_network_profile_of_another_order_changes_nothing(
     act: Act, subscriber: CreatedRecord, line: Line
 ) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, line)
@@ -261,7 +263,7 @@ async def test_undo_removes_the_profile_that_this_order_made_and_no_other(
     assert await act(read_line, "S-1") is None
 
 
-async def test_deprovisioning_removes_the_profile_whoever_made_it(
+async def test_delete_network_profile_without_an_order_removes_any(
     act: Act, subscriber: CreatedRecord, line: Line
 ) -> None:
     await act(create_network_profile, "acme", "o1", subscriber, line)

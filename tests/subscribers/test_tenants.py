@@ -7,7 +7,7 @@ from lastmile.subscribers.errors import RecordConflictError, TenantInUseError, U
 from lastmile.subscribers.tenants import add_tenant, list_tenants, remove_tenant
 
 
-async def test_a_tenant_is_added_once(database: Database) -> None:
+async def test_add_tenant_again_returns_false(database: Database) -> None:
     async with database.platform() as platform:
         assert await add_tenant(platform, "third", "Third Fibre") is True
         assert await add_tenant(platform, "third", "Third Fibre") is False
@@ -16,7 +16,7 @@ async def test_a_tenant_is_added_once(database: Database) -> None:
         assert [tenant["id"] for tenant in await list_tenants(platform)] == ["acme", "other", "third"]
 
 
-async def test_remove_tenant_needs_that_nothing_names_it(database: Database) -> None:
+async def test_remove_tenant_with_references_is_refused(database: Database) -> None:
     async with database.platform() as platform:
         await add_tenant(platform, "typo", "Typo Networks")
         await remove_tenant(platform, "typo")

@@ -91,7 +91,7 @@ async def logging_worker(environment: Environment) -> AsyncIterator[Lines]:
         assert await process.wait() == 0
 
 
-async def test_who_and_what_but_no_words(
+async def test_logs_of_a_failed_step_have_ids_but_no_message(
     environment: Environment,
     lastmile: Lastmile,
     orders: Orders,
@@ -209,7 +209,7 @@ def said(captured: pytest.CaptureFixture[str]) -> list[Line]:
 
 
 @pytest.mark.usefixtures("untouched")
-async def test_failures_that_nobody_caught(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_logs_of_uncaught_failures_have_no_message(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("json")
 
     async def fail() -> None:
@@ -237,7 +237,9 @@ async def test_failures_that_nobody_caught(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("untouched")
-def test_readable_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_on_a_terminal_are_readable_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     set_up_logging()
     try:

@@ -46,7 +46,7 @@ def samples(families: Iterable[Metric]) -> dict[str, float]:
     [("text/plain", plain), ("application/openmetrics-text; version=1.0.0", openmetrics)],
     ids=["text", "OpenMetrics"],
 )
-async def test_one_scrape_has_all(
+async def test_metrics_page_has_the_metrics_of_lastmile_and_the_sdk(
     environment: Environment, lastmile: Lastmile, orders: Orders, accept: str, read: Read
 ) -> None:
     async def ended() -> list[Metric]:

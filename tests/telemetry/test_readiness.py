@@ -108,7 +108,7 @@ async def test_readyz_without_temporal_names_temporal(peers: Peers) -> None:
         await ready(port)
 
 
-async def test_readyz_of_a_draining_worker_says_that_it_stops(
+async def test_readyz_of_a_draining_worker_reports_the_stop(
     environment: Environment, lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
     """A lock holds a step up: the worker waits for the step, and takes no new work."""

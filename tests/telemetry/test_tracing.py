@@ -94,7 +94,7 @@ async def work(environment: Environment, lastmile: Lastmile, orders: Orders) -> 
         assert await process.wait() == 0
 
 
-async def test_a_run_and_its_steps_are_a_trace(
+async def test_tracing_of_a_run_has_spans_of_its_steps(
     environment: Environment, lastmile: Lastmile, orders: Orders, collector: Collector
 ) -> None:
     await work(environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}, lastmile, orders)
@@ -114,7 +114,7 @@ async def test_a_run_and_its_steps_are_a_trace(
     assert first.end_time_unix_nano > first.start_time_unix_nano
 
 
-async def test_a_failure_is_told_by_its_type_alone(
+async def test_tracing_of_a_failure_has_only_its_type(
     environment: Environment, lastmile: Lastmile, orders: Orders, collector: Collector
 ) -> None:
     await work(environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"{collector.url}/"}, lastmile, orders)
@@ -130,13 +130,13 @@ async def test_a_failure_is_told_by_its_type_alone(
         assert words not in received
 
 
-async def test_a_collector_that_is_away_holds_nobody_up(
+async def test_tracing_without_a_collector_does_not_delay_the_end(
     environment: Environment, lastmile: Lastmile, orders: Orders
 ) -> None:
     await work(environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": NOBODY}, lastmile, orders)
 
 
-async def test_without_opentelemetry_it_says_what_to_install(
+async def test_tracing_without_opentelemetry_names_the_package(
     environment: Environment, tmp_path: Path, owner_url: str
 ) -> None:
     (tmp_path / "opentelemetry").mkdir()

@@ -22,7 +22,7 @@ from lastmile.metrics.snapshot import compute_snapshot, read_newest_snapshot, st
 from lastmile.settings import Settings
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.telemetry.snapshot import Sample
-from tests.figures.reading import Values, values
+from tests.metrics.snapshot_values import Values, values
 from tests.support.orders import Orders
 from workflows.search_attributes import ATTENTION, TENANT
 

@@ -93,7 +93,7 @@ async def newest(owner: asyncpg.Connection) -> int:
     return int(await owner.fetchval("SELECT coalesce(max(id), 0) FROM audit_log"))
 
 
-async def test_every_watched_table_is_tried_below(owner: asyncpg.Connection) -> None:
+async def test_changes_cover_every_audited_table(owner: asyncpg.Connection) -> None:
     watched = await owner.fetch(
         "SELECT DISTINCT event_object_table FROM information_schema.triggers WHERE trigger_name = 'audit_log'"
     )
@@ -101,7 +101,7 @@ async def test_every_watched_table_is_tried_below(owner: asyncpg.Connection) -> 
 
 
 @pytest.mark.parametrize("table", CHANGES)
-async def test_each_change_leaves_one_entry(peopled: asyncpg.Connection, table: str) -> None:
+async def test_audit_log_has_one_entry_for_each_change(peopled: asyncpg.Connection, table: str) -> None:
     row, column, value, subscriber = CHANGES[table]
     before = await newest(peopled)
     identity = {"tenants": "id", "nas": "nasname"}.get(table, "tenant_id")
@@ -132,7 +132,9 @@ async def test_each_change_leaves_one_entry(peopled: asyncpg.Connection, table: 
 
 
 @pytest.mark.parametrize(("table", "column"), SECRETS.items())
-async def test_a_changed_secret_is_recorded_and_not_told(peopled: asyncpg.Connection, table: str, column: str) -> None:
+async def test_audit_log_of_a_changed_secret_omits_its_value(
+    peopled: asyncpg.Connection, table: str, column: str
+) -> None:
     await peopled.execute(f"INSERT INTO {table} {CHANGES[table][0]}")
     before = await newest(peopled)
     await peopled.execute(f"UPDATE {table} SET {column} = 'quiet'")
@@ -140,11 +142,11 @@ async def test_a_changed_secret_is_recorded_and_not_told(peopled: asyncpg.Connec
     assert (changed["before"], changed["after"]) == (f'{{"{column}": "secret"}}',) * 2
 
 
-async def test_without_a_name_the_login_is_named(peopled: asyncpg.Connection) -> None:
+async def test_audit_log_without_an_actor_names_the_login(peopled: asyncpg.Connection) -> None:
     assert {row["actor"] for row in await entries(peopled, 0)} == {await peopled.fetchval("SELECT session_user")}
 
 
-async def test_the_frontier_is_nobodys_doing(peopled: asyncpg.Connection) -> None:
+async def test_audit_log_omits_changes_of_the_frontier(peopled: asyncpg.Connection) -> None:
     before = await newest(peopled)
     await peopled.execute("UPDATE pools SET frontier = frontier + 1")
     assert await entries(peopled, before) == []
@@ -153,19 +155,19 @@ async def test_the_frontier_is_nobodys_doing(peopled: asyncpg.Connection) -> Non
 @pytest.mark.parametrize(
     "change", ["UPDATE audit_log SET actor = 'nobody'", "DELETE FROM audit_log", "TRUNCATE audit_log"]
 )
-async def test_nobody_rewrites_history(database: Database, change: str) -> None:
+async def test_audit_log_refuses_updates_and_deletions(database: Database, change: str) -> None:
     with pytest.raises(DBAPIError, match="permission denied"):
         async with database.tenant("acme") as connection:
             await connection.execute(text(change))
 
 
-async def test_not_even_the_platform_changes_an_entry(database: Database) -> None:
+async def test_audit_log_refuses_changes_by_the_platform(database: Database) -> None:
     with pytest.raises(DBAPIError, match="permission denied"):
         async with database.platform() as connection:
             await connection.execute(text("UPDATE audit_log SET actor = 'nobody'"))
 
 
-async def test_a_tenant_sees_its_own(peopled: asyncpg.Connection, database: Database) -> None:
+async def test_audit_log_shows_a_tenant_only_its_entries(peopled: asyncpg.Connection, database: Database) -> None:
     async def seen(tenant: str) -> set[Any]:
         async with database.tenant(tenant) as connection:
             return set(await connection.scalars(text("SELECT tenant_id FROM audit_log")))
@@ -175,7 +177,7 @@ async def test_a_tenant_sees_its_own(peopled: asyncpg.Connection, database: Data
     assert await seen("") == set()
 
 
-async def test_nobody_writes_an_entry_by_hand(database: Database) -> None:
+async def test_audit_log_refuses_manual_entries(database: Database) -> None:
     forged = (
         "INSERT INTO audit_log (tenant_id, actor, record, key, action) VALUES ('acme', 'me', 'nas', 'k', 'created')"
     )
@@ -185,7 +187,7 @@ async def test_nobody_writes_an_entry_by_hand(database: Database) -> None:
                 await connection.execute(text(forged))
 
 
-async def test_nobody_forges_an_entry_with_the_trigger(database: Database) -> None:
+async def test_audit_log_trigger_cannot_be_used_to_forge_an_entry(database: Database) -> None:
     """It would fire for any table of the name."""
     async with database.tenant("acme") as connection:
         for role in ("lastmile_app", "lastmile_platform", "lastmile_radius"):
@@ -193,7 +195,7 @@ async def test_nobody_forges_an_entry_with_the_trigger(database: Database) -> No
             assert not await connection.scalar(may, {"role": role})
 
 
-async def test_a_table_of_the_callers_own_does_not_stand_in_for_the_trail(
+async def test_audit_log_cannot_be_replaced_by_a_temporary_table(
     peopled: asyncpg.Connection, database: Database
 ) -> None:
     before = await newest(peopled)

@@ -9,7 +9,7 @@ from ipam.lifecycle import State
 from ipam.models import Need, Purpose
 from lastmile.metrics.counts import PAGES, compact_counts
 from lastmile.metrics.snapshot import compute_snapshot
-from tests.figures.reading import Values, values
+from tests.metrics.snapshot_values import Values, values
 from tests.support.allocation_desk import Desk
 
 HOME = ("home", "acme", "ipv6_pd")
@@ -35,7 +35,7 @@ async def pool(desk: Desk, of: tuple[str, ...] = HOME) -> tuple[float, float, fl
     return utilisation, free, resting
 
 
-async def test_where_nothing_has_happened_everything_is_there_and_zero(desk: Desk) -> None:
+async def test_compute_snapshot_without_orders_has_every_metric_at_zero(desk: Desk) -> None:
     taken = await compute_snapshot(desk.database)
     everyone = ("acme", "other")
     assert values(taken, STATES) == {(tenant, state): 0 for tenant in everyone for state in State}
@@ -54,7 +54,7 @@ async def test_where_nothing_has_happened_everything_is_there_and_zero(desk: Des
         assert values(taken, name) == {}
 
 
-async def test_a_life_is_counted_from_state_to_state(desk: Desk) -> None:
+async def test_snapshot_counts_a_delegation_in_each_state(desk: Desk) -> None:
     delegation = (await desk.allocate("S-1")).delegation
     assert (await states(desk), await pool(desk)) == ({"allocated": 1}, (100 / 16, 15, 0))
     delegation = await desk.move(delegation, State.ACTIVE)
@@ -71,7 +71,7 @@ async def test_a_life_is_counted_from_state_to_state(desk: Desk) -> None:
     assert await states(desk) == {}
 
 
-async def test_tenants_are_told_apart_also_in_a_pool_of_all(desk: Desk) -> None:
+async def test_snapshot_of_a_shared_pool_separates_tenants(desk: Desk) -> None:
     need = Need(Purpose.IPV6_PD, 56, pool="shared")
     for n in range(3):
         mine = (await desk.allocate(f"S-{n}", need=need)).delegation
@@ -85,7 +85,7 @@ async def test_tenants_are_told_apart_also_in_a_pool_of_all(desk: Desk) -> None:
     assert await figure(desk, "ipv6_netbox_integration_percent") == {}, "no pool is meant to be in NetBox"
 
 
-async def test_what_was_rolled_back_was_not_counted(desk: Desk) -> None:
+async def test_snapshot_omits_rolled_back_changes(desk: Desk) -> None:
     transaction = desk.owner.transaction()
     await transaction.start()
     await desk.owner.execute(
@@ -117,7 +117,7 @@ async def test_leak_that_an_operator_acknowledged_raises_no_alert(desk: Desk) ->
     assert (await figure(desk, "ipv6_oldest_stuck_seconds"))["acme", "allocated"] == 0
 
 
-async def test_a_leak_is_a_day_old(desk: Desk) -> None:
+async def test_snapshot_counts_a_leak_after_a_day(desk: Desk) -> None:
     for ref in ("S-1", "S-2", "S-3"):
         await desk.allocate(ref)
     await desk.owner.execute(
@@ -144,7 +144,7 @@ async def test_a_leak_is_a_day_old(desk: Desk) -> None:
         ("suspended", False),
     ],
 )
-async def test_stuck_is_what_does_not_go_on(desk: Desk, state: str, stuck: bool) -> None:
+async def test_snapshot_has_the_age_of_stuck_delegations(desk: Desk, state: str, stuck: bool) -> None:
     await desk.allocate("S-1")
     await desk.owner.execute("UPDATE delegations SET state = $1, state_since = now() - interval '2 hours'", state)
     found = {key: age for key, age in (await figure(desk, "ipv6_oldest_stuck_seconds")).items() if age}
@@ -152,13 +152,13 @@ async def test_stuck_is_what_does_not_go_on(desk: Desk, state: str, stuck: bool)
     assert all(7200 <= age < 7260 for age in found.values())
 
 
-async def test_a_revoked_prefix_that_was_given_back_is_not_stuck(desk: Desk) -> None:
+async def test_snapshot_omits_released_delegations_from_stuck_ones(desk: Desk) -> None:
     await desk.give_back((await desk.allocate("S-1")).delegation)
     await desk.owner.execute("UPDATE delegations SET state_since = now() - interval '2 hours'")
     assert set((await figure(desk, "ipv6_oldest_stuck_seconds")).values()) == {0}
 
 
-async def test_the_oldest_open_order(desk: Desk) -> None:
+async def test_snapshot_has_the_age_of_the_oldest_open_order(desk: Desk) -> None:
     await desk.owner.execute(
         """
         INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status, created_at)
@@ -172,7 +172,7 @@ async def test_the_oldest_open_order(desk: Desk) -> None:
     assert 7200 <= found["acme",] < 7260
 
 
-async def test_runs_that_wait_for_a_person_do_not_hide_what_is_stuck(desk: Desk) -> None:
+async def test_snapshot_with_parked_runs_has_the_age_of_stuck_orders(desk: Desk) -> None:
     await desk.owner.execute(
         """
         INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status, created_at)
@@ -188,7 +188,7 @@ async def test_runs_that_wait_for_a_person_do_not_hide_what_is_stuck(desk: Desk)
     assert 7200 <= oldest["acme",] < 7260
 
 
-async def test_what_the_audit_found(desk: Desk) -> None:
+async def test_snapshot_has_the_findings_of_the_audit(desk: Desk) -> None:
     await desk.owner.execute(
         """
         INSERT INTO audit_findings (invariant, violations, repaired, acknowledged, checked_at)
@@ -200,7 +200,7 @@ async def test_what_the_audit_found(desk: Desk) -> None:
     assert await figure(desk, "lastmile_audit_timestamp_seconds") == {(): 1777816800}
 
 
-async def test_a_pool_of_the_largest_size(desk: Desk) -> None:
+async def test_snapshot_of_the_largest_pool_has_its_utilization(desk: Desk) -> None:
     """Whose slots are as many as a bigint can count."""
     await desk.pool("2001:db8:8000::/34", "addresses", purpose=Purpose.IPV6_ADDRESS, delegated_length=128)
     await desk.allocate("S-1", need=Need(Purpose.IPV6_ADDRESS, 128))
@@ -209,7 +209,7 @@ async def test_a_pool_of_the_largest_size(desk: Desk) -> None:
     assert free == pytest.approx(2**62)
 
 
-async def test_folding_changes_no_count_and_leaves_few_rows(desk: Desk) -> None:
+async def test_compact_counts_keeps_the_sums_and_leaves_few_rows(desk: Desk) -> None:
     for n in range(10):
         await desk.give_back((await desk.allocate(f"S-{n}")).delegation)
     await desk.move((await desk.allocate("S-1", "o2")).delegation, State.ACTIVE)
@@ -221,7 +221,7 @@ async def test_folding_changes_no_count_and_leaves_few_rows(desk: Desk) -> None:
     assert await desk.owner.fetchval("SELECT count(*) FROM delegation_counts") == len(before) == 2 < rows
 
 
-async def test_so_many_changes_that_they_are_folded_in_parts(desk: Desk) -> None:
+async def test_compact_counts_of_many_pages_runs_in_parts(desk: Desk) -> None:
     await desk.allocate("S-1")
     await desk.owner.execute(
         """
@@ -237,7 +237,7 @@ async def test_so_many_changes_that_they_are_folded_in_parts(desk: Desk) -> None
     assert await desk.owner.fetchval("SELECT count(*) FROM delegation_counts") < 10
 
 
-async def test_snapshots_and_traffic_at_once(desk: Desk) -> None:
+async def test_compact_counts_during_traffic_loses_no_change(desk: Desk) -> None:
     """Takers that fold while others change what is counted, and each other's rows: nothing is lost or doubled."""
 
     async def traffic(n: int) -> None:
@@ -265,7 +265,7 @@ async def counts(owner: asyncpg.Connection) -> list[asyncpg.Record]:
     )
 
 
-async def test_a_recount_finds_what_went_past_the_triggers(desk: Desk) -> None:
+async def test_recount_finds_changes_that_bypassed_the_triggers(desk: Desk) -> None:
     await desk.allocate("S-1")
     await desk.owner.execute(
         """

@@ -97,13 +97,13 @@ async def asked_in_vain(worker: Worker) -> str:
     return str(logs[0]["reason"])
 
 
-async def test_before_the_first_one_there_are_no_figures_and_that_shows(start: Callable[[], Worker]) -> None:
+async def test_collector_before_the_first_snapshot_shows_an_infinite_age(start: Callable[[], Worker]) -> None:
     worker = start()
     assert await worker.says(AGE) == math.inf
     assert not any((await worker.everything()).values())
 
 
-async def test_all_workers_show_the_same_and_one_that_starts_later_too(desk: Desk, start: Callable[[], Worker]) -> None:
+async def test_collector_of_every_worker_shows_the_same_values(desk: Desk, start: Callable[[], Worker]) -> None:
     workers = [start(), start()]
     await desk.allocate("S-1")
     taken = await take(desk)
@@ -116,7 +116,7 @@ async def test_all_workers_show_the_same_and_one_that_starts_later_too(desk: Des
     assert set(first) == {metric.name for metric in SNAPSHOT_METRICS}
 
 
-async def test_the_newest_wins_whoever_ends_last(desk: Desk, start: Callable[[], Worker]) -> None:
+async def test_collector_shows_the_newest_snapshot_not_the_last_stored(desk: Desk, start: Callable[[], Worker]) -> None:
     """A taker that was held up keeps its older figures after a younger one's."""
     held_up = await compute_snapshot(desk.database)
     await desk.allocate("S-1")
@@ -125,20 +125,20 @@ async def test_the_newest_wins_whoever_ends_last(desk: Desk, start: Callable[[],
     assert await start().says(*ALLOCATED) == 1
 
 
-async def test_two_takers_at_once(desk: Desk, start: Callable[[], Worker]) -> None:
+async def test_compute_snapshot_concurrently_gives_equal_values(desk: Desk, start: Callable[[], Worker]) -> None:
     await desk.allocate("S-1")
     await asyncio.gather(*(take(desk) for _ in range(8)))
     assert await start().says(*ALLOCATED) == 1
 
 
-async def test_few_are_kept(desk: Desk) -> None:
+async def test_store_snapshot_deletes_the_oldest(desk: Desk) -> None:
     for _ in range(RETAINED + 3):
         last = await take(desk)
     assert await desk.owner.fetchval("SELECT count(*) FROM metrics_snapshots") == RETAINED
     assert await desk.owner.fetchval("SELECT max(taken_at) FROM metrics_snapshots") == last.taken_at
 
 
-async def test_the_age_grows_while_nobody_takes_one(desk: Desk, start: Callable[[], Worker]) -> None:
+async def test_snapshot_age_grows_without_a_new_snapshot(desk: Desk, start: Callable[[], Worker]) -> None:
     worker = start()
     snapshot = await compute_snapshot(desk.database)
     await store_snapshot(desk.database, replace(snapshot, taken_at=snapshot.taken_at - timedelta(hours=1)))
@@ -149,7 +149,7 @@ async def test_the_age_grows_while_nobody_takes_one(desk: Desk, start: Callable[
     assert 3600 <= first < second < 3700
 
 
-async def test_without_a_database_the_last_one_stays_and_ages(
+async def test_collector_without_a_database_shows_the_last_snapshot(
     desk: Desk, start: Callable[[], Worker], postgres_url: str, owner_url: str
 ) -> None:
     worker, late = start(), start()
@@ -185,7 +185,7 @@ async def test_without_a_database_the_last_one_stays_and_ages(
     await until(shown)
 
 
-async def test_a_database_that_does_not_answer_holds_no_scrape_up(
+async def test_collector_with_a_stalled_database_does_not_delay_the_scrape(
     desk: Desk, start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = start()
@@ -206,7 +206,7 @@ async def test_a_database_that_does_not_answer_holds_no_scrape_up(
     await until(shown)
 
 
-async def test_a_scrape_of_a_worker_that_has_ended() -> None:
+async def test_collector_with_a_closed_event_loop_shows_an_infinite_age() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
 
@@ -217,7 +217,7 @@ async def test_a_scrape_of_a_worker_that_has_ended() -> None:
     assert [sample.value for sample in age.samples] == [math.inf]
 
 
-async def test_what_another_release_shows_otherwise_is_left_out(desk: Desk, start: Callable[[], Worker]) -> None:
+async def test_collector_with_samples_of_another_release_omits_them(desk: Desk, start: Callable[[], Worker]) -> None:
     snapshot = await compute_snapshot(desk.database)
     unknown = Sample("ipv6_of_tomorrow", {}, 1)
     other_labels = Sample("ipv6_prefix_leak_total", {"tenant": "acme", "region": "north"}, 5)
