@@ -11,7 +11,7 @@ from rich.text import Text
 from temporalio.client import WorkflowFailureError
 
 from ipam.models import IPv4Mode, Purpose
-from ipam.pools import Pool, add_pool, list_pools
+from ipam.pools import Pool
 from lastmile.cli.demo.dashboard import NAME, DemoDashboard
 from lastmile.cli.demo.nas import DemoNas, Login, expected_addresses
 from lastmile.cli.demo.netbox import POOL, DemoNetBox
@@ -26,10 +26,12 @@ from lastmile.db import Database
 from lastmile.devstack.stack import Stack
 from lastmile.fields.phrases import format_time
 from lastmile.radius import accounts
-from lastmile.radius.nas import NasRecord, add_nas
+from lastmile.radius.nas import NasRecord
+from lastmile.services.nas import add_nas
 from lastmile.services.overview import Overview, find_overview
+from lastmile.services.pools import add_pool, list_pools
+from lastmile.services.tenants import NewTenant, add_tenant
 from lastmile.settings import Settings
-from lastmile.subscribers.tenants import add_tenant
 
 __all__ = ["Scenario"]
 
@@ -84,13 +86,13 @@ class Scenario:
         _chapter("A tenant, its pools, and a NAS")
         nas = self._stack.nas
         pools = [*POOLS, *([await self._netbox.pool(TENANT, TENANT_NAME)] if self._netbox else [])]
-        async with self._database.platform() as connection:
-            await add_tenant(connection, TENANT, TENANT_NAME)
-            for pool in pools:
-                await add_pool(connection, pool)
-            secret = nas.secret.decode()
-            await add_nas(connection, NasRecord(address=nas.address, name="demo", secret=secret, coa_port=nas.port))
-            uses = [use for use in await list_pools(connection) if use.pool in pools]
+        await add_tenant(self._database, NewTenant(id=TENANT, name=TENANT_NAME), actor="demo")
+        for pool in pools:
+            # The demo's NetBox has returned the ids of the pool's prefix already.
+            await add_pool(self._database, None, pool, actor="demo", force=True, demonstration=True)
+        record = NasRecord(address=nas.address, name="demo", secret=nas.secret.decode(), coa_port=nas.port)
+        await add_nas(self._database, record, actor="demo")
+        uses = [use for use in await list_pools(self._database) if use.pool in pools]
         rows = [
             (
                 u.pool.name,
