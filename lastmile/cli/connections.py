@@ -37,7 +37,7 @@ def open_database(settings: Settings) -> AbstractAsyncContextManager[Database]:
     """Open the database. Raises `UnavailableError` without a database, and for each failure to use it."""
     if settings.database_url is None:
         raise UnavailableError(
-            f"There is no database to ask: DATABASE_URL is not set, and no stack runs in {settings.state_dir}. "
+            f"No database is configured: DATABASE_URL is not set, and no stack runs in {settings.state_dir}. "
             "Start one with `lastmile up`, or set DATABASE_URL."
         )
     return open_database_at(str(settings.database_url), pool_size=settings.database_pool_size)
@@ -61,7 +61,7 @@ async def choose_tenant(database: Database, tenant: str | None) -> str:
     if not known:
         raise InvalidInputError("There are no tenants yet: add one with `lastmile tenant add ID --name NAME`.")
     if tenant is None and len(known) > 1:
-        raise InvalidInputError(f"There are several tenants: say which one with --tenant ({', '.join(known)}).")
+        raise InvalidInputError(f"There are several tenants: name one with --tenant ({', '.join(known)}).")
     if tenant is not None and tenant not in known:
         raise InvalidInputError(f"There is no tenant {tenant!r}. The tenants are: {', '.join(known)}.")
     return tenant or known[0]

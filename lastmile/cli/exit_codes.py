@@ -80,13 +80,13 @@ def _explain(failure: Exception) -> tuple[Exit, str]:
         case NonRetryableError() | ClientError():
             return Exit.FAILED, str(failure)
         case DecryptionError():
-            return Exit.BAD_INPUT, f"What Temporal keeps cannot be read here: {failure}."
+            return Exit.BAD_INPUT, f"Cannot decrypt the data in Temporal: {failure}."
         case UnavailableError() | TemporalUnreachableError() | NetBoxError():
             return Exit.UNAVAILABLE, str(failure)
         case RPCError():
             return (
                 Exit.UNAVAILABLE,
-                f"Temporal does not do what it was asked: {failure.message} ({failure.status.name})",
+                f"Temporal refused the request: {failure.message} ({failure.status.name})",
             )
         case _:
             place = traceback.extract_tb(failure.__traceback__)[-1]

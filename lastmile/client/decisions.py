@@ -40,7 +40,7 @@ async def decide(
         raise NotRunningError(f"No order of subscriber {subscriber} is running: there is nothing to decide.")
     # Without a worker the update would time out here, and a later worker would still follow it.
     if shortage := await operator.worker_shortage():
-        raise UnavailableError(f"{order} cannot be steered now. {shortage}")
+        raise UnavailableError(f"{order} cannot take a decision now. {shortage}")
     try:
         return order, await operator.orders.decide(tenant, subscriber, UPDATES[action], decision)
     except NotRunningError as failure:

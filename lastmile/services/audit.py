@@ -112,7 +112,7 @@ class Auditor:
             )
         if len(tenants := sorted({one.tenant or "" for one in found})) > 1:
             raise InvalidInputError(
-                f"{subject} is a finding of several tenants: say which one with --tenant ({', '.join(tenants)})."
+                f"{subject} is a finding of several tenants: name one with --tenant ({', '.join(tenants)})."
             )
         async with self._database.platform(actor=actor) as connection:
             if withdraw:

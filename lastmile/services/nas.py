@@ -38,4 +38,4 @@ async def find_nas(database: Database, name: str) -> list[dict[str, Any]]:
     """Return the NAS of this name or address, without secrets. Raises `UnknownNasError`."""
     if found := [one for one in await list_nas(database) if name in (one["name"], one["address"])]:
         return found
-    raise UnknownNasError(f"There is no NAS of name or address {name}: `lastmile nas list` shows those there are.")
+    raise UnknownNasError(f"There is no NAS of name or address {name}: `lastmile nas list` lists all NAS.")

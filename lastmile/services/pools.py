@@ -60,10 +60,10 @@ async def find_pool(database: Database, name: str, tenant: str | None = None) ->
     """Return the pool of this name. Raises `UnknownPoolError`, and `InvalidInputError` if several have the name."""
     found = [use for use in await list_pools(database) if use.pool.name == name and tenant in (None, use.pool.tenant)]
     if not found:
-        raise UnknownPoolError(f"There is no pool {name}: `lastmile pool list` shows those there are.")
+        raise UnknownPoolError(f"There is no pool {name}: `lastmile pool list` lists all pools.")
     if len(found) > 1:
         owners = ", ".join(use.pool.tenant or "all" for use in found)
-        raise InvalidInputError(f"There are several pools {name}: say which one with --tenant ({owners}).")
+        raise InvalidInputError(f"There are several pools {name}: name one with --tenant ({owners}).")
     return found[0]
 
 

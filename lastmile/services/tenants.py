@@ -59,7 +59,7 @@ async def show_tenant(database: Database, tenant: str) -> TenantDetails:
     """Return one tenant. Raises `UnknownTenantError`."""
     found = next((one for one in await list_tenants(database) if one.id == tenant), None)
     if found is None:
-        raise UnknownTenantError(f"There is no tenant {tenant}: `lastmile tenant list` shows those there are.")
+        raise UnknownTenantError(f"There is no tenant {tenant}: `lastmile tenant list` lists all tenants.")
     async with database.platform() as connection:
         pools = [use.pool.name for use in await list_pools(connection) if use.pool.tenant in (tenant, None)]
     current = select(func.count()).select_from(subscribers).where(subscribers.c.archived_at.is_(None))

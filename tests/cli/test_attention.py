@@ -133,5 +133,5 @@ async def test_without_a_worker_the_list_comes_and_nothing_is_decided(
         await parked(run)
     while not (listed := await cli("attention")).out.count(book.ref()):
         pass
-    assert "no worker could be asked why" in listed.out
+    assert "reason unknown: no worker answers" in listed.out
     await run.handle.terminate()

@@ -71,7 +71,7 @@ async def test_one_order_id_for_two_orders(alone: Cli, book: Book) -> None:
     file = lines(book.order(), book.order(2), book.order(3, order_id="O-1"))
     ran = await alone("provision", "-", "--dry-run", stdin=file)
     assert ran.code == 2
-    assert "  line 3: order_id: O-1 stands on line 1 too, with other content; an id belongs to one order" in ran.err
+    assert "  line 3: order_id: O-1 is on line 1, too, with other content; an id belongs to one order" in ran.err
 
 
 def test_every_pattern_has_words() -> None:
@@ -104,7 +104,7 @@ async def test_options(alone: Cli, tmp_path: Any) -> None:
     ran = await alone("nas", "add", "10.0.0.300", "--name", "bng", "--secret-file", str(tmp_path / "secret"))
     assert ran.code == 2
     assert ran.err.splitlines() == [
-        "This cannot be a NAS:",
+        "Invalid NAS:",
         "  ADDRESS: must be an IP address",
         "  the secret: must be text of at most 60 characters",
     ]

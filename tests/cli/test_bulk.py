@@ -201,10 +201,10 @@ async def test_interrupted_and_taken_up(
     words = said.decode().splitlines()[-1]
     started = CONCURRENCY - 1
     assert words.startswith(
-        f"Interrupted. 1 orders have ended; {started} started and go on in Temporal (S-{book.mark}-"
+        f"Interrupted. 1 orders have ended; {started} started and continue in Temporal (S-{book.mark}-"
     )
     assert f"; {count - started} had not been started. The same orders again give the same results." in words
-    assert words.endswith(f" To go on: lastmile provision '{file}'")
+    assert words.endswith(f" To continue: lastmile provision '{file}'")
     assert len(rejects(tmp_path / "my orders.rejects.jsonl")) == 1
 
     async with working:
@@ -221,7 +221,7 @@ async def test_a_file_that_breaks_off(cli: Cli, book: Book, worker: None) -> Non
     ran = await cli("provision", "-", "--json", stdin=lines(book.order()) + "{" + "x" * 2**20)
     assert ran.code == 2
     assert [result["status"] for result in ran.json] == ["completed"]
-    assert ran.err == "Standard input cannot be read: line 2 is longer than any order is.\n"
+    assert ran.err == "Standard input cannot be read: line 2 is too long for an order.\n"
 
 
 async def test_temporal_is_not_there(cli: Cli, book: Book, tmp_path: Path) -> None:

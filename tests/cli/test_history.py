@@ -100,9 +100,9 @@ async def test_of_a_prefix(cli: Cli, book: Book, worker: None, owner: asyncpg.Co
         (("2001:db8::/129",), 2, "'2001:db8::/129' is not a prefix, an address or a subscriber's reference: write"),
         (("2001:db8:::1",), 2, "'2001:db8:::1' is not a prefix, an address or a subscriber's reference: write"),
         (("fe80::1%eth0",), 2, "has a zone"),
-        (("S-1",), 2, "say which one with --tenant (acme, other)"),
+        (("S-1",), 2, "name one with --tenant (acme, other)"),
         (("2001:db8::/56", "--tenant", "nobody"), 2, "There is no tenant 'nobody'"),
-        (("nobody", "--tenant", "acme"), 1, "No history of subscriber nobody of tenant acme, and never was"),
+        (("nobody", "--tenant", "acme"), 1, "No history of subscriber nobody of tenant acme: check the reference"),
         (("192.0.2.1",), 1, "No subscriber had 192.0.2.1"),
     ],
 )

@@ -65,7 +65,7 @@ async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:
 
 async def test_which_tenant(cli: Cli) -> None:
     ran = await cli("status", "S-1")
-    assert (ran.code, "say which one with --tenant (acme, other)" in ran.err) == (2, True)
+    assert (ran.code, "name one with --tenant (acme, other)" in ran.err) == (2, True)
     ran = await cli("status", "S-1", "--tenant", "nobody")
     assert (ran.code, "There is no tenant 'nobody'" in ran.err) == (2, True)
 

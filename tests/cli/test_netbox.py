@@ -146,7 +146,7 @@ async def test_an_estate_is_imported(cli: Cli, database: Database, standin: NetB
     ran = await lastmile(*bring)
     assert (ran.code, ran.out) == (
         0,
-        "0 would be imported, 0 are delegations already, 0 do not fit, 0 name no subscriber.\n",
+        "0 would be imported, 0 are delegations already, 0 are rejected, 0 name no subscriber.\n",
     )
     people.create(prefixes, prefix="2001:db8:4000::/56", description="S-1")
     people.create(prefixes, prefix="2001:db8:4000:100::/56", description="nobody")
@@ -157,7 +157,7 @@ async def test_an_estate_is_imported(cli: Cli, database: Database, standin: NetB
     assert ran.code == 1
     assert ran.out.splitlines() == [
         "2001:db8:4000:100::/56 names subscriber nobody, whom tenant acme does not have: provision it first.",
-        "1 would be imported, 0 are delegations already, 1 do not fit, 1 name no subscriber.",
+        "1 would be imported, 0 are delegations already, 1 are rejected, 1 name no subscriber.",
         "Nothing was changed. Repeat the command with --apply to import.",
     ]
     link = "https://ui.example.net/workflows?query=WorkflowId%3D%22subscriber%2F{tenant}%2F{subscriber}%22"

@@ -170,7 +170,7 @@ async def test_without_a_worker_then_ctrl_c_then_the_result(cli: Cli, book: Book
     assert shown.out.startswith("Provision order O-1 has been started and waits. No worker polls")
     ran = await interrupted(waiting)
     assert ran.code == 130
-    assert f"1 started and go on in Temporal ({book.ref()}): `lastmile status SUBSCRIBER`" in ran.err
+    assert f"1 started and continue in Temporal ({book.ref()}): `lastmile status SUBSCRIBER`" in ran.err
     ran = await cli("provision", "-", stdin=lines(book.order(1, order_id="O-2")))
     assert (ran.code, "already running, for order O-1" in ran.out) == (1, True)
     async with working:

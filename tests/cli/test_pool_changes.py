@@ -44,7 +44,7 @@ async def test_a_nas_from_a_new_secret_to_its_end(fresh: Cli, tmp_path: Path, ow
     assert tuple(await owner.fetchrow("SELECT secret, coa_address FROM nas")) == ("second", "192.0.2.9")
     secret.write_text("s" * 61)
     ran = await fresh("nas", "set", "bng", "--secret-file", str(secret))
-    assert (ran.code, ran.err) == (2, "This cannot be a NAS:\n  the secret: must be text of at most 60 characters\n")
+    assert (ran.code, ran.err) == (2, "Invalid NAS:\n  the secret: must be text of at most 60 characters\n")
     assert (await fresh("nas", "set", "bng")).code == 2
     assert (await fresh("nas", "remove", "bng", "--json")).json[0]["removed"] is True
     assert (await fresh("nas", "remove", "bng")).code == 1

@@ -82,4 +82,4 @@ async def test_a_time_that_cannot_be(cli: Cli, time: str, words: str) -> None:
 
 async def test_whose_order_is_to_be_said(cli: Cli) -> None:
     ran = await cli("scheduled", "cancel", "O-1")
-    assert (ran.code, "say which one with --tenant" in ran.err) == (2, True)
+    assert (ran.code, "name one with --tenant" in ran.err) == (2, True)

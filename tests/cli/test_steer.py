@@ -86,7 +86,7 @@ async def test_without_a_worker_nothing_is_sent_that_would_be_followed_later(
 
     ran = await cli("abandon", book.ref(), *tenant, "--why", "ticket 4711")
 
-    assert (ran.code, "Provision order O-1 cannot be steered now. No worker polls" in ran.err) == (3, True)
+    assert (ran.code, "Provision order O-1 cannot take a decision now. No worker polls" in ran.err) == (3, True)
     async with working:
         out, _ = await running.communicate()
     assert '"status": "completed"' in out.decode()

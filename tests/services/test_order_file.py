@@ -191,7 +191,7 @@ def test_rejects_are_fixed_in_place_jsonl(book: Book, tmp_path: Path) -> None:
 def test_another_kind_of_file(tmp_path: Path) -> None:
     file = tmp_path / "orders.jsonl"
     file.write_bytes(b"{" + b"x" * LONGEST_LINE)
-    with pytest.raises(InvalidInputError, match="line 1 is longer than any order"):
+    with pytest.raises(InvalidInputError, match="line 1 is too long for an order"):
         orders(file)
     with pytest.raises(InvalidInputError, match="Is a directory"):
         orders(tmp_path)

@@ -137,7 +137,7 @@ def test_csv_in_utf_16_that_breaks_off_is_refused(tmp_path: Path) -> None:
         (b"PK\x03\x04rest", "is a spreadsheet or an archive, and not text: save it as CSV in UTF-8."),
         ("tenant,order_id\n".encode("utf-16-le"), "has NUL characters on line 1"),
         (b"sep=|\ntenant|order_id\n", "its delimiter is '|', and must be a comma, semicolon or tab."),
-        (b'[{"tenant": "acme"}, {"tenant": ', "it ends in the middle of its JSON"),
+        (b'[{"tenant": "acme"}, {"tenant": ', "its JSON is incomplete"),
         (b'[\n{"tenant": "acme"}\n{"tenant": "acme"}]', "invalid JSON on line 3, at character 1."),
         (b'[{"tenant": "acme"}] 7', "invalid JSON on line 1, at character 22."),
         (b"[]", "has no orders"),

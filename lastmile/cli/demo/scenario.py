@@ -212,7 +212,7 @@ class Scenario:
             _chapter("Left out: Prometheus is not installed, so the demo does not show the dashboard.")
             return
         _chapter(f"What Grafana shows on its dashboard {NAME}")
-        print_text(f"Asked of the Prometheus that watches the worker, {prometheus.url}")
+        print_text(f"From the Prometheus that watches the worker, {prometheus.url}")
         try:
             panels = await DemoDashboard(prometheus, self._operator.client, Settings.load().task_queue).panels()
         except (TimeoutError, WorkflowFailureError):

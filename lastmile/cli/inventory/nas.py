@@ -69,7 +69,7 @@ def _validate(model: type[Model], values: dict[str, Any]) -> Model:
         return model.model_validate(values)
     except ValidationError as failure:
         problems = mistakes(failure, model, _OPTIONS, show_values=False)
-        raise InvalidInputError("This cannot be a NAS:", problems) from None
+        raise InvalidInputError("Invalid NAS:", problems) from None
 
 
 def _read_secret(given: str | Path) -> str:

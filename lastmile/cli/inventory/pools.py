@@ -43,7 +43,7 @@ async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_jso
     try:
         pool = Pool.model_validate(values | ({"netbox": netbox | _NOT_FOUND_YET} if netbox else {}))
     except ValidationError as failure:
-        raise InvalidInputError("This cannot be a pool:", mistakes(failure, Pool, _OPTIONS)) from None
+        raise InvalidInputError("Invalid pool:", mistakes(failure, Pool, _OPTIONS)) from None
     settings = load_settings()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
@@ -60,7 +60,7 @@ def _added(pool: Pool, capacity: int) -> str:
     serves = f"tenant {pool.tenant}" if pool.tenant else "every tenant"
     prefixes = "prefix" if capacity == 1 else "prefixes"
     words = (
-        f"Pool {pool.name} is there: {capacity:,} {prefixes} of /{pool.delegated_length} from {pool.prefix}, "
+        f"Pool {pool.name} is ready: {capacity:,} {prefixes} of /{pool.delegated_length} from {pool.prefix}, "
         f"for {serves}."
     )
     if pool.netbox is None:

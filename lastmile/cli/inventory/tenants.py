@@ -23,7 +23,7 @@ async def tenant_add(tenant: str, name: str, as_json: bool) -> Exit:
         new = NewTenant(id=tenant, name=name)
     except ValidationError as failure:
         problems = mistakes(failure, NewTenant, {"id": "ID", "name": "--name"})
-        raise InvalidInputError("This cannot be a tenant:", problems) from None
+        raise InvalidInputError("Invalid tenant:", problems) from None
     async with open_database(load_settings()) as database:
         added = await add_tenant(database, new, actor=current_user())
     print_result(

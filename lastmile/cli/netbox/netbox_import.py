@@ -52,7 +52,7 @@ def _show_summary(counts: Counter[ImportVerdict], ignored: int, *, apply: bool, 
         return
     did = f"{new:,} imported" if apply else f"{new:,} would be imported"
     print_text(
-        f"{did}, {counts[ImportVerdict.OURS]:,} are delegations already, {counts[ImportVerdict.REJECT]:,} do not fit, "
+        f"{did}, {counts[ImportVerdict.OURS]:,} are delegations already, {counts[ImportVerdict.REJECT]:,} are rejected, "
         f"{ignored:,} name no subscriber."
     )
     if new and not apply:

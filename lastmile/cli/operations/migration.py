@@ -16,7 +16,7 @@ async def migrate(*, as_json: bool) -> Exit:
     url = settings.database_owner_url or settings.database_url
     if url is None:
         raise UnavailableError(
-            "There is no database to migrate: set DATABASE_OWNER_URL, or DATABASE_URL, to a login that may create "
+            "No database is configured: set DATABASE_OWNER_URL, or DATABASE_URL, to a login that may create "
             "tables and roles: postgresql://user:password@host:port/name. (`lastmile up` migrates its own.)"
         )
     async with database_failures(str(url)):

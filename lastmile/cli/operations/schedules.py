@@ -48,7 +48,7 @@ async def schedule_pause(name: str, why: str, as_json: bool) -> Exit:
     _, schedules = await _connect()
     by = current_user()
     paused = await schedules.pause(name, f"paused by {by}: {why}" if by else f"paused: {why}")
-    words = "is paused" if paused else "was paused already, and stays so"
+    words = "is paused" if paused else "was paused already"
     print_result(f"{name} {words}: it does not run until `lastmile schedule resume {name}`.", as_json, changed=paused)
     return Exit.DONE
 

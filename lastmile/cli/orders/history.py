@@ -85,7 +85,7 @@ async def _subscriber(ref: str, tenant: str | None, since: datetime | None, as_j
         tenant = await choose_tenant(database, tenant)
         found = await find_subscriber_history(database, tenant, ref, since)
     if not found:
-        after = f" since {format_time(since)}" if since else ", and never was: check the reference"
+        after = f" since {format_time(since)}" if since else ": check the reference"
         raise NoHistoryError(f"No history of subscriber {ref} of tenant {tenant}{after}.")
     if as_json:
         for entry in found:

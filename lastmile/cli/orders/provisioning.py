@@ -48,7 +48,7 @@ async def provision(source: str, *, rejects: Path | None, as_json: bool) -> Exit
                     except asyncio.CancelledError:
                         last_words = await _interrupt(file, orders, runs, report)
                         if source != "-":
-                            last_words += f" To go on: {_command(source, rejects, as_json)}"
+                            last_words += f" To continue: {_command(source, rejects, as_json)}"
                         raise
         finally:
             report.show()
@@ -72,7 +72,7 @@ async def _interrupt(file: OrderFile, orders: OrderImport, runs: OrderRuns, repo
     running, starting = len(runs.started), len(runs.starting)
     unfinished = "none is running"
     if running:
-        unfinished = f"{running:,} started and go on in Temporal ({_subscribers(runs.started)})"
+        unfinished = f"{running:,} started and continue in Temporal ({_subscribers(runs.started)})"
         unfinished += ": `lastmile status SUBSCRIBER` shows them"
     if starting:
         unfinished += f"; {starting:,} may have been started ({_subscribers(runs.starting)})"

@@ -143,9 +143,7 @@ class JsonDocument:
 
     def _not_json(self, text: str, place: int) -> InvalidInputError:
         if place >= len(text):
-            return InvalidInputError(
-                f"{self._name} cannot be read: it ends in the middle of its JSON, as if it were cut off."
-            )
+            return InvalidInputError(f"{self._name} cannot be read: its JSON is incomplete: the file may be cut off.")
         line = text.count("\n", 0, place) + 1
         character = place - text.rfind("\n", 0, place)
         return InvalidInputError(f"{self._name} cannot be read: invalid JSON on line {line}, at character {character}.")

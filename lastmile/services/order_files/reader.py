@@ -91,7 +91,7 @@ def read_orders(source: str) -> list[NumberedOrder]:
             orders.append(here)
             before = first.setdefault((here.order.tenant, here.order.order_id), here)
             if before.order != here.order:
-                words = f"{here.order.order_id} stands on line {before.line} too, with other content"
+                words = f"{here.order.order_id} is on line {before.line}, too, with other content"
                 problems.append(f"line {here.line}: order_id: {words}; an id belongs to one order")
         if problems:
             found = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"

@@ -51,7 +51,7 @@ class TextLines:
                 if len(line) > LONGEST_LINE:
                     array = " Write one order a line: `jq -c '.[]'` does that with an array." if line[0] == "[" else ""
                     raise InvalidInputError(
-                        f"{self._name} cannot be read: line {number} is longer than any order is.{array}"
+                        f"{self._name} cannot be read: line {number} is too long for an order.{array}"
                     )
                 yield number, line.encode(errors="surrogateescape")
 

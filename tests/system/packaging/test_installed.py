@@ -180,7 +180,7 @@ def test_commands_of_the_stack_without_its_extra_name_the_extra(production: Inst
 
 def test_command_without_extras_explains_its_failure(production: Installed) -> None:
     ran = production.run("lastmile", "status", "S-1", code=3)
-    assert ran.stderr.startswith("There is no database to ask: DATABASE_URL is not set")
+    assert ran.stderr.startswith("No database is configured: DATABASE_URL is not set")
 
 
 async def test_commands_without_extras_run_an_order_and_take_it_down(
