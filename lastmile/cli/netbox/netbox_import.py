@@ -50,10 +50,8 @@ def _show_summary(counts: Counter[ImportVerdict], ignored: int, *, apply: bool, 
             }
         )
         return
-    did = f"{new:,} imported" if apply else f"{new:,} would be imported"
-    print_text(
-        f"{did}, {counts[ImportVerdict.OURS]:,} are delegations already, {counts[ImportVerdict.REJECT]:,} are rejected, "
-        f"{ignored:,} name no subscriber."
-    )
+    done = f"{new:,} imported" if apply else f"{new:,} would be imported"
+    known, rejected = counts[ImportVerdict.OURS], counts[ImportVerdict.REJECT]
+    print_text(f"{done}, {known:,} are delegations already, {rejected:,} are rejected, {ignored:,} name no subscriber.")
     if new and not apply:
         print_text("Nothing was changed. Repeat the command with --apply to import.")
