@@ -15,10 +15,10 @@ from grafana.parts import (
     TENANT,
     WIDTH,
     board,
-    dial,
-    figure,
+    gauge_panel,
     graph,
     levels,
+    number_panel,
     query,
     share_levels,
 )
@@ -105,7 +105,7 @@ def _distribution() -> piechart.Panel:
 def _utilisation() -> gauge.Panel:
     active = f'sum(max by (tenant) (ipv6_lifecycle_state_total{{state="active", {TENANT}}}))'
     held = f"sum(max by (tenant, state) (ipv6_lifecycle_state_total{{{HOLDING}, {TENANT}}}))"
-    return dial(
+    return gauge_panel(
         "IPv6 Utilization Rate",
         "The share of active delegations among those that hold a prefix. A low rate means that prefixes are unused.",
         query(f"100 * {active} / ({held} > 0)", "active", now=True),
@@ -115,7 +115,7 @@ def _utilisation() -> gauge.Panel:
 
 def _pools() -> gauge.Panel:
     used = f'max by (tenant, pool) (ipv6_pool_utilization_percent{{purpose=~"ipv6.*", {SHARED}}})'
-    return dial(
+    return gauge_panel(
         "IPv6 Pool Utilization",
         "The share of prefixes that are held or in quarantine, for the eight fullest pools.",
         query(f"topk(8, {used})", "{{tenant}} {{pool}}", now=True),
@@ -137,7 +137,7 @@ def _rate(what: str, description: str, histogram: str, bad: str, selector: str) 
 
 
 def _leaks() -> stat.Panel:
-    return figure(
+    return number_panel(
         "IPv6 Prefix Leaks",
         "Delegations that have been allocated for over a day, but are neither active nor acknowledged. Must be 0.",
         query(f"sum(max by (tenant) (ipv6_prefix_leak_total{{{TENANT}}}))", "leaks", now=True),
@@ -150,7 +150,7 @@ def _netbox() -> stat.Panel:
     share = f"max by (tenant) (ipv6_netbox_integration_percent{{{TENANT}}})"
     meant = f"max by (tenant) (lastmile_netbox_delegations{{{TENANT}}})"
     return (
-        figure(
+        number_panel(
             "NetBox Integration Rate",
             "The share of delegations that NetBox shows, among those whose pool is recorded in NetBox.",
             query(f"sum({share} * {meant}) / sum({meant})", "in NetBox", now=True),
@@ -168,7 +168,7 @@ def _p95(what: str, histogram: str) -> stat.Panel:
     # Without a value in that time, the quantile is NaN, and the comparison removes it.
     expr = f"histogram_quantile(0.95, {lately}) >= 0 or histogram_quantile(0.95, {ever}) >= 0"
     return (
-        figure(
+        number_panel(
             f"IPv6 {what} Duration p95",
             "95 of 100 took at most this time, in the selected period; without values, since the start of the workers.",
             query(expr, "p95", now=True),

@@ -15,10 +15,10 @@ __all__ = [
     "TENANT",
     "WIDTH",
     "board",
-    "dial",
-    "figure",
+    "gauge_panel",
     "graph",
     "levels",
+    "number_panel",
     "p95",
     "query",
     "share_levels",
@@ -103,7 +103,7 @@ def share_levels(yellow: float, green: float) -> dashboard.ThresholdsConfig:
     return levels("text", (0, "red"), (yellow, "yellow"), (green, "green"))
 
 
-def figure(title: str, description: str, target: prometheus.Dataquery, *, unit: str, width: int) -> stat.Panel:
+def number_panel(title: str, description: str, target: prometheus.Dataquery, *, unit: str, width: int) -> stat.Panel:
     """Return a panel with one coloured number."""
     return (
         stat.Panel()
@@ -120,7 +120,7 @@ def figure(title: str, description: str, target: prometheus.Dataquery, *, unit: 
     )
 
 
-def dial(title: str, description: str, target: prometheus.Dataquery, *, width: int) -> gauge.Panel:
+def gauge_panel(title: str, description: str, target: prometheus.Dataquery, *, width: int) -> gauge.Panel:
     """Return a gauge of a percentage."""
     return (
         gauge.Panel()

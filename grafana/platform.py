@@ -5,7 +5,7 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
-from grafana.parts import RATE, SHARED, TENANT, WIDTH, board, figure, graph, levels, p95, query, share_levels
+from grafana.parts import RATE, SHARED, TENANT, WIDTH, board, graph, levels, number_panel, p95, query, share_levels
 from grafana.temporal import temporal
 
 __all__ = ["platform"]
@@ -43,7 +43,7 @@ def _orders() -> Panels:
     good = f'{provisions}, outcome=~"completed|degraded"'
     meant = f'{provisions}, outcome!~"cancelled|refused"'
     return [
-        figure(
+        number_panel(
             "Provisioning success",
             "The share of provision orders that ended with a working line, without cancelled and refused orders.",
             query(
@@ -62,7 +62,7 @@ def _orders() -> Panels:
             "Runs that wait for an operator's decision. `lastmile attention` lists them.",
             f"sum(max by (tenant) (lastmile_attention_runs{{{TENANT}}}))",
         ),
-        figure(
+        number_panel(
             "Oldest open order",
             "The age of the oldest order that is open and not parked.",
             query(f"max(lastmile_oldest_open_order_seconds{{{TENANT}}})", "oldest", now=True),
@@ -241,7 +241,7 @@ def _maintenance() -> Panels:
             "Findings of the last audit without acknowledgement. `lastmile audit` lists them.",
             "sum(max by (invariant) (lastmile_audit_violations))",
         ),
-        figure(
+        number_panel(
             "Age of the metrics snapshot",
             "The age of the oldest metrics snapshot that a worker shows.",
             query("max(lastmile_snapshot_age_seconds)", "age", now=True),
@@ -281,6 +281,6 @@ def _maintenance() -> Panels:
 
 def _count(title: str, description: str, expr: str) -> stat.Panel:
     """Return a panel with a number that should be 0."""
-    return figure(title, description, query(expr, now=True), unit=units.NoUnit, width=QUARTER).thresholds(
+    return number_panel(title, description, query(expr, now=True), unit=units.NoUnit, width=QUARTER).thresholds(
         levels("green", (1, "red"))
     )

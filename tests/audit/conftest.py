@@ -1,4 +1,4 @@
-"""An empty estate in a database of the test's own."""
+"""Fixtures of the audit's tests, each with an empty database of its own."""
 
 from collections.abc import AsyncIterator
 
@@ -18,7 +18,7 @@ async def estate(database: Database, owner: asyncpg.Connection) -> AsyncIterator
 
 @pytest.fixture
 async def lived_in(estate: Estate) -> Estate:
-    """Two lines, one that is gone, one whose order has done everything and not ended, one half taken down."""
+    """Two lines, a deprovisioned one, one whose order is complete but open, and one half deprovisioned."""
     for nth in (1, 2, 3, 5):
         await estate.provision(nth)
     await estate.deprovision(3)

@@ -1,4 +1,4 @@
-"""The audit log: one entry for each change of each record, with who, for which order, and what; never a secret."""
+"""Tests of the audit log: each change of a record has one entry with actor, order and values, but no secret."""
 
 import json
 from typing import Any
@@ -76,7 +76,7 @@ SECRETS = {"radcheck": "value", "nas": "secret"}
 
 @pytest.fixture
 async def peopled(owner: asyncpg.Connection, database: Database) -> asyncpg.Connection:
-    """With a customer and a subscriber, which other records belong to."""
+    """The database with a customer and a subscriber, to which other records belong."""
     await owner.execute(
         "INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('acme', 'C-1', 'Ada', 'O-1');"
         "INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order)"
@@ -188,7 +188,7 @@ async def test_audit_log_refuses_manual_entries(database: Database) -> None:
 
 
 async def test_audit_log_trigger_cannot_be_used_to_forge_an_entry(database: Database) -> None:
-    """It would fire for any table of the name."""
+    """A trigger without a schema check would fire for any table with the name."""
     async with database.tenant("acme") as connection:
         for role in ("lastmile_app", "lastmile_platform", "lastmile_radius"):
             may = text("SELECT has_function_privilege(:role, 'lastmile_audit_log()', 'EXECUTE')")

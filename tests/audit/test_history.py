@@ -1,4 +1,4 @@
-"""What happened to a subscriber, in order; who had a prefix, at any moment."""
+"""Tests of the history of a subscriber and of the holders of a prefix."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
@@ -62,7 +62,7 @@ async def test_read_history_of_a_line_has_every_change_in_order(estate: Estate, 
 
 
 def position(history: list[HistoryEntry], wanted: tuple[str, str]) -> int:
-    """Of what one transaction did, which came first does not matter."""
+    """Sort the entries of one transaction, whose order does not matter."""
     return next(
         i for i, entry in enumerate(history) if (entry.record, entry.action) == wanted and entry.order_id == "O-1"
     )
@@ -78,14 +78,14 @@ async def test_read_history_contains_the_repairs_of_the_audit(estate: Estate, ow
 
 
 async def shift(owner: asyncpg.Connection, order: str, to: datetime) -> None:
-    """As if what this order did to delegations had been at `to`."""
+    """Move the delegation events of this order to the time `to`."""
     await owner.execute("UPDATE delegation_events SET at = $2 WHERE order_id = $1", order, to)
 
 
 async def test_read_tenures_at_a_time_returns_the_holder_of_that_time(
     estate: Estate, owner: asyncpg.Connection
 ) -> None:
-    """S-1 had it, gave it back, got it again, gave it back; then it went to S-2."""
+    """S-1 held the prefix twice, and released it each time. Then S-2 got it."""
     day, hour = timedelta(days=1), timedelta(hours=1)
     await estate.provision(1)
     prefix = await estate.prefix(1)

@@ -1,4 +1,4 @@
-"""Each promise, broken once by hand: the audit says which, in words that help, and repairs what is safe to repair."""
+"""Tests of the invariants: each is broken once by hand, and the audit must find, describe and repair it."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tests.support.audited_estate import FREE_SLOT, OF_S1, Estate
 
 @dataclass(frozen=True)
 class Break:
-    """What is done to a clean estate, and what the audit then says."""
+    """A change that breaks an invariant, and the expected finding."""
 
     invariant: str
     by: str
@@ -20,7 +20,7 @@ class Break:
     words: str
     repaired: bool = False
     also: tuple[str, ...] = ()
-    """The other invariants that the same deed breaks."""
+    """The other invariants that the same change breaks."""
 
 
 # A pool that NetBox chooses from, and a delegation of S-1 in it.
@@ -303,7 +303,7 @@ async def test_check_with_one_broken_invariant_finds_and_repairs_it(
 
 
 async def test_check_of_overlapping_delegations_names_both_holders(lived_in: Estate, owner: asyncpg.Connection) -> None:
-    """A second pool over the first, as only somebody at the database could make it."""
+    """A second pool overlaps the first. Only a manual change of the database can create it."""
     await owner.execute(
         """
         ALTER TABLE pools DROP CONSTRAINT pools_no_overlap;
@@ -327,7 +327,7 @@ async def test_check_of_overlapping_delegations_names_both_holders(lived_in: Est
 
 
 async def test_check_of_a_prefix_around_others_finds_each_overlap(lived_in: Estate, owner: asyncpg.Connection) -> None:
-    """Also those that do not follow it at once."""
+    """The check must also find overlaps with prefixes that do not follow the first one directly."""
     await owner.execute(
         """
         ALTER TABLE pools DROP CONSTRAINT pools_no_overlap;
@@ -352,7 +352,7 @@ async def test_check_of_a_prefix_around_others_finds_each_overlap(lived_in: Esta
 
 
 async def test_check_after_a_later_order_omits_the_leftovers(lived_in: Estate, owner: asyncpg.Connection) -> None:
-    """Undos were skipped; the subscriber's next order makes what is left its own, the one after takes it down."""
+    """Compensations were skipped. The next order takes the records over, and the one after removes them."""
     await lived_in.provision(6, ends="rolled_back")
     left = {v.key for v in await lived_in.audit() if v.invariant.name == "left_behind"}
     assert {"subscriber S-6", "RADIUS account S-6@acme.lastmile", f"prefix {await lived_in.prefix(6)}"} <= left

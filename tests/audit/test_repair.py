@@ -1,4 +1,4 @@
-"""The repair fixes what is safe to fix, and looks again before it does."""
+"""Tests of the audit's repairs."""
 
 import asyncpg
 
@@ -30,7 +30,7 @@ async def test_repair_of_a_leaked_excluded_slot_withholds_it_for_ever(
 
 
 async def test_repair_of_a_slot_released_meanwhile_changes_nothing(lived_in: Estate, owner: asyncpg.Connection) -> None:
-    """It rests longer than the repair would let it."""
+    """The slot's quarantine is longer than that of the repair."""
     await owner.execute(f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}")
     found = await lived_in.audit()
     await owner.execute(f"UPDATE slots SET delegation_id = NULL, free_at = 'infinity' WHERE {FREE_SLOT}")
@@ -53,7 +53,7 @@ async def test_repair_of_a_delegation_in_the_wrong_slot_fixes_both_slots(
 async def test_repair_of_a_slot_with_another_holder_changes_nothing(
     lived_in: Estate, owner: asyncpg.Connection
 ) -> None:
-    """Its holder's own slot is gone, and so there is no telling who is right."""
+    """The slot of the other holder is missing, so the repair cannot decide between the two."""
     mine = await owner.fetchrow(f"SELECT id, pool_id, slot FROM delegations WHERE {OF_S1}")
     await owner.execute("DROP INDEX delegations_slot")
     await owner.execute(

@@ -1,4 +1,4 @@
-"""What is older than the audit period goes; what tells who holds a prefix, or held it within the period, stays."""
+"""Tests of the retention: old entries are deleted, but not the events that show the holders of prefixes."""
 
 from datetime import timedelta
 
@@ -19,14 +19,14 @@ async def purged(database: Database, *, batch: int = 1000) -> Purged:
 
 
 async def known(owner: asyncpg.Connection, table: str) -> dict[str, int]:
-    """How many rows each subscriber has."""
+    """Return the number of rows of each subscriber."""
     rows = await owner.fetch(f"SELECT subscriber_ref, count(*) FROM {table} GROUP BY 1")
     return {row[0]: row[1] for row in rows}
 
 
 @pytest.fixture
 async def old(lived_in: Estate, owner: asyncpg.Connection) -> dict[str, int]:
-    """All of it happened 366 days ago; S-3 and S-5 have lost their prefixes since. The number of each one's events."""
+    """Age all events by 366 days, with recent ends of S-3 and S-5. Return the number of events of each."""
     await owner.execute("UPDATE audit_log SET at = at - interval '366 days'")
     await owner.execute("UPDATE delegation_events SET at = at - interval '366 days'")
     events = await known(owner, "delegation_events")

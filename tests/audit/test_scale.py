@@ -1,4 +1,4 @@
-"""The audit's queries over many delegations: joins over whole tables, never one table for each row of another."""
+"""Tests of the audit's queries with many delegations: joins over whole tables, no nested loops."""
 
 import asyncio
 import time
@@ -57,7 +57,7 @@ async def big(owner: asyncpg.Connection, database: Database) -> asyncpg.Connecti
 
 
 async def scans(owner: asyncpg.Connection, database: Database) -> int:
-    """How often any table, or any index, has been gone into."""
+    """Return the number of scans of all tables and indexes."""
     async with database.engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None

@@ -1,4 +1,4 @@
-"""A session or a login that appears after the end of a subscriber's sessions was confirmed, and one never confirmed."""
+"""Tests of logins and sessions that appear after a confirmed end, and of unconfirmed sessions."""
 
 import asyncio
 
@@ -31,7 +31,7 @@ async def notices(estate: Estate, tenant: str | None = None) -> list[Violation]:
 
 
 async def confirmed(owner: asyncpg.Connection) -> bool:
-    """Whether it is; the prefix rests accordingly."""
+    """Return whether the end is confirmed, and check the quarantine of the prefix."""
     row = await owner.fetchrow(
         "SELECT d.disconnect_confirmed, s.free_at - d.released_at AS rest FROM slots s"
         " JOIN delegations d USING (pool_id, slot) WHERE d.subscriber_ref = 'S-1' ORDER BY d.id LIMIT 1"
@@ -42,7 +42,7 @@ async def confirmed(owner: asyncpg.Connection) -> bool:
 
 @pytest.fixture
 async def released(estate: Estate, owner: asyncpg.Connection) -> str:
-    """The prefix of S-1, which was online once and whose session had ended before it was deprovisioned."""
+    """The prefix of S-1, whose only session ended before the deprovision order."""
     await estate.provision()
     prefix = await estate.prefix()
     await owner.execute(ACCEPT)
@@ -78,7 +78,7 @@ async def test_confirmation_before_a_late_login_or_session_is_withdrawn(
 async def test_confirmation_before_a_login_in_an_open_transaction_is_withdrawn(
     estate: Estate, owner: asyncpg.Connection, owner_url: str
 ) -> None:
-    """A RADIUS server that has read the account before it was blocked, and commits its accept after the release."""
+    """A RADIUS server has read the account before the block, and commits its Access-Accept after the release."""
     await estate.provision()
     late = await asyncpg.connect(owner_url)
     transaction = late.transaction()

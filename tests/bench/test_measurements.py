@@ -1,4 +1,4 @@
-"""The report: what a measurement says about itself, for people and for programs."""
+"""Tests of measurements and their report."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The benchmark of pools in NetBox, in small."""
+"""Tests of the benchmark of pools in NetBox at a small scale."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +21,7 @@ SMALL = netbox.Scale(
 )
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 SESSIONS = {"not_in_radius", "incomplete", "taken_away", "not_active"}
-"""What the audit misses of lines that have an address and nothing else."""
+"""The violations of lines that have only an address."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Taking turns, and counting."""
+"""Tests of measurement rounds."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The wanted state of ONUs and CPEs, and what an undo of each order finds of it."""
+"""Tests of the target state of ONUs and CPEs, and of its undo."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -24,7 +24,7 @@ ONU = "ABCD00000001"
 
 @pytest.fixture
 def act(database: Database) -> Act:
-    """`await act(function, *arguments)`: the function on a connection of acme's, committed."""
+    """Return `act(function, *arguments)`, which runs the function in a transaction of tenant acme."""
 
     async def in_transaction(function: Callable[..., Awaitable[Any]], *arguments: Any, tenant: str = "acme") -> Any:
         async with database.tenant(tenant) as connection:

@@ -1,4 +1,4 @@
-"""A state directory of its own for each test of the stack."""
+"""Fixtures of the stack's tests, each with its own state directory."""
 
 import tempfile
 from collections.abc import Iterator

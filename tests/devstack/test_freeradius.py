@@ -1,4 +1,4 @@
-"""A stock FreeRADIUS, on Lastmile's own tables: it hands out what is in them, and nothing else."""
+"""Tests of an unmodified FreeRADIUS with Lastmile's tables."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,14 +23,14 @@ PREFIX = "2001:db8:0:100::/56"
 
 @dataclass(frozen=True)
 class Radius:
-    """The running server, and its database seen by the owner."""
+    """The running server, and the owner's connection to its database."""
 
     server: FreeRadius
     database: asyncpg.Connection
     directory: Path
 
     async def send(self, kind: str, **attributes: str) -> str:
-        """What `radclient` prints about the reply to a request of this kind (`auth`, `acct`)."""
+        """Return the output of `radclient` for a request of this kind (`auth`, `acct`)."""
         port = {"auth": self.server.auth_port, "acct": self.server.acct_port}[kind]
         client = await asyncio.create_subprocess_exec(
             *("radclient", "-x", f"{HOST}:{port}", kind, SECRET),

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: data that outlive a kill, a port that stays, messages that help."""
+"""Tests of the embedded PostgreSQL."""
 
 import asyncio
 import os
@@ -71,7 +71,7 @@ async def test_postgres_with_a_stale_pid_file_starts(state: Path) -> None:
 
 
 async def test_postgres_below_a_private_directory_starts(tmp_path: Path) -> None:
-    """Root's PostgreSQL runs as somebody else, who may not enter the directory; nobody is let in for it."""
+    """Root's PostgreSQL runs as another login, which may not enter the directory. The permissions stay."""
     tmp_path.chmod(0o700)
     state = tmp_path / "state"
     try:

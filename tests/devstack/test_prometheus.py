@@ -1,4 +1,4 @@
-"""Prometheus as a server of the stack."""
+"""Tests of Prometheus as a server of the stack."""
 
 from pathlib import Path
 

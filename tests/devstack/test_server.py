@@ -1,4 +1,4 @@
-"""A server of the stack ends when it is told to, and when whoever started it is gone."""
+"""Tests of a server process of the stack."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""The dev server, and where its program comes from."""
+"""Tests of the dev server and the search for its program."""
 
 import socket
 from pathlib import Path
@@ -39,7 +39,7 @@ async def test_server_with_an_occupied_port_names_it(state: Path) -> None:
 
 @pytest.fixture
 def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No programs, an empty cache, and no way to the Internet; returns the directory that PATH names."""
+    """Remove all programs, the cache and Internet access. Return the directory of PATH."""
     programs = tmp_path / "bin"
     programs.mkdir()
     monkeypatch.setenv("PATH", str(programs))

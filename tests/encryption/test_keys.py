@@ -1,4 +1,4 @@
-"""Key rings: what they can open, what they refuse, and that no message shows a key."""
+"""Tests of key rings."""
 
 import base64
 

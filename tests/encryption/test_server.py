@@ -1,4 +1,4 @@
-"""The codec server over HTTP: who is answered, and with what."""
+"""Tests of the codec server over HTTP."""
 
 import base64
 import json

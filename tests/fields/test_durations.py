@@ -1,4 +1,4 @@
-"""Lengths of time in words."""
+"""Tests of the format of durations."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Text that a terminal, a log and a database take as it is."""
+"""Tests of the types for safe text."""
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -37,7 +37,7 @@ def test_escape_with_keep_lines_keeps_line_feeds() -> None:
 
 @pytest.mark.parametrize("text", UNSAFE)
 def test_every_text_of_the_contract_refuses_unsafe_characters(text: str) -> None:
-    """A new field of type `str` without a rule fails here."""
+    """A new field of type `str` without a rule makes this test fail."""
     complaints = set()
     for model in (ProvisionSubscriber, DeprovisionSubscriber, Decision):
         for path in text_fields(model.model_json_schema()):
@@ -60,7 +60,7 @@ def test_every_text_of_the_contract_refuses_unsafe_characters(text: str) -> None
 
 
 def text_fields(schema: dict[str, object], above: str = "", root: dict[str, object] | None = None) -> list[str]:
-    """The paths of all fields that take text."""
+    """Return the paths of all text fields."""
     root = root or schema
     found = []
     for name, field in schema.get("properties", {}).items():  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The dashboards are what the NOC was promised, and the committed JSON is what the code makes."""
+"""Tests of the dashboards: their panels and queries, and the committed JSON files."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The allocation desk of tests/ipam, with a pool of 16 prefixes, and one of four that serves everybody."""
+"""Fixtures of the metrics tests: a pool with 16 prefixes, and a pool with four for every tenant."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Figures as a test wants to read them."""
+"""Access to the values of a metrics snapshot in tests."""
 
 from lastmile.telemetry.metrics import SNAPSHOT_METRICS
 from lastmile.telemetry.snapshot import Snapshot
@@ -9,7 +9,7 @@ Values = dict[tuple[str, ...], float]
 
 
 def values(snapshot: Snapshot, name: str) -> Values:
-    """A figure's values by its labels, in the order in which those are declared."""
+    """Return the values of a metric by its labels, in their declared order."""
     labels = next(metric.labels for metric in SNAPSHOT_METRICS if metric.name == name)
     found = [sample for sample in snapshot.samples if sample.name == name]
     assert all(sample.labels.keys() == set(labels) for sample in found), f"{name} has other labels"

@@ -1,4 +1,4 @@
-"""What a scrape gets: the newest snapshot, whoever took it; without a database the last one; and how old it is."""
+"""Tests of the collector that shows the metrics snapshot."""
 
 import asyncio
 import math
@@ -28,7 +28,7 @@ ALLOCATED = ("ipv6_lifecycle_state_total", {"tenant": "acme", "state": "allocate
 
 
 class Worker:
-    """As much of one as answers scrapes, with connections of its own."""
+    """The part of a worker that answers scrapes, with its own connections."""
 
     def __init__(self, url: str) -> None:
         self.database = Database(url, pool_size=2)
@@ -38,7 +38,7 @@ class Worker:
         )
 
     async def scrape(self) -> CollectorRegistry:
-        """What Prometheus makes of the page that it asks for first."""
+        """Return the samples that Prometheus reads from the page."""
         page = await asyncio.to_thread(generate_latest, self.registry)
         scraped = CollectorRegistry()
         families = list(text_string_to_metric_families(page.decode()))
@@ -49,13 +49,13 @@ class Worker:
         return (await self.scrape()).get_sample_value(name, labels)
 
     async def everything(self) -> dict[str, list[object]]:
-        """All but the age."""
+        """Return all samples except the age."""
         return {family.name: family.samples for family in (await self.scrape()).collect() if family.name != AGE}
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that stands still for a while is no database that does not answer."""
+    """Raise the time-out: a slow machine must not look like a stalled database."""
     monkeypatch.setattr(snapshot, "READ_TIMEOUT_SECONDS", 60)
 
 
@@ -78,7 +78,7 @@ async def take(desk: Desk) -> Snapshot:
 
 
 async def until(happens: Callable[[], Awaitable[bool]]) -> None:
-    """Scrapes that come one upon the other are given the same answer for a second."""
+    """Scrapes within a second show the same snapshot."""
     while True:
         if await happens():
             return
@@ -86,7 +86,7 @@ async def until(happens: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def asked_in_vain(worker: Worker) -> str:
-    """Why the worker could not read the newest snapshot; it has tried."""
+    """Return the logged reason why the worker could not read the newest snapshot."""
     with capture_logs() as logs:
 
         async def told() -> bool:
@@ -117,7 +117,7 @@ async def test_collector_of_every_worker_shows_the_same_values(desk: Desk, start
 
 
 async def test_collector_shows_the_newest_snapshot_not_the_last_stored(desk: Desk, start: Callable[[], Worker]) -> None:
-    """A taker that was held up keeps its older figures after a younger one's."""
+    """A delayed run stores its older snapshot after a newer one."""
     held_up = await compute_snapshot(desk.database)
     await desk.allocate("S-1")
     await take(desk)

@@ -1,4 +1,4 @@
-"""What every figure says after known traffic, by the real operations on a real database."""
+"""Tests of the values of every snapshot metric after known operations on a real database."""
 
 import asyncio
 
@@ -22,13 +22,13 @@ async def figure(desk: Desk, name: str) -> Values:
 
 
 async def states(desk: Desk, tenant: str = "acme") -> dict[str, float]:
-    """Those of which there are any."""
+    """Return the states with at least one delegation."""
     found = await figure(desk, STATES)
     return {state: number for (whose, state), number in found.items() if whose == tenant and number}
 
 
 async def pool(desk: Desk, of: tuple[str, ...] = HOME) -> tuple[float, float, float]:
-    """Utilisation, free and at rest."""
+    """Return the utilization, the free prefixes and the prefixes in quarantine."""
     taken = await compute_snapshot(desk.database)
     names = ("ipv6_pool_utilization_percent", "ipv6_pool_free_prefixes", "ipv6_quarantined_prefixes")
     utilisation, free, resting = [values(taken, name)[of] for name in names]
@@ -201,7 +201,7 @@ async def test_snapshot_has_the_findings_of_the_audit(desk: Desk) -> None:
 
 
 async def test_snapshot_of_the_largest_pool_has_its_utilization(desk: Desk) -> None:
-    """Whose slots are as many as a bigint can count."""
+    """The pool has as many slots as a bigint can count."""
     await desk.pool("2001:db8:8000::/34", "addresses", purpose=Purpose.IPV6_ADDRESS, delegated_length=128)
     await desk.allocate("S-1", need=Need(Purpose.IPV6_ADDRESS, 128))
     utilisation, free, _ = await pool(desk, ("addresses", "acme", "ipv6_address"))
@@ -238,7 +238,7 @@ async def test_compact_counts_of_many_pages_runs_in_parts(desk: Desk) -> None:
 
 
 async def test_compact_counts_during_traffic_loses_no_change(desk: Desk) -> None:
-    """Takers that fold while others change what is counted, and each other's rows: nothing is lost or doubled."""
+    """Concurrent runs compact the table during changes: no change is lost or counted twice."""
 
     async def traffic(n: int) -> None:
         for order in ("o1", "o2", "o3"):

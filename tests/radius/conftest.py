@@ -10,7 +10,7 @@ from lastmile.radius.dynauth import DynamicAuthorization, Session
 
 @pytest.fixture
 async def nas() -> AsyncIterator[ScriptedNas]:
-    """A NAS on which the session `session` names is open."""
+    """A NAS with the open session `session`."""
     attributes = {"User-Name": "line-7@isp.example", "Framed-IP-Address": "198.51.100.7"}
     async with ScriptedNas(b"a shared secret", sessions={"4F0C-01": attributes}) as scripted:
         yield scripted
@@ -18,14 +18,14 @@ async def nas() -> AsyncIterator[ScriptedNas]:
 
 @pytest.fixture
 async def patient() -> AsyncIterator[DynamicAuthorization]:
-    """A client for tests in which the answer comes: it sends once and waits for as long as it may take."""
+    """A client for tests with a reply: it sends once, and waits long."""
     async with DynamicAuthorization(timeout=30, tries=1, in_flight=64) as client:
         yield client
 
 
 @pytest.fixture
 async def hasty() -> AsyncIterator[DynamicAuthorization]:
-    """A client for tests in which no answer comes: it sends twice and gives up at once."""
+    """A client for tests without a reply: it sends twice, and gives up at once."""
     async with DynamicAuthorization(timeout=0.1, tries=2, in_flight=64) as client:
         yield client
 

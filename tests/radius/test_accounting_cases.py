@@ -1,4 +1,4 @@
-"""What a stock FreeRADIUS stores of logins and sessions, and what a deprovision makes of it.
+"""Tests of deprovision orders with the logins and sessions that an unmodified FreeRADIUS stores.
 
 FreeRADIUS serves the test's own database. The NAS is scripted: it matches every identification attribute.
 """
@@ -30,7 +30,7 @@ CALLING = "#bng1#ge-1/0/0#100"
 
 @dataclass(frozen=True)
 class Line:
-    """Subscriber S-1, its NAS, and the RADIUS server that both talk to."""
+    """Subscriber S-1 with its NAS and the RADIUS server."""
 
     server: FreeRadius
     estate: Estate
@@ -59,7 +59,7 @@ class Line:
         return output.decode().partition("Received ")[2]
 
     async def deprovision(self) -> bool:
-        """Whether the end of the session is confirmed; the prefix rests accordingly."""
+        """Return whether the end of the session is confirmed, and check the quarantine of the prefix."""
         await self.estate.deprovision()
         confirmed = await self.owner.fetchval("SELECT disconnect_confirmed FROM delegations")
         rest = await self.owner.fetchval(
@@ -140,7 +140,7 @@ async def test_deprovision_with_an_escaped_session_id_ends_the_session(line: Lin
 async def test_deprovision_with_escaped_values_ends_the_session_on_a_freeradius(
     line: Line, tmp_path: Path, unused_udp_port: int
 ) -> None:
-    """FreeRADIUS is the server and the NAS: neither end of the way back is ours."""
+    """FreeRADIUS is both the server and the NAS."""
     session = "a|b+c=d#1"
     has = {"User-Name": USER, "Acct-Session-Id": session, "Calling-Station-Id": CALLING}
     await line.log_in()
@@ -155,7 +155,7 @@ async def test_deprovision_with_escaped_values_ends_the_session_on_a_freeradius(
 
 @pytest.mark.parametrize("accounted", ["", ", Framed-IP-Address = 198.51.100.7"], ids=["none", "the first"])
 async def test_deprovision_with_an_unknown_address_is_unconfirmed(line: Line, accounted: str) -> None:
-    """The NAS looks for the session by an address that it got after its Start, and that was not accounted yet."""
+    """The NAS identifies the session by an address that it got after its Start and has not yet reported."""
     await line.account("Start", "somebody's", ", Framed-IP-Address = 198.51.100.9")
     await line.owner.execute("UPDATE radacct SET username = 'S-2@acme.lastmile'")
     await line.log_in()
@@ -182,7 +182,7 @@ IN_1970 = 600
 
 @pytest.mark.parametrize("clock", [None, HOURS_AHEAD, IN_1970], ids=["right", "ahead", "in 1970"])
 async def test_deprovision_before_a_delayed_start_is_unconfirmed(line: Line, clock: int | None) -> None:
-    """The closed session belongs to the login before: the last one's Start is still on its way."""
+    """The closed session belongs to the previous login. The Start of the last login has not arrived yet."""
     when = f", Event-Timestamp = {clock}" if clock else ""
     await line.log_in()
     await line.account("Start", more=when)
@@ -202,7 +202,7 @@ async def test_deprovision_after_closed_sessions_is_confirmed_whatever_the_clock
 
 
 async def test_confirmation_before_a_recorded_login_is_withdrawn(line: Line, owner_url: str) -> None:
-    """FreeRADIUS has read the account before it is blocked, and its accept is recorded after the prefix is released."""
+    """FreeRADIUS reads the account before the block, and records its Access-Accept after the release."""
     holds_up = await asyncpg.connect(owner_url)
     transaction = holds_up.transaction()
     await transaction.start()

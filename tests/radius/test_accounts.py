@@ -1,4 +1,4 @@
-"""Accounts in FreeRADIUS's tables: what is in them after each step, and after each undo."""
+"""Tests of accounts in FreeRADIUS's tables after each step and each undo."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ GROUP = "fiber-500-500000-100000@acme.lastmile"
 
 @pytest.fixture
 def act(database: Database) -> Act:
-    """`await act(function, *arguments)`: the function on a connection of acme's, committed."""
+    """Return `act(function, *arguments)`, which runs the function in a transaction of tenant acme."""
 
     async def in_transaction(function: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:
         async with database.tenant("acme") as connection:
@@ -201,7 +201,7 @@ async def test_write_reply_items_replaces_earlier_values(act: Act, owner: asyncp
 
 
 async def test_remove_reply_items_removes_exactly_the_given_values(act: Act, owner: asyncpg.Connection) -> None:
-    """A late undo must not take out the prefix that was given since."""
+    """A late undo must not remove the prefix that was assigned since."""
     await act(
         write_reply_items, USER, [("Delegated-IPv6-Prefix", "2001:db8:1::/56"), ("Framed-IP-Address", "192.0.2.7")]
     )
@@ -224,7 +224,7 @@ REFUSED_BY_FREERADIUS = {
 
 
 def of(kind: Any) -> st.SearchStrategy[str]:
-    """Every text that the model accepts, found from its own pattern."""
+    """Return a strategy for every text that the model accepts, from its own pattern."""
     pattern, longest = {
         Reference: (r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*", 64),
         TenantId: (r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", 32),

@@ -1,4 +1,4 @@
-"""The dictionary says what FreeRADIUS's says."""
+"""Tests of the RADIUS dictionary, compared with FreeRADIUS's."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ READ_AS_TEXT = {"Class", "Chargeable-User-Identity", "ADSL-Agent-Circuit-Id", "A
 
 
 def definitions() -> Iterator[list[str]]:
-    """The lines of FreeRADIUS's own dictionaries, in words."""
+    """Return the lines of FreeRADIUS's own dictionaries, split into words."""
     share = find_freeradius().parents[1] / "share" / "freeradius"
     for file in [*sorted(share.glob("dictionary.rfc*")), share / "dictionary.wispr", share / "dictionary.chillispot"]:
         for line in file.read_text().splitlines():

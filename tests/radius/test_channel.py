@@ -1,4 +1,4 @@
-"""What happens on the one socket to a NAS: which reply counts, who waits, and what is given back."""
+"""Tests of the UDP socket to a NAS."""
 
 import asyncio
 import hashlib
@@ -21,7 +21,7 @@ def numbered(n: int) -> Session:
 
 
 def signed(code: int, attributes: bytes, request: bytes) -> bytes:
-    """A reply with both authenticators, made by the book: RFC 5176 sections 2.3 and 3.4."""
+    """Return a reply with both authenticators (RFC 5176 sections 2.3 and 3.4)."""
     blank = bytes([MESSAGE_AUTHENTICATOR, 18]) + bytes(16)
     header = bytes([code, request[1], 0, 20 + len(blank + attributes)])
     digest = hmac.digest(SECRET, header + request[4:20] + blank + attributes, "md5")

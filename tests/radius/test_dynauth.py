@@ -1,4 +1,4 @@
-"""Every way a Disconnect-Request or CoA-Request can end, against a NAS on a socket."""
+"""Tests of every result of a Disconnect-Request or CoA-Request, with a NAS on a socket."""
 
 import asyncio
 import socket
@@ -82,7 +82,7 @@ async def test_disconnect_of_a_missing_session_counts_as_ended(
 
 
 async def asked(nas: ScriptedNas, times: int) -> list[set[str]]:
-    """The identification attributes of each request."""
+    """Return the identification attributes of each request."""
     rest = {"Event-Timestamp", "Message-Authenticator"}
     return [(await nas.next_request()).attributes.keys() - rest for _ in range(times)]
 
@@ -119,7 +119,7 @@ async def test_disconnect_on_a_nas_with_another_calling_station_is_acknowledged(
 async def test_disconnect_with_another_nas_address_is_acknowledged_without_it(
     patient: DynamicAuthorization, nas: ScriptedNas
 ) -> None:
-    """A FreeRADIUS that got no NAS-IP-Address has stored where the packet came from."""
+    """Without a NAS-IP-Address, FreeRADIUS has stored the source address of the packet."""
     nas.script = lambda request: nak(403) if "NAS-IP-Address" in request.attributes else ACK
     assert (await patient.disconnect(nas.nas, Session("line-7", "4F0C-01", "192.0.2.1"))).outcome is RadiusReply.ACK
 
@@ -139,7 +139,7 @@ async def test_not_found_by_an_address_in_doubt_is_no_proof(
 
 
 async def test_not_found_after_a_retransmission_counts_as_ended(nas: ScriptedNas) -> None:
-    """The NAS has ended the session, and its ACK was lost: it has none when it is asked again."""
+    """The NAS has ended the session, but its ACK was lost: the retransmission finds no session."""
     nas.script = lambda request: nak(503) if request.tries > 1 or nas.sessions.pop("4F0C-01", None) is None else None
     async with DynamicAuthorization(timeout=0.1, tries=100, in_flight=1) as client:
         reply = await client.disconnect(nas.nas, CALLED)

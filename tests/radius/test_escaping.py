@@ -1,4 +1,4 @@
-"""What FreeRADIUS's SQL module has escaped, and what the NAS sent."""
+"""Tests of the conversion of text that FreeRADIUS's SQL module has escaped."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ CONTROL = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def escaped(sent: bytes) -> str:
-    """As `sql_escape_func` of rlm_sql 3.2 does it."""
+    """Escape text as `sql_escape_func` of rlm_sql 3.2 does."""
     return "".join(map(_escaped, sent.decode(errors="surrogateescape")))
 
 
@@ -56,7 +56,7 @@ def test_unescaped_undoes_the_escaping_of_any_bytes(sent: bytes) -> None:
 
 @given(tenant=of(TenantId), ref=of(Reference))
 def test_username_of_any_subscriber_needs_no_escaping(tenant: str, ref: str) -> None:
-    """FreeRADIUS looks accounts up by the escaped name: one with other characters would never be found."""
+    """FreeRADIUS looks up accounts by the escaped name: it would not find a name with other characters."""
     assert set(username(tenant, ref)) <= set(SAFE)
 
 

@@ -1,4 +1,4 @@
-"""The same against a peer that is not ours: a FreeRADIUS that plays the NAS, and its client asking our NAS."""
+"""Tests with other implementations: FreeRADIUS as the NAS, and radclient as the client of the scripted NAS."""
 
 import asyncio
 import tempfile
@@ -75,7 +75,7 @@ async def test_radclient_accepts_the_reply_of_the_scripted_nas(nas: ScriptedNas)
 
 
 async def radclient(nas: Nas, attributes: str) -> str:
-    """What `radclient` says about a Disconnect-Request; it shows replies that verify only."""
+    """Return the output of `radclient` for a Disconnect-Request. It shows only verified replies."""
     process = await asyncio.create_subprocess_exec(
         *("radclient", "-x", "-r", "1", "-t", "30", f"{nas.address}:{nas.port}", "disconnect", nas.secret),
         stdin=asyncio.subprocess.PIPE,

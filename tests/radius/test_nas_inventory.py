@@ -1,4 +1,4 @@
-"""The NAS inventory: added once, complete complaints, and secrets that stay in."""
+"""Tests of the NAS inventory."""
 
 from ipaddress import ip_address
 

@@ -1,4 +1,4 @@
-"""A plan's rates as attributes that can hold them."""
+"""Tests of the rates of a plan as RADIUS attributes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who is online, and at which NAS, from FreeRADIUS's accounting."""
+"""Tests of the search for open sessions in FreeRADIUS's accounting."""
 
 from datetime import datetime, timedelta
 
@@ -105,7 +105,7 @@ async def test_address_of_a_session_older_than_the_longest_is_not_in_doubt(
 
 
 async def test_open_session_that_was_recorded_later_is_omitted(database: Database, owner: asyncpg.Connection) -> None:
-    """Whatever time its NAS tells."""
+    """The time of the NAS does not matter."""
     await accounted(owner, "before", "192.0.2.1")
     until = await owner.fetchval("SELECT clock_timestamp()")
     await accounted(owner, "after", "192.0.2.1")
@@ -155,7 +155,7 @@ async def test_login_without_a_session_of_its_own_is_unaccounted(
 async def test_login_from_before_the_upgrade_is_matched_by_its_own_clock(
     database: Database, owner: asyncpg.Connection
 ) -> None:
-    """Rows that are older than the column `recorded_at`; accounting has whole seconds."""
+    """The rows are older than the column `recorded_at`, and accounting has whole seconds."""
     await owner.execute(ACCEPT, USER)
     await accounted(owner, "4F0C", "192.0.2.1")
     await owner.execute("UPDATE radacct SET recorded_at = NULL, acctstarttime = date_trunc('second', now())")

@@ -1,4 +1,4 @@
-"""The reply attribute that names a VRF, as it is configured."""
+"""Tests of the setting for the reply attribute that names a VRF."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Records of tenant `acme`, each call a transaction of its own."""
+"""Fixtures for records of tenant `acme`, with a transaction for each call."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -13,7 +13,7 @@ Act = Callable[..., Coroutine[Any, Any, Any]]
 
 @pytest.fixture
 def act(database: Database) -> Act:
-    """`await act(function, *arguments)`: the function on a connection of acme's, committed."""
+    """Return `act(function, *arguments)`, which runs the function in a transaction of tenant acme."""
 
     async def in_transaction(function: Callable[..., Awaitable[Any]], *arguments: Any, tenant: str = "acme") -> Any:
         async with database.tenant(tenant) as connection:

@@ -1,4 +1,4 @@
-"""Billing services, and the events from which a billing system learns of them."""
+"""Tests of billing services and their events."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -24,13 +24,13 @@ async def subscriber(act: Act, ada: Customer) -> CreatedRecord:
 
 @pytest.fixture
 async def service(act: Act, subscriber: CreatedRecord) -> CreatedRecord:
-    """S-1 is charged for fiber-500, by order o1."""
+    """Create the service fiber-500 of S-1 by order o1."""
     record: CreatedRecord = await act(create_service, "acme", "o1", subscriber, "S-1", PLAN)
     return record
 
 
 async def events(owner: asyncpg.Connection) -> list[tuple[str, str]]:
-    """What a billing system reads: each event and its order."""
+    """Return each billing event with its order."""
     rows = await owner.fetch("SELECT * FROM billing_events ORDER BY id")
     assert all((row["subscriber_ref"], row["plan"], row["price_ref"]) == ("S-1", "fiber-500", "P-7") for row in rows)
     return [(row["event"], row["order_id"]) for row in rows]

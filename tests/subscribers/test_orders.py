@@ -1,4 +1,4 @@
-"""Orders: remembered for ever, and a fence against attempts that come too late."""
+"""Tests of the records of orders, and of their fence against late attempts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -45,7 +45,7 @@ async def test_open_order_after_its_end_returns_the_first_result(act: Act) -> No
 
 
 async def test_open_order_by_another_run_is_a_takeover_at_each_attempt(act: Act) -> None:
-    """The run that begins the order and asks again, because a reply was lost, takes over nothing."""
+    """A run that repeats the call after a lost reply is not a takeover."""
     openings = [(await opened(act, run=run)).taken_over for run in ("r1", "r1", "r2", "r2")]
     assert openings == [False, False, True, True]
 
@@ -127,7 +127,7 @@ async def test_locks_after_the_end_of_the_order_are_refused(act: Act, hold: Call
 async def test_lock_for_compensation_waits_for_a_writing_step(
     act: Act, database: Database, owner: asyncpg.Connection
 ) -> None:
-    """So that it finds all that the step has made."""
+    """The undo must find every record of the step."""
     await begin(act)
     async with database.tenant("acme") as step:
         await lock_for_step(step, "o1")

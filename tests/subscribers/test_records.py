@@ -1,4 +1,4 @@
-"""Customers, subscribers and profiles: made once, undone only by the order that made them."""
+"""Tests of the records of customers, subscribers and network profiles."""
 
 import re
 from collections.abc import Callable, Coroutine
@@ -27,7 +27,7 @@ Act = Callable[..., Coroutine[Any, Any, Any]]
 
 @pytest.fixture
 async def subscriber(act: Act, ada: Customer) -> CreatedRecord:
-    """S-1 of customer C-1, both made by order o1."""
+    """Create subscriber S-1 of customer C-1, both by order o1."""
     await act(create_customer, "acme", "o1", ada)
     record: CreatedRecord = await act(create_subscriber, "acme", "o1", "S-1", "C-1")
     return record
@@ -176,7 +176,7 @@ async def test_create_network_profile_with_the_device_of_another_line_is_refused
 async def test_create_network_profile_with_another_notation_finds_the_same_onu(
     act: Act, subscriber: CreatedRecord, line: Line
 ) -> None:
-    """ITU-T G.984.3: its second half is hexadecimal, and vendors print the first in capitals."""
+    """The second half of a serial number is hexadecimal, and vendors print the first in capitals (ITU-T G.984.3)."""
     written = line.model_dump() | {"onu_serial": "HWTC0000abcd", "cpe_mac": None}
     await act(create_network_profile, "acme", "o1", subscriber, Line.model_validate(written))
     second = await act(create_subscriber, "acme", "o2", "S-2", "C-1")

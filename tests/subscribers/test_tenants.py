@@ -1,4 +1,4 @@
-"""Tenants are added once, by the platform."""
+"""Tests of tenants."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A worker's environment, and a line for it to work at."""
+"""Fixtures of the telemetry tests: the environment of a worker, and a line."""
 
 import uuid
 from pathlib import Path
@@ -26,5 +26,5 @@ async def environment(
 
 @pytest.fixture
 def lastmile(temporal_client: Client, orders: Orders) -> Lastmile:
-    """The provisioning system's view; the test starts the worker behind it."""
+    """The client of a provisioning system. The test starts the worker."""
     return Lastmile(temporal_client, task_queue=orders.ref)

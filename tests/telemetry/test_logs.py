@@ -1,4 +1,4 @@
-"""What a worker logs: every line about an order says which, and none has a word too much."""
+"""Tests of a worker's log: each line about an order has its ids, and no line has personal data."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ Line = dict[str, Any]
 
 
 class Lines:
-    """What the worker says, as it says it."""
+    """The log of the worker while it is written."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
@@ -67,7 +67,7 @@ class Lines:
                 self._news.notify_all()
 
     async def having(self, **fields: Any) -> Line:
-        """The first with these."""
+        """Return the first line with these fields."""
         async with asyncio.timeout(30), self._news:
             await self._news.wait_for(lambda: self.those(**fields))
         return self.those(**fields)[0]
@@ -98,7 +98,7 @@ async def test_logs_of_a_failed_step_have_ids_but_no_message(
     owner: asyncpg.Connection,
     temporal_client: Client,
 ) -> None:
-    """Traffic of every kind, and then a look at everything the worker said of it, at its most talkative."""
+    """Run orders of every kind at the log level DEBUG, and check every line of the log."""
     patience = {"LASTMILE_RADIUS_TIMEOUT_SECONDS": "5", "LASTMILE_RADIUS_TRIES": "1"}
     async with (
         ScriptedNas(SECRET.encode(), name="bng-1") as nas,
@@ -138,7 +138,7 @@ async def completed(lastmile: Lastmile, orders: Orders, lines: Lines) -> None:
 
 
 async def refused(lastmile: Lastmile, orders: Orders, lines: Lines) -> None:
-    """The address that it asks for is in no pool."""
+    """The requested address is in no pool."""
     taken = {"ipv4_mode": "static", "ipv4_address": "198.51.100.77"}
     order = orders.provision("O-2", 1).model_dump() | {"addressing": taken}
     run = await lastmile.start(type(orders.provision()).model_validate(order))
@@ -163,7 +163,7 @@ async def tried_again(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connect
 
 
 async def parked(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, lines: Lines) -> None:
-    """A deprovision whose NAS is silent, and whose release is first broken and then refused."""
+    """A deprovision order with a silent NAS, whose release first fails and is then refused."""
     await owner.execute("ALTER TABLE slots RENAME TO gone")
     run = await lastmile.start(orders.deprovision())
     await lines.having(event="attempt.failed", step="release_ip_address", attempt=2)
@@ -180,7 +180,7 @@ async def parked(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, 
 
 
 async def bug(client: Client, orders: Orders, lines: Lines) -> None:
-    """A workflow task that fails: the SDK says so twice, in Python and from its core."""
+    """A workflow task fails: the SDK logs the failure twice, in Python and in its core."""
     run = await client.start_workflow(NEIGHBOUR.name, id=f"{orders.ref}-bug", task_queue=orders.ref)
     core = await lines.having(event="Failing workflow task")
     assert core["run_id"] == run.result_run_id
@@ -194,7 +194,7 @@ async def bug(client: Client, orders: Orders, lines: Lines) -> None:
 
 @pytest.fixture
 def untouched() -> Iterator[None]:
-    """The process's logging is afterwards as it was."""
+    """Restore the logging configuration of the process afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     yield

@@ -1,4 +1,4 @@
-"""Every way in which an order can end is counted from 0 on."""
+"""Tests of the counters' initial values."""
 
 from prometheus_client import REGISTRY
 

@@ -1,4 +1,4 @@
-"""One scrape of a worker has everything, in the format that the scraper asks for."""
+"""Tests of the page `/metrics` of a worker."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -32,7 +32,7 @@ def page(port: int, accept: str) -> str:
 
 
 def samples(families: Iterable[Metric]) -> dict[str, float]:
-    """Those about provisions."""
+    """Return the samples about provision orders."""
     return {
         sample.name: sample.value
         for family in families
@@ -50,7 +50,7 @@ async def test_metrics_page_has_the_metrics_of_lastmile_and_the_sdk(
     environment: Environment, lastmile: Lastmile, orders: Orders, accept: str, read: Read
 ) -> None:
     async def ended() -> list[Metric]:
-        """A scrape after the run's end, of which the worker hears a moment later than who waits for it."""
+        """Scrape after the end of the run. The worker learns of the end later than the client."""
         families = list(read(await asyncio.to_thread(page, port_of(environment), accept)))
         return families if "temporal_workflow_completed_total" in samples(families) else []
 

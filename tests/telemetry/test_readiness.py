@@ -1,4 +1,4 @@
-"""`/readyz` of a real worker says what is wrong while PostgreSQL or Temporal is away, and while the worker stops."""
+"""Tests of `/readyz` of a real worker without PostgreSQL, without Temporal, and during its stop."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ READY = (200, {"ready": True, "database": "ok", "temporal": "ok", "worker": "ok"
 
 
 def look(port: int) -> tuple[int, dict[str, Any]]:
-    """The status and the body of `/readyz`."""
+    """Return the status and the body of `/readyz`."""
     try:
         with build_opener(ProxyHandler({})).open(f"http://{HOST}:{port}/readyz", timeout=30) as answer:
             return answer.status, json.load(answer)
@@ -44,7 +44,7 @@ async def ready(port: int) -> None:
 
 
 async def not_ready(port: int) -> dict[str, Any]:
-    """The body, once the worker is not ready."""
+    """Wait until the worker is not ready, and return the body."""
 
     async def body() -> dict[str, Any] | None:
         status, said = await asyncio.to_thread(look, port)
@@ -57,7 +57,7 @@ async def not_ready(port: int) -> dict[str, Any]:
 
 @dataclass
 class Peers:
-    """Servers of the test's own, which it can stop and start again, and a worker's environment."""
+    """Servers that the test can stop and restart, and the environment of a worker."""
 
     postgres: EmbeddedPostgres
     temporal: DevTemporal
@@ -111,7 +111,7 @@ async def test_readyz_without_temporal_names_temporal(peers: Peers) -> None:
 async def test_readyz_of_a_draining_worker_reports_the_stop(
     environment: Environment, lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
-    """A lock holds a step up: the worker waits for the step, and takes no new work."""
+    """A lock blocks a step: the stopping worker waits for the step, and accepts no new task."""
     port = port_of(environment)
     waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'RowExclusiveLock'"
     async with started(environment) as process:

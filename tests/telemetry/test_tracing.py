@@ -1,4 +1,4 @@
-"""Traces, as a collector receives them over HTTP."""
+"""Tests of traces that a collector receives over HTTP."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ NOBODY = f"http://{HOST}:1"
 
 
 class Collector(ThreadingHTTPServer):
-    """What takes OTLP over HTTP (OpenTelemetry Protocol, section OTLP/HTTP), and keeps it."""
+    """A collector that stores the spans that it receives (OpenTelemetry Protocol, section OTLP/HTTP)."""
 
     def __init__(self) -> None:
         super().__init__((HOST, 0), _Request)
@@ -83,7 +83,7 @@ def collector() -> Iterator[Collector]:
 
 
 async def work(environment: Environment, lastmile: Lastmile, orders: Orders) -> None:
-    """A line that comes, and an order that is refused: its address is in no pool. Then the worker ends."""
+    """Run a provision order and a refused order, whose address is in no pool. Then stop the worker."""
     async with started(environment) as process:
         await healthy(port_of(environment))
         assert (await lastmile.execute(orders.provision())).status is ResultStatus.COMPLETED
