@@ -29,6 +29,8 @@ __all__ = ["AddressActivities"]
 
 
 class AddressActivities(Activities):
+    """The steps and undos on the addresses of a subscriber."""
+
     def __init__(
         self,
         database: Database,
@@ -48,6 +50,7 @@ class AddressActivities(Activities):
 
     @step
     async def allocate_ip_address(self, ref: StepContext, addressing: Addressing) -> StepReport:
+        """Allocate the prefixes and addresses that the order asks for."""
         allocations = await self._allocator.allocate(self._scope(ref), addressing)
         if not allocations:
             return skipped("the order asks for no address")
@@ -58,6 +61,7 @@ class AddressActivities(Activities):
 
     @step
     async def release_ip_address(self, ref: StepContext) -> StepReport:
+        """Put the subscriber's prefixes into quarantine; in an undo, those that this order allocated."""
         released = await self._allocator.release(self._scope(ref))
         facts = {} if ref.undo else _facts(released.delegations)
         if released.problems:
@@ -68,6 +72,7 @@ class AddressActivities(Activities):
 
     @step
     async def activate_ipv6_lifecycle(self, ref: StepContext) -> StepReport:
+        """Activate what was allocated: RADIUS reply items, a CoA-Request to live sessions, the record in NetBox."""
         user = accounts.username(ref.tenant, ref.subscriber_ref)
         order = self._scope(ref)
         async with order.transaction() as connection:
@@ -96,6 +101,7 @@ class AddressActivities(Activities):
 
     @step
     async def revoke_ipv6_lifecycle(self, ref: StepContext) -> StepReport:
+        """Revoke what is active: block the account, remove the reply items, disconnect the sessions."""
         user = accounts.username(ref.tenant, ref.subscriber_ref)
         order = self._scope(ref)
         async with order.transaction() as connection:

@@ -142,7 +142,7 @@ class Pool(BaseModel):
 
     @property
     def slots(self) -> range:
-        """The slots that can be handed out.
+        """Return the slots that can be allocated.
 
         Not the Subnet-Router anycast address of IPv6 (RFC 4291, 2.6.1), nor IPv4's network and broadcast addresses.
         """
@@ -161,7 +161,7 @@ class PoolUse(BaseModel):
     taken: int
     quarantined: int
     taken_excluded: int = 0
-    """Those of `taken` that were excluded later: they stay until they are released."""
+    """The number of `taken` slots that were excluded later: they stay until they are released."""
     closed_at: datetime | None = None
     """When the pool was closed to new allocations; None where it is open."""
     netbox_full_since: datetime | None = None

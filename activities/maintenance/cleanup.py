@@ -109,7 +109,7 @@ class CleanupActivities(Activities):
 
     @upkeep
     async def stuck_revocations(self, search: MaintenanceSearch) -> MaintenanceReport:
-        """Whose revocations began long ago and have not ended."""
+        """Find the subscribers whose revocations began long ago and have not ended."""
         async with self._database.platform() as connection:
             found = await stale.find_unfinished_revocations(
                 connection, search.older_than, _place(search.after), page=PAGE
@@ -229,7 +229,7 @@ class CleanupActivities(Activities):
 async def _unfinished(
     connection: TenantConnection, stuck: Stuck, among: Collection[int] | None = None
 ) -> list[Delegation]:
-    """The subscriber's revocations that have not ended, of these delegations or of all."""
+    """Return the subscriber's revocations that have not ended, among these delegations or all."""
     return [
         delegation
         for delegation in await held_by(connection, stuck.subscriber_ref)

@@ -35,7 +35,7 @@ __all__ = [
 
 
 class AllocationMode(StrEnum):
-    """Who chooses the prefixes of a pool that is in NetBox."""
+    """The system that chooses the prefixes of a pool in NetBox."""
 
     DIRECT = "direct"
     """NetBox, one by one (`available-prefixes`): other users of NetBox may take prefixes out of the same space."""
@@ -56,7 +56,7 @@ class OnRelease(StrEnum):
     """What happens in NetBox to the record of a prefix that is released."""
 
     DEPRECATE = "deprecate"
-    """The record stays, deprecated, until the quarantine ends; NetBox gives the prefix to nobody meanwhile."""
+    """The record stays, deprecated, until the quarantine ends; NetBox does not give the prefix away meanwhile."""
     DELETE = "delete"
     """The record is deleted at once: NetBox may give the prefix to another subscriber with its next answer."""
 
@@ -73,7 +73,7 @@ class Binding(BaseModel):
     """None: NetBox's global table."""
     on_release: OnRelease = OnRelease.DEPRECATE
     record: ReportingScope | None = None
-    """Of a delegated pool."""
+    """What is reported of a delegated pool."""
     block_length: int | None = None
     """Length of each block of a delegated pool, in bits."""
 
@@ -97,7 +97,7 @@ class BoundPool:
     name: str
     prefix: Prefix
     length: int
-    """Of each prefix handed out, in bits."""
+    """Length of each allocated prefix, in bits."""
     netbox: Binding
 
     @classmethod

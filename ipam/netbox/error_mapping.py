@@ -90,7 +90,7 @@ def translated(failure: Exception, what: str, url: str) -> NetBoxError:
             return NetBoxUnreachableError(f"no NetBox answers at {url}: is it running, and is NETBOX_URL right?")
         case requests.ConnectionError() | requests.exceptions.ChunkedEncodingError():
             return ConnectionLostError(f"the connection to NetBox ended before it had answered {what}")
-        case requests.RequestException():  # its words may quote headers
+        case requests.RequestException():  # its message may quote headers
             return NetBoxUnreachableError(
                 f"{what} cannot be sent to {url} ({type(failure).__name__}): is NETBOX_URL right?"
             )
@@ -98,12 +98,12 @@ def translated(failure: Exception, what: str, url: str) -> NetBoxError:
             return NetBoxUnreachableError(
                 f"{what} cannot be sent to {url}: {failure.strerror or 'LASTMILE_NETBOX_CA_FILE?'}"
             )
-        case _:  # what pynetbox does with JSON that is none of NetBox's
+        case _:  # an exception of pynetbox for JSON that is not NetBox's
             return NotNetBoxError(f"what {url} answers to {what} makes no sense as NetBox's ({type(failure).__name__})")
 
 
 def _answered(reply: requests.Response, what: str, url: str) -> NetBoxError:
-    """Of an answer that is no success."""
+    """Return the error for an answer that is no success."""
     status, words = reply.status_code, _words(reply)
     if status in _PROXY:
         unavailable = NetBoxUnavailableError(f"NetBox, or a proxy before it, does not take {what} now ({status})")
@@ -141,7 +141,7 @@ def _not_authorised(words: str, what: str) -> NetBoxAuthorizationError:
 
 
 def _lacking(words: str) -> NetBoxNotReadyError | None:
-    """Of an answer 400 that is not the fault of the request but of how NetBox is set up."""
+    """Return the error for an answer 400 that is caused by the set-up of NetBox; None for another cause."""
     for pattern, kind, remedy in _LACKING:
         if found := re.search(pattern, words):
             return kind(remedy.format(found[1]))
@@ -149,7 +149,7 @@ def _lacking(words: str) -> NetBoxNotReadyError | None:
 
 
 def _advice(what: str, words: str) -> str:
-    """What to do where a rule that somebody made in this NetBox can be the reason."""
+    """Return advice where a validator or a protection rule of this NetBox can be the cause."""
     if words.startswith("prefix: Duplicate prefix"):
         return ""
     # NetBox validates a new prefix before it stores the tags: the custom field is all that shows whose prefix it is.
@@ -165,7 +165,7 @@ def _not_netbox(reply: requests.Response, url: str) -> NotNetBoxError:
 
 
 def _words(reply: requests.Response) -> str:
-    """NetBox's own, on one line; empty where its answer is no JSON."""
+    """Return NetBox's message on one line; empty where the answer is no JSON."""
     try:
         body = reply.json()
     except ValueError:
@@ -177,7 +177,7 @@ def _words(reply: requests.Response) -> str:
 
 
 def _sentences(body: Any) -> Iterator[str]:
-    """`{"prefix": ["Duplicate …"]}` as `prefix: Duplicate …`, however deep, also of lists."""
+    """Yield `prefix: Duplicate …` for `{"prefix": ["Duplicate …"]}`, at any depth, also in lists."""
     if isinstance(body, dict):
         for name, value in body.items():
             label = "" if name in ("detail", "__all__", "non_field_errors") else f"{name}: "
@@ -190,7 +190,7 @@ def _sentences(body: Any) -> Iterator[str]:
 
 
 def _retry_after(reply: requests.Response) -> float:
-    """Seconds; the other form, a date, is not worth reading."""
+    """Return the seconds of `Retry-After`; 0 for its other form, a date."""
     value = reply.headers.get("Retry-After", "")
     return float(value) if value.isdecimal() else 0
 
@@ -201,6 +201,6 @@ def _never_connected(failure: requests.ConnectionError) -> bool:
 
 
 def _tls_words(failure: requests.exceptions.SSLError) -> str:
-    """OpenSSL's reason, as in `certificate verify failed: self-signed certificate`."""
+    """Return OpenSSL's reason, as in `certificate verify failed: self-signed certificate`."""
     found = re.search(r"\] ([^()\"']+) \(_ssl", str(failure))
     return found[1] if found else "TLS failed"

@@ -85,7 +85,7 @@ FIELDS = (
 TAG_BODY: Object = {"name": "Lastmile", "slug": TAG, "description": "Assigned by Lastmile: do not edit by hand."}
 
 NOT_VISIBLE = "not visible to the token: it was deleted, or a constraint of the token's permissions hides it"
-"""What is known where NetBox answers 404."""
+"""The meaning of NetBox's answer 404."""
 
 _SETUP = "run `lastmile netbox setup`"
 
@@ -93,10 +93,10 @@ _SETUP = "run `lastmile netbox setup`"
 async def check(
     wire: Wire, pools: Sequence[PoolPrefix] = (), tenants: Mapping[str, str] | None = None
 ) -> list[Finding]:
-    """Every requirement, met or not; `tenants` are names by id of those that the pools serve.
+    """Return every requirement, met or not; `tenants` are the names, by id, of the tenants that the pools serve.
 
-    Raises `NetBoxError` where NetBox cannot be asked; a token that is refused, or a NetBox that is too
-    old, is a finding, and the only one.
+    A refused token, or a NetBox that is too old, is the only finding then. Raises `NetBoxError` where NetBox cannot be
+    asked.
     """
     try:
         status = await wire.status()
@@ -105,7 +105,7 @@ async def check(
         return [Finding("token", refusal.problem, remedy, of_token=True)]
     findings = [_version(status)]
     if findings[0].problem:
-        return findings  # the rest has another shape there
+        return findings  # the API of older versions differs
     for look in (
         _permissions(wire),
         _custom_fields(wire),
@@ -121,9 +121,9 @@ async def check(
 
 
 async def set_up(wire: Wire, findings: Sequence[Finding]) -> list[Finding]:
-    """Create what these findings say is missing, and change nothing. Returns those that were created.
+    """Create the objects that these findings miss; return the findings that are met by that. Changes no object.
 
-    Raises `NetBoxError`: what had been created before stays, and a second run goes on from there.
+    Raises `NetBoxError`: the objects created before stay, and a second run creates the rest.
     """
     created = []
     for finding in findings:
@@ -134,7 +134,7 @@ async def set_up(wire: Wire, findings: Sequence[Finding]) -> list[Finding]:
 
 
 async def fields_made(wire: Wire) -> datetime:
-    """When the youngest of our custom fields was made: if it was there before, what it held is lost.
+    """Return when the youngest of our custom fields was created. If it existed before, its values are lost.
 
     Raises `NetBoxNotReadyError` where one is missing.
     """
@@ -161,7 +161,7 @@ def _version(status: Mapping[str, Any]) -> Finding:
 
 
 async def _permissions(wire: Wire) -> AsyncIterator[Finding]:
-    """What the token may do with prefixes. Permissions that are limited by constraints look like whole ones."""
+    """Yield what the token may do with prefixes. A permission with constraints looks like one without."""
     granted = {"view", *({"POST": "add", "PUT": "change"}[method] for method in await wire.actions(_PREFIXES))}
     try:
         await wire.page(_PREFIXES, limit=1, brief=True)

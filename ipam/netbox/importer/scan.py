@@ -58,7 +58,7 @@ WHERE seen.reference <> '' ORDER BY first, length, id
 
 
 class Estate:
-    """The scratch; a context manager."""
+    """The scratch database with the records of one pool's prefix; a context manager."""
 
     def __init__(self, pool: BoundPool, tenant: str | None, field: str | None, reference: TypeAdapter[str]) -> None:
         """`tenant` is the pool's. The subscriber's reference is in the custom field, or is the whole description."""

@@ -79,7 +79,7 @@ class _Judge:
         if linked is not None and linked is not owner:
             return await self._missing(linked, f"somebody has made record #{record.id}, which was its, over", record)
         if owner is None:
-            return await self._nobodys(record)
+            return await self._unowned(record)
         if not owner.wanted:
             return self._orphan(record, owner.tenant, f"carries the key of {owner}, which should not be there")
         if owner.netbox_id == record.id:
@@ -96,7 +96,7 @@ class _Judge:
         return None
 
     async def _missing(self, ours: Ours, why: str, there: NetBoxRecord | None = None) -> Difference | None:
-        """No record with the key is at its id; what is `there` may have lost it."""
+        """Return the difference of a record that is not at its id; the record `there` may have lost its key."""
         elsewhere = await self._netbox.find(ours.key)
         if elsewhere is not None:
             return await self._second(ours, elsewhere)
@@ -106,7 +106,7 @@ class _Judge:
         return self._difference(DifferenceKind.MISSING, ours, f"{ours}: {why}", None)
 
     async def _second(self, owner: Ours, record: NetBoxRecord) -> Difference:
-        """The key is at another id than ours: a second one, or the only one left."""
+        """Return the difference of a key at another id than the noted one: a second record, or the only one left."""
         known = None if owner.netbox_id is None else await self._netbox.get(owner.netbox_id)
         if known is not None and known.key == owner.key:
             words = f"{owner}: record #{record.id} ({record.prefix}) carries its key too, beside #{known.id}"
@@ -114,9 +114,9 @@ class _Judge:
         words = f"{owner}: its record is #{record.id} ({record.prefix}), not #{owner.netbox_id or '?'}"
         return self._difference(DifferenceKind.DRIFT, owner, words, record)
 
-    async def _nobodys(self, record: NetBoxRecord) -> Difference | None:
+    async def _unowned(self, record: NetBoxRecord) -> Difference | None:
         if record.key is None:
-            return await self._strangers(record)
+            return await self._foreign(record)
         async with self._database.platform() as connection:
             known = await expected.known_keys(connection, [record.key])
         if known.get(record.key):
@@ -127,7 +127,7 @@ class _Judge:
             return self._orphan(record, record.tenant, words, repairable=False)
         return None  # another Lastmile's
 
-    async def _strangers(self, record: NetBoxRecord) -> Difference | None:
+    async def _foreign(self, record: NetBoxRecord) -> Difference | None:
         if TAG in record.tags:
             words = f"has the tag {TAG}, and no key: it is not Lastmile's"
             return self._orphan(record, None, words, repairable=False)

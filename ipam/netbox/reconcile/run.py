@@ -1,13 +1,14 @@
-"""Whether NetBox and the database say the same, in both directions, difference by difference.
+"""Compare NetBox with the database, in both directions, and yield each difference.
 
-The two are laid side by side by NetBox's ids, page by page. That only raises suspicions: the pages were read at
-different moments. Each suspicion is looked at alone, between two looks at the database that must agree, and what an
-order or the outbox has in hand is no difference.
+The comparison is by NetBox's ids, page by page. It only finds suspicions, since the pages are read at different
+moments. Each suspicion is inspected alone, between two reads of the database that must agree. A record that an order or
+the outbox is changing is no difference.
 
-A pass asks for what has changed since the last one, here and in NetBox, and for what that one left open. What is
-deleted in NetBox, or moved out of the pool, does not show there: it is missed by its number, and everything is read.
-So it is where something is one too many, and after a custom field of ours was made anew: what the records lose with the
-old one does not show, either.
+A pass reads what has changed since the last pass, in the database and in NetBox, and what that pass left open. It reads
+everything where changes alone cannot show a difference:
+    - The number of records is not as expected: one was deleted in NetBox, or moved out of the pool.
+    - There is a surplus record, which can hide a missing one in that number.
+    - One of Lastmile's custom fields was created again: the records have lost its values.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -32,14 +33,14 @@ __all__ = ["differences"]
 
 PAGE = 500
 IDS_AT_ONCE = 100
-"""More would make a URL that a web server refuses."""
+"""The ids are in the URL, and web servers refuse long URLs."""
 LAST = 2**63 - 1
 
 SURPLUS = frozenset({DifferenceKind.ORPHAN, DifferenceKind.TWICE})
-"""What is one too many: it can make up in number for what is missing."""
+"""Surplus records: they can hide a missing record in the number of records."""
 
 Suspicion = tuple[int | None, str | None]
-"""An id of NetBox and a key: what to look at. One of them may be unknown."""
+"""An id of NetBox and a key to inspect. One of them may be unknown."""
 
 _BEGAN = text("SELECT now() AS now, (SELECT since FROM netbox_passes WHERE pool_id = :pool_id) AS since")
 
@@ -75,10 +76,10 @@ async def differences(
     everything: bool = False,
     page: int = PAGE,
 ) -> AsyncIterator[Difference]:
-    """What differs now in these pools (default: all that are kept in NetBox).
+    """Yield what differs now in these pools (default: all pools in NetBox).
 
-    What is read is what has changed since the last pass, or `everything`; then also what was moved out of all pools.
-    A pass that is cut off counts for nothing. Changes nothing but the memory of passes. Raises `NetBoxError`.
+    Reads what has changed since the last pass, or `everything`, then also records that were moved out of all pools. An
+    interrupted pass does not count. Changes nothing but the records of passes. Raises `NetBoxError`.
     """
     async with database.platform() as connection:
         known = await pools_in_netbox(connection)
@@ -96,7 +97,7 @@ async def differences(
 
 
 class _Pass:
-    """One look at one pool."""
+    """One comparison of one pool."""
 
     def __init__(self, database: Database, netbox: NetBox, pool: BoundPool, page: int, fields_made: datetime) -> None:
         self.pool = pool
@@ -108,7 +109,7 @@ class _Pass:
         self._told: set[int | str] = set()
         self._failed: dict[str, str] = {}
         self._about: set[str] = set()
-        """What the differences of this pass are about."""
+        """The subjects of the differences of this pass (`Difference.about`)."""
 
     async def run(self, *, everything: bool) -> AsyncIterator[Difference]:
         async with self._database.platform() as connection:
@@ -138,7 +139,7 @@ class _Pass:
                 yield difference
 
     async def look_at(self, netbox_id: int | None, key: str | None) -> Difference | None:
-        """What is wrong there, if that was not told before."""
+        """Return the difference there, unless this pass has returned it before."""
         found = await examine(self._database, self._netbox, self.pool, netbox_id, key)
         if found is None:
             return None
@@ -172,7 +173,7 @@ class _Pass:
         return min(least for least, _ in counts) <= there <= max(most for _, most in counts)
 
     async def _side_by_side(self) -> AsyncIterator[Suspicion]:
-        """Everything, on both sides."""
+        """Yield suspicions from everything, on both sides."""
         last = 0
         within = self._netbox.records(vrf_id=self.pool.netbox.vrf_id, within=self.pool.prefix, page=self._page)
         async for records in _batches(within, self._page):
@@ -193,7 +194,7 @@ class _Pass:
                 return
 
     async def _absent(self, records: list[NetBoxRecord], after: int, upto: int) -> AsyncIterator[Suspicion]:
-        """Ids that something of ours should be at, and that a page of records passes over."""
+        """Yield the ids of expected records that a page of records does not have."""
         there = {one.id for one in records}
         while True:
             async with self._database.platform() as connection:
@@ -206,7 +207,7 @@ class _Pass:
             after = ids[-1]
 
     async def _changed(self, since: datetime) -> AsyncIterator[Suspicion]:
-        """What was left open, and what has changed here or in NetBox."""
+        """Yield suspicions from what was left open, and from what has changed here or in NetBox."""
         since -= MARGIN
         async for ids in self._left_open_or_changed(since):
             records = await self._netbox.by_ids(ids)
@@ -241,7 +242,7 @@ class _Pass:
             after = ids[-1]
 
     async def _suspicious(self, records: list[NetBoxRecord]) -> AsyncIterator[Suspicion]:
-        """Of a page of records those that are not as they should be, as far as one can see from afar."""
+        """Yield those of a page of records that seem not to be as expected."""
         keys = [one.key for one in records if one.key is not None]
         async with self._database.platform() as connection:
             found = await expected.look_up(connection, self.pool, ids=[one.id for one in records], keys=keys)
@@ -261,7 +262,7 @@ class _Pass:
 async def _astray(
     database: Database, netbox: NetBox, pools: Sequence[BoundPool], passes: Sequence[_Pass], page: int
 ) -> AsyncIterator[Difference]:
-    """What is ours and in no pool: somebody has moved it."""
+    """Yield our records that are in no pool, because another user of NetBox has moved them."""
     within = [await netbox.count_ours(pool.prefix, vrf_id=pool.netbox.vrf_id) for pool in pools]
     if await netbox.count_ours() == sum(within):
         return
