@@ -20,7 +20,7 @@ from ipam.allocation import Allocation, NoFreeBlock, assign
 from ipam.lifecycle import State
 from ipam.netbox import NetBox
 from ipam.netbox.binding import bound_pools, stamp
-from ipam.netbox.delegated.block_acquisition import make_room
+from ipam.netbox.delegated.block_acquisition import acquire_for_first
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.direct.chosen_prefix import obtain
 from ipam.netbox.direct.pending_delegations import settle
@@ -127,7 +127,7 @@ def _allocating(database: Database, netbox: NetBox, pool: FilledPool) -> Work:
         order = f"O-{pool.number}-{next(numbers)}"
         found = await begun(order)
         if isinstance(found, NoFreeBlock):
-            await make_room(database, netbox, found.pools)
+            await acquire_for_first(database, netbox, found.pools)
             await begun(order)
 
     async def chosen_by_netbox() -> None:

@@ -8,7 +8,7 @@ from ipam.delegations import Delegation
 from ipam.models import Addressing
 from ipam.netbox import NetBox
 from ipam.netbox.binding import require_netbox
-from ipam.netbox.delegated.block_acquisition import make_room
+from ipam.netbox.delegated.block_acquisition import acquire_for_first
 from ipam.netbox.delegated.blocks import NoBlockError
 from ipam.order_scope import OrderScope
 from lastmile.db import Database
@@ -33,7 +33,7 @@ class DelegatedAllocator:
         if isinstance(found, NoFreeBlock):
             order.leave_database("acquire a block of prefixes from NetBox")
             netbox = require_netbox(self._netbox, found.pools[0])
-            more = await make_room(self._database, netbox, found.pools)
+            more = await acquire_for_first(self._database, netbox, found.pools)
             found = await self._blocks.assign(order, addressing, more_blocks=more)
         if isinstance(found, NoFreeBlock):  # other orders have used the new block up
             raise NoBlockError(found.pools)

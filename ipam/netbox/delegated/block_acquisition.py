@@ -29,7 +29,7 @@ from ipam.netbox.single_flight import single_flight
 from lastmile.db import Database
 from lastmile.errors import LastmileError, NonRetryableError
 
-__all__ = ["BlockOverlapError", "make_room", "take"]
+__all__ = ["BlockOverlapError", "acquire_for_first", "take"]
 
 
 class BlockOverlapError(LastmileError):
@@ -76,7 +76,7 @@ _FULL = text(
 )
 
 
-async def make_room(database: Database, netbox: NetBox, pools: Sequence[BoundPool]) -> bool:
+async def acquire_for_first(database: Database, netbox: NetBox, pools: Sequence[BoundPool]) -> bool:
     """Acquire a block for the first of these pools for which NetBox has one, unless a slot has become free meanwhile.
 
     False: NetBox has no block for any of them. Raises `PoolMovedError`, the `NonRetryableError` kinds of `NetBoxError`,

@@ -16,8 +16,13 @@ from ipam.errors import PoolMovedError
 from ipam.netbox import NetBox
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
-from ipam.netbox.delegated.block_return import give_back, give_last, not_delegated, return_left
-from ipam.netbox.delegated.block_sync import tell_use
+from ipam.netbox.delegated.block_return import (
+    leftover_pools,
+    prefer_fuller_blocks,
+    return_leftover_blocks,
+    return_spare_blocks,
+)
+from ipam.netbox.delegated.block_sync import report_use
 from ipam.netbox.delegated.blocks import block_size, delegated_pools
 from ipam.netbox.delegated.foreign_prefixes import look
 from ipam.netbox.delegated.outbox import drain
@@ -115,13 +120,13 @@ class BlockMaintenance:
     async def _everything(self, telling: timedelta) -> bool:
         async with self._database.platform() as connection:
             pools = await delegated_pools(connection)
-            others = await not_delegated(connection)
+            others = await leftover_pools(connection)
         now = time.monotonic()
         look_around = now - self._looked_around >= LOOK_EVERY.total_seconds()
         if look_around:
             self._without_block.clear()
         fine = [await self._look_after(pool, look_around=look_around) for pool in pools]
-        fine += [await self._part(pool, return_left(self._database, self._netbox, pool)) for pool in others]
+        fine += [await self._part(pool, return_leftover_blocks(self._database, self._netbox, pool)) for pool in others]
         if look_around:
             self._looked_around = now
         return await self._tell(pools, telling) and all(fine)
@@ -131,9 +136,9 @@ class BlockMaintenance:
         fine = await self._with_room(pool)
         if look_around:
             fine &= await self._part(pool, look(database, netbox, pool, self._rest))
-            fine &= await self._part(pool, tell_use(database, netbox, pool))
-            fine &= await self._part(pool, give_last(database, pool))
-            fine &= await self._part(pool, give_back(database, netbox, pool))
+            fine &= await self._part(pool, report_use(database, netbox, pool))
+            fine &= await self._part(pool, prefer_fuller_blocks(database, pool))
+            fine &= await self._part(pool, return_spare_blocks(database, netbox, pool))
         return fine
 
     async def _tell(self, pools: Iterable[BoundPool], telling: timedelta) -> bool:

@@ -22,7 +22,7 @@ from ipam.netbox.direct.pending_removals import LATE
 from lastmile.db import Database
 from lastmile.errors import LastmileError
 
-__all__ = ["give_back", "give_last", "not_delegated", "return_closed", "return_left"]
+__all__ = ["leftover_pools", "prefer_fuller_blocks", "return_closed", "return_leftover_blocks", "return_spare_blocks"]
 
 _SPARE = text(
     """
@@ -97,18 +97,18 @@ class _BlockInUseError(LastmileError):
     """A slot of the block was allocated meanwhile."""
 
 
-async def not_delegated(connection: AsyncConnection) -> list[BoundPool]:
+async def leftover_pools(connection: AsyncConnection) -> list[BoundPool]:
     """Return the pools in NetBox that are not delegated and have blocks."""
     return [BoundPool.of(row) for row in await connection.execute(_NOT_DELEGATED)]
 
 
-async def give_last(database: Database, pool: BoundPool) -> None:
+async def prefer_fuller_blocks(database: Database, pool: BoundPool) -> None:
     """Have nearly empty blocks, by the use that was last reported, allocated from last."""
     async with database.platform() as connection:
         await connection.execute(_GIVE_LAST, {"pool_id": pool.id})
 
 
-async def give_back(database: Database, netbox: NetBox, pool: BoundPool) -> int:
+async def return_spare_blocks(database: Database, netbox: NetBox, pool: BoundPool) -> int:
     """Return the blocks that the pool can spare, the newest first; return their number.
 
     Can be interrupted at any moment: the next call continues. Raises `NetBoxError`.
@@ -130,7 +130,7 @@ async def return_closed(database: Database, netbox: NetBox, pool: BoundPool) -> 
     return len(blocks)
 
 
-async def return_left(database: Database, netbox: NetBox, pool: BoundPool) -> None:
+async def return_leftover_blocks(database: Database, netbox: NetBox, pool: BoundPool) -> None:
     """Return the blocks of a pool that is not delegated, also those that an interrupted change of the mode has left.
 
     Called by one worker at a time, and not while a pool's mode changes. Raises `NetBoxError`.

@@ -9,7 +9,7 @@ from ipam.netbox.binding import BoundPool, find_record
 from ipam.netbox.delegated.blocks import Block, BlockState, blocks_of, stamp
 from lastmile.db import Database
 
-__all__ = ["in_place", "show", "tell_use", "write"]
+__all__ = ["in_place", "report_use", "show", "write"]
 
 _USED = text(
     """
@@ -21,7 +21,7 @@ _USED = text(
 _TOLD = text("UPDATE netbox_blocks SET used = :used, netbox_id = :netbox_id WHERE id = :id AND state <> 'taking'")
 
 
-async def tell_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
+async def report_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
     """Report how full the pool's blocks are, and repair their records in NetBox.
 
     Called by one worker at a time. Raises `NetBoxError`.

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.binding import BoundPool
-from ipam.netbox.delegated.outbox_sync import Entry, PrefixOccupiedError, bring
+from ipam.netbox.delegated.outbox_sync import Entry, PrefixOccupiedError, sync_record
 from ipam.netbox.direct.pending_removals import LATE
 from ipam.netbox.errors import (
     AmbiguousWriteError,
@@ -38,7 +38,7 @@ from ipam.netbox.errors import (
 )
 from lastmile.db import Database
 
-__all__ = ["Backlog", "backlog", "drain", "retell"]
+__all__ = ["Backlog", "backlog", "drain", "report_again"]
 
 # More requests at once make NetBox slow for its users, and no faster for Lastmile.
 IN_FLIGHT = 4
@@ -182,7 +182,7 @@ async def drain(database: Database, netbox: NetBox, pool: BoundPool, *, seconds:
     return sum(result for result in results if isinstance(result, int))
 
 
-async def retell(
+async def report_again(
     database: Database, netbox: NetBox, pool: BoundPool, slot: int, *, record: NetBoxRecord | None = None
 ) -> str:
     """Report the prefix of this slot again; return why NetBox refuses it, or an empty text.
@@ -249,7 +249,7 @@ def _entry(claimed: Row[Any], true: Row[Any]) -> Entry:
 async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> bool:
     """Report one prefix; return False where NetBox refused it, which is retried later. Raises `NetBoxError`."""
     try:
-        record = await bring(database, netbox, pool, entry)
+        record = await sync_record(database, netbox, pool, entry)
         await _note(database, pool, entry, record)
     except (
         NetBoxInvalidError,

@@ -14,7 +14,7 @@ from ipam.prefix import Prefix
 from lastmile.db import Database
 from lastmile.errors import NonRetryableError
 
-__all__ = ["Entry", "PrefixOccupiedError", "bring"]
+__all__ = ["Entry", "PrefixOccupiedError", "sync_record"]
 
 
 class PrefixOccupiedError(NetBoxError, NonRetryableError):
@@ -50,7 +50,7 @@ _KEYS = text(
 )
 
 
-async def bring(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> NetBoxRecord | None:
+async def sync_record(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> NetBoxRecord | None:
     """Create, change, move or delete the record, until it is as expected; return it. Raises `NetBoxError`."""
     known = None if entry.netbox_id is None else await netbox.get(entry.netbox_id)
     keyless = None

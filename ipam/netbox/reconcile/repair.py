@@ -15,7 +15,7 @@ from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.binding import BoundPool, ReportingScope, find_record, stamp
 from ipam.netbox.delegated.block_sync import show
 from ipam.netbox.delegated.blocks import slot_range
-from ipam.netbox.delegated.outbox import retell
+from ipam.netbox.delegated.outbox import report_again
 from ipam.netbox.delegated.outbox_sync import PrefixOccupiedError
 from ipam.netbox.direct import pending_delegations
 from ipam.netbox.errors import KeyTakenError, NetBoxAuthorizationError, NetBoxError, NetBoxNotReadyError
@@ -98,7 +98,7 @@ async def _write(database: Database, netbox: NetBox, difference: Difference) -> 
     slot = _slot(pool, ours, record)
     if slot is not None:
         found = record if difference.kind is DifferenceKind.DRIFT else None
-        problem = await retell(database, netbox, pool, slot, record=found)
+        problem = await report_again(database, netbox, pool, slot, record=found)
         if problem or difference.kind not in (DifferenceKind.ORPHAN, DifferenceKind.TWICE):
             return problem
         # The outbox has not made the record the slot's own, so it is surplus.

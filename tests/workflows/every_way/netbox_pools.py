@@ -9,7 +9,7 @@ from typing import Any
 from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope, pools_in_netbox
 from ipam.netbox.delegated.block_acquisition import take
-from ipam.netbox.delegated.block_sync import tell_use
+from ipam.netbox.delegated.block_sync import report_use
 from ipam.netbox.delegated.outbox import drain
 from ipam.netbox.reconcile.run import differences
 from ipam.netbox.records import KEY
@@ -84,7 +84,7 @@ class NetBoxPools:
         if self.way.binding["mode"] is AllocationMode.DIRECT:  # what an order leaves undone there, its steps say
             return []
         pool = await self._pool(database, tenant)
-        await tell_use(database, self._client, pool)
+        await report_use(database, self._client, pool)
         if pool.netbox.record is ReportingScope.PREFIX:
             await drain(database, self._client, pool)
         return [str(one) async for one in differences(database, self._client, pools=[pool])]
