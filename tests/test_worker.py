@@ -62,7 +62,7 @@ async def test_everything_that_is_missing_is_said_at_once(environment: Environme
     del environment["DATABASE_URL"]
     words = await refusal(environment | {"TEMPORAL_ADDRESS": NOBODY})
     assert "DATABASE_URL is not set: postgresql://user:password@host:port/name" in words
-    assert f"no Temporal server answers at {NOBODY}" in words
+    assert f"No Temporal server answers at {NOBODY}" in words
 
 
 async def test_every_setting_that_is_wrong_is_said_at_once(environment: Environment) -> None:

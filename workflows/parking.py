@@ -44,9 +44,9 @@ class Parking:
         """Raise `ApplicationError` unless the run is parked at the step of the decision."""
         parked = self._record.parked
         if parked is None or self._decision is not None:
-            raise ApplicationError("no step is parked: there is nothing to decide", type="NotParked")
+            raise ApplicationError("No step is parked: there is nothing to decide.", type="NotParked")
         if decision.step not in (None, parked.step):
-            raise ApplicationError(f"the parked step is {parked.step}, not {decision.step}", type="NotParked")
+            raise ApplicationError(f"The parked step is {parked.step}, not {decision.step}.", type="NotParked")
 
     def decide(self, choice: Choice, decision: Decision) -> None:
         """Take the decision, with which the run continues."""

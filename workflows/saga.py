@@ -73,7 +73,11 @@ class Saga(Generic[OrderT]):
     async def run(self) -> OrderResult:
         """Run the order to its end. Return its result, or raise the error that the run ends with."""
         if self._order is None:  # started in the Temporal UI without an input, which no model refuses
-            raise ApplicationError("the run was started without an order", type="NoOrder", non_retryable=True)
+            raise ApplicationError(
+                "The run was started without an order. Start it with the order as its input.",
+                type="NoOrder",
+                non_retryable=True,
+            )
         check_workflow_id(self._order.workflow_id, f"order {self._order.order_id}")
         self._set_search_attributes()
         opened = await _shielded(self._open())
@@ -124,7 +128,7 @@ class Saga(Generic[OrderT]):
             return await self._roll_back(refusal)
         record = self._record
         if steps and workflow.cancellation_reason() is not None:
-            record.warnings.append("a cancel was asked for after the point of no return, and was not followed")
+            record.warnings.append("A cancel came after the point of no return and had no effect.")
         return await self._close(ResultStatus.DEGRADED if record.warnings else ResultStatus.COMPLETED)
 
     async def _begin_rollback(self) -> None:

@@ -41,8 +41,8 @@ async def connect(
         )
     except (RPCError, RuntimeError, ValueError) as failure:
         raise TemporalUnreachableError(
-            f"no Temporal server answers at {config['target_host']} ({_short(failure)}): "
-            "start one, as with `lastmile up`, or set TEMPORAL_ADDRESS"
+            f"No Temporal server answers at {config['target_host']} ({_short(failure)}). "
+            "Start one, for example with `lastmile up`, or set TEMPORAL_ADDRESS."
         ) from failure
 
 

@@ -107,7 +107,10 @@ class OrderRun:
                 if cause.details:
                     return OrderResult.model_validate(cause.details[0])
                 raise OrderRefusedError(f"{cause.message}") from failure
-            raise RunLostError(f"the run of order {self.order.order_id} was ended from outside: {cause}") from failure
+            raise RunLostError(
+                f"The run of order {self.order.order_id} was ended from outside ({cause}). "
+                "The subscriber's next order takes over what it left."
+            ) from failure
 
     def _held(self, scheduled: ScheduledOrder) -> OrderResult:
         return OrderResult(
@@ -123,7 +126,7 @@ class OrderRun:
         """Return the result of a canceled run, which returns nothing but answers the `progress` query."""
         progress: Progress = await retry_unavailable(lambda: self.handle.query("progress", result_type=Progress))
         if progress.result is None:
-            raise RunLostError(f"the run of order {self.order.order_id} ended without a result")
+            raise RunLostError(f"The run of order {self.order.order_id} ended without a result.")
         return progress.result
 
 
@@ -164,7 +167,9 @@ class Lastmile:
             except WorkflowAlreadyStartedError:
                 if found := await self._running(order):
                     return found
-        raise AlreadyRunningError(f"{order.workflow_id} is busy: other operations keep starting on it; try again")
+        raise AlreadyRunningError(
+            f"Subscriber {order.subscriber_ref} is busy: other operations keep starting. Try again."
+        )
 
     async def _start(self, order: AnyOrder) -> WorkflowHandle[Any, OrderResult]:
         started: WorkflowHandle[Any, OrderResult] = await self.client.start_workflow(
@@ -190,18 +195,18 @@ class Lastmile:
         order_id = await run.memo_value("order_id", default=None)
         if order_id is None:
             raise AlreadyRunningError(
-                f"{run.workflow_type} is at work on subscriber {order.subscriber_ref} (run {run.run_id}), which is no "
-                "order, and soon over: try again"
+                f"{run.workflow_type} of subscriber {order.subscriber_ref} is running (run {run.run_id}). "
+                "It belongs to no order and is short: try again."
             )
         # The run's own type: the error names the type that was asked for.
         if order_id != order.order_id:
             raise AlreadyRunningError(
                 f"{run.workflow_type} of subscriber {order.subscriber_ref} is already running, for order {order_id} "
-                f"(run {run.run_id}): wait for it, or cancel it"
+                f"(run {run.run_id}). Wait for it, or cancel it."
             )
         if await run.memo_value("digest", default="") != order.digest:
             raise OrderIdReusedError(
-                f"order {order.order_id} is running with other content: an id belongs to one order"
+                f"Order {order.order_id} is running with other content. Send each order with its own id."
             )
         return OrderRun(order, self._run(order, run.run_id))
 
@@ -225,7 +230,7 @@ class Lastmile:
     async def cancel(self, tenant: str, subscriber_ref: str) -> None:
         """Ask the running order to stop and roll back. Raises `NotRunningError`."""
         handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
-        nothing = NotRunningError(f"no order of subscriber {subscriber_ref} is running")
+        nothing = NotRunningError(f"No order of subscriber {subscriber_ref} is running.")
         try:
             # Temporal takes the cancel of a closed run without a word.
             found = await handle.describe()
@@ -251,7 +256,7 @@ class Lastmile:
             raise NotRunningError(cause.message if isinstance(cause, ApplicationError) else str(cause)) from failure
         except RPCError as failure:
             if failure.status is RPCStatusCode.NOT_FOUND:
-                raise NotRunningError(f"no order of subscriber {subscriber_ref} is running") from failure
+                raise NotRunningError(f"No order of subscriber {subscriber_ref} is running.") from failure
             raise
 
 

@@ -125,7 +125,7 @@ class ScheduledOrders:
             return None
         if await found.memo_value("digest", default="") != order.digest:
             raise OrderIdReusedError(
-                f"order {order.order_id} is scheduled with other content: an id belongs to one order"
+                f"Order {order.order_id} is scheduled with other content. Send each order with its own id."
             )
         return await _scheduled(found, found.info.next_action_times[0])
 
@@ -136,10 +136,10 @@ class ScheduledOrders:
         except RPCError as failure:
             if failure.status is not RPCStatusCode.NOT_FOUND:
                 raise
-            raise NotScheduledError(f"no order {order_id} of tenant {tenant} is scheduled") from None
+            raise NotScheduledError(f"No order {order_id} of tenant {tenant} is scheduled.") from None
         # Temporal keeps a Schedule for days after its last run.
         if not found.info.next_action_times:
-            raise NotScheduledError(f"order {order_id} of tenant {tenant} is not scheduled any more: its time has come")
+            raise NotScheduledError(f"Order {order_id} of tenant {tenant} is no longer scheduled: its time has come.")
         return handle, found
 
     def _schedule(self, order: AnyOrder, at: datetime) -> Schedule:

@@ -44,7 +44,7 @@ async def test_bad_lines_do_not_stop_good_ones(cli: Cli, book: Book, worker: Non
     assert left[book.ref(2)]["_rejected"].startswith("tenant: must be lower-case")
     assert "Tenant nobody does not exist" in left[book.ref(3)]["_rejected"]
     assert left[book.ref(4)]["_rejected"].endswith("this order_id is spent, send it with another")
-    assert "an id belongs to one order" in left[book.ref(1)]["_rejected"]
+    assert "Send each order with a new id" in left[book.ref(1)]["_rejected"]
 
     left[book.ref(2)]["tenant"] = left[book.ref(3)]["tenant"] = "acme"
     left[book.ref(4)] |= {"order_id": "O-44", "addressing": {}}
@@ -229,7 +229,7 @@ async def test_temporal_is_not_there(cli: Cli, book: Book, tmp_path: Path) -> No
     kept.write_text("of an earlier run, and wanted")
     (tmp_path / "orders.jsonl").write_text(lines(book.order()))
     ran = await cli.but(TEMPORAL_ADDRESS="127.0.0.1:1")("provision", str(tmp_path / "orders.jsonl"))
-    assert (ran.code, "no Temporal server answers" in ran.err) == (3, True)
+    assert (ran.code, "No Temporal server answers" in ran.err) == (3, True)
     assert kept.exists()
 
 

@@ -90,7 +90,7 @@ async def test_no_such_schedule(cli: Cli) -> None:
 
 async def test_temporal_is_away(alone: Cli) -> None:
     ran = await alone("schedule", "list")
-    assert (ran.code, "no Temporal server answers at 127.0.0.1:1" in ran.err) == (3, True)
+    assert (ran.code, "No Temporal server answers at 127.0.0.1:1" in ran.err) == (3, True)
 
 
 async def test_a_cleanup_by_hand(cli: Cli, book: Book, worker: None, owner: asyncpg.Connection) -> None:

@@ -54,7 +54,7 @@ async def test_a_date_ahead_is_kept_and_a_date_past_starts_now(
     ran = await cli("scheduled", "cancel", later, "--tenant", "acme")
     assert (ran.code, ran.out) == (0, f"Order {later} is cancelled. It had not started.\n")
     ran = await cli("scheduled", "cancel", later, "--tenant", "acme")
-    assert (ran.code, ran.err) == (1, f"no order {later} of tenant acme is scheduled\n")
+    assert (ran.code, ran.err) == (1, f"No order {later} of tenant acme is scheduled.\n")
 
 
 async def test_nothing_is_scheduled(cli: Cli) -> None:

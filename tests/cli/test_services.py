@@ -12,7 +12,7 @@ async def test_nothing_runs(alone: Cli, book: Book) -> None:
     assert "`lastmile up`" in ran.err
     ran = await alone("provision", "-", stdin=lines(book.order()))
     assert ran.code == 3
-    assert "no Temporal server answers at 127.0.0.1:1" in ran.err
+    assert "No Temporal server answers at 127.0.0.1:1" in ran.err
     ran = await alone("migrate")
     assert (ran.code, "DATABASE_OWNER_URL" in ran.err) == (3, True)
 

@@ -41,7 +41,7 @@ async def test_all_that_is_known(cli: Cli, book: Book, worker: None, owner: asyn
 
     away = await cli.but(TEMPORAL_ADDRESS="127.0.0.1:1")(*asked)
     assert away.code == 0
-    assert "Whether an order is running or scheduled is not known: no Temporal server answers" in away.out
+    assert "Whether an order is running or scheduled is not known: No Temporal server answers" in away.out
     assert status["addresses"][0]["prefix"] in away.out
 
 

@@ -40,7 +40,7 @@ async def test_a_parked_undo_is_released(
     faults.before.clear()
 
     ran = await cli(command, book.ref(), *tenant, "--why", "no such step", "--step", "activate_onu")
-    assert (ran.code, "the parked step is allocate_ip_address, not activate_onu" in ran.err) == (1, True)
+    assert (ran.code, "The parked step is allocate_ip_address, not activate_onu" in ran.err) == (1, True)
     ran = await cli(command, book.ref(), *tenant, "--why", "ticket 4711", "--by", "noc-7")
 
     assert ran.code == 0
@@ -67,7 +67,7 @@ async def test_nothing_is_parked(cli: Cli, book: Book, worker: None, faults: Fau
 
     ran = await cli("skip", book.ref(), *tenant, "--why", "ticket 4711")
 
-    words = f"Provision order O-1 of subscriber {book.ref()}: no step is parked: there is nothing to decide\n"
+    words = f"Provision order O-1 of subscriber {book.ref()}: No step is parked: there is nothing to decide.\n"
     assert (ran.code, ran.err) == (1, words)
     gate.open()
     await running.communicate()

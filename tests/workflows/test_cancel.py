@@ -185,7 +185,7 @@ async def test_a_cancel_after_the_pivot_is_not_followed_and_the_result_says_so(
     result = await run.result()
 
     assert result.status is ResultStatus.DEGRADED
-    assert result.warnings == ["a cancel was asked for after the point of no return, and was not followed"]
+    assert result.warnings == ["A cancel came after the point of no return and had no effect."]
     assert await temporal_status(run) is WorkflowExecutionStatus.COMPLETED
     assert await owner.fetchval("SELECT count(*) FROM radcheck") == 0
     assert await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 0
@@ -208,5 +208,5 @@ async def test_the_caller_of_a_cancelled_order_gets_its_own_result(
 
 
 async def test_what_is_not_running_cannot_be_cancelled(lastmile: Lastmile, orders: Orders) -> None:
-    with pytest.raises(NotRunningError, match=f"no order of subscriber {orders.ref} is running"):
+    with pytest.raises(NotRunningError, match=f"No order of subscriber {orders.ref} is running"):
         await lastmile.cancel("acme", orders.ref)

@@ -19,7 +19,7 @@ async def test_there_is_nothing_to_cancel_once_the_run_has_ended(lastmile: Lastm
     """Temporal takes the cancel of a closed run without a word."""
     await lastmile.execute(orders.provision())
 
-    with pytest.raises(NotRunningError, match=f"no order of subscriber {orders.ref} is running"):
+    with pytest.raises(NotRunningError, match=f"No order of subscriber {orders.ref} is running"):
         await lastmile.cancel("acme", orders.ref)
 
 
@@ -66,8 +66,8 @@ async def test_result_of_a_canceled_run_waits_for_a_worker(
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("127.0.0.1:1", r"no Temporal server answers at 127\.0\.0\.1:1 \(Connection refused\): start one"),
-        ("no.such.host.invalid:7233", r"no Temporal server answers at no\.such\.host\.invalid:7233 \("),
+        ("127.0.0.1:1", r"No Temporal server answers at 127\.0\.0\.1:1 \(Connection refused\)\. Start one"),
+        ("no.such.host.invalid:7233", r"No Temporal server answers at no\.such\.host\.invalid:7233 \("),
     ],
 )
 async def test_a_server_that_does_not_answer_is_named_in_plain_words(address: str, words: str) -> None:

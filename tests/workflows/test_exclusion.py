@@ -34,7 +34,7 @@ async def test_a_second_operation_is_refused_and_the_running_one_is_named(
 
     assert str(refusal.value) == (
         f"Provision of subscriber {orders.ref} is already running, for order O-1 "
-        f"(run {run.handle.run_id}): wait for it, or cancel it"
+        f"(run {run.handle.run_id}). Wait for it, or cancel it."
     )
     gate.open()
     assert (await run.result()).status is ResultStatus.COMPLETED
@@ -91,7 +91,7 @@ async def test_the_running_order_id_with_other_content_is_refused(
 ) -> None:
     gate = faults.before["create_customer"] = Gate()
     run = await lastmile.start(orders.provision())
-    with pytest.raises(OrderIdReusedError, match="order O-1 is running with other content"):
+    with pytest.raises(OrderIdReusedError, match="Order O-1 is running with other content"):
         await lastmile.start(orders.provision(addressing=Addressing(ipv6_pd_size=60)))
     gate.open()
     await run.result()

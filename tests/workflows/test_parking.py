@@ -265,11 +265,11 @@ async def test_the_outcome_that_cannot_be_recorded_parks(
 async def test_a_decision_about_nothing_or_another_step_is_refused(
     lastmile: Lastmile, orders: Orders, faults: Faults
 ) -> None:
-    with pytest.raises(NotRunningError, match=r"no order of subscriber .* is running"):
+    with pytest.raises(NotRunningError, match=r"No order of subscriber .* is running"):
         await lastmile.decide("acme", orders.ref, "skip_step", WORD)
 
     run = await parked_undo(lastmile, orders, faults)
-    with pytest.raises(NotRunningError, match="the parked step is allocate_ip_address, not activate_onu"):
+    with pytest.raises(NotRunningError, match="The parked step is allocate_ip_address, not activate_onu"):
         await lastmile.decide("acme", orders.ref, "skip_step", WORD.model_copy(update={"step": "activate_onu"}))
     assert (await parked(run)).status is RunStatus.PARKED
     await run.handle.terminate()
@@ -279,7 +279,7 @@ async def test_a_decision_while_nothing_is_parked_is_refused(
     lastmile: Lastmile, orders: Orders, faults: Faults
 ) -> None:
     async def meddle() -> None:
-        with pytest.raises(NotRunningError, match="no step is parked"):
+        with pytest.raises(NotRunningError, match="No step is parked"):
             await lastmile.decide("acme", orders.ref, "abandon", WORD)
 
     faults.before["create_billing_service"] = meddle

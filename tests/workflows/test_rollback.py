@@ -204,7 +204,7 @@ async def test_a_terminated_order_is_taken_over_by_the_subscribers_next(
     await gate.reached.wait()
     await run.handle.terminate("by the test")
     gate.open()
-    with pytest.raises(RunLostError, match="the run of order O-1 was ended from outside"):
+    with pytest.raises(RunLostError, match="The run of order O-1 was ended from outside"):
         await run.result()
     left = await owner.fetchval("SELECT prefix::text FROM delegations")
 

@@ -105,7 +105,7 @@ async def test_the_same_order_is_one_schedule(lastmile: Lastmile, orders: Orders
     assert held == await lastmile.scheduled.hold(order) == await lastmile.scheduled.hold(later)
     assert held is not None
     assert held.at == NEXT_YEAR
-    with pytest.raises(OrderIdReusedError, match=f"order {orders.ref} is scheduled with other content"):
+    with pytest.raises(OrderIdReusedError, match=f"Order {orders.ref} is scheduled with other content"):
         await lastmile.scheduled.hold(order.model_copy(update={"addressing": Addressing(ipv6_pd_size=60)}))
     await lastmile.scheduled.cancel("acme", orders.ref)
 
@@ -182,7 +182,7 @@ async def test_a_deleted_order_is_forgotten(lastmile: Lastmile, orders: Orders) 
     await lastmile.scheduled.cancel("acme", orders.ref)
 
     for refused in (lastmile.scheduled.cancel("acme", orders.ref), lastmile.scheduled.move("acme", "O-0", NEXT_YEAR)):
-        with pytest.raises(NotScheduledError, match=r"no order \S+ of tenant acme is scheduled"):
+        with pytest.raises(NotScheduledError, match=r"No order \S+ of tenant acme is scheduled"):
             await refused
     other = order.model_copy(update={"addressing": Addressing(ipv6_pd_size=60)})
     assert await lastmile.scheduled.hold(other) is not None
