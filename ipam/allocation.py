@@ -36,7 +36,7 @@ from ipam.netbox.direct.pending_removals import LATE
 from lastmile.db import TenantConnection
 from lastmile.db.statements import read_sql
 
-__all__ = ["Allocation", "NoFreeBlock", "Quarantine", "Released", "allocate", "assign", "release"]
+__all__ = ["Allocation", "NoFreeBlock", "Quarantine", "Released", "allocate", "assign", "check_open", "release"]
 
 # The frontier moves by this many slots: one allocation in so many locks the pool's row.
 FRONTIER_BATCH = 256
@@ -160,7 +160,10 @@ async def assign(
     row = (await connection.execute(_allocate(static=static, wait=False), claim)).one_or_none()
     # The second round is for a call that waited in the first and lost: another attempt with the same key has won
     # meanwhile, or other orders have used up the free slots of a pool.
-    for _ in range(2):
+    for second in (False, True):
+        if row is None and second:
+            # A pool that opens after this question serves the second round: it is not full.
+            await check_open(connection, need)
         if row is None:
             # No other transaction can see the slots that this one has added, so there is none to wait for.
             grown = not static and (await connection.execute(_GROW, wanted)).rowcount > 0
@@ -231,6 +234,20 @@ def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
         raise DelegationMismatchError(f"{holder}, not {need.address}: deprovision it before asking for another address")
 
 
+async def check_open(connection: TenantConnection, need: Need) -> None:
+    """Raise `PoolChangingError` where a pool that would serve the need is closed while its NetBox mode changes."""
+    found = await connection.execute(_CANDIDATES, asdict(need))
+    if closed := [row.name for row in found if row.vrf == need.vrf and row.closed and not row.by_operator]:
+        raise _changing(closed)
+
+
+def _changing(pools: list[str]) -> PoolChangingError:
+    return PoolChangingError(
+        f"pool {', '.join(pools)} is closed while its NetBox mode changes (`lastmile pool set`): the order continues "
+        "by itself when the pool is open again"
+    )
+
+
 async def _nothing_left(
     connection: TenantConnection, wanted: dict[str, Any], need: Need
 ) -> UnknownPoolError | PoolExhaustedError | AddressTakenError | PoolChangingError:
@@ -238,7 +255,7 @@ async def _nothing_left(
     suitable = [row for row in found if row.vrf == need.vrf]
     rows = [row for row in suitable if not row.by_operator]
     if closed := [row.name for row in rows if row.closed]:
-        return PoolChangingError(f"pool {', '.join(closed)} is being changed (`lastmile pool set`): try again")
+        return _changing(closed)
     pools = [f"{row.name} ({row.prefix})" for row in rows]
     hints = "".join(f", {name} {value!r}" for name, value in (("name", need.pool), ("region", need.region)) if value)
     if suitable and not pools:

@@ -1,6 +1,6 @@
 """The errors of allocation and of pools. No retry repairs a `NonRetryableError`."""
 
-from lastmile.errors import LastmileError, NonRetryableError
+from lastmile.errors import NonRetryableError, OutageError
 
 __all__ = [
     "AddressTakenError",
@@ -35,8 +35,8 @@ class PoolBusyError(NonRetryableError):
     """The pool cannot change now: orders or NetBox are working on it. Repeating the change continues it."""
 
 
-class PoolChangingError(LastmileError):
-    """The pool is between two modes, for a moment: a retry finds it in one of them."""
+class PoolChangingError(OutageError):
+    """The pool is closed while its NetBox mode changes: the order waits until it is open again."""
 
 
 class PoolExhaustedError(NonRetryableError):

@@ -35,6 +35,7 @@ from activities.interceptor import ActivityInterceptor
 from activities.maintenance.audit import AuditActivities
 from activities.maintenance.cleanup import CleanupActivities
 from activities.maintenance.metrics import FigureActivities
+from activities.maintenance.pool_mode import PoolModeActivities
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from ipam.allocation import Quarantine
@@ -93,6 +94,7 @@ def build_worker(
             CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox, vrf_attribute=vrf),
             AuditActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
             FigureActivities(database, partial(read_temporal_metrics, client, settings.task_queue)),
+            PoolModeActivities(database, netbox, settings.quarantine_unconfirmed),
         ),
         interceptors=[ActivityInterceptor()],
         workflow_runner=RUNNER,

@@ -6,12 +6,22 @@ from temporalio.worker import UnsandboxedWorkflowRunner
 from workflows.deprovision import Deprovision
 from workflows.maintenance.audit import Audit, Metrics
 from workflows.maintenance.cleanup import FinishRevocation, StalePrefixCleanup
+from workflows.maintenance.pool_mode_change import ChangePoolMode
 from workflows.provision import Provision
 from workflows.scheduled_start import ScheduledStart
 
 __all__ = ["FAILURE_TYPES", "RUNNER", "WORKFLOWS"]
 
-WORKFLOWS: list[type] = [Provision, Deprovision, ScheduledStart, StalePrefixCleanup, FinishRevocation, Metrics, Audit]
+WORKFLOWS: list[type] = [
+    Provision,
+    Deprovision,
+    ScheduledStart,
+    StalePrefixCleanup,
+    FinishRevocation,
+    Metrics,
+    Audit,
+    ChangePoolMode,
+]
 
 # A caller without our models can send an order that does not fit them. Its run fails and says why: without this,
 # Temporal would retry the workflow task for ever.

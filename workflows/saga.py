@@ -15,7 +15,7 @@ The rules, and the failures that they prevent:
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -32,12 +32,12 @@ from workflows.identity import check_workflow_id
 from workflows.parking import Parking, RunAbandonedError
 from workflows.run_record import RunRecord
 from workflows.search_attributes import OPERATION, STEP, TENANT
+from workflows.shielding import shielded
 from workflows.step_activity import Caller
 
 __all__ = ["Saga"]
 
 OrderT = TypeVar("OrderT", bound=Order)
-T = TypeVar("T")
 
 SUCCEEDED = {ResultStatus.COMPLETED, ResultStatus.DEGRADED}
 
@@ -80,7 +80,7 @@ class Saga(Generic[OrderT]):
             )
         check_workflow_id(self._order.workflow_id, f"order {self._order.order_id}")
         self._set_search_attributes()
-        opened = await _shielded(self._open())
+        opened = await shielded(self._open())
         if opened.result is not None:
             result = OrderResult.model_validate(opened.result)
             return self._record.end(result.model_copy(update={"outdated": opened.outdated}))
@@ -95,9 +95,9 @@ class Saga(Generic[OrderT]):
             if revocable:  # otherwise every cancel comes too late
                 self._raise_if_cancelled()
         except (Exception, asyncio.CancelledError) as failure:
-            result = await _shielded(self._roll_back(failure))
+            result = await shielded(self._roll_back(failure))
         else:
-            result = await _shielded(self._go_forward(self._steps[pivot:]))
+            result = await shielded(self._go_forward(self._steps[pivot:]))
         if result.status in SUCCEEDED:
             return result
         raise _ending(self._failure, result) from None
@@ -249,18 +249,6 @@ class Saga(Generic[OrderT]):
 def _refused_by(step: Step[Any], failure: Exception) -> bool:
     """Return whether the failure of a gate says that the order has nothing to work on."""
     return step.gate and isinstance(failure, FailureError) and not retryable(failure)
-
-
-async def _shielded(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for `work` to end, and ignore cancels meanwhile."""
-    task = asyncio.create_task(work)
-    while not task.done():
-        try:
-            await workflow.wait([task])
-        except asyncio.CancelledError:
-            if (current := asyncio.current_task()) is not None:
-                current.uncancel()
-    return task.result()
 
 
 def _ending(failure: BaseException | None, result: OrderResult) -> BaseException:

@@ -5,12 +5,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
 
 from ipam.netbox.binding import ReportingScope
 from lastmile.devstack.netbox import NetBoxServer
-from tests.support.commands import POOL, Cli
+from lastmile.settings import Settings
+from tests.support.commands import POOL, Cli, interrupted, until
 from tests.support.delegated_env import Delegated
+from tests.support.faults import Faults, Gate
 from tests.support.netbox_peer import Peer
+from tests.support.workers import worker_with_netbox
 
 
 async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:
@@ -154,7 +159,10 @@ async def test_a_delegated_pool(fresh: Cli) -> None:
         assert (await cli(*add)).code == 0, "again"
 
 
-async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
+async def test_a_pool_changes_its_mode(
+    fresh: Cli, owner_url: str, temporal_client: Client, temporal_address: str, settings: Settings
+) -> None:
+    fresh = fresh.but(TEMPORAL_ADDRESS=temporal_address, LASTMILE_TASK_QUEUE=settings.task_queue)
     await fresh("tenant", "add", "acme", "--name", "Acme Broadband")
     add = ("pool", "add", "home", "2001:db8:4000::/40", *POOL)
     await fresh(*add)
@@ -172,23 +180,29 @@ async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
         await cli("netbox", "setup")
         await asyncio.to_thread(peer.create, "/api/tenancy/tenants/", name="Acme Broadband", slug="acme")
 
-        (done,) = (await cli("pool", "set", "home", "--netbox", "delegated", "--json")).json
-        assert (done["netbox"]["mode"], done["netbox"]["record"], done["netbox"]["block_length"]) == (
-            "delegated",
-            "block",
-            44,
-        )
-        ran = await cli("pool", "set", "home", "--block-length", "48", "--record", "prefix")
-        assert "in blocks of /48 that Lastmile chooses from; NetBox is told of each of them" in ran.out
-        ran = await cli("pool", "set", "home", "--netbox", "direct", "--on-release", "delete")
-        assert "kept in NetBox, which chooses its prefixes; on release: delete" in ran.out
-        assert "direct; on release: delete" in (await cli("pool", "show", "home")).out
         ran = await cli("pool", "set", "home", "--netbox", "delegated")
-        assert "NetBox is told of each of them; on release: delete" in ran.out, "it loses no record unasked"
-        assert (await cli("pool", "set", "home", "--netbox", "direct")).code == 0
-        for on_release in ("deprecate", "delete"):
-            ran = await cli("pool", "set", "home", "--on-release", on_release)
-            assert f"kept in NetBox, which chooses its prefixes; on release: {on_release}" in ran.out
+        assert ran.code == 3
+        assert "Pool home was not changed: a worker carries out the change." in ran.err
+        assert f"No worker polls task queue '{settings.task_queue}'" in ran.err
+
+        async with worker_with_netbox(temporal_client, settings, owner_url, netbox):
+            (done,) = (await cli("pool", "set", "home", "--netbox", "delegated", "--json")).json
+            assert (done["netbox"]["mode"], done["netbox"]["record"], done["netbox"]["block_length"]) == (
+                "delegated",
+                "block",
+                44,
+            )
+            ran = await cli("pool", "set", "home", "--block-length", "48", "--record", "prefix")
+            assert "in blocks of /48 that Lastmile chooses from; NetBox is told of each of them" in ran.out
+            ran = await cli("pool", "set", "home", "--netbox", "direct", "--on-release", "delete")
+            assert "kept in NetBox, which chooses its prefixes; on release: delete" in ran.out
+            assert "direct; on release: delete" in (await cli("pool", "show", "home")).out
+            ran = await cli("pool", "set", "home", "--netbox", "delegated")
+            assert "NetBox is told of each of them; on release: delete" in ran.out, "it loses no record unasked"
+            assert (await cli("pool", "set", "home", "--netbox", "direct")).code == 0
+            for on_release in ("deprecate", "delete"):
+                ran = await cli("pool", "set", "home", "--on-release", on_release)
+                assert f"kept in NetBox, which chooses its prefixes; on release: {on_release}" in ran.out
 
         for wrong, words in (
             ((), "Say what to change: --exclude"),
@@ -205,6 +219,33 @@ async def test_a_pool_changes_its_mode(fresh: Cli) -> None:
         assert (ran.code, "There is no pool nothing" in ran.err) == (1, True)
         ran = await cli.but(NETBOX_URL="http://127.0.0.1:1")("pool", "set", "home", "--netbox", "delegated")
         assert (ran.code, "no NetBox answers" in ran.err) == (3, True)
+
+
+async def test_a_change_of_mode_continues_after_ctrl_c(
+    fresh: Cli, owner_url: str, temporal_client: Client, temporal_address: str, settings: Settings, faults: Faults
+) -> None:
+    fresh = fresh.but(TEMPORAL_ADDRESS=temporal_address, LASTMILE_TASK_QUEUE=settings.task_queue)
+    client = Client(temporal_client.service_client, data_converter=pydantic_data_converter, interceptors=[faults])
+    change = ("pool", "set", "home", "--netbox", "delegated")
+    await fresh("tenant", "add", "acme", "--name", "Acme Broadband")
+    await fresh("pool", "add", "home", "2001:db8:4000::/40", *POOL)
+    gate = faults.before["convert_pool"] = Gate()
+    with NetBoxServer() as netbox:
+        peer = Peer(netbox.url, netbox.token)
+        cli = fresh.but(NETBOX_URL=netbox.url, NETBOX_TOKEN=netbox.token)
+        await asyncio.to_thread(peer.create, "/api/ipam/prefixes/", prefix="2001:db8:4000::/40", status="container")
+        await cli("netbox", "setup")
+        await asyncio.to_thread(peer.create, "/api/tenancy/tenants/", name="Acme Broadband", slug="acme")
+        async with worker_with_netbox(client, settings, owner_url, netbox):
+            command = await cli.start(*change)
+            await until(command.stderr, "converting")
+            ran = await interrupted(command)
+            assert ran.code == 130
+            assert "Interrupted: the change of pool home continues in Temporal, as workflow" in ran.err
+            assert "The same command again follows it" in ran.err
+            gate.open()
+            ran = await cli(*change)
+    assert (ran.code, "kept in NetBox, in blocks of /44" in ran.out) == (0, True), ran.err
 
 
 async def test_a_delegated_pool_as_it_is_looked_after(fresh: Cli, owner_url: str, owner: asyncpg.Connection) -> None:

@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from temporalio.client import Client
 
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
+from lastmile.settings import Settings
 from tests.support.commands import POOL, Cli
 from tests.support.netbox_peer import Peer
+from tests.support.workers import worker_with_netbox
 
 SUBSCRIBER = """
 WITH customer AS (
@@ -128,7 +131,9 @@ async def test_settings_that_do_not_go_together(lastmile: Cli) -> None:
     assert "LASTMILE_RADIUS_TIMEOUT_SECONDS times LASTMILE_RADIUS_TRIES must not exceed 30 seconds" in ran.err
 
 
-async def test_an_estate_is_imported(cli: Cli, database: Database, standin: NetBoxServer) -> None:
+async def test_an_estate_is_imported(
+    cli: Cli, database: Database, standin: NetBoxServer, owner_url: str, temporal_client: Client, settings: Settings
+) -> None:
     """The subscribers have no prefix here yet, and what does not fit is said by prefix."""
     people = Peer(standin.url, standin.token)
     lastmile = cli.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)
@@ -141,7 +146,8 @@ async def test_an_estate_is_imported(cli: Cli, database: Database, standin: NetB
     assert (await lastmile(*add)).code == 0
     ran = await lastmile(*bring)
     assert (ran.code, "import into it while it is" in ran.err) == (2, True)
-    assert (await lastmile("pool", "set", "old", "--netbox", "direct")).code == 0
+    async with worker_with_netbox(temporal_client, settings, owner_url, standin):
+        assert (await lastmile("pool", "set", "old", "--netbox", "direct")).code == 0
 
     ran = await lastmile(*bring)
     assert (ran.code, ran.out) == (

@@ -1,18 +1,25 @@
 """A pool in NetBox whose mode is changed, and what then holds of it."""
 
 import asyncio
-from datetime import timedelta
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from temporalio.client import Client
 
 from ipam.models import Purpose
 from ipam.netbox.binding import AllocationMode, Binding, OnRelease, ReportingScope
-from ipam.netbox.mode_change.controller import change
+from ipam.netbox.mode_change.plan import pool_id
 from ipam.netbox.reconcile.run import differences
 from ipam.pools import Pool, add_pool, list_pools
 from lastmile.audit.audit import check
+from lastmile.client.pool_modes import PoolModeRun, change_pool_mode
+from lastmile.contract.pool_modes import PoolModeChange
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
 from tests.support.delegated_env import Delegated
 from tests.support.direct_env import PREFIXES, SPACE, VRF, Kept
 
-REST = timedelta(days=7)
 BLOCK = 16
 
 DATABASE = None
@@ -30,6 +37,22 @@ class Changeable(Delegated):
 
     prefix_id = 0
     block_length = 52
+    client: Client
+    task_queue: str
+
+    @asynccontextmanager
+    async def working(self, client: Client) -> AsyncIterator[None]:
+        """Run a worker, on a task queue of its own."""
+        self.client, self.task_queue = client, f"pool-mode-{uuid.uuid4().hex}"
+        async with self.worker():
+            yield
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[None]:
+        """Run one more worker on that task queue."""
+        settings = Settings(task_queue=self.task_queue, shutdown_grace_seconds=1)
+        async with build_worker(self.client, settings, self.database, self._authorization, netbox=self.netbox):
+            yield
 
     async def start(self, way: Way | None, on_release: OnRelease = OnRelease.DEPRECATE) -> None:
         # A pool of the database has thousands of slots at hand, each of which gets into a block.
@@ -54,10 +77,33 @@ class Changeable(Delegated):
             block_length=(length or self.block_length) if mode is AllocationMode.DELEGATED else None,
         )
 
-    async def change(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int | None = None) -> None:
+    async def an_hour_later(self) -> None:
+        """Blocks that a change has left are returned."""
+        await self.owner.execute("UPDATE netbox_blocks SET since = since - interval '1 hour'")
+        assert await self.beat()
+
+    async def the_home_pool(self) -> Pool:
+        """Return the pool as an operator's command reads it."""
         async with self.database.platform() as platform:
-            [pool] = [use.pool for use in await list_pools(platform)]
-        await change(self.database, self.netbox, pool, self.place(way, on_release, length), rest=REST)
+            return next(use.pool for use in await list_pools(platform) if use.pool.name == "home")
+
+    async def request(self, pool: Pool, binding: Binding) -> PoolModeRun:
+        """Start the change of a pool that was read as this, or attach to it."""
+        async with self.database.platform() as platform:
+            id_ = await pool_id(platform, pool)
+        change = PoolModeChange(
+            pool_id=id_,
+            pool=pool.name,
+            before=pool.netbox and pool.netbox.model_dump(mode="json"),
+            requested=binding.model_dump(mode="json"),
+            requested_by="ada",
+        )
+        return await change_pool_mode(self.client, self.task_queue, change)
+
+    async def change(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int | None = None) -> None:
+        """Change the pool and wait for the end. Raises `PoolModeError`."""
+        run = await self.request(await self.the_home_pool(), self.place(way, on_release, length))
+        await run.result()
 
     async def agree_as(self, way: Way | None) -> list[str]:
         """Raise unless NetBox, the database, the audit and the reconciliation say the same, as the mode has it; what is

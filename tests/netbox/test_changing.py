@@ -7,27 +7,31 @@ from functools import partial
 
 import asyncpg
 import pytest
+from temporalio.client import Client
 
-from ipam.errors import ForeignPrefixesError, PoolBusyError
 from ipam.netbox.binding import OnRelease
-from ipam.netbox.errors import NetBoxError
-from ipam.netbox.mode_change import controller
+from ipam.netbox.mode_change import preparation
+from lastmile.client.pool_modes import PoolModeError, PoolModeOutageError
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault
 from tests.netbox.changeable import BLOCK, BLOCKS, DATABASE, DIRECT, HELD, PREFIX, Changeable, Way, resting
 from tests.support.direct_env import AVAILABLE, PREFIXES, refusal
 from tests.support.reconciliation import repaired
+from workflows.maintenance import pool_mode_change
 
 
 @pytest.fixture
-async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Changeable]:
-    async with Changeable.serving(owner_url, owner, standin) as kept:
+async def kept(
+    owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer, temporal_client: Client
+) -> AsyncIterator[Changeable]:
+    async with Changeable.serving(owner_url, owner, standin) as kept, kept.working(temporal_client):
         yield kept
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "ROUND", timedelta(milliseconds=50))
+    monkeypatch.setattr(pool_mode_change, "ROUND", timedelta(milliseconds=50))
+    monkeypatch.setattr(preparation, "PAUSE", timedelta(milliseconds=50))
 
 
 @pytest.mark.parametrize("after", [DIRECT, BLOCKS, PREFIX])
@@ -113,7 +117,7 @@ async def test_orders_meanwhile(kept: Changeable, before: Way | None, after: Way
         while True:  # as people do
             try:
                 return await kept.change(after)
-            except (PoolBusyError, NetBoxError):
+            except PoolModeError:
                 await asyncio.sleep(0.01)
 
     first, second, *_ = await asyncio.gather(customers(100), customers(200), leavers(), operator())
@@ -133,9 +137,7 @@ async def test_what_is_lost_on_the_way(kept: Changeable, fault: Fault, method: s
             try:
                 await kept.change(way)
                 break
-            except NetBoxError:
-                await kept.owner.execute("UPDATE netbox_records SET due_at = now() WHERE due_at IS NOT NULL")
-            except PoolBusyError:  # NetBox may be at work on it still: an hour goes by
+            except PoolModeError:  # NetBox may be at work on it still: an hour goes by
                 await kept.owner.execute("UPDATE netbox_records SET due_at = now() WHERE due_at IS NOT NULL")
         kept.server.faults.clear()
         for _ in range(5):
@@ -143,11 +145,12 @@ async def test_what_is_lost_on_the_way(kept: Changeable, fault: Fault, method: s
         assert await kept.agree_as(way) == held
 
 
-async def test_netbox_away_changes_nothing(kept: Changeable) -> None:
+async def test_netbox_away_changes_nothing(kept: Changeable, monkeypatch: pytest.MonkeyPatch) -> None:
     await kept.start(DATABASE)
     await kept.lines(3)
     kept.server.stop()
-    with pytest.raises(NetBoxError):
+    monkeypatch.setattr(pool_mode_change, "ATTEMPTS", 1)
+    with pytest.raises(PoolModeOutageError, match="no NetBox answers"):
         await kept.change(BLOCKS)
     assert await kept.owner.fetchval("SELECT netbox_mode FROM pools") is None
     assert len(await kept.lines(2, start=50)) == 2
@@ -161,7 +164,7 @@ async def test_a_persons_prefix_over_a_subscribers_is_refused(kept: Changeable, 
     await kept.start(DATABASE)
     await kept.lines(1)
     theirs = await kept.by_hand("2001:db8:4000::/60")
-    with pytest.raises(ForeignPrefixesError, match=r"2001:db8:4000::/60, where S-1 holds 2001:db8:4000::/56"):
+    with pytest.raises(PoolModeError, match=r"2001:db8:4000::/60, where S-1 holds 2001:db8:4000::/56"):
         await kept.change(after)
     assert await kept.owner.fetchval("SELECT netbox_mode FROM pools") is None
     assert kept.containers() == []
@@ -174,9 +177,7 @@ async def test_a_persons_prefix_that_would_be_a_block_is_refused(kept: Changeabl
     await kept.start(DATABASE)
     await kept.lines(1)
     await kept.by_hand("2001:db8:4000:1000::/52")
-    with pytest.raises(
-        ForeignPrefixesError, match=r"2001:db8:4000:1000::/52, where block 2001:db8:4000:1000::/52 would be"
-    ):
+    with pytest.raises(PoolModeError, match=r"2001:db8:4000:1000::/52, where block 2001:db8:4000:1000::/52 would be"):
         await kept.change(BLOCKS, length=52)
 
 
@@ -193,12 +194,12 @@ async def test_what_a_person_has_beside_subscribers_is_respected(kept: Changeabl
 async def test_a_direct_pool_whose_order_waits_is_not_changed(
     kept: Changeable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(controller, "ROUNDS", 2)
+    monkeypatch.setattr(pool_mode_change, "ROUNDS", 2)
     await kept.start(DIRECT)
     await kept.begin()
     kept.server.faults.next(DROPPED, method="POST", path=AVAILABLE)
     assert not (await refusal(kept.allocate())).non_retryable
-    with pytest.raises(PoolBusyError, match="orders for S-1 wait for a prefix of pool home"):
+    with pytest.raises(PoolModeError, match="orders for S-1 wait for a prefix of pool home"):
         await kept.change(BLOCKS)
     assert await kept.owner.fetchval("SELECT netbox_mode FROM pools") == "direct"
     await kept.allocate_in_the_end()
@@ -244,8 +245,8 @@ async def test_blocks_left_by_a_change_that_was_given_up(kept: Changeable, monke
     kept.server.faults.next(DROPPED, method="POST", path=AVAILABLE)
     await refusal(kept.allocate("S-9", "O-9"))
     with monkeypatch.context() as patience:
-        patience.setattr(controller, "ROUNDS", 1)
-        with pytest.raises(PoolBusyError):
+        patience.setattr(pool_mode_change, "ROUNDS", 1)
+        with pytest.raises(PoolModeError):
             await kept.change(BLOCKS)
     assert [one["prefix"] for one in kept.containers()] == ["2001:db8:4000::/52"]
     await kept.allocate_in_the_end("S-9", "O-9")
@@ -281,7 +282,7 @@ async def test_what_netbox_may_be_at_work_on_still_is_told_at_once(kept: Changea
     await kept.lines(1)
     await kept.in_the_end()
     later = "SELECT to_char(due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC') FROM netbox_records"
-    with pytest.raises(PoolBusyError, match=f"goes on after {await kept.owner.fetchval(later)}. Until then"):
+    with pytest.raises(PoolModeError, match=f"goes on after {await kept.owner.fetchval(later)}. Until then"):
         await kept.change(DIRECT)
     await kept.hours_later()
     await kept.change(DIRECT)

@@ -5,6 +5,7 @@ from ipaddress import IPv6Network
 
 import asyncpg
 import pytest
+from temporalio.client import Client
 
 from ipam.netbox.errors import ConnectionLostError
 from lastmile.devstack.netbox import NetBoxServer
@@ -17,8 +18,10 @@ BLOCK_LENGTH = 52
 
 
 @pytest.fixture
-async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Changeable]:
-    async with Changeable.serving(owner_url, owner, standin) as kept:
+async def kept(
+    owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer, temporal_client: Client
+) -> AsyncIterator[Changeable]:
+    async with Changeable.serving(owner_url, owner, standin) as kept, kept.working(temporal_client):
         await kept.start(DIRECT)
         await kept.lines(3)
         yield kept

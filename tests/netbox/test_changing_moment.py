@@ -2,18 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from ipaddress import IPv6Network
 
 import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from temporalio.client import Client
 
 from ipam.allocation import allocate
 from ipam.models import Need, Purpose
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
-from ipam.netbox.mode_change.conversion import ConversionNotReadyError, become_delegated, become_direct
+from ipam.netbox.mode_change.closing import close
+from ipam.netbox.mode_change.conversion import ConversionNotReadyError, convert
+from ipam.netbox.mode_change.plan import Conversion
 from lastmile.db.advisory_lock import exclusive
 from lastmile.db.database import PlatformConnection
 from lastmile.devstack.netbox import NetBoxServer
@@ -22,8 +26,10 @@ from tests.support.direct_env import SPACE, VRF, refusal
 
 
 @pytest.fixture
-async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Changeable]:
-    async with Changeable.serving(owner_url, owner, standin) as kept:
+async def kept(
+    owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer, temporal_client: Client
+) -> AsyncIterator[Changeable]:
+    async with Changeable.serving(owner_url, owner, standin) as kept, kept.working(temporal_client):
         yield kept
 
 
@@ -37,16 +43,17 @@ async def all_but_the_last_step(kept: Changeable, before: Way) -> None:
         pool = await pool_as(kept, PREFIX)
         for prefix in await missing_blocks(kept.database, pool):
             await surround(kept.database, kept.netbox, pool, prefix)
-        await kept.owner.execute("UPDATE pools SET netbox_closed_until = now() + interval '1 minute'")
     else:
         await kept.agree()
+    await close(kept.database, await pool_as(kept, PREFIX))
 
 
 async def last_step(kept: Changeable, connection: PlatformConnection, before: Way) -> None:
+    id = int(await connection.scalar(text("SELECT id FROM pools")))
     if before == DIRECT:
-        await become_delegated(connection, await pool_as(kept, PREFIX), direct=True)
+        await convert(connection, Conversion.DIRECT_TO_DELEGATED, id, kept.place(PREFIX))
     else:
-        await become_direct(connection, await pool_as(kept, DIRECT))
+        await convert(connection, Conversion.DELEGATED_TO_DIRECT, id, kept.place(DIRECT))
 
 
 @pytest.mark.parametrize(("before", "after"), [(DIRECT, PREFIX), (PREFIX, DIRECT)])
@@ -74,73 +81,65 @@ async def test_a_release_at_the_very_moment(kept: Changeable, before: Way, after
 
 
 async def test_an_allocation_before_the_very_moment_comes_first(kept: Changeable) -> None:
+    """The closing waits for an allocation that has begun to write, and the conversion for NetBox to know of it."""
     await kept.start(PREFIX)
     await kept.lines(3)
     await kept.agree()
-    pool = await pool_as(kept, DIRECT)
     async with kept.database.tenant("acme") as connection:
         need = Need(Purpose.IPV6_PD, 56, vrf=VRF)
         await allocate(connection, tenant="acme", subscriber_ref="S-9", order_id="O-9", need=need)
-
-        async def changing_it() -> None:
-            async with kept.database.platform() as platform:
-                await become_direct(platform, pool)
-
-        task = asyncio.create_task(changing_it())
+        closing = asyncio.create_task(close(kept.database, await pool_as(kept, DIRECT)))
         await kept.waiting()
-    with pytest.raises(ConversionNotReadyError):  # NetBox has yet to be told of it
-        await task
+    await closing
+    with pytest.raises(ConversionNotReadyError):
+        async with kept.database.platform() as platform:
+            await last_step(kept, platform, PREFIX)
     assert await kept.owner.fetchval("SELECT count(*) FROM slots WHERE delegation_id IS NOT NULL") == 4
 
 
-async def test_an_allocation_at_the_very_moment_finds_the_pool_as_it_is_then(kept: Changeable) -> None:
+async def test_a_pool_that_is_not_closed_is_not_converted(kept: Changeable) -> None:
     await kept.start(PREFIX)
     held = await kept.lines(3)
     await kept.agree()
-    await kept.begin("S-9", "O-9")
-    async with kept.database.platform() as connection:
-        await last_step(kept, connection, PREFIX)
-        allocating = asyncio.create_task(kept.allocate_in_the_end("S-9", "O-9"))
-        await kept.waiting()
-    given = await allocating
-    await kept.finish("S-9", "O-9")
-    await kept.beat()
-    assert await kept.agree_as(DIRECT) == sorted([*held, given])
+    with pytest.raises(ConversionNotReadyError):
+        async with kept.database.platform() as platform:
+            await last_step(kept, platform, PREFIX)
+    assert await kept.agree_as(PREFIX) == sorted(held)
 
 
-async def test_a_change_and_an_allocation_do_not_wait_for_each_other(kept: Changeable) -> None:
-    await kept.start(PREFIX)
+@pytest.mark.parametrize("before", [DIRECT, PREFIX])
+async def test_an_allocation_at_the_very_moment_waits_for_nobody_and_is_retried(kept: Changeable, before: Way) -> None:
+    await kept.start(before)
     held = await kept.lines(3)
-    await kept.agree()
+    await all_but_the_last_step(kept, before)
     await kept.begin("S-9", "O-9")
-    pool = await pool_as(kept, DIRECT)
-
-    async def changing_it() -> None:
-        async with kept.database.platform() as connection:
-            await become_direct(connection, pool)
-
     async with kept.database.platform() as other:
         await other.execute(text("SELECT FROM delegations LIMIT 1 FOR UPDATE"))
-        task = asyncio.create_task(changing_it())
+
+        async def converting() -> None:
+            async with kept.database.platform() as connection:
+                await last_step(kept, connection, before)
+
+        task = asyncio.create_task(converting())
         await kept.waiting()
-        allocating = asyncio.create_task(kept.allocate("S-9", "O-9"))
-        await kept.waiting(2)
+        failure = await refusal(kept.allocate("S-9", "O-9"))
+        assert (failure.type, failure.non_retryable) == ("PoolChangingError", False)
     await task
-    given = await allocating
+    given = await kept.allocate_in_the_end("S-9", "O-9")
     await kept.finish("S-9", "O-9")
     await kept.beat()
-    assert await kept.agree_as(DIRECT) == sorted([*held, given])
+    await kept.beat()
+    assert await kept.agree_as(PREFIX if before == DIRECT else DIRECT) == sorted([*held, given])
 
 
 async def test_a_change_and_a_release_do_not_wait_for_each_other(kept: Changeable) -> None:
     await kept.start(DIRECT)
     held = await kept.lines(3)
     await all_but_the_last_step(kept, DIRECT)
-    pool = await pool_as(kept, PREFIX)
 
     async def changing_it() -> None:
         async with kept.database.platform() as connection:
-            await become_delegated(connection, pool, direct=True)
+            await last_step(kept, connection, DIRECT)
 
     async with kept.database.platform() as releasing:
         await releasing.execute(text("SELECT FROM delegations LIMIT 1 FOR UPDATE"))
@@ -149,7 +148,6 @@ async def test_a_change_and_a_release_do_not_wait_for_each_other(kept: Changeabl
         # As the foreign key does of what is to be removed from NetBox.
         await releasing.execute(text("SELECT FROM pools FOR KEY SHARE"))
     await task
-    await kept.owner.execute("UPDATE pools SET netbox_closed_until = NULL")
     assert await kept.agree_as(PREFIX) == sorted(held)
 
 
@@ -168,24 +166,25 @@ async def test_a_big_pool_has_longer_than_any_step_of_a_workflow(kept: Changeabl
     assert len(await kept.agree_as(PREFIX)) == 3
 
 
-async def test_a_change_that_stands_still_holds_up_nobody_for_long(kept: Changeable) -> None:
-    """As one in a terminal that was suspended, or whose connection was cut: PostgreSQL gives it up in seconds."""
+async def test_a_change_that_stands_still_holds_up_no_release_for_long(kept: Changeable) -> None:
+    """As that of a worker that was suspended, or whose connection was cut: PostgreSQL gives it up in seconds."""
     await kept.start(PREFIX)
-    held = await kept.lines(3)
-    await kept.agree()
-    await kept.begin("S-9", "O-9")
-    given = []
+    _, *held = await kept.lines(3)
+    await all_but_the_last_step(kept, PREFIX)
+    await kept.begin("S-1", "D-1", "deprovision")
+    ref = kept.ref("S-1", "D-1")
 
     async def standing_still() -> None:
         async with kept.database.at_leisure() as connection:
             await last_step(kept, connection, PREFIX)
-            given.append(await kept.insist(lambda: kept.allocate("S-9", "O-9"), most=5))
+            for step in (kept.addresses.revoke_ipv6_lifecycle, kept.addresses.release_ip_address):
+                await kept.insist(partial(kept.run, step, ref), most=5)
 
     with pytest.raises(DBAPIError):
         await standing_still()
-    await kept.finish("S-9", "O-9")
-    await kept.beat()
-    assert await kept.agree_as(PREFIX) == sorted(held + given)
+    await kept.close("S-1", "D-1")
+    await kept.change(BLOCKS)
+    assert await kept.agree_as(BLOCKS) == sorted(held)
 
 
 async def test_a_change_has_its_turn_beside_a_keeper_that_never_rests(kept: Changeable) -> None:

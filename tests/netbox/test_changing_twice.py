@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from ipaddress import IPv6Network
 
 import asyncpg
 import pytest
 from pydantic import TypeAdapter
+from temporalio.client import Client
 
 from ipam.delegations import held_by, transition
 from ipam.errors import PoolBusyError
@@ -15,21 +15,22 @@ from ipam.lifecycle import State
 from ipam.models import Purpose
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, OnRelease, pool_named
 from ipam.netbox.importer.scan import Estate
-from ipam.netbox.mode_change import controller
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
-from ipam.netbox.mode_change.controller import change
-from ipam.netbox.mode_change.conversion import become_delegated, become_direct
+from ipam.netbox.mode_change.closing import close
+from ipam.netbox.mode_change.conversion import convert
+from ipam.netbox.mode_change.plan import Conversion
 from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.reconcile.run import differences
-from ipam.pools import Pool, add_pool, list_pools
+from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
+from lastmile.client.pool_modes import PoolModeError
 from lastmile.contract.lines import Reference
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.services.netbox_import import Carried, ImportVerdict, PrefixImporter
-from tests.netbox.changeable import BLOCKS, DATABASE, DIRECT, PREFIX, REST, Changeable, Way
+from tests.netbox.changeable import BLOCKS, DATABASE, DIRECT, PREFIX, Changeable, Way
 from tests.netbox.test_changing_moment import all_but_the_last_step, last_step, pool_as
 from tests.netbox.test_import import FIELD, Existing
-from tests.support.direct_env import PREFIXES, SPACE, VRF
+from tests.support.direct_env import PREFIXES, SPACE, VRF, refusal
 from tests.support.reconciliation import found
 
 
@@ -38,16 +39,12 @@ class Both(Existing, Changeable):
 
 
 @pytest.fixture
-async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Both]:
-    async with Both.serving(owner_url, owner, standin) as kept:
+async def kept(
+    owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer, temporal_client: Client
+) -> AsyncIterator[Both]:
+    async with Both.serving(owner_url, owner, standin) as kept, kept.working(temporal_client):
         await kept.have_field()
         yield kept
-
-
-async def the_pool(kept: Both) -> Pool:
-    async with kept.database.platform() as platform:
-        [use] = await list_pools(platform)
-        return use.pool
 
 
 async def nothing_is_out_of_order(kept: Both) -> None:
@@ -69,15 +66,14 @@ async def nothing_is_out_of_order(kept: Both) -> None:
     ],
 )
 async def test_a_second_change_that_has_read_the_pool_before_the_first_changes_nothing(
-    kept: Both, before: Way | None, first: Way, second: tuple[Way, OnRelease], monkeypatch: pytest.MonkeyPatch
+    kept: Both, before: Way | None, first: Way, second: tuple[Way, OnRelease]
 ) -> None:
-    monkeypatch.setattr(controller, "ROUND", timedelta(milliseconds=50))
     await kept.start(before)
     await kept.lines(3)
-    seen_by_both = await the_pool(kept)
-    await change(kept.database, kept.netbox, seen_by_both, kept.place(first), rest=REST)
-    with pytest.raises(PoolBusyError, match="changed by somebody else"):
-        await change(kept.database, kept.netbox, seen_by_both, kept.place(*second), rest=REST)
+    seen_by_both = await kept.the_home_pool()
+    await (await kept.request(seen_by_both, kept.place(first))).result()
+    with pytest.raises(PoolModeError, match="changed by somebody else"):
+        await (await kept.request(seen_by_both, kept.place(*second))).result()
     await kept.lines(3, start=50)
     await nothing_is_out_of_order(kept)
     assert len(await kept.agree_as(first)) == 6
@@ -89,16 +85,13 @@ async def test_the_last_step_is_not_taken_from_another_mode(kept: Both, direct: 
     there = BLOCKS if direct else DIRECT
     await kept.start(there)
     held = await kept.lines(3)
-    async with kept.database.platform() as connection:
-        with pytest.raises(PoolBusyError, match="changed by somebody else"):
-            await become_delegated(connection, await pool_as(kept, PREFIX), direct=direct)
-    async with kept.database.platform() as connection:
-        with pytest.raises(PoolBusyError, match="changed by somebody else"):
-            await (
-                become_delegated(connection, await pool_as(kept, PREFIX), direct=False)
-                if direct
-                else become_direct(connection, await pool_as(kept, DIRECT))
-            )
+    id = await kept.owner.fetchval("SELECT id FROM pools")
+    wrong = [(Conversion.DATABASE_TO_DELEGATED, PREFIX)]
+    wrong += [(Conversion.DIRECT_TO_DELEGATED, PREFIX)] if direct else [(Conversion.DELEGATED_TO_DIRECT, DIRECT)]
+    for conversion, way in wrong:
+        async with kept.database.platform() as connection:
+            with pytest.raises(PoolBusyError, match="changed by somebody else"):
+                await convert(connection, conversion, id, kept.place(way, OnRelease.DELETE))
     assert await kept.agree_as(there) == sorted(held)
 
 
@@ -150,14 +143,12 @@ async def test_an_order_whose_first_pool_is_full_does_not_move_on_to_one_that_ha
     home = BoundPool(id, "home", IPv6Network(SPACE), 56, kept.place(BLOCKS))
     for prefix in await missing_blocks(kept.database, home):
         await surround(kept.database, kept.netbox, home, prefix)
-    await kept.owner.execute("UPDATE pools SET netbox_closed_until = now() + interval '1 minute' WHERE name = 'home'")
+    await close(kept.database, home)
     await kept.begin("S-9", "O-9")
     async with kept.database.platform() as connection:
-        await become_delegated(connection, home, direct=True)
-        ordering = asyncio.create_task(kept.allocate("S-9", "O-9"))
-        await kept.waiting()
-    await asyncio.wait([ordering])
-    ordering.exception()
+        await convert(connection, Conversion.DIRECT_TO_DELEGATED, id, kept.place(BLOCKS))
+        failure = await refusal(kept.allocate("S-9", "O-9"))
+        assert (failure.type, failure.non_retryable) == ("PoolChangingError", False), "it does not roll back"
     slotless = "SELECT count(*) FROM delegations WHERE pool_id = $1 AND slot IS NULL AND released_at IS NULL"
     assert await kept.owner.fetchval(slotless, id) == 0
 
@@ -187,8 +178,7 @@ async def test_a_transition_under_way_when_prefixes_come_to_be_told(kept: Both) 
     async with kept.database.tenant("acme") as connection:
         [one] = await held_by(connection, "S-1")
         await transition(connection, one, State.REVOKING, order_id="O-1", reason="ordered")
-        pool = await pool_as(kept, PREFIX)
-        changes = asyncio.create_task(change(kept.database, kept.netbox, await the_pool(kept), pool.netbox, rest=REST))
+        changes = asyncio.create_task(kept.change(PREFIX))
         await kept.waiting()
     await changes
     for _ in range(3):
@@ -202,8 +192,9 @@ async def test_an_activation_at_the_moment_when_its_pool_becomes_direct_tells_ne
     await kept.begin("S-9", "O-9")
     await kept.allocate("S-9", "O-9")
     await kept.agree()
+    await close(kept.database, await pool_as(kept, DIRECT))
     async with kept.database.platform() as connection:
-        await become_direct(connection, await pool_as(kept, DIRECT))
+        await last_step(kept, connection, PREFIX)
         activating = asyncio.create_task(kept.activate("S-9", "O-9"))
         await kept.waiting()
     await activating

@@ -18,17 +18,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+import asyncpg
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError
 
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.contract import Decision, workflow_id
 from lastmile.db.migrate import upgrade
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import DROPPED
 from lastmile.devstack.postgres import EmbeddedPostgres
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import find_temporal
+from tests.netbox.changeable import BLOCKS, DATABASE, DIRECT, Changeable
+from tests.support.direct_env import AVAILABLE
 from tests.support.faults import Faults, Gate, refused
 from tests.support.maintenance import AT_ONCE, Maintenance
 from tests.support.orders import Orders, dispatched, parked, until_refused
+from tests.support.processes import until
 from tests.workflows.every_way.cases import ENDINGS
 from tests.workflows.every_way.environment import CaseEnvironment, stage
 from tests.workflows.every_way.run_case import play
@@ -153,7 +160,41 @@ SCENARIOS: dict[str, Scenario] = {
 }
 """Beside the ends of the matrix (every_way/cases.py): the ways to end that need no fault, and what runs by itself."""
 
-NAMES = [*SCENARIOS, *ENDINGS]
+
+async def pool_mode_refused(kept: Changeable) -> Run:
+    theirs = await kept.by_hand("2001:db8:4000::/60")
+    run = (await kept.request(await kept.the_home_pool(), kept.place(DIRECT))).handle
+    with suppress(WorkflowFailureError):
+        await run.result()
+    await kept.deleted_by_hand(theirs)
+    return run
+
+
+async def pool_mode_changed(kept: Changeable) -> Run:
+    run = (await kept.request(await kept.the_home_pool(), kept.place(DIRECT))).handle
+    await run.result()
+    return run
+
+
+async def pool_mode_cancelled(kept: Changeable) -> Run:
+    await kept.begin("S-9", "O-9")
+    kept.server.faults.next(DROPPED, method="POST", path=AVAILABLE)
+    with suppress(ApplicationError):
+        await kept.allocate("S-9", "O-9")
+    run = await kept.request(await kept.the_home_pool(), kept.place(BLOCKS))
+
+    async def closed() -> bool:
+        return (await run.progress()).closed
+
+    await until(closed)
+    await run.handle.cancel()
+    return run.handle
+
+
+POOL_MODES = {scenario.__name__: scenario for scenario in (pool_mode_refused, pool_mode_changed, pool_mode_cancelled)}
+"""Of one pool, one after the other: record all of them, or none."""
+
+NAMES = [*SCENARIOS, *POOL_MODES, *ENDINGS]
 """Of all histories."""
 
 
@@ -189,6 +230,20 @@ async def _record(stage: CaseEnvironment, wanted: Collection[str]) -> None:
         await _write(name, seen.run.handle)
 
 
+async def _record_pool_modes(client: Client, database_url: str) -> None:
+    owner = await asyncpg.connect(database_url)
+    with NetBoxServer() as server:
+        async with Changeable.serving(database_url, owner, server) as kept, kept.working(client):
+            await kept.start(DATABASE)
+            await kept.lines(3)
+            for name, scenario in POOL_MODES.items():
+                run = await scenario(kept)
+                with suppress(WorkflowFailureError):
+                    await run.result()
+                await _write(name, run)
+    await owner.close()
+
+
 async def main(wanted: Collection[str]) -> None:
     if unknown := set(wanted) - set(NAMES):
         raise SystemExit(f"there is no history {', '.join(sorted(unknown))}; there is {', '.join(NAMES)}")
@@ -203,6 +258,8 @@ async def main(wanted: Collection[str]) -> None:
             await upgrade(postgres.url)
             async with stage(temporal.address, postgres.url) as ready:
                 await _record(ready, wanted)
+                if POOL_MODES.keys() & set(wanted):
+                    await _record_pool_modes(ready.client, postgres.url)
     for file in DIRECTORY.glob("*.json"):
         if file.stem not in NAMES:
             file.unlink()

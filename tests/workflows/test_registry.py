@@ -14,6 +14,7 @@ from workflows.registry import WORKFLOWS
 STEPS: list[Step[Any]] = [*operations.PROVISION.steps, *operations.DEPROVISION.steps]
 ORDERS = {"open_order", "begin_rollback", "close_order"}
 CLEANUP = {part.activity for part in cleanup.PARTS} | {cleanup.FINISH, "cleanup_ended"}
+POOL_MODE = {"plan_pool_mode", "prepare_pool", "close_pool", "convert_pool", "return_blocks", "open_pool"}
 AUDIT = {"invariants", "check_invariant", "compare_with_netbox", "retry_disconnects", "audit_ended"}
 
 
@@ -29,7 +30,7 @@ def test_every_step_and_every_undo_is_an_activity(registered: set[str]) -> None:
 
 def test_every_activity_is_somebodys(registered: set[str]) -> None:
     named = {step.name for step in STEPS} | {step.undo for step in STEPS}
-    assert registered - named == ORDERS | CLEANUP | AUDIT | {"take_snapshot"}
+    assert registered - named == ORDERS | CLEANUP | AUDIT | POOL_MODE | {"take_snapshot"}
 
 
 def test_the_worker_runs_every_workflow(worker: Worker) -> None:

@@ -23,6 +23,7 @@ async def call(
     attempt: timedelta,
     attempts: int = 10,
     name: str = "",
+    cancellation: workflow.ActivityCancellationType = workflow.ActivityCancellationType.TRY_CANCEL,
 ) -> Any:
     """Run an activity and return its result. Raise `ActivityError` once the attempts are used up.
 
@@ -38,4 +39,5 @@ async def call(
         start_to_close_timeout=attempt,
         heartbeat_timeout=HEARTBEAT,
         retry_policy=RetryPolicy(maximum_attempts=attempts, maximum_interval=LONGEST_PAUSE),
+        cancellation_type=cancellation,
     )

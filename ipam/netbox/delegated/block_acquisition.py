@@ -42,7 +42,8 @@ _BEGIN = text(
     f"""
     INSERT INTO netbox_blocks (id, pool_id, tenant_id, key)
     SELECT n, id, tenant_id, lastmile_block_key(name, n) FROM pools, nextval('netbox_blocks_id_seq') n
-    WHERE id = :pool_id AND netbox_mode = '{AllocationMode.DELEGATED}' AND closed_at IS NULL AND :wanted > (
+    WHERE id = :pool_id AND netbox_mode = '{AllocationMode.DELEGATED}' AND closed_at IS NULL
+      AND NOT lastmile_pool_is_changing(pools) AND :wanted > (
         SELECT count(*) FROM (
             SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at <= now() LIMIT :wanted
         ) free)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-from ipam.allocation import Allocation, Released
+from ipam.allocation import Allocation, Released, check_open
 from ipam.allocator import PrefixAllocator
 from ipam.delegations import Delegation, StateChangedError, transition
 from ipam.errors import DelegationMismatchError, PoolExhaustedError, PoolMovedError
@@ -116,6 +116,8 @@ class DirectAllocator:
             return pending
         async with order.transaction() as connection:
             moved = await pending_delegations.next_pool(connection, pending, need)
+            if moved is None:
+                await check_open(connection, need)
         if moved is None:
             raise PoolExhaustedError(
                 f"Cannot allocate a /{pool.length} from pool {pool}: NetBox has no free prefix left in it, nor in "

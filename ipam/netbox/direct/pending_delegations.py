@@ -30,7 +30,7 @@ _BEGIN = text(
     INSERT INTO delegations (tenant_id, pool_id, subscriber_ref, purpose, allocation_key, created_by_order, state)
     SELECT :tenant, id, :subscriber_ref, :purpose, :key, :order_id, 'pending'
     FROM pools
-    WHERE netbox_mode = 'direct' AND NOT lastmile_pool_is_changing(pools)
+    WHERE netbox_mode = 'direct'
       AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
     ORDER BY tenant_id NULLS LAST, id LIMIT 1
     FOR KEY SHARE

@@ -1,35 +1,34 @@
-"""From one mode of a pool to another, in one transaction: what is held keeps its prefix, what rests goes on resting.
+"""Rewrite a pool's rows for another NetBox mode, in one transaction: held prefixes stay, and quarantines continue.
 
-Whoever allocates or releases at that moment waits, and finds the pool as it is afterwards. Allocations hold the
-pool's row by their foreign key; those that are about to claim a slot are kept from it by the slot's lock, which is
-therefore taken first. A pool of a million prefixes takes a minute or two: each of these needs a connection that has as
-long (`Database.at_leisure`).
+The pool is closed to new allocations. Releases and other changes of a delegation continue: one that has begun comes
+first, and a later one waits and finds the pool as it is then. One transaction, because a pool that is half converted
+has no valid mode. A pool of a million prefixes takes a minute or two, so each conversion needs a connection that has
+that time (`Database.at_leisure`).
 """
-
-from typing import Any
 
 from sqlalchemy import text
 
 from ipam.errors import PoolBusyError
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope
+from ipam.netbox.mode_change.plan import Conversion, bound_as, reread
 from lastmile.db import PlatformConnection
 from lastmile.errors import LastmileError
 
-__all__ = ["ConversionNotReadyError", "adjust", "become_delegated", "become_direct", "changed", "rebind"]
+__all__ = ["ConversionNotReadyError", "convert"]
 
 
 class ConversionNotReadyError(LastmileError):
-    """Something has changed, or is about to, that has to be seen to first."""
+    """The pool is not closed, or its preparation is not complete: prepare, and try again."""
 
 
-_ALONE = text("SELECT netbox_mode FROM pools WHERE id = :pool_id FOR UPDATE")
+_LOCK = text("SELECT FROM pools WHERE id = :pool_id FOR UPDATE")
 
 _SET = text(
     """
     UPDATE pools SET netbox_mode = :mode, netbox_prefix_id = :prefix_id, netbox_vrf_id = :vrf_id,
                      netbox_release = :on_release, netbox_record = :record, netbox_block_length = :block_length,
                      frontier = CASE :mode WHEN 'delegated' THEN end_slot ELSE first_slot END,
-                     netbox_full_since = NULL
+                     netbox_full_since = NULL, netbox_closed_until = NULL
     WHERE id = :pool_id
     """
 )
@@ -73,18 +72,18 @@ _TELL_ALL_KNOWN = text(
     """
 )
 
-# Before NetBox comes to be told of each prefix, too: what a delegation under way becomes is known, or told by itself.
-# Direct to delegated. A release that is under way holds its delegation's row, and then the pool's by a foreign key: in
-# this order it is waited for, and comes first, or reads its delegation again. New ones the closed pool has none.
+# An order whose prefix NetBox is choosing has no slot yet.
 _CLOSED_AND_QUIET = text(
     """
-    SELECT coalesce(netbox_closed_until > now(), false) AND NOT EXISTS (
+    SELECT lastmile_pool_is_changing(p) AND NOT EXISTS (
         SELECT FROM delegations d WHERE d.pool_id = p.id AND d.prefix IS NULL AND d.released_at IS NULL)
     FROM pools p WHERE id = :pool_id
     """
 )
 
-_HOLD = text(
+# A release holds its delegation's row, and then the pool's by a foreign key. Locked in this order, the release comes
+# first, or reads its delegation again.
+_LOCK_DELEGATIONS = text(
     """
     SELECT count(*) FROM (
         SELECT FROM delegations WHERE pool_id = :pool_id AND released_at IS NULL FOR UPDATE) held
@@ -130,12 +129,6 @@ _TO_SLOTS = (
 )
 
 # Delegated to direct.
-_LOCK_FREE = text(
-    """
-    SELECT count(*) FROM (SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL FOR UPDATE) free
-    """
-)
-
 _UNTOLD = text(
     """
     SELECT EXISTS (SELECT FROM netbox_records WHERE pool_id = :pool_id AND (since IS NOT NULL OR unsure))
@@ -170,70 +163,55 @@ _TO_NETBOX = (
 )
 
 
-async def become_delegated(connection: PlatformConnection, pool: BoundPool, *, direct: bool) -> None:
-    """From the database alone, or from `direct`. Raises `ConversionNotReadyError` where something is outside of all
-    blocks, and where orders can still ask NetBox for a prefix."""
-    place = {"pool_id": pool.id}
-    if direct or pool.netbox.record is ReportingScope.PREFIX:
-        await connection.execute(_HOLD, place)
-    await _alone(connection, pool, AllocationMode.DIRECT if direct else None)
-    if direct and not await connection.scalar(_CLOSED_AND_QUIET, place):
-        raise ConversionNotReadyError
-    if await connection.scalar(_BEING_TAKEN, place) or await connection.scalar(_OUTSIDE, place):
-        raise ConversionNotReadyError
-    for statement in _TO_SLOTS if direct else ():
-        await connection.execute(text(statement), place)
-    await rebind(connection, pool)
-    if pool.netbox.record is ReportingScope.PREFIX:
-        await connection.execute(_TELL, place | {"held": True})
+# The mode that each conversion begins with.
+_FROM = {
+    Conversion.DATABASE_TO_DELEGATED: None,
+    Conversion.DIRECT_TO_DELEGATED: AllocationMode.DIRECT,
+    Conversion.DELEGATED_TO_DIRECT: AllocationMode.DELEGATED,
+    Conversion.DELEGATED_OPTIONS: AllocationMode.DELEGATED,
+    Conversion.DIRECT_OPTIONS: AllocationMode.DIRECT,
+}
+
+_STATEMENTS = {Conversion.DIRECT_TO_DELEGATED: _TO_SLOTS, Conversion.DELEGATED_TO_DIRECT: _TO_NETBOX}
 
 
-async def become_direct(connection: PlatformConnection, pool: BoundPool) -> None:
-    """From delegated, where NetBox was told of every prefix. Raises `ConversionNotReadyError` while it was not."""
-    place = {"pool_id": pool.id}
-    await connection.execute(_LOCK_FREE, place)
-    await _alone(connection, pool, AllocationMode.DELEGATED)
-    await connection.execute(_HOLD, place)
-    if await connection.scalar(_BEING_TAKEN, place) or await connection.scalar(_UNTOLD, place):
-        raise ConversionNotReadyError
-    for statement in _TO_NETBOX:
-        await connection.execute(text(statement), place)
-    await rebind(connection, pool)
+async def convert(connection: PlatformConnection, conversion: Conversion, pool_id: int, binding: Binding) -> None:
+    """Convert the pool to this binding and open it; nothing happens where it has that binding.
 
-
-async def adjust(connection: PlatformConnection, pool: BoundPool, before: Binding) -> None:
-    """Another record, block length or `on_release` of a delegated pool. Raises `ConversionNotReadyError` while a block
-    is being taken: its length was said to NetBox."""
-    place = {"pool_id": pool.id}
-    if before.record is not pool.netbox.record is ReportingScope.PREFIX:
-        await connection.execute(_HOLD, place)
-    await _alone(connection, pool, AllocationMode.DELEGATED)
-    if await connection.scalar(_BEING_TAKEN, place):
-        raise ConversionNotReadyError
-    await rebind(connection, pool)
-    if before.record is not pool.netbox.record:
-        await connection.execute(_TELL_ALL_KNOWN, place)
-    if pool.netbox.record is ReportingScope.PREFIX:
-        await connection.execute(_TELL, place | {"held": before.record is not ReportingScope.PREFIX})
-
-
-async def _alone(connection: PlatformConnection, pool: BoundPool, mode: AllocationMode | None) -> None:
-    """Have the pool to ourselves.
-
-    Raises `PoolBusyError` unless it is of the mode that it is to be brought from: what is held in it is written in its
-    way.
+    Raises `ConversionNotReadyError`, and `PoolBusyError` where the pool is of another mode than the conversion begins
+    with: its prefixes are stored in another way.
     """
-    if await connection.scalar(_ALONE, {"pool_id": pool.id}) != mode:
-        raise PoolBusyError(changed(pool.name))
+    place = {"pool_id": pool_id}
+    reports = binding.record is ReportingScope.PREFIX
+    if reports or conversion in _STATEMENTS:
+        await connection.execute(_LOCK_DELEGATIONS, place)
+    await connection.execute(_LOCK, place)
+    pool, present = await bound_as(connection, pool_id, binding)
+    if present == binding:
+        return
+    if (present and present.mode) != _FROM[conversion]:
+        raise PoolBusyError(reread(pool.name))
+    if not await connection.scalar(_CLOSED_AND_QUIET, place) or not await _prepared(connection, conversion, pool):
+        raise ConversionNotReadyError
+    for statement in _STATEMENTS.get(conversion, ()):
+        await connection.execute(text(statement), place)
+    await connection.execute(_SET, binding.model_dump(mode="json") | place)
+    await connection.execute(_ANEW, place)
+    if conversion is Conversion.DELEGATED_OPTIONS and present is not None and present.record is not binding.record:
+        await connection.execute(_TELL_ALL_KNOWN, place)
+    if reports:
+        await connection.execute(_TELL, place | {"held": present is None or present.record is not binding.record})
 
 
-def changed(pool: str) -> str:
-    """What to tell whoever comes second."""
-    return f"pool {pool} has been changed by somebody else meanwhile: see `lastmile pool list`, and try again"
-
-
-async def rebind(connection: PlatformConnection, pool: BoundPool) -> None:
-    """Write where and how the pool is in NetBox."""
-    values: dict[str, Any] = pool.netbox.model_dump(mode="json")
-    await connection.execute(_SET, values | {"pool_id": pool.id})
-    await connection.execute(_ANEW, {"pool_id": pool.id})
+async def _prepared(connection: PlatformConnection, conversion: Conversion, pool: BoundPool) -> bool:
+    """Whether every prefix is in a block, or is known to NetBox, and no block is being acquired."""
+    place = {"pool_id": pool.id}
+    if await connection.scalar(_BEING_TAKEN, place):
+        return False
+    match conversion:
+        case Conversion.DATABASE_TO_DELEGATED | Conversion.DIRECT_TO_DELEGATED:
+            return not await connection.scalar(_OUTSIDE, place)
+        case Conversion.DELEGATED_TO_DIRECT:
+            return not await connection.scalar(_UNTOLD, place)
+        case _:
+            return True

@@ -136,9 +136,10 @@ def pool_set(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Change a pool's exclusions, or its records in NetBox. Orders continue, and subscribers keep their prefixes.
+    """Change a pool's exclusions, or how it is kept in NetBox. Subscribers keep their prefixes.
 
-    After an interruption, the same command again continues the change.
+    A worker carries out a change in NetBox. It continues after Ctrl-C. The same command again follows it, or resumes a
+    change that has stopped.
     """
     from lastmile.cli.inventory.pool_set import pool_set
 

@@ -1,20 +1,24 @@
-"""`lastmile pool set`: how a pool is kept in NetBox, changed while orders go on."""
+"""`lastmile pool set`: change how a pool is kept in NetBox, by a Temporal workflow, while orders continue."""
 
+import asyncio
 from typing import Any
 
 from pydantic import ValidationError
 
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope, resolve_prefix
-from ipam.netbox.mode_change.controller import change
+from ipam.netbox.mode_change.plan import pool_id
 from ipam.netbox.requirements import check
 from ipam.pools import Pool
-from lastmile.cli.connections import load_settings, open_database
+from lastmile.cli.connections import connect_temporal, load_settings, open_database
 from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.inventory.pool_changes import named_pool
 from lastmile.cli.netbox.connection import open_netbox
 from lastmile.cli.output import print_error, print_result
-from lastmile.errors import InvalidInputError
+from lastmile.client.operator_client import OperatorClient
+from lastmile.client.pool_modes import PoolModeOutageError, change_pool_mode
+from lastmile.contract.pool_modes import PoolModeChange
+from lastmile.errors import InvalidInputError, UnavailableError
 from lastmile.services.tenants import list_tenants
 from lastmile.validation_messages import mistakes
 
@@ -48,19 +52,41 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
             raise InvalidInputError(
                 f"NetBox lacks what the pool needs; `lastmile netbox setup{option}` creates it:", words
             )
-        await change(
-            database,
-            netbox,
-            pool,
-            wanted,
-            rest=settings.quarantine_unconfirmed,
-            tell=lambda words: print_error(f"Pool {name}: {words}."),
-            actor=current_user(),
-        )
+        async with database.platform() as connection:
+            id_ = await pool_id(connection, pool)
+    change = PoolModeChange(
+        pool_id=id_,
+        pool=name,
+        before=pool.netbox and pool.netbox.model_dump(mode="json"),
+        requested=wanted.model_dump(mode="json"),
+        requested_by=current_user(),
+    )
+    await _carry_out(await connect_temporal(settings), change)
     print_result(
         f"Pool {name} is {_words(wanted)}.", as_json, **pool.model_dump(mode="json") | {"netbox": wanted.model_dump()}
     )
     return Exit.DONE
+
+
+async def _carry_out(operator: OperatorClient, change: PoolModeChange) -> None:
+    """Have a worker carry out the change, and show its progress. Raises `UnavailableError` and `ClientError`."""
+    if shortage := await operator.worker_shortage():
+        raise UnavailableError(f"Pool {change.pool} was not changed: a worker carries out the change. {shortage}")
+    run = await change_pool_mode(operator.client, operator.task_queue, change)
+    if run.attached:
+        print_error(f"Pool {change.pool}: the same change is running already; this command follows it.")
+    try:
+        async for words in run.follow():
+            print_error(f"Pool {change.pool}: {words}.")
+        await run.result()
+    except PoolModeOutageError as failure:
+        raise UnavailableError(str(failure)) from failure
+    except asyncio.CancelledError:
+        print_error(
+            f"Interrupted: the change of pool {change.pool} continues in Temporal, as workflow {run.handle.id}. "
+            f"The same command again follows it; `temporal workflow cancel --workflow-id {run.handle.id}` cancels it."
+        )
+        raise
 
 
 def _wanted(pool: Pool, asked: dict[str, Any]) -> Binding:

@@ -102,8 +102,8 @@ COMMENT ON COLUMN pools.netbox_record IS
     'What a delegated pool records in NetBox. block: blocks and how full they are. prefix: also every prefix.';
 COMMENT ON COLUMN pools.netbox_block_length IS 'The length of the blocks that a delegated pool acquires, in bits.';
 COMMENT ON COLUMN pools.netbox_closed_until IS
-    'While the pool''s NetBox mode changes, no allocation begins in it until then. The time bounds what a lost '
-    'process leaves behind.';
+    'While the pool''s NetBox mode changes, it is closed to new allocations until then, which the change renews. An '
+    'operator''s closing is closed_at.';
 COMMENT ON COLUMN pools.netbox_full_since IS
     'When NetBox first had no further block or prefix for the pool; NULL as soon as it has one. Written by '
     'allocations.';
@@ -125,20 +125,20 @@ $$;
 COMMENT ON FUNCTION lastmile_pool_serves IS
     'Whether the pool could serve the need of an order (ipam.models.Need), if it were open and in the VRF.';
 
-CREATE FUNCTION lastmile_pool_is_candidate(
-    pool pools, need_purpose text, need_length integer, need_vrf text, need_pool text, need_region text,
-    need_address inet
-) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT pool.closed_at IS NULL AND pool.vrf = need_vrf
-       AND lastmile_pool_serves(pool, need_purpose, need_length, need_pool, need_region, need_address)
-$$;
-COMMENT ON FUNCTION lastmile_pool_is_candidate IS 'Whether the pool can serve the need of an order (ipam.models.Need).';
-
 CREATE FUNCTION lastmile_pool_is_changing(pool pools) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT coalesce(pool.netbox_closed_until > now(), false)
 $$;
 COMMENT ON FUNCTION lastmile_pool_is_changing IS
-    'Whether the NetBox mode of the pool is changing: no order may begin to ask NetBox for a prefix of it.';
+    'Whether the pool is closed to new allocations while its NetBox mode changes.';
+
+CREATE FUNCTION lastmile_pool_is_candidate(
+    pool pools, need_purpose text, need_length integer, need_vrf text, need_pool text, need_region text,
+    need_address inet
+) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT pool.closed_at IS NULL AND NOT lastmile_pool_is_changing(pool) AND pool.vrf = need_vrf
+       AND lastmile_pool_serves(pool, need_purpose, need_length, need_pool, need_region, need_address)
+$$;
+COMMENT ON FUNCTION lastmile_pool_is_candidate IS 'Whether the pool can serve the need of an order (ipam.models.Need).';
 
 CREATE FUNCTION lastmile_pool_can_grow(pool pools) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT pool.frontier < pool.end_slot AND NOT int8range(pool.frontier, pool.end_slot) <@ pool.excluded

@@ -1,0 +1,91 @@
+"""The activities of a change of a pool's NetBox mode. Each can be repeated, and be cut off at any moment."""
+
+from datetime import timedelta
+
+from activities.base import Activities, upkeep
+from ipam.netbox import NetBox
+from ipam.netbox.binding import Binding, BoundPool, require_netbox
+from ipam.netbox.delegated.block_return import return_closed
+from ipam.netbox.mode_change import closing, preparation
+from ipam.netbox.mode_change.conversion import ConversionNotReadyError, convert
+from ipam.netbox.mode_change.plan import Conversion, bound_as, kept, plan, present_binding
+from lastmile.contract.pool_modes import PoolInFlight, PoolModeChange, PoolModeStage, PoolStage, Prepared
+from lastmile.db import Database
+
+__all__ = ["PoolModeActivities"]
+
+
+class PoolModeActivities(Activities):
+    def __init__(self, database: Database, netbox: NetBox | None, rest: timedelta) -> None:
+        """`rest` is the quarantine of a prefix whose former use nobody confirmed to have ended."""
+        super().__init__(database)
+        self._netbox = netbox
+        self._rest = rest
+
+    @upkeep
+    async def plan_pool_mode(self, change: PoolModeChange) -> list[PoolModeStage]:
+        """Return the conversions that lead to the requested mode; none where the pool has it."""
+        before = None if change.before is None else Binding.model_validate(change.before)
+        async with self._database.platform() as connection:
+            stages = await plan(connection, change.pool_id, before, Binding.model_validate(change.requested))
+        return [
+            PoolModeStage(conversion=conversion, binding=binding.model_dump(mode="json"))
+            for conversion, binding in stages
+        ]
+
+    @upkeep
+    async def prepare_pool(self, work: PoolStage) -> Prepared:
+        """Do some of what NetBox has to write before the conversion."""
+        pool, present, conversion = await self._read(work)
+        netbox = require_netbox(self._netbox, pool)
+        match conversion:
+            case Conversion.DATABASE_TO_DELEGATED | Conversion.DIRECT_TO_DELEGATED:
+                left = await preparation.acquire_blocks(self._database, netbox, pool, self._rest, first=work.first)
+                return Prepared(left=left, words=f"blocks to acquire: {left:,}")
+            case Conversion.DELEGATED_TO_DIRECT:
+                left = await preparation.report_prefixes(self._database, netbox, pool)
+                await preparation.settle_block(self._database, netbox, pool)
+                return Prepared(left=left, words=f"prefixes to report to NetBox: {left:,}")
+            case Conversion.DELEGATED_OPTIONS:
+                await preparation.check_options(self._database, pool, present)
+                await preparation.settle_block(self._database, netbox, pool)
+        return Prepared(left=0)
+
+    @upkeep
+    async def close_pool(self, work: PoolStage) -> PoolInFlight:
+        """Close the pool to new allocations, or keep it closed; return the orders that are in flight."""
+        pool, _, _ = await self._read(work)
+        await closing.close(self._database, pool)
+        return PoolInFlight(subscribers=await closing.in_flight(self._database, pool))
+
+    @upkeep
+    async def convert_pool(self, work: PoolStage) -> bool:
+        """Convert the closed pool and open it; False where its preparation is not complete."""
+        binding = Binding.model_validate(work.stage.binding)
+        try:
+            async with (
+                preparation.maintaining(self._database),
+                self._database.at_leisure(actor=work.requested_by) as connection,
+            ):
+                await convert(connection, Conversion(work.stage.conversion), work.pool_id, binding)
+        except ConversionNotReadyError:
+            return False
+        return True
+
+    @upkeep
+    async def return_blocks(self, work: PoolStage) -> None:
+        """Return the blocks that the pool no longer needs to NetBox."""
+        pool, _, _ = await self._read(work)
+        await return_closed(self._database, require_netbox(self._netbox, pool), pool)
+
+    @upkeep
+    async def open_pool(self, pool_id: int) -> str:
+        """Open the pool after a change that has stopped; return how it is kept, for people."""
+        await closing.reopen(self._database, pool_id)
+        async with self._database.platform() as connection:
+            return kept(await present_binding(connection, pool_id))
+
+    async def _read(self, work: PoolStage) -> tuple[BoundPool, Binding | None, Conversion]:
+        async with self._database.platform() as connection:
+            pool, present = await bound_as(connection, work.pool_id, Binding.model_validate(work.stage.binding))
+        return pool, present, Conversion(work.stage.conversion)

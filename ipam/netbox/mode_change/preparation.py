@@ -1,0 +1,137 @@
+"""The part of a mode change that takes time, because NetBox has to write: it is done while the pool is open.
+
+Each call does some of it, can be cut off at any moment, and continues where the last one stopped. A second, short
+preparation follows once the pool is closed.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from ipam.errors import PoolBusyError
+from ipam.netbox import NetBox
+from ipam.netbox.binding import Binding, BoundPool, ReportingScope
+from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
+from ipam.netbox.delegated.block_return import return_closed
+from ipam.netbox.delegated.blocks import blocks_of
+from ipam.netbox.delegated.foreign_prefixes import check_no_conflict, look
+from ipam.netbox.delegated.outbox import backlog, drain
+from ipam.netbox.errors import NetBoxExhaustedError
+from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
+from lastmile.db import Database
+from lastmile.db.advisory_lock import KEEPERS_ROUND, exclusive
+from lastmile.errors import LastmileError
+
+__all__ = ["MaintenanceBusyError", "acquire_blocks", "check_options", "maintaining", "report_prefixes", "settle_block"]
+
+BUDGET = timedelta(seconds=20)
+"""How long one call goes on to the next block, or the next prefixes."""
+PAUSE = timedelta(seconds=1)
+"""Between two looks at an outbox that another process drains."""
+
+# Blocks that an earlier change left, of another length than requested now, go back. The others stay as long as this
+# change goes on: left blocks go back after an hour.
+_OTHER_LENGTHS = text(
+    """
+    UPDATE netbox_blocks SET state = 'returning', since = now()
+    WHERE pool_id = :pool_id AND state = 'open' AND masklen(prefix) <> :block_length
+    """
+)
+_STILL_NEEDED = text("UPDATE netbox_blocks SET since = now() WHERE pool_id = :pool_id AND state = 'open'")
+
+_GIVE_UP_BLOCK = text("DELETE FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'taking' AND prefix IS NULL")
+
+
+class MaintenanceBusyError(LastmileError):
+    """A worker has been maintaining the blocks of all pools for a minute: try again."""
+
+
+@asynccontextmanager
+async def maintaining(database: Database) -> AsyncIterator[None]:
+    """Keep the workers' block maintenance out meanwhile. Raises `MaintenanceBusyError`."""
+    async with exclusive(database, "keeper", patience=KEEPERS_ROUND) as ours:
+        if not ours:
+            raise MaintenanceBusyError("a worker has been maintaining the blocks of pools for a minute")
+        yield
+
+
+async def acquire_blocks(database: Database, netbox: NetBox, pool: BoundPool, rest: timedelta, *, first: bool) -> int:
+    """Acquire blocks around everything that is held, in quarantine or within reach; return how many are missing still.
+
+    `rest` is the quarantine of a prefix whose former use nobody confirmed to have ended. Raises `ForeignPrefixesError`,
+    `MaintenanceBusyError` and `NetBoxError`.
+    """
+    end = time.monotonic() + BUDGET.total_seconds()
+    async with maintaining(database):
+        async with database.platform() as connection:
+            place = {"pool_id": pool.id}
+            await connection.execute(_OTHER_LENGTHS, place | {"block_length": pool.netbox.block_length})
+            await connection.execute(_STILL_NEEDED, place)
+        await return_closed(database, netbox, pool)
+        missing = await missing_blocks(database, pool)
+        if first:
+            await check_no_conflict(database, netbox, pool, missing)
+        for number, prefix in enumerate(missing):
+            if time.monotonic() > end:
+                return len(missing) - number
+            await surround(database, netbox, pool, prefix)
+        await look(database, netbox, pool, rest)
+    return 0
+
+
+async def report_prefixes(database: Database, netbox: NetBox, pool: BoundPool) -> int:
+    """Report prefixes to NetBox, here or by a worker's maintenance; return how many NetBox does not know yet.
+
+    Raises `PoolBusyError` where NetBox refuses one, or may be at work on one still, and `NetBoxError`.
+    """
+    end = time.monotonic() + BUDGET.total_seconds()
+    while True:
+        async with database.platform() as connection:
+            behind = await backlog(connection, pool)
+        if behind.refused:
+            raise PoolBusyError(
+                f"NetBox refuses {behind.refused:,} prefixes of pool {pool}: `lastmile audit` says which and why. Fix "
+                "them there, and the same change again continues. Until then the pool is delegated"
+            )
+        if behind.unsettled_until is not None:
+            until = f"{behind.unsettled_until:%Y-%m-%d %H:%M:%S %Z}"
+            raise PoolBusyError(
+                f"a reply about a prefix of pool {pool} was lost, and NetBox may be at work on it still: the same "
+                f"change again continues after {until}. Until then the pool is delegated"
+            )
+        if not behind.waiting or time.monotonic() > end:
+            return behind.waiting
+        async with exclusive(database, "keeper") as ours:
+            reported = await drain(database, netbox, pool) if ours else 0
+        if not reported:
+            await asyncio.sleep(PAUSE.total_seconds())
+
+
+async def settle_block(database: Database, netbox: NetBox, pool: BoundPool) -> None:
+    """Complete a block that is being acquired, or give it up where NetBox has none."""
+    async with database.platform() as connection:
+        if all(block.state != "taking" for block in await blocks_of(connection, pool)):
+            return
+    try:
+        with suppress(BlockOverlapError):  # repaired; the conversion finds out, and this is tried again
+            await take(database, netbox, pool)
+    except NetBoxExhaustedError:
+        async with database.platform() as connection:
+            await connection.execute(_GIVE_UP_BLOCK, {"pool_id": pool.id})
+
+
+async def check_options(database: Database, pool: BoundPool, present: Binding | None) -> None:
+    """Raise `PoolBusyError` where NetBox would need a record of a prefix that is a block already."""
+    if present is None or present.record is pool.netbox.record or pool.netbox.record is not ReportingScope.PREFIX:
+        return
+    async with database.platform() as connection:
+        blocks = await blocks_of(connection, pool)
+    if any(block.prefix is not None and block.prefix.prefixlen == pool.length for block in blocks):
+        raise PoolBusyError(
+            f"pool {pool} has blocks of one prefix each, and NetBox has no prefix twice: it can record each prefix "
+            "once those blocks have been returned"
+        )
