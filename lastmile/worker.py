@@ -34,7 +34,7 @@ from activities.devices import DeviceActivities
 from activities.interceptor import ActivityInterceptor
 from activities.maintenance.audit import AuditActivities
 from activities.maintenance.cleanup import CleanupActivities
-from activities.maintenance.metrics import FigureActivities
+from activities.maintenance.metrics import SnapshotActivities
 from activities.maintenance.pool_mode import PoolModeActivities
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
@@ -93,7 +93,7 @@ def build_worker(
             DeviceActivities(database, onu, cpe),
             CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox, vrf_attribute=vrf),
             AuditActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
-            FigureActivities(database, partial(read_temporal_metrics, client, settings.task_queue)),
+            SnapshotActivities(database, partial(read_temporal_metrics, client, settings.task_queue)),
             PoolModeActivities(database, netbox, settings.quarantine_unconfirmed),
         ),
         interceptors=[ActivityInterceptor()],
@@ -146,9 +146,9 @@ async def run(settings: Settings, pollers: Callable[[], int]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        figures = SnapshotCollector(partial(read_newest_snapshot, database), loop)
-        REGISTRY.register(figures)
-        stack.callback(REGISTRY.unregister, figures)
+        collector = SnapshotCollector(partial(read_newest_snapshot, database), loop)
+        REGISTRY.register(collector)
+        stack.callback(REGISTRY.unregister, collector)
 
         async def polling() -> str:
             if stop.is_set():

@@ -1,4 +1,4 @@
-"""The activity that takes a snapshot of all figures."""
+"""The activity that computes and stores the metrics snapshot."""
 
 import time
 from collections import defaultdict
@@ -13,19 +13,21 @@ from lastmile.db import Database
 from lastmile.metrics.snapshot import compute_snapshot, read_newest_snapshot, store_snapshot
 from lastmile.telemetry.snapshot import Sample, Snapshot
 
-__all__ = ["AskTemporal", "FigureActivities"]
+__all__ = ["AskTemporal", "SnapshotActivities"]
 
 AskTemporal = Callable[[Snapshot | None], Awaitable[tuple[Mapping[str, str], Sequence[Sample]]]]
-"""What Temporal knows: the tenants of the runs that wait for a person, by run id, and figures.
+"""A function that reads Temporal: it returns the tenants of the parked runs by run id, and samples.
 
-Given the snapshot before, which remembers what Temporal has forgotten.
+Its argument is the previous snapshot, since Temporal deletes old runs.
 """
 
 FEW = 10
-"""So many tenants, or pools, are told by name in the result of a run."""
+"""The maximum number of tenants or pools in the result of a run."""
 
 
-class FigureActivities:
+class SnapshotActivities:
+    """The activity of the metrics snapshot."""
+
     def __init__(self, database: Database, ask_temporal: AskTemporal) -> None:
         self._database = database
         self._ask_temporal = ask_temporal
@@ -33,7 +35,7 @@ class FigureActivities:
     @activity.defn
     @failing_by_type
     async def take_snapshot(self) -> SnapshotReport:
-        """Compute every figure, and store them for all workers to show. Two at once, or one again, do no harm."""
+        """Compute the metrics snapshot, and store it for all workers. Concurrent or repeated calls are safe."""
         began = time.monotonic()
         before = await read_newest_snapshot(self._database)
         waiting, asked = await self._ask_temporal(before.snapshot if before else None)
@@ -61,7 +63,7 @@ def _summary(snapshot: Snapshot, seconds: float) -> SnapshotReport:
 def _by(
     snapshot: Snapshot, name: str, label: str, combine: Callable[[Iterable[float]], float] = sum
 ) -> dict[str, float]:
-    """The figure's values by one label."""
+    """Return the values of a metric by one label."""
     values: dict[str, list[float]] = defaultdict(list)
     for sample in snapshot.samples:
         if sample.name == name:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from lastmile.db import Database
 
-# Of each watched table: a row, the column to change and its new value, and whose row it is.
+# For each audited table: a row, the column to change with its new value, and the subscriber of the row.
 CHANGES = {
     "tenants": ("(id, name) VALUES ('new', 'New')", "name", "Newer", None),
     "customers": ("(tenant_id, ref, name, created_by_order) VALUES ('acme', 'C-9', 'Ada', 'O-1')", "name", "Bob", None),

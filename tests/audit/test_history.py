@@ -93,7 +93,7 @@ async def test_read_tenures_at_a_time_returns_the_holder_of_that_time(
     await estate.provision(1, order="O-11")
     assert await estate.prefix(1) == prefix
     await estate.deprovision(1, order="D-11")
-    # The others are taken, and its rest is over: it is S-2's turn.
+    # The other prefixes are occupied, and the quarantine is over: S-2 gets this prefix.
     await owner.execute("UPDATE slots SET last_holder = NULL, free_at = '-infinity' WHERE last_holder IS NOT NULL")
     await owner.execute("UPDATE slots SET free_at = 'infinity' WHERE slot > 0")
     await estate.provision(2)
@@ -103,7 +103,7 @@ async def test_read_tenures_at_a_time_returns_the_holder_of_that_time(
     await shift(owner, "O-11", MAY - hour)
     await shift(owner, "D-11", MAY + hour)
     await shift(owner, "O-2", MAY + 30 * day)
-    # The clean-up removes delegations long before what is known of them.
+    # The cleanup deletes delegations long before their events.
     await owner.execute("UPDATE slots SET delegation_id = NULL")
     await owner.execute("DELETE FROM delegations")
 

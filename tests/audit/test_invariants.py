@@ -23,7 +23,7 @@ class Break:
     """The other invariants that the same change breaks."""
 
 
-# A pool that NetBox chooses from, and a delegation of S-1 in it.
+# A direct pool with a delegation of S-1.
 IN_NETBOX = """
 INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier,
                    netbox_mode, netbox_prefix_id, netbox_release)
@@ -347,7 +347,7 @@ async def test_check_of_a_prefix_around_others_finds_each_overlap(lived_in: Esta
     )
     reached = {violation.subject for violation in await lived_in.audit() if violation.invariant.name == "overlap"}
     held = {str(row[0]) for row in await owner.fetch("SELECT prefix::text FROM delegations WHERE released_at IS NULL")}
-    # All but the first of them reach into one before them.
+    # Each prefix except the first overlaps an earlier one.
     assert reached == held - {await lived_in.prefix(1)}
 
 

@@ -13,7 +13,7 @@ from lastmile.db import Database
 
 DELEGATIONS = 200_000
 
-# A clean estate of one tenant: what the orders would have made, in bulk.
+# The records of one tenant's orders without violations, inserted in bulk.
 ESTATE = f"""
 SET session_replication_role = replica;
 INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)
@@ -42,7 +42,7 @@ SET session_replication_role = DEFAULT;
 SELECT lastmile_recount();
 """
 
-# Who ends tells the statistics first.
+# A connection writes its statistics at its end.
 OTHERS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'lastmile' AND pid <> $1

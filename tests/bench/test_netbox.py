@@ -33,7 +33,7 @@ async def empty(owner_url: str) -> AsyncIterator[Database]:
 
 async def test_netbox_benchmark_returns_every_measurement(tmp_path: Path, owner_url: str) -> None:
     measurements = await netbox.measure(tmp_path, owner_url, SMALL)
-    # Processor time is counted in ticks, and so few allocations may take less than one.
+    # Processor time is counted in ticks, and so few allocations may need less than one tick.
     assert all(measurement.value > 0 for measurement in measurements if "processor time" not in measurement.name)
     by_name = {(measurement.name, measurement.peer) for measurement in measurements}
     for kind in (BLOCK, PREFIX):

@@ -26,7 +26,7 @@ def test_decrypt_returns_the_encrypted_bytes(plain: bytes) -> None:
 
 def test_key_ring_after_a_rotation_reads_old_and_writes_new_payloads() -> None:
     name, sealed = KeyRing.parse(written(k1=OLD)).encrypt(b"order")
-    # First every process learns the new key, and then every process uses it.
+    # First every process gets the new key. Then every process uses it.
     for ring in (KeyRing.parse(written(k1=OLD, k2=NEW)), KeyRing.parse(written(k2=NEW, k1=OLD))):
         assert ring.decrypt(name, sealed) == b"order"
     assert KeyRing.parse(written(k1=OLD, k2=NEW)).encrypt(b"")[0] == "k1"

@@ -193,7 +193,7 @@ async def test_collector_with_a_stalled_database_does_not_delay_the_scrape(
     assert await worker.says(*ALLOCATED) == 0
     async with desk.owner.transaction():
         await desk.owner.execute("LOCK TABLE metrics_snapshots")
-        # Long before PostgreSQL itself gives up on the lock.
+        # Less than the lock time-out of PostgreSQL.
         monkeypatch.setattr(snapshot, "READ_TIMEOUT_SECONDS", 0.5)
         assert await asked_in_vain(worker) == "TimeoutError"
         assert await worker.says(*ALLOCATED) == 0

@@ -47,7 +47,7 @@ async def test_compute_snapshot_without_orders_has_every_metric_at_zero(desk: De
     stuck = {"pending", "allocated", "revoking", "failed", "revoked"}
     assert values(taken, "ipv6_oldest_stuck_seconds") == {(tenant, state): 0 for tenant in everyone for state in stuck}
     assert values(taken, "lastmile_snapshot_timestamp_seconds") == {(): taken.taken_at.timestamp()}
-    # Of nothing there is no percentage, and what NetBox or an audit would have to say nobody has said.
+    # Without delegations there are no percentages, and without NetBox and an audit no values of these.
     for name in ("ipv6_active_percent", "ipv6_netbox_integration_percent", "lastmile_netbox_outbox_waiting"):
         assert values(taken, name) == {}
     for name in ("lastmile_audit_violations", "lastmile_audit_timestamp_seconds"):

@@ -7,7 +7,7 @@ import pytest
 from lastmile.devstack.freeradius import find_freeradius
 from lastmile.radius.attributes import DICTIONARY
 
-# Opaque, but written as text by people: radius/dictionary says why.
+# Opaque attributes that operators write as text (see radius/dictionary).
 READ_AS_TEXT = {"Class", "Chargeable-User-Identity", "ADSL-Agent-Circuit-Id", "ADSL-Agent-Remote-Id"}
 
 

@@ -60,7 +60,7 @@ async def test_channel_with_any_changed_byte_rejects_the_reply(
             cut = [ack[:length] for length in range(len(ack))]
             for datagram in [*spoilt, *cut, ack[:20] + b"\xff" * 18, bytes(4096)]:
                 await loop.sock_sendto(server, datagram, address)
-            # Had any of those passed for the ACK, this would come too late.
+            # If an earlier reply had passed as the ACK, this reply would be late.
             gone = bytes([ERROR_CAUSE, 6]) + (503).to_bytes(4, "big")
             await loop.sock_sendto(server, signed(DISCONNECT_NAK, gone, request), address)
             assert (await asked).outcome is RadiusReply.SESSION_GONE
@@ -102,7 +102,7 @@ async def test_channel_limits_open_requests_for_each_nas_separately(
         asked = [asyncio.create_task(client.disconnect(nas.nas, numbered(n))) for n in range(10)]
         assert [(await nas.next_request()).session for _ in range(3)] == ["S-0", "S-1", "S-2"]
         assert (await client.disconnect(other.nas, numbered(0))).outcome is RadiusReply.SESSION_GONE
-        # Another client's request overtakes the seven that have to wait their turn.
+        # The request to another NAS overtakes the seven waiting requests.
         await patient.disconnect(nas.nas, numbered(99))
         assert (await nas.next_request()).session == "S-99"
         answered.set()

@@ -46,7 +46,7 @@ async def test_disconnect_of_an_open_session_is_acknowledged(
     assert nas.sessions == {}
     request = await nas.next_request()
     assert request.code == DisconnectRequest
-    # The NAS took it, so its authenticators and Event-Timestamp were there and right.
+    # The NAS accepted the request, so its authenticators and Event-Timestamp were right.
     assert request.attributes.keys() == {
         *("User-Name", "Acct-Session-Id", "NAS-IP-Address"),
         *("Event-Timestamp", "Message-Authenticator"),
@@ -78,7 +78,7 @@ async def test_disconnect_of_a_missing_session_counts_as_ended(
     assert "Session-Context-Not-Found" in reply.text
 
 
-# What a NAS recognises a session by
+# Identification attributes
 
 
 async def asked(nas: ScriptedNas, times: int) -> list[set[str]]:
@@ -240,7 +240,7 @@ async def test_disconnect_with_a_forged_and_a_real_reply_is_acknowledged(nas: Sc
 
 
 async def test_disconnect_to_a_closed_port_is_unreachable(hasty: DynamicAuthorization, session: Session) -> None:
-    # A socket connected elsewhere holds its port, and the kernel refuses what others send there.
+    # The port belongs to a socket that is connected elsewhere, so the kernel refuses other datagrams.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
         held.bind(("127.0.0.1", 0))
         held.connect(("127.0.0.1", 9))

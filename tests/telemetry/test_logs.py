@@ -41,7 +41,7 @@ PERSONAL = {
     "NAS's secret": SECRET,
 }
 
-# What PostgreSQL then says of the neighbour has her name in it.
+# PostgreSQL's message then contains the name of another customer.
 MEDDLE = """
     CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'nobody is called %', NEW.name; END $$;
@@ -122,7 +122,7 @@ async def test_logs_of_a_failed_step_have_ids_but_no_message(
     assert await owner.fetchval("SELECT count(*) FROM orders WHERE result::text LIKE '%2001:db8:%'"), "there was one"
     for line in lines.those(logger="lastmile.activities") + lines.those(logger="temporalio.workflow"):
         assert {"workflow_id", "run_id", "step"} <= line.keys()
-        # A schedule may come to work meanwhile.
+        # A schedule may start a run meanwhile.
         of_an_order = line["workflow_id"].startswith(f"subscriber/acme/{orders.ref}")
         assert of_an_order == ({"tenant", "order_id"} <= line.keys())
 
@@ -189,7 +189,7 @@ async def bug(client: Client, orders: Orders, lines: Lines) -> None:
     await run.terminate()
 
 
-# The same by hand, of what others log
+# Log records of other libraries
 
 
 @pytest.fixture
