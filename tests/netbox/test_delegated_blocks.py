@@ -11,7 +11,7 @@ from ipam.allocation import allocate
 from ipam.models import Need, Purpose
 from ipam.netbox.binding import ReportingScope
 from ipam.netbox.delegated.block_acquisition import take
-from ipam.netbox.delegated.block_return import give_back
+from ipam.netbox.delegated.block_return import return_spare_blocks
 from ipam.netbox.errors import NetBoxTimeoutError
 from ipam.netbox.records import USED
 from lastmile.audit.audit import check
@@ -206,7 +206,7 @@ async def test_no_block_is_returned_below_the_feet_of_an_allocation(kept: Delega
     await two_empty_blocks(kept)
     pool = await kept.the_pool()
     given, *_ = await asyncio.gather(
-        kept.lines(BLOCK, start=50), *(give_back(kept.database, kept.netbox, pool) for _ in range(4))
+        kept.lines(BLOCK, start=50), *(return_spare_blocks(kept.database, kept.netbox, pool) for _ in range(4))
     )
     assert len(set(given)) == BLOCK
     assert sorted(await kept.agree()) == sorted(given)
@@ -220,7 +220,7 @@ async def test_a_block_that_is_allocated_from_at_this_moment_stays(kept: Delegat
         need = Need(Purpose.IPV6_PD, 56, vrf=VRF)
         made = await allocate(connection, tenant="acme", subscriber_ref="S-99", order_id="O-99", need=need)
         assert made.delegation.slot == newest.first_slot
-        returning = asyncio.create_task(give_back(kept.database, kept.netbox, await kept.the_pool()))
+        returning = asyncio.create_task(return_spare_blocks(kept.database, kept.netbox, await kept.the_pool()))
         await kept.waiting()
     assert await returning == 1, "the other one"
     assert [block.id for block in await kept.blocks()] == [newest.id]
