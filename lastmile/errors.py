@@ -10,6 +10,7 @@
     │   └── AmbiguousWriteError       NetBox may have carried out the request; an outage
     ├── InvalidInputError             a command, an order file or a setting is wrong
     └── ClientError                   a request of the client cannot be carried out (lastmile.client.errors)
+        └── PoolModeError             a change of a pool's NetBox mode has stopped (lastmile.client.pool_modes)
 
 The tree shows every error with subclasses. `tests/test_errors.py` keeps the tree true and checks that every error
 derives from `LastmileError` and that its name ends in `Error`.
