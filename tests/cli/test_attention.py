@@ -45,7 +45,7 @@ async def waiting(
                 await run.handle.terminate()
 
 
-async def test_nothing_waits(cli: Cli) -> None:
+async def test_attention_without_parked_orders_says_so(cli: Cli) -> None:
     ran = await cli("attention")
     assert (ran.code, ran.out) == (0, "No order waits for an operator.\n")
     ran = await cli("attention", "--json")
@@ -64,7 +64,7 @@ async def test_attention_counts_the_findings_of_the_last_audit(cli: Cli, owner: 
     assert "2 more are acknowledged." in ran.out
 
 
-async def test_the_list(cli: Cli, waiting: list[OrderRun]) -> None:
+async def test_attention_lists_parked_orders_by_time_tenant_and_step(cli: Cli, waiting: list[OrderRun]) -> None:
     ran = await cli("attention", "--json")
     assert ran.code == 0
     assert [run["parked"]["since"] for run in ran.json] == sorted(run["parked"]["since"] for run in ran.json)
@@ -86,7 +86,9 @@ async def test_the_list(cli: Cli, waiting: list[OrderRun]) -> None:
     assert "lastmile retry" in shown
 
 
-async def test_one_decision_for_all_of_a_tenant(cli: Cli, waiting: list[OrderRun], faults: Faults) -> None:
+async def test_attention_decide_releases_all_orders_of_a_tenant(
+    cli: Cli, waiting: list[OrderRun], faults: Faults
+) -> None:
     faults.before.clear()
     ran = await cli("attention", "--tenant", "acme", "--decide", "retry", "--why", "pool table fixed", "--by", "noc-7")
     assert ran.code == 0, ran.err
@@ -97,7 +99,7 @@ async def test_one_decision_for_all_of_a_tenant(cli: Cli, waiting: list[OrderRun
     assert (await parked(waiting[2])).step == "allocate_ip_address"
 
 
-async def test_what_was_released_meanwhile_is_said_and_the_rest_goes_on(
+async def test_attention_decide_reports_an_order_that_was_released_meanwhile(
     cli: Cli, waiting: list[OrderRun], faults: Faults
 ) -> None:
     """Visibility is behind by a moment: the list has a run that a colleague has just released."""
@@ -112,7 +114,7 @@ async def test_what_was_released_meanwhile_is_said_and_the_rest_goes_on(
     assert (await waiting[1].result()).status is ResultStatus.ABANDONED
 
 
-async def test_a_decision_that_is_none(cli: Cli) -> None:
+async def test_attention_decide_with_incomplete_options_is_refused(cli: Cli) -> None:
     for options, words in (
         (("--why", "x"), "--why and --by belong to a decision"),
         (("--decide", "retry"), "needs its reason: --why"),
@@ -123,7 +125,7 @@ async def test_a_decision_that_is_none(cli: Cli) -> None:
         assert (ran.code, words in ran.err) == (2, True), ran.err
 
 
-async def test_without_a_worker_the_list_comes_and_nothing_is_decided(
+async def test_attention_without_a_worker_lists_without_reasons(
     cli: Cli, book: Book, working: Working, temporal_client: Client, settings: Settings, faults: Faults
 ) -> None:
     faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused

@@ -7,7 +7,7 @@ import asyncpg
 from tests.support.commands import Book, Cli, lines
 
 
-async def test_a_broken_promise_is_named_and_repaired(
+async def test_audit_repair_repairs_what_is_safe_and_lists_the_rest(
     cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
 ) -> None:
     await cli("provision", "-", stdin=lines(book.order(1), book.order(2)))
@@ -54,7 +54,7 @@ async def test_a_broken_promise_is_named_and_repaired(
     assert (ran.code, "No violation is left." in ran.out) == (0, True)
 
 
-async def test_acknowledge_a_finding_shows_it_apart_with_who_and_why(
+async def test_acknowledge_finding_lists_it_apart_with_person_and_reason(
     cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
 ) -> None:
     await cli("provision", "-", stdin=lines(book.order(1), book.order(2)))
@@ -90,7 +90,7 @@ async def test_acknowledge_a_finding_shows_it_apart_with_who_and_why(
     assert (await cli("audit")).code == 1
 
 
-async def test_acknowledge_what_is_no_finding_says_so(cli: Cli) -> None:
+async def test_acknowledge_without_a_finding_is_refused(cli: Cli) -> None:
     for arguments, code, words in (
         (("incomplete", "S-1", "--why", "x"), 1, "no finding incomplete about S-1"),
         (("unheard_of", "S-1", "--why", "x"), 2, "There is no invariant 'unheard_of'. Invariants: overlap,"),
@@ -101,7 +101,7 @@ async def test_acknowledge_what_is_no_finding_says_so(cli: Cli) -> None:
         assert (ran.code, words in ran.err) == (code, True), ran.err
 
 
-async def test_audit_names_a_session_that_nobody_confirmed_to_be_over(
+async def test_audit_lists_a_session_whose_end_is_not_confirmed(
     cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
 ) -> None:
     await cli("provision", "-", stdin=lines(book.order(1)))
@@ -124,12 +124,12 @@ async def test_audit_names_a_session_that_nobody_confirmed_to_be_over(
     assert (await cli("audit", "--tenant", "other", "--json")).out == ""
 
 
-async def test_where_there_is_nothing_to_ask(cli: Cli, alone: Cli) -> None:
+async def test_audit_without_a_database_is_unavailable(cli: Cli, alone: Cli) -> None:
     ran = await cli("audit", "--tenant", "nobody")
     assert (ran.code, "There is no tenant 'nobody'" in ran.err) == (2, True)
     ran = await alone("audit")
     assert (ran.code, "DATABASE_URL is not set" in ran.err) == (3, True)
 
 
-async def test_the_exit_codes_are_told(alone: Cli) -> None:
+async def test_help_explains_the_exit_codes(alone: Cli) -> None:
     assert "the audit found a violation" in " ".join((await alone("audit", "--help")).out.split())

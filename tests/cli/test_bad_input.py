@@ -17,7 +17,7 @@ from lastmile.validation_messages import PATTERN_WORDS
 from tests.support.commands import Book, Cli, lines
 
 
-async def test_five_mistakes_in_one_order(alone: Cli, book: Book) -> None:
+async def test_order_with_five_mistakes_names_all_five(alone: Cli, book: Book) -> None:
     order = book.order(tenant="Acme", plan={"name": "fiber", "download_kbps": 0, "upload_kbps": "fast"})
     order["line"] |= {"s_vlan": 5000, "cpe_macs": "1"}
     ran = await alone("provision", "-", "--dry-run", stdin=lines(book.order(2), order))
@@ -45,7 +45,9 @@ async def test_five_mistakes_in_one_order(alone: Cli, book: Book) -> None:
         ({"plan": {"name": "", "download_kbps": 1, "upload_kbps": 1}}, "plan.name: must be"),
     ],
 )
-def test_a_mistake_is_named(change: dict[str, Any], complaint: str, book: Book, tmp_path: Any) -> None:
+def test_order_with_a_mistake_names_field_rule_and_value(
+    change: dict[str, Any], complaint: str, book: Book, tmp_path: Any
+) -> None:
     file = tmp_path / "orders.jsonl"
     file.write_text(lines(book.order(**change)))
     with pytest.raises(InvalidInputError) as raised:
@@ -54,7 +56,7 @@ def test_a_mistake_is_named(change: dict[str, Any], complaint: str, book: Book, 
     assert len(str(raised.value).splitlines()) == 2
 
 
-async def test_lines_that_are_no_orders(alone: Cli, book: Book) -> None:
+async def test_lines_that_are_not_orders_are_refused_by_number(alone: Cli, book: Book) -> None:
     ran = await alone("provision", "-", "--check", stdin="\ufeff" + lines(book.order()) + "\nnot json\n[1]\n")
     assert ran.code == 2
     assert ran.err.splitlines() == [
@@ -67,14 +69,14 @@ async def test_lines_that_are_no_orders(alone: Cli, book: Book) -> None:
     assert (ran.code, ran.err) == (2, "nowhere.jsonl cannot be read: No such file or directory.\n")
 
 
-async def test_one_order_id_for_two_orders(alone: Cli, book: Book) -> None:
+async def test_order_id_of_two_orders_is_refused(alone: Cli, book: Book) -> None:
     file = lines(book.order(), book.order(2), book.order(3, order_id="O-1"))
     ran = await alone("provision", "-", "--dry-run", stdin=file)
     assert ran.code == 2
     assert "  line 3: order_id: O-1 is on line 1, too, with other content; an id belongs to one order" in ran.err
 
 
-def test_every_pattern_has_words() -> None:
+def test_every_pattern_of_a_model_has_a_description() -> None:
     """Nobody should have to read a regular expression."""
 
     def patterned(schema: Any) -> set[str]:
@@ -91,7 +93,7 @@ def test_every_pattern_has_words() -> None:
     assert patterned(schemas) <= PATTERN_WORDS.keys()
 
 
-async def test_options(alone: Cli, tmp_path: Any) -> None:
+async def test_option_with_an_invalid_value_is_refused(alone: Cli, tmp_path: Any) -> None:
     ran = await alone("deprovision", "S 1", "--tenant", "acme", "--reason", "")
     assert ran.code == 2
     assert "  SUBSCRIBER: must be letters" in ran.err
@@ -111,7 +113,7 @@ async def test_options(alone: Cli, tmp_path: Any) -> None:
     assert (await alone("provision")).code == 2
 
 
-async def test_settings(alone: Cli) -> None:
+async def test_invalid_settings_are_named_without_their_values(alone: Cli) -> None:
     ran = await alone.but(LASTMILE_LOG_LEVEL="loud", DATABASE_URL="here")("tenant", "list")
     assert ran.code == 2
     assert ran.err.startswith("The environment has settings that cannot be used:\n  DATABASE_URL: ")

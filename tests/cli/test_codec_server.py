@@ -33,7 +33,7 @@ async def encrypting(temporal_client: Client, settings: Settings, database: Data
         yield
 
 
-async def test_orders_are_encrypted_and_the_temporal_command_shows_them_to_whom_may_see(
+async def test_codec_server_decrypts_orders_for_authorized_users_only(
     cli: Cli, encrypting: None, book: Book, temporal_program: Path, temporal_address: str
 ) -> None:
     ran = await cli.but(**SERVER)("provision", "-", "--json", stdin=lines(book.order()))
@@ -66,13 +66,13 @@ async def test_orders_are_encrypted_and_the_temporal_command_shows_them_to_whom_
     assert (ended.code, "codec.answered" in ended.err, "Ada" in ended.err) == (0, True, False)
 
 
-async def test_a_command_without_the_key_says_which_one_it_lacks(cli: Cli, encrypting: None, book: Book) -> None:
+async def test_command_without_the_key_names_the_missing_key(cli: Cli, encrypting: None, book: Book) -> None:
     ran = await cli("provision", "-", stdin=lines(book.order()))
     assert ran.code == 2
     assert "encrypted with key 'k1', and this process has no keys. Set LASTMILE_ENCRYPTION_KEYS." in ran.err
 
 
-async def test_what_a_codec_server_needs(alone: Cli) -> None:
+async def test_codec_server_without_settings_names_what_it_needs(alone: Cli) -> None:
     ran = await alone("codec-server")
     assert (ran.code, ran.err.split()[-2:]) == (2, ["LASTMILE_ENCRYPTION_KEYS", "LASTMILE_CODEC_USERS"])
     for name, bad, words in (
@@ -87,7 +87,7 @@ async def test_what_a_codec_server_needs(alone: Cli) -> None:
         assert "secretword" not in ran.err
 
 
-async def test_a_port_that_is_taken(alone: Cli) -> None:
+async def test_codec_server_on_a_port_in_use_is_unavailable(alone: Cli) -> None:
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:

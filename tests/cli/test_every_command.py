@@ -71,7 +71,7 @@ def test_every_command_and_option_has_help() -> None:
 
 
 @pytest.mark.parametrize("words", OF_A_TENANT, ids=" ".join)
-async def test_an_unknown_tenant_is_an_error(cli: Cli, words: tuple[str, ...]) -> None:
+async def test_command_with_an_unknown_tenant_is_refused(cli: Cli, words: tuple[str, ...]) -> None:
     cli = cli.but(NETBOX_URL="http://127.0.0.1:1", NETBOX_TOKEN="t")
     given = arguments(ALL[words])
     if "--exclude" in options(ALL[words]):

@@ -37,7 +37,9 @@ def estate(book: Book) -> list[dict[str, Any]]:
     ]
 
 
-async def test_there_and_back_again(cli: Cli, book: Book, worker: None, database: Database, tmp_path: Path) -> None:
+async def test_export_can_be_imported_again(
+    cli: Cli, book: Book, worker: None, database: Database, tmp_path: Path
+) -> None:
     assert (await cli("provision", "-", stdin=lines(*estate(book)))).code == 0
     first, csv, copy, back = (tmp_path / name for name in ("a.jsonl", "a.csv", "b.csv", "c.csv"))
     for file in (first, csv):
@@ -74,7 +76,9 @@ async def test_there_and_back_again(cli: Cli, book: Book, worker: None, database
     assert (await cli("export", "--tenant", "twin", "--format", "csv")).out == back.read_text()
 
 
-async def test_who_is_left_out_and_why(cli: Cli, book: Book, worker: None, owner: asyncpg.Connection) -> None:
+async def test_export_names_omitted_subscribers_with_the_reason(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
     await cli("provision", "-", stdin=lines(*map(book.order, (1, 2, 3, 4))))
     await cli("deprovision", book.ref(4), "--tenant", "acme", "--reason", "moved away")
     busy = "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status) VALUES "
@@ -91,7 +95,7 @@ async def test_who_is_left_out_and_why(cli: Cli, book: Book, worker: None, owner
     ]
 
 
-async def test_more_than_a_page(cli: Cli, database: Database, owner: asyncpg.Connection) -> None:
+async def test_export_of_more_than_a_page_is_complete(cli: Cli, database: Database, owner: asyncpg.Connection) -> None:
     count = 2 * PAGE
     await owner.execute(
         f"""
@@ -113,7 +117,9 @@ async def test_more_than_a_page(cli: Cli, database: Database, owner: asyncpg.Con
     assert (ran.err, len(set(ran.out.splitlines()))) == (f"{count:,} orders exported.\n", count)
 
 
-async def test_nothing_and_nowhere(cli: Cli, database: Database, tmp_path: Path) -> None:
+async def test_export_to_an_output_that_cannot_be_written_is_refused(
+    cli: Cli, database: Database, tmp_path: Path
+) -> None:
     ran = await cli("export", "--format", "csv")
     assert (ran.code, ran.out.count("\n"), ran.err) == (0, 1, "0 orders exported.\n")
     ran = await cli("export", "--tenant", "nobody", "-o", str(tmp_path / "x"))

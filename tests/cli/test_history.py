@@ -15,7 +15,7 @@ def delegated(entries: list[dict[str, Any]]) -> str:
     return next(str(entry["key"]) for entry in entries if entry["record"] == "delegations")
 
 
-async def test_of_a_subscriber(cli: Cli, book: Book, worker: None) -> None:
+async def test_history_of_a_subscriber_lists_changes_in_order(cli: Cli, book: Book, worker: None) -> None:
     await cli("provision", "-", stdin=lines(book.order(requested_by="crm")))
     await cli("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved away", "--order-id", "D-1")
     asked = ("history", book.ref(), "--tenant", "acme")
@@ -40,7 +40,9 @@ async def test_of_a_subscriber(cli: Cli, book: Book, worker: None) -> None:
     assert {entry["order_id"] for entry in since} == {"D-1"}
 
 
-async def test_of_a_prefix(cli: Cli, book: Book, worker: None, owner: asyncpg.Connection) -> None:
+async def test_history_of_a_prefix_lists_its_holders(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
     await cli("provision", "-", stdin=lines(book.order(requested_by="crm")))
     (status,) = (await cli("status", book.ref(), "--tenant", "acme", "--json")).json
     prefix = status["addresses"][0]["prefix"]
@@ -106,14 +108,16 @@ async def test_of_a_prefix(cli: Cli, book: Book, worker: None, owner: asyncpg.Co
         (("192.0.2.1",), 1, "No subscriber had 192.0.2.1"),
     ],
 )
-async def test_what_cannot_be_answered(cli: Cli, arguments: tuple[str, ...], code: int, words: str) -> None:
+async def test_history_with_an_invalid_question_is_refused(
+    cli: Cli, arguments: tuple[str, ...], code: int, words: str
+) -> None:
     ran = await cli("history", *arguments)
     assert (ran.code, ran.out) == (code, "")
     assert words in ran.err
     assert "Traceback" not in ran.err
 
 
-async def test_changes_by_the_command_name_who_typed_it(fresh: Cli, owner: asyncpg.Connection, tmp_path: Path) -> None:
+async def test_changes_by_the_command_name_its_user(fresh: Cli, owner: asyncpg.Connection, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("not-for-eyes")
     await fresh("tenant", "add", "acme", "--name", "Acme")
     await fresh("pool", "add", "home", "2001:db8::/40", *POOL)

@@ -18,7 +18,7 @@ from tests.support.netbox_peer import Peer
 from tests.support.workers import worker_with_netbox
 
 
-async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:
+async def test_tenant_pool_and_nas_are_added_once_and_shown(fresh: Cli, tmp_path: Path) -> None:
     for what, advice in (("tenant", "tenant add"), ("pool", "pool add"), ("nas", "nas add")):
         ran = await fresh(what, "list")
         assert (ran.code, f"lastmile {advice}" in ran.out) == (0, True)
@@ -68,14 +68,14 @@ async def test_from_nothing_to_a_network(fresh: Cli, tmp_path: Path) -> None:
         assert (ran.code, f"lastmile {what} list" in ran.err) == (1, True)
 
 
-async def test_which_tenant(cli: Cli) -> None:
+async def test_command_needs_the_tenant_if_there_are_several(cli: Cli) -> None:
     ran = await cli("status", "S-1")
     assert (ran.code, "name one with --tenant (acme, other)" in ran.err) == (2, True)
     ran = await cli("status", "S-1", "--tenant", "nobody")
     assert (ran.code, "There is no tenant 'nobody'" in ran.err) == (2, True)
 
 
-async def test_a_pool_that_is_kept_in_netbox(fresh: Cli, tmp_path: Path) -> None:
+async def test_pool_in_netbox_is_added_with_its_prefix_there(fresh: Cli, tmp_path: Path) -> None:
     await fresh("tenant", "add", "acme", "--name", "Acme Broadband")
     add = ("pool", "add", "home", "2001:db8::/40", *POOL)
     add = (*add, "--vrf", "access", "--netbox", "direct")
@@ -130,7 +130,7 @@ async def test_a_pool_that_is_kept_in_netbox(fresh: Cli, tmp_path: Path) -> None
         assert (await cli("netbox", "check")).code == 0
 
 
-async def test_a_pool_that_cannot_be_kept_in_netbox(fresh: Cli) -> None:
+async def test_pool_with_invalid_netbox_options_is_refused(fresh: Cli) -> None:
     pool = ("pool", "add", "home", "2001:db8::/56", "--purpose", "ipv6_pd", "--length", "56")
     ran = await fresh(*pool, "--netbox", "sometimes")
     assert (ran.code, "--netbox: must be 'direct' or 'delegated', and is 'sometimes'" in ran.err) == (2, True)
@@ -144,7 +144,7 @@ async def test_a_pool_that_cannot_be_kept_in_netbox(fresh: Cli) -> None:
     assert (ran.code, "NetBox, which chooses prefixes and not host addresses" in ran.err) == (2, True)
 
 
-async def test_a_delegated_pool(fresh: Cli) -> None:
+async def test_pool_of_mode_delegated_is_added_with_its_block_length(fresh: Cli) -> None:
     await fresh("tenant", "add", "acme", "--name", "Acme Broadband")
     add = ("pool", "add", "home", "2001:db8:4000::/40", *POOL)
     add = (*add, "--netbox", "delegated")
@@ -159,7 +159,7 @@ async def test_a_delegated_pool(fresh: Cli) -> None:
         assert (await cli(*add)).code == 0, "again"
 
 
-async def test_a_pool_changes_its_mode(
+async def test_pool_set_changes_the_mode(
     fresh: Cli, owner_url: str, temporal_client: Client, temporal_address: str, settings: Settings
 ) -> None:
     fresh = fresh.but(TEMPORAL_ADDRESS=temporal_address, LASTMILE_TASK_QUEUE=settings.task_queue)
@@ -221,7 +221,7 @@ async def test_a_pool_changes_its_mode(
         assert (ran.code, "no NetBox answers" in ran.err) == (3, True)
 
 
-async def test_a_change_of_mode_continues_after_ctrl_c(
+async def test_pool_set_continues_after_an_interrupt(
     fresh: Cli, owner_url: str, temporal_client: Client, temporal_address: str, settings: Settings, faults: Faults
 ) -> None:
     fresh = fresh.but(TEMPORAL_ADDRESS=temporal_address, LASTMILE_TASK_QUEUE=settings.task_queue)
@@ -248,7 +248,7 @@ async def test_a_change_of_mode_continues_after_ctrl_c(
     assert (ran.code, "kept in NetBox, in blocks of /44" in ran.out) == (0, True), ran.err
 
 
-async def test_a_delegated_pool_as_it_is_looked_after(fresh: Cli, owner_url: str, owner: asyncpg.Connection) -> None:
+async def test_pool_show_of_a_delegated_pool_shows_its_maintenance(fresh: Cli, owner_url: str, owner: asyncpg.Connection) -> None:
     with NetBoxServer() as server:
         async with Delegated.serving(owner_url, owner, server) as kept:
             await kept.pool("2001:db8:4000::/51", record=ReportingScope.PREFIX)

@@ -35,7 +35,7 @@ def lastmile(alone: Cli, standin: NetBoxServer) -> Cli:
     return alone.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)
 
 
-async def test_from_nothing_to_all(lastmile: Cli) -> None:
+async def test_setup_creates_what_check_finds_missing(lastmile: Cli) -> None:
     before = await lastmile("netbox", "check")
     assert before.code == 1
     assert "custom field lastmile_key of prefixes (unique text, filter logic exact)" in before.out
@@ -53,7 +53,7 @@ async def test_from_nothing_to_all(lastmile: Cli) -> None:
     assert after.out.endswith("NetBox has all that Lastmile needs.\n")
 
 
-async def test_a_tenant_whose_pools_are_to_be_in_netbox(cli: Cli, database: Database, standin: NetBoxServer) -> None:
+async def test_setup_with_a_tenant_creates_it(cli: Cli, database: Database, standin: NetBoxServer) -> None:
     cli = cli.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)
     assert (await cli("netbox", "setup")).out.count("tenant") == 0
     made = await cli("netbox", "setup", "--tenant", "acme")
@@ -62,7 +62,7 @@ async def test_a_tenant_whose_pools_are_to_be_in_netbox(cli: Cli, database: Data
     assert (ran.code, ran.err) == (2, "There is no tenant 'nobody'. The tenants are: acme, other.\n")
 
 
-async def test_for_scripts(lastmile: Cli) -> None:
+async def test_check_and_setup_print_json(lastmile: Cli) -> None:
     before = await lastmile("netbox", "check", "--json")
     assert before.code == 1
     lacking = [one["requirement"] for one in before.json if not one["met"]]
@@ -74,7 +74,7 @@ async def test_for_scripts(lastmile: Cli) -> None:
     assert (await lastmile("netbox", "setup", "--json")).out == ""
 
 
-async def test_what_a_person_must_decide_is_left(lastmile: Cli, standin: NetBoxServer) -> None:
+async def test_setup_leaves_what_an_operator_must_decide(lastmile: Cli, standin: NetBoxServer) -> None:
     fields = "/api/extras/custom-fields/"
     people = Peer(standin.url, standin.token)
     people.create(fields, name="lastmile_key", type="text", object_types=["ipam.prefix"])
@@ -87,7 +87,7 @@ async def test_what_a_person_must_decide_is_left(lastmile: Cli, standin: NetBoxS
     assert (left["unique"], left["filter_logic"]["value"]) == (False, "loose")
 
 
-async def test_who_may_only_read_sets_nothing_up(lastmile: Cli, standin: NetBoxServer) -> None:
+async def test_setup_with_a_read_only_token_changes_nothing(lastmile: Cli, standin: NetBoxServer) -> None:
     token = Peer(standin.url, standin.token).token_for("view", "add", "change", "delete")
     checked = await lastmile.but(NETBOX_TOKEN=token)("netbox", "check")
     assert checked.code == 1
@@ -114,7 +114,7 @@ async def test_who_may_only_read_sets_nothing_up(lastmile: Cli, standin: NetBoxS
         ({"NETBOX_URL": "http://127.0.0.1:1"}, 3, "no NetBox answers at http://127.0.0.1:1: is it running"),
     ],
 )
-async def test_a_netbox_that_cannot_be_asked(
+async def test_check_of_an_unreachable_netbox_is_unavailable(
     lastmile: Cli, command: str, changes: dict[str, Any], code: int, words: str
 ) -> None:
     ran = await lastmile.but(**changes)("netbox", command)
@@ -124,14 +124,14 @@ async def test_a_netbox_that_cannot_be_asked(
         assert secret not in ran.err
 
 
-async def test_settings_that_do_not_go_together(lastmile: Cli) -> None:
+async def test_netbox_settings_that_contradict_are_refused(lastmile: Cli) -> None:
     """What is wrong with several settings at once belongs to none of them."""
     ran = await lastmile.but(LASTMILE_RADIUS_TIMEOUT_SECONDS="20")("netbox", "check")
     assert ran.code == 2
     assert "LASTMILE_RADIUS_TIMEOUT_SECONDS times LASTMILE_RADIUS_TRIES must not exceed 30 seconds" in ran.err
 
 
-async def test_an_estate_is_imported(
+async def test_import_of_prefixes_makes_delegations(
     cli: Cli, database: Database, standin: NetBoxServer, owner_url: str, temporal_client: Client, settings: Settings
 ) -> None:
     """The subscribers have no prefix here yet, and what does not fit is said by prefix."""

@@ -10,7 +10,7 @@ from tests.support.workers import Working
 pytestmark = pytest.mark.usefixtures("database")
 
 
-async def test_a_file_of_orders_twice(cli: Cli, book: Book, worker: None) -> None:
+async def test_provision_of_a_file_twice_gives_the_same_results(cli: Cli, book: Book, worker: None) -> None:
     file = lines(book.order(1), book.order(2, addressing={"enable_ipv6": False}))
     first = await cli("provision", "-", "--json", stdin=file)
     assert first.code == 0
@@ -28,7 +28,7 @@ async def test_a_file_of_orders_twice(cli: Cli, book: Book, worker: None) -> Non
     ]
 
 
-async def test_one_field_changed(cli: Cli, book: Book, worker: None) -> None:
+async def test_provision_with_one_field_changed_is_refused(cli: Cli, book: Book, worker: None) -> None:
     assert (await cli("provision", "-", stdin=lines(book.order()))).code == 0
     ran = await cli("provision", "-", "--json", stdin=lines(book.order(customer={"ref": "C-1", "name": "Eve"})))
     assert ran.code == 1
@@ -37,14 +37,16 @@ async def test_one_field_changed(cli: Cli, book: Book, worker: None) -> None:
     assert "Send each order with a new id" in ran.json[0]["reason"]
 
 
-async def test_two_orders_of_one_subscriber_take_turns(cli: Cli, book: Book, worker: None) -> None:
+async def test_provision_of_two_orders_of_one_subscriber_runs_one_at_a_time(cli: Cli, book: Book, worker: None) -> None:
     file = lines(book.order(1), book.order(1, order_id="O-2"))
     ran = await cli("provision", "-", "--json", stdin=file)
     assert (ran.code, [result["order_id"] for result in ran.json]) == (0, ["O-1", "O-2"])
     assert ran.json[0]["created"]["ipv6_prefix"] == ran.json[1]["created"]["ipv6_prefix"]
 
 
-async def test_two_prefixes_and_three_orders(cli: Cli, book: Book, worker: None, owner: asyncpg.Connection) -> None:
+async def test_provision_of_more_orders_than_prefixes_is_refused_as_planned(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
     file = lines(*(book.order(nth, tenant="other") for nth in (1, 2, 3)))
     plan = await cli("provision", "-", "--dry-run", "--json", stdin=file)
     assert plan.code == 1
@@ -62,7 +64,7 @@ async def test_two_prefixes_and_three_orders(cli: Cli, book: Book, worker: None,
     assert "Cannot allocate a /56 from pool tiny" in rolled_back["reason"]
 
 
-async def test_a_dry_run_knows_what_is_there(cli: Cli, book: Book, worker: None) -> None:
+async def test_dry_run_tells_create_from_reuse_and_refuse(cli: Cli, book: Book, worker: None) -> None:
     await cli("provision", "-", stdin=lines(book.order(1)))
     line = {"connection_type": "ftth", "onu_serial": "ACME00000001"}
     plan = await cli(
@@ -137,7 +139,7 @@ async def test_provision_again_after_a_deprovision_says_that_the_result_is_old(
     assert words in " ".join(plan.out.split())
 
 
-async def test_down_again(cli: Cli, book: Book, worker: None) -> None:
+async def test_deprovision_twice_gives_the_same_result(cli: Cli, book: Book, worker: None) -> None:
     await cli("provision", "-", stdin=lines(book.order()))
     down = ("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved away")
     ran = await cli(*down, "--order-id", "D-1", "--json")
@@ -149,7 +151,7 @@ async def test_down_again(cli: Cli, book: Book, worker: None) -> None:
     assert "was deprovisioned on" in ran.out
 
 
-async def test_nobody_to_take_down_or_cancel(cli: Cli, book: Book, worker: None) -> None:
+async def test_deprovision_and_cancel_of_an_unknown_subscriber_fail(cli: Cli, book: Book, worker: None) -> None:
     ran = await cli("deprovision", "nobody", "--tenant", "acme", "--reason", "moved away", "--json")
     assert (ran.code, "Subscriber nobody does not exist" in ran.json[0]["reason"]) == (1, True)
     ran = await cli("cancel", book.ref(), "--tenant", "acme")
@@ -158,7 +160,9 @@ async def test_nobody_to_take_down_or_cancel(cli: Cli, book: Book, worker: None)
     assert (await cli("cancel", book.ref(), "--tenant", "acme")).err == ran.err
 
 
-async def test_without_a_worker_then_ctrl_c_then_the_result(cli: Cli, book: Book, working: Working) -> None:
+async def test_provision_without_a_worker_waits_and_survives_an_interrupt(
+    cli: Cli, book: Book, working: Working
+) -> None:
     file = lines(book.order())
     waiting = await cli.start("provision", "-")
     assert waiting.stdin
@@ -177,7 +181,7 @@ async def test_without_a_worker_then_ctrl_c_then_the_result(cli: Cli, book: Book
         assert (await cli("provision", "-", "--json", stdin=file)).json[0]["status"] == "completed"
 
 
-async def test_cancel_rolls_back(cli: Cli, book: Book, working: Working) -> None:
+async def test_cancel_rolls_the_order_back(cli: Cli, book: Book, working: Working) -> None:
     file = lines(book.order())
     waiting = await cli.start("provision", "-", "--json")
     assert waiting.stdin

@@ -7,7 +7,7 @@ import asyncpg
 from tests.support.commands import Cli
 
 
-async def test_a_pool_from_its_exclusions_to_its_end(cli: Cli, owner: asyncpg.Connection) -> None:
+async def test_pool_is_excluded_extended_drained_and_removed(cli: Cli, owner: asyncpg.Connection) -> None:
     add = ("pool", "add", "v4", "203.0.113.0/28", "--purpose", "ipv4", "--length", "32", "--tenant", "acme")
     (added,) = (await cli(*add, "--exclude", "203.0.113.1-203.0.113.3", "--force", "--json")).json
     assert (added["capacity"], added["excluded"]) == (11, ["203.0.113.1/32", "203.0.113.2/31"])
@@ -34,7 +34,9 @@ async def test_a_pool_from_its_exclusions_to_its_end(cli: Cli, owner: asyncpg.Co
     assert (ran.code, "There is no pool v4" in ran.err) == (1, True)
 
 
-async def test_a_nas_from_a_new_secret_to_its_end(fresh: Cli, tmp_path: Path, owner: asyncpg.Connection) -> None:
+async def test_nas_is_changed_and_removed_without_showing_its_secret(
+    fresh: Cli, tmp_path: Path, owner: asyncpg.Connection
+) -> None:
     secret = tmp_path / "secret"
     secret.write_text("first")
     await fresh("nas", "add", "192.0.2.1", "--name", "bng", "--secret-file", str(secret))

@@ -52,7 +52,7 @@ async def deletes(kept: Kept, n: int) -> None:
     await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{record['id']}/")
 
 
-async def test_a_dry_run_and_then_the_repair(lastmile: Cli, kept: Kept) -> None:
+async def test_reconcile_lists_differences_and_repairs_them_on_request(lastmile: Cli, kept: Kept) -> None:
     ran = await lastmile("netbox", "reconcile")
     assert (ran.code, ran.out, ran.err) == (0, "NetBox and the database agree.\n", "")
 
@@ -77,7 +77,7 @@ async def test_a_dry_run_and_then_the_repair(lastmile: Cli, kept: Kept) -> None:
     assert len(await kept.agree()) == 2
 
 
-async def test_for_scripts(lastmile: Cli, kept: Kept) -> None:
+async def test_reconcile_prints_json(lastmile: Cli, kept: Kept) -> None:
     assert (await lastmile("netbox", "reconcile", "--json")).out == ""
     await changes(kept, 1, status="reserved")
     theirs = await asyncio.to_thread(kept.peer.create, PREFIXES, prefix=SECOND[:-2] + "60", vrf=kept.vrf)
@@ -96,7 +96,7 @@ async def test_for_scripts(lastmile: Cli, kept: Kept) -> None:
     ]
 
 
-async def test_what_cannot_be_repaired_is_said(lastmile: Cli, kept: Kept) -> None:
+async def test_reconcile_names_what_it_cannot_repair(lastmile: Cli, kept: Kept) -> None:
     pool = await kept.owner.fetchval("SELECT netbox_prefix_id FROM pools")
     await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{pool}/")
     await deletes(kept, 1)
@@ -109,7 +109,7 @@ async def test_what_cannot_be_repaired_is_said(lastmile: Cli, kept: Kept) -> Non
     assert "which is not visible to the token" in words
 
 
-async def test_a_repair_that_could_not_be_done_is_not_promised_again(lastmile: Cli, kept: Kept) -> None:
+async def test_reconcile_does_not_promise_a_failed_repair_again(lastmile: Cli, kept: Kept) -> None:
     await changes(kept, 1, status="reserved")
     rule = Fault(failure=HttpError(400, {"__all__": ["a description begins with a site"]}))
     kept.server.faults.chance(rule, 1, method="PATCH")
@@ -131,7 +131,7 @@ async def test_a_repair_that_could_not_be_done_is_not_promised_again(lastmile: C
     assert "--repair corrects it there" in " ".join((await lastmile("netbox", "reconcile")).out.split())
 
 
-async def test_a_failed_repair_is_forgotten_once_the_difference_is_gone(lastmile: Cli, kept: Kept) -> None:
+async def test_reconcile_drops_a_failed_repair_when_the_difference_is_gone(lastmile: Cli, kept: Kept) -> None:
     await changes(kept, 1, status="reserved")
     kept.server.faults.next(Fault(failure=HttpError(400, {"__all__": ["not now"]})), method="PATCH")
     assert (await lastmile("netbox", "reconcile", "--repair")).code == 1
@@ -141,7 +141,7 @@ async def test_a_failed_repair_is_forgotten_once_the_difference_is_gone(lastmile
     assert "--repair corrects it there" in " ".join((await lastmile("netbox", "reconcile")).out.split())
 
 
-async def test_one_pool(lastmile: Cli, kept: Kept) -> None:
+async def test_reconcile_of_one_pool_reads_this_pool_only(lastmile: Cli, kept: Kept) -> None:
     await kept.pool("2001:db8:5000::/40", "second")
     await changes(kept, 1, status="reserved")
     assert (await lastmile("netbox", "reconcile", "--pool", "second")).code == 0
@@ -151,7 +151,7 @@ async def test_one_pool(lastmile: Cli, kept: Kept) -> None:
     assert ran.err == "There is no pool 'hom' that is kept in NetBox; there is home, second.\n"
 
 
-async def test_netbox_away(lastmile: Cli, kept: Kept) -> None:
+async def test_reconcile_without_netbox_is_unavailable(lastmile: Cli, kept: Kept) -> None:
     await changes(kept, 1, status="reserved")
     kept.server.stop()
     ran = await lastmile("netbox", "reconcile", "--repair")
@@ -161,7 +161,7 @@ async def test_netbox_away(lastmile: Cli, kept: Kept) -> None:
     assert (await lastmile("netbox", "reconcile", "--repair")).code == 0
 
 
-async def test_netbox_goes_away_between_two(lastmile: Cli, kept: Kept) -> None:
+async def test_reconcile_shows_what_it_found_before_netbox_failed(lastmile: Cli, kept: Kept) -> None:
     """What was repaired until then is told."""
     for n in (1, 2):
         await changes(kept, n, status="reserved")
@@ -175,7 +175,7 @@ async def test_netbox_goes_away_between_two(lastmile: Cli, kept: Kept) -> None:
     assert (ran.code, "1 difference repaired" in ran.out) == (0, True)
 
 
-async def test_without_a_netbox_or_pools_there(fresh: Cli, standin: NetBoxServer) -> None:
+async def test_reconcile_without_pools_in_netbox_says_so(fresh: Cli, standin: NetBoxServer) -> None:
     ran = await fresh("netbox", "reconcile")
     assert (ran.code, ran.err) == (2, "NetBox is not configured: set NETBOX_URL and NETBOX_TOKEN.\n")
     ran = await fresh.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)("netbox", "reconcile")
@@ -185,7 +185,7 @@ async def test_without_a_netbox_or_pools_there(fresh: Cli, standin: NetBoxServer
 # The audit
 
 
-async def test_the_audit_compares_too(lastmile: Cli, kept: Kept) -> None:
+async def test_audit_lists_the_differences_of_netbox(lastmile: Cli, kept: Kept) -> None:
     ran = await lastmile("audit")
     assert (ran.code, ran.out, ran.err) == (0, "No violation.\n", "")
     await changes(kept, 1, status="reserved")
@@ -199,7 +199,7 @@ async def test_the_audit_compares_too(lastmile: Cli, kept: Kept) -> None:
     assert (await lastmile("audit", "--tenant", "acme")).code == 1
 
 
-async def test_the_audit_never_says_clean_of_what_it_has_not_seen(lastmile: Cli, fresh: Cli, kept: Kept) -> None:
+async def test_audit_without_netbox_does_not_report_success(lastmile: Cli, fresh: Cli, kept: Kept) -> None:
     ran = await fresh("audit")
     assert (ran.code, ran.out) == (3, "No violation in the database.\n")
     words = (

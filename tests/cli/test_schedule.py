@@ -32,11 +32,11 @@ async def made(temporal_client: Client, settings: Settings) -> AsyncIterator[Sch
             await temporal_client.get_schedule_handle(standing.id_of(plan.name)).delete()
 
 
-def test_the_names_are_those_of_the_schedules() -> None:
+def test_schedule_names_match_the_schedules() -> None:
     assert list(Name) == [plan.name for plan in SCHEDULES]
 
 
-async def test_they_are_listed(cli: Cli, made: ScheduleManager) -> None:
+async def test_schedule_list_shows_each_job(cli: Cli, made: ScheduleManager) -> None:
     ran = await cli("schedule", "list")
     assert ran.code == 0
     assert "02:00:00 UTC" in ran.out
@@ -47,7 +47,7 @@ async def test_they_are_listed(cli: Cli, made: ScheduleManager) -> None:
     assert (listed["cleanup"]["paused"], listed["cleanup"]["last_run"], listed["cleanup"]["missed"]) == (False, None, 0)
 
 
-async def test_a_pause_is_kept_and_told_until_it_is_taken_back(cli: Cli, made: ScheduleManager) -> None:
+async def test_schedule_pause_lasts_until_resume(cli: Cli, made: ScheduleManager) -> None:
     ran = await cli("schedule", "pause", "cleanup", "--why", "ticket 4711")
     assert (ran.code, ran.out) == (0, "cleanup is paused: it does not run until `lastmile schedule resume cleanup`.\n")
     ran = await cli("schedule", "pause", "cleanup", "--why", "me too")
@@ -62,7 +62,7 @@ async def test_a_pause_is_kept_and_told_until_it_is_taken_back(cli: Cli, made: S
     assert (ran.code, ran.out) == (0, "cleanup was not paused.\n")
 
 
-async def test_a_trigger_starts_one_run_and_says_that_nobody_carries_it_out(
+async def test_schedule_trigger_without_a_worker_starts_one_run_and_warns(
     cli: Cli, made: ScheduleManager, temporal_client: Client
 ) -> None:
     ran = await cli("schedule", "trigger", "audit")
@@ -76,24 +76,26 @@ async def test_a_trigger_starts_one_run_and_says_that_nobody_carries_it_out(
     await temporal_client.get_workflow_handle(running[0]).terminate()
 
 
-async def test_those_that_are_not_there(cli: Cli) -> None:
+async def test_schedule_list_names_missing_schedules(cli: Cli) -> None:
     ran = await cli("schedule", "list")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.count("is not there: a worker makes it when it starts") == 3
     assert (await cli("schedule", "trigger", "audit")).code == 1
 
 
-async def test_no_such_schedule(cli: Cli) -> None:
+async def test_schedule_of_an_unknown_name_is_refused(cli: Cli) -> None:
     ran = await cli("schedule", "trigger", "billing")
     assert (ran.code, "'cleanup', 'metrics', 'audit'" in ran.err) == (2, True)
 
 
-async def test_temporal_is_away(alone: Cli) -> None:
+async def test_schedule_list_without_temporal_is_unavailable(alone: Cli) -> None:
     ran = await alone("schedule", "list")
     assert (ran.code, "No Temporal server answers at 127.0.0.1:1" in ran.err) == (3, True)
 
 
-async def test_a_cleanup_by_hand(cli: Cli, book: Book, worker: None, owner: asyncpg.Connection) -> None:
+async def test_cleanup_runs_with_the_given_limits(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
     """What would be deleted is counted; a leak is named, with its subscriber and order, as its alert's runbook says."""
     file = lines(book.order(), book.order(2))
     await cli("provision", "-", stdin=file)
@@ -116,7 +118,7 @@ async def test_a_cleanup_by_hand(cli: Cli, book: Book, worker: None, owner: asyn
     assert (ran.code, ran.json[0]["revoked_deleted"]) == (0, 1)
 
 
-async def test_a_cleanup_that_cannot_be(cli: Cli) -> None:
+async def test_cleanup_with_invalid_limits_is_refused(cli: Cli) -> None:
     ran = await cli("cleanup", "--revoking-hours", "-1")
     assert (ran.code, "--revoking-hours: must be at least 0, and is -1.0" in ran.err) == (2, True)
     ran = await cli("cleanup")

@@ -17,7 +17,7 @@ async def waiting(cli: Cli, order_id: str) -> str:
     return shown
 
 
-async def test_a_date_ahead_is_kept_and_a_date_past_starts_now(
+async def test_scheduled_move_and_cancel_of_a_scheduled_order(
     cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
 ) -> None:
     later, now = f"L-{book.mark}", f"N-{book.mark}"
@@ -57,7 +57,7 @@ async def test_a_date_ahead_is_kept_and_a_date_past_starts_now(
     assert (ran.code, ran.err) == (1, f"No order {later} of tenant acme is scheduled.\n")
 
 
-async def test_nothing_is_scheduled(cli: Cli) -> None:
+async def test_scheduled_list_without_orders_says_so(cli: Cli) -> None:
     ran = await cli("scheduled", "list", "--tenant", "other")
     assert (ran.code, ran.out[:23]) == (0, "No order is scheduled. ")
     ran = await cli("scheduled", "list", "--tenant", "other", "--json")
@@ -75,11 +75,11 @@ async def test_nothing_is_scheduled(cli: Cli) -> None:
         ("2020-01-01T00:00Z", "TIME: 2020-01-01 00:00:00 UTC is in the past. To start it now, cancel it"),
     ],
 )
-async def test_a_time_that_cannot_be(cli: Cli, time: str, words: str) -> None:
+async def test_scheduled_move_to_an_invalid_time_is_refused(cli: Cli, time: str, words: str) -> None:
     ran = await cli("scheduled", "move", "O-1", time, "--tenant", "acme")
     assert (ran.code, words in ran.err) == (2, True)
 
 
-async def test_whose_order_is_to_be_said(cli: Cli) -> None:
+async def test_scheduled_cancel_needs_the_tenant_if_there_are_several(cli: Cli) -> None:
     ran = await cli("scheduled", "cancel", "O-1")
     assert (ran.code, "name one with --tenant" in ran.err) == (2, True)

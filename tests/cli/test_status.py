@@ -10,7 +10,9 @@ from tests.support.commands import Book, Cli, interrupted, lines
 from tests.support.faults import Faults, Gate, refused
 
 
-async def test_all_that_is_known(cli: Cli, book: Book, worker: None, owner: asyncpg.Connection) -> None:
+async def test_status_shows_all_records_of_a_subscriber(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
     await cli("provision", "-", stdin=lines(book.order()))
     user = f"{book.ref()}@acme.lastmile"
     await owner.execute(
@@ -45,7 +47,7 @@ async def test_all_that_is_known(cli: Cli, book: Book, worker: None, owner: asyn
     assert status["addresses"][0]["prefix"] in away.out
 
 
-async def test_taken_down(cli: Cli, book: Book, worker: None) -> None:
+async def test_status_after_a_deprovision_shows_the_quarantine(cli: Cli, book: Book, worker: None) -> None:
     await cli("provision", "-", stdin=lines(book.order()))
     await cli("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved away", "--order-id", "D-1")
     (status,) = (await cli("status", book.ref(), "--tenant", "acme", "--json")).json
@@ -57,7 +59,7 @@ async def test_taken_down(cli: Cli, book: Book, worker: None) -> None:
     assert "quarantine" in shown
 
 
-async def test_never_heard_of(cli: Cli, book: Book, worker: None) -> None:
+async def test_status_of_an_unknown_subscriber_fails(cli: Cli, book: Book, worker: None) -> None:
     ran = await cli("status", "nobody", "--tenant", "acme")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "Tenant acme has no subscriber nobody, and never had: check the reference.\n"
@@ -65,7 +67,7 @@ async def test_never_heard_of(cli: Cli, book: Book, worker: None) -> None:
     assert (ran.code, "Whether an order is running or scheduled is not known" in ran.err) == (1, True)
 
 
-async def test_a_running_order_shows_its_step(cli: Cli, book: Book, worker: None, faults: Faults) -> None:
+async def test_status_of_a_running_order_shows_its_step(cli: Cli, book: Book, worker: None, faults: Faults) -> None:
     gate = Gate()
     faults.before["create_billing_service"] = gate
     ordering = asyncio.create_task(cli("provision", "-", stdin=lines(book.order())))
@@ -78,7 +80,9 @@ async def test_a_running_order_shows_its_step(cli: Cli, book: Book, worker: None
     assert (await ordering).code == 0
 
 
-async def test_what_waits_for_a_person_comes_first(cli: Cli, book: Book, worker: None, faults: Faults) -> None:
+async def test_status_of_a_parked_order_shows_the_decision_first(
+    cli: Cli, book: Book, worker: None, faults: Faults
+) -> None:
     faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
     waiting = await cli.start("provision", "-")
     assert waiting.stdin
@@ -113,7 +117,7 @@ async def test_status_of_a_subscriber_with_a_scheduled_order_shows_it(cli: Cli, 
     assert (await cli("scheduled", "cancel", later, "--tenant", "acme")).code == 0
 
 
-async def test_what_an_order_waits_for(cli: Cli, book: Book, worker: None, faults: Faults) -> None:
+async def test_status_of_a_waiting_order_names_the_reason(cli: Cli, book: Book, worker: None, faults: Faults) -> None:
     async def away() -> None:
         raise ApplicationError("no NetBox answers", type="Unreachable", next_retry_delay=timedelta(minutes=5))
 

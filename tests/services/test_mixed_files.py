@@ -47,7 +47,7 @@ def test_csv_with_both_operations_is_read(tmp_path: Path) -> None:
         ({"reason": ""}, "reason: "),
     ],
 )
-def test_a_deprovision_order_with_a_mistake_is_refused(change: dict[str, object], words: str, tmp_path: Path) -> None:
+def test_deprovision_record_with_a_mistake_is_refused(change: dict[str, object], words: str, tmp_path: Path) -> None:
     file = tmp_path / "orders.jsonl"
     file.write_text(json.dumps(DOWN | change) + "\n")
     with pytest.raises(InvalidInputError) as raised:
@@ -56,7 +56,7 @@ def test_a_deprovision_order_with_a_mistake_is_refused(change: dict[str, object]
 
 
 @pytest.mark.usefixtures("database", "worker")
-async def test_a_mixed_file_is_run_and_its_rejects_keep_the_operation(cli: Cli, book: Book, tmp_path: Path) -> None:
+async def test_import_of_both_operations_keeps_the_operation_in_rejects(cli: Cli, book: Book, tmp_path: Path) -> None:
     await cli("provision", "-", stdin=lines(book.order()))
     down = DOWN | {"subscriber_ref": book.ref()}
     unknown = DOWN | {"subscriber_ref": book.ref(7), "order_id": "D-2", "tenant": "acme", "reason": "\u0007"}

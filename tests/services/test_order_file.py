@@ -43,11 +43,11 @@ def rejected(file: Path, reason: str) -> bytes:
         return opened.form.head() + b"".join(record.rejected(reason) for record in opened.records())
 
 
-def test_the_examples_are_the_same_in_both_forms() -> None:
+def test_examples_are_the_same_orders_in_json_and_csv() -> None:
     assert orders(EXAMPLES / "orders.csv") == orders(EXAMPLES / "orders.jsonl")
 
 
-def test_every_field_survives_csv(book: Book, tmp_path: Path) -> None:
+def test_order_with_every_field_survives_csv(book: Book, tmp_path: Path) -> None:
     order = ProvisionSubscriber.model_validate(
         book.order(
             customer={"ref": "C-1", "name": 'Ada "the" Byron; Ltd, Zoë', "email": "a@b.nl", "phone": "+31 20"},
@@ -89,7 +89,7 @@ def test_every_field_survives_csv(book: Book, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
-def test_what_spreadsheets_write(delimiter: str, tmp_path: Path) -> None:
+def test_csv_of_a_spreadsheet_is_read_with_any_delimiter(delimiter: str, tmp_path: Path) -> None:
     values = dict.fromkeys(COLUMNS, "") | {
         "tenant": "acme",
         "order_id": "O-1",
@@ -108,7 +108,7 @@ def test_what_spreadsheets_write(delimiter: str, tmp_path: Path) -> None:
     assert (order.customer.name, order.line.onu_serial) == ("Ada Byron; Ltd", None)
 
 
-async def test_columns_that_no_order_has(alone: Cli) -> None:
+async def test_csv_with_unknown_columns_is_refused_by_column(alone: Cli) -> None:
     ran = await alone("provision", "-", stdin="tenant,order_id,subscriber,custmer.ref,tenant,_mine,plan.colour,x y z\n")
     assert ran.code == 2
     said = ran.err.splitlines()
@@ -125,7 +125,7 @@ NARROW = "tenant,order_id,subscriber_ref,customer.ref,customer.name,plan.name,pl
 NARROW += "line.connection_type"
 
 
-def test_rows_that_are_no_orders(tmp_path: Path) -> None:
+def test_csv_rows_that_are_not_orders_are_refused_by_line(tmp_path: Path) -> None:
     file = tmp_path / "orders.csv"
     file.write_bytes(
         NARROW.encode()
@@ -152,7 +152,7 @@ def test_rows_that_are_no_orders(tmp_path: Path) -> None:
     ]
 
 
-def test_rejects_are_fixed_in_place_csv(tmp_path: Path) -> None:
+def test_csv_rejects_can_be_fixed_and_read_again(tmp_path: Path) -> None:
     file = tmp_path / "orders.csv"
     file.write_bytes(
         NARROW.encode() + b'\nacme,O-1,S-1,C-1,"Ada" B,fiber,1,1,ftth\nacme,O-2,S-2,C-1,Zo\xeb,fiber,1,1,dsl\n'
@@ -170,7 +170,7 @@ def test_rejects_are_fixed_in_place_csv(tmp_path: Path) -> None:
     assert [order.customer.name for order in orders(rejects)] == ["Ada B", "Zoe"]
 
 
-def test_rejects_are_fixed_in_place_jsonl(book: Book, tmp_path: Path) -> None:
+def test_jsonl_rejects_can_be_fixed_and_read_again(book: Book, tmp_path: Path) -> None:
     file = tmp_path / "orders.jsonl"
     odd = b'{"tenant": "acme",,\nnot json\n[1]\n{"tenant": "\xeb"}\n'
     file.write_bytes(lines(book.order(1, tenant="Acme", _mine=1)).encode() + odd)
@@ -188,7 +188,7 @@ def test_rejects_are_fixed_in_place_jsonl(book: Book, tmp_path: Path) -> None:
     assert '"_mine": 1' in fixed
 
 
-def test_another_kind_of_file(tmp_path: Path) -> None:
+def test_file_that_is_not_an_order_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "orders.jsonl"
     file.write_bytes(b"{" + b"x" * LONGEST_LINE)
     with pytest.raises(InvalidInputError, match="line 1 is too long for an order"):
@@ -197,7 +197,7 @@ def test_another_kind_of_file(tmp_path: Path) -> None:
         orders(tmp_path)
 
 
-async def test_reading_ahead_is_bounded_and_loses_nothing_to_a_cancel() -> None:
+async def test_read_ahead_is_bounded_and_loses_no_item_in_a_cancel() -> None:
     read = []
 
     def items() -> Iterator[int]:

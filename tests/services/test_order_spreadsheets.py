@@ -62,7 +62,7 @@ def test_order_file_with_thousands_dots_is_refused_by_row_and_column() -> None:
     assert all("plan.download_kbps: must be a whole number" in words for _, words in said)
 
 
-def test_order_file_with_devices_gets_one_form_or_a_reason() -> None:
+def test_order_file_with_devices_is_normalized_or_refused() -> None:
     said = dict(judged(FILES / "j-devices.csv"))
     refused = {line: words.partition(":")[0] for line, words in said.items() if ":" in words}
     assert refused == dict.fromkeys((7, 8, 9, 13), "line.cpe_mac") | {15: "customer.phone"}
@@ -81,7 +81,7 @@ def test_order_file_with_serial_dates_is_refused() -> None:
     assert [words for _, words in said] == [f"not_before: {TIME} {text!r}" for text in written]
 
 
-async def test_check_finds_what_the_reader_refuses(alone: Cli) -> None:
+async def test_check_reports_what_the_reader_refuses(alone: Cli) -> None:
     ran = await alone("provision", str(FILES / "a-excel-de-thousands.csv"), "--check")
     assert ran.code == 2
     assert ran.err.splitlines()[0] == f"line 2: plan.download_kbps: {WHOLE} '100.000'"
@@ -144,7 +144,7 @@ def test_csv_in_utf_16_that_breaks_off_is_refused(tmp_path: Path) -> None:
         (b'"tenant', "its first row is invalid CSV: a quote"),
     ],
 )
-async def test_file_that_is_something_else_is_named_in_one_sentence(
+async def test_file_of_another_format_is_refused_in_one_sentence(
     content: bytes, words: str, alone: Cli, tmp_path: Path
 ) -> None:
     file = tmp_path / "orders"
@@ -223,13 +223,13 @@ def test_json_value_of_another_type_is_refused(change: dict[str, Any], words: st
         ('{"tenant": "acme"} {"tenant": "b"}', "Invalid JSON: the line goes on after its object, at character 19"),
     ],
 )
-def test_json_line_that_is_not_json_is_told_in_our_words(line: str, words: str, book: Book, tmp_path: Path) -> None:
+def test_json_line_that_is_not_json_is_explained(line: str, words: str, book: Book, tmp_path: Path) -> None:
     file = tmp_path / "orders.jsonl"
     file.write_text(lines(book.order()) + line + "\n" + lines(book.order(2)))
     assert judged(file) == [(1, "O-1"), (2, words), (3, "O-2")]
 
 
-def test_rejects_of_an_array_are_json_readthat_can_be_read(tmp_path: Path) -> None:
+def test_rejects_of_an_array_can_be_read_again(tmp_path: Path) -> None:
     rejects = tmp_path / "g.rejects.jsonl"
     rejects.write_bytes(rejected(FILES / "g-array.json", "no"))
     assert orders(rejects) == orders(FILES / "g-array.json")

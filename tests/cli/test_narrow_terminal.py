@@ -22,7 +22,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
     return [line.strip() for line in paper.getvalue().splitlines()]
 
 
-def test_prose_gives_way_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_on_a_narrow_terminal_wraps_prose_first(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = printed(monkeypatch, 70)
     assert [line.split()[:2] for line in lines if "S-" in line] == [
         ["S-1000000001", "release_ip_address"],
@@ -32,7 +32,7 @@ def test_prose_gives_way_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("width", [35, 40])
-def test_then_each_row_has_lines_of_its_own(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_table_on_a_very_narrow_terminal_shows_one_cell_a_line(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     lines = printed(monkeypatch, width)
     assert lines[:3] == ["Waiting", "subscriber  S-1000000001", "step        release_ip_address"]
     assert lines[-3:] == ["subscriber  S-2", "step        activate_onu", ""]

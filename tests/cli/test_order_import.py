@@ -25,7 +25,9 @@ def rejects(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-async def test_bad_lines_do_not_stop_good_ones(cli: Cli, book: Book, worker: None, tmp_path: Path) -> None:
+async def test_import_with_invalid_lines_runs_the_valid_ones(
+    cli: Cli, book: Book, worker: None, tmp_path: Path
+) -> None:
     file, rejected = tmp_path / "orders.jsonl", tmp_path / "orders.rejects.jsonl"
     good, spoilt, homeless = book.order(1), book.order(2, tenant="Acme"), book.order(3, tenant="nobody")
     pool = book.order(4, addressing={"ipv6_pool": "nowhere"})
@@ -58,7 +60,9 @@ async def test_bad_lines_do_not_stop_good_ones(cli: Cli, book: Book, worker: Non
     assert not rejected.exists(), "nothing was rejected this time"
 
 
-async def test_where_rejects_go(cli: Cli, book: Book, tmp_path: Path) -> None:
+async def test_rejects_are_written_beside_the_file_or_where_the_option_says(
+    cli: Cli, book: Book, tmp_path: Path
+) -> None:
     file = lines(book.order(tenant="Acme"))
     ran = await cli("provision", "-", stdin=file)
     assert (ran.code, "invalid" in ran.out) == (2, True)
@@ -74,7 +78,7 @@ async def test_where_rejects_go(cli: Cli, book: Book, tmp_path: Path) -> None:
     assert orders.read_text() == file
 
 
-async def test_what_has_ended_is_not_started_again(
+async def test_import_of_ended_orders_prints_results_without_runs(
     cli: Cli, book: Book, working: Working, owner: asyncpg.Connection
 ) -> None:
     file = lines(book.order(1), book.order(2, addressing={"ipv6_pool": "nowhere"}))
@@ -88,7 +92,7 @@ async def test_what_has_ended_is_not_started_again(
     assert await owner.fetch("SELECT order_id, run_id FROM orders ORDER BY order_id") == runs
 
 
-async def test_without_the_database_temporal_knows(cli: Cli, book: Book, worker: None) -> None:
+async def test_import_without_the_database_gets_results_from_temporal(cli: Cli, book: Book, worker: None) -> None:
     file = lines(book.order())
     first = await cli("provision", "-", "--json", stdin=file)
     away = await cli.but(DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")("provision", "-", "--json", stdin=file)
@@ -99,7 +103,7 @@ async def test_without_the_database_temporal_knows(cli: Cli, book: Book, worker:
     assert (none.json, none.err) == (first.json, "")
 
 
-async def test_a_pipe_that_stays_open(cli: Cli, book: Book, worker: None) -> None:
+async def test_import_from_an_open_pipe_runs_each_order_at_once(cli: Cli, book: Book, worker: None) -> None:
     process = await cli.start("provision", "-", "--json")
     assert process.stdin
     assert process.stdout
@@ -110,7 +114,7 @@ async def test_a_pipe_that_stays_open(cli: Cli, book: Book, worker: None) -> Non
     assert await process.wait() == 0
 
 
-async def test_a_pipe_that_says_nothing_is_left_at_once(cli: Cli, book: Book, worker: None) -> None:
+async def test_interrupt_of_a_silent_pipe_ends_at_once(cli: Cli, book: Book, worker: None) -> None:
     process = await cli.start("provision", "-", "--json")
     assert process.stdin
     assert process.stdout
@@ -155,7 +159,7 @@ async def held_back(address: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
         answers.set()
 
 
-async def test_interrupted_before_temporal_has_answered(
+async def test_interrupt_before_temporal_answers_reports_unknown_starts(
     cli: Cli, book: Book, temporal_address: str, temporal_client: Client
 ) -> None:
     """Nobody knows then, and nothing else is said."""
@@ -179,7 +183,7 @@ async def test_interrupted_before_temporal_has_answered(
     await temporal_client.get_workflow_handle(workflow_id("acme", book.ref(1))).terminate()
 
 
-async def test_interrupted_and_taken_up(
+async def test_interrupted_import_is_continued_by_the_same_command(
     cli: Cli, book: Book, working: Working, tmp_path: Path, owner: asyncpg.Connection, temporal_client: Client
 ) -> None:
     file = tmp_path / "my orders.jsonl"
@@ -217,14 +221,14 @@ async def test_interrupted_and_taken_up(
     assert f"{count + 1} orders, of which {count} had ended before:\n" in (await cli("provision", str(file))).out
 
 
-async def test_a_file_that_breaks_off(cli: Cli, book: Book, worker: None) -> None:
+async def test_import_of_a_truncated_file_reports_the_orders_before_it(cli: Cli, book: Book, worker: None) -> None:
     ran = await cli("provision", "-", "--json", stdin=lines(book.order()) + "{" + "x" * 2**20)
     assert ran.code == 2
     assert [result["status"] for result in ran.json] == ["completed"]
     assert ran.err == "Standard input cannot be read: line 2 is too long for an order.\n"
 
 
-async def test_temporal_is_not_there(cli: Cli, book: Book, tmp_path: Path) -> None:
+async def test_import_without_temporal_keeps_the_earlier_rejects(cli: Cli, book: Book, tmp_path: Path) -> None:
     kept = tmp_path / "orders.rejects.jsonl"
     kept.write_text("of an earlier run, and wanted")
     (tmp_path / "orders.jsonl").write_text(lines(book.order()))
@@ -233,7 +237,7 @@ async def test_temporal_is_not_there(cli: Cli, book: Book, tmp_path: Path) -> No
     assert kept.exists()
 
 
-async def test_check_takes_a_file_of_any_length(alone: Cli, book: Book, tmp_path: Path) -> None:
+async def test_check_accepts_a_file_of_any_length(alone: Cli, book: Book, tmp_path: Path) -> None:
     file = tmp_path / "orders.jsonl"
     file.write_text(lines(*[book.order()] * 1_499, *[{"tenant": "acme"}] * 30))
     ran, json, dry = await asyncio.gather(

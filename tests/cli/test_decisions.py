@@ -28,7 +28,7 @@ async def parked(cli: Cli, book: Book) -> None:
         ("abandon", "abandon", "abandoned"),
     ],
 )
-async def test_a_parked_undo_is_released(
+async def test_decision_releases_a_parked_undo(
     cli: Cli, book: Book, worker: None, faults: Faults, tenant: tuple[str, ...], command: str, said: str, status: str
 ) -> None:
     faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
@@ -51,13 +51,17 @@ async def test_a_parked_undo_is_released(
         assert f"allocate_ip_address: {said} by noc-7: ticket 4711" in out.decode()
 
 
-async def test_nothing_runs(cli: Cli, book: Book, worker: None, tenant: tuple[str, ...]) -> None:
+async def test_decision_without_an_order_is_refused(
+    cli: Cli, book: Book, worker: None, tenant: tuple[str, ...]
+) -> None:
     ran = await cli("retry", book.ref(), *tenant, "--why", "ticket 4711")
     words = f"No order of subscriber {book.ref()} is running: there is nothing to decide.\n"
     assert (ran.code, ran.err) == (1, words)
 
 
-async def test_nothing_is_parked(cli: Cli, book: Book, worker: None, faults: Faults, tenant: tuple[str, ...]) -> None:
+async def test_decision_without_a_parked_step_is_refused(
+    cli: Cli, book: Book, worker: None, faults: Faults, tenant: tuple[str, ...]
+) -> None:
     gate = faults.before["create_customer"] = Gate()
     running = await cli.start("provision", "-", "--json")
     assert running.stdin
@@ -73,7 +77,7 @@ async def test_nothing_is_parked(cli: Cli, book: Book, worker: None, faults: Fau
     await running.communicate()
 
 
-async def test_without_a_worker_nothing_is_sent_that_would_be_followed_later(
+async def test_decision_without_a_worker_is_not_sent(
     cli: Cli, book: Book, working: Working, tenant: tuple[str, ...]
 ) -> None:
     running = await cli.start("provision", "-", "--json")
@@ -92,7 +96,7 @@ async def test_without_a_worker_nothing_is_sent_that_would_be_followed_later(
     assert '"status": "completed"' in out.decode()
 
 
-async def test_a_decision_needs_a_reason(cli: Cli, tenant: tuple[str, ...]) -> None:
+async def test_decision_without_a_reason_is_refused(cli: Cli, tenant: tuple[str, ...]) -> None:
     ran = await cli("abandon", "S-1", *tenant, "--why", "")
     assert (ran.code, ran.err) == (2, "Invalid decision:\n  --why: must not be empty\n")
     assert (await cli("abandon", "S-1", *tenant)).code == 2

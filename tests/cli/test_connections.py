@@ -5,7 +5,7 @@ from sqlalchemy import make_url
 from tests.support.commands import Book, Cli, lines
 
 
-async def test_nothing_runs(alone: Cli, book: Book) -> None:
+async def test_command_without_servers_names_what_is_missing(alone: Cli, book: Book) -> None:
     ran = await alone("tenant", "list")
     assert ran.code == 3
     assert "DATABASE_URL is not set, and no stack runs in" in ran.err
@@ -17,7 +17,7 @@ async def test_nothing_runs(alone: Cli, book: Book) -> None:
     assert (ran.code, "DATABASE_OWNER_URL" in ran.err) == (3, True)
 
 
-async def test_a_database_that_cannot_be_used(alone: Cli, postgres_url: str) -> None:
+async def test_database_that_cannot_be_used_is_explained(alone: Cli, postgres_url: str) -> None:
     url = make_url(postgres_url)
     place = f"{url.host}:{url.port}"
     for bad, words in (
@@ -33,13 +33,13 @@ async def test_a_database_that_cannot_be_used(alone: Cli, postgres_url: str) -> 
         assert "wrong" not in ran.err
 
 
-async def test_a_database_without_tables(alone: Cli, postgres_url: str) -> None:
+async def test_database_without_tables_asks_for_migrate(alone: Cli, postgres_url: str) -> None:
     bare = make_url(postgres_url).set(database="postgres").render_as_string(hide_password=False)
     ran = await alone.but(DATABASE_URL=bare)("tenant", "list")
     assert ran.code == 3
     assert "run `lastmile migrate`" in ran.err
 
 
-async def test_migrate(fresh: Cli) -> None:
+async def test_migrate_of_the_newest_schema_changes_nothing(fresh: Cli) -> None:
     ran = await fresh("migrate")
     assert (ran.code, ran.out) == (0, "The database is at the newest schema already.\n")
