@@ -1,7 +1,7 @@
-"""What orders would do, by doing it: the steps' own functions, in a transaction that is rolled back.
+"""The dry run of orders: their steps run in a transaction that is rolled back.
 
-So each order is seen after those before it in the file: an address that they take is taken. The transaction
-holds the locks of everything that the orders touch, which is why it is not for files of many thousands.
+Each order sees the orders before it in the file: a prefix that they get is not free any more. The transaction holds the
+locks of all rows that the orders touch, so a dry run is for files of at most 1 000 orders.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from lastmile.subscribers.tables import orders as order_table
 
 __all__ = ["OrderPlan", "StepPlan", "dry_run"]
 
-# The platform's role could not stand in for the tenants: it sees more than any of them.
+# The dry run acts as each order's tenant: the platform's role would see the rows of all tenants.
 _ENTER_TENANT = text("SELECT set_config('lastmile.tenant', :tenant, true)")
 
 _GOOD = (orders.OrderStatus.COMPLETED, orders.OrderStatus.DEGRADED)
@@ -31,7 +31,7 @@ _GOOD = (orders.OrderStatus.COMPLETED, orders.OrderStatus.DEGRADED)
 
 @dataclass(frozen=True, slots=True)
 class OrderPlan:
-    """What an order would do, as far as it would get."""
+    """The steps of an order, up to the step that would refuse the order."""
 
     numbered: NumberedOrder
     steps: list[StepPlan]
@@ -53,18 +53,18 @@ class OrderPlan:
 
 
 async def dry_run(database: Database, numbered: Sequence[NumberedOrder]) -> list[OrderPlan]:
-    """A plan for each order, in the order of the file. Nothing is written."""
+    """Return a plan for each order, in the order of the file. Writes nothing."""
     plans: dict[tuple[str, str], OrderPlan] = {}
-    said = []
+    result = []
     async with database.tenant("") as connection, connection.begin_nested() as everything:
         for one in numbered:
             key = (one.order.tenant, one.order.order_id)
             if before := plans.get(key):
-                said.append(_again(before, one))
+                result.append(_again(before, one))
             else:
-                said.append(plans.setdefault(key, await _plan(connection, one)))
+                result.append(plans.setdefault(key, await _plan(connection, one)))
         await everything.rollback()
-    return said
+    return result
 
 
 def _again(before: OrderPlan, numbered: NumberedOrder) -> OrderPlan:
