@@ -248,7 +248,9 @@ async def test_pool_set_continues_after_an_interrupt(
     assert (ran.code, "kept in NetBox, in blocks of /44" in ran.out) == (0, True), ran.err
 
 
-async def test_pool_show_of_a_delegated_pool_shows_its_maintenance(fresh: Cli, owner_url: str, owner: asyncpg.Connection) -> None:
+async def test_pool_show_of_a_delegated_pool_shows_its_maintenance(
+    fresh: Cli, owner_url: str, owner: asyncpg.Connection
+) -> None:
     with NetBoxServer() as server:
         async with Delegated.serving(owner_url, owner, server) as kept:
             await kept.pool("2001:db8:4000::/51", record=ReportingScope.PREFIX)
