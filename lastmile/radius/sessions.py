@@ -13,14 +13,7 @@ from lastmile.db import TenantConnection
 from lastmile.radius.dynauth import Nas, Session
 from lastmile.radius.escaping import unescaped
 
-__all__ = ["MAY_BE_OPEN", "SESSION_RECORDED", "find_open_sessions", "has_unaccounted_login", "unaccounted_condition"]
-
-# A row older than the column `recorded_at` has only the time of its own clock. Accounting has whole seconds.
-SESSION_RECORDED = "coalesce(recorded_at, acctstarttime + interval '10 s', '-infinity')"
-_LOGIN_RECORDED = "coalesce(recorded_at, authdate)"
-
-# A start after the stop means that the NAS has reused the Acct-Session-Id: FreeRADIUS has one row for both sessions.
-MAY_BE_OPEN = "(acctstoptime IS NULL OR acctstarttime > acctstoptime)"
+__all__ = ["find_open_sessions", "has_unaccounted_login"]
 
 _UNTIL = "coalesce(CAST(:until AS timestamptz), 'infinity')"
 
@@ -32,43 +25,22 @@ _OPEN_SESSIONS = text(
     SELECT mine.*, nas.shortname, nas.secret, nas.coa_port, coalesce(nas.coa_address, nas_address) AS coa_address FROM (
         SELECT radacctid, acctsessionid, host(nasipaddress) AS nas_address, host(framedipaddress) AS framed_ip,
                callingstationid,
-               coalesce({SESSION_RECORDED} > now() - CAST(:longest AS interval), true)
+               coalesce(lastmile_session_recorded(radacct) > now() - CAST(:longest AS interval), true)
                AND (framedipaddress IS NOT NULL OR coalesce((
                    SELECT bool_or(framedipaddress IS NOT NULL) FROM (
                        SELECT framedipaddress FROM radacct other
                        WHERE other.nasipaddress = radacct.nasipaddress AND other.acctstoptime IS NULL LIMIT {_SAMPLE}
                    ) others), false)) AS address_in_doubt
         FROM radacct
-        WHERE username = :user AND {MAY_BE_OPEN} AND {SESSION_RECORDED} <= {_UNTIL}
+        WHERE username = :user AND lastmile_session_may_be_open(radacct)
+          AND lastmile_session_recorded(radacct) <= {_UNTIL}
     ) mine LEFT JOIN nas ON nas.nasname = mine.nas_address
     ORDER BY radacctid
     """
 )
 
 
-def unaccounted_condition(user: str, since: str, until: str) -> str:
-    """Return the SQL condition that one of the user's logins between two times has no session in `radacct`.
-
-    Each session belongs to one login that was recorded before it. So from each login on, there must be at least as
-    many sessions as logins. `user`, `since` and `until` are SQL expressions.
-    """
-    return f"""(
-        SELECT coalesce(bool_or(missing > 0), false) FROM (
-            SELECT sum(step) OVER (ORDER BY at DESC, step DESC ROWS UNBOUNDED PRECEDING) AS missing FROM (
-                SELECT 1 AS step, {_LOGIN_RECORDED} AS at FROM radpostauth
-                WHERE username = {user} AND reply = 'Access-Accept' AND {_LOGIN_RECORDED} > {since}
-                  AND {_LOGIN_RECORDED} <= {until}
-                UNION ALL
-                SELECT -1, {SESSION_RECORDED} FROM radacct
-                WHERE username = {user} AND {SESSION_RECORDED} > {since} AND {SESSION_RECORDED} <= {until}
-            ) recorded
-        ) counted
-    )"""
-
-
-_UNACCOUNTED_LOGIN = text(
-    f"SELECT {unaccounted_condition('CAST(:user AS text)', 'now() - CAST(:longest AS interval)', _UNTIL)}"
-)
+_UNACCOUNTED_LOGIN = text(f"SELECT lastmile_has_unaccounted_login(:user, now() - CAST(:longest AS interval), {_UNTIL})")
 
 
 async def find_open_sessions(

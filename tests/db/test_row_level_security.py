@@ -91,6 +91,17 @@ async def test_every_table_of_a_tenant_is_protected(owner: asyncpg.Connection) -
     assert {table.name for table in await tables(owner) if not table.protected} == WITHOUT_TENANT
 
 
+async def test_every_view_sees_with_the_rights_of_its_reader(owner: asyncpg.Connection) -> None:
+    rows = await owner.fetch(
+        """
+        SELECT relname, 'security_invoker=true' = ANY(reloptions) AS invoker FROM pg_class
+        WHERE relkind = 'v' AND relnamespace = 'public'::regnamespace
+        """
+    )
+    assert {row["relname"]: row["invoker"] for row in rows} == dict.fromkeys((row["relname"] for row in rows), True)
+    assert len(rows) > 1
+
+
 async def test_the_walk_finds_a_table_that_was_forgotten(owner: asyncpg.Connection) -> None:
     await owner.execute("CREATE TABLE forgotten (id bigint, tenant_id text)")
     assert {table.name for table in await tables(owner) if not table.protected} == {*WITHOUT_TENANT, "forgotten"}

@@ -1,9 +1,10 @@
 -- Everything that the other files made, with all data; but not the roles, which belong to the cluster.
-DROP VIEW delegation_census, block_maintenance, pool_blocks, pool_bindings;
+DROP FUNCTION lastmile_unconfirmed_quarantine, lastmile_has_unaccounted_login;
+DROP VIEW delegation_revocations, delegation_census, block_maintenance, pool_blocks, pool_bindings;
 -- Those with a row of a table as their argument.
 DROP FUNCTION
     lastmile_due_again, lastmile_pool_is_candidate, lastmile_pool_serves, lastmile_pool_is_changing,
-    lastmile_pool_can_grow;
+    lastmile_pool_can_grow, lastmile_session_recorded, lastmile_login_recorded, lastmile_session_may_be_open;
 DROP TABLE
     tenants, orders,
     customers, subscribers, network_profiles, devices, billing_services, billing_events,
@@ -15,4 +16,5 @@ DROP TABLE
     delegation_counts, metrics_snapshots;
 DROP FUNCTION
     lastmile_nth_prefix, lastmile_slot, lastmile_exclusions_lock, lastmile_block_key, lastmile_event_vrf,
-    lastmile_holder, lastmile_radius_username, lastmile_tell_netbox, lastmile_audit_log, lastmile_count, lastmile_recount;
+    lastmile_holder, lastmile_radius_username, lastmile_tell_netbox, lastmile_audit_log, lastmile_count,
+    lastmile_recount;

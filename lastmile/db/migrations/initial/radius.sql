@@ -155,6 +155,48 @@ CREATE INDEX radpostauth_accepts_by_user ON radpostauth (username, authdate) WHE
 COMMENT ON INDEX radpostauth_accepts_by_user IS
     'Lastmile: the accepted logins of a user, to find one whose session accounting has not reported.';
 
+CREATE FUNCTION lastmile_session_recorded(session radacct) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce(session.recorded_at, session.acctstarttime + interval '10 s', '-infinity')
+$$;
+COMMENT ON FUNCTION lastmile_session_recorded IS
+    'When the session was recorded. A row without recorded_at has only the time of the NAS''s clock; accounting has '
+    'whole seconds.';
+
+CREATE FUNCTION lastmile_login_recorded(login radpostauth) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(login.recorded_at, login.authdate)
+$$;
+COMMENT ON FUNCTION lastmile_login_recorded IS
+    'When the login was recorded. A row without recorded_at has only the time of the RADIUS server''s clock.';
+
+CREATE FUNCTION lastmile_session_may_be_open(session radacct) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT session.acctstoptime IS NULL OR session.acctstarttime > session.acctstoptime
+$$;
+COMMENT ON FUNCTION lastmile_session_may_be_open IS
+    'Whether the session may be open. A start after the stop means that the NAS has reused the Acct-Session-Id: '
+    'FreeRADIUS has one row for both sessions.';
+
+CREATE FUNCTION lastmile_has_unaccounted_login(login_name text, since timestamptz, until timestamptz) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce(bool_or(missing > 0), false) FROM (
+        SELECT sum(step) OVER (ORDER BY at DESC, step DESC ROWS UNBOUNDED PRECEDING) AS missing FROM (
+            SELECT 1 AS step, lastmile_login_recorded(l) AS at FROM radpostauth l
+            WHERE l.username = login_name AND l.reply = 'Access-Accept'
+              AND lastmile_login_recorded(l) > since AND lastmile_login_recorded(l) <= until
+            UNION ALL
+            SELECT -1, lastmile_session_recorded(s) FROM radacct s
+            WHERE s.username = login_name
+              AND lastmile_session_recorded(s) > since AND lastmile_session_recorded(s) <= until
+        ) recorded
+    ) counted
+$$;
+COMMENT ON FUNCTION lastmile_has_unaccounted_login IS
+    'Whether one of the user''s logins between two times has no session in radacct. Each session belongs to one login '
+    'that was recorded before it. So from each login on, there must be at least as many sessions as logins. Uses '
+    'radpostauth_accepts_by_user and radacct_starts_by_user.';
+
 CREATE TABLE nas (
     id           serial PRIMARY KEY,
     nasname      text NOT NULL UNIQUE,

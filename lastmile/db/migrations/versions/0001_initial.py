@@ -9,7 +9,19 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-DOMAINS = ("roles", "orders", "subscribers", "ipam", "radius", "netbox", "audit", "audit_log", "metrics", "access")
+DOMAINS = (
+    "roles",
+    "orders",
+    "subscribers",
+    "ipam",
+    "radius",
+    "netbox",
+    "quarantine",
+    "audit",
+    "audit_log",
+    "metrics",
+    "access",
+)
 """In the order of their dependencies: a domain's tables refer to those before it."""
 
 

@@ -1,0 +1,47 @@
+-- Released prefixes and the end of their sessions, as orders, events and RADIUS show it.
+
+CREATE VIEW delegation_revocations WITH (security_invoker = true) AS
+    SELECT d.*, lastmile_radius_username(d.subscriber_ref, d.tenant_id) AS username, began.at AS revocation_began,
+           coalesce(
+               (SELECT min(o.created_at) FROM orders o
+                WHERE o.tenant_id = d.tenant_id AND o.subscriber_ref = d.subscriber_ref
+                  AND o.operation = 'provision' AND o.created_at > d.state_since),
+               CASE WHEN EXISTS (SELECT FROM radcheck c
+                                 WHERE c.username = lastmile_radius_username(d.subscriber_ref, d.tenant_id)
+                                   AND c.attribute = 'Cleartext-Password')
+                     AND NOT EXISTS (SELECT FROM radcheck c
+                                     WHERE c.username = lastmile_radius_username(d.subscriber_ref, d.tenant_id)
+                                       AND c.attribute = 'Auth-Type')
+                    THEN began.at END) AS concerns_until
+    FROM delegations d CROSS JOIN LATERAL (
+        SELECT coalesce((SELECT max(e.at) FROM delegation_events e
+                         WHERE e.delegation_id = d.id AND e.to_state = 'revoking'), d.state_since) AS at
+    ) began;
+COMMENT ON VIEW delegation_revocations IS
+    'Every delegation, with the time in which logins of its user can have got its prefix.';
+COMMENT ON COLUMN delegation_revocations.username IS 'The user name of the subscriber in RADIUS.';
+COMMENT ON COLUMN delegation_revocations.revocation_began IS
+    'When the delegation was last revoked; before that, when it entered its state.';
+COMMENT ON COLUMN delegation_revocations.concerns_until IS
+    'The last time at which a login can have got the prefix; NULL: no such time. After a later provision order of the '
+    'subscriber, logins belong to another line. An account that stays in service, because its order was undone, does '
+    'not get the address after the revocation began.';
+
+CREATE FUNCTION lastmile_unconfirmed_quarantine(unconfirmed interval)
+RETURNS TABLE (
+    id bigint, tenant_id text, subscriber_ref text, prefix cidr, username text, concerns_until timestamptz,
+    quarantined_until timestamptz
+) LANGUAGE sql STABLE AS $$
+    SELECT d.id, d.tenant_id, d.subscriber_ref, d.prefix, d.username, d.concerns_until, coalesce(s.free_at, r.due_at)
+    FROM delegation_revocations d
+    LEFT JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot
+    LEFT JOIN netbox_removals r ON r.tenant_id = d.tenant_id AND r.allocation_key = d.allocation_key
+                               AND r.pool_id = d.pool_id
+    WHERE d.released_at > now() - unconfirmed AND d.disconnect_confirmed IS FALSE
+      AND CASE WHEN d.slot IS NULL THEN r.prefix IS NOT NULL
+               ELSE s.delegation_id IS NULL AND s.free_at = d.released_at + unconfirmed END
+$$;
+COMMENT ON FUNCTION lastmile_unconfirmed_quarantine IS
+    'The delegations in the longer quarantine, of this length, since no NAS has confirmed the end of their sessions. '
+    'Only in the quarantine of this release: not of a later holder, and not of a foreign prefix. Uses '
+    'delegations_ended.';
