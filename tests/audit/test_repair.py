@@ -66,7 +66,7 @@ async def test_repair_of_a_slot_with_another_holder_changes_nothing(
         mine["id"],
     )
     slotless = [violation for violation in await lived_in.audit() if violation.invariant.name == "slotless"]
-    assert [violation.words for violation in slotless] == ["held by S-2, and its slot says otherwise"]
+    assert [violation.words for violation in slotless] == ["held by S-2, but not recorded in its slot"]
     assert await lived_in.repair(slotless) == []
 
 
