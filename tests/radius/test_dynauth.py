@@ -299,8 +299,8 @@ async def test_coa_for_a_missing_session_is_not_acknowledged(
         ("Filter-Id", "", "empty"),
         ("Filter-Id", "x" * 254, "253"),
         ("Filter-Name", "slow", "no such attribute"),
-        ("Framed-IPv6-Prefix", "2001:db8::/64", "which session is meant"),
-        ("User-Name", "line-8", "which session is meant"),
+        ("Framed-IPv6-Prefix", "2001:db8::/64", "identifies a session"),
+        ("User-Name", "line-8", "identifies a session"),
         ("Event-Timestamp", "1", "every request"),
     ],
 )
