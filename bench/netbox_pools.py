@@ -14,7 +14,7 @@ from bench.copies import SETTLE, as_owner
 from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
-from ipam.netbox.delegated.block_acquisition import take
+from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.delegated.blocks import delegated_pools
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
@@ -91,7 +91,7 @@ async def _add(database: Database, netbox: NetBox, pool: FilledPool) -> None:
         await add_pool(platform, Pool.model_validate({"name": pool.name, "prefix": pool.space, **what}))
         delegated = [bound for bound in await delegated_pools(platform) if bound.name == pool.name]
     for bound in delegated:
-        while await take(database, netbox, bound, wanted=pool.held + 1):
+        while await acquire_block(database, netbox, bound, wanted=pool.held + 1):
             pass
 
 

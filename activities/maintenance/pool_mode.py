@@ -5,7 +5,7 @@ from datetime import timedelta
 from activities.base import Activities, upkeep
 from ipam.netbox import NetBox
 from ipam.netbox.binding import Binding, BoundPool, require_netbox
-from ipam.netbox.delegated.block_return import return_closed
+from ipam.netbox.delegated.block_return import return_withdrawn_blocks
 from ipam.netbox.mode_change import closing, preparation
 from ipam.netbox.mode_change.conversion import ConversionNotReadyError, convert
 from ipam.netbox.mode_change.plan import Conversion, bound_as, kept, plan, present_binding
@@ -76,7 +76,7 @@ class PoolModeActivities(Activities):
     async def return_blocks(self, work: PoolStage) -> None:
         """Return the blocks that the pool no longer needs to NetBox."""
         pool, _, _ = await self._read(work)
-        await return_closed(self._database, require_netbox(self._netbox, pool), pool)
+        await return_withdrawn_blocks(self._database, require_netbox(self._netbox, pool), pool)
 
     @upkeep
     async def open_pool(self, pool_id: int) -> str:

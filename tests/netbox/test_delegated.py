@@ -12,7 +12,7 @@ from ipam.allocation import allocate
 from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
-from ipam.netbox.delegated.block_acquisition import take
+from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.records import KEY, SIZE, USED
 from ipam.pools import Pool
 from lastmile.db import Database
@@ -89,10 +89,10 @@ async def test_two_workers_take_one_block(kept: Delegated, home: int, owner_url:
     kept.server.faults.next(
         Fault(delay=lambda: gate.call_soon_threadsafe(arrived.set), work=0.2), method="POST", path=AVAILABLE
     )
-    first = asyncio.create_task(take(kept.database, kept.netbox, pool))
+    first = asyncio.create_task(acquire_block(kept.database, kept.netbox, pool))
     await arrived.wait()
     async with NetBox(kept.server.url, kept.server.token) as netbox:
-        await asyncio.gather(first, take(other, netbox, pool), take(other, netbox, pool))
+        await asyncio.gather(first, acquire_block(other, netbox, pool), acquire_block(other, netbox, pool))
     await other.close()
     assert len(kept.containers()) == 1
     assert await kept.agree() == []

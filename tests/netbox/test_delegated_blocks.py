@@ -10,7 +10,7 @@ import pytest
 from ipam.allocation import allocate
 from ipam.models import Need, Purpose
 from ipam.netbox.binding import ReportingScope
-from ipam.netbox.delegated.block_acquisition import take
+from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.delegated.block_return import return_spare_blocks
 from ipam.netbox.errors import NetBoxTimeoutError
 from ipam.netbox.records import USED
@@ -164,9 +164,9 @@ async def test_a_block_is_not_returned_while_netbox_may_be_asked_for_it_once_mor
     on_the_way = Held(kept.server, on_its_way=True)
     async with on_the_way.given_up(kept.netbox):
         with pytest.raises(NetBoxTimeoutError):
-            await take(kept.database, kept.netbox, await kept.the_pool())
-    assert await take(kept.database, kept.netbox, await kept.the_pool())
-    assert await take(kept.database, kept.netbox, await kept.the_pool(), wanted=BLOCK + 1)
+            await acquire_block(kept.database, kept.netbox, await kept.the_pool())
+    assert await acquire_block(kept.database, kept.netbox, await kept.the_pool())
+    assert await acquire_block(kept.database, kept.netbox, await kept.the_pool(), wanted=BLOCK + 1)
     assert await kept.agree() == []
     assert len(kept.containers()) == 2
     on_the_way.go_on()

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from ipam.netbox import NetBox
-from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
+from ipam.netbox.delegated.block_acquisition import BlockOverlapError, acquire_block
 from ipam.netbox.reconcile.differences import DifferenceKind
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import LOST
@@ -99,7 +99,7 @@ async def test_of_many_who_see_it_at_once_one_makes_it_again(kept: Delegated, ho
     async with NetBox(kept.server.url, kept.server.token, in_flight=8) as netbox:
         for _ in range(5):
             results = await asyncio.gather(
-                *(take(kept.database, netbox, pool) for _ in range(4)), return_exceptions=True
+                *(acquire_block(kept.database, netbox, pool) for _ in range(4)), return_exceptions=True
             )
             assert {type(one) for one in results} <= {bool, BlockOverlapError}
             assert block["prefix"] in [one["prefix"] for one in kept.containers()], "made again, and deleted again"

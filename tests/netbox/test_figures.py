@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from ipam.netbox.binding import ReportingScope
-from ipam.netbox.delegated.block_acquisition import take
+from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.errors import NetBoxExhaustedError
 from ipam.netbox.requirements import check as requirements
 from ipam.netbox.requirements import set_up
@@ -150,7 +150,7 @@ async def test_a_pool_is_not_full_once_nobody_asks_any_more(delegated: Delegated
     await delegated.pool("2001:db8:4000::/51")
     await delegated.lines(2 * BLOCK)
     asked = Held(delegated.server, on_its_way=True)
-    taking = asyncio.create_task(take(delegated.database, delegated.netbox, await delegated.the_pool()))
+    taking = asyncio.create_task(acquire_block(delegated.database, delegated.netbox, await delegated.the_pool()))
     await asked.reached()
     async with delegated.database.platform() as connection:
         await connection.execute(text("SELECT FROM pools FOR UPDATE"))

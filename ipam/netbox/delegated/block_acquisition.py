@@ -29,7 +29,7 @@ from ipam.netbox.single_flight import single_flight
 from lastmile.db import Database
 from lastmile.errors import LastmileError, NonRetryableError
 
-__all__ = ["BlockOverlapError", "acquire_for_first", "take"]
+__all__ = ["BlockOverlapError", "acquire_block", "acquire_for_first"]
 
 
 class BlockOverlapError(LastmileError):
@@ -85,7 +85,7 @@ async def acquire_for_first(database: Database, netbox: NetBox, pools: Sequence[
     """
     for pool in pools:
         try:
-            await take(database, netbox, pool)
+            await acquire_block(database, netbox, pool)
         except NetBoxExhaustedError:
             continue
         except NetBoxError as failure:
@@ -96,7 +96,7 @@ async def acquire_for_first(database: Database, netbox: NetBox, pools: Sequence[
     return False
 
 
-async def take(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: int = 1) -> bool:
+async def acquire_block(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: int = 1) -> bool:
     """Acquire a block where the pool has fewer than `wanted` free slots, or finish one that is being acquired.
 
     Returns whether a block was acquired. Can be interrupted at any moment, and called concurrently. Raises

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ipam.errors import PoolMovedError
 from ipam.netbox import NetBox
 from ipam.netbox.binding import BoundPool
-from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
+from ipam.netbox.delegated.block_acquisition import BlockOverlapError, acquire_block
 from ipam.netbox.delegated.block_return import (
     leftover_pools,
     prefer_fuller_blocks,
@@ -24,7 +24,7 @@ from ipam.netbox.delegated.block_return import (
 )
 from ipam.netbox.delegated.block_sync import report_use
 from ipam.netbox.delegated.blocks import block_size, delegated_pools
-from ipam.netbox.delegated.foreign_prefixes import look
+from ipam.netbox.delegated.foreign_prefixes import update_foreign_prefixes
 from ipam.netbox.delegated.outbox import drain
 from ipam.netbox.errors import (
     KeyTakenError,
@@ -135,7 +135,7 @@ class BlockMaintenance:
         database, netbox = self._database, self._netbox
         fine = await self._with_room(pool)
         if look_around:
-            fine &= await self._part(pool, look(database, netbox, pool, self._rest))
+            fine &= await self._part(pool, update_foreign_prefixes(database, netbox, pool, self._rest))
             fine &= await self._part(pool, report_use(database, netbox, pool))
             fine &= await self._part(pool, prefer_fuller_blocks(database, pool))
             fine &= await self._part(pool, return_spare_blocks(database, netbox, pool))
@@ -157,7 +157,7 @@ class BlockMaintenance:
         if pool.id in self._without_block:
             return True
         wanted = max(1, block_size(pool) // LOW)
-        fine = await self._part(pool, take(self._database, self._netbox, pool, wanted=wanted))
+        fine = await self._part(pool, acquire_block(self._database, self._netbox, pool, wanted=wanted))
         if not fine:
             self._without_block.add(pool.id)
         return fine

@@ -22,7 +22,13 @@ from ipam.netbox.direct.pending_removals import LATE
 from lastmile.db import Database
 from lastmile.errors import LastmileError
 
-__all__ = ["leftover_pools", "prefer_fuller_blocks", "return_closed", "return_leftover_blocks", "return_spare_blocks"]
+__all__ = [
+    "leftover_pools",
+    "prefer_fuller_blocks",
+    "return_leftover_blocks",
+    "return_spare_blocks",
+    "return_withdrawn_blocks",
+]
 
 _SPARE = text(
     """
@@ -119,10 +125,10 @@ async def return_spare_blocks(database: Database, netbox: NetBox, pool: BoundPoo
         with suppress(_BlockInUseError):
             async with database.platform() as connection:
                 await _close(connection, block)
-    return await return_closed(database, netbox, pool)
+    return await return_withdrawn_blocks(database, netbox, pool)
 
 
-async def return_closed(database: Database, netbox: NetBox, pool: BoundPool) -> int:
+async def return_withdrawn_blocks(database: Database, netbox: NetBox, pool: BoundPool) -> int:
     """Delete the records of blocks that have no slots any more; return their number. Raises `NetBoxError`."""
     async with database.platform() as connection:
         blocks = [block for block in await blocks_of(connection, pool) if block.state is BlockState.RETURNING]
@@ -145,7 +151,7 @@ async def return_leftover_blocks(database: Database, netbox: NetBox, pool: Bound
         ids = set(await connection.scalars(_NEVER_TAKEN, place))
         blocks = [block for block in await blocks_of(connection, pool) if block.id in ids]
     await _return(database, netbox, blocks)
-    await return_closed(database, netbox, pool)
+    await return_withdrawn_blocks(database, netbox, pool)
 
 
 async def _return(database: Database, netbox: NetBox, blocks: Iterable[Block]) -> None:

@@ -21,7 +21,7 @@ from ipam.netbox.reconcile.key_recovery import lost_its_key
 from ipam.prefix import Prefix, is_within
 from lastmile.db import Database
 
-__all__ = ["check_no_conflict", "look"]
+__all__ = ["check_no_conflict", "update_foreign_prefixes"]
 
 # NetBox's clock may differ, and a change is dated before it is committed.
 MARGIN = timedelta(minutes=5)
@@ -107,7 +107,7 @@ _HELD = text(
 _BLOCK_KEYS = text("SELECT key FROM netbox_blocks WHERE pool_id = :pool_id")
 
 
-async def look(database: Database, netbox: NetBox, pool: BoundPool, rest: timedelta) -> None:
+async def update_foreign_prefixes(database: Database, netbox: NetBox, pool: BoundPool, rest: timedelta) -> None:
     """Read the foreign prefixes in the pool's blocks; withhold their slots, and free slots whose prefix is gone.
 
     Called by one worker at a time. Raises `NetBoxError`.

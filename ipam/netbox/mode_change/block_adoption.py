@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from ipam.netbox import NetBox
 from ipam.netbox.binding import BoundPool
-from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
+from ipam.netbox.delegated.block_acquisition import BlockOverlapError, acquire_block
 from ipam.netbox.delegated.blocks import ONE_BY_ONE, BlockState, block_size, blocks_of, slot_range
 from lastmile.db import Database
 
@@ -55,9 +55,10 @@ async def missing_blocks(database: Database, pool: BoundPool) -> list[IPv4Networ
 
 
 async def surround(database: Database, netbox: NetBox, pool: BoundPool, prefix: IPv4Network | IPv6Network) -> None:
-    """Take the block that is this very prefix, with whatever is in it.
+    """Acquire the block that is exactly this prefix, with what it contains.
 
-    Can be cut off at any moment: the next call goes on, also with another one that was begun. Raises what `take` does.
+    Can be interrupted at any moment: the next call continues, also with another block that was begun. Raises what
+    `acquire_block` raises.
     """
     first, end = slot_range(pool, prefix)
     place = {"pool_id": pool.id, "prefix": str(prefix)}
@@ -67,7 +68,7 @@ async def surround(database: Database, netbox: NetBox, pool: BoundPool, prefix: 
             await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
             await connection.execute(_BEGIN, place | {"first": first, "end": end})
         with suppress(BlockOverlapError):  # of an earlier one, which NetBox had chosen
-            await take(database, netbox, pool)
+            await acquire_block(database, netbox, pool)
         async with database.platform() as connection:
             here = bool(await connection.scalar(_HERE, place))
 

@@ -15,10 +15,10 @@ from sqlalchemy import text
 from ipam.errors import PoolBusyError
 from ipam.netbox import NetBox
 from ipam.netbox.binding import Binding, BoundPool, ReportingScope
-from ipam.netbox.delegated.block_acquisition import BlockOverlapError, take
-from ipam.netbox.delegated.block_return import return_closed
+from ipam.netbox.delegated.block_acquisition import BlockOverlapError, acquire_block
+from ipam.netbox.delegated.block_return import return_withdrawn_blocks
 from ipam.netbox.delegated.blocks import blocks_of
-from ipam.netbox.delegated.foreign_prefixes import check_no_conflict, look
+from ipam.netbox.delegated.foreign_prefixes import check_no_conflict, update_foreign_prefixes
 from ipam.netbox.delegated.outbox import backlog, drain
 from ipam.netbox.errors import NetBoxExhaustedError
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
@@ -71,7 +71,7 @@ async def acquire_blocks(database: Database, netbox: NetBox, pool: BoundPool, re
             place = {"pool_id": pool.id}
             await connection.execute(_OTHER_LENGTHS, place | {"block_length": pool.netbox.block_length})
             await connection.execute(_STILL_NEEDED, place)
-        await return_closed(database, netbox, pool)
+        await return_withdrawn_blocks(database, netbox, pool)
         missing = await missing_blocks(database, pool)
         if first:
             await check_no_conflict(database, netbox, pool, missing)
@@ -79,7 +79,7 @@ async def acquire_blocks(database: Database, netbox: NetBox, pool: BoundPool, re
             if time.monotonic() > end:
                 return len(missing) - number
             await surround(database, netbox, pool, prefix)
-        await look(database, netbox, pool, rest)
+        await update_foreign_prefixes(database, netbox, pool, rest)
     return 0
 
 
@@ -118,7 +118,7 @@ async def settle_block(database: Database, netbox: NetBox, pool: BoundPool) -> N
             return
     try:
         with suppress(BlockOverlapError):  # repaired; the conversion finds out, and this is tried again
-            await take(database, netbox, pool)
+            await acquire_block(database, netbox, pool)
     except NetBoxExhaustedError:
         async with database.platform() as connection:
             await connection.execute(_GIVE_UP_BLOCK, {"pool_id": pool.id})

@@ -8,7 +8,7 @@ from typing import Any
 
 from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope, pools_in_netbox
-from ipam.netbox.delegated.block_acquisition import take
+from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.delegated.block_sync import report_use
 from ipam.netbox.delegated.outbox import drain
 from ipam.netbox.reconcile.run import differences
@@ -68,7 +68,7 @@ class NetBoxPools:
     async def open(self, database: Database, tenant: str) -> None:
         """What is to be done ahead, where workers cannot ask NetBox."""
         if self.way.away:
-            await take(database, self._client, await self._pool(database, tenant))
+            await acquire_block(database, self._client, await self._pool(database, tenant))
 
     def given(self, tenant: str) -> int:
         """How many prefixes NetBox has chosen for the tenant's lines; not those that rest."""
