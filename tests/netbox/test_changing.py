@@ -282,7 +282,7 @@ async def test_what_netbox_may_be_at_work_on_still_is_told_at_once(kept: Changea
     await kept.lines(1)
     await kept.in_the_end()
     later = "SELECT to_char(due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC') FROM netbox_records"
-    with pytest.raises(PoolModeError, match=f"goes on after {await kept.owner.fetchval(later)}. Until then"):
+    with pytest.raises(PoolModeError, match=f"continues after {await kept.owner.fetchval(later)}. Until then"):
         await kept.change(DIRECT)
     await kept.hours_later()
     await kept.change(DIRECT)
