@@ -84,7 +84,9 @@ def parse(line: str) -> None:
         raise AssertionError(f"{line}: {failure}") from failure
 
 
-LINES = sorted({(name, " ".join(line.split())) for name, text in TODAY.items() for line in command_lines(text)})
+# The changelog names commands of earlier states.
+CURRENT = {name: text for name, text in EVERYTHING.items() if name != "CHANGELOG.md"}
+LINES = sorted({(name, " ".join(line.split())) for name, text in CURRENT.items() for line in command_lines(text)})
 
 
 def test_documentation_has_command_lines_on_every_operators_page() -> None:
