@@ -11,6 +11,7 @@ from lastmile.subscribers.tables import billing_services, customers, network_pro
 
 __all__ = ["differing_customer_fields", "find_record_differences"]
 
+_CUSTOMER = [customers.c[field] for field in Customer.model_fields if field != "ref"]
 _LINE = [network_profiles.c[field].label(f"line_{field}") for field in Line.model_fields]
 
 
@@ -26,9 +27,7 @@ async def find_record_differences(
         await connection.execute(
             select(
                 customers.c.ref.label("customer_ref"),
-                customers.c.name,
-                customers.c.email,
-                customers.c.phone,
+                *_CUSTOMER,
                 network_profiles.c.id.label("profile"),
                 *_LINE,
                 billing_services.c.plan,

@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lastmile.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber
+from lastmile.contract import AnyOrder, ProvisionSubscriber
+from lastmile.contract.operations import OPERATIONS
 from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.record import OPERATION, REJECTED, InvalidRecordError, is_note, model_of
 from lastmile.validation_messages import mistakes, suggest_name
@@ -35,10 +36,11 @@ def _columns(model: type[BaseModel], above: str = "", required: bool = True) -> 
             yield above + name, needed
 
 
-_REQUIRED = dict(_columns(ProvisionSubscriber))
-COLUMNS = tuple(_REQUIRED)
+_REQUIRED = {entry.model: dict(_columns(entry.model)) for entry in OPERATIONS.values()}
+"""For each order type, its columns and whether an order must have them."""
+COLUMNS = tuple(_REQUIRED[ProvisionSubscriber])
 """The columns of a provision order."""
-_READ = {OPERATION, *COLUMNS, *DeprovisionSubscriber.model_fields}
+_READ = {OPERATION, *(column for columns in _REQUIRED.values() for column in columns)}
 """The columns that a file can have."""
 
 
@@ -86,8 +88,10 @@ class CsvRecord:
                     inner = inner.setdefault(part, {})
                 inner[name] = cell
         model, values = model_of(values)
-        if model is ProvisionSubscriber:
-            values = {"customer": {}, "plan": {}, "line": {}} | values
+        # With an empty group, each missing field of the group is named, and not the group.
+        values = {
+            column.partition(".")[0]: {} for column, needed in _REQUIRED[model].items() if needed and "." in column
+        } | values
         try:
             return model.model_validate_strings(values)
         except ValidationError as failure:
@@ -187,9 +191,9 @@ def _column_problems(columns: Sequence[str]) -> Iterator[str]:
         elif count > 1:
             yield f"{column}: is named {count} times"
     # With a column for the operation, the rows are checked one by one for the columns that their operation needs.
-    needed = DeprovisionSubscriber.model_fields if OPERATION in columns else _REQUIRED
-    for column, required in _REQUIRED.items():
-        if required and column in needed and column not in columns:
+    models = list(_REQUIRED.values()) if OPERATION in columns else [_REQUIRED[ProvisionSubscriber]]
+    for column in models[0]:
+        if column not in columns and all(required.get(column) for required in models):
             yield f"{column}: is missing"
 
 
