@@ -9,11 +9,11 @@ from ipam.allocator import PrefixAllocator
 from ipam.database_allocator import DatabaseAllocator
 from ipam.delegations import Delegation, held_by
 from ipam.lifecycle import State
-from ipam.models import Addressing, Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.delegated.allocator import DelegatedAllocator
 from ipam.netbox.direct.allocator import DirectAllocator
 from ipam.order_scope import NEVER_ANNOUNCED
+from lastmile.contract.addressing import Addressing, Purpose
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import Database
 from lastmile.fields.durations import format_duration

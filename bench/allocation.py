@@ -10,8 +10,8 @@ from bench.copies import SETTLE, as_owner, copied, url_of
 from bench.measurements import Measurement, Target, at_least
 from bench.rounds import Measured, Turn, Work, medians, rate
 from ipam.allocation import allocate
-from ipam.models import Need, Purpose
 from ipam.pools import Pool, add_pool
+from lastmile.contract.addressing import Need, Purpose
 from lastmile.db import Database
 from lastmile.devstack.postgres import EmbeddedPostgres
 from lastmile.subscribers.tenants import add_tenant

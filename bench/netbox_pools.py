@@ -11,7 +11,6 @@ from typing import Any
 import asyncpg
 
 from bench.copies import SETTLE, as_owner
-from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.netbox.delegated.block_acquisition import acquire_block
@@ -20,6 +19,7 @@ from ipam.netbox.delegated.blocks import delegated_pools
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
 from ipam.netbox.requirements import check, set_up
 from ipam.pools import Pool, add_pool
+from lastmile.contract.addressing import Need, Purpose
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.subscribers.tenants import add_tenant

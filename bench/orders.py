@@ -12,11 +12,11 @@ from bench.cpu import cpu_seconds
 from bench.measurements import Measurement, at_least, at_most
 from bench.noop import Noop, nothing
 from bench.rounds import Measured, Turn, Work, each, medians, rate
-from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
 from lastmile.client.connection import connect
 from lastmile.client.orders import Lastmile
 from lastmile.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber, ResultStatus
+from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings

@@ -9,11 +9,11 @@ from sqlalchemy import text
 from bench.measurements import Measurement, at_most
 from bench.orders import provision_order
 from bench.rounds import each
-from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
 from lastmile.client.connection import connect
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ProvisionSubscriber, ResultStatus, Urgency
+from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings

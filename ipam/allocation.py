@@ -28,11 +28,11 @@ from ipam.errors import (
     UnknownPoolError,
 )
 from ipam.lifecycle import State
-from ipam.models import Need, vrf_words
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated import blocks
 from ipam.netbox.direct import pending_delegations
 from ipam.netbox.direct.pending_removals import LATE
+from lastmile.contract.addressing import Need, vrf_words
 from lastmile.db import TenantConnection
 from lastmile.db.statements import read_sql
 

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from ipam.allocation import Allocation, Released
 from ipam.delegations import Delegation
-from ipam.models import Addressing
 from ipam.order_scope import OrderScope
+from lastmile.contract.addressing import Addressing
 
 __all__ = ["PrefixAllocator"]
 

@@ -6,9 +6,9 @@ from ipam.allocation import Allocation, NoFreeBlock, Quarantine, Released, assig
 from ipam.delegations import Delegation, revoked_by
 from ipam.lifecycle import State
 from ipam.matching import must_match
-from ipam.models import Addressing
 from ipam.netbox.delegated.blocks import NoBlockError
 from ipam.order_scope import NEVER_ANNOUNCED, OrderScope
+from lastmile.contract.addressing import Addressing
 
 __all__ = ["DatabaseAllocator"]
 

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Row, text
 
 from ipam.lifecycle import State, check
-from ipam.models import Purpose
 from ipam.prefix import Prefix
+from lastmile.contract.addressing import Purpose
 from lastmile.db import TenantConnection
 from lastmile.errors import LastmileError
 

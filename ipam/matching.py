@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row, text
 
 from ipam.errors import DelegationMismatchError
-from ipam.models import Addressing, Need, Purpose, vrf_words
+from lastmile.contract.addressing import Addressing, Need, Purpose, vrf_words
 from lastmile.db import TenantConnection
 
 __all__ = ["address_differences", "must_match"]

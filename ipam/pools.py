@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.errors import InvalidPoolError
 from ipam.exclusions import merged, read_networks, read_slots, slot_ranges, within
-from ipam.models import DEFAULT_VRF, LABEL, Purpose, vrf_words
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.prefix import Prefix, is_within, prefixes_between
+from lastmile.contract.addressing import DEFAULT_VRF, LABEL, Purpose, vrf_words
 from lastmile.db.statements import read_sql
 from lastmile.fields.scalars import WholeNumber
 from lastmile.fields.stored import STORED

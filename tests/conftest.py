@@ -16,9 +16,9 @@ from sqlalchemy import make_url
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
 from lastmile.client.schedule_retry import ScheduleRetryInterceptor
+from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.db.migrate import upgrade
 from lastmile.devstack.postgres import EmbeddedPostgres

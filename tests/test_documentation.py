@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from typer.core import TyperGroup
 
 from docs import generate
-from ipam.models import Addressing
 from ipam.netbox.reconcile.differences import DifferenceKind
 from lastmile import client
 from lastmile.audit.invariants import INVARIANTS
@@ -26,6 +25,7 @@ from lastmile.contract import (
     ResultStatus,
     RunStatus,
 )
+from lastmile.contract.addressing import Addressing
 from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.devstack.prometheus import RULES
 from lastmile.settings import Settings

@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.allocation_key import AllocationKey
 from ipam.lifecycle import State
-from ipam.models import Purpose
 from ipam.netbox import NetBox, Stamp
 from ipam.netbox.binding import AllocationMode, BoundPool, pool_named
 from ipam.netbox.importer.scan import Carried, Estate
 from ipam.pools import Pool
+from lastmile.contract.addressing import Purpose
 from lastmile.contract.lines import Reference
 from lastmile.db import Database, TenantConnection
 from lastmile.db.statements import read_sql

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from ipam.delegations import Delegation, held_by
 from ipam.lifecycle import State
-from ipam.models import Purpose
+from lastmile.contract.addressing import Purpose
 from lastmile.db import TenantConnection
 from lastmile.radius import accounts
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES

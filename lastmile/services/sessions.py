@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
-from ipam.models import Purpose
+from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.radius.attributes import InvalidAttributeError
 from lastmile.radius.dynauth import DynamicAuthorization, Nas, RadiusReply, Reply, Session

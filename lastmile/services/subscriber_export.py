@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Row, text
 
-from ipam.models import DEFAULT_VRF, IPv4Mode, IPv6Mode, Purpose
 from lastmile.contract import ProvisionSubscriber
+from lastmile.contract.addressing import DEFAULT_VRF, IPv4Mode, IPv6Mode, Purpose
 from lastmile.contract.lines import Customer, Line
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import Database

@@ -18,7 +18,7 @@ from activities.messages import OrderClosing, OrderOpening, StepContext, StepRep
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from ipam.allocation import Quarantine
-from ipam.models import Addressing
+from lastmile.contract.addressing import Addressing
 from lastmile.contract.lines import Customer
 from lastmile.contract.results import StepOutcome
 from lastmile.db import Database

@@ -9,9 +9,9 @@ import pytest
 
 from ipam.allocation_key import AllocationKey
 from ipam.lifecycle import State
-from ipam.models import Purpose
 from ipam.netbox.binding import AllocationMode, OnRelease, ReportingScope
 from ipam.netbox.delegated.blocks import BlockState
+from lastmile.contract.addressing import Purpose
 from lastmile.radius.accounts import username
 from lastmile.radius.reply_attributes import ATTRIBUTE_OF_PURPOSE, REPLY_ATTRIBUTES
 from lastmile.subscribers.orders import OrderStatus

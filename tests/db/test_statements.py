@@ -26,7 +26,7 @@ from ipam.allocation import Allocation, Quarantine, allocate, release
 from ipam.delegations import transition
 from ipam.errors import PoolExhaustedError
 from ipam.lifecycle import State
-from ipam.models import Addressing, Need, Purpose
+from lastmile.contract.addressing import Addressing, Need, Purpose
 from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization

@@ -15,8 +15,8 @@ from ipam.errors import (
     PoolExhaustedError,
 )
 from ipam.lifecycle import TRANSITIONS, State
-from ipam.models import Need, Purpose
 from ipam.pools import Pool
+from lastmile.contract.addressing import Need, Purpose
 
 __all__ = ["POOLS", "Action", "Model", "Move", "Release", "Request"]
 

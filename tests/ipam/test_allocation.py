@@ -15,7 +15,7 @@ from ipam.errors import (
     UnknownPoolError,
 )
 from ipam.lifecycle import State
-from ipam.models import Need, Purpose
+from lastmile.contract.addressing import Need, Purpose
 from tests.support.allocation_desk import PD, Desk
 
 V4 = Need(Purpose.IPV4, 32)

@@ -3,7 +3,7 @@
 import pytest
 
 from ipam.allocation_key import AllocationKey
-from ipam.models import Purpose
+from lastmile.contract.addressing import Purpose
 
 
 def test_key_is_written_and_read_back_as_the_same_key() -> None:

@@ -16,8 +16,8 @@ from sqlalchemy import event
 
 from ipam.delegations import Delegation
 from ipam.lifecycle import TRANSITIONS, State
-from ipam.models import Need, Purpose
 from ipam.pools import add_pool
+from lastmile.contract.addressing import Need, Purpose
 from lastmile.db import Database
 from lastmile.subscribers.tenants import add_tenant
 from tests.ipam.model import POOLS, Action, Model, Move, Release, Request

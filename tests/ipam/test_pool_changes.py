@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from ipam.errors import AddressTakenError, InvalidPoolError, PoolBusyError, PoolExhaustedError, UnknownPoolError
-from ipam.models import Need, Purpose
 from ipam.pool_changes import close_pool, exclude, extend_pool, include, left_in, open_pool, remove_pool
 from ipam.pools import Pool, PoolUse, list_pools
+from lastmile.contract.addressing import Need, Purpose
 from lastmile.db import PlatformConnection
 from tests.support.allocation_desk import QUARANTINE, Desk
 

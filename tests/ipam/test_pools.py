@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ipam.errors import InvalidPoolError
-from ipam.models import Purpose
 from ipam.pools import MAX_CAPACITY, Pool, PoolUse, add_pool, list_pools
+from lastmile.contract.addressing import Purpose
 from tests.support.allocation_desk import Desk
 
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from ipam.errors import DelegationMismatchError, UnknownPoolError
-from ipam.models import Addressing
+from lastmile.contract.addressing import Addressing
 from tests.support.allocation_desk import PD, Desk
 
 RED, BLUE = (replace(PD, vrf=vrf) for vrf in ("red", "blue"))

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from ipam.lifecycle import State
-from ipam.models import Need, Purpose
+from lastmile.contract.addressing import Need, Purpose
 from lastmile.metrics.counts import PAGES, compact_counts
 from lastmile.metrics.snapshot import compute_snapshot
 from tests.metrics.snapshot_values import Values, values

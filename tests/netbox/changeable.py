@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 
 from temporalio.client import Client
 
-from ipam.models import Purpose
 from ipam.netbox.binding import AllocationMode, Binding, OnRelease, ReportingScope
 from ipam.netbox.mode_change.plan import pool_id
 from ipam.netbox.reconcile.run import differences
 from ipam.pools import Pool, add_pool, list_pools
 from lastmile.audit.audit import check
 from lastmile.client.pool_modes import PoolModeRun, change_pool_mode
+from lastmile.contract.addressing import Purpose
 from lastmile.contract.pool_modes import PoolModeChange
 from lastmile.settings import Settings
 from lastmile.worker import build_worker

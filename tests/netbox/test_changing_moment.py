@@ -12,12 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from temporalio.client import Client
 
 from ipam.allocation import allocate
-from ipam.models import Need, Purpose
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
 from ipam.netbox.mode_change.closing import close
 from ipam.netbox.mode_change.conversion import ConversionNotReadyError, convert
 from ipam.netbox.mode_change.plan import Conversion
+from lastmile.contract.addressing import Need, Purpose
 from lastmile.db.advisory_lock import exclusive
 from lastmile.db.database import PlatformConnection
 from lastmile.devstack.netbox import NetBoxServer

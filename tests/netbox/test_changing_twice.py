@@ -12,7 +12,6 @@ from temporalio.client import Client
 from ipam.delegations import held_by, transition
 from ipam.errors import PoolBusyError
 from ipam.lifecycle import State
-from ipam.models import Purpose
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, OnRelease, pool_named
 from ipam.netbox.importer.scan import Estate
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
@@ -24,6 +23,7 @@ from ipam.netbox.reconcile.run import differences
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
 from lastmile.client.pool_modes import PoolModeError
+from lastmile.contract.addressing import Purpose
 from lastmile.contract.lines import Reference
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.services.netbox_import import Carried, ImportVerdict, PrefixImporter

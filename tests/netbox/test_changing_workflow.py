@@ -12,7 +12,6 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from ipam.models import Addressing, Purpose
 from ipam.netbox.mode_change import preparation
 from ipam.netbox.mode_change.closing import close, reopen
 from ipam.netbox.reconcile.run import differences
@@ -23,6 +22,7 @@ from lastmile.client.errors import AlreadyRunningError
 from lastmile.client.orders import Lastmile
 from lastmile.client.pool_modes import PoolModeError, PoolModeRun, pool_mode_id
 from lastmile.contract import ResultStatus
+from lastmile.contract.addressing import Addressing, Purpose
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import DROPPED, Fault
 from tests.netbox.changeable import BLOCKS, DATABASE, DIRECT, PREFIX, Changeable, Way

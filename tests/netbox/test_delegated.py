@@ -9,12 +9,12 @@ from pydantic import ValidationError
 from temporalio.exceptions import ApplicationError
 
 from ipam.allocation import allocate
-from ipam.models import Need, Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.records import KEY, SIZE, USED
 from ipam.pools import Pool
+from lastmile.contract.addressing import Need, Purpose
 from lastmile.db import Database
 from lastmile.db.advisory_lock import exclusive
 from lastmile.devstack.netbox import NetBoxServer

@@ -8,13 +8,13 @@ import asyncpg
 import pytest
 
 from ipam.allocation import allocate
-from ipam.models import Need, Purpose
 from ipam.netbox.binding import ReportingScope
 from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.delegated.block_return import return_spare_blocks
 from ipam.netbox.errors import NetBoxTimeoutError
 from ipam.netbox.records import USED
 from lastmile.audit.audit import check
+from lastmile.contract.addressing import Need, Purpose
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
 from tests.support.delegated_env import Delegated

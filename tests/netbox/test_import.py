@@ -9,12 +9,12 @@ import asyncpg
 import pytest
 from pydantic import TypeAdapter
 
-from ipam.models import Purpose
 from ipam.netbox.binding import OnRelease, pool_named
 from ipam.netbox.errors import NetBoxError
 from ipam.netbox.importer.scan import Estate, UnknownFieldError
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
 from lastmile.audit.audit import check
+from lastmile.contract.addressing import Purpose
 from lastmile.contract.lines import Reference
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault

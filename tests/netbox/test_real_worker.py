@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 from temporalio.client import Client
 
-from ipam.models import Addressing
 from ipam.netbox.binding import ReportingScope
 from ipam.netbox.records import KEY, USED
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.contract import ProvisionSubscriber, ResultStatus
+from lastmile.contract.addressing import Addressing
 from lastmile.devstack.netbox import NetBoxServer
 from tests.support.delegated_env import Delegated
 from tests.support.direct_env import SPACE, VRF, Kept

@@ -8,8 +8,8 @@ import pytest
 
 from ipam.allocation import Quarantine
 from ipam.errors import InvalidPoolError, PoolBusyError, UnknownPoolError
-from ipam.models import Purpose
 from ipam.pools import Pool
+from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.errors import InvalidInputError
 from lastmile.radius.errors import UnknownNasError

@@ -7,8 +7,8 @@ import asyncpg
 from ipam.allocation import Allocation, Quarantine, allocate, release
 from ipam.delegations import Delegation, held_by, transition
 from ipam.lifecycle import State
-from ipam.models import Need, Purpose
 from ipam.pools import Pool, add_pool
+from lastmile.contract.addressing import Need, Purpose
 from lastmile.db import Database
 
 __all__ = ["PD", "QUARANTINE", "Desk"]

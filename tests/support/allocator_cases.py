@@ -9,13 +9,13 @@ from ipam.allocator import PrefixAllocator
 from ipam.database_allocator import DatabaseAllocator
 from ipam.delegations import Delegation, held_by
 from ipam.lifecycle import State
-from ipam.models import Addressing
 from ipam.netbox.delegated.allocator import DelegatedAllocator
 from ipam.netbox.direct.allocator import DirectAllocator
 from ipam.order_scope import OrderScope
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
 from lastmile.audit.invariants import INVARIANTS
+from lastmile.contract.addressing import Addressing
 from lastmile.db import TenantConnection
 from lastmile.errors import NonRetryableError
 from lastmile.radius.accounts import username

@@ -12,8 +12,8 @@ from activities.messages import OrderClosing, OrderOpening, StepContext
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from ipam.allocation import Quarantine
-from ipam.models import Addressing
 from lastmile.audit.audit import Violation, check, repair
+from lastmile.contract.addressing import Addressing
 from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-from ipam.models import Purpose
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, OnRelease, ReportingScope
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.delegated.blocks import Block, BlockState, blocks_of, delegated_pools
@@ -11,6 +10,7 @@ from ipam.netbox.records import KEY, SIZE, STATE, STATUS, SUBSCRIBER, USED
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
 from lastmile.audit.invariants import INVARIANTS
+from lastmile.contract.addressing import Purpose
 from lastmile.db.advisory_lock import KEEPERS_ROUND, exclusive
 from tests.support.direct_env import PREFIXES, VRF, Kept
 from tests.support.steps import QUARANTINE

@@ -11,7 +11,6 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.messages import StepReport
-from ipam.models import Purpose
 from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, Binding, OnRelease
 from ipam.netbox.direct.pending_removals import remove_due
@@ -21,6 +20,7 @@ from ipam.netbox.requirements import set_up
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
 from lastmile.audit.invariants import INVARIANTS
+from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.radius.dynauth import DynamicAuthorization

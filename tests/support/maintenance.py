@@ -7,9 +7,9 @@ from temporalio.client import WorkflowHandle
 
 from ipam.delegations import held_by, transition
 from ipam.lifecycle import State
-from ipam.models import Purpose
 from lastmile.client.orders import Lastmile
 from lastmile.contract import AuditResult, Cleanup, CleanupResult
+from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from tests.support.orders import Orders
 

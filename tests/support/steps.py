@@ -9,8 +9,8 @@ from activities.addresses import AddressActivities
 from activities.messages import OrderClosing, OrderOpening, StepContext, StepReport
 from activities.orders import OrderActivities
 from ipam.allocation import Quarantine
-from ipam.models import Addressing
 from ipam.netbox import NetBox
+from lastmile.contract.addressing import Addressing
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 

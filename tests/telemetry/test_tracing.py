@@ -14,9 +14,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from ipam.models import Addressing, IPv4Mode
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
+from lastmile.contract.addressing import Addressing, IPv4Mode
 from lastmile.devstack.ports import HOST
 from tests.support.orders import Orders
 from tests.support.processes import Environment, healthy, port_of, started

@@ -15,9 +15,9 @@ from activities.maintenance.messages import Stuck
 from ipam.allocation import Quarantine, allocate, release
 from ipam.delegations import held_by, transition
 from ipam.lifecycle import State
-from ipam.models import Addressing, Need, Purpose
 from lastmile.client.orders import AlreadyRunningError, Lastmile
 from lastmile.contract import CleanupResult, Decision, ResultStatus
+from lastmile.contract.addressing import Addressing, Need, Purpose
 from lastmile.db import Database
 from lastmile.devstack.nas import Answer, ScriptedNas
 from lastmile.radius.dynauth import DynamicAuthorization

@@ -2,9 +2,9 @@
 
 import asyncpg
 
-from ipam.models import Addressing
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
+from lastmile.contract.addressing import Addressing
 from lastmile.contract.operations import DEPROVISION
 from tests.support.faults import Faults, broken, once, refused
 from tests.support.orders import Orders, outcomes, what_is_there

@@ -8,9 +8,9 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from activities.maintenance.messages import Stuck
-from ipam.models import Addressing
 from lastmile.client.orders import AlreadyRunningError, Lastmile, OrderIdReusedError
 from lastmile.contract import ResultStatus, RunStatus
+from lastmile.contract.addressing import Addressing
 from lastmile.settings import Settings
 from tests.support.faults import Faults, Gate
 from tests.support.orders import Orders

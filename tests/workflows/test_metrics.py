@@ -14,9 +14,9 @@ from temporalio.worker import Worker
 from activities.base import beyond_database
 from activities.interceptor import ActivityInterceptor
 from activities.messages import StepContext
-from ipam.models import Addressing, IPv4Mode
 from lastmile.client.orders import Lastmile, OrderRefusedError
 from lastmile.contract import OrderResult, ResultStatus, operations
+from lastmile.contract.addressing import Addressing, IPv4Mode
 from lastmile.devstack.nas import ScriptedNas
 from tests.support.faults import Faults, Gate, broken, once, refused
 from tests.support.metrics import Counted

@@ -13,11 +13,11 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from activities.messages import OUTAGE
-from ipam.models import Addressing
 from ipam.netbox import NetBox
 from ipam.netbox.requirements import NOT_VISIBLE, check, set_up
 from lastmile.client.orders import Lastmile
 from lastmile.contract import Cleanup, Decision, ProvisionSubscriber, ResultStatus, operations
+from lastmile.contract.addressing import Addressing
 from lastmile.contract.steps import CallKind, pivot_of
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer

@@ -7,11 +7,11 @@ import asyncpg
 import pytest
 from temporalio.worker import Worker
 
-from ipam.models import Addressing
 from ipam.netbox import NetBox
 from ipam.netbox.binding import ReportingScope
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ProvisionSubscriber, ResultStatus
+from lastmile.contract.addressing import Addressing
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.radius.dynauth import DynamicAuthorization

@@ -12,9 +12,9 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 
-from ipam.models import Addressing
 from lastmile.client.orders import Lastmile, OrderRefusedError
 from lastmile.contract import Created, ResultStatus
+from lastmile.contract.addressing import Addressing
 from lastmile.contract.operations import PROVISION
 from lastmile.db import Database
 from lastmile.subscribers.orders import read_ended_orders

@@ -10,9 +10,9 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
-from ipam.models import Addressing
 from lastmile.client.orders import Lastmile, NotScheduledError, OrderIdReusedError, OrderRun, ScheduledOrder
 from lastmile.contract import ResultStatus, Urgency
+from lastmile.contract.addressing import Addressing
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings

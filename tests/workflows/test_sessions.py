@@ -6,9 +6,9 @@ import asyncpg
 import pytest
 from pyrad.packet import CoARequest, DisconnectRequest
 
-from ipam.models import Addressing
 from lastmile.client.orders import Lastmile
 from lastmile.contract import OrderResult, ResultStatus
+from lastmile.contract.addressing import Addressing
 from lastmile.devstack.nas import ACK, Answer, Request, ScriptedNas, nak
 from lastmile.settings import Settings
 from tests.support.faults import Faults, broken, once, refused

@@ -3,11 +3,11 @@
 import asyncpg
 import pytest
 
-from ipam.models import Addressing
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
+from lastmile.contract.addressing import Addressing
 from lastmile.db import Database
 from lastmile.settings import Settings
 from tests.support.faults import Faults, refused

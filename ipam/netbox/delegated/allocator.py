@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from ipam.allocation import Allocation, NoFreeBlock, Released
 from ipam.database_allocator import DatabaseAllocator
 from ipam.delegations import Delegation
-from ipam.models import Addressing
 from ipam.netbox import NetBox
 from ipam.netbox.binding import require_netbox
 from ipam.netbox.delegated.block_acquisition import acquire_for_first
 from ipam.netbox.delegated.blocks import NoBlockError
 from ipam.order_scope import OrderScope
+from lastmile.contract.addressing import Addressing
 from lastmile.db import Database
 
 __all__ = ["DelegatedAllocator"]

@@ -16,10 +16,10 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipam.models import Need
 from ipam.netbox.binding import AllocationMode, BoundPool
 from ipam.netbox.records import BlockStamp
 from ipam.prefix import Prefix
+from lastmile.contract.addressing import Need
 from lastmile.errors import OutageError
 
 __all__ = [

@@ -17,7 +17,6 @@ from ipam.allocator import PrefixAllocator
 from ipam.delegations import Delegation, StateChangedError, transition
 from ipam.errors import DelegationMismatchError, PoolExhaustedError, PoolMovedError
 from ipam.lifecycle import State
-from ipam.models import Addressing, Need
 from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.binding import BoundPool, bound_pools, find_record, require_netbox, stamp
 from ipam.netbox.direct import pending_delegations
@@ -26,6 +25,7 @@ from ipam.netbox.direct.pending_removals import remove_due
 from ipam.netbox.direct.record_updates import release_records, show_active
 from ipam.netbox.errors import NetBoxError, NetBoxExhaustedError
 from ipam.order_scope import OrderScope
+from lastmile.contract.addressing import Addressing, Need
 from lastmile.db import Database
 from lastmile.errors import NonRetryableError, OrderFencedError
 

@@ -11,10 +11,10 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 
 from ipam.delegations import COLUMNS, Delegation, StateChangedError
-from ipam.models import Need
 from ipam.netbox import NetBoxRecord
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.direct.pending_removals import LATE
+from lastmile.contract.addressing import Need
 from lastmile.db import PlatformConnection, TenantConnection
 from lastmile.errors import LastmileError
 

@@ -4,13 +4,13 @@ import asyncio
 from ipaddress import ip_network
 from time import monotonic
 
-from ipam.models import Purpose
 from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope, resolve_prefix
 from ipam.netbox.delegated.blocks import delegated_pools
 from ipam.netbox.delegated.outbox import backlog
 from ipam.netbox.requirements import check, set_up
 from ipam.pools import Pool
+from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 
 __all__ = ["POOL", "DemoNetBox"]

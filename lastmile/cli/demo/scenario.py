@@ -10,7 +10,6 @@ from urllib.parse import quote
 from rich.text import Text
 from temporalio.client import WorkflowFailureError
 
-from ipam.models import IPv4Mode, Purpose
 from ipam.pools import Pool
 from lastmile.cli.demo.dashboard import NAME, DemoDashboard
 from lastmile.cli.demo.nas import DemoNas, Login, expected_addresses
@@ -21,6 +20,7 @@ from lastmile.cli.output import console, make_table, outcome_text, print_text
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.orders import OrderRun
 from lastmile.contract import AnyOrder, OrderResult, ProvisionSubscriber, ResultStatus, RunStatus
+from lastmile.contract.addressing import IPv4Mode, Purpose
 from lastmile.contract.results import StepOutcome
 from lastmile.db import Database
 from lastmile.devstack.stack import Stack

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from temporalio.service import RPCError
 
-from ipam.models import Purpose
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
 from lastmile.client.connection import connect
 from lastmile.client.orders import Lastmile
 from lastmile.contract import OrderResult, ResultStatus
+from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.db.migrate import upgrade
 from lastmile.devstack.postgres import EmbeddedPostgres

@@ -18,11 +18,11 @@ import pytest
 from sqlalchemy import make_url
 from temporalio.client import Client
 
-from ipam.models import Addressing
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile, NotRunningError, OrderRefusedError, OrderRun
 from lastmile.contract import AnyOrder, Decision, RunStatus
+from lastmile.contract.addressing import Addressing
 from lastmile.db import Database
 from tests.support.orders import Orders
 from tests.support.processes import Environment, environment_of, healthy, port_of, started

@@ -10,7 +10,6 @@ import asyncpg
 from temporalio.client import ScheduleHandle, ScheduleInfo, ScheduleOverlapPolicy
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
-from ipam.models import Addressing, Purpose
 from ipam.netbox import NetBox
 from ipam.pools import Pool, add_pool
 from lastmile.cli.demo.netbox import DemoNetBox
@@ -18,6 +17,7 @@ from lastmile.client.connection import connect
 from lastmile.client.orders import Lastmile
 from lastmile.client.schedule_manager import ScheduleManager
 from lastmile.contract import Operation, ResultStatus
+from lastmile.contract.addressing import Addressing, Purpose
 from lastmile.db import Database
 from lastmile.devstack.prometheus import Prometheus
 from lastmile.devstack.stack import Stack

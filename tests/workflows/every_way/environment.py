@@ -15,10 +15,10 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from ipam.models import Purpose
 from ipam.netbox import NetBox
 from ipam.pools import Pool, add_pool
 from lastmile.client.orders import Lastmile
+from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.devstack.nas import ScriptedNas
 from lastmile.radius.dynauth import DynamicAuthorization
