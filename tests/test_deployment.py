@@ -19,7 +19,6 @@ from tests.support.processes import Environment, healthy, port_of, started, unti
 from tests.test_worker import WAITING, environment, orders  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
-ONU, CPE = '    Step("activate_onu", ', '    Step("configure_cpe", '
 
 
 def next_version(directory: Path) -> Path:
@@ -30,12 +29,19 @@ def next_version(directory: Path) -> Path:
         shutil.copytree(package, code / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     for module in ROOT.glob("*.py"):
         shutil.copy(module, code)
-    provision = code / "workflows" / "provision.py"
-    lines = provision.read_text().splitlines()
-    onu, cpe = (next(n for n, line in enumerate(lines) if line.startswith(step)) for step in (ONU, CPE))
-    lines[onu], lines[cpe] = lines[cpe], lines[onu]
-    provision.write_text("\n".join(lines))
+    operations = code / "lastmile" / "contract" / "operations.py"
+    text = operations.read_text()
+    onu, cpe = _step(text, "activate_onu"), _step(text, "configure_cpe")
+    assert onu + cpe in text, "the two steps follow each other"
+    operations.write_text(text.replace(onu + cpe, cpe + onu))
     return code
+
+
+def _step(text: str, name: str) -> str:
+    """Return the source of the first step of this name."""
+    start = text.index(f'        Step(\n            "{name}"')
+    end = "        ),\n"
+    return text[start : text.index(end, start) + len(end)]
 
 
 async def make_current(client: Client, deployment: str, build_id: str) -> None:

@@ -40,7 +40,7 @@ async def test_netbox_benchmark_returns_every_measurement(tmp_path: Path, owner_
         for clients in ("1 client", "16 clients"):
             assert (f"{kind}, {clients}, 20 children", "the same, direct") in by_name
         assert (f"{kind}, 16 clients, 20 children", "the same at 0") in by_name
-    assert ("prefixes that NetBox is told of", "bare POSTs, 4 in flight") in by_name
+    assert ("prefixes recorded in NetBox by the outbox", "bare POSTs, 4 in flight") in by_name
 
 
 async def test_netbox_benchmark_pools_have_no_violation(tmp_path: Path, empty: Database, owner_url: str) -> None:

@@ -22,7 +22,7 @@ async def test_audit_repair_repairs_what_is_safe_and_lists_the_rest(
     assert ran.code == 1
     assert "2 violations found" in ran.out
     for words in (
-        *("not_in_radius", prefix, f"active for {book.ref(1)}, and RADIUS does not hand it out"),
+        *("not_in_radius", prefix, f"active for {book.ref(1)}, but RADIUS does not assign it"),
         *("incomplete", book.ref(2), "deprovision the subscriber and provision it again", "acme"),
     ):
         assert words in " ".join(ran.out.split()), ran.out

@@ -46,7 +46,7 @@ async def test_import_with_invalid_lines_runs_the_valid_ones(
     assert left[book.ref(2)]["_rejected"].startswith("tenant: must be lower-case")
     assert "Tenant nobody does not exist" in left[book.ref(3)]["_rejected"]
     assert left[book.ref(4)]["_rejected"].endswith("this order_id is spent, send it with another")
-    assert "Send each order with a new id" in left[book.ref(1)]["_rejected"]
+    assert "Use a new id" in left[book.ref(1)]["_rejected"]
 
     left[book.ref(2)]["tenant"] = left[book.ref(3)]["tenant"] = "acme"
     left[book.ref(4)] |= {"order_id": "O-44", "addressing": {}}

@@ -34,7 +34,7 @@ async def test_provision_with_one_field_changed_is_refused(cli: Cli, book: Book,
     assert ran.code == 1
     assert ran.json[0]["status"] == "refused"
     assert ran.json[0]["order_id"] == "O-1"
-    assert "Send each order with a new id" in ran.json[0]["reason"]
+    assert "Use a new id" in ran.json[0]["reason"]
 
 
 async def test_provision_of_two_orders_of_one_subscriber_runs_one_at_a_time(cli: Cli, book: Book, worker: None) -> None:
@@ -91,7 +91,7 @@ async def test_dry_run_tells_create_from_reuse_and_refuse(cli: Cli, book: Book, 
     shown = await cli("provision", "-", "--dry-run", stdin=lines(book.order(1), book.order(2)))
     assert "Nothing was started. 2 of 2 orders would be carried out." in shown.out
     changed = await cli("provision", "-", "--dry-run", stdin=lines(book.order(1, addressing={"enable_ipv6": False})))
-    assert (changed.code, "Send each order with a new id" in changed.out) == (1, True)
+    assert (changed.code, "Use a new id" in changed.out) == (1, True)
 
 
 async def test_provision_of_another_line_than_is_in_service_is_refused_as_the_dry_run_says(

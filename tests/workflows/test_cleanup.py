@@ -127,7 +127,7 @@ async def test_an_order_that_comes_meanwhile_is_told_to_wait(
     cleanup = await maintenance.start("StalePrefixCleanup", AT_ONCE, returns=CleanupResult)
     await gate.reached.wait()
 
-    with pytest.raises(AlreadyRunningError, match=r"FinishRevocation is at work on subscriber .* soon over: try again"):
+    with pytest.raises(AlreadyRunningError, match=r"FinishRevocation of subscriber .* is short: try again"):
         await lastmile.start(orders.provision("O-10"))
     assert await lastmile.progress("acme", orders.ref) is None
 
