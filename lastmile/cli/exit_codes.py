@@ -80,7 +80,7 @@ def _explain(failure: Exception) -> tuple[Exit, str]:
         case NonRetryableError() | ClientError():
             return Exit.FAILED, str(failure)
         case DecryptionError():
-            return Exit.BAD_INPUT, f"Cannot decrypt the data in Temporal: {failure}."
+            return Exit.BAD_INPUT, f"Cannot decrypt the data in Temporal: {failure}"
         case UnavailableError() | TemporalUnreachableError() | NetBoxError():
             return Exit.UNAVAILABLE, str(failure)
         case RPCError():
