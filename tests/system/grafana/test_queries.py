@@ -157,7 +157,7 @@ async def test_the_platforms_panels_with_series_of_many_kinds(isp: Isp) -> None:
     panels = await shown(isp, "lastmile-platform")
     assert panels["Step duration p95"].keys() >= {"open_order", "allocate_ip_address", "revoke_ipv6_lifecycle"}
     assert panels["NetBox latency p95"]["POST"] == SECONDS
-    assert panels["NetBox errors"]["POST: Unreachable"] == SOME
+    assert panels["NetBox errors"]["POST: NetBoxUnreachableError"] == SOME
     assert panels["Audit violations by invariant"].pop("acknowledged") == 0
     assert sum(panels["Audit violations by invariant"].values()) == panels["Audit violations"][""]
     assert panels["Requests to Temporal"]["RespondWorkflowTaskCompleted"] == SOME
