@@ -17,7 +17,7 @@ __all__ = ["PoolModeActivities"]
 
 class PoolModeActivities(Activities):
     def __init__(self, database: Database, netbox: NetBox | None, rest: timedelta) -> None:
-        """`rest` is the quarantine of a prefix whose former use nobody confirmed to have ended."""
+        """`rest` is the quarantine of a prefix if no NAS confirmed the end of its last session."""
         super().__init__(database)
         self._netbox = netbox
         self._rest = rest

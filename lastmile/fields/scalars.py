@@ -39,6 +39,7 @@ FIRST_YEAR, LAST_YEAR = 2000, 2099
 
 def _is_written(info: ValidationInfo) -> bool:
     """Return whether the source has only text, as the cells of a table."""
+    # `model_validate_strings` sets this mode, which pydantic's type of `mode` leaves out.
     return info.mode == "string"  # type: ignore[comparison-overlap]
 
 

@@ -69,7 +69,7 @@ class BlockMaintenance:
     """The maintenance of all delegated pools by this process, in the background within `async with`."""
 
     def __init__(self, database: Database, netbox: NetBox, rest: timedelta) -> None:
-        """`rest` is the quarantine of a prefix whose last session no NAS confirmed to have ended."""
+        """`rest` is the quarantine of a prefix if no NAS confirmed the end of its last session."""
         self._rest = rest
         self._database = database
         self._netbox = netbox
@@ -109,7 +109,7 @@ class BlockMaintenance:
                 fine = await self._everything(telling) if ours else True
         except AWAY as failure:
             log.warning("keeper.away", reason=_line(failure))
-        except Exception:  # else the task would end, and no log would tell
+        except Exception:  # a failure must neither end the background task nor stay out of the log
             log.exception("keeper.failed")
         else:
             self.pause = timedelta(0) if self._behind else BEAT

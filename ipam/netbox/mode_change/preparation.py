@@ -62,7 +62,7 @@ async def maintaining(database: Database) -> AsyncIterator[None]:
 async def acquire_blocks(database: Database, netbox: NetBox, pool: BoundPool, rest: timedelta, *, first: bool) -> int:
     """Acquire blocks around everything that is held, in quarantine or within reach; return how many are missing still.
 
-    `rest` is the quarantine of a prefix whose former use nobody confirmed to have ended. Raises `ForeignPrefixesError`,
+    `rest` is the quarantine of a prefix if no NAS confirmed the end of its last session. Raises `ForeignPrefixesError`,
     `MaintenanceBusyError` and `NetBoxError`.
     """
     end = time.monotonic() + BUDGET.total_seconds()

@@ -55,6 +55,7 @@ class Writer:
         found = [
             (one["id"], other.display(one))
             for other, name in _referring(resource, Ref)
+            # `_referring` returns reference fields alone, which the type of `fields` does not say.
             if other.fields[name].protects  # type: ignore[attr-defined]
             for one in self._store.all(other.type)
             if one[name] == current["id"]

@@ -87,6 +87,7 @@ class _Rejoined(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    # The callers pass a memoryview; typeshed asks for every writable buffer.
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         chunk = self._ahead or self._stream.read1(len(buffer))
         size = min(len(chunk), len(buffer))
