@@ -18,8 +18,8 @@ from bench.netbox_pools import BLOCK, DIRECT, KINDS, PREFIX, TENANT, FilledPool,
 from bench.rounds import Measured, Turn, Work, medians, rate
 from ipam.allocation import Allocation, NoFreeBlock, assign
 from ipam.lifecycle import State
-from ipam.netbox import NetBox
-from ipam.netbox.binding import bound_pools, stamp
+from ipam.netbox import NetBox, Stamp
+from ipam.netbox.binding import bound_pools
 from ipam.netbox.delegated.block_acquisition import acquire_for_first
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.direct.chosen_prefix import obtain
@@ -137,7 +137,7 @@ def _allocating(database: Database, netbox: NetBox, pool: FilledPool) -> Work:
         pending = found.delegation
         async with database.tenant(TENANT) as connection:
             bound = (await bound_pools(connection, [pending]))[pending.pool_id]
-        new = stamp(TENANT, pending, State.ALLOCATED)
+        new = Stamp.of(pending, State.ALLOCATED)
         recorded = await obtain(netbox, bound, new, length=bound.length, fits=bound.has, first=True)
         async with database.tenant(TENANT) as connection:
             await settle(connection, pending, recorded, order_id=order)

@@ -15,8 +15,9 @@ from lastmile.errors import LastmileError
 
 __all__ = ["COLUMNS", "Delegation", "StateChangedError", "held_by", "revoked_by", "revoked_for", "transition"]
 
-COLUMNS = """id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key, created_by_order,
-    state, state_since, disconnect_confirmed, released_at, (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf"""
+COLUMNS = """id, tenant_id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key,
+    created_by_order, state, state_since, disconnect_confirmed, released_at,
+    (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Delegation:
     """One row of `delegations`."""
 
     id: int
+    tenant: str
     pool_id: int
     slot: int | None
     """None: NetBox chooses the prefix."""
@@ -48,6 +50,7 @@ class Delegation:
         """From a row of `COLUMNS`."""
         return cls(
             id=row.id,
+            tenant=row.tenant_id,
             pool_id=row.pool_id,
             slot=row.slot,
             prefix=None if row.prefix is None else ip_network(row.prefix),

@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.delegations import Delegation
 from ipam.errors import InvalidPoolError
-from ipam.lifecycle import State
-from ipam.netbox import NetBox, NetBoxRecord, Stamp
+from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.errors import NoNetBoxError
 from ipam.netbox.reconcile.key_recovery import lost_its_key
 from ipam.prefix import Prefix, is_within
@@ -30,7 +29,6 @@ __all__ = [
     "pools_in_netbox",
     "require_netbox",
     "resolve_prefix",
-    "stamp",
 ]
 
 
@@ -173,18 +171,6 @@ async def resolve_prefix(netbox: NetBox, prefix: Prefix, vrf: str) -> tuple[int,
             f"{prefix} in NetBox is a prefix that {found[0].subscriber_ref} holds, and can be no pool"
         )
     return found[0].id, vrf_id
-
-
-def stamp(tenant: str, delegation: Delegation, state: State) -> Stamp:
-    """Return what Lastmile writes on the delegation's record in NetBox."""
-    held = "rests, and was" if state is State.REVOKED else "is"
-    return Stamp(
-        key=delegation.key,
-        subscriber_ref=delegation.subscriber_ref,
-        state=state,
-        tenant=tenant,
-        description=f"{held} {delegation.subscriber_ref}'s (Lastmile)",
-    )
 
 
 async def find_record(

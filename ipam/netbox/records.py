@@ -6,6 +6,7 @@ from datetime import datetime
 from ipaddress import ip_network
 from typing import Any, Self
 
+from ipam.delegations import Delegation
 from ipam.lifecycle import State
 from ipam.prefix import Prefix
 
@@ -47,6 +48,19 @@ class Stamp:
     """The URL of a page about the subscriber. None leaves the present one."""
     description: str | None = None
     """The description. None leaves the present one."""
+
+    @classmethod
+    def of(cls, delegation: Delegation, state: State | None = None) -> Self:
+        """Return what the record of the delegation says, in its state or in another one."""
+        state = state or delegation.state
+        held = "rests, and was" if state is State.REVOKED else "is"
+        return cls(
+            key=delegation.key,
+            subscriber_ref=delegation.subscriber_ref,
+            state=state,
+            tenant=delegation.tenant,
+            description=f"{held} {delegation.subscriber_ref}'s (Lastmile)",
+        )
 
     def body(self, *, new: bool) -> dict[str, Any]:
         """Return the body of a creation or of a change. A change leaves the tags alone: users add their own."""

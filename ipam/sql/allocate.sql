@@ -15,12 +15,14 @@
 --   own         slots_by_last_holder.
 --   rested      the first rows of slots_free, in its order.
 WITH held AS (
-    SELECT id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key, created_by_order, state,
-           state_since, disconnect_confirmed, released_at, (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf
+    SELECT id, tenant_id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key,
+           created_by_order, state, state_since, disconnect_confirmed, released_at,
+           (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf
     FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key
     UNION ALL
-    SELECT id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key, created_by_order, state,
-           state_since, disconnect_confirmed, released_at, (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf
+    SELECT id, tenant_id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key,
+           created_by_order, state, state_since, disconnect_confirmed, released_at,
+           (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf
     FROM delegations
     WHERE tenant_id = :tenant AND subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked'
     LIMIT 1
@@ -51,8 +53,8 @@ WITH held AS (
            :key, :order_id, 'allocated'
     FROM claimed c JOIN pools p ON p.id = c.pool_id
     ON CONFLICT DO NOTHING
-    RETURNING id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key, created_by_order,
-              state, state_since, disconnect_confirmed, released_at,
+    RETURNING id, tenant_id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key,
+              created_by_order, state, state_since, disconnect_confirmed, released_at,
               (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf
 ), taken AS (
     UPDATE slots s SET delegation_id = m.id, last_holder = NULL

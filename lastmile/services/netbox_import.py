@@ -5,7 +5,7 @@ record is stamped, the delegation is found by the record's id. So the next impor
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.allocation_key import AllocationKey
-from ipam.lifecycle import State
+from ipam.delegations import COLUMNS, Delegation
 from ipam.netbox import NetBox, Stamp
 from ipam.netbox.binding import AllocationMode, BoundPool, pool_named
 from ipam.netbox.importer.scan import Carried, Estate
@@ -82,8 +82,8 @@ _IMPORT = text(
 )
 
 _STAMPED = text(
-    """
-    SELECT allocation_key, state FROM delegations
+    f"""
+    SELECT {COLUMNS} FROM delegations
     WHERE pool_id = :pool_id AND prefix = CAST(:prefix AS cidr) AND released_at IS NULL
     """
 )
@@ -177,15 +177,12 @@ class PrefixImporter:
         record = await self._netbox.get(carried.id)
         if found is None:
             return "was released again while it was imported"
-        if record is None or record.prefix != carried.prefix or record.key not in (None, found.allocation_key):
+        stamp = replace(Stamp.of(Delegation.of(found)), description=None)
+        if record is None or record.prefix != carried.prefix or record.key not in (None, stamp.key):
             return (
                 f"is {carried.subscriber_ref}'s now, and its record was changed meanwhile: "
                 "`lastmile netbox reconcile` shows what to do"
             )
-        state = State(found.state)
-        stamp = Stamp(
-            key=found.allocation_key, subscriber_ref=carried.subscriber_ref, state=state, tenant=carried.tenant
-        )
         await self._netbox.place(record, record.prefix, vrf_id=record.vrf_id, stamp=stamp)
         return ""
 

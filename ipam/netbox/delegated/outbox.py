@@ -23,7 +23,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipam.lifecycle import State
+from ipam.delegations import COLUMNS, Delegation
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.outbox_sync import Entry, PrefixOccupiedError, sync_record
@@ -79,16 +79,16 @@ _CLAIM = text(
 
 # A statement of its own, after the claim: its snapshot must include the changes that the version counts.
 _TRUTH = text(
-    """
-    SELECT s.slot, s.prefix::text, d.tenant_id, d.subscriber_ref, d.allocation_key, d.state,
-           CASE WHEN d.released_at IS NOT NULL THEN rest.free_at END AS until
+    f"""
+    SELECT s.slot AS reported, s.prefix::text AS space,
+           CASE WHEN d.released_at IS NOT NULL THEN rest.free_at END AS until, d.*
     FROM (SELECT p.id AS pool_id, netbox_record, netbox_release, slot,
                  lastmile_nth_prefix(p.prefix, p.delegated_length, slot) prefix
           FROM pools p, unnest(CAST(:slots AS bigint[])) slot WHERE p.id = :pool_id) s
     LEFT JOIN slots rest ON rest.pool_id = s.pool_id AND rest.slot = s.slot AND rest.free_at > now()
                         AND rest.free_at < 'infinity'
     LEFT JOIN LATERAL (
-        SELECT * FROM delegations d
+        SELECT {COLUMNS} FROM delegations d
         WHERE s.netbox_record = 'prefix' AND d.pool_id = s.pool_id AND d.prefix = s.prefix AND d.slot = s.slot
           AND (d.released_at IS NULL OR rest.slot IS NOT NULL AND s.netbox_release = 'deprecate')
         ORDER BY d.released_at IS NOT NULL, d.id DESC LIMIT 1
@@ -218,22 +218,12 @@ async def _claim(database: Database, pool: BoundPool, slot: int | None) -> list[
         claim = {"pool_id": pool.id, "slot": slot, "most": CHUNK, "claim": CLAIM}
         claimed = (await connection.execute(_CLAIM, claim)).all()
         slots = [row.slot for row in claimed]
-        truth = {row.slot: row for row in await connection.execute(_TRUTH, {"pool_id": pool.id, "slots": slots})}
+        truth = {row.reported: row for row in await connection.execute(_TRUTH, {"pool_id": pool.id, "slots": slots})}
     return [_entry(row, truth[row.slot]) for row in claimed]
 
 
 def _entry(claimed: Row[Any], true: Row[Any]) -> Entry:
-    wanted = None
-    if true.allocation_key is not None:
-        state = State(true.state)
-        held = "rests, and was" if state is State.REVOKED else "is"
-        wanted = Stamp(
-            key=true.allocation_key,
-            subscriber_ref=true.subscriber_ref,
-            state=state,
-            tenant=true.tenant_id,
-            description=f"{held} {true.subscriber_ref}'s (Lastmile)",
-        )
+    wanted = None if true.id is None else Stamp.of(Delegation.of(true))
     known = (
         claimed.slot,
         claimed.claimed_until,
@@ -243,7 +233,7 @@ def _entry(claimed: Row[Any], true: Row[Any]) -> Entry:
         claimed.netbox_id,
         claimed.key,
     )
-    return Entry(*known, prefix=ip_network(true.prefix), wanted=wanted, until=true.until)
+    return Entry(*known, prefix=ip_network(true.space), wanted=wanted, until=true.until)
 
 
 async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> bool:

@@ -17,8 +17,8 @@ from ipam.allocator import PrefixAllocator
 from ipam.delegations import Delegation, StateChangedError, transition
 from ipam.errors import DelegationMismatchError, PoolExhaustedError, PoolMovedError
 from ipam.lifecycle import State
-from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.binding import BoundPool, bound_pools, find_record, require_netbox, stamp
+from ipam.netbox import NetBox, NetBoxRecord, Stamp
+from ipam.netbox.binding import BoundPool, bound_pools, find_record, require_netbox
 from ipam.netbox.direct import pending_delegations
 from ipam.netbox.direct.chosen_prefix import RecordElsewhereError, obtain
 from ipam.netbox.direct.pending_removals import remove_due
@@ -96,7 +96,7 @@ class DirectAllocator:
         A pool does not change its mode while an order waits for a prefix of it, and NetBox gives nothing out of a block
         by itself.
         """
-        new = stamp(order.tenant, pending, State.ALLOCATED)
+        new = Stamp.of(pending, State.ALLOCATED)
         chosen = partial(obtain, require_netbox(self._netbox, pool), pool, new, length=pool.length, fits=pool.has)
         try:
             return await chosen(first=first)
@@ -168,10 +168,9 @@ class DirectAllocator:
     async def _restore(self, pool: BoundPool, record: NetBoxRecord) -> None:
         """Make the record, of a prefix that NetBox has given away a second time, that of the prefix's holder."""
         async with self._database.platform() as connection:
-            found = await pending_delegations.holder(connection, pool, record)
-        if found is None:
+            delegation = await pending_delegations.holder(connection, pool, record)
+        if delegation is None:
             return
-        tenant, delegation = found
         netbox = require_netbox(self._netbox, pool)
         there = await find_record(netbox, pool, delegation.key, delegation.netbox_id)
         if there is not None and (there.prefix, there.vrf_id) == (record.prefix, record.vrf_id):
@@ -180,7 +179,7 @@ class DirectAllocator:
             return  # another attempt was faster
         if there is not None:  # another user of NetBox has moved the holder's record
             await netbox.delete(there.id)
-        await netbox.update(record.id, stamp(tenant, delegation, delegation.state))
+        await netbox.update(record.id, Stamp.of(delegation))
         async with self._database.platform() as connection:
             await pending_delegations.relink(connection, delegation, record)
 

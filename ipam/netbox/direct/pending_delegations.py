@@ -92,7 +92,7 @@ _BY_KEY = text(f"SELECT {COLUMNS} FROM delegations WHERE allocation_key = :key")
 
 _HOLDER = text(
     f"""
-    SELECT {COLUMNS}, tenant_id FROM delegations
+    SELECT {COLUMNS} FROM delegations
     WHERE pool_id = :pool_id AND prefix = CAST(:prefix AS cidr) AND slot IS NULL AND released_at IS NULL
     """
 )
@@ -155,12 +155,10 @@ async def by_key(connection: TenantConnection, key: str) -> Delegation | None:
     return None if row is None else Delegation.of(row)
 
 
-async def holder(
-    connection: PlatformConnection, pool: BoundPool, recorded: NetBoxRecord
-) -> tuple[str, Delegation] | None:
-    """Return the live delegation that has the record's prefix, with its tenant."""
+async def holder(connection: PlatformConnection, pool: BoundPool, recorded: NetBoxRecord) -> Delegation | None:
+    """Return the live delegation that has the record's prefix."""
     row = (await connection.execute(_HOLDER, {"pool_id": pool.id, "prefix": str(recorded.prefix)})).one_or_none()
-    return None if row is None else (row.tenant_id, Delegation.of(row))
+    return None if row is None else Delegation.of(row)
 
 
 async def relink(connection: PlatformConnection, delegation: Delegation, recorded: NetBoxRecord) -> None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from ipam.delegations import Delegation
 from ipam.lifecycle import State
-from ipam.netbox import NetBox, NetBoxRecord
+from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.binding import (
     AllocationMode,
     BoundPool,
@@ -13,7 +13,6 @@ from ipam.netbox.binding import (
     bound_pools,
     find_record,
     require_netbox,
-    stamp,
 )
 from ipam.netbox.direct import pending_delegations
 from ipam.netbox.direct.pending_removals import remove_due
@@ -65,7 +64,7 @@ async def release_records(
             await client.delete(record.id)
         else:
             with suppress(NetBoxNotFoundError):  # another user of NetBox has deleted the record
-                await client.update(record.id, stamp(tenant, delegation, State.REVOKED))
+                await client.update(record.id, Stamp.of(delegation, State.REVOKED))
     if client is not None:
         with suppress(NetBoxError):  # these are other subscribers' records: a later release, or the cleanup, goes on
             await remove_due(database, client, most=REMOVALS_PER_RELEASE)
@@ -77,7 +76,7 @@ async def _show(database: Database, netbox: NetBox, tenant: str, delegation: Del
     now: Delegation | None = delegation
     shown = None
     while now is not None and now.state is not shown:
-        await netbox.update(record.id, stamp(tenant, now, now.state))
+        await netbox.update(record.id, Stamp.of(now))
         shown = now.state
         async with database.tenant(tenant) as connection:
             now = await pending_delegations.by_key(connection, delegation.key)

@@ -7,13 +7,13 @@ record that an order or the outbox is about to change is `in_flight`: its expect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import ip_network
 from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.allocation_key import AllocationKey
+from ipam.delegations import Delegation
 from ipam.lifecycle import State
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.binding import AllocationMode, BoundPool, ReportingScope
@@ -31,36 +31,38 @@ class Ours:
     """A delegation, or a block, and the record that NetBox should have of it."""
 
     pool: BoundPool
-    key: str
-    tenant: str | None
-    subscriber_ref: str | None
-    """None, as the state, for a block."""
-    state: str | None
-    prefix: Prefix | None
-    """None: NetBox has not chosen one, yet or at all."""
-    slot: int | None
-    """None for a delegation of a direct pool, and for a block."""
+    about: Delegation | Block
     netbox_id: int | None
     """The id that its record should have."""
     wanted: bool
     """Whether NetBox should have a record of it."""
     in_flight: bool
-    block: Block | None = None
+
+    @property
+    def key(self) -> str:
+        return self.about.key
+
+    @property
+    def tenant(self) -> str | None:
+        return self.about.tenant
+
+    @property
+    def prefix(self) -> Prefix | None:
+        """None: NetBox has not chosen one, yet or at all."""
+        return self.about.prefix
 
     @property
     def stamp(self) -> Stamp | BlockStamp:
-        """Return what its record should say, apart from the description."""
-        if self.block is not None:
-            return stamp(self.block, used=self.block.used or 0)
-        return Stamp(
-            key=self.key, subscriber_ref=str(self.subscriber_ref), state=State(str(self.state)), tenant=self.tenant
-        )
+        """Return what its record should say."""
+        if isinstance(self.about, Block):
+            return stamp(self.about, used=self.about.used or 0)
+        return Stamp.of(self.about)
 
     def __str__(self) -> str:
-        if self.block is not None:
+        if isinstance(self.about, Block):
             return f"a block of pool {self.pool.name}"
         rests = "at rest" if self.wanted else "released"
-        return f"{self.subscriber_ref}'s, {rests if self.state == State.REVOKED else self.state}"
+        return f"{self.about.subscriber_ref}'s, {rests if self.about.state is State.REVOKED else self.about.state}"
 
 
 _LOOK_UP = text(read_sql("ipam.netbox.reconcile", "look_up_expected"))
@@ -248,12 +250,9 @@ def in_place(record: NetBoxRecord, ours: Ours) -> bool:
 
 
 def _delegation(row: Row[Any]) -> Ours:
-    prefix = None if row.given is None else ip_network(row.given)
-    who = (row.allocation_key, row.tenant_id, row.subscriber_ref, row.state, prefix)
-    return Ours(BoundPool.of(row), *who, row.slot, row.netbox_id, row.wanted, row.in_flight)
+    return Ours(BoundPool.of(row), Delegation.of(row), row.expected_id, row.wanted, row.in_flight)
 
 
 def _block(block: Block) -> Ours:
     taken = block.state is BlockState.OPEN
-    who = (block.key, block.tenant, None, None, block.prefix, None, block.netbox_id)
-    return Ours(block.pool, *who, wanted=taken, in_flight=not taken, block=block)
+    return Ours(block.pool, block, block.netbox_id, wanted=taken, in_flight=not taken)

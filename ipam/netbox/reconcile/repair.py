@@ -11,10 +11,11 @@ from dataclasses import replace
 
 from sqlalchemy import text
 
-from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.binding import BoundPool, ReportingScope, find_record, stamp
+from ipam.delegations import Delegation
+from ipam.netbox import NetBox, NetBoxRecord, Stamp
+from ipam.netbox.binding import BoundPool, ReportingScope, find_record
 from ipam.netbox.delegated.block_sync import show
-from ipam.netbox.delegated.blocks import slot_range
+from ipam.netbox.delegated.blocks import Block, slot_range
 from ipam.netbox.delegated.outbox import report_again
 from ipam.netbox.delegated.outbox_sync import PrefixOccupiedError
 from ipam.netbox.direct import pending_delegations
@@ -93,7 +94,7 @@ async def _write(database: Database, netbox: NetBox, difference: Difference) -> 
     record = None if difference.netbox_id is None else await netbox.get(difference.netbox_id)
     if record is not None and record.key != difference.key:
         record = None
-    if ours is not None and ours.block is not None:
+    if ours is not None and isinstance(ours.about, Block):
         return await _block(database, netbox, ours, difference.kind, record)
     slot = _slot(pool, ours, record)
     if slot is not None:
@@ -128,7 +129,7 @@ def _slot(pool: BoundPool, ours: Ours | None, record: NetBoxRecord | None) -> in
     if pool.netbox.record is not ReportingScope.PREFIX:
         return None
     if ours is not None:
-        return ours.slot
+        return ours.about.slot if isinstance(ours.about, Delegation) else None
     return slot_range(pool, record.prefix)[0] if record is not None and pool.has(record) else None
 
 
@@ -154,7 +155,7 @@ async def _show(database: Database, netbox: NetBox, ours: Ours, record: NetBoxRe
             return
         if shown == (delegation.state, now.netbox_id):
             return
-        says = stamp(tenant, delegation, delegation.state)
+        says = Stamp.of(delegation)
         if record is None or not expected.in_place(record, now):
             await _nobody_at(netbox, now)
         elif record.key is None:
@@ -192,6 +193,6 @@ async def _block(
             found = await expected.look_up(connection, ours.pool, keys=[ours.key])
         if kind is DifferenceKind.TWICE and record is not None:
             await netbox.delete(record.id)
-        elif found and found[0].wanted and found[0].block is not None:  # not returned meanwhile
-            await show(database, netbox, found[0].block)
+        elif found and found[0].wanted and isinstance(found[0].about, Block):  # not returned meanwhile
+            await show(database, netbox, found[0].about)
     return ""

@@ -9,9 +9,10 @@
 -- Plan: the ids by delegations_in_netbox_by_id, netbox_removals_by_id and netbox_records_by_id, the keys by
 -- delegations_key; what belongs to each delegation by primary keys.
 SELECT p.pool_id, p.name, p.space, p.delegated_length, p.mode, p.prefix_id, p.vrf_id, p.on_release, p.record,
-       p.block_length, d.allocation_key, d.tenant_id, d.subscriber_ref, d.state, d.prefix::text AS given, d.slot,
+       p.block_length, d.id, d.tenant_id, d.slot, d.prefix::text AS prefix, d.netbox_id, d.subscriber_ref, d.purpose,
+       d.allocation_key, d.created_by_order, d.state, d.state_since, d.disconnect_confirmed, d.released_at, p.vrf,
        CASE WHEN d.slot IS NULL THEN coalesce(x.netbox_id, d.netbox_id) WHEN newest.id = d.id THEN r.netbox_id
-            END AS netbox_id,
+            END AS expected_id,
        CASE WHEN d.slot IS NULL THEN d.prefix IS NOT NULL AND (d.released_at IS NULL OR x.prefix IS NOT NULL)
             ELSE p.record = 'prefix' AND newest.id = d.id AND (d.released_at IS NULL OR (
                 p.on_release = 'deprecate' AND s.delegation_id IS NULL AND s.free_at > now()
