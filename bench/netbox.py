@@ -1,6 +1,7 @@
-"""Allocations per second from pools in NetBox of every kind and size, and the rate of the outbox next to bare POSTs.
+"""Allocations per second from pools of every kind and size, and the rate of the outbox next to bare POSTs.
 
-NetBox is the stand-in in a separate process, with the latency of a real NetBox.
+Each kind is allocated from by its `PrefixAllocator`, as in a step of an order. NetBox is the stand-in in a separate
+process, with the latency of a real NetBox.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -14,16 +15,17 @@ from bench import outbox
 from bench.copies import copied
 from bench.cpu import cpu_seconds
 from bench.measurements import Measurement, at_least
-from bench.netbox_pools import BLOCK, DIRECT, KINDS, PREFIX, TENANT, FilledPool, build
+from bench.netbox_pools import BLOCK, DATABASE, DIRECT, KINDS, LENGTH, PREFIX, TENANT, FilledPool, build
 from bench.rounds import Measured, Turn, Work, medians, rate
-from ipam.allocation import Allocation, NoFreeBlock, assign
-from ipam.lifecycle import State
-from ipam.netbox import NetBox, Stamp
-from ipam.netbox.binding import bound_pools
-from ipam.netbox.delegated.block_acquisition import acquire_for_first
+from ipam.allocation import Quarantine
+from ipam.allocator import PrefixAllocator
+from ipam.database_allocator import DatabaseAllocator
+from ipam.netbox import NetBox
+from ipam.netbox.delegated.allocator import DelegatedAllocator
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
-from ipam.netbox.direct.chosen_prefix import obtain
-from ipam.netbox.direct.pending_delegations import settle
+from ipam.netbox.direct.allocator import DirectAllocator
+from ipam.order_scope import OrderScope
+from lastmile.contract.addressing import Addressing
 from lastmile.db import Database
 from lastmile.devstack.netbox.server_process import NetBoxStandIn
 from lastmile.devstack.ports import Ports
@@ -43,10 +45,10 @@ class Scale:
     sizes: tuple[int, ...] = (0, 5_000, 20_000)
     """The numbers of prefixes that are held already: children of the pool's prefix."""
     clients: Mapping[str, Mapping[int, int]] = field(
-        default_factory=lambda: {DIRECT: {1: 4, 16: 24}, BLOCK: {1: 30, 16: 240}, PREFIX: {1: 30, 16: 240}}
+        default_factory=lambda: {kind: {1: 4, 16: 24} if kind == DIRECT else {1: 30, 16: 240} for kind in KINDS}
     )
     """The number of allocations in a round, by kind of pool and number of clients."""
-    rounds: Mapping[str, int] = field(default_factory=lambda: {DIRECT: 3, BLOCK: 9, PREFIX: 9})
+    rounds: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 9) | {DIRECT: 3})
     """The number of rounds by kind of pool. Short rounds need more, since a moment's load affects them more."""
     told: int = 64
     """The number of prefixes that a round of the outbox records in NetBox."""
@@ -116,33 +118,31 @@ def _turn(database: Database, netbox: NetBox, pool: FilledPool, scale: Scale) ->
 
 
 def _allocating(database: Database, netbox: NetBox, pool: FilledPool) -> Work:
-    """Return the work of an order's allocation step, without the order."""
+    """Return the work of an order's allocation step, without the order's row."""
     numbers = count()
+    allocator = _allocator(database, netbox, pool.kind)
+    addressing = Addressing(ipv6_pd_size=LENGTH, ipv6_pool=pool.name)
 
-    async def begun(order: str) -> Allocation | NoFreeBlock:
-        async with database.tenant(TENANT) as connection:
-            return await assign(connection, tenant=TENANT, subscriber_ref=f"S-{order}", order_id=order, need=pool.need)
-
-    async def delegated() -> None:
+    async def work() -> None:
         order = f"O-{pool.number}-{next(numbers)}"
-        found = await begun(order)
-        if isinstance(found, NoFreeBlock):
-            await acquire_for_first(database, netbox, found.pools)
-            await begun(order)
+        scope = OrderScope(
+            tenant=TENANT,
+            subscriber_ref=f"S-{order}",
+            order_id=order,
+            transaction=lambda: database.tenant(TENANT),
+        )
+        await allocator.allocate(scope, addressing)
 
-    async def chosen_by_netbox() -> None:
-        order = f"O-{pool.number}-{next(numbers)}"
-        found = await begun(order)
-        assert isinstance(found, Allocation)
-        pending = found.delegation
-        async with database.tenant(TENANT) as connection:
-            bound = (await bound_pools(connection, [pending]))[pending.pool_id]
-        new = Stamp.of(pending, State.ALLOCATED)
-        recorded = await obtain(netbox, bound, new, length=bound.length, fits=bound.has, first=True)
-        async with database.tenant(TENANT) as connection:
-            await settle(connection, pending, recorded, order_id=order)
+    return work
 
-    return chosen_by_netbox if pool.kind == DIRECT else delegated
+
+def _allocator(database: Database, netbox: NetBox, kind: str) -> PrefixAllocator:
+    in_database = DatabaseAllocator(Quarantine(REST, REST))
+    if kind == DATABASE:
+        return in_database
+    if kind == DIRECT:
+        return DirectAllocator(in_database, database, netbox)
+    return DelegatedAllocator(in_database, database, netbox)
 
 
 def _measurements(pools: list[FilledPool], found: dict[str, Measured]) -> list[Measurement]:
@@ -162,7 +162,7 @@ def _measurements(pools: list[FilledPool], found: dict[str, Measured]) -> list[M
                     Measurement(name, value, "/s", "the same, direct", at[DIRECT, size][clients], target)
                 )
     least, most = sizes[0], sizes[-1]
-    for kind in (BLOCK, PREFIX):
+    for kind in (DATABASE, BLOCK, PREFIX):
         name, peer = f"{kind}, 16 clients, {most:,} children", f"the same at {least:,}"
         measurements.append(Measurement(name, at[kind, most]["16"], "/s", peer, at[kind, least]["16"], at_least(0.8)))
         for part, whose in (("worker", "worker"), ("postgres", "PostgreSQL")):

@@ -1,4 +1,4 @@
-"""Pools in NetBox of every kind and size, with the records of years of operation in NetBox and in the database."""
+"""Pools of every kind and size, with the records of years of operation in NetBox and in the database."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,20 @@ from ipam.netbox.delegated.blocks import delegated_pools
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
 from ipam.netbox.requirements import check, set_up
 from ipam.pools import Pool, add_pool
-from lastmile.contract.addressing import Need, Purpose
+from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.subscribers.tenants import add_tenant
 
-__all__ = ["BLOCK", "DIRECT", "KINDS", "LENGTH", "PREFIX", "TENANT", "FilledPool", "build"]
+__all__ = ["BLOCK", "DATABASE", "DIRECT", "KINDS", "LENGTH", "PREFIX", "TENANT", "FilledPool", "build"]
 
 TENANT = "acme"
-DIRECT, BLOCK, PREFIX = KINDS = ("direct", "delegated, record=block", "delegated, record=prefix")
+DATABASE, DIRECT, BLOCK, PREFIX = KINDS = (
+    "database",
+    "direct",
+    "delegated, record=block",
+    "delegated, record=prefix",
+)
 _BINDINGS: dict[str, dict[str, Any]] = {
     DIRECT: {"mode": AllocationMode.DIRECT},
     BLOCK: {"mode": AllocationMode.DELEGATED, "record": ReportingScope.BLOCK},
@@ -36,6 +41,12 @@ _BINDINGS: dict[str, dict[str, Any]] = {
 LENGTH = 56
 LONG_AGO = "2026-01-01T00:00:00.000000Z"
 _DELEGATIONS = "tenant_id pool_id slot prefix subscriber_ref purpose allocation_key created_by_order state netbox_id"
+
+# The frontier of a pool that NetBox does not know, as its allocations have moved it.
+_REACH = """
+    WITH moved AS (UPDATE pools SET frontier = $2::bigint WHERE id = $1 RETURNING id, tenant_id)
+    INSERT INTO slots (pool_id, slot, tenant_id) SELECT id, n, tenant_id FROM moved, generate_series(0, $2 - 1) n
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +60,6 @@ class FilledPool:
     @property
     def name(self) -> str:
         return f"pool-{self.number}"
-
-    @property
-    def need(self) -> Need:
-        return Need(Purpose.IPV6_PD, LENGTH, pool=self.name)
 
     @property
     def space(self) -> IPv6Network:
@@ -84,8 +91,10 @@ async def build(database: Database, owner_url: str, pools: Sequence[FilledPool],
 
 async def _add(database: Database, netbox: NetBox, pool: FilledPool) -> None:
     """The pool, and its blocks: as many as it takes to hold what it will, with room in the last."""
-    container = await netbox.wire.create("ipam/prefixes", {"prefix": str(pool.space), "status": "container"})
-    place = Binding(prefix_id=container["id"], vrf_id=None, **_BINDINGS[pool.kind])
+    place = None
+    if pool.kind != DATABASE:
+        container = await netbox.wire.create("ipam/prefixes", {"prefix": str(pool.space), "status": "container"})
+        place = Binding(prefix_id=container["id"], vrf_id=None, **_BINDINGS[pool.kind])
     async with database.platform() as platform:
         what = {"purpose": Purpose.IPV6_PD, "delegated_length": LENGTH, "tenant": TENANT, "netbox": place}
         await add_pool(platform, Pool.model_validate({"name": pool.name, "prefix": pool.space, **what}))
@@ -102,6 +111,8 @@ async def _fill(owner: asyncpg.Connection, server: NetBoxServer, pool: FilledPoo
             (None, str(prefix)) for prefix in islice(pool.space.subnets(new_prefix=LENGTH), pool.held)
         )
     else:
+        if pool.kind == DATABASE:
+            await owner.execute(_REACH, id, pool.held)
         rows = await owner.fetch(
             """
             SELECT slot, lastmile_nth_prefix(prefix, delegated_length, slot)::text FROM slots JOIN pools ON pool_id = id
@@ -111,13 +122,13 @@ async def _fill(owner: asyncpg.Connection, server: NetBoxServer, pool: FilledPoo
             pool.held,
         )
         held = ((slot, prefix) for slot, prefix in rows)
-    record = _recording(server, pool)
+    record = _recording(server, pool) if pool.kind in (DIRECT, PREFIX) else None
     delegations, records = [], []
     with server.store.transaction():
         for number, (slot, prefix) in enumerate(held):
             ref = f"F-{pool.number}-{number}"
             key = f"{TENANT}/{ref}/ipv6_pd/F"
-            netbox_id = None if pool.kind == BLOCK else record(prefix, key, ref)
+            netbox_id = None if record is None else record(prefix, key, ref)
             in_row = netbox_id if slot is None else None
             delegations.append((TENANT, id, slot, prefix, ref, "ipv6_pd", key, "F", "active", in_row))
             if pool.kind == PREFIX:

@@ -20,7 +20,8 @@ class PrefixAllocator(Protocol):
         `ipam.netbox.direct.allocator.DirectAllocator`: NetBox.
 
     Each opens its own transactions through the order's scope, and none is open while NetBox is asked. A call can be
-    repeated after any failure. `tests/ipam/test_allocator_contract.py` holds each implementation to the same contract.
+    repeated after any failure. `tests/ipam/test_allocator_contract.py` holds each implementation to the same contract,
+    and `bench/netbox.py` measures each.
     """
 
     async def allocate(self, order: OrderScope, addressing: Addressing) -> list[Allocation]:

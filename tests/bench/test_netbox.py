@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import netbox
-from bench.netbox_pools import BLOCK, DIRECT, KINDS, PREFIX, FilledPool, build
+from bench.netbox_pools import BLOCK, DATABASE, DIRECT, KINDS, PREFIX, FilledPool, build
 from lastmile.audit.audit import check
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
@@ -36,7 +36,7 @@ async def test_netbox_benchmark_returns_every_measurement(tmp_path: Path, owner_
     # Processor time is counted in ticks, and so few allocations may need less than one tick.
     assert all(measurement.value > 0 for measurement in measurements if "processor time" not in measurement.name)
     by_name = {(measurement.name, measurement.peer) for measurement in measurements}
-    for kind in (BLOCK, PREFIX):
+    for kind in (DATABASE, BLOCK, PREFIX):
         for clients in ("1 client", "16 clients"):
             assert (f"{kind}, {clients}, 20 children", "the same, direct") in by_name
         assert (f"{kind}, 16 clients, 20 children", "the same at 0") in by_name
@@ -53,4 +53,4 @@ async def test_netbox_benchmark_pools_have_no_violation(tmp_path: Path, empty: D
         held = [one["prefix"] for one in server.store.all("ipam.prefix") if one["status"] == "active"]
     spaces = {pool.kind: f"2001:db8:{pool.number}" for pool in pools}
     in_netbox = {kind: sum(prefix.startswith(space) for prefix in held) for kind, space in spaces.items()}
-    assert in_netbox == {DIRECT: 20, BLOCK: 0, PREFIX: 20}
+    assert in_netbox == {DATABASE: 0, DIRECT: 20, BLOCK: 0, PREFIX: 20}
