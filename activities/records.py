@@ -3,6 +3,7 @@
 from activities.base import Activities, done, skipped, step, undone
 from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Customer, Line, ServicePlan
+from lastmile.services.remains import find_line
 from lastmile.subscribers import billing, records
 
 __all__ = ["RecordActivities"]
@@ -40,7 +41,9 @@ class RecordActivities(Activities):
     @step
     async def verify_subscriber(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
-            record = await records.read_subscriber(connection, ref.subscriber_ref, archiving=ref.order_id)
+            record = await find_line(connection, ref.tenant, ref.subscriber_ref, ref.order_id)
+        if record is None:
+            return done().model_copy(update={"reason": "no line is in service: removes what earlier orders left"})
         return done(subscriber_id=record.id)
 
     @step

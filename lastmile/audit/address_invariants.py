@@ -30,7 +30,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
               FROM delegations d JOIN pools p ON p.id = d.pool_id WHERE d.released_at IS NULL) ordered
         WHERE reached >= {_FIRST.format(prefix="prefix")} AND {tenant_condition("tenant_id")}
         """,
-        "deprovision one of the two subscribers and provision it again",
+        "if two pools overlap, close one of them (`lastmile pool close`); then deprovision its subscriber and "
+        "provision it again",
     ),
     Invariant(
         "misplaced",
@@ -203,7 +204,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
           ON d.state = 'active' AND r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE}
         WHERE r.attribute IN {_ADDRESS_ATTRIBUTES} AND d.id IS NULL AND {tenant_condition("r.tenant_id")}
         """,
-        "`--repair` removes it from radreply if Lastmile manages the user; end a live session that uses it",
+        "`--repair` removes it from radreply if Lastmile manages the user; delete the row of another user by hand. End "
+        "a live session that uses it",
         repair=f"""
         DELETE FROM radreply r
         WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (
@@ -246,7 +248,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         WHERE r.attribute = :vrf_attribute AND r.value LIKE :vrf_pattern AND d.id IS NULL
           AND {tenant_condition("r.tenant_id")}
         """,
-        "`--repair` removes it from radreply if Lastmile manages the user; end a live session that uses it",
+        "`--repair` removes it from radreply if Lastmile manages the user; delete the row of another user by hand. End "
+        "a live session that uses it",
         repair=f"""
         DELETE FROM radreply r
         WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (

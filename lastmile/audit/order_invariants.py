@@ -90,6 +90,9 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
             SELECT tenant_id, updated_by_order, 'the ' || upper(kind), 'out of service' FROM devices WHERE NOT wanted
         ) left_so ON left_so.tenant_id = o.tenant_id AND left_so.by_order = o.order_id
         WHERE {_ENDS_LINE.format("o")} AND {_ROLLED_BACK.format("o")} AND {tenant_condition("o.tenant_id")}
+          -- A later order has put the line into service again, or ended it.
+          AND NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER.format("o")}
+                          AND other.created_at > o.created_at AND {_SETTLED.format("other")})
         """,
         "a compensation was skipped: provision or deprovision the subscriber, as intended",
     ),
@@ -160,7 +163,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         WHERE {_ENDS_LINE.format("o")} AND {_SETTLED.format("o")}
           AND (s.id IS NOT NULL OR d.id IS NOT NULL OR r.id IS NOT NULL OR n.id IS NOT NULL)
         """,
-        "deprovision the subscriber again",
+        "deprovision the subscriber again, with a new order: it removes what is left",
     ),
     Invariant(
         "not_active",
@@ -175,7 +178,8 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
           AND {tenant_condition("d.tenant_id")}
           AND {_NO_OPEN_ORDER.format("d")}
         """,
-        "`--repair` activates the address if the subscriber has an account; it takes effect at the next login",
+        "`--repair` activates the address if the subscriber has an account; it takes effect at the next login. Without "
+        "an account, deprovision the subscriber",
         repair=f"""
         WITH moved AS (
             UPDATE delegations d SET state = 'active', state_since = now()
@@ -233,7 +237,8 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         WHERE d.state = 'revoked' AND d.released_at IS NULL AND {tenant_condition("d.tenant_id")}
           AND {_NO_OPEN_ORDER.format("d")}
         """,
-        "the daily cleanup, and `lastmile cleanup`, release it one hour after the revocation",
+        "the daily cleanup, and `lastmile cleanup`, release it one hour after the revocation; a new deprovision of the "
+        "subscriber releases it now",
     ),
     Invariant(
         "blocked_in_service",
@@ -272,7 +277,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
           AND NOT EXISTS (SELECT FROM orders other WHERE other.tenant_id = s.tenant_id
                           AND other.subscriber_ref = s.ref AND other.status IN ('running', 'rolling_back'))
         """,
-        "provision the subscriber with a new order of the same content, or deprovision the subscriber, as intended",
+        "deprovision the subscriber, or, to keep a line in service, provision it with a new order of the same content",
     ),
     Invariant(
         "cut_off",

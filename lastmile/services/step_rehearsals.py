@@ -17,6 +17,7 @@ from lastmile.devices import records as devices
 from lastmile.devices.records import DeviceKind
 from lastmile.fields.phrases import in_vrf
 from lastmile.radius import accounts
+from lastmile.services.remains import find_line
 from lastmile.subscribers import billing, records
 
 __all__ = ["REHEARSALS", "Rehearsal", "StepPlan"]
@@ -138,8 +139,11 @@ async def _create_billing_service(rehearsal: Rehearsal, order: ProvisionSubscrib
 
 
 async def _verify_subscriber(rehearsal: Rehearsal, order: Order) -> None:
-    subscriber = await records.read_subscriber(rehearsal.connection, order.subscriber_ref)
-    rehearsal.note("reuse", f"subscriber {order.subscriber_ref}, since order {subscriber.created_by_order}")
+    subscriber = await find_line(rehearsal.connection, order.tenant, order.subscriber_ref, order.order_id)
+    if subscriber is None:
+        rehearsal.note("remove", f"what earlier orders left of subscriber {order.subscriber_ref}")
+    else:
+        rehearsal.note("reuse", f"subscriber {order.subscriber_ref}, since order {subscriber.created_by_order}")
 
 
 async def _release_ip_address(rehearsal: Rehearsal, order: Order) -> None:

@@ -102,10 +102,11 @@ async def resume_service(connection: TenantConnection, ref: str, order_id: str) 
 
 
 async def end_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
-    """End the line's service. An ended service is never resumed."""
+    """End the line's service, also one that an archived subscriber still has. An ended service is never resumed."""
+    records = select(subscribers.c.id).where(subscribers.c.ref == ref)
     statement = (
         update(billing_services)
-        .where(_current(ref), billing_services.c.status != "ended")
+        .where(billing_services.c.subscriber_id.in_(records), billing_services.c.status != "ended")
         .values(status="ended", ended_at=func.now())
         .returning(billing_services)
     )

@@ -194,12 +194,16 @@ async def create_network_profile(
 
 
 async def delete_network_profile(connection: TenantConnection, ref: str, order_id: str | None = None) -> bool:
-    """Delete the current subscriber's profile; with `order_id`, only if that order created it."""
-    current = select(subscribers.c.id).where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
-    statement = delete(network_profiles).where(network_profiles.c.subscriber_id.in_(current))
+    """Delete the subscriber's profile; with `order_id`, only the current one, and only if that order created it.
+
+    Without `order_id` also the profile of an archived subscriber, which an operator's decision can have left.
+    """
+    records = select(subscribers.c.id).where(subscribers.c.ref == ref)
+    statement = delete(network_profiles)
     if order_id is not None:
+        records = records.where(subscribers.c.archived_at.is_(None))
         statement = statement.where(network_profiles.c.created_by_order == order_id)
-    return await _execute(connection, statement)
+    return await _execute(connection, statement.where(network_profiles.c.subscriber_id.in_(records)))
 
 
 async def read_line(connection: TenantConnection, ref: str) -> Line | None:

@@ -125,7 +125,7 @@ BREAKS = [
     Break(
         "left_behind",
         "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
-        " VALUES ('acme', 'O-9', 'provision', 'S-9', 'd', 'r1', 'rolled_back');"
+        " VALUES ('acme', 'O-9', 'provision', 'S-9', 'd', 'r1', 'partly_rolled_back');"
         "INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('acme', 'C-9', 'Grace', 'O-9')",
         "O-9",
         "was rolled back, but left customer C-9",

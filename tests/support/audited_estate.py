@@ -15,6 +15,7 @@ from ipam.allocation import Quarantine
 from lastmile.audit.audit import Violation, check, repair
 from lastmile.contract.addressing import Addressing
 from lastmile.contract.lines import Customer, Line, ServicePlan
+from lastmile.contract.orders import LineRequest
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.vrf import VrfAttribute
@@ -47,13 +48,15 @@ class Estate:
         """Subscriber S-`nth` by order O-`nth`; an order that does not end is still running."""
         ref = self._ref(nth, order or f"O-{nth}")
         line = Line(connection_type="ftth", onu_serial=f"ACME{nth:08X}", cpe_mac=f"00:1a:2b:00:00:{nth:02x}")
+        customer, addressing = Customer(ref="C-1", name="Ada Example"), Addressing(ipv6_pool=pool)
+        wanted = LineRequest(customer=customer, plan=PLAN, line=line, addressing=addressing)
         run = ActivityEnvironment().run
-        await run(self._orders.open_order, ref, OrderOpening(operation="provision", digest=ref.order_id))
-        await run(self._records.create_customer, ref, Customer(ref="C-1", name="Ada Example"))
+        await run(self._orders.open_order, ref, OrderOpening(operation="provision", digest=ref.order_id, line=wanted))
+        await run(self._records.create_customer, ref, customer)
         await run(self._records.create_subscriber, ref, "C-1")
         await run(self._records.create_network_profile, ref, line)
         await run(self._accounts.create_radius_account, ref, PLAN)
-        allocated = await run(self._addresses.allocate_ip_address, ref, Addressing(ipv6_pool=pool))
+        allocated = await run(self._addresses.allocate_ip_address, ref, addressing)
         await run(self._addresses.activate_ipv6_lifecycle, ref)
         await run(self._devices.activate_onu, ref)
         await run(self._devices.configure_cpe, ref)
@@ -68,6 +71,7 @@ class Estate:
         ref = self._ref(nth, order or f"D-{nth}")
         run = ActivityEnvironment().run
         await run(self._orders.open_order, ref, OrderOpening(operation="deprovision", digest=ref.order_id))
+        await run(self._records.verify_subscriber, ref)
         await run(self._records.suspend_billing_service, ref)
         await run(self._devices.deactivate_onu, ref)
         await run(self._devices.unconfigure_cpe, ref)

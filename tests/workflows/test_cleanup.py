@@ -15,6 +15,7 @@ from activities.maintenance.messages import Stuck
 from ipam.allocation import Quarantine, allocate, release
 from ipam.delegations import held_by, transition
 from ipam.lifecycle import State
+from lastmile.audit.audit import check
 from lastmile.client.orders import AlreadyRunningError, Lastmile
 from lastmile.contract import CleanupResult, Decision, ResultStatus
 from lastmile.contract.addressing import Addressing, Need, Purpose
@@ -211,3 +212,23 @@ async def test_what_began_a_moment_ago_is_left_to_its_order(
     assert (await maintenance.cleanup()).revoking_stuck == 0
     await owner.execute("UPDATE delegations SET state_since = state_since - interval '61 minutes'")
     assert (await maintenance.cleanup()).revoking_completed == 1
+
+
+async def test_cleanup_after_an_hour_releases_the_prefix_of_a_skipped_release(
+    lastmile: Lastmile,
+    orders: Orders,
+    faults: Faults,
+    maintenance: Maintenance,
+    owner: asyncpg.Connection,
+    database: Database,
+) -> None:
+    run = await parked_past_its_pivot(lastmile, orders, faults)
+    await lastmile.decide("acme", orders.ref, "skip_step", WORD)
+    assert (await run.result()).status is ResultStatus.DEGRADED
+    assert {found.invariant.name async for found in check(database)} == {"not_taken_down", "not_released"}
+
+    assert (await maintenance.cleanup()).revoking_stuck == 0, "the revocation began a moment ago"
+    await owner.execute("UPDATE delegations SET state_since = state_since - interval '61 minutes'")
+    assert (await maintenance.cleanup()).revoking_completed == 1
+
+    assert [found async for found in check(database)] == []

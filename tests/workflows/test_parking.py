@@ -7,8 +7,10 @@ import asyncpg
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
+from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile, NotRunningError, OrderRun
 from lastmile.contract import Choice, Decision, ResultStatus, RunStatus
+from lastmile.db import Database
 from tests.support.faults import Faults, broken, refused
 from tests.support.orders import Orders, outcomes, parked, what_is_there
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
@@ -302,3 +304,27 @@ async def test_a_decision_needs_somebody_and_a_reason(
 
     assert (await parked(run)).status is RunStatus.PARKED
     await run.handle.terminate()
+
+
+async def test_a_deprovision_after_a_skipped_release_releases_the_prefix(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database, faults: Faults
+) -> None:
+    """The subscriber is archived, and still holds its prefix: the audit says so, and what helps."""
+    run = await parked_forward(lastmile, orders, faults)
+    await lastmile.decide("acme", orders.ref, "skip_step", WORD)
+    await run.result()
+    faults.before.clear()
+    assert {found.invariant.name async for found in check(database)} == {"not_taken_down", "not_released"}
+
+    result = await lastmile.execute(orders.deprovision("O-10"))
+
+    assert result.status is ResultStatus.COMPLETED
+    assert result.created.ipv6_prefix is not None
+    assert outcomes(result)["release_ip_address"] == "done"
+    assert await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 0
+    assert [found async for found in check(database)] == []
+    again = await lastmile.execute(orders.deprovision("O-11"))
+    assert (again.status, again.reason.partition(" on ")[0]) == (
+        ResultStatus.ROLLED_BACK,
+        f"verify_subscriber: Subscriber {orders.ref} was deprovisioned",
+    )

@@ -1,0 +1,145 @@
+"""Tests of the remedies: a finding is gone once an operator has done what its remedy says.
+
+The repairs of `--repair` are tested in `test_invariants`, and what workers do by themselves in `tests/netbox`.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+
+from tests.audit.test_invariants import BREAKS, Break
+from tests.support.audited_estate import OF_S1, Estate
+
+Cure = Callable[[Estate, int], Awaitable[object]]
+
+
+async def provision(estate: Estate, nth: int) -> None:
+    """Provision with a new order of the same content."""
+    await estate.provision(nth, order=f"O-{nth}-new")
+
+
+async def deprovision(estate: Estate, nth: int) -> None:
+    """Deprovision with a new order."""
+    await estate.deprovision(nth, order=f"D-{nth}-new")
+
+
+async def deprovision_and_provision(estate: Estate, nth: int) -> None:
+    """Deprovision, and provision again."""
+    await deprovision(estate, nth)
+    await provision(estate, nth)
+
+
+CURES: dict[str, tuple[Cure, ...]] = {
+    "second_delegation": (deprovision_and_provision,),
+    "left_behind": (provision, deprovision),
+    "left_suspended": (provision, deprovision),
+    "incomplete": (deprovision_and_provision,),
+    "taken_away": (deprovision_and_provision,),
+    "not_taken_down": (deprovision,),
+    "unfinished": (provision, deprovision),
+    "not_released": (deprovision,),
+    "blocked_in_service": (provision, deprovision),
+    "billed_without_line": (provision, deprovision),
+    "cut_off": (provision, deprovision),
+}
+"""What the remedy of each invariant says, alternatives apart."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One finding, and one alternative of its remedy."""
+
+    broken: Break
+    cure: Cure
+
+    @property
+    def nth(self) -> int:
+        """The subscriber of the finding."""
+        found = re.search(r"[SO]-([39])\b", self.broken.by)
+        return int(found[1]) if found else 1
+
+    def __str__(self) -> str:
+        return f"{self.broken.invariant}-{self.cure.__name__}"
+
+
+CASES = [
+    Case(broken, cure)
+    for broken in BREAKS
+    for cure in CURES.get(broken.invariant, ())
+    if cure is not provision or "was deprovisioned" not in broken.words  # there is no line to keep
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_remedy_of_a_finding_removes_it(lived_in: Estate, owner: asyncpg.Connection, case: Case) -> None:
+    await owner.execute(case.broken.by)
+    assert case.broken.invariant in {violation.invariant.name for violation in await lived_in.audit()}
+
+    await case.cure(lived_in, case.nth)
+
+    assert await lived_in.audit() == []
+
+
+async def test_remedy_of_an_unused_address_without_an_account_removes_it(
+    lived_in: Estate, owner: asyncpg.Connection
+) -> None:
+    await owner.execute(f"UPDATE delegations SET state = 'allocated' WHERE {OF_S1}")
+    await owner.execute("DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'")
+    await owner.execute("DELETE FROM radcheck WHERE username = 'S-1@acme.lastmile'")
+    assert await lived_in.repair(await lived_in.audit()) == []
+    await deprovision(lived_in, 1)
+    assert await lived_in.audit() == []
+
+
+async def test_remedy_of_an_order_that_was_lost_before_its_first_record_removes_it(
+    lived_in: Estate, owner: asyncpg.Connection
+) -> None:
+    """Nothing of the subscriber exists, and the order that was to create it never ends."""
+    await owner.execute(
+        "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
+        " VALUES ('acme', 'O-9', 'provision', 'S-9', 'd', 'r1', 'abandoned')"
+    )
+    assert [violation.invariant.name for violation in await lived_in.audit()] == ["cut_off"]
+    await deprovision(lived_in, 9)
+    assert await lived_in.audit() == []
+
+
+async def test_remedy_of_a_prefix_whose_subscriber_was_rolled_back_removes_it(
+    lived_in: Estate, owner: asyncpg.Connection
+) -> None:
+    """The undo of the allocation was skipped, and every other undo has run."""
+    await lived_in.provision(6, ends="partly_rolled_back")
+    await owner.execute(
+        """
+        DELETE FROM billing_services WHERE created_by_order = 'O-6';
+        DELETE FROM network_profiles WHERE created_by_order = 'O-6';
+        DELETE FROM subscribers WHERE created_by_order = 'O-6';
+        DELETE FROM devices WHERE created_by_order = 'O-6';
+        DELETE FROM radcheck WHERE username = 'S-6@acme.lastmile';
+        DELETE FROM radreply WHERE username = 'S-6@acme.lastmile';
+        UPDATE delegations SET state = 'allocated' WHERE created_by_order = 'O-6'
+        """
+    )
+    assert [violation.invariant.name for violation in await lived_in.audit()] == ["left_behind"]
+    await deprovision(lived_in, 6)
+    assert await lived_in.audit() == []
+
+
+async def test_remedy_of_an_overlap_removes_it(lived_in: Estate, owner: asyncpg.Connection) -> None:
+    """Two pools overlap. A subscriber that comes back gets its former prefix, unless the pool is closed."""
+    await owner.execute(
+        """
+        ALTER TABLE pools DROP CONSTRAINT pools_no_overlap;
+        INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)
+        SELECT 'acme', 'again', purpose, prefix, delegated_length, first_slot, end_slot, first_slot
+        FROM pools WHERE name = 'home'
+        """
+    )
+    await lived_in.provision(6, pool="again")
+    assert [violation.invariant.name for violation in await lived_in.audit()] == ["overlap"]
+    await owner.execute("UPDATE pools SET closed_at = now() WHERE name = 'again'")
+    await deprovision_and_provision(lived_in, 6)
+    assert await lived_in.audit() == []
