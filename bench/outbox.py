@@ -43,11 +43,11 @@ async def measure(
         await rate(allocating, number, IN_FLIGHT)
         return await _watched(url, token, number, _all_told(database, keeper))
 
-    turns: dict[str, Turn] = {"keeper": telling}
+    turns: dict[str, Turn] = {"lastmile": telling}
     with _Bare(url, token) as bare:
         turns["bare"] = lambda: _watched(url, token, number, bare.create(number))
         found = await medians(rounds, turns)
-    ours, peer = found["keeper"], found["bare"]
+    ours, peer = found["lastmile"], found["bare"]
     posts = f"bare POSTs, {IN_FLIGHT} in flight"
     return [
         Measurement(

@@ -227,7 +227,7 @@ def _netbox() -> Panels:
         graph(
             "Age of the last block check",
             "The time since a worker last checked the blocks of each delegated pool.",
-            query(f"max by (tenant, pool) (lastmile_keeper_age_seconds{{{SHARED}}})", "{{tenant}} {{pool}}"),
+            query(f"max by (tenant, pool) (lastmile_block_maintenance_age_seconds{{{SHARED}}})", "{{tenant}} {{pool}}"),
             unit=units.Seconds,
             width=HALF,
         ),

@@ -10,12 +10,12 @@ __all__ = [
     "delegation_events",
     "delegations",
     "netbox_blocks",
-    "netbox_passes",
+    "netbox_comparisons",
     "netbox_records",
     "netbox_removals",
     "pools",
 ]
-__all__ += ["netbox_failed_repairs", "netbox_foreign_prefixes", "netbox_suspects", "slots"]
+__all__ += ["netbox_failed_repairs", "netbox_foreign_prefixes", "netbox_pending_inspections", "slots"]
 
 
 def _id() -> Column[int]:
@@ -127,7 +127,7 @@ netbox_blocks = Table(
     Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False),
     Column("tenant_id", Text),
     Column("key", Text, nullable=False),
-    Column("state", Text, nullable=False, server_default="taking"),
+    Column("state", Text, nullable=False, server_default="acquiring"),
     Column("prefix", CIDR),
     Column("netbox_id", BigInteger),
     Column("first_slot", BigInteger),
@@ -181,16 +181,16 @@ delegation_counts = Table(
 )
 
 # When each pool in NetBox was last compared with the database.
-netbox_passes = Table(
-    "netbox_passes",
+netbox_comparisons = Table(
+    "netbox_comparisons",
     metadata,
     Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("since", DateTime(timezone=True), nullable=False),
 )
 
 # NetBox ids that the last comparison left open: the next one inspects them again.
-netbox_suspects = Table(
-    "netbox_suspects",
+netbox_pending_inspections = Table(
+    "netbox_pending_inspections",
     metadata,
     Column("pool_id", BigInteger, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True),
     Column("netbox_id", BigInteger, primary_key=True, autoincrement=False),

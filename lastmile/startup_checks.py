@@ -72,9 +72,9 @@ async def _check_database(settings: Settings) -> tuple[Database | None, list[str
     database = Database(url, pool_size=settings.database_pool_size)
     try:
         await database.verify_role()
-        if login := await database.mighty_login():
+        if login := await database.superuser_login():
             log.warning(
-                "worker.mighty_login",
+                "worker.superuser_login",
                 problem=f"DATABASE_URL: the login {login} is a superuser or has BYPASSRLS, which no worker needs",
                 remedy="connect as a login that owns nothing and is a member of lastmile_app and lastmile_platform",
             )

@@ -152,7 +152,7 @@ def test_error_of_the_documentation_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", [name for name in MARKDOWN if name.startswith("docs/operations/")])
 def test_log_event_of_the_documentation_exists(page: str) -> None:
-    groups = "attempt|audit|codec|ipv6_lifecycle|keeper|order|run|schedule|step|worker"
+    groups = "attempt|audit|codec|ipv6_lifecycle|block_maintenance|order|run|schedule|step|worker"
     named = set(re.findall(rf"`((?:{groups})\.[a-z_]+)`", EVERYTHING[page]))
     assert named <= set(re.findall(r'"([a-z0-9_]+\.[a-z_]+)"', SOURCES))
 

@@ -117,7 +117,7 @@ async def test_a_superusers_login_is_warned_of(environment: Environment, owner_u
         async for line in process.stderr:
             if b"worker.started" in line:
                 raise AssertionError("it has started without a warning")
-            if b"worker.mighty_login" in line:
+            if b"worker.superuser_login" in line:
                 break
         assert b"the login postgres is a superuser or has BYPASSRLS" in line
         await healthy(port_of(environment))

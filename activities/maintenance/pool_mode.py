@@ -65,7 +65,7 @@ class PoolModeActivities(Activities):
         try:
             async with (
                 preparation.maintaining(self._database),
-                self._database.at_leisure(actor=work.requested_by) as connection,
+                self._database.long_transaction(actor=work.requested_by) as connection,
             ):
                 await convert(connection, Conversion(work.stage.conversion), work.pool_id, binding)
         except ConversionNotReadyError:

@@ -130,7 +130,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         repair="SELECT FROM lastmile_recount(:key) AS wrong WHERE wrong > 0",
     ),
     Invariant(
-        "in_netbox_for_ever",
+        "overdue_in_netbox",
         4,
         "released prefixes are removed from NetBox in time",
         f"""
@@ -158,7 +158,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         "fix the problem in NetBox, or check that workers reach NetBox: workers retry by themselves",
     ),
     Invariant(
-        "stranger_in_block",
+        "foreign_prefix_in_block",
         4,
         "blocks contain no foreign prefix in NetBox",
         f"""

@@ -65,7 +65,7 @@ async def check(
     """
     given = {"tenant": tenant, "unconfirmed": unconfirmed} | _vrf_values(vrf_attribute)
     for invariant in invariants:
-        async with database.at_leisure() as connection:
+        async with database.long_transaction() as connection:
             await connection.execute(_PREPARE_FULL_SCAN)
             rows = await connection.stream(*_bind(invariant.query, given))
             async for row in rows.mappings():

@@ -87,7 +87,8 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
             SELECT tenant_id, suspended_by_order AS by_order, 'billing' AS what, 'suspended' AS how
             FROM billing_services WHERE status = 'suspended'
             UNION ALL
-            SELECT tenant_id, updated_by_order, 'the ' || upper(kind), 'out of service' FROM devices WHERE NOT wanted
+            SELECT tenant_id, updated_by_order, 'the ' || upper(kind), 'out of service' FROM devices
+            WHERE NOT in_service
         ) left_so ON left_so.tenant_id = o.tenant_id AND left_so.by_order = o.order_id
         WHERE {_ENDS_LINE.format("o")} AND {_ROLLED_BACK.format("o")} AND {tenant_condition("o.tenant_id")}
           -- A later order has put the line into service again, or ended it.
@@ -140,7 +141,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         "deprovision the subscriber and provision it again",
     ),
     Invariant(
-        "not_taken_down",
+        "not_terminated",
         6,
         "a deprovisioned subscriber has no record",
         f"""
@@ -212,7 +213,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         "`lastmile status SUBSCRIBER` shows the step it waits in; if no run is open, send the subscriber's next order",
     ),
     Invariant(
-        "not_given",
+        "not_allocated",
         6,
         "no finished order left an incomplete allocation",
         f"""
@@ -280,7 +281,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         "deprovision the subscriber, or, to keep a line in service, provision it with a new order of the same content",
     ),
     Invariant(
-        "cut_off",
+        "terminated_order",
         6,
         "every terminated order has a later order that completed its work",
         f"""

@@ -139,7 +139,7 @@ DEPROVISION: OrderType[DeprovisionSubscriber] = OrderType(
     workflow="Deprovision",
     summary="Terminate a subscriber's service and release everything that the line held.",
     effect=LineEffect.ENDS,
-    invariants=("left_suspended", "not_taken_down", "not_released", "billed_without_line"),
+    invariants=("left_suspended", "not_terminated", "not_released", "billed_without_line"),
     steps=(
         Step("verify_subscriber", "find the subscriber", CallKind.DATABASE, gate=True, facts=("subscriber_id",)),
         Step(

@@ -1,4 +1,4 @@
-"""Work that one worker does for all: a lock of PostgreSQL's that ends with who holds it."""
+"""A cluster-wide lock (PostgreSQL advisory lock), released when its connection ends."""
 
 import time
 from collections.abc import AsyncIterator
@@ -10,24 +10,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lastmile.db import Database
 
-__all__ = ["KEEPERS_ROUND", "exclusive"]
-
-KEEPERS_ROUND = 60
-"""Seconds in which the keeper of another process is done with its round, in all likelihood."""
+__all__ = ["exclusive"]
 
 _LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('lastmile/' || :work, 0))")
 _LOCK_IN_TURN = text("SELECT true FROM pg_advisory_lock(hashtextextended('lastmile/' || :work, 0))")
 _UNLOCK = text("SELECT pg_advisory_unlock(hashtextextended('lastmile/' || :work, 0))")
 
 LOCK_NOT_AVAILABLE = "55P03"
-"""PostgreSQL's, after its `lock_timeout`."""
+"""The SQLSTATE after `lock_timeout`."""
 
 
 @asynccontextmanager
 async def exclusive(database: Database, work: str, *, patience: float = 0) -> AsyncIterator[bool]:
-    """Whether this is the only one at `work`, now or within so many seconds: who waits comes before who does not.
+    """Hold the lock named `work` within the block; yield whether it was acquired.
 
-    It takes one connection, without a transaction, for as long.
+    With `patience`, wait that many seconds for it. A caller that waits comes before callers that do not. The block uses
+    one connection without a transaction.
     """
     async with database.engine.connect() as plain:
         connection = await plain.execution_options(isolation_level="AUTOCOMMIT")

@@ -31,7 +31,7 @@ LOCK_TIMEOUT_MS = 4_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
 # Ten million rows take longer than a step of a workflow may. Who does nothing meanwhile has no longer than others: a
 # terminal that stands still, or is cut off, would keep what it has locked from everybody.
-LEISURE_MS = 86_400_000
+LONG_TRANSACTION_MS = 86_400_000
 
 # Row-level security goes by the tenant, the audit log by the rest (migrations/initial/audit_log.sql).
 _ENTER_TENANT = text(
@@ -52,7 +52,7 @@ _ROLE_CHECK = text(
 )
 
 
-_MIGHTY_LOGIN = text("SELECT rolname FROM pg_roles WHERE rolname = session_user AND (rolsuper OR rolbypassrls)")
+_SUPERUSER_LOGIN = text("SELECT rolname FROM pg_roles WHERE rolname = session_user AND (rolsuper OR rolbypassrls)")
 
 
 class UnsafeRoleError(NonRetryableError):
@@ -70,7 +70,7 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 16) -> None:
         pool = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": STATEMENT_TIMEOUT_MS / 1000}
         self.engine = _engine(url, STATEMENT_TIMEOUT_MS, **pool, pool_use_lifo=True)
-        self._at_leisure = _engine(url, LEISURE_MS, poolclass=NullPool)
+        self._long_engine = _engine(url, LONG_TRANSACTION_MS, poolclass=NullPool)
 
     @asynccontextmanager
     async def tenant(
@@ -93,9 +93,9 @@ class Database:
             yield PlatformConnection(connection)
 
     @asynccontextmanager
-    async def at_leisure(self, *, actor: str = "") -> AsyncIterator[PlatformConnection]:
+    async def long_transaction(self, *, actor: str = "") -> AsyncIterator[PlatformConnection]:
         """As `platform`, on a connection of its own, for what takes as long as it takes: no step of a workflow."""
-        async with self._at_leisure.begin() as connection:
+        async with self._long_engine.begin() as connection:
             await connection.execute(_ENTER_PLATFORM, {"actor": actor})
             yield PlatformConnection(connection)
 
@@ -121,14 +121,14 @@ class Database:
                 f"security would not bind it: connect as a member of {TENANT_ROLE} instead"
             )
 
-    async def mighty_login(self) -> str | None:
+    async def superuser_login(self) -> str | None:
         """The login, where it is a superuser or has BYPASSRLS: only the role that it acts as holds it back."""
         async with self._begin() as connection:
-            return (await connection.execute(_MIGHTY_LOGIN)).scalar_one_or_none()
+            return (await connection.execute(_SUPERUSER_LOGIN)).scalar_one_or_none()
 
     async def ping(self) -> None:
         """Have PostgreSQL answer on a connection of its own, since a burst of work may use every other one."""
-        async with self._at_leisure.connect() as connection:
+        async with self._long_engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:

@@ -51,7 +51,7 @@ devices = Table(
     Column("subscriber_ref", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("identity", Text, nullable=False),
-    Column("wanted", Boolean, nullable=False),
+    Column("in_service", Boolean, nullable=False),
     Column("confirmed", Boolean, nullable=False, server_default="false"),
     Column("created_by_order", Text, nullable=False),
     Column("updated_by_order", Text, nullable=False),
@@ -66,7 +66,7 @@ class Device:
 
     identity: str
     """The ONU's serial number or the CPE's MAC address."""
-    wanted: bool
+    in_service: bool
     """Whether the device should be in service."""
     created_by_order: str
     updated_by_order: str
@@ -74,7 +74,7 @@ class Device:
 
 async def find_device(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind) -> Device | None:
     """Return the line's device of this kind; None if no order has named one."""
-    columns = (devices.c.identity, devices.c.wanted, devices.c.created_by_order, devices.c.updated_by_order)
+    columns = (devices.c.identity, devices.c.in_service, devices.c.created_by_order, devices.c.updated_by_order)
     row = (await connection.execute(select(*columns).where(_matches(subscriber_ref, kind)))).one_or_none()
     return Device(*row) if row else None
 
@@ -94,21 +94,21 @@ async def set_target_state(
         subscriber_ref=subscriber_ref,
         kind=kind,
         identity=identity,
-        wanted=on,
+        in_service=on,
         created_by_order=order_id,
         updated_by_order=order_id,
     )
-    changed = or_(devices.c.wanted != new.excluded.wanted, devices.c.identity != new.excluded.identity)
+    changed = or_(devices.c.in_service != new.excluded.in_service, devices.c.identity != new.excluded.identity)
     await connection.execute(
         new.on_conflict_do_update(
             index_elements=["tenant_id", "subscriber_ref", "kind"],
             set_={
                 "identity": new.excluded.identity,
-                "wanted": new.excluded.wanted,
+                "in_service": new.excluded.in_service,
                 "confirmed": False,
                 # The order that puts an existing device back into service owns the record: its rollback deletes it.
                 "created_by_order": case(
-                    (new.excluded.wanted, new.excluded.created_by_order), else_=devices.c.created_by_order
+                    (new.excluded.in_service, new.excluded.created_by_order), else_=devices.c.created_by_order
                 ),
                 "updated_by_order": new.excluded.updated_by_order,
                 "updated_at": func.now(),
@@ -122,8 +122,8 @@ async def restore_service(connection: TenantConnection, order_id: str, subscribe
     """Undo `set_target_state(..., on=False)` if this order took the device out of service."""
     statement = (
         update(devices)
-        .where(_matches(subscriber_ref, kind), devices.c.updated_by_order == order_id, ~devices.c.wanted)
-        .values(wanted=True, confirmed=False, updated_at=func.now())
+        .where(_matches(subscriber_ref, kind), devices.c.updated_by_order == order_id, ~devices.c.in_service)
+        .values(in_service=True, confirmed=False, updated_at=func.now())
     )
     return (await connection.execute(statement)).rowcount > 0
 
@@ -144,13 +144,13 @@ async def is_shared(connection: TenantConnection, subscriber_ref: str, kind: Dev
     lock = func.hashtextextended(func.current_setting("lastmile.tenant").concat(f"/{kind}/{identity}"), 0)
     await connection.execute(select(func.pg_advisory_xact_lock(lock)))
     others = (devices.c.kind == kind, devices.c.identity == identity, devices.c.subscriber_ref != subscriber_ref)
-    return bool(await connection.scalar(select(exists().where(*others, devices.c.wanted))))
+    return bool(await connection.scalar(select(exists().where(*others, devices.c.in_service))))
 
 
 async def confirm_state(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind, on: bool) -> None:
     """Record that a controller has brought the device into this state."""
     await connection.execute(
-        update(devices).where(_matches(subscriber_ref, kind), devices.c.wanted == on).values(confirmed=True)
+        update(devices).where(_matches(subscriber_ref, kind), devices.c.in_service == on).values(confirmed=True)
     )
 
 

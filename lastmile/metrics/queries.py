@@ -36,7 +36,7 @@ _BY_POOL = read_sql("lastmile.metrics", "by_pool")
 # No operator has acknowledged an audit finding about the delegation, or about the order that left it.
 _NOT_ACKNOWLEDGED = """
     NOT EXISTS (SELECT FROM acknowledgements a WHERE a.tenant_id = d.tenant_id AND (a.invariant, a.key) IN (
-        ('not_active', d.id::text), ('not_given', d.id::text), ('not_released', d.id::text),
+        ('not_active', d.id::text), ('not_allocated', d.id::text), ('not_released', d.id::text),
         ('left_behind', 'prefix ' || d.prefix)))
 """
 
@@ -99,7 +99,8 @@ _NETBOX = """
     SELECT p.name AS pool, coalesce(p.tenant_id, '') AS tenant,
            CAST(netbox_full_since IS NOT NULL AS integer) AS lastmile_netbox_pool_full,
            CASE netbox_mode WHEN 'delegated' THEN
-               coalesce(greatest(0, extract(epoch FROM now() - kept_at)), 0) END AS lastmile_keeper_age_seconds
+               coalesce(greatest(0, extract(epoch FROM now() - maintained_at)), 0)
+           END AS lastmile_block_maintenance_age_seconds
     FROM pools p JOIN block_maintenance m ON m.pool_id = p.id WHERE netbox_mode IS NOT NULL
 """
 

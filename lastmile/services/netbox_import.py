@@ -38,7 +38,7 @@ class ImportVerdict(StrEnum):
     IMPORT = "import"
     STAMP = "stamp"
     """The prefix is imported, and its record is not stamped yet."""
-    OURS = "ours"
+    MANAGED = "managed"
     """The prefix is a delegation already."""
     REJECT = "reject"
 
@@ -232,8 +232,8 @@ class NetBoxImport:
 
 
 def _verdict(one: Carried, found: Any) -> InspectedPrefix:
-    if found.ours:
-        return InspectedPrefix(one, ImportVerdict.OURS)
+    if found.managed:
+        return InspectedPrefix(one, ImportVerdict.MANAGED)
     imported = (found.netbox_id, found.holder, found.holder_tenant) == (one.id, one.subscriber_ref, one.tenant)
     if imported and one.key is None:
         return InspectedPrefix(one, ImportVerdict.STAMP)

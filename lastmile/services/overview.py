@@ -96,7 +96,7 @@ async def _overview(connection: TenantConnection, tenant: str, ref: str, *, pass
         sessions=[_readable(row) for row in await _rows(connection, _sessions(user))],
         devices=await _rows(
             connection,
-            select(devices.c.kind, devices.c.identity, devices.c.wanted, devices.c.confirmed, devices.c.updated_at)
+            select(devices.c.kind, devices.c.identity, devices.c.in_service, devices.c.confirmed, devices.c.updated_at)
             .where(devices.c.subscriber_ref == ref)
             .order_by(devices.c.kind.desc()),
         ),

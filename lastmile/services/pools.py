@@ -13,7 +13,7 @@ from ipam.allocation import Quarantine
 from ipam.errors import UnknownPoolError
 from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, ReportingScope, pool_named, resolve_prefix
-from ipam.netbox.delegated.blocks import upkeep
+from ipam.netbox.delegated.blocks import maintenance_status
 from ipam.netbox.delegated.outbox import Backlog, backlog
 from ipam.pool_changes import Left
 from ipam.pools import Pool, PoolUse
@@ -77,9 +77,9 @@ async def show_blocks(database: Database, pool: Pool) -> BlockUse | None:
 
 async def _blocks(connection: AsyncConnection, pool: Pool, *, reported: bool) -> BlockUse:
     bound = await pool_named(connection, pool.name, pool.tenant)
-    found = await upkeep(connection, bound)
+    found = await maintenance_status(connection, bound)
     behind = await backlog(connection, bound) if reported else None
-    return BlockUse(found.blocks, found.kept_at if found.blocks else None, behind)
+    return BlockUse(found.blocks, found.maintained_at if found.blocks else None, behind)
 
 
 async def add_pool(

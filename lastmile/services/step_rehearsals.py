@@ -125,7 +125,7 @@ async def _device(rehearsal: Rehearsal, kind: DeviceKind, identity: str | None) 
         rehearsal.note("skip", f"the line has no {kind.upper()}")
         return
     found = await devices.find_device(rehearsal.connection, rehearsal.order.subscriber_ref, kind)
-    same = found is not None and found.wanted and found.identity == identity
+    same = found is not None and found.in_service and found.identity == identity
     creator = found.created_by_order if same and found else rehearsal.order.order_id
     rehearsal.note_record(creator, f"{identity} in service")
 

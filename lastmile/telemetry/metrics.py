@@ -169,7 +169,7 @@ SNAPSHOT_METRICS = (
         ("pool", "tenant"),
     ),
     SnapshotMetric(
-        "lastmile_keeper_age_seconds",
+        "lastmile_block_maintenance_age_seconds",
         "Time since a worker last checked a delegated pool's blocks in NetBox.",
         ("pool", "tenant"),
     ),

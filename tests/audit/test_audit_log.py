@@ -35,7 +35,7 @@ CHANGES = {
         "S-1",
     ),
     "devices": (
-        "(tenant_id, subscriber_ref, kind, identity, wanted, created_by_order, updated_by_order)"
+        "(tenant_id, subscriber_ref, kind, identity, in_service, created_by_order, updated_by_order)"
         " VALUES ('acme', 'S-1', 'onu', 'ABCD00000001', true, 'O-1', 'O-1')",
         "identity",
         "ABCD00000002",
@@ -64,7 +64,7 @@ CHANGES = {
     ),
     "acknowledgements": (
         "(finding, invariant, tenant_id, subject, key, subscriber_ref, acknowledged_by, why)"
-        " VALUES ('f', 'cut_off', 'acme', 'O-1', 'O-1', 'S-1', 'noc', 'known')",
+        " VALUES ('f', 'terminated_order', 'acme', 'O-1', 'O-1', 'S-1', 'noc', 'known')",
         "why",
         "known better",
         "S-1",

@@ -83,7 +83,7 @@ BREAKS = [
         repaired=True,
     ),
     Break(
-        "in_netbox_for_ever",
+        "overdue_in_netbox",
         "INSERT INTO netbox_removals (tenant_id, allocation_key, pool_id, prefix, due_at)"
         " SELECT 'acme', 'gone', id, '2001:db8:0:6400::/56', now() - interval '2 days' FROM pools WHERE name = 'home'",
         "2001:db8:0:6400::/56",
@@ -142,7 +142,7 @@ BREAKS = [
         "left_suspended",
         "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
         " VALUES ('acme', 'D-1', 'deprovision', 'S-1', 'd', 'r1', 'rolled_back');"
-        "UPDATE devices SET wanted = false, updated_by_order = 'D-1' WHERE subscriber_ref = 'S-1' AND kind = 'onu'",
+        "UPDATE devices SET in_service = false, updated_by_order = 'D-1' WHERE subscriber_ref = 'S-1' AND kind = 'onu'",
         "D-1",
         "was rolled back, but left the ONU of S-1 out of service",
     ),
@@ -164,14 +164,14 @@ BREAKS = [
         r"order O-1 assigned 2001:db8:.*/56, but the subscriber does not hold it",
     ),
     Break(
-        "not_taken_down",
+        "not_terminated",
         "INSERT INTO radcheck (username, attribute, op, value)"
         " VALUES ('S-3@acme.lastmile', 'Cleartext-Password', ':=', 'p')",
         "S-3",
         "deprovisioned by order D-3, but still has a RADIUS account",
     ),
     Break(
-        "not_taken_down",
+        "not_terminated",
         "INSERT INTO network_profiles (tenant_id, subscriber_id, created_by_order, connection_type, option82_policy)"
         " SELECT tenant_id, id, 'O-3', 'ftth', 'log' FROM subscribers WHERE ref = 'S-3'",
         "S-3",
@@ -192,7 +192,7 @@ BREAKS = [
         "provision of S-1 has been rolling back since 2026-05-03 14:00 UTC",
     ),
     Break(
-        "not_given",
+        "not_allocated",
         IN_NETBOX.format(prefix="NULL", state="failed"),
         "S-1",
         r"waits for a prefix for ipv6_framed \(failed\) since order O-1, which ended completed",
@@ -205,7 +205,7 @@ BREAKS = [
         "not recorded in NetBox since 2026-05-03 14:00 UTC",
     ),
     Break(
-        "stranger_in_block",
+        "foreign_prefix_in_block",
         "INSERT INTO netbox_foreign_prefixes (pool_id, netbox_id, tenant_id, prefix, description, first_slot, end_slot)"
         " SELECT id, 1, tenant_id, '2001:db8:ff::/56', 'lab', 9, 10 FROM pools WHERE name = 'home'",
         "2001:db8:ff::/56",
@@ -219,7 +219,7 @@ BREAKS = [
         " last_holder = NULL WHERE last_holder LIKE '%/S-3/%'",
         r"2001:db8:.*/56",
         "revoked from S-3, but not released: no other subscriber can get it",
-        also=("not_taken_down",),
+        also=("not_terminated",),
     ),
     Break(
         "blocked_in_service",
@@ -259,7 +259,7 @@ BREAKS = [
         repaired=True,
     ),
     Break(
-        "cut_off",
+        "terminated_order",
         "UPDATE orders SET status = 'abandoned' WHERE order_id = 'O-1'",
         "O-1",
         "provision of S-1 is abandoned, and no later order has completed its work",
@@ -364,6 +364,6 @@ async def test_check_after_a_later_order_omits_the_leftovers(lived_in: Estate, o
 
 async def test_check_after_the_next_order_omits_the_terminated_order(lived_in: Estate) -> None:
     await lived_in.deprovision(2, ends="abandoned")
-    assert {violation.invariant.name for violation in await lived_in.audit()} == {"cut_off"}
+    assert {violation.invariant.name for violation in await lived_in.audit()} == {"terminated_order"}
     await lived_in.provision(2, order="O-22", ends=None)
     assert await lived_in.audit() == []

@@ -56,7 +56,7 @@ async def test_attention_counts_the_findings_of_the_last_audit(cli: Cli, owner: 
     await owner.execute(
         """
         INSERT INTO audit_findings (invariant, violations, acknowledged, repaired, checked_at)
-        VALUES ('overlap', 0, 0, 0, '2026-05-03 14:00Z'), ('cut_off', 3, 2, 0, '2026-05-03 14:01Z')
+        VALUES ('overlap', 0, 0, 0, '2026-05-03 14:00Z'), ('terminated_order', 3, 2, 0, '2026-05-03 14:01Z')
         """
     )
     ran = await cli("attention")

@@ -255,19 +255,19 @@ async def test_pool_show_of_a_delegated_pool_shows_its_maintenance(
         async with Delegated.serving(owner_url, owner, server) as kept:
             await kept.pool("2001:db8:4000::/51", record=ReportingScope.PREFIX)
             (shown,) = (await fresh("pool", "show", "home", "--json")).json
-            assert (shown["blocks"], shown["looked_after"], shown["untold"]) == (0, None, 0)
+            assert (shown["blocks"], shown["maintained_at"], shown["unreported"]) == (0, None, 0)
             assert "not yet: see `lastmile netbox check`" in (await fresh("pool", "show", "home")).out
 
             await kept.lines(30)
             (shown,) = (await fresh("pool", "show", "home", "--json")).json
-            assert (shown["blocks"], shown["untold"], shown["refused"]) == (2, 30, 0)
+            assert (shown["blocks"], shown["unreported"], shown["refused"]) == (2, 30, 0)
             assert shown["lag_seconds"] > 0
             assert shown["netbox_full_since"] is None
             assert not await kept.beat()
             (shown,) = (await fresh("pool", "show", "home", "--json")).json
             (looked_at,) = {row[0] for row in await owner.fetch("SELECT looked_at FROM netbox_blocks WHERE used > 0")}
-            assert datetime.fromisoformat(shown["looked_after"]) == looked_at
-            assert (shown["blocks"], shown["untold"]) == (2, 0)
+            assert datetime.fromisoformat(shown["maintained_at"]) == looked_at
+            assert (shown["blocks"], shown["unreported"]) == (2, 0)
             assert datetime.fromisoformat(shown["netbox_full_since"]) > looked_at - timedelta(minutes=1)
             words = (await fresh("pool", "show", "home")).out
             assert "delegated, record: prefix; on release: deprecate" in words

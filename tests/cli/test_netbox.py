@@ -170,8 +170,8 @@ async def test_import_of_prefixes_makes_delegations(
     ran = await lastmile.but(LASTMILE_NETBOX_LINK=link)(*bring, "--apply", "--json")
     [record] = people.found(f"{prefixes}?cf_lastmile_subscriber=S-1")
     assert record["custom_fields"]["lastmile_link"] == link.format(tenant="acme", subscriber="S-1")
-    assert [one.get("fate") for one in ran.json] == ["import", "reject", None]
-    assert ran.json[-1] == {"applied": True, "imported": 1, "ours": 0, "rejected": 1, "others": 1}
+    assert [one.get("verdict") for one in ran.json] == ["import", "reject", None]
+    assert ran.json[-1] == {"applied": True, "imported": 1, "managed": 0, "rejected": 1, "others": 1}
     ran = await lastmile(*bring, "--field", "customer")
     assert (ran.code, "NetBox has no custom field 'customer' of prefixes" in ran.err) == (1, True)
     assert "1 are delegations already" in (await lastmile(*bring)).out

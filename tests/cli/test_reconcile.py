@@ -85,7 +85,7 @@ async def test_reconcile_prints_json(lastmile: Cli, kept: Kept) -> None:
     assert ran.code == 1
     assert [(one["difference"], one["prefix"], one["repaired"], one["repairable"]) for one in ran.json] == [
         ("drift_in_netbox", FIRST, False, True),
-        ("taken_in_netbox", "2001:db8:4000:100::/60", False, False),
+        ("occupied_in_netbox", "2001:db8:4000:100::/60", False, False),
     ]
     assert (ran.json[1]["pool"], ran.json[1]["tenant"], ran.json[1]["netbox_id"]) == ("home", "acme", theirs["id"])
     ran = await lastmile("netbox", "reconcile", "--repair", "--json")

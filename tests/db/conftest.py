@@ -22,7 +22,7 @@ INSERT INTO billing_services (tenant_id, subscriber_id, plan, status, created_by
     SELECT tenant_id, id, 'home', 'active', 'o1' FROM subscribers WHERE tenant_id = '{t}';
 INSERT INTO billing_events (tenant_id, service_id, subscriber_ref, event, plan, order_id)
     SELECT tenant_id, id, 'S-1', 'started', 'home', 'o1' FROM billing_services WHERE tenant_id = '{t}';
-INSERT INTO devices (tenant_id, subscriber_ref, kind, identity, wanted, created_by_order, updated_by_order)
+INSERT INTO devices (tenant_id, subscriber_ref, kind, identity, in_service, created_by_order, updated_by_order)
     VALUES ('{t}', 'S-1', 'onu', 'ABCD00000001', true, 'o1', 'o1');
 INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)
     VALUES ('{t}', 'home', 'ipv6_pd', '2001:db8:{n}::/48', 56, 0, 256, 0);
@@ -43,7 +43,7 @@ INSERT INTO netbox_records (pool_id, slot, tenant_id) SELECT id, 0, tenant_id FR
 INSERT INTO netbox_foreign_prefixes (pool_id, netbox_id, tenant_id, prefix, description, first_slot, end_slot)
     SELECT id, 1, tenant_id, '2001:db8:{n}::/56', 'by hand', 0, 1 FROM pools WHERE tenant_id = '{t}';
 INSERT INTO acknowledgements (finding, invariant, tenant_id, subject, key, acknowledged_by, why)
-    VALUES ('f-{t}', 'cut_off', '{t}', 'o1', 'o1', 'noc', 'known');
+    VALUES ('f-{t}', 'terminated_order', '{t}', 'o1', 'o1', 'noc', 'known');
 INSERT INTO radcheck (username, attribute, op, value) VALUES ('S-1@{t}.lastmile', 'Cleartext-Password', ':=', 'p');
 INSERT INTO radreply (username, attribute, value) VALUES ('S-1@{t}.lastmile', 'Framed-IP-Address', '192.0.2.1');
 INSERT INTO radusergroup (username, groupname) VALUES ('S-1@{t}.lastmile', 'home@{t}.lastmile');

@@ -38,8 +38,8 @@ async def test_a_superuser_that_acts_as_the_application_is_accepted(database: Da
 
 
 async def test_a_login_that_could_do_anything_is_named(database: Database, application: Database) -> None:
-    assert await database.mighty_login() == "postgres"
-    assert await application.mighty_login() is None
+    assert await database.superuser_login() == "postgres"
+    assert await application.superuser_login() is None
 
 
 async def test_a_superuser_that_acts_as_itself_is_refused(as_itself: Database) -> None:

@@ -12,7 +12,7 @@ from lastmile.db import Database
 
 # Equipment of the network, alembic's own mark, the audit's sums, all figures, and what is kept of NetBox's ids.
 WITHOUT_TENANT = {"nas", "nasreload", "alembic_version", "audit_findings", "metrics_snapshots"}
-WITHOUT_TENANT |= {"netbox_failed_repairs", "netbox_passes", "netbox_suspects"}
+WITHOUT_TENANT |= {"netbox_failed_repairs", "netbox_comparisons", "netbox_pending_inspections"}
 
 ROLES = ("lastmile_app", "lastmile_platform", "lastmile_radius")
 

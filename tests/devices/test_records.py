@@ -75,7 +75,7 @@ async def test_restore_service_by_another_order_changes_nothing(act: Act) -> Non
     assert await act(restore_service, "o2", "S-1", DeviceKind.ONU) is False
     device = await found(act)
     assert device is not None
-    assert (device.wanted, device.created_by_order) == (True, "o1")
+    assert (device.in_service, device.created_by_order) == (True, "o1")
 
 
 async def test_delete_device_by_another_order_changes_nothing(act: Act) -> None:

@@ -13,6 +13,7 @@ from temporalio.client import Client
 
 from ipam.allocation import allocate
 from ipam.netbox.binding import BoundPool
+from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
 from ipam.netbox.mode_change.closing import close
 from ipam.netbox.mode_change.conversion import ConversionNotReadyError, convert
@@ -175,7 +176,7 @@ async def test_a_change_that_stands_still_holds_up_no_release_for_long(kept: Cha
     ref = kept.ref("S-1", "D-1")
 
     async def standing_still() -> None:
-        async with kept.database.at_leisure() as connection:
+        async with kept.database.long_transaction() as connection:
             await last_step(kept, connection, PREFIX)
             for step in (kept.addresses.revoke_ipv6_lifecycle, kept.addresses.release_ip_address):
                 await kept.insist(partial(kept.run, step, ref), most=5)
@@ -195,7 +196,7 @@ async def test_a_change_has_its_turn_beside_a_keeper_that_never_rests(kept: Chan
 
     async def keeping() -> None:
         while True:
-            async with exclusive(kept.database, "keeper"):
+            async with exclusive(kept.database, MAINTENANCE_LOCK):
                 await asyncio.sleep(0.2)
 
     beside = asyncio.create_task(keeping())

@@ -53,7 +53,7 @@ async def nothing_is_out_of_order(kept: Both) -> None:
     )
     assert await kept.owner.fetch(twice) == []
     found = [one.invariant.name async for one in check(kept.database)]
-    assert set(found) <= {"incomplete", "stranger_in_block"}
+    assert set(found) <= {"incomplete", "foreign_prefix_in_block"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from ipam.allocation import allocate
 from ipam.netbox import NetBox
 from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.netbox.delegated.block_acquisition import acquire_block
+from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK
 from ipam.netbox.records import KEY, SIZE, USED
 from ipam.pools import Pool
 from lastmile.contract.addressing import Need, Purpose
@@ -100,7 +101,7 @@ async def test_two_workers_take_one_block(kept: Delegated, home: int, owner_url:
 
 async def test_one_keeper_at_a_time(kept: Delegated, home: int, owner_url: str) -> None:
     other = Database(owner_url)
-    async with exclusive(other, "keeper") as first:
+    async with exclusive(other, MAINTENANCE_LOCK) as first:
         assert first
         assert await kept.beat()
         assert kept.containers() == []

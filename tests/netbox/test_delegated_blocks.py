@@ -37,7 +37,7 @@ async def home(kept: Delegated, request: pytest.FixtureRequest) -> int:
 
 async def reported(kept: Delegated) -> list[tuple[str, str]]:
     found = [one async for one in check(kept.database)]
-    return [(one.subject, one.words) for one in found if one.invariant.name == "stranger_in_block"]
+    return [(one.subject, one.words) for one in found if one.invariant.name == "foreign_prefix_in_block"]
 
 
 async def rest_is_over(kept: Delegated) -> None:

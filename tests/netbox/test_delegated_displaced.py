@@ -65,7 +65,12 @@ async def test_what_a_person_has_over_a_block_is_told(kept: Delegated, home: int
     theirs = await kept.by_hand(prefix)
     for everything in (False, True):
         [one] = await found(kept, everything=everything)
-        assert (one.kind, one.subject, one.netbox_id, one.repairable) == (DifferenceKind.TAKEN, prefix, theirs, False)
+        assert (one.kind, one.subject, one.netbox_id, one.repairable) == (
+            DifferenceKind.OCCUPIED,
+            prefix,
+            theirs,
+            False,
+        )
         assert "covers block 2001:db8:4000::/52" in one.words
     await changed_by_hand(kept, theirs, status="container")
     assert await kinds(kept, everything=True) == [], "it only groups"

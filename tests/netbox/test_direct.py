@@ -399,7 +399,7 @@ async def test_what_an_abandoned_order_left_half_done_is_reported_and_taken_down
     await refusal(kept.allocate())
     await kept.close(status="abandoned")
     found = {violation.invariant.name: violation.words async for violation in check(kept.database)}
-    assert found["not_given"] == "waits for a prefix for ipv6_pd (pending) since order O-1, which ended abandoned"
+    assert found["not_allocated"] == "waits for a prefix for ipv6_pd (pending) since order O-1, which ended abandoned"
 
     report = await kept.deprovision()
     assert (report.outcome, report.facts) == (StepOutcome.DONE, {})

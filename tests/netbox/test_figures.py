@@ -156,7 +156,7 @@ async def test_a_pool_is_not_full_once_nobody_asks_any_more(delegated: Delegated
         await connection.execute(text("SELECT FROM pools FOR UPDATE"))
         asked.go_on()
         await delegated.waiting()
-        await connection.execute(text("DELETE FROM netbox_blocks WHERE state = 'taking'"))
+        await connection.execute(text("DELETE FROM netbox_blocks WHERE state = 'acquiring'"))
     with pytest.raises(NetBoxExhaustedError):
         await taking
     assert await full(delegated) == 0
@@ -186,7 +186,7 @@ async def an_hour_passes(kept: Kept) -> None:
 
 async def idle(kept: Kept) -> bool:
     """Whether nobody has looked after the blocks for an hour."""
-    ages = values(await compute_snapshot(kept.database), "lastmile_keeper_age_seconds")
+    ages = values(await compute_snapshot(kept.database), "lastmile_block_maintenance_age_seconds")
     return ages["home", "acme"] >= 3600
 
 
@@ -228,4 +228,4 @@ async def test_who_waits_for_a_block_that_netbox_has_not_is_not_idle(delegated: 
 
 async def test_a_pool_without_blocks_has_no_keeper(direct: Kept) -> None:
     await direct.pool()
-    assert values(await compute_snapshot(direct.database), "lastmile_keeper_age_seconds") == {}
+    assert values(await compute_snapshot(direct.database), "lastmile_block_maintenance_age_seconds") == {}

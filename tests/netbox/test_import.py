@@ -124,7 +124,7 @@ async def test_a_prefix_becomes_an_ordinary_delegation(kept: Existing, home: int
         ("allocated", "active", "import-2"),
     ]
 
-    assert fates(await kept.bring()) == ["ours"], "again"
+    assert fates(await kept.bring()) == ["managed"], "again"
     assert await kept.agree() == [FIRST]
     await kept.deprovision()
     # The steps on other records.
@@ -132,7 +132,7 @@ async def test_a_prefix_becomes_an_ordinary_delegation(kept: Existing, home: int
     await kept.owner.execute("UPDATE subscribers SET archived_at = now(), archived_by_order = 'D-1'")
     assert await kept.agree() == []
     assert kept.records()[0]["status"] == "deprecated"
-    assert fates(await kept.bring()) == ["ours"], "it rests"
+    assert fates(await kept.bring()) == ["managed"], "it rests"
     await kept.everything_is_due()
     assert kept.records() == []
 
@@ -217,7 +217,7 @@ async def test_who_has_a_prefix_already(kept: Existing, home: int) -> None:
     first = await kept.provision()
     await kept.theirs("2001:db8:4000:100::/56")
     assert [(one.verdict.value, one.reason) for one in await kept.bring()] == [
-        ("ours", ""),
+        ("managed", ""),
         ("reject", "is one of 2 prefixes of the same subscriber: a line has one"),
     ]
     assert await kept.agree() == [first]
@@ -228,7 +228,7 @@ async def test_who_comes_back_while_the_former_prefix_rests(kept: Existing, home
     await kept.deprovision()
     await kept.subscriber()
     await kept.theirs("2001:db8:4000:100::/56")
-    assert fates(await kept.bring()) == ["ours", "import"]
+    assert fates(await kept.bring()) == ["managed", "import"]
 
 
 async def test_two_prefixes_of_one_subscriber_and_two_records_of_one_prefix(kept: Existing, home: int) -> None:
@@ -290,7 +290,7 @@ async def test_what_is_lost_on_the_way(kept: Existing, home: int, fault: Fault, 
             await kept.bring()
         kept.server.faults.clear()
     await kept.bring()
-    assert fates(await kept.bring()) == ["ours"] * 4
+    assert fates(await kept.bring()) == ["managed"] * 4
     assert len(await kept.agree()) == 4
 
 

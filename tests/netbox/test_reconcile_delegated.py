@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from ipam.netbox.binding import ReportingScope
+from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK
 from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, USED
 from lastmile.db.advisory_lock import exclusive
@@ -202,7 +203,7 @@ LINES: list[tuple[Breaking, DifferenceKind, str, str]] = [
     (line_subscriber, DifferenceKind.DRIFT, FIRST, "S-1's, active: subscriber S-9 => S-1"),
     (line_tag, DifferenceKind.DRIFT, FIRST, "S-1's, active: tag none => lastmile"),
     (line_restored, DifferenceKind.DRIFT, FIRST, f"S-1's, active: its record is #5 ({FIRST}), not #3"),
-    (line_twice, DifferenceKind.TWICE, FIRST, f"S-1's, active: record #5 ({FIRST}) carries its key too, beside #3"),
+    (line_twice, DifferenceKind.DUPLICATE, FIRST, f"S-1's, active: record #5 ({FIRST}) carries its key too, beside #3"),
     (
         line_left_by_somebody_gone,
         DifferenceKind.ORPHAN,
@@ -277,7 +278,7 @@ async def test_a_block_whose_place_is_taken(kept: Delegated) -> None:
     await two_lines(kept, ReportingScope.BLOCK)
     await block_deleted(kept)
     theirs = await kept.by_hand(BLOCK)
-    assert await kinds(kept, everything=True) == [(DifferenceKind.MISSING, BLOCK), (DifferenceKind.TAKEN, BLOCK)]
+    assert await kinds(kept, everything=True) == [(DifferenceKind.MISSING, BLOCK), (DifferenceKind.OCCUPIED, BLOCK)]
     assert len([problem for problem in await repaired(kept) if "Duplicate prefix found" in problem]) == 1
     await kept.deleted_by_hand(theirs)
     assert await repaired(kept) == [""]
@@ -296,7 +297,7 @@ async def test_a_block_waits_for_the_keeper(kept: Delegated, owner_url: str) -> 
     await two_lines(kept, ReportingScope.BLOCK)
     await block_moved(kept)
     [one] = await found(kept)
-    async with exclusive(kept.database, "keeper") as ours:
+    async with exclusive(kept.database, MAINTENANCE_LOCK) as ours:
         assert ours
         repairing = asyncio.create_task(repaired(kept))
         done, _ = await asyncio.wait([repairing], timeout=1)

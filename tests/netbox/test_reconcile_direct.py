@@ -178,7 +178,7 @@ By = Callable[[Kept, Person], Awaitable[None]]
         ),
         (
             makes_a_second_one,
-            DifferenceKind.TWICE,
+            DifferenceKind.DUPLICATE,
             FIRST,
             "S-1's, active: record #5 (2001:db8:4000:8800::/56) carries its key too, beside #2",
         ),
@@ -220,7 +220,7 @@ async def test_what_lastmile_changed_without_telling_netbox(kept: Kept, person: 
     await kept.close("S-4", "O-4", "degraded")
     assert await kinds(kept) == []
     # Later than all that NetBox has seen.
-    await kept.owner.execute("UPDATE netbox_passes SET since = now() + interval '1 hour'")
+    await kept.owner.execute("UPDATE netbox_comparisons SET since = now() + interval '1 hour'")
     change = "SET state = 'active', state_since = now() + interval '2 hours'"
     await kept.owner.execute(f"UPDATE delegations {change} WHERE subscriber_ref = 'S-4'")
     [one] = await found(kept)
@@ -240,7 +240,7 @@ async def test_what_lastmile_changed_without_telling_netbox(kept: Kept, person: 
 async def test_a_prefix_that_somebody_else_has_too(kept: Kept, person: Person) -> None:
     theirs = await person.makes("2001:db8:4000:0:100::/72", description="lab")
     [one] = await found(kept)
-    assert (one.kind, one.subject, one.repairable) == (DifferenceKind.TAKEN, "2001:db8:4000:0:100::/72", False)
+    assert (one.kind, one.subject, one.repairable) == (DifferenceKind.OCCUPIED, "2001:db8:4000:0:100::/72", False)
     assert one.words == f"lab (#{theirs}), made by somebody else, and S-1 holds {FIRST}"
     assert "deprovision the subscriber" in (await repaired(kept))[0]
     await person.deletes(theirs)
@@ -358,7 +358,7 @@ async def test_a_pool_whose_place_is_taken_is_not_moved_back(kept: Kept, person:
 async def test_a_persons_prefix_in_another_vrf_takes_nothing(kept: Kept, person: Person) -> None:
     await kinds(kept)
     theirs = await person.makes(FIRST, vrf=await person.vrf())
-    await kept.owner.execute("INSERT INTO netbox_suspects SELECT id, $1, '2020-01-01' FROM pools", theirs)
+    await kept.owner.execute("INSERT INTO netbox_pending_inspections SELECT id, $1, '2020-01-01' FROM pools", theirs)
     assert await kinds(kept) == []
     assert await kinds(kept, everything=True) == []
 

@@ -51,7 +51,7 @@ async def deletes(kept: Kept, n: int) -> None:
 async def long_ago(kept: Kept) -> None:
     """All that has been done was done before the last pass, whatever the margin."""
     later = "now() + interval '1 hour'"
-    await kept.owner.execute(f"UPDATE netbox_passes SET since = {later}")
+    await kept.owner.execute(f"UPDATE netbox_comparisons SET since = {later}")
 
 
 class Asked:
@@ -159,7 +159,7 @@ async def test_what_was_found_is_looked_at_again(kept: Kept) -> None:
     assert await kinds(kept) == [(DifferenceKind.DRIFT, FIRST)]
     await changes(kept, 1, status="active")
     assert await kinds(kept) == []
-    assert await kept.owner.fetchval("SELECT count(*) FROM netbox_suspects") == 0
+    assert await kept.owner.fetchval("SELECT count(*) FROM netbox_pending_inspections") == 0
 
 
 async def test_what_was_in_flight_is_looked_at_again(kept: Kept) -> None:
@@ -177,7 +177,7 @@ async def test_a_pass_that_is_cut_off_counts_for_nothing(kept: Kept) -> None:
     await kept.pool()
     await lines(kept, 3)
     assert await kinds(kept) == []
-    since = await kept.owner.fetchval("SELECT since FROM netbox_passes")
+    since = await kept.owner.fetchval("SELECT since FROM netbox_comparisons")
     for n in (1, 2):
         await changes(kept, n, status="reserved")
     passing = differences(kept.database, kept.netbox)
@@ -185,7 +185,7 @@ async def test_a_pass_that_is_cut_off_counts_for_nothing(kept: Kept) -> None:
     kept.server.stop()
     with pytest.raises(NetBoxError):
         await anext(passing)
-    assert await kept.owner.fetchval("SELECT since FROM netbox_passes") == since
+    assert await kept.owner.fetchval("SELECT since FROM netbox_comparisons") == since
     kept.server.start()
     assert len(await kinds(kept)) == 2
 

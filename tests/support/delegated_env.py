@@ -5,13 +5,20 @@ from typing import Any
 
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, OnRelease, ReportingScope
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
-from ipam.netbox.delegated.blocks import Block, BlockState, blocks_of, delegated_pools
+from ipam.netbox.delegated.blocks import (
+    MAINTENANCE_LOCK,
+    MAINTENANCE_SECONDS,
+    Block,
+    BlockState,
+    blocks_of,
+    delegated_pools,
+)
 from ipam.netbox.records import KEY, SIZE, STATE, STATUS, SUBSCRIBER, USED
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
 from lastmile.audit.invariants import INVARIANTS
 from lastmile.contract.addressing import Purpose
-from lastmile.db.advisory_lock import KEEPERS_ROUND, exclusive
+from lastmile.db.advisory_lock import exclusive
 from tests.support.direct_env import PREFIXES, VRF, Kept
 from tests.support.steps import QUARANTINE
 
@@ -70,7 +77,7 @@ class Delegated(Kept):
 
     async def alone(self) -> None:
         """Until nobody else keeps the pools: PostgreSQL takes a moment to see that who was killed has gone."""
-        async with exclusive(self.database, "keeper", patience=KEEPERS_ROUND) as ours:
+        async with exclusive(self.database, MAINTENANCE_LOCK, patience=MAINTENANCE_SECONDS) as ours:
             assert ours
 
     async def hours_later(self) -> None:
@@ -107,7 +114,7 @@ class Delegated(Kept):
             if await self.beat():
                 break
         # Where NetBox has no further block, one is waited for.
-        blocks = {block.key: block for block in await self.blocks() if block.state is not BlockState.TAKING}
+        blocks = {block.key: block for block in await self.blocks() if block.state is not BlockState.ACQUIRING}
         assert {block.state for block in blocks.values()} <= {BlockState.OPEN}
         there = self.containers()
         assert sorted(one["custom_fields"][KEY] for one in there) == sorted(blocks)

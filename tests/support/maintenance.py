@@ -13,7 +13,7 @@ from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from tests.support.orders import Orders
 
-__all__ = ["AT_ONCE", "Maintenance", "cut_off", "ended", "held"]
+__all__ = ["AT_ONCE", "Maintenance", "ended", "held", "interrupt_revocation"]
 
 AT_ONCE = Cleanup(revoked_days=90, allocated_hours=0, revoking_hours=0)
 """Whatever is allocated or being revoked has been so for too long."""
@@ -66,7 +66,9 @@ async def ended(owner: asyncpg.Connection, number: int, days: float) -> None:
     await owner.execute(_ENDED, number, days)
 
 
-async def cut_off(database: Database, orders: Orders, purpose: Purpose | None = None, nth: int = 0) -> None:
+async def interrupt_revocation(
+    database: Database, orders: Orders, purpose: Purpose | None = None, nth: int = 0
+) -> None:
     """As a deprovision leaves it whose worker and run are gone while the session is being ended."""
     async with database.tenant("acme") as connection:
         for delegation in await held_by(connection, f"{orders.ref}-{nth}" if nth else orders.ref):

@@ -24,9 +24,9 @@ async def test_cut_off_and_again(alone: Cli, server_directory: Path, temporal_pr
     demo = _demo(alone, server_directory / "demo", temporal_program)
     first = await demo.start("demo")
     await until(first.stdout, "S-1006 is deprovisioned")
-    cut_off = await interrupted(first)
-    assert cut_off.code == 130
-    assert "`lastmile demo` continues where this one stopped" in cut_off.out
+    interrupted_demo = await interrupted(first)
+    assert interrupted_demo.code == 130
+    assert "`lastmile demo` continues where this one stopped" in interrupted_demo.out
 
     second = await demo("demo")
     assert second.code == 0, second.out + second.err

@@ -23,7 +23,7 @@ from lastmile.db import Database
 from lastmile.devstack.nas import Answer, ScriptedNas
 from lastmile.radius.dynauth import DynamicAuthorization
 from tests.support.faults import Faults, Gate, refused
-from tests.support.maintenance import AT_ONCE, Maintenance, cut_off, held
+from tests.support.maintenance import AT_ONCE, Maintenance, held, interrupt_revocation
 from tests.support.orders import Orders, log_in, parked, rest_seconds
 
 WORD = Decision(by="noc-7", why="ticket 4711")
@@ -74,7 +74,7 @@ async def test_a_session_is_ended_before_its_prefix_is_given_back(
 ) -> None:
     await lastmile.execute(orders.provision())
     await log_in(owner, orders, "4F0C-01", nas)
-    await cut_off(database, orders)
+    await interrupt_revocation(database, orders)
     result = await maintenance.cleanup(AT_ONCE)
 
     assert result.revoking_completed == 1
@@ -97,7 +97,7 @@ async def test_a_session_that_may_live_on_keeps_its_prefix_from_others_for_longe
     await lastmile.execute(orders.provision())
     await log_in(owner, orders, "4F0C-01", nas)
     nas.script = lambda _: None
-    await cut_off(database, orders)
+    await interrupt_revocation(database, orders)
 
     result = await maintenance.cleanup(AT_ONCE)
 
@@ -144,7 +144,7 @@ async def test_a_late_attempt_takes_nothing_of_an_order_that_came_since(
     session of that one the late attempt has not seen end."""
     await lastmile.execute(orders.provision())
     await log_in(owner, orders, "4F0C-01", nas)
-    await cut_off(database, orders)
+    await interrupt_revocation(database, orders)
     nas.script = lambda _: Answer(after=answered)
     answered = asyncio.Event()
     async with DynamicAuthorization(timeout=30, tries=1, in_flight=8) as authorization:
@@ -158,7 +158,7 @@ async def test_a_late_attempt_takes_nothing_of_an_order_that_came_since(
             await release(connection, first, QUARANTINE)
             need = Need(Purpose.IPV6_PD, 56)
             await allocate(connection, tenant="acme", subscriber_ref=orders.ref, order_id="O-10", need=need)
-        await cut_off(database, orders)
+        await interrupt_revocation(database, orders)
         answered.set()
         assert (await late).completed == 0
     assert await held(owner) == ["revoking"]
@@ -169,7 +169,7 @@ async def test_a_line_that_works_without_goes_on(
 ) -> None:
     """Its IPv6 prefix is stuck, its IPv4 address is in use."""
     await lastmile.execute(orders.provision(addressing=Addressing(ipv4_mode="static")))
-    await cut_off(database, orders, Purpose.IPV6_PD)
+    await interrupt_revocation(database, orders, Purpose.IPV6_PD)
 
     assert (await maintenance.cleanup(AT_ONCE)).revoking_completed == 1
 
@@ -188,7 +188,7 @@ async def test_one_that_cannot_be_finished_holds_up_no_other(
 ) -> None:
     for nth in range(3):
         await lastmile.execute(orders.provision(f"O-{nth}", nth))
-        await cut_off(database, orders, nth=nth)
+        await interrupt_revocation(database, orders, nth=nth)
 
     async def of_the_second() -> None:
         if activity.info().workflow_id == f"subscriber/acme/{orders.ref}-1":
@@ -208,7 +208,7 @@ async def test_what_began_a_moment_ago_is_left_to_its_order(
     lastmile: Lastmile, orders: Orders, database: Database, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     await lastmile.execute(orders.provision())
-    await cut_off(database, orders)
+    await interrupt_revocation(database, orders)
     assert (await maintenance.cleanup()).revoking_stuck == 0
     await owner.execute("UPDATE delegations SET state_since = state_since - interval '61 minutes'")
     assert (await maintenance.cleanup()).revoking_completed == 1

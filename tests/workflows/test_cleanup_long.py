@@ -14,7 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 from lastmile.client.orders import Lastmile
 from lastmile.contract import CleanupResult
 from lastmile.db import Database
-from tests.support.maintenance import AT_ONCE, Maintenance, cut_off, ended, held
+from tests.support.maintenance import AT_ONCE, Maintenance, ended, held, interrupt_revocation
 from tests.support.orders import Orders
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
@@ -51,7 +51,7 @@ async def test_it_goes_on_in_another_run(
 ) -> None:
     for n in range(1, 5):
         await lastmile.execute(orders.provision(f"O-{n}", n))
-        await cut_off(database, orders, nth=n)
+        await interrupt_revocation(database, orders, nth=n)
     await ended(owner, 70, 91)
 
     first = await maintenance.start("StalePrefixCleanup", AT_ONCE, returns=CleanupResult)

@@ -33,7 +33,7 @@ async def test_a_line_is_taken_down(lastmile: Lastmile, orders: Orders, owner: a
     assert [state[0] for state in states] == ["allocated", "active", "revoking", "revoked"]
     billed = await owner.fetch("SELECT event FROM billing_events ORDER BY id")
     assert [event[0] for event in billed] == ["started", "suspended", "ended"]
-    assert await owner.fetchval("SELECT bool_or(wanted) FROM devices") is False
+    assert await owner.fetchval("SELECT bool_or(in_service) FROM devices") is False
     rest = await owner.fetchval("SELECT extract(epoch FROM free_at - now()) FROM slots WHERE last_holder IS NOT NULL")
     assert 3500 < rest <= 3600
 
@@ -114,5 +114,5 @@ async def test_a_failed_return_leaves_the_archived_line_as_it_was(
 
     assert result.status is ResultStatus.ROLLED_BACK
     after = await what_is_there(owner)
-    assert not await owner.fetchval("SELECT bool_or(wanted) FROM devices")
+    assert not await owner.fetchval("SELECT bool_or(in_service) FROM devices")
     assert after | {"devices": before["devices"]} == before

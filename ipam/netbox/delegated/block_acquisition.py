@@ -36,7 +36,7 @@ class BlockOverlapError(LastmileError):
     """NetBox chose space of a block whose record was deleted, moved or resized there. The record is restored."""
 
 
-_TAKING = text("SELECT * FROM pool_blocks WHERE pool_id = :pool_id AND block_state = 'taking'")
+_ACQUIRING = text("SELECT * FROM pool_blocks WHERE pool_id = :pool_id AND block_state = 'acquiring'")
 
 _BEGIN = text(
     f"""
@@ -55,7 +55,7 @@ _OPEN = text(
     WITH opened AS (
         UPDATE netbox_blocks SET state = 'open', prefix = CAST(:prefix AS cidr), netbox_id = :netbox_id,
                                  first_slot = :first, end_slot = :end, used = 0, since = now()
-        WHERE id = :id AND state = 'taking'
+        WHERE id = :id AND state = 'acquiring'
         RETURNING pool_id, tenant_id, first_slot, end_slot
     ), not_full AS (
         UPDATE pools SET netbox_full_since = NULL FROM opened
@@ -72,7 +72,7 @@ _FULL = text(
     """
     UPDATE pools SET netbox_full_since = now()
     WHERE id = :pool_id AND netbox_full_since IS NULL
-      AND EXISTS (SELECT FROM netbox_blocks WHERE id = :id AND state = 'taking')
+      AND EXISTS (SELECT FROM netbox_blocks WHERE id = :id AND state = 'acquiring')
     """
 )
 
@@ -108,10 +108,10 @@ async def acquire_block(database: Database, netbox: NetBox, pool: BoundPool, *, 
 async def _take(database: Database, netbox: NetBox, pool: BoundPool, wanted: int) -> bool:
     async with database.platform() as connection:
         await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
-        row = (await connection.execute(_TAKING, {"pool_id": pool.id})).one_or_none()
+        row = (await connection.execute(_ACQUIRING, {"pool_id": pool.id})).one_or_none()
         if row is None:
             await connection.execute(_BEGIN, {"pool_id": pool.id, "wanted": wanted})
-            row = (await connection.execute(_TAKING, {"pool_id": pool.id})).one_or_none()
+            row = (await connection.execute(_ACQUIRING, {"pool_id": pool.id})).one_or_none()
     if row is None:
         return False
     block = Block.of(row, pool)

@@ -23,7 +23,7 @@ from ipam.netbox.delegated.block_return import (
     return_spare_blocks,
 )
 from ipam.netbox.delegated.block_sync import report_use
-from ipam.netbox.delegated.blocks import block_size, delegated_pools
+from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK, block_size, delegated_pools
 from ipam.netbox.delegated.foreign_prefixes import update_foreign_prefixes
 from ipam.netbox.delegated.outbox import drain
 from ipam.netbox.errors import (
@@ -62,7 +62,7 @@ HERE = (
 )
 """Failures that concern one pool: the beat goes on with the others."""
 
-log = structlog.get_logger("lastmile.keeper")
+log = structlog.get_logger("lastmile.block_maintenance")
 
 
 class BlockMaintenance:
@@ -105,12 +105,12 @@ class BlockMaintenance:
         """
         self._behind = False
         try:
-            async with exclusive(self._database, "keeper") as ours:
+            async with exclusive(self._database, MAINTENANCE_LOCK) as ours:
                 fine = await self._everything(telling) if ours else True
         except AWAY as failure:
-            log.warning("keeper.away", reason=_line(failure))
+            log.warning("block_maintenance.unavailable", reason=_line(failure))
         except Exception:  # a failure must neither end the background task nor stay out of the log
-            log.exception("keeper.failed")
+            log.exception("block_maintenance.failed")
         else:
             self.pause = timedelta(0) if self._behind else BEAT
             return fine
@@ -167,7 +167,7 @@ class BlockMaintenance:
         try:
             await work
         except HERE as failure:
-            log.warning("keeper.held_up", pool=str(pool), reason=_line(failure))
+            log.warning("block_maintenance.pool_failed", pool=str(pool), reason=_line(failure))
             return False
         return True
 

@@ -96,7 +96,7 @@ _LEAVE = text(
     """
 )
 
-_NEVER_TAKEN = text(f"{_LEFT} = 'taking'")
+_NEVER_ACQUIRED = text(f"{_LEFT} = 'acquiring'")
 
 
 class _BlockInUseError(LastmileError):
@@ -148,7 +148,7 @@ async def return_leftover_blocks(database: Database, netbox: NetBox, pool: Bound
             await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
             left = (await connection.execute(_LEAVE, place)).rowcount
     async with database.platform() as connection:
-        ids = set(await connection.scalars(_NEVER_TAKEN, place))
+        ids = set(await connection.scalars(_NEVER_ACQUIRED, place))
         blocks = [block for block in await blocks_of(connection, pool) if block.id in ids]
     await _return(database, netbox, blocks)
     await return_withdrawn_blocks(database, netbox, pool)

@@ -18,7 +18,7 @@ _USED = text(
     """
 )
 
-_TOLD = text("UPDATE netbox_blocks SET used = :used, netbox_id = :netbox_id WHERE id = :id AND state <> 'taking'")
+_TOLD = text("UPDATE netbox_blocks SET used = :used, netbox_id = :netbox_id WHERE id = :id AND state <> 'acquiring'")
 
 
 async def report_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:

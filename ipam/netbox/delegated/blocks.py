@@ -1,8 +1,8 @@
 """Blocks: parts of a NetBox prefix that Lastmile acquires whole, and allocates from at the speed of the database.
 
-A block is a container prefix in NetBox. Its row comes first (`taking`), with the key that NetBox's record will carry:
-after a lost reply the record is found by that key. `block_acquisition` acquires blocks, and `block_sync` keeps their
-records in NetBox up to date.
+A block is a container prefix in NetBox. Its row comes first (`acquiring`), with the key that NetBox's record will
+carry: after a lost reply the record is found by that key. `block_acquisition` acquires blocks, and `block_sync` keeps
+their records in NetBox up to date.
 `first_slot` and `end_slot` count in the pool's slots.
 """
 
@@ -23,20 +23,27 @@ from lastmile.contract.addressing import Need
 from lastmile.errors import OutageError
 
 __all__ = [
+    "MAINTENANCE_LOCK",
+    "MAINTENANCE_SECONDS",
     "ONE_BY_ONE",
     "Block",
     "BlockState",
+    "MaintenanceStatus",
     "NoBlockError",
-    "Upkeep",
     "block_length",
     "block_size",
     "blocks_of",
     "delegated_pools",
     "for_need",
+    "maintenance_status",
     "slot_range",
     "stamp",
-    "upkeep",
 ]
+
+MAINTENANCE_LOCK = "block_maintenance"
+"""The advisory lock of block maintenance, which runs in one process at a time."""
+MAINTENANCE_SECONDS = 60
+"""How long to wait for that lock: another process has finished its run by then, in all likelihood."""
 
 
 class NoBlockError(OutageError):
@@ -51,7 +58,7 @@ class NoBlockError(OutageError):
 class BlockState(StrEnum):
     """Where a block stands between NetBox and the pool."""
 
-    TAKING = "taking"
+    ACQUIRING = "acquiring"
     """Being acquired: NetBox has chosen it, or will choose it. No slot of it exists yet."""
     OPEN = "open"
     """In use: its slots can be allocated."""
@@ -105,23 +112,23 @@ _BLOCKS = text("SELECT * FROM pool_blocks WHERE pool_id = :pool_id ORDER BY bloc
 # Serializes the changes of a pool's blocks: begin, open and return. Allocations do not wait for this lock.
 ONE_BY_ONE = text("SELECT FROM pools WHERE id = :pool_id FOR NO KEY UPDATE")
 
-_UPKEEP = text("SELECT blocks, kept_at FROM block_maintenance WHERE pool_id = :pool_id")
+_MAINTENANCE_STATUS = text("SELECT blocks, maintained_at FROM block_maintenance WHERE pool_id = :pool_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Upkeep:
+class MaintenanceStatus:
     """How up to date the blocks of a delegated pool are."""
 
     blocks: int
     """The number of blocks in NetBox."""
-    kept_at: datetime | None
+    maintained_at: datetime | None
     """When block maintenance last finished, or the pool was added; None where NetBox had no block for it."""
 
 
-async def upkeep(connection: AsyncConnection, pool: BoundPool) -> Upkeep:
+async def maintenance_status(connection: AsyncConnection, pool: BoundPool) -> MaintenanceStatus:
     """Return how up to date the blocks of the pool are."""
-    row = (await connection.execute(_UPKEEP, {"pool_id": pool.id})).one()
-    return Upkeep(blocks=row.blocks, kept_at=row.kept_at)
+    row = (await connection.execute(_MAINTENANCE_STATUS, {"pool_id": pool.id})).one()
+    return MaintenanceStatus(blocks=row.blocks, maintained_at=row.maintained_at)
 
 
 async def delegated_pools(connection: AsyncConnection) -> list[BoundPool]:

@@ -18,7 +18,7 @@ _BEGIN = text(
     INSERT INTO netbox_blocks (id, pool_id, tenant_id, key, prefix, first_slot, end_slot)
     SELECT n, id, tenant_id, lastmile_block_key(name, n), CAST(:prefix AS cidr), :first, :end
     FROM pools, nextval('netbox_blocks_id_seq') n WHERE id = :pool_id AND NOT EXISTS (
-        SELECT FROM netbox_blocks WHERE pool_id = :pool_id AND (state = 'taking' OR prefix = CAST(:prefix AS cidr)))
+        SELECT FROM netbox_blocks WHERE pool_id = :pool_id AND (state = 'acquiring' OR prefix = CAST(:prefix AS cidr)))
     """
 )
 
@@ -47,7 +47,7 @@ _THERE = text(
 async def missing_blocks(database: Database, pool: BoundPool) -> list[IPv4Network | IPv6Network]:
     """Blocks that there have to be around what the pool holds, lets rest or has within reach."""
     size = block_size(pool)
-    async with database.at_leisure() as connection:
+    async with database.long_transaction() as connection:
         numbers = set(await connection.scalars(_THERE, {"pool_id": pool.id, "size": size}))
         blocks = await blocks_of(connection, pool)
     numbers -= {(block.first_slot or 0) // size for block in blocks if block.state is BlockState.OPEN}

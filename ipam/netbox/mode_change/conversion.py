@@ -3,7 +3,7 @@
 The pool is closed to new allocations. Releases and other changes of a delegation continue: one that has begun comes
 first, and a later one waits and finds the pool as it is then. One transaction, because a pool that is half converted
 has no valid mode. A pool of a million prefixes takes a minute or two, so each conversion needs a connection that has
-that time (`Database.at_leisure`).
+that time (`Database.long_transaction`).
 """
 
 from sqlalchemy import text
@@ -34,9 +34,9 @@ _SET = text(
 )
 
 # What has changed since its last pass is not enough for the reconciliation now.
-_ANEW = text("DELETE FROM netbox_passes WHERE pool_id = :pool_id")
+_ANEW = text("DELETE FROM netbox_comparisons WHERE pool_id = :pool_id")
 
-_BEING_TAKEN = text("SELECT EXISTS (SELECT FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'taking')")
+_BEING_ACQUIRED = text("SELECT EXISTS (SELECT FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'acquiring')")
 
 # Blocks do not overlap, so to count what is in them will do.
 _OUTSIDE = text(
@@ -206,7 +206,7 @@ async def convert(connection: PlatformConnection, conversion: Conversion, pool_i
 async def _prepared(connection: PlatformConnection, conversion: Conversion, pool: BoundPool) -> bool:
     """Whether every prefix is in a block, or is known to NetBox, and no block is being acquired."""
     place = {"pool_id": pool.id}
-    if await connection.scalar(_BEING_TAKEN, place):
+    if await connection.scalar(_BEING_ACQUIRED, place):
         return False
     match conversion:
         case Conversion.DATABASE_TO_DELEGATED | Conversion.DIRECT_TO_DELEGATED:

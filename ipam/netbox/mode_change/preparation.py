@@ -17,13 +17,13 @@ from ipam.netbox import NetBox
 from ipam.netbox.binding import Binding, BoundPool, ReportingScope
 from ipam.netbox.delegated.block_acquisition import BlockOverlapError, acquire_block
 from ipam.netbox.delegated.block_return import return_withdrawn_blocks
-from ipam.netbox.delegated.blocks import blocks_of
+from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK, MAINTENANCE_SECONDS, blocks_of
 from ipam.netbox.delegated.foreign_prefixes import check_no_conflict, update_foreign_prefixes
 from ipam.netbox.delegated.outbox import backlog, drain
 from ipam.netbox.errors import NetBoxExhaustedError
 from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
 from lastmile.db import Database
-from lastmile.db.advisory_lock import KEEPERS_ROUND, exclusive
+from lastmile.db.advisory_lock import exclusive
 from lastmile.errors import LastmileError
 
 __all__ = ["MaintenanceBusyError", "acquire_blocks", "check_options", "maintaining", "report_prefixes", "settle_block"]
@@ -43,7 +43,7 @@ _OTHER_LENGTHS = text(
 )
 _STILL_NEEDED = text("UPDATE netbox_blocks SET since = now() WHERE pool_id = :pool_id AND state = 'open'")
 
-_GIVE_UP_BLOCK = text("DELETE FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'taking' AND prefix IS NULL")
+_GIVE_UP_BLOCK = text("DELETE FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'acquiring' AND prefix IS NULL")
 
 
 class MaintenanceBusyError(LastmileError):
@@ -53,7 +53,7 @@ class MaintenanceBusyError(LastmileError):
 @asynccontextmanager
 async def maintaining(database: Database) -> AsyncIterator[None]:
     """Keep the workers' block maintenance out meanwhile. Raises `MaintenanceBusyError`."""
-    async with exclusive(database, "keeper", patience=KEEPERS_ROUND) as ours:
+    async with exclusive(database, MAINTENANCE_LOCK, patience=MAINTENANCE_SECONDS) as ours:
         if not ours:
             raise MaintenanceBusyError("a worker has been maintaining the blocks of pools for a minute")
         yield
@@ -105,7 +105,7 @@ async def report_prefixes(database: Database, netbox: NetBox, pool: BoundPool) -
             )
         if not behind.waiting or time.monotonic() > end:
             return behind.waiting
-        async with exclusive(database, "keeper") as ours:
+        async with exclusive(database, MAINTENANCE_LOCK) as ours:
             reported = await drain(database, netbox, pool) if ours else 0
         if not reported:
             await asyncio.sleep(PAUSE.total_seconds())
@@ -114,7 +114,7 @@ async def report_prefixes(database: Database, netbox: NetBox, pool: BoundPool) -
 async def settle_block(database: Database, netbox: NetBox, pool: BoundPool) -> None:
     """Complete a block that is being acquired, or give it up where NetBox has none."""
     async with database.platform() as connection:
-        if all(block.state != "taking" for block in await blocks_of(connection, pool)):
+        if all(block.state != "acquiring" for block in await blocks_of(connection, pool)):
             return
     try:
         with suppress(BlockOverlapError):  # repaired; the conversion finds out, and this is tried again

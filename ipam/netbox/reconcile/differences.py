@@ -15,8 +15,8 @@ class DifferenceKind(StrEnum):
     ORPHAN = "only_in_netbox"
     MOVED = "moved_in_netbox"
     DRIFT = "drift_in_netbox"
-    TWICE = "twice_in_netbox"
-    TAKEN = "taken_in_netbox"
+    DUPLICATE = "duplicate_in_netbox"
+    OCCUPIED = "occupied_in_netbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ RULES: dict[DifferenceKind, Rule] = {
         "corrects it there",
         "see what NetBox says against it",
     ),
-    DifferenceKind.TWICE: Rule(
+    DifferenceKind.DUPLICATE: Rule(
         "NetBox has every prefix of Lastmile's once",
         "deletes the second one there",
         "delete the second one in NetBox",
     ),
-    DifferenceKind.TAKEN: Rule(
+    DifferenceKind.OCCUPIED: Rule(
         "nobody else has in NetBox what a subscriber holds",
         "",
         "remove it in NetBox, or deprovision the subscriber and provision it anew",

@@ -97,8 +97,8 @@ _UNLINKED_DIRECT = text(
 # A page of slots in order: a search for the next unlinked slots would read the whole pool where there are none.
 _UNLINKED = text(
     """
-    SELECT max(slot) AS last, array_agg(allocation_key) FILTER (WHERE untold) AS keys FROM (
-        SELECT d.slot, d.allocation_key, r.slot IS NULL OR (r.netbox_id IS NULL AND r.due_at IS NULL) AS untold
+    SELECT max(slot) AS last, array_agg(allocation_key) FILTER (WHERE unreported) AS keys FROM (
+        SELECT d.slot, d.allocation_key, r.slot IS NULL OR (r.netbox_id IS NULL AND r.due_at IS NULL) AS unreported
         FROM delegations d LEFT JOIN netbox_records r ON r.pool_id = d.pool_id AND r.slot = d.slot
         WHERE d.pool_id = :pool_id AND d.released_at IS NULL AND d.slot > :after ORDER BY d.slot LIMIT :most) page
     """

@@ -110,7 +110,7 @@ class _Judge:
         known = None if owner.netbox_id is None else await self._netbox.get(owner.netbox_id)
         if known is not None and known.key == owner.key:
             words = f"{owner}: record #{record.id} ({record.prefix}) carries its key too, beside #{known.id}"
-            return self._difference(DifferenceKind.TWICE, owner, words, record)
+            return self._difference(DifferenceKind.DUPLICATE, owner, words, record)
         words = f"{owner}: its record is #{record.id} ({record.prefix}), not #{owner.netbox_id or '?'}"
         return self._difference(DifferenceKind.DRIFT, owner, words, record)
 
@@ -138,7 +138,14 @@ class _Judge:
         tenant, words = taken[str(record.prefix)]
         words = f"{record.description or 'no description'} (#{record.id}), made by somebody else, and {words}"
         return Difference(
-            DifferenceKind.TAKEN, self._pool, str(record.prefix), words, tenant, record.id, record.key, repairable=False
+            DifferenceKind.OCCUPIED,
+            self._pool,
+            str(record.prefix),
+            words,
+            tenant,
+            record.id,
+            record.key,
+            repairable=False,
         )
 
     def _difference(self, kind: DifferenceKind, ours: Ours, words: str, record: NetBoxRecord | None) -> Difference:

@@ -15,7 +15,7 @@ from ipam.delegations import Delegation
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.binding import BoundPool, ReportingScope, find_record
 from ipam.netbox.delegated.block_sync import show
-from ipam.netbox.delegated.blocks import Block, slot_range
+from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK, MAINTENANCE_SECONDS, Block, slot_range
 from ipam.netbox.delegated.outbox import report_again
 from ipam.netbox.delegated.outbox_sync import PrefixOccupiedError
 from ipam.netbox.direct import pending_delegations
@@ -26,7 +26,7 @@ from ipam.netbox.reconcile.expected import Ours
 from ipam.netbox.reconcile.failed_repairs import remember
 from ipam.netbox.reconcile.inspection import examine, pool_moved
 from lastmile.db import Database
-from lastmile.db.advisory_lock import KEEPERS_ROUND, exclusive
+from lastmile.db.advisory_lock import exclusive
 from lastmile.errors import NonRetryableError
 
 __all__ = ["repair"]
@@ -82,7 +82,7 @@ async def _repair(database: Database, netbox: NetBox, difference: Difference) ->
             raise
         return str(failure)
     # A record that was created again has another id.
-    left = await look(difference.netbox_id if now.ours is None or now.kind is DifferenceKind.TWICE else None)
+    left = await look(difference.netbox_id if now.ours is None or now.kind is DifferenceKind.DUPLICATE else None)
     return problem or (left if isinstance(left, str) else left.words)
 
 
@@ -100,11 +100,11 @@ async def _write(database: Database, netbox: NetBox, difference: Difference) -> 
     if slot is not None:
         found = record if difference.kind is DifferenceKind.DRIFT else None
         problem = await report_again(database, netbox, pool, slot, record=found)
-        if problem or difference.kind not in (DifferenceKind.ORPHAN, DifferenceKind.TWICE):
+        if problem or difference.kind not in (DifferenceKind.ORPHAN, DifferenceKind.DUPLICATE):
             return problem
         # The outbox has not made the record the slot's own, so it is surplus.
         record = None if record is None else await netbox.get(record.id)
-    if difference.kind in (DifferenceKind.ORPHAN, DifferenceKind.TWICE):
+    if difference.kind in (DifferenceKind.ORPHAN, DifferenceKind.DUPLICATE):
         if record is not None and record.key == difference.key:
             await netbox.delete(record.id)
     elif ours is not None and slot is None:
@@ -186,12 +186,12 @@ async def _link(database: Database, ours: Ours, record: NetBoxRecord) -> None:
 async def _block(
     database: Database, netbox: NetBox, ours: Ours, kind: DifferenceKind, record: NetBoxRecord | None
 ) -> str:
-    async with exclusive(database, "keeper", patience=KEEPERS_ROUND) as alone:
+    async with exclusive(database, MAINTENANCE_LOCK, patience=MAINTENANCE_SECONDS) as alone:
         if not alone:
             return IN_HAND
         async with database.platform() as connection:
             found = await expected.look_up(connection, ours.pool, keys=[ours.key])
-        if kind is DifferenceKind.TWICE and record is not None:
+        if kind is DifferenceKind.DUPLICATE and record is not None:
             await netbox.delete(record.id)
         elif found and found[0].wanted and isinstance(found[0].about, Block):  # not returned meanwhile
             await show(database, netbox, found[0].about)

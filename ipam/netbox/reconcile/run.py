@@ -36,33 +36,33 @@ IDS_AT_ONCE = 100
 """The ids are in the URL, and web servers refuse long URLs."""
 LAST = 2**63 - 1
 
-SURPLUS = frozenset({DifferenceKind.ORPHAN, DifferenceKind.TWICE})
+SURPLUS = frozenset({DifferenceKind.ORPHAN, DifferenceKind.DUPLICATE})
 """Surplus records: they can hide a missing record in the number of records."""
 
 Suspicion = tuple[int | None, str | None]
 """An id of NetBox and a key to inspect. One of them may be unknown."""
 
-_BEGAN = text("SELECT now() AS now, (SELECT since FROM netbox_passes WHERE pool_id = :pool_id) AS since")
+_BEGAN = text("SELECT now() AS now, (SELECT since FROM netbox_comparisons WHERE pool_id = :pool_id) AS since")
 
 _SUSPECTS = text(
     """
-    SELECT netbox_id FROM netbox_suspects
+    SELECT netbox_id FROM netbox_pending_inspections
     WHERE pool_id = :pool_id AND netbox_id > :after AND seen_at < :began ORDER BY netbox_id LIMIT :most
     """
 )
 
 _REMEMBER = text(
     """
-    INSERT INTO netbox_suspects AS s (pool_id, netbox_id, seen_at) VALUES (:pool_id, :netbox_id, :began)
+    INSERT INTO netbox_pending_inspections AS s (pool_id, netbox_id, seen_at) VALUES (:pool_id, :netbox_id, :began)
     ON CONFLICT (pool_id, netbox_id) DO UPDATE SET seen_at = greatest(s.seen_at, excluded.seen_at)
     """
 )
 
-_FORGET = text("DELETE FROM netbox_suspects WHERE pool_id = :pool_id AND seen_at < :began")
+_FORGET = text("DELETE FROM netbox_pending_inspections WHERE pool_id = :pool_id AND seen_at < :began")
 
 _ENDED = text(
     """
-    INSERT INTO netbox_passes AS p (pool_id, since) VALUES (:pool_id, :began)
+    INSERT INTO netbox_comparisons AS p (pool_id, since) VALUES (:pool_id, :began)
     ON CONFLICT (pool_id) DO UPDATE SET since = greatest(p.since, excluded.since)
     """
 )

@@ -123,7 +123,7 @@ def _shown(use: PoolUse, blocks: BlockUse | None) -> dict[str, Any]:
     shown["excluded"] = ", ".join(map(str, use.pool.excluded))
     if blocks is not None:
         shown |= _blocks_json(blocks)
-        shown["looked_after"] = format_time(blocks.maintained_at) or "not yet: see `lastmile netbox check`"
+        shown["maintained_at"] = format_time(blocks.maintained_at) or "not yet: see `lastmile netbox check`"
         if blocks.backlog is not None:
             shown["lag"] = format_duration(shown.pop("lag_seconds"))
     del shown["percent"]
@@ -143,9 +143,9 @@ def _json(use: PoolUse) -> dict[str, Any]:
 def _blocks_json(blocks: BlockUse | None) -> dict[str, Any]:
     if blocks is None:
         return {}
-    found: dict[str, Any] = {"blocks": blocks.blocks, "looked_after": blocks.maintained_at}
+    found: dict[str, Any] = {"blocks": blocks.blocks, "maintained_at": blocks.maintained_at}
     if behind := blocks.backlog:
-        found |= {"untold": behind.waiting, "refused": behind.refused, "lag_seconds": behind.lag.total_seconds()}
+        found |= {"unreported": behind.waiting, "refused": behind.refused, "lag_seconds": behind.lag.total_seconds()}
     return found
 
 

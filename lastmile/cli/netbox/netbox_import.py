@@ -32,7 +32,7 @@ def _show(inspected: InspectedPrefix, as_json: bool) -> None:
     one = inspected.carried
     if as_json:
         facts: dict[str, Any] = {"prefix": str(one.prefix), "subscriber": one.subscriber_ref, "tenant": one.tenant}
-        print_json(facts | {"fate": inspected.verdict, "reason": inspected.reason})
+        print_json(facts | {"verdict": inspected.verdict, "reason": inspected.reason})
     elif inspected.verdict is ImportVerdict.REJECT:
         print_text(f"{one.prefix} {inspected.reason}.")
 
@@ -44,14 +44,14 @@ def _show_summary(counts: Counter[ImportVerdict], ignored: int, *, apply: bool, 
             {
                 "applied": apply,
                 "imported" if apply else "to_import": new,
-                "ours": counts[ImportVerdict.OURS],
+                "managed": counts[ImportVerdict.MANAGED],
                 "rejected": counts[ImportVerdict.REJECT],
                 "others": ignored,
             }
         )
         return
     done = f"{new:,} imported" if apply else f"{new:,} would be imported"
-    known, rejected = counts[ImportVerdict.OURS], counts[ImportVerdict.REJECT]
+    known, rejected = counts[ImportVerdict.MANAGED], counts[ImportVerdict.REJECT]
     print_text(f"{done}, {known:,} are delegations already, {rejected:,} are rejected, {ignored:,} name no subscriber.")
     if new and not apply:
         print_text("Nothing was changed. Repeat the command with --apply to import.")

@@ -194,7 +194,7 @@ def _addresses(found: Overview) -> Table:
 
 
 def _device(device: dict[str, Any]) -> tuple[Any, ...]:
-    expected = "in service" if device["wanted"] else "out of service"
+    expected = "in service" if device["in_service"] else "out of service"
     return device["kind"].upper(), device["identity"], expected, "yes" if device["confirmed"] else "no"
 
 

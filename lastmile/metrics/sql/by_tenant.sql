@@ -9,11 +9,11 @@ WITH counted AS (
            coalesce(sum(c.number) FILTER (WHERE c.state = 'active'), 0) AS active,
            coalesce(sum(c.number) FILTER (WHERE p.netbox_mode IS NOT NULL), 0) AS meant,
            coalesce(sum(c.number) FILTER (
-               WHERE p.netbox_mode = 'delegated' OR p.netbox_mode IS NOT NULL AND c.in_netbox), 0) AS told
+               WHERE p.netbox_mode = 'delegated' OR p.netbox_mode IS NOT NULL AND c.in_netbox), 0) AS reported
     FROM delegation_counts c JOIN pools p ON p.id = c.pool_id
     WHERE c.held GROUP BY c.tenant_id HAVING sum(c.number) > 0
 ), behind AS (
-    SELECT d.tenant_id, count(*) AS untold
+    SELECT d.tenant_id, count(*) AS unreported
     FROM netbox_records r JOIN pools p ON p.id = r.pool_id AND p.netbox_record = 'prefix'
     JOIN delegations d ON d.pool_id = r.pool_id AND d.slot = r.slot AND d.released_at IS NULL
     WHERE r.due_at IS NOT NULL AND r.since IS NOT NULL
@@ -21,6 +21,6 @@ WITH counted AS (
     GROUP BY d.tenant_id
 )
 SELECT tenant_id AS tenant, 100.0 * active / held AS ipv6_active_percent,
-       100.0 * greatest(0, told - coalesce(untold, 0)) / nullif(meant, 0) AS ipv6_netbox_integration_percent,
+       100.0 * greatest(0, reported - coalesce(unreported, 0)) / nullif(meant, 0) AS ipv6_netbox_integration_percent,
        nullif(meant, 0) AS lastmile_netbox_delegations
 FROM counted LEFT JOIN behind USING (tenant_id)

@@ -5,7 +5,7 @@
 -- radcheck_once and orders_by_subscriber for each prefix.
 SELECT a.n, s.id IS NOT NULL AS known, held.prefix::text AS held, holder.subscriber_ref AS holder,
        holder.netbox_id AS netbox_id, holder.tenant_id AS holder_tenant,
-       EXISTS (SELECT FROM delegations WHERE tenant_id = a.tenant AND allocation_key = a.key) AS ours,
+       EXISTS (SELECT FROM delegations WHERE tenant_id = a.tenant AND allocation_key = a.key) AS managed,
        EXISTS (SELECT FROM radcheck WHERE username = lastmile_radius_username(a.ref, a.tenant)
                                       AND attribute = 'Cleartext-Password') AS account,
        EXISTS (SELECT FROM orders WHERE tenant_id = a.tenant AND subscriber_ref = a.ref

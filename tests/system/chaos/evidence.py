@@ -66,7 +66,7 @@ QUERIES = {
         LEFT JOIN subscribers s ON s.ref = last.subscriber_ref AND s.archived_at IS NULL
         LEFT JOIN delegations d ON d.subscriber_ref = last.subscriber_ref AND d.released_at IS NULL
         LEFT JOIN radcheck r ON r.username = last.subscriber_ref || '@acme.lastmile'
-        LEFT JOIN devices v ON v.subscriber_ref = last.subscriber_ref AND v.wanted
+        LEFT JOIN devices v ON v.subscriber_ref = last.subscriber_ref AND v.in_service
         LEFT JOIN billing_services b ON b.subscriber_id = s.id AND b.status <> 'ended'
         WHERE last.operation = 'deprovision'
           AND (s.id IS NOT NULL OR d.id IS NOT NULL OR r.id IS NOT NULL OR v.subscriber_ref IS NOT NULL

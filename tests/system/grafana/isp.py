@@ -72,7 +72,7 @@ class Isp:
         await self._try_again()
         await self._settled()
         await self._break_a_promise(staying)
-        await self._upkeep("cleanup", "audit")
+        await self._run_schedules("cleanup", "audit")
         await self._go_wrong(staying)
         await self._lose_netbox()
         await until(self._snapshot_after_another)
@@ -160,7 +160,7 @@ class Isp:
         await client.start_workflow("Unheard-of", id="cannot", task_queue=TASK_QUEUE)
         await self._risen("temporal_workflow_task_execution_failed_total")
 
-    async def _upkeep(self, *schedules: str) -> None:
+    async def _run_schedules(self, *schedules: str) -> None:
         """Have each schedule's workflow run now, one after the other."""
         client = self._lastmile.client
         for name in schedules:
@@ -176,7 +176,7 @@ class Isp:
 
     async def _snapshot_after_another(self) -> bool:
         """Whether both workers show one that knows of a run of `metrics` that has succeeded: never the first."""
-        await self._upkeep("metrics")
+        await self._run_schedules("metrics")
         success = 'lastmile_schedule_last_success_timestamp_seconds{schedule="metrics"}'
         return bool(await self.prometheus.query(f"count({success}) == 2"))
 

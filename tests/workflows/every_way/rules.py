@@ -183,7 +183,7 @@ def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
         "billed_without_line": order not in ("running", "rolling_back") and "billing active" in facts and out,
         "left_behind": len(facts & _MADE_ROWS) if operation == "provision" and taken_back else 0,
         "left_suspended": len(facts & _PUT_OUT) if operation == "deprovision" and taken_back else 0,
-        "not_taken_down": operation == "deprovision" and ended and order != "abandoned" and bool(facts & _NOT_DOWN),
-        "cut_off": order == "abandoned",
+        "not_terminated": operation == "deprovision" and ended and order != "abandoned" and bool(facts & _NOT_DOWN),
+        "terminated_order": order == "abandoned",
     }
     return {name: int(times) for name, times in found.items() if times}

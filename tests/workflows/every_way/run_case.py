@@ -295,7 +295,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "subscribers": lambda row: "subscriber archived" if row["archived_at"] else "subscriber",
     "network_profiles": lambda _: "network profile",
     "billing_services": lambda row: f"billing {row['status']}",
-    "devices": lambda row: f"{row['kind']} {'in' if row['wanted'] else 'out of'} service",
+    "devices": lambda row: f"{row['kind']} {'in' if row['in_service'] else 'out of'} service",
     "radcheck": lambda row: "account blocked" if row["attribute"] == "Auth-Type" else "account",
     "radreply": lambda _: "reply item",
     "radusergroup": lambda _: "group",

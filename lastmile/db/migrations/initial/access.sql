@@ -60,7 +60,7 @@ GRANT SELECT ON netbox_blocks, netbox_foreign_prefixes TO lastmile_app;
 GRANT SELECT ON pool_bindings, pool_blocks, block_maintenance TO lastmile_app, lastmile_platform;
 GRANT SELECT ON delegation_revocations TO lastmile_platform;
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON netbox_blocks, netbox_foreign_prefixes, netbox_passes, netbox_suspects, netbox_failed_repairs
+    ON netbox_blocks, netbox_foreign_prefixes, netbox_comparisons, netbox_pending_inspections, netbox_failed_repairs
     TO lastmile_platform;
 
 GRANT SELECT ON tenants, radacct, radpostauth, nas TO lastmile_app;

@@ -10,11 +10,11 @@ DROP TABLE
     customers, subscribers, network_profiles, devices, billing_services, billing_events,
     pools, slots, delegations, delegation_events,
     radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, radacct, radpostauth, nas, nasreload,
-    netbox_blocks, netbox_records, netbox_removals, netbox_foreign_prefixes, netbox_passes, netbox_suspects,
+    netbox_blocks, netbox_records, netbox_removals, netbox_foreign_prefixes, netbox_comparisons, netbox_pending_inspections,
     netbox_failed_repairs,
     audit_findings, acknowledgements, audit_log,
     delegation_counts, metrics_snapshots;
 DROP FUNCTION
     lastmile_nth_prefix, lastmile_slot, lastmile_exclusions_lock, lastmile_block_key, lastmile_event_vrf,
-    lastmile_holder, lastmile_radius_username, lastmile_tell_netbox, lastmile_audit_log, lastmile_count,
+    lastmile_holder, lastmile_radius_username, lastmile_mark_record_due, lastmile_audit_log, lastmile_count,
     lastmile_recount;

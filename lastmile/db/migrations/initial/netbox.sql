@@ -7,7 +7,7 @@ CREATE TABLE netbox_blocks (
     pool_id     bigint NOT NULL REFERENCES pools (id) ON DELETE CASCADE,
     tenant_id   text,
     key         text NOT NULL UNIQUE,
-    state       text NOT NULL DEFAULT 'taking' CHECK (state IN ('taking', 'open', 'returning')),
+    state       text NOT NULL DEFAULT 'acquiring' CHECK (state IN ('acquiring', 'open', 'returning')),
     prefix      cidr,
     netbox_id   bigint,
     first_slot  bigint,
@@ -16,7 +16,7 @@ CREATE TABLE netbox_blocks (
     since       timestamptz NOT NULL DEFAULT now(),
     looked_at   timestamptz,
     CONSTRAINT netbox_blocks_place CHECK (num_nulls(prefix, first_slot, end_slot) IN (0, 3)
-        AND (state = 'taking' OR prefix IS NOT NULL) AND (netbox_id IS NULL) = (state = 'taking')),
+        AND (state = 'acquiring' OR prefix IS NOT NULL) AND (netbox_id IS NULL) = (state = 'acquiring')),
     -- btree_gist is not available everywhere; see pools_no_overlap.
     CONSTRAINT netbox_blocks_no_overlap EXCLUDE USING gist (
         int8range(pool_id, pool_id, '[]') WITH &&, prefix inet_ops WITH &&)
@@ -26,7 +26,7 @@ COMMENT ON TABLE netbox_blocks IS
     'Written by block acquisition, return and maintenance.';
 COMMENT ON COLUMN netbox_blocks.key IS 'The allocation key of the block''s record in NetBox.';
 COMMENT ON COLUMN netbox_blocks.state IS
-    'taking: NetBox is being asked for the block. open: slots are assigned from it. returning: it is being deleted in '
+    'acquiring: NetBox is being asked for the block. open: slots are assigned from it. returning: it is being deleted in '
     'NetBox.';
 COMMENT ON COLUMN netbox_blocks.prefix IS
     'NULL while NetBox has not chosen the block. Known from the start where a block is adopted around held prefixes.';
@@ -51,16 +51,16 @@ CREATE VIEW pool_blocks WITH (security_invoker = true) AS
 COMMENT ON VIEW pool_blocks IS 'Every block, with the NetBox settings of its pool.';
 
 CREATE VIEW block_maintenance WITH (security_invoker = true) AS
-    SELECT p.id AS pool_id, count(b.id) FILTER (WHERE b.state <> 'taking') AS blocks,
+    SELECT p.id AS pool_id, count(b.id) FILTER (WHERE b.state <> 'acquiring') AS blocks,
            CASE count(b.id) WHEN 0 THEN p.created_at ELSE
                min(CASE b.state WHEN 'open' THEN coalesce(b.looked_at, b.since) ELSE b.since END)
-                   FILTER (WHERE b.state <> 'taking' OR p.netbox_full_since IS NULL) END AS kept_at
+                   FILTER (WHERE b.state <> 'acquiring' OR p.netbox_full_since IS NULL) END AS maintained_at
     FROM pools p LEFT JOIN netbox_blocks b ON b.pool_id = p.id
     GROUP BY p.id;
 COMMENT ON VIEW block_maintenance IS
     'How many blocks each pool has, and when block maintenance last had them as they should be. An open block is '
     'looked at once a minute; one that is acquired or returned passes at once.';
-COMMENT ON COLUMN block_maintenance.kept_at IS
+COMMENT ON COLUMN block_maintenance.maintained_at IS
     'Without a block, when the pool was made. While NetBox has no further block, the block that is waited for does '
     'not count; NULL: there is no other.';
 
@@ -71,8 +71,8 @@ COMMENT ON FUNCTION lastmile_block_key IS
     'A key for the record of a block in NetBox that no other Lastmile uses, and that this one did not use before its '
     'database was lost.';
 
-CREATE UNIQUE INDEX netbox_blocks_taking ON netbox_blocks (pool_id) WHERE state = 'taking';
-COMMENT ON INDEX netbox_blocks_taking IS 'A pool acquires one block at a time, however many workers ask.';
+CREATE UNIQUE INDEX netbox_blocks_acquiring ON netbox_blocks (pool_id) WHERE state = 'acquiring';
+COMMENT ON INDEX netbox_blocks_acquiring IS 'A pool acquires one block at a time, however many workers ask.';
 
 CREATE TABLE netbox_records (
     pool_id        bigint NOT NULL REFERENCES pools (id) ON DELETE CASCADE,
@@ -117,7 +117,7 @@ COMMENT ON FUNCTION lastmile_due_again IS
     'The version, since and due_at of a record of which NetBox must be told anew: SET (version, since, due_at) = '
     '(SELECT * FROM lastmile_due_again(r)).';
 
-CREATE FUNCTION lastmile_tell_netbox() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION lastmile_mark_record_due() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO netbox_records (pool_id, slot, tenant_id)
     SELECT id, NEW.slot, tenant_id FROM pools WHERE id = NEW.pool_id AND netbox_record = 'prefix'
@@ -125,10 +125,10 @@ BEGIN
     SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(netbox_records));
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION lastmile_tell_netbox IS
+COMMENT ON FUNCTION lastmile_mark_record_due IS
     'Make the slot''s record in NetBox due, in the transaction that changes the delegation.';
-CREATE TRIGGER tell_netbox AFTER INSERT OR UPDATE OF state, released_at ON delegations
-FOR EACH ROW WHEN (NEW.slot IS NOT NULL) EXECUTE FUNCTION lastmile_tell_netbox();
+CREATE TRIGGER mark_record_due AFTER INSERT OR UPDATE OF state, released_at ON delegations
+FOR EACH ROW WHEN (NEW.slot IS NOT NULL) EXECUTE FUNCTION lastmile_mark_record_due();
 
 CREATE TABLE netbox_removals (
     tenant_id       text NOT NULL REFERENCES tenants (id),
@@ -171,25 +171,25 @@ COMMENT ON COLUMN netbox_foreign_prefixes.first_slot IS
 COMMENT ON COLUMN netbox_foreign_prefixes.end_slot IS 'The slot after the last one.';
 COMMENT ON COLUMN netbox_foreign_prefixes.since IS 'When Lastmile found the prefix.';
 
-CREATE TABLE netbox_passes (
+CREATE TABLE netbox_comparisons (
     pool_id  bigint PRIMARY KEY REFERENCES pools (id) ON DELETE CASCADE,
     since    timestamptz NOT NULL
 );
-COMMENT ON TABLE netbox_passes IS
+COMMENT ON TABLE netbox_comparisons IS
     'When reconciliation last compared a pool with NetBox to the end: the next comparison reads what changed since '
     'then.';
-COMMENT ON COLUMN netbox_passes.since IS 'The beginning of that comparison.';
+COMMENT ON COLUMN netbox_comparisons.since IS 'The beginning of that comparison.';
 
-CREATE TABLE netbox_suspects (
+CREATE TABLE netbox_pending_inspections (
     pool_id    bigint NOT NULL REFERENCES pools (id) ON DELETE CASCADE,
     netbox_id  bigint NOT NULL,
     seen_at    timestamptz NOT NULL,
     PRIMARY KEY (pool_id, netbox_id)
 );
-COMMENT ON TABLE netbox_suspects IS
+COMMENT ON TABLE netbox_pending_inspections IS
     'Records of NetBox that a comparison found different, or that were in flight then: the next one looks at them '
     'again.';
-COMMENT ON COLUMN netbox_suspects.seen_at IS 'The beginning of the comparison that last found the record.';
+COMMENT ON COLUMN netbox_pending_inspections.seen_at IS 'The beginning of the comparison that last found the record.';
 
 CREATE TABLE netbox_failed_repairs (
     pool_id   bigint NOT NULL REFERENCES pools (id) ON DELETE CASCADE,

@@ -94,7 +94,7 @@ CREATE TABLE devices (
     subscriber_ref    text NOT NULL,
     kind              text NOT NULL CHECK (kind IN ('onu', 'cpe')),
     identity          text NOT NULL,
-    wanted            boolean NOT NULL,
+    in_service        boolean NOT NULL,
     confirmed         boolean NOT NULL DEFAULT false,
     created_by_order  text NOT NULL,
     updated_by_order  text NOT NULL,
@@ -103,11 +103,11 @@ CREATE TABLE devices (
 );
 COMMENT ON TABLE devices IS 'The state that the ONU and the CPE of a subscriber should be in. Written by device steps.';
 COMMENT ON COLUMN devices.identity IS 'The serial number of an ONU, the MAC address of a CPE.';
-COMMENT ON COLUMN devices.wanted IS 'true: the device should be in service; false: out of service.';
+COMMENT ON COLUMN devices.in_service IS 'true: the device should be in service; false: out of service.';
 COMMENT ON COLUMN devices.confirmed IS 'A controller has brought the device into that state.';
 COMMENT ON COLUMN devices.created_by_order IS 'The order that brought the device into service.';
 
-CREATE INDEX devices_by_identity ON devices (tenant_id, kind, identity) WHERE wanted;
+CREATE INDEX devices_by_identity ON devices (tenant_id, kind, identity) WHERE in_service;
 COMMENT ON INDEX devices_by_identity IS 'deactivate_onu: whether another line needs the same device.';
 
 CREATE TABLE billing_services (
