@@ -38,12 +38,12 @@ CURES: dict[str, tuple[Cure, ...]] = {
     "left_suspended": (provision, deprovision),
     "incomplete": (deprovision_and_provision,),
     "taken_away": (deprovision_and_provision,),
-    "not_taken_down": (deprovision,),
+    "not_terminated": (deprovision,),
     "unfinished": (provision, deprovision),
     "not_released": (deprovision,),
     "blocked_in_service": (provision, deprovision),
     "billed_without_line": (provision, deprovision),
-    "cut_off": (provision, deprovision),
+    "terminated_order": (provision, deprovision),
 }
 """What the remedy of each invariant says, alternatives apart."""
 
@@ -102,7 +102,7 @@ async def test_remedy_of_an_order_that_was_lost_before_its_first_record_removes_
         "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
         " VALUES ('acme', 'O-9', 'provision', 'S-9', 'd', 'r1', 'abandoned')"
     )
-    assert [violation.invariant.name for violation in await lived_in.audit()] == ["cut_off"]
+    assert [violation.invariant.name for violation in await lived_in.audit()] == ["terminated_order"]
     await deprovision(lived_in, 9)
     assert await lived_in.audit() == []
 

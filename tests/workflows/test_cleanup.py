@@ -225,7 +225,7 @@ async def test_cleanup_after_an_hour_releases_the_prefix_of_a_skipped_release(
     run = await parked_past_its_pivot(lastmile, orders, faults)
     await lastmile.decide("acme", orders.ref, "skip_step", WORD)
     assert (await run.result()).status is ResultStatus.DEGRADED
-    assert {found.invariant.name async for found in check(database)} == {"not_taken_down", "not_released"}
+    assert {found.invariant.name async for found in check(database)} == {"not_terminated", "not_released"}
 
     assert (await maintenance.cleanup()).revoking_stuck == 0, "the revocation began a moment ago"
     await owner.execute("UPDATE delegations SET state_since = state_since - interval '61 minutes'")

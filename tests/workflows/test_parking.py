@@ -314,7 +314,7 @@ async def test_a_deprovision_after_a_skipped_release_releases_the_prefix(
     await lastmile.decide("acme", orders.ref, "skip_step", WORD)
     await run.result()
     faults.before.clear()
-    assert {found.invariant.name async for found in check(database)} == {"not_taken_down", "not_released"}
+    assert {found.invariant.name async for found in check(database)} == {"not_terminated", "not_released"}
 
     result = await lastmile.execute(orders.deprovision("O-10"))
 
