@@ -5,7 +5,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -14,6 +14,7 @@ from activities.messages import BEYOND_DATABASE, OUTAGE, StepContext, StepReport
 from ipam.order_scope import OrderScope
 from lastmile.contract.results import StepOutcome
 from lastmile.db import Database, TenantConnection
+from lastmile.db.failures import describe_failure
 from lastmile.errors import NonRetryableError, OutageError
 from lastmile.subscribers.orders import lock_for_compensation, lock_for_step
 
@@ -158,9 +159,8 @@ def time_left(budget: timedelta) -> Callable[[], bool]:
 
 
 def _message(failure: Exception) -> str:
-    """Return the first line of the message, without the statement and parameters that SQLAlchemy appends."""
-    original: Any = getattr(failure, "orig", None) or failure
-    return str(original).partition("\n")[0] or type(failure).__name__
+    """Return the first line of the message, with Lastmile's own words for a failure of the database."""
+    return describe_failure(failure) or str(failure).partition("\n")[0] or f"{type(failure).__name__} without a message"
 
 
 def done(**facts: str) -> StepReport:

@@ -4,11 +4,16 @@ A regular activity fails with an `ActivityError` around its cause, a local activ
 and a child workflow with a `ChildWorkflowError` around its failure.
 """
 
-from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError
+from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError, TimeoutError, TimeoutType
 
 from activities.messages import OUTAGE
 
 __all__ = ["attempt_of", "is_outage", "message_of", "retryable", "type_of"]
+
+_TIMEOUTS = {
+    TimeoutType.START_TO_CLOSE: "the attempt exceeded its time limit, or its worker stopped",
+    TimeoutType.HEARTBEAT: "the worker stopped during the attempt, or was overloaded",
+}
 
 
 def type_of(failure: BaseException) -> str:
@@ -20,6 +25,8 @@ def type_of(failure: BaseException) -> str:
 def message_of(failure: BaseException) -> str:
     """Return the message of the failure."""
     cause = _cause(failure)
+    if isinstance(cause, TimeoutError) and cause.type in _TIMEOUTS:
+        return _TIMEOUTS[cause.type]
     return (isinstance(cause, ApplicationError) and cause.message) or str(cause)
 
 
