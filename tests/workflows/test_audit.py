@@ -15,6 +15,8 @@ from lastmile.client.orders import Lastmile
 from lastmile.contract import AuditResult, ResultStatus
 from lastmile.db import Database
 from lastmile.devstack.nas import ACK, Answer, Request, ScriptedNas
+from lastmile.metrics.snapshot import compute_snapshot
+from tests.metrics.snapshot_values import values
 from tests.support.faults import Faults, refused
 from tests.support.maintenance import Maintenance
 from tests.support.orders import Orders, log_in, rest_seconds
@@ -84,6 +86,9 @@ async def test_audit_of_an_acknowledged_finding_counts_it_apart_until_it_is_gone
 
     assert (await maintenance.audit()).violations == {"incomplete": 1}
     assert await acknowledged(owner) == {"incomplete": (1, 1)}
+    snapshot = await compute_snapshot(database)
+    for metric in ("lastmile_audit_violations", "lastmile_audit_acknowledged"):
+        assert values(snapshot, metric)[("incomplete",)] == 1, "the metrics follow with the next snapshot"
 
     await owner.execute("DELETE FROM radcheck WHERE username LIKE $1 || '@%'", first.subject)
     await maintenance.audit()

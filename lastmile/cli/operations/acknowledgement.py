@@ -32,7 +32,10 @@ async def acknowledge(
     for finding, changed in findings:
         _show(finding, changed, withdrawn=withdrawn, as_json=as_json)
     if not as_json:
-        print_text("Metrics and alerts follow with the next audit: `lastmile schedule trigger audit` starts one now.")
+        print_text(
+            "Metrics and alerts follow with the first metrics snapshot after the next audit: `lastmile schedule trigger"
+            " audit`, and once the audit has ended, `lastmile schedule trigger metrics`."
+        )
     return Exit.DONE
 
 
