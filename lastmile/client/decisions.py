@@ -6,6 +6,7 @@ from typing import Literal
 
 from lastmile.client.errors import NotRunningError
 from lastmile.client.operator_client import OperatorClient
+from lastmile.client.orders import ANSWER_TIME
 from lastmile.client.parked_runs import ParkedRun
 from lastmile.contract import Decision
 from lastmile.errors import UnavailableError
@@ -16,6 +17,13 @@ DecisionAction = Literal["retry", "skip", "abandon"]
 
 UPDATES: dict[DecisionAction, str] = {"retry": "retry_step", "skip": "skip_step", "abandon": "abandon"}
 """The workflow's update for each action."""
+
+
+_SILENT = (
+    f"No worker answers within {ANSWER_TIME.seconds} s, although one polled the task queue a moment ago: it has ended, "
+    "or it is frozen or overloaded. Nothing was sent. Start or restart a worker (`/readyz` of a worker says whether it "
+    "polls), and decide again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +42,15 @@ async def decide(
 ) -> tuple[str, str]:
     """Release the subscriber's parked order. Return the order's name and the workflow's answer.
 
-    Raises `NotRunningError` without an order or a parked step, and `UnavailableError` without a worker.
+    Raises `NotRunningError` without an order or a parked step, and `UnavailableError` where no worker answers.
     """
     if not (order := await operator.open_order(tenant, subscriber)):
         raise NotRunningError(f"No order of subscriber {subscriber} is running: there is nothing to decide.")
     # Without a worker the update would time out here, and a later worker would still follow it.
     if shortage := await operator.worker_shortage():
         raise UnavailableError(f"{order} cannot take a decision now. {shortage}")
+    if not await operator.worker_answers(tenant, subscriber):
+        raise UnavailableError(f"{order} cannot take a decision now. {_SILENT}")
     try:
         return order, await operator.orders.decide(tenant, subscriber, UPDATES[action], decision)
     except NotRunningError as failure:
@@ -50,7 +60,7 @@ async def decide(
 async def decide_all(
     operator: OperatorClient, runs: Iterable[ParkedRun], action: DecisionAction, decision: Decision
 ) -> AsyncIterator[DecidedRun]:
-    """Release each of the parked runs. Raises `UnavailableError` without a worker.
+    """Release each of the parked runs. Raises `UnavailableError` where no worker answers.
 
     Each decision names the step that the list showed: meanwhile a colleague may have released the run, and the run
     may be parked at its next step.
@@ -58,6 +68,8 @@ async def decide_all(
     runs = list(runs)
     if runs and (shortage := await operator.worker_shortage()):
         raise UnavailableError(f"Nothing can be decided now. {shortage}")
+    if runs and not await operator.worker_answers(runs[0].tenant, runs[0].subscriber_ref):
+        raise UnavailableError(f"Nothing can be decided now. {_SILENT}")
     for run in runs:
         listed = decision.model_copy(update={"step": run.step})
         try:

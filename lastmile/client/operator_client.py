@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from lastmile.client.orders import Lastmile
+from lastmile.client.orders import ANSWER_TIME, Lastmile
 from lastmile.client.worker_versions import describe, make_current
 from lastmile.contract import AnyOrder, workflow_id
+from lastmile.encryption.keys import DecryptionError
 from workflows.failure_details import message_of
 from workflows.search_attributes import ATTENTION
 
@@ -35,7 +36,10 @@ class OperatorClient:
             raise
         if found.status is not WorkflowExecutionStatus.RUNNING:
             return ""
-        order_id = await found.memo_value("order_id", default=None)
+        try:
+            order_id = await found.memo_value("order_id", default=None)
+        except DecryptionError:
+            order_id = None
         return f"{found.workflow_type} order {order_id}" if order_id else found.workflow_type
 
     async def pending_retry(self, tenant: str, subscriber: str) -> str:
@@ -55,6 +59,26 @@ class OperatorClient:
             return ""
         progress = await self.orders.progress(order.tenant, order.subscriber_ref)
         return progress.attention if progress else ""
+
+    async def worker_answers(self, tenant: str, subscriber: str) -> bool:
+        """Return whether a worker answers for the subscriber's run.
+
+        Temporal lists a frozen worker, and one that has just ended, among those that poll.
+        """
+        try:
+            await self.orders.progress(tenant, subscriber)
+        except RPCError:
+            return False
+        except (WorkflowQueryFailedError, DecryptionError):
+            return True
+        return True
+
+    async def temporal_answers(self) -> bool:
+        """Return whether the Temporal server answers at all."""
+        try:
+            return await self.client.service_client.check_health(timeout=ANSWER_TIME)
+        except RPCError:
+            return False
 
     async def worker_shortage(self) -> str:
         """Describe why no worker takes new orders, and the remedy; empty if a worker polls the task queue."""

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio.client import (
@@ -12,6 +13,7 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
@@ -30,7 +32,8 @@ from lastmile.client.scheduled_orders import ScheduledOrder, ScheduledOrders
 from lastmile.client.sdk_threads import wait_for_threads
 from lastmile.contract import AnyOrder, Decision, OrderResult, Progress, ResultStatus, workflow_id
 from lastmile.contract.operations import order_type
-from lastmile.encryption.keys import KeyRing
+from lastmile.encryption.keys import DecryptionError, KeyRing
+from lastmile.errors import UnavailableError
 from workflows.start_options import memo, priority, search_attributes, summary
 
 __all__ = [
@@ -63,6 +66,12 @@ AWAY = {
     RPCStatusCode.FAILED_PRECONDITION,
 }
 """The statuses of an RPC while the server is away or restarts, or while no worker answers a query."""
+
+ANSWER_TIME = timedelta(seconds=10)
+"""How long a worker may take to answer a query or an update. One that runs answers within milliseconds.
+
+Temporal asks the worker that answered last for 5 seconds, and then any worker. Without a limit it waits for minutes.
+"""
 
 T = TypeVar("T")
 
@@ -216,11 +225,11 @@ class Lastmile:
     async def progress(self, tenant: str, subscriber_ref: str) -> Progress | None:
         """Return the progress of the subscriber's newest run; None where Temporal has no run of an order.
 
-        Needs a worker.
+        Raises `RPCError` where no worker answers within `ANSWER_TIME`.
         """
         handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
         try:
-            progress: Progress | None = await handle.query("progress", result_type=Progress)
+            progress: Progress | None = await handle.query("progress", result_type=Progress, rpc_timeout=ANSWER_TIME)
             return progress
         except RPCError as failure:
             if failure.status is RPCStatusCode.NOT_FOUND:
@@ -245,11 +254,23 @@ class Lastmile:
     async def decide(self, tenant: str, subscriber_ref: str, update: str, decision: Decision) -> str:
         """Send a decision (`retry_step`, `skip_step` or `abandon`) about the parked step, and return the answer.
 
-        Raises `NotRunningError` where nothing is parked.
+        Raises `NotRunningError` where nothing is parked, and `UnavailableError` where no worker answers within
+        `ANSWER_TIME`: the run follows the decision when a worker is back.
         """
         handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
         try:
-            return str(await handle.execute_update(update, decision, result_type=str))
+            return str(await handle.execute_update(update, decision, result_type=str, rpc_timeout=ANSWER_TIME))
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            raise UnavailableError(
+                f"The decision was sent, and no worker has answered within {ANSWER_TIME.seconds} s. The run of "
+                f"subscriber {subscriber_ref} follows it when a worker is back: do not send it again, and see "
+                f"`lastmile status {subscriber_ref}` then."
+            ) from None
+        except DecryptionError as failure:
+            raise UnavailableError(
+                f"The decision was sent, and the worker's answer cannot be read. {failure} "
+                f"`lastmile status {subscriber_ref}` shows what came of it."
+            ) from None
         except WorkflowUpdateFailedError as failure:
             cause = failure.cause
             # Its text begins with its type, which is for programs.

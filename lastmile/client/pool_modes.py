@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
@@ -12,7 +11,14 @@ from temporalio.exceptions import WorkflowAlreadyStartedError, is_cancelled_exce
 from temporalio.service import RPCError
 
 from lastmile.client.errors import AlreadyRunningError, ClientError
-from lastmile.client.orders import AWAY, PAUSE_SECONDS, START_ATTEMPTS, START_PATIENCE_SECONDS, retry_unavailable
+from lastmile.client.orders import (
+    ANSWER_TIME,
+    AWAY,
+    PAUSE_SECONDS,
+    START_ATTEMPTS,
+    START_PATIENCE_SECONDS,
+    retry_unavailable,
+)
 from lastmile.contract.pool_modes import PoolModeChange, PoolModeProgress
 from lastmile.errors import OutageError
 from workflows.failure_details import is_outage, message_of
@@ -21,9 +27,6 @@ from workflows.search_attributes import OPERATION
 __all__ = ["PoolModeError", "PoolModeOutageError", "PoolModeRun", "change_pool_mode", "pool_mode_id"]
 
 OPERATION_NAME = "change_pool_mode"
-
-PATIENCE = timedelta(seconds=3)
-"""A worker answers a query within milliseconds."""
 
 
 class PoolModeError(ClientError):
@@ -65,7 +68,7 @@ class PoolModeRun:
     async def progress(self) -> PoolModeProgress:
         """Return where the change stands. Needs a worker."""
         progress: PoolModeProgress = await self.handle.query(
-            "progress", result_type=PoolModeProgress, rpc_timeout=PATIENCE
+            "progress", result_type=PoolModeProgress, rpc_timeout=ANSWER_TIME
         )
         return progress
 

@@ -1,9 +1,16 @@
 """A parked run is released from the command line, with who and why; where nothing is parked, that is said."""
 
 import pytest
+from temporalio.client import Client
 
+from lastmile.client.orders import Lastmile
+from lastmile.contract import Decision, ResultStatus, RunStatus
+from lastmile.errors import UnavailableError
+from lastmile.settings import Settings
 from tests.support.commands import Book, Cli, lines, until
 from tests.support.faults import Faults, Gate, refused
+from tests.support.orders import Orders
+from tests.support.orders import parked as run_parked
 from tests.support.workers import Working
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -100,3 +107,53 @@ async def test_decision_without_a_reason_is_refused(cli: Cli, tenant: tuple[str,
     ran = await cli("abandon", "S-1", *tenant, "--why", "")
     assert (ran.code, ran.err) == (2, "Invalid decision:\n  --why: must not be empty\n")
     assert (await cli("abandon", "S-1", *tenant)).code == 2
+
+
+async def test_decision_with_a_worker_that_does_not_answer_ends_soon(
+    cli: Cli,
+    book: Book,
+    working: Working,
+    temporal_client: Client,
+    settings: Settings,
+    faults: Faults,
+    tenant: tuple[str, ...],
+) -> None:
+    """Temporal lists a worker that has ended, or is frozen, among those that poll."""
+    faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
+    lastmile = Lastmile(temporal_client, task_queue=settings.task_queue)
+    word = ("--why", "ticket 4711")
+    async with working:
+        run = await lastmile.start(Orders(book.ref()).provision())
+        await run_parked(run)
+    while not (await cli("attention", "--json")).json:
+        pass  # Temporal lists it after a moment
+
+    for refusal, command in (
+        ("Provision order O-1 cannot take a decision now.", ("retry", book.ref(), *tenant)),
+        ("Nothing can be decided now.", ("attention", "--decide", "retry")),
+    ):
+        ran = await cli(*command, *word)
+        assert (ran.code, ran.out) == (3, "")
+        assert ran.err.startswith(f"{refusal} No worker answers within 10 s")
+
+    async with working:
+        assert (await run_parked(run)).status is RunStatus.PARKED
+        faults.before.clear()
+        assert (await cli("retry", book.ref(), *tenant, *word)).code == 0
+        assert (await run.result()).status is ResultStatus.ROLLED_BACK
+
+
+async def test_decide_with_a_worker_that_ends_meanwhile_says_that_the_decision_was_sent(
+    book: Book, working: Working, temporal_client: Client, settings: Settings, faults: Faults
+) -> None:
+    faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
+    lastmile = Lastmile(temporal_client, task_queue=settings.task_queue)
+    async with working:
+        run = await lastmile.start(Orders(book.ref()).provision())
+        await run_parked(run)
+
+    with pytest.raises(UnavailableError, match="The decision was sent, and no worker has answered within 10 s"):
+        await lastmile.decide("acme", book.ref(), "abandon", Decision(by="noc-7", why="ticket 4711"))
+
+    async with working:
+        assert (await run.result()).status is ResultStatus.ABANDONED
