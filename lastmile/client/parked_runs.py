@@ -2,18 +2,19 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from temporalio.client import Client, WorkflowExecution
+from temporalio.client import Client, WorkflowExecution, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
+from lastmile.client.orders import ANSWER_TIME
 from lastmile.contract import Parked, Progress
+from lastmile.encryption.keys import DecryptionError
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
 __all__ = ["ParkedRun", "parked_runs"]
 
-# A worker answers within milliseconds, and the list must come while none runs, too.
-PATIENCE = timedelta(seconds=3)
+_NO_WORKER = "no worker answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,11 @@ class ParkedRun:
     started_at: datetime
     """The start of the run, which can be long before it was parked."""
     attention: str
-    """The failure; empty where no worker answers."""
+    """The failure; empty where it is unknown."""
     parked: Parked | None
     """The same for programs, with the attempts and the time of the first failure."""
+    unknown: str = ""
+    """Why the failure is unknown: no worker answers, or this process lacks the encryption key."""
 
 
 async def parked_runs(
@@ -46,30 +49,43 @@ async def parked_runs(
     wanted = {"TaskQueue": task_queue, TENANT.name: tenant, STEP.name: step}
     query = f'{ATTENTION.name} = true AND ExecutionStatus = "Running"'
     query += "".join(f' AND {name} = "{value}"' for name, value in wanted.items() if value is not None)
-    answered = True
+    unknown = ""
     async for found in client.list_workflows(query):
-        progress = await _progress(client, found) if answered else None
-        answered = progress is not None
+        progress = None
+        if unknown != _NO_WORKER:  # then none answers for the next run either
+            progress, unknown = await _progress(client, found)
         attributes = found.typed_search_attributes
         yield ParkedRun(
             workflow_id=found.id,
             run_id=found.run_id,
             tenant=attributes[TENANT],
             subscriber_ref=found.id.rpartition("/")[2],
-            order_id=await found.memo_value("order_id", default=""),
+            order_id=await _order_id(found),
             operation=attributes[OPERATION],
             step=attributes.get(STEP, ""),
             started_at=found.start_time,
             attention=progress.attention if progress else "",
             parked=progress.parked if progress else None,
+            unknown=unknown,
         )
 
 
-async def _progress(client: Client, found: WorkflowExecution) -> Progress | None:
-    """Return the progress of the run; None where no worker answers, and then none will for the next run."""
+async def _order_id(found: WorkflowExecution) -> str:
+    """Return the id of the run's order; empty for a run of no order, and where this process lacks the key."""
+    try:
+        return str(await found.memo_value("order_id", default=""))
+    except DecryptionError:
+        return ""
+
+
+async def _progress(client: Client, found: WorkflowExecution) -> tuple[Progress | None, str]:
+    """Return the progress of the run, or why it is unknown."""
     handle = client.get_workflow_handle(found.id, run_id=found.run_id)
     try:
-        progress: Progress = await handle.query("progress", result_type=Progress, rpc_timeout=PATIENCE)
+        return await handle.query("progress", result_type=Progress, rpc_timeout=ANSWER_TIME), ""
     except RPCError:
-        return None
-    return progress
+        return None, _NO_WORKER
+    except WorkflowQueryFailedError:
+        return None, "the run cannot continue: see it in the Temporal UI"
+    except DecryptionError as failure:
+        return None, str(failure)

@@ -3,7 +3,7 @@
 At its time the Schedule starts a `ScheduledStart`, which starts the order as soon as the subscriber is free.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,10 +28,14 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.errors import NotScheduledError, OrderIdReusedError
 from lastmile.contract import AnyOrder, schedule_id
+from lastmile.encryption.keys import DecryptionError
 from workflows.search_attributes import OPERATION, TENANT
 from workflows.start_options import memo, priority, search_attributes, summary
 
-__all__ = ["ScheduledOrder", "ScheduledOrders"]
+__all__ = ["ScheduledOrder", "ScheduledOrders", "describe_unreadable"]
+
+_NAMED = 5
+"""The orders that `describe_unreadable` names."""
 
 # After an outage an order starts late, and is not lost.
 LATEST_START = timedelta(days=365)
@@ -46,15 +50,28 @@ class ScheduledOrder:
     tenant: str
     order_id: str
     subscriber_ref: str
+    """Empty where it cannot be read."""
     operation: str
     at: datetime
     """The start time, in UTC."""
     paused: bool = False
     """An operator paused the Schedule in the Temporal UI. The order does not start until they resume it."""
+    unreadable: str = ""
+    """Why the subscriber cannot be read: this process lacks the order's encryption key."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the order as JSON. Fields that an order's result also has are named alike."""
         return {"status": "scheduled", **asdict(self), "at": self.at.isoformat()}
+
+
+def describe_unreadable(orders: Iterable[ScheduledOrder]) -> str:
+    """Say in one line which of the orders have a subscriber that cannot be read, and why; empty if there is none."""
+    unreadable = [order for order in orders if order.unreadable]
+    if not unreadable:
+        return ""
+    named = ", ".join(order.order_id for order in unreadable[:_NAMED]) + (", …" if len(unreadable) > _NAMED else "")
+    reasons = " ".join(dict.fromkeys(order.unreadable for order in unreadable))
+    return f"Scheduled orders whose subscriber cannot be read: {named}. {reasons}"
 
 
 class ScheduledOrders:
@@ -88,15 +105,21 @@ class ScheduledOrders:
         return await _scheduled(await handle.describe(), at)
 
     async def waiting(self, tenant: str | None = None) -> AsyncIterator[ScheduledOrder]:
-        """Yield all scheduled orders, or those of one tenant, in no order. Temporal lists a new one after a moment."""
+        """Yield all scheduled orders, or those of one tenant, in no order. Temporal lists a new one after a moment.
+
+        An order whose encryption key this process lacks is `unreadable`: its subscriber is unknown.
+        """
         query = f"{OPERATION.name} IS NOT NULL" if tenant is None else f'{TENANT.name} = "{tenant}"'
         async for found in await self._client.list_schedules(query):
             if found.info and found.info.next_action_times:
                 yield await _scheduled(found, found.info.next_action_times[0])
 
     async def of_subscriber(self, tenant: str, subscriber_ref: str) -> list[ScheduledOrder]:
-        """Return the scheduled orders of a subscriber by time. Temporal reads all scheduled orders of the tenant."""
-        found = [order async for order in self.waiting(tenant) if order.subscriber_ref == subscriber_ref]
+        """Return the scheduled orders of a subscriber by time, and those that are `unreadable`.
+
+        Temporal reads all scheduled orders of the tenant.
+        """
+        found = [order async for order in self.waiting(tenant) if order.subscriber_ref in (subscriber_ref, "")]
         return sorted(found, key=lambda order: order.at)
 
     async def move(self, tenant: str, order_id: str, at: datetime) -> ScheduledOrder:
@@ -189,12 +212,18 @@ async def _begin_if_missed(handle: ScheduleHandle) -> None:
 
 async def _scheduled(found: ScheduleDescription | ScheduleListDescription, at: datetime) -> ScheduledOrder:
     attributes = found.typed_search_attributes
+    subscriber, unreadable = "", ""
+    try:
+        subscriber = await found.memo_value("subscriber_ref")
+    except DecryptionError as failure:
+        unreadable = str(failure)
     return ScheduledOrder(
         schedule=found.id,
         tenant=attributes[TENANT],
-        order_id=await found.memo_value("order_id"),
-        subscriber_ref=await found.memo_value("subscriber_ref"),
+        order_id=found.id.removeprefix(schedule_id(attributes[TENANT], "")),
+        subscriber_ref=subscriber,
         operation=attributes[OPERATION],
         at=at,
         paused=found.schedule.state.paused if found.schedule else False,
+        unreadable=unreadable,
     )

@@ -9,14 +9,15 @@ from temporalio.service import RPCError
 
 from lastmile.client.connection import TemporalUnreachableError
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.scheduled_orders import ScheduledOrder
+from lastmile.client.scheduled_orders import ScheduledOrder, describe_unreadable
 from lastmile.contract import Progress, RunStatus
+from lastmile.encryption.keys import DecryptionError
 
 __all__ = ["SubscriberOrders", "find_subscriber_orders"]
 
 # A run whose step hangs answers when the SDK ends its workflow task, after eight seconds.
 ANSWER_SECONDS = 10
-_UNANSWERED = (TemporalUnreachableError, RPCError, WorkflowQueryFailedError, TimeoutError)
+_UNANSWERED = (TemporalUnreachableError, RPCError, WorkflowQueryFailedError, TimeoutError, DecryptionError)
 
 
 @dataclass
@@ -53,9 +54,13 @@ async def find_subscriber_orders(
         return found
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            found.scheduled = await operator.orders.scheduled.of_subscriber(tenant, subscriber)
+            scheduled = await operator.orders.scheduled.of_subscriber(tenant, subscriber)
     except _UNANSWERED as failure:
         found.trouble = f"{found.trouble} Whether an order is scheduled is not known: {_reason(failure)}".lstrip()
+        return found
+    found.scheduled = [order for order in scheduled if not order.unreadable]
+    if words := describe_unreadable(scheduled):
+        found.trouble = f"{found.trouble} {words}".lstrip()
     return found
 
 

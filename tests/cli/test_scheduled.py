@@ -39,6 +39,7 @@ async def test_scheduled_move_and_cancel_of_a_scheduled_order(
         "operation": "provision",
         "at": "2099-05-03T12:00:00+00:00",
         "paused": False,
+        "unreadable": "",
     }
     assert [row[0] for row in await owner.fetch("SELECT order_id FROM orders")] == [now]
     shown = (await cli("provision", "-", stdin=file)).out

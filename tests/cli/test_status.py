@@ -1,6 +1,7 @@
 """What a person on the phone with a subscriber needs to see, what waits for a decision first."""
 
 import asyncio
+from base64 import b64encode
 from datetime import timedelta
 
 import asyncpg
@@ -135,3 +136,25 @@ async def test_status_of_a_waiting_order_names_the_reason(cli: Cli, book: Book, 
     assert (ran.json[0]["run_waits"], ran.json[0]["run"]["step"]) == (words, "allocate_ip_address")
     assert words in (await cli(*asked)).out
     await interrupted(sending)
+
+
+async def test_status_and_list_show_what_can_be_read_during_a_key_rotation(cli: Cli, book: Book, worker: None) -> None:
+    """Another subscriber's scheduled order has the new key, which this command does not have yet."""
+    old, new = (f"{name}:{b64encode(bytes([number] * 32)).decode()}" for number, name in ((1, "k1"), (2, "k2")))
+    assert (await cli("provision", "-", stdin=lines(book.order()))).code == 0
+    mine, theirs = f"M-{book.mark}", f"T-{book.mark}"
+    for key, order in ((old, book.order(order_id=mine)), (new, book.order(2, order_id=theirs))):
+        held = lines(order | {"not_before": "2099-05-03T14:00:00+02:00"})
+        assert (await cli.but(LASTMILE_ENCRYPTION_KEYS=key)("provision", "-", stdin=held)).code == 0
+    partly = cli.but(LASTMILE_ENCRYPTION_KEYS=old)
+    while len((listed := await partly("scheduled", "list", "--tenant", "acme", "--json")).json) < 2:
+        pass  # Temporal lists a new Schedule after a moment
+    words = f"Scheduled orders whose subscriber cannot be read: {theirs}. The payload is encrypted with key 'k2'"
+
+    assert (listed.code, words in listed.err) == (2, True)
+    assert {order["order_id"]: order["subscriber_ref"] for order in listed.json} == {mine: book.ref(), theirs: ""}
+    (status,) = (await partly("status", book.ref(), "--tenant", "acme", "--json")).json
+    assert [order["order_id"] for order in status["scheduled"]] == [mine]
+    assert status["run_unknown"].startswith(words)
+    assert (await partly("scheduled", "cancel", theirs, "--tenant", "acme")).code == 0
+    assert (await partly("scheduled", "cancel", mine, "--tenant", "acme")).code == 0

@@ -1,5 +1,6 @@
 """What Temporal keeps of an order: nothing that a stranger could read, once there are keys."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,10 +21,13 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from lastmile.client.operator_client import OperatorClient
 from lastmile.client.orders import Lastmile, OrderRun
+from lastmile.client.parked_runs import parked_runs
 from lastmile.client.schedule_manager import WRITTEN, CreateOutcome, ScheduleManager
 from lastmile.client.schedule_retry import ScheduleRetryInterceptor
 from lastmile.client.schedules import SCHEDULES
+from lastmile.client.subscriber_orders import find_subscriber_orders
 from lastmile.contract import Cleanup, Decision, OrderResult, ResultStatus
 from lastmile.db import Database
 from lastmile.devstack.temporal import DevTemporal
@@ -272,11 +276,33 @@ async def test_the_list_of_scheduled_orders_tells_whether_one_needs_the_old_key(
     await old.hold(orders.provision(not_before=at))
     while not [one async for one in old.waiting()]:
         pass  # listed after a moment
-    with pytest.raises(DecryptionError, match="encrypted with key 'k1'"):
-        [one async for one in new.waiting()]
+    (unreadable,) = [one async for one in new.waiting()]
+    assert (unreadable.order_id, unreadable.subscriber_ref) == ("O-1", "")
+    assert "encrypted with key 'k1'" in unreadable.unreadable
     await old.cancel("acme", "O-1")
     while [one async for one in old.waiting()]:
         pass
     await new.hold(orders.provision(not_before=at))
-    while not [one async for one in new.waiting()]:
+    while not (listed := [one async for one in new.waiting()]):
         pass
+    assert [(one.subscriber_ref, one.unreadable) for one in listed] == [(orders.ref, "")]
+
+
+async def test_the_list_of_parked_runs_shows_what_can_be_read(place: Place, orders: Orders) -> None:
+    client = await place.client(RING)
+    queue = place.settings.task_queue
+    place.faults.before["create_billing_service"] = place.faults.before["release_ip_address"] = shelfless
+    async with place.worker(client):
+        run = await place.lastmile(client).start(orders.provision())
+        await parked(run)
+        without_key = await place.client(KeyRing(NEW))
+        while not (listed := [one async for one in parked_runs(without_key, queue)]):
+            pass  # listed after a moment
+        [one] = listed
+        assert (one.subscriber_ref, one.step, one.order_id, one.parked) == (orders.ref, "allocate_ip_address", "", None)
+        assert "encrypted with key 'k1'" in one.unknown
+        operator = OperatorClient(without_key, queue)
+        assert await operator.open_order("acme", orders.ref) == "Provision"
+        found = await find_subscriber_orders(lambda: asyncio.sleep(0, operator), "acme", orders.ref)
+        assert found.trouble.startswith("Where Provision stands is not known: The payload is encrypted with key 'k1'")
+        await run.handle.terminate()

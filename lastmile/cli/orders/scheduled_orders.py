@@ -5,9 +5,9 @@ from operator import attrgetter
 
 from lastmile.cli.connections import connect_temporal, find_tenant, load_settings
 from lastmile.cli.exit_codes import Exit
-from lastmile.cli.output import console, make_table, print_json, print_result, print_text
+from lastmile.cli.output import console, make_table, print_error, print_json, print_result, print_text
 from lastmile.cli.times import zoned_time
-from lastmile.client.scheduled_orders import ScheduledOrder
+from lastmile.client.scheduled_orders import ScheduledOrder, describe_unreadable
 from lastmile.errors import InvalidInputError
 from lastmile.fields.phrases import format_time
 
@@ -15,7 +15,7 @@ __all__ = ["scheduled_cancel", "scheduled_list", "scheduled_move"]
 
 
 async def scheduled_list(tenant: str | None, as_json: bool) -> Exit:
-    """List the scheduled orders, the next first."""
+    """List the scheduled orders, the next first; BAD_INPUT if this process lacks the encryption key of one."""
     settings = load_settings()
     if tenant is not None:
         await find_tenant(settings, tenant)
@@ -29,6 +29,9 @@ async def scheduled_list(tenant: str | None, as_json: bool) -> Exit:
     else:
         columns = ("starts", "tenant", "order", "subscriber", "operation", "paused", "schedule")
         console.print(make_table("", columns, [_row(order) for order in waiting], spare=("schedule",)))
+    if problem := describe_unreadable(waiting):
+        print_error(problem)
+        return Exit.BAD_INPUT
     return Exit.DONE
 
 
@@ -39,8 +42,9 @@ async def scheduled_move(order_id: str, time: str, tenant: str | None, as_json: 
     tenant = await find_tenant(settings, tenant)
     operator = await connect_temporal(settings)
     moved = await operator.orders.scheduled.move(tenant, order_id, at)
+    of_subscriber = f" of subscriber {moved.subscriber_ref}" if moved.subscriber_ref else ""
     print_result(
-        f"Order {order_id} of subscriber {moved.subscriber_ref} starts at {format_time(moved.at)}.",
+        f"Order {order_id}{of_subscriber} starts at {format_time(moved.at)}.",
         as_json,
         **moved.as_json(),
     )
