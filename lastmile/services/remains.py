@@ -19,7 +19,7 @@ _REMAINS = text(
     """
     SELECT EXISTS (SELECT FROM delegations WHERE subscriber_ref = :ref AND released_at IS NULL)
         OR EXISTS (SELECT FROM radcheck WHERE username = :username AND attribute = 'Cleartext-Password')
-        OR EXISTS (SELECT FROM devices WHERE subscriber_ref = :ref AND wanted)
+        OR EXISTS (SELECT FROM devices WHERE subscriber_ref = :ref AND in_service)
         OR EXISTS (SELECT FROM subscribers s JOIN network_profiles n ON n.subscriber_id = s.id WHERE s.ref = :ref)
         OR EXISTS (SELECT FROM subscribers s JOIN billing_services b ON b.subscriber_id = s.id
                    WHERE s.ref = :ref AND b.status <> 'ended')
