@@ -16,7 +16,7 @@ from lastmile.contract.results import StepOutcome
 from lastmile.db import Database, TenantConnection
 from lastmile.db.failures import describe_failure
 from lastmile.errors import NonRetryableError, OutageError
-from lastmile.subscribers.orders import lock_for_compensation, lock_for_step
+from lastmile.subscribers.orders import COMPENSATION_FENCE, STEP_FENCE
 
 __all__ = [
     "Activities",
@@ -50,9 +50,12 @@ class Activities:
     async def _order(self, ref: StepContext) -> AsyncIterator[TenantConnection]:
         """Open a transaction behind the order's fence. Raise `OrderFencedError` where the step may not act."""
         async with self._database.tenant(
-            ref.tenant, actor=ref.requested_by, order_id=ref.order_id, subscriber_ref=ref.subscriber_ref
+            ref.tenant,
+            actor=ref.requested_by,
+            order_id=ref.order_id,
+            subscriber_ref=ref.subscriber_ref,
+            fence=COMPENSATION_FENCE if ref.undo else STEP_FENCE,
         ) as connection:
-            await (lock_for_compensation if ref.undo else lock_for_step)(connection, ref.order_id)
             yield connection
 
     def _scope(self, ref: StepContext) -> OrderScope:

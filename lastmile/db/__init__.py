@@ -1,6 +1,6 @@
 """PostgreSQL: connections that belong to one tenant, and the migrations that make the tables."""
 
-from lastmile.db.database import Database, PlatformConnection, TenantConnection
+from lastmile.db.database import Database, Fence, PlatformConnection, TenantConnection
 from lastmile.db.metadata import metadata
 
-__all__ = ["Database", "PlatformConnection", "TenantConnection", "metadata"]
+__all__ = ["Database", "Fence", "PlatformConnection", "TenantConnection", "metadata"]

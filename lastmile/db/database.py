@@ -5,8 +5,9 @@ connection that names no tenant sees nothing. The login is never the owner of a 
 groups that the initial schema makes, and every connection acts as one of them.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, NewType
 
 from sqlalchemy import make_url, text
@@ -14,9 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from lastmile.db.dialect import DRIVER, begin_with, first_answer, quoted
 from lastmile.errors import NonRetryableError
 
-__all__ = ["TENANT_ROLE", "Database", "PlatformConnection", "TenantConnection", "UnsafeRoleError", "async_url"]
+__all__ = ["TENANT_ROLE", "Database", "Fence", "PlatformConnection", "TenantConnection", "UnsafeRoleError", "async_url"]
 
 TenantConnection = NewType("TenantConnection", AsyncConnection)
 PlatformConnection = NewType("PlatformConnection", AsyncConnection)
@@ -33,16 +35,7 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
 # terminal that stands still, or is cut off, would keep what it has locked from everybody.
 LONG_TRANSACTION_MS = 86_400_000
 
-# Row-level security goes by the tenant, the audit log by the rest (migrations/initial/audit_log.sql).
-_ENTER_TENANT = text(
-    """
-    SELECT set_config('lastmile.tenant', :tenant, true), set_config('lastmile.actor', :actor, true),
-           set_config('lastmile.order', :order_id, true), set_config('lastmile.subscriber', :subscriber_ref, true)
-    """
-)
-_ENTER_PLATFORM = text(
-    f"SELECT set_config('role', '{PLATFORM_ROLE}', true), set_config('lastmile.actor', :actor, true)"
-)
+_AS_PLATFORM = f"SET LOCAL ROLE {PLATFORM_ROLE};"
 _ROLE_CHECK = text(
     """
     SELECT r.rolname, r.rolsuper, r.rolbypassrls,
@@ -64,6 +57,18 @@ def async_url(url: str) -> str:
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A statement that must find a row, as the transaction of an order begins. It locks what it finds.
+
+    The statement takes the order from the setting `lastmile.order`, and sees the tenant's rows alone.
+    """
+
+    statement: str
+    refusal: Callable[[str], Exception]
+    """Makes the error that is raised if there is no row; the argument is the order id."""
+
+
 class Database:
     """A pool of connections. Use `tenant` for a subscriber's business, `platform` for what spans tenants."""
 
@@ -74,46 +79,56 @@ class Database:
 
     @asynccontextmanager
     async def tenant(
-        self, tenant: str, *, actor: str = "", order_id: str = "", subscriber_ref: str = ""
+        self,
+        tenant: str,
+        *,
+        actor: str = "",
+        order_id: str = "",
+        subscriber_ref: str = "",
+        fence: Fence | None = None,
     ) -> AsyncIterator[TenantConnection]:
         """One transaction that sees and writes `tenant`'s rows alone; committed where no error is raised.
 
-        The audit log records its changes as `actor`'s doing (default: the database login's), for that order.
+        The audit log records its changes as `actor`'s doing (default: the database login's), for that order. Raises the
+        refusal of the `fence` if the order may not act. Settings and fence begin the transaction in one round trip.
         """
-        entry = {"tenant": tenant, "actor": actor, "order_id": order_id, "subscriber_ref": subscriber_ref}
-        async with self._begin() as connection:
-            await connection.execute(_ENTER_TENANT, entry)
+        statements = _set(tenant=tenant, actor=actor, order=order_id, subscriber=subscriber_ref)
+        if fence:
+            statements += fence.statement
+        async with self._begin(self.engine, statements) as connection:
+            if fence and first_answer(connection).endswith(" 0"):
+                raise fence.refusal(order_id)
             yield TenantConnection(connection)
 
     @asynccontextmanager
     async def platform(self, *, actor: str = "") -> AsyncIterator[PlatformConnection]:
         """One transaction over all tenants: set-up, maintenance, audit."""
-        async with self._begin() as connection:
-            await connection.execute(_ENTER_PLATFORM, {"actor": actor})
+        async with self._begin(self.engine, _AS_PLATFORM + _set(actor=actor)) as connection:
             yield PlatformConnection(connection)
 
     @asynccontextmanager
     async def long_transaction(self, *, actor: str = "") -> AsyncIterator[PlatformConnection]:
         """As `platform`, on a connection of its own, for what takes as long as it takes: no step of a workflow."""
-        async with self._long_engine.begin() as connection:
-            await connection.execute(_ENTER_PLATFORM, {"actor": actor})
+        async with self._begin(self._long_engine, _AS_PLATFORM + _set(actor=actor)) as connection:
             yield PlatformConnection(connection)
 
     @asynccontextmanager
-    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+    async def _begin(self, engine: AsyncEngine, statements: str = "") -> AsyncIterator[AsyncConnection]:
         try:
-            async with self.engine.begin() as connection:
-                yield connection
+            async with engine.connect() as connection:
+                begin_with(connection, statements)
+                async with connection.begin():
+                    yield connection
         except DBAPIError as failure:
             # After a restart of PostgreSQL every idle connection is dead: drop them all at the first sign,
             # instead of letting each of the next callers find one.
             if failure.connection_invalidated:
-                await self.engine.dispose()
+                await engine.dispose()
             raise
 
     async def verify_role(self) -> None:
         """Raise `UnsafeRoleError` unless row-level security binds this login."""
-        async with self._begin() as connection:
+        async with self._begin(self.engine) as connection:
             role = (await connection.execute(_ROLE_CHECK)).one()
         if role.rolsuper or role.rolbypassrls or role.owner:
             raise UnsafeRoleError(
@@ -123,7 +138,7 @@ class Database:
 
     async def superuser_login(self) -> str | None:
         """The login, where it is a superuser or has BYPASSRLS: only the role that it acts as holds it back."""
-        async with self._begin() as connection:
+        async with self._begin(self.engine) as connection:
             return (await connection.execute(_SUPERUSER_LOGIN)).scalar_one_or_none()
 
     async def ping(self) -> None:
@@ -137,8 +152,9 @@ class Database:
 
 def _engine(url: str, statement_ms: int, **pool: Any) -> AsyncEngine:
     return create_async_engine(
-        async_url(url),
+        make_url(url).set(drivername=DRIVER),
         **pool,
+        isolation_level="AUTOCOMMIT",  # the dialect begins and ends the transactions
         hide_parameters=True,  # in errors: they hold names and addresses
         connect_args={
             "timeout": STATEMENT_TIMEOUT_MS / 1000,
@@ -152,3 +168,9 @@ def _engine(url: str, statement_ms: int, **pool: Any) -> AsyncEngine:
             },
         },
     )
+
+
+def _set(**settings: str) -> str:
+    """Return the statement of the settings: row-level security goes by the tenant, the audit log by the others."""
+    calls = [f"set_config('lastmile.{name}', {quoted(value)}, true)" for name, value in settings.items()]
+    return f"SELECT {', '.join(calls)};"

@@ -15,11 +15,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from lastmile.contract.operations import LineEffect, operations_that
-from lastmile.db import PlatformConnection, TenantConnection
+from lastmile.db import Fence, PlatformConnection, TenantConnection
 from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, UnknownTenantError
 from lastmile.subscribers.tables import orders
 
 __all__ = [
+    "COMPENSATION_FENCE",
+    "STEP_FENCE",
     "ClosedOrder",
     "EndedOrder",
     "OrderStatus",
@@ -244,6 +246,25 @@ async def read_ended_orders(
     return {(row.tenant_id, row.order_id): EndedOrder(row.digest, row.result, _outdated(row)) for row in rows}
 
 
+def _not_running(order_id: str) -> OrderFencedError:
+    return OrderFencedError(f"Order {order_id} is no longer running: this late attempt changed nothing.")
+
+
+def _ended(order_id: str) -> OrderFencedError:
+    return OrderFencedError(f"Order {order_id} has ended: there is nothing to undo.")
+
+
+# The order of the transaction. Row-level security leaves the orders of its tenant.
+_THIS_ORDER = "order_id = current_setting('lastmile.order')"
+
+STEP_FENCE = Fence(f"SELECT FROM orders WHERE {_THIS_ORDER} AND status = 'running' FOR SHARE", _not_running)
+"""Locks the running order, so that no compensation of the order acts before the step's transaction ends."""
+
+COMPENSATION_FENCE = Fence(
+    f"UPDATE orders SET status = 'rolling_back' WHERE {_THIS_ORDER} AND status IN ('running', 'rolling_back')", _ended
+)
+"""Sets the order to `rolling_back` and locks it, so that no step of the order acts from now on."""
+
 _LOCK_RUNNING = text("SELECT 1 FROM orders WHERE order_id = :order_id AND status = 'running' FOR SHARE")
 _LOCK_ROLLING_BACK = text(
     """
@@ -260,7 +281,7 @@ async def lock_for_step(connection: TenantConnection, order_id: str) -> None:
         OrderFencedError: the order is not running.
     """
     if await connection.scalar(_LOCK_RUNNING, {"order_id": order_id}) is None:
-        raise OrderFencedError(f"Order {order_id} is no longer running: this late attempt changed nothing.")
+        raise _not_running(order_id)
 
 
 async def lock_for_compensation(connection: TenantConnection, order_id: str) -> None:
@@ -270,4 +291,4 @@ async def lock_for_compensation(connection: TenantConnection, order_id: str) -> 
         OrderFencedError: the order has ended.
     """
     if await connection.scalar(_LOCK_ROLLING_BACK, {"order_id": order_id}) is None:
-        raise OrderFencedError(f"Order {order_id} has ended: there is nothing to undo.")
+        raise _ended(order_id)
