@@ -11,9 +11,10 @@ does.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 
 from ipam.allocation_key import AllocationKey
 from ipam.delegations import Delegation, StateChangedError, transition
@@ -34,6 +35,7 @@ from ipam.netbox.direct import pending_delegations
 from ipam.netbox.direct.pending_removals import LATE
 from lastmile.contract.addressing import Need, vrf_words
 from lastmile.db import TenantConnection
+from lastmile.db.direct import DirectStatement
 from lastmile.db.statements import read_sql
 
 __all__ = ["Allocation", "NoFreeBlock", "Quarantine", "Released", "allocate", "assign", "check_open", "release"]
@@ -80,11 +82,12 @@ class Quarantine:
     """The time where no NAS confirmed that the subscriber's session has ended."""
 
 
-def _allocate(*, static: bool, wait: bool) -> TextClause:
+@cache
+def _allocate(*, static: bool, wait: bool) -> DirectStatement:
     """Return the statement that allocates; `static` for the address of the need, `wait` to wait for other claims."""
     lock = "FOR UPDATE OF s" if wait else "FOR UPDATE OF s SKIP LOCKED"
     slot = "s.slot = CAST(:address AS inet) - host(c.prefix)::inet" if static else "true"
-    return text(read_sql("ipam", "allocate", lock=lock, slot=slot))
+    return DirectStatement(read_sql("ipam", "allocate", lock=lock, slot=slot))
 
 
 _GROW = text(read_sql("ipam", "grow_frontier")).bindparams(batch=FRONTIER_BATCH)
@@ -157,7 +160,7 @@ async def assign(
     static = need.address is not None
     if static:
         await connection.execute(_REACH_ADDRESS, wanted)
-    row = (await connection.execute(_allocate(static=static, wait=False), claim)).one_or_none()
+    row: Any = await _allocate(static=static, wait=False).one_or_none(connection, claim)
     # The second round is for a call that waited in the first and lost: another attempt with the same key has won
     # meanwhile, or other orders have used up the free slots of a pool.
     for second in (False, True):
@@ -167,7 +170,7 @@ async def assign(
         if row is None:
             # No other transaction can see the slots that this one has added, so there is none to wait for.
             grown = not static and (await connection.execute(_GROW, wanted)).rowcount > 0
-            row = (await connection.execute(_allocate(static=static, wait=not grown), claim)).one_or_none()
+            row = await _allocate(static=static, wait=not grown).one_or_none(connection, claim)
         if row is None and not static:
             if more_blocks and (delegated := await blocks.for_need(connection, need)):
                 return NoFreeBlock(delegated)

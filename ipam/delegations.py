@@ -11,6 +11,7 @@ from ipam.lifecycle import State, check
 from ipam.prefix import Prefix
 from lastmile.contract.addressing import Purpose
 from lastmile.db import TenantConnection
+from lastmile.db.direct import DirectStatement, Record
 from lastmile.errors import LastmileError
 
 __all__ = ["COLUMNS", "Delegation", "StateChangedError", "held_by", "revoked_by", "revoked_for", "transition"]
@@ -46,7 +47,7 @@ class Delegation:
     """The VRF of its pool."""
 
     @classmethod
-    def of(cls, row: Row[Any]) -> "Delegation":
+    def of(cls, row: Row[Any] | Record) -> "Delegation":
         """From a row of `COLUMNS`."""
         return cls(
             id=row.id,
@@ -81,7 +82,7 @@ class StateChangedError(LastmileError):
 
 
 # Not only live ones: between REVOKED and the release the delegation still holds its slot.
-_HELD_BY = text(
+_HELD_BY = DirectStatement(
     f"SELECT {COLUMNS} FROM delegations WHERE subscriber_ref = :subscriber_ref AND released_at IS NULL ORDER BY id"
 )
 
@@ -100,7 +101,7 @@ _REVOKED_FOR = text(
     """
 )
 
-_TRANSITION = text(
+_TRANSITION = DirectStatement(
     """
     WITH moved AS (
         UPDATE delegations
@@ -120,7 +121,7 @@ _TRANSITION = text(
 
 async def held_by(connection: TenantConnection, subscriber_ref: str) -> list[Delegation]:
     """Return every delegation of the subscriber that was not released, oldest first."""
-    rows = await connection.execute(_HELD_BY, {"subscriber_ref": subscriber_ref})
+    rows = await _HELD_BY.all(connection, {"subscriber_ref": subscriber_ref})
     return [Delegation.of(row) for row in rows]
 
 
@@ -150,8 +151,8 @@ async def transition(
     delegation is no longer in the state it was read in.
     """
     check(delegation.state, after)
-    moved = await connection.execute(
-        _TRANSITION,
+    row = await _TRANSITION.one_or_none(
+        connection,
         {
             "id": delegation.id,
             "before": delegation.state,
@@ -161,8 +162,7 @@ async def transition(
             "disconnect_confirmed": disconnect_confirmed,
         },
     )
-    row = moved.one_or_none()
     if row is None:
         raise StateChangedError(f"{delegation} is no longer {delegation.state}")
     # The pool's mode may have changed while the statement waited: take the slot and NetBox id that it has now.
-    return replace(delegation, state=after, **row._mapping)
+    return replace(delegation, state=after, **row)

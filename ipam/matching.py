@@ -1,18 +1,16 @@
 """Compare the addresses that a line has with those that an order asks for."""
 
 from collections.abc import Collection, Iterator
-from typing import Any
-
-from sqlalchemy import Row, text
 
 from ipam.errors import DelegationMismatchError
 from lastmile.contract.addressing import Addressing, Need, Purpose, vrf_words
 from lastmile.db import TenantConnection
+from lastmile.db.direct import DirectStatement, Record
 
 __all__ = ["address_differences", "must_match"]
 
 # What the line has, or is about to get. Revoking and failed delegations do not count.
-_HELD = text(
+_HELD = DirectStatement(
     """
     SELECT d.purpose, d.prefix::text AS prefix, p.name AS pool, p.region, p.vrf
     FROM delegations d JOIN pools p ON p.id = d.pool_id
@@ -41,7 +39,7 @@ async def address_differences(
         addressing: What the order asks for.
         may_add: What the order may ask for and the line not have: the order allocates it.
     """
-    rows = (await connection.execute(_HELD, {"subscriber_ref": subscriber_ref})).all()
+    rows = await _HELD.all(connection, {"subscriber_ref": subscriber_ref})
     held = {Purpose(row.purpose): row for row in rows}
     needs = {need.purpose: need for need in addressing.needs()}
     return [
@@ -64,7 +62,7 @@ async def must_match(connection: TenantConnection, subscriber_ref: str, addressi
         raise DelegationMismatchError(f"subscriber {subscriber_ref}: {'; '.join(found)}. Deprovision the line first")
 
 
-def _not_asked(purpose: Purpose, row: Row[Any], addressing: Addressing) -> str:
+def _not_asked(purpose: Purpose, row: Record, addressing: Addressing) -> str:
     asked = "none" if purpose.family == 6 and not addressing.enable_ipv6 else _asked(purpose, addressing)
     return f"{_mode(purpose, addressing)}: the line has {_WORDS[purpose]}{_written(row)}, the order asks for {asked}"
 
@@ -80,7 +78,7 @@ def _asked(purpose: Purpose, addressing: Addressing) -> str:
     return str(addressing.ipv4_mode if purpose is Purpose.IPV4 else addressing.ipv6_mode)
 
 
-def _other(row: Row[Any], need: Need) -> Iterator[str]:
+def _other(row: Record, need: Need) -> Iterator[str]:
     """Yield in what the line's prefix differs from the need of the order."""
     family = f"ipv{need.purpose.family}"
     if need.pool is not None and row.pool != need.pool:
@@ -99,5 +97,5 @@ def _other(row: Row[Any], need: Need) -> Iterator[str]:
         yield f"addressing.ipv4_address: the line has {address}, the order asks for {need.address}"
 
 
-def _written(row: Row[Any]) -> str:
+def _written(row: Record) -> str:
     return "" if row.prefix is None else f" ({row.prefix})"

@@ -35,6 +35,9 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
 # terminal that stands still, or is cut off, would keep what it has locked from everybody.
 LONG_TRANSACTION_MS = 86_400_000
 
+# More than a worker has.
+STATEMENTS_KEPT = 500
+
 _AS_PLATFORM = f"SET LOCAL ROLE {PLATFORM_ROLE};"
 _ROLE_CHECK = text(
     """
@@ -159,6 +162,11 @@ def _engine(url: str, statement_ms: int, **pool: Any) -> AsyncEngine:
         connect_args={
             "timeout": STATEMENT_TIMEOUT_MS / 1000,
             "command_timeout": statement_ms / 1000 + 1,
+            # Each statement is prepared once for each connection: by SQLAlchemy, or by asyncpg (`lastmile.db.direct`),
+            # which would do so again after five minutes.
+            "prepared_statement_cache_size": STATEMENTS_KEPT,
+            "statement_cache_size": STATEMENTS_KEPT,
+            "max_cached_statement_lifetime": 0,
             "server_settings": {
                 "role": TENANT_ROLE,
                 "application_name": "lastmile",
