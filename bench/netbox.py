@@ -50,7 +50,7 @@ class Scale:
     """The number of allocations in a round, by kind of pool and number of clients."""
     rounds: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 9) | {DIRECT: 3})
     """The number of rounds by kind of pool. Short rounds need more, since a moment's load affects them more."""
-    told: int = 64
+    reported: int = 64
     """The number of prefixes that a round of the outbox records in NetBox."""
     outbox_rounds: int = 3
     as_slow_as_measured: bool = True
@@ -67,7 +67,9 @@ async def measure(directory: Path, template_url: str, scale: Scale = FULL) -> li
     token = ensure_secret(directory, "netbox")
     async with _estate(directory, template_url, [*pools, fresh], token, scale) as (database, netbox):
         work = _allocating(database, netbox, fresh)
-        told = await outbox.measure(database, netbox, token, work, number=scale.told, rounds=scale.outbox_rounds)
+        reported = await outbox.measure(
+            database, netbox, token, work, number=scale.reported, rounds=scale.outbox_rounds
+        )
         found: dict[str, Measured] = {}
         for kind in KINDS:
             turns = {pool.name: _turn(database, netbox, pool, scale) for pool in pools if pool.kind == kind}
@@ -78,7 +80,7 @@ async def measure(directory: Path, template_url: str, scale: Scale = FULL) -> li
             async with BlockMaintenance(database, netbox, REST):
                 await medians(1, turns)
                 found |= await medians(scale.rounds[kind], turns)
-    return [*_measurements(pools, found), *told]
+    return [*_measurements(pools, found), *reported]
 
 
 @asynccontextmanager
@@ -89,15 +91,15 @@ async def _estate(
         url = await stack.enter_async_context(copied(template_url, "bench_netbox"))
         database = Database(url, pool_size=CONNECTIONS)
         stack.push_async_callback(database.close)
-        standin = NetBoxStandIn(
+        server = NetBoxStandIn(
             directory,
             port=Ports(directory).claim("NetBox"),
             token_file=secret_file(directory, "netbox"),
             as_slow_as_measured=scale.as_slow_as_measured,
         )
-        await build(database, url, pools, standin.file, token)
-        await stack.enter_async_context(standin)
-        netbox = await stack.enter_async_context(NetBox(standin.url, token))
+        await build(database, url, pools, server.file, token)
+        await stack.enter_async_context(server)
+        netbox = await stack.enter_async_context(NetBox(server.url, token))
         await netbox.require()
         yield database, netbox
 

@@ -83,7 +83,7 @@ async def build(database: Database, owner_url: str, pools: Sequence[FilledPool],
                 for pool in pools:
                     await _add(database, netbox, pool)
                     await _fill(owner, server, pool)
-                await BlockMaintenance(database, netbox, timedelta()).beat()
+                await BlockMaintenance(database, netbox, timedelta()).run_once()
     finally:
         await owner.close()
     await as_owner(owner_url, *SETTLE)
@@ -100,7 +100,7 @@ async def _add(database: Database, netbox: NetBox, pool: FilledPool) -> None:
         await add_pool(platform, Pool.model_validate({"name": pool.name, "prefix": pool.space, **what}))
         delegated = [bound for bound in await delegated_pools(platform) if bound.name == pool.name]
     for bound in delegated:
-        while await acquire_block(database, netbox, bound, wanted=pool.held + 1):
+        while await acquire_block(database, netbox, bound, free_slots=pool.held + 1):
             pass
 
 
@@ -134,7 +134,7 @@ async def _fill(owner: asyncpg.Connection, server: NetBoxServer, pool: FilledPoo
             if pool.kind == PREFIX:
                 records.append((id, slot, TENANT, netbox_id, key, None, None))
     await owner.copy_records_to_table("delegations", records=delegations, columns=_DELEGATIONS.split())
-    await owner.execute("DELETE FROM netbox_records WHERE pool_id = $1", id)  # it has been told of all
+    await owner.execute("DELETE FROM netbox_records WHERE pool_id = $1", id)  # as if everything were reported
     names = ("pool_id", "slot", "tenant_id", "netbox_id", "key", "since", "due_at")
     await owner.copy_records_to_table("netbox_records", records=records, columns=names)
     await owner.execute(

@@ -36,14 +36,14 @@ async def measure(
     """Measure rounds of `number` prefixes. Before a round, NetBox has every record."""
     url = netbox.wire.url
 
-    keeper = BlockMaintenance(database, netbox, timedelta())
-    await keeper.beat()  # looks around, once a minute
+    maintenance = BlockMaintenance(database, netbox, timedelta())
+    await maintenance.run_once()  # looks around, once a minute
 
-    async def telling() -> Measured:
+    async def reporting() -> Measured:
         await rate(allocating, number, IN_FLIGHT)
-        return await _watched(url, token, number, _all_told(database, keeper))
+        return await _watched(url, token, number, _report_all(database, maintenance))
 
-    turns: dict[str, Turn] = {"lastmile": telling}
+    turns: dict[str, Turn] = {"lastmile": reporting}
     with _Bare(url, token) as bare:
         turns["bare"] = lambda: _watched(url, token, number, bare.create(number))
         found = await medians(rounds, turns)
@@ -73,11 +73,11 @@ async def _watched(url: str, token: str, number: int, work: Awaitable[None]) -> 
     return {"rate": number / seconds, "median": median(milliseconds), "longest": max(milliseconds)}
 
 
-async def _all_told(database: Database, keeper: BlockMaintenance) -> None:
+async def _report_all(database: Database, maintenance: BlockMaintenance) -> None:
     """Record all waiting prefixes, as a worker does, but without pauses."""
     while await _waiting(database):
-        if not await keeper.beat():
-            raise RuntimeError("NetBox cannot be told: the keeper's warnings above say why")
+        if not await maintenance.run_once():
+            raise RuntimeError("Cannot report to NetBox: see the warnings above")
 
 
 async def _waiting(database: Database) -> bool:

@@ -165,9 +165,9 @@ async def main() -> None:
                 temporal.address, data_converter=pydantic_data_converter, interceptors=[faults], identity="worker-1"
             )
             async with build_worker(client, Settings(), database, authorization):
-                standing = ScheduleManager(client, Settings().task_queue)
+                manager = ScheduleManager(client, Settings().task_queue)
                 for plan in SCHEDULES:
-                    await standing.make(plan)
+                    await manager.make(plan)
                 for name, url in _pages(temporal.ui_url, await _runs(Lastmile(client), faults)).items():
                     await _picture(url, name)
             await database.close()

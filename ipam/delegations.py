@@ -78,7 +78,7 @@ class Delegation:
 
 
 class StateChangedError(LastmileError):
-    """Somebody else moved the delegation first: read it again (a retry does)."""
+    """Another transaction has changed the delegation: read it again, as a retry does."""
 
 
 # Not only live ones: between REVOKED and the release the delegation still holds its slot.

@@ -51,10 +51,10 @@ _TAKE_AWAY = (
 )
 
 # The end of the former quarantine is not known any more, so a new one begins.
-_GIVE_AGAIN = (
+_INCLUDE_AGAIN = (
     text(
         """
-        UPDATE slots SET free_at = now() + CAST(:rest AS interval)
+        UPDATE slots SET free_at = now() + CAST(:quarantine AS interval)
         WHERE pool_id = :pool_id AND slot <@ CAST(CAST(:slots AS text) AS int8multirange)
           AND delegation_id IS NULL AND free_at = 'infinity'
         """
@@ -136,8 +136,10 @@ async def exclude(connection: PlatformConnection, pool: Pool, networks: Iterable
     return wanted
 
 
-async def include(connection: PlatformConnection, pool: Pool, networks: Iterable[Prefix], *, rest: timedelta) -> Pool:
-    """Include these parts again; return the pool. A prefix that was in use before is in quarantine for `rest`.
+async def include(
+    connection: PlatformConnection, pool: Pool, networks: Iterable[Prefix], *, quarantine: timedelta
+) -> Pool:
+    """Include these parts again; return the pool. A prefix that was in use before is in quarantine for `quarantine`.
 
     Raises `InvalidPoolError`.
     """
@@ -152,8 +154,10 @@ async def include(connection: PlatformConnection, pool: Pool, networks: Iterable
     pool_id = await _lock(connection, pool)
     await connection.execute(_LOCK_EXCLUSIONS, {"pool_id": pool_id})
     await connection.execute(_SET_EXCLUDED, {"pool_id": pool_id, "excluded": slot_ranges(kept)})
-    await connection.execute(_GIVE_AGAIN[0], {"pool_id": pool_id, "slots": slot_ranges(back), "rest": rest})
-    await connection.execute(_GIVE_AGAIN[1], {"pool_id": pool_id, "slots": slot_ranges(back)})
+    await connection.execute(
+        _INCLUDE_AGAIN[0], {"pool_id": pool_id, "slots": slot_ranges(back), "quarantine": quarantine}
+    )
+    await connection.execute(_INCLUDE_AGAIN[1], {"pool_id": pool_id, "slots": slot_ranges(back)})
     return wanted
 
 

@@ -40,7 +40,7 @@ _CONFIRM = text(
         UPDATE slots s SET free_at = least(s.free_at, now() + CAST(:confirmed AS interval))
         FROM d WHERE s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id IS NULL
           AND s.free_at = d.released_at + CAST(:unconfirmed AS interval) -- the quarantine of this release
-    ), told AS ( -- a worker that reports at this moment has read the former end
+    ), due AS ( -- a worker that reports at this moment has read the former end
         UPDATE netbox_records r SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
         FROM d WHERE r.pool_id = d.pool_id AND r.slot = d.slot
     ), sooner_in_netbox AS (

@@ -273,9 +273,9 @@ async def test_what_runs_by_itself_does(environment: Environment, orders: Orders
             if b"worker.started" in line:
                 break
         for plan in SCHEDULES:
-            assert not (await schedules.standing(plan)).paused
+            assert not (await schedules.status(plan)).paused
             await schedules.trigger(plan.name)
-            while (run := (await schedules.standing(plan)).last_run) is None:
+            while (run := (await schedules.status(plan)).last_run) is None:
                 pass  # a Schedule cannot be waited for
             await temporal_client.get_workflow_handle(run).result()
     for plan in SCHEDULES:

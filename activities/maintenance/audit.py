@@ -1,7 +1,7 @@
-"""What the hourly audit does: checks each promise, repairs what is safe to repair, asks NASes once more.
+"""The activities of the hourly audit: check each invariant, repair what is safe to repair, repeat disconnects.
 
-Each repair is safe without a decision: it is one statement that checks again whether the repair is needed, takes
-nothing from a delegation that is live, and gives nobody an address that has not rested. The audit log records its
+Each repair is safe without a decision: it is one statement that checks again whether the repair is needed, changes no
+live delegation, and frees no address before its quarantine ends. The audit log records its
 changes.
 """
 
@@ -34,13 +34,13 @@ from lastmile.services.sessions import Sessions
 __all__ = ["AuditActivities"]
 
 ACTOR = "audit"
-"""In the audit log."""
+"""The actor in the audit log."""
 
 REPAIRED_AT_ONCE = 1_000
-"""Of one invariant; the rest is the next hour's."""
+"""Repairs of one invariant in one run; the next run repairs the others."""
 RETRIED_AT_ONCE = 2_000
 SIDE_BY_SIDE = 64
-"""Subscribers whose NASes are asked at a time."""
+"""Subscribers whose sessions are disconnected at a time."""
 
 log = structlog.get_logger("lastmile.audit")
 
@@ -64,7 +64,7 @@ class _Found:
 
 
 async def _sorted(violations: AsyncIterator[Violation], known: set[str]) -> _Found:
-    """The findings, with those whose acknowledgement is in `known` apart."""
+    """Collect the findings; those whose acknowledgement is in `known` count apart."""
     found = _Found()
     async for violation in violations:
         found.add(violation, known)
@@ -90,7 +90,7 @@ class AuditActivities(Activities):
 
     @upkeep
     async def invariants(self) -> list[str]:
-        """The names of all, in the order in which they are checked; findings of other invariants are deleted."""
+        """Return the names of all invariants in the order of the checks; delete findings of other invariants."""
         async with self._database.platform(actor=ACTOR) as connection:
             compared = list(DifferenceKind) if await pools_in_netbox(connection) else []
             await delete_other_findings(connection, [*self._invariants, *compared])
@@ -98,13 +98,13 @@ class AuditActivities(Activities):
 
     @upkeep
     async def check_invariant(self, name: str) -> InvariantReport:
-        """Check one, repair what can be, and keep what is left for the metrics."""
+        """Check one invariant, repair its violations where possible, and store the counts for the metrics."""
         invariant = self._invariants[name]
         known = await self._acknowledged(name)
         found = await _sorted(self._check(invariant), known)
-        # Nobody knows whether a session still uses a leaked prefix: it rests as one whose end nobody confirmed.
-        rest = self._quarantine.unconfirmed
-        repairs = repair(self._database, found.first, rest, actor=ACTOR, vrf_attribute=self._vrf_attribute)
+        # A session may still use a leaked prefix: its quarantine is that of an unconfirmed disconnect.
+        quarantine = self._quarantine.unconfirmed
+        repairs = repair(self._database, found.first, quarantine, actor=ACTOR, vrf_attribute=self._vrf_attribute)
         repaired = len([one async for one in repairs])
         if repaired:
             found = await _sorted(self._check(invariant), known)
@@ -134,7 +134,7 @@ class AuditActivities(Activities):
             return set(await read_acknowledgements(connection, invariant))
 
     async def _keep(self, name: str, found: _Found, known: set[str], *, repaired: int = 0) -> None:
-        """Keep the counts for the metrics, and no acknowledgement whose finding is gone."""
+        """Store the counts for the metrics, and delete acknowledgements whose finding is gone."""
         async with self._database.platform(actor=ACTOR) as connection:
             await delete_acknowledgements(connection, known - found.acknowledged)
             await record_findings(
@@ -147,7 +147,7 @@ class AuditActivities(Activities):
 
     @upkeep
     async def compare_with_netbox(self) -> dict[str, int]:
-        """What NetBox says otherwise, by kind. Nothing is repaired there: people work in it, too."""
+        """Return the numbers of differences by kind. The audit repairs none: other users work in NetBox too."""
         async with self._database.platform() as connection:
             if not await pools_in_netbox(connection):
                 return {}
@@ -166,8 +166,10 @@ class AuditActivities(Activities):
 
     @upkeep
     async def retry_disconnects(self) -> MaintenanceReport:
-        """Ask again for the end of sessions that no NAS has confirmed to be over; where one does, the prefix rests for
-        as long as others. A session of a subscriber that has come back is left alone."""
+        """Repeat the disconnect of sessions whose end no NAS has confirmed. A confirmation shortens the quarantine.
+
+        The session of a subscriber that has returned is left alone.
+        """
         async with self._database.platform() as connection:
             found = await unconfirmed(connection, self._quarantine, most=RETRIED_AT_ONCE)
         turns = asyncio.Semaphore(SIDE_BY_SIDE)
@@ -185,7 +187,7 @@ class AuditActivities(Activities):
 
     @upkeep
     async def audit_ended(self, result: dict[str, Any], failed: list[str]) -> None:
-        """Say in the log what was found; `failed` is what was not checked."""
+        """Log the findings; `failed` lists the checks that failed."""
         if failed:
             log.error("audit.failed", failed=failed)
         log.info("audit.ended", **{name: value for name, value in result.items() if name != "problems"})

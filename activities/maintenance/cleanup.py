@@ -1,8 +1,8 @@
-"""What the daily cleanup does: the end of what ended long ago, and of what should have ended.
+"""The activities of the daily cleanup: delete old records, and complete revocations that were interrupted.
 
-Each activity does as much as one attempt has time for, and says from where to go on. Nothing here is an order's, so no
-order's fence holds it: what it changes can only go forward (a revocation) or has ended. Each statement looks for itself
-whether that is still so.
+Each activity does as much as one attempt has time for, and returns where to continue. No order's fence protects these
+changes: they concern ended delegations, or revocations, which only go forward. Each statement checks by itself
+that this still holds.
 """
 
 from collections.abc import Collection, Iterable
@@ -33,19 +33,19 @@ from lastmile.services.sessions import Sessions
 __all__ = ["CleanupActivities"]
 
 ACTOR = "cleanup"
-"""In the audit log."""
+"""The actor in the audit log."""
 
 BUDGET = timedelta(seconds=20)
-"""How long one attempt goes on to the next batch."""
+"""How long one attempt continues with the next batch."""
 NETBOX_BUDGET = timedelta(minutes=10)
-"""The same for NetBox, which removes some ten a second; what is left then is left to the next day."""
+"""The same for NetBox, which deletes about ten records a second; the next day deletes the others."""
 BATCH = 20_000
 """Delegations deleted at once: a tenth of a second, well within a statement's time-out."""
 PAGE = 200
 SHOWN = 50
-"""How many leaks a person is shown at once."""
+"""The number of leaks in the result."""
 TOO_MANY = 3
-"""Failures of NetBox in a row after which it is not the records' fault."""
+"""Failures in a row after which NetBox itself is assumed to fail."""
 
 log = structlog.get_logger("lastmile.cleanup")
 
@@ -71,7 +71,7 @@ class CleanupActivities(Activities):
 
     @upkeep
     async def delete_revoked(self, search: MaintenanceSearch) -> MaintenanceReport:
-        """Delete delegations that were released long ago, and have rested."""
+        """Delete delegations that were released long ago and whose quarantine is over."""
         age = max(search.older_than, self._quarantine.confirmed, self._quarantine.unconfirmed)
         deleted, after = 0, _place(search.after)
         in_time = time_left(BUDGET)
@@ -86,11 +86,11 @@ class CleanupActivities(Activities):
 
     @upkeep
     async def report_leaks(self, search: MaintenanceSearch) -> MaintenanceReport:
-        """Tell of every delegation that has been allocated for too long, whatever its order is doing."""
+        """Report every delegation that has been allocated for too long, whatever the state of its order."""
         async with self._database.platform() as connection:
             found = await stale.find_leaks(connection, search.older_than, _place(search.after), page=PAGE)
         for leak in () if search.dry_run else found:
-            # No prefix: logs hold no personal data. Subscriber and order lead to it.
+            # No prefix: logs have no personal data. Subscriber and order identify it.
             log.warning(
                 "ipv6_lifecycle.prefix_leak",
                 tenant=leak.tenant,
@@ -124,15 +124,15 @@ class CleanupActivities(Activities):
 
     @upkeep
     async def finish_revocation(self, stuck: Stuck) -> RevocationReport:
-        """Bring every revocation of the subscriber to its end: disconnect, revoked, released, also in NetBox.
+        """Complete every revocation of the subscriber: disconnect, revoked, released, also in NetBox.
 
-        Whoever calls this holds the subscriber's workflow id. A late attempt, which does not hold it any more, does no
-        harm: it goes by the delegations that it saw when it did, and those have no other way to go.
+        The caller's run has the subscriber's workflow id. A late attempt, after that run has ended, does no
+        harm: it changes only the delegations that it saw in time, and those can only be revoked.
         """
         user = accounts.username(stuck.tenant, stuck.subscriber_ref)
         async with self._subscriber(stuck) as connection:
             seen = await _unfinished(connection, stuck)
-            # The account is left alone: blocked, it stays so; a line that works without these addresses goes on.
+            # The account is not changed: a line may stay in service without these addresses.
             await self._reply_items.remove(connection, user, seen)
         in_use = any(delegation.state is State.REVOKING for delegation in seen)
         problems = await self._sessions.disconnect(stuck.tenant, user) if in_use else []
@@ -141,7 +141,9 @@ class CleanupActivities(Activities):
                 await self._finish(connection, delegation, confirmed=not problems)
                 for delegation in await _unfinished(connection, stuck, {delegation.id for delegation in seen})
             ]
-        return RevocationReport(completed=len(finished), problems=problems + await self._tell_netbox(stuck, finished))
+        return RevocationReport(
+            completed=len(finished), problems=problems + await self._release_in_netbox(stuck, finished)
+        )
 
     async def _finish(self, connection: TenantConnection, delegation: Delegation, *, confirmed: bool) -> Delegation:
         if delegation.state is State.REVOKING:
@@ -156,13 +158,13 @@ class CleanupActivities(Activities):
         await release(connection, delegation, self._quarantine)
         return delegation
 
-    async def _tell_netbox(self, stuck: Stuck, finished: Iterable[Delegation]) -> list[str]:
+    async def _release_in_netbox(self, stuck: Stuck, finished: Iterable[Delegation]) -> list[str]:
         """Release the records of direct pools; return what is wrong with them. A pending removal deletes the rest."""
         chosen = [delegation for delegation in finished if delegation.chosen_by_netbox]
         try:
             return await release_records(self._database, self._netbox, stuck.tenant, chosen)
         except (NetBoxError, NoNetBoxError) as failure:
-            return [f"NetBox was not told yet: {failure}"]
+            return [f"the release is not in NetBox yet: {failure}"]
 
     def _subscriber(self, stuck: Stuck) -> AbstractAsyncContextManager[TenantConnection]:
         return self._database.tenant(stuck.tenant, actor=ACTOR, subscriber_ref=stuck.subscriber_ref)
@@ -185,7 +187,7 @@ class CleanupActivities(Activities):
 
     @upkeep
     async def remove_from_netbox(self, search: MaintenanceSearch) -> MaintenanceReport:
-        """Remove from NetBox what has rested; a record that it does not remove holds up no other."""
+        """Delete the records in NetBox whose quarantine is over; a record that fails delays no other."""
         async with self._database.platform() as connection:
             due = await pending_removals.due(connection)
         if search.dry_run or not due:
@@ -208,10 +210,10 @@ class CleanupActivities(Activities):
 
     @upkeep
     async def cleanup_ended(self, result: dict[str, Any], failed: list[str]) -> None:
-        """Say in the log what was done; `failed` are the parts that were not."""
+        """Log what was done; `failed` lists the parts that failed."""
         if result.pop("dry_run"):
             return
-        del result["problems"]  # failures' own words can name subscribers' addresses: the run's result has them
+        del result["problems"]  # messages of failures can contain addresses: only the run's result has them
         if result["allocated_stale"]:
             log.warning("ipv6_lifecycle.stale_allocated_detected", count=result["allocated_stale"])
         if result["revoking_stuck"]:

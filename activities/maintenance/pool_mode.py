@@ -1,4 +1,4 @@
-"""The activities of a change of a pool's NetBox mode. Each can be repeated, and be cut off at any moment."""
+"""The activities of a change of a pool's NetBox mode. Each can be repeated, and interrupted at any moment."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ from ipam.netbox.binding import Binding, BoundPool, require_netbox
 from ipam.netbox.delegated.block_return import return_withdrawn_blocks
 from ipam.netbox.mode_change import closing, preparation
 from ipam.netbox.mode_change.conversion import ConversionNotReadyError, convert
-from ipam.netbox.mode_change.plan import Conversion, bound_as, kept, plan, present_binding
+from ipam.netbox.mode_change.plan import Conversion, bound_as, describe_binding, plan, present_binding
 from lastmile.contract.pool_modes import PoolInFlight, PoolModeChange, PoolModeStage, PoolStage, Prepared
 from lastmile.db import Database
 
@@ -16,11 +16,11 @@ __all__ = ["PoolModeActivities"]
 
 
 class PoolModeActivities(Activities):
-    def __init__(self, database: Database, netbox: NetBox | None, rest: timedelta) -> None:
-        """`rest` is the quarantine of a prefix if no NAS confirmed the end of its last session."""
+    def __init__(self, database: Database, netbox: NetBox | None, quarantine: timedelta) -> None:
+        """`quarantine` is that of a prefix without a confirmed end of its last session."""
         super().__init__(database)
         self._netbox = netbox
-        self._rest = rest
+        self._quarantine = quarantine
 
     @upkeep
     async def plan_pool_mode(self, change: PoolModeChange) -> list[PoolModeStage]:
@@ -40,7 +40,9 @@ class PoolModeActivities(Activities):
         netbox = require_netbox(self._netbox, pool)
         match conversion:
             case Conversion.DATABASE_TO_DELEGATED | Conversion.DIRECT_TO_DELEGATED:
-                left = await preparation.acquire_blocks(self._database, netbox, pool, self._rest, first=work.first)
+                left = await preparation.acquire_blocks(
+                    self._database, netbox, pool, self._quarantine, first=work.first
+                )
                 return Prepared(left=left, words=f"blocks to acquire: {left:,}")
             case Conversion.DELEGATED_TO_DIRECT:
                 left = await preparation.report_prefixes(self._database, netbox, pool)
@@ -64,7 +66,7 @@ class PoolModeActivities(Activities):
         binding = Binding.model_validate(work.stage.binding)
         try:
             async with (
-                preparation.maintaining(self._database),
+                preparation.maintenance_stopped(self._database),
                 self._database.long_transaction(actor=work.requested_by) as connection,
             ):
                 await convert(connection, Conversion(work.stage.conversion), work.pool_id, binding)
@@ -80,10 +82,10 @@ class PoolModeActivities(Activities):
 
     @upkeep
     async def open_pool(self, pool_id: int) -> str:
-        """Open the pool after a change that has stopped; return how it is kept, for people."""
+        """Open the pool after a change that has stopped; return its mode in words."""
         await closing.reopen(self._database, pool_id)
         async with self._database.platform() as connection:
-            return kept(await present_binding(connection, pool_id))
+            return describe_binding(await present_binding(connection, pool_id))
 
     async def _read(self, work: PoolStage) -> tuple[BoundPool, Binding | None, Conversion]:
         async with self._database.platform() as connection:

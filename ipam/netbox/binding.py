@@ -168,7 +168,7 @@ async def resolve_prefix(netbox: NetBox, prefix: Prefix, vrf: str) -> tuple[int,
         raise InvalidPoolError(f"{where} has prefix {prefix} more than once ({several}): delete all but one in NetBox")
     if found[0].key is not None:
         raise InvalidPoolError(
-            f"{prefix} in NetBox is a prefix that {found[0].subscriber_ref} holds, and can be no pool"
+            f"{prefix} in NetBox is a prefix that {found[0].subscriber_ref} holds, and cannot be a pool"
         )
     return found[0].id, vrf_id
 

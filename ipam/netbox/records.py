@@ -53,7 +53,7 @@ class Stamp:
     def of(cls, delegation: Delegation, state: State | None = None) -> Self:
         """Return what the record of the delegation says, in its state or in another one."""
         state = state or delegation.state
-        held = "rests, and was" if state is State.REVOKED else "is"
+        held = "in quarantine, was" if state is State.REVOKED else "is"
         return cls(
             key=delegation.key,
             subscriber_ref=delegation.subscriber_ref,

@@ -138,7 +138,7 @@ async def fields_made(wire: Wire) -> datetime:
 
     Raises `NetBoxNotReadyError` where one is missing.
     """
-    ours = {wanted["name"] for wanted in FIELDS}
+    ours = {definition["name"] for definition in FIELDS}
     shown = [one async for one in wire.each(_CUSTOM_FIELDS) if one["name"] in ours]
     if missing := sorted(ours - {one["name"] for one in shown}):
         raise NetBoxNotReadyError(f"NetBox has no custom field {', '.join(missing)} any more: {_SETUP}")
@@ -186,9 +186,9 @@ async def _permissions(wire: Wire) -> AsyncIterator[Finding]:
 
 async def _custom_fields(wire: Wire) -> AsyncIterator[Finding]:
     shown = {one["name"]: one async for one in wire.each(_CUSTOM_FIELDS)}
-    for wanted in FIELDS:
-        yield _custom_field(wanted, shown.get(wanted["name"]))
-    ours = {wanted["name"] for wanted in FIELDS}
+    for definition in FIELDS:
+        yield _custom_field(definition, shown.get(definition["name"]))
+    ours = {definition["name"] for definition in FIELDS}
     for name, field in shown.items():
         # A default does not help: NetBox fills it in only where a request names no custom field at all.
         if name not in ours and field["required"] and OBJECT_TYPE in field["object_types"]:
@@ -199,15 +199,15 @@ async def _custom_fields(wire: Wire) -> AsyncIterator[Finding]:
             )
 
 
-def _custom_field(wanted: Object, shown: Object | None) -> Finding:
-    unique = "unique " if wanted["unique"] else ""
-    what = f"custom field {wanted['name']} of prefixes ({unique}{wanted['type']}, filter logic exact)"
+def _custom_field(definition: Object, shown: Object | None) -> Finding:
+    unique = "unique " if definition["unique"] else ""
+    what = f"custom field {definition['name']} of prefixes ({unique}{definition['type']}, filter logic exact)"
     if shown is None:
-        return Finding(what, "missing", _SETUP, Creation(_CUSTOM_FIELDS, wanted))
+        return Finding(what, "missing", _SETUP, Creation(_CUSTOM_FIELDS, definition))
     wrong = []
-    if (kind := _value(shown["type"])) != wanted["type"]:
+    if (kind := _value(shown["type"])) != definition["type"]:
         wrong.append(f"its type is {kind}")
-    if wanted["unique"] and not shown.get("unique"):
+    if definition["unique"] and not shown.get("unique"):
         wrong.append("it is not unique")
     if (logic := _value(shown["filter_logic"])) != "exact":
         wrong.append(f"its filter logic is {logic}")
@@ -217,8 +217,8 @@ def _custom_field(wanted: Object, shown: Object | None) -> Finding:
         wrong.append("it has a validation regex")
     if not wrong:
         return Finding(what)
-    if kind != wanted["type"]:  # NetBox does not let the type be changed
-        return Finding(what, "; ".join(wrong), "somebody else's? Rename or delete it in NetBox, then " + _SETUP)
+    if kind != definition["type"]:  # NetBox does not let the type be changed
+        return Finding(what, "; ".join(wrong), "rename or delete the field of another system in NetBox, then " + _SETUP)
     return Finding(what, "; ".join(wrong), "change it in NetBox, under Customization > Custom Fields")
 
 

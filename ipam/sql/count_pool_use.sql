@@ -3,7 +3,7 @@
 -- An excluded slot is never free, which hides its quarantine: the delegation that was released last tells when it ends.
 --
 -- Plan: all slots and delegations of one pool (primary key of slots, delegations_slot). An operator waits for it.
-WITH resting AS (
+WITH quarantines AS (
     SELECT free_at AS until FROM slots
     WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at > now() AND free_at < 'infinity'
     UNION ALL
@@ -18,6 +18,6 @@ WITH resting AS (
 SELECT (SELECT count(*) FROM delegations WHERE pool_id = :pool_id AND released_at IS NULL) AS held,
        (SELECT count(*) FROM delegations WHERE pool_id = :pool_id AND released_at IS NULL AND state = 'failed')
            AS failed,
-       (SELECT count(*) FROM resting WHERE until >= now()) AS quarantined,
-       (SELECT max(until) FROM resting WHERE until >= now()) AS quarantined_until,
+       (SELECT count(*) FROM quarantines WHERE until >= now()) AS quarantined,
+       (SELECT max(until) FROM quarantines WHERE until >= now()) AS quarantined_until,
        (SELECT count(*) FROM netbox_blocks WHERE pool_id = :pool_id) AS blocks

@@ -1,4 +1,4 @@
-"""How the recurring jobs stand: their Schedules, and how the last run of each ended."""
+"""The state of the recurring jobs: their Schedules, and the outcome of the last run of each."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class JobStatus:
 
     schedule: ScheduleStatus
     last_status: str | None
-    """How the last run ended, or `running`; None before the first run, and after Temporal's retention period."""
+    """The outcome of the last run, or `running`; None before the first run, and after Temporal's retention period."""
 
 
 async def list_jobs(client: Client, schedules: ScheduleManager) -> tuple[list[JobStatus], list[str]]:
@@ -27,7 +27,7 @@ async def list_jobs(client: Client, schedules: ScheduleManager) -> tuple[list[Jo
     missing = []
     for plan in SCHEDULES:
         try:
-            schedule = await schedules.standing(plan)
+            schedule = await schedules.status(plan)
         except UnknownScheduleError as failure:
             missing.append(str(failure))
         else:

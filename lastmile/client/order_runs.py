@@ -73,7 +73,7 @@ class OrderRuns:
     """Runs a bounded number of orders at a time, those of one subscriber one after the other.
 
     `async with` watches the runs, and leaves those that have not ended running. `warn` gets a sentence when orders wait
-    for Temporal, a worker or an operator. `requested_by` is for orders that name nobody.
+    for Temporal, a worker or an operator. `requested_by` is for orders without `requested_by`.
     """
 
     def __init__(self, operator: OperatorClient, warn: Callable[[str], None], *, requested_by: str = "") -> None:

@@ -46,9 +46,9 @@ async def parked_runs(
 
     Temporal lists a new one after a moment. Raises `RPCError`.
     """
-    wanted = {"TaskQueue": task_queue, TENANT.name: tenant, STEP.name: step}
+    filters = {"TaskQueue": task_queue, TENANT.name: tenant, STEP.name: step}
     query = f'{ATTENTION.name} = true AND ExecutionStatus = "Running"'
-    query += "".join(f' AND {name} = "{value}"' for name, value in wanted.items() if value is not None)
+    query += "".join(f' AND {name} = "{value}"' for name, value in filters.items() if value is not None)
     unknown = ""
     async for found in client.list_workflows(query):
         progress = None

@@ -1,7 +1,7 @@
 """Create, update, describe, pause and start the Temporal Schedules of the maintenance workflows.
 
-A worker makes them when it starts, and brings them up to date where nobody has changed them by hand: what a person set
-(a time, a policy, an input, a pause) stays. To know the one from the other, a Schedule's action carries in its memo a
+A worker creates them at its start, and updates the parts that no operator has changed. What an operator set
+(a time, a policy, an input, a pause) stays. To tell the two apart, the memo of a Schedule's action has a
 digest of the times and of the policy that Lastmile wrote last.
 """
 
@@ -40,8 +40,8 @@ __all__ = ["CreateOutcome", "ScheduleManager", "ScheduleStatus"]
 WRITTEN = "lastmile_written"
 """The memo field of the action with the digests of what Lastmile wrote last. Not encrypted, like its subject."""
 
-TOLD = 5
-SHOWS = 0.2
+ATTEMPTS = 5
+PAUSE_SECONDS = 0.2
 """The attempts to pause or resume a Schedule, and the seconds until the change shows."""
 
 log = structlog.get_logger("lastmile.schedules")
@@ -117,14 +117,14 @@ class ScheduleManager:
             written = await self._written(plan, there.action)
             # Part by part: an operator who moved the time of day still gets a new policy.
             untouched = {name for name in ours if _digest(theirs[name]) == written.get(name)}
-            wanted: Any = {name: ours[name] if name in untouched else theirs[name] for name in ours}
+            merged: Any = {name: ours[name] if name in untouched else theirs[name] for name in ours}
             written |= {name: said for name, said in _digests(ours).items() if name in untouched}
             action = self._action(plan, written, self._renewed(there.action))
-            if _says(action) == _says(there.action) and _digests(wanted) == _digests(theirs):
+            if _says(action) == _says(there.action) and _digests(merged) == _digests(theirs):
                 made = CreateOutcome.UNCHANGED if untouched == ours.keys() else CreateOutcome.KEPT
                 return None
             made = CreateOutcome.UPDATED
-            return ScheduleUpdate(Schedule(action=action, state=there.state, **wanted))
+            return ScheduleUpdate(Schedule(action=action, state=there.state, **merged))
 
         await self._handle(plan.name).update(updated)
         return made
@@ -169,9 +169,9 @@ class ScheduleManager:
         action.static_summary = encode_unencrypted(plan.note)  # as the Schedule's own note
         return action
 
-    async def standing(self, plan: Plan) -> ScheduleStatus:
+    async def status(self, plan: Plan) -> ScheduleStatus:
         """Return the state of the Schedule. Raises `UnknownScheduleError`."""
-        return _standing(plan, await self._describe(plan.name))
+        return _status(plan, await self._describe(plan.name))
 
     async def trigger(self, name: str) -> Sequence[str]:
         """Start a run now, paused or not; return the id of a run that is under way. Raises `UnknownScheduleError`."""
@@ -197,12 +197,12 @@ class ScheduleManager:
         A pause and an update at the same moment: Temporal does the pause first, and the update undoes the pause.
         """
         handle = self._handle(name)
-        for told in range(TOLD + 1):
+        for attempt in range(ATTEMPTS + 1):
             if (await self._describe(name)).schedule.state.paused is paused:
-                return told > 0
+                return attempt > 0
             await (handle.pause(note=note) if paused else handle.unpause(note=note))
-            await asyncio.sleep(SHOWS)
-        raise NotPausedError(f"schedule {self.id_of(name)} was told {TOLD} times and does not show it: try again")
+            await asyncio.sleep(PAUSE_SECONDS)
+        raise NotPausedError(f"schedule {self.id_of(name)} did not change after {ATTEMPTS} requests: try again")
 
     async def _describe(self, name: str) -> ScheduleDescription:
         try:
@@ -211,7 +211,7 @@ class ScheduleManager:
             if failure.status is not RPCStatusCode.NOT_FOUND:
                 raise
             raise UnknownScheduleError(
-                f"schedule {self.id_of(name)} is not there: a worker makes it when it starts"
+                f"schedule {self.id_of(name)} does not exist: a worker creates it at its start"
             ) from None
 
 
@@ -227,7 +227,7 @@ def _running(found: ScheduleDescription) -> list[str]:
     ]
 
 
-def _standing(plan: Plan, found: ScheduleDescription) -> ScheduleStatus:
+def _status(plan: Plan, found: ScheduleDescription) -> ScheduleStatus:
     info = found.info
     last = info.recent_actions[-1] if info.recent_actions else None
     run = last.action if last else None

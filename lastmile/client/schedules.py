@@ -41,14 +41,14 @@ SCHEDULES = (
     Plan(
         "cleanup",
         "StalePrefixCleanup",
-        "Daily at 02:00: finishes revocations that are stuck, reports leaks, deletes what ended long ago.",
+        "Daily at 02:00: completes stuck revocations, reports leaks, deletes old records.",
         ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(2)])]),
         late=timedelta(minutes=30),
     ),
     Plan(
         "metrics",
         "Metrics",
-        "Every 5 minutes: takes the figures that every worker shows on /metrics.",
+        "Every 5 minutes: takes the metrics snapshot that every worker serves on /metrics.",
         ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=5))]),
         late=timedelta(minutes=1),
         at_once=True,
@@ -56,7 +56,7 @@ SCHEDULES = (
     Plan(
         "audit",
         "Audit",
-        "Hourly, at half past: checks every promise against the records, and repairs what is safe to repair.",
+        "Hourly at half past: checks every invariant, and repairs the violations that are safe to repair.",
         ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(0, 23)], minute=[ScheduleRange(30)])]),
         late=timedelta(minutes=10),
     ),

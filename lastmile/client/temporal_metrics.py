@@ -28,10 +28,10 @@ async def read_temporal_metrics(
         if before
         else {}
     )
-    standing = ScheduleManager(client, task_queue)
+    manager = ScheduleManager(client, task_queue)
     samples: list[Sample] = []
     for plan in SCHEDULES:
-        samples += await _schedule(client, standing, plan, known.get(plan.name))
+        samples += await _schedule(client, manager, plan, known.get(plan.name))
     return await _waiting(client), samples
 
 
@@ -40,11 +40,11 @@ async def _waiting(client: Client) -> dict[str, str]:
     return {run.run_id: run.typed_search_attributes.get(TENANT, "") async for run in client.list_workflows(WAITING)}
 
 
-async def _schedule(client: Client, standing: ScheduleManager, plan: Plan, known: Sample | None) -> list[Sample]:
+async def _schedule(client: Client, manager: ScheduleManager, plan: Plan, known: Sample | None) -> list[Sample]:
     """Return the metrics of a Schedule that does not exist: that it is missing, and its last success."""
     schedule = {"schedule": plan.name}
     try:
-        found = await standing.standing(plan)
+        found = await manager.status(plan)
     except UnknownScheduleError:
         samples = [Sample("lastmile_schedule_present", schedule, 0)]
     else:
@@ -54,7 +54,7 @@ async def _schedule(client: Client, standing: ScheduleManager, plan: Plan, known
             Sample("lastmile_schedule_missed", schedule, found.missed),
         ]
     # The run that was closed last comes first.
-    succeeded = SUCCEEDED.format(id=standing.id_of(plan.name))
+    succeeded = SUCCEEDED.format(id=manager.id_of(plan.name))
     async for run in client.list_workflows(succeeded, page_size=1, limit=1):
         if run.close_time is not None:
             known = Sample(LAST_SUCCESS, schedule, run.close_time.timestamp())

@@ -18,7 +18,7 @@ from ipam.allocation_key import AllocationKey
 from ipam.delegations import COLUMNS, Delegation
 from ipam.netbox import NetBox, Stamp
 from ipam.netbox.binding import AllocationMode, BoundPool, pool_named
-from ipam.netbox.importer.scan import Carried, Estate
+from ipam.netbox.importer.scan import Carried, ImportScan
 from ipam.pools import Pool
 from lastmile.contract.addressing import Purpose
 from lastmile.contract.lines import Reference
@@ -213,10 +213,10 @@ class NetBoxImport:
             bound = await pool_named(connection, pool.name, pool.tenant)
         await self._netbox.require()
         importer = self._importer(pool, bound)
-        with Estate(bound, pool.tenant, field, TypeAdapter(Reference)) as estate:
-            await estate.read(self._netbox.records(vrf_id=bound.netbox.vrf_id, within=bound.prefix))
-            self.ignored = estate.others
-            for batch in estate.carried():
+        with ImportScan(bound, pool.tenant, field, TypeAdapter(Reference)) as scan:
+            await scan.read(self._netbox.records(vrf_id=bound.netbox.vrf_id, within=bound.prefix))
+            self.ignored = scan.others
+            for batch in scan.carried():
                 for inspected in await importer.inspect(batch):
                     if apply and inspected.importable:
                         yield await importer.import_prefix(inspected.carried)

@@ -107,16 +107,16 @@ async def change_exclusions(
     *,
     exclude: Iterable[Network],
     include: Iterable[Network],
-    rest: timedelta,
+    quarantine: timedelta,
     actor: str,
 ) -> Pool:
-    """Exclude parts of the pool, and include others again after the quarantine `rest`. Raises `InvalidPoolError`."""
+    """Exclude parts of the pool, and include others again after `quarantine`. Raises `InvalidPoolError`."""
     excluded, included = list(exclude), list(include)
     async with database.platform(actor=actor) as connection:
         if excluded:
             pool = await pool_changes.exclude(connection, pool, excluded)
         if included:
-            pool = await pool_changes.include(connection, pool, included, rest=rest)
+            pool = await pool_changes.include(connection, pool, included, quarantine=quarantine)
     return pool
 
 

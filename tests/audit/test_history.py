@@ -6,32 +6,32 @@ from ipaddress import ip_address, ip_network
 import asyncpg
 
 from lastmile.audit.history import HistoryEntry, Tenure, read_history, read_tenures
-from tests.support.audited_estate import Estate
+from tests.support.audited_env import AuditedEnv
 
 MAY = datetime(2026, 5, 3, 14, tzinfo=UTC)
 
 
-async def happened(estate: Estate, nth: int = 1, since: datetime | None = None) -> list[HistoryEntry]:
-    async with estate.database.platform() as connection:
+async def happened(env: AuditedEnv, nth: int = 1, since: datetime | None = None) -> list[HistoryEntry]:
+    async with env.database.platform() as connection:
         return await read_history(connection, "acme", f"S-{nth}", since)
 
 
-async def who(estate: Estate, prefix: str, at: datetime | None = None) -> list[Tenure]:
+async def who(env: AuditedEnv, prefix: str, at: datetime | None = None) -> list[Tenure]:
     asked = ip_network(prefix) if "/" in prefix else ip_address(prefix)
-    async with estate.database.platform() as connection:
+    async with env.database.platform() as connection:
         return await read_tenures(connection, asked, at)
 
 
-async def names(estate: Estate, prefix: str, at: datetime | None = None) -> list[str]:
-    return [tenure.subscriber_ref for tenure in await who(estate, prefix, at)]
+async def names(env: AuditedEnv, prefix: str, at: datetime | None = None) -> list[str]:
+    return [tenure.subscriber_ref for tenure in await who(env, prefix, at)]
 
 
-async def test_read_history_of_a_line_has_every_change_in_order(estate: Estate, owner: asyncpg.Connection) -> None:
-    await estate.provision()
-    await estate.provision(2)
-    await estate.deprovision()
+async def test_read_history_of_a_line_has_every_change_in_order(env: AuditedEnv, owner: asyncpg.Connection) -> None:
+    await env.provision()
+    await env.provision(2)
+    await env.deprovision()
 
-    history = await happened(estate)
+    history = await happened(env)
 
     assert [entry.at for entry in history] == sorted(entry.at for entry in history)
     assert {entry.actor for entry in history} == {"crm"}
@@ -55,10 +55,10 @@ async def test_read_history_of_a_line_has_every_change_in_order(estate: Estate, 
     states = [entry.after["state"] for entry in history if entry.record == "delegations" and entry.after]
     assert states == ["allocated", "active", "revoking", "revoked"]
     password = await owner.fetchval("SELECT value FROM radcheck WHERE username = 'S-2@acme.lastmile'")
-    assert password not in str(await happened(estate, 2))
+    assert password not in str(await happened(env, 2))
 
     middle = history[8].at
-    assert await happened(estate, since=middle) == [entry for entry in history if entry.at >= middle]
+    assert await happened(env, since=middle) == [entry for entry in history if entry.at >= middle]
 
 
 def position(history: list[HistoryEntry], wanted: tuple[str, str]) -> int:
@@ -68,11 +68,11 @@ def position(history: list[HistoryEntry], wanted: tuple[str, str]) -> int:
     )
 
 
-async def test_read_history_contains_the_repairs_of_the_audit(estate: Estate, owner: asyncpg.Connection) -> None:
-    await estate.provision()
+async def test_read_history_contains_the_repairs_of_the_audit(env: AuditedEnv, owner: asyncpg.Connection) -> None:
+    await env.provision()
     await owner.execute("DELETE FROM radreply")
-    await estate.repair(await estate.audit())
-    *_, by_hand, repaired = await happened(estate)
+    await env.repair(await env.audit())
+    *_, by_hand, repaired = await happened(env)
     assert (by_hand.record, by_hand.action, by_hand.order_id) == ("radreply", "removed", None)
     assert (repaired.record, repaired.action, repaired.actor) == ("radreply", "created", "the auditor")
 
@@ -83,21 +83,21 @@ async def shift(owner: asyncpg.Connection, order: str, to: datetime) -> None:
 
 
 async def test_read_tenures_at_a_time_returns_the_holder_of_that_time(
-    estate: Estate, owner: asyncpg.Connection
+    env: AuditedEnv, owner: asyncpg.Connection
 ) -> None:
     """S-1 held the prefix twice, and released it each time. Then S-2 got it."""
     day, hour = timedelta(days=1), timedelta(hours=1)
-    await estate.provision(1)
-    prefix = await estate.prefix(1)
-    await estate.deprovision(1)
-    await estate.provision(1, order="O-11")
-    assert await estate.prefix(1) == prefix
-    await estate.deprovision(1, order="D-11")
+    await env.provision(1)
+    prefix = await env.prefix(1)
+    await env.deprovision(1)
+    await env.provision(1, order="O-11")
+    assert await env.prefix(1) == prefix
+    await env.deprovision(1, order="D-11")
     # The other prefixes are occupied, and the quarantine is over: S-2 gets this prefix.
     await owner.execute("UPDATE slots SET last_holder = NULL, free_at = '-infinity' WHERE last_holder IS NOT NULL")
     await owner.execute("UPDATE slots SET free_at = 'infinity' WHERE slot > 0")
-    await estate.provision(2)
-    assert await estate.prefix(2) == prefix
+    await env.provision(2)
+    assert await env.prefix(2) == prefix
     await shift(owner, "O-1", MAY - 30 * day)
     await shift(owner, "D-1", MAY - 20 * day)
     await shift(owner, "O-11", MAY - hour)
@@ -107,23 +107,23 @@ async def test_read_tenures_at_a_time_returns_the_holder_of_that_time(
     await owner.execute("UPDATE slots SET delegation_id = NULL")
     await owner.execute("DELETE FROM delegations")
 
-    assert await names(estate, prefix) == ["S-1", "S-1", "S-2"]
-    assert await names(estate, prefix, MAY - 31 * day) == []
-    assert await names(estate, prefix, MAY - 30 * day) == ["S-1"]
-    assert await names(estate, prefix, MAY - 20 * day) == []
-    assert await names(estate, prefix, MAY + 2 * hour) == []
-    assert await names(estate, prefix, MAY + 31 * day) == ["S-2"]
-    (then,) = await who(estate, prefix, MAY)
+    assert await names(env, prefix) == ["S-1", "S-1", "S-2"]
+    assert await names(env, prefix, MAY - 31 * day) == []
+    assert await names(env, prefix, MAY - 30 * day) == ["S-1"]
+    assert await names(env, prefix, MAY - 20 * day) == []
+    assert await names(env, prefix, MAY + 2 * hour) == []
+    assert await names(env, prefix, MAY + 31 * day) == ["S-2"]
+    (then,) = await who(env, prefix, MAY)
     assert then == Tenure("acme", "S-1", prefix, "", MAY - hour, MAY + hour, "O-11", "crm")
 
     inside = ip_network(prefix).network_address + 77
-    assert await names(estate, str(inside), MAY) == ["S-1"]
-    assert await names(estate, "2001:db8::/40", MAY) == ["S-1"]
-    assert await names(estate, "2001:db8:ffff::/48") == []
-    assert (await who(estate, prefix))[-1].until is None
+    assert await names(env, str(inside), MAY) == ["S-1"]
+    assert await names(env, "2001:db8::/40", MAY) == ["S-1"]
+    assert await names(env, "2001:db8:ffff::/48") == []
+    assert (await who(env, prefix))[-1].until is None
 
 
-async def test_history_queries_use_the_indexes(estate: Estate, owner: asyncpg.Connection) -> None:
+async def test_history_queries_use_the_indexes(env: AuditedEnv, owner: asyncpg.Connection) -> None:
     await owner.execute(
         """
         INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref, from_state, to_state,
@@ -137,7 +137,7 @@ async def test_history_queries_use_the_indexes(estate: Estate, owner: asyncpg.Co
     scanned = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'delegation_events'"
     before = await owner.fetchval(used), await owner.fetchval(scanned)
 
-    async with estate.database.platform() as connection:
+    async with env.database.platform() as connection:
         assert [tenure.subscriber_ref for tenure in await read_tenures(connection, ip_address("10.0.48.57"))] == [
             "S-12345"
         ]

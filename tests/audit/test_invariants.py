@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from lastmile.audit.invariants import INVARIANTS
-from tests.support.audited_estate import FREE_SLOT, OF_S1, Estate
+from tests.support.audited_env import FREE_SLOT, OF_S1, AuditedEnv
 
 
 @dataclass(frozen=True)
@@ -267,10 +267,10 @@ BREAKS = [
 ]
 
 
-async def test_check_of_records_made_by_orders_finds_no_violation(lived_in: Estate) -> None:
-    assert await lived_in.audit() == []
-    await lived_in.provision(3, order="O-33")
-    assert await lived_in.audit() == []
+async def test_check_of_records_made_by_orders_finds_no_violation(populated_env: AuditedEnv) -> None:
+    assert await populated_env.audit() == []
+    await populated_env.provision(3, order="O-33")
+    assert await populated_env.audit() == []
 
 
 def test_breaks_cover_every_invariant() -> None:
@@ -279,11 +279,11 @@ def test_breaks_cover_every_invariant() -> None:
 
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: broken.invariant)
 async def test_check_with_one_broken_invariant_finds_and_repairs_it(
-    lived_in: Estate, owner: asyncpg.Connection, broken: Break
+    populated_env: AuditedEnv, owner: asyncpg.Connection, broken: Break
 ) -> None:
     await owner.execute(broken.by)
 
-    found = await lived_in.audit()
+    found = await populated_env.audit()
 
     assert {violation.invariant.name for violation in found} == {broken.invariant, *broken.also}
     violation = next(
@@ -292,17 +292,19 @@ async def test_check_with_one_broken_invariant_finds_and_repairs_it(
     assert re.fullmatch(broken.words, violation.words)
     assert violation.tenant == "acme"
     assert violation.invariant.remedy
-    assert await lived_in.audit("acme") == found
-    assert await lived_in.audit("other") == []
+    assert await populated_env.audit("acme") == found
+    assert await populated_env.audit("other") == []
 
-    repaired = await lived_in.repair(found)
+    repaired = await populated_env.repair(found)
 
     assert repaired == (found if broken.repaired else [])
-    assert await lived_in.audit() == ([] if broken.repaired else found)
-    assert await lived_in.repair(found) == []
+    assert await populated_env.audit() == ([] if broken.repaired else found)
+    assert await populated_env.repair(found) == []
 
 
-async def test_check_of_overlapping_delegations_names_both_holders(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_check_of_overlapping_delegations_names_both_holders(
+    populated_env: AuditedEnv, owner: asyncpg.Connection
+) -> None:
     """A second pool overlaps the first. Only a manual change of the database can create it."""
     await owner.execute(
         """
@@ -312,21 +314,23 @@ async def test_check_of_overlapping_delegations_names_both_holders(lived_in: Est
         FROM pools WHERE name = 'home'
         """
     )
-    await lived_in.provision(6, pool="again")
+    await populated_env.provision(6, pool="again")
 
-    (violation,) = await lived_in.audit()
+    (violation,) = await populated_env.audit()
 
     assert violation.invariant.name == "overlap"
-    assert violation.subject == await lived_in.prefix(6) == await lived_in.prefix(1)
-    assert violation.words == f"held by S-6, and overlaps {await lived_in.prefix(1)} of S-1, tenant acme"
-    assert await lived_in.repair([violation]) == []
+    assert violation.subject == await populated_env.prefix(6) == await populated_env.prefix(1)
+    assert violation.words == f"held by S-6, and overlaps {await populated_env.prefix(1)} of S-1, tenant acme"
+    assert await populated_env.repair([violation]) == []
 
     await owner.execute("UPDATE pools SET vrf = 'elsewhere' WHERE name = 'again'")
-    await lived_in.repair(await lived_in.audit())  # RADIUS names the VRF
-    assert await lived_in.audit() == []
+    await populated_env.repair(await populated_env.audit())  # RADIUS names the VRF
+    assert await populated_env.audit() == []
 
 
-async def test_check_of_a_prefix_around_others_finds_each_overlap(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_check_of_a_prefix_around_others_finds_each_overlap(
+    populated_env: AuditedEnv, owner: asyncpg.Connection
+) -> None:
     """The check must also find overlaps with prefixes that do not follow the first one directly."""
     await owner.execute(
         """
@@ -345,25 +349,27 @@ async def test_check_of_a_prefix_around_others_finds_each_overlap(lived_in: Esta
         INSERT INTO slots (pool_id, slot, tenant_id, delegation_id) SELECT pool_id, 0, 'acme', id FROM whole
         """
     )
-    reached = {violation.subject for violation in await lived_in.audit() if violation.invariant.name == "overlap"}
+    reached = {violation.subject for violation in await populated_env.audit() if violation.invariant.name == "overlap"}
     held = {str(row[0]) for row in await owner.fetch("SELECT prefix::text FROM delegations WHERE released_at IS NULL")}
     # Each prefix except the first overlaps an earlier one.
-    assert reached == held - {await lived_in.prefix(1)}
+    assert reached == held - {await populated_env.prefix(1)}
 
 
-async def test_check_after_a_later_order_omits_the_leftovers(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_check_after_a_later_order_omits_the_leftovers(
+    populated_env: AuditedEnv, owner: asyncpg.Connection
+) -> None:
     """Compensations were skipped. The next order takes the records over, and the one after removes them."""
-    await lived_in.provision(6, ends="rolled_back")
-    left = {v.key for v in await lived_in.audit() if v.invariant.name == "left_behind"}
-    assert {"subscriber S-6", "RADIUS account S-6@acme.lastmile", f"prefix {await lived_in.prefix(6)}"} <= left
-    await lived_in.provision(6, order="O-66")
-    assert await lived_in.audit() == []
-    await lived_in.deprovision(6)
-    assert await lived_in.audit() == []
+    await populated_env.provision(6, ends="rolled_back")
+    left = {v.key for v in await populated_env.audit() if v.invariant.name == "left_behind"}
+    assert {"subscriber S-6", "RADIUS account S-6@acme.lastmile", f"prefix {await populated_env.prefix(6)}"} <= left
+    await populated_env.provision(6, order="O-66")
+    assert await populated_env.audit() == []
+    await populated_env.deprovision(6)
+    assert await populated_env.audit() == []
 
 
-async def test_check_after_the_next_order_omits_the_terminated_order(lived_in: Estate) -> None:
-    await lived_in.deprovision(2, ends="abandoned")
-    assert {violation.invariant.name for violation in await lived_in.audit()} == {"terminated_order"}
-    await lived_in.provision(2, order="O-22", ends=None)
-    assert await lived_in.audit() == []
+async def test_check_after_the_next_order_omits_the_terminated_order(populated_env: AuditedEnv) -> None:
+    await populated_env.deprovision(2, ends="abandoned")
+    assert {violation.invariant.name for violation in await populated_env.audit()} == {"terminated_order"}
+    await populated_env.provision(2, order="O-22", ends=None)
+    assert await populated_env.audit() == []

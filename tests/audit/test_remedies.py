@@ -11,25 +11,25 @@ import asyncpg
 import pytest
 
 from tests.audit.test_invariants import BREAKS, Break
-from tests.support.audited_estate import OF_S1, Estate
+from tests.support.audited_env import OF_S1, AuditedEnv
 
-Cure = Callable[[Estate, int], Awaitable[object]]
+Cure = Callable[[AuditedEnv, int], Awaitable[object]]
 
 
-async def provision(estate: Estate, nth: int) -> None:
+async def provision(env: AuditedEnv, nth: int) -> None:
     """Provision with a new order of the same content."""
-    await estate.provision(nth, order=f"O-{nth}-new")
+    await env.provision(nth, order=f"O-{nth}-new")
 
 
-async def deprovision(estate: Estate, nth: int) -> None:
+async def deprovision(env: AuditedEnv, nth: int) -> None:
     """Deprovision with a new order."""
-    await estate.deprovision(nth, order=f"D-{nth}-new")
+    await env.deprovision(nth, order=f"D-{nth}-new")
 
 
-async def deprovision_and_provision(estate: Estate, nth: int) -> None:
+async def deprovision_and_provision(env: AuditedEnv, nth: int) -> None:
     """Deprovision, and provision again."""
-    await deprovision(estate, nth)
-    await provision(estate, nth)
+    await deprovision(env, nth)
+    await provision(env, nth)
 
 
 CURES: dict[str, tuple[Cure, ...]] = {
@@ -74,44 +74,44 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_remedy_of_a_finding_removes_it(lived_in: Estate, owner: asyncpg.Connection, case: Case) -> None:
+async def test_remedy_of_a_finding_removes_it(populated_env: AuditedEnv, owner: asyncpg.Connection, case: Case) -> None:
     await owner.execute(case.broken.by)
-    assert case.broken.invariant in {violation.invariant.name for violation in await lived_in.audit()}
+    assert case.broken.invariant in {violation.invariant.name for violation in await populated_env.audit()}
 
-    await case.cure(lived_in, case.nth)
+    await case.cure(populated_env, case.nth)
 
-    assert await lived_in.audit() == []
+    assert await populated_env.audit() == []
 
 
 async def test_remedy_of_an_unused_address_without_an_account_removes_it(
-    lived_in: Estate, owner: asyncpg.Connection
+    populated_env: AuditedEnv, owner: asyncpg.Connection
 ) -> None:
     await owner.execute(f"UPDATE delegations SET state = 'allocated' WHERE {OF_S1}")
     await owner.execute("DELETE FROM radreply WHERE username = 'S-1@acme.lastmile'")
     await owner.execute("DELETE FROM radcheck WHERE username = 'S-1@acme.lastmile'")
-    assert await lived_in.repair(await lived_in.audit()) == []
-    await deprovision(lived_in, 1)
-    assert await lived_in.audit() == []
+    assert await populated_env.repair(await populated_env.audit()) == []
+    await deprovision(populated_env, 1)
+    assert await populated_env.audit() == []
 
 
 async def test_remedy_of_an_order_that_was_lost_before_its_first_record_removes_it(
-    lived_in: Estate, owner: asyncpg.Connection
+    populated_env: AuditedEnv, owner: asyncpg.Connection
 ) -> None:
     """Nothing of the subscriber exists, and the order that was to create it never ends."""
     await owner.execute(
         "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
         " VALUES ('acme', 'O-9', 'provision', 'S-9', 'd', 'r1', 'abandoned')"
     )
-    assert [violation.invariant.name for violation in await lived_in.audit()] == ["terminated_order"]
-    await deprovision(lived_in, 9)
-    assert await lived_in.audit() == []
+    assert [violation.invariant.name for violation in await populated_env.audit()] == ["terminated_order"]
+    await deprovision(populated_env, 9)
+    assert await populated_env.audit() == []
 
 
 async def test_remedy_of_a_prefix_whose_subscriber_was_rolled_back_removes_it(
-    lived_in: Estate, owner: asyncpg.Connection
+    populated_env: AuditedEnv, owner: asyncpg.Connection
 ) -> None:
     """The undo of the allocation was skipped, and every other undo has run."""
-    await lived_in.provision(6, ends="partly_rolled_back")
+    await populated_env.provision(6, ends="partly_rolled_back")
     await owner.execute(
         """
         DELETE FROM billing_services WHERE created_by_order = 'O-6';
@@ -123,12 +123,12 @@ async def test_remedy_of_a_prefix_whose_subscriber_was_rolled_back_removes_it(
         UPDATE delegations SET state = 'allocated' WHERE created_by_order = 'O-6'
         """
     )
-    assert [violation.invariant.name for violation in await lived_in.audit()] == ["left_behind"]
-    await deprovision(lived_in, 6)
-    assert await lived_in.audit() == []
+    assert [violation.invariant.name for violation in await populated_env.audit()] == ["left_behind"]
+    await deprovision(populated_env, 6)
+    assert await populated_env.audit() == []
 
 
-async def test_remedy_of_an_overlap_removes_it(lived_in: Estate, owner: asyncpg.Connection) -> None:
+async def test_remedy_of_an_overlap_removes_it(populated_env: AuditedEnv, owner: asyncpg.Connection) -> None:
     """Two pools overlap. A subscriber that comes back gets its former prefix, unless the pool is closed."""
     await owner.execute(
         """
@@ -138,8 +138,8 @@ async def test_remedy_of_an_overlap_removes_it(lived_in: Estate, owner: asyncpg.
         FROM pools WHERE name = 'home'
         """
     )
-    await lived_in.provision(6, pool="again")
-    assert [violation.invariant.name for violation in await lived_in.audit()] == ["overlap"]
+    await populated_env.provision(6, pool="again")
+    assert [violation.invariant.name for violation in await populated_env.audit()] == ["overlap"]
     await owner.execute("UPDATE pools SET closed_at = now() WHERE name = 'again'")
-    await deprovision_and_provision(lived_in, 6)
-    assert await lived_in.audit() == []
+    await deprovision_and_provision(populated_env, 6)
+    assert await populated_env.audit() == []

@@ -7,7 +7,7 @@ import pytest
 
 from lastmile.audit.retention import Purged, purge
 from lastmile.db import Database
-from tests.support.audited_estate import Estate
+from tests.support.audited_env import AuditedEnv
 
 ENDED = {"S-3", "S-5"}
 YEAR = timedelta(days=365)
@@ -25,7 +25,7 @@ async def known(owner: asyncpg.Connection, table: str) -> dict[str, int]:
 
 
 @pytest.fixture
-async def old(lived_in: Estate, owner: asyncpg.Connection) -> dict[str, int]:
+async def old(populated_env: AuditedEnv, owner: asyncpg.Connection) -> dict[str, int]:
     """Age all events by 366 days, with recent ends of S-3 and S-5. Return the number of events of each."""
     await owner.execute("UPDATE audit_log SET at = at - interval '366 days'")
     await owner.execute("UPDATE delegation_events SET at = at - interval '366 days'")

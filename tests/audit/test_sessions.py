@@ -11,7 +11,7 @@ from lastmile.audit.audit import Violation, check
 from lastmile.audit.invariants import NOTICES
 from lastmile.devstack.nas import ScriptedNas
 from lastmile.radius.dynauth import DynamicAuthorization
-from tests.support.audited_estate import QUARANTINE, Estate
+from tests.support.audited_env import QUARANTINE, AuditedEnv
 
 USER = "S-1@acme.lastmile"
 WAITS = "wait_event_type = 'Lock' AND datname = current_database()"
@@ -22,12 +22,12 @@ START = (
 )
 
 
-async def found(estate: Estate) -> list[Violation]:
-    return [one for one in await estate.audit() if one.invariant.name == "confirmed_too_early"]
+async def found(env: AuditedEnv) -> list[Violation]:
+    return [one for one in await env.audit() if one.invariant.name == "confirmed_too_early"]
 
 
-async def notices(estate: Estate, tenant: str | None = None) -> list[Violation]:
-    return [one async for one in check(estate.database, tenant, NOTICES, unconfirmed=QUARANTINE.unconfirmed)]
+async def notices(env: AuditedEnv, tenant: str | None = None) -> list[Violation]:
+    return [one async for one in check(env.database, tenant, NOTICES, unconfirmed=QUARANTINE.unconfirmed)]
 
 
 async def confirmed(owner: asyncpg.Connection) -> bool:
@@ -41,89 +41,89 @@ async def confirmed(owner: asyncpg.Connection) -> bool:
 
 
 @pytest.fixture
-async def released(estate: Estate, owner: asyncpg.Connection) -> str:
+async def released(env: AuditedEnv, owner: asyncpg.Connection) -> str:
     """The prefix of S-1, whose only session ended before the deprovision order."""
-    await estate.provision()
-    prefix = await estate.prefix()
+    await env.provision()
+    prefix = await env.prefix()
     await owner.execute(ACCEPT)
     await owner.execute(START, "1")
     await owner.execute("UPDATE radacct SET acctstoptime = now()")
-    await estate.deprovision()
+    await env.deprovision()
     assert await confirmed(owner)
-    assert await estate.audit() == await notices(estate) == []
+    assert await env.audit() == await notices(env) == []
     return prefix
 
 
 @pytest.mark.parametrize("appears", ["a login", "a session", "both"])
 async def test_confirmation_before_a_late_login_or_session_is_withdrawn(
-    estate: Estate, owner: asyncpg.Connection, released: str, appears: str
+    env: AuditedEnv, owner: asyncpg.Connection, released: str, appears: str
 ) -> None:
     if appears != "a session":
         await owner.execute(ACCEPT)
     if appears != "a login":
         await owner.execute(START, "2")
 
-    (violation,) = await found(estate)
+    (violation,) = await found(env)
     assert violation.subject == released
-    assert await estate.repair([violation]) == [violation]
+    assert await env.repair([violation]) == [violation]
 
     assert not await confirmed(owner)
-    assert await found(estate) == []
-    (notice,) = await notices(estate)
+    assert await found(env) == []
+    (notice,) = await notices(env)
     expected = "a login that accounting has not reported" if appears == "a login" else "session 2 on NAS 192.0.2.1"
     assert (notice.subject, expected in notice.words) == (released, True)
-    assert await notices(estate, "other") == []
+    assert await notices(env, "other") == []
 
 
 async def test_confirmation_before_a_login_in_an_open_transaction_is_withdrawn(
-    estate: Estate, owner: asyncpg.Connection, owner_url: str
+    env: AuditedEnv, owner: asyncpg.Connection, owner_url: str
 ) -> None:
     """A RADIUS server has read the account before the block, and commits its Access-Accept after the release."""
-    await estate.provision()
+    await env.provision()
     late = await asyncpg.connect(owner_url)
     transaction = late.transaction()
     await transaction.start()
     await late.execute(ACCEPT)
-    await estate.deprovision()
+    await env.deprovision()
     assert await confirmed(owner)
-    assert await found(estate) == []
+    assert await found(env) == []
     await transaction.commit()
     await late.close()
-    assert await estate.repair(await found(estate)) != []
+    assert await env.repair(await found(env)) != []
     assert not await confirmed(owner)
 
 
 async def test_confirmation_before_a_late_session_that_has_ended_stays(
-    estate: Estate, owner: asyncpg.Connection, released: str
+    env: AuditedEnv, owner: asyncpg.Connection, released: str
 ) -> None:
     await owner.execute(ACCEPT)
     await owner.execute(START, "2")
     await owner.execute("UPDATE radacct SET acctstoptime = now()")
-    assert await found(estate) == []
+    assert await found(env) == []
 
 
 async def test_confirmation_of_a_subscriber_that_came_back_stays(
-    estate: Estate, owner: asyncpg.Connection, released: str
+    env: AuditedEnv, owner: asyncpg.Connection, released: str
 ) -> None:
-    await estate.provision(order="O-11")
+    await env.provision(order="O-11")
     await owner.execute(ACCEPT)
     await owner.execute(START, "2")
-    assert await found(estate) == []
+    assert await found(env) == []
 
 
 async def test_confirmation_of_a_prefix_with_another_holder_stays_a_finding(
-    estate: Estate, owner: asyncpg.Connection, released: str
+    env: AuditedEnv, owner: asyncpg.Connection, released: str
 ) -> None:
     await owner.execute("UPDATE slots SET free_at = now() - interval '1 s' WHERE last_holder IS NOT NULL")
     await owner.execute("UPDATE delegations SET released_at = now() - interval '1 hour'")
     await owner.execute("UPDATE slots SET free_at = 'infinity' WHERE last_holder IS NULL AND delegation_id IS NULL")
-    await estate.provision(2)
-    assert await estate.prefix(2) == released
+    await env.provision(2)
+    assert await env.prefix(2) == released
     await owner.execute(START, "2")
-    (violation,) = await found(estate)
+    (violation,) = await found(env)
     assert "S-2 of tenant acme holds the prefix now" in violation.words
-    assert await estate.repair([violation]) == []
-    assert await found(estate) == [violation]
+    assert await env.repair([violation]) == []
+    assert await found(env) == [violation]
 
 
 @pytest.mark.parametrize(
@@ -134,25 +134,25 @@ async def test_confirmation_of_a_prefix_with_another_holder_stays_a_finding(
     ],
 )
 async def test_confirmation_of_a_prefix_past_quarantine_stays_a_finding(
-    estate: Estate, owner: asyncpg.Connection, released: str, since: str
+    env: AuditedEnv, owner: asyncpg.Connection, released: str, since: str
 ) -> None:
     await owner.execute(since)
     await owner.execute(START, "2")
-    (violation,) = await found(estate)
-    assert await estate.repair([violation]) == []
-    assert await found(estate) == [violation]
+    (violation,) = await found(env)
+    assert await env.repair([violation]) == []
+    assert await found(env) == [violation]
 
 
 async def test_confirmation_of_a_prefix_that_is_being_allocated_stays_a_finding(
-    estate: Estate, owner: asyncpg.Connection, owner_url: str, released: str
+    env: AuditedEnv, owner: asyncpg.Connection, owner_url: str, released: str
 ) -> None:
     await owner.execute(START, "2")
-    (violation,) = await found(estate)
+    (violation,) = await found(env)
     allocation = await asyncpg.connect(owner_url)
     transaction = allocation.transaction()
     await transaction.start()
     await allocation.execute("UPDATE slots SET delegation_id = 0, last_holder = NULL WHERE last_holder IS NOT NULL")
-    repair = asyncio.create_task(estate.repair([violation]))
+    repair = asyncio.create_task(env.repair([violation]))
     while not await owner.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {WAITS}"):  # noqa: ASYNC110 -- nobody is told
         await asyncio.sleep(0.01)
     await transaction.commit()
@@ -162,27 +162,27 @@ async def test_confirmation_of_a_prefix_that_is_being_allocated_stays_a_finding(
 
 
 async def test_confirmation_before_the_window_is_ignored(
-    estate: Estate, owner: asyncpg.Connection, released: str
+    env: AuditedEnv, owner: asyncpg.Connection, released: str
 ) -> None:
     await owner.execute("UPDATE delegations SET released_at = released_at - interval '8 days'")
     await owner.execute(START, "2")
-    assert await found(estate) == []
+    assert await found(env) == []
 
 
-async def test_notice_names_a_session_that_no_nas_confirmed(estate: Estate, owner: asyncpg.Connection) -> None:
-    await estate.provision()
-    prefix = await estate.prefix()
+async def test_notice_names_a_session_that_no_nas_confirmed(env: AuditedEnv, owner: asyncpg.Connection) -> None:
+    await env.provision()
+    prefix = await env.prefix()
     await owner.execute(START, "4F0C-01")
-    await estate.deprovision()
+    await env.deprovision()
     assert not await confirmed(owner)
-    assert await estate.audit() == [], "no promise is broken"
-    (notice,) = await notices(estate)
+    assert await env.audit() == [], "no promise is broken"
+    (notice,) = await notices(env)
     assert notice.subject == prefix
     assert "the end of session 4F0C-01 on NAS 192.0.2.1; it is in quarantine until" in notice.words
 
 
 async def test_retry_after_a_withdrawn_confirmation_ends_the_session(
-    estate: Estate, owner: asyncpg.Connection, released: str
+    env: AuditedEnv, owner: asyncpg.Connection, released: str
 ) -> None:
     async with (
         ScriptedNas(b"between-us", sessions={"2": {"User-Name": USER}}) as nas,
@@ -193,9 +193,9 @@ async def test_retry_after_a_withdrawn_confirmation_ends_the_session(
             nas.nas.port,
         )
         await owner.execute(START.replace("192.0.2.1", "127.0.0.1"), "2")
-        await estate.repair(await found(estate))
-        activities = AuditActivities(estate.database, authorization, QUARANTINE)
+        await env.repair(await found(env))
+        activities = AuditActivities(env.database, authorization, QUARANTINE)
         result = await ActivityEnvironment().run(activities.retry_disconnects)
         assert nas.sessions == {}
     assert result.counts == {"disconnects_retried": 1, "disconnects_confirmed": 1}
-    assert await notices(estate) == []
+    assert await notices(env) == []

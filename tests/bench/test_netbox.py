@@ -15,7 +15,7 @@ SMALL = netbox.Scale(
     sizes=(0, 20),
     clients={kind: {1: 1, 16: 16} for kind in KINDS},
     rounds=dict.fromkeys(KINDS, 1),
-    told=4,
+    reported=4,
     outbox_rounds=1,
     as_slow_as_measured=False,
 )

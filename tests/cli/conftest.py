@@ -13,7 +13,7 @@ from lastmile.db import Database
 from lastmile.settings import Settings
 from tests.support.commands import Book, Cli, CommandServer
 from tests.support.faults import Faults
-from tests.support.workers import Working
+from tests.support.workers import RunningWorker
 
 
 @pytest.fixture(scope="session")
@@ -64,13 +64,13 @@ def faults() -> Faults:
 
 
 @pytest.fixture
-def working(temporal_client: Client, settings: Settings, database: Database, faults: Faults) -> Working:
+def working(temporal_client: Client, settings: Settings, database: Database, faults: Faults) -> RunningWorker:
     client = Client(temporal_client.service_client, data_converter=pydantic_data_converter, interceptors=[faults])
-    return Working(client, settings, database)
+    return RunningWorker(client, settings, database)
 
 
 @pytest.fixture
-async def worker(working: Working) -> AsyncIterator[None]:
+async def worker(working: RunningWorker) -> AsyncIterator[None]:
     async with working:
         yield
 

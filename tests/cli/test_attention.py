@@ -16,14 +16,14 @@ from lastmile.settings import Settings
 from tests.support.commands import Book, Cli
 from tests.support.faults import Faults, refused
 from tests.support.orders import Orders, parked
-from tests.support.workers import Working
+from tests.support.workers import RunningWorker
 
 pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
 async def waiting(
-    working: Working, temporal_client: Client, settings: Settings, book: Book, faults: Faults
+    working: RunningWorker, temporal_client: Client, settings: Settings, book: Book, faults: Faults
 ) -> AsyncIterator[list[OrderRun]]:
     """Two parked orders of acme and one of another tenant, listed by Temporal; a worker runs."""
     faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
@@ -126,7 +126,7 @@ async def test_attention_decide_with_incomplete_options_is_refused(cli: Cli) -> 
 
 
 async def test_attention_without_a_worker_lists_without_reasons(
-    cli: Cli, book: Book, working: Working, temporal_client: Client, settings: Settings, faults: Faults
+    cli: Cli, book: Book, working: RunningWorker, temporal_client: Client, settings: Settings, faults: Faults
 ) -> None:
     faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
     lastmile = Lastmile(temporal_client, task_queue=settings.task_queue)

@@ -11,7 +11,7 @@ from tests.support.commands import Book, Cli, lines, until
 from tests.support.faults import Faults, Gate, refused
 from tests.support.orders import Orders
 from tests.support.orders import parked as run_parked
-from tests.support.workers import Working
+from tests.support.workers import RunningWorker
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -85,7 +85,7 @@ async def test_decision_without_a_parked_step_is_refused(
 
 
 async def test_decision_without_a_worker_is_not_sent(
-    cli: Cli, book: Book, working: Working, tenant: tuple[str, ...]
+    cli: Cli, book: Book, working: RunningWorker, tenant: tuple[str, ...]
 ) -> None:
     running = await cli.start("provision", "-", "--json")
     assert running.stdin
@@ -112,7 +112,7 @@ async def test_decision_without_a_reason_is_refused(cli: Cli, tenant: tuple[str,
 async def test_decision_with_a_worker_that_does_not_answer_ends_soon(
     cli: Cli,
     book: Book,
-    working: Working,
+    working: RunningWorker,
     temporal_client: Client,
     settings: Settings,
     faults: Faults,
@@ -144,7 +144,7 @@ async def test_decision_with_a_worker_that_does_not_answer_ends_soon(
 
 
 async def test_decide_with_a_worker_that_ends_meanwhile_says_that_the_decision_was_sent(
-    book: Book, working: Working, temporal_client: Client, settings: Settings, faults: Faults
+    book: Book, working: RunningWorker, temporal_client: Client, settings: Settings, faults: Faults
 ) -> None:
     faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
     lastmile = Lastmile(temporal_client, task_queue=settings.task_queue)

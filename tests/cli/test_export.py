@@ -26,7 +26,7 @@ def in_twin(order: ProvisionSubscriber) -> ProvisionSubscriber:
     return order.model_copy(update={"tenant": "twin", "addressing": addressing})
 
 
-def estate(book: Book) -> list[dict[str, Any]]:
+def env(book: Book) -> list[dict[str, Any]]:
     static = {"ipv6_mode": "dual_stack", "ipv4_mode": "static", "ipv6_pd_size": 48}
     wireless = {"connection_type": "wireless", "s_vlan": 7, "circuit_id": 'a, "b"', "option82_policy": "enforce"}
     return [
@@ -40,7 +40,7 @@ def estate(book: Book) -> list[dict[str, Any]]:
 async def test_export_can_be_imported_again(
     cli: Cli, book: Book, worker: None, database: Database, tmp_path: Path
 ) -> None:
-    assert (await cli("provision", "-", stdin=lines(*estate(book)))).code == 0
+    assert (await cli("provision", "-", stdin=lines(*env(book)))).code == 0
     first, csv, copy, back = (tmp_path / name for name in ("a.jsonl", "a.csv", "b.csv", "c.csv"))
     for file in (first, csv):
         ran = await cli("export", "--tenant", "acme", "-o", str(file))
@@ -49,7 +49,7 @@ async def test_export_can_be_imported_again(
     assert (await cli("export", "--format", "csv")).out == csv.read_text()
     assert (await cli("export")).out == first.read_text()
     exported = {order.order_id: order for order in orders(first)}
-    for sent in map(ProvisionSubscriber.model_validate, estate(book)):
+    for sent in map(ProvisionSubscriber.model_validate, env(book)):
         told = exported[sent.order_id]
         assert told.model_dump(exclude={"addressing"}) == sent.model_dump(exclude={"addressing"})
         assert [need.purpose for need in told.addressing.needs()] == [need.purpose for need in sent.addressing.needs()]

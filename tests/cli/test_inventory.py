@@ -12,7 +12,7 @@ from ipam.netbox.binding import ReportingScope
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.settings import Settings
 from tests.support.commands import POOL, Cli, interrupted, until
-from tests.support.delegated_env import Delegated
+from tests.support.delegated_env import DelegatedEnv
 from tests.support.faults import Faults, Gate
 from tests.support.netbox_peer import Peer
 from tests.support.workers import worker_with_netbox
@@ -193,16 +193,16 @@ async def test_pool_set_changes_the_mode(
                 44,
             )
             ran = await cli("pool", "set", "home", "--block-length", "48", "--record", "prefix")
-            assert "in blocks of /48 that Lastmile chooses from; NetBox is told of each of them" in ran.out
+            assert "blocks of /48 in NetBox, which records each prefix" in ran.out
             ran = await cli("pool", "set", "home", "--netbox", "direct", "--on-release", "delete")
-            assert "kept in NetBox, which chooses its prefixes; on release: delete" in ran.out
+            assert "direct: NetBox chooses its prefixes; on release: delete" in ran.out
             assert "direct; on release: delete" in (await cli("pool", "show", "home")).out
             ran = await cli("pool", "set", "home", "--netbox", "delegated")
-            assert "NetBox is told of each of them; on release: delete" in ran.out, "it loses no record unasked"
+            assert "which records each prefix; on release: delete" in ran.out, "it loses no record unasked"
             assert (await cli("pool", "set", "home", "--netbox", "direct")).code == 0
             for on_release in ("deprecate", "delete"):
                 ran = await cli("pool", "set", "home", "--on-release", on_release)
-                assert f"kept in NetBox, which chooses its prefixes; on release: {on_release}" in ran.out
+                assert f"direct: NetBox chooses its prefixes; on release: {on_release}" in ran.out
 
         for wrong, words in (
             ((), "Say what to change: --exclude"),
@@ -245,25 +245,25 @@ async def test_pool_set_continues_after_an_interrupt(
             assert "The same command again follows it" in ran.err
             gate.open()
             ran = await cli(*change)
-    assert (ran.code, "kept in NetBox, in blocks of /44" in ran.out) == (0, True), ran.err
+    assert (ran.code, "blocks of /44 in NetBox" in ran.out) == (0, True), ran.err
 
 
 async def test_pool_show_of_a_delegated_pool_shows_its_maintenance(
     fresh: Cli, owner_url: str, owner: asyncpg.Connection
 ) -> None:
     with NetBoxServer() as server:
-        async with Delegated.serving(owner_url, owner, server) as kept:
-            await kept.pool("2001:db8:4000::/51", record=ReportingScope.PREFIX)
+        async with DelegatedEnv.serving(owner_url, owner, server) as env:
+            await env.pool("2001:db8:4000::/51", record=ReportingScope.PREFIX)
             (shown,) = (await fresh("pool", "show", "home", "--json")).json
             assert (shown["blocks"], shown["maintained_at"], shown["unreported"]) == (0, None, 0)
             assert "not yet: see `lastmile netbox check`" in (await fresh("pool", "show", "home")).out
 
-            await kept.lines(30)
+            await env.lines(30)
             (shown,) = (await fresh("pool", "show", "home", "--json")).json
             assert (shown["blocks"], shown["unreported"], shown["refused"]) == (2, 30, 0)
             assert shown["lag_seconds"] > 0
             assert shown["netbox_full_since"] is None
-            assert not await kept.beat()
+            assert not await env.maintain()
             (shown,) = (await fresh("pool", "show", "home", "--json")).json
             (looked_at,) = {row[0] for row in await owner.fetch("SELECT looked_at FROM netbox_blocks WHERE used > 0")}
             assert datetime.fromisoformat(shown["maintained_at"]) == looked_at

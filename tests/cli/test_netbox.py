@@ -25,14 +25,14 @@ INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order) SELECT '
 
 
 @pytest.fixture
-def standin() -> Iterator[NetBoxServer]:
+def netbox_server() -> Iterator[NetBoxServer]:
     with NetBoxServer() as server:
         yield server
 
 
 @pytest.fixture
-def lastmile(alone: Cli, standin: NetBoxServer) -> Cli:
-    return alone.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)
+def lastmile(alone: Cli, netbox_server: NetBoxServer) -> Cli:
+    return alone.but(NETBOX_URL=netbox_server.url, NETBOX_TOKEN=netbox_server.token)
 
 
 async def test_setup_creates_what_check_finds_missing(lastmile: Cli) -> None:
@@ -53,8 +53,8 @@ async def test_setup_creates_what_check_finds_missing(lastmile: Cli) -> None:
     assert after.out.endswith("NetBox has all that Lastmile needs.\n")
 
 
-async def test_setup_with_a_tenant_creates_it(cli: Cli, database: Database, standin: NetBoxServer) -> None:
-    cli = cli.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)
+async def test_setup_with_a_tenant_creates_it(cli: Cli, database: Database, netbox_server: NetBoxServer) -> None:
+    cli = cli.but(NETBOX_URL=netbox_server.url, NETBOX_TOKEN=netbox_server.token)
     assert (await cli("netbox", "setup")).out.count("tenant") == 0
     made = await cli("netbox", "setup", "--tenant", "acme")
     assert (made.code, made.out) == (0, "Created: tenant acme.\n")
@@ -74,21 +74,21 @@ async def test_check_and_setup_print_json(lastmile: Cli) -> None:
     assert (await lastmile("netbox", "setup", "--json")).out == ""
 
 
-async def test_setup_leaves_what_an_operator_must_decide(lastmile: Cli, standin: NetBoxServer) -> None:
+async def test_setup_leaves_what_an_operator_must_decide(lastmile: Cli, netbox_server: NetBoxServer) -> None:
     fields = "/api/extras/custom-fields/"
-    people = Peer(standin.url, standin.token)
-    people.create(fields, name="lastmile_key", type="text", object_types=["ipam.prefix"])
+    other_user = Peer(netbox_server.url, netbox_server.token)
+    other_user.create(fields, name="lastmile_key", type="text", object_types=["ipam.prefix"])
     made = await lastmile("netbox", "setup")
     assert made.code == 1
     assert made.out.count("Created: ") == 6
     assert "it is not unique; its filter logic is loose" in made.out
     assert "change it in NetBox" in made.out
-    [left] = people.found(f"{fields}?name=lastmile_key")
+    [left] = other_user.found(f"{fields}?name=lastmile_key")
     assert (left["unique"], left["filter_logic"]["value"]) == (False, "loose")
 
 
-async def test_setup_with_a_read_only_token_changes_nothing(lastmile: Cli, standin: NetBoxServer) -> None:
-    token = Peer(standin.url, standin.token).token_for("view", "add", "change", "delete")
+async def test_setup_with_a_read_only_token_changes_nothing(lastmile: Cli, netbox_server: NetBoxServer) -> None:
+    token = Peer(netbox_server.url, netbox_server.token).token_for("view", "add", "change", "delete")
     checked = await lastmile.but(NETBOX_TOKEN=token)("netbox", "check")
     assert checked.code == 1
     assert "GET extras/custom-fields" in checked.out
@@ -132,21 +132,26 @@ async def test_netbox_settings_that_contradict_are_refused(lastmile: Cli) -> Non
 
 
 async def test_import_of_prefixes_makes_delegations(
-    cli: Cli, database: Database, standin: NetBoxServer, owner_url: str, temporal_client: Client, settings: Settings
+    cli: Cli,
+    database: Database,
+    netbox_server: NetBoxServer,
+    owner_url: str,
+    temporal_client: Client,
+    settings: Settings,
 ) -> None:
     """The subscribers have no prefix here yet, and what does not fit is said by prefix."""
-    people = Peer(standin.url, standin.token)
-    lastmile = cli.but(NETBOX_URL=standin.url, NETBOX_TOKEN=standin.token)
+    other_user = Peer(netbox_server.url, netbox_server.token)
+    lastmile = cli.but(NETBOX_URL=netbox_server.url, NETBOX_TOKEN=netbox_server.token)
     await lastmile("netbox", "setup")
     prefixes = "/api/ipam/prefixes/"
-    people.create(prefixes, prefix="2001:db8:4000::/40", status="container")
-    people.create("/api/tenancy/tenants/", name="Acme Broadband", slug="acme")
+    other_user.create(prefixes, prefix="2001:db8:4000::/40", status="container")
+    other_user.create("/api/tenancy/tenants/", name="Acme Broadband", slug="acme")
     add = ("pool", "add", "old", "2001:db8:4000::/40", *POOL)
     bring = ("netbox", "import", "--pool", "old")
     assert (await lastmile(*add)).code == 0
     ran = await lastmile(*bring)
     assert (ran.code, "import into it while it is" in ran.err) == (2, True)
-    async with worker_with_netbox(temporal_client, settings, owner_url, standin):
+    async with worker_with_netbox(temporal_client, settings, owner_url, netbox_server):
         assert (await lastmile("pool", "set", "old", "--netbox", "direct")).code == 0
 
     ran = await lastmile(*bring)
@@ -154,9 +159,9 @@ async def test_import_of_prefixes_makes_delegations(
         0,
         "0 would be imported, 0 are delegations already, 0 are rejected, 0 name no subscriber.\n",
     )
-    people.create(prefixes, prefix="2001:db8:4000::/56", description="S-1")
-    people.create(prefixes, prefix="2001:db8:4000:100::/56", description="nobody")
-    people.create(prefixes, prefix="2001:db8:4000:200::/56")
+    other_user.create(prefixes, prefix="2001:db8:4000::/56", description="S-1")
+    other_user.create(prefixes, prefix="2001:db8:4000:100::/56", description="nobody")
+    other_user.create(prefixes, prefix="2001:db8:4000:200::/56")
     async with database.platform() as connection:
         await connection.execute(text(SUBSCRIBER))
     ran = await lastmile(*bring)
@@ -168,7 +173,7 @@ async def test_import_of_prefixes_makes_delegations(
     ]
     link = "https://ui.example.net/workflows?query=WorkflowId%3D%22subscriber%2F{tenant}%2F{subscriber}%22"
     ran = await lastmile.but(LASTMILE_NETBOX_LINK=link)(*bring, "--apply", "--json")
-    [record] = people.found(f"{prefixes}?cf_lastmile_subscriber=S-1")
+    [record] = other_user.found(f"{prefixes}?cf_lastmile_subscriber=S-1")
     assert record["custom_fields"]["lastmile_link"] == link.format(tenant="acme", subscriber="S-1")
     assert [one.get("verdict") for one in ran.json] == ["import", "reject", None]
     assert ran.json[-1] == {"applied": True, "imported": 1, "managed": 0, "rejected": 1, "others": 1}

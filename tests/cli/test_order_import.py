@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 from lastmile.client.order_runs import CONCURRENCY
 from lastmile.contract import workflow_id
 from tests.support.commands import Book, Cli, lines, until
-from tests.support.workers import Working
+from tests.support.workers import RunningWorker
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -79,7 +79,7 @@ async def test_rejects_are_written_beside_the_file_or_where_the_option_says(
 
 
 async def test_import_of_ended_orders_prints_results_without_runs(
-    cli: Cli, book: Book, working: Working, owner: asyncpg.Connection
+    cli: Cli, book: Book, working: RunningWorker, owner: asyncpg.Connection
 ) -> None:
     file = lines(book.order(1), book.order(2, addressing={"ipv6_pool": "nowhere"}))
     async with working:
@@ -184,7 +184,7 @@ async def test_interrupt_before_temporal_answers_reports_unknown_starts(
 
 
 async def test_interrupted_import_is_continued_by_the_same_command(
-    cli: Cli, book: Book, working: Working, tmp_path: Path, owner: asyncpg.Connection, temporal_client: Client
+    cli: Cli, book: Book, working: RunningWorker, tmp_path: Path, owner: asyncpg.Connection, temporal_client: Client
 ) -> None:
     file = tmp_path / "my orders.jsonl"
     count = CONCURRENCY + 6

@@ -5,7 +5,7 @@ import pytest
 
 from tests.support.commands import Book, Cli, interrupted, lines, until
 from tests.support.faults import Faults, refused
-from tests.support.workers import Working
+from tests.support.workers import RunningWorker
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -161,7 +161,7 @@ async def test_deprovision_and_cancel_of_an_unknown_subscriber_fail(cli: Cli, bo
 
 
 async def test_provision_without_a_worker_waits_and_survives_an_interrupt(
-    cli: Cli, book: Book, working: Working
+    cli: Cli, book: Book, working: RunningWorker
 ) -> None:
     file = lines(book.order())
     waiting = await cli.start("provision", "-")
@@ -181,7 +181,7 @@ async def test_provision_without_a_worker_waits_and_survives_an_interrupt(
         assert (await cli("provision", "-", "--json", stdin=file)).json[0]["status"] == "completed"
 
 
-async def test_cancel_rolls_the_order_back(cli: Cli, book: Book, working: Working) -> None:
+async def test_cancel_rolls_the_order_back(cli: Cli, book: Book, working: RunningWorker) -> None:
     file = lines(book.order())
     waiting = await cli.start("provision", "-", "--json")
     assert waiting.stdin

@@ -23,13 +23,13 @@ NEVER = ScheduleSpec(calendars=[ScheduleCalendarSpec(year=[ScheduleRange(2099)])
 @pytest.fixture
 async def made(temporal_client: Client, settings: Settings) -> AsyncIterator[ScheduleManager]:
     """As a worker makes them, without one that would carry them out; the hour of the audit never comes."""
-    standing = ScheduleManager(temporal_client, settings.task_queue)
+    manager = ScheduleManager(temporal_client, settings.task_queue)
     for plan in SCHEDULES:
-        await standing.make(replace(plan, spec=NEVER) if plan.name == "audit" else plan)
-    yield standing
+        await manager.make(replace(plan, spec=NEVER) if plan.name == "audit" else plan)
+    yield manager
     for plan in SCHEDULES:
         with suppress(RPCError):
-            await temporal_client.get_schedule_handle(standing.id_of(plan.name)).delete()
+            await temporal_client.get_schedule_handle(manager.id_of(plan.name)).delete()
 
 
 def test_schedule_names_match_the_schedules() -> None:
@@ -68,7 +68,7 @@ async def test_schedule_trigger_without_a_worker_starts_one_run_and_warns(
     ran = await cli("schedule", "trigger", "audit")
     assert (ran.code, ran.out.startswith("audit is started.")) == (0, True)
     assert "No worker polls" in ran.err
-    while not (running := (await made.standing(SCHEDULES[2])).running):
+    while not (running := (await made.status(SCHEDULES[2])).running):
         pass
     ran = await cli("schedule", "trigger", "audit")
     assert (ran.code, ran.out) == (0, f"audit is running already, as {running[0]}: no second run was started.\n")
@@ -79,7 +79,7 @@ async def test_schedule_trigger_without_a_worker_starts_one_run_and_warns(
 async def test_schedule_list_names_missing_schedules(cli: Cli) -> None:
     ran = await cli("schedule", "list")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.count("is not there: a worker makes it when it starts") == 3
+    assert ran.err.count("does not exist: a worker creates it at its start") == 3
     assert (await cli("schedule", "trigger", "audit")).code == 1
 
 

@@ -16,7 +16,7 @@ from ipam.errors import (
 )
 from ipam.lifecycle import State
 from lastmile.contract.addressing import Need, Purpose
-from tests.support.allocation_desk import PD, Desk
+from tests.support.allocation_env import PD, AllocationEnv
 
 V4 = Need(Purpose.IPV4, 32)
 WAN = Need(Purpose.IPV6_ADDRESS, 128)
@@ -33,241 +33,241 @@ def prefixes(allocations: list[Allocation]) -> set[str]:
 # Who gets which
 
 
-async def test_each_subscriber_gets_a_prefix_of_its_own_out_of_the_pool(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    given = [await desk.allocate(f"S-{n}") for n in range(10)]
+async def test_each_subscriber_gets_a_prefix_of_its_own_out_of_the_pool(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
+    given = [await env.allocate(f"S-{n}") for n in range(10)]
     assert len(prefixes(given)) == 10
     assert all(a.delegation.prefix in list(IPv6Network("2001:db8:1::/48").subnets(new_prefix=56)) for a in given)
     assert all(a.created and a.delegation.state is State.ALLOCATED for a in given)
 
 
-async def test_the_same_key_many_times_at_once_gives_one_prefix(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    given = await asyncio.gather(*(desk.allocate("S-1") for _ in range(16)))
+async def test_the_same_key_many_times_at_once_gives_one_prefix(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
+    given = await asyncio.gather(*(env.allocate("S-1") for _ in range(16)))
     assert len(prefixes(given)) == 1
     assert sum(allocation.created for allocation in given) == 1
-    assert await desk.owner.fetchval("SELECT count(*) FROM delegations") == 1
-    assert await desk.owner.fetchval("SELECT count(delegation_id) FROM slots") == 1
+    assert await env.owner.fetchval("SELECT count(*) FROM delegations") == 1
+    assert await env.owner.fetchval("SELECT count(delegation_id) FROM slots") == 1
 
 
-async def test_allocate_concurrent_orders_of_one_subscriber_return_one_prefix(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    given = await asyncio.gather(*(desk.allocate("S-1", f"o{n}") for n in range(8)))
+async def test_allocate_concurrent_orders_of_one_subscriber_return_one_prefix(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
+    given = await asyncio.gather(*(env.allocate("S-1", f"o{n}") for n in range(8)))
     assert len(prefixes(given)) == 1
     assert sum(allocation.created for allocation in given) == 1
 
 
-async def test_many_at_once_on_a_pool_that_is_too_small(desk: Desk) -> None:
+async def test_many_at_once_on_a_pool_that_is_too_small(env: AllocationEnv) -> None:
     """Each prefix is given once, and "exhausted" is said of none too few and none too many."""
-    await desk.pool("2001:db8:1::/53")
-    answers = await asyncio.gather(*(desk.allocate(f"S-{n}") for n in range(16)), return_exceptions=True)
+    await env.pool("2001:db8:1::/53")
+    answers = await asyncio.gather(*(env.allocate(f"S-{n}") for n in range(16)), return_exceptions=True)
     given = [answer for answer in answers if isinstance(answer, Allocation)]
     assert len(prefixes(given)) == len(given) == 8
     assert [type(answer) for answer in answers if not isinstance(answer, Allocation)] == [PoolExhaustedError] * 8
 
 
-async def test_many_at_once_where_the_frontier_must_move(desk: Desk) -> None:
+async def test_many_at_once_where_the_frontier_must_move(env: AllocationEnv) -> None:
     """A pool is materialised as far as it is used, and at most a batch per allocator at work beyond that."""
     for n in range(10):
-        await desk.pool(f"2001:db8:{n}000::/40", f"pool-{n}")
+        await env.pool(f"2001:db8:{n}000::/40", f"pool-{n}")
         need = Need(Purpose.IPV6_PD, 56, pool=f"pool-{n}")
-        given = await asyncio.gather(*(desk.allocate(f"S-{n}-{i}", need=need) for i in range(32)))
+        given = await asyncio.gather(*(env.allocate(f"S-{n}-{i}", need=need) for i in range(32)))
         assert len(prefixes(given)) == 32
-    frontier = await desk.owner.fetchval("SELECT max(frontier) FROM pools")
+    frontier = await env.owner.fetchval("SELECT max(frontier) FROM pools")
     assert FRONTIER_BATCH <= frontier <= 16 * FRONTIER_BATCH
 
 
-async def test_a_pool_grows_to_its_very_end(desk: Desk) -> None:
+async def test_a_pool_grows_to_its_very_end(env: AllocationEnv) -> None:
     """510 addresses are two batches, the second not a whole one; two of them are static, ahead of the frontier."""
-    await desk.pool("198.51.100.0/23", "v4", purpose="ipv4", delegated_length=32)
-    static = [await desk.allocate(f"T-{n}", need=address(f"198.51.101.{n}")) for n in (1, 250)]
+    await env.pool("198.51.100.0/23", "v4", purpose="ipv4", delegated_length=32)
+    static = [await env.allocate(f"T-{n}", need=address(f"198.51.101.{n}")) for n in (1, 250)]
     at_once = asyncio.Semaphore(16)  # as many as have connections: who waits too long for one is refused
 
     async def one(n: int) -> Allocation:
         async with at_once:
-            return await desk.allocate(f"S-{n}", need=V4)
+            return await env.allocate(f"S-{n}", need=V4)
 
     given = await asyncio.gather(*map(one, range(508)))
     assert len(prefixes([*given, *static])) == 510
     with pytest.raises(PoolExhaustedError):
-        await desk.allocate("S-508", need=V4)
+        await env.allocate("S-508", need=V4)
 
 
-async def test_a_subscriber_that_comes_back_gets_its_prefix_out_of_quarantine(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    first = (await desk.allocate("S-1")).delegation
-    await desk.give_back(first)
-    back = await desk.allocate("S-1", "o2")
+async def test_a_subscriber_that_comes_back_gets_its_prefix_out_of_quarantine(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
+    first = (await env.allocate("S-1")).delegation
+    await env.revoke_and_release(first)
+    back = await env.allocate("S-1", "o2")
     assert back.created
     assert back.delegation.prefix == first.prefix
     assert back.delegation.id != first.id, "history is never overwritten"
 
 
-async def test_a_second_line_need_of_another_purpose_is_another_delegation(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    await desk.pool("198.51.100.0/29", "v4", purpose="ipv4", delegated_length=32)
-    await desk.allocate("S-1")
-    await desk.allocate("S-1", need=V4)
-    assert {d.purpose for d in await desk.held_by("S-1")} == {Purpose.IPV6_PD, Purpose.IPV4}
+async def test_a_second_line_need_of_another_purpose_is_another_delegation(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
+    await env.pool("198.51.100.0/29", "v4", purpose="ipv4", delegated_length=32)
+    await env.allocate("S-1")
+    await env.allocate("S-1", need=V4)
+    assert {d.purpose for d in await env.held_by("S-1")} == {Purpose.IPV6_PD, Purpose.IPV4}
 
 
 # Which pool
 
 
-async def test_a_tenants_own_pool_comes_before_one_that_serves_all(desk: Desk) -> None:
-    await desk.pool("2001:db8:f::/55", "shared", tenant=None)
-    await desk.pool("2001:db8:1::/55")
-    await desk.allocate("S-1", tenant="other")  # from here on the shared pool has slots at hand
-    given = [str((await desk.allocate(f"S-{n}")).delegation.prefix) for n in range(3)]
+async def test_a_tenants_own_pool_comes_before_one_that_serves_all(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:f::/55", "shared", tenant=None)
+    await env.pool("2001:db8:1::/55")
+    await env.allocate("S-1", tenant="other")  # from here on the shared pool has slots at hand
+    given = [str((await env.allocate(f"S-{n}")).delegation.prefix) for n in range(3)]
     assert given == ["2001:db8:1::/56", "2001:db8:1:100::/56", "2001:db8:f:100::/56"]
     with pytest.raises(PoolExhaustedError, match=r"home \(2001:db8:1::/55\), shared \(2001:db8:f::/55\)"):
-        await desk.allocate("S-4")
+        await env.allocate("S-4")
 
 
-async def test_a_pool_of_another_tenant_serves_nobody_else(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48", tenant="other")
+async def test_a_pool_of_another_tenant_serves_nobody_else(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48", tenant="other")
     with pytest.raises(UnknownPoolError):
-        await desk.allocate("S-1")
+        await env.allocate("S-1")
 
 
-async def test_hints_choose_the_pool(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48", "east", region="east")
-    await desk.pool("2001:db8:2::/48", "west", region="west")
-    by_name = await desk.allocate("S-1", need=Need(Purpose.IPV6_PD, 56, pool="west"))
-    by_region = await desk.allocate("S-2", need=Need(Purpose.IPV6_PD, 56, region="west"))
+async def test_hints_choose_the_pool(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48", "east", region="east")
+    await env.pool("2001:db8:2::/48", "west", region="west")
+    by_name = await env.allocate("S-1", need=Need(Purpose.IPV6_PD, 56, pool="west"))
+    by_region = await env.allocate("S-2", need=Need(Purpose.IPV6_PD, 56, region="west"))
     assert prefixes([by_name, by_region]) == {"2001:db8:2::/56", "2001:db8:2:100::/56"}
 
 
-async def test_the_length_chooses_the_pool(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    await desk.pool("2001:db8:100::/40", "business", delegated_length=48)
-    given = await desk.allocate("S-1", need=Need(Purpose.IPV6_PD, 48))
+async def test_the_length_chooses_the_pool(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
+    await env.pool("2001:db8:100::/40", "business", delegated_length=48)
+    given = await env.allocate("S-1", need=Need(Purpose.IPV6_PD, 48))
     assert prefixes([given]) == {"2001:db8:100::/48"}
 
 
 # What is never handed out
 
 
-async def test_network_and_broadcast_address_are_nobodys(desk: Desk) -> None:
-    await desk.pool("198.51.100.0/30", "v4", purpose="ipv4", delegated_length=32)
-    given = [await desk.allocate(f"S-{n}", need=V4) for n in range(2)]
+async def test_network_and_broadcast_address_are_nobodys(env: AllocationEnv) -> None:
+    await env.pool("198.51.100.0/30", "v4", purpose="ipv4", delegated_length=32)
+    given = [await env.allocate(f"S-{n}", need=V4) for n in range(2)]
     assert prefixes(given) == {"198.51.100.1/32", "198.51.100.2/32"}
     with pytest.raises(PoolExhaustedError):
-        await desk.allocate("S-2", need=V4)
+        await env.allocate("S-2", need=V4)
     for reserved in ("198.51.100.0", "198.51.100.3"):
         with pytest.raises(AddressTakenError, match=f"{reserved} of pool v4 .* not a host address"):
-            await desk.allocate("S-3", need=address(reserved))
+            await env.allocate("S-3", need=address(reserved))
 
 
-async def test_a_point_to_point_pool_gives_both_its_addresses(desk: Desk) -> None:
+async def test_a_point_to_point_pool_gives_both_its_addresses(env: AllocationEnv) -> None:
     """RFC 3021: a /31 has neither network nor broadcast address."""
-    await desk.pool("198.51.100.0/31", "v4", purpose="ipv4", delegated_length=32)
-    given = [await desk.allocate(f"S-{n}", need=V4) for n in range(2)]
+    await env.pool("198.51.100.0/31", "v4", purpose="ipv4", delegated_length=32)
+    given = [await env.allocate(f"S-{n}", need=V4) for n in range(2)]
     assert prefixes(given) == {"198.51.100.0/32", "198.51.100.1/32"}
 
 
-async def test_the_anycast_address_is_nobodys(desk: Desk) -> None:
+async def test_the_anycast_address_is_nobodys(env: AllocationEnv) -> None:
     """RFC 4291, 2.6.1: the first address of a subnet is its routers'."""
-    await desk.pool("2001:db8:1::/126", "wan", purpose="ipv6_address", delegated_length=128)
-    given = [await desk.allocate(f"S-{n}", need=WAN) for n in range(3)]
+    await env.pool("2001:db8:1::/126", "wan", purpose="ipv6_address", delegated_length=128)
+    given = [await env.allocate(f"S-{n}", need=WAN) for n in range(3)]
     assert prefixes(given) == {f"2001:db8:1::{n}/128" for n in (1, 2, 3)}
     with pytest.raises(PoolExhaustedError):
-        await desk.allocate("S-4", need=WAN)
+        await env.allocate("S-4", need=WAN)
 
 
 # Static addresses
 
 
-async def test_a_static_address_is_given_as_asked_and_again(desk: Desk) -> None:
-    await desk.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
-    given = await desk.allocate("S-1", need=address("198.51.100.77"))
-    again = await desk.allocate("S-1", need=address("198.51.100.77"))
+async def test_a_static_address_is_given_as_asked_and_again(env: AllocationEnv) -> None:
+    await env.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
+    given = await env.allocate("S-1", need=address("198.51.100.77"))
+    again = await env.allocate("S-1", need=address("198.51.100.77"))
     assert prefixes([given, again]) == {"198.51.100.77/32"}
     assert not again.created
 
 
-async def test_a_static_address_is_never_given_to_another(desk: Desk) -> None:
-    await desk.pool("198.51.100.0/29", "v4", purpose="ipv4", delegated_length=32)
-    await desk.allocate("S-1", need=address("198.51.100.4"))
+async def test_a_static_address_is_never_given_to_another(env: AllocationEnv) -> None:
+    await env.pool("198.51.100.0/29", "v4", purpose="ipv4", delegated_length=32)
+    await env.allocate("S-1", need=address("198.51.100.4"))
     with pytest.raises(AddressTakenError, match=r"198\.51\.100\.4 of pool v4 .*held by another subscriber"):
-        await desk.allocate("S-2", need=address("198.51.100.4"))
-    others = [await desk.allocate(f"T-{n}", need=V4) for n in range(5)]
+        await env.allocate("S-2", need=address("198.51.100.4"))
+    others = [await env.allocate(f"T-{n}", need=V4) for n in range(5)]
     assert prefixes(others) == {f"198.51.100.{n}/32" for n in (1, 2, 3, 5, 6)}
     with pytest.raises(PoolExhaustedError):
-        await desk.allocate("T-6", need=V4)
+        await env.allocate("T-6", need=V4)
 
 
-async def test_two_at_once_for_one_static_address(desk: Desk) -> None:
-    await desk.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
-    both = (desk.allocate(ref, need=address("198.51.100.77")) for ref in ("S-1", "S-2"))
+async def test_two_at_once_for_one_static_address(env: AllocationEnv) -> None:
+    await env.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
+    both = (env.allocate(ref, need=address("198.51.100.77")) for ref in ("S-1", "S-2"))
     answers = await asyncio.gather(*both, return_exceptions=True)
     assert sorted(type(answer).__name__ for answer in answers) == ["AddressTakenError", "Allocation"]
 
 
-async def test_a_static_address_outside_every_pool(desk: Desk) -> None:
-    await desk.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
+async def test_a_static_address_outside_every_pool(env: AllocationEnv) -> None:
+    await env.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
     with pytest.raises(UnknownPoolError, match=r"no ipv4 pool of /32s containing 192\.0\.2\.1: add one"):
-        await desk.allocate("S-1", need=address("192.0.2.1"))
+        await env.allocate("S-1", need=address("192.0.2.1"))
 
 
 # Refusals
 
 
-async def test_no_such_pool_says_what_was_looked_for(desk: Desk) -> None:
+async def test_no_such_pool_says_what_was_looked_for(env: AllocationEnv) -> None:
     with pytest.raises(UnknownPoolError, match="no ipv6_pd pool of /60s, name 'lab', region 'north': add one"):
-        await desk.allocate("S-1", need=Need(Purpose.IPV6_PD, 60, pool="lab", region="north"))
+        await env.allocate("S-1", need=Need(Purpose.IPV6_PD, 60, pool="lab", region="north"))
 
 
-async def test_another_size_is_refused_with_what_is_held(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    await desk.pool("2001:db8:100::/40", "business", delegated_length=48)
-    await desk.allocate("S-1")
+async def test_another_size_is_refused_with_what_is_held(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
+    await env.pool("2001:db8:100::/40", "business", delegated_length=48)
+    await env.allocate("S-1")
     with pytest.raises(DelegationMismatchError, match=r"S-1 holds 2001:db8:1::/56 \(ipv6_pd\), not a /48"):
-        await desk.allocate("S-1", "o2", Need(Purpose.IPV6_PD, 48))
+        await env.allocate("S-1", "o2", Need(Purpose.IPV6_PD, 48))
 
 
-async def test_another_address_is_refused_with_what_is_held(desk: Desk) -> None:
-    await desk.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
-    await desk.allocate("S-1", need=address("198.51.100.7"))
+async def test_another_address_is_refused_with_what_is_held(env: AllocationEnv) -> None:
+    await env.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
+    await env.allocate("S-1", need=address("198.51.100.7"))
     with pytest.raises(DelegationMismatchError, match=r"S-1 holds 198\.51\.100\.7/32 \(ipv4\), not 198\.51\.100\.8"):
-        await desk.allocate("S-1", "o2", address("198.51.100.8"))
+        await env.allocate("S-1", "o2", address("198.51.100.8"))
 
 
 @pytest.mark.parametrize("order", ["o1", "o2"])
 @pytest.mark.parametrize("state", [State.REVOKING, State.FAILED])
-async def test_a_delegation_on_its_way_out_is_busy(desk: Desk, order: str, state: State) -> None:
-    await desk.pool("2001:db8:1::/48")
-    await desk.move((await desk.allocate("S-1")).delegation, state)
+async def test_a_delegation_on_its_way_out_is_busy(env: AllocationEnv, order: str, state: State) -> None:
+    await env.pool("2001:db8:1::/48")
+    await env.move((await env.allocate("S-1")).delegation, state)
     with pytest.raises(DelegationBusyError, match=rf"S-1 holds 2001:db8:1::/56 .*{state}: finish"):
-        await desk.allocate("S-1", order)
+        await env.allocate("S-1", order)
 
 
 @pytest.mark.parametrize("released", [False, True])
-async def test_a_late_attempt_of_a_spent_order_gets_nothing(desk: Desk, released: bool) -> None:
-    await desk.pool("2001:db8:1::/48")
-    revoked = await desk.revoke((await desk.allocate("S-1")).delegation)
+async def test_a_late_attempt_of_a_spent_order_gets_nothing(env: AllocationEnv, released: bool) -> None:
+    await env.pool("2001:db8:1::/48")
+    revoked = await env.revoke((await env.allocate("S-1")).delegation)
     if released:
-        await desk.release(revoked)
+        await env.release(revoked)
     with pytest.raises(AllocationSpentError, match=r"had 2001:db8:1::/56 for S-1 .* send a new order"):
-        await desk.allocate("S-1")
-    assert await desk.owner.fetchval("SELECT count(*) FROM delegations") == 1
+        await env.allocate("S-1")
+    assert await env.owner.fetchval("SELECT count(*) FROM delegations") == 1
 
 
-async def test_while_a_revoked_prefix_is_not_released_the_subscriber_gets_another(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    revoked = await desk.revoke((await desk.allocate("S-1")).delegation)
-    assert (await desk.allocate("S-1", "o2")).delegation.prefix != revoked.prefix
-    assert len(await desk.held_by("S-1")) == 2
+async def test_while_a_revoked_prefix_is_not_released_the_subscriber_gets_another(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
+    revoked = await env.revoke((await env.allocate("S-1")).delegation)
+    assert (await env.allocate("S-1", "o2")).delegation.prefix != revoked.prefix
+    assert len(await env.held_by("S-1")) == 2
 
 
-async def test_what_is_refused_leaves_nothing(desk: Desk) -> None:
-    await desk.pool("198.51.100.0/30", "v4", purpose="ipv4", delegated_length=32)
+async def test_what_is_refused_leaves_nothing(env: AllocationEnv) -> None:
+    await env.pool("198.51.100.0/30", "v4", purpose="ipv4", delegated_length=32)
     with pytest.raises(AddressTakenError):
-        await desk.allocate("S-1", need=address("198.51.100.3"))
-    assert await desk.owner.fetchval("SELECT count(*) FROM slots") == 0
+        await env.allocate("S-1", need=address("198.51.100.3"))
+    assert await env.owner.fetchval("SELECT count(*) FROM slots") == 0
 
 
-async def test_the_same_allocation_key_in_two_tenants_is_two_keys(desk: Desk) -> None:
-    await desk.pool("2001:db8:f::/48", "shared", tenant=None)
-    given = [await desk.allocate("S-1", need=PD, tenant=tenant) for tenant in ("acme", "other")]
+async def test_the_same_allocation_key_in_two_tenants_is_two_keys(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:f::/48", "shared", tenant=None)
+    given = [await env.allocate("S-1", need=PD, tenant=tenant) for tenant in ("acme", "other")]
     assert len(prefixes(given)) == 2

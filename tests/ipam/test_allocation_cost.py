@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from ipam.allocation import FRONTIER_BATCH, allocate
-from tests.support.allocation_desk import PD, Desk
+from tests.support.allocation_env import PD, AllocationEnv
 
 # So many that a sample (of 30 000 rows) says little about the few that are free.
 FILL = """
@@ -23,8 +23,8 @@ READ = text(
 PLANS = text("SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE :part")
 
 
-async def _entries_read(desk: Desk, ref: str) -> int:
-    async with desk.database.tenant("acme") as connection:
+async def _entries_read(env: AllocationEnv, ref: str) -> int:
+    async with env.database.tenant("acme") as connection:
         # As in production: entries of a row are known to be dead once its last change is on disk.
         await connection.execute(text("SET LOCAL synchronous_commit = on"))
         before = (await connection.execute(READ)).scalar_one()
@@ -33,25 +33,25 @@ async def _entries_read(desk: Desk, ref: str) -> int:
 
 
 @pytest.mark.parametrize("free", [0, 8 * FRONTIER_BATCH])
-async def test_a_full_pool_is_read_as_little_as_an_empty_one(desk: Desk, free: int) -> None:
-    await desk.pool("2001:db8::/32")
+async def test_a_full_pool_is_read_as_little_as_an_empty_one(env: AllocationEnv, free: int) -> None:
+    await env.pool("2001:db8::/32")
     taken = 50_000
-    await desk.owner.execute(FILL, taken + free, taken)
-    await desk.owner.execute("ANALYZE slots")
-    await desk.allocate("S-first")  # where none is free, it moves the frontier
-    read = [await _entries_read(desk, f"S-{n}") for n in range(20)]
+    await env.owner.execute(FILL, taken + free, taken)
+    await env.owner.execute("ANALYZE slots")
+    await env.allocate("S-first")  # where none is free, it moves the frontier
+    read = [await _entries_read(env, f"S-{n}") for n in range(20)]
     assert max(read) <= 5, read
-    async with desk.database.tenant("acme") as connection:
+    async with env.database.tenant("acme") as connection:
         generic, custom = (await connection.execute(PLANS, {"part": "%SKIP LOCKED%"})).one()
     # Five times PostgreSQL tries what a plan for the very values would bring.
     assert (generic > 0, custom) == (True, 5), "every allocation is planned anew"
 
 
-async def test_conditions_on_pools_are_inlined_so_that_the_index_is_used(desk: Desk) -> None:
-    await desk.pool("2001:db8::/32")
+async def test_conditions_on_pools_are_inlined_so_that_the_index_is_used(env: AllocationEnv) -> None:
+    await env.pool("2001:db8::/32")
     asked = "lastmile_pool_is_candidate(pools, 'ipv6_pd', 56, '', NULL, NULL, NULL)"
     asked += " AND lastmile_pool_can_grow(pools) AND NOT lastmile_pool_is_changing(pools)"
-    async with desk.database.tenant("acme") as connection:
+    async with env.database.tenant("acme") as connection:
         await connection.execute(text("SET LOCAL enable_seqscan = off"))
         plan = "\n".join(await connection.scalars(text(f"EXPLAIN SELECT id FROM pools WHERE {asked}")))
     assert "lastmile_pool" not in plan

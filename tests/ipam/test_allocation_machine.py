@@ -21,7 +21,7 @@ from lastmile.contract.addressing import Need, Purpose
 from lastmile.db import Database
 from lastmile.subscribers.tenants import add_tenant
 from tests.ipam.model import POOLS, Action, Model, Move, Release, Request
-from tests.support.allocation_desk import PD, Desk
+from tests.support.allocation_env import PD, AllocationEnv
 
 NEEDS = [PD, Need(Purpose.IPV4, 32), *(Need(Purpose.IPV4, 32, address=IPv4Address(f"198.51.100.{n}")) for n in (2, 5))]
 ORDERS = ["o1", "o2", "o3", "o4"]
@@ -74,7 +74,7 @@ class Crash(Exception):
 
 class Allocations(RuleBasedStateMachine):
     runner: ClassVar[asyncio.Runner]
-    desk: ClassVar[Desk]
+    env: ClassVar[AllocationEnv]
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,10 +82,10 @@ class Allocations(RuleBasedStateMachine):
         self.seen: dict[tuple[Request, Delegation], None] = {}
         """Every delegation as it once was, in the order in which that could be read."""
         self.crash_after: int | None = None
-        event.listen(self.desk.database.engine.sync_engine, "after_cursor_execute", self._after_statement)
+        event.listen(self.env.database.engine.sync_engine, "after_cursor_execute", self._after_statement)
 
     def teardown(self) -> None:
-        event.remove(self.desk.database.engine.sync_engine, "after_cursor_execute", self._after_statement)
+        event.remove(self.env.database.engine.sync_engine, "after_cursor_execute", self._after_statement)
 
     def _after_statement(self, *_: Any) -> None:
         if self.crash_after is not None:
@@ -115,10 +115,10 @@ class Allocations(RuleBasedStateMachine):
 
     def perform(self, action: Action) -> Awaitable[Any]:
         if isinstance(action, Request):
-            return self.desk.allocate(action.ref, action.order, action.need, tenant=action.tenant)
+            return self.env.allocate(action.ref, action.order, action.need, tenant=action.tenant)
         if isinstance(action, Move):
-            return self.desk.move(action.seen, action.state, tenant=action.tenant)
-        return self.desk.release(action.seen, tenant=action.tenant)
+            return self.env.move(action.seen, action.state, tenant=action.tenant)
+        return self.env.release(action.seen, tenant=action.tenant)
 
     def planned(self, plan: Request | tuple[int, State | None]) -> list[Action]:
         """The action that is meant; none where there is no delegation to move or release."""
@@ -138,8 +138,8 @@ class Allocations(RuleBasedStateMachine):
     @initialize()
     def empty(self) -> None:
         async def pools() -> None:
-            await self.desk.owner.execute("TRUNCATE pools, slots, delegations, delegation_events CASCADE")
-            async with self.desk.database.platform() as platform:
+            await self.env.owner.execute("TRUNCATE pools, slots, delegations, delegation_events CASCADE")
+            async with self.env.database.platform() as platform:
                 for pool in POOLS:
                     await add_pool(platform, pool)
 
@@ -185,15 +185,15 @@ class Allocations(RuleBasedStateMachine):
             self.act(replace(request, order=order))
 
     @rule()
-    def rest_is_over(self) -> None:
-        self.runner.run(self.desk.rest_is_over())
+    def end_quarantines(self) -> None:
+        self.runner.run(self.env.end_quarantines())
         self.model.resting.clear()
 
     @invariant()
     def the_database_says_what_the_model_says(self) -> None:
         async def rows() -> list[asyncpg.Record]:
             return [
-                *await self.desk.owner.fetch(
+                *await self.env.owner.fetch(
                     "SELECT id, tenant_id, subscriber_ref, prefix, state FROM delegations WHERE released_at IS NULL"
                 )
             ]
@@ -206,27 +206,27 @@ class Allocations(RuleBasedStateMachine):
     @invariant()
     def nothing_is_wrong(self) -> None:
         for what, query in WRONG.items():
-            assert self.runner.run(self.desk.owner.fetch(query)) == [], what
+            assert self.runner.run(self.env.owner.fetch(query)) == [], what
 
 
 def test_any_sequence_keeps_the_promise(owner_url: str) -> None:
-    async def open_desk() -> Desk:
+    async def open_desk() -> AllocationEnv:
         database = Database(owner_url, pool_size=2)
         async with database.platform() as platform:
             await add_tenant(platform, "acme", "Acme Broadband")
             await add_tenant(platform, "other", "Other Networks")
-        return Desk(database, await asyncpg.connect(owner_url))
+        return AllocationEnv(database, await asyncpg.connect(owner_url))
 
-    async def close(desk: Desk) -> None:
-        await desk.owner.close()
-        await desk.database.close()
+    async def close(env: AllocationEnv) -> None:
+        await env.owner.close()
+        await env.database.close()
 
     with asyncio.Runner() as runner:
-        desk = runner.run(open_desk())
-        machine = type("Machine", (Allocations,), {"runner": runner, "desk": desk})
+        env = runner.run(open_desk())
+        machine = type("Machine", (Allocations,), {"runner": runner, "env": env})
         try:
             run_state_machine_as_test(
                 machine, settings=settings(max_examples=40, stateful_step_count=40, deadline=None)
             )
         finally:
-            runner.run(close(desk))
+            runner.run(close(env))

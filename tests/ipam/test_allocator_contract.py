@@ -17,7 +17,7 @@ from ipam.lifecycle import State
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.errors import OrderFencedError
 from tests.support.allocator_cases import CASES, AllocatorCase, DatabaseCase
-from tests.support.held_requests import Held
+from tests.support.held_requests import HeldRequest
 
 
 @pytest.fixture(params=CASES, ids=[case.__name__.removesuffix("Case").lower() for case in CASES])
@@ -26,8 +26,8 @@ async def case(
 ) -> AsyncIterator[AllocatorCase]:
     """Each allocator, with its pool."""
     with NetBoxServer() as server:
-        async with request.param.environment.serving(owner_url, owner, server) as kept:
-            case: AllocatorCase = request.param(kept)
+        async with request.param.environment.serving(owner_url, owner, server) as env:
+            case: AllocatorCase = request.param(env)
             await case.add_pool()
             yield case
 
@@ -38,7 +38,7 @@ async def fill(case: AllocatorCase) -> list[str]:
 
 
 async def test_allocate_same_order_twice_returns_same_prefix(case: AllocatorCase) -> None:
-    await case.kept.begin()
+    await case.env.begin()
     first = await case.allocate()
     again = await case.allocate()
     assert (first.created, again.created) == (True, False)
@@ -48,7 +48,7 @@ async def test_allocate_same_order_twice_returns_same_prefix(case: AllocatorCase
 
 
 async def test_allocate_concurrent_attempts_of_one_order_return_one_prefix(case: AllocatorCase) -> None:
-    await case.kept.begin()
+    await case.env.begin()
     allocations = await asyncio.gather(*(case.allocate_with_retries() for _ in range(6)))
     assert len({one.delegation.prefix for one in allocations}) == 1
     assert len(await case.agree()) == 1
@@ -70,7 +70,7 @@ async def test_allocate_later_order_of_same_subscriber_returns_held_prefix(case:
 
 async def test_allocate_from_full_pool_raises_exhausted_and_names_pool(case: AllocatorCase) -> None:
     given = await fill(case)
-    await case.kept.begin("S-9", "O-9")
+    await case.env.begin("S-9", "O-9")
     with pytest.raises(PoolExhaustedError, match=r"^Cannot allocate a /56 from pool home \(2001:db8:4000::/54\): "):
         await case.allocate_with_retries("S-9", "O-9")
     await case.allocator.release(case.scope("S-9", "O-9", undo=True))
@@ -86,7 +86,7 @@ async def test_allocate_concurrent_orders_for_last_prefix_give_it_once(case: All
 
 
 async def test_allocate_without_pool_raises_unknown_pool(case: AllocatorCase) -> None:
-    await case.kept.begin()
+    await case.env.begin()
     with pytest.raises(UnknownPoolError, match="no ipv6_pd pool of /60s"):
         await case.allocate(ipv6_pd_size=60)
 
@@ -103,7 +103,7 @@ async def test_release_puts_prefix_into_quarantine_until_that_ends(case: Allocat
     released = await case.deprovision("S-0", "D-0")
     assert [str(one.prefix) for one in released.delegations] == [first]
     assert list(released.problems) == []
-    await case.kept.begin("S-8", "O-8")
+    await case.env.begin("S-8", "O-8")
     with pytest.raises(PoolExhaustedError):
         await case.allocate_with_retries("S-8", "O-8")
     await case.allocator.release(case.scope("S-8", "O-8", undo=True))
@@ -115,11 +115,11 @@ async def test_release_twice_changes_nothing(case: AllocatorCase) -> None:
     await case.provision("S-1", "O-1")
     await case.close()
     first = await case.deprovision()
-    before = await case.kept.owner.fetch("SELECT * FROM delegations")
+    before = await case.env.owner.fetch("SELECT * FROM delegations")
     again = await case.allocator.release(case.scope("S-1", "D-1"))
     assert [one.id for one in again.delegations] == [one.id for one in first.delegations]
     assert list(again.problems) == []
-    assert await case.kept.owner.fetch("SELECT * FROM delegations") == before
+    assert await case.env.owner.fetch("SELECT * FROM delegations") == before
     assert await case.agree() == []
 
 
@@ -127,7 +127,7 @@ async def test_release_of_active_delegation_is_refused(case: AllocatorCase) -> N
     prefix = await case.provision("S-1", "O-1")
     assert await case.activate() == []
     await case.close()
-    await case.kept.begin("S-1", "D-1", "deprovision")
+    await case.env.begin("S-1", "D-1", "deprovision")
     with pytest.raises(NotRevokedError):
         await case.allocator.release(case.scope("S-1", "D-1"))
     assert await case.agree() == [prefix]
@@ -143,7 +143,7 @@ async def test_release_in_undo_frees_what_order_created_and_tolerates_repetition
 
 
 async def test_release_in_undo_without_allocation_does_nothing(case: AllocatorCase) -> None:
-    await case.kept.begin()
+    await case.env.begin()
     assert list((await case.allocator.release(case.scope(undo=True))).delegations) == []
 
 
@@ -166,7 +166,7 @@ async def test_allocate_after_undo_is_fenced(case: AllocatorCase) -> None:
 
 async def test_allocate_after_takeover_is_fenced_and_successor_keeps_prefix(case: AllocatorCase) -> None:
     prefix = await case.provision("S-1", "O-1")
-    await case.kept.begin(order="O-2")
+    await case.env.begin(order="O-2")
     with pytest.raises(OrderFencedError):
         await case.allocate()
     successor = await case.allocate(order="O-2")
@@ -178,7 +178,7 @@ async def test_allocate_with_key_that_was_released_raises_spent(case: AllocatorC
     await case.provision("S-1", "O-1")
     await case.close()
     await case.deprovision()
-    await case.kept.owner.execute("UPDATE orders SET status = 'running' WHERE order_id = 'O-1'")
+    await case.env.owner.execute("UPDATE orders SET status = 'running' WHERE order_id = 'O-1'")
     with pytest.raises(AllocationSpentError, match="send a new order"):
         await case.allocate()
 
@@ -192,17 +192,17 @@ async def test_activate_reports_no_problem_and_can_be_repeated(case: AllocatorCa
 
 async def test_allocate_waiting_for_netbox_holds_no_transaction(case: AllocatorCase) -> None:
     if isinstance(case, DatabaseCase):
-        case.kept.server.stop()
+        case.env.server.stop()
         await case.provision("S-1", "O-1")
         return
-    await case.kept.begin()
-    request = Held(case.kept.server)
+    await case.env.begin()
+    request = HeldRequest(case.env.server)
     attempt = asyncio.create_task(case.allocate())
     await request.reached()
-    in_transaction = await case.kept.owner.fetchval(
+    in_transaction = await case.env.owner.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         " AND backend_type = 'client backend' AND state <> 'idle'"
     )
-    request.go_on()
+    request.resume()
     await attempt
     assert in_transaction == 0

@@ -9,7 +9,7 @@ import pytest
 from ipam.delegations import Delegation, StateChangedError
 from ipam.errors import IllegalTransitionError, NotRevokedError, PoolExhaustedError
 from ipam.lifecycle import TRANSITIONS, State
-from tests.support.allocation_desk import Desk
+from tests.support.allocation_env import AllocationEnv
 
 # The design's table, written down a second time on purpose.
 ALLOWED = {
@@ -22,12 +22,12 @@ ALLOWED = {
 }  # fmt: skip
 
 
-async def delegation_in(desk: Desk, state: State) -> Delegation:
+async def delegation_in(env: AllocationEnv, state: State) -> Delegation:
     """A delegation in this state, as its row says; which way it came there does not matter here."""
-    await desk.pool("2001:db8:1::/48")
-    await desk.allocate("S-1")
-    await desk.owner.execute("UPDATE delegations SET state = $1", state)
-    (delegation,) = await desk.held_by("S-1")
+    await env.pool("2001:db8:1::/48")
+    await env.allocate("S-1")
+    await env.owner.execute("UPDATE delegations SET state = $1", state)
+    (delegation,) = await env.held_by("S-1")
     return delegation
 
 
@@ -35,46 +35,46 @@ def test_every_state_has_its_line_in_the_table() -> None:
     assert set(TRANSITIONS) == set(State)
 
 
-async def test_every_pair_of_states_is_allowed_or_refused_as_the_table_says(desk: Desk) -> None:
-    delegation = await delegation_in(desk, State.ALLOCATED)
+async def test_every_pair_of_states_is_allowed_or_refused_as_the_table_says(env: AllocationEnv) -> None:
+    delegation = await delegation_in(env, State.ALLOCATED)
     for before, after in product(State, State):
-        await desk.owner.execute("UPDATE delegations SET state = $1", before)
-        (delegation,) = await desk.held_by("S-1")
+        await env.owner.execute("UPDATE delegations SET state = $1", before)
+        (delegation,) = await env.held_by("S-1")
         if (before, after) in ALLOWED:
-            assert (await desk.move(delegation, after)).state is after
+            assert (await env.move(delegation, after)).state is after
         else:
             with pytest.raises(IllegalTransitionError, match=f"cannot go from {before} to {after}: {before} leads to"):
-                await desk.move(delegation, after)
-        assert await desk.owner.fetchval("SELECT state FROM delegations") == (
+                await env.move(delegation, after)
+        assert await env.owner.fetchval("SELECT state FROM delegations") == (
             after if (before, after) in ALLOWED else before
         )
 
 
-async def test_of_two_at_once_one_wins_and_the_other_is_told(desk: Desk) -> None:
-    delegation = await delegation_in(desk, State.ACTIVE)
+async def test_of_two_at_once_one_wins_and_the_other_is_told(env: AllocationEnv) -> None:
+    delegation = await delegation_in(env, State.ACTIVE)
     for _ in range(10):
-        await desk.owner.execute("UPDATE delegations SET state = 'active'")
-        await desk.owner.execute("DELETE FROM delegation_events")
+        await env.owner.execute("UPDATE delegations SET state = 'active'")
+        await env.owner.execute("DELETE FROM delegation_events")
         answers = await asyncio.gather(
-            desk.move(delegation, State.SUSPENDED, order="o1"),
-            desk.move(delegation, State.REVOKING, order="o2"),
+            env.move(delegation, State.SUSPENDED, order="o1"),
+            env.move(delegation, State.REVOKING, order="o2"),
             return_exceptions=True,
         )
         (winner,) = [answer for answer in answers if isinstance(answer, Delegation)]
         (loser,) = [answer for answer in answers if not isinstance(answer, Delegation)]
         assert isinstance(loser, StateChangedError)
         assert "2001:db8:1::/56 is no longer active" in str(loser)
-        assert await desk.owner.fetchval("SELECT state FROM delegations") == winner.state
-        assert await desk.owner.fetch("SELECT to_state FROM delegation_events") == [(winner.state,)]
+        assert await env.owner.fetchval("SELECT state FROM delegations") == winner.state
+        assert await env.owner.fetch("SELECT to_state FROM delegation_events") == [(winner.state,)]
 
 
-async def test_every_transition_has_its_event(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
+async def test_every_transition_has_its_event(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
     way = (State.ACTIVE, State.SUSPENDED, State.ACTIVE, State.FAILED, State.REVOKING, State.REVOKED)
-    delegation = (await desk.allocate("S-1")).delegation
-    moved = await desk.move(delegation, *way, order="o2")
-    await desk.release(moved)
-    events = await desk.owner.fetch("SELECT * FROM delegation_events ORDER BY id")
+    delegation = (await env.allocate("S-1")).delegation
+    moved = await env.move(delegation, *way, order="o2")
+    await env.release(moved)
+    events = await env.owner.fetch("SELECT * FROM delegation_events ORDER BY id")
     assert [(event["from_state"], event["to_state"]) for event in events] == list(
         pairwise((State.PENDING, State.ALLOCATED, *way))
     )
@@ -84,64 +84,66 @@ async def test_every_transition_has_its_event(desk: Desk) -> None:
     assert {str(event["prefix"]) for event in events} == {"2001:db8:1::/56"}
 
 
-async def test_what_is_said_about_the_disconnect_stays(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    revoked = await desk.revoke((await desk.allocate("S-1")).delegation, confirmed=False)
+async def test_what_is_said_about_the_disconnect_stays(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
+    revoked = await env.revoke((await env.allocate("S-1")).delegation, confirmed=False)
     assert revoked.disconnect_confirmed is False
-    assert (await desk.held_by("S-1"))[0] == revoked
+    assert (await env.held_by("S-1"))[0] == revoked
 
 
-async def test_a_transition_returns_what_the_row_says(desk: Desk) -> None:
-    delegation = await delegation_in(desk, State.FAILED)
-    await desk.owner.execute("UPDATE delegations SET disconnect_confirmed = false")
-    assert await desk.move(delegation, State.REVOKING) == (await desk.held_by("S-1"))[0]
+async def test_a_transition_returns_what_the_row_says(env: AllocationEnv) -> None:
+    delegation = await delegation_in(env, State.FAILED)
+    await env.owner.execute("UPDATE delegations SET disconnect_confirmed = false")
+    assert await env.move(delegation, State.REVOKING) == (await env.held_by("S-1"))[0]
 
 
 # Back to the pool
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.REVOKED])
-async def test_only_what_is_revoked_is_released(desk: Desk, state: State) -> None:
-    delegation = await delegation_in(desk, state)
+async def test_only_what_is_revoked_is_released(env: AllocationEnv, state: State) -> None:
+    delegation = await delegation_in(env, state)
     with pytest.raises(NotRevokedError, match=f"2001:db8:1::/56 is {state}: revoke it"):
-        await desk.release(delegation)
-    assert await desk.owner.fetchval("SELECT count(delegation_id) FROM slots") == 1
+        await env.release(delegation)
+    assert await env.owner.fetchval("SELECT count(delegation_id) FROM slots") == 1
 
 
-async def test_a_released_prefix_rests_before_somebody_else_gets_it(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/56")
-    await desk.give_back((await desk.allocate("S-1")).delegation)
+async def test_a_released_prefix_rests_before_somebody_else_gets_it(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/56")
+    await env.revoke_and_release((await env.allocate("S-1")).delegation)
     with pytest.raises(PoolExhaustedError, match="wait until a released prefix leaves quarantine"):
-        await desk.allocate("S-2")
-    await desk.rest_is_over()
-    assert str((await desk.allocate("S-2")).delegation.prefix) == "2001:db8:1::/56"
+        await env.allocate("S-2")
+    await env.end_quarantines()
+    assert str((await env.allocate("S-2")).delegation.prefix) == "2001:db8:1::/56"
 
 
 @pytest.mark.parametrize(("confirmed", "rest"), [(True, timedelta(hours=24)), (False, timedelta(days=7))])
-async def test_it_rests_longer_where_no_nas_confirmed_the_end(desk: Desk, confirmed: bool, rest: timedelta) -> None:
-    await desk.pool("2001:db8:1::/48")
-    revoked = await desk.revoke((await desk.allocate("S-1")).delegation, confirmed=confirmed)
-    await desk.release(revoked)
-    free = await desk.owner.fetchval(
+async def test_it_rests_longer_where_no_nas_confirmed_the_end(
+    env: AllocationEnv, confirmed: bool, rest: timedelta
+) -> None:
+    await env.pool("2001:db8:1::/48")
+    revoked = await env.revoke((await env.allocate("S-1")).delegation, confirmed=confirmed)
+    await env.release(revoked)
+    free = await env.owner.fetchval(
         "SELECT free_at - released_at FROM slots JOIN delegations USING (pool_id, slot) WHERE last_holder IS NOT NULL"
     )
     assert free == rest
 
 
-async def test_a_second_release_does_not_rest_again(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    revoked = await desk.revoke((await desk.allocate("S-1")).delegation)
-    await desk.release(revoked)
-    first = await desk.owner.fetch("SELECT * FROM slots WHERE last_holder IS NOT NULL")
-    await desk.release(revoked)
-    assert await desk.owner.fetch("SELECT * FROM slots WHERE last_holder IS NOT NULL") == first
+async def test_a_second_release_does_not_rest_again(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
+    revoked = await env.revoke((await env.allocate("S-1")).delegation)
+    await env.release(revoked)
+    first = await env.owner.fetch("SELECT * FROM slots WHERE last_holder IS NOT NULL")
+    await env.release(revoked)
+    assert await env.owner.fetch("SELECT * FROM slots WHERE last_holder IS NOT NULL") == first
 
 
-async def test_a_late_release_leaves_the_next_holder_alone(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/56")
-    revoked = await desk.revoke((await desk.allocate("S-1")).delegation)
-    await desk.release(revoked)
-    await desk.rest_is_over()
-    following = (await desk.allocate("S-2")).delegation
-    await asyncio.gather(*(desk.release(revoked) for _ in range(4)))
-    assert await desk.owner.fetchval("SELECT delegation_id FROM slots") == following.id
+async def test_a_late_release_leaves_the_next_holder_alone(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/56")
+    revoked = await env.revoke((await env.allocate("S-1")).delegation)
+    await env.release(revoked)
+    await env.end_quarantines()
+    following = (await env.allocate("S-2")).delegation
+    await asyncio.gather(*(env.release(revoked) for _ in range(4)))
+    assert await env.owner.fetchval("SELECT delegation_id FROM slots") == following.id

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from ipam.errors import InvalidPoolError
 from ipam.pools import MAX_CAPACITY, Pool, PoolUse, add_pool, list_pools
 from lastmile.contract.addressing import Purpose
-from tests.support.allocation_desk import Desk
+from tests.support.allocation_env import AllocationEnv
 
 
-async def uses(desk: Desk) -> dict[str, PoolUse]:
-    async with desk.database.platform() as platform:
+async def uses(env: AllocationEnv) -> dict[str, PoolUse]:
+    async with env.database.platform() as platform:
         return {use.pool.name: use for use in await list_pools(platform)}
 
 
@@ -60,69 +60,69 @@ def test_the_slots_of_a_pool(prefix: str, purpose: str, length: int, slots: rang
 # Side by side
 
 
-async def test_the_same_pool_again_changes_nothing(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48", region="east", country="SE")
-    await desk.allocate("S-1")
-    before = await desk.owner.fetch("SELECT * FROM pools")
-    await desk.pool("2001:db8:1::/48", region="east", country="SE")
-    assert await desk.owner.fetch("SELECT * FROM pools") == before
+async def test_the_same_pool_again_changes_nothing(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48", region="east", country="SE")
+    await env.allocate("S-1")
+    before = await env.owner.fetch("SELECT * FROM pools")
+    await env.pool("2001:db8:1::/48", region="east", country="SE")
+    assert await env.owner.fetch("SELECT * FROM pools") == before
 
 
-async def test_a_name_belongs_to_one_pool_of_a_tenant(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
+async def test_a_name_belongs_to_one_pool_of_a_tenant(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
     with pytest.raises(InvalidPoolError, match="a pool named 'home' exists already, with other properties"):
-        await desk.pool("2001:db8:2::/48")
-    await desk.pool("2001:db8:3::/48", tenant="other")
-    await desk.pool("2001:db8:4::/48", tenant=None)
+        await env.pool("2001:db8:2::/48")
+    await env.pool("2001:db8:3::/48", tenant="other")
+    await env.pool("2001:db8:4::/48", tenant=None)
     with pytest.raises(InvalidPoolError, match="a pool named 'home'"):
-        await desk.pool("2001:db8:5::/48", tenant=None)
+        await env.pool("2001:db8:5::/48", tenant=None)
 
 
 @pytest.mark.parametrize("prefix", ["2001:db8:1::/48", "2001:db8:1:8000::/49", "2001:db8::/40"])
-async def test_overlapping_pools_are_refused_in_one_vrf_and_allowed_in_two(desk: Desk, prefix: str) -> None:
-    await desk.pool("2001:db8:1::/48")
+async def test_overlapping_pools_are_refused_in_one_vrf_and_allowed_in_two(env: AllocationEnv, prefix: str) -> None:
+    await env.pool("2001:db8:1::/48")
     with pytest.raises(InvalidPoolError, match=f"{prefix} overlaps a pool that exists in the default VRF"):
-        await desk.pool(prefix, "second", tenant="other")
-    await desk.pool(prefix, "second", vrf="customer-7")
+        await env.pool(prefix, "second", tenant="other")
+    await env.pool(prefix, "second", vrf="customer-7")
     with pytest.raises(InvalidPoolError, match="overlaps a pool that exists in VRF 'customer-7'"):
-        await desk.pool(prefix, "third", vrf="customer-7")
+        await env.pool(prefix, "third", vrf="customer-7")
 
 
-async def test_a_pool_of_nobody(desk: Desk) -> None:
+async def test_a_pool_of_nobody(env: AllocationEnv) -> None:
     with pytest.raises(InvalidPoolError, match="tenant 'nobody' does not exist: add it with `lastmile tenant add`"):
-        await desk.pool("2001:db8:1::/48", tenant="nobody")
+        await env.pool("2001:db8:1::/48", tenant="nobody")
 
 
-async def test_a_refused_pool_does_not_spoil_the_transaction(desk: Desk) -> None:
+async def test_a_refused_pool_does_not_spoil_the_transaction(env: AllocationEnv) -> None:
     """A list of pools is added in one transaction, and each complaint is heard."""
     pool = Pool(name="home", prefix="2001:db8:1::/48", purpose=Purpose.IPV6_PD, delegated_length=56)
-    async with desk.database.platform() as platform:
+    async with env.database.platform() as platform:
         with pytest.raises(InvalidPoolError):
             await add_pool(platform, pool.model_copy(update={"tenant": "nobody"}))
         await add_pool(platform, pool)
-    assert list(await uses(desk)) == ["home"]
+    assert list(await uses(env)) == ["home"]
 
 
 # How full
 
 
-async def test_use_is_counted_in_slots(desk: Desk) -> None:
-    await desk.pool("2001:db8:1::/48")
-    await desk.pool("2001:db8:2::/64", "wan", purpose="ipv6_address", delegated_length=128)
-    given = [(await desk.allocate(f"S-{n}")).delegation for n in range(5)]
-    await desk.give_back(given[0])
-    home, wan = (await uses(desk))["home"], (await uses(desk))["wan"]
+async def test_use_is_counted_in_slots(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:1::/48")
+    await env.pool("2001:db8:2::/64", "wan", purpose="ipv6_address", delegated_length=128)
+    given = [(await env.allocate(f"S-{n}")).delegation for n in range(5)]
+    await env.revoke_and_release(given[0])
+    home, wan = (await uses(env))["home"], (await uses(env))["wan"]
     assert (home.capacity, home.taken, home.quarantined, home.free) == (256, 4, 1, 251)
     assert (wan.capacity, wan.free) == (2**62 - 1, 2**62 - 1)
-    await desk.rest_is_over()
-    assert (await uses(desk))["home"].quarantined == 0
+    await env.end_quarantines()
+    assert (await uses(env))["home"].quarantined == 0
 
 
-async def test_a_shared_pool_serves_two_tenants(desk: Desk) -> None:
-    await desk.pool("2001:db8:f::/55", "shared", tenant=None)
-    given = {str((await desk.allocate("S-1", tenant=tenant)).delegation.prefix) for tenant in ("acme", "other")}
+async def test_a_shared_pool_serves_two_tenants(env: AllocationEnv) -> None:
+    await env.pool("2001:db8:f::/55", "shared", tenant=None)
+    given = {str((await env.allocate("S-1", tenant=tenant)).delegation.prefix) for tenant in ("acme", "other")}
     assert given == {"2001:db8:f::/56", "2001:db8:f:100::/56"}
-    assert (await uses(desk))["shared"].free == 0
+    assert (await uses(env))["shared"].free == 0
 
 
 # The n-th prefix
@@ -140,7 +140,7 @@ def nth_prefixes(draw: st.DrawFn) -> tuple[IPv4Network | IPv6Network, int, int]:
     return pool, length, draw(st.integers(0, size - 1) | st.just(size - 1))
 
 
-async def test_the_nth_prefix_is_what_arithmetic_says(desk: Desk) -> None:
+async def test_the_nth_prefix_is_what_arithmetic_says(env: AllocationEnv) -> None:
     """Against Python's own: many drawn first, then asked for in one go."""
     drawn: list[tuple[IPv4Network | IPv6Network, int, int]] = []
 
@@ -150,7 +150,7 @@ async def test_the_nth_prefix_is_what_arithmetic_says(desk: Desk) -> None:
         drawn.append(case)
 
     draw()
-    rows = await desk.owner.fetch(
+    rows = await env.owner.fetch(
         """
         SELECT lastmile_nth_prefix(p, l, s) AS prefix, CASE WHEN family(p) = 6 AND l <= 64
                    THEN lastmile_slot(p, l, lastmile_nth_prefix(p, l, s)) ELSE s END AS back

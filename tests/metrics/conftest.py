@@ -7,19 +7,19 @@ import pytest
 
 from lastmile.db import Database
 from lastmile.subscribers.tenants import add_tenant
-from tests.support.allocation_desk import Desk
+from tests.support.allocation_env import AllocationEnv
 
 
 @pytest.fixture
-async def desk(owner_url: str, owner: asyncpg.Connection) -> AsyncIterator[Desk]:
+async def env(owner_url: str, owner: asyncpg.Connection) -> AsyncIterator[AllocationEnv]:
     database = Database(owner_url)
-    desk = Desk(database, owner)
+    env = AllocationEnv(database, owner)
     async with database.platform() as platform:
         await add_tenant(platform, "acme", "Acme Broadband")
         await add_tenant(platform, "other", "Other Networks")
-    await desk.pool("2001:db8::/52")
-    await desk.pool("2001:db8:f::/54", "shared", tenant=None)
+    await env.pool("2001:db8::/52")
+    await env.pool("2001:db8:f::/54", "shared", tenant=None)
     try:
-        yield desk
+        yield env
     finally:
         await database.close()

@@ -22,7 +22,7 @@ from lastmile.metrics.snapshot import RETAINED, compute_snapshot, read_newest_sn
 from lastmile.telemetry import snapshot
 from lastmile.telemetry.metrics import SNAPSHOT_METRICS
 from lastmile.telemetry.snapshot import AGE, Sample, Snapshot, SnapshotCollector
-from tests.support.allocation_desk import Desk
+from tests.support.allocation_env import AllocationEnv
 
 ALLOCATED = ("ipv6_lifecycle_state_total", {"tenant": "acme", "state": "allocated"})
 
@@ -71,9 +71,9 @@ async def start(owner_url: str) -> AsyncIterator[Callable[[], Worker]]:
         yield start
 
 
-async def take(desk: Desk) -> Snapshot:
-    snapshot = await compute_snapshot(desk.database)
-    await store_snapshot(desk.database, snapshot)
+async def take(env: AllocationEnv) -> Snapshot:
+    snapshot = await compute_snapshot(env.database)
+    await store_snapshot(env.database, snapshot)
     return snapshot
 
 
@@ -103,10 +103,10 @@ async def test_collector_before_the_first_snapshot_shows_an_infinite_age(start: 
     assert not any((await worker.everything()).values())
 
 
-async def test_collector_of_every_worker_shows_the_same_values(desk: Desk, start: Callable[[], Worker]) -> None:
+async def test_collector_of_every_worker_shows_the_same_values(env: AllocationEnv, start: Callable[[], Worker]) -> None:
     workers = [start(), start()]
-    await desk.allocate("S-1")
-    taken = await take(desk)
+    await env.allocate("S-1")
+    taken = await take(env)
     workers.append(start())
     for worker in workers:
         assert await worker.says(*ALLOCATED) == 1
@@ -116,32 +116,36 @@ async def test_collector_of_every_worker_shows_the_same_values(desk: Desk, start
     assert set(first) == {metric.name for metric in SNAPSHOT_METRICS}
 
 
-async def test_collector_shows_the_newest_snapshot_not_the_last_stored(desk: Desk, start: Callable[[], Worker]) -> None:
+async def test_collector_shows_the_newest_snapshot_not_the_last_stored(
+    env: AllocationEnv, start: Callable[[], Worker]
+) -> None:
     """A delayed run stores its older snapshot after a newer one."""
-    held_up = await compute_snapshot(desk.database)
-    await desk.allocate("S-1")
-    await take(desk)
-    await store_snapshot(desk.database, held_up)
+    held_up = await compute_snapshot(env.database)
+    await env.allocate("S-1")
+    await take(env)
+    await store_snapshot(env.database, held_up)
     assert await start().says(*ALLOCATED) == 1
 
 
-async def test_compute_snapshot_concurrently_gives_equal_values(desk: Desk, start: Callable[[], Worker]) -> None:
-    await desk.allocate("S-1")
-    await asyncio.gather(*(take(desk) for _ in range(8)))
+async def test_compute_snapshot_concurrently_gives_equal_values(
+    env: AllocationEnv, start: Callable[[], Worker]
+) -> None:
+    await env.allocate("S-1")
+    await asyncio.gather(*(take(env) for _ in range(8)))
     assert await start().says(*ALLOCATED) == 1
 
 
-async def test_store_snapshot_deletes_the_oldest(desk: Desk) -> None:
+async def test_store_snapshot_deletes_the_oldest(env: AllocationEnv) -> None:
     for _ in range(RETAINED + 3):
-        last = await take(desk)
-    assert await desk.owner.fetchval("SELECT count(*) FROM metrics_snapshots") == RETAINED
-    assert await desk.owner.fetchval("SELECT max(taken_at) FROM metrics_snapshots") == last.taken_at
+        last = await take(env)
+    assert await env.owner.fetchval("SELECT count(*) FROM metrics_snapshots") == RETAINED
+    assert await env.owner.fetchval("SELECT max(taken_at) FROM metrics_snapshots") == last.taken_at
 
 
-async def test_snapshot_age_grows_without_a_new_snapshot(desk: Desk, start: Callable[[], Worker]) -> None:
+async def test_snapshot_age_grows_without_a_new_snapshot(env: AllocationEnv, start: Callable[[], Worker]) -> None:
     worker = start()
-    snapshot = await compute_snapshot(desk.database)
-    await store_snapshot(desk.database, replace(snapshot, taken_at=snapshot.taken_at - timedelta(hours=1)))
+    snapshot = await compute_snapshot(env.database)
+    await store_snapshot(env.database, replace(snapshot, taken_at=snapshot.taken_at - timedelta(hours=1)))
     first = await worker.says(AGE)
     second = await worker.says(AGE)
     assert first is not None
@@ -150,16 +154,16 @@ async def test_snapshot_age_grows_without_a_new_snapshot(desk: Desk, start: Call
 
 
 async def test_collector_without_a_database_shows_the_last_snapshot(
-    desk: Desk, start: Callable[[], Worker], postgres_url: str, owner_url: str
+    env: AllocationEnv, start: Callable[[], Worker], postgres_url: str, owner_url: str
 ) -> None:
     worker, late = start(), start()
-    await desk.allocate("S-1")
-    await take(desk)
+    await env.allocate("S-1")
+    await take(env)
     assert await worker.says(*ALLOCATED) == 1
     before = await worker.says(AGE)
     assert before is not None
 
-    await desk.database.close()
+    await env.database.close()
     name = make_url(owner_url).database
     admin = await asyncpg.connect(postgres_url)
     try:
@@ -175,9 +179,9 @@ async def test_collector_without_a_database_shows_the_last_snapshot(
         await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         await admin.close()
 
-    allocation = await desk.allocate("S-1")
-    await desk.move(allocation.delegation, State.ACTIVE)
-    await take(desk)
+    allocation = await env.allocate("S-1")
+    await env.move(allocation.delegation, State.ACTIVE)
+    await take(env)
 
     async def shown() -> bool:
         return await worker.says(*ALLOCATED) == await late.says(*ALLOCATED) == 0
@@ -186,19 +190,19 @@ async def test_collector_without_a_database_shows_the_last_snapshot(
 
 
 async def test_collector_with_a_stalled_database_does_not_delay_the_scrape(
-    desk: Desk, start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
+    env: AllocationEnv, start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = start()
-    await take(desk)
+    await take(env)
     assert await worker.says(*ALLOCATED) == 0
-    async with desk.owner.transaction():
-        await desk.owner.execute("LOCK TABLE metrics_snapshots")
+    async with env.owner.transaction():
+        await env.owner.execute("LOCK TABLE metrics_snapshots")
         # Less than the lock time-out of PostgreSQL.
         monkeypatch.setattr(snapshot, "READ_TIMEOUT_SECONDS", 0.5)
         assert await asked_in_vain(worker) == "TimeoutError"
         assert await worker.says(*ALLOCATED) == 0
-    await desk.allocate("S-1")
-    await take(desk)
+    await env.allocate("S-1")
+    await take(env)
 
     async def shown() -> bool:
         return await worker.says(*ALLOCATED) == 1
@@ -217,11 +221,13 @@ async def test_collector_with_a_closed_event_loop_shows_an_infinite_age() -> Non
     assert [sample.value for sample in age.samples] == [math.inf]
 
 
-async def test_collector_with_samples_of_another_release_omits_them(desk: Desk, start: Callable[[], Worker]) -> None:
-    snapshot = await compute_snapshot(desk.database)
+async def test_collector_with_samples_of_another_release_omits_them(
+    env: AllocationEnv, start: Callable[[], Worker]
+) -> None:
+    snapshot = await compute_snapshot(env.database)
     unknown = Sample("ipv6_of_tomorrow", {}, 1)
     other_labels = Sample("ipv6_prefix_leak_total", {"tenant": "acme", "region": "north"}, 5)
-    await store_snapshot(desk.database, replace(snapshot, samples=(*snapshot.samples, unknown, other_labels)))
+    await store_snapshot(env.database, replace(snapshot, samples=(*snapshot.samples, unknown, other_labels)))
     shown = await start().everything()
     assert set(shown) == {metric.name for metric in SNAPSHOT_METRICS}
     assert {sample.value for sample in shown["ipv6_prefix_leak_total"]} == {0}

@@ -1,4 +1,4 @@
-"""The NetBox that the contract tests talk to: the one that `NETBOX_URL` and `NETBOX_TOKEN` name, or the stand-in."""
+"""Fixtures with a NetBox: the real one that `NETBOX_URL` and `NETBOX_TOKEN` name, or the stand-in."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -10,34 +10,34 @@ from ipam.netbox import NetBox
 from ipam.netbox.requirements import check, set_up
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.versions import V4_4, VERSIONS, Version
-from tests.support.delegated_env import Delegated
-from tests.support.direct_env import Kept
+from tests.support.delegated_env import DelegatedEnv
+from tests.support.direct_env import DirectEnv
 from tests.support.netbox_peer import Peer
 
 
 @pytest.fixture
 def version(request: pytest.FixtureRequest) -> Version:
-    """The NetBox that is played; see `tests.netbox.versions`."""
+    """Return the version of NetBox that the stand-in simulates; see `tests.netbox.versions`."""
     return VERSIONS[getattr(request, "param", V4_4.api)]
 
 
 @pytest.fixture
-def standin(version: Version) -> Iterator[NetBoxServer]:
-    """An empty stand-in."""
+def netbox_server(version: Version) -> Iterator[NetBoxServer]:
+    """Run an empty stand-in."""
     with NetBoxServer(version=version) as server:
         yield server
 
 
 @pytest.fixture
 def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
-    """A real NetBox where one is named; what the test makes there is removed."""
+    """Return a client of the real NetBox, or of the stand-in; delete afterwards what the test created."""
     url, token = os.environ.get("NETBOX_URL"), os.environ.get("NETBOX_TOKEN")
     if url and not token:
         pytest.fail("NETBOX_URL is set and NETBOX_TOKEN is not: see docs/development/netbox-stand-in.md", pytrace=False)
     if url and token:
         peer = Peer(url, token)
     else:
-        server = request.getfixturevalue("standin")
+        server = request.getfixturevalue("netbox_server")
         peer = Peer(server.url, server.token)
     try:
         yield peer
@@ -46,22 +46,26 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
 
 
 @pytest.fixture
-async def netbox(standin: NetBoxServer) -> AsyncIterator[NetBox]:
-    """A client of the stand-in, which has what Lastmile needs, and tenant `acme`."""
-    async with NetBox(standin.url, standin.token) as client:
+async def netbox(netbox_server: NetBoxServer) -> AsyncIterator[NetBox]:
+    """Return a client of a stand-in that is set up, with tenant `acme`."""
+    async with NetBox(netbox_server.url, netbox_server.token) as client:
         await set_up(client.wire, await check(client.wire, tenants={"acme": "Acme Broadband"}))
         yield client
 
 
 @pytest.fixture
-async def direct(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
-    """With pools that NetBox chooses from."""
-    async with Kept.serving(owner_url, owner, standin) as kept:
-        yield kept
+async def direct_env(
+    owner_url: str, owner: asyncpg.Connection, netbox_server: NetBoxServer
+) -> AsyncIterator[DirectEnv]:
+    """Return an environment for direct pools."""
+    async with DirectEnv.serving(owner_url, owner, netbox_server) as env:
+        yield env
 
 
 @pytest.fixture
-async def delegated(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    """With pools whose blocks are in NetBox."""
-    async with Delegated.serving(owner_url, owner, standin) as kept:
-        yield kept
+async def delegated_env(
+    owner_url: str, owner: asyncpg.Connection, netbox_server: NetBoxServer
+) -> AsyncIterator[DelegatedEnv]:
+    """Return an environment for delegated pools."""
+    async with DelegatedEnv.serving(owner_url, owner, netbox_server) as env:
+        yield env

@@ -1,7 +1,7 @@
-"""The recorded contract played again: each request with the ids of this NetBox, each reply compared with the recorded.
+"""Replay a recorded contract: send each request with the ids of this NetBox, and compare each reply with the recording.
 
-Ids, times and addresses of the server are put into the recording's terms first. What the recording's NetBox held
-besides (other prefixes and custom fields) is left out on both sides.
+Ids, times and addresses of the server are first replaced by those of the recording. Other objects that the recorded
+NetBox contained (prefixes and custom fields) are omitted on both sides.
 """
 
 import json
@@ -46,23 +46,23 @@ _URL = re.compile(r"/api/([a-z-]+/[a-z-]+)/(\d+)/")
 
 
 def pairs(file: str = "contract.jsonl") -> list[dict[str, Any]]:
-    """A recording: label, method, path, token, request_json, status, content_type, response_json."""
+    """Read a recording: label, method, path, token, request_json, status, content_type, response_json."""
     with (Path(__file__).parent / file).open() as lines:
         return [json.loads(line) for line in lines]
 
 
 @dataclass
 class Replay:
-    """`differences` says what was not as recorded."""
+    """The replay of one recording; `differences` lists what was not as recorded."""
 
     peer: Peer
     tokens: dict[str, str]
     differences: list[str] = field(default_factory=list)
     _here: dict[tuple[str, int], int] = field(default_factory=dict)
-    """Our ids, by kind and recorded id."""
+    """The ids in this NetBox, by kind and recorded id."""
 
     def know(self, kind: str, recorded: int, here: int) -> None:
-        """An object that the recording refers to and does not create."""
+        """Register an object that the recording uses and does not create."""
         self._here[kind, recorded] = here
 
     def play(self, pair: dict[str, Any]) -> None:
@@ -128,8 +128,8 @@ class Replay:
 
     def _compare(self, label: str, got: Any, recorded: Any) -> None:
         ours = {(kind, here): recorded for (kind, recorded), here in self._here.items()}
-        theirs = {(kind, recorded): recorded for kind, recorded in self._here}
-        got, recorded = _Terms(self.peer.url, ours).of(got), _Terms(_RECORDED_ROOT, theirs).of(recorded)
+        foreign = {(kind, recorded): recorded for kind, recorded in self._here}
+        got, recorded = _Terms(self.peer.url, ours).of(got), _Terms(_RECORDED_ROOT, foreign).of(recorded)
         if _strangers(recorded):
             for terms in (got, recorded):
                 terms["results"] = [one for one in terms["results"] if one["id"] != _STRANGER]
@@ -148,7 +148,7 @@ def _strangers(recorded: Any) -> bool:
 
 @dataclass
 class _Terms:
-    """Puts a reply into the recording's terms."""
+    """Replaces ids, times and addresses in a reply by those of the recording."""
 
     root: str
     recorded: dict[tuple[str, int], int]

@@ -1,4 +1,4 @@
-"""What the recording does not show and Lastmile depends on: the same of the stand-in and of a real NetBox."""
+"""Behaviour of NetBox that Lastmile relies on and that the recordings do not show, on the stand-in or a real NetBox."""
 
 import uuid
 from typing import Any
@@ -15,20 +15,20 @@ PREFIXES = "/api/ipam/prefixes/"
 
 @pytest.fixture
 def vrf(peer: Peer) -> int:
-    """A VRF that enforces uniqueness."""
+    """Create a VRF that enforces uniqueness; return its id."""
     key: int = peer.create("/api/ipam/vrfs/", name=f"lastmile-{uuid.uuid4().hex[:8]}")["id"]
     return key
 
 
 @pytest.fixture
 def pool(peer: Peer, vrf: int) -> int:
-    """A container in that VRF."""
+    """Create a container in that VRF; return its id."""
     key: int = peer.create(PREFIXES, prefix="2001:db8::/40", vrf=vrf, status="container")["id"]
     return key
 
 
 def custom_field(peer: Peer, **attributes: Any) -> str:
-    """The name of a new text field of prefixes."""
+    """Create a text field of prefixes; return its name."""
     name = f"lastmile_{uuid.uuid4().hex[:8]}"
     peer.create(
         "/api/extras/custom-fields/", **{"name": name, "type": "text", "object_types": ["ipam.prefix"]} | attributes
@@ -40,7 +40,7 @@ def allocate(peer: Peer, pool: int, **attributes: Any) -> Any:
     return peer.create(f"{PREFIXES}{pool}/available-prefixes/", prefix_length=56, **attributes)
 
 
-def test_an_unknown_or_empty_filter_is_ignored(peer: Peer, vrf: int, pool: int) -> None:
+def test_list_with_an_unknown_or_empty_filter_ignores_it(peer: Peer, vrf: int, pool: int) -> None:
     key = custom_field(peer, filter_logic="exact")
     allocate(peer, pool, custom_fields={key: "k-1"})
     assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&cf_{key}=k-2")) == 0
@@ -48,7 +48,7 @@ def test_an_unknown_or_empty_filter_is_ignored(peer: Peer, vrf: int, pool: int) 
         assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&{ignored}")) == 2, ignored
 
 
-def test_a_loose_custom_field_finds_parts(peer: Peer, vrf: int, pool: int) -> None:
+def test_filter_on_a_loose_custom_field_matches_parts(peer: Peer, vrf: int, pool: int) -> None:
     loose, exact = custom_field(peer), custom_field(peer, filter_logic="exact")
     for value in ("1", "10", "sub_1"):
         allocate(peer, pool, custom_fields={loose: value, exact: value})
@@ -59,7 +59,7 @@ def test_a_loose_custom_field_finds_parts(peer: Peer, vrf: int, pool: int) -> No
 
 
 @each_version
-def test_a_body_with_an_undefined_custom_field_is_refused_or_loses_it(version: Version, peer: Peer, pool: int) -> None:
+def test_undefined_custom_field_is_refused_or_dropped(version: Version, peer: Peer, pool: int) -> None:
     body = {"prefix_length": 56, "custom_fields": {"lastmile_no_such_field": "k-1"}}
     reply = peer.send("POST", f"{PREFIXES}{pool}/available-prefixes/", body)
     if version.refuses_unknown_custom_fields:
@@ -71,7 +71,7 @@ def test_a_body_with_an_undefined_custom_field_is_refused_or_loses_it(version: V
 
 
 @on_4_6
-def test_a_change_with_the_etag_of_an_older_state_is_refused(version: Version, peer: Peer, pool: int) -> None:
+def test_change_with_an_outdated_etag_is_refused(version: Version, peer: Peer, pool: int) -> None:
     path = f"{PREFIXES}{pool}/"
     etag = peer.send("GET", path).headers["ETag"]
     assert peer.send("PATCH", path, {"description": "first"}, if_match=etag).status_code == 200
@@ -83,7 +83,7 @@ def test_a_change_with_the_etag_of_an_older_state_is_refused(version: Version, p
 
 
 @each_version
-def test_a_token_is_refused_once_it_is_disabled_or_expired(version: Version, peer: Peer) -> None:
+def test_disabled_or_expired_token_is_refused(version: Version, peer: Peer) -> None:
     token = peer.token_for("view")
     [made] = peer.found("/api/users/tokens/?limit=1&ordering=-id")
     path = f"/api/users/tokens/{made['id']}/"
@@ -109,7 +109,7 @@ def test_tokens_of_both_versions_are_accepted(version: Version, peer: Peer) -> N
     assert peer.send("GET", PREFIXES, token=newer[:-1] + "!").json() == {"detail": "Invalid v2 token"}
 
 
-def test_custom_fields_are_merged_by_a_patch(peer: Peer, pool: int) -> None:
+def test_patch_merges_custom_fields(peer: Peer, pool: int) -> None:
     key, state = custom_field(peer), custom_field(peer)
     created = allocate(peer, pool, custom_fields={key: "k-1"})
     changed = peer.send("PATCH", f"{PREFIXES}{created['id']}/", {"custom_fields": {state: "active"}}).json()
@@ -125,21 +125,23 @@ def test_custom_fields_are_merged_by_a_patch(peer: Peer, pool: int) -> None:
         ({"type": "integer"}, "5", "Invalid value for custom field '{}': Value must be an integer."),
     ],
 )
-def test_custom_fields_are_checked(peer: Peer, vrf: int, defined: dict[str, Any], value: Any, complaint: str) -> None:
+def test_invalid_custom_field_value_is_refused(
+    peer: Peer, vrf: int, defined: dict[str, Any], value: Any, complaint: str
+) -> None:
     name = custom_field(peer, **defined)
     body = {"prefix": "2001:db8::/56", "vrf": vrf, "custom_fields": {name: value}}
     reply = peer.send("POST", PREFIXES, body)
     assert (reply.status_code, reply.json()) == (400, {"__all__": [complaint.format(name)]})
 
 
-def test_one_list_can_hold_a_unique_value_twice(peer: Peer, vrf: int) -> None:
+def test_bulk_create_accepts_a_unique_value_twice(peer: Peer, vrf: int) -> None:
     key = custom_field(peer, unique=True, filter_logic="exact")
     body = [{"prefix": f"2001:db8:0:{n}00::/56", "vrf": vrf, "custom_fields": {key: "k-1"}} for n in (1, 2)]
     assert peer.send("POST", PREFIXES, body).status_code == 201
     assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&cf_{key}=k-1")) == 2
 
 
-def test_a_unique_value_spans_vrfs(peer: Peer, pool: int) -> None:
+def test_unique_custom_field_is_unique_across_vrfs(peer: Peer, pool: int) -> None:
     key = custom_field(peer, unique=True)
     allocate(peer, pool, custom_fields={key: "k-1"})
     other = peer.create("/api/ipam/vrfs/", name=f"lastmile-{uuid.uuid4().hex[:8]}")["id"]
@@ -147,7 +149,7 @@ def test_a_unique_value_spans_vrfs(peer: Peer, pool: int) -> None:
     assert reply.json() == {"__all__": [f"Custom field '{key}' must have a unique value."]}
 
 
-def test_what_changed_since(peer: Peer, vrf: int, pool: int) -> None:
+def test_filter_on_last_updated_returns_later_changes(peer: Peer, vrf: int, pool: int) -> None:
     first = allocate(peer, pool)
     second = allocate(peer, pool)
     since = second["last_updated"].replace("+", "%2B")
@@ -159,7 +161,7 @@ def test_what_changed_since(peer: Peer, vrf: int, pool: int) -> None:
     assert (reply.status_code, reply.json()) == (400, {"last_updated__gte": ["Enter a valid date/time."]})
 
 
-def test_the_change_log_tells_of_each_write(peer: Peer, pool: int) -> None:
+def test_change_log_records_each_write(peer: Peer, pool: int) -> None:
     created = allocate(peer, pool, description="before")
     path = f"{PREFIXES}{created['id']}/"
     peer.send("PATCH", path, {"description": "after"})
@@ -171,7 +173,7 @@ def test_the_change_log_tells_of_each_write(peer: Peer, pool: int) -> None:
     assert changes[1]["postchange_data"]["description"] == "after"
 
 
-def test_options_show_what_a_token_may_write(peer: Peer) -> None:
+def test_options_list_the_writes_that_the_token_permits(peer: Peer) -> None:
     def writes(token: str) -> set[str]:
         return set(peer.send("OPTIONS", PREFIXES, token=token).json().get("actions", {}))
 
@@ -182,7 +184,7 @@ def test_options_show_what_a_token_may_write(peer: Peer) -> None:
     assert writes(peer.token_for("view", "add", "change", write_enabled=False)) == set()
 
 
-def test_each_action_needs_its_permission(peer: Peer, pool: int) -> None:
+def test_action_without_its_permission_is_refused(peer: Peer, pool: int) -> None:
     token = peer.token_for("view", "add")
     path = f"{PREFIXES}{pool}/"
     assert peer.send("GET", path, token=token).status_code == 200
@@ -193,7 +195,7 @@ def test_each_action_needs_its_permission(peer: Peer, pool: int) -> None:
 
 
 @each_version
-def test_a_constraint_hides_objects_and_refuses_writes_outside(
+def test_permission_constraint_hides_objects_and_refuses_writes(
     version: Version, peer: Peer, vrf: int, pool: int
 ) -> None:
     inside = {"prefix__net_contained_or_equal": "2001:db8:0:ff00::/56"}
@@ -214,7 +216,7 @@ def test_a_constraint_hides_objects_and_refuses_writes_outside(
     assert peer.send("DELETE", path, token=token).status_code == 204
 
 
-def test_a_required_custom_field_cannot_be_left_out(peer: Peer, vrf: int) -> None:
+def test_create_without_a_required_custom_field_is_refused(peer: Peer, vrf: int) -> None:
     name = custom_field(peer, required=True)
     body = {"prefix": "2001:db8::/56", "vrf": vrf}
     reply = peer.send("POST", PREFIXES, body)
@@ -224,7 +226,7 @@ def test_a_required_custom_field_cannot_be_left_out(peer: Peer, vrf: int) -> Non
     assert peer.send("POST", PREFIXES, body | {"custom_fields": [name]}).status_code == 400
 
 
-def test_a_required_field_with_a_default_cannot_be_left_out_of_custom_fields(peer: Peer, vrf: int) -> None:
+def test_custom_fields_without_a_required_default_field_are_refused(peer: Peer, vrf: int) -> None:
     name, other = custom_field(peer, required=True, default="dsl"), custom_field(peer)
     body = {"prefix": "2001:db8::/56", "vrf": vrf}
     for given in ({}, {other: "x"}):
@@ -233,7 +235,7 @@ def test_a_required_field_with_a_default_cannot_be_left_out_of_custom_fields(pee
     assert peer.create(PREFIXES, **body)["custom_fields"][name] == "dsl"
 
 
-def test_a_custom_field_that_is_left_out_gets_its_default(peer: Peer, vrf: int) -> None:
+def test_omitted_custom_field_gets_its_default(peer: Peer, vrf: int) -> None:
     name = custom_field(peer, default="dsl")
     left_out = peer.create(PREFIXES, prefix="2001:db8::/56", vrf=vrf)
     none_given = peer.create(PREFIXES, prefix="2001:db8:0:100::/56", vrf=vrf, custom_fields={})
@@ -241,18 +243,18 @@ def test_a_custom_field_that_is_left_out_gets_its_default(peer: Peer, vrf: int) 
     assert [one["custom_fields"][name] for one in (left_out, none_given, null)] == ["dsl", "dsl", None]
 
 
-def test_a_container_of_the_global_table_does_not_see_what_vrfs_hold(peer: Peer, vrf: int) -> None:
+def test_global_container_ignores_prefixes_in_vrfs(peer: Peer, vrf: int) -> None:
     container = peer.create(PREFIXES, prefix="2001:db8:fff0::/44", status="container")["id"]
     peer.create(PREFIXES, prefix="2001:db8:fff0::/56", vrf=vrf)
     assert allocate(peer, container)["prefix"] == "2001:db8:fff0::/56"
 
 
-def test_a_subnet_router_anycast_address_is_not_handed_out(peer: Peer, vrf: int) -> None:
+def test_available_ips_skip_the_subnet_router_anycast_address(peer: Peer, vrf: int) -> None:
     parent = peer.create(PREFIXES, prefix="2001:db8::/64", vrf=vrf)["id"]
     assert peer.create(f"{PREFIXES}{parent}/available-ips/")["address"] == "2001:db8::1/64"
 
 
-def test_a_list_has_at_most_a_thousand_and_says_where_the_rest_is(peer: Peer, vrf: int, pool: int) -> None:
+def test_list_beyond_its_limit_names_the_next_page(peer: Peer, vrf: int, pool: int) -> None:
     for _ in range(2):
         allocate(peer, pool)
     reply = peer.send("GET", f"{PREFIXES}?vrf_id={vrf}&limit=2").json()
@@ -261,21 +263,21 @@ def test_a_list_has_at_most_a_thousand_and_says_where_the_rest_is(peer: Peer, vr
     assert len(peer.found(f"{PREFIXES}?vrf_id={vrf}&limit=0")) == 3
 
 
-def test_a_bulk_deletion_is_all_or_nothing(peer: Peer, vrf: int) -> None:
+def test_bulk_delete_with_one_failure_deletes_nothing(peer: Peer, vrf: int) -> None:
     free = peer.create("/api/ipam/vrfs/", name=f"lastmile-{uuid.uuid4().hex[:8]}")["id"]
     peer.create(PREFIXES, prefix="2001:db8::/56", vrf=vrf)
     assert peer.send("DELETE", "/api/ipam/vrfs/", [{"id": free}, {"id": vrf}]).status_code == 409
     assert peer.send("GET", f"/api/ipam/vrfs/{free}/").status_code == 200
 
 
-def test_a_missing_field_is_named(peer: Peer) -> None:
+def test_write_without_a_required_field_names_it(peer: Peer) -> None:
     reply = peer.send("POST", PREFIXES, {"status": "active"})
     assert (reply.status_code, reply.json()) == (400, {"prefix": ["This field is required."]})
     reply = peer.send("PATCH", PREFIXES, [{"status": "active"}])
     assert (reply.status_code, reply.json()) == (400, [{"id": ["This field is required."]}])
 
 
-def test_pynetbox_sees_a_netbox(peer: Peer, vrf: int, pool: int) -> None:
+def test_pynetbox_works_with_the_server(peer: Peer, vrf: int, pool: int) -> None:
     netbox = pynetbox.api(peer.url, token=peer.token)
     assert netbox.version.split(".")[0] == "4"
     parent = netbox.ipam.prefixes.get(pool)

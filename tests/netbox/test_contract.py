@@ -1,4 +1,4 @@
-"""Every recorded pair, one after the other, against the stand-in or a real NetBox."""
+"""Replay the recorded requests in order, against the stand-in or a real NetBox, and compare the replies."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from tests.netbox.replay import Replay, pairs
 from tests.netbox.versions import each_version
 from tests.support.netbox_peer import Peer
 
-# Recorded while a part of NetBox was down: test_faults.py has the stand-in do that.
+# Recorded while a component of NetBox was down: test_faults.py simulates that with the stand-in.
 BROKEN = ("redis", "postgres", "database read-only")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A file of pairs, and the recorded ids of objects that no pair creates."""
+    """A file of recorded requests and replies, and the recorded ids of objects that no request creates."""
 
     file: str
     vrf: int
@@ -28,7 +28,7 @@ RECORDINGS = {
 
 
 @each_version
-def test_every_recorded_pair(version: Version, peer: Peer) -> None:
+def test_replies_equal_the_recorded_ones(version: Version, peer: Peer) -> None:
     tokens = {
         "none": "",
         "invalid": "f" * 40,
@@ -46,7 +46,7 @@ def test_every_recorded_pair(version: Version, peer: Peer) -> None:
 
 
 def _prepare(label: str, replay: Replay, peer: Peer, recording: Recording) -> None:
-    """What had been there before the last pairs, which were recorded by themselves."""
+    """Create the objects that existed before the last requests, which were recorded in a session of their own."""
     if "(first run)" in label:
         vrf = peer.create("/api/ipam/vrfs/", name="e_fault")["id"]
         replay.know("ipam/vrfs", recording.vrf, vrf)

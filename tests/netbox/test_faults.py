@@ -1,4 +1,4 @@
-"""What the stand-in can be made to do wrong, and what is then in its store."""
+"""The faults of the stand-in, and the content of its store after each."""
 
 import asyncio
 import sys
@@ -32,8 +32,8 @@ PREFIXES = "/api/ipam/prefixes/"
 
 
 @pytest.fixture
-def client(standin: NetBoxServer) -> Peer:
-    return Peer(standin.url, standin.token)
+def client(netbox_server: NetBoxServer) -> Peer:
+    return Peer(netbox_server.url, netbox_server.token)
 
 
 def post(client: Peer, prefix: str = "2001:db8::/56") -> requests.Response:
@@ -45,23 +45,23 @@ def prefixes(client: Peer) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", [LOST, CUT])
-def test_a_lost_or_cut_reply_leaves_the_row(standin: NetBoxServer, client: Peer, fault: Fault) -> None:
-    standin.faults.next(fault, method="POST")
+def test_lost_or_cut_reply_leaves_the_created_prefix(netbox_server: NetBoxServer, client: Peer, fault: Fault) -> None:
+    netbox_server.faults.next(fault, method="POST")
     with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         post(client)
     assert prefixes(client) == ["2001:db8::/56"]
 
 
-def test_a_dropped_request_does_nothing(standin: NetBoxServer, client: Peer) -> None:
-    standin.faults.next(DROPPED, method="POST")
+def test_dropped_request_creates_nothing(netbox_server: NetBoxServer, client: Peer) -> None:
+    netbox_server.faults.next(DROPPED, method="POST")
     with pytest.raises(requests.ConnectionError):
         post(client)
     assert prefixes(client) == []
 
 
 @pytest.mark.parametrize("status", [502, 503, 504, 429])
-def test_a_proxy_answers_without_netbox(standin: NetBoxServer, client: Peer, status: int) -> None:
-    standin.faults.next(proxy(status, retry_after=7), method="POST", times=2)
+def test_proxy_reply_creates_nothing(netbox_server: NetBoxServer, client: Peer, status: int) -> None:
+    netbox_server.faults.next(proxy(status, retry_after=7), method="POST", times=2)
     replies = [post(client), post(client)]
     assert [reply.status_code for reply in replies] == [status, status]
     assert replies[0].headers["Retry-After"] == "7"
@@ -69,16 +69,16 @@ def test_a_proxy_answers_without_netbox(standin: NetBoxServer, client: Peer, sta
     assert prefixes(client) == []
 
 
-def test_a_client_that_gives_up_does_not_stop_netbox(standin: NetBoxServer, client: Peer) -> None:
+def test_request_abandoned_by_the_client_is_still_executed(netbox_server: NetBoxServer, client: Peer) -> None:
     gone = threading.Event()
-    standin.faults.next(Fault(hold=lambda: gone.wait(30)), method="POST")
-    headers = {"Authorization": f"Token {standin.token}"}
+    netbox_server.faults.next(Fault(hold=lambda: gone.wait(30)), method="POST")
+    headers = {"Authorization": f"Token {netbox_server.token}"}
     with pytest.raises(requests.ReadTimeout):
         requests.post(client.url + PREFIXES, json={"prefix": "2001:db8::/56"}, headers=headers, timeout=(30, 0.1))
     assert prefixes(client) == []
     gone.set()
     while not prefixes(client):
-        pass  # nobody is told when it is done; the test's own time-out bounds this
+        pass  # the server does not report the end; the time-out of the test limits this
 
 
 @pytest.mark.parametrize(
@@ -90,11 +90,11 @@ def test_a_client_that_gives_up_does_not_stop_netbox(standin: NetBoxServer, clie
         (READ_ONLY, "database read-only", 0),
     ],
 )
-def test_what_netbox_says_when_a_part_of_it_is_down(
-    standin: NetBoxServer, client: Peer, fault: Fault, label: str, rows: int
+def test_outage_of_a_component_equals_the_recorded_reply(
+    netbox_server: NetBoxServer, client: Peer, fault: Fault, label: str, rows: int
 ) -> None:
     parent = client.create(PREFIXES, prefix="2001:db8::/40")["id"]
-    standin.faults.next(fault, path="available-prefixes")
+    netbox_server.faults.next(fault, path="available-prefixes")
     reply = client.send("POST", f"{PREFIXES}{parent}/available-prefixes/", {"prefix_length": 56})
     for recorded in (pair for pair in pairs() if pair["label"].startswith(label)):
         assert (reply.status_code, reply.headers["Content-Type"]) == (recorded["status"], recorded["content_type"])
@@ -102,34 +102,34 @@ def test_what_netbox_says_when_a_part_of_it_is_down(
     assert len(client.found(f"{PREFIXES}?within=2001:db8::/40")) == rows
 
 
-def test_a_restart_loses_what_is_under_way_and_keeps_the_rest(standin: NetBoxServer, client: Peer) -> None:
+def test_restart_loses_open_requests_and_keeps_stored_objects(netbox_server: NetBoxServer, client: Peer) -> None:
     post(client)
-    working, go_on = threading.Event(), threading.Event()
+    working, resume = threading.Event(), threading.Event()
 
     def hold() -> None:
         working.set()
-        assert go_on.wait(30)
+        assert resume.wait(30)
 
-    standin.faults.next(Fault(hold=hold), method="POST")
+    netbox_server.faults.next(Fault(hold=hold), method="POST")
     with ThreadPoolExecutor(1) as thread:
         lost = thread.submit(post, client, "2001:db8:0:100::/56")
         assert working.wait(30)
-        standin.restart()
+        netbox_server.restart()
         with pytest.raises(requests.ConnectionError):
             lost.result()
-    go_on.set()
-    client = Peer(standin.url, standin.token)
+    resume.set()
+    client = Peer(netbox_server.url, netbox_server.token)
     assert post(client, "2001:db8:0:200::/56").status_code == 201
     assert prefixes(client) == ["2001:db8::/56", "2001:db8:0:200::/56"]
 
 
-def test_a_stopped_netbox_refuses_connections_and_a_loading_one_keeps_them_waiting(standin: NetBoxServer) -> None:
-    client = Peer(standin.url, standin.token)
-    standin.stop()
+def test_stopped_server_refuses_and_loading_server_delays_connections(netbox_server: NetBoxServer) -> None:
+    client = Peer(netbox_server.url, netbox_server.token)
+    netbox_server.stop()
     with pytest.raises(requests.ConnectionError):
         prefixes(client)
     ready = threading.Event()
-    standin.start(ready=ready)
+    netbox_server.start(ready=ready)
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(prefixes, client)
         with pytest.raises(TimeoutError):
@@ -138,20 +138,20 @@ def test_a_stopped_netbox_refuses_connections_and_a_loading_one_keeps_them_waiti
         assert waiting.result() == []
 
 
-def test_a_file_keeps_the_data_and_ids_are_not_used_again(tmp_path: Path) -> None:
+def test_data_file_keeps_objects_and_used_ids(tmp_path: Path) -> None:
     with NetBoxServer(file=tmp_path / "netbox.db") as server:
         client = Peer(server.url, server.token)
         first, second = post(client).json(), post(client, "2001:db8:0:100::/56").json()
         client.send("DELETE", f"{PREFIXES}{second['id']}/")
     with NetBoxServer(file=tmp_path / "netbox.db") as server:
         client = Peer(server.url, server.token)
-        [kept] = client.found(PREFIXES)
-        assert (kept["id"], kept["prefix"], kept["created"]) == (first["id"], "2001:db8::/56", first["created"])
-        assert post(client).status_code == 400  # it is still known where it is
+        [env] = client.found(PREFIXES)
+        assert (env["id"], env["prefix"], env["created"]) == (first["id"], "2001:db8::/56", first["created"])
+        assert post(client).status_code == 400  # the prefix still exists
         assert post(client, "2001:db8:0:200::/56").json()["id"] > second["id"]
 
 
-def test_chance_is_repeatable_and_counted() -> None:
+def test_random_faults_are_repeatable_and_counted() -> None:
     def run(seed: int) -> list[bool]:
         faults = Faults(seed)
         faults.chance(LOST, 0.2, method="POST")
@@ -164,7 +164,7 @@ def test_chance_is_repeatable_and_counted() -> None:
     assert 150 < sum(run(1)) < 250
 
 
-def test_what_was_asked_for_comes_before_chance() -> None:
+def test_requested_fault_comes_before_a_random_one() -> None:
     faults = Faults()
     faults.chance(CUT, 1)
     faults.next(LOST, path="available-prefixes")
@@ -174,7 +174,7 @@ def test_what_was_asked_for_comes_before_chance() -> None:
     assert faults.pick("POST", PREFIXES) == Fault()
 
 
-def test_with_its_costs_it_answers_the_same() -> None:
+def test_server_with_latency_gives_the_same_replies() -> None:
     with NetBoxServer(costs=MEASURED) as server:
         client = Peer(server.url, server.token)
         parent = client.create(PREFIXES, prefix="2001:db8::/40")["id"]
@@ -183,7 +183,7 @@ def test_with_its_costs_it_answers_the_same() -> None:
         assert client.send("DELETE", f"{PREFIXES}{created['id']}/").status_code == 204
 
 
-async def test_the_launcher_serves_until_it_is_stopped(tmp_path: Path) -> None:
+async def test_launcher_serves_until_it_is_stopped(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lastmile.devstack.netbox", "--file", str(tmp_path / "netbox.db")]
     server = await ServerProcess.start("NetBox", command, log=tmp_path / "log")
 

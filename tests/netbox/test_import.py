@@ -1,4 +1,4 @@
-"""`lastmile netbox import`: what fits becomes an ordinary delegation, what does not is said, and every run goes on."""
+"""`lastmile netbox import`: valid prefixes become ordinary delegations, others are rejected with the reason."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from ipam.netbox.binding import OnRelease, pool_named
 from ipam.netbox.errors import NetBoxError
-from ipam.netbox.importer.scan import Estate, UnknownFieldError
+from ipam.netbox.importer.scan import ImportScan, UnknownFieldError
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG
 from lastmile.audit.audit import check
 from lastmile.contract.addressing import Purpose
@@ -19,15 +19,15 @@ from lastmile.contract.lines import Reference
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault
 from lastmile.services.netbox_import import ImportVerdict, InspectedPrefix, PrefixImporter
-from tests.support.direct_env import PREFIXES, Kept
-from tests.support.held_requests import Held
+from tests.support.direct_env import PREFIXES, DirectEnv
+from tests.support.held_requests import HeldRequest
 
 FIELD = "customer_ref"
 FIRST = "2001:db8:4000::/56"
 
 
-class Existing(Kept):
-    """An ISP that has its subscribers in NetBox, by a custom field of its own, and in Lastmile, without prefixes."""
+class ImportEnv(DirectEnv):
+    """An ISP with subscribers in Lastmile, and their prefixes only in NetBox, named by a custom field."""
 
     runs = 0
 
@@ -52,33 +52,33 @@ class Existing(Kept):
             "INSERT INTO radcheck (username, attribute, op, value) VALUES ($1, 'Cleartext-Password', ':=', 'x')", user
         )
 
-    async def theirs(self, prefix: str = FIRST, ref: str = "S-1", **more: Any) -> int:
-        """What the ISP has in NetBox; its id."""
+    async def foreign(self, prefix: str = FIRST, ref: str = "S-1", **more: Any) -> int:
+        """Add a prefix of the ISP in NetBox; return its id."""
         described = {"vrf": self.vrf, "custom_fields": {FIELD: ref}, "description": f"line of {ref}"} | more
         made = await asyncio.to_thread(self.peer.create, PREFIXES, prefix=prefix, **described)
         return int(made["id"])
 
-    async def bring(
+    async def run_import(
         self, *, apply: bool = True, field: str | None = FIELD, tenant: str | None = "acme"
     ) -> list[InspectedPrefix]:
-        """One run; what became of each."""
+        """Run the import once; return the verdict on each prefix."""
         async with self.database.platform() as platform:
             pool = await pool_named(platform, "home", tenant)
         self.runs += 1
         run = f"import-{self.runs}"
         importer = PrefixImporter(self.database, self.netbox, pool, Purpose.IPV6_PD, run=run, actor="ada")
         judged: list[InspectedPrefix] = []
-        with Estate(pool, tenant, field, TypeAdapter(Reference)) as estate:
-            await estate.read(self.netbox.records(vrf_id=pool.netbox.vrf_id, within=pool.prefix))
-            for batch in estate.carried():
+        with ImportScan(pool, tenant, field, TypeAdapter(Reference)) as scan:
+            await scan.read(self.netbox.records(vrf_id=pool.netbox.vrf_id, within=pool.prefix))
+            for batch in scan.carried():
                 for one in await importer.inspect(batch):
                     fits = apply and one.verdict in (ImportVerdict.IMPORT, ImportVerdict.STAMP)
                     judged.append(await importer.import_prefix(one.carried) if fits else one)
         return judged
 
-    async def rejected(self) -> str:
-        """Why the one prefix is."""
-        [one] = await self.bring()
+    async def rejection(self) -> str:
+        """Return why the only prefix is rejected."""
+        [one] = await self.run_import()
         assert one.verdict is ImportVerdict.REJECT
         assert await self.states() == []
         assert [record["custom_fields"].get(KEY) for record in self.records()] == [None] * len(self.records())
@@ -86,112 +86,112 @@ class Existing(Kept):
 
 
 @pytest.fixture
-async def kept(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Existing]:
-    async with Existing.serving(owner_url, owner, standin) as kept:
-        await kept.have_field()
-        yield kept
+async def env(owner_url: str, owner: asyncpg.Connection, netbox_server: NetBoxServer) -> AsyncIterator[ImportEnv]:
+    async with ImportEnv.serving(owner_url, owner, netbox_server) as env:
+        await env.have_field()
+        yield env
 
 
 @pytest.fixture
-async def home(kept: Existing) -> int:
-    return await kept.pool()
+async def home(env: ImportEnv) -> int:
+    return await env.pool()
 
 
-def fates(judged: list[InspectedPrefix]) -> list[str]:
+def verdicts(judged: list[InspectedPrefix]) -> list[str]:
     return [one.verdict.value for one in judged]
 
 
-async def test_a_prefix_becomes_an_ordinary_delegation(kept: Existing, home: int) -> None:
-    await kept.subscriber()
-    tag = await asyncio.to_thread(kept.peer.create, "/api/extras/tags/", name="theirs", slug="theirs")
-    id = await kept.theirs(tags=[{"slug": tag["slug"]}])
-    assert fates(await kept.bring(apply=False)) == ["import"]
-    assert (await kept.states(), kept.records()[0]["custom_fields"].get(KEY)) == ([], None)
+async def test_imported_prefix_is_an_ordinary_delegation(env: ImportEnv, home: int) -> None:
+    await env.subscriber()
+    tag = await asyncio.to_thread(env.peer.create, "/api/extras/tags/", name="theirs", slug="theirs")
+    id = await env.foreign(tags=[{"slug": tag["slug"]}])
+    assert verdicts(await env.run_import(apply=False)) == ["import"]
+    assert (await env.states(), env.records()[0]["custom_fields"].get(KEY)) == ([], None)
 
-    assert fates(await kept.bring()) == ["import"]
-    [record] = kept.records()
+    assert verdicts(await env.run_import()) == ["import"]
+    [record] = env.records()
     assert (record["id"], record["description"]) == (id, "line of S-1"), "the description stays"
-    shown = (await asyncio.to_thread(kept.peer.send, "GET", f"{PREFIXES}{id}/")).json()
+    shown = (await asyncio.to_thread(env.peer.send, "GET", f"{PREFIXES}{id}/")).json()
     assert {one["slug"] for one in shown["tags"]} == {"theirs", TAG}
     fields = record["custom_fields"]
     assert (fields[SUBSCRIBER], fields[STATE], fields[FIELD]) == ("S-1", "active", "S-1")
-    reply = await kept.owner.fetchrow("SELECT username, attribute, value FROM radreply")
+    reply = await env.owner.fetchrow("SELECT username, attribute, value FROM radreply")
     assert tuple(reply) == ("S-1@acme.lastmile", "Delegated-IPv6-Prefix", FIRST)
-    assert await kept.agree() == [FIRST]
-    events = await kept.owner.fetch("SELECT from_state, to_state, order_id FROM delegation_events ORDER BY id")
+    assert await env.agree() == [FIRST]
+    events = await env.owner.fetch("SELECT from_state, to_state, order_id FROM delegation_events ORDER BY id")
     assert [tuple(row) for row in events] == [
         ("pending", "allocated", "import-2"),
         ("allocated", "active", "import-2"),
     ]
 
-    assert fates(await kept.bring()) == ["managed"], "again"
-    assert await kept.agree() == [FIRST]
-    await kept.deprovision()
-    # The steps on other records.
-    await kept.owner.execute("DELETE FROM radcheck")
-    await kept.owner.execute("UPDATE subscribers SET archived_at = now(), archived_by_order = 'D-1'")
-    assert await kept.agree() == []
-    assert kept.records()[0]["status"] == "deprecated"
-    assert fates(await kept.bring()) == ["managed"], "it rests"
-    await kept.everything_is_due()
-    assert kept.records() == []
+    assert verdicts(await env.run_import()) == ["managed"], "again"
+    assert await env.agree() == [FIRST]
+    await env.deprovision()
+    # The steps that the environment does not run.
+    await env.owner.execute("DELETE FROM radcheck")
+    await env.owner.execute("UPDATE subscribers SET archived_at = now(), archived_by_order = 'D-1'")
+    assert await env.agree() == []
+    assert env.records()[0]["status"] == "deprecated"
+    assert verdicts(await env.run_import()) == ["managed"], "in quarantine"
+    await env.end_quarantines()
+    assert env.records() == []
 
 
-async def test_the_reference_in_the_description(kept: Existing, home: int) -> None:
-    await kept.subscriber()
-    await kept.theirs(description=" S-1 ", custom_fields={})
-    await kept.theirs("2001:db8:4000:100::/56", description="", custom_fields={})
-    assert fates(await kept.bring(field=None)) == ["import"]
-    assert await kept.agree() == [FIRST]
+async def test_import_without_a_field_reads_the_description(env: ImportEnv, home: int) -> None:
+    await env.subscriber()
+    await env.foreign(description=" S-1 ", custom_fields={})
+    await env.foreign("2001:db8:4000:100::/56", description="", custom_fields={})
+    assert verdicts(await env.run_import(field=None)) == ["import"]
+    assert await env.agree() == [FIRST]
 
 
-async def test_a_field_that_netbox_does_not_have(kept: Existing, home: int) -> None:
-    await kept.theirs()
+async def test_import_with_an_unknown_field_is_refused(env: ImportEnv, home: int) -> None:
+    await env.foreign()
     with pytest.raises(UnknownFieldError, match="'costumer_ref'"):
-        await kept.bring(field="costumer_ref")
+        await env.run_import(field="costumer_ref")
 
 
-async def wrong_length(kept: Existing) -> None:
-    await kept.theirs("2001:db8:4000::/48")
+async def wrong_length(env: ImportEnv) -> None:
+    await env.foreign("2001:db8:4000::/48")
 
 
-async def status(kept: Existing) -> None:
-    await kept.theirs(status="reserved")
+async def status(env: ImportEnv) -> None:
+    await env.foreign(status="reserved")
 
 
-async def no_reference(kept: Existing) -> None:
-    await kept.theirs(ref="Ada Byron, attic")
+async def no_reference(env: ImportEnv) -> None:
+    await env.foreign(ref="Ada Byron, attic")
 
 
-async def unknown(kept: Existing) -> None:
-    await kept.theirs(ref="S-2")
+async def unknown(env: ImportEnv) -> None:
+    await env.foreign(ref="S-2")
 
 
-async def of_another_tenant(kept: Existing) -> None:
-    await kept.theirs(tenant={"slug": "other"})
+async def of_another_tenant(env: ImportEnv) -> None:
+    await env.foreign(tenant={"slug": "other"})
 
 
-async def archived(kept: Existing) -> None:
-    await kept.owner.execute("UPDATE subscribers SET archived_at = now()")
-    await kept.theirs()
+async def archived(env: ImportEnv) -> None:
+    await env.owner.execute("UPDATE subscribers SET archived_at = now()")
+    await env.foreign()
 
 
-async def busy(kept: Existing) -> None:
-    await kept.begin()
-    await kept.theirs()
+async def busy(env: ImportEnv) -> None:
+    await env.begin()
+    await env.foreign()
 
 
-async def without_account(kept: Existing) -> None:
-    await kept.owner.execute("DELETE FROM radcheck")
-    await kept.theirs()
+async def without_account(env: ImportEnv) -> None:
+    await env.owner.execute("DELETE FROM radcheck")
+    await env.foreign()
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (wrong_length, "is no /56, which pool home gives to subscribers"),
-        (status, "is reserved in NetBox: what a subscriber uses is active"),
-        (no_reference, "names no subscriber that can exist"),
+        (wrong_length, "is not a /56, the length of the prefixes of pool home"),
+        (status, "has the status reserved in NetBox: only an active prefix can be imported"),
+        (no_reference, "has an invalid subscriber reference"),
         (unknown, "names subscriber S-2, whom tenant acme does not have: provision it first"),
         (of_another_tenant, "is tenant other's in NetBox, and the pool is acme's"),
         (archived, "names subscriber S-1, whom tenant acme does not have"),
@@ -199,48 +199,48 @@ async def without_account(kept: Existing) -> None:
         (without_account, "who has no RADIUS account"),
     ],
 )
-async def test_what_does_not_fit(kept: Existing, home: int, make: Any, words: str) -> None:
-    await kept.subscriber()
-    await make(kept)
-    assert words in await kept.rejected()
+async def test_prefix_that_cannot_be_a_delegation_is_rejected(env: ImportEnv, home: int, make: Any, words: str) -> None:
+    await env.subscriber()
+    await make(env)
+    assert words in await env.rejection()
 
 
-async def test_a_key_of_no_delegation(kept: Existing, home: int) -> None:
-    await kept.subscriber()
-    await kept.theirs(custom_fields={FIELD: "S-1", KEY: "acme/S-1/ipv6_pd/O-9", SUBSCRIBER: "S-1"})
-    [one] = await kept.bring()
+async def test_prefix_with_a_key_of_no_delegation_is_rejected(env: ImportEnv, home: int) -> None:
+    await env.subscriber()
+    await env.foreign(custom_fields={FIELD: "S-1", KEY: "acme/S-1/ipv6_pd/O-9", SUBSCRIBER: "S-1"})
+    [one] = await env.run_import()
     assert (one.verdict, "which no delegation has" in one.reason) == (ImportVerdict.REJECT, True)
 
 
-async def test_who_has_a_prefix_already(kept: Existing, home: int) -> None:
-    await kept.subscriber()
-    first = await kept.provision()
-    await kept.theirs("2001:db8:4000:100::/56")
-    assert [(one.verdict.value, one.reason) for one in await kept.bring()] == [
+async def test_second_prefix_of_a_subscriber_is_rejected(env: ImportEnv, home: int) -> None:
+    await env.subscriber()
+    first = await env.provision()
+    await env.foreign("2001:db8:4000:100::/56")
+    assert [(one.verdict.value, one.reason) for one in await env.run_import()] == [
         ("managed", ""),
         ("reject", "is one of 2 prefixes of the same subscriber: a line has one"),
     ]
-    assert await kept.agree() == [first]
+    assert await env.agree() == [first]
 
 
-async def test_who_comes_back_while_the_former_prefix_rests(kept: Existing, home: int) -> None:
-    await kept.provision()
-    await kept.deprovision()
-    await kept.subscriber()
-    await kept.theirs("2001:db8:4000:100::/56")
-    assert fates(await kept.bring()) == ["managed", "import"]
+async def test_subscriber_with_a_former_prefix_in_quarantine_is_imported(env: ImportEnv, home: int) -> None:
+    await env.provision()
+    await env.deprovision()
+    await env.subscriber()
+    await env.foreign("2001:db8:4000:100::/56")
+    assert verdicts(await env.run_import()) == ["managed", "import"]
 
 
-async def test_two_prefixes_of_one_subscriber_and_two_records_of_one_prefix(kept: Existing, home: int) -> None:
-    await asyncio.to_thread(kept.peer.send, "PATCH", f"/api/ipam/vrfs/{kept.vrf}/", {"enforce_unique": False})
+async def test_duplicate_subscribers_and_duplicate_records_are_rejected(env: ImportEnv, home: int) -> None:
+    await asyncio.to_thread(env.peer.send, "PATCH", f"/api/ipam/vrfs/{env.vrf}/", {"enforce_unique": False})
     for n in (1, 2, 3, 4):
-        await kept.subscriber(f"S-{n}")
-    await kept.theirs("2001:db8:4000:100::/56", "S-1")
-    await kept.theirs("2001:db8:4000:200::/56", "S-1")
-    await kept.theirs("2001:db8:4000:300::/56", "S-2")
-    await kept.theirs("2001:db8:4000:300::/56", "S-3")
-    await kept.theirs("2001:db8:4000:400::/56", "S-4")
-    judged = await kept.bring()
+        await env.subscriber(f"S-{n}")
+    await env.foreign("2001:db8:4000:100::/56", "S-1")
+    await env.foreign("2001:db8:4000:200::/56", "S-1")
+    await env.foreign("2001:db8:4000:300::/56", "S-2")
+    await env.foreign("2001:db8:4000:300::/56", "S-3")
+    await env.foreign("2001:db8:4000:400::/56", "S-4")
+    judged = await env.run_import()
     assert [one.reason.partition(":")[0] for one in judged] == [
         "is one of 2 prefixes of the same subscriber",
         "is one of 2 prefixes of the same subscriber",
@@ -248,105 +248,107 @@ async def test_two_prefixes_of_one_subscriber_and_two_records_of_one_prefix(kept
         "is in NetBox twice",
         "",
     ]
-    assert await kept.owner.fetchval("SELECT string_agg(prefix::text, ' ') FROM delegations") == (
+    assert await env.owner.fetchval("SELECT string_agg(prefix::text, ' ') FROM delegations") == (
         "2001:db8:4000:400::/56"
     )
 
 
 @pytest.mark.parametrize("other", ["2001:db8:4000:0:8000::/72", "2001:db8:4000::/44"])
-async def test_what_overlaps(kept: Existing, home: int, other: str) -> None:
-    await kept.subscriber()
-    await kept.theirs()
-    id = await kept.theirs(other, ref="")
-    [one] = await kept.bring()
+async def test_prefix_that_overlaps_another_is_rejected(env: ImportEnv, home: int, other: str) -> None:
+    await env.subscriber()
+    await env.foreign()
+    id = await env.foreign(other, ref="")
+    [one] = await env.run_import()
     assert one.reason.startswith(f"overlaps {other}: ")
-    await asyncio.to_thread(kept.peer.send, "PATCH", f"{PREFIXES}{id}/", {"status": "container"})
-    assert fates(await kept.bring()) == ["import"]
+    await asyncio.to_thread(env.peer.send, "PATCH", f"{PREFIXES}{id}/", {"status": "container"})
+    assert verdicts(await env.run_import()) == ["import"]
 
 
-async def test_a_pool_of_every_tenant(kept: Existing) -> None:
-    await kept.pool(tenant=None)
+async def test_import_into_a_shared_pool_uses_the_tenant_in_netbox(env: ImportEnv) -> None:
+    await env.pool(tenant=None)
     for tenant in ("acme", "other"):
-        await kept.subscriber(tenant=tenant)
-    await kept.theirs("2001:db8:4000:100::/56", tenant={"slug": "other"})
-    await kept.theirs("2001:db8:4000:200::/56", tenant={"slug": "acme"})
-    await kept.theirs("2001:db8:4000:300::/56")
-    judged = await kept.bring(tenant=None)
-    assert fates(judged) == ["import", "import", "reject"]
-    assert "give it one" in judged[2].reason
-    assert await kept.owner.fetch("SELECT tenant_id FROM delegations ORDER BY prefix") == [("other",), ("acme",)]
+        await env.subscriber(tenant=tenant)
+    await env.foreign("2001:db8:4000:100::/56", tenant={"slug": "other"})
+    await env.foreign("2001:db8:4000:200::/56", tenant={"slug": "acme"})
+    await env.foreign("2001:db8:4000:300::/56")
+    judged = await env.run_import(tenant=None)
+    assert verdicts(judged) == ["import", "import", "reject"]
+    assert "set its tenant in NetBox" in judged[2].reason
+    assert await env.owner.fetch("SELECT tenant_id FROM delegations ORDER BY prefix") == [("other",), ("acme",)]
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 @pytest.mark.parametrize("fault", [LOST, CUT, DROPPED])
-async def test_what_is_lost_on_the_way(kept: Existing, home: int, fault: Fault, method: str) -> None:
+async def test_import_with_lost_requests_is_completed_by_the_next_run(
+    env: ImportEnv, home: int, fault: Fault, method: str
+) -> None:
     for n in range(4):
-        await kept.subscriber(f"S-{n}")
-        await kept.theirs(f"2001:db8:4000:{n}00::/56", f"S-{n}")
+        await env.subscriber(f"S-{n}")
+        await env.foreign(f"2001:db8:4000:{n}00::/56", f"S-{n}")
     for after in range(6):
-        kept.server.faults.next(Fault(), method=method, path=PREFIXES, times=after)
-        kept.server.faults.next(fault, method=method, path=PREFIXES, times=3)  # the client tries that often
+        env.server.faults.next(Fault(), method=method, path=PREFIXES, times=after)
+        env.server.faults.next(fault, method=method, path=PREFIXES, times=3)  # the client tries three times
         with suppress(NetBoxError):
-            await kept.bring()
-        kept.server.faults.clear()
-    await kept.bring()
-    assert fates(await kept.bring()) == ["managed"] * 4
-    assert len(await kept.agree()) == 4
+            await env.run_import()
+        env.server.faults.clear()
+    await env.run_import()
+    assert verdicts(await env.run_import()) == ["managed"] * 4
+    assert len(await env.agree()) == 4
 
 
-async def test_killed_between_the_database_and_netbox(kept: Existing, home: int) -> None:
-    await kept.subscriber()
-    await kept.theirs()
-    looking = Held(kept.server, "GET", f"{PREFIXES}{kept.records()[0]['id']}/", on_its_way=True)
-    task = asyncio.create_task(kept.bring())
+async def test_import_killed_before_the_stamp_is_completed_by_the_next_run(env: ImportEnv, home: int) -> None:
+    await env.subscriber()
+    await env.foreign()
+    looking = HeldRequest(env.server, "GET", f"{PREFIXES}{env.records()[0]['id']}/", before_arrival=True)
+    task = asyncio.create_task(env.run_import())
     await looking.reached()
     task.cancel()
     await asyncio.wait([task])
-    looking.go_on()
-    assert await kept.states() == ["active"]
-    assert kept.records()[0]["custom_fields"].get(KEY) is None
-    assert fates(await kept.bring(apply=False)) == ["stamp"]
-    assert fates(await kept.bring()) == ["stamp"]
-    assert await kept.agree() == [FIRST]
+    looking.resume()
+    assert await env.states() == ["active"]
+    assert env.records()[0]["custom_fields"].get(KEY) is None
+    assert verdicts(await env.run_import(apply=False)) == ["stamp"]
+    assert verdicts(await env.run_import()) == ["stamp"]
+    assert await env.agree() == [FIRST]
 
 
-async def test_a_record_that_was_changed_meanwhile(kept: Existing, home: int) -> None:
-    await kept.subscriber()
-    id = await kept.theirs()
-    async with kept.database.platform() as platform:
+async def test_prefix_changed_during_the_import_is_rejected(env: ImportEnv, home: int) -> None:
+    await env.subscriber()
+    id = await env.foreign()
+    async with env.database.platform() as platform:
         pool = await pool_named(platform, "home", "acme")
-    importer = PrefixImporter(kept.database, kept.netbox, pool, Purpose.IPV6_PD, run="import-1", actor="ada")
-    with Estate(pool, "acme", FIELD, TypeAdapter(Reference)) as estate:
-        await estate.read(kept.netbox.records(vrf_id=kept.vrf, within=pool.prefix))
-        [[one]] = estate.carried()
-    await asyncio.to_thread(kept.peer.send, "DELETE", f"{PREFIXES}{id}/")
+    importer = PrefixImporter(env.database, env.netbox, pool, Purpose.IPV6_PD, run="import-1", actor="ada")
+    with ImportScan(pool, "acme", FIELD, TypeAdapter(Reference)) as scan:
+        await scan.read(env.netbox.records(vrf_id=env.vrf, within=pool.prefix))
+        [[one]] = scan.carried()
+    await asyncio.to_thread(env.peer.send, "DELETE", f"{PREFIXES}{id}/")
     judged = await importer.import_prefix(one)
     assert "its record was changed meanwhile" in judged.reason
 
 
-async def test_an_order_that_begins_meanwhile_waits(kept: Existing, home: int) -> None:
-    """Else a deprovision could look for what the subscriber holds just before the import."""
-    await kept.subscriber()
-    await kept.theirs()
-    blocker = await asyncpg.connect(kept.database.engine.url.set(drivername="postgresql").render_as_string(False))
+async def test_order_of_the_subscriber_waits_for_its_import(env: ImportEnv, home: int) -> None:
+    """Otherwise a deprovision could read what the subscriber holds just before the import."""
+    await env.subscriber()
+    await env.foreign()
+    blocker = await asyncpg.connect(env.database.engine.url.set(drivername="postgresql").render_as_string(False))
     async with blocker.transaction():
         await blocker.execute(
             "INSERT INTO radreply (username, attribute, op, value) VALUES "
             f"('S-1@acme.lastmile', 'Delegated-IPv6-Prefix', ':=', '{FIRST}')"
         )
-        importing = asyncio.create_task(kept.bring())
-        await kept.waiting(1)
-        leaving = asyncio.create_task(kept.begin("S-1", "D-1", "deprovision"))
-        await kept.waiting(2)
+        importing = asyncio.create_task(env.run_import())
+        await env.wait_for_locks(1)
+        leaving = asyncio.create_task(env.begin("S-1", "D-1", "deprovision"))
+        await env.wait_for_locks(2)
         await blocker.execute("DELETE FROM radreply")
     await blocker.close()
-    assert fates(await importing) == ["import"]
+    assert verdicts(await importing) == ["import"]
     await leaving
-    assert [one async for one in check(kept.database) if one.invariant.number == 5] == []
+    assert [one async for one in check(env.database) if one.invariant.number == 5] == []
 
 
-async def test_many_are_read_by_pages(kept: Existing) -> None:
-    await kept.pool(on_release=OnRelease.DELETE)
-    await asyncio.gather(*(kept.theirs(f"2001:db8:4000:{n:x}00::/56", f"S-{n}") for n in range(1, 256)))
-    await asyncio.gather(*(kept.theirs(f"2001:db8:4001:{n:x}00::/56", f"T-{n}") for n in range(1, 256)))
-    assert len(await kept.bring(apply=False)) == 510
+async def test_import_of_many_prefixes_reads_all_pages(env: ImportEnv) -> None:
+    await env.pool(on_release=OnRelease.DELETE)
+    await asyncio.gather(*(env.foreign(f"2001:db8:4000:{n:x}00::/56", f"S-{n}") for n in range(1, 256)))
+    await asyncio.gather(*(env.foreign(f"2001:db8:4001:{n:x}00::/56", f"T-{n}") for n in range(1, 256)))
+    assert len(await env.run_import(apply=False)) == 510

@@ -1,4 +1,4 @@
-"""NetBox and a worker as it is run, as an operator meets them: what is done by the way, and a NetBox that goes away."""
+"""A worker in a process of its own with NetBox: background maintenance, and orders while NetBox is unreachable."""
 
 import asyncio
 import uuid
@@ -15,8 +15,8 @@ from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.contract import ProvisionSubscriber, ResultStatus
 from lastmile.contract.addressing import Addressing
 from lastmile.devstack.netbox import NetBoxServer
-from tests.support.delegated_env import Delegated
-from tests.support.direct_env import SPACE, VRF, Kept
+from tests.support.delegated_env import DelegatedEnv
+from tests.support.direct_env import SPACE, VRF, DirectEnv
 from tests.support.orders import Orders, retrying
 from tests.support.processes import Environment, environment_of, healthy, port_of, started, until
 
@@ -35,46 +35,50 @@ def lastmile(temporal_client: Client, orders: Orders) -> Lastmile:
 
 @pytest.fixture
 async def environment(
-    tmp_path: Path, owner_url: str, temporal_address: str, orders: Orders, standin: NetBoxServer
+    tmp_path: Path, owner_url: str, temporal_address: str, orders: Orders, netbox_server: NetBoxServer
 ) -> Environment:
     worker = await environment_of(tmp_path, owner_url, temporal_address, task_queue=orders.ref)
-    return worker | {"NETBOX_URL": standin.url, "NETBOX_TOKEN": standin.token}
+    return worker | {"NETBOX_URL": netbox_server.url, "NETBOX_TOKEN": netbox_server.token}
 
 
 @pytest.fixture
-async def shared_out(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Delegated]:
-    async with Delegated.serving(owner_url, owner, standin) as kept:
-        await kept.pool(SPACE, "kept", block_length=54, record=ReportingScope.PREFIX)
-        yield kept
+async def delegated_env(
+    owner_url: str, owner: asyncpg.Connection, netbox_server: NetBoxServer
+) -> AsyncIterator[DelegatedEnv]:
+    async with DelegatedEnv.serving(owner_url, owner, netbox_server) as env:
+        await env.pool(SPACE, "netbox", block_length=54, record=ReportingScope.PREFIX)
+        yield env
 
 
 @pytest.fixture
-async def chosen(owner_url: str, owner: asyncpg.Connection, standin: NetBoxServer) -> AsyncIterator[Kept]:
-    async with Kept.serving(owner_url, owner, standin) as kept:
-        await kept.pool(SPACE, "kept")
-        yield kept
+async def direct_env(
+    owner_url: str, owner: asyncpg.Connection, netbox_server: NetBoxServer
+) -> AsyncIterator[DirectEnv]:
+    async with DirectEnv.serving(owner_url, owner, netbox_server) as env:
+        await env.pool(SPACE, "netbox")
+        yield env
 
 
 def order(orders: Orders, nth: int) -> ProvisionSubscriber:
-    return orders.provision(f"O-{nth}", nth, addressing=Addressing(ipv6_pool="kept", vrf=VRF))
+    return orders.provision(f"O-{nth}", nth, addressing=Addressing(ipv6_pool="netbox", vrf=VRF))
 
 
 def gone(orders: Orders, nth: int) -> Orders:
     return Orders(f"{orders.ref}-{nth}")
 
 
-async def test_it_keeps_the_pools(
-    environment: Environment, shared_out: Delegated, lastmile: Lastmile, orders: Orders
+async def test_worker_maintains_delegated_pools(
+    environment: Environment, delegated_env: DelegatedEnv, lastmile: Lastmile, orders: Orders
 ) -> None:
-    """A block before anybody needs one, NetBox told of each prefix, and of how full the block is when it starts."""
+    """It acquires a block ahead of need, reports each prefix, and reports the use of the block at its start."""
 
     async def there() -> list[str]:
-        return [one["prefix"] for one in shared_out.containers()]
+        return [one["prefix"] for one in delegated_env.containers()]
 
     async def told() -> bool:
-        return [one["custom_fields"][KEY] for one in shared_out.records()] == [
+        return [one["custom_fields"][KEY] for one in delegated_env.records()] == [
             f"acme/{orders.ref}-1/ipv6_pd/O-1"
-        ] and shared_out.records()[0]["status"] == "active"
+        ] and delegated_env.records()[0]["status"] == "active"
 
     async with started(environment) as worker:
         await until(there)
@@ -86,14 +90,14 @@ async def test_it_keeps_the_pools(
         await worker.wait()
 
     async def shown() -> bool:
-        return [one["custom_fields"][USED] for one in shared_out.containers()] == [1]
+        return [one["custom_fields"][USED] for one in delegated_env.containers()] == [1]
 
     async with started(environment):
         await until(shown)
-    # Whoever ends after NetBox has its record, and before it has noted that, leaves it to be looked at once more.
-    await shared_out.alone()
-    await shared_out.in_the_end()
-    assert await shared_out.agree(whole_lines=True) == [result.created.ipv6_prefix]
+    # A worker that stops between NetBox's reply and its note leaves the prefix due for another look.
+    await delegated_env.wait_for_other_maintenance()
+    await delegated_env.report_all()
+    assert await delegated_env.agree(whole_lines=True) == [result.created.ipv6_prefix]
 
 
 async def all_retrying(runs: list[OrderRun], activity: str) -> None:
@@ -101,34 +105,34 @@ async def all_retrying(runs: list[OrderRun], activity: str) -> None:
     assert {"is it running, and is NETBOX_URL right?" in failure.message for failure in failures} == {True}
 
 
-async def test_netbox_away_during_provisions_and_deprovisions_of_a_pool_that_it_chooses_from(
-    environment: Environment, chosen: Kept, lastmile: Lastmile, orders: Orders
+async def test_orders_in_a_direct_pool_wait_for_an_unreachable_netbox(
+    environment: Environment, direct_env: DirectEnv, lastmile: Lastmile, orders: Orders
 ) -> None:
     async with started(environment):
         await healthy(port_of(environment))
         before = await asyncio.gather(*(lastmile.execute(order(orders, n)) for n in range(1, LINES + 1)))
         assert {result.status for result in before} == {ResultStatus.COMPLETED}
 
-        chosen.server.stop()
+        direct_env.server.stop()
         coming = [await lastmile.start(order(orders, n)) for n in range(LINES + 1, 2 * LINES + 1)]
         going = [await lastmile.start(gone(orders, n).deprovision(f"D-{n}")) for n in range(1, LINES + 1)]
         await all_retrying(coming, "allocate_ip_address")
         await all_retrying(going, "release_ip_address")
-        assert await chosen.owner.fetchval("SELECT count(*) FROM radreply") == 0, "nobody's prefix waits to be revoked"
-        chosen.server.start()
+        assert await direct_env.owner.fetchval("SELECT count(*) FROM radreply") == 0, "no revocation waits for NetBox"
+        direct_env.server.start()
 
         results = await asyncio.gather(*(run.result() for run in [*coming, *going]))
     assert {result.status for result in results} == {ResultStatus.COMPLETED}
     held = [result.created.ipv6_prefix for result in results[:LINES]]
-    assert sorted(await chosen.agree(whole_lines=True)) == sorted(map(str, held))
+    assert sorted(await direct_env.agree(whole_lines=True)) == sorted(map(str, held))
 
 
-async def test_netbox_away_during_provisions_and_deprovisions_of_a_delegated_pool(
-    environment: Environment, shared_out: Delegated, lastmile: Lastmile, orders: Orders
+async def test_orders_in_a_delegated_pool_run_without_netbox(
+    environment: Environment, delegated_env: DelegatedEnv, lastmile: Lastmile, orders: Orders
 ) -> None:
-    """Only who needs a further block waits."""
-    await shared_out.beat()
-    shared_out.server.stop()
+    """Only an order that needs a further block waits."""
+    await delegated_env.maintain()
+    delegated_env.server.stop()
     async with started(environment):
         await healthy(port_of(environment))
         before = await asyncio.gather(*(lastmile.execute(order(orders, n)) for n in range(1, LINES + 1)))
@@ -138,8 +142,8 @@ async def test_netbox_away_during_provisions_and_deprovisions_of_a_delegated_poo
         left = await asyncio.gather(*(lastmile.execute(gone(orders, n).deprovision(f"D-{n}")) for n in (1, 2)))
         assert {result.status for result in left} == {ResultStatus.COMPLETED}
 
-        shared_out.server.start()
+        delegated_env.server.start()
         assert (await late.result()).status is ResultStatus.COMPLETED
-    await shared_out.alone()
-    await shared_out.in_the_end()
-    assert len(await shared_out.agree(whole_lines=True)) == LINES - 1
+    await delegated_env.wait_for_other_maintenance()
+    await delegated_env.report_all()
+    assert len(await delegated_env.agree(whole_lines=True)) == LINES - 1

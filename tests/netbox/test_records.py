@@ -35,7 +35,7 @@ ACTIVE = Delegation(
 
 
 @pytest.mark.parametrize(
-    ("state", "words"), [(State.ACTIVE, "is S-1's (Lastmile)"), (State.REVOKED, "rests, and was S-1's (Lastmile)")]
+    ("state", "words"), [(State.ACTIVE, "is S-1's (Lastmile)"), (State.REVOKED, "in quarantine, was S-1's (Lastmile)")]
 )
 def test_stamp_says_who_holds_the_prefix_in_the_state_of_the_delegation(state: State, words: str) -> None:
     stamp = Stamp.of(replace(ACTIVE, state=state))

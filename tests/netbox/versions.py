@@ -1,4 +1,4 @@
-"""The NetBox versions that a test is run against: those of the stand-in, or that of the real NetBox."""
+"""The versions of NetBox that a test runs against: those of the stand-in, or that of the real NetBox."""
 
 import os
 
@@ -20,7 +20,7 @@ def _versions() -> list[str]:
 
 
 each_version = pytest.mark.parametrize("version", _versions(), indirect=True)
-"""For a test that uses the fixture `version`, and with it `standin`, `peer` or `netbox`."""
+"""Run the test for each version. It must use the fixture `version`, and may use `netbox_server`, `peer`, `netbox`."""
 
 on_4_6 = pytest.mark.parametrize("version", [one for one in _versions() if one == V4_6.api], indirect=True)
-"""As `each_version`, for what only NetBox 4.6 has."""
+"""Run the test for NetBox 4.6 only."""

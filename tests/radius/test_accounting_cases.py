@@ -19,7 +19,7 @@ from lastmile.devstack.nas import ScriptedNas
 from lastmile.devstack.ports import HOST, Ports
 from lastmile.radius.accounts import read_password, username
 from lastmile.radius.dynauth import DynamicAuthorization, Session
-from tests.support.audited_estate import QUARANTINE, Estate
+from tests.support.audited_env import QUARANTINE, AuditedEnv
 
 pytestmark = pytest.mark.freeradius_required
 
@@ -33,7 +33,7 @@ class Line:
     """Subscriber S-1 with its NAS and the RADIUS server."""
 
     server: FreeRadius
-    estate: Estate
+    env: AuditedEnv
     owner: asyncpg.Connection
     nas: ScriptedNas
     password: str
@@ -60,7 +60,7 @@ class Line:
 
     async def deprovision(self) -> bool:
         """Return whether the end of the session is confirmed, and check the quarantine of the prefix."""
-        await self.estate.deprovision()
+        await self.env.deprovision()
         confirmed = await self.owner.fetchval("SELECT disconnect_confirmed FROM delegations")
         rest = await self.owner.fetchval(
             "SELECT s.free_at - d.released_at FROM slots s JOIN delegations d USING (pool_id, slot)"
@@ -89,12 +89,12 @@ async def line(database: Database, owner: asyncpg.Connection, owner_url: str, tm
             "INSERT INTO nas (nasname, shortname, secret, coa_port) VALUES ($1, 'bng-1', $2, $3)",
             *(HOST, SECRET, nas.nas.port),
         )
-        estate = Estate(database, owner, authorization)
-        await estate.provision()
+        env = AuditedEnv(database, owner, authorization)
+        await env.provision()
         async with database.tenant("acme") as connection:
             password = await read_password(connection, USER)
         assert password is not None
-        yield Line(server, estate, owner, nas, password)
+        yield Line(server, env, owner, nas, password)
 
 
 async def test_deprovision_after_one_session_is_confirmed(line: Line) -> None:
@@ -214,14 +214,14 @@ async def test_confirmation_before_a_recorded_login_is_withdrawn(line: Line, own
         await asyncio.sleep(0.02)  # a lock's queue cannot be waited for
 
     assert await line.deprovision()
-    assert await line.estate.audit() == []
+    assert await line.env.audit() == []
     await transaction.commit()
     await holds_up.close()
     assert (await login).startswith("Access-Accept")
 
-    violations = await line.estate.audit()
+    violations = await line.env.audit()
     assert [violation.invariant.name for violation in violations] == ["confirmed_too_early"]
-    assert await line.estate.repair(violations) == violations
+    assert await line.env.repair(violations) == violations
     assert await line.owner.fetchval("SELECT disconnect_confirmed FROM delegations") is False
     rest = "SELECT s.free_at - d.released_at FROM slots s JOIN delegations d USING (pool_id, slot)"
     assert await line.owner.fetchval(rest) == QUARANTINE.unconfirmed

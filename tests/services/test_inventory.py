@@ -88,11 +88,11 @@ async def test_change_exclusions_and_extend_pool_return_the_changed_pool(databas
     part = ip_network("2001:db8:0:100::/56")
 
     excluded = await pools.change_exclusions(
-        database, use.pool, exclude=[part], include=[], rest=timedelta(days=7), actor="ada"
+        database, use.pool, exclude=[part], include=[], quarantine=timedelta(days=7), actor="ada"
     )
     assert excluded.excluded == (part,)
     included = await pools.change_exclusions(
-        database, excluded, exclude=[], include=[part], rest=timedelta(days=7), actor="ada"
+        database, excluded, exclude=[], include=[part], quarantine=timedelta(days=7), actor="ada"
     )
     assert included.excluded == ()
     with pytest.raises(InvalidPoolError, match="overlaps another pool"):

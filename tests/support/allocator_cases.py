@@ -21,8 +21,8 @@ from lastmile.errors import NonRetryableError
 from lastmile.radius.accounts import username
 from lastmile.services.reply_items import ReplyItems
 from lastmile.subscribers.orders import lock_for_compensation, lock_for_step
-from tests.support.delegated_env import Delegated
-from tests.support.direct_env import Kept
+from tests.support.delegated_env import DelegatedEnv
+from tests.support.direct_env import DirectEnv
 from tests.support.steps import QUARANTINE, VRF
 
 __all__ = ["CASES", "POOL", "AllocatorCase", "DatabaseCase", "DelegatedCase", "DirectCase"]
@@ -36,10 +36,10 @@ ATTEMPTS = 60
 class AllocatorCase:
     """An allocator, and orders of tenant `acme` that use it as the steps of a workflow do."""
 
-    environment: type[Kept] = Kept
+    environment: type[DirectEnv] = DirectEnv
 
-    def __init__(self, kept: Kept) -> None:
-        self.kept = kept
+    def __init__(self, env: DirectEnv) -> None:
+        self.env = env
         self.allocator = self.build()
 
     def build(self) -> PrefixAllocator:
@@ -48,15 +48,15 @@ class AllocatorCase:
 
     async def add_pool(self) -> None:
         """Add the pool `POOL` of the mode."""
-        await self.kept.pool(POOL)
+        await self.env.pool(POOL)
 
     async def agree(self) -> list[str]:
         """Return the prefixes that are held. Raise unless the database and NetBox agree."""
-        return await self.kept.agree()
+        return await self.env.agree()
 
     async def end_quarantine(self) -> None:
         """Let the quarantine of every released prefix end."""
-        await self.kept.everything_is_due()
+        await self.env.end_quarantines()
 
     # The steps
 
@@ -65,7 +65,7 @@ class AllocatorCase:
 
         @asynccontextmanager
         async def transaction() -> AsyncIterator[TenantConnection]:
-            async with self.kept.database.tenant("acme", order_id=order, subscriber_ref=ref) as connection:
+            async with self.env.database.tenant("acme", order_id=order, subscriber_ref=ref) as connection:
                 await (lock_for_compensation if undo else lock_for_step)(connection, order)
                 yield connection
 
@@ -91,7 +91,7 @@ class AllocatorCase:
 
     async def provision(self, ref: str, order: str) -> str:
         """Open an order and allocate its prefix."""
-        await self.kept.begin(ref, order)
+        await self.env.begin(ref, order)
         return str((await self.allocate_with_retries(ref, order)).delegation.prefix)
 
     async def activate(self, ref: str = "S-1", order: str = "O-1") -> list[str]:
@@ -114,18 +114,18 @@ class AllocatorCase:
 
     async def deprovision(self, ref: str = "S-1", order: str = "D-1") -> Released:
         """Open an order that revokes and releases what the subscriber holds."""
-        await self.kept.begin(ref, order, "deprovision")
+        await self.env.begin(ref, order, "deprovision")
         await self.revoke(ref, order)
         return await self.allocator.release(self.scope(ref, order))
 
     async def held(self, ref: str = "S-1") -> list[Delegation]:
         """Return what the subscriber holds."""
-        async with self.kept.database.tenant("acme") as connection:
+        async with self.env.database.tenant("acme") as connection:
             return await held_by(connection, ref)
 
     async def close(self, ref: str = "S-1", order: str = "O-1", status: str = "completed") -> None:
         """End the order."""
-        await self.kept.close(ref, order, status)
+        await self.env.close(ref, order, status)
 
 
 class DatabaseCase(AllocatorCase):
@@ -136,36 +136,36 @@ class DatabaseCase(AllocatorCase):
 
     async def add_pool(self) -> None:
         described = {"name": "home", "prefix": POOL, "tenant": "acme", "vrf": VRF, "delegated_length": 56}
-        async with self.kept.database.platform() as connection:
+        async with self.env.database.platform() as connection:
             await add_pool(connection, Pool.model_validate({"purpose": "ipv6_pd", **described}))
 
     async def agree(self) -> list[str]:
         invariants = [invariant for invariant in INVARIANTS if invariant.name != "incomplete"]
-        assert [violation async for violation in check(self.kept.database, invariants=invariants)] == []
-        rows = await self.kept.owner.fetch("SELECT prefix::text FROM delegations WHERE released_at IS NULL ORDER BY id")
+        assert [violation async for violation in check(self.env.database, invariants=invariants)] == []
+        rows = await self.env.owner.fetch("SELECT prefix::text FROM delegations WHERE released_at IS NULL ORDER BY id")
         return [row[0] for row in rows]
 
     async def end_quarantine(self) -> None:
-        await self.kept.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now()")
+        await self.env.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now()")
 
 
 class DelegatedCase(AllocatorCase):
     """The allocator of pools that acquire blocks from NetBox."""
 
-    environment = Delegated
+    environment = DelegatedEnv
 
     def build(self) -> PrefixAllocator:
-        return DelegatedAllocator(DatabaseAllocator(QUARANTINE), self.kept.database, self.kept.netbox)
+        return DelegatedAllocator(DatabaseAllocator(QUARANTINE), self.env.database, self.env.netbox)
 
     async def add_pool(self) -> None:
-        await self.kept.pool(POOL, block_length=55)
+        await self.env.pool(POOL, block_length=55)
 
 
 class DirectCase(AllocatorCase):
     """The allocator of pools from which NetBox chooses each prefix."""
 
     def build(self) -> PrefixAllocator:
-        return DirectAllocator(DatabaseAllocator(QUARANTINE), self.kept.database, self.kept.netbox)
+        return DirectAllocator(DatabaseAllocator(QUARANTINE), self.env.database, self.env.netbox)
 
 
 CASES = (DatabaseCase, DelegatedCase, DirectCase)

@@ -19,13 +19,13 @@ from lastmile.audit.audit import check
 from lastmile.audit.invariants import INVARIANTS
 from lastmile.contract.addressing import Purpose
 from lastmile.db.advisory_lock import exclusive
-from tests.support.direct_env import PREFIXES, VRF, Kept
+from tests.support.direct_env import PREFIXES, VRF, DirectEnv
 from tests.support.steps import QUARANTINE
 
-__all__ = ["Delegated"]
+__all__ = ["DelegatedEnv"]
 
 
-class Delegated(Kept):
+class DelegatedEnv(DirectEnv):
     """Its pools have blocks of 16 prefixes, unless a test says otherwise."""
 
     async def bind(
@@ -52,7 +52,7 @@ class Delegated(Kept):
         async with self.database.platform() as platform:
             await add_pool(platform, Pool.model_validate({"purpose": Purpose.IPV6_PD, **described, "netbox": place}))
 
-    async def the_pool(self, name: str = "home") -> BoundPool:
+    async def bound_pool(self, name: str = "home") -> BoundPool:
         async with self.database.platform() as platform:
             return next(pool for pool in await delegated_pools(platform) if pool.name == name)
 
@@ -67,51 +67,51 @@ class Delegated(Kept):
             found = [one for one in self.server.store.all("ipam.prefix") if one["custom_fields"].get(SIZE)]
         return sorted(found, key=lambda one: int(one["id"]))
 
-    async def beat(self) -> bool:
+    async def maintain(self) -> bool:
         """What a keeper does that has just started, however many beats that takes; whether all of it succeeded."""
-        keeper = BlockMaintenance(self.database, self.netbox, QUARANTINE.unconfirmed)
-        fine = await keeper.beat()
-        while not keeper.pause:  # it had more to tell than time for it
-            fine &= await keeper.beat()
+        maintenance = BlockMaintenance(self.database, self.netbox, QUARANTINE.unconfirmed)
+        fine = await maintenance.run_once()
+        while not maintenance.pause:  # it had more to tell than time for it
+            fine &= await maintenance.run_once()
         return fine
 
-    async def alone(self) -> None:
+    async def wait_for_other_maintenance(self) -> None:
         """Until nobody else keeps the pools: PostgreSQL takes a moment to see that who was killed has gone."""
         async with exclusive(self.database, MAINTENANCE_LOCK, patience=MAINTENANCE_SECONDS) as ours:
             assert ours
 
-    async def hours_later(self) -> None:
+    async def expire_waits(self) -> None:
         """What waits may be tried again, and who was killed has no claim any more."""
         await self.owner.execute(
             "UPDATE netbox_records SET due_at = now(), claimed_until = NULL WHERE due_at IS NOT NULL"
         )
 
-    async def in_the_end(self) -> None:
+    async def report_all(self) -> None:
         """Keepers at work, until NetBox has been told of all."""
         while await self.owner.fetchval("SELECT count(*) FROM netbox_records WHERE since IS NOT NULL"):
-            await self.hours_later()
-            await self.beat()
+            await self.expire_waits()
+            await self.maintain()
 
-    async def everything_is_due(self) -> None:
+    async def end_quarantines(self) -> None:
         """As `Kept`, and blocks that nobody needs have been returned."""
-        await self.alone()
-        await self.in_the_end()
+        await self.wait_for_other_maintenance()
+        await self.report_all()
         await self.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now() AND free_at < 'infinity'")
         await self.owner.execute("UPDATE netbox_blocks SET since = since - interval '1 hour'")
-        await self.hours_later()
-        await self.beat()
+        await self.expire_waits()
+        await self.maintain()
 
-    async def agree_in_the_end(self) -> list[str]:
+    async def agree_after_maintenance(self) -> list[str]:
         """As `agree`, after as many keepers as it takes."""
         for _ in range(10):
-            if await self.beat():
+            if await self.maintain():
                 break
         return await self.agree()
 
     async def agree(self, *, whole_lines: bool = False) -> list[str]:
         """Raise unless NetBox has just our blocks, as full as they are, and the audit finds nothing; what is held."""
         for _ in range(3):
-            if await self.beat():
+            if await self.maintain():
                 break
         # Where NetBox has no further block, one is waited for.
         blocks = {block.key: block for block in await self.blocks() if block.state is not BlockState.ACQUIRING}
@@ -169,7 +169,7 @@ class Delegated(Kept):
 
         async def one(n: int) -> str:
             await self.begin(f"S-{n}", f"O-{n}")
-            prefix = await self.allocate_in_the_end(f"S-{n}", f"O-{n}")
+            prefix = await self.allocate_with_retries(f"S-{n}", f"O-{n}")
             await self.finish(f"S-{n}", f"O-{n}")
             return prefix
 
@@ -180,11 +180,11 @@ class Delegated(Kept):
         await self.activate(ref, order)
         await self.close(ref, order)
 
-    async def by_hand(self, prefix: str) -> int:
+    async def create_foreign_prefix(self, prefix: str) -> int:
         """A person takes a prefix in NetBox; its id."""
         made = await asyncio.to_thread(self.peer.create, PREFIXES, prefix=prefix, vrf=self.vrf, description="by hand")
         return int(made["id"])
 
-    async def deleted_by_hand(self, id: int) -> None:
+    async def delete_in_netbox(self, id: int) -> None:
         reply = await asyncio.to_thread(self.peer.send, "DELETE", f"{PREFIXES}{id}/")
         assert reply.status_code == 204

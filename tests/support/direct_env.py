@@ -28,7 +28,7 @@ from lastmile.subscribers.tenants import add_tenant
 from tests.support.netbox_peer import Peer
 from tests.support.steps import VRF, Steps
 
-__all__ = ["AVAILABLE", "PREFIXES", "SPACE", "TENANTS", "VRF", "Kept", "refusal"]
+__all__ = ["AVAILABLE", "PREFIXES", "SPACE", "TENANTS", "VRF", "DirectEnv", "refusal"]
 
 PREFIXES = "/api/ipam/prefixes/"
 AVAILABLE = "available-prefixes"
@@ -43,7 +43,7 @@ async def refusal(attempt: Any) -> ApplicationError:
     return failure.value
 
 
-class Kept(Steps):
+class DirectEnv(Steps):
     """Orders of tenant `acme` for lines with one prefix; `owner` looks past row-level security."""
 
     def __init__(
@@ -83,9 +83,9 @@ class Kept(Steps):
                 NetBox(server.url, server.token, read_timeout=read_timeout, in_flight=in_flight) as netbox,
                 DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization,
             ):
-                kept = cls(server, netbox, database, owner, authorization)
-                await kept.set_up()
-                yield kept
+                env = cls(server, netbox, database, owner, authorization)
+                await env.set_up()
+                yield env
         finally:
             await database.close()
 
@@ -129,11 +129,11 @@ class Kept(Steps):
 
     # Lines
 
-    async def allocate_in_the_end(self, ref: str = "S-1", order: str = "O-1") -> str:
+    async def allocate_with_retries(self, ref: str = "S-1", order: str = "O-1") -> str:
         """As a workflow does it: attempts until one succeeds, or a retry cannot fix it."""
-        return str(await self.insist(lambda: self.allocate(ref, order)))
+        return str(await self.retry(lambda: self.allocate(ref, order)))
 
-    async def insist(self, attempt: Any, most: int = 60) -> Any:
+    async def retry(self, attempt: Any, most: int = 60) -> Any:
         for _ in range(most):
             try:
                 return await attempt()
@@ -172,7 +172,7 @@ class Kept(Steps):
     async def states(self) -> list[str]:
         return [row[0] for row in await self.owner.fetch("SELECT state FROM delegations ORDER BY id")]
 
-    async def waiting(self, number: int = 1) -> None:
+    async def wait_for_locks(self, number: int = 1) -> None:
         """Until so many wait for a lock of somebody else's transaction."""
         query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         while True:
@@ -180,7 +180,7 @@ class Kept(Steps):
                 return
             await asyncio.sleep(0.01)
 
-    async def everything_is_due(self) -> None:
+    async def end_quarantines(self) -> None:
         """The clock goes on until all has rested, and until NetBox cannot be at work on anything old."""
         await self.owner.execute("UPDATE netbox_removals SET due_at = now() - interval '1 second'")
         while await remove_due(self.database, self.netbox, most=100):

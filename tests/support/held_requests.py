@@ -13,20 +13,20 @@ from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import Fault
 from tests.support.direct_env import AVAILABLE
 
-__all__ = ["Held"]
+__all__ = ["HeldRequest"]
 
 CONNECT, AT_ONCE = 3, 0.2
 
 
-class Held:
+class HeldRequest:
     """The next request of its kind, right before NetBox's commit or on its way there."""
 
     def __init__(
-        self, server: NetBoxServer, method: str = "POST", path: str = AVAILABLE, *, on_its_way: bool = False
+        self, server: NetBoxServer, method: str = "POST", path: str = AVAILABLE, *, before_arrival: bool = False
     ) -> None:
         self._server, self._method, self._path = server, method, path
         self._reached, self._go_on = threading.Event(), threading.Event()
-        fault = Fault(delay=self._hold) if on_its_way else Fault(hold=self._hold)
+        fault = Fault(delay=self._hold) if before_arrival else Fault(hold=self._hold)
         server.faults.next(fault, method=method, path=path)
 
     def _hold(self) -> None:
@@ -37,7 +37,7 @@ class Held:
         assert await asyncio.to_thread(self._reached.wait, 60)
 
     @asynccontextmanager
-    async def given_up(self, netbox: NetBox) -> AsyncIterator[None]:
+    async def abandoned_by(self, netbox: NetBox) -> AsyncIterator[None]:
         """In the block the client waits for no answer to this kind of request; it ends when NetBox has the request."""
         session = netbox.wire._session  # no time-out of a whole client is both short for this one and long for others
         patient = session.request
@@ -52,13 +52,13 @@ class Held:
             yield
         await self.reached()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._go_on.set()
 
     async def done(self) -> None:
         """Let it go on, until it has changed something; NetBox tells nobody."""
         before = self._changes()
-        self.go_on()
+        self.resume()
         while True:
             if self._changes() > before:
                 return

@@ -21,7 +21,7 @@ __all__ = [
     "log_in",
     "outcomes",
     "parked",
-    "rest_seconds",
+    "quarantine_seconds",
     "retrying",
     "standing",
     "until_refused",
@@ -166,7 +166,7 @@ async def log_in(owner: asyncpg.Connection, orders: Orders, session: str, nas: S
     )
 
 
-async def rest_seconds(owner: asyncpg.Connection) -> float:
+async def quarantine_seconds(owner: asyncpg.Connection) -> float:
     return float(
         await owner.fetchval("SELECT extract(epoch FROM free_at - now()) FROM slots WHERE last_holder IS NOT NULL")
     )

@@ -16,14 +16,14 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from tests.support.steps import QUARANTINE, Steps
 
-__all__ = ["Lost", "StepWorkers"]
+__all__ = ["StepWorkers", "WorkerKilledError"]
 
 # Forked from a process that has imported everything and started nothing: a worker is up in no time.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__name__])
 
 
-class Lost(Exception):
+class WorkerKilledError(Exception):
     """The worker was killed before it told how the step ended."""
 
 
@@ -38,12 +38,12 @@ class StepWorkers:
 
     @classmethod
     @contextmanager
-    def at_work(cls, size: int, *place: Any) -> "Iterator[StepWorkers]":
-        crew = cls(size, *place)
+    def running(cls, size: int, *place: Any) -> "Iterator[StepWorkers]":
+        workers = cls(size, *place)
         try:
-            yield crew
+            yield workers
         finally:
-            for worker in crew._workers:
+            for worker in workers._workers:
                 worker.kill()
 
     async def do(self, step: str, *arguments: Any, **more: Any) -> Any:
@@ -93,7 +93,7 @@ class _Worker:
         self._wire.close()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(Lost())
+                future.set_exception(WorkerKilledError())
         return len(self._waiting)
 
 

@@ -12,10 +12,10 @@ from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
 
-__all__ = ["Working", "worker_with_netbox"]
+__all__ = ["RunningWorker", "worker_with_netbox"]
 
 
-class Working:
+class RunningWorker:
     """`async with` runs a worker."""
 
     def __init__(self, client: Client, settings: Settings, database: Database, netbox: NetBox | None = None) -> None:
@@ -38,7 +38,7 @@ async def worker_with_netbox(
     """Run a worker that has a NetBox, on a database of which nothing else is open here."""
     database = Database(database_url)
     try:
-        async with NetBox(server.url, server.token) as netbox, Working(client, settings, database, netbox):
+        async with NetBox(server.url, server.token) as netbox, RunningWorker(client, settings, database, netbox):
             yield
     finally:
         await database.close()

@@ -37,7 +37,7 @@ async def test_cut_off_and_again(alone: Cli, server_directory: Path, temporal_pr
     assert "acknowledged the Disconnect-Request for session demo-" in second.out
     assert "The next login gets Access-Reject without any address." in second.out
     assert "no other subscriber gets it" in second.out
-    assert _in_netbox(second.out) == {"container", "deprecated rests, and was S-1006's", "active is S-1007's"}
+    assert _in_netbox(second.out) == {"container", "deprecated in quarantine, was S-1006's", "active is S-1007's"}
 
     dashboard = second.out.partition("dashboard ipv6-lifecycle")[2]
     assert re.search(r"State Distribution +active 6, revoked \d\s", dashboard)

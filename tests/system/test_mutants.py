@@ -18,9 +18,7 @@ NOT_SOURCE = (".*", "__pycache__", "build", "*.egg-info", "docs", "system")
 
 ALLOCATIONS = "tests/ipam/test_allocation_machine.py"
 DISCONNECTS = "tests/radius/test_dynauth.py"
-ROLLBACKS = (
-    "tests/workflows/test_rollback.py::test_a_refused_step_leaves_nothing_of_the_order[allocate_ip_address-after]"
-)
+ROLLBACKS = "tests/workflows/test_rollback.py::test_refused_step_leaves_nothing_of_the_order[allocate_ip_address-after]"
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ MUTANTS = (
     Mutant(
         "reuse without quarantine",
         "ipam/sql/release.sql",
-        "ELSE now() + g.rest END",
+        "ELSE now() + g.quarantine END",
         "ELSE now() END",
         ALLOCATIONS,
     ),

@@ -1,10 +1,10 @@
-"""Records the histories that test_replay.py holds the workflows against. Run by hand, from the repository's root:
+"""Record the histories that test_replay.py replays. Run it by hand, from the repository's root:
 
     python -m tests.workflows.record_histories             # all of them
-    python -m tests.workflows.record_histories audit_ended # this one
+    python -m tests.workflows.record_histories audit_ended # only this one
 
-A recording removes the only evidence of the commands of open runs: docs/development/changing-workflows.md says when
-that is allowed. There is one history for each way to end. Those of the matrix are generated from its cases.
+A new recording removes the only evidence of the commands of open runs: docs/development/changing-workflows.md says when
+that is allowed. There is one history for each ending. The endings of the matrix are generated from its cases.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ from lastmile.devstack.netbox.faults import DROPPED
 from lastmile.devstack.postgres import EmbeddedPostgres
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import find_temporal
-from tests.netbox.changeable import BLOCKS, DATABASE, DIRECT, Changeable
 from tests.support.direct_env import AVAILABLE
 from tests.support.faults import Faults, Gate, refused
 from tests.support.maintenance import AT_ONCE, Maintenance
 from tests.support.orders import Orders, dispatched, parked, until_refused
+from tests.support.pool_mode_env import BLOCKS, DATABASE, DIRECT, PoolModeEnv
 from tests.support.processes import until
 from tests.workflows.every_way.cases import ENDINGS
 from tests.workflows.every_way.environment import CaseEnvironment, stage
@@ -45,7 +45,7 @@ DIRECTORY = Path(__file__).with_name("histories")
 Run = WorkflowHandle[Any, Any]
 Scenario = Callable[[Lastmile, Faults, Orders], Awaitable[Run]]
 
-# Of the machine that recorded, and without a part in a replay. (`sdkMetadata` has one: the checks that apply.)
+# Fields that depend on the recording machine and do not matter for a replay. (`sdkMetadata` matters: it has flags.)
 _PRIVATE = {"identity", "stackTrace", "workerVersion"}
 
 
@@ -78,7 +78,7 @@ async def scheduled_start_in_its_turn(lastmile: Lastmile, faults: Faults, orders
 
 
 async def _parked_past_its_pivot(lastmile: Lastmile, faults: Faults, orders: Orders) -> OrderRun:
-    """A deprovision that cannot release its prefix, and waits for a person."""
+    """Return a parked deprovision that cannot release its prefix."""
     await lastmile.execute(orders.provision())
     faults.before[("O-9", "release_ip_address")] = refused
     run = await lastmile.start(orders.deprovision())
@@ -158,30 +158,30 @@ SCENARIOS: dict[str, Scenario] = {
         metrics_taken,
     )
 }
-"""Beside the ends of the matrix (every_way/cases.py): the ways to end that need no fault, and what runs by itself."""
+"""The endings that the matrix (every_way/cases.py) does not have: endings without a fault, and scheduled runs."""
 
 
-async def pool_mode_refused(kept: Changeable) -> Run:
-    theirs = await kept.by_hand("2001:db8:4000::/60")
-    run = (await kept.request(await kept.the_home_pool(), kept.place(DIRECT))).handle
+async def pool_mode_refused(env: PoolModeEnv) -> Run:
+    theirs = await env.create_foreign_prefix("2001:db8:4000::/60")
+    run = (await env.request(await env.home_pool(), env.place(DIRECT))).handle
     with suppress(WorkflowFailureError):
         await run.result()
-    await kept.deleted_by_hand(theirs)
+    await env.delete_in_netbox(theirs)
     return run
 
 
-async def pool_mode_changed(kept: Changeable) -> Run:
-    run = (await kept.request(await kept.the_home_pool(), kept.place(DIRECT))).handle
+async def pool_mode_changed(env: PoolModeEnv) -> Run:
+    run = (await env.request(await env.home_pool(), env.place(DIRECT))).handle
     await run.result()
     return run
 
 
-async def pool_mode_cancelled(kept: Changeable) -> Run:
-    await kept.begin("S-9", "O-9")
-    kept.server.faults.next(DROPPED, method="POST", path=AVAILABLE)
+async def pool_mode_cancelled(env: PoolModeEnv) -> Run:
+    await env.begin("S-9", "O-9")
+    env.server.faults.next(DROPPED, method="POST", path=AVAILABLE)
     with suppress(ApplicationError):
-        await kept.allocate("S-9", "O-9")
-    run = await kept.request(await kept.the_home_pool(), kept.place(BLOCKS))
+        await env.allocate("S-9", "O-9")
+    run = await env.request(await env.home_pool(), env.place(BLOCKS))
 
     async def closed() -> bool:
         return (await run.progress()).closed
@@ -192,10 +192,10 @@ async def pool_mode_cancelled(kept: Changeable) -> Run:
 
 
 POOL_MODES = {scenario.__name__: scenario for scenario in (pool_mode_refused, pool_mode_changed, pool_mode_cancelled)}
-"""Of one pool, one after the other: record all of them, or none."""
+"""The changes of one pool, one after the other: record all of them, or none."""
 
 NAMES = [*SCENARIOS, *POOL_MODES, *ENDINGS]
-"""Of all histories."""
+"""The names of all histories."""
 
 
 def _public(recorded: Any) -> Any:
@@ -207,7 +207,7 @@ def _public(recorded: Any) -> Any:
 
 
 async def _write(name: str, run: Run) -> None:
-    """One line for each event."""
+    """Write the history of the run, one line for each event."""
     history = _public(json.loads((await run.fetch_history()).to_json()))
     events = ",\n".join(json.dumps(event) for event in history["events"]).replace(socket.gethostname(), "recorder")
     (DIRECTORY / f"{name}.json").write_text(f'{{"events": [\n{events}\n]}}\n')
@@ -233,11 +233,11 @@ async def _record(stage: CaseEnvironment, wanted: Collection[str]) -> None:
 async def _record_pool_modes(client: Client, database_url: str) -> None:
     owner = await asyncpg.connect(database_url)
     with NetBoxServer() as server:
-        async with Changeable.serving(database_url, owner, server) as kept, kept.working(client):
-            await kept.start(DATABASE)
-            await kept.lines(3)
+        async with PoolModeEnv.serving(database_url, owner, server) as env, env.working(client):
+            await env.start(DATABASE)
+            await env.lines(3)
             for name, scenario in POOL_MODES.items():
-                run = await scenario(kept)
+                run = await scenario(env)
                 with suppress(WorkflowFailureError):
                     await run.result()
                 await _write(name, run)

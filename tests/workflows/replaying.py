@@ -1,4 +1,4 @@
-"""Replays what earlier versions recorded, and says what to do where this version would break their runs."""
+"""Replay the histories that earlier versions recorded, and name the remedies for an incompatible change."""
 
 import hashlib
 import json
@@ -18,47 +18,47 @@ __all__ = ["DIRECTORY", "SUMS", "altered", "replay"]
 
 ROOT = Path(__file__).parents[2]
 DIRECTORY = Path(__file__).with_name("histories")
-"""Of the version to come; below it those of each released version, in a directory of that name."""
+"""The histories of the next version; each released version has a directory of its name below."""
 
 SUMS = "SHA256SUMS"
-"""In a released version's directory: what `sha256sum *.json` printed when it was released."""
+"""The file with the output of `sha256sum *.json` at the release, in the directory of a released version."""
 
-# Workers run without it (workflows/registry.py). Here it is as strict as it can be: only the models, which have no
-# logic of a run in them, are loaded once.
+# Workers run without a sandbox (workflows/registry.py). Here the sandbox is as strict as possible: it passes through
+# only modules that have no logic of a run.
 SANDBOX = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules("activities", "ipam", "lastmile")
 )
 
 _BREAKS = """\
-This change breaks running workflows: a run that an earlier version began would stop at its next task and not go on.
+This change breaks running workflows: a run that an earlier version began would stop at its next task.
 
   workflow:  {workflow}
   history:   {history}
   differs:   {difference}
 
-Do one of these (docs/development/changing-workflows.md tells how):
+Do one of these (docs/development/changing-workflows.md describes them):
   - guard the change with `workflow.patched("what-changes")`, and keep the old commands where it is false
     (https://docs.temporal.io/develop/python/workflows/versioning#patching);
   - deploy it as a new version: workers with a build id of their own (LASTMILE_BUILD_ID), beside the old ones until
     the old runs have ended;
-  - record anew (`python -m tests.workflows.record_histories`), only if no run of the old code can be open. Histories of
-    a released version, in a directory of its name, are never recorded anew."""
+  - record again (`python -m tests.workflows.record_histories`), only if no run of the old code can be open. Histories
+    of a released version, in a directory of its name, are never recorded again."""
 
-# The SDK's core hands its failure over as Rust prints it; the sentence for people is inside.
+# The SDK's core returns its failure in Rust's debug format, which contains the message.
 _SENTENCE = re.compile(r'message: "(.*?)", source: "')
 
 
 async def replay(file: Path, workflows: Sequence[type] = WORKFLOWS, runner: WorkflowRunner = SANDBOX) -> None:
-    """Fail the test, with what to do, unless `workflows` do again what the history in `file` says was done."""
+    """Fail the test with the remedies unless `workflows` replay the history in `file`."""
     replayer = Replayer(
         workflows=workflows,
         workflow_runner=runner,
         workflow_failure_exception_types=FAILURE_TYPES,
         data_converter=pydantic_data_converter,
-        debug_mode=True,  # a machine that stops for two seconds is no workflow that does
+        debug_mode=True,  # a slow machine must not count as a deadlocked workflow
     )
     recorded = json.loads(file.read_text())
-    # A run checks that its workflow id is its subscriber's.
+    # A run checks that its workflow id names its subscriber.
     id_ = recorded["events"][0]["workflowExecutionStartedEventAttributes"]["workflowId"]
     history = WorkflowHistory.from_json(id_, recorded)
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
@@ -74,7 +74,7 @@ async def replay(file: Path, workflows: Sequence[type] = WORKFLOWS, runner: Work
 
 
 def altered(released: Path) -> list[str]:
-    """The histories in a released version's directory that are no longer what was released, or are missing or new."""
+    """Return the histories in a released version's directory that were changed, removed or added since the release."""
     lines = (released / SUMS).read_text().splitlines() if (released / SUMS).exists() else []
     then = {name: digest for digest, name in (line.split() for line in lines)}
     now = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in released.glob("*.json")}

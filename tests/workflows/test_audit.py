@@ -1,4 +1,4 @@
-"""The hourly audit finds what is broken, repairs what is safe to repair, and asks again for the end of sessions."""
+"""The hourly audit finds violations, repairs the safe ones, and repeats unconfirmed disconnects."""
 
 from datetime import timedelta
 
@@ -19,11 +19,11 @@ from lastmile.metrics.snapshot import compute_snapshot
 from tests.metrics.snapshot_values import values
 from tests.support.faults import Faults, refused
 from tests.support.maintenance import Maintenance
-from tests.support.orders import Orders, log_in, rest_seconds
+from tests.support.orders import Orders, log_in, quarantine_seconds
 
 
 async def acknowledged(owner: asyncpg.Connection) -> dict[str, tuple[int, int]]:
-    """Of each invariant with findings: how many are left, and how many are acknowledged."""
+    """Return the numbers of open and acknowledged findings, by invariant with findings."""
     rows = await owner.fetch("SELECT * FROM audit_findings WHERE violations > 0 OR acknowledged > 0")
     return {row["invariant"]: (row["violations"], row["acknowledged"]) for row in rows}
 
@@ -33,7 +33,7 @@ async def findings(owner: asyncpg.Connection) -> dict[str, tuple[int, int]]:
     return {row["invariant"]: (row["violations"], row["repaired"]) for row in rows}
 
 
-async def test_all_is_well(
+async def test_audit_without_violations_reports_none(
     lastmile: Lastmile, orders: Orders, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -44,7 +44,7 @@ async def test_all_is_well(
     assert await findings(owner) == {invariant.name: (0, 0) for invariant in INVARIANTS}
 
 
-async def test_a_degraded_order_is_repaired(
+async def test_audit_repairs_a_degraded_order(
     lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     faults.before["activate_ipv6_lifecycle"] = refused
@@ -61,7 +61,7 @@ async def test_a_degraded_order_is_repaired(
     assert await owner.fetchval("SELECT actor FROM audit_log ORDER BY id DESC LIMIT 1") == "audit"
 
 
-async def test_what_only_a_person_can_decide_is_left_and_counted(
+async def test_audit_counts_what_it_cannot_repair(
     lastmile: Lastmile, orders: Orders, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     for nth in range(2):
@@ -82,7 +82,7 @@ async def test_audit_of_an_acknowledged_finding_counts_it_apart_until_it_is_gone
     first, _ = [one async for one in check(database)]
     async with database.platform(actor="noc") as connection:
         assert await acknowledge(connection, first, by="noc-7", why="billed elsewhere")
-        assert not await acknowledge(connection, first, by="noc-8", why="again"), "the first word stands"
+        assert not await acknowledge(connection, first, by="noc-8", why="again"), "the first acknowledgement stays"
 
     assert (await maintenance.audit()).violations == {"incomplete": 1}
     assert await acknowledged(owner) == {"incomplete": (1, 1)}
@@ -92,7 +92,7 @@ async def test_audit_of_an_acknowledged_finding_counts_it_apart_until_it_is_gone
 
     await owner.execute("DELETE FROM radcheck WHERE username LIKE $1 || '@%'", first.subject)
     await maintenance.audit()
-    assert await acknowledged(owner) == {"incomplete": (2, 0)}, "the finding has other words now"
+    assert await acknowledged(owner) == {"incomplete": (2, 0)}, "the text of the finding has changed"
 
     await owner.execute("INSERT INTO billing_services SELECT * FROM kept")
     await maintenance.audit()
@@ -101,7 +101,7 @@ async def test_audit_of_an_acknowledged_finding_counts_it_apart_until_it_is_gone
     assert [tuple(entry) for entry in entries] == [("noc", "created"), ("audit", "removed")]
 
 
-async def test_what_cannot_be_checked_is_told_and_the_rest_is_checked(
+async def test_audit_with_a_failed_part_checks_the_others_and_fails(
     lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     faults.before["retry_disconnects"] = refused
@@ -109,41 +109,41 @@ async def test_what_cannot_be_checked_is_told_and_the_rest_is_checked(
         await maintenance.audit()
     cause = failure.value.cause
     assert isinstance(cause, ApplicationError)
-    assert cause.message == "not done, and left to the next run: ask again for the end of sessions"
+    assert cause.message == "not done, and left to the next run: repeat unconfirmed disconnects"
     assert AuditResult.model_validate(cause.details[0]).errors == 1
     assert len(await findings(owner)) == len(INVARIANTS)
 
 
 async def unconfirmed(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas) -> None:
-    """A line that is down, whose NAS did not answer."""
+    """Deprovision a subscriber whose NAS does not answer."""
     await lastmile.execute(orders.provision())
     await log_in(owner, orders, "4F0C-01", nas)
     nas.script = lambda _: None
     assert (await lastmile.execute(orders.deprovision())).status is ResultStatus.DEGRADED
-    assert 7100 < await rest_seconds(owner) <= 7200
+    assert 7100 < await quarantine_seconds(owner) <= 7200
 
 
-async def test_a_nas_is_asked_again_and_its_prefix_rests_no_longer_than_others(
+async def test_audit_repeats_a_disconnect_and_shortens_the_quarantine(
     lastmile: Lastmile, orders: Orders, maintenance: Maintenance, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
     await unconfirmed(lastmile, orders, owner, nas)
 
     result = await maintenance.audit()
     assert (result.disconnects_retried, result.disconnects_confirmed) == (1, 0)
-    assert await rest_seconds(owner) > 7000, "the NAS is silent still"
+    assert await quarantine_seconds(owner) > 7000, "the NAS still does not answer"
 
     nas.script = lambda _: ACK
     result = await maintenance.audit()
     assert (result.disconnects_retried, result.disconnects_confirmed) == (1, 1)
     assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations") is True
-    assert 3500 < await rest_seconds(owner) <= 3600
+    assert 3500 < await quarantine_seconds(owner) <= 3600
     assert (await maintenance.audit()).disconnects_retried == 0
 
 
-async def test_a_session_of_who_came_back_is_left_alone(
+async def test_audit_leaves_the_new_session_of_a_returning_subscriber(
     lastmile: Lastmile, orders: Orders, maintenance: Maintenance, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
-    """It took another prefix, as the one it had is kept for nobody by then; the old session is over, the new is not."""
+    """The subscriber got another prefix. The audit disconnects the old session, and not the new one."""
     await unconfirmed(lastmile, orders, owner, nas)
     await owner.execute("UPDATE slots SET last_holder = 'acme/' || gen_random_uuid() WHERE last_holder IS NOT NULL")
     await lastmile.execute(orders.provision("O-2"))
@@ -159,7 +159,7 @@ async def test_a_session_of_who_came_back_is_left_alone(
     assert asked == ["4F0C-01"]
 
 
-async def test_a_prefix_that_its_subscriber_has_again_is_asked_about_no_more(
+async def test_audit_sends_no_disconnect_for_a_prefix_held_again(
     lastmile: Lastmile, orders: Orders, maintenance: Maintenance, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
     await unconfirmed(lastmile, orders, owner, nas)
@@ -171,12 +171,12 @@ async def test_a_prefix_that_its_subscriber_has_again_is_asked_about_no_more(
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ("UPDATE slots SET free_at = 'infinity' WHERE last_holder IS NOT NULL", "a stranger's in NetBox"),
-        ("UPDATE slots SET free_at = free_at + interval '1 s' WHERE last_holder IS NOT NULL", "another release's rest"),
-        ("UPDATE slots SET free_at = now() - interval '1 s' WHERE last_holder IS NOT NULL", "rested"),
+        ("UPDATE slots SET free_at = 'infinity' WHERE last_holder IS NOT NULL", "under a foreign prefix"),
+        ("UPDATE slots SET free_at = free_at + interval '1 s' WHERE last_holder IS NOT NULL", "another release"),
+        ("UPDATE slots SET free_at = now() - interval '1 s' WHERE last_holder IS NOT NULL", "over"),
     ],
 )
-async def test_a_rest_that_another_gave_is_not_shortened(
+async def test_audit_does_not_shorten_another_quarantine(
     lastmile: Lastmile,
     orders: Orders,
     maintenance: Maintenance,
@@ -195,10 +195,10 @@ async def test_a_rest_that_another_gave_is_not_shortened(
     ]
 
 
-async def test_a_login_that_accounting_did_not_report_stays_in_doubt(
+async def test_audit_keeps_an_unreported_login_unconfirmed(
     lastmile: Lastmile, orders: Orders, maintenance: Maintenance, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
-    """Also when the subscriber has come back, and the session of that login is known."""
+    """This holds when the subscriber has returned and accounting reports a session of the new line."""
     await lastmile.execute(orders.provision())
     user = f"{orders.ref}@acme.lastmile"
     await owner.execute("INSERT INTO radpostauth (username, reply) VALUES ($1, 'Access-Accept')", user)

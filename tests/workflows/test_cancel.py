@@ -1,4 +1,4 @@
-"""A cancel, at every moment: before the pivot it takes everything back, after it it is not followed."""
+"""A cancel at every moment: before the pivot the order is rolled back, after it the cancel has no effect."""
 
 import asyncio
 from datetime import timedelta
@@ -29,10 +29,10 @@ async def temporal_status(run: OrderRun) -> WorkflowExecutionStatus | None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", PROVISION)
-async def test_a_cancel_during_a_step_takes_everything_back(
+async def test_cancel_during_a_step_rolls_back(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str, when: str
 ) -> None:
-    """The activity completes all the same, be it that its work was still to do: the cancel is not lost."""
+    """The activity completes in each case, and the cancel is not lost."""
     nothing = await what_is_there(owner)
     gate = getattr(faults, when)[step] = Gate()
     run = await lastmile.start(orders.provision())
@@ -49,7 +49,7 @@ async def test_a_cancel_during_a_step_takes_everything_back(
 
 
 @pytest.mark.parametrize("step", PROVISION)
-async def test_a_cancel_that_races_a_completion_is_followed_or_too_late(
+async def test_cancel_beside_a_completion_rolls_back_or_is_too_late(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str
 ) -> None:
     nothing = await what_is_there(owner)
@@ -72,17 +72,17 @@ async def test_a_cancel_that_races_a_completion_is_followed_or_too_late(
     assert await what_is_there(owner) == nothing
 
 
-async def test_a_cancel_while_a_step_waits_for_its_next_try_takes_everything_back(
+async def test_cancel_during_a_retry_pause_rolls_back(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     nothing = await what_is_there(owner)
     failed = asyncio.Event()
 
-    async def slow_to_mend() -> None:
+    async def fail_with_a_long_pause() -> None:
         failed.set()
         raise ApplicationError("broken by the test", next_retry_delay=timedelta(hours=1))
 
-    faults.after["allocate_ip_address"] = slow_to_mend
+    faults.after["allocate_ip_address"] = fail_with_a_long_pause
     run = await lastmile.start(orders.provision())
     await failed.wait()
     await run.handle.cancel()
@@ -94,7 +94,7 @@ async def test_a_cancel_while_a_step_waits_for_its_next_try_takes_everything_bac
     assert await what_is_there(owner) == nothing
 
 
-async def test_a_cancel_that_comes_before_any_worker_leaves_nothing(
+async def test_cancel_before_the_first_worker_leaves_nothing(
     client: Client,
     settings: Settings,
     database: Database,
@@ -115,7 +115,7 @@ async def test_a_cancel_that_comes_before_any_worker_leaves_nothing(
 
 
 @pytest.mark.parametrize("undo", [step.undo for step in operations.PROVISION.steps[:-1]])
-async def test_the_first_cancel_may_come_while_a_failure_is_being_undone(
+async def test_cancel_during_a_rollback_changes_nothing(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, undo: str
 ) -> None:
     nothing = await what_is_there(owner)
@@ -132,7 +132,7 @@ async def test_the_first_cancel_may_come_while_a_failure_is_being_undone(
     assert await what_is_there(owner) == nothing
 
 
-async def test_a_second_cancel_during_the_undo_of_the_first_changes_nothing(
+async def test_second_cancel_during_a_rollback_changes_nothing(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     nothing = await what_is_there(owner)
@@ -154,7 +154,7 @@ async def test_a_second_cancel_during_the_undo_of_the_first_changes_nothing(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", BEFORE_PIVOT)
-async def test_a_cancelled_deprovision_leaves_the_line_working(
+async def test_cancelled_deprovision_keeps_the_line_in_service(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str, when: str
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -172,7 +172,7 @@ async def test_a_cancelled_deprovision_leaves_the_line_working(
 
 
 @pytest.mark.parametrize("step", AFTER_PIVOT)
-async def test_a_cancel_after_the_pivot_is_not_followed_and_the_result_says_so(
+async def test_cancel_after_the_pivot_is_reported_as_without_effect(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -191,10 +191,10 @@ async def test_a_cancel_after_the_pivot_is_not_followed_and_the_result_says_so(
     assert await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 0
 
 
-async def test_the_caller_of_a_cancelled_order_gets_its_own_result(
+async def test_caller_of_a_cancelled_order_gets_its_own_result(
     lastmile: Lastmile, orders: Orders, faults: Faults
 ) -> None:
-    """By the time it asks, the subscriber's next order may be running under the same workflow id."""
+    """The subscriber's next order may run under the same workflow id by then."""
     gate = faults.after["create_customer"] = Gate()
     run = await lastmile.start(orders.provision("O-1"))
     await gate.reached.wait()
@@ -207,6 +207,6 @@ async def test_the_caller_of_a_cancelled_order_gets_its_own_result(
     assert (first.order_id, first.status) == ("O-1", ResultStatus.ROLLED_BACK)
 
 
-async def test_what_is_not_running_cannot_be_cancelled(lastmile: Lastmile, orders: Orders) -> None:
+async def test_cancel_without_a_running_order_is_refused(lastmile: Lastmile, orders: Orders) -> None:
     with pytest.raises(NotRunningError, match=f"No order of subscriber {orders.ref} is running"):
         await lastmile.cancel("acme", orders.ref)

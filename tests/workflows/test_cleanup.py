@@ -1,4 +1,4 @@
-"""The daily cleanup brings revocations to their end that began and never ended, beside orders and never against one."""
+"""The daily cleanup completes revocations that were interrupted, and never acts against an order."""
 
 import asyncio
 from datetime import timedelta
@@ -24,14 +24,14 @@ from lastmile.devstack.nas import Answer, ScriptedNas
 from lastmile.radius.dynauth import DynamicAuthorization
 from tests.support.faults import Faults, Gate, refused
 from tests.support.maintenance import AT_ONCE, Maintenance, held, interrupt_revocation
-from tests.support.orders import Orders, log_in, parked, rest_seconds
+from tests.support.orders import Orders, log_in, parked, quarantine_seconds
 
 WORD = Decision(by="noc-7", why="ticket 4711")
 QUARANTINE = Quarantine(timedelta(hours=1), timedelta(hours=2))
 
 
 async def parked_past_its_pivot(lastmile: Lastmile, orders: Orders, faults: Faults) -> Any:
-    """A deprovision that has revoked the prefix and cannot release it."""
+    """Return a parked deprovision that has revoked the prefix and cannot release it."""
     await lastmile.execute(orders.provision())
     faults.before["release_ip_address"] = refused
     run = await lastmile.start(orders.deprovision())
@@ -46,7 +46,7 @@ async def abandoned(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
         await run.handle.result()
 
 
-async def test_what_an_operator_abandoned_is_released(
+async def test_cleanup_releases_the_prefix_of_an_abandoned_order(
     lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     await abandoned(lastmile, orders, faults)
@@ -56,15 +56,15 @@ async def test_what_an_operator_abandoned_is_released(
 
     assert (result.revoking_stuck, result.revoking_completed, result.errors) == (1, 1, 0)
     assert await held(owner) == []
-    assert 3500 < await rest_seconds(owner) <= 3600, "the session's end was confirmed when it was revoked"
-    # The order is still unfinished business, and the subscriber free for the next one.
+    assert 3500 < await quarantine_seconds(owner) <= 3600, "the revocation confirmed the end of the session"
+    # The order stays abandoned, and the subscriber's next order can start.
     assert await owner.fetchval("SELECT status FROM orders WHERE order_id = 'O-9'") == "abandoned"
     faults.before.clear()
     assert (await lastmile.execute(orders.provision("O-10"))).status is ResultStatus.COMPLETED
     assert (await maintenance.cleanup(AT_ONCE)).revoking_stuck == 0
 
 
-async def test_a_session_is_ended_before_its_prefix_is_given_back(
+async def test_cleanup_ends_the_session_before_it_releases_the_prefix(
     lastmile: Lastmile,
     orders: Orders,
     database: Database,
@@ -81,12 +81,12 @@ async def test_a_session_is_ended_before_its_prefix_is_given_back(
     assert (await nas.next_request()).session == "4F0C-01"
     assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations") is True
     assert await owner.fetchval("SELECT count(*) FROM radreply") == 0
-    assert 3500 < await rest_seconds(owner) <= 3600
+    assert 3500 < await quarantine_seconds(owner) <= 3600
     event = await owner.fetchrow("SELECT * FROM delegation_events ORDER BY id DESC LIMIT 1")
     assert (event["to_state"], event["order_id"], event["reason"]) == ("revoked", "O-9", "completed by the cleanup")
 
 
-async def test_a_session_that_may_live_on_keeps_its_prefix_from_others_for_longer(
+async def test_cleanup_without_a_confirmed_disconnect_quarantines_longer(
     lastmile: Lastmile,
     orders: Orders,
     database: Database,
@@ -103,10 +103,10 @@ async def test_a_session_that_may_live_on_keeps_its_prefix_from_others_for_longe
 
     assert (result.revoking_completed, result.errors) == (1, 0)
     assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations") is False
-    assert 7100 < await rest_seconds(owner) <= 7200
+    assert 7100 < await quarantine_seconds(owner) <= 7200
 
 
-async def test_a_parked_order_keeps_the_cleanup_away(
+async def test_cleanup_leaves_a_parked_order(
     lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     run = await parked_past_its_pivot(lastmile, orders, faults)
@@ -120,7 +120,7 @@ async def test_a_parked_order_keeps_the_cleanup_away(
     assert (await run.result()).status is ResultStatus.COMPLETED
 
 
-async def test_an_order_that_comes_meanwhile_is_told_to_wait(
+async def test_order_during_the_cleanup_of_its_subscriber_is_refused(
     lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance
 ) -> None:
     await abandoned(lastmile, orders, faults)
@@ -137,11 +137,11 @@ async def test_an_order_that_comes_meanwhile_is_told_to_wait(
     assert (await lastmile.execute(orders.provision("O-10"))).status is ResultStatus.COMPLETED
 
 
-async def test_a_late_attempt_takes_nothing_of_an_order_that_came_since(
+async def test_late_cleanup_attempt_leaves_a_later_order(
     lastmile: Lastmile, orders: Orders, database: Database, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
-    """While it waits for the NAS, another attempt has finished its work, an order has come and is being undone. The
-    session of that one the late attempt has not seen end."""
+    """While the late attempt waits for the NAS, another attempt finishes, and a later order is being undone. The late
+    attempt has not seen the end of that order's session."""
     await lastmile.execute(orders.provision())
     await log_in(owner, orders, "4F0C-01", nas)
     await interrupt_revocation(database, orders)
@@ -164,10 +164,10 @@ async def test_a_late_attempt_takes_nothing_of_an_order_that_came_since(
     assert await held(owner) == ["revoking"]
 
 
-async def test_a_line_that_works_without_goes_on(
+async def test_cleanup_of_one_address_keeps_the_line_in_service(
     lastmile: Lastmile, orders: Orders, database: Database, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
-    """Its IPv6 prefix is stuck, its IPv4 address is in use."""
+    """The IPv6 prefix is stuck in its revocation, and the IPv4 address is in use."""
     await lastmile.execute(orders.provision(addressing=Addressing(ipv4_mode="static")))
     await interrupt_revocation(database, orders, Purpose.IPV6_PD)
 
@@ -178,7 +178,7 @@ async def test_a_line_that_works_without_goes_on(
     assert await owner.fetchval("SELECT count(*) FROM radcheck WHERE attribute = 'Auth-Type'") == 0
 
 
-async def test_one_that_cannot_be_finished_holds_up_no_other(
+async def test_cleanup_with_one_failure_finishes_the_others(
     lastmile: Lastmile,
     orders: Orders,
     database: Database,
@@ -204,7 +204,7 @@ async def test_one_that_cannot_be_finished_holds_up_no_other(
     assert (await maintenance.cleanup(AT_ONCE)).revoking_completed == 1, "the next run does it"
 
 
-async def test_what_began_a_moment_ago_is_left_to_its_order(
+async def test_cleanup_leaves_a_recent_revocation(
     lastmile: Lastmile, orders: Orders, database: Database, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     await lastmile.execute(orders.provision())

@@ -1,4 +1,4 @@
-"""A cleanup with more to do than fits into one run goes on in the next, and counts all of it."""
+"""A cleanup that does not fit into one run continues in further runs."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -19,7 +19,7 @@ from tests.support.orders import Orders
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
 FEW_EVENTS = 15
-"""After which this server has a run go on in another; others do after 4 096."""
+"""The number of events after which this server suggests continue-as-new; the default is 4096."""
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def temporal_client(temporal_program: Path) -> AsyncIterator[Client]:
 
 
 async def length(client: Client, first: WorkflowHandle[Any, Any]) -> int:
-    """Of the chain of runs."""
+    """Return the number of runs in the chain."""
     number, run_id = 1, first.first_execution_run_id
     while True:
         run = client.get_workflow_handle(first.id, run_id=run_id)
@@ -46,7 +46,7 @@ async def length(client: Client, first: WorkflowHandle[Any, Any]) -> int:
         number += 1
 
 
-async def test_it_goes_on_in_another_run(
+async def test_long_cleanup_continues_as_new_and_counts_everything(
     lastmile: Lastmile, orders: Orders, maintenance: Maintenance, database: Database, owner: asyncpg.Connection
 ) -> None:
     for n in range(1, 5):

@@ -1,4 +1,4 @@
-"""The daily cleanup, apart from revocations: leaks are told, what ended long ago goes, no part waits for another."""
+"""The daily cleanup apart from revocations: leaks, deletion of old delegations, history; parts are independent."""
 
 import asyncpg
 import pytest
@@ -20,16 +20,16 @@ async def left(owner: asyncpg.Connection, table: str = "delegations") -> int:
 
 
 async def leak(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
-    """A line whose address was never activated."""
+    """Provision a subscriber whose address is never activated."""
     faults.before["activate_ipv6_lifecycle"] = refused
     assert (await lastmile.execute(orders.provision())).status is ResultStatus.DEGRADED
 
 
-async def test_a_leak_is_told_with_its_subscriber_and_its_order(
+async def test_leak_is_logged_with_its_subscriber_and_order(
     lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     await leak(lastmile, orders, faults)
-    assert (await maintenance.cleanup()).allocated_stale == 0, "not yet"
+    assert (await maintenance.cleanup()).allocated_stale == 0, "younger than a day"
     await owner.execute("UPDATE delegations SET state_since = state_since - interval '25 hours'")
 
     with capture_logs() as logs:
@@ -50,10 +50,10 @@ async def test_a_leak_is_told_with_its_subscriber_and_its_order(
     assert prefix not in str(logs), "an address is personal data"
 
 
-async def test_a_leak_whose_order_waits_for_a_person_is_told_too(
+async def test_leak_of_a_parked_order_is_logged(
     lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance
 ) -> None:
-    """Its prefix is as useless as any other, and somebody has to look."""
+    """Its prefix is a leak like any other, and an operator must see it."""
     faults.before["activate_ipv6_lifecycle"] = faults.before["create_billing_service"] = refused
     faults.before["release_ip_address"] = refused
     run = await lastmile.start(orders.provision())
@@ -67,10 +67,10 @@ async def test_a_leak_whose_order_waits_for_a_person_is_told_too(
     await lastmile.decide("acme", orders.ref, "abandon", Decision(by="noc-7", why="seen"))
 
 
-async def test_what_ended_long_ago_goes_and_its_events_stay(
+async def test_cleanup_deletes_old_delegations_and_keeps_their_events(
     maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
-    """More than one batch of them."""
+    """The number exceeds one batch."""
     await ended(owner, 25_000, days=91)
     with capture_logs() as logs:
         result = await maintenance.cleanup()
@@ -84,12 +84,14 @@ async def test_what_ended_long_ago_goes_and_its_events_stay(
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ("released_at = now() - interval '89 days'", "not for 90 days"),
+        ("released_at = now() - interval '89 days'", "younger than 90 days"),
         ("released_at = NULL", "it holds its slot"),
-        ("created_by_order = 'O-1'", "its order may still act, and its key must not be free again"),
+        ("created_by_order = 'O-1'", "its order is open, and its key must stay in use"),
     ],
 )
-async def test_what_stays(maintenance: Maintenance, owner: asyncpg.Connection, change: str, why: str) -> None:
+async def test_cleanup_keeps_delegations_in_use(
+    maintenance: Maintenance, owner: asyncpg.Connection, change: str, why: str
+) -> None:
     await owner.execute(
         "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
         " VALUES ('acme', 'O-1', 'provision', 'E-2', 'd', 'r', 'running')"
@@ -100,7 +102,7 @@ async def test_what_stays(maintenance: Maintenance, owner: asyncpg.Connection, c
     assert await owner.fetchval("SELECT subscriber_ref FROM delegations") == "E-2", why
 
 
-async def test_what_rests_stays_whatever_is_asked_for(
+async def test_cleanup_keeps_delegations_in_quarantine(
     lastmile: Lastmile, orders: Orders, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -111,10 +113,10 @@ async def test_what_rests_stays_whatever_is_asked_for(
     assert (await maintenance.cleanup(at_once)).revoked_deleted == 1
 
 
-async def test_a_prefix_whose_delegation_is_deleted_can_be_given_again(
+async def test_returning_subscriber_gets_the_prefix_of_a_deleted_delegation(
     lastmile: Lastmile, orders: Orders, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
-    """To the one who had it, still: the slot remembers."""
+    """The slot still records the last holder."""
     first = await lastmile.execute(orders.provision())
     await lastmile.execute(orders.deprovision())
     await owner.execute("UPDATE delegations SET released_at = released_at - interval '91 days'")
@@ -123,7 +125,7 @@ async def test_a_prefix_whose_delegation_is_deleted_can_be_given_again(
     assert again.created.ipv6_prefix == first.created.ipv6_prefix
 
 
-async def test_history_is_forgotten_after_the_audit_period(
+async def test_cleanup_purges_history_after_the_audit_period(
     lastmile: Lastmile, orders: Orders, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -136,7 +138,7 @@ async def test_history_is_forgotten_after_the_audit_period(
     assert (result.audit_entries_purged, result.events_purged) == (entries, events)
 
 
-async def test_a_dry_run_counts_the_same_and_does_nothing(
+async def test_dry_run_counts_the_same_and_changes_nothing(
     lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     await leak(lastmile, orders, faults)
@@ -144,7 +146,7 @@ async def test_a_dry_run_counts_the_same_and_does_nothing(
     await owner.execute("UPDATE audit_log SET at = at - interval '366 days'")
     await owner.execute("UPDATE delegation_events SET at = at - interval '366 days'")
     await owner.execute(
-        "UPDATE delegations SET released_at = NULL WHERE subscriber_ref = 'E-7'"  # whose revocation is stuck
+        "UPDATE delegations SET released_at = NULL WHERE subscriber_ref = 'E-7'"  # a stuck revocation
     )
     there = await what_is_there(owner), await left(owner), await left(owner, "audit_log")
 
@@ -155,7 +157,7 @@ async def test_a_dry_run_counts_the_same_and_does_nothing(
     assert [entry for entry in logs if entry["log_level"] != "debug"] == [], "nothing has happened"
     assert (dry.revoking_stuck, dry.revoking_completed, dry.allocated_stale, dry.revoked_deleted) == (1, 0, 1, 5_999)
     wet = await maintenance.cleanup(AT_ONCE)
-    # The events of what was finished a moment ago are old enough, too.
+    # The events of the revocation that was just finished are old enough too.
     assert (dry.events_purged, wet.events_purged) == (5_999, 6_000)
     [stuck, leaked] = dry.notes
     assert leaked.startswith(f"acme, subscriber {orders.ref}: allocated since ")
@@ -166,7 +168,7 @@ async def test_a_dry_run_counts_the_same_and_does_nothing(
     assert wet.revoking_completed == 1
 
 
-async def test_a_part_that_fails_holds_up_no_other_and_is_told(
+async def test_failed_part_delays_no_other_and_fails_the_run(
     lastmile: Lastmile, orders: Orders, faults: Faults, maintenance: Maintenance, owner: asyncpg.Connection
 ) -> None:
     await ended(owner, 3, days=91)
@@ -177,17 +179,17 @@ async def test_a_part_that_fails_holds_up_no_other_and_is_told(
     assert isinstance(cause, ApplicationError)
     assert (cause.type, cause.message) == (
         "CleanupIncomplete",
-        "not done, and left to the next run: report what is allocated and not used",
+        "not done, and left to the next run: report leaked prefixes",
     )
     result = CleanupResult.model_validate(cause.details[0])
     assert (result.revoked_deleted, result.errors) == (3, 1)
-    assert result.problems == ["report what is allocated and not used: refused by the test"]
+    assert result.problems == ["report leaked prefixes: refused by the test"]
     [failed] = [entry for entry in logs if entry["event"] == "ipv6_lifecycle.cleanup_failed"]
-    assert (failed["errors"], failed["failed"]) == (1, ["report what is allocated and not used"])
+    assert (failed["errors"], failed["failed"]) == (1, ["report leaked prefixes"])
     assert not [entry for entry in logs if entry["event"] == "ipv6_lifecycle.cleanup_completed"]
 
 
-async def test_a_run_goes_on_where_the_one_before_it_was(maintenance: Maintenance, owner: asyncpg.Connection) -> None:
+async def test_cleanup_continues_from_the_given_state(maintenance: Maintenance, owner: asyncpg.Connection) -> None:
     await ended(owner, 5, days=91)
     before = CleanupState(part=3, result=CleanupResult(revoked_deleted=70))
     assert (await maintenance.cleanup(Cleanup(so_far=before))).revoked_deleted == 70
@@ -195,8 +197,8 @@ async def test_a_run_goes_on_where_the_one_before_it_was(maintenance: Maintenanc
     assert (await maintenance.cleanup(Cleanup(so_far=before))).revoked_deleted == 75
 
 
-async def test_what_is_no_limit_is_refused(maintenance: Maintenance) -> None:
-    """From the Temporal UI, where no model stands in between."""
+async def test_invalid_limit_is_refused(maintenance: Maintenance) -> None:
+    """The Temporal UI starts a run with any input."""
     run = await maintenance.start("StalePrefixCleanup", {"revoked_day": 3, "allocated_hours": -1})
     with pytest.raises(WorkflowFailureError) as failure:
         await run.result()

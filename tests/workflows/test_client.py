@@ -1,4 +1,4 @@
-"""What a provisioning system is told where there is nothing to cancel, or nobody to ask."""
+"""The client's errors where no order runs and where no server or worker answers."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ from tests.support.faults import Faults, Gate
 from tests.support.orders import Orders
 
 
-async def test_there_is_nothing_to_cancel_once_the_run_has_ended(lastmile: Lastmile, orders: Orders) -> None:
-    """Temporal takes the cancel of a closed run without a word."""
+async def test_cancel_after_the_run_has_ended_is_refused(lastmile: Lastmile, orders: Orders) -> None:
+    """Temporal itself accepts the cancel of a closed run."""
     await lastmile.execute(orders.provision())
 
     with pytest.raises(NotRunningError, match=f"No order of subscriber {orders.ref} is running"):
@@ -46,7 +46,7 @@ class _NoPoller(OutboundInterceptor):
         return await self.next.query_workflow(input)
 
 
-async def test_result_of_a_canceled_run_waits_for_a_worker(
+async def test_result_of_a_cancelled_run_waits_for_a_worker(
     temporal_client: Client, lastmile: Lastmile, orders: Orders, faults: Faults, settings: Settings
 ) -> None:
     refusing = NoPoller(refusals=1)
@@ -70,7 +70,7 @@ async def test_result_of_a_canceled_run_waits_for_a_worker(
         ("no.such.host.invalid:7233", r"No Temporal server answers at no\.such\.host\.invalid:7233 \("),
     ],
 )
-async def test_a_server_that_does_not_answer_is_named_in_plain_words(address: str, words: str) -> None:
+async def test_connect_without_a_server_names_the_address(address: str, words: str) -> None:
     with pytest.raises(TemporalUnreachableError, match=words) as failure:
         await connect({"TEMPORAL_ADDRESS": address})
 

@@ -1,4 +1,4 @@
-"""Deprovision, start to end, and the line's second life."""
+"""Deprovision orders, and later provisions of the same subscriber."""
 
 import asyncpg
 
@@ -12,7 +12,9 @@ from tests.support.orders import Orders, outcomes, what_is_there
 DONE = {step.name: "done" for step in DEPROVISION.steps} | {"deactivate_onu": "skipped", "unconfigure_cpe": "skipped"}
 
 
-async def test_a_line_is_taken_down(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
+async def test_deprovision_terminates_the_service(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
     provisioned = await lastmile.execute(orders.provision())
 
     result = await lastmile.execute(orders.deprovision())
@@ -38,7 +40,7 @@ async def test_a_line_is_taken_down(lastmile: Lastmile, orders: Orders, owner: a
     assert 3500 < rest <= 3600
 
 
-async def test_every_reply_lost_once_changes_nothing(
+async def test_deprovision_with_every_reply_lost_once_completes(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -53,7 +55,7 @@ async def test_every_reply_lost_once_changes_nothing(
     assert await owner.fetchval("SELECT count(*) FROM radcheck") == 0
 
 
-async def test_the_same_order_again_gives_the_same_result_and_does_nothing(
+async def test_repeated_deprovision_returns_the_same_result(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -64,10 +66,10 @@ async def test_the_same_order_again_gives_the_same_result_and_does_nothing(
     assert await what_is_there(owner) == before
 
 
-async def test_the_subscriber_comes_back_to_the_same_addresses(
+async def test_returning_subscriber_gets_the_same_addresses(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
-    """Out of quarantine, which keeps them from everybody else (RIPE-690: persistent prefixes)."""
+    """The quarantine withholds the addresses from other subscribers only (RIPE-690: persistent prefixes)."""
     addressing = Addressing(ipv6_mode="dual_stack", ipv4_mode="static")
     first = await lastmile.execute(orders.provision("O-1", addressing=addressing))
     await lastmile.execute(orders.deprovision("O-2"))
@@ -82,7 +84,7 @@ async def test_the_subscriber_comes_back_to_the_same_addresses(
     assert await owner.fetchval("SELECT count(*) FROM delegations") == 5
 
 
-async def test_a_line_without_addresses(lastmile: Lastmile, orders: Orders) -> None:
+async def test_deprovision_without_addresses_skips_the_release(lastmile: Lastmile, orders: Orders) -> None:
     await lastmile.execute(orders.provision(addressing=Addressing(enable_ipv6=False)))
 
     result = await lastmile.execute(orders.deprovision())
@@ -91,7 +93,7 @@ async def test_a_line_without_addresses(lastmile: Lastmile, orders: Orders) -> N
     assert outcomes(result)["release_ip_address"] == "skipped"
 
 
-async def test_nobody_to_deprovision(lastmile: Lastmile, orders: Orders) -> None:
+async def test_deprovision_of_an_unknown_subscriber_is_rolled_back(lastmile: Lastmile, orders: Orders) -> None:
     never = await lastmile.execute(orders.deprovision("O-1"))
     await lastmile.execute(orders.provision("O-2"))
     await lastmile.execute(orders.deprovision("O-3"))
@@ -102,7 +104,7 @@ async def test_nobody_to_deprovision(lastmile: Lastmile, orders: Orders) -> None
     assert f"Subscriber {orders.ref} was deprovisioned on" in twice.reason
 
 
-async def test_a_failed_return_leaves_the_archived_line_as_it_was(
+async def test_failed_provision_of_an_archived_line_changes_nothing(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     await lastmile.execute(orders.provision("O-1"))

@@ -1,4 +1,4 @@
-"""What Temporal keeps of an order: nothing that a stranger could read, once there are keys."""
+"""The encryption of orders in Temporal: with keys, its database contains no readable personal data."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -51,18 +51,18 @@ SECRETS = {
     "ONU": "ACME00000000",
     "prefix": "2001:db8:",
     "an operator's words": "Ada called",
-    "words of a failure": "no such shelf",
+    "words of a failure": "no such port",
 }
 
 
-async def shelfless() -> None:
-    """A failure whose words tell too much."""
-    raise ApplicationError("no such shelf for ada@example.net", type="Scripted", non_retryable=True)
+async def fail_with_personal_data() -> None:
+    """Fail with a message that contains personal data."""
+    raise ApplicationError("no such port for ada@example.net", type="Scripted", non_retryable=True)
 
 
 @dataclass
-class Place:
-    """A Temporal with a database file, and a worker on it."""
+class EncryptedStack:
+    """A Temporal server with a database file, and clients and workers for it."""
 
     temporal: DevTemporal
     file: Path
@@ -81,7 +81,7 @@ class Place:
     def worker(self, client: Client) -> Worker:
         return build_worker(client, self.settings, self.database, self.authorization)
 
-    async def standing(self, keys: KeyRing | None) -> ScheduleManager:
+    async def manager(self, keys: KeyRing | None) -> ScheduleManager:
         return ScheduleManager(await self.client(keys), self.settings.task_queue)
 
     def lastmile(self, client: Client) -> Lastmile:
@@ -89,105 +89,107 @@ class Place:
 
 
 @pytest.fixture
-async def place(
+async def stack(
     tmp_path: Path,
     temporal_program: Path,
     faults: Faults,
     settings: Settings,
     database: Database,
     authorization: DynamicAuthorization,
-) -> AsyncIterator[Place]:
+) -> AsyncIterator[EncryptedStack]:
     file = tmp_path / "temporal.db"
     async with DevTemporal(tmp_path, program=temporal_program, database=file) as temporal:
-        yield Place(temporal, file, faults, settings, database, authorization)
+        yield EncryptedStack(temporal, file, faults, settings, database, authorization)
 
 
-async def traffic(place: Place, orders: Orders, keys: KeyRing | None) -> None:
-    """A line that comes and goes, one that is rolled back and parks, and one that waits for its date."""
-    client = await place.client(keys)
-    lastmile = place.lastmile(client)
-    async with place.worker(client):
+async def traffic(stack: EncryptedStack, orders: Orders, keys: KeyRing | None) -> None:
+    """Run a provision and a deprovision, an order that parks and is abandoned, and schedule a further order."""
+    client = await stack.client(keys)
+    lastmile = stack.lastmile(client)
+    async with stack.worker(client):
         await lastmile.execute(orders.provision())
         await lastmile.execute(orders.deprovision())
-        place.faults.before["create_billing_service"] = place.faults.before["release_ip_address"] = shelfless
+        stack.faults.before["create_billing_service"] = stack.faults.before["release_ip_address"] = (
+            fail_with_personal_data
+        )
         run = await lastmile.start(orders.provision("O-2"))
         await parked(run)
         await lastmile.decide("acme", orders.ref, "abandon", Decision(by="noc-7", why="Ada called"))
         assert (await run.result()).status is ResultStatus.ABANDONED
-        place.faults.before.clear()
+        stack.faults.before.clear()
         await lastmile.start(orders.provision("O-3", 1, not_before=datetime.now(UTC) + timedelta(days=9)))
 
 
-def found(place: Place) -> set[str]:
-    """Which of the secrets the files of Temporal's database hold, in whatever case."""
-    kept = b"".join(file.read_bytes() for file in place.file.parent.glob("temporal.db*")).lower()
-    return {what for what, words in SECRETS.items() if words.lower().encode() in kept}
+def found(stack: EncryptedStack) -> set[str]:
+    """Return the secrets that the files of Temporal's database contain, ignoring case."""
+    env = b"".join(file.read_bytes() for file in stack.file.parent.glob("temporal.db*")).lower()
+    return {what for what, words in SECRETS.items() if words.lower().encode() in env}
 
 
-async def test_temporals_database_holds_nothing_personal(place: Place, orders: Orders) -> None:
-    await traffic(place, orders, RING)
-    assert found(place) == set()
+async def test_database_of_temporal_with_keys_has_no_personal_data(stack: EncryptedStack, orders: Orders) -> None:
+    await traffic(stack, orders, RING)
+    assert found(stack) == set()
 
 
-async def test_without_keys_it_holds_all_of_it(place: Place, orders: Orders) -> None:
-    """What the search above is worth."""
-    await traffic(place, orders, None)
-    assert found(place) == set(SECRETS)
+async def test_database_of_temporal_without_keys_has_all_of_it(stack: EncryptedStack, orders: Orders) -> None:
+    """This proves that the search finds readable data."""
+    await traffic(stack, orders, None)
+    assert found(stack) == set(SECRETS)
 
 
-async def test_a_run_goes_on_through_switching_on_and_a_rotation(place: Place, orders: Orders) -> None:
-    plain = await place.client(None)
-    place.faults.before["create_billing_service"] = place.faults.before["release_ip_address"] = shelfless
-    async with place.worker(plain):
-        run = await place.lastmile(plain).start(orders.provision())
+async def test_run_continues_through_enabling_and_rotating_keys(stack: EncryptedStack, orders: Orders) -> None:
+    plain = await stack.client(None)
+    stack.faults.before["create_billing_service"] = stack.faults.before["release_ip_address"] = fail_with_personal_data
+    async with stack.worker(plain):
+        run = await stack.lastmile(plain).start(orders.provision())
         await parked(run)
     for ring in ROTATION[:-1]:
-        client = await place.client(ring)
-        lastmile = place.lastmile(client)
-        async with place.worker(client):
+        client = await stack.client(ring)
+        lastmile = stack.lastmile(client)
+        async with stack.worker(client):
             await lastmile.decide("acme", orders.ref, "retry_step", Decision(by="noc-7", why="once more"))
             run = OrderRun(run.order, client.get_workflow_handle(run.handle.id, result_type=OrderResult))
             assert (await parked(run)).step == "allocate_ip_address"
-    place.faults.before.clear()
-    async with place.worker(client):
-        await lastmile.decide("acme", orders.ref, "retry_step", Decision(by="noc-7", why="mended"))
+    stack.faults.before.clear()
+    async with stack.worker(client):
+        await lastmile.decide("acme", orders.ref, "retry_step", Decision(by="noc-7", why="fixed"))
         assert (await run.result()).status is ResultStatus.ROLLED_BACK
 
 
-async def test_who_lacks_the_key_is_told_so(place: Place, orders: Orders) -> None:
-    client = await place.client(RING)
-    async with place.worker(client):
-        run = await place.lastmile(client).start(orders.provision())
+async def test_result_without_its_key_names_the_key(stack: EncryptedStack, orders: Orders) -> None:
+    client = await stack.client(RING)
+    async with stack.worker(client):
+        run = await stack.lastmile(client).start(orders.provision())
         await run.result()
     for keys, words in (
         (None, "key 'k1', and this process has no keys"),
         (KeyRing({"k2": bytes(32)}), "key 'k1', which LASTMILE_ENCRYPTION_KEYS does not have"),
     ):
-        stranger = await place.client(keys)
+        stranger = await stack.client(keys)
         with pytest.raises(DecryptionError, match=words):
             await stranger.get_workflow_handle(run.handle.id, result_type=OrderResult).result()
 
 
-async def test_what_runs_by_itself_outlives_a_rotation(place: Place) -> None:
-    made = [[await (await place.standing(ring)).make(plan) for plan in SCHEDULES] for ring in ROTATION]
+async def test_schedules_survive_a_rotation(stack: EncryptedStack) -> None:
+    made = [[await (await stack.manager(ring)).make(plan) for plan in SCHEDULES] for ring in ROTATION]
     assert made == [[CreateOutcome.CREATED] * 3, *[[CreateOutcome.UNCHANGED] * 3] * 3]
-    client, standing = await place.client(ROTATION[-1]), await place.standing(ROTATION[-1])
-    async with place.worker(client):
-        await standing.trigger("audit")
-        while (run := (await standing.standing(SCHEDULES[-1])).last_run) is None:
+    client, manager = await stack.client(ROTATION[-1]), await stack.manager(ROTATION[-1])
+    async with stack.worker(client):
+        await manager.trigger("audit")
+        while (run := (await manager.status(SCHEDULES[-1])).last_run) is None:
             pass  # a Schedule cannot be waited for
         await client.get_workflow_handle(run).result()
 
 
 class Inherited:
-    """The cleanup's Schedule as earlier versions left it, memo and summary encrypted, and as a person changed it."""
+    """The cleanup's Schedule of earlier versions, with encrypted memo and summary, and changes by an operator."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, stack: EncryptedStack) -> None:
+        self._place = stack
 
     async def put(self, change: ScheduleSpec | None = None, *args: Cleanup) -> None:
-        standing = await self._place.standing(RING)
-        await standing.make(CLEANUP)
+        manager = await self._place.manager(RING)
+        await manager.make(CLEANUP)
         client = await self._place.client(RING)
 
         async def changed(found: ScheduleUpdateInput) -> ScheduleUpdate:
@@ -202,66 +204,68 @@ class Inherited:
             schedule.state.paused, schedule.state.note = True, "NetBox is being moved"
             return ScheduleUpdate(schedule)
 
-        await client.get_schedule_handle(standing.id_of(CLEANUP.name)).update(changed)
+        await client.get_schedule_handle(manager.id_of(CLEANUP.name)).update(changed)
 
     async def seen(self) -> ScheduleDescription:
         handle = (await self._place.client(None)).get_schedule_handle(f"{self._place.settings.task_queue}/cleanup")
         return await handle.describe()
 
     async def keys(self) -> dict[str, bytes | None]:
-        """Of what the action keeps, and its runs inherit: the key it is encrypted with."""
+        """Return the key id of each encrypted part of the action."""
         action = (await self.seen()).schedule.action
         assert isinstance(action, ScheduleActionStartWorkflow)
         assert action.memo
-        kept = {"memo": action.memo[WRITTEN], "summary": action.static_summary, **dict(enumerate(action.args))}
-        return {str(what): payload.metadata.get(KEY_ID) for what, payload in kept.items()}
+        env = {"memo": action.memo[WRITTEN], "summary": action.static_summary, **dict(enumerate(action.args))}
+        return {str(what): payload.metadata.get(KEY_ID) for what, payload in env.items()}
 
 
 @pytest.fixture
-def inherited(place: Place) -> Inherited:
-    return Inherited(place)
+def inherited(stack: EncryptedStack) -> Inherited:
+    return Inherited(stack)
 
 
-async def test_the_second_step_of_a_rotation_frees_what_a_schedule_keeps(place: Place, inherited: Inherited) -> None:
+async def test_second_step_of_a_rotation_reencrypts_schedules(stack: EncryptedStack, inherited: Inherited) -> None:
     await inherited.put(AT_FIVE, Cleanup(revoked_days=30))
     assert await inherited.keys() == {"memo": b"k1", "summary": b"k1", "0": b"k1"}
-    made = [await (await place.standing(ring)).make(CLEANUP) for ring in ROTATION[1:]]
+    made = [await (await stack.manager(ring)).make(CLEANUP) for ring in ROTATION[1:]]
     assert made == [CreateOutcome.UPDATED, CreateOutcome.UPDATED, CreateOutcome.KEPT]
     assert await inherited.keys() == {"memo": None, "summary": None, "0": b"k2"}
 
     later = replace(CLEANUP, spec=ScheduleSpec(), late=timedelta(hours=1))
-    assert await (await place.standing(ROTATION[-1])).make(later) is CreateOutcome.UPDATED
+    assert await (await stack.manager(ROTATION[-1])).make(later) is CreateOutcome.UPDATED
     schedule = (await inherited.seen()).schedule
-    assert [one.start for one in schedule.spec.calendars[0].hour] == [5], "a person's"
-    assert schedule.policy.catchup_window == later.late, "ours"
+    assert [one.start for one in schedule.spec.calendars[0].hour] == [5], "the operator's"
+    assert schedule.policy.catchup_window == later.late, "that of the later version"
     assert (schedule.state.paused, schedule.state.note) == (True, "NetBox is being moved")
-    converter = (await place.client(ROTATION[-1])).data_converter
+    converter = (await stack.client(ROTATION[-1])).data_converter
     assert isinstance(schedule.action, ScheduleActionStartWorkflow)
     assert await converter.decode(schedule.action.args, [Cleanup]) == [Cleanup(revoked_days=30)]
 
 
 @pytest.mark.parametrize("keys", [KeyRing(NEW), None], ids=["another", "none"])
-async def test_a_schedule_whose_key_is_gone_is_written_anew(
-    place: Place, inherited: Inherited, keys: KeyRing | None
+async def test_schedule_with_a_missing_key_is_rewritten(
+    stack: EncryptedStack, inherited: Inherited, keys: KeyRing | None
 ) -> None:
     await inherited.put()
     with capture_logs() as logs:
-        assert await (await place.standing(keys)).make(CLEANUP) is CreateOutcome.UPDATED
+        assert await (await stack.manager(keys)).make(CLEANUP) is CreateOutcome.UPDATED
     [line] = logs
     assert (line["event"], line["what"]) == ("schedule.not_decrypted", "memo")
     assert "encrypted with key 'k1'" in line["reason"]
     assert await inherited.keys() == {"memo": None, "summary": None}
     assert (await inherited.seen()).schedule.state.paused
-    assert await (await place.standing(keys)).make(CLEANUP) is CreateOutcome.UNCHANGED
-    assert await (await place.standing(keys)).make(replace(CLEANUP, spec=AT_FIVE)) is CreateOutcome.UPDATED
+    assert await (await stack.manager(keys)).make(CLEANUP) is CreateOutcome.UNCHANGED
+    assert await (await stack.manager(keys)).make(replace(CLEANUP, spec=AT_FIVE)) is CreateOutcome.UPDATED
 
 
-async def test_what_a_person_changed_stays_though_the_key_is_gone(place: Place, inherited: Inherited) -> None:
+async def test_schedule_with_a_missing_key_keeps_an_operators_change(
+    stack: EncryptedStack, inherited: Inherited
+) -> None:
     await inherited.put(AT_FIVE, Cleanup(revoked_days=30))
-    standing = await place.standing(KeyRing(NEW))
-    assert await standing.make(CLEANUP) is CreateOutcome.UPDATED
+    manager = await stack.manager(KeyRing(NEW))
+    assert await manager.make(CLEANUP) is CreateOutcome.UPDATED
     with capture_logs() as logs:
-        assert await standing.make(CLEANUP) is CreateOutcome.KEPT
+        assert await manager.make(CLEANUP) is CreateOutcome.KEPT
     [line] = logs
     assert (line["event"], line["what"]) == ("schedule.not_decrypted", "input")
     assert "encrypted with key 'k1'" in line["reason"]
@@ -269,10 +273,10 @@ async def test_what_a_person_changed_stays_though_the_key_is_gone(place: Place, 
     assert await inherited.keys() == {"memo": None, "summary": None, "0": b"k1"}
 
 
-async def test_the_list_of_scheduled_orders_tells_whether_one_needs_the_old_key(place: Place, orders: Orders) -> None:
-    """As docs/operations/encryption.md has it."""
+async def test_list_of_scheduled_orders_names_a_needed_old_key(stack: EncryptedStack, orders: Orders) -> None:
+    """docs/operations/encryption.md describes this use of the list."""
     at = datetime.now(UTC) + timedelta(days=9)
-    old, new = [place.lastmile(await place.client(ring)).scheduled for ring in (ROTATION[0], ROTATION[-1])]
+    old, new = [stack.lastmile(await stack.client(ring)).scheduled for ring in (ROTATION[0], ROTATION[-1])]
     await old.hold(orders.provision(not_before=at))
     while not [one async for one in old.waiting()]:
         pass  # listed after a moment

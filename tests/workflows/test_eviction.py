@@ -1,4 +1,4 @@
-"""A worker forgets runs when its cache is full, and when it ends: no undo is lost to that."""
+"""A worker evicts runs when its cache is full and when it stops: every undo still runs."""
 
 import asyncio
 
@@ -20,22 +20,22 @@ WORD = Decision(by="noc-7", why="ticket 4711")
 
 @pytest.fixture
 def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
-    """With room for as many runs as the test is parametrised with."""
+    """Limit the cache to the number of runs of the parameter."""
     return settings.model_copy(update={"max_cached_workflows": getattr(request, "param", 2000)})
 
 
-forgetful = pytest.mark.parametrize("settings", [1, 2], ids=["room for one", "room for two"], indirect=True)
+small_cache = pytest.mark.parametrize("settings", [1, 2], ids=["room for one", "room for two"], indirect=True)
 
 
-@forgetful
-async def test_forgotten_runs_roll_back(
+@small_cache
+async def test_evicted_runs_roll_back(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
-    """Four runs push each other out of the cache: failed, cancelled, cancelled while being undone, and parked."""
+    """Four runs evict each other: failed, cancelled, cancelled during the rollback, and parked."""
     nothing = await what_is_there(owner)
     faults.after["create_billing_service"] = refused
     cancelled, undoing = Gate(), Gate()
-    # Where they wait are activities proper: during local ones a run is not forgotten.
+    # They wait in regular activities: during a local activity a run is not evicted.
     faults.after["O-2", "create_billing_service"] = cancelled
     faults.before["O-3", "begin_rollback"] = undoing
     faults.before["O-4", "release_ip_address"] = refused
@@ -55,8 +55,8 @@ async def test_forgotten_runs_roll_back(
     assert await what_is_there(owner) == nothing
 
 
-@forgetful
-async def test_a_forgotten_deprovision_goes_forward(
+@small_cache
+async def test_evicted_deprovision_goes_forward(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -73,7 +73,7 @@ async def test_a_forgotten_deprovision_goes_forward(
     assert await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 1
 
 
-async def test_another_worker_finishes_what_a_stopped_one_left_parked(
+async def test_parked_run_of_a_stopped_worker_continues_on_another(
     client: Client,
     settings: Settings,
     database: Database,

@@ -1,4 +1,4 @@
-"""One operation on a subscriber at a time, one content per order id, and orders that no model has seen."""
+"""One operation on a subscriber at a time, one content for each order id, and orders that no model validated."""
 
 import asyncio
 
@@ -16,11 +16,11 @@ from tests.support.faults import Faults, Gate
 from tests.support.orders import Orders
 from workflows.search_attributes import OPERATION, TENANT
 
-# Of a test that would wait for ever where the behaviour is broken, in seconds.
+# Seconds until a test fails that would otherwise wait for ever.
 PATIENCE = 60
 
 
-async def test_a_second_operation_is_refused_and_the_running_one_is_named(
+async def test_second_operation_is_refused_and_names_the_running_one(
     lastmile: Lastmile, orders: Orders, faults: Faults
 ) -> None:
     gate = faults.before["create_customer"] = Gate()
@@ -40,7 +40,7 @@ async def test_a_second_operation_is_refused_and_the_running_one_is_named(
     assert (await run.result()).status is ResultStatus.COMPLETED
 
 
-async def test_the_same_order_from_many_callers_is_one_run(
+async def test_same_order_from_many_callers_is_one_run(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     gate = faults.before["create_customer"] = Gate()
@@ -54,7 +54,7 @@ async def test_the_same_order_from_many_callers_is_one_run(
     assert faults.ran["create_customer"] == 1
 
 
-async def test_a_run_under_another_workflow_id_is_refused_and_touches_nothing(
+async def test_run_under_another_workflow_id_is_refused(
     temporal_client: Client,
     settings: Settings,
     lastmile: Lastmile,
@@ -86,7 +86,7 @@ async def test_a_run_under_another_workflow_id_is_refused_and_touches_nothing(
     assert (await run.result()).status is ResultStatus.COMPLETED
 
 
-async def test_the_running_order_id_with_other_content_is_refused(
+async def test_running_order_id_with_other_content_is_refused(
     lastmile: Lastmile, orders: Orders, faults: Faults
 ) -> None:
     gate = faults.before["create_customer"] = Gate()
@@ -97,8 +97,10 @@ async def test_the_running_order_id_with_other_content_is_refused(
     await run.result()
 
 
-async def test_two_orders_for_one_device_at_once(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
-    """Two subscribers, one ONU: one of them gets it, and the other is told who has it."""
+async def test_concurrent_orders_for_one_device_complete_once(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    """Two subscribers order the same ONU: one gets it, and the other is refused."""
     line = orders.provision().line
     sent = [orders.provision(f"O-{nth}", nth, line=line) for nth in (1, 2)]
 
@@ -109,7 +111,7 @@ async def test_two_orders_for_one_device_at_once(lastmile: Lastmile, orders: Ord
     assert await owner.fetchval("SELECT count(*) FROM customers") == 1
 
 
-async def test_many_orders_at_once_hold_prefixes_of_their_own(
+async def test_concurrent_orders_get_distinct_prefixes(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
     results = await asyncio.gather(*(lastmile.execute(orders.provision(f"O-{n}", n)) for n in range(1, 13)))
@@ -119,7 +121,7 @@ async def test_many_orders_at_once_hold_prefixes_of_their_own(
     assert await owner.fetchval("SELECT count(*) FROM customers") == 1
 
 
-async def test_progress_while_it_runs_and_when_it_has_ended(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+async def test_progress_of_a_running_and_of_an_ended_order(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
     assert await lastmile.progress("acme", orders.ref) is None
     gate = faults.before["create_billing_service"] = Gate()
     run = await lastmile.start(orders.provision())
@@ -139,10 +141,10 @@ async def test_progress_while_it_runs_and_when_it_has_ended(lastmile: Lastmile, 
 
 @pytest.mark.parametrize("workflow", ["Provision", "Deprovision"])
 @pytest.mark.parametrize("order", [{"tenant": "acme"}, "an order", None, {"tenant": "acme", "order_id": "a/b"}])
-async def test_an_order_that_does_not_fit_ends_its_run_and_says_why(
+async def test_invalid_order_fails_its_run_with_the_reason(
     temporal_client: Client, settings: Settings, lastmile: Lastmile, orders: Orders, workflow: str, order: object
 ) -> None:
-    """From a client without the models. Temporal would otherwise retry the workflow task for ever."""
+    """A client without the models can send such an order. Otherwise Temporal would retry the workflow task for ever."""
     handle = await temporal_client.start_workflow(
         workflow, order, id=f"raw-{orders.ref}", task_queue=settings.task_queue
     )
@@ -154,7 +156,7 @@ async def test_an_order_that_does_not_fit_ends_its_run_and_says_why(
     assert "order" in str(failure.value.cause.message) or "validation error" in str(failure.value.cause.message)
 
 
-async def test_an_order_without_any_argument_ends_its_run(
+async def test_order_without_an_argument_fails_its_run(
     temporal_client: Client, settings: Settings, lastmile: Lastmile, orders: Orders
 ) -> None:
     handle = await temporal_client.start_workflow("Provision", id=f"raw-{orders.ref}", task_queue=settings.task_queue)
@@ -162,10 +164,10 @@ async def test_an_order_without_any_argument_ends_its_run(
         await asyncio.wait_for(handle.result(), PATIENCE)
 
 
-async def test_an_order_from_another_language_runs(
+async def test_order_in_plain_json_completes(
     temporal_client: Client, settings: Settings, lastmile: Lastmile, orders: Orders
 ) -> None:
-    """Plain JSON, no models, no search attributes: the run sets those itself."""
+    """The order has no model and no search attributes. The run sets the search attributes itself."""
     order = orders.provision()
     handle = await temporal_client.start_workflow(
         "Provision", order.model_dump(mode="json"), id=order.workflow_id, task_queue=settings.task_queue

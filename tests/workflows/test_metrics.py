@@ -1,4 +1,4 @@
-"""What orders and their steps count as: each thing once, whatever is tried again or lost on the way."""
+"""The counters of orders and steps: each counts once, whatever is retried or lost."""
 
 from collections import Counter
 from datetime import timedelta
@@ -37,18 +37,18 @@ def counted() -> Counted:
     return Counted()
 
 
-def as_told(result: OrderResult) -> dict[tuple[str, ...], float]:
-    """The result's steps, as the metric has them: by outcome, step and tenant."""
+def as_reported(result: OrderResult) -> dict[tuple[str, ...], float]:
+    """Return the steps of the result as the metric counts them: by outcome, step and tenant."""
     return {(outcome, step, result.tenant): 1 for step, outcome in outcomes(result).items() if outcome is not None}
 
 
-async def test_an_order_and_its_steps_count_once(lastmile: Lastmile, orders: Orders, counted: Counted) -> None:
+async def test_repeated_order_counts_once(lastmile: Lastmile, orders: Orders, counted: Counted) -> None:
     result = await lastmile.execute(orders.provision())
-    await lastmile.execute(orders.provision())  # the same again does nothing
+    await lastmile.execute(orders.provision())  # the repeated order changes nothing
 
     assert counted.since(ORDERS) == {("provision", "completed", "acme"): 1}
     assert counted.since(ORDER_SECONDS) == {("provision", "acme"): 1}
-    assert counted.since(STEPS) == as_told(result)
+    assert counted.since(STEPS) == as_reported(result)
     own = {"open_order": 2, "close_order": 1}
     assert counted.since(ATTEMPTS) == {(name,): own.get(name, 1) for name in (*outcomes(result), *own)}
     assert counted.since(RETRIES) == {}
@@ -56,18 +56,18 @@ async def test_an_order_and_its_steps_count_once(lastmile: Lastmile, orders: Ord
     assert counted.since(REVOKED) == {}
 
 
-async def test_a_line_that_is_taken_down(lastmile: Lastmile, orders: Orders, counted: Counted) -> None:
+async def test_deprovision_counts_a_revocation(lastmile: Lastmile, orders: Orders, counted: Counted) -> None:
     await lastmile.execute(orders.provision())
     before = counted.since(ALLOCATED)
     result = await lastmile.execute(orders.deprovision())
 
     assert counted.since(ORDERS)["deprovision", "completed", "acme"] == 1
-    assert counted.since(STEPS).items() >= as_told(result).items()
+    assert counted.since(STEPS).items() >= as_reported(result).items()
     assert counted.since(REVOKED) == {("acme",): 1}
     assert counted.since(ALLOCATED) == before
 
 
-async def test_no_prefix_is_no_allocation_and_no_revocation(
+async def test_order_without_a_prefix_counts_no_allocation(
     lastmile: Lastmile, orders: Orders, counted: Counted
 ) -> None:
     bare = Addressing(enable_ipv6=False, ipv4_mode=IPv4Mode.STATIC)
@@ -79,7 +79,7 @@ async def test_no_prefix_is_no_allocation_and_no_revocation(
     assert counted.since(REVOKED) == {}
 
 
-async def test_how_long_an_order_took(
+async def test_duration_of_an_order_equals_its_row(
     lastmile: Lastmile, orders: Orders, counted: Counted, owner: asyncpg.Connection
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -89,7 +89,7 @@ async def test_how_long_an_order_took(
     )
 
 
-async def test_a_lost_reply_counts_no_order_twice(
+async def test_order_with_a_lost_reply_counts_once(
     lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults
 ) -> None:
     faults.after["close_order"] = once(broken)
@@ -97,23 +97,25 @@ async def test_a_lost_reply_counts_no_order_twice(
 
     assert faults.ran["close_order"] == 2
     assert counted.since(ORDERS) == {("provision", "completed", "acme"): 1}
-    assert counted.since(STEPS) == as_told(result)
+    assert counted.since(STEPS) == as_reported(result)
 
 
-async def test_a_rolled_back_order(lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults) -> None:
+async def test_rolled_back_order_counts_its_undone_steps(
+    lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults
+) -> None:
     faults.before["create_billing_service"] = refused
     result = await lastmile.execute(orders.provision())
 
     assert counted.since(ORDERS) == {("provision", "rolled_back", "acme"): 1}
     steps = counted.since(STEPS)
-    assert steps == as_told(result)
+    assert steps == as_reported(result)
     assert Counter(outcome for outcome, _, _ in steps) == {"undone": len(operations.PROVISION.steps) - 1, "failed": 1}
     undos = {step.undo for step in operations.PROVISION.steps}
     assert {name for (name,) in counted.since(ATTEMPTS)} >= undos
     assert counted.since(REVOKED) == {("acme",): 1}
 
 
-async def test_a_cancelled_order_has_not_failed(
+async def test_cancelled_order_counts_as_cancelled(
     lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults
 ) -> None:
     gate = faults.after["create_billing_service"] = Gate()
@@ -125,10 +127,10 @@ async def test_a_cancelled_order_has_not_failed(
 
     assert result.status is ResultStatus.ROLLED_BACK
     assert counted.since(ORDERS) == {("provision", "cancelled", "acme"): 1}
-    assert counted.since(STEPS) == as_told(result)
+    assert counted.since(STEPS) == as_reported(result)
 
 
-async def test_what_is_refused_is_not_tried_again(lastmile: Lastmile, orders: Orders, counted: Counted) -> None:
+async def test_refused_step_counts_no_retry(lastmile: Lastmile, orders: Orders, counted: Counted) -> None:
     orders.tenant = "other"  # without a pool of /48s
     result = await lastmile.execute(orders.provision(addressing=Addressing(ipv6_pd_size=48)))
 
@@ -161,10 +163,10 @@ async def test_provision_from_an_exhausted_pool_counts_as_a_failure(
     assert counted.since(ORDERS) == {("provision", "completed", "other"): 2, ("provision", "rolled_back", "other"): 1}
 
 
-async def test_a_failure_that_passes_is_a_retry_by_its_type(
+async def test_failed_attempt_counts_a_retry_by_its_type(
     lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults, owner: asyncpg.Connection
 ) -> None:
-    """The first attempt, as a local activity, finds no table; the second, an activity proper, does."""
+    """The first attempt, a local activity, finds no table. The second, a regular activity, finds it."""
     names = iter([("customers", "gone"), ("gone", "customers")])
 
     async def move() -> None:
@@ -177,10 +179,10 @@ async def test_a_failure_that_passes_is_a_retry_by_its_type(
     assert result.status is ResultStatus.COMPLETED
     assert counted.since(RETRIES) == {("ProgrammingError", "create_customer"): 1}
     assert counted.since(ATTEMPTS)["create_customer",] == 2
-    assert counted.since(STEPS) == as_told(result)
+    assert counted.since(STEPS) == as_reported(result)
 
 
-async def test_a_parked_run_counts_when_it_ends(
+async def test_parked_run_counts_when_it_ends(
     lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults
 ) -> None:
     faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
@@ -190,10 +192,10 @@ async def test_a_parked_run_counts_when_it_ends(
     await run.handle.terminate()
 
 
-async def test_a_live_session(
+async def test_live_session_counts_its_requests(
     lastmile: Lastmile, orders: Orders, counted: Counted, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
-    """The step that declines to tell it as a local activity has not been attempted then."""
+    """A step that declines to run as a local activity does not count as an attempt."""
     await log_in(owner, orders, "4F0C-01", nas)
     await lastmile.execute(orders.provision())
     assert counted.since(ATTEMPTS)["activate_ipv6_lifecycle",] == 1
@@ -219,7 +221,7 @@ async def declines(ref: StepContext) -> None:
 
 @workflow.defn
 class Stubborn:
-    """Three attempts at what always fails, and one at what declines."""
+    """A workflow with three attempts of a failing activity, and one of an activity that declines."""
 
     @workflow.run
     async def run(self) -> None:
@@ -234,7 +236,7 @@ class Stubborn:
             await workflow.execute_activity(never, REF, start_to_close_timeout=patience, retry_policy=thrice)
 
 
-async def test_the_last_attempt_is_no_retry(temporal_client: Client, orders: Orders, counted: Counted) -> None:
+async def test_last_attempt_counts_no_retry(temporal_client: Client, orders: Orders, counted: Counted) -> None:
     worker = Worker(
         temporal_client,
         task_queue=orders.ref,

@@ -1,4 +1,4 @@
-"""What cannot be done and cannot be undone waits for an operator, in the open; the operator's word ends it."""
+"""A step or an undo that keeps failing parks the run until an operator decides."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +19,7 @@ WORD = Decision(by="noc-7", why="ticket 4711")
 
 
 async def parked_undo(lastmile: Lastmile, orders: Orders, faults: Faults) -> OrderRun:
-    """A provision that failed at its last step and cannot release its prefix."""
+    """Return a parked provision that failed at its last step and cannot release its prefix."""
     faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
     run = await lastmile.start(orders.provision())
     await parked(run)
@@ -27,7 +27,7 @@ async def parked_undo(lastmile: Lastmile, orders: Orders, faults: Faults) -> Ord
 
 
 async def parked_forward(lastmile: Lastmile, orders: Orders, faults: Faults) -> OrderRun:
-    """A deprovision that is past its pivot and cannot release the prefix."""
+    """Return a parked deprovision that is past its pivot and cannot release the prefix."""
     await lastmile.execute(orders.provision())
     faults.before["release_ip_address"] = refused
     run = await lastmile.start(orders.deprovision())
@@ -35,7 +35,7 @@ async def parked_forward(lastmile: Lastmile, orders: Orders, faults: Faults) -> 
     return run
 
 
-async def test_a_parked_run_shows_itself(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+async def test_parked_run_shows_its_step_and_reason(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
     before = datetime.now(UTC)
     run = await parked_undo(lastmile, orders, faults)
 
@@ -65,7 +65,7 @@ async def test_a_parked_run_shows_itself(lastmile: Lastmile, orders: Orders, fau
     await run.handle.terminate()
 
 
-async def test_a_run_that_is_not_parked_does_not_ask_for_attention(lastmile: Lastmile, orders: Orders) -> None:
+async def test_completed_run_needs_no_attention(lastmile: Lastmile, orders: Orders) -> None:
     run = await lastmile.start(orders.provision())
     await run.result()
 
@@ -74,7 +74,7 @@ async def test_a_run_that_is_not_parked_does_not_ask_for_attention(lastmile: Las
     assert details.startswith("**provision O-1**: completed")
 
 
-async def test_retry_step_once_the_cause_is_mended(
+async def test_retry_step_after_the_cause_is_removed_rolls_back(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     nothing = await what_is_there(owner)
@@ -91,7 +91,7 @@ async def test_retry_step_once_the_cause_is_mended(
     assert (await run.handle.describe()).typed_search_attributes.get(ATTENTION) is False
 
 
-async def test_retry_step_before_the_cause_is_mended_parks_again(
+async def test_retry_step_with_the_cause_present_parks_again(
     lastmile: Lastmile, orders: Orders, faults: Faults
 ) -> None:
     run = await parked_undo(lastmile, orders, faults)
@@ -107,7 +107,7 @@ async def test_retry_step_before_the_cause_is_mended_parks_again(
     assert (await run.result()).status is ResultStatus.ROLLED_BACK
 
 
-async def test_skip_step_goes_on_with_the_rest_and_is_remembered(
+async def test_skip_step_continues_and_is_recorded(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     run = await parked_undo(lastmile, orders, faults)
@@ -135,7 +135,7 @@ async def test_skip_step_goes_on_with_the_rest_and_is_remembered(
     assert not any(there.values())
 
 
-async def test_abandon_leaves_everything_as_it_is(
+async def test_abandon_changes_nothing(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     run = await parked_undo(lastmile, orders, faults)
@@ -167,7 +167,7 @@ async def test_abandon_names_only_what_was_not_undone(
     assert await owner.fetchval("SELECT count(*) FROM radcheck") == 0
 
 
-async def test_an_undo_whose_retries_are_used_up_parks(
+async def test_undo_without_retries_left_parks(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     nothing = await what_is_there(owner)
@@ -186,7 +186,7 @@ async def test_an_undo_whose_retries_are_used_up_parks(
     assert await what_is_there(owner) == nothing
 
 
-async def test_a_cancelled_run_that_is_parked_still_takes_an_operators_word(
+async def test_cancelled_parked_run_accepts_a_decision(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     nothing = await what_is_there(owner)
@@ -202,7 +202,7 @@ async def test_a_cancelled_run_that_is_parked_still_takes_an_operators_word(
 
 
 @pytest.mark.parametrize("step", ["revoke_ipv6_lifecycle", "release_ip_address", "archive_subscriber"])
-async def test_after_the_pivot_a_failure_parks_and_nothing_is_taken_back(
+async def test_failure_after_the_pivot_parks_without_a_rollback(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -220,7 +220,7 @@ async def test_after_the_pivot_a_failure_parks_and_nothing_is_taken_back(
     assert await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 0
 
 
-async def test_a_step_skipped_after_the_pivot_degrades_the_order(
+async def test_skip_step_after_the_pivot_degrades_the_order(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     run = await parked_forward(lastmile, orders, faults)
@@ -235,7 +235,7 @@ async def test_a_step_skipped_after_the_pivot_degrades_the_order(
     assert await owner.fetchval("SELECT state FROM delegations WHERE released_at IS NULL") == "revoked"
 
 
-async def test_abandon_after_the_pivot_fails_the_run(
+async def test_abandon_after_the_pivot_abandons_the_order(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     run = await parked_forward(lastmile, orders, faults)
@@ -249,10 +249,10 @@ async def test_abandon_after_the_pivot_fails_the_run(
     assert await owner.fetchval("SELECT count(*) FROM radcheck") > 0
 
 
-async def test_the_outcome_that_cannot_be_recorded_parks(
+async def test_result_that_cannot_be_recorded_parks(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
-    """Nobody is told of an end that the order's row does not know."""
+    """The run does not end before the order's row has the result."""
     faults.before["close_order"] = refused
     run = await lastmile.start(orders.provision())
     assert (await parked(run)).attention == "close_order failed: refused by the test"
@@ -264,7 +264,7 @@ async def test_the_outcome_that_cannot_be_recorded_parks(
     assert await owner.fetchval("SELECT status FROM orders") == "completed"
 
 
-async def test_a_decision_about_nothing_or_another_step_is_refused(
+async def test_decision_for_no_run_or_another_step_is_refused(
     lastmile: Lastmile, orders: Orders, faults: Faults
 ) -> None:
     with pytest.raises(NotRunningError, match=r"No order of subscriber .* is running"):
@@ -277,7 +277,7 @@ async def test_a_decision_about_nothing_or_another_step_is_refused(
     await run.handle.terminate()
 
 
-async def test_a_decision_while_nothing_is_parked_is_refused(
+async def test_decision_for_a_run_that_is_not_parked_is_refused(
     lastmile: Lastmile, orders: Orders, faults: Faults
 ) -> None:
     async def meddle() -> None:
@@ -293,10 +293,10 @@ async def test_a_decision_while_nothing_is_parked_is_refused(
     "decision",
     [{"by": "", "why": "x"}, {"by": "x", "why": ""}, {"by": "x"}, {}, "yes", {"by": "x", "why": "y", "z": 1}],
 )
-async def test_a_decision_needs_somebody_and_a_reason(
+async def test_decision_without_a_name_or_a_reason_is_refused(
     lastmile: Lastmile, orders: Orders, faults: Faults, decision: Any
 ) -> None:
-    """As an operator types it into the Temporal UI: refused, without harm to the run."""
+    """An operator can type any input into the Temporal UI. A refused decision leaves the run parked."""
     run = await parked_undo(lastmile, orders, faults)
 
     with pytest.raises(WorkflowUpdateFailedError):

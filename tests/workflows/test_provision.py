@@ -1,4 +1,4 @@
-"""Provision, start to end: what is there afterwards, and what the caller is told."""
+"""Provision orders: the records that they create, and their results."""
 
 import asyncio
 import base64
@@ -24,7 +24,9 @@ from tests.support.orders import Orders, outcomes, what_is_there
 DONE = {step.name: "done" for step in PROVISION.steps} | {"activate_onu": "skipped", "configure_cpe": "skipped"}
 
 
-async def test_an_order_becomes_a_working_line(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
+async def test_provision_creates_a_line_in_service(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
     result = await lastmile.execute(orders.provision())
 
     assert result.status is ResultStatus.COMPLETED
@@ -53,10 +55,10 @@ async def test_an_order_becomes_a_working_line(lastmile: Lastmile, orders: Order
     assert (order["status"], order["finished_at"] is not None) == ("completed", True)
 
 
-async def test_every_reply_lost_once_changes_nothing(
+async def test_provision_with_every_reply_lost_once_completes(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
-    """The work is done, the worker dies before it can say so, and it is done again."""
+    """Each step does its work, its reply is lost, and the step runs again."""
     faults.after = {step.name: once(broken) for step in PROVISION.steps}
 
     result = await lastmile.execute(orders.provision())
@@ -80,7 +82,7 @@ async def test_every_reply_lost_once_changes_nothing(
     assert await owner.fetchval("SELECT count(*) FROM delegation_events") == 2
 
 
-async def test_the_same_order_again_gives_the_same_result_and_does_nothing(
+async def test_repeated_provision_returns_the_same_result(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     first = await lastmile.execute(orders.provision())
@@ -93,10 +95,10 @@ async def test_the_same_order_again_gives_the_same_result_and_does_nothing(
     assert faults.ran - ran == {"open_order": 1}
 
 
-async def test_the_result_outlives_the_run(
+async def test_result_remains_after_the_run_is_deleted(
     lastmile: Lastmile, orders: Orders, client: Client, temporal_client: Client
 ) -> None:
-    """Temporal forgets a run after its retention time; the order's row does not."""
+    """Temporal deletes a run after its retention time. The order's row stays."""
     first = await lastmile.execute(orders.provision())
     run = await temporal_client.get_workflow_handle(orders.provision().workflow_id).describe()
     await client.workflow_service.delete_workflow_execution(
@@ -109,7 +111,7 @@ async def test_the_result_outlives_the_run(
     assert await lastmile.execute(orders.provision()) == first
 
 
-async def test_the_order_id_belongs_to_its_content(
+async def test_order_id_with_other_content_is_refused(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -123,12 +125,12 @@ async def test_the_order_id_belongs_to_its_content(
     assert await what_is_there(owner) == before
 
 
-async def test_a_tenant_that_does_not_exist_is_refused(lastmile: Lastmile, orders: Orders) -> None:
+async def test_order_of_an_unknown_tenant_is_refused(lastmile: Lastmile, orders: Orders) -> None:
     with pytest.raises(OrderRefusedError, match="Tenant nobody does not exist"):
         await lastmile.execute(orders.provision(tenant="nobody"))
 
 
-async def test_a_second_line_shares_the_customer(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
+async def test_second_line_shares_the_customer(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
     first = await lastmile.execute(orders.provision("O-1"))
     second = await lastmile.execute(orders.provision("O-2", nth=1))
 
@@ -139,7 +141,7 @@ async def test_a_second_line_shares_the_customer(lastmile: Lastmile, orders: Ord
     assert await owner.fetchval("SELECT count(*) FROM subscribers") == 2
 
 
-async def test_a_line_that_works_is_left_alone_by_a_new_order_for_it(
+async def test_new_order_for_a_line_in_service_changes_nothing(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
     first = await lastmile.execute(orders.provision("O-1"))
@@ -191,7 +193,7 @@ async def test_a_line_that_works_is_left_alone_by_a_new_order_for_it(
         ),
     ],
 )
-async def test_an_order_that_differs_from_the_live_line_is_refused_with_each_difference(
+async def test_order_that_differs_from_the_live_line_names_each_difference(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, changes: dict[str, Any], words: list[str]
 ) -> None:
     await lastmile.execute(orders.provision("O-1"))
@@ -206,9 +208,7 @@ async def test_an_order_that_differs_from_the_live_line_is_refused_with_each_dif
     assert await owner.fetchval("SELECT count(*) FROM orders") == 1
 
 
-async def test_an_order_without_the_ipv4_address_of_the_live_line_is_refused(
-    lastmile: Lastmile, orders: Orders
-) -> None:
+async def test_order_without_the_ipv4_address_of_the_live_line_is_refused(lastmile: Lastmile, orders: Orders) -> None:
     addressing = Addressing(ipv6_mode="dual_stack", ipv4_mode="static")
     first = await lastmile.execute(orders.provision("O-1", addressing=addressing))
 
@@ -219,10 +219,10 @@ async def test_an_order_without_the_ipv4_address_of_the_live_line_is_refused(
     assert again.created == first.created
 
 
-async def test_an_order_may_allocate_what_the_live_line_has_lost(
+async def test_order_allocates_what_the_live_line_has_lost(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
-    """An audit finding, which the same order again repairs."""
+    """The loss is an audit finding, which a repeated order repairs."""
     await lastmile.execute(orders.provision("O-1"))
     await owner.execute("UPDATE slots SET delegation_id = NULL WHERE delegation_id IS NOT NULL")
     await owner.execute("UPDATE delegations SET state = 'revoked', released_at = now()")
@@ -233,7 +233,7 @@ async def test_an_order_may_allocate_what_the_live_line_has_lost(
     assert result.created.ipv6_prefix is not None
 
 
-async def test_a_known_customer_with_another_name_is_told_in_the_result(
+async def test_order_with_another_customer_name_adds_a_note(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
     await lastmile.execute(orders.provision("O-1"))
@@ -246,7 +246,7 @@ async def test_a_known_customer_with_another_name_is_told_in_the_result(
     assert await owner.fetchval("SELECT name FROM customers") == "Ada Example"
 
 
-async def test_the_result_of_an_order_whose_line_was_deprovisioned_says_that_it_is_old(
+async def test_result_of_a_line_deprovisioned_since_is_marked_outdated(
     lastmile: Lastmile, orders: Orders, database: Database
 ) -> None:
     first = await lastmile.execute(orders.provision("O-1"))
@@ -263,7 +263,7 @@ async def test_the_result_of_an_order_whose_line_was_deprovisioned_says_that_it_
     assert found["acme", "O-2"].outdated == ""
 
 
-async def test_one_onu_is_on_one_line(lastmile: Lastmile, orders: Orders) -> None:
+async def test_onu_of_another_line_is_refused(lastmile: Lastmile, orders: Orders) -> None:
     first = orders.provision("O-1")
     await lastmile.execute(first)
 
@@ -273,7 +273,7 @@ async def test_one_onu_is_on_one_line(lastmile: Lastmile, orders: Orders) -> Non
     assert f"ONU ACME00000000 already belongs to subscriber {orders.ref}'s line" in result.reason
 
 
-async def test_dual_stack_with_a_static_ipv4_address(
+async def test_dual_stack_order_gets_the_static_ipv4_address(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
     addressing = Addressing(
@@ -291,7 +291,7 @@ async def test_dual_stack_with_a_static_ipv4_address(
     ]
 
 
-async def test_a_line_without_addresses_skips_them_and_says_so(
+async def test_order_without_addresses_skips_the_address_steps(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
     result = await lastmile.execute(orders.provision(addressing=Addressing(enable_ipv6=False)))
@@ -305,10 +305,10 @@ async def test_a_line_without_addresses_skips_them_and_says_so(
     assert await owner.fetchval("SELECT count(*) FROM radreply") == 0
 
 
-async def test_an_exhausted_pool_is_named_and_nothing_is_left(
+async def test_order_from_an_exhausted_pool_is_rolled_back_and_names_it(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
-    """Two prefixes, three orders."""
+    """Three orders compete for two prefixes."""
     lines = [orders.provision(f"O-{n}", nth=n, tenant="other") for n in range(1, 4)]
 
     results = await asyncio.gather(*(lastmile.execute(order) for order in lines))
@@ -327,7 +327,7 @@ async def test_an_exhausted_pool_is_named_and_nothing_is_left(
     }
 
 
-async def test_the_password_never_enters_the_history(
+async def test_history_never_contains_the_password(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, temporal_client: Client
 ) -> None:
     await lastmile.execute(orders.provision())

@@ -1,4 +1,4 @@
-"""What the workflows name, a worker has."""
+"""A worker registers every activity and workflow that is used."""
 
 from typing import Any
 
@@ -24,16 +24,16 @@ def registered(worker: Worker) -> set[str]:
     return {getattr(activity, "__temporal_activity_definition").name for activity in activities}
 
 
-def test_every_step_and_every_undo_is_an_activity(registered: set[str]) -> None:
+def test_every_step_and_undo_is_a_registered_activity(registered: set[str]) -> None:
     assert {step.name for step in STEPS} | {step.undo for step in STEPS if step.undo} <= registered
 
 
-def test_every_activity_is_somebodys(registered: set[str]) -> None:
+def test_every_registered_activity_is_used(registered: set[str]) -> None:
     named = {step.name for step in STEPS} | {step.undo for step in STEPS}
     assert registered - named == ORDERS | CLEANUP | AUDIT | POOL_MODE | {"take_snapshot"}
 
 
-def test_the_worker_runs_every_workflow(worker: Worker) -> None:
+def test_worker_registers_every_workflow(worker: Worker) -> None:
     assert worker.config().get("workflows") == WORKFLOWS
 
 
@@ -41,12 +41,12 @@ def test_every_step_of_provision_has_an_undo() -> None:
     assert all(step.undo for step in operations.PROVISION.steps)
 
 
-def test_deprovision_changes_nothing_before_its_pivot_that_it_cannot_take_back() -> None:
+def test_deprovision_steps_before_the_pivot_have_an_undo() -> None:
     pivot = pivot_of(operations.DEPROVISION.steps)
     assert [step.name for step in operations.DEPROVISION.steps[:pivot] if step.undo is None] == ["verify_subscriber"]
     assert operations.DEPROVISION.steps[pivot].name == "revoke_ipv6_lifecycle"
 
 
-def test_what_is_scheduled_is_a_workflow() -> None:
+def test_every_schedule_starts_a_registered_workflow() -> None:
     assert {plan.workflow for plan in SCHEDULES} == {"StalePrefixCleanup", "Metrics", "Audit"}
     assert {plan.workflow for plan in SCHEDULES} <= {workflow.__name__ for workflow in WORKFLOWS}

@@ -1,4 +1,4 @@
-"""Runs that an earlier version began go on under this one: it replays what that recorded (record_histories.py)."""
+"""This version continues the runs of earlier versions: it replays their recorded histories (record_histories.py)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +39,7 @@ class Changed(OrderWorkflow):
 
 @workflow.defn(name="Provision")
 class Tagged(OrderWorkflow):
-    """The provision workflow with a search attribute more."""
+    """The provision workflow with one more search attribute."""
 
     @workflow.init
     def __init__(self, order: ProvisionSubscriber) -> None:
@@ -53,7 +53,7 @@ class Tagged(OrderWorkflow):
 
 @workflow.defn(name="Provision")
 class Guarded(OrderWorkflow):
-    """The provision workflow with other steps for runs to come, as docs/development/changing-workflows.md says."""
+    """The provision workflow with other steps for new runs, as docs/development/changing-workflows.md describes."""
 
     @workflow.init
     def __init__(self, order: ProvisionSubscriber) -> None:
@@ -70,25 +70,25 @@ async def replay_with(changed: type, name: str) -> None:
     await replay(DIRECTORY / f"{name}.json", [changed], UnsandboxedWorkflowRunner())
 
 
-def test_there_is_a_history_of_each_way_to_end() -> None:
+def test_every_ending_has_a_recorded_history() -> None:
     recorded = {file.stem for file in DIRECTORY.glob("*.json")}
     assert recorded == set(NAMES), "python -m tests.workflows.record_histories"
 
 
 @pytest.mark.parametrize("file", HISTORIES, ids=lambda file: str(file.relative_to(DIRECTORY)))
-async def test_every_recorded_run_replays(file: Path) -> None:
+async def test_recorded_history_replays(file: Path) -> None:
     await replay(file)
 
 
-def test_what_released_versions_recorded_is_as_it_was() -> None:
-    """To record it anew would hide a break instead of mending it."""
+def test_histories_of_released_versions_are_unchanged() -> None:
+    """A new recording would hide an incompatible change instead of fixing it."""
     assert {version.name: names for version in RELEASED if (names := altered(version))} == {}, (
-        "histories of released versions are never recorded anew: take them from the release, and guard the change "
+        "histories of released versions are never recorded again: restore them from the release, and guard the change "
         "(docs/development/changing-workflows.md)"
     )
 
 
-def test_an_altered_history_of_a_release_is_found(tmp_path: Path) -> None:
+def test_altered_history_of_a_release_is_found(tmp_path: Path) -> None:
     for name in ("changed", "kept", "new", "removed"):
         (tmp_path / f"{name}.json").write_text("{}")
     digest = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # of {}
@@ -108,15 +108,13 @@ def test_an_altered_history_of_a_release_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["provision_completed", "provision_refused_rolled_back", "provision_cancel_rolled_back"]
 )
-async def test_other_steps_do_not_pass_for_the_recorded_ones(
-    name: str, steps: Sequence[Step[ProvisionSubscriber]]
-) -> None:
+async def test_replay_with_other_steps_fails(name: str, steps: Sequence[Step[ProvisionSubscriber]]) -> None:
     Changed.steps = steps
     with pytest.raises(pytest.fail.Exception, match=rf"Provision\n.*{name}\.json\n.*Nondeterminism"):
         await replay_with(Changed, name)
 
 
-async def test_whoever_breaks_running_workflows_is_told_what_to_do() -> None:
+async def test_replay_with_an_incompatible_change_names_the_remedies() -> None:
     with pytest.raises(pytest.fail.Exception) as told:
         await replay_with(Tagged, "provision_completed")
     words = str(told.value)
@@ -127,10 +125,10 @@ async def test_whoever_breaks_running_workflows_is_told_what_to_do() -> None:
         assert remedy in words
 
 
-async def test_a_guarded_change_does_not_break_them() -> None:
+async def test_replay_with_a_guarded_change_succeeds() -> None:
     await replay_with(Guarded, "provision_completed")
 
 
-async def test_titles_and_patience_may_change_while_runs_are_open() -> None:
+async def test_replay_with_other_titles_and_retries_succeeds() -> None:
     Changed.steps = [replace(step, title="another title", kind=CallKind.DEVICE) for step in operations.PROVISION.steps]
     await replay_with(Changed, "provision_completed")

@@ -1,4 +1,4 @@
-"""Before the pivot every failure takes back what the order did, and nothing else."""
+"""Before the pivot, a failure rolls back the work of the order, and nothing else."""
 
 import asyncio
 
@@ -24,10 +24,10 @@ async def order_status(owner: asyncpg.Connection, order_id: str) -> str:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", REQUIRED)
-async def test_a_refused_step_leaves_nothing_of_the_order(
+async def test_refused_step_leaves_nothing_of_the_order(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str, when: str
 ) -> None:
-    """Refused before it did anything, or after it did all of it: its undo cannot know which, and copes."""
+    """The step fails before or after its work. The undo works in both cases."""
     nothing = await what_is_there(owner)
     getattr(faults, when)[step] = refused
 
@@ -42,10 +42,10 @@ async def test_a_refused_step_leaves_nothing_of_the_order(
     assert await order_status(owner, "O-1") == "rolled_back"
 
 
-async def test_retries_used_up_at_every_step_leave_nothing(
+async def test_step_without_retries_left_leaves_nothing_of_the_order(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
-    """One order for each step, all at once; each does its work, cannot say so, and tries until it may not."""
+    """One order for each step, all at once. In each order the replies of its step are lost until no retry is left."""
     nothing = await what_is_there(owner)
     faults.after = {(f"O-{step}", step): broken for step in REQUIRED}
     sent = [orders.provision(f"O-{step}", nth) for nth, step in enumerate(REQUIRED)]
@@ -55,12 +55,12 @@ async def test_retries_used_up_at_every_step_leave_nothing(
     assert [result.reason for result in results] == [f"{step}: broken by the test" for step in REQUIRED]
     for step, result in zip(REQUIRED, results, strict=True):
         proper = 10 if step in ("activate_onu", "configure_cpe") else 30
-        attempts = proper if step == REQUIRED[-1] else 1 + proper  # one before as a local activity
+        attempts = proper if step == REQUIRED[-1] else 1 + proper  # the first attempt is a local activity
         assert {taken.step: taken.attempts for taken in result.steps}[step] == attempts
     assert await what_is_there(owner) == nothing
 
 
-async def test_what_an_undo_gives_back_rests_before_it_is_given_again(
+async def test_undo_puts_the_prefix_into_quarantine(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     faults.before["activate_onu"] = refused
@@ -72,8 +72,8 @@ async def test_what_an_undo_gives_back_rests_before_it_is_given_again(
     assert 3500 < rest <= 3600
 
 
-async def test_the_caller_learns_why_from_temporal_alone(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
-    """Any language's Temporal client sees a failed run, with the failure's type and the whole result."""
+async def test_failed_run_carries_the_result_in_temporal(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+    """A Temporal client in any language sees a failed run with the failure's type and the whole result."""
     faults.before["activate_onu"] = refused
     run = await lastmile.start(orders.provision())
 
@@ -86,7 +86,7 @@ async def test_the_caller_learns_why_from_temporal_alone(lastmile: Lastmile, ord
     assert cause.details[0]["status"] == "rolled_back"
 
 
-async def test_a_best_effort_step_that_fails_degrades_the_order(
+async def test_failed_best_effort_step_degrades_the_order(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     faults.before["activate_ipv6_lifecycle"] = refused
@@ -101,7 +101,7 @@ async def test_a_best_effort_step_that_fails_degrades_the_order(
 
 
 @pytest.mark.parametrize("activation", [None, refused], ids=["active", "never activated"])
-async def test_an_undo_that_loses_its_replies_happens_once(
+async def test_undo_with_lost_replies_is_applied_once(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, activation: Fault | None
 ) -> None:
     nothing = await what_is_there(owner)
@@ -121,7 +121,7 @@ async def test_an_undo_that_loses_its_replies_happens_once(
     assert [event["event"] for event in billed] == ["started", "cancelled"]
 
 
-async def test_a_failed_second_line_leaves_the_customer_and_the_first_line(
+async def test_failed_second_line_keeps_the_customer_and_the_first_line(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     await lastmile.execute(orders.provision("O-1"))
@@ -134,7 +134,7 @@ async def test_a_failed_second_line_leaves_the_customer_and_the_first_line(
     assert await what_is_there(owner) == before
 
 
-async def test_a_failed_order_for_a_working_line_leaves_the_line(
+async def test_failed_order_for_a_line_in_service_keeps_the_line(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     await lastmile.execute(orders.provision("O-1"))
@@ -147,10 +147,10 @@ async def test_a_failed_order_for_a_working_line_leaves_the_line(
     assert await what_is_there(owner) == before
 
 
-async def test_a_customer_with_another_line_by_now_stays_and_belongs_to_that_lines_order(
+async def test_undo_keeps_a_customer_used_by_another_order(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
-    """The first order made the customer; the second used it; then the first is undone."""
+    """The first order creates the customer, a second order uses it, and the first order is undone."""
 
     async def second_line() -> None:
         await lastmile.execute(orders.provision("O-2", 1))
@@ -167,7 +167,7 @@ async def test_a_customer_with_another_line_by_now_stays_and_belongs_to_that_lin
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", BEFORE_PIVOT)
-async def test_a_deprovision_refused_before_the_pivot_leaves_the_line_working(
+async def test_deprovision_refused_before_the_pivot_keeps_the_line(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str, when: str
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -181,7 +181,7 @@ async def test_a_deprovision_refused_before_the_pivot_leaves_the_line_working(
     assert await order_status(owner, "O-9") == "rolled_back"
 
 
-async def test_a_rolled_back_order_sent_again_gives_the_same_result(
+async def test_rolled_back_order_sent_again_returns_the_same_result(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     faults.before["activate_onu"] = refused
@@ -194,10 +194,10 @@ async def test_a_rolled_back_order_sent_again_gives_the_same_result(
     assert (await lastmile.execute(orders.provision("O-2"))).status is ResultStatus.COMPLETED
 
 
-async def test_a_terminated_order_is_taken_over_by_the_subscribers_next(
+async def test_terminated_order_is_taken_over_by_the_next_order(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
-    """Terminate runs no undo: what is left keeps its place until the next order comes."""
+    """A terminated run has no undo. Its records stay until the next order takes over."""
     gate = Gate()
     faults.before["O-1", "activate_onu"] = gate
     run = await lastmile.start(orders.provision("O-1"))

@@ -1,4 +1,4 @@
-"""No failure to make the Schedules keeps a worker from its orders, and none is for good."""
+"""The creation of Schedules at a worker's start: a failure does not stop the worker, and is retried."""
 
 import uuid
 
@@ -16,10 +16,10 @@ from tests.support.processes import until
 NAMES = [plan.name for plan in SCHEDULES]
 
 
-async def test_what_could_not_be_made_is_made_by_and_by(temporal_client: Client) -> None:
+async def test_schedules_that_failed_are_retried(temporal_client: Client) -> None:
     namespace = f"test-{uuid.uuid4().hex}"
     client = Client(**temporal_client.config() | {"namespace": namespace})
-    standing = ScheduleManager(client, "lastmile")
+    manager = ScheduleManager(client, "lastmile")
 
     def made() -> list[str]:
         return sorted(line["schedule"] for line in logs if line["event"] == "worker.schedule_created")
@@ -28,7 +28,7 @@ async def test_what_could_not_be_made_is_made_by_and_by(temporal_client: Client)
         return len(made()) == len(NAMES)
 
     with capture_logs() as logs:
-        async with ScheduleBootstrap(standing):
+        async with ScheduleBootstrap(manager):
             assert [line["event"] for line in logs] == ["worker.schedule_not_made"] * 3
             assert namespace in logs[0]["reason"]
             await client.workflow_service.register_namespace(
@@ -37,17 +37,17 @@ async def test_what_could_not_be_made_is_made_by_and_by(temporal_client: Client)
                     workflow_execution_retention_period=Duration(seconds=86_400),
                 )
             )
-            await until(all_told)  # which comes after the last of them is there
-    assert made() == sorted(map(standing.id_of, NAMES))
+            await until(all_told)  # the log entry follows the creation
+    assert made() == sorted(map(manager.id_of, NAMES))
     for plan in SCHEDULES:
-        await standing.standing(plan)
-        await client.get_schedule_handle(standing.id_of(plan.name)).delete()
+        await manager.status(plan)
+        await client.get_schedule_handle(manager.id_of(plan.name)).delete()
 
 
-async def test_one_that_cannot_be_made_leaves_the_others(temporal_client: Client) -> None:
-    standing = ScheduleManager(temporal_client, f"test-{uuid.uuid4().hex}")
-    await standing.make(SCHEDULES[0])
-    handle = temporal_client.get_schedule_handle(standing.id_of(NAMES[0]))
+async def test_schedule_that_fails_does_not_block_the_others(temporal_client: Client) -> None:
+    manager = ScheduleManager(temporal_client, f"test-{uuid.uuid4().hex}")
+    await manager.make(SCHEDULES[0])
+    handle = temporal_client.get_schedule_handle(manager.id_of(NAMES[0]))
 
     def spoilt(found: ScheduleUpdateInput) -> ScheduleUpdate:
         schedule = found.description.schedule
@@ -57,11 +57,11 @@ async def test_one_that_cannot_be_made_leaves_the_others(temporal_client: Client
 
     await handle.update(spoilt)
     with capture_logs() as logs:
-        async with ScheduleBootstrap(standing):
+        async with ScheduleBootstrap(manager):
             pass
     assert [(line["event"], line["schedule"]) for line in logs] == [
-        ("worker.schedule_not_made", standing.id_of(NAMES[0])),
-        *(("worker.schedule_created", standing.id_of(name)) for name in NAMES[1:]),
+        ("worker.schedule_not_made", manager.id_of(NAMES[0])),
+        *(("worker.schedule_created", manager.id_of(name)) for name in NAMES[1:]),
     ]
     for name in NAMES:
-        await temporal_client.get_schedule_handle(standing.id_of(name)).delete()
+        await temporal_client.get_schedule_handle(manager.id_of(name)).delete()

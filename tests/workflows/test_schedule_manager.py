@@ -1,4 +1,4 @@
-"""What runs by itself is made by the workers, follows their version, and is left alone where a person was at it."""
+"""The Schedules of maintenance: workers create and update them, and keep what an operator changed."""
 
 import asyncio
 import uuid
@@ -38,13 +38,13 @@ AT_FOUR = ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(4)])]
 AT_FIVE = ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(5)])])
 NEVER = ScheduleSpec(calendars=[ScheduleCalendarSpec(year=[ScheduleRange(2099)])])
 LATER = replace(CLEANUP, spec=AT_FOUR, late=timedelta(hours=1))
-"""What a later version wants."""
+"""The schedule of a later version."""
 
 Change = Callable[[Schedule], None]
 
 
-class ByHand:
-    """What a person sees and does in the Temporal UI."""
+class Operator:
+    """An operator in the Temporal UI."""
 
     def __init__(self, client: Client, schedule: str) -> None:
         self.handle = client.get_schedule_handle(schedule)
@@ -68,19 +68,19 @@ class ByHand:
 
 
 @pytest.fixture
-async def standing(temporal_client: Client) -> AsyncIterator[ScheduleManager]:
-    standing = ScheduleManager(temporal_client, f"test-{uuid.uuid4().hex}")
-    yield standing
+async def manager(temporal_client: Client) -> AsyncIterator[ScheduleManager]:
+    manager = ScheduleManager(temporal_client, f"test-{uuid.uuid4().hex}")
+    yield manager
     for plan in SCHEDULES:
         with suppress(RPCError):
-            await temporal_client.get_schedule_handle(standing.id_of(plan.name)).delete()
+            await temporal_client.get_schedule_handle(manager.id_of(plan.name)).delete()
 
 
 @pytest.fixture
-async def by_hand(temporal_client: Client, standing: ScheduleManager) -> ByHand:
-    """Of the cleanup's schedule, which is there."""
-    await standing.make(CLEANUP)
-    return ByHand(temporal_client, standing.id_of(CLEANUP.name))
+async def operator(temporal_client: Client, manager: ScheduleManager) -> Operator:
+    """Return an operator who works on the existing cleanup schedule."""
+    await manager.make(CLEANUP)
+    return Operator(temporal_client, manager.id_of(CLEANUP.name))
 
 
 def at(spec: ScheduleSpec, schedule: Schedule) -> None:
@@ -92,9 +92,9 @@ def hours(found: ScheduleDescription) -> list[int]:
 
 
 @pytest.mark.parametrize("plan", SCHEDULES, ids=lambda plan: plan.name)
-async def test_a_worker_makes_it_once_and_a_later_version_updates_it(standing: ScheduleManager, plan: Plan) -> None:
+async def test_make_creates_once_and_updates_for_a_later_version(manager: ScheduleManager, plan: Plan) -> None:
     later = replace(plan, spec=AT_FOUR, late=timedelta(hours=1))
-    made = [await standing.make(one) for one in (plan, plan, later, later, plan)]
+    made = [await manager.make(one) for one in (plan, plan, later, later, plan)]
     assert made == [
         CreateOutcome.CREATED,
         CreateOutcome.UNCHANGED,
@@ -104,13 +104,11 @@ async def test_a_worker_makes_it_once_and_a_later_version_updates_it(standing: S
     ]
 
 
-async def test_figures_are_taken_at_once_and_not_again_by_the_next_worker(
-    standing: ScheduleManager, temporal_client: Client
-) -> None:
+async def test_metrics_schedule_runs_at_once_and_only_once(manager: ScheduleManager, temporal_client: Client) -> None:
     for _ in range(2):
         for plan in SCHEDULES:
-            await standing.make(replace(plan, spec=NEVER))  # the time of one may come in the middle of the test
-    seen = {plan.name: ByHand(temporal_client, standing.id_of(plan.name)) for plan in SCHEDULES}
+            await manager.make(replace(plan, spec=NEVER))  # a start during the test would count
+    seen = {plan.name: Operator(temporal_client, manager.id_of(plan.name)) for plan in SCHEDULES}
     await seen["metrics"].until(lambda found: found.info.num_actions > 0)
     assert {name: (await one.sees()).info.num_actions for name, one in seen.items()} == {
         "cleanup": 0,
@@ -119,13 +117,13 @@ async def test_figures_are_taken_at_once_and_not_again_by_the_next_worker(
     }
 
 
-async def test_workers_that_start_together_make_one(standing: ScheduleManager) -> None:
-    made = await asyncio.gather(*(standing.make(CLEANUP) for _ in range(4)))
+async def test_concurrent_workers_make_one_schedule(manager: ScheduleManager) -> None:
+    made = await asyncio.gather(*(manager.make(CLEANUP) for _ in range(4)))
     assert sorted(made) == [CreateOutcome.CREATED, *[CreateOutcome.UNCHANGED] * 3]
 
 
-async def test_one_run_at_a_time_and_not_much_too_late(standing: ScheduleManager, by_hand: ByHand) -> None:
-    found = await by_hand.sees()
+async def test_schedule_skips_overlaps_and_limits_the_catchup(manager: ScheduleManager, operator: Operator) -> None:
+    found = await operator.sees()
     assert found.schedule.policy == SchedulePolicy(
         overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=30)
     )
@@ -133,22 +131,22 @@ async def test_one_run_at_a_time_and_not_much_too_late(standing: ScheduleManager
     assert found.schedule.state.note == CLEANUP.note
 
 
-async def test_what_a_person_changed_stays_and_the_rest_is_updated(
-    standing: ScheduleManager, by_hand: ByHand, temporal_client: Client
+async def test_update_keeps_the_parts_that_an_operator_changed(
+    manager: ScheduleManager, operator: Operator, temporal_client: Client
 ) -> None:
     def change(schedule: Schedule) -> None:
         schedule.spec = AT_FIVE
         assert isinstance(schedule.action, ScheduleActionStartWorkflow)
         schedule.action.args = [Cleanup(revoked_days=30)]
 
-    await by_hand.does(change)
-    await by_hand.until(lambda found: hours(found) == [5])  # of the same moment, it would undo the pause
-    await by_hand.handle.pause(note="NetBox is being moved")
-    await by_hand.until(lambda found: found.schedule.state.paused)
+    await operator.does(change)
+    await operator.until(lambda found: hours(found) == [5])  # a concurrent update would undo the pause
+    await operator.handle.pause(note="NetBox is being moved")
+    await operator.until(lambda found: found.schedule.state.paused)
 
-    assert await standing.make(CLEANUP) is CreateOutcome.KEPT
-    assert await standing.make(LATER) is CreateOutcome.UPDATED
-    found = await by_hand.sees()
+    assert await manager.make(CLEANUP) is CreateOutcome.KEPT
+    assert await manager.make(LATER) is CreateOutcome.UPDATED
+    found = await operator.sees()
     assert hours(found) == [5]
     assert found.schedule.policy.catchup_window == timedelta(hours=1)
     assert (found.schedule.state.paused, found.schedule.state.note) == (True, "NetBox is being moved")
@@ -156,40 +154,40 @@ async def test_what_a_person_changed_stays_and_the_rest_is_updated(
     payloads = found.schedule.action.args
     [wanted] = await temporal_client.data_converter.decode(payloads, [Cleanup])
     assert wanted == Cleanup(revoked_days=30)
-    assert await standing.make(LATER) is CreateOutcome.KEPT
+    assert await manager.make(LATER) is CreateOutcome.KEPT
 
 
-async def test_what_a_person_changed_back_is_followed_again(standing: ScheduleManager, by_hand: ByHand) -> None:
+async def test_update_after_an_operator_reverted_a_change_applies(manager: ScheduleManager, operator: Operator) -> None:
     for spec in (AT_FIVE, CLEANUP.spec):
-        await by_hand.does(partial(at, spec))
-    assert await standing.make(LATER) is CreateOutcome.UPDATED
-    assert hours(await by_hand.sees()) == [4]
+        await operator.does(partial(at, spec))
+    assert await manager.make(LATER) is CreateOutcome.UPDATED
+    assert hours(await operator.sees()) == [4]
 
 
-async def test_a_trigger_starts_one_run(standing: ScheduleManager, by_hand: ByHand, temporal_client: Client) -> None:
-    assert await standing.trigger("cleanup") == []
-    await by_hand.until(lambda found: bool(found.info.running_actions))
-    [running] = (await standing.standing(CLEANUP)).running
-    assert running.startswith(standing.id_of("cleanup"))
-    assert await standing.trigger("cleanup") == [running], "it still runs: no worker is there"
+async def test_trigger_starts_one_run(manager: ScheduleManager, operator: Operator, temporal_client: Client) -> None:
+    assert await manager.trigger("cleanup") == []
+    await operator.until(lambda found: bool(found.info.running_actions))
+    [running] = (await manager.status(CLEANUP)).running
+    assert running.startswith(manager.id_of("cleanup"))
+    assert await manager.trigger("cleanup") == [running], "the run is open, since there is no worker"
     run = temporal_client.get_workflow_handle(running)
     assert (await run.describe()).workflow_type == "StalePrefixCleanup"
     await run.terminate()
 
 
-async def test_a_pause_and_a_second_one(standing: ScheduleManager, by_hand: ByHand) -> None:
-    assert await standing.pause("cleanup", "ticket 4711")
-    assert not await standing.pause("cleanup", "me too")
-    paused = await standing.standing(CLEANUP)
+async def test_second_pause_changes_nothing(manager: ScheduleManager, operator: Operator) -> None:
+    assert await manager.pause("cleanup", "ticket 4711")
+    assert not await manager.pause("cleanup", "me too")
+    paused = await manager.status(CLEANUP)
     assert (paused.paused, paused.note) == (True, "ticket 4711")
-    assert await standing.resume("cleanup")
-    assert not await standing.resume("cleanup")
-    going = await standing.standing(CLEANUP)
+    assert await manager.resume("cleanup")
+    assert not await manager.resume("cleanup")
+    going = await manager.status(CLEANUP)
     assert (going.paused, going.note) == (False, CLEANUP.note)
 
 
 class SameMoment(Interceptor):
-    """Of a pause and an update that has read the Schedule before, the update comes second."""
+    """Orders a pause before an update that has read the Schedule before the pause."""
 
     def __init__(self) -> None:
         self.has_read, self.paused, self.updated = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -220,26 +218,26 @@ class _PausesFirst(OutboundInterceptor):
         await self._moment.updated.wait()
 
 
-async def test_a_pause_holds_against_an_update_of_the_same_moment(
-    standing: ScheduleManager, by_hand: ByHand, temporal_client: Client
+async def test_pause_beside_an_update_is_kept(
+    manager: ScheduleManager, operator: Operator, temporal_client: Client
 ) -> None:
     moment = SameMoment()
     config = temporal_client.config()
     client = Client(**config | {"interceptors": [*config["interceptors"], moment]})
-    task_queue, _, name = standing.id_of("cleanup").rpartition("/")
+    task_queue, _, name = manager.id_of("cleanup").rpartition("/")
     pausing = ScheduleManager(client, task_queue).pause(name, "ticket 4711")
-    await asyncio.gather(moment.update(by_hand.handle, partial(at, AT_FOUR)), pausing)
-    found = await by_hand.sees()
+    await asyncio.gather(moment.update(operator.handle, partial(at, AT_FOUR)), pausing)
+    found = await operator.sees()
     assert (found.schedule.state.paused, hours(found)) == (True, [4])
 
 
 @pytest.mark.parametrize(
     "ask",
-    [lambda s: s.standing(CLEANUP), lambda s: s.trigger("cleanup"), lambda s: s.resume("cleanup")],
-    ids=["standing", "trigger", "resume"],
+    [lambda s: s.status(CLEANUP), lambda s: s.trigger("cleanup"), lambda s: s.resume("cleanup")],
+    ids=["status", "trigger", "resume"],
 )
-async def test_one_that_is_not_there(
-    standing: ScheduleManager, ask: Callable[[ScheduleManager], Awaitable[object]]
+async def test_missing_schedule_is_reported(
+    manager: ScheduleManager, ask: Callable[[ScheduleManager], Awaitable[object]]
 ) -> None:
-    with pytest.raises(UnknownScheduleError, match="is not there: a worker makes it when it starts"):
-        await ask(standing)
+    with pytest.raises(UnknownScheduleError, match="does not exist: a worker creates it at its start"):
+        await ask(manager)

@@ -1,4 +1,4 @@
-"""What Temporal leaves unanswered about a Schedule is asked again."""
+"""Requests about a Schedule that Temporal does not answer are repeated."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ FOUND: Any = object()
 
 
 class Losses(Interceptor):
-    """In a server's place, which does lose some by itself: the first `lost` questions come to nothing, in no time."""
+    """Simulates a server that does not answer the first `lost` requests."""
 
     def __init__(self) -> None:
         self.lost = 0
@@ -61,26 +61,26 @@ async def schedule(losses: Losses) -> ScheduleHandle:
     return client.get_schedule_handle("cleanup")
 
 
-async def test_as_often_as_need_be(schedule: ScheduleHandle, losses: Losses) -> None:
+async def test_describe_is_repeated_until_answered(schedule: ScheduleHandle, losses: Losses) -> None:
     losses.lost = TIMES - 1
     assert await schedule.describe() is FOUND
     assert losses.asked == TIMES
 
 
-async def test_not_for_ever(schedule: ScheduleHandle, losses: Losses) -> None:
+async def test_describe_gives_up_after_all_attempts(schedule: ScheduleHandle, losses: Losses) -> None:
     losses.lost = TIMES
     with pytest.raises(RPCError, match="Timeout expired"):
         await schedule.describe()
     assert losses.asked == TIMES
 
 
-async def test_an_update_too(schedule: ScheduleHandle, losses: Losses) -> None:
+async def test_update_is_repeated(schedule: ScheduleHandle, losses: Losses) -> None:
     losses.lost = 1
     await schedule.update(lambda _: None)
     assert losses.asked == 2
 
 
-async def test_what_is_answered_is_not_asked_again(schedule: ScheduleHandle, losses: Losses) -> None:
+async def test_answered_request_is_not_repeated(schedule: ScheduleHandle, losses: Losses) -> None:
     losses.there = False
     with pytest.raises(RPCError, match="not found"):
         await schedule.describe()

@@ -1,4 +1,4 @@
-"""Scheduled orders: a Schedule holds each until its time, and then starts it in its turn. Priorities."""
+"""Scheduled orders, which a Schedule holds until their time, and the priorities of orders."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from tests.support.faults import Fault, Faults, Gate, broken, once
 from tests.support.orders import Orders, dispatched, until_refused
 from workflows.search_attributes import OPERATION, TENANT
 
-# Ahead by enough for a Schedule to be made meanwhile.
+# Long enough to create a Schedule meanwhile.
 AHEAD = timedelta(seconds=1)
 NEXT_YEAR = datetime.now(UTC).replace(microsecond=0) + timedelta(days=300)
 
@@ -31,7 +31,7 @@ def soon() -> datetime:
 
 
 async def listed(lastmile: Lastmile, order_id: str) -> ScheduledOrder:
-    """The order as the list has it; Temporal lists a new Schedule after a moment."""
+    """Return the order from the list, which shows a new Schedule after a moment."""
     while True:
         async for order in lastmile.scheduled.waiting("acme"):
             if order.order_id == order_id:
@@ -39,9 +39,7 @@ async def listed(lastmile: Lastmile, order_id: str) -> ScheduledOrder:
         await asyncio.sleep(0.02)  # a list cannot be waited for
 
 
-async def test_an_order_begins_at_its_time_under_the_subscribers_id(
-    lastmile: Lastmile, orders: Orders, faults: Faults
-) -> None:
+async def test_scheduled_order_starts_at_its_time(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
     gate = faults.before["create_customer"] = Gate()
     order = orders.provision(orders.ref, not_before=soon())
 
@@ -60,7 +58,7 @@ async def test_an_order_begins_at_its_time_under_the_subscribers_id(
     assert faults.ran["create_customer"] == 1
 
 
-async def test_start_with_a_date_ahead_holds_the_order(
+async def test_start_with_a_future_date_schedules_the_order(
     lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection
 ) -> None:
     order = orders.provision(orders.ref, not_before=NEXT_YEAR)
@@ -78,7 +76,7 @@ async def test_start_with_a_date_ahead_holds_the_order(
     await lastmile.scheduled.cancel("acme", order.order_id)
 
 
-async def test_it_waits_its_turn(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+async def test_scheduled_order_waits_for_the_running_one(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
     gate = faults.before["create_customer"] = Gate()
     first = await lastmile.start(orders.provision("O-1"))
     await gate.reached.wait()
@@ -97,7 +95,7 @@ async def test_it_waits_its_turn(lastmile: Lastmile, orders: Orders, faults: Fau
     assert (result.order_id, result.status) == (orders.ref, ResultStatus.COMPLETED)
 
 
-async def test_the_same_order_is_one_schedule(lastmile: Lastmile, orders: Orders) -> None:
+async def test_repeated_scheduled_order_is_one_schedule(lastmile: Lastmile, orders: Orders) -> None:
     order = orders.provision(orders.ref, not_before=NEXT_YEAR)
     held = await lastmile.scheduled.hold(order)
     later = order.model_copy(update={"not_before": NEXT_YEAR + timedelta(days=1), "urgency": Urgency.URGENT})
@@ -110,7 +108,7 @@ async def test_the_same_order_is_one_schedule(lastmile: Lastmile, orders: Orders
     await lastmile.scheduled.cancel("acme", orders.ref)
 
 
-async def test_an_operator_sees_what_waits(lastmile: Lastmile, orders: Orders) -> None:
+async def test_scheduled_order_shows_its_data_in_temporal(lastmile: Lastmile, orders: Orders) -> None:
     held = await lastmile.scheduled.hold(orders.deprovision(orders.ref, not_before=NEXT_YEAR))
     assert held == ScheduledOrder(
         f"order/acme/{orders.ref}", "acme", orders.ref, orders.ref, "deprovision", NEXT_YEAR, paused=False
@@ -132,7 +130,7 @@ async def test_an_operator_sees_what_waits(lastmile: Lastmile, orders: Orders) -
     await lastmile.scheduled.cancel("acme", orders.ref)
 
 
-async def test_a_moved_order_begins_at_its_new_time(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+async def test_moved_order_starts_at_its_new_time(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
     gate = faults.before["create_customer"] = Gate()
     order = orders.provision(orders.ref, not_before=NEXT_YEAR)
     await lastmile.scheduled.hold(order)
@@ -148,7 +146,7 @@ async def test_a_moved_order_begins_at_its_new_time(lastmile: Lastmile, orders: 
         await lastmile.scheduled.move("acme", orders.ref, NEXT_YEAR)
 
 
-async def test_an_order_that_was_put_off_is_not_begun_by_sending_it_again(lastmile: Lastmile, orders: Orders) -> None:
+async def test_moved_order_sent_again_keeps_its_time(lastmile: Lastmile, orders: Orders) -> None:
     order = orders.provision(orders.ref, not_before=NEXT_YEAR)
     await lastmile.scheduled.hold(order)
 
@@ -161,10 +159,8 @@ async def test_an_order_that_was_put_off_is_not_begun_by_sending_it_again(lastmi
     assert await lastmile.scheduled.hold(past) is None
 
 
-async def test_a_time_that_passes_while_the_schedule_is_made_is_not_missed(
-    lastmile: Lastmile, orders: Orders, faults: Faults
-) -> None:
-    """Temporal itself would never start it."""
+async def test_order_moved_into_the_past_starts_at_once(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
+    """Temporal itself would never start a Schedule with a past time."""
     order = orders.provision(orders.ref, not_before=NEXT_YEAR)
     await lastmile.scheduled.hold(order)
 
@@ -175,7 +171,7 @@ async def test_a_time_that_passes_while_the_schedule_is_made_is_not_missed(
     assert faults.ran["create_customer"] == 1
 
 
-async def test_a_deleted_order_is_forgotten(lastmile: Lastmile, orders: Orders) -> None:
+async def test_deleted_scheduled_order_frees_its_id(lastmile: Lastmile, orders: Orders) -> None:
     order = orders.provision(orders.ref, not_before=NEXT_YEAR)
     await lastmile.scheduled.hold(order)
 
@@ -189,12 +185,12 @@ async def test_a_deleted_order_is_forgotten(lastmile: Lastmile, orders: Orders) 
     await lastmile.scheduled.cancel("acme", orders.ref)
 
 
-async def test_an_order_without_a_date_ahead_is_not_held(lastmile: Lastmile, orders: Orders) -> None:
+async def test_order_without_a_future_date_is_not_scheduled(lastmile: Lastmile, orders: Orders) -> None:
     assert await lastmile.scheduled.hold(orders.provision(orders.ref)) is None
     assert await lastmile.scheduled.hold(orders.provision(orders.ref, not_before=datetime.now(UTC) - AHEAD)) is None
 
 
-async def test_a_worker_that_is_away_makes_an_order_late_and_does_not_lose_it(
+async def test_scheduled_order_without_a_worker_starts_late(
     client: Client,
     settings: Settings,
     database: Database,
@@ -214,7 +210,7 @@ async def test_a_worker_that_is_away_makes_an_order_late_and_does_not_lose_it(
         assert (await lastmile.execute(order)).status is ResultStatus.COMPLETED
 
 
-async def test_when_and_how_an_order_travels_is_not_its_content(orders: Orders) -> None:
+async def test_digest_ignores_date_urgency_and_requester(orders: Orders) -> None:
     order = orders.provision()
 
     assert order.digest == orders.provision(not_before=NEXT_YEAR).digest
@@ -223,7 +219,7 @@ async def test_when_and_how_an_order_travels_is_not_its_content(orders: Orders) 
 
 
 async def all_wait(client: Client, task_queue: str, number: int) -> None:
-    """Until so many runs wait for a worker, which is a moment after they were started."""
+    """Wait until `number` runs wait for a worker: the server counts them with a delay."""
     request = DescribeTaskQueueRequest(
         namespace=client.namespace,
         task_queue=TaskQueue(name=task_queue),
@@ -237,10 +233,10 @@ async def all_wait(client: Client, task_queue: str, number: int) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_urgent_orders_pass_a_backlog_and_tenants_take_turns_in_it(
+async def test_urgent_order_and_another_tenant_pass_a_backlog(
     client: Client, settings: Settings, database: Database, authorization: DynamicAuthorization, orders: Orders
 ) -> None:
-    """An import of acme's waits for a worker; then come an order of another tenant's, and an urgent one."""
+    """An import of acme waits for a worker. An order of another tenant and an urgent order follow."""
     lastmile = Lastmile(client, task_queue=settings.task_queue)
     bulk = [orders.provision(f"B-{n}", n, urgency=Urgency.BULK) for n in range(1, 25)]
     other = orders.provision("B-30", 30, tenant="other", urgency=Urgency.BULK)
@@ -255,9 +251,9 @@ async def test_urgent_orders_pass_a_backlog_and_tenants_take_turns_in_it(
     assert {result.status for result in results} == {ResultStatus.COMPLETED}
     ended = {run.order.order_id: (await run.handle.describe()).close_time for run in runs}
     in_order = sorted(ended, key=lambda id: ended[id] or NEXT_YEAR)
-    # Two are at work at a time, so that who is first may end second.
+    # Two orders run at a time, so the first may end second.
     assert in_order.index(urgent.order_id) <= 2
-    # In the order of arrival it would come after all of the import.
+    # In the order of arrival it would come after the whole import.
     assert in_order.index(other.order_id) <= 5
 
 

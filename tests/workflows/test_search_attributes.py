@@ -1,4 +1,4 @@
-"""A server that does not know new search attributes yet: calls wait for it, and end with a sentence."""
+"""A server that does not know new search attributes yet: calls wait, and then fail with a clear message."""
 
 import logging
 import uuid
@@ -74,7 +74,7 @@ def waiting(temporal_client: Client, late: Late, *, patience: float = 60) -> Cli
     )
 
 
-async def test_start_waits_until_the_server_knows_the_attributes(
+async def test_start_waits_for_the_search_attributes(
     temporal_client: Client, late: Late, orders: Orders, caplog: pytest.LogCaptureFixture
 ) -> None:
     lastmile = Lastmile(waiting(temporal_client, late), task_queue=f"nobody-{uuid.uuid4().hex}")
@@ -86,7 +86,7 @@ async def test_start_waits_until_the_server_knows_the_attributes(
     assert said.startswith("Temporal does not know Lastmile's search attributes yet")
 
 
-async def test_schedule_waits_until_the_server_knows_the_attributes(
+async def test_create_schedule_waits_for_the_search_attributes(
     temporal_client: Client, late: Late, orders: Orders
 ) -> None:
     attributes = search_attributes(orders.provision())
@@ -101,12 +101,12 @@ async def test_schedule_waits_until_the_server_knows_the_attributes(
     assert late.asked == late.refusals + 1
 
 
-async def test_a_worker_waits_until_the_server_knows_the_attributes(temporal_client: Client, late: Late) -> None:
+async def test_worker_waits_for_the_search_attributes(temporal_client: Client, late: Late) -> None:
     assert await add_search_attributes(waiting(temporal_client, late)) == []
     assert late.asked == late.refusals + 1
 
 
-async def test_attributes_that_stay_unknown_are_a_problem_in_words(temporal_client: Client, late: Late) -> None:
+async def test_attributes_that_stay_unknown_are_reported(temporal_client: Client, late: Late) -> None:
     late.refusals = 1_000_000
     client = waiting(temporal_client, late, patience=0.05)
     [problem] = await add_search_attributes(client)
@@ -115,7 +115,7 @@ async def test_attributes_that_stay_unknown_are_a_problem_in_words(temporal_clie
         await Lastmile(client).start(Orders("S-late").provision())
 
 
-async def test_other_refusals_are_raised_at_once(temporal_client: Client, late: Late) -> None:
+async def test_other_refusal_is_raised_at_once(temporal_client: Client, late: Late) -> None:
     late.refusals = 0
     with pytest.raises(RPCError, match="invalid query"):
         await waiting(temporal_client, late).count_workflows("no query at all")

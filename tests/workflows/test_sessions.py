@@ -1,4 +1,4 @@
-"""Live sessions: told of new addresses (CoA), ended before an address is given back (Disconnect)."""
+"""Live sessions: CoA requests for new addresses, and Disconnect requests before an address is released."""
 
 import asyncio
 
@@ -12,35 +12,35 @@ from lastmile.contract.addressing import Addressing
 from lastmile.devstack.nas import ACK, Answer, Request, ScriptedNas, nak
 from lastmile.settings import Settings
 from tests.support.faults import Faults, broken, once, refused
-from tests.support.orders import Orders, log_in, outcomes, rest_seconds
+from tests.support.orders import Orders, log_in, outcomes, quarantine_seconds
 
 UNCONFIRMED_REST = 7200
 
 
 @pytest.fixture
 def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
-    """How long a NAS is waited for, where that is not what the test is about."""
+    """Let a test set the time-out of RADIUS requests."""
     return settings.model_copy(update=getattr(request, "param", {}))
 
 
 answered_in_the_end = pytest.mark.parametrize(
     "settings", [{"radius_timeout_seconds": 30, "radius_tries": 1}], ids=["patient"], indirect=True
 )
-"""The NAS has each request once, however long whoever looks on takes meanwhile."""
+"""A long time-out: the NAS gets each request once, however slow the test is."""
 
 
 async def assert_unconfirmed(owner: asyncpg.Connection, result: OrderResult, words: str) -> None:
-    """The line is down all the same; that a session may live on is said, and the prefix rests for longer."""
+    """Check that the service is terminated, with a warning and the longer quarantine."""
     assert result.status is ResultStatus.DEGRADED
     assert outcomes(result)["revoke_ipv6_lifecycle"] == "warned"
     assert words in result.warnings[0]
     assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations") is False
-    assert UNCONFIRMED_REST - 100 < await rest_seconds(owner) <= UNCONFIRMED_REST
+    assert UNCONFIRMED_REST - 100 < await quarantine_seconds(owner) <= UNCONFIRMED_REST
     assert await owner.fetchval("SELECT count(*) FROM radcheck") == 0
 
 
 @answered_in_the_end
-async def test_a_live_session_is_told_of_its_prefix(
+async def test_provision_sends_coa_to_a_live_session(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
     await log_in(owner, orders, "4F0C-01", nas)
@@ -53,7 +53,7 @@ async def test_a_live_session_is_told_of_its_prefix(
     assert request.attributes["Delegated-IPv6-Prefix"] == [result.created.ipv6_prefix]
 
 
-async def test_a_session_that_cannot_be_told_degrades_the_order(
+async def test_provision_with_a_refused_coa_is_degraded(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
     await log_in(owner, orders, "4F0C-01", nas)
@@ -68,10 +68,10 @@ async def test_a_session_that_cannot_be_told_degrades_the_order(
 
 
 @answered_in_the_end
-async def test_a_live_session_keeps_its_wan_address(
+async def test_coa_omits_the_wan_address(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
-    """RFC 5176, 3.6: what identifies a session cannot be changed in it."""
+    """RFC 5176, 3.6: attributes that identify a session cannot be changed."""
     await log_in(owner, orders, "4F0C-01", nas)
     addressing = Addressing(ipv6_mode="dual_stack", ipv4_mode="static")
 
@@ -81,7 +81,7 @@ async def test_a_live_session_keeps_its_wan_address(
     assert "Framed-IP-Address" not in (await nas.next_request()).attributes
 
 
-async def test_no_session_needs_no_nas(
+async def test_deprovision_without_a_session_sends_no_request(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
     nas.script = lambda _: pytest.fail("nobody is online")
@@ -91,14 +91,14 @@ async def test_no_session_needs_no_nas(
 
     assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
     assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations") is True
-    assert await rest_seconds(owner) <= 3600
+    assert await quarantine_seconds(owner) <= 3600
 
 
 @answered_in_the_end
-async def test_the_session_is_ended_and_the_account_was_blocked_before(
+async def test_deprovision_blocks_the_account_before_the_disconnect(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
-    """A CPE logs in again the moment it is thrown out: it must be refused by then."""
+    """A CPE logs in again at once after a disconnect, so the account must be blocked by then."""
     await lastmile.execute(orders.provision())
     await log_in(owner, orders, "4F0C-01", nas)
     answered = asyncio.Event()
@@ -116,13 +116,13 @@ async def test_the_session_is_ended_and_the_account_was_blocked_before(
     result = await run.result()
     assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
     assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations") is True
-    assert await rest_seconds(owner) <= 3600
+    assert await quarantine_seconds(owner) <= 3600
 
 
-async def test_a_session_that_the_nas_does_not_know_is_over(
+async def test_session_unknown_to_the_nas_counts_as_ended(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
-    """Error-Cause 503: also the answer to a request that is sent again because the ACK was lost."""
+    """Error-Cause 503 is also the reply to a repeated request whose ACK was lost."""
     await lastmile.execute(orders.provision())
     await log_in(owner, orders, "4F0C-01", nas)
     nas.sessions.clear()
@@ -133,7 +133,7 @@ async def test_a_session_that_the_nas_does_not_know_is_over(
 
 
 @answered_in_the_end
-async def test_every_session_of_the_user_is_ended(
+async def test_deprovision_disconnects_every_session(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -147,7 +147,7 @@ async def test_every_session_of_the_user_is_ended(
     assert nas.sessions == {}
 
 
-async def test_one_session_in_doubt_is_enough(
+async def test_one_unconfirmed_session_makes_the_order_degraded(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -164,7 +164,7 @@ async def test_one_session_in_doubt_is_enough(
     await assert_unconfirmed(owner, result, "Error-Cause 506")
 
 
-async def test_a_silent_nas_does_not_hold_up_the_deprovision(
+async def test_deprovision_with_a_silent_nas_is_degraded(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -176,7 +176,9 @@ async def test_a_silent_nas_does_not_hold_up_the_deprovision(
     await assert_unconfirmed(owner, result, "did not answer the Disconnect-Request for session 4F0C-01, sent 2 times")
 
 
-async def test_a_nas_that_nobody_knows(lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection) -> None:
+async def test_deprovision_with_an_unknown_nas_is_degraded(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
     await lastmile.execute(orders.provision())
     await log_in(owner, orders, "4F0C-01", "192.0.2.7")
 
@@ -185,10 +187,10 @@ async def test_a_nas_that_nobody_knows(lastmile: Lastmile, orders: Orders, owner
     await assert_unconfirmed(owner, result, "is on 192.0.2.7, which is no NAS we know: add it with `lastmile nas add`")
 
 
-async def test_doubt_survives_a_lost_reply(
+async def test_unconfirmed_disconnect_stays_so_after_a_lost_reply(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas, faults: Faults
 ) -> None:
-    """The second attempt finds no session any more, and must not take that for a confirmation."""
+    """The second attempt finds no session, which is no confirmation."""
     await lastmile.execute(orders.provision())
     await log_in(owner, orders, "4F0C-01", nas)
     nas.script = lambda _: None
@@ -205,10 +207,10 @@ async def test_doubt_survives_a_lost_reply(
 
 
 @answered_in_the_end
-async def test_an_undone_activation_ends_the_session_that_was_told(
+async def test_undo_of_an_activation_disconnects_the_session(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas, faults: Faults
 ) -> None:
-    """The prefix was announced: whoever uses it is disconnected before it goes back to the pool."""
+    """The session uses the announced prefix, so it is disconnected before the prefix is released."""
     await log_in(owner, orders, "4F0C-01", nas)
     faults.before["activate_onu"] = refused
 
@@ -219,7 +221,7 @@ async def test_an_undone_activation_ends_the_session_that_was_told(
     assert await owner.fetchval("SELECT state FROM delegations") == "revoked"
 
 
-async def test_an_undone_activation_in_doubt_says_so(
+async def test_undo_of_an_activation_without_confirmation_warns(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas, faults: Faults
 ) -> None:
     await log_in(owner, orders, "4F0C-01", nas)
@@ -230,4 +232,4 @@ async def test_an_undone_activation_in_doubt_says_so(
 
     assert result.status is ResultStatus.ROLLED_BACK
     assert "undo of activate_ipv6_lifecycle: " in result.warnings[0]
-    assert UNCONFIRMED_REST - 100 < await rest_seconds(owner) <= UNCONFIRMED_REST
+    assert UNCONFIRMED_REST - 100 < await quarantine_seconds(owner) <= UNCONFIRMED_REST

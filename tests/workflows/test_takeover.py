@@ -1,4 +1,4 @@
-"""A run is ended from outside, with no undo: what it left is taken over, and not forgotten."""
+"""A run that was terminated without an undo: the next run takes over what it left."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tests.support.faults import Faults, Gate, broken, once, refused
 from tests.support.orders import Orders, outcomes, parked, what_is_there
 
 DEVICES = "devices"
-# Of a run that would park for ever where the behaviour is broken, in seconds.
+# Seconds until a test fails whose run would otherwise stay parked for ever.
 PATIENCE = 30
 
 
@@ -35,7 +35,7 @@ async def lost(lastmile: Lastmile, order: AnyOrder, faults: Faults, step: str) -
 
 
 @pytest.mark.parametrize("refused_at", ["create_customer", "create_subscriber", "configure_cpe"])
-async def test_the_same_order_again_undoes_what_the_lost_run_did(
+async def test_repeated_order_undoes_the_work_of_its_lost_run(
     lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, refused_at: str
 ) -> None:
     nothing = await what_is_there(owner)
@@ -47,7 +47,7 @@ async def test_the_same_order_again_undoes_what_the_lost_run_did(
 
 
 @pytest.mark.parametrize("refused_at", ["create_customer", "allocate_ip_address", "create_billing_service"])
-async def test_the_next_order_undoes_what_it_took_over(
+async def test_next_order_undoes_the_work_that_it_took_over(
     lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, refused_at: str
 ) -> None:
     nothing = await what_is_there(owner)
@@ -58,7 +58,7 @@ async def test_the_next_order_undoes_what_it_took_over(
     assert await what_is_there(owner) == nothing
 
 
-async def test_a_line_whose_deprovision_was_lost_is_charged_again(
+async def test_provision_after_a_lost_deprovision_resumes_billing(
     lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -71,7 +71,7 @@ async def test_a_line_whose_deprovision_was_lost_is_charged_again(
 
 @pytest.mark.parametrize("again", ["O-9", "O-10"])
 @pytest.mark.parametrize("lost_at", ["deactivate_onu", "release_ip_address", "delete_network_profile"])
-async def test_a_deprovision_that_was_lost_only_goes_forward(
+async def test_lost_deprovision_past_its_pivot_only_goes_forward(
     lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, lost_at: str, again: str
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -80,14 +80,14 @@ async def test_a_deprovision_that_was_lost_only_goes_forward(
     run = await lastmile.start(orders.deprovision(again))
     await parked(run)
     del faults.before[(again, "unconfigure_cpe")]
-    await lastmile.decide("acme", orders.ref, "retry_step", Decision(by="noc", why="mended"))
+    await lastmile.decide("acme", orders.ref, "retry_step", Decision(by="noc", why="fixed"))
     assert (await run.result()).status is ResultStatus.COMPLETED
     left = await what_is_there(owner)
     assert {name for name, rows in left.items() if rows} <= {DEVICES, "customers", "subscribers", "billing_services"}
 
 
 @pytest.mark.parametrize("again", ["O-9", "O-10"])
-async def test_a_deprovision_lost_at_its_very_end_is_completed(
+async def test_deprovision_lost_before_its_result_is_completed(
     lastmile: Lastmile, orders: Orders, faults: Faults, again: str
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -97,7 +97,7 @@ async def test_a_deprovision_lost_at_its_very_end_is_completed(
 
 
 @pytest.mark.parametrize("again", ["O-9", "O-10"])
-async def test_a_deprovision_of_nobody_that_was_lost_ends_rolled_back(
+async def test_lost_deprovision_of_an_unknown_subscriber_is_rolled_back(
     lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, again: str
 ) -> None:
     await lost(lastmile, orders.deprovision(), faults, "verify_subscriber")
@@ -109,10 +109,10 @@ async def test_a_deprovision_of_nobody_that_was_lost_ends_rolled_back(
 
 
 @pytest.mark.parametrize("again", ["O-9", "O-10"])
-async def test_a_lost_reply_to_the_takeover_is_no_way_back(
+async def test_takeover_with_a_lost_reply_keeps_the_pivot(
     lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, again: str
 ) -> None:
-    """The lost run was past the point of no return. The second attempt to open the order finds nothing to take over."""
+    """The lost run was past its pivot. The second attempt to open the order finds nothing to take over."""
     await lastmile.execute(orders.provision())
     await lost(lastmile, orders.deprovision(), faults, "release_ip_address")
     faults.after[(again, "open_order")] = once(broken)
@@ -127,7 +127,7 @@ async def test_a_lost_reply_to_the_takeover_is_no_way_back(
     assert await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 0
 
 
-async def test_an_abandoned_deprovision_keeps_its_line_out_while_no_order_wants_it(
+async def test_line_of_an_abandoned_deprovision_stays_blocked_after_a_rollback(
     lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -143,10 +143,10 @@ async def test_an_abandoned_deprovision_keeps_its_line_out_while_no_order_wants_
     assert await owner.fetchval(blocked) == 1
 
 
-async def test_a_login_that_accounting_has_not_reported_is_in_doubt(
+async def test_deprovision_with_an_unreported_login_is_degraded(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
-    """Between Access-Accept and Accounting-Start a session exists that nobody can see."""
+    """Between Access-Accept and Accounting-Start a session exists that no table shows."""
     await lastmile.execute(orders.provision())
     user = f"{orders.ref}@acme.lastmile"
     await owner.execute("INSERT INTO radpostauth (username, reply) VALUES ($1, 'Access-Accept')", user)
@@ -158,9 +158,7 @@ async def test_a_login_that_accounting_has_not_reported_is_in_doubt(
     assert rest.total_seconds() > 3600
 
 
-async def test_a_release_whose_reply_is_lost_says_what_it_released(
-    lastmile: Lastmile, orders: Orders, faults: Faults
-) -> None:
+async def test_release_with_a_lost_reply_reports_the_prefix(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
     prefix = (await lastmile.execute(orders.provision())).created.ipv6_prefix
     faults.after["release_ip_address"] = once(broken)
     result = await lastmile.execute(orders.deprovision())
@@ -168,7 +166,7 @@ async def test_a_release_whose_reply_is_lost_says_what_it_released(
     assert result.created.ipv6_prefix == prefix
 
 
-async def test_a_device_on_another_line_names_that_line(lastmile: Lastmile, orders: Orders) -> None:
+async def test_device_on_another_line_is_refused_with_that_line(lastmile: Lastmile, orders: Orders) -> None:
     macs = ["00:1a:2b:00:00:aa", "00:1a:2b:00:00:bb", "00:1a:2b:00:00:bb"]
     for nth, mac in enumerate(macs, 1):
         line = Line(connection_type="wireless", cpe_mac=mac)

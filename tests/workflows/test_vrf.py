@@ -23,8 +23,8 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def coloured(database: Database) -> None:
-    """The only pools of /52s: the same space in two VRFs."""
+async def vrf_pools(database: Database) -> None:
+    """Add the only pools of /52s, with the same space in two VRFs."""
     async with database.platform() as platform:
         for vrf in ("red", "blue"):
             await add_pool(platform, Pool.model_validate(SPACE | {"name": vrf, "vrf": vrf}))
@@ -38,7 +38,7 @@ async def violations(database: Database, settings: Settings) -> list[str]:
     return [one.invariant.name async for one in check(database, vrf_attribute=settings.vrf_attribute)]
 
 
-@pytest.mark.usefixtures("coloured")
+@pytest.mark.usefixtures("vrf_pools")
 async def test_orders_without_vrf_are_refused_where_all_pools_are_in_vrfs(lastmile: Lastmile, orders: Orders) -> None:
     for nth in (1, 2):
         result = await lastmile.execute(orders.provision(f"O-{nth}", nth, addressing=asked(None)))
@@ -46,7 +46,7 @@ async def test_orders_without_vrf_are_refused_where_all_pools_are_in_vrfs(lastmi
         assert "red is in VRF 'red', blue is in VRF 'blue'" in result.reason
 
 
-@pytest.mark.usefixtures("coloured")
+@pytest.mark.usefixtures("vrf_pools")
 async def test_lines_in_two_vrfs_share_a_prefix_and_radius_names_the_vrf(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database, settings: Settings
 ) -> None:
@@ -72,7 +72,7 @@ async def test_lines_in_two_vrfs_share_a_prefix_and_radius_names_the_vrf(
     assert await violations(database, settings) == []
 
 
-@pytest.mark.usefixtures("coloured")
+@pytest.mark.usefixtures("vrf_pools")
 async def test_rolled_back_order_in_a_vrf_leaves_nothing(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
@@ -85,7 +85,7 @@ async def test_rolled_back_order_in_a_vrf_leaves_nothing(
     assert after["held delegations"] == []
 
 
-@pytest.mark.usefixtures("coloured")
+@pytest.mark.usefixtures("vrf_pools")
 async def test_undo_of_a_second_address_leaves_the_vrf_of_the_first(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database, faults: Faults
 ) -> None:
@@ -95,7 +95,7 @@ async def test_undo_of_a_second_address_leaves_the_vrf_of_the_first(
         await add_pool(platform, Pool.model_validate(wan | {"tenant": "acme"}))
     assert (await lastmile.execute(orders.provision(addressing=asked("red")))).status is ResultStatus.COMPLETED
     before = [tuple(row) for row in await owner.fetch(ATTRIBUTES)]
-    # Only an order for a line that is not in service adds to it.
+    # An order adds addresses only to a line that is not in service.
     await owner.execute("UPDATE orders SET status = 'abandoned'")
     faults.before["create_billing_service"] = refused
     more = Addressing(ipv6_pd_size=52, vrf="red", ipv4_mode="static")

@@ -27,7 +27,7 @@ class Metrics:
     @workflow.run
     async def run(self) -> SnapshotReport:
         taken: SnapshotReport = await call(
-            "take_snapshot", "take the figures", returns=SnapshotReport, attempt=SNAPSHOT_ATTEMPT
+            "take_snapshot", "take the metrics snapshot", returns=SnapshotReport, attempt=SNAPSHOT_ATTEMPT
         )
         return taken
 
@@ -52,7 +52,7 @@ class Audit:
     async def run(self) -> AuditResult:
         """Run every check, even if others fail. Fail at the end if a check failed."""
         # The worker returns the names: imported names of another version would not fit the history of an open run.
-        for name in await call("invariants", "what there is to check", returns=list[str], attempt=SHORT):
+        for name in await call("invariants", "list the invariants", returns=list[str], attempt=SHORT):
             checked = await self._try(
                 "check_invariant", f"check: {name}", name, returns=InvariantReport, name=f"check-{name}"
             )
@@ -62,7 +62,7 @@ class Audit:
                     self._violations[name] = checked.violations
         differs = await self._try("compare_with_netbox", "compare with NetBox", returns=dict[str, int])
         self._violations |= differs or {}
-        retried = await self._try("retry_disconnects", "ask again for the end of sessions", returns=MaintenanceReport)
+        retried = await self._try("retry_disconnects", "repeat unconfirmed disconnects", returns=MaintenanceReport)
         if retried is not None:
             self._counts |= retried.counts
         return await self._end()
@@ -84,7 +84,7 @@ class Audit:
 
     async def _end(self) -> AuditResult:
         result = self._result()
-        await call("audit_ended", "say what was found", result.model_dump(), self._failed, returns=None, attempt=SHORT)
+        await call("audit_ended", "log the findings", result.model_dump(), self._failed, returns=None, attempt=SHORT)
         if self._failed:
             words = f"not done, and left to the next run: {', '.join(self._failed)}"
             raise ApplicationError(words, result, type="AuditIncomplete", non_retryable=True)
@@ -98,6 +98,6 @@ class Audit:
     def _show(self) -> None:
         """Update the current details in the Temporal UI."""
         rows = [f"| {name} | {count:,} |" for name, count in self._violations.items()]
-        told = [f"- {problem}" for problem in self._problems]
+        problems = [f"- {problem}" for problem in self._problems]
         found = ["| violated | left |", "|---|---|", *rows] if rows else ["No violation so far."]
-        workflow.set_current_details("\n".join(["**Audit**", "", *found, "", *told]))
+        workflow.set_current_details("\n".join(["**Audit**", "", *found, "", *problems]))

@@ -58,15 +58,11 @@ class Part:
 
 
 PARTS = (
-    Part(
-        "stuck_revocations", "finish revocations that are stuck", lambda wanted: timedelta(hours=wanted.revoking_hours)
-    ),
-    Part(
-        "report_leaks", "report what is allocated and not used", lambda wanted: timedelta(hours=wanted.allocated_hours)
-    ),
-    Part("delete_revoked", "delete what ended long ago", lambda wanted: timedelta(days=wanted.revoked_days)),
-    Part("purge_history", "purge history that is older than the audit period"),
-    Part("remove_from_netbox", "remove from NetBox what has rested", attempt=LONGEST_ATTEMPT),
+    Part("stuck_revocations", "complete stuck revocations", lambda limits: timedelta(hours=limits.revoking_hours)),
+    Part("report_leaks", "report leaked prefixes", lambda limits: timedelta(hours=limits.allocated_hours)),
+    Part("delete_revoked", "delete old delegations", lambda limits: timedelta(days=limits.revoked_days)),
+    Part("purge_history", "purge history older than the audit period"),
+    Part("remove_from_netbox", "delete NetBox records after quarantine", attempt=LONGEST_ATTEMPT),
 )
 
 
@@ -75,9 +71,9 @@ class StalePrefixCleanup:
     """Run all parts of the cleanup. Without an input, with the default limits."""
 
     @workflow.init
-    def __init__(self, wanted: Cleanup | None = None) -> None:
-        self._wanted = wanted or Cleanup()
-        self._state = self._wanted.so_far or CleanupState(result=CleanupResult(dry_run=self._wanted.dry_run))
+    def __init__(self, limits: Cleanup | None = None) -> None:
+        self._limits = limits or Cleanup()
+        self._state = self._limits.so_far or CleanupState(result=CleanupResult(dry_run=self._limits.dry_run))
 
     @workflow.query
     def progress(self) -> CleanupResult:
@@ -85,7 +81,7 @@ class StalePrefixCleanup:
         return self._state.result
 
     @workflow.run
-    async def run(self, wanted: Cleanup | None = None) -> CleanupResult:
+    async def run(self, limits: Cleanup | None = None) -> CleanupResult:
         """Run every part, even if others fail. Fail at the end if a part failed."""
         while self._state.part < len(PARTS):
             self._show()
@@ -101,20 +97,20 @@ class StalePrefixCleanup:
                 self._state.part += 1
                 self._state.after = None
             if workflow.info().is_continue_as_new_suggested():
-                workflow.continue_as_new(self._wanted.model_copy(update={"so_far": self._state}))
+                workflow.continue_as_new(self._limits.model_copy(update={"so_far": self._state}))
         return await self._end()
 
     async def _some(self, part: Part) -> bool:
         """Do some of the part, and return whether there is more to do."""
         search = MaintenanceSearch(
-            older_than=part.older_than(self._wanted), after=self._state.after, dry_run=self._wanted.dry_run
+            older_than=part.older_than(self._limits), after=self._state.after, dry_run=self._limits.dry_run
         )
         done: MaintenanceReport = await call(
             part.activity, part.title, search, returns=MaintenanceReport, attempt=part.attempt
         )
         self._count(**done.counts)
         self._tell(done.lines, failed=bool(done.counts.get("errors")))
-        if self._wanted.dry_run:
+        if self._limits.dry_run:
             self._tell([f"{_name(stuck)}: the revocation has not ended" for stuck in done.stuck])
         else:
             turns = asyncio.Semaphore(SIDE_BY_SIDE)
@@ -180,8 +176,8 @@ class StalePrefixCleanup:
         heading = "**Dry run: nothing is changed**" if state.result.dry_run else "**Cleanup**"
         now = f": {PARTS[state.part].title}" if state.part < len(PARTS) else ": done"
         counts = [f"| {name} | {count:,} |" for name, count in state.result if isinstance(count, int)]
-        told = [f"- {line}" for line in [*state.result.problems, *state.lines]]
-        workflow.set_current_details("\n".join([heading + now, "", "| | |", "|---|---|", *counts, "", *told]))
+        problems = [f"- {line}" for line in [*state.result.problems, *state.lines]]
+        workflow.set_current_details("\n".join([heading + now, "", "| | |", "|---|---|", *counts, "", *problems]))
 
 
 def _name(stuck: Stuck) -> str:

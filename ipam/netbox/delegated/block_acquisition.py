@@ -43,9 +43,9 @@ _BEGIN = text(
     INSERT INTO netbox_blocks (id, pool_id, tenant_id, key)
     SELECT n, id, tenant_id, lastmile_block_key(name, n) FROM pools, nextval('netbox_blocks_id_seq') n
     WHERE id = :pool_id AND netbox_mode = '{AllocationMode.DELEGATED}' AND closed_at IS NULL
-      AND NOT lastmile_pool_is_changing(pools) AND :wanted > (
+      AND NOT lastmile_pool_is_changing(pools) AND :free_slots > (
         SELECT count(*) FROM (
-            SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at <= now() LIMIT :wanted
+            SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at <= now() LIMIT :free_slots
         ) free)
     """
 )
@@ -96,21 +96,21 @@ async def acquire_for_first(database: Database, netbox: NetBox, pools: Sequence[
     return False
 
 
-async def acquire_block(database: Database, netbox: NetBox, pool: BoundPool, *, wanted: int = 1) -> bool:
-    """Acquire a block where the pool has fewer than `wanted` free slots, or finish one that is being acquired.
+async def acquire_block(database: Database, netbox: NetBox, pool: BoundPool, *, free_slots: int = 1) -> bool:
+    """Acquire a block where the pool has fewer than `free_slots` free slots, or finish one that is being acquired.
 
     Returns whether a block was acquired. Can be interrupted at any moment, and called concurrently. Raises
     `BlockOverlapError`, `PoolMovedError` and `NetBoxError`.
     """
-    return await single_flight((netbox, pool.id), lambda: _take(database, netbox, pool, wanted))
+    return await single_flight((netbox, pool.id), lambda: _take(database, netbox, pool, free_slots))
 
 
-async def _take(database: Database, netbox: NetBox, pool: BoundPool, wanted: int) -> bool:
+async def _take(database: Database, netbox: NetBox, pool: BoundPool, free_slots: int) -> bool:
     async with database.platform() as connection:
         await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
         row = (await connection.execute(_ACQUIRING, {"pool_id": pool.id})).one_or_none()
         if row is None:
-            await connection.execute(_BEGIN, {"pool_id": pool.id, "wanted": wanted})
+            await connection.execute(_BEGIN, {"pool_id": pool.id, "free_slots": free_slots})
             row = (await connection.execute(_ACQUIRING, {"pool_id": pool.id})).one_or_none()
     if row is None:
         return False

@@ -39,9 +39,9 @@ from lastmile.db.advisory_lock import exclusive
 
 __all__ = ["BlockMaintenance"]
 
-BEAT = timedelta(seconds=1)
-TELLING = timedelta(seconds=5)
-"""How long one beat reports prefixes: blocks are more urgent. Where more is due, the next beat follows at once."""
+INTERVAL = timedelta(seconds=1)
+REPORT_TIME = timedelta(seconds=5)
+"""How long one run reports prefixes: blocks are more urgent. Where more is due, the next run follows at once."""
 LONGEST_PAUSE = timedelta(minutes=1)
 """The longest pause after failures."""
 LOOK_EVERY = timedelta(minutes=1)
@@ -49,9 +49,9 @@ LOOK_EVERY = timedelta(minutes=1)
 LOW = 4
 """The next block is acquired when less than a block divided by this number is free."""
 
-AWAY = (NetBoxError, SQLAlchemyError, OSError, TimeoutError)
-"""Failures after which the beat ends: NetBox or PostgreSQL does not answer."""
-HERE = (
+OUTAGE_ERRORS = (NetBoxError, SQLAlchemyError, OSError, TimeoutError)
+"""Failures after which the run ends: NetBox or PostgreSQL does not answer."""
+POOL_ERRORS = (
     BlockOverlapError,
     PoolMovedError,
     NetBoxExhaustedError,
@@ -60,7 +60,7 @@ HERE = (
     NetBoxTenantMissingError,
     NetBoxNotFoundError,
 )
-"""Failures that concern one pool: the beat goes on with the others."""
+"""Failures that concern one pool: the run continues with the others."""
 
 log = structlog.get_logger("lastmile.block_maintenance")
 
@@ -68,18 +68,18 @@ log = structlog.get_logger("lastmile.block_maintenance")
 class BlockMaintenance:
     """The maintenance of all delegated pools by this process, in the background within `async with`."""
 
-    def __init__(self, database: Database, netbox: NetBox, rest: timedelta) -> None:
-        """`rest` is the quarantine of a prefix if no NAS confirmed the end of its last session."""
-        self._rest = rest
+    def __init__(self, database: Database, netbox: NetBox, quarantine: timedelta) -> None:
+        """`quarantine` is that of a prefix without a confirmed end of its last session."""
+        self._quarantine = quarantine
         self._database = database
         self._netbox = netbox
-        self.pause = BEAT
-        """The time until the next beat."""
+        self.pause = INTERVAL
+        """The time until the next run."""
         self._looked_around = float("-inf")
-        self._told: dict[int, float] = {}
+        self._reported: dict[int, float] = {}
         """When the prefixes of each pool were last reported, by the pool's id."""
         self._behind = False
-        """Whether more was due when the last beat ended."""
+        """Whether more was due when the last run ended."""
         self._without_block: set[int] = set()
         """Ids of pools for which no further block could be acquired since the last look at NetBox."""
 
@@ -93,31 +93,31 @@ class BlockMaintenance:
 
     async def _run(self) -> None:
         while True:
-            await self.beat()
+            await self.run_once()
             if self._running.cancelling():
-                return  # a failure while the beat was cancelled has replaced the cancellation
+                return  # a failure while the run was cancelled has replaced the cancellation
             await asyncio.sleep(self.pause.total_seconds())
 
-    async def beat(self, telling: timedelta = TELLING) -> bool:
+    async def run_once(self, report_time: timedelta = REPORT_TIME) -> bool:
         """Run the maintenance once, unless another worker runs it; return whether all of it succeeded.
 
-        Prefixes are reported for `telling`, or a little longer.
+        Prefixes are reported for `report_time`, or a little longer.
         """
         self._behind = False
         try:
-            async with exclusive(self._database, MAINTENANCE_LOCK) as ours:
-                fine = await self._everything(telling) if ours else True
-        except AWAY as failure:
+            async with exclusive(self._database, MAINTENANCE_LOCK) as acquired:
+                fine = await self._everything(report_time) if acquired else True
+        except OUTAGE_ERRORS as failure:
             log.warning("block_maintenance.unavailable", reason=_line(failure))
         except Exception:  # a failure must neither end the background task nor stay out of the log
             log.exception("block_maintenance.failed")
         else:
-            self.pause = timedelta(0) if self._behind else BEAT
+            self.pause = timedelta(0) if self._behind else INTERVAL
             return fine
-        self.pause = min(2 * max(self.pause, BEAT), LONGEST_PAUSE)
+        self.pause = min(2 * max(self.pause, INTERVAL), LONGEST_PAUSE)
         return False
 
-    async def _everything(self, telling: timedelta) -> bool:
+    async def _everything(self, report_time: timedelta) -> bool:
         async with self._database.platform() as connection:
             pools = await delegated_pools(connection)
             others = await leftover_pools(connection)
@@ -125,48 +125,50 @@ class BlockMaintenance:
         look_around = now - self._looked_around >= LOOK_EVERY.total_seconds()
         if look_around:
             self._without_block.clear()
-        fine = [await self._look_after(pool, look_around=look_around) for pool in pools]
-        fine += [await self._part(pool, return_leftover_blocks(self._database, self._netbox, pool)) for pool in others]
+        fine = [await self._maintain(pool, look_around=look_around) for pool in pools]
+        fine += [
+            await self._attempt(pool, return_leftover_blocks(self._database, self._netbox, pool)) for pool in others
+        ]
         if look_around:
             self._looked_around = now
-        return await self._tell(pools, telling) and all(fine)
+        return await self._report(pools, report_time) and all(fine)
 
-    async def _look_after(self, pool: BoundPool, *, look_around: bool) -> bool:
+    async def _maintain(self, pool: BoundPool, *, look_around: bool) -> bool:
         database, netbox = self._database, self._netbox
-        fine = await self._with_room(pool)
+        fine = await self._acquire_ahead(pool)
         if look_around:
-            fine &= await self._part(pool, update_foreign_prefixes(database, netbox, pool, self._rest))
-            fine &= await self._part(pool, report_use(database, netbox, pool))
-            fine &= await self._part(pool, prefer_fuller_blocks(database, pool))
-            fine &= await self._part(pool, return_spare_blocks(database, netbox, pool))
+            fine &= await self._attempt(pool, update_foreign_prefixes(database, netbox, pool, self._quarantine))
+            fine &= await self._attempt(pool, report_use(database, netbox, pool))
+            fine &= await self._attempt(pool, prefer_fuller_blocks(database, pool))
+            fine &= await self._attempt(pool, return_spare_blocks(database, netbox, pool))
         return fine
 
-    async def _tell(self, pools: Iterable[BoundPool], telling: timedelta) -> bool:
+    async def _report(self, pools: Iterable[BoundPool], report_time: timedelta) -> bool:
         """Report prefixes to NetBox, of those pools first whose turn was longest ago."""
-        end = time.monotonic() + telling.total_seconds()
+        end = time.monotonic() + report_time.total_seconds()
         fine = True
-        for pool in sorted(pools, key=lambda pool: self._told.get(pool.id, float("-inf"))):
+        for pool in sorted(pools, key=lambda pool: self._reported.get(pool.id, float("-inf"))):
             if (seconds := end - time.monotonic()) > 0:
-                self._told[pool.id] = time.monotonic()
-                fine &= await self._part(pool, drain(self._database, self._netbox, pool, seconds=seconds))
+                self._reported[pool.id] = time.monotonic()
+                fine &= await self._attempt(pool, drain(self._database, self._netbox, pool, seconds=seconds))
         self._behind = time.monotonic() >= end
         return fine
 
-    async def _with_room(self, pool: BoundPool) -> bool:
+    async def _acquire_ahead(self, pool: BoundPool) -> bool:
         """Acquire the next block when few slots are free. Where that fails, an order that needs a block tells why."""
         if pool.id in self._without_block:
             return True
-        wanted = max(1, block_size(pool) // LOW)
-        fine = await self._part(pool, acquire_block(self._database, self._netbox, pool, wanted=wanted))
+        free_slots = max(1, block_size(pool) // LOW)
+        fine = await self._attempt(pool, acquire_block(self._database, self._netbox, pool, free_slots=free_slots))
         if not fine:
             self._without_block.add(pool.id)
         return fine
 
     @staticmethod
-    async def _part(pool: BoundPool, work: Awaitable[object]) -> bool:
+    async def _attempt(pool: BoundPool, work: Awaitable[object]) -> bool:
         try:
             await work
-        except HERE as failure:
+        except POOL_ERRORS as failure:
             log.warning("block_maintenance.pool_failed", pool=str(pool), reason=_line(failure))
             return False
         return True

@@ -56,7 +56,7 @@ _RETURNED = text("DELETE FROM netbox_blocks WHERE id = :id AND state = :state")
 
 # Allocation takes the slot that was free the longest. So the slots of nearly empty blocks are freed anew, those of the
 # newest block last; at most once an hour, since slots freed meanwhile come after them.
-_GIVE_LAST = text(
+_PREFER_LAST = text(
     """
     WITH nearly_empty AS (
         SELECT first_slot, end_slot, row_number() OVER (ORDER BY id DESC) AS place
@@ -88,7 +88,7 @@ _LEAVE = text(
     WITH left_behind AS (
         UPDATE netbox_blocks SET state = 'returning', since = now() WHERE id = ({_LEFT} = 'open' LIMIT 1)
         RETURNING pool_id, first_slot, end_slot
-    ), strangers AS (
+    ), foreign_prefixes AS (
         DELETE FROM netbox_foreign_prefixes n USING left_behind l WHERE n.pool_id = l.pool_id
     )
     DELETE FROM slots s USING left_behind l
@@ -111,7 +111,7 @@ async def leftover_pools(connection: AsyncConnection) -> list[BoundPool]:
 async def prefer_fuller_blocks(database: Database, pool: BoundPool) -> None:
     """Have nearly empty blocks, by the use that was last reported, allocated from last."""
     async with database.platform() as connection:
-        await connection.execute(_GIVE_LAST, {"pool_id": pool.id})
+        await connection.execute(_PREFER_LAST, {"pool_id": pool.id})
 
 
 async def return_spare_blocks(database: Database, netbox: NetBox, pool: BoundPool) -> int:

@@ -18,7 +18,9 @@ _USED = text(
     """
 )
 
-_TOLD = text("UPDATE netbox_blocks SET used = :used, netbox_id = :netbox_id WHERE id = :id AND state <> 'acquiring'")
+_REPORTED = text(
+    "UPDATE netbox_blocks SET used = :used, netbox_id = :netbox_id WHERE id = :id AND state <> 'acquiring'"
+)
 
 
 async def report_use(database: Database, netbox: NetBox, pool: BoundPool) -> None:
@@ -58,4 +60,4 @@ async def write(database: Database, netbox: NetBox, block: Block, record: NetBox
     else:
         record = await netbox.place(record, block.prefix, **place)
     async with database.platform() as connection:
-        await connection.execute(_TOLD, {"id": block.id, "used": used, "netbox_id": record.id})
+        await connection.execute(_REPORTED, {"id": block.id, "used": used, "netbox_id": record.id})

@@ -51,7 +51,9 @@ class NoBlockError(OutageError):
 
     def __init__(self, pools: Sequence[BoundPool], reason: str = "") -> None:
         names = ", ".join(map(str, pools))
-        super().__init__(f"no block of pool {names} has a free prefix, and no further one could be taken now{reason}")
+        super().__init__(
+            f"no block of pool {names} has a free prefix, and no further one could be acquired now{reason}"
+        )
         self.pools = pools
 
 
@@ -164,7 +166,7 @@ def stamp(block: Block, *, used: int) -> BlockStamp:
         tenant=block.tenant,
         used=used,
         size=block_size(block.pool) if block.prefix is None else 1 << (block.pool.length - block.prefix.prefixlen),
-        description=f"Lastmile's: it gives /{block.pool.length}s of pool {block.pool.name} to subscribers from here",
+        description=f"Block of pool {block.pool.name}: Lastmile assigns /{block.pool.length}s of it to subscribers",
     )
 
 

@@ -64,7 +64,7 @@ _GONE = text("DELETE FROM netbox_foreign_prefixes WHERE pool_id = :pool_id AND n
 # here, and the outbox deletes its record.
 _OUT_OF_REACH = text(
     """
-    WITH theirs AS (
+    WITH foreign AS (
         UPDATE slots s SET free_at = 'infinity', last_holder = NULL
         FROM netbox_foreign_prefixes n
         WHERE n.pool_id = :pool_id AND s.pool_id = n.pool_id AND s.slot >= n.first_slot AND s.slot < n.end_slot
@@ -72,13 +72,13 @@ _OUT_OF_REACH = text(
         RETURNING s.pool_id, s.slot
     )
     UPDATE netbox_records r SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
-    FROM theirs WHERE r.pool_id = theirs.pool_id AND r.slot = theirs.slot
+    FROM foreign WHERE r.pool_id = foreign.pool_id AND r.slot = foreign.slot
     """
 )
 
 _IN_REACH = text(
     """
-    UPDATE slots s SET free_at = now() + CAST(:rest AS interval)
+    UPDATE slots s SET free_at = now() + CAST(:quarantine AS interval)
     WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at = 'infinity' AND NOT EXISTS (
         SELECT FROM netbox_foreign_prefixes n
         WHERE n.pool_id = s.pool_id AND s.slot >= n.first_slot AND s.slot < n.end_slot)
@@ -107,7 +107,7 @@ _HELD = text(
 _BLOCK_KEYS = text("SELECT key FROM netbox_blocks WHERE pool_id = :pool_id")
 
 
-async def update_foreign_prefixes(database: Database, netbox: NetBox, pool: BoundPool, rest: timedelta) -> None:
+async def update_foreign_prefixes(database: Database, netbox: NetBox, pool: BoundPool, quarantine: timedelta) -> None:
     """Read the foreign prefixes in the pool's blocks; withhold their slots, and free slots whose prefix is gone.
 
     Called by one worker at a time. Raises `NetBoxError`.
@@ -130,7 +130,7 @@ async def update_foreign_prefixes(database: Database, netbox: NetBox, pool: Boun
             await connection.execute(_HERE, place | values | {"first": first, "end": end})
         await connection.execute(_GONE, place | {"gone": gone})
         await connection.execute(_OUT_OF_REACH, place)
-        await connection.execute(_IN_REACH, place | {"rest": rest})
+        await connection.execute(_IN_REACH, place | {"quarantine": quarantine})
         if times:
             await connection.execute(_LOOKED, {"now": times[0].now, "ids": [row.id for row in times]})
 
@@ -144,7 +144,7 @@ async def _changed_in(netbox: NetBox, pool: BoundPool, block: Block, looked_at: 
 async def _foreign(
     database: Database, pool: BoundPool, blocks: Iterable[Block], records: Sequence[NetBoxRecord]
 ) -> list[NetBoxRecord]:
-    """Return the records inside one of the blocks that are not ours."""
+    """Return the records inside one of the blocks that Lastmile did not create."""
     # The record of a block that another user of NetBox has made smaller is still ours.
     spaces = [(block.key, block.prefix) for block in blocks if block.prefix is not None]
     inside = [
@@ -185,9 +185,9 @@ async def check_no_conflict(database: Database, netbox: NetBox, pool: BoundPool,
     if problems:
         more = "" if len(problems) <= MOST_NAMED else f"; and {len(problems) - MOST_NAMED:,} more"
         raise ForeignPrefixesError(
-            f"people have space of pool {pool} in NetBox that Lastmile needs: "
+            f"foreign prefixes in NetBox occupy space of pool {pool} that Lastmile needs: "
             f"{'; '.join(problems[:MOST_NAMED])}{more}. "
-            "Remove them there, or move the subscribers, and try again"
+            "Delete them in NetBox, or move the subscribers, and try again"
         )
 
 

@@ -81,16 +81,16 @@ _CLAIM = text(
 _TRUTH = text(
     f"""
     SELECT s.slot AS reported, s.prefix::text AS space,
-           CASE WHEN d.released_at IS NOT NULL THEN rest.free_at END AS until, d.*
+           CASE WHEN d.released_at IS NOT NULL THEN quarantined.free_at END AS until, d.*
     FROM (SELECT p.id AS pool_id, netbox_record, netbox_release, slot,
                  lastmile_nth_prefix(p.prefix, p.delegated_length, slot) prefix
           FROM pools p, unnest(CAST(:slots AS bigint[])) slot WHERE p.id = :pool_id) s
-    LEFT JOIN slots rest ON rest.pool_id = s.pool_id AND rest.slot = s.slot AND rest.free_at > now()
-                        AND rest.free_at < 'infinity'
+    LEFT JOIN slots quarantined ON quarantined.pool_id = s.pool_id AND quarantined.slot = s.slot
+                               AND quarantined.free_at > now() AND quarantined.free_at < 'infinity'
     LEFT JOIN LATERAL (
         SELECT {COLUMNS} FROM delegations d
         WHERE s.netbox_record = 'prefix' AND d.pool_id = s.pool_id AND d.prefix = s.prefix AND d.slot = s.slot
-          AND (d.released_at IS NULL OR rest.slot IS NOT NULL AND s.netbox_release = 'deprecate')
+          AND (d.released_at IS NULL OR quarantined.slot IS NOT NULL AND s.netbox_release = 'deprecate')
         ORDER BY d.released_at IS NOT NULL, d.id DESC LIMIT 1
     ) d ON true
     """
@@ -164,16 +164,16 @@ async def drain(database: Database, netbox: NetBox, pool: BoundPool, *, seconds:
     end = time.monotonic() + seconds
 
     async def work() -> int:
-        told = 0
+        reported = 0
         while time.monotonic() < end and (entries := await _claimed(database, pool)):
             for index, entry in enumerate(entries):
                 try:
-                    told += await _tell(database, netbox, pool, entry)
+                    reported += await _report(database, netbox, pool, entry)
                 except (NetBoxError, asyncio.CancelledError):
                     for untouched in entries[index + 1 :]:
                         await _put_back(database, pool, untouched, unsure=untouched.unsure)
                     raise
-        return told
+        return reported
 
     results = await asyncio.gather(*(work() for _ in range(IN_FLIGHT)), return_exceptions=True)
     for result in results:
@@ -196,7 +196,7 @@ async def report_again(
         if (await connection.execute(_AGAIN, values)).rowcount == 0:
             return "its pool has been changed meanwhile: compare again"
     for entry in await _claimed(database, pool, slot):
-        await _tell(database, netbox, pool, entry)
+        await _report(database, netbox, pool, entry)
     async with database.platform() as connection:
         return await connection.scalar(_PROBLEM, place) or ""
 
@@ -223,7 +223,7 @@ async def _claim(database: Database, pool: BoundPool, slot: int | None) -> list[
 
 
 def _entry(claimed: Row[Any], true: Row[Any]) -> Entry:
-    wanted = None if true.id is None else Stamp.of(Delegation.of(true))
+    expected = None if true.id is None else Stamp.of(Delegation.of(true))
     known = (
         claimed.slot,
         claimed.claimed_until,
@@ -233,10 +233,10 @@ def _entry(claimed: Row[Any], true: Row[Any]) -> Entry:
         claimed.netbox_id,
         claimed.key,
     )
-    return Entry(*known, prefix=ip_network(true.space), wanted=wanted, until=true.until)
+    return Entry(*known, prefix=ip_network(true.space), expected=expected, until=true.until)
 
 
-async def _tell(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> bool:
+async def _report(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> bool:
     """Report one prefix; return False where NetBox refused it, which is retried later. Raises `NetBoxError`."""
     try:
         record = await sync_record(database, netbox, pool, entry)

@@ -36,7 +36,7 @@ class Entry:
     key: str | None
     """The key on the record of that id, as last noted."""
     prefix: Prefix
-    wanted: Stamp | None
+    expected: Stamp | None
     """None: NetBox should have no record of the prefix."""
     until: datetime | None
     """When that changes by itself: the end of the quarantine."""
@@ -53,40 +53,40 @@ _KEYS = text(
 async def sync_record(database: Database, netbox: NetBox, pool: BoundPool, entry: Entry) -> NetBoxRecord | None:
     """Create, change, move or delete the record, until it is as expected; return it. Raises `NetBoxError`."""
     known = None if entry.netbox_id is None else await netbox.get(entry.netbox_id)
-    keyless = None
+    without_key = None
     if known is not None and (known.key is None or known.key != entry.key):
-        noted = entry.key or (entry.wanted and entry.wanted.key)
+        noted = entry.key or (entry.expected and entry.expected.key)
         if noted and lost_its_key(known, noted, entry.prefix, pool.netbox.vrf_id):
-            keyless = known
+            without_key = known
         known = None  # a foreign record by now, or one to look up by its prefix
     moved = known is not None and (known.prefix, known.vrf_id) != (entry.prefix, pool.netbox.vrf_id)
     record = None if moved else known
     if entry.unsure or (record is None and entry.netbox_id is not None):
-        record = await _look(database, netbox, pool, entry, keyless) or record
+        record = await _look(database, netbox, pool, entry, without_key) or record
     if known is not None and moved:
-        if record is None and entry.wanted is not None:
+        if record is None and entry.expected is not None:
             record = known
         else:
             await netbox.delete(known.id)
-    if entry.wanted is None:
+    if entry.expected is None:
         if record is not None:
             await netbox.delete(record.id)
         return None
     if record is None:
-        return await netbox.create(entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.wanted)
-    wanted = entry.wanted
-    if (record.key or entry.key) == wanted.key and wanted.state is not State.REVOKED:
+        return await netbox.create(entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=entry.expected)
+    expected = entry.expected
+    if (record.key or entry.key) == expected.key and expected.state is not State.REVOKED:
         # Users of NetBox write there, and the description of an imported line is theirs.
-        wanted = replace(wanted, description=None)
-    if not _shows(netbox, record, pool, entry.prefix, wanted):
-        record = await netbox.place(record, entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=wanted)
+        expected = replace(expected, description=None)
+    if not _shows(netbox, record, pool, entry.prefix, expected):
+        record = await netbox.place(record, entry.prefix, vrf_id=pool.netbox.vrf_id, stamp=expected)
     return record
 
 
 async def _look(
-    database: Database, netbox: NetBox, pool: BoundPool, entry: Entry, keyless: NetBoxRecord | None
+    database: Database, netbox: NetBox, pool: BoundPool, entry: Entry, without_key: NetBoxRecord | None
 ) -> NetBoxRecord | None:
-    """Return our record of the prefix, whichever delegation it was created for, else the `keyless` one.
+    """Return our record of the prefix, whichever delegation it was created for, else the `without_key` one.
 
     Deletes each further record with a key of ours. Raises `PrefixOccupiedError`.
     """
@@ -98,24 +98,24 @@ async def _look(
         if one.prefix == entry.prefix and one.status != "container"
     ]
     ours = [one for one in there if one.key in keys]
-    if not ours and keyless is not None:
-        if entry.wanted is None:
+    if not ours and without_key is not None:
+        if entry.expected is None:
             raise PrefixOccupiedError(
-                f"{entry.prefix} (#{keyless.id}) has lost its key, so it is not deleted: delete it in NetBox"
+                f"{entry.prefix} (#{without_key.id}) has lost its key, so it is not deleted: delete it in NetBox"
             )
-        return keyless
-    if len(ours) < len(there) and not ours and entry.wanted is not None:
+        return without_key
+    if len(ours) < len(there) and not ours and entry.expected is not None:
         raise PrefixOccupiedError(
-            f"NetBox has {entry.prefix} already, and not as ours: {there[0].description or there[0].key}"
+            f"NetBox has a foreign record of {entry.prefix}: {there[0].description or there[0].key}"
         )
     # Keep the record that carries the key: NetBox would not let another record have it.
-    ours.sort(key=lambda one: entry.wanted is None or one.key != entry.wanted.key)
+    ours.sort(key=lambda one: entry.expected is None or one.key != entry.expected.key)
     for surplus in ours[1:]:
         await netbox.delete(surplus.id)
     return ours[0] if ours else None
 
 
-def _shows(netbox: NetBox, record: NetBoxRecord, pool: BoundPool, prefix: Prefix, wanted: Stamp) -> bool:
+def _shows(netbox: NetBox, record: NetBoxRecord, pool: BoundPool, prefix: Prefix, expected: Stamp) -> bool:
     in_place = (record.prefix, record.vrf_id) == (prefix, pool.netbox.vrf_id)
-    described = wanted.description is None or wanted.description == record.description
-    return in_place and described and record.key == wanted.key and not netbox.faults(record, wanted)
+    described = expected.description is None or expected.description == record.description
+    return in_place and described and record.key == expected.key and not netbox.faults(record, expected)

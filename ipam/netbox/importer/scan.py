@@ -18,7 +18,7 @@ from ipam.netbox.binding import BoundPool
 from ipam.prefix import Prefix
 from lastmile.errors import NonRetryableError
 
-__all__ = ["Carried", "Estate", "UnknownFieldError"]
+__all__ = ["Carried", "ImportScan", "UnknownFieldError"]
 
 BATCH = 200
 
@@ -49,15 +49,15 @@ CREATE TABLE clashes (id INTEGER PRIMARY KEY, other TEXT);
 """
 
 _CARRIED = """
-SELECT seen.*, clashes.other, twins.number FROM seen LEFT JOIN clashes USING (id)
+SELECT seen.*, clashes.other, duplicates.number FROM seen LEFT JOIN clashes USING (id)
 LEFT JOIN (SELECT tenant, reference, count(*) AS number FROM seen
-           WHERE reference <> '' AND status = 'active' GROUP BY tenant, reference) twins
-       ON twins.tenant = seen.tenant AND twins.reference = seen.reference
+           WHERE reference <> '' AND status = 'active' GROUP BY tenant, reference) duplicates
+       ON duplicates.tenant = seen.tenant AND duplicates.reference = seen.reference
 WHERE seen.reference <> '' ORDER BY first, length, id
 """
 
 
-class Estate:
+class ImportScan:
     """The scratch database with the records of one pool's prefix; a context manager."""
 
     def __init__(self, pool: BoundPool, tenant: str | None, field: str | None, reference: TypeAdapter[str]) -> None:
@@ -95,7 +95,7 @@ class Estate:
         """Yield the prefixes that name a subscriber, in the order of their addresses, a batch at a time."""
         with closing(self._scratch.execute(_CARRIED)) as rows:
             while batch := rows.fetchmany(BATCH):
-                yield [self._judged(*row) for row in batch]
+                yield [self._inspected(*row) for row in batch]
 
     def _named(self, record: NetBoxRecord) -> str:
         if record.key is not None:
@@ -122,7 +122,7 @@ class Estate:
                     self._scratch.execute("INSERT OR IGNORE INTO clashes VALUES (?, ?)", (one, other))
             around.append((id, network, prefix))
 
-    def _judged(
+    def _inspected(
         self,
         id: int,
         first: bytes,
@@ -133,26 +133,26 @@ class Estate:
         reference: str,
         key: str | None,
         clash: str | None,
-        twins: int,
+        duplicates: int,
     ) -> Carried:
         problem = ""
         if length != self._pool.length:
-            problem = f"is no /{self._pool.length}, which pool {self._pool.name} gives to subscribers"
+            problem = f"is not a /{self._pool.length}, the length of the prefixes of pool {self._pool.name}"
         elif status != "active":
-            problem = f"is {status} in NetBox: what a subscriber uses is active"
+            problem = f"has the status {status} in NetBox: only an active prefix can be imported"
         elif not tenant:
-            problem = "has no tenant in NetBox, and the pool serves every tenant: give it one"
+            problem = "has no tenant in NetBox, and the pool serves every tenant: set its tenant in NetBox"
         elif self._tenant not in (tenant, None):
             problem = f"is tenant {tenant}'s in NetBox, and the pool is {self._tenant}'s"
         elif clash == prefix:
             problem = "is in NetBox twice: delete one of the two records"
         elif clash is not None:
             problem = f"overlaps {clash}: delete that in NetBox, or make it a container where it only groups"
-        elif twins > 1:
-            problem = f"is one of {twins} prefixes of the same subscriber: a line has one"
+        elif duplicates > 1:
+            problem = f"is one of {duplicates} prefixes of the same subscriber: a line has one"
         else:
             try:
                 self._reference.validate_python(reference)
             except ValidationError:
-                problem = "names no subscriber that can exist: a reference is letters, digits, '-', '_' and single dots"
+                problem = "has an invalid subscriber reference: use letters, digits, '-', '_' and single dots"
         return Carried(id, ip_network(prefix), tenant, reference, key, problem)

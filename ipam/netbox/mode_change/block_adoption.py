@@ -1,4 +1,4 @@
-"""Blocks taken around what is there already: explicit containers in NetBox, where a pool comes to be delegated."""
+"""Adopt blocks: acquire the blocks that contain a pool's present prefixes, before the pool becomes delegated."""
 
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -11,7 +11,7 @@ from ipam.netbox.delegated.block_acquisition import BlockOverlapError, acquire_b
 from ipam.netbox.delegated.blocks import ONE_BY_ONE, BlockState, block_size, blocks_of, slot_range
 from lastmile.db import Database
 
-__all__ = ["missing_blocks", "surround"]
+__all__ = ["adopt_block", "missing_blocks"]
 
 _BEGIN = text(
     """
@@ -29,7 +29,7 @@ _HERE = text(
     """
 )
 
-# By their numbers.
+# The numbers of the blocks that contain slots, held prefixes or quarantines.
 _THERE = text(
     """
     SELECT DISTINCT slot / :size FROM (
@@ -45,7 +45,7 @@ _THERE = text(
 
 
 async def missing_blocks(database: Database, pool: BoundPool) -> list[IPv4Network | IPv6Network]:
-    """Blocks that there have to be around what the pool holds, lets rest or has within reach."""
+    """Return the missing blocks around everything that is held, in quarantine or within reach."""
     size = block_size(pool)
     async with database.long_transaction() as connection:
         numbers = set(await connection.scalars(_THERE, {"pool_id": pool.id, "size": size}))
@@ -54,7 +54,7 @@ async def missing_blocks(database: Database, pool: BoundPool) -> list[IPv4Networ
     return [_nth_block(pool, number) for number in sorted(numbers)]
 
 
-async def surround(database: Database, netbox: NetBox, pool: BoundPool, prefix: IPv4Network | IPv6Network) -> None:
+async def adopt_block(database: Database, netbox: NetBox, pool: BoundPool, prefix: IPv4Network | IPv6Network) -> None:
     """Acquire the block that is exactly this prefix, with what it contains.
 
     Can be interrupted at any moment: the next call continues, also with another block that was begun. Raises what
@@ -67,7 +67,7 @@ async def surround(database: Database, netbox: NetBox, pool: BoundPool, prefix: 
         async with database.platform() as connection:
             await connection.execute(ONE_BY_ONE, {"pool_id": pool.id})
             await connection.execute(_BEGIN, place | {"first": first, "end": end})
-        with suppress(BlockOverlapError):  # of an earlier one, which NetBox had chosen
+        with suppress(BlockOverlapError):  # an earlier block, which NetBox had chosen
             await acquire_block(database, netbox, pool)
         async with database.platform() as connection:
             here = bool(await connection.scalar(_HERE, place))

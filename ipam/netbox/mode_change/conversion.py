@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from ipam.errors import PoolBusyError
 from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope
-from ipam.netbox.mode_change.plan import Conversion, bound_as, reread
+from ipam.netbox.mode_change.plan import Conversion, bound_as, outdated_message
 from lastmile.db import PlatformConnection
 from lastmile.errors import LastmileError
 
@@ -33,12 +33,12 @@ _SET = text(
     """
 )
 
-# What has changed since its last pass is not enough for the reconciliation now.
-_ANEW = text("DELETE FROM netbox_comparisons WHERE pool_id = :pool_id")
+# After a conversion, reconciliation must compare everything.
+_COMPARE_EVERYTHING = text("DELETE FROM netbox_comparisons WHERE pool_id = :pool_id")
 
 _BEING_ACQUIRED = text("SELECT EXISTS (SELECT FROM netbox_blocks WHERE pool_id = :pool_id AND state = 'acquiring')")
 
-# Blocks do not overlap, so to count what is in them will do.
+# Blocks do not overlap, so it is enough to count the slots inside them.
 _OUTSIDE = text(
     """
     SELECT (SELECT count(*) FROM slots WHERE pool_id = :pool_id)
@@ -54,8 +54,8 @@ _OUTSIDE = text(
     """
 )
 
-# Of what is held, or all that rests, NetBox is to be told anew.
-_TELL = text(
+# Held prefixes (with :held), and all prefixes in quarantine, are due to be reported to NetBox again.
+_REPORT = text(
     """
     INSERT INTO netbox_records AS r (pool_id, slot, tenant_id)
     SELECT pool_id, slot, tenant_id FROM slots
@@ -65,7 +65,7 @@ _TELL = text(
     """
 )
 
-_TELL_ALL_KNOWN = text(
+_REPORT_ALL_KNOWN = text(
     """
     UPDATE netbox_records r SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
     WHERE pool_id = :pool_id
@@ -102,7 +102,7 @@ _SHARED = """
 
 _TO_SLOTS = (
     "DELETE FROM netbox_records WHERE pool_id = :pool_id",
-    # What rests first, in case of a prefix that a person let NetBox give away meanwhile: its holder comes last.
+    # Quarantines come first: if NetBox has assigned such a prefix again meanwhile, its holder comes last.
     f"""
     WITH shared AS ({_SHARED} ORDER BY r.due_at)
     INSERT INTO netbox_records (pool_id, slot, tenant_id, netbox_id, key)
@@ -124,12 +124,12 @@ _TO_SLOTS = (
     WITH shared AS ({_SHARED})
     UPDATE delegations d SET slot = shared.slot, netbox_id = NULL FROM shared WHERE d.id = shared.id
     """,
-    # The key is still looked for when it is due: a request that was given up on may have been done late.
+    # The key is still searched for when the removal is due: NetBox may execute an abandoned request late.
     "UPDATE netbox_removals SET prefix = NULL WHERE pool_id = :pool_id AND prefix IS NOT NULL",
 )
 
 # Delegated to direct.
-_UNTOLD = text(
+_UNREPORTED = text(
     """
     SELECT EXISTS (SELECT FROM netbox_records WHERE pool_id = :pool_id AND (since IS NOT NULL OR unsure))
         OR EXISTS (SELECT FROM delegations d WHERE pool_id = :pool_id AND released_at IS NULL AND NOT EXISTS (
@@ -190,21 +190,21 @@ async def convert(connection: PlatformConnection, conversion: Conversion, pool_i
     if present == binding:
         return
     if (present and present.mode) != _FROM[conversion]:
-        raise PoolBusyError(reread(pool.name))
+        raise PoolBusyError(outdated_message(pool.name))
     if not await connection.scalar(_CLOSED_AND_QUIET, place) or not await _prepared(connection, conversion, pool):
         raise ConversionNotReadyError
     for statement in _STATEMENTS.get(conversion, ()):
         await connection.execute(text(statement), place)
     await connection.execute(_SET, binding.model_dump(mode="json") | place)
-    await connection.execute(_ANEW, place)
+    await connection.execute(_COMPARE_EVERYTHING, place)
     if conversion is Conversion.DELEGATED_OPTIONS and present is not None and present.record is not binding.record:
-        await connection.execute(_TELL_ALL_KNOWN, place)
+        await connection.execute(_REPORT_ALL_KNOWN, place)
     if reports:
-        await connection.execute(_TELL, place | {"held": present is None or present.record is not binding.record})
+        await connection.execute(_REPORT, place | {"held": present is None or present.record is not binding.record})
 
 
 async def _prepared(connection: PlatformConnection, conversion: Conversion, pool: BoundPool) -> bool:
-    """Whether every prefix is in a block, or is known to NetBox, and no block is being acquired."""
+    """Return whether every prefix is in a block, or has its record, and no block is being acquired."""
     place = {"pool_id": pool.id}
     if await connection.scalar(_BEING_ACQUIRED, place):
         return False
@@ -212,6 +212,6 @@ async def _prepared(connection: PlatformConnection, conversion: Conversion, pool
         case Conversion.DATABASE_TO_DELEGATED | Conversion.DIRECT_TO_DELEGATED:
             return not await connection.scalar(_OUTSIDE, place)
         case Conversion.DELEGATED_TO_DIRECT:
-            return not await connection.scalar(_UNTOLD, place)
+            return not await connection.scalar(_UNREPORTED, place)
         case _:
             return True

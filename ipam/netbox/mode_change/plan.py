@@ -16,7 +16,7 @@ from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingSco
 from ipam.pools import Pool, list_pools
 from lastmile.db import PlatformConnection
 
-__all__ = ["Conversion", "bound_as", "kept", "plan", "pool_id", "present_binding", "reread"]
+__all__ = ["Conversion", "bound_as", "describe_binding", "outdated_message", "plan", "pool_id", "present_binding"]
 
 
 class Conversion(StrEnum):
@@ -48,7 +48,7 @@ async def plan(
         if (use.pool.name, use.pool.tenant) == (row.name, row.tenant_id)
     ]
     if pool.netbox != before:
-        raise PoolBusyError(reread(pool.name))
+        raise PoolBusyError(outdated_message(pool.name))
     if before == requested:
         return []
     if requested.mode is AllocationMode.DELEGATED:
@@ -76,7 +76,7 @@ async def bound_as(connection: PlatformConnection, pool_id: int, binding: Bindin
 
 
 async def present_binding(connection: PlatformConnection, pool_id: int) -> Binding | None:
-    """Return how the pool is kept in NetBox; None: in the database alone. Raises `PoolBusyError`."""
+    """Return how the pool is describe_binding in NetBox; None: in the database alone. Raises `PoolBusyError`."""
     row = await _row(connection, pool_id)
     return BoundPool.of(row).netbox if row.mode else None
 
@@ -88,16 +88,16 @@ async def _row(connection: PlatformConnection, pool_id: int) -> Row[Any]:
     return row
 
 
-def kept(binding: Binding | None) -> str:
-    """Return how a pool with this binding is kept, for people."""
+def describe_binding(binding: Binding | None) -> str:
+    """Return how a pool with this binding is describe_binding, for people."""
     if binding is None:
         return "in the database alone"
     return binding.mode if binding.record is None else f"{binding.mode}, with a record of each {binding.record}"
 
 
-def reread(pool: str) -> str:
+def outdated_message(pool: str) -> str:
     """Return the message for the later of two changes."""
-    return f"pool {pool} has been changed by somebody else meanwhile: see `lastmile pool list`, and try again"
+    return f"pool {pool} was changed by another operator meanwhile: see `lastmile pool list`, and try again"
 
 
 def _to_delegated(before: Binding | None) -> Conversion:

@@ -1,6 +1,6 @@
-"""The part of a mode change that takes time, because NetBox has to write: it is done while the pool is open.
+"""Prepare a change of a pool's mode: the requests to NetBox that take time, while the pool is open.
 
-Each call does some of it, can be cut off at any moment, and continues where the last one stopped. A second, short
+Each call does a part, can be interrupted at any moment, and continues where the last one stopped. A second, short
 preparation follows once the pool is closed.
 """
 
@@ -21,20 +21,27 @@ from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK, MAINTENANCE_SECONDS, 
 from ipam.netbox.delegated.foreign_prefixes import check_no_conflict, update_foreign_prefixes
 from ipam.netbox.delegated.outbox import backlog, drain
 from ipam.netbox.errors import NetBoxExhaustedError
-from ipam.netbox.mode_change.block_adoption import missing_blocks, surround
+from ipam.netbox.mode_change.block_adoption import adopt_block, missing_blocks
 from lastmile.db import Database
 from lastmile.db.advisory_lock import exclusive
 from lastmile.errors import LastmileError
 
-__all__ = ["MaintenanceBusyError", "acquire_blocks", "check_options", "maintaining", "report_prefixes", "settle_block"]
+__all__ = [
+    "MaintenanceBusyError",
+    "acquire_blocks",
+    "check_options",
+    "maintenance_stopped",
+    "report_prefixes",
+    "settle_block",
+]
 
 BUDGET = timedelta(seconds=20)
-"""How long one call goes on to the next block, or the next prefixes."""
+"""How long one call continues with the next block, or the next prefixes."""
 PAUSE = timedelta(seconds=1)
-"""Between two looks at an outbox that another process drains."""
+"""The pause between two reads of an outbox that another process drains."""
 
-# Blocks that an earlier change left, of another length than requested now, go back. The others stay as long as this
-# change goes on: left blocks go back after an hour.
+# Blocks of an earlier change with another length than requested now are returned. The others stay while this change
+# runs: leftover blocks are returned after an hour.
 _OTHER_LENGTHS = text(
     """
     UPDATE netbox_blocks SET state = 'returning', since = now()
@@ -47,26 +54,28 @@ _GIVE_UP_BLOCK = text("DELETE FROM netbox_blocks WHERE pool_id = :pool_id AND st
 
 
 class MaintenanceBusyError(LastmileError):
-    """A worker has been maintaining the blocks of all pools for a minute: try again."""
+    """A worker has been maintenance_stopped the blocks of all pools for a minute: try again."""
 
 
 @asynccontextmanager
-async def maintaining(database: Database) -> AsyncIterator[None]:
-    """Keep the workers' block maintenance out meanwhile. Raises `MaintenanceBusyError`."""
-    async with exclusive(database, MAINTENANCE_LOCK, patience=MAINTENANCE_SECONDS) as ours:
-        if not ours:
-            raise MaintenanceBusyError("a worker has been maintaining the blocks of pools for a minute")
+async def maintenance_stopped(database: Database) -> AsyncIterator[None]:
+    """Stop the block maintenance of all workers within the block. Raises `MaintenanceBusyError`."""
+    async with exclusive(database, MAINTENANCE_LOCK, patience=MAINTENANCE_SECONDS) as acquired:
+        if not acquired:
+            raise MaintenanceBusyError("a worker has been maintenance_stopped the blocks of pools for a minute")
         yield
 
 
-async def acquire_blocks(database: Database, netbox: NetBox, pool: BoundPool, rest: timedelta, *, first: bool) -> int:
+async def acquire_blocks(
+    database: Database, netbox: NetBox, pool: BoundPool, quarantine: timedelta, *, first: bool
+) -> int:
     """Acquire blocks around everything that is held, in quarantine or within reach; return how many are missing still.
 
-    `rest` is the quarantine of a prefix if no NAS confirmed the end of its last session. Raises `ForeignPrefixesError`,
+    `quarantine` is that of a prefix without a confirmed end of its last session. Raises `ForeignPrefixesError`,
     `MaintenanceBusyError` and `NetBoxError`.
     """
     end = time.monotonic() + BUDGET.total_seconds()
-    async with maintaining(database):
+    async with maintenance_stopped(database):
         async with database.platform() as connection:
             place = {"pool_id": pool.id}
             await connection.execute(_OTHER_LENGTHS, place | {"block_length": pool.netbox.block_length})
@@ -78,8 +87,8 @@ async def acquire_blocks(database: Database, netbox: NetBox, pool: BoundPool, re
         for number, prefix in enumerate(missing):
             if time.monotonic() > end:
                 return len(missing) - number
-            await surround(database, netbox, pool, prefix)
-        await update_foreign_prefixes(database, netbox, pool, rest)
+            await adopt_block(database, netbox, pool, prefix)
+        await update_foreign_prefixes(database, netbox, pool, quarantine)
     return 0
 
 
@@ -105,8 +114,8 @@ async def report_prefixes(database: Database, netbox: NetBox, pool: BoundPool) -
             )
         if not behind.waiting or time.monotonic() > end:
             return behind.waiting
-        async with exclusive(database, MAINTENANCE_LOCK) as ours:
-            reported = await drain(database, netbox, pool) if ours else 0
+        async with exclusive(database, MAINTENANCE_LOCK) as acquired:
+            reported = await drain(database, netbox, pool) if acquired else 0
         if not reported:
             await asyncio.sleep(PAUSE.total_seconds())
 

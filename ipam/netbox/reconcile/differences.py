@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ipam.netbox.binding import BoundPool
-from ipam.netbox.reconcile.expected import Ours
+from ipam.netbox.reconcile.expected import ExpectedRecord
 
 __all__ = ["RULES", "Difference", "DifferenceKind", "Rule"]
 
@@ -32,39 +32,39 @@ class Rule:
 
 RULES: dict[DifferenceKind, Rule] = {
     DifferenceKind.POOL_MOVED: Rule(
-        "every pool is in NetBox what it was when it was added",
+        "the prefix of every pool is in NetBox as it was when the pool was added",
         "moves it back into its VRF",
         "restore it in NetBox, or let the token's permissions reach it; where it has another id there now, run "
         "`lastmile pool add` again, just as before",
     ),
     DifferenceKind.MISSING: Rule(
-        "NetBox has every prefix that is held or rests, and every block",
-        "makes it there again",
+        "NetBox has a record of every prefix that is held or in quarantine, and of every block",
+        "creates it again",
         "remove from NetBox what is in its way and let the token's permissions reach it, or deprovision the subscriber "
         "and provision it anew",
     ),
     DifferenceKind.ORPHAN: Rule(
-        "NetBox has no prefix of Lastmile's that nobody holds",
-        "deletes it there",
-        "find out who made it; remove it in NetBox if nobody needs it",
+        "every record with a key of Lastmile has a holder",
+        "deletes it",
+        "find out who created it; delete it in NetBox if it is not needed",
     ),
     DifferenceKind.MOVED: Rule(
-        "every record in NetBox is where its prefix is",
-        "moves it back there",
+        "every record in NetBox has its prefix and VRF",
+        "moves it back",
         "remove from NetBox what is in its way",
     ),
     DifferenceKind.DRIFT: Rule(
-        "every record in NetBox says what is true",
-        "corrects it there",
+        "every record in NetBox agrees with the database",
+        "corrects it",
         "see what NetBox says against it",
     ),
     DifferenceKind.DUPLICATE: Rule(
-        "NetBox has every prefix of Lastmile's once",
-        "deletes the second one there",
+        "NetBox has one record of every prefix",
+        "deletes the second record",
         "delete the second one in NetBox",
     ),
     DifferenceKind.OCCUPIED: Rule(
-        "nobody else has in NetBox what a subscriber holds",
+        "no foreign prefix overlaps a prefix that a subscriber holds",
         "",
         "remove it in NetBox, or deprovision the subscriber and provision it anew",
     ),
@@ -86,7 +86,7 @@ class Difference:
     """The id of the record; None where no record is known."""
     key: str | None = None
     """The key that the record has, or should have."""
-    ours: Ours | None = None
+    target: ExpectedRecord | None = None
     """What the record should be."""
     repairable: bool = True
     failed: str = ""

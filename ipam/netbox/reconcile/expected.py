@@ -22,19 +22,19 @@ from ipam.netbox.records import BlockStamp
 from ipam.prefix import Prefix
 from lastmile.db.statements import read_sql
 
-__all__ = ["Ours", "changed", "count", "holders", "in_place", "known_keys", "linked", "look_up", "shows"]
+__all__ = ["ExpectedRecord", "changed", "count", "holders", "in_place", "known_keys", "linked", "look_up", "shows"]
 __all__ += ["unlinked"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ours:
+class ExpectedRecord:
     """A delegation, or a block, and the record that NetBox should have of it."""
 
     pool: BoundPool
     about: Delegation | Block
     netbox_id: int | None
     """The id that its record should have."""
-    wanted: bool
+    required: bool
     """Whether NetBox should have a record of it."""
     in_flight: bool
 
@@ -61,8 +61,8 @@ class Ours:
     def __str__(self) -> str:
         if isinstance(self.about, Block):
             return f"a block of pool {self.pool.name}"
-        rests = "at rest" if self.wanted else "released"
-        return f"{self.about.subscriber_ref}'s, {rests if self.about.state is State.REVOKED else self.about.state}"
+        ended = "in quarantine" if self.required else "released"
+        return f"{self.about.subscriber_ref}'s, {ended if self.about.state is State.REVOKED else self.about.state}"
 
 
 _LOOK_UP = text(read_sql("ipam.netbox.reconcile", "look_up_expected"))
@@ -165,12 +165,12 @@ _COUNT = text(
 
 async def look_up(
     connection: AsyncConnection, pool: BoundPool, *, ids: Sequence[int] = (), keys: Sequence[str] = ()
-) -> list[Ours]:
+) -> list[ExpectedRecord]:
     """Return what should be at these NetBox ids, of this pool, and what has these keys, of any pool."""
     tenants = [AllocationKey.parse(key).tenant for key in keys]
-    wanted = {"pool_id": pool.id, "ids": list(ids), "keys": list(keys), "tenants": tenants}
-    delegations = [_delegation(row) for row in await connection.execute(_LOOK_UP, wanted)]
-    return delegations + [_block(Block.of(row)) for row in await connection.execute(_BLOCKS, wanted)]
+    place = {"pool_id": pool.id, "ids": list(ids), "keys": list(keys), "tenants": tenants}
+    delegations = [_delegation(row) for row in await connection.execute(_LOOK_UP, place)]
+    return delegations + [_block(Block.of(row)) for row in await connection.execute(_BLOCKS, place)]
 
 
 async def linked(connection: AsyncConnection, pool: BoundPool, after: int, upto: int, most: int) -> list[int]:
@@ -200,8 +200,8 @@ async def changed(connection: AsyncConnection, pool: BoundPool, since: datetime,
 
 
 async def known_keys(connection: AsyncConnection, keys: Sequence[str]) -> dict[str, bool]:
-    """Return those keys, which have no delegation, that name a tenant of ours; True where the database has the order,
-    which has ended."""
+    """Return those keys, which have no delegation, that name a tenant of this database; True where the database has the
+    order, which has ended."""
     parsed = [AllocationKey.parse(key) for key in keys]
     carried = {
         "keys": list(keys),
@@ -238,21 +238,21 @@ async def count(connection: AsyncConnection, pool: BoundPool) -> tuple[int, int]
     return row.least, row.most
 
 
-def shows(netbox: NetBox, record: NetBoxRecord, ours: Ours, pool: BoundPool) -> bool:
+def shows(netbox: NetBox, record: NetBoxRecord, target: ExpectedRecord, pool: BoundPool) -> bool:
     """Return whether the record is as expected in this pool."""
-    known = ours.wanted and ours.pool.id == pool.id and ours.netbox_id == record.id
-    return known and in_place(record, ours) and not netbox.faults(record, ours.stamp)
+    known = target.required and target.pool.id == pool.id and target.netbox_id == record.id
+    return known and in_place(record, target) and not netbox.faults(record, target.stamp)
 
 
-def in_place(record: NetBoxRecord, ours: Ours) -> bool:
+def in_place(record: NetBoxRecord, target: ExpectedRecord) -> bool:
     """Return whether the record has the expected prefix and VRF."""
-    return (record.prefix, record.vrf_id) == (ours.prefix, ours.pool.netbox.vrf_id)
+    return (record.prefix, record.vrf_id) == (target.prefix, target.pool.netbox.vrf_id)
 
 
-def _delegation(row: Row[Any]) -> Ours:
-    return Ours(BoundPool.of(row), Delegation.of(row), row.expected_id, row.wanted, row.in_flight)
+def _delegation(row: Row[Any]) -> ExpectedRecord:
+    return ExpectedRecord(BoundPool.of(row), Delegation.of(row), row.expected_id, row.required, row.in_flight)
 
 
-def _block(block: Block) -> Ours:
+def _block(block: Block) -> ExpectedRecord:
     taken = block.state is BlockState.OPEN
-    return Ours(block.pool, block, block.netbox_id, wanted=taken, in_flight=not taken)
+    return ExpectedRecord(block.pool, block, block.netbox_id, required=taken, in_flight=not taken)

@@ -7,7 +7,7 @@ from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.reconcile import expected
 from ipam.netbox.reconcile.differences import Difference, DifferenceKind
-from ipam.netbox.reconcile.expected import Ours, in_place
+from ipam.netbox.reconcile.expected import ExpectedRecord, in_place
 from ipam.netbox.reconcile.key_recovery import BLOCK_KEYS, lost_its_key
 from ipam.netbox.records import TAG
 from ipam.netbox.requirements import NOT_VISIBLE
@@ -29,7 +29,7 @@ async def examine(
 ) -> Difference | Examined | None:
     """Return what is wrong at this id of NetBox, or with the record of this key. Raises `NetBoxError`."""
 
-    async def look() -> list[Ours]:
+    async def look() -> list[ExpectedRecord]:
         async with database.platform() as connection:
             ids, keys = [id for id in (netbox_id,) if id is not None], [one for one in (key,) if one is not None]
             return await expected.look_up(connection, pool, ids=ids, keys=keys)
@@ -70,23 +70,25 @@ class _Judge:
         self._netbox = netbox
         self._pool = pool
 
-    async def judge(self, netbox_id: int | None, record: NetBoxRecord | None, found: list[Ours]) -> Difference | None:
-        here = [one for one in found if one.wanted and one.pool.id == self._pool.id]
+    async def judge(
+        self, netbox_id: int | None, record: NetBoxRecord | None, found: list[ExpectedRecord]
+    ) -> Difference | None:
+        here = [one for one in found if one.required and one.pool.id == self._pool.id]
         linked = next((one for one in here if netbox_id is None or one.netbox_id == netbox_id), None)
         if record is None:
             return None if linked is None else await self._missing(linked, "NetBox shows no record of it")
         owner = next((one for one in found if one.key == record.key), None)
         if linked is not None and linked is not owner:
-            return await self._missing(linked, f"somebody has made record #{record.id}, which was its, over", record)
+            return await self._missing(linked, f"another user has taken over its record #{record.id}", record)
         if owner is None:
             return await self._unowned(record)
-        if not owner.wanted:
+        if not owner.required:
             return self._orphan(record, owner.tenant, f"carries the key of {owner}, which should not be there")
         if owner.netbox_id == record.id:
             return self._of(owner, record) if owner.pool.id == self._pool.id else None
         return await self._second(owner, record)
 
-    def _of(self, owner: Ours, record: NetBoxRecord) -> Difference | None:
+    def _of(self, owner: ExpectedRecord, record: NetBoxRecord) -> Difference | None:
         if not in_place(record, owner):
             vrf = "" if record.vrf_id == owner.pool.netbox.vrf_id else ", in another VRF"
             words = f"{owner}: its record #{record.id} is {record.prefix}{vrf}"
@@ -95,17 +97,17 @@ class _Judge:
             return self._difference(DifferenceKind.DRIFT, owner, f"{owner}: {', '.join(wrong)}", record)
         return None
 
-    async def _missing(self, ours: Ours, why: str, there: NetBoxRecord | None = None) -> Difference | None:
+    async def _missing(self, target: ExpectedRecord, why: str, there: NetBoxRecord | None = None) -> Difference | None:
         """Return the difference of a record that is not at its id; the record `there` may have lost its key."""
-        elsewhere = await self._netbox.find(ours.key)
+        elsewhere = await self._netbox.find(target.key)
         if elsewhere is not None:
-            return await self._second(ours, elsewhere)
-        if there is not None and lost_its_key(there, ours.key, ours.prefix, ours.pool.netbox.vrf_id):
-            wrong = ["key none => its own", *self._netbox.faults(there, ours.stamp)]
-            return self._difference(DifferenceKind.DRIFT, ours, f"{ours}: {', '.join(wrong)}", there)
-        return self._difference(DifferenceKind.MISSING, ours, f"{ours}: {why}", None)
+            return await self._second(target, elsewhere)
+        if there is not None and lost_its_key(there, target.key, target.prefix, target.pool.netbox.vrf_id):
+            wrong = ["key none => its own", *self._netbox.faults(there, target.stamp)]
+            return self._difference(DifferenceKind.DRIFT, target, f"{target}: {', '.join(wrong)}", there)
+        return self._difference(DifferenceKind.MISSING, target, f"{target}: {why}", None)
 
-    async def _second(self, owner: Ours, record: NetBoxRecord) -> Difference:
+    async def _second(self, owner: ExpectedRecord, record: NetBoxRecord) -> Difference:
         """Return the difference of a key at another id than the noted one: a second record, or the only one left."""
         known = None if owner.netbox_id is None else await self._netbox.get(owner.netbox_id)
         if known is not None and known.key == owner.key:
@@ -123,7 +125,7 @@ class _Judge:
             tenant = AllocationKey.parse(record.key).tenant
             return self._orphan(record, tenant, "carries the key of an order that has ended")
         if record.key in known or record.key.startswith(BLOCK_KEYS):
-            words = f"carries the key {record.key}, which this database has never heard of"
+            words = f"carries the key {record.key}, which this database does not know"
             return self._orphan(record, record.tenant, words, repairable=False)
         return None  # another Lastmile's
 
@@ -136,7 +138,7 @@ class _Judge:
         if str(record.prefix) not in taken:
             return None
         tenant, words = taken[str(record.prefix)]
-        words = f"{record.description or 'no description'} (#{record.id}), made by somebody else, and {words}"
+        words = f"{record.description or 'no description'} (#{record.id}), a foreign prefix: {words}"
         return Difference(
             DifferenceKind.OCCUPIED,
             self._pool,
@@ -148,9 +150,11 @@ class _Judge:
             repairable=False,
         )
 
-    def _difference(self, kind: DifferenceKind, ours: Ours, words: str, record: NetBoxRecord | None) -> Difference:
-        id = ours.netbox_id if record is None else record.id
-        return Difference(kind, ours.pool, str(ours.prefix), words, ours.tenant, id, ours.key, ours)
+    def _difference(
+        self, kind: DifferenceKind, target: ExpectedRecord, words: str, record: NetBoxRecord | None
+    ) -> Difference:
+        id = target.netbox_id if record is None else record.id
+        return Difference(kind, target.pool, str(target.prefix), words, target.tenant, id, target.key, target)
 
     def _orphan(self, record: NetBoxRecord, tenant: str | None, words: str, *, repairable: bool = True) -> Difference:
         subject = str(record.prefix)

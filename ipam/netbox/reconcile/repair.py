@@ -22,7 +22,7 @@ from ipam.netbox.direct import pending_delegations
 from ipam.netbox.errors import KeyTakenError, NetBoxAuthorizationError, NetBoxError, NetBoxNotReadyError
 from ipam.netbox.reconcile import expected
 from ipam.netbox.reconcile.differences import Difference, DifferenceKind
-from ipam.netbox.reconcile.expected import Ours
+from ipam.netbox.reconcile.expected import ExpectedRecord
 from ipam.netbox.reconcile.failed_repairs import remember
 from ipam.netbox.reconcile.inspection import examine, pool_moved
 from lastmile.db import Database
@@ -31,7 +31,7 @@ from lastmile.errors import NonRetryableError
 
 __all__ = ["repair"]
 
-IN_HAND = "an order, or a worker, has it in hand"
+IN_HAND = "an order or a worker is changing it"
 
 _LINK = text(
     """
@@ -53,8 +53,8 @@ async def repair(database: Database, netbox: NetBox, difference: Difference) -> 
     """
     if not difference.repairable:
         return difference.action
-    async with exclusive(database, "repair") as ours:
-        if not ours:
+    async with exclusive(database, "repair") as acquired:
+        if not acquired:
             return "another repair is running: try again in a moment"
         problem = await _repair(database, netbox, difference)
         if problem != IN_HAND:
@@ -82,21 +82,21 @@ async def _repair(database: Database, netbox: NetBox, difference: Difference) ->
             raise
         return str(failure)
     # A record that was created again has another id.
-    left = await look(difference.netbox_id if now.ours is None or now.kind is DifferenceKind.DUPLICATE else None)
+    left = await look(difference.netbox_id if now.target is None or now.kind is DifferenceKind.DUPLICATE else None)
     return problem or (left if isinstance(left, str) else left.words)
 
 
 async def _write(database: Database, netbox: NetBox, difference: Difference) -> str:
     """Write the repair; return why it is not possible, if that is known. Raises `NetBoxError`."""
-    ours, pool = difference.ours, difference.pool
+    target, pool = difference.target, difference.pool
     if difference.kind is DifferenceKind.POOL_MOVED:
         return await _move_back(netbox, pool)
     record = None if difference.netbox_id is None else await netbox.get(difference.netbox_id)
     if record is not None and record.key != difference.key:
         record = None
-    if ours is not None and isinstance(ours.about, Block):
-        return await _block(database, netbox, ours, difference.kind, record)
-    slot = _slot(pool, ours, record)
+    if target is not None and isinstance(target.about, Block):
+        return await _block(database, netbox, target, difference.kind, record)
+    slot = _slot(pool, target, record)
     if slot is not None:
         found = record if difference.kind is DifferenceKind.DRIFT else None
         problem = await report_again(database, netbox, pool, slot, record=found)
@@ -107,8 +107,8 @@ async def _write(database: Database, netbox: NetBox, difference: Difference) -> 
     if difference.kind in (DifferenceKind.ORPHAN, DifferenceKind.DUPLICATE):
         if record is not None and record.key == difference.key:
             await netbox.delete(record.id)
-    elif ours is not None and slot is None:
-        await _show(database, netbox, ours, record)
+    elif target is not None and slot is None:
+        await _show(database, netbox, target, record)
     return ""
 
 
@@ -124,31 +124,31 @@ async def _move_back(netbox: NetBox, pool: BoundPool) -> str:
     return ""
 
 
-def _slot(pool: BoundPool, ours: Ours | None, record: NetBoxRecord | None) -> int | None:
+def _slot(pool: BoundPool, target: ExpectedRecord | None, record: NetBoxRecord | None) -> int | None:
     """Return the slot whose prefix the outbox reports; None where the pool has no outbox."""
     if pool.netbox.record is not ReportingScope.PREFIX:
         return None
-    if ours is not None:
-        return ours.about.slot if isinstance(ours.about, Delegation) else None
+    if target is not None:
+        return target.about.slot if isinstance(target.about, Delegation) else None
     return slot_range(pool, record.prefix)[0] if record is not None and pool.has(record) else None
 
 
-async def _show(database: Database, netbox: NetBox, ours: Ours, record: NetBoxRecord | None) -> None:
+async def _show(database: Database, netbox: NetBox, target: ExpectedRecord, record: NetBoxRecord | None) -> None:
     """Write the record of a prefix of a direct pool until it agrees with the delegation. Raises `NetBoxError`.
 
     `record` is the delegation's own, where that is known.
     """
-    tenant, pool, shown = str(ours.tenant), ours.pool, None
-    if record is not None and record.id != ours.netbox_id:
-        await _link(database, ours, record)
+    tenant, pool, shown = str(target.tenant), target.pool, None
+    if record is not None and record.id != target.netbox_id:
+        await _link(database, target, record)
     while True:
         async with database.tenant(tenant) as connection:
-            delegation = await pending_delegations.by_key(connection, ours.key)
+            delegation = await pending_delegations.by_key(connection, target.key)
         async with database.platform() as connection:
-            found = await expected.look_up(connection, pool, keys=[ours.key])
-        now = next((one for one in found if one.wanted), None)
-        at = ours.netbox_id if now is None else now.netbox_id
-        record = await find_record(netbox, pool, ours.key, at, to_stamp=None if now is None else now.prefix)
+            found = await expected.look_up(connection, pool, keys=[target.key])
+        now = next((one for one in found if one.required), None)
+        at = target.netbox_id if now is None else now.netbox_id
+        record = await find_record(netbox, pool, target.key, at, to_stamp=None if now is None else now.prefix)
         if now is None or now.prefix is None or delegation is None:
             if record is not None and shown is not None:  # released while we wrote
                 await netbox.delete(record.id)
@@ -169,30 +169,30 @@ async def _show(database: Database, netbox: NetBox, ours: Ours, record: NetBoxRe
         shown = (delegation.state, record.id)
 
 
-async def _nobody_at(netbox: NetBox, ours: Ours) -> None:
+async def _nobody_at(netbox: NetBox, target: ExpectedRecord) -> None:
     """Raise `PrefixOccupiedError` for a duplicate: NetBox permits duplicates in some VRFs, and in a race."""
-    async for one in netbox.records(vrf_id=ours.pool.netbox.vrf_id, prefix=ours.prefix):
-        if one.prefix == ours.prefix and one.key != ours.key:
+    async for one in netbox.records(vrf_id=target.pool.netbox.vrf_id, prefix=target.prefix):
+        if one.prefix == target.prefix and one.key != target.key:
             whose = one.description or one.key or "no description"
-            raise PrefixOccupiedError(f"NetBox has {ours.prefix} already, and not as ours: {whose} (#{one.id})")
+            raise PrefixOccupiedError(f"NetBox has a foreign record of {target.prefix}: {whose} (#{one.id})")
 
 
-async def _link(database: Database, ours: Ours, record: NetBoxRecord) -> None:
-    place = {"tenant": ours.tenant, "key": ours.key, "pool_id": ours.pool.id, "netbox_id": record.id}
+async def _link(database: Database, target: ExpectedRecord, record: NetBoxRecord) -> None:
+    place = {"tenant": target.tenant, "key": target.key, "pool_id": target.pool.id, "netbox_id": record.id}
     async with database.platform() as connection:
         await connection.execute(_LINK, place)
 
 
 async def _block(
-    database: Database, netbox: NetBox, ours: Ours, kind: DifferenceKind, record: NetBoxRecord | None
+    database: Database, netbox: NetBox, target: ExpectedRecord, kind: DifferenceKind, record: NetBoxRecord | None
 ) -> str:
-    async with exclusive(database, MAINTENANCE_LOCK, patience=MAINTENANCE_SECONDS) as alone:
-        if not alone:
+    async with exclusive(database, MAINTENANCE_LOCK, patience=MAINTENANCE_SECONDS) as acquired:
+        if not acquired:
             return IN_HAND
         async with database.platform() as connection:
-            found = await expected.look_up(connection, ours.pool, keys=[ours.key])
+            found = await expected.look_up(connection, target.pool, keys=[target.key])
         if kind is DifferenceKind.DUPLICATE and record is not None:
             await netbox.delete(record.id)
-        elif found and found[0].wanted and isinstance(found[0].about, Block):  # not returned meanwhile
+        elif found and found[0].required and isinstance(found[0].about, Block):  # not returned meanwhile
             await show(database, netbox, found[0].about)
     return ""

@@ -4,8 +4,8 @@ The comparison is by NetBox's ids, page by page. It only finds suspicions, since
 moments. Each suspicion is inspected alone, between two reads of the database that must agree. A record that an order or
 the outbox is changing is no difference.
 
-A pass reads what has changed since the last pass, in the database and in NetBox, and what that pass left open. It reads
-everything where changes alone cannot show a difference:
+A comparison reads what has changed since the last one, in the database and in NetBox, and what that one left open. It
+reads everything where changes alone cannot show a difference:
     - The number of records is not as expected: one was deleted in NetBox, or moved out of the pool.
     - There is a surplus record, which can hide a missing one in that number.
     - One of Lastmile's custom fields was created again: the records have lost its values.
@@ -44,7 +44,7 @@ Suspicion = tuple[int | None, str | None]
 
 _BEGAN = text("SELECT now() AS now, (SELECT since FROM netbox_comparisons WHERE pool_id = :pool_id) AS since")
 
-_SUSPECTS = text(
+_PENDING_INSPECTIONS = text(
     """
     SELECT netbox_id FROM netbox_pending_inspections
     WHERE pool_id = :pool_id AND netbox_id > :after AND seen_at < :began ORDER BY netbox_id LIMIT :most
@@ -58,7 +58,7 @@ _REMEMBER = text(
     """
 )
 
-_FORGET = text("DELETE FROM netbox_pending_inspections WHERE pool_id = :pool_id AND seen_at < :began")
+_DISCARD = text("DELETE FROM netbox_pending_inspections WHERE pool_id = :pool_id AND seen_at < :began")
 
 _ENDED = text(
     """
@@ -78,8 +78,8 @@ async def differences(
 ) -> AsyncIterator[Difference]:
     """Yield what differs now in these pools (default: all pools in NetBox).
 
-    Reads what has changed since the last pass, or `everything`, then also records that were moved out of all pools. An
-    interrupted pass does not count. Changes nothing but the records of passes. Raises `NetBoxError`.
+    Reads what has changed since the last comparison, or `everything`, then also records moved out of all pools. An
+    interrupted comparison does not count. Changes only the records of comparisons. Raises `NetBoxError`.
     """
     async with database.platform() as connection:
         known = await pools_in_netbox(connection)
@@ -87,17 +87,17 @@ async def differences(
         return
     await netbox.require()
     made = await fields_made(netbox.wire)
-    passes = [_Pass(database, netbox, pool, page, made) for pool in (known if pools is None else pools)]
-    for one in passes:
+    comparisons = [_Comparison(database, netbox, pool, page, made) for pool in (known if pools is None else pools)]
+    for one in comparisons:
         async for difference in one.run(everything=everything):
             yield difference
     if everything:
-        async for difference in _astray(database, netbox, known, passes, page):
+        async for difference in _astray(database, netbox, known, comparisons, page):
             yield difference
 
 
-class _Pass:
-    """One comparison of one pool."""
+class _Comparison:
+    """The comparison of one pool."""
 
     def __init__(self, database: Database, netbox: NetBox, pool: BoundPool, page: int, fields_made: datetime) -> None:
         self.pool = pool
@@ -106,10 +106,10 @@ class _Pass:
         self._page = page
         self._began: datetime | None = None
         self._fields_made = fields_made
-        self._told: set[int | str] = set()
+        self._returned: set[int | str] = set()
         self._failed: dict[str, str] = {}
         self._about: set[str] = set()
-        """The subjects of the differences of this pass (`Difference.about`)."""
+        """The subjects of the differences that were found (`Difference.about`)."""
 
     async def run(self, *, everything: bool) -> AsyncIterator[Difference]:
         async with self._database.platform() as connection:
@@ -130,7 +130,7 @@ class _Pass:
         async with self._database.platform() as connection:
             if everything:
                 await keep_only(connection, self.pool, self._about)
-            await connection.execute(_FORGET, self._place)
+            await connection.execute(_DISCARD, self._place)
             await connection.execute(_ENDED, self._place)
 
     async def _look_at_all(self, suspicions: AsyncIterator[Suspicion]) -> AsyncIterator[Difference]:
@@ -139,7 +139,7 @@ class _Pass:
                 yield difference
 
     async def look_at(self, netbox_id: int | None, key: str | None) -> Difference | None:
-        """Return the difference there, unless this pass has returned it before."""
+        """Return the difference there, unless this comparison has returned it before."""
         found = await examine(self._database, self._netbox, self.pool, netbox_id, key)
         if found is None:
             return None
@@ -148,11 +148,11 @@ class _Pass:
             async with self._database.platform() as connection:
                 await connection.execute(_REMEMBER, self._place | {"netbox_id": place})
         if not isinstance(found, Difference):
-            return None  # in flight: the next pass looks at it again
+            return None  # in flight: the next comparison inspects it again
         known_as = place if place is not None else found.subject
-        if known_as in self._told:
+        if known_as in self._returned:
             return None
-        self._told.add(known_as)
+        self._returned.add(known_as)
         return self._with_failure(found)
 
     def _with_failure(self, difference: Difference) -> Difference:
@@ -227,7 +227,7 @@ class _Pass:
         while True:
             async with self._database.platform() as connection:
                 page = {"after": after, "most": IDS_AT_ONCE}
-                ids = list(await connection.scalars(_SUSPECTS, self._place | page))
+                ids = list(await connection.scalars(_PENDING_INSPECTIONS, self._place | page))
             if not ids:
                 break
             yield ids
@@ -246,34 +246,34 @@ class _Pass:
         keys = [one.key for one in records if one.key is not None]
         async with self._database.platform() as connection:
             found = await expected.look_up(connection, self.pool, ids=[one.id for one in records], keys=keys)
-            strangers = [one for one in records if one.key is None]
-            taken = await expected.holders(connection, self.pool, strangers) if strangers else {}
-        ours = {one.key: one for one in found}
+            without_key = [one for one in records if one.key is None]
+            taken = await expected.holders(connection, self.pool, without_key) if without_key else {}
+        target = {one.key: one for one in found}
         linked = {one.netbox_id for one in found}
         for one in records:
             if one.key is None:
                 fine = one.id not in linked and TAG not in one.tags and str(one.prefix) not in taken
             else:
-                fine = one.key in ours and expected.shows(self._netbox, one, ours[one.key], self.pool)
+                fine = one.key in target and expected.shows(self._netbox, one, target[one.key], self.pool)
             if not fine:
                 yield one.id, one.key
 
 
 async def _astray(
-    database: Database, netbox: NetBox, pools: Sequence[BoundPool], passes: Sequence[_Pass], page: int
+    database: Database, netbox: NetBox, pools: Sequence[BoundPool], comparisons: Sequence[_Comparison], page: int
 ) -> AsyncIterator[Difference]:
-    """Yield our records that are in no pool, because another user of NetBox has moved them."""
+    """Yield the records of Lastmile that are in no pool, because another user of NetBox has moved them."""
     within = [await netbox.count_ours(pool.prefix, vrf_id=pool.netbox.vrf_id) for pool in pools]
     if await netbox.count_ours() == sum(within):
         return
-    by_pool = {one.pool.id: one for one in passes}
+    by_pool = {one.pool.id: one for one in comparisons}
     async for records in _batches(netbox.ours_anywhere(page=page), page):
         outside = {one.key: one for one in records if one.key and not any(pool.contains(one) for pool in pools)}
         async with database.platform() as connection:
             found = await expected.look_up(connection, pools[0], keys=list(outside))
-        for ours in found:
-            if ours.key in outside and ours.pool.id in by_pool:
-                difference = await by_pool[ours.pool.id].look_at(outside[ours.key].id, ours.key)
+        for target in found:
+            if target.key in outside and target.pool.id in by_pool:
+                difference = await by_pool[target.pool.id].look_at(outside[target.key].id, target.key)
                 if difference is not None:
                     yield difference
 

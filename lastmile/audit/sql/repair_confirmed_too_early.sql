@@ -29,7 +29,7 @@ WITH place AS (
     UPDATE slots s SET free_at = d.released_at + CAST(:quarantine AS interval) FROM withdrawn d
     WHERE s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id IS NULL AND s.free_at < 'infinity'
       AND s.last_holder = lastmile_holder(d.tenant_id, d.subscriber_ref, d.purpose)
-), told AS (
+), due AS (
     UPDATE netbox_records r SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
     FROM withdrawn d WHERE r.pool_id = d.pool_id AND r.slot = d.slot
 ), later_in_netbox AS (

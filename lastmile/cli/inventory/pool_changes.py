@@ -45,7 +45,7 @@ async def pool_exclude(
             pool,
             exclude=_parse_parts(pool, "--exclude", excluded),
             include=_parse_parts(pool, "--include", included),
-            rest=settings.quarantine_unconfirmed,
+            quarantine=settings.quarantine_unconfirmed,
             actor=current_user(),
         )
     parts = ", ".join(map(str, pool.excluded)) or "nothing"

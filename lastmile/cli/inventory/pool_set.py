@@ -42,9 +42,9 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
     async with open_database(settings) as database, open_netbox(settings) as netbox:
         pool = (await named_pool(database, name, tenant)).pool
         tenants = {one.id: one.name for one in await list_tenants(database)}
-        wanted = _wanted(pool, asked)
+        requested = _requested(pool, asked)
         prefix_id, vrf_id = await resolve_prefix(netbox, pool.prefix, pool.vrf)
-        wanted = wanted.model_copy(update={"prefix_id": prefix_id, "vrf_id": vrf_id})
+        requested = requested.model_copy(update={"prefix_id": prefix_id, "vrf_id": vrf_id})
         served = {id: called for id, called in tenants.items() if pool.tenant in (id, None)}
         if lacking := [one for one in await check(netbox.wire, (), served) if one.problem]:
             words = [f"{one.requirement}: {one.problem}" for one in lacking]
@@ -58,12 +58,14 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
         pool_id=id_,
         pool=name,
         before=pool.netbox and pool.netbox.model_dump(mode="json"),
-        requested=wanted.model_dump(mode="json"),
+        requested=requested.model_dump(mode="json"),
         requested_by=current_user(),
     )
     await _carry_out(await connect_temporal(settings), change)
     print_result(
-        f"Pool {name} is {_words(wanted)}.", as_json, **pool.model_dump(mode="json") | {"netbox": wanted.model_dump()}
+        f"Pool {name} is {_describe(requested)}.",
+        as_json,
+        **pool.model_dump(mode="json") | {"netbox": requested.model_dump()},
     )
     return Exit.DONE
 
@@ -89,12 +91,12 @@ async def _carry_out(operator: OperatorClient, change: PoolModeChange) -> None:
         raise
 
 
-def _wanted(pool: Pool, asked: dict[str, Any]) -> Binding:
+def _requested(pool: Pool, asked: dict[str, Any]) -> Binding:
     """Raises `InvalidInputError`."""
     now: dict[str, Any] = pool.netbox.model_dump() if pool.netbox else {"prefix_id": 0, "vrf_id": None}
     if pool.netbox is None and "mode" not in asked:
         raise InvalidInputError(
-            f"Pool {pool.name} is in the database alone: say --netbox direct or --netbox delegated."
+            f"Pool {pool.name} is in the database alone: give --netbox direct or --netbox delegated."
         )
     mode = asked.get("mode") or now["mode"]
     if mode == AllocationMode.DIRECT:
@@ -102,20 +104,20 @@ def _wanted(pool: Pool, asked: dict[str, Any]) -> Binding:
     elif pool.netbox is not None and pool.netbox.mode is AllocationMode.DIRECT:
         now |= {"record": ReportingScope.PREFIX}  # as it has; with blocks alone NetBox would lose them
     try:
-        wanted = Pool.model_validate(pool.model_dump() | {"netbox": now | asked}).netbox
+        requested = Pool.model_validate(pool.model_dump() | {"netbox": now | asked}).netbox
     except ValidationError as failure:
         raise InvalidInputError(
-            f"Pool {pool.name} cannot be kept in NetBox like that:", mistakes(failure, Pool, NAMES)
+            f"Invalid NetBox settings of pool {pool.name}:", mistakes(failure, Pool, NAMES)
         ) from None
-    assert wanted is not None
-    return wanted
+    assert requested is not None
+    return requested
 
 
-def _words(place: Binding) -> str:
+def _describe(place: Binding) -> str:
     if place.mode is AllocationMode.DIRECT:
-        return f"kept in NetBox, which chooses its prefixes; on release: {place.on_release}"
-    told = "each of them" if place.record == "prefix" else "the blocks alone"
+        return f"direct: NetBox chooses its prefixes; on release: {place.on_release}"
+    recorded = "each prefix" if place.record == "prefix" else "the blocks only"
     return (
-        f"kept in NetBox, in blocks of /{place.block_length} that Lastmile chooses from; NetBox is told of {told}; "
+        f"delegated: Lastmile assigns from blocks of /{place.block_length} in NetBox, which records {recorded}; "
         f"on release: {place.on_release}"
     )

@@ -16,7 +16,7 @@ __all__ = ["cleanup"]
 _WORDS = {
     "revoking_stuck": "revocations that were stuck",
     "revoking_completed": "  of them completed",
-    "allocated_stale": "prefixes allocated and not used",
+    "allocated_stale": "prefixes allocated and not active",
     "revoked_deleted": "ended delegations deleted",
     "audit_entries_purged": "entries of the audit log purged",
     "events_purged": "events of delegations purged",

@@ -3,19 +3,19 @@
 --
 -- Plan: a scan of delegation_counts; prefixes in quarantine are counted by slots_free, since no row changes when a
 -- quarantine ends; excluded slots by the primary key of slots.
-SELECT pool, tenant, purpose, 100.0 * (held + resting + barred) / capacity AS ipv6_pool_utilization_percent,
-       capacity - held - resting - barred AS ipv6_pool_free_prefixes, resting AS ipv6_quarantined_prefixes
+SELECT pool, tenant, purpose, 100.0 * (held + quarantined + barred) / capacity AS ipv6_pool_utilization_percent,
+       capacity - held - quarantined - barred AS ipv6_pool_free_prefixes, quarantined AS ipv6_quarantined_prefixes
 FROM (
     SELECT p.name AS pool, coalesce(p.tenant_id, '') AS tenant, p.purpose,
            p.end_slot - p.first_slot - excluded.slots + excluded.held AS capacity,
-           coalesce(counted.held, 0) AS held, here.resting + coalesce(there.resting, 0) AS resting, here.barred
+           coalesce(counted.held, 0) AS held, here.quarantined + coalesce(there.quarantined, 0) AS quarantined, here.barred
     FROM pools p
     LEFT JOIN (SELECT pool_id, sum(number) AS held FROM delegation_counts WHERE held GROUP BY 1) counted
            ON counted.pool_id = p.id
-    LEFT JOIN (SELECT pool_id, count(prefix) AS resting FROM netbox_removals GROUP BY 1) there
+    LEFT JOIN (SELECT pool_id, count(prefix) AS quarantined FROM netbox_removals GROUP BY 1) there
            ON there.pool_id = p.id
     CROSS JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE free_at < 'infinity') AS resting,
+        SELECT count(*) FILTER (WHERE free_at < 'infinity') AS quarantined,
                count(*) FILTER (WHERE free_at = 'infinity' AND NOT slot <@ p.excluded) AS barred
         FROM slots s WHERE s.pool_id = p.id AND s.delegation_id IS NULL AND s.free_at > now()
     ) here

@@ -12,10 +12,10 @@ from temporalio.exceptions import ApplicationError
 from ipam.netbox.binding import OnRelease, ReportingScope
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.faults import CUT, LOST
-from tests.support.delegated_env import Delegated
-from tests.support.direct_env import Kept
+from tests.support.delegated_env import DelegatedEnv
+from tests.support.direct_env import DirectEnv
 from tests.support.reconciliation import found
-from tests.support.step_workers import Lost, StepWorkers
+from tests.support.step_workers import StepWorkers, WorkerKilledError
 
 LINES = 1000
 AT_ONCE = 16
@@ -32,14 +32,14 @@ class Way:
     """How a pool is kept in NetBox."""
 
     name: str
-    kept: type[Kept]
+    env: type[DirectEnv]
     more: dict[str, Any]
 
 
 WAYS = [
-    Way("direct", Kept, {}),
-    Way("delegated, block", Delegated, {"record": ReportingScope.BLOCK}),
-    Way("delegated, prefix", Delegated, {"record": ReportingScope.PREFIX}),
+    Way("direct", DirectEnv, {}),
+    Way("delegated, block", DelegatedEnv, {"record": ReportingScope.BLOCK}),
+    Way("delegated, prefix", DelegatedEnv, {"record": ReportingScope.PREFIX}),
 ]
 
 
@@ -50,18 +50,18 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 
 @pytest.fixture
-async def kept(owner_url: str, owner: asyncpg.Connection, way: Way) -> AsyncIterator[Kept]:
+async def env(owner_url: str, owner: asyncpg.Connection, way: Way) -> AsyncIterator[DirectEnv]:
     with NetBoxServer(seed=5) as server:
-        async with way.kept.serving(owner_url, owner, server, read_timeout=READ_TIMEOUT, in_flight=AT_ONCE) as kept:
-            yield kept
+        async with way.env.serving(owner_url, owner, server, read_timeout=READ_TIMEOUT, in_flight=AT_ONCE) as env:
+            yield env
 
 
 class Chaos:
     """Lines come and go; each step is insisted upon, and workers are killed whatever they are at."""
 
-    def __init__(self, kept: Kept, crew: StepWorkers) -> None:
-        self.kept = kept
-        self.crew = crew
+    def __init__(self, env: DirectEnv, workers: StepWorkers) -> None:
+        self.env = env
+        self.workers = workers
         self.held: dict[int, str] = {}
         """The prefixes that lines have in the end."""
         self.ended = 0
@@ -71,8 +71,8 @@ class Chaos:
         """As Temporal does it: again and again, also where nobody has reported back."""
         while True:
             try:
-                return await self.kept.insist(lambda: self.crew.do(name, *arguments, **more))
-            except Lost:
+                return await self.env.retry(lambda: self.workers.do(name, *arguments, **more))
+            except WorkerKilledError:
                 self.lost += 1
 
     async def line(self, number: int) -> None:
@@ -108,71 +108,71 @@ class Chaos:
                 await self.line(waiting.pop(0))
                 self.ended += 1
                 if self.ended % KILL_EVERY == 0:
-                    self.crew.kill()
+                    self.workers.kill()
                     # What rests in a delegated pool may be another line's from now on.
-                    await self.kept.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now()")
+                    await self.env.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now()")
                 if self.ended in RESTARTS:
-                    await asyncio.to_thread(self.kept.server.restart)
+                    await asyncio.to_thread(self.env.server.restart)
 
         await asyncio.gather(*(client() for _ in range(AT_ONCE)))
 
 
-async def settled(kept: Kept) -> list[str]:
+async def settled(env: DirectEnv) -> list[str]:
     """What is held in the end, once nobody is at work any more, and the audit and a reconciliation find nothing."""
     # What an attempt that was killed had left in NetBox is looked for once more.
-    await kept.everything_is_due()
-    held = await kept.agree()
-    assert await found(kept, everything=True) == []
+    await env.end_quarantines()
+    held = await env.agree()
+    assert await found(env, everything=True) == []
     return sorted(held)
 
 
 @pytest.mark.timeout(400)
-async def test_nothing_double_and_nothing_leaked(kept: Kept, way: Way, owner_url: str) -> None:
-    await kept.pool("2001:db8:4000::/44", "rests", **way.more)
-    await kept.pool("2001:db8:5000::/44", "goes", on_release=OnRelease.DELETE, **way.more)
-    kept.server.faults.chance(LOST, 0.2)
-    kept.server.faults.chance(CUT, 0.05)
-    place = (owner_url, kept.server.url, kept.server.token, READ_TIMEOUT)
-    with StepWorkers.at_work(WORKERS, *place) as crew:
-        chaos = Chaos(kept, crew)
+async def test_nothing_double_and_nothing_leaked(env: DirectEnv, way: Way, owner_url: str) -> None:
+    await env.pool("2001:db8:4000::/44", "rests", **way.more)
+    await env.pool("2001:db8:5000::/44", "goes", on_release=OnRelease.DELETE, **way.more)
+    env.server.faults.chance(LOST, 0.2)
+    env.server.faults.chance(CUT, 0.05)
+    place = (owner_url, env.server.url, env.server.token, READ_TIMEOUT)
+    with StepWorkers.running(WORKERS, *place) as workers:
+        chaos = Chaos(env, workers)
         await chaos.run()
 
-    met = kept.server.faults.met
+    met = env.server.faults.met
     assert min(met[LOST], met[CUT], chaos.lost) > 5, "it was a quiet day"
-    kept.server.faults.clear()
+    env.server.faults.clear()
     held = sorted(chaos.held.values())
-    assert await settled(kept) == held
+    assert await settled(env) == held
     assert len(set(held)) == len(held) == LINES // 3
 
-    with StepWorkers.at_work(WORKERS, *place) as chaos.crew:
+    with StepWorkers.running(WORKERS, *place) as chaos.workers:
         await asyncio.gather(*map(chaos.gone, chaos.held))
-    assert await settled(kept) == []
-    assert kept.records() == []
-    if isinstance(kept, Delegated):
-        assert len(kept.containers()) <= 2 * SPARE_BLOCKS
+    assert await settled(env) == []
+    assert env.records() == []
+    if isinstance(env, DelegatedEnv):
+        assert len(env.containers()) <= 2 * SPARE_BLOCKS
 
 
-async def test_a_full_pool_is_shared_fairly(kept: Kept, way: Way) -> None:
+async def test_a_full_pool_is_shared_fairly(env: DirectEnv, way: Way) -> None:
     """More ask at once than there is room for: each gets one prefix or is refused, and nothing is left over."""
-    await kept.pool("2001:db8:4000::/53", **way.more | ({"block_length": 54} if way.more else {}))
-    kept.server.faults.chance(LOST, 0.2)
+    await env.pool("2001:db8:4000::/53", **way.more | ({"block_length": 54} if way.more else {}))
+    env.server.faults.chance(LOST, 0.2)
 
     async def one(number: int) -> str | None:
         ref, order = f"S-{number}", f"O-{number}"
-        await kept.begin(ref, order)
+        await env.begin(ref, order)
         try:
-            prefix: str = await kept.allocate_in_the_end(ref, order)
+            prefix: str = await env.allocate_with_retries(ref, order)
         except ApplicationError as failure:
             if failure.type != "PoolExhaustedError":
                 raise
-            await kept.insist(lambda: kept.undo(ref, order))
-            await kept.close(ref, order, "rolled_back")
+            await env.retry(lambda: env.undo(ref, order))
+            await env.close(ref, order, "rolled_back")
             return None
-        await kept.insist(lambda: kept.activate(ref, order))
-        await kept.close(ref, order)
+        await env.retry(lambda: env.activate(ref, order))
+        await env.close(ref, order)
         return prefix
 
     given = [prefix for prefix in await asyncio.gather(*map(one, range(12))) if prefix]
-    kept.server.faults.clear()
-    assert await settled(kept) == sorted(given)
+    env.server.faults.clear()
+    assert await settled(env) == sorted(given)
     assert len(set(given)) == 8

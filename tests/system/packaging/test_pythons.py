@@ -20,7 +20,7 @@ TOOLS = ("hypothesis", "pytest", "pytest-asyncio", "pytest-timeout")
 TESTS = (
     "tests/encryption/test_keys.py",
     "tests/contract/test_orders.py",
-    "tests/workflows/test_provision.py::test_an_order_becomes_a_working_line",
+    "tests/workflows/test_provision.py::test_provision_creates_a_line_in_service",
 )
 
 

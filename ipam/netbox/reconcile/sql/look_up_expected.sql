@@ -1,7 +1,7 @@
 -- What NetBox should have at the ids :ids of pool :pool_id, and under the keys :keys of any pool; with the settings of
 -- the pool.
 --
---   wanted     the delegation's prefix should be in NetBox
+--   required     the delegation's prefix should be in NetBox
 --   in_flight  what is there may be about to change, and is no difference. The outbox tells a slot's prefix: what is
 --              due there, or was refused and is tried again. The order tells a direct pool's prefix, and what a
 --              release may have left is searched for within the hour.
@@ -16,7 +16,7 @@ SELECT p.pool_id, p.name, p.space, p.delegated_length, p.mode, p.prefix_id, p.vr
        CASE WHEN d.slot IS NULL THEN d.prefix IS NOT NULL AND (d.released_at IS NULL OR x.prefix IS NOT NULL)
             ELSE p.record = 'prefix' AND newest.id = d.id AND (d.released_at IS NULL OR (
                 p.on_release = 'deprecate' AND s.delegation_id IS NULL AND s.free_at > now()
-                AND s.free_at < 'infinity')) END AS wanted,
+                AND s.free_at < 'infinity')) END AS required,
        CASE WHEN d.slot IS NULL THEN d.prefix IS NULL AND d.released_at IS NULL OR EXISTS (
                 SELECT FROM orders o WHERE o.tenant_id = d.tenant_id AND o.subscriber_ref = d.subscriber_ref
                                        AND o.status IN ('running', 'rolling_back'))

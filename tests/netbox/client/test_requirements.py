@@ -1,4 +1,4 @@
-"""What a NetBox must have: every lack is found and named; the set-up creates what is missing and changes nothing."""
+"""The requirements on NetBox: the check reports what is missing; the set-up creates it and changes nothing else."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -23,14 +23,14 @@ ACTIONS = ("view", "add", "change", "delete")
 
 
 @pytest.fixture
-def people(standin: NetBoxServer) -> Peer:
-    return Peer(standin.url, standin.token)
+def other_user(netbox_server: NetBoxServer) -> Peer:
+    return Peer(netbox_server.url, netbox_server.token)
 
 
 @pytest.fixture
-async def bare(standin: NetBoxServer) -> AsyncIterator[NetBox]:
-    """A client of a NetBox as it was installed."""
-    async with NetBox(standin.url, standin.token) as client:
+async def bare(netbox_server: NetBoxServer) -> AsyncIterator[NetBox]:
+    """Return a client of a NetBox without any set-up."""
+    async with NetBox(netbox_server.url, netbox_server.token) as client:
         yield client
 
 
@@ -39,14 +39,14 @@ def lacking(found: list[Finding]) -> list[Finding]:
 
 
 async def the_one(netbox: NetBox, **options: Any) -> Finding:
-    """The only requirement that is not met, which nothing is created for."""
+    """Return the only unmet requirement, which the set-up cannot create."""
     [finding] = lacking(await check(netbox.wire, **options))
     assert finding.remedy
     assert finding.creation is None
     return finding
 
 
-async def test_everything_that_is_missing_is_said_and_made_once(bare: NetBox, people: Peer) -> None:
+async def test_setup_creates_every_missing_requirement_once(bare: NetBox, other_user: Peer) -> None:
     tenants = {"acme": "Acme Broadband", "other": "Other"}
     found = await check(bare.wire, tenants=tenants)
     missing = lacking(found)
@@ -66,10 +66,10 @@ async def test_everything_that_is_missing_is_said_and_made_once(bare: NetBox, pe
     again = await check(bare.wire, tenants=tenants)
     assert lacking(again) == []
     assert await set_up(bare.wire, again) == []
-    [key] = people.found(f"{FIELDS}?name=lastmile_key")
+    [key] = other_user.found(f"{FIELDS}?name=lastmile_key")
     assert (key["type"]["value"], key["unique"], key["filter_logic"]["value"]) == ("text", True, "exact")
     assert key["object_types"] == ["ipam.prefix"]
-    [acme] = people.found("/api/tenancy/tenants/?slug=acme")
+    [acme] = other_user.found("/api/tenancy/tenants/?slug=acme")
     assert acme["name"] == "Acme Broadband"
 
 
@@ -84,54 +84,54 @@ async def test_everything_that_is_missing_is_said_and_made_once(bare: NetBox, pe
         ({"validation_regex": "^[0-9]+$"}, "it has a validation regex"),
     ],
 )
-async def test_a_field_that_is_otherwise_is_told_and_left_alone(
-    bare: NetBox, people: Peer, wrong: dict[str, Any], words: str
+async def test_custom_field_with_wrong_options_is_reported_and_kept(
+    bare: NetBox, other_user: Peer, wrong: dict[str, Any], words: str
 ) -> None:
     right = {"type": "text", "unique": True, "filter_logic": "exact", "object_types": ["ipam.prefix"]}
-    people.create(FIELDS, name="lastmile_key", **(right | wrong))
-    before = people.found(f"{FIELDS}?name=lastmile_key")
+    other_user.create(FIELDS, name="lastmile_key", **(right | wrong))
+    before = other_user.found(f"{FIELDS}?name=lastmile_key")
     await set_up(bare.wire, await check(bare.wire))
     finding = await the_one(bare)
     assert words in finding.problem
-    assert people.found(f"{FIELDS}?name=lastmile_key") == before
+    assert other_user.found(f"{FIELDS}?name=lastmile_key") == before
     with pytest.raises(NetBoxNotReadyError, match=words):
         await bare.create(ip_network("2001:db8::/56"), vrf_id=None, stamp=STAMP)
-    assert people.found(PREFIXES) == []
+    assert other_user.found(PREFIXES) == []
 
 
-async def test_the_set_up_only_creates(bare: NetBox, people: Peer) -> None:
-    people.create("/api/extras/tags/", name="Last Mile", slug="lastmile", color="ff0000")
-    people.create(FIELDS, name="lastmile_state", type="integer", object_types=["ipam.prefix"])
+async def test_setup_only_creates_objects(bare: NetBox, other_user: Peer) -> None:
+    other_user.create("/api/extras/tags/", name="Last Mile", slug="lastmile", color="ff0000")
+    other_user.create(FIELDS, name="lastmile_state", type="integer", object_types=["ipam.prefix"])
     await set_up(bare.wire, await check(bare.wire))
-    changes = people.found("/api/core/object-changes/")
+    changes = other_user.found("/api/core/object-changes/")
     assert {change["action"]["value"] for change in changes} == {"create"}
     assert len(changes) == 2 + 5  # its own, and ours
 
 
 @pytest.mark.parametrize("default", [None, "EU"])
 async def test_check_with_a_required_field_of_others_reports_it(
-    netbox: NetBox, people: Peer, default: str | None
+    netbox: NetBox, other_user: Peer, default: str | None
 ) -> None:
-    people.create(FIELDS, name="note", type="text", object_types=["ipam.prefix"])
-    people.create(FIELDS, name="owner", type="text", object_types=["ipam.ipaddress"], required=True)
+    other_user.create(FIELDS, name="note", type="text", object_types=["ipam.prefix"])
+    other_user.create(FIELDS, name="owner", type="text", object_types=["ipam.ipaddress"], required=True)
     assert lacking(await check(netbox.wire)) == []
-    people.create(FIELDS, name="region", type="text", object_types=["ipam.prefix"], required=True, default=default)
+    other_user.create(FIELDS, name="region", type="text", object_types=["ipam.prefix"], required=True, default=default)
     assert "region is required" in (await the_one(netbox)).problem
 
 
-async def test_a_tag_that_prefixes_may_not_have(netbox: NetBox, people: Peer) -> None:
-    [tag] = people.found("/api/extras/tags/?slug=lastmile")
-    people.send("PATCH", f"/api/extras/tags/{tag['id']}/", {"object_types": ["ipam.vrf"]})
+async def test_tag_not_allowed_on_prefixes_is_reported(netbox: NetBox, other_user: Peer) -> None:
+    [tag] = other_user.found("/api/extras/tags/?slug=lastmile")
+    other_user.send("PATCH", f"/api/extras/tags/{tag['id']}/", {"object_types": ["ipam.vrf"]})
     assert (await the_one(netbox)).problem == "it may only be given to ipam.vrf"
 
 
-def token(people: Peer, actions: tuple[str, ...], *, write_enabled: bool = True, see: bool = True) -> str:
-    """Of somebody who may do this with prefixes, and perhaps see what else there is."""
-    key = people.token_for(*actions, write_enabled=write_enabled)
-    newest = max(user["id"] for user in people.found("/api/users/users/"))
+def token(other_user: Peer, actions: tuple[str, ...], *, write_enabled: bool = True, see: bool = True) -> str:
+    """Return a token with these permissions on prefixes; with `see`, also to view custom fields, tags and tenants."""
+    key = other_user.token_for(*actions, write_enabled=write_enabled)
+    newest = max(user["id"] for user in other_user.found("/api/users/users/"))
     kinds = ["extras.customfield", "extras.tag", "tenancy.tenant"]
     if see:
-        people.create("/api/users/permissions/", name=key, object_types=kinds, actions=["view"], users=[newest])
+        other_user.create("/api/users/permissions/", name=key, object_types=kinds, actions=["view"], users=[newest])
     return key
 
 
@@ -143,16 +143,16 @@ def token(people: Peer, actions: tuple[str, ...], *, write_enabled: bool = True,
         (ACTIONS, False, ("add", "change", "delete")),
     ],
 )
-async def test_permissions(
-    standin: NetBoxServer,
+async def test_missing_permissions_are_reported(
+    netbox_server: NetBoxServer,
     netbox: NetBox,
-    people: Peer,
+    other_user: Peer,
     actions: tuple[str, ...],
     write_enabled: bool,
     refused: tuple[str, ...],
 ) -> None:
     before = await netbox.create(ip_network("2001:db8::/56"), vrf_id=None, stamp=STAMP)
-    async with NetBox(standin.url, token(people, actions, write_enabled=write_enabled)) as client:
+    async with NetBox(netbox_server.url, token(other_user, actions, write_enabled=write_enabled)) as client:
         found = lacking(await check(client.wire))
     assert [finding.requirement for finding in found] == [f"permission to {action} prefixes" for action in refused]
     for finding, action in zip(found, refused, strict=True):
@@ -160,8 +160,10 @@ async def test_permissions(
     assert [one async for one in netbox.records(vrf_id=None)] == [before]
 
 
-async def test_who_may_not_see_the_custom_fields(standin: NetBoxServer, netbox: NetBox, people: Peer) -> None:
-    async with NetBox(standin.url, token(people, ACTIONS, see=False)) as client:
+async def test_token_that_may_not_read_custom_fields_is_reported(
+    netbox_server: NetBoxServer, netbox: NetBox, other_user: Peer
+) -> None:
+    async with NetBox(netbox_server.url, token(other_user, ACTIONS, see=False)) as client:
         found = lacking(await check(client.wire))
     assert [finding.requirement for finding in found] == ["permissions", "permissions"]
     refusal = "(You do not have permission to perform this action.)"
@@ -170,8 +172,8 @@ async def test_who_may_not_see_the_custom_fields(standin: NetBoxServer, netbox: 
     ]
 
 
-async def test_a_token_that_netbox_does_not_know(standin: NetBoxServer) -> None:
-    async with NetBox(standin.url, "f" * 40) as client:
+async def test_unknown_token_is_reported(netbox_server: NetBoxServer) -> None:
+    async with NetBox(netbox_server.url, "f" * 40) as client:
         finding = await the_one(client)
         with pytest.raises(NetBoxAuthorizationError) as failure:
             await client.require()
@@ -185,7 +187,7 @@ async def test_a_token_that_netbox_does_not_know(standin: NetBoxServer) -> None:
     ("version", "met"),
     [("4.0.11", False), ("3.7.8", False), ("v4.1.0-Docker-3.0", True), ("4.10.1", True), ("5.0.0", True)],
 )
-async def test_versions(version: str, met: bool) -> None:
+async def test_unsupported_version_is_reported(version: str, met: bool) -> None:
     with NetBoxServer(version=replace(V4_4, number=version)) as server:
         async with NetBox(server.url, server.token) as client:
             if met:
@@ -193,47 +195,45 @@ async def test_versions(version: str, met: bool) -> None:
                 assert not found[0].problem
                 assert len(found) > 1
             else:
-                finding = await the_one(client)  # the rest is not asked: it has another shape there
+                finding = await the_one(client)  # nothing else is read: its format differs there
                 assert finding.problem == f"this is {version}"
                 assert "tested: 4.4 and 4.6" in finding.requirement
 
 
-async def test_pools(netbox: NetBox, people: Peer) -> None:
-    vrf = int(people.create("/api/ipam/vrfs/", name="access")["id"])
-    made = people.create(PREFIXES, prefix="2001:db8::/32", vrf=vrf)
+async def test_pool_prefix_changed_in_netbox_is_reported(netbox: NetBox, other_user: Peer) -> None:
+    vrf = int(other_user.create("/api/ipam/vrfs/", name="access")["id"])
+    made = other_user.create(PREFIXES, prefix="2001:db8::/32", vrf=vrf)
     home = PoolPrefix(name="home", netbox_id=made["id"], prefix=ip_network("2001:db8::/32"), vrf_id=vrf)
     assert lacking(await check(netbox.wire, [home])) == []
 
-    people.send("PATCH", f"{PREFIXES}{made['id']}/", {"prefix": "2001:db8::/33"})
+    other_user.send("PATCH", f"{PREFIXES}{made['id']}/", {"prefix": "2001:db8::/33"})
     assert (await the_one(netbox, pools=[home])).problem == "it is 2001:db8::/33 now"
     assert (await the_one(netbox, pools=[replace(home, prefix=ip_network("2001:db8::/33"), vrf_id=None)])).problem == (
         "it is in VRF access now"
     )
-    people.send("PATCH", f"{PREFIXES}{made['id']}/", {"prefix": "2001:db8::/32", "vrf": None})
+    other_user.send("PATCH", f"{PREFIXES}{made['id']}/", {"prefix": "2001:db8::/32", "vrf": None})
     assert (await the_one(netbox, pools=[home])).problem == "it is in the global table now"
-    people.send("DELETE", f"{PREFIXES}{made['id']}/")
+    other_user.send("DELETE", f"{PREFIXES}{made['id']}/")
     finding = await the_one(netbox, pools=[home])
     assert finding.requirement.startswith("pool home: prefix 2001:db8::/32 in VRF #")
     assert finding.problem.startswith("not visible to the token: it was deleted, or a constraint")
 
 
-async def test_nothing_is_created_before_the_check_has_passed_and_then_it_is_over(
-    standin: NetBoxServer, bare: NetBox
-) -> None:
-    standin.faults.chance(NO_FAULT, 1, path="/api/status/")  # counts
+async def test_first_write_waits_for_a_successful_check(netbox_server: NetBoxServer, bare: NetBox) -> None:
+    netbox_server.faults.chance(NO_FAULT, 1, path="/api/status/")  # counts
     prefix = ip_network("2001:db8::/56")
     for _ in range(2):
         with pytest.raises(NetBoxNotReadyError, match=r"custom field lastmile_key.*: missing.*tag lastmile: missing"):
             await bare.create(prefix, vrf_id=None, stamp=STAMP)
     await set_up(bare.wire, await check(bare.wire))
-    looked = standin.faults.met[NO_FAULT]
+    looked = netbox_server.faults.met[NO_FAULT]
     made = await bare.create(prefix, vrf_id=None, stamp=STAMP)
     await bare.available(made.id, 64, replace(STAMP, key="k2"))
-    assert standin.faults.met[NO_FAULT] == looked + 1
+    assert netbox_server.faults.met[NO_FAULT] == looked + 1
 
 
-async def test_a_netbox_that_is_away_is_looked_at_again(standin: NetBoxServer, netbox: NetBox) -> None:
-    standin.faults.next(proxy(503, retry_after=60), path="/api/status/")
+async def test_check_after_an_outage_is_repeated(netbox_server: NetBoxServer, netbox: NetBox) -> None:
+    netbox_server.faults.next(proxy(503, retry_after=60), path="/api/status/")
     with pytest.raises(NetBoxUnavailableError):
         await netbox.require()
     await netbox.require()

@@ -20,7 +20,7 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.vrf import VrfAttribute
 
-__all__ = ["FREE_SLOT", "OF_S1", "QUARANTINE", "Estate"]
+__all__ = ["FREE_SLOT", "OF_S1", "QUARANTINE", "AuditedEnv"]
 
 QUARANTINE = Quarantine(confirmed=timedelta(hours=1), unconfirmed=timedelta(hours=2))
 FREE_SLOT = "pool_id = (SELECT id FROM pools WHERE name = 'home') AND slot = 100"
@@ -30,7 +30,7 @@ OF_S1 = "subscriber_ref = 'S-1' AND released_at IS NULL"
 PLAN = ServicePlan(name="fiber", download_kbps=500_000, upload_kbps=250_000)
 
 
-class Estate:
+class AuditedEnv:
     """Tenant `acme`'s subscribers; `owner` breaks what row-level security and the steps would not."""
 
     def __init__(self, database: Database, owner: asyncpg.Connection, authorization: DynamicAuthorization) -> None:

@@ -1,4 +1,4 @@
-"""The run that takes a snapshot: what Temporal knows is in it, and an operator reads in its result what it says."""
+"""The run that takes a metrics snapshot: its content from Temporal, and its result for operators."""
 
 import asyncio
 import uuid
@@ -45,7 +45,7 @@ async def shown(database: Database, name: str) -> Values:
 
 @pytest.fixture
 async def tenant(database: Database) -> str:
-    """One that no other test's runs are of: Temporal is the session's."""
+    """Add a tenant of this test alone, since all tests share one Temporal server."""
     tenant = f"t-{uuid.uuid4().hex[:12]}"
     async with database.platform() as platform:
         await add_tenant(platform, tenant, "Of this test")
@@ -54,7 +54,7 @@ async def tenant(database: Database) -> str:
 
 @pytest.fixture
 async def waiting(client: Client, tenant: str) -> AsyncIterator[WorkflowHandle]:
-    """A run that waits for a person."""
+    """Start a run that looks parked."""
     attributes = TypedSearchAttributes([SearchAttributePair(TENANT, tenant), SearchAttributePair(ATTENTION, True)])
     handle = await client.start_workflow(
         "Waiting", id=f"waiting-{tenant}", task_queue="nobody's", search_attributes=attributes
@@ -64,7 +64,7 @@ async def waiting(client: Client, tenant: str) -> AsyncIterator[WorkflowHandle]:
         await handle.terminate()
 
 
-async def test_its_result_says_what_it_found(
+async def test_snapshot_run_returns_its_summary(
     lastmile: Lastmile, client: Client, worker: Worker, orders: Orders, database: Database
 ) -> None:
     await lastmile.execute(orders.provision())
@@ -78,7 +78,7 @@ async def test_its_result_says_what_it_found(
     assert await shown(database, "lastmile_snapshot_timestamp_seconds") == {(): taken.taken_at.timestamp()}
 
 
-async def test_runs_that_wait_for_a_person(
+async def test_snapshot_counts_parked_runs(
     client: Client,
     worker: Worker,
     database: Database,
@@ -97,7 +97,7 @@ async def test_runs_that_wait_for_a_person(
     )
 
     async def until(number: int) -> SnapshotReport:
-        """Temporal's visibility lags behind."""
+        """Take snapshots until one has this number of parked runs: Temporal's visibility is delayed."""
         while True:
             taken = await take(client, worker)
             if taken.attention_runs.get(tenant, 0) == number:
@@ -108,7 +108,7 @@ async def test_runs_that_wait_for_a_person(
     found = await shown(database, "lastmile_attention_runs")
     assert found[tenant,] == 1
     assert found["other",] == 0
-    assert 5400 <= (await shown(database, OLDEST))[tenant,] < 5460, "its order is not the one that is stuck"
+    assert 5400 <= (await shown(database, OLDEST))[tenant,] < 5460, "a parked run is not stuck"
     await waiting.terminate("nobody needs it")
     await until(0)
     assert (await shown(database, "lastmile_attention_runs"))[tenant,] == 0
@@ -120,17 +120,17 @@ NEVER = ScheduleSpec(calendars=[ScheduleCalendarSpec(year=[ScheduleRange(2099)])
 
 @pytest.fixture
 async def schedules(client: Client, settings: Settings) -> AsyncIterator[ScheduleManager]:
-    """As a worker makes them, but that none runs by itself."""
-    standing = ScheduleManager(client, settings.task_queue)
+    """Create the Schedules as a worker does, without any start by time."""
+    manager = ScheduleManager(client, settings.task_queue)
     for plan in SCHEDULES:
-        await standing.make(replace(plan, at_once=False, spec=NEVER))
-    yield standing
+        await manager.make(replace(plan, at_once=False, spec=NEVER))
+    yield manager
     for plan in SCHEDULES:
         with suppress(RPCError):  # the test has done it
-            await client.get_schedule_handle(standing.id_of(plan.name)).delete()
+            await client.get_schedule_handle(manager.id_of(plan.name)).delete()
 
 
-async def test_how_the_schedules_stand(
+async def test_snapshot_contains_the_state_of_the_schedules(
     client: Client, worker: Worker, database: Database, schedules: ScheduleManager
 ) -> None:
     await schedules.pause("cleanup", "while we move house")
@@ -146,24 +146,24 @@ async def test_how_the_schedules_stand(
     while not (succeeded := await shown(database, SUCCESS)):
         await take(client, worker)
     runs = [run async for run in client.list_workflows(f"TemporalScheduledById = '{schedules.id_of('metrics')}'")]
-    ended = {run.close_time.timestamp() for run in runs if run.close_time}  # it may run by itself meanwhile
+    ended = {run.close_time.timestamp() for run in runs if run.close_time}  # there may be several runs
     assert set(succeeded) == {("metrics",)}
     assert succeeded["metrics",] in ended
 
 
-async def test_schedules_that_nobody_has_made(client: Client, worker: Worker, database: Database) -> None:
+async def test_snapshot_marks_missing_schedules(client: Client, worker: Worker, database: Database) -> None:
     await take(client, worker)
     assert await shown(database, PRESENT) == {("cleanup",): 0, ("metrics",): 0, ("audit",): 0}
 
 
 async def succeeded_once(database: Database) -> None:
-    """The cleanup, as a snapshot knows; Temporal has deleted the run."""
+    """Store a snapshot with a success of the cleanup whose run Temporal has deleted."""
     before = await compute_snapshot(database)
     success = Sample(SUCCESS, {"schedule": "cleanup"}, 1777816800)
     await store_snapshot(database, replace(before, samples=(*before.samples, success)))
 
 
-async def test_a_success_is_remembered_when_temporal_has_deleted_the_run(
+async def test_snapshot_keeps_the_success_of_a_deleted_run(
     client: Client, worker: Worker, database: Database, schedules: ScheduleManager
 ) -> None:
     await succeeded_once(database)
@@ -171,7 +171,7 @@ async def test_a_success_is_remembered_when_temporal_has_deleted_the_run(
     assert await shown(database, SUCCESS) == {("cleanup",): 1777816800}
 
 
-async def test_a_schedule_that_somebody_deleted_is_told_of_and_its_success_remembered(
+async def test_snapshot_keeps_the_success_of_a_deleted_schedule(
     client: Client, worker: Worker, database: Database, schedules: ScheduleManager
 ) -> None:
     await succeeded_once(database)

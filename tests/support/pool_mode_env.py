@@ -1,4 +1,4 @@
-"""A pool in NetBox whose mode is changed, and what then holds of it."""
+"""A pool in NetBox whose mode a test changes, with checks of the result."""
 
 import asyncio
 import uuid
@@ -17,8 +17,8 @@ from lastmile.contract.addressing import Purpose
 from lastmile.contract.pool_modes import PoolModeChange
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.support.delegated_env import Delegated
-from tests.support.direct_env import PREFIXES, SPACE, VRF, Kept
+from tests.support.delegated_env import DelegatedEnv
+from tests.support.direct_env import PREFIXES, SPACE, VRF, DirectEnv
 
 BLOCK = 16
 
@@ -32,8 +32,8 @@ Way = tuple[AllocationMode, ReportingScope | None]
 HELD = "SELECT prefix::text FROM delegations WHERE released_at IS NULL"
 
 
-class Changeable(Delegated):
-    """As `Delegated`; its pool starts in any mode."""
+class PoolModeEnv(DelegatedEnv):
+    """A `DelegatedEnv` whose pool starts in any mode."""
 
     prefix_id = 0
     block_length = 52
@@ -55,7 +55,7 @@ class Changeable(Delegated):
             yield
 
     async def start(self, way: Way | None, on_release: OnRelease = OnRelease.DEPRECATE) -> None:
-        # A pool of the database has thousands of slots at hand, each of which gets into a block.
+        # A pool in the database has thousands of slots within reach, and each must be in a block.
         self.block_length = 52 if way else 46
         made = await asyncio.to_thread(
             self.peer.create, PREFIXES, prefix=SPACE, vrf=self.vrf, status="container", description="home"
@@ -77,12 +77,12 @@ class Changeable(Delegated):
             block_length=(length or self.block_length) if mode is AllocationMode.DELEGATED else None,
         )
 
-    async def an_hour_later(self) -> None:
-        """Blocks that a change has left are returned."""
+    async def pass_an_hour(self) -> None:
+        """Let an hour pass: maintenance then returns the blocks that a change left over."""
         await self.owner.execute("UPDATE netbox_blocks SET since = since - interval '1 hour'")
-        assert await self.beat()
+        assert await self.maintain()
 
-    async def the_home_pool(self) -> Pool:
+    async def home_pool(self) -> Pool:
         """Return the pool as an operator's command reads it."""
         async with self.database.platform() as platform:
             return next(use.pool for use in await list_pools(platform) if use.pool.name == "home")
@@ -102,19 +102,19 @@ class Changeable(Delegated):
 
     async def change(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int | None = None) -> None:
         """Change the pool and wait for the end. Raises `PoolModeError`."""
-        run = await self.request(await self.the_home_pool(), self.place(way, on_release, length))
+        run = await self.request(await self.home_pool(), self.place(way, on_release, length))
         await run.result()
 
     async def agree_as(self, way: Way | None) -> list[str]:
-        """Raise unless NetBox, the database, the audit and the reconciliation say the same, as the mode has it; what is
-        held."""
+        """Return the held prefixes. Raise unless NetBox, the database, the audit and the reconciliation agree in this
+        mode."""
         if way not in (None, DIRECT):
-            assert await self.beat()
+            assert await self.maintain()
         found = differences(self.database, self.netbox, everything=True)
         assert [str(one) async for one in found] == []
         if way == DIRECT:
-            assert self.containers() == [], "its blocks are given back"
-            return sorted(await Kept.agree(self))
+            assert self.containers() == [], "the blocks are returned"
+            return sorted(await DirectEnv.agree(self))
         if way is None:
             assert (self.containers(), self.records()) == ([], [])
             assert [one async for one in check(self.database)] == []
@@ -122,9 +122,9 @@ class Changeable(Delegated):
         return sorted(await self.agree())
 
 
-async def resting(kept: Changeable) -> set[str]:
-    """What nobody can have now, and nobody holds."""
-    rows = await kept.owner.fetch(
+async def resting(env: PoolModeEnv) -> set[str]:
+    """Return the prefixes in quarantine."""
+    rows = await env.owner.fetch(
         """
         SELECT lastmile_nth_prefix(p.prefix, 56, slot)::text FROM slots JOIN pools p ON p.id = pool_id
         WHERE delegation_id IS NULL AND free_at > now() AND free_at < 'infinity'

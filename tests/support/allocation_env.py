@@ -11,13 +11,13 @@ from ipam.pools import Pool, add_pool
 from lastmile.contract.addressing import Need, Purpose
 from lastmile.db import Database
 
-__all__ = ["PD", "QUARANTINE", "Desk"]
+__all__ = ["PD", "QUARANTINE", "AllocationEnv"]
 
 PD = Need(Purpose.IPV6_PD, 56)
 QUARANTINE = Quarantine(confirmed=timedelta(hours=24), unconfirmed=timedelta(days=7))
 
 
-class Desk:
+class AllocationEnv:
     """Allocates for tenant `acme` from the pools that a test adds; `owner` looks past row-level security."""
 
     def __init__(self, database: Database, owner: asyncpg.Connection) -> None:
@@ -55,7 +55,7 @@ class Desk:
         async with self.database.tenant(tenant) as connection:
             await release(connection, delegation, QUARANTINE)
 
-    async def give_back(self, delegation: Delegation) -> None:
+    async def revoke_and_release(self, delegation: Delegation) -> None:
         """Revoke and release."""
         await self.release(await self.revoke(delegation))
 
@@ -63,7 +63,7 @@ class Desk:
         async with self.database.tenant("acme") as connection:
             return await held_by(connection, ref)
 
-    async def rest_is_over(self) -> None:
+    async def end_quarantines(self) -> None:
         """The clock goes on until every quarantine has ended."""
         await self.owner.execute(
             "UPDATE slots SET free_at = free_at - interval '30 days' WHERE delegation_id IS NULL AND free_at > now()"

@@ -1,0 +1,312 @@
+"""The change of a pool's mode, from each mode to each, with prefixes held and in quarantine, beside orders."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from functools import partial
+
+import asyncpg
+import pytest
+from temporalio.client import Client
+
+from ipam.netbox.binding import OnRelease
+from ipam.netbox.mode_change import preparation
+from lastmile.client.pool_modes import PoolModeError, PoolModeOutageError
+from lastmile.devstack.netbox import NetBoxServer
+from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault
+from tests.support.direct_env import AVAILABLE, PREFIXES, refusal
+from tests.support.pool_mode_env import BLOCK, BLOCKS, DATABASE, DIRECT, HELD, PREFIX, PoolModeEnv, Way, resting
+from tests.support.reconciliation import repaired
+from workflows.maintenance import pool_mode_change
+
+
+@pytest.fixture
+async def env(
+    owner_url: str, owner: asyncpg.Connection, netbox_server: NetBoxServer, temporal_client: Client
+) -> AsyncIterator[PoolModeEnv]:
+    async with PoolModeEnv.serving(owner_url, owner, netbox_server) as env, env.working(temporal_client):
+        yield env
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_mode_change, "ROUND", timedelta(milliseconds=50))
+    monkeypatch.setattr(preparation, "PAUSE", timedelta(milliseconds=50))
+
+
+@pytest.mark.parametrize("after", [DIRECT, BLOCKS, PREFIX])
+@pytest.mark.parametrize("before", [DATABASE, DIRECT, BLOCKS, PREFIX])
+async def test_change_between_any_modes_keeps_holders_and_quarantines(
+    env: PoolModeEnv, before: Way | None, after: Way
+) -> None:
+    await env.start(before)
+    await env.lines(BLOCK + 3)
+    await env.deprovision("S-1", "D-1")
+    await env.begin("S-99", "O-99")
+    await env.allocate("S-99", "O-99")
+    if before is None:
+        held = sorted(row[0] for row in await env.owner.fetch(HELD))
+    else:
+        if before == DIRECT:
+            await env.run(env.addresses.activate_ipv6_lifecycle, env.ref("S-99", "O-99"))
+        else:
+            await env.finish("S-99", "O-99")
+        held = await env.agree_as(before)
+    rests = await resting(env)
+    assert len(rests) == 1
+
+    await env.change(after)
+
+    if before is None:
+        await env.finish("S-99", "O-99")
+    elif before == DIRECT:
+        await env.close("S-99", "O-99")
+    assert await env.agree_as(after) == held
+    assert await resting(env) == rests
+    given = await env.lines(5, start=200)
+    assert not set(given) & (set(held) | rests)
+    for n in range(2, BLOCK + 4):
+        await env.deprovision(f"S-{n}", f"D-{n}")
+    assert await env.agree_as(after) == sorted([*given, *(set(held) & {await prefix_of(env, "S-99")})])
+    await env.change(after)
+    assert len(await env.agree_as(after)) == 6, "the repeated change changes nothing"
+
+
+async def prefix_of(env: PoolModeEnv, ref: str) -> str:
+    return str(
+        await env.owner.fetchval(
+            "SELECT prefix::text FROM delegations WHERE subscriber_ref = $1 AND released_at IS NULL", ref
+        )
+    )
+
+
+@pytest.mark.parametrize("before", [DIRECT, BLOCKS, PREFIX])
+async def test_repeated_changes_keep_all_prefixes(env: PoolModeEnv, before: Way) -> None:
+    await env.start(before)
+    await env.lines(BLOCK)
+    held = await env.agree_as(before)
+    for way in (PREFIX, DIRECT, BLOCKS, DIRECT, PREFIX, BLOCKS):
+        await env.change(way)
+        assert await env.agree_as(way) == held
+
+
+@pytest.mark.parametrize("after", [DIRECT, BLOCKS, PREFIX])
+@pytest.mark.parametrize("before", [DATABASE, DIRECT, BLOCKS, PREFIX])
+async def test_orders_during_a_change_get_distinct_prefixes(env: PoolModeEnv, before: Way | None, after: Way) -> None:
+    await env.start(before)
+    await env.lines(8)
+
+    async def customers(start: int) -> list[str]:
+        async def one(n: int) -> str:
+            ref, order = f"S-{n}", f"O-{n}"
+            await env.begin(ref, order)
+            prefix = str(await env.retry(lambda: env.allocate(ref, order), most=1000))
+            await env.retry(lambda: env.activate(ref, order))
+            await env.close(ref, order)
+            return prefix
+
+        return [await one(n) for n in range(start, start + 12)]
+
+    async def leavers() -> None:
+        for n in range(1, 9):
+            ref, order = f"S-{n}", f"D-{n}"
+            await env.begin(ref, order, "deprovision")
+            for step in (env.addresses.revoke_ipv6_lifecycle, env.addresses.release_ip_address):
+                await env.retry(partial(env.run, step, env.ref(ref, order)))
+            await env.close(ref, order)
+
+    async def operator() -> None:
+        while True:
+            try:
+                return await env.change(after)
+            except PoolModeError:
+                await asyncio.sleep(0.01)
+
+    first, second, *_ = await asyncio.gather(customers(100), customers(200), leavers(), operator())
+    given = [*first, *second]
+    assert len(set(given)) == 24
+    assert await env.agree_as(after) == sorted(given)
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize("fault", [LOST, CUT, DROPPED])
+async def test_change_with_lost_requests_is_completed_by_a_retry(env: PoolModeEnv, fault: Fault, method: str) -> None:
+    await env.start(DATABASE)
+    held = sorted(await env.lines(BLOCK))
+    for way in (DIRECT, BLOCKS, PREFIX, DIRECT):
+        env.server.faults.next(fault, method=method, path=PREFIXES, times=3)
+        for _ in range(20):
+            try:
+                await env.change(way)
+                break
+            except PoolModeError:  # NetBox may still execute a request: let an hour pass
+                await env.owner.execute("UPDATE netbox_records SET due_at = now() WHERE due_at IS NOT NULL")
+        env.server.faults.clear()
+        for _ in range(5):
+            await env.maintain()
+        assert await env.agree_as(way) == held
+
+
+async def test_change_without_netbox_leaves_the_pool_unchanged(
+    env: PoolModeEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await env.start(DATABASE)
+    await env.lines(3)
+    env.server.stop()
+    monkeypatch.setattr(pool_mode_change, "ATTEMPTS", 1)
+    with pytest.raises(PoolModeOutageError, match="no NetBox answers"):
+        await env.change(BLOCKS)
+    assert await env.owner.fetchval("SELECT netbox_mode FROM pools") is None
+    assert len(await env.lines(2, start=50)) == 2
+    env.server.start()
+    await env.change(BLOCKS)
+    assert len(await env.agree_as(BLOCKS)) == 5
+
+
+@pytest.mark.parametrize("after", [DIRECT, BLOCKS])
+async def test_change_with_a_foreign_prefix_over_a_subscribers_is_refused(env: PoolModeEnv, after: Way) -> None:
+    await env.start(DATABASE)
+    await env.lines(1)
+    foreign = await env.create_foreign_prefix("2001:db8:4000::/60")
+    with pytest.raises(PoolModeError, match=r"2001:db8:4000::/60, where S-1 holds 2001:db8:4000::/56"):
+        await env.change(after)
+    assert await env.owner.fetchval("SELECT netbox_mode FROM pools") is None
+    assert env.containers() == []
+    await env.delete_in_netbox(foreign)
+    await env.change(after)
+    assert await env.agree_as(after) == ["2001:db8:4000::/56"]
+
+
+async def test_change_with_a_foreign_prefix_equal_to_a_block_is_refused(env: PoolModeEnv) -> None:
+    await env.start(DATABASE)
+    await env.lines(1)
+    await env.create_foreign_prefix("2001:db8:4000:1000::/52")
+    with pytest.raises(PoolModeError, match=r"2001:db8:4000:1000::/52, where block 2001:db8:4000:1000::/52 would be"):
+        await env.change(BLOCKS, length=52)
+
+
+async def test_change_beside_foreign_prefixes_assigns_none_of_their_slots(env: PoolModeEnv) -> None:
+    await env.start(DIRECT)
+    await env.lines(3)
+    await env.create_foreign_prefix("2001:db8:4000:300::/56")
+    await env.create_foreign_prefix("2001:db8:4000:800::/53")
+    await env.change(PREFIX)
+    given = sorted(await env.lines(BLOCK - 3 - 1 - 8 + 1, start=50), key=lambda one: int(one.split(":")[3], 16))
+    assert [one.split(":")[3] for one in given] == ["400", "500", "600", "700", "1000"]
+
+
+async def test_change_of_a_direct_pool_with_a_waiting_order_is_refused(
+    env: PoolModeEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_mode_change, "ROUNDS", 2)
+    await env.start(DIRECT)
+    await env.begin()
+    env.server.faults.next(DROPPED, method="POST", path=AVAILABLE)
+    assert not (await refusal(env.allocate())).non_retryable
+    with pytest.raises(PoolModeError, match="orders for S-1 wait for a prefix of pool home"):
+        await env.change(BLOCKS)
+    assert await env.owner.fetchval("SELECT netbox_mode FROM pools") == "direct"
+    await env.allocate_with_retries()
+    await env.finish()
+    await env.change(BLOCKS)
+    assert len(await env.agree_as(BLOCKS)) == 1
+
+
+async def test_allocation_from_a_pool_closed_by_a_change_waits(env: PoolModeEnv) -> None:
+    await env.start(DIRECT)
+    await env.owner.execute("UPDATE pools SET netbox_closed_until = now() + interval '1 minute'")
+    await env.begin()
+    failure = await refusal(env.allocate())
+    assert (failure.type, failure.non_retryable) == ("PoolChangingError", False)
+    await env.owner.execute("UPDATE pools SET netbox_closed_until = now()")
+    await env.provision("S-2", "O-2")
+
+
+async def test_change_of_release_and_block_length_applies_to_records(env: PoolModeEnv) -> None:
+    await env.start(PREFIX)
+    await env.lines(2)
+    await env.deprovision("S-1", "D-1")
+    await env.agree()
+    assert sorted(one["status"] for one in env.records()) == ["active", "deprecated"]
+    await env.change(PREFIX, OnRelease.DELETE, 54)
+    await env.agree()
+    assert [one["status"] for one in env.records()] == ["active"]
+    await env.change(PREFIX, OnRelease.DEPRECATE, 54)
+    await env.agree()
+    assert sorted(one["status"] for one in env.records()) == ["active", "deprecated"]
+    await env.lines(BLOCK, start=50)
+    assert {one["prefix"].partition("/")[2] for one in env.containers()} == {"52", "54"}
+    await env.change(DIRECT, OnRelease.DELETE)
+    await env.deprovision("S-2", "D-2")
+    assert len(await env.agree_as(DIRECT)) == BLOCK
+
+
+async def test_change_returns_blocks_of_another_length(env: PoolModeEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks are left over from a change that was refused."""
+    await env.start(DIRECT)
+    await env.lines(2)
+    await env.begin("S-9", "O-9")
+    env.server.faults.next(DROPPED, method="POST", path=AVAILABLE)
+    await refusal(env.allocate("S-9", "O-9"))
+    with monkeypatch.context() as patience:
+        patience.setattr(pool_mode_change, "ROUNDS", 1)
+        with pytest.raises(PoolModeError):
+            await env.change(BLOCKS)
+    assert [one["prefix"] for one in env.containers()] == ["2001:db8:4000::/52"]
+    await env.allocate_with_retries("S-9", "O-9")
+    await env.finish("S-9", "O-9")
+    await env.change(BLOCKS, length=48)
+    assert [one["prefix"] for one in env.containers()] == ["2001:db8:4000::/48"]
+    assert len(await env.agree_as(BLOCKS)) == 3
+
+
+async def test_description_written_by_another_user_is_kept_while_held(env: PoolModeEnv) -> None:
+    """For an imported prefix, the description may be all that names the subscriber to other users of NetBox."""
+    await env.start(DIRECT)
+    await env.lines(1)
+    [record] = env.records()
+    reply = await asyncio.to_thread(
+        env.peer.send, "PATCH", f"{PREFIXES}{record['id']}/", {"description": "line of Ada"}
+    )
+    assert reply.status_code == 200
+    for way in (PREFIX, DIRECT, PREFIX):
+        await env.change(way)
+        await env.agree_as(way)
+        assert [one["description"] for one in env.records()] == ["line of Ada"]
+    await env.deprovision("S-1", "D-1")
+    await env.agree()
+    assert [one["description"] for one in env.records()] == ["in quarantine, was S-1's (Lastmile)"]
+
+
+async def test_change_with_an_unsettled_request_names_the_time_to_continue(env: PoolModeEnv) -> None:
+    """After that time NetBox cannot execute the request any more."""
+    await env.start(PREFIX)
+    await env.maintain()
+    env.server.faults.next(LOST, method="POST", path=PREFIXES)
+    await env.lines(1)
+    await env.report_all()
+    later = "SELECT to_char(due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC') FROM netbox_records"
+    with pytest.raises(PoolModeError, match=f"continues after {await env.owner.fetchval(later)}. Until then"):
+        await env.change(DIRECT)
+    await env.expire_waits()
+    await env.change(DIRECT)
+    assert len(await env.agree_as(DIRECT)) == 1
+
+
+async def test_change_after_a_repair_succeeds(env: PoolModeEnv) -> None:
+    """NetBox has answered, so no request can be executed late."""
+    await env.start(PREFIX)
+    await env.lines(2)
+    await env.agree_as(PREFIX)
+    for record in env.records():
+        await env.delete_in_netbox(record["id"])
+    assert await repaired(env) == ["", ""]
+    await env.change(DIRECT)
+    assert len(await env.agree_as(DIRECT)) == 2
+
+
+async def test_change_clears_the_mark_of_a_full_pool(env: PoolModeEnv) -> None:
+    await env.start(DIRECT)
+    await env.owner.execute("UPDATE pools SET netbox_full_since = now()")
+    await env.change(BLOCKS)
+    assert await env.owner.fetchval("SELECT netbox_full_since FROM pools") is None
