@@ -28,12 +28,14 @@ from lastmile.subscribers.tenants import add_tenant
 from tests.support.netbox_peer import Peer
 from tests.support.steps import VRF, Steps
 
-__all__ = ["AVAILABLE", "PREFIXES", "SPACE", "TENANTS", "VRF", "DirectEnv", "refusal"]
+__all__ = ["AVAILABLE", "KEY_1", "PREFIXES", "SPACE", "TENANTS", "VRF", "DirectEnv", "refusal", "until_recorded"]
 
 PREFIXES = "/api/ipam/prefixes/"
 AVAILABLE = "available-prefixes"
 TENANTS = {"acme": "Acme Broadband", "other": "Other Networks"}
 SPACE = "2001:db8:4000::/40"
+KEY_1 = "acme/S-1/ipv6_pd/O-1"
+"""The allocation key of subscriber S-1 in order O-1."""
 
 
 async def refusal(attempt: Any) -> ApplicationError:
@@ -217,3 +219,11 @@ class DirectEnv(Steps):
         checked = [invariant for invariant in INVARIANTS if whole_lines or invariant.name != "incomplete"]
         assert [violation async for violation in check(self.database, invariants=checked)] == []
         return [one["written"] for one in held]
+
+
+async def until_recorded(env: DirectEnv, key: str = KEY_1) -> dict[str, Any]:
+    """Wait until NetBox has a record with the key: it completes requests that the client gave up."""
+    while True:
+        if record := env.record(key):
+            return record
+        await asyncio.sleep(0.01)
