@@ -16,7 +16,7 @@ from temporalio.client import Client
 from bench.copies import SETTLE, as_owner, copied
 from bench.measurements import Measurement, Target, at_least
 from bench.rounds import Measured, medians
-from lastmile.client.connection import connect
+from lastmile.client.temporal.connection import connect
 from lastmile.contract import CleanupResult
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization

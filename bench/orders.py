@@ -13,8 +13,8 @@ from bench.measurements import Measurement, at_least, at_most
 from bench.noop import Noop, nothing
 from bench.rounds import Measured, Turn, Work, each, medians, rate
 from ipam.pools import Pool, add_pool
-from lastmile.client.connection import connect
 from lastmile.client.orders import Lastmile
+from lastmile.client.temporal.connection import connect
 from lastmile.contract import AnyOrder, DeprovisionSubscriber, ProvisionSubscriber, ResultStatus
 from lastmile.contract.addressing import Purpose
 from lastmile.db import Database

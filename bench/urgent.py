@@ -10,8 +10,8 @@ from bench.measurements import Measurement, at_most
 from bench.orders import provision_order
 from bench.rounds import each
 from ipam.pools import Pool, add_pool
-from lastmile.client.connection import connect
 from lastmile.client.orders import Lastmile
+from lastmile.client.temporal.connection import connect
 from lastmile.contract import ProvisionSubscriber, ResultStatus, Urgency
 from lastmile.contract.addressing import Purpose
 from lastmile.db import Database

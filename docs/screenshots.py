@@ -24,8 +24,8 @@ from temporalio.exceptions import ApplicationError
 
 from ipam.pools import add_pool
 from lastmile.client.orders import Lastmile, OrderRun
-from lastmile.client.schedule_manager import ScheduleManager
-from lastmile.client.schedules import SCHEDULES
+from lastmile.client.schedules.manager import ScheduleManager
+from lastmile.client.schedules.plans import SCHEDULES
 from lastmile.contract.lines import Line
 from lastmile.db import Database
 from lastmile.db.migrate import upgrade

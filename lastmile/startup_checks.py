@@ -8,9 +8,9 @@ from temporalio.client import Client, Plugin
 
 from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError, NetBoxNotReadyError, NotNetBoxError
-from lastmile.client.connection import TemporalUnreachableError, connect
-from lastmile.client.search_attributes import add_search_attributes
-from lastmile.client.temporal_settings import InvalidTemporalSettingsError
+from lastmile.client.temporal.connection import TemporalUnreachableError, connect
+from lastmile.client.temporal.search_attributes import add_search_attributes
+from lastmile.client.temporal.settings import InvalidTemporalSettingsError
 from lastmile.db import Database
 from lastmile.db.failures import DATABASE_FAILURES, explain, without_password
 from lastmile.db.migrate import pending

@@ -41,11 +41,11 @@ from activities.records import RecordActivities
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
-from lastmile.client.schedule_bootstrap import ScheduleBootstrap
-from lastmile.client.schedule_manager import ScheduleManager
-from lastmile.client.temporal_metrics import read_temporal_metrics
-from lastmile.client.temporal_settings import temporal_setting_mistakes
-from lastmile.client.worker_versions import current_build, make_current
+from lastmile.client.schedules.bootstrap import ScheduleBootstrap
+from lastmile.client.schedules.manager import ScheduleManager
+from lastmile.client.temporal.metrics import read_temporal_metrics
+from lastmile.client.temporal.settings import temporal_setting_mistakes
+from lastmile.client.temporal.worker_versions import current_build, make_current
 from lastmile.db import Database
 from lastmile.devices.controllers import Controller
 from lastmile.metrics.snapshot import read_newest_snapshot

@@ -17,7 +17,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from ipam.pools import Pool, add_pool
-from lastmile.client.schedule_retry import ScheduleRetryInterceptor
+from lastmile.client.schedules.retry import ScheduleRetryInterceptor
 from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.db.migrate import upgrade

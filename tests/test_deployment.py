@@ -12,7 +12,7 @@ from temporalio.service import RPCError
 
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.orders import Lastmile, OrderRun
-from lastmile.client.worker_versions import current_build
+from lastmile.client.temporal.worker_versions import current_build
 from lastmile.contract import ProvisionSubscriber, ResultStatus
 from tests.support.orders import Orders
 from tests.support.processes import Environment, healthy, port_of, started, until

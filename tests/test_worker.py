@@ -14,8 +14,8 @@ from temporalio.client import Client
 
 import lastmile.db
 from lastmile.client.orders import Lastmile
-from lastmile.client.schedule_manager import ScheduleManager
-from lastmile.client.schedules import SCHEDULES
+from lastmile.client.schedules.manager import ScheduleManager
+from lastmile.client.schedules.plans import SCHEDULES
 from lastmile.contract import ResultStatus
 from lastmile.db import Database
 from lastmile.devstack.logins import make_login

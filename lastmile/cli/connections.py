@@ -4,8 +4,8 @@ from contextlib import AbstractAsyncContextManager
 
 from pydantic import ValidationError
 
-from lastmile.client.connection import connect
 from lastmile.client.operator_client import OperatorClient
+from lastmile.client.temporal.connection import connect
 from lastmile.db import Database
 from lastmile.db.access import open_database as open_database_at
 from lastmile.errors import InvalidInputError, UnavailableError

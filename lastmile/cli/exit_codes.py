@@ -68,9 +68,9 @@ def _explain(failure: Exception) -> tuple[Exit, str]:
     from temporalio.service import RPCError
 
     from ipam.netbox.errors import NetBoxError
-    from lastmile.client.connection import TemporalUnreachableError
     from lastmile.client.errors import ClientError
-    from lastmile.client.temporal_settings import InvalidTemporalSettingsError
+    from lastmile.client.temporal.connection import TemporalUnreachableError
+    from lastmile.client.temporal.settings import InvalidTemporalSettingsError
     from lastmile.encryption.keys import DecryptionError
     from lastmile.errors import NonRetryableError
 

@@ -3,7 +3,6 @@
 Import from this package only. Its modules are internal.
 """
 
-from lastmile.client.connection import TemporalUnreachableError
 from lastmile.client.errors import (
     AlreadyRunningError,
     ClientError,
@@ -16,7 +15,8 @@ from lastmile.client.errors import (
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.client.parked_runs import ParkedRun, parked_runs
 from lastmile.client.scheduled_orders import ScheduledOrder, ScheduledOrders
-from lastmile.client.temporal_settings import InvalidTemporalSettingsError
+from lastmile.client.temporal.connection import TemporalUnreachableError
+from lastmile.client.temporal.settings import InvalidTemporalSettingsError
 from lastmile.contract import (
     AnyOrder,
     Choice,

@@ -6,7 +6,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFail
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.orders import ANSWER_TIME, Lastmile
-from lastmile.client.worker_versions import describe, make_current
+from lastmile.client.temporal.worker_versions import describe, make_current
 from lastmile.contract import AnyOrder, workflow_id
 from lastmile.encryption.keys import DecryptionError
 from workflows.failure_details import message_of

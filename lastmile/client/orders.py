@@ -19,7 +19,6 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from lastmile.client.connection import connect
 from lastmile.client.errors import (
     AlreadyRunningError,
     NotRunningError,
@@ -29,7 +28,8 @@ from lastmile.client.errors import (
     RunLostError,
 )
 from lastmile.client.scheduled_orders import ScheduledOrder, ScheduledOrders
-from lastmile.client.sdk_threads import wait_for_threads
+from lastmile.client.temporal.connection import connect
+from lastmile.client.temporal.sdk_threads import wait_for_threads
 from lastmile.contract import AnyOrder, Decision, OrderResult, Progress, ResultStatus, workflow_id
 from lastmile.contract.operations import order_type
 from lastmile.encryption.keys import DecryptionError, KeyRing

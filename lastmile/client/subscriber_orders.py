@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
 
-from lastmile.client.connection import TemporalUnreachableError
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.scheduled_orders import ScheduledOrder, describe_unreadable
+from lastmile.client.temporal.connection import TemporalUnreachableError
 from lastmile.contract import Progress, RunStatus
 from lastmile.encryption.keys import DecryptionError
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lastmile.cli.connections import load_settings
-from lastmile.client.temporal_settings import InvalidTemporalSettingsError, temporal_setting_mistakes, temporal_settings
+from lastmile.client.temporal.settings import InvalidTemporalSettingsError, temporal_setting_mistakes, temporal_settings
 from lastmile.contract import DeprovisionSubscriber, ProvisionSubscriber
 from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.reader import read_orders

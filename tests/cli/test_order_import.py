@@ -13,7 +13,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from lastmile.client.order_runs import CONCURRENCY
+from lastmile.client.order_import.runs import CONCURRENCY
 from lastmile.contract import workflow_id
 from tests.support.commands import Book, Cli, lines, until
 from tests.support.workers import RunningWorker

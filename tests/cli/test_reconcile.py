@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import Fault
-from lastmile.devstack.netbox.http_errors import HttpError
+from lastmile.devstack.netbox.http.faults import Fault
+from lastmile.devstack.netbox.http.http_errors import HttpError
 from tests.support.commands import Cli
 from tests.support.direct_env import PREFIXES, DirectEnv
 

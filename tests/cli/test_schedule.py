@@ -10,8 +10,8 @@ from temporalio.client import Client, ScheduleCalendarSpec, ScheduleRange, Sched
 from temporalio.service import RPCError
 
 from lastmile.cli.operations.schedule_app import Name
-from lastmile.client.schedule_manager import ScheduleManager
-from lastmile.client.schedules import SCHEDULES
+from lastmile.client.schedules.manager import ScheduleManager
+from lastmile.client.schedules.plans import SCHEDULES
 from lastmile.settings import Settings
 from tests.support.commands import Book, Cli, lines
 

@@ -9,7 +9,7 @@ import pytest
 from ipam.netbox import NetBox
 from ipam.netbox.requirements import check, set_up
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.versions import V4_4, VERSIONS, Version
+from lastmile.devstack.netbox.model.versions import V4_4, VERSIONS, Version
 from tests.support.delegated_env import DelegatedEnv
 from tests.support.direct_env import DirectEnv
 from tests.support.netbox_peer import Peer

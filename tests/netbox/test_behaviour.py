@@ -6,7 +6,7 @@ from typing import Any
 import pynetbox
 import pytest
 
-from lastmile.devstack.netbox.versions import Version
+from lastmile.devstack.netbox.model.versions import Version
 from tests.netbox.versions import each_version, on_4_6
 from tests.support.netbox_peer import Peer
 

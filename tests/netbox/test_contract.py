@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lastmile.devstack.netbox.versions import V4_4, V4_6, Version
+from lastmile.devstack.netbox.model.versions import V4_4, V4_6, Version
 from tests.netbox.replay import Replay, pairs
 from tests.netbox.versions import each_version
 from tests.support.netbox_peer import Peer

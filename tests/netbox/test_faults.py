@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import (
+from lastmile.devstack.netbox.http.faults import (
     CUT,
     DROPPED,
     LOST,
@@ -22,8 +22,8 @@ from lastmile.devstack.netbox.faults import (
     Faults,
     proxy,
 )
-from lastmile.devstack.netbox.latency import MEASURED
-from lastmile.devstack.netbox.server import TOKEN
+from lastmile.devstack.netbox.http.latency import MEASURED
+from lastmile.devstack.netbox.http.server import TOKEN
 from lastmile.devstack.server import ServerProcess
 from tests.netbox.replay import pairs
 from tests.support.netbox_peer import Peer

@@ -17,7 +17,7 @@ from lastmile.audit.audit import check
 from lastmile.contract.addressing import Purpose
 from lastmile.contract.lines import Reference
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault
+from lastmile.devstack.netbox.http.faults import CUT, DROPPED, LOST, Fault
 from lastmile.services.netbox_import import ImportVerdict, InspectedPrefix, PrefixImporter
 from tests.support.direct_env import PREFIXES, DirectEnv
 from tests.support.held_requests import HeldRequest

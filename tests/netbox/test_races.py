@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import Fault
+from lastmile.devstack.netbox.http.faults import Fault
 from tests.support.netbox_peer import Peer
 
 PREFIXES = "/api/ipam/prefixes/"

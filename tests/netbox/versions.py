@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lastmile.devstack.netbox.versions import V4_4, V4_6, VERSIONS
+from lastmile.devstack.netbox.model.versions import V4_4, V4_6, VERSIONS
 from tests.support.netbox_peer import Peer
 
 __all__ = ["each_version", "on_4_6"]

@@ -10,7 +10,7 @@ import pytest
 
 from ipam.netbox import NetBox
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import Fault
+from lastmile.devstack.netbox.http.faults import Fault
 from tests.support.direct_env import AVAILABLE
 
 __all__ = ["HeldRequest"]

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from lastmile.devstack.netbox.access import authorization
+from lastmile.devstack.netbox.http.access import authorization
 
 __all__ = ["Peer"]
 

@@ -10,7 +10,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from lastmile.client.orders import Lastmile
-from lastmile.client.schedule_retry import ScheduleRetryInterceptor
+from lastmile.client.schedules.retry import ScheduleRetryInterceptor
 from lastmile.db import Database
 from lastmile.devstack.nas import ScriptedNas
 from lastmile.radius.dynauth import DynamicAuthorization

@@ -26,7 +26,7 @@ from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.contract import Decision, workflow_id
 from lastmile.db.migrate import upgrade
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import DROPPED
+from lastmile.devstack.netbox.http.faults import DROPPED
 from lastmile.devstack.postgres import EmbeddedPostgres
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import find_temporal

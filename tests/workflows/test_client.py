@@ -7,8 +7,8 @@ from temporalio.client import Client, Interceptor, OutboundInterceptor, QueryWor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
-from lastmile.client.connection import TemporalUnreachableError, connect
 from lastmile.client.orders import Lastmile, NotRunningError
+from lastmile.client.temporal.connection import TemporalUnreachableError, connect
 from lastmile.contract import ResultStatus
 from lastmile.settings import Settings
 from tests.support.faults import Faults, Gate

@@ -24,9 +24,9 @@ from temporalio.worker import Worker
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.client.parked_runs import parked_runs
-from lastmile.client.schedule_manager import WRITTEN, CreateOutcome, ScheduleManager
-from lastmile.client.schedule_retry import ScheduleRetryInterceptor
-from lastmile.client.schedules import SCHEDULES
+from lastmile.client.schedules.manager import WRITTEN, CreateOutcome, ScheduleManager
+from lastmile.client.schedules.plans import SCHEDULES
+from lastmile.client.schedules.retry import ScheduleRetryInterceptor
 from lastmile.client.subscriber_orders import find_subscriber_orders
 from lastmile.contract import Cleanup, Decision, OrderResult, ResultStatus
 from lastmile.db import Database
@@ -292,14 +292,14 @@ async def test_list_of_scheduled_orders_names_a_needed_old_key(stack: EncryptedS
     assert [(one.subscriber_ref, one.unreadable) for one in listed] == [(orders.ref, "")]
 
 
-async def test_the_list_of_parked_runs_shows_what_can_be_read(place: Place, orders: Orders) -> None:
-    client = await place.client(RING)
-    queue = place.settings.task_queue
-    place.faults.before["create_billing_service"] = place.faults.before["release_ip_address"] = shelfless
-    async with place.worker(client):
-        run = await place.lastmile(client).start(orders.provision())
+async def test_the_list_of_parked_runs_shows_what_can_be_read(stack: EncryptedStack, orders: Orders) -> None:
+    client = await stack.client(RING)
+    queue = stack.settings.task_queue
+    stack.faults.before["create_billing_service"] = stack.faults.before["release_ip_address"] = fail_with_personal_data
+    async with stack.worker(client):
+        run = await stack.lastmile(client).start(orders.provision())
         await parked(run)
-        without_key = await place.client(KeyRing(NEW))
+        without_key = await stack.client(KeyRing(NEW))
         while not (listed := [one async for one in parked_runs(without_key, queue)]):
             pass  # listed after a moment
         [one] = listed

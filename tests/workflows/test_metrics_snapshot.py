@@ -15,8 +15,8 @@ from temporalio.worker import Worker
 
 from activities.maintenance.messages import SnapshotReport
 from lastmile.client.orders import Lastmile
-from lastmile.client.schedule_manager import ScheduleManager
-from lastmile.client.schedules import SCHEDULES
+from lastmile.client.schedules.manager import ScheduleManager
+from lastmile.client.schedules.plans import SCHEDULES
 from lastmile.db import Database
 from lastmile.metrics.snapshot import compute_snapshot, read_newest_snapshot, store_snapshot
 from lastmile.settings import Settings

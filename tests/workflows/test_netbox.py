@@ -21,9 +21,9 @@ from lastmile.contract.addressing import Addressing
 from lastmile.contract.steps import CallKind, pivot_of
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import LOST, POSTGRES_DOWN, Fault, proxy
-from lastmile.devstack.netbox.http_errors import HttpError
-from lastmile.devstack.netbox.versions import V4_4, V4_6
+from lastmile.devstack.netbox.http.faults import LOST, POSTGRES_DOWN, Fault, proxy
+from lastmile.devstack.netbox.http.http_errors import HttpError
+from lastmile.devstack.netbox.model.versions import V4_4, V4_6
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from temporalio.worker import Worker
 
-from lastmile.client.schedules import SCHEDULES
+from lastmile.client.schedules.plans import SCHEDULES
 from lastmile.contract import operations
 from lastmile.contract.steps import Step, pivot_of
 from workflows.maintenance import cleanup

@@ -7,9 +7,9 @@ from structlog.testing import capture_logs
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleUpdate, ScheduleUpdateInput
 
-from lastmile.client.schedule_bootstrap import ScheduleBootstrap
-from lastmile.client.schedule_manager import WRITTEN, ScheduleManager
-from lastmile.client.schedules import SCHEDULES
+from lastmile.client.schedules.bootstrap import ScheduleBootstrap
+from lastmile.client.schedules.manager import WRITTEN, ScheduleManager
+from lastmile.client.schedules.plans import SCHEDULES
 from lastmile.encryption.codec import encode_unencrypted
 from tests.support.processes import until
 

@@ -29,8 +29,8 @@ from temporalio.client import (
 from temporalio.service import RPCError
 
 from lastmile.client.errors import UnknownScheduleError
-from lastmile.client.schedule_manager import CreateOutcome, ScheduleManager
-from lastmile.client.schedules import SCHEDULES, Plan
+from lastmile.client.schedules.manager import CreateOutcome, ScheduleManager
+from lastmile.client.schedules.plans import SCHEDULES, Plan
 from lastmile.contract import Cleanup
 
 CLEANUP = SCHEDULES[0]

@@ -13,7 +13,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from lastmile.client.schedule_retry import TIMES, ScheduleRetryInterceptor
+from lastmile.client.schedules.retry import TIMES, ScheduleRetryInterceptor
 
 FOUND: Any = object()
 

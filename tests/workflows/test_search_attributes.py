@@ -20,7 +20,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.orders import Lastmile
-from lastmile.client.search_attributes import SearchAttributeInterceptor, add_search_attributes
+from lastmile.client.temporal.search_attributes import SearchAttributeInterceptor, add_search_attributes
 from tests.support.orders import Orders
 from workflows.start_options import search_attributes
 

@@ -1,4 +1,4 @@
-"""The workflows of the audit and of the metrics snapshot. `lastmile.client.schedules` says when they run."""
+"""The workflows of the audit and of the metrics snapshot. `lastmile.client.schedules.plans` says when they run."""
 
 from datetime import timedelta
 from typing import Any

@@ -13,7 +13,7 @@ schedule = typer.Typer(help="Manage the recurring jobs: cleanup, metrics, audit.
 
 
 class Name(StrEnum):
-    """The names of `lastmile.client.schedules`, repeated because that import slows `--help`. A test compares them."""
+    """The names of the plans, repeated because an import of `lastmile.client` slows `--help`. A test compares them."""
 
     CLEANUP = "cleanup"
     METRICS = "metrics"

@@ -6,9 +6,9 @@ from lastmile.cli.connections import connect_temporal, load_settings
 from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, make_table, print_error, print_json, print_result
-from lastmile.client.job_status import JobStatus, list_jobs
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.schedule_manager import ScheduleManager
+from lastmile.client.schedules.job_status import JobStatus, list_jobs
+from lastmile.client.schedules.manager import ScheduleManager
 from lastmile.fields.phrases import format_time
 
 __all__ = ["schedule_list", "schedule_pause", "schedule_resume", "schedule_trigger"]

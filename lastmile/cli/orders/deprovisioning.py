@@ -10,7 +10,7 @@ from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.orders.import_report import exit_code, order_table
 from lastmile.cli.output import console, print_error, print_json
-from lastmile.client.order_runs import EndedOrder, OrderRuns
+from lastmile.client.order_import.runs import EndedOrder, OrderRuns
 from lastmile.contract import AnyOrder, DeprovisionSubscriber
 from lastmile.errors import InvalidInputError
 from lastmile.settings import Settings

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, make_table, messages, outcome_text, print_error, print_json, print_text
-from lastmile.client.order_runs import EndedOrder
+from lastmile.client.order_import.runs import EndedOrder
 from lastmile.contract import Created, ResultStatus
 from lastmile.fields.phrases import in_vrf
 from lastmile.services.order_files.record import FileRecord, InvalidRecordError

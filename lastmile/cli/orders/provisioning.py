@@ -11,8 +11,8 @@ from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.orders.import_report import FEW, ImportReport
 from lastmile.cli.output import print_error, print_json, print_text
-from lastmile.client.order_import import BATCH_SIZE, OrderImport
-from lastmile.client.order_runs import OrderRuns
+from lastmile.client.order_import.importer import BATCH_SIZE, OrderImport
+from lastmile.client.order_import.runs import OrderRuns
 from lastmile.contract import AnyOrder
 from lastmile.errors import InvalidInputError
 from lastmile.services.ended_orders import EndedOrders

@@ -4,6 +4,6 @@ It has the part of NetBox's REST API that Lastmile uses, with the same errors, r
 faults can be switched on. See docs/development/netbox-stand-in.md.
 """
 
-from lastmile.devstack.netbox.server import NetBoxServer
+from lastmile.devstack.netbox.http.server import NetBoxServer
 
 __all__ = ["NetBoxServer"]

@@ -5,9 +5,9 @@ import signal
 import threading
 from pathlib import Path
 
-from lastmile.devstack.netbox.latency import MEASURED
-from lastmile.devstack.netbox.server import NetBoxServer
-from lastmile.devstack.netbox.versions import V4_4, VERSIONS
+from lastmile.devstack.netbox.http.latency import MEASURED
+from lastmile.devstack.netbox.http.server import NetBoxServer
+from lastmile.devstack.netbox.model.versions import V4_4, VERSIONS
 
 
 def main() -> None:

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from lastmile.devstack.netbox.faults import Fault
-from lastmile.devstack.netbox.http_errors import HttpError
-from lastmile.devstack.netbox.latency import Cores, Costs
-from lastmile.devstack.netbox.store import Store
+from lastmile.devstack.netbox.data.store import Store
+from lastmile.devstack.netbox.http.faults import Fault
+from lastmile.devstack.netbox.http.http_errors import HttpError
+from lastmile.devstack.netbox.http.latency import Cores, Costs
 from lastmile.errors import LastmileError
 
 __all__ = ["Process", "ProcessKilledError", "Work"]

@@ -19,7 +19,7 @@ from ipam.netbox.errors import (
     NotNetBoxError,
 )
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import (
+from lastmile.devstack.netbox.http.faults import (
     LOST,
     POSTGRES_DOWN,
     Fault,

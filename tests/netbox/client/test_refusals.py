@@ -20,11 +20,11 @@ from ipam.netbox.errors import (
 )
 from ipam.netbox.requirements import check, set_up
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import (
+from lastmile.devstack.netbox.http.faults import (
     Fault,
 )
-from lastmile.devstack.netbox.http_errors import HttpError
-from lastmile.devstack.netbox.versions import Version
+from lastmile.devstack.netbox.http.http_errors import HttpError
+from lastmile.devstack.netbox.model.versions import Version
 from lastmile.errors import NonRetryableError, OutageError
 from tests.netbox.versions import each_version
 from tests.support.netbox_calls import JSON, PREFIXES, STAMP, failing, prefixes_below

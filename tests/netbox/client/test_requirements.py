@@ -12,8 +12,8 @@ from ipam.netbox import NetBox, Stamp
 from ipam.netbox.errors import NetBoxAuthorizationError, NetBoxNotReadyError, NetBoxUnavailableError
 from ipam.netbox.requirements import Finding, PoolPrefix, check, set_up
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import NO_FAULT, proxy
-from lastmile.devstack.netbox.versions import V4_4
+from lastmile.devstack.netbox.http.faults import NO_FAULT, proxy
+from lastmile.devstack.netbox.model.versions import V4_4
 from tests.support.netbox_peer import Peer
 
 FIELDS = "/api/extras/custom-fields/"

@@ -20,7 +20,7 @@ from ipam.netbox.errors import (
 )
 from ipam.netbox.records import STATUS
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import (
+from lastmile.devstack.netbox.http.faults import (
     CUT,
     DROPPED,
     LOST,

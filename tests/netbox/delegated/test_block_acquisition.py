@@ -19,7 +19,7 @@ from lastmile.contract.addressing import Need, Purpose
 from lastmile.db import Database
 from lastmile.db.advisory_lock import exclusive
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
+from lastmile.devstack.netbox.http.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from tests.support.delegated_env import DelegatedEnv
 from tests.support.direct_env import AVAILABLE, PREFIXES, SPACE, VRF, refusal
 

@@ -11,7 +11,7 @@ from ipam.netbox.binding import ReportingScope
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.records import KEY, USED
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import LOST
+from lastmile.devstack.netbox.http.faults import LOST
 from tests.support.delegated_env import DelegatedEnv
 from tests.support.direct_env import PREFIXES
 from tests.support.held_requests import HeldRequest

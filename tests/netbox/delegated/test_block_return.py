@@ -16,7 +16,7 @@ from ipam.netbox.records import USED
 from lastmile.audit.audit import check
 from lastmile.contract.addressing import Need, Purpose
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
+from lastmile.devstack.netbox.http.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, Fault
 from tests.support.delegated_env import DelegatedEnv
 from tests.support.direct_env import PREFIXES, VRF
 from tests.support.held_requests import HeldRequest

@@ -11,7 +11,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_acquisition import BlockOverlapError, acquire_block
 from ipam.netbox.reconcile.differences import DifferenceKind
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import LOST
+from lastmile.devstack.netbox.http.faults import LOST
 from tests.support.delegated_env import DelegatedEnv
 from tests.support.direct_env import AVAILABLE, PREFIXES
 from tests.support.reconciliation import found, kinds

@@ -10,7 +10,7 @@ from ipam.netbox.binding import OnRelease, ReportingScope
 from ipam.netbox.delegated.outbox import drain
 from ipam.netbox.records import KEY, STATE
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import LOST
+from lastmile.devstack.netbox.http.faults import LOST
 from tests.support.delegated_env import DelegatedEnv
 from tests.support.direct_env import PREFIXES
 from tests.support.held_requests import HeldRequest

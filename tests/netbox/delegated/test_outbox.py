@@ -18,7 +18,7 @@ from ipam.netbox.records import KEY, STATE, SUBSCRIBER
 from lastmile.audit.audit import check
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
+from lastmile.devstack.netbox.http.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from tests.support.delegated_env import DelegatedEnv
 from tests.support.direct_env import PREFIXES
 from tests.support.held_requests import HeldRequest

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from lastmile.contract.results import StepOutcome
-from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
+from lastmile.devstack.netbox.http.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from tests.support.direct_env import AVAILABLE, KEY_1, PREFIXES, DirectEnv, refusal, until_recorded
 from tests.support.held_requests import HeldRequest
 

@@ -10,7 +10,7 @@ from ipam.netbox import NetBox
 from ipam.netbox.binding import OnRelease
 from lastmile.audit.audit import check
 from lastmile.contract.results import StepOutcome
-from lastmile.devstack.netbox.faults import LOST
+from lastmile.devstack.netbox.http.faults import LOST
 from tests.support.direct_env import AVAILABLE, PREFIXES, SPACE, DirectEnv, refusal
 
 

@@ -9,7 +9,7 @@ from temporalio.client import Client
 
 from ipam.netbox.errors import ConnectionLostError
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import LOST
+from lastmile.devstack.netbox.http.faults import LOST
 from tests.netbox.mode_change.test_conversion_races import prepare_conversion
 from tests.support.direct_env import PREFIXES, SPACE, refusal
 from tests.support.pool_mode_env import BLOCK, DIRECT, PREFIX, PoolModeEnv

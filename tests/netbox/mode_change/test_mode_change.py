@@ -13,7 +13,7 @@ from ipam.netbox.binding import OnRelease
 from ipam.netbox.mode_change import preparation
 from lastmile.client.pool_modes import PoolModeError, PoolModeOutageError
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import CUT, DROPPED, LOST, Fault
+from lastmile.devstack.netbox.http.faults import CUT, DROPPED, LOST, Fault
 from tests.support.direct_env import AVAILABLE, PREFIXES, refusal
 from tests.support.pool_mode_env import BLOCK, BLOCKS, DATABASE, DIRECT, HELD, PREFIX, PoolModeEnv, Way, resting
 from tests.support.reconciliation import repaired

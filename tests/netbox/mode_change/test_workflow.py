@@ -24,7 +24,7 @@ from lastmile.client.pool_modes import PoolModeError, PoolModeRun, pool_mode_id
 from lastmile.contract import ResultStatus
 from lastmile.contract.addressing import Addressing, Purpose
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import DROPPED, Fault
+from lastmile.devstack.netbox.http.faults import DROPPED, Fault
 from tests.netbox.mode_change.test_conversion_races import pool_as
 from tests.support.direct_env import AVAILABLE, PREFIXES, VRF, refusal
 from tests.support.faults import Faults, Gate

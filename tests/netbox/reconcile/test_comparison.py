@@ -15,7 +15,7 @@ from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.reconcile.run import differences
 from lastmile.db import Database
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import Fault
+from lastmile.devstack.netbox.http.faults import Fault
 from tests.support.direct_env import PREFIXES, DirectEnv
 from tests.support.held_requests import HeldRequest
 from tests.support.reconciliation import found, kinds, repaired

@@ -13,7 +13,7 @@ from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER
 from ipam.netbox.requirements import NOT_VISIBLE
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import LOST
+from lastmile.devstack.netbox.http.faults import LOST
 from tests.support.direct_env import AVAILABLE, PREFIXES, SPACE, DirectEnv, refusal
 from tests.support.reconciliation import found, kinds, repaired
 

@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 from ipam.netbox.binding import OnRelease, ReportingScope
 from lastmile.devstack.netbox import NetBoxServer
-from lastmile.devstack.netbox.faults import CUT, LOST
+from lastmile.devstack.netbox.http.faults import CUT, LOST
 from tests.support.delegated_env import DelegatedEnv
 from tests.support.direct_env import DirectEnv
 from tests.support.reconciliation import found

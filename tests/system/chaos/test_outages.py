@@ -12,8 +12,8 @@ from temporalio.service import RPCError
 
 from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
-from lastmile.client.connection import connect
 from lastmile.client.orders import Lastmile
+from lastmile.client.temporal.connection import connect
 from lastmile.contract import OrderResult, ResultStatus
 from lastmile.contract.addressing import Purpose
 from lastmile.db import Database

@@ -13,9 +13,9 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from ipam.netbox import NetBox
 from ipam.pools import Pool, add_pool
 from lastmile.cli.demo.netbox import DemoNetBox
-from lastmile.client.connection import connect
 from lastmile.client.orders import Lastmile
-from lastmile.client.schedule_manager import ScheduleManager
+from lastmile.client.schedules.manager import ScheduleManager
+from lastmile.client.temporal.connection import connect
 from lastmile.contract import Operation, ResultStatus
 from lastmile.contract.addressing import Addressing, Purpose
 from lastmile.db import Database

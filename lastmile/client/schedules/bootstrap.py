@@ -7,8 +7,8 @@ from typing import Self
 import structlog
 from temporalio.service import RPCError
 
-from lastmile.client.schedule_manager import CreateOutcome, ScheduleManager
-from lastmile.client.schedules import SCHEDULES, Plan
+from lastmile.client.schedules.manager import CreateOutcome, ScheduleManager
+from lastmile.client.schedules.plans import SCHEDULES, Plan
 
 __all__ = ["ScheduleBootstrap"]
 

@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterator
 
-from lastmile.devstack.netbox.networks import Network, free_ranges
+from lastmile.devstack.netbox.model.networks import Network, free_ranges
 
 __all__ = ["Space"]
 

@@ -3,8 +3,8 @@
 from temporalio.client import Client
 
 from lastmile.client.errors import UnknownScheduleError
-from lastmile.client.schedule_manager import ScheduleManager
-from lastmile.client.schedules import SCHEDULES, Plan
+from lastmile.client.schedules.manager import ScheduleManager
+from lastmile.client.schedules.plans import SCHEDULES, Plan
 from lastmile.telemetry.snapshot import Sample, Snapshot
 from workflows.search_attributes import ATTENTION, TENANT
 

@@ -31,7 +31,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.errors import NotPausedError, UnknownScheduleError
-from lastmile.client.schedules import SCHEDULES, Plan
+from lastmile.client.schedules.plans import SCHEDULES, Plan
 from lastmile.encryption.codec import EncryptionCodec, encode_unencrypted
 from lastmile.encryption.keys import DecryptionError
 

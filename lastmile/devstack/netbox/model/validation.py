@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
-from lastmile.devstack.netbox.fields import Fixed, Object
-from lastmile.devstack.netbox.http_errors import HttpError, InvalidValueError
-from lastmile.devstack.netbox.networks import Network
-from lastmile.devstack.netbox.presenter import Presenter
-from lastmile.devstack.netbox.resource import Resource
-from lastmile.devstack.netbox.resources import CUSTOM_FIELD
-from lastmile.devstack.netbox.store import Store
+from lastmile.devstack.netbox.data.presenter import Presenter
+from lastmile.devstack.netbox.data.store import Store
+from lastmile.devstack.netbox.http.http_errors import HttpError, InvalidValueError
+from lastmile.devstack.netbox.model.fields import Fixed, Object
+from lastmile.devstack.netbox.model.networks import Network
+from lastmile.devstack.netbox.model.resource import Resource
+from lastmile.devstack.netbox.model.resources import CUSTOM_FIELD
 
 __all__ = ["validated"]
 

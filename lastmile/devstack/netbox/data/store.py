@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lastmile.devstack.netbox.fields import Object
-from lastmile.devstack.netbox.networks import Network
-from lastmile.devstack.netbox.resources import RESOURCES
-from lastmile.devstack.netbox.space import Space
-from lastmile.devstack.netbox.versions import V4_4, Version
+from lastmile.devstack.netbox.data.space import Space
+from lastmile.devstack.netbox.model.fields import Object
+from lastmile.devstack.netbox.model.networks import Network
+from lastmile.devstack.netbox.model.resources import RESOURCES
+from lastmile.devstack.netbox.model.versions import V4_4, Version
 
 __all__ = ["Store"]
 

@@ -6,8 +6,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.errors import UnknownScheduleError
-from lastmile.client.schedule_manager import ScheduleManager, ScheduleStatus
-from lastmile.client.schedules import SCHEDULES
+from lastmile.client.schedules.manager import ScheduleManager, ScheduleStatus
+from lastmile.client.schedules.plans import SCHEDULES
 
 __all__ = ["JobStatus", "list_jobs"]
 

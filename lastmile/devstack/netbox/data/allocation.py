@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from lastmile.devstack.netbox.fields import Object
-from lastmile.devstack.netbox.http_errors import HttpError
-from lastmile.devstack.netbox.latency import Costs
-from lastmile.devstack.netbox.networks import Network, cidrs, free_ranges, take
-from lastmile.devstack.netbox.presenter import Presenter
-from lastmile.devstack.netbox.store import Store
+from lastmile.devstack.netbox.data.presenter import Presenter
+from lastmile.devstack.netbox.data.store import Store
+from lastmile.devstack.netbox.http.http_errors import HttpError
+from lastmile.devstack.netbox.http.latency import Costs
+from lastmile.devstack.netbox.model.fields import Object
+from lastmile.devstack.netbox.model.networks import Network, cidrs, free_ranges, take
 
 __all__ = ["MADE", "allocated", "check", "effort", "listed"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from lastmile.devstack.netbox.fields import (
+from lastmile.devstack.netbox.model.fields import (
     Address,
     Choice,
     Field,
@@ -17,9 +17,9 @@ from lastmile.devstack.netbox.fields import (
     Refs,
     Text,
 )
-from lastmile.devstack.netbox.networks import Network
-from lastmile.devstack.netbox.resource import Resource
-from lastmile.devstack.netbox.user_resources import PERMISSION, TOKEN, USER
+from lastmile.devstack.netbox.model.networks import Network
+from lastmile.devstack.netbox.model.resource import Resource
+from lastmile.devstack.netbox.model.user_resources import PERMISSION, TOKEN, USER
 
 __all__ = ["BY_PATH", "BY_TYPE", "CUSTOM_FIELD", "RESOURCES"]
 

@@ -1,4 +1,4 @@
-"""The schedules of the maintenance workflows, as data. `schedule_manager` makes Temporal Schedules of them."""
+"""The schedules of the maintenance workflows, as data. `manager` makes Temporal Schedules of them."""
 
 from dataclasses import dataclass
 from datetime import timedelta

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lastmile.devstack.netbox.http_errors import HttpError
-from lastmile.devstack.netbox.versions import V4_4
+from lastmile.devstack.netbox.http.http_errors import HttpError
+from lastmile.devstack.netbox.model.versions import V4_4
 
 __all__ = [
     "CUT",

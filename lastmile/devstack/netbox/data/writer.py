@@ -4,12 +4,12 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from lastmile.devstack.netbox.access import Caller, token_of
-from lastmile.devstack.netbox.fields import Object, Ref, Refs
-from lastmile.devstack.netbox.http_errors import HttpError
-from lastmile.devstack.netbox.resource import Resource
-from lastmile.devstack.netbox.resources import CUSTOM_FIELD, RESOURCES
-from lastmile.devstack.netbox.store import Store
+from lastmile.devstack.netbox.data.store import Store
+from lastmile.devstack.netbox.http.access import Caller, token_of
+from lastmile.devstack.netbox.http.http_errors import HttpError
+from lastmile.devstack.netbox.model.fields import Object, Ref, Refs
+from lastmile.devstack.netbox.model.resource import Resource
+from lastmile.devstack.netbox.model.resources import CUSTOM_FIELD, RESOURCES
 
 __all__ = ["Writer"]
 

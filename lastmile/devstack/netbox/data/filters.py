@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from lastmile.devstack.netbox.fields import Choice, Flag, Number, Object, Ref, Refs, Text
-from lastmile.devstack.netbox.http_errors import HttpError, InvalidValueError
-from lastmile.devstack.netbox.networks import Network
-from lastmile.devstack.netbox.resource import Resource
-from lastmile.devstack.netbox.resources import BY_TYPE, CUSTOM_FIELD
-from lastmile.devstack.netbox.store import Store
+from lastmile.devstack.netbox.data.store import Store
+from lastmile.devstack.netbox.http.http_errors import HttpError, InvalidValueError
+from lastmile.devstack.netbox.model.fields import Choice, Flag, Number, Object, Ref, Refs, Text
+from lastmile.devstack.netbox.model.networks import Network
+from lastmile.devstack.netbox.model.resource import Resource
+from lastmile.devstack.netbox.model.resources import BY_TYPE, CUSTOM_FIELD
 
 __all__ = ["Query", "apply"]
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lastmile.devstack.netbox.fields import Object
-from lastmile.devstack.netbox.networks import Network
-from lastmile.devstack.netbox.resource import Resource
-from lastmile.devstack.netbox.resources import BY_TYPE
-from lastmile.devstack.netbox.store import Store
-from lastmile.devstack.netbox.versions import Version
+from lastmile.devstack.netbox.data.store import Store
+from lastmile.devstack.netbox.model.fields import Object
+from lastmile.devstack.netbox.model.networks import Network
+from lastmile.devstack.netbox.model.resource import Resource
+from lastmile.devstack.netbox.model.resources import BY_TYPE
+from lastmile.devstack.netbox.model.versions import Version
 
 __all__ = ["Presenter"]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lastmile.devstack.netbox.fields import Field, Object
+from lastmile.devstack.netbox.model.fields import Field, Object
 
 __all__ = ["Resource"]
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from urllib.parse import urlencode
 
-from lastmile.devstack.netbox.fields import Object
-from lastmile.devstack.netbox.filters import apply
-from lastmile.devstack.netbox.messages import Request
-from lastmile.devstack.netbox.presenter import Presenter
-from lastmile.devstack.netbox.resource import Resource
-from lastmile.devstack.netbox.store import Store
+from lastmile.devstack.netbox.data.filters import apply
+from lastmile.devstack.netbox.data.presenter import Presenter
+from lastmile.devstack.netbox.data.store import Store
+from lastmile.devstack.netbox.http.messages import Request
+from lastmile.devstack.netbox.model.fields import Object
+from lastmile.devstack.netbox.model.resource import Resource
 
 __all__ = ["page", "shown"]
 

@@ -1,7 +1,7 @@
 """The kinds of objects for users, tokens and permissions, as data."""
 
-from lastmile.devstack.netbox.fields import Field, Fixed, Flag, Items, Number, Ref, Refs, Text
-from lastmile.devstack.netbox.resource import Resource
+from lastmile.devstack.netbox.model.fields import Field, Fixed, Flag, Items, Number, Ref, Refs, Text
+from lastmile.devstack.netbox.model.resource import Resource
 
 __all__ = ["PERMISSION", "TOKEN", "USER"]
 

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
-from lastmile.devstack.netbox.constraints import reaches
-from lastmile.devstack.netbox.fields import Object
-from lastmile.devstack.netbox.http_errors import HttpError
-from lastmile.devstack.netbox.resource import Resource
-from lastmile.devstack.netbox.store import Store
-from lastmile.devstack.netbox.user_resources import TOKEN, USER
-from lastmile.devstack.netbox.versions import Version
+from lastmile.devstack.netbox.data.store import Store
+from lastmile.devstack.netbox.http.http_errors import HttpError
+from lastmile.devstack.netbox.model.constraints import reaches
+from lastmile.devstack.netbox.model.fields import Object
+from lastmile.devstack.netbox.model.resource import Resource
+from lastmile.devstack.netbox.model.user_resources import TOKEN, USER
+from lastmile.devstack.netbox.model.versions import Version
 
 __all__ = ["Caller", "authenticate", "authorization", "install", "token_of"]
 

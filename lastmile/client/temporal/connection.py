@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from temporalio.client import Client, Plugin
 from temporalio.service import RPCError
 
-from lastmile.client.schedule_retry import ScheduleRetryInterceptor
-from lastmile.client.sdk_threads import wait_at_exit
-from lastmile.client.search_attributes import SearchAttributeInterceptor
-from lastmile.client.temporal_settings import temporal_settings
+from lastmile.client.schedules.retry import ScheduleRetryInterceptor
+from lastmile.client.temporal.sdk_threads import wait_at_exit
+from lastmile.client.temporal.search_attributes import SearchAttributeInterceptor
+from lastmile.client.temporal.settings import temporal_settings
 from lastmile.encryption.codec import data_converter
 from lastmile.encryption.keys import KeyRing
 from lastmile.errors import LastmileError

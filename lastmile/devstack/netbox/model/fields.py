@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lastmile.devstack.netbox.http_errors import HttpError, InvalidValueError
-from lastmile.devstack.netbox.networks import Network
-from lastmile.devstack.netbox.versions import Version
+from lastmile.devstack.netbox.http.http_errors import HttpError, InvalidValueError
+from lastmile.devstack.netbox.model.networks import Network
+from lastmile.devstack.netbox.model.versions import Version
 
 __all__ = ["Address", "Choice", "Field", "Fixed", "Flag", "Items", "Lookup", "Number", "Prefix", "Ref", "Refs", "Text"]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
-from lastmile.client.order_runs import EndedOrder, OrderRuns
+from lastmile.client.order_import.runs import EndedOrder, OrderRuns
 from lastmile.contract import AnyOrder
 from lastmile.services.ended_orders import EndedOrders
 from lastmile.services.order_files.read_ahead import ReadAhead

@@ -7,11 +7,11 @@ prefix, and the same for a related object (`vrf__name`).
 from collections.abc import Mapping
 from typing import Any
 
-from lastmile.devstack.netbox.fields import Object, Ref
-from lastmile.devstack.netbox.networks import Network
-from lastmile.devstack.netbox.resource import Resource
-from lastmile.devstack.netbox.resources import BY_TYPE
-from lastmile.devstack.netbox.store import Store
+from lastmile.devstack.netbox.data.store import Store
+from lastmile.devstack.netbox.model.fields import Object, Ref
+from lastmile.devstack.netbox.model.networks import Network
+from lastmile.devstack.netbox.model.resource import Resource
+from lastmile.devstack.netbox.model.resources import BY_TYPE
 
 __all__ = ["reaches"]
 

@@ -5,19 +5,19 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from lastmile.devstack.netbox import allocation
-from lastmile.devstack.netbox.access import authenticate
-from lastmile.devstack.netbox.fields import Object
-from lastmile.devstack.netbox.http_errors import HttpError, not_found
-from lastmile.devstack.netbox.listing import page, shown
-from lastmile.devstack.netbox.messages import Reply, Request
-from lastmile.devstack.netbox.presenter import Presenter
+from lastmile.devstack.netbox.data import allocation
+from lastmile.devstack.netbox.data.listing import page, shown
+from lastmile.devstack.netbox.data.presenter import Presenter
+from lastmile.devstack.netbox.data.store import Store
+from lastmile.devstack.netbox.data.writer import Writer
+from lastmile.devstack.netbox.http.access import authenticate
+from lastmile.devstack.netbox.http.http_errors import HttpError, not_found
+from lastmile.devstack.netbox.http.messages import Reply, Request
+from lastmile.devstack.netbox.model.fields import Object
+from lastmile.devstack.netbox.model.resource import Resource
+from lastmile.devstack.netbox.model.resources import BY_PATH
+from lastmile.devstack.netbox.model.validation import validated
 from lastmile.devstack.netbox.process import Work
-from lastmile.devstack.netbox.resource import Resource
-from lastmile.devstack.netbox.resources import BY_PATH
-from lastmile.devstack.netbox.store import Store
-from lastmile.devstack.netbox.validation import validated
-from lastmile.devstack.netbox.writer import Writer
 
 __all__ = ["answer"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lastmile.devstack.netbox.http_errors import HttpError
+from lastmile.devstack.netbox.http.http_errors import HttpError
 
 __all__ = ["Reply", "Request"]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from lastmile.devstack.netbox.access import install
-from lastmile.devstack.netbox.api import answer
-from lastmile.devstack.netbox.faults import Fault, Faults
-from lastmile.devstack.netbox.latency import Costs
-from lastmile.devstack.netbox.messages import Reply, Request
+from lastmile.devstack.netbox.data.store import Store
+from lastmile.devstack.netbox.http.access import install
+from lastmile.devstack.netbox.http.api import answer
+from lastmile.devstack.netbox.http.faults import Fault, Faults
+from lastmile.devstack.netbox.http.latency import Costs
+from lastmile.devstack.netbox.http.messages import Reply, Request
+from lastmile.devstack.netbox.model.versions import V4_4, Version
 from lastmile.devstack.netbox.process import Process, ProcessKilledError, Work
-from lastmile.devstack.netbox.store import Store
-from lastmile.devstack.netbox.versions import V4_4, Version
 from lastmile.devstack.ports import HOST
 
 __all__ = ["TOKEN", "V2_TOKEN", "NetBoxServer"]

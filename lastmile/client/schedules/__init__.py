@@ -1,0 +1,1 @@
+"""The schedules of the maintenance workflows: their plans, and the Temporal Schedules that workers make of them."""

@@ -1,0 +1,1 @@
+"""The connection to Temporal: settings, search attributes, worker versions, metrics."""

@@ -1,0 +1,1 @@
+"""The objects of the stand-in: store, writes, filters, lists and the allocation of prefixes."""
