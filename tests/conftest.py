@@ -1,4 +1,4 @@
-"""The real servers that the tests run against, one of each per session, and the rule for what is missing."""
+"""The real servers of the tests, one of each for the session, and the rule for programs that are not installed."""
 
 import asyncio
 import os
@@ -31,8 +31,8 @@ POSTGRES = "LASTMILE_TESTS_POSTGRES"
 TEMPORAL = "LASTMILE_TESTS_TEMPORAL"
 """Servers of the session that has started this one (tests/system/test_mutants.py); otherwise a session runs its own."""
 
-# Else the SDK fails the workflow task, and its local activities run again: a machine that stops for two seconds is no
-# workflow that does. Workers in processes of their own keep the limit (tests/support/processes.py).
+# Otherwise the SDK fails a workflow task after two seconds, and repeats its local activities: a slow machine would look
+# like a deadlock. Workers in their own processes keep the limit (tests/support/processes.py).
 os.environ["TEMPORAL_DEBUG"] = "true"
 
 POOLS = (
@@ -43,7 +43,7 @@ POOLS = (
 )
 
 
-# For who wants to know whether there is a failure, and not the shortest way to it.
+# This profile only shows whether a failure exists, and does not shrink it.
 settings.register_profile(
     "any-failure", phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False, deadline=None
 )
@@ -61,12 +61,12 @@ NEEDED = {
         "Prometheus is not installed (Debian: prometheus)",
     ),
 }
-"""By marker: whether what a test needs is installed, and what to say where it is not."""
+"""By marker: whether the required program is installed, and the message where it is not."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A runner in the background ignores SIGINT, and a child inherits that. A handler of ours is not inherited: children
-    # get the default, and the runner goes on ignoring the signal.
+    # A background process ignores SIGINT, and its children inherit that. A handler is not inherited: children get the
+    # default, and this process continues to ignore the signal.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: None)
     for marker in NEEDED:
@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """What takes minutes the first time is got before there are several processes, which have no terminal to say so."""
+    """Download what takes minutes before the worker processes start, which have no terminal to show the progress."""
     config = session.config
     if not hasattr(config, "workerinput"):
         remove_abandoned()
@@ -96,14 +96,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
-    """Where the session's servers keep their state; other logins may enter it, as PostgreSQL's does."""
+    """Return the directory of the session's servers; other logins, such as PostgreSQL's, may enter it."""
     with state_directory() as directory:
         yield directory
 
 
 @pytest.fixture(scope="session")
 async def postgres_url(server_directory: Path) -> AsyncIterator[str]:
-    """A fresh PostgreSQL: the superuser's URL of an empty database."""
+    """Run PostgreSQL; return the superuser's URL of an empty database."""
     if url := os.environ.get(POSTGRES):
         yield url
         return
@@ -113,13 +113,13 @@ async def postgres_url(server_directory: Path) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 async def temporal_program(pytestconfig: pytest.Config) -> Path:
-    """The `temporal` command; got or built the first time, which the terminal says, past pytest's capture."""
+    """Return the `temporal` command; download or build it the first time, and show that in the terminal."""
     return await find_temporal(pytestconfig.get_terminal_writer().line)
 
 
 @pytest.fixture(scope="session")
 async def temporal_address(server_directory: Path, temporal_program: Path) -> AsyncIterator[str]:
-    """A dev server in memory."""
+    """Run Temporal's dev server in memory; return its address."""
     if address := os.environ.get(TEMPORAL):
         yield address
         return
@@ -129,7 +129,7 @@ async def temporal_address(server_directory: Path, temporal_program: Path) -> As
 
 @pytest.fixture(scope="session")
 async def temporal_client(temporal_address: str) -> Client:
-    """A client of it with the data converter that Lastmile uses."""
+    """Return a Temporal client with Lastmile's data converter."""
     return await Client.connect(
         temporal_address, data_converter=pydantic_data_converter, interceptors=[ScheduleRetryInterceptor()]
     )
@@ -137,14 +137,14 @@ async def temporal_client(temporal_address: str) -> Client:
 
 @pytest.fixture(scope="session")
 async def migrated(postgres_url: str) -> str:
-    """The owner's URL of a database at the newest migration, to make copies of."""
+    """Return the owner's URL of a database at the newest migration, which serves as a template."""
     await upgrade(postgres_url)
     return postgres_url
 
 
 @asynccontextmanager
 async def copy_of(migrated: str) -> AsyncIterator[str]:
-    """The owner's URL of a database like it, until the block is left."""
+    """Create a copy of the template for the block; yield the owner's URL."""
     name = f"test_{uuid.uuid4().hex}"
     template = make_url(migrated)
     admin = await asyncpg.connect(template.set(database="postgres").render_as_string(hide_password=False))
@@ -158,14 +158,14 @@ async def copy_of(migrated: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def owner_url(migrated: str) -> AsyncIterator[str]:
-    """The owner's URL of a database of the test's own: row-level security does not bind the owner."""
+    """Return the owner's URL of the test's own database: row-level security does not bind the owner."""
     async with copy_of(migrated) as url:
         yield url
 
 
 @pytest.fixture
 async def owner(owner_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """The owner's own connection, for a look at what is really there."""
+    """Return a connection of the owner, which sees every row."""
     connection = await asyncpg.connect(owner_url)
     try:
         yield connection
@@ -175,7 +175,7 @@ async def owner(owner_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 async def database(owner_url: str) -> AsyncIterator[Database]:
-    """As the application sees it, with tenant `acme` and its pools: /56s, /48s, two IPv4 addresses."""
+    """Return the application's database, with tenant `acme` and its pools: /56s, /48s, two IPv4 addresses."""
     database = Database(owner_url)
     async with database.platform() as platform:
         await add_tenant(platform, "acme", "Acme Broadband")

@@ -1,4 +1,4 @@
-"""The allocation desk: what the steps do with delegations, each in a transaction of its own."""
+"""An environment for allocation: the operations of the address steps, each in its own transaction."""
 
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ QUARANTINE = Quarantine(confirmed=timedelta(hours=24), unconfirmed=timedelta(day
 
 
 class AllocationEnv:
-    """Allocates for tenant `acme` from the pools that a test adds; `owner` looks past row-level security."""
+    """Allocates for tenant `acme` from the pools that a test adds. `owner` bypasses row-level security."""
 
     def __init__(self, database: Database, owner: asyncpg.Connection) -> None:
         self.database = database
@@ -56,7 +56,7 @@ class AllocationEnv:
             await release(connection, delegation, QUARANTINE)
 
     async def revoke_and_release(self, delegation: Delegation) -> None:
-        """Revoke and release."""
+        """Revoke the delegation, and release it into quarantine."""
         await self.release(await self.revoke(delegation))
 
     async def held_by(self, ref: str) -> list[Delegation]:
@@ -64,7 +64,7 @@ class AllocationEnv:
             return await held_by(connection, ref)
 
     async def end_quarantines(self) -> None:
-        """The clock goes on until every quarantine has ended."""
+        """End every quarantine."""
         await self.owner.execute(
             "UPDATE slots SET free_at = free_at - interval '30 days' WHERE delegation_id IS NULL AND free_at > now()"
         )

@@ -1,4 +1,4 @@
-"""An estate made by the real steps, one after the other and without Temporal, to be broken by hand."""
+"""An environment for the audit: subscribers that the real steps provision without Temporal, to be damaged by tests."""
 
 from datetime import timedelta
 
@@ -31,7 +31,7 @@ PLAN = ServicePlan(name="fiber", download_kbps=500_000, upload_kbps=250_000)
 
 
 class AuditedEnv:
-    """Tenant `acme`'s subscribers; `owner` breaks what row-level security and the steps would not."""
+    """The subscribers of tenant `acme`. `owner` bypasses row-level security, to damage records."""
 
     def __init__(self, database: Database, owner: asyncpg.Connection, authorization: DynamicAuthorization) -> None:
         self.database = database
@@ -45,7 +45,7 @@ class AuditedEnv:
     async def provision(
         self, nth: int = 1, *, order: str | None = None, ends: str | None = "completed", pool: str | None = None
     ) -> StepContext:
-        """Subscriber S-`nth` by order O-`nth`; an order that does not end is still running."""
+        """Provision subscriber S-`nth` by order O-`nth`. With `ends=None` the order stays running."""
         ref = self._ref(nth, order or f"O-{nth}")
         line = Line(connection_type="ftth", onu_serial=f"ACME{nth:08X}", cpe_mac=f"00:1a:2b:00:00:{nth:02x}")
         customer, addressing = Customer(ref="C-1", name="Ada Example"), Addressing(ipv6_pool=pool)
@@ -67,7 +67,7 @@ class AuditedEnv:
     async def deprovision(
         self, nth: int = 1, *, order: str | None = None, ends: str | None = "completed"
     ) -> StepContext:
-        """Subscriber S-`nth` by order D-`nth`."""
+        """Deprovision subscriber S-`nth` by order D-`nth`."""
         ref = self._ref(nth, order or f"D-{nth}")
         run = ActivityEnvironment().run
         await run(self._orders.open_order, ref, OrderOpening(operation="deprovision", digest=ref.order_id))
@@ -100,7 +100,7 @@ class AuditedEnv:
         return [repaired async for repaired in repairs]
 
     async def prefix(self, nth: int = 1) -> str:
-        """What S-`nth` holds."""
+        """Return the prefix that S-`nth` holds."""
         return str(
             await self.owner.fetchval(
                 "SELECT prefix::text FROM delegations WHERE subscriber_ref = $1 AND released_at IS NULL", f"S-{nth}"

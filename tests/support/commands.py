@@ -1,4 +1,4 @@
-"""Run `lastmile` commands, each with an environment, standard streams and an exit code of its own."""
+"""Run `lastmile` commands, each with its own environment, standard streams and exit code."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ POOL = ("--purpose", "ipv6_pd", "--length", "56", "--tenant", "acme", "--force")
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended."""
+    """The exit code and the output of a command."""
 
     code: int | None
     out: str
@@ -34,7 +34,7 @@ class Ran:
 
     @property
     def json(self) -> list[dict[str, Any]]:
-        """One object a line."""
+        """Return the JSON objects of the output, one for each line."""
         return [json.loads(line) for line in self.out.splitlines()]
 
 
@@ -123,7 +123,7 @@ class Cli:
         self._server = server
 
     def but(self, **changes: str | None) -> "Cli":
-        """With other variables; without those that are None."""
+        """Return a command with other variables; None removes a variable."""
         environment = self.environment | changes
         return Cli({name: value for name, value in environment.items() if value is not None}, self._server)
 
@@ -144,21 +144,21 @@ class Cli:
 
 
 async def interrupted(process: asyncio.subprocess.Process) -> Ran:
-    """Press Ctrl-C, and wait for the end."""
+    """Send SIGINT, as Ctrl-C does, and wait for the end."""
     process.send_signal(signal.SIGINT)
     out, err = await process.communicate()
     return Ran(process.returncode, out.decode(), err.decode())
 
 
 async def until(stream: asyncio.StreamReader | None, word: str) -> None:
-    """Read up to the line that has this word."""
+    """Read up to the line that contains the word."""
     assert stream is not None
     while word not in (line := (await stream.readline()).decode()):
         assert line, f"the command ended without saying {word!r}"
 
 
 class Book:
-    """Orders for subscribers of the test's own, since the session's tests share one Temporal."""
+    """Orders for subscribers of one test, since all tests share one Temporal server."""
 
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex[:8]

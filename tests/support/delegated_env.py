@@ -1,4 +1,4 @@
-"""An ISP whose pool is delegated: as `Kept`, with blocks in NetBox, and its keeper by hand."""
+"""An environment for delegated pools: as `DirectEnv`, with blocks in NetBox, and block maintenance on demand."""
 
 import asyncio
 from typing import Any
@@ -26,7 +26,7 @@ __all__ = ["DelegatedEnv"]
 
 
 class DelegatedEnv(DirectEnv):
-    """Its pools have blocks of 16 prefixes, unless a test says otherwise."""
+    """An environment whose pools have blocks of 16 prefixes by default."""
 
     async def bind(
         self,
@@ -57,43 +57,43 @@ class DelegatedEnv(DirectEnv):
             return next(pool for pool in await delegated_pools(platform) if pool.name == name)
 
     async def blocks(self) -> list[Block]:
-        """Those of all pools."""
+        """Return the blocks of all pools."""
         async with self.database.platform() as platform:
             return [block for pool in await delegated_pools(platform) for block in await blocks_of(platform, pool)]
 
     def containers(self) -> list[dict[str, Any]]:
-        """The blocks in NetBox, oldest first."""
+        """Return the blocks in NetBox, oldest first."""
         with self.server.store.lock:
             found = [one for one in self.server.store.all("ipam.prefix") if one["custom_fields"].get(SIZE)]
         return sorted(found, key=lambda one: int(one["id"]))
 
     async def maintain(self) -> bool:
-        """What a keeper does that has just started, however many beats that takes; whether all of it succeeded."""
+        """Run block maintenance until nothing more is due; return whether all of it succeeded."""
         maintenance = BlockMaintenance(self.database, self.netbox, QUARANTINE.unconfirmed)
         fine = await maintenance.run_once()
-        while not maintenance.pause:  # it had more to tell than time for it
+        while not maintenance.pause:  # more was due than the run had time for
             fine &= await maintenance.run_once()
         return fine
 
     async def wait_for_other_maintenance(self) -> None:
-        """Until nobody else keeps the pools: PostgreSQL takes a moment to see that who was killed has gone."""
+        """Wait for the lock of block maintenance: PostgreSQL notices the end of a killed worker with a delay."""
         async with exclusive(self.database, MAINTENANCE_LOCK, patience=MAINTENANCE_SECONDS) as ours:
             assert ours
 
     async def expire_waits(self) -> None:
-        """What waits may be tried again, and who was killed has no claim any more."""
+        """Let waiting reports be due, and claims expire."""
         await self.owner.execute(
             "UPDATE netbox_records SET due_at = now(), claimed_until = NULL WHERE due_at IS NOT NULL"
         )
 
     async def report_all(self) -> None:
-        """Keepers at work, until NetBox has been told of all."""
+        """Run block maintenance until every prefix is reported."""
         while await self.owner.fetchval("SELECT count(*) FROM netbox_records WHERE since IS NOT NULL"):
             await self.expire_waits()
             await self.maintain()
 
     async def end_quarantines(self) -> None:
-        """As `Kept`, and blocks that nobody needs have been returned."""
+        """End the quarantines, and let maintenance return spare blocks."""
         await self.wait_for_other_maintenance()
         await self.report_all()
         await self.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now() AND free_at < 'infinity'")
@@ -102,18 +102,18 @@ class DelegatedEnv(DirectEnv):
         await self.maintain()
 
     async def agree_after_maintenance(self) -> list[str]:
-        """As `agree`, after as many keepers as it takes."""
+        """Run maintenance until it succeeds, and then `agree`."""
         for _ in range(10):
             if await self.maintain():
                 break
         return await self.agree()
 
     async def agree(self, *, whole_lines: bool = False) -> list[str]:
-        """Raise unless NetBox has just our blocks, as full as they are, and the audit finds nothing; what is held."""
+        """Return the held prefixes. Raise unless NetBox shows the blocks with their use and the audit is clean."""
         for _ in range(3):
             if await self.maintain():
                 break
-        # Where NetBox has no further block, one is waited for.
+        # A pool for which NetBox has no further block keeps one that is being acquired.
         blocks = {block.key: block for block in await self.blocks() if block.state is not BlockState.ACQUIRING}
         assert {block.state for block in blocks.values()} <= {BlockState.OPEN}
         there = self.containers()
@@ -137,7 +137,7 @@ class DelegatedEnv(DirectEnv):
         return [row[0] for row in held]
 
     async def _records_agree(self) -> None:
-        """NetBox has just the prefixes that are held, or rest, in pools where it is told of each, as they are."""
+        """Check that NetBox records exactly the held prefixes and quarantines of pools that record each prefix."""
         behind = await self.owner.fetch("SELECT * FROM netbox_records WHERE since IS NOT NULL OR due_at <= now()")
         assert behind == []
         told = await self.owner.fetch(
@@ -165,7 +165,7 @@ class DelegatedEnv(DirectEnv):
             assert (record["status"], record["vrf"]) == (STATUS[one["state"]], self.vrf)
 
     async def lines(self, number: int, *, start: int = 1) -> list[str]:
-        """So many lines that have their prefix, all at once."""
+        """Provision `number` subscribers at once; return their prefixes."""
 
         async def one(n: int) -> str:
             await self.begin(f"S-{n}", f"O-{n}")
@@ -176,12 +176,12 @@ class DelegatedEnv(DirectEnv):
         return list(await asyncio.gather(*(one(n) for n in range(start, start + number))))
 
     async def finish(self, ref: str = "S-1", order: str = "O-1") -> None:
-        """The rest of an order whose prefix is there."""
+        """Activate the prefix, and close the order."""
         await self.activate(ref, order)
         await self.close(ref, order)
 
     async def create_foreign_prefix(self, prefix: str) -> int:
-        """A person takes a prefix in NetBox; its id."""
+        """Create a foreign prefix in NetBox; return its id."""
         made = await asyncio.to_thread(self.peer.create, PREFIXES, prefix=prefix, vrf=self.vrf, description="by hand")
         return int(made["id"])
 

@@ -1,4 +1,4 @@
-"""An ISP whose pool is kept in NetBox: real steps, a real PostgreSQL, the stand-in, and whether the two agree."""
+"""An environment for direct pools: the steps of orders, a real PostgreSQL, the stand-in, and a check of agreement."""
 
 import asyncio
 from collections import Counter
@@ -39,14 +39,14 @@ KEY_1 = "acme/S-1/ipv6_pd/O-1"
 
 
 async def refusal(attempt: Any) -> ApplicationError:
-    """What the attempt fails with."""
+    """Return the failure of the attempt."""
     with pytest.raises(ApplicationError) as failure:
         await attempt
     return failure.value
 
 
 class DirectEnv(Steps):
-    """Orders of tenant `acme` for lines with one prefix; `owner` looks past row-level security."""
+    """Orders of tenant `acme` for one prefix each. `owner` bypasses row-level security."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class DirectEnv(Steps):
         self.netbox = netbox
         self.owner = owner
         self.vrf = 0
-        """NetBox's id of the VRF that the pools are in."""
+        """The id of the pools' VRF in NetBox."""
 
     @classmethod
     @asynccontextmanager
@@ -75,9 +75,9 @@ class DirectEnv(Steps):
         read_timeout: float = 60,
         in_flight: int = 4,
     ) -> AsyncIterator[Self]:
-        """Set up, on a database of the test's own; how patient its NetBox client is, and how busy.
+        """Set up the environment on the test's own database, with a NetBox client of this time-out and concurrency.
 
-        Nothing is given up by itself: for what should be, see `tests.support.held_requests`.
+        The client gives up no request by itself: use `tests.support.held_requests`.
         """
         database = Database(owner_url)
         try:
@@ -92,7 +92,7 @@ class DirectEnv(Steps):
             await database.close()
 
     async def set_up(self) -> None:
-        """Tenants on both sides, and what Lastmile needs in NetBox."""
+        """Create the tenants on both sides, and what Lastmile requires in NetBox."""
         async with self.database.platform() as platform:
             for tenant, name in TENANTS.items():
                 await add_tenant(platform, tenant, name)
@@ -108,7 +108,7 @@ class DirectEnv(Steps):
         tenant: str | None = "acme",
         **more: Any,
     ) -> int:
-        """A pool, and its prefix in NetBox; the id of that."""
+        """Add a pool and its prefix in NetBox; return the id of that prefix."""
         made = await asyncio.to_thread(
             self.peer.create, PREFIXES, prefix=prefix, vrf=self.vrf, status="container", description=name
         )
@@ -124,15 +124,15 @@ class DirectEnv(Steps):
             await add_pool(platform, Pool.model_validate({"purpose": Purpose.IPV6_PD, **described, "netbox": place}))
 
     def change_token(self, **change: Any) -> None:
-        """What an administrator of NetBox does to Lastmile's token."""
+        """Change Lastmile's token, as an administrator of NetBox does."""
         with self.server.store.transaction():
             [token, *_] = self.server.store.all("users.token")
             self.server.store.replace("users.token", {**token, **change})
 
-    # Lines
+    # Orders
 
     async def allocate_with_retries(self, ref: str = "S-1", order: str = "O-1") -> str:
-        """As a workflow does it: attempts until one succeeds, or a retry cannot fix it."""
+        """Attempt the allocation until it succeeds, or fails with an error that no retry fixes."""
         return str(await self.retry(lambda: self.allocate(ref, order)))
 
     async def retry(self, attempt: Any, most: int = 60) -> Any:
@@ -143,7 +143,7 @@ class DirectEnv(Steps):
                 if failure.non_retryable:
                     raise
                 last = failure
-            # A pause as a workflow makes, for a NetBox that is starting again.
+            # A pause like that of a workflow, for a NetBox that is starting.
             await asyncio.sleep(0.01)
         raise last
 
@@ -161,10 +161,10 @@ class DirectEnv(Steps):
         await self.close(ref, order)
         return report
 
-    # What is there
+    # The present state
 
     def records(self) -> list[dict[str, Any]]:
-        """NetBox's prefixes but for the pools' own."""
+        """Return NetBox's prefixes without containers."""
         with self.server.store.lock:
             return [one for one in self.server.store.all("ipam.prefix") if one["status"] != "container"]
 
@@ -175,7 +175,7 @@ class DirectEnv(Steps):
         return [row[0] for row in await self.owner.fetch("SELECT state FROM delegations ORDER BY id")]
 
     async def wait_for_locks(self, number: int = 1) -> None:
-        """Until so many wait for a lock of somebody else's transaction."""
+        """Wait until `number` transactions wait for a lock of another one."""
         query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         while True:
             if await self.owner.fetchval(query) >= number:
@@ -183,15 +183,15 @@ class DirectEnv(Steps):
             await asyncio.sleep(0.01)
 
     async def end_quarantines(self) -> None:
-        """The clock goes on until all has rested, and until NetBox cannot be at work on anything old."""
+        """End every quarantine, and the time in which NetBox may execute an abandoned request."""
         await self.owner.execute("UPDATE netbox_removals SET due_at = now() - interval '1 second'")
         while await remove_due(self.database, self.netbox, most=100):
             pass
 
     async def agree(self, *, whole_lines: bool = False) -> list[str]:
-        """Raise unless NetBox and the database say the same of every prefix, and the audit finds nothing.
+        """Return the held prefixes. Raise unless NetBox and the database agree, and the audit finds nothing.
 
-        The prefixes that are held. `whole_lines`: orders were carried out by workflows, with all their steps.
+        `whole_lines`: workflows ran the orders, with all their steps.
         """
         records = self.records()
         assert all(count == 1 for count in Counter(one["prefix"] for one in records).values()), "one prefix twice"
@@ -212,9 +212,9 @@ class DirectEnv(Steps):
         )
         for one in resting:
             record = keyed.pop(one["allocation_key"], None)
-            assert record is not None, f"{one['written']} does not rest in NetBox"
+            assert record is not None, f"{one['written']} is not in quarantine in NetBox"
             assert (record["prefix"], record["status"]) == (one["written"], "deprecated")
-        assert not keyed, f"in NetBox, and nobody's: {keyed}"
+        assert not keyed, f"in NetBox without a holder: {keyed}"
 
         checked = [invariant for invariant in INVARIANTS if whole_lines or invariant.name != "incomplete"]
         assert [violation async for violation in check(self.database, invariants=checked)] == []

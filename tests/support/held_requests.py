@@ -1,4 +1,4 @@
-"""A request that stops in NetBox until it may go on, and a client that gives it up."""
+"""Requests that the stand-in holds until the test resumes them, and clients that give them up."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ CONNECT, AT_ONCE = 3, 0.2
 
 
 class HeldRequest:
-    """The next request of its kind, right before NetBox's commit or on its way there."""
+    """The next request of its kind, held before NetBox commits or before it arrives."""
 
     def __init__(
         self, server: NetBoxServer, method: str = "POST", path: str = AVAILABLE, *, before_arrival: bool = False
@@ -38,8 +38,8 @@ class HeldRequest:
 
     @asynccontextmanager
     async def abandoned_by(self, netbox: NetBox) -> AsyncIterator[None]:
-        """In the block the client waits for no answer to this kind of request; it ends when NetBox has the request."""
-        session = netbox.wire._session  # no time-out of a whole client is both short for this one and long for others
+        """Within the block, the client gives up this kind of request. The block ends when NetBox has the request."""
+        session = netbox.wire._session  # a time-out of the whole client would apply to other requests too
         patient = session.request
 
         def request(method: str, url: str, **options: Any) -> Any:
@@ -56,7 +56,7 @@ class HeldRequest:
         self._go_on.set()
 
     async def done(self) -> None:
-        """Let it go on, until it has changed something; NetBox tells nobody."""
+        """Resume the request, and wait until it has changed something in NetBox."""
         before = self._changes()
         self.resume()
         while True:

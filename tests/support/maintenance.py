@@ -1,4 +1,4 @@
-"""Starts what otherwise a schedule starts, and brings about what it is for."""
+"""Start the runs that Schedules start, and create the records that they act on."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ from tests.support.orders import Orders
 __all__ = ["AT_ONCE", "Maintenance", "ended", "held", "interrupt_revocation"]
 
 AT_ONCE = Cleanup(revoked_days=90, allocated_hours=0, revoking_hours=0)
-"""Whatever is allocated or being revoked has been so for too long."""
+"""Limits that treat every allocated or revoking delegation as stale."""
 
 
 class Maintenance:
-    """On the test's own task queue."""
+    """The maintenance runs on the test's own task queue."""
 
     def __init__(self, lastmile: Lastmile, name: str) -> None:
         self._lastmile = lastmile
@@ -36,7 +36,7 @@ class Maintenance:
         )
 
     async def cleanup(self, *wanted: Cleanup) -> CleanupResult:
-        """By default with the limits of every day."""
+        """Run the cleanup; by default with its usual limits."""
         run = await self.start("StalePrefixCleanup", *wanted, returns=CleanupResult)
         result: CleanupResult = await run.result()
         return result
@@ -62,14 +62,14 @@ SELECT tenant_id, id, prefix, subscriber_ref, 'revoking', 'revoked', 'E', 'order
 
 
 async def ended(owner: asyncpg.Connection, number: int, days: float) -> None:
-    """So many delegations that ended so long ago."""
+    """Insert `number` delegations that ended `days` ago."""
     await owner.execute(_ENDED, number, days)
 
 
 async def interrupt_revocation(
     database: Database, orders: Orders, purpose: Purpose | None = None, nth: int = 0
 ) -> None:
-    """As a deprovision leaves it whose worker and run are gone while the session is being ended."""
+    """Leave the delegations in REVOKING, like a deprovision whose run is lost during the disconnect."""
     async with database.tenant("acme") as connection:
         for delegation in await held_by(connection, f"{orders.ref}-{nth}" if nth else orders.ref):
             if purpose in (None, delegation.purpose):

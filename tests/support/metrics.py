@@ -1,4 +1,4 @@
-"""What this process's metrics say: all of `/metrics`, without a scrape."""
+"""The metrics of this process, as `/metrics` shows them, without a scrape."""
 
 from collections.abc import Mapping
 
@@ -8,18 +8,18 @@ __all__ = ["Counted", "value"]
 
 
 def value(name: str, **labels: str) -> float:
-    """Of the sample with these labels; 0 where nothing was counted yet."""
+    """Return the value of the sample with these labels; 0 where it does not exist yet."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 class Counted:
-    """What is counted from here on, of metrics that other tests count in too."""
+    """The increases of counters since its creation: other tests use the same counters."""
 
     def __init__(self) -> None:
         self._before = _all()
 
     def since(self, name: str) -> dict[tuple[str, ...], float]:
-        """Of this metric, by the values of its labels in the order of their names; without what did not change."""
+        """Return the increases of this metric, by the values of its labels in the order of their names."""
         return {
             labels: now - self._before.get((sample, labels), 0.0)
             for (sample, labels), now in _all().items()

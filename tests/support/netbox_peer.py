@@ -1,4 +1,4 @@
-"""A NetBox to test against, stand-in or real, and what the tests made there."""
+"""A client of the NetBox under test, stand-in or real, that deletes what a test created."""
 
 import uuid
 from typing import Any
@@ -14,10 +14,10 @@ PASSWORD = "Contract-2026-only"
 
 
 class Peer:
-    """Requests to one NetBox, as its superuser or somebody else. What was created is removed by `clean_up`.
+    """Requests to one NetBox, as its superuser or as another user. `clean_up` deletes what was created.
 
     Each request opens a connection. After a request whose body NetBox did not read, a 404 for one, gunicorn sometimes
-    closes the connection that it said it would keep, and the next request on it gets no reply.
+    closes a connection that it promised to keep open, and the next request on it gets no reply.
     """
 
     def __init__(self, url: str, token: str) -> None:
@@ -36,7 +36,7 @@ class Peer:
         content_type: str = "application/json",
         if_match: str | None = None,
     ) -> requests.Response:
-        """The reply to a request; `body` is sent as JSON, `raw` as it is; the token "" is none."""
+        """Send a request; return the reply. `body` is sent as JSON, `raw` unchanged; the token "" means none."""
         key = self.token if token is None else token
         headers = {"Accept": "application/json"} | ({"Authorization": authorization(key)} if key else {})
         if if_match is not None:
@@ -52,19 +52,19 @@ class Peer:
         return reply
 
     def create(self, path: str, **attributes: Any) -> Any:
-        """A new object."""
+        """Create an object; return it."""
         reply = self.send("POST", path, attributes)
         assert reply.status_code == 201, reply.text
         return reply.json()
 
     def found(self, path: str) -> list[Any]:
-        """The results of a list."""
+        """Return the results of a list."""
         reply = self.send("GET", path)
         assert reply.status_code == 200, reply.text
         return list(reply.json()["results"])
 
     def token_for(self, *actions: str, write_enabled: bool = True, constraints: Any = None) -> str:
-        """The token of a new user with these `actions` on prefixes; `constraints` limit the permission."""
+        """Create a user with these `actions` on prefixes, limited by `constraints`; return its token."""
         key, name = uuid.uuid4().hex + "0" * 8, f"lastmile-{uuid.uuid4().hex[:8]}"
         user = self.create("/api/users/users/", username=name, password=PASSWORD)
         made = self.create("/api/users/tokens/", user=user["id"], key=key, write_enabled=write_enabled)
@@ -77,7 +77,7 @@ class Peer:
         return key
 
     def clean_up(self) -> None:
-        """Remove what was created, newest first."""
+        """Delete the created objects, newest first."""
         for path in reversed(self._made):
             reply = self.send("DELETE", path)
             assert reply.status_code in (204, 404), f"could not remove {path}: {reply.text}"

@@ -1,4 +1,4 @@
-"""Orders to send, and a look at what they did to the world."""
+"""Orders to send, and the records that they create."""
 
 import asyncio
 from typing import Any
@@ -35,7 +35,7 @@ _IN_TABLES = {
     "subscribers": "SELECT to_jsonb(t) FROM subscribers t",
     "network_profiles": "SELECT to_jsonb(t) FROM network_profiles t",
     "billing_services": "SELECT to_jsonb(t) FROM billing_services t",
-    # Who touched a device last, and when, is its history.
+    # The last change of a device is history.
     "devices": "SELECT to_jsonb(t) - 'updated_at' - 'updated_by_order' FROM devices t",
     "radcheck": "SELECT to_jsonb(t) FROM radcheck t",
     "radreply": "SELECT to_jsonb(t) FROM radreply t",
@@ -48,14 +48,14 @@ _IN_TABLES = {
 
 
 class Orders:
-    """Orders for subscribers of the test's own: `ref` is unlike that of any other test."""
+    """Orders for subscribers of one test: its `ref` is unique."""
 
     def __init__(self, ref: str, tenant: str = "acme") -> None:
         self.ref = ref
         self.tenant = tenant
 
     def provision(self, order_id: str = "O-1", nth: int = 0, **changes: Any) -> ProvisionSubscriber:
-        """An order for the subscriber's n-th line, each with devices of its own."""
+        """Return an order for the n-th line of the test, each with its own devices."""
         values: dict[str, Any] = {
             "tenant": self.tenant,
             "order_id": order_id,
@@ -80,7 +80,7 @@ class Orders:
 
 
 async def what_is_there(owner: asyncpg.Connection, tenant: str | None = None) -> dict[str, list[str]]:
-    """Every row that orders make, word for word, of one tenant or all; not the histories, which only grow."""
+    """Return every row that orders create, of one tenant or all; without histories, which only grow."""
     there = {}
     for name, query in _IN_TABLES.items():
         mine = f"SELECT t FROM ({query}) rows (t) WHERE $1::text IS NULL OR t ->> 'tenant_id' = $1"
@@ -89,12 +89,12 @@ async def what_is_there(owner: asyncpg.Connection, tenant: str | None = None) ->
 
 
 def outcomes(run: Any) -> dict[str, str | None]:
-    """Of a result or a progress: each step's outcome."""
+    """Return each step's outcome, of a result or a progress."""
     return {step.step: step.outcome and step.outcome.value for step in run.steps}
 
 
 async def standing(run: OrderRun) -> Progress | None:
-    """Where it stands; None where its worker is too busy to say, which Temporal takes for a failure of the run's."""
+    """Return the run's progress; None where the query failed because its worker is busy."""
     try:
         progress: Progress = await run.handle.query("progress", result_type=Progress)
     except RPCError as failure:
@@ -105,7 +105,7 @@ async def standing(run: OrderRun) -> Progress | None:
 
 
 async def parked(run: OrderRun) -> Progress:
-    """The run's progress, once it waits for an operator."""
+    """Wait until the run is parked; return its progress."""
     while True:
         progress = await standing(run)
         if progress is not None and progress.status is RunStatus.PARKED:
@@ -114,26 +114,26 @@ async def parked(run: OrderRun) -> Progress:
 
 
 async def retrying(run: OrderRun, activity: str) -> Failure:
-    """What the activity has failed with, once it is tried again."""
+    """Wait until the activity is retried; return the failure of its last attempt."""
     while True:
         for pending in (await run.handle.describe()).raw_description.pending_activities:
             if pending.activity_type.name == activity and pending.HasField("last_failure"):
                 return pending.last_failure
-        await asyncio.sleep(0.02)  # nobody is told
+        await asyncio.sleep(0.02)  # the server sends no notification
 
 
 async def cancel_requested(run: OrderRun, activity: str) -> None:
-    """Wait until the server has been asked to cancel the activity, which is at work."""
+    """Wait until the server has a cancel request for the running activity."""
     while True:
         for pending in (await run.handle.describe()).raw_description.pending_activities:
             asked = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED
             if asked and pending.activity_type.name == activity:
                 return
-        await asyncio.sleep(0.02)  # nobody is told
+        await asyncio.sleep(0.02)  # the server sends no notification
 
 
 async def dispatched(lastmile: Lastmile, held: ScheduledOrder) -> WorkflowHandle[Any, Any]:
-    """The run that the order's Schedule starts, once it has."""
+    """Wait until the order's Schedule has started a run; return the run."""
     schedule = lastmile.client.get_schedule_handle(held.schedule)
     while True:
         if actions := (await schedule.describe()).info.recent_actions:
@@ -145,14 +145,14 @@ async def dispatched(lastmile: Lastmile, held: ScheduledOrder) -> WorkflowHandle
 
 
 async def until_refused(dispatch: WorkflowHandle[Any, Any]) -> None:
-    """Until another operation was in the way of what it starts."""
+    """Wait until the start was refused because another operation of the subscriber runs."""
     async for event in dispatch.fetch_history_events(wait_new_event=True):
         if event.event_type == EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:
             return
 
 
 async def log_in(owner: asyncpg.Connection, orders: Orders, session: str, nas: ScriptedNas | str) -> None:
-    """As FreeRADIUS's accounting records it."""
+    """Record a session as FreeRADIUS's accounting does."""
     address = nas if isinstance(nas, str) else nas.nas.address
     user = f"{orders.ref}@acme.lastmile"
     if isinstance(nas, ScriptedNas):

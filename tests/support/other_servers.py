@@ -1,4 +1,4 @@
-"""Servers that are not NetBox, or stand before it."""
+"""Servers that are not NetBox, and a TLS proxy in front of NetBox."""
 
 import asyncio
 import ssl
@@ -14,7 +14,7 @@ __all__ = ["answering", "certificate", "tls"]
 
 @asynccontextmanager
 async def answering(head: str, body: str = "") -> AsyncIterator[str]:
-    """The URL of a server that answers every request with this: status line and headers, and a body."""
+    """Run a server that answers every request with this status line, headers and body; yield its URL."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -29,7 +29,7 @@ async def answering(head: str, body: str = "") -> AsyncIterator[str]:
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate for the loopback that nobody else has signed, and its key."""
+    """Create a self-signed certificate for the loopback address; return it and its key."""
     made, key = directory / "ca.pem", directory / "key.pem"
     names = ("-subj", "/CN=NetBox", "-addext", f"subjectAltName=IP:{HOST}")
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -40,7 +40,7 @@ def certificate(directory: Path) -> tuple[Path, Path]:
 
 @asynccontextmanager
 async def tls(url: str, certificate: tuple[Path, Path]) -> AsyncIterator[str]:
-    """The https URL of a proxy that speaks TLS before the server at `url`."""
+    """Run a TLS proxy in front of the server at `url`; yield its https URL."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
     port = int(url.rpartition(":")[2])
@@ -62,6 +62,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             writer.write(data)
             await writer.drain()
     except ConnectionError:
-        pass  # whoever has gone was not interested in the rest
+        pass  # the other end has closed the connection
     finally:
         writer.close()

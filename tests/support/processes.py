@@ -1,4 +1,4 @@
-"""A worker in a process of its own, as in production, and a look at what it answers."""
+"""A worker in its own process, as in production, and requests to its HTTP pages."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ FOREIGN = ("LASTMILE_", "NETBOX_", "OTEL_", "TEMPORAL_")
 
 
 async def environment_of(directory: Path, owner_url: str, temporal_address: str, *, task_queue: str) -> Environment:
-    """All that a worker needs, on a login that owns nothing."""
+    """Return the environment variables of a worker, with a database login that owns no table."""
     login = await make_login(owner_url, "test_worker", "secret", "lastmile_app", "lastmile_platform")
     return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)} | {
         "DATABASE_URL": login,
@@ -33,9 +33,9 @@ async def environment_of(directory: Path, owner_url: str, temporal_address: str,
 
 
 def _free_ports(number: int) -> int:
-    """The first of this many free ports in a row; not always the same, for others may be looking too.
+    """Return the first of `number` free consecutive ports, chosen at random since other processes search too.
 
-    Of two processes that run tests each has its own half: a port is free until the worker has started.
+    Each of two test processes has its own half of the range: a port is free until the worker has started.
     """
     first = 19_000 + 500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 2)
     return next(
@@ -46,7 +46,7 @@ def _free_ports(number: int) -> int:
 
 
 def port_of(environment: Mapping[str, str]) -> int:
-    """Of `/healthz` and `/metrics`."""
+    """Return the port of `/healthz` and `/metrics`."""
     return int(environment["LASTMILE_HTTP_PORT"])
 
 
@@ -54,7 +54,7 @@ def port_of(environment: Mapping[str, str]) -> int:
 async def started(
     environment: Mapping[str, str], *arguments: str, code: Path | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker of this code, or of another version of it, in this directory."""
+    """Run a worker of this code, or of the version in the directory `code`."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "lastmile.worker", *arguments),
         env=environment,
@@ -75,7 +75,7 @@ def get(port: int, path: str) -> str:
 
 
 async def until(answer: Callable[[], Awaitable[Any]]) -> Any:
-    """Its first answer that is one."""
+    """Call `answer` until its result is true; return the result."""
     async with asyncio.timeout(300):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The client that the README shows, as a program of its own."""
+"""The client program of the README, as a module."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ SECTION = "## From another program\n\n```python\n"
 
 
 def client_program() -> str:
-    """A module with the README's example in `main`; the order is JSON in the variable `ORDER`."""
+    """Return a module with the README's example in `main`; the order is JSON in the variable `ORDER`."""
     imports, _, body = (ROOT / "README.md").read_text().partition(SECTION)[2].partition("```")[0].partition("\n\n")
     assert body, "the README's client is not where this looks for it"
     lines = ['order = json.loads(os.environ["ORDER"])', *body.splitlines()]

@@ -1,4 +1,4 @@
-"""What reconciliation finds, in short, and what it leaves after it has repaired."""
+"""Run reconciliation: its differences in short form, and its repairs."""
 
 from ipam.netbox.reconcile.differences import Difference, DifferenceKind
 from ipam.netbox.reconcile.repair import repair
@@ -13,12 +13,12 @@ async def found(env: DirectEnv, *, everything: bool = False, page: int = 500) ->
 
 
 async def kinds(env: DirectEnv, *, everything: bool = False, page: int = 500) -> list[tuple[DifferenceKind, str]]:
-    """Kinds and prefixes."""
+    """Return the kinds and prefixes of the differences."""
     return sorted((one.kind, one.subject) for one in await found(env, everything=everything, page=page))
 
 
 async def repaired(env: DirectEnv, *, everything: bool = False) -> list[str]:
-    """Repair all that is found, and see that a second run finds nothing; why each was not repaired, or empty."""
+    """Repair every difference; a second run must find none. Return why each was not repaired, or an empty text."""
     problems = [await repair(env.database, env.netbox, one) for one in await found(env, everything=everything)]
     if not any(problems):
         assert await kinds(env) == []

@@ -22,7 +22,7 @@ _ROOM = 4 << 30
 
 @contextmanager
 def state_directory() -> Iterator[Path]:
-    """A directory that other logins may enter, and that is removed in the end. It is locked meanwhile."""
+    """Yield a locked directory that other logins may enter; delete it at the end."""
     in_memory = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_MEMORY if in_memory else None) as directory:
         descriptor = os.open(directory, os.O_RDONLY)
@@ -35,7 +35,7 @@ def state_directory() -> Iterator[Path]:
 
 
 def remove_abandoned() -> None:
-    """Remove the directories in memory of sessions that were killed: nobody holds their locks."""
+    """Delete the directories in memory of killed sessions: their locks are free."""
     for directory in _MEMORY.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # another login's, or locked
             descriptor = os.open(directory, os.O_RDONLY)

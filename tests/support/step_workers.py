@@ -1,4 +1,4 @@
-"""Workers, in processes of their own, that do the steps of orders and keep the pools; they are killed at any moment."""
+"""Worker processes that run the steps of orders and block maintenance, and are killed at any moment."""
 
 import asyncio
 import itertools
@@ -18,17 +18,17 @@ from tests.support.steps import QUARANTINE, Steps
 
 __all__ = ["StepWorkers", "WorkerKilledError"]
 
-# Forked from a process that has imported everything and started nothing: a worker is up in no time.
+# Workers are forked from a process that has imported everything and started nothing, so they start fast.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__name__])
 
 
 class WorkerKilledError(Exception):
-    """The worker was killed before it told how the step ended."""
+    """The worker was killed before it reported the outcome of the step."""
 
 
 class StepWorkers:
-    """Some workers at a time, on one database and one NetBox; who is killed is replaced."""
+    """A fixed number of workers on one database and one NetBox; a killed worker is replaced."""
 
     def __init__(self, size: int, *place: Any) -> None:
         """`place`: the database's URL, NetBox's URL and token, and the seconds that a reply may take."""
@@ -47,11 +47,11 @@ class StepWorkers:
                 worker.kill()
 
     async def do(self, step: str, *arguments: Any, **more: Any) -> Any:
-        """One attempt, by whoever's turn it is. Raises `Lost`, and what the step fails with."""
+        """Run one attempt of the step on the next worker. Raises `WorkerKilledError`, and the failure of the step."""
         return await self._workers[next(self._turn) % len(self._workers)].do(step, arguments, more)
 
     def kill(self) -> int:
-        """The worker that has worked longest, with SIGKILL; of how many steps nobody heard again."""
+        """Kill the oldest worker with SIGKILL; return the number of its open steps."""
         lost = self._workers.pop(0).kill()
         self._workers.append(_Worker(self._place))
         return lost

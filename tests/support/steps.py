@@ -1,4 +1,4 @@
-"""The steps of an order that have to do with addresses, one by one, for lines of tenant `acme`."""
+"""The address steps of an order, one by one, for subscribers of tenant `acme`."""
 
 from datetime import timedelta
 from typing import Any
@@ -18,11 +18,11 @@ __all__ = ["QUARANTINE", "VRF", "Steps"]
 
 QUARANTINE = Quarantine(confirmed=timedelta(hours=24), unconfirmed=timedelta(days=7))
 VRF = "access"
-"""Of the pools in NetBox, and of the orders for them."""
+"""The VRF of the pools in NetBox, and of the orders for them."""
 
 
 class Steps:
-    """Each is one attempt: a failure is Temporal's `ApplicationError`."""
+    """The steps; each call is one attempt. A failure is Temporal's `ApplicationError`."""
 
     def __init__(self, database: Database, authorization: DynamicAuthorization, netbox: NetBox | None) -> None:
         self.database = database
@@ -31,7 +31,7 @@ class Steps:
         self.use(netbox)
 
     def use(self, netbox: NetBox | None) -> None:
-        """From now on the steps talk to NetBox through this client."""
+        """Use this NetBox client for the following steps."""
         self.addresses = AddressActivities(self.database, self._authorization, QUARANTINE, netbox)
 
     async def begin(self, ref: str = "S-1", order: str = "O-1", operation: str = "provision") -> None:
@@ -39,7 +39,7 @@ class Steps:
         await self.run(self.orders.open_order, self.ref(ref, order), opening)
 
     async def allocate(self, ref: str = "S-1", order: str = "O-1", **addressing: Any) -> str:
-        """The prefix."""
+        """Allocate; return the prefix."""
         step = self.addresses.allocate_ip_address
         report: StepReport = await self.run(step, self.ref(ref, order), Addressing(**({"vrf": VRF} | addressing)))
         return report.facts["ipv6_prefix"]

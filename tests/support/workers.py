@@ -16,7 +16,7 @@ __all__ = ["RunningWorker", "worker_with_netbox"]
 
 
 class RunningWorker:
-    """`async with` runs a worker."""
+    """A worker in this process that runs within `async with`."""
 
     def __init__(self, client: Client, settings: Settings, database: Database, netbox: NetBox | None = None) -> None:
         self._parts = client, settings, database
@@ -35,7 +35,7 @@ class RunningWorker:
 async def worker_with_netbox(
     client: Client, settings: Settings, database_url: str, server: NetBoxServer
 ) -> AsyncIterator[None]:
-    """Run a worker that has a NetBox, on a database of which nothing else is open here."""
+    """Run a worker with a NetBox client and its own database connections."""
     database = Database(database_url)
     try:
         async with NetBox(server.url, server.token) as netbox, RunningWorker(client, settings, database, netbox):

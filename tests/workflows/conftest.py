@@ -1,4 +1,4 @@
-"""A worker of the test's own, on the session's real servers, and orders for it."""
+"""Fixtures with a worker of the test's own on the session's servers, and orders for it."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ def orders() -> Orders:
 
 @pytest.fixture
 def faults() -> Faults:
-    """Nothing goes wrong, until the test says so."""
+    """Return an interceptor without faults; a test adds them."""
     return Faults()
 
 
@@ -67,14 +67,14 @@ async def authorization(settings: Settings) -> AsyncIterator[DynamicAuthorizatio
 async def worker(
     client: Client, settings: Settings, database: Database, authorization: DynamicAuthorization
 ) -> AsyncIterator[Worker]:
-    """Running, as in production but for the faults."""
+    """Run a worker as in production, with the faults of the test."""
     async with build_worker(client, settings, database, authorization) as worker:
         yield worker
 
 
 @pytest.fixture
 async def nas(owner: asyncpg.Connection, database: object) -> AsyncIterator[ScriptedNas]:
-    """A NAS that Lastmile knows, without sessions."""
+    """Run a NAS that is in the inventory, without sessions."""
     async with ScriptedNas(SECRET) as scripted:
         await owner.execute(
             "INSERT INTO nas (nasname, shortname, secret, coa_port) VALUES ('127.0.0.1', 'bng-1', $1, $2)",
@@ -86,18 +86,18 @@ async def nas(owner: asyncpg.Connection, database: object) -> AsyncIterator[Scri
 
 @pytest.fixture
 def lastmile(client: Client, settings: Settings, worker: Worker) -> Lastmile:
-    """The provisioning system's view, with a worker behind it."""
+    """Return the client of a provisioning system, with a running worker."""
     return Lastmile(client, task_queue=settings.task_queue)
 
 
 @pytest.fixture
 def maintenance(lastmile: Lastmile, settings: Settings) -> Maintenance:
-    """What schedules start, started by the test."""
+    """Return the maintenance runs, which the test starts."""
     return Maintenance(lastmile, settings.task_queue)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What became of every way a run can go, as a table."""
+    """Print the outcomes of the every-way cases as a table."""
     if seen := seen_in([*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]):
         terminalreporter.section(f"every way a run can go: {len(seen)} runs")
         for line in table(seen):

@@ -64,7 +64,7 @@ _GONE = text("DELETE FROM netbox_foreign_prefixes WHERE pool_id = :pool_id AND n
 # here, and the outbox deletes its record.
 _OUT_OF_REACH = text(
     """
-    WITH foreign AS (
+    WITH foreign_slots AS (
         UPDATE slots s SET free_at = 'infinity', last_holder = NULL
         FROM netbox_foreign_prefixes n
         WHERE n.pool_id = :pool_id AND s.pool_id = n.pool_id AND s.slot >= n.first_slot AND s.slot < n.end_slot
@@ -72,7 +72,7 @@ _OUT_OF_REACH = text(
         RETURNING s.pool_id, s.slot
     )
     UPDATE netbox_records r SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r))
-    FROM foreign WHERE r.pool_id = foreign.pool_id AND r.slot = foreign.slot
+    FROM foreign_slots f WHERE r.pool_id = f.pool_id AND r.slot = f.slot
     """
 )
 
