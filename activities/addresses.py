@@ -76,7 +76,7 @@ class AddressActivities(Activities):
         user = accounts.username(ref.tenant, ref.subscriber_ref)
         order = self._scope(ref)
         async with order.transaction() as connection:
-            # A deprovision that was abandoned had blocked the account: the line is wanted again.
+            # An abandoned deprovision has blocked the account, and this order puts the line into service again.
             await accounts.unblock_account(connection, user)
             held = await held_by(connection, ref.subscriber_ref)
             active = [

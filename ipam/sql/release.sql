@@ -18,7 +18,7 @@ WITH just_released AS (
     FROM just_released g JOIN pools p ON p.id = g.pool_id
     CROSS JOIN LATERAL (SELECT CASE WHEN p.netbox_release = 'deprecate' THEN g.prefix END AS prefix) kept
     WHERE g.slot IS NULL
-), freed AS ( -- a slot that is excluded, or that a foreign prefix in NetBox covers, is free for nobody
+), freed AS ( -- a slot that is excluded, or that a foreign prefix in NetBox covers, is withheld
     UPDATE slots s SET delegation_id = NULL, free_at = CASE WHEN barred THEN 'infinity' ELSE now() + g.quarantine END,
                        last_holder = CASE WHEN NOT barred THEN g.holder END
     FROM just_released g JOIN pools p ON p.id = g.pool_id CROSS JOIN LATERAL (SELECT g.slot <@ p.excluded OR EXISTS (

@@ -43,7 +43,7 @@ __all__ = [
 MAINTENANCE_LOCK = "block_maintenance"
 """The advisory lock of block maintenance, which runs in one process at a time."""
 MAINTENANCE_SECONDS = 60
-"""How long to wait for that lock: another process has finished its run by then, in all likelihood."""
+"""How long to wait for that lock, in seconds: a run of another process is almost always shorter."""
 
 
 class NoBlockError(OutageError):

@@ -1,8 +1,8 @@
 """Foreign prefixes: what other users of NetBox created inside a pool's space. Lastmile never assigns them.
 
-NetBox notifies nobody, so block maintenance looks from time to time at what has changed in each block. The slots that a
-foreign prefix covers are withheld (`free_at` is infinity) until it is gone. Then they stay in quarantine, as after a
-session whose end no NAS confirmed. The audit reports foreign prefixes.
+NetBox sends no notifications, so block maintenance reads from time to time what has changed in each block. The slots
+that a foreign prefix covers are withheld (`free_at` is infinity) until it is gone. Then they stay in quarantine, as
+after a session whose end no NAS confirmed. The audit reports foreign prefixes.
 """
 
 from collections.abc import Iterable, Sequence

@@ -151,7 +151,7 @@ class DirectAllocator:
         await require_netbox(self._netbox, pool).delete(record.id)
 
     async def _remove_unless_wanted(self, order: OrderScope, pending: Delegation, pool: BoundPool) -> None:
-        """After the order was fenced, delete the record that this attempt has created and nobody will use.
+        """After the order was fenced, delete the record that this attempt has created, which no delegation will use.
 
         That is so where the delegation was revoked before it got a prefix. Else another attempt, or another order, has
         found the record or will find it: the prefix is in use, or in quarantine.

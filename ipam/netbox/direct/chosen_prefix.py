@@ -1,6 +1,6 @@
 """One prefix that NetBox chooses (`available-prefixes`) under a key: found where an earlier attempt got it, else new.
 
-NetBox's unique custom field for the key lets nobody create a second record with it. Blocks are acquired likewise.
+NetBox's unique custom field for the key prevents a second record with it. Blocks are acquired likewise.
 """
 
 from collections.abc import Callable

@@ -30,7 +30,8 @@ COMMENT ON TABLE acknowledgements IS
 COMMENT ON COLUMN acknowledgements.finding IS 'The identity of the finding: Violation.finding.';
 COMMENT ON COLUMN acknowledgements.subject IS 'What a person looks for: an order id, a prefix, a subscriber.';
 COMMENT ON COLUMN acknowledgements.key IS 'What a repair of the finding needs.';
-COMMENT ON COLUMN acknowledgements.subscriber_ref IS 'Whose history shows the acknowledgement; NULL: nobody''s.';
+COMMENT ON COLUMN acknowledgements.subscriber_ref IS
+    'The subscriber whose history shows the acknowledgement; NULL: none.';
 
 CREATE INDEX acknowledgements_by_key ON acknowledgements (tenant_id, key);
 COMMENT ON INDEX acknowledgements_by_key IS 'The metrics leave out delegations that operators know of.';

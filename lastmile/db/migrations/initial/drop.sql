@@ -10,8 +10,8 @@ DROP TABLE
     customers, subscribers, network_profiles, devices, billing_services, billing_events,
     pools, slots, delegations, delegation_events,
     radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, radacct, radpostauth, nas, nasreload,
-    netbox_blocks, netbox_records, netbox_removals, netbox_foreign_prefixes, netbox_comparisons, netbox_pending_inspections,
-    netbox_failed_repairs,
+    netbox_blocks, netbox_records, netbox_removals, netbox_foreign_prefixes, netbox_comparisons,
+    netbox_pending_inspections, netbox_failed_repairs,
     audit_findings, acknowledgements, audit_log,
     delegation_counts, metrics_snapshots;
 DROP FUNCTION

@@ -87,7 +87,7 @@ COMMENT ON COLUMN pools.first_slot IS
     '2.6.1).';
 COMMENT ON COLUMN pools.end_slot IS 'The slot after the last one that may be delegated.';
 COMMENT ON COLUMN pools.frontier IS
-    'Slots from here on have no row in `slots` and were never within reach. It moves by a batch of slots at a time.';
+    'The first slot without a row in `slots`: slots from here on were never within reach. It moves in batches.';
 COMMENT ON COLUMN pools.excluded IS 'Ranges of slots that are not delegated; only in pools that are not in NetBox.';
 COMMENT ON COLUMN pools.closed_at IS 'When an operator closed the pool to new allocations; NULL: open.';
 COMMENT ON COLUMN pools.netbox_mode IS
@@ -169,12 +169,12 @@ WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0.00
 COMMENT ON TABLE slots IS
     'A row for each slot that was ever within reach: held, in quarantine or free. Written by allocation and release.';
 COMMENT ON COLUMN slots.tenant_id IS 'The pool''s tenant, copied for row-level security.';
-COMMENT ON COLUMN slots.delegation_id IS 'The delegation that holds the slot now; NULL: nobody holds it.';
+COMMENT ON COLUMN slots.delegation_id IS 'The delegation that holds the slot now; NULL: no holder.';
 COMMENT ON COLUMN slots.free_at IS
-    'Of a slot that nobody holds: when its quarantine ends. In the past: free. infinity: not to be delegated, because '
+    'The end of the quarantine of a slot without a holder. In the past: free. infinity: not to be delegated, because '
     'it is excluded or a foreign prefix in NetBox covers it.';
 COMMENT ON COLUMN slots.last_holder IS
-    'tenant/subscriber/purpose of the last holder while nobody holds the slot: they get the same prefix again '
+    'tenant/subscriber/purpose of the last holder of a slot without a holder, which gets the same prefix again '
     '(RIPE-690).';
 
 CREATE INDEX slots_free ON slots (pool_id, free_at, slot) WHERE delegation_id IS NULL;
@@ -185,8 +185,8 @@ COMMENT ON INDEX slots_by_delegation IS
     'here instead of the first one of slots_free.';
 CREATE INDEX slots_by_last_holder ON slots (last_holder, pool_id) WHERE last_holder IS NOT NULL;
 COMMENT ON INDEX slots_by_last_holder IS
-    'What a returning subscriber had before. Partial, and last_holder is NULL in held slots: otherwise the planner '
-    'took this index to all free slots of a full pool.';
+    'The former slots of a returning subscriber. Partial, and last_holder is NULL in held slots: otherwise the planner '
+    'used this index for all free slots of a full pool.';
 
 CREATE TABLE delegations (
     id                    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -213,7 +213,7 @@ COMMENT ON TABLE delegations IS
     'One subscriber''s hold on one prefix, from pending to revoked. A new allocation is a new row. Written by the '
     'address steps of workflows, by the audit''s repairs and by the clean-up.';
 COMMENT ON COLUMN delegations.slot IS 'NULL: NetBox chose the prefix (pools.netbox_mode = direct).';
-COMMENT ON COLUMN delegations.prefix IS 'NULL: NetBox has not chosen yet, or the allocation failed and was taken back.';
+COMMENT ON COLUMN delegations.prefix IS 'NULL: NetBox has not chosen yet, or the allocation failed and was undone.';
 COMMENT ON COLUMN delegations.purpose IS 'As pools.purpose.';
 COMMENT ON COLUMN delegations.allocation_key IS
     'tenant/subscriber/purpose/order: the same key always returns the same prefix. NetBox records carry it too.';
@@ -270,19 +270,19 @@ CREATE TABLE delegation_events (
 );
 COMMENT ON TABLE delegation_events IS
     'Every transition of a delegation, in the transaction of the transition. Kept for the audit period after the '
-    'delegation ends: they say who had a prefix from when to when.';
+    'delegation ends: they are the record of the holder of a prefix at a given time.';
 COMMENT ON COLUMN delegation_events.delegation_id IS 'delegations.id; the delegation may be deleted.';
 COMMENT ON COLUMN delegation_events.prefix IS 'NULL: the delegation had no prefix at that time.';
 COMMENT ON COLUMN delegation_events.vrf IS 'The pool''s VRF; a trigger fills it in.';
 COMMENT ON COLUMN delegation_events.order_id IS 'The order, or the maintenance run, that made the transition.';
-COMMENT ON COLUMN delegation_events.reason IS 'For people.';
+COMMENT ON COLUMN delegation_events.reason IS 'The reason in words.';
 
 CREATE INDEX delegation_events_by_subscriber ON delegation_events (tenant_id, subscriber_ref, id);
 COMMENT ON INDEX delegation_events_by_subscriber IS 'The history of a subscriber.';
 CREATE INDEX delegation_events_by_delegation ON delegation_events (delegation_id, id);
 COMMENT ON INDEX delegation_events_by_delegation IS 'The events of one delegation, in order; their deletion.';
 CREATE INDEX delegation_events_by_prefix ON delegation_events USING gist (prefix inet_ops);
-COMMENT ON INDEX delegation_events_by_prefix IS '`lastmile history`: who had this address at that time.';
+COMMENT ON INDEX delegation_events_by_prefix IS '`lastmile history`: the holder of an address at a time.';
 CREATE INDEX delegation_events_ended ON delegation_events (at) WHERE to_state = 'revoked';
 COMMENT ON INDEX delegation_events_ended IS 'The clean-up: delegations whose audit period is over.';
 

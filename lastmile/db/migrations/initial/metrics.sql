@@ -11,10 +11,10 @@ CREATE TABLE delegation_counts (
 COMMENT ON TABLE delegation_counts IS
     'Changes of the number of delegations of each kind; their sum is the count. A statement that changes delegations '
     'adds its rows in its own transaction: rows are only inserted, so that no transaction waits for another. A '
-    'snapshot of the metrics makes few rows of many.';
+    'snapshot of the metrics compacts the rows.';
 COMMENT ON COLUMN delegation_counts.held IS 'The delegation has a prefix and has not released it.';
 COMMENT ON COLUMN delegation_counts.in_netbox IS 'NetBox chose the prefix and has a record of it.';
-COMMENT ON COLUMN delegation_counts.number IS 'How many more; negative: fewer.';
+COMMENT ON COLUMN delegation_counts.number IS 'The change of the number; negative: fewer.';
 
 CREATE VIEW delegation_census WITH (security_invoker = true) AS
     SELECT tenant_id, pool_id, state, prefix IS NOT NULL AND released_at IS NULL AS held,

@@ -1,4 +1,4 @@
--- What Lastmile remembers of NetBox: blocks, the outbox of records, removals, foreign prefixes, reconciliation.
+-- The state of pools in NetBox: blocks, the outbox of records, pending removals, foreign prefixes, reconciliation.
 --
 -- `tenant_id` is the pool's tenant, copied for row-level security; NULL: the pool serves every tenant.
 
@@ -26,8 +26,8 @@ COMMENT ON TABLE netbox_blocks IS
     'Written by block acquisition, return and maintenance.';
 COMMENT ON COLUMN netbox_blocks.key IS 'The allocation key of the block''s record in NetBox.';
 COMMENT ON COLUMN netbox_blocks.state IS
-    'acquiring: NetBox is being asked for the block. open: slots are assigned from it. returning: it is being deleted in '
-    'NetBox.';
+    'acquiring: the block is requested from NetBox. open: slots are assigned from it. returning: it is being deleted '
+    'in NetBox.';
 COMMENT ON COLUMN netbox_blocks.prefix IS
     'NULL while NetBox has not chosen the block. Known from the start where a block is adopted around held prefixes.';
 COMMENT ON COLUMN netbox_blocks.first_slot IS 'The first slot of the pool inside the block.';
@@ -58,8 +58,8 @@ CREATE VIEW block_maintenance WITH (security_invoker = true) AS
     FROM pools p LEFT JOIN netbox_blocks b ON b.pool_id = p.id
     GROUP BY p.id;
 COMMENT ON VIEW block_maintenance IS
-    'How many blocks each pool has, and when block maintenance last had them as they should be. An open block is '
-    'looked at once a minute; one that is acquired or returned passes at once.';
+    'The number of blocks of each pool, and when block maintenance last succeeded for all of them. An open block is '
+    'checked once a minute; a block is acquired or returned at once.';
 COMMENT ON COLUMN block_maintenance.maintained_at IS
     'Without a block, when the pool was made. While NetBox has no further block, the block that is waited for does '
     'not count; NULL: there is no other.';
@@ -89,19 +89,19 @@ CREATE TABLE netbox_records (
     PRIMARY KEY (pool_id, slot)
 );
 COMMENT ON TABLE netbox_records IS
-    'The outbox of delegated pools that record every prefix: what NetBox has of each slot, and whether NetBox must be '
-    'told. A trigger on delegations writes it in the transaction of the change; the outbox of the workers drains it.';
+    'The outbox of delegated pools that record every prefix: the record of each slot in NetBox, and whether it is due '
+    'to be reported. A trigger on delegations writes it in the transaction of the change; block maintenance drains it.';
 COMMENT ON COLUMN netbox_records.netbox_id IS 'The id of the slot''s record in NetBox, as far as known; NULL: none.';
 COMMENT ON COLUMN netbox_records.key IS 'The allocation key in that record, as far as known.';
 COMMENT ON COLUMN netbox_records.version IS
     'Counts the changes. A worker that wrote an older version to NetBox leaves the row due.';
 COMMENT ON COLUMN netbox_records.since IS 'Since when NetBox is behind; NULL: NetBox is up to date.';
 COMMENT ON COLUMN netbox_records.due_at IS
-    'When NetBox must be told, or looked at again; NULL: nothing to do. In the future: the end of a quarantine, a '
-    'pause after a refusal, or a second look at a request whose outcome is unknown.';
-COMMENT ON COLUMN netbox_records.claimed_until IS 'Until when a worker has claimed the row; past: that worker is lost.';
+    'When the prefix is due to be reported, or its record to be read again; NULL: never. In the future: the end of a '
+    'quarantine, a pause after a refusal, or a second look at a request whose outcome is unknown.';
+COMMENT ON COLUMN netbox_records.claimed_until IS 'The expiry of a worker''s claim; past: that worker is lost.';
 COMMENT ON COLUMN netbox_records.unsure IS
-    'A request may have been carried out whose reply was lost: search NetBox for the key before creating a record.';
+    'A request with a lost reply may have been executed: search NetBox for the key before creating a record.';
 COMMENT ON COLUMN netbox_records.problem IS 'Why NetBox refused the last request; NULL: it did not.';
 
 CREATE INDEX netbox_records_due ON netbox_records (pool_id, due_at) WHERE due_at IS NOT NULL;
@@ -114,7 +114,7 @@ RETURNS TABLE (version bigint, since timestamptz, due_at timestamptz) LANGUAGE s
     SELECT record.version + 1, coalesce(record.since, now()), now()
 $$;
 COMMENT ON FUNCTION lastmile_due_again IS
-    'The version, since and due_at of a record of which NetBox must be told anew: SET (version, since, due_at) = '
+    'The version, since and due_at of a record that is due to be reported again: SET (version, since, due_at) = '
     '(SELECT * FROM lastmile_due_again(r)).';
 
 CREATE FUNCTION lastmile_mark_record_due() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -141,7 +141,7 @@ CREATE TABLE netbox_removals (
 );
 COMMENT ON TABLE netbox_removals IS
     'Pending removals of direct pools: records that must be deleted in NetBox once they are due. Also what an '
-    'allocation that was taken back may have left, since NetBox carries on with a request that its client gave up. '
+    'undone allocation may have left, since NetBox completes a request that its client gave up. '
     'Written by release and by the undo of allocation; deleted by maintenance.';
 COMMENT ON COLUMN netbox_removals.prefix IS 'The prefix while it is in quarantine in NetBox; NULL: it is not.';
 COMMENT ON COLUMN netbox_removals.netbox_id IS 'The id of the record in NetBox; NULL: unknown, search for the key.';
@@ -165,7 +165,7 @@ CREATE TABLE netbox_foreign_prefixes (
 COMMENT ON TABLE netbox_foreign_prefixes IS
     'Foreign prefixes: prefixes inside our blocks in NetBox that Lastmile did not create. Their slots are not '
     'assigned. Written by block maintenance.';
-COMMENT ON COLUMN netbox_foreign_prefixes.description IS 'Of the prefix in NetBox.';
+COMMENT ON COLUMN netbox_foreign_prefixes.description IS 'The description of the prefix in NetBox.';
 COMMENT ON COLUMN netbox_foreign_prefixes.first_slot IS
     'The first slot of the pool that the prefix covers, whole or in part.';
 COMMENT ON COLUMN netbox_foreign_prefixes.end_slot IS 'The slot after the last one.';
@@ -187,8 +187,8 @@ CREATE TABLE netbox_pending_inspections (
     PRIMARY KEY (pool_id, netbox_id)
 );
 COMMENT ON TABLE netbox_pending_inspections IS
-    'Records of NetBox that a comparison found different, or that were in flight then: the next one looks at them '
-    'again.';
+    'Records of NetBox that a comparison found different, or that were in flight then: the next comparison inspects '
+    'them again.';
 COMMENT ON COLUMN netbox_pending_inspections.seen_at IS 'The beginning of the comparison that last found the record.';
 
 CREATE TABLE netbox_failed_repairs (
@@ -202,4 +202,4 @@ COMMENT ON TABLE netbox_failed_repairs IS
     'Repairs in NetBox that failed, and why: a comparison does not promise them again. Deleted when the difference is '
     'gone.';
 COMMENT ON COLUMN netbox_failed_repairs.about IS 'Which difference: Difference.about.';
-COMMENT ON COLUMN netbox_failed_repairs.problem IS 'For people.';
+COMMENT ON COLUMN netbox_failed_repairs.problem IS 'The reason in words.';

@@ -7,7 +7,7 @@ CREATE TABLE tenants (
 );
 COMMENT ON TABLE tenants IS 'The operators that share this installation. Written by the command `lastmile tenant`.';
 COMMENT ON COLUMN tenants.id IS 'A DNS label, since it is part of RADIUS realms: user@<id>.lastmile.';
-COMMENT ON COLUMN tenants.name IS 'For people.';
+COMMENT ON COLUMN tenants.name IS 'The display name.';
 
 CREATE TABLE orders (
     tenant_id       text NOT NULL REFERENCES tenants (id),

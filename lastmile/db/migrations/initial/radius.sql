@@ -213,7 +213,7 @@ CREATE TABLE nas (
 COMMENT ON TABLE nas IS
     'FreeRADIUS: RADIUS clients. Written by `lastmile nas`. Equipment of the network, not of a tenant.';
 COMMENT ON COLUMN nas.nasname IS 'The address that the NAS sends from.';
-COMMENT ON COLUMN nas.shortname IS 'The name for people.';
+COMMENT ON COLUMN nas.shortname IS 'The display name.';
 COMMENT ON COLUMN nas.secret IS 'In clear text, since FreeRADIUS reads it. The audit log records only that it changed.';
 COMMENT ON COLUMN nas.coa_port IS 'The UDP port that takes Disconnect and CoA requests (RFC 5176).';
 COMMENT ON COLUMN nas.coa_address IS 'The address that takes Disconnect and CoA requests; NULL: nasname.';

@@ -1,6 +1,6 @@
 -- Customers, subscribers, their lines, devices and billing.
 --
--- `created_by_order` says in every table which order made the row: an undo removes the rows of its own order alone.
+-- In every table, `created_by_order` is the order that created the row: an undo removes only the rows of its own order.
 
 CREATE TABLE customers (
     id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -13,7 +13,7 @@ CREATE TABLE customers (
     created_at        timestamptz NOT NULL DEFAULT now(),
     UNIQUE (tenant_id, ref)
 );
-COMMENT ON TABLE customers IS 'Who pays. A customer has one or more subscribers. Written by provision orders.';
+COMMENT ON TABLE customers IS 'Customers: each pays for one or more subscribers. Written by provision orders.';
 COMMENT ON COLUMN customers.ref IS 'The caller''s name for the customer.';
 
 CREATE TABLE subscribers (
@@ -143,7 +143,7 @@ CREATE TABLE billing_events (
     at              timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE billing_events IS
-    'What a billing system reads. Rows are never changed: a rolled-back order leaves started and cancelled.';
+    'Events for a billing system. Rows are never changed: a rolled-back order leaves started and cancelled.';
 COMMENT ON COLUMN billing_events.service_id IS 'billing_services.id; the service may be deleted.';
 COMMENT ON COLUMN billing_events.event IS 'cancelled: the order that started the service was rolled back.';
 
