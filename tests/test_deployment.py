@@ -83,7 +83,7 @@ async def begun(lastmile: Lastmile, order: ProvisionSubscriber, owner: asyncpg.C
     return run
 
 
-async def test_a_rolling_upgrade_while_orders_run(
+async def test_rolling_upgrade_beside_running_orders_loses_none(
     environment: Environment,  # noqa: F811
     temporal_client: Client,
     orders: Orders,  # noqa: F811
@@ -125,7 +125,7 @@ async def test_a_rolling_upgrade_while_orders_run(
     assert devices == [["activate_onu", "configure_cpe"], *[["configure_cpe", "activate_onu"]] * 2]
 
 
-async def test_a_version_that_gets_no_orders_says_what_would_change_that(
+async def test_worker_of_an_inactive_version_names_the_remedy(
     environment: Environment,  # noqa: F811
     temporal_client: Client,
     orders: Orders,  # noqa: F811

@@ -65,7 +65,7 @@ async def test_everything_that_is_missing_is_said_at_once(environment: Environme
     assert f"No Temporal server answers at {NOBODY}" in words
 
 
-async def test_every_setting_that_is_wrong_is_said_at_once(environment: Environment) -> None:
+async def test_worker_with_invalid_settings_names_all_of_them(environment: Environment) -> None:
     words = await refusal(environment | {"LASTMILE_HTTP_PORT": "99999", "LASTMILE_RADIUS_TRIES": "none"})
     assert "LASTMILE_HTTP_PORT: must be at most 65535" in words
     assert "LASTMILE_RADIUS_TRIES: must be a whole number" in words
@@ -104,14 +104,12 @@ async def test_worker_without_a_usable_database_says_why_and_hides_the_password(
         assert bad.password not in words.replace(shown, "")
 
 
-async def test_a_role_that_row_level_security_does_not_bind(
-    environment: Environment, owner: asyncpg.Connection
-) -> None:
+async def test_worker_with_an_unbound_role_is_refused(environment: Environment, owner: asyncpg.Connection) -> None:
     await owner.execute("GRANT CREATE ON SCHEMA public TO lastmile_app; ALTER TABLE customers OWNER TO lastmile_app")
     assert "the database role lastmile_app is a superuser, has BYPASSRLS or owns tables" in await refusal(environment)
 
 
-async def test_a_superusers_login_is_warned_of(environment: Environment, owner_url: str) -> None:
+async def test_worker_with_a_superuser_login_warns(environment: Environment, owner_url: str) -> None:
     async with started(environment | {"DATABASE_URL": owner_url}) as process:
         assert process.stderr
         async for line in process.stderr:
@@ -123,20 +121,20 @@ async def test_a_superusers_login_is_warned_of(environment: Environment, owner_u
         await healthy(port_of(environment))
 
 
-async def test_a_database_that_lacks_a_migration(environment: Environment, owner: asyncpg.Connection) -> None:
+async def test_worker_with_an_outdated_database_is_refused(environment: Environment, owner: asyncpg.Connection) -> None:
     await owner.execute("DELETE FROM alembic_version")
     all_of_them = ", ".join(sorted(file.stem for file in VERSIONS.glob("0*.py")))
     assert f"the database lacks migrations {all_of_them}: run `lastmile migrate`" in await refusal(environment)
 
 
-async def test_a_port_in_use(environment: Environment) -> None:
+async def test_worker_with_a_port_in_use_is_refused(environment: Environment) -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         words = await refusal(environment | {"LASTMILE_HTTP_PORT": str(port)})
     assert f"LASTMILE_HTTP_PORT: {HOST}:{port} cannot be used: Address already in use" in words
 
 
-async def test_a_netbox_that_lacks_something(environment: Environment) -> None:
+async def test_worker_with_an_incomplete_netbox_is_refused(environment: Environment) -> None:
     with NetBoxServer() as netbox:
         words = await refusal(environment | {"NETBOX_URL": netbox.url, "NETBOX_TOKEN": netbox.token})
         assert "NetBox lacks what Lastmile needs, see `lastmile netbox check`: custom field lastmile_key" in words
@@ -151,7 +149,7 @@ async def test_worker_starts_with_a_refused_netbox_token_and_says_so(environment
             assert b"f" * 40 not in line
 
 
-async def test_what_answers_is_not_netbox(environment: Environment) -> None:
+async def test_worker_with_another_server_as_netbox_is_refused(environment: Environment) -> None:
     with NetBoxServer() as netbox:
         words = await refusal(environment | {"NETBOX_URL": f"{netbox.url}/nowhere", "NETBOX_TOKEN": netbox.token})
         assert "is not NetBox's API (404, text/html): is NETBOX_URL right?" in words
@@ -165,13 +163,15 @@ async def line_with(process: asyncio.subprocess.Process, event: bytes) -> bytes:
     return line
 
 
-async def test_a_netbox_that_is_away_keeps_nobody_waiting(environment: Environment) -> None:
+async def test_worker_without_netbox_starts(environment: Environment) -> None:
     async with started(environment | {"NETBOX_URL": f"http://{NOBODY}", "NETBOX_TOKEN": "f" * 40}) as process:
         await healthy(port_of(environment))
         assert b"no NetBox answers" in await line_with(process, b"worker.netbox_away")
 
 
-async def test_it_answers_and_works(environment: Environment, temporal_client: Client, orders: Orders) -> None:
+async def test_worker_serves_its_pages_and_runs_orders(
+    environment: Environment, temporal_client: Client, orders: Orders
+) -> None:
     port = port_of(environment)
     async with started(environment) as process:
         await healthy(port)
@@ -256,7 +256,7 @@ async def test_several_processes_show_the_same_figures_also_after_a_restart(
         await until(shown_again)
 
 
-async def test_one_process_that_cannot_start_ends_them_all(environment: Environment) -> None:
+async def test_worker_process_that_fails_ends_all_processes(environment: Environment) -> None:
     port = port_of(environment)
     with socket.create_server((HOST, port + 1)):
         async with started(environment, "--processes", "2") as process:
@@ -264,7 +264,9 @@ async def test_one_process_that_cannot_start_ends_them_all(environment: Environm
     assert is_free(port)
 
 
-async def test_what_runs_by_itself_does(environment: Environment, orders: Orders, temporal_client: Client) -> None:
+async def test_worker_creates_and_runs_the_schedules(
+    environment: Environment, orders: Orders, temporal_client: Client
+) -> None:
     """The worker makes the schedules, and carries out what they start."""
     schedules = ScheduleManager(temporal_client, orders.ref)
     async with started(environment) as process:

@@ -64,7 +64,7 @@ async def assert_fenced(activity: Any, *arguments: Any) -> None:
     assert (failure.value.type, failure.value.non_retryable) == ("OrderFencedError", True)
 
 
-async def test_an_allocation_that_comes_after_its_undo_does_nothing(
+async def test_allocation_after_its_undo_is_refused(
     orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection
 ) -> None:
     await begin(orders)
@@ -76,7 +76,7 @@ async def test_an_allocation_that_comes_after_its_undo_does_nothing(
     assert await owner.fetchval("SELECT count(*) FROM delegations") == 0
 
 
-async def test_an_allocation_that_comes_after_it_was_taken_back_does_nothing(
+async def test_allocation_after_the_rollback_is_refused(
     orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection
 ) -> None:
     await begin(orders)
@@ -88,7 +88,7 @@ async def test_an_allocation_that_comes_after_it_was_taken_back_does_nothing(
     assert await held(owner) == 0
 
 
-async def test_an_allocation_that_races_its_undo_leaves_nothing(
+async def test_allocation_beside_its_undo_leaves_nothing(
     orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection
 ) -> None:
     ends = set()
@@ -105,7 +105,7 @@ async def test_an_allocation_that_races_its_undo_leaves_nothing(
     assert ends <= {("ApplicationError", "StepReport"), ("StepReport", "StepReport")}
 
 
-async def test_two_attempts_of_one_allocation_hold_one_prefix(
+async def test_concurrent_attempts_of_one_allocation_get_one_prefix(
     orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection
 ) -> None:
     await begin(orders)
@@ -118,7 +118,7 @@ async def test_two_attempts_of_one_allocation_hold_one_prefix(
     assert await held(owner) == 1
 
 
-async def test_a_superseded_order_acts_no_more(
+async def test_step_of_a_superseded_order_is_refused(
     orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection
 ) -> None:
     """Its run was terminated and the subscriber's next order took over what it had: neither a step nor an undo
@@ -135,7 +135,7 @@ async def test_a_superseded_order_acts_no_more(
 
 
 @pytest.mark.parametrize("status", ["completed", "degraded", "rolled_back", "abandoned"])
-async def test_an_order_that_has_ended_acts_no_more_and_ends_no_other_way(
+async def test_step_and_end_of_an_ended_order_are_refused(
     orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection, status: str
 ) -> None:
     await begin(orders)
@@ -148,12 +148,12 @@ async def test_an_order_that_has_ended_acts_no_more_and_ends_no_other_way(
     assert tuple(await owner.fetchrow("SELECT status, result FROM orders")) == (status, '{"first": true}')
 
 
-async def test_a_step_without_its_order_does_nothing(addresses: AddressActivities, owner: asyncpg.Connection) -> None:
+async def test_step_without_its_order_is_refused(addresses: AddressActivities, owner: asyncpg.Connection) -> None:
     await assert_fenced(addresses.allocate_ip_address, ref(), ADDRESSING)
     assert await held(owner) == 0
 
 
-async def test_a_refusal_is_named_and_not_retried(orders: OrderActivities, addresses: AddressActivities) -> None:
+async def test_refusal_is_not_retryable_and_named(orders: OrderActivities, addresses: AddressActivities) -> None:
     await begin(orders)
     with pytest.raises(ApplicationError) as failure:
         await run(addresses.allocate_ip_address, ref(), Addressing(ipv6_pd_size=60))
@@ -162,7 +162,7 @@ async def test_a_refusal_is_named_and_not_retried(orders: OrderActivities, addre
     assert "no ipv6_pd pool of /60s: add one with `lastmile pool add`" in failure.value.message
 
 
-async def test_a_database_that_is_away_is_retried_and_says_nothing_about_the_customer(database: Database) -> None:
+async def test_unreachable_database_is_retryable_without_personal_data(database: Database) -> None:
     away = Database("postgresql://nobody@127.0.0.1:1/nowhere")
     customer = Customer(ref="C-1", name="Ada Example", email="ada@example.net")
     with pytest.raises(ApplicationError) as failure:

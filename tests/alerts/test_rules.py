@@ -53,14 +53,14 @@ def test_each_case_fires_or_not_with_these_words() -> None:
 
 
 @pytest.mark.prometheus_required
-def test_the_configuration_is_one() -> None:
+def test_configuration_of_prometheus_is_valid() -> None:
     said = promtool("check", "config", ALERTS / "prometheus.yml")
     assert "2 rule files found" in said
     assert f"job_name: {JOB}\n" in (ALERTS / "prometheus.yml").read_text()
 
 
 @each_alert
-def test_it_has_a_case_that_fires_and_one_that_does_not(alert: Alert) -> None:
+def test_alert_has_cases_that_fire_and_that_do_not(alert: Alert) -> None:
     cases = "\n".join(file.read_text() for file in CASES)
     expected = re.findall(rf"alertname: {alert.name}\n +exp_alerts:(.*)\n", cases)
     assert "" in expected, "none fires"
@@ -74,7 +74,7 @@ def test_each_severity_of_it_has_a_case_that_fires(alert: Alert) -> None:
 
 
 @each_alert
-def test_it_says_what_it_means_and_where_to_read_on(alert: Alert) -> None:
+def test_alert_has_a_description_and_a_runbook_link(alert: Alert) -> None:
     annotations = re.findall(r"^ {10}(\w+): (.+)$", alert.text, re.M)
     assert [name for name, _ in annotations] == ["summary", "description", "runbook_url"]
     anchor = alert.name.lower()
@@ -82,14 +82,14 @@ def test_it_says_what_it_means_and_where_to_read_on(alert: Alert) -> None:
 
 
 @each_alert
-def test_its_runbook_says_what_it_means_what_to_look_at_and_what_to_do(alert: Alert) -> None:
+def test_runbook_of_the_alert_is_complete(alert: Alert) -> None:
     (entry,) = re.findall(rf"^### {alert.name}\n\n(.*?)(?=^##|\Z)", RUNBOOKS, re.M | re.S)
     severities = {other.severity for other in ALL if other.name == alert.name}
     assert entry.split("\n", 1)[0] == ", ".join(sorted(severities))
     assert re.findall(r"^- \*\*(\w+)\*\*: ", entry, re.M) == ["Means", "Look", "Do"]
 
 
-def test_no_runbook_is_for_an_alert_that_does_not_exist() -> None:
+def test_every_runbook_belongs_to_an_alert() -> None:
     assert set(re.findall(r"^### (\w+)$", RUNBOOKS, re.M)) == {alert.name for alert in ALL}
 
 
@@ -105,7 +105,7 @@ def commands(text: str) -> list[list[str]]:
     return [quoted.split()[1:] for quoted in re.findall(r"`(lastmile\s[^`]+)`", text)]
 
 
-def test_the_commands_that_it_names_exist() -> None:
+def test_commands_of_the_runbook_exist() -> None:
     named = commands(RUNBOOKS + "".join(alert.text for alert in ALL))
     assert len(named) > 20
     for words in named:
@@ -117,7 +117,7 @@ def test_the_commands_that_it_names_exist() -> None:
         assert {word for word in words if word.startswith("--")} <= options, words
 
 
-def test_the_panels_that_it_names_exist() -> None:
+def test_panels_of_the_runbook_exist() -> None:
     titles = "".join(file.read_text() for file in (ROOT / "grafana" / "dashboards").iterdir())
     named = re.findall(r"dashboard's ((?:\*[^*]+\*(?:, | and )?)+)", RUNBOOKS)
     panels = {" ".join(panel.split()) for group in named for panel in re.findall(r"\*([^*]+)\*", group)}

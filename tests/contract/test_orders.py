@@ -49,7 +49,7 @@ def test_five_mistakes_are_named_at_once() -> None:
     }
 
 
-def test_what_a_customer_is_called_is_not_in_the_complaint() -> None:
+def test_validation_error_omits_personal_data() -> None:
     """Complaints end up in logs and tickets."""
     order = ORDER | {"customer": {"ref": "C-1", "name": "Ada Example", "email": "ada at example.net"}}
     with pytest.raises(ValidationError) as failure:
@@ -57,7 +57,7 @@ def test_what_a_customer_is_called_is_not_in_the_complaint() -> None:
     assert "ada" not in str(failure.value).lower()
 
 
-def test_an_unknown_field_is_a_mistake_and_not_a_wish_ignored() -> None:
+def test_unknown_field_is_refused() -> None:
     assert problems(with_line(vlan=100) | {"priority": 1}) == {"line.vlan", "priority"}
 
 
@@ -133,12 +133,12 @@ def test_mac_address_of_other_groups_is_refused(written: str) -> None:
 @pytest.mark.parametrize(
     "written", ["", "00:1a:2b:3c:4d", "00:1a:2b:3c:4d:5g", "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "000000000000"]
 )
-def test_what_is_no_unicast_mac_address_is_refused(written: str) -> None:
+def test_mac_address_that_is_not_unicast_is_refused(written: str) -> None:
     assert problems(with_line(cpe_mac=written)) == {"line.cpe_mac"}
 
 
 @given(st.binary(min_size=6, max_size=6))
-def test_every_unicast_mac_address_is_taken_however_it_is_written(raw: bytes) -> None:
+def test_unicast_mac_address_is_accepted_in_every_notation(raw: bytes) -> None:
     mac = bytes([raw[0] & 0xFE]) + raw[1:5] + bytes([raw[5] | 1])
     validate = TypeAdapter(MacAddress).validate_python
     assert validate(mac.hex()) == validate(mac.hex("-").upper()) == validate(mac.hex(".", 2)) == mac.hex(":")
@@ -175,7 +175,7 @@ def test_addressing_that_contradicts_itself_is_refused(addressing: dict[str, Any
 
 
 @pytest.mark.parametrize("address", ["198.51.100.2/24", "198.51.100.256", "2001:db8::1"])
-def test_a_static_address_is_one_ipv4_address(address: str) -> None:
+def test_static_address_must_be_one_ipv4_address(address: str) -> None:
     addressing = {"ipv4_mode": "static", "ipv4_address": address}
     assert problems(ORDER | {"addressing": addressing}) == {"addressing.ipv4_address"}
 
@@ -198,12 +198,12 @@ def test_unsafe_references_are_refused(reference: str) -> None:
 
 
 @pytest.mark.parametrize("tenant", ["", "Acme", "a.b", "-acme", "acme-", "x" * 33, "acme\n"])
-def test_a_tenant_is_one_label_of_a_realm(tenant: str) -> None:
+def test_tenant_must_be_one_label_of_a_realm(tenant: str) -> None:
     assert problems(ORDER | {"tenant": tenant}) == {"tenant"}
     assert TypeAdapter(TenantId).validate_python("acme-2") == "acme-2"
 
 
-def test_the_digest_is_of_the_content_however_it_was_written() -> None:
+def test_digest_is_independent_of_the_notation() -> None:
     order = ProvisionSubscriber.model_validate(ORDER)
     spelled_out = with_line(cpe_mac="00-1A-2B-3C-4D-5E", option82_policy="log") | {"addressing": {"ipv6_pd_size": 56}}
     again = ProvisionSubscriber.model_validate(dict(reversed(spelled_out.items())))
@@ -221,12 +221,12 @@ def test_the_digest_is_of_the_content_however_it_was_written() -> None:
         {"customer": {"ref": "C-1", "name": "B"}},
     ],
 )
-def test_the_digest_tells_contents_apart(changes: dict[str, Any]) -> None:
+def test_digest_differs_for_other_content(changes: dict[str, Any]) -> None:
     validate = ProvisionSubscriber.model_validate
     assert validate(ORDER | changes).digest != validate(ORDER).digest
 
 
-def test_the_digest_never_changes() -> None:
+def test_digest_of_a_known_order_is_constant() -> None:
     """It is kept for ever: where a change of the models changes it, old orders sent again are refused."""
     assert ProvisionSubscriber.model_validate(ORDER).digest == (
         "ddc65b166c54b7a0e37b1a36303bb5238cb89328df49d826d592266a669520e8"

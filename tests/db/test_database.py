@@ -29,31 +29,31 @@ async def as_itself(owner_url: str) -> AsyncIterator[Database]:
         await database.close()
 
 
-async def test_a_login_that_row_level_security_binds_is_accepted(application: Database) -> None:
+async def test_bound_login_is_accepted(application: Database) -> None:
     await application.verify_role()
 
 
-async def test_a_superuser_that_acts_as_the_application_is_accepted(database: Database) -> None:
+async def test_superuser_acting_as_the_application_is_accepted(database: Database) -> None:
     await database.verify_role()
 
 
-async def test_a_login_that_could_do_anything_is_named(database: Database, application: Database) -> None:
+async def test_superuser_login_is_named(database: Database, application: Database) -> None:
     assert await database.superuser_login() == "postgres"
     assert await application.superuser_login() is None
 
 
-async def test_a_superuser_that_acts_as_itself_is_refused(as_itself: Database) -> None:
+async def test_superuser_acting_as_itself_is_refused(as_itself: Database) -> None:
     with pytest.raises(UnsafeRoleError, match=r"the database role postgres .* connect as a member of lastmile_app"):
         await as_itself.verify_role()
 
 
-async def test_a_role_that_owns_a_table_is_refused(owner: asyncpg.Connection, application: Database) -> None:
+async def test_role_that_owns_a_table_is_refused(owner: asyncpg.Connection, application: Database) -> None:
     await owner.execute("CREATE TABLE kept (id bigint); ALTER TABLE kept OWNER TO lastmile_app")
     with pytest.raises(UnsafeRoleError, match="owns tables"):
         await application.verify_role()
 
 
-async def test_what_fails_is_taken_back(application: Database) -> None:
+async def test_failed_transaction_is_rolled_back(application: Database) -> None:
     with suppress(ZeroDivisionError):
         async with application.platform() as connection:
             await connection.execute(text("INSERT INTO tenants (id, name) VALUES ('acme', 'Acme')"))
@@ -69,9 +69,7 @@ async def test_errors_do_not_tell_what_was_written(application: Database) -> Non
     assert "a-secret-customer" not in str(failure.value).replace(str(failure.value.orig), "")
 
 
-async def test_after_a_lost_connection_the_next_caller_has_a_live_one(
-    owner: asyncpg.Connection, application: Database
-) -> None:
+async def test_caller_after_a_lost_connection_gets_a_new_one(owner: asyncpg.Connection, application: Database) -> None:
     """As after a restart of PostgreSQL: every idle connection is dead, and one failure is enough to notice."""
     async with application.tenant("acme") as one, application.tenant("acme") as two:
         for connection in (one, two):
@@ -90,7 +88,7 @@ async def test_after_a_lost_connection_the_next_caller_has_a_live_one(
             assert await connection.scalar(text("SELECT 1")) == 1
 
 
-async def test_the_server_ends_what_nobody_waits_for_any_more(application: Database) -> None:
+async def test_abandoned_statement_is_cancelled_by_the_server(application: Database) -> None:
     async with application.tenant("acme") as connection:
         for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
             setting = text(f"SELECT setting::int FROM pg_settings WHERE name = '{limit}'")

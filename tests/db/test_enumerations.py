@@ -57,7 +57,7 @@ async def test_reply_attribute_in_sql_is_the_attribute_of_each_purpose(owner: as
     assert dict(rows) == REPLY_ATTRIBUTES
 
 
-def test_no_other_sql_composes_a_username_or_takes_a_key_apart() -> None:
+def test_no_other_sql_builds_usernames_or_parses_keys() -> None:
     schema = ROOT / "lastmile/db/migrations/initial"
     sources = [
         path

@@ -87,11 +87,11 @@ async def rows_changed(connection: AsyncConnection, statement: str) -> int:
     return changed
 
 
-async def test_every_table_of_a_tenant_is_protected(owner: asyncpg.Connection) -> None:
+async def test_every_table_with_a_tenant_has_row_level_security(owner: asyncpg.Connection) -> None:
     assert {table.name for table in await tables(owner) if not table.protected} == WITHOUT_TENANT
 
 
-async def test_every_view_sees_with_the_rights_of_its_reader(owner: asyncpg.Connection) -> None:
+async def test_every_view_uses_the_rights_of_its_reader(owner: asyncpg.Connection) -> None:
     rows = await owner.fetch(
         """
         SELECT relname, 'security_invoker=true' = ANY(reloptions) AS invoker FROM pg_class
@@ -102,7 +102,7 @@ async def test_every_view_sees_with_the_rights_of_its_reader(owner: asyncpg.Conn
     assert len(rows) > 1
 
 
-async def test_the_walk_finds_a_table_that_was_forgotten(owner: asyncpg.Connection) -> None:
+async def test_check_finds_a_table_without_row_level_security(owner: asyncpg.Connection) -> None:
     await owner.execute("CREATE TABLE forgotten (id bigint, tenant_id text)")
     assert {table.name for table in await tables(owner) if not table.protected} == {*WITHOUT_TENANT, "forgotten"}
 
@@ -115,16 +115,14 @@ async def test_without_a_tenant_nothing_is_seen(populated: asyncpg.Connection, a
             assert await owners_of_rows(connection, table) == set(), table.name
 
 
-async def test_a_tenant_sees_its_own_rows_alone(populated: asyncpg.Connection, application: Database) -> None:
+async def test_tenant_reads_only_its_own_rows(populated: asyncpg.Connection, application: Database) -> None:
     for tenant in ("acme", "other"):
         async with application.tenant(tenant) as connection:
             for table in await protected(populated):
                 assert await owners_of_rows(connection, table) == {tenant}, table.name
 
 
-async def test_the_tenant_is_forgotten_with_the_transaction(
-    populated: asyncpg.Connection, application: Database
-) -> None:
+async def test_tenant_setting_ends_with_the_transaction(populated: asyncpg.Connection, application: Database) -> None:
     async with application.tenant("acme") as connection:
         backend = await connection.scalar(text("SELECT pg_backend_pid()"))
     async with application.engine.begin() as again:
@@ -132,13 +130,13 @@ async def test_the_tenant_is_forgotten_with_the_transaction(
         assert await again.scalar(text("SELECT count(*) FROM customers")) == 0
 
 
-async def test_the_platform_sees_all(populated: asyncpg.Connection, application: Database) -> None:
+async def test_platform_reads_all_rows(populated: asyncpg.Connection, application: Database) -> None:
     async with application.platform() as connection:
         for table in await protected(populated):
             assert await owners_of_rows(connection, table) == {"acme", "other"}, table.name
 
 
-async def test_a_tenant_cannot_add_a_row_to_another(populated: asyncpg.Connection, application: Database) -> None:
+async def test_tenant_cannot_insert_rows_of_another(populated: asyncpg.Connection, application: Database) -> None:
     async with application.tenant("acme") as connection:
         for table in await protected(populated):
             columns = ", ".join(table.writable)
@@ -150,7 +148,7 @@ async def test_a_tenant_cannot_add_a_row_to_another(populated: asyncpg.Connectio
             assert await refusal(connection, f"{copy}{table.name}, '{row}')") == DENIED, table.name
 
 
-async def test_a_tenant_cannot_touch_rows_of_another(populated: asyncpg.Connection, application: Database) -> None:
+async def test_tenant_cannot_change_rows_of_another(populated: asyncpg.Connection, application: Database) -> None:
     async with application.tenant("acme") as connection:
         for table in await protected(populated):
             same = f"UPDATE {table.name} SET {table.source} = {table.source}"
@@ -159,7 +157,7 @@ async def test_a_tenant_cannot_touch_rows_of_another(populated: asyncpg.Connecti
                 assert changed == 0, f"{statement} changed a row of another tenant"
 
 
-async def test_a_tenant_cannot_give_its_rows_away(populated: asyncpg.Connection, application: Database) -> None:
+async def test_tenant_cannot_move_rows_to_another(populated: asyncpg.Connection, application: Database) -> None:
     async with application.tenant("acme") as connection:
         for table in await protected(populated):
             given = "x@other.lastmile" if table.source.endswith("name") else "other"
@@ -167,14 +165,14 @@ async def test_a_tenant_cannot_give_its_rows_away(populated: asyncpg.Connection,
             assert await refusal(connection, statement) == DENIED, table.name
 
 
-async def test_what_is_written_once_cannot_be_changed(populated: asyncpg.Connection, application: Database) -> None:
+async def test_append_only_tables_cannot_be_changed(populated: asyncpg.Connection, application: Database) -> None:
     async with application.tenant("acme") as connection:
         for table in ("billing_events", "delegation_events"):
             assert await refusal(connection, f"UPDATE {table} SET order_id = 'o2'") == DENIED
             assert await refusal(connection, f"DELETE FROM {table}") == DENIED
 
 
-async def test_a_shared_pool_is_everybodys_to_use_and_nobodys_to_change(
+async def test_shared_pool_is_usable_and_not_changeable_by_tenants(
     populated: asyncpg.Connection, application: Database
 ) -> None:
     await populated.execute(
@@ -201,7 +199,7 @@ async def test_a_shared_pool_is_everybodys_to_use_and_nobodys_to_change(
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_the_roles_own_nothing_and_bypass_nothing(owner: asyncpg.Connection, role: str) -> None:
+async def test_roles_own_no_table_and_bypass_nothing(owner: asyncpg.Connection, role: str) -> None:
     attributes = await owner.fetchrow(
         """
         SELECT rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,

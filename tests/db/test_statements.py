@@ -123,7 +123,7 @@ async def test_addresses(database: Database, counter: Counter, owner: asyncpg.Co
     assert max(allocations.values()) <= 3, allocations
 
 
-async def test_a_big_pool_is_claimed_from_by_index(database: Database, owner: asyncpg.Connection) -> None:
+async def test_allocation_from_a_large_pool_uses_the_index(database: Database, owner: asyncpg.Connection) -> None:
     """200 000 slots, half of them taken, most others at rest: an allocation reads a handful of rows."""
     await owner.execute("UPDATE pools SET prefix = '2001:db8:8000::/36', end_slot = 1 << 20 WHERE name = 'home'")
     await owner.execute(TAKEN, 200_000, 100_000, 99_900)

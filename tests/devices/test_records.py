@@ -57,7 +57,7 @@ async def test_set_target_state_records_the_device_and_its_order(act: Act) -> No
     assert await act(find_device, "S-1", DeviceKind.ONU, tenant="other") is None
 
 
-async def test_a_repetition_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
+async def test_repeated_target_state_changes_nothing(act: Act, owner: asyncpg.Connection) -> None:
     await wanted(act, "o1", True)
     await act(confirm_state, "S-1", DeviceKind.ONU, True)
     before = await owner.fetch("SELECT * FROM devices")

@@ -41,7 +41,7 @@ async def test_each_subscriber_gets_a_prefix_of_its_own_out_of_the_pool(env: All
     assert all(a.created and a.delegation.state is State.ALLOCATED for a in given)
 
 
-async def test_the_same_key_many_times_at_once_gives_one_prefix(env: AllocationEnv) -> None:
+async def test_concurrent_allocations_with_one_key_get_one_prefix(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/48")
     given = await asyncio.gather(*(env.allocate("S-1") for _ in range(16)))
     assert len(prefixes(given)) == 1
@@ -77,7 +77,7 @@ async def test_many_at_once_where_the_frontier_must_move(env: AllocationEnv) -> 
     assert FRONTIER_BATCH <= frontier <= 16 * FRONTIER_BATCH
 
 
-async def test_a_pool_grows_to_its_very_end(env: AllocationEnv) -> None:
+async def test_pool_grows_to_its_end(env: AllocationEnv) -> None:
     """510 addresses are two batches, the second not a whole one; two of them are static, ahead of the frontier."""
     await env.pool("198.51.100.0/23", "v4", purpose="ipv4", delegated_length=32)
     static = [await env.allocate(f"T-{n}", need=address(f"198.51.101.{n}")) for n in (1, 250)]
@@ -93,7 +93,7 @@ async def test_a_pool_grows_to_its_very_end(env: AllocationEnv) -> None:
         await env.allocate("S-508", need=V4)
 
 
-async def test_a_subscriber_that_comes_back_gets_its_prefix_out_of_quarantine(env: AllocationEnv) -> None:
+async def test_returning_subscriber_gets_its_prefix_in_quarantine(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/48")
     first = (await env.allocate("S-1")).delegation
     await env.revoke_and_release(first)
@@ -103,7 +103,7 @@ async def test_a_subscriber_that_comes_back_gets_its_prefix_out_of_quarantine(en
     assert back.delegation.id != first.id, "history is never overwritten"
 
 
-async def test_a_second_line_need_of_another_purpose_is_another_delegation(env: AllocationEnv) -> None:
+async def test_need_of_another_purpose_gets_another_delegation(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/48")
     await env.pool("198.51.100.0/29", "v4", purpose="ipv4", delegated_length=32)
     await env.allocate("S-1")
@@ -114,7 +114,7 @@ async def test_a_second_line_need_of_another_purpose_is_another_delegation(env: 
 # Which pool
 
 
-async def test_a_tenants_own_pool_comes_before_one_that_serves_all(env: AllocationEnv) -> None:
+async def test_pool_of_the_tenant_is_preferred_to_a_shared_pool(env: AllocationEnv) -> None:
     await env.pool("2001:db8:f::/55", "shared", tenant=None)
     await env.pool("2001:db8:1::/55")
     await env.allocate("S-1", tenant="other")  # from here on the shared pool has slots at hand
@@ -124,7 +124,7 @@ async def test_a_tenants_own_pool_comes_before_one_that_serves_all(env: Allocati
         await env.allocate("S-4")
 
 
-async def test_a_pool_of_another_tenant_serves_nobody_else(env: AllocationEnv) -> None:
+async def test_pool_of_another_tenant_is_not_used(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/48", tenant="other")
     with pytest.raises(UnknownPoolError):
         await env.allocate("S-1")
@@ -138,7 +138,7 @@ async def test_hints_choose_the_pool(env: AllocationEnv) -> None:
     assert prefixes([by_name, by_region]) == {"2001:db8:2::/56", "2001:db8:2:100::/56"}
 
 
-async def test_the_length_chooses_the_pool(env: AllocationEnv) -> None:
+async def test_length_selects_the_pool(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/48")
     await env.pool("2001:db8:100::/40", "business", delegated_length=48)
     given = await env.allocate("S-1", need=Need(Purpose.IPV6_PD, 48))
@@ -159,14 +159,14 @@ async def test_network_and_broadcast_address_are_nobodys(env: AllocationEnv) -> 
             await env.allocate("S-3", need=address(reserved))
 
 
-async def test_a_point_to_point_pool_gives_both_its_addresses(env: AllocationEnv) -> None:
+async def test_point_to_point_pool_assigns_both_addresses(env: AllocationEnv) -> None:
     """RFC 3021: a /31 has neither network nor broadcast address."""
     await env.pool("198.51.100.0/31", "v4", purpose="ipv4", delegated_length=32)
     given = [await env.allocate(f"S-{n}", need=V4) for n in range(2)]
     assert prefixes(given) == {"198.51.100.0/32", "198.51.100.1/32"}
 
 
-async def test_the_anycast_address_is_nobodys(env: AllocationEnv) -> None:
+async def test_anycast_address_is_not_assigned(env: AllocationEnv) -> None:
     """RFC 4291, 2.6.1: the first address of a subnet is its routers'."""
     await env.pool("2001:db8:1::/126", "wan", purpose="ipv6_address", delegated_length=128)
     given = [await env.allocate(f"S-{n}", need=WAN) for n in range(3)]
@@ -178,7 +178,7 @@ async def test_the_anycast_address_is_nobodys(env: AllocationEnv) -> None:
 # Static addresses
 
 
-async def test_a_static_address_is_given_as_asked_and_again(env: AllocationEnv) -> None:
+async def test_static_address_is_assigned_as_requested(env: AllocationEnv) -> None:
     await env.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
     given = await env.allocate("S-1", need=address("198.51.100.77"))
     again = await env.allocate("S-1", need=address("198.51.100.77"))
@@ -186,7 +186,7 @@ async def test_a_static_address_is_given_as_asked_and_again(env: AllocationEnv) 
     assert not again.created
 
 
-async def test_a_static_address_is_never_given_to_another(env: AllocationEnv) -> None:
+async def test_static_address_in_use_is_refused(env: AllocationEnv) -> None:
     await env.pool("198.51.100.0/29", "v4", purpose="ipv4", delegated_length=32)
     await env.allocate("S-1", need=address("198.51.100.4"))
     with pytest.raises(AddressTakenError, match=r"198\.51\.100\.4 of pool v4 .*held by another subscriber"):
@@ -197,14 +197,14 @@ async def test_a_static_address_is_never_given_to_another(env: AllocationEnv) ->
         await env.allocate("T-6", need=V4)
 
 
-async def test_two_at_once_for_one_static_address(env: AllocationEnv) -> None:
+async def test_concurrent_requests_for_one_static_address_succeed_once(env: AllocationEnv) -> None:
     await env.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
     both = (env.allocate(ref, need=address("198.51.100.77")) for ref in ("S-1", "S-2"))
     answers = await asyncio.gather(*both, return_exceptions=True)
     assert sorted(type(answer).__name__ for answer in answers) == ["AddressTakenError", "Allocation"]
 
 
-async def test_a_static_address_outside_every_pool(env: AllocationEnv) -> None:
+async def test_static_address_outside_every_pool_is_refused(env: AllocationEnv) -> None:
     await env.pool("198.51.100.0/24", "v4", purpose="ipv4", delegated_length=32)
     with pytest.raises(UnknownPoolError, match=r"no ipv4 pool of /32s containing 192\.0\.2\.1: add one"):
         await env.allocate("S-1", need=address("192.0.2.1"))
@@ -213,7 +213,7 @@ async def test_a_static_address_outside_every_pool(env: AllocationEnv) -> None:
 # Refusals
 
 
-async def test_no_such_pool_says_what_was_looked_for(env: AllocationEnv) -> None:
+async def test_allocation_without_a_matching_pool_names_the_need(env: AllocationEnv) -> None:
     with pytest.raises(UnknownPoolError, match="no ipv6_pd pool of /60s, name 'lab', region 'north': add one"):
         await env.allocate("S-1", need=Need(Purpose.IPV6_PD, 60, pool="lab", region="north"))
 
@@ -235,7 +235,7 @@ async def test_another_address_is_refused_with_what_is_held(env: AllocationEnv) 
 
 @pytest.mark.parametrize("order", ["o1", "o2"])
 @pytest.mark.parametrize("state", [State.REVOKING, State.FAILED])
-async def test_a_delegation_on_its_way_out_is_busy(env: AllocationEnv, order: str, state: State) -> None:
+async def test_delegation_being_revoked_is_busy(env: AllocationEnv, order: str, state: State) -> None:
     await env.pool("2001:db8:1::/48")
     await env.move((await env.allocate("S-1")).delegation, state)
     with pytest.raises(DelegationBusyError, match=rf"S-1 holds 2001:db8:1::/56 .*{state}: finish"):
@@ -243,7 +243,7 @@ async def test_a_delegation_on_its_way_out_is_busy(env: AllocationEnv, order: st
 
 
 @pytest.mark.parametrize("released", [False, True])
-async def test_a_late_attempt_of_a_spent_order_gets_nothing(env: AllocationEnv, released: bool) -> None:
+async def test_late_attempt_of_an_ended_order_is_refused(env: AllocationEnv, released: bool) -> None:
     await env.pool("2001:db8:1::/48")
     revoked = await env.revoke((await env.allocate("S-1")).delegation)
     if released:
@@ -260,14 +260,14 @@ async def test_while_a_revoked_prefix_is_not_released_the_subscriber_gets_anothe
     assert len(await env.held_by("S-1")) == 2
 
 
-async def test_what_is_refused_leaves_nothing(env: AllocationEnv) -> None:
+async def test_refused_allocation_leaves_no_record(env: AllocationEnv) -> None:
     await env.pool("198.51.100.0/30", "v4", purpose="ipv4", delegated_length=32)
     with pytest.raises(AddressTakenError):
         await env.allocate("S-1", need=address("198.51.100.3"))
     assert await env.owner.fetchval("SELECT count(*) FROM slots") == 0
 
 
-async def test_the_same_allocation_key_in_two_tenants_is_two_keys(env: AllocationEnv) -> None:
+async def test_equal_allocation_keys_of_two_tenants_are_distinct(env: AllocationEnv) -> None:
     await env.pool("2001:db8:f::/48", "shared", tenant=None)
     given = [await env.allocate("S-1", need=PD, tenant=tenant) for tenant in ("acme", "other")]
     assert len(prefixes(given)) == 2

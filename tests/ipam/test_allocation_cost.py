@@ -33,7 +33,7 @@ async def _entries_read(env: AllocationEnv, ref: str) -> int:
 
 
 @pytest.mark.parametrize("free", [0, 8 * FRONTIER_BATCH])
-async def test_a_full_pool_is_read_as_little_as_an_empty_one(env: AllocationEnv, free: int) -> None:
+async def test_allocation_reads_equally_little_in_full_and_empty_pools(env: AllocationEnv, free: int) -> None:
     await env.pool("2001:db8::/32")
     taken = 50_000
     await env.owner.execute(FILL, taken + free, taken)

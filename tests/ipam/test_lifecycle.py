@@ -31,11 +31,11 @@ async def delegation_in(env: AllocationEnv, state: State) -> Delegation:
     return delegation
 
 
-def test_every_state_has_its_line_in_the_table() -> None:
+def test_every_state_is_in_the_transition_table() -> None:
     assert set(TRANSITIONS) == set(State)
 
 
-async def test_every_pair_of_states_is_allowed_or_refused_as_the_table_says(env: AllocationEnv) -> None:
+async def test_transition_of_every_pair_of_states_follows_the_table(env: AllocationEnv) -> None:
     delegation = await delegation_in(env, State.ALLOCATED)
     for before, after in product(State, State):
         await env.owner.execute("UPDATE delegations SET state = $1", before)
@@ -50,7 +50,7 @@ async def test_every_pair_of_states_is_allowed_or_refused_as_the_table_says(env:
         )
 
 
-async def test_of_two_at_once_one_wins_and_the_other_is_told(env: AllocationEnv) -> None:
+async def test_concurrent_transitions_succeed_once(env: AllocationEnv) -> None:
     delegation = await delegation_in(env, State.ACTIVE)
     for _ in range(10):
         await env.owner.execute("UPDATE delegations SET state = 'active'")
@@ -68,7 +68,7 @@ async def test_of_two_at_once_one_wins_and_the_other_is_told(env: AllocationEnv)
         assert await env.owner.fetch("SELECT to_state FROM delegation_events") == [(winner.state,)]
 
 
-async def test_every_transition_has_its_event(env: AllocationEnv) -> None:
+async def test_every_transition_records_an_event(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/48")
     way = (State.ACTIVE, State.SUSPENDED, State.ACTIVE, State.FAILED, State.REVOKING, State.REVOKED)
     delegation = (await env.allocate("S-1")).delegation
@@ -84,14 +84,14 @@ async def test_every_transition_has_its_event(env: AllocationEnv) -> None:
     assert {str(event["prefix"]) for event in events} == {"2001:db8:1::/56"}
 
 
-async def test_what_is_said_about_the_disconnect_stays(env: AllocationEnv) -> None:
+async def test_disconnect_confirmation_is_kept(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/48")
     revoked = await env.revoke((await env.allocate("S-1")).delegation, confirmed=False)
     assert revoked.disconnect_confirmed is False
     assert (await env.held_by("S-1"))[0] == revoked
 
 
-async def test_a_transition_returns_what_the_row_says(env: AllocationEnv) -> None:
+async def test_transition_returns_the_stored_delegation(env: AllocationEnv) -> None:
     delegation = await delegation_in(env, State.FAILED)
     await env.owner.execute("UPDATE delegations SET disconnect_confirmed = false")
     assert await env.move(delegation, State.REVOKING) == (await env.held_by("S-1"))[0]
@@ -101,14 +101,14 @@ async def test_a_transition_returns_what_the_row_says(env: AllocationEnv) -> Non
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.REVOKED])
-async def test_only_what_is_revoked_is_released(env: AllocationEnv, state: State) -> None:
+async def test_release_of_an_unrevoked_delegation_is_refused(env: AllocationEnv, state: State) -> None:
     delegation = await delegation_in(env, state)
     with pytest.raises(NotRevokedError, match=f"2001:db8:1::/56 is {state}: revoke it"):
         await env.release(delegation)
     assert await env.owner.fetchval("SELECT count(delegation_id) FROM slots") == 1
 
 
-async def test_a_released_prefix_rests_before_somebody_else_gets_it(env: AllocationEnv) -> None:
+async def test_released_prefix_is_quarantined(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/56")
     await env.revoke_and_release((await env.allocate("S-1")).delegation)
     with pytest.raises(PoolExhaustedError, match="wait until a released prefix leaves quarantine"):
@@ -118,7 +118,7 @@ async def test_a_released_prefix_rests_before_somebody_else_gets_it(env: Allocat
 
 
 @pytest.mark.parametrize(("confirmed", "rest"), [(True, timedelta(hours=24)), (False, timedelta(days=7))])
-async def test_it_rests_longer_where_no_nas_confirmed_the_end(
+async def test_quarantine_depends_on_the_confirmed_disconnect(
     env: AllocationEnv, confirmed: bool, rest: timedelta
 ) -> None:
     await env.pool("2001:db8:1::/48")
@@ -130,7 +130,7 @@ async def test_it_rests_longer_where_no_nas_confirmed_the_end(
     assert free == rest
 
 
-async def test_a_second_release_does_not_rest_again(env: AllocationEnv) -> None:
+async def test_second_release_does_not_restart_the_quarantine(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/48")
     revoked = await env.revoke((await env.allocate("S-1")).delegation)
     await env.release(revoked)
@@ -139,7 +139,7 @@ async def test_a_second_release_does_not_rest_again(env: AllocationEnv) -> None:
     assert await env.owner.fetch("SELECT * FROM slots WHERE last_holder IS NOT NULL") == first
 
 
-async def test_a_late_release_leaves_the_next_holder_alone(env: AllocationEnv) -> None:
+async def test_late_release_keeps_the_next_holder(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/56")
     revoked = await env.revoke((await env.allocate("S-1")).delegation)
     await env.release(revoked)

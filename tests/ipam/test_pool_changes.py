@@ -64,7 +64,7 @@ async def all_that_is_given(env: AllocationEnv, need: Need = V4) -> list[str]:
 # Exclusions
 
 
-async def test_a_new_pool_with_exclusions_never_gives_them(env: AllocationEnv) -> None:
+async def test_excluded_prefixes_of_a_new_pool_are_not_assigned(env: AllocationEnv) -> None:
     await ipv4_pool(env, excluded=["198.51.100.1-198.51.100.5", "198.51.100.9"])
     use = await use_of(env)
     assert list(map(str, use.pool.excluded)) == [
@@ -83,14 +83,14 @@ async def test_exclusions_longer_than_a_batch_of_slots_are_passed_over(env: Allo
     assert await env.owner.fetchval("SELECT count(*) FROM slots WHERE slot < 4096") == 0
 
 
-async def test_a_pool_whose_end_is_excluded_is_exhausted_before_it(env: AllocationEnv) -> None:
+async def test_pool_with_an_excluded_end_is_exhausted_before_it(env: AllocationEnv) -> None:
     await env.pool("2001:db8::/54", excluded=["2001:db8:0:200::/55"])
     await env.pool("2001:db8:1::/55", "next")
     given = await all_that_is_given(env, Need(Purpose.IPV6_PD, 56))
     assert given == ["2001:db8::", "2001:db8:0:100::", "2001:db8:1::", "2001:db8:1:100::"]
 
 
-async def test_an_exclusion_leaves_the_holder_alone_and_lasts_after_the_release(env: AllocationEnv) -> None:
+async def test_exclusion_keeps_the_holder_and_applies_after_release(env: AllocationEnv) -> None:
     await ipv4_pool(env, "198.51.100.0/29")
     held = (await env.allocate("S-held", need=V4)).delegation
     assert str(held.prefix) == "198.51.100.1/32"
@@ -104,7 +104,7 @@ async def test_an_exclusion_leaves_the_holder_alone_and_lasts_after_the_release(
     assert await all_that_is_given(env) == [f"198.51.100.{n}" for n in (4, 5, 6)]
 
 
-async def test_what_is_included_again_rests_if_it_was_in_use(env: AllocationEnv) -> None:
+async def test_included_prefix_that_was_in_use_is_quarantined(env: AllocationEnv) -> None:
     await ipv4_pool(env, "198.51.100.0/29")
     await env.revoke_and_release((await env.allocate("S-gone", need=V4)).delegation)
     await excluding(env, "198.51.100.1", "198.51.100.2/31")
@@ -132,13 +132,13 @@ async def released_beside(env: AllocationEnv, change: Callable[[PlatformConnecti
     await env.end_quarantines()
 
 
-async def test_a_release_during_an_exclusion_gives_the_prefix_to_nobody(env: AllocationEnv) -> None:
+async def test_release_during_an_exclusion_withholds_the_prefix(env: AllocationEnv) -> None:
     await ipv4_pool(env, "198.51.100.0/29")
     await released_beside(env, lambda platform, pool: exclude(platform, pool, [ip_network("198.51.100.1")]))
     assert await all_that_is_given(env) == [f"198.51.100.{n}" for n in (2, 3, 4, 5, 6)]
 
 
-async def test_a_release_while_an_exclusion_is_taken_back_loses_no_prefix(env: AllocationEnv) -> None:
+async def test_release_during_an_inclusion_loses_no_prefix(env: AllocationEnv) -> None:
     await ipv4_pool(env, "198.51.100.0/29")
     await env.allocate("S-held", need=V4)
     await excluding(env, "198.51.100.1")
@@ -169,7 +169,7 @@ async def test_exclusions_beside_allocations_at_work_give_nothing_excluded(env: 
         (["gateway"], "does not appear to be an IPv4 or IPv6 network"),
     ],
 )
-def test_an_exclusion_that_cannot_be_is_refused(excluded: list[str], words: str) -> None:
+def test_invalid_exclusion_is_refused(excluded: list[str], words: str) -> None:
     described = {"name": "x", "prefix": "198.51.100.0/28", "purpose": "ipv4", "delegated_length": 32}
     with pytest.raises(ValidationError, match=words):
         Pool.model_validate(described | {"excluded": excluded})
@@ -178,7 +178,7 @@ def test_an_exclusion_that_cannot_be_is_refused(excluded: list[str], words: str)
 # Closed
 
 
-async def test_a_closed_pool_gives_nothing_new_and_takes_back_what_it_gave(env: AllocationEnv) -> None:
+async def test_closed_pool_assigns_nothing_and_accepts_releases(env: AllocationEnv) -> None:
     await env.pool("2001:db8::/48")
     held = (await env.allocate("S-1")).delegation
     pool = (await use_of(env)).pool
@@ -206,7 +206,7 @@ async def test_a_closed_pool_gives_nothing_new_and_takes_back_what_it_gave(env: 
 # Extended
 
 
-async def test_an_extended_pool_keeps_its_slots(env: AllocationEnv) -> None:
+async def test_extended_pool_keeps_its_slots(env: AllocationEnv) -> None:
     await ipv4_pool(env, "198.51.100.0/30")
     before = [(await env.allocate(ref, need=V4)).delegation for ref in ("S-a", "S-b")]
 
@@ -226,25 +226,21 @@ async def test_an_extended_pool_keeps_its_slots(env: AllocationEnv) -> None:
         ("2001:db8:1::/49", "does not contain"),
     ],
 )
-async def test_an_extension_that_would_number_the_slots_anew_is_refused(
-    env: AllocationEnv, prefix: str, words: str
-) -> None:
+async def test_extension_that_renumbers_slots_is_refused(env: AllocationEnv, prefix: str, words: str) -> None:
     await env.pool("2001:db8:1::/48")
     with pytest.raises(InvalidPoolError, match=words):
         await extended(env, prefix)
 
 
 @pytest.mark.parametrize("length", [31, 32])
-async def test_an_extension_that_makes_a_host_address_the_network_address_is_refused(
-    env: AllocationEnv, length: int
-) -> None:
+async def test_extension_that_changes_the_network_address_is_refused(env: AllocationEnv, length: int) -> None:
     await ipv4_pool(env, f"198.51.100.0/{length}")
     with pytest.raises(InvalidPoolError, match=r"no host address in 198\.51\.100\.0/29"):
         await extended(env, "198.51.100.0/29")
     assert await all_that_is_given(env) == [f"198.51.100.{n}" for n in range(2 ** (32 - length))]
 
 
-async def test_an_extension_over_another_pool_is_refused(env: AllocationEnv) -> None:
+async def test_extension_over_another_pool_is_refused(env: AllocationEnv) -> None:
     await env.pool("2001:db8::/48")
     await env.pool("2001:db8:1::/48", "next")
     with pytest.raises(InvalidPoolError, match="2001:db8::/47 overlaps another pool"):
@@ -254,7 +250,7 @@ async def test_an_extension_over_another_pool_is_refused(env: AllocationEnv) -> 
 # Removed
 
 
-async def test_a_pool_is_removed_once_nothing_holds_a_slot(env: AllocationEnv) -> None:
+async def test_pool_without_held_slots_is_removed(env: AllocationEnv) -> None:
     await env.pool("2001:db8::/48")
     held = (await env.allocate("S-1")).delegation
     pool = (await use_of(env)).pool
@@ -284,7 +280,7 @@ async def test_a_pool_is_removed_once_nothing_holds_a_slot(env: AllocationEnv) -
 
 @pytest.mark.parametrize("released_first", [True, False])
 @pytest.mark.parametrize(("confirmed", "hours"), [(True, 24), (False, 168)])
-async def test_a_pool_is_not_removed_while_an_excluded_prefix_is_in_quarantine(
+async def test_pool_with_an_excluded_quarantine_is_not_removed(
     env: AllocationEnv, released_first: bool, confirmed: bool, hours: int
 ) -> None:
     """Otherwise the same space, added as another pool, would give the prefix to somebody else."""
@@ -309,7 +305,7 @@ async def test_a_pool_is_not_removed_while_an_excluded_prefix_is_in_quarantine(
         await remove_pool(platform, pool, QUARANTINE)
 
 
-async def test_a_pool_that_was_changed_since_it_was_read_is_left_alone(env: AllocationEnv) -> None:
+async def test_pool_changed_since_it_was_read_is_not_changed(env: AllocationEnv) -> None:
     await env.pool("2001:db8::/48")
     old = (await use_of(env)).pool
     await extended(env, "2001:db8::/47")

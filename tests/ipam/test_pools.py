@@ -34,7 +34,7 @@ async def uses(env: AllocationEnv) -> dict[str, PoolUse]:
         ("2001:db8::/4x", "ipv6_pd", 56, "does not appear to be an IPv4 or IPv6 network"),
     ],
 )
-def test_a_pool_that_cannot_be_is_refused_with_a_reason(prefix: str, purpose: str, length: int, complaint: str) -> None:
+def test_invalid_pool_is_refused_with_a_reason(prefix: str, purpose: str, length: int, complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         Pool.model_validate({"name": "x", "prefix": prefix, "purpose": purpose, "delegated_length": length})
 
@@ -52,7 +52,7 @@ def test_a_pool_that_cannot_be_is_refused_with_a_reason(prefix: str, purpose: st
         ("198.51.100.7/32", "ipv4", 32, range(1)),
     ],
 )
-def test_the_slots_of_a_pool(prefix: str, purpose: str, length: int, slots: range) -> None:
+def test_slots_of_a_pool_omit_reserved_addresses(prefix: str, purpose: str, length: int, slots: range) -> None:
     pool = Pool.model_validate({"name": "x", "prefix": prefix, "purpose": purpose, "delegated_length": length})
     assert pool.slots == slots
 
@@ -60,7 +60,7 @@ def test_the_slots_of_a_pool(prefix: str, purpose: str, length: int, slots: rang
 # Side by side
 
 
-async def test_the_same_pool_again_changes_nothing(env: AllocationEnv) -> None:
+async def test_repeated_add_of_a_pool_changes_nothing(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/48", region="east", country="SE")
     await env.allocate("S-1")
     before = await env.owner.fetch("SELECT * FROM pools")
@@ -68,7 +68,7 @@ async def test_the_same_pool_again_changes_nothing(env: AllocationEnv) -> None:
     assert await env.owner.fetch("SELECT * FROM pools") == before
 
 
-async def test_a_name_belongs_to_one_pool_of_a_tenant(env: AllocationEnv) -> None:
+async def test_pool_name_is_unique_within_a_tenant(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/48")
     with pytest.raises(InvalidPoolError, match="a pool named 'home' exists already, with other properties"):
         await env.pool("2001:db8:2::/48")
@@ -88,12 +88,12 @@ async def test_overlapping_pools_are_refused_in_one_vrf_and_allowed_in_two(env: 
         await env.pool(prefix, "third", vrf="customer-7")
 
 
-async def test_a_pool_of_nobody(env: AllocationEnv) -> None:
+async def test_pool_of_an_unknown_tenant_is_refused(env: AllocationEnv) -> None:
     with pytest.raises(InvalidPoolError, match="tenant 'nobody' does not exist: add it with `lastmile tenant add`"):
         await env.pool("2001:db8:1::/48", tenant="nobody")
 
 
-async def test_a_refused_pool_does_not_spoil_the_transaction(env: AllocationEnv) -> None:
+async def test_refused_pool_keeps_the_transaction_usable(env: AllocationEnv) -> None:
     """A list of pools is added in one transaction, and each complaint is heard."""
     pool = Pool(name="home", prefix="2001:db8:1::/48", purpose=Purpose.IPV6_PD, delegated_length=56)
     async with env.database.platform() as platform:
@@ -118,7 +118,7 @@ async def test_use_is_counted_in_slots(env: AllocationEnv) -> None:
     assert (await uses(env))["home"].quarantined == 0
 
 
-async def test_a_shared_pool_serves_two_tenants(env: AllocationEnv) -> None:
+async def test_shared_pool_serves_two_tenants(env: AllocationEnv) -> None:
     await env.pool("2001:db8:f::/55", "shared", tenant=None)
     given = {str((await env.allocate("S-1", tenant=tenant)).delegation.prefix) for tenant in ("acme", "other")}
     assert given == {"2001:db8:f::/56", "2001:db8:f:100::/56"}
@@ -140,7 +140,7 @@ def nth_prefixes(draw: st.DrawFn) -> tuple[IPv4Network | IPv6Network, int, int]:
     return pool, length, draw(st.integers(0, size - 1) | st.just(size - 1))
 
 
-async def test_the_nth_prefix_is_what_arithmetic_says(env: AllocationEnv) -> None:
+async def test_nth_prefix_equals_the_arithmetic_result(env: AllocationEnv) -> None:
     """Against Python's own: many drawn first, then asked for in one go."""
     drawn: list[tuple[IPv4Network | IPv6Network, int, int]] = []
 

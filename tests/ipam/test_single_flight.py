@@ -35,7 +35,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_one_does_it_for_all_and_later_ones_do_it_again() -> None:
+async def test_concurrent_callers_share_one_run() -> None:
     work = Work()
     tasks = await begun(work, 5)
     assert work.begun == 1
@@ -53,7 +53,7 @@ async def test_other_work_goes_its_own_way() -> None:
     assert await task == 1
 
 
-async def test_all_fail_alike() -> None:
+async def test_failure_is_raised_for_every_caller() -> None:
     work = Work()
     work.failure = RuntimeError("no")
     tasks = await begun(work, 3)
@@ -64,7 +64,7 @@ async def test_all_fail_alike() -> None:
     assert await single_flight("this", work) == 2
 
 
-async def test_where_one_is_cancelled_another_takes_over() -> None:
+async def test_cancelled_runner_is_replaced_by_another_caller() -> None:
     work = Work()
     first, *others = await begun(work, 3)
     first.cancel()
@@ -75,7 +75,7 @@ async def test_where_one_is_cancelled_another_takes_over() -> None:
     assert await asyncio.gather(*others) == [2, 2]
 
 
-async def test_one_who_waits_and_is_cancelled_disturbs_nobody() -> None:
+async def test_cancelled_waiter_does_not_affect_the_others() -> None:
     work = Work()
     first, second = await begun(work, 2)
     second.cancel()

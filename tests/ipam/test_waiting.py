@@ -30,7 +30,7 @@ async def blocked(env: AllocationEnv) -> None:
             pass
 
 
-async def test_the_last_slot_goes_to_who_waited_where_its_claim_is_rolled_back(env: AllocationEnv) -> None:
+async def test_waiting_allocation_gets_the_slot_of_a_rolled_back_claim(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/56")
     await env.revoke_and_release((await env.allocate("S-0")).delegation)
     await env.end_quarantines()
@@ -42,7 +42,7 @@ async def test_the_last_slot_goes_to_who_waited_where_its_claim_is_rolled_back(e
     assert str((await second).delegation.prefix) == "2001:db8:1::/56"
 
 
-async def test_who_waited_is_told_exhausted_where_the_claim_is_committed(env: AllocationEnv) -> None:
+async def test_waiting_allocation_is_refused_after_a_committed_claim(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/56")
     await env.revoke_and_release((await env.allocate("S-0")).delegation)
     await env.end_quarantines()
@@ -53,7 +53,7 @@ async def test_who_waited_is_told_exhausted_where_the_claim_is_committed(env: Al
         await second
 
 
-async def test_a_claim_that_grew_the_pool_and_died_leaves_it_to_the_next(env: AllocationEnv) -> None:
+async def test_rolled_back_growth_of_a_pool_is_repeated_by_the_next(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/56")
     with suppress(ClientDied):
         async with claiming(env, "S-1"):
@@ -63,7 +63,7 @@ async def test_a_claim_that_grew_the_pool_and_died_leaves_it_to_the_next(env: Al
     assert str((await second).delegation.prefix) == "2001:db8:1::/56"
 
 
-async def test_an_attempt_that_waited_for_a_stranger_finds_what_its_own_key_has_meanwhile(env: AllocationEnv) -> None:
+async def test_waiting_attempt_finds_the_prefix_of_its_own_key(env: AllocationEnv) -> None:
     """Two slots: one is claimed with its own key, one by a stranger who dies after that has been committed."""
     await env.pool("2001:db8:1::/55")
     for ref in ("S-8", "S-9"):
@@ -82,7 +82,7 @@ async def test_an_attempt_that_waited_for_a_stranger_finds_what_its_own_key_has_
     assert ((await again).delegation, (await again).created) == (first.delegation, False)
 
 
-async def test_two_who_release_one_prefix_at_the_same_moment_are_both_content(env: AllocationEnv) -> None:
+async def test_concurrent_releases_of_one_prefix_both_succeed(env: AllocationEnv) -> None:
     await env.pool("2001:db8:1::/56")
     revoked = await env.revoke((await env.allocate("S-1")).delegation)
     async with env.database.tenant("acme") as connection:

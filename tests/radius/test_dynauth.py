@@ -125,7 +125,7 @@ async def test_disconnect_with_another_nas_address_is_acknowledged_without_it(
 
 
 @pytest.mark.parametrize("kind", ["disconnect", "coa"])
-async def test_not_found_by_an_address_in_doubt_is_no_proof(
+async def test_session_not_found_by_an_uncertain_address_is_unconfirmed(
     patient: DynamicAuthorization, nas: ScriptedNas, kind: str
 ) -> None:
     nas.requires = frozenset({"Framed-IP-Address"})

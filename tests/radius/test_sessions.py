@@ -36,7 +36,7 @@ async def accounted(
     await owner.execute(ROW, session, user, nas, ip, mac, is_open)
 
 
-async def test_an_open_session_comes_with_its_nas(database: Database, owner: asyncpg.Connection) -> None:
+async def test_open_session_includes_its_nas(database: Database, owner: asyncpg.Connection) -> None:
     async with database.platform() as platform:
         await add_nas(platform, NasRecord(address="192.0.2.1", name="bng-1", secret="between-us", coa_port=1700))
     await accounted(owner, "4F0C", "192.0.2.1", ip="198.51.100.7", mac="00-1A-2B-3C-4D-5E")
@@ -48,7 +48,7 @@ async def test_an_open_session_comes_with_its_nas(database: Database, owner: asy
     ]
 
 
-async def test_a_nas_is_found_by_its_ipv6_address(database: Database, owner: asyncpg.Connection) -> None:
+async def test_nas_is_found_by_its_ipv6_address(database: Database, owner: asyncpg.Connection) -> None:
     async with database.platform() as platform:
         await add_nas(platform, NasRecord(address="2001:DB8:0:0::1", name="bng-6", secret="between-us"))
     await accounted(owner, "4F0C", "2001:db8::1")

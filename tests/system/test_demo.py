@@ -20,7 +20,7 @@ def _demo(alone: Cli, state: Path, temporal_program: Path) -> Cli:
 
 @pytest.mark.freeradius_required
 @pytest.mark.prometheus_required
-async def test_cut_off_and_again(alone: Cli, server_directory: Path, temporal_program: Path) -> None:
+async def test_interrupted_demo_is_continued(alone: Cli, server_directory: Path, temporal_program: Path) -> None:
     demo = _demo(alone, server_directory / "demo", temporal_program)
     first = await demo.start("demo")
     await until(first.stdout, "S-1006 is deprovisioned")
@@ -53,7 +53,7 @@ async def test_cut_off_and_again(alone: Cli, server_directory: Path, temporal_pr
 
 
 @pytest.mark.freeradius_required
-async def test_a_netbox_of_the_users_own_is_left_alone(
+async def test_demo_does_not_use_a_configured_netbox(
     alone: Cli, server_directory: Path, temporal_program: Path
 ) -> None:
     with NetBoxServer() as server:

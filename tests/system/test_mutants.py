@@ -154,7 +154,7 @@ def mutated(request: pytest.FixtureRequest, copy: Copy) -> Iterator[Copy]:
 
 
 @pytest.mark.timeout(300)
-async def test_the_tests_pass_where_there_is_no_bug(copy: Copy) -> None:
+async def test_tests_pass_without_a_mutation(copy: Copy) -> None:
     ran = await copy.run(*{mutant.tests for mutant in MUTANTS})
     assert ran.passed > 0, ran.output
     assert ran.failures == ran.errors == [], ran.output
@@ -166,7 +166,7 @@ async def test_the_tests_pass_where_there_is_no_bug(copy: Copy) -> None:
     [pytest.param(mutant, mutant.tests, id=mutant.bug) for mutant in MUTANTS],
     indirect=["mutated"],
 )
-async def test_the_bug_is_caught(mutated: Copy, tests: str) -> None:
+async def test_mutation_is_caught(mutated: Copy, tests: str) -> None:
     # Where a race ends otherwise the second time, hypothesis tells of that and not of what it found: no proof yet.
     for _ in range(3):
         ran = await mutated.run(tests)

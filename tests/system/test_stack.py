@@ -38,7 +38,7 @@ async def _http_status(host: str, port: str, path: str) -> int:
     return int(status.split()[1])
 
 
-async def test_up_and_found_and_down_and_up_again(alone: Path) -> None:
+async def test_stack_is_found_by_clients_and_can_be_restarted(alone: Path) -> None:
     async with Stack(alone, Settings()) as first:
         found = dotenv_values(alone / STACK_FILE)
         assert found == first.environment
@@ -58,14 +58,14 @@ async def test_up_and_found_and_down_and_up_again(alone: Path) -> None:
         assert second.nas == first.nas
 
 
-async def test_two_stacks_in_two_directories(alone: Path) -> None:
+async def test_stacks_in_two_directories_run_side_by_side(alone: Path) -> None:
     # Any free port is what a stack takes anyhow.
     async with Stack(alone / "one", Settings()) as one, Stack(alone / "two", Settings(http_port=0)) as two:
         shared = one.addresses.items() & two.addresses.items()
         assert not shared
 
 
-async def test_it_ends_with_a_server_that_ends_and_says_why(alone: Path) -> None:
+async def test_stack_ends_with_a_failed_server_and_names_it(alone: Path) -> None:
     async with Stack(alone, Settings()) as stack:
         mark = (alone / "postgres" / "postmaster.pid").read_text()
         os.kill(int(mark.splitlines()[0]), signal.SIGKILL)
@@ -73,7 +73,7 @@ async def test_it_ends_with_a_server_that_ends_and_says_why(alone: Path) -> None
             await stack.watch()
 
 
-async def test_a_worker_that_cannot_start_takes_everything_down(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_worker_that_cannot_start_stops_the_stack(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings()
     monkeypatch.setenv("LASTMILE_TASK_QUEUE", "")  # only the worker sees it, and refuses it
     with pytest.raises(ServerFailedError, match="The worker ended with status"):
@@ -112,7 +112,7 @@ def _servers(stack: asyncio.subprocess.Process) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_stops_everything(alone: Path, number: signal.Signals) -> None:
+async def test_signal_stops_every_server(alone: Path, number: signal.Signals) -> None:
     stack, output = await _up(alone)
     await _until(output, "Running")
     servers = _servers(stack)
@@ -124,7 +124,7 @@ async def test_a_signal_stops_everything(alone: Path, number: signal.Signals) ->
     assert not (alone / STACK_FILE).exists()
 
 
-async def test_a_signal_while_it_starts(alone: Path) -> None:
+async def test_signal_during_the_start_stops_every_server(alone: Path) -> None:
     stack, output = await _up(alone)
     await _until(output, "Starting")
     stack.send_signal(signal.SIGINT)
@@ -134,7 +134,7 @@ async def test_a_signal_while_it_starts(alone: Path) -> None:
         pass
 
 
-async def test_an_impatient_second_signal_orphans_nobody(alone: Path) -> None:
+async def test_second_signal_leaves_no_server_running(alone: Path) -> None:
     stack, output = await _up(alone)
     await _until(output, "Running")
     servers = _servers(stack)
@@ -147,7 +147,7 @@ async def test_an_impatient_second_signal_orphans_nobody(alone: Path) -> None:
     assert not left
 
 
-async def test_after_a_kill_the_next_one_waits_for_what_is_left(alone: Path) -> None:
+async def test_stack_after_a_kill_waits_for_the_remaining_servers(alone: Path) -> None:
     stack, output = await _up(alone)
     await _until(output, "Running")
     ports = json.loads((alone / "ports.json").read_text())

@@ -127,7 +127,7 @@ async def settled(env: DirectEnv) -> list[str]:
 
 
 @pytest.mark.timeout(400)
-async def test_nothing_double_and_nothing_leaked(env: DirectEnv, way: Way, owner_url: str) -> None:
+async def test_chaos_with_netbox_leaves_no_duplicate_and_no_leak(env: DirectEnv, way: Way, owner_url: str) -> None:
     await env.pool("2001:db8:4000::/44", "rests", **way.more)
     await env.pool("2001:db8:5000::/44", "goes", on_release=OnRelease.DELETE, **way.more)
     env.server.faults.chance(LOST, 0.2)
@@ -152,7 +152,7 @@ async def test_nothing_double_and_nothing_leaked(env: DirectEnv, way: Way, owner
         assert len(env.containers()) <= 2 * SPARE_BLOCKS
 
 
-async def test_a_full_pool_is_shared_fairly(env: DirectEnv, way: Way) -> None:
+async def test_full_pool_assigns_every_prefix_once(env: DirectEnv, way: Way) -> None:
     """More ask at once than there is room for: each gets one prefix or is refused, and nothing is left over."""
     await env.pool("2001:db8:4000::/53", **way.more | ({"block_length": 54} if way.more else {}))
     env.server.faults.chance(LOST, 0.2)

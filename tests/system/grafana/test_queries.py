@@ -135,25 +135,25 @@ def legend(query: PanelQuery, sample: Sample) -> str:
     return query.name(sample.labels)
 
 
-async def test_the_prefixes(isp: Isp) -> None:
+async def test_prefix_panels_show_the_expected_values(isp: Isp) -> None:
     assert await shown(isp, "ipv6-lifecycle") == approximately(LIFECYCLE)
 
 
-async def test_the_prefixes_of_one_tenant(isp: Isp) -> None:
+async def test_prefix_panels_of_one_tenant_show_its_values(isp: Isp) -> None:
     assert await shown(isp, "ipv6-lifecycle", "other") == approximately(OF_OTHER)
 
 
-async def test_the_prefixes_of_several_tenants(isp: Isp) -> None:
+async def test_prefix_panels_of_several_tenants_show_their_values(isp: Isp) -> None:
     assert await shown(isp, "ipv6-lifecycle", "acme", "other") == approximately(LIFECYCLE)
 
 
-async def test_the_platform(isp: Isp) -> None:
+async def test_platform_panels_show_the_expected_values(isp: Isp) -> None:
     panels = await shown(isp, "lastmile-platform")
     assert panels.keys() == PLATFORM.keys() | OPEN.keys()
     assert {panel: panels[panel] for panel in PLATFORM} == approximately(PLATFORM)
 
 
-async def test_the_platforms_panels_with_series_of_many_kinds(isp: Isp) -> None:
+async def test_platform_panels_separate_series_by_label(isp: Isp) -> None:
     panels = await shown(isp, "lastmile-platform")
     assert panels["Step duration p95"].keys() >= {"open_order", "allocate_ip_address", "revoke_ipv6_lifecycle"}
     assert panels["NetBox latency p95"]["POST"] == SECONDS
@@ -171,13 +171,13 @@ def approximately(panels: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     }
 
 
-async def test_every_rule_is_evaluated_without_a_fault(isp: Isp) -> None:
+async def test_every_rule_is_evaluated_without_an_error(isp: Isp) -> None:
     rules = await isp.prometheus.rules()
     assert len(rules) > 30
     assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
 
 
-async def test_every_series_that_a_rule_looks_at_is_there(isp: Isp) -> None:
+async def test_every_series_of_the_rules_exists(isp: Isp) -> None:
     """A name or a label that is wrong makes an alert that never fires."""
     missing = []
     for rule in await isp.prometheus.rules():
@@ -187,7 +187,7 @@ async def test_every_series_that_a_rule_looks_at_is_there(isp: Isp) -> None:
     assert not missing
 
 
-async def test_the_alerts_that_such_a_day_raises(isp: Isp) -> None:
+async def test_expected_alerts_are_raised(isp: Isp) -> None:
     """Those that wait for their time included, with the labels that tell what they are about."""
     pool = {"pool": "tiny", "tenant": "other", "purpose": "ipv6_pd"}
     critical, warning = {"severity": "critical"}, {"severity": "warning"}
