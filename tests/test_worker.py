@@ -28,7 +28,7 @@ from tests.support.processes import Environment, environment_of, get, healthy, p
 NOBODY = f"{HOST}:1"
 VERSIONS = Path(lastmile.db.__file__).with_name("migrations") / "versions"
 
-# Whether somebody waits to write into a table that is locked in this database: an audit of its hour only reads.
+# Whether a transaction waits to write into a locked table of this database: the hourly audit only reads.
 WAITING = """
     SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database
     WHERE NOT granted AND mode = 'RowExclusiveLock' AND datname = current_database()
@@ -50,7 +50,7 @@ def orders() -> Orders:
 
 
 async def refusal(environment: Environment) -> str:
-    """What a worker says that does not start."""
+    """Return the error output of a worker that does not start."""
     async with started(environment) as process:
         _, words = await process.communicate()
         assert process.returncode == 2, words.decode()
@@ -267,7 +267,7 @@ async def test_worker_process_that_fails_ends_all_processes(environment: Environ
 async def test_worker_creates_and_runs_the_schedules(
     environment: Environment, orders: Orders, temporal_client: Client
 ) -> None:
-    """The worker makes the schedules, and carries out what they start."""
+    """The worker creates the Schedules and runs their workflows."""
     schedules = ScheduleManager(temporal_client, orders.ref)
     async with started(environment) as process:
         assert process.stderr

@@ -1,4 +1,4 @@
-"""Every alert says what it means and what to do, in words that are true, and its rule fires when it should."""
+"""Every alert has a description and a runbook that are correct, and its rule fires when it should."""
 
 import re
 import subprocess

@@ -45,7 +45,7 @@ CURES: dict[str, tuple[Cure, ...]] = {
     "billed_without_line": (provision, deprovision),
     "terminated_order": (provision, deprovision),
 }
-"""What the remedy of each invariant says, alternatives apart."""
+"""The actions that the remedy of each invariant names."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ async def test_remedy_of_a_prefix_whose_subscriber_was_rolled_back_removes_it(
 
 
 async def test_remedy_of_an_overlap_removes_it(populated_env: AuditedEnv, owner: asyncpg.Connection) -> None:
-    """Two pools overlap. A subscriber that comes back gets its former prefix, unless the pool is closed."""
+    """Two pools overlap. A returning subscriber gets its former prefix, unless the pool is closed."""
     await owner.execute(
         """
         ALTER TABLE pools DROP CONSTRAINT pools_no_overlap;

@@ -18,7 +18,7 @@ from tests.support.workers import RunningWorker
 
 @pytest.fixture(scope="session")
 def command_server() -> Iterator[CommandServer]:
-    """Forks commands from one process, so that not each command imports everything."""
+    """Run the command server, which forks commands, so that imports happen once."""
     with CommandServer.running() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""What is typed on the command line is read strictly, before a command does anything."""
+"""Arguments of the command line are parsed strictly before a command acts."""
 
 import asyncio
 import sys

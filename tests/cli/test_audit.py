@@ -1,4 +1,4 @@
-"""Whether the promises are kept: a table for people, exit code 1 for scripts, and the repair of what is safe."""
+"""`lastmile audit`: the table, the exit code for scripts, and the repair of safe violations."""
 
 import getpass
 

@@ -1,4 +1,4 @@
-"""What is wrong with orders, options and settings is said at once, where it is, and before anything starts."""
+"""Invalid orders, options and settings: every mistake is reported with its place before anything starts."""
 
 import asyncio
 import json
@@ -77,7 +77,7 @@ async def test_order_id_of_two_orders_is_refused(alone: Cli, book: Book) -> None
 
 
 def test_every_pattern_of_a_model_has_a_description() -> None:
-    """Nobody should have to read a regular expression."""
+    """A message must not contain a regular expression."""
 
     def patterned(schema: Any) -> set[str]:
         if isinstance(schema, list):

@@ -1,4 +1,4 @@
-"""A parked run is released from the command line, with who and why; where nothing is parked, that is said."""
+"""Decisions on parked runs from the command line, with the operator's name and reason."""
 
 import pytest
 from temporalio.client import Client

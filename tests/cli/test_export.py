@@ -1,4 +1,4 @@
-"""The estate as orders: what export writes, provision reads, and makes the same estate of."""
+"""`lastmile export`: `lastmile provision` reads its output and creates the same subscribers."""
 
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ async def test_export_can_be_imported_again(
     assert (exported["O-1"].addressing.ipv6_pool, exported["O-2"].addressing.ipv6_pool) == ("business", "home")
     assert '"_ipv6_prefix": "2001:db8:' in first.read_text()
 
-    # Into an empty tenant with the same pools, in a VRF of its own: one after the other, so that the same come first.
+    # Into an empty tenant with the same pools in another VRF, one after the other, so that the prefixes are the same.
     async with database.platform() as connection:
         await add_tenant(connection, "twin", "Twin")
         for pool in POOLS:

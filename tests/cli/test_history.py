@@ -1,4 +1,4 @@
-"""Who did what to a subscriber; who had a prefix, and when."""
+"""`lastmile history`: the changes of a subscriber, and the holders of a prefix at a time."""
 
 import getpass
 import json
@@ -23,7 +23,7 @@ async def test_history_of_a_subscriber_lists_changes_in_order(cli: Cli, book: Bo
     entries = (await cli(*asked, "--json")).json
     assert [entry["at"] for entry in entries] == sorted(entry["at"] for entry in entries)
     assert {entry["actor"] for entry in entries if entry["order_id"] == "O-1"} == {"crm"}
-    # An order that names nobody is that of whoever typed the command.
+    # An order without `requested_by` gets the user of the command.
     assert {entry["actor"] for entry in entries if entry["order_id"] == "D-1"} == {getpass.getuser()}
     assert {entry["record"] for entry in entries} >= {"subscribers", "delegations", "radcheck", "billing_services"}
     ran = await cli(*asked)

@@ -1,4 +1,4 @@
-"""Tenants, pools and NAS: added once, shown to people and to scripts, never with a secret."""
+"""Tenants, pools and NAS: added once, and shown as tables and as JSON without secrets."""
 
 import asyncio
 from datetime import datetime, timedelta

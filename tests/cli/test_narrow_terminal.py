@@ -1,4 +1,4 @@
-"""Tables on a narrow terminal: what is copied from them is never broken."""
+"""Tables on a narrow terminal: values that users copy are not wrapped."""
 
 import io
 

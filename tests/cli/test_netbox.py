@@ -125,7 +125,7 @@ async def test_check_of_an_unreachable_netbox_is_unavailable(
 
 
 async def test_netbox_settings_that_contradict_are_refused(lastmile: Cli) -> None:
-    """What is wrong with several settings at once belongs to none of them."""
+    """An error of several settings together names none of them alone."""
     ran = await lastmile.but(LASTMILE_RADIUS_TIMEOUT_SECONDS="20")("netbox", "check")
     assert ran.code == 2
     assert "LASTMILE_RADIUS_TIMEOUT_SECONDS times LASTMILE_RADIUS_TRIES must not exceed 30 seconds" in ran.err

@@ -1,4 +1,4 @@
-"""Files of orders that are run: what is rejected, what is not done twice, and what an interruption leaves."""
+"""The import of files of orders: rejects, repetitions and interruptions."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ async def test_import_with_invalid_lines_runs_the_valid_ones(
     good, spoilt, homeless = book.order(1), book.order(2, tenant="Acme"), book.order(3, tenant="nobody")
     pool = book.order(4, addressing={"ipv6_pool": "nowhere"})
     stolen = book.order(5, order_id="O-1")
-    # The stolen id is behind a line of the same subscriber, so that it comes after the order that has it.
+    # The reused id is behind a line of the same subscriber, so it runs after the order that has the id.
     file.write_text(lines(good, spoilt, homeless, pool, stolen | {"subscriber_ref": book.ref(1)}))
     rejected.write_text("of an earlier run")
     ran = await cli("provision", str(file), "--json")
@@ -132,7 +132,7 @@ async def there(client: Client, workflow_id: str) -> None:
         with suppress(RPCError):
             await client.get_workflow_handle(workflow_id).describe()
             return
-        await asyncio.sleep(0.05)  # who starts it is another process, and nobody else is told
+        await asyncio.sleep(0.05)  # another process starts it, without a notification
 
 
 @asynccontextmanager
@@ -162,7 +162,7 @@ async def held_back(address: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
 async def test_interrupt_before_temporal_answers_reports_unknown_starts(
     cli: Cli, book: Book, temporal_address: str, temporal_client: Client
 ) -> None:
-    """Nobody knows then, and nothing else is said."""
+    """The outcome is unknown then, and the command says only that."""
     async with held_back(temporal_address) as (address, answers):
         process = await cli.but(TEMPORAL_ADDRESS=address).start("provision", "-")
         assert process.stdin

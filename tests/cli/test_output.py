@@ -1,4 +1,4 @@
-"""What is shown is safe for a terminal, whatever an older record holds."""
+"""Output is safe for a terminal, whatever an older record contains."""
 
 import getpass
 import io

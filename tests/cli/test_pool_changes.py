@@ -1,4 +1,4 @@
-"""What an operator does with a pool and a NAS that are there: said in a sentence, with an exit code for scripts."""
+"""Changes of existing pools and NAS: a sentence for operators, and an exit code for scripts."""
 
 from pathlib import Path
 

@@ -24,12 +24,12 @@ def netbox_server() -> Iterator[NetBoxServer]:
 
 @pytest.fixture
 async def env(owner_url: str, owner: asyncpg.Connection, netbox_server: NetBoxServer) -> AsyncIterator[DirectEnv]:
-    """An ISP with two lines in a pool that is kept in NetBox."""
+    """Return an environment with two lines in a direct pool."""
     async with DirectEnv.serving(owner_url, owner, netbox_server) as env:
         await env.pool()
         for n in (1, 2):
             await env.provision(f"S-{n}", f"O-{n}")
-        # As if they were lines of an estate that was taken over: without orders, and in RADIUS all the same.
+        # Like imported lines: without orders, and with RADIUS accounts.
         await owner.execute("DELETE FROM orders")
         yield env
 
@@ -162,7 +162,7 @@ async def test_reconcile_without_netbox_is_unavailable(lastmile: Cli, env: Direc
 
 
 async def test_reconcile_shows_what_it_found_before_netbox_failed(lastmile: Cli, env: DirectEnv) -> None:
-    """What was repaired until then is told."""
+    """The command shows the repairs that it made before."""
     for n in (1, 2):
         await changes(env, n, status="reserved")
     env.server.faults.next(Fault(), method="PATCH", path=PREFIXES)
@@ -193,7 +193,7 @@ async def test_audit_lists_the_differences_of_netbox(lastmile: Cli, env: DirectE
     assert ran.code == 1
     [one] = ran.json
     assert (one["invariant"], one["tenant"], one["subject"]) == ("drift_in_netbox", "acme", FIRST)
-    assert one["meaning"] == "every record in NetBox says what is true"
+    assert one["meaning"] == "every record in NetBox agrees with the database"
     assert one["remedy"] == "`lastmile netbox reconcile --repair` corrects it"
     assert (await lastmile("audit", "--tenant", "other")).code == 0
     assert (await lastmile("audit", "--tenant", "acme")).code == 1

@@ -1,4 +1,4 @@
-"""What a person on the phone with a subscriber needs to see, what waits for a decision first."""
+"""`lastmile status`: the facts for a call with a subscriber, pending decisions first."""
 
 import asyncio
 from base64 import b64encode

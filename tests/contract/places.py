@@ -1,4 +1,4 @@
-"""The places that depend on an order type: each is a check that returns a sentence for what is missing there."""
+"""The places that depend on an order type: each check returns a sentence for every missing entry."""
 
 import pkgutil
 from collections.abc import Callable, Iterator

@@ -65,7 +65,7 @@ async def populated(owner: asyncpg.Connection) -> asyncpg.Connection:
 
 @pytest.fixture
 async def login_url(owner_url: str) -> str:
-    """What a production worker logs in with: a member of the group roles, and nothing else."""
+    """Return the URL of a login like a production worker's: a member of the group roles only."""
     return await make_login(owner_url, "tests_login", "chosen-by-the-test", "lastmile_app", "lastmile_platform")
 
 

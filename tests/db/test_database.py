@@ -1,4 +1,4 @@
-"""Connections: whom they act as, what ends them, and how they come back."""
+"""Connections: their roles, time-outs and recovery."""
 
 from collections.abc import AsyncIterator
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Who sees and writes what: every table of the catalogue is walked, so that a new one cannot be forgotten."""
+"""Row-level security: every table of the catalogue is checked, so that a new table cannot be omitted."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lastmile.db import Database
 
-# Equipment of the network, alembic's own mark, the audit's sums, all figures, and what is kept of NetBox's ids.
+# NAS, Alembic's version, the findings of the audit, metrics snapshots, and ids of NetBox records.
 WITHOUT_TENANT = {"nas", "nasreload", "alembic_version", "audit_findings", "metrics_snapshots"}
 WITHOUT_TENANT |= {"netbox_failed_repairs", "netbox_comparisons", "netbox_pending_inspections"}
 
@@ -32,7 +32,7 @@ class Table:
     source: str
     """The column to write in order to change that."""
     writable: list[str]
-    """What an INSERT may name."""
+    """Return the columns that an INSERT may name."""
 
 
 async def tables(owner: asyncpg.Connection) -> list[Table]:

@@ -39,7 +39,7 @@ QUARANTINE = Quarantine(timedelta(hours=24), timedelta(days=7))
 PLAN = ServicePlan(name="fiber-500", download_kbps=500_000, upload_kbps=100_000)
 LINE = Line(connection_type="ftth", onu_serial="ABCD00000001", cpe_mac="00:1a:2b:3c:4d:5e")
 
-# The pool with its frontier at its end or beyond what is taken, and so many slots taken of those within reach.
+# A pool with its frontier at its end or beyond the held slots, and this number of held slots within reach.
 TAKEN = """
 WITH pool AS (UPDATE pools SET frontier = $1 WHERE name = 'home' RETURNING id, tenant_id)
 INSERT INTO slots (pool_id, slot, tenant_id, delegation_id, free_at, last_holder)
@@ -124,7 +124,7 @@ async def test_addresses(database: Database, counter: Counter, owner: asyncpg.Co
 
 
 async def test_allocation_from_a_large_pool_uses_the_index(database: Database, owner: asyncpg.Connection) -> None:
-    """200 000 slots, half of them taken, most others at rest: an allocation reads a handful of rows."""
+    """Of 200 000 slots, half are held and most others are in quarantine: an allocation reads a handful of rows."""
     await owner.execute("UPDATE pools SET prefix = '2001:db8:8000::/36', end_slot = 1 << 20 WHERE name = 'home'")
     await owner.execute(TAKEN, 200_000, 100_000, 99_900)
     reads = text(

@@ -69,10 +69,10 @@ Action = Request | Move | Release
 
 @dataclass
 class Model:
-    """Who holds what, what rests, and who had it last."""
+    """The expected state: holders, prefixes in quarantine, and last holders."""
 
     held: dict[int, tuple[Request, Delegation]] = field(default_factory=dict)
-    """What has not been given back, by the delegation's id."""
+    """The unreleased delegations by id."""
     spent: set[tuple[str, str, Purpose, str]] = field(default_factory=set)
     """Keys whose delegation was given back."""
     resting: set[Prefix] = field(default_factory=set)
@@ -119,7 +119,7 @@ class Model:
         return answer is None
 
     def _state(self, seen: Delegation) -> State:
-        """What it is by now; one that has been given back stays revoked."""
+        """Return the present delegation; a released one stays revoked."""
         return self.held[seen.id][1].state if seen.id in self.held else State.REVOKED
 
     def _may_be(self, request: Request, answer: object, rival_died: bool) -> bool:
@@ -138,7 +138,7 @@ class Model:
         return isinstance(answer, Allocation) and answer.created and answer.delegation.prefix in (had or free)
 
     def _found(self, request: Request) -> Delegation | type[AllocationSpentError] | None:
-        """What the key, or else the subscriber, has already."""
+        """Return the delegation of the key, or else of the subscriber."""
         for other, delegation in self.held.values():
             if other.key == request.key:
                 return AllocationSpentError if delegation.state is State.REVOKED else delegation
@@ -159,7 +159,7 @@ class Model:
         return None
 
     def _free(self, request: Request) -> set[Prefix]:
-        """What this subscriber could be given: not held, and not resting, unless it was its own."""
+        """Return the prefixes that this subscriber may get: free ones, and its own ones in quarantine."""
         taken = {delegation.prefix for _, delegation in self.held.values()}
         return {
             prefix
@@ -173,6 +173,6 @@ class Model:
 
 
 def _prefixes(pool: Pool) -> list[Prefix]:
-    """What the pool can give out."""
+    """Return every prefix of the pool."""
     every: list[Prefix] = [*pool.prefix.subnets(new_prefix=pool.delegated_length)]
     return [every[n] for n in pool.slots]

@@ -1,4 +1,4 @@
-"""The contract of allocation: who gets which prefix, who gets none and is told why."""
+"""Allocation: which prefix a subscriber gets, and the refusals."""
 
 import asyncio
 from ipaddress import IPv4Address, IPv6Network
@@ -30,7 +30,7 @@ def prefixes(allocations: list[Allocation]) -> set[str]:
     return {str(allocation.delegation.prefix) for allocation in allocations}
 
 
-# Who gets which
+# The choice of the prefix
 
 
 async def test_each_subscriber_gets_a_prefix_of_its_own_out_of_the_pool(env: AllocationEnv) -> None:
@@ -67,7 +67,7 @@ async def test_many_at_once_on_a_pool_that_is_too_small(env: AllocationEnv) -> N
 
 
 async def test_many_at_once_where_the_frontier_must_move(env: AllocationEnv) -> None:
-    """A pool is materialised as far as it is used, and at most a batch per allocator at work beyond that."""
+    """The pool has rows for its used slots, and for at most one batch more for each concurrent allocation."""
     for n in range(10):
         await env.pool(f"2001:db8:{n}000::/40", f"pool-{n}")
         need = Need(Purpose.IPV6_PD, 56, pool=f"pool-{n}")
@@ -145,7 +145,7 @@ async def test_length_selects_the_pool(env: AllocationEnv) -> None:
     assert prefixes([given]) == {"2001:db8:100::/48"}
 
 
-# What is never handed out
+# Prefixes that are never assigned
 
 
 async def test_network_and_broadcast_address_are_nobodys(env: AllocationEnv) -> None:

@@ -1,4 +1,4 @@
-"""What an allocation makes PostgreSQL do, in a big pool and in an empty one, by what it reads and plans."""
+"""The cost of an allocation in PostgreSQL, in a large and in an empty pool: rows read, and plans."""
 
 import pytest
 from sqlalchemy import text
@@ -43,7 +43,7 @@ async def test_allocation_reads_equally_little_in_full_and_empty_pools(env: Allo
     assert max(read) <= 5, read
     async with env.database.tenant("acme") as connection:
         generic, custom = (await connection.execute(PLANS, {"part": "%SKIP LOCKED%"})).one()
-    # Five times PostgreSQL tries what a plan for the very values would bring.
+    # PostgreSQL tries custom plans five times before it uses a generic plan.
     assert (generic > 0, custom) == (True, 5), "every allocation is planned anew"
 
 

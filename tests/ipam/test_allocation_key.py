@@ -1,4 +1,4 @@
-"""The text of an allocation key, which NetBox keeps for us."""
+"""The text format of an allocation key, which NetBox stores."""
 
 import pytest
 

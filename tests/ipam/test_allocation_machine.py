@@ -69,7 +69,7 @@ WRONG = {
 
 
 class Crash(Exception):
-    """The client died: nobody commits."""
+    """Roll back, as after the loss of the client."""
 
 
 class Allocations(RuleBasedStateMachine):
@@ -80,7 +80,7 @@ class Allocations(RuleBasedStateMachine):
         super().__init__()
         self.model = Model()
         self.seen: dict[tuple[Request, Delegation], None] = {}
-        """Every delegation as it once was, in the order in which that could be read."""
+        """Every earlier version of each delegation, in the order of the reads."""
         self.crash_after: int | None = None
         event.listen(self.env.database.engine.sync_engine, "after_cursor_execute", self._after_statement)
 
@@ -172,7 +172,7 @@ class Allocations(RuleBasedStateMachine):
 
     @rule(n=picks)
     def take_down(self, n: int) -> None:
-        """The usual way, so that many a prefix comes back."""
+        """Revoke and release in the usual order, so that prefixes are assigned again."""
         for request, delegation in self.picked(n):
             for state in (State.REVOKING, State.REVOKED, None):
                 held = self.model.held[delegation.id][1]

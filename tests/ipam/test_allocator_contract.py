@@ -1,4 +1,4 @@
-"""What an order can rely on, whoever chooses the prefix: one contract for the three implementations of an allocator."""
+"""The contract of `PrefixAllocator`, for each of its three implementations."""
 
 import asyncio
 from collections.abc import AsyncIterator

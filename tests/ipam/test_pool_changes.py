@@ -283,7 +283,7 @@ async def test_pool_without_held_slots_is_removed(env: AllocationEnv) -> None:
 async def test_pool_with_an_excluded_quarantine_is_not_removed(
     env: AllocationEnv, released_first: bool, confirmed: bool, hours: int
 ) -> None:
-    """Otherwise the same space, added as another pool, would give the prefix to somebody else."""
+    """Otherwise the same space in a new pool would assign the prefix to another subscriber."""
     await ipv4_pool(env)
     revoked = await env.revoke((await env.allocate("S-1", need=V4)).delegation, confirmed=confirmed)
     if released_first:

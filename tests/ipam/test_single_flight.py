@@ -1,4 +1,4 @@
-"""Those who want the same done at the same moment."""
+"""Concurrent callers of the same work share one run."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Files of orders: two forms, one meaning; what is wrong is said where it is, and can be fixed in place."""
+"""Files of orders: JSON Lines and JSON arrays, and errors that name the place in the file."""
 
 import asyncio
 import csv

@@ -69,7 +69,7 @@ async def test_demo_does_not_use_a_configured_netbox(
 
 
 def _in_netbox(told: str) -> set[str]:
-    """What the demo's table of NetBox's prefixes says, without the prefixes."""
+    """Return the demo's table of NetBox's prefixes, without the prefixes."""
     chapter = told.partition("What NetBox's owner sees")[2].partition("Every run")[0]
     rows = [line.split() for line in chapter.splitlines() if line.strip().startswith("3fff:")]
     return {status if status == "container" else f"{status} {' '.join(words[:-1])}" for _, status, _, *words in rows}

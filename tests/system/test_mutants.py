@@ -1,4 +1,4 @@
-"""Deliberate bugs, put into a copy of the source one at a time: each is caught, by tests and for what it does wrong."""
+"""Deliberate bugs in a copy of the source, one at a time: the tests must catch each of them."""
 
 import asyncio
 import os
@@ -115,7 +115,7 @@ class Copy:
             *(sys.executable, "-m", "pytest", *tests, "-q", "-x", "-p", "no:cacheprovider"),
             *("--hypothesis-profile=any-failure", f"--junitxml={report}"),
             cwd=self.directory,
-            # Two versions of a file within a second may look the same to what was compiled of the first.
+            # Two versions of a file within one second could share their compiled bytecode.
             env=os.environ | self.servers | {"PYTHONPATH": str(self.directory), "PYTHONDONTWRITEBYTECODE": "1"},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -167,7 +167,7 @@ async def test_tests_pass_without_a_mutation(copy: Copy) -> None:
     indirect=["mutated"],
 )
 async def test_mutation_is_caught(mutated: Copy, tests: str) -> None:
-    # Where a race ends otherwise the second time, hypothesis tells of that and not of what it found: no proof yet.
+    # If a race ends differently when hypothesis repeats it, hypothesis reports that: no proof yet.
     for _ in range(3):
         ran = await mutated.run(tests)
         if "FlakyStrategyDefinition" not in "".join(ran.failures):

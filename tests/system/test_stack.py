@@ -59,7 +59,7 @@ async def test_stack_is_found_by_clients_and_can_be_restarted(alone: Path) -> No
 
 
 async def test_stacks_in_two_directories_run_side_by_side(alone: Path) -> None:
-    # Any free port is what a stack takes anyhow.
+    # A stack uses any free port.
     async with Stack(alone / "one", Settings()) as one, Stack(alone / "two", Settings(http_port=0)) as two:
         shared = one.addresses.items() & two.addresses.items()
         assert not shared

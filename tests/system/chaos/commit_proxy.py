@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that loses replies to commits: the data is committed, and the client is not told."""
+"""A TCP proxy in front of PostgreSQL that loses the replies to commits, so that clients do not know the outcome."""
 
 import asyncio
 import random

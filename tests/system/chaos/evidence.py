@@ -4,7 +4,7 @@ import asyncpg
 
 __all__ = ["broken"]
 
-# Each returns what is wrong; none may return a row.
+# Each query returns violations; none may return a row.
 QUERIES = {
     "two live prefixes overlap in one VRF": """
         SELECT one.prefix, one.subscriber_ref, other.subscriber_ref
@@ -81,6 +81,6 @@ QUERIES = {
 
 
 async def broken(owner: asyncpg.Connection) -> dict[str, list[tuple[object, ...]]]:
-    """Return what is wrong, by the query that found it."""
+    """Return the violations by the query that found them."""
     found = {name: [tuple(row) for row in await owner.fetch(query)] for name, query in QUERIES.items()}
     return {name: rows for name, rows in found.items() if rows}

@@ -1,4 +1,4 @@
-"""The evidence after a storm finds what is wrong."""
+"""The queries after a chaos run find violations."""
 
 import asyncpg
 import pytest

@@ -24,12 +24,12 @@ RESTARTS = (LINES // 3, 2 * LINES // 3)
 KILL_EVERY = 40
 READ_TIMEOUT = 5
 SPARE_BLOCKS = 2
-"""What a pool keeps of them where nobody holds anything: room for the next lines."""
+"""The blocks that a pool without holders keeps for the next lines."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a pool is kept in NetBox."""
+    """A mode of a pool in NetBox."""
 
     name: str
     env: type[DirectEnv]
@@ -68,7 +68,7 @@ class Chaos:
         self.lost = 0
 
     async def step(self, name: str, *arguments: Any, **more: Any) -> Any:
-        """As Temporal does it: again and again, also where nobody has reported back."""
+        """Repeat the step as Temporal does, also after a worker was killed."""
         while True:
             try:
                 return await self.env.retry(lambda: self.workers.do(name, *arguments, **more))
@@ -109,7 +109,7 @@ class Chaos:
                 self.ended += 1
                 if self.ended % KILL_EVERY == 0:
                     self.workers.kill()
-                    # What rests in a delegated pool may be another line's from now on.
+                    # A prefix in quarantine in a delegated pool may go to another line from now on.
                     await self.env.owner.execute("UPDATE slots SET free_at = now() WHERE free_at > now()")
                 if self.ended in RESTARTS:
                     await asyncio.to_thread(self.env.server.restart)
@@ -118,8 +118,8 @@ class Chaos:
 
 
 async def settled(env: DirectEnv) -> list[str]:
-    """What is held in the end, once nobody is at work any more, and the audit and a reconciliation find nothing."""
-    # What an attempt that was killed had left in NetBox is looked for once more.
+    """Return the held prefixes after all work has ended; the audit and reconciliation must find nothing."""
+    # Pending removals search for records of killed attempts.
     await env.end_quarantines()
     held = await env.agree()
     assert await found(env, everything=True) == []

@@ -1,4 +1,4 @@
-"""A server goes away in the middle of ten provisions, and comes back: every order ends, and ends true."""
+"""A server is stopped during ten provisions and started again: every order ends with a correct result."""
 
 import asyncio
 import uuid

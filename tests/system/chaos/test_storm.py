@@ -84,7 +84,7 @@ class Storm:
             return "not begun"
 
     async def _release(self, order: AnyOrder) -> None:
-        """An operator who has a parked step tried again."""
+        """Retry parked steps, as an operator does."""
         decision = Decision(by="storm", why="the server is back")
         while True:
             await asyncio.sleep(5)

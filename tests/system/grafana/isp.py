@@ -135,14 +135,14 @@ class Isp:
         await line
 
     async def _lose_netbox(self) -> None:
-        """NetBox goes away, and is not told of a prefix any more."""
+        """Stop NetBox, so that a prefix is not reported."""
         assert self._stack.netbox is not None
         await self._stack.netbox.process.stop()
         await self._provision(pool="metro")
         await self._seen('ALERTS{alertname="LastmileNetBoxErrors"}')
 
     async def _break_a_promise(self, line: str) -> None:
-        """What the audit finds, and cannot repair: a line that is not billed."""
+        """Create a violation that the audit cannot repair: a line that is not billed."""
         await self._owner.execute(
             "DELETE FROM billing_services USING subscribers s WHERE s.id = subscriber_id AND s.ref = $1", line
         )

@@ -24,7 +24,7 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Between:
-    """Equals each number from `low` to `high`: what is known of a duration, or of a rate."""
+    """Equals each number from `low` to `high`, for durations and rates."""
 
     low: float
     high: float
@@ -114,7 +114,7 @@ OPEN = {
     "Requests to Temporal": "every kind of request that a worker makes",
     "Requests that failed": "none does",
 }
-"""Panels whose series are not listed here, and what they are."""
+"""Panels whose series are checked elsewhere, with the reason."""
 
 
 async def shown(isp: Isp, dashboard: str, *tenants: str) -> dict[str, dict[str, float]]:
@@ -130,7 +130,7 @@ async def shown(isp: Isp, dashboard: str, *tenants: str) -> dict[str, dict[str, 
 
 
 def legend(query: PanelQuery, sample: Sample) -> str:
-    """It tells apart what the query does."""
+    """The series differ in the labels that the query separates."""
     assert set(re.findall(r"{{(\w+)}}", query.legend)) == set(sample.labels), f"{query.panel}: {sample.labels}"
     return query.name(sample.labels)
 
@@ -188,7 +188,7 @@ async def test_every_series_of_the_rules_exists(isp: Isp) -> None:
 
 
 async def test_expected_alerts_are_raised(isp: Isp) -> None:
-    """Those that wait for their time included, with the labels that tell what they are about."""
+    """Return the firing and pending alerts, with the labels that identify their subject."""
     pool = {"pool": "tiny", "tenant": "other", "purpose": "ipv6_pd"}
     critical, warning = {"severity": "critical"}, {"severity": "warning"}
     expected = [
