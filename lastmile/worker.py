@@ -46,6 +46,7 @@ from lastmile.client.schedules.manager import ScheduleManager
 from lastmile.client.temporal.metrics import read_temporal_metrics
 from lastmile.client.temporal.settings import temporal_setting_mistakes
 from lastmile.client.temporal.worker_versions import current_build, make_current
+from lastmile.code_id import code_id
 from lastmile.db import Database
 from lastmile.devices.controllers import Controller
 from lastmile.metrics.snapshot import read_newest_snapshot
@@ -99,6 +100,7 @@ def build_worker(
         interceptors=[ActivityInterceptor()],
         workflow_runner=RUNNER,
         deployment_config=_deployment(settings),
+        build_id=code_id() if settings.build_id is None else None,
         workflow_failure_exception_types=FAILURE_TYPES,
         max_concurrent_activities=settings.max_concurrent_activities,
         max_concurrent_local_activities=settings.max_concurrent_activities,
