@@ -64,12 +64,13 @@ async def check(
         vrf_attribute: the RADIUS attribute that names VRFs; None skips the VRF invariants.
     """
     given = {"tenant": tenant, "unconfirmed": unconfirmed} | _vrf_values(vrf_attribute)
-    for invariant in invariants:
-        async with database.long_transaction() as connection:
-            await connection.execute(_PREPARE_FULL_SCAN)
-            rows = await connection.stream(*_bind(invariant.query, given))
-            async for row in rows.mappings():
-                yield Violation(invariant, row["tenant"], row["subject"], row["words"], row["key"])
+    async with database.long_transactions() as transaction:
+        for invariant in invariants:
+            async with transaction() as connection:
+                await connection.execute(_PREPARE_FULL_SCAN)
+                rows = await connection.stream(*_bind(invariant.query, given))
+                async for row in rows.mappings():
+                    yield Violation(invariant, row["tenant"], row["subject"], row["words"], row["key"])
 
 
 async def repair(

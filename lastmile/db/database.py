@@ -6,7 +6,7 @@ groups that the initial schema makes, and every connection acts as one of them.
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NewType
 
@@ -22,6 +22,7 @@ __all__ = ["TENANT_ROLE", "Database", "Fence", "PlatformConnection", "TenantConn
 
 TenantConnection = NewType("TenantConnection", AsyncConnection)
 PlatformConnection = NewType("PlatformConnection", AsyncConnection)
+PlatformTransaction = AbstractAsyncContextManager[PlatformConnection]
 
 TENANT_ROLE = "lastmile_app"
 PLATFORM_ROLE = "lastmile_platform"
@@ -114,6 +115,19 @@ class Database:
         """As `platform`, on a connection of its own, for what takes as long as it takes: no step of a workflow."""
         async with self._begin(self._long_engine, _AS_PLATFORM + _set(actor=actor)) as connection:
             yield PlatformConnection(connection)
+
+    @asynccontextmanager
+    async def long_transactions(self, *, actor: str = "") -> AsyncIterator[Callable[[], PlatformTransaction]]:
+        """As `long_transaction`, one transaction after the other on one connection: each call begins one."""
+        async with self._long_engine.connect() as connection:
+
+            @asynccontextmanager
+            async def transaction() -> AsyncIterator[PlatformConnection]:
+                begin_with(connection, _AS_PLATFORM + _set(actor=actor))
+                async with connection.begin():
+                    yield PlatformConnection(connection)
+
+            yield transaction
 
     @asynccontextmanager
     async def _begin(self, engine: AsyncEngine, statements: str = "") -> AsyncIterator[AsyncConnection]:
