@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -71,6 +72,16 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, lambda *_: None)
     for marker in NEEDED:
         config.addinivalue_line("markers", f"{marker}: skipped where it is not installed, except in CI.")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distribute tests singly with `--dist loadgroup`, but for those that share an expensive fixture."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from tests.support.distribution import GroupScheduling
+
+    return GroupScheduling(config, log)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -156,10 +167,27 @@ async def copy_of(migrated: str) -> AsyncIterator[str]:
         await admin.close()
 
 
-@pytest.fixture
-async def owner_url(migrated: str) -> AsyncIterator[str]:
-    """Return the owner's URL of the test's own database: row-level security does not bind the owner."""
+@pytest.fixture(scope="session")
+async def stocked(migrated: str) -> AsyncIterator[str]:
+    """Return the owner's URL of a copy that has tenants and pools, to make further copies of."""
     async with copy_of(migrated) as url:
+        database = Database(url)
+        async with database.platform() as platform:
+            await add_tenant(platform, "acme", "Acme Broadband")
+            await add_tenant(platform, "other", "Other Networks")
+            for pool in POOLS:
+                await add_pool(platform, pool)
+        await database.close()  # nothing may be connected to a template
+        yield url
+
+
+@pytest.fixture
+async def owner_url(request: pytest.FixtureRequest, migrated: str, stocked: str) -> AsyncIterator[str]:
+    """Return the owner's URL of the test's own database: row-level security does not bind the owner.
+
+    The database is empty, unless the test uses `database`.
+    """
+    async with copy_of(stocked if "database" in request.fixturenames else migrated) as url:
         yield url
 
 
@@ -177,11 +205,6 @@ async def owner(owner_url: str) -> AsyncIterator[asyncpg.Connection]:
 async def database(owner_url: str) -> AsyncIterator[Database]:
     """Return the application's database, with tenant `acme` and its pools: /56s, /48s, two IPv4 addresses."""
     database = Database(owner_url)
-    async with database.platform() as platform:
-        await add_tenant(platform, "acme", "Acme Broadband")
-        await add_tenant(platform, "other", "Other Networks")
-        for pool in POOLS:
-            await add_pool(platform, pool)
     try:
         yield database
     finally:

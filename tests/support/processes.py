@@ -35,12 +35,12 @@ async def environment_of(directory: Path, owner_url: str, temporal_address: str,
 def _free_ports(number: int) -> int:
     """Return the first of `number` free consecutive ports, chosen at random since other processes search too.
 
-    Each of two test processes has its own half of the range: a port is free until the worker has started.
+    Each process that runs tests has its own range: a port is free until the worker has started.
     """
-    first = 19_000 + 500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 2)
+    first = 19_000 + 200 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 5)
     return next(
         port
-        for port in random.sample(range(first, first + 500 - number), 200)
+        for port in random.sample(range(first, first + 200 - number), 150)
         if all(is_free(port + index) for index in range(number))
     )
 

@@ -1,12 +1,11 @@
 """Every way a run can go (tests/workflows/test_every_way.py), with pools in NetBox, and while NetBox is away."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 from tests.workflows.every_way.cases import CASES, Case
-from tests.workflows.every_way.netbox_pools import AWAY, DELEGATED, DIRECT, Way, shelf
+from tests.workflows.every_way.netbox_pools import AWAY, DELEGATED, DIRECT, shelf
 from tests.workflows.every_way.run_cases import Plays, differences, playing
 
 OF_ADDRESSES = {"allocate_ip_address", "activate_ipv6_lifecycle", "revoke_ipv6_lifecycle", "release_ip_address"}
@@ -16,12 +15,7 @@ OF_IPAM = {"allocate_ip_address", "release_ip_address"}
 """What a delegated pool would need NetBox for, if anything."""
 
 
-def of_one_process(way: Way) -> Any:
-    """The way, with its cases in one process of the test run: they share a stage."""
-    return pytest.param(way, marks=pytest.mark.xdist_group(f"every way {way}"), id=str(way))
-
-
-@pytest.fixture(scope="module", params=[of_one_process(DIRECT), of_one_process(DELEGATED)])
+@pytest.fixture(scope="module", params=[DIRECT, DELEGATED], ids=str)
 async def plays_in_netbox(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
     """The selected cases with pools in NetBox, all begun."""
     async with (
@@ -47,7 +41,6 @@ async def test_every_way_with_a_pool_in_netbox(case: Case, plays_in_netbox: Play
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.xdist_group("every way away")
 @pytest.mark.parametrize("case", [case for case in CASES if case.activity in OF_IPAM], ids=str)
 async def test_every_way_while_netbox_is_away(case: Case, plays_away: Plays) -> None:
     """A delegated pool needs none."""

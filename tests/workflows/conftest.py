@@ -19,7 +19,6 @@ from lastmile.worker import build_worker
 from tests.support.faults import Faults
 from tests.support.maintenance import Maintenance
 from tests.support.orders import Orders
-from tests.workflows.every_way.table import seen_in, table
 
 SECRET = b"a shared secret"
 
@@ -94,11 +93,3 @@ def lastmile(client: Client, settings: Settings, worker: Worker) -> Lastmile:
 def maintenance(lastmile: Lastmile, settings: Settings) -> Maintenance:
     """Return the maintenance runs, which the test starts."""
     return Maintenance(lastmile, settings.task_queue)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the outcomes of the every-way cases as a table."""
-    if seen := seen_in([*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]):
-        terminalreporter.section(f"every way a run can go: {len(seen)} runs")
-        for line in table(seen):
-            terminalreporter.line(line)

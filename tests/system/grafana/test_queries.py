@@ -15,7 +15,6 @@ from tests.support.processes import until
 from tests.system.grafana.isp import Isp
 
 pytestmark = [
-    pytest.mark.xdist_group("a day"),  # the tests share the ISP and its day
     pytest.mark.prometheus_required,
     pytest.mark.freeradius_required,
     pytest.mark.timeout(900),  # the first of them waits for the day to end

@@ -18,7 +18,6 @@ from tests.system.packaging.environments import Installed, build_wheel, install
 
 pytestmark = [
     pytest.mark.timeout(900),  # an installation takes long on a busy machine
-    pytest.mark.xdist_group("installed"),  # the tests share one installation
 ]
 
 # What imports a package of an extra, or of the tools for development. No production command may.

@@ -18,7 +18,7 @@ from tests.support.orders import Orders
 from tests.support.processes import Environment, healthy, port_of, started, until
 from tests.test_worker import WAITING, environment, orders  # noqa: F401
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def next_version(directory: Path) -> Path:

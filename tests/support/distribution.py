@@ -1,0 +1,34 @@
+"""Which tests of a parallel run stay together in one process.
+
+The mark `xdist_group` has no effect: pytest-xdist 3.8 writes the group to a place that pytest 9.2 does not read.
+"""
+
+import re
+
+from xdist.scheduler import LoadScopeScheduling
+
+__all__ = ["GroupScheduling", "group_of"]
+
+_SHARED = re.compile(
+    r"tests/system/("
+    r"test_every_way\.py::test_every_way\["
+    r"|test_every_way_with_netbox\.py::\w+\[(direct|delegated)-"
+    r"|test_every_way_with_netbox\.py::test_every_way_while_netbox_is_away\["
+    r"|grafana/test_queries\.py::"
+    r"|packaging/test_installed\.py::"
+    r")"
+)
+"""The tests that share an expensive fixture: what matches is the name of their group."""
+
+
+def group_of(nodeid: str) -> str:
+    """Return the group of a test; by itself, a test is a group of one."""
+    shared = _SHARED.match(nodeid)
+    return shared[0] if shared else nodeid
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Gives a group of tests to one process, the largest groups first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
