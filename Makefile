@@ -2,9 +2,11 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The tests of one file share its expensive fixtures. In tests/system, groups of tests do (pytest.mark.xdist_group).
-PARALLEL := --numprocesses 2 --dist loadfile
-PARALLEL_SYSTEM := --numprocesses 2 --dist loadgroup
+# One process more than two cores: a test waits now and then. `make test PROCESSES=8` for a machine with more cores.
+PROCESSES ?= 3
+PARALLEL := --numprocesses $(PROCESSES) --dist worksteal
+# Tests of the whole system share expensive fixtures: tests/support/distribution.py.
+PARALLEL_SYSTEM := --numprocesses $(PROCESSES) --dist loadgroup
 STATE := .lastmile
 
 # The first of these that is new enough; `make PYTHON=/path/to/python3.12` overrides.
@@ -35,15 +37,19 @@ up: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest $(PARALLEL) --ignore tests/system
+	@echo "$(BIN)/mypy (beside the tests; what it says is at the end)"
+	@types=$$(mktemp); $(BIN)/mypy >$$types 2>&1 & mypy=$$!; \
+	echo "$(BIN)/pytest $(PARALLEL) --ignore tests/system"; \
+	$(BIN)/pytest $(PARALLEL) --ignore tests/system; tests=$$?; \
+	wait $$mypy; mypy=$$?; echo "mypy:"; cat $$types; rm $$types; \
+	test $$tests -eq 0 -a $$mypy -eq 0
 
 test-system: $(VENV)/installed
 	$(BIN)/pytest $(PARALLEL_SYSTEM) tests/system
 
 coverage: $(VENV)/installed
-	$(BIN)/pytest --cov $(PARALLEL)
+	$(BIN)/pytest --cov $(PARALLEL_SYSTEM)
 
 test-netbox: $(VENV)/installed
 	@test -n "$$NETBOX_URL" -a -n "$$NETBOX_TOKEN" || { echo "Set NETBOX_URL and NETBOX_TOKEN to those of a NetBox" \
