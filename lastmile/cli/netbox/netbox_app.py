@@ -38,7 +38,8 @@ def setup(
 def reconcile(
     pool: Annotated[str | None, typer.Option(help="Only this pool. Default: all pools in NetBox.")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Read every record. Default: the records that changed since the last pass.")
+        bool,
+        typer.Option("--all", help="Read every record. Default: the records that changed since the last comparison."),
     ] = False,
     repair: Annotated[
         bool, typer.Option("--repair", help="Repair NetBox, so that it agrees with the database.")

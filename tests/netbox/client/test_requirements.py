@@ -23,11 +23,6 @@ ACTIONS = ("view", "add", "change", "delete")
 
 
 @pytest.fixture
-def other_user(netbox_server: NetBoxServer) -> Peer:
-    return Peer(netbox_server.url, netbox_server.token)
-
-
-@pytest.fixture
 async def bare(netbox_server: NetBoxServer) -> AsyncIterator[NetBox]:
     """Return a client of a NetBox without any set-up."""
     async with NetBox(netbox_server.url, netbox_server.token) as client:
