@@ -70,7 +70,8 @@ AWAY = {
 ANSWER_TIME = timedelta(seconds=10)
 """How long a worker may take to answer a query or an update. One that runs answers within milliseconds.
 
-Temporal asks the worker that answered last for 5 seconds, and then any worker. Without a limit it waits for minutes.
+Temporal asks the worker that answered last for 5 seconds, and then any worker. Without a limit it waits for minutes. A
+run whose step hangs answers when the SDK ends its workflow task, after eight seconds.
 """
 
 T = TypeVar("T")

@@ -8,6 +8,7 @@ from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from lastmile.client.operator_client import OperatorClient
+from lastmile.client.orders import ANSWER_TIME, AWAY
 from lastmile.client.scheduled_orders import ScheduledOrder, describe_unreadable
 from lastmile.client.temporal.connection import TemporalUnreachableError
 from lastmile.contract import Progress, RunStatus
@@ -15,8 +16,6 @@ from lastmile.encryption.keys import DecryptionError
 
 __all__ = ["SubscriberOrders", "find_subscriber_orders"]
 
-# A run whose step hangs answers when the SDK ends its workflow task, after eight seconds.
-ANSWER_SECONDS = 10
 _UNANSWERED = (TemporalUnreachableError, RPCError, WorkflowQueryFailedError, TimeoutError, DecryptionError)
 
 
@@ -44,16 +43,18 @@ async def find_subscriber_orders(
         if found.order and (shortage := await operator.worker_shortage()):
             found.trouble = f"{found.order} has been started and waits. {shortage}"
         elif found.order:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(ANSWER_TIME.total_seconds()):
                 progress = await operator.orders.progress(tenant, subscriber)
                 found.trouble = await operator.pending_retry(tenant, subscriber)
             found.run = progress if progress and progress.status is not RunStatus.ENDED else None
     except _UNANSWERED as failure:
-        unknown = f"Where {found.order} stands" if found.order else "Whether an order is running or scheduled"
-        found.trouble = f"{unknown} is not known: {_reason(failure)}"
+        if found.order:
+            found.trouble = f"Where {found.order} stands is not known: {_reason(failure, 'no worker answers')}"
+        else:
+            found.trouble = f"Whether an order is running or scheduled is not known: {_reason(failure)}"
         return found
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(ANSWER_TIME.total_seconds()):
             scheduled = await operator.orders.scheduled.of_subscriber(tenant, subscriber)
     except _UNANSWERED as failure:
         found.trouble = f"{found.trouble} Whether an order is scheduled is not known: {_reason(failure)}".lstrip()
@@ -64,5 +65,8 @@ async def find_subscriber_orders(
     return found
 
 
-def _reason(failure: Exception) -> str:
-    return str(failure) or f"Temporal did not answer within {ANSWER_SECONDS} s"
+def _reason(failure: Exception, silent: str = "Temporal does not answer") -> str:
+    """Return why a question got no answer; `silent` says who was asked."""
+    if isinstance(failure, TimeoutError) or (isinstance(failure, RPCError) and failure.status in AWAY):
+        return f"{silent} within {ANSWER_TIME.seconds} s."
+    return str(failure)

@@ -136,6 +136,8 @@ async def test_decision_with_a_worker_that_does_not_answer_ends_soon(
         assert (ran.code, ran.out) == (3, "")
         assert ran.err.startswith(f"{refusal} No worker answers within 10 s")
 
+    assert "stands is not known: no worker answers within 10 s." in (await cli("status", book.ref(), *tenant)).out
+
     async with working:
         assert (await run_parked(run)).status is RunStatus.PARKED
         faults.before.clear()

@@ -14,6 +14,7 @@ from lastmile.client.operator_client import OperatorClient
 from lastmile.client.orders import RunLostError, retry_unavailable
 from lastmile.client.scheduled_orders import ScheduledOrder
 from lastmile.contract import AnyOrder, OrderResult, ResultStatus
+from lastmile.encryption.keys import DecryptionError
 from lastmile.fields.unsafe import escape
 
 __all__ = ["EndedOrder", "OrderRuns"]
@@ -21,6 +22,8 @@ __all__ = ["EndedOrder", "OrderRuns"]
 CONCURRENCY = 32
 """Orders at a time. With one worker, 16 and 64 are as fast (docs/reference/performance.md); more delay other orders."""
 WATCH_SECONDS = 5
+
+_AWAY = "Temporal does not answer; waiting for it. Orders that were started go on once it is back."
 
 _SUCCEEDED = {ResultStatus.COMPLETED, ResultStatus.DEGRADED}
 
@@ -174,12 +177,13 @@ class OrderRuns:
         for order in tuple(self.started):
             try:
                 decision = await self._operator.pending_decision(order)
-            except (RPCError, WorkflowQueryFailedError):  # the order has ended meanwhile, or no worker answers
+            # The order has ended meanwhile, no worker answers, or this process lacks the key of the answer.
+            except (RPCError, WorkflowQueryFailedError, DecryptionError):
                 decision = before.get(order, "")
             if decision and decision != before.get(order):
                 self._warn(
-                    f"Order {order.order_id} waits for an operator: {escape(decision)}. Decide with `lastmile "
-                    f"retry|skip|abandon {order.subscriber_ref} --tenant {order.tenant} --why REASON`; "
+                    f"Order {order.order_id} waits for an operator: {escape(decision).rstrip('.')}. Decide with "
+                    f"`lastmile retry|skip|abandon {order.subscriber_ref} --tenant {order.tenant} --why REASON`; "
                     "`lastmile attention` lists all such orders."
                 )
             self._announced[order] = decision
@@ -191,7 +195,8 @@ class OrderRuns:
             try:
                 trouble = await self._operator.worker_shortage()
             except RPCError:
-                trouble = "Temporal does not answer; waiting for it. Orders that were started go on once it is back."
+                # The request alone may have failed, for example under load.
+                trouble = "" if await self._operator.temporal_answers() else _AWAY
             if trouble and trouble != warned:
                 self._warn(trouble)
             warned = trouble
