@@ -27,7 +27,7 @@ WITH held AS (
     WHERE tenant_id = :tenant AND subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked'
     LIMIT 1
 ), candidates AS ( -- in the order of preference: the tenant's own pools, then those that serve every tenant
-    SELECT id, prefix,
+    SELECT id, prefix, delegated_length, vrf,
            CAST(:address AS inet) IS NOT NULL OR count(*) FILTER (WHERE lastmile_pool_can_grow(pools)) OVER (
                ORDER BY tenant_id NULLS LAST, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) = 0 AS in_turn
     FROM pools
@@ -35,11 +35,11 @@ WITH held AS (
       AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
     ORDER BY tenant_id NULLS LAST, id
 ), own AS ( -- what this subscriber had before, also out of quarantine (RIPE-690: persistent prefixes)
-    SELECT s.pool_id, s.slot FROM candidates c JOIN slots s ON s.pool_id = c.id
+    SELECT s.pool_id, s.slot, c.prefix, c.delegated_length, c.vrf FROM candidates c JOIN slots s ON s.pool_id = c.id
     WHERE s.last_holder = :holder AND {slot}
     ORDER BY s.free_at DESC LIMIT 1 {lock}
 ), rested AS ( -- not of a pool while one before it has room beyond its frontier: that one grows first
-    SELECT f.pool_id, f.slot FROM candidates c CROSS JOIN LATERAL (
+    SELECT f.pool_id, f.slot, c.prefix, c.delegated_length, c.vrf FROM candidates c CROSS JOIN LATERAL (
         SELECT s.pool_id, s.slot FROM slots s
         WHERE c.in_turn AND s.pool_id = c.id AND s.delegation_id IS NULL AND s.free_at <= now() AND {slot}
         ORDER BY s.free_at, s.slot LIMIT 1 {lock}
@@ -49,19 +49,18 @@ WITH held AS (
 ), made AS (
     INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key,
                              created_by_order, state)
-    SELECT :tenant, p.id, c.slot, lastmile_nth_prefix(p.prefix, p.delegated_length, c.slot), :subscriber_ref, :purpose,
-           :key, :order_id, 'allocated'
-    FROM claimed c JOIN pools p ON p.id = c.pool_id
+    SELECT :tenant, pool_id, slot, lastmile_nth_prefix(prefix, delegated_length, slot), :subscriber_ref, :purpose, :key,
+           :order_id, 'allocated'
+    FROM claimed
     ON CONFLICT DO NOTHING
     RETURNING id, tenant_id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key,
-              created_by_order, state, state_since, disconnect_confirmed, released_at,
-              (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf
+              created_by_order, state, state_since, disconnect_confirmed, released_at, (SELECT vrf FROM claimed) AS vrf
 ), taken AS (
     UPDATE slots s SET delegation_id = m.id, last_holder = NULL
     FROM made m WHERE s.pool_id = m.pool_id AND s.slot = m.slot
 ), recorded AS (
-    INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref, from_state, to_state, order_id,
-                                   reason)
-    SELECT :tenant, id, prefix::cidr, subscriber_ref, 'pending', 'allocated', :order_id, 'allocated' FROM made
+    INSERT INTO delegation_events (tenant_id, delegation_id, prefix, vrf, subscriber_ref, from_state, to_state,
+                                   order_id, reason)
+    SELECT :tenant, id, prefix::cidr, vrf, subscriber_ref, 'pending', 'allocated', :order_id, 'allocated' FROM made
 )
 SELECT *, true AS created FROM made UNION ALL SELECT *, false FROM held

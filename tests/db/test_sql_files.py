@@ -19,7 +19,7 @@ def test_sql_file_begins_with_what_it_does_and_its_plan(file: Path) -> None:
 
 
 def test_read_sql_leaves_out_the_comment_at_the_head() -> None:
-    assert read_sql("ipam", "release").startswith("WITH given_back AS (")
+    assert read_sql("ipam", "release").startswith("WITH just_released AS (")
 
 
 def test_read_sql_of_a_variant_fills_in_its_fragments() -> None:

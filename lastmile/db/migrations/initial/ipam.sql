@@ -273,7 +273,7 @@ COMMENT ON TABLE delegation_events IS
     'delegation ends: they are the record of the holder of a prefix at a given time.';
 COMMENT ON COLUMN delegation_events.delegation_id IS 'delegations.id; the delegation may be deleted.';
 COMMENT ON COLUMN delegation_events.prefix IS 'NULL: the delegation had no prefix at that time.';
-COMMENT ON COLUMN delegation_events.vrf IS 'The pool''s VRF; a trigger fills it in.';
+COMMENT ON COLUMN delegation_events.vrf IS 'The pool''s VRF; a trigger fills it in unless the statement does.';
 COMMENT ON COLUMN delegation_events.order_id IS 'The order, or the maintenance run, that made the transition.';
 COMMENT ON COLUMN delegation_events.reason IS 'The reason in words.';
 
@@ -292,4 +292,5 @@ BEGIN
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION lastmile_event_vrf IS 'Events outlive their delegation: each names its VRF.';
-CREATE TRIGGER vrf BEFORE INSERT ON delegation_events FOR EACH ROW EXECUTE FUNCTION lastmile_event_vrf();
+CREATE TRIGGER vrf BEFORE INSERT ON delegation_events FOR EACH ROW WHEN (NEW.vrf IS NULL)
+EXECUTE FUNCTION lastmile_event_vrf();
