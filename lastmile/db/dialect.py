@@ -23,6 +23,7 @@ DRIVER = "postgresql+lastmile"
 
 _STATEMENTS = "lastmile_begin_with"
 _ANSWER = "lastmile_first_answer"
+_BEGUN = "lastmile_begun"
 
 
 def begin_with(connection: AsyncConnection, statements: str) -> None:
@@ -58,12 +59,16 @@ class Dialect(PGDialect_asyncpg):
 
     def do_begin(self, dbapi_connection: Any) -> None:
         statements = dbapi_connection.info.pop(_STATEMENTS, None)
+        dbapi_connection.info[_BEGUN] = statements is not None
         if statements is not None:
             dbapi_connection.info[_ANSWER] = self._send(dbapi_connection, f"BEGIN; {statements}")
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        if dbapi_connection.driver_connection.is_in_transaction():
-            self._send(dbapi_connection, "COMMIT")
+        if not dbapi_connection.info[_BEGUN]:
+            return
+        # Fails on a lost connection. PostgreSQL answers ROLLBACK where a statement has failed before.
+        if (answer := self._send(dbapi_connection, "COMMIT")) != "COMMIT":
+            raise self.loaded_dbapi.OperationalError(f"PostgreSQL did not commit the transaction, but: {answer}")
 
     def do_rollback(self, dbapi_connection: Any) -> None:
         driver = dbapi_connection.driver_connection

@@ -1,6 +1,7 @@
 """How a tenant's transaction begins: settings and fence in one message, of which row-level security sees the first."""
 
 import asyncio
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -153,6 +154,28 @@ async def test_cancel_of_a_transaction_that_waits_for_its_fence_leaves_nothing_l
     async with application.tenant("acme", order_id="o9", fence=STEP_FENCE):
         pass
     assert await _statuses(populated, "o9") == {"acme": "running"}
+
+
+async def test_commit_on_a_lost_connection_fails(populated: asyncpg.Connection, application: Database) -> None:
+    async def change() -> None:
+        async with application.tenant("acme") as connection:
+            await connection.execute(text("UPDATE customers SET name = 'Grace'"))
+            backend = await connection.scalar(text("SELECT pg_backend_pid()"))
+            await populated.execute("SELECT pg_terminate_backend($1, 5000)", backend)
+
+    with pytest.raises(DBAPIError):
+        await change()
+    assert await populated.fetchval("SELECT count(*) FROM customers WHERE name = 'Grace'") == 0
+
+
+async def test_commit_after_a_failed_statement_fails(application: Database) -> None:
+    async def change() -> None:
+        async with application.tenant("acme") as connection:
+            with suppress(DBAPIError):
+                await connection.execute(text("SELECT 1 / 0"))
+
+    with pytest.raises(DBAPIError, match="did not commit"):
+        await change()
 
 
 async def test_transaction_takes_two_round_trips_and_one_for_each_statement(
