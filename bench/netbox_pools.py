@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 
 from bench.copies import SETTLE, as_owner
+from ipam.modes import AllocationMode, DatabaseMode, ReportingScope
 from ipam.netbox import NetBox
-from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.delegated.blocks import delegated_pools
@@ -33,7 +33,7 @@ DATABASE, DIRECT, BLOCK, PREFIX = KINDS = (
     "delegated, record=block",
     "delegated, record=prefix",
 )
-_BINDINGS: dict[str, dict[str, Any]] = {
+_MODES: dict[str, dict[str, Any]] = {
     DIRECT: {"mode": AllocationMode.DIRECT},
     BLOCK: {"mode": AllocationMode.DELEGATED, "record": ReportingScope.BLOCK},
     PREFIX: {"mode": AllocationMode.DELEGATED, "record": ReportingScope.PREFIX},
@@ -91,12 +91,12 @@ async def build(database: Database, owner_url: str, pools: Sequence[FilledPool],
 
 async def _add(database: Database, netbox: NetBox, pool: FilledPool) -> None:
     """The pool, and its blocks: as many as it takes to hold what it will, with room in the last."""
-    place = None
+    mode: DatabaseMode | dict[str, Any] = DatabaseMode()
     if pool.kind != DATABASE:
         container = await netbox.wire.create("ipam/prefixes", {"prefix": str(pool.space), "status": "container"})
-        place = Binding(prefix_id=container["id"], vrf_id=None, **_BINDINGS[pool.kind])
+        mode = _MODES[pool.kind] | {"prefix_id": container["id"]}
     async with database.platform() as platform:
-        what = {"purpose": Purpose.IPV6_PD, "delegated_length": LENGTH, "tenant": TENANT, "netbox": place}
+        what = {"purpose": Purpose.IPV6_PD, "delegated_length": LENGTH, "tenant": TENANT, "netbox": mode}
         await add_pool(platform, Pool.model_validate({"name": pool.name, "prefix": pool.space, **what}))
         delegated = [bound for bound in await delegated_pools(platform) if bound.name == pool.name]
     for bound in delegated:

@@ -97,7 +97,7 @@ _REACH_ADDRESS = text(
     INSERT INTO slots (pool_id, slot, tenant_id)
     SELECT id, slot, tenant_id
     FROM pools, LATERAL (SELECT CAST(:address AS inet) - host(prefix)::inet AS slot) s
-    WHERE netbox_mode IS DISTINCT FROM 'direct'
+    WHERE mode <> 'direct'
       AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
       AND slot >= first_slot AND slot < end_slot AND NOT slot <@ excluded
     ON CONFLICT DO NOTHING
@@ -106,7 +106,7 @@ _REACH_ADDRESS = text(
 
 _CANDIDATES = text(
     """
-    SELECT name, prefix::text, vrf, netbox_mode IS NOT NULL AS in_netbox, lastmile_pool_is_changing(pools) AS closed,
+    SELECT name, prefix::text, vrf, mode <> 'database' AS in_netbox, lastmile_pool_is_changing(pools) AS closed,
            closed_at IS NOT NULL AS by_operator
     FROM pools WHERE lastmile_pool_serves(pools, :purpose, :length, :pool, :region, :address)
     ORDER BY tenant_id NULLS LAST, id

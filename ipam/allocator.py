@@ -14,7 +14,7 @@ __all__ = ["PrefixAllocator"]
 class PrefixAllocator(Protocol):
     """Allocates, activates and releases the prefixes of orders.
 
-    Implementations, by who chooses the prefix (`ipam.netbox.binding.AllocationMode`):
+    Implementations, by who chooses the prefix (`ipam.modes.AllocationMode`):
         `ipam.database_allocator.DatabaseAllocator`: the database.
         `ipam.netbox.delegated.allocator.DelegatedAllocator`: the database, in a block that NetBox chose.
         `ipam.netbox.direct.allocator.DirectAllocator`: NetBox.

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from ipam.allocation import Quarantine
 from ipam.errors import InvalidPoolError, PoolBusyError
 from ipam.exclusions import slot_ranges, without
+from ipam.modes import NetBoxMode
 from ipam.pools import Pool, list_pools
 from ipam.prefix import Prefix, is_within
 from lastmile.db import PlatformConnection
@@ -82,7 +83,7 @@ _SET_CLOSED = text(
 _EXTEND = text(
     """
     UPDATE pools SET prefix = CAST(:prefix AS cidr), end_slot = :end_slot,
-        frontier = CASE netbox_mode WHEN 'delegated' THEN :end_slot ELSE frontier END,
+        frontier = CASE mode WHEN 'delegated' THEN :end_slot ELSE frontier END,
         netbox_prefix_id = :prefix_id, netbox_vrf_id = :vrf_id, netbox_full_since = NULL
     WHERE id = :pool_id
     """
@@ -201,8 +202,8 @@ async def extend_pool(
             "address. Add the other space as a pool of its own with `lastmile pool add`"
         )
     netbox = pool.netbox
-    if netbox is not None and place is not None:
-        netbox = netbox.model_copy(update={"prefix_id": place[0], "vrf_id": place[1]})
+    if isinstance(netbox, NetBoxMode) and place is not None:
+        netbox = netbox.at(*place)
     wanted = _changed(pool, prefix=prefix, netbox=netbox)
     if wanted.slots.start != pool.slots.start:
         raise InvalidPoolError(
@@ -214,8 +215,7 @@ async def extend_pool(
         "pool_id": pool_id,
         "prefix": str(prefix),
         "end_slot": wanted.slots.stop,
-        "prefix_id": netbox.prefix_id if netbox else None,
-        "vrf_id": netbox.vrf_id if netbox else None,
+        **netbox.columns,
     }
     try:
         async with connection.begin_nested():

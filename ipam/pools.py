@@ -5,14 +5,14 @@ from datetime import datetime
 from ipaddress import ip_network
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.errors import InvalidPoolError
 from ipam.exclusions import merged, read_networks, read_slots, slot_ranges, within
-from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
+from ipam.modes import AllocationMode, DatabaseMode, DelegatedMode, NetBoxMode, PoolMode, read_mode
 from ipam.prefix import Prefix, is_within, prefixes_between
 from lastmile.contract.addressing import DEFAULT_VRF, LABEL, Purpose, vrf_words
 from lastmile.db.statements import read_sql
@@ -53,8 +53,8 @@ class Pool(BaseModel):
     region: Label | None = None
     country: str | None = Field(default=None, pattern="^[A-Z]{2}$")
     """ISO 3166-1 alpha-2."""
-    netbox: Binding | None = None
-    """None: the pool lives in the database alone."""
+    netbox: PoolMode = DatabaseMode()
+    """What NetBox has of the pool."""
     excluded: Annotated[tuple[Prefix, ...], BeforeValidator(read_networks)] = ()
     """Parts that are never handed out, such as the addresses of gateways. Whole slots, in order, without overlaps."""
 
@@ -68,7 +68,7 @@ class Pool(BaseModel):
             raise ValueError(f"{self.purpose} hands out {allowed}, not /{self.delegated_length}")
         if self.prefix.prefixlen > self.delegated_length:
             raise ValueError(f"{self.prefix} is smaller than the /{self.delegated_length} it should hand out")
-        if self.netbox is not None:
+        if isinstance(self.netbox, NetBoxMode):
             self._fits_netbox(self.netbox)
         return self
 
@@ -76,7 +76,7 @@ class Pool(BaseModel):
     def _excludes(self) -> Self:
         if not self.excluded:
             return self
-        if self.netbox is not None:
+        if isinstance(self.netbox, NetBoxMode):
             raise ValueError(
                 "a pool in NetBox has no exclusions of its own: reserve the prefix in NetBox, which Lastmile respects"
             )
@@ -105,17 +105,19 @@ class Pool(BaseModel):
         start = self.prefix.network_address
         return prefixes_between(start + slots.start * size, start + slots.stop * size - 1)
 
-    @model_validator(mode="after")
-    def _with_blocks(self) -> Self:
-        """Choose what the description of a delegated pool leaves open: the block length and what is reported."""
-        if self.netbox is not None and self.netbox.mode is AllocationMode.DELEGATED:
-            first, _ = self._block_lengths
-            length = self.netbox.block_length or max(first, self.delegated_length - BLOCK_BITS)
-            chosen = {"block_length": length, "record": self.netbox.record or ReportingScope.BLOCK}
-            object.__setattr__(self, "netbox", self.netbox.model_copy(update=chosen))
-        return self
+    @field_validator("netbox", mode="before")
+    @classmethod
+    def _with_block_length(cls, netbox: Any, info: ValidationInfo) -> Any:
+        """Choose the block length that the description of a delegated pool leaves open."""
+        delegated = isinstance(netbox, dict) and netbox.get("mode") == AllocationMode.DELEGATED
+        if not delegated or netbox.get("block_length") is not None:
+            return netbox
+        prefix, length = info.data.get("prefix"), info.data.get("delegated_length")
+        if prefix is None or length is None:  # which is a mistake, and is reported
+            return DatabaseMode()
+        return netbox | {"block_length": max(_shortest_block(prefix, length), length - BLOCK_BITS)}
 
-    def _fits_netbox(self, place: Binding) -> None:
+    def _fits_netbox(self, place: NetBoxMode) -> None:
         if self.purpose not in (Purpose.IPV6_PD, Purpose.IPV6_FRAMED):
             raise ValueError(
                 f"a pool for {self.purpose} cannot be kept in NetBox, which chooses prefixes and not host addresses: "
@@ -124,21 +126,18 @@ class Pool(BaseModel):
         if self.prefix.prefixlen == self.delegated_length:
             # NetBox would choose the pool's own prefix, each time.
             raise ValueError(f"{self.prefix} is all one /{self.delegated_length}: NetBox needs a larger prefix")
-        first, last = self._block_lengths
+        if not isinstance(place, DelegatedMode):
+            return
+        # NetBox gives away no whole prefix, and has no prefix twice.
+        first = _shortest_block(self.prefix, self.delegated_length)
+        last = self.delegated_length - place.reports_prefixes
         if first > last:
             raise ValueError(
                 f"{self.prefix} is too small to tell NetBox of each /{self.delegated_length} in a block: "
                 "it needs a larger prefix, or --record block"
             )
-        if (length := place.block_length) is not None and not first <= length <= last:
-            raise ValueError(f"a block of this pool can be a /{first} to a /{last}, not a /{length}")
-
-    @property
-    def _block_lengths(self) -> tuple[int, int]:
-        """Return the shortest and longest length: NetBox gives away no whole prefix, and has no prefix twice."""
-        told_of_each = self.netbox is not None and self.netbox.record is ReportingScope.PREFIX
-        first = max(self.prefix.prefixlen + 1, self.delegated_length - MAX_BLOCK_BITS)
-        return first, self.delegated_length - told_of_each
+        if not first <= place.block_length <= last:
+            raise ValueError(f"a block of this pool can be a /{first} to a /{last}, not a /{place.block_length}")
 
     @property
     def slots(self) -> range:
@@ -152,6 +151,11 @@ class Pool(BaseModel):
         if self.purpose is Purpose.IPV4 and size > 2:
             return range(1, size - 1)
         return range(size)
+
+
+def _shortest_block(prefix: Prefix, delegated_length: int) -> int:
+    """Return the length of the largest block: smaller than the pool, and not too many rows at once."""
+    return max(prefix.prefixlen + 1, delegated_length - MAX_BLOCK_BITS)
 
 
 class PoolUse(BaseModel):
@@ -182,8 +186,7 @@ _ADD = text(
     """
     INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, vrf, region, country,
                        first_slot, end_slot, frontier, excluded,
-                       netbox_mode, netbox_prefix_id, netbox_vrf_id, netbox_release, netbox_record,
-                       netbox_block_length)
+                       mode, netbox_prefix_id, netbox_vrf_id, netbox_release, netbox_record, netbox_block_length)
     VALUES (:tenant, :name, :purpose, CAST(:prefix AS cidr), :delegated_length, :vrf, :region, :country,
             :first_slot, :end_slot, :frontier, CAST(CAST(:excluded AS text) AS int8multirange),
             :mode, :prefix_id, :vrf_id, :on_release, :record, :block_length)
@@ -206,27 +209,25 @@ async def add_pool(connection: AsyncConnection, pool: Pool) -> None:
     Raises `InvalidPoolError` where another pool has its name or overlaps it in its VRF, or the tenant is unknown.
     """
     described = pool.model_dump(mode="json", exclude={"netbox"}) | {"excluded": slot_ranges(pool.excluded_slots)}
-    place = dict.fromkeys(Binding.model_fields) | (pool.netbox.model_dump(mode="json") if pool.netbox else {})
     # A delegated pool allocates from the slots of its blocks only (`ipam.netbox.delegated.blocks`).
-    delegated = pool.netbox is not None and pool.netbox.mode is AllocationMode.DELEGATED
-    frontier = pool.slots.stop if delegated else pool.slots.start
-    values = described | place | {"first_slot": pool.slots.start, "end_slot": pool.slots.stop, "frontier": frontier}
+    frontier = pool.slots.stop if isinstance(pool.netbox, DelegatedMode) else pool.slots.start
+    slots = {"first_slot": pool.slots.start, "end_slot": pool.slots.stop, "frontier": frontier}
+    values = described | pool.netbox.columns | slots
     try:
         async with connection.begin_nested():
             await connection.execute(_ADD, values)
     except IntegrityError as failure:
         if not any(_elsewhere(use.pool, pool.netbox) == pool for use in await list_pools(connection)):
             raise InvalidPoolError(_complaint(pool, str(failure.orig))) from failure
-        if pool.netbox is not None:
+        if isinstance(pool.netbox, NetBoxMode):
             await connection.execute(_BIND, values)
 
 
-def _elsewhere(pool: Pool, place: Binding | None) -> Pool:
+def _elsewhere(pool: Pool, place: PoolMode) -> Pool:
     """Return the pool with the NetBox ids of `place`: a prefix that was deleted and created again has another id."""
-    if pool.netbox is None or place is None:
+    if not isinstance(pool.netbox, NetBoxMode) or not isinstance(place, NetBoxMode):
         return pool
-    moved = pool.netbox.model_copy(update={"prefix_id": place.prefix_id, "vrf_id": place.vrf_id})
-    return pool.model_copy(update={"netbox": moved})
+    return pool.model_copy(update={"netbox": pool.netbox.at(place.prefix_id, place.vrf_id)})
 
 
 async def list_pools(connection: AsyncConnection) -> list[PoolUse]:
@@ -239,8 +240,7 @@ async def list_pools(connection: AsyncConnection) -> list[PoolUse]:
 
 def _pool(row: RowMapping) -> Pool:
     described = {name: row[name] for name in Pool.model_fields if name not in ("netbox", "excluded")}
-    place = {name: row[name] for name in Binding.model_fields} if row["mode"] else None
-    pool = Pool.model_validate(described | {"netbox": place}, context=STORED)
+    pool = Pool.model_validate(described | {"netbox": read_mode(row)}, context=STORED)
     excluded = tuple(one for slots in read_slots(row["excluded"]) for one in pool.networks_of(slots))
     return pool.model_copy(update={"excluded": excluded})
 

@@ -46,7 +46,7 @@ pools = Table(
     Column("end_slot", BigInteger, nullable=False),
     Column("frontier", BigInteger, nullable=False),
     _now("created_at"),
-    Column("netbox_mode", Text),
+    Column("mode", Text, nullable=False),
     Column("netbox_prefix_id", BigInteger),
     Column("netbox_vrf_id", BigInteger),
     Column("netbox_release", Text),

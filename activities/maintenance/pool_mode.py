@@ -3,12 +3,13 @@
 from datetime import timedelta
 
 from activities.base import Activities, upkeep
+from ipam.modes import PoolMode, read_mode
 from ipam.netbox import NetBox
-from ipam.netbox.binding import Binding, BoundPool, require_netbox
+from ipam.netbox.binding import BoundPool, require_netbox
 from ipam.netbox.delegated.block_return import return_withdrawn_blocks
 from ipam.netbox.mode_change import closing, preparation
 from ipam.netbox.mode_change.conversion import ConversionNotReadyError, convert
-from ipam.netbox.mode_change.plan import Conversion, bound_as, describe_binding, plan, present_binding
+from ipam.netbox.mode_change.plan import Conversion, bound_as, describe_mode, plan, present_mode
 from lastmile.contract.pool_modes import PoolInFlight, PoolModeChange, PoolModeStage, PoolStage, Prepared
 from lastmile.db import Database
 
@@ -25,13 +26,10 @@ class PoolModeActivities(Activities):
     @upkeep
     async def plan_pool_mode(self, change: PoolModeChange) -> list[PoolModeStage]:
         """Return the conversions that lead to the requested mode; none where the pool has it."""
-        before = None if change.before is None else Binding.model_validate(change.before)
+        before, requested = read_mode(change.before), read_mode(change.requested)
         async with self._database.platform() as connection:
-            stages = await plan(connection, change.pool_id, before, Binding.model_validate(change.requested))
-        return [
-            PoolModeStage(conversion=conversion, binding=binding.model_dump(mode="json"))
-            for conversion, binding in stages
-        ]
+            stages = await plan(connection, change.pool_id, before, requested)
+        return [PoolModeStage(conversion=conversion, mode=mode.model_dump(mode="json")) for conversion, mode in stages]
 
     @upkeep
     async def prepare_pool(self, work: PoolStage) -> Prepared:
@@ -63,13 +61,13 @@ class PoolModeActivities(Activities):
     @upkeep
     async def convert_pool(self, work: PoolStage) -> bool:
         """Convert the closed pool and open it; False where its preparation is not complete."""
-        binding = Binding.model_validate(work.stage.binding)
+        mode = read_mode(work.stage.mode)
         try:
             async with (
                 preparation.maintenance_stopped(self._database),
                 self._database.long_transaction(actor=work.requested_by) as connection,
             ):
-                await convert(connection, Conversion(work.stage.conversion), work.pool_id, binding)
+                await convert(connection, Conversion(work.stage.conversion), work.pool_id, mode)
         except ConversionNotReadyError:
             return False
         return True
@@ -85,9 +83,9 @@ class PoolModeActivities(Activities):
         """Open the pool after a change that has stopped; return its mode in words."""
         await closing.reopen(self._database, pool_id)
         async with self._database.platform() as connection:
-            return describe_binding(await present_binding(connection, pool_id))
+            return describe_mode(await present_mode(connection, pool_id))
 
-    async def _read(self, work: PoolStage) -> tuple[BoundPool, Binding | None, Conversion]:
+    async def _read(self, work: PoolStage) -> tuple[BoundPool, PoolMode, Conversion]:
         async with self._database.platform() as connection:
-            pool, present = await bound_as(connection, work.pool_id, Binding.model_validate(work.stage.binding))
+            pool, present = await bound_as(connection, work.pool_id, read_mode(work.stage.mode))
         return pool, present, Conversion(work.stage.conversion)

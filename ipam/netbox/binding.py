@@ -1,28 +1,23 @@
-"""How a pool is bound to NetBox: its prefix there, the mode in which prefixes are chosen, and its records there."""
+"""How a pool is bound to NetBox: its prefix and its records there."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from ipaddress import ip_network
-from typing import Any, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.delegations import Delegation
 from ipam.errors import InvalidPoolError
+from ipam.modes import DelegatedMode, DirectMode, PoolMode, read_mode
 from ipam.netbox import NetBox, NetBoxRecord
 from ipam.netbox.errors import NoNetBoxError
 from ipam.netbox.reconcile.key_recovery import lost_its_key
 from ipam.prefix import Prefix, is_within
 
 __all__ = [
-    "AllocationMode",
-    "Binding",
     "BoundPool",
-    "OnRelease",
-    "ReportingScope",
     "bound_pools",
     "find_record",
     "pool_named",
@@ -32,58 +27,8 @@ __all__ = [
 ]
 
 
-class AllocationMode(StrEnum):
-    """The system that chooses the prefixes of a pool in NetBox."""
-
-    DIRECT = "direct"
-    """NetBox, one by one (`available-prefixes`): other users of NetBox may take prefixes out of the same space."""
-    DELEGATED = "delegated"
-    """Lastmile, out of whole blocks that it acquires from NetBox: at the speed of the database, NetBox up or not."""
-
-
-class ReportingScope(StrEnum):
-    """What Lastmile reports to NetBox of a delegated pool."""
-
-    BLOCK = "block"
-    """The blocks alone, and how full they are."""
-    PREFIX = "prefix"
-    """Each prefix too, with a delay: NetBox writes some ten a second."""
-
-
-class OnRelease(StrEnum):
-    """What happens in NetBox to the record of a prefix that is released."""
-
-    DEPRECATE = "deprecate"
-    """The record stays, deprecated, until the quarantine ends; NetBox does not give the prefix away meanwhile."""
-    DELETE = "delete"
-    """The record is deleted at once: NetBox may give the prefix to another subscriber with its next answer."""
-
-
-class Binding(BaseModel):
-    """A pool's place in NetBox."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    mode: AllocationMode
-    prefix_id: int
-    """NetBox's id of the prefix that is the pool."""
-    vrf_id: int | None
-    """None: NetBox's global table."""
-    on_release: OnRelease = OnRelease.DEPRECATE
-    record: ReportingScope | None = None
-    """What is reported of a delegated pool."""
-    block_length: int | None = None
-    """Length of each block of a delegated pool, in bits."""
-
-    @model_validator(mode="after")
-    def _delegated(self) -> Self:
-        if self.mode is not AllocationMode.DELEGATED and (self.record or self.block_length):
-            raise ValueError(f"only a delegated pool has blocks, and this one is {self.mode}")
-        return self
-
-
 _BY_ID = text("SELECT * FROM pool_bindings WHERE pool_id = ANY(:ids)")
-_ALL = text("SELECT * FROM pool_bindings WHERE mode IS NOT NULL ORDER BY pool_id")
+_ALL = text("SELECT * FROM pool_bindings WHERE mode <> 'database' ORDER BY pool_id")
 _BY_NAME = text("SELECT * FROM pool_bindings WHERE name = :name AND tenant_id IS NOT DISTINCT FROM :tenant")
 
 
@@ -96,13 +41,14 @@ class BoundPool:
     prefix: Prefix
     length: int
     """Length of each allocated prefix, in bits."""
-    netbox: Binding
+    netbox: DirectMode | DelegatedMode
 
     @classmethod
-    def of(cls, row: Row[Any]) -> "BoundPool":
-        """Make a pool from a row of the view `pool_bindings`."""
-        place = {field: getattr(row, field) for field in Binding.model_fields}
-        return cls(row.pool_id, row.name, ip_network(row.space), row.delegated_length, Binding.model_validate(place))
+    def of(cls, row: Row[Any], mode: PoolMode | None = None) -> "BoundPool":
+        """Make a pool from a row of the view `pool_bindings`; `mode` replaces its mode."""
+        mode = mode or read_mode(row._mapping)
+        assert isinstance(mode, DirectMode | DelegatedMode), f"pool {row.name} is not in NetBox"
+        return cls(row.pool_id, row.name, ip_network(row.space), row.delegated_length, mode)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})"

@@ -31,7 +31,7 @@ WITH held AS (
            CAST(:address AS inet) IS NOT NULL OR count(*) FILTER (WHERE lastmile_pool_can_grow(pools)) OVER (
                ORDER BY tenant_id NULLS LAST, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) = 0 AS in_turn
     FROM pools
-    WHERE netbox_mode IS DISTINCT FROM 'direct' AND NOT EXISTS (SELECT FROM held)
+    WHERE mode <> 'direct' AND NOT EXISTS (SELECT FROM held)
       AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
     ORDER BY tenant_id NULLS LAST, id
 ), own AS ( -- what this subscriber had before, also out of quarantine (RIPE-690: persistent prefixes)

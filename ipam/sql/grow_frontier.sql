@@ -9,7 +9,7 @@ WITH moved AS (
         (SELECT upper(gap) FROM unnest(excluded) gap WHERE gap @> frontier), frontier))
     WHERE lastmile_pool_can_grow(pools) AND id = (
         SELECT id FROM pools
-        WHERE netbox_mode IS DISTINCT FROM 'direct' AND lastmile_pool_can_grow(pools)
+        WHERE mode <> 'direct' AND lastmile_pool_can_grow(pools)
           AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
         ORDER BY tenant_id NULLS LAST, id LIMIT 1)
     RETURNING id, tenant_id, excluded, frontier AS beyond,

@@ -4,7 +4,7 @@
 -- Plan: for each pool a range of the primary key of slots, of delegations_prefix, and a scan of netbox_removals. It
 -- reads every slot: the metrics ask delegation_counts instead.
 SELECT p.tenant_id AS tenant, p.name, p.purpose, p.prefix::text, p.delegated_length, p.vrf, p.region, p.country,
-       p.netbox_mode AS mode, p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id,
+       p.mode, p.netbox_prefix_id AS prefix_id, p.netbox_vrf_id AS vrf_id,
        p.netbox_release AS on_release, p.netbox_record AS record, p.netbox_block_length AS block_length,
        p.netbox_full_since, p.closed_at, p.excluded::text, s.taken_excluded,
        s.taken + there.taken AS taken, s.quarantined + there.quarantined AS quarantined

@@ -92,7 +92,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         f"""
         SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
                'held by ' || d.subscriber_ref || ', but not recorded in its slot' AS words
-        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.netbox_mode IS DISTINCT FROM 'direct'
+        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.mode <> 'direct'
         LEFT JOIN slots s ON s.pool_id = d.pool_id AND s.slot = d.slot AND s.delegation_id = d.id
         WHERE d.released_at IS NULL AND s.slot IS NULL AND {tenant_condition("d.tenant_id")}
         """,
@@ -100,7 +100,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         repair="""
         INSERT INTO slots (pool_id, slot, tenant_id, delegation_id)
         SELECT d.pool_id, d.slot, p.tenant_id, d.id
-        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.netbox_mode IS DISTINCT FROM 'direct'
+        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.mode <> 'direct'
         WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.released_at IS NULL AND d.slot IS NOT NULL
           AND NOT EXISTS (SELECT FROM slots s WHERE s.delegation_id = d.id)
         FOR UPDATE OF d

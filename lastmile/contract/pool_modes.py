@@ -14,8 +14,8 @@ class PoolModeStage(BaseModel):
 
     conversion: str
     """How the pool's rows are rewritten: an `ipam.netbox.mode_change.plan.Conversion`."""
-    binding: dict[str, Any]
-    """How the pool is kept in NetBox afterwards: an `ipam.netbox.binding.Binding` as JSON."""
+    mode: dict[str, Any]
+    """The pool's mode afterwards: an `ipam.modes.PoolMode` as JSON."""
 
 
 class PoolModeChange(BaseModel):
@@ -26,10 +26,10 @@ class PoolModeChange(BaseModel):
     pool_id: int
     pool: str
     """The pool's name, for people."""
-    before: dict[str, Any] | None
-    """The binding that the requester has read; None: the pool was in the database alone."""
+    before: dict[str, Any]
+    """The mode that the requester has read."""
     requested: dict[str, Any]
-    """The requested binding."""
+    """The requested mode."""
     requested_by: str = ""
     """The person or system, for the audit log."""
     stages: list[PoolModeStage] | None = None

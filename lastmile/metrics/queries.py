@@ -98,10 +98,10 @@ _OUTBOX = """
 _NETBOX = """
     SELECT p.name AS pool, coalesce(p.tenant_id, '') AS tenant,
            CAST(netbox_full_since IS NOT NULL AS integer) AS lastmile_netbox_pool_full,
-           CASE netbox_mode WHEN 'delegated' THEN
+           CASE p.mode WHEN 'delegated' THEN
                coalesce(greatest(0, extract(epoch FROM now() - maintained_at)), 0)
            END AS lastmile_block_maintenance_age_seconds
-    FROM pools p JOIN block_maintenance m ON m.pool_id = p.id WHERE netbox_mode IS NOT NULL
+    FROM pools p JOIN block_maintenance m ON m.pool_id = p.id WHERE p.mode <> 'database'
 """
 
 _AUDIT = """

@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.allocation_key import AllocationKey
 from ipam.delegations import COLUMNS, Delegation
+from ipam.modes import DirectMode
 from ipam.netbox import NetBox, Stamp
-from ipam.netbox.binding import AllocationMode, BoundPool, pool_named
+from ipam.netbox.binding import BoundPool, pool_named
 from ipam.netbox.importer.scan import Carried, ImportScan
 from ipam.pools import Pool
 from lastmile.contract.addressing import Purpose
@@ -64,7 +65,7 @@ _FOUND = text(read_sql("lastmile.services", "netbox_import_state"))
 _LOCK_TENANT = text("SELECT FROM tenants WHERE id = :tenant FOR UPDATE")
 
 # A change of the pool's mode waits for the end of this transaction, or has happened before.
-_LOCK_DIRECT_POOL = text("SELECT 1 FROM pools WHERE id = :pool_id AND netbox_mode = 'direct' FOR KEY SHARE")
+_LOCK_DIRECT_POOL = text("SELECT 1 FROM pools WHERE id = :pool_id AND mode = 'direct' FOR KEY SHARE")
 
 _IMPORT = text(
     """
@@ -204,7 +205,7 @@ class NetBoxImport:
         The reference is in the custom field, or is the description. Raises `InvalidInputError` if the pool is not
         direct, `UnknownFieldError`, and `NetBoxError`.
         """
-        if pool.netbox is None or pool.netbox.mode is not AllocationMode.DIRECT:
+        if not isinstance(pool.netbox, DirectMode):
             raise InvalidInputError(
                 f"Pool {pool.name} is not one that NetBox chooses from: import into it while it is "
                 f"(lastmile pool set {pool.name} --netbox direct), and change it back afterwards."

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ipam.modes import NetBoxMode
 from ipam.netbox import NetBox
 from ipam.netbox.requirements import Finding, PoolPrefix, check, set_up
 from ipam.pools import PoolUse, list_pools
@@ -28,13 +29,12 @@ async def find_target(database: Database, tenant: str | None = None) -> SetupTar
 
 
 def _target(uses: Sequence[PoolUse], known: Sequence[Tenant], tenant: str | None) -> SetupTarget:
-    bound = [use.pool for use in uses if use.pool.netbox]
+    bound = [(use.pool, use.pool.netbox) for use in uses if isinstance(use.pool.netbox, NetBoxMode)]
     tenants = {one.id: one.name for one in known}
-    served = tenants if any(pool.tenant is None for pool in bound) else {tenant, *(pool.tenant for pool in bound)}
+    served = tenants if any(pool.tenant is None for pool, _ in bound) else {tenant, *(pool.tenant for pool, _ in bound)}
     pools = [
-        PoolPrefix(name=pool.name, netbox_id=pool.netbox.prefix_id, prefix=pool.prefix, vrf_id=pool.netbox.vrf_id)
-        for pool in bound
-        if pool.netbox
+        PoolPrefix(name=pool.name, netbox_id=mode.prefix_id, prefix=pool.prefix, vrf_id=mode.vrf_id)
+        for pool, mode in bound
     ]
     return SetupTarget(pools, {id: name for id, name in tenants.items() if id in served})
 

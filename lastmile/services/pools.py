@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ipam import pool_changes, pools
 from ipam.allocation import Quarantine
 from ipam.errors import UnknownPoolError
+from ipam.modes import DelegatedMode, NetBoxMode
 from ipam.netbox import NetBox
-from ipam.netbox.binding import AllocationMode, ReportingScope, pool_named, resolve_prefix
+from ipam.netbox.binding import pool_named, resolve_prefix
 from ipam.netbox.delegated.blocks import maintenance_status
 from ipam.netbox.delegated.outbox import Backlog, backlog
 from ipam.pool_changes import Left
@@ -69,10 +70,10 @@ async def find_pool(database: Database, name: str, tenant: str | None = None) ->
 
 async def show_blocks(database: Database, pool: Pool) -> BlockUse | None:
     """Return the blocks of a delegated pool; None for any other pool."""
-    if pool.netbox is None or pool.netbox.mode is not AllocationMode.DELEGATED:
+    if not isinstance(pool.netbox, DelegatedMode):
         return None
     async with database.platform() as connection:
-        return await _blocks(connection, pool, reported=pool.netbox.record is ReportingScope.PREFIX)
+        return await _blocks(connection, pool, reported=pool.netbox.reports_prefixes)
 
 
 async def _blocks(connection: AsyncConnection, pool: Pool, *, reported: bool) -> BlockUse:
@@ -92,10 +93,9 @@ async def add_pool(
     """
     if why := unusable(pool.prefix, force=force, demonstration=demonstration):
         raise InvalidInputError(f"Cannot add pool {pool.name}: {why}")
-    if pool.netbox is not None and netbox is not None:
-        prefix_id, vrf_id = await resolve_prefix(netbox, pool.prefix, pool.vrf)
-        binding = pool.netbox.model_copy(update={"prefix_id": prefix_id, "vrf_id": vrf_id})
-        pool = pool.model_copy(update={"netbox": binding})
+    if isinstance(pool.netbox, NetBoxMode) and netbox is not None:
+        found = pool.netbox.at(*await resolve_prefix(netbox, pool.prefix, pool.vrf))
+        pool = pool.model_copy(update={"netbox": found})
     async with database.platform(actor=actor) as connection:
         await pools.add_pool(connection, pool)
     return pool
@@ -151,7 +151,7 @@ async def extend_pool(
     if why := unusable(prefix, force=bool(special_space(pool.prefix)), demonstration=demonstration):
         raise InvalidInputError(f"Cannot extend pool {pool.name}: {why}")
     place = None
-    if pool.netbox is not None and netbox is not None:
+    if isinstance(pool.netbox, NetBoxMode) and netbox is not None:
         place = await resolve_prefix(netbox, prefix, pool.vrf)
     async with database.platform(actor=actor) as connection:
         return use.model_copy(update={"pool": await pool_changes.extend_pool(connection, pool, prefix, place)})

@@ -26,7 +26,7 @@ class Break:
 # A direct pool with a delegation of S-1.
 IN_NETBOX = """
 INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier,
-                   netbox_mode, netbox_prefix_id, netbox_release)
+                   mode, netbox_prefix_id, netbox_release)
     VALUES ('acme', 'there', 'ipv6_framed', '2001:db8:4000::/48', 64, 0, 65536, 0, 'direct', 1, 'deprecate');
 INSERT INTO delegations (tenant_id, pool_id, prefix, subscriber_ref, purpose, allocation_key, created_by_order, state)
     SELECT 'acme', id, {prefix}, 'S-1', purpose, 'there', 'O-1', '{state}' FROM pools WHERE name = 'there'

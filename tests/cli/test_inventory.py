@@ -8,7 +8,7 @@ import asyncpg
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from ipam.netbox.binding import ReportingScope
+from ipam.modes import ReportingScope
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.settings import Settings
 from tests.support.commands import POOL, Cli, interrupted, until
@@ -53,6 +53,7 @@ async def test_tenant_pool_and_nas_are_added_once_and_shown(fresh: Cli, tmp_path
     assert (shown["subscribers"], shown["pools"]) == (0, ["home"])
     (shown,) = (await fresh("pool", "show", "home", "--json")).json
     assert (shown["prefix"], shown["capacity"], shown["free"], shown["percent"]) == ("2001:db8::/40", 65536, 65536, 0)
+    assert shown["netbox"] == {"mode": "database"}
     assert (await fresh("pool", "list", "--json")).json == [shown]
     (shown,) = (await fresh("nas", "show", "bng-1", "--json")).json
     assert shown == {
@@ -99,8 +100,6 @@ async def test_pool_in_netbox_is_added_with_its_prefix_there(fresh: Cli, tmp_pat
             "prefix_id": made["id"],
             "vrf_id": vrf,
             "on_release": "deprecate",
-            "record": None,
-            "block_length": None,
         }
         assert "NetBox chooses them, below its prefix 2" in (await cli(*add)).out
         assert "NetBox" in (await cli("pool", "list")).out

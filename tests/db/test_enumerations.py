@@ -9,7 +9,7 @@ import pytest
 
 from ipam.allocation_key import AllocationKey
 from ipam.lifecycle import State
-from ipam.netbox.binding import AllocationMode, OnRelease, ReportingScope
+from ipam.modes import AllocationMode, OnRelease, ReportingScope
 from ipam.netbox.delegated.blocks import BlockState
 from lastmile.contract.addressing import Purpose
 from lastmile.radius.accounts import username
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
     [
         ("orders", "status", OrderStatus),
         ("pools", "purpose", Purpose),
-        ("pools", "netbox_mode", AllocationMode),
+        ("pools", "mode", AllocationMode),
         ("pools", "netbox_release", OnRelease),
         ("pools", "netbox_record", ReportingScope),
         ("delegations", "state", State),

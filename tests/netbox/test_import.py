@@ -9,7 +9,8 @@ import asyncpg
 import pytest
 from pydantic import TypeAdapter
 
-from ipam.netbox.binding import OnRelease, pool_named
+from ipam.modes import OnRelease
+from ipam.netbox.binding import pool_named
 from ipam.netbox.errors import NetBoxError
 from ipam.netbox.importer.scan import ImportScan, UnknownFieldError
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, TAG

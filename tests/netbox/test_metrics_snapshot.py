@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from ipam.netbox.binding import ReportingScope
+from ipam.modes import ReportingScope
 from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.errors import NetBoxExhaustedError
 from ipam.netbox.requirements import check as requirements

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from temporalio.client import Client
 
-from ipam.netbox.binding import ReportingScope
+from ipam.modes import ReportingScope
 from ipam.netbox.records import KEY, USED
 from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.contract import ProvisionSubscriber, ResultStatus

@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any
 
-from ipam.netbox.binding import AllocationMode, Binding, BoundPool, OnRelease, ReportingScope
+from ipam.modes import AllocationMode, OnRelease, ReportingScope
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.delegated.blocks import (
     MAINTENANCE_LOCK,
@@ -41,14 +42,14 @@ class DelegatedEnv(DirectEnv):
         **more: Any,
     ) -> None:
         described = {"name": name, "prefix": prefix, "tenant": tenant, "vrf": VRF, "delegated_length": 56, **more}
-        place = Binding(
-            mode=AllocationMode.DELEGATED,
-            prefix_id=prefix_id,
-            vrf_id=self.vrf,
-            on_release=on_release,
-            record=record,
-            block_length=block_length,
-        )
+        place = {
+            "mode": AllocationMode.DELEGATED,
+            "prefix_id": prefix_id,
+            "vrf_id": self.vrf,
+            "on_release": on_release,
+            "record": record,
+            "block_length": block_length,
+        }
         async with self.database.platform() as platform:
             await add_pool(platform, Pool.model_validate({"purpose": Purpose.IPV6_PD, **described, "netbox": place}))
 

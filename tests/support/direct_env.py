@@ -11,8 +11,8 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.messages import StepReport
+from ipam.modes import DirectMode, OnRelease
 from ipam.netbox import NetBox
-from ipam.netbox.binding import AllocationMode, Binding, OnRelease
 from ipam.netbox.direct.pending_removals import remove_due
 from ipam.netbox.records import KEY, STATE, STATUS, SUBSCRIBER
 from ipam.netbox.requirements import check as requirements
@@ -119,7 +119,7 @@ class DirectEnv(Steps):
         self, prefix: str, prefix_id: int, name: str = "home", *, on_release: OnRelease, tenant: str | None, **more: Any
     ) -> None:
         described = {"name": name, "prefix": prefix, "tenant": tenant, "vrf": VRF, "delegated_length": 56, **more}
-        place = Binding(mode=AllocationMode.DIRECT, prefix_id=prefix_id, vrf_id=self.vrf, on_release=on_release)
+        place = DirectMode(prefix_id=prefix_id, vrf_id=self.vrf, on_release=on_release)
         async with self.database.platform() as platform:
             await add_pool(platform, Pool.model_validate({"purpose": Purpose.IPV6_PD, **described, "netbox": place}))
 

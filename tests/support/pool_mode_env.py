@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from temporalio.client import Client
 
-from ipam.netbox.binding import AllocationMode, Binding, OnRelease, ReportingScope
+from ipam.modes import AllocationMode, DatabaseMode, DelegatedMode, DirectMode, OnRelease, PoolMode, ReportingScope
 from ipam.netbox.mode_change.plan import pool_id
 from ipam.netbox.reconcile.run import differences
 from ipam.pools import Pool, add_pool, list_pools
@@ -22,7 +22,7 @@ from tests.support.direct_env import PREFIXES, SPACE, VRF, DirectEnv
 
 BLOCK = 16
 
-DATABASE = None
+DATABASE = (AllocationMode.DATABASE, None)
 DIRECT = (AllocationMode.DIRECT, None)
 BLOCKS = (AllocationMode.DELEGATED, ReportingScope.BLOCK)
 PREFIX = (AllocationMode.DELEGATED, ReportingScope.PREFIX)
@@ -54,28 +54,29 @@ class PoolModeEnv(DelegatedEnv):
         async with build_worker(self.client, settings, self.database, self._authorization, netbox=self.netbox):
             yield
 
-    async def start(self, way: Way | None, on_release: OnRelease = OnRelease.DEPRECATE) -> None:
+    async def start(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE) -> None:
         # A pool in the database has thousands of slots within reach, and each must be in a block.
-        self.block_length = 52 if way else 46
+        self.block_length = 46 if way == DATABASE else 52
         made = await asyncio.to_thread(
             self.peer.create, PREFIXES, prefix=SPACE, vrf=self.vrf, status="container", description="home"
         )
         self.prefix_id = made["id"]
         described = {"name": "home", "prefix": SPACE, "tenant": "acme", "vrf": VRF, "delegated_length": 56}
-        described |= {"purpose": Purpose.IPV6_PD, "netbox": way and self.place(way, on_release)}
+        described |= {"purpose": Purpose.IPV6_PD, "netbox": self.place(way, on_release)}
         async with self.database.platform() as platform:
             await add_pool(platform, Pool.model_validate(described))
 
-    def place(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int | None = None) -> Binding:
+    def place(self, way: Way, on_release: OnRelease = OnRelease.DEPRECATE, length: int | None = None) -> PoolMode:
         mode, record = way
-        return Binding(
-            mode=mode,
-            prefix_id=self.prefix_id,
-            vrf_id=self.vrf,
-            on_release=on_release,
-            record=record,
-            block_length=(length or self.block_length) if mode is AllocationMode.DELEGATED else None,
-        )
+        there = {"prefix_id": self.prefix_id, "vrf_id": self.vrf, "on_release": on_release}
+        blocks = {"record": record, "block_length": length or self.block_length}
+        match mode:
+            case AllocationMode.DATABASE:
+                return DatabaseMode()
+            case AllocationMode.DIRECT:
+                return DirectMode.model_validate(there)
+            case AllocationMode.DELEGATED:
+                return DelegatedMode.model_validate(there | blocks)
 
     async def pass_an_hour(self) -> None:
         """Let an hour pass: maintenance then returns the blocks that a change left over."""
@@ -87,15 +88,15 @@ class PoolModeEnv(DelegatedEnv):
         async with self.database.platform() as platform:
             return next(use.pool for use in await list_pools(platform) if use.pool.name == "home")
 
-    async def request(self, pool: Pool, binding: Binding) -> PoolModeRun:
+    async def request(self, pool: Pool, mode: PoolMode) -> PoolModeRun:
         """Start the change of a pool that was read as this, or attach to it."""
         async with self.database.platform() as platform:
             id_ = await pool_id(platform, pool)
         change = PoolModeChange(
             pool_id=id_,
             pool=pool.name,
-            before=pool.netbox and pool.netbox.model_dump(mode="json"),
-            requested=binding.model_dump(mode="json"),
+            before=pool.netbox.model_dump(mode="json"),
+            requested=mode.model_dump(mode="json"),
             requested_by="ada",
         )
         return await change_pool_mode(self.client, self.task_queue, change)
@@ -105,17 +106,17 @@ class PoolModeEnv(DelegatedEnv):
         run = await self.request(await self.home_pool(), self.place(way, on_release, length))
         await run.result()
 
-    async def agree_as(self, way: Way | None) -> list[str]:
+    async def agree_as(self, way: Way) -> list[str]:
         """Return the held prefixes. Raise unless NetBox, the database, the audit and the reconciliation agree in this
         mode."""
-        if way not in (None, DIRECT):
+        if way not in (DATABASE, DIRECT):
             assert await self.maintain()
         found = differences(self.database, self.netbox, everything=True)
         assert [str(one) async for one in found] == []
         if way == DIRECT:
             assert self.containers() == [], "the blocks are returned"
             return sorted(await DirectEnv.agree(self))
-        if way is None:
+        if way == DATABASE:
             assert (self.containers(), self.records()) == ([], [])
             assert [one async for one in check(self.database)] == []
             return sorted(row[0] for row in await self.owner.fetch(HELD))

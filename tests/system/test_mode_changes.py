@@ -35,14 +35,14 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("after", [DIRECT, BLOCKS, PREFIX])
 @pytest.mark.parametrize("before", [DATABASE, DIRECT, BLOCKS, PREFIX])
 async def test_change_between_any_modes_keeps_holders_and_quarantines(
-    env: PoolModeEnv, before: Way | None, after: Way
+    env: PoolModeEnv, before: Way, after: Way
 ) -> None:
     await env.start(before)
     await env.lines(BLOCK + 3)
     await env.deprovision("S-1", "D-1")
     await env.begin("S-99", "O-99")
     await env.allocate("S-99", "O-99")
-    if before is None:
+    if before == DATABASE:
         held = sorted(row[0] for row in await env.owner.fetch(HELD))
     else:
         if before == DIRECT:
@@ -55,7 +55,7 @@ async def test_change_between_any_modes_keeps_holders_and_quarantines(
 
     await env.change(after)
 
-    if before is None:
+    if before == DATABASE:
         await env.finish("S-99", "O-99")
     elif before == DIRECT:
         await env.close("S-99", "O-99")
@@ -80,7 +80,7 @@ async def prefix_of(env: PoolModeEnv, ref: str) -> str:
 
 @pytest.mark.parametrize("after", [DIRECT, BLOCKS, PREFIX])
 @pytest.mark.parametrize("before", [DATABASE, DIRECT, BLOCKS, PREFIX])
-async def test_orders_during_a_change_get_distinct_prefixes(env: PoolModeEnv, before: Way | None, after: Way) -> None:
+async def test_orders_during_a_change_get_distinct_prefixes(env: PoolModeEnv, before: Way, after: Way) -> None:
     await env.start(before)
     await env.lines(8)
 

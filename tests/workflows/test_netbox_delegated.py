@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 from temporalio.worker import Worker
 
+from ipam.modes import ReportingScope
 from ipam.netbox import NetBox
-from ipam.netbox.binding import ReportingScope
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ProvisionSubscriber, ResultStatus
 from lastmile.contract.addressing import Addressing

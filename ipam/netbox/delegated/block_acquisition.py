@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.binding import AllocationMode, BoundPool, find_record
+from ipam.netbox.binding import BoundPool, find_record
 from ipam.netbox.delegated.block_sync import in_place, write
 from ipam.netbox.delegated.blocks import (
     ONE_BY_ONE,
@@ -39,10 +39,10 @@ class BlockOverlapError(LastmileError):
 _ACQUIRING = text("SELECT * FROM pool_blocks WHERE pool_id = :pool_id AND block_state = 'acquiring'")
 
 _BEGIN = text(
-    f"""
+    """
     INSERT INTO netbox_blocks (id, pool_id, tenant_id, key)
     SELECT n, id, tenant_id, lastmile_block_key(name, n) FROM pools, nextval('netbox_blocks_id_seq') n
-    WHERE id = :pool_id AND netbox_mode = '{AllocationMode.DELEGATED}' AND closed_at IS NULL
+    WHERE id = :pool_id AND mode = 'delegated' AND closed_at IS NULL
       AND NOT lastmile_pool_is_changing(pools) AND :free_slots > (
         SELECT count(*) FROM (
             SELECT FROM slots WHERE pool_id = :pool_id AND delegation_id IS NULL AND free_at <= now() LIMIT :free_slots

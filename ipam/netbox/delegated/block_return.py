@@ -5,7 +5,7 @@ A block of a delegated pool is returned when all of this holds:
     - The other blocks have so many free slots that no new block is acquired at once, or the pool is closed.
     - The block is an hour old, so that no request for it that a client gave up on is still running in NetBox.
 
-A block of a pool that is not delegated is left over: from a change of the mode that is done, or from one that was
+A block of a direct pool is left over: from a change of the mode that is done, or from one that was
 interrupted more than an hour ago. Nearly empty blocks are allocated from last, so that they become empty.
 """
 
@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipam.netbox import NetBox
-from ipam.netbox.binding import AllocationMode, BoundPool, find_record
+from ipam.netbox.binding import BoundPool, find_record
 from ipam.netbox.delegated.blocks import ONE_BY_ONE, Block, BlockState, block_size, blocks_of
 from ipam.netbox.direct.pending_removals import LATE
 from lastmile.db import Database
@@ -69,16 +69,17 @@ _PREFER_LAST = text(
     """
 )
 
-_NOT_DELEGATED = text(
-    f"""
-    SELECT * FROM pool_bindings p WHERE mode <> '{AllocationMode.DELEGATED}'
+_LEFTOVER_POOLS = text(
+    """
+    SELECT * FROM pool_bindings p WHERE mode = 'direct'
     AND EXISTS (SELECT FROM netbox_blocks b WHERE b.pool_id = p.pool_id) ORDER BY pool_id
     """
 )
 
-_LEFT = f"""
+# Not of a pool of the database, whose slots are in use: the next change of its mode continues with its blocks.
+_LEFT = """
     SELECT b.id FROM netbox_blocks b JOIN pools p ON p.id = b.pool_id
-    WHERE p.id = :pool_id AND p.netbox_mode <> '{AllocationMode.DELEGATED}'
+    WHERE p.id = :pool_id AND p.mode = 'direct'
       AND b.since < now() - CAST(:late AS interval)
       AND b.state"""
 
@@ -104,8 +105,8 @@ class _BlockInUseError(LastmileError):
 
 
 async def leftover_pools(connection: AsyncConnection) -> list[BoundPool]:
-    """Return the pools in NetBox that are not delegated and have blocks."""
-    return [BoundPool.of(row) for row in await connection.execute(_NOT_DELEGATED)]
+    """Return the direct pools that have blocks."""
+    return [BoundPool.of(row) for row in await connection.execute(_LEFTOVER_POOLS)]
 
 
 async def prefer_fuller_blocks(database: Database, pool: BoundPool) -> None:
@@ -137,7 +138,7 @@ async def return_withdrawn_blocks(database: Database, netbox: NetBox, pool: Boun
 
 
 async def return_leftover_blocks(database: Database, netbox: NetBox, pool: BoundPool) -> None:
-    """Return the blocks of a pool that is not delegated, also those that an interrupted change of the mode has left.
+    """Return the blocks of a direct pool, also those that an interrupted change of the mode has left.
 
     Called by one worker at a time, and not while a pool's mode changes. Raises `NetBoxError`.
     """

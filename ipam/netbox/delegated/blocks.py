@@ -16,7 +16,8 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipam.netbox.binding import AllocationMode, BoundPool
+from ipam.modes import DelegatedMode
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.records import BlockStamp
 from ipam.prefix import Prefix
 from lastmile.contract.addressing import Need
@@ -98,12 +99,12 @@ class Block:
         return f"block {self.prefix or self.key} of pool {self.pool}"
 
 
-_POOLS = text(f"SELECT * FROM pool_bindings WHERE mode = '{AllocationMode.DELEGATED}' ORDER BY pool_id")
+_POOLS = text("SELECT * FROM pool_bindings WHERE mode = 'delegated' ORDER BY pool_id")
 
 _FOR_NEED = text(
-    f"""
+    """
     SELECT b.* FROM pools p JOIN pool_bindings b ON b.pool_id = p.id
-    WHERE p.netbox_mode = '{AllocationMode.DELEGATED}'
+    WHERE p.mode = 'delegated'
       AND lastmile_pool_is_candidate(p, :purpose, :length, :vrf, :pool, :region, :address)
     ORDER BY p.tenant_id NULLS LAST, p.id
     """
@@ -150,7 +151,7 @@ async def blocks_of(connection: AsyncConnection, pool: BoundPool) -> list[Block]
 
 def block_length(pool: BoundPool) -> int:
     """Return the length, in bits, of a block that is acquired now."""
-    assert pool.netbox.block_length is not None, f"{pool} is not delegated"
+    assert isinstance(pool.netbox, DelegatedMode), f"{pool} is not delegated"
     return pool.netbox.block_length
 
 

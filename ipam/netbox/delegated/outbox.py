@@ -130,7 +130,7 @@ _AGAIN = text(
     """
     INSERT INTO netbox_records AS r (pool_id, slot, tenant_id, netbox_id, key, unsure)
     SELECT id, :slot, tenant_id, :netbox_id, CAST(:key AS text), true FROM pools
-    WHERE id = :pool_id AND netbox_mode = 'delegated' FOR KEY SHARE
+    WHERE id = :pool_id AND mode = 'delegated' FOR KEY SHARE
     ON CONFLICT (pool_id, slot) DO UPDATE
     SET (version, since, due_at) = (SELECT * FROM lastmile_due_again(r)), unsure = r.unsure OR :unsure,
         netbox_id = coalesce(excluded.netbox_id, r.netbox_id), key = coalesce(excluded.key, r.key)

@@ -30,7 +30,7 @@ _BEGIN = text(
     INSERT INTO delegations (tenant_id, pool_id, subscriber_ref, purpose, allocation_key, created_by_order, state)
     SELECT :tenant, id, :subscriber_ref, :purpose, :key, :order_id, 'pending'
     FROM pools
-    WHERE netbox_mode = 'direct'
+    WHERE mode = 'direct'
       AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
     ORDER BY tenant_id NULLS LAST, id LIMIT 1
     FOR KEY SHARE
@@ -44,7 +44,7 @@ _NEXT_POOL = text(
     f"""
     WITH next AS (
         SELECT id FROM pools
-        WHERE netbox_mode = 'direct'
+        WHERE mode = 'direct'
           AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
           AND (tenant_id IS NULL, id) > (SELECT tenant_id IS NULL, id FROM pools WHERE id = :pool_id)
         ORDER BY tenant_id NULLS LAST, id LIMIT 1 FOR KEY SHARE

@@ -5,11 +5,10 @@ from contextlib import suppress
 
 from ipam.delegations import Delegation
 from ipam.lifecycle import State
+from ipam.modes import DirectMode, OnRelease
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
 from ipam.netbox.binding import (
-    AllocationMode,
     BoundPool,
-    OnRelease,
     bound_pools,
     find_record,
     require_netbox,
@@ -32,7 +31,7 @@ async def show_active(
     problems = []
     for delegation in delegations:
         pool = await _pool(database, tenant, delegation)
-        if pool.netbox.mode is not AllocationMode.DIRECT:
+        if not isinstance(pool.netbox, DirectMode):
             continue  # the pool has become delegated meanwhile: the outbox reports
         client = require_netbox(netbox, pool)
         if record := await find_record(client, pool, delegation.key, delegation.netbox_id):

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from ipam.netbox import NetBox
 from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.block_acquisition import BlockOverlapError, acquire_block
-from ipam.netbox.delegated.blocks import ONE_BY_ONE, BlockState, block_size, blocks_of, slot_range
+from ipam.netbox.delegated.blocks import ONE_BY_ONE, BlockState, block_length, block_size, blocks_of, slot_range
 from lastmile.db import Database
 
 __all__ = ["adopt_block", "missing_blocks"]
@@ -74,6 +74,6 @@ async def adopt_block(database: Database, netbox: NetBox, pool: BoundPool, prefi
 
 
 def _nth_block(pool: BoundPool, number: int) -> IPv4Network | IPv6Network:
-    length = pool.netbox.block_length or pool.length
+    length = block_length(pool)
     shift = pool.prefix.max_prefixlen - length
     return ip_network((int(pool.prefix.network_address) + (number << shift), length))

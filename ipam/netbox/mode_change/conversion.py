@@ -9,7 +9,8 @@ that time (`Database.long_transaction`).
 from sqlalchemy import text
 
 from ipam.errors import PoolBusyError
-from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope
+from ipam.modes import AllocationMode, PoolMode
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.mode_change.plan import Conversion, bound_as, outdated_message
 from lastmile.db import PlatformConnection
 from lastmile.errors import LastmileError
@@ -25,7 +26,7 @@ _LOCK = text("SELECT FROM pools WHERE id = :pool_id FOR UPDATE")
 
 _SET = text(
     """
-    UPDATE pools SET netbox_mode = :mode, netbox_prefix_id = :prefix_id, netbox_vrf_id = :vrf_id,
+    UPDATE pools SET mode = :mode, netbox_prefix_id = :prefix_id, netbox_vrf_id = :vrf_id,
                      netbox_release = :on_release, netbox_record = :record, netbox_block_length = :block_length,
                      frontier = CASE :mode WHEN 'delegated' THEN end_slot ELSE first_slot END,
                      netbox_full_since = NULL, netbox_closed_until = NULL
@@ -165,7 +166,7 @@ _TO_NETBOX = (
 
 # The mode that each conversion begins with.
 _FROM = {
-    Conversion.DATABASE_TO_DELEGATED: None,
+    Conversion.DATABASE_TO_DELEGATED: AllocationMode.DATABASE,
     Conversion.DIRECT_TO_DELEGATED: AllocationMode.DIRECT,
     Conversion.DELEGATED_TO_DIRECT: AllocationMode.DELEGATED,
     Conversion.DELEGATED_OPTIONS: AllocationMode.DELEGATED,
@@ -175,32 +176,31 @@ _FROM = {
 _STATEMENTS = {Conversion.DIRECT_TO_DELEGATED: _TO_SLOTS, Conversion.DELEGATED_TO_DIRECT: _TO_NETBOX}
 
 
-async def convert(connection: PlatformConnection, conversion: Conversion, pool_id: int, binding: Binding) -> None:
-    """Convert the pool to this binding and open it; nothing happens where it has that binding.
+async def convert(connection: PlatformConnection, conversion: Conversion, pool_id: int, mode: PoolMode) -> None:
+    """Convert the pool to this mode and open it; nothing happens where it has that mode.
 
     Raises `ConversionNotReadyError`, and `PoolBusyError` where the pool is of another mode than the conversion begins
     with: its prefixes are stored in another way.
     """
     place = {"pool_id": pool_id}
-    reports = binding.record is ReportingScope.PREFIX
-    if reports or conversion in _STATEMENTS:
+    if mode.reports_prefixes or conversion in _STATEMENTS:
         await connection.execute(_LOCK_DELEGATIONS, place)
     await connection.execute(_LOCK, place)
-    pool, present = await bound_as(connection, pool_id, binding)
-    if present == binding:
+    pool, present = await bound_as(connection, pool_id, mode)
+    if present == mode:
         return
-    if (present and present.mode) != _FROM[conversion]:
+    if present.mode is not _FROM[conversion]:
         raise PoolBusyError(outdated_message(pool.name))
     if not await connection.scalar(_CLOSED_AND_QUIET, place) or not await _prepared(connection, conversion, pool):
         raise ConversionNotReadyError
     for statement in _STATEMENTS.get(conversion, ()):
         await connection.execute(text(statement), place)
-    await connection.execute(_SET, binding.model_dump(mode="json") | place)
+    await connection.execute(_SET, mode.columns | place)
     await connection.execute(_COMPARE_EVERYTHING, place)
-    if conversion is Conversion.DELEGATED_OPTIONS and present is not None and present.record is not binding.record:
+    if conversion is Conversion.DELEGATED_OPTIONS and present.reports_prefixes is not mode.reports_prefixes:
         await connection.execute(_REPORT_ALL_KNOWN, place)
-    if reports:
-        await connection.execute(_REPORT, place | {"held": present is None or present.record is not binding.record})
+    if mode.reports_prefixes:
+        await connection.execute(_REPORT, place | {"held": not present.reports_prefixes})
 
 
 async def _prepared(connection: PlatformConnection, conversion: Conversion, pool: BoundPool) -> bool:

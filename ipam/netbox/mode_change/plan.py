@@ -5,18 +5,18 @@ choose. Between two stages the pool is in one valid mode, and the same request c
 """
 
 from enum import StrEnum
-from ipaddress import ip_network
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import Row, text
 
 from ipam.errors import InvalidPoolError, PoolBusyError
-from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope
+from ipam.modes import AllocationMode, DatabaseMode, DelegatedMode, DirectMode, PoolMode, ReportingScope, read_mode
+from ipam.netbox.binding import BoundPool
 from ipam.pools import Pool, list_pools
 from lastmile.db import PlatformConnection
 
-__all__ = ["Conversion", "bound_as", "describe_binding", "outdated_message", "plan", "pool_id", "present_binding"]
+__all__ = ["Conversion", "bound_as", "describe_mode", "outdated_message", "plan", "pool_id", "present_mode"]
 
 
 class Conversion(StrEnum):
@@ -35,9 +35,9 @@ _POOL = text("SELECT * FROM pool_bindings WHERE pool_id = :pool_id")
 
 
 async def plan(
-    connection: PlatformConnection, pool_id: int, before: Binding | None, requested: Binding
-) -> list[tuple[Conversion, Binding]]:
-    """Return the conversions that bring the pool to the requested binding; none where it has that binding.
+    connection: PlatformConnection, pool_id: int, before: PoolMode, requested: PoolMode
+) -> list[tuple[Conversion, PoolMode]]:
+    """Return the conversions that bring the pool to the requested mode; none where it has that mode.
 
     Raises `PoolBusyError` where the pool is not as the requester has read it, and `InvalidPoolError`.
     """
@@ -51,13 +51,16 @@ async def plan(
         raise PoolBusyError(outdated_message(pool.name))
     if before == requested:
         return []
-    if requested.mode is AllocationMode.DELEGATED:
-        return [(_to_delegated(before), requested)]
-    if before is not None and before.mode is AllocationMode.DIRECT:
-        return [(Conversion.DIRECT_OPTIONS, requested)]
-    way = _way_to_direct(pool, requested)
-    last = (Conversion.DELEGATED_TO_DIRECT, requested)
-    return [last] if before == way else [(_to_delegated(before), way), last]
+    match requested, before:
+        case DelegatedMode(), _:
+            return [(_to_delegated(before), requested)]
+        case DirectMode(), DirectMode():
+            return [(Conversion.DIRECT_OPTIONS, requested)]
+        case DirectMode() as direct, _:
+            way = _way_to_direct(pool, direct)
+            last = (Conversion.DELEGATED_TO_DIRECT, requested)
+            return [last] if before == way else [(_to_delegated(before), way), last]
+    raise InvalidPoolError(f"pool {pool.name} is in NetBox, and cannot leave it")
 
 
 async def pool_id(connection: PlatformConnection, pool: Pool) -> int:
@@ -68,17 +71,15 @@ async def pool_id(connection: PlatformConnection, pool: Pool) -> int:
     return int(found)
 
 
-async def bound_as(connection: PlatformConnection, pool_id: int, binding: Binding) -> tuple[BoundPool, Binding | None]:
-    """Return the pool with this binding, and its present binding. Raises `PoolBusyError` where it was removed."""
+async def bound_as(connection: PlatformConnection, pool_id: int, mode: PoolMode) -> tuple[BoundPool, PoolMode]:
+    """Return the pool in this mode, and its present mode. Raises `PoolBusyError` where it was removed."""
     row = await _row(connection, pool_id)
-    pool = BoundPool(row.pool_id, row.name, ip_network(row.space), row.delegated_length, binding)
-    return pool, BoundPool.of(row).netbox if row.mode else None
+    return BoundPool.of(row, mode), read_mode(row._mapping)
 
 
-async def present_binding(connection: PlatformConnection, pool_id: int) -> Binding | None:
-    """Return how the pool is describe_binding in NetBox; None: in the database alone. Raises `PoolBusyError`."""
-    row = await _row(connection, pool_id)
-    return BoundPool.of(row).netbox if row.mode else None
+async def present_mode(connection: PlatformConnection, pool_id: int) -> PoolMode:
+    """Return the pool's mode. Raises `PoolBusyError`."""
+    return read_mode((await _row(connection, pool_id))._mapping)
 
 
 async def _row(connection: PlatformConnection, pool_id: int) -> Row[Any]:
@@ -88,11 +89,15 @@ async def _row(connection: PlatformConnection, pool_id: int) -> Row[Any]:
     return row
 
 
-def describe_binding(binding: Binding | None) -> str:
-    """Return how a pool with this binding is describe_binding, for people."""
-    if binding is None:
-        return "in the database alone"
-    return binding.mode if binding.record is None else f"{binding.mode}, with a record of each {binding.record}"
+def describe_mode(mode: PoolMode) -> str:
+    """Return the mode in words."""
+    match mode:
+        case DatabaseMode():
+            return "in the database alone"
+        case DirectMode():
+            return "direct"
+        case DelegatedMode():
+            return f"delegated, with a record of each {mode.record}"
 
 
 def outdated_message(pool: str) -> str:
@@ -100,24 +105,25 @@ def outdated_message(pool: str) -> str:
     return f"pool {pool} was changed by another operator meanwhile: see `lastmile pool list`, and try again"
 
 
-def _to_delegated(before: Binding | None) -> Conversion:
-    if before is None:
-        return Conversion.DATABASE_TO_DELEGATED
-    if before.mode is AllocationMode.DIRECT:
-        return Conversion.DIRECT_TO_DELEGATED
-    return Conversion.DELEGATED_OPTIONS
+def _to_delegated(before: PoolMode) -> Conversion:
+    match before:
+        case DatabaseMode():
+            return Conversion.DATABASE_TO_DELEGATED
+        case DirectMode():
+            return Conversion.DIRECT_TO_DELEGATED
+        case DelegatedMode():
+            return Conversion.DELEGATED_OPTIONS
 
 
-def _way_to_direct(pool: Pool, requested: Binding) -> Binding:
-    """Return the delegated binding that comes before the direct one. Raises `InvalidPoolError`."""
-    length = pool.netbox.block_length if pool.netbox else None
-    way = {"mode": AllocationMode.DELEGATED, "record": ReportingScope.PREFIX, "block_length": length}
+def _way_to_direct(pool: Pool, requested: DirectMode) -> PoolMode:
+    """Return the delegated mode that comes before the direct one. Raises `InvalidPoolError`."""
+    way: dict[str, Any] = {"mode": AllocationMode.DELEGATED, "record": ReportingScope.PREFIX}
+    if isinstance(pool.netbox, DelegatedMode):
+        way["block_length"] = pool.netbox.block_length
     try:
-        described = Pool.model_validate(pool.model_dump() | {"netbox": requested.model_copy(update=way)})
+        return Pool.model_validate(pool.model_dump() | {"netbox": requested.model_dump() | way}).netbox
     except ValidationError as failure:
         why = failure.errors()[0]["msg"].removeprefix("Value error, ")
         raise InvalidPoolError(
             f"pool {pool.name} cannot be delegated with a record of each prefix, on its way to direct: {why}"
         ) from None
-    assert described.netbox is not None
-    return described.netbox

@@ -13,11 +13,12 @@ from datetime import timedelta
 from sqlalchemy import text
 
 from ipam.errors import PoolBusyError
+from ipam.modes import PoolMode
 from ipam.netbox import NetBox
-from ipam.netbox.binding import Binding, BoundPool, ReportingScope
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.block_acquisition import BlockOverlapError, acquire_block
 from ipam.netbox.delegated.block_return import return_withdrawn_blocks
-from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK, MAINTENANCE_SECONDS, blocks_of
+from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK, MAINTENANCE_SECONDS, block_length, blocks_of
 from ipam.netbox.delegated.foreign_prefixes import check_no_conflict, update_foreign_prefixes
 from ipam.netbox.delegated.outbox import backlog, drain
 from ipam.netbox.errors import NetBoxExhaustedError
@@ -78,7 +79,7 @@ async def acquire_blocks(
     async with maintenance_stopped(database):
         async with database.platform() as connection:
             place = {"pool_id": pool.id}
-            await connection.execute(_OTHER_LENGTHS, place | {"block_length": pool.netbox.block_length})
+            await connection.execute(_OTHER_LENGTHS, place | {"block_length": block_length(pool)})
             await connection.execute(_STILL_NEEDED, place)
         await return_withdrawn_blocks(database, netbox, pool)
         missing = await missing_blocks(database, pool)
@@ -133,9 +134,9 @@ async def settle_block(database: Database, netbox: NetBox, pool: BoundPool) -> N
             await connection.execute(_GIVE_UP_BLOCK, {"pool_id": pool.id})
 
 
-async def check_options(database: Database, pool: BoundPool, present: Binding | None) -> None:
+async def check_options(database: Database, pool: BoundPool, present: PoolMode) -> None:
     """Raise `PoolBusyError` where NetBox would need a record of a prefix that is a block already."""
-    if present is None or present.record is pool.netbox.record or pool.netbox.record is not ReportingScope.PREFIX:
+    if present.reports_prefixes or not pool.netbox.reports_prefixes:
         return
     async with database.platform() as connection:
         blocks = await blocks_of(connection, pool)

@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ipam.allocation_key import AllocationKey
 from ipam.delegations import Delegation
 from ipam.lifecycle import State
+from ipam.modes import DelegatedMode
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
-from ipam.netbox.binding import AllocationMode, BoundPool, ReportingScope
+from ipam.netbox.binding import BoundPool
 from ipam.netbox.delegated.blocks import Block, BlockState, stamp
 from ipam.netbox.records import BlockStamp
 from ipam.prefix import Prefix
@@ -70,7 +71,7 @@ _LOOK_UP = text(read_sql("ipam.netbox.reconcile", "look_up_expected"))
 _BLOCKS = text(
     """
     SELECT * FROM pool_blocks
-    WHERE mode IS NOT NULL AND (block_key = ANY(:keys) OR (pool_id = :pool_id AND block_netbox_id = ANY(:ids)))
+    WHERE mode <> 'database' AND (block_key = ANY(:keys) OR (pool_id = :pool_id AND block_netbox_id = ANY(:ids)))
     """
 )
 
@@ -188,7 +189,7 @@ async def unlinked(
     """
     if after is None:
         keys = list(await connection.scalars(_UNLINKED_DIRECT, {"pool_id": pool.id, "most": most}))
-        return (-1 if pool.netbox.record is ReportingScope.PREFIX else None), keys
+        return (-1 if pool.netbox.reports_prefixes else None), keys
     row = (await connection.execute(_UNLINKED, {"pool_id": pool.id, "after": after, "most": most})).one()
     return row.last, row.keys or []
 
@@ -219,7 +220,7 @@ async def holders(
 
     A larger container only groups. Foreign prefixes in blocks are found by `ipam.netbox.delegated.foreign_prefixes`.
     """
-    delegated = pool.netbox.mode is AllocationMode.DELEGATED
+    delegated = isinstance(pool.netbox, DelegatedMode)
     taking = [
         str(one.prefix)
         for one in records

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from ipam.delegations import Delegation
 from ipam.netbox import NetBox, NetBoxRecord, Stamp
-from ipam.netbox.binding import BoundPool, ReportingScope, find_record
+from ipam.netbox.binding import BoundPool, find_record
 from ipam.netbox.delegated.block_sync import show
 from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK, MAINTENANCE_SECONDS, Block, slot_range
 from ipam.netbox.delegated.outbox import report_again
@@ -126,7 +126,7 @@ async def _move_back(netbox: NetBox, pool: BoundPool) -> str:
 
 def _slot(pool: BoundPool, target: ExpectedRecord | None, record: NetBoxRecord | None) -> int | None:
     """Return the slot whose prefix the outbox reports; None where the pool has no outbox."""
-    if pool.netbox.record is not ReportingScope.PREFIX:
+    if not pool.netbox.reports_prefixes:
         return None
     if target is not None:
         return target.about.slot if isinstance(target.about, Delegation) else None

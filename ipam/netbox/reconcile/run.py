@@ -18,8 +18,9 @@ from typing import Any
 
 from sqlalchemy import text
 
+from ipam.modes import DirectMode
 from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.binding import AllocationMode, BoundPool, pools_in_netbox
+from ipam.netbox.binding import BoundPool, pools_in_netbox
 from ipam.netbox.delegated.foreign_prefixes import MARGIN
 from ipam.netbox.reconcile import expected
 from ipam.netbox.reconcile.differences import Difference, DifferenceKind
@@ -233,7 +234,7 @@ class _Comparison:
             yield ids
             after = ids[-1]
         after = 0
-        while self.pool.netbox.mode is AllocationMode.DIRECT:
+        while isinstance(self.pool.netbox, DirectMode):
             async with self._database.platform() as connection:
                 ids = await expected.changed(connection, self.pool, since, after, IDS_AT_ONCE)
             if not ids:

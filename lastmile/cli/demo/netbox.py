@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from time import monotonic
 
 from ipam.netbox import NetBox, NetBoxRecord
-from ipam.netbox.binding import AllocationMode, Binding, ReportingScope, resolve_prefix
+from ipam.netbox.binding import resolve_prefix
 from ipam.netbox.delegated.blocks import delegated_pools
 from ipam.netbox.delegated.outbox import backlog
 from ipam.netbox.requirements import check, set_up
@@ -42,8 +42,9 @@ class DemoNetBox:
             }
             await wire.create("ipam/prefixes", prefix)
         prefix_id, vrf_id = await resolve_prefix(self._netbox, SPACE, "")
-        place = Binding(mode=AllocationMode.DELEGATED, prefix_id=prefix_id, vrf_id=vrf_id, record=ReportingScope.PREFIX)
-        return Pool(name=POOL, prefix=SPACE, purpose=Purpose.IPV6_PD, delegated_length=56, tenant=tenant, netbox=place)
+        place = {"mode": "delegated", "record": "prefix", "prefix_id": prefix_id, "vrf_id": vrf_id}
+        described = {"name": POOL, "prefix": SPACE, "tenant": tenant, "delegated_length": 56, "netbox": place}
+        return Pool.model_validate({"purpose": Purpose.IPV6_PD, **described})
 
     async def caught_up(self) -> bool:
         """Wait until NetBox has all records. Return False after a minute without them."""

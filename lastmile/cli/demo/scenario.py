@@ -10,6 +10,7 @@ from urllib.parse import quote
 from rich.text import Text
 from temporalio.client import WorkflowFailureError
 
+from ipam.modes import NetBoxMode
 from ipam.pools import Pool
 from lastmile.cli.demo.dashboard import NAME, DemoDashboard
 from lastmile.cli.demo.nas import DemoNas, Login, expected_addresses
@@ -100,7 +101,7 @@ class Scenario:
                 f"/{u.pool.delegated_length}",
                 f"{u.free:,}",
                 f"{u.taken:,}",
-                "in NetBox" if u.pool.netbox else "in the database",
+                "in NetBox" if isinstance(u.pool.netbox, NetBoxMode) else "in the database",
             )
             for u in uses
         ]

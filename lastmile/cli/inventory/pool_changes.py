@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ipam.allocation import Quarantine
+from ipam.modes import DatabaseMode, NetBoxMode
 from ipam.pool_changes import in_words
 from ipam.pools import Pool, PoolUse
 from lastmile.cli.connections import check_tenant, load_settings, open_database
@@ -138,11 +139,15 @@ async def pool_extend(name: str, prefix: str, tenant: str | None, as_json: bool)
         database = await stack.enter_async_context(open_database(settings))
         use = await named_pool(database, name, tenant)
         try:
-            larger = Pool.model_validate(dict(use.pool) | {"prefix": prefix, "netbox": None, "excluded": ()}).prefix
+            larger = Pool.model_validate(
+                dict(use.pool) | {"prefix": prefix, "netbox": DatabaseMode(), "excluded": ()}
+            ).prefix
         except ValidationError as failure:
             names = {"prefix": "PREFIX"}
             raise InvalidInputError(f"Pool {name} cannot be extended:", mistakes(failure, Pool, names)) from None
-        netbox = await stack.enter_async_context(open_netbox(settings)) if use.pool.netbox else None
+        netbox = (
+            await stack.enter_async_context(open_netbox(settings)) if isinstance(use.pool.netbox, NetBoxMode) else None
+        )
         extended = await pools.extend_pool(
             database, netbox, use, larger, actor=current_user(), demonstration=settings.embedded
         )

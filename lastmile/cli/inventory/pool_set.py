@@ -5,13 +5,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ipam.netbox.binding import AllocationMode, Binding, ReportingScope, resolve_prefix
+from ipam.modes import DelegatedMode, DirectMode, NetBoxMode, ReportingScope
+from ipam.netbox.binding import resolve_prefix
 from ipam.netbox.mode_change.plan import pool_id
 from ipam.netbox.requirements import check
 from ipam.pools import Pool
 from lastmile.cli.connections import connect_temporal, load_settings, open_database
 from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
+from lastmile.cli.inventory.netbox_options import NETBOX_OPTIONS, NOT_FOUND_YET, check_mode
 from lastmile.cli.inventory.pool_changes import named_pool
 from lastmile.cli.netbox.connection import open_netbox
 from lastmile.cli.output import print_error, print_result
@@ -24,16 +26,9 @@ from lastmile.validation_messages import mistakes
 
 __all__ = ["pool_set"]
 
-NAMES = {
-    "netbox.mode": "--netbox",
-    "netbox.on_release": "--on-release",
-    "netbox.record": "--record",
-    "netbox.block_length": "--block-length",
-}
-
 
 async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json: bool) -> Exit:
-    """Bring the pool to what is asked for, by the fields of `Binding`; what is not stays."""
+    """Bring the pool to what is asked for, by the fields of its mode; what is not stays."""
     settings = load_settings()
     if not asked:
         raise InvalidInputError(
@@ -42,9 +37,7 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
     async with open_database(settings) as database, open_netbox(settings) as netbox:
         pool = (await named_pool(database, name, tenant)).pool
         tenants = {one.id: one.name for one in await list_tenants(database)}
-        requested = _requested(pool, asked)
-        prefix_id, vrf_id = await resolve_prefix(netbox, pool.prefix, pool.vrf)
-        requested = requested.model_copy(update={"prefix_id": prefix_id, "vrf_id": vrf_id})
+        requested = _requested(pool, asked).at(*await resolve_prefix(netbox, pool.prefix, pool.vrf))
         served = {id: called for id, called in tenants.items() if pool.tenant in (id, None)}
         if lacking := [one for one in await check(netbox.wire, (), served) if one.problem]:
             words = [f"{one.requirement}: {one.problem}" for one in lacking]
@@ -57,7 +50,7 @@ async def pool_set(name: str, tenant: str | None, asked: dict[str, Any], as_json
     change = PoolModeChange(
         pool_id=id_,
         pool=name,
-        before=pool.netbox and pool.netbox.model_dump(mode="json"),
+        before=pool.netbox.model_dump(mode="json"),
         requested=requested.model_dump(mode="json"),
         requested_by=current_user(),
     )
@@ -91,33 +84,33 @@ async def _carry_out(operator: OperatorClient, change: PoolModeChange) -> None:
         raise
 
 
-def _requested(pool: Pool, asked: dict[str, Any]) -> Binding:
+def _requested(pool: Pool, asked: dict[str, Any]) -> DirectMode | DelegatedMode:
     """Raises `InvalidInputError`."""
-    now: dict[str, Any] = pool.netbox.model_dump() if pool.netbox else {"prefix_id": 0, "vrf_id": None}
-    if pool.netbox is None and "mode" not in asked:
+    if not isinstance(pool.netbox, NetBoxMode) and "mode" not in asked:
         raise InvalidInputError(
             f"Pool {pool.name} is in the database alone: give --netbox direct or --netbox delegated."
         )
-    mode = asked.get("mode") or now["mode"]
-    if mode == AllocationMode.DIRECT:
-        now |= {"record": None, "block_length": None}
-    elif pool.netbox is not None and pool.netbox.mode is AllocationMode.DIRECT:
-        now |= {"record": ReportingScope.PREFIX}  # as it has; with blocks alone NetBox would lose them
+    now = NOT_FOUND_YET | pool.netbox.model_dump()
+    if asked.get("mode", now["mode"]) != now["mode"]:
+        check_mode(asked["mode"])
+        now = {field: value for field, value in now.items() if field in NetBoxMode.model_fields}
+        if isinstance(pool.netbox, DirectMode):
+            now |= {"record": ReportingScope.PREFIX}  # as it has; with blocks alone NetBox would lose them
     try:
         requested = Pool.model_validate(pool.model_dump() | {"netbox": now | asked}).netbox
     except ValidationError as failure:
         raise InvalidInputError(
-            f"Invalid NetBox settings of pool {pool.name}:", mistakes(failure, Pool, NAMES)
+            f"Invalid NetBox settings of pool {pool.name}:", mistakes(failure, Pool, NETBOX_OPTIONS)
         ) from None
-    assert requested is not None
+    assert isinstance(requested, DirectMode | DelegatedMode)
     return requested
 
 
-def _describe(place: Binding) -> str:
-    if place.mode is AllocationMode.DIRECT:
-        return f"direct: NetBox chooses its prefixes; on release: {place.on_release}"
-    recorded = "each prefix" if place.record == "prefix" else "the blocks only"
+def _describe(mode: DirectMode | DelegatedMode) -> str:
+    if isinstance(mode, DirectMode):
+        return f"direct: NetBox chooses its prefixes; on release: {mode.on_release}"
+    recorded = "each prefix" if mode.reports_prefixes else "the blocks only"
     return (
-        f"delegated: Lastmile assigns from blocks of /{place.block_length} in NetBox, which records {recorded}; "
-        f"on release: {place.on_release}"
+        f"delegated: Lastmile assigns from blocks of /{mode.block_length} in NetBox, which records {recorded}; "
+        f"on release: {mode.on_release}"
     )

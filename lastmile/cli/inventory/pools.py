@@ -5,11 +5,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ipam.netbox.binding import AllocationMode
+from ipam.modes import DatabaseMode, DelegatedMode, DirectMode, NetBoxMode, PoolMode
 from ipam.pools import Pool, PoolUse
 from lastmile.cli.connections import check_tenant, load_settings, open_database
 from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
+from lastmile.cli.inventory.netbox_options import NETBOX_OPTIONS, NOT_FOUND_YET, check_mode
 from lastmile.cli.netbox.connection import open_netbox
 from lastmile.cli.output import console, fact_table, print_all, print_json, print_result
 from lastmile.errors import InvalidInputError
@@ -26,13 +27,8 @@ _OPTIONS = {
     "delegated_length": "--length",
     **{field: f"--{field}" for field in ("purpose", "tenant", "vrf", "region", "country")},
     "excluded": "--exclude",
-    "netbox.mode": "--netbox",
-    "netbox.on_release": "--on-release",
-    "netbox.record": "--record",
-    "netbox.block_length": "--block-length",
+    **NETBOX_OPTIONS,
 }
-_NOT_FOUND_YET = {"prefix_id": 0, "vrf_id": None}
-"""The ids in NetBox, before they are looked up."""
 
 
 async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_json: bool, *, force: bool) -> Exit:
@@ -40,14 +36,16 @@ async def pool_add(values: dict[str, Any], netbox: dict[str, Any] | None, as_jso
 
     `force` accepts special-purpose space in a laboratory.
     """
+    if netbox:
+        check_mode(netbox["mode"])
     try:
-        pool = Pool.model_validate(values | ({"netbox": netbox | _NOT_FOUND_YET} if netbox else {}))
+        pool = Pool.model_validate(values | ({"netbox": netbox | NOT_FOUND_YET} if netbox else {}))
     except ValidationError as failure:
         raise InvalidInputError("Invalid pool:", mistakes(failure, Pool, _OPTIONS)) from None
     settings = load_settings()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
-        client = await stack.enter_async_context(open_netbox(settings)) if pool.netbox else None
+        client = await stack.enter_async_context(open_netbox(settings)) if isinstance(pool.netbox, NetBoxMode) else None
         pool = await add_pool(
             database, client, pool, actor=current_user(), force=force, demonstration=settings.embedded
         )
@@ -63,12 +61,14 @@ def _added(pool: Pool, capacity: int) -> str:
         f"Pool {pool.name} is ready: {capacity:,} {prefixes} of /{pool.delegated_length} from {pool.prefix}, "
         f"for {serves}."
     )
-    if pool.netbox is None:
-        return words
-    chooser = "NetBox chooses them, below"
-    if pool.netbox.mode is AllocationMode.DELEGATED:
-        chooser = f"Lastmile chooses them, in blocks of /{pool.netbox.block_length} that it acquires from NetBox, below"
-    return f"{words} {chooser} its prefix {pool.netbox.prefix_id}: see `lastmile netbox check`."
+    match pool.netbox:
+        case DatabaseMode():
+            return words
+        case DirectMode(prefix_id=id):
+            chooser = "NetBox chooses them"
+        case DelegatedMode(prefix_id=id, block_length=length):
+            chooser = f"Lastmile chooses them, in blocks of /{length} that it acquires from NetBox"
+    return f"{words} {chooser}, below its prefix {id}: see `lastmile netbox check`."
 
 
 async def pool_list(tenant: str | None, as_json: bool) -> Exit:
@@ -115,9 +115,7 @@ def _shown(use: PoolUse, blocks: BlockUse | None) -> dict[str, Any]:
     """Return the facts about a pool, as people read them."""
     shown = _json(use) | {"tenant": use.pool.tenant or "all", "full": _percent(use)}
     shown |= {field: f"{getattr(use, field):,}" for field in ("capacity", "taken", "quarantined", "free")}
-    if binding := use.pool.netbox:
-        record = f", record: {binding.record}" if binding.record else ""
-        shown["netbox"] = f"prefix {binding.prefix_id}, {binding.mode}{record}; on release: {binding.on_release}"
+    shown["netbox"] = _mode_words(use.pool.netbox)
     shown["netbox_full_since"] = format_time(use.netbox_full_since)
     shown["closed_at"] = format_time(use.closed_at)
     shown["excluded"] = ", ".join(map(str, use.pool.excluded))
@@ -128,6 +126,18 @@ def _shown(use: PoolUse, blocks: BlockUse | None) -> dict[str, Any]:
             shown["lag"] = format_duration(shown.pop("lag_seconds"))
     del shown["percent"]
     return shown
+
+
+def _mode_words(mode: PoolMode) -> str:
+    """Describe what NetBox has of the pool; empty if NetBox does not know it."""
+    match mode:
+        case DatabaseMode():
+            return ""
+        case DirectMode():
+            record = ""
+        case DelegatedMode():
+            record = f", record: {mode.record}"
+    return f"prefix {mode.prefix_id}, {mode.mode}{record}; on release: {mode.on_release}"
 
 
 def _json(use: PoolUse) -> dict[str, Any]:
@@ -151,7 +161,7 @@ def _blocks_json(blocks: BlockUse | None) -> dict[str, Any]:
 
 def _state(use: PoolUse) -> str:
     """Describe what is special: the pool is in NetBox, full, or closed."""
-    parts = ["in NetBox"] if use.pool.netbox else []
+    parts = ["in NetBox"] if isinstance(use.pool.netbox, NetBoxMode) else []
     parts += ["full"] if use.netbox_full_since else []
     return ", ".join([*parts, *(["closed"] if use.closed_at else [])])
 

@@ -7,9 +7,9 @@
 WITH counted AS (
     SELECT c.tenant_id, sum(c.number) AS held,
            coalesce(sum(c.number) FILTER (WHERE c.state = 'active'), 0) AS active,
-           coalesce(sum(c.number) FILTER (WHERE p.netbox_mode IS NOT NULL), 0) AS meant,
+           coalesce(sum(c.number) FILTER (WHERE p.mode <> 'database'), 0) AS meant,
            coalesce(sum(c.number) FILTER (
-               WHERE p.netbox_mode = 'delegated' OR p.netbox_mode IS NOT NULL AND c.in_netbox), 0) AS reported
+               WHERE p.mode = 'delegated' OR p.mode <> 'database' AND c.in_netbox), 0) AS reported
     FROM delegation_counts c JOIN pools p ON p.id = c.pool_id
     WHERE c.held GROUP BY c.tenant_id HAVING sum(c.number) > 0
 ), behind AS (

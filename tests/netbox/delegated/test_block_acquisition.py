@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -9,8 +10,8 @@ from pydantic import ValidationError
 from temporalio.exceptions import ApplicationError
 
 from ipam.allocation import allocate
+from ipam.modes import DelegatedMode, ReportingScope
 from ipam.netbox import NetBox
-from ipam.netbox.binding import AllocationMode, Binding, ReportingScope
 from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK
 from ipam.netbox.records import KEY, SIZE, USED
@@ -241,39 +242,40 @@ async def test_allocation_within_a_block_needs_no_netbox(env: DelegatedEnv, home
     assert len(env.containers()) == asked
 
 
+def described(prefix: str, **netbox: Any) -> Pool:
+    """Return a pool, which is delegated unless a test says otherwise."""
+    mode = {"mode": "delegated", "prefix_id": 1, "vrf_id": None} | netbox
+    values = {"name": "home", "prefix": prefix, "purpose": Purpose.IPV6_PD, "delegated_length": 56, "netbox": mode}
+    return Pool.model_validate(values)
+
+
 @pytest.mark.parametrize(
     ("prefix", "wanted", "chosen"),
     [("2001:db8::/32", None, 44), ("2001:db8::/46", None, 47), ("2001:db8::/32", 48, 48), ("2001:db8::/55", None, 56)],
 )
 def test_block_length_defaults_by_the_pool(prefix: str, wanted: int | None, chosen: int) -> None:
-    place = Binding(mode=AllocationMode.DELEGATED, prefix_id=1, vrf_id=None, block_length=wanted)
-    pool = Pool(name="home", prefix=prefix, purpose=Purpose.IPV6_PD, delegated_length=56, netbox=place)
-    assert pool.netbox is not None
+    pool = described(prefix, block_length=wanted)
+    assert isinstance(pool.netbox, DelegatedMode)
     assert (pool.netbox.block_length, pool.netbox.record) == (chosen, ReportingScope.BLOCK)
 
 
 @pytest.mark.parametrize(("length", "words"), [(32, "/40 to a /56"), (57, "/40 to a /56"), (39, "/40 to a /56")])
 def test_block_length_outside_the_pool_is_refused(length: int, words: str) -> None:
-    place = Binding(mode=AllocationMode.DELEGATED, prefix_id=1, vrf_id=None, block_length=length)
     with pytest.raises(ValidationError, match=words):
-        Pool(name="home", prefix="2001:db8::/32", purpose=Purpose.IPV6_PD, delegated_length=56, netbox=place)
+        described("2001:db8::/32", block_length=length)
 
 
 def test_block_of_one_prefix_with_prefix_records_is_refused() -> None:
     """The block and the prefix would be equal, and NetBox refuses the second in a VRF that enforces uniqueness."""
-    place = Binding(
-        mode=AllocationMode.DELEGATED, prefix_id=1, vrf_id=None, record=ReportingScope.PREFIX, block_length=56
-    )
     with pytest.raises(ValidationError, match="/40 to a /55, not a /56"):
-        Pool(name="home", prefix="2001:db8::/32", purpose=Purpose.IPV6_PD, delegated_length=56, netbox=place)
-    place = Binding(mode=AllocationMode.DELEGATED, prefix_id=1, vrf_id=None, record=ReportingScope.PREFIX)
+        described("2001:db8::/32", record=ReportingScope.PREFIX, block_length=56)
     with pytest.raises(ValidationError, match="needs a larger prefix, or --record block"):
-        Pool(name="home", prefix="2001:db8::/55", purpose=Purpose.IPV6_PD, delegated_length=56, netbox=place)
+        described("2001:db8::/55", record=ReportingScope.PREFIX)
 
 
 def test_block_length_of_a_direct_pool_is_refused() -> None:
     with pytest.raises(ValidationError, match="only a delegated pool has blocks"):
-        Binding(mode=AllocationMode.DIRECT, prefix_id=1, vrf_id=None, block_length=44)
+        described("2001:db8::/32", mode="direct", block_length=44)
 
 
 assert SPACE == "2001:db8:4000::/40"

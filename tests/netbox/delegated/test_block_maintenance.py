@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from ipam.modes import ReportingScope
 from ipam.netbox import NetBox
-from ipam.netbox.binding import ReportingScope
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from ipam.netbox.records import KEY, USED
 from lastmile.devstack.netbox import NetBoxServer

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from ipam.allocation import allocate
-from ipam.netbox.binding import ReportingScope
+from ipam.modes import ReportingScope
 from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.delegated.block_return import return_spare_blocks
 from ipam.netbox.errors import NetBoxTimeoutError

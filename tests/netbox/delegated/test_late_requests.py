@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from ipam.netbox.binding import OnRelease, ReportingScope
+from ipam.modes import OnRelease, ReportingScope
 from ipam.netbox.delegated.outbox import drain
 from ipam.netbox.records import KEY, STATE
 from lastmile.devstack.netbox import NetBoxServer

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 from sqlalchemy import event
 
+from ipam.modes import OnRelease, ReportingScope
 from ipam.netbox import NetBox
-from ipam.netbox.binding import OnRelease, ReportingScope
 from ipam.netbox.delegated import block_maintenance as maintenance_module
 from ipam.netbox.delegated import outbox as outbox_module
 from ipam.netbox.delegated.block_maintenance import INTERVAL, BlockMaintenance

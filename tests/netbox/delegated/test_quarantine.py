@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from ipam.netbox.binding import ReportingScope
+from ipam.modes import ReportingScope
 from ipam.netbox.records import STATE
 from ipam.quarantine import confirm, unconfirmed
 from lastmile.devstack.netbox import NetBoxServer

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from ipam.netbox.binding import OnRelease
+from ipam.modes import OnRelease
 from lastmile.devstack.netbox import NetBoxServer
 from tests.support.direct_env import PREFIXES, DirectEnv, refusal
 from tests.support.held_requests import HeldRequest

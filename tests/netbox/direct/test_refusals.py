@@ -6,8 +6,8 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from ipam.errors import InvalidPoolError
+from ipam.modes import OnRelease
 from ipam.netbox import NetBox
-from ipam.netbox.binding import OnRelease
 from lastmile.audit.audit import check
 from lastmile.contract.results import StepOutcome
 from lastmile.devstack.netbox.http.faults import LOST

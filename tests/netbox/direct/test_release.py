@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from ipam.netbox.binding import OnRelease
+from ipam.modes import OnRelease
 from lastmile.contract.results import StepOutcome
 from lastmile.devstack.netbox.http.faults import CUT, DROPPED, LOST, POSTGRES_DOWN, REDIS_LOST, Fault, proxy
 from tests.support.direct_env import KEY_1, PREFIXES, DirectEnv, refusal

@@ -12,7 +12,8 @@ from temporalio.client import Client
 from ipam.delegations import held_by, transition
 from ipam.errors import PoolBusyError
 from ipam.lifecycle import State
-from ipam.netbox.binding import AllocationMode, Binding, BoundPool, OnRelease, pool_named
+from ipam.modes import DirectMode, OnRelease
+from ipam.netbox.binding import BoundPool, pool_named
 from ipam.netbox.importer.scan import ImportScan
 from ipam.netbox.mode_change.block_adoption import adopt_block, missing_blocks
 from ipam.netbox.mode_change.closing import close
@@ -66,7 +67,7 @@ async def nothing_is_out_of_order(env: ImportModeEnv) -> None:
     ],
 )
 async def test_change_based_on_an_outdated_pool_is_refused(
-    env: ImportModeEnv, before: Way | None, first: Way, second: tuple[Way, OnRelease]
+    env: ImportModeEnv, before: Way, first: Way, second: tuple[Way, OnRelease]
 ) -> None:
     await env.start(before)
     await env.lines(3)
@@ -134,7 +135,7 @@ async def test_allocation_after_a_full_pool_waits_for_one_being_converted(
     space = {"prefix": "2001:db8:5000::/55", "vrf": env.vrf, "status": "container"}
     made = await asyncio.to_thread(env.peer.create, PREFIXES, **space)
     small = {"name": "small", "prefix": "2001:db8:5000::/55", "tenant": "acme", "vrf": VRF, "delegated_length": 56}
-    place = Binding(mode=AllocationMode.DIRECT, prefix_id=made["id"], vrf_id=env.vrf)
+    place = DirectMode(prefix_id=made["id"], vrf_id=env.vrf)
     async with env.database.platform() as platform:
         await add_pool(platform, Pool.model_validate({"purpose": Purpose.IPV6_PD, "netbox": place, **small}))
     await env.start(DIRECT)

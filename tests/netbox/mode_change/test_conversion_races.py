@@ -23,7 +23,7 @@ from lastmile.db.advisory_lock import exclusive
 from lastmile.db.database import PlatformConnection
 from lastmile.devstack.netbox import NetBoxServer
 from tests.support.direct_env import SPACE, VRF, refusal
-from tests.support.pool_mode_env import BLOCKS, DIRECT, PREFIX, PoolModeEnv, Way, resting
+from tests.support.pool_mode_env import BLOCKS, DATABASE, DIRECT, PREFIX, PoolModeEnv, Way, resting
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ async def test_conversion_and_release_do_not_deadlock(env: PoolModeEnv) -> None:
 
 SLOW = """
 CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(6.5); RETURN NEW; END $$;
-CREATE TRIGGER slowly BEFORE UPDATE OF netbox_mode ON pools FOR EACH ROW EXECUTE FUNCTION slowly();
+CREATE TRIGGER slowly BEFORE UPDATE OF mode ON pools FOR EACH ROW EXECUTE FUNCTION slowly();
 """
 
 
@@ -209,3 +209,19 @@ async def test_mode_change_gets_the_lock_beside_busy_block_maintenance(env: Pool
     await asyncio.wait([beside])
     await env.report_all()
     assert len(await env.agree_as(PREFIX)) == 1
+
+
+async def test_blocks_left_around_a_pool_of_the_database_cost_it_no_slot(env: PoolModeEnv) -> None:
+    """Its slots lie in those blocks and are in use; the next change continues with the blocks."""
+    await env.start(DATABASE)
+    await env.lines(3)
+    pool = await pool_as(env, PREFIX)
+    for prefix in await missing_blocks(env.database, pool):
+        await adopt_block(env.database, env.netbox, pool, prefix)
+    slots = await env.owner.fetchval("SELECT count(*) FROM slots")
+    await env.pass_an_hour()
+    assert len(env.containers()) == 1
+    assert await env.owner.fetchval("SELECT count(*) FROM slots") == slots > 3
+    await env.lines(2, start=50)
+    await env.change(BLOCKS)
+    assert len(await env.agree_as(BLOCKS)) == 5

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from temporalio.client import Client
 
-from ipam.netbox.binding import OnRelease
+from ipam.modes import OnRelease
 from ipam.netbox.mode_change import preparation
 from lastmile.client.pool_modes import PoolModeError, PoolModeOutageError
 from lastmile.devstack.netbox import NetBoxServer
@@ -55,7 +55,7 @@ async def test_change_without_netbox_leaves_the_pool_unchanged(
     monkeypatch.setattr(pool_mode_change, "ATTEMPTS", 1)
     with pytest.raises(PoolModeOutageError, match="no NetBox answers"):
         await env.change(BLOCKS)
-    assert await env.owner.fetchval("SELECT netbox_mode FROM pools") is None
+    assert await env.owner.fetchval("SELECT mode FROM pools") == "database"
     assert len(await env.lines(2, start=50)) == 2
     env.server.start()
     await env.change(BLOCKS)
@@ -69,7 +69,7 @@ async def test_change_with_a_foreign_prefix_over_a_subscribers_is_refused(env: P
     foreign = await env.create_foreign_prefix("2001:db8:4000::/60")
     with pytest.raises(PoolModeError, match=r"2001:db8:4000::/60, where S-1 holds 2001:db8:4000::/56"):
         await env.change(after)
-    assert await env.owner.fetchval("SELECT netbox_mode FROM pools") is None
+    assert await env.owner.fetchval("SELECT mode FROM pools") == "database"
     assert env.containers() == []
     await env.delete_in_netbox(foreign)
     await env.change(after)
@@ -104,7 +104,7 @@ async def test_change_of_a_direct_pool_with_a_waiting_order_is_refused(
     assert not (await refusal(env.allocate())).non_retryable
     with pytest.raises(PoolModeError, match="orders for S-1 wait for a prefix of pool home"):
         await env.change(BLOCKS)
-    assert await env.owner.fetchval("SELECT netbox_mode FROM pools") == "direct"
+    assert await env.owner.fetchval("SELECT mode FROM pools") == "direct"
     await env.allocate_with_retries()
     await env.finish()
     await env.change(BLOCKS)

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ipam.netbox.binding import ReportingScope
+from ipam.modes import ReportingScope
 from ipam.netbox.delegated.blocks import MAINTENANCE_LOCK
 from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER, USED

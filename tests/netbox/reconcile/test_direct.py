@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ipam.netbox.binding import OnRelease
+from ipam.modes import OnRelease
 from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.reconcile.repair import repair
 from ipam.netbox.records import KEY, STATE, SUBSCRIBER

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ipam.lifecycle import State
+from ipam.modes import OnRelease, ReportingScope
 from ipam.netbox import Stamp
-from ipam.netbox.binding import OnRelease, ReportingScope
 from ipam.netbox.errors import NetBoxNotReadyError
 from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.reconcile.repair import repair

@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from ipam.modes import ReportingScope
 from ipam.netbox import NetBox
-from ipam.netbox.binding import ReportingScope
 from ipam.netbox.reconcile.differences import DifferenceKind
 from ipam.netbox.records import LINK
 from lastmile.devstack.netbox import NetBoxServer

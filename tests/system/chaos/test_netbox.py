@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from ipam.netbox.binding import OnRelease, ReportingScope
+from ipam.modes import OnRelease, ReportingScope
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.http.faults import CUT, LOST
 from tests.support.delegated_env import DelegatedEnv

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ipam.modes import AllocationMode, PoolMode, ReportingScope, read_mode
 from ipam.netbox import NetBox
-from ipam.netbox.binding import AllocationMode, Binding, BoundPool, ReportingScope, pools_in_netbox
+from ipam.netbox.binding import BoundPool, pools_in_netbox
 from ipam.netbox.delegated.block_acquisition import acquire_block
 from ipam.netbox.delegated.block_sync import report_use
 from ipam.netbox.delegated.outbox import drain
@@ -55,15 +56,15 @@ class NetBoxPools:
         url = f"http://{HOST}:1" if self.way.away else self._server.url
         return {"NETBOX_URL": url, "NETBOX_TOKEN": self._server.token}
 
-    async def binding(self, tenant: str, prefix: str) -> Binding:
+    async def binding(self, tenant: str, prefix: str) -> PoolMode:
         """Of a new pool, which is there, with its tenant, from now on."""
         return await asyncio.to_thread(self._binding, tenant, prefix)
 
-    def _binding(self, tenant: str, prefix: str) -> Binding:
+    def _binding(self, tenant: str, prefix: str) -> PoolMode:
         peer = Peer(self._server.url, self._server.token)
         peer.create("/api/tenancy/tenants/", name=tenant, slug=tenant)
         made = peer.create("/api/ipam/prefixes/", prefix=prefix, status="container")
-        return Binding(**self.way.binding, prefix_id=made["id"], vrf_id=None)
+        return read_mode(self.way.binding | {"prefix_id": made["id"]})
 
     async def open(self, database: Database, tenant: str) -> None:
         """What is to be done ahead, where workers cannot ask NetBox."""
@@ -85,7 +86,7 @@ class NetBoxPools:
             return []
         pool = await self._pool(database, tenant)
         await report_use(database, self._client, pool)
-        if pool.netbox.record is ReportingScope.PREFIX:
+        if pool.netbox.reports_prefixes:
             await drain(database, self._client, pool)
         return [str(one) async for one in differences(database, self._client, pools=[pool])]
 

@@ -94,6 +94,6 @@ CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON acknowledgements
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('subject');
 -- Not the columns that allocation moves: the frontier, netbox_closed_until and netbox_full_since.
 CREATE TRIGGER audit_log AFTER INSERT OR DELETE OR UPDATE OF
-    name, purpose, prefix, delegated_length, vrf, region, country, netbox_mode, netbox_prefix_id, netbox_vrf_id,
+    name, purpose, prefix, delegated_length, vrf, region, country, mode, netbox_prefix_id, netbox_vrf_id,
     netbox_release, netbox_record, netbox_block_length, excluded, closed_at
     ON pools FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('name');

@@ -42,12 +42,12 @@ CREATE TABLE pools (
     vrf                  text NOT NULL DEFAULT '',
     region               text,
     country              text,
+    mode                 text NOT NULL DEFAULT 'database' CHECK (mode IN ('database', 'direct', 'delegated')),
     first_slot           bigint NOT NULL,
     end_slot             bigint NOT NULL,
     frontier             bigint NOT NULL,
     excluded             int8multirange NOT NULL DEFAULT '{}',
     closed_at            timestamptz,
-    netbox_mode          text CHECK (netbox_mode IN ('direct', 'delegated')),
     netbox_prefix_id     bigint,
     netbox_vrf_id        bigint,
     netbox_release       text CHECK (netbox_release IN ('deprecate', 'delete')),
@@ -60,17 +60,21 @@ CREATE TABLE pools (
     CONSTRAINT pools_frontier CHECK (
         0 <= first_slot AND first_slot <= frontier AND frontier <= end_slot AND first_slot < end_slot),
     CONSTRAINT pools_delegated_length CHECK (delegated_length >= masklen(prefix)),
-    CONSTRAINT pools_excluded CHECK (netbox_mode IS NULL OR excluded = '{}'),
+    CONSTRAINT pools_excluded CHECK (mode = 'database' OR excluded = '{}'),
     -- btree_gist is not available everywhere; a range of one hash is how plain GiST compares for equality.
     CONSTRAINT pools_no_overlap EXCLUDE USING gist (
         int8range(hashtextextended(vrf, 0), hashtextextended(vrf, 0), '[]') WITH &&, prefix inet_ops WITH &&),
-    CONSTRAINT pools_netbox CHECK (num_nulls(netbox_mode, netbox_prefix_id, netbox_release) IN (0, 3)
-                                   AND (netbox_vrf_id IS NULL OR netbox_mode IS NOT NULL)),
+    -- The columns of each mode, as in ipam.modes. netbox_vrf_id may be NULL in every mode.
+    CONSTRAINT pools_mode CHECK (
+        CASE mode
+            WHEN 'database' THEN num_nonnulls(netbox_prefix_id, netbox_vrf_id, netbox_release, netbox_record,
+                                              netbox_block_length) = 0
+            WHEN 'direct' THEN num_nulls(netbox_prefix_id, netbox_release) = 0
+                               AND num_nonnulls(netbox_record, netbox_block_length) = 0
+            ELSE num_nulls(netbox_prefix_id, netbox_release, netbox_record, netbox_block_length) = 0 END),
     CONSTRAINT pools_delegated CHECK (
-        CASE WHEN netbox_mode = 'delegated' THEN netbox_record IS NOT NULL AND netbox_block_length IS NOT NULL
-                                                 AND netbox_block_length > masklen(prefix)
-                                                 AND netbox_block_length <= delegated_length AND frontier = end_slot
-             ELSE netbox_record IS NULL AND netbox_block_length IS NULL END)
+        mode <> 'delegated' OR netbox_block_length > masklen(prefix) AND netbox_block_length <= delegated_length
+                               AND frontier = end_slot)
 );
 COMMENT ON TABLE pools IS
     'Address space that prefixes are delegated from. Written by `lastmile pool`; allocations move the frontier.';
@@ -82,6 +86,9 @@ COMMENT ON COLUMN pools.delegated_length IS
     'The length of each delegated prefix, in bits; an address is a /32 or /128.';
 COMMENT ON COLUMN pools.vrf IS 'The name of the VRF; empty: the global routing table.';
 COMMENT ON COLUMN pools.region IS 'An order may ask for a region; NULL: the pool is in none.';
+COMMENT ON COLUMN pools.mode IS
+    'database: the pool is in the database alone. direct: NetBox chooses each prefix, which then has no slot. '
+    'delegated: Lastmile gets whole blocks from NetBox and assigns inside them. pools_mode says which columns each has.';
 COMMENT ON COLUMN pools.first_slot IS
     'The first slot that may be delegated: not IPv4''s network address, nor IPv6''s Subnet-Router anycast (RFC 4291, '
     '2.6.1).';
@@ -90,9 +97,6 @@ COMMENT ON COLUMN pools.frontier IS
     'The first slot without a row in `slots`: slots from here on were never within reach. It moves in batches.';
 COMMENT ON COLUMN pools.excluded IS 'Ranges of slots that are not delegated; only in pools that are not in NetBox.';
 COMMENT ON COLUMN pools.closed_at IS 'When an operator closed the pool to new allocations; NULL: open.';
-COMMENT ON COLUMN pools.netbox_mode IS
-    'NULL: the pool is in the database alone. direct: NetBox chooses each prefix, which then has no slot. delegated: '
-    'Lastmile gets whole blocks from NetBox and assigns inside them.';
 COMMENT ON COLUMN pools.netbox_prefix_id IS 'The id of the pool''s container prefix in NetBox.';
 COMMENT ON COLUMN pools.netbox_vrf_id IS 'The id of the VRF in NetBox; NULL: the global table.';
 COMMENT ON COLUMN pools.netbox_release IS
@@ -212,7 +216,7 @@ CREATE TABLE delegations (
 COMMENT ON TABLE delegations IS
     'One subscriber''s hold on one prefix, from pending to revoked. A new allocation is a new row. Written by the '
     'address steps of workflows, by the audit''s repairs and by the clean-up.';
-COMMENT ON COLUMN delegations.slot IS 'NULL: NetBox chose the prefix (pools.netbox_mode = direct).';
+COMMENT ON COLUMN delegations.slot IS 'NULL: NetBox chose the prefix (pools.mode = direct).';
 COMMENT ON COLUMN delegations.prefix IS 'NULL: NetBox has not chosen yet, or the allocation failed and was undone.';
 COMMENT ON COLUMN delegations.purpose IS 'As pools.purpose.';
 COMMENT ON COLUMN delegations.allocation_key IS

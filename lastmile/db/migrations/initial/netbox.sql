@@ -37,12 +37,12 @@ COMMENT ON COLUMN netbox_blocks.since IS 'When the state began.';
 COMMENT ON COLUMN netbox_blocks.looked_at IS 'When foreign prefixes were last searched for inside the block in NetBox.';
 
 CREATE VIEW pool_bindings WITH (security_invoker = true) AS
-    SELECT id AS pool_id, tenant_id, name, prefix::text AS space, delegated_length, vrf, netbox_mode AS mode,
+    SELECT id AS pool_id, tenant_id, name, prefix::text AS space, delegated_length, vrf, mode,
            netbox_prefix_id AS prefix_id, netbox_vrf_id AS vrf_id, netbox_release AS on_release,
            netbox_record AS record, netbox_block_length AS block_length
     FROM pools;
 COMMENT ON VIEW pool_bindings IS
-    'Every pool with its NetBox settings, named as the fields of ipam.netbox.binding.Binding.';
+    'Every pool with the columns of its mode, named as the fields of ipam.modes.';
 
 CREATE VIEW pool_blocks WITH (security_invoker = true) AS
     SELECT p.*, b.id AS block_id, b.key AS block_key, b.state AS block_state, b.prefix::text AS block_prefix,
