@@ -4,9 +4,8 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from lastmile.client.errors import NotRunningError
+from lastmile.client.errors import NotRunningError, RunStuckError
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import ANSWER_TIME
 from lastmile.client.parked_runs import ParkedRun
 from lastmile.contract import Decision
 from lastmile.errors import UnavailableError
@@ -17,13 +16,6 @@ DecisionAction = Literal["retry", "skip", "abandon"]
 
 UPDATES: dict[DecisionAction, str] = {"retry": "retry_step", "skip": "skip_step", "abandon": "abandon"}
 """The workflow's update for each action."""
-
-
-_SILENT = (
-    f"No worker answers within {ANSWER_TIME.seconds} s, although one polled the task queue a moment ago: it has ended, "
-    "or it is frozen or overloaded. Nothing was sent. Start or restart a worker (`/readyz` of a worker says whether it "
-    "polls), and decide again."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +34,15 @@ async def decide(
 ) -> tuple[str, str]:
     """Release the subscriber's parked order. Return the order's name and the workflow's answer.
 
-    Raises `NotRunningError` without an order or a parked step, and `UnavailableError` where no worker answers.
+    Raises `NotRunningError` without an order or a parked step, `UnavailableError` where no worker answers, and
+    `RunStuckError`.
     """
     if not (order := await operator.open_order(tenant, subscriber)):
         raise NotRunningError(f"No order of subscriber {subscriber} is running: there is nothing to decide.")
     # Without a worker the update would time out here, and a later worker would still follow it.
     if shortage := await operator.worker_shortage():
         raise UnavailableError(f"{order} cannot take a decision now. {shortage}")
-    if not await operator.worker_answers(tenant, subscriber):
-        raise UnavailableError(f"{order} cannot take a decision now. {_SILENT}")
+    await operator.require_answer(tenant, subscriber)
     try:
         return order, await operator.orders.decide(tenant, subscriber, UPDATES[action], decision)
     except NotRunningError as failure:
@@ -68,13 +60,12 @@ async def decide_all(
     runs = list(runs)
     if runs and (shortage := await operator.worker_shortage()):
         raise UnavailableError(f"Nothing can be decided now. {shortage}")
-    if runs and not await operator.worker_answers(runs[0].tenant, runs[0].subscriber_ref):
-        raise UnavailableError(f"Nothing can be decided now. {_SILENT}")
     for run in runs:
         listed = decision.model_copy(update={"step": run.step})
         try:
+            await operator.require_answer(run.tenant, run.subscriber_ref)
             answer = await operator.orders.decide(run.tenant, run.subscriber_ref, UPDATES[action], listed)
-        except NotRunningError as failure:
-            yield DecidedRun(run, problem=str(failure))
+        except (NotRunningError, RunStuckError) as failure:
+            yield DecidedRun(run, problem=str(failure).rstrip("."))
         else:
             yield DecidedRun(run, answer=answer)

@@ -12,6 +12,7 @@ __all__ = [
     "OrderIdReusedError",
     "OrderRefusedError",
     "RunLostError",
+    "RunStuckError",
     "UnknownScheduleError",
 ]
 
@@ -34,6 +35,10 @@ class OrderRefusedError(ClientError):
 
 class NotRunningError(ClientError):
     """No order of this subscriber is running, or none is parked."""
+
+
+class RunStuckError(ClientError):
+    """The run takes no decision, since its workflow tasks fail."""
 
 
 class NotScheduledError(ClientError):

@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from lastmile.client.orders import ANSWER_TIME, Lastmile
+from lastmile.client.errors import RunStuckError
+from lastmile.client.orders import ANSWER_TIME, Lastmile, describe_silence, is_stuck
 from lastmile.client.temporal.worker_versions import describe, make_current
 from lastmile.contract import AnyOrder, workflow_id
 from lastmile.encryption.keys import DecryptionError
+from lastmile.errors import UnavailableError
 from workflows.failure_details import message_of
 from workflows.search_attributes import ATTENTION
 
@@ -60,18 +62,22 @@ class OperatorClient:
         progress = await self.orders.progress(order.tenant, order.subscriber_ref)
         return progress.attention if progress else ""
 
-    async def worker_answers(self, tenant: str, subscriber: str) -> bool:
-        """Return whether a worker answers for the subscriber's run.
+    async def require_answer(self, tenant: str, subscriber: str) -> None:
+        """Raise `UnavailableError` where no worker answers for the subscriber's run, `RunStuckError` where it is stuck.
 
         Temporal lists a frozen worker, and one that has just ended, among those that poll.
         """
         try:
             await self.orders.progress(tenant, subscriber)
-        except RPCError:
-            return False
-        except (WorkflowQueryFailedError, DecryptionError):
-            return True
-        return True
+        except DecryptionError:
+            pass  # a worker has answered
+        except (RPCError, WorkflowQueryFailedError) as failure:
+            words = f"Subscriber {subscriber}: {describe_silence(failure)}. Nothing was sent"
+            if is_stuck(failure):
+                raise RunStuckError(f"{words}: correct the cause first") from None
+            raise UnavailableError(
+                f"{words}. Workers have ended, or are frozen or overloaded: see `/readyz` of each, and decide again."
+            ) from None
 
     async def temporal_answers(self) -> bool:
         """Return whether the Temporal server answers at all."""

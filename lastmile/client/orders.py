@@ -12,6 +12,7 @@ from temporalio.client import (
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
+    WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -47,6 +48,8 @@ __all__ = [
     "PendingConnection",
     "RunLostError",
     "ScheduledOrder",
+    "describe_silence",
+    "is_stuck",
     "retry_unavailable",
 ]
 
@@ -75,6 +78,22 @@ run whose step hangs answers when the SDK ends its workflow task, after eight se
 """
 
 T = TypeVar("T")
+
+
+def is_stuck(failure: Exception) -> bool:
+    """Return whether the failure of a query says that the workflow tasks of the run fail."""
+    if isinstance(failure, RPCError):
+        return failure.status is RPCStatusCode.FAILED_PRECONDITION and "Workflow Task" in failure.message
+    return isinstance(failure, WorkflowQueryFailedError)
+
+
+def describe_silence(failure: Exception) -> str:
+    """Say why a run did not answer a query, which failed with `failure`."""
+    if is_stuck(failure):
+        return "the run makes no progress, since its workflow tasks fail: its history in the Temporal UI has the reason"
+    if isinstance(failure, TimeoutError) or (isinstance(failure, RPCError) and failure.status in AWAY):
+        return f"no worker answers within {ANSWER_TIME.seconds} s"
+    return str(failure).rstrip(".")
 
 
 async def retry_unavailable(call: Callable[[], Awaitable[T]], patience: float = math.inf) -> T:

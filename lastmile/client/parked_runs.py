@@ -7,14 +7,14 @@ from datetime import datetime
 from temporalio.client import Client, WorkflowExecution, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
-from lastmile.client.orders import ANSWER_TIME
+from lastmile.client.orders import ANSWER_TIME, describe_silence
 from lastmile.contract import Parked, Progress
 from lastmile.encryption.keys import DecryptionError
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
 __all__ = ["ParkedRun", "parked_runs"]
 
-_NO_WORKER = "no worker answers"
+_NO_WORKER = describe_silence(TimeoutError())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ async def parked_runs(
     unknown = ""
     async for found in client.list_workflows(query):
         progress = None
-        if unknown != _NO_WORKER:  # then none answers for the next run either
+        if unknown != _NO_WORKER:  # otherwise none answers for this run either
             progress, unknown = await _progress(client, found)
         attributes = found.typed_search_attributes
         yield ParkedRun(
@@ -83,9 +83,5 @@ async def _progress(client: Client, found: WorkflowExecution) -> tuple[Progress 
     handle = client.get_workflow_handle(found.id, run_id=found.run_id)
     try:
         return await handle.query("progress", result_type=Progress, rpc_timeout=ANSWER_TIME), ""
-    except RPCError:
-        return None, _NO_WORKER
-    except WorkflowQueryFailedError:
-        return None, "the run cannot continue: see it in the Temporal UI"
-    except DecryptionError as failure:
-        return None, str(failure)
+    except (RPCError, WorkflowQueryFailedError, DecryptionError) as failure:
+        return None, describe_silence(failure)

@@ -8,7 +8,7 @@ from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import ANSWER_TIME, AWAY
+from lastmile.client.orders import ANSWER_TIME, describe_silence
 from lastmile.client.scheduled_orders import ScheduledOrder, describe_unreadable
 from lastmile.client.temporal.connection import TemporalUnreachableError
 from lastmile.contract import Progress, RunStatus
@@ -49,7 +49,7 @@ async def find_subscriber_orders(
             found.run = progress if progress and progress.status is not RunStatus.ENDED else None
     except _UNANSWERED as failure:
         if found.order:
-            found.trouble = f"Where {found.order} stands is not known: {_reason(failure, 'no worker answers')}"
+            found.trouble = f"Where {found.order} stands is not known: {describe_silence(failure)}."
         else:
             found.trouble = f"Whether an order is running or scheduled is not known: {_reason(failure)}"
         return found
@@ -65,8 +65,5 @@ async def find_subscriber_orders(
     return found
 
 
-def _reason(failure: Exception, silent: str = "Temporal does not answer") -> str:
-    """Return why a question got no answer; `silent` says who was asked."""
-    if isinstance(failure, TimeoutError) or (isinstance(failure, RPCError) and failure.status in AWAY):
-        return f"{silent} within {ANSWER_TIME.seconds} s."
-    return str(failure)
+def _reason(failure: Exception) -> str:
+    return str(failure) or f"Temporal did not answer within {ANSWER_TIME.seconds} s."

@@ -17,12 +17,15 @@ from temporalio.client import (
     ScheduleSpec,
     ScheduleUpdate,
     ScheduleUpdateInput,
+    WorkflowQueryFailedError,
 )
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+from lastmile.client.errors import RunStuckError
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import Lastmile, OrderRun
+from lastmile.client.orders import Lastmile, OrderRun, is_stuck
 from lastmile.client.parked_runs import parked_runs
 from lastmile.client.schedules.manager import WRITTEN, CreateOutcome, ScheduleManager
 from lastmile.client.schedules.plans import SCHEDULES
@@ -309,4 +312,17 @@ async def test_the_list_of_parked_runs_shows_what_can_be_read(stack: EncryptedSt
         assert await operator.open_order("acme", orders.ref) == "Provision"
         found = await find_subscriber_orders(lambda: asyncio.sleep(0, operator), "acme", orders.ref)
         assert found.trouble.startswith("Where Provision stands is not known: The payload is encrypted with key 'k1'")
-        await run.handle.terminate()
+    async with stack.worker(without_key):
+        # The worker that has ended answers no query, and then the other one cannot read the run.
+        while not is_stuck(await silent(stack.lastmile(without_key), orders)):
+            pass
+        with pytest.raises(RunStuckError, match="its workflow tasks fail"):
+            await operator.require_answer("acme", orders.ref)
+    await run.handle.terminate()
+
+
+async def silent(lastmile: Lastmile, orders: Orders) -> Exception:
+    """The failure of a query about the subscriber's run."""
+    with pytest.raises((RPCError, WorkflowQueryFailedError)) as failure:
+        await lastmile.progress("acme", orders.ref)
+    return failure.value

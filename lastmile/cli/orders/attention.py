@@ -122,7 +122,7 @@ def _since(run: ParkedRun) -> tuple[str, str]:
 
 def _reason(run: ParkedRun) -> str:
     if run.parked is None:
-        return f"reason unknown: {run.unknown.rstrip('.')}; the run began at {format_time(run.started_at)}"
+        return f"reason unknown: {run.unknown}; the run began at {format_time(run.started_at)}"
     return f"undo: {run.parked.failure}" if run.parked.undo else run.parked.failure
 
 
