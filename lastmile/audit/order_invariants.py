@@ -8,8 +8,8 @@ from lastmile.subscribers.order_records import ORDER_RECORDS
 
 __all__ = ["ORDER_INVARIANTS"]
 
-_ROLLED_BACK = "{}.status IN ('rolled_back', 'partly_rolled_back')"
-_ENDED = "{}.status NOT IN ('running', 'rolling_back', 'rolled_back', 'partly_rolled_back')"
+# Ended, and not rolled back.
+_ENDED = "NOT lastmile_order_unfinished(o.status) AND NOT lastmile_order_rolled_back(o.status)"
 
 
 def _sql_list(operations: Iterable[str]) -> str:
@@ -27,29 +27,23 @@ _LAST_ORDER = """
     FROM orders o
     LEFT JOIN orders heir ON o.status = 'superseded' AND heir.tenant_id = o.tenant_id
         AND heir.subscriber_ref = o.subscriber_ref AND heir.operation = o.operation
-        AND heir.taken_over AND {heir_rolled_back} AND heir.created_at > o.created_at
-    WHERE NOT {rolled_back} AND heir.order_id IS NULL AND {tenant} AND {condition}
+        AND heir.taken_over AND lastmile_order_rolled_back(heir.status) AND heir.created_at > o.created_at
+    WHERE NOT lastmile_order_rolled_back(o.status) AND heir.order_id IS NULL AND {tenant} AND {condition}
     ORDER BY o.tenant_id, o.subscriber_ref, o.created_at DESC, o.order_id
 """
 
 
 def _last_order(condition: str = "true") -> str:
-    return _LAST_ORDER.format(
-        rolled_back=_ROLLED_BACK.format("o"),
-        heir_rolled_back=_ROLLED_BACK.format("heir"),
-        tenant=tenant_condition("o.tenant_id"),
-        condition=condition,
-    )
+    return _LAST_ORDER.format(tenant=tenant_condition("o.tenant_id"), condition=condition)
 
 
 # The last order that created the subscriber's line, or ended it.
 _LAST_LINE_ORDER = _last_order(f"({_CREATES_LINE.format('o')} OR {_ENDS_LINE.format('o')})")
-_SETTLED = "{}.status IN ('completed', 'degraded')"
 _SAME_SUBSCRIBER = "other.tenant_id = {0}.tenant_id AND other.subscriber_ref = {0}.subscriber_ref"
 
 # No order is running for the subscriber of this row.
 _NO_OPEN_ORDER = f"""
-    NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER} AND other.status IN ('running', 'rolling_back'))
+    NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER} AND lastmile_order_unfinished(other.status))
 """
 
 # Every existing row that an order created.
@@ -69,10 +63,10 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                'was rolled back, but left ' || made.kind || ' ' || made.what AS words
         FROM orders o JOIN ({_CREATED_BY_ORDER}) made
           ON made.tenant_id = o.tenant_id AND made.created_by_order = o.order_id
-        WHERE {_ROLLED_BACK.format("o")} AND {tenant_condition("o.tenant_id")}
+        WHERE lastmile_order_rolled_back(o.status) AND {tenant_condition("o.tenant_id")}
           -- A later order has taken the record over, or deleted it.
           AND NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER.format("o")}
-                          AND other.created_at > o.created_at AND {_SETTLED.format("other")})
+                          AND other.created_at > o.created_at AND lastmile_order_completed(other.status))
         """,
         "a compensation was skipped: provision or deprovision the subscriber, as intended",
     ),
@@ -90,10 +84,10 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
             SELECT tenant_id, updated_by_order, 'the ' || upper(kind), 'out of service' FROM devices
             WHERE NOT in_service
         ) left_so ON left_so.tenant_id = o.tenant_id AND left_so.by_order = o.order_id
-        WHERE {_ENDS_LINE.format("o")} AND {_ROLLED_BACK.format("o")} AND {tenant_condition("o.tenant_id")}
+        WHERE {_ENDS_LINE.format("o")} AND lastmile_order_rolled_back(o.status) AND {tenant_condition("o.tenant_id")}
           -- A later order has put the line into service again, or ended it.
           AND NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER.format("o")}
-                          AND other.created_at > o.created_at AND {_SETTLED.format("other")})
+                          AND other.created_at > o.created_at AND lastmile_order_completed(other.status))
         """,
         "a compensation was skipped: provision or deprovision the subscriber, as intended",
     ),
@@ -115,7 +109,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         LEFT JOIN billing_services b ON b.subscriber_id = s.id AND b.status <> 'ended'
         LEFT JOIN radcheck r ON r.username = lastmile_radius_username(o.subscriber_ref, o.tenant_id)
                             AND r.attribute = 'Cleartext-Password'
-        WHERE {_CREATES_LINE.format("o")} AND {_SETTLED.format("o")}
+        WHERE {_CREATES_LINE.format("o")} AND lastmile_order_completed(o.status)
           AND (s.id IS NULL OR n.id IS NULL OR b.id IS NULL OR r.id IS NULL)
         """,
         "deprovision the subscriber and provision it again",
@@ -136,7 +130,8 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         ) given (address)
         LEFT JOIN delegations d ON d.tenant_id = o.tenant_id AND d.subscriber_ref = o.subscriber_ref
                                AND d.released_at IS NULL AND host(d.prefix) = host(given.address::inet)
-        WHERE {_CREATES_LINE.format("o")} AND {_SETTLED.format("o")} AND given.address IS NOT NULL AND d.id IS NULL
+        WHERE {_CREATES_LINE.format("o")} AND lastmile_order_completed(o.status)
+          AND given.address IS NOT NULL AND d.id IS NULL
         """,
         "deprovision the subscriber and provision it again",
     ),
@@ -161,7 +156,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         -- Also the profile of an archived subscriber: such a profile blocks its devices for every other line.
         LEFT JOIN (network_profiles n JOIN subscribers owner ON owner.id = n.subscriber_id)
                ON owner.tenant_id = o.tenant_id AND owner.ref = o.subscriber_ref
-        WHERE {_ENDS_LINE.format("o")} AND {_SETTLED.format("o")}
+        WHERE {_ENDS_LINE.format("o")} AND lastmile_order_completed(o.status)
           AND (s.id IS NOT NULL OR d.id IS NOT NULL OR r.id IS NOT NULL OR n.id IS NOT NULL)
         """,
         "deprovision the subscriber again, with a new order: it removes what is left",
@@ -175,7 +170,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                'allocated to ' || d.subscriber_ref || ' by order ' || d.created_by_order
                || ', which ended ' || o.status || ' without activating the address' AS words
         FROM delegations d JOIN orders o ON o.tenant_id = d.tenant_id AND o.order_id = d.created_by_order
-        WHERE d.state = 'allocated' AND {_ENDED.format("o")}
+        WHERE d.state = 'allocated' AND {_ENDED}
           AND {tenant_condition("d.tenant_id")}
           AND {_NO_OPEN_ORDER.format("d")}
         """,
@@ -207,7 +202,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                operation || ' of ' || subscriber_ref || ' has been ' || replace(status, '_', ' ') || ' since '
                || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC' AS words
         FROM orders
-        WHERE status IN ('running', 'rolling_back') AND created_at < now() - interval '1 day'
+        WHERE lastmile_order_unfinished(status) AND created_at < now() - interval '1 day'
           AND {tenant_condition("tenant_id")}
         """,
         "`lastmile status SUBSCRIBER` shows the step it waits in; if no run is open, send the subscriber's next order",
@@ -221,7 +216,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                'waits for a prefix for ' || d.purpose || ' (' || d.state || ') since order ' || d.created_by_order
                || ', which ended ' || o.status AS words
         FROM delegations d JOIN orders o ON o.tenant_id = d.tenant_id AND o.order_id = d.created_by_order
-        WHERE d.state IN ('pending', 'failed') AND {_ENDED.format("o")}
+        WHERE d.state IN ('pending', 'failed') AND {_ENDED}
           AND {tenant_condition("d.tenant_id")}
           AND {_NO_OPEN_ORDER.format("d")}
         """,
@@ -254,7 +249,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         -- An operator set a block that has no order.
         JOIN radcheck r ON r.username = lastmile_radius_username(o.subscriber_ref, o.tenant_id)
                        AND r.attribute = 'Auth-Type' AND r.created_by_order IS NOT NULL
-        WHERE {_CREATES_LINE.format("o")} AND {_SETTLED.format("o")}
+        WHERE {_CREATES_LINE.format("o")} AND lastmile_order_completed(o.status)
         """,
         "provision the subscriber with a new order of the same content, or deprovision the subscriber, as intended",
     ),
@@ -276,7 +271,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         WHERE b.status = 'active' AND {tenant_condition("s.tenant_id")}
           AND (s.archived_at IS NOT NULL OR account.username IS NULL OR block.username IS NOT NULL)
           AND NOT EXISTS (SELECT FROM orders other WHERE other.tenant_id = s.tenant_id
-                          AND other.subscriber_ref = s.ref AND other.status IN ('running', 'rolling_back'))
+                          AND other.subscriber_ref = s.ref AND lastmile_order_unfinished(other.status))
         """,
         "deprovision the subscriber, or, to keep a line in service, provision it with a new order of the same content",
     ),

@@ -113,7 +113,7 @@ _BATCH = f"""
     FROM delegations WHERE {_ENDED}
     AND (released_at, id) <= (coalesce(CAST(:end AS timestamptz), 'infinity'), coalesce(CAST(:end_id AS bigint), 0))
     AND (tenant_id, created_by_order) NOT IN (
-        SELECT tenant_id, order_id FROM orders WHERE status IN ('running', 'rolling_back'))
+        SELECT tenant_id, order_id FROM orders WHERE lastmile_order_unfinished(status))
 """
 _DELETE_ENDED = text(f"DELETE {_BATCH}")
 _COUNT_ENDED = text(f"SELECT count(*) {_BATCH}")

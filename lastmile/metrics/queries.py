@@ -76,7 +76,7 @@ _ORDERS = """
            coalesce(greatest(0, extract(epoch FROM now() - o.oldest)), 0) AS lastmile_oldest_open_order_seconds
     FROM tenants t LEFT JOIN (
         SELECT tenant_id, min(created_at) AS oldest FROM orders
-        WHERE status IN ('running', 'rolling_back')
+        WHERE lastmile_order_unfinished(status)
           AND NOT EXISTS (SELECT FROM unnest(CAST(:waiting_runs AS text[])) w (id) WHERE w.id = run_id)
         GROUP BY 1
     ) o ON o.tenant_id = t.id

@@ -9,7 +9,7 @@ SELECT a.n, s.id IS NOT NULL AS known, held.prefix::text AS held, holder.subscri
        EXISTS (SELECT FROM radcheck WHERE username = lastmile_radius_username(a.ref, a.tenant)
                                       AND attribute = 'Cleartext-Password') AS account,
        EXISTS (SELECT FROM orders WHERE tenant_id = a.tenant AND subscriber_ref = a.ref
-                                    AND status IN ('running', 'rolling_back')) AS busy,
+                                    AND lastmile_order_unfinished(status)) AS busy,
        EXISTS (SELECT FROM netbox_removals r WHERE r.pool_id = :pool_id AND r.prefix && a.prefix) AS in_quarantine
 FROM unnest(CAST(:tenants AS text[]), CAST(:refs AS text[]), CAST(:prefixes AS cidr[]), CAST(:keys AS text[]))
      WITH ORDINALITY a (tenant, ref, prefix, key, n)

@@ -19,7 +19,7 @@ SELECT p.pool_id, p.name, p.space, p.delegated_length, p.mode, p.prefix_id, p.vr
                 AND s.free_at < 'infinity')) END AS required,
        CASE WHEN d.slot IS NULL THEN d.prefix IS NULL AND d.released_at IS NULL OR EXISTS (
                 SELECT FROM orders o WHERE o.tenant_id = d.tenant_id AND o.subscriber_ref = d.subscriber_ref
-                                       AND o.status IN ('running', 'rolling_back'))
+                                       AND lastmile_order_unfinished(o.status))
             ELSE p.record = 'prefix'
                  AND (r.since IS NOT NULL OR r.due_at <= now() OR r.claimed_until > now()) IS TRUE END
        OR EXISTS (SELECT FROM netbox_removals y WHERE y.tenant_id = d.tenant_id AND y.pool_id = :pool_id

@@ -16,5 +16,6 @@ DROP TABLE
     delegation_counts, metrics_snapshots;
 DROP FUNCTION
     lastmile_nth_prefix, lastmile_slot, lastmile_exclusions_lock, lastmile_block_key, lastmile_event_vrf,
-    lastmile_holder, lastmile_radius_username, lastmile_mark_record_due, lastmile_audit_log, lastmile_count,
+    lastmile_order_unfinished, lastmile_order_completed, lastmile_order_rolled_back, lastmile_holder,
+    lastmile_radius_username, lastmile_mark_record_due, lastmile_audit_log, lastmile_count,
     lastmile_recount;

@@ -9,6 +9,23 @@ COMMENT ON TABLE tenants IS 'The operators that share this installation. Written
 COMMENT ON COLUMN tenants.id IS 'A DNS label, since it is part of RADIUS realms: user@<id>.lastmile.';
 COMMENT ON COLUMN tenants.name IS 'The display name.';
 
+-- Sets of statuses. The planner inlines these functions, so that orders_open is used as if the set were written out.
+
+CREATE FUNCTION lastmile_order_unfinished(status text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT status IN ('running', 'rolling_back')
+$$;
+COMMENT ON FUNCTION lastmile_order_unfinished IS 'Whether a run works on the order, or was lost while it did.';
+
+CREATE FUNCTION lastmile_order_completed(status text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT status IN ('completed', 'degraded')
+$$;
+COMMENT ON FUNCTION lastmile_order_completed IS 'Whether the order has done what it promised.';
+
+CREATE FUNCTION lastmile_order_rolled_back(status text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT status IN ('rolled_back', 'partly_rolled_back')
+$$;
+COMMENT ON FUNCTION lastmile_order_rolled_back IS 'Whether the order was undone, perhaps except steps that were skipped.';
+
 CREATE TABLE orders (
     tenant_id       text NOT NULL REFERENCES tenants (id),
     order_id        text NOT NULL,
