@@ -1,6 +1,6 @@
 """The invariants of addresses: each is assigned once, has its slot, and agrees with NetBox and RADIUS."""
 
-from lastmile.audit.invariant import ATTRIBUTE, USER, VALUE, Invariant, tenant_condition
+from lastmile.audit.invariant import Invariant, tenant_condition
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 
 __all__ = ["ADDRESS_INVARIANTS"]
@@ -180,16 +180,17 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         f"""
         SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
                'active for ' || d.subscriber_ref || ', but RADIUS does not assign it' AS words
-        FROM delegations d LEFT JOIN radreply r
-          ON r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE}
+        FROM delegation_reply_items d LEFT JOIN radreply r
+          ON r.username = d.username AND r.attribute = d.attribute AND r.value = d.value
         WHERE d.state = 'active' AND r.id IS NULL AND {tenant_condition("d.tenant_id")}
         """,
         "`--repair` writes it; it takes effect at the next login",
-        repair=f"""
+        repair="""
+        WITH locked AS ( -- a concurrent deprovision would remove the item before this statement adds it
+            SELECT id FROM delegations WHERE id = CAST(CAST(:key AS text) AS bigint) AND state = 'active' FOR UPDATE
+        )
         INSERT INTO radreply (username, attribute, op, value)
-        SELECT {USER}, {ATTRIBUTE}, ':=', {VALUE}
-        FROM delegations d WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.state = 'active'
-        FOR UPDATE -- a concurrent deprovision would remove the item before this statement adds it
+        SELECT username, attribute, ':=', value FROM delegation_reply_items JOIN locked USING (id)
         ON CONFLICT DO NOTHING
         """,
     ),
@@ -200,17 +201,17 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         f"""
         SELECT r.tenant_id AS tenant, r.username AS subject, r.id::text AS key,
                r.attribute || ' ' || r.value || ' is assigned without an active delegation' AS words
-        FROM radreply r LEFT JOIN delegations d
-          ON d.state = 'active' AND r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE}
+        FROM radreply r LEFT JOIN delegation_reply_items d
+          ON d.state = 'active' AND r.username = d.username AND r.attribute = d.attribute AND r.value = d.value
         WHERE r.attribute IN {_ADDRESS_ATTRIBUTES} AND d.id IS NULL AND {tenant_condition("r.tenant_id")}
         """,
         "`--repair` removes it from radreply if Lastmile manages the user; delete the row of another user by hand. End "
         "a live session that uses it",
-        repair=f"""
+        repair="""
         DELETE FROM radreply r
         WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (
-            SELECT FROM delegations d
-            WHERE d.state = 'active' AND r.username = {USER} AND r.attribute = {ATTRIBUTE} AND r.value = {VALUE})
+            SELECT FROM delegation_reply_items d
+            WHERE d.state = 'active' AND r.username = d.username AND r.attribute = d.attribute AND r.value = d.value)
         """,
     ),
     Invariant(
@@ -218,21 +219,22 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         5,
         "RADIUS names the VRF of every line in a VRF, where an attribute for that is configured",
         f"""
-        SELECT d.tenant_id AS tenant, {USER} AS subject, min(d.id)::text AS key,
+        SELECT d.tenant_id AS tenant, d.username AS subject, min(d.id)::text AS key,
                d.subscriber_ref || ' is in VRF ' || p.vrf || ', but RADIUS does not assign that VRF' AS words
-        FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.vrf <> ''
-        LEFT JOIN radreply r ON r.username = {USER} AND r.attribute = :vrf_attribute AND r.value = {_VRF_VALUE}
+        FROM delegation_reply_items d JOIN pools p ON p.id = d.pool_id AND p.vrf <> ''
+        LEFT JOIN radreply r ON r.username = d.username AND r.attribute = :vrf_attribute AND r.value = {_VRF_VALUE}
         WHERE d.state = 'active' AND CAST(:vrf_attribute AS text) IS NOT NULL AND r.id IS NULL
           AND {tenant_condition("d.tenant_id")}
-        GROUP BY d.tenant_id, d.subscriber_ref, p.vrf
+        GROUP BY d.tenant_id, d.username, d.subscriber_ref, p.vrf
         """,
         "`--repair` writes it; it takes effect at the next login",
         repair=f"""
+        WITH locked AS ( -- a concurrent deprovision would remove the item before this statement adds it
+            SELECT id FROM delegations WHERE id = CAST(CAST(:key AS text) AS bigint) AND state = 'active' FOR UPDATE
+        )
         INSERT INTO radreply (username, attribute, op, value)
-        SELECT {USER}, CAST(:vrf_attribute AS text), ':=', {_VRF_VALUE}
-        FROM delegations d JOIN pools p ON p.id = d.pool_id
-        WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.state = 'active'
-        FOR UPDATE OF d -- a concurrent deprovision would remove the item before this statement adds it
+        SELECT d.username, CAST(:vrf_attribute AS text), ':=', {_VRF_VALUE}
+        FROM delegation_reply_items d JOIN locked USING (id) JOIN pools p ON p.id = d.pool_id
         ON CONFLICT DO NOTHING
         """,
     ),
@@ -243,8 +245,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         f"""
         SELECT r.tenant_id AS tenant, r.username AS subject, r.id::text AS key,
                r.attribute || ' ' || r.value || ' is assigned, but no address is active in that VRF' AS words
-        FROM radreply r LEFT JOIN (delegations d JOIN pools p ON p.id = d.pool_id AND p.vrf <> '')
-          ON d.state = 'active' AND r.username = {USER} AND r.value = {_VRF_VALUE}
+        FROM radreply r LEFT JOIN (delegation_reply_items d JOIN pools p ON p.id = d.pool_id AND p.vrf <> '')
+          ON d.state = 'active' AND r.username = d.username AND r.value = {_VRF_VALUE}
         WHERE r.attribute = :vrf_attribute AND r.value LIKE :vrf_pattern AND d.id IS NULL
           AND {tenant_condition("r.tenant_id")}
         """,
@@ -253,8 +255,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         repair=f"""
         DELETE FROM radreply r
         WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (
-            SELECT FROM delegations d JOIN pools p ON p.id = d.pool_id AND p.vrf <> ''
-            WHERE d.state = 'active' AND r.username = {USER} AND r.value = {_VRF_VALUE})
+            SELECT FROM delegation_reply_items d JOIN pools p ON p.id = d.pool_id AND p.vrf <> ''
+            WHERE d.state = 'active' AND r.username = d.username AND r.value = {_VRF_VALUE})
         """,
     ),
 )

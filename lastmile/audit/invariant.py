@@ -11,9 +11,7 @@ Each query is a join or an anti-join over whole tables: row-by-row look-ups woul
 
 from dataclasses import dataclass
 
-from lastmile.radius.reply_attributes import ATTRIBUTE_OF_PURPOSE
-
-__all__ = ["ATTRIBUTE", "USER", "VALUE", "Invariant", "tenant_condition"]
+__all__ = ["Invariant", "tenant_condition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +40,3 @@ class Invariant:
 def tenant_condition(column: str) -> str:
     """Return the SQL condition that `column` is the tenant `:tenant`; always true if `:tenant` is NULL."""
     return f"(CAST(:tenant AS text) IS NULL OR {column} = :tenant)"
-
-
-# The RADIUS user name, attribute and value of delegation `d`.
-USER = "lastmile_radius_username(d.subscriber_ref, d.tenant_id)"
-ATTRIBUTE = ATTRIBUTE_OF_PURPOSE
-VALUE = "CASE WHEN d.purpose IN ('ipv4', 'ipv6_address') THEN host(d.prefix) ELSE d.prefix::text END"

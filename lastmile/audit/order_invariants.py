@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from lastmile.audit.invariant import ATTRIBUTE, USER, VALUE, Invariant, tenant_condition
+from lastmile.audit.invariant import Invariant, tenant_condition
 from lastmile.contract.operations import LineEffect, operations_that
 from lastmile.subscribers.order_records import ORDER_RECORDS
 
@@ -176,12 +176,12 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         """,
         "`--repair` activates the address if the subscriber has an account; it takes effect at the next login. Without "
         "an account, deprovision the subscriber",
-        repair=f"""
+        repair="""
         WITH moved AS (
-            UPDATE delegations d SET state = 'active', state_since = now()
-            WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.state = 'allocated'
-              AND EXISTS (SELECT FROM radcheck c WHERE c.username = {USER})
-            RETURNING d.*
+            UPDATE delegations d SET state = 'active', state_since = now() FROM delegation_reply_items i
+            WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.state = 'allocated' AND i.id = d.id
+              AND EXISTS (SELECT FROM radcheck c WHERE c.username = i.username)
+            RETURNING d.*, i.username, i.attribute, i.value
         ), recorded AS (
             INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
                                            from_state, to_state, order_id, reason)
@@ -190,7 +190,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
             FROM moved
         )
         INSERT INTO radreply (username, attribute, op, value)
-        SELECT {USER}, {ATTRIBUTE}, ':=', {VALUE} FROM moved d ON CONFLICT DO NOTHING
+        SELECT username, attribute, ':=', value FROM moved ON CONFLICT DO NOTHING
         """,
     ),
     Invariant(

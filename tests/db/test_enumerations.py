@@ -13,7 +13,7 @@ from ipam.modes import AllocationMode, OnRelease, ReportingScope
 from ipam.netbox.delegated.blocks import BlockState
 from lastmile.contract.addressing import Purpose
 from lastmile.radius.accounts import username
-from lastmile.radius.reply_attributes import ATTRIBUTE_OF_PURPOSE, REPLY_ATTRIBUTES
+from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 from lastmile.subscribers.orders import OrderStatus
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,8 @@ async def test_holder_in_sql_is_the_holder_of_the_allocation_key(owner: asyncpg.
 
 
 async def test_reply_attribute_in_sql_is_the_attribute_of_each_purpose(owner: asyncpg.Connection) -> None:
-    rows = await owner.fetch(f"SELECT purpose, {ATTRIBUTE_OF_PURPOSE} FROM unnest($1::text[]) d (purpose)", [*Purpose])
+    statement = "SELECT purpose, lastmile_reply_attribute(purpose) FROM unnest($1::text[]) purpose"
+    rows = await owner.fetch(statement, [*Purpose])
     assert dict(rows) == REPLY_ATTRIBUTES
 
 

@@ -58,7 +58,7 @@ GRANT SELECT, INSERT, UPDATE ON slots, netbox_records TO lastmile_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON slots, netbox_records TO lastmile_platform;
 GRANT SELECT ON netbox_blocks, netbox_foreign_prefixes TO lastmile_app;
 GRANT SELECT ON pool_bindings, pool_blocks, block_maintenance TO lastmile_app, lastmile_platform;
-GRANT SELECT ON delegation_revocations TO lastmile_platform;
+GRANT SELECT ON delegation_revocations, delegation_reply_items TO lastmile_platform;
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON netbox_blocks, netbox_foreign_prefixes, netbox_comparisons, netbox_pending_inspections, netbox_failed_repairs
     TO lastmile_platform;

@@ -1,6 +1,6 @@
 -- Everything that the other files made, with all data; but not the roles, which belong to the cluster.
 DROP FUNCTION lastmile_unconfirmed_quarantine, lastmile_has_unaccounted_login;
-DROP VIEW delegation_revocations, delegation_census, block_maintenance, pool_blocks, pool_bindings;
+DROP VIEW delegation_reply_items, delegation_revocations, delegation_census, block_maintenance, pool_blocks, pool_bindings;
 -- Those with a row of a table as their argument.
 DROP FUNCTION
     lastmile_due_again, lastmile_pool_is_candidate, lastmile_pool_serves, lastmile_pool_is_changing,
@@ -17,5 +17,5 @@ DROP TABLE
 DROP FUNCTION
     lastmile_nth_prefix, lastmile_slot, lastmile_exclusions_lock, lastmile_block_key, lastmile_event_vrf,
     lastmile_order_unfinished, lastmile_order_completed, lastmile_order_rolled_back, lastmile_holder,
-    lastmile_radius_username, lastmile_mark_record_due, lastmile_audit_log, lastmile_count,
+    lastmile_radius_username, lastmile_reply_attribute, lastmile_mark_record_due, lastmile_audit_log, lastmile_count,
     lastmile_recount;

@@ -17,6 +17,22 @@ $$;
 COMMENT ON FUNCTION lastmile_radius_username IS
     'The RADIUS user name of a subscriber (lastmile.radius.accounts.username). The planner inlines it.';
 
+CREATE FUNCTION lastmile_reply_attribute(purpose text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE purpose WHEN 'ipv6_pd' THEN 'Delegated-IPv6-Prefix' WHEN 'ipv6_framed' THEN 'Framed-IPv6-Prefix'
+                        WHEN 'ipv6_address' THEN 'Framed-IPv6-Address' WHEN 'ipv4' THEN 'Framed-IP-Address' END
+$$;
+COMMENT ON FUNCTION lastmile_reply_attribute IS
+    'The RADIUS attribute of a purpose (lastmile.radius.reply_attributes). The planner inlines it.';
+
+CREATE VIEW delegation_reply_items WITH (security_invoker = true) AS
+    SELECT id, tenant_id, pool_id, subscriber_ref, prefix, state,
+           lastmile_radius_username(subscriber_ref, tenant_id) AS username,
+           lastmile_reply_attribute(purpose) AS attribute,
+           CASE WHEN purpose IN ('ipv4', 'ipv6_address') THEN host(prefix) ELSE prefix::text END AS value
+    FROM delegations;
+COMMENT ON VIEW delegation_reply_items IS
+    'Every delegation with its row of radreply, which is there while the delegation is active.';
+
 CREATE TABLE radcheck (
     id                serial PRIMARY KEY,
     username          text NOT NULL DEFAULT '',
