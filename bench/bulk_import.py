@@ -68,7 +68,7 @@ def _order(number: int) -> ProvisionSubscriber:
     return provision_order(number).model_copy(update={"tenant": TENANT})
 
 
-_COLUMNS = ("tenant_id", "order_id", "operation", "subscriber_ref", "digest", "run_id", "status", "result")
+_COLUMNS = ("tenant_id", "order_id", "operation", "effect", "subscriber_ref", "digest", "run_id", "status", "result")
 
 
 def _row(order: ProvisionSubscriber) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def _row(order: ProvisionSubscriber) -> tuple[str, ...]:
         steps=[StepResult(step=step.name, attempts=1, seconds=0.01) for step in PROVISION.steps],
     )
     recorded = json.dumps(result.model_dump(mode="json"))
-    ids = (order.tenant, order.order_id, order.operation, order.subscriber_ref)
+    ids = (order.tenant, order.order_id, order.operation, PROVISION.effect, order.subscriber_ref)
     return *ids, order.digest, "bench", result.status, recorded
 
 

@@ -92,8 +92,9 @@ async def _fill(owner_url: str, size: int) -> None:
         pool = await owner.fetchval("SELECT id FROM pools")
         await owner.copy_records_to_table("delegations", records=_ended(pool, size), columns=(*_COLUMNS, *_TIMES))
         await owner.execute(
-            "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
-            " SELECT tenant_id, created_by_order, 'provision', subscriber_ref, 'd', 'r', 'completed' FROM delegations"
+            "INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)"
+            " SELECT tenant_id, created_by_order, 'provision', 'creates', subscriber_ref, 'd', 'r', 'completed'"
+            " FROM delegations"
         )
     finally:
         await owner.close()

@@ -41,8 +41,8 @@ INSERT INTO slots (pool_id, slot, tenant_id, delegation_id, free_at)
 SELECT pool_id, slot, tenant_id, CASE WHEN released_at IS NULL THEN id END,
        CASE WHEN released_at IS NULL THEN '-infinity' ELSE now() + slot % 86400 * interval '1 second' END
 FROM delegations;
-INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)
-SELECT tenant_id, created_by_order, 'provision', subscriber_ref, 'd', 'r',
+INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)
+SELECT tenant_id, created_by_order, 'provision', 'creates', subscriber_ref, 'd', 'r',
        CASE WHEN state IN ('allocated', 'revoking') THEN 'running' ELSE 'completed' END
 FROM delegations WHERE slot % 10 = 8;
 SET session_replication_role = DEFAULT;

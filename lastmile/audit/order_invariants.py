@@ -1,9 +1,6 @@
 """The invariants of orders: a completed order left everything that it promised, a rolled-back order left nothing."""
 
-from collections.abc import Iterable
-
 from lastmile.audit.invariant import Invariant, tenant_condition
-from lastmile.contract.operations import LineEffect, operations_that
 from lastmile.subscribers.order_records import ORDER_RECORDS
 
 __all__ = ["ORDER_INVARIANTS"]
@@ -11,19 +8,11 @@ __all__ = ["ORDER_INVARIANTS"]
 # Ended, and not rolled back.
 _ENDED = "NOT lastmile_order_unfinished(o.status) AND NOT lastmile_order_rolled_back(o.status)"
 
-
-def _sql_list(operations: Iterable[str]) -> str:
-    return ", ".join(f"'{operation}'" for operation in operations)
-
-
-_CREATES_LINE = f"{{}}.operation IN ({_sql_list(operations_that(LineEffect.CREATES))})"
-_ENDS_LINE = f"{{}}.operation IN ({_sql_list(operations_that(LineEffect.ENDS))})"
-
 # The last order that changed a subscriber's service. A rolled-back order changed nothing. Neither did the lost orders
 # that it had taken over. The invariant `left_behind` finds the records of a skipped compensation.
 _LAST_ORDER = """
     SELECT DISTINCT ON (o.tenant_id, o.subscriber_ref)
-        o.tenant_id, o.subscriber_ref, o.order_id, o.operation, o.status
+        o.tenant_id, o.subscriber_ref, o.order_id, o.operation, o.effect, o.status
     FROM orders o
     LEFT JOIN orders heir ON o.status = 'superseded' AND heir.tenant_id = o.tenant_id
         AND heir.subscriber_ref = o.subscriber_ref AND heir.operation = o.operation
@@ -38,7 +27,7 @@ def _last_order(condition: str = "true") -> str:
 
 
 # The last order that created the subscriber's line, or ended it.
-_LAST_LINE_ORDER = _last_order(f"({_CREATES_LINE.format('o')} OR {_ENDS_LINE.format('o')})")
+_LAST_LINE_ORDER = _last_order("o.effect IN ('creates', 'ends')")
 _SAME_SUBSCRIBER = "other.tenant_id = {0}.tenant_id AND other.subscriber_ref = {0}.subscriber_ref"
 
 # No order is running for the subscriber of this row.
@@ -84,7 +73,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
             SELECT tenant_id, updated_by_order, 'the ' || upper(kind), 'out of service' FROM devices
             WHERE NOT in_service
         ) left_so ON left_so.tenant_id = o.tenant_id AND left_so.by_order = o.order_id
-        WHERE {_ENDS_LINE.format("o")} AND lastmile_order_rolled_back(o.status) AND {tenant_condition("o.tenant_id")}
+        WHERE o.effect = 'ends' AND lastmile_order_rolled_back(o.status) AND {tenant_condition("o.tenant_id")}
           -- A later order has put the line into service again, or ended it.
           AND NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER.format("o")}
                           AND other.created_at > o.created_at AND lastmile_order_completed(other.status))
@@ -109,7 +98,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         LEFT JOIN billing_services b ON b.subscriber_id = s.id AND b.status <> 'ended'
         LEFT JOIN radcheck r ON r.username = lastmile_radius_username(o.subscriber_ref, o.tenant_id)
                             AND r.attribute = 'Cleartext-Password'
-        WHERE {_CREATES_LINE.format("o")} AND lastmile_order_completed(o.status)
+        WHERE o.effect = 'creates' AND lastmile_order_completed(o.status)
           AND (s.id IS NULL OR n.id IS NULL OR b.id IS NULL OR r.id IS NULL)
         """,
         "deprovision the subscriber and provision it again",
@@ -130,7 +119,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         ) given (address)
         LEFT JOIN delegations d ON d.tenant_id = o.tenant_id AND d.subscriber_ref = o.subscriber_ref
                                AND d.released_at IS NULL AND host(d.prefix) = host(given.address::inet)
-        WHERE {_CREATES_LINE.format("o")} AND lastmile_order_completed(o.status)
+        WHERE o.effect = 'creates' AND lastmile_order_completed(o.status)
           AND given.address IS NOT NULL AND d.id IS NULL
         """,
         "deprovision the subscriber and provision it again",
@@ -156,7 +145,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         -- Also the profile of an archived subscriber: such a profile blocks its devices for every other line.
         LEFT JOIN (network_profiles n JOIN subscribers owner ON owner.id = n.subscriber_id)
                ON owner.tenant_id = o.tenant_id AND owner.ref = o.subscriber_ref
-        WHERE {_ENDS_LINE.format("o")} AND lastmile_order_completed(o.status)
+        WHERE o.effect = 'ends' AND lastmile_order_completed(o.status)
           AND (s.id IS NOT NULL OR d.id IS NOT NULL OR r.id IS NOT NULL OR n.id IS NOT NULL)
         """,
         "deprovision the subscriber again, with a new order: it removes what is left",
@@ -249,7 +238,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         -- An operator set a block that has no order.
         JOIN radcheck r ON r.username = lastmile_radius_username(o.subscriber_ref, o.tenant_id)
                        AND r.attribute = 'Auth-Type' AND r.created_by_order IS NOT NULL
-        WHERE {_CREATES_LINE.format("o")} AND lastmile_order_completed(o.status)
+        WHERE o.effect = 'creates' AND lastmile_order_completed(o.status)
         """,
         "provision the subscriber with a new order of the same content, or deprovision the subscriber, as intended",
     ),

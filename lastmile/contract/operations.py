@@ -7,7 +7,7 @@ The workflows, the client, the commands, the dry run, the metrics and the audit 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from lastmile.contract.orders import AnyOrder, DeprovisionSubscriber, Operation, Order, ProvisionSubscriber
@@ -19,12 +19,12 @@ __all__ = ["DEPROVISION", "OPERATIONS", "PROVISION", "LineEffect", "OrderType", 
 OrderT = TypeVar("OrderT", bound=Order)
 
 
-class LineEffect(Enum):
+class LineEffect(StrEnum):
     """What a finished order has done to the subscriber's line."""
 
-    CREATES = auto()
-    CHANGES = auto()
-    ENDS = auto()
+    CREATES = "creates"
+    CHANGES = "changes"
+    ENDS = "ends"
 
 
 @dataclass(frozen=True, slots=True)

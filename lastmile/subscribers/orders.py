@@ -14,7 +14,8 @@ from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from lastmile.contract.operations import LineEffect, operations_that
+from lastmile.contract.operations import OPERATIONS, LineEffect, operations_that
+from lastmile.contract.orders import Operation
 from lastmile.db import Fence, PlatformConnection, TenantConnection
 from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, UnknownTenantError
 from lastmile.subscribers.tables import orders
@@ -92,6 +93,7 @@ async def open_order(
         "tenant_id": tenant,
         "order_id": order_id,
         "operation": operation,
+        "effect": OPERATIONS[Operation(operation)].effect,
         "subscriber_ref": subscriber_ref,
         "digest": digest,
         "status": OrderStatus.RUNNING,

@@ -54,6 +54,7 @@ orders = Table(
     _tenant(),
     Column("order_id", Text, nullable=False),
     Column("operation", Text, nullable=False),
+    Column("effect", Text, nullable=False),
     Column("subscriber_ref", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("run_id", Text, nullable=False),

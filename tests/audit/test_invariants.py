@@ -124,24 +124,24 @@ BREAKS = [
     ),
     Break(
         "left_behind",
-        "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
-        " VALUES ('acme', 'O-9', 'provision', 'S-9', 'd', 'r1', 'partly_rolled_back');"
+        "INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)"
+        " VALUES ('acme', 'O-9', 'provision', 'creates', 'S-9', 'd', 'r1', 'partly_rolled_back');"
         "INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('acme', 'C-9', 'Grace', 'O-9')",
         "O-9",
         "was rolled back, but left customer C-9",
     ),
     Break(
         "left_suspended",
-        "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
-        " VALUES ('acme', 'D-1', 'deprovision', 'S-1', 'd', 'r1', 'rolled_back');"
+        "INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)"
+        " VALUES ('acme', 'D-1', 'deprovision', 'ends', 'S-1', 'd', 'r1', 'rolled_back');"
         "UPDATE billing_services SET status = 'suspended', suspended_by_order = 'D-1' WHERE created_by_order = 'O-1'",
         "D-1",
         "was rolled back, but left billing of S-1 suspended",
     ),
     Break(
         "left_suspended",
-        "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
-        " VALUES ('acme', 'D-1', 'deprovision', 'S-1', 'd', 'r1', 'rolled_back');"
+        "INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)"
+        " VALUES ('acme', 'D-1', 'deprovision', 'ends', 'S-1', 'd', 'r1', 'rolled_back');"
         "UPDATE devices SET in_service = false, updated_by_order = 'D-1' WHERE subscriber_ref = 'S-1' AND kind = 'onu'",
         "D-1",
         "was rolled back, but left the ONU of S-1 out of service",

@@ -99,8 +99,8 @@ async def test_remedy_of_an_order_that_was_lost_before_its_first_record_removes_
 ) -> None:
     """Nothing of the subscriber exists, and the order that was to create it never ends."""
     await owner.execute(
-        "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
-        " VALUES ('acme', 'O-9', 'provision', 'S-9', 'd', 'r1', 'abandoned')"
+        "INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)"
+        " VALUES ('acme', 'O-9', 'provision', 'creates', 'S-9', 'd', 'r1', 'abandoned')"
     )
     assert [violation.invariant.name for violation in await populated_env.audit()] == ["terminated_order"]
     await deprovision(populated_env, 9)

@@ -81,8 +81,8 @@ async def test_export_names_omitted_subscribers_with_the_reason(
 ) -> None:
     await cli("provision", "-", stdin=lines(*map(book.order, (1, 2, 3, 4))))
     await cli("deprovision", book.ref(4), "--tenant", "acme", "--reason", "moved away")
-    busy = "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status) VALUES "
-    await owner.execute(f"{busy} ('acme', 'D-1', 'deprovision', $1, '', '', 'running')", book.ref(1))
+    busy = "INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status) VALUES "
+    await owner.execute(f"{busy} ('acme', 'D-1', 'deprovision', 'ends', $1, '', '', 'running')", book.ref(1))
     await owner.execute("DELETE FROM radusergroup WHERE username = $1", f"{book.ref(2)}@acme.lastmile")
     ran = await cli("export", "--tenant", "acme")
     assert ran.code == 0

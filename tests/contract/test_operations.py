@@ -1,5 +1,6 @@
 """Each order type and each step is known in every place that depends on it."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,8 @@ from lastmile.contract.steps import CallKind, RecordKind, Step
 from lastmile.db.metadata import metadata
 from lastmile.subscribers.order_records import ORDER_RECORDS
 from tests.contract.places import missing_places
+
+ROOT = Path(__file__).parents[2]
 
 TABLES = (ipam.tables, lastmile.devices.records, lastmile.radius.tables, lastmile.subscribers.tables)
 
@@ -73,6 +76,14 @@ def test_new_order_type_names_every_place_that_lacks_it() -> None:
 
 def test_every_operation_has_one_entry() -> None:
     assert list(OPERATIONS) == list(Operation)
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_no_sql_names_an_order_type(operation: Operation) -> None:
+    packages = [ROOT / name for name in ("activities", "ipam", "lastmile", "workflows")]
+    sources = [path for package in packages for path in package.rglob("*") if path.suffix in (".py", ".sql")]
+    assert len(sources) > 100
+    assert [str(path) for path in sources if f"'{operation}'" in path.read_text(encoding="utf-8")] == []
 
 
 def test_steps_report_every_field_of_the_result() -> None:

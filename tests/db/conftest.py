@@ -11,8 +11,8 @@ from lastmile.devstack.logins import make_login
 # One row of every table, as a tenant's daily business leaves it; {t} is the tenant, {n} its number.
 ROWS = """
 INSERT INTO tenants (id, name) VALUES ('{t}', '{t}');
-INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)
-    VALUES ('{t}', 'o1', 'provision', 'S-1', 'd', 'r1', 'completed');
+INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)
+    VALUES ('{t}', 'o1', 'provision', 'creates', 'S-1', 'd', 'r1', 'completed');
 INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('{t}', 'C-1', 'Ada', 'o1');
 INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order)
     SELECT tenant_id, 'S-1', id, 'o1' FROM customers WHERE tenant_id = '{t}';

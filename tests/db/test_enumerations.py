@@ -12,6 +12,7 @@ from ipam.lifecycle import State
 from ipam.modes import AllocationMode, OnRelease, ReportingScope
 from ipam.netbox.delegated.blocks import BlockState
 from lastmile.contract.addressing import Purpose
+from lastmile.contract.operations import LineEffect
 from lastmile.radius.accounts import username
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 from lastmile.subscribers.orders import OrderStatus
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("table", "column", "enumeration"),
     [
+        ("orders", "effect", LineEffect),
         ("orders", "status", OrderStatus),
         ("pools", "purpose", Purpose),
         ("pools", "mode", AllocationMode),

@@ -17,8 +17,8 @@ from tests.support.round_trips import counted
 
 FENCES = pytest.mark.parametrize("fence", [STEP_FENCE, COMPENSATION_FENCE], ids=["step", "compensation"])
 ORDER = """
-INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)
-VALUES ($1, $2, 'provision', 'S-9', 'd', 'r1', $3)
+INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)
+VALUES ($1, $2, 'provision', 'creates', 'S-9', 'd', 'r1', $3)
 """
 # What PostgreSQL can hold as text.
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)

@@ -161,10 +161,10 @@ async def test_snapshot_omits_released_delegations_from_stuck_ones(env: Allocati
 async def test_snapshot_has_the_age_of_the_oldest_open_order(env: AllocationEnv) -> None:
     await env.owner.execute(
         """
-        INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status, created_at)
-        VALUES ('acme', 'o1', 'provision', 'S-1', 'd', 'r', 'completed', now() - interval '3 days'),
-               ('acme', 'o2', 'provision', 'S-2', 'd', 'r', 'rolling_back', now() - interval '2 hours'),
-               ('acme', 'o3', 'provision', 'S-3', 'd', 'r', 'running', now() - interval '1 hour')
+        INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status, created_at)
+        VALUES ('acme', 'o1', 'provision', 'creates', 'S-1', 'd', 'r', 'completed', now() - interval '3 days'),
+               ('acme', 'o2', 'provision', 'creates', 'S-2', 'd', 'r', 'rolling_back', now() - interval '2 hours'),
+               ('acme', 'o3', 'provision', 'creates', 'S-3', 'd', 'r', 'running', now() - interval '1 hour')
         """
     )
     found = await figure(env, "lastmile_oldest_open_order_seconds")
@@ -175,10 +175,10 @@ async def test_snapshot_has_the_age_of_the_oldest_open_order(env: AllocationEnv)
 async def test_snapshot_with_parked_runs_has_the_age_of_stuck_orders(env: AllocationEnv) -> None:
     await env.owner.execute(
         """
-        INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status, created_at)
-        VALUES ('acme', 'o1', 'provision', 'S-1', 'd', 'waits', 'rolling_back', now() - interval '3 days'),
-               ('acme', 'o2', 'provision', 'S-2', 'd', 'stuck', 'running', now() - interval '2 hours'),
-               ('other', 'o1', 'provision', 'S-1', 'd', 'waits too', 'running', now() - interval '3 days')
+        INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status, created_at)
+        VALUES ('acme', 'o1', 'provision', 'creates', 'S-1', 'd', 'waits', 'rolling_back', now() - interval '3 days'),
+               ('acme', 'o2', 'provision', 'creates', 'S-2', 'd', 'stuck', 'running', now() - interval '2 hours'),
+               ('other', 'o1', 'provision', 'creates', 'S-1', 'd', 'waits too', 'running', now() - interval '3 days')
         """
     )
     taken = await compute_snapshot(env.database, {"waits": "acme", "waits too": "other", "no order's": "acme"})

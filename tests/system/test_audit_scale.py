@@ -35,8 +35,8 @@ INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpo
 INSERT INTO slots (pool_id, slot, tenant_id, delegation_id) SELECT pool_id, slot, 'acme', id FROM delegations;
 INSERT INTO radreply (username, attribute, op, value)
     SELECT subscriber_ref || '@acme.lastmile', 'Delegated-IPv6-Prefix', ':=', prefix::text FROM delegations;
-INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status, result)
-    SELECT 'acme', created_by_order, 'provision', subscriber_ref, 'd', 'r1', 'completed',
+INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status, result)
+    SELECT 'acme', created_by_order, 'provision', 'creates', subscriber_ref, 'd', 'r1', 'completed',
            jsonb_build_object('created', jsonb_build_object('ipv6_prefix', prefix::text)) FROM delegations;
 SET session_replication_role = DEFAULT;
 SELECT lastmile_recount();

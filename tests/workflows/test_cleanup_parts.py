@@ -93,8 +93,8 @@ async def test_cleanup_keeps_delegations_in_use(
     maintenance: Maintenance, owner: asyncpg.Connection, change: str, why: str
 ) -> None:
     await owner.execute(
-        "INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status)"
-        " VALUES ('acme', 'O-1', 'provision', 'E-2', 'd', 'r', 'running')"
+        "INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)"
+        " VALUES ('acme', 'O-1', 'provision', 'creates', 'E-2', 'd', 'r', 'running')"
     )
     await ended(owner, 4, days=91)
     await owner.execute(f"UPDATE delegations SET {change} WHERE subscriber_ref = 'E-2'")

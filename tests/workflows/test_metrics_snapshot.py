@@ -88,9 +88,9 @@ async def test_snapshot_counts_parked_runs(
 ) -> None:
     await owner.execute(
         """
-        INSERT INTO orders (tenant_id, order_id, operation, subscriber_ref, digest, run_id, status, created_at)
-        VALUES ($1, 'waits', 'provision', 'S-1', 'd', $2, 'running', now() - interval '2 hours'),
-               ($1, 'stuck', 'provision', 'S-2', 'd', 'r', 'running', now() - interval '90 minutes')
+        INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status, created_at)
+        VALUES ($1, 'waits', 'provision', 'creates', 'S-1', 'd', $2, 'running', now() - interval '2 hours'),
+               ($1, 'stuck', 'provision', 'creates', 'S-2', 'd', 'r', 'running', now() - interval '90 minutes')
         """,
         tenant,
         waiting.first_execution_run_id,

@@ -30,6 +30,7 @@ CREATE TABLE orders (
     tenant_id       text NOT NULL REFERENCES tenants (id),
     order_id        text NOT NULL,
     operation       text NOT NULL,
+    effect          text NOT NULL CHECK (effect IN ('creates', 'changes', 'ends')),
     subscriber_ref  text NOT NULL,
     digest          text NOT NULL,
     run_id          text NOT NULL,
@@ -46,6 +47,9 @@ COMMENT ON TABLE orders IS
     'Every order that a workflow has opened. Written by the workflow''s first and last activity.';
 COMMENT ON COLUMN orders.order_id IS 'The caller''s idempotency key: the same order twice gives the same result.';
 COMMENT ON COLUMN orders.operation IS 'The order type: provision or deprovision.';
+COMMENT ON COLUMN orders.effect IS
+    'What the order type does to the line (lastmile.contract.operations.LineEffect). Statements ask for the effect, and '
+    'name no order type.';
 COMMENT ON COLUMN orders.digest IS 'A hash of the order''s content: the same order_id with another content is refused.';
 COMMENT ON COLUMN orders.run_id IS 'The Temporal run that works on the order.';
 COMMENT ON COLUMN orders.status IS
