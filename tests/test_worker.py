@@ -84,19 +84,19 @@ async def test_worker_with_wrong_settings_of_temporal_tells_them_with_the_others
 async def test_worker_without_a_usable_database_says_why_and_hides_the_password(
     environment: Environment, owner_url: str
 ) -> None:
-    url = make_url(await make_login(owner_url, "test_stranger", "secret", "lastmile_radius"))
+    url = make_url(await make_login(owner_url, "test_no_member", "secret", "lastmile_radius"))
     place = f"{url.host}:{url.port}"
     for bad, sentence in (
         (url.set(port=1), f"no PostgreSQL answers at {url.host}:1: is it running, and are host and port right?"),
         (
             url.set(password="wr0ng"),
-            f"PostgreSQL at {place} refuses the login 'test_stranger': check the user, the password and pg_hba.conf.",
+            f"PostgreSQL at {place} refuses the login 'test_no_member': check the user, the password and pg_hba.conf.",
         ),
         (
             url.set(database="no"),
             f"PostgreSQL at {place} has no database 'no': check the name, or create the database.",
         ),
-        (url, "the login 'test_stranger' must be a member of lastmile_app and lastmile_platform."),
+        (url, "the login 'test_no_member' must be a member of lastmile_app and lastmile_platform."),
     ):
         shown = bad.render_as_string(hide_password=True)
         words = await refusal(environment | {"DATABASE_URL": bad.render_as_string(hide_password=False)})

@@ -1,6 +1,6 @@
--- What keeps a pool from being removed: delegations, quarantines and when the last one ends, blocks in NetBox.
+-- The reasons that prevent the removal of a pool: delegations, quarantines and the last one's end, blocks in NetBox.
 --
--- An excluded slot is never free, which hides its quarantine: the delegation that was released last tells when it ends.
+-- An excluded slot is never free, which hides its quarantine: the last released delegation gives the end.
 --
 -- Plan: all slots and delegations of one pool (primary key of slots, delegations_slot). An operator waits for it.
 WITH quarantines AS (

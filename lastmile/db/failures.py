@@ -74,7 +74,7 @@ def explain(failure: Exception, url: str | None = None) -> str | None:
 
 
 def describe_failure(failure: Exception) -> str | None:
-    """Say what went wrong in the database, for whoever reads why a step failed; None for any other failure."""
+    """Return a description of a failure of the database for operators, or None for any other failure."""
     if not isinstance(failure, DATABASE_FAILURES) or (isinstance(failure, OSError) and not _of_driver(failure)):
         return None
     if words := explain(failure):

@@ -50,7 +50,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(in_flight)
         # The least recently used identifier is next: a late reply then seldom matches a new request. If it does, the
-        # authenticator tells them apart.
+        # authenticator distinguishes them.
         self._ids = deque(range(256))
         self._waiting: dict[int, Exchange] = {}
         # A plain socket connects without an await, so that two callers cannot open the same channel twice.

@@ -153,7 +153,7 @@ async def test_confirmation_of_a_prefix_that_is_being_allocated_stays_a_finding(
     await transaction.start()
     await allocation.execute("UPDATE slots SET delegation_id = 0, last_holder = NULL WHERE last_holder IS NOT NULL")
     repair = asyncio.create_task(env.repair([violation]))
-    while not await owner.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {WAITS}"):  # noqa: ASYNC110 -- nobody is told
+    while not await owner.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {WAITS}"):  # noqa: ASYNC110 -- there is no event to wait for
         await asyncio.sleep(0.01)
     await transaction.commit()
     await allocation.close()

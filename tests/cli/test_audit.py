@@ -81,9 +81,9 @@ async def test_acknowledge_finding_lists_it_apart_with_person_and_reason(
     assert "2 violations acknowledged" in ran.out
     for words in ("noc-7", "billed by the old system", book.ref(1)):
         assert words in ran.out
-    told = (await cli("history", book.ref(1), "--tenant", "acme")).out
-    assert f"acknowledgement of {book.ref(1)}" in told
-    assert "incomplete: billed by the old system" in told
+    history = (await cli("history", book.ref(1), "--tenant", "acme")).out
+    assert f"acknowledgement of {book.ref(1)}" in history
+    assert "incomplete: billed by the old system" in history
 
     ran = await cli("acknowledge", "incomplete", book.ref(1), *why, "--withdraw")
     assert f"Withdrawn: incomplete, acme, {book.ref(1)}" in ran.out

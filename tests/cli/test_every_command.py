@@ -15,7 +15,7 @@ from tests.support.commands import Book, Cli, lines
 
 WITHOUT_JSON = {
     "up": "runs until Ctrl-C",
-    "demo": "tells a story",
+    "demo": "prints a story",
     "codec-server": "runs until Ctrl-C",
     "export": "prints JSON Lines anyway",
 }

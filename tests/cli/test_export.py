@@ -50,9 +50,9 @@ async def test_export_can_be_imported_again(
     assert (await cli("export")).out == first.read_text()
     exported = {order.order_id: order for order in orders(first)}
     for sent in map(ProvisionSubscriber.model_validate, env(book)):
-        told = exported[sent.order_id]
-        assert told.model_dump(exclude={"addressing"}) == sent.model_dump(exclude={"addressing"})
-        assert [need.purpose for need in told.addressing.needs()] == [need.purpose for need in sent.addressing.needs()]
+        order = exported[sent.order_id]
+        assert order.model_dump(exclude={"addressing"}) == sent.model_dump(exclude={"addressing"})
+        assert [need.purpose for need in order.addressing.needs()] == [need.purpose for need in sent.addressing.needs()]
     assert str(exported["O-1"].addressing.ipv4_address) == "198.51.100.2"
     assert (exported["O-1"].addressing.ipv6_pool, exported["O-2"].addressing.ipv6_pool) == ("business", "home")
     assert '"_ipv6_prefix": "2001:db8:' in first.read_text()

@@ -29,18 +29,18 @@ async def test_import_with_invalid_lines_runs_the_valid_ones(
     cli: Cli, book: Book, worker: None, tmp_path: Path
 ) -> None:
     file, rejected = tmp_path / "orders.jsonl", tmp_path / "orders.rejects.jsonl"
-    good, spoilt, homeless = book.order(1), book.order(2, tenant="Acme"), book.order(3, tenant="nobody")
+    good, invalid, unknown_tenant = book.order(1), book.order(2, tenant="Acme"), book.order(3, tenant="nobody")
     pool = book.order(4, addressing={"ipv6_pool": "nowhere"})
     stolen = book.order(5, order_id="O-1")
     # The reused id is behind a line of the same subscriber, so it runs after the order that has the id.
-    file.write_text(lines(good, spoilt, homeless, pool, stolen | {"subscriber_ref": book.ref(1)}))
+    file.write_text(lines(good, invalid, unknown_tenant, pool, stolen | {"subscriber_ref": book.ref(1)}))
     rejected.write_text("of an earlier run")
     ran = await cli("provision", str(file), "--json")
     assert ran.code == 1
-    told = {result.get("subscriber_ref"): result for result in ran.json if result["status"] != "refused"}
-    assert told[book.ref(1)]["status"] == "completed"
-    assert told[book.ref(4)]["status"] == "rolled_back"
-    assert told[None] == {"line": 2, "status": "invalid", "reason": told[None]["reason"]}
+    results = {result.get("subscriber_ref"): result for result in ran.json if result["status"] != "refused"}
+    assert results[book.ref(1)]["status"] == "completed"
+    assert results[book.ref(4)]["status"] == "rolled_back"
+    assert results[None] == {"line": 2, "status": "invalid", "reason": results[None]["reason"]}
     assert f"4 orders were rejected: fix them in {rejected}" in ran.err
     left = {order["subscriber_ref"]: order for order in rejects(rejected)}
     assert left[book.ref(2)]["_rejected"].startswith("tenant: must be lower-case")

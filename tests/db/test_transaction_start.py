@@ -146,7 +146,7 @@ async def test_cancel_of_a_transaction_that_waits_for_its_fence_leaves_nothing_l
     async with populated.transaction():
         await populated.execute("SELECT FROM orders WHERE order_id = 'o9' FOR UPDATE")
         waiting = asyncio.create_task(begin())
-        while not await populated.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 -- nobody is told
+        while not await populated.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 -- there is no event to wait for
             await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -17,7 +17,7 @@ async def test_prometheus_scrapes_and_reports_an_invalid_query(state: Path) -> N
         assert await prometheus.query("vector(3)") == [Sample({}, 3)]
         (target,) = await until(lambda: prometheus.query("up"))
         assert target.labels["job"] == "lastmile"
-        assert target.value == 0  # nobody listens there
+        assert target.value == 0  # no server listens there
         with pytest.raises(ValueError, match="unclosed left parenthesis"):
             await prometheus.query("rate(")
 

@@ -126,7 +126,7 @@ async def released_beside(env: AllocationEnv, change: Callable[[PlatformConnecti
     async with env.database.platform() as platform:
         await change(platform, pool)
         release = asyncio.create_task(env.release(held))
-        while not release.done() and not await env.owner.fetchval(WAITING):  # noqa: ASYNC110 -- PostgreSQL tells nobody
+        while not release.done() and not await env.owner.fetchval(WAITING):  # noqa: ASYNC110 -- PostgreSQL has no event for it
             await asyncio.sleep(0.01)
     await release
     await env.end_quarantines()

@@ -72,9 +72,9 @@ async def test_waiting_attempt_finds_the_prefix_of_its_own_key(env: AllocationEn
         await env.revoke_and_release((await env.held_by(ref))[0])
     await env.end_quarantines()
     with suppress(ClientDied):
-        async with env.database.tenant("acme") as stranger:
+        async with env.database.tenant("acme") as other_session:
             async with claiming(env, "S-1") as first:
-                await allocate(stranger, tenant="acme", subscriber_ref="S-2", order_id="o1", need=PD)
+                await allocate(other_session, tenant="acme", subscriber_ref="S-2", order_id="o1", need=PD)
                 again = asyncio.create_task(env.allocate("S-1"))
                 await blocked(env)
             await blocked(env)

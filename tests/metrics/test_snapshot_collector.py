@@ -89,11 +89,11 @@ async def asked_in_vain(worker: Worker) -> str:
     """Return the logged reason why the worker could not read the newest snapshot."""
     with capture_logs() as logs:
 
-        async def told() -> bool:
+        async def reported() -> bool:
             await worker.scrape()
             return bool(logs)
 
-        await until(told)
+        await until(reported)
     return str(logs[0]["reason"])
 
 
@@ -215,7 +215,7 @@ async def test_collector_with_a_closed_event_loop_shows_an_infinite_age() -> Non
     loop.close()
 
     async def read() -> None:
-        raise AssertionError("there is nobody to read it")
+        raise AssertionError("the value is not read")
 
     [*_, age] = SnapshotCollector(read, loop).collect()
     assert [sample.value for sample in age.samples] == [math.inf]

@@ -130,20 +130,20 @@ class Replay:
         ours = {(kind, here): recorded for (kind, recorded), here in self._here.items()}
         foreign = {(kind, recorded): recorded for kind, recorded in self._here}
         got, recorded = _Terms(self.peer.url, ours).of(got), _Terms(_RECORDED_ROOT, foreign).of(recorded)
-        if _strangers(recorded):
+        if _has_other_objects(recorded):
             for terms in (got, recorded):
-                terms["results"] = [one for one in terms["results"] if one["id"] != _STRANGER]
+                terms["results"] = [one for one in terms["results"] if one["id"] != _OTHER_OBJECT]
                 terms |= {"count": "<count>", "next": "<next>"}
             got["results"] = [one for one in got["results"] if one in recorded["results"]]
         self.differences += [f"{label}\n  {line}" for line in _differences(got, recorded)]
 
 
-_STRANGER = "<stranger>"
+_OTHER_OBJECT = "<other object>"
 
 
-def _strangers(recorded: Any) -> bool:
+def _has_other_objects(recorded: Any) -> bool:
     listed = isinstance(recorded, dict) and isinstance(recorded.get("results"), list)
-    return listed and any(one["id"] == _STRANGER for one in recorded["results"])
+    return listed and any(one["id"] == _OTHER_OBJECT for one in recorded["results"])
 
 
 @dataclass
@@ -170,7 +170,7 @@ class _Terms:
             case int() if key == "id" and kind == "core/object-changes":
                 return "<id>"
             case int() if key == "id" and kind:
-                return self.recorded.get((kind, value), _STRANGER)
+                return self.recorded.get((kind, value), _OTHER_OBJECT)
             case int() if key in _KINDS and not isinstance(value, bool):
                 return self.recorded.get((_KINDS[key], value), value)
             case _:

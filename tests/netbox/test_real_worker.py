@@ -75,7 +75,7 @@ async def test_worker_maintains_delegated_pools(
     async def there() -> list[str]:
         return [one["prefix"] for one in delegated_env.containers()]
 
-    async def told() -> bool:
+    async def reported() -> bool:
         return [one["custom_fields"][KEY] for one in delegated_env.records()] == [
             f"acme/{orders.ref}-1/ipv6_pd/O-1"
         ] and delegated_env.records()[0]["status"] == "active"
@@ -85,7 +85,7 @@ async def test_worker_maintains_delegated_pools(
         result = await lastmile.execute(order(orders, 1))
         assert result.status is ResultStatus.COMPLETED
         assert {step.attempts for step in result.steps} == {1}
-        await until(told)
+        await until(reported)
         worker.terminate()
         await worker.wait()
 

@@ -43,8 +43,8 @@ class Line:
 
     async def account(self, status: str, session: str = "4F0C-01", more: str = "") -> None:
         """Send one Accounting-Request; `more` is in radclient's notation."""
-        told = f'User-Name = "{USER}", NAS-IP-Address = {HOST}, Acct-Session-Id = "{session}"'
-        reply = await self._send("acct", f"{told}, Acct-Status-Type = {status}{more}")
+        attributes = f'User-Name = "{USER}", NAS-IP-Address = {HOST}, Acct-Session-Id = "{session}"'
+        reply = await self._send("acct", f"{attributes}, Acct-Status-Type = {status}{more}")
         assert reply.startswith("Accounting-Response")
 
     async def _send(self, kind: str, request: str) -> str:

@@ -73,12 +73,12 @@ async def test_returning_subscriber_gets_the_same_addresses(
     addressing = Addressing(ipv6_mode="dual_stack", ipv4_mode="static")
     first = await lastmile.execute(orders.provision("O-1", addressing=addressing))
     await lastmile.execute(orders.deprovision("O-2"))
-    stranger = await lastmile.execute(orders.provision("O-3", 1))
+    other = await lastmile.execute(orders.provision("O-3", 1))
 
     second = await lastmile.execute(orders.provision("O-4", addressing=addressing))
 
     assert second.status is ResultStatus.COMPLETED
-    assert second.created.ipv6_prefix == first.created.ipv6_prefix != stranger.created.ipv6_prefix
+    assert second.created.ipv6_prefix == first.created.ipv6_prefix != other.created.ipv6_prefix
     assert second.created.ipv4_address == first.created.ipv4_address is not None
     assert second.created.subscriber_id != first.created.subscriber_id
     assert await owner.fetchval("SELECT count(*) FROM delegations") == 5

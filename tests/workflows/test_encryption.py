@@ -168,9 +168,9 @@ async def test_result_without_its_key_names_the_key(stack: EncryptedStack, order
         (None, "key 'k1', and this process has no keys"),
         (KeyRing({"k2": bytes(32)}), "key 'k1', which LASTMILE_ENCRYPTION_KEYS does not have"),
     ):
-        stranger = await stack.client(keys)
+        other_client = await stack.client(keys)
         with pytest.raises(DecryptionError, match=words):
-            await stranger.get_workflow_handle(run.handle.id, result_type=OrderResult).result()
+            await other_client.get_workflow_handle(run.handle.id, result_type=OrderResult).result()
 
 
 async def test_schedules_survive_a_rotation(stack: EncryptedStack) -> None:

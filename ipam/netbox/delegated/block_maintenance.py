@@ -155,7 +155,7 @@ class BlockMaintenance:
         return fine
 
     async def _acquire_ahead(self, pool: BoundPool) -> bool:
-        """Acquire the next block when few slots are free. Where that fails, an order that needs a block tells why."""
+        """Acquire the next block when few slots are free. If that fails, orders that need a block report it."""
         if pool.id in self._without_block:
             return True
         free_slots = max(1, block_size(pool) // LOW)

@@ -24,7 +24,7 @@ async def wait_for_threads() -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.sleep(PAUSE_SECONDS)
-            while _foreign_threads():  # noqa: ASYNC110 -- the threads are not ours, so no event tells of their end
+            while _foreign_threads():  # noqa: ASYNC110 -- the threads belong to the SDK, so no event reports their end
                 await asyncio.sleep(PAUSE_SECONDS)
 
 

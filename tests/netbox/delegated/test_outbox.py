@@ -66,12 +66,12 @@ async def test_reports_of_several_pools_take_turns(
     await line("S-2", "O-2", "more")
     maintenance = BlockMaintenance(env.database, env.netbox, QUARANTINE.unconfirmed)
     slow, short = Fault(delay=clock.goes_on), timedelta(seconds=0.5)
-    for told in ({"S-1"}, {"S-1", "S-2"}):
+    for reported in ({"S-1"}, {"S-1", "S-2"}):
         env.server.faults.next(slow, method="POST", path=PREFIXES)
         await maintenance.run_once(report_time=short)
-        assert {one["custom_fields"][SUBSCRIBER] for one in env.records()} == told
+        assert {one["custom_fields"][SUBSCRIBER] for one in env.records()} == reported
         assert maintenance.pause == timedelta(0), "more may be due"
-        if told == {"S-1"}:
+        if reported == {"S-1"}:
             await line("S-3", "O-3", "home")
     await maintenance.run_once()
     assert maintenance.pause == INTERVAL
@@ -243,8 +243,8 @@ async def test_drain_cancelled_while_claiming_leaves_no_claims(env: DelegatedEnv
 async def test_concurrent_drains_report_each_prefix_once(env: DelegatedEnv, home: int) -> None:
     given = await env.lines(16)
     pool = await env.bound_pool()
-    told = await asyncio.gather(*(drain(env.database, env.netbox, pool) for _ in range(3)))
-    assert sum(told) == len(given)
+    reported = await asyncio.gather(*(drain(env.database, env.netbox, pool) for _ in range(3)))
+    assert sum(reported) == len(given)
     assert sorted(await env.agree()) == sorted(given)
 
 

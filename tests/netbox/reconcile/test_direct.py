@@ -391,10 +391,10 @@ async def test_record_of_an_open_order_is_no_difference(env: DirectEnv, other_us
     assert await kinds(env) == [], "made, and not known here yet"
     await env.allocate("S-4", "O-4")
     await other_user.changes(other_user.record(4), status="active")
-    assert await kinds(env) == [], "it will be told"
+    assert await kinds(env) == [], "the outbox will report it"
     assert await kinds(env, everything=True) == []
     await env.close("S-4", "O-4", "abandoned")
-    assert await kinds(env) == [(DifferenceKind.DRIFT, "2001:db8:4000:300::/56")], "nobody tells it any more"
+    assert await kinds(env) == [(DifferenceKind.DRIFT, "2001:db8:4000:300::/56")], "the outbox reports it no more"
 
 
 @pytest.mark.parametrize("on_release", list(OnRelease))

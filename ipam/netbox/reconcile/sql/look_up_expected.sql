@@ -1,10 +1,10 @@
--- What NetBox should have at the ids :ids of pool :pool_id, and under the keys :keys of any pool; with the settings of
--- the pool.
+-- The records that NetBox should have at the ids :ids of pool :pool_id, and under the keys :keys of any pool; with the
+-- settings of the pool.
 --
---   required     the delegation's prefix should be in NetBox
---   in_flight  what is there may be about to change, and is no difference. The outbox tells a slot's prefix: what is
---              due there, or was refused and is tried again. The order tells a direct pool's prefix, and what a
---              release may have left is searched for within the hour.
+--   required   the delegation's prefix should be in NetBox
+--   in_flight  the record may be about to change, so it is not a difference. For a slot, the outbox has an entry that
+--              is due, or that NetBox refused and that is tried again. For a prefix of a direct pool, an order is open,
+--              or a release may have left the record: Lastmile searches for it within the hour.
 --
 -- Plan: the ids by delegations_in_netbox_by_id, netbox_removals_by_id and netbox_records_by_id, the keys by
 -- delegations_key; what belongs to each delegation by primary keys.
