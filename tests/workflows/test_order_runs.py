@@ -5,11 +5,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from lastmile.client.order_runs import OrderRuns
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 from lastmile.client.operator_client import OperatorClient
+from lastmile.client.order_import.runs import OrderRuns
 
 
 class Lossy(ServiceClient):
