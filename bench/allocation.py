@@ -95,7 +95,7 @@ def _measurements(found: dict[str, Measured]) -> list[Measurement]:
             "/s",
             BARE,
             found[f"bare {size}"][str(clients)],
-            at_least(0.5) if clients > 1 else None,
+            at_least(0.7) if clients > 1 else None,
         )
         for clients in CLIENTS
         for size in SIZES
