@@ -52,15 +52,15 @@ class DirectStatement:
         try:
             rows: list[Record] = await driver.fetch(sql, *arguments, record_class=Record)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-            error: Any = translated(_DIALECT, failure)
+            error: Any = translated(sync.dialect, failure)
             raise DBAPIError.instance(
                 sql,
                 None,
                 error,
-                _DIALECT.loaded_dbapi.Error,
+                sync.dialect.loaded_dbapi.Error,
                 hide_parameters=True,
                 connection_invalidated=driver.is_closed(),
-                dialect=_DIALECT,
+                dialect=sync.dialect,
             ) from failure
         sync.dispatch.after_cursor_execute(sync, None, sql, arguments, None, False)
         return rows
