@@ -10,9 +10,10 @@ from sqlalchemy import delete, literal, select
 from sqlalchemy.dialects.postgresql import insert
 
 from lastmile.db import TenantConnection
+from lastmile.db.direct import DirectStatement
 from lastmile.radius.errors import AccountConflictError
 from lastmile.radius.rates import rate_items
-from lastmile.radius.tables import radcheck, radgroupreply, radreply, radusergroup
+from lastmile.radius.tables import radcheck, radreply, radusergroup
 
 __all__ = [
     "add_reply_items",
@@ -28,6 +29,45 @@ __all__ = [
 ]
 
 PASSWORD = "Cleartext-Password"
+
+# The group of a plan is made by the first account of the plan.
+_CREATE_ACCOUNT = DirectStatement(
+    f"""
+    WITH plan AS (
+        INSERT INTO radgroupreply (groupname, attribute, op, value)
+        SELECT :groupname, attribute, ':=', value
+        FROM unnest(CAST(:attributes AS text[]), CAST(:values AS text[])) AS item (attribute, value)
+        ON CONFLICT DO NOTHING
+    ), account AS (
+        INSERT INTO radcheck (username, attribute, op, value, created_by_order)
+        VALUES (:username, '{PASSWORD}', ':=', :password, :order_id)
+        ON CONFLICT DO NOTHING RETURNING username
+    ), member AS (
+        INSERT INTO radusergroup (username, groupname) SELECT username, :groupname FROM account ON CONFLICT DO NOTHING
+    )
+    SELECT username FROM account
+    """
+)
+_UNBLOCK_ACCOUNT = DirectStatement(
+    """
+    DELETE FROM radcheck
+    WHERE username = :username AND attribute = 'Auth-Type' AND created_by_order IS NOT NULL
+    """
+)
+# What is deleted is no item of the statement, so that it does not keep an item from being inserted.
+_WRITE_REPLY_ITEMS = DirectStatement(
+    """
+    WITH item AS (
+        SELECT * FROM unnest(CAST(:attributes AS text[]), CAST(:values AS text[])) AS item (attribute, value)
+    ), replaced AS (
+        DELETE FROM radreply
+        WHERE username = :username AND attribute IN (SELECT attribute FROM item)
+          AND (attribute, value) NOT IN (SELECT attribute, value FROM item)
+    )
+    INSERT INTO radreply (username, attribute, op, value) SELECT :username, attribute, ':=', value FROM item
+    ON CONFLICT DO NOTHING
+    """
+)
 
 
 def username(tenant: str, subscriber_ref: str) -> str:
@@ -58,30 +98,19 @@ async def create_account(
     """
     user = username(tenant, subscriber_ref)
     group = _group(tenant, plan, download_kbps, upload_kbps)
-    await connection.execute(
-        insert(radgroupreply)
-        .values(
-            [
-                {"groupname": group, "attribute": attribute, "op": ":=", "value": value}
-                for attribute, value in rate_items(download_kbps, upload_kbps)
-            ]
-        )
-        .on_conflict_do_nothing()
-    )
-    made = await connection.scalar(
-        insert(radcheck)
-        .values(
-            username=user,
-            attribute=PASSWORD,
-            op=":=",
-            value=secrets.token_urlsafe(18),
-            created_by_order=order_id,
-        )
-        .on_conflict_do_nothing()
-        .returning(radcheck.c.created_by_order)
+    rates = rate_items(download_kbps, upload_kbps)
+    made = await _CREATE_ACCOUNT.one_or_none(
+        connection,
+        {
+            "username": user,
+            "password": secrets.token_urlsafe(18),
+            "order_id": order_id,
+            "groupname": group,
+            "attributes": [attribute for attribute, _ in rates],
+            "values": [value for _, value in rates],
+        },
     )
     if made is not None:
-        await connection.execute(insert(radusergroup).values(username=user, groupname=group).on_conflict_do_nothing())
         return order_id
     found = (
         await connection.execute(
@@ -127,10 +156,7 @@ async def block_account(connection: TenantConnection, user: str, order_id: str |
 
 async def unblock_account(connection: TenantConnection, user: str) -> None:
     """Remove the block that an order set. A block without an order, set by an operator, stays."""
-    by_order = radcheck.c.created_by_order.is_not(None)
-    await connection.execute(
-        delete(radcheck).where(radcheck.c.username == user, radcheck.c.attribute == "Auth-Type", by_order)
-    )
+    await _UNBLOCK_ACCOUNT.all(connection, {"username": user})
 
 
 async def delete_account(connection: TenantConnection, user: str, order_id: str | None = None) -> bool:
@@ -151,13 +177,14 @@ async def delete_account(connection: TenantConnection, user: str, order_id: str 
 async def write_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
     """Set these attributes in the user's Access-Accept. Each replaces earlier values of the same attribute."""
     items = list(items)
-    for attribute, value in items:
-        await connection.execute(
-            delete(radreply).where(
-                radreply.c.username == user, radreply.c.attribute == attribute, radreply.c.value != value
-            )
-        )
-    await add_reply_items(connection, user, items)
+    await _WRITE_REPLY_ITEMS.all(
+        connection,
+        {
+            "username": user,
+            "attributes": [attribute for attribute, _ in items],
+            "values": [value for _, value in items],
+        },
+    )
 
 
 async def add_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
