@@ -6,7 +6,6 @@ although the subscriber was archived or never came into service. The audit repor
 
 from sqlalchemy import text
 
-from lastmile.contract.operations import LineEffect, operations_that
 from lastmile.db import TenantConnection
 from lastmile.radius.accounts import username
 from lastmile.subscribers.errors import UnknownSubscriberError
@@ -24,11 +23,11 @@ _REMAINS = text(
         OR EXISTS (SELECT FROM subscribers s JOIN billing_services b ON b.subscriber_id = s.id
                    WHERE s.ref = :ref AND b.status <> 'ended')
         OR EXISTS (SELECT FROM orders o
-                   WHERE o.subscriber_ref = :ref AND o.order_id <> :order_id AND o.operation = ANY(:creating)
+                   WHERE o.subscriber_ref = :ref AND o.order_id <> :order_id AND o.effect = 'creates'
                      AND o.status IN ('partly_rolled_back', 'abandoned', 'superseded')
                      AND NOT EXISTS (SELECT FROM orders later
                                      WHERE later.subscriber_ref = o.subscriber_ref AND later.created_at > o.created_at
-                                       AND later.status IN ('completed', 'degraded')))
+                                       AND lastmile_order_completed(later.status)))
     """
 )
 
@@ -44,12 +43,7 @@ async def find_line(connection: TenantConnection, tenant: str, ref: str, order_i
     try:
         return await read_subscriber(connection, ref, archiving=order_id)
     except UnknownSubscriberError:
-        values = {
-            "ref": ref,
-            "username": username(tenant, ref),
-            "order_id": order_id,
-            "creating": list(operations_that(LineEffect.CREATES)),
-        }
+        values = {"ref": ref, "username": username(tenant, ref), "order_id": order_id}
         if not await connection.scalar(_REMAINS, values):
             raise
         return None

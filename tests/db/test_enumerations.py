@@ -85,7 +85,13 @@ async def test_reply_attribute_in_sql_is_the_attribute_of_each_purpose(owner: as
 
 @pytest.mark.parametrize(
     "written",
-    [r"\|\| '\.lastmile'", r"split_part\(\w*key", "'running', 'rolling_back'", "'rolled_back', 'partly_rolled_back'"],
+    [
+        r"\|\| '\.lastmile'",
+        r"split_part\(\w*key",
+        "'running', 'rolling_back'",
+        "'completed', 'degraded'",
+        "'rolled_back', 'partly_rolled_back'",
+    ],
 )
 def test_no_other_sql_says_what_a_function_of_the_schema_says(written: str) -> None:
     defined = {ROOT / "lastmile/db/migrations/initial", ROOT / "lastmile/subscribers/orders.py"}
