@@ -74,7 +74,9 @@ class OperatorClient:
         except (RPCError, WorkflowQueryFailedError) as failure:
             words = f"Subscriber {subscriber}: {describe_silence(failure)}. Nothing was sent"
             if is_stuck(failure):
-                raise RunStuckError(f"{words}: correct the cause first") from None
+                raise RunStuckError(
+                    f"{words}. Correct the cause: Temporal then continues the run within ten minutes."
+                ) from None
             raise UnavailableError(
                 f"{words}. Workers have ended, or are frozen or overloaded: see `/readyz` of each, and decide again."
             ) from None

@@ -326,3 +326,19 @@ async def silent(lastmile: Lastmile, orders: Orders) -> Exception:
     with pytest.raises((RPCError, WorkflowQueryFailedError)) as failure:
         await lastmile.progress("acme", orders.ref)
     return failure.value
+
+
+async def test_recurring_job_that_ran_once_with_the_new_key_needs_the_old_one_no_more(stack: EncryptedStack) -> None:
+    """Temporal hands the result of the last run to the next one (docs/operations/encryption.md)."""
+    before = None
+    for ring in (RING, KeyRing(NEW | OLD), KeyRing(NEW)):
+        client, schedules = await stack.client(ring), await stack.manager(ring)
+        async with stack.worker(client):
+            await schedules.make(SCHEDULES[-1])
+            await schedules.trigger("audit")
+            while (last := (await schedules.status(SCHEDULES[-1])).last_run) in (None, before):
+                pass  # a Schedule cannot be waited for
+            assert last is not None
+            async with asyncio.timeout(60):
+                await client.get_workflow_handle(last).result()
+        before = last
