@@ -9,6 +9,9 @@ PARALLEL := --numprocesses $(PROCESSES) --dist worksteal
 PARALLEL_SYSTEM := --numprocesses $(PROCESSES) --dist loadgroup
 STATE := .lastmile
 
+# Hundreds of processes import the same modules. An image that sets this makes each of them compile all of it.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first of these that is new enough; `make PYTHON=/path/to/python3.12` overrides.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
