@@ -1,15 +1,15 @@
 """Fixtures of the stack's tests, each with its own state directory."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.state import state_directory
+
 
 @pytest.fixture
 def state() -> Iterator[Path]:
     """An empty state directory that other logins may enter, as PostgreSQL's."""
-    with tempfile.TemporaryDirectory(prefix="lastmile-state-") as directory:
-        Path(directory).chmod(0o755)
-        yield Path(directory)
+    with state_directory() as directory:
+        yield directory

@@ -17,7 +17,7 @@ __all__ = ["remove_abandoned", "state_directory"]
 _MEMORY = Path("/dev/shm")
 _PREFIX = "lastmile-tests-"
 _ROOM = 4 << 30
-"""Bytes for the servers of two sessions; a container often has 64 MB."""
+"""Bytes for the servers of a few sessions; a container often has 64 MB."""
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def faults() -> Faults:
 def settings() -> Settings:
     return Settings(
         task_queue=f"test-{uuid.uuid4().hex}",
-        radius_timeout_seconds=2,
+        radius_timeout_seconds=1,
         radius_tries=2,
         quarantine_seconds=3600,
         quarantine_unconfirmed_seconds=7200,

@@ -1,7 +1,6 @@
 """A Prometheus that has seen an ISP's day."""
 
 import os
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,23 +12,23 @@ from lastmile.devstack.prometheus import Prometheus
 from lastmile.devstack.stack import Stack
 from lastmile.settings import Settings
 from tests.conftest import copy_of
+from tests.support.state import state_directory
 from tests.system.grafana.isp import Isp
 
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[Path]:
     """Nothing in it that would replace a server of the stack, and NASes that are not waited for; a directory for it."""
-    with tempfile.TemporaryDirectory(prefix="lastmile-state-") as directory, pytest.MonkeyPatch.context() as patch:
-        Path(directory).chmod(0o755)
+    with state_directory() as directory, pytest.MonkeyPatch.context() as patch:
         for name in [
             name for name in os.environ if name.startswith(("TEMPORAL_", "DATABASE_", "LASTMILE_", "NETBOX_"))
         ]:
             patch.delenv(name)
-        patch.setenv("TEMPORAL_CONFIG_FILE", str(Path(directory, "temporal.toml")))
-        Path(directory, "temporal.toml").touch()
+        patch.setenv("TEMPORAL_CONFIG_FILE", str(directory / "temporal.toml"))
+        (directory / "temporal.toml").touch()
         patch.setenv("LASTMILE_RADIUS_TIMEOUT_SECONDS", "5")
         patch.setenv("LASTMILE_RADIUS_TRIES", "1")
-        yield Path(directory)
+        yield directory
 
 
 @pytest.fixture(scope="module")
