@@ -25,12 +25,12 @@ _WORDS = {
 }
 
 
-async def cleanup(*, as_json: bool, **wanted: float | bool) -> Exit:
+async def cleanup(*, as_json: bool, **requested: float | bool) -> Exit:
     """Run the cleanup, and wait until it has ended; FAILED if it had errors. Raises `AlreadyRunningError`."""
     try:
-        limits = Cleanup.model_validate(wanted)
+        limits = Cleanup.model_validate(requested)
     except ValidationError as failure:
-        options = {name: f"--{name.replace('_', '-')}" for name in wanted}
+        options = {name: f"--{name.replace('_', '-')}" for name in requested}
         raise InvalidInputError("Cannot start the cleanup:", mistakes(failure, Cleanup, options)) from None
     settings = load_settings()
     try:

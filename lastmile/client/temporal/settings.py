@@ -59,7 +59,7 @@ def temporal_setting_mistakes(environment: Mapping[str, str]) -> list[str]:
 def _profile(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Return the profile of the configuration file, and the mistakes in both."""
     file = Path(environment.get("TEMPORAL_CONFIG_FILE") or _default_file(environment))
-    wanted = environment.get("TEMPORAL_PROFILE")
+    requested = environment.get("TEMPORAL_PROFILE")
     try:
         profiles = tomllib.loads(file.read_text()).get("profile", {}) if file.exists() else {}
     except tomllib.TOMLDecodeError as failure:
@@ -71,10 +71,10 @@ def _profile(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]
         return {}, [f"TEMPORAL_CONFIG_FILE: {file} cannot be read: {failure.strerror}"]
     if not isinstance(profiles, dict) or not all(isinstance(one, dict) for one in profiles.values()):
         return {}, [f"TEMPORAL_CONFIG_FILE: {file} must have a table for each profile, as in [profile.default]"]
-    if wanted and wanted not in profiles:
+    if requested and requested not in profiles:
         there = f"{file} has {', '.join(sorted(profiles)) or 'none'}" if file.exists() else f"{file} does not exist"
-        return {}, [f"TEMPORAL_PROFILE: there is no profile {wanted!r}: {there}"]
-    return profiles.get(wanted or "default", {}), []
+        return {}, [f"TEMPORAL_PROFILE: there is no profile {requested!r}: {there}"]
+    return profiles.get(requested or "default", {}), []
 
 
 def _default_file(environment: Mapping[str, str]) -> Path:

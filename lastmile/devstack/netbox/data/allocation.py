@@ -16,7 +16,7 @@ MADE = {"available-prefixes": "ipam/prefixes", "available-ips": "ipam/ip-address
 _BITS = {4: 32, 6: 128}
 
 
-def check(kind: str, parent: Object, wanted: list[Any]) -> None:
+def check(kind: str, parent: Object, requested: list[Any]) -> None:
     """Make the checks that NetBox makes before it takes the lock.
 
     Raises:
@@ -25,7 +25,7 @@ def check(kind: str, parent: Object, wanted: list[Any]) -> None:
     if kind != "available-prefixes":
         return
     family = Network.parse(parent["prefix"]).family
-    complaints = [_complaint(one.get("prefix_length") if isinstance(one, dict) else None, family) for one in wanted]
+    complaints = [_complaint(one.get("prefix_length") if isinstance(one, dict) else None, family) for one in requested]
     if any(complaints):
         raise HttpError(400, [{"prefix_length": complaint} if complaint else {} for complaint in complaints])
 
@@ -56,7 +56,7 @@ def listed(kind: str, parent: Object, store: Store, presenter: Presenter, limit:
     return [{"family": network.family, "address": one, "vrf": vrf} for one in _addresses(parent, store, limit)]
 
 
-def allocated(kind: str, parent: Object, wanted: list[Any], store: Store) -> list[Object]:
+def allocated(kind: str, parent: Object, requested: list[Any], store: Store) -> list[Object]:
     """Return the bodies of the objects to create: the requested bodies with the allocated prefix and the parent's VRF.
 
     Raises:
@@ -64,17 +64,17 @@ def allocated(kind: str, parent: Object, wanted: list[Any], store: Store) -> lis
     """
     if kind == "available-prefixes":
         free = list(cidrs(Network.parse(parent["prefix"]).family, _free(parent, store)[0]))
-        chosen = [str(found) for one in wanted if (found := take(free, one["prefix_length"]))]
+        chosen = [str(found) for one in requested if (found := take(free, one["prefix_length"]))]
         name = "prefix"
     else:
-        chosen = _addresses(parent, store, len(wanted))
+        chosen = _addresses(parent, store, len(requested))
         if store.version.obeys_address_length:
-            asked = zip(chosen, wanted, strict=False)
+            asked = zip(chosen, requested, strict=False)
             chosen = [_resized(address, one.get("prefix_length")) for address, one in asked]
         name = "address"
-    if len(chosen) < len(wanted):
+    if len(chosen) < len(requested):
         raise HttpError(409, {"detail": "Insufficient resources are available to satisfy the request"})
-    return [{**one, name: choice, "vrf": parent["vrf"]} for one, choice in zip(wanted, chosen, strict=True)]
+    return [{**one, name: choice, "vrf": parent["vrf"]} for one, choice in zip(requested, chosen, strict=True)]
 
 
 def _resized(address: str, length: int | None) -> str:

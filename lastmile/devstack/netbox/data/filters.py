@@ -130,20 +130,20 @@ def _special(resource: Resource, store: Store) -> Iterator[tuple[str, Filter]]:
 
 def _network(of: Callable[[Object], Network], matches: Callable[[Network, Network], bool]) -> Filter:
     def test(values: Sequence[str]) -> Test:
-        wanted = list(_parsed(values))
-        return lambda stored: any(matches(of(stored), want) for want in wanted)
+        requested = list(_parsed(values))
+        return lambda stored: any(matches(of(stored), want) for want in requested)
 
     return test
 
 
 def _search(of: Callable[[Object], Network]) -> Filter:
     def test(values: Sequence[str]) -> Test:
-        wanted = list(_parsed(values))
+        requested = list(_parsed(values))
         text = values[-1].strip().lower()
         return lambda stored: (
             text in stored["description"].lower()
             or text in stored["prefix"]
-            or any(of(stored).contains(want) for want in wanted)
+            or any(of(stored).contains(want) for want in requested)
         )
 
     return test
@@ -179,8 +179,8 @@ def _ref(name: str, to: Resource, store: Store) -> Iterator[tuple[str, Filter]]:
         def by(values: Sequence[str]) -> Test:
             ids: dict[str, Any] = {str(other[attribute]): other["id"] for other in store.all(to.type)} | {"null": None}
             _refuse_unknown(values, ids)
-            wanted = {ids[value] for value in values}
-            return lambda stored: stored[name] in wanted
+            requested = {ids[value] for value in values}
+            return lambda stored: stored[name] in requested
 
         return by
 
@@ -193,8 +193,8 @@ def _tags(store: Store) -> Iterator[tuple[str, Filter]]:
         def by(values: Sequence[str]) -> Test:
             ids = {str(tag[attribute]): tag["id"] for tag in store.all("extras.tag")}
             _refuse_unknown(values, ids)
-            wanted = {ids[value] for value in values}
-            return lambda stored: wanted <= set(stored["tags"])
+            requested = {ids[value] for value in values}
+            return lambda stored: requested <= set(stored["tags"])
 
         return by
 
@@ -204,8 +204,8 @@ def _tags(store: Store) -> Iterator[tuple[str, Filter]]:
 
 def _flag(name: str) -> Filter:
     def test(values: Sequence[str]) -> Test:
-        wanted = {"true": True, "1": True, "false": False, "0": False}.get(values[-1].lower())
-        return lambda stored: wanted is None or stored[name] is wanted
+        requested = {"true": True, "1": True, "false": False, "0": False}.get(values[-1].lower())
+        return lambda stored: requested is None or stored[name] is requested
 
     return test
 
@@ -219,10 +219,10 @@ def _numbers(name: str, of: Callable[[Object], Any]) -> Iterator[tuple[str, Filt
 def _number_filter(of: Callable[[Object], Any], compare: Callable[[Any, Any], bool]) -> Filter:
     def test(values: Sequence[str]) -> Test:
         try:
-            wanted = [int(value) for value in values]
+            requested = [int(value) for value in values]
         except ValueError:
             raise InvalidValueError("Enter a whole number.") from None
-        return lambda stored: of(stored) is not None and any(compare(of(stored), want) for want in wanted)
+        return lambda stored: of(stored) is not None and any(compare(of(stored), want) for want in requested)
 
     return test
 
@@ -235,10 +235,10 @@ def _times(name: str) -> Iterator[tuple[str, Filter]]:
 def _times_filter(name: str, compare: Callable[[Any, Any], bool]) -> Filter:
     def test(values: Sequence[str]) -> Test:
         try:
-            wanted = [_utc(value) for value in values]
+            requested = [_utc(value) for value in values]
         except ValueError:
             raise InvalidValueError("Enter a valid date/time.") from None
-        return lambda stored: any(compare(_utc(stored[name]), want) for want in wanted)
+        return lambda stored: any(compare(_utc(stored[name]), want) for want in requested)
 
     return test
 
@@ -262,10 +262,10 @@ def _text_filter(of: Callable[[Object], Any], compare: Callable[[str, str], bool
     )
 
 
-def _excluded(wanted: Filter) -> Filter:
+def _excluded(requested: Filter) -> Filter:
     def test(values: Sequence[str]) -> Test:
-        unwanted = wanted(values)
-        return lambda stored: not unwanted(stored)
+        excluded = requested(values)
+        return lambda stored: not excluded(stored)
 
     return test
 

@@ -150,14 +150,14 @@ class _Exchange:
                 most = self.request.limit(self.store.max_page_size)
                 return Reply(200, allocation.listed(kind, parent, self.store, self.presenter, most))
         body = self.request.json()
-        wanted = body if isinstance(body, list) else [body]
-        allocation.check(kind, parent, wanted)
+        requested = body if isinstance(body, list) else [body]
+        allocation.check(kind, parent, requested)
         with self.store.lock:
             cost = allocation.effort(kind, parent, self.store)
         self.work.spend(lambda costs: cost(costs) * (1 - costs.locked))
         with self.work.allocating(kind):
             with self.store.lock:
-                bodies = allocation.allocated(kind, parent, wanted, self.store)
+                bodies = allocation.allocated(kind, parent, requested, self.store)
                 drafts = self._validated(made, bodies if isinstance(body, list) else bodies[0])
             self.work.spend(lambda costs: cost(costs) * costs.locked + costs.create * len(drafts))
             created = self._commit(made, drafts, reads_back=False)
@@ -243,8 +243,8 @@ class _Exchange:
         Raises:
             HttpError: 412; the object has changed since the client read it.
         """
-        wanted = [one.strip() for one in self.request.if_match.split(",") if one.strip() not in ("", "*")]
-        if self.version.etags and wanted and self._etag(current) not in wanted:
+        requested = [one.strip() for one in self.request.if_match.split(",") if one.strip() not in ("", "*")]
+        if self.version.etags and requested and self._etag(current) not in requested:
             raise HttpError(412, {"detail": "Precondition failed."}, self._etag(current))
 
     def _update_many(self, resource: Resource) -> Reply:

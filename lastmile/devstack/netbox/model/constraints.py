@@ -28,21 +28,21 @@ def reaches(constraints: Any, resource: Resource, stored: Object, store: Store) 
 
 
 def _passes(lookups: Mapping[str, Any], resource: Resource, stored: Object, store: Store) -> bool:
-    return all(_matches(path.split("__"), wanted, resource, stored, store) for path, wanted in lookups.items())
+    return all(_matches(path.split("__"), expected, resource, stored, store) for path, expected in lookups.items())
 
 
-def _matches(path: list[str], wanted: Any, resource: Resource, stored: Object, store: Store) -> bool:
+def _matches(path: list[str], expected: Any, resource: Resource, stored: Object, store: Store) -> bool:
     name, *rest = path
     field, value = resource.fields.get(name), stored.get(name)
     if isinstance(field, Ref) and rest and rest[0] != "in":
         other = store.get(field.to, value) if value else None
-        return other is not None and _matches(rest, wanted, BY_TYPE[field.to], other, store)
+        return other is not None and _matches(rest, expected, BY_TYPE[field.to], other, store)
     match rest:
         case []:
-            return bool(value == wanted)
+            return bool(value == expected)
         case ["in"]:
-            return value in wanted
+            return value in expected
         case ["net_contained" | "net_contained_or_equal" as how]:
-            inside, around = Network.parse(str(value)), Network.parse(wanted)
+            inside, around = Network.parse(str(value)), Network.parse(expected)
             return around.contains(inside) and (how == "net_contained_or_equal" or inside != around)
     raise ValueError(f"the stand-in does not support the look-up {'__'.join(path)}")
