@@ -3,17 +3,18 @@
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import ParamSpec, TypeVar
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from activities.current_step import began_at, grouped_step
 from activities.messages import BEYOND_DATABASE, OUTAGE, StepContext, StepReport
 from ipam.order_scope import OrderScope
 from lastmile.contract.results import StepOutcome
-from lastmile.db import Database, TenantConnection
+from lastmile.db import Database, Fence, TenantConnection
 from lastmile.db.failures import describe_failure
 from lastmile.errors import NonRetryableError, OutageError
 from lastmile.subscribers.orders import COMPENSATION_FENCE, STEP_FENCE
@@ -48,15 +49,26 @@ class Activities:
 
     @asynccontextmanager
     async def _order(self, ref: StepContext) -> AsyncIterator[TenantConnection]:
-        """Open a transaction behind the order's fence. Raise `OrderFencedError` where the step may not act."""
-        async with self._database.tenant(
+        """Open a transaction behind the order's fence. Raise `OrderFencedError` where the step may not act.
+
+        In a group of steps, the transaction is a savepoint of the group's.
+        """
+        if (grouped := grouped_step()) is not None:
+            async with grouped.connection.begin_nested():
+                yield grouped.connection
+            return
+        async with self._enter(ref, COMPENSATION_FENCE if ref.undo else STEP_FENCE) as connection:
+            yield connection
+
+    def _enter(self, ref: StepContext, fence: Fence | None = None) -> AbstractAsyncContextManager[TenantConnection]:
+        """Open a transaction of the order behind the fence."""
+        return self._database.tenant(
             ref.tenant,
             actor=ref.requested_by,
             order_id=ref.order_id,
             subscriber_ref=ref.subscriber_ref,
-            fence=COMPENSATION_FENCE if ref.undo else STEP_FENCE,
-        ) as connection:
-            yield connection
+            fence=fence,
+        )
 
     def _scope(self, ref: StepContext) -> OrderScope:
         """Return the order of the step, as IPAM knows it."""
@@ -71,23 +83,23 @@ class Activities:
 
 
 def beyond_database(what: str) -> None:
-    """Decline to run as a local activity: the step is about to call another system, to do `what`.
+    """Decline to run in a group of steps: the step is about to call another system, to do `what`.
 
-    Call this inside the transaction, before that call. A local activity is for the database alone: it has no heartbeat,
-    no cancel reaches it, and no operator sees it until it has ended. Raises `ApplicationError` in a local activity, and
-    the workflow then runs the step as a regular activity.
+    Call this inside the transaction, before that call. A group is for the database alone: it has no heartbeat, no
+    cancel reaches it, and no operator sees its steps until it has ended. Raises `ApplicationError` in a group, and the
+    workflow then runs the step as an activity of its own.
     """
-    if activity.info().is_local:
+    if grouped_step() is not None:
         raise ApplicationError(
-            f"To {what}, this step runs as a regular activity.",
+            f"To {what}, this step runs as an activity of its own.",
             type=BEYOND_DATABASE,
             category=ApplicationErrorCategory.BENIGN,  # nothing to log
         )
 
 
 def taken() -> float:
-    """Return the seconds since the workflow scheduled the activity, with all attempts and pauses."""
-    return max(0.0, (datetime.now(UTC) - activity.info().scheduled_time).total_seconds())
+    """Return the seconds since the workflow scheduled the step, with all attempts and pauses."""
+    return max(0.0, (datetime.now(UTC) - began_at()).total_seconds())
 
 
 @asynccontextmanager

@@ -80,7 +80,7 @@ def _order(tenant: str, number: int) -> ProvisionSubscriber:
 
 async def _prepare(database: Database) -> None:
     async with database.platform() as platform:
-        for tenant, space in (("urgent", "2001:db8:1000::/40"), ("burst", "2001:db8:2000::/40")):
+        for tenant, space in (("urgent", "3fff:100::/40"), ("burst", "3fff:200::/40")):
             await add_tenant(platform, tenant, tenant)
             pool = Pool(name="home", prefix=space, purpose=Purpose.IPV6_PD, delegated_length=56, tenant=tenant)
             await add_pool(platform, pool)

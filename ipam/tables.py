@@ -103,7 +103,7 @@ delegation_events = Table(
     Column("to_state", Text, nullable=False),
     Column("order_id", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    _now("at"),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("vrf", Text),
 )
 

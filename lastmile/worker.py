@@ -38,6 +38,7 @@ from activities.maintenance.metrics import SnapshotActivities
 from activities.maintenance.pool_mode import PoolModeActivities
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
+from activities.step_groups import StepGroups, StepInterceptor
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
@@ -82,22 +83,29 @@ def build_worker(
     """A Temporal worker for all workflows and activities, on the given clients."""
     quarantine = Quarantine(settings.quarantine, settings.quarantine_unconfirmed)
     vrf = settings.vrf_attribute
+    observer = ActivityInterceptor()
+    steps = _activities(
+        RecordActivities(database),
+        AccountActivities(database),
+        AddressActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
+        DeviceActivities(database, onu, cpe),
+    )
+    # As for activities, the client's interceptors are the outer ones.
+    of_client = [one for one in client.config()["interceptors"] if isinstance(one, StepInterceptor)]
+    groups = StepGroups({step.__name__: step for step in steps}, [*of_client, observer])
     return Worker(
         client,
         task_queue=settings.task_queue,
         workflows=WORKFLOWS,
-        activities=_activities(
-            OrderActivities(database),
-            RecordActivities(database),
-            AccountActivities(database),
-            AddressActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
-            DeviceActivities(database, onu, cpe),
+        activities=steps
+        + _activities(
+            OrderActivities(database, groups),
             CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox, vrf_attribute=vrf),
             AuditActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
             SnapshotActivities(database, partial(read_temporal_metrics, client, settings.task_queue)),
             PoolModeActivities(database, netbox, settings.quarantine_unconfirmed),
         ),
-        interceptors=[ActivityInterceptor()],
+        interceptors=[observer],
         workflow_runner=RUNNER,
         deployment_config=_deployment(settings),
         build_id=code_id() if settings.build_id is None else None,

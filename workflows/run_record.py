@@ -63,18 +63,26 @@ class RunRecord:
         self.step = step
         self.show()
 
-    def record(self, step: str, outcome: StepOutcome, reason: str, attempts: int | None, started: datetime) -> None:
-        """Record how the step, which began at `started`, ended."""
-        if outcome is StepOutcome.WARNED:
-            self.warnings.append(f"{step}: {reason}")
-        self.outcomes[step] = StepResult(
+    def record(
+        self,
+        step: str,
+        outcome: StepOutcome,
+        reason: str,
+        attempts: int | None,
+        started: datetime,
+        seconds: float | None = None,
+    ) -> None:
+        """Record how the step, which began at `started`, ended; `seconds`: default until now."""
+        result = StepResult(
             step=step,
             outcome=outcome,
             reason=reason,
             attempts=attempts,
             started_at=started,
-            seconds=(workflow.now() - started).total_seconds(),
+            seconds=(workflow.now() - started).total_seconds() if seconds is None else seconds,
         )
+        self.warnings += result.warnings
+        self.outcomes[step] = result
         self.show()
 
     def mark(self, step: str, outcome: StepOutcome, reason: str) -> None:
@@ -103,6 +111,7 @@ class RunRecord:
         """Record that the run has ended, and return the result."""
         self.status = RunStatus.ENDED
         self.step = None
+        self.outcomes = {step.step: step for step in result.steps}
         self.result = result
         self.show()
         return result

@@ -1,11 +1,17 @@
 """The saga: run the steps of an order, undo them after a failure or a cancel, and only go forward after the pivot.
 
+Steps that touch only the database run in groups: one local activity and one transaction for as many as possible. A step
+that needs another system, or that fails, ends its group and runs as a regular activity.
+
 The rules, and the failures that they prevent:
 - The history holds the results of local activities only after their workflow task has ended. A worker that dies
   earlier leaves no trace of them, and they run again. Therefore a rollback undoes every step, reached or not. The
   beginning of a rollback, the pivot and the closing must not run twice unnoticed: they are regular activities.
-- A run sees a cancel only between workflow tasks. Therefore the last step before the pivot, and the last step of all,
-  are regular activities: the run sees a cancel that came during the local ones before it passes the pivot or ends.
+- A run sees a cancel only between workflow tasks. Therefore the last step before the pivot is a regular activity: the
+  run sees a cancel that came during the groups before it passes the pivot. The last step of all shares the transaction
+  of the closing. Where it can still be undone, this activity asks Temporal whether a cancel has come.
+- The saga shields groups, and the last step with the closing, from cancels. Otherwise it would not know what they have
+  committed.
 - An undo, and everything from the pivot on, runs in a task of its own that no cancel reaches. The run waits for this
   task and ignores cancels meanwhile. A task that the run does not wait for would be lost.
 - An activity that completes in spite of a cancel hides the cancel. Therefore the saga checks `cancellation_reason()`
@@ -15,15 +21,30 @@ The rules, and the failures that they prevent:
 """
 
 import asyncio
-from collections.abc import Sequence
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
+from itertools import takewhile
 from typing import Any, Generic, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from activities.messages import OpenedOrder, OrderClosing, OrderOpening, StepContext, StepReport
+from activities.messages import (
+    BEYOND_DATABASE,
+    CANCEL_REQUESTED,
+    BegunRollback,
+    GroupReport,
+    OpenedOrder,
+    OrderClosing,
+    OrderOpening,
+    StepCall,
+    StepContext,
+    StepFailure,
+    StepReport,
+)
 from lastmile.contract import Choice, Decision, Order, OrderResult, Progress, ResultStatus, RunStatus
 from lastmile.contract.results import StepOutcome
 from lastmile.contract.steps import CallKind, Step, pivot_of
@@ -35,11 +56,14 @@ from workflows.search_attributes import OPERATION, STEP, TENANT
 from workflows.shielding import shielded
 from workflows.step_activity import Caller
 
-__all__ = ["Saga"]
+__all__ = ["LATE_CANCEL", "Saga"]
 
 OrderT = TypeVar("OrderT", bound=Order)
 
 SUCCEEDED = {ResultStatus.COMPLETED, ResultStatus.DEGRADED}
+LATE_CANCEL = "A cancel came after the point of no return and had no effect."
+SUMMARY_LENGTH = 200
+"""The bytes of a summary that Temporal accepts."""
 
 
 class Saga(Generic[OrderT]):
@@ -53,6 +77,11 @@ class Saga(Generic[OrderT]):
         self._parking = Parking(self._record, self._caller.attempts_failed, self._log)
         self._failure: BaseException | None = None
         """Why the order is rolled back."""
+        self._failures_in_group: dict[str, StepFailure] = {}
+        """By step, where the step or its undo failed in a group and has not run alone since."""
+        self._begun_rollback = BegunRollback()
+        self._finished: OrderResult | None = None
+        """The result, where the last step and the closing are done."""
 
     # What operators see and decide
 
@@ -80,64 +109,150 @@ class Saga(Generic[OrderT]):
             )
         check_workflow_id(self._order.workflow_id, f"order {self._order.order_id}")
         self._set_search_attributes()
-        opened = await shielded(self._open())
-        if opened.result is not None:
-            result = OrderResult.model_validate(opened.result)
-            return self._record.end(result.model_copy(update={"outdated": opened.outdated}))
         pivot = pivot_of(self._steps)
+        before_pivot = self._steps[:pivot]
+        opened = await shielded(self._open([] if _cancelled() else before_pivot[:-1]))
+        if opened.result is not None:
+            before = OrderResult.model_validate(opened.result)
+            return self._record.end(before.model_copy(update={"outdated": opened.outdated}))
         if opened.taken_over and pivot < len(self._steps):
-            pivot = 0  # the lost run may have passed the pivot: only go forward
-        revocable = self._steps[:pivot]
+            before_pivot = ()  # the lost run may have passed the pivot: only go forward
+        ahead = self._steps[len(before_pivot) :]
         try:
-            for step in revocable:
-                self._raise_if_cancelled()
-                await self._attempt(step, local=step is not revocable[-1])
-            if revocable:  # otherwise every cancel comes too late
-                self._raise_if_cancelled()
+            await self._run_before_pivot(before_pivot, opened.group, finish=not ahead)
         except (Exception, asyncio.CancelledError) as failure:
             result = await shielded(self._roll_back(failure))
         else:
-            result = await shielded(self._go_forward(self._steps[pivot:]))
+            result = await shielded(self._go_forward(ahead))
+        if _cancelled() and result.status in SUCCEEDED and LATE_CANCEL not in result.notes:
+            result = result.model_copy(update={"notes": [*result.notes, LATE_CANCEL]})
+        self._record.end(result)
         if result.status in SUCCEEDED:
             return result
         raise _ending(self._failure, result) from None
 
-    async def _open(self) -> OpenedOrder:
-        """Open the order in the database, and return what the database knew of it."""
+    async def _open(self, first: Sequence[Step[OrderT]]) -> OpenedOrder:
+        """Open the order in the database with its first steps, and return what the database knew of it."""
         order = self._order
-        opening = OrderOpening(operation=order.operation, digest=order.digest, line=order.requested_line)
+        opening = OrderOpening(
+            operation=order.operation,
+            digest=order.digest,
+            line=order.requested_line,
+            steps=self._calls(first),
+            run_started_at=workflow.info().start_time,
+        )
+        ref = StepContext.of(order)
         try:
-            opened: OpenedOrder = await self._call(
-                "open_order", "open the order", CallKind.DATABASE, opening, returns=OpenedOrder
-            )
-            return opened
+            try:
+                opened: OpenedOrder = await self._caller.try_locally(
+                    "open_order",
+                    _summary("open the order", first),
+                    ref,
+                    opening,
+                    returns=OpenedOrder,
+                    name=_id_of("open_order", first),
+                )
+            except FailureError as failure:
+                if not retryable(failure):
+                    raise
+                alone = opening.model_copy(update={"steps": []})
+                # The first attempt may have done its steps: only the database knows, however long it is away.
+                opened = await self._call(
+                    "open_order", "open the order", CallKind.DATABASE, alone, returns=OpenedOrder, endless=True
+                )
         except FailureError as failure:
-            # No step has run: there is nothing to undo.
+            # The order was refused before its first step: there is nothing to undo.
             raise ApplicationError(message_of(failure), type=type_of(failure), non_retryable=True) from None
+        return opened
+
+    async def _run_before_pivot(
+        self, steps: Sequence[Step[OrderT]], begun: GroupReport | None, *, finish: bool
+    ) -> None:
+        """Run the steps that can be undone; `finish`: the order ends with them. Raise what it is rolled back for."""
+        if not steps:
+            return
+        *most, last = steps
+        await self._run_in_groups(most, self._attempt, begun=begun)
+        self._follow_cancel()
+        if finish and _joins_closing(last):
+            await self._finish(last)
+        else:
+            await self._attempt(last)
+            self._follow_cancel()
 
     async def _go_forward(self, steps: Sequence[Step[OrderT]]) -> OrderResult:
         """Run the steps from the pivot on. Each one succeeds, or an operator decides about it."""
         self._caller.reversible = False
+
+        async def insist(step: Step[OrderT], work: Callable[[Step[OrderT]], Any] = self._attempt) -> None:
+            await self._parking.insist(step.name, partial(work, step), final=partial(_refused_by, step))
+
         try:
-            for step in steps:
-                work = partial(self._attempt, step, local=not step.pivot and step is not steps[-1])
-                await self._parking.insist(step.name, work, final=partial(_refused_by, step))
+            if steps:
+                *most, last = steps
+                await self._run_in_groups(most, insist)
+                await insist(last, self._finish if _joins_closing(last) else self._attempt)
         except RunAbandonedError as decided:
             return await self._close(ResultStatus.ABANDONED, str(decided))
         except FailureError as refusal:
             return await self._roll_back(refusal)
-        record = self._record
-        if steps and workflow.cancellation_reason() is not None:
-            record.warnings.append("A cancel came after the point of no return and had no effect.")
-        return await self._close(ResultStatus.DEGRADED if record.warnings else ResultStatus.COMPLETED)
+        if self._finished is not None:
+            return self._finished
+        self._note_late_cancel()
+        return await self._close(ResultStatus.DEGRADED if self._record.warnings else ResultStatus.COMPLETED)
 
-    async def _begin_rollback(self) -> None:
+    async def _finish(self, step: Step[OrderT]) -> None:
+        """Run the last step and close the order, in one transaction."""
+        record = self._record
+        started = workflow.now()
+        record.begin(step.name)
+        if not self._caller.reversible:
+            self._note_late_cancel()
+        closing = OrderClosing(
+            status=ResultStatus.COMPLETED,
+            result=record.result_of(ResultStatus.COMPLETED).model_dump(mode="json"),
+            revocable=self._caller.reversible,
+        )
+        (call,) = self._calls([step])
+        work = self._call(
+            "finish_order",
+            _summary("close the order", [step]),
+            step.kind,
+            closing,
+            call,
+            returns=OrderResult,
+            name=_id_of("finish_order", [step]),
+        )
+        try:
+            finished: OrderResult = await shielded(work)
+        except FailureError as failure:
+            if type_of(failure) == CANCEL_REQUESTED:
+                raise asyncio.CancelledError from None
+            attempts = self._caller.attempts_failed(failure)
+            record.record(step.name, StepOutcome.FAILED, message_of(failure), attempts, started)
+            raise
+        self._finished = finished
+
+    def _note_late_cancel(self) -> None:
+        if _cancelled() and LATE_CANCEL not in self._record.notes:
+            self._record.notes.append(LATE_CANCEL)
+
+    async def _begin_rollback(self, undone: Sequence[Step[OrderT]]) -> None:
         """Fence the order: from here on none of its steps can act, not even a late attempt."""
-        await self._call("begin_rollback", "begin the rollback", CallKind.DATABASE, undo=True, local=False)
+        self._begun_rollback = await self._call(
+            "begin_rollback",
+            _summary("begin the rollback", undone, undo=True),
+            CallKind.DATABASE,
+            self._calls(undone, undo=True),
+            undo=True,
+            returns=BegunRollback,
+            name=_id_of("begin_rollback", undone),
+        )
 
     async def _roll_back(self, failure: BaseException) -> OrderResult:
         """Undo every step, the last one first. A failed undo parks and does not end the rollback."""
         self._caller.reversible = False
+        self._failures_in_group.clear()
         record = self._record
         record.status = RunStatus.ROLLING_BACK
         self._failure = failure
@@ -145,16 +260,22 @@ class Saga(Generic[OrderT]):
         reasons = ["cancelled" if cancelled else f"{record.step}: {message_of(failure)}"]
         workflow.upsert_search_attributes([STEP.value_set(record.step or "")])
         self._log("order.rolling_back", record.step, type_of(failure))
-        undone = [step for step in self._steps if step.undo is not None]
+        undone = [step for step in reversed(self._steps) if step.undo is not None]
         record.facts = {step.name: record.facts[step.name] for step in undone if step.name in record.facts}
         status = ResultStatus.ROLLED_BACK
+
+        async def insist(step: Step[OrderT]) -> None:
+            nonlocal status
+            skipped = await self._parking.insist(step.name, partial(self._undo, step), undo=True)
+            if skipped is not None:
+                status = ResultStatus.PARTLY_ROLLED_BACK
+                reasons.append(skipped.text)
+
         try:
-            await self._parking.insist("begin_rollback", self._begin_rollback)
-            for step in reversed(undone):
-                skipped = await self._parking.insist(step.name, partial(self._undo, step), undo=True)
-                if skipped is not None:
-                    status = ResultStatus.PARTLY_ROLLED_BACK
-                    reasons.append(skipped.text)
+            await self._parking.insist("begin_rollback", partial(self._begin_rollback, undone))
+            if (ended := self._begun_rollback.ended) is not None:
+                return OrderResult.model_validate(ended)
+            await self._run_in_groups(undone, insist, undo=True, begun=self._begun_rollback.group)
         except RunAbandonedError as decided:
             status = ResultStatus.ABANDONED
             reasons.append(str(decided))
@@ -169,28 +290,99 @@ class Saga(Generic[OrderT]):
         closing = OrderClosing(
             status=status, result=result.model_dump(mode="json"), cancelled=cancelled, failure=failure
         )
-        with suppress(RunAbandonedError):  # the order's row stays open, and the audit reports it
-            await self._parking.insist(
-                "close_order",
-                lambda: self._call("close_order", "record the outcome", CallKind.DATABASE, closing, local=False),
+        recorded: dict[str, Any] | None = None
+
+        async def close() -> None:
+            nonlocal recorded
+            recorded = await self._call(
+                "close_order", "record the outcome", CallKind.DATABASE, closing, returns=dict[str, Any] | None
             )
+
+        with suppress(RunAbandonedError):  # the order's row stays open, and the audit reports it
+            await self._parking.insist("close_order", close)
+        if recorded is not None:
+            return OrderResult.model_validate(recorded)
         decided = {
             "warnings": list(record.warnings),
             "decisions": list(record.decisions),
         }  # with the closing
-        return record.end(result.model_copy(update=decided))
+        return result.model_copy(update=decided)
+
+    # Groups of steps
+
+    async def _run_in_groups(
+        self,
+        steps: Sequence[Step[OrderT]],
+        run_alone: Callable[[Step[OrderT]], Awaitable[None]],
+        *,
+        undo: bool = False,
+        begun: GroupReport | None = None,
+    ) -> None:
+        """Run the steps: as many as possible in groups, the others with `run_alone`.
+
+        `begun` reports a first group that has run. Raises what `run_alone` raises; before the pivot also
+        `CancelledError`.
+        """
+        ahead = list(steps)
+        while ahead:
+            group = list(takewhile(lambda step: not step.pivot, ahead))
+            if begun is None and group:
+                self._follow_cancel()
+                begun = await shielded(self._run_group(group, undo=undo))
+            if begun is not None:
+                del ahead[: self._record_group(group, begun, undo=undo)]
+                begun = None
+            if ahead:
+                self._follow_cancel()
+                await run_alone(ahead.pop(0))
+
+    async def _run_group(self, steps: Sequence[Step[OrderT]], *, undo: bool) -> GroupReport:
+        """Run the steps in one transaction, and return how far they came.
+
+        Where the group itself fails, its steps may have happened or not. Then the first one runs alone, and the others
+        form a new group: a step that has happened changes nothing the second time.
+        """
+        self._record.begin(steps[0].name)
+        try:
+            report: GroupReport = await self._caller.try_locally(
+                "run_steps",
+                _summary("", steps, undo=undo),
+                StepContext.of(self._order, undo=undo),
+                self._calls(steps, undo=undo),
+                returns=GroupReport,
+                name=_id_of("run_steps", steps),
+            )
+        except FailureError as failure:
+            return GroupReport(failure=StepFailure(type=type_of(failure)))
+        return report
+
+    def _record_group(self, steps: Sequence[Step[OrderT]], group: GroupReport, *, undo: bool) -> int:
+        """Record the outcomes of the steps, and return how many were done."""
+        for step, report in zip(steps, group.steps, strict=False):
+            assert report.started_at is not None
+            if undo:
+                self._record_undo(step, report, report.attempt, report.started_at)
+            else:
+                self._record_step(step, report, report.attempt, report.started_at)
+        done = len(group.steps)
+        if group.failure is not None and group.failure.type != BEYOND_DATABASE:
+            self._failures_in_group[steps[done].name] = group.failure
+        return done
+
+    def _calls(self, steps: Sequence[Step[OrderT]], *, undo: bool = False) -> list[StepCall]:
+        if undo:
+            return [StepCall(activity=step.undo or "") for step in steps]
+        return [StepCall(activity=step.name, content=list(step.content(self._order))) for step in steps]
 
     # One step
 
-    async def _attempt(self, step: Step[OrderT], *, local: bool) -> None:
+    async def _attempt(self, step: Step[OrderT]) -> None:
         """Run a step and record its outcome. Raise its failure, unless the step is best-effort."""
         record = self._record
         started = workflow.now()
         record.begin(step.name)
         try:
-            report = await self._call(
-                step.name, step.title, step.kind, *step.content(self._order), returns=StepReport, local=local
-            )
+            report = await self._run_alone(step, step.name, step.title, *step.content(self._order))
         except (Exception, asyncio.CancelledError) as failure:
             cancelled = is_cancelled_exception(failure)
             lenient = step.best_effort and not cancelled
@@ -200,37 +392,54 @@ class Saga(Generic[OrderT]):
             if not lenient:
                 raise
             return
+        self._record_step(step, report, self._caller.attempts(report.attempt), started)
+
+    def _record_step(self, step: Step[OrderT], report: StepReport, attempts: int | None, started: datetime) -> None:
+        record = self._record
         record.facts[step.name] = report.facts
         record.notes += report.notes
-        attempts = self._caller.attempts(report.attempt)
-        record.record(step.name, report.outcome, report.reason, attempts, started)
+        record.record(step.name, report.outcome, report.reason, attempts, started, report.seconds)
 
     async def _undo(self, step: Step[OrderT]) -> None:
         """Undo a step and record the outcome."""
         assert step.undo is not None
-        record = self._record
         started = workflow.now()
-        record.begin(step.name)
-        report = await self._call(
-            step.undo, f"undo: {step.title}", step.kind, returns=StepReport, undo=True, name=f"undo_{step.name}"
-        )
+        self._record.begin(step.name)
+        report = await self._run_alone(step, step.undo, f"undo: {step.title}", undo=True, name=f"undo_{step.name}")
+        self._record_undo(step, report, self._caller.attempts(report.attempt), started)
+
+    def _record_undo(self, step: Step[OrderT], report: StepReport, attempts: int | None, started: datetime) -> None:
+        record = self._record
         record.facts.pop(step.name, None)
         if report.outcome is StepOutcome.WARNED:
             record.warnings.append(f"undo of {step.name}: {report.reason}")
         # A failed step keeps its outcome and reason. A step that the order did not reach was not undone.
         reached = record.outcomes[step.name].outcome
         if reached is not StepOutcome.FAILED and (reached is not None or report.outcome is not StepOutcome.SKIPPED):
-            attempts = self._caller.attempts(report.attempt)
-            record.record(step.name, StepOutcome.UNDONE, report.reason, attempts, started)
+            record.record(step.name, StepOutcome.UNDONE, report.reason, attempts, started, report.seconds)
+
+    async def _run_alone(
+        self, step: Step[OrderT], activity: str, summary: str, *content: Any, **how: Any
+    ) -> StepReport:
+        """Run a step, or its undo, as an activity of its own; raise its failure in a group where no retry can help."""
+        before = self._failures_in_group.pop(step.name, None)
+        if before is not None and before.final:
+            self._caller.failed_in_group()
+            raise ApplicationError(before.message, 1, type=before.type, non_retryable=True)
+        earlier = 0 if before is None else 1
+        report: StepReport = await self._call(
+            activity, summary, step.kind, *content, returns=StepReport, earlier=earlier, **how
+        )
+        return report
 
     async def _call(
         self, activity: str, summary: str, kind: CallKind, *content: Any, undo: bool = False, **how: Any
     ) -> Any:
         return await self._caller.call(activity, summary, kind, StepContext.of(self._order, undo=undo), *content, **how)
 
-    def _raise_if_cancelled(self) -> None:
-        """Raise `CancelledError` where a cancel was requested, even if a completed activity has hidden it."""
-        if workflow.cancellation_reason() is not None:
+    def _follow_cancel(self) -> None:
+        """Raise `CancelledError` after a cancel before the pivot, even if a completed activity has hidden it."""
+        if self._caller.reversible and _cancelled():
             raise asyncio.CancelledError
 
     def _set_search_attributes(self) -> None:
@@ -244,6 +453,27 @@ class Saga(Generic[OrderT]):
         """Log an event, without the failure's message: messages hold personal data. A replay logs nothing."""
         about = {"tenant": self._order.tenant, "order_id": self._order.order_id, "step": step, "kind": kind}
         workflow.logger.warning(event, extra=about)
+
+
+def _cancelled() -> bool:
+    """Return whether a cancel of the run was requested."""
+    return workflow.cancellation_reason() is not None
+
+
+def _joins_closing(step: Step[Any]) -> bool:
+    """Return whether the step, as the last one, can share the transaction of the closing."""
+    return step.kind is CallKind.DATABASE and not step.best_effort and not step.pivot
+
+
+def _id_of(activity: str, steps: Sequence[Step[Any]]) -> str:
+    """Return the beginning of a group's activity id. It differs with the steps, so that a replay compares them."""
+    return f"{activity}-{zlib.crc32(' '.join(step.name for step in steps).encode()):08x}"
+
+
+def _summary(work: str, steps: Sequence[Step[Any]], *, undo: bool = False) -> str:
+    """Return the summary of an activity, for the Temporal UI: the names of its steps."""
+    names = [f"undo_{step.name}" if undo else step.name for step in steps]
+    return ", ".join([work, *names] if work else names)[:SUMMARY_LENGTH]
 
 
 def _refused_by(step: Step[Any], failure: Exception) -> bool:

@@ -1,8 +1,7 @@
-"""Call the activities of an order's steps, with timeouts, attempts and retries by the system that they call.
+"""Call the activities of an order, with timeouts, attempts and retries by the system that they call.
 
-Each step first runs as a local activity, which costs a third of a regular one and suits work on the database. A step
-that needs another system declines (`BEYOND_DATABASE`). After that, and after a failure, it runs as a regular activity,
-whose attempts an operator can see.
+A local activity costs a third of a regular one and suits a group of steps on the database. A step that needs another
+system, or that failed in its group, runs as a regular activity, whose attempts an operator can see.
 """
 
 import asyncio
@@ -12,11 +11,11 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, FailureError, RetryState, is_cancelled_exception
+from temporalio.exceptions import ActivityError, FailureError, RetryState
 
-from activities.messages import BEYOND_DATABASE, StepContext
+from activities.messages import StepContext
 from lastmile.contract.steps import CallKind
-from workflows.failure_details import attempt_of, is_outage, retryable, type_of
+from workflows.failure_details import attempt_of, is_outage
 
 __all__ = ["Caller"]
 
@@ -53,13 +52,28 @@ class Caller:
     def __init__(self) -> None:
         self._calls = 0
         self._kind = CallKind.DATABASE
-        self._local_attempts = 0
-        """The attempts of the current activity before its current series of regular attempts."""
+        self._earlier = 0
+        """The attempts of the current activity before its current series."""
         self.reversible = True
         """An IPAM step waits until an outage ends.
 
         After the pivot and in a rollback it parks instead, so that an operator can skip it.
         """
+
+    async def try_locally(
+        self, activity: str, summary: str, ref: StepContext, *content: Any, returns: Any = None, name: str = ""
+    ) -> Any:
+        """Run a database activity once as a local activity, and return its result. Raise its failure."""
+        return await workflow.execute_local_activity(
+            activity,
+            args=[ref, *content],
+            result_type=returns,
+            activity_id=self._next_id(name or activity),
+            summary=summary,
+            start_to_close_timeout=LOCAL_ATTEMPT,
+            retry_policy=RetryPolicy(maximum_attempts=1),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
 
     async def call(
         self,
@@ -70,7 +84,8 @@ class Caller:
         *content: Any,
         returns: Any = None,
         name: str = "",
-        local: bool = True,
+        earlier: int = 0,
+        endless: bool = False,
     ) -> Any:
         """Run an activity and return its result. Raise its failure once the attempts are used up.
 
@@ -82,44 +97,26 @@ class Caller:
             content: The other arguments.
             returns: The type of the result.
             name: The beginning of the activity id; default: the activity type.
-            local: First try it once as a local activity.
+            earlier: The number of attempts in a group before these.
+            endless: There is no limit for the attempts.
         """
-        # Replay compares activity ids and not arguments: a name tells two activities of one type apart.
-        self._calls += 1
-        self._kind, self._local_attempts = kind, 0
-        activity_id = f"{name or activity}-{self._calls}"
-        arguments = [ref, *content]
-        if local:
-            try:
-                return await workflow.execute_local_activity(
-                    activity,
-                    args=arguments,
-                    result_type=returns,
-                    activity_id=activity_id,
-                    summary=summary,
-                    start_to_close_timeout=LOCAL_ATTEMPT,
-                    retry_policy=RetryPolicy(maximum_attempts=1),
-                    cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                )
-            except FailureError as failure:
-                if is_cancelled_exception(failure) or not retryable(failure):
-                    raise
-                self._local_attempts = 0 if type_of(failure) == BEYOND_DATABASE else 1
+        self._kind, self._earlier = kind, earlier
+        activity_id = self._next_id(name or activity)
         patience = PATIENCE[kind]
         while True:
             try:
                 return await workflow.execute_activity(
                     activity,
-                    args=arguments,
+                    args=[ref, *content],
                     result_type=returns,
-                    activity_id=f"{activity_id}-again" if local else activity_id,
+                    activity_id=activity_id,
                     summary=summary,
                     start_to_close_timeout=patience.attempt,
                     heartbeat_timeout=patience.heartbeat,
                     retry_policy=RetryPolicy(
                         initial_interval=timedelta(milliseconds=200),
                         maximum_interval=patience.longest_pause,
-                        maximum_attempts=patience.attempts,
+                        maximum_attempts=0 if endless else patience.attempts,
                     ),
                     cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 )
@@ -128,13 +125,22 @@ class Caller:
                 if waits and workflow.cancellation_reason() is not None:
                     # The attempt that was running when the cancel came has hidden the cancel.
                     raise asyncio.CancelledError from None
-                if not (waits and workflow.patched("wait-for-outage")):
+                if not waits:
                     raise
-                self._local_attempts += attempt_of(failure) or 0
+                self._earlier += attempt_of(failure) or 0
+
+    def _next_id(self, name: str) -> str:
+        """Return a new activity id. Replay compares ids and not arguments: the name tells activities apart."""
+        self._calls += 1
+        return f"{name}-{self._calls}"
+
+    def failed_in_group(self) -> None:
+        """Take the failure of a step in a group for that of the last activity: it was one attempt."""
+        self._earlier = 0
 
     def attempts(self, last: int | None) -> int | None:
         """Return the number of attempts of the last activity; `last` is its last regular attempt."""
-        return None if last is None else last + self._local_attempts
+        return None if last is None else last + self._earlier
 
     def attempts_failed(self, failure: BaseException) -> int | None:
         """Return the number of attempts before this failure; None: unknown, as after a timeout."""

@@ -1,6 +1,6 @@
 """How an order ended: its status, its steps, what the subscriber has, and what operators decided."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -60,6 +60,11 @@ class StepResult(BaseModel):
     """None: unknown, as after a timeout."""
     started_at: datetime | None = None
     seconds: float | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warning of the order's result; none unless the step has warned."""
+        return [f"{self.step}: {self.reason}"] if self.outcome is StepOutcome.WARNED else []
 
 
 ADDRESS_FIELDS: Mapping[Purpose, str] = {
@@ -138,3 +143,19 @@ class OrderResult(BaseModel):
     """None: an earlier version recorded the result, without the time."""
     outdated: str = ""
     """The later order that has changed the line since this order ended. Empty: the result still holds."""
+
+    def finished(
+        self, last: StepResult, *, facts: Mapping[str, str], notes: Sequence[str], ended_at: datetime
+    ) -> "OrderResult":
+        """Return the result of an order that is done with this last step."""
+        warnings = [*self.warnings, *last.warnings]
+        return self.model_copy(
+            update={
+                "status": ResultStatus.DEGRADED if warnings else ResultStatus.COMPLETED,
+                "created": self.created.model_copy(update=dict(facts)),
+                "steps": [last if step.step == last.step else step for step in self.steps],
+                "warnings": warnings,
+                "notes": [*self.notes, *notes],
+                "ended_at": ended_at,
+            }
+        )

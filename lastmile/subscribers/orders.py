@@ -7,6 +7,7 @@ attempt that the workflow has given up cannot commit after the compensation has 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -22,13 +23,16 @@ from lastmile.subscribers.tables import orders
 
 __all__ = [
     "COMPENSATION_FENCE",
+    "OPENING_FENCE",
     "STEP_FENCE",
     "ClosedOrder",
     "EndedOrder",
     "OrderStatus",
+    "RecordedOrder",
     "close_order",
     "lock_for_compensation",
     "lock_for_step",
+    "lock_order",
     "open_order",
     "read_ended_orders",
     "read_line_result",
@@ -68,6 +72,12 @@ class Opening:
 
 
 _UNFINISHED = (OrderStatus.RUNNING, OrderStatus.ROLLING_BACK)
+_LATER_RUN = text(
+    """
+    SELECT EXISTS (SELECT FROM orders WHERE subscriber_ref = :subscriber_ref AND run_id <> :run_id
+                   AND run_started_at > :run_started_at)
+    """
+)
 
 
 async def open_order(
@@ -79,6 +89,7 @@ async def open_order(
     digest: str,
     run_id: str,
     requested_by: str = "",
+    run_started_at: datetime | None = None,
 ) -> Opening:
     """Begin the order, or resume it after its run was terminated; `run_id` is the current run.
 
@@ -87,8 +98,12 @@ async def open_order(
 
     Raises:
         OrderConflictError: the id was used with other content, or the order was terminated during its rollback.
+        OrderFencedError: a later run of the subscriber has opened an order, so this run was terminated.
         UnknownTenantError: the tenant does not exist.
     """
+    started = {} if run_started_at is None else {"run_started_at": run_started_at}
+    if started and await connection.scalar(_LATER_RUN, {"subscriber_ref": subscriber_ref, "run_id": run_id, **started}):
+        raise OrderFencedError(f"The run of order {order_id} was terminated: this late attempt changed nothing.")
     values = {
         "tenant_id": tenant,
         "order_id": order_id,
@@ -99,6 +114,7 @@ async def open_order(
         "status": OrderStatus.RUNNING,
         "run_id": run_id,
         "requested_by": requested_by or None,
+        **started,
     }
     try:
         new = (await connection.execute(insert(orders).values(values).on_conflict_do_nothing())).rowcount > 0
@@ -134,7 +150,7 @@ async def open_order(
     taken_over = found.taken_over or found.run_id != run_id or bool(same)
     if taken_over:
         await connection.execute(
-            update(orders).where(orders.c.order_id == order_id).values(run_id=run_id, taken_over=True)
+            update(orders).where(orders.c.order_id == order_id).values(run_id=run_id, taken_over=True, **started)
         )
     return Opening(new=new, taken_over=taken_over, superseded=same)
 
@@ -259,6 +275,17 @@ def _ended(order_id: str) -> OrderFencedError:
 # The order of the transaction. Row-level security leaves the orders of its tenant.
 _THIS_ORDER = "order_id = current_setting('lastmile.order')"
 
+OPENING_FENCE = Fence(
+    "SELECT pg_advisory_xact_lock(hashtextextended('lastmile.order/'"
+    " || current_setting('lastmile.tenant') || '/' || current_setting('lastmile.subscriber'), 0))",
+    _ended,  # never: the statement always finds a row
+)
+"""Lets no other order of the subscriber be opened until the transaction ends.
+
+An activity of a terminated run can still be inserting its order and its first records. The next order waits for it,
+finds that order, and supersedes it.
+"""
+
 STEP_FENCE = Fence(f"SELECT FROM orders WHERE {_THIS_ORDER} AND status = 'running' FOR SHARE", _not_running)
 """Locks the running order, so that no compensation of the order acts before the step's transaction ends."""
 
@@ -266,6 +293,29 @@ COMPENSATION_FENCE = Fence(
     f"UPDATE orders SET status = 'rolling_back' WHERE {_THIS_ORDER} AND status IN ('running', 'rolling_back')", _ended
 )
 """Sets the order to `rolling_back` and locks it, so that no step of the order acts from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedOrder:
+    """The status of an order, and its result where it has ended."""
+
+    status: OrderStatus
+    result: dict[str, Any] | None
+
+
+async def lock_order(connection: TenantConnection, order_id: str) -> RecordedOrder:
+    """Lock the order's row until the transaction ends, and return its state.
+
+    Raises:
+        OrderFencedError: the order has no row.
+    """
+    found = await connection.execute(
+        select(orders.c.status, orders.c.result).where(orders.c.order_id == order_id).with_for_update(key_share=True)
+    )
+    if (row := found.one_or_none()) is None:
+        raise OrderFencedError(f"Order {order_id} was never opened: this late attempt changed nothing.")
+    return RecordedOrder(OrderStatus(row.status), row.result)
+
 
 _LOCK_RUNNING = text("SELECT 1 FROM orders WHERE order_id = :order_id AND status = 'running' FOR SHARE")
 _LOCK_ROLLING_BACK = text(

@@ -58,6 +58,7 @@ orders = Table(
     Column("subscriber_ref", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("run_id", Text, nullable=False),
+    _now("run_started_at"),
     Column("status", Text, nullable=False),
     Column("result", JSONB),
     Column("requested_by", Text),

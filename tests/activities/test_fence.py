@@ -17,6 +17,7 @@ from activities.addresses import AddressActivities
 from activities.messages import OrderClosing, OrderOpening, StepContext, StepReport
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
+from activities.step_groups import StepGroups
 from ipam.allocation import Quarantine
 from lastmile.contract.addressing import Addressing
 from lastmile.contract.lines import Customer
@@ -44,7 +45,7 @@ async def addresses(database: Database) -> AsyncIterator[AddressActivities]:
 
 @pytest.fixture
 def orders(database: Database) -> OrderActivities:
-    return OrderActivities(database)
+    return OrderActivities(database, StepGroups({}))
 
 
 async def begin(orders: OrderActivities, order_id: str = "O-1") -> None:

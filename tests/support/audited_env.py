@@ -11,6 +11,7 @@ from activities.devices import DeviceActivities
 from activities.messages import OrderClosing, OrderOpening, StepContext
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
+from activities.step_groups import StepGroups
 from ipam.allocation import Quarantine
 from lastmile.audit.audit import Violation, check, repair
 from lastmile.contract.addressing import Addressing
@@ -36,7 +37,7 @@ class AuditedEnv:
     def __init__(self, database: Database, owner: asyncpg.Connection, authorization: DynamicAuthorization) -> None:
         self.database = database
         self.owner = owner
-        self._orders = OrderActivities(database)
+        self._orders = OrderActivities(database, StepGroups({}))
         self._records = RecordActivities(database)
         self._accounts = AccountActivities(database)
         self._addresses = AddressActivities(database, authorization, QUARANTINE, vrf_attribute=VRF_ATTRIBUTE)

@@ -9,10 +9,15 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import event
 from temporalio import activity, client, worker
 from temporalio.exceptions import ApplicationError
 
-__all__ = ["Fault", "Faults", "Gate", "broken", "once", "refused"]
+from activities.current_step import activity_type
+from activities.step_groups import StepInterceptor
+from lastmile.db import Database
+
+__all__ = ["Fault", "Faults", "Gate", "broken", "listen_to_commits", "once", "refused"]
 
 Fault = Callable[[], Awaitable[None]]
 
@@ -49,18 +54,33 @@ def once(fault: Fault) -> Fault:
     failed: set[tuple[str | None, str]] = set()
 
     async def first() -> None:
-        info = activity.info()
-        if (one := (info.workflow_run_id, info.activity_type)) not in failed:
+        if (one := (activity.info().workflow_run_id, activity_type())) not in failed:
             failed.add(one)
             await fault()
 
     return first
 
 
-class Faults(client.Interceptor, worker.Interceptor):
+def listen_to_commits(database: Database, at_commit: Callable[[], None]) -> None:
+    """Call `at_commit` before a transaction of an activity is committed, and before a grouped step's savepoint ends."""
+
+    def on_commit(_: object) -> None:
+        if activity.in_activity():
+            at_commit()
+
+    def on_release(_: object, __: str, ___: object) -> None:
+        if activity.in_activity():
+            at_commit()
+
+    event.listen(database.engine.sync_engine, "commit", on_commit)
+    event.listen(database.engine.sync_engine, "release_savepoint", on_release)
+
+
+class Faults(client.Interceptor, StepInterceptor):
     """What goes wrong: before an activity runs, or after it has done its work and before that is known.
 
-    By activity type, or by order id and activity type. The worker takes it over from its client.
+    A step of a group counts as an activity. By activity type, or by order id and activity type. The worker takes it
+    over from its client.
     """
 
     def __init__(self) -> None:
@@ -79,7 +99,7 @@ class _Faulty(worker.ActivityInboundInterceptor):
         self._faults = faults
 
     async def execute_activity(self, input: worker.ExecuteActivityInput) -> Any:
-        name = activity.info().activity_type
+        name = activity_type()
         one = (getattr(input.args[0], "order_id", ""), name) if input.args else ("", name)
         faults = self._faults
         if before := faults.before.get(one) or faults.before.get(name):

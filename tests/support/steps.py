@@ -8,6 +8,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.addresses import AddressActivities
 from activities.messages import OrderClosing, OrderOpening, StepContext, StepReport
 from activities.orders import OrderActivities
+from activities.step_groups import StepGroups
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
 from lastmile.contract.addressing import Addressing
@@ -26,7 +27,7 @@ class Steps:
 
     def __init__(self, database: Database, authorization: DynamicAuthorization, netbox: NetBox | None) -> None:
         self.database = database
-        self.orders = OrderActivities(database)
+        self.orders = OrderActivities(database, StepGroups({}))
         self._authorization = authorization
         self.use(netbox)
 

@@ -105,12 +105,15 @@ async def test_tracing_of_a_run_has_spans_of_its_steps(
     steps = {
         span.name: spans[span.parent_span_id]
         for span in spans.values()
-        if span.trace_id == first.trace_id and span.name.startswith("RunActivity:")
+        if span.trace_id == first.trace_id and span.name.startswith(("RunActivity:", "RunStep:"))
     }
-    for step in ("open_order", "create_customer", "allocate_ip_address", "create_billing_service", "close_order"):
-        start = steps[f"RunActivity:{step}"]
-        assert start.name == f"StartActivity:{step}"
+    for activity in ("open_order", "finish_order"):
+        start = steps[f"RunActivity:{activity}"]
+        assert start.name == f"StartActivity:{activity}"
         assert start.parent_span_id == first.span_id
+    for step in ("create_customer", "allocate_ip_address"):
+        assert steps[f"RunStep:{step}"].name == "RunActivity:open_order"
+    assert steps["RunStep:create_billing_service"].name == "RunActivity:finish_order"
     assert first.end_time_unix_nano > first.start_time_unix_nano
 
 
@@ -120,7 +123,7 @@ async def test_tracing_of_a_failure_has_only_its_type(
     await work(environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"{collector.url}/"}, lastmile, orders)
 
     failed = {span.name: span for span in collector.spans() if span.status.code == Status.STATUS_CODE_ERROR}
-    assert failed.keys() >= {"RunActivity:allocate_ip_address", "RunWorkflow:Provision"}
+    assert failed.keys() >= {"RunStep:allocate_ip_address", "RunWorkflow:Provision"}
     for span in failed.values():
         assert span.status.message == ""
         [event] = span.events

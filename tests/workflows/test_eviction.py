@@ -14,6 +14,7 @@ from lastmile.settings import Settings
 from lastmile.worker import build_worker
 from tests.support.faults import Faults, Gate, refused
 from tests.support.orders import Orders, parked, what_is_there
+from workflows.saga import LATE_CANCEL
 
 WORD = Decision(by="noc-7", why="ticket 4711")
 
@@ -36,7 +37,7 @@ async def test_evicted_runs_roll_back(
     faults.after["create_billing_service"] = refused
     cancelled, undoing = Gate(), Gate()
     # They wait in regular activities: during a local activity a run is not evicted.
-    faults.after["O-2", "create_billing_service"] = cancelled
+    faults.before["O-2", "finish_order"] = cancelled
     faults.before["O-3", "begin_rollback"] = undoing
     faults.before["O-4", "release_ip_address"] = refused
     runs = [await lastmile.start(orders.provision(f"O-{n}", n)) for n in (1, 2, 3, 4)]
@@ -69,7 +70,7 @@ async def test_evicted_deprovision_goes_forward(
 
     result = await run.result()
 
-    assert result.status is ResultStatus.DEGRADED
+    assert (result.status, result.notes) == (ResultStatus.COMPLETED, [LATE_CANCEL])
     assert await owner.fetchval("SELECT count(*) FROM delegations WHERE released_at IS NULL") == 1
 
 

@@ -11,7 +11,6 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from activities.base import beyond_database
 from activities.interceptor import ActivityInterceptor
 from activities.messages import StepContext
 from lastmile.client.orders import Lastmile, OrderRefusedError
@@ -49,7 +48,7 @@ async def test_repeated_order_counts_once(lastmile: Lastmile, orders: Orders, co
     assert counted.since(ORDERS) == {("provision", "completed", "acme"): 1}
     assert counted.since(ORDER_SECONDS) == {("provision", "acme"): 1}
     assert counted.since(STEPS) == as_reported(result)
-    own = {"open_order": 2, "close_order": 1}
+    own = {"open_order": 2, "finish_order": 1}
     assert counted.since(ATTEMPTS) == {(name,): own.get(name, 1) for name in (*outcomes(result), *own)}
     assert counted.since(RETRIES) == {}
     assert counted.since(ALLOCATED) == {("acme",): 1}
@@ -92,10 +91,10 @@ async def test_duration_of_an_order_equals_its_row(
 async def test_order_with_a_lost_reply_counts_once(
     lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults
 ) -> None:
-    faults.after["close_order"] = once(broken)
+    faults.after["finish_order"] = once(broken)
     result = await lastmile.execute(orders.provision())
 
-    assert faults.ran["close_order"] == 2
+    assert faults.ran["finish_order"] == 2
     assert counted.since(ORDERS) == {("provision", "completed", "acme"): 1}
     assert counted.since(STEPS) == as_reported(result)
 
@@ -118,7 +117,7 @@ async def test_rolled_back_order_counts_its_undone_steps(
 async def test_cancelled_order_counts_as_cancelled(
     lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults
 ) -> None:
-    gate = faults.after["create_billing_service"] = Gate()
+    gate = faults.before["finish_order"] = Gate()
     run = await lastmile.start(orders.provision())
     await gate.reached.wait()
     await run.handle.cancel()
@@ -195,7 +194,7 @@ async def test_parked_run_counts_when_it_ends(
 async def test_live_session_counts_its_requests(
     lastmile: Lastmile, orders: Orders, counted: Counted, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
-    """A step that declines to run as a local activity does not count as an attempt."""
+    """A step that declines to run in its group does not count as an attempt."""
     await log_in(owner, orders, "4F0C-01", nas)
     await lastmile.execute(orders.provision())
     assert counted.since(ATTEMPTS)["activate_ipv6_lifecycle",] == 1
@@ -214,26 +213,14 @@ async def never(ref: StepContext) -> None:
     raise ApplicationError("words", type="Never")
 
 
-@activity.defn
-async def declines(ref: StepContext) -> None:
-    beyond_database("do more")
-
-
 @workflow.defn
 class Stubborn:
-    """A workflow with three attempts of a failing activity, and one of an activity that declines."""
+    """A workflow with three attempts of a failing activity."""
 
     @workflow.run
     async def run(self) -> None:
-        patience = timedelta(seconds=10)
-        once_only, thrice = RetryPolicy(maximum_attempts=1), RetryPolicy(timedelta(milliseconds=1), maximum_attempts=3)
-        await workflow.execute_activity(declines, REF, start_to_close_timeout=patience, retry_policy=once_only)
-        try:
-            await workflow.execute_local_activity(
-                declines, REF, start_to_close_timeout=patience, retry_policy=once_only
-            )
-        except ApplicationError:
-            await workflow.execute_activity(never, REF, start_to_close_timeout=patience, retry_policy=thrice)
+        thrice = RetryPolicy(timedelta(milliseconds=1), maximum_attempts=3)
+        await workflow.execute_activity(never, REF, start_to_close_timeout=timedelta(seconds=10), retry_policy=thrice)
 
 
 async def test_last_attempt_counts_no_retry(temporal_client: Client, orders: Orders, counted: Counted) -> None:
@@ -241,7 +228,7 @@ async def test_last_attempt_counts_no_retry(temporal_client: Client, orders: Ord
         temporal_client,
         task_queue=orders.ref,
         workflows=[Stubborn],
-        activities=[never, declines],
+        activities=[never],
         interceptors=[ActivityInterceptor()],
         workflow_runner=RUNNER,
     )
@@ -249,5 +236,5 @@ async def test_last_attempt_counts_no_retry(temporal_client: Client, orders: Ord
         with pytest.raises(WorkflowFailureError):
             await temporal_client.execute_workflow(Stubborn.run, id=orders.ref, task_queue=orders.ref)
 
-    assert counted.since(ATTEMPTS) == {("never",): 3, ("declines",): 1}
+    assert counted.since(ATTEMPTS) == {("never",): 3}
     assert counted.since(RETRIES) == {("Never", "never"): 2}

@@ -253,15 +253,15 @@ async def test_result_that_cannot_be_recorded_parks(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     """The run does not end before the order's row has the result."""
-    faults.before["close_order"] = refused
+    faults.before["close_order"] = faults.before["configure_cpe"] = refused
     run = await lastmile.start(orders.provision())
     assert (await parked(run)).attention == "close_order failed: refused by the test"
 
     faults.before.clear()
     await lastmile.decide("acme", orders.ref, "retry_step", WORD)
 
-    assert (await run.result()).status is ResultStatus.COMPLETED
-    assert await owner.fetchval("SELECT status FROM orders") == "completed"
+    assert (await run.result()).status is ResultStatus.ROLLED_BACK
+    assert await owner.fetchval("SELECT status FROM orders") == "rolled_back"
 
 
 async def test_decision_for_no_run_or_another_step_is_refused(

@@ -339,3 +339,22 @@ async def test_history_never_contains_the_password(
     assert not any(
         password in base64.b64decode(data).decode() for data in re.findall('"data": "(.*?)"', history.to_json())
     )
+
+
+async def test_opening_whose_replies_are_lost_for_long_ends_completed(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    """The first attempt may have done the first steps, so the run does not end before the database answers."""
+    lost = 0
+
+    async def lose() -> None:
+        nonlocal lost
+        lost += 1
+        if lost <= 35:
+            await broken()
+
+    faults.after["open_order"] = lose
+
+    result = await lastmile.execute(orders.provision())
+
+    assert (result.status, lost) == (ResultStatus.COMPLETED, 36)

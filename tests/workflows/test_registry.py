@@ -12,7 +12,7 @@ from workflows.maintenance import cleanup
 from workflows.registry import WORKFLOWS
 
 STEPS: list[Step[Any]] = [*operations.PROVISION.steps, *operations.DEPROVISION.steps]
-ORDERS = {"open_order", "begin_rollback", "close_order"}
+ORDERS = {"open_order", "run_steps", "begin_rollback", "finish_order", "close_order"}
 CLEANUP = {part.activity for part in cleanup.PARTS} | {cleanup.FINISH, "cleanup_ended"}
 POOL_MODE = {"plan_pool_mode", "prepare_pool", "close_pool", "convert_pool", "return_blocks", "open_pool"}
 AUDIT = {"invariants", "check_invariant", "compare_with_netbox", "retry_disconnects", "audit_ended"}

@@ -79,6 +79,8 @@ class End:
     """Where the run waited for an operator, in order."""
     untouched: bool = False
     """Every row is what it was before."""
+    late_cancel: bool = False
+    """The result says that a cancel came too late."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,11 @@ class Case:
         return self.flow.before_pivot[-1].name
 
     @property
+    def failing(self) -> str:
+        """The step that fails with the activity: a failed closing is a failure of the last step."""
+        return self.flow.last if self.activity == CLOSE else self.activity
+
+    @property
     def undo(self) -> str:
         """The activity that takes this one back."""
         assert self.rule is not None
@@ -127,6 +134,8 @@ class Case:
             return self.activity != OPEN
         if self.fault is Fault.GIVEN_UP:
             return self.flow.is_forward_only(self.activity)
+        if self.fault is Fault.USED_UP and self.activity == OPEN:
+            return False  # the opening is tried without end
         if self.fault is Fault.LOST_BETWEEN:
             # The session's end, on the wire, lies between the two transactions of this one.
             return self.activity == "revoke_ipv6_lifecycle"
@@ -147,36 +156,30 @@ class Case:
         if self.activity == OPEN:
             steps = dict.fromkeys((step.name for step in self.flow.steps), frozenset([None]))
             return (End("not begun", "FAILED", None, steps, self.flow.begins_with, {}),)
-        if self.rule is not None and not self.rule.best_effort and not self.flow.is_forward_only(self.activity):
-            return (self._rolled_back(self.activity),)
-        return (self._forward(self.activity),)
+        best_effort = self.rule is not None and self.rule.best_effort
+        if not best_effort and not self.flow.is_forward_only(self.activity):
+            return (self._rolled_back(self.failing),)
+        return (self._forward(self.failing),)
 
     def _cancelled(self) -> tuple[End, ...]:
         """A cancel is followed up to the point of no return. After it the result says so, if it is not too late even
         for that. The activity before and the activity that the cancel comes in can be one workflow task."""
         at = self.flow.activities.index(self.activity)
-        pivot = self.flow.activities.index(self.flow.pivot)
-        followed = at < pivot or (at == pivot and self.fault is Fault.CANCEL_BEFORE)
-        forward = self._forward()
-        if self.operation == "deprovision":
-            warned = replace(forward, status="degraded", order="degraded")
-            too_late = (
-                (forward,) if self.activity == CLOSE and self.fault is not Fault.CANCEL_BEFORE else (forward, warned)
-            )
-            if at == pivot and self.fault is not Fault.CANCEL_RACING:
-                too_late = (warned,)
-        else:
-            too_late = (forward,)
+        # The last step and the closing begin together.
+        pivot = self.flow.activities.index(self.flow.pivot or self.flow.last)
+        begins = at == pivot or (not self.flow.pivot and self.activity == CLOSE)
+        followed = at < pivot or (begins and self.fault is Fault.CANCEL_BEFORE)
+        forward = replace(self._forward(), late_cancel=self.fault is not Fault.CANCEL_RACING)
         if self.fault is Fault.CANCEL_RACING:
-            return (self._rolled_back(), *too_late) if followed else too_late
-        return (self._rolled_back(),) if followed else too_late
+            return (self._rolled_back(), forward) if followed else (forward,)
+        return (self._rolled_back(),) if followed else (forward,)
 
     def _taken_over(self) -> End:
         """What has no way back goes to its end, wherever the run before was terminated. The rest is taken back."""
         if self.operation == "deprovision":
             forward = self._forward()
             steps = dict.fromkeys(forward.steps, frozenset[str | None](["done", "skipped"]))
-            return replace(forward, status="degraded", order="degraded", steps=steps)
+            return replace(forward, steps=steps, late_cancel=True)
         steps = dict.fromkeys(
             (rule.name for rule in self.flow.steps), frozenset[str | None]([None, "undone", "failed"])
         )
@@ -204,17 +207,13 @@ class Case:
                 facts = rule.after(facts)
                 steps[rule.name] = frozenset[str | None]([rule.says])
         status = "abandoned" if abandoned else "degraded" if warned else "completed"
-        order = status
-        if failing == CLOSE:
-            parked.append(CLOSE)
-            order = status if self.fault.decision == "retry_step" else "running"
         return End(
             status,
             "FAILED" if abandoned else "COMPLETED",
-            order,
+            status,
             steps,
             facts,
-            findings(self.operation, order, facts),
+            findings(self.operation, status, facts),
             because=failing if abandoned else "",
             parked=tuple(parked),
         )
@@ -244,10 +243,11 @@ class Case:
         facts = self.flow.begins_with
         steps = {rule.name: frozenset[str | None]([None]) for rule in self.flow.steps}
         for rule in self.flow.before_pivot:
-            facts = rule.after(facts)
+            if rule.name != self.flow.last:  # whose failure takes back what it did
+                facts = rule.after(facts)
             steps[rule.name] = frozenset([rule.says])
         if self.fault is Fault.UNDO_CANCELLED:
-            steps[failing] |= {"failed"}
+            steps[failing] |= {"failed"} if self.flow.pivot else {None}
             failing = ""
         else:
             steps[failing] = frozenset(["failed"])

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
-from sqlalchemy import event
 from sqlalchemy.util import await_only
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from activities.current_step import activity_type
 from ipam.netbox import NetBox
 from ipam.pools import Pool, add_pool
 from lastmile.client.orders import Lastmile
@@ -25,7 +25,7 @@ from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.worker import build_worker
-from tests.support.faults import Fault, Faults
+from tests.support.faults import Fault, Faults, listen_to_commits
 from tests.support.orders import Orders
 from tests.workflows.every_way.netbox_pools import NetBoxPools
 from tests.workflows.every_way.short_waits import ShortWaits
@@ -36,17 +36,17 @@ SECRET = "a shared secret"
 
 
 class AtCommit(dict[tuple[str, str], Fault]):
-    """What happens when a transaction of an activity is about to be committed, by workflow id and activity type."""
+    """What happens when a transaction of an activity is about to be committed, by workflow id and activity type.
+
+    The transaction of a step in a group is a savepoint.
+    """
 
     def __init__(self, database: Database) -> None:
         super().__init__()
-        event.listen(database.engine.sync_engine, "commit", self._at_commit)
+        listen_to_commits(database, self._at_commit)
 
-    def _at_commit(self, _: object) -> None:
-        if not activity.in_activity():
-            return
-        info = activity.info()
-        if fault := self.get((str(info.workflow_id), info.activity_type)):
+    def _at_commit(self) -> None:
+        if fault := self.get((str(activity.info().workflow_id), activity_type())):
             await_only(fault())
 
 

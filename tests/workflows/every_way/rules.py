@@ -8,7 +8,7 @@ from dataclasses import dataclass
 __all__ = ["CLOSE", "LINE", "NOTHING", "OPEN", "OPERATIONS", "Facts", "Flow", "Rule", "Undo", "findings"]
 
 Facts = frozenset[str]
-OPEN, CLOSE = "open_order", "close_order"
+OPEN, CLOSE = "open_order", "finish_order"
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,14 @@ LINE = _set(
 
 @dataclass(frozen=True)
 class Flow:
-    """An operation: what it starts from, its steps, and the first activity that there is no way back from."""
+    """An operation: what it starts from, its steps, and the first step that there is no way back from.
+
+    Without such a step, the order can be taken back until its last step, which is done with the closing.
+    """
 
     begins_with: Facts
     steps: tuple[Rule, ...]
-    pivot: str
+    pivot: str = ""
 
     @property
     def activities(self) -> list[str]:
@@ -80,10 +83,15 @@ class Flow:
     @property
     def before_pivot(self) -> tuple[Rule, ...]:
         names = [step.name for step in self.steps]
-        return self.steps[: names.index(self.pivot)] if self.pivot in names else self.steps
+        return self.steps[: names.index(self.pivot)] if self.pivot else self.steps
+
+    @property
+    def last(self) -> str:
+        """The step that shares its transaction with the closing."""
+        return self.steps[-1].name
 
     def is_forward_only(self, activity: str) -> bool:
-        return self.activities.index(activity) >= self.activities.index(self.pivot)
+        return bool(self.pivot) and self.activities.index(activity) >= self.activities.index(self.pivot)
 
 
 OPERATIONS = {
@@ -120,7 +128,6 @@ OPERATIONS = {
             Rule("configure_cpe", "cpe in service", undo=Undo("unconfigure_cpe"), says="skipped"),
             Rule("create_billing_service", "billing active", undo=Undo("delete_billing_service")),
         ),
-        pivot=CLOSE,
     ),
     "deprovision": Flow(
         LINE,

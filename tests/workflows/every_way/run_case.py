@@ -19,6 +19,7 @@ from tests.workflows.every_way import victim
 from tests.workflows.every_way.cases import Case, End, Fault
 from tests.workflows.every_way.environment import CaseEnvironment
 from tests.workflows.every_way.victim import Death, Moment
+from workflows.saga import LATE_CANCEL
 
 __all__ = ["Seen", "play"]
 
@@ -50,6 +51,8 @@ class Seen:
     parked: tuple[str, ...]
     untouched: bool
     """Every row is, word for word, what it was before the run."""
+    late_cancel: bool
+    """The result says that a cancel came too late."""
 
     @property
     def words(self) -> str:
@@ -77,6 +80,8 @@ class Seen:
             words.append(f"reason: {self.reason!r}, not because of {end.because!r}")
         if end.untouched and not self.untouched:
             words.append("rolled back, and some rows are not what they were")
+        if end.late_cancel and not self.late_cancel:
+            words.append("the result does not say that the cancel came too late")
         return words
 
 
@@ -167,6 +172,8 @@ async def _cancelled(stage: CaseEnvironment, case: Case, order: AnyOrder, stack:
             await run.handle.cancel()
             await stack.enter_async_context(stage.worker(order.tenant))
             return run
+        case Fault.CANCEL_BEFORE, "finish_order":
+            faults.before[order.order_id, case.activity] = gate
         case Fault.CANCEL_BEFORE, _:
             faults.after[order.order_id, case.previous] = gate
         case Fault.CANCEL_DURING, _:
@@ -191,7 +198,10 @@ async def _failing(stage: CaseEnvironment, case: Case, order: AnyOrder) -> Order
         return await stage.lastmile.start(order)
     gates = {Fault.UNDO_CANCELLED: (Gate(), Gate()), Fault.UNDO_OF_FAILURE_CANCELLED: (refused, Gate())}
     forward, backward = gates.get(case.fault, (refused, fault))
-    faults.after[order.order_id, case.last] = forward
+    if isinstance(forward, Gate) and not case.flow.pivot:  # a cancel of the last step would come too late
+        faults.before[order.order_id, "finish_order"] = forward
+    else:
+        faults.after[order.order_id, case.last] = forward
     faults.before[order.order_id, case.undo] = backward
     run = await stage.lastmile.start(order)
     for gate in (forward, backward):
@@ -287,6 +297,7 @@ async def _look(
         findings=dict(findings),
         parked=parked_at,
         untouched=rows == before,
+        late_cancel=result is not None and LATE_CANCEL in result.notes,
     )
 
 

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from multiprocessing.process import BaseProcess
 
-from sqlalchemy import event
-from temporalio import activity
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from activities.current_step import activity_type
 from ipam.netbox import NetBox
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.support.faults import Faults, refused
+from tests.support.faults import Faults, listen_to_commits, refused
 from tests.workflows.every_way.short_waits import Impatient
 
 __all__ = ["Death", "Moment", "end", "start", "until_dead"]
@@ -111,11 +110,11 @@ async def _die() -> None:
 def _die_at_commit(database: Database, name: str, nth: int) -> None:
     commits = 0
 
-    def at_commit(_: object) -> None:
+    def at_commit() -> None:
         nonlocal commits
-        if activity.in_activity() and activity.info().activity_type == name:
+        if activity_type() == name:
             commits += 1
             if commits == nth:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    event.listen(database.engine.sync_engine, "commit", at_commit)
+    listen_to_commits(database, at_commit)

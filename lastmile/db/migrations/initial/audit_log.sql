@@ -2,7 +2,7 @@
 
 CREATE TABLE audit_log (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    at              timestamptz NOT NULL DEFAULT now(),
+    at              timestamptz NOT NULL DEFAULT clock_timestamp(),
     tenant_id       text,
     actor           text NOT NULL,
     order_id        text,

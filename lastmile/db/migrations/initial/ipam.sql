@@ -270,7 +270,7 @@ CREATE TABLE delegation_events (
     to_state        text NOT NULL,
     order_id        text NOT NULL,
     reason          text NOT NULL,
-    at              timestamptz NOT NULL DEFAULT now()
+    at              timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE delegation_events IS
     'Every transition of a delegation, in the transaction of the transition. Kept for the audit period after the '

@@ -34,6 +34,7 @@ CREATE TABLE orders (
     subscriber_ref  text NOT NULL,
     digest          text NOT NULL,
     run_id          text NOT NULL,
+    run_started_at  timestamptz NOT NULL DEFAULT now(),
     status          text NOT NULL CHECK (status IN ('running', 'rolling_back', 'completed', 'degraded', 'rolled_back',
                                                     'partly_rolled_back', 'abandoned', 'superseded')),
     taken_over      boolean NOT NULL DEFAULT false,
@@ -52,6 +53,8 @@ COMMENT ON COLUMN orders.effect IS
     'name no order type.';
 COMMENT ON COLUMN orders.digest IS 'A hash of the order''s content: the same order_id with another content is refused.';
 COMMENT ON COLUMN orders.run_id IS 'The Temporal run that works on the order.';
+COMMENT ON COLUMN orders.run_started_at IS
+    'When Temporal started that run. An opening by an older run is refused: it comes from a run that was terminated.';
 COMMENT ON COLUMN orders.status IS
     'running and rolling_back are open. degraded: done, except best-effort steps. partly_rolled_back: an operator '
     'skipped an undo. abandoned: an operator ended the order as it stood. superseded: the run was lost, and another '
