@@ -25,12 +25,12 @@ __all__ = [
     "done",
     "failing_by_type",
     "heartbeating",
+    "maintenance_activity",
     "skipped",
     "step",
     "taken",
     "time_left",
     "undone",
-    "upkeep",
     "warned",
 ]
 
@@ -153,7 +153,7 @@ def step(run: Callable[P, Awaitable[StepReport]]) -> Callable[P, Awaitable[StepR
     return attempt
 
 
-def upkeep(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+def maintenance_activity(run: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
     """Make an activity of the scheduled workflows. It has the method's name and sends heartbeats."""
 
     @activity.defn

@@ -77,9 +77,9 @@ def main() -> None:
         "--large", action="store_true", help="also measure 10 million delegations: takes minutes and 10 GB of disk"
     )
     given = arguments.parse_args()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
-    )  # otherwise a line for each step
+    # Otherwise there is a line for each step and each rollback.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    logging.getLogger("temporalio").setLevel(logging.ERROR)
     part = given.part
     parts = PARTS if "all" in part else part
     load = os.getloadavg()[0]

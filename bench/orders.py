@@ -11,7 +11,7 @@ from typing import Any
 
 import temporalio.client
 from temporalio.client import Client
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ExecuteActivityInput,
@@ -157,7 +157,13 @@ class _Refusing(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         ref = input.args[0] if input.args else None
         if activity_type() == LAST and isinstance(ref, StepContext) and ref.order_id.startswith(REFUSED):
-            raise ApplicationError("refused by the benchmark", 1, type="Refused", non_retryable=True)
+            raise ApplicationError(
+                "refused by the benchmark",
+                1,
+                type="Refused",
+                non_retryable=True,
+                category=ApplicationErrorCategory.BENIGN,  # otherwise the SDK logs a traceback for each
+            )
         return await super().execute_activity(input)
 
 

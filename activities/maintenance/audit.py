@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from activities.base import Activities, upkeep
+from activities.base import Activities, maintenance_activity
 from activities.maintenance.messages import InvariantReport, MaintenanceReport
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
@@ -88,7 +88,7 @@ class AuditActivities(Activities):
         self._quarantine = quarantine
         self._invariants = {invariant.name: invariant for invariant in INVARIANTS}
 
-    @upkeep
+    @maintenance_activity
     async def invariants(self) -> list[str]:
         """Return the names of all invariants in the order of the checks; delete findings of other invariants."""
         async with self._database.platform(actor=ACTOR) as connection:
@@ -96,7 +96,7 @@ class AuditActivities(Activities):
             await delete_other_findings(connection, [*self._invariants, *compared])
         return list(self._invariants)
 
-    @upkeep
+    @maintenance_activity
     async def check_invariant(self, name: str) -> InvariantReport:
         """Check one invariant, repair its violations where possible, and store the counts for the metrics."""
         invariant = self._invariants[name]
@@ -145,7 +145,7 @@ class AuditActivities(Activities):
                 repaired=repaired,
             )
 
-    @upkeep
+    @maintenance_activity
     async def compare_with_netbox(self) -> dict[str, int]:
         """Return the numbers of differences by kind. The audit repairs none: other users work in NetBox too."""
         async with self._database.platform() as connection:
@@ -164,7 +164,7 @@ class AuditActivities(Activities):
             log.warning("audit.netbox_differs", remedy="`lastmile netbox reconcile` names them", **found)
         return found
 
-    @upkeep
+    @maintenance_activity
     async def retry_disconnects(self) -> MaintenanceReport:
         """Repeat the disconnect of sessions whose end no NAS has confirmed. A confirmation shortens the quarantine.
 
@@ -185,7 +185,7 @@ class AuditActivities(Activities):
         confirmed = sum(await asyncio.gather(*map(retry, found)))
         return MaintenanceReport(counts={"disconnects_retried": len(found), "disconnects_confirmed": confirmed})
 
-    @upkeep
+    @maintenance_activity
     async def audit_ended(self, result: dict[str, Any], failed: list[str]) -> None:
         """Log the findings; `failed` lists the checks that failed."""
         if failed:

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from activities.base import Activities, time_left, upkeep
+from activities.base import Activities, maintenance_activity, time_left
 from activities.maintenance.messages import MaintenanceReport, MaintenanceSearch, RevocationReport, Stuck
 from ipam.allocation import Quarantine, release
 from ipam.delegations import Delegation, held_by, revoked_for, transition
@@ -69,7 +69,7 @@ class CleanupActivities(Activities):
         self._audit_period = audit_period
         self._netbox = netbox
 
-    @upkeep
+    @maintenance_activity
     async def delete_revoked(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Delete delegations that were released long ago and whose quarantine is over."""
         age = max(search.older_than, self._quarantine.confirmed, self._quarantine.unconfirmed)
@@ -84,7 +84,7 @@ class CleanupActivities(Activities):
                     counts={"revoked_deleted": deleted}, after=_cursor(after), more=after is not None
                 )
 
-    @upkeep
+    @maintenance_activity
     async def report_leaks(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Report every delegation that has been allocated for too long, whatever the state of its order."""
         async with self._database.platform() as connection:
@@ -107,7 +107,7 @@ class CleanupActivities(Activities):
             more=len(found) == PAGE,
         )
 
-    @upkeep
+    @maintenance_activity
     async def stuck_revocations(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Find the subscribers whose revocations began long ago and have not ended."""
         async with self._database.platform() as connection:
@@ -122,7 +122,7 @@ class CleanupActivities(Activities):
             more=len(found) == PAGE,
         )
 
-    @upkeep
+    @maintenance_activity
     async def finish_revocation(self, stuck: Stuck) -> RevocationReport:
         """Complete every revocation of the subscriber: disconnect, revoked, released, also in NetBox.
 
@@ -169,7 +169,7 @@ class CleanupActivities(Activities):
     def _subscriber(self, stuck: Stuck) -> AbstractAsyncContextManager[TenantConnection]:
         return self._database.tenant(stuck.tenant, actor=ACTOR, subscriber_ref=stuck.subscriber_ref)
 
-    @upkeep
+    @maintenance_activity
     async def purge_history(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Delete entries of the audit log, and events of ended delegations, that are older than the audit period."""
         if search.dry_run:
@@ -185,7 +185,7 @@ class CleanupActivities(Activities):
                 break
         return MaintenanceReport(counts={"audit_entries_purged": entries, "events_purged": events}, more=more)
 
-    @upkeep
+    @maintenance_activity
     async def remove_from_netbox(self, search: MaintenanceSearch) -> MaintenanceReport:
         """Delete the records in NetBox whose quarantine is over; a record that fails delays no other."""
         async with self._database.platform() as connection:
@@ -208,7 +208,7 @@ class CleanupActivities(Activities):
                 failed_in_a_row += 1
         return MaintenanceReport(counts={"netbox_removed": removed, "errors": len(left)}, lines=left)
 
-    @upkeep
+    @maintenance_activity
     async def cleanup_ended(self, result: dict[str, Any], failed: list[str]) -> None:
         """Log what was done; `failed` lists the parts that failed."""
         if result.pop("dry_run"):

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from activities.base import Activities, upkeep
+from activities.base import Activities, maintenance_activity
 from ipam.modes import PoolMode, read_mode
 from ipam.netbox import NetBox
 from ipam.netbox.binding import BoundPool, require_netbox
@@ -23,7 +23,7 @@ class PoolModeActivities(Activities):
         self._netbox = netbox
         self._quarantine = quarantine
 
-    @upkeep
+    @maintenance_activity
     async def plan_pool_mode(self, change: PoolModeChange) -> list[PoolModeStage]:
         """Return the conversions that lead to the requested mode; none where the pool has it."""
         before, requested = read_mode(change.before), read_mode(change.requested)
@@ -31,7 +31,7 @@ class PoolModeActivities(Activities):
             stages = await plan(connection, change.pool_id, before, requested)
         return [PoolModeStage(conversion=conversion, mode=mode.model_dump(mode="json")) for conversion, mode in stages]
 
-    @upkeep
+    @maintenance_activity
     async def prepare_pool(self, work: PoolStage) -> Prepared:
         """Do some of what NetBox has to write before the conversion."""
         pool, present, conversion = await self._read(work)
@@ -51,14 +51,14 @@ class PoolModeActivities(Activities):
                 await preparation.settle_block(self._database, netbox, pool)
         return Prepared(left=0)
 
-    @upkeep
+    @maintenance_activity
     async def close_pool(self, work: PoolStage) -> PoolInFlight:
         """Close the pool to new allocations, or keep it closed; return the orders that are in flight."""
         pool, _, _ = await self._read(work)
         await closing.close(self._database, pool)
         return PoolInFlight(subscribers=await closing.in_flight(self._database, pool))
 
-    @upkeep
+    @maintenance_activity
     async def convert_pool(self, work: PoolStage) -> bool:
         """Convert the closed pool and open it; False where its preparation is not complete."""
         mode = read_mode(work.stage.mode)
@@ -72,13 +72,13 @@ class PoolModeActivities(Activities):
             return False
         return True
 
-    @upkeep
+    @maintenance_activity
     async def return_blocks(self, work: PoolStage) -> None:
         """Return the blocks that the pool no longer needs to NetBox."""
         pool, _, _ = await self._read(work)
         await return_withdrawn_blocks(self._database, require_netbox(self._netbox, pool), pool)
 
-    @upkeep
+    @maintenance_activity
     async def open_pool(self, pool_id: int) -> str:
         """Open the pool after a change that has stopped; return its mode in words."""
         await closing.reopen(self._database, pool_id)

@@ -70,11 +70,11 @@ AWAY = {
 }
 """The statuses of an RPC while the server is away or restarts, or while no worker answers a query."""
 
-ANSWER_TIME = timedelta(seconds=10)
+ANSWER_TIME = timedelta(seconds=15)
 """How long a worker may take to answer a query or an update. One that runs answers within milliseconds.
 
-Temporal asks the worker that answered last for 5 seconds, and then any worker. Without a limit it waits for minutes. A
-run whose step hangs answers when the SDK ends its workflow task, after eight seconds.
+Temporal asks the worker that answered last for up to ten seconds, and then any worker. Without a limit it waits for
+minutes. A run whose step hangs answers when the SDK ends its workflow task, after eight seconds.
 """
 
 T = TypeVar("T")

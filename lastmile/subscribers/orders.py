@@ -15,7 +15,7 @@ from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from lastmile.contract.operations import OPERATIONS, LineEffect, operations_that
+from lastmile.contract.operations import OPERATIONS, LineEffect
 from lastmile.contract.orders import Operation
 from lastmile.db import Fence, PlatformConnection, TenantConnection
 from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, UnknownTenantError
@@ -157,14 +157,12 @@ async def open_order(
 
 _LAST_OTHER_ORDER = text(
     """
-    SELECT operation, status, result FROM orders
+    SELECT effect, status, result FROM orders
     WHERE subscriber_ref = :subscriber_ref AND order_id <> :order_id
-      AND operation = ANY(:operations) AND status NOT IN ('rolled_back', 'partly_rolled_back')
+      AND effect IN ('creates', 'ends') AND NOT lastmile_order_rolled_back(status)
     ORDER BY created_at DESC, order_id LIMIT 1
     """
 )
-_CREATING = operations_that(LineEffect.CREATES)
-_CREATING_OR_ENDING = operations_that(LineEffect.CREATES, LineEffect.ENDS)
 
 
 async def read_line_result(connection: TenantConnection, subscriber_ref: str, order_id: str) -> dict[str, Any] | None:
@@ -173,13 +171,10 @@ async def read_line_result(connection: TenantConnection, subscriber_ref: str, or
     None if no line is in service: the last order ended the line, was terminated halfway, or does not exist. The order
     `order_id` itself does not count.
     """
-    row = (
-        await connection.execute(
-            _LAST_OTHER_ORDER,
-            {"subscriber_ref": subscriber_ref, "order_id": order_id, "operations": list(_CREATING_OR_ENDING)},
-        )
-    ).one_or_none()
-    if row is None or row.operation not in _CREATING or row.status not in (OrderStatus.COMPLETED, OrderStatus.DEGRADED):
+    asked = {"subscriber_ref": subscriber_ref, "order_id": order_id}
+    row = (await connection.execute(_LAST_OTHER_ORDER, asked)).one_or_none()
+    completed = (OrderStatus.COMPLETED, OrderStatus.DEGRADED)
+    if row is None or row.effect != LineEffect.CREATES or row.status not in completed:
         return None
     return dict(row.result or {})
 
@@ -229,7 +224,7 @@ _LATER = """
     FROM orders later
     WHERE later.tenant_id = o.tenant_id AND later.subscriber_ref = o.subscriber_ref
       AND later.created_at > o.created_at AND later.operation <> o.operation
-      AND later.status NOT IN ('rolled_back', 'partly_rolled_back') AND o.status <> 'rolled_back'
+      AND NOT lastmile_order_rolled_back(later.status) AND o.status <> 'rolled_back'
     ORDER BY later.created_at DESC LIMIT 1
 """
 _LATER_THAN = text(f"SELECT later.* FROM orders o CROSS JOIN LATERAL ({_LATER}) later WHERE o.order_id = :order_id")
@@ -240,7 +235,7 @@ _ENDED_ORDERS = text(
     FROM unnest(CAST(:tenants AS text[]), CAST(:order_ids AS text[])) AS asked (tenant_id, order_id)
     JOIN orders o USING (tenant_id, order_id)
     LEFT JOIN LATERAL ({_LATER}) later ON true
-    WHERE o.status IN ('completed', 'degraded', 'rolled_back', 'partly_rolled_back', 'abandoned')
+    WHERE NOT lastmile_order_unfinished(o.status) AND o.status <> 'superseded'
     """
 )
 
@@ -290,7 +285,7 @@ STEP_FENCE = Fence(f"SELECT FROM orders WHERE {_THIS_ORDER} AND status = 'runnin
 """Locks the running order, so that no compensation of the order acts before the step's transaction ends."""
 
 COMPENSATION_FENCE = Fence(
-    f"UPDATE orders SET status = 'rolling_back' WHERE {_THIS_ORDER} AND status IN ('running', 'rolling_back')", _ended
+    f"UPDATE orders SET status = 'rolling_back' WHERE {_THIS_ORDER} AND lastmile_order_unfinished(status)", _ended
 )
 """Sets the order to `rolling_back` and locks it, so that no step of the order acts from now on."""
 
@@ -321,7 +316,7 @@ _LOCK_RUNNING = text("SELECT 1 FROM orders WHERE order_id = :order_id AND status
 _LOCK_ROLLING_BACK = text(
     """
     UPDATE orders SET status = 'rolling_back'
-    WHERE order_id = :order_id AND status IN ('running', 'rolling_back') RETURNING 1
+    WHERE order_id = :order_id AND lastmile_order_unfinished(status) RETURNING 1
     """
 )
 

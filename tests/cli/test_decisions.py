@@ -131,10 +131,10 @@ async def test_decision_with_a_worker_that_does_not_answer_ends_soon(
     for command in (("retry", book.ref(), *tenant), ("attention", "--decide", "retry")):
         ran = await cli(*command, *word)
         assert (ran.code, ran.out) == (3, "")
-        words = f"Subscriber {book.ref()}: no worker answers within 10 s. Nothing was sent."
+        words = f"Subscriber {book.ref()}: no worker answers within 15 s. Nothing was sent."
         assert ran.err.startswith(words)
 
-    assert "stands is not known: no worker answers within 10 s." in (await cli("status", book.ref(), *tenant)).out
+    assert "stands is not known: no worker answers within 15 s." in (await cli("status", book.ref(), *tenant)).out
 
     async with working:
         assert (await run_parked(run)).status is RunStatus.PARKED
@@ -152,7 +152,7 @@ async def test_decide_with_a_worker_that_ends_meanwhile_says_that_the_decision_w
         run = await lastmile.start(Orders(book.ref()).provision())
         await run_parked(run)
 
-    with pytest.raises(UnavailableError, match="The decision was sent, and no worker has answered within 10 s"):
+    with pytest.raises(UnavailableError, match="The decision was sent, and no worker has answered within 15 s"):
         await lastmile.decide("acme", book.ref(), "abandon", Decision(by="noc-7", why="ticket 4711"))
 
     async with working:

@@ -38,7 +38,7 @@ class Gate:
 
 
 async def refused() -> None:
-    """A failure that a retry cannot mend."""
+    """Fail with an error that no retry repairs."""
     raise ApplicationError("refused by the test", activity.info().attempt, type="Scripted", non_retryable=True)
 
 

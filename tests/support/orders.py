@@ -22,8 +22,8 @@ __all__ = [
     "outcomes",
     "parked",
     "quarantine_seconds",
+    "read_progress",
     "retrying",
-    "standing",
     "until_refused",
     "what_is_there",
 ]
@@ -42,8 +42,8 @@ _IN_TABLES = {
     "radusergroup": "SELECT to_jsonb(t) FROM radusergroup t",
     "held delegations": "SELECT to_jsonb(t) FROM delegations t WHERE released_at IS NULL",
     "taken slots": "SELECT to_jsonb(t) FROM slots t WHERE delegation_id IS NOT NULL",
-    "free slots out of rest": "SELECT to_jsonb(t) FROM slots t WHERE delegation_id IS NULL AND last_holder IS NOT NULL"
-    " AND free_at <= now()",
+    "free slots after quarantine": "SELECT to_jsonb(t) FROM slots t"
+    " WHERE delegation_id IS NULL AND last_holder IS NOT NULL AND free_at <= now()",
 }
 
 
@@ -93,7 +93,7 @@ def outcomes(run: Any) -> dict[str, str | None]:
     return {step.step: step.outcome and step.outcome.value for step in run.steps}
 
 
-async def standing(run: OrderRun) -> Progress | None:
+async def read_progress(run: OrderRun) -> Progress | None:
     """Return the run's progress; None where the query failed because its worker is busy."""
     try:
         progress: Progress = await run.handle.query("progress", result_type=Progress)
@@ -107,7 +107,7 @@ async def standing(run: OrderRun) -> Progress | None:
 async def parked(run: OrderRun) -> Progress:
     """Wait until the run is parked; return its progress."""
     while True:
-        progress = await standing(run)
+        progress = await read_progress(run)
         if progress is not None and progress.status is RunStatus.PARKED:
             return progress
         await asyncio.sleep(0.02)  # a query cannot be waited for

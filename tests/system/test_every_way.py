@@ -1,7 +1,7 @@
 """Every way a run can go: each activity of each operation times each fault, generated (every_way/cases.py), played on
 real servers and held against the rules (every_way/rules.py): its outcome, the rows that it left, and the audit.
 
-test_every_way_with_netbox.py plays the cases of addresses again, with pools that are kept in NetBox.
+test_every_way_with_netbox.py runs the cases of addresses again, with pools that are kept in NetBox.
 """
 
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.workflows.every_way.cases import CASES, Case
-from tests.workflows.every_way.run_cases import Plays, differences, playing
+from tests.workflows.every_way.run_cases import CaseTasks, differences, running_cases
 from tests.workflows.every_way.table import WAY
 from tests.workflows.test_every_way import OF_PREFIXES
 
@@ -18,15 +18,15 @@ SELECTED = [case for case in CASES if case.activity not in OF_PREFIXES]
 
 
 @pytest.fixture(scope="module")
-async def plays(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
+async def case_tasks(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[CaseTasks]:
     """The selected cases, all begun: each test waits for its own."""
-    async with playing(request, "plays", migrated, temporal_address) as tasks:
+    async with running_cases(request, "case_tasks", migrated, temporal_address) as tasks:
         yield tasks
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", SELECTED, ids=str)
-async def test_every_way(case: Case, plays: Plays, request: pytest.FixtureRequest) -> None:
-    seen = await plays[case]
+async def test_every_way(case: Case, case_tasks: CaseTasks, request: pytest.FixtureRequest) -> None:
+    seen = await case_tasks[case]
     request.node.user_properties.append((WAY, [str(case), seen.words]))
     assert not (found := differences(seen, case)), "\n".join(found)

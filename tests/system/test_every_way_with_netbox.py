@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.workflows.every_way.cases import CASES, Case
-from tests.workflows.every_way.netbox_pools import AWAY, DELEGATED, DIRECT, shelf
-from tests.workflows.every_way.run_cases import Plays, differences, playing
+from tests.workflows.every_way.netbox_pools import AWAY, DELEGATED, DIRECT, netbox_pools
+from tests.workflows.every_way.run_cases import CaseTasks, differences, running_cases
 
 OF_ADDRESSES = {"allocate_ip_address", "activate_ipv6_lifecycle", "revoke_ipv6_lifecycle", "release_ip_address"}
 """What the kind of the pool makes a difference to; a rollback from elsewhere goes through their undos all the same."""
@@ -16,33 +16,38 @@ OF_IPAM = {"allocate_ip_address", "release_ip_address"}
 
 
 @pytest.fixture(scope="module", params=[DIRECT, DELEGATED], ids=str)
-async def plays_in_netbox(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
+async def cases_in_netbox(
+    request: pytest.FixtureRequest, migrated: str, temporal_address: str
+) -> AsyncIterator[CaseTasks]:
     """The selected cases with pools in NetBox, all begun."""
     async with (
-        shelf(request.param) as ready,
-        playing(request, "plays_in_netbox", migrated, temporal_address, ready) as tasks,
+        netbox_pools(request.param) as ready,
+        running_cases(request, "cases_in_netbox", migrated, temporal_address, ready) as tasks,
     ):
         yield tasks
 
 
 @pytest.fixture(scope="module")
-async def plays_away(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
+async def cases_away(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[CaseTasks]:
     """The selected cases with pools in NetBox that is away, all begun."""
-    async with shelf(AWAY) as ready, playing(request, "plays_away", migrated, temporal_address, ready) as tasks:
+    async with (
+        netbox_pools(AWAY) as ready,
+        running_cases(request, "cases_away", migrated, temporal_address, ready) as tasks,
+    ):
         yield tasks
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", [case for case in CASES if case.activity in OF_ADDRESSES], ids=str)
-async def test_every_way_with_a_pool_in_netbox(case: Case, plays_in_netbox: Plays) -> None:
+async def test_every_way_with_a_pool_in_netbox(case: Case, cases_in_netbox: CaseTasks) -> None:
     """The same rules: what they call a slot is the record in NetBox, where that chooses."""
-    seen = await plays_in_netbox[case]
+    seen = await cases_in_netbox[case]
     assert not (found := differences(seen, case)), "\n".join(found)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", [case for case in CASES if case.activity in OF_IPAM], ids=str)
-async def test_every_way_while_netbox_is_away(case: Case, plays_away: Plays) -> None:
+async def test_every_way_while_netbox_is_away(case: Case, cases_away: CaseTasks) -> None:
     """A delegated pool needs none."""
-    seen = await plays_away[case]
+    seen = await cases_away[case]
     assert not (found := differences(seen, case)), "\n".join(found)

@@ -37,8 +37,8 @@ from tests.support.orders import Orders, dispatched, parked, until_refused
 from tests.support.pool_mode_env import BLOCKS, DATABASE, DIRECT, PoolModeEnv
 from tests.support.processes import until
 from tests.workflows.every_way.cases import ENDINGS
-from tests.workflows.every_way.environment import CaseEnvironment, stage
-from tests.workflows.every_way.run_case import play
+from tests.workflows.every_way.environment import CaseEnvironment, case_environment
+from tests.workflows.every_way.run_case import run_case
 
 DIRECTORY = Path(__file__).with_name("histories")
 
@@ -214,17 +214,17 @@ async def _write(name: str, run: Run) -> None:
     print(name)
 
 
-async def _record(stage: CaseEnvironment, wanted: Collection[str]) -> None:
+async def _record(env: CaseEnvironment, wanted: Collection[str]) -> None:
     for name, scenario in SCENARIOS.items():
         if name in wanted:
-            run = await scenario(stage.lastmile, stage.faults, await stage.tenant(name))
+            run = await scenario(env.lastmile, env.faults, await env.tenant(name))
             with suppress(WorkflowFailureError):
                 await run.result()
             await _write(name, run)
     for name, case in ENDINGS.items():
         if name not in wanted:
             continue
-        seen = await play(stage, case)
+        seen = await run_case(env, case)
         if differences := seen.differs_from(case.ends[0]):
             raise SystemExit(f"{case} does not end as the rules say, so there is nothing to record: {differences}")
         await _write(name, seen.run.handle)
@@ -256,7 +256,7 @@ async def main(wanted: Collection[str]) -> None:
             DevTemporal(directory, program=await find_temporal(print), database=None) as temporal,
         ):
             await upgrade(postgres.url)
-            async with stage(temporal.address, postgres.url) as ready:
+            async with case_environment(temporal.address, postgres.url) as ready:
                 await _record(ready, wanted)
                 if POOL_MODES.keys() & set(wanted):
                     await _record_pool_modes(ready.client, postgres.url)

@@ -10,7 +10,7 @@ import pytest
 from lastmile.contract import operations
 from tests.workflows.every_way.cases import CASES, Case
 from tests.workflows.every_way.rules import OPERATIONS
-from tests.workflows.every_way.run_cases import Plays, differences, playing
+from tests.workflows.every_way.run_cases import CaseTasks, differences, running_cases
 
 STEPS = {"provision": operations.PROVISION.steps, "deprovision": operations.DEPROVISION.steps}
 OF_PREFIXES = {"allocate_ip_address", "revoke_ipv6_lifecycle"}
@@ -18,9 +18,11 @@ OF_PREFIXES = {"allocate_ip_address", "revoke_ipv6_lifecycle"}
 
 
 @pytest.fixture(scope="module")
-async def prefix_plays(request: pytest.FixtureRequest, migrated: str, temporal_address: str) -> AsyncIterator[Plays]:
+async def prefix_cases(
+    request: pytest.FixtureRequest, migrated: str, temporal_address: str
+) -> AsyncIterator[CaseTasks]:
     """The selected cases, all begun: each test waits for its own."""
-    async with playing(request, "prefix_plays", migrated, temporal_address) as tasks:
+    async with running_cases(request, "prefix_cases", migrated, temporal_address) as tasks:
         yield tasks
 
 
@@ -36,6 +38,6 @@ def test_the_rules_know_every_step(operation: str) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", [case for case in CASES if case.activity in OF_PREFIXES], ids=str)
-async def test_every_way(case: Case, prefix_plays: Plays) -> None:
-    seen = await prefix_plays[case]
+async def test_every_way(case: Case, prefix_cases: CaseTasks) -> None:
+    seen = await prefix_cases[case]
     assert not (found := differences(seen, case)), "\n".join(found)

@@ -76,7 +76,7 @@ async def test_provision_with_every_reply_lost_once_completes(
         "radusergroup": 1,
         "held delegations": 1,
         "taken slots": 1,
-        "free slots out of rest": 0,
+        "free slots after quarantine": 0,
     }
     assert await owner.fetchval("SELECT count(*) FROM billing_events") == 1
     assert await owner.fetchval("SELECT count(*) FROM delegation_events") == 2

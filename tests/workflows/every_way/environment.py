@@ -30,7 +30,7 @@ from tests.support.orders import Orders
 from tests.workflows.every_way.netbox_pools import NetBoxPools
 from tests.workflows.every_way.short_waits import ShortWaits
 
-__all__ = ["CaseEnvironment", "stage"]
+__all__ = ["CaseEnvironment", "case_environment"]
 
 SECRET = "a shared secret"
 
@@ -64,7 +64,7 @@ class CaseEnvironment:
     faults: Faults
     at_commit: AtCommit
     settings: Settings
-    shelf: NetBoxPools | None = None
+    pools: NetBoxPools | None = None
     """Where the pools are kept, if not in the database alone."""
     numbers: Any = field(default_factory=itertools.count)
 
@@ -74,7 +74,7 @@ class CaseEnvironment:
         return Lastmile(self.client, task_queue=self.settings.task_queue)
 
     @property
-    def in_a_hurry(self) -> Client:
+    def with_short_waits(self) -> Client:
         """Starts runs whose worker will be lost."""
         config = self.client.config()
         return Client(**config | {"interceptors": [*config["interceptors"], ShortWaits()]})
@@ -95,16 +95,16 @@ class CaseEnvironment:
     async def tenant(self, ref: str) -> Orders:
         """Orders of a subscriber that is alone in a tenant of its own, with a pool of its own."""
         number = next(self.numbers)
-        tenant = f"{self.shelf.way if self.shelf else 't'}{number}"  # the stages share one Temporal
+        tenant = f"{self.pools.way if self.pools else 't'}{number}"  # the environments share one Temporal
         prefix = f"2001:db8:{number:x}::/48"
         pool = Pool(name="home", prefix=prefix, purpose=Purpose.IPV6_PD, delegated_length=56, tenant=tenant)
-        if self.shelf is not None:
-            pool = pool.model_copy(update={"netbox": await self.shelf.binding(tenant, prefix)})
+        if self.pools is not None:
+            pool = pool.model_copy(update={"netbox": await self.pools.binding(tenant, prefix)})
         async with self.database.platform() as platform:
             await add_tenant(platform, tenant, tenant)
             await add_pool(platform, pool)
-        if self.shelf is not None:
-            await self.shelf.open(self.database, tenant)
+        if self.pools is not None:
+            await self.pools.open(self.database, tenant)
         return Orders(ref, tenant)
 
     async def log_in(self, orders: Orders) -> None:
@@ -122,18 +122,20 @@ class CaseEnvironment:
 
 
 @asynccontextmanager
-async def stage(address: str, database_url: str, shelf: NetBoxPools | None = None) -> AsyncIterator[CaseEnvironment]:
-    """On a Temporal server and a migrated database without tenants, by the owner's URL; with pools on the shelf."""
+async def case_environment(
+    address: str, database_url: str, pools: NetBoxPools | None = None
+) -> AsyncIterator[CaseEnvironment]:
+    """On a Temporal server and a migrated database without tenants, by the owner's URL; with the given pools."""
     faults = Faults()
     client = await Client.connect(address, data_converter=pydantic_data_converter, interceptors=[faults])
     settings = Settings(
-        task_queue=f"every-way-{shelf.way}" if shelf else "every-way",
+        task_queue=f"every-way-{pools.way}" if pools else "every-way",
         radius_timeout_seconds=10,
         quarantine_seconds=3600,
         quarantine_unconfirmed_seconds=7200,
         database_pool_size=32,
         max_concurrent_workflow_tasks=64,  # cases wait inside of steps, which hold their slots
-        **(shelf.settings if shelf else {}),
+        **(pools.settings if pools else {}),
     )
     database = Database(database_url, pool_size=settings.database_pool_size)
     async with (
@@ -157,7 +159,7 @@ async def stage(address: str, database_url: str, shelf: NetBoxPools | None = Non
             faults,
             AtCommit(database),
             settings,
-            shelf,
+            pools,
         )
         # Thousands of scripted failures, each with its traceback, are no news.
         log = logging.getLogger("temporalio.activity")

@@ -20,7 +20,7 @@ from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.ports import HOST
 from tests.support.netbox_peer import Peer
 
-__all__ = ["AWAY", "DELEGATED", "DIRECT", "NetBoxPools", "Way", "shelf"]
+__all__ = ["AWAY", "DELEGATED", "DIRECT", "NetBoxPools", "Way", "netbox_pools"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class NetBoxPools:
 
 
 @asynccontextmanager
-async def shelf(way: Way) -> AsyncIterator[NetBoxPools]:
+async def netbox_pools(way: Way) -> AsyncIterator[NetBoxPools]:
     """With all that Lastmile needs there."""
     with NetBoxServer() as server:
         async with NetBox(server.url, server.token) as client:

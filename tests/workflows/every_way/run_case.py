@@ -1,4 +1,4 @@
-"""A case, played on the stage: the fault is put in, the run goes to its end, and what is there then is looked at."""
+"""A case, run in its environment: the fault is put in, the run goes to its end, and what is there then is looked at."""
 
 import asyncio
 import json
@@ -14,14 +14,14 @@ from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile, OrderRefusedError, OrderRun
 from lastmile.contract import AnyOrder, Decision, OrderResult, RunStatus
 from tests.support.faults import Gate, broken, once, refused
-from tests.support.orders import outcomes, parked, standing, what_is_there
+from tests.support.orders import outcomes, parked, read_progress, what_is_there
 from tests.workflows.every_way import victim
 from tests.workflows.every_way.cases import Case, End, Fault
 from tests.workflows.every_way.environment import CaseEnvironment
 from tests.workflows.every_way.victim import Death, Moment
 from workflows.saga import LATE_CANCEL
 
-__all__ = ["Seen", "play"]
+__all__ = ["Seen", "run_case"]
 
 LOOK_SECONDS = 5
 WORD = Decision(by="noc-7", why="ticket 4711")
@@ -85,56 +85,56 @@ class Seen:
         return words
 
 
-async def play(stage: CaseEnvironment, case: Case) -> Seen:
+async def run_case(env: CaseEnvironment, case: Case) -> Seen:
     """Run the case to its end. Raises `TimeoutError`, with where the run stands, where it comes to none."""
-    orders = await stage.tenant(f"S-{case}"[:60])
+    orders = await env.tenant(f"S-{case}"[:60])
     order: AnyOrder = orders.provision(f"{orders.tenant}-P")
     if case.operation == "deprovision":
-        await stage.lastmile.execute(order)
-        await stage.log_in(orders)
+        await env.lastmile.execute(order)
+        await env.log_in(orders)
         order = orders.deprovision(f"{orders.tenant}-D")
-    before = await what_is_there(stage.owner, orders.tenant)
+    before = await what_is_there(env.owner, orders.tenant)
     async with AsyncExitStack() as stack:
         if case.fault.takes_over:
-            run = await _taking_over(stage, case, order, stack)
+            run = await _taking_over(env, case, order, stack)
         elif case.fault.loses_worker:
-            run = await _losing_the_worker(stage, case, order, stack)
+            run = await _losing_the_worker(env, case, order, stack)
         elif case.fault.is_cancel:
-            run = await _cancelled(stage, case, order, stack)
+            run = await _cancelled(env, case, order, stack)
         else:
-            run = await _failing(stage, case, order)
-        parked = await _to_the_end(stage, case, run)
-        return await _look(stage, run, before, parked)
+            run = await _failing(env, case, order)
+        parked = await _to_the_end(env, case, run)
+        return await _look(env, run, before, parked)
 
 
-async def _losing_the_worker(stage: CaseEnvironment, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+async def _losing_the_worker(env: CaseEnvironment, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
     """Begun by a worker that kills itself at the activity, gone on with by another one."""
     activity, refused_after = case.activity, None
     if case.fault.of_undo:
         activity, refused_after = case.undo, case.last
-    run = await _begun_and_lost(stage, Death(activity, _MOMENTS[case.fault], refused_after), order, stack)
-    await stack.enter_async_context(stage.worker(order.tenant))
+    run = await _begun_and_lost(env, Death(activity, _MOMENTS[case.fault], refused_after), order, stack)
+    await stack.enter_async_context(env.worker(order.tenant))
     return run
 
 
-async def _taking_over(stage: CaseEnvironment, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+async def _taking_over(env: CaseEnvironment, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
     """Begun by a run that is terminated at the activity; cancelled while what takes that over is opened."""
-    faults, gate = stage.faults, Gate()
+    faults, gate = env.faults, Gate()
 
     async def stopped() -> None:
         await gate()
         await refused()
 
     faults.before[order.order_id, case.activity] = stopped
-    first = await stage.lastmile.start(order)
+    first = await env.lastmile.start(order)
     await _reached(gate.reached.wait(), first)
     await first.handle.terminate("by the test")
     gate.open()
     del faults.before[order.order_id, case.activity]
     if case.fault is Fault.TAKEOVER_UNFINISHED:
-        run = await _begun_and_lost(stage, Death("open_order", Moment.UNREPORTED), order, stack)
+        run = await _begun_and_lost(env, Death("open_order", Moment.UNREPORTED), order, stack)
         await run.handle.cancel()
-        await stack.enter_async_context(stage.worker(order.tenant))
+        await stack.enter_async_context(env.worker(order.tenant))
         return run
     opened = Gate()
 
@@ -144,43 +144,43 @@ async def _taking_over(stage: CaseEnvironment, case: Case, order: AnyOrder, stac
 
     order = order.model_copy(update={"order_id": f"{order.order_id}2"})
     faults.after[order.order_id, "open_order"] = once(unreported)
-    run = await stage.lastmile.start(order)
+    run = await env.lastmile.start(order)
     await _reached(opened.reached.wait(), run)
     await run.handle.cancel()
     opened.open()
     return run
 
 
-async def _begun_and_lost(stage: CaseEnvironment, death: Death, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+async def _begun_and_lost(env: CaseEnvironment, death: Death, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
     """The run, once its worker has died."""
     # Off the loop, on which all others run: the first one starts a server of processes.
     process = await asyncio.to_thread(
-        victim.start, stage.address, stage.database_url, stage.settings_for(order.tenant), death
+        victim.start, env.address, env.database_url, env.settings_for(order.tenant), death
     )
     stack.callback(victim.end, process)
-    run = await Lastmile(stage.in_a_hurry, task_queue=order.tenant).start(order)
+    run = await Lastmile(env.with_short_waits, task_queue=order.tenant).start(order)
     await _reached(victim.until_dead(process), run)
     return run
 
 
-async def _cancelled(stage: CaseEnvironment, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
+async def _cancelled(env: CaseEnvironment, case: Case, order: AnyOrder, stack: AsyncExitStack) -> OrderRun:
     """Cancelled at the activity."""
-    faults, gate = stage.faults, Gate()
+    faults, gate = env.faults, Gate()
     match case.fault, case.activity:
         case Fault.CANCEL_BEFORE, "open_order":
-            run = await Lastmile(stage.client, task_queue=order.tenant).start(order)
+            run = await Lastmile(env.client, task_queue=order.tenant).start(order)
             await run.handle.cancel()
-            await stack.enter_async_context(stage.worker(order.tenant))
+            await stack.enter_async_context(env.worker(order.tenant))
             return run
         case Fault.CANCEL_BEFORE, "finish_order":
             faults.before[order.order_id, case.activity] = gate
         case Fault.CANCEL_BEFORE, _:
             faults.after[order.order_id, case.previous] = gate
         case Fault.CANCEL_DURING, _:
-            stage.at_commit[order.workflow_id, case.activity] = gate
+            env.at_commit[order.workflow_id, case.activity] = gate
         case _:
             faults.after[order.order_id, case.activity] = gate
-    run = await stage.lastmile.start(order)
+    run = await env.lastmile.start(order)
     await _reached(gate.reached.wait(), run)
     if case.fault is Fault.CANCEL_RACING:
         gate.open()
@@ -189,13 +189,13 @@ async def _cancelled(stage: CaseEnvironment, case: Case, order: AnyOrder, stack:
     return run
 
 
-async def _failing(stage: CaseEnvironment, case: Case, order: AnyOrder) -> OrderRun:
+async def _failing(env: CaseEnvironment, case: Case, order: AnyOrder) -> OrderRun:
     """The activity fails, or, where the fault is the undo's, the last step of those that can be taken back does."""
-    faults = stage.faults
+    faults = env.faults
     fault = {Fault.USED_UP: broken, Fault.UNDO_ONCE: once(broken)}.get(case.fault, refused)
     if not case.fault.of_undo:
         faults.before[order.order_id, case.activity] = fault
-        return await stage.lastmile.start(order)
+        return await env.lastmile.start(order)
     gates = {Fault.UNDO_CANCELLED: (Gate(), Gate()), Fault.UNDO_OF_FAILURE_CANCELLED: (refused, Gate())}
     forward, backward = gates.get(case.fault, (refused, fault))
     if isinstance(forward, Gate) and not case.flow.pivot:  # a cancel of the last step would come too late
@@ -203,7 +203,7 @@ async def _failing(stage: CaseEnvironment, case: Case, order: AnyOrder) -> Order
     else:
         faults.after[order.order_id, case.last] = forward
     faults.before[order.order_id, case.undo] = backward
-    run = await stage.lastmile.start(order)
+    run = await env.lastmile.start(order)
     for gate in (forward, backward):
         if isinstance(gate, Gate):
             await _reached(gate.reached.wait(), run)
@@ -227,7 +227,7 @@ async def _ended(run: OrderRun) -> str:
     end = asyncio.create_task(run.handle.result())
     try:
         while not (await asyncio.wait([end], timeout=LOOK_SECONDS))[0]:
-            stand = asyncio.create_task(standing(run))
+            stand = asyncio.create_task(read_progress(run))
             if not (await asyncio.wait([stand], timeout=LOOK_SECONDS))[0]:
                 stand.cancel()  # there is no worker at this moment to ask
             elif (progress := stand.result()) is not None and progress.status is RunStatus.PARKED:
@@ -239,7 +239,7 @@ async def _ended(run: OrderRun) -> str:
         end.cancel()
 
 
-async def _to_the_end(stage: CaseEnvironment, case: Case, run: OrderRun) -> tuple[str, ...]:
+async def _to_the_end(env: CaseEnvironment, case: Case, run: OrderRun) -> tuple[str, ...]:
     """Wait for the run's end; what parks gets the operator's word of the case. Returns where it parked.
 
     Raises `AssertionError` where it parks more often than the rules say.
@@ -260,35 +260,33 @@ async def _to_the_end(stage: CaseEnvironment, case: Case, run: OrderRun) -> tupl
         at.append(str(waiting.result().step))
         assert len(at) <= often, f"the run is parked once more: {waiting.result().attention}"
         if case.fault.decision == "retry_step":
-            _mend(stage, run.order.order_id)
-        await stage.lastmile.decide(run.order.tenant, run.order.subscriber_ref, case.fault.decision, WORD)
+            _remove_faults(env, run.order.order_id)
+        await env.lastmile.decide(run.order.tenant, run.order.subscriber_ref, case.fault.decision, WORD)
 
 
-def _mend(stage: CaseEnvironment, order_id: str) -> None:
-    for key in [key for key in stage.faults.before if key[0] == order_id]:
-        del stage.faults.before[key]
+def _remove_faults(env: CaseEnvironment, order_id: str) -> None:
+    for key in [key for key in env.faults.before if key[0] == order_id]:
+        del env.faults.before[key]
 
 
-async def _look(
-    stage: CaseEnvironment, run: OrderRun, before: dict[str, list[str]], parked_at: tuple[str, ...]
-) -> Seen:
+async def _look(env: CaseEnvironment, run: OrderRun, before: dict[str, list[str]], parked_at: tuple[str, ...]) -> Seen:
     tenant = run.order.tenant
     result: OrderResult | None = None
     with suppress(OrderRefusedError):
         result = await run.result()
-    rows = await what_is_there(stage.owner, tenant)
-    findings = Counter([found.invariant.name async for found in check(stage.database, tenant)])
+    rows = await what_is_there(env.owner, tenant)
+    findings = Counter([found.invariant.name async for found in check(env.database, tenant)])
     given = 0
-    if stage.shelf is not None:
-        given = stage.shelf.given(tenant)
-        findings.update(await stage.shelf.wrong(stage.database, tenant))
+    if env.pools is not None:
+        given = env.pools.given(tenant)
+        findings.update(await env.pools.wrong(env.database, tenant))
     status = (await run.handle.describe()).status
     assert status is not None
     return Seen(
         run=run,
         status=result.status.value if result else "not begun",
         temporal=status.name,
-        order=await stage.owner.fetchval(
+        order=await env.owner.fetchval(
             "SELECT status FROM orders WHERE tenant_id = $1 AND order_id = $2", tenant, run.order.order_id
         ),
         steps=outcomes(result) if result else {},
@@ -312,7 +310,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "radusergroup": lambda _: "group",
     "held delegations": lambda row: f"prefix {row['state']}",
     "taken slots": lambda _: "slot",
-    "free slots out of rest": lambda _: "slot out of rest",
+    "free slots after quarantine": lambda _: "slot after quarantine",
 }
 
 

@@ -10,28 +10,28 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.workflows.every_way.cases import Case
-from tests.workflows.every_way.environment import stage
+from tests.workflows.every_way.environment import case_environment
 from tests.workflows.every_way.netbox_pools import NetBoxPools
-from tests.workflows.every_way.run_case import Seen, play
+from tests.workflows.every_way.run_case import Seen, run_case
 
-__all__ = ["Plays", "differences", "playing"]
+__all__ = ["CaseTasks", "differences", "running_cases"]
 
 AT_ONCE = 10
 """How many cases are played side by side; most of them wait for a time-out most of the time."""
 PATIENCE_SECONDS = 90
 
-Plays = dict[Case, asyncio.Task[Seen]]
+CaseTasks = dict[Case, asyncio.Task[Seen]]
 
 
 @asynccontextmanager
-async def playing(
+async def running_cases(
     request: pytest.FixtureRequest,
     fixture: str,
     migrated: str,
     temporal_address: str,
-    kept: NetBoxPools | None = None,
-) -> AsyncIterator[Plays]:
-    """The cases of the tests that use the fixture, all begun, on a stage of their own: each test waits for its own."""
+    pools: NetBoxPools | None = None,
+) -> AsyncIterator[CaseTasks]:
+    """Start the cases of all tests that use the fixture, in one environment. Each test waits for its own case."""
     params = [item.callspec.params for item in request.session.items if fixture in item.fixturenames]
     selected = [one["case"] for one in params if fixture not in one or one[fixture] is request.param]
     name = f"test_{uuid.uuid4().hex}"
@@ -40,11 +40,11 @@ async def playing(
     await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{template.database}" STRATEGY FILE_COPY')
     url = template.set(database=name).render_as_string(hide_password=False)
     slots = asyncio.Semaphore(AT_ONCE)
-    async with stage(temporal_address, url, kept) as ready:
+    async with case_environment(temporal_address, url, pools) as ready:
 
         async def in_turn(case: Case) -> Seen:
             async with slots, asyncio.timeout(PATIENCE_SECONDS):
-                return await play(ready, case)
+                return await run_case(ready, case)
 
         tasks = {case: asyncio.create_task(in_turn(case)) for case in selected}
         yield tasks
