@@ -3,7 +3,9 @@
 from datetime import timedelta
 
 from temporalio import activity
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.service import RPCError
 
 from lastmile.errors import OutageError
@@ -15,15 +17,17 @@ TIMEOUT = timedelta(seconds=5)
 
 async def is_wanted() -> bool:
     """Return whether the run of this activity goes on, without a request to cancel it. Raises `OutageError`."""
-    info = activity.info()
-    assert info.workflow_id is not None  # Lastmile starts activities from workflows only
-    run = activity.client().get_workflow_handle(info.workflow_id, run_id=info.workflow_run_id)
+    info, client = activity.info(), activity.client()
+    request = DescribeWorkflowExecutionRequest(
+        namespace=client.namespace,
+        execution=WorkflowExecution(workflow_id=info.workflow_id or "", run_id=info.workflow_run_id or ""),
+    )
     try:
-        found = await run.describe(rpc_timeout=TIMEOUT)
+        found = await client.workflow_service.describe_workflow_execution(request, timeout=TIMEOUT)
     except RPCError as failure:
         raise OutageError(
             f"Temporal did not say whether the run was cancelled ({failure.status.name}). A worker needs the right to "
             "describe runs."
         ) from failure
-    running = found.status is WorkflowExecutionStatus.RUNNING
-    return running and not found.raw_description.workflow_extended_info.cancel_requested
+    running = found.workflow_execution_info.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
+    return running and not found.workflow_extended_info.cancel_requested

@@ -1,6 +1,7 @@
 """The command `make bench`: run all benchmarks, print a table, and write `build/bench.json`.
 
-`python -m bench PART…` runs only these parts, and writes no file.
+`python -m bench PART…` runs only these parts, and writes no file. `TEMPORAL_ADDRESS` names another Temporal server than
+a dev server of the benchmark's own; its processor time is not measured.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from rich.console import Console
 
 from bench import allocation, bulk_import, cleanup, disconnects, netbox, orders, snapshot, startup, urgent
 from bench.measurements import Measurement, table, write
+from lastmile.client.temporal.connection import connect
+from lastmile.client.temporal.search_attributes import add_search_attributes
 from lastmile.db.migrate import upgrade
 from lastmile.devstack.ports import PortInUseError
 from lastmile.devstack.postgres import EmbeddedPostgres
@@ -33,7 +36,7 @@ console = Console(width=None if sys.stdout.isatty() else 140)
 
 
 async def measure(directory: Path, parts: Collection[str] = PARTS, *, large: bool = False) -> list[Measurement]:
-    """Run the parts on separate servers: PostgreSQL durable as in production, Temporal in memory.
+    """Run the parts on separate servers: PostgreSQL durable as in production, Temporal in memory or as configured.
 
     `large` includes the parts that take minutes and 10 GB of disk.
     """
@@ -52,14 +55,23 @@ async def measure(directory: Path, parts: Collection[str] = PARTS, *, large: boo
         await section("netbox", lambda: netbox.measure(directory, postgres.url))
         await section("snapshot", lambda: snapshot.measure(postgres.url, sizes))
         if {"cleanup", "orders", "urgent", "imports", "start-up"} & set(parts):
-            program = await find_temporal(console.print)
-            temporal = await servers.enter_async_context(DevTemporal(directory, program=program, database=None))
-            await section("cleanup", lambda: cleanup.measure(postgres.url, temporal.address))
-            await section("orders", lambda: orders.measure(postgres.url, temporal.address))
-            await section("urgent", lambda: urgent.measure(postgres.url, temporal.address))
-            await section("imports", lambda: bulk_import.measure(directory, postgres.url, temporal.address))
-            await section("start-up", lambda: startup.measure(directory, postgres.url, temporal.address))
+            address = await _temporal(directory, servers)
+            await section("cleanup", lambda: cleanup.measure(postgres.url, address))
+            await section("orders", lambda: orders.measure(postgres.url, address))
+            await section("urgent", lambda: urgent.measure(postgres.url, address))
+            await section("imports", lambda: bulk_import.measure(directory, postgres.url, address))
+            await section("start-up", lambda: startup.measure(directory, postgres.url, address))
     return measurements
+
+
+async def _temporal(directory: Path, servers: AsyncExitStack) -> str:
+    """Return the address of a Temporal server: of `TEMPORAL_ADDRESS`, else of a dev server in memory."""
+    if address := os.environ.get("TEMPORAL_ADDRESS"):
+        if problems := await add_search_attributes(await connect({"TEMPORAL_ADDRESS": address})):
+            sys.exit("\n".join(problems))
+        return address
+    program = await find_temporal(console.print)
+    return (await servers.enter_async_context(DevTemporal(directory, program=program, database=None))).address
 
 
 async def _section(name: str, measuring: Awaitable[list[Measurement]]) -> list[Measurement]:

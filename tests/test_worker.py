@@ -185,7 +185,7 @@ async def test_worker_serves_its_pages_and_runs_orders(
 async def test_sigterm_lets_a_running_activity_finish(
     environment: Environment, temporal_client: Client, orders: Orders, owner: asyncpg.Connection
 ) -> None:
-    """A lock holds the activity up; the worker waits for it, and the next one goes on from there."""
+    """A lock holds the first group of steps up; the worker waits for it, and the next one goes on from there."""
     lastmile = Lastmile(temporal_client, task_queue=orders.ref)
     async with started(environment) as process:
         await healthy(port_of(environment))
@@ -200,7 +200,7 @@ async def test_sigterm_lets_a_running_activity_finish(
         assert await process.wait() == 0
 
     events = [event.event_type async for event in run.handle.fetch_history_events()]
-    assert events.count(EventType.EVENT_TYPE_MARKER_RECORDED) >= 2  # the order's opening, and the step that was held up
+    assert events.count(EventType.EVENT_TYPE_MARKER_RECORDED) >= 1
     lost = {EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED, EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT}
     assert not lost.intersection(events)
     async with started(environment):

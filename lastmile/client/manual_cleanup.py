@@ -1,5 +1,7 @@
 """The daily cleanup, started by an operator with limits of its own."""
 
+from collections.abc import Callable
+
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
@@ -12,8 +14,8 @@ from lastmile.errors import UnavailableError
 __all__ = ["run_cleanup"]
 
 
-async def run_cleanup(operator: OperatorClient, limits: Cleanup) -> CleanupResult:
-    """Run the cleanup, and wait until it has ended.
+async def run_cleanup(operator: OperatorClient, limits: Cleanup, started: Callable[[str], None]) -> CleanupResult:
+    """Run the cleanup, and wait until it has ended; call `started` with the id of its run.
 
     Raises `AlreadyRunningError` while another manual cleanup runs, `CleanupStoppedError`, and `UnavailableError`
     without a worker.
@@ -27,6 +29,7 @@ async def run_cleanup(operator: OperatorClient, limits: Cleanup) -> CleanupResul
         )
     except WorkflowAlreadyStartedError:
         raise AlreadyRunningError(f"A cleanup that was started by hand is running, as {id_}: wait for it.") from None
+    started(id_)
     try:
         result: CleanupResult = await retry_unavailable(run.result)
     except WorkflowFailureError as failure:

@@ -78,9 +78,18 @@ class PoolModeRun:
             return await retry_unavailable(self.handle.result)
         except WorkflowFailureError as failure:
             if is_cancelled_exception(failure.cause):
-                raise PoolModeError(f"The change was {(await retry_unavailable(self.progress)).words}.") from failure
+                raise PoolModeError(f"The change was {await self._cancelled()}.") from failure
             kind = PoolModeOutageError if is_outage(failure.cause) else PoolModeError
             raise kind(message_of(failure.cause)) from failure
+
+    async def _cancelled(self) -> str:
+        """Return how far the cancelled change came, as its run says."""
+        try:
+            return (await self.progress()).words
+        except RPCError as failure:
+            if failure.status not in AWAY:
+                raise
+            return "cancelled; no worker says how far it came, but `lastmile pool list` shows the mode"
 
 
 async def change_pool_mode(client: Client, task_queue: str, change: PoolModeChange) -> PoolModeRun:

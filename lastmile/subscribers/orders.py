@@ -30,8 +30,6 @@ __all__ = [
     "OrderStatus",
     "RecordedOrder",
     "close_order",
-    "lock_for_compensation",
-    "lock_for_step",
     "lock_order",
     "open_order",
     "read_ended_orders",
@@ -310,32 +308,3 @@ async def lock_order(connection: TenantConnection, order_id: str) -> RecordedOrd
     if (row := found.one_or_none()) is None:
         raise OrderFencedError(f"Order {order_id} was never opened: this late attempt changed nothing.")
     return RecordedOrder(OrderStatus(row.status), row.result)
-
-
-_LOCK_RUNNING = text("SELECT 1 FROM orders WHERE order_id = :order_id AND status = 'running' FOR SHARE")
-_LOCK_ROLLING_BACK = text(
-    """
-    UPDATE orders SET status = 'rolling_back'
-    WHERE order_id = :order_id AND lastmile_order_unfinished(status) RETURNING 1
-    """
-)
-
-
-async def lock_for_step(connection: TenantConnection, order_id: str) -> None:
-    """Lock the running order, so that no compensation of the order acts before the step's transaction ends.
-
-    Raises:
-        OrderFencedError: the order is not running.
-    """
-    if await connection.scalar(_LOCK_RUNNING, {"order_id": order_id}) is None:
-        raise _not_running(order_id)
-
-
-async def lock_for_compensation(connection: TenantConnection, order_id: str) -> None:
-    """Set the order to `rolling_back` and lock it, so that no step of the order acts from now on.
-
-    Raises:
-        OrderFencedError: the order has ended.
-    """
-    if await connection.scalar(_LOCK_ROLLING_BACK, {"order_id": order_id}) is None:
-        raise _ended(order_id)

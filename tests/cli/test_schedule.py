@@ -107,7 +107,8 @@ async def test_cleanup_runs_with_the_given_limits(
     await owner.execute("UPDATE delegations SET released_at = released_at - interval '31 days'")
 
     ran = await cli("cleanup", "--revoked-days", "30", "--dry-run")
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
+    assert "/cleanup-by-hand, and waits there while no worker answers. Ctrl-C does not stop it." in ran.err
     assert "Dry run: nothing was changed" in ran.out
     assert await owner.fetchval("SELECT count(*) FROM delegations") == 2
     assert f"acme, subscriber {book.ref(2)}: allocated since " in ran.out

@@ -1,25 +1,30 @@
 """Tests of the records of orders, and of their fence against late attempts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import asyncpg
 import pytest
 
-from lastmile.db import Database
+from lastmile.db import Database, Fence
 from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, UnknownTenantError
 from lastmile.subscribers.orders import (
+    COMPENSATION_FENCE,
+    STEP_FENCE,
     Opening,
     OrderStatus,
     close_order,
-    lock_for_compensation,
-    lock_for_step,
     open_order,
 )
 
 Act = Callable[..., Coroutine[Any, Any, Any]]
 RESULT = {"status": "completed"}
+
+
+async def pass_fence(database: Database, fence: Fence, order_id: str) -> None:
+    async with database.tenant("acme", order_id=order_id, fence=fence):
+        pass
 
 
 async def begin(
@@ -85,10 +90,12 @@ async def test_open_order_of_an_unknown_tenant_is_refused(act: Act) -> None:
         await act(open_order, "nobody", "o1", "provision", "S-1", "d", "r1", tenant="nobody")
 
 
-async def test_open_order_after_a_terminated_run_supersedes_its_order(act: Act, owner: asyncpg.Connection) -> None:
+async def test_open_order_after_a_terminated_run_supersedes_its_order(
+    act: Act, database: Database, owner: asyncpg.Connection
+) -> None:
     await begin(act, "o1")
     await begin(act, "o2")
-    await act(lock_for_compensation, "o2")
+    await pass_fence(database, COMPENSATION_FENCE, "o2")
     await begin(act, "o9", subscriber="S-9")
     await begin(act, "o3")
     assert await statuses(owner) == {"o1": "superseded", "o2": "superseded", "o3": "running", "o9": "running"}
@@ -96,42 +103,41 @@ async def test_open_order_after_a_terminated_run_supersedes_its_order(act: Act, 
         with pytest.raises(OrderConflictError, match=f"Order {order} was terminated while it was superseded"):
             await begin(act, order)
         with pytest.raises(OrderFencedError):
-            await act(lock_for_step, order)
+            await pass_fence(database, STEP_FENCE, order)
 
 
-async def test_open_order_after_a_terminated_rollback_is_refused(act: Act) -> None:
+async def test_open_order_after_a_terminated_rollback_is_refused(act: Act, database: Database) -> None:
     await begin(act)
-    await act(lock_for_compensation, "o1")
+    await pass_fence(database, COMPENSATION_FENCE, "o1")
     with pytest.raises(OrderConflictError, match="Order o1 was terminated while it was rolling_back"):
         await begin(act)
 
 
-async def test_lock_for_step_after_the_first_undo_is_refused(act: Act, owner: asyncpg.Connection) -> None:
+async def test_step_fence_after_the_first_undo_refuses(act: Act, database: Database, owner: asyncpg.Connection) -> None:
     await begin(act)
-    await act(lock_for_step, "o1")
-    await act(lock_for_compensation, "o1")
+    await pass_fence(database, STEP_FENCE, "o1")
+    await pass_fence(database, COMPENSATION_FENCE, "o1")
     assert await statuses(owner) == {"o1": "rolling_back"}
     with pytest.raises(OrderFencedError, match="Order o1 is no longer running: this late attempt changed nothing"):
-        await act(lock_for_step, "o1")
-    await act(lock_for_compensation, "o1")
+        await pass_fence(database, STEP_FENCE, "o1")
+    await pass_fence(database, COMPENSATION_FENCE, "o1")
 
 
-@pytest.mark.parametrize("hold", [lock_for_step, lock_for_compensation])
-async def test_locks_after_the_end_of_the_order_are_refused(act: Act, hold: Callable[..., Awaitable[None]]) -> None:
+@pytest.mark.parametrize("fence", [STEP_FENCE, COMPENSATION_FENCE], ids=["step", "compensation"])
+async def test_fences_after_the_end_of_the_order_refuse(act: Act, database: Database, fence: Fence) -> None:
     await begin(act)
     await act(close_order, "o1", OrderStatus.COMPLETED, RESULT)
     with pytest.raises(OrderFencedError, match="Order o1"):
-        await act(hold, "o1")
+        await pass_fence(database, fence, "o1")
 
 
-async def test_lock_for_compensation_waits_for_a_writing_step(
+async def test_compensation_fence_waits_for_a_writing_step(
     act: Act, database: Database, owner: asyncpg.Connection
 ) -> None:
     """The undo must find every record of the step."""
     await begin(act)
-    async with database.tenant("acme") as step:
-        await lock_for_step(step, "o1")
-        undo = asyncio.create_task(act(lock_for_compensation, "o1"))
+    async with database.tenant("acme", order_id="o1", fence=STEP_FENCE):
+        undo = asyncio.create_task(pass_fence(database, COMPENSATION_FENCE, "o1"))
         async with asyncio.timeout(30):
             while not await owner.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -142,8 +148,7 @@ async def test_lock_for_compensation_waits_for_a_writing_step(
     assert await statuses(owner) == {"o1": "rolling_back"}
 
 
-async def test_lock_for_step_by_two_steps_does_not_wait(act: Act, database: Database) -> None:
+async def test_step_fence_of_two_steps_does_not_wait(act: Act, database: Database) -> None:
     await begin(act)
-    async with database.tenant("acme") as one, database.tenant("acme") as two:
-        await lock_for_step(one, "o1")
-        await lock_for_step(two, "o1")
+    async with database.tenant("acme", order_id="o1", fence=STEP_FENCE):
+        await pass_fence(database, STEP_FENCE, "o1")

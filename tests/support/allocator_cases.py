@@ -20,7 +20,7 @@ from lastmile.db import TenantConnection
 from lastmile.errors import NonRetryableError
 from lastmile.radius.accounts import username
 from lastmile.services.reply_items import ReplyItems
-from lastmile.subscribers.orders import lock_for_compensation, lock_for_step
+from lastmile.subscribers.orders import COMPENSATION_FENCE, STEP_FENCE
 from tests.support.delegated_env import DelegatedEnv
 from tests.support.direct_env import DirectEnv
 from tests.support.steps import QUARANTINE, VRF
@@ -65,8 +65,8 @@ class AllocatorCase:
 
         @asynccontextmanager
         async def transaction() -> AsyncIterator[TenantConnection]:
-            async with self.env.database.tenant("acme", order_id=order, subscriber_ref=ref) as connection:
-                await (lock_for_compensation if undo else lock_for_step)(connection, order)
+            fence = COMPENSATION_FENCE if undo else STEP_FENCE
+            async with self.env.database.tenant("acme", order_id=order, subscriber_ref=ref, fence=fence) as connection:
                 yield connection
 
         opening: Callable[[], AbstractAsyncContextManager[TenantConnection]] = transaction

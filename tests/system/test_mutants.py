@@ -36,8 +36,9 @@ MUTANTS = (
     Mutant(
         "undo known only after the step",
         "workflows/saga.py",
-        "[step for step in self._steps if step.undo is not None]",
-        "[s for s in self._steps if s.undo and record.outcomes[s.name].outcome not in (None, StepOutcome.FAILED)]",
+        "[step for step in reversed(self._steps) if step.undo is not None]",
+        "[s for s in reversed(self._steps) if s.undo and record.outcomes[s.name].outcome"
+        " not in (None, StepOutcome.FAILED)]",
         ROLLBACKS,
     ),
     Mutant(

@@ -275,11 +275,11 @@ async def test_urgent_order_passes_begun_orders_at_its_later_workflow_tasks(
     orders: Orders,
     faults: Faults,
 ) -> None:
-    """All end their last step while two other orders hold both workflow task slots."""
+    """All end a step that runs alone while two other orders hold both workflow task slots."""
     begun = [orders.provision(f"N-{n}", n) for n in range(1, 6)]
     begun.append(orders.provision("U-6", 6, urgency=Urgency.URGENT))
-    last_steps = {order.order_id: Gate() for order in begun}
-    faults.before |= {(order_id, "create_billing_service"): gate for order_id, gate in last_steps.items()}
+    alone = {order.order_id: Gate() for order in begun}
+    faults.before |= {(order_id, "configure_cpe"): _failing_in_its_group(gate) for order_id, gate in alone.items()}
     # One slot polls the task queue, and one the sticky queue. So H-10 blocks in its first workflow task, and H-11 in a
     # later one, since its first step fails once.
     holders = {"H-10": ("create_customer", Gate()), "H-11": ("create_subscriber", Gate())}
@@ -287,19 +287,19 @@ async def test_urgent_order_passes_begun_orders_at_its_later_workflow_tasks(
     faults.before["H-11", "create_customer"] = once(broken)
     closing: list[str] = []
     for order in begun:
-        faults.before[order.order_id, "close_order"] = _noted(closing, order.order_id)
+        faults.before[order.order_id, "finish_order"] = _noted(closing, order.order_id)
     lastmile = Lastmile(client, task_queue=settings.task_queue)
 
     async with build_worker(
         client, settings.model_copy(update={"max_concurrent_workflow_tasks": 2}), database, authorization
     ):
         runs = [await lastmile.start(order) for order in begun]
-        await asyncio.gather(*(gate.reached.wait() for gate in last_steps.values()))
+        await asyncio.gather(*(gate.reached.wait() for gate in alone.values()))
         for nth, (order_id, (_, holds)) in reversed(list(enumerate(holders.items(), start=10))):
             runs.append(await lastmile.start(orders.provision(order_id, nth)))
             await holds.reached.wait()
         for run in runs[: len(begun)]:
-            last_steps[run.order.order_id].open()
+            alone[run.order.order_id].open()
             await waits_for_its_worker(run)
         for _, holds in holders.values():
             holds.open()
@@ -308,6 +308,17 @@ async def test_urgent_order_passes_begun_orders_at_its_later_workflow_tasks(
     assert {result.status for result in results} == {ResultStatus.COMPLETED}
     # In the order of arrival the urgent order would be the last. Two slots: one other order can begin beside it.
     assert closing.index("U-6") <= 1
+
+
+def _failing_in_its_group(gate: Gate) -> Fault:
+    """Return the fault of a step that fails in its group, and then waits at the gate, as an activity of its own."""
+    fail = once(broken)
+
+    async def wait() -> None:
+        await fail()
+        await gate()
+
+    return wait
 
 
 def _noted(seen: list[str], order_id: str) -> Fault:

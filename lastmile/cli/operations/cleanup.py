@@ -34,12 +34,18 @@ async def cleanup(*, as_json: bool, **requested: float | bool) -> Exit:
         raise InvalidInputError("Cannot start the cleanup:", mistakes(failure, Cleanup, options)) from None
     settings = load_settings()
     try:
-        result = await run_cleanup(await connect_temporal(settings), limits)
+        result = await run_cleanup(await connect_temporal(settings), limits, _announce)
     except CleanupStoppedError as failure:
         print_error(str(failure))
         return Exit.FAILED
     _show(result, as_json)
     return Exit.FAILED if result.errors else Exit.DONE
+
+
+def _announce(run: str) -> None:
+    print_error(
+        f"The cleanup runs in Temporal as {run}, and waits there while no worker answers. Ctrl-C does not stop it."
+    )
 
 
 def _show(result: CleanupResult, as_json: bool) -> None:

@@ -10,8 +10,8 @@ __all__ = ["CommitProxy"]
 HOST = "127.0.0.1"
 CHUNK = 65_536
 
-# A simple query of PostgreSQL's protocol; asyncpg sends it in a packet of its own.
-COMMIT = b"COMMIT;\x00"
+# A simple query of PostgreSQL's protocol; the dialect sends it in a packet of its own.
+COMMIT = b"COMMIT\x00"
 
 
 class CommitProxy:

@@ -233,7 +233,8 @@ class Case:
             elif index < at - 1:
                 steps[rule.name] = frozenset([taken_back])
             elif index == at - 1:  # which a cancel that comes before the next one can still reach
-                steps[rule.name] = frozenset([taken_back, "failed"])
+                of_closing = {None} if self.activity == CLOSE else set()  # the last step begins with the closing
+                steps[rule.name] = frozenset([taken_back, "failed", *of_closing])
             else:  # a cancel can be heard a few steps later than it was sent
                 steps[rule.name] = frozenset([None, taken_back, "failed"])
         return self._end_of_rollback("rolled_back", failing, steps, self.flow.begins_with)
