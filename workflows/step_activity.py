@@ -43,7 +43,7 @@ PATIENCE = {
 }
 
 LOCAL_ATTEMPT = timedelta(seconds=15)
-"""The timeout of the one attempt as a local activity."""
+"""The timeout of a group's one attempt. The steps of a group that takes longer run alone."""
 
 
 class Caller:

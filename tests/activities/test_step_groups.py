@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -139,6 +140,22 @@ async def test_opening_with_steps_does_them_in_order_and_reports_each(
     assert starts == sorted(starts)
     assert await owner.fetchval("SELECT state FROM delegations") == "active"
     assert await owner.fetchval("SELECT actor FROM audit_log WHERE record = 'subscribers'") == "crm"
+
+
+async def test_group_uses_one_connection(make: Make, order: ProvisionSubscriber, database: Database) -> None:
+    """A second one would not see what the group has written, and could wait for it for ever."""
+    orders = make()
+    async with AsyncExitStack() as others:
+        for _ in range(database.engine.pool.size() - 1):  # type: ignore[attr-defined]
+            await others.enter_async_context(database.tenant("acme"))
+
+        reply = await opened(orders, order, *FIRST)
+        begun: BegunRollback = await run(orders.begin_rollback, ref(undo=True), UNDOS[-len(FIRST) :])
+
+    assert reply.group is not None
+    assert begun.group is not None
+    assert len(reply.group.steps) == len(FIRST)
+    assert reply.group.failure is None
 
 
 async def test_steps_of_a_group_become_visible_together(
