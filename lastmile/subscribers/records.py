@@ -71,7 +71,11 @@ async def delete_customer(connection: TenantConnection, order_id: str) -> bool:
 
     If another order has added a line to the customer since, the customer stays, and then belongs to that order.
     """
-    by_order = customers.c.created_by_order == order_id
+    # Waits for another order that adds a line at this moment: the next statement sees the line.
+    mine = select(customers.c.id).where(customers.c.created_by_order == order_id).with_for_update()
+    if (customer_id := await connection.scalar(mine)) is None:
+        return False
+    this = customers.c.id == customer_id
     heir = (
         select(subscribers.c.created_by_order)
         .where(subscribers.c.customer_id == customers.c.id)
@@ -79,9 +83,9 @@ async def delete_customer(connection: TenantConnection, order_id: str) -> bool:
         .limit(1)
         .scalar_subquery()
     )
-    if await _execute(connection, delete(customers).where(by_order, heir.is_(None))):
+    if await _execute(connection, delete(customers).where(this, heir.is_(None))):
         return True
-    await connection.execute(update(customers).where(by_order, heir.is_not(None)).values(created_by_order=heir))
+    await connection.execute(update(customers).where(this).values(created_by_order=heir))
     return False
 
 

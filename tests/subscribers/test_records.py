@@ -1,5 +1,6 @@
 """Tests of the records of customers, subscribers and network profiles."""
 
+import asyncio
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -8,6 +9,7 @@ import asyncpg
 import pytest
 
 from lastmile.contract.lines import Customer, Line
+from lastmile.db import Database
 from lastmile.subscribers.errors import RecordConflictError, UnknownSubscriberError
 from lastmile.subscribers.records import (
     CreatedRecord,
@@ -78,6 +80,21 @@ async def test_delete_customer_with_a_later_line_hands_the_record_over(
     assert await owner.fetchval("SELECT created_by_order FROM customers") == "o2"
     await act(delete_subscriber, "S-2", "o2")
     assert await act(delete_customer, "o2") is True
+
+
+async def test_delete_customer_waits_for_a_line_that_is_being_added(
+    act: Act, ada: Customer, database: Database, owner: asyncpg.Connection
+) -> None:
+    await act(create_customer, "acme", "o1", ada)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with database.tenant("acme") as connection:
+        await create_subscriber(connection, "acme", "o2", "S-2", "C-1")
+        undo = asyncio.create_task(act(delete_customer, "o1"))
+        while not await owner.fetchval(waiting):  # PostgreSQL notifies nobody of a lock
+            pass
+
+    assert await undo is False
+    assert await owner.fetchval("SELECT created_by_order FROM customers") == "o2"
 
 
 # Subscribers
