@@ -76,14 +76,18 @@ class Isp:
         await self._go_wrong(staying)
         await self._lose_netbox()
         await until(self._snapshot_after_another)
-        self.at = await until(self._evening)
+        over = time.time()
+        self.at = await until(lambda: self._evening(over))
 
-    async def _evening(self) -> float | None:
-        """A time at which both workers were scraped, and all that the day brings was seen.
+    async def _evening(self, over: float) -> float | None:
+        """Return a time after the day at which both workers were scraped, and all that the day brings was seen.
 
-        A little ago: no scrape that is under way can still change what was seen then.
+        It is a little ago: no scrape that is under way can still change what was seen then. Workers and Prometheus have
+        had time for the last snapshot.
         """
         at = time.time() - 5
+        if at < over + 5:
+            return None
         all_seen = (
             'count(up == 1) == 2 and on () ALERTS{alertname="IPv6PrefixLeak"} and on () '
             'absent(ALERTS{alertname=~"LastmileSnapshotStale|LastmileScheduleOverdue"})'
