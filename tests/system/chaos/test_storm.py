@@ -104,7 +104,9 @@ class Storm:
                     self.progressed.clear()
                     await self.progressed.wait()
                 victim = kill % WORKERS
-                processes[victim].kill()
+                # A worker that loses the reply to a commit of its start-up checks has ended by itself.
+                with suppress(ProcessLookupError):
+                    processes[victim].kill()
                 await processes[victim].communicate()
                 processes[victim] = await running.enter_async_context(started(self._own(victim)))
             await asyncio.Event().wait()
