@@ -16,10 +16,13 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.util import await_only
 
-__all__ = ["DRIVER", "begin_with", "first_answer", "quoted", "translated"]
+__all__ = ["DRIVER", "DRIVER_ERRORS", "begin_with", "first_answer", "quoted", "translated"]
 
 DRIVER = "postgresql+lastmile"
 """The driver in the URL of an engine with this dialect, whose isolation level is AUTOCOMMIT."""
+
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""The errors of asyncpg. They have no common base."""
 
 _STATEMENTS = "lastmile_begin_with"
 _ANSWER = "lastmile_first_answer"
@@ -72,7 +75,7 @@ class Dialect(PGDialect_asyncpg):
 
     def do_rollback(self, dbapi_connection: Any) -> None:
         driver = dbapi_connection.driver_connection
-        if driver.is_in_transaction() and not driver.is_closed():
+        if not driver.is_closed() and driver.is_in_transaction():
             self._send(dbapi_connection, "ROLLBACK")
 
     def do_savepoint(self, connection: Any, name: str) -> None:
@@ -85,20 +88,24 @@ class Dialect(PGDialect_asyncpg):
         self._send(connection.connection, f"RELEASE SAVEPOINT {name}")
 
     def _send(self, dbapi_connection: Any, message: str) -> str:
+        driver = dbapi_connection.driver_connection
         try:
-            return str(await_only(dbapi_connection.driver_connection.execute(message)))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-            raise translated(self, failure) from failure
+            return str(await_only(driver.execute(message)))
+        except DRIVER_ERRORS as failure:
+            raise translated(self, driver, failure) from failure
 
 
-def translated(dialect: Any, failure: Exception) -> Exception:
-    """Return the error of SQLAlchemy's driver interface for an error of asyncpg."""
-    driver = dialect.loaded_dbapi
+def translated(dialect: Any, driver: Any, failure: Exception) -> Exception:
+    """Return the error of SQLAlchemy's driver interface for an error of the asyncpg connection `driver`."""
+    if isinstance(failure, asyncpg.InternalClientError):
+        driver.terminate()  # PostgreSQL has ended the session, and asyncpg has not closed the connection yet
+    interface = dialect.loaded_dbapi
     kinds = {
-        asyncpg.IntegrityConstraintViolationError: driver.IntegrityError,
-        asyncpg.InterfaceError: driver.InterfaceError,
+        asyncpg.IntegrityConstraintViolationError: interface.IntegrityError,
+        asyncpg.InterfaceError: interface.InterfaceError,
+        asyncpg.InternalClientError: interface.InterfaceError,
     }
-    kind = next((kind for raised, kind in kinds.items() if isinstance(failure, raised)), driver.Error)
+    kind = next((kind for raised, kind in kinds.items() if isinstance(failure, raised)), interface.Error)
     error: Exception = kind(str(failure), failure)
     return error
 

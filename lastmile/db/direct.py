@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from lastmile.db.dialect import Dialect, translated
+from lastmile.db.dialect import DRIVER_ERRORS, Dialect, translated
 
 __all__ = ["DirectStatement", "Record"]
 
@@ -51,8 +51,8 @@ class DirectStatement:
         sync.dispatch.before_cursor_execute(sync, None, sql, arguments, None, False)
         try:
             rows: list[Record] = await driver.fetch(sql, *arguments, record_class=Record)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-            error: Any = translated(sync.dialect, failure)
+        except DRIVER_ERRORS as failure:
+            error: Any = translated(sync.dialect, driver, failure)
             raise DBAPIError.instance(
                 sql,
                 None,

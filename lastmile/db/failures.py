@@ -11,10 +11,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lastmile.db.database import PLATFORM_ROLE, TENANT_ROLE
+from lastmile.db.dialect import DRIVER_ERRORS
 
 __all__ = ["DATABASE_FAILURES", "describe_failure", "explain", "without_password"]
 
-DATABASE_FAILURES: Final = (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
+DATABASE_FAILURES: Final = (OSError, SQLAlchemyError, *DRIVER_ERRORS)
 """What a database call fails with where the database is away, or is not Lastmile's; and by faults of Lastmile's own."""
 
 _UNDEFINED = {"42P01", "42703", "42883"}  # table, column, function
@@ -68,7 +69,7 @@ def explain(failure: Exception, url: str | None = None) -> str | None:
     if isinstance(original, OSError):
         return _unreachable(original, known)
     lost = isinstance(failure, DBAPIError) and failure.connection_invalidated
-    if lost or isinstance(original, asyncpg.InterfaceError):
+    if lost or isinstance(original, asyncpg.InterfaceError | asyncpg.InternalClientError):
         return _SENTENCES["08"].format(place=place)
     return None
 

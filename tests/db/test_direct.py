@@ -9,9 +9,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from lastmile.db import Database
 from lastmile.db.direct import DirectStatement
+from lastmile.db.failures import describe_failure
 
 NAMES = DirectStatement("SELECT name, ref FROM customers WHERE ref = :ref OR ref = :ref || :more ORDER BY ref")
 COPY = DirectStatement("INSERT INTO customers SELECT * FROM customers WHERE name = :name")
+
+FATAL = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+END_OF_SESSION = b"E" + (len(FATAL) + 4).to_bytes(4) + FATAL
+"""The ErrorResponse of a session that an administrator ends."""
 
 
 async def test_direct_statement_sees_the_rows_of_its_tenant_alone(
@@ -51,6 +56,30 @@ async def test_direct_statement_on_a_lost_connection_invalidates_it(
     with pytest.raises(DBAPIError) as failure:
         await ask()
     assert failure.value.connection_invalidated
+    async with application.tenant("acme") as connection:
+        assert len(await NAMES.all(connection, {"ref": "C-1", "more": ""})) == 1
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["statement", "commit"])
+async def test_statement_in_a_session_that_is_ending_fails_as_on_a_lost_connection(
+    populated: asyncpg.Connection, application: Database, direct: bool
+) -> None:
+    """PostgreSQL has announced the end, and has not closed the connection yet."""
+
+    async def ask() -> None:
+        async with application.tenant("acme") as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            driver._protocol.data_received(END_OF_SESSION)
+            if direct:
+                await NAMES.all(connection, {"ref": "C-1", "more": ""})
+            # Otherwise the COMMIT is the next message.
+
+    with pytest.raises(DBAPIError) as failure:
+        await ask()
+    assert failure.value.connection_invalidated
+    assert (
+        describe_failure(failure.value) == "The database failed: the connection to PostgreSQL was lost: is it running?"
+    )
     async with application.tenant("acme") as connection:
         assert len(await NAMES.all(connection, {"ref": "C-1", "more": ""})) == 1
 
