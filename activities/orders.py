@@ -26,12 +26,13 @@ from activities.messages import (
 from activities.refusals import Verdict, verdict_on
 from activities.run_status import is_wanted
 from activities.step_groups import StepGroups
+from lastmile.contract.operations import LineEffect
 from lastmile.contract.results import OrderResult, StepResult
 from lastmile.db import Database, TenantConnection
 from lastmile.errors import OrderFencedError
 from lastmile.services.line_matching import check_line
-from lastmile.subscribers import orders
-from lastmile.subscribers.errors import LineDiffersError
+from lastmile.subscribers import orders, previous_values
+from lastmile.subscribers.errors import LineDiffersError, LineStateError
 from lastmile.subscribers.order_records import ORDER_RECORDS
 from lastmile.telemetry.metrics import ORDER_SECONDS_TAKEN, ORDERS, STEPS
 
@@ -63,8 +64,8 @@ class OrderActivities(Activities):
         """Open the order, and run its first steps. Return its result where the order has ended before.
 
         The order takes over the rows of a lost order of the same operation: it keeps them, or undoes them with its own.
-        Raises `LineDiffersError` where the subscriber has another line in service than the order asks for, and
-        `OrderFencedError` in a late attempt of a run that was terminated.
+        Raises `LineDiffersError` where the subscriber has another line in service than the order asks for,
+        `LineStateError` where the line is suspended, and `OrderFencedError` in a late attempt of a terminated run.
         """
         async with self._enter(ref, orders.OPENING_FENCE) as connection:
             found = await orders.open_order(
@@ -81,7 +82,7 @@ class OrderActivities(Activities):
             if found.new and opening.line is not None:
                 try:
                     await check_line(connection, ref.tenant, ref.subscriber_ref, ref.order_id, opening.line)
-                except LineDiffersError:  # the order keeps no row, so `close_order` will not count it
+                except (LineDiffersError, LineStateError):  # the order keeps no row, so `close_order` will not count it
                     ORDERS.labels(opening.operation, ref.tenant, Verdict.REFUSED).inc()
                     raise
             for take_over in _TAKE_OVER if found.superseded else ():
@@ -172,7 +173,13 @@ class OrderActivities(Activities):
 
 
 async def _close(connection: TenantConnection, ref: StepContext, closing: OrderClosing) -> orders.ClosedOrder | None:
-    return await orders.close_order(connection, ref.order_id, orders.OrderStatus(closing.status), closing.result)
+    status = orders.OrderStatus(closing.status)
+    closed = await orders.close_order(connection, ref.order_id, status, closing.result)
+    if closed is not None and status in SUCCESSES and closed.effect is not LineEffect.CREATES:
+        await previous_values.settle(
+            connection, ref.subscriber_ref, ref.order_id, everything=closed.effect is LineEffect.ENDS
+        )
+    return closed
 
 
 def _count(ref: StepContext, closing: OrderClosing, closed: orders.ClosedOrder) -> None:

@@ -3,8 +3,10 @@
 from activities.base import Activities, done, skipped, step, undone
 from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Customer, Line, ServicePlan
+from lastmile.contract.orders import Operation
 from lastmile.services.remains import find_line
-from lastmile.subscribers import billing, records
+from lastmile.subscribers import billing, previous_values, records
+from lastmile.subscribers.line_states import verify_line
 
 __all__ = ["RecordActivities"]
 
@@ -37,6 +39,32 @@ class RecordActivities(Activities):
     async def delete_subscriber(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             return undone(await records.delete_subscriber(connection, ref.subscriber_ref, ref.order_id))
+
+    @step
+    async def verify_line(self, ref: StepContext, operation: Operation) -> StepReport:
+        async with self._order(ref) as connection:
+            record = await verify_line(connection, ref.subscriber_ref, ref.order_id, operation)
+        return done(subscriber_id=record.id)
+
+    @step
+    async def update_customer(self, ref: StepContext, corrections: dict[str, str]) -> StepReport:
+        async with self._order(ref) as connection:
+            customer_id, before = await records.update_customer(connection, ref.subscriber_ref, corrections)
+            value = {"customer_id": customer_id, "before": before, "after": corrections}
+            await previous_values.keep(
+                connection, ref.tenant, ref.order_id, ref.subscriber_ref, "update_customer", value
+            )
+        return done(customer_id=customer_id)
+
+    @step
+    async def restore_customer(self, ref: StepContext) -> StepReport:
+        async with self._order(ref) as connection:
+            previous = await previous_values.take(connection, ref.order_id, "update_customer")
+            if previous is not None:
+                await records.restore_customer(
+                    connection, previous["customer_id"], previous["before"], previous["after"]
+                )
+        return undone(previous is not None)
 
     @step
     async def verify_subscriber(self, ref: StepContext) -> StepReport:

@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql
 
 from lastmile.cli.app import app
 from lastmile.cli.exit_codes import EPILOG
+from lastmile.contract.line_states import LineState
 from lastmile.contract.operations import OPERATIONS
 from lastmile.contract.steps import CallKind, Step
 from lastmile.db import metadata
@@ -271,9 +272,22 @@ def order_types() -> str:
         "A *best-effort* step that fails is a warning, and the order ends degraded. After the *pivot* an order only",
         "goes forward. A *gate* changes nothing, and its refusal ends the order. [Orders and",
         "results](orders-and-results.md) describes the fields.",
+        "",
+        "## Orders and the states of a line",
+        "",
+        f"| order | {' | '.join(LineState)} |",
+        f"|---|{'---|' * len(LineState)}",
+        *(
+            f"| `{entry.operation}` | {' | '.join(entry.refused_in.get(state, 'allowed') for state in LineState)} |"
+            for entry in OPERATIONS.values()
+        ),
+        "",
+        "A sentence says what to order first. Without a line, every order but a provision is refused; a deprovision",
+        "removes what earlier orders left.",
     ]
     for entry in OPERATIONS.values():
-        lines += ["", f"## {entry.operation.capitalize()}", "", entry.summary, ""]
+        title = entry.operation.replace("_", " ").capitalize()
+        lines += ["", f"## {title}", "", entry.summary, ""]
         lines += ["| | step | does | calls | undo | creates or changes |", "|---|---|---|---|---|---|"]
         lines += [_step(number, step) for number, step in enumerate(entry.steps, 1)]
         checked = ", ".join(f"`{name}`" for name in entry.invariants)

@@ -9,12 +9,14 @@ from workflows.maintenance.cleanup import FinishRevocation, StalePrefixCleanup
 from workflows.maintenance.pool_mode_change import ChangePoolMode
 from workflows.provision import Provision
 from workflows.scheduled_start import ScheduledStart
+from workflows.update_customer import CustomerUpdate
 
 __all__ = ["FAILURE_TYPES", "RUNNER", "WORKFLOWS"]
 
 WORKFLOWS: list[type] = [
     Provision,
     Deprovision,
+    CustomerUpdate,
     ScheduledStart,
     StalePrefixCleanup,
     FinishRevocation,

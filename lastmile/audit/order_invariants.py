@@ -81,6 +81,20 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         "a compensation was skipped: provision or deprovision the subscriber, as intended",
     ),
     Invariant(
+        "half_changed",
+        6,
+        "no order ended in the middle of a change",
+        f"""
+        SELECT v.tenant_id AS tenant, v.subscriber_ref AS subject, v.created_by_order || ' ' || v.step AS key,
+               'order ' || v.created_by_order || ' (' || replace(o.operation, '_', ' ') || ') ended '
+               || replace(o.status, '_', ' ') || ' after its step ' || v.step AS words
+        FROM previous_values v JOIN orders o ON o.tenant_id = v.tenant_id AND o.order_id = v.created_by_order
+        WHERE NOT lastmile_order_unfinished(o.status) AND {tenant_condition("v.tenant_id")}
+          AND {_NO_OPEN_ORDER.format("v")}
+        """,
+        "send the change again with a new order, or a change back to what the line had; a deprovision ends the line",
+    ),
+    Invariant(
         "incomplete",
         6,
         "a provisioned subscriber has every record that its order created",

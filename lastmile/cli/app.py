@@ -12,6 +12,8 @@ from lastmile.cli.inventory.pool_app import pool
 from lastmile.cli.inventory.tenant_app import tenant
 from lastmile.cli.netbox.netbox_app import netbox
 from lastmile.cli.operations.schedule_app import schedule
+from lastmile.cli.options import Json, Subscriber, Tenant
+from lastmile.cli.orders.order_commands import order_commands
 from lastmile.cli.orders.scheduled_app import scheduled
 
 __all__ = ["app"]
@@ -30,10 +32,7 @@ app.add_typer(nas, name="nas")
 app.add_typer(netbox, name="netbox")
 app.add_typer(scheduled, name="scheduled")
 app.add_typer(schedule, name="schedule")
-
-Subscriber = Annotated[str, typer.Argument(help="The subscriber's reference, as in its order.")]
-Tenant = Annotated[str | None, typer.Option(help="The subscriber's tenant. Optional where only one tenant exists.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]
+app.add_typer(order_commands)
 
 
 def _version(asked: bool) -> None:
@@ -132,30 +131,6 @@ def export(
     from lastmile.cli.orders.export import export
 
     run(export(tenant=tenant, form=format, output=output))
-
-
-@app.command(epilog=EPILOG)
-def deprovision(
-    subscriber: Subscriber,
-    reason: Annotated[str, typer.Option(help="The reason, kept in the history. Do not enter personal data.")],
-    tenant: Tenant = None,
-    order_id: Annotated[
-        str | None,
-        typer.Option(help="Your id for this order. The same id again gives the same result. Default: a new id."),
-    ] = None,
-    not_before: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Start the order at this time, with its time zone: 2030-05-03T14:00:00+02:00. Default: now.",
-        ),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Terminate a subscriber's service: end the session, release the addresses, close the record."""
-    from lastmile.cli.orders.deprovisioning import deprovision
-
-    run(deprovision(subscriber, tenant=tenant, reason=reason, order_id=order_id, not_before=not_before, as_json=json))
 
 
 @app.command()

@@ -33,6 +33,7 @@ from lastmile.contract import (
     StepOutcome,
     StepResult,
     TakenDecision,
+    UpdateCustomer,
     Urgency,
 )
 from lastmile.contract.addressing import Addressing, IPv4Mode, IPv6Mode
@@ -80,6 +81,7 @@ __all__ = [
     "StepResult",
     "TakenDecision",
     "TemporalUnreachableError",
+    "UpdateCustomer",
     "Urgency",
     "parked_runs",
 ]

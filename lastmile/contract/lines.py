@@ -12,8 +12,11 @@ from lastmile.fields.text import PRINTABLE, UNPADDED
 __all__ = [
     "ConnectionType",
     "Customer",
+    "Email",
     "Line",
+    "Name",
     "Option82Policy",
+    "Phone",
     "Reference",
     "ServicePlan",
     "TenantId",
@@ -29,6 +32,8 @@ Vlan = Annotated[WholeNumber, Field(ge=1, le=4094)]
 """IEEE 802.1Q VLAN id; 0 and 4095 are reserved."""
 
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=200), PRINTABLE]
+Email = Annotated[str, Field(strict=True, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$"), PRINTABLE]
+Phone = Annotated[str, Field(strict=True, max_length=32, pattern=r"^\+?[0-9 ()./-]{3,}$")]
 AgentOption = Annotated[str, Field(strict=True, min_length=1, max_length=253), PRINTABLE, UNPADDED]
 """A sub-option of DHCP option 82 (RFC 3046), as its text."""
 
@@ -57,10 +62,8 @@ class Customer(_Model):
 
     ref: Reference
     name: Name
-    email: (
-        Annotated[str, Field(strict=True, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$"), PRINTABLE] | None
-    ) = None
-    phone: Annotated[str, Field(strict=True, max_length=32, pattern=r"^\+?[0-9 ()./-]{3,}$")] | None = None
+    email: Email | None = None
+    phone: Phone | None = None
 
 
 # The widest RADIUS rate attribute holds kbit/s in 32 bits (`lastmile.radius.rates`). A larger number would wrap.

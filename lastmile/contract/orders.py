@@ -5,12 +5,12 @@ The models validate an order once and report every mistake in it, each with the 
 
 import hashlib
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lastmile.contract.addressing import Addressing
-from lastmile.contract.lines import Customer, Line, Reference, ServicePlan, TenantId
+from lastmile.contract.lines import Customer, Email, Line, Name, Phone, Reference, ServicePlan, TenantId
 from lastmile.fields.scalars import Moment, any_case
 from lastmile.fields.text import PRINTABLE
 
@@ -21,6 +21,7 @@ __all__ = [
     "Operation",
     "Order",
     "ProvisionSubscriber",
+    "UpdateCustomer",
     "Urgency",
     "schedule_id",
     "workflow_id",
@@ -32,6 +33,7 @@ class Operation(StrEnum):
 
     PROVISION = "provision"
     DEPROVISION = "deprovision"
+    UPDATE_CUSTOMER = "update_customer"
 
 
 class Urgency(StrEnum):
@@ -127,4 +129,25 @@ class DeprovisionSubscriber(Order):
     """Why the service ends, for the history. No personal data."""
 
 
-AnyOrder = ProvisionSubscriber | DeprovisionSubscriber
+class UpdateCustomer(Order):
+    """Correct the data of the subscriber's customer. The correction holds for all lines of the customer."""
+
+    operation = Operation.UPDATE_CUSTOMER
+
+    name: Name | None = None
+    email: Email | None = None
+    phone: Phone | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.corrections:
+            raise ValueError("needs a name, an email or a phone")
+        return self
+
+    @property
+    def corrections(self) -> dict[str, str]:
+        """The fields to correct, with their new values."""
+        return self.model_dump(include={"name", "email", "phone"}, exclude_none=True)
+
+
+AnyOrder = ProvisionSubscriber | DeprovisionSubscriber | UpdateCustomer

@@ -34,6 +34,9 @@ class RecordKind(StrEnum):
     BILLING_SERVICE = "billing service"
     DEVICE = "device"
     PREFIX = "prefix"
+    SUSPENSION = "suspension"
+    PREVIOUS_VALUES = "previous values"
+    """What a step has replaced, for its undo."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 from ipam.matching import address_differences
 from lastmile.contract.lines import ServicePlan
-from lastmile.contract.orders import LineRequest
+from lastmile.contract.orders import LineRequest, Operation
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import TenantConnection
 from lastmile.radius import accounts
 from lastmile.subscribers.differences import find_record_differences
 from lastmile.subscribers.errors import LineDiffersError
+from lastmile.subscribers.line_states import check_line_state
 from lastmile.subscribers.orders import read_line_result
 
 __all__ = ["check_line"]
@@ -18,13 +19,18 @@ __all__ = ["check_line"]
 async def check_line(
     connection: TenantConnection, tenant: str, subscriber_ref: str, order_id: str, request: LineRequest
 ) -> None:
-    """Raise `LineDiffersError`, with every difference, if the subscriber's line in service differs from the request.
+    """Check that the line that the subscriber has, if any, is the requested one.
 
     A provision order creates a line, or finds the line that an earlier order created. It does not change a line.
+
+    Raises:
+        LineDiffersError: the line differs, with every difference.
+        LineStateError: the line is suspended.
     """
     before = await read_line_result(connection, subscriber_ref, order_id)
     if before is None:
         return
+    await check_line_state(connection, subscriber_ref, order_id, Operation.PROVISION)
     # The line may have lost a prefix that it got (an audit finding): the order may allocate the prefix again.
     given = before.get("created") or {}
     lost = {purpose for purpose, field in ADDRESS_FIELDS.items() if given.get(field)}

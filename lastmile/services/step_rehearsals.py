@@ -10,7 +10,7 @@ from typing import Any
 from ipam.allocation import allocate
 from ipam.delegations import Delegation, held_by
 from ipam.matching import must_match
-from lastmile.contract import Order, ProvisionSubscriber
+from lastmile.contract import Order, ProvisionSubscriber, UpdateCustomer
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import TenantConnection
 from lastmile.devices import records as devices
@@ -19,13 +19,14 @@ from lastmile.fields.phrases import in_vrf
 from lastmile.radius import accounts
 from lastmile.services.remains import find_line
 from lastmile.subscribers import billing, records
+from lastmile.subscribers.line_states import verify_line
 
 __all__ = ["REHEARSALS", "Rehearsal", "StepPlan"]
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What a step would do: `create`, `reuse`, `remove`, `skip`, or `refuse`, which rolls the order back."""
+    """What a step would do: `create`, `change`, `reuse`, `remove`, `skip`, or `refuse`, which rolls the order back."""
 
     step: str
     action: str
@@ -138,6 +139,20 @@ async def _create_billing_service(rehearsal: Rehearsal, order: ProvisionSubscrib
     rehearsal.note_record(service.created_by_order, f"service on plan {order.plan.name}")
 
 
+async def _verify_line(rehearsal: Rehearsal, order: Order) -> None:
+    line = await verify_line(rehearsal.connection, order.subscriber_ref, order.order_id, order.operation)
+    rehearsal.note("reuse", f"subscriber {order.subscriber_ref}, since order {line.created_by_order}")
+
+
+async def _update_customer(rehearsal: Rehearsal, order: UpdateCustomer) -> None:
+    _, before = await records.update_customer(rehearsal.connection, order.subscriber_ref, order.corrections)
+    changed = [field for field, value in before.items() if value != order.corrections[field]]
+    if changed:
+        rehearsal.note("change", f"{', '.join(changed)} of the customer")
+    else:
+        rehearsal.note("reuse", "the customer has these values already")
+
+
 async def _verify_subscriber(rehearsal: Rehearsal, order: Order) -> None:
     subscriber = await find_line(rehearsal.connection, order.tenant, order.subscriber_ref, order.order_id)
     if subscriber is None:
@@ -169,6 +184,8 @@ REHEARSALS: Mapping[str, Callable[[Rehearsal, Any], Awaitable[None]]] = {
     "activate_onu": _activate_onu,
     "configure_cpe": _configure_cpe,
     "create_billing_service": _create_billing_service,
+    "verify_line": _verify_line,
+    "update_customer": _update_customer,
     "verify_subscriber": _verify_subscriber,
     "suspend_billing_service": _not_shown,
     "deactivate_onu": _not_shown,

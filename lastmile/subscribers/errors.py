@@ -4,6 +4,7 @@ from lastmile.errors import NonRetryableError, OrderFencedError
 
 __all__ = [
     "LineDiffersError",
+    "LineStateError",
     "OrderConflictError",
     "OrderFencedError",
     "RecordConflictError",
@@ -31,6 +32,10 @@ class RecordConflictError(NonRetryableError):
 
 class LineDiffersError(NonRetryableError):
     """The subscriber's line is in service and differs from the order."""
+
+
+class LineStateError(NonRetryableError):
+    """The order does not fit the state of the line."""
 
 
 class OrderConflictError(NonRetryableError):

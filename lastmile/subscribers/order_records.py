@@ -40,4 +40,9 @@ ORDER_RECORDS: Mapping[RecordKind, OrderRecords] = {
     RecordKind.PREFIX: OrderRecords(
         "delegations", "coalesce(prefix::text, 'for ' || purpose)", left="released_at IS NULL"
     ),
+    RecordKind.SUSPENSION: OrderRecords(
+        "suspensions", "mode || ' of ' || subscriber_ref", left="ended_at IS NULL", changed_by="ended_by_order"
+    ),
+    # The invariant `half_changed` reports them.
+    RecordKind.PREVIOUS_VALUES: OrderRecords("previous_values", "step", left="false"),
 }

@@ -182,6 +182,7 @@ class ClosedOrder:
     """An order that has just ended."""
 
     operation: str
+    effect: LineEffect
     seconds: float
     """The duration of the order."""
 
@@ -197,11 +198,11 @@ async def close_order(
         update(orders)
         .where(orders.c.order_id == order_id, orders.c.status.in_(_UNFINISHED))
         .values(status=status, result=result, finished_at=func.now())
-        .returning(orders.c.operation, orders.c.created_at, orders.c.finished_at)
+        .returning(orders.c.operation, orders.c.effect, orders.c.created_at, orders.c.finished_at)
     )
     if (row := ended.one_or_none()) is None:
         return None
-    return ClosedOrder(row.operation, (row.finished_at - row.created_at).total_seconds())
+    return ClosedOrder(row.operation, LineEffect(row.effect), (row.finished_at - row.created_at).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,13 +216,13 @@ class EndedOrder:
     """A text about the later order that has changed the line since this order ended; empty if there is none."""
 
 
-# The newest later order with another operation than order `o` that was not rolled back.
+# The newest later order that was not rolled back and has done something else than order `o`.
 _LATER = """
     SELECT later.order_id AS later_order_id, later.operation AS later_operation, later.status AS later_status,
            later.created_at AS later_at
     FROM orders later
     WHERE later.tenant_id = o.tenant_id AND later.subscriber_ref = o.subscriber_ref
-      AND later.created_at > o.created_at AND later.operation <> o.operation
+      AND later.created_at > o.created_at AND (later.operation <> o.operation OR o.effect = 'changes')
       AND NOT lastmile_order_rolled_back(later.status) AND o.status <> 'rolled_back'
     ORDER BY later.created_at DESC LIMIT 1
 """

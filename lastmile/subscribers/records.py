@@ -4,7 +4,7 @@ Every `create_*` function returns the record of an earlier attempt, and raises `
 record differs. Every `delete_*` function succeeds if there is nothing to delete.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ __all__ = [
     "delete_subscriber",
     "read_line",
     "read_subscriber",
+    "restore_customer",
+    "update_customer",
 ]
 
 
@@ -87,6 +89,37 @@ async def delete_customer(connection: TenantConnection, order_id: str) -> bool:
         return True
     await connection.execute(update(customers).where(this).values(created_by_order=heir))
     return False
+
+
+async def update_customer(
+    connection: TenantConnection, subscriber_ref: str, corrections: Mapping[str, str | None]
+) -> tuple[str, dict[str, str | None]]:
+    """Correct fields of the subscriber's customer. Return the customer's id, and the values before.
+
+    Raises:
+        UnknownSubscriberError: the subscriber does not exist.
+    """
+    owner = select(subscribers.c.customer_id).where(
+        subscribers.c.ref == subscriber_ref, subscribers.c.archived_at.is_(None)
+    )
+    found = await connection.execute(
+        select(customers).where(customers.c.id == owner.scalar_subquery()).with_for_update(key_share=True)
+    )
+    if (row := found.one_or_none()) is None:
+        raise UnknownSubscriberError(f"Subscriber {subscriber_ref} does not exist. Check the reference and the tenant.")
+    await connection.execute(update(customers).where(customers.c.id == row.id).values(corrections))
+    return row.id, {field: getattr(row, field) for field in corrections}
+
+
+async def restore_customer(
+    connection: TenantConnection, customer_id: str, before: Mapping[str, str | None], after: Mapping[str, str]
+) -> None:
+    """Undo `update_customer`. A field that another line's order has corrected since keeps that correction."""
+    for field, value in before.items():
+        column = customers.c[field]
+        await connection.execute(
+            update(customers).where(customers.c.id == customer_id, column == after[field]).values({field: value})
+        )
 
 
 async def create_subscriber(

@@ -23,7 +23,9 @@ __all__ = [
     "customers",
     "network_profiles",
     "orders",
+    "previous_values",
     "subscribers",
+    "suspensions",
     "tenants",
 ]
 
@@ -142,4 +144,31 @@ billing_events = Table(
     Column("price_ref", Text),
     Column("order_id", Text, nullable=False),
     _now("at"),
+)
+
+suspensions = Table(
+    "suspensions",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _tenant(),
+    Column("subscriber_ref", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("resume_at", DateTime(timezone=True)),
+    Column("created_by_order", Text, nullable=False),
+    _now("created_at"),
+    Column("ended_by_order", Text),
+    Column("ended_at", DateTime(timezone=True)),
+)
+
+previous_values = Table(
+    "previous_values",
+    metadata,
+    _tenant(),
+    Column("created_by_order", Text, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("subscriber_ref", Text, nullable=False),
+    Column("value", JSONB, nullable=False),
+    _now("recorded_at"),
+    PrimaryKeyConstraint("tenant_id", "created_by_order", "step"),
 )

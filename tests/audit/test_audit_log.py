@@ -62,6 +62,12 @@ CHANGES = {
         "north",
         None,
     ),
+    "suspensions": (
+        "(tenant_id, subscriber_ref, mode, reason, created_by_order) VALUES ('acme', 'S-1', 'block', 'unpaid', 'O-1')",
+        "mode",
+        "slow",
+        "S-1",
+    ),
     "acknowledgements": (
         "(finding, invariant, tenant_id, subject, key, subscriber_ref, acknowledged_by, why)"
         " VALUES ('f', 'terminated_order', 'acme', 'O-1', 'O-1', 'S-1', 'noc', 'known')",

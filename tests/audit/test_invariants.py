@@ -259,6 +259,13 @@ BREAKS = [
         repaired=True,
     ),
     Break(
+        "half_changed",
+        "INSERT INTO previous_values (tenant_id, created_by_order, step, subscriber_ref, value)"
+        " VALUES ('acme', 'O-1', 'update_customer', 'S-1', '{}')",
+        "S-1",
+        r"order O-1 \(provision\) ended completed after its step update_customer",
+    ),
+    Break(
         "terminated_order",
         "UPDATE orders SET status = 'abandoned' WHERE order_id = 'O-1'",
         "O-1",

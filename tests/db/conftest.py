@@ -22,6 +22,10 @@ INSERT INTO billing_services (tenant_id, subscriber_id, plan, status, created_by
     SELECT tenant_id, id, 'home', 'active', 'o1' FROM subscribers WHERE tenant_id = '{t}';
 INSERT INTO billing_events (tenant_id, service_id, subscriber_ref, event, plan, order_id)
     SELECT tenant_id, id, 'S-1', 'started', 'home', 'o1' FROM billing_services WHERE tenant_id = '{t}';
+INSERT INTO suspensions (tenant_id, subscriber_ref, mode, reason, created_by_order)
+    VALUES ('{t}', 'S-1', 'block', 'unpaid', 'o1');
+INSERT INTO previous_values (tenant_id, created_by_order, step, subscriber_ref, value)
+    VALUES ('{t}', 'o1', 'update_customer', 'S-1', '[]');
 INSERT INTO devices (tenant_id, subscriber_ref, kind, identity, in_service, created_by_order, updated_by_order)
     VALUES ('{t}', 'S-1', 'onu', 'ABCD00000001', true, 'o1', 'o1');
 INSERT INTO pools (tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)

@@ -42,7 +42,7 @@ def test_csv_with_both_operations_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"operation": "suspend"}, "operation: must be 'provision' or 'deprovision', and is 'suspend'"),
+        ({"operation": "pause"}, "operation: must be one of 'provision', 'deprovision', 'update_customer'"),
         ({"plan": {}}, "plan: "),
         ({"reason": ""}, "reason: "),
     ],

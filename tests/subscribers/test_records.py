@@ -22,6 +22,8 @@ from lastmile.subscribers.records import (
     delete_subscriber,
     read_line,
     read_subscriber,
+    restore_customer,
+    update_customer,
 )
 
 Act = Callable[..., Coroutine[Any, Any, Any]]
@@ -52,6 +54,16 @@ async def test_create_customer_with_other_values_keeps_the_record(
     found = await act(create_customer, "acme", "o2", renamed)
     assert (found.id, found.created_by_order, found.differs_in) == (first.id, "o1", ("name",))
     assert await owner.fetchval("SELECT name FROM customers") == "Ada Lovelace"
+
+
+async def test_restore_customer_keeps_a_correction_of_another_order(
+    act: Act, subscriber: CreatedRecord, owner: asyncpg.Connection
+) -> None:
+    corrections = {"name": "Ada Byron", "phone": "+44 1"}
+    customer_id, before = await act(update_customer, "S-1", corrections)
+    await act(update_customer, "S-1", {"name": "Ada King"})
+    await act(restore_customer, customer_id, before, corrections)
+    assert tuple(await owner.fetchrow("SELECT name, phone FROM customers")) == ("Ada King", "+44 20 7946 0000")
 
 
 async def test_create_customer_of_another_tenant_creates_another_record(act: Act, ada: Customer) -> None:

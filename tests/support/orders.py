@@ -10,7 +10,7 @@ from temporalio.client import ScheduleActionExecutionStartWorkflow, WorkflowHand
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.orders import Lastmile, OrderRun, ScheduledOrder
-from lastmile.contract import DeprovisionSubscriber, Progress, ProvisionSubscriber, RunStatus
+from lastmile.contract import AnyOrder, DeprovisionSubscriber, Progress, ProvisionSubscriber, RunStatus, UpdateCustomer
 from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.devstack.nas import ScriptedNas
 
@@ -33,6 +33,7 @@ PLAN = ServicePlan(name="fiber-500", download_kbps=500_000, upload_kbps=250_000,
 _IN_TABLES = {
     "customers": "SELECT to_jsonb(t) FROM customers t",
     "subscribers": "SELECT to_jsonb(t) FROM subscribers t",
+    "previous_values": "SELECT to_jsonb(t) FROM previous_values t",
     "network_profiles": "SELECT to_jsonb(t) FROM network_profiles t",
     "billing_services": "SELECT to_jsonb(t) FROM billing_services t",
     # The last change of a device is history.
@@ -73,6 +74,15 @@ class Orders:
             ),
         }
         return ProvisionSubscriber(**(values | changes))
+
+    def of(self, operation: str, order_id: str) -> AnyOrder:
+        """Return a typical order of the operation for the subscriber's line."""
+        order: AnyOrder = getattr(self, operation)(order_id)
+        return order
+
+    def update_customer(self, order_id: str = "O-2", **changes: Any) -> UpdateCustomer:
+        values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "name": "Ada Lovelace"}
+        return UpdateCustomer(**(values | changes))
 
     def deprovision(self, order_id: str = "O-9", **changes: Any) -> DeprovisionSubscriber:
         values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "reason": "moved away"}

@@ -38,6 +38,7 @@ from tests.support.pool_mode_env import BLOCKS, DATABASE, DIRECT, PoolModeEnv
 from tests.support.processes import until
 from tests.workflows.every_way.cases import ENDINGS
 from tests.workflows.every_way.environment import CaseEnvironment, case_environment
+from tests.workflows.every_way.rules import OPERATIONS as FLOWS
 from tests.workflows.every_way.run_case import run_case
 
 DIRECTORY = Path(__file__).with_name("histories")
@@ -61,6 +62,13 @@ async def provision_again(lastmile: Lastmile, faults: Faults, orders: Orders) ->
 async def deprovision_completed(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
     await lastmile.execute(orders.provision())
     return (await lastmile.start(orders.deprovision())).handle
+
+
+async def _change_completed(env: CaseEnvironment, operation: str) -> Run:
+    orders = await env.tenant(f"{operation}_completed")
+    for number, before in enumerate(FLOWS[operation].after):
+        await env.lastmile.execute(orders.of(before, f"O-{number}"))
+    return (await env.lastmile.start(orders.of(operation, "O-9"))).handle
 
 
 async def scheduled_start_in_its_turn(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
@@ -194,7 +202,10 @@ async def pool_mode_cancelled(env: PoolModeEnv) -> Run:
 POOL_MODES = {scenario.__name__: scenario for scenario in (pool_mode_refused, pool_mode_changed, pool_mode_cancelled)}
 """The changes of one pool, one after the other: record all of them, or none."""
 
-NAMES = [*SCENARIOS, *POOL_MODES, *ENDINGS]
+CHANGES = {f"{operation}_completed": operation for operation in FLOWS if operation not in ("provision", "deprovision")}
+"""The changes of a line that completed."""
+
+NAMES = [*SCENARIOS, *CHANGES, *POOL_MODES, *ENDINGS]
 """The names of all histories."""
 
 
@@ -220,6 +231,11 @@ async def _record(env: CaseEnvironment, wanted: Collection[str]) -> None:
             run = await scenario(env.lastmile, env.faults, await env.tenant(name))
             with suppress(WorkflowFailureError):
                 await run.result()
+            await _write(name, run)
+    for name, operation in CHANGES.items():
+        if name in wanted:
+            run = await _change_completed(env, operation)
+            await run.result()
             await _write(name, run)
     for name, case in ENDINGS.items():
         if name not in wanted:

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from lastmile.contract import operations
+from lastmile.contract.operations import OPERATIONS as ORDER_TYPES
+from lastmile.contract.orders import Operation
 from tests.workflows.every_way.cases import CASES, Case
 from tests.workflows.every_way.rules import OPERATIONS
 from tests.workflows.every_way.run_cases import CaseTasks, differences, running_cases
 
-STEPS = {"provision": operations.PROVISION.steps, "deprovision": operations.DEPROVISION.steps}
 OF_PREFIXES = {"allocate_ip_address", "revoke_ipv6_lifecycle"}
 """The steps whose cases are played here."""
 
@@ -29,7 +29,7 @@ async def prefix_cases(
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_the_rules_know_every_step(operation: str) -> None:
     """What the design says of each step is what the workflow has; a new step needs a rule here."""
-    flow, steps = OPERATIONS[operation], STEPS[operation]
+    flow, steps = OPERATIONS[operation], ORDER_TYPES[Operation(operation)].steps
     assert [(rule.name, rule.undo and rule.undo.activity, rule.best_effort) for rule in flow.steps] == [
         (step.name, step.undo, step.best_effort) for step in steps
     ]

@@ -1,4 +1,4 @@
-"""`lastmile provision FILE --dry-run`."""
+"""`--dry-run`: what orders would do."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,16 +8,26 @@ from rich.table import Table
 from lastmile.cli.connections import load_settings, open_database
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, make_table, outcome_text, print_json
+from lastmile.contract import AnyOrder
 from lastmile.services.dry_run import OrderPlan, dry_run
-from lastmile.services.order_files.reader import read_orders
+from lastmile.services.order_files.reader import NumberedOrder, read_orders
+from lastmile.settings import Settings
 
-__all__ = ["show_plans"]
+__all__ = ["show_plan", "show_plans"]
 
 
 async def show_plans(source: str, as_json: bool) -> Exit:
     """Show what the orders of a file would do, and start nothing."""
-    orders = read_orders(source)
-    async with open_database(load_settings()) as database:
+    return await _show(load_settings(), read_orders(source), as_json=as_json)
+
+
+async def show_plan(settings: Settings, order: AnyOrder, *, as_json: bool) -> Exit:
+    """Show what the order would do, and start nothing."""
+    return await _show(settings, [NumberedOrder(1, order)], as_json=as_json)
+
+
+async def _show(settings: Settings, orders: Sequence[NumberedOrder], *, as_json: bool) -> Exit:
+    async with open_database(settings) as database:
         plans = await dry_run(database, orders)
     if as_json:
         for plan in plans:

@@ -16,7 +16,7 @@ OPERATION = "operation"
 """The field or column with the operation of an order; without it, the operation is `provision`."""
 
 _MODELS: dict[str, type[AnyOrder]] = {operation: entry.model for operation, entry in OPERATIONS.items()}
-_OPERATION_NAMES = " or ".join(f"'{operation}'" for operation in OPERATIONS)
+_OPERATION_NAMES = ", ".join(f"'{operation}'" for operation in OPERATIONS)
 
 REJECTED = "_rejected"
 """The note with the reason why an order was rejected."""
@@ -40,7 +40,7 @@ def model_of(value: Any) -> tuple[type[AnyOrder], Any]:
         return ProvisionSubscriber, value
     named = value[OPERATION]
     if (model := _MODELS.get(named.lower() if isinstance(named, str) else "")) is None:
-        raise InvalidRecordError([f"{OPERATION}: must be {_OPERATION_NAMES}, and is {named!r}"])
+        raise InvalidRecordError([f"{OPERATION}: must be one of {_OPERATION_NAMES}, and is {named!r}"])
     return model, {name: inner for name, inner in value.items() if name != OPERATION}
 
 

@@ -5,9 +5,11 @@ The state of a subscriber is a set of facts, such as "customer" or "prefix activ
 
 from dataclasses import dataclass
 
-__all__ = ["CLOSE", "LINE", "NOTHING", "OPEN", "OPERATIONS", "Facts", "Flow", "Rule", "Undo", "findings"]
+__all__ = ["CLOSE", "LINE", "NOTHING", "OPEN", "OPERATIONS", "PREVIOUS", "Facts", "Flow", "Rule", "Undo", "findings"]
 
 Facts = frozenset[str]
+PREVIOUS = "previous values of"
+"""The beginning of the facts that a completed order forgets."""
 OPEN, CLOSE = "open_order", "finish_order"
 
 
@@ -75,6 +77,8 @@ class Flow:
     begins_with: Facts
     steps: tuple[Rule, ...]
     pivot: str = ""
+    after: tuple[str, ...] = ()
+    """The orders that have made the line what the operation starts from."""
 
     @property
     def activities(self) -> list[str]:
@@ -164,6 +168,20 @@ OPERATIONS = {
             ),
         ),
         pivot="revoke_ipv6_lifecycle",
+        after=("provision",),
+    ),
+    "update_customer": Flow(
+        LINE,
+        (
+            Rule("verify_line"),
+            Rule(
+                "update_customer",
+                f"customer corrected, {PREVIOUS} update_customer",
+                goes="customer",
+                undo=Undo("restore_customer", comes="customer"),
+            ),
+        ),
+        after=("provision",),
     ),
 }
 
@@ -179,8 +197,8 @@ def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
     """What the audit has to say, and how often: of an order with this end in its row, and these facts left."""
     ended = order in ("completed", "degraded", "abandoned")
     taken_back = order in ("rolled_back", "partly_rolled_back")
-    settled = order in ("completed", "degraded") or (operation == "deprovision" and taken_back)
-    provisioned = settled and (operation == "provision" or taken_back)
+    settled = order in ("completed", "degraded") or (operation != "provision" and taken_back)
+    provisioned = settled and (operation != "deprovision" or taken_back)
     out = "account" not in facts or "account blocked" in facts
     found = {
         "not_in_radius": "prefix active" in facts and "reply item" not in facts,
@@ -192,5 +210,6 @@ def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
         "left_suspended": len(facts & _PUT_OUT) if operation == "deprovision" and taken_back else 0,
         "not_terminated": operation == "deprovision" and ended and order != "abandoned" and bool(facts & _NOT_DOWN),
         "terminated_order": order == "abandoned",
+        "half_changed": sum(fact.startswith(PREVIOUS) for fact in facts) if ended or taken_back else 0,
     }
     return {name: int(times) for name, times in found.items() if times}

@@ -89,10 +89,12 @@ async def run_case(env: CaseEnvironment, case: Case) -> Seen:
     """Run the case to its end. Raises `TimeoutError`, with where the run stands, where it comes to none."""
     orders = await env.tenant(f"S-{case}"[:60])
     order: AnyOrder = orders.provision(f"{orders.tenant}-P")
-    if case.operation == "deprovision":
+    if case.flow.after:
         await env.lastmile.execute(order)
         await env.log_in(orders)
-        order = orders.deprovision(f"{orders.tenant}-D")
+        for number, operation in enumerate(case.flow.after[1:]):
+            await env.lastmile.execute(orders.of(operation, f"{orders.tenant}-{number}"))
+        order = orders.of(case.operation, f"{orders.tenant}-D")
     before = await what_is_there(env.owner, orders.tenant)
     async with AsyncExitStack() as stack:
         if case.fault.takes_over:
@@ -300,8 +302,9 @@ async def _look(env: CaseEnvironment, run: OrderRun, before: dict[str, list[str]
 
 
 _WORDS: dict[str, Callable[[Any], str]] = {
-    "customers": lambda _: "customer",
+    "customers": lambda row: "customer" if row["name"] == "Ada Example" else "customer corrected",
     "subscribers": lambda row: "subscriber archived" if row["archived_at"] else "subscriber",
+    "previous_values": lambda row: f"previous values of {row['step']}",
     "network_profiles": lambda _: "network profile",
     "billing_services": lambda row: f"billing {row['status']}",
     "devices": lambda row: f"{row['kind']} {'in' if row['in_service'] else 'out of'} service",

@@ -11,7 +11,7 @@ BEGIN
     FOREACH "table" IN ARRAY ARRAY[
         'tenants',
         'orders', 'customers', 'subscribers', 'network_profiles', 'devices', 'billing_services', 'billing_events',
-        'delegations', 'delegation_events', 'delegation_counts', 'netbox_removals',
+        'suspensions', 'previous_values', 'delegations', 'delegation_events', 'delegation_counts', 'netbox_removals',
         'pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_foreign_prefixes',
         'radcheck', 'radreply', 'radusergroup', 'radgroupcheck', 'radgroupreply', 'radacct', 'radpostauth',
         'audit_log', 'acknowledgements'
@@ -43,7 +43,8 @@ GRANT USAGE ON SEQUENCE radacct_radacctid_seq, radpostauth_id_seq TO lastmile_pl
 GRANT USAGE ON SEQUENCE nas_id_seq, netbox_blocks_id_seq TO lastmile_platform;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON orders, customers, subscribers, network_profiles, devices, billing_services, delegations, netbox_removals,
+    ON orders, customers, subscribers, network_profiles, devices, billing_services, suspensions, previous_values,
+       delegations, netbox_removals,
        radcheck, radreply, radusergroup, radgroupcheck, radgroupreply
     TO lastmile_app, lastmile_platform;
 

@@ -80,6 +80,8 @@ CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON network_profiles
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('id');
 CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON billing_services
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('id');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON suspensions
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('id');
 CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON devices
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('kind');
 CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON radcheck

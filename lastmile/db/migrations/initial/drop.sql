@@ -8,6 +8,7 @@ DROP FUNCTION
 DROP TABLE
     tenants, orders,
     customers, subscribers, network_profiles, devices, billing_services, billing_events,
+    suspensions, previous_values,
     pools, slots, delegations, delegation_events,
     radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, radacct, radpostauth, nas, nasreload,
     netbox_blocks, netbox_records, netbox_removals, netbox_foreign_prefixes, netbox_comparisons,

@@ -47,7 +47,7 @@ CREATE TABLE orders (
 COMMENT ON TABLE orders IS
     'Every order that a workflow has opened. Written by the workflow''s first and last activity.';
 COMMENT ON COLUMN orders.order_id IS 'The caller''s idempotency key: the same order twice gives the same result.';
-COMMENT ON COLUMN orders.operation IS 'The order type: provision or deprovision.';
+COMMENT ON COLUMN orders.operation IS 'The order type (lastmile.contract.operations).';
 COMMENT ON COLUMN orders.effect IS
     'What the order type does to the line (lastmile.contract.operations.LineEffect). Statements ask for the effect, and '
     'name no order type.';

@@ -149,3 +149,43 @@ COMMENT ON COLUMN billing_events.event IS 'cancelled: the order that started the
 
 CREATE INDEX billing_events_by_subscriber ON billing_events (tenant_id, subscriber_ref, id);
 COMMENT ON INDEX billing_events_by_subscriber IS 'A billing system''s reading of one subscriber''s events, in order.';
+
+CREATE TABLE suspensions (
+    id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id         text NOT NULL REFERENCES tenants (id),
+    subscriber_ref    text NOT NULL,
+    mode              text NOT NULL CHECK (mode IN ('block', 'walled_garden', 'slow')),
+    reason            text NOT NULL,
+    resume_at         timestamptz,
+    created_by_order  text NOT NULL,
+    created_at        timestamptz NOT NULL DEFAULT now(),
+    ended_by_order    text,
+    ended_at          timestamptz
+);
+COMMENT ON TABLE suspensions IS 'The suspensions of lines. A line is suspended while one of its rows has no end.';
+COMMENT ON COLUMN suspensions.mode IS
+    'block: every login is refused. walled_garden: a login reaches only the operator''s pages. slow: a low rate.';
+COMMENT ON COLUMN suspensions.reason IS 'Why, for the history. No personal data.';
+COMMENT ON COLUMN suspensions.resume_at IS 'When the line resumes by itself; NULL: when an order resumes it.';
+COMMENT ON COLUMN suspensions.created_by_order IS 'The suspend order. Its rollback deletes the row.';
+COMMENT ON COLUMN suspensions.ended_by_order IS 'The order that resumed or ended the line. Its rollback opens the row again.';
+
+CREATE UNIQUE INDEX suspensions_current ON suspensions (tenant_id, subscriber_ref) WHERE ended_at IS NULL;
+COMMENT ON INDEX suspensions_current IS 'A line is suspended once, and every order reads the state of its line here.';
+
+CREATE TABLE previous_values (
+    tenant_id         text NOT NULL REFERENCES tenants (id),
+    created_by_order  text NOT NULL,
+    step              text NOT NULL,
+    subscriber_ref    text NOT NULL,
+    value             jsonb NOT NULL,
+    recorded_at       timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, created_by_order, step)
+);
+COMMENT ON TABLE previous_values IS
+    'What the steps of a running order have replaced. An undo restores the value and deletes its row; a completed order '
+    'deletes its rows. The audit reports a row of any other ended order.';
+COMMENT ON COLUMN previous_values.value IS 'What the step needs to restore what it replaced.';
+
+CREATE INDEX previous_values_by_subscriber ON previous_values (tenant_id, subscriber_ref);
+COMMENT ON INDEX previous_values_by_subscriber IS 'The closing of an order that completes or undoes earlier changes.';

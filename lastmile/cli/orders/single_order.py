@@ -1,55 +1,61 @@
-"""`lastmile deprovision`."""
+"""One order, made of the options of a command: run it, or show what it would do."""
 
 import asyncio
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
 from lastmile.cli.connections import connect_temporal, find_tenant, load_settings
 from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
+from lastmile.cli.orders.dry_run import show_plan
 from lastmile.cli.orders.import_report import exit_code, order_table
 from lastmile.cli.output import console, print_error, print_json
 from lastmile.client.order_import.runs import EndedOrder, OrderRuns
-from lastmile.contract import AnyOrder, DeprovisionSubscriber
+from lastmile.contract import AnyOrder, Order
 from lastmile.errors import InvalidInputError
 from lastmile.settings import Settings
 from lastmile.validation_messages import mistakes
 
-__all__ = ["deprovision"]
-
-_OPTIONS = {
-    "tenant": "--tenant",
-    "order_id": "--order-id",
-    "subscriber_ref": "SUBSCRIBER",
-    "reason": "--reason",
-    "not_before": "--not-before",
-}
+__all__ = ["run_order"]
 
 
-async def deprovision(
+async def run_order(
+    model: type[AnyOrder],
     subscriber: str,
+    content: Mapping[str, Any],
     *,
     tenant: str | None,
-    reason: str,
     order_id: str | None,
     not_before: str | None,
+    dry_run: bool,
     as_json: bool,
+    options: Mapping[str, str] | None = None,
 ) -> Exit:
-    """Terminate the service of one subscriber, now or at `not_before`."""
+    """Run an order of one subscriber, now or at `not_before`, and wait until it has ended.
+
+    `content`: the order's own fields; a field that is None was not given. `options`: the option of a field whose
+    option does not have the field's name, for messages.
+    """
     settings = load_settings()
+    command = model.operation.replace("_", "-")
     values = {
         "tenant": tenant or "unnamed",
-        "order_id": order_id or f"deprovision-{secrets.token_hex(6)}",
+        "order_id": order_id or f"{command}-{secrets.token_hex(6)}",
         "subscriber_ref": subscriber,
-        "reason": reason,
         "not_before": not_before,
+        **{field: value for field, value in content.items() if value is not None},
     }
     try:
-        order = DeprovisionSubscriber.model_validate(values)
+        order = model.model_validate(values)
     except ValidationError as failure:
-        raise InvalidInputError("Cannot deprovision:", mistakes(failure, DeprovisionSubscriber, _OPTIONS)) from None
+        names = {**_options(model), **(options or {})}
+        raise InvalidInputError(f"Cannot {command.replace('-', ' ')}:", mistakes(failure, model, names)) from None
     order = order.model_copy(update={"tenant": await find_tenant(settings, tenant)})
+    if dry_run:
+        return await show_plan(settings, order, as_json=as_json)
     if not as_json:
         console.print(f"Order {order.order_id}", markup=False)
     ended = await _run(settings, order)
@@ -58,6 +64,12 @@ async def deprovision(
     else:
         console.print(order_table(ended))
     return exit_code(ended)
+
+
+def _options(model: type[Order]) -> dict[str, str]:
+    """Return the option of each field."""
+    options = {field: f"--{field.replace('_', '-')}" for field in model.model_fields}
+    return {**options, "subscriber_ref": "SUBSCRIBER"}
 
 
 async def _run(settings: Settings, order: AnyOrder) -> EndedOrder:

@@ -1,0 +1,70 @@
+"""The commands that each send one order of one subscriber."""
+
+from typing import Annotated
+
+import typer
+
+from lastmile.cli.exit_codes import EPILOG, run
+from lastmile.cli.options import DryRun, Json, NotBefore, OrderId, Subscriber, Tenant
+
+__all__ = ["order_commands"]
+
+order_commands = typer.Typer()
+
+
+@order_commands.command(epilog=EPILOG)
+def deprovision(
+    subscriber: Subscriber,
+    reason: Annotated[str, typer.Option(help="The reason, kept in the history. Do not enter personal data.")],
+    tenant: Tenant = None,
+    order_id: OrderId = None,
+    not_before: NotBefore = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Terminate a subscriber's service: end the session, release the addresses, close the record."""
+    from lastmile.cli.orders.single_order import run_order
+    from lastmile.contract import DeprovisionSubscriber
+
+    run(
+        run_order(
+            DeprovisionSubscriber,
+            subscriber,
+            {"reason": reason},
+            tenant=tenant,
+            order_id=order_id,
+            not_before=not_before,
+            dry_run=dry_run,
+            as_json=json,
+        )
+    )
+
+
+@order_commands.command("update-customer", epilog=EPILOG)
+def update_customer(
+    subscriber: Subscriber,
+    name: Annotated[str | None, typer.Option(help="The correct name.")] = None,
+    email: Annotated[str | None, typer.Option(help="The correct e-mail address.")] = None,
+    phone: Annotated[str | None, typer.Option(help="The correct telephone number.")] = None,
+    tenant: Tenant = None,
+    order_id: OrderId = None,
+    not_before: NotBefore = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Correct the data of a subscriber's customer, for all lines of the customer."""
+    from lastmile.cli.orders.single_order import run_order
+    from lastmile.contract import UpdateCustomer
+
+    run(
+        run_order(
+            UpdateCustomer,
+            subscriber,
+            {"name": name, "email": email, "phone": phone},
+            tenant=tenant,
+            order_id=order_id,
+            not_before=not_before,
+            dry_run=dry_run,
+            as_json=json,
+        )
+    )

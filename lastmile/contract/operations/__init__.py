@@ -1,0 +1,45 @@
+"""The order types, each in one entry: its model, workflow, steps and effect on the line.
+
+The workflows, the client, the commands, the dry run, the metrics and the audit read these entries.
+`tests/contract/test_operations.py` follows each entry to every place that depends on it
+(docs/development/adding-an-order-type.md).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lastmile.contract.operations.deprovision import DEPROVISION
+from lastmile.contract.operations.order_type import LineEffect, OrderType
+from lastmile.contract.operations.provision import PROVISION
+from lastmile.contract.operations.update_customer import UPDATE_CUSTOMER
+from lastmile.contract.orders import AnyOrder, Operation
+
+__all__ = [
+    "DEPROVISION",
+    "OPERATIONS",
+    "PROVISION",
+    "UPDATE_CUSTOMER",
+    "LineEffect",
+    "OrderType",
+    "operations_that",
+    "order_type",
+]
+
+OPERATIONS: Mapping[Operation, OrderType[Any]] = {
+    entry.operation: entry
+    for entry in (
+        PROVISION,
+        DEPROVISION,
+        UPDATE_CUSTOMER,
+    )
+}
+
+
+def operations_that(*effects: LineEffect) -> tuple[Operation, ...]:
+    """Return the operations with one of these effects on the line."""
+    return tuple(operation for operation, entry in OPERATIONS.items() if entry.effect in effects)
+
+
+def order_type(order: AnyOrder) -> OrderType[Any]:
+    """Return the entry of an order."""
+    return OPERATIONS[order.operation]

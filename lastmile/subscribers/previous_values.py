@@ -1,0 +1,59 @@
+"""What the steps of a change have replaced, so that their undos can restore it.
+
+A step calls `keep` before it replaces something, in the same transaction. Its undo calls `take`. Only one order of a
+subscriber runs at a time, so a row of another order belongs to an order that ended halfway.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import delete, select, true
+from sqlalchemy.dialects.postgresql import insert
+
+from lastmile.db import TenantConnection
+from lastmile.subscribers.tables import previous_values
+
+__all__ = ["keep", "settle", "take"]
+
+
+async def keep(
+    connection: TenantConnection,
+    tenant: str,
+    order_id: str,
+    subscriber_ref: str,
+    step: str,
+    value: Mapping[str, Any],
+) -> None:
+    """Keep what the step is about to replace. A repeated call changes nothing: the first value is the previous one."""
+    row = {
+        "tenant_id": tenant,
+        "created_by_order": order_id,
+        "step": step,
+        "subscriber_ref": subscriber_ref,
+        "value": dict(value),
+    }
+    await connection.execute(insert(previous_values).values(row).on_conflict_do_nothing())
+
+
+async def take(connection: TenantConnection, order_id: str, step: str) -> dict[str, Any] | None:
+    """Return what the step of this order has replaced, and forget it. None: the step has replaced nothing."""
+    value = await connection.scalar(
+        delete(previous_values)
+        .where(previous_values.c.created_by_order == order_id, previous_values.c.step == step)
+        .returning(previous_values.c.value)
+    )
+    return None if value is None else dict(value)
+
+
+async def settle(connection: TenantConnection, subscriber_ref: str, order_id: str, *, everything: bool) -> None:
+    """Forget what the completed order has replaced, and what lost orders replaced in the same steps.
+
+    `everything`: also what other steps of lost orders replaced, since the line has ended.
+    """
+    steps = select(previous_values.c.step).where(previous_values.c.created_by_order == order_id)
+    await connection.execute(
+        delete(previous_values).where(
+            previous_values.c.subscriber_ref == subscriber_ref,
+            true() if everything else previous_values.c.step.in_(steps),
+        )
+    )
