@@ -1,7 +1,6 @@
 """The saga: run the steps of an order, undo them after a failure or a cancel, and only go forward after the pivot.
 
-Steps that touch only the database run in groups: one local activity and one transaction for as many as possible. A step
-that needs another system, or that fails, ends its group and runs as a regular activity.
+`workflows.step_runner` runs the steps: in groups, which are local activities, or alone.
 
 The rules, and the failures that they prevent:
 - The history holds the results of local activities only after their workflow task has ended. A worker that dies
@@ -21,29 +20,22 @@ The rules, and the failures that they prevent:
 """
 
 import asyncio
-import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
-from itertools import takewhile
 from typing import Any, Generic, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from activities.messages import (
-    BEYOND_DATABASE,
     CANCEL_REQUESTED,
     BegunRollback,
     GroupReport,
     OpenedOrder,
     OrderClosing,
     OrderOpening,
-    StepCall,
     StepContext,
-    StepFailure,
-    StepReport,
 )
 from lastmile.contract import Choice, Decision, Order, OrderResult, Progress, ResultStatus, RunStatus
 from lastmile.contract.results import StepOutcome
@@ -55,6 +47,7 @@ from workflows.run_record import RunRecord
 from workflows.search_attributes import OPERATION, STEP, TENANT
 from workflows.shielding import shielded
 from workflows.step_activity import Caller
+from workflows.step_runner import StepRunner, cancel_requested, id_of, summary
 
 __all__ = ["LATE_CANCEL", "Saga"]
 
@@ -62,8 +55,6 @@ OrderT = TypeVar("OrderT", bound=Order)
 
 SUCCEEDED = {ResultStatus.COMPLETED, ResultStatus.DEGRADED}
 LATE_CANCEL = "A cancel came after the point of no return and had no effect."
-SUMMARY_LENGTH = 200
-"""The bytes of a summary that Temporal accepts."""
 
 
 class Saga(Generic[OrderT]):
@@ -74,11 +65,10 @@ class Saga(Generic[OrderT]):
         self._steps = steps
         self._record = RunRecord(self._order, [step.name for step in steps])
         self._caller = Caller()
+        self._runner = StepRunner(self._order, self._record, self._caller)
         self._parking = Parking(self._record, self._caller.attempts_failed, self._log)
         self._failure: BaseException | None = None
         """Why the order is rolled back."""
-        self._failures_in_group: dict[str, StepFailure] = {}
-        """By step, where the step or its undo failed in a group and has not run alone since."""
         self._begun_rollback = BegunRollback()
         self._finished: OrderResult | None = None
         """The result, where the last step and the closing are done."""
@@ -111,7 +101,7 @@ class Saga(Generic[OrderT]):
         self._set_search_attributes()
         pivot = pivot_of(self._steps)
         before_pivot = self._steps[:pivot]
-        opened = await shielded(self._open([] if _cancelled() else before_pivot[:-1]))
+        opened = await shielded(self._open([] if cancel_requested() else before_pivot[:-1]))
         if opened.result is not None:
             before = OrderResult.model_validate(opened.result)
             return self._record.end(before.model_copy(update={"outdated": opened.outdated}))
@@ -124,7 +114,7 @@ class Saga(Generic[OrderT]):
             result = await shielded(self._roll_back(failure))
         else:
             result = await shielded(self._go_forward(ahead))
-        if _cancelled() and result.status in SUCCEEDED and LATE_CANCEL not in result.notes:
+        if cancel_requested() and result.status in SUCCEEDED and LATE_CANCEL not in result.notes:
             result = result.model_copy(update={"notes": [*result.notes, LATE_CANCEL]})
         self._record.end(result)
         if result.status in SUCCEEDED:
@@ -138,7 +128,7 @@ class Saga(Generic[OrderT]):
             operation=order.operation,
             digest=order.digest,
             line=order.requested_line,
-            steps=self._calls(first),
+            steps=self._runner.calls(first),
             run_started_at=workflow.info().start_time,
         )
         ref = StepContext.of(order)
@@ -146,18 +136,18 @@ class Saga(Generic[OrderT]):
             try:
                 opened: OpenedOrder = await self._caller.try_locally(
                     "open_order",
-                    _summary("open the order", first),
+                    summary("open the order", first),
                     ref,
                     opening,
                     returns=OpenedOrder,
-                    name=_id_of("open_order", first),
+                    name=id_of("open_order", first),
                 )
             except FailureError as failure:
                 if not retryable(failure):
                     raise
                 alone = opening.model_copy(update={"steps": []})
                 # The first attempt may have done its steps: only the database knows, however long it is away.
-                opened = await self._call(
+                opened = await self._runner.call(
                     "open_order", "open the order", CallKind.DATABASE, alone, returns=OpenedOrder, endless=True
                 )
         except FailureError as failure:
@@ -172,26 +162,26 @@ class Saga(Generic[OrderT]):
         if not steps:
             return
         *most, last = steps
-        await self._run_in_groups(most, self._attempt, begun=begun)
-        self._follow_cancel()
+        await self._runner.run_in_groups(most, self._runner.attempt, begun=begun)
+        self._runner.follow_cancel()
         if finish and _joins_closing(last):
             await self._finish(last)
         else:
-            await self._attempt(last)
-            self._follow_cancel()
+            await self._runner.attempt(last)
+            self._runner.follow_cancel()
 
     async def _go_forward(self, steps: Sequence[Step[OrderT]]) -> OrderResult:
         """Run the steps from the pivot on. Each one succeeds, or an operator decides about it."""
         self._caller.reversible = False
 
-        async def insist(step: Step[OrderT], work: Callable[[Step[OrderT]], Any] = self._attempt) -> None:
+        async def insist(step: Step[OrderT], work: Callable[[Step[OrderT]], Any] = self._runner.attempt) -> None:
             await self._parking.insist(step.name, partial(work, step), final=partial(_refused_by, step))
 
         try:
             if steps:
                 *most, last = steps
-                await self._run_in_groups(most, insist)
-                await insist(last, self._finish if _joins_closing(last) else self._attempt)
+                await self._runner.run_in_groups(most, insist)
+                await insist(last, self._finish if _joins_closing(last) else self._runner.attempt)
         except RunAbandonedError as decided:
             return await self._close(ResultStatus.ABANDONED, str(decided))
         except FailureError as refusal:
@@ -213,15 +203,15 @@ class Saga(Generic[OrderT]):
             result=record.result_of(ResultStatus.COMPLETED).model_dump(mode="json"),
             revocable=self._caller.reversible,
         )
-        (call,) = self._calls([step])
-        work = self._call(
+        (call,) = self._runner.calls([step])
+        work = self._runner.call(
             "finish_order",
-            _summary("close the order", [step]),
+            summary("close the order", [step]),
             step.kind,
             closing,
             call,
             returns=OrderResult,
-            name=_id_of("finish_order", [step]),
+            name=id_of("finish_order", [step]),
         )
         try:
             finished: OrderResult = await shielded(work)
@@ -234,25 +224,25 @@ class Saga(Generic[OrderT]):
         self._finished = finished
 
     def _note_late_cancel(self) -> None:
-        if _cancelled() and LATE_CANCEL not in self._record.notes:
+        if cancel_requested() and LATE_CANCEL not in self._record.notes:
             self._record.notes.append(LATE_CANCEL)
 
     async def _begin_rollback(self, undone: Sequence[Step[OrderT]]) -> None:
         """Fence the order: from here on none of its steps can act, not even a late attempt."""
-        self._begun_rollback = await self._call(
+        self._begun_rollback = await self._runner.call(
             "begin_rollback",
-            _summary("begin the rollback", undone, undo=True),
+            summary("begin the rollback", undone, undo=True),
             CallKind.DATABASE,
-            self._calls(undone, undo=True),
+            self._runner.calls(undone, undo=True),
             undo=True,
             returns=BegunRollback,
-            name=_id_of("begin_rollback", undone),
+            name=id_of("begin_rollback", undone),
         )
 
     async def _roll_back(self, failure: BaseException) -> OrderResult:
         """Undo every step, the last one first. A failed undo parks and does not end the rollback."""
         self._caller.reversible = False
-        self._failures_in_group.clear()
+        self._runner.begin_rollback()
         record = self._record
         record.status = RunStatus.ROLLING_BACK
         self._failure = failure
@@ -266,7 +256,7 @@ class Saga(Generic[OrderT]):
 
         async def insist(step: Step[OrderT]) -> None:
             nonlocal status
-            skipped = await self._parking.insist(step.name, partial(self._undo, step), undo=True)
+            skipped = await self._parking.insist(step.name, partial(self._runner.undo, step), undo=True)
             if skipped is not None:
                 status = ResultStatus.PARTLY_ROLLED_BACK
                 reasons.append(skipped.text)
@@ -275,7 +265,7 @@ class Saga(Generic[OrderT]):
             await self._parking.insist("begin_rollback", partial(self._begin_rollback, undone))
             if (ended := self._begun_rollback.ended) is not None:
                 return OrderResult.model_validate(ended)
-            await self._run_in_groups(undone, insist, undo=True, begun=self._begun_rollback.group)
+            await self._runner.run_in_groups(undone, insist, undo=True, begun=self._begun_rollback.group)
         except RunAbandonedError as decided:
             status = ResultStatus.ABANDONED
             reasons.append(str(decided))
@@ -294,7 +284,7 @@ class Saga(Generic[OrderT]):
 
         async def close() -> None:
             nonlocal recorded
-            recorded = await self._call(
+            recorded = await self._runner.call(
                 "close_order", "record the outcome", CallKind.DATABASE, closing, returns=dict[str, Any] | None
             )
 
@@ -307,140 +297,6 @@ class Saga(Generic[OrderT]):
             "decisions": list(record.decisions),
         }  # with the closing
         return result.model_copy(update=decided)
-
-    # Groups of steps
-
-    async def _run_in_groups(
-        self,
-        steps: Sequence[Step[OrderT]],
-        run_alone: Callable[[Step[OrderT]], Awaitable[None]],
-        *,
-        undo: bool = False,
-        begun: GroupReport | None = None,
-    ) -> None:
-        """Run the steps: as many as possible in groups, the others with `run_alone`.
-
-        `begun` reports a first group that has run. Raises what `run_alone` raises; before the pivot also
-        `CancelledError`.
-        """
-        ahead = list(steps)
-        while ahead:
-            group = list(takewhile(lambda step: not step.pivot, ahead))
-            if begun is None and group:
-                self._follow_cancel()
-                begun = await shielded(self._run_group(group, undo=undo))
-            if begun is not None:
-                del ahead[: self._record_group(group, begun, undo=undo)]
-                begun = None
-            if ahead:
-                self._follow_cancel()
-                await run_alone(ahead.pop(0))
-
-    async def _run_group(self, steps: Sequence[Step[OrderT]], *, undo: bool) -> GroupReport:
-        """Run the steps in one transaction, and return how far they came.
-
-        Where the group itself fails, its steps may have happened or not. Then the first one runs alone, and the others
-        form a new group: a step that has happened changes nothing the second time.
-        """
-        self._record.begin(steps[0].name)
-        try:
-            report: GroupReport = await self._caller.try_locally(
-                "run_steps",
-                _summary("", steps, undo=undo),
-                StepContext.of(self._order, undo=undo),
-                self._calls(steps, undo=undo),
-                returns=GroupReport,
-                name=_id_of("run_steps", steps),
-            )
-        except FailureError as failure:
-            return GroupReport(failure=StepFailure(type=type_of(failure)))
-        return report
-
-    def _record_group(self, steps: Sequence[Step[OrderT]], group: GroupReport, *, undo: bool) -> int:
-        """Record the outcomes of the steps, and return how many were done."""
-        for step, report in zip(steps, group.steps, strict=False):
-            assert report.started_at is not None
-            if undo:
-                self._record_undo(step, report, report.attempt, report.started_at)
-            else:
-                self._record_step(step, report, report.attempt, report.started_at)
-        done = len(group.steps)
-        if group.failure is not None and group.failure.type != BEYOND_DATABASE:
-            self._failures_in_group[steps[done].name] = group.failure
-        return done
-
-    def _calls(self, steps: Sequence[Step[OrderT]], *, undo: bool = False) -> list[StepCall]:
-        if undo:
-            return [StepCall(activity=step.undo or "") for step in steps]
-        return [StepCall(activity=step.name, content=list(step.content(self._order))) for step in steps]
-
-    # One step
-
-    async def _attempt(self, step: Step[OrderT]) -> None:
-        """Run a step and record its outcome. Raise its failure, unless the step is best-effort."""
-        record = self._record
-        started = workflow.now()
-        record.begin(step.name)
-        try:
-            report = await self._run_alone(step, step.name, step.title, *step.content(self._order))
-        except (Exception, asyncio.CancelledError) as failure:
-            cancelled = is_cancelled_exception(failure)
-            lenient = step.best_effort and not cancelled
-            outcome = StepOutcome.WARNED if lenient else StepOutcome.FAILED
-            message = "cancelled" if cancelled else message_of(failure)
-            record.record(step.name, outcome, message, self._caller.attempts_failed(failure), started)
-            if not lenient:
-                raise
-            return
-        self._record_step(step, report, self._caller.attempts(report.attempt), started)
-
-    def _record_step(self, step: Step[OrderT], report: StepReport, attempts: int | None, started: datetime) -> None:
-        record = self._record
-        record.facts[step.name] = report.facts
-        record.notes += report.notes
-        record.record(step.name, report.outcome, report.reason, attempts, started, report.seconds)
-
-    async def _undo(self, step: Step[OrderT]) -> None:
-        """Undo a step and record the outcome."""
-        assert step.undo is not None
-        started = workflow.now()
-        self._record.begin(step.name)
-        report = await self._run_alone(step, step.undo, f"undo: {step.title}", undo=True, name=f"undo_{step.name}")
-        self._record_undo(step, report, self._caller.attempts(report.attempt), started)
-
-    def _record_undo(self, step: Step[OrderT], report: StepReport, attempts: int | None, started: datetime) -> None:
-        record = self._record
-        record.facts.pop(step.name, None)
-        if report.outcome is StepOutcome.WARNED:
-            record.warnings.append(f"undo of {step.name}: {report.reason}")
-        # A failed step keeps its outcome and reason. A step that the order did not reach was not undone.
-        reached = record.outcomes[step.name].outcome
-        if reached is not StepOutcome.FAILED and (reached is not None or report.outcome is not StepOutcome.SKIPPED):
-            record.record(step.name, StepOutcome.UNDONE, report.reason, attempts, started, report.seconds)
-
-    async def _run_alone(
-        self, step: Step[OrderT], activity: str, summary: str, *content: Any, **how: Any
-    ) -> StepReport:
-        """Run a step, or its undo, as an activity of its own; raise its failure in a group where no retry can help."""
-        before = self._failures_in_group.pop(step.name, None)
-        if before is not None and before.final:
-            self._caller.failed_in_group()
-            raise ApplicationError(before.message, 1, type=before.type, non_retryable=True)
-        earlier = 0 if before is None else 1
-        report: StepReport = await self._call(
-            activity, summary, step.kind, *content, returns=StepReport, earlier=earlier, **how
-        )
-        return report
-
-    async def _call(
-        self, activity: str, summary: str, kind: CallKind, *content: Any, undo: bool = False, **how: Any
-    ) -> Any:
-        return await self._caller.call(activity, summary, kind, StepContext.of(self._order, undo=undo), *content, **how)
-
-    def _follow_cancel(self) -> None:
-        """Raise `CancelledError` after a cancel before the pivot, even if a completed activity has hidden it."""
-        if self._caller.reversible and _cancelled():
-            raise asyncio.CancelledError
 
     def _set_search_attributes(self) -> None:
         """Set the search attributes of a run that was started without the client's."""
@@ -455,25 +311,9 @@ class Saga(Generic[OrderT]):
         workflow.logger.warning(event, extra=about)
 
 
-def _cancelled() -> bool:
-    """Return whether a cancel of the run was requested."""
-    return workflow.cancellation_reason() is not None
-
-
 def _joins_closing(step: Step[Any]) -> bool:
     """Return whether the step, as the last one, can share the transaction of the closing."""
     return step.kind is CallKind.DATABASE and not step.best_effort and not step.pivot
-
-
-def _id_of(activity: str, steps: Sequence[Step[Any]]) -> str:
-    """Return the beginning of a group's activity id. It differs with the steps, so that a replay compares them."""
-    return f"{activity}-{zlib.crc32(' '.join(step.name for step in steps).encode()):08x}"
-
-
-def _summary(work: str, steps: Sequence[Step[Any]], *, undo: bool = False) -> str:
-    """Return the summary of an activity, for the Temporal UI: the names of its steps."""
-    names = [f"undo_{step.name}" if undo else step.name for step in steps]
-    return ", ".join([work, *names] if work else names)[:SUMMARY_LENGTH]
 
 
 def _refused_by(step: Step[Any], failure: Exception) -> bool:
