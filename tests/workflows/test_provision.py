@@ -65,7 +65,7 @@ async def test_provision_with_every_reply_lost_once_completes(
 
     assert outcomes(result) == DONE
     assert {step.attempts for step in result.steps} == {2}
-    assert {table: len(rows) for table, rows in (await what_is_there(owner)).items()} == {
+    assert {table: len(rows) for table, rows in (await what_is_there(owner)).items() if rows} == {
         "customers": 1,
         "subscribers": 1,
         "network_profiles": 1,
@@ -76,7 +76,6 @@ async def test_provision_with_every_reply_lost_once_completes(
         "radusergroup": 1,
         "held delegations": 1,
         "taken slots": 1,
-        "free slots after quarantine": 0,
     }
     assert await owner.fetchval("SELECT count(*) FROM billing_events") == 1
     assert await owner.fetchval("SELECT count(*) FROM delegation_events") == 2
