@@ -73,9 +73,9 @@ class AddressActivities(Activities):
     @step
     async def activate_ipv6_lifecycle(self, ref: StepContext) -> StepReport:
         """Activate what was allocated: RADIUS reply items, a CoA-Request to live sessions, the record in NetBox."""
-        user = accounts.username(ref.tenant, ref.subscriber_ref)
         order = self._scope(ref)
         async with order.transaction() as connection:
+            user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
             # An abandoned deprovision has blocked the account, and this order puts the line into service again.
             await accounts.unblock_account(connection, user)
             held = await held_by(connection, ref.subscriber_ref)
@@ -102,9 +102,9 @@ class AddressActivities(Activities):
     @step
     async def revoke_ipv6_lifecycle(self, ref: StepContext) -> StepReport:
         """Revoke what is active: block the account, remove the reply items, disconnect the sessions."""
-        user = accounts.username(ref.tenant, ref.subscriber_ref)
         order = self._scope(ref)
         async with order.transaction() as connection:
+            user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
             held = await order.held(connection)
             # An undo leaves it to the release to revoke what was never announced.
             over = {State.REVOKED, *NEVER_ANNOUNCED} if ref.undo else {State.REVOKED}

@@ -18,14 +18,15 @@ class Unconfirmed:
 
     id: int
     tenant: str
-    subscriber_ref: str
+    username: str
+    """The user name of the line in RADIUS, while it held the prefix."""
     until: datetime | None
     """Logins that were recorded later did not get the prefix: see `concerns_until` of `delegation_revocations`."""
 
 
 _UNCONFIRMED = text(
     """
-    SELECT id, tenant_id, subscriber_ref, concerns_until FROM lastmile_unconfirmed_quarantine(:unconfirmed)
+    SELECT id, tenant_id, username, concerns_until FROM lastmile_unconfirmed_quarantine(:unconfirmed)
     ORDER BY random() LIMIT :most
     """
 )

@@ -88,6 +88,7 @@ delegations = Table(
     Column("disconnect_confirmed", Boolean),
     _now("created_at"),
     Column("released_at", DateTime(timezone=True)),
+    Column("login_name", Text),
     Column("netbox_id", BigInteger),
 )
 

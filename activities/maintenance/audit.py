@@ -26,7 +26,6 @@ from lastmile.audit.findings import delete_other_findings, record_findings
 from lastmile.audit.invariants import INVARIANTS, Invariant
 from lastmile.audit.netbox_invariants import check_netbox
 from lastmile.db import Database
-from lastmile.radius import accounts
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.vrf import VrfAttribute
 from lastmile.services.sessions import Sessions
@@ -175,9 +174,8 @@ class AuditActivities(Activities):
         turns = asyncio.Semaphore(SIDE_BY_SIDE)
 
         async def retry(one: Unconfirmed) -> bool:
-            user = accounts.username(one.tenant, one.subscriber_ref)
             async with turns:
-                if await self._sessions.disconnect(one.tenant, user, until=one.until):
+                if await self._sessions.disconnect(one.tenant, one.username, until=one.until):
                     return False
                 async with self._database.platform(actor=ACTOR) as connection:
                     return await confirm(connection, one, self._quarantine)

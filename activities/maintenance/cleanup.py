@@ -129,8 +129,8 @@ class CleanupActivities(Activities):
         The caller's run has the subscriber's workflow id. A late attempt, after that run has ended, does no
         harm: it changes only the delegations that it saw in time, and those can only be revoked.
         """
-        user = accounts.username(stuck.tenant, stuck.subscriber_ref)
         async with self._subscriber(stuck) as connection:
+            user = await accounts.find_username(connection, stuck.tenant, stuck.subscriber_ref)
             seen = await _unfinished(connection, stuck)
             # The account is not changed: a line may stay in service without these addresses.
             await self._reply_items.remove(connection, user, seen)

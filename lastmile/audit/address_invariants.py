@@ -209,7 +209,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         "a live session that uses it",
         repair="""
         DELETE FROM radreply r
-        WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (
+        WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.tenant_id <> '' AND NOT EXISTS (
             SELECT FROM delegation_reply_items d
             WHERE d.state = 'active' AND r.username = d.username AND r.attribute = d.attribute AND r.value = d.value)
         """,
@@ -254,7 +254,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         "a live session that uses it",
         repair=f"""
         DELETE FROM radreply r
-        WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.username LIKE '%@%.lastmile' AND NOT EXISTS (
+        WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.tenant_id <> '' AND NOT EXISTS (
             SELECT FROM delegation_reply_items d JOIN pools p ON p.id = d.pool_id AND p.vrf <> ''
             WHERE d.state = 'active' AND r.username = d.username AND r.value = {_VRF_VALUE})
         """,

@@ -110,8 +110,8 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         LEFT JOIN subscribers s ON s.tenant_id = o.tenant_id AND s.ref = o.subscriber_ref AND s.archived_at IS NULL
         LEFT JOIN network_profiles n ON n.subscriber_id = s.id
         LEFT JOIN billing_services b ON b.subscriber_id = s.id AND b.status <> 'ended'
-        LEFT JOIN radcheck r ON r.username = lastmile_radius_username(o.subscriber_ref, o.tenant_id)
-                            AND r.attribute = 'Cleartext-Password'
+        LEFT JOIN radcheck r ON r.tenant_id = o.tenant_id AND r.subscriber_ref = o.subscriber_ref
+                            AND lastmile_is_account(r.attribute, r.value)
         WHERE o.effect = 'creates' AND lastmile_order_completed(o.status)
           AND (s.id IS NULL OR n.id IS NULL OR b.id IS NULL OR r.id IS NULL)
         """,
@@ -154,8 +154,8 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         LEFT JOIN subscribers s ON s.tenant_id = o.tenant_id AND s.ref = o.subscriber_ref AND s.archived_at IS NULL
         LEFT JOIN delegations d ON d.tenant_id = o.tenant_id AND d.subscriber_ref = o.subscriber_ref
                                AND d.released_at IS NULL
-        LEFT JOIN radcheck r ON r.username = lastmile_radius_username(o.subscriber_ref, o.tenant_id)
-                            AND r.attribute = 'Cleartext-Password'
+        LEFT JOIN radcheck r ON r.tenant_id = o.tenant_id AND r.subscriber_ref = o.subscriber_ref
+                            AND lastmile_is_account(r.attribute, r.value)
         -- Also the profile of an archived subscriber: such a profile blocks its devices for every other line.
         LEFT JOIN (network_profiles n JOIN subscribers owner ON owner.id = n.subscriber_id)
                ON owner.tenant_id = o.tenant_id AND owner.ref = o.subscriber_ref
@@ -250,8 +250,8 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                || r.created_by_order || ' has blocked the account' AS words
         FROM last_order o
         -- An operator set a block that has no order.
-        JOIN radcheck r ON r.username = lastmile_radius_username(o.subscriber_ref, o.tenant_id)
-                       AND r.attribute = 'Auth-Type' AND r.created_by_order IS NOT NULL
+        JOIN radcheck r ON r.tenant_id = o.tenant_id AND r.subscriber_ref = o.subscriber_ref
+                       AND r.attribute = 'Auth-Type' AND r.value = 'Reject' AND r.created_by_order IS NOT NULL
         WHERE o.effect = 'creates' AND lastmile_order_completed(o.status)
         """,
         "provision the subscriber with a new order of the same content, or deprovision the subscriber, as intended",
@@ -267,10 +267,10 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                        WHEN account.username IS NULL THEN 'has no RADIUS account'
                        ELSE 'RADIUS refuses its logins' END AS words
         FROM billing_services b JOIN subscribers s ON s.id = b.subscriber_id
-        LEFT JOIN radcheck account ON account.username = lastmile_radius_username(s.ref, s.tenant_id)
-                                  AND account.attribute = 'Cleartext-Password'
-        LEFT JOIN radcheck block ON block.username = lastmile_radius_username(s.ref, s.tenant_id)
-                                AND block.attribute = 'Auth-Type' AND block.created_by_order IS NOT NULL
+        LEFT JOIN radcheck account ON account.tenant_id = s.tenant_id AND account.subscriber_ref = s.ref
+                                  AND lastmile_is_account(account.attribute, account.value)
+        LEFT JOIN radcheck block ON block.username = account.username AND block.attribute = 'Auth-Type'
+                                AND block.value = 'Reject' AND block.created_by_order IS NOT NULL
         WHERE b.status = 'active' AND {tenant_condition("s.tenant_id")}
           AND (s.archived_at IS NOT NULL OR account.username IS NULL OR block.username IS NOT NULL)
           AND NOT EXISTS (SELECT FROM orders other WHERE other.tenant_id = s.tenant_id

@@ -38,4 +38,12 @@ SESSION_NOTICES: tuple[Invariant, ...] = (
         "No other subscriber gets a prefix in quarantine, and the hourly audit asks the NAS again: check that the NAS "
         "answers, or end the session there.",
     ),
+    Invariant(
+        "another_port",
+        6,
+        "a login comes from the circuit id and remote id of the line, where its option82_policy is `log`",
+        read_sql("lastmile.audit", "another_port", tenant=tenant_condition("s.tenant_id")),
+        "RADIUS has accepted the login: check the cabling and the DHCP relay, or correct the line. "
+        "`option82_policy: enforce` refuses such logins, `ignore` ends the report.",
+    ),
 )

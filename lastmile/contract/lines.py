@@ -1,18 +1,21 @@
 """The line that an order describes: customer, plan, access and devices."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from lastmile.fields.devices import MacAddress, OnuSerial
 from lastmile.fields.scalars import WholeNumber, any_case
-from lastmile.fields.text import PRINTABLE, UNPADDED
+from lastmile.fields.stored import is_stored
+from lastmile.fields.text import PRINTABLE, UNPADDED, USERNAME
 
 __all__ = [
+    "Access",
     "ConnectionType",
     "Customer",
     "Email",
+    "IpoeIdentity",
     "Line",
     "Name",
     "Option82Policy",
@@ -38,6 +41,40 @@ AgentOption = Annotated[str, Field(strict=True, min_length=1, max_length=253), P
 """A sub-option of DHCP option 82 (RFC 3046), as its text."""
 
 
+Username = Annotated[str, Field(strict=True, min_length=1, max_length=253), PRINTABLE, UNPADDED, USERNAME]
+"""A RADIUS user name, as the BNG sends it."""
+
+
+class Access(StrEnum):
+    """How the CPE logs in."""
+
+    PPPOE = "pppoe"
+    """With user name and password (RFC 2516)."""
+    IPOE = "ipoe"
+    """Without a password: the BNG sends what identifies the line as the user name."""
+
+
+class IpoeIdentity(StrEnum):
+    """What a BNG sends as the user name of an IPoE line."""
+
+    MAC = "mac"
+    CIRCUIT_ID = "circuit_id"
+    CIRCUIT_AND_REMOTE_ID = "circuit_and_remote_id"
+    """Both, with a dot between them."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of the line whose values make the user name."""
+        return _IDENTITY_FIELDS[self]
+
+
+_IDENTITY_FIELDS = {
+    IpoeIdentity.MAC: ("cpe_mac",),
+    IpoeIdentity.CIRCUIT_ID: ("circuit_id",),
+    IpoeIdentity.CIRCUIT_AND_REMOTE_ID: ("circuit_id", "remote_id"),
+}
+
+
 class ConnectionType(StrEnum):
     FTTH = "ftth"
     FTTB = "fttb"
@@ -46,10 +83,12 @@ class ConnectionType(StrEnum):
 
 
 class Option82Policy(StrEnum):
-    """What to do when the DHCP relay's option 82 (RFC 3046) is not the one expected."""
+    """What to do with a login whose circuit id or remote id is not that of the line (RFC 3046, RFC 4679)."""
 
     ENFORCE = "enforce"
+    """RADIUS refuses the login."""
     LOG = "log"
+    """RADIUS accepts the login, and the audit reports the login."""
     IGNORE = "ignore"
 
 
@@ -96,3 +135,34 @@ class Line(_Model):
     remote_id: AgentOption | None = None
     """Sub-option 2."""
     option82_policy: Annotated[Option82Policy, BeforeValidator(any_case)] = Option82Policy.LOG
+    access: Annotated[Access, BeforeValidator(any_case)] = Access.PPPOE
+    identified_by: Annotated[IpoeIdentity, BeforeValidator(any_case)] | None = None
+    """What identifies an `ipoe` line; None: `username` does."""
+    username: Username | None = None
+    """The user name that the BNG sends. None: of `identified_by`, or generated for `pppoe`."""
+
+    @model_validator(mode="after")
+    def _consistent(self, info: ValidationInfo) -> Self:
+        if is_stored(info):
+            return self
+        if self.access is Access.PPPOE and self.identified_by is not None:
+            raise ValueError("identified_by needs access 'ipoe'")
+        if self.access is Access.IPOE and (self.identified_by is None) == (self.username is None):
+            raise ValueError(
+                "access 'ipoe' needs identified_by 'mac', 'circuit_id' or 'circuit_and_remote_id', "
+                "or else the username that the BNG sends"
+            )
+        if self.identified_by is not None and None in self._identity:
+            raise ValueError(f"identified_by '{self.identified_by}' needs {' and '.join(self.identified_by.fields)}")
+        if self.option82_policy is Option82Policy.ENFORCE and self.circuit_id is None and self.remote_id is None:
+            raise ValueError("option82_policy 'enforce' needs circuit_id or remote_id")
+        return self
+
+    @property
+    def login_name(self) -> str | None:
+        """The user name that the BNG sends; None: Lastmile generates the user name."""
+        return self.username if self.identified_by is None else ".".join(map(str, self._identity))
+
+    @property
+    def _identity(self) -> list[str | None]:
+        return [getattr(self, field) for field in self.identified_by.fields] if self.identified_by else []

@@ -81,6 +81,12 @@ modules {
             max = 8
             retry_delay = 1
         }
+        # As the stock queries.conf says it, where it is commented out: the port of each login, for the audit.
+        class {
+            column_name = ", Class"
+            packet_xlat = ", '%{Class}'"
+            reply_xlat = ", '%{reply:Class}'"
+        }
         $INCLUDE ${stock}/mods-config/sql/main/postgresql/queries.conf
     }
 }

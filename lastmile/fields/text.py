@@ -8,7 +8,7 @@ from lastmile.fields.rules import rule_error
 from lastmile.fields.stored import is_stored
 from lastmile.fields.unsafe import UNSAFE_CHARACTER, escape
 
-__all__ = ["PRINTABLE", "UNPADDED", "Text"]
+__all__ = ["PRINTABLE", "UNPADDED", "USERNAME", "Text"]
 
 
 def _printable(text: str, info: ValidationInfo) -> str:
@@ -38,3 +38,13 @@ def _unpadded(text: str, info: ValidationInfo) -> str:
 
 UNPADDED: Final = AfterValidator(_unpadded)
 """The validator for text that is compared with a device's value. A table of orders loses blanks around a cell."""
+
+
+def _username(text: str) -> str:
+    if text.lower().endswith(".lastmile"):
+        raise rule_error("must not end with .lastmile, since Lastmile generates those user names")
+    return text
+
+
+USERNAME: Final = AfterValidator(_username)
+"""The validator for a user name that an order gives: no name of another line can be imitated."""

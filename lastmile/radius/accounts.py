@@ -5,21 +5,38 @@ A password is generated in the function that stores it. Only `read_password` ret
 
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from sqlalchemy import delete, literal, select
+from sqlalchemy import ColumnElement, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 
+from lastmile.contract.lines import Line
 from lastmile.db import TenantConnection
 from lastmile.db.direct import DirectStatement
 from lastmile.radius.errors import AccountConflictError
+from lastmile.radius.escaping import unescaped
+from lastmile.radius.logins import (
+    OPTION82_ATTRIBUTES,
+    PASSWORD,
+    PORT_ATTRIBUTE,
+    check_items,
+    credential,
+    port_items,
+    stored_username,
+    username,
+)
 from lastmile.radius.rates import rate_items
 from lastmile.radius.tables import radcheck, radreply, radusergroup
 
 __all__ = [
+    "CreatedAccount",
     "add_reply_items",
     "block_account",
     "create_account",
     "delete_account",
+    "find_username",
+    "follow_line",
     "read_password",
     "read_speed",
     "remove_reply_items",
@@ -28,30 +45,44 @@ __all__ = [
     "write_reply_items",
 ]
 
-PASSWORD = "Cleartext-Password"
-
 # The group of a plan is made by the first account of the plan.
 _CREATE_ACCOUNT = DirectStatement(
-    f"""
+    """
     WITH plan AS (
         INSERT INTO radgroupreply (groupname, attribute, op, value)
         SELECT :groupname, attribute, ':=', value
         FROM unnest(CAST(:attributes AS text[]), CAST(:values AS text[])) AS item (attribute, value)
         ON CONFLICT DO NOTHING
     ), account AS (
-        INSERT INTO radcheck (username, attribute, op, value, created_by_order)
-        VALUES (:username, '{PASSWORD}', ':=', :password, :order_id)
+        INSERT INTO radcheck (username, attribute, op, value, tenant_id, subscriber_ref, created_by_order)
+        VALUES (:username, :attribute, ':=', :value, :tenant, :subscriber_ref, :order_id)
         ON CONFLICT DO NOTHING RETURNING username
+    ), checked AS (
+        INSERT INTO radcheck (username, attribute, op, value, tenant_id, subscriber_ref, created_by_order)
+        SELECT username, attribute, '==', value, :tenant, :subscriber_ref, :order_id
+        FROM account, unnest(CAST(:checked AS text[]), CAST(:checked_values AS text[])) AS item (attribute, value)
+    ), replied AS (
+        INSERT INTO radreply (username, attribute, op, value, tenant_id)
+        SELECT username, attribute, ':=', value, :tenant
+        FROM account, unnest(CAST(:replied AS text[]), CAST(:replied_values AS text[])) AS item (attribute, value)
     ), member AS (
-        INSERT INTO radusergroup (username, groupname) SELECT username, :groupname FROM account ON CONFLICT DO NOTHING
+        INSERT INTO radusergroup (username, groupname, tenant_id) SELECT username, :groupname, :tenant FROM account
+        ON CONFLICT DO NOTHING
     )
     SELECT username FROM account
+    """
+)
+_FIND_USERNAME = DirectStatement(
+    """
+    SELECT username FROM radcheck
+    WHERE tenant_id = :tenant AND tenant_id <> '' AND subscriber_ref = :subscriber_ref
+      AND lastmile_is_account(attribute, value)
     """
 )
 _UNBLOCK_ACCOUNT = DirectStatement(
     """
     DELETE FROM radcheck
-    WHERE username = :username AND attribute = 'Auth-Type' AND created_by_order IS NOT NULL
+    WHERE username = :username AND attribute = 'Auth-Type' AND value = 'Reject' AND created_by_order IS NOT NULL
     """
 )
 # What is deleted is no item of the statement, so that it does not keep an item from being inserted.
@@ -70,13 +101,19 @@ _WRITE_REPLY_ITEMS = DirectStatement(
 )
 
 
-def username(tenant: str, subscriber_ref: str) -> str:
-    """Return the subscriber's network access identifier (RFC 7542).
+@dataclass(frozen=True, slots=True)
+class CreatedAccount:
+    """An account as FreeRADIUS looks it up, and the order that created it."""
 
-    The realm names the tenant: row-level security on FreeRADIUS's tables reads the tenant from the realm. The realm
-    contains a dot, since FreeRADIUS's stock `filter_username` rejects a realm without one.
-    """
-    return f"{subscriber_ref}@{tenant}.lastmile"
+    username: str
+    created_by_order: str
+
+
+async def find_username(connection: TenantConnection, tenant: str, subscriber_ref: str) -> str:
+    """Return the user name of the subscriber's account; without an account, the one that Lastmile would generate."""
+    values = {"tenant": tenant, "subscriber_ref": subscriber_ref}
+    found = await _FIND_USERNAME.one_or_none(connection, values)
+    return username(tenant, subscriber_ref) if found is None else str(found.username)
 
 
 async def create_account(
@@ -84,47 +121,124 @@ async def create_account(
     tenant: str,
     order_id: str,
     subscriber_ref: str,
+    line: Line,
     *,
     plan: str,
     download_kbps: int,
     upload_kbps: int,
-) -> str:
-    """Create the account and the group of its plan, and return the id of the order that created the account.
+) -> CreatedAccount:
+    """Create the account of the line and the group of its plan.
 
-    If the account exists, return the id of the order that created it then.
+    If the account exists, return the order that created it then.
 
     Raises:
-        AccountConflictError: the account exists with another plan.
+        AccountConflictError: another line has the user name, or the account exists with another plan or user name.
     """
-    user = username(tenant, subscriber_ref)
+    user = stored_username(tenant, subscriber_ref, line)
+    attribute, value = credential(line, secrets.token_urlsafe(18))
+    checked, replied = check_items(line), dict(port_items(line))
     group = _group(tenant, plan, download_kbps, upload_kbps)
     rates = rate_items(download_kbps, upload_kbps)
     made = await _CREATE_ACCOUNT.one_or_none(
         connection,
         {
             "username": user,
-            "password": secrets.token_urlsafe(18),
+            "attribute": attribute,
+            "value": value,
+            "tenant": tenant,
+            "subscriber_ref": subscriber_ref,
             "order_id": order_id,
+            "checked": [*checked],
+            "checked_values": [*checked.values()],
+            "replied": [*replied],
+            "replied_values": [*replied.values()],
             "groupname": group,
             "attributes": [attribute for attribute, _ in rates],
             "values": [value for _, value in rates],
         },
     )
     if made is not None:
-        return order_id
+        return CreatedAccount(user, order_id)
     found = (
         await connection.execute(
-            select(radcheck.c.created_by_order, radusergroup.c.groupname)
+            select(radcheck.c.username, radcheck.c.created_by_order, radusergroup.c.groupname)
             .join(radusergroup, radusergroup.c.username == radcheck.c.username)
-            .where(radcheck.c.username == user, radcheck.c.attribute == PASSWORD)
+            .where(
+                radcheck.c.tenant_id == tenant, radcheck.c.subscriber_ref == subscriber_ref, _is_account(), _managed()
+            )
         )
-    ).one()
+    ).one_or_none()
+    if found is None:
+        raise _taken(user, await _owner(connection, user))
+    if found.username != user:
+        raise AccountConflictError(
+            f"line: the line has an account with user name {unescaped(found.username)}, not with {unescaped(user)}. "
+            "Deprovision the line before you provision it with another user name."
+        )
     if found.groupname != group:
         raise AccountConflictError(
             f"plan: account {user} is in group {found.groupname.partition('@')[0]}, not in {group.partition('@')[0]}. "
             "Deprovision the line before you provision it with another plan."
         )
-    return str(found.created_by_order)
+    return CreatedAccount(user, str(found.created_by_order))
+
+
+async def follow_line(connection: TenantConnection, tenant: str, subscriber_ref: str, line: Line) -> tuple[str, str]:
+    """Give the account the user name and the option 82 items of its line, which has changed. Keep its password.
+
+    Return the user name before and after. A caller ends the sessions of the former user name.
+
+    Raises:
+        AccountConflictError: another line has the new user name.
+    """
+    before, after = (
+        await find_username(connection, tenant, subscriber_ref),
+        stored_username(tenant, subscriber_ref, line),
+    )
+    if before != after:
+        for table in (radcheck, radreply, radusergroup):
+            try:
+                await connection.execute(update(table).where(table.c.username == before).values(username=after))
+            except IntegrityError:
+                raise _taken(after, "another line") from None
+    await connection.execute(
+        delete(radcheck).where(radcheck.c.username == after, radcheck.c.attribute.in_(OPTION82_ATTRIBUTES))
+    )
+    await connection.execute(
+        delete(radreply).where(radreply.c.username == after, radreply.c.attribute == PORT_ATTRIBUTE)
+    )
+    account = select(radcheck.c.created_by_order).where(radcheck.c.username == after, _is_account())
+    if checked := check_items(line):
+        order_id = await connection.scalar(account)
+        rows = [
+            {"username": after, "attribute": name, "op": "==", "value": value, "created_by_order": order_id}
+            for name, value in checked.items()
+        ]
+        await connection.execute(insert(radcheck).values(rows))
+    await write_reply_items(connection, after, port_items(line))
+    return before, after
+
+
+def _taken(user: str, owner: str) -> AccountConflictError:
+    return AccountConflictError(
+        f"line: user name {unescaped(user)} already belongs to {owner}. "
+        "A RADIUS user name identifies one line: order another, or deprovision that line first."
+    )
+
+
+async def _owner(connection: TenantConnection, user: str) -> str:
+    """Say whose account has the user name, as far as the tenant may know."""
+    ref = await connection.scalar(select(radcheck.c.subscriber_ref).where(radcheck.c.username == user, _is_account()))
+    return f"subscriber {ref}'s line" if ref else "an account that is none of this tenant's lines"
+
+
+def _is_account() -> ColumnElement[bool]:
+    return func.lastmile_is_account(radcheck.c.attribute, radcheck.c.value)
+
+
+def _managed() -> ColumnElement[bool]:
+    """The condition of the index `radcheck_line`."""
+    return radcheck.c.tenant_id != ""
 
 
 def _group(tenant: str, plan: str, download_kbps: int, upload_kbps: int) -> str:
@@ -147,7 +261,7 @@ async def block_account(connection: TenantConnection, user: str, order_id: str |
     """
     account = select(
         radcheck.c.username, literal("Auth-Type"), literal(":="), literal("Reject"), radcheck.c.created_by_order
-    ).where(radcheck.c.username == user, radcheck.c.attribute == PASSWORD)
+    ).where(radcheck.c.username == user, _is_account())
     if order_id is not None:
         account = account.where(radcheck.c.created_by_order == order_id)
     columns = ["username", "attribute", "op", "value", "created_by_order"]

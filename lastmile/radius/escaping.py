@@ -1,4 +1,4 @@
-"""Conversion of text that FreeRADIUS's SQL module has escaped into the text that the NAS sent.
+"""Conversion between the text that a NAS sends and the text that FreeRADIUS's SQL module stores and looks up.
 
 A NAS recognises only the value that it sent. rlm_sql stores values as follows:
 
@@ -10,10 +10,16 @@ A NAS recognises only the value that it sent. rlm_sql stores values as follows:
 
 import re
 
-__all__ = ["printable", "unescaped"]
+__all__ = ["escaped", "printable", "unescaped"]
 
 _ESCAPE = re.compile(r"=([0-9A-F]{2})|\\([nrt])")
+_UNSAFE = re.compile(r"[^@a-zA-Z0-9._: /\u0080-\U0010ffff-]")
 _CONTROL = {"n": b"\n", "r": b"\r", "t": b"\t"}
+
+
+def escaped(sent: str) -> str:
+    """Return the text that rlm_sql stores, and looks up, for a printable text that the NAS sends."""
+    return _UNSAFE.sub(lambda found: f"={ord(found[0]):02X}", sent)
 
 
 def unescaped(stored: str) -> str:

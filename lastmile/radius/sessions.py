@@ -63,7 +63,7 @@ async def find_open_sessions(
     return [
         (
             Session(
-                user,
+                unescaped(user),
                 unescaped(row.acctsessionid),
                 row.nas_address,
                 row.framed_ip,

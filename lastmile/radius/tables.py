@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, Computed, DateTime, Integer, String, Table, Text, func
+from sqlalchemy import BigInteger, Column, Computed, DateTime, FetchedValue, Integer, String, Table, Text, func
 from sqlalchemy.dialects.postgresql import INET
 
 from lastmile.db import metadata
@@ -19,9 +19,14 @@ __all__ = [
 ]
 
 
-def _tenant_of(column: str) -> Column[str]:
-    """Return the tenant column, computed from the first label of the realm in `user@tenant.lastmile`."""
-    return Column("tenant_id", Text, Computed(f"split_part(split_part({column}, '@', 2), '.', 1)", persisted=True))
+def _tenant_of_user() -> Column[str]:
+    """Return the tenant column. A trigger sets it, from the realm of the user name or from the user's account."""
+    return Column("tenant_id", Text, nullable=False, server_default=FetchedValue())
+
+
+def _tenant_of_group() -> Column[str]:
+    """Return the tenant column, computed from the first label of the realm in `group@tenant.lastmile`."""
+    return Column("tenant_id", Text, Computed("split_part(split_part(groupname, '@', 2), '.', 1)", persisted=True))
 
 
 def _recorded_at() -> Column[datetime]:
@@ -39,12 +44,12 @@ def _items(name: str, owner: str, op: str, *more: Column[str]) -> Table:
         Column("attribute", Text, nullable=False, server_default=""),
         Column("op", String(2), nullable=False, server_default=op),
         Column("value", Text, nullable=False, server_default=""),
-        _tenant_of(owner),
+        _tenant_of_user() if owner == "username" else _tenant_of_group(),
         *more,
     )
 
 
-radcheck = _items("radcheck", "username", "==", Column("created_by_order", Text))
+radcheck = _items("radcheck", "username", "==", Column("subscriber_ref", Text), Column("created_by_order", Text))
 radreply = _items("radreply", "username", "=")
 radgroupcheck = _items("radgroupcheck", "groupname", "==")
 radgroupreply = _items("radgroupreply", "groupname", "=")
@@ -56,7 +61,7 @@ radusergroup = Table(
     Column("username", Text, nullable=False, server_default=""),
     Column("groupname", Text, nullable=False, server_default=""),
     Column("priority", Integer, nullable=False, server_default="0"),
-    _tenant_of("username"),
+    _tenant_of_user(),
 )
 
 radacct = Table(
@@ -91,7 +96,7 @@ radacct = Table(
     Column("framedinterfaceid", Text),
     Column("delegatedipv6prefix", INET),
     Column("class", Text),
-    _tenant_of("username"),
+    _tenant_of_user(),
     _recorded_at(),
 )
 
@@ -106,7 +111,7 @@ radpostauth = Table(
     Column("callingstationid", Text),
     Column("authdate", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("class", Text),
-    _tenant_of("username"),
+    _tenant_of_user(),
     _recorded_at(),
 )
 

@@ -34,7 +34,7 @@ async def check_line(
     # The line may have lost a prefix that it got (an audit finding): the order may allocate the prefix again.
     given = before.get("created") or {}
     lost = {purpose for purpose, field in ADDRESS_FIELDS.items() if given.get(field)}
-    plan, user = request.plan, accounts.username(tenant, subscriber_ref)
+    plan, user = request.plan, await accounts.find_username(connection, tenant, subscriber_ref)
     differences = [
         *await find_record_differences(connection, subscriber_ref, request.customer, plan, request.line),
         *_speed_differences(await accounts.read_speed(connection, user), plan),

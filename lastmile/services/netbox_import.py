@@ -161,7 +161,7 @@ class PrefixImporter:
             "run": self._run,
         }
         await connection.execute(_IMPORT, values)
-        user = accounts.username(carried.tenant, carried.subscriber_ref)
+        user = await accounts.find_username(TenantConnection(connection), carried.tenant, carried.subscriber_ref)
         items = [(REPLY_ATTRIBUTES[self._purpose], str(carried.prefix))]
         await accounts.write_reply_items(TenantConnection(connection), user, items)
         await accounts.add_reply_items(TenantConnection(connection), user, self._vrf_items)

@@ -10,6 +10,7 @@ from lastmile.db import Database, TenantConnection
 from lastmile.devices.records import devices
 from lastmile.radius import accounts
 from lastmile.radius.escaping import printable, unescaped
+from lastmile.radius.logins import PASSWORD
 from lastmile.radius.tables import radacct, radcheck, radusergroup
 from lastmile.subscribers.records import read_line
 from lastmile.subscribers.tables import billing_services, customers, orders, subscribers
@@ -79,7 +80,7 @@ async def find_overview(database: Database, tenant: str, ref: str, *, password: 
 
 
 async def _overview(connection: TenantConnection, tenant: str, ref: str, *, password: bool) -> Overview:
-    user = accounts.username(tenant, ref)
+    user = await accounts.find_username(connection, tenant, ref)
     subscriber = await _newest(connection, subscribers, subscribers.c.ref == ref)
     line = await read_line(connection, ref)
     return Overview(
@@ -108,12 +109,12 @@ async def _overview(connection: TenantConnection, tenant: str, ref: str, *, pass
 
 async def _account(connection: TenantConnection, user: str, *, password: bool) -> dict[str, Any] | None:
     statement = select(radcheck.c.attribute, radcheck.c.value).where(radcheck.c.username == user)
-    items = {row.attribute: row.value for row in await connection.execute(statement)}
+    items = {(row.attribute, row.value) for row in await connection.execute(statement)}
     if not items:
         return None
     group = await connection.scalar(select(radusergroup.c.groupname).where(radusergroup.c.username == user))
-    account = {"username": user, "group": group, "blocked": items.get("Auth-Type") == "Reject"}
-    return account | ({"password": items[accounts.PASSWORD]} if password else {})
+    account = {"username": unescaped(user), "group": group, "blocked": ("Auth-Type", "Reject") in items}
+    return account | ({"password": dict(items).get(PASSWORD)} if password else {})
 
 
 def _readable(session: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ although the subscriber was archived or never came into service. The audit repor
 from sqlalchemy import text
 
 from lastmile.db import TenantConnection
-from lastmile.radius.accounts import username
 from lastmile.subscribers.errors import UnknownSubscriberError
 from lastmile.subscribers.records import CreatedRecord, read_subscriber
 
@@ -17,7 +16,8 @@ __all__ = ["find_line"]
 _REMAINS = text(
     """
     SELECT EXISTS (SELECT FROM delegations WHERE subscriber_ref = :ref AND released_at IS NULL)
-        OR EXISTS (SELECT FROM radcheck WHERE username = :username AND attribute = 'Cleartext-Password')
+        OR EXISTS (SELECT FROM radcheck WHERE tenant_id = :tenant AND tenant_id <> '' AND subscriber_ref = :ref
+                                          AND lastmile_is_account(attribute, value))
         OR EXISTS (SELECT FROM devices WHERE subscriber_ref = :ref AND in_service)
         OR EXISTS (SELECT FROM subscribers s JOIN network_profiles n ON n.subscriber_id = s.id WHERE s.ref = :ref)
         OR EXISTS (SELECT FROM subscribers s JOIN billing_services b ON b.subscriber_id = s.id
@@ -43,7 +43,7 @@ async def find_line(connection: TenantConnection, tenant: str, ref: str, order_i
     try:
         return await read_subscriber(connection, ref, archiving=order_id)
     except UnknownSubscriberError:
-        values = {"ref": ref, "username": username(tenant, ref), "order_id": order_id}
+        values = {"ref": ref, "tenant": tenant, "order_id": order_id}
         if not await connection.scalar(_REMAINS, values):
             raise
         return None

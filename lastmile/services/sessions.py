@@ -8,7 +8,7 @@ from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.radius.attributes import InvalidAttributeError
 from lastmile.radius.dynauth import DynamicAuthorization, Nas, RadiusReply, Reply, Session
-from lastmile.radius.escaping import printable
+from lastmile.radius.escaping import printable, unescaped
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 from lastmile.radius.sessions import find_open_sessions, has_unaccounted_login
 
@@ -70,7 +70,8 @@ class Sessions:
             problems += [_text(reply) for reply in replies if isinstance(reply, str) or not reply.session_ended]
         return [
             *problems,
-            f"a login of {user} was accepted, and accounting has not reported its session, or not its end",
+            f"a login of {printable(unescaped(user))} was accepted, and accounting has not reported its session, or "
+            "not its end",
         ]
 
     async def _ask(

@@ -17,6 +17,7 @@ from lastmile.devices import records as devices
 from lastmile.devices.records import DeviceKind
 from lastmile.fields.phrases import in_vrf
 from lastmile.radius import accounts
+from lastmile.radius.escaping import unescaped
 from lastmile.services.remains import find_line
 from lastmile.subscribers import billing, records
 from lastmile.subscribers.line_states import verify_line
@@ -76,16 +77,17 @@ async def _create_network_profile(rehearsal: Rehearsal, order: ProvisionSubscrib
 
 
 async def _create_radius_account(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
-    creator = await accounts.create_account(
+    account = await accounts.create_account(
         rehearsal.connection,
         order.tenant,
         order.order_id,
         order.subscriber_ref,
+        order.line,
         plan=order.plan.name,
         download_kbps=order.plan.download_kbps,
         upload_kbps=order.plan.upload_kbps,
     )
-    rehearsal.note_record(creator, accounts.username(order.tenant, order.subscriber_ref))
+    rehearsal.note_record(account.created_by_order, unescaped(account.username))
 
 
 async def _allocate_ip_address(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:

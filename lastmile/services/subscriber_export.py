@@ -45,7 +45,9 @@ _PAGE = text(
     JOIN customers c ON c.id = s.customer_id
     LEFT JOIN network_profiles n ON n.subscriber_id = s.id
     LEFT JOIN billing_services b ON b.subscriber_id = s.id AND b.status <> 'ended'
-    LEFT JOIN radusergroup g ON g.username = lastmile_radius_username(s.ref, s.tenant_id)
+    LEFT JOIN radcheck a ON a.tenant_id = s.tenant_id AND a.tenant_id <> '' AND a.subscriber_ref = s.ref
+                        AND lastmile_is_account(a.attribute, a.value)
+    LEFT JOIN radusergroup g ON g.username = a.username
     WHERE s.tenant_id = :tenant AND s.archived_at IS NULL AND s.ref > :after
     ORDER BY s.ref LIMIT :page
     """

@@ -34,7 +34,7 @@ ORDER_RECORDS: Mapping[RecordKind, OrderRecords] = {
     RecordKind.CUSTOMER: OrderRecords("customers", "ref"),
     RecordKind.SUBSCRIBER: OrderRecords("subscribers", "ref", changed_by="archived_by_order"),
     RecordKind.NETWORK_PROFILE: OrderRecords("network_profiles", "id::text"),
-    RecordKind.RADIUS_ACCOUNT: OrderRecords("radcheck", "username", left="attribute = 'Cleartext-Password'"),
+    RecordKind.RADIUS_ACCOUNT: OrderRecords("radcheck", "username", left="lastmile_is_account(attribute, value)"),
     RecordKind.BILLING_SERVICE: OrderRecords("billing_services", "id::text", changed_by="suspended_by_order"),
     RecordKind.DEVICE: OrderRecords("devices", "kind || ' of ' || subscriber_ref", changed_by="updated_by_order"),
     RecordKind.PREFIX: OrderRecords(

@@ -113,6 +113,9 @@ network_profiles = Table(
     Column("circuit_id", Text),
     Column("remote_id", Text),
     Column("option82_policy", Text, nullable=False),
+    Column("access", Text, nullable=False, server_default="pppoe"),
+    Column("identified_by", Text),
+    Column("username", Text),
     Column("created_by_order", Text, nullable=False),
     _now("created_at"),
 )

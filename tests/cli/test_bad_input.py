@@ -29,7 +29,8 @@ async def test_order_with_five_mistakes_names_all_five(alone: Cli, book: Book) -
         "  line 2: plan.upload_kbps: must be a whole number, and is 'fast'",
         "  line 2: line.s_vlan: must be at most 4094, and is 5000",
         "  line 2: line.cpe_macs: Unknown field. Valid fields: connection_type, onu_serial, olt, pon_port, cpe_mac, "
-        "s_vlan, c_vlan, circuit_id, remote_id, option82_policy. Did you mean 'cpe_mac'?",
+        "s_vlan, c_vlan, circuit_id, remote_id, option82_policy, access, identified_by, username. "
+        "Did you mean 'cpe_mac'?",
     ]
 
 

@@ -108,7 +108,9 @@ async def test_export_of_more_than_a_page_is_complete(cli: Cli, database: Databa
                                             created_by_order)
               SELECT 'acme', id, 'ftth', 'log', '' FROM s),
         b AS (INSERT INTO billing_services (tenant_id, subscriber_id, plan, status, created_by_order)
-              SELECT 'acme', id, 'fiber', 'active', '' FROM s)
+              SELECT 'acme', id, 'fiber', 'active', '' FROM s),
+        a AS (INSERT INTO radcheck (username, attribute, op, value)
+              SELECT ref || '@acme.lastmile', 'Cleartext-Password', ':=', 'p' FROM s)
         INSERT INTO radusergroup (username, groupname)
         SELECT ref || '@acme.lastmile', 'fiber-1-1@acme.lastmile' FROM s
         """

@@ -238,3 +238,30 @@ def test_every_operation_on_a_subscriber_has_one_workflow_id() -> None:
     deprovision = DeprovisionSubscriber(tenant="acme", order_id="O-2", subscriber_ref="S-1001", reason="moved")
     assert provision.workflow_id == deprovision.workflow_id == workflow_id("acme", "S-1001") == "subscriber/acme/S-1001"
     assert (provision.operation, deprovision.operation) == (Operation.PROVISION, Operation.DEPROVISION)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ({"identified_by": "mac"}, "identified_by needs access 'ipoe'"),
+        ({"access": "ipoe"}, "access 'ipoe' needs identified_by"),
+        ({"access": "ipoe", "identified_by": "mac", "username": "a"}, "or else the username"),
+        ({"access": "ipoe", "identified_by": "mac", "cpe_mac": None}, "identified_by 'mac' needs cpe_mac"),
+        (
+            {"access": "ipoe", "identified_by": "circuit_and_remote_id", "circuit_id": "c"},
+            "needs circuit_id and remote_id",
+        ),
+        ({"option82_policy": "enforce"}, "option82_policy 'enforce' needs circuit_id or remote_id"),
+        ({"username": "S-2@acme.Lastmile"}, "must not end with .lastmile"),
+        ({"username": " a"}, "without blanks"),
+    ],
+)
+def test_login_that_no_bng_can_send_is_refused(line: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        ProvisionSubscriber.model_validate(with_line(**line))
+
+
+def test_line_without_a_way_to_log_in_has_the_digest_of_a_pppoe_line() -> None:
+    """Orders from before the field have no access."""
+    before, after = with_line(), with_line(access="pppoe", identified_by=None, username=None)
+    assert ProvisionSubscriber.model_validate(before).digest == ProvisionSubscriber.model_validate(after).digest

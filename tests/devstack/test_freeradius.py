@@ -1,46 +1,19 @@
 """Tests of an unmodified FreeRADIUS with Lastmile's tables."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 import pytest
 from sqlalchemy import make_url
 
 from lastmile.db.migrate import upgrade
-from lastmile.devstack.freeradius import FreeRadius
-from lastmile.devstack.logins import make_login
-from lastmile.devstack.ports import HOST, Ports
 from lastmile.radius.rates import rate_items
+from tests.support.radius_server import Radius, running_radius
 
 pytestmark = pytest.mark.freeradius_required
 
-USER, PASSWORD, SECRET = "line-1@acme.lastmile", "kept-to-ourselves", "between-us"
+USER, PASSWORD = "line-1@acme.lastmile", "kept-to-ourselves"
 PREFIX = "2001:db8:0:100::/56"
-
-
-@dataclass(frozen=True)
-class Radius:
-    """The running server, and the owner's connection to its database."""
-
-    server: FreeRadius
-    database: asyncpg.Connection
-    directory: Path
-
-    async def send(self, kind: str, **attributes: str) -> str:
-        """Return the output of `radclient` for a request of this kind (`auth`, `acct`)."""
-        port = {"auth": self.server.auth_port, "acct": self.server.acct_port}[kind]
-        client = await asyncio.create_subprocess_exec(
-            *("radclient", "-x", f"{HOST}:{port}", kind, SECRET),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        request = ",".join(f"{name.replace('_', '-')} = {value}" for name, value in attributes.items())
-        output, _ = await client.communicate(request.encode())
-        return output.decode().partition("Received ")[2]
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +36,8 @@ async def radius(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) ->
         """
     )
     directory = tmp_path_factory.mktemp("radius")
-    login = await make_login(url, "radius", "chosen-by-the-test", "lastmile_radius")
-    ports = Ports(directory)
-    server = FreeRadius(
-        directory,
-        database_url=login,
-        secret=SECRET,
-        auth_port=ports.claim("authentication"),
-        acct_port=ports.claim("accounting"),
-    )
-    async with server:
-        yield Radius(server, database, directory)
+    async with running_radius(url, database, directory) as running:
+        yield running
     await database.close()
     await admin.execute("DROP DATABASE stock_freeradius WITH (FORCE)")
     await admin.close()

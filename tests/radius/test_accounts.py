@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from lastmile.contract.lines import Reference, TenantId
+from lastmile.contract.lines import Line, Reference, TenantId
 from lastmile.db import Database
 from lastmile.radius.accounts import (
     block_account,
@@ -25,6 +25,7 @@ from lastmile.radius.accounts import (
 from lastmile.radius.errors import AccountConflictError
 
 Act = Callable[..., Awaitable[Any]]
+PPPOE = Line(connection_type="ftth")
 USER = "S-1@acme.lastmile"
 PLAN = {"plan": "fiber-500", "download_kbps": 500_000, "upload_kbps": 100_000}
 GROUP = "fiber-500-500000-100000@acme.lastmile"
@@ -41,8 +42,9 @@ def act(database: Database) -> Act:
     return in_transaction
 
 
-async def create(act: Act, order: str = "o1", ref: str = "S-1", **plan: Any) -> str:
-    return str(await act(create_account, "acme", order, ref, **(PLAN | plan)))
+async def create(act: Act, order: str = "o1", ref: str = "S-1", line: Line = PPPOE, **plan: Any) -> str:
+    account = await act(create_account, "acme", order, ref, line, **(PLAN | plan))
+    return str(account.created_by_order)
 
 
 async def items(owner: asyncpg.Connection, table: str) -> list[tuple[str, ...]]:
@@ -113,7 +115,7 @@ async def test_another_plan_is_a_conflict(act: Act) -> None:
 async def test_create_account_in_the_realm_of_another_tenant_is_refused(database: Database) -> None:
     with pytest.raises(Exception, match="row-level security"):
         async with database.tenant("other") as connection:
-            await create_account(connection, "acme", "o1", "S-1", **PLAN)  # type: ignore[arg-type]
+            await create_account(connection, "acme", "o1", "S-1", PPPOE, **PLAN)  # type: ignore[arg-type]
 
 
 # Blocked

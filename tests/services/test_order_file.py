@@ -63,6 +63,8 @@ def test_order_with_every_field_survives_csv(book: Book, tmp_path: Path) -> None
                 "circuit_id": "a,b",
                 "remote_id": "r",
                 "option82_policy": "enforce",
+                "access": "ipoe",
+                "identified_by": "circuit_id",
             },
             addressing={
                 "ipv6_mode": "dual_stack",
@@ -79,13 +81,14 @@ def test_order_with_every_field_survives_csv(book: Book, tmp_path: Path) -> None
             not_before="2030-01-01T00:00:00Z",
         )
     )
-    off = ProvisionSubscriber.model_validate(book.order(addressing={"enable_ipv6": False}))
+    line = book.order()["line"] | {"username": "ada@isp.example"}
+    off = ProvisionSubscriber.model_validate(book.order(addressing={"enable_ipv6": False}, line=line))
     file = tmp_path / "all.csv"
     file.write_bytes(csv_heading(["_note"]) + b"".join(csv_line(one, {"_note": "x"}) for one in (order, off)))
     assert orders(file) == [order, off]
     with file.open(newline="") as read:
         tried, _ = csv.DictReader(read)
-    assert [column for column, cell in tried.items() if not cell] == ["addressing.enable_ipv6"]
+    assert [column for column, cell in tried.items() if not cell] == ["line.username", "addressing.enable_ipv6"]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])

@@ -108,10 +108,10 @@ def test_csv_truth_value_is_true_or_false(cell: str, words: str, tmp_path: Path)
 
 
 def test_csv_blanks_and_capitals_of_a_spreadsheet_are_read(tmp_path: Path) -> None:
-    changes = {"line.connection_type": "Ftth ", "plan.download_kbps": "100000\xa0", "line.option82_policy": "ENFORCE"}
+    changes = {"line.connection_type": "Ftth ", "plan.download_kbps": "100000\xa0", "line.access": "PPPoE"}
     (order,) = orders(sheet(tmp_path / "orders.csv", row(**changes, urgency="Bulk")))
     assert (order.line.connection_type, order.plan.download_kbps, order.urgency) == ("ftth", 100_000, "bulk")
-    assert order.line.option82_policy == "enforce"
+    assert order.line.access == "pppoe"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
@@ -237,7 +237,7 @@ def test_rejects_of_an_array_can_be_read_again(tmp_path: Path) -> None:
 
 def test_every_column_has_a_strict_type(tmp_path: Path) -> None:
     """A value that no column can mean is refused in each, or it is free text."""
-    free = {"customer.name", "requested_by", "line.circuit_id", "line.remote_id", "addressing.vrf"}
+    free = {"customer.name", "requested_by", "line.circuit_id", "line.remote_id", "line.username", "addressing.vrf"}
     for column in COLUMNS:
         ((_, words),) = judged(sheet(tmp_path / "orders.csv", row(**{column: "=1.5E+3 ?"})))
         assert (column in free) == (words == "O-1"), f"{column}: {words}"

@@ -44,11 +44,21 @@ class AuditedEnv:
         self._devices = DeviceActivities(database)
 
     async def provision(
-        self, nth: int = 1, *, order: str | None = None, ends: str | None = "completed", pool: str | None = None
+        self,
+        nth: int = 1,
+        *,
+        order: str | None = None,
+        ends: str | None = "completed",
+        pool: str | None = None,
+        **more: str,
     ) -> StepContext:
-        """Provision subscriber S-`nth` by order O-`nth`. With `ends=None` the order stays running."""
+        """Provision subscriber S-`nth` by order O-`nth`, with `more` fields of the line.
+
+        With `ends=None` the order stays running.
+        """
         ref = self._ref(nth, order or f"O-{nth}")
-        line = Line(connection_type="ftth", onu_serial=f"ACME{nth:08X}", cpe_mac=f"00:1a:2b:00:00:{nth:02x}")
+        fields = {"connection_type": "ftth", "onu_serial": f"ACME{nth:08X}", "cpe_mac": f"00:1a:2b:00:00:{nth:02x}"}
+        line = Line.model_validate(fields | more)
         customer, addressing = Customer(ref="C-1", name="Ada Example"), Addressing(ipv6_pool=pool)
         wanted = LineRequest(customer=customer, plan=PLAN, line=line, addressing=addressing)
         run = ActivityEnvironment().run
@@ -56,7 +66,7 @@ class AuditedEnv:
         await run(self._records.create_customer, ref, customer)
         await run(self._records.create_subscriber, ref, "C-1")
         await run(self._records.create_network_profile, ref, line)
-        await run(self._accounts.create_radius_account, ref, PLAN)
+        await run(self._accounts.create_radius_account, ref, PLAN, line)
         allocated = await run(self._addresses.allocate_ip_address, ref, addressing)
         await run(self._addresses.activate_ipv6_lifecycle, ref)
         await run(self._devices.activate_onu, ref)

@@ -2,12 +2,12 @@
 -- which subscriber holds the prefix, and whether an order or a pending removal is in the way.
 --
 -- Plan: one look-up each in subscribers_current, delegations_live, delegations_by_prefix, delegations_key,
--- radcheck_once and orders_by_subscriber for each prefix.
+-- radcheck_line and orders_by_subscriber for each prefix.
 SELECT a.n, s.id IS NOT NULL AS known, held.prefix::text AS held, holder.subscriber_ref AS holder,
        holder.netbox_id AS netbox_id, holder.tenant_id AS holder_tenant,
        EXISTS (SELECT FROM delegations WHERE tenant_id = a.tenant AND allocation_key = a.key) AS managed,
-       EXISTS (SELECT FROM radcheck WHERE username = lastmile_radius_username(a.ref, a.tenant)
-                                      AND attribute = 'Cleartext-Password') AS account,
+       EXISTS (SELECT FROM radcheck r WHERE r.tenant_id = a.tenant AND r.tenant_id <> '' AND r.subscriber_ref = a.ref
+                                        AND lastmile_is_account(r.attribute, r.value)) AS account,
        EXISTS (SELECT FROM orders WHERE tenant_id = a.tenant AND subscriber_ref = a.ref
                                     AND lastmile_order_unfinished(status)) AS busy,
        EXISTS (SELECT FROM netbox_removals r WHERE r.pool_id = :pool_id AND r.prefix && a.prefix) AS in_quarantine

@@ -56,7 +56,9 @@ BEGIN
             nullif(current_setting('lastmile.order', true), ''),
             -- Where the change was made for no order, the row itself says whose it is.
             coalesce(nullif(current_setting('lastmile.subscriber', true), ''), any_row ->> 'subscriber_ref',
-                     split_part(any_row ->> 'username', '@', 1),
+                     CASE WHEN TG_TABLE_NAME LIKE 'rad%' THEN
+                         coalesce((lastmile_find_account(any_row ->> 'username')).subscriber_ref,
+                                  split_part(any_row ->> 'username', '@', 1)) END,
                      CASE TG_TABLE_NAME WHEN 'subscribers' THEN any_row ->> 'ref' END,
                      (SELECT ref FROM subscribers WHERE id = (any_row ->> 'subscriber_id')::uuid)),
             TG_TABLE_NAME, any_row ->> TG_ARGV[0],

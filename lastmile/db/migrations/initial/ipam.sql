@@ -209,6 +209,7 @@ CREATE TABLE delegations (
     netbox_id             bigint,
     created_at            timestamptz NOT NULL DEFAULT now(),
     released_at           timestamptz CHECK (released_at IS NULL OR state = 'revoked'),
+    login_name            text,
     CONSTRAINT delegations_key UNIQUE (tenant_id, allocation_key),
     CONSTRAINT delegations_given CHECK (prefix IS NOT NULL OR state IN ('pending', 'failed', 'revoking', 'revoked')),
     CONSTRAINT delegations_in_netbox CHECK (slot IS NULL OR netbox_id IS NULL)
@@ -226,6 +227,8 @@ COMMENT ON COLUMN delegations.state IS
 COMMENT ON COLUMN delegations.disconnect_confirmed IS
     'true: a NAS confirmed that the subscriber''s sessions ended. false: none did, and the quarantine is longer. '
     'NULL: not revoked yet.';
+COMMENT ON COLUMN delegations.login_name IS
+    'The RADIUS user name of the line, where it is not a generated one; a trigger sets it.';
 COMMENT ON COLUMN delegations.netbox_id IS 'The id of the prefix''s record in NetBox, where NetBox chose the prefix.';
 COMMENT ON COLUMN delegations.released_at IS
     'When the prefix went into quarantine. A revoked delegation without it still holds its slot.';

@@ -1,19 +1,19 @@
 -- Released prefixes and the end of their sessions, as orders, events and RADIUS show it.
 
 CREATE VIEW delegation_revocations WITH (security_invoker = true) AS
-    SELECT d.*, lastmile_radius_username(d.subscriber_ref, d.tenant_id) AS username, began.at AS revocation_began,
+    SELECT d.*, account.username, began.at AS revocation_began,
            coalesce(
                (SELECT min(o.created_at) FROM orders o
                 WHERE o.tenant_id = d.tenant_id AND o.subscriber_ref = d.subscriber_ref
                   AND o.effect = 'creates' AND o.created_at > d.state_since),
                CASE WHEN EXISTS (SELECT FROM radcheck c
-                                 WHERE c.username = lastmile_radius_username(d.subscriber_ref, d.tenant_id)
-                                   AND c.attribute = 'Cleartext-Password')
+                                 WHERE c.username = account.username AND lastmile_is_account(c.attribute, c.value))
                      AND NOT EXISTS (SELECT FROM radcheck c
-                                     WHERE c.username = lastmile_radius_username(d.subscriber_ref, d.tenant_id)
-                                       AND c.attribute = 'Auth-Type')
+                                     WHERE c.username = account.username AND c.attribute = 'Auth-Type' AND c.value = 'Reject')
                     THEN began.at END) AS concerns_until
     FROM delegations d CROSS JOIN LATERAL (
+        SELECT coalesce(d.login_name, lastmile_radius_username(d.subscriber_ref, d.tenant_id)) AS username
+    ) account CROSS JOIN LATERAL (
         SELECT coalesce((SELECT max(e.at) FROM delegation_events e
                          WHERE e.delegation_id = d.id AND e.to_state = 'revoking'), d.state_since) AS at
     ) began;

@@ -1,7 +1,9 @@
 -- FreeRADIUS 3.2's own PostgreSQL schema (raddb/mods-config/sql/main/postgresql/schema.sql), so that a stock FreeRADIUS
 -- serves what Lastmile provisions. Added to it:
 --
---   tenant_id         generated from the realm of the name, user@<tenant>.lastmile, for row-level security
+--   tenant_id         the tenant of the user, for row-level security: from the realm of a generated user name,
+--                     user@<tenant>.lastmile, otherwise from the account with this user name; empty: of no tenant
+--   subscriber_ref    in radcheck: the account's line
 --   created_by_order  in radcheck, for the undo of create_radius_account
 --   recorded_at       in radacct and radpostauth: one clock to order logins and sessions by
 --   coa_port, coa_address in nas
@@ -15,7 +17,15 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT subscriber_ref || '@' || tenant_id || '.lastmile'
 $$;
 COMMENT ON FUNCTION lastmile_radius_username IS
-    'The RADIUS user name of a subscriber (lastmile.radius.accounts.username). The planner inlines it.';
+    'The user name that Lastmile generates (lastmile.radius.accounts.username). The planner inlines it.';
+
+CREATE FUNCTION lastmile_is_account(attribute text, value text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT attribute = 'Cleartext-Password' OR attribute = 'Auth-Type' AND value = 'Accept'
+$$;
+COMMENT ON FUNCTION lastmile_is_account IS
+    'Whether a row of radcheck is an account: each has one such row. An IPoE account has no password. The planner '
+    'inlines it.';
 
 CREATE FUNCTION lastmile_reply_attribute(purpose text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE purpose WHEN 'ipv6_pd' THEN 'Delegated-IPv6-Prefix' WHEN 'ipv6_framed' THEN 'Framed-IPv6-Prefix'
@@ -26,7 +36,7 @@ COMMENT ON FUNCTION lastmile_reply_attribute IS
 
 CREATE VIEW delegation_reply_items WITH (security_invoker = true) AS
     SELECT id, tenant_id, pool_id, subscriber_ref, prefix, state,
-           lastmile_radius_username(subscriber_ref, tenant_id) AS username,
+           coalesce(login_name, lastmile_radius_username(subscriber_ref, tenant_id)) AS username,
            lastmile_reply_attribute(purpose) AS attribute,
            CASE WHEN purpose IN ('ipv4', 'ipv6_address') THEN host(prefix) ELSE prefix::text END AS value
     FROM delegations;
@@ -39,12 +49,23 @@ CREATE TABLE radcheck (
     attribute         text NOT NULL DEFAULT '',
     op                varchar(2) NOT NULL DEFAULT '==',
     value             text NOT NULL DEFAULT '',
-    tenant_id         text GENERATED ALWAYS AS (split_part(split_part(username, '@', 2), '.', 1)) STORED,
+    tenant_id         text NOT NULL,
+    subscriber_ref    text,
     created_by_order  text,
-    CONSTRAINT radcheck_once UNIQUE (username, attribute)
+    CONSTRAINT radcheck_once UNIQUE (username, attribute, value)
 );
-COMMENT ON TABLE radcheck IS 'FreeRADIUS: check items of users. Written by create_radius_account: the password.';
-COMMENT ON COLUMN radcheck.created_by_order IS 'The order that made the account; on the row of Cleartext-Password.';
+COMMENT ON TABLE radcheck IS
+    'FreeRADIUS: check items of users. Written by create_radius_account: the password, or Auth-Type := Accept, and the '
+    'circuit id and remote id that the line enforces.';
+COMMENT ON COLUMN radcheck.username IS 'As FreeRADIUS''s SQL module escapes the user name (lastmile.radius.escaping).';
+COMMENT ON COLUMN radcheck.subscriber_ref IS 'The line of the account.';
+COMMENT ON COLUMN radcheck.created_by_order IS 'The order that made the account.';
+
+CREATE UNIQUE INDEX radcheck_account ON radcheck (username) WHERE lastmile_is_account(attribute, value);
+COMMENT ON INDEX radcheck_account IS 'A user name has one account, whatever its tenant.';
+CREATE UNIQUE INDEX radcheck_line ON radcheck (tenant_id, subscriber_ref)
+    WHERE lastmile_is_account(attribute, value) AND tenant_id <> '';
+COMMENT ON INDEX radcheck_line IS 'A line has one account; its user name.';
 
 CREATE TABLE radreply (
     id         serial PRIMARY KEY,
@@ -52,7 +73,7 @@ CREATE TABLE radreply (
     attribute  text NOT NULL DEFAULT '',
     op         varchar(2) NOT NULL DEFAULT '=',
     value      text NOT NULL DEFAULT '',
-    tenant_id  text GENERATED ALWAYS AS (split_part(split_part(username, '@', 2), '.', 1)) STORED,
+    tenant_id  text NOT NULL,
     CONSTRAINT radreply_once UNIQUE (username, attribute, value)
 );
 COMMENT ON TABLE radreply IS
@@ -64,7 +85,7 @@ CREATE TABLE radusergroup (
     username   text NOT NULL DEFAULT '',
     groupname  text NOT NULL DEFAULT '',
     priority   integer NOT NULL DEFAULT 0,
-    tenant_id  text GENERATED ALWAYS AS (split_part(split_part(username, '@', 2), '.', 1)) STORED,
+    tenant_id  text NOT NULL,
     CONSTRAINT radusergroup_once UNIQUE (username, groupname)
 );
 COMMENT ON TABLE radusergroup IS 'FreeRADIUS: the groups of users. A plan is a group: plan@<tenant>.lastmile.';
@@ -122,7 +143,7 @@ CREATE TABLE radacct (
     framedinterfaceid    text,
     delegatedipv6prefix  inet,
     class                text,
-    tenant_id            text GENERATED ALWAYS AS (split_part(split_part(username, '@', 2), '.', 1)) STORED,
+    tenant_id            text NOT NULL,
     recorded_at          timestamptz DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE radacct IS
@@ -157,7 +178,7 @@ CREATE TABLE radpostauth (
     callingstationid  text,
     authdate          timestamptz NOT NULL DEFAULT now(),
     class             text,
-    tenant_id         text GENERATED ALWAYS AS (split_part(split_part(username, '@', 2), '.', 1)) STORED,
+    tenant_id         text NOT NULL,
     recorded_at       timestamptz DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE radpostauth IS 'FreeRADIUS: the log of logins. FreeRADIUS writes it.';
@@ -170,6 +191,79 @@ COMMENT ON INDEX radpostauth_class_idx IS 'FreeRADIUS: logins by Class.';
 CREATE INDEX radpostauth_accepts_by_user ON radpostauth (username, authdate) WHERE reply = 'Access-Accept';
 COMMENT ON INDEX radpostauth_accepts_by_user IS
     'Lastmile: the accepted logins of a user, to find one whose session accounting has not reported.';
+
+-- SECURITY DEFINER: also the account of another tenant, so that no tenant adds a row to it.
+CREATE FUNCTION lastmile_find_account(named text) RETURNS radcheck LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT * FROM radcheck WHERE username = named AND lastmile_is_account(attribute, value)
+$$;
+COMMENT ON FUNCTION lastmile_find_account IS 'The row of radcheck that is the account with this user name.';
+
+CREATE FUNCTION lastmile_set_radius_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.tenant_id := coalesce(substring(NEW.username FROM '^[^@]+@([a-z0-9-]+)\.lastmile$'),
+                              (lastmile_find_account(NEW.username)).tenant_id, NEW.tenant_id, '');
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION lastmile_set_radius_tenant IS
+    'Set the tenant of a user''s row. The statement''s own value counts only for a user name without an account.';
+
+CREATE FUNCTION lastmile_set_account() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    generated text[] := regexp_match(NEW.username, '^([^@]+)@([a-z0-9-]+)\.lastmile$');
+    account radcheck;
+BEGIN
+    IF generated IS NULL AND NOT lastmile_is_account(NEW.attribute, NEW.value) THEN
+        account := lastmile_find_account(NEW.username);
+    END IF;
+    NEW.tenant_id := coalesce(generated[2], account.tenant_id, NEW.tenant_id, '');
+    NEW.subscriber_ref := coalesce(generated[1], account.subscriber_ref, NEW.subscriber_ref);
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION lastmile_set_account IS
+    'Set the tenant and the line of a row of radcheck. The statement''s own values count for the account itself.';
+
+DO $$
+DECLARE
+    "table" text;
+BEGIN
+    FOREACH "table" IN ARRAY ARRAY['radreply', 'radusergroup', 'radacct', 'radpostauth'] LOOP
+        EXECUTE format('CREATE TRIGGER tenant BEFORE INSERT OR UPDATE OF username ON %I '
+                       'FOR EACH ROW EXECUTE FUNCTION lastmile_set_radius_tenant()', "table");
+    END LOOP;
+END $$;
+CREATE TRIGGER account BEFORE INSERT OR UPDATE OF username ON radcheck
+    FOR EACH ROW EXECUTE FUNCTION lastmile_set_account();
+
+-- SECURITY DEFINER: a tenant's order may not write to accounting.
+CREATE FUNCTION lastmile_account_named() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    UPDATE radacct SET tenant_id = NEW.tenant_id WHERE username = NEW.username AND tenant_id = '';
+    UPDATE radpostauth SET tenant_id = NEW.tenant_id WHERE username = NEW.username AND tenant_id = '';
+    UPDATE delegations SET login_name = nullif(NEW.username, lastmile_radius_username(subscriber_ref, tenant_id))
+    WHERE tenant_id = NEW.tenant_id AND subscriber_ref = NEW.subscriber_ref AND released_at IS NULL;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastmile_account_named IS
+    'Give the account the sessions and logins of its user name from before, and its line''s delegations the user name.';
+CREATE TRIGGER named AFTER INSERT ON radcheck FOR EACH ROW
+    WHEN (lastmile_is_account(NEW.attribute, NEW.value) AND NEW.username NOT LIKE '%@%.lastmile')
+    EXECUTE FUNCTION lastmile_account_named();
+CREATE TRIGGER renamed AFTER UPDATE OF username ON radcheck FOR EACH ROW
+    WHEN (lastmile_is_account(NEW.attribute, NEW.value)) EXECUTE FUNCTION lastmile_account_named();
+
+CREATE FUNCTION lastmile_set_login_name() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.login_name := (
+        SELECT username FROM radcheck
+        WHERE tenant_id = NEW.tenant_id AND subscriber_ref = NEW.subscriber_ref
+          AND lastmile_is_account(attribute, value) AND username NOT LIKE '%@%.lastmile');
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION lastmile_set_login_name IS 'Set the user name of the line, unless it is a generated one.';
+CREATE TRIGGER login_name BEFORE INSERT ON delegations
+    FOR EACH ROW EXECUTE FUNCTION lastmile_set_login_name();
 
 CREATE FUNCTION lastmile_session_recorded(session radacct) RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE AS $$

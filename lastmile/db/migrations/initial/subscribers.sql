@@ -54,6 +54,9 @@ CREATE TABLE network_profiles (
     circuit_id        text,
     remote_id         text,
     option82_policy   text NOT NULL,
+    access            text NOT NULL DEFAULT 'pppoe',
+    identified_by     text,
+    username          text,
     created_by_order  text NOT NULL,
     created_at        timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT network_profiles_cpe_mac UNIQUE (tenant_id, cpe_mac),
@@ -77,8 +80,12 @@ COMMENT ON COLUMN network_profiles.c_vlan IS 'Inner VLAN id (IEEE 802.1ad).';
 COMMENT ON COLUMN network_profiles.circuit_id IS 'DHCP option 82, sub-option 1 (RFC 3046).';
 COMMENT ON COLUMN network_profiles.remote_id IS 'DHCP option 82, sub-option 2 (RFC 3046).';
 COMMENT ON COLUMN network_profiles.option82_policy IS
-    'What the DHCP relay does with an unexpected option 82 (RFC 3046): enforce, log or ignore. With enforce, the '
+    'What happens to a login with another circuit id or remote id (RFC 3046): enforce, log or ignore. With enforce, the '
     'circuit_id is on no other line.';
+COMMENT ON COLUMN network_profiles.access IS 'pppoe or ipoe: how the CPE logs in.';
+COMMENT ON COLUMN network_profiles.identified_by IS
+    'ipoe: what the BNG sends as the user name: mac, circuit_id or circuit_and_remote_id.';
+COMMENT ON COLUMN network_profiles.username IS 'The user name that the order gave; the account is in radcheck.';
 
 CREATE INDEX network_profiles_by_onu ON network_profiles (tenant_id, onu_serial);
 COMMENT ON INDEX network_profiles_by_onu IS 'The message that names the line that an ONU is on.';
