@@ -16,13 +16,14 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
-.PHONY: help demo test test-system coverage test-netbox up docs bench bench-large lock clean
+.PHONY: help demo test test-system test-every-way coverage test-netbox up docs bench bench-large lock clean
 
 help:
 	@echo "make demo   start the whole stack, provision the example orders, show the result, stop"
 	@echo "make up     run the stack until Ctrl-C"
 	@echo "make test   lint, types, import contracts, and all tests but those of the whole system"
 	@echo "make test-system  the tests of the whole system: crashes and outages, deliberate bugs, installations, the demo"
+	@echo "make test-every-way  every fault at every step of every order type, also what all of them do alike; about 10 minutes"
 	@echo "make coverage  the tests, and which lines they run; takes half as long again"
 	@echo "make test-netbox  the NetBox contract tests, against NETBOX_URL and NETBOX_TOKEN: docs/development/netbox-stand-in.md"
 	@echo "make bench  run the benchmarks, each next to a peer in the same run; about 7 minutes"
@@ -50,6 +51,9 @@ test: $(VENV)/installed
 
 test-system: $(VENV)/installed
 	$(BIN)/pytest $(PARALLEL_SYSTEM) tests/system
+
+test-every-way: $(VENV)/installed
+	LASTMILE_EVERY_CASE=1 $(BIN)/pytest $(PARALLEL_SYSTEM) tests/system/test_every_way.py tests/workflows/test_every_way.py
 
 coverage: $(VENV)/installed
 	$(BIN)/pytest --cov $(PARALLEL_SYSTEM)

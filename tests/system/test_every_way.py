@@ -1,9 +1,11 @@
 """Every way a run can go: each activity of each operation times each fault, generated (every_way/cases.py), played on
 real servers and held against the rules (every_way/rules.py): its outcome, the rows that it left, and the audit.
 
+What all changes do alike is played for one of them; `make test-every-way` plays it for each (`Case.repeats`).
 test_every_way_with_netbox.py runs the cases of addresses again, with pools that are kept in NetBox.
 """
 
+import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,8 +15,9 @@ from tests.workflows.every_way.run_cases import CaseTasks, differences, running_
 from tests.workflows.every_way.table import WAY
 from tests.workflows.test_every_way import OF_PREFIXES
 
+EVERY_CASE = "LASTMILE_EVERY_CASE" in os.environ
 # The others are in tests/workflows/test_every_way.py.
-SELECTED = [case for case in CASES if case.activity not in OF_PREFIXES]
+SELECTED = [case for case in CASES if case.activity not in OF_PREFIXES and (EVERY_CASE or not case.repeats)]
 
 
 @pytest.fixture(scope="module")

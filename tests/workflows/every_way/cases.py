@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from tests.workflows.every_way.rules import CLOSE, OPEN, OPERATIONS, PREVIOUS, Facts, Flow, Rule, findings
+from tests.workflows.every_way.rules import CLOSE, OPEN, OPERATIONS, PREVIOUS, VERIFY, Facts, Flow, Rule, findings
 
 __all__ = ["CASES", "ENDINGS", "Case", "End", "Fault"]
 
@@ -102,6 +102,14 @@ class Case:
     def rule(self) -> Rule | None:
         """The step's; None for the opening and the closing of the order."""
         return next((step for step in self.flow.steps if step.name == self.activity), None)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether an earlier operation of the same shape has the same case: changes open, begin and close alike."""
+        if self.activity not in (OPEN, VERIFY, CLOSE) or not self.flow.after:
+            return False
+        shape = [name for name, flow in OPERATIONS.items() if flow.after and bool(flow.pivot) == bool(self.flow.pivot)]
+        return any(self.activity in OPERATIONS[name].activities for name in shape[: shape.index(self.operation)])
 
     @property
     def previous(self) -> str:

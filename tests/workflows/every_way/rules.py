@@ -5,11 +5,25 @@ The state of a subscriber is a set of facts, such as "customer" or "prefix activ
 
 from dataclasses import dataclass
 
-__all__ = ["CLOSE", "LINE", "NOTHING", "OPEN", "OPERATIONS", "PREVIOUS", "Facts", "Flow", "Rule", "Undo", "findings"]
+__all__ = [
+    "CLOSE",
+    "LINE",
+    "NOTHING",
+    "OPEN",
+    "OPERATIONS",
+    "PREVIOUS",
+    "VERIFY",
+    "Facts",
+    "Flow",
+    "Rule",
+    "Undo",
+    "findings",
+]
 
 Facts = frozenset[str]
 PREVIOUS = "previous values of"
 """The beginning of the facts that a completed order forgets."""
+VERIFY = "verify_line"
 OPEN, CLOSE = "open_order", "finish_order"
 
 
@@ -173,7 +187,7 @@ OPERATIONS = {
     "update_customer": Flow(
         LINE,
         (
-            Rule("verify_line"),
+            Rule(VERIFY),
             Rule(
                 "update_customer",
                 f"customer corrected, {PREVIOUS} update_customer",
