@@ -26,15 +26,15 @@ INSERT INTO network_profiles (tenant_id, subscriber_id, connection_type, option8
     SELECT 'acme', id, 'ftth', 'log', created_by_order FROM subscribers;
 INSERT INTO billing_services (tenant_id, subscriber_id, plan, status, created_by_order)
     SELECT 'acme', id, 'home', 'active', created_by_order FROM subscribers;
-INSERT INTO radcheck (username, attribute, op, value, created_by_order)
-    SELECT ref || '@acme.lastmile', 'Cleartext-Password', ':=', 'p', created_by_order FROM subscribers;
+INSERT INTO radcheck (username, attribute, op, value, tenant_id, subscriber_ref, created_by_order)
+    SELECT ref || '@acme.lastmile', 'Cleartext-Password', ':=', 'p', 'acme', ref, created_by_order FROM subscribers;
 INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key,
                          created_by_order, state)
     SELECT 'acme', p.id, n, lastmile_nth_prefix(p.prefix, 56, n), 'S-' || n, 'ipv6_pd', n::text, 'O-' || n, 'active'
     FROM pools p, generate_series(1, {DELEGATIONS}) n WHERE p.name = 'big';
 INSERT INTO slots (pool_id, slot, tenant_id, delegation_id) SELECT pool_id, slot, 'acme', id FROM delegations;
-INSERT INTO radreply (username, attribute, op, value)
-    SELECT subscriber_ref || '@acme.lastmile', 'Delegated-IPv6-Prefix', ':=', prefix::text FROM delegations;
+INSERT INTO radreply (username, attribute, op, value, tenant_id)
+    SELECT subscriber_ref || '@acme.lastmile', 'Delegated-IPv6-Prefix', ':=', prefix::text, 'acme' FROM delegations;
 INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status, result)
     SELECT 'acme', created_by_order, 'provision', 'creates', subscriber_ref, 'd', 'r1', 'completed',
            jsonb_build_object('created', jsonb_build_object('ipv6_prefix', prefix::text)) FROM delegations;
