@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 from rich.console import Console
 
-from bench import allocation, bulk_import, cleanup, disconnects, netbox, orders, snapshot, startup, urgent
+from bench import allocation, bulk_import, cleanup, disconnects, netbox, orders, processes, snapshot, startup, urgent
 from bench.measurements import Measurement, table, write
 from lastmile.client.temporal.connection import connect
 from lastmile.client.temporal.search_attributes import add_search_attributes
@@ -30,7 +30,18 @@ from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import TemporalMissingError, find_temporal
 
 REPORT = Path("build/bench.json")
-PARTS = ("disconnects", "allocations", "netbox", "snapshot", "cleanup", "orders", "urgent", "imports", "start-up")
+PARTS = (
+    "disconnects",
+    "allocations",
+    "netbox",
+    "snapshot",
+    "cleanup",
+    "orders",
+    "urgent",
+    "processes",
+    "imports",
+    "start-up",
+)
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 
@@ -54,11 +65,12 @@ async def measure(directory: Path, parts: Collection[str] = PARTS, *, large: boo
         await section("allocations", lambda: allocation.measure(postgres))
         await section("netbox", lambda: netbox.measure(directory, postgres.url))
         await section("snapshot", lambda: snapshot.measure(postgres.url, sizes))
-        if {"cleanup", "orders", "urgent", "imports", "start-up"} & set(parts):
+        if {"cleanup", "orders", "urgent", "processes", "imports", "start-up"} & set(parts):
             address = await _temporal(directory, servers)
             await section("cleanup", lambda: cleanup.measure(postgres.url, address))
             await section("orders", lambda: orders.measure(postgres.url, address))
             await section("urgent", lambda: urgent.measure(postgres.url, address))
+            await section("processes", lambda: processes.measure(directory, postgres.url, address))
             await section("imports", lambda: bulk_import.measure(directory, postgres.url, address))
             await section("start-up", lambda: startup.measure(directory, postgres.url, address))
     return measurements

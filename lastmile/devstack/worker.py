@@ -17,16 +17,20 @@ __all__ = ["Worker"]
 class Worker:
     """A worker process, run by `async with`, with `environment` added to the environment of this process.
 
-    The worker serves `/healthz` on `port`. At its stop, running activities have `grace_seconds` to finish.
+    The worker serves `/healthz` on `port`; with several `processes`, the others serve it on the ports after it. At its
+    stop, running activities have `grace_seconds` to finish.
     """
 
     process: ServerProcess
 
-    def __init__(self, directory: Path, environment: Mapping[str, str], *, port: int, grace_seconds: float) -> None:
+    def __init__(
+        self, directory: Path, environment: Mapping[str, str], *, port: int, grace_seconds: float, processes: int = 1
+    ) -> None:
         self._directory = directory.absolute()
         self._environment = environment
         self._health = f"http://{HOST}:{port}/healthz"
         self._patience = grace_seconds + 10
+        self._processes = processes
 
     async def __aenter__(self) -> Self:
         """Start the worker.
@@ -36,7 +40,7 @@ class Worker:
         """
         self.process = await ServerProcess.start(
             "The worker",
-            [sys.executable, "-m", "lastmile.worker"],
+            [sys.executable, "-m", "lastmile.worker", "--processes", str(self._processes)],
             log=self._directory / "logs" / "worker.log",
             env={**os.environ, **self._environment},
             patience=self._patience,
