@@ -146,7 +146,7 @@ async def test_group_uses_one_connection(make: Make, order: ProvisionSubscriber,
     """A second one would not see what the group has written, and could wait for it for ever."""
     orders = make()
     async with AsyncExitStack() as others:
-        for _ in range(database.engine.pool.size() - 1):  # type: ignore[attr-defined]
+        for _ in range(database.engine.pool.size() - 1):  # type: ignore[attr-defined]  # of the pool class in use
             await others.enter_async_context(database.tenant("acme"))
 
         reply = await opened(orders, order, *FIRST)
@@ -265,7 +265,7 @@ async def test_second_order_waits_for_the_opening_of_the_first_and_takes_over(
     await reached.wait()
     second = asyncio.create_task(opened(make(), Orders("S-1").provision("O-2"), *FIRST))
     waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    while not await owner.fetchval(waits):  # noqa: ASYNC110 PostgreSQL notifies nobody of a lock
+    while not await owner.fetchval(waits):  # noqa: ASYNC110 -- there is no event to wait for
         await asyncio.sleep(0.02)
     go_on.set()
 

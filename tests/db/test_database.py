@@ -18,7 +18,7 @@ async def as_itself(owner_url: str) -> AsyncIterator[Database]:
     database = Database(owner_url)
 
     def drop_role(connection: object, _: object) -> None:
-        cursor = connection.cursor()  # type: ignore[attr-defined]
+        cursor = connection.cursor()  # type: ignore[attr-defined]  # a DBAPI connection
         cursor.execute("SET ROLE NONE")
         cursor.close()
 

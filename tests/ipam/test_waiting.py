@@ -64,7 +64,7 @@ async def test_rolled_back_growth_of_a_pool_is_repeated_by_the_next(env: Allocat
 
 
 async def test_waiting_attempt_finds_the_prefix_of_its_own_key(env: AllocationEnv) -> None:
-    """Of two slots, the same key claims one, and another subscriber, who is rolled back, the other."""
+    """The same key claims one of two slots. Another subscriber claims the other one and is rolled back."""
     await env.pool("2001:db8:1::/55")
     for ref in ("S-8", "S-9"):
         await env.allocate(ref)

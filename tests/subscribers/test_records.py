@@ -102,7 +102,7 @@ async def test_delete_customer_waits_for_a_line_that_is_being_added(
     async with database.tenant("acme") as connection:
         await create_subscriber(connection, "acme", "o2", "S-2", "C-1")
         undo = asyncio.create_task(act(delete_customer, "o1"))
-        while not await owner.fetchval(waiting):  # PostgreSQL notifies nobody of a lock
+        while not await owner.fetchval(waiting):  # there is no event to wait for
             pass
 
     assert await undo is False

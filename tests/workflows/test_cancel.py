@@ -9,7 +9,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 
 from lastmile.client.orders import Lastmile, NotRunningError, OrderRun
-from lastmile.contract import ResultStatus, operations
+from lastmile.contract import AnyOrder, ResultStatus, operations
 from lastmile.contract.steps import pivot_of
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
@@ -28,6 +28,15 @@ async def temporal_status(run: OrderRun) -> WorkflowExecutionStatus | None:
     return (await run.handle.describe()).status
 
 
+async def cancelled_at(gate: Gate, lastmile: Lastmile, order: AnyOrder) -> OrderRun:
+    """Start the order, cancel it once it has reached the gate, and open the gate."""
+    run = await lastmile.start(order)
+    await gate.reached.wait()
+    await run.handle.cancel()
+    gate.open()
+    return run
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", PROVISION[:-1])
 async def test_cancel_during_a_step_rolls_back(
@@ -36,10 +45,7 @@ async def test_cancel_during_a_step_rolls_back(
     """The activity completes in each case, and the cancel is not lost."""
     nothing = await what_is_there(owner)
     gate = getattr(faults, when)[step] = Gate()
-    run = await lastmile.start(orders.provision())
-    await gate.reached.wait()
-    await run.handle.cancel()
-    gate.open()
+    run = await cancelled_at(gate, lastmile, orders.provision())
 
     result = await run.result()
 
@@ -55,10 +61,7 @@ async def test_cancel_before_the_last_step_takes_everything_back(
     """The run cannot have seen it: it came when the last activity was scheduled."""
     nothing = await what_is_there(owner)
     gate = faults.before["finish_order"] = Gate()
-    run = await lastmile.start(orders.provision())
-    await gate.reached.wait()
-    await run.handle.cancel()
-    gate.open()
+    run = await cancelled_at(gate, lastmile, orders.provision())
 
     result = await run.result()
 
@@ -75,10 +78,7 @@ async def test_cancel_during_the_last_step_is_too_late_and_the_result_says_so(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, activity: str, when: str
 ) -> None:
     gate = getattr(faults, when)[activity] = Gate()
-    run = await lastmile.start(orders.provision())
-    await gate.reached.wait()
-    await run.handle.cancel()
-    gate.open()
+    run = await cancelled_at(gate, lastmile, orders.provision())
 
     result = await run.result()
 
@@ -161,10 +161,7 @@ async def test_cancel_during_a_rollback_changes_nothing(
     nothing = await what_is_there(owner)
     faults.after["create_billing_service"] = refused
     gate = faults.before[undo] = Gate()
-    run = await lastmile.start(orders.provision())
-    await gate.reached.wait()
-    await run.handle.cancel()
-    gate.open()
+    run = await cancelled_at(gate, lastmile, orders.provision())
 
     result = await run.result()
 
@@ -200,10 +197,7 @@ async def test_cancelled_deprovision_keeps_the_line_in_service(
     await lastmile.execute(orders.provision())
     before = await what_is_there(owner)
     gate = getattr(faults, when)[step] = Gate()
-    run = await lastmile.start(orders.deprovision())
-    await gate.reached.wait()
-    await run.handle.cancel()
-    gate.open()
+    run = await cancelled_at(gate, lastmile, orders.deprovision())
 
     result = await run.result()
 
@@ -217,10 +211,7 @@ async def test_cancel_after_the_pivot_is_reported_as_without_effect(
 ) -> None:
     await lastmile.execute(orders.provision())
     gate = faults.before[step] = Gate()
-    run = await lastmile.start(orders.deprovision())
-    await gate.reached.wait()
-    await run.handle.cancel()
-    gate.open()
+    run = await cancelled_at(gate, lastmile, orders.deprovision())
 
     result = await run.result()
 
@@ -235,10 +226,7 @@ async def test_caller_of_a_cancelled_order_gets_its_own_result(
 ) -> None:
     """The subscriber's next order may run under the same workflow id by then."""
     gate = faults.after["create_customer"] = Gate()
-    run = await lastmile.start(orders.provision("O-1"))
-    await gate.reached.wait()
-    await run.handle.cancel()
-    gate.open()
+    run = await cancelled_at(gate, lastmile, orders.provision("O-1"))
     first = await run.result()
     await lastmile.execute(orders.provision("O-2"))
 
