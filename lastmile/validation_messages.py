@@ -32,6 +32,7 @@ PATTERN_WORDS = {
     "pon_port": "letters, digits and /.:_-, as in 0/1/3, at most 32 characters",
     "ipv6_pool": f"the name of a pool: {_LABEL}",
     "ipv4_pool": f"the name of a pool: {_LABEL}",
+    "type": "the name of an attribute template: lower-case letters, digits and '-'",
     "region": _LABEL,
     "vrf": "the name of a VRF: printable ASCII, at most 100 characters",
     "country": "two capital letters, as in NL (ISO 3166-1)",

@@ -9,6 +9,7 @@ from lastmile.cli.arguments import number
 from lastmile.cli.exit_codes import EPILOG, run
 from lastmile.cli.inventory.nas_app import nas
 from lastmile.cli.inventory.pool_app import pool
+from lastmile.cli.inventory.radius_app import radius
 from lastmile.cli.inventory.tenant_app import tenant
 from lastmile.cli.netbox.netbox_app import netbox
 from lastmile.cli.operations.schedule_app import schedule
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(tenant, name="tenant")
 app.add_typer(pool, name="pool")
 app.add_typer(nas, name="nas")
+app.add_typer(radius, name="radius")
 app.add_typer(netbox, name="netbox")
 app.add_typer(scheduled, name="scheduled")
 app.add_typer(schedule, name="schedule")

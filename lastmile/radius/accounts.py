@@ -16,6 +16,7 @@ from lastmile.db import TenantConnection
 from lastmile.db.direct import DirectStatement
 from lastmile.radius.errors import AccountConflictError
 from lastmile.radius.escaping import unescaped
+from lastmile.radius.groups import Group
 from lastmile.radius.logins import (
     OPTION82_ATTRIBUTES,
     PASSWORD,
@@ -26,7 +27,7 @@ from lastmile.radius.logins import (
     stored_username,
     username,
 )
-from lastmile.radius.rates import rate_items
+from lastmile.radius.membership import create_group, read_group
 from lastmile.radius.tables import radcheck, radreply, radusergroup
 
 __all__ = [
@@ -45,15 +46,10 @@ __all__ = [
     "write_reply_items",
 ]
 
-# The group of a plan is made by the first account of the plan.
+# The group of a plan gets its items with the first account of the plan.
 _CREATE_ACCOUNT = DirectStatement(
     """
-    WITH plan AS (
-        INSERT INTO radgroupreply (groupname, attribute, op, value)
-        SELECT :groupname, attribute, ':=', value
-        FROM unnest(CAST(:attributes AS text[]), CAST(:values AS text[])) AS item (attribute, value)
-        ON CONFLICT DO NOTHING
-    ), account AS (
+    WITH account AS (
         INSERT INTO radcheck (username, attribute, op, value, tenant_id, subscriber_ref, created_by_order)
         VALUES (:username, :attribute, ':=', :value, :tenant, :subscriber_ref, :order_id)
         ON CONFLICT DO NOTHING RETURNING username
@@ -69,7 +65,7 @@ _CREATE_ACCOUNT = DirectStatement(
         INSERT INTO radusergroup (username, groupname, tenant_id) SELECT username, :groupname, :tenant FROM account
         ON CONFLICT DO NOTHING
     )
-    SELECT username FROM account
+    SELECT username, EXISTS (SELECT FROM radgroupreply WHERE groupname = :groupname) AS group_exists FROM account
     """
 )
 _FIND_USERNAME = DirectStatement(
@@ -133,12 +129,12 @@ async def create_account(
 
     Raises:
         AccountConflictError: another line has the user name, or the account exists with another plan or user name.
+        InvalidAttributeError: a template of the tenant cannot say the rates of the plan.
     """
     user = stored_username(tenant, subscriber_ref, line)
     attribute, value = credential(line, secrets.token_urlsafe(18))
     checked, replied = check_items(line), dict(port_items(line))
-    group = _group(tenant, plan, download_kbps, upload_kbps)
-    rates = rate_items(download_kbps, upload_kbps)
+    group = Group(tenant, plan, download_kbps, upload_kbps)
     made = await _CREATE_ACCOUNT.one_or_none(
         connection,
         {
@@ -152,12 +148,12 @@ async def create_account(
             "checked_values": [*checked.values()],
             "replied": [*replied],
             "replied_values": [*replied.values()],
-            "groupname": group,
-            "attributes": [attribute for attribute, _ in rates],
-            "values": [value for _, value in rates],
+            "groupname": group.name,
         },
     )
     if made is not None:
+        if not made.group_exists:
+            await create_group(connection, group)
         return CreatedAccount(user, order_id)
     found = (
         await connection.execute(
@@ -175,9 +171,9 @@ async def create_account(
             f"line: the line has an account with user name {unescaped(found.username)}, not with {unescaped(user)}. "
             "Deprovision the line before you provision it with another user name."
         )
-    if found.groupname != group:
+    if found.groupname != group.name:
         raise AccountConflictError(
-            f"plan: account {user} is in group {found.groupname.partition('@')[0]}, not in {group.partition('@')[0]}. "
+            f"plan: account {user} is in group {found.groupname.partition('@')[0]}, not in {group.plan_name}. "
             "Deprovision the line before you provision it with another plan."
         )
     return CreatedAccount(user, str(found.created_by_order))
@@ -241,17 +237,10 @@ def _managed() -> ColumnElement[bool]:
     return radcheck.c.tenant_id != ""
 
 
-def _group(tenant: str, plan: str, download_kbps: int, upload_kbps: int) -> str:
-    return f"{plan}-{download_kbps}-{upload_kbps}@{tenant}.lastmile"
-
-
 async def read_speed(connection: TenantConnection, user: str) -> tuple[int, int] | None:
     """Return the download and upload speed of the account's plan in kbit/s; None if there is no account."""
-    group = await connection.scalar(select(radusergroup.c.groupname).where(radusergroup.c.username == user))
-    if group is None:
-        return None
-    _, download, upload = str(group).partition("@")[0].rsplit("-", 2)
-    return int(download), int(upload)
+    group = await read_group(connection, user)
+    return None if group is None else (group.download_kbps, group.upload_kbps)
 
 
 async def block_account(connection: TenantConnection, user: str, order_id: str | None = None) -> None:

@@ -21,10 +21,13 @@ class InvalidAttributeError(NonRetryableError):
 def add(packet: Any, name: str, value: str) -> None:
     """Add an attribute to a pyrad packet, with its value as in `radreply` or as `unescaped` returns it.
 
+    Args:
+        name: the name in radius/dictionary. A tagged attribute (RFC 2868) has its tag behind a colon.
+
     Raises:
         InvalidAttributeError: the name is unknown, or the value is not valid for the attribute.
     """
-    attribute = DICTIONARY.attributes.get(name)
+    attribute = DICTIONARY.attributes.get(name.partition(":")[0])
     if attribute is None:
         raise InvalidAttributeError(
             f"{name}: no such attribute. Correct the name, or add the attribute to radius/dictionary."

@@ -1,7 +1,7 @@
 """Disconnect-Request and CoA-Request to a NAS (RFC 5176), which end or change a subscriber's session."""
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -14,7 +14,16 @@ from lastmile.radius.channel import Channel, Exchange
 from lastmile.radius.escaping import printable
 from lastmile.telemetry.metrics import RADIUS_REQUESTS
 
-__all__ = ["DynamicAuthorization", "InvalidAttributeError", "InvalidNasError", "Nas", "RadiusReply", "Reply", "Session"]
+__all__ = [
+    "DynamicAuthorization",
+    "InvalidAttributeError",
+    "InvalidNasError",
+    "Nas",
+    "RadiusReply",
+    "Reply",
+    "Session",
+    "refuse_reserved",
+]
 
 _REQUEST_NAMES = {DisconnectRequest: "Disconnect-Request", CoARequest: "CoA-Request"}
 _KINDS = {DisconnectRequest: "disconnect", CoARequest: "coa"}
@@ -54,6 +63,8 @@ class Nas:
     address: str
     port: int
     secret: bytes = field(repr=False)
+    type: str = "other"
+    """The type in the table `nas`: the name of the attribute template for CoA-Requests."""
 
     def __post_init__(self) -> None:
         try:
@@ -183,21 +194,21 @@ class DynamicAuthorization:
             InvalidAttributeError: `session` cannot be written as RADIUS attributes.
             ConnectionAbortedError: `aclose` was called.
         """
-        return await self._ask(DisconnectRequest, nas, session, {})
+        return await self._ask(DisconnectRequest, nas, session, ())
 
-    async def coa(self, nas: Nas, session: Session, attributes: Mapping[str, str]) -> Reply:
+    async def coa(self, nas: Nas, session: Session, attributes: Collection[tuple[str, str]]) -> Reply:
         """Ask `nas` to change `session`.
 
         Args:
-            attributes: values by attribute name in radius/dictionary, written as in `radreply`.
+            attributes: attributes of radius/dictionary, each with its value as in `radreply`. One can occur again.
 
         Raises:
             InvalidAttributeError: an attribute is unknown or malformed, or identifies a session and so cannot change
                 one (RFC 5176 section 3.6).
             ConnectionAbortedError: `aclose` was called.
         """
-        for name in attributes:
-            _refuse_reserved(name)
+        for name, _ in attributes:
+            refuse_reserved(name)
         return await self._ask(CoARequest, nas, session, attributes)
 
     async def aclose(self) -> None:
@@ -212,10 +223,10 @@ class DynamicAuthorization:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _ask(self, code: int, nas: Nas, session: Session, changes: Mapping[str, str]) -> Reply:
+    async def _ask(self, code: int, nas: Nas, session: Session, changes: Collection[tuple[str, str]]) -> Reply:
         if self._closed:
             raise ConnectionAbortedError("this RADIUS client is closed")
-        requests = [_request(code, nas, attributes | dict(changes)) for attributes in session.identifications]
+        requests = [_request(code, nas, [*attributes.items(), *changes]) for attributes in session.identifications]
         what = f"{_REQUEST_NAMES[code]} for session {printable(session.acct_session_id)}"
         replies: list[Reply] = []
         for request in requests:
@@ -224,7 +235,7 @@ class DynamicAuthorization:
                 break
         if replies[-1].error_cause == _NAS_IDENTIFICATION_MISMATCH:
             # FreeRADIUS stores the packet's source address for a NAS that sends no address of its own.
-            request = _request(code, nas, session.required_attributes | dict(changes))
+            request = _request(code, nas, [*session.required_attributes.items(), *changes])
             replies.append(await self._exchange(nas, what, request))
         reply = _conclude(replies, session)
         RADIUS_REQUESTS.labels(nas.name, _KINDS[code], _metric_outcome(code, reply)).inc()
@@ -252,10 +263,10 @@ def _metric_outcome(code: int, reply: Reply) -> str:
     return _METRIC_OUTCOMES[reply.outcome]
 
 
-def _request(code: int, nas: Nas, attributes: Mapping[str, str]) -> Any:
+def _request(code: int, nas: Nas, attributes: Iterable[tuple[str, str]]) -> Any:
     # The channel sets the identifier when it sends the request. The 0 keeps pyrad from choosing one.
     request = CoAPacket(code=code, id=0, secret=nas.secret, dict=DICTIONARY, message_authenticator=True)
-    for name, value in attributes.items():
+    for name, value in attributes:
         add(request, name, value)
     return request
 
@@ -278,7 +289,8 @@ def _conclude(replies: Sequence[Reply], session: Session) -> Reply:
     return replace(not_found[-1], text=f"{not_found[-1].text} {doubt}")
 
 
-def _refuse_reserved(name: str) -> None:
+def refuse_reserved(name: str) -> None:
+    """Raise `InvalidAttributeError` if a CoA-Request cannot change the attribute."""
     if name in _IDENTIFICATION:
         raise InvalidAttributeError(
             f"{name} identifies a session, so a CoA-Request cannot change it (RFC 5176 section 3.6). Omit it. If it "

@@ -1,12 +1,24 @@
-"""The errors of accounts and NAS records. None of them is retried, since a retry cannot succeed."""
+"""The errors of accounts, NAS records and templates. None of them is retried, since a retry cannot succeed."""
 
 from lastmile.errors import NonRetryableError
 
-__all__ = ["AccountConflictError", "NasConflictError", "NasInUseError", "UnknownNasError"]
+__all__ = [
+    "AccountConflictError",
+    "InvalidTemplateError",
+    "NasConflictError",
+    "NasInUseError",
+    "TemplateInUseError",
+    "UnknownNasError",
+    "UnknownTemplateError",
+]
 
 
 class AccountConflictError(NonRetryableError):
     """The account exists with another plan."""
+
+
+class InvalidTemplateError(NonRetryableError):
+    """A template with items that no NAS could understand; each problem is one line."""
 
 
 class NasConflictError(NonRetryableError):
@@ -17,5 +29,13 @@ class NasInUseError(NonRetryableError):
     """The NAS has open sessions."""
 
 
+class TemplateInUseError(NonRetryableError):
+    """A tenant, a NAS or another template uses the template."""
+
+
 class UnknownNasError(NonRetryableError):
     """No NAS has this name or address."""
+
+
+class UnknownTemplateError(NonRetryableError):
+    """No attribute template has this name."""

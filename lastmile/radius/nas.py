@@ -19,6 +19,7 @@ __all__ = ["NasChange", "NasRecord", "add_nas", "list_nas", "remove_nas", "set_n
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(address_text)]
 Secret = Annotated[str, Field(strict=True, min_length=1, max_length=60), PRINTABLE]
+Type = Annotated[str, Field(strict=True, pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
 Port = Annotated[WholeNumber, Field(ge=1, le=65535)]
 
 
@@ -35,6 +36,8 @@ class NasRecord(BaseModel):
     """The UDP port for Disconnect- and CoA-Requests (RFC 5176 section 2)."""
     coa_address: Address | None = None
     """Another destination of Disconnect- and CoA-Requests, such as a management address."""
+    type: Type = "other"
+    """The attribute template that the NAS understands in a CoA-Request. `other`: none."""
     description: Annotated[str, Field(strict=True, max_length=200), PRINTABLE] = ""
 
 
@@ -48,6 +51,7 @@ class NasChange(BaseModel):
     coa_port: Port | None = None
     coa_address: Address | None = None
     """Another destination of Disconnect- and CoA-Requests. The NAS's own address removes it."""
+    type: Type | None = None
 
 
 async def add_nas(connection: PlatformConnection, record: NasRecord) -> bool:
@@ -62,6 +66,7 @@ async def add_nas(connection: PlatformConnection, record: NasRecord) -> bool:
         "secret": record.secret,
         "coa_port": record.coa_port,
         "coa_address": _separate_address(record.address, record.coa_address),
+        "type": record.type,
         "description": record.description,
     }
     made = await connection.scalar(insert(nas).values(values).on_conflict_do_nothing().returning(nas.c.id))
@@ -114,7 +119,7 @@ async def remove_nas(connection: PlatformConnection, named: str, *, force: bool 
 
 
 async def list_nas(connection: PlatformConnection) -> list[RowMapping]:
-    """Return every NAS: `name`, `address`, `coa_address`, `coa_port`, `description`; never a secret."""
+    """Return every NAS: `name`, `address`, `coa_address`, `coa_port`, `type`, `description`; never a secret."""
     return list((await connection.execute(_NAS_COLUMNS.order_by(nas.c.nasname))).mappings())
 
 
@@ -123,6 +128,7 @@ _NAS_COLUMNS = select(
     nas.c.nasname.label("address"),
     func.coalesce(nas.c.coa_address, nas.c.nasname).label("coa_address"),
     nas.c.coa_port,
+    nas.c.type,
     nas.c.description,
 )
 
@@ -132,6 +138,7 @@ _COLUMN_LABELS = {
     "secret": "secret",
     "coa_port": "CoA port",
     "coa_address": "CoA address",
+    "type": "type",
     "description": "description",
 }
 

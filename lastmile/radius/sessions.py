@@ -22,7 +22,9 @@ _SAMPLE = 1000
 
 _OPEN_SESSIONS = text(
     f"""
-    SELECT mine.*, nas.shortname, nas.secret, nas.coa_port, coalesce(nas.coa_address, nas_address) AS coa_address FROM (
+    SELECT mine.*, nas.shortname, nas.secret, nas.type, nas.coa_port,
+           coalesce(nas.coa_address, nas_address) AS coa_address
+    FROM (
         SELECT radacctid, acctsessionid, host(nasipaddress) AS nas_address, host(framedipaddress) AS framed_ip,
                callingstationid,
                coalesce(lastmile_session_recorded(radacct) > now() - CAST(:longest AS interval), true)
@@ -70,7 +72,7 @@ async def find_open_sessions(
                 unescaped(row.callingstationid) if row.callingstationid else None,
                 row.address_in_doubt,
             ),
-            Nas(row.shortname, row.coa_address, row.coa_port, row.secret.encode()) if row.secret else None,
+            Nas(row.shortname, row.coa_address, row.coa_port, row.secret.encode(), row.type) if row.secret else None,
         )
         for row in rows
     ]

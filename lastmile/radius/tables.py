@@ -1,9 +1,9 @@
-"""FreeRADIUS's own tables, with the columns that Lastmile uses."""
+"""FreeRADIUS's own tables, with the columns that Lastmile uses, and the attribute templates."""
 
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Column, Computed, DateTime, FetchedValue, Integer, String, Table, Text, func
-from sqlalchemy.dialects.postgresql import INET
+from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB
 
 from lastmile.db import metadata
 
@@ -13,6 +13,8 @@ __all__ = [
     "radcheck",
     "radgroupcheck",
     "radgroupreply",
+    "radius_choices",
+    "radius_templates",
     "radpostauth",
     "radreply",
     "radusergroup",
@@ -129,4 +131,20 @@ nas = Table(
     Column("description", Text),
     Column("coa_port", Integer, nullable=False, server_default="3799"),
     Column("coa_address", Text),
+)
+
+radius_templates = Table(
+    "radius_templates",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("definition", JSONB, nullable=False),
+)
+
+radius_choices = Table(
+    "radius_choices",
+    metadata,
+    Column("tenant_id", Text, primary_key=True),
+    Column("templates", ARRAY(Text), nullable=False),
+    Column("slow_download_kbps", BigInteger, nullable=False),
+    Column("slow_upload_kbps", BigInteger, nullable=False),
 )

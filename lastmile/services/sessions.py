@@ -5,10 +5,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
 from lastmile.contract.addressing import Purpose
+from lastmile.contract.suspension import Refusal
 from lastmile.db import Database
 from lastmile.radius.attributes import InvalidAttributeError
+from lastmile.radius.catalogue import Catalogue, read_catalogue
 from lastmile.radius.dynauth import DynamicAuthorization, Nas, RadiusReply, Reply, Session
 from lastmile.radius.escaping import printable, unescaped
+from lastmile.radius.groups import Group
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 from lastmile.radius.sessions import find_open_sessions, has_unaccounted_login
 
@@ -35,7 +38,7 @@ class Sessions:
 
     async def announce(self, sessions: Sequence[OpenSession], items: Sequence[tuple[str, str]]) -> list[str]:
         """Send the sessions their new addresses (CoA-Request). Return what a CoA cannot change, as text."""
-        attributes = {name: value for name, value in items if name in CHANGEABLE}
+        attributes = [(name, value) for name, value in items if name in CHANGEABLE]
         replies = await asyncio.gather(
             *(
                 self._ask(session, nas, lambda nas, session: self._authorization.coa(nas, session, attributes))
@@ -52,6 +55,36 @@ class Sessions:
 
         Return what is in doubt, as text; nothing where all sessions have ended.
         """
+        return await self._reach(tenant, user, self._end, until)
+
+    async def change(self, tenant: str, user: str, before: Group, after: Group, on_refusal: Refusal) -> list[str]:
+        """Switch every session of the user from the group `before` to `after` by CoA-Requests.
+
+        A session whose NAS cannot be told by CoA, refuses or is silent is disconnected, or left as it is, as
+        `on_refusal` says. Return what is in doubt, as text; nothing where all sessions have changed or ended.
+        """
+        async with self._database.tenant(tenant) as connection:
+            catalogue = await read_catalogue(connection)
+
+        async def switch(session: Session, nas: Nas | None) -> str | None:
+            problem = await self._switch(session, nas, catalogue, before, after)
+            if problem is None:
+                return None
+            if on_refusal is Refusal.NEXT_LOGIN:
+                return f"{problem} The change takes effect at the next login."
+            ended = await self._end(session, nas)
+            return None if ended is None else f"{problem} {ended}"
+
+        return await self._reach(tenant, user, switch)
+
+    async def _reach(
+        self,
+        tenant: str,
+        user: str,
+        act: Callable[[Session, Nas | None], Awaitable[str | None]],
+        until: datetime | None = None,
+    ) -> list[str]:
+        """Run `act` for each session of the user, and return its texts, and a text for a session that is not found."""
         handled: set[Session] = set()
         problems: list[str] = []
         for _ in range(DISCONNECT_ROUNDS):
@@ -64,15 +97,34 @@ class Sessions:
             if not new:
                 await asyncio.sleep(ACCOUNTING_SECONDS)
             handled.update(session for session, _ in new)
-            replies = await asyncio.gather(
-                *(self._ask(session, nas, self._authorization.disconnect) for session, nas in new)
-            )
-            problems += [_text(reply) for reply in replies if isinstance(reply, str) or not reply.session_ended]
+            problems += filter(None, await asyncio.gather(*(act(session, nas) for session, nas in new)))
         return [
             *problems,
             f"a login of {printable(unescaped(user))} was accepted, and accounting has not reported its session, or "
             "not its end",
         ]
+
+    async def _end(self, session: Session, nas: Nas | None) -> str | None:
+        """End the session; return why its end is in doubt, or None."""
+        reply = await self._ask(session, nas, self._authorization.disconnect)
+        return _text(reply) if isinstance(reply, str) or not reply.session_ended else None
+
+    async def _switch(
+        self, session: Session, nas: Nas | None, catalogue: Catalogue, before: Group, after: Group
+    ) -> str | None:
+        """Change the session by a CoA-Request; return why it keeps the group `before`, or None."""
+        try:
+            attributes = None if nas is None else catalogue.coa_attributes(nas.type, before, after)
+        except InvalidAttributeError as failure:
+            return str(failure)
+        if nas is not None and attributes is None:
+            return f"{nas} of type {nas.type} cannot be told of this change by a CoA-Request."
+        reply = await self._ask(
+            session, nas, lambda nas, session: self._authorization.coa(nas, session, attributes or ())
+        )
+        if isinstance(reply, str):
+            return f"{reply}."
+        return None if reply.outcome in (RadiusReply.ACK, RadiusReply.SESSION_GONE) else reply.text
 
     async def _ask(
         self, session: Session, nas: Nas | None, request: Callable[[Nas, Session], Awaitable[Reply]]

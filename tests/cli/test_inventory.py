@@ -61,6 +61,7 @@ async def test_tenant_pool_and_nas_are_added_once_and_shown(fresh: Cli, tmp_path
         "address": "192.0.2.1",
         "coa_address": "192.0.2.1",
         "coa_port": 3799,
+        "type": "other",
         "description": "",
     }
     assert "bng-1" in (await fresh("nas", "list")).out

@@ -53,6 +53,8 @@ INSERT INTO radreply (username, attribute, value) VALUES ('S-1@{t}.lastmile', 'F
 INSERT INTO radusergroup (username, groupname) VALUES ('S-1@{t}.lastmile', 'home@{t}.lastmile');
 INSERT INTO radgroupcheck (groupname, attribute, value) VALUES ('home@{t}.lastmile', 'NAS-Port-Type', 'Ethernet');
 INSERT INTO radgroupreply (groupname, attribute, value) VALUES ('home@{t}.lastmile', 'Session-Timeout', '3600');
+INSERT INTO radius_choices (tenant_id, templates, slow_download_kbps, slow_upload_kbps)
+    VALUES ('{t}', '{{wispr}}', 1000, 1000);
 INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress)
     VALUES ('1', '{t}', 'S-1@{t}.lastmile', '192.0.2.1');
 INSERT INTO radpostauth (username, reply) VALUES ('S-1@{t}.lastmile', 'Access-Accept');

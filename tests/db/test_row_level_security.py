@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from lastmile.db import Database
 
 # NAS, Alembic's version, the findings of the audit, metrics snapshots, and ids of NetBox records.
-WITHOUT_TENANT = {"nas", "nasreload", "alembic_version", "audit_findings", "metrics_snapshots"}
+WITHOUT_TENANT = {"nas", "nasreload", "alembic_version", "audit_findings", "metrics_snapshots", "radius_templates"}
 WITHOUT_TENANT |= {"netbox_failed_repairs", "netbox_comparisons", "netbox_pending_inspections"}
 
 ROLES = ("lastmile_app", "lastmile_platform", "lastmile_radius")

@@ -6,8 +6,11 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
+from lastmile.contract.suspension import SuspensionMode
 from lastmile.db.migrate import upgrade
-from lastmile.radius.rates import rate_items
+from lastmile.radius.catalogue import Catalogue, Choice
+from lastmile.radius.groups import Group
+from lastmile.radius.templates import READY_TEMPLATES
 from tests.support.radius_server import Radius, running_radius
 
 pytestmark = pytest.mark.freeradius_required
@@ -52,24 +55,57 @@ async def test_accept_contains_exactly_the_prefix_and_the_rates(radius: Radius) 
     }
 
 
-async def test_accept_of_an_xgs_pon_plan_contains_its_rates(radius: Radius) -> None:
-    user = "line-8@acme.lastmile"
+async def accepted(radius: Radius, user: str, group: Group, templates: str) -> list[str]:
+    """Return the reply items of a login of a new account in `group`, written from these templates."""
+    catalogue = Catalogue(choices={group.tenant: Choice((templates,))})
     await radius.database.execute(
-        f"""
-        INSERT INTO radcheck (username, attribute, op, value)
-            VALUES ('{user}', 'Cleartext-Password', ':=', '{PASSWORD}');
-        INSERT INTO radusergroup (username, groupname) VALUES ('{user}', 'xgs@acme.lastmile');
-        """
+        "INSERT INTO radcheck (username, attribute, op, value) VALUES ($1, 'Cleartext-Password', ':=', $2)",
+        *(user, PASSWORD),
     )
-    await radius.database.executemany(
-        "INSERT INTO radgroupreply (groupname, attribute, op, value) VALUES ('xgs@acme.lastmile', $1, ':=', $2)",
-        rate_items(8_000_000, 4_000_000),
-    )
+    await radius.database.execute("INSERT INTO radusergroup (username, groupname) VALUES ($1, $2)", user, group.name)
+    for table, items in (
+        ("radgroupreply", catalogue.reply_items(group)),
+        ("radgroupcheck", catalogue.check_items(group)),
+    ):
+        await radius.database.executemany(
+            f"INSERT INTO {table} (groupname, attribute, op, value) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            [(group.name, *item) for item in items],
+        )
     reply = await radius.send("auth", User_Name=user, User_Password=PASSWORD)
-    assert {line.strip() for line in reply.splitlines()[1:] if line.strip()} == {
+    assert reply.startswith("Access-Reject" if group.suspended is SuspensionMode.BLOCK else "Access-Accept")
+    return [line.strip() for line in reply.splitlines()[1:] if line.strip()]
+
+
+@pytest.mark.parametrize("state", [None, SuspensionMode.SLOW, SuspensionMode.WALLED_GARDEN], ids=str)
+@pytest.mark.parametrize("template", READY_TEMPLATES)
+async def test_accept_contains_the_attributes_of_a_ready_template(
+    radius: Radius, template: str, state: SuspensionMode | None
+) -> None:
+    tenant = f"{template}-{state or 'none'}".replace("_", "-")
+    group = Group(tenant, "home", 500_000, 100_000, state)
+    catalogue = Catalogue(choices={tenant: Choice((template,))})
+    lines = await accepted(radius, f"line@{tenant}.lastmile", group, template)
+    assert sorted(line.replace('"', "") for line in lines) == sorted(
+        f"{item.attribute} = {item.value}" for item in catalogue.reply_items(group)
+    )
+
+
+async def test_login_of_a_blocked_account_is_rejected(radius: Radius) -> None:
+    group = Group("blocked", "home", 500_000, 100_000, SuspensionMode.BLOCK)
+    assert await accepted(radius, "line@blocked.lastmile", group, "wispr") == []
+    await radius.database.execute(
+        "UPDATE radcheck SET attribute = 'Auth-Type', value = 'Accept' WHERE username LIKE '%blocked%'"
+    )
+    reply = await radius.send("auth", User_Name="line@blocked.lastmile")
+    assert reply.startswith("Access-Reject"), "a line without a password"
+
+
+async def test_accept_of_an_xgs_pon_plan_contains_its_rates(radius: Radius) -> None:
+    group = Group("acme", "xgs", 8_000_000, 4_000_000)
+    assert await accepted(radius, "line-8@acme.lastmile", group, "wispr") == [
         "ChilliSpot-Bandwidth-Max-Down = 8000000",
         "ChilliSpot-Bandwidth-Max-Up = 4000000",
-    }
+    ]
 
 
 @pytest.mark.parametrize(("user", "password"), [(USER, "guessed"), ("nobody@acme.lastmile", PASSWORD)])

@@ -14,7 +14,8 @@ READ_AS_TEXT = {"Class", "Chargeable-User-Identity", "ADSL-Agent-Circuit-Id", "A
 def definitions() -> Iterator[list[str]]:
     """Return the lines of FreeRADIUS's own dictionaries, split into words."""
     share = find_freeradius().parents[1] / "share" / "freeradius"
-    for file in [*sorted(share.glob("dictionary.rfc*")), share / "dictionary.wispr", share / "dictionary.chillispot"]:
+    vendors = ("wispr", "chillispot", "mikrotik", "erx", "cisco", "alcatel.sr", "huawei")
+    for file in [*sorted(share.glob("dictionary.rfc*")), *(share / f"dictionary.{vendor}" for vendor in vendors)]:
         for line in file.read_text().splitlines():
             yield line.partition("#")[0].split()
 

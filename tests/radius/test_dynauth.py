@@ -130,7 +130,7 @@ async def test_session_not_found_by_an_uncertain_address_is_unconfirmed(
 ) -> None:
     nas.requires = frozenset({"Framed-IP-Address"})
     nas.sessions = {"4F0C-01": CALLING | {"Framed-IP-Address": "198.51.100.8"}}
-    change = {"Delegated-IPv6-Prefix": "2001:db8::/56"}
+    change = [("Delegated-IPv6-Prefix", "2001:db8::/56")]
     ask = patient.disconnect(nas.nas, CALLED) if kind == "disconnect" else patient.coa(nas.nas, CALLED, change)
     reply = await ask
     assert (reply.outcome, reply.error_cause, reply.session_ended) == (RadiusReply.NOT_FOUND, 503, False)
@@ -271,7 +271,7 @@ async def test_disconnect_with_a_nas_that_restarts_is_acknowledged(session: Sess
 async def test_coa_with_valid_attributes_is_acknowledged(
     patient: DynamicAuthorization, nas: ScriptedNas, session: Session
 ) -> None:
-    change = {"Delegated-IPv6-Prefix": "2001:db8:0:100::/56", "WISPr-Bandwidth-Max-Down": "100000000"}
+    change = [("Delegated-IPv6-Prefix", "2001:db8:0:100::/56"), ("WISPr-Bandwidth-Max-Down", "100000000")]
     assert (await patient.coa(nas.nas, session, change)).outcome is RadiusReply.ACK
     request = await nas.next_request()
     assert request.code == CoARequest
@@ -284,7 +284,7 @@ async def test_coa_for_a_missing_session_is_not_acknowledged(
     patient: DynamicAuthorization, nas: ScriptedNas, session: Session
 ) -> None:
     nas.sessions.clear()
-    reply = await patient.coa(nas.nas, session, {"Filter-Id": "slow"})
+    reply = await patient.coa(nas.nas, session, [("Filter-Id", "slow")])
     assert (reply.outcome, reply.error_cause) == (RadiusReply.SESSION_GONE, 503)
 
 
@@ -308,7 +308,7 @@ async def test_coa_with_an_invalid_attribute_is_refused_with_its_name(
     patient: DynamicAuthorization, nas: ScriptedNas, session: Session, name: str, value: str, reason: str
 ) -> None:
     with pytest.raises(InvalidAttributeError) as refusal:
-        await patient.coa(nas.nas, session, {name: value})
+        await patient.coa(nas.nas, session, [(name, value)])
     assert name in str(refusal.value)
     assert reason in str(refusal.value)
 
@@ -370,7 +370,7 @@ async def test_requests_are_counted_by_nas_and_outcome(
     counted = Counted()
     nas.script = lambda _: answer
     if kind == "coa":
-        await hasty.coa(nas.nas, session, {"Delegated-IPv6-Prefix": "2001:db8::/56"})
+        await hasty.coa(nas.nas, session, [("Delegated-IPv6-Prefix", "2001:db8::/56")])
     else:
         await hasty.disconnect(nas.nas, session)
     assert counted.since("lastmile_radius_requests_total") == {(kind, "scripted", outcome): 1}

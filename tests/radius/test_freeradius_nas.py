@@ -32,7 +32,7 @@ async def test_freeradius_nas_acknowledges_a_disconnect(patient: DynamicAuthoriz
 
 
 async def test_freeradius_nas_acknowledges_a_coa(patient: DynamicAuthorization, freeradius: Nas) -> None:
-    change = {"Delegated-IPv6-Prefix": "2001:db8:0:100::/56", "WISPr-Bandwidth-Max-Down": "100000000"}
+    change = [("Delegated-IPv6-Prefix", "2001:db8:0:100::/56"), ("WISPr-Bandwidth-Max-Down", "100000000")]
     assert (await patient.coa(freeradius, session("4F0C-01"), change)).outcome is RadiusReply.ACK
 
 
@@ -44,7 +44,7 @@ async def test_freeradius_nas_without_the_session_replies_not_found(
 
 
 async def test_freeradius_nas_with_a_fixed_session_refuses(patient: DynamicAuthorization, freeradius: Nas) -> None:
-    reply = await patient.coa(freeradius, session("fixed-1"), {"Filter-Id": "slow"})
+    reply = await patient.coa(freeradius, session("fixed-1"), [("Filter-Id", "slow")])
     assert (reply.outcome, reply.error_cause) == (RadiusReply.NAK, 504)
 
 

@@ -40,6 +40,7 @@ async def test_list_nas_omits_secrets(database: Database) -> None:
         "address": "192.0.2.1",
         "coa_address": "192.0.2.1",
         "coa_port": 3799,
+        "type": "other",
         "description": "Uppsala",
     }
     assert "between-us" not in repr(BNG)

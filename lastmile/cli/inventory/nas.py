@@ -21,6 +21,7 @@ _OPTIONS = {
     "name": "--name",
     "coa_port": "--coa-port",
     "coa_address": "--coa-address",
+    "type": "--type",
     "secret": "the secret",
 }
 
@@ -43,7 +44,9 @@ async def nas_set(name: str, values: dict[str, Any], secret: str | Path | None, 
     if secret is not None:
         given["secret"] = _read_secret(secret)
     if not given:
-        raise InvalidInputError("Say what to change: --name, --secret-file, --ask-secret, --coa-address or --coa-port.")
+        raise InvalidInputError(
+            "Say what to change: --name, --secret-file, --ask-secret, --coa-address, --coa-port or --type."
+        )
     change = _validate(NasChange, given)
     async with open_database(load_settings()) as database:
         changed = await change_nas(database, name, change, actor=current_user())
@@ -86,8 +89,9 @@ async def nas_list(as_json: bool) -> Exit:
     """List all NAS."""
     async with open_database(load_settings()) as database:
         known = await list_nas(database)
-    columns = ("NAS", "address", "CoA address", "CoA port", "detail")
-    rows = [(nas["name"], nas["address"], nas["coa_address"], nas["coa_port"], nas["description"]) for nas in known]
+    columns = ("NAS", "address", "CoA address", "CoA port", "type", "detail")
+    fields = ("name", "address", "coa_address", "coa_port", "type", "description")
+    rows = [tuple(nas[field] for field in fields) for nas in known]
     print_all(known, as_json, columns, rows, "There is no NAS yet. Add one: lastmile nas add ADDRESS --name NAME")
     return Exit.DONE
 

@@ -18,6 +18,14 @@ CoaAddress = Annotated[
     str | None,
     typer.Option(help="The address that receives Disconnect and CoA requests. Default: the NAS's address."),
 ]
+Type = Annotated[
+    str | None,
+    typer.Option(
+        "--type",
+        help="The attribute template that the NAS understands in a CoA request, as `lastmile radius template list` "
+        "shows it. Default: other, which is told nothing by CoA.",
+    ),
+]
 SecretFile = Annotated[Path | None, typer.Option(help="The file with the new RADIUS secret.")]
 
 
@@ -37,13 +45,15 @@ def nas_add(
             help="The UDP port that receives Disconnect and CoA requests (RFC 5176).",
         ),
     ] = 3799,
+    type: Type = None,
     json: Json = False,
 ) -> None:
     """Add a NAS. The same command again changes nothing."""
     from lastmile.cli.inventory.nas import nas_add
 
     secret = secret_file or str(typer.prompt("RADIUS secret", hide_input=True))
-    run(nas_add(address, {"name": name, "coa_address": coa_address, "coa_port": coa_port}, secret, json))
+    values = {"name": name, "coa_address": coa_address, "coa_port": coa_port, "type": type or "other"}
+    run(nas_add(address, values, secret, json))
 
 
 NasName = Annotated[str, typer.Argument(help="The NAS's name or address.")]
@@ -64,16 +74,18 @@ def nas_set(
             help="The UDP port that receives Disconnect and CoA requests (RFC 5176).",
         ),
     ] = None,
+    type: Type = None,
     json: Json = False,
 ) -> None:
-    """Change a NAS: its name, its secret, or the address and port for Disconnect and CoA requests.
+    """Change a NAS: its name, its secret, its type, or the address and port for Disconnect and CoA requests.
 
     To send the requests to the NAS's own address again, give that address as --coa-address.
     """
     from lastmile.cli.inventory.nas import nas_set
 
     secret = secret_file or (str(typer.prompt("RADIUS secret", hide_input=True)) if ask_secret else None)
-    run(nas_set(nas, {"name": name, "coa_address": coa_address, "coa_port": coa_port}, secret, json))
+    values = {"name": name, "coa_address": coa_address, "coa_port": coa_port, "type": type}
+    run(nas_set(nas, values, secret, json))
 
 
 @nas.command("remove", epilog=EPILOG)

@@ -14,7 +14,7 @@ BEGIN
         'suspensions', 'previous_values', 'delegations', 'delegation_events', 'delegation_counts', 'netbox_removals',
         'pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_foreign_prefixes',
         'radcheck', 'radreply', 'radusergroup', 'radgroupcheck', 'radgroupreply', 'radacct', 'radpostauth',
-        'audit_log', 'acknowledgements'
+        'radius_choices', 'audit_log', 'acknowledgements'
     ] LOOP
         "condition" := CASE
             WHEN "table" = 'tenants' THEN format('id = %s', current_tenant)
@@ -64,8 +64,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE
     ON netbox_blocks, netbox_foreign_prefixes, netbox_comparisons, netbox_pending_inspections, netbox_failed_repairs
     TO lastmile_platform;
 
-GRANT SELECT ON tenants, radacct, radpostauth, nas TO lastmile_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON tenants, radacct, radpostauth, nas TO lastmile_platform;
+GRANT SELECT ON tenants, radacct, radpostauth, nas, radius_templates, radius_choices TO lastmile_app;
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON tenants, radacct, radpostauth, nas, radius_templates, radius_choices TO lastmile_platform;
 GRANT SELECT ON radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, nas TO lastmile_radius;
 GRANT SELECT, INSERT, UPDATE ON radacct, radpostauth, nasreload TO lastmile_radius;
 

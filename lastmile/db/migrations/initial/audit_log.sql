@@ -94,6 +94,10 @@ CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON radreply
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('username');
 CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON nas
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('nasname', 'secret');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON radius_templates
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('name');
+CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON radius_choices
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('tenant_id');
 CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON acknowledgements
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('subject');
 -- Not the columns that allocation moves: the frontier, netbox_closed_until and netbox_full_since.

@@ -12,6 +12,7 @@ DROP TABLE
     suspensions, previous_values,
     pools, slots, delegations, delegation_events,
     radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, radacct, radpostauth, nas, nasreload,
+    radius_templates, radius_choices,
     netbox_blocks, netbox_records, netbox_removals, netbox_foreign_prefixes, netbox_comparisons,
     netbox_pending_inspections, netbox_failed_repairs,
     audit_findings, acknowledgements, audit_log,

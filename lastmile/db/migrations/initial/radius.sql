@@ -88,7 +88,9 @@ CREATE TABLE radusergroup (
     tenant_id  text NOT NULL,
     CONSTRAINT radusergroup_once UNIQUE (username, groupname)
 );
-COMMENT ON TABLE radusergroup IS 'FreeRADIUS: the groups of users. A plan is a group: plan@<tenant>.lastmile.';
+COMMENT ON TABLE radusergroup IS
+    'FreeRADIUS: the groups of users. A group is a plan with its rates and the mode of a suspension, as in '
+    'home-50000-10000:slow@<tenant>.lastmile.';
 
 CREATE TABLE radgroupcheck (
     id         serial PRIMARY KEY,
@@ -99,7 +101,8 @@ CREATE TABLE radgroupcheck (
     tenant_id  text GENERATED ALWAYS AS (split_part(split_part(groupname, '@', 2), '.', 1)) STORED,
     CONSTRAINT radgroupcheck_once UNIQUE (groupname, attribute)
 );
-COMMENT ON TABLE radgroupcheck IS 'FreeRADIUS: check items of groups. Lastmile writes none.';
+COMMENT ON TABLE radgroupcheck IS
+    'FreeRADIUS: check items of groups. The groups of blocked accounts have Auth-Type := Reject.';
 
 CREATE TABLE radgroupreply (
     id         serial PRIMARY KEY,
@@ -108,10 +111,10 @@ CREATE TABLE radgroupreply (
     op         varchar(2) NOT NULL DEFAULT '=',
     value      text NOT NULL DEFAULT '',
     tenant_id  text GENERATED ALWAYS AS (split_part(split_part(groupname, '@', 2), '.', 1)) STORED,
-    CONSTRAINT radgroupreply_once UNIQUE (groupname, attribute)
+    CONSTRAINT radgroupreply_once UNIQUE (groupname, attribute, value)
 );
 COMMENT ON TABLE radgroupreply IS
-    'FreeRADIUS: reply items of groups. Written by create_radius_account: the rates and Session-Timeout of a plan.';
+    'FreeRADIUS: reply items of groups. Written from the attribute templates of the tenant.';
 
 CREATE TABLE radacct (
     radacctid            bigserial PRIMARY KEY,
@@ -322,6 +325,7 @@ CREATE TABLE nas (
 );
 COMMENT ON TABLE nas IS
     'FreeRADIUS: RADIUS clients. Written by `lastmile nas`. Equipment of the network, not of a tenant.';
+COMMENT ON COLUMN nas.type IS 'The name of the attribute template that the NAS understands in a CoA-Request.';
 COMMENT ON COLUMN nas.nasname IS 'The address that the NAS sends from.';
 COMMENT ON COLUMN nas.shortname IS 'The display name.';
 COMMENT ON COLUMN nas.secret IS 'In clear text, since FreeRADIUS reads it. The audit log records only that it changed.';
@@ -333,3 +337,23 @@ CREATE TABLE nasreload (
     reloadtime    timestamptz NOT NULL
 );
 COMMENT ON TABLE nasreload IS 'FreeRADIUS: when a NAS last restarted. Lastmile does not use it.';
+
+CREATE TABLE radius_templates (
+    name        text PRIMARY KEY CHECK (name ~ '^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$'),
+    definition  jsonb NOT NULL
+);
+COMMENT ON TABLE radius_templates IS
+    'Attribute templates that an operator has changed or added. Written by `lastmile radius template`; the ready ones '
+    'come with Lastmile.';
+COMMENT ON COLUMN radius_templates.definition IS 'As `lastmile radius template show NAME --json` prints it.';
+
+CREATE TABLE radius_choices (
+    tenant_id           text PRIMARY KEY REFERENCES tenants (id) ON DELETE CASCADE,
+    templates           text[] NOT NULL CHECK (cardinality(templates) > 0),
+    slow_download_kbps  bigint NOT NULL CHECK (slow_download_kbps > 0),
+    slow_upload_kbps    bigint NOT NULL CHECK (slow_upload_kbps > 0)
+);
+COMMENT ON TABLE radius_choices IS
+    'The attribute templates that the groups of a tenant hold. A tenant without a row has wispr.';
+COMMENT ON COLUMN radius_choices.slow_download_kbps IS 'The rate of lines that are suspended in the mode slow.';
+COMMENT ON COLUMN radius_choices.slow_upload_kbps IS 'As slow_download_kbps.';
