@@ -3,7 +3,10 @@
 from activities.base import Activities, done, step, undone
 from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Line, ServicePlan
-from lastmile.radius import accounts
+from lastmile.db import Database
+from lastmile.encryption.keys import KeyRing
+from lastmile.radius import accounts, given_passwords
+from lastmile.radius.errors import GivenPasswordError
 from lastmile.radius.escaping import unescaped
 
 __all__ = ["AccountActivities"]
@@ -12,19 +15,33 @@ __all__ = ["AccountActivities"]
 class AccountActivities(Activities):
     """The steps and undos on the RADIUS account of a subscriber."""
 
+    def __init__(self, database: Database, keys: KeyRing | None = None) -> None:
+        """`keys` decrypt the passwords that orders give."""
+        super().__init__(database)
+        self._keys = keys
+
     @step
-    async def create_radius_account(self, ref: StepContext, plan: ServicePlan, line: Line) -> StepReport:
+    async def create_radius_account(
+        self, ref: StepContext, plan: ServicePlan, line: Line, password_ref: str | None
+    ) -> StepReport:
         async with self._order(ref) as connection:
+            given = await given_passwords.take(connection, self._keys, password_ref) if password_ref else None
             account = await accounts.create_account(
                 connection,
                 ref.tenant,
                 ref.order_id,
                 ref.subscriber_ref,
                 line,
+                password=given,
                 plan=plan.name,
                 download_kbps=plan.download_kbps,
                 upload_kbps=plan.upload_kbps,
             )
+            if password_ref and given is None and account.made_now:
+                raise GivenPasswordError(
+                    f"The password of order {ref.order_id} is not stored any more. "
+                    "Send the order again with the password."
+                )
         report = done(radius_username=unescaped(account.username))
         if account.created_by_order == ref.order_id:
             return report

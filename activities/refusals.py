@@ -15,7 +15,13 @@ from ipam.netbox.importer.scan import UnknownFieldError
 from lastmile.errors import NonRetryableError
 from lastmile.radius.attributes import InvalidAttributeError
 from lastmile.radius.dynauth import InvalidNasError
-from lastmile.radius.errors import AccountConflictError, NasConflictError, NasInUseError, UnknownNasError
+from lastmile.radius.errors import (
+    AccountConflictError,
+    GivenPasswordError,
+    NasConflictError,
+    NasInUseError,
+    UnknownNasError,
+)
 from lastmile.subscribers import errors as subscribers
 
 __all__ = ["VERDICTS", "Verdict", "verdict_on"]
@@ -57,6 +63,7 @@ VERDICTS: Mapping[type[NonRetryableError], Verdict] = {
     netbox.NetBoxExhaustedError: Verdict.FAILED,
     netbox.NetBoxInvalidError: Verdict.FAILED,
     AccountConflictError: Verdict.REFUSED,
+    GivenPasswordError: Verdict.FAILED,
     NasConflictError: Verdict.FAILED,
     NasInUseError: Verdict.FAILED,
     UnknownNasError: Verdict.FAILED,

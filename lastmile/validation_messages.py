@@ -128,6 +128,7 @@ def _words(found: Any, model: type[BaseModel], *, show_value: bool) -> str:
         return "must not be empty"
     if kind == "value_error":
         return str(limits["error"])
+    show_value = show_value and "password" not in loc
     return _rule(kind, loc, limits) + (f", and is {_shown(found['input'])}" if show_value else "")
 
 

@@ -86,7 +86,7 @@ def build_worker(
     observer = ActivityInterceptor()
     steps = _activities(
         RecordActivities(database),
-        AccountActivities(database),
+        AccountActivities(database, settings.key_ring),
         AddressActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
         DeviceActivities(database, onu, cpe),
     )

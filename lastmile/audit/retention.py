@@ -28,6 +28,9 @@ _DELETE_ENTRIES = text(
     """
 )
 
+_DELETE_PASSWORDS = text("DELETE FROM given_passwords WHERE created_at < now() - CAST(:age AS interval)")
+"""Passwords of orders that never ran."""
+
 # All events of a delegation stay until `age` after its end: the first and the last of them say who held the prefix at a
 # past time.
 _DELETE_EVENTS = text(
@@ -60,6 +63,7 @@ async def purge(connection: PlatformConnection, age: timedelta, *, batch: int) -
     numbers are 0, no such history is left.
     """
     given = {"age": age, "batch": batch}
+    await connection.execute(_DELETE_PASSWORDS, {"age": age})
     return Purged(
         *[(await connection.execute(statement, given)).rowcount for statement in (_DELETE_ENTRIES, _DELETE_EVENTS)]
     )

@@ -248,6 +248,14 @@ def acknowledge(
 
 
 @app.command(epilog=EPILOG)
+def credentials(subscriber: Subscriber, tenant: Tenant = None, json: Json = False) -> None:
+    """Show the user name and the password of a line, to set up its CPE. The audit log records who asked."""
+    from lastmile.cli.orders.credentials import credentials
+
+    run(credentials(subscriber, tenant=tenant, as_json=json))
+
+
+@app.command(epilog=EPILOG)
 def history(
     about: Annotated[
         str, typer.Argument(metavar="SUBSCRIBER|PREFIX", help="A subscriber's reference, or a prefix or address.")

@@ -4,6 +4,7 @@ from contextlib import AbstractAsyncContextManager
 
 from pydantic import ValidationError
 
+from lastmile.client.credentials import CredentialStore
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.temporal.connection import connect
 from lastmile.db import Database
@@ -46,7 +47,9 @@ def open_database(settings: Settings) -> AbstractAsyncContextManager[Database]:
 async def connect_temporal(settings: Settings) -> OperatorClient:
     """Connect to Temporal. Raises `TemporalUnreachableError`."""
     forward_temporal_logs()  # the command reports in its own words that the server is away
-    return OperatorClient(await connect(settings.environment, settings.key_ring), settings.task_queue)
+    url, keys = settings.database_url, settings.key_ring
+    credentials = None if url is None else CredentialStore(str(url), keys)
+    return OperatorClient(await connect(settings.environment, keys), settings.task_queue, credentials)
 
 
 async def check_tenant(database: Database, tenant: str | None) -> None:

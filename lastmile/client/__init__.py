@@ -3,6 +3,7 @@
 Import from this package only. Its modules are internal.
 """
 
+from lastmile.client.credentials import Credentials, CredentialStore
 from lastmile.client.errors import (
     AlreadyRunningError,
     ClientError,
@@ -37,11 +38,12 @@ from lastmile.contract import (
     Urgency,
 )
 from lastmile.contract.addressing import Addressing, IPv4Mode, IPv6Mode
-from lastmile.contract.lines import ConnectionType, Customer, Line, Option82Policy, ServicePlan
+from lastmile.contract.lines import Access, ConnectionType, Customer, IpoeIdentity, Line, Option82Policy, ServicePlan
 from lastmile.encryption.keys import KeyRing
 from lastmile.errors import LastmileError
 
 __all__ = [
+    "Access",
     "Addressing",
     "AlreadyRunningError",
     "AnyOrder",
@@ -49,12 +51,15 @@ __all__ = [
     "ClientError",
     "ConnectionType",
     "Created",
+    "CredentialStore",
+    "Credentials",
     "Customer",
     "Decision",
     "DeprovisionSubscriber",
     "IPv4Mode",
     "IPv6Mode",
     "InvalidTemporalSettingsError",
+    "IpoeIdentity",
     "KeyRing",
     "Lastmile",
     "LastmileError",

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from lastmile.client.credentials import CredentialStore
 from lastmile.client.errors import RunStuckError
 from lastmile.client.orders import ANSWER_TIME, Lastmile, describe_silence, is_stuck
 from lastmile.client.temporal.worker_versions import describe, make_current
@@ -23,9 +24,9 @@ _POLL = timedelta(seconds=75)
 class OperatorClient:
     """A connection to Temporal with the orders behind it, for the command line and the API."""
 
-    def __init__(self, client: Client, task_queue: str) -> None:
+    def __init__(self, client: Client, task_queue: str, credentials: CredentialStore | None = None) -> None:
         self.client = client
-        self.orders = Lastmile(client, task_queue=task_queue)
+        self.orders = Lastmile(client, task_queue=task_queue, credentials=credentials)
         self.task_queue = task_queue
 
     async def open_order(self, tenant: str, subscriber: str) -> str:

@@ -20,6 +20,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from lastmile.client.credentials import Credentials, CredentialStore
 from lastmile.client.errors import (
     AlreadyRunningError,
     NotRunningError,
@@ -34,7 +35,7 @@ from lastmile.client.temporal.sdk_threads import wait_for_threads
 from lastmile.contract import AnyOrder, Decision, OrderResult, Progress, ResultStatus, workflow_id
 from lastmile.contract.operations import order_type
 from lastmile.encryption.keys import DecryptionError, KeyRing
-from lastmile.errors import UnavailableError
+from lastmile.errors import InvalidInputError, UnavailableError
 from workflows.start_options import memo, priority, search_attributes, summary
 
 __all__ = [
@@ -162,20 +163,27 @@ class OrderRun:
 class Lastmile:
     """The client of a Lastmile installation, on a Temporal client with Lastmile's data converter (`connect`)."""
 
-    def __init__(self, client: Client, *, task_queue: str = "lastmile") -> None:
+    def __init__(
+        self, client: Client, *, task_queue: str = "lastmile", credentials: CredentialStore | None = None
+    ) -> None:
         self.client = client
         """The connection to Temporal."""
         self._task_queue = task_queue
+        self._credentials = credentials
         self.scheduled = ScheduledOrders(client, task_queue)
         """The scheduled orders: hold, list, move and cancel them."""
 
     @classmethod
-    def connect(cls, *, task_queue: str = "lastmile", keys: KeyRing | None = None) -> "PendingConnection":
+    def connect(
+        cls, *, task_queue: str = "lastmile", keys: KeyRing | None = None, database_url: str | None = None
+    ) -> "PendingConnection":
         """Connect with the Temporal SDK's environment configuration: `async with Lastmile.connect() as lastmile`.
 
-        `keys` are those of Lastmile's workers, where these have any. Raises `TemporalUnreachableError`.
+        `keys` are those of Lastmile's workers, where these have any. Only orders that give a password, and the query
+        for credentials, need `database_url`: Lastmile's database. Raises `TemporalUnreachableError`.
         """
-        return PendingConnection(connect(keys=keys), task_queue)
+        credentials = None if database_url is None else CredentialStore(database_url, keys)
+        return PendingConnection(connect(keys=keys), task_queue, credentials)
 
     async def execute(self, order: AnyOrder) -> OrderResult:
         """Start the order and return its result. An order whose `not_before` is ahead returns `scheduled` at once."""
@@ -184,10 +192,13 @@ class Lastmile:
     async def start(self, order: AnyOrder) -> OrderRun:
         """Start the order. The same order again returns its run, or its result.
 
+        A password that the order gives is stored encrypted first, and does not reach Temporal.
+
         An order whose `not_before` is ahead is held by a Temporal Schedule until then, and has not started.
         Raises `AlreadyRunningError` where the subscriber is being worked on and `OrderIdReusedError` where that is by
         an order of this id with other content.
         """
+        order = await self._without_password(order)
         if held := await retry_unavailable(lambda: self.scheduled.hold(order), START_PATIENCE_SECONDS):
             return OrderRun(order, self._run(order, None), held)
         for _ in range(START_ATTEMPTS):
@@ -199,6 +210,26 @@ class Lastmile:
         raise AlreadyRunningError(
             f"Subscriber {order.subscriber_ref} is busy: other operations keep starting. Try again."
         )
+
+    async def _without_password(self, order: AnyOrder) -> AnyOrder:
+        if getattr(order, "password", None) is None:
+            return order
+        return await self._stored_credentials().store_password(order)
+
+    async def credentials(self, tenant: str, subscriber_ref: str, *, asked_by: str) -> Credentials:
+        """Return the user name and the password of a line, to set up its CPE. The audit log records who asked.
+
+        Raises `UnknownSubscriberError` without an account, and `InvalidInputError` for a client without a database.
+        """
+        return await self._stored_credentials().read(tenant, subscriber_ref, asked_by=asked_by)
+
+    def _stored_credentials(self) -> CredentialStore:
+        if self._credentials is None:
+            raise InvalidInputError(
+                "This client has no database, which it needs for credentials. Connect with `database_url`, and with "
+                "the `keys` of Lastmile's workers, or let Lastmile generate the password."
+            )
+        return self._credentials
 
     async def _start(self, order: AnyOrder) -> WorkflowHandle[Any, OrderResult]:
         started: WorkflowHandle[Any, OrderResult] = await self.client.start_workflow(
@@ -304,9 +335,12 @@ class Lastmile:
 class PendingConnection:
     """A connection that is not open yet: enter it with `async with`, or await it."""
 
-    def __init__(self, client: Coroutine[Any, Any, Client], task_queue: str) -> None:
+    def __init__(
+        self, client: Coroutine[Any, Any, Client], task_queue: str, credentials: CredentialStore | None = None
+    ) -> None:
         self._client = client
         self._task_queue = task_queue
+        self._credentials = credentials
 
     def __await__(self) -> Generator[Any, None, Lastmile]:
         return self._connect().__await__()
@@ -318,4 +352,4 @@ class PendingConnection:
         await wait_for_threads()
 
     async def _connect(self) -> Lastmile:
-        return Lastmile(await self._client, task_queue=self._task_queue)
+        return Lastmile(await self._client, task_queue=self._task_queue, credentials=self._credentials)

@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lastmile.contract.addressing import Addressing
-from lastmile.contract.lines import Customer, Email, Line, Name, Phone, Reference, ServicePlan, TenantId
+from lastmile.contract.lines import Access, Customer, Email, Line, Name, Phone, Reference, ServicePlan, TenantId
+from lastmile.fields.passwords import Password
 from lastmile.fields.scalars import Moment, any_case
 from lastmile.fields.text import PRINTABLE
 
@@ -114,6 +115,16 @@ class ProvisionSubscriber(Order):
     plan: ServicePlan
     line: Line
     addressing: Addressing = Addressing()
+    password: Annotated[Password | None, Field(exclude=True)] = None
+    """The password of a `pppoe` line. None: Lastmile generates one. The client stores it, and sends `password_ref`."""
+    password_ref: Reference | None = None
+    """The order whose password the client has stored: this order's id."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.password is not None and self.line.access is Access.IPOE:
+            raise ValueError("password needs line.access 'pppoe'")
+        return self
 
     @property
     def requested_line(self) -> LineRequest:

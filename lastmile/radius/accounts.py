@@ -103,6 +103,8 @@ class CreatedAccount:
 
     username: str
     created_by_order: str
+    made_now: bool = False
+    """Whether the call made the account, and found none."""
 
 
 async def find_username(connection: TenantConnection, tenant: str, subscriber_ref: str) -> str:
@@ -119,11 +121,12 @@ async def create_account(
     subscriber_ref: str,
     line: Line,
     *,
+    password: str | None = None,
     plan: str,
     download_kbps: int,
     upload_kbps: int,
 ) -> CreatedAccount:
-    """Create the account of the line and the group of its plan.
+    """Create the account of the line and the group of its plan. Without `password`, generate one.
 
     If the account exists, return the order that created it then.
 
@@ -132,7 +135,7 @@ async def create_account(
         InvalidAttributeError: a template of the tenant cannot say the rates of the plan.
     """
     user = stored_username(tenant, subscriber_ref, line)
-    attribute, value = credential(line, secrets.token_urlsafe(18))
+    attribute, value = credential(line, password or secrets.token_urlsafe(18))
     checked, replied = check_items(line), dict(port_items(line))
     group = Group(tenant, plan, download_kbps, upload_kbps)
     made = await _CREATE_ACCOUNT.one_or_none(
@@ -154,7 +157,7 @@ async def create_account(
     if made is not None:
         if not made.group_exists:
             await create_group(connection, group)
-        return CreatedAccount(user, order_id)
+        return CreatedAccount(user, order_id, made_now=True)
     found = (
         await connection.execute(
             select(radcheck.c.username, radcheck.c.created_by_order, radusergroup.c.groupname)

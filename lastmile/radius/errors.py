@@ -4,6 +4,7 @@ from lastmile.errors import NonRetryableError
 
 __all__ = [
     "AccountConflictError",
+    "GivenPasswordError",
     "InvalidTemplateError",
     "NasConflictError",
     "NasInUseError",
@@ -15,6 +16,10 @@ __all__ = [
 
 class AccountConflictError(NonRetryableError):
     """The account exists with another plan."""
+
+
+class GivenPasswordError(NonRetryableError):
+    """The password that an order gives cannot be stored or used."""
 
 
 class InvalidTemplateError(NonRetryableError):

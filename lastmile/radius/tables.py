@@ -2,12 +2,26 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, Computed, DateTime, FetchedValue, Integer, String, Table, Text, func
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Computed,
+    DateTime,
+    FetchedValue,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    func,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB
 
 from lastmile.db import metadata
 
 __all__ = [
+    "given_passwords",
     "nas",
     "radacct",
     "radcheck",
@@ -64,6 +78,16 @@ radusergroup = Table(
     Column("groupname", Text, nullable=False, server_default=""),
     Column("priority", Integer, nullable=False, server_default="0"),
     _tenant_of_user(),
+)
+
+given_passwords = Table(
+    "given_passwords",
+    metadata,
+    Column("tenant_id", Text, ForeignKey("tenants.id"), primary_key=True),
+    Column("order_id", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
 radacct = Table(

@@ -10,8 +10,8 @@ from lastmile.db import Database, TenantConnection
 from lastmile.devices.records import devices
 from lastmile.radius import accounts
 from lastmile.radius.escaping import printable, unescaped
-from lastmile.radius.logins import PASSWORD
 from lastmile.radius.tables import radacct, radcheck, radusergroup
+from lastmile.services.credentials import read_password
 from lastmile.subscribers.records import read_line
 from lastmile.subscribers.tables import billing_services, customers, orders, subscribers
 
@@ -73,9 +73,14 @@ class Overview(BaseModel):
         return bool(self.subscriber or self.orders or self.history)
 
 
-async def find_overview(database: Database, tenant: str, ref: str, *, password: bool = False) -> Overview:
-    """Return everything about the subscriber; with `password`, also the RADIUS password."""
-    async with database.tenant(tenant) as connection:
+async def find_overview(
+    database: Database, tenant: str, ref: str, *, password: bool = False, asked_by: str = ""
+) -> Overview:
+    """Return everything about the subscriber; with `password`, also the RADIUS password.
+
+    The audit log records who has asked for the password.
+    """
+    async with database.tenant(tenant, actor=asked_by) as connection:
         return await _overview(connection, tenant, ref, password=password)
 
 
@@ -91,7 +96,7 @@ async def _overview(connection: TenantConnection, tenant: str, ref: str, *, pass
         if subscriber
         else None,
         line=line.model_dump(mode="json", exclude_none=True) if line else None,
-        radius=await _account(connection, user, password=password),
+        radius=await _account(connection, ref, user, password=password),
         addresses=_dicts((await connection.execute(_ADDRESSES, {"ref": ref})).all()),
         quarantine=_dicts((await connection.execute(_QUARANTINED, {"ref": ref})).all()),
         sessions=[_readable(row) for row in await _rows(connection, _sessions(user))],
@@ -107,14 +112,14 @@ async def _overview(connection: TenantConnection, tenant: str, ref: str, *, pass
     )
 
 
-async def _account(connection: TenantConnection, user: str, *, password: bool) -> dict[str, Any] | None:
+async def _account(connection: TenantConnection, ref: str, user: str, *, password: bool) -> dict[str, Any] | None:
     statement = select(radcheck.c.attribute, radcheck.c.value).where(radcheck.c.username == user)
     items = {(row.attribute, row.value) for row in await connection.execute(statement)}
     if not items:
         return None
     group = await connection.scalar(select(radusergroup.c.groupname).where(radusergroup.c.username == user))
     account = {"username": unescaped(user), "group": group, "blocked": ("Auth-Type", "Reject") in items}
-    return account | ({"password": dict(items).get(PASSWORD)} if password else {})
+    return account | ({"password": await read_password(connection, ref)} if password else {})
 
 
 def _readable(session: dict[str, Any]) -> dict[str, Any]:

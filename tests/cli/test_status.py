@@ -41,6 +41,13 @@ async def test_status_shows_all_records_of_a_subscriber(
     assert password not in shown.out
     assert password not in str(status)
     assert password in (await cli(*asked, "--show-password")).out
+    (credentials,) = (await cli("credentials", book.ref(), "--tenant", "acme", "--json")).json
+    assert (credentials["username"], credentials["password"]) == (user, password)
+    assert password in (await cli("credentials", book.ref(), "--tenant", "acme")).out
+    assert (
+        await owner.fetchval("SELECT count(*) FROM audit_log WHERE action = 'read' AND subscriber_ref = $1", book.ref())
+        == 3
+    )
 
     away = await cli.but(TEMPORAL_ADDRESS="127.0.0.1:1")(*asked)
     assert away.code == 0

@@ -180,7 +180,7 @@ async def test_steps(
         (records.create_customer, (Customer(ref="C-1", name="Ada"),)),
         (records.create_subscriber, ("C-1",)),
         (records.create_network_profile, (LINE,)),
-        (accounts.create_radius_account, (PLAN, LINE)),
+        (accounts.create_radius_account, (PLAN, LINE, None)),
         (addresses.allocate_ip_address, (Addressing(ipv6_pool="home"),)),
         (addresses.activate_ipv6_lifecycle, ()),
         (devices.activate_onu, ()),

@@ -52,14 +52,16 @@ class Isp:
         self.radius = radius
         self.database = database
 
-    async def create(self, ref: str = "S-1", tenant: str = "acme", **line: Any) -> str:
+    async def create(self, ref: str = "S-1", tenant: str = "acme", given: str | None = None, **line: Any) -> str:
         """Create the account; return its user name in the tables."""
-        given = Line.model_validate({"connection_type": "ftth"} | line)
-        return (await self.act(create_account, tenant, "O-1", ref, given, tenant=tenant, **PLAN)).username
-
-    async def act(self, function: Any, *arguments: Any, tenant: str = "acme", **named: Any) -> Any:
+        asked = Line.model_validate({"connection_type": "ftth"} | line)
         async with self.database.tenant(tenant) as connection:
-            return await function(connection, *arguments, **named)
+            account = await create_account(connection, tenant, "O-1", ref, asked, password=given, **PLAN)
+        return account.username
+
+    async def act(self, function: Any, *arguments: Any) -> Any:
+        async with self.database.tenant("acme") as connection:
+            return await function(connection, *arguments)
 
     async def log_in(self, user: str, *, circuit: str | None = None, remote: str | None = None, **more: str) -> str:
         """Return the kind of the reply."""
@@ -93,6 +95,14 @@ async def test_ipoe_login_without_a_password_is_accepted_until_blocked(
     assert await isp.log_in(sent) == "Access-Accept"
     assert await isp.act(delete_account, user, "O-1")
     assert await isp.log_in(sent) == "Access-Reject"
+
+
+@pytest.mark.parametrize("password", [r"Ada's \"100%\" #0x%{User-Name}`", "0x616263", "\\\\n", "Zoë ਊ", "=23"])
+async def test_given_password_of_any_characters_logs_in(isp: Isp, password: str) -> None:
+    user = await isp.create(given=password)
+    quoted = password.replace("\\", r"\\").replace('"', r"\"")
+    assert await isp.log_in(user, User_Password=f'"{quoted}"') == "Access-Accept"
+    assert await isp.log_in(user, User_Password='"another"') == "Access-Reject"
 
 
 async def test_ipoe_account_blocked_by_an_operator_stays_blocked(isp: Isp) -> None:

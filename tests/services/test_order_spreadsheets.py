@@ -237,7 +237,15 @@ def test_rejects_of_an_array_can_be_read_again(tmp_path: Path) -> None:
 
 def test_every_column_has_a_strict_type(tmp_path: Path) -> None:
     """A value that no column can mean is refused in each, or it is free text."""
-    free = {"customer.name", "requested_by", "line.circuit_id", "line.remote_id", "line.username", "addressing.vrf"}
+    free = {
+        "customer.name",
+        "requested_by",
+        "line.circuit_id",
+        "line.remote_id",
+        "line.username",
+        "password",
+        "addressing.vrf",
+    }
     for column in COLUMNS:
         ((_, words),) = judged(sheet(tmp_path / "orders.csv", row(**{column: "=1.5E+3 ?"})))
         assert (column in free) == (words == "O-1"), f"{column}: {words}"

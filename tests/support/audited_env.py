@@ -66,7 +66,7 @@ class AuditedEnv:
         await run(self._records.create_customer, ref, customer)
         await run(self._records.create_subscriber, ref, "C-1")
         await run(self._records.create_network_profile, ref, line)
-        await run(self._accounts.create_radius_account, ref, PLAN, line)
+        await run(self._accounts.create_radius_account, ref, PLAN, line, None)
         allocated = await run(self._addresses.allocate_ip_address, ref, addressing)
         await run(self._addresses.activate_ipv6_lifecycle, ref)
         await run(self._devices.activate_onu, ref)

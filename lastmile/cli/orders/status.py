@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lastmile.cli.connections import choose_tenant, connect_temporal, load_settings, open_database
+from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, fact_table, make_table, outcome_text, print_json
 from lastmile.client.subscriber_orders import SubscriberOrders, find_subscriber_orders
@@ -29,7 +30,7 @@ async def status(subscriber: str, *, tenant: str | None, password: bool, as_json
     settings = load_settings()
     async with open_database(settings) as database:
         tenant = await choose_tenant(database, tenant)
-        found = await find_overview(database, tenant, subscriber, password=password)
+        found = await find_overview(database, tenant, subscriber, password=password, asked_by=current_user())
     seen = await find_subscriber_orders(partial(connect_temporal, settings), tenant, subscriber)
     if not found.known and not seen.order and not seen.scheduled:
         words = f"Tenant {tenant} has no subscriber {subscriber}, and never had: check the reference. {seen.trouble}"

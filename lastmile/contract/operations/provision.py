@@ -48,7 +48,7 @@ PROVISION: OrderType[ProvisionSubscriber] = OrderType(
             "create the RADIUS account",
             CallKind.DATABASE,
             undo="delete_radius_account",
-            content=lambda order: (order.plan, order.line),
+            content=lambda order: (order.plan, order.line, order.password_ref),
             creates=(RecordKind.RADIUS_ACCOUNT,),
             facts=("radius_username",),
         ),

@@ -13,6 +13,7 @@ BEGIN
         'orders', 'customers', 'subscribers', 'network_profiles', 'devices', 'billing_services', 'billing_events',
         'suspensions', 'previous_values', 'delegations', 'delegation_events', 'delegation_counts', 'netbox_removals',
         'pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_foreign_prefixes',
+        'given_passwords',
         'radcheck', 'radreply', 'radusergroup', 'radgroupcheck', 'radgroupreply', 'radacct', 'radpostauth',
         'radius_choices', 'audit_log', 'acknowledgements'
     ] LOOP
@@ -45,7 +46,7 @@ GRANT USAGE ON SEQUENCE nas_id_seq, netbox_blocks_id_seq TO lastmile_platform;
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON orders, customers, subscribers, network_profiles, devices, billing_services, suspensions, previous_values,
        delegations, netbox_removals,
-       radcheck, radreply, radusergroup, radgroupcheck, radgroupreply
+       given_passwords, radcheck, radreply, radusergroup, radgroupcheck, radgroupreply
     TO lastmile_app, lastmile_platform;
 
 -- Events are never changed by a tenant's work.

@@ -9,12 +9,13 @@ CREATE TABLE audit_log (
     subscriber_ref  text,
     record          text NOT NULL,
     key             text NOT NULL,
-    action          text NOT NULL CHECK (action IN ('created', 'changed', 'removed')),
+    action          text NOT NULL CHECK (action IN ('created', 'changed', 'removed', 'read')),
     before          jsonb,
     after           jsonb
 );
 COMMENT ON TABLE audit_log IS
-    'The audit log: an entry for each change of a record that a person or an order makes. Append-only; the clean-up '
+    'The audit log: an entry for each change of a record that a person or an order makes, and for each time that a '
+    'password is shown. Append-only; the clean-up '
     'deletes entries that are older than the audit period.';
 COMMENT ON COLUMN audit_log.tenant_id IS 'NULL: the record belongs to no tenant, such as a NAS.';
 COMMENT ON COLUMN audit_log.actor IS 'The setting lastmile.actor of the transaction; without it, the database login.';
@@ -71,6 +72,25 @@ COMMENT ON FUNCTION lastmile_audit_log IS
     'record; and a column whose value is not recorded, only that it changed.';
 -- A role that may run the function could make a trigger of it on a table of its own, and forge entries that way.
 REVOKE EXECUTE ON FUNCTION lastmile_audit_log() FROM PUBLIC;
+
+-- SECURITY DEFINER: only this function and the triggers write to the audit log.
+CREATE FUNCTION lastmile_read_credentials(subscriber text) RETURNS TABLE (username text, password text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    FOR username, password IN
+        SELECT r.username, CASE r.attribute WHEN 'Cleartext-Password' THEN r.value END FROM radcheck r
+        WHERE r.tenant_id = nullif(current_setting('lastmile.tenant', true), '') AND r.subscriber_ref = subscriber
+          AND lastmile_is_account(r.attribute, r.value)
+    LOOP
+        INSERT INTO audit_log (tenant_id, actor, subscriber_ref, record, key, action)
+        VALUES (current_setting('lastmile.tenant'),
+                coalesce(nullif(current_setting('lastmile.actor', true), ''), session_user),
+                subscriber, 'radcheck', username, 'read');
+        RETURN NEXT;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION lastmile_read_credentials IS
+    'The user name and the password of a line of the transaction''s tenant. Records in the audit log who asked.';
 
 CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON tenants
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('id');

@@ -67,6 +67,19 @@ CREATE UNIQUE INDEX radcheck_line ON radcheck (tenant_id, subscriber_ref)
     WHERE lastmile_is_account(attribute, value) AND tenant_id <> '';
 COMMENT ON INDEX radcheck_line IS 'A line has one account; its user name.';
 
+CREATE TABLE given_passwords (
+    tenant_id   text NOT NULL REFERENCES tenants (id),
+    order_id    text NOT NULL,
+    key_name    text NOT NULL,
+    sealed      bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, order_id)
+);
+COMMENT ON TABLE given_passwords IS
+    'The passwords that orders give, encrypted, until an account has them. The clean-up deletes those that no order took.';
+COMMENT ON COLUMN given_passwords.key_name IS 'The key of LASTMILE_ENCRYPTION_KEYS.';
+COMMENT ON COLUMN given_passwords.sealed IS 'The nonce and the ciphertext (AES-256-GCM).';
+
 CREATE TABLE radreply (
     id         serial PRIMARY KEY,
     username   text NOT NULL DEFAULT '',

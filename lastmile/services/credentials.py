@@ -1,0 +1,77 @@
+"""User names and passwords of lines: store a password that an order gives, and show what a line has."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from lastmile.contract.orders import AnyOrder
+from lastmile.db import Database, TenantConnection
+from lastmile.encryption.keys import KeyRing
+from lastmile.errors import InvalidInputError
+from lastmile.radius import given_passwords
+from lastmile.radius.escaping import unescaped
+from lastmile.subscribers.errors import UnknownSubscriberError
+
+__all__ = ["Credentials", "read_credentials", "read_password", "store_password"]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the CPE of a line logs in with."""
+
+    tenant: str
+    subscriber_ref: str
+    username: str
+    password: str | None
+    """None: the line is an IPoE line."""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def store_password(database: Database, keys: KeyRing | None, order: AnyOrder) -> AnyOrder:
+    """Store the password that the order gives, encrypted, and return the order with a reference in its place.
+
+    Raises:
+        InvalidInputError: there are no encryption keys.
+        GivenPasswordError: the order was sent with another password.
+    """
+    password = getattr(order, "password", None)
+    if password is None:
+        return order
+    if keys is None:
+        raise InvalidInputError(
+            f"Order {order.order_id} gives a password, and there is no key to store it encrypted. Set "
+            "LASTMILE_ENCRYPTION_KEYS here and for every worker, or leave the password out: Lastmile generates one."
+        )
+    async with database.tenant(order.tenant, actor=order.requested_by) as connection:
+        await given_passwords.keep(connection, keys, order.tenant, order.order_id, password.get_secret_value())
+    return order.model_copy(update={"password": None, "password_ref": order.order_id})
+
+
+async def read_credentials(database: Database, tenant: str, subscriber_ref: str, *, asked_by: str) -> Credentials:
+    """Return the line's user name and password. The audit log records who asked.
+
+    Raises:
+        UnknownSubscriberError: the subscriber has no RADIUS account.
+    """
+    async with database.tenant(tenant, actor=asked_by, subscriber_ref=subscriber_ref) as connection:
+        row = await _read(connection, subscriber_ref)
+    if row is None:
+        raise UnknownSubscriberError(
+            f"Subscriber {subscriber_ref} of tenant {tenant} has no RADIUS account. "
+            f"`lastmile status {subscriber_ref}` shows what the subscriber has."
+        )
+    return Credentials(tenant, subscriber_ref, unescaped(row.username), row.password)
+
+
+async def read_password(connection: TenantConnection, subscriber_ref: str) -> str | None:
+    """Return the line's password; None if it has none. The audit log records the transaction's actor."""
+    row = await _read(connection, subscriber_ref)
+    return None if row is None else row.password
+
+
+async def _read(connection: TenantConnection, subscriber_ref: str) -> Any:
+    statement = text("SELECT username, password FROM lastmile_read_credentials(:subscriber_ref)")
+    return (await connection.execute(statement, {"subscriber_ref": subscriber_ref})).one_or_none()

@@ -1,0 +1,113 @@
+"""Passwords that orders give: stored encrypted before Temporal sees the order. Credentials that a client shows."""
+
+import base64
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from pydantic import SecretStr, ValidationError
+from structlog.testing import capture_logs
+from temporalio.client import Client
+
+from lastmile.client import Credentials, CredentialStore, KeyRing, Lastmile, ProvisionSubscriber
+from lastmile.contract import ResultStatus
+from lastmile.contract.lines import Line
+from lastmile.db import Database
+from lastmile.errors import InvalidInputError
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.radius.errors import GivenPasswordError
+from lastmile.settings import Settings
+from lastmile.subscribers.errors import UnknownSubscriberError
+from lastmile.worker import build_worker
+from tests.support.faults import Faults, broken, once
+from tests.support.orders import Orders, outcomes
+
+KEY = base64.b64encode(bytes(range(32))).decode()
+RING = KeyRing.parse(f"k1:{KEY}")
+PASSWORD = r"Ada\'s \"100%\" #0x%{User-Name}`"
+
+
+def given(orders: Orders, order_id: str = "O-1", password: str = PASSWORD) -> ProvisionSubscriber:
+    return orders.provision(order_id, password=SecretStr(password))
+
+
+@pytest.fixture
+async def crm(
+    client: Client, settings: Settings, database: Database, owner_url: str, authorization: DynamicAuthorization
+) -> AsyncIterator[Lastmile]:
+    """A client with a database and keys, and a running worker with keys. The payloads in Temporal are in clear text."""
+    keyed = settings.model_copy(update={"encryption_keys": SecretStr(f"k1:{KEY}")})
+    async with build_worker(client, keyed, database, authorization):
+        yield Lastmile(client, task_queue=settings.task_queue, credentials=CredentialStore(owner_url, RING))
+
+
+async def test_given_password_reaches_radius_and_no_history_log_or_error(
+    crm: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    faults.after = {"create_radius_account": once(broken)}
+    with capture_logs() as logs:
+        run = await crm.start(given(orders))
+        result = await run.result()
+    assert result.status is ResultStatus.COMPLETED
+    history = (await run.handle.fetch_history()).to_json()
+    assert orders.ref in history
+    assert "Ada" not in history.replace("Ada Example", "")
+    assert PASSWORD not in repr(logs) + repr(given(orders)) + str(given(orders))
+    assert await owner.fetchval("SELECT value FROM radcheck") == PASSWORD
+    assert await owner.fetchval("SELECT count(*) FROM given_passwords") == 0
+    assert (await crm.execute(given(orders))).status is ResultStatus.COMPLETED, "the same order again"
+
+
+async def test_credentials_are_shown_and_the_audit_log_names_who_asked(
+    crm: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    with pytest.raises(UnknownSubscriberError, match="has no RADIUS account"):
+        await crm.credentials("acme", orders.ref, asked_by="installer 7")
+    await crm.execute(given(orders))
+    shown = await crm.credentials("acme", orders.ref, asked_by="installer 7")
+    assert shown == Credentials("acme", orders.ref, f"{orders.ref}@acme.lastmile", PASSWORD)
+    entries = await owner.fetch("SELECT actor, tenant_id, subscriber_ref, record FROM audit_log WHERE action = 'read'")
+    assert [tuple(entry) for entry in entries] == [("installer 7", "acme", orders.ref, "radcheck")]
+    with pytest.raises(UnknownSubscriberError):
+        await crm.credentials("other", orders.ref, asked_by="installer 7")
+
+
+async def test_given_password_is_refused_without_a_store_or_a_key(
+    lastmile: Lastmile, orders: Orders, owner_url: str, settings: Settings
+) -> None:
+    with pytest.raises(InvalidInputError, match="has no database"):
+        await lastmile.start(given(orders))
+    without = Lastmile(lastmile.client, task_queue=settings.task_queue, credentials=CredentialStore(owner_url, None))
+    with pytest.raises(InvalidInputError, match="no key to store it encrypted"):
+        await without.start(given(orders))
+    with_key = Lastmile(lastmile.client, task_queue=settings.task_queue, credentials=CredentialStore(owner_url, RING))
+    result = await with_key.execute(given(orders))
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert "this worker cannot decrypt it" in result.reason
+    assert outcomes(result)["create_radius_account"] == "failed"
+
+
+async def test_another_password_under_the_same_order_id_is_refused(
+    crm: Lastmile, orders: Orders, owner_url: str
+) -> None:
+    store = CredentialStore(owner_url, RING)
+    assert (await store.store_password(given(orders))).password is None  # type: ignore[union-attr]
+    with pytest.raises(GivenPasswordError, match="was sent with another password"):
+        await store.store_password(given(orders, password="another"))
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["", "x" * 129, " x", "x\n", "'quoted'", "`id`"],
+    ids=["empty", "long", "padded", "line", "quoted", "run"],
+)
+def test_password_that_freeradius_cannot_check_is_refused_without_its_value(orders: Orders, password: str) -> None:
+    with pytest.raises(ValidationError) as failure:
+        given(orders, password=password)
+    assert not password.strip() or password not in str(failure.value)
+
+
+def test_password_of_an_ipoe_line_is_refused(orders: Orders) -> None:
+    line = Line(connection_type="ftth", access="ipoe", username="a")
+    with pytest.raises(ValidationError, match=r"password needs line\.access 'pppoe'"):
+        orders.provision(password=SecretStr("x"), line=line)
