@@ -8,6 +8,7 @@ from lastmile.encryption.keys import KeyRing
 from lastmile.radius import accounts, given_passwords
 from lastmile.radius.errors import GivenPasswordError
 from lastmile.radius.escaping import unescaped
+from lastmile.subscribers import previous_values
 
 __all__ = ["AccountActivities"]
 
@@ -38,14 +39,34 @@ class AccountActivities(Activities):
                 upload_kbps=plan.upload_kbps,
             )
             if password_ref and given is None and account.made_now:
-                raise GivenPasswordError(
-                    f"The password of order {ref.order_id} is not stored any more. "
-                    "Send the order again with the password."
-                )
+                raise _password_is_gone(ref)
         report = done(radius_username=unescaped(account.username))
         if account.created_by_order == ref.order_id:
             return report
         return report.model_copy(update={"reason": f"the account exists since order {account.created_by_order}"})
+
+    @step
+    async def replace_password(self, ref: StepContext, password_ref: str | None) -> StepReport:
+        async with self._order(ref) as connection:
+            given = await given_passwords.take(connection, self._keys, password_ref) if password_ref else None
+            if await previous_values.has_kept(connection, ref.order_id, "replace_password"):
+                user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
+                return done(radius_username=unescaped(user))
+            if password_ref and given is None:
+                raise _password_is_gone(ref)
+            user, before = await accounts.replace_password(connection, ref.tenant, ref.subscriber_ref, given)
+            await previous_values.keep(
+                connection, ref.tenant, ref.order_id, ref.subscriber_ref, "replace_password", {"password": before}
+            )
+        return done(radius_username=unescaped(user))
+
+    @step
+    async def restore_password(self, ref: StepContext) -> StepReport:
+        async with self._order(ref) as connection:
+            previous = await previous_values.take(connection, ref.order_id, "replace_password")
+            if previous is not None:
+                await accounts.replace_password(connection, ref.tenant, ref.subscriber_ref, previous["password"])
+        return undone(previous is not None)
 
     @step
     async def delete_radius_account(self, ref: StepContext) -> StepReport:
@@ -53,3 +74,9 @@ class AccountActivities(Activities):
             user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
             gone = await accounts.delete_account(connection, user, ref.order_id if ref.undo else None)
         return undone(gone) if ref.undo else done()
+
+
+def _password_is_gone(ref: StepContext) -> GivenPasswordError:
+    return GivenPasswordError(
+        f"The password of order {ref.order_id} is not stored any more. Send the order again with the password."
+    )

@@ -8,6 +8,7 @@ from workflows.maintenance.audit import Audit, Metrics
 from workflows.maintenance.cleanup import FinishRevocation, StalePrefixCleanup
 from workflows.maintenance.pool_mode_change import ChangePoolMode
 from workflows.provision import Provision
+from workflows.rotate_credentials import CredentialRotation
 from workflows.scheduled_start import ScheduledStart
 from workflows.update_customer import CustomerUpdate
 
@@ -17,6 +18,7 @@ WORKFLOWS: list[type] = [
     Provision,
     Deprovision,
     CustomerUpdate,
+    CredentialRotation,
     ScheduledStart,
     StalePrefixCleanup,
     FinishRevocation,

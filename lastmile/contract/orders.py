@@ -22,6 +22,7 @@ __all__ = [
     "Operation",
     "Order",
     "ProvisionSubscriber",
+    "RotateCredentials",
     "UpdateCustomer",
     "Urgency",
     "schedule_id",
@@ -35,6 +36,7 @@ class Operation(StrEnum):
     PROVISION = "provision"
     DEPROVISION = "deprovision"
     UPDATE_CUSTOMER = "update_customer"
+    ROTATE_CREDENTIALS = "rotate_credentials"
 
 
 class Urgency(StrEnum):
@@ -161,4 +163,15 @@ class UpdateCustomer(Order):
         return self.model_dump(include={"name", "email", "phone"}, exclude_none=True)
 
 
-AnyOrder = ProvisionSubscriber | DeprovisionSubscriber | UpdateCustomer
+class RotateCredentials(Order):
+    """Give the line of a subscriber another password. The user name stays, and no session ends."""
+
+    operation = Operation.ROTATE_CREDENTIALS
+
+    password: Annotated[Password | None, Field(exclude=True)] = None
+    """The new password. None: Lastmile generates one. The client stores it, and sends `password_ref`."""
+    password_ref: Reference | None = None
+    """The order whose password the client has stored: this order's id."""
+
+
+AnyOrder = ProvisionSubscriber | DeprovisionSubscriber | UpdateCustomer | RotateCredentials

@@ -41,6 +41,7 @@ __all__ = [
     "read_password",
     "read_speed",
     "remove_reply_items",
+    "replace_password",
     "unblock_account",
     "username",
     "write_reply_items",
@@ -135,7 +136,7 @@ async def create_account(
         InvalidAttributeError: a template of the tenant cannot say the rates of the plan.
     """
     user = stored_username(tenant, subscriber_ref, line)
-    attribute, value = credential(line, password or secrets.token_urlsafe(18))
+    attribute, value = credential(line, password or _generated_password())
     checked, replied = check_items(line), dict(port_items(line))
     group = Group(tenant, plan, download_kbps, upload_kbps)
     made = await _CREATE_ACCOUNT.one_or_none(
@@ -309,6 +310,30 @@ async def remove_reply_items(connection: TenantConnection, user: str, items: Ite
                 radreply.c.username == user, radreply.c.attribute == attribute, radreply.c.value == value
             )
         )
+
+
+async def replace_password(
+    connection: TenantConnection, tenant: str, subscriber_ref: str, password: str | None
+) -> tuple[str, str]:
+    """Give the line's account the password; without `password`, a generated one. Return the user name and the former.
+
+    Raises:
+        AccountConflictError: the line has no account with a password.
+    """
+    account = (radcheck.c.tenant_id == tenant, radcheck.c.subscriber_ref == subscriber_ref, _is_account(), _managed())
+    found = (await connection.execute(select(radcheck).where(*account).with_for_update())).one_or_none()
+    if found is None or found.attribute != PASSWORD:
+        raise AccountConflictError(
+            f"Subscriber {subscriber_ref} has no password to replace: "
+            + ("the line is an IPoE line." if found else "the line has no RADIUS account.")
+        )
+    new = update(radcheck).where(radcheck.c.id == found.id).values(value=password or _generated_password())
+    await connection.execute(new)
+    return found.username, found.value
+
+
+def _generated_password() -> str:
+    return secrets.token_urlsafe(18)
 
 
 async def read_password(connection: TenantConnection, user: str) -> str | None:

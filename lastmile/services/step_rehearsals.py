@@ -10,7 +10,7 @@ from typing import Any
 from ipam.allocation import allocate
 from ipam.delegations import Delegation, held_by
 from ipam.matching import must_match
-from lastmile.contract import Order, ProvisionSubscriber, UpdateCustomer
+from lastmile.contract import Order, ProvisionSubscriber, RotateCredentials, UpdateCustomer
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import TenantConnection
 from lastmile.devices import records as devices
@@ -155,6 +155,11 @@ async def _update_customer(rehearsal: Rehearsal, order: UpdateCustomer) -> None:
         rehearsal.note("reuse", "the customer has these values already")
 
 
+async def _replace_password(rehearsal: Rehearsal, order: RotateCredentials) -> None:
+    user, _ = await accounts.replace_password(rehearsal.connection, order.tenant, order.subscriber_ref, None)
+    rehearsal.note("change", f"the password of {unescaped(user)}")
+
+
 async def _verify_subscriber(rehearsal: Rehearsal, order: Order) -> None:
     subscriber = await find_line(rehearsal.connection, order.tenant, order.subscriber_ref, order.order_id)
     if subscriber is None:
@@ -188,6 +193,7 @@ REHEARSALS: Mapping[str, Callable[[Rehearsal, Any], Awaitable[None]]] = {
     "create_billing_service": _create_billing_service,
     "verify_line": _verify_line,
     "update_customer": _update_customer,
+    "replace_password": _replace_password,
     "verify_subscriber": _verify_subscriber,
     "suspend_billing_service": _not_shown,
     "deactivate_onu": _not_shown,

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from lastmile.db import TenantConnection
 from lastmile.subscribers.tables import previous_values
 
-__all__ = ["keep", "settle", "take"]
+__all__ = ["has_kept", "keep", "settle", "take"]
 
 
 async def keep(
@@ -33,6 +33,14 @@ async def keep(
         "value": dict(value),
     }
     await connection.execute(insert(previous_values).values(row).on_conflict_do_nothing())
+
+
+async def has_kept(connection: TenantConnection, order_id: str, step: str) -> bool:
+    """Return whether an earlier attempt of this order's step has kept what it replaced."""
+    kept = select(previous_values.c.step).where(
+        previous_values.c.created_by_order == order_id, previous_values.c.step == step
+    )
+    return await connection.scalar(kept) is not None
 
 
 async def take(connection: TenantConnection, order_id: str, step: str) -> dict[str, Any] | None:

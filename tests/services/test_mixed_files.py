@@ -42,7 +42,10 @@ def test_csv_with_both_operations_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"operation": "pause"}, "operation: must be one of 'provision', 'deprovision', 'update_customer'"),
+        (
+            {"operation": "pause"},
+            "operation: must be one of 'provision', 'deprovision', 'update_customer', 'rotate_credentials'",
+        ),
         ({"plan": {}}, "plan: "),
         ({"reason": ""}, "reason: "),
     ],

@@ -10,7 +10,15 @@ from temporalio.client import ScheduleActionExecutionStartWorkflow, WorkflowHand
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.orders import Lastmile, OrderRun, ScheduledOrder
-from lastmile.contract import AnyOrder, DeprovisionSubscriber, Progress, ProvisionSubscriber, RunStatus, UpdateCustomer
+from lastmile.contract import (
+    AnyOrder,
+    DeprovisionSubscriber,
+    Progress,
+    ProvisionSubscriber,
+    RotateCredentials,
+    RunStatus,
+    UpdateCustomer,
+)
 from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.devstack.nas import ScriptedNas
 
@@ -83,6 +91,10 @@ class Orders:
     def update_customer(self, order_id: str = "O-2", **changes: Any) -> UpdateCustomer:
         values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "name": "Ada Lovelace"}
         return UpdateCustomer(**(values | changes))
+
+    def rotate_credentials(self, order_id: str = "O-2", **changes: Any) -> RotateCredentials:
+        values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref}
+        return RotateCredentials(**(values | changes))
 
     def deprovision(self, order_id: str = "O-9", **changes: Any) -> DeprovisionSubscriber:
         values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "reason": "moved away"}

@@ -20,7 +20,7 @@ from lastmile.settings import Settings
 from lastmile.subscribers.errors import UnknownSubscriberError
 from lastmile.worker import build_worker
 from tests.support.faults import Faults, broken, once
-from tests.support.orders import Orders, outcomes
+from tests.support.orders import Orders, outcomes, what_is_there
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 RING = KeyRing.parse(f"k1:{KEY}")
@@ -111,3 +111,26 @@ def test_password_of_an_ipoe_line_is_refused(orders: Orders) -> None:
     line = Line(connection_type="ftth", access="ipoe", username="a")
     with pytest.raises(ValidationError, match=r"password needs line\.access 'pppoe'"):
         orders.provision(password=SecretStr("x"), line=line)
+
+
+async def test_rotate_credentials_replaces_the_password_and_nothing_else(
+    crm: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    await crm.execute(given(orders))
+    before = await what_is_there(owner)
+    faults.after = {"replace_password": once(broken)}
+    result = await crm.execute(orders.rotate_credentials(password=SecretStr("the second")))
+    assert result.status is ResultStatus.COMPLETED
+    assert result.created.radius_username == f"{orders.ref}@acme.lastmile"
+    after = await what_is_there(owner)
+    assert {table for table, rows in after.items() if rows != before[table]} == {"radcheck"}
+    assert await owner.fetchval("SELECT value FROM radcheck") == "the second"
+    assert (await crm.execute(orders.rotate_credentials("O-3"))).status is ResultStatus.COMPLETED
+    assert len(await owner.fetchval("SELECT value FROM radcheck")) >= 20, "generated"
+
+
+async def test_rotate_credentials_of_an_ipoe_line_is_rolled_back(lastmile: Lastmile, orders: Orders) -> None:
+    await lastmile.execute(orders.provision(line=Line(connection_type="ftth", access="ipoe", username=orders.ref)))
+    result = await lastmile.execute(orders.rotate_credentials())
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert "the line is an IPoE line" in result.reason

@@ -68,3 +68,30 @@ def update_customer(
             as_json=json,
         )
     )
+
+
+@order_commands.command("rotate-credentials", epilog=EPILOG)
+def rotate_credentials(
+    subscriber: Subscriber,
+    tenant: Tenant = None,
+    order_id: OrderId = None,
+    not_before: NotBefore = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Give a line another password, which takes effect at the next login. `lastmile credentials` shows it."""
+    from lastmile.cli.orders.single_order import run_order
+    from lastmile.contract import RotateCredentials
+
+    run(
+        run_order(
+            RotateCredentials,
+            subscriber,
+            {},
+            tenant=tenant,
+            order_id=order_id,
+            not_before=not_before,
+            dry_run=dry_run,
+            as_json=json,
+        )
+    )

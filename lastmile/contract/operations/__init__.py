@@ -11,6 +11,7 @@ from typing import Any
 from lastmile.contract.operations.deprovision import DEPROVISION
 from lastmile.contract.operations.order_type import LineEffect, OrderType
 from lastmile.contract.operations.provision import PROVISION
+from lastmile.contract.operations.rotate_credentials import ROTATE_CREDENTIALS
 from lastmile.contract.operations.update_customer import UPDATE_CUSTOMER
 from lastmile.contract.orders import AnyOrder, Operation
 
@@ -18,6 +19,7 @@ __all__ = [
     "DEPROVISION",
     "OPERATIONS",
     "PROVISION",
+    "ROTATE_CREDENTIALS",
     "UPDATE_CUSTOMER",
     "LineEffect",
     "OrderType",
@@ -31,6 +33,7 @@ OPERATIONS: Mapping[Operation, OrderType[Any]] = {
         PROVISION,
         DEPROVISION,
         UPDATE_CUSTOMER,
+        ROTATE_CREDENTIALS,
     )
 }
 

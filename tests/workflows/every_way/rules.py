@@ -197,6 +197,14 @@ OPERATIONS = {
         ),
         after=("provision",),
     ),
+    "rotate_credentials": Flow(
+        LINE,
+        (
+            Rule(VERIFY),
+            Rule("replace_password", f"{PREVIOUS} replace_password", undo=Undo("restore_password")),
+        ),
+        after=("provision",),
+    ),
 }
 
 _MADE_ROWS = {
