@@ -9,6 +9,8 @@ from lastmile.radius import accounts, given_passwords
 from lastmile.radius.errors import GivenPasswordError
 from lastmile.radius.escaping import unescaped
 from lastmile.subscribers import previous_values
+from lastmile.subscribers.line_changes import read_line_before
+from lastmile.subscribers.records import read_line
 
 __all__ = ["AccountActivities"]
 
@@ -74,6 +76,32 @@ class AccountActivities(Activities):
             user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
             gone = await accounts.delete_account(connection, user, ref.order_id if ref.undo else None)
         return undone(gone) if ref.undo else done()
+
+    @step
+    async def update_account(self, ref: StepContext) -> StepReport:
+        """Give the account what follows from the line: its user name, and the check of the port of logins."""
+        async with self._order(ref) as connection:
+            line = await read_line(connection, ref.subscriber_ref)
+            assert line is not None  # change_line has read it
+            before, after = await accounts.follow_line(connection, ref.tenant, ref.subscriber_ref, line)
+            value = {"username": before}
+            await previous_values.keep(
+                connection, ref.tenant, ref.order_id, ref.subscriber_ref, "update_account", value
+            )
+        report = done(radius_username=unescaped(after))
+        if before == after:
+            return report
+        words = f"the user name is {unescaped(after)} from the next login on, and was {unescaped(before)}"
+        return report.model_copy(update={"reason": words})
+
+    @step
+    async def restore_account(self, ref: StepContext) -> StepReport:
+        async with self._order(ref) as connection:
+            previous = await previous_values.take(connection, ref.order_id, "update_account")
+            line = await read_line_before(connection, ref.order_id)
+            if previous is not None and line is not None:
+                await accounts.follow_line(connection, ref.tenant, ref.subscriber_ref, line)
+        return undone(previous is not None)
 
 
 def _password_is_gone(ref: StepContext) -> GivenPasswordError:

@@ -11,17 +11,25 @@ from lastmile.devices.controllers import Controller, LineDevice
 from lastmile.devices.records import DeviceKind
 from lastmile.subscribers.records import read_line
 
-__all__ = ["DeviceActivities"]
+__all__ = ["CONTROLLER_NAMES", "ControllerActivities", "DeviceActivities", "device_of"]
 
-_CONTROLLER_NAMES = {DeviceKind.ONU: "OLT controller", DeviceKind.CPE: "ACS"}
+CONTROLLER_NAMES = {DeviceKind.ONU: "OLT controller", DeviceKind.CPE: "ACS"}
 
 
-class DeviceActivities(Activities):
-    """The steps and undos on devices. Without a controller, a step records the desired state and is skipped."""
+class ControllerActivities(Activities):
+    """The base of activities on devices, with the controller of each kind."""
 
     def __init__(self, database: Database, onu: Controller | None = None, cpe: Controller | None = None) -> None:
         super().__init__(database)
         self._controllers = {DeviceKind.ONU: onu, DeviceKind.CPE: cpe}
+
+    def _before_switch(self, kind: DeviceKind) -> None:
+        if self._controllers[kind] is not None:
+            beyond_database(f"ask the {CONTROLLER_NAMES[kind]}")
+
+
+class DeviceActivities(ControllerActivities):
+    """The steps and undos on devices. Without a controller, a step records the desired state and is skipped."""
 
     @step
     async def activate_onu(self, ref: StepContext) -> StepReport:
@@ -42,7 +50,7 @@ class DeviceActivities(Activities):
     async def _on(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         """Put the device into service. As an undo: only where this order took the device out of service."""
         async with self._order(ref) as connection:
-            device = _device(ref, kind, await read_line(connection, ref.subscriber_ref))
+            device = device_of(ref, kind, await read_line(connection, ref.subscriber_ref))
             if device is None:
                 return skipped(f"the line has no {kind.upper()}")
             if ref.undo:
@@ -67,7 +75,7 @@ class DeviceActivities(Activities):
             if ref.undo and found.created_by_order != ref.order_id:
                 return undone(False)
             line = await read_line(connection, ref.subscriber_ref)
-            device = _device(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity)
+            device = device_of(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity)
             self._before_switch(kind)
             await records.set_target_state(
                 connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, found.identity, False
@@ -81,15 +89,11 @@ class DeviceActivities(Activities):
                 await records.delete_device(connection, ref.order_id, ref.subscriber_ref, kind)
         return report
 
-    def _before_switch(self, kind: DeviceKind) -> None:
-        if self._controllers[kind] is not None:
-            beyond_database(f"ask the {_CONTROLLER_NAMES[kind]}")
-
     async def _switch(self, ref: StepContext, kind: DeviceKind, device: LineDevice, on: bool) -> StepReport:
         controller = self._controllers[kind]
         if controller is None:
             state = "in service" if on else "out of service"
-            name = _CONTROLLER_NAMES[kind]
+            name = CONTROLLER_NAMES[kind]
             return skipped(f"no {name} is configured: recorded that {device.identity} should be {state}")
         async with heartbeating():
             await (controller.switch_on if on else controller.switch_off)(device)
@@ -98,7 +102,8 @@ class DeviceActivities(Activities):
         return undone(True) if ref.undo else done()
 
 
-def _device(ref: StepContext, kind: DeviceKind, line: Line | None) -> LineDevice | None:
+def device_of(ref: StepContext, kind: DeviceKind, line: Line | None) -> LineDevice | None:
+    """Return the line's device of this kind, with its place; None if the line has none."""
     identity = None if line is None else line.onu_serial if kind is DeviceKind.ONU else line.cpe_mac
     if line is None or identity is None:
         return None

@@ -1,11 +1,14 @@
 """The steps on customers, subscribers, network profiles and billing services."""
 
+from typing import Any
+
 from activities.base import Activities, done, skipped, step, undone
 from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.contract.orders import Operation
 from lastmile.services.remains import find_line
 from lastmile.subscribers import billing, previous_values, records
+from lastmile.subscribers.line_changes import change_line, changed_fields, restore_line
 from lastmile.subscribers.line_states import verify_line
 
 __all__ = ["RecordActivities"]
@@ -87,6 +90,20 @@ class RecordActivities(Activities):
             subscriber = await records.read_subscriber(connection, ref.subscriber_ref)
             record = await records.create_network_profile(connection, ref.tenant, ref.order_id, subscriber, line)
         return _made(record, ref, "network_profile_id", "the network profile")
+
+    @step
+    async def change_line(self, ref: StepContext, changes: dict[str, Any]) -> StepReport:
+        async with self._order(ref) as connection:
+            profile_id, before, after = await change_line(
+                connection, ref.tenant, ref.order_id, ref.subscriber_ref, changes
+            )
+        reason = "" if changed_fields(before, after) else "the line has these values already"
+        return done(network_profile_id=profile_id).model_copy(update={"reason": reason})
+
+    @step
+    async def restore_line(self, ref: StepContext) -> StepReport:
+        async with self._order(ref) as connection:
+            return undone(await restore_line(connection, ref.order_id, ref.subscriber_ref))
 
     @step
     async def delete_network_profile(self, ref: StepContext) -> StepReport:

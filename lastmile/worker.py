@@ -30,6 +30,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymen
 
 from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
+from activities.device_changes import DeviceChangeActivities
 from activities.devices import DeviceActivities
 from activities.interceptor import ActivityInterceptor
 from activities.maintenance.audit import AuditActivities
@@ -89,6 +90,7 @@ def build_worker(
         AccountActivities(database, settings.key_ring),
         AddressActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
         DeviceActivities(database, onu, cpe),
+        DeviceChangeActivities(database, onu, cpe),
     )
     # As for activities, the client's interceptors are the outer ones.
     of_client = [one for one in client.config()["interceptors"] if isinstance(one, StepInterceptor)]

@@ -8,6 +8,8 @@ from workflows.maintenance.audit import Audit, Metrics
 from workflows.maintenance.cleanup import FinishRevocation, StalePrefixCleanup
 from workflows.maintenance.pool_mode_change import ChangePoolMode
 from workflows.provision import Provision
+from workflows.relocate import LineRelocation
+from workflows.replace_device import DeviceReplacement
 from workflows.rotate_credentials import CredentialRotation
 from workflows.scheduled_start import ScheduledStart
 from workflows.update_customer import CustomerUpdate
@@ -19,6 +21,8 @@ WORKFLOWS: list[type] = [
     Deprovision,
     CustomerUpdate,
     CredentialRotation,
+    DeviceReplacement,
+    LineRelocation,
     ScheduledStart,
     StalePrefixCleanup,
     FinishRevocation,

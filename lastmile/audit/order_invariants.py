@@ -95,6 +95,24 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         "send the change again with a new order, or a change back to what the line had; a deprovision ends the line",
     ),
     Invariant(
+        "other_device",
+        6,
+        "the devices in service are those of the network profile",
+        f"""
+        SELECT d.tenant_id AS tenant, d.subscriber_ref AS subject, d.subscriber_ref || ' ' || d.kind AS key,
+               upper(d.kind) || ' ' || d.identity || ' is in service, but the network profile has '
+               || coalesce(profile.identity, 'no ' || upper(d.kind)) AS words
+        FROM devices d
+        JOIN subscribers s ON s.tenant_id = d.tenant_id AND s.ref = d.subscriber_ref AND s.archived_at IS NULL
+        JOIN network_profiles n ON n.subscriber_id = s.id
+        CROSS JOIN LATERAL (SELECT CASE d.kind WHEN 'onu' THEN n.onu_serial ELSE n.cpe_mac::text END AS identity)
+            profile
+        WHERE d.in_service AND d.identity IS DISTINCT FROM profile.identity AND {tenant_condition("d.tenant_id")}
+          AND {_NO_OPEN_ORDER.format("d")}
+        """,
+        "order a replace_device with the device that the line has",
+    ),
+    Invariant(
         "incomplete",
         6,
         "a provisioned subscriber has every record that its order created",

@@ -12,6 +12,7 @@ from lastmile.fields.text import PRINTABLE, UNPADDED, USERNAME
 
 __all__ = [
     "Access",
+    "AgentOption",
     "ConnectionType",
     "Customer",
     "Email",
@@ -20,6 +21,7 @@ __all__ = [
     "Name",
     "Option82Policy",
     "Phone",
+    "PonPort",
     "Reference",
     "ServicePlan",
     "TenantId",
@@ -40,6 +42,8 @@ Phone = Annotated[str, Field(strict=True, max_length=32, pattern=r"^\+?[0-9 ()./
 AgentOption = Annotated[str, Field(strict=True, min_length=1, max_length=253), PRINTABLE, UNPADDED]
 """A sub-option of DHCP option 82 (RFC 3046), as its text."""
 
+PonPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9/.:_-]{0,31}$")]
+"""A port of an OLT, as the OLT names it."""
 
 Username = Annotated[str, Field(strict=True, min_length=1, max_length=253), PRINTABLE, UNPADDED, USERNAME]
 """A RADIUS user name, as the BNG sends it."""
@@ -126,7 +130,7 @@ class Line(_Model):
     onu_serial: OnuSerial | None = None
     """One ONU has one line, or several of connection type `fttb`."""
     olt: Reference | None = None
-    pon_port: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9/.:_-]{0,31}$")] | None = None
+    pon_port: PonPort | None = None
     cpe_mac: MacAddress | None = None
     s_vlan: Vlan | None = None
     c_vlan: Vlan | None = None

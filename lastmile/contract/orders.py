@@ -10,7 +10,21 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lastmile.contract.addressing import Addressing
-from lastmile.contract.lines import Access, Customer, Email, Line, Name, Phone, Reference, ServicePlan, TenantId
+from lastmile.contract.lines import (
+    Access,
+    AgentOption,
+    Customer,
+    Email,
+    Line,
+    Name,
+    Phone,
+    PonPort,
+    Reference,
+    ServicePlan,
+    TenantId,
+    Vlan,
+)
+from lastmile.fields.devices import MacAddress, OnuSerial
 from lastmile.fields.passwords import Password
 from lastmile.fields.scalars import Moment, any_case
 from lastmile.fields.text import PRINTABLE
@@ -22,6 +36,8 @@ __all__ = [
     "Operation",
     "Order",
     "ProvisionSubscriber",
+    "RelocateLine",
+    "ReplaceDevice",
     "RotateCredentials",
     "UpdateCustomer",
     "Urgency",
@@ -37,6 +53,8 @@ class Operation(StrEnum):
     DEPROVISION = "deprovision"
     UPDATE_CUSTOMER = "update_customer"
     ROTATE_CREDENTIALS = "rotate_credentials"
+    REPLACE_DEVICE = "replace_device"
+    RELOCATE = "relocate"
 
 
 class Urgency(StrEnum):
@@ -174,4 +192,51 @@ class RotateCredentials(Order):
     """The order whose password the client has stored: this order's id."""
 
 
-AnyOrder = ProvisionSubscriber | DeprovisionSubscriber | UpdateCustomer | RotateCredentials
+class ReplaceDevice(Order):
+    """Put another ONU or CPE into service on the subscriber's line, in place of the one that the line has."""
+
+    operation = Operation.REPLACE_DEVICE
+
+    onu_serial: OnuSerial | None = None
+    cpe_mac: MacAddress | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.changes:
+            raise ValueError("needs an onu_serial or a cpe_mac")
+        return self
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """The fields of the line that change, with their new values."""
+        return self.model_dump(include={"onu_serial", "cpe_mac"}, exclude_none=True)
+
+
+class RelocateLine(Order):
+    """Move the subscriber's line to another place in the access network. A field that is not given stays as it is."""
+
+    operation = Operation.RELOCATE
+
+    olt: Reference | None = None
+    pon_port: PonPort | None = None
+    s_vlan: Vlan | None = None
+    c_vlan: Vlan | None = None
+    circuit_id: AgentOption | None = None
+    remote_id: AgentOption | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.changes:
+            raise ValueError("needs an olt, a pon_port, an s_vlan, a c_vlan, a circuit_id or a remote_id")
+        return self
+
+    @property
+    def changes(self) -> dict[str, str | int]:
+        """The fields of the line that change, with their new values."""
+        place = {"olt", "pon_port", "s_vlan", "c_vlan", "circuit_id", "remote_id"}
+        return self.model_dump(include=place, exclude_none=True)
+
+
+AnyOrder = (
+    ProvisionSubscriber | DeprovisionSubscriber | UpdateCustomer | RotateCredentials | ReplaceDevice | RelocateLine
+)

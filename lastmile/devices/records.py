@@ -1,6 +1,6 @@
 """The target state of a line's ONU and CPE, and whether a controller has confirmed it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 
 from sqlalchemy import (
@@ -32,6 +32,8 @@ __all__ = [
     "devices",
     "find_device",
     "is_shared",
+    "replace_device",
+    "restore_device",
     "restore_service",
     "set_target_state",
 ]
@@ -70,11 +72,13 @@ class Device:
     """Whether the device should be in service."""
     created_by_order: str
     updated_by_order: str
+    confirmed: bool = False
+    """Whether a controller has brought the device into that state."""
 
 
 async def find_device(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind) -> Device | None:
     """Return the line's device of this kind; None if no order has named one."""
-    columns = (devices.c.identity, devices.c.in_service, devices.c.created_by_order, devices.c.updated_by_order)
+    columns = [devices.c[field.name] for field in fields(Device)]
     row = (await connection.execute(select(*columns).where(_matches(subscriber_ref, kind)))).one_or_none()
     return Device(*row) if row else None
 
@@ -116,6 +120,43 @@ async def set_target_state(
             where=changed,
         )
     )
+
+
+async def replace_device(
+    connection: TenantConnection, tenant: str, order_id: str, subscriber_ref: str, kind: DeviceKind, identity: str
+) -> None:
+    """Record that the line has this device, in the state of the one before. A first device should be in service."""
+    new = insert(devices).values(
+        tenant_id=tenant,
+        subscriber_ref=subscriber_ref,
+        kind=kind,
+        identity=identity,
+        in_service=True,
+        created_by_order=order_id,
+        updated_by_order=order_id,
+    )
+    await connection.execute(
+        new.on_conflict_do_update(
+            index_elements=["tenant_id", "subscriber_ref", "kind"],
+            set_={
+                "identity": new.excluded.identity,
+                "confirmed": False,
+                "updated_by_order": new.excluded.updated_by_order,
+                "updated_at": func.now(),
+            },
+        )
+    )
+
+
+async def restore_device(
+    connection: TenantConnection, subscriber_ref: str, kind: DeviceKind, before: Device | None
+) -> None:
+    """Undo `replace_device`: record the device that the line had; None: it had none."""
+    this = _matches(subscriber_ref, kind)
+    if before is None:
+        await connection.execute(delete(devices).where(this))
+    else:
+        await connection.execute(update(devices).where(this).values(**asdict(before), updated_at=func.now()))
 
 
 async def restore_service(connection: TenantConnection, order_id: str, subscriber_ref: str, kind: DeviceKind) -> bool:

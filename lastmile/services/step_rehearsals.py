@@ -10,7 +10,14 @@ from typing import Any
 from ipam.allocation import allocate
 from ipam.delegations import Delegation, held_by
 from ipam.matching import must_match
-from lastmile.contract import Order, ProvisionSubscriber, RotateCredentials, UpdateCustomer
+from lastmile.contract import (
+    Order,
+    ProvisionSubscriber,
+    RelocateLine,
+    ReplaceDevice,
+    RotateCredentials,
+    UpdateCustomer,
+)
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import TenantConnection
 from lastmile.devices import records as devices
@@ -20,6 +27,7 @@ from lastmile.radius import accounts
 from lastmile.radius.escaping import unescaped
 from lastmile.services.remains import find_line
 from lastmile.subscribers import billing, records
+from lastmile.subscribers.line_changes import change_line, changed_fields, read_line_before
 from lastmile.subscribers.line_states import verify_line
 
 __all__ = ["REHEARSALS", "Rehearsal", "StepPlan"]
@@ -160,6 +168,54 @@ async def _replace_password(rehearsal: Rehearsal, order: RotateCredentials) -> N
     rehearsal.note("change", f"the password of {unescaped(user)}")
 
 
+async def _change_line(rehearsal: Rehearsal, order: ReplaceDevice | RelocateLine) -> None:
+    _, before, after = await change_line(
+        rehearsal.connection, order.tenant, order.order_id, order.subscriber_ref, order.changes
+    )
+    changed = [
+        f"{field} from {getattr(before, field) or 'none'} to {getattr(after, field)}"
+        for field in changed_fields(before, after)
+    ]
+    if changed:
+        rehearsal.note("change", ", ".join(changed))
+    else:
+        rehearsal.note("reuse", "the line has these values already")
+
+
+async def _change_onu(rehearsal: Rehearsal, order: Order) -> None:
+    await _change_device(rehearsal, DeviceKind.ONU, "onu_serial")
+
+
+async def _change_cpe(rehearsal: Rehearsal, order: Order) -> None:
+    await _change_device(rehearsal, DeviceKind.CPE, "cpe_mac")
+
+
+async def _change_device(rehearsal: Rehearsal, kind: DeviceKind, field: str) -> None:
+    before = await read_line_before(rehearsal.connection, rehearsal.order.order_id)
+    after = await records.read_line(rehearsal.connection, rehearsal.order.subscriber_ref)
+    assert before is not None
+    assert after is not None
+    old, new = getattr(before, field), getattr(after, field)
+    if new is None:
+        rehearsal.note("skip", f"the line has no {kind.upper()}")
+    elif old != new:
+        rehearsal.note("change", f"{new} in service" + (f", and {old} out of service" if old else ""))
+    elif any(place in changed_fields(before, after) for place in ("olt", "pon_port", "s_vlan", "c_vlan")):
+        rehearsal.note("change", f"{new} in service at the new place")
+    else:
+        rehearsal.note("reuse", f"the line keeps its {kind.upper()} {new}")
+
+
+async def _update_account(rehearsal: Rehearsal, order: Order) -> None:
+    line = await records.read_line(rehearsal.connection, order.subscriber_ref)
+    assert line is not None
+    before, after = await accounts.follow_line(rehearsal.connection, order.tenant, order.subscriber_ref, line)
+    if before == after:
+        rehearsal.note("reuse", f"account {unescaped(after)}")
+    else:
+        rehearsal.note("change", f"user name from {unescaped(before)} to {unescaped(after)}")
+
+
 async def _verify_subscriber(rehearsal: Rehearsal, order: Order) -> None:
     subscriber = await find_line(rehearsal.connection, order.tenant, order.subscriber_ref, order.order_id)
     if subscriber is None:
@@ -194,6 +250,10 @@ REHEARSALS: Mapping[str, Callable[[Rehearsal, Any], Awaitable[None]]] = {
     "verify_line": _verify_line,
     "update_customer": _update_customer,
     "replace_password": _replace_password,
+    "change_line": _change_line,
+    "change_onu": _change_onu,
+    "change_cpe": _change_cpe,
+    "update_account": _update_account,
     "verify_subscriber": _verify_subscriber,
     "suspend_billing_service": _not_shown,
     "deactivate_onu": _not_shown,

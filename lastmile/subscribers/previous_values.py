@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from lastmile.db import TenantConnection
 from lastmile.subscribers.tables import previous_values
 
-__all__ = ["has_kept", "keep", "settle", "take"]
+__all__ = ["find", "has_kept", "keep", "kept_by_every_order", "settle", "take"]
 
 
 async def keep(
@@ -41,6 +41,26 @@ async def has_kept(connection: TenantConnection, order_id: str, step: str) -> bo
         previous_values.c.created_by_order == order_id, previous_values.c.step == step
     )
     return await connection.scalar(kept) is not None
+
+
+async def find(connection: TenantConnection, order_id: str, step: str) -> dict[str, Any] | None:
+    """Return what the step of this order has replaced. None: the step has replaced nothing."""
+    value = await connection.scalar(
+        select(previous_values.c.value).where(
+            previous_values.c.created_by_order == order_id, previous_values.c.step == step
+        )
+    )
+    return None if value is None else dict(value)
+
+
+async def kept_by_every_order(connection: TenantConnection, subscriber_ref: str, step: str) -> list[dict[str, Any]]:
+    """Return what the step has replaced in this order, and in orders of the subscriber that ended halfway."""
+    values = await connection.scalars(
+        select(previous_values.c.value)
+        .where(previous_values.c.subscriber_ref == subscriber_ref, previous_values.c.step == step)
+        .order_by(previous_values.c.recorded_at)
+    )
+    return [dict(value) for value in values]
 
 
 async def take(connection: TenantConnection, order_id: str, step: str) -> dict[str, Any] | None:

@@ -4,19 +4,20 @@ Every `create_*` function returns the record of an earlier attempt, and raises `
 record differs. Every `delete_*` function succeeds if there is nothing to delete.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Delete, Table, Update, delete, func, select, update
+from sqlalchemy import Delete, Table, Update, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from lastmile.contract.lines import ConnectionType, Customer, Line, Option82Policy
+from lastmile.contract.lines import Customer, Line
 from lastmile.db import TenantConnection
 from lastmile.fields.stored import STORED
 from lastmile.subscribers.differences import differing_customer_fields
 from lastmile.subscribers.errors import RecordConflictError, UnknownSubscriberError
+from lastmile.subscribers.line_conflicts import line_conflict
 from lastmile.subscribers.tables import customers, network_profiles, subscribers
 
 __all__ = [
@@ -221,7 +222,7 @@ async def create_network_profile(
         await connection.execute(select(network_profiles).where(network_profiles.c.subscriber_id == subscriber.id))
     ).one_or_none()
     if row is None:
-        raise await _line_conflict(connection, line)
+        raise await line_conflict(connection, line)
     if differing := [field for field, value in line.model_dump().items() if getattr(row, field) != value]:
         raise RecordConflictError(
             f"The subscriber has a network profile with another {', '.join(differing)}. "
@@ -254,45 +255,6 @@ async def read_line(connection: TenantConnection, ref: str) -> Line | None:
         )
     ).one_or_none()
     return Line.model_validate(row._asdict(), context=STORED) if row else None
-
-
-async def _line_conflict(connection: TenantConnection, line: Line) -> RecordConflictError:
-    """Return the error with each resource that another line has."""
-    found = []
-    for same, words in _exclusive_resources(line):
-        owner = (
-            select(subscribers.c.ref)
-            .join(network_profiles, network_profiles.c.subscriber_id == subscribers.c.id)
-            .where(*same)
-            .limit(1)
-        )
-        if ref := await connection.scalar(owner):
-            found.append(words.format(f"subscriber {ref}'s line"))
-    return RecordConflictError(
-        "; ".join(found) or "The network profile changed while the order ran. Send the order again."
-    )
-
-
-def _exclusive_resources(line: Line) -> Iterator[tuple[list[ColumnElement[bool]], str]]:
-    """Yield each resource that only one line can have: the condition of the database's constraint, and the message."""
-    other = network_profiles.c
-    # A resource that the line does not have is omitted: `== None` becomes IS NULL, and finds every line without it.
-    if line.onu_serial is not None:
-        shareable = line.connection_type is ConnectionType.FTTB
-        exclusive = [other.connection_type != ConnectionType.FTTB] if shareable else []
-        words = f"line.onu_serial: ONU {line.onu_serial} already belongs to {{}}"
-        yield [other.onu_serial == line.onu_serial, *exclusive], f"{words}, and only fttb lines share an ONU"
-    if line.cpe_mac is not None:
-        yield [other.cpe_mac == line.cpe_mac], f"line.cpe_mac: CPE {line.cpe_mac} already belongs to {{}}"
-    port = [line.olt, line.pon_port, line.s_vlan, line.c_vlan]
-    if None not in port:
-        columns = [other.olt, other.pon_port, other.s_vlan, other.c_vlan]
-        words = f"line.c_vlan: S-VLAN {line.s_vlan} and C-VLAN {line.c_vlan} on port {line.pon_port} of OLT {line.olt}"
-        yield [column == value for column, value in zip(columns, port, strict=True)], f"{words} already belong to {{}}"
-    if line.circuit_id is not None and line.option82_policy is Option82Policy.ENFORCE:
-        circuit = line.circuit_id.replace("{", "{{").replace("}", "}}")
-        words = f"line.circuit_id: {circuit!r} already belongs to {{}}, and both lines enforce their circuit id"
-        yield [other.circuit_id == line.circuit_id, other.option82_policy == Option82Policy.ENFORCE], words
 
 
 def _record(table: Table) -> Any:

@@ -259,6 +259,12 @@ BREAKS = [
         repaired=True,
     ),
     Break(
+        "other_device",
+        "UPDATE devices SET identity = 'ACME0000FFFF' WHERE subscriber_ref = 'S-1' AND kind = 'onu'",
+        "S-1",
+        r"ONU ACME0000FFFF is in service, but the network profile has ACME0000000\d",
+    ),
+    Break(
         "half_changed",
         "INSERT INTO previous_values (tenant_id, created_by_order, step, subscriber_ref, value)"
         " VALUES ('acme', 'O-1', 'update_customer', 'S-1', '{}')",

@@ -32,10 +32,16 @@ async def deprovision_and_provision(env: AuditedEnv, nth: int) -> None:
     await provision(env, nth)
 
 
+async def replace_device(env: AuditedEnv, nth: int) -> None:
+    """Replace the device by the one that the line has."""
+    await env.replace_device(nth, onu_serial=f"ACME{nth:08X}")
+
+
 CURES: dict[str, tuple[Cure, ...]] = {
     "second_delegation": (deprovision_and_provision,),
     "left_behind": (provision, deprovision),
     "left_suspended": (provision, deprovision),
+    "other_device": (replace_device,),
     "incomplete": (deprovision_and_provision,),
     "taken_away": (deprovision_and_provision,),
     "not_terminated": (deprovision,),

@@ -34,7 +34,11 @@ def options(command: Any) -> set[str]:
     return {option for parameter in command.params for option in parameter.opts}
 
 
-NEEDED = {"update-customer": ["--name", "Ada"]}
+NEEDED = {
+    "update-customer": ["--name", "Ada"],
+    "replace-device": ["--onu-serial", "ACME00000002"],
+    "relocate": ["--pon-port", "1/1/2"],
+}
 """The options that a command needs although none of them alone is required."""
 
 

@@ -7,6 +7,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
+from activities.device_changes import DeviceChangeActivities
 from activities.devices import DeviceActivities
 from activities.messages import OrderClosing, OrderOpening, StepContext
 from activities.orders import OrderActivities
@@ -42,6 +43,7 @@ class AuditedEnv:
         self._accounts = AccountActivities(database)
         self._addresses = AddressActivities(database, authorization, QUARANTINE, vrf_attribute=VRF_ATTRIBUTE)
         self._devices = DeviceActivities(database)
+        self._device_changes = DeviceChangeActivities(database)
 
     async def provision(
         self,
@@ -92,6 +94,18 @@ class AuditedEnv:
         await run(self._records.delete_network_profile, ref)
         await run(self._records.archive_subscriber, ref, "moved away")
         await self._end(ref, ends, {"created": {}})
+        return ref
+
+    async def replace_device(self, nth: int = 1, *, order: str | None = None, **changes: str) -> StepContext:
+        """Replace devices of subscriber S-`nth` by order R-`nth`."""
+        ref = self._ref(nth, order or f"R-{nth}")
+        run = ActivityEnvironment().run
+        await run(self._orders.open_order, ref, OrderOpening(operation="replace_device", digest=ref.order_id))
+        await run(self._records.change_line, ref, changes)
+        await run(self._device_changes.change_onu, ref)
+        await run(self._device_changes.change_cpe, ref)
+        await run(self._accounts.update_account, ref)
+        await self._end(ref, "completed", {"created": {}})
         return ref
 
     def _ref(self, nth: int, order: str) -> StepContext:

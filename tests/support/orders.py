@@ -15,6 +15,8 @@ from lastmile.contract import (
     DeprovisionSubscriber,
     Progress,
     ProvisionSubscriber,
+    RelocateLine,
+    ReplaceDevice,
     RotateCredentials,
     RunStatus,
     UpdateCustomer,
@@ -95,6 +97,14 @@ class Orders:
     def rotate_credentials(self, order_id: str = "O-2", **changes: Any) -> RotateCredentials:
         values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref}
         return RotateCredentials(**(values | changes))
+
+    def replace_device(self, order_id: str = "O-2", **changes: Any) -> ReplaceDevice:
+        values = changes or {"onu_serial": "ACME0000FFFF", "cpe_mac": "00:1a:2b:00:ff:ff"}
+        return ReplaceDevice(tenant=self.tenant, order_id=order_id, subscriber_ref=self.ref, **values)
+
+    def relocate(self, order_id: str = "O-2", **changes: Any) -> RelocateLine:
+        values = changes or {"pon_port": "1/1/2", "c_vlan": 300}
+        return RelocateLine(tenant=self.tenant, order_id=order_id, subscriber_ref=self.ref, **values)
 
     def deprovision(self, order_id: str = "O-9", **changes: Any) -> DeprovisionSubscriber:
         values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "reason": "moved away"}

@@ -95,3 +95,72 @@ def rotate_credentials(
             as_json=json,
         )
     )
+
+
+@order_commands.command("replace-device", epilog=EPILOG)
+def replace_device(
+    subscriber: Subscriber,
+    onu_serial: Annotated[str | None, typer.Option(help="The serial number of the new ONU.")] = None,
+    cpe_mac: Annotated[str | None, typer.Option(help="The MAC address of the new CPE.")] = None,
+    tenant: Tenant = None,
+    order_id: OrderId = None,
+    not_before: NotBefore = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Put another ONU or CPE into service on a subscriber's line, in place of the present one."""
+    from lastmile.cli.orders.single_order import run_order
+    from lastmile.contract import ReplaceDevice
+
+    run(
+        run_order(
+            ReplaceDevice,
+            subscriber,
+            {"onu_serial": onu_serial, "cpe_mac": cpe_mac},
+            tenant=tenant,
+            order_id=order_id,
+            not_before=not_before,
+            dry_run=dry_run,
+            as_json=json,
+        )
+    )
+
+
+@order_commands.command(epilog=EPILOG)
+def relocate(
+    subscriber: Subscriber,
+    olt: Annotated[str | None, typer.Option(help="The new OLT.")] = None,
+    pon_port: Annotated[str | None, typer.Option(help="The new port of the OLT.")] = None,
+    s_vlan: Annotated[int | None, typer.Option("--s-vlan", help="The new outer VLAN id.")] = None,
+    c_vlan: Annotated[int | None, typer.Option("--c-vlan", help="The new inner VLAN id.")] = None,
+    circuit_id: Annotated[str | None, typer.Option(help="The new circuit id (option 82, sub-option 1).")] = None,
+    remote_id: Annotated[str | None, typer.Option(help="The new remote id (option 82, sub-option 2).")] = None,
+    tenant: Tenant = None,
+    order_id: OrderId = None,
+    not_before: NotBefore = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Move a subscriber's line to another OLT port, other VLANs or another circuit id."""
+    from lastmile.cli.orders.single_order import run_order
+    from lastmile.contract import RelocateLine
+
+    run(
+        run_order(
+            RelocateLine,
+            subscriber,
+            {
+                "olt": olt,
+                "pon_port": pon_port,
+                "s_vlan": s_vlan,
+                "c_vlan": c_vlan,
+                "circuit_id": circuit_id,
+                "remote_id": remote_id,
+            },
+            tenant=tenant,
+            order_id=order_id,
+            not_before=not_before,
+            dry_run=dry_run,
+            as_json=json,
+        )
+    )

@@ -11,6 +11,8 @@ from typing import Any
 from lastmile.contract.operations.deprovision import DEPROVISION
 from lastmile.contract.operations.order_type import LineEffect, OrderType
 from lastmile.contract.operations.provision import PROVISION
+from lastmile.contract.operations.relocate import RELOCATE
+from lastmile.contract.operations.replace_device import REPLACE_DEVICE
 from lastmile.contract.operations.rotate_credentials import ROTATE_CREDENTIALS
 from lastmile.contract.operations.update_customer import UPDATE_CUSTOMER
 from lastmile.contract.orders import AnyOrder, Operation
@@ -19,6 +21,8 @@ __all__ = [
     "DEPROVISION",
     "OPERATIONS",
     "PROVISION",
+    "RELOCATE",
+    "REPLACE_DEVICE",
     "ROTATE_CREDENTIALS",
     "UPDATE_CUSTOMER",
     "LineEffect",
@@ -34,6 +38,8 @@ OPERATIONS: Mapping[Operation, OrderType[Any]] = {
         DEPROVISION,
         UPDATE_CUSTOMER,
         ROTATE_CREDENTIALS,
+        REPLACE_DEVICE,
+        RELOCATE,
     )
 }
 

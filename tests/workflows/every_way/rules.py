@@ -112,6 +112,14 @@ class Flow:
         return bool(self.pivot) and self.activities.index(activity) >= self.activities.index(self.pivot)
 
 
+_CHANGE_LINE = Rule(
+    "change_line",
+    f"network profile changed, {PREVIOUS} change_line",
+    goes="network profile",
+    undo=Undo("restore_line", comes="network profile"),
+)
+_UPDATE_ACCOUNT = Rule("update_account", f"{PREVIOUS} update_account", undo=Undo("restore_account"))
+
 OPERATIONS = {
     "provision": Flow(
         NOTHING,
@@ -205,6 +213,40 @@ OPERATIONS = {
         ),
         after=("provision",),
     ),
+    "replace_device": Flow(
+        LINE,
+        (
+            Rule(VERIFY),
+            _CHANGE_LINE,
+            Rule(
+                "change_onu",
+                f"onu replaced, {PREVIOUS} change_onu",
+                goes="onu in service",
+                undo=Undo("restore_onu", comes="onu in service"),
+                says="skipped",
+            ),
+            Rule(
+                "change_cpe",
+                f"cpe replaced, {PREVIOUS} change_cpe",
+                goes="cpe in service",
+                undo=Undo("restore_cpe", comes="cpe in service"),
+                says="skipped",
+            ),
+            _UPDATE_ACCOUNT,
+        ),
+        after=("provision",),
+    ),
+    "relocate": Flow(
+        LINE,
+        (
+            Rule(VERIFY),
+            _CHANGE_LINE,
+            Rule("change_onu", f"{PREVIOUS} change_onu", undo=Undo("restore_onu"), says="skipped"),
+            Rule("change_cpe", f"{PREVIOUS} change_cpe", undo=Undo("restore_cpe"), says="skipped"),
+            _UPDATE_ACCOUNT,
+        ),
+        after=("provision",),
+    ),
 }
 
 _MADE_ROWS = {
@@ -222,7 +264,9 @@ def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
     settled = order in ("completed", "degraded") or (operation != "provision" and taken_back)
     provisioned = settled and (operation != "deprovision" or taken_back)
     out = "account" not in facts or "account blocked" in facts
+    other = [("network profile changed" in facts) != (f"{kind} replaced" in facts) for kind in ("onu", "cpe")]
     found = {
+        "other_device": sum(other) if operation == "replace_device" and (ended or taken_back) else 0,
         "not_in_radius": "prefix active" in facts and "reply item" not in facts,
         "not_active": ended and "prefix allocated" in facts,
         "not_released": order not in ("running", "rolling_back") and "prefix revoked" in facts,

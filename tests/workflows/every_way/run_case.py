@@ -301,13 +301,26 @@ async def _look(env: CaseEnvironment, run: OrderRun, before: dict[str, list[str]
     )
 
 
+_DEVICES = {"onu": "ACME00000000", "cpe": "00:1a:2b:00:00:00"}
+
+
+def _is_original(profile: Any) -> bool:
+    return (profile["onu_serial"], profile["cpe_mac"], profile["pon_port"]) == (*_DEVICES.values(), "1/1/1")
+
+
+def _device(row: Any) -> str:
+    if row["identity"] != _DEVICES[row["kind"]]:
+        return f"{row['kind']} replaced"
+    return f"{row['kind']} {'in' if row['in_service'] else 'out of'} service"
+
+
 _WORDS: dict[str, Callable[[Any], str]] = {
     "customers": lambda row: "customer" if row["name"] == "Ada Example" else "customer corrected",
     "subscribers": lambda row: "subscriber archived" if row["archived_at"] else "subscriber",
     "previous_values": lambda row: f"previous values of {row['step']}",
-    "network_profiles": lambda _: "network profile",
+    "network_profiles": lambda row: "network profile" if _is_original(row) else "network profile changed",
     "billing_services": lambda row: f"billing {row['status']}",
-    "devices": lambda row: f"{row['kind']} {'in' if row['in_service'] else 'out of'} service",
+    "devices": lambda row: _device(row),
     "radcheck": lambda row: "account blocked" if row["attribute"] == "Auth-Type" else "account",
     "radreply": lambda _: "reply item",
     "radusergroup": lambda _: "group",

@@ -112,7 +112,8 @@ COMMENT ON TABLE devices IS 'The state that the ONU and the CPE of a subscriber 
 COMMENT ON COLUMN devices.identity IS 'The serial number of an ONU, the MAC address of a CPE.';
 COMMENT ON COLUMN devices.in_service IS 'true: the device should be in service; false: out of service.';
 COMMENT ON COLUMN devices.confirmed IS 'A controller has brought the device into that state.';
-COMMENT ON COLUMN devices.created_by_order IS 'The order that brought the device into service.';
+COMMENT ON COLUMN devices.created_by_order IS
+    'The order that brought the line''s device into service; a replace_device order puts another one in its place.';
 
 CREATE INDEX devices_by_identity ON devices (tenant_id, kind, identity) WHERE in_service;
 COMMENT ON INDEX devices_by_identity IS 'deactivate_onu: whether another line needs the same device.';

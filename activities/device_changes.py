@@ -1,0 +1,160 @@
+"""The steps that replace the ONU or the CPE of a line, or move it to another place.
+
+A device is switched off as the line had it, and on as the line has it now. What the step keeps for its undo names every
+device that it may have switched on. So an order that takes over, or follows an order that ended halfway, switches off
+what that order left.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+from activities.base import done, heartbeating, skipped, step, undone
+from activities.devices import CONTROLLER_NAMES, ControllerActivities, device_of
+from activities.messages import StepContext, StepReport
+from lastmile.db import TenantConnection
+from lastmile.devices import records
+from lastmile.devices.controllers import LineDevice
+from lastmile.devices.records import Device, DeviceKind
+from lastmile.subscribers import previous_values
+from lastmile.subscribers.line_changes import read_line_before
+from lastmile.subscribers.records import read_line
+
+__all__ = ["DeviceChangeActivities"]
+
+
+class DeviceChangeActivities(ControllerActivities):
+    """The steps and undos that change a line's devices. Without a controller, a step records the device."""
+
+    @step
+    async def change_onu(self, ref: StepContext) -> StepReport:
+        return await self._change(ref, DeviceKind.ONU)
+
+    @step
+    async def restore_onu(self, ref: StepContext) -> StepReport:
+        return await self._restore(ref, DeviceKind.ONU)
+
+    @step
+    async def change_cpe(self, ref: StepContext) -> StepReport:
+        return await self._change(ref, DeviceKind.CPE)
+
+    @step
+    async def restore_cpe(self, ref: StepContext) -> StepReport:
+        return await self._restore(ref, DeviceKind.CPE)
+
+    async def _change(self, ref: StepContext, kind: DeviceKind) -> StepReport:
+        async with self._order(ref) as connection:
+            present = device_of(ref, kind, await read_line(connection, ref.subscriber_ref))
+            if present is None:
+                return skipped(f"the line has no {kind.upper()}")
+            record = await records.find_device(connection, ref.subscriber_ref, kind)
+            before = device_of(ref, kind, await read_line_before(connection, ref.order_id))
+            unchanged, earlier = await _keep(connection, ref, kind, record, before, present)
+            if unchanged:
+                return skipped(f"the line keeps its {kind.upper()} {present.identity}")
+            out_of_service = record is not None and not record.in_service
+            if not out_of_service:
+                self._before_switch(kind)
+            await records.replace_device(
+                connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, present.identity
+            )
+            if out_of_service:
+                return skipped(
+                    f"recorded {present.identity}, which stays out of service like the {kind.upper()} before"
+                )
+            if self._controllers[kind] is None:
+                name = CONTROLLER_NAMES[kind]
+                return skipped(f"no {name} is configured: recorded that {_told(present, before)}")
+            off = await _to_switch_off(connection, kind, earlier, present)
+        await self._switch(kind, off, present)
+        async with self._order(ref) as connection:
+            await records.confirm_state(connection, ref.subscriber_ref, kind, True)
+        return done()
+
+    async def _restore(self, ref: StepContext, kind: DeviceKind) -> StepReport:
+        async with self._order(ref) as connection:
+            kept = await previous_values.find(connection, ref.order_id, f"change_{kind}")
+            if kept is None:
+                return undone(False)
+            record = None if kept["record"] is None else Device(**kept["record"])
+            before, *changed = _devices(kept)
+            switches = changed != [before] and (record is None or record.in_service)
+            if switches:
+                self._before_switch(kind)
+            if not switches or self._controllers[kind] is None:
+                await records.restore_device(connection, ref.subscriber_ref, kind, record)
+                await previous_values.take(connection, ref.order_id, f"change_{kind}")
+                return undone(True)
+            unconfirmed = record and replace(record, confirmed=False)
+            await records.restore_device(connection, ref.subscriber_ref, kind, unconfirmed)
+            off = await _to_switch_off(connection, kind, changed, before)
+        await self._switch(kind, off, before)
+        async with self._order(ref) as connection:
+            await records.confirm_state(connection, ref.subscriber_ref, kind, True)
+            await previous_values.take(connection, ref.order_id, f"change_{kind}")
+        return undone(True)
+
+    async def _switch(self, kind: DeviceKind, off: Iterable[LineDevice], on: LineDevice | None) -> None:
+        controller = self._controllers[kind]
+        assert controller is not None
+        async with heartbeating():
+            for device in off:
+                await controller.switch_off(device)
+            if on is not None:
+                await controller.switch_on(on)
+
+
+async def _keep(
+    connection: TenantConnection,
+    ref: StepContext,
+    kind: DeviceKind,
+    record: Device | None,
+    before: LineDevice | None,
+    present: LineDevice,
+) -> tuple[bool, list[LineDevice]]:
+    """Keep the line's device for the undo, and the device that follows it.
+
+    Return whether there is nothing to change, and every device that this order or an earlier one may have switched on.
+    The value of a lost order stays the one to restore, and gets the device of this order in addition.
+    """
+    step = f"change_{kind}"
+    kept = await previous_values.take(connection, ref.order_id, step)
+    if kept is None:
+        kept = {"record": record and asdict(record), "devices": [before and asdict(before)]}
+    if asdict(present) not in kept["devices"][1:]:
+        kept["devices"].append(asdict(present))
+    await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, step, kept)
+    values = await previous_values.kept_by_every_order(connection, ref.subscriber_ref, step)
+    earlier = list(dict.fromkeys(device for value in values for device in _devices(value) if device is not None))
+    # As the first attempt found the record: a second attempt must tell the controller again.
+    recorded = kept["record"] is not None and kept["record"]["identity"] == present.identity
+    return recorded and before == present and earlier == [present], earlier
+
+
+def _devices(kept: dict[str, Any]) -> list[LineDevice | None]:
+    """Return the devices of a kept value: the one that the line had before, and those that came after it."""
+    return [None if device is None else LineDevice(**device) for device in kept["devices"]]
+
+
+async def _to_switch_off(
+    connection: TenantConnection, kind: DeviceKind, devices: Iterable[LineDevice | None], stays: LineDevice | None
+) -> list[LineDevice]:
+    """Return those of the devices that must be switched off, each with whether other lines are on it.
+
+    A CPE has no place of its own: only another CPE loses its configuration.
+    """
+    off = []
+    for device in devices:
+        if device is None or device == stays:
+            continue
+        if kind is DeviceKind.CPE and stays is not None and device.identity == stays.identity:
+            continue
+        shared = await records.is_shared(connection, device.subscriber_ref, kind, device.identity)
+        off.append(replace(device, shared=shared))
+    return off
+
+
+def _told(present: LineDevice, before: LineDevice | None) -> str:
+    if before is None or before.identity == present.identity:
+        return f"{present.identity} should be in service at the line's place"
+    return f"{present.identity} should be in service, and {before.identity} out of service"

@@ -1,0 +1,94 @@
+"""The change of a line's network profile by an order, and its undo."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+
+from lastmile.contract.lines import Line
+from lastmile.db import TenantConnection
+from lastmile.fields.stored import STORED
+from lastmile.subscribers import previous_values
+from lastmile.subscribers.errors import RecordConflictError
+from lastmile.subscribers.line_conflicts import line_conflict
+from lastmile.subscribers.tables import network_profiles, subscribers
+
+__all__ = ["ChangedLine", "change_line", "changed_fields", "read_line_before", "restore_line"]
+
+STEP = "change_line"
+ChangedLine = tuple[str, Line, Line]
+"""The id of the network profile, and the line before the change and after it."""
+
+
+async def change_line(
+    connection: TenantConnection, tenant: str, order_id: str, subscriber_ref: str, changes: Mapping[str, Any]
+) -> ChangedLine:
+    """Change fields of the line.
+
+    The line before is the one that the first attempt found. An order that takes over a lost order so replaces the
+    lost order's change, whatever fields that order named.
+
+    Raises:
+        RecordConflictError: another line has a resource that cannot be shared, or the subscriber has no profile.
+    """
+    profile_id, present = await _read_profile(connection, subscriber_ref)
+    await previous_values.keep(
+        connection, tenant, order_id, subscriber_ref, STEP, {"line": present.model_dump(mode="json")}
+    )
+    before = await read_line_before(connection, order_id) or present
+    after = Line.model_validate(before.model_dump() | dict(changes), context=STORED)
+    await _write_profile(connection, profile_id, after)
+    return profile_id, before, after
+
+
+async def read_line_before(connection: TenantConnection, order_id: str) -> Line | None:
+    """Return the line as it was before the order changed it; None if the order has changed no line."""
+    kept = await previous_values.find(connection, order_id, STEP)
+    return None if kept is None else Line.model_validate(kept["line"], context=STORED)
+
+
+async def restore_line(connection: TenantConnection, order_id: str, subscriber_ref: str) -> bool:
+    """Undo `change_line`. Return whether the order had changed a line.
+
+    Raises:
+        RecordConflictError: another line got a resource of the line meanwhile.
+    """
+    before = await read_line_before(connection, order_id)
+    if before is None:
+        return False
+    profile_id, _ = await _read_profile(connection, subscriber_ref)
+    await _write_profile(connection, profile_id, before)
+    await previous_values.take(connection, order_id, STEP)
+    return True
+
+
+def changed_fields(before: Line, after: Line) -> list[str]:
+    """Return the fields whose values differ."""
+    return [field for field in Line.model_fields if getattr(before, field) != getattr(after, field)]
+
+
+async def _read_profile(connection: TenantConnection, subscriber_ref: str) -> tuple[str, Line]:
+    columns = [network_profiles.c[field] for field in Line.model_fields]
+    row = (
+        await connection.execute(
+            select(network_profiles.c.id, *columns)
+            .join(subscribers, network_profiles.c.subscriber_id == subscribers.c.id)
+            .where(subscribers.c.ref == subscriber_ref, subscribers.c.archived_at.is_(None))
+        )
+    ).one_or_none()
+    if row is None:
+        raise RecordConflictError(
+            f"Subscriber {subscriber_ref} has no network profile. Deprovision the subscriber, and provision it again."
+        )
+    values = row._asdict()
+    return values.pop("id"), Line.model_validate(values, context=STORED)
+
+
+async def _write_profile(connection: TenantConnection, profile_id: str, line: Line) -> None:
+    statement = update(network_profiles).where(network_profiles.c.id == profile_id).values(line.model_dump())
+    try:
+        async with connection.begin_nested():
+            await connection.execute(statement)
+    except IntegrityError:
+        raise await line_conflict(connection, line, profile_id) from None

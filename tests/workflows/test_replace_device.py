@@ -1,0 +1,243 @@
+"""Orders that put another ONU or CPE on a line."""
+
+import json
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from pydantic import ValidationError
+from temporalio.client import Client
+
+from lastmile.audit.audit import check
+from lastmile.client.orders import Lastmile
+from lastmile.contract import Decision, ReplaceDevice, ResultStatus
+from lastmile.contract.lines import Line
+from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.services.dry_run import dry_run
+from lastmile.services.order_files.reader import NumberedOrder
+from lastmile.settings import Settings
+from lastmile.worker import build_worker
+from tests.support.controllers import RecordingController
+from tests.support.faults import Faults, refused
+from tests.support.orders import Orders, outcomes, parked, what_is_there
+from tests.workflows.test_takeover import lost
+
+OLD, NEW, THIRD = "ACME00000000", "ACME0000FFFF", "ACME0000EEEE"
+
+
+@pytest.fixture
+async def olt() -> RecordingController:
+    return RecordingController()
+
+
+@pytest.fixture
+async def controlled(
+    client: Client,
+    settings: Settings,
+    database: Database,
+    authorization: DynamicAuthorization,
+    olt: RecordingController,
+) -> AsyncIterator[Lastmile]:
+    """Return the client of a provisioning system, with a worker that has an OLT controller."""
+    async with build_worker(client, settings, database, authorization, onu=olt):
+        yield Lastmile(client, task_queue=settings.task_queue)
+
+
+async def findings(database: Database) -> list[str]:
+    return [found.invariant.name async for found in check(database, "acme")]
+
+
+async def test_replace_device_records_the_new_devices_and_removes_the_old_ones(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+
+    result = await lastmile.execute(orders.replace_device())
+
+    assert (result.status, outcomes(result)) == (
+        ResultStatus.COMPLETED,
+        {
+            "verify_line": "done",
+            "change_line": "done",
+            "change_onu": "skipped",
+            "change_cpe": "skipped",
+            "update_account": "done",
+        },
+    )
+    assert result.steps[2].reason == (
+        f"no OLT controller is configured: recorded that {NEW} should be in service, and {OLD} out of service"
+    )
+    profile = await owner.fetchrow("SELECT onu_serial, cpe_mac::text FROM network_profiles")
+    assert tuple(profile) == (NEW, "00:1a:2b:00:ff:ff")
+    assert await owner.fetchval("SELECT identity FROM devices WHERE kind = 'onu' AND in_service") == NEW
+    assert await owner.fetchval("SELECT count(*) FROM previous_values") == 0
+    removed = await owner.fetch(
+        "SELECT before ->> 'identity' FROM audit_log WHERE order_id = 'O-2' AND record = 'devices' ORDER BY key DESC"
+    )
+    assert [row[0] for row in removed] == [OLD, "00:1a:2b:00:00:00"]
+
+
+async def test_replace_device_and_back_leaves_everything_as_before(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    before = await what_is_there(owner)
+    await lastmile.execute(orders.replace_device())
+    await lastmile.execute(orders.replace_device("O-3", onu_serial=OLD, cpe_mac="00:1a:2b:00:00:00"))
+    assert await what_is_there(owner) == before
+
+
+async def test_replace_device_by_the_same_device_completes_and_changes_nothing(
+    controlled: Lastmile, orders: Orders, owner: asyncpg.Connection, olt: RecordingController
+) -> None:
+    await controlled.execute(orders.provision())
+    before = await what_is_there(owner)
+
+    result = await controlled.execute(orders.replace_device(onu_serial=OLD))
+
+    assert result.status is ResultStatus.COMPLETED
+    assert [step.reason for step in result.steps[1:4]] == [
+        "the line has these values already",
+        f"the line keeps its ONU {OLD}",
+        "the line keeps its CPE 00:1a:2b:00:00:00",
+    ]
+    assert await what_is_there(owner) == before
+    assert olt.words == [f"on {OLD} 1/1/1"]
+
+
+async def test_replace_device_by_one_of_another_line_is_refused(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    await lastmile.execute(orders.provision("O-1b", nth=1))
+    before = await what_is_there(owner)
+
+    result = await lastmile.execute(orders.replace_device(onu_serial="ACME00000001"))
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert result.reason == (
+        f"change_line: onu_serial: ONU ACME00000001 already belongs to subscriber {orders.ref}-1's line, and only fttb "
+        "lines share an ONU. Change or deprovision that line first, or order another value."
+    )
+    assert await what_is_there(owner) == before
+
+
+def test_replace_device_without_a_device_is_refused(orders: Orders) -> None:
+    with pytest.raises(ValidationError, match="needs an onu_serial or a cpe_mac"):
+        ReplaceDevice(tenant="acme", order_id="O-2", subscriber_ref=orders.ref)
+
+
+async def test_replace_device_switches_the_old_onu_off_and_the_new_one_on(
+    controlled: Lastmile, orders: Orders, owner: asyncpg.Connection, olt: RecordingController
+) -> None:
+    await controlled.execute(orders.provision())
+    result = await controlled.execute(orders.replace_device(onu_serial=NEW))
+    assert outcomes(result)["change_onu"] == "done"
+    assert olt.words == [f"on {OLD} 1/1/1", f"off {OLD} 1/1/1", f"on {NEW} 1/1/1"]
+    assert await owner.fetchval("SELECT confirmed FROM devices WHERE kind = 'onu'")
+
+
+async def test_replace_device_that_is_rolled_back_puts_the_old_onu_back(
+    controlled: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, olt: RecordingController
+) -> None:
+    await controlled.execute(orders.provision())
+    before = await what_is_there(owner)
+    faults.before[("O-2", "update_account")] = refused
+
+    result = await controlled.execute(orders.replace_device())
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert olt.words[3:] == [f"off {NEW} 1/1/1", f"on {OLD} 1/1/1"]
+    assert await what_is_there(owner) == before
+
+
+async def test_replace_device_of_a_shared_onu_leaves_the_other_lines_on(
+    controlled: Lastmile, orders: Orders, olt: RecordingController
+) -> None:
+    house = {"connection_type": "fttb", "onu_serial": OLD, "olt": "olt-1"}
+    await controlled.execute(orders.provision(line=Line(**house, pon_port="1/1/1")))
+    await controlled.execute(orders.provision("O-1b", nth=1, line=Line(**house, pon_port="1/1/1")))
+    await controlled.execute(orders.replace_device(onu_serial=NEW))
+    assert [device.shared for what, device in olt.told if what == "off"] == [True]
+    assert set(olt.on) == {OLD, NEW}
+
+
+async def test_replace_device_of_a_suspended_line_keeps_its_onu_out_of_service(
+    controlled: Lastmile, orders: Orders, owner: asyncpg.Connection, olt: RecordingController
+) -> None:
+    await controlled.execute(orders.provision())
+    await owner.execute(
+        "INSERT INTO suspensions (tenant_id, subscriber_ref, mode, reason, created_by_order)"
+        " VALUES ('acme', $1, 'block', 'unpaid', 'O-1')",
+        orders.ref,
+    )
+    await owner.execute("UPDATE devices SET in_service = false WHERE kind = 'onu'")
+
+    result = await controlled.execute(orders.replace_device(onu_serial=NEW))
+
+    assert result.status is ResultStatus.COMPLETED
+    assert olt.words == [f"on {OLD} 1/1/1"]
+    device = await owner.fetchrow("SELECT identity, in_service FROM devices WHERE kind = 'onu'")
+    assert tuple(device) == (NEW, False)
+    assert await owner.fetchval("SELECT count(*) FROM suspensions WHERE ended_at IS NULL") == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_replace_device_takes_over_a_lost_order_of_another_device(
+    controlled: Lastmile,
+    orders: Orders,
+    faults: Faults,
+    owner: asyncpg.Connection,
+    olt: RecordingController,
+    fails: bool,
+) -> None:
+    """The lost order has switched its ONU on. The next one names another, and only that one or the first stays on."""
+    await controlled.execute(orders.provision())
+    before = await what_is_there(owner)
+    await lost(controlled, orders.replace_device(), faults, "change_cpe")
+    assert set(olt.on) == {NEW}
+    if fails:
+        faults.before[("O-3", "update_account")] = refused
+
+    result = await controlled.execute(orders.replace_device("O-3", onu_serial=THIRD))
+
+    assert result.status is (ResultStatus.ROLLED_BACK if fails else ResultStatus.COMPLETED)
+    assert set(olt.on) == ({OLD} if fails else {THIRD})
+    if fails:
+        assert await what_is_there(owner) == before
+    else:  # the CPE of the lost order is not on the line
+        assert await owner.fetchval("SELECT cpe_mac::text FROM network_profiles") == "00:1a:2b:00:00:00"
+        assert await owner.fetchval("SELECT count(*) FROM previous_values") == 0
+
+
+async def test_replace_device_after_a_skipped_undo_switches_off_what_that_order_left(
+    controlled: Lastmile, orders: Orders, faults: Faults, database: Database, olt: RecordingController
+) -> None:
+    await controlled.execute(orders.provision())
+    faults.before[("O-2", "update_account")] = faults.before[("O-2", "restore_onu")] = refused
+    run = await controlled.start(orders.replace_device(onu_serial=NEW))
+    await parked(run)
+    await controlled.decide("acme", orders.ref, "skip_step", Decision(by="noc", why="the OLT is down"))
+    assert (await run.result()).status is ResultStatus.PARTLY_ROLLED_BACK
+    assert await findings(database) == ["half_changed", "other_device"]
+
+    await controlled.execute(orders.replace_device("O-3", onu_serial=OLD))
+
+    assert set(olt.on) == {OLD}
+    assert await findings(database) == []
+
+
+async def test_dry_run_of_replace_device_says_what_would_change(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database
+) -> None:
+    await lastmile.execute(orders.provision())
+    before = await what_is_there(owner)
+    (plan,) = await dry_run(database, [NumberedOrder(1, orders.replace_device(onu_serial=NEW))])
+    assert json.loads(json.dumps(plan.as_json()))["steps"][1:] == [
+        {"step": "change_line", "action": "change", "detail": f"onu_serial from {OLD} to {NEW}"},
+        {"step": "change_onu", "action": "change", "detail": f"{NEW} in service, and {OLD} out of service"},
+        {"step": "change_cpe", "action": "reuse", "detail": "the line keeps its CPE 00:1a:2b:00:00:00"},
+        {"step": "update_account", "action": "reuse", "detail": f"account {orders.ref}@acme.lastmile"},
+    ]
+    assert await what_is_there(owner) == before
