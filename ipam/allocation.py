@@ -115,9 +115,9 @@ _CANDIDATES = text(
 
 # Not the lock of the pool's row: a change of mode holds that lock while it waits for delegations
 # (`ipam.netbox.mode_change.conversion`).
-_HOLD_EXCLUSIONS = text("SELECT pg_advisory_xact_lock_shared(lastmile_exclusions_lock(:pool_id))")
+_HOLD_EXCLUSIONS = DirectStatement("SELECT pg_advisory_xact_lock_shared(lastmile_exclusions_lock(:pool_id))")
 
-_RELEASE = text(read_sql("ipam", "release"))
+_RELEASE = DirectStatement(read_sql("ipam", "release"))
 
 _RELEASED = text("SELECT released_at IS NOT NULL FROM delegations WHERE id = :id")
 
@@ -195,19 +195,17 @@ async def release(connection: TenantConnection, delegation: Delegation, quaranti
     `StateChangedError` where the pool's mode has changed at this moment.
     """
     if delegation.slot is not None:  # else a concurrent exclusion and this release would each not see the other
-        await connection.execute(_HOLD_EXCLUSIONS, {"pool_id": delegation.pool_id})
-    row = (
-        await connection.execute(
-            _RELEASE,
-            {
-                "id": delegation.id,
-                "slot": delegation.slot,
-                "confirmed": quarantine.confirmed,
-                "unconfirmed": quarantine.unconfirmed,
-                "late": LATE,
-            },
-        )
-    ).one()
+        await _HOLD_EXCLUSIONS.all(connection, {"pool_id": delegation.pool_id})
+    (row,) = await _RELEASE.all(
+        connection,
+        {
+            "id": delegation.id,
+            "slot": delegation.slot,
+            "confirmed": quarantine.confirmed,
+            "unconfirmed": quarantine.unconfirmed,
+            "late": LATE,
+        },
+    )
     if row.state != State.REVOKED:
         raise NotRevokedError(f"{delegation} is {row.state}: revoke it before it is released")
     # Only a later statement sees what another attempt has released while this one waited.

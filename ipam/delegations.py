@@ -11,7 +11,7 @@ from ipam.lifecycle import State, check
 from ipam.prefix import Prefix
 from lastmile.contract.addressing import Purpose
 from lastmile.db import TenantConnection
-from lastmile.db.direct import DirectStatement, Record
+from lastmile.db.direct import DirectStatement
 from lastmile.errors import LastmileError
 
 __all__ = ["COLUMNS", "Delegation", "StateChangedError", "held_by", "revoked_by", "revoked_for", "transition"]
@@ -47,7 +47,7 @@ class Delegation:
     """The VRF of its pool."""
 
     @classmethod
-    def of(cls, row: Row[Any] | Record) -> "Delegation":
+    def of(cls, row: Row[Any]) -> "Delegation":
         """From a row of `COLUMNS`."""
         return cls(
             id=row.id,
@@ -86,7 +86,7 @@ _HELD_BY = DirectStatement(
     f"SELECT {COLUMNS} FROM delegations WHERE subscriber_ref = :subscriber_ref AND released_at IS NULL ORDER BY id"
 )
 
-_REVOKED_BY = text(
+_REVOKED_BY = DirectStatement(
     f"""
     SELECT {COLUMNS} FROM delegations d WHERE subscriber_ref = :subscriber_ref AND state = 'revoked' AND EXISTS (
         SELECT FROM delegation_events e
@@ -127,7 +127,7 @@ async def held_by(connection: TenantConnection, subscriber_ref: str) -> list[Del
 
 async def revoked_by(connection: TenantConnection, subscriber_ref: str, order_id: str) -> list[Delegation]:
     """Return every delegation of the subscriber that this order has revoked, oldest first."""
-    rows = await connection.execute(_REVOKED_BY, {"subscriber_ref": subscriber_ref, "order_id": order_id})
+    rows = await _REVOKED_BY.all(connection, {"subscriber_ref": subscriber_ref, "order_id": order_id})
     return [Delegation.of(row) for row in rows]
 
 
@@ -165,4 +165,4 @@ async def transition(
     if row is None:
         raise StateChangedError(f"{delegation} is no longer {delegation.state}")
     # The pool's mode may have changed while the statement waited: take the slot and NetBox id that it has now.
-    return replace(delegation, state=after, **row)
+    return replace(delegation, state=after, **row._mapping)

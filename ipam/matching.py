@@ -1,11 +1,14 @@
 """Compare the addresses that a line has with those that an order asks for."""
 
 from collections.abc import Collection, Iterator
+from typing import Any
+
+from sqlalchemy import Row
 
 from ipam.errors import DelegationMismatchError
 from lastmile.contract.addressing import Addressing, Need, Purpose, vrf_words
 from lastmile.db import TenantConnection
-from lastmile.db.direct import DirectStatement, Record
+from lastmile.db.direct import DirectStatement
 
 __all__ = ["address_differences", "must_match"]
 
@@ -62,7 +65,7 @@ async def must_match(connection: TenantConnection, subscriber_ref: str, addressi
         raise DelegationMismatchError(f"subscriber {subscriber_ref}: {'; '.join(found)}. Deprovision the line first")
 
 
-def _not_asked(purpose: Purpose, row: Record, addressing: Addressing) -> str:
+def _not_asked(purpose: Purpose, row: Row[Any], addressing: Addressing) -> str:
     asked = "none" if purpose.family == 6 and not addressing.enable_ipv6 else _asked(purpose, addressing)
     return f"{_mode(purpose, addressing)}: the line has {_WORDS[purpose]}{_written(row)}, the order asks for {asked}"
 
@@ -78,7 +81,7 @@ def _asked(purpose: Purpose, addressing: Addressing) -> str:
     return str(addressing.ipv4_mode if purpose is Purpose.IPV4 else addressing.ipv6_mode)
 
 
-def _other(row: Record, need: Need) -> Iterator[str]:
+def _other(row: Row[Any], need: Need) -> Iterator[str]:
     """Yield in what the line's prefix differs from the need of the order."""
     family = f"ipv{need.purpose.family}"
     if need.pool is not None and row.pool != need.pool:
@@ -97,5 +100,5 @@ def _other(row: Record, need: Need) -> Iterator[str]:
         yield f"addressing.ipv4_address: the line has {address}, the order asks for {need.address}"
 
 
-def _written(row: Record) -> str:
+def _written(row: Row[Any]) -> str:
     return "" if row.prefix is None else f" ({row.prefix})"

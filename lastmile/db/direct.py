@@ -1,56 +1,73 @@
 """Statements that go to asyncpg without SQLAlchemy, which takes three times the processor time for a statement.
 
-For the few statements that most orders send. Parameters, rows, errors and events are those of SQLAlchemy's `text`.
+For the statements that most orders send. Parameters, rows, errors and events are those of SQLAlchemy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import asyncpg
-from sqlalchemy import text
+from sqlalchemy import Executable, Row, text
+from sqlalchemy.engine import result_tuple
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lastmile.db.dialect import DRIVER_ERRORS, Dialect, translated
 
-__all__ = ["DirectStatement", "Record"]
+__all__ = ["DirectStatement"]
 
 _DIALECT = Dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has none for it
 
-
-class Record(asyncpg.Record):  # type: ignore[misc]  # asyncpg has no types
-    """A row, whose columns are also attributes."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
+Processor = Callable[[Any], Any]
 
 
 class DirectStatement:
-    """A statement with `:name` parameters. asyncpg prepares it once for each connection."""
+    """A statement that is compiled once, and that asyncpg prepares once for each connection.
 
-    def __init__(self, sql: str) -> None:
-        self._text = text(sql)
+    Either SQL with `:name` parameters, or an expression of SQLAlchemy. The parameters of an expression are its
+    `bindparam`s; other values are those of the expression.
+    """
 
-    @cached_property
-    def _compiled(self) -> tuple[str, tuple[str, ...]]:
-        """The statement as asyncpg takes it, and the names of its parameters in order."""
-        compiled = self._text.compile(dialect=_DIALECT)
-        return str(compiled), tuple(compiled.positiontup or ())
+    def __init__(self, statement: str | Executable) -> None:
+        self._statement: Any = text(statement) if isinstance(statement, str) else statement
 
-    async def all(self, connection: AsyncConnection, parameters: Mapping[str, Any]) -> list[Record]:
+    async def all(self, connection: AsyncConnection, parameters: Mapping[str, Any]) -> list[Row[Any]]:
         """Execute the statement, and return its rows."""
+        records = await self._send(connection, "fetch", parameters)
+        if not records:
+            return []
+        row, processors = self._row
+        if row is None:  # only PostgreSQL knows the columns of a text
+            row, _ = self._row = result_tuple(list(records[0].keys())), ()
+        if processors:
+            records = [_processed(processors, record) for record in records]
+        return [row(record) for record in records]
+
+    async def one_or_none(self, connection: AsyncConnection, parameters: Mapping[str, Any]) -> Row[Any] | None:
+        """Execute the statement, which gives at most one row, and return that row."""
+        rows = await self.all(connection, parameters)
+        return rows[0] if rows else None
+
+    async def scalar(self, connection: AsyncConnection, parameters: Mapping[str, Any]) -> Any:
+        """Execute the statement, and return the first column of its first row; None without a row."""
+        rows = await self.all(connection, parameters)
+        return rows[0][0] if rows else None
+
+    async def count(self, connection: AsyncConnection, parameters: Mapping[str, Any]) -> int:
+        """Execute the statement, which returns no rows, and return the number of rows that it has changed."""
+        status: str = await self._send(connection, "execute", parameters)
+        return int(status.rpartition(" ")[2])
+
+    async def _send(self, connection: AsyncConnection, method: str, parameters: Mapping[str, Any]) -> Any:
         sync = connection.sync_connection
         assert sync is not None
-        sql, names = self._compiled
-        arguments = [parameters[name] for name in names]
+        sql, fixed, places = self._compiled
+        values = {**fixed, **parameters}
+        arguments = [values[name] if process is None else process(values[name]) for name, process in places]
         driver: Any = sync.connection.driver_connection
         sync.dispatch.before_cursor_execute(sync, None, sql, arguments, None, False)
         try:
-            rows: list[Record] = await driver.fetch(sql, *arguments, record_class=Record)
+            answer = await getattr(driver, method)(sql, *arguments)
         except DRIVER_ERRORS as failure:
             error: Any = translated(sync.dialect, driver, failure)
             raise DBAPIError.instance(
@@ -63,9 +80,36 @@ class DirectStatement:
                 dialect=sync.dialect,
             ) from failure
         sync.dispatch.after_cursor_execute(sync, None, sql, arguments, None, False)
-        return rows
+        return answer
 
-    async def one_or_none(self, connection: AsyncConnection, parameters: Mapping[str, Any]) -> Record | None:
-        """Execute the statement, which gives at most one row, and return that row."""
-        rows = await self.all(connection, parameters)
-        return rows[0] if rows else None
+    @cached_property
+    def _compiled(self) -> tuple[str, dict[str, Any], list[tuple[str, Processor | None]]]:
+        """The statement as asyncpg takes it, the values of the expression, and the parameters in their order.
+
+        Each parameter with what makes a value of asyncpg's of it, such as the text of a JSON value.
+        """
+        compiled = self._statement.compile(dialect=_DIALECT)
+        required = {name for name, bind in compiled.binds.items() if bind.required}
+        fixed = {name: value for name, value in compiled.params.items() if name not in required}
+        types = {name: bind.type for name, bind in compiled.binds.items()}
+        places = []
+        for name in compiled.positiontup or ():
+            implementation = types[name].dialect_impl(_DIALECT) if name in types else None
+            places.append((name, implementation and implementation.bind_processor(_DIALECT)))
+        return str(compiled), fixed, places
+
+    @cached_property
+    def _row(self) -> tuple[Callable[[Iterable[Any]], Row[Any]] | None, Sequence[Processor | None]]:
+        """What makes a row of the columns' values, and what makes each value of asyncpg's, where there is such.
+
+        The first is None where the statement does not say its columns.
+        """
+        columns = getattr(self._statement, "exported_columns", None)
+        if not columns:
+            return None, ()
+        processors = [column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) for column in columns]
+        return result_tuple([column.key for column in columns]), processors if any(processors) else ()
+
+
+def _processed(processors: Sequence[Processor | None], values: Iterable[Any]) -> list[Any]:
+    return [value if process is None else process(value) for process, value in zip(processors, values, strict=True)]

@@ -12,17 +12,17 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
-    case,
+    bindparam,
     delete,
     exists,
     func,
-    or_,
     select,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
 from lastmile.db import TenantConnection, metadata
+from lastmile.db.direct import DirectStatement
 
 __all__ = [
     "Device",
@@ -76,11 +76,28 @@ class Device:
     """Whether a controller has brought the device into that state."""
 
 
+_is_device = and_(devices.c.subscriber_ref == bindparam("subscriber_ref"), devices.c.kind == bindparam("kind"))
+_FIND = DirectStatement(select(*(devices.c[field.name] for field in fields(Device))).where(_is_device))
+_SET_TARGET_STATE = DirectStatement(
+    # The order that puts an existing device back into service owns the record: its rollback deletes it.
+    """
+    INSERT INTO devices (tenant_id, subscriber_ref, kind, identity, in_service, created_by_order, updated_by_order)
+    VALUES (:tenant_id, :subscriber_ref, :kind, :identity, :in_service, :order_id, :order_id)
+    ON CONFLICT (tenant_id, subscriber_ref, kind) DO UPDATE
+    SET identity = excluded.identity, in_service = excluded.in_service, confirmed = false,
+        created_by_order = CASE WHEN excluded.in_service THEN excluded.created_by_order
+                                ELSE devices.created_by_order END,
+        updated_by_order = excluded.updated_by_order, updated_at = now()
+    WHERE (devices.in_service, devices.identity) <> (excluded.in_service, excluded.identity)
+    """
+)
+_DELETE = DirectStatement(delete(devices).where(_is_device, devices.c.created_by_order == bindparam("order_id")))
+
+
 async def find_device(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind) -> Device | None:
     """Return the line's device of this kind; None if no order has named one."""
-    columns = [devices.c[field.name] for field in fields(Device)]
-    row = (await connection.execute(select(*columns).where(_matches(subscriber_ref, kind)))).one_or_none()
-    return Device(*row) if row else None
+    row = await _FIND.one_or_none(connection, {"subscriber_ref": subscriber_ref, "kind": kind})
+    return Device(**row._asdict()) if row else None
 
 
 async def set_target_state(
@@ -93,33 +110,15 @@ async def set_target_state(
     on: bool,
 ) -> None:
     """Record whether the device should be in service (`on`). A repeated call changes nothing."""
-    new = insert(devices).values(
-        tenant_id=tenant,
-        subscriber_ref=subscriber_ref,
-        kind=kind,
-        identity=identity,
-        in_service=on,
-        created_by_order=order_id,
-        updated_by_order=order_id,
-    )
-    changed = or_(devices.c.in_service != new.excluded.in_service, devices.c.identity != new.excluded.identity)
-    await connection.execute(
-        new.on_conflict_do_update(
-            index_elements=["tenant_id", "subscriber_ref", "kind"],
-            set_={
-                "identity": new.excluded.identity,
-                "in_service": new.excluded.in_service,
-                "confirmed": False,
-                # The order that puts an existing device back into service owns the record: its rollback deletes it.
-                "created_by_order": case(
-                    (new.excluded.in_service, new.excluded.created_by_order), else_=devices.c.created_by_order
-                ),
-                "updated_by_order": new.excluded.updated_by_order,
-                "updated_at": func.now(),
-            },
-            where=changed,
-        )
-    )
+    values = {
+        "tenant_id": tenant,
+        "subscriber_ref": subscriber_ref,
+        "kind": kind,
+        "identity": identity,
+        "in_service": on,
+        "order_id": order_id,
+    }
+    await _SET_TARGET_STATE.count(connection, values)
 
 
 async def replace_device(
@@ -171,9 +170,7 @@ async def restore_service(connection: TenantConnection, order_id: str, subscribe
 
 async def delete_device(connection: TenantConnection, order_id: str, subscriber_ref: str, kind: DeviceKind) -> None:
     """Undo `set_target_state(..., on=True)`: delete the record if this order brought the device into service."""
-    await connection.execute(
-        delete(devices).where(_matches(subscriber_ref, kind), devices.c.created_by_order == order_id)
-    )
+    await _DELETE.count(connection, {"subscriber_ref": subscriber_ref, "kind": kind, "order_id": order_id})
 
 
 async def is_shared(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind, identity: str) -> bool:

@@ -6,8 +6,9 @@ A password is generated in the function that stores it. Only `read_password` ret
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, literal, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -76,10 +77,33 @@ _FIND_USERNAME = DirectStatement(
       AND lastmile_is_account(attribute, value)
     """
 )
+_BLOCK_ACCOUNT = DirectStatement(
+    """
+    INSERT INTO radcheck (username, attribute, op, value, created_by_order)
+    SELECT username, 'Auth-Type', ':=', 'Reject', created_by_order FROM radcheck
+    WHERE username = :username AND lastmile_is_account(attribute, value)
+      AND (CAST(:order_id AS text) IS NULL OR created_by_order = :order_id)
+    ON CONFLICT DO NOTHING
+    """
+)
 _UNBLOCK_ACCOUNT = DirectStatement(
     """
     DELETE FROM radcheck
     WHERE username = :username AND attribute = 'Auth-Type' AND value = 'Reject' AND created_by_order IS NOT NULL
+    """
+)
+_DELETE_ACCOUNT = DirectStatement(
+    """
+    WITH account AS (
+        DELETE FROM radcheck
+        WHERE username = :username AND (CAST(:order_id AS text) IS NULL OR created_by_order = :order_id)
+        RETURNING username
+    ), replied AS (
+        DELETE FROM radreply WHERE username = :username AND EXISTS (SELECT FROM account)
+    ), member AS (
+        DELETE FROM radusergroup WHERE username = :username AND EXISTS (SELECT FROM account)
+    )
+    SELECT EXISTS (SELECT FROM account)
     """
 )
 # What is deleted is no item of the statement, so that it does not keep an item from being inserted.
@@ -94,6 +118,13 @@ _WRITE_REPLY_ITEMS = DirectStatement(
     )
     INSERT INTO radreply (username, attribute, op, value) SELECT :username, attribute, ':=', value FROM item
     ON CONFLICT DO NOTHING
+    """
+)
+_REMOVE_REPLY_ITEMS = DirectStatement(
+    """
+    DELETE FROM radreply
+    WHERE username = :username
+      AND (attribute, value) IN (SELECT * FROM unnest(CAST(:attributes AS text[]), CAST(:values AS text[])))
     """
 )
 
@@ -252,18 +283,12 @@ async def block_account(connection: TenantConnection, user: str, order_id: str |
 
     Without the block a CPE could log in again between the end of its session and the deletion of its account.
     """
-    account = select(
-        radcheck.c.username, literal("Auth-Type"), literal(":="), literal("Reject"), radcheck.c.created_by_order
-    ).where(radcheck.c.username == user, _is_account())
-    if order_id is not None:
-        account = account.where(radcheck.c.created_by_order == order_id)
-    columns = ["username", "attribute", "op", "value", "created_by_order"]
-    await connection.execute(insert(radcheck).from_select(columns, account).on_conflict_do_nothing())
+    await _BLOCK_ACCOUNT.count(connection, {"username": user, "order_id": order_id})
 
 
 async def unblock_account(connection: TenantConnection, user: str) -> None:
     """Remove the block that an order set. A block without an order, set by an operator, stays."""
-    await _UNBLOCK_ACCOUNT.all(connection, {"username": user})
+    await _UNBLOCK_ACCOUNT.count(connection, {"username": user})
 
 
 async def delete_account(connection: TenantConnection, user: str, order_id: str | None = None) -> bool:
@@ -271,27 +296,12 @@ async def delete_account(connection: TenantConnection, user: str, order_id: str 
 
     The group of the plan stays, since other accounts use it. Return False if there was nothing to delete.
     """
-    statement = delete(radcheck).where(radcheck.c.username == user)
-    if order_id is not None:
-        statement = statement.where(radcheck.c.created_by_order == order_id)
-    if (await connection.execute(statement)).rowcount == 0:
-        return False
-    await connection.execute(delete(radreply).where(radreply.c.username == user))
-    await connection.execute(delete(radusergroup).where(radusergroup.c.username == user))
-    return True
+    return bool(await _DELETE_ACCOUNT.scalar(connection, {"username": user, "order_id": order_id}))
 
 
 async def write_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
     """Set these attributes in the user's Access-Accept. Each replaces earlier values of the same attribute."""
-    items = list(items)
-    await _WRITE_REPLY_ITEMS.all(
-        connection,
-        {
-            "username": user,
-            "attributes": [attribute for attribute, _ in items],
-            "values": [value for _, value in items],
-        },
-    )
+    await _WRITE_REPLY_ITEMS.count(connection, _items(user, items))
 
 
 async def add_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
@@ -304,12 +314,16 @@ async def add_reply_items(connection: TenantConnection, user: str, items: Iterab
 
 async def remove_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
     """Remove exactly these attributes and values from the user's Access-Accept."""
-    for attribute, value in items:
-        await connection.execute(
-            delete(radreply).where(
-                radreply.c.username == user, radreply.c.attribute == attribute, radreply.c.value == value
-            )
-        )
+    await _REMOVE_REPLY_ITEMS.count(connection, _items(user, items))
+
+
+def _items(user: str, items: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    items = list(items)
+    return {
+        "username": user,
+        "attributes": [attribute for attribute, _ in items],
+        "values": [value for _, value in items],
+    }
 
 
 async def replace_password(

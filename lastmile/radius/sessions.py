@@ -7,9 +7,8 @@ its session: FreeRADIUS records an Access-Accept before it sends it, and the NAS
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import text
-
 from lastmile.db import TenantConnection
+from lastmile.db.direct import DirectStatement
 from lastmile.radius.dynauth import Nas, Session
 from lastmile.radius.escaping import unescaped
 
@@ -20,7 +19,7 @@ _UNTIL = "coalesce(CAST(:until AS timestamptz), 'infinity')"
 _SAMPLE = 1000
 """The number of sessions of a NAS that are read to decide whether the NAS reports addresses."""
 
-_OPEN_SESSIONS = text(
+_OPEN_SESSIONS = DirectStatement(
     f"""
     SELECT mine.*, nas.shortname, nas.secret, nas.type, nas.coa_port,
            coalesce(nas.coa_address, nas_address) AS coa_address
@@ -42,7 +41,9 @@ _OPEN_SESSIONS = text(
 )
 
 
-_UNACCOUNTED_LOGIN = text(f"SELECT lastmile_has_unaccounted_login(:user, now() - CAST(:longest AS interval), {_UNTIL})")
+_UNACCOUNTED_LOGIN = DirectStatement(
+    f"SELECT lastmile_has_unaccounted_login(:user, now() - CAST(:longest AS interval), {_UNTIL})"
+)
 
 
 async def find_open_sessions(
@@ -61,7 +62,7 @@ async def find_open_sessions(
             conclusive.
         until: return only sessions that were recorded until this time.
     """
-    rows = await connection.execute(_OPEN_SESSIONS, {"user": user, "longest": longest, "until": until})
+    rows = await _OPEN_SESSIONS.all(connection, {"user": user, "longest": longest, "until": until})
     return [
         (
             Session(
@@ -86,4 +87,5 @@ async def has_unaccounted_login(
     `find_open_sessions` does not find such a session. It exists between the Access-Accept and the NAS's
     Accounting-Start, which a BNG delays by up to 300 seconds, or because the NAS sends no accounting.
     """
-    return bool(await connection.scalar(_UNACCOUNTED_LOGIN, {"user": user, "longest": longest, "until": until}))
+    asked = {"user": user, "longest": longest, "until": until}
+    return bool(await _UNACCOUNTED_LOGIN.scalar(connection, asked))

@@ -1,15 +1,14 @@
 """Billing services, and the billing events that a billing system reads.
 
-A change and its event are in one transaction. Events are never changed or deleted.
+A change and its event are one statement. Events are never changed or deleted.
 """
 
-from typing import Any
-
-from sqlalchemy import Row, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Delete, Text, Update, bindparam, delete, func, literal, select, update
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from lastmile.contract.lines import ServicePlan
 from lastmile.db import TenantConnection
+from lastmile.db.direct import DirectStatement
 from lastmile.subscribers.errors import RecordConflictError
 from lastmile.subscribers.records import CreatedRecord
 from lastmile.subscribers.tables import billing_events, billing_services, subscribers
@@ -23,6 +22,73 @@ __all__ = [
 ]
 
 
+def _recorded(event: str, change: Insert | Update | Delete) -> DirectStatement:
+    """Return the statement that makes the change, writes the event of each changed service, and returns their ids."""
+    changed = change.returning(billing_services).cte("changed")
+    values = {
+        "tenant_id": changed.c.tenant_id,
+        "service_id": changed.c.id,
+        "subscriber_ref": bindparam("ref", type_=Text),
+        "event": literal(event),
+        "plan": changed.c.plan,
+        "price_ref": changed.c.price_ref,
+        "order_id": bindparam("order_id", type_=Text),
+    }
+    return DirectStatement(
+        insert(billing_events).from_select([*values], select(*values.values())).returning(billing_events.c.service_id)
+    )
+
+
+_service = billing_services.c
+_with_ref = select(subscribers.c.id).where(subscribers.c.ref == bindparam("ref"))
+_is_current = _service.subscriber_id.in_(_with_ref.where(subscribers.c.archived_at.is_(None)))
+_by_this_order = _service.suspended_by_order == bindparam("order_id")
+
+_CREATE = _recorded(
+    "started",
+    insert(billing_services)
+    .values(
+        tenant_id=bindparam("tenant_id"),
+        subscriber_id=bindparam("subscriber_id"),
+        plan=bindparam("plan"),
+        price_ref=bindparam("price_ref"),
+        status="active",
+        created_by_order=bindparam("order_id"),
+    )
+    .on_conflict_do_nothing(),
+)
+_CANCEL = _recorded(
+    "cancelled",
+    delete(billing_services).where(_is_current, _service.created_by_order == bindparam("order_id")),
+)
+_SUSPEND = _recorded(
+    "suspended",
+    update(billing_services)
+    .where(_is_current, _service.status == "active")
+    .values(status="suspended", suspended_by_order=bindparam("order_id")),
+)
+_RESUME = _recorded(
+    "resumed",
+    update(billing_services)
+    .where(_is_current, _service.status == "suspended", _by_this_order)
+    .values(status="active", suspended_by_order=None),
+)
+_END = _recorded(
+    "ended",
+    update(billing_services)
+    .where(_service.subscriber_id.in_(_with_ref), _service.status != "ended")
+    .values(status="ended", ended_at=func.now()),
+)
+# Whichever order has suspended the service.
+_RESTART = _recorded(
+    "resumed",
+    update(billing_services)
+    .where(_service.id == bindparam("service_id"), _service.status == "suspended")
+    .values(status="active", suspended_by_order=None),
+)
+_IS_SUSPENDED_BY = DirectStatement(select(_service.id).where(_is_current, _by_this_order))
+
+
 async def create_service(
     connection: TenantConnection, tenant: str, order_id: str, subscriber: CreatedRecord, ref: str, plan: ServicePlan
 ) -> CreatedRecord:
@@ -31,109 +97,44 @@ async def create_service(
     Raises:
         RecordConflictError: the line is charged for another plan.
     """
-    values = {
-        "tenant_id": tenant,
-        "subscriber_id": subscriber.id,
-        "plan": plan.name,
-        "price_ref": plan.price_ref,
-        "status": "active",
-        "created_by_order": order_id,
-    }
-    table = billing_services
-    made = (
-        await connection.execute(insert(table).values(values).on_conflict_do_nothing().returning(table))
-    ).one_or_none()
-    if made:
-        await _record(connection, made, ref, "started", order_id)
-        return CreatedRecord(made.id, made.created_by_order)
+    order = {"ref": ref, "order_id": order_id}
+    values = {"tenant_id": tenant, "subscriber_id": subscriber.id, "plan": plan.name, "price_ref": plan.price_ref}
+    if made := await _CREATE.scalar(connection, order | values):
+        return CreatedRecord(made, order_id)
     found = (
-        await connection.execute(select(table).where(table.c.subscriber_id == subscriber.id, table.c.status != "ended"))
+        await connection.execute(
+            select(billing_services).where(_service.subscriber_id == subscriber.id, _service.status != "ended")
+        )
     ).one()
     if found.plan != plan.name:
         raise RecordConflictError(f"plan.name: subscriber {ref} is charged for plan {found.plan}, not {plan.name}")
     # An abandoned or lost deprovision order may have suspended the service, and this order provisions the line again.
-    resumed = (
-        update(table)
-        .where(table.c.id == found.id, table.c.status == "suspended")
-        .values(status="active", suspended_by_order=None)
-        .returning(table)
-    )
-    await _apply(connection, resumed, ref, "resumed", order_id)
+    await _RESTART.all(connection, order | {"service_id": found.id})
     return CreatedRecord(found.id, found.created_by_order)
 
 
 async def cancel_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
     """Undo `create_service`: delete the service if this order created it, and write the event `cancelled`."""
-    statement = (
-        delete(billing_services)
-        .where(_current(ref), billing_services.c.created_by_order == order_id)
-        .returning(billing_services)
-    )
-    return await _apply(connection, statement, ref, "cancelled", order_id)
+    return await _apply(_CANCEL, connection, ref, order_id)
 
 
 async def suspend_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
     """Suspend the line's service until an order resumes or ends it. Return False if no service is active."""
-    by_order = select(billing_services.c.id).where(_current(ref), billing_services.c.suspended_by_order == order_id)
-    statement = (
-        update(billing_services)
-        .where(_current(ref), billing_services.c.status == "active")
-        .values(status="suspended", suspended_by_order=order_id)
-        .returning(billing_services)
-    )
-    if await _apply(connection, statement, ref, "suspended", order_id):
+    if await _apply(_SUSPEND, connection, ref, order_id):
         return True
-    return await connection.scalar(by_order) is not None  # an earlier attempt of the same order suspended the service
+    # An earlier attempt of the same order may have suspended the service.
+    return bool(await _IS_SUSPENDED_BY.all(connection, {"ref": ref, "order_id": order_id}))
 
 
 async def resume_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
     """Undo `suspend_service` if this order suspended the service."""
-    statement = (
-        update(billing_services)
-        .where(
-            _current(ref),
-            billing_services.c.status == "suspended",
-            billing_services.c.suspended_by_order == order_id,
-        )
-        .values(status="active", suspended_by_order=None)
-        .returning(billing_services)
-    )
-    return await _apply(connection, statement, ref, "resumed", order_id)
+    return await _apply(_RESUME, connection, ref, order_id)
 
 
 async def end_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
     """End the line's service, also one that an archived subscriber still has. An ended service is never resumed."""
-    records = select(subscribers.c.id).where(subscribers.c.ref == ref)
-    statement = (
-        update(billing_services)
-        .where(billing_services.c.subscriber_id.in_(records), billing_services.c.status != "ended")
-        .values(status="ended", ended_at=func.now())
-        .returning(billing_services)
-    )
-    return await _apply(connection, statement, ref, "ended", order_id)
+    return await _apply(_END, connection, ref, order_id)
 
 
-def _current(ref: str) -> Any:
-    current = select(subscribers.c.id).where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
-    return billing_services.c.subscriber_id.in_(current)
-
-
-async def _apply(connection: TenantConnection, statement: Any, ref: str, event: str, order_id: str) -> bool:
-    services = (await connection.execute(statement)).all()
-    for service in services:
-        await _record(connection, service, ref, event, order_id)
-    return bool(services)
-
-
-async def _record(connection: TenantConnection, service: Row[Any], ref: str, event: str, order_id: str) -> None:
-    await connection.execute(
-        insert(billing_events).values(
-            tenant_id=service.tenant_id,
-            service_id=service.id,
-            subscriber_ref=ref,
-            event=event,
-            plan=service.plan,
-            price_ref=service.price_ref,
-            order_id=order_id,
-        )
-    )
+async def _apply(change: DirectStatement, connection: TenantConnection, ref: str, order_id: str) -> bool:
+    return bool(await change.all(connection, {"ref": ref, "order_id": order_id}))

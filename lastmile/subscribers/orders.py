@@ -11,13 +11,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, func, select, text, update
+from sqlalchemy import DateTime, Row, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from lastmile.contract.operations import OPERATIONS, LineEffect
 from lastmile.contract.orders import Operation
 from lastmile.db import Fence, PlatformConnection, TenantConnection
+from lastmile.db.direct import DirectStatement
 from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, UnknownTenantError
 from lastmile.subscribers.tables import orders
 
@@ -69,12 +70,45 @@ class Opening:
     """The unfinished orders of the same operation whose records this order takes over."""
 
 
-_UNFINISHED = (OrderStatus.RUNNING, OrderStatus.ROLLING_BACK)
-_LATER_RUN = text(
+_LATER_RUN = DirectStatement(
     """
     SELECT EXISTS (SELECT FROM orders WHERE subscriber_ref = :subscriber_ref AND run_id <> :run_id
                    AND run_started_at > :run_started_at)
     """
+)
+_CREATE = DirectStatement(
+    insert(orders)
+    .values(
+        **{
+            column: bindparam(column)
+            for column in (
+                *("tenant_id", "order_id", "operation", "effect", "subscriber_ref", "digest", "status", "run_id"),
+                "requested_by",
+            )
+        },
+        run_started_at=func.coalesce(bindparam("run_started_at", type_=DateTime(timezone=True)), func.now()),
+    )
+    .on_conflict_do_nothing()
+    .returning(orders)
+)
+_LOCK = DirectStatement(select(orders).where(orders.c.order_id == bindparam("order_id")).with_for_update())
+_SUPERSEDE_OTHERS = DirectStatement(
+    """
+    UPDATE orders SET status = 'superseded', finished_at = now()
+    WHERE subscriber_ref = :subscriber_ref AND order_id <> :order_id AND lastmile_order_unfinished(status)
+    RETURNING order_id, operation
+    """
+)
+_READ_LOCKED = DirectStatement(
+    select(orders.c.status, orders.c.result)
+    .where(orders.c.order_id == bindparam("order_id"))
+    .with_for_update(key_share=True)
+)
+_CLOSE = DirectStatement(
+    update(orders)
+    .where(orders.c.order_id == bindparam("order_id"), func.lastmile_order_unfinished(orders.c.status))
+    .values(status=bindparam("status"), result=bindparam("result"), finished_at=func.now())
+    .returning(orders.c.operation, orders.c.effect, orders.c.created_at, orders.c.finished_at)
 )
 
 
@@ -99,26 +133,24 @@ async def open_order(
         OrderFencedError: a later run of the subscriber has opened an order, so this run was terminated.
         UnknownTenantError: the tenant does not exist.
     """
-    started = {} if run_started_at is None else {"run_started_at": run_started_at}
-    if started and await connection.scalar(_LATER_RUN, {"subscriber_ref": subscriber_ref, "run_id": run_id, **started}):
+    run = {"subscriber_ref": subscriber_ref, "run_id": run_id, "run_started_at": run_started_at}
+    if run_started_at is not None and await _LATER_RUN.scalar(connection, run):
         raise OrderFencedError(f"The run of order {order_id} was terminated: this late attempt changed nothing.")
     values = {
         "tenant_id": tenant,
         "order_id": order_id,
         "operation": operation,
         "effect": OPERATIONS[Operation(operation)].effect,
-        "subscriber_ref": subscriber_ref,
         "digest": digest,
         "status": OrderStatus.RUNNING,
-        "run_id": run_id,
         "requested_by": requested_by or None,
-        **started,
+        **run,
     }
     try:
-        new = (await connection.execute(insert(orders).values(values).on_conflict_do_nothing())).rowcount > 0
+        created = await _CREATE.one_or_none(connection, values)
     except IntegrityError as failure:
         raise UnknownTenantError(f"Tenant {tenant} does not exist. Add it with `lastmile tenant add`.") from failure
-    found = (await connection.execute(select(orders).where(orders.c.order_id == order_id).with_for_update())).one()
+    (found,) = [created] if created else await _LOCK.all(connection, {"order_id": order_id})
     if found.digest != digest:
         raise OrderConflictError(
             f"Order id {order_id} was used on {found.created_at:%Y-%m-%d %H:%M %Z} for another "
@@ -132,28 +164,18 @@ async def open_order(
     if found.status != OrderStatus.RUNNING:
         later = await connection.execute(_LATER_THAN, {"order_id": order_id})
         return Opening(result=dict(found.result), outdated=_outdated(later.one_or_none()))
-    superseded = (
-        await connection.execute(
-            update(orders)
-            .where(
-                orders.c.subscriber_ref == subscriber_ref,
-                orders.c.order_id != order_id,
-                orders.c.status.in_(_UNFINISHED),
-            )
-            .values(status=OrderStatus.SUPERSEDED, finished_at=func.now())
-            .returning(orders.c.order_id, orders.c.operation)
-        )
-    ).all()
+    superseded = await _SUPERSEDE_OTHERS.all(connection, {"subscriber_ref": subscriber_ref, "order_id": order_id})
     same = tuple(row.order_id for row in superseded if row.operation == operation)
     taken_over = found.taken_over or found.run_id != run_id or bool(same)
     if taken_over:
+        started = {} if run_started_at is None else {"run_started_at": run_started_at}
         await connection.execute(
             update(orders).where(orders.c.order_id == order_id).values(run_id=run_id, taken_over=True, **started)
         )
-    return Opening(new=new, taken_over=taken_over, superseded=same)
+    return Opening(new=created is not None, taken_over=taken_over, superseded=same)
 
 
-_LAST_OTHER_ORDER = text(
+_LAST_OTHER_ORDER = DirectStatement(
     """
     SELECT effect, status, result FROM orders
     WHERE subscriber_ref = :subscriber_ref AND order_id <> :order_id
@@ -170,7 +192,7 @@ async def read_line_result(connection: TenantConnection, subscriber_ref: str, or
     `order_id` itself does not count.
     """
     asked = {"subscriber_ref": subscriber_ref, "order_id": order_id}
-    row = (await connection.execute(_LAST_OTHER_ORDER, asked)).one_or_none()
+    row = await _LAST_OTHER_ORDER.one_or_none(connection, asked)
     completed = (OrderStatus.COMPLETED, OrderStatus.DEGRADED)
     if row is None or row.effect != LineEffect.CREATES or row.status not in completed:
         return None
@@ -194,13 +216,8 @@ async def close_order(
 
     The first recorded result stays.
     """
-    ended = await connection.execute(
-        update(orders)
-        .where(orders.c.order_id == order_id, orders.c.status.in_(_UNFINISHED))
-        .values(status=status, result=result, finished_at=func.now())
-        .returning(orders.c.operation, orders.c.effect, orders.c.created_at, orders.c.finished_at)
-    )
-    if (row := ended.one_or_none()) is None:
+    row = await _CLOSE.one_or_none(connection, {"order_id": order_id, "status": status, "result": result})
+    if row is None:
         return None
     return ClosedOrder(row.operation, LineEffect(row.effect), (row.finished_at - row.created_at).total_seconds())
 
@@ -303,9 +320,7 @@ async def lock_order(connection: TenantConnection, order_id: str) -> RecordedOrd
     Raises:
         OrderFencedError: the order has no row.
     """
-    found = await connection.execute(
-        select(orders.c.status, orders.c.result).where(orders.c.order_id == order_id).with_for_update(key_share=True)
-    )
-    if (row := found.one_or_none()) is None:
+    row = await _READ_LOCKED.one_or_none(connection, {"order_id": order_id})
+    if row is None:
         raise OrderFencedError(f"Order {order_id} was never opened: this late attempt changed nothing.")
     return RecordedOrder(OrderStatus(row.status), row.result)

@@ -6,14 +6,14 @@ record differs. Every `delete_*` function succeeds if there is nothing to delete
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Delete, Table, Update, delete, func, select, update
+from sqlalchemy import Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from lastmile.contract.lines import Customer, Line
 from lastmile.db import TenantConnection
+from lastmile.db.direct import DirectStatement
 from lastmile.fields.stored import STORED
 from lastmile.subscribers.differences import differing_customer_fields
 from lastmile.subscribers.errors import RecordConflictError, UnknownSubscriberError
@@ -47,6 +47,74 @@ class CreatedRecord:
     """The fields in which an existing record differs from the order."""
 
 
+def _create(table: Table, *columns: str) -> DirectStatement:
+    """Return the statement that inserts a row, and returns nothing where a unique constraint refuses the row."""
+    names = ("tenant_id", "created_by_order", *columns)
+    return DirectStatement(
+        insert(table)
+        .values({name: bindparam(name) for name in names})
+        .on_conflict_do_nothing()
+        .returning(table.c.id, table.c.created_by_order)
+    )
+
+
+_ALL_WITH_REF = select(subscribers.c.id).where(subscribers.c.ref == bindparam("ref"))
+_CURRENT = _ALL_WITH_REF.where(subscribers.c.archived_at.is_(None))
+
+_CREATE_CUSTOMER = _create(customers, *Customer.model_fields)
+_CREATE_SUBSCRIBER = _create(subscribers, "ref", "customer_id")
+_CREATE_NETWORK_PROFILE = _create(network_profiles, "subscriber_id", *Line.model_fields)
+
+# KEY SHARE: a concurrent rollback of the order that created the customer must not delete the customer.
+_KEEP_CUSTOMER = DirectStatement(
+    select(customers.c.id).where(customers.c.ref == bindparam("ref")).with_for_update(read=True, key_share=True)
+)
+_CUSTOMER_OF_ORDER = DirectStatement(
+    select(customers.c.id).where(customers.c.created_by_order == bindparam("order_id")).with_for_update()
+)
+_HEIR = (
+    select(subscribers.c.created_by_order)
+    .where(subscribers.c.customer_id == customers.c.id)
+    .order_by(subscribers.c.created_at)
+    .limit(1)
+    .scalar_subquery()
+)
+_DELETE_CUSTOMER_WITHOUT_LINES = DirectStatement(
+    delete(customers).where(customers.c.id == bindparam("customer_id"), _HEIR.is_(None))
+)
+_DELETE_SUBSCRIBER = DirectStatement(
+    delete(subscribers).where(
+        subscribers.c.ref == bindparam("ref"), subscribers.c.created_by_order == bindparam("order_id")
+    )
+)
+_READ_SUBSCRIBER = DirectStatement(
+    _ALL_WITH_REF.add_columns(
+        subscribers.c.created_by_order, subscribers.c.archived_at, subscribers.c.archived_by_order
+    )
+    .order_by(subscribers.c.archived_at.desc().nulls_first())
+    .limit(1)
+)
+_ARCHIVE_SUBSCRIBER = DirectStatement(
+    update(subscribers)
+    .where(subscribers.c.ref == bindparam("ref"), subscribers.c.archived_at.is_(None))
+    .values(archived_at=func.now(), archived_by_order=bindparam("order_id"), archive_reason=bindparam("reason"))
+)
+_DELETE_NETWORK_PROFILE = DirectStatement(
+    delete(network_profiles).where(network_profiles.c.subscriber_id.in_(_ALL_WITH_REF))
+)
+_UNDO_NETWORK_PROFILE = DirectStatement(
+    delete(network_profiles).where(
+        network_profiles.c.subscriber_id.in_(_CURRENT),
+        network_profiles.c.created_by_order == bindparam("order_id"),
+    )
+)
+_READ_LINE = DirectStatement(
+    select(*(network_profiles.c[field] for field in Line.model_fields)).where(
+        network_profiles.c.subscriber_id.in_(_CURRENT)
+    )
+)
+
+
 async def create_customer(
     connection: TenantConnection, tenant: str, order_id: str, customer: Customer
 ) -> CreatedRecord:
@@ -55,8 +123,8 @@ async def create_customer(
     An existing customer stays unchanged: an order for a line must not rename a customer.
     """
     values = {"tenant_id": tenant, "created_by_order": order_id, **customer.model_dump()}
-    if made := await _insert(connection, customers, values):
-        return made
+    if made := await _CREATE_CUSTOMER.one_or_none(connection, values):
+        return CreatedRecord(made.id, made.created_by_order)
     row = (await connection.execute(select(customers).where(customers.c.ref == customer.ref))).one()
     return CreatedRecord(row.id, row.created_by_order, tuple(differing_customer_fields(row, customer)))
 
@@ -75,20 +143,12 @@ async def delete_customer(connection: TenantConnection, order_id: str) -> bool:
     If another order has added a line to the customer since, the customer stays, and then belongs to that order.
     """
     # Waits for another order that adds a line at this moment: the next statement sees the line.
-    mine = select(customers.c.id).where(customers.c.created_by_order == order_id).with_for_update()
-    if (customer_id := await connection.scalar(mine)) is None:
+    customer_id = await _CUSTOMER_OF_ORDER.scalar(connection, {"order_id": order_id})
+    if customer_id is None:
         return False
-    this = customers.c.id == customer_id
-    heir = (
-        select(subscribers.c.created_by_order)
-        .where(subscribers.c.customer_id == customers.c.id)
-        .order_by(subscribers.c.created_at)
-        .limit(1)
-        .scalar_subquery()
-    )
-    if await _execute(connection, delete(customers).where(this, heir.is_(None))):
+    if await _DELETE_CUSTOMER_WITHOUT_LINES.count(connection, {"customer_id": customer_id}):
         return True
-    await connection.execute(update(customers).where(this).values(created_by_order=heir))
+    await connection.execute(update(customers).where(customers.c.id == customer_id).values(created_by_order=_HEIR))
     return False
 
 
@@ -131,19 +191,15 @@ async def create_subscriber(
     Raises:
         RecordConflictError: the subscriber belongs to another customer, or the customer was deleted meanwhile.
     """
-    # KEY SHARE: a concurrent rollback of the order that created the customer must not delete the customer.
-    customer_id = await connection.scalar(
-        select(customers.c.id).where(customers.c.ref == customer_ref).with_for_update(read=True, key_share=True)
-    )
+    customer_id = await _KEEP_CUSTOMER.scalar(connection, {"ref": customer_ref})
     if customer_id is None:
         raise RecordConflictError(f"Customer {customer_ref} was deleted while the order ran. Send the order again.")
     values = {"tenant_id": tenant, "ref": ref, "customer_id": customer_id, "created_by_order": order_id}
-    if made := await _insert(connection, subscribers, values):
-        return made
+    if made := await _CREATE_SUBSCRIBER.one_or_none(connection, values):
+        return CreatedRecord(made.id, made.created_by_order)
     row = (
         await connection.execute(
-            _record(subscribers)
-            .add_columns(customers.c.ref.label("owner"))
+            select(subscribers.c.id, subscribers.c.created_by_order, customers.c.ref.label("owner"))
             .join(customers, subscribers.c.customer_id == customers.c.id)
             .where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
         )
@@ -159,9 +215,8 @@ async def delete_subscriber(connection: TenantConnection, ref: str, order_id: st
     Raises:
         RecordConflictError: a network profile or a billing service refers to the subscriber.
     """
-    statement = delete(subscribers).where(subscribers.c.ref == ref, subscribers.c.created_by_order == order_id)
     try:
-        return await _execute(connection, statement)
+        return await _DELETE_SUBSCRIBER.count(connection, {"ref": ref, "order_id": order_id}) > 0
     except IntegrityError as failure:
         raise RecordConflictError(
             f"Subscriber {ref} still has a network profile or a billing service. Remove those first."
@@ -174,15 +229,7 @@ async def read_subscriber(connection: TenantConnection, ref: str, archiving: str
     Raises:
         UnknownSubscriberError: the subscriber does not exist, or another order has archived it.
     """
-    row = (
-        await connection.execute(
-            _record(subscribers)
-            .add_columns(subscribers.c.archived_at, subscribers.c.archived_by_order)
-            .where(subscribers.c.ref == ref)
-            .order_by(subscribers.c.archived_at.desc().nulls_first())
-            .limit(1)
-        )
-    ).one_or_none()
+    row = await _READ_SUBSCRIBER.one_or_none(connection, {"ref": ref})
     if row is None:
         raise UnknownSubscriberError(f"Subscriber {ref} does not exist. Check the reference and the tenant.")
     if row.archived_at is not None and row.archived_by_order != archiving:
@@ -194,12 +241,8 @@ async def read_subscriber(connection: TenantConnection, ref: str, archiving: str
 
 async def archive_subscriber(connection: TenantConnection, ref: str, order_id: str, reason: str) -> bool:
     """Archive the subscriber. The record stays for the history, and its reference can be used again."""
-    return await _execute(
-        connection,
-        update(subscribers)
-        .where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
-        .values(archived_at=func.now(), archived_by_order=order_id, archive_reason=reason),
-    )
+    values = {"ref": ref, "order_id": order_id, "reason": reason}
+    return await _ARCHIVE_SUBSCRIBER.count(connection, values) > 0
 
 
 async def create_network_profile(
@@ -216,8 +259,8 @@ async def create_network_profile(
         "created_by_order": order_id,
         **line.model_dump(),
     }
-    if made := await _insert(connection, network_profiles, values):
-        return made
+    if made := await _CREATE_NETWORK_PROFILE.one_or_none(connection, values):
+        return CreatedRecord(made.id, made.created_by_order)
     row = (
         await connection.execute(select(network_profiles).where(network_profiles.c.subscriber_id == subscriber.id))
     ).one_or_none()
@@ -236,37 +279,12 @@ async def delete_network_profile(connection: TenantConnection, ref: str, order_i
 
     Without `order_id` also the profile of an archived subscriber, which an operator's decision can have left.
     """
-    records = select(subscribers.c.id).where(subscribers.c.ref == ref)
-    statement = delete(network_profiles)
-    if order_id is not None:
-        records = records.where(subscribers.c.archived_at.is_(None))
-        statement = statement.where(network_profiles.c.created_by_order == order_id)
-    return await _execute(connection, statement.where(network_profiles.c.subscriber_id.in_(records)))
+    if order_id is None:
+        return await _DELETE_NETWORK_PROFILE.count(connection, {"ref": ref}) > 0
+    return await _UNDO_NETWORK_PROFILE.count(connection, {"ref": ref, "order_id": order_id}) > 0
 
 
 async def read_line(connection: TenantConnection, ref: str) -> Line | None:
     """Return the current subscriber's line; None without a network profile."""
-    columns = [network_profiles.c[field] for field in Line.model_fields]
-    row = (
-        await connection.execute(
-            select(*columns)
-            .join(subscribers, network_profiles.c.subscriber_id == subscribers.c.id)
-            .where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None))
-        )
-    ).one_or_none()
+    row = await _READ_LINE.one_or_none(connection, {"ref": ref})
     return Line.model_validate(row._asdict(), context=STORED) if row else None
-
-
-def _record(table: Table) -> Any:
-    return select(table.c.id, table.c.created_by_order)
-
-
-async def _insert(connection: TenantConnection, table: Table, values: dict[str, Any]) -> CreatedRecord | None:
-    """Insert a row. Return None if a unique constraint refuses it."""
-    statement = insert(table).values(values).on_conflict_do_nothing().returning(table.c.id, table.c.created_by_order)
-    row = (await connection.execute(statement)).one_or_none()
-    return CreatedRecord(row.id, row.created_by_order) if row else None
-
-
-async def _execute(connection: TenantConnection, statement: Delete | Update) -> bool:
-    return (await connection.execute(statement)).rowcount > 0

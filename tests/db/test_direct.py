@@ -4,15 +4,31 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import bindparam, event, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from lastmile.db import Database
 from lastmile.db.direct import DirectStatement
 from lastmile.db.failures import describe_failure
+from lastmile.subscribers.tables import customers, network_profiles, orders, previous_values, subscribers
 
 NAMES = DirectStatement("SELECT name, ref FROM customers WHERE ref = :ref OR ref = :ref || :more ORDER BY ref")
 COPY = DirectStatement("INSERT INTO customers SELECT * FROM customers WHERE name = :name")
+KEEP = insert(previous_values).values(
+    tenant_id="acme",
+    created_by_order=bindparam("order_id"),
+    step=bindparam("step"),
+    subscriber_ref="S-1",
+    value=bindparam("value"),
+)
+LINE = (
+    select(network_profiles, orders.c.result, customers.c.name.label("owner"))
+    .join(subscribers, subscribers.c.id == network_profiles.c.subscriber_id)
+    .join(customers, customers.c.id == subscribers.c.customer_id)
+    .join(orders, orders.c.order_id == network_profiles.c.created_by_order)
+    .where(subscribers.c.ref == bindparam("ref"), network_profiles.c.option82_policy == "log")
+    .limit(1)
+)
 
 FATAL = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
 END_OF_SESSION = b"E" + (len(FATAL) + 4).to_bytes(4) + FATAL
@@ -27,10 +43,46 @@ async def test_direct_statement_sees_the_rows_of_its_tenant_alone(
         assert [tuple(row) for row in await NAMES.all(connection, {"ref": "C-1", "more": ""})] == [("Grace", "C-1")]
         row = await NAMES.one_or_none(connection, {"ref": "C-1", "more": "0"})
         assert row is not None
-        assert (row.name, row["ref"]) == ("Grace", "C-1")
+        assert (row.name, row.ref) == ("Grace", "C-1")
         assert await NAMES.one_or_none(connection, {"ref": "C-2", "more": ""}) is None
     async with application.tenant("other") as connection:
         assert (await NAMES.all(connection, {"ref": "C-1", "more": ""}))[0].name == "Ada"
+
+
+async def test_direct_expression_gives_the_rows_of_sqlalchemy(
+    populated: asyncpg.Connection, application: Database
+) -> None:
+    result = {"steps": ["ärlig", None], "seconds": 1.5}
+    record = update(orders).where(orders.c.order_id == bindparam("of")).values(result=bindparam("new"))
+    async with application.tenant("acme") as connection:
+        assert await DirectStatement(record).count(connection, {"of": "o1", "new": result}) == 1
+        assert await DirectStatement(record).count(connection, {"of": "o2", "new": result}) == 0
+        await connection.execute(update(network_profiles).values(cpe_mac="00:1a:2b:3c:4d:5e", s_vlan=100))
+        row = await DirectStatement(LINE).one_or_none(connection, {"ref": "S-1"})
+        expected = (await connection.execute(LINE, {"ref": "S-1"})).one()
+    assert row is not None
+    assert tuple(row) == tuple(expected)
+    assert row._asdict() == expected._asdict()
+    assert [type(value) for value in row] == [type(value) for value in expected]
+    assert (row.result, row.owner, row.cpe_mac) == (result, "Ada", "00:1a:2b:3c:4d:5e")
+
+
+async def test_direct_expression_takes_its_own_values_and_the_parameters(
+    populated: asyncpg.Connection, application: Database
+) -> None:
+    keep = DirectStatement(KEEP)
+    kept = DirectStatement(select(previous_values).where(previous_values.c.step == bindparam("step")))
+    number = DirectStatement(select(func.count()).select_from(previous_values))
+    async with application.tenant("acme") as connection:
+        for value in ({"price": None}, ["x"], "text"):
+            assert await keep.count(connection, {"order_id": "o1", "step": str(value), "value": value}) == 1
+            row = await kept.one_or_none(connection, {"step": str(value)})
+            assert row is not None
+            assert (row.tenant_id, row.subscriber_ref, row.value) == ("acme", "S-1", value)
+        assert await number.scalar(connection, {}) == 4
+        assert await kept.scalar(connection, {"step": "other"}) is None
+        with pytest.raises(KeyError, match="order_id"):
+            await keep.count(connection, {"step": "s", "value": {}})
 
 
 async def test_direct_statement_fails_as_sqlalchemy_does(populated: asyncpg.Connection, application: Database) -> None:
