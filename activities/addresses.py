@@ -89,7 +89,7 @@ class AddressActivities(Activities):
             if not active:
                 return skipped("the subscriber holds no address")
             await self._reply_items.write(connection, user, active)
-            sessions = await find_open_sessions(connection, user)
+            sessions = [] if ref.adopts else await find_open_sessions(connection, user)
             created_here = any(delegation.created_by_order == ref.order_id for delegation in active)
             if created_here and (sessions or any(delegation.chosen_by_netbox for delegation in active)):
                 beyond_database("tell the live sessions, and NetBox")
@@ -116,7 +116,10 @@ class AddressActivities(Activities):
                 await order.begin_revoking(connection, delegation)
             await self._reply_items.remove(connection, user, held)
             await accounts.block_account(connection, user, ref.order_id if ref.undo else None)
-        problems = await self._sessions.disconnect(ref.tenant, user)
+        if ref.adopts:
+            problems = ["the line was adopted: its sessions go on"]
+        else:
+            problems = await self._sessions.disconnect(ref.tenant, user)
         async with order.transaction() as connection:
             for delegation in await order.held(connection):
                 if delegation.state is State.REVOKING:

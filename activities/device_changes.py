@@ -54,7 +54,7 @@ class DeviceChangeActivities(ControllerActivities):
                 return skipped(f"the line keeps its {kind.upper()} {present.identity}")
             out_of_service = record is not None and not record.in_service
             if not out_of_service:
-                self._before_switch(kind)
+                self._before_switch(ref, kind)
             await records.replace_device(
                 connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, present.identity
             )
@@ -80,7 +80,7 @@ class DeviceChangeActivities(ControllerActivities):
             before, *changed = _devices(kept)
             switches = changed != [before] and (record is None or record.in_service)
             if switches:
-                self._before_switch(kind)
+                self._before_switch(ref, kind)
             if not switches or self._controllers[kind] is None:
                 await records.restore_device(connection, ref.subscriber_ref, kind, record)
                 await previous_values.take(connection, ref.order_id, f"change_{kind}")

@@ -23,8 +23,12 @@ class ControllerActivities(Activities):
         super().__init__(database)
         self._controllers = {DeviceKind.ONU: onu, DeviceKind.CPE: cpe}
 
-    def _before_switch(self, kind: DeviceKind) -> None:
-        if self._controllers[kind] is not None:
+    def _controller(self, ref: StepContext, kind: DeviceKind) -> Controller | None:
+        """Return the controller to ask; None for an adopted line, whose devices are in service."""
+        return None if ref.adopts else self._controllers[kind]
+
+    def _before_switch(self, ref: StepContext, kind: DeviceKind) -> None:
+        if self._controller(ref, kind) is not None:
             beyond_database(f"ask the {CONTROLLER_NAMES[kind]}")
 
 
@@ -57,10 +61,10 @@ class DeviceActivities(ControllerActivities):
                 found = await records.find_device(connection, ref.subscriber_ref, kind)
                 if found is None or found.updated_by_order != ref.order_id:
                     return undone(False)
-                self._before_switch(kind)
+                self._before_switch(ref, kind)
                 await records.restore_service(connection, ref.order_id, ref.subscriber_ref, kind)
             else:
-                self._before_switch(kind)
+                self._before_switch(ref, kind)
                 await records.set_target_state(
                     connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, device.identity, True
                 )
@@ -76,11 +80,11 @@ class DeviceActivities(ControllerActivities):
                 return undone(False)
             line = await read_line(connection, ref.subscriber_ref)
             device = device_of(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity)
-            self._before_switch(kind)
+            self._before_switch(ref, kind)
             await records.set_target_state(
                 connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, found.identity, False
             )
-            if self._controllers[kind] is not None:
+            if self._controller(ref, kind) is not None:
                 shared = await records.is_shared(connection, ref.subscriber_ref, kind, device.identity)
                 device = replace(device, shared=shared)
         report = await self._switch(ref, kind, device, False)
@@ -90,11 +94,11 @@ class DeviceActivities(ControllerActivities):
         return report
 
     async def _switch(self, ref: StepContext, kind: DeviceKind, device: LineDevice, on: bool) -> StepReport:
-        controller = self._controllers[kind]
+        controller = self._controller(ref, kind)
         if controller is None:
             state = "in service" if on else "out of service"
-            name = CONTROLLER_NAMES[kind]
-            return skipped(f"no {name} is configured: recorded that {device.identity} should be {state}")
+            why = "the line is adopted" if ref.adopts else f"no {CONTROLLER_NAMES[kind]} is configured"
+            return skipped(f"{why}: recorded that {device.identity} should be {state}")
         async with heartbeating():
             await (controller.switch_on if on else controller.switch_off)(device)
         async with self._order(ref) as connection:

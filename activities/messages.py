@@ -46,6 +46,8 @@ class StepContext(BaseModel):
     """The step undoes what this order did, and nothing else."""
     requested_by: str = ""
     """The sender of the order, for the audit log."""
+    adopts: bool = False
+    """The line is in service elsewhere: no session and no controller may notice the order."""
 
     @classmethod
     def of(cls, order: Order, *, undo: bool = False) -> Self:
@@ -56,6 +58,7 @@ class StepContext(BaseModel):
             subscriber_ref=order.subscriber_ref,
             undo=undo,
             requested_by=order.requested_by,
+            adopts=getattr(order, "adopt", False),
         )
 
 

@@ -86,7 +86,7 @@ class Quarantine:
 def _allocate(*, static: bool, wait: bool) -> DirectStatement:
     """Return the statement that allocates; `static` for the address of the need, `wait` to wait for other claims."""
     lock = "FOR UPDATE OF s" if wait else "FOR UPDATE OF s SKIP LOCKED"
-    slot = "s.slot = CAST(:address AS inet) - host(c.prefix)::inet" if static else "true"
+    slot = "s.slot = lastmile_slot(c.prefix, c.delegated_length, CAST(:address AS inet)::cidr)" if static else "true"
     return DirectStatement(read_sql("ipam", "allocate", lock=lock, slot=slot))
 
 
@@ -96,7 +96,7 @@ _REACH_ADDRESS = text(
     """
     INSERT INTO slots (pool_id, slot, tenant_id)
     SELECT id, slot, tenant_id
-    FROM pools, LATERAL (SELECT CAST(:address AS inet) - host(prefix)::inet AS slot) s
+    FROM pools, LATERAL (SELECT lastmile_slot(prefix, delegated_length, CAST(:address AS inet)::cidr) AS slot) s
     WHERE mode <> 'direct'
       AND lastmile_pool_is_candidate(pools, :purpose, :length, :vrf, :pool, :region, :address)
       AND slot >= first_slot AND slot < end_slot AND NOT slot <@ excluded

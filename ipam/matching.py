@@ -97,7 +97,8 @@ def _other(row: Row[Any], need: Need) -> Iterator[str]:
     if int(length) != need.length:
         yield f"addressing.ipv6_pd_size: the line has {row.prefix}, the order asks for a /{need.length}"
     if need.address is not None and address != str(need.address):
-        yield f"addressing.ipv4_address: the line has {address}, the order asks for {need.address}"
+        field = "ipv4_address" if need.purpose.family == 4 else "ipv6_prefix"
+        yield f"addressing.{field}: the line has {address}, the order asks for {need.address}"
 
 
 def _written(row: Row[Any]) -> str:

@@ -26,6 +26,7 @@ PATTERN_WORDS = {
     "ref": _REFERENCE,
     "olt": _REFERENCE,
     "price_ref": _REFERENCE,
+    "password_ref": _REFERENCE,
     "name": "letters, digits, '-' and '_'",
     "email": "an e-mail address, as in ada@example.net",
     "phone": "digits, spaces and ()./-, with or without a leading +",

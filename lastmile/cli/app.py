@@ -128,11 +128,18 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The output file. Default: standard output.")
     ] = None,
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt",
+            help="Print orders for another installation that adopt the lines, with their addresses and passwords.",
+        ),
+    ] = False,
 ) -> None:
     """Print every live subscriber as the order that would provision it."""
     from lastmile.cli.orders.export import export
 
-    run(export(tenant=tenant, form=format, output=output))
+    run(export(tenant=tenant, form=format, output=output, adopt=adopt))
 
 
 @app.command()

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from lastmile.fields.scalars import IPv4Text, TrueOrFalse, WholeNumber, any_case
+from lastmile.fields.scalars import IPv4Text, IPv6PrefixText, TrueOrFalse, WholeNumber, any_case
 
 __all__ = ["DEFAULT_VRF", "LABEL", "Addressing", "IPv4Mode", "IPv6Mode", "Need", "Purpose", "VrfName", "vrf_words"]
 
@@ -91,7 +91,8 @@ class Need:
     length: int
     pool: str | None = None
     region: str | None = None
-    address: IPv4Address | None = None
+    address: IPv4Address | IPv6Address | None = None
+    """The first address of exactly the prefix to allocate; None: any free one."""
     vrf: str = DEFAULT_VRF
 
 
@@ -104,6 +105,8 @@ class Addressing(BaseModel):
     ipv6_mode: Annotated[IPv6Mode, BeforeValidator(any_case)] = IPv6Mode.PD
     ipv6_pd_size: WholeNumber = Field(default=56, ge=48, le=64)
     """Length of the delegated prefix in bits; RIPE-690 advises /56 for homes and /48 for businesses."""
+    ipv6_prefix: IPv6PrefixText | None = None
+    """Exactly this prefix: the delegated one, the one of the WAN link (`slaac`), or the WAN address (`stateful`)."""
     ipv6_pool: str | None = Field(default=None, pattern=LABEL)
     ipv4_mode: Annotated[IPv4Mode, BeforeValidator(any_case)] = IPv4Mode.NONE
     ipv4_address: IPv4Text | None = None
@@ -119,6 +122,15 @@ class Addressing(BaseModel):
             raise ValueError("ipv4_address needs ipv4_mode 'static'")
         if self.ipv6_mode is IPv6Mode.DUAL_STACK and self.ipv4_mode is IPv4Mode.NONE:
             raise ValueError("ipv6_mode 'dual_stack' needs ipv4_mode 'dynamic' or 'static'")
+        if self.ipv6_prefix is not None:
+            lengths = [need.length for need in self.needs() if need.purpose.family == 6]
+            if not lengths:
+                raise ValueError("ipv6_prefix needs enable_ipv6, and an ipv6_mode other than 'none'")
+            if self.ipv6_prefix.prefixlen != lengths[0]:
+                raise ValueError(
+                    f"ipv6_prefix is a /{self.ipv6_prefix.prefixlen}, but ipv6_mode '{self.ipv6_mode}' asks for a "
+                    f"/{lengths[0]}" + (" (ipv6_pd_size)" if lengths[0] <= 64 else "")
+                )
         if self.vrf is not None and not self.needs():
             raise ValueError("vrf needs an address from a Lastmile pool: IPv6, or ipv4_mode 'static'")
         return self
@@ -133,7 +145,8 @@ class Addressing(BaseModel):
                 self.ipv6_pd_size if purpose is Purpose.IPV6_PD else purpose.lengths[0],
                 self.ipv6_pool,
                 self.region,
-                vrf=vrf,
+                None if self.ipv6_prefix is None else self.ipv6_prefix.network_address,
+                vrf,
             )
             for purpose in purposes
         ]

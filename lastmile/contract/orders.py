@@ -4,6 +4,7 @@ The models validate an order once and report every mistake in it, each with the 
 """
 
 import hashlib
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, ClassVar, Self
 
@@ -26,7 +27,7 @@ from lastmile.contract.lines import (
 )
 from lastmile.fields.devices import MacAddress, OnuSerial
 from lastmile.fields.passwords import Password
-from lastmile.fields.scalars import Moment, any_case
+from lastmile.fields.scalars import Moment, TrueOrFalse, any_case
 from lastmile.fields.text import PRINTABLE
 
 __all__ = [
@@ -135,6 +136,8 @@ class ProvisionSubscriber(Order):
     plan: ServicePlan
     line: Line
     addressing: Addressing = Addressing()
+    adopt: TrueOrFalse = False
+    """The line is in service elsewhere: no session, NAS or controller is told, and it must name what it has."""
     password: Annotated[Password | None, Field(exclude=True)] = None
     """The password of a `pppoe` line. None: Lastmile generates one. The client stores it, and sends `password_ref`."""
     password_ref: Reference | None = None
@@ -144,7 +147,17 @@ class ProvisionSubscriber(Order):
     def _consistent(self) -> Self:
         if self.password is not None and self.line.access is Access.IPOE:
             raise ValueError("password needs line.access 'pppoe'")
+        if self.adopt and (missing := list(self._not_named())):
+            raise ValueError(f"adopt needs what the line has already: {', '.join(missing)}")
         return self
+
+    def _not_named(self) -> Iterator[str]:
+        """Yield each field that an adopted line lacks: Lastmile must choose nothing for it."""
+        for need in self.addressing.needs():
+            if need.address is None:
+                yield f"addressing.ipv{need.purpose.family}_{'address' if need.purpose.family == 4 else 'prefix'}"
+        if self.line.access is Access.PPPOE and self.password is None and self.password_ref is None:
+            yield "password"
 
     @property
     def requested_line(self) -> LineRequest:

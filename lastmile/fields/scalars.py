@@ -5,7 +5,7 @@ A spreadsheet can write `100.000` for a hundred thousand, `47000` for a day in 2
 
 import re
 from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo
@@ -15,6 +15,7 @@ from lastmile.fields.stored import is_stored
 
 __all__ = [
     "IPv4Text",
+    "IPv6PrefixText",
     "IPv6Text",
     "Moment",
     "Number",
@@ -119,13 +120,14 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 def address_text(value: Any) -> Any:
     """Refuse an address that is a number, such as 3232235777, since it is more likely a mistake."""
-    if not isinstance(value, str | IPv4Address | IPv6Address):
+    if not isinstance(value, str | IPv4Address | IPv6Address | IPv6Network):
         raise rule_error("must be an IP address, written as text")
     return value
 
 
 IPv4Text = Annotated[IPv4Address, BeforeValidator(address_text)]
 IPv6Text = Annotated[IPv6Address, BeforeValidator(address_text)]
+IPv6PrefixText = Annotated[IPv6Network, BeforeValidator(address_text)]
 
 
 def any_case(value: Any) -> Any:

@@ -13,6 +13,7 @@ from lastmile.contract.lines import Customer, Line
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import Database
 from lastmile.fields.stored import STORED
+from lastmile.services.credentials import read_password
 from lastmile.services.tenants import list_tenants
 from lastmile.validation_messages import mistakes
 
@@ -66,29 +67,39 @@ class ExportedSubscriber:
     """Why no order would create the subscriber again."""
 
 
-async def export_subscribers(database: Database, tenant: str | None = None) -> AsyncIterator[ExportedSubscriber]:
+async def export_subscribers(
+    database: Database, tenant: str | None = None, *, adopt: bool = False, asked_by: str = ""
+) -> AsyncIterator[ExportedSubscriber]:
     """Yield the live subscribers of the tenant, or of all tenants, by tenant and reference.
 
+    With `adopt`, the orders adopt the lines as they are, with prefix, address and password. The audit log records who
+    has asked for each password.
     A subscriber has the state of the moment when its page is read.
     """
     for one in [tenant] if tenant is not None else [known.id for known in await list_tenants(database)]:
-        async for exported in _export_tenant(database, one):
+        async for exported in _export_tenant(database, one, adopt, asked_by):
             yield exported
 
 
-async def _export_tenant(database: Database, tenant: str) -> AsyncIterator[ExportedSubscriber]:
+async def _export_tenant(
+    database: Database, tenant: str, adopt: bool, asked_by: str
+) -> AsyncIterator[ExportedSubscriber]:
     after = ""
     while True:
-        async with database.tenant(tenant) as connection:
-            rows = (await connection.execute(_PAGE, {"tenant": tenant, "after": after, "page": PAGE})).all()
+        async with database.tenant(tenant, actor=asked_by) as connection:
+            page = {"tenant": tenant, "after": after, "page": PAGE}
+            rows = (await connection.execute(_PAGE, page)).all()
+            passwords = {
+                row.subscriber_ref: await read_password(connection, row.subscriber_ref) for row in rows if adopt
+            }
         for row in rows:
-            yield _exported(tenant, row)
+            yield _exported(tenant, row, passwords.get(row.subscriber_ref), adopt=adopt)
         if len(rows) < PAGE:
             return
         after = rows[-1].subscriber_ref
 
 
-def _exported(tenant: str, row: Row[Any]) -> ExportedSubscriber:
+def _exported(tenant: str, row: Row[Any], password: str | None, *, adopt: bool) -> ExportedSubscriber:
     if row.busy:
         return ExportedSubscriber(row.subscriber_ref, problem="an order of it has not ended")
     parts = {"network profile": row.line, "billing service": row.plan, "RADIUS account": row.groupname}
@@ -110,7 +121,9 @@ def _exported(tenant: str, row: Row[Any]) -> ExportedSubscriber:
                     "price_ref": row.price_ref,
                 },
                 "line": {name: row.line[name] for name in Line.model_fields},
-                "addressing": _addressing(held),
+                "addressing": _addressing(held, adopt=adopt),
+                "adopt": adopt,
+                "password": password,
             },
             context=STORED,
         )
@@ -128,13 +141,16 @@ def _exported(tenant: str, row: Row[Any]) -> ExportedSubscriber:
     return ExportedSubscriber(row.subscriber_ref, order, notes)
 
 
-def _addressing(held: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the addressing that gets the same prefixes again from the same pools; IPv4 by its address."""
+def _addressing(held: Mapping[str, Any], *, adopt: bool) -> dict[str, Any]:
+    """Return the addressing that gets prefixes of the same pools again, or adopts the same; IPv4 by its address."""
     ipv4 = held.get(Purpose.IPV4)
     asked: dict[str, Any] = {"enable_ipv6": False}
     for purpose, mode in _MODES.items():
         if there := held.get(purpose):
             asked = {"ipv6_mode": mode, "ipv6_pool": there["pool"]}
+            if adopt:
+                address = there["address"]  # a single address has no length
+                asked["ipv6_prefix"] = address if "/" in address else f"{address}/{there['length']}"
             if purpose is Purpose.IPV6_PD:
                 asked["ipv6_pd_size"] = there["length"]
                 asked["ipv6_mode"] = IPv6Mode.DUAL_STACK if ipv4 else mode

@@ -91,6 +91,8 @@ def test_order_with_every_field_survives_csv(book: Book, tmp_path: Path) -> None
     assert [column for column, cell in tried.items() if not cell] == [
         "line.username",
         "addressing.enable_ipv6",
+        "addressing.ipv6_prefix",
+        "adopt",
         "password",
         "password_ref",
     ]

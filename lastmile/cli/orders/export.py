@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lastmile.cli.connections import check_tenant, load_settings, open_database
+from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import OutputClosedError, print_error
 from lastmile.errors import InvalidInputError
@@ -33,8 +34,8 @@ class Tally:
             self.examples += f"\n  {subscriber}: {problem}"
 
 
-async def export(*, tenant: str | None, form: str | None, output: Path | None) -> Exit:
-    """Write the provision order of every live subscriber, by tenant and reference."""
+async def export(*, tenant: str | None, form: str | None, output: Path | None, adopt: bool) -> Exit:
+    """Write the provision order of every live subscriber, by tenant and reference; with `adopt`, with passwords."""
     csv = form == "csv" or (form is None and output is not None and output.suffix.lower() == ".csv")
     tally = Tally()
     async with open_database(load_settings()) as database:
@@ -42,7 +43,7 @@ async def export(*, tenant: str | None, form: str | None, output: Path | None) -
         with _open_output(output) as write:
             if csv:
                 write(csv_heading(NOTES))
-            async for found in export_subscribers(database, tenant):
+            async for found in export_subscribers(database, tenant, adopt=adopt, asked_by=current_user()):
                 if found.order is None:
                     tally.omit(found.subscriber_ref, found.problem)
                     continue
@@ -56,10 +57,12 @@ async def export(*, tenant: str | None, form: str | None, output: Path | None) -
 
 def _line(found: ExportedSubscriber, csv: bool) -> bytes:
     assert found.order is not None
+    password = None if found.order.password is None else found.order.password.get_secret_value()
     if csv:
-        return csv_line(found.order, found.notes)
+        return csv_line(found.order, found.notes, password)
+    secret = {} if password is None else {"password": password}
     notes = {name: note for name, note in found.notes.items() if note is not None}
-    return json_line(found.order.model_dump(mode="json", exclude_defaults=True) | notes)
+    return json_line(found.order.model_dump(mode="json", exclude_defaults=True) | secret | notes)
 
 
 @contextmanager
@@ -76,6 +79,9 @@ def _open_output(output: Path | None) -> Iterator[Callable[[bytes], object]]:
     part = output if device else output.with_name(f"{output.name}.part")
     try:
         with _write_failures(output):
+            if not device:  # only its owner may read personal data and passwords
+                part.unlink(missing_ok=True)
+                part.touch(0o600)
             stream = part.open("wb")
         try:
             yield partial(_write, output, stream)

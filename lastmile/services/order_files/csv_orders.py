@@ -220,9 +220,9 @@ def csv_heading(notes: Sequence[str]) -> bytes:
     return _row([*COLUMNS, *notes], ",")
 
 
-def csv_line(order: ProvisionSubscriber, notes: Mapping[str, str | None]) -> bytes:
-    """Return the row of an order and its notes, in the order of `csv_heading`."""
-    fields = order.model_dump(mode="json", exclude_defaults=True)
+def csv_line(order: ProvisionSubscriber, notes: Mapping[str, str | None], password: str | None = None) -> bytes:
+    """Return the row of an order, its password and its notes, in the order of `csv_heading`."""
+    fields = order.model_dump(mode="json", exclude_defaults=True) | {"password": password}
     return _row([*(_cell(fields, column) for column in COLUMNS), *(note or "" for note in notes.values())], ",")
 
 

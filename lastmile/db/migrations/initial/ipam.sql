@@ -20,10 +20,13 @@ COMMENT ON FUNCTION lastmile_nth_prefix IS
 
 CREATE FUNCTION lastmile_slot(pool cidr, length integer, prefix cidr) RETURNS bigint
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
-    SELECT (('x' || encode(substring(inet_send(prefix) FROM 5 FOR 8), 'hex'))::bit(64)::bigint
-            - ('x' || encode(substring(inet_send(pool) FROM 5 FOR 8), 'hex'))::bit(64)::bigint) >> (64 - length)
+    SELECT CASE
+        WHEN family(pool) = 4 OR length > 64 THEN host(prefix)::inet - host(pool)::inet
+        ELSE (('x' || encode(substring(inet_send(prefix) FROM 5 FOR 8), 'hex'))::bit(64)::bigint
+              - ('x' || encode(substring(inet_send(pool) FROM 5 FOR 8), 'hex'))::bit(64)::bigint) >> (64 - length)
+    END
 $$;
-COMMENT ON FUNCTION lastmile_slot IS 'The inverse of lastmile_nth_prefix, for IPv6 prefixes up to /64.';
+COMMENT ON FUNCTION lastmile_slot IS 'The inverse of lastmile_nth_prefix, for IPv6 and single IPv4 addresses.';
 
 CREATE FUNCTION lastmile_holder(tenant_id text, subscriber_ref text, purpose text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
