@@ -18,9 +18,12 @@ from lastmile.radius.dynauth import InvalidNasError
 from lastmile.radius.errors import (
     AccountConflictError,
     GivenPasswordError,
+    InvalidTemplateError,
     NasConflictError,
     NasInUseError,
+    TemplateInUseError,
     UnknownNasError,
+    UnknownTemplateError,
 )
 from lastmile.subscribers import errors as subscribers
 
@@ -69,6 +72,9 @@ VERDICTS: Mapping[type[NonRetryableError], Verdict] = {
     UnknownNasError: Verdict.FAILED,
     InvalidNasError: Verdict.FAILED,
     InvalidAttributeError: Verdict.FAILED,
+    InvalidTemplateError: Verdict.FAILED,
+    TemplateInUseError: Verdict.FAILED,
+    UnknownTemplateError: Verdict.FAILED,
 }
 
 _BY_NAME = {failure.__name__: verdict for failure, verdict in VERDICTS.items()}

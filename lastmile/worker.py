@@ -38,6 +38,7 @@ from activities.maintenance.cleanup import CleanupActivities
 from activities.maintenance.metrics import SnapshotActivities
 from activities.maintenance.pool_mode import PoolModeActivities
 from activities.orders import OrderActivities
+from activities.plans import PlanActivities
 from activities.records import RecordActivities
 from activities.step_groups import StepGroups, StepInterceptor
 from ipam.allocation import Quarantine
@@ -50,7 +51,7 @@ from lastmile.client.temporal.settings import temporal_setting_mistakes
 from lastmile.client.temporal.worker_versions import current_build, make_current
 from lastmile.code_id import code_id
 from lastmile.db import Database
-from lastmile.devices.controllers import Controller
+from lastmile.devices.controllers import Controller, OnuController
 from lastmile.metrics.snapshot import read_newest_snapshot
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
@@ -78,7 +79,7 @@ def build_worker(
     authorization: DynamicAuthorization,
     *,
     netbox: NetBox | None = None,
-    onu: Controller | None = None,
+    onu: OnuController | None = None,
     cpe: Controller | None = None,
 ) -> Worker:
     """A Temporal worker for all workflows and activities, on the given clients."""
@@ -91,6 +92,7 @@ def build_worker(
         AddressActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
         DeviceActivities(database, onu, cpe),
         DeviceChangeActivities(database, onu, cpe),
+        PlanActivities(database, authorization, quarantine.unconfirmed, onu),
     )
     # As for activities, the client's interceptors are the outer ones.
     of_client = [one for one in client.config()["interceptors"] if isinstance(one, StepInterceptor)]

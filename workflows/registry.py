@@ -3,6 +3,7 @@
 from pydantic import ValidationError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
+from workflows.change_plan import PlanChange
 from workflows.deprovision import Deprovision
 from workflows.maintenance.audit import Audit, Metrics
 from workflows.maintenance.cleanup import FinishRevocation, StalePrefixCleanup
@@ -23,6 +24,7 @@ WORKFLOWS: list[type] = [
     CredentialRotation,
     DeviceReplacement,
     LineRelocation,
+    PlanChange,
     ScheduledStart,
     StalePrefixCleanup,
     FinishRevocation,

@@ -20,6 +20,7 @@ from lastmile.client.temporal.connection import TemporalUnreachableError
 from lastmile.client.temporal.settings import InvalidTemporalSettingsError
 from lastmile.contract import (
     AnyOrder,
+    ChangePlan,
     Choice,
     Created,
     Decision,
@@ -42,6 +43,7 @@ from lastmile.contract import (
 )
 from lastmile.contract.addressing import Addressing, IPv4Mode, IPv6Mode
 from lastmile.contract.lines import Access, ConnectionType, Customer, IpoeIdentity, Line, Option82Policy, ServicePlan
+from lastmile.contract.suspension import Refusal
 from lastmile.encryption.keys import KeyRing
 from lastmile.errors import LastmileError
 
@@ -50,6 +52,7 @@ __all__ = [
     "Addressing",
     "AlreadyRunningError",
     "AnyOrder",
+    "ChangePlan",
     "Choice",
     "ClientError",
     "ConnectionType",
@@ -79,6 +82,7 @@ __all__ = [
     "ParkedRun",
     "Progress",
     "ProvisionSubscriber",
+    "Refusal",
     "RelocateLine",
     "ReplaceDevice",
     "ResultStatus",

@@ -3,6 +3,7 @@
 from lastmile.contract.maintenance import AuditResult, Cleanup, CleanupResult, CleanupState
 from lastmile.contract.orders import (
     AnyOrder,
+    ChangePlan,
     DeprovisionSubscriber,
     LineRequest,
     Operation,
@@ -30,6 +31,7 @@ from lastmile.contract.results import (
 __all__ = [
     "AnyOrder",
     "AuditResult",
+    "ChangePlan",
     "Choice",
     "Cleanup",
     "CleanupResult",

@@ -25,6 +25,7 @@ from lastmile.contract.lines import (
     TenantId,
     Vlan,
 )
+from lastmile.contract.suspension import Refusal
 from lastmile.fields.devices import MacAddress, OnuSerial
 from lastmile.fields.passwords import Password
 from lastmile.fields.scalars import Moment, TrueOrFalse, any_case
@@ -32,6 +33,7 @@ from lastmile.fields.text import PRINTABLE
 
 __all__ = [
     "AnyOrder",
+    "ChangePlan",
     "DeprovisionSubscriber",
     "LineRequest",
     "Operation",
@@ -56,6 +58,7 @@ class Operation(StrEnum):
     ROTATE_CREDENTIALS = "rotate_credentials"
     REPLACE_DEVICE = "replace_device"
     RELOCATE = "relocate"
+    CHANGE_PLAN = "change_plan"
 
 
 class Urgency(StrEnum):
@@ -250,6 +253,22 @@ class RelocateLine(Order):
         return self.model_dump(include=place, exclude_none=True)
 
 
+class ChangePlan(Order):
+    """Give the line another plan, with its rates. `not_before` is the time of the change."""
+
+    operation = Operation.CHANGE_PLAN
+
+    plan: ServicePlan
+    on_refusal: Annotated[Refusal, BeforeValidator(any_case)] = Refusal.NEXT_LOGIN
+    """What happens to a live session whose NAS does not take the new rates."""
+
+
 AnyOrder = (
-    ProvisionSubscriber | DeprovisionSubscriber | UpdateCustomer | RotateCredentials | ReplaceDevice | RelocateLine
+    ProvisionSubscriber
+    | DeprovisionSubscriber
+    | UpdateCustomer
+    | RotateCredentials
+    | ReplaceDevice
+    | RelocateLine
+    | ChangePlan
 )

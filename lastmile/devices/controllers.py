@@ -6,7 +6,7 @@ Every call is idempotent, and raises an exception unless the device has confirme
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Controller", "LineDevice"]
+__all__ = ["Controller", "LineDevice", "OnuController"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +32,10 @@ class Controller(Protocol):
 
     async def switch_off(self, device: LineDevice) -> None:
         """Deactivate the ONU, or remove the configuration of the CPE."""
+
+
+class OnuController(Controller, Protocol):
+    """A controller of ONUs."""
+
+    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> None:
+        """Give the line on the ONU these rates, without a break."""

@@ -4,13 +4,14 @@ The transaction of the dry run is rolled back, so a rehearsal may write.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ipam.allocation import allocate
 from ipam.delegations import Delegation, held_by
 from ipam.matching import must_match
 from lastmile.contract import (
+    ChangePlan,
     Order,
     ProvisionSubscriber,
     RelocateLine,
@@ -19,14 +20,19 @@ from lastmile.contract import (
     UpdateCustomer,
 )
 from lastmile.contract.results import ADDRESS_FIELDS
+from lastmile.contract.suspension import Refusal
 from lastmile.db import TenantConnection
 from lastmile.devices import records as devices
 from lastmile.devices.records import DeviceKind
 from lastmile.fields.phrases import in_vrf
 from lastmile.radius import accounts
+from lastmile.radius.catalogue import read_catalogue
 from lastmile.radius.escaping import unescaped
+from lastmile.radius.membership import move_account, read_group
+from lastmile.radius.sessions import find_open_sessions
 from lastmile.services.remains import find_line
 from lastmile.subscribers import billing, records
+from lastmile.subscribers.billing import Charge
 from lastmile.subscribers.line_changes import change_line, changed_fields, read_line_before
 from lastmile.subscribers.line_states import verify_line
 
@@ -216,6 +222,37 @@ async def _update_account(rehearsal: Rehearsal, order: Order) -> None:
         rehearsal.note("change", f"user name from {unescaped(before)} to {unescaped(after)}")
 
 
+async def _change_radius_plan(rehearsal: Rehearsal, order: ChangePlan) -> None:
+    user = await accounts.find_username(rehearsal.connection, order.tenant, order.subscriber_ref)
+    before = await read_group(rehearsal.connection, user)
+    if before is None:
+        rehearsal.note("refuse", "the line has no RADIUS account in the group of a plan")
+        return
+    plan = order.plan
+    after = replace(before, plan=plan.name, download_kbps=plan.download_kbps, upload_kbps=plan.upload_kbps)
+    await move_account(rehearsal.connection, user, after)
+    if before == after:
+        rehearsal.note("reuse", f"the line has plan {after.plan_name} already")
+        return
+    rehearsal.note("change", f"plan {before.plan_name} to {after.plan_name}")
+    if before.suspended:
+        rehearsal.note("skip", "the line is suspended: its rates change with the resume")
+        return
+    catalogue = await read_catalogue(rehearsal.connection)
+    for session, nas in await find_open_sessions(rehearsal.connection, user):
+        told = nas is not None and catalogue.coa_attributes(nas.type, before, after) is not None
+        otherwise = "disconnect" if order.on_refusal is Refusal.DISCONNECT else "new rates at the next login"
+        name = nas.name if nas else session.nas_address
+        rehearsal.note("change", f"session on NAS {name}: {'new rates by CoA' if told else otherwise}")
+
+
+async def _change_billing_plan(rehearsal: Rehearsal, order: ChangePlan) -> None:
+    new = Charge(order.plan.name, order.plan.price_ref)
+    _, before = await billing.change_plan(rehearsal.connection, order.subscriber_ref, order.order_id, new)
+    if before != new:
+        rehearsal.note("change", f"charged for plan {new.plan} instead of {before.plan}")
+
+
 async def _verify_subscriber(rehearsal: Rehearsal, order: Order) -> None:
     subscriber = await find_line(rehearsal.connection, order.tenant, order.subscriber_ref, order.order_id)
     if subscriber is None:
@@ -254,6 +291,9 @@ REHEARSALS: Mapping[str, Callable[[Rehearsal, Any], Awaitable[None]]] = {
     "change_onu": _change_onu,
     "change_cpe": _change_cpe,
     "update_account": _update_account,
+    "change_radius_plan": _change_radius_plan,
+    "change_onu_speed": _not_shown,
+    "change_billing_plan": _change_billing_plan,
     "verify_subscriber": _verify_subscriber,
     "suspend_billing_service": _not_shown,
     "deactivate_onu": _not_shown,

@@ -3,6 +3,8 @@
 A change and its event are one statement. Events are never changed or deleted.
 """
 
+from typing import NamedTuple
+
 from sqlalchemy import Delete, Text, Update, bindparam, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 
@@ -14,7 +16,9 @@ from lastmile.subscribers.records import CreatedRecord
 from lastmile.subscribers.tables import billing_events, billing_services, subscribers
 
 __all__ = [
+    "Charge",
     "cancel_service",
+    "change_plan",
     "create_service",
     "end_service",
     "resume_service",
@@ -87,6 +91,31 @@ _RESTART = _recorded(
     .values(status="active", suspended_by_order=None),
 )
 _IS_SUSPENDED_BY = DirectStatement(select(_service.id).where(_is_current, _by_this_order))
+# What the service was charged for is the result.
+_CHANGE_PLAN = DirectStatement(
+    """
+    WITH before AS (
+        SELECT s.* FROM billing_services s JOIN subscribers p ON p.id = s.subscriber_id
+        WHERE p.ref = :ref AND p.archived_at IS NULL AND s.status <> 'ended' FOR UPDATE OF s
+    ), changed AS (
+        UPDATE billing_services s SET plan = :plan, price_ref = :price_ref FROM before
+        WHERE s.id = before.id AND (before.plan, before.price_ref) IS DISTINCT FROM (:plan, :price_ref)
+        RETURNING s.*, before.plan AS previous_plan
+    ), event AS (
+        INSERT INTO billing_events (tenant_id, service_id, subscriber_ref, event, plan, previous_plan, price_ref,
+                                    order_id)
+        SELECT tenant_id, id, :ref, 'plan_changed', plan, previous_plan, price_ref, :order_id FROM changed
+    )
+    SELECT id, plan, price_ref FROM before
+    """
+)
+
+
+class Charge(NamedTuple):
+    """What a service is charged for."""
+
+    plan: str
+    price_ref: str | None
 
 
 async def create_service(
@@ -116,6 +145,21 @@ async def create_service(
 async def cancel_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
     """Undo `create_service`: delete the service if this order created it, and write the event `cancelled`."""
     return await _apply(_CANCEL, connection, ref, order_id)
+
+
+async def change_plan(connection: TenantConnection, ref: str, order_id: str, new: Charge) -> tuple[str, Charge]:
+    """Charge the line for another plan. Return the service, and what it was charged for.
+
+    A repeated call changes nothing and writes no event. The undo calls the function with the earlier charge.
+
+    Raises:
+        RecordConflictError: no service is charged for the line.
+    """
+    values = {"ref": ref, "plan": new.plan, "price_ref": new.price_ref, "order_id": order_id}
+    before = await _CHANGE_PLAN.one_or_none(connection, values)
+    if before is None:
+        raise RecordConflictError(f"Nothing is charged for subscriber {ref}. Provision the line again.")
+    return str(before.id), Charge(before.plan, before.price_ref)
 
 
 async def suspend_service(connection: TenantConnection, ref: str, order_id: str) -> bool:

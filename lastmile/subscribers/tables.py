@@ -144,6 +144,7 @@ billing_events = Table(
     Column("subscriber_ref", Text, nullable=False),
     Column("event", Text, nullable=False),
     Column("plan", Text, nullable=False),
+    Column("previous_plan", Text),
     Column("price_ref", Text),
     Column("order_id", Text, nullable=False),
     _now("at"),

@@ -54,6 +54,8 @@ def arguments(command: Any) -> list[str]:
                 "file": "-",
                 "name": "metrics",
                 "prefix": "2001:db8::/32",
+                "download": "100",
+                "upload": "50",
             }.get(parameter.name or "", "x1")
             given += [value] if parameter.param_type_name == "argument" else [parameter.opts[0], value]
     return given

@@ -12,6 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from lastmile.client.orders import Lastmile, OrderRun, ScheduledOrder
 from lastmile.contract import (
     AnyOrder,
+    ChangePlan,
     DeprovisionSubscriber,
     Progress,
     ProvisionSubscriber,
@@ -25,6 +26,8 @@ from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.devstack.nas import ScriptedNas
 
 __all__ = [
+    "NEW_PLAN",
+    "PLAN",
     "Orders",
     "cancel_requested",
     "dispatched",
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 PLAN = ServicePlan(name="fiber-500", download_kbps=500_000, upload_kbps=250_000, price_ref="P-500")
+NEW_PLAN = ServicePlan(name="giga", download_kbps=1_000_000, upload_kbps=500_000, price_ref="P-1000")
 
 _IN_TABLES = {
     "customers": "SELECT to_jsonb(t) FROM customers t",
@@ -105,6 +109,10 @@ class Orders:
     def relocate(self, order_id: str = "O-2", **changes: Any) -> RelocateLine:
         values = changes or {"pon_port": "1/1/2", "c_vlan": 300}
         return RelocateLine(tenant=self.tenant, order_id=order_id, subscriber_ref=self.ref, **values)
+
+    def change_plan(self, order_id: str = "O-2", **changes: Any) -> ChangePlan:
+        values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "plan": NEW_PLAN}
+        return ChangePlan(**(values | changes))
 
     def deprovision(self, order_id: str = "O-9", **changes: Any) -> DeprovisionSubscriber:
         values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "reason": "moved away"}

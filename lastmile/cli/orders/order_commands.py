@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lastmile.cli.arguments import whole_number
 from lastmile.cli.exit_codes import EPILOG, run
 from lastmile.cli.options import DryRun, Json, NotBefore, OrderId, Subscriber, Tenant
 
@@ -162,5 +163,54 @@ def relocate(
             not_before=not_before,
             dry_run=dry_run,
             as_json=json,
+        )
+    )
+
+
+@order_commands.command("change-plan", epilog=EPILOG)
+def change_plan(
+    subscriber: Subscriber,
+    plan: Annotated[str, typer.Option(help="The name of the new plan.")],
+    download: Annotated[
+        int, typer.Option(parser=whole_number, metavar="KBPS", help="The download rate of the new plan in kbit/s.")
+    ],
+    upload: Annotated[
+        int, typer.Option(parser=whole_number, metavar="KBPS", help="The upload rate of the new plan in kbit/s.")
+    ],
+    price_ref: Annotated[str | None, typer.Option(help="The billing system's reference to the price.")] = None,
+    on_refusal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="next_login|disconnect",
+            help="What happens to a live session whose NAS does not take the new rates. Default: next_login.",
+        ),
+    ] = None,
+    tenant: Tenant = None,
+    order_id: OrderId = None,
+    not_before: NotBefore = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Give a subscriber's line another plan. Live sessions get the new rates where their NAS allows it."""
+    from lastmile.cli.orders.single_order import run_order
+    from lastmile.contract import ChangePlan
+
+    new = {"name": plan, "download_kbps": download, "upload_kbps": upload, "price_ref": price_ref}
+    run(
+        run_order(
+            ChangePlan,
+            subscriber,
+            {"plan": new, "on_refusal": on_refusal},
+            tenant=tenant,
+            order_id=order_id,
+            not_before=not_before,
+            dry_run=dry_run,
+            as_json=json,
+            options={
+                "plan.name": "--plan",
+                "plan.download_kbps": "--download",
+                "plan.upload_kbps": "--upload",
+                "plan.price_ref": "--price-ref",
+            },
         )
     )

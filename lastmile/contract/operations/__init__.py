@@ -8,6 +8,7 @@ The workflows, the client, the commands, the dry run, the metrics and the audit 
 from collections.abc import Mapping
 from typing import Any
 
+from lastmile.contract.operations.change_plan import CHANGE_PLAN
 from lastmile.contract.operations.deprovision import DEPROVISION
 from lastmile.contract.operations.order_type import LineEffect, OrderType
 from lastmile.contract.operations.provision import PROVISION
@@ -18,6 +19,7 @@ from lastmile.contract.operations.update_customer import UPDATE_CUSTOMER
 from lastmile.contract.orders import AnyOrder, Operation
 
 __all__ = [
+    "CHANGE_PLAN",
     "DEPROVISION",
     "OPERATIONS",
     "PROVISION",
@@ -40,6 +42,7 @@ OPERATIONS: Mapping[Operation, OrderType[Any]] = {
         ROTATE_CREDENTIALS,
         REPLACE_DEVICE,
         RELOCATE,
+        CHANGE_PLAN,
     )
 }
 

@@ -144,7 +144,8 @@ async def case_environment(
         DynamicAuthorization(timeout=10, tries=3, in_flight=64) as authorization,
     ):
         await owner.execute(
-            "INSERT INTO nas (nasname, shortname, secret, coa_port) VALUES ('127.0.0.1', 'bng-1', $1, $2)",
+            "INSERT INTO nas (nasname, shortname, type, secret, coa_port)"
+            " VALUES ('127.0.0.1', 'bng-1', 'mikrotik', $1, $2)",
             SECRET,
             nas.nas.port,
         )

@@ -247,6 +247,30 @@ OPERATIONS = {
         ),
         after=("provision",),
     ),
+    "change_plan": Flow(
+        LINE,
+        (
+            Rule(VERIFY),
+            Rule(
+                "change_radius_plan",
+                f"group of the new plan, {PREVIOUS} change_radius_plan",
+                goes="group",
+                undo=Undo("restore_radius_plan", comes="group"),
+            ),
+            Rule(
+                "change_onu_speed",
+                undo=Undo("restore_onu_speed"),
+                says="skipped",
+            ),
+            Rule(
+                "change_billing_plan",
+                f"billing active for the new plan, {PREVIOUS} change_billing_plan",
+                goes="billing active",
+                undo=Undo("restore_billing_plan", comes="billing active"),
+            ),
+        ),
+        after=("provision",),
+    ),
 }
 
 _MADE_ROWS = {

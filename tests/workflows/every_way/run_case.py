@@ -14,7 +14,7 @@ from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile, OrderRefusedError, OrderRun
 from lastmile.contract import AnyOrder, Decision, OrderResult, RunStatus
 from tests.support.faults import Gate, broken, once, refused
-from tests.support.orders import outcomes, parked, read_progress, what_is_there
+from tests.support.orders import PLAN, outcomes, parked, read_progress, what_is_there
 from tests.workflows.every_way import victim
 from tests.workflows.every_way.cases import Case, End, Fault
 from tests.workflows.every_way.environment import CaseEnvironment
@@ -319,11 +319,13 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "subscribers": lambda row: "subscriber archived" if row["archived_at"] else "subscriber",
     "previous_values": lambda row: f"previous values of {row['step']}",
     "network_profiles": lambda row: "network profile" if _is_original(row) else "network profile changed",
-    "billing_services": lambda row: f"billing {row['status']}",
+    "billing_services": lambda row: (
+        f"billing {row['status']}" + ("" if row["plan"] == PLAN.name else " for the new plan")
+    ),
     "devices": lambda row: _device(row),
     "radcheck": lambda row: "account blocked" if row["attribute"] == "Auth-Type" else "account",
     "radreply": lambda _: "reply item",
-    "radusergroup": lambda _: "group",
+    "radusergroup": lambda row: "group" if row["groupname"].startswith(PLAN.name) else "group of the new plan",
     "held delegations": lambda row: f"prefix {row['state']}",
     "taken slots": lambda _: "slot",
     "free slots after quarantine": lambda _: "slot after quarantine",

@@ -144,8 +144,9 @@ CREATE TABLE billing_events (
     tenant_id       text NOT NULL REFERENCES tenants (id),
     service_id      uuid NOT NULL,
     subscriber_ref  text NOT NULL,
-    event           text NOT NULL CHECK (event IN ('started', 'cancelled', 'suspended', 'resumed', 'ended')),
+    event           text NOT NULL CHECK (event IN ('started', 'cancelled', 'suspended', 'resumed', 'ended', 'plan_changed')),
     plan            text NOT NULL,
+    previous_plan   text,
     price_ref       text,
     order_id        text NOT NULL,
     at              timestamptz NOT NULL DEFAULT now()
@@ -153,6 +154,7 @@ CREATE TABLE billing_events (
 COMMENT ON TABLE billing_events IS
     'Events for a billing system. Rows are never changed: a rolled-back order leaves started and cancelled.';
 COMMENT ON COLUMN billing_events.service_id IS 'billing_services.id; the service may be deleted.';
+COMMENT ON COLUMN billing_events.previous_plan IS 'plan_changed: the plan before.';
 COMMENT ON COLUMN billing_events.event IS 'cancelled: the order that started the service was rolled back.';
 
 CREATE INDEX billing_events_by_subscriber ON billing_events (tenant_id, subscriber_ref, id);

@@ -1,0 +1,157 @@
+"""The steps of a change of plan."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from activities.base import Activities, beyond_database, done, heartbeating, skipped, step, undone, warned
+from activities.messages import StepContext, StepReport
+from lastmile.contract.lines import ServicePlan
+from lastmile.contract.suspension import Refusal
+from lastmile.db import Database, TenantConnection
+from lastmile.devices import records as devices
+from lastmile.devices.controllers import LineDevice, OnuController
+from lastmile.devices.records import DeviceKind
+from lastmile.radius import accounts
+from lastmile.radius.dynauth import DynamicAuthorization
+from lastmile.radius.errors import AccountConflictError
+from lastmile.radius.escaping import unescaped
+from lastmile.radius.groups import Group
+from lastmile.radius.membership import move_account, read_group
+from lastmile.radius.sessions import find_open_sessions, has_unaccounted_login
+from lastmile.services.sessions import Sessions
+from lastmile.subscribers import billing, previous_values
+from lastmile.subscribers.billing import Charge
+from lastmile.subscribers.records import read_line
+
+__all__ = ["PlanActivities"]
+
+_RADIUS, _BILLING = "change_radius_plan", "change_billing_plan"
+
+
+class PlanActivities(Activities):
+    """The steps and undos of a change of plan; `longest` is the longest possible duration of a session."""
+
+    def __init__(
+        self,
+        database: Database,
+        authorization: DynamicAuthorization,
+        longest: timedelta,
+        onu: OnuController | None = None,
+    ) -> None:
+        super().__init__(database)
+        self._sessions = Sessions(database, authorization, longest)
+        self._longest = longest
+        self._onu = onu
+
+    @step
+    async def change_radius_plan(self, ref: StepContext, plan: ServicePlan, on_refusal: Refusal) -> StepReport:
+        """Put the account into the group of the plan, and tell the live sessions the new rates."""
+        async with self._order(ref) as connection:
+            user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
+            found = await read_group(connection, user)
+            if found is None:
+                raise AccountConflictError(
+                    f"Subscriber {ref.subscriber_ref} has no RADIUS account in the group of a plan. Provision the line "
+                    "again."
+                )
+            after = replace(found, plan=plan.name, download_kbps=plan.download_kbps, upload_kbps=plan.upload_kbps)
+            value = {"before": found.name, "after": after.name, "on_refusal": on_refusal}
+            await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, _RADIUS, value)
+            kept = await previous_values.find(connection, ref.order_id, _RADIUS)
+            # A repeated attempt finds the account in the new group already, and tells the sessions once more.
+            before = Group.parse(kept["before"]) if kept else None
+            assert before is not None  # an earlier attempt has written the name
+            tells = await self._prepare(connection, user, before, after)
+            await move_account(connection, user, after)
+        report = done(radius_username=unescaped(user))
+        if before == after:
+            return report.model_copy(update={"reason": f"the line has plan {after.plan_name} already"})
+        if after.suspended:
+            return report.model_copy(update={"reason": "the line is suspended: its rates change with the resume"})
+        problems = await self._sessions.change(ref.tenant, user, before, after, on_refusal) if tells else []
+        return warned(" ".join(problems), **report.facts) if problems else report
+
+    @step
+    async def restore_radius_plan(self, ref: StepContext) -> StepReport:
+        """Put the account back into its group, and tell the live sessions the rates that they had."""
+        async with self._order(ref) as connection:
+            kept = await previous_values.find(connection, ref.order_id, _RADIUS)
+            before, after = (Group.parse(kept["before"]), Group.parse(kept["after"])) if kept else (None, None)
+            if kept is None or before is None or after is None:
+                return undone(False)
+            user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
+            tells = await self._prepare(connection, user, after, before)
+            await move_account(connection, user, before)
+        if tells:
+            await self._sessions.change(ref.tenant, user, after, before, Refusal(kept["on_refusal"]))
+        async with self._order(ref) as connection:
+            await previous_values.take(connection, ref.order_id, _RADIUS)
+        return undone(True)
+
+    @step
+    async def change_onu_speed(self, ref: StepContext, plan: ServicePlan) -> StepReport:
+        """Give the line the rates of the plan on its ONU."""
+        async with self._order(ref) as connection:
+            device = await self._find_onu(connection, ref)
+        if device is None:
+            return skipped("the line has no ONU in service")
+        if self._onu is None:
+            return skipped("no OLT controller is configured")
+        async with heartbeating():
+            await self._onu.set_speed(device, plan.download_kbps, plan.upload_kbps)
+        return done()
+
+    @step
+    async def restore_onu_speed(self, ref: StepContext) -> StepReport:
+        """Give the line the rates of its plan before this order on its ONU."""
+        async with self._order(ref) as connection:
+            kept = await previous_values.find(connection, ref.order_id, _RADIUS)
+            before = Group.parse(kept["before"]) if kept else None
+            if before is None:
+                return undone(False)
+            device = await self._find_onu(connection, ref)
+        if self._onu is not None and device is not None:
+            async with heartbeating():
+                await self._onu.set_speed(device, before.download_kbps, before.upload_kbps)
+        return undone(True)
+
+    @step
+    async def change_billing_plan(self, ref: StepContext, plan: ServicePlan) -> StepReport:
+        """Charge the line for the plan."""
+        new = Charge(plan.name, plan.price_ref)
+        async with self._order(ref) as connection:
+            service, before = await billing.change_plan(connection, ref.subscriber_ref, ref.order_id, new)
+            value = before._asdict()
+            await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, _BILLING, value)
+        return done(billing_service_id=service)
+
+    @step
+    async def restore_billing_plan(self, ref: StepContext) -> StepReport:
+        """Charge the line for the plan that it had. The events of the change and of its undo cancel out."""
+        async with self._order(ref) as connection:
+            kept = await previous_values.take(connection, ref.order_id, _BILLING)
+            if kept is not None:
+                await billing.change_plan(connection, ref.subscriber_ref, ref.order_id, Charge(**kept))
+        return undone(kept is not None)
+
+    async def _prepare(self, connection: TenantConnection, user: str, before: Group, after: Group) -> bool:
+        """Return whether there are sessions to tell, and leave the group of steps in that case."""
+        if before == after or after.suspended:
+            return False
+        sessions = await find_open_sessions(connection, user, longest=self._longest)
+        if not sessions and not await has_unaccounted_login(connection, user, self._longest):
+            return False
+        beyond_database("tell the live sessions")
+        return True
+
+    async def _find_onu(self, connection: TenantConnection, ref: StepContext) -> LineDevice | None:
+        """Return the ONU of the line, and leave the group of steps where a controller must be asked."""
+        found = await devices.find_device(connection, ref.subscriber_ref, DeviceKind.ONU)
+        line = await read_line(connection, ref.subscriber_ref)
+        if found is None or not found.in_service or line is None:
+            return None
+        if self._onu is None:
+            return LineDevice(ref.subscriber_ref, found.identity)
+        beyond_database("ask the OLT controller")
+        shared = await devices.is_shared(connection, ref.subscriber_ref, DeviceKind.ONU, found.identity)
+        return LineDevice(ref.subscriber_ref, found.identity, line.olt, line.pon_port, line.s_vlan, line.c_vlan, shared)
