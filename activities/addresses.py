@@ -5,13 +5,10 @@ from collections.abc import Iterable, Sequence
 from activities.base import Activities, beyond_database, done, skipped, step, taken, undone, warned
 from activities.messages import StepContext, StepReport
 from ipam.allocation import Quarantine
-from ipam.allocator import PrefixAllocator
-from ipam.database_allocator import DatabaseAllocator
+from ipam.allocators import build_allocator
 from ipam.delegations import Delegation, held_by
 from ipam.lifecycle import State
 from ipam.netbox import NetBox
-from ipam.netbox.delegated.allocator import DelegatedAllocator
-from ipam.netbox.direct.allocator import DirectAllocator
 from ipam.order_scope import NEVER_ANNOUNCED
 from lastmile.contract.addressing import Addressing, Purpose
 from lastmile.contract.results import ADDRESS_FIELDS
@@ -25,7 +22,7 @@ from lastmile.services.reply_items import ReplyItems, address_items, as_written
 from lastmile.services.sessions import Sessions
 from lastmile.telemetry.metrics import ALLOCATION, REVOCATION
 
-__all__ = ["AddressActivities"]
+__all__ = ["AddressActivities", "address_facts"]
 
 
 class AddressActivities(Activities):
@@ -44,9 +41,7 @@ class AddressActivities(Activities):
         self._reply_items = ReplyItems(vrf_attribute)
         self._sessions = Sessions(database, authorization, quarantine.unconfirmed)
         self._quarantine = quarantine
-        # Each allocator serves what the one inside it leaves.
-        delegated = DelegatedAllocator(DatabaseAllocator(quarantine), database, netbox)
-        self._allocator: PrefixAllocator = DirectAllocator(delegated, database, netbox)
+        self._allocator = build_allocator(database, quarantine, netbox)
 
     @step
     async def allocate_ip_address(self, ref: StepContext, addressing: Addressing) -> StepReport:
@@ -57,13 +52,13 @@ class AddressActivities(Activities):
         delegations = [allocation.delegation for allocation in allocations]
         if _of_ipv6(delegations):
             ALLOCATION.labels(ref.tenant).observe(taken())
-        return done(**_facts(delegations))
+        return done(**address_facts(delegations))
 
     @step
     async def release_ip_address(self, ref: StepContext) -> StepReport:
         """Put the subscriber's prefixes into quarantine; in an undo, those that this order allocated."""
         released = await self._allocator.release(self._scope(ref))
-        facts = {} if ref.undo else _facts(released.delegations)
+        facts = {} if ref.undo else address_facts(released.delegations)
         if released.problems:
             return warned("; ".join(released.problems), **facts)
         if ref.undo:
@@ -142,7 +137,7 @@ def _of_ipv6(delegations: Iterable[Delegation]) -> bool:
     return any(delegation.purpose is not Purpose.IPV4 for delegation in delegations)
 
 
-def _facts(delegations: Sequence[Delegation]) -> dict[str, str]:
+def address_facts(delegations: Sequence[Delegation]) -> dict[str, str]:
     """Return the facts of the order's result: the prefixes, and their VRF unless it is the default VRF."""
     facts = {ADDRESS_FIELDS[purpose]: written for purpose, written in as_written(delegations)}
     vrfs = {delegation.vrf for delegation in delegations if delegation.vrf and delegation.prefix is not None}

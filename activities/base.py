@@ -70,13 +70,14 @@ class Activities:
             fence=fence,
         )
 
-    def _scope(self, ref: StepContext) -> OrderScope:
-        """Return the order of the step, as IPAM knows it."""
+    def _scope(self, ref: StepContext, *, replaced: bool = False) -> OrderScope:
+        """Return the order of the step, as IPAM knows it; `replaced`: it works on replaced prefixes only."""
         return OrderScope(
             tenant=ref.tenant,
             subscriber_ref=ref.subscriber_ref,
             order_id=ref.order_id,
             undo=ref.undo,
+            replaced=replaced,
             transaction=lambda: self._order(ref),
             leave_database=beyond_database,
         )

@@ -73,6 +73,8 @@ class StepReport(BaseModel):
     """What the step created, by field of `Created`."""
     notes: list[str] = []
     """What the caller of the order should know although nothing failed."""
+    wait_until: datetime | None = None
+    """The order waits until then before its next step."""
     attempt: int = 1
     started_at: datetime | None = None
     """When the step began and how long it took, where it ran in a group."""

@@ -51,6 +51,7 @@ VERDICTS: Mapping[type[NonRetryableError], Verdict] = {
     ipam.AddressTakenError: Verdict.REFUSED,
     ipam.DelegationMismatchError: Verdict.REFUSED,
     ipam.DelegationBusyError: Verdict.REFUSED,
+    ipam.NothingToReplaceError: Verdict.REFUSED,
     ipam.PoolExhaustedError: Verdict.FAILED,
     ipam.PoolMovedError: Verdict.FAILED,
     ipam.PoolBusyError: Verdict.FAILED,

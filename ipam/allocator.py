@@ -6,7 +6,7 @@ from typing import Protocol
 from ipam.allocation import Allocation, Released
 from ipam.delegations import Delegation
 from ipam.order_scope import OrderScope
-from lastmile.contract.addressing import Addressing
+from lastmile.contract.addressing import Addressing, Need
 
 __all__ = ["PrefixAllocator"]
 
@@ -24,8 +24,11 @@ class PrefixAllocator(Protocol):
     and `bench/netbox.py` measures each.
     """
 
-    async def allocate(self, order: OrderScope, addressing: Addressing) -> list[Allocation]:
-        """Return one allocation for each need of the addressing; the same order always gets the same prefixes."""
+    async def allocate(self, order: OrderScope, wanted: Addressing | Need) -> list[Allocation]:
+        """Return one allocation for each need; the same order always gets the same prefixes.
+
+        An addressing says what the line has as a whole. A need is one prefix beside what the line has.
+        """
         ...
 
     async def activate(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:

@@ -8,7 +8,7 @@ from ipam.lifecycle import State
 from ipam.matching import must_match
 from ipam.netbox.delegated.blocks import NoBlockError
 from ipam.order_scope import NEVER_ANNOUNCED, OrderScope
-from lastmile.contract.addressing import Addressing
+from lastmile.contract.addressing import Addressing, Need
 
 __all__ = ["DatabaseAllocator"]
 
@@ -19,19 +19,19 @@ class DatabaseAllocator:
     def __init__(self, quarantine: Quarantine) -> None:
         self._quarantine = quarantine
 
-    async def allocate(self, order: OrderScope, addressing: Addressing) -> list[Allocation]:
+    async def allocate(self, order: OrderScope, wanted: Addressing | Need) -> list[Allocation]:
         """Allocate what the order asks for. A pool from which NetBox chooses gives a pending delegation.
 
         Raises `NoBlockError` where only a further block of a delegated pool would help, and what
         `ipam.allocation.assign` raises.
         """
-        found = await self.assign(order, addressing)
+        found = await self.assign(order, wanted)
         if isinstance(found, NoFreeBlock):
             raise NoBlockError(found.pools)
         return found
 
     async def assign(
-        self, order: OrderScope, addressing: Addressing, *, more_blocks: bool = True
+        self, order: OrderScope, wanted: Addressing | Need, *, more_blocks: bool = True
     ) -> list[Allocation] | NoFreeBlock:
         """Allocate as `allocate`, in one transaction; return `NoFreeBlock` where only a further block would help.
 
@@ -39,8 +39,9 @@ class DatabaseAllocator:
         """
         found: list[Allocation] = []
         async with order.transaction() as connection:
-            await must_match(connection, order.subscriber_ref, addressing)
-            for need in addressing.needs():
+            if isinstance(wanted, Addressing):
+                await must_match(connection, order.subscriber_ref, wanted)
+            for need in wanted.needs():
                 one = await assign(
                     connection,
                     tenant=order.tenant,

@@ -17,8 +17,8 @@ from lastmile.errors import LastmileError
 __all__ = ["COLUMNS", "Delegation", "StateChangedError", "held_by", "revoked_by", "revoked_for", "transition"]
 
 COLUMNS = """id, tenant_id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key,
-    created_by_order, state, state_since, disconnect_confirmed, released_at,
-    (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf"""
+    created_by_order, state, state_since, disconnect_confirmed, released_at, replaced_by_order, replaced_at,
+    replaced_until, (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,12 @@ class Delegation:
     released_at: datetime | None
     vrf: str
     """The VRF of its pool."""
+    replaced_by_order: str | None = None
+    """The order that replaces the prefix by another one, or by none."""
+    replaced_at: datetime | None = None
+    """When RADIUS stopped assigning the prefix. None: not yet."""
+    replaced_until: datetime | None = None
+    """The end of the overlap with the new prefix."""
 
     @classmethod
     def of(cls, row: Row[Any]) -> "Delegation":
@@ -65,6 +71,9 @@ class Delegation:
             disconnect_confirmed=row.disconnect_confirmed,
             released_at=row.released_at,
             vrf=row.vrf,
+            replaced_by_order=row.replaced_by_order,
+            replaced_at=row.replaced_at,
+            replaced_until=row.replaced_until,
         )
 
     @property

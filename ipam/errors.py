@@ -11,6 +11,7 @@ __all__ = [
     "IllegalTransitionError",
     "InvalidPoolError",
     "NotRevokedError",
+    "NothingToReplaceError",
     "PoolBusyError",
     "PoolChangingError",
     "PoolExhaustedError",
@@ -65,6 +66,10 @@ class DelegationBusyError(NonRetryableError):
 
 class IllegalTransitionError(NonRetryableError):
     """The lifecycle has no such transition."""
+
+
+class NothingToReplaceError(NonRetryableError):
+    """The subscriber has no prefix of the purpose that a new one could replace."""
 
 
 class NotRevokedError(NonRetryableError):

@@ -3,24 +3,29 @@
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, text
 
 from ipam.errors import DelegationMismatchError
 from lastmile.contract.addressing import Addressing, Need, Purpose, vrf_words
 from lastmile.db import TenantConnection
 from lastmile.db.direct import DirectStatement
 
-__all__ = ["address_differences", "must_match"]
+__all__ = ["address_differences", "find_mismatched", "must_match", "unfinished_replacements"]
 
-# What the line has, or is about to get. Revoking and failed delegations do not count.
+# What the line has, or is about to get. Revoking, failed and replaced delegations do not count.
 _HELD = DirectStatement(
     """
-    SELECT d.purpose, d.prefix::text AS prefix, p.name AS pool, p.region, p.vrf
+    SELECT d.id, d.purpose, d.state, d.prefix::text AS prefix, p.name AS pool, p.region, p.vrf
     FROM delegations d JOIN pools p ON p.id = d.pool_id
     WHERE d.subscriber_ref = :subscriber_ref AND d.released_at IS NULL
-      AND d.state IN ('pending', 'allocated', 'active', 'suspended')
+      AND d.state IN ('pending', 'allocated', 'active', 'suspended') AND d.replaced_by_order IS NULL
     ORDER BY d.id
     """
+)
+
+_REPLACED = text(
+    "SELECT prefix::text, replaced_by_order FROM delegations WHERE subscriber_ref = :subscriber_ref"
+    " AND released_at IS NULL AND replaced_by_order IS NOT NULL ORDER BY id"
 )
 
 _WORDS = {
@@ -53,6 +58,23 @@ async def address_differences(
             if purpose not in held and purpose not in may_add
         ),
         *(words for purpose, row in held.items() if purpose in needs for words in _other(row, needs[purpose])),
+    ]
+
+
+async def find_mismatched(connection: TenantConnection, subscriber_ref: str, addressing: Addressing) -> set[int]:
+    """Return the delegations that the line has and that do not fit the addressing."""
+    rows = await _HELD.all(connection, {"subscriber_ref": subscriber_ref})
+    needs = {need.purpose: need for need in addressing.needs()}
+    return {row.id for row in rows if (need := needs.get(Purpose(row.purpose))) is None or any(_other(row, need))}
+
+
+async def unfinished_replacements(connection: TenantConnection, subscriber_ref: str) -> list[str]:
+    """Return, in words, the prefixes whose replacement an order has begun and not finished."""
+    rows = await connection.execute(_REPLACED, {"subscriber_ref": subscriber_ref})
+    return [
+        f"addressing: order {row.replaced_by_order} has begun to replace {row.prefix} and has not finished; send it "
+        "again with a new order_id"
+        for row in rows
     ]
 
 

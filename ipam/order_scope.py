@@ -26,6 +26,8 @@ class OrderScope:
     subscriber_ref: str
     order_id: str
     undo: bool = False
+    replaced: bool = False
+    """The order works only on the prefixes that RADIUS does not assign any more, since an order has replaced them."""
     transaction: Callable[[], AbstractAsyncContextManager[TenantConnection]]
     """Open a transaction. Raises `OrderFencedError` where the order has moved on, and must not act any more."""
     leave_database: Callable[[str], None] = _stay
@@ -35,6 +37,8 @@ class OrderScope:
     async def held(self, connection: TenantConnection) -> list[Delegation]:
         """Return the delegations that the order works on: the subscriber's, or in an undo those that it created."""
         held = await held_by(connection, self.subscriber_ref)
+        if self.replaced:
+            held = [one for one in held if one.replaced_at is not None]
         return [one for one in held if not self.undo or one.created_by_order == self.order_id]
 
     async def move(

@@ -90,6 +90,9 @@ delegations = Table(
     Column("released_at", DateTime(timezone=True)),
     Column("login_name", Text),
     Column("netbox_id", BigInteger),
+    Column("replaced_by_order", Text),
+    Column("replaced_at", DateTime(timezone=True)),
+    Column("replaced_until", DateTime(timezone=True)),
 )
 
 delegation_events = Table(

@@ -31,6 +31,7 @@ PATTERN_WORDS = {
     "email": "an e-mail address, as in ada@example.net",
     "phone": "digits, spaces and ()./-, with or without a leading +",
     "pon_port": "letters, digits and /.:_-, as in 0/1/3, at most 32 characters",
+    "pool": f"the name of a pool: {_LABEL}",
     "ipv6_pool": f"the name of a pool: {_LABEL}",
     "ipv4_pool": f"the name of a pool: {_LABEL}",
     "type": "the name of an attribute template: lower-case letters, digits and '-'",

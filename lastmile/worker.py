@@ -40,6 +40,7 @@ from activities.maintenance.pool_mode import PoolModeActivities
 from activities.orders import OrderActivities
 from activities.plans import PlanActivities
 from activities.records import RecordActivities
+from activities.replacements import ReplacementActivities
 from activities.step_groups import StepGroups, StepInterceptor
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
@@ -90,6 +91,7 @@ def build_worker(
         RecordActivities(database),
         AccountActivities(database, settings.key_ring),
         AddressActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
+        ReplacementActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
         DeviceActivities(database, onu, cpe),
         DeviceChangeActivities(database, onu, cpe),
         PlanActivities(database, authorization, quarantine.unconfirmed, onu),

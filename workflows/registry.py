@@ -3,6 +3,7 @@
 from pydantic import ValidationError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
+from workflows.change_addressing import AddressingChange
 from workflows.change_plan import PlanChange
 from workflows.deprovision import Deprovision
 from workflows.maintenance.audit import Audit, Metrics
@@ -10,6 +11,7 @@ from workflows.maintenance.cleanup import FinishRevocation, StalePrefixCleanup
 from workflows.maintenance.pool_mode_change import ChangePoolMode
 from workflows.provision import Provision
 from workflows.relocate import LineRelocation
+from workflows.renumber import Renumbering
 from workflows.replace_device import DeviceReplacement
 from workflows.rotate_credentials import CredentialRotation
 from workflows.scheduled_start import ScheduledStart
@@ -20,6 +22,8 @@ __all__ = ["FAILURE_TYPES", "RUNNER", "WORKFLOWS"]
 WORKFLOWS: list[type] = [
     Provision,
     Deprovision,
+    Renumbering,
+    AddressingChange,
     CustomerUpdate,
     CredentialRotation,
     DeviceReplacement,

@@ -33,6 +33,7 @@ class RunRecord:
         self.status = RunStatus.RUNNING
         self.step: str | None = None
         self.parked: Parked | None = None
+        self.waits_until: datetime | None = None
         self.outcomes = {name: StepResult(step=name) for name in steps}
         self.facts: dict[str, Mapping[str, str]] = {}
         """What each step created and no undo has removed, by field of `Created`."""
@@ -50,6 +51,7 @@ class RunRecord:
             step=self.step,
             attention=f"{self.parked.what} failed: {self.parked.failure}" if self.parked else "",
             parked=self.parked,
+            waits_until=self.waits_until,
             steps=list(self.outcomes.values()),
             result=self.result,
         )

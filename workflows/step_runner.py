@@ -7,7 +7,7 @@ that needs another system, or that fails, ends its group and runs as a regular a
 import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +20,7 @@ from lastmile.contract.results import StepOutcome
 from lastmile.contract.steps import CallKind, Step
 from workflows.failure_details import message_of, type_of
 from workflows.run_record import RunRecord
+from workflows.search_attributes import STEP
 from workflows.shielding import shielded
 from workflows.step_activity import Caller
 
@@ -131,6 +132,19 @@ class StepRunner(Generic[OrderT]):
                 raise
             return
         self._record_step(step, report, self._caller.attempts(report.attempt), started)
+        await self._wait(step, report.wait_until)
+
+    async def _wait(self, step: Step[OrderT], until: datetime | None) -> None:
+        """Wait until then by a durable timer: the run holds no worker meanwhile. After the pivot no cancel ends it."""
+        if until is None or (left := until - workflow.now()) <= timedelta():
+            return
+        record = self._record
+        record.waits_until = until
+        workflow.upsert_search_attributes([STEP.value_set(step.name)])
+        record.show()
+        await workflow.sleep(left, summary=f"{step.name}: wait until {until:%Y-%m-%d %H:%M:%S} UTC")
+        record.waits_until = None
+        record.show()
 
     def _record_step(self, step: Step[OrderT], report: StepReport, attempts: int | None, started: datetime) -> None:
         record = self._record

@@ -17,7 +17,7 @@ _MARKS = {
 
 
 def step_table(progress: Progress) -> str:
-    """Return the table of steps with their outcomes, and the decision that an operator must take."""
+    """Return the table of steps with their outcomes, and what the run waits for: a time, or an operator."""
     heading = f"**{progress.operation} {progress.order_id}**: {progress.status.replace('_', ' ')}"
     if progress.result is not None:
         heading = f"**{progress.operation} {progress.order_id}**: {progress.result.status.replace('_', ' ')}"
@@ -31,6 +31,8 @@ def step_table(progress: Progress) -> str:
             "`skip_step` if it has been done by hand, `abandon` to leave all as it is.",
             "",
         ]
+    if progress.waits_until is not None:
+        lines += [f"> Waits until {progress.waits_until:%Y-%m-%d %H:%M:%S} UTC before the next step.", ""]
     lines += ["| step | outcome | tries | seconds | |", "|---|---|---|---|---|"]
     lines += [_row(outcome, progress.step) for outcome in progress.steps]
     return "\n".join(lines)

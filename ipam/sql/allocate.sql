@@ -17,14 +17,17 @@
 WITH held AS (
     SELECT id, tenant_id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key,
            created_by_order, state, state_since, disconnect_confirmed, released_at,
+           replaced_by_order, replaced_at, replaced_until,
            (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf
     FROM delegations WHERE tenant_id = :tenant AND allocation_key = :key
     UNION ALL
     SELECT id, tenant_id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key,
            created_by_order, state, state_since, disconnect_confirmed, released_at,
+           replaced_by_order, replaced_at, replaced_until,
            (SELECT vrf FROM pools WHERE pools.id = pool_id) AS vrf
     FROM delegations
     WHERE tenant_id = :tenant AND subscriber_ref = :subscriber_ref AND purpose = :purpose AND state <> 'revoked'
+      AND replaced_by_order IS NULL
     LIMIT 1
 ), candidates AS ( -- in the order of preference: the tenant's own pools, then those that serve every tenant
     SELECT id, prefix, delegated_length, vrf,
@@ -54,7 +57,8 @@ WITH held AS (
     FROM claimed
     ON CONFLICT DO NOTHING
     RETURNING id, tenant_id, pool_id, slot, prefix::text, netbox_id, subscriber_ref, purpose, allocation_key,
-              created_by_order, state, state_since, disconnect_confirmed, released_at, (SELECT vrf FROM claimed) AS vrf
+              created_by_order, state, state_since, disconnect_confirmed, released_at, replaced_by_order, replaced_at,
+              replaced_until, (SELECT vrf FROM claimed) AS vrf
 ), taken AS (
     UPDATE slots s SET delegation_id = m.id, last_holder = NULL
     FROM made m WHERE s.pool_id = m.pool_id AND s.slot = m.slot

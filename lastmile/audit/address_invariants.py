@@ -51,14 +51,33 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "second_delegation",
         2,
-        "at most one live delegation per subscriber and purpose",
+        "at most one live delegation per subscriber and purpose, beside those that an order replaces",
         f"""
         SELECT tenant_id AS tenant, subscriber_ref AS subject, min(id)::text AS key,
                count(*) || ' live delegations for ' || purpose AS words
-        FROM delegations WHERE state <> 'revoked' AND {tenant_condition("tenant_id")}
+        FROM delegations WHERE state <> 'revoked' AND replaced_by_order IS NULL AND {tenant_condition("tenant_id")}
         GROUP BY tenant_id, subscriber_ref, purpose HAVING count(*) > 1
         """,
         "deprovision the subscriber and provision it again",
+    ),
+    Invariant(
+        "endless_overlap",
+        2,
+        "every replaced prefix has an order that releases it, one hour after the end of the overlap at the latest",
+        f"""
+        SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
+               'replaced for ' || d.subscriber_ref || ' by order ' || d.replaced_by_order || ', which '
+               || CASE WHEN o.order_id IS NULL THEN 'does not exist'
+                       WHEN lastmile_order_unfinished(o.status) THEN 'should have released it at '
+                            || to_char(d.replaced_until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC'
+                       ELSE 'ended ' || replace(o.status, '_', ' ') || ' without releasing it' END AS words
+        FROM delegations d LEFT JOIN orders o ON o.tenant_id = d.tenant_id AND o.order_id = d.replaced_by_order
+        WHERE d.replaced_by_order IS NOT NULL AND d.released_at IS NULL AND {tenant_condition("d.tenant_id")}
+          AND (o.order_id IS NULL OR NOT lastmile_order_unfinished(o.status)
+               OR d.replaced_until < now() - interval '1 hour')
+        """,
+        "`lastmile status SUBSCRIBER` shows whether its run waits for an operator. If no run is open, send a new "
+        "renumber order, or deprovision the subscriber",
     ),
     Invariant(
         "leaked_slot",
@@ -182,12 +201,13 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
                'active for ' || d.subscriber_ref || ', but RADIUS does not assign it' AS words
         FROM delegation_reply_items d LEFT JOIN radreply r
           ON r.username = d.username AND r.attribute = d.attribute AND r.value = d.value
-        WHERE d.state = 'active' AND r.id IS NULL AND {tenant_condition("d.tenant_id")}
+        WHERE d.assigned AND r.id IS NULL AND {tenant_condition("d.tenant_id")}
         """,
         "`--repair` writes it; it takes effect at the next login",
         repair="""
         WITH locked AS ( -- a concurrent deprovision would remove the item before this statement adds it
-            SELECT id FROM delegations WHERE id = CAST(CAST(:key AS text) AS bigint) AND state = 'active' FOR UPDATE
+            SELECT id FROM delegations WHERE id = CAST(CAST(:key AS text) AS bigint) AND state = 'active'
+              AND replaced_at IS NULL FOR UPDATE
         )
         INSERT INTO radreply (username, attribute, op, value)
         SELECT username, attribute, ':=', value FROM delegation_reply_items JOIN locked USING (id)
@@ -202,7 +222,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         SELECT r.tenant_id AS tenant, r.username AS subject, r.id::text AS key,
                r.attribute || ' ' || r.value || ' is assigned without an active delegation' AS words
         FROM radreply r LEFT JOIN delegation_reply_items d
-          ON d.state = 'active' AND r.username = d.username AND r.attribute = d.attribute AND r.value = d.value
+          ON d.assigned AND r.username = d.username AND r.attribute = d.attribute AND r.value = d.value
         WHERE r.attribute IN {_ADDRESS_ATTRIBUTES} AND d.id IS NULL AND {tenant_condition("r.tenant_id")}
         """,
         "`--repair` removes it from radreply if Lastmile manages the user; delete the row of another user by hand. End "
@@ -211,7 +231,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         DELETE FROM radreply r
         WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.tenant_id <> '' AND NOT EXISTS (
             SELECT FROM delegation_reply_items d
-            WHERE d.state = 'active' AND r.username = d.username AND r.attribute = d.attribute AND r.value = d.value)
+            WHERE d.assigned AND r.username = d.username AND r.attribute = d.attribute AND r.value = d.value)
         """,
     ),
     Invariant(
@@ -223,14 +243,15 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
                d.subscriber_ref || ' is in VRF ' || p.vrf || ', but RADIUS does not assign that VRF' AS words
         FROM delegation_reply_items d JOIN pools p ON p.id = d.pool_id AND p.vrf <> ''
         LEFT JOIN radreply r ON r.username = d.username AND r.attribute = :vrf_attribute AND r.value = {_VRF_VALUE}
-        WHERE d.state = 'active' AND CAST(:vrf_attribute AS text) IS NOT NULL AND r.id IS NULL
+        WHERE d.assigned AND CAST(:vrf_attribute AS text) IS NOT NULL AND r.id IS NULL
           AND {tenant_condition("d.tenant_id")}
         GROUP BY d.tenant_id, d.username, d.subscriber_ref, p.vrf
         """,
         "`--repair` writes it; it takes effect at the next login",
         repair=f"""
         WITH locked AS ( -- a concurrent deprovision would remove the item before this statement adds it
-            SELECT id FROM delegations WHERE id = CAST(CAST(:key AS text) AS bigint) AND state = 'active' FOR UPDATE
+            SELECT id FROM delegations WHERE id = CAST(CAST(:key AS text) AS bigint) AND state = 'active'
+              AND replaced_at IS NULL FOR UPDATE
         )
         INSERT INTO radreply (username, attribute, op, value)
         SELECT d.username, CAST(:vrf_attribute AS text), ':=', {_VRF_VALUE}
@@ -246,7 +267,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         SELECT r.tenant_id AS tenant, r.username AS subject, r.id::text AS key,
                r.attribute || ' ' || r.value || ' is assigned, but no address is active in that VRF' AS words
         FROM radreply r LEFT JOIN (delegation_reply_items d JOIN pools p ON p.id = d.pool_id AND p.vrf <> '')
-          ON d.state = 'active' AND r.username = d.username AND r.value = {_VRF_VALUE}
+          ON d.assigned AND r.username = d.username AND r.value = {_VRF_VALUE}
         WHERE r.attribute = :vrf_attribute AND r.value LIKE :vrf_pattern AND d.id IS NULL
           AND {tenant_condition("r.tenant_id")}
         """,
@@ -256,7 +277,7 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         DELETE FROM radreply r
         WHERE r.id = CAST(CAST(:key AS text) AS integer) AND r.tenant_id <> '' AND NOT EXISTS (
             SELECT FROM delegation_reply_items d JOIN pools p ON p.id = d.pool_id AND p.vrf <> ''
-            WHERE d.state = 'active' AND r.username = d.username AND r.value = {_VRF_VALUE})
+            WHERE d.assigned AND r.username = d.username AND r.value = {_VRF_VALUE})
         """,
     ),
 )

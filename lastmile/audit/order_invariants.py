@@ -1,6 +1,8 @@
 """The invariants of orders: a completed order left everything that it promised, a rolled-back order left nothing."""
 
 from lastmile.audit.invariant import Invariant, tenant_condition
+from lastmile.contract.operations import OPERATIONS
+from lastmile.contract.operations.order_type import ADDRESS_FACTS
 from lastmile.subscribers.order_records import ORDER_RECORDS
 
 __all__ = ["ORDER_INVARIANTS"]
@@ -28,6 +30,11 @@ def _last_order(condition: str = "true") -> str:
 
 # The last order that created the subscriber's line, or ended it.
 _LAST_LINE_ORDER = _last_order("o.effect IN ('creates', 'ends')")
+# The last order that ended the line, or that reports all addresses of the line.
+_REPORT_ADDRESSES = str(
+    [str(name) for name, entry in OPERATIONS.items() if any(step.facts == ADDRESS_FACTS for step in entry.steps)]
+)
+_LAST_ADDRESS_ORDER = _last_order(f"o.operation = ANY (ARRAY{_REPORT_ADDRESSES})")
 _SAME_SUBSCRIBER = "other.tenant_id = {0}.tenant_id AND other.subscriber_ref = {0}.subscriber_ref"
 
 # No order is running for the subscriber of this row.
@@ -140,7 +147,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         6,
         "a provisioned subscriber holds the addresses that its order assigned",
         f"""
-        WITH last_order AS ({_LAST_LINE_ORDER})
+        WITH last_order AS ({_LAST_ADDRESS_ORDER})
         SELECT o.tenant_id AS tenant, o.subscriber_ref AS subject, o.order_id AS key,
                'order ' || o.order_id || ' assigned ' || given.address || ', but the subscriber does not hold it'
                AS words
@@ -151,7 +158,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         ) given (address)
         LEFT JOIN delegations d ON d.tenant_id = o.tenant_id AND d.subscriber_ref = o.subscriber_ref
                                AND d.released_at IS NULL AND host(d.prefix) = host(given.address::inet)
-        WHERE o.effect = 'creates' AND lastmile_order_completed(o.status)
+        WHERE o.effect <> 'ends' AND lastmile_order_completed(o.status)
           AND given.address IS NOT NULL AND d.id IS NULL
         """,
         "deprovision the subscriber and provision it again",
@@ -202,6 +209,10 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
             UPDATE delegations d SET state = 'active', state_since = now() FROM delegation_reply_items i
             WHERE d.id = CAST(CAST(:key AS text) AS bigint) AND d.state = 'allocated' AND i.id = d.id
               AND EXISTS (SELECT FROM radcheck c WHERE c.username = i.username)
+              -- RADIUS still assigns the prefix that this one was to replace: a new order must finish that.
+              AND NOT EXISTS (SELECT FROM delegations old
+                              WHERE old.tenant_id = d.tenant_id AND old.subscriber_ref = d.subscriber_ref
+                                AND old.purpose = d.purpose AND old.id <> d.id AND old.released_at IS NULL)
             RETURNING d.*, i.username, i.attribute, i.value
         ), recorded AS (
             INSERT INTO delegation_events (tenant_id, delegation_id, prefix, subscriber_ref,
@@ -225,6 +236,10 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         FROM orders
         WHERE lastmile_order_unfinished(status) AND created_at < now() - interval '1 day'
           AND {tenant_condition("tenant_id")}
+          -- An overlap may be longer; the invariant `endless_overlap` watches its end.
+          AND NOT EXISTS (SELECT FROM delegations d
+                          WHERE d.tenant_id = orders.tenant_id AND d.replaced_by_order = orders.order_id
+                            AND d.released_at IS NULL AND d.replaced_until > now() - interval '1 hour')
         """,
         "`lastmile status SUBSCRIBER` shows the step it waits in; if no run is open, send the subscriber's next order",
     ),

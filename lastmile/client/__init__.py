@@ -20,6 +20,7 @@ from lastmile.client.temporal.connection import TemporalUnreachableError
 from lastmile.client.temporal.settings import InvalidTemporalSettingsError
 from lastmile.contract import (
     AnyOrder,
+    ChangeAddressing,
     ChangePlan,
     Choice,
     Created,
@@ -31,6 +32,7 @@ from lastmile.contract import (
     Progress,
     ProvisionSubscriber,
     RelocateLine,
+    Renumber,
     ReplaceDevice,
     ResultStatus,
     RotateCredentials,
@@ -52,6 +54,7 @@ __all__ = [
     "Addressing",
     "AlreadyRunningError",
     "AnyOrder",
+    "ChangeAddressing",
     "ChangePlan",
     "Choice",
     "ClientError",
@@ -84,6 +87,7 @@ __all__ = [
     "ProvisionSubscriber",
     "Refusal",
     "RelocateLine",
+    "Renumber",
     "ReplaceDevice",
     "ResultStatus",
     "RotateCredentials",

@@ -3,6 +3,7 @@
 from lastmile.contract.maintenance import AuditResult, Cleanup, CleanupResult, CleanupState
 from lastmile.contract.orders import (
     AnyOrder,
+    ChangeAddressing,
     ChangePlan,
     DeprovisionSubscriber,
     LineRequest,
@@ -10,6 +11,7 @@ from lastmile.contract.orders import (
     Order,
     ProvisionSubscriber,
     RelocateLine,
+    Renumber,
     ReplaceDevice,
     RotateCredentials,
     UpdateCustomer,
@@ -31,6 +33,7 @@ from lastmile.contract.results import (
 __all__ = [
     "AnyOrder",
     "AuditResult",
+    "ChangeAddressing",
     "ChangePlan",
     "Choice",
     "Cleanup",
@@ -47,6 +50,7 @@ __all__ = [
     "Progress",
     "ProvisionSubscriber",
     "RelocateLine",
+    "Renumber",
     "ReplaceDevice",
     "ResultStatus",
     "RotateCredentials",

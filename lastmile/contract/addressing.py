@@ -28,7 +28,7 @@ def vrf_words(vrf: str) -> str:
 
 
 class Purpose(StrEnum):
-    """What a prefix is for; a subscriber holds at most one of each."""
+    """What a prefix is for; a subscriber holds at most one of each, and during an overlap also the one before."""
 
     IPV6_PD = "ipv6_pd"
     """Delegated to the CPE by DHCPv6-PD (RFC 8415), `Delegated-IPv6-Prefix` (RFC 4818)."""
@@ -94,6 +94,10 @@ class Need:
     address: IPv4Address | IPv6Address | None = None
     """The first address of exactly the prefix to allocate; None: any free one."""
     vrf: str = DEFAULT_VRF
+
+    def needs(self) -> tuple["Need", ...]:
+        """Return this one, as `Addressing.needs` returns all."""
+        return (self,)
 
 
 class Addressing(BaseModel):

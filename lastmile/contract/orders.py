@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from lastmile.contract.addressing import Addressing
+from lastmile.contract.addressing import LABEL, Addressing, Purpose
 from lastmile.contract.lines import (
     Access,
     AgentOption,
@@ -28,11 +28,12 @@ from lastmile.contract.lines import (
 from lastmile.contract.suspension import Refusal
 from lastmile.fields.devices import MacAddress, OnuSerial
 from lastmile.fields.passwords import Password
-from lastmile.fields.scalars import Moment, TrueOrFalse, any_case
+from lastmile.fields.scalars import Moment, TrueOrFalse, WholeNumber, any_case
 from lastmile.fields.text import PRINTABLE
 
 __all__ = [
     "AnyOrder",
+    "ChangeAddressing",
     "ChangePlan",
     "DeprovisionSubscriber",
     "LineRequest",
@@ -40,6 +41,7 @@ __all__ = [
     "Order",
     "ProvisionSubscriber",
     "RelocateLine",
+    "Renumber",
     "ReplaceDevice",
     "RotateCredentials",
     "UpdateCustomer",
@@ -54,6 +56,8 @@ class Operation(StrEnum):
 
     PROVISION = "provision"
     DEPROVISION = "deprovision"
+    RENUMBER = "renumber"
+    CHANGE_ADDRESSING = "change_addressing"
     UPDATE_CUSTOMER = "update_customer"
     ROTATE_CREDENTIALS = "rotate_credentials"
     REPLACE_DEVICE = "replace_device"
@@ -176,6 +180,28 @@ class DeprovisionSubscriber(Order):
     """Why the service ends, for the history. No personal data."""
 
 
+class Renumber(Order):
+    """Give the line another prefix of one purpose. The line keeps the old prefix beside the new one for the overlap."""
+
+    operation = Operation.RENUMBER
+
+    purpose: Annotated[Purpose, BeforeValidator(any_case)] = Purpose.IPV6_PD
+    pool: str | None = Field(default=None, pattern=LABEL)
+    """The pool of the new prefix. None: any pool of the same length, VRF and region."""
+    overlap_hours: WholeNumber = Field(default=2, ge=0, le=720)
+    """How long the old prefix stays the line's after the switch. The lifetimes that a CPE announces in the LAN last for
+    up to 90 minutes (RFC 9096). 0: no overlap."""
+
+
+class ChangeAddressing(Order):
+    """Change the addresses of a line to those of the addressing. What fits already stays."""
+
+    operation = Operation.CHANGE_ADDRESSING
+
+    addressing: Addressing
+    """All addresses that the line has afterwards."""
+
+
 class UpdateCustomer(Order):
     """Correct the data of the subscriber's customer. The correction holds for all lines of the customer."""
 
@@ -271,4 +297,6 @@ AnyOrder = (
     | ReplaceDevice
     | RelocateLine
     | ChangePlan
+    | Renumber
+    | ChangeAddressing
 )

@@ -63,6 +63,8 @@ class Progress(BaseModel):
     """What an operator must decide. Empty where the run is not parked."""
     parked: Parked | None = None
     """The same, for programs."""
+    waits_until: datetime | None = None
+    """The run waits until then before its next step, by a durable timer. None: it does not wait."""
     steps: list[StepResult] = []
     result: OrderResult | None = None
     """Set once the run has ended."""

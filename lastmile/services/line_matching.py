@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ipam.matching import address_differences
+from ipam.matching import address_differences, unfinished_replacements
 from lastmile.contract.lines import ServicePlan
 from lastmile.contract.orders import LineRequest, Operation
 from lastmile.contract.results import ADDRESS_FIELDS
@@ -39,6 +39,7 @@ async def check_line(
         *await find_record_differences(connection, subscriber_ref, request.customer, plan, request.line),
         *_speed_differences(await accounts.read_speed(connection, user), plan),
         *await address_differences(connection, subscriber_ref, request.addressing, may_add=lost),
+        *await unfinished_replacements(connection, subscriber_ref),
     ]
     if differences:
         raise LineDiffersError(

@@ -22,7 +22,7 @@ Rows = list[dict[str, Any]]
 _ADDRESSES = text(
     """
     SELECT d.purpose, abbrev(d.prefix::inet) AS prefix, p.name AS pool, p.vrf, d.state, d.state_since AS since,
-        d.created_by_order AS order_id
+        d.created_by_order AS order_id, d.replaced_by_order, d.replaced_until AS until
     FROM delegations d JOIN pools p ON p.id = d.pool_id
     WHERE d.subscriber_ref = :ref AND d.released_at IS NULL ORDER BY d.id
     """

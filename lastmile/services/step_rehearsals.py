@@ -7,14 +7,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ipam import replacement
 from ipam.allocation import allocate
 from ipam.delegations import Delegation, held_by
 from ipam.matching import must_match
 from lastmile.contract import (
+    ChangeAddressing,
     ChangePlan,
     Order,
     ProvisionSubscriber,
     RelocateLine,
+    Renumber,
     ReplaceDevice,
     RotateCredentials,
     UpdateCustomer,
@@ -104,7 +107,7 @@ async def _create_radius_account(rehearsal: Rehearsal, order: ProvisionSubscribe
     rehearsal.note_record(account.created_by_order, unescaped(account.username))
 
 
-async def _allocate_ip_address(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
+async def _allocate_ip_address(rehearsal: Rehearsal, order: ProvisionSubscriber | ChangeAddressing) -> None:
     await must_match(rehearsal.connection, order.subscriber_ref, order.addressing)
     needs = order.addressing.needs()
     for need in needs:
@@ -270,6 +273,46 @@ async def _archive_subscriber(rehearsal: Rehearsal, order: Order) -> None:
     rehearsal.note("remove", f"the line of subscriber {order.subscriber_ref}")
 
 
+async def _begin_replacement(rehearsal: Rehearsal, order: Renumber | ChangeAddressing) -> None:
+    target = order.purpose if isinstance(order, Renumber) else order.addressing
+    replaced = await replacement.begin(rehearsal.connection, order.subscriber_ref, order.order_id, target)
+    for one in replaced:
+        rehearsal.note("change", f"{_address(one)} is to be replaced")
+    if not replaced:
+        rehearsal.note("skip", "no address is to be replaced")
+
+
+async def _allocate_replacement(rehearsal: Rehearsal, order: Renumber) -> None:
+    need = await replacement.need_of(rehearsal.connection, order.subscriber_ref, order.purpose, order.pool)
+    allocation = await allocate(
+        rehearsal.connection,
+        tenant=order.tenant,
+        subscriber_ref=order.subscriber_ref,
+        order_id=order.order_id,
+        need=need,
+    )
+    rehearsal.note_record(
+        allocation.delegation.created_by_order, f"{ADDRESS_FIELDS[need.purpose]} {_address(allocation.delegation)}"
+    )
+
+
+async def _switch_addresses(rehearsal: Rehearsal, order: Renumber | ChangeAddressing) -> None:
+    held = await held_by(rehearsal.connection, order.subscriber_ref)
+    new = [one for one in held if one.created_by_order == order.order_id]
+    old = [one for one in held if one.replaced_by_order is not None]
+    if new or old:
+        rehearsal.note("change", f"RADIUS reply items: {', '.join(map(_address, new)) or 'fewer'}")
+    else:
+        rehearsal.note("skip", "the line has these addresses already")
+
+
+async def _release_replaced_addresses(rehearsal: Rehearsal, order: Renumber | ChangeAddressing) -> None:
+    for one in await held_by(rehearsal.connection, order.subscriber_ref):
+        if one.replaced_by_order is not None:
+            overlap = f", {order.overlap_hours} hours after the switch" if isinstance(order, Renumber) else ""
+            rehearsal.note("remove", f"{_address(one)}{overlap}")
+
+
 async def _not_shown(rehearsal: Rehearsal, order: Order) -> None:
     """The plan does not show the step: it ends a part of the line that `archive_subscriber` names as a whole."""
 
@@ -284,6 +327,11 @@ REHEARSALS: Mapping[str, Callable[[Rehearsal, Any], Awaitable[None]]] = {
     "activate_onu": _activate_onu,
     "configure_cpe": _configure_cpe,
     "create_billing_service": _create_billing_service,
+    "begin_replacement": _begin_replacement,
+    "allocate_replacement": _allocate_replacement,
+    "switch_addresses": _switch_addresses,
+    "revoke_replaced_addresses": _not_shown,
+    "release_replaced_addresses": _release_replaced_addresses,
     "verify_line": _verify_line,
     "update_customer": _update_customer,
     "replace_password": _replace_password,

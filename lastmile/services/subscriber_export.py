@@ -39,7 +39,8 @@ _PAGE = text(
         (SELECT jsonb_object_agg(d.purpose, jsonb_build_object(
             'address', abbrev(d.prefix::inet), 'length', masklen(d.prefix), 'pool', p.name, 'vrf', p.vrf))
          FROM delegations d JOIN pools p ON p.id = d.pool_id
-         WHERE d.tenant_id = s.tenant_id AND d.subscriber_ref = s.ref AND d.state <> 'revoked') AS held,
+         WHERE d.tenant_id = s.tenant_id AND d.subscriber_ref = s.ref AND d.state <> 'revoked'
+           AND d.replaced_by_order IS NULL) AS held,
         EXISTS (SELECT FROM orders o WHERE o.tenant_id = s.tenant_id AND o.subscriber_ref = s.ref
                 AND o.finished_at IS NULL) AS busy
     FROM subscribers s

@@ -38,7 +38,10 @@ ORDER_RECORDS: Mapping[RecordKind, OrderRecords] = {
     RecordKind.BILLING_SERVICE: OrderRecords("billing_services", "id::text", changed_by="suspended_by_order"),
     RecordKind.DEVICE: OrderRecords("devices", "kind || ' of ' || subscriber_ref", changed_by="updated_by_order"),
     RecordKind.PREFIX: OrderRecords(
-        "delegations", "coalesce(prefix::text, 'for ' || purpose)", left="released_at IS NULL"
+        "delegations",
+        "coalesce(prefix::text, 'for ' || purpose)",
+        left="released_at IS NULL",
+        changed_by="replaced_by_order",
     ),
     RecordKind.SUSPENSION: OrderRecords(
         "suspensions", "mode || ' of ' || subscriber_ref", left="ended_at IS NULL", changed_by="ended_by_order"

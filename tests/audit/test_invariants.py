@@ -61,6 +61,12 @@ BREAKS = [
         "2 live delegations for ipv6_pd",
     ),
     Break(
+        "endless_overlap",
+        f"UPDATE delegations SET replaced_by_order = 'O-1' WHERE {OF_S1}",
+        r"2001:db8:.*/56",
+        "replaced for S-1 by order O-1, which ended completed without releasing it",
+    ),
+    Break(
         "leaked_slot",
         f"UPDATE slots SET delegation_id = 999999 WHERE {FREE_SLOT}",
         "2001:db8:0:6400::/56",

@@ -39,6 +39,7 @@ async def replace_device(env: AuditedEnv, nth: int) -> None:
 
 CURES: dict[str, tuple[Cure, ...]] = {
     "second_delegation": (deprovision_and_provision,),
+    "endless_overlap": (deprovision_and_provision,),
     "left_behind": (provision, deprovision),
     "left_suspended": (provision, deprovision),
     "other_device": (replace_device,),

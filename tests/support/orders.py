@@ -12,16 +12,19 @@ from temporalio.service import RPCError, RPCStatusCode
 from lastmile.client.orders import Lastmile, OrderRun, ScheduledOrder
 from lastmile.contract import (
     AnyOrder,
+    ChangeAddressing,
     ChangePlan,
     DeprovisionSubscriber,
     Progress,
     ProvisionSubscriber,
     RelocateLine,
+    Renumber,
     ReplaceDevice,
     RotateCredentials,
     RunStatus,
     UpdateCustomer,
 )
+from lastmile.contract.addressing import Addressing
 from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.devstack.nas import ScriptedNas
 
@@ -56,7 +59,8 @@ _IN_TABLES = {
     "radreply": "SELECT to_jsonb(t) FROM radreply t",
     "radusergroup": "SELECT to_jsonb(t) FROM radusergroup t",
     "held delegations": "SELECT to_jsonb(t) FROM delegations t WHERE released_at IS NULL",
-    "taken slots": "SELECT to_jsonb(t) FROM slots t WHERE delegation_id IS NOT NULL",
+    "taken slots": "SELECT to_jsonb(t) || jsonb_build_object('replaced_by_order', d.replaced_by_order)"
+    " FROM slots t LEFT JOIN delegations d ON d.id = t.delegation_id WHERE delegation_id IS NOT NULL",
     "free slots after quarantine": "SELECT to_jsonb(t) FROM slots t"
     " WHERE delegation_id IS NULL AND last_holder IS NOT NULL AND free_at <= now()",
 }
@@ -93,6 +97,19 @@ class Orders:
         """Return a typical order of the operation for the subscriber's line."""
         order: AnyOrder = getattr(self, operation)(order_id)
         return order
+
+    def renumber(self, order_id: str = "O-2", **changes: Any) -> Renumber:
+        values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "overlap_hours": 0}
+        return Renumber(**(values | changes))
+
+    def change_addressing(self, order_id: str = "O-2", **addressing: Any) -> ChangeAddressing:
+        """Return an order that takes the IPv6 prefix away, or asks for this addressing."""
+        return ChangeAddressing(
+            tenant=self.tenant,
+            order_id=order_id,
+            subscriber_ref=self.ref,
+            addressing=Addressing(**(addressing or {"enable_ipv6": False})),
+        )
 
     def update_customer(self, order_id: str = "O-2", **changes: Any) -> UpdateCustomer:
         values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "name": "Ada Lovelace"}

@@ -34,6 +34,7 @@ from tests.support.direct_env import AVAILABLE
 from tests.support.faults import Faults, Gate, refused
 from tests.support.maintenance import AT_ONCE, Maintenance
 from tests.support.orders import Orders, dispatched, parked, until_refused
+from tests.support.overlaps import short_overlaps
 from tests.support.pool_mode_env import BLOCKS, DATABASE, DIRECT, PoolModeEnv
 from tests.support.processes import until
 from tests.workflows.every_way.cases import ENDINGS
@@ -69,6 +70,15 @@ async def _change_completed(env: CaseEnvironment, operation: str) -> Run:
     for number, before in enumerate(FLOWS[operation].after):
         await env.lastmile.execute(orders.of(before, f"O-{number}"))
     return (await env.lastmile.start(orders.of(operation, "O-9"))).handle
+
+
+async def _renumber_waited(env: CaseEnvironment) -> Run:
+    orders = await env.tenant(WAITED)
+    await env.lastmile.execute(orders.provision())
+    async with short_overlaps(env.owner):
+        run = (await env.lastmile.start(orders.renumber(overlap_hours=2))).handle
+        await run.result()
+    return run
 
 
 async def scheduled_start_in_its_turn(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
@@ -205,7 +215,10 @@ POOL_MODES = {scenario.__name__: scenario for scenario in (pool_mode_refused, po
 CHANGES = {f"{operation}_completed": operation for operation in FLOWS if operation not in ("provision", "deprovision")}
 """The changes of a line that completed."""
 
-NAMES = [*SCENARIOS, *CHANGES, *POOL_MODES, *ENDINGS]
+WAITED = "renumber_waited"
+"""A renumbering with an overlap."""
+
+NAMES = [*SCENARIOS, *CHANGES, WAITED, *POOL_MODES, *ENDINGS]
 """The names of all histories."""
 
 
@@ -237,6 +250,8 @@ async def _record(env: CaseEnvironment, wanted: Collection[str]) -> None:
             run = await _change_completed(env, operation)
             await run.result()
             await _write(name, run)
+    if WAITED in wanted:
+        await _write(WAITED, await _renumber_waited(env))
     for name, case in ENDINGS.items():
         if name not in wanted:
             continue

@@ -10,7 +10,7 @@ from ipam.netbox.binding import require_netbox
 from ipam.netbox.delegated.block_acquisition import acquire_for_first
 from ipam.netbox.delegated.blocks import NoBlockError
 from ipam.order_scope import OrderScope
-from lastmile.contract.addressing import Addressing
+from lastmile.contract.addressing import Addressing, Need
 from lastmile.db import Database
 
 __all__ = ["DelegatedAllocator"]
@@ -27,14 +27,14 @@ class DelegatedAllocator:
         self._database = database
         self._netbox = netbox
 
-    async def allocate(self, order: OrderScope, addressing: Addressing) -> list[Allocation]:
+    async def allocate(self, order: OrderScope, wanted: Addressing | Need) -> list[Allocation]:
         """Allocate as `DatabaseAllocator.allocate`. Raises `NoBlockError` where NetBox cannot be asked for a block."""
-        found = await self._blocks.assign(order, addressing)
+        found = await self._blocks.assign(order, wanted)
         if isinstance(found, NoFreeBlock):
             order.leave_database("acquire a block of prefixes from NetBox")
             netbox = require_netbox(self._netbox, found.pools[0])
             more = await acquire_for_first(self._database, netbox, found.pools)
-            found = await self._blocks.assign(order, addressing, more_blocks=more)
+            found = await self._blocks.assign(order, wanted, more_blocks=more)
         if isinstance(found, NoFreeBlock):  # other orders have used the new block up
             raise NoBlockError(found.pools)
         return found

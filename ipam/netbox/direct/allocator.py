@@ -42,18 +42,18 @@ class DirectAllocator:
         self._database = database
         self._netbox = netbox
 
-    async def allocate(self, order: OrderScope, addressing: Addressing) -> list[Allocation]:
+    async def allocate(self, order: OrderScope, wanted: Addressing | Need) -> list[Allocation]:
         """Allocate what the order asks for; no allocation is pending.
 
         Raises `OrderFencedError`, `PoolExhaustedError`, `PoolMovedError`, `DelegationMismatchError`, `NoNetBoxError`
         and `NetBoxError`. After those that a retry cannot fix the delegation is failed.
         """
-        found = await self._others.allocate(order, addressing)
+        found = await self._others.allocate(order, wanted)
         return [
             Allocation(await self._complete(order, one, need), created=one.created)
             if one.delegation.state is State.PENDING
             else one
-            for one, need in zip(found, addressing.needs(), strict=True)
+            for one, need in zip(found, wanted.needs(), strict=True)
         ]
 
     async def activate(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:

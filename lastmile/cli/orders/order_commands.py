@@ -41,6 +41,97 @@ def deprovision(
     )
 
 
+@order_commands.command(epilog=EPILOG)
+def renumber(
+    subscriber: Subscriber,
+    purpose: Annotated[
+        str | None, typer.Option(help="ipv6_pd, ipv6_framed, ipv6_address or ipv4. Default: ipv6_pd.")
+    ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(help="The pool of the new prefix. Default: any pool of the same length, VRF and region."),
+    ] = None,
+    overlap_hours: Annotated[
+        str | None,
+        typer.Option(help="How long the line keeps the old prefix after the switch, 0 to 720. Default: 2."),
+    ] = None,
+    tenant: Tenant = None,
+    order_id: OrderId = None,
+    not_before: NotBefore = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Give a line another prefix, and keep the old prefix beside it for an overlap.
+
+    The command waits for the end of the overlap. Interrupt it, and the order continues.
+    """
+    from lastmile.cli.orders.single_order import run_order
+    from lastmile.contract import Renumber
+
+    run(
+        run_order(
+            Renumber,
+            subscriber,
+            {"purpose": purpose, "pool": pool, "overlap_hours": overlap_hours},
+            tenant=tenant,
+            order_id=order_id,
+            not_before=not_before,
+            dry_run=dry_run,
+            as_json=json,
+        )
+    )
+
+
+@order_commands.command("change-addressing", epilog=EPILOG)
+def change_addressing(
+    subscriber: Subscriber,
+    ipv6_mode: Annotated[str | None, typer.Option(help="none, slaac, stateful, pd or dual_stack. Default: pd.")] = None,
+    ipv6_pd_size: Annotated[
+        str | None, typer.Option(help="The length of the delegated prefix, 48 to 64. Default: 56.")
+    ] = None,
+    ipv6_pool: Annotated[str | None, typer.Option(help="The pool of the IPv6 prefix. Default: any.")] = None,
+    ipv4_mode: Annotated[str | None, typer.Option(help="none, dynamic or static. Default: none.")] = None,
+    ipv4_address: Annotated[
+        str | None, typer.Option(help="With static: exactly this address. Default: any free address.")
+    ] = None,
+    ipv4_pool: Annotated[str | None, typer.Option(help="The pool of the IPv4 address. Default: any.")] = None,
+    region: Annotated[str | None, typer.Option(help="Only pools of this region.")] = None,
+    vrf: Annotated[str | None, typer.Option(help="The VRF of all addresses. Default: the default VRF.")] = None,
+    tenant: Tenant = None,
+    order_id: OrderId = None,
+    not_before: NotBefore = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Change the addresses of a line to exactly those that the options describe. What fits already stays."""
+    from lastmile.cli.orders.single_order import run_order
+    from lastmile.contract import ChangeAddressing
+
+    given = {
+        "ipv6_mode": ipv6_mode,
+        "ipv6_pd_size": ipv6_pd_size,
+        "ipv6_pool": ipv6_pool,
+        "ipv4_mode": ipv4_mode,
+        "ipv4_address": ipv4_address,
+        "ipv4_pool": ipv4_pool,
+        "region": region,
+        "vrf": vrf,
+    }
+    run(
+        run_order(
+            ChangeAddressing,
+            subscriber,
+            {"addressing": {field: value for field, value in given.items() if value is not None}},
+            tenant=tenant,
+            order_id=order_id,
+            not_before=not_before,
+            dry_run=dry_run,
+            as_json=json,
+            options={f"addressing.{field}": f"--{field.replace('_', '-')}" for field in given},
+        )
+    )
+
+
 @order_commands.command("update-customer", epilog=EPILOG)
 def update_customer(
     subscriber: Subscriber,

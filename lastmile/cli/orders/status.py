@@ -143,6 +143,8 @@ def _running(run: Progress, found: Overview) -> Iterator[RenderableType]:
             "or in the Temporal UI with the update retry_step, skip_step or abandon.",
             style="bold red",
         )
+    if run.waits_until:
+        yield Text(f"Waits until {format_time(run.waits_until)} before the next step.", style="yellow")
     rows = [
         (
             step.step,
@@ -182,8 +184,7 @@ def _summary(found: Overview) -> Table:
 
 def _addresses(found: Overview) -> Table:
     held = [
-        (a["prefix"], a["purpose"], a["vrf"], outcome_text(a["state"]), format_time(a["since"]), a["pool"])
-        for a in found.addresses
+        (a["prefix"], a["purpose"], a["vrf"], outcome_text(a["state"]), _since(a), a["pool"]) for a in found.addresses
     ]
     quarantined = [
         (a["prefix"], a["purpose"], a["vrf"], outcome_text("quarantine"), f"until {format_time(a['until'])}", a["pool"])
@@ -192,6 +193,11 @@ def _addresses(found: Overview) -> Table:
     return make_table(
         "Addresses", ("address", "for", "VRF", "state", "since", "pool"), [*held, *quarantined], spare=("pool", "for")
     )
+
+
+def _since(address: dict[str, Any]) -> str:
+    since = format_time(address["since"])
+    return f"{since}, replaced, until {format_time(address['until'])}" if address["until"] else since
 
 
 def _device(device: dict[str, Any]) -> tuple[Any, ...]:

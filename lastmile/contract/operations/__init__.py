@@ -14,16 +14,19 @@ from lastmile.contract.operations.order_type import LineEffect, OrderType
 from lastmile.contract.operations.provision import PROVISION
 from lastmile.contract.operations.relocate import RELOCATE
 from lastmile.contract.operations.replace_device import REPLACE_DEVICE
+from lastmile.contract.operations.replacement import CHANGE_ADDRESSING, RENUMBER
 from lastmile.contract.operations.rotate_credentials import ROTATE_CREDENTIALS
 from lastmile.contract.operations.update_customer import UPDATE_CUSTOMER
 from lastmile.contract.orders import AnyOrder, Operation
 
 __all__ = [
+    "CHANGE_ADDRESSING",
     "CHANGE_PLAN",
     "DEPROVISION",
     "OPERATIONS",
     "PROVISION",
     "RELOCATE",
+    "RENUMBER",
     "REPLACE_DEVICE",
     "ROTATE_CREDENTIALS",
     "UPDATE_CUSTOMER",
@@ -38,6 +41,8 @@ OPERATIONS: Mapping[Operation, OrderType[Any]] = {
     for entry in (
         PROVISION,
         DEPROVISION,
+        RENUMBER,
+        CHANGE_ADDRESSING,
         UPDATE_CUSTOMER,
         ROTATE_CREDENTIALS,
         REPLACE_DEVICE,

@@ -9,6 +9,10 @@ from tests.workflows.every_way.rules import CLOSE, OPEN, OPERATIONS, PREVIOUS, V
 __all__ = ["CASES", "ENDINGS", "Case", "End", "Fault"]
 
 
+OF_REPLACEMENTS = ("begin_replacement", "revoke_replaced_addresses", "release_replaced_addresses")
+"""The steps that renumber and change_addressing share."""
+
+
 class Fault(Enum):
     """What goes wrong at an activity. `words` is what the table calls it; `family` is what a history is named after."""
 
@@ -105,8 +109,9 @@ class Case:
 
     @property
     def repeats(self) -> bool:
-        """Whether an earlier operation of the same shape has the same case: changes open, begin and close alike."""
-        if self.activity not in (OPEN, VERIFY, CLOSE) or not self.flow.after:
+        """Whether an earlier operation of the same shape has the same case: changes open, begin and close
+        alike, and two of them replace prefixes."""
+        if self.activity not in (OPEN, VERIFY, CLOSE, *OF_REPLACEMENTS) or not self.flow.after:
             return False
         shape = [name for name, flow in OPERATIONS.items() if flow.after and bool(flow.pivot) == bool(self.flow.pivot)]
         return any(self.activity in OPERATIONS[name].activities for name in shape[: shape.index(self.operation)])
@@ -146,7 +151,7 @@ class Case:
             return False  # the opening is tried without end
         if self.fault is Fault.LOST_BETWEEN:
             # The session's end, on the wire, lies between the two transactions of this one.
-            return self.activity == "revoke_ipv6_lifecycle"
+            return self.activity in ("revoke_ipv6_lifecycle", "revoke_replaced_addresses")
         return True
 
     @property
@@ -184,7 +189,7 @@ class Case:
 
     def _taken_over(self) -> End:
         """What has no way back goes to its end, wherever the run before was terminated. The rest is taken back."""
-        if self.operation == "deprovision":
+        if self.flow.pivot:
             forward = self._forward()
             steps = dict.fromkeys(forward.steps, frozenset[str | None](["done", "skipped"]))
             return replace(forward, steps=steps, late_cancel=True)
@@ -213,8 +218,8 @@ class Case:
                 steps[rule.name] = frozenset[str | None](["warned"])
                 warned = True
             else:
+                steps[rule.name] = frozenset[str | None](["skipped" if rule.idles(facts) else rule.says])
                 facts = rule.after(facts)
-                steps[rule.name] = frozenset[str | None]([rule.says])
         status = "abandoned" if abandoned else "degraded" if warned else "completed"
         if not abandoned:
             facts = frozenset(fact for fact in facts if not fact.startswith(PREVIOUS))

@@ -52,8 +52,15 @@ class Rule:
     says: str = "done"
     best_effort: bool = False
     stuck_on: str = ""
+    idle_on: str = ""
+    """It is skipped while one of these facts is there."""
+
+    def idles(self, facts: Facts) -> bool:
+        return bool(facts & _set(self.idle_on))
 
     def after(self, facts: Facts) -> Facts:
+        if self.idles(facts):
+            return facts
         return facts - _set(self.goes) | _set(self.comes)
 
     def undone(self, facts: Facts) -> Facts:
@@ -64,7 +71,7 @@ class Rule:
         )
 
     def can(self, facts: Facts) -> bool:
-        return not facts & _set(self.stuck_on)
+        return self.idles(facts) or not facts & _set(self.stuck_on)
 
     def can_undo(self, facts: Facts) -> bool:
         return self.undo is not None and not facts & _set(self.undo.stuck_on)
@@ -91,12 +98,14 @@ class Flow:
     begins_with: Facts
     steps: tuple[Rule, ...]
     pivot: str = ""
+    joins_closing: bool = True
+    """The last step shares its transaction with the closing: it is only in the database."""
     after: tuple[str, ...] = ()
     """The orders that have made the line what the operation starts from."""
 
     @property
     def activities(self) -> list[str]:
-        return [OPEN, *(step.name for step in self.steps), CLOSE]
+        return [OPEN, *(step.name for step in self.steps), *([CLOSE] if self.joins_closing else [])]
 
     @property
     def before_pivot(self) -> tuple[Rule, ...]:
@@ -192,6 +201,68 @@ OPERATIONS = {
         pivot="revoke_ipv6_lifecycle",
         after=("provision",),
     ),
+    "renumber": Flow(
+        LINE,
+        (
+            Rule("verify_line"),
+            Rule(
+                "begin_replacement",
+                "replaced prefix active, replaced slot",
+                goes="prefix active, slot",
+                undo=Undo("cancel_replacement", comes="prefix active, slot", spares_if="prefix allocated"),
+            ),
+            Rule(
+                "allocate_replacement",
+                "prefix allocated, slot",
+                undo=Undo("release_ip_address", goes="prefix allocated, prefix revoked, slot"),
+            ),
+            Rule("switch_addresses", "prefix active", goes="prefix allocated"),
+            Rule(
+                "revoke_replaced_addresses",
+                "replaced prefix revoked",
+                goes="replaced prefix active",
+                idle_on="prefix allocated",
+            ),
+            Rule(
+                "release_replaced_addresses",
+                goes="replaced prefix revoked, replaced slot",
+                stuck_on="replaced prefix active",
+                idle_on="prefix allocated",
+            ),
+        ),
+        pivot="switch_addresses",
+        joins_closing=False,
+        after=("provision",),
+    ),
+    "change_addressing": Flow(
+        LINE,
+        (
+            Rule("verify_line"),
+            Rule(
+                "begin_replacement",
+                "replaced prefix active, replaced slot",
+                goes="prefix active, slot",
+                undo=Undo("cancel_replacement", comes="prefix active, slot"),
+            ),
+            Rule("allocate_ip_address", undo=Undo("release_ip_address"), says="skipped"),
+            Rule("switch_addresses", goes="reply item"),
+            Rule(
+                "revoke_replaced_addresses",
+                "replaced prefix revoked",
+                goes="replaced prefix active",
+                idle_on="reply item",
+            ),
+            Rule(
+                "release_replaced_addresses",
+                goes="replaced prefix revoked, replaced slot",
+                stuck_on="replaced prefix active",
+                idle_on="reply item",
+            ),
+        ),
+        pivot="switch_addresses",
+        joins_closing=False,
+        after=("provision",),
+    ),
     "update_customer": Flow(
         LINE,
         (
@@ -277,6 +348,7 @@ _MADE_ROWS = {
     "customer", "subscriber", "network profile", "account", "onu in service", "cpe in service", "billing active",
     "prefix allocated", "prefix active", "prefix revoked",
 }  # fmt: skip
+_MADE_BY = {"provision": _MADE_ROWS, "renumber": {"prefix allocated", "prefix revoked"}}
 _PUT_OUT = {"billing suspended", "onu out of service", "cpe out of service"}
 _NOT_DOWN = {"subscriber", "network profile", "account", "prefix active", "prefix revoked"}
 
@@ -293,10 +365,13 @@ def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
         "other_device": sum(other) if operation == "replace_device" and (ended or taken_back) else 0,
         "not_in_radius": "prefix active" in facts and "reply item" not in facts,
         "not_active": ended and "prefix allocated" in facts,
-        "not_released": order not in ("running", "rolling_back") and "prefix revoked" in facts,
+        "not_released": order not in ("running", "rolling_back")
+        and len(facts & {"prefix revoked", "replaced prefix revoked"}),
+        "endless_overlap": order not in ("running", "rolling_back")
+        and len(facts & {"replaced prefix active", "replaced prefix revoked"}),
         "blocked_in_service": provisioned and "account blocked" in facts,
         "billed_without_line": order not in ("running", "rolling_back") and "billing active" in facts and out,
-        "left_behind": len(facts & _MADE_ROWS) if operation == "provision" and taken_back else 0,
+        "left_behind": len(facts & _MADE_BY.get(operation, NOTHING)) if taken_back else 0,
         "left_suspended": len(facts & _PUT_OUT) if operation == "deprovision" and taken_back else 0,
         "not_terminated": operation == "deprovision" and ended and order != "abandoned" and bool(facts & _NOT_DOWN),
         "terminated_order": order == "abandoned",

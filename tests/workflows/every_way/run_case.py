@@ -278,9 +278,11 @@ async def _look(env: CaseEnvironment, run: OrderRun, before: dict[str, list[str]
         result = await run.result()
     rows = await what_is_there(env.owner, tenant)
     findings = Counter([found.invariant.name async for found in check(env.database, tenant)])
-    given = 0
+    given = replaced = 0
     if env.pools is not None:
         given = env.pools.given(tenant)
+        held = map(json.loads, rows["held delegations"])
+        replaced = sum(one["slot"] is None and one["replaced_by_order"] is not None for one in held)
         findings.update(await env.pools.wrong(env.database, tenant))
     status = (await run.handle.describe()).status
     assert status is not None
@@ -293,7 +295,7 @@ async def _look(env: CaseEnvironment, run: OrderRun, before: dict[str, list[str]
         ),
         steps=outcomes(result) if result else {},
         reason=result.reason if result else "",
-        facts=sorted(_facts(rows) + ["slot"] * given),
+        facts=sorted(_facts(rows) + ["replaced slot"] * replaced + ["slot"] * (given - replaced)),
         findings=dict(findings),
         parked=parked_at,
         untouched=rows == before,
@@ -326,10 +328,14 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "radcheck": lambda row: "account blocked" if row["attribute"] == "Auth-Type" else "account",
     "radreply": lambda _: "reply item",
     "radusergroup": lambda row: "group" if row["groupname"].startswith(PLAN.name) else "group of the new plan",
-    "held delegations": lambda row: f"prefix {row['state']}",
-    "taken slots": lambda _: "slot",
+    "held delegations": lambda row: f"{_replaced(row)}prefix {row['state']}",
+    "taken slots": lambda row: f"{_replaced(row)}slot",
     "free slots after quarantine": lambda _: "slot after quarantine",
 }
+
+
+def _replaced(row: Any) -> str:
+    return "replaced " if row["replaced_by_order"] else ""
 
 
 def _facts(rows: dict[str, list[str]]) -> list[str]:

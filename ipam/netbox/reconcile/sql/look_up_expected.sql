@@ -11,6 +11,7 @@
 SELECT p.pool_id, p.name, p.space, p.delegated_length, p.mode, p.prefix_id, p.vrf_id, p.on_release, p.record,
        p.block_length, d.id, d.tenant_id, d.slot, d.prefix::text AS prefix, d.netbox_id, d.subscriber_ref, d.purpose,
        d.allocation_key, d.created_by_order, d.state, d.state_since, d.disconnect_confirmed, d.released_at, p.vrf,
+       d.replaced_by_order, d.replaced_at, d.replaced_until,
        CASE WHEN d.slot IS NULL THEN coalesce(x.netbox_id, d.netbox_id) WHEN newest.id = d.id THEN r.netbox_id
             END AS expected_id,
        CASE WHEN d.slot IS NULL THEN d.prefix IS NOT NULL AND (d.released_at IS NULL OR x.prefix IS NOT NULL)

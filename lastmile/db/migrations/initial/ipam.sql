@@ -213,9 +213,14 @@ CREATE TABLE delegations (
     created_at            timestamptz NOT NULL DEFAULT now(),
     released_at           timestamptz CHECK (released_at IS NULL OR state = 'revoked'),
     login_name            text,
+    replaced_by_order     text,
+    replaced_at           timestamptz,
+    replaced_until        timestamptz,
     CONSTRAINT delegations_key UNIQUE (tenant_id, allocation_key),
     CONSTRAINT delegations_given CHECK (prefix IS NOT NULL OR state IN ('pending', 'failed', 'revoking', 'revoked')),
-    CONSTRAINT delegations_in_netbox CHECK (slot IS NULL OR netbox_id IS NULL)
+    CONSTRAINT delegations_in_netbox CHECK (slot IS NULL OR netbox_id IS NULL),
+    CONSTRAINT delegations_replaced CHECK (
+        num_nulls(replaced_at, replaced_until) <> 1 AND (replaced_at IS NULL OR replaced_by_order IS NOT NULL))
 );
 COMMENT ON TABLE delegations IS
     'One subscriber''s hold on one prefix, from pending to revoked. A new allocation is a new row. Written by the '
@@ -235,15 +240,23 @@ COMMENT ON COLUMN delegations.login_name IS
 COMMENT ON COLUMN delegations.netbox_id IS 'The id of the prefix''s record in NetBox, where NetBox chose the prefix.';
 COMMENT ON COLUMN delegations.released_at IS
     'When the prefix went into quarantine. A revoked delegation without it still holds its slot.';
+COMMENT ON COLUMN delegations.replaced_by_order IS
+    'The order that replaces the prefix: the subscriber has, or is about to get, another prefix of the purpose, or none.';
+COMMENT ON COLUMN delegations.replaced_at IS
+    'When RADIUS stopped assigning the prefix because an order replaced it. Logins after that did not get the prefix.';
+COMMENT ON COLUMN delegations.replaced_until IS
+    'The end of the overlap, in which the subscriber has both prefixes. The order then revokes and releases this one.';
 
 CREATE UNIQUE INDEX delegations_slot ON delegations (pool_id, slot) WHERE released_at IS NULL;
 COMMENT ON INDEX delegations_slot IS 'A slot has one holder.';
 CREATE UNIQUE INDEX delegations_prefix ON delegations (pool_id, prefix)
     WHERE slot IS NULL AND prefix IS NOT NULL AND released_at IS NULL;
 COMMENT ON INDEX delegations_prefix IS 'A prefix that NetBox chose has one holder; it has no slot.';
-CREATE UNIQUE INDEX delegations_live ON delegations (tenant_id, subscriber_ref, purpose) WHERE state <> 'revoked';
+CREATE UNIQUE INDEX delegations_live ON delegations (tenant_id, subscriber_ref, purpose)
+    WHERE state <> 'revoked' AND replaced_by_order IS NULL;
 COMMENT ON INDEX delegations_live IS
-    'A subscriber has one live delegation for each purpose; an allocation finds what the subscriber has.';
+    'A subscriber has one live delegation for each purpose, beside the one that an order replaces; an allocation finds '
+    'what the subscriber has.';
 CREATE INDEX delegations_by_subscriber ON delegations (subscriber_ref, tenant_id);
 COMMENT ON INDEX delegations_by_subscriber IS
     'The status of a subscriber. The tenant is second: with the tenant first, the planner used this index for an '

@@ -3,6 +3,7 @@
 CREATE VIEW delegation_revocations WITH (security_invoker = true) AS
     SELECT d.*, account.username, began.at AS revocation_began,
            coalesce(
+               d.replaced_at,
                (SELECT min(o.created_at) FROM orders o
                 WHERE o.tenant_id = d.tenant_id AND o.subscriber_ref = d.subscriber_ref
                   AND o.effect = 'creates' AND o.created_at > d.state_since),
@@ -23,8 +24,8 @@ COMMENT ON COLUMN delegation_revocations.username IS 'The user name of the subsc
 COMMENT ON COLUMN delegation_revocations.revocation_began IS
     'When the delegation was last revoked; before that, when it entered its state.';
 COMMENT ON COLUMN delegation_revocations.concerns_until IS
-    'The last time at which a login can have got the prefix; NULL: no such time. After a later order that creates a line '
-    'of the subscriber, logins belong to another line. An account that stays in service, because its order was undone, does '
+    'The last time at which a login can have got the prefix; NULL: no such time. A login after the prefix was replaced '
+    'got another one. After a later order that creates a line of the subscriber, logins belong to another line. An account that stays in service, because its order was undone, does '
     'not get the address after the revocation began.';
 
 CREATE FUNCTION lastmile_unconfirmed_quarantine(unconfirmed interval)

@@ -1,0 +1,269 @@
+"""Orders that give a line another prefix: the switch, the overlap, its end, and what is lost on the way."""
+
+import asyncio
+import re
+
+import asyncpg
+import pytest
+from pyrad.packet import CoARequest, DisconnectRequest
+
+from lastmile.audit.audit import check
+from lastmile.client.orders import Lastmile, OrderRun
+from lastmile.contract import Decision, Progress, ResultStatus
+from lastmile.db import Database
+from lastmile.devstack.nas import ScriptedNas, nak
+from lastmile.services.overview import find_overview
+from tests.support.faults import Faults, Gate, refused
+from tests.support.orders import Orders, log_in, outcomes, parked, read_progress, what_is_there
+from tests.support.overlaps import short_overlaps
+from workflows.saga import LATE_CANCEL
+from workflows.step_table import step_table
+
+WORD = Decision(by="noc-7", why="ticket 4711")
+
+
+async def prefixes(owner: asyncpg.Connection) -> list[tuple[str, str]]:
+    rows = await owner.fetch("SELECT prefix::text, state FROM delegations WHERE released_at IS NULL ORDER BY id")
+    return [(row["prefix"], row["state"]) for row in rows]
+
+
+async def in_radius(owner: asyncpg.Connection) -> list[str]:
+    return [row["value"] for row in await owner.fetch("SELECT value FROM radreply ORDER BY id")]
+
+
+async def findings(database: Database) -> list[str]:
+    return sorted([found.invariant.name async for found in check(database)])
+
+
+async def in_overlap(run: OrderRun) -> Progress:
+    """Wait until the run waits for the end of its overlap; return its progress."""
+    while True:
+        progress = await read_progress(run)
+        if progress is not None and progress.waits_until is not None:
+            return progress
+        await asyncio.sleep(0.02)  # a query cannot be waited for
+
+
+async def test_renumber_gives_another_prefix_and_releases_the_old_one(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database
+) -> None:
+    before = (await lastmile.execute(orders.provision())).created.ipv6_prefix
+
+    result = await lastmile.execute(orders.renumber())
+
+    assert result.status is ResultStatus.COMPLETED
+    assert set(outcomes(result).values()) == {"done"}
+    new = result.created.ipv6_prefix
+    assert new != before
+    assert await prefixes(owner) == [(new, "active")]
+    assert await in_radius(owner) == [new]
+    assert await owner.fetchval("SELECT free_at > now() FROM slots WHERE delegation_id IS NULL AND slot = 0") is True
+    assert await findings(database) == []
+    assert (await lastmile.execute(orders.renumber())).created == result.created
+
+
+async def test_line_has_both_prefixes_until_the_overlap_ends(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database
+) -> None:
+    before = (await lastmile.execute(orders.provision())).created.ipv6_prefix
+    run = await lastmile.start(orders.renumber(overlap_hours=48))
+
+    progress = await in_overlap(run)
+
+    assert progress.waits_until is not None
+    assert f"> Waits until {progress.waits_until:%Y-%m-%d %H:%M:%S} UTC" in step_table(progress)
+    (old, _), (new, _) = held = await prefixes(owner)
+    assert (old, {state for _, state in held}) == (before, {"active"})
+    assert await in_radius(owner) == [new]
+    await owner.execute("UPDATE orders SET created_at = created_at - interval '2 days'")
+    assert await findings(database) == []
+    shown = (await find_overview(database, "acme", orders.ref)).addresses
+    assert [(one["prefix"], one["until"]) for one in shown] == [(old, progress.waits_until), (new, None)]
+    await run.handle.terminate("by the test")
+
+
+async def test_cancel_in_the_overlap_is_too_late_and_the_old_prefix_is_released_at_its_end(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    async with short_overlaps(owner):
+        run = await lastmile.start(orders.renumber(overlap_hours=48))
+        await in_overlap(run)
+        await run.handle.cancel()
+        result = await run.result()
+    assert (result.status, result.notes) == (ResultStatus.COMPLETED, [LATE_CANCEL])
+    assert await prefixes(owner) == [(result.created.ipv6_prefix, "active")]
+
+
+async def test_cancel_before_the_switch_leaves_everything_as_it_was(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    await lastmile.execute(orders.provision())
+    before = await what_is_there(owner)
+    gate = faults.after[("O-2", "allocate_replacement")] = Gate()
+    run = await lastmile.start(orders.renumber())
+    await gate.reached.wait()
+    await run.handle.cancel()
+    gate.open()
+    assert (await run.result()).status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(owner) == before
+
+
+async def test_renumber_there_and_back_leaves_the_line_as_it_was(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    """The subscriber gets the prefix that it had before (RIPE-690), by another delegation."""
+    await lastmile.execute(orders.provision())
+    before = await what_is_there(owner)
+
+    away = await lastmile.execute(orders.renumber("O-2"))
+    back = await lastmile.execute(orders.renumber("O-3"))
+
+    assert away.created.ipv6_prefix != back.created.ipv6_prefix
+    after = await what_is_there(owner)
+    assert {table: _without_ids(rows) for table, rows in after.items() if table != "held delegations"} == {
+        table: _without_ids(rows) for table, rows in before.items() if table != "held delegations"
+    }
+
+
+def _without_ids(rows: list[str]) -> list[str]:
+    """Return the rows without what a second allocation changes: ids, and the quarantine that the slot was in."""
+    return [re.sub(r'"(id|delegation_id|free_at)": [^,]*', "", row) for row in rows]
+
+
+@pytest.mark.parametrize("after", ["deprovision", "renumber"])
+async def test_next_order_after_a_lost_overlap_releases_the_old_prefix(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database, after: str
+) -> None:
+    await lastmile.execute(orders.provision())
+    run = await lastmile.start(orders.renumber(overlap_hours=48))
+    await in_overlap(run)
+    await run.handle.terminate("by the test")
+    await owner.execute(
+        "UPDATE delegations SET replaced_until = now() - interval '2 hours' WHERE replaced_at IS NOT NULL"
+    )
+    assert await findings(database) == ["endless_overlap"]
+    new = (await prefixes(owner))[1]
+
+    result = await lastmile.execute(orders.of(after, "O-3"))
+
+    assert result.status is ResultStatus.COMPLETED
+    assert await prefixes(owner) == ([] if after == "deprovision" else [new])
+    assert await findings(database) == []
+
+
+async def test_abandoned_overlap_is_a_finding_that_a_new_order_removes(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database, faults: Faults
+) -> None:
+    await lastmile.execute(orders.provision())
+    faults.before[("O-2", "revoke_replaced_addresses")] = refused
+    run = await lastmile.start(orders.renumber())
+    await parked(run)
+    await lastmile.decide("acme", orders.ref, "abandon", WORD)
+    await run.result()
+    assert await findings(database) == ["endless_overlap", "terminated_order"]
+    with pytest.raises(Exception, match="order O-2 has begun to replace 2001:db8::/56 and has not finished"):
+        await lastmile.execute(orders.provision("O-3"))
+
+    result = await lastmile.execute(orders.renumber("O-4"))
+
+    assert result.status is ResultStatus.COMPLETED
+    assert await prefixes(owner) == [(result.created.ipv6_prefix, "active")]
+    assert await findings(database) == []
+
+
+async def test_order_after_an_abandoned_switch_goes_on_with_the_new_prefix(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database, faults: Faults
+) -> None:
+    await lastmile.execute(orders.provision())
+    faults.before[("O-2", "switch_addresses")] = refused
+    run = await lastmile.start(orders.renumber())
+    await parked(run)
+    await lastmile.decide("acme", orders.ref, "abandon", WORD)
+    await run.result()
+    assert await findings(database) == ["endless_overlap", "not_active", "terminated_order"]
+    _, (new, _) = await prefixes(owner)
+
+    result = await lastmile.execute(orders.renumber("O-3"))
+
+    assert (result.status, result.created.ipv6_prefix) == (ResultStatus.COMPLETED, new)
+    assert "which an order that ended halfway had allocated" in result.notes[0]
+    assert await prefixes(owner) == [(new, "active")]
+    assert await findings(database) == []
+
+
+async def test_live_session_takes_the_new_prefix_by_a_coa_and_is_not_ended(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
+) -> None:
+    await lastmile.execute(orders.provision())
+    await log_in(owner, orders, "4F0C-01", nas)
+
+    result = await lastmile.execute(orders.renumber())
+
+    assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
+    request = await nas.next_request()
+    assert (request.code, request.session) == (CoARequest, "4F0C-01")
+    assert request.attributes["Delegated-IPv6-Prefix"] == [result.created.ipv6_prefix]
+    assert list(nas.sessions) == ["4F0C-01"]
+    assert await owner.fetchval("SELECT disconnect_confirmed FROM delegations ORDER BY id LIMIT 1") is True
+
+
+async def test_session_that_refuses_the_coa_is_ended(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
+) -> None:
+    await lastmile.execute(orders.provision())
+    await log_in(owner, orders, "4F0C-01", nas)
+    answer = nas.script
+    nas.script = lambda request: nak(401) if request.code == CoARequest else answer(request)
+
+    result = await lastmile.execute(orders.renumber())
+
+    assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
+    assert [(await nas.next_request()).code for _ in range(2)] == [CoARequest, DisconnectRequest]
+
+
+async def test_session_on_a_silent_nas_keeps_the_old_prefix_from_others_for_longer(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
+) -> None:
+    await lastmile.execute(orders.provision())
+    await log_in(owner, orders, "4F0C-01", nas)
+    nas.script = lambda _: None
+
+    result = await lastmile.execute(orders.renumber())
+
+    assert result.status is ResultStatus.DEGRADED
+    assert [outcomes(result)[step] for step in ("switch_addresses", "revoke_replaced_addresses")] == ["warned"] * 2
+    assert await owner.fetchval("SELECT free_at > now() + interval '100 min' FROM slots WHERE slot = 0") is True
+
+
+async def test_renumber_without_such_a_prefix_is_rolled_back(lastmile: Lastmile, orders: Orders) -> None:
+    await lastmile.execute(orders.provision())
+    result = await lastmile.execute(orders.renumber(purpose="ipv4"))
+    assert result.status is ResultStatus.ROLLED_BACK
+    words = "has no ipv4 prefix to renumber. Order change_addressing to add one."
+    assert result.reason == f"begin_replacement: Subscriber {orders.ref} {words}"
+
+
+async def test_renumber_to_a_pool_of_another_length_is_rolled_back(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    before = await what_is_there(owner)
+    result = await lastmile.execute(orders.renumber(pool="business"))
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert "no ipv6_pd pool of /56s, name 'business'" in result.reason
+    assert await what_is_there(owner) == before
+
+
+async def test_renumber_of_a_suspended_line_is_refused(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    await owner.execute(
+        "INSERT INTO suspensions (tenant_id, subscriber_ref, mode, reason, created_by_order)"
+        " VALUES ('acme', $1, 'block', 'unpaid', 'O-8')",
+        orders.ref,
+    )
+    result = await lastmile.execute(orders.renumber())
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert result.reason.endswith("is suspended. Resume the line first.")
