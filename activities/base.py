@@ -15,6 +15,7 @@ from activities.messages import BEYOND_DATABASE, OUTAGE, StepContext, StepReport
 from ipam.order_scope import OrderScope
 from lastmile.contract.results import StepOutcome
 from lastmile.db import Database, Fence, TenantConnection
+from lastmile.db.direct import savepoint
 from lastmile.db.failures import describe_failure
 from lastmile.errors import NonRetryableError, OutageError
 from lastmile.subscribers.orders import COMPENSATION_FENCE, STEP_FENCE
@@ -54,7 +55,7 @@ class Activities:
         In a group of steps, the transaction is a savepoint of the group's.
         """
         if (grouped := grouped_step()) is not None:
-            async with grouped.connection.begin_nested():
+            async with savepoint(grouped.connection):
                 yield grouped.connection
             return
         async with self._enter(ref, COMPENSATION_FENCE if ref.undo else STEP_FENCE) as connection:

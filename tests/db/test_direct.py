@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, event, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from lastmile.db import Database
-from lastmile.db.direct import DirectStatement
+from lastmile.db.direct import DirectStatement, savepoint
 from lastmile.db.failures import describe_failure
 from lastmile.subscribers.tables import customers, network_profiles, orders, previous_values, subscribers
 
@@ -148,3 +148,43 @@ async def test_direct_statement_is_reported_to_listeners(populated: asyncpg.Conn
         await NAMES.all(connection, {"ref": "C-1", "more": ""})
     assert len(heard) == 2
     assert all("FROM customers" in statement for statement in heard)
+
+
+async def test_savepoint_of_a_failing_block_undoes_the_block_alone(
+    populated: asyncpg.Connection, application: Database
+) -> None:
+    rename = DirectStatement("UPDATE customers SET name = :name")
+
+    async def change(name: str, failing: bool = False) -> None:
+        async with savepoint(connection):
+            await rename.count(connection, {"name": name})
+            if failing:
+                await COPY.all(connection, {"name": name})
+
+    async with application.tenant("acme") as connection:
+        await change("first")
+        await change("second")
+        for _ in range(2):
+            with pytest.raises(IntegrityError):
+                await change("third", failing=True)
+        assert await populated.fetchval("SELECT name FROM customers WHERE tenant_id = 'acme'") == "Ada"
+        assert (await NAMES.all(connection, {"ref": "C-1", "more": ""}))[0].name == "second"
+    assert await populated.fetchval("SELECT name FROM customers WHERE tenant_id = 'acme'") == "second"
+
+
+async def test_savepoint_on_a_lost_connection_invalidates_it(
+    populated: asyncpg.Connection, application: Database
+) -> None:
+    async def ask(*, inside: bool) -> None:
+        async with application.tenant("acme") as connection:
+            backend = await connection.scalar(text("SELECT pg_backend_pid()"))
+            if not inside:
+                await populated.execute("SELECT pg_terminate_backend($1, 5000)", backend)
+            async with savepoint(connection):
+                await populated.execute("SELECT pg_terminate_backend($1, 5000)", backend)
+                await NAMES.all(connection, {"ref": "C-1", "more": ""})
+
+    for inside in (True, False):
+        with pytest.raises(DBAPIError) as failure:
+            await ask(inside=inside)
+        assert failure.value.connection_invalidated
