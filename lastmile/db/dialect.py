@@ -102,6 +102,9 @@ def translated(dialect: Any, driver: Any, failure: Exception) -> Exception:
     interface = dialect.loaded_dbapi
     kinds = {
         asyncpg.IntegrityConstraintViolationError: interface.IntegrityError,
+        asyncpg.SyntaxOrAccessError: interface.ProgrammingError,
+        asyncpg.InvalidCachedStatementError: interface.NotSupportedError,
+        asyncpg.InternalServerError: interface.InternalError,
         asyncpg.InterfaceError: interface.InterfaceError,
         asyncpg.InternalClientError: interface.InterfaceError,
     }

@@ -96,6 +96,21 @@ async def test_direct_statement_fails_as_sqlalchemy_does(populated: asyncpg.Conn
     assert getattr(failure.value.orig, "sqlstate", None) == "23505"
 
 
+@pytest.mark.parametrize(
+    "sql", ["SELECT 1 FROM gone", "SELECT 1 / 0", "DELETE FROM customers", "SELECT pg_sleep(NULL::text)"]
+)
+async def test_direct_statement_fails_with_the_type_of_sqlalchemy(
+    populated: asyncpg.Connection, application: Database, sql: str
+) -> None:
+    types = []
+    for direct in (True, False):
+        with pytest.raises(DBAPIError) as failure:
+            async with application.tenant("acme") as connection:
+                await (DirectStatement(sql).all(connection, {}) if direct else connection.execute(text(sql)))
+        types.append(type(failure.value))
+    assert types[0] is types[1]
+
+
 async def test_direct_statement_on_a_lost_connection_invalidates_it(
     populated: asyncpg.Connection, application: Database
 ) -> None:
