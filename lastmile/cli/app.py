@@ -142,6 +142,30 @@ def export(
     run(export(tenant=tenant, form=format, output=output, adopt=adopt))
 
 
+@app.command(name="import-radius", epilog=EPILOG)
+def import_radius(
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="The PostgreSQL database of FreeRADIUS: postgresql://user:password@host/name."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file of orders to write, as JSON Lines.")],
+    tenant: Annotated[str | None, typer.Option(help="The tenant of the lines. Optional where only one exists.")] = None,
+    connection_type: Annotated[
+        Literal["ftth", "fttb", "wireless", "hybrid"], typer.Option(help="The connection type of every line.")
+    ] = "ftth",
+    report: Annotated[
+        Path | None, typer.Option(help="The file of what does not fit, as CSV. Default: beside the orders.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the orders that would adopt the accounts of another FreeRADIUS database, and what does not fit."""
+    from lastmile.cli.orders.radius_import import import_radius
+
+    run(import_radius(url, tenant=tenant, connection_type=connection_type, output=output, report=report, as_json=json))
+
+
 @app.command()
 def cancel(subscriber: Subscriber, tenant: Tenant = None, json: Json = False) -> None:
     """Cancel the running order of a subscriber. The order undoes its steps."""

@@ -125,7 +125,9 @@ class Order(BaseModel):
     def digest(self) -> str:
         """SHA-256 of the content, in hexadecimal. It does not depend on how the order was written."""
         # Without defaults: a field that a later version adds must not change the digest of older orders.
-        content = self.model_dump_json(exclude_defaults=True, exclude=TRANSPORT_FIELDS)
+        # With the reference that the client sends in place of a password.
+        sent = {"password_ref": self.order_id} if getattr(self, "password", None) is not None else {}
+        content = self.model_copy(update=sent).model_dump_json(exclude_defaults=True, exclude=TRANSPORT_FIELDS)
         return hashlib.sha256(f"{self.operation}:{content}".encode()).hexdigest()
 
     @property

@@ -261,6 +261,13 @@ def test_login_that_no_bng_can_send_is_refused(line: dict[str, Any], words: str)
         ProvisionSubscriber.model_validate(with_line(**line))
 
 
+def test_order_with_a_password_has_the_digest_of_the_order_that_is_sent() -> None:
+    """A file of orders that is read again has the passwords, and the orders that have ended have references."""
+    given = ProvisionSubscriber.model_validate(ORDER | {"password": "x"})
+    assert given.digest == given.model_copy(update={"password": None, "password_ref": "O-1"}).digest
+    assert given.digest != ProvisionSubscriber.model_validate(ORDER).digest
+
+
 def test_line_without_a_way_to_log_in_has_the_digest_of_a_pppoe_line() -> None:
     """Orders from before the field have no access."""
     before, after = with_line(), with_line(access="pppoe", identified_by=None, username=None)
