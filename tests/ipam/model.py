@@ -1,6 +1,6 @@
 """What allocation promises, in a few lines of Python, for a real database to be held against."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
 from ipam.allocation import Allocation
@@ -106,7 +106,8 @@ class Model:
             return type(answer) is StateChangedError
         if not isinstance(answer, Delegation) or (answer.id, answer.state) != (move.seen.id, move.state):
             return False
-        self.held[answer.id] = (self.held[answer.id][0], answer)
+        request, now = self.held[answer.id]
+        self.held[answer.id] = (request, replace(now, state=answer.state, state_since=answer.state_since))
         return True
 
     def _explains_release(self, release: Release, answer: object) -> bool:
@@ -145,7 +146,8 @@ class Model:
         if request.key in self.spent:
             return AllocationSpentError
         for other, delegation in self.held.values():
-            if other.holder == request.holder and delegation.state is not State.REVOKED:
+            live = delegation.state is not State.REVOKED and delegation.replaced_by_order is None
+            if other.holder == request.holder and live:
                 return delegation
         return None
 

@@ -1,7 +1,8 @@
 """Any sequence of allocations, transitions, releases, crashes and races, held against a model of the promise."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -19,6 +20,7 @@ from ipam.lifecycle import TRANSITIONS, State
 from ipam.pools import add_pool
 from lastmile.contract.addressing import Need, Purpose
 from lastmile.db import Database
+from lastmile.errors import NonRetryableError
 from lastmile.subscribers.tenants import add_tenant
 from tests.ipam.model import POOLS, Action, Model, Move, Release, Request
 from tests.support.allocation_env import PD, AllocationEnv
@@ -38,6 +40,8 @@ picks = st.integers(0, 11)
 ends = st.sampled_from(State) | st.none()
 """Where to move a delegation; None releases it."""
 plans = requests | st.tuples(picks, ends)
+RENUMBERINGS = ["marked", "allocated", "cancelled", "switched"]
+"""How far a renumbering comes."""
 crashes = st.none() | st.integers(1, 4)
 """After how many statements the client that has made the last of them dies."""
 
@@ -48,8 +52,8 @@ WRONG = {
         JOIN pools p ON p.id = a.pool_id JOIN pools q ON q.id = b.pool_id AND p.vrf = q.vrf
         WHERE a.released_at IS NULL AND b.released_at IS NULL""",
     "two live delegations for one purpose": """
-        SELECT tenant_id, subscriber_ref, purpose FROM delegations WHERE state <> 'revoked'
-        GROUP BY 1, 2, 3 HAVING count(*) > 1""",
+        SELECT tenant_id, subscriber_ref, purpose FROM delegations
+        WHERE state <> 'revoked' AND replaced_by_order IS NULL GROUP BY 1, 2, 3 HAVING count(*) > 1""",
     "a slot and its delegation that do not know each other": """
         SELECT d.id, s.slot FROM (SELECT * FROM delegations WHERE released_at IS NULL) d
         FULL JOIN (SELECT * FROM slots WHERE delegation_id IS NOT NULL) s
@@ -183,6 +187,46 @@ class Allocations(RuleBasedStateMachine):
         for request, _ in self.picked(n):
             self.take_down(n)
             self.act(replace(request, order=order))
+
+    @rule(
+        n=picks, order=st.sampled_from(ORDERS), ends=st.sampled_from(["marked", "allocated", "cancelled", "switched"])
+    )
+    def renumber(self, n: int, order: str, ends: str) -> None:
+        """Replace a prefix, as far as the order comes before it is lost."""
+        for request, delegation in self.picked(n):
+            if delegation.state is State.ALLOCATED:
+                self.act(Move(request.tenant, delegation, State.ACTIVE))
+            of_order = (request.ref, order)
+            self.replacing(
+                self.env.begin_replacement(*of_order, request.need.purpose, tenant=request.tenant), request.holder
+            )
+            if ends != "marked":
+                self.act(replace(request, order=order, need=Need(request.need.purpose, request.need.length)))
+            if ends == "cancelled":
+                self.replacing(self.env.cancel_replacement(*of_order, tenant=request.tenant), request.holder)
+            if ends == "switched":
+                for other, new in list(self.model.held.values()):
+                    if other.holder == request.holder and new.state is State.ALLOCATED:
+                        self.act(Move(request.tenant, new, State.ACTIVE))
+                self.replacing(self.env.switch(*of_order, tenant=request.tenant), request.holder)
+
+    def replacing(self, work: Coroutine[Any, Any, Any], holder: tuple[str, str, Purpose]) -> None:
+        """Let the model know the marks. Only prefixes of the holder can get or lose one."""
+
+        async def marks() -> dict[int, dict[str, Any]]:
+            with suppress(NonRetryableError):
+                await work
+            rows = await self.env.owner.fetch(
+                "SELECT id, replaced_by_order, replaced_at, replaced_until FROM delegations WHERE released_at IS NULL"
+            )
+            return {row["id"]: {name: value for name, value in row.items() if name != "id"} for row in rows}
+
+        for number, found in self.runner.run(marks()).items():
+            request, delegation = self.model.held[number]
+            marked = replace(delegation, **found)
+            assert marked == delegation or request.holder[:2] == holder[:2]
+            self.model.held[number] = (request, marked)
+        self.seen |= dict.fromkeys(self.model.held.values())
 
     @rule()
     def end_quarantines(self) -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import asyncpg
 
+from ipam import replacement
 from ipam.allocation import Allocation, Quarantine, allocate, release
 from ipam.delegations import Delegation, held_by, transition
 from ipam.lifecycle import State
@@ -58,6 +59,18 @@ class AllocationEnv:
     async def revoke_and_release(self, delegation: Delegation) -> None:
         """Revoke the delegation, and release it into quarantine."""
         await self.release(await self.revoke(delegation))
+
+    async def begin_replacement(self, ref: str, order: str, purpose: Purpose, *, tenant: str) -> list[Delegation]:
+        async with self.database.tenant(tenant) as connection:
+            return await replacement.begin(connection, ref, order, purpose)
+
+    async def switch(self, ref: str, order: str, *, tenant: str) -> list[Delegation]:
+        async with self.database.tenant(tenant) as connection:
+            return await replacement.switch(connection, ref, order, timedelta(hours=1))
+
+    async def cancel_replacement(self, ref: str, order: str, *, tenant: str) -> bool:
+        async with self.database.tenant(tenant) as connection:
+            return await replacement.cancel(connection, ref, order)
 
     async def held_by(self, ref: str) -> list[Delegation]:
         async with self.database.tenant("acme") as connection:
