@@ -10,6 +10,7 @@ from lastmile.services.remains import find_line
 from lastmile.subscribers import billing, previous_values, records
 from lastmile.subscribers.line_changes import change_line, changed_fields, restore_line
 from lastmile.subscribers.line_states import verify_line
+from lastmile.subscribers.transfers import return_line, transfer_line
 
 __all__ = ["RecordActivities"]
 
@@ -104,6 +105,18 @@ class RecordActivities(Activities):
     async def restore_line(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             return undone(await restore_line(connection, ref.order_id, ref.subscriber_ref))
+
+    @step
+    async def transfer_line(self, ref: StepContext, customer_ref: str) -> StepReport:
+        async with self._order(ref) as connection:
+            before = await transfer_line(connection, ref.tenant, ref.order_id, ref.subscriber_ref, customer_ref)
+        reason = f"the line belongs to customer {customer_ref} already" if before == customer_ref else ""
+        return done().model_copy(update={"reason": reason})
+
+    @step
+    async def return_line(self, ref: StepContext) -> StepReport:
+        async with self._order(ref) as connection:
+            return undone(await return_line(connection, ref.order_id, ref.subscriber_ref))
 
     @step
     async def delete_network_profile(self, ref: StepContext) -> StepReport:

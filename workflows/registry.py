@@ -15,6 +15,7 @@ from workflows.renumber import Renumbering
 from workflows.replace_device import DeviceReplacement
 from workflows.rotate_credentials import CredentialRotation
 from workflows.scheduled_start import ScheduledStart
+from workflows.transfer import LineTransfer
 from workflows.update_customer import CustomerUpdate
 
 __all__ = ["FAILURE_TYPES", "RUNNER", "WORKFLOWS"]
@@ -29,6 +30,7 @@ WORKFLOWS: list[type] = [
     DeviceReplacement,
     LineRelocation,
     PlanChange,
+    LineTransfer,
     ScheduledStart,
     StalePrefixCleanup,
     FinishRevocation,

@@ -40,6 +40,7 @@ from lastmile.contract import (
     StepOutcome,
     StepResult,
     TakenDecision,
+    TransferLine,
     UpdateCustomer,
     Urgency,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "StepResult",
     "TakenDecision",
     "TemporalUnreachableError",
+    "TransferLine",
     "UpdateCustomer",
     "Urgency",
     "parked_runs",

@@ -44,6 +44,7 @@ __all__ = [
     "Renumber",
     "ReplaceDevice",
     "RotateCredentials",
+    "TransferLine",
     "UpdateCustomer",
     "Urgency",
     "schedule_id",
@@ -63,6 +64,7 @@ class Operation(StrEnum):
     REPLACE_DEVICE = "replace_device"
     RELOCATE = "relocate"
     CHANGE_PLAN = "change_plan"
+    TRANSFER = "transfer"
 
 
 class Urgency(StrEnum):
@@ -291,6 +293,14 @@ class ChangePlan(Order):
     """What happens to a live session whose NAS does not take the new rates."""
 
 
+class TransferLine(Order):
+    """Give the subscriber's line to another customer. The line itself does not change."""
+
+    operation = Operation.TRANSFER
+
+    customer: Customer
+
+
 AnyOrder = (
     ProvisionSubscriber
     | DeprovisionSubscriber
@@ -301,4 +311,5 @@ AnyOrder = (
     | ChangePlan
     | Renumber
     | ChangeAddressing
+    | TransferLine
 )

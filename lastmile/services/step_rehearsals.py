@@ -20,6 +20,7 @@ from lastmile.contract import (
     Renumber,
     ReplaceDevice,
     RotateCredentials,
+    TransferLine,
     UpdateCustomer,
 )
 from lastmile.contract.results import ADDRESS_FIELDS
@@ -38,6 +39,7 @@ from lastmile.subscribers import billing, records
 from lastmile.subscribers.billing import Charge
 from lastmile.subscribers.line_changes import change_line, changed_fields, read_line_before
 from lastmile.subscribers.line_states import verify_line
+from lastmile.subscribers.transfers import transfer_line
 
 __all__ = ["REHEARSALS", "Rehearsal", "StepPlan"]
 
@@ -72,7 +74,7 @@ class Rehearsal:
             self.note("reuse", "; ".join([f"{what}, since order {creator}", *notes]))
 
 
-async def _create_customer(rehearsal: Rehearsal, order: ProvisionSubscriber) -> None:
+async def _create_customer(rehearsal: Rehearsal, order: ProvisionSubscriber | TransferLine) -> None:
     customer = await records.create_customer(rehearsal.connection, order.tenant, order.order_id, order.customer)
     notes = records.customer_notes(customer, order.customer)
     rehearsal.note_record(customer.created_by_order, f"customer {order.customer.ref}", *notes)
@@ -256,6 +258,15 @@ async def _change_billing_plan(rehearsal: Rehearsal, order: ChangePlan) -> None:
         rehearsal.note("change", f"charged for plan {new.plan} instead of {before.plan}")
 
 
+async def _transfer_line(rehearsal: Rehearsal, order: TransferLine) -> None:
+    customer = order.customer.ref
+    before = await transfer_line(rehearsal.connection, order.tenant, order.order_id, order.subscriber_ref, customer)
+    if before == customer:
+        rehearsal.note("reuse", f"the line belongs to customer {customer} already")
+    else:
+        rehearsal.note("change", f"the line from customer {before} to customer {customer}")
+
+
 async def _verify_subscriber(rehearsal: Rehearsal, order: Order) -> None:
     subscriber = await find_line(rehearsal.connection, order.tenant, order.subscriber_ref, order.order_id)
     if subscriber is None:
@@ -342,6 +353,7 @@ REHEARSALS: Mapping[str, Callable[[Rehearsal, Any], Awaitable[None]]] = {
     "change_radius_plan": _change_radius_plan,
     "change_onu_speed": _not_shown,
     "change_billing_plan": _change_billing_plan,
+    "transfer_line": _transfer_line,
     "verify_subscriber": _verify_subscriber,
     "suspend_billing_service": _not_shown,
     "deactivate_onu": _not_shown,

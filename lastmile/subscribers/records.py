@@ -69,7 +69,7 @@ _CREATE_NETWORK_PROFILE = _create(network_profiles, "subscriber_id", *Line.model
 _KEEP_CUSTOMER = DirectStatement(
     select(customers.c.id).where(customers.c.ref == bindparam("ref")).with_for_update(read=True, key_share=True)
 )
-_CUSTOMER_OF_ORDER = DirectStatement(
+_CUSTOMERS_OF_ORDER = DirectStatement(
     select(customers.c.id).where(customers.c.created_by_order == bindparam("order_id")).with_for_update()
 )
 _HEIR = (
@@ -138,14 +138,17 @@ def customer_notes(record: CreatedRecord, customer: Customer) -> list[str]:
 
 
 async def delete_customer(connection: TenantConnection, order_id: str) -> bool:
-    """Delete the customer that this order created, if any.
+    """Delete the customer that this order created, if any, and the customer of a lost order that it took over.
 
     If another order has added a line to the customer since, the customer stays, and then belongs to that order.
     """
     # Waits for another order that adds a line at this moment: the next statement sees the line.
-    customer_id = await _CUSTOMER_OF_ORDER.scalar(connection, {"order_id": order_id})
-    if customer_id is None:
-        return False
+    made = await _CUSTOMERS_OF_ORDER.all(connection, {"order_id": order_id})
+    return any([await _delete_unused(connection, str(customer.id)) for customer in made])
+
+
+async def _delete_unused(connection: TenantConnection, customer_id: str) -> bool:
+    """Delete the customer, or give it to the order of its first line."""
     if await _DELETE_CUSTOMER_WITHOUT_LINES.count(connection, {"customer_id": customer_id}):
         return True
     await connection.execute(update(customers).where(customers.c.id == customer_id).values(created_by_order=_HEIR))

@@ -146,6 +146,8 @@ billing_events = Table(
     Column("plan", Text, nullable=False),
     Column("previous_plan", Text),
     Column("price_ref", Text),
+    Column("previous_customer", Text),
+    Column("customer", Text),
     Column("order_id", Text, nullable=False),
     _now("at"),
 )

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lastmile.contract import DeprovisionSubscriber, ProvisionSubscriber, RelocateLine, ReplaceDevice
+from lastmile.contract import DeprovisionSubscriber, ProvisionSubscriber, RelocateLine, ReplaceDevice, TransferLine
+from lastmile.contract.lines import Customer
 from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.reader import read_orders
 from tests.support.commands import Book, Cli, lines
@@ -42,14 +43,16 @@ def test_csv_with_both_operations_is_read(tmp_path: Path) -> None:
 def test_csv_with_changes_of_a_line_is_read(tmp_path: Path) -> None:
     file = tmp_path / "orders.csv"
     file.write_text(
-        "operation,tenant,order_id,subscriber_ref,cpe_mac,pon_port,c_vlan\n"
-        "replace_device,acme,R-1,S-9,001a.2b3c.4d5e,,\n"
-        "relocate,acme,R-2,S-9,,1/1/2,300\n"
+        "operation,tenant,order_id,subscriber_ref,cpe_mac,pon_port,c_vlan,customer.ref,customer.name\n"
+        "replace_device,acme,R-1,S-9,001a.2b3c.4d5e,,,,\n"
+        "relocate,acme,R-2,S-9,,1/1/2,300,,\n"
+        "transfer,acme,R-3,S-9,,,,C-2,Grace\n"
     )
     orders = [one.order for one in read_orders(str(file))]
     assert orders == [
         ReplaceDevice(tenant="acme", order_id="R-1", subscriber_ref="S-9", cpe_mac="00:1a:2b:3c:4d:5e"),
         RelocateLine(tenant="acme", order_id="R-2", subscriber_ref="S-9", pon_port="1/1/2", c_vlan=300),
+        TransferLine(tenant="acme", order_id="R-3", subscriber_ref="S-9", customer=Customer(ref="C-2", name="Grace")),
     ]
 
 

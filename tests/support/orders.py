@@ -22,6 +22,7 @@ from lastmile.contract import (
     ReplaceDevice,
     RotateCredentials,
     RunStatus,
+    TransferLine,
     UpdateCustomer,
 )
 from lastmile.contract.addressing import Addressing
@@ -49,7 +50,8 @@ NEW_PLAN = ServicePlan(name="giga", download_kbps=1_000_000, upload_kbps=500_000
 
 _IN_TABLES = {
     "customers": "SELECT to_jsonb(t) FROM customers t",
-    "subscribers": "SELECT to_jsonb(t) FROM subscribers t",
+    "subscribers": "SELECT to_jsonb(t) || jsonb_build_object('customer', c.ref) FROM subscribers t"
+    " JOIN customers c ON c.id = t.customer_id",
     "previous_values": "SELECT to_jsonb(t) FROM previous_values t",
     "network_profiles": "SELECT to_jsonb(t) FROM network_profiles t",
     "billing_services": "SELECT to_jsonb(t) FROM billing_services t",
@@ -130,6 +132,10 @@ class Orders:
     def change_plan(self, order_id: str = "O-2", **changes: Any) -> ChangePlan:
         values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "plan": NEW_PLAN}
         return ChangePlan(**(values | changes))
+
+    def transfer(self, order_id: str = "O-2", customer: str = "C-2", **changes: Any) -> TransferLine:
+        who = Customer(**({"ref": customer, "name": "Grace Example"} | changes))
+        return TransferLine(tenant=self.tenant, order_id=order_id, subscriber_ref=self.ref, customer=who)
 
     def deprovision(self, order_id: str = "O-9", **changes: Any) -> DeprovisionSubscriber:
         values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "reason": "moved away"}

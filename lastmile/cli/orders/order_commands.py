@@ -305,3 +305,36 @@ def change_plan(
             },
         )
     )
+
+
+@order_commands.command(epilog=EPILOG)
+def transfer(
+    subscriber: Subscriber,
+    customer: Annotated[str, typer.Option(help="The reference of the customer who gets the line.")],
+    name: Annotated[str, typer.Option(help="The name of the customer. A customer that exists keeps its name.")],
+    email: Annotated[str | None, typer.Option(help="The e-mail address of a new customer.")] = None,
+    phone: Annotated[str | None, typer.Option(help="The telephone number of a new customer.")] = None,
+    tenant: Tenant = None,
+    order_id: OrderId = None,
+    not_before: NotBefore = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Give a subscriber's line to another customer, who pays from now on."""
+    from lastmile.cli.orders.single_order import run_order
+    from lastmile.contract import TransferLine
+
+    values = {"ref": customer, "name": name, "email": email, "phone": phone}
+    run(
+        run_order(
+            TransferLine,
+            subscriber,
+            {"customer": {field: value for field, value in values.items() if value is not None}},
+            tenant=tenant,
+            order_id=order_id,
+            not_before=not_before,
+            dry_run=dry_run,
+            as_json=json,
+            options={**{f"customer.{field}": f"--{field}" for field in values}, "customer.ref": "--customer"},
+        )
+    )

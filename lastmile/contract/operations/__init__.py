@@ -16,6 +16,7 @@ from lastmile.contract.operations.relocate import RELOCATE
 from lastmile.contract.operations.replace_device import REPLACE_DEVICE
 from lastmile.contract.operations.replacement import CHANGE_ADDRESSING, RENUMBER
 from lastmile.contract.operations.rotate_credentials import ROTATE_CREDENTIALS
+from lastmile.contract.operations.transfer import TRANSFER
 from lastmile.contract.operations.update_customer import UPDATE_CUSTOMER
 from lastmile.contract.orders import AnyOrder, Operation
 
@@ -29,6 +30,7 @@ __all__ = [
     "RENUMBER",
     "REPLACE_DEVICE",
     "ROTATE_CREDENTIALS",
+    "TRANSFER",
     "UPDATE_CUSTOMER",
     "LineEffect",
     "OrderType",
@@ -48,6 +50,7 @@ OPERATIONS: Mapping[Operation, OrderType[Any]] = {
         REPLACE_DEVICE,
         RELOCATE,
         CHANGE_PLAN,
+        TRANSFER,
     )
 }
 

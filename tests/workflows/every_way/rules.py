@@ -342,13 +342,31 @@ OPERATIONS = {
         ),
         after=("provision",),
     ),
+    "transfer": Flow(
+        LINE,
+        (
+            Rule(VERIFY),
+            Rule("create_customer", "new customer", undo=Undo("delete_customer", spares_if="subscriber transferred")),
+            Rule(
+                "transfer_line",
+                f"subscriber transferred, {PREVIOUS} transfer_line",
+                goes="subscriber",
+                undo=Undo("return_line", comes="subscriber"),
+            ),
+        ),
+        after=("provision",),
+    ),
 }
 
 _MADE_ROWS = {
     "customer", "subscriber", "network profile", "account", "onu in service", "cpe in service", "billing active",
     "prefix allocated", "prefix active", "prefix revoked",
 }  # fmt: skip
-_MADE_BY = {"provision": _MADE_ROWS, "renumber": {"prefix allocated", "prefix revoked"}}
+_MADE_BY = {
+    "provision": _MADE_ROWS,
+    "renumber": {"prefix allocated", "prefix revoked"},
+    "transfer": {"new customer"},
+}
 _PUT_OUT = {"billing suspended", "onu out of service", "cpe out of service"}
 _NOT_DOWN = {"subscriber", "network profile", "account", "prefix active", "prefix revoked"}
 
@@ -361,6 +379,9 @@ def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
     provisioned = settled and (operation != "deprovision" or taken_back)
     out = "account" not in facts or "account blocked" in facts
     other = [("network profile changed" in facts) != (f"{kind} replaced" in facts) for kind in ("onu", "cpe")]
+    made = _MADE_BY.get(operation, NOTHING)
+    if "subscriber transferred" in facts:  # the customer belongs to the order that created the line
+        made = NOTHING
     found = {
         "other_device": sum(other) if operation == "replace_device" and (ended or taken_back) else 0,
         "not_in_radius": "prefix active" in facts and "reply item" not in facts,
@@ -371,7 +392,7 @@ def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
         and len(facts & {"replaced prefix active", "replaced prefix revoked"}),
         "blocked_in_service": provisioned and "account blocked" in facts,
         "billed_without_line": order not in ("running", "rolling_back") and "billing active" in facts and out,
-        "left_behind": len(facts & _MADE_BY.get(operation, NOTHING)) if taken_back else 0,
+        "left_behind": len(facts & made) if taken_back else 0,
         "left_suspended": len(facts & _PUT_OUT) if operation == "deprovision" and taken_back else 0,
         "not_terminated": operation == "deprovision" and ended and order != "abandoned" and bool(facts & _NOT_DOWN),
         "terminated_order": order == "abandoned",

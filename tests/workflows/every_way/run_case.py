@@ -310,6 +310,18 @@ def _is_original(profile: Any) -> bool:
     return (profile["onu_serial"], profile["cpe_mac"], profile["pon_port"]) == (*_DEVICES.values(), "1/1/1")
 
 
+def _customer(row: Any) -> str:
+    if row["ref"] != "C-1":
+        return "new customer"
+    return "customer" if row["name"] == "Ada Example" else "customer corrected"
+
+
+def _subscriber(row: Any) -> str:
+    if row["archived_at"]:
+        return "subscriber archived"
+    return "subscriber" if row["customer"] == "C-1" else "subscriber transferred"
+
+
 def _device(row: Any) -> str:
     if row["identity"] != _DEVICES[row["kind"]]:
         return f"{row['kind']} replaced"
@@ -317,8 +329,8 @@ def _device(row: Any) -> str:
 
 
 _WORDS: dict[str, Callable[[Any], str]] = {
-    "customers": lambda row: "customer" if row["name"] == "Ada Example" else "customer corrected",
-    "subscribers": lambda row: "subscriber archived" if row["archived_at"] else "subscriber",
+    "customers": lambda row: _customer(row),
+    "subscribers": lambda row: _subscriber(row),
     "previous_values": lambda row: f"previous values of {row['step']}",
     "network_profiles": lambda row: "network profile" if _is_original(row) else "network profile changed",
     "billing_services": lambda row: (

@@ -140,22 +140,27 @@ CREATE UNIQUE INDEX billing_services_current ON billing_services (subscriber_id)
 COMMENT ON INDEX billing_services_current IS 'A subscriber has one service at a time.';
 
 CREATE TABLE billing_events (
-    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant_id       text NOT NULL REFERENCES tenants (id),
-    service_id      uuid NOT NULL,
-    subscriber_ref  text NOT NULL,
-    event           text NOT NULL CHECK (event IN ('started', 'cancelled', 'suspended', 'resumed', 'ended', 'plan_changed')),
-    plan            text NOT NULL,
-    previous_plan   text,
-    price_ref       text,
-    order_id        text NOT NULL,
-    at              timestamptz NOT NULL DEFAULT now()
+    id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id          text NOT NULL REFERENCES tenants (id),
+    service_id         uuid NOT NULL,
+    subscriber_ref     text NOT NULL,
+    event              text NOT NULL CHECK (
+        event IN ('started', 'cancelled', 'suspended', 'resumed', 'ended', 'plan_changed', 'transferred')),
+    plan               text NOT NULL,
+    previous_plan      text,
+    price_ref          text,
+    previous_customer  text,
+    customer           text,
+    order_id           text NOT NULL,
+    at                 timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE billing_events IS
     'Events for a billing system. Rows are never changed: a rolled-back order leaves started and cancelled.';
 COMMENT ON COLUMN billing_events.service_id IS 'billing_services.id; the service may be deleted.';
 COMMENT ON COLUMN billing_events.previous_plan IS 'plan_changed: the plan before.';
 COMMENT ON COLUMN billing_events.event IS 'cancelled: the order that started the service was rolled back.';
+COMMENT ON COLUMN billing_events.previous_customer IS 'transferred: the reference of the customer before.';
+COMMENT ON COLUMN billing_events.customer IS 'transferred: the reference of the customer who pays from now on.';
 
 CREATE INDEX billing_events_by_subscriber ON billing_events (tenant_id, subscriber_ref, id);
 COMMENT ON INDEX billing_events_by_subscriber IS 'A billing system''s reading of one subscriber''s events, in order.';
