@@ -55,6 +55,14 @@ CHANGES = {
         "S-1",
     ),
     "nas": ("(nasname, shortname, secret) VALUES ('192.0.2.1', 'bng-1', 'hush')", "shortname", "bng-2", None),
+    # The name changes, so the definition identifies the row.
+    "radius_templates": ("(name, definition) VALUES ('own', '{}')", "name", "other", None),
+    "radius_choices": (
+        "(tenant_id, templates, slow_download_kbps, slow_upload_kbps) VALUES ('acme', '{wispr}', 1000, 1000)",
+        "slow_upload_kbps",
+        500,
+        None,
+    ),
     "pools": (
         "(tenant_id, name, purpose, prefix, delegated_length, first_slot, end_slot, frontier)"
         " VALUES ('acme', 'more', 'ipv6_pd', '2001:db8:f00::/40', 56, 0, 65536, 0)",
@@ -110,7 +118,7 @@ async def test_changes_cover_every_audited_table(owner: asyncpg.Connection) -> N
 async def test_audit_log_has_one_entry_for_each_change(peopled: asyncpg.Connection, table: str) -> None:
     row, column, value, subscriber = CHANGES[table]
     before = await newest(peopled)
-    identity = {"tenants": "id", "nas": "nasname"}.get(table, "tenant_id")
+    identity = {"tenants": "id", "nas": "nasname", "radius_templates": "definition"}.get(table, "tenant_id")
     async with peopled.transaction():
         await peopled.execute(
             "SELECT set_config('lastmile.actor', 'the operator', true), set_config('lastmile.order', 'O-7', true)"
@@ -133,7 +141,7 @@ async def test_audit_log_has_one_entry_for_each_change(peopled: asyncpg.Connecti
     for entry in (created, changed, removed):
         assert (entry["record"], entry["actor"], entry["order_id"]) == (table, "the operator", "O-7")
         assert entry["subscriber_ref"] == subscriber
-        assert entry["tenant_id"] == {"tenants": "new", "nas": None}.get(table, "acme")
+        assert entry["tenant_id"] == {"tenants": "new", "nas": None, "radius_templates": None}.get(table, "acme")
     assert "hush" not in str([tuple(entry) for entry in (created, changed, removed)])
 
 

@@ -91,7 +91,9 @@ class Scenario:
         for pool in pools:
             # The demo's NetBox has returned the ids of the pool's prefix already.
             await add_pool(self._database, None, pool, actor="demo", force=True, demonstration=True)
-        record = NasRecord(address=nas.address, name="demo", secret=nas.secret.decode(), coa_port=nas.port)
+        record = NasRecord(
+            address=nas.address, name="demo", secret=nas.secret.decode(), coa_port=nas.port, type="wispr"
+        )
         await add_nas(self._database, record, actor="demo")
         uses = [use for use in await list_pools(self._database) if use.pool in pools]
         rows = [
