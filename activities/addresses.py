@@ -9,7 +9,8 @@ from ipam.allocators import build_allocator
 from ipam.delegations import Delegation, held_by
 from ipam.lifecycle import State
 from ipam.netbox import NetBox
-from ipam.order_scope import NEVER_ANNOUNCED
+from ipam.netbox.errors import NetBoxError
+from ipam.order_scope import NEVER_ANNOUNCED, OrderScope
 from lastmile.contract.addressing import Addressing, Purpose
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import Database
@@ -20,9 +21,12 @@ from lastmile.radius.sessions import find_open_sessions
 from lastmile.radius.vrf import VrfAttribute
 from lastmile.services.reply_items import ReplyItems, address_items, as_written
 from lastmile.services.sessions import Sessions
+from lastmile.subscribers import previous_values
 from lastmile.telemetry.metrics import ALLOCATION, REVOCATION
 
 __all__ = ["AddressActivities", "address_facts"]
+
+_IN_SERVICE = (State.ACTIVE, State.SUSPENDED)
 
 
 class AddressActivities(Activities):
@@ -91,8 +95,67 @@ class AddressActivities(Activities):
         if not created_here:
             return done()
         problems = await self._sessions.announce(sessions, address_items(active))
-        problems += await self._allocator.activate(order, active)
+        problems += await self._allocator.report(order, active)
         return warned("; ".join(problems)) if problems else done()
+
+    @step
+    async def suspend_addresses(self, ref: StepContext) -> StepReport:
+        """Suspend what is active. RADIUS keeps the reply items, since the line keeps its addresses."""
+        if ref.undo:
+            return await self._restore(ref, "resume_addresses", State.SUSPENDED)
+        return await self._exchange(ref, "suspend_addresses", State.ACTIVE, State.SUSPENDED)
+
+    @step
+    async def resume_addresses(self, ref: StepContext) -> StepReport:
+        """Activate what is suspended."""
+        if ref.undo:
+            return await self._restore(ref, "suspend_addresses", State.ACTIVE)
+        return await self._exchange(ref, "resume_addresses", State.SUSPENDED, State.ACTIVE)
+
+    async def _exchange(self, ref: StepContext, step_name: str, before: State, after: State) -> StepReport:
+        """Move every delegation that is in `before` to `after`, and keep for the undo which these were."""
+        order = self._scope(ref)
+        async with order.transaction() as connection:
+            held = await held_by(connection, ref.subscriber_ref)
+            moved = [await order.move(connection, one, after) for one in held if one.state is before]
+            if moved:
+                value = {"delegations": [delegation.id for delegation in moved]}
+                await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, step_name, value)
+            # An attempt before may have moved them, and told NetBox nothing.
+            there = [*moved, *(one for one in held if one.state is after)]
+            if any(delegation.chosen_by_netbox for delegation in there):
+                beyond_database("tell NetBox")
+        if not there:
+            return skipped("the subscriber holds no such address")
+        problems = await self._show_in_netbox(order, there)
+        return warned("; ".join(problems)) if problems else done()
+
+    async def _restore(self, ref: StepContext, step_name: str, state: State) -> StepReport:
+        """Undo `_exchange`: move back what the step has moved."""
+        order = self._scope(ref)
+        async with order.transaction() as connection:
+            kept = await previous_values.find(connection, ref.order_id, step_name)
+            if kept is None:
+                return undone(False)
+            held = await held_by(connection, ref.subscriber_ref)
+            mine = [one for one in held if one.id in kept["delegations"] and one.state in _IN_SERVICE]
+            there = [one if one.state is state else await order.move(connection, one, state) for one in mine]
+            if any(delegation.chosen_by_netbox for delegation in there):
+                beyond_database("tell NetBox")
+            else:
+                await previous_values.take(connection, ref.order_id, step_name)
+                return undone(True)
+        problems = await self._show_in_netbox(order, there)
+        async with order.transaction() as connection:
+            await previous_values.take(connection, ref.order_id, step_name)
+        return warned("; ".join(problems)) if problems else undone(True)
+
+    async def _show_in_netbox(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:
+        """Show the states in NetBox; return what is wrong there. The line does not wait for NetBox."""
+        try:
+            return await self._allocator.report(order, delegations)
+        except NetBoxError as failure:
+            return [f"NetBox does not show the new state, `lastmile netbox reconcile --repair` writes it: {failure}"]
 
     @step
     async def revoke_ipv6_lifecycle(self, ref: StepContext) -> StepReport:

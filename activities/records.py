@@ -7,7 +7,7 @@ from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.contract.orders import Operation
 from lastmile.services.remains import find_line
-from lastmile.subscribers import billing, previous_values, records
+from lastmile.subscribers import billing, previous_values, records, suspensions
 from lastmile.subscribers.line_changes import change_line, changed_fields, restore_line
 from lastmile.subscribers.line_states import verify_line
 from lastmile.subscribers.transfers import return_line, transfer_line
@@ -82,6 +82,7 @@ class RecordActivities(Activities):
     async def archive_subscriber(self, ref: StepContext, reason: str) -> StepReport:
         async with self._order(ref) as connection:
             await billing.end_service(connection, ref.subscriber_ref, ref.order_id)
+            await suspensions.end_suspension(connection, ref.subscriber_ref, ref.order_id)
             await records.archive_subscriber(connection, ref.subscriber_ref, ref.order_id, reason)
         return done()
 
@@ -143,13 +144,26 @@ class RecordActivities(Activities):
     @step
     async def suspend_billing_service(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
+            if ref.undo:
+                previous = await previous_values.take(connection, ref.order_id, "resume_billing_service")
+                if previous is not None:
+                    await billing.suspend_service_again(connection, ref.subscriber_ref, ref.order_id, **previous)
+                return undone(previous is not None)
             changed = await billing.suspend_service(connection, ref.subscriber_ref, ref.order_id)
         return done() if changed else skipped("no service is being charged")
 
     @step
     async def resume_billing_service(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
-            return undone(await billing.resume_service(connection, ref.subscriber_ref, ref.order_id))
+            if ref.undo:
+                return undone(await billing.resume_service(connection, ref.subscriber_ref, ref.order_id))
+            suspended_by = await billing.resume_suspended_service(connection, ref.subscriber_ref, ref.order_id)
+            if suspended_by is not None:
+                value = {"suspended_by": suspended_by}
+                await previous_values.keep(
+                    connection, ref.tenant, ref.order_id, ref.subscriber_ref, "resume_billing_service", value
+                )
+        return done() if suspended_by is not None else skipped("no service is suspended")
 
 
 def _made(record: records.CreatedRecord, ref: StepContext, field: str, what: str) -> StepReport:

@@ -44,6 +44,7 @@ VERDICTS: Mapping[type[NonRetryableError], Verdict] = {
     subscribers.UnknownSubscriberError: Verdict.REFUSED,
     subscribers.RecordConflictError: Verdict.REFUSED,
     subscribers.LineDiffersError: Verdict.REFUSED,
+    subscribers.LineStateError: Verdict.REFUSED,
     subscribers.OrderConflictError: Verdict.REFUSED,
     subscribers.OrderFencedError: Verdict.FAILED,
     subscribers.TenantInUseError: Verdict.FAILED,

@@ -107,7 +107,7 @@ class ReplacementActivities(Activities):
             sessions = await find_open_sessions(connection, user)
         beyond_database("tell the live sessions, and NetBox")
         problems = await self._tell(ref, user, sessions, added, replaced)
-        problems += await self._allocator.activate(order, added)
+        problems += await self._allocator.report(order, added)
         report = warned("; ".join(problems)) if problems else done()
         until = max((one.replaced_until for one in replaced if one.replaced_until is not None), default=None)
         return report.model_copy(update={"wait_until": until if overlap_hours else None})

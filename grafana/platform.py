@@ -96,6 +96,20 @@ def _orders() -> Panels:
             unit=units.Seconds,
             width=HALF,
         ),
+        graph(
+            "Suspended lines",
+            "Suspended lines by mode.",
+            query(f"sum by (mode) (max by (tenant, mode) (lastmile_suspended_lines{{{TENANT}}}))", "{{mode}}"),
+            unit=units.Short,
+            width=HALF,
+        ),
+        graph(
+            "Overdue suspensions",
+            "The time since the oldest suspension should have ended by itself.",
+            query(f"max by (tenant) (lastmile_overdue_suspension_seconds{{{TENANT}}})", "{{tenant}}"),
+            unit=units.Seconds,
+            width=HALF,
+        ),
     ]
 
 

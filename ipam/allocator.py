@@ -31,8 +31,8 @@ class PrefixAllocator(Protocol):
         """
         ...
 
-    async def activate(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:
-        """Report delegations that have become active; return what is wrong with their records."""
+    async def report(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:
+        """Report delegations that have changed their state; return what is wrong with their records."""
         ...
 
     async def release(self, order: OrderScope) -> Released:

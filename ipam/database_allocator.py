@@ -57,7 +57,7 @@ class DatabaseAllocator:
                 order.leave_database("have NetBox choose the prefix")
         return found
 
-    async def activate(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:
+    async def report(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:
         """Do nothing: no other system shows the delegations' state."""
         return []
 

@@ -23,6 +23,7 @@ PATTERN_WORDS = {
     "id": "lower-case letters, digits and '-', at most 32 characters",
     "order_id": _REFERENCE,
     "subscriber_ref": _REFERENCE,
+    "suspended_by": _REFERENCE,
     "ref": _REFERENCE,
     "olt": _REFERENCE,
     "price_ref": _REFERENCE,

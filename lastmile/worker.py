@@ -37,11 +37,13 @@ from activities.maintenance.audit import AuditActivities
 from activities.maintenance.cleanup import CleanupActivities
 from activities.maintenance.metrics import SnapshotActivities
 from activities.maintenance.pool_mode import PoolModeActivities
+from activities.maintenance.resumption import ResumptionActivities
 from activities.orders import OrderActivities
 from activities.plans import PlanActivities
 from activities.records import RecordActivities
 from activities.replacements import ReplacementActivities
 from activities.step_groups import StepGroups, StepInterceptor
+from activities.suspensions import SuspensionActivities
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
@@ -95,6 +97,7 @@ def build_worker(
         DeviceActivities(database, onu, cpe),
         DeviceChangeActivities(database, onu, cpe),
         PlanActivities(database, authorization, quarantine.unconfirmed, onu),
+        SuspensionActivities(database, authorization, quarantine.unconfirmed),
     )
     # As for activities, the client's interceptors are the outer ones.
     of_client = [one for one in client.config()["interceptors"] if isinstance(one, StepInterceptor)]
@@ -108,6 +111,7 @@ def build_worker(
             OrderActivities(database, groups),
             CleanupActivities(database, authorization, quarantine, settings.audit_period, netbox, vrf_attribute=vrf),
             AuditActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
+            ResumptionActivities(database),
             SnapshotActivities(database, partial(read_temporal_metrics, client, settings.task_queue)),
             PoolModeActivities(database, netbox, settings.quarantine_unconfirmed),
         ),

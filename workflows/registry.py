@@ -9,12 +9,15 @@ from workflows.deprovision import Deprovision
 from workflows.maintenance.audit import Audit, Metrics
 from workflows.maintenance.cleanup import FinishRevocation, StalePrefixCleanup
 from workflows.maintenance.pool_mode_change import ChangePoolMode
+from workflows.maintenance.resumption import Resumption
 from workflows.provision import Provision
 from workflows.relocate import LineRelocation
 from workflows.renumber import Renumbering
 from workflows.replace_device import DeviceReplacement
+from workflows.resume import Resume
 from workflows.rotate_credentials import CredentialRotation
 from workflows.scheduled_start import ScheduledStart
+from workflows.suspend import Suspend
 from workflows.transfer import LineTransfer
 from workflows.update_customer import CustomerUpdate
 
@@ -31,11 +34,14 @@ WORKFLOWS: list[type] = [
     LineRelocation,
     PlanChange,
     LineTransfer,
+    Suspend,
+    Resume,
     ScheduledStart,
     StalePrefixCleanup,
     FinishRevocation,
     Metrics,
     Audit,
+    Resumption,
     ChangePoolMode,
 ]
 

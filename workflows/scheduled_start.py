@@ -9,11 +9,10 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.workflow import ParentClosePolicy
 
 from lastmile.contract import AnyOrder, Operation
 from lastmile.contract.operations import OPERATIONS
-from workflows.start_options import memo, priority, search_attributes, summary
+from workflows.child_orders import start_order
 
 __all__ = ["ScheduledStart"]
 
@@ -30,21 +29,11 @@ class ScheduledStart:
     @workflow.run
     async def run(self, operation: Operation, content: RawValue) -> None:
         """Start the order whose JSON is `content`. The operation says which model it has: two may look alike."""
-        order_type = OPERATIONS[operation]
-        order: AnyOrder = workflow.payload_converter().from_payload(content.payload, order_type.model)
+        order: AnyOrder = workflow.payload_converter().from_payload(content.payload, OPERATIONS[operation].model)
         pause = PAUSE
         for _ in range(ATTEMPTS_PER_RUN):
             try:
-                handle = await workflow.start_child_workflow(
-                    order_type.workflow,
-                    order,
-                    id=order.workflow_id,
-                    parent_close_policy=ParentClosePolicy.ABANDON,
-                    memo=memo(order),
-                    search_attributes=search_attributes(order),
-                    static_summary=summary(order),
-                    priority=priority(order),
-                )
+                handle = await start_order(order)
             except WorkflowAlreadyStartedError:
                 workflow.set_current_details(f"Waiting: another operation on {order.subscriber_ref} is running.")
                 await workflow.sleep(pause)

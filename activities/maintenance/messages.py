@@ -6,8 +6,17 @@ from pydantic import BaseModel, ConfigDict
 
 from lastmile.contract.lines import Reference, TenantId
 from lastmile.contract.maintenance import Cursor
+from lastmile.contract.orders import ResumeSubscriber
 
-__all__ = ["InvariantReport", "MaintenanceReport", "MaintenanceSearch", "RevocationReport", "SnapshotReport", "Stuck"]
+__all__ = [
+    "DueOrders",
+    "InvariantReport",
+    "MaintenanceReport",
+    "MaintenanceSearch",
+    "RevocationReport",
+    "SnapshotReport",
+    "Stuck",
+]
 
 
 class MaintenanceSearch(BaseModel):
@@ -56,6 +65,16 @@ class RevocationReport(BaseModel):
     completed: int
     problems: list[str] = []
     """What is in doubt: a session whose end no NAS confirmed, a record in NetBox."""
+
+
+class DueOrders(BaseModel):
+    """The orders that resume lines whose suspension has reached its end."""
+
+    model_config = ConfigDict(frozen=True)
+
+    orders: list[ResumeSubscriber] = []
+    after: Cursor | None = None
+    """The position from which to go on; None: there are no more."""
 
 
 class InvariantReport(BaseModel):

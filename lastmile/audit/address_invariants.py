@@ -195,10 +195,10 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "not_in_radius",
         5,
-        "every active delegation is in radreply",
+        "every active or suspended delegation is in radreply",
         f"""
         SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
-               'active for ' || d.subscriber_ref || ', but RADIUS does not assign it' AS words
+               d.state || ' for ' || d.subscriber_ref || ', but RADIUS does not assign it' AS words
         FROM delegation_reply_items d LEFT JOIN radreply r
           ON r.username = d.username AND r.attribute = d.attribute AND r.value = d.value
         WHERE d.assigned AND r.id IS NULL AND {tenant_condition("d.tenant_id")}
@@ -206,7 +206,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         "`--repair` writes it; it takes effect at the next login",
         repair="""
         WITH locked AS ( -- a concurrent deprovision would remove the item before this statement adds it
-            SELECT id FROM delegations WHERE id = CAST(CAST(:key AS text) AS bigint) AND state = 'active'
+            SELECT id FROM delegations
+            WHERE id = CAST(CAST(:key AS text) AS bigint) AND state IN ('active', 'suspended')
               AND replaced_at IS NULL FOR UPDATE
         )
         INSERT INTO radreply (username, attribute, op, value)
@@ -217,10 +218,10 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "only_in_radius",
         5,
-        "every address in radreply has its active delegation",
+        "every address in radreply has its active or suspended delegation",
         f"""
         SELECT r.tenant_id AS tenant, r.username AS subject, r.id::text AS key,
-               r.attribute || ' ' || r.value || ' is assigned without an active delegation' AS words
+               r.attribute || ' ' || r.value || ' is assigned without an active or suspended delegation' AS words
         FROM radreply r LEFT JOIN delegation_reply_items d
           ON d.assigned AND r.username = d.username AND r.attribute = d.attribute AND r.value = d.value
         WHERE r.attribute IN {_ADDRESS_ATTRIBUTES} AND d.id IS NULL AND {tenant_condition("r.tenant_id")}
@@ -250,7 +251,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
         "`--repair` writes it; it takes effect at the next login",
         repair=f"""
         WITH locked AS ( -- a concurrent deprovision would remove the item before this statement adds it
-            SELECT id FROM delegations WHERE id = CAST(CAST(:key AS text) AS bigint) AND state = 'active'
+            SELECT id FROM delegations
+            WHERE id = CAST(CAST(:key AS text) AS bigint) AND state IN ('active', 'suspended')
               AND replaced_at IS NULL FOR UPDATE
         )
         INSERT INTO radreply (username, attribute, op, value)

@@ -1,6 +1,6 @@
 """The contract: the orders that callers send, and the results and progress that they get back."""
 
-from lastmile.contract.maintenance import AuditResult, Cleanup, CleanupResult, CleanupState
+from lastmile.contract.maintenance import AuditResult, Cleanup, CleanupResult, CleanupState, ResumptionResult
 from lastmile.contract.orders import (
     AnyOrder,
     ChangeAddressing,
@@ -13,7 +13,9 @@ from lastmile.contract.orders import (
     RelocateLine,
     Renumber,
     ReplaceDevice,
+    ResumeSubscriber,
     RotateCredentials,
+    SuspendSubscriber,
     TransferLine,
     UpdateCustomer,
     Urgency,
@@ -30,6 +32,7 @@ from lastmile.contract.results import (
     StepResult,
     TakenDecision,
 )
+from lastmile.contract.suspension import SuspensionMode
 
 __all__ = [
     "AnyOrder",
@@ -54,10 +57,14 @@ __all__ = [
     "Renumber",
     "ReplaceDevice",
     "ResultStatus",
+    "ResumeSubscriber",
+    "ResumptionResult",
     "RotateCredentials",
     "RunStatus",
     "StepOutcome",
     "StepResult",
+    "SuspendSubscriber",
+    "SuspensionMode",
     "TakenDecision",
     "TransferLine",
     "UpdateCustomer",

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lastmile.fields.scalars import Number, TrueOrFalse
 
-__all__ = ["AuditResult", "Cleanup", "CleanupResult", "CleanupState", "Cursor"]
+__all__ = ["AuditResult", "Cleanup", "CleanupResult", "CleanupState", "Cursor", "ResumptionResult"]
 
 
 class CleanupResult(BaseModel):
@@ -79,3 +79,12 @@ class AuditResult(BaseModel):
     errors: int = 0
     problems: list[str] = []
     """The first of the errors, as text."""
+
+
+class ResumptionResult(BaseModel):
+    """What a run has done for the lines that were to resume by themselves."""
+
+    started: int
+    """The resume orders that the run has started."""
+    busy: int
+    """Lines with a running operation, which the next run tries again."""

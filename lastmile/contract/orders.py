@@ -25,7 +25,7 @@ from lastmile.contract.lines import (
     TenantId,
     Vlan,
 )
-from lastmile.contract.suspension import Refusal
+from lastmile.contract.suspension import Refusal, SuspensionMode
 from lastmile.fields.devices import MacAddress, OnuSerial
 from lastmile.fields.passwords import Password
 from lastmile.fields.scalars import Moment, TrueOrFalse, WholeNumber, any_case
@@ -43,7 +43,9 @@ __all__ = [
     "RelocateLine",
     "Renumber",
     "ReplaceDevice",
+    "ResumeSubscriber",
     "RotateCredentials",
+    "SuspendSubscriber",
     "TransferLine",
     "UpdateCustomer",
     "Urgency",
@@ -65,6 +67,8 @@ class Operation(StrEnum):
     RELOCATE = "relocate"
     CHANGE_PLAN = "change_plan"
     TRANSFER = "transfer"
+    SUSPEND = "suspend"
+    RESUME = "resume"
 
 
 class Urgency(StrEnum):
@@ -100,6 +104,9 @@ class LineRequest(BaseModel):
 
 TRANSPORT_FIELDS = {"requested_by", "not_before", "urgency"}
 """The fields that say how and when an order travels. They are no part of its content."""
+
+
+Reason = Annotated[str, Field(strict=True, min_length=1, max_length=500), PRINTABLE]
 
 
 class Order(BaseModel):
@@ -180,7 +187,7 @@ class DeprovisionSubscriber(Order):
 
     operation = Operation.DEPROVISION
 
-    reason: Annotated[str, Field(strict=True, min_length=1, max_length=500), PRINTABLE]
+    reason: Reason
     """Why the service ends, for the history. No personal data."""
 
 
@@ -301,6 +308,34 @@ class TransferLine(Order):
     customer: Customer
 
 
+class SuspendSubscriber(Order):
+    """Suspend a subscriber's line: no charges, and no internet, or little. The line keeps its addresses."""
+
+    operation = Operation.SUSPEND
+
+    reason: Reason
+    """Why the line is suspended, for the history. No personal data."""
+    mode: Annotated[SuspensionMode, BeforeValidator(any_case)]
+    until: Moment | None = None
+    """The time at which the line resumes by itself. None: an order resumes it."""
+
+    @model_validator(mode="after")
+    def _ends_after_its_start(self) -> Self:
+        if self.until is not None and self.not_before is not None and self.until <= self.not_before:
+            raise ValueError("until must be later than not_before")
+        return self
+
+
+class ResumeSubscriber(Order):
+    """Put a suspended line into service again."""
+
+    operation = Operation.RESUME
+
+    suspended_by: Reference | None = None
+    """The suspend order to end. Where another order has suspended the line since, the line stays suspended. None: end
+    the suspension, whichever it is."""
+
+
 AnyOrder = (
     ProvisionSubscriber
     | DeprovisionSubscriber
@@ -312,4 +347,6 @@ AnyOrder = (
     | Renumber
     | ChangeAddressing
     | TransferLine
+    | SuspendSubscriber
+    | ResumeSubscriber
 )

@@ -82,6 +82,20 @@ _ORDERS = """
     ) o ON o.tenant_id = t.id
 """
 
+_SUSPENSIONS = """
+    SELECT t.id AS tenant, every.mode, count(x.id) AS lastmile_suspended_lines
+    FROM tenants t CROSS JOIN (VALUES ('block'), ('walled_garden'), ('slow')) every (mode)
+    LEFT JOIN suspensions x ON x.tenant_id = t.id AND x.mode = every.mode AND x.ended_at IS NULL
+    GROUP BY t.id, every.mode
+"""
+
+_OVERDUE = """
+    SELECT t.id AS tenant, coalesce(greatest(0, extract(epoch FROM now() - min(x.resume_at))), 0)
+           AS lastmile_overdue_suspension_seconds
+    FROM tenants t LEFT JOIN suspensions x ON x.tenant_id = t.id AND x.ended_at IS NULL AND x.resume_at < now()
+    GROUP BY t.id
+"""
+
 # The same values as `ipam.netbox.delegated.outbox.backlog` returns for one pool.
 _OUTBOX = """
     SELECT p.name AS pool, coalesce(p.tenant_id, '') AS tenant,
@@ -112,4 +126,18 @@ _AUDIT = """
 # The age of the audit is the age of its oldest check.
 _AUDITED = "SELECT extract(epoch FROM min(checked_at)) AS lastmile_audit_timestamp_seconds FROM audit_findings"
 
-QUERIES = (_BY_STATE, _BY_TENANT, _BY_POOL, _STUCK, _LEAKS, _ATTENTION, _ORDERS, _OUTBOX, _NETBOX, _AUDIT, _AUDITED)
+QUERIES = (
+    _BY_STATE,
+    _BY_TENANT,
+    _BY_POOL,
+    _STUCK,
+    _LEAKS,
+    _ATTENTION,
+    _ORDERS,
+    _SUSPENSIONS,
+    _OVERDUE,
+    _OUTBOX,
+    _NETBOX,
+    _AUDIT,
+    _AUDITED,
+)

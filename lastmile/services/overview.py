@@ -13,7 +13,7 @@ from lastmile.radius.escaping import printable, unescaped
 from lastmile.radius.tables import radacct, radcheck, radusergroup
 from lastmile.services.credentials import read_password
 from lastmile.subscribers.records import read_line
-from lastmile.subscribers.tables import billing_services, customers, orders, subscribers
+from lastmile.subscribers.tables import billing_services, customers, orders, subscribers, suspensions
 
 __all__ = ["Overview", "find_overview"]
 
@@ -64,6 +64,7 @@ class Overview(BaseModel):
     sessions: Rows
     devices: Rows
     billing: Rows
+    suspensions: Rows
     history: Rows
     orders: Rows
 
@@ -107,6 +108,7 @@ async def _overview(connection: TenantConnection, tenant: str, ref: str, *, pass
             .order_by(devices.c.kind.desc()),
         ),
         billing=await _rows(connection, _billing(ref)),
+        suspensions=await _rows(connection, _suspensions(ref)),
         history=_dicts((await connection.execute(_HISTORY, {"ref": ref})).all()),
         orders=await _rows(connection, _orders(ref)),
     )
@@ -148,6 +150,23 @@ def _billing(ref: str) -> Select[Any]:
         .join(subscribers, subscribers.c.id == service.subscriber_id)
         .where(subscribers.c.ref == ref)
         .order_by(service.started_at)
+    )
+
+
+def _suspensions(ref: str) -> Select[Any]:
+    suspension = suspensions.c
+    return (
+        select(
+            suspension.mode,
+            suspension.reason,
+            suspension.created_at.label("since"),
+            suspension.resume_at.label("until"),
+            suspension.created_by_order.label("order_id"),
+            suspension.ended_at,
+            suspension.ended_by_order,
+        )
+        .where(suspension.subscriber_ref == ref)
+        .order_by(suspension.id)
     )
 
 

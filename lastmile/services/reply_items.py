@@ -47,9 +47,9 @@ class ReplyItems:
         await accounts.remove_reply_items(connection, user, address_items(delegations))
         if items := self._vrf_items(delegations):
             held = await held_by(connection, delegations[0].subscriber_ref)
-            items -= self._vrf_items(
-                d for d in held if d.state is State.ACTIVE and d.id not in {one.id for one in delegations}
-            )
+            gone = {one.id for one in delegations}
+            stay = [d for d in held if d.state in (State.ACTIVE, State.SUSPENDED) and d.id not in gone]
+            items -= self._vrf_items(stay)
             await accounts.remove_reply_items(connection, user, items)
 
     def _vrf_items(self, delegations: Iterable[Delegation]) -> set[tuple[str, str]]:

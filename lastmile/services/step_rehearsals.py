@@ -9,17 +9,22 @@ from typing import Any
 
 from ipam import replacement
 from ipam.allocation import allocate
-from ipam.delegations import Delegation, held_by
+from ipam.delegations import Delegation, held_by, transition
+from ipam.lifecycle import State
 from ipam.matching import must_match
 from lastmile.contract import (
     ChangeAddressing,
     ChangePlan,
+    Operation,
     Order,
     ProvisionSubscriber,
     RelocateLine,
     Renumber,
     ReplaceDevice,
+    ResumeSubscriber,
     RotateCredentials,
+    SuspendSubscriber,
+    SuspensionMode,
     TransferLine,
     UpdateCustomer,
 )
@@ -28,14 +33,14 @@ from lastmile.contract.suspension import Refusal
 from lastmile.db import TenantConnection
 from lastmile.devices import records as devices
 from lastmile.devices.records import DeviceKind
-from lastmile.fields.phrases import in_vrf
+from lastmile.fields.phrases import format_time, in_vrf
 from lastmile.radius import accounts
 from lastmile.radius.catalogue import read_catalogue
 from lastmile.radius.escaping import unescaped
 from lastmile.radius.membership import move_account, read_group
 from lastmile.radius.sessions import find_open_sessions
 from lastmile.services.remains import find_line
-from lastmile.subscribers import billing, records
+from lastmile.subscribers import billing, records, suspensions
 from lastmile.subscribers.billing import Charge
 from lastmile.subscribers.line_changes import change_line, changed_fields, read_line_before
 from lastmile.subscribers.line_states import verify_line
@@ -267,6 +272,79 @@ async def _transfer_line(rehearsal: Rehearsal, order: TransferLine) -> None:
         rehearsal.note("change", f"the line from customer {before} to customer {customer}")
 
 
+async def _record_suspension(rehearsal: Rehearsal, order: SuspendSubscriber) -> None:
+    await suspensions.record_suspension(
+        rehearsal.connection,
+        order.tenant,
+        order.order_id,
+        order.subscriber_ref,
+        reason=order.reason,
+        mode=order.mode,
+        resume_at=order.until,
+    )
+    until = "" if order.until is None else f", until {format_time(order.until)}"
+    rehearsal.note("create", f"suspension ({order.mode}{until})")
+
+
+async def _suspend_addresses(rehearsal: Rehearsal, order: Order) -> None:
+    await _change_states(rehearsal, State.ACTIVE, State.SUSPENDED)
+
+
+async def _suspend_radius_account(rehearsal: Rehearsal, order: SuspendSubscriber) -> None:
+    await _move_account(rehearsal, order.mode)
+
+
+async def _suspend_billing_service(rehearsal: Rehearsal, order: Order) -> None:
+    if order.operation is not Operation.SUSPEND:
+        return  # `archive_subscriber` names the line as a whole
+    changed = await billing.suspend_service(rehearsal.connection, order.subscriber_ref, order.order_id)
+    rehearsal.note(*(("change", "the service is not charged") if changed else ("skip", "no service is charged")))
+
+
+async def _end_suspension(rehearsal: Rehearsal, order: ResumeSubscriber) -> None:
+    found = await suspensions.read_suspension(rehearsal.connection, order.subscriber_ref, order.order_id)
+    await suspensions.end_suspension(rehearsal.connection, order.subscriber_ref, order.order_id, order.suspended_by)
+    assert found is not None  # `verify_line` refuses a line in service
+    since = format_time(found.created_at)
+    rehearsal.note("remove", f"suspension ({found.mode}) since {since}, by order {found.created_by_order}")
+
+
+async def _resume_addresses(rehearsal: Rehearsal, order: Order) -> None:
+    await _change_states(rehearsal, State.SUSPENDED, State.ACTIVE)
+
+
+async def _resume_radius_account(rehearsal: Rehearsal, order: Order) -> None:
+    await _move_account(rehearsal, None)
+
+
+async def _resume_billing_service(rehearsal: Rehearsal, order: Order) -> None:
+    resumed = await billing.resume_suspended_service(rehearsal.connection, order.subscriber_ref, order.order_id)
+    rehearsal.note(*(("change", "the service is charged") if resumed else ("skip", "no service is suspended")))
+
+
+async def _change_states(rehearsal: Rehearsal, before: State, after: State) -> None:
+    """Rehearse the move of the addresses, and show which these are."""
+    order = rehearsal.order
+    held = [one for one in await held_by(rehearsal.connection, order.subscriber_ref) if one.state is before]
+    for delegation in held:
+        await transition(rehearsal.connection, delegation, after, order_id=order.order_id, reason="ordered")
+        rehearsal.note("change", f"{_address(delegation)} {after}")
+    if not held:
+        rehearsal.note("skip", "the subscriber holds no such address")
+
+
+async def _move_account(rehearsal: Rehearsal, mode: SuspensionMode | None) -> None:
+    order = rehearsal.order
+    user = await accounts.find_username(rehearsal.connection, order.tenant, order.subscriber_ref)
+    group = await read_group(rehearsal.connection, user)
+    if group is None:
+        rehearsal.note("skip", "the subscriber has no RADIUS account")
+        return
+    after = replace(group, suspended=mode)
+    await move_account(rehearsal.connection, user, after)
+    rehearsal.note("change", f"{user} in group {after.name.partition('@')[0]}")
+
+
 async def _verify_subscriber(rehearsal: Rehearsal, order: Order) -> None:
     subscriber = await find_line(rehearsal.connection, order.tenant, order.subscriber_ref, order.order_id)
     if subscriber is None:
@@ -355,7 +433,14 @@ REHEARSALS: Mapping[str, Callable[[Rehearsal, Any], Awaitable[None]]] = {
     "change_billing_plan": _change_billing_plan,
     "transfer_line": _transfer_line,
     "verify_subscriber": _verify_subscriber,
-    "suspend_billing_service": _not_shown,
+    "record_suspension": _record_suspension,
+    "suspend_addresses": _suspend_addresses,
+    "suspend_radius_account": _suspend_radius_account,
+    "suspend_billing_service": _suspend_billing_service,
+    "end_suspension": _end_suspension,
+    "resume_addresses": _resume_addresses,
+    "resume_radius_account": _resume_radius_account,
+    "resume_billing_service": _resume_billing_service,
     "deactivate_onu": _not_shown,
     "unconfigure_cpe": _not_shown,
     "revoke_ipv6_lifecycle": _not_shown,

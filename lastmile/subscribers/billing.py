@@ -5,7 +5,7 @@ A change and its event are one statement. Events are never changed or deleted.
 
 from typing import NamedTuple
 
-from sqlalchemy import Delete, Text, Update, bindparam, delete, func, literal, select, update
+from sqlalchemy import Delete, Text, Update, bindparam, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from lastmile.contract.lines import ServicePlan
@@ -13,7 +13,7 @@ from lastmile.db import TenantConnection
 from lastmile.db.direct import DirectStatement
 from lastmile.subscribers.errors import RecordConflictError
 from lastmile.subscribers.records import CreatedRecord
-from lastmile.subscribers.tables import billing_events, billing_services, subscribers
+from lastmile.subscribers.tables import billing_events, billing_services, subscribers, suspensions
 
 __all__ = [
     "Charge",
@@ -22,8 +22,22 @@ __all__ = [
     "create_service",
     "end_service",
     "resume_service",
+    "resume_suspended_service",
     "suspend_service",
+    "suspend_service_again",
 ]
+
+# The mode of the line's suspension, or of the one that the order has ended and is restoring.
+_MODE = (
+    select(suspensions.c.mode)
+    .where(
+        suspensions.c.subscriber_ref == bindparam("ref"),
+        or_(suspensions.c.ended_at.is_(None), suspensions.c.ended_by_order == bindparam("order_id")),
+    )
+    .order_by(suspensions.c.id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
 
 
 def _recorded(event: str, change: Insert | Update | Delete) -> DirectStatement:
@@ -37,6 +51,7 @@ def _recorded(event: str, change: Insert | Update | Delete) -> DirectStatement:
         "plan": changed.c.plan,
         "price_ref": changed.c.price_ref,
         "order_id": bindparam("order_id", type_=Text),
+        **({"mode": _MODE} if event == "suspended" else {}),
     }
     return DirectStatement(
         insert(billing_events).from_select([*values], select(*values.values())).returning(billing_events.c.service_id)
@@ -76,6 +91,12 @@ _RESUME = _recorded(
     update(billing_services)
     .where(_is_current, _service.status == "suspended", _by_this_order)
     .values(status="active", suspended_by_order=None),
+)
+_SUSPEND_AGAIN = _recorded(
+    "suspended",
+    update(billing_services)
+    .where(_is_current, _service.status == "active")
+    .values(status="suspended", suspended_by_order=bindparam("suspended_by")),
 )
 _END = _recorded(
     "ended",
@@ -173,6 +194,26 @@ async def suspend_service(connection: TenantConnection, ref: str, order_id: str)
 async def resume_service(connection: TenantConnection, ref: str, order_id: str) -> bool:
     """Undo `suspend_service` if this order suspended the service."""
     return await _apply(_RESUME, connection, ref, order_id)
+
+
+async def resume_suspended_service(connection: TenantConnection, ref: str, order_id: str) -> str | None:
+    """Resume the line's service, and return the order that had suspended it; None if no service was suspended."""
+    suspended = (
+        select(_service.id, _service.suspended_by_order)
+        .join(subscribers, subscribers.c.id == _service.subscriber_id)
+        .where(subscribers.c.ref == ref, subscribers.c.archived_at.is_(None), _service.status == "suspended")
+        .with_for_update(of=billing_services)
+    )
+    if (found := (await connection.execute(suspended)).one_or_none()) is None:
+        return None
+    await _RESTART.all(connection, {"ref": ref, "order_id": order_id, "service_id": found.id})
+    return str(found.suspended_by_order)
+
+
+async def suspend_service_again(connection: TenantConnection, ref: str, order_id: str, suspended_by: str) -> bool:
+    """Undo `resume_suspended_service`: the service is suspended by the order `suspended_by`, as before."""
+    order = {"ref": ref, "order_id": order_id, "suspended_by": suspended_by}
+    return bool(await _SUSPEND_AGAIN.all(connection, order))
 
 
 async def end_service(connection: TenantConnection, ref: str, order_id: str) -> bool:

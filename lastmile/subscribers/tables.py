@@ -148,6 +148,7 @@ billing_events = Table(
     Column("price_ref", Text),
     Column("previous_customer", Text),
     Column("customer", Text),
+    Column("mode", Text),
     Column("order_id", Text, nullable=False),
     _now("at"),
 )

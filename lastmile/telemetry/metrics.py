@@ -153,6 +153,12 @@ SNAPSHOT_METRICS = (
         "The age of the oldest open order whose run is not parked.",
         ("tenant",),
     ),
+    SnapshotMetric("lastmile_suspended_lines", "Suspended lines by mode.", ("tenant", "mode")),
+    SnapshotMetric(
+        "lastmile_overdue_suspension_seconds",
+        "The time since the oldest suspension should have ended by itself; 0 while none is overdue.",
+        ("tenant",),
+    ),
     SnapshotMetric("lastmile_attention_runs", "Parked runs, which wait for an operator's decision.", ("tenant",)),
     SnapshotMetric(
         "lastmile_netbox_outbox_waiting", "Prefixes whose last change is not yet in NetBox.", ("pool", "tenant")

@@ -17,7 +17,7 @@ from lastmile.errors import NonRetryableError
 def refusals(of: type[NonRetryableError] = NonRetryableError) -> Iterator[type[NonRetryableError]]:
     """Every type of failure that an activity can end with."""
     for kind in of.__subclasses__():
-        if kind.__module__.partition(".")[0] in ("activities", "ipam", "radius", "subscribers", "devices"):
+        if kind.__module__.startswith(("activities.", "ipam.", "lastmile.radius.", "lastmile.subscribers.")):
             yield kind
         yield from refusals(kind)
 

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from lastmile.audit.invariants import INVARIANTS
+from lastmile.contract.suspension import SuspensionMode
 from tests.support.audited_env import FREE_SLOT, OF_S1, AuditedEnv
 
 
@@ -42,7 +43,7 @@ BREAKS = [
     ),
     Break(
         "misplaced",
-        IN_NETBOX.format(prefix="'2001:db8:5000::/64'", state="suspended"),
+        IN_NETBOX.format(prefix="'2001:db8:5000::/64'", state="revoking"),
         "2001:db8:5000::/64",
         "is not a /64 of pool there",
     ),
@@ -54,7 +55,7 @@ BREAKS = [
             INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key,
                                      created_by_order, state)
             SELECT tenant_id, pool_id, 100, '2001:db8:0:6400::/56', subscriber_ref, purpose, 'second',
-                   created_by_order, 'suspended' FROM delegations WHERE {OF_S1} RETURNING id)
+                   created_by_order, 'revoking' FROM delegations WHERE {OF_S1} RETURNING id)
         UPDATE slots SET delegation_id = second.id FROM second WHERE {FREE_SLOT}
         """,
         "S-1",
@@ -107,7 +108,7 @@ BREAKS = [
         "INSERT INTO radreply (username, attribute, op, value)"
         " VALUES ('S-1@acme.lastmile', 'Delegated-IPv6-Prefix', ':=', '2001:db8:0:6400::/56')",
         "S-1@acme.lastmile",
-        "Delegated-IPv6-Prefix 2001:db8:0:6400::/56 is assigned without an active delegation",
+        "Delegated-IPv6-Prefix 2001:db8:0:6400::/56 is assigned without an active or suspended delegation",
         repaired=True,
     ),
     Break(
@@ -277,6 +278,41 @@ BREAKS = [
         "S-1",
         r"order O-1 \(provision\) ended completed after its step update_customer",
     ),
+    *(
+        Break("half_suspended", by, "S-1", words)
+        for by, words in (
+            (
+                "INSERT INTO suspensions (tenant_id, subscriber_ref, mode, reason, created_by_order)"
+                " VALUES ('acme', 'S-1', 'block', 'non-payment', 'X-1')",
+                r"is suspended \(block\) by order X-1, but is charged, has an active address, "
+                "logs in as a line in service",
+            ),
+            (
+                "UPDATE radusergroup SET groupname = 'fiber-500000-250000:walled_garden@acme.lastmile'"
+                " WHERE username = 'S-1@acme.lastmile'",
+                r"is in service, but logs in as suspended \(walled garden\)",
+            ),
+            (
+                f"UPDATE delegations SET state = 'suspended' WHERE {OF_S1}",
+                "is in service, but has a suspended address",
+            ),
+            (
+                "INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)"
+                " VALUES ('acme', 'X-1', 'suspend', 'changes', 'S-1', 'd', 'r1', 'rolled_back');"
+                "UPDATE billing_services SET status = 'suspended', suspended_by_order = 'X-1'"
+                " WHERE created_by_order = 'O-1'",
+                "is in service, but is not charged",
+            ),
+        )
+    ),
+    Break(
+        "overdue_suspension",
+        "INSERT INTO suspensions (tenant_id, subscriber_ref, mode, reason, created_by_order, resume_at)"
+        " VALUES ('acme', 'S-1', 'slow', 'non-payment', 'X-1', now() - interval '2 hours')",
+        "S-1",
+        r"was to resume on \d{4}-\d\d-\d\d \d\d:\d\d UTC, but is still suspended by order X-1",
+        also=("half_suspended",),
+    ),
     Break(
         "terminated_order",
         "UPDATE orders SET status = 'abandoned' WHERE order_id = 'O-1'",
@@ -289,6 +325,14 @@ BREAKS = [
 async def test_check_of_records_made_by_orders_finds_no_violation(populated_env: AuditedEnv) -> None:
     assert await populated_env.audit() == []
     await populated_env.provision(3, order="O-33")
+    assert await populated_env.audit() == []
+
+
+@pytest.mark.parametrize("mode", SuspensionMode)
+async def test_check_of_a_suspended_line_finds_no_violation(populated_env: AuditedEnv, mode: SuspensionMode) -> None:
+    await populated_env.suspend(1, mode)
+    assert await populated_env.audit() == []
+    await populated_env.resume(1)
     assert await populated_env.audit() == []
 
 

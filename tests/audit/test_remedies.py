@@ -37,6 +37,17 @@ async def replace_device(env: AuditedEnv, nth: int) -> None:
     await env.replace_device(nth, onu_serial=f"ACME{nth:08X}")
 
 
+async def resume(env: AuditedEnv, nth: int) -> None:
+    """Resume the line, also where the suspension was half done."""
+    await env.resume(nth)
+
+
+async def suspend_and_resume(env: AuditedEnv, nth: int) -> None:
+    """Suspend the line in service, and resume it."""
+    await env.suspend(nth)
+    await env.resume(nth)
+
+
 CURES: dict[str, tuple[Cure, ...]] = {
     "second_delegation": (deprovision_and_provision,),
     "endless_overlap": (deprovision_and_provision,),
@@ -51,6 +62,8 @@ CURES: dict[str, tuple[Cure, ...]] = {
     "blocked_in_service": (provision, deprovision),
     "billed_without_line": (provision, deprovision),
     "terminated_order": (provision, deprovision),
+    "half_suspended": (resume, suspend_and_resume),
+    "overdue_suspension": (resume,),
 }
 """The actions that the remedy of each invariant names."""
 
@@ -77,6 +90,7 @@ CASES = [
     for broken in BREAKS
     for cure in CURES.get(broken.invariant, ())
     if cure is not provision or "was deprovisioned" not in broken.words  # there is no line to keep
+    if cure not in (resume, suspend_and_resume) or ("by order X-1" in broken.words) == (cure is resume)
 ]
 
 

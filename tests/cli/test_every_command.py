@@ -53,6 +53,7 @@ def arguments(command: Any) -> list[str]:
                 "invariant": "overlap",
                 "file": "-",
                 "name": "metrics",
+                "mode": "slow",
                 "prefix": "2001:db8::/32",
                 "download": "100",
                 "upload": "50",

@@ -186,7 +186,7 @@ async def test_allocate_with_key_that_was_released_raises_spent(case: AllocatorC
 async def test_activate_reports_no_problem_and_can_be_repeated(case: AllocatorCase) -> None:
     prefix = await case.provision("S-1", "O-1")
     assert await case.activate() == []
-    assert await case.allocator.activate(case.scope(), await case.held()) == []
+    assert await case.allocator.report(case.scope(), await case.held()) == []
     assert await case.agree() == [prefix]
 
 

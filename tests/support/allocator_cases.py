@@ -100,7 +100,7 @@ class AllocatorCase:
         async with scope.transaction() as connection:
             active = [await scope.move(connection, one, State.ACTIVE) for one in await scope.held(connection)]
             await ReplyItems().write(connection, username("acme", ref), active)
-        return await self.allocator.activate(scope, active)
+        return await self.allocator.report(scope, active)
 
     async def revoke(self, ref: str, order: str) -> None:
         """Revoke what the subscriber holds, as after a confirmed disconnect."""

@@ -13,11 +13,13 @@ from activities.messages import OrderClosing, OrderOpening, StepContext
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from activities.step_groups import StepGroups
+from activities.suspensions import SuspensionActivities
 from ipam.allocation import Quarantine
 from lastmile.audit.audit import Violation, check, repair
 from lastmile.contract.addressing import Addressing
 from lastmile.contract.lines import Customer, Line, ServicePlan
-from lastmile.contract.orders import LineRequest
+from lastmile.contract.orders import LineRequest, Operation
+from lastmile.contract.suspension import SuspensionMode
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.vrf import VrfAttribute
@@ -44,6 +46,7 @@ class AuditedEnv:
         self._addresses = AddressActivities(database, authorization, QUARANTINE, vrf_attribute=VRF_ATTRIBUTE)
         self._devices = DeviceActivities(database)
         self._device_changes = DeviceChangeActivities(database)
+        self._suspensions = SuspensionActivities(database, authorization, QUARANTINE.unconfirmed)
 
     async def provision(
         self,
@@ -105,6 +108,30 @@ class AuditedEnv:
         await run(self._device_changes.change_onu, ref)
         await run(self._device_changes.change_cpe, ref)
         await run(self._accounts.update_account, ref)
+
+    async def suspend(self, nth: int = 1, mode: SuspensionMode = SuspensionMode.WALLED_GARDEN) -> StepContext:
+        """Suspend subscriber S-`nth` by order X-`nth`-new."""
+        ref = self._ref(nth, f"X-{nth}-new")
+        run = ActivityEnvironment().run
+        await run(self._orders.open_order, ref, OrderOpening(operation="suspend", digest=ref.order_id))
+        await run(self._records.verify_line, ref, Operation.SUSPEND)
+        await run(self._suspensions.record_suspension, ref, "non-payment", mode, None)
+        await run(self._addresses.suspend_addresses, ref)
+        await run(self._suspensions.suspend_radius_account, ref)
+        await run(self._records.suspend_billing_service, ref)
+        await self._end(ref, "completed", {"created": {}})
+        return ref
+
+    async def resume(self, nth: int = 1) -> StepContext:
+        """Resume subscriber S-`nth` by order R-`nth`-new."""
+        ref = self._ref(nth, f"R-{nth}-new")
+        run = ActivityEnvironment().run
+        await run(self._orders.open_order, ref, OrderOpening(operation="resume", digest=ref.order_id))
+        await run(self._records.verify_line, ref, Operation.RESUME)
+        await run(self._suspensions.end_suspension, ref, None)
+        await run(self._addresses.resume_addresses, ref)
+        await run(self._suspensions.resume_radius_account, ref)
+        await run(self._records.resume_billing_service, ref)
         await self._end(ref, "completed", {"created": {}})
         return ref
 

@@ -20,8 +20,10 @@ from lastmile.contract import (
     RelocateLine,
     Renumber,
     ReplaceDevice,
+    ResumeSubscriber,
     RotateCredentials,
     RunStatus,
+    SuspendSubscriber,
     TransferLine,
     UpdateCustomer,
 )
@@ -57,10 +59,12 @@ _IN_TABLES = {
     "billing_services": "SELECT to_jsonb(t) FROM billing_services t",
     # The last change of a device is history.
     "devices": "SELECT to_jsonb(t) - 'updated_at' - 'updated_by_order' FROM devices t",
+    "open suspensions": "SELECT to_jsonb(t) FROM suspensions t WHERE ended_at IS NULL",
     "radcheck": "SELECT to_jsonb(t) FROM radcheck t",
     "radreply": "SELECT to_jsonb(t) FROM radreply t",
     "radusergroup": "SELECT to_jsonb(t) FROM radusergroup t",
-    "held delegations": "SELECT to_jsonb(t) FROM delegations t WHERE released_at IS NULL",
+    # The time of the last change of state is history.
+    "held delegations": "SELECT to_jsonb(t) - 'state_since' FROM delegations t WHERE released_at IS NULL",
     "taken slots": "SELECT to_jsonb(t) || jsonb_build_object('replaced_by_order', d.replaced_by_order)"
     " FROM slots t LEFT JOIN delegations d ON d.id = t.delegation_id WHERE delegation_id IS NOT NULL",
     "free slots after quarantine": "SELECT to_jsonb(t) FROM slots t"
@@ -136,6 +140,20 @@ class Orders:
     def transfer(self, order_id: str = "O-2", customer: str = "C-2", **changes: Any) -> TransferLine:
         who = Customer(**({"ref": customer, "name": "Grace Example"} | changes))
         return TransferLine(tenant=self.tenant, order_id=order_id, subscriber_ref=self.ref, customer=who)
+
+    def suspend(self, order_id: str = "O-3", **changes: Any) -> SuspendSubscriber:
+        values = {
+            "tenant": self.tenant,
+            "order_id": order_id,
+            "subscriber_ref": self.ref,
+            "reason": "non-payment",
+            "mode": "walled_garden",
+        }
+        return SuspendSubscriber(**(values | changes))
+
+    def resume(self, order_id: str = "O-4", **changes: Any) -> ResumeSubscriber:
+        values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref}
+        return ResumeSubscriber(**(values | changes))
 
     def deprovision(self, order_id: str = "O-9", **changes: Any) -> DeprovisionSubscriber:
         values = {"tenant": self.tenant, "order_id": order_id, "subscriber_ref": self.ref, "reason": "moved away"}

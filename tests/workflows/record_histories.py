@@ -23,7 +23,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 from lastmile.client.orders import Lastmile, OrderRun
-from lastmile.contract import Decision, workflow_id
+from lastmile.contract import Decision, ResumptionResult, workflow_id
 from lastmile.db.migrate import upgrade
 from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.netbox.http.faults import DROPPED
@@ -159,6 +159,15 @@ async def metrics_taken(lastmile: Lastmile, faults: Faults, orders: Orders) -> R
     return await Maintenance(lastmile, "every-way").start("Metrics")
 
 
+async def resumption_started(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
+    await lastmile.execute(orders.provision())
+    await lastmile.execute(orders.suspend(until=datetime.now(UTC) + timedelta(seconds=3)))
+    while True:
+        run = await Maintenance(lastmile, "every-way").start("Resumption", returns=ResumptionResult)
+        if (await run.result()).started:
+            return run
+
+
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
     for scenario in (
@@ -174,6 +183,7 @@ SCENARIOS: dict[str, Scenario] = {
         audit_ended,
         audit_incomplete,
         metrics_taken,
+        resumption_started,
     )
 }
 """The endings that the matrix (every_way/cases.py) does not have: endings without a fault, and scheduled runs."""

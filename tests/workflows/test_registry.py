@@ -30,7 +30,7 @@ def test_every_step_and_undo_is_a_registered_activity(registered: set[str]) -> N
 
 def test_every_registered_activity_is_used(registered: set[str]) -> None:
     named = {step.name for step in STEPS} | {step.undo for step in STEPS}
-    assert registered - named == ORDERS | CLEANUP | AUDIT | POOL_MODE | {"take_snapshot"}
+    assert registered - named == ORDERS | CLEANUP | AUDIT | POOL_MODE | {"take_snapshot", "find_due_resumptions"}
 
 
 def test_worker_registers_every_workflow(worker: Worker) -> None:
@@ -48,5 +48,5 @@ def test_deprovision_steps_before_the_pivot_have_an_undo() -> None:
 
 
 def test_every_schedule_starts_a_registered_workflow() -> None:
-    assert {plan.workflow for plan in SCHEDULES} == {"StalePrefixCleanup", "Metrics", "Audit"}
+    assert {plan.workflow for plan in SCHEDULES} == {"StalePrefixCleanup", "Metrics", "Audit", "Resumption"}
     assert {plan.workflow for plan in SCHEDULES} <= {workflow.__name__ for workflow in WORKFLOWS}

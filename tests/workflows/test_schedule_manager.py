@@ -114,6 +114,7 @@ async def test_metrics_schedule_runs_at_once_and_only_once(manager: ScheduleMana
         "cleanup": 0,
         "metrics": 1,
         "audit": 0,
+        "resumption": 0,
     }
 
 

@@ -39,9 +39,9 @@ class DelegatedAllocator:
             raise NoBlockError(found.pools)
         return found
 
-    async def activate(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:
+    async def report(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:
         """Do nothing: the outbox reports the state."""
-        return await self._blocks.activate(order, delegations)
+        return await self._blocks.report(order, delegations)
 
     async def release(self, order: OrderScope) -> Released:
         """Release as `DatabaseAllocator.release`; the outbox reports the quarantine."""

@@ -22,7 +22,7 @@ from ipam.netbox.binding import BoundPool, bound_pools, find_record, require_net
 from ipam.netbox.direct import pending_delegations
 from ipam.netbox.direct.chosen_prefix import RecordElsewhereError, obtain
 from ipam.netbox.direct.pending_removals import remove_due
-from ipam.netbox.direct.record_updates import release_records, show_active
+from ipam.netbox.direct.record_updates import release_records, show_states
 from ipam.netbox.errors import NetBoxError, NetBoxExhaustedError
 from ipam.order_scope import OrderScope
 from lastmile.contract.addressing import Addressing, Need
@@ -56,11 +56,11 @@ class DirectAllocator:
             for one, need in zip(found, wanted.needs(), strict=True)
         ]
 
-    async def activate(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:
-        """Show the delegations as active in NetBox; return what is wrong there. Raises `NetBoxError`."""
+    async def report(self, order: OrderScope, delegations: Sequence[Delegation]) -> list[str]:
+        """Show the delegations' states in NetBox; return what is wrong there. Raises `NetBoxError`."""
         chosen = [one for one in delegations if one.chosen_by_netbox]
-        problems = await self._others.activate(order, delegations)
-        return problems + await show_active(self._database, self._netbox, order.tenant, chosen)
+        problems = await self._others.report(order, delegations)
+        return problems + await show_states(self._database, self._netbox, order.tenant, chosen)
 
     async def release(self, order: OrderScope) -> Released:
         """Release the prefixes, and deprecate or delete their records in NetBox. Raises `NetBoxError`."""

@@ -18,16 +18,16 @@ from ipam.netbox.direct.pending_removals import remove_due
 from ipam.netbox.errors import NetBoxError, NetBoxNotFoundError
 from lastmile.db import Database
 
-__all__ = ["release_records", "show_active"]
+__all__ = ["release_records", "show_states"]
 
 # The daily cleanup removes what is left; a release should not take for ever.
 REMOVALS_PER_RELEASE = 3
 
 
-async def show_active(
+async def show_states(
     database: Database, netbox: NetBox | None, tenant: str, delegations: Iterable[Delegation]
 ) -> list[str]:
-    """Show the delegations as active in NetBox; return what is wrong there. Raises `NetBoxError`, `NoNetBoxError`."""
+    """Show the delegations' states in NetBox; return what is wrong there. Raises `NetBoxError`, `NoNetBoxError`."""
     problems = []
     for delegation in delegations:
         pool = await _pool(database, tenant, delegation)

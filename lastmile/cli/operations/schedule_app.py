@@ -9,7 +9,7 @@ from lastmile.cli.exit_codes import run
 
 __all__ = ["schedule"]
 
-schedule = typer.Typer(help="Manage the recurring jobs: cleanup, metrics, audit.", no_args_is_help=True)
+schedule = typer.Typer(help="Manage the recurring jobs: cleanup, metrics, audit, resumption.", no_args_is_help=True)
 
 
 class Name(StrEnum):
@@ -18,9 +18,10 @@ class Name(StrEnum):
     CLEANUP = "cleanup"
     METRICS = "metrics"
     AUDIT = "audit"
+    RESUMPTION = "resumption"
 
 
-Which = Annotated[Name, typer.Argument(metavar="NAME", help="The job: cleanup, metrics or audit.")]
+Which = Annotated[Name, typer.Argument(metavar="NAME", help="The job: cleanup, metrics, audit or resumption.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]
 
 

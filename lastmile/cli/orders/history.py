@@ -22,6 +22,7 @@ _RECORDS = {
     "subscribers": "subscriber",
     "network_profiles": "network profile",
     "billing_services": "billing service",
+    "suspensions": "suspension",
     "devices": "device {}",
     "radcheck": "RADIUS account",
     "radusergroup": "RADIUS group",

@@ -338,3 +338,72 @@ def transfer(
             options={**{f"customer.{field}": f"--{field}" for field in values}, "customer.ref": "--customer"},
         )
     )
+
+
+@order_commands.command(epilog=EPILOG)
+def suspend(
+    subscriber: Subscriber,
+    reason: Annotated[str, typer.Option(help="The reason, kept in the history. Do not enter personal data.")],
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="block (every login is refused), walled_garden (logins reach only the operator's pages) or slow.",
+        ),
+    ],
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The time at which the line resumes by itself, with its time zone."),
+    ] = None,
+    tenant: Tenant = None,
+    order_id: OrderId = None,
+    not_before: NotBefore = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Suspend a subscriber's line: no charges, and no internet, or little. The line keeps its addresses."""
+    from lastmile.cli.orders.single_order import run_order
+    from lastmile.contract import SuspendSubscriber
+
+    run(
+        run_order(
+            SuspendSubscriber,
+            subscriber,
+            {"reason": reason, "mode": mode, "until": until},
+            tenant=tenant,
+            order_id=order_id,
+            not_before=not_before,
+            dry_run=dry_run,
+            as_json=json,
+        )
+    )
+
+
+@order_commands.command(epilog=EPILOG)
+def resume(
+    subscriber: Subscriber,
+    suspended_by: Annotated[
+        str | None,
+        typer.Option(metavar="ORDER", help="Resume the line only if this order has suspended it."),
+    ] = None,
+    tenant: Tenant = None,
+    order_id: OrderId = None,
+    not_before: NotBefore = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Put a suspended line into service again."""
+    from lastmile.cli.orders.single_order import run_order
+    from lastmile.contract import ResumeSubscriber
+
+    run(
+        run_order(
+            ResumeSubscriber,
+            subscriber,
+            {"suspended_by": suspended_by},
+            tenant=tenant,
+            order_id=order_id,
+            not_before=not_before,
+            dry_run=dry_run,
+            as_json=json,
+        )
+    )

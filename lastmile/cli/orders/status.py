@@ -171,6 +171,7 @@ def _summary(found: Overview) -> Table:
     values: dict[str, Any] = {
         "record": state,
         "reason": record.get("archive_reason"),
+        "suspended": _suspension(found),
         "customer": f"{customer['name']} ({customer['ref']})" if customer else "",
         "contact": ", ".join(filter(None, (customer.get("email"), customer.get("phone")))),
         "line": ", ".join(f"{name} {value}" for name, value in line.items()),
@@ -180,6 +181,16 @@ def _summary(found: Overview) -> Table:
         "RADIUS logins": "refused: the line is being deprovisioned" if account.get("blocked") else "",
     }
     return fact_table(f"{found.subscriber_ref}, tenant {found.tenant}", values)
+
+
+def _suspension(found: Overview) -> str:
+    """Write the suspension of the line in words; empty for a line in service."""
+    if not found.suspensions or found.suspensions[-1]["ended_at"]:
+        return ""
+    last = found.suspensions[-1]
+    until = f", until {format_time(last['until'])}" if last["until"] else ""
+    mode = str(last["mode"]).replace("_", " ")
+    return f"for {last['reason']} since {format_time(last['since'])}, {mode}{until}, by order {last['order_id']}"
 
 
 def _addresses(found: Overview) -> Table:

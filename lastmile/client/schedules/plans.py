@@ -60,4 +60,11 @@ SCHEDULES = (
         ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(0, 23)], minute=[ScheduleRange(30)])]),
         late=timedelta(minutes=10),
     ),
+    Plan(
+        "resumption",
+        "Resumption",
+        "Every minute: resumes the lines whose suspension has reached its end.",
+        ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=1))]),
+        late=timedelta(seconds=30),
+    ),
 )

@@ -15,7 +15,9 @@ from lastmile.contract.operations.provision import PROVISION
 from lastmile.contract.operations.relocate import RELOCATE
 from lastmile.contract.operations.replace_device import REPLACE_DEVICE
 from lastmile.contract.operations.replacement import CHANGE_ADDRESSING, RENUMBER
+from lastmile.contract.operations.resume import RESUME
 from lastmile.contract.operations.rotate_credentials import ROTATE_CREDENTIALS
+from lastmile.contract.operations.suspend import SUSPEND
 from lastmile.contract.operations.transfer import TRANSFER
 from lastmile.contract.operations.update_customer import UPDATE_CUSTOMER
 from lastmile.contract.orders import AnyOrder, Operation
@@ -29,7 +31,9 @@ __all__ = [
     "RELOCATE",
     "RENUMBER",
     "REPLACE_DEVICE",
+    "RESUME",
     "ROTATE_CREDENTIALS",
+    "SUSPEND",
     "TRANSFER",
     "UPDATE_CUSTOMER",
     "LineEffect",
@@ -51,6 +55,8 @@ OPERATIONS: Mapping[Operation, OrderType[Any]] = {
         RELOCATE,
         CHANGE_PLAN,
         TRANSFER,
+        SUSPEND,
+        RESUME,
     )
 }
 

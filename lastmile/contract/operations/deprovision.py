@@ -67,7 +67,7 @@ DEPROVISION: OrderType[DeprovisionSubscriber] = OrderType(
             "archive the subscriber, end billing",
             CallKind.DATABASE,
             content=lambda order: (order.reason,),
-            changes=(RecordKind.SUBSCRIBER, RecordKind.BILLING_SERVICE),
+            changes=(RecordKind.SUBSCRIBER, RecordKind.BILLING_SERVICE, RecordKind.SUSPENSION),
         ),
     ),
 )

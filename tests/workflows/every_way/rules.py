@@ -66,9 +66,8 @@ class Rule:
     def undone(self, facts: Facts) -> Facts:
         if self.undo is None or self.undo.spares_if in facts:
             return facts
-        return facts - _set(self.undo.goes or self.comes) | (
-            _set(self.undo.comes) if facts & _set(self.comes) else NOTHING
-        )
+        happened = not self.comes or facts & _set(self.comes)
+        return facts - _set(self.undo.goes or self.comes) | (_set(self.undo.comes) if happened else NOTHING)
 
     def can(self, facts: Facts) -> bool:
         return self.idles(facts) or not facts & _set(self.stuck_on)
@@ -86,6 +85,7 @@ LINE = _set(
     "customer, subscriber, network profile, account, group, slot, prefix active, reply item, "
     "onu in service, cpe in service, billing active"
 )
+_SUSPENDED = _set("suspended: walled_garden, prefix suspended, group suspended, billing suspended")
 
 
 @dataclass(frozen=True)
@@ -356,6 +356,62 @@ OPERATIONS = {
         ),
         after=("provision",),
     ),
+    "suspend": Flow(
+        LINE,
+        (
+            Rule(VERIFY),
+            Rule("record_suspension", "suspended: walled_garden", undo=Undo("delete_suspension")),
+            Rule(
+                "suspend_addresses",
+                f"prefix suspended, {PREVIOUS} suspend_addresses",
+                goes="prefix active",
+                undo=Undo("resume_addresses", comes="prefix active"),
+            ),
+            Rule(
+                "suspend_radius_account",
+                f"group suspended, {PREVIOUS} suspend_radius_account",
+                goes="group",
+                undo=Undo("resume_radius_account", comes="group"),
+            ),
+            Rule(
+                "suspend_billing_service",
+                "billing suspended",
+                goes="billing active",
+                undo=Undo("resume_billing_service", comes="billing active"),
+            ),
+        ),
+        after=("provision",),
+    ),
+    "resume": Flow(
+        LINE - _set("prefix active, group, billing active") | _SUSPENDED,
+        (
+            Rule(VERIFY),
+            Rule(
+                "end_suspension",
+                goes="suspended: walled_garden",
+                undo=Undo("reopen_suspension", comes="suspended: walled_garden"),
+            ),
+            Rule(
+                "resume_addresses",
+                f"prefix active, {PREVIOUS} resume_addresses",
+                goes="prefix suspended",
+                undo=Undo("suspend_addresses", comes="prefix suspended"),
+            ),
+            Rule(
+                "resume_radius_account",
+                f"group, {PREVIOUS} resume_radius_account",
+                goes="group suspended",
+                undo=Undo("suspend_radius_account", comes="group suspended"),
+            ),
+            Rule(
+                "resume_billing_service",
+                f"billing active, {PREVIOUS} resume_billing_service",
+                goes="billing suspended",
+                undo=Undo("suspend_billing_service", comes="billing suspended"),
+            ),
+        ),
+        after=("provision", "suspend"),
+    ),
 }
 
 _MADE_ROWS = {
@@ -366,6 +422,7 @@ _MADE_BY = {
     "provision": _MADE_ROWS,
     "renumber": {"prefix allocated", "prefix revoked"},
     "transfer": {"new customer"},
+    "suspend": {"suspended: walled_garden"},
 }
 _PUT_OUT = {"billing suspended", "onu out of service", "cpe out of service"}
 _NOT_DOWN = {"subscriber", "network profile", "account", "prefix active", "prefix revoked"}
@@ -396,6 +453,14 @@ def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
         "left_suspended": len(facts & _PUT_OUT) if operation == "deprovision" and taken_back else 0,
         "not_terminated": operation == "deprovision" and ended and order != "abandoned" and bool(facts & _NOT_DOWN),
         "terminated_order": order == "abandoned",
+        "half_suspended": bool(facts & _against(operation, facts)) if ended or taken_back else 0,
         "half_changed": sum(fact.startswith(PREVIOUS) for fact in facts) if ended or taken_back else 0,
     }
     return {name: int(times) for name, times in found.items() if times}
+
+
+def _against(operation: str, facts: Facts) -> Facts:
+    """Return the facts that do not agree with the suspension of the line, or with its being in service."""
+    if any(fact.startswith("suspended: ") for fact in facts):
+        return _set("prefix active, group, billing active")
+    return _set("prefix suspended, group suspended" + ("" if operation == "deprovision" else ", billing suspended"))

@@ -333,17 +333,24 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "subscribers": lambda row: _subscriber(row),
     "previous_values": lambda row: f"previous values of {row['step']}",
     "network_profiles": lambda row: "network profile" if _is_original(row) else "network profile changed",
+    "open suspensions": lambda row: f"suspended: {row['mode']}",
     "billing_services": lambda row: (
         f"billing {row['status']}" + ("" if row["plan"] == PLAN.name else " for the new plan")
     ),
     "devices": lambda row: _device(row),
     "radcheck": lambda row: "account blocked" if row["attribute"] == "Auth-Type" else "account",
     "radreply": lambda _: "reply item",
-    "radusergroup": lambda row: "group" if row["groupname"].startswith(PLAN.name) else "group of the new plan",
+    "radusergroup": lambda row: _group(row["groupname"]),
     "held delegations": lambda row: f"{_replaced(row)}prefix {row['state']}",
     "taken slots": lambda row: f"{_replaced(row)}slot",
     "free slots after quarantine": lambda _: "slot after quarantine",
 }
+
+
+def _group(name: str) -> str:
+    if not name.startswith(PLAN.name):
+        return "group of the new plan"
+    return "group suspended" if ":" in name else "group"
 
 
 def _replaced(row: Any) -> str:

@@ -35,13 +35,15 @@ COMMENT ON FUNCTION lastmile_reply_attribute IS
     'The RADIUS attribute of a purpose (lastmile.radius.reply_attributes). The planner inlines it.';
 
 CREATE VIEW delegation_reply_items WITH (security_invoker = true) AS
-    SELECT id, tenant_id, pool_id, subscriber_ref, prefix, state, state = 'active' AND replaced_at IS NULL AS assigned,
+    SELECT id, tenant_id, pool_id, subscriber_ref, prefix, state,
+           state IN ('active', 'suspended') AND replaced_at IS NULL AS assigned,
            coalesce(login_name, lastmile_radius_username(subscriber_ref, tenant_id)) AS username,
            lastmile_reply_attribute(purpose) AS attribute,
            CASE WHEN purpose IN ('ipv4', 'ipv6_address') THEN host(prefix) ELSE prefix::text END AS value
     FROM delegations;
 COMMENT ON VIEW delegation_reply_items IS
-    'Every delegation with its row of radreply, which is there while the delegation is assigned: active, and not replaced.';
+    'Every delegation with its row of radreply, which is there while the delegation is assigned: active or suspended, and '
+    'not replaced.';
 
 CREATE TABLE radcheck (
     id                serial PRIMARY KEY,

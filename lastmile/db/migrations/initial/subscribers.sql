@@ -134,7 +134,7 @@ COMMENT ON TABLE billing_services IS 'What a subscriber is billed for. Written b
 COMMENT ON COLUMN billing_services.plan IS 'The name of the plan in the order.';
 COMMENT ON COLUMN billing_services.price_ref IS 'The billing system''s name for the price.';
 COMMENT ON COLUMN billing_services.suspended_by_order IS
-    'The deprovision order that suspended the service; its undo resumes what it suspended.';
+    'The suspend or deprovision order that suspended the service; its undo resumes what it suspended.';
 
 CREATE UNIQUE INDEX billing_services_current ON billing_services (subscriber_id) WHERE status <> 'ended';
 COMMENT ON INDEX billing_services_current IS 'A subscriber has one service at a time.';
@@ -149,6 +149,7 @@ CREATE TABLE billing_events (
     plan               text NOT NULL,
     previous_plan      text,
     price_ref          text,
+    mode               text,
     previous_customer  text,
     customer           text,
     order_id           text NOT NULL,
@@ -158,9 +159,13 @@ COMMENT ON TABLE billing_events IS
     'Events for a billing system. Rows are never changed: a rolled-back order leaves started and cancelled.';
 COMMENT ON COLUMN billing_events.service_id IS 'billing_services.id; the service may be deleted.';
 COMMENT ON COLUMN billing_events.previous_plan IS 'plan_changed: the plan before.';
-COMMENT ON COLUMN billing_events.event IS 'cancelled: the order that started the service was rolled back.';
+COMMENT ON COLUMN billing_events.event IS
+    'cancelled: the order that started the service was rolled back. suspended and resumed by one order cancel out: the '
+    'order was rolled back.';
 COMMENT ON COLUMN billing_events.previous_customer IS 'transferred: the reference of the customer before.';
 COMMENT ON COLUMN billing_events.customer IS 'transferred: the reference of the customer who pays from now on.';
+COMMENT ON COLUMN billing_events.mode IS
+    'For suspended: the mode of the suspension. NULL where a deprovision order suspends the service before its end.';
 
 CREATE INDEX billing_events_by_subscriber ON billing_events (tenant_id, subscriber_ref, id);
 COMMENT ON INDEX billing_events_by_subscriber IS 'A billing system''s reading of one subscriber''s events, in order.';
@@ -187,6 +192,10 @@ COMMENT ON COLUMN suspensions.ended_by_order IS 'The order that resumed or ended
 
 CREATE UNIQUE INDEX suspensions_current ON suspensions (tenant_id, subscriber_ref) WHERE ended_at IS NULL;
 COMMENT ON INDEX suspensions_current IS 'A line is suspended once, and every order reads the state of its line here.';
+CREATE INDEX suspensions_due ON suspensions (resume_at, id) WHERE ended_at IS NULL AND resume_at IS NOT NULL;
+COMMENT ON INDEX suspensions_due IS 'The lines that resume by themselves, by time.';
+CREATE INDEX suspensions_by_subscriber ON suspensions (tenant_id, subscriber_ref, id);
+COMMENT ON INDEX suspensions_by_subscriber IS 'The suspensions of a subscriber for `lastmile status`, and those that an order has ended.';
 
 CREATE TABLE previous_values (
     tenant_id         text NOT NULL REFERENCES tenants (id),
