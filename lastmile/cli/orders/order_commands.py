@@ -52,7 +52,7 @@ def renumber(
         typer.Option(help="The pool of the new prefix. Default: any pool of the same length, VRF and region."),
     ] = None,
     overlap_hours: Annotated[
-        str | None,
+        int | None,
         typer.Option(help="How long the line keeps the old prefix after the switch, 0 to 720. Default: 2."),
     ] = None,
     tenant: Tenant = None,
@@ -87,7 +87,7 @@ def change_addressing(
     subscriber: Subscriber,
     ipv6_mode: Annotated[str | None, typer.Option(help="none, slaac, stateful, pd or dual_stack. Default: pd.")] = None,
     ipv6_pd_size: Annotated[
-        str | None, typer.Option(help="The length of the delegated prefix, 48 to 64. Default: 56.")
+        int | None, typer.Option(help="The length of the delegated prefix, 48 to 64. Default: 56.")
     ] = None,
     ipv6_pool: Annotated[str | None, typer.Option(help="The pool of the IPv6 prefix. Default: any.")] = None,
     ipv4_mode: Annotated[str | None, typer.Option(help="none, dynamic or static. Default: none.")] = None,
