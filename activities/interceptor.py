@@ -40,10 +40,12 @@ class ActivityInterceptor(StepInterceptor):
 class _ActivityObserver(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         info, ref, name = activity.info(), _ref(input.args), activity_type()
-        about = {"workflow_id": info.workflow_id, "run_id": info.workflow_run_id}
-        if ref is not None:
-            about |= {"tenant": ref.tenant, "order_id": ref.order_id}
-        with structlog.contextvars.bound_contextvars(**about, step=name, attempt=info.attempt), _observing() as own:
+        about: dict[str, Any] = {"step": name, "attempt": info.attempt}
+        if grouped_step() is None:  # the activity of a group has bound the rest
+            about |= {"workflow_id": info.workflow_id, "run_id": info.workflow_run_id}
+            if ref is not None:
+                about |= {"tenant": ref.tenant, "order_id": ref.order_id}
+        with _bound(**about), _observing() as own:
             try:
                 # The SDK's own interceptor makes the span of an activity.
                 with nullcontext() if grouped_step() is None else span(f"RunStep:{name}"):
@@ -61,6 +63,16 @@ class _ActivityObserver(ActivityInboundInterceptor):
             else:
                 log.debug("step.ended", seconds=round(own.seconds, 3))
             return report
+
+
+@contextmanager
+def _bound(**fields: Any) -> Iterator[None]:
+    """Add the fields to every log line. `structlog.contextvars.bound_contextvars` does so at twice the cost."""
+    tokens = structlog.contextvars.bind_contextvars(**fields)
+    try:
+        yield
+    finally:
+        structlog.contextvars.reset_contextvars(**tokens)
 
 
 @dataclass(slots=True)

@@ -79,12 +79,13 @@ class _Execution(ActivityInboundInterceptor):
 
 def _arguments(run: Callable[..., Any], call: StepCall) -> list[Any]:
     """Return the arguments of the step after its context, as its activity would receive them."""
-    names = list(inspect.signature(run).parameters)[1:]
-    adapters = _adapters(inspect.unwrap(getattr(run, "__func__", run)))
-    return [adapters[name].validate_json(to_json(value)) for name, value in zip(names, call.content, strict=True)]
+    adapters = _adapters(getattr(run, "__func__", run))
+    return [adapter.validate_json(to_json(value)) for adapter, value in zip(adapters, call.content, strict=True)]
 
 
 @cache
-def _adapters(function: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
-    """Return what parses each argument."""
-    return {name: TypeAdapter(hint) for name, hint in get_type_hints(function).items() if name != "return"}
+def _adapters(function: Callable[..., Any]) -> list[TypeAdapter[Any]]:
+    """Return what parses each argument of a step, or of the function of its method, after the context."""
+    hints = get_type_hints(inspect.unwrap(function))
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    return [TypeAdapter(hints[name]) for name in names[1:]]
