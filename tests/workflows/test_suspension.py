@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 from pydantic import ValidationError
-from pyrad.packet import DisconnectRequest
+from pyrad.packet import CoARequest, DisconnectRequest
 from temporalio.client import WorkflowFailureError
 
 from lastmile.audit.audit import check
@@ -17,6 +17,7 @@ from lastmile.devstack.nas import ScriptedNas
 from tests.support.faults import Faults, Gate, refused
 from tests.support.maintenance import Maintenance
 from tests.support.orders import Orders, log_in, outcomes, what_is_there
+from tests.workflows.test_takeover import lost
 
 AN_HOUR = timedelta(hours=1)
 
@@ -137,6 +138,32 @@ async def test_cancel_before_the_sessions_are_told_restores_the_line(
     gate.open()
 
     assert (await run.result()).status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(owner) == before
+
+
+async def test_slow_mode_changes_a_session_by_coa_where_the_nas_takes_it(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
+) -> None:
+    await owner.execute("UPDATE nas SET type = 'wispr'")
+    await lastmile.execute(orders.provision())
+    await log_in(owner, orders, "4F0C-01", nas)
+    for order in (orders.suspend(mode="slow"), orders.resume()):
+        result = await lastmile.execute(order)
+        assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
+        assert (await nas.next_request()).code == CoARequest
+    assert "4F0C-01" in nas.sessions
+
+
+@pytest.mark.parametrize("order", ["suspend", "resume"])
+async def test_next_order_undoes_what_a_lost_run_has_changed(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, order: str
+) -> None:
+    await (lastmile.execute(orders.provision()) if order == "suspend" else suspended(lastmile, orders))
+    before = await what_is_there(owner)
+    await lost(lastmile, orders.of(order, "O-5"), faults, "finish_order")
+    faults.before["O-6", "finish_order"] = refused
+
+    assert (await lastmile.execute(orders.of(order, "O-6"))).status is ResultStatus.ROLLED_BACK
     assert await what_is_there(owner) == before
 
 
