@@ -83,7 +83,7 @@ class AddressActivities(Activities):
                 if delegation.state is State.ALLOCATED
                 else delegation
                 for delegation in held
-                if delegation.state in (State.ALLOCATED, State.ACTIVE)
+                if delegation.state in (State.ALLOCATED, State.ACTIVE) and delegation.replaced_at is None
             ]
             if not active:
                 return skipped("the subscriber holds no address")
