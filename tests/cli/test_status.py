@@ -165,3 +165,26 @@ async def test_status_and_list_show_what_can_be_read_during_a_key_rotation(cli: 
     assert status["run_unknown"].startswith(words)
     assert (await partly("scheduled", "cancel", theirs, "--tenant", "acme")).code == 0
     assert (await partly("scheduled", "cancel", mine, "--tenant", "acme")).code == 0
+
+
+async def test_status_and_history_say_why_and_until_when_a_line_is_suspended(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
+    await cli("provision", "-", stdin=lines(book.order()))
+    of_line = (book.ref(), "--tenant", "acme")
+    asked = ("suspend", *of_line, "--reason", "non-payment", "--mode", "walled_garden", "--order-id", "X-1")
+    until = ("--until", "2030-06-01T08:00:00+02:00")
+
+    rehearsed = await cli(*asked, *until, "--dry-run")
+    assert rehearsed.code == 0
+    assert await owner.fetchval("SELECT count(*) FROM suspensions") == 0
+    assert (await cli(*asked, *until)).code == 0
+
+    shown = " ".join((await cli("status", *of_line)).out.split())
+    assert "for non-payment since" in shown
+    assert "walled garden, until 2030-06-01 06:00:00 UTC, by order X-1" in shown
+    assert "suspension" in (await cli("history", *of_line)).out
+
+    assert (await cli("resume", *of_line, "--dry-run")).code == 0
+    assert (await cli("resume", *of_line)).code == 0
+    assert "for non-payment" not in (await cli("status", *of_line)).out
