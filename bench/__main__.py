@@ -18,7 +18,19 @@ from pathlib import Path
 import structlog
 from rich.console import Console
 
-from bench import allocation, bulk_import, cleanup, disconnects, netbox, orders, processes, snapshot, startup, urgent
+from bench import (
+    allocation,
+    bulk_import,
+    changes,
+    cleanup,
+    disconnects,
+    netbox,
+    orders,
+    processes,
+    snapshot,
+    startup,
+    urgent,
+)
 from bench.measurements import Measurement, table, write
 from lastmile.client.temporal.connection import connect
 from lastmile.client.temporal.search_attributes import add_search_attributes
@@ -37,6 +49,7 @@ PARTS = (
     "snapshot",
     "cleanup",
     "orders",
+    "changes",
     "urgent",
     "processes",
     "imports",
@@ -65,10 +78,11 @@ async def measure(directory: Path, parts: Collection[str] = PARTS, *, large: boo
         await section("allocations", lambda: allocation.measure(postgres))
         await section("netbox", lambda: netbox.measure(directory, postgres.url))
         await section("snapshot", lambda: snapshot.measure(postgres.url, sizes))
-        if {"cleanup", "orders", "urgent", "processes", "imports", "start-up"} & set(parts):
+        if {"cleanup", "orders", "changes", "urgent", "processes", "imports", "start-up"} & set(parts):
             address = await _temporal(directory, servers)
             await section("cleanup", lambda: cleanup.measure(postgres.url, address))
             await section("orders", lambda: orders.measure(postgres.url, address))
+            await section("changes", lambda: changes.measure(postgres.url, address))
             await section("urgent", lambda: urgent.measure(postgres.url, address))
             await section("processes", lambda: processes.measure(directory, postgres.url, address))
             await section("imports", lambda: bulk_import.measure(directory, postgres.url, address))

@@ -30,6 +30,8 @@ class Login:
     accepted: bool
     addresses: frozenset[tuple[str, str]]
     """The attribute and the value of every address in the reply."""
+    rate: str
+    """The download rate in the reply; empty without one."""
 
     @property
     def reply(self) -> str:
@@ -52,14 +54,17 @@ class DemoNas:
         self._client.timeout = _PATIENCE_SECONDS
         self._address = address
 
-    async def log_in(self, username: str, password: str) -> Login:
-        """Send an Access-Request for the subscriber."""
+    async def log_in(self, username: str, password: str, circuit_id: str | None) -> Login:
+        """Send an Access-Request for the subscriber, with the circuit id of its line (RFC 4679)."""
         request = self._client.CreateAuthPacket(User_Name=username, NAS_IP_Address=self._address)
         request["User-Password"] = request.PwCrypt(password)
+        if circuit_id is not None:
+            request["ADSL-Agent-Circuit-Id"] = circuit_id
         request.add_message_authenticator()
         reply = await self._send(request)
         found = {name: reply[name] for name in REPLY_ATTRIBUTES.values() if name in reply}
-        return Login(reply.code == AccessAccept, frozenset(_flat(found)))
+        (rate,) = reply.get("WISPr-Bandwidth-Max-Down", (0,))
+        return Login(reply.code == AccessAccept, frozenset(_flat(found)), f"{rate // 1_000_000} Mbit/s" if rate else "")
 
     async def start_session(self, username: str) -> str:
         """Report the start of a session, and return its Acct-Session-Id."""

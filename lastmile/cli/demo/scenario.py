@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from temporalio.client import WorkflowFailureError
 from ipam.modes import NetBoxMode
 from ipam.pools import Pool
 from lastmile.cli.demo.dashboard import NAME, DemoDashboard
+from lastmile.cli.demo.line_changes import LineChanges
 from lastmile.cli.demo.nas import DemoNas, Login, expected_addresses
 from lastmile.cli.demo.netbox import POOL, DemoNetBox
 from lastmile.cli.demo.orders import Example, deprovision_order, example_orders
@@ -75,6 +77,7 @@ class Scenario:
         leaver = _line_to_deprovision(sent)
         if nas is not None:
             await self._log_in(nas, lines, leaver)
+            await self._change(nas, lines, leaver)
         else:
             _chapter("Left out: FreeRADIUS is not installed, so no line could log in to prove itself.")
         await self._deprovision(nas, leaver)
@@ -155,7 +158,7 @@ class Scenario:
         rows = []
         for line in lines:
             user = _user(line.order)
-            login = await nas.log_in(user, await self._password(line.order))
+            login = await nas.log_in(user, await self._password(line.order), _circuit(line.order))
             if login.accepted:
                 session = await nas.start_session(user)
                 if line.order.subscriber_ref != stays.subscriber_ref:
@@ -165,6 +168,21 @@ class Scenario:
             verdict = Text("right", style="green") if matches else Text("WRONG", style="bold red")
             rows.append((line.order.subscriber_ref, login.reply, _items(login) or "no address", verdict))
         console.print(make_table("", ("subscriber", "reply", "addresses", "verdict"), rows))
+
+    async def _change(self, nas: DemoNas, lines: Sequence[CompletedRun], stays: ProvisionSubscriber) -> None:
+        """Change the first line that is not deprovisioned afterwards."""
+        line = next(line for line in lines if line.order.subscriber_ref != stays.subscriber_ref)
+        _chapter(f"{line.order.subscriber_ref} gets another plan and CPE, is suspended, and resumes")
+
+        async def carry_out(order: AnyOrder) -> OrderResult:
+            self._completed.append(completed := await self._carry_out(order))
+            return completed.result
+
+        changes = LineChanges(self._database, nas, line.order, carry_out)
+        user, password = _user(line.order), await self._password(line.order)
+        self._proven &= await changes.run(
+            line.result.created, user, partial(nas.log_in, user, password, _circuit(line.order))
+        )
 
     async def _password(self, order: AnyOrder) -> str:
         async with self._database.tenant(order.tenant) as connection:
@@ -186,7 +204,7 @@ class Scenario:
                 if steps["revoke_ipv6_lifecycle"].outcome is StepOutcome.DONE:
                     print_text(f"{self._stack.nas} acknowledged the Disconnect-Request for session {gone['session']}.")
                 await nas.stop_session(user, gone["session"])
-            login = await nas.log_in(user, password)
+            login = await nas.log_in(user, password, _circuit(order))
             refused = not login.accepted and not login.addresses
             self._proven &= refused
             print_text(
@@ -230,7 +248,7 @@ class Scenario:
     def _end(self) -> None:
         _chapter("Every run, step by step, in the Temporal UI")
         for one in self._completed:
-            print_text(f"{one.order.order_id:10}  {one.link}")
+            print_text(f"{one.order.order_id:12}  {one.link}")
         console.print()
 
     async def _carry_out(self, order: AnyOrder) -> CompletedRun:
@@ -265,6 +283,10 @@ def _line_to_deprovision(sent: Sequence[Example]) -> ProvisionSubscriber:
 
 def _user(order: AnyOrder) -> str:
     return accounts.username(order.tenant, order.subscriber_ref)
+
+
+def _circuit(order: AnyOrder) -> str | None:
+    return None if order.requested_line is None else order.requested_line.line.circuit_id
 
 
 def _line(order: ProvisionSubscriber) -> str:
