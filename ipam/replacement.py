@@ -29,12 +29,17 @@ _SAME_PURPOSE = """
       AND new.replaced_by_order IS NULL
 """
 
-# Where an operator skipped the release of the new prefix, the mark stays: two live prefixes cannot both be unmarked.
+# Two live prefixes of one purpose cannot both be unmarked: where an operator skipped the release of the new prefix, the
+# mark stays; of two marked ones, the newer one loses its mark. The audit reports a mark that stays.
 _CANCEL = text(
     f"""
     UPDATE delegations d SET replaced_by_order = NULL
     WHERE subscriber_ref = :subscriber_ref AND replaced_by_order = :order_id AND replaced_at IS NULL
       AND state <> 'revoked' AND NOT EXISTS ({_SAME_PURPOSE} AND new.state <> 'revoked')
+      AND NOT EXISTS (SELECT FROM delegations newer
+                      WHERE newer.tenant_id = d.tenant_id AND newer.subscriber_ref = d.subscriber_ref
+                        AND newer.purpose = d.purpose AND newer.replaced_by_order = d.replaced_by_order
+                        AND newer.replaced_at IS NULL AND newer.state <> 'revoked' AND newer.id > d.id)
     RETURNING id
     """
 )
