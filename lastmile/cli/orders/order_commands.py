@@ -223,8 +223,12 @@ def relocate(
     subscriber: Subscriber,
     olt: Annotated[str | None, typer.Option(help="The new OLT.")] = None,
     pon_port: Annotated[str | None, typer.Option(help="The new port of the OLT.")] = None,
-    s_vlan: Annotated[int | None, typer.Option("--s-vlan", help="The new outer VLAN id.")] = None,
-    c_vlan: Annotated[int | None, typer.Option("--c-vlan", help="The new inner VLAN id.")] = None,
+    s_vlan: Annotated[
+        int | None, typer.Option(parser=whole_number, metavar="NUMBER", help="The new outer VLAN id.")
+    ] = None,
+    c_vlan: Annotated[
+        int | None, typer.Option(parser=whole_number, metavar="NUMBER", help="The new inner VLAN id.")
+    ] = None,
     circuit_id: Annotated[str | None, typer.Option(help="The new circuit id (option 82, sub-option 1).")] = None,
     remote_id: Annotated[str | None, typer.Option(help="The new remote id (option 82, sub-option 2).")] = None,
     tenant: Tenant = None,
