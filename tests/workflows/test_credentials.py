@@ -8,7 +8,10 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from structlog.testing import capture_logs
 from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
 
+from activities.accounts import AccountActivities
+from activities.messages import StepContext
 from lastmile.client import Credentials, CredentialStore, KeyRing, Lastmile, ProvisionSubscriber
 from lastmile.contract import ResultStatus
 from lastmile.contract.lines import Line
@@ -18,6 +21,7 @@ from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.errors import GivenPasswordError
 from lastmile.settings import Settings
 from lastmile.subscribers.errors import UnknownSubscriberError
+from lastmile.subscribers.orders import open_order
 from lastmile.worker import build_worker
 from tests.support.faults import Faults, broken, once
 from tests.support.orders import Orders, outcomes, what_is_there
@@ -127,6 +131,23 @@ async def test_rotate_credentials_replaces_the_password_and_nothing_else(
     assert await owner.fetchval("SELECT value FROM radcheck") == "the second"
     assert (await crm.execute(orders.rotate_credentials("O-3"))).status is ResultStatus.COMPLETED
     assert len(await owner.fetchval("SELECT value FROM radcheck")) >= 20, "generated"
+
+
+async def test_restore_password_brings_the_former_password_back(
+    crm: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database
+) -> None:
+    """Without a workflow: the step shares its transaction with the closing, and seldom commits before an undo."""
+    await crm.execute(given(orders))
+    before = await what_is_there(owner)
+    steps, run = AccountActivities(database), ActivityEnvironment().run
+    ref = StepContext(tenant="acme", order_id="O-2", subscriber_ref=orders.ref)
+    async with database.tenant("acme") as connection:
+        await open_order(connection, "acme", "O-2", "rotate_credentials", orders.ref, "d", "r1")
+    await run(steps.replace_password, ref, None)
+    assert await owner.fetchval("SELECT value FROM radcheck") != PASSWORD
+    await owner.execute("UPDATE orders SET status = 'rolling_back' WHERE order_id = 'O-2'")
+    await run(steps.restore_password, ref.model_copy(update={"undo": True}))
+    assert await what_is_there(owner) == before
 
 
 async def test_rotate_credentials_of_an_ipoe_line_is_rolled_back(lastmile: Lastmile, orders: Orders) -> None:
