@@ -93,3 +93,16 @@ async def test_audit_reports_no_login_whose_port_radius_has_not_stored(
         await owner.execute("DELETE FROM radpostauth")
         await owner.execute(ACCEPT, "S-1@acme.lastmile", stored_class)
         assert await reported(env) == []
+
+
+async def test_restore_account_gives_back_the_user_name_and_the_checked_port(
+    env: AuditedEnv, owner: asyncpg.Connection
+) -> None:
+    """A run commits `update_account` with its closing, so only a call of the activities undoes it."""
+    rows = "SELECT username, attribute, op, value, tenant_id, subscriber_ref FROM radcheck ORDER BY attribute"
+    await env.provision(access="ipoe", identified_by="circuit_id", circuit_id="olt-1 1", option82_policy="enforce")
+    before = await owner.fetch(rows)
+    ref = await env.relocate(circuit_id="olt-1 2", ends=None)
+    assert {row["username"] for row in await owner.fetch(rows)} == {"olt-1 2"}
+    await env.undo_relocate(ref)
+    assert await owner.fetch(rows) == before

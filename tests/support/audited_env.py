@@ -135,6 +135,22 @@ class AuditedEnv:
         await self._end(ref, "completed", {"created": {}})
         return ref
 
+    async def relocate(self, nth: int = 1, *, ends: str | None = "completed", **changes: str) -> StepContext:
+        """Move the line of subscriber S-`nth` by order M-`nth`, as far as records and the account go."""
+        ref = self._ref(nth, f"M-{nth}")
+        run = ActivityEnvironment().run
+        await run(self._orders.open_order, ref, OrderOpening(operation="relocate", digest=ref.order_id))
+        await run(self._records.change_line, ref, changes)
+        await run(self._accounts.update_account, ref)
+        await self._end(ref, ends, {"created": {}})
+        return ref
+
+    async def undo_relocate(self, ref: StepContext) -> None:
+        """Undo an order of `relocate` that has not ended."""
+        run, undo = ActivityEnvironment().run, ref.model_copy(update={"undo": True})
+        await run(self._accounts.restore_account, undo)
+        await run(self._records.restore_line, undo)
+
     def _ref(self, nth: int, order: str) -> StepContext:
         return StepContext(tenant="acme", order_id=order, subscriber_ref=f"S-{nth}", requested_by="crm")
 
