@@ -79,7 +79,7 @@ class AccountActivities(Activities):
 
     @step
     async def update_account(self, ref: StepContext) -> StepReport:
-        """Give the account what follows from the line: its user name, and the check of the port of logins."""
+        """Give the account the user name and the option 82 items of its changed line."""
         async with self._order(ref) as connection:
             line = await read_line(connection, ref.subscriber_ref)
             assert line is not None  # change_line has read it

@@ -113,7 +113,7 @@ class AddressActivities(Activities):
         return await self._exchange(ref, "resume_addresses", State.SUSPENDED, State.ACTIVE)
 
     async def _exchange(self, ref: StepContext, step_name: str, before: State, after: State) -> StepReport:
-        """Move every delegation that is in `before` to `after`, and keep for the undo which these were."""
+        """Move every delegation that is in `before` to `after`, and keep the moved delegations for the undo."""
         order = self._scope(ref)
         async with order.transaction() as connection:
             held = await held_by(connection, ref.subscriber_ref)
@@ -121,7 +121,7 @@ class AddressActivities(Activities):
             if moved:
                 value = {"delegations": [delegation.id for delegation in moved]}
                 await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, step_name, value)
-            # An attempt before may have moved them, and told NetBox nothing.
+            # An earlier attempt may have moved them, and stopped before it told NetBox.
             there = [*moved, *(one for one in held if one.state is after)]
             if any(delegation.chosen_by_netbox for delegation in there):
                 beyond_database("tell NetBox")
@@ -131,7 +131,7 @@ class AddressActivities(Activities):
         return warned("; ".join(problems)) if problems else done()
 
     async def _restore(self, ref: StepContext, step_name: str, state: State) -> StepReport:
-        """Undo `_exchange`: move back what the step has moved."""
+        """Undo `_exchange`: move the delegations of the step back."""
         order = self._scope(ref)
         async with order.transaction() as connection:
             kept = await previous_values.find(connection, ref.order_id, step_name)

@@ -1,8 +1,8 @@
 """The steps that replace the ONU or the CPE of a line, or move it to another place.
 
-A device is switched off as the line had it, and on as the line has it now. What the step keeps for its undo names every
-device that it may have switched on. So an order that takes over, or follows an order that ended halfway, switches off
-what that order left.
+A step switches the device of the former line off, and the device of the changed line on. The value that the step keeps
+for its undo names every device that the step may have switched on. So an order that follows an unfinished order
+switches off the devices that the unfinished order switched on.
 """
 
 from collections.abc import Iterable

@@ -47,7 +47,7 @@ class StepContext(BaseModel):
     requested_by: str = ""
     """The sender of the order, for the audit log."""
     adopts: bool = False
-    """The line is in service elsewhere: no session and no controller may notice the order."""
+    """The line is in service elsewhere: the order tells no session, NAS or controller."""
 
     @classmethod
     def of(cls, order: Order, *, undo: bool = False) -> Self:

@@ -120,7 +120,7 @@ class ReplacementActivities(Activities):
         added: Sequence[Delegation],
         replaced: Sequence[Delegation],
     ) -> list[str]:
-        """Tell the sessions of the new addresses; return what is in doubt, as text."""
+        """Tell the sessions the new addresses. Return the problems, as text."""
         if not sessions:
             return []
         gone = {one.purpose for one in replaced} - {one.purpose for one in added}

@@ -68,7 +68,7 @@ class SuspensionActivities(Activities):
         return await self._move(ref, "resume_radius_account", None)
 
     async def _move(self, ref: StepContext, step_name: str, mode: SuspensionMode | None) -> StepReport:
-        """Move the account to the group of its plan in this mode, and keep for the undo in which group it was."""
+        """Move the account to the group of its plan in this mode, and keep its former group for the undo."""
         async with self._order(ref) as connection:
             user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
             group = await read_group(connection, user)
@@ -84,7 +84,7 @@ class SuspensionActivities(Activities):
         return warned("; ".join(problems)) if problems else done()
 
     async def _restore(self, ref: StepContext, step_name: str) -> StepReport:
-        """Undo `_move`: the account is in the group again in which the step has found it."""
+        """Undo `_move`: return the account to its former group."""
         async with self._order(ref) as connection:
             user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
             kept = await previous_values.find(connection, ref.order_id, step_name)
@@ -99,11 +99,11 @@ class SuspensionActivities(Activities):
         return warned("; ".join(problems)) if problems else undone(True)
 
     async def _tell(self, ref: StepContext, user: str, before: str, after: str) -> list[str]:
-        """Tell the live sessions that the account has changed its group; return what is in doubt."""
+        """Tell the live sessions that the account has changed its group. Return the problems, as text."""
         was, now = Group.parse(before), Group.parse(after)
         if was is None or now is None:
             return []
-        # A session that has survived a block, since its NAS was silent, is as it was before: there is nothing to tell.
+        # A session survives a block only if its NAS was silent. Such a session still has the attributes of its plan.
         if was.suspended is SuspensionMode.BLOCK and now.suspended is None:
             return []
         return await self._sessions.change(ref.tenant, user, was, now, Refusal.DISCONNECT)

@@ -282,7 +282,7 @@ def order_types() -> str:
             for entry in OPERATIONS.values()
         ),
         "",
-        "A sentence says what to order first. Without a line, every order but a provision is refused; a deprovision",
+        "A sentence is the reason of a refusal. Without a line, every order but a provision is refused; a deprovision",
         "removes what earlier orders left.",
     ]
     for entry in OPERATIONS.values():

@@ -226,13 +226,17 @@ def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
         return
     if found.vrf != need.vrf:
         raise DelegationMismatchError(
-            f"{holder} in {vrf_words(found.vrf)}, not in {vrf_words(need.vrf)}: deprovision it before asking for "
-            "another VRF"
+            f"{holder} in {vrf_words(found.vrf)}, not in {vrf_words(need.vrf)}: order change_addressing, or "
+            "deprovision the line first"
         )
     if found.prefix.prefixlen != need.length:
-        raise DelegationMismatchError(f"{holder}, not a /{need.length}: deprovision it before asking for another size")
+        raise DelegationMismatchError(
+            f"{holder}, not a /{need.length}: order change_addressing, or deprovision the line first"
+        )
     if need.address is not None and found.prefix.network_address != need.address:
-        raise DelegationMismatchError(f"{holder}, not {need.address}: deprovision it before asking for another address")
+        raise DelegationMismatchError(
+            f"{holder}, not {need.address}: order change_addressing, or deprovision the line first"
+        )
 
 
 async def check_open(connection: TenantConnection, need: Need) -> None:

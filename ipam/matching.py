@@ -84,7 +84,9 @@ async def must_match(connection: TenantConnection, subscriber_ref: str, addressi
     Else the subscriber would keep addresses that the order's result does not name.
     """
     if found := await address_differences(connection, subscriber_ref, addressing, may_add=tuple(Purpose)):
-        raise DelegationMismatchError(f"subscriber {subscriber_ref}: {'; '.join(found)}. Deprovision the line first")
+        raise DelegationMismatchError(
+            f"subscriber {subscriber_ref}: {'; '.join(found)}. Order change_addressing, or deprovision the line first"
+        )
 
 
 def _not_asked(purpose: Purpose, row: Row[Any], addressing: Addressing) -> str:

@@ -1,4 +1,4 @@
-"""The activity that finds the suspensions whose time is over."""
+"""The activity that finds the suspensions whose end has passed."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ __all__ = ["ResumptionActivities"]
 
 PAGE = 200
 PAUSE = timedelta(minutes=10)
-"""A resume order that was rolled back is not repeated before."""
+"""The time between a resume order that was rolled back and the next one."""
 
 
 class ResumptionActivities(Activities):

@@ -30,8 +30,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
               FROM delegations d JOIN pools p ON p.id = d.pool_id WHERE d.released_at IS NULL) ordered
         WHERE reached >= {_FIRST.format(prefix="prefix")} AND {tenant_condition("tenant_id")}
         """,
-        "if two pools overlap, close one of them (`lastmile pool close`); then deprovision its subscriber and "
-        "provision it again",
+        "if two pools overlap, close one of them (`lastmile pool close`); then renumber its subscriber "
+        "(`lastmile renumber`)",
     ),
     Invariant(
         "misplaced",
@@ -189,8 +189,8 @@ ADDRESS_INVARIANTS: tuple[Invariant, ...] = (
                ', and withheld from subscribers') AS words
         FROM netbox_foreign_prefixes n JOIN pools p ON p.id = n.pool_id WHERE {tenant_condition("n.tenant_id")}
         """,
-        "move the foreign prefix out of the block in NetBox; if a subscriber holds an overlapping prefix, deprovision "
-        "the subscriber and provision it again first",
+        "move the foreign prefix out of the block in NetBox; if a subscriber holds an overlapping prefix, renumber "
+        "the subscriber first (`lastmile renumber`)",
     ),
     Invariant(
         "not_in_radius",

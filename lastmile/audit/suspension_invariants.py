@@ -1,4 +1,4 @@
-"""The invariants of suspensions: a suspended line is suspended everywhere, a line in service nowhere."""
+"""The invariants of suspensions: billing, addresses and RADIUS agree on whether a line is suspended."""
 
 from lastmile.audit.invariant import Invariant, tenant_condition
 from lastmile.db.statements import read_sql
@@ -11,7 +11,7 @@ SUSPENSION_INVARIANTS: tuple[Invariant, ...] = (
         6,
         "the suspension of a line agrees with its billing, its addresses and its RADIUS group",
         read_sql("lastmile.audit", "half_suspended"),
-        "resume a suspended line, and suspend it again if that is intended; suspend a line in service and resume it",
+        "if the line is suspended, resume it, and suspend it again if intended; otherwise suspend it and resume it",
     ),
     Invariant(
         "overdue_suspension",

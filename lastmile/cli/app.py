@@ -20,7 +20,7 @@ from lastmile.cli.orders.scheduled_app import scheduled
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Provision and deprovision broadband subscribers.",
+    help="Provision, change and deprovision broadband lines.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
@@ -156,11 +156,11 @@ def import_radius(
         Literal["ftth", "fttb", "wireless", "hybrid"], typer.Option(help="The connection type of every line.")
     ] = "ftth",
     report: Annotated[
-        Path | None, typer.Option(help="The file of what does not fit, as CSV. Default: beside the orders.")
+        Path | None, typer.Option(help="The report of what does not fit, as CSV. Default: beside the orders.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write the orders that would adopt the accounts of another FreeRADIUS database, and what does not fit."""
+    """Write orders that adopt the accounts of another FreeRADIUS database, and a report of what does not fit."""
     from lastmile.cli.orders.radius_import import import_radius
 
     run(import_radius(url, tenant=tenant, connection_type=connection_type, output=output, report=report, as_json=json))
@@ -280,7 +280,7 @@ def acknowledge(
 
 @app.command(epilog=EPILOG)
 def credentials(subscriber: Subscriber, tenant: Tenant = None, json: Json = False) -> None:
-    """Show the user name and the password of a line, to set up its CPE. The audit log records who asked."""
+    """Show the user name and the password of a line, to set up its CPE. The audit log records the read."""
     from lastmile.cli.orders.credentials import credentials
 
     run(credentials(subscriber, tenant=tenant, as_json=json))

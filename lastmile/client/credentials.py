@@ -25,7 +25,7 @@ class CredentialStore:
             return await store_password(database, self._keys, order)
 
     async def read(self, tenant: str, subscriber_ref: str, *, asked_by: str) -> Credentials:
-        """Return the line's user name and password. The audit log records who asked.
+        """Return the line's user name and password. The audit log records the read.
 
         Raises `UnknownSubscriberError` without an account, and `UnavailableError`.
         """

@@ -217,7 +217,7 @@ class Lastmile:
         return await self._stored_credentials().store_password(order)
 
     async def credentials(self, tenant: str, subscriber_ref: str, *, asked_by: str) -> Credentials:
-        """Return the user name and the password of a line, to set up its CPE. The audit log records who asked.
+        """Return the user name and the password of a line, to set up its CPE. The audit log records the read.
 
         Raises `UnknownSubscriberError` without an account, and `InvalidInputError` for a client without a database.
         """

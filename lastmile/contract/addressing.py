@@ -28,7 +28,7 @@ def vrf_words(vrf: str) -> str:
 
 
 class Purpose(StrEnum):
-    """What a prefix is for; a subscriber holds at most one of each, and during an overlap also the one before."""
+    """What a prefix is for; a subscriber holds at most one prefix of each purpose, and two in an overlap."""
 
     IPV6_PD = "ipv6_pd"
     """Delegated to the CPE by DHCPv6-PD (RFC 8415), `Delegated-IPv6-Prefix` (RFC 4818)."""

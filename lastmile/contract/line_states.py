@@ -10,4 +10,4 @@ class LineState(StrEnum):
 
     IN_SERVICE = "in service"
     SUSPENDED = "suspended"
-    """The subscriber pays nothing and is online nowhere but in a walled garden, or slowly. The addresses are kept."""
+    """The subscriber pays nothing. Internet access is blocked or limited. The line keeps its addresses."""

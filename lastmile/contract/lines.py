@@ -141,9 +141,9 @@ class Line(_Model):
     option82_policy: Annotated[Option82Policy, BeforeValidator(any_case)] = Option82Policy.LOG
     access: Annotated[Access, BeforeValidator(any_case)] = Access.PPPOE
     identified_by: Annotated[IpoeIdentity, BeforeValidator(any_case)] | None = None
-    """What identifies an `ipoe` line; None: `username` does."""
+    """The fields whose values are the user name of an `ipoe` line. None: `username` is the user name."""
     username: Username | None = None
-    """The user name that the BNG sends. None: of `identified_by`, or generated for `pppoe`."""
+    """The user name that the BNG sends. None: the user name follows from `identified_by`, or is generated."""
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> Self:

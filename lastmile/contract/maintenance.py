@@ -82,7 +82,7 @@ class AuditResult(BaseModel):
 
 
 class ResumptionResult(BaseModel):
-    """What a run has done for the lines that were to resume by themselves."""
+    """The resume orders that a run has started for suspensions whose end has passed."""
 
     started: int
     """The resume orders that the run has started."""

@@ -155,7 +155,7 @@ class ProvisionSubscriber(Order):
     line: Line
     addressing: Addressing = Addressing()
     adopt: TrueOrFalse = False
-    """The line is in service elsewhere: no session, NAS or controller is told, and it must name what it has."""
+    """The line is in service elsewhere. Lastmile tells no session, NAS or controller. The order names what it has."""
     password: Annotated[Password | None, Field(exclude=True)] = None
     """The password of a `pppoe` line. None: Lastmile generates one. The client stores it, and sends `password_ref`."""
     password_ref: Reference | None = None
@@ -200,12 +200,12 @@ class Renumber(Order):
     pool: str | None = Field(default=None, pattern=LABEL)
     """The pool of the new prefix. None: any pool of the same length, VRF and region."""
     overlap_hours: WholeNumber = Field(default=2, ge=0, le=720)
-    """How long the old prefix stays the line's after the switch. The lifetimes that a CPE announces in the LAN last for
-    up to 90 minutes (RFC 9096). 0: no overlap."""
+    """The hours for which the line keeps the old prefix after the switch. The lifetimes that a CPE announces in the LAN
+    last for up to 90 minutes (RFC 9096). 0: no overlap."""
 
 
 class ChangeAddressing(Order):
-    """Change the addresses of a line to those of the addressing. What fits already stays."""
+    """Change the addresses of a line to those of the addressing. Addresses that fit stay."""
 
     operation = Operation.CHANGE_ADDRESSING
 
@@ -309,7 +309,7 @@ class TransferLine(Order):
 
 
 class SuspendSubscriber(Order):
-    """Suspend a subscriber's line: no charges, and no internet, or little. The line keeps its addresses."""
+    """Suspend a subscriber's line: no charges, blocked or limited internet access. The line keeps its addresses."""
 
     operation = Operation.SUSPEND
 
@@ -333,7 +333,7 @@ class ResumeSubscriber(Order):
 
     suspended_by: Reference | None = None
     """The suspend order to end. Where another order has suspended the line since, the line stays suspended. None: end
-    the suspension, whichever it is."""
+    the present suspension."""
 
 
 AnyOrder = (

@@ -1,4 +1,4 @@
-"""What a suspended line can still do, and what happens to live sessions of a line that changes."""
+"""The modes of a suspension, and the treatment of live sessions whose NAS does not take a change."""
 
 from enum import StrEnum
 
@@ -20,6 +20,6 @@ class Refusal(StrEnum):
     """What happens to a live session whose NAS does not take a change by a CoA-Request."""
 
     NEXT_LOGIN = "next_login"
-    """The session keeps what it has until its next login."""
+    """The session keeps its attributes until its next login."""
     DISCONNECT = "disconnect"
     """The session is ended, and its next login gets the change."""

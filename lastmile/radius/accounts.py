@@ -209,7 +209,7 @@ async def create_account(
     if found.groupname != group.name:
         raise AccountConflictError(
             f"plan: account {user} is in group {found.groupname.partition('@')[0]}, not in {group.plan_name}. "
-            "Deprovision the line before you provision it with another plan."
+            "Order change_plan for a line in service, or deprovision the line first."
         )
     return CreatedAccount(user, str(found.created_by_order))
 
@@ -217,7 +217,7 @@ async def create_account(
 async def follow_line(connection: TenantConnection, tenant: str, subscriber_ref: str, line: Line) -> tuple[str, str]:
     """Give the account the user name and the option 82 items of its line, which has changed. Keep its password.
 
-    Return the user name before and after. A caller ends the sessions of the former user name.
+    Return the user name before and after. The live sessions keep the former user name.
 
     Raises:
         AccountConflictError: another line has the new user name.

@@ -1,4 +1,4 @@
-"""User names and passwords of lines: store a password that an order gives, and show what a line has."""
+"""User names and passwords of lines: store the password that an order gives, and show the credentials of a line."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -51,7 +51,7 @@ async def store_password(database: Database, keys: KeyRing | None, order: AnyOrd
 
 
 async def read_credentials(database: Database, tenant: str, subscriber_ref: str, *, asked_by: str) -> Credentials:
-    """Return the line's user name and password. The audit log records who asked.
+    """Return the line's user name and password. The audit log records the read.
 
     Raises:
         UnknownSubscriberError: the subscriber has no RADIUS account.

@@ -44,7 +44,7 @@ async def check_line(
     if differences:
         raise LineDiffersError(
             f"subscriber {subscriber_ref} has a line in service, and the order asks for another: "
-            f"{'; '.join(differences)}. Order what the line has, or deprovision the line first"
+            f"{'; '.join(differences)}. Order what the line has, or send an order that changes the line"
         )
 
 

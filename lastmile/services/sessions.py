@@ -53,15 +53,15 @@ class Sessions:
     async def disconnect(self, tenant: str, user: str, *, until: datetime | None = None) -> list[str]:
         """End every session of the user, or those of logins that were recorded before `until`.
 
-        Return what is in doubt, as text; nothing where all sessions have ended.
+        Return the problems, as text; none if all sessions have ended.
         """
         return await self._reach(tenant, user, self._end, until)
 
     async def change(self, tenant: str, user: str, before: Group, after: Group, on_refusal: Refusal) -> list[str]:
         """Switch every session of the user from the group `before` to `after` by CoA-Requests.
 
-        A session whose NAS cannot be told by CoA, refuses or is silent is disconnected, or left as it is, as
-        `on_refusal` says. Return what is in doubt, as text; nothing where all sessions have changed or ended.
+        If the NAS refuses, does not answer, or has a type without attributes for the change, `on_refusal` says whether
+        the session is disconnected or stays as it is. Return the problems, as text.
         """
         async with self._database.tenant(tenant) as connection:
             catalogue = await read_catalogue(connection)

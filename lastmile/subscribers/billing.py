@@ -169,7 +169,7 @@ async def cancel_service(connection: TenantConnection, ref: str, order_id: str) 
 
 
 async def change_plan(connection: TenantConnection, ref: str, order_id: str, new: Charge) -> tuple[str, Charge]:
-    """Charge the line for another plan. Return the service, and what it was charged for.
+    """Charge the line for another plan. Return the service, and its former charge.
 
     A repeated call changes nothing and writes no event. The undo calls the function with the earlier charge.
 

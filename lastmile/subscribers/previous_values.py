@@ -36,7 +36,7 @@ async def keep(
 
 
 async def has_kept(connection: TenantConnection, order_id: str, step: str) -> bool:
-    """Return whether an earlier attempt of this order's step has kept what it replaced."""
+    """Return whether an earlier attempt of this order's step has kept the previous value."""
     kept = select(previous_values.c.step).where(
         previous_values.c.created_by_order == order_id, previous_values.c.step == step
     )
@@ -44,7 +44,7 @@ async def has_kept(connection: TenantConnection, order_id: str, step: str) -> bo
 
 
 async def find(connection: TenantConnection, order_id: str, step: str) -> dict[str, Any] | None:
-    """Return what the step of this order has replaced. None: the step has replaced nothing."""
+    """Return the previous value of this order's step. None: the step has replaced nothing."""
     value = await connection.scalar(
         select(previous_values.c.value).where(
             previous_values.c.created_by_order == order_id, previous_values.c.step == step
@@ -54,7 +54,7 @@ async def find(connection: TenantConnection, order_id: str, step: str) -> dict[s
 
 
 async def kept_by_every_order(connection: TenantConnection, subscriber_ref: str, step: str) -> list[dict[str, Any]]:
-    """Return what the step has replaced in this order, and in orders of the subscriber that ended halfway."""
+    """Return the previous values of the step in this order, and in unfinished orders of the subscriber."""
     values = await connection.scalars(
         select(previous_values.c.value)
         .where(previous_values.c.subscriber_ref == subscriber_ref, previous_values.c.step == step)
@@ -64,7 +64,7 @@ async def kept_by_every_order(connection: TenantConnection, subscriber_ref: str,
 
 
 async def take(connection: TenantConnection, order_id: str, step: str) -> dict[str, Any] | None:
-    """Return what the step of this order has replaced, and forget it. None: the step has replaced nothing."""
+    """Delete the previous value of this order's step, and return it. None: the step has replaced nothing."""
     value = await connection.scalar(
         delete(previous_values)
         .where(previous_values.c.created_by_order == order_id, previous_values.c.step == step)
@@ -74,9 +74,9 @@ async def take(connection: TenantConnection, order_id: str, step: str) -> dict[s
 
 
 async def settle(connection: TenantConnection, subscriber_ref: str, order_id: str, *, everything: bool) -> None:
-    """Forget what the completed order has replaced, and what lost orders replaced in the same steps.
+    """Delete the previous values of the completed order, and those of lost orders in the same steps.
 
-    `everything`: also what other steps of lost orders replaced, since the line has ended.
+    `everything`: also those of lost orders in other steps, since the line has ended.
     """
     steps = select(previous_values.c.step).where(previous_values.c.created_by_order == order_id)
     await connection.execute(

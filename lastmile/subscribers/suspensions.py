@@ -1,4 +1,4 @@
-"""The suspensions of lines: from when, why, how, and until when."""
+"""The suspensions of lines, each with its mode, its reason, its start and its end."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ class Suspension:
 
 @dataclass(frozen=True, slots=True)
 class DueResumption:
-    """A suspension whose time is over."""
+    """A suspension whose end has passed, and that no order has ended."""
 
     id: int
     tenant: str
@@ -70,9 +70,9 @@ _DUE = text(
 async def find_due(
     connection: PlatformConnection, after: tuple[datetime, int] | None, *, pause: timedelta, most: int
 ) -> list[DueResumption]:
-    """Return suspensions whose time is over, the oldest first, beginning after the position `after`.
+    """Return suspensions whose end has passed, the oldest first, beginning after the position `after`.
 
-    One that a resume order has tried to end less than `pause` ago is left out.
+    A suspension that a resume order has tried to end less than `pause` ago is left out.
     """
     at, number = after or (None, 0)
     given = {"after_at": at, "after_id": number, "pause": pause, "most": most, "operation": Operation.RESUME}
@@ -90,7 +90,7 @@ async def record_suspension(
     mode: SuspensionMode,
     resume_at: datetime | None,
 ) -> None:
-    """Record that the order suspends the line. Where the order has taken over a suspension, its content is replaced.
+    """Record that the order suspends the line. A suspension that the order has already recorded gets the new content.
 
     Raises:
         LineStateError: `resume_at` has passed.

@@ -1,7 +1,7 @@
 """The workflow that resumes lines whose suspension has reached its end. `client/schedules/plans` says when it runs.
 
-The database holds the end of each suspension. So the end survives a loss of Temporal's data, an earlier resume order
-makes it void, and a line whose resume order fails is tried again.
+The database holds the end of each suspension. So the end survives a loss of Temporal's data, and an earlier resume
+order needs no timer to be cancelled. If a resume order fails, a later run sends another one.
 """
 
 import asyncio

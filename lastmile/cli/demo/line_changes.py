@@ -1,4 +1,4 @@
-"""The demo's changes of one line: suspended, resumed, another plan, another CPE. FreeRADIUS confirms each of them."""
+"""The demo's changes of one line: another plan, another CPE, suspend, resume. FreeRADIUS confirms each change."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -50,7 +50,7 @@ class LineChanges:
         self._rows: list[tuple[Any, ...]] = []
 
     async def run(self, created: Created, user: str, log_in: LogIn) -> bool:
-        """Send the orders one after the other, and show them. Return whether every login was answered as it must be."""
+        """Send the orders one after the other, and show them. Return whether every login got the expected reply."""
         known = await self._known()
         if any(row["ended_at"] is None for row in known.suspensions):
             print_text("The last demo stopped while the line was suspended: it resumes first.")

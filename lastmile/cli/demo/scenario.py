@@ -1,4 +1,4 @@
-"""The demo's scenario: orders become working lines, FreeRADIUS confirms them, and one line is deprovisioned."""
+"""The demo's scenario: orders become lines, FreeRADIUS confirms them, one line changes, one is deprovisioned."""
 
 import asyncio
 from collections import defaultdict

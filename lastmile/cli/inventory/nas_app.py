@@ -23,7 +23,7 @@ Type = Annotated[
     typer.Option(
         "--type",
         help="The attribute template that the NAS understands in a CoA request, as `lastmile radius template list` "
-        "shows it. Default: other, which is told nothing by CoA.",
+        "shows it. Default: other, a type without attributes.",
     ),
 ]
 SecretFile = Annotated[Path | None, typer.Option(help="The file with the new RADIUS secret.")]

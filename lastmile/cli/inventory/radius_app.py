@@ -10,7 +10,7 @@ from lastmile.cli.options import Json
 
 __all__ = ["radius"]
 
-radius = typer.Typer(help="Manage what RADIUS sends for a plan.", no_args_is_help=True)
+radius = typer.Typer(help="Manage the RADIUS attributes of plans.", no_args_is_help=True)
 template = typer.Typer(
     help="Manage attribute templates: the RADIUS attributes of rates, of a walled garden and of a slow line.",
     no_args_is_help=True,

@@ -53,7 +53,7 @@ def renumber(
     ] = None,
     overlap_hours: Annotated[
         int | None,
-        typer.Option(help="How long the line keeps the old prefix after the switch, 0 to 720. Default: 2."),
+        typer.Option(help="The hours for which the line keeps the old prefix, 0 to 720. Default: 2."),
     ] = None,
     tenant: Tenant = None,
     order_id: OrderId = None,
@@ -103,7 +103,7 @@ def change_addressing(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Change the addresses of a line to exactly those that the options describe. What fits already stays."""
+    """Change the addresses of a line to exactly those that the options describe. Addresses that fit stay."""
     from lastmile.cli.orders.single_order import run_order
     from lastmile.contract import ChangeAddressing
 
@@ -351,7 +351,7 @@ def suspend(
     mode: Annotated[
         str,
         typer.Option(
-            help="block (every login is refused), walled_garden (logins reach only the operator's pages) or slow.",
+            help="block (every login is refused), walled_garden (only the operator's pages) or slow (the slow rate).",
         ),
     ],
     until: Annotated[
@@ -364,7 +364,7 @@ def suspend(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Suspend a subscriber's line: no charges, and no internet, or little. The line keeps its addresses."""
+    """Suspend a subscriber's line: no charges, blocked or limited internet access. The line keeps its addresses."""
     from lastmile.cli.orders.single_order import run_order
     from lastmile.contract import SuspendSubscriber
 

@@ -17,7 +17,7 @@ __all__ = ["import_radius"]
 async def import_radius(
     url: str, *, tenant: str | None, connection_type: str, output: Path, report: Path | None, as_json: bool
 ) -> Exit:
-    """Write the orders to `output`, and what does not fit to `report`."""
+    """Write the orders to `output`, and the accounts and attributes that do not fit to `report`."""
     report = report or output.with_name(f"{output.stem}.report.csv")
     tenant = await find_tenant(load_settings(), tenant)
     counts = {"orders": 0, "with_remarks": 0, "left_out": 0}

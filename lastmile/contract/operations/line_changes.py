@@ -28,7 +28,7 @@ def line_change(operation: Operation) -> tuple[Step[Any], ...]:
         ),
         Step(
             "change_onu",
-            "switch the ONU off as it was, and on as it will be",
+            "switch the former ONU off, and the ONU of the changed line on",
             CallKind.DEVICE,
             undo="restore_onu",
             creates=(RecordKind.PREVIOUS_VALUES,),
@@ -36,7 +36,7 @@ def line_change(operation: Operation) -> tuple[Step[Any], ...]:
         ),
         Step(
             "change_cpe",
-            "configure the CPE as it will be",
+            "configure the CPE of the changed line",
             CallKind.DEVICE,
             undo="restore_cpe",
             creates=(RecordKind.PREVIOUS_VALUES,),
@@ -44,7 +44,7 @@ def line_change(operation: Operation) -> tuple[Step[Any], ...]:
         ),
         Step(
             "update_account",
-            "let the RADIUS account follow the line",
+            "update the user name and the option 82 items",
             CallKind.DATABASE,
             undo="restore_account",
             creates=(RecordKind.PREVIOUS_VALUES,),

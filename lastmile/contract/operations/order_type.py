@@ -1,4 +1,4 @@
-"""What an entry of an order type says."""
+"""The entry of an order type."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class OrderType(Generic[OrderT]):
     invariants: tuple[str, ...]
     """The audit's invariants that a finished order of this type must satisfy."""
     refused_in: Mapping[LineState, str] = field(default_factory=dict)
-    """The states of the line in which the order is refused, each with a sentence that says what to order first."""
+    """The states of the line in which the order is refused, each with a sentence for the reason of the refusal."""
 
 
 def verify_line(operation: Operation) -> Step[Any]:
