@@ -13,6 +13,7 @@ from lastmile.contract.lines import Customer, Line
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import Database
 from lastmile.fields.stored import STORED
+from lastmile.radius.groups import Group
 from lastmile.services.credentials import read_password
 from lastmile.services.tenants import list_tenants
 from lastmile.validation_messages import mistakes
@@ -107,7 +108,10 @@ def _exported(tenant: str, row: Row[Any], password: str | None, *, adopt: bool) 
     if missing := [name for name, part in parts.items() if part is None]:
         return ExportedSubscriber(row.subscriber_ref, problem=f"it has no {', no '.join(missing)}")
     held = row.held or {}
-    kbps = row.groupname.partition("@")[0].rsplit("-", 2)[1:]
+    if (group := Group.parse(row.groupname)) is None:
+        return ExportedSubscriber(row.subscriber_ref, problem=f"its RADIUS group {row.groupname} is of no plan")
+    if group.suspended is not None:
+        return ExportedSubscriber(row.subscriber_ref, problem="it is suspended, and a provision puts it into service")
     try:
         order = ProvisionSubscriber.model_validate(
             {
@@ -117,8 +121,8 @@ def _exported(tenant: str, row: Row[Any], password: str | None, *, adopt: bool) 
                 "customer": {name: row.customer[name] for name in Customer.model_fields},
                 "plan": {
                     "name": row.plan,
-                    "download_kbps": int(kbps[0]),
-                    "upload_kbps": int(kbps[1]),
+                    "download_kbps": group.download_kbps,
+                    "upload_kbps": group.upload_kbps,
                     "price_ref": row.price_ref,
                 },
                 "line": {name: row.line[name] for name in Line.model_fields},

@@ -79,7 +79,8 @@ async def test_export_can_be_imported_again(
 async def test_export_names_omitted_subscribers_with_the_reason(
     cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
 ) -> None:
-    await cli("provision", "-", stdin=lines(*map(book.order, (1, 2, 3, 4))))
+    await cli("provision", "-", stdin=lines(*map(book.order, (1, 2, 3, 4, 5))))
+    await cli("suspend", book.ref(5), "--tenant", "acme", "--mode", "block", "--reason", "unpaid")
     await cli("deprovision", book.ref(4), "--tenant", "acme", "--reason", "moved away")
     busy = "INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status) VALUES "
     await owner.execute(f"{busy} ('acme', 'D-1', 'deprovision', 'ends', $1, '', '', 'running')", book.ref(1))
@@ -89,9 +90,10 @@ async def test_export_names_omitted_subscribers_with_the_reason(
     assert [line.split('"order_id": ')[1][:5] for line in ran.out.splitlines()] == ['"O-3"']
     assert ran.err.splitlines() == [
         "1 orders exported.",
-        "2 subscribers were left out:",
+        "3 subscribers were left out:",
         f"  {book.ref(1)}: an order of it has not ended",
         f"  {book.ref(2)}: it has no RADIUS account",
+        f"  {book.ref(5)}: it is suspended, and a provision puts it into service",
     ]
 
 

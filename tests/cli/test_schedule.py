@@ -42,7 +42,7 @@ async def test_schedule_list_shows_each_job(cli: Cli, made: ScheduleManager) -> 
     assert "02:00:00 UTC" in ran.out
     assert "Daily at 02:00" in ran.out
     listed = {one["schedule"]: one for one in (await cli("schedule", "list", "--json")).json}
-    assert list(listed) == ["cleanup", "metrics", "audit"]
+    assert list(listed) == ["cleanup", "metrics", "audit", "resumption"]
     assert listed["cleanup"]["id"] == made.id_of("cleanup")
     assert (listed["cleanup"]["paused"], listed["cleanup"]["last_run"], listed["cleanup"]["missed"]) == (False, None, 0)
 
@@ -79,7 +79,7 @@ async def test_schedule_trigger_without_a_worker_starts_one_run_and_warns(
 async def test_schedule_list_names_missing_schedules(cli: Cli) -> None:
     ran = await cli("schedule", "list")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.count("does not exist: a worker creates it at its start") == 3
+    assert ran.err.count("does not exist: a worker creates it at its start") == 4
     assert (await cli("schedule", "trigger", "audit")).code == 1
 
 

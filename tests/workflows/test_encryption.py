@@ -45,7 +45,7 @@ from tests.support.orders import Orders, parked
 OLD, NEW = {"k1": bytes(range(32))}, {"k2": bytes(32)}
 RING = KeyRing(OLD)
 ROTATION = (RING, KeyRing(OLD | NEW), KeyRing(NEW | OLD), KeyRing(NEW))
-CLEANUP = SCHEDULES[0]
+CLEANUP, AUDIT = SCHEDULES[0], SCHEDULES[2]
 AT_FIVE = ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(5)])])
 SECRETS = {
     "name": "Ada Example",
@@ -175,11 +175,11 @@ async def test_result_without_its_key_names_the_key(stack: EncryptedStack, order
 
 async def test_schedules_survive_a_rotation(stack: EncryptedStack) -> None:
     made = [[await (await stack.manager(ring)).make(plan) for plan in SCHEDULES] for ring in ROTATION]
-    assert made == [[CreateOutcome.CREATED] * 3, *[[CreateOutcome.UNCHANGED] * 3] * 3]
+    assert made == [[CreateOutcome.CREATED] * len(SCHEDULES), *[[CreateOutcome.UNCHANGED] * len(SCHEDULES)] * 3]
     client, manager = await stack.client(ROTATION[-1]), await stack.manager(ROTATION[-1])
     async with stack.worker(client):
         await manager.trigger("audit")
-        while (run := (await manager.status(SCHEDULES[-1])).last_run) is None:
+        while (run := (await manager.status(AUDIT)).last_run) is None:
             pass  # a Schedule cannot be waited for
         await client.get_workflow_handle(run).result()
 
@@ -334,9 +334,9 @@ async def test_recurring_job_that_ran_once_with_the_new_key_needs_the_old_one_no
     for ring in (RING, KeyRing(NEW | OLD), KeyRing(NEW)):
         client, schedules = await stack.client(ring), await stack.manager(ring)
         async with stack.worker(client):
-            await schedules.make(SCHEDULES[-1])
+            await schedules.make(AUDIT)
             await schedules.trigger("audit")
-            while (last := (await schedules.status(SCHEDULES[-1])).last_run) in (None, before):
+            while (last := (await schedules.status(AUDIT)).last_run) in (None, before):
                 pass  # a Schedule cannot be waited for
             assert last is not None
             async with asyncio.timeout(60):

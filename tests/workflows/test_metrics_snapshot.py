@@ -137,9 +137,10 @@ async def test_snapshot_contains_the_state_of_the_schedules(
     await take(client, worker)
     while not any((paused := await shown(database, "lastmile_schedule_paused")).values()):
         await take(client, worker)  # Temporal shows it a moment later
-    assert paused == {("cleanup",): 1, ("metrics",): 0, ("audit",): 0}
-    assert await shown(database, "lastmile_schedule_missed") == {("cleanup",): 0, ("metrics",): 0, ("audit",): 0}
-    assert await shown(database, PRESENT) == {("cleanup",): 1, ("metrics",): 1, ("audit",): 1}
+    assert paused == {("cleanup",): 1, ("metrics",): 0, ("audit",): 0, ("resumption",): 0}
+    missed = await shown(database, "lastmile_schedule_missed")
+    assert missed == {("cleanup",): 0, ("metrics",): 0, ("audit",): 0, ("resumption",): 0}
+    assert await shown(database, PRESENT) == {("cleanup",): 1, ("metrics",): 1, ("audit",): 1, ("resumption",): 1}
     assert await shown(database, SUCCESS) == {}
 
     await schedules.trigger("metrics")
@@ -153,7 +154,7 @@ async def test_snapshot_contains_the_state_of_the_schedules(
 
 async def test_snapshot_marks_missing_schedules(client: Client, worker: Worker, database: Database) -> None:
     await take(client, worker)
-    assert await shown(database, PRESENT) == {("cleanup",): 0, ("metrics",): 0, ("audit",): 0}
+    assert await shown(database, PRESENT) == {("cleanup",): 0, ("metrics",): 0, ("audit",): 0, ("resumption",): 0}
 
 
 async def succeeded_once(database: Database) -> None:
@@ -179,6 +180,6 @@ async def test_snapshot_keeps_the_success_of_a_deleted_schedule(
     await take(client, worker)
     while (present := await shown(database, PRESENT))["cleanup",]:
         await take(client, worker)  # Temporal shows it a moment later
-    assert present == {("cleanup",): 0, ("metrics",): 1, ("audit",): 1}
-    assert await shown(database, "lastmile_schedule_paused") == {("metrics",): 0, ("audit",): 0}
+    assert present == {("cleanup",): 0, ("metrics",): 1, ("audit",): 1, ("resumption",): 1}
+    assert await shown(database, "lastmile_schedule_paused") == {("metrics",): 0, ("audit",): 0, ("resumption",): 0}
     assert await shown(database, SUCCESS) == {("cleanup",): 1777816800}

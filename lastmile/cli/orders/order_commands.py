@@ -53,7 +53,11 @@ def renumber(
     ] = None,
     overlap_hours: Annotated[
         int | None,
-        typer.Option(help="The hours for which the line keeps the old prefix, 0 to 720. Default: 2."),
+        typer.Option(
+            parser=whole_number,
+            metavar="NUMBER",
+            help="The hours for which the line keeps the old prefix, 0 to 720. Default: 2.",
+        ),
     ] = None,
     tenant: Tenant = None,
     order_id: OrderId = None,
@@ -87,7 +91,10 @@ def change_addressing(
     subscriber: Subscriber,
     ipv6_mode: Annotated[str | None, typer.Option(help="none, slaac, stateful, pd or dual_stack. Default: pd.")] = None,
     ipv6_pd_size: Annotated[
-        int | None, typer.Option(help="The length of the delegated prefix, 48 to 64. Default: 56.")
+        int | None,
+        typer.Option(
+            parser=whole_number, metavar="NUMBER", help="The length of the delegated prefix, 48 to 64. Default: 56."
+        ),
     ] = None,
     ipv6_pool: Annotated[str | None, typer.Option(help="The pool of the IPv6 prefix. Default: any.")] = None,
     ipv4_mode: Annotated[str | None, typer.Option(help="none, dynamic or static. Default: none.")] = None,
