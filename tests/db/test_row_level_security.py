@@ -19,6 +19,16 @@ ROLES = ("lastmile_app", "lastmile_platform", "lastmile_radius")
 READ_BY_FREERADIUS = {"radcheck", "radreply", "radusergroup", "radgroupcheck", "radgroupreply", "nas"}
 WRITTEN_BY_FREERADIUS = {"radacct", "radpostauth", "nasreload"}
 
+WITH_RIGHTS_OF_THE_OWNER = {
+    "lastmile_account_named()": [],
+    "lastmile_audit_log()": [],
+    "lastmile_count()": [],
+    "lastmile_find_account(text)": ["lastmile_app", "lastmile_platform", "lastmile_radius"],
+    "lastmile_read_credentials(text)": ["lastmile_app"],
+    "lastmile_recount(text)": ["lastmile_platform"],
+}
+"""The SECURITY DEFINER functions, and the roles that may execute each."""
+
 DENIED = "42501"
 """SQLSTATE insufficient_privilege: no right to the table, or a policy that refuses the row."""
 
@@ -105,6 +115,44 @@ async def test_every_view_uses_the_rights_of_its_reader(owner: asyncpg.Connectio
 async def test_check_finds_a_table_without_row_level_security(owner: asyncpg.Connection) -> None:
     await owner.execute("CREATE TABLE forgotten (id bigint, tenant_id text)")
     assert {table.name for table in await tables(owner) if not table.protected} == {*WITHOUT_TENANT, "forgotten"}
+
+
+async def definer_functions(owner: asyncpg.Connection) -> dict[str, list[str]]:
+    """Every SECURITY DEFINER function there is, with the roles that may execute it."""
+    rows = await owner.fetch(
+        """
+        SELECT p.oid::regprocedure::text AS name, array(
+            SELECT role FROM unnest($1::text[]) AS role WHERE has_function_privilege(role, p.oid, 'EXECUTE')
+        ) AS roles
+        FROM pg_proc p WHERE p.prosecdef AND p.pronamespace = 'public'::regnamespace
+        """,
+        ["public", *ROLES],
+    )
+    return {row["name"]: row["roles"] for row in rows}
+
+
+async def test_functions_with_the_owners_rights_run_for_named_roles_alone(owner: asyncpg.Connection) -> None:
+    assert await definer_functions(owner) == WITH_RIGHTS_OF_THE_OWNER
+
+
+async def test_check_finds_a_function_that_public_may_execute(owner: asyncpg.Connection) -> None:
+    await owner.execute("CREATE FUNCTION forgotten() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'")
+    assert (await definer_functions(owner))["forgotten()"] == ["public", *ROLES]
+
+
+async def test_no_function_returns_the_password_of_another_tenant(
+    populated: asyncpg.Connection, application: Database
+) -> None:
+    account = await populated.fetchrow(
+        "UPDATE radcheck SET value = 'their secret' WHERE tenant_id = 'other' RETURNING username, subscriber_ref"
+    )
+    callable_by_tenants = [name for name, roles in WITH_RIGHTS_OF_THE_OWNER.items() if "lastmile_app" in roles]
+    async with application.tenant("acme") as connection:
+        for name in callable_by_tenants:
+            call = text(f"SELECT f::text FROM {name.replace('text', ':given')} f")
+            for given in account:
+                answers = (await connection.scalars(call, {"given": given})).all()
+                assert "their secret" not in "".join(answers), name
 
 
 async def test_without_a_tenant_nothing_is_seen(populated: asyncpg.Connection, application: Database) -> None:

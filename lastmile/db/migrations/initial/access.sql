@@ -71,6 +71,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE
 GRANT SELECT ON radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, nas TO lastmile_radius;
 GRANT SELECT, INSERT, UPDATE ON radacct, radpostauth, nasreload TO lastmile_radius;
 
+-- The triggers of FreeRADIUS's tables call the function with the rights of the role that writes.
+GRANT EXECUTE ON FUNCTION lastmile_find_account(text) TO lastmile_app, lastmile_platform, lastmile_radius;
+GRANT EXECUTE ON FUNCTION lastmile_read_credentials(text) TO lastmile_app;
+
 -- The trigger writes the audit log; the clean-up deletes old entries.
 GRANT SELECT ON audit_log TO lastmile_app;
 GRANT SELECT, DELETE ON audit_log TO lastmile_platform;

@@ -91,6 +91,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION lastmile_read_credentials IS
     'The user name and the password of a line of the transaction''s tenant. Records in the audit log who asked.';
+REVOKE EXECUTE ON FUNCTION lastmile_read_credentials(text) FROM PUBLIC;
 
 CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON tenants
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('id');

@@ -4,8 +4,7 @@ DROP VIEW delegation_reply_items, delegation_revocations, delegation_census, blo
 -- Those with a row of a table as their argument.
 DROP FUNCTION
     lastmile_due_again, lastmile_pool_is_candidate, lastmile_pool_serves, lastmile_pool_is_changing,
-    lastmile_pool_can_grow, lastmile_session_recorded, lastmile_login_recorded, lastmile_session_may_be_open,
-    lastmile_find_account;
+    lastmile_pool_can_grow, lastmile_session_recorded, lastmile_login_recorded, lastmile_session_may_be_open;
 DROP TABLE
     tenants, orders,
     customers, subscribers, network_profiles, devices, billing_services, billing_events,
@@ -21,5 +20,5 @@ DROP FUNCTION
     lastmile_nth_prefix, lastmile_slot, lastmile_exclusions_lock, lastmile_block_key, lastmile_event_vrf,
     lastmile_order_unfinished, lastmile_order_completed, lastmile_order_rolled_back, lastmile_holder,
     lastmile_radius_username, lastmile_is_account, lastmile_set_radius_tenant, lastmile_set_account,
-    lastmile_account_named, lastmile_set_login_name, lastmile_reply_attribute, lastmile_mark_record_due, lastmile_audit_log, lastmile_read_credentials, lastmile_count,
-    lastmile_recount;
+    lastmile_find_account, lastmile_account_named, lastmile_set_login_name, lastmile_reply_attribute,
+    lastmile_mark_record_due, lastmile_audit_log, lastmile_read_credentials, lastmile_count, lastmile_recount;

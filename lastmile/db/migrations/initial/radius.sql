@@ -211,11 +211,14 @@ COMMENT ON INDEX radpostauth_accepts_by_user IS
     'Lastmile: the accepted logins of a user, to find one whose session accounting has not reported.';
 
 -- SECURITY DEFINER: also the account of another tenant, so that no tenant adds a row to it.
-CREATE FUNCTION lastmile_find_account(named text) RETURNS radcheck LANGUAGE sql STABLE
+CREATE FUNCTION lastmile_find_account(named text, OUT tenant_id text, OUT subscriber_ref text) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT * FROM radcheck WHERE username = named AND lastmile_is_account(attribute, value)
+    SELECT r.tenant_id, r.subscriber_ref FROM radcheck r
+    WHERE r.username = named AND lastmile_is_account(r.attribute, r.value)
 $$;
-COMMENT ON FUNCTION lastmile_find_account IS 'The row of radcheck that is the account with this user name.';
+COMMENT ON FUNCTION lastmile_find_account IS
+    'The tenant and the line of the account with this user name; not its password.';
+REVOKE EXECUTE ON FUNCTION lastmile_find_account(text) FROM PUBLIC;
 
 CREATE FUNCTION lastmile_set_radius_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -229,13 +232,14 @@ COMMENT ON FUNCTION lastmile_set_radius_tenant IS
 CREATE FUNCTION lastmile_set_account() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     generated text[] := regexp_match(NEW.username, '^([^@]+)@([a-z0-9-]+)\.lastmile$');
-    account radcheck;
+    tenant text := generated[2];
+    line text := generated[1];
 BEGIN
     IF generated IS NULL AND NOT lastmile_is_account(NEW.attribute, NEW.value) THEN
-        account := lastmile_find_account(NEW.username);
+        SELECT tenant_id, subscriber_ref INTO tenant, line FROM lastmile_find_account(NEW.username);
     END IF;
-    NEW.tenant_id := coalesce(generated[2], account.tenant_id, NEW.tenant_id, '');
-    NEW.subscriber_ref := coalesce(generated[1], account.subscriber_ref, NEW.subscriber_ref);
+    NEW.tenant_id := coalesce(tenant, NEW.tenant_id, '');
+    NEW.subscriber_ref := coalesce(line, NEW.subscriber_ref);
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION lastmile_set_account IS
@@ -265,6 +269,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION lastmile_account_named IS
     'Give the account the sessions and logins of its user name from before, and its line''s delegations the user name.';
+-- A role that may run the function could make a trigger of it on a table of its own, and write to any tenant that way.
+REVOKE EXECUTE ON FUNCTION lastmile_account_named() FROM PUBLIC;
 CREATE TRIGGER named AFTER INSERT ON radcheck FOR EACH ROW
     WHEN (lastmile_is_account(NEW.attribute, NEW.value) AND NEW.username NOT LIKE '%@%.lastmile')
     EXECUTE FUNCTION lastmile_account_named();
