@@ -55,20 +55,22 @@ class PlanActivities(Activities):
                     "again."
                 )
             after = replace(found, plan=plan.name, download_kbps=plan.download_kbps, upload_kbps=plan.upload_kbps)
-            value = {"before": found.name, "after": after.name, "on_refusal": on_refusal}
-            await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, _RADIUS, value)
-            kept = await previous_values.find(connection, ref.order_id, _RADIUS)
+            kept = await previous_values.keep_way(
+                *(connection, ref.tenant, ref.order_id, ref.subscriber_ref, _RADIUS),
+                *(found.name, after.name),
+                on_refusal=on_refusal,
+            )
             # A repeated attempt finds the account in the new group already, and tells the sessions once more.
-            before = Group.parse(kept["before"]) if kept else None
-            assert before is not None  # an earlier attempt has written the name
-            tells = await self._prepare(connection, user, before, after)
+            was = Group.parse(kept["was"])
+            assert was is not None  # the name of a group that the account was in
+            tells = await self._prepare(connection, user, was, after)
             await move_account(connection, user, after)
         report = done(radius_username=unescaped(user))
-        if before == after:
+        if was == after:
             return report.model_copy(update={"reason": f"the line has plan {after.plan_name} already"})
         if after.suspended:
             return report.model_copy(update={"reason": "the line is suspended: its rates change with the resume"})
-        problems = await self._sessions.change(ref.tenant, user, before, after, on_refusal) if tells else []
+        problems = await self._sessions.change(ref.tenant, user, was, after, on_refusal) if tells else []
         return warned(" ".join(problems), **report.facts) if problems else report
 
     @step

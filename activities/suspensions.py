@@ -75,12 +75,12 @@ class SuspensionActivities(Activities):
             if group is None:
                 return skipped("the subscriber has no RADIUS account")
             after = replace(group, suspended=mode)
-            value = {"before": group.name, "after": after.name}
-            await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, step_name, value)
+            kept = await previous_values.keep_way(
+                connection, ref.tenant, ref.order_id, ref.subscriber_ref, step_name, group.name, after.name
+            )
             await move_account(connection, user, after)
-            kept = await previous_values.find(connection, ref.order_id, step_name) or value
             beyond_database("tell the live sessions")
-        problems = await self._tell(ref, user, kept["before"], kept["after"])
+        problems = await self._tell(ref, user, kept["was"], kept["after"])
         return warned("; ".join(problems)) if problems else done()
 
     async def _restore(self, ref: StepContext, step_name: str) -> StepReport:

@@ -7,13 +7,13 @@ subscriber runs at a time, so a row of another order belongs to an order that en
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import delete, select, true
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import cast, delete, select, true
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from lastmile.db import TenantConnection
 from lastmile.subscribers.tables import previous_values
 
-__all__ = ["find", "has_kept", "keep", "kept_by_every_order", "settle", "take"]
+__all__ = ["find", "has_kept", "keep", "keep_way", "kept_by_every_order", "settle", "take"]
 
 
 async def keep(
@@ -33,6 +33,40 @@ async def keep(
         "value": dict(value),
     }
     await connection.execute(insert(previous_values).values(row).on_conflict_do_nothing())
+
+
+async def keep_way(
+    connection: TenantConnection,
+    tenant: str,
+    order_id: str,
+    subscriber_ref: str,
+    step: str,
+    present: str,
+    after: str,
+    **own: Any,
+) -> dict[str, Any]:
+    """Keep the way from `present` to `after`, and return the kept value.
+
+    Its `before` is the first value ever kept. Its `was` is what the last change replaced: a repeated call finds the
+    change made and leaves it, and an order that took over a lost order replaces what that order had changed. `after`
+    and `own` are those of this order.
+    """
+    mine = {"after": after, **own} | ({} if present == after else {"was": present})
+    row = {
+        "tenant_id": tenant,
+        "created_by_order": order_id,
+        "step": step,
+        "subscriber_ref": subscriber_ref,
+        "value": {"before": present, "was": present, **mine},
+    }
+    kept = insert(previous_values).values(row)
+    kept = kept.on_conflict_do_update(
+        index_elements=previous_values.primary_key.columns,
+        set_={"value": previous_values.c.value.concat(cast(mine, JSONB))},
+    )
+    value = await connection.scalar(kept.returning(previous_values.c.value))
+    assert value is not None  # either way there is a row
+    return dict(value)
 
 
 async def has_kept(connection: TenantConnection, order_id: str, step: str) -> bool:

@@ -23,6 +23,7 @@ from lastmile.worker import build_worker
 from tests.support.faults import Faults, Gate, refused
 from tests.support.orders import PLAN, Orders, log_in, outcomes, what_is_there
 from tests.support.radius_server import running_radius
+from tests.workflows.test_takeover import lost
 
 SESSION = "4F0C-01"
 
@@ -107,6 +108,32 @@ async def test_rolled_back_change_tells_the_session_its_old_rate_again(
     rates = [(await mikrotik.next_request()).attributes["Mikrotik-Rate-Limit"] for _ in range(2)]
     assert rates == [["500000k/1000000k"], ["250000k/500000k"]]
     assert await what_is_there(owner) == before
+
+
+async def test_undo_after_a_lost_change_tells_the_session_the_first_rate_again(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, mikrotik: ScriptedNas, faults: Faults
+) -> None:
+    """The lost order asked for the plan that the line has."""
+    await lastmile.execute(orders.provision())
+    await log_in(owner, orders, SESSION, mikrotik)
+    await lost(lastmile, orders.change_plan("O-3", plan=PLAN), faults, "finish_order")
+    faults.before["O-4", "finish_order"] = refused
+
+    assert (await lastmile.execute(orders.change_plan("O-4"))).status is ResultStatus.ROLLED_BACK
+    rates = [(await mikrotik.next_request()).attributes["Mikrotik-Rate-Limit"] for _ in range(2)]
+    assert rates == [["500000k/1000000k"], ["250000k/500000k"]]
+
+
+async def test_change_back_to_the_plan_before_a_lost_change_tells_the_session(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, mikrotik: ScriptedNas, faults: Faults
+) -> None:
+    await lastmile.execute(orders.provision())
+    await log_in(owner, orders, SESSION, mikrotik)
+    await lost(lastmile, orders.change_plan("O-3"), faults, "finish_order")
+
+    assert (await lastmile.execute(orders.change_plan("O-4", plan=PLAN))).status is ResultStatus.COMPLETED
+    rates = [(await mikrotik.next_request()).attributes["Mikrotik-Rate-Limit"] for _ in range(2)]
+    assert rates == [["500000k/1000000k"], ["250000k/500000k"]]
 
 
 async def test_rolled_back_charge_leaves_two_events_that_cancel_out(

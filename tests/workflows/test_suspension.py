@@ -167,6 +167,20 @@ async def test_next_order_undoes_what_a_lost_run_has_changed(
     assert await what_is_there(owner) == before
 
 
+async def test_block_after_a_lost_slow_mode_ends_the_session(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas, faults: Faults
+) -> None:
+    await owner.execute("UPDATE nas SET type = 'wispr'")
+    await lastmile.execute(orders.provision())
+    await log_in(owner, orders, "4F0C-01", nas)
+    await lost(lastmile, orders.suspend(mode="slow"), faults, "finish_order")
+
+    result = await lastmile.execute(orders.suspend("O-5", mode="block"))
+
+    assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
+    assert [(await nas.next_request()).code for _ in range(2)] == [CoARequest, DisconnectRequest]
+
+
 async def test_suspend_with_a_silent_nas_is_degraded(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
 ) -> None:
