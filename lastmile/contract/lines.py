@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from lastmile.fields.devices import MacAddress, OnuSerial
 from lastmile.fields.scalars import WholeNumber, any_case
 from lastmile.fields.stored import is_stored
-from lastmile.fields.text import PRINTABLE, UNPADDED, USERNAME
+from lastmile.fields.text import GENERATED_ONLY, PRINTABLE, UNPADDED, USERNAME, looks_generated
 
 __all__ = [
     "Access",
@@ -158,6 +158,11 @@ class Line(_Model):
             )
         if self.identified_by is not None and None in self._identity:
             raise ValueError(f"identified_by '{self.identified_by}' needs {' and '.join(self.identified_by.fields)}")
+        if self.identified_by is not None and looks_generated(self.login_name or ""):
+            raise ValueError(
+                f"identified_by '{self.identified_by}' makes the user name {self.login_name}. "
+                f"A user name {GENERATED_ONLY}"
+            )
         if self.option82_policy is Option82Policy.ENFORCE and self.circuit_id is None and self.remote_id is None:
             raise ValueError("option82_policy 'enforce' needs circuit_id or remote_id")
         return self

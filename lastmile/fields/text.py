@@ -8,7 +8,7 @@ from lastmile.fields.rules import rule_error
 from lastmile.fields.stored import is_stored
 from lastmile.fields.unsafe import UNSAFE_CHARACTER, escape
 
-__all__ = ["PRINTABLE", "UNPADDED", "USERNAME", "Text"]
+__all__ = ["GENERATED_ONLY", "PRINTABLE", "UNPADDED", "USERNAME", "Text", "looks_generated"]
 
 
 def _printable(text: str, info: ValidationInfo) -> str:
@@ -40,9 +40,17 @@ UNPADDED: Final = AfterValidator(_unpadded)
 """The validator for text that is compared with a device's value. A table of orders loses blanks around a cell."""
 
 
+GENERATED_ONLY: Final = "must not end with .lastmile, since Lastmile generates those user names"
+
+
+def looks_generated(username: str) -> bool:
+    """Return whether the user name ends like those that Lastmile generates."""
+    return username.lower().endswith(".lastmile")
+
+
 def _username(text: str) -> str:
-    if text.lower().endswith(".lastmile"):
-        raise rule_error("must not end with .lastmile, since Lastmile generates those user names")
+    if looks_generated(text):
+        raise rule_error(GENERATED_ONLY)
     return text
 
 

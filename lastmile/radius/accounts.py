@@ -220,7 +220,7 @@ async def follow_line(connection: TenantConnection, tenant: str, subscriber_ref:
     Return the user name before and after. The live sessions keep the former user name.
 
     Raises:
-        AccountConflictError: another line has the new user name.
+        AccountConflictError: another line has the new user name, or the user name looks like a generated one.
     """
     before, after = (
         await find_username(connection, tenant, subscriber_ref),

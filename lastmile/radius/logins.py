@@ -7,6 +7,8 @@ would expand, or even execute, a text within quotation marks.
 from collections.abc import Mapping
 
 from lastmile.contract.lines import Access, Line, Option82Policy
+from lastmile.fields.text import GENERATED_ONLY, looks_generated
+from lastmile.radius.errors import AccountConflictError
 from lastmile.radius.escaping import escaped
 
 __all__ = [
@@ -37,8 +39,19 @@ def username(tenant: str, subscriber_ref: str) -> str:
 
 
 def stored_username(tenant: str, subscriber_ref: str, line: Line) -> str:
-    """Return the line's user name as FreeRADIUS looks it up."""
-    return username(tenant, subscriber_ref) if line.login_name is None else escaped(line.login_name)
+    """Return the line's user name as FreeRADIUS looks it up.
+
+    Raises:
+        AccountConflictError: the user name looks like the generated one of a line. The model refuses such a line, but
+            `relocate` changes the circuit id of a stored line.
+    """
+    if line.login_name is None:
+        return username(tenant, subscriber_ref)
+    if looks_generated(line.login_name):
+        raise AccountConflictError(
+            f"line: the user name {line.login_name} {GENERATED_ONLY}. Give the line another circuit_id or remote_id."
+        )
+    return escaped(line.login_name)
 
 
 def credential(line: Line, password: str) -> tuple[str, str]:

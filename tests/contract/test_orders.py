@@ -254,6 +254,19 @@ def test_every_operation_on_a_subscriber_has_one_workflow_id() -> None:
         ({"option82_policy": "enforce"}, "option82_policy 'enforce' needs circuit_id or remote_id"),
         ({"username": "S-2@acme.Lastmile"}, "must not end with .lastmile"),
         ({"username": " a"}, "without blanks"),
+        (
+            {"access": "ipoe", "identified_by": "circuit_id", "circuit_id": "S-2@acme.Lastmile"},
+            "makes the user name S-2@acme.Lastmile. A user name must not end with .lastmile",
+        ),
+        (
+            {
+                "access": "ipoe",
+                "identified_by": "circuit_and_remote_id",
+                "circuit_id": "S-2@acme",
+                "remote_id": "lastmile",
+            },
+            "makes the user name S-2@acme.lastmile",
+        ),
     ],
 )
 def test_login_that_no_bng_can_send_is_refused(line: dict[str, Any], words: str) -> None:

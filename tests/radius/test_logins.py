@@ -5,9 +5,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import insert
 
 from lastmile.contract.lines import Line
 from lastmile.db import Database
+from lastmile.fields.stored import STORED
 from lastmile.radius.accounts import (
     block_account,
     create_account,
@@ -18,6 +20,7 @@ from lastmile.radius.accounts import (
     unblock_account,
 )
 from lastmile.radius.errors import AccountConflictError
+from lastmile.radius.tables import radcheck
 from tests.conftest import copy_of
 from tests.support.radius_server import Radius, running_radius
 
@@ -179,3 +182,33 @@ async def test_account_does_not_follow_its_line_to_the_user_name_of_another(isp:
     await isp.create("S-2", username="eve@isp.example")
     with pytest.raises(AccountConflictError, match=r"ada@isp\.example already belongs to another line"):
         await isp.act(follow_line, "acme", "S-2", Line(connection_type="ftth", username="ada@isp.example"))
+
+
+async def test_account_does_not_follow_its_line_to_a_generated_user_name(isp: Isp) -> None:
+    there: dict[str, Any] = {"connection_type": "ftth", "access": "ipoe", "identified_by": "circuit_id"}
+    await isp.create(**there, circuit_id=CIRCUIT)
+    moved = Line.model_validate(there | {"circuit_id": "S-2@acme.lastmile"}, context=STORED)
+    with pytest.raises(AccountConflictError, match=r"S-2@acme\.lastmile must not end with \.lastmile"):
+        await isp.act(follow_line, "acme", "S-1", moved)
+
+
+@pytest.mark.parametrize("user", ["S-1@acme.lastmile", "a@b@acme.lastmile", "S-1@Acme.lastmile", "S-1@isp.example"])
+async def test_delegation_has_the_user_name_of_its_lines_account(isp: Isp, user: str) -> None:
+    """Row-level security, accounts and delegations agree on whether a user name is a generated one."""
+    owner = isp.radius.database
+    async with isp.database.tenant("acme") as connection:
+        await connection.execute(
+            insert(radcheck).values(
+                username=user, attribute="Auth-Type", op=":=", value="Accept", tenant_id="acme", subscriber_ref="S-1"
+            )
+        )
+    async with owner.transaction():
+        await owner.execute(
+            """
+            INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key,
+                                     created_by_order, state)
+            SELECT 'acme', id, 0, '2001:db8::/56', 'S-1', 'ipv6_pd', 'k', 'o1', 'active' FROM pools WHERE name = 'home'
+            """
+        )
+        assert await owner.fetchval("SELECT username FROM delegation_reply_items") == user
+        await owner.execute("DELETE FROM delegations")

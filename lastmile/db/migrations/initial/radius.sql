@@ -19,6 +19,13 @@ $$;
 COMMENT ON FUNCTION lastmile_radius_username IS
     'The user name that Lastmile generates (lastmile.radius.accounts.username). The planner inlines it.';
 
+CREATE FUNCTION lastmile_parse_username(username text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT regexp_match(username, '^([^@]+)@([a-z0-9-]+)\.lastmile$')
+$$;
+COMMENT ON FUNCTION lastmile_parse_username IS
+    'The line and the tenant that a generated user name names; NULL: Lastmile has not generated the user name. The '
+    'planner inlines it.';
+
 CREATE FUNCTION lastmile_is_account(attribute text, value text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT attribute = 'Cleartext-Password' OR attribute = 'Auth-Type' AND value = 'Accept'
@@ -222,7 +229,7 @@ REVOKE EXECUTE ON FUNCTION lastmile_find_account(text) FROM PUBLIC;
 
 CREATE FUNCTION lastmile_set_radius_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.tenant_id := coalesce(substring(NEW.username FROM '^[^@]+@([a-z0-9-]+)\.lastmile$'),
+    NEW.tenant_id := coalesce((lastmile_parse_username(NEW.username))[2],
                               (lastmile_find_account(NEW.username)).tenant_id, NEW.tenant_id, '');
     RETURN NEW;
 END $$;
@@ -231,7 +238,7 @@ COMMENT ON FUNCTION lastmile_set_radius_tenant IS
 
 CREATE FUNCTION lastmile_set_account() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    generated text[] := regexp_match(NEW.username, '^([^@]+)@([a-z0-9-]+)\.lastmile$');
+    generated text[] := lastmile_parse_username(NEW.username);
     tenant text := generated[2];
     line text := generated[1];
 BEGIN
@@ -272,7 +279,7 @@ COMMENT ON FUNCTION lastmile_account_named IS
 -- A role that may run the function could make a trigger of it on a table of its own, and write to any tenant that way.
 REVOKE EXECUTE ON FUNCTION lastmile_account_named() FROM PUBLIC;
 CREATE TRIGGER named AFTER INSERT ON radcheck FOR EACH ROW
-    WHEN (lastmile_is_account(NEW.attribute, NEW.value) AND NEW.username NOT LIKE '%@%.lastmile')
+    WHEN (lastmile_is_account(NEW.attribute, NEW.value) AND lastmile_parse_username(NEW.username) IS NULL)
     EXECUTE FUNCTION lastmile_account_named();
 CREATE TRIGGER renamed AFTER UPDATE OF username ON radcheck FOR EACH ROW
     WHEN (lastmile_is_account(NEW.attribute, NEW.value)) EXECUTE FUNCTION lastmile_account_named();
@@ -282,7 +289,7 @@ BEGIN
     NEW.login_name := (
         SELECT username FROM radcheck
         WHERE tenant_id = NEW.tenant_id AND subscriber_ref = NEW.subscriber_ref
-          AND lastmile_is_account(attribute, value) AND username NOT LIKE '%@%.lastmile');
+          AND lastmile_is_account(attribute, value) AND lastmile_parse_username(username) IS NULL);
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION lastmile_set_login_name IS 'Set the user name of the line, unless it is a generated one.';
