@@ -16,6 +16,15 @@ from lastmile.subscribers.tables import previous_values
 __all__ = ["find", "has_kept", "keep", "keep_way", "kept_by_every_order", "settle", "take"]
 
 
+_OPPOSITE = {
+    "suspend_addresses": "resume_addresses",
+    "suspend_radius_account": "resume_radius_account",
+    "suspend_billing_service": "resume_billing_service",
+}
+"""Steps that replace the same thing: the one that is done last says what the line has."""
+_OPPOSITE |= {resume: suspend for suspend, resume in _OPPOSITE.items()}
+
+
 async def keep(
     connection: TenantConnection,
     tenant: str,
@@ -108,14 +117,17 @@ async def take(connection: TenantConnection, order_id: str, step: str) -> dict[s
 
 
 async def settle(connection: TenantConnection, subscriber_ref: str, order_id: str, *, everything: bool) -> None:
-    """Delete the previous values of the completed order, and those of lost orders in the same steps.
+    """Delete the previous values of the completed order, and those of lost orders in the same or opposite steps.
 
     `everything`: also those of lost orders in other steps, since the line has ended.
     """
-    steps = select(previous_values.c.step).where(previous_values.c.created_by_order == order_id)
+    steps = await connection.scalars(
+        select(previous_values.c.step).where(previous_values.c.created_by_order == order_id)
+    )
+    settled = {step for done in steps for step in (done, _OPPOSITE.get(done, done))}
     await connection.execute(
         delete(previous_values).where(
             previous_values.c.subscriber_ref == subscriber_ref,
-            true() if everything else previous_values.c.step.in_(steps),
+            true() if everything else previous_values.c.step.in_(settled),
         )
     )

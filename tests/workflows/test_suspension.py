@@ -167,6 +167,24 @@ async def test_next_order_undoes_what_a_lost_run_has_changed(
     assert await what_is_there(owner) == before
 
 
+@pytest.mark.parametrize(("first", "opposite"), [("suspend", "resume"), ("resume", "suspend")])
+async def test_opposite_of_a_lost_order_settles_what_the_lost_order_kept(
+    lastmile: Lastmile,
+    orders: Orders,
+    owner: asyncpg.Connection,
+    database: Database,
+    faults: Faults,
+    first: str,
+    opposite: str,
+) -> None:
+    await (lastmile.execute(orders.provision()) if first == "suspend" else suspended(lastmile, orders))
+    await lost(lastmile, orders.of(first, "O-5"), faults, "finish_order")
+
+    assert (await lastmile.execute(orders.of(opposite, "O-6"))).status is ResultStatus.COMPLETED
+    assert await owner.fetchval("SELECT count(*) FROM previous_values") == 0
+    assert not [words for words in await findings(database) if words.startswith("half_changed")]
+
+
 async def test_block_after_a_lost_slow_mode_ends_the_session(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas, faults: Faults
 ) -> None:
