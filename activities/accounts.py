@@ -1,26 +1,40 @@
 """The steps on RADIUS accounts."""
 
-from activities.base import Activities, done, step, undone
+from datetime import timedelta
+
+from activities.base import Activities, beyond_database, done, step, undone, warned
 from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Line, ServicePlan
 from lastmile.db import Database
 from lastmile.encryption.keys import KeyRing
 from lastmile.radius import accounts, given_passwords
+from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.errors import GivenPasswordError
 from lastmile.radius.escaping import unescaped
+from lastmile.radius.logins import stored_username
+from lastmile.services.sessions import Sessions
 from lastmile.subscribers import previous_values
 from lastmile.subscribers.line_changes import read_line_before
 from lastmile.subscribers.records import read_line
 
 __all__ = ["AccountActivities"]
 
+_ACCOUNT = "update_account"
+
 
 class AccountActivities(Activities):
-    """The steps and undos on the RADIUS account of a subscriber."""
+    """The steps and undos on the RADIUS account of a subscriber; `longest` is the longest possible session."""
 
-    def __init__(self, database: Database, keys: KeyRing | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        authorization: DynamicAuthorization,
+        longest: timedelta,
+        keys: KeyRing | None = None,
+    ) -> None:
         """`keys` decrypt the passwords that orders give."""
         super().__init__(database)
+        self._sessions = Sessions(database, authorization, longest)
         self._keys = keys
 
     @step
@@ -79,29 +93,57 @@ class AccountActivities(Activities):
 
     @step
     async def update_account(self, ref: StepContext) -> StepReport:
-        """Give the account the user name and the option 82 items of its changed line."""
+        """Give the account the user name and the option 82 items of its changed line.
+
+        No later step finds a session under the former user name, so such sessions end here.
+        """
         async with self._order(ref) as connection:
             line = await read_line(connection, ref.subscriber_ref)
             assert line is not None  # change_line has read it
             before, after = await accounts.follow_line(connection, ref.tenant, ref.subscriber_ref, line)
             value = {"username": before}
-            await previous_values.keep(
-                connection, ref.tenant, ref.order_id, ref.subscriber_ref, "update_account", value
-            )
+            await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, _ACCOUNT, value)
+            # A repeated attempt, and an order that takes over a lost one, find the account renamed already.
+            kept = await previous_values.kept_by_every_order(connection, ref.subscriber_ref, _ACCOUNT)
+            former = _former([before, *(one["username"] for one in kept)], after)
         report = done(radius_username=unescaped(after))
-        if before == after:
+        if not former:
             return report
-        words = f"the user name is {unescaped(after)} from the next login on, and was {unescaped(before)}"
+        words = f"the user name is {unescaped(after)}, and was {', '.join(map(unescaped, former))}"
+        problems = await self._end_sessions(ref, former)
+        if problems:
+            return warned("; ".join([words, *problems]), **report.facts)
         return report.model_copy(update={"reason": words})
 
     @step
     async def restore_account(self, ref: StepContext) -> StepReport:
+        """Undo `update_account`, and end the sessions under the user name of the changed line."""
         async with self._order(ref) as connection:
-            previous = await previous_values.take(connection, ref.order_id, "update_account")
+            previous = await previous_values.find(connection, ref.order_id, _ACCOUNT)
+            changed = await read_line(connection, ref.subscriber_ref)
             line = await read_line_before(connection, ref.order_id)
-            if previous is not None and line is not None:
-                await accounts.follow_line(connection, ref.tenant, ref.subscriber_ref, line)
-        return undone(previous is not None)
+            if previous is None or line is None or changed is None:
+                return undone(False)
+            before, after = await accounts.follow_line(connection, ref.tenant, ref.subscriber_ref, line)
+            # A repeated attempt finds the account restored already, but the line still changed.
+            former = _former([before, stored_username(ref.tenant, ref.subscriber_ref, changed)], after)
+        problems = await self._end_sessions(ref, former)
+        async with self._order(ref) as connection:
+            await previous_values.take(connection, ref.order_id, _ACCOUNT)
+        return warned("; ".join(problems)) if problems else undone(True)
+
+    async def _end_sessions(self, ref: StepContext, users: list[str]) -> list[str]:
+        """End the sessions under these user names. Return what is in doubt, as text."""
+        problems = [problem for user in users for problem in await self._sessions.disconnect(ref.tenant, user)]
+        return [*problems, "end such a session on its NAS: no later order looks for it"] if problems else []
+
+
+def _former(users: list[str], present: str) -> list[str]:
+    """Return the user names other than the present one, and leave the group of steps if there are any."""
+    former = sorted({*users} - {present})
+    if former:
+        beyond_database("end the sessions of the former user name")
+    return former
 
 
 def _password_is_gone(ref: StepContext) -> GivenPasswordError:

@@ -91,7 +91,7 @@ def build_worker(
     observer = ActivityInterceptor()
     steps = _activities(
         RecordActivities(database),
-        AccountActivities(database, settings.key_ring),
+        AccountActivities(database, authorization, quarantine.unconfirmed, settings.key_ring),
         AddressActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
         ReplacementActivities(database, authorization, quarantine, netbox, vrf_attribute=vrf),
         DeviceActivities(database, onu, cpe),

@@ -217,7 +217,8 @@ async def create_account(
 async def follow_line(connection: TenantConnection, tenant: str, subscriber_ref: str, line: Line) -> tuple[str, str]:
     """Give the account the user name and the option 82 items of its line, which has changed. Keep its password.
 
-    Return the user name before and after. The live sessions keep the former user name.
+    Return the user name before and after. Live sessions keep the former user name, by which no later order finds them:
+    the caller ends them after the commit.
 
     Raises:
         AccountConflictError: another line has the new user name, or the user name looks like a generated one.

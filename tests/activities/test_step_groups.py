@@ -70,7 +70,7 @@ async def make(database: Database) -> AsyncIterator[Make]:
         def made(onu: Controller | None = None, **others: Any) -> OrderActivities:
             parts = (
                 RecordActivities(database),
-                AccountActivities(database),
+                AccountActivities(database, authorization, QUARANTINE.unconfirmed),
                 AddressActivities(database, authorization, QUARANTINE),
                 DeviceActivities(database, onu),
             )

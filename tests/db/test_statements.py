@@ -159,7 +159,8 @@ async def test_steps(
     database: Database, counter: Counter, owner: asyncpg.Connection, authorization: DynamicAuthorization
 ) -> None:
     """A whole line up and down, a second attempt of each step, and each undo of an order that made nothing."""
-    records, accounts = RecordActivities(database), AccountActivities(database)
+    records = RecordActivities(database)
+    accounts = AccountActivities(database, authorization, QUARANTINE.unconfirmed)
     addresses, devices = AddressActivities(database, authorization, QUARANTINE), DeviceActivities(database)
     environment = ActivityEnvironment()
 

@@ -42,7 +42,7 @@ class AuditedEnv:
         self.owner = owner
         self._orders = OrderActivities(database, StepGroups({}))
         self._records = RecordActivities(database)
-        self._accounts = AccountActivities(database)
+        self._accounts = AccountActivities(database, authorization, QUARANTINE.unconfirmed)
         self._addresses = AddressActivities(database, authorization, QUARANTINE, vrf_attribute=VRF_ATTRIBUTE)
         self._devices = DeviceActivities(database)
         self._device_changes = DeviceChangeActivities(database)

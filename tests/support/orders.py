@@ -232,10 +232,12 @@ async def until_refused(dispatch: WorkflowHandle[Any, Any]) -> None:
             return
 
 
-async def log_in(owner: asyncpg.Connection, orders: Orders, session: str, nas: ScriptedNas | str) -> None:
-    """Record a session as FreeRADIUS's accounting does."""
+async def log_in(
+    owner: asyncpg.Connection, orders: Orders, session: str, nas: ScriptedNas | str, user: str = ""
+) -> None:
+    """Record a session as FreeRADIUS's accounting does; `user`: not that of a generated user name."""
     address = nas if isinstance(nas, str) else nas.nas.address
-    user = f"{orders.ref}@acme.lastmile"
+    user = user or f"{orders.ref}@acme.lastmile"
     if isinstance(nas, ScriptedNas):
         nas.sessions[session] = {"User-Name": user}
     await owner.execute(

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -134,12 +135,16 @@ async def test_rotate_credentials_replaces_the_password_and_nothing_else(
 
 
 async def test_restore_password_brings_the_former_password_back(
-    crm: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database
+    crm: Lastmile,
+    orders: Orders,
+    owner: asyncpg.Connection,
+    database: Database,
+    authorization: DynamicAuthorization,
 ) -> None:
     """Without a workflow: the step shares its transaction with the closing, and seldom commits before an undo."""
     await crm.execute(given(orders))
     before = await what_is_there(owner)
-    steps, run = AccountActivities(database), ActivityEnvironment().run
+    steps, run = AccountActivities(database, authorization, timedelta(days=1)), ActivityEnvironment().run
     ref = StepContext(tenant="acme", order_id="O-2", subscriber_ref=orders.ref)
     async with database.tenant("acme") as connection:
         await open_order(connection, "acme", "O-2", "rotate_credentials", orders.ref, "d", "r1")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 from pydantic import ValidationError
+from pyrad.packet import DisconnectRequest
 from temporalio.client import Client
 
 from lastmile.audit.audit import check
@@ -13,17 +14,20 @@ from lastmile.client.orders import Lastmile
 from lastmile.contract import Decision, ReplaceDevice, ResultStatus
 from lastmile.contract.lines import Line
 from lastmile.db import Database
+from lastmile.devstack.nas import ScriptedNas
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.services.dry_run import dry_run
 from lastmile.services.order_files.reader import NumberedOrder
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
 from tests.support.controllers import RecordingController
-from tests.support.faults import Faults, refused
-from tests.support.orders import Orders, outcomes, parked, what_is_there
+from tests.support.faults import Faults, Gate, broken, once, refused
+from tests.support.orders import Orders, log_in, outcomes, parked, what_is_there
 from tests.workflows.test_takeover import lost
 
 OLD, NEW, THIRD = "ACME00000000", "ACME0000FFFF", "ACME0000EEEE"
+OLD_MAC, NEW_MAC = "00:1a:2b:00:00:00", "00:1a:2b:00:ff:ff"
+BY_MAC = Line(connection_type="ftth", onu_serial=OLD, cpe_mac=OLD_MAC, access="ipoe", identified_by="mac")
 
 
 @pytest.fixture
@@ -226,6 +230,59 @@ async def test_replace_device_after_a_skipped_undo_switches_off_what_that_order_
 
     assert set(olt.on) == {OLD}
     assert await findings(database) == []
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+async def test_replace_device_that_renames_the_account_ends_the_session_of_the_former_name(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas, faults: Faults, repeated: bool
+) -> None:
+    """No order finds a session by the former name. A repeated attempt finds the account renamed already."""
+    await lastmile.execute(orders.provision(line=BY_MAC))
+    await log_in(owner, orders, "4F0C-01", nas, OLD_MAC)
+    if repeated:
+        faults.after[("O-2", "update_account")] = once(broken)
+
+    result = await lastmile.execute(orders.replace_device(cpe_mac=NEW_MAC))
+
+    assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])
+    assert result.steps[-1].reason == f"the user name is {NEW_MAC}, and was {OLD_MAC}"
+    asked = [await nas.next_request() for _ in range(2 if repeated else 1)]
+    for request in asked:
+        assert (request.code, request.session) == (DisconnectRequest, "4F0C-01")
+        assert request.attributes["User-Name"] == [OLD_MAC]
+    assert not nas.sessions
+
+
+async def test_replace_device_with_a_silent_nas_is_degraded(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
+) -> None:
+    await lastmile.execute(orders.provision(line=BY_MAC))
+    await log_in(owner, orders, "4F0C-01", nas, OLD_MAC)
+    nas.script = lambda _: None
+
+    result = await lastmile.execute(orders.replace_device(cpe_mac=NEW_MAC))
+
+    assert (result.status, outcomes(result)["update_account"]) == (ResultStatus.DEGRADED, "warned")
+    assert "did not answer the Disconnect-Request for session 4F0C-01" in result.warnings[0]
+    assert await owner.fetchval("SELECT username FROM radcheck") == NEW_MAC
+
+
+async def test_replace_device_that_is_rolled_back_ends_the_session_of_the_new_name(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas, faults: Faults
+) -> None:
+    """The new device has logged in meanwhile."""
+    await lastmile.execute(orders.provision(line=BY_MAC))
+    before = await what_is_there(owner)
+    gate = faults.after[("O-2", "update_account")] = Gate()
+    run = await lastmile.start(orders.replace_device(cpe_mac=NEW_MAC))
+    await gate.reached.wait()
+    await log_in(owner, orders, "4F0C-02", nas, NEW_MAC)
+    await run.handle.cancel()
+    gate.open()
+
+    assert (await run.result()).status is ResultStatus.ROLLED_BACK
+    assert (await nas.next_request()).session == "4F0C-02"
+    assert await what_is_there(owner) == before
 
 
 async def test_dry_run_of_replace_device_says_what_would_change(

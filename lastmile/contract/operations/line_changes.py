@@ -44,8 +44,8 @@ def line_change(operation: Operation) -> tuple[Step[Any], ...]:
         ),
         Step(
             "update_account",
-            "update the user name and the option 82 items",
-            CallKind.DATABASE,
+            "update the user name and the option 82 items, end the sessions of a former user name",
+            CallKind.RADIUS,
             undo="restore_account",
             creates=(RecordKind.PREVIOUS_VALUES,),
             changes=(RecordKind.RADIUS_ACCOUNT,),

@@ -180,7 +180,9 @@ class Case:
         at = self.flow.activities.index(self.activity)
         # The last step and the closing begin together.
         pivot = self.flow.activities.index(self.flow.pivot or self.flow.last)
-        begins = at == pivot or (not self.flow.pivot and self.activity == CLOSE)
+        if not self.flow.pivot and not self.flow.joins_closing:
+            pivot += 1
+        begins = at == pivot or (self.flow.ends_with_closing and self.activity == CLOSE)
         followed = at < pivot or (begins and self.fault is Fault.CANCEL_BEFORE)
         forward = replace(self._forward(), late_cancel=self.fault is not Fault.CANCEL_RACING)
         if self.fault is Fault.CANCEL_RACING:

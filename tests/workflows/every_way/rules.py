@@ -92,7 +92,7 @@ _SUSPENDED = _set("suspended: walled_garden, prefix suspended, group suspended, 
 class Flow:
     """An operation: what it starts from, its steps, and the first step that there is no way back from.
 
-    Without such a step, the order can be taken back until its last step, which is done with the closing.
+    Without such a step, the order can be taken back until its last step, or until the closing if they are apart.
     """
 
     begins_with: Facts
@@ -106,6 +106,11 @@ class Flow:
     @property
     def activities(self) -> list[str]:
         return [OPEN, *(step.name for step in self.steps), *([CLOSE] if self.joins_closing else [])]
+
+    @property
+    def ends_with_closing(self) -> bool:
+        """The last step that can be taken back is done with the closing, too late for a cancel."""
+        return self.joins_closing and not self.pivot
 
     @property
     def before_pivot(self) -> tuple[Rule, ...]:
@@ -305,6 +310,7 @@ OPERATIONS = {
             ),
             _UPDATE_ACCOUNT,
         ),
+        joins_closing=False,
         after=("provision",),
     ),
     "relocate": Flow(
@@ -316,6 +322,7 @@ OPERATIONS = {
             Rule("change_cpe", f"{PREVIOUS} change_cpe", undo=Undo("restore_cpe"), says="skipped"),
             _UPDATE_ACCOUNT,
         ),
+        joins_closing=False,
         after=("provision",),
     ),
     "change_plan": Flow(

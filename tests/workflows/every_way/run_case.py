@@ -200,7 +200,7 @@ async def _failing(env: CaseEnvironment, case: Case, order: AnyOrder) -> OrderRu
         return await env.lastmile.start(order)
     gates = {Fault.UNDO_CANCELLED: (Gate(), Gate()), Fault.UNDO_OF_FAILURE_CANCELLED: (refused, Gate())}
     forward, backward = gates.get(case.fault, (refused, fault))
-    if isinstance(forward, Gate) and not case.flow.pivot:  # a cancel of the last step would come too late
+    if isinstance(forward, Gate) and case.flow.ends_with_closing:  # a cancel of the last step would come too late
         faults.before[order.order_id, "finish_order"] = forward
     else:
         faults.after[order.order_id, case.last] = forward
