@@ -160,10 +160,12 @@ async def create_account(
 ) -> CreatedAccount:
     """Create the account of the line and the group of its plan. Without `password`, generate one.
 
-    If the account exists, return the order that created it then.
+    If the account exists, return the order that created it then. An account of the order itself gets `password`: the
+    order has taken the account over from a lost order, which may have given another one.
 
     Raises:
-        AccountConflictError: another line has the user name, or the account exists with another plan or user name.
+        AccountConflictError: another line has the user name, or the account of another order has another plan, user
+            name or password.
         InvalidAttributeError: a template of the tenant cannot say the rates of the plan.
     """
     user = stored_username(tenant, subscriber_ref, line)
@@ -192,7 +194,7 @@ async def create_account(
         return CreatedAccount(user, order_id, made_now=True)
     found = (
         await connection.execute(
-            select(radcheck.c.username, radcheck.c.created_by_order, radusergroup.c.groupname)
+            select(radcheck.c.username, radcheck.c.value, radcheck.c.created_by_order, radusergroup.c.groupname)
             .join(radusergroup, radusergroup.c.username == radcheck.c.username)
             .where(
                 radcheck.c.tenant_id == tenant, radcheck.c.subscriber_ref == subscriber_ref, _is_account(), _managed()
@@ -211,6 +213,13 @@ async def create_account(
             f"plan: account {user} is in group {found.groupname.partition('@')[0]}, not in {group.plan_name}. "
             "Order change_plan for a line in service, or deprovision the line first."
         )
+    if password is not None and password != found.value:
+        if found.created_by_order != order_id:
+            raise AccountConflictError(
+                f"password: account {user} exists since order {found.created_by_order} with another password. "
+                "Order rotate_credentials to give the line this password."
+            )
+        await replace_password(connection, tenant, subscriber_ref, password)
     return CreatedAccount(user, str(found.created_by_order))
 
 

@@ -26,6 +26,7 @@ from lastmile.subscribers.orders import open_order
 from lastmile.worker import build_worker
 from tests.support.faults import Faults, broken, once
 from tests.support.orders import Orders, outcomes, what_is_there
+from tests.workflows.test_takeover import lost
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 RING = KeyRing.parse(f"k1:{KEY}")
@@ -99,6 +100,28 @@ async def test_another_password_under_the_same_order_id_is_refused(
     assert (await store.store_password(given(orders))).password is None  # type: ignore[union-attr]
     with pytest.raises(GivenPasswordError, match="was sent with another password"):
         await store.store_password(given(orders, password="another"))
+
+
+async def test_password_of_an_order_that_takes_over_replaces_the_lost_orders(
+    crm: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    await lost(crm, given(orders), faults, "activate_onu")
+    assert await owner.fetchval("SELECT value FROM radcheck") == PASSWORD
+    result = await crm.execute(given(orders, "O-2", "the second"))
+    assert result.status is ResultStatus.COMPLETED
+    assert await owner.fetchval("SELECT value FROM radcheck") == "the second"
+
+
+async def test_another_password_for_a_line_in_service_is_refused(
+    crm: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await crm.execute(given(orders))
+    before = await what_is_there(owner)
+    result = await crm.execute(given(orders, "O-2", "the second"))
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert "exists since order O-1 with another password. Order rotate_credentials" in result.reason
+    assert await what_is_there(owner) == before
+    assert (await crm.execute(given(orders, "O-3"))).status is ResultStatus.COMPLETED, "the same password"
 
 
 @pytest.mark.parametrize(
