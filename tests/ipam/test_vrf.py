@@ -47,7 +47,9 @@ async def test_allocate_in_an_unknown_vrf_names_the_vrfs_there_are(vrf_pools: Al
 
 async def test_allocate_in_another_vrf_than_held_is_refused(vrf_pools: AllocationEnv) -> None:
     given = await vrf_pools.allocate("S-1", need=RED)
-    with pytest.raises(DelegationMismatchError, match=r"S-1 holds .* in VRF 'red', not in VRF 'blue': deprovision it"):
+    with pytest.raises(
+        DelegationMismatchError, match=r"S-1 holds .* in VRF 'red', not in VRF 'blue': order change_addressing"
+    ):
         await vrf_pools.allocate("S-1", "o2", need=BLUE)
     assert (await vrf_pools.allocate("S-1", "o3", need=RED)).delegation == given.delegation
 

@@ -29,7 +29,7 @@ def next_version(directory: Path) -> Path:
         shutil.copytree(package, code / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     for module in ROOT.glob("*.py"):
         shutil.copy(module, code)
-    operations = code / "lastmile" / "contract" / "operations.py"
+    operations = code / "lastmile" / "contract" / "operations" / "provision.py"
     text = operations.read_text()
     onu, cpe = _step(text, "activate_onu"), _step(text, "configure_cpe")
     assert onu + cpe in text, "the two steps follow each other"

@@ -3,6 +3,7 @@
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import pytest
@@ -76,6 +77,8 @@ PLATFORM: dict[str, dict[str, Any]] = {
         "deprovision: degraded": SOME,
     },
     "Order duration": {f"{what}: p{n}": SECONDS for what in ("provision", "deprovision") for n in (50, 95, 99)},
+    "Suspended lines": {"block": 0, "walled_garden": 0, "slow": 0},
+    "Overdue suspensions": {"acme": 0, "other": 0},
     "Steps that went wrong": {
         "allocate_ip_address: failed": SOME,
         "revoke_ipv6_lifecycle: warned": SOME,
@@ -95,7 +98,7 @@ PLATFORM: dict[str, dict[str, Any]] = {
     "Age of the metrics snapshot": {"age": Between(0, 300)},
     "Schedules paused": {"": 0},
     "Schedules missed": {"": 0},
-    "Since the last success": dict.fromkeys(("audit", "cleanup", "metrics"), Between(0, 300)),
+    "Since the last success": dict.fromkeys(("audit", "cleanup", "metrics", "resumption"), Between(0, 300)),
     "Oldest delegation in a transitional state": {
         **dict.fromkeys(("pending", "revoking", "revoked", "failed"), 0),
         "allocated": Between(90_000, 90_300),
@@ -122,6 +125,8 @@ async def shown(isp: Isp, dashboard: str, *tenants: str) -> dict[str, dict[str, 
     for query in panel_queries(DIRECTORY / f"{dashboard}.json"):
         # The whole day, for rates too: what happened only once a day is to be seen.
         samples = await isp.prometheus.query(query.expression(tenants=tenants, span="1h", rate="1h"), at=isp.at)
+        # NaN, as of a histogram without an observation, is no point of a graph.
+        samples = [sample for sample in samples if not isnan(sample.value)]
         series = {legend(query, sample): sample.value for sample in samples}
         assert len(series) == len(samples), f"{query.panel}: one legend for two series"
         panels.setdefault(query.panel, {}).update(series)
