@@ -45,7 +45,7 @@ CONTENTS: dict[Operation, Content] = {
     Operation.SUSPEND: lambda line, time: {"reason": "unpaid", "mode": "block"},
     Operation.RESUME: lambda line, time: {},
     Operation.RENUMBER: lambda line, time: {"overlap_hours": 0},
-    Operation.CHANGE_ADDRESSING: lambda line, time: {"addressing": {"enable_ipv6": bool(time % 2)}},
+    Operation.CHANGE_ADDRESSING: lambda line, time: {"addressing": {"ipv4_mode": "none" if time % 2 else "static"}},
 }
 
 
@@ -56,9 +56,11 @@ async def measure(database_url: str, temporal_address: str) -> list[Measurement]
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         pool = Pool(name="home", prefix="3fff:2::/32", purpose=Purpose.IPV6_PD, delegated_length=56, tenant=TENANT)
+        ipv4 = Pool(name="static", prefix="198.18.0.0/16", purpose=Purpose.IPV4, delegated_length=32, tenant=TENANT)
         async with database.platform() as platform:
             await add_tenant(platform, TENANT, "Changes")
             await add_pool(platform, pool)
+            await add_pool(platform, ipv4)
         client = await connect({"TEMPORAL_ADDRESS": temporal_address})
         authorization = await stack.enter_async_context(DynamicAuthorization(timeout=1, tries=2, in_flight=64))
         await stack.enter_async_context(build_worker(client, settings, database, authorization))

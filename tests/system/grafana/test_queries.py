@@ -161,7 +161,9 @@ async def test_platform_panels_separate_series_by_label(isp: Isp) -> None:
     panels = await shown(isp, "lastmile-platform")
     assert panels["Step duration p95"].keys() >= {"open_order", "allocate_ip_address", "revoke_ipv6_lifecycle"}
     assert panels["NetBox latency p95"]["POST"] == SECONDS
-    assert panels["NetBox errors"]["POST: NetBoxUnreachableError"] == SOME
+    # The outage meets whichever request the worker sends first.
+    unreachable = {name: n for name, n in panels["NetBox errors"].items() if name.endswith(": NetBoxUnreachableError")}
+    assert unreachable == dict.fromkeys(unreachable, SOME) != {}, panels["NetBox errors"]
     assert panels["Audit violations by invariant"].pop("acknowledged") == 0
     assert sum(panels["Audit violations by invariant"].values()) == panels["Audit violations"][""]
     assert panels["Requests to Temporal"]["RespondWorkflowTaskCompleted"] == SOME
