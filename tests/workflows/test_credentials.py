@@ -106,9 +106,10 @@ async def test_password_of_an_order_that_takes_over_replaces_the_lost_orders(
     crm: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     await lost(crm, given(orders), faults, "activate_onu")
-    assert await owner.fetchval("SELECT value FROM radcheck") == PASSWORD
     result = await crm.execute(given(orders, "O-2", "the second"))
     assert result.status is ResultStatus.COMPLETED
+    made = "SELECT order_id FROM audit_log WHERE record = 'radcheck' AND action = 'created'"
+    assert await owner.fetchval(made) == "O-1", "the lost order made the account"
     assert await owner.fetchval("SELECT value FROM radcheck") == "the second"
 
 
