@@ -5,12 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from lastmile.contract import DeprovisionSubscriber, ProvisionSubscriber, RelocateLine, ReplaceDevice, TransferLine
+from lastmile.contract import (
+    DeprovisionSubscriber,
+    Operation,
+    ProvisionSubscriber,
+    RelocateLine,
+    ReplaceDevice,
+    TransferLine,
+)
 from lastmile.contract.lines import Customer
 from lastmile.errors import InvalidInputError
 from lastmile.services.order_files.reader import read_orders
 from tests.support.commands import Book, Cli, lines
 
+OPERATION_NAMES = ", ".join(f"'{operation}'" for operation in Operation)
 DOWN = {
     "operation": "deprovision",
     "tenant": "acme",
@@ -61,7 +69,7 @@ def test_csv_with_changes_of_a_line_is_read(tmp_path: Path) -> None:
     [
         (
             {"operation": "pause"},
-            "operation: must be one of 'provision', 'deprovision', ",
+            f"operation: must be one of {OPERATION_NAMES}, and is 'pause'",
         ),
         ({"plan": {}}, "plan: "),
         ({"reason": ""}, "reason: "),
