@@ -36,6 +36,11 @@ TEMPORAL = "LASTMILE_TESTS_TEMPORAL"
 # like a deadlock. Workers in their own processes keep the limit (tests/support/processes.py).
 os.environ["TEMPORAL_DEBUG"] = "true"
 
+# pytest changes os.environ at the end of a test, and `requests` fails in a thread that reads it just then to look for
+# a proxy. With this it does not look for one on the way to this machine.
+NO_PROXY = ",".join(filter(None, ("127.0.0.1", "localhost", os.environ.get("no_proxy") or os.environ.get("NO_PROXY"))))
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = NO_PROXY
+
 POOLS = (
     Pool(name="home", prefix="2001:db8::/40", purpose=Purpose.IPV6_PD, delegated_length=56, tenant="acme"),
     Pool(name="business", prefix="2001:db8:100::/40", purpose=Purpose.IPV6_PD, delegated_length=48, tenant="acme"),
