@@ -136,7 +136,7 @@ class ReplacementActivities(Activities):
     async def revoke_replaced_addresses(self, ref: StepContext) -> StepReport:
         """Revoke the prefixes that were replaced, and end the sessions that may still use them.
 
-        Sessions that began after the switch have the new prefix and stay.
+        Sessions that took the new prefix at the switch, or began after it with the new prefix, stay.
         """
         order = self._scope(ref, replaced=True)
         async with order.transaction() as connection:
@@ -149,13 +149,13 @@ class ReplacementActivities(Activities):
                 if one.state is not State.REVOKED:
                     await order.begin_revoking(connection, one)
             await self._reply_items.remove(connection, user, held)
-        in_doubt = [_last_login(one) for one in held if not one.disconnect_confirmed]
-        problems = await self._sessions.disconnect(ref.tenant, user, until=max(in_doubt)) if in_doubt else []
+        problems = await self._sessions.disconnect(
+            ref.tenant, user, until=max(map(_last_login, held)), using=[one.id for one in held]
+        )
         async with order.transaction() as connection:
             for one in await order.held(connection):
                 if one.state is State.REVOKING:
-                    confirmed = bool(one.disconnect_confirmed) or not problems
-                    await order.move(connection, one, State.REVOKED, disconnect_confirmed=confirmed)
+                    await order.move(connection, one, State.REVOKED, disconnect_confirmed=not problems)
         if any(one.purpose is not Purpose.IPV4 for one in held):
             REVOCATION.labels(ref.tenant).observe(taken())
         if not problems:
@@ -175,5 +175,4 @@ class ReplacementActivities(Activities):
 def _last_login(replaced: Delegation) -> datetime:
     """Return when the last login can have been recorded that got the prefix."""
     assert replaced.replaced_at is not None
-    assert replaced.replaced_until is not None
-    return min(replaced.replaced_at + LATE_LOGIN, replaced.replaced_until)
+    return replaced.replaced_at + LATE_LOGIN

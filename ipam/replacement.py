@@ -139,7 +139,7 @@ async def switch(
 
 
 async def confirm(connection: TenantConnection, replaced: Sequence[Delegation]) -> None:
-    """Record that every session of the replaced prefixes has taken the new ones."""
+    """Record that every session from before the switch has ended, or has taken the new prefixes."""
     await connection.execute(_CONFIRM, {"ids": [one.id for one in replaced]})
 
 

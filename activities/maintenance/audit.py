@@ -175,7 +175,7 @@ class AuditActivities(Activities):
 
         async def retry(one: Unconfirmed) -> bool:
             async with turns:
-                if await self._sessions.disconnect(one.tenant, one.username, until=one.until):
+                if await self._sessions.disconnect(one.tenant, one.username, until=one.until, using=[one.id]):
                     return False
                 async with self._database.platform(actor=ACTOR) as connection:
                     return await confirm(connection, one, self._quarantine)

@@ -29,6 +29,7 @@ SESSION_NOTICES: tuple[Invariant, ...] = (
                                      ORDER BY radacctid)
                    FROM radacct s WHERE s.username = d.username AND lastmile_session_may_be_open(s)
                      AND lastmile_session_recorded(s) <= coalesce(d.concerns_until, 'infinity')
+                     AND lastmile_session_may_use(s, d.id)
                ), 'a login that accounting has not reported')
                || '; it is in quarantine until '
                || to_char(d.quarantined_until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC' AS words

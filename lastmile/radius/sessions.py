@@ -5,6 +5,7 @@ clocks can be hours wrong. The database sets `recorded_at` when it inserts the r
 its session: FreeRADIUS records an Access-Accept before it sends it, and the NAS reports the session after that.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from lastmile.db import TenantConnection
@@ -35,6 +36,8 @@ _OPEN_SESSIONS = DirectStatement(
         FROM radacct
         WHERE username = :user AND lastmile_session_may_be_open(radacct)
           AND lastmile_session_recorded(radacct) <= {_UNTIL}
+          AND (CAST(:using AS bigint[]) IS NULL
+               OR EXISTS (SELECT FROM unnest(CAST(:using AS bigint[])) used WHERE lastmile_session_may_use(radacct, used)))
     ) mine LEFT JOIN nas ON nas.nasname = mine.nas_address
     ORDER BY radacctid
     """
@@ -52,6 +55,7 @@ async def find_open_sessions(
     *,
     longest: timedelta | None = None,
     until: datetime | None = None,
+    using: Sequence[int] | None = None,
 ) -> list[tuple[Session, Nas | None]]:
     """Return the user's sessions that may be open, oldest first, each with its NAS.
 
@@ -61,8 +65,9 @@ async def find_open_sessions(
         longest: the Session-Timeout. A session that was recorded earlier has ended: a 503 from its NAS is
             conclusive.
         until: return only sessions that were recorded until this time.
+        using: return only sessions that may use the prefix of one of these delegations.
     """
-    rows = await _OPEN_SESSIONS.all(connection, {"user": user, "longest": longest, "until": until})
+    rows = await _OPEN_SESSIONS.all(connection, {"user": user, "longest": longest, "until": until, "using": None if using is None else [*using]})
     return [
         (
             Session(

@@ -50,12 +50,20 @@ class Sessions:
             problems.append("a live session keeps its WAN addresses (RFC 5176, 3.6)")
         return [*problems, "the addresses take effect at the next login"] if problems else []
 
-    async def disconnect(self, tenant: str, user: str, *, until: datetime | None = None) -> list[str]:
-        """End every session of the user, or those of logins that were recorded before `until`.
+    async def disconnect(
+        self, tenant: str, user: str, *, until: datetime | None = None, using: Sequence[int] | None = None
+    ) -> list[str]:
+        """End every session of the user.
 
-        Return the problems, as text; none if all sessions have ended.
+        Args:
+            tenant: The tenant of the user.
+            user: The user name in RADIUS.
+            until: End only sessions that were recorded until this time.
+            using: End only sessions that may use the prefix of one of these delegations.
+
+        Return the problems, as text; none if all these sessions have ended.
         """
-        return await self._reach(tenant, user, self._end, until)
+        return await self._reach(tenant, user, self._end, until, using)
 
     async def change(self, tenant: str, user: str, before: Group, after: Group, on_refusal: Refusal) -> list[str]:
         """Switch every session of the user from the group `before` to `after` by CoA-Requests.
@@ -83,13 +91,14 @@ class Sessions:
         user: str,
         act: Callable[[Session, Nas | None], Awaitable[str | None]],
         until: datetime | None = None,
+        using: Sequence[int] | None = None,
     ) -> list[str]:
         """Run `act` for each session of the user, and return its texts, and a text for a session that is not found."""
         handled: set[Session] = set()
         problems: list[str] = []
         for _ in range(DISCONNECT_ROUNDS):
             async with self._database.tenant(tenant) as connection:
-                sessions = await find_open_sessions(connection, user, longest=self._longest, until=until)
+                sessions = await find_open_sessions(connection, user, longest=self._longest, until=until, using=using)
                 pending = await has_unaccounted_login(connection, user, self._longest, until)
             new = [(session, nas) for session, nas in sessions if session not in handled]
             if not new and not pending:

@@ -3,7 +3,8 @@
 --
 -- :unconfirmed is the longer quarantine: delegations that were released before it are left out. A RADIUS server may have
 -- read the account before the block, and record its Access-Accept after the block. 5 minutes are the longest time for
--- one request, with a margin (FreeRADIUS's `max_request_time` is 30 seconds).
+-- one request, with a margin (FreeRADIUS's `max_request_time` is 30 seconds). After a switch to another prefix, such a
+-- session counts only where accounting reports the replaced prefix: most logins of these 5 minutes have the new one.
 --
 -- Plan: delegations_ended; then for each delegation radacct_starts_by_user and radpostauth_accepts_by_user. Scalar
 -- subqueries behind OFFSET 0, since the audit disables nested loops: a join would read all of accounting.
@@ -25,4 +26,6 @@ WHERE (
     SELECT count(*) FROM radacct s
     WHERE s.username = d.username AND lastmile_session_may_be_open(s)
       AND lastmile_session_recorded(s) > d.revocation_began AND lastmile_session_recorded(s) <= d.until
-) > 0 OR lastmile_has_unaccounted_login(d.username, d.revocation_began - interval '5 minutes', d.until)
+      AND lastmile_session_may_use(s, d.id)
+) > 0 OR lastmile_has_unaccounted_login(
+    d.username, d.revocation_began - interval '5 minutes', coalesce(d.replaced_at, d.until))

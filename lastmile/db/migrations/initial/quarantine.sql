@@ -3,7 +3,7 @@
 CREATE VIEW delegation_revocations WITH (security_invoker = true) AS
     SELECT d.*, account.username, began.at AS revocation_began,
            coalesce(
-               d.replaced_at,
+               d.replaced_at + interval '5 minutes',
                (SELECT min(o.created_at) FROM orders o
                 WHERE o.tenant_id = d.tenant_id AND o.subscriber_ref = d.subscriber_ref
                   AND o.effect = 'creates' AND o.created_at > d.state_since),
@@ -24,9 +24,28 @@ COMMENT ON COLUMN delegation_revocations.username IS 'The user name of the subsc
 COMMENT ON COLUMN delegation_revocations.revocation_began IS
     'When the delegation was last revoked; before that, when it entered its state.';
 COMMENT ON COLUMN delegation_revocations.concerns_until IS
-    'The last time at which a login can have got the prefix; NULL: no such time. A login after the prefix was replaced '
-    'got another one. After a later order that creates a line of the subscriber, logins belong to another line. An account that stays in service, because its order was undone, does '
+    'The last time at which a login can have got the prefix; NULL: no such time. A RADIUS server records a login after it '
+    'has read the account: up to 5 minutes after the prefix was replaced, a login can have got it. After a later order that creates a line of the subscriber, logins belong to another line. An account that stays in service, because its order was undone, does '
     'not get the address after the revocation began.';
+
+CREATE FUNCTION lastmile_session_may_use(session radacct, delegation bigint) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN d.replaced_at IS NULL THEN true
+                WHEN d.disconnect_confirmed THEN
+                    lastmile_session_recorded(session) > d.replaced_at AND coalesce(reported.address <<= d.prefix, false)
+                ELSE coalesce(reported.address <<= d.prefix, true) END
+    FROM delegations d, LATERAL (
+        SELECT CASE d.purpose WHEN 'ipv6_pd' THEN session.delegatedipv6prefix
+                              WHEN 'ipv6_framed' THEN session.framedipv6prefix
+                              WHEN 'ipv6_address' THEN session.framedipv6address
+                              WHEN 'ipv4' THEN session.framedipaddress END AS address
+    ) reported
+    WHERE d.id = delegation
+$$;
+COMMENT ON FUNCTION lastmile_session_may_use IS
+    'Whether a session of the delegation''s user, recorded until concerns_until, may use its prefix. A session does not use a '
+    'replaced prefix if accounting reports another address. Once the sessions from before the switch are confirmed, a '
+    'later one does only if accounting reports the replaced prefix.';
 
 CREATE FUNCTION lastmile_unconfirmed_quarantine(unconfirmed interval)
 RETURNS TABLE (
