@@ -95,7 +95,7 @@ class AccountActivities(Activities):
     async def update_account(self, ref: StepContext) -> StepReport:
         """Give the account the user name and the option 82 items of its changed line.
 
-        No later step finds a session under the former user name, so such sessions end here.
+        Sessions under the former user name end here.
         """
         async with self._order(ref) as connection:
             line = await read_line(connection, ref.subscriber_ref)
@@ -135,7 +135,7 @@ class AccountActivities(Activities):
     async def _end_sessions(self, ref: StepContext, users: list[str]) -> list[str]:
         """End the sessions under these user names. Return what is in doubt, as text."""
         problems = [problem for user in users for problem in await self._sessions.disconnect(ref.tenant, user)]
-        return [*problems, "end such a session on its NAS: no later order looks for it"] if problems else []
+        return [*problems, "later orders of the line look for such a session, too"] if problems else []
 
 
 def _former(users: list[str], present: str) -> list[str]:

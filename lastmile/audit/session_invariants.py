@@ -27,7 +27,10 @@ SESSION_NOTICES: tuple[Invariant, ...] = (
                d.subscriber_ref || ' has released it, but no NAS has confirmed the end of ' || coalesce((
                    SELECT string_agg('session ' || acctsessionid || ' on NAS ' || host(nasipaddress), ', '
                                      ORDER BY radacctid)
-                   FROM radacct s WHERE s.username = d.username AND lastmile_session_may_be_open(s)
+                   FROM radacct s WHERE s.username IN (
+                       SELECT d.username UNION ALL
+                       SELECT former FROM former_usernames WHERE tenant_id = d.tenant_id AND username = d.username
+                   ) AND lastmile_session_may_be_open(s)
                      AND lastmile_session_recorded(s) <= coalesce(d.concerns_until, 'infinity')
                      AND lastmile_session_may_use(s, d.id)
                ), 'a login that accounting has not reported')

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from lastmile.contract.lines import Line
 from lastmile.db import TenantConnection
 from lastmile.db.direct import DirectStatement
+from lastmile.radius import former_usernames
 from lastmile.radius.errors import AccountConflictError
 from lastmile.radius.escaping import unescaped
 from lastmile.radius.groups import Group
@@ -226,8 +227,8 @@ async def create_account(
 async def follow_line(connection: TenantConnection, tenant: str, subscriber_ref: str, line: Line) -> tuple[str, str]:
     """Give the account the user name and the option 82 items of its line, which has changed. Keep its password.
 
-    Return the user name before and after. Live sessions keep the former user name, by which no later order finds them:
-    the caller ends them after the commit.
+    Return the user name before and after. Live sessions keep the former user name: the caller ends them after the
+    commit.
 
     Raises:
         AccountConflictError: another line has the new user name, or the user name looks like a generated one.
@@ -242,6 +243,7 @@ async def follow_line(connection: TenantConnection, tenant: str, subscriber_ref:
                 await connection.execute(update(table).where(table.c.username == before).values(username=after))
             except IntegrityError:
                 raise _taken(after, "another line") from None
+        await former_usernames.record(connection, tenant, before, after)
     await connection.execute(
         delete(radcheck).where(radcheck.c.username == after, radcheck.c.attribute.in_(OPTION82_ATTRIBUTES))
     )

@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB
 from lastmile.db import metadata
 
 __all__ = [
+    "former_usernames",
     "given_passwords",
     "nas",
     "radacct",
@@ -88,6 +89,15 @@ given_passwords = Table(
     Column("key_name", Text, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+former_usernames = Table(
+    "former_usernames",
+    metadata,
+    Column("tenant_id", Text, ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    Column("username", Text, primary_key=True),
+    Column("former", Text, primary_key=True),
+    Column("logins_until", DateTime(timezone=True), nullable=False),
 )
 
 radacct = Table(

@@ -49,6 +49,7 @@ INSERT INTO netbox_foreign_prefixes (pool_id, netbox_id, tenant_id, prefix, desc
 INSERT INTO acknowledgements (finding, invariant, tenant_id, subject, key, acknowledged_by, why)
     VALUES ('f-{t}', 'terminated_order', '{t}', 'o1', 'o1', 'noc', 'known');
 INSERT INTO given_passwords (tenant_id, order_id, key_name, sealed) VALUES ('{t}', 'o2', 'k1', '\\x00');
+INSERT INTO former_usernames (tenant_id, username, former, logins_until) VALUES ('{t}', 'new', 'old', now());
 INSERT INTO radcheck (username, attribute, op, value) VALUES ('S-1@{t}.lastmile', 'Cleartext-Password', ':=', 'p');
 INSERT INTO radreply (username, attribute, value) VALUES ('S-1@{t}.lastmile', 'Framed-IP-Address', '192.0.2.1');
 INSERT INTO radusergroup (username, groupname) VALUES ('S-1@{t}.lastmile', 'home@{t}.lastmile');

@@ -6,7 +6,7 @@
 -- one request, with a margin (FreeRADIUS's `max_request_time` is 30 seconds). After a switch to another prefix, such a
 -- session counts only where accounting reports the replaced prefix: most logins of these 5 minutes have the new one.
 --
--- Plan: delegations_ended; then for each delegation radacct_starts_by_user and radpostauth_accepts_by_user. Scalar
+-- Plan: delegations_ended; then for each delegation, and each user name of its line, radacct_starts_by_user and radpostauth_accepts_by_user. Scalar
 -- subqueries behind OFFSET 0, since the audit disables nested loops: a join would read all of accounting.
 SELECT d.tenant_id AS tenant, d.prefix::text AS subject, d.id::text AS key,
        d.subscriber_ref || ' has released it, and the end of its sessions was confirmed, but a login or a '
@@ -22,10 +22,18 @@ FROM (
       AND r.prefix IS NOT NULL AND (CAST(:tenant AS text) IS NULL OR r.tenant_id = :tenant)
     OFFSET 0
 ) d
-WHERE (
-    SELECT count(*) FROM radacct s
-    WHERE s.username = d.username AND lastmile_session_may_be_open(s)
-      AND lastmile_session_recorded(s) > d.revocation_began AND lastmile_session_recorded(s) <= d.until
-      AND lastmile_session_may_use(s, d.id)
-) > 0 OR lastmile_has_unaccounted_login(
-    d.username, d.revocation_began - interval '5 minutes', coalesce(d.replaced_at, d.until))
+WHERE EXISTS (
+    SELECT FROM (
+        SELECT d.username AS name, d.until
+        UNION ALL
+        SELECT former, least(logins_until, d.until) FROM former_usernames
+        WHERE tenant_id = d.tenant_id AND username = d.username
+    ) names
+    WHERE (
+        SELECT count(*) FROM radacct s
+        WHERE s.username = names.name AND lastmile_session_may_be_open(s)
+          AND lastmile_session_recorded(s) > d.revocation_began AND lastmile_session_recorded(s) <= names.until
+          AND lastmile_session_may_use(s, d.id)
+    ) > 0 OR lastmile_has_unaccounted_login(
+        names.name, d.revocation_began - interval '5 minutes', least(d.replaced_at, names.until))
+)

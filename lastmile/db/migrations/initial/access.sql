@@ -13,7 +13,7 @@ BEGIN
         'orders', 'customers', 'subscribers', 'network_profiles', 'devices', 'billing_services', 'billing_events',
         'suspensions', 'previous_values', 'delegations', 'delegation_events', 'delegation_counts', 'netbox_removals',
         'pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_foreign_prefixes',
-        'given_passwords',
+        'given_passwords', 'former_usernames',
         'radcheck', 'radreply', 'radusergroup', 'radgroupcheck', 'radgroupreply', 'radacct', 'radpostauth',
         'radius_choices', 'audit_log', 'acknowledgements'
     ] LOOP
@@ -46,7 +46,7 @@ GRANT USAGE ON SEQUENCE nas_id_seq, netbox_blocks_id_seq TO lastmile_platform;
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON orders, customers, subscribers, network_profiles, devices, billing_services, suspensions, previous_values,
        delegations, netbox_removals,
-       given_passwords, radcheck, radreply, radusergroup, radgroupcheck, radgroupreply
+       given_passwords, former_usernames, radcheck, radreply, radusergroup, radgroupcheck, radgroupreply
     TO lastmile_app, lastmile_platform;
 
 -- Events are never changed by a tenant's work.
@@ -72,7 +72,8 @@ GRANT SELECT ON radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, 
 GRANT SELECT, INSERT, UPDATE ON radacct, radpostauth, nasreload TO lastmile_radius;
 
 -- The triggers of FreeRADIUS's tables call the function with the rights of the role that writes.
-GRANT EXECUTE ON FUNCTION lastmile_find_account(text) TO lastmile_app, lastmile_platform, lastmile_radius;
+GRANT EXECUTE ON FUNCTION lastmile_find_account(text), lastmile_find_former_tenant(text)
+    TO lastmile_app, lastmile_platform, lastmile_radius;
 GRANT EXECUTE ON FUNCTION lastmile_read_credentials(text) TO lastmile_app;
 
 -- The trigger writes the audit log; the clean-up deletes old entries.

@@ -10,7 +10,7 @@ DROP TABLE
     customers, subscribers, network_profiles, devices, billing_services, billing_events,
     suspensions, previous_values,
     pools, slots, delegations, delegation_events,
-    given_passwords, radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, radacct, radpostauth, nas,
+    given_passwords, former_usernames, radcheck, radreply, radusergroup, radgroupcheck, radgroupreply, radacct, radpostauth, nas,
     nasreload, radius_templates, radius_choices,
     netbox_blocks, netbox_records, netbox_removals, netbox_foreign_prefixes, netbox_comparisons,
     netbox_pending_inspections, netbox_failed_repairs,
@@ -20,5 +20,6 @@ DROP FUNCTION
     lastmile_nth_prefix, lastmile_slot, lastmile_exclusions_lock, lastmile_block_key, lastmile_event_vrf,
     lastmile_order_unfinished, lastmile_order_completed, lastmile_order_rolled_back, lastmile_holder,
     lastmile_radius_username, lastmile_parse_username, lastmile_is_account, lastmile_set_radius_tenant,
-    lastmile_set_account, lastmile_find_account, lastmile_account_named, lastmile_set_login_name, lastmile_reply_attribute,
+    lastmile_set_account, lastmile_find_account, lastmile_find_former_tenant,
+    lastmile_account_named, lastmile_set_login_name, lastmile_reply_attribute,
     lastmile_mark_record_due, lastmile_audit_log, lastmile_read_credentials, lastmile_count, lastmile_recount;

@@ -89,6 +89,24 @@ COMMENT ON TABLE given_passwords IS
 COMMENT ON COLUMN given_passwords.key_name IS 'The key of LASTMILE_ENCRYPTION_KEYS.';
 COMMENT ON COLUMN given_passwords.sealed IS 'The nonce and the ciphertext (AES-256-GCM).';
 
+CREATE TABLE former_usernames (
+    tenant_id     text NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+    username      text NOT NULL,
+    former        text NOT NULL,
+    logins_until  timestamptz NOT NULL,
+    PRIMARY KEY (former, username, tenant_id)
+);
+COMMENT ON TABLE former_usernames IS
+    'The user names that accounts had before. A session of an account can go on under a former one. The clean-up deletes '
+    'those that are older than the audit period.';
+COMMENT ON COLUMN former_usernames.username IS 'The present user name, or the last one of an account that is gone.';
+COMMENT ON COLUMN former_usernames.logins_until IS
+    'A later login under the former user name is another account''s. A RADIUS server records a login after it has read '
+    'the account: 5 minutes after the change.';
+
+CREATE INDEX former_usernames_by_username ON former_usernames (username);
+COMMENT ON INDEX former_usernames_by_username IS 'All user names under which an account can have sessions.';
+
 CREATE TABLE radreply (
     id         serial PRIMARY KEY,
     username   text NOT NULL DEFAULT '',
@@ -227,10 +245,19 @@ COMMENT ON FUNCTION lastmile_find_account IS
     'The tenant and the line of the account with this user name; not its password.';
 REVOKE EXECUTE ON FUNCTION lastmile_find_account(text) FROM PUBLIC;
 
+CREATE FUNCTION lastmile_find_former_tenant(named text) RETURNS text LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT max(f.tenant_id) FROM former_usernames f WHERE f.former = named AND f.logins_until > now()
+$$;
+COMMENT ON FUNCTION lastmile_find_former_tenant IS
+    'The tenant of the account that had this user name until now.';
+REVOKE EXECUTE ON FUNCTION lastmile_find_former_tenant(text) FROM PUBLIC;
+
 CREATE FUNCTION lastmile_set_radius_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.tenant_id := coalesce((lastmile_parse_username(NEW.username))[2],
-                              (lastmile_find_account(NEW.username)).tenant_id, NEW.tenant_id, '');
+                              (lastmile_find_account(NEW.username)).tenant_id, NEW.tenant_id,
+                              lastmile_find_former_tenant(NEW.username), '');
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION lastmile_set_radius_tenant IS
