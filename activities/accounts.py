@@ -5,9 +5,9 @@ from datetime import timedelta
 from activities.base import Activities, beyond_database, done, step, undone, warned
 from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Line, ServicePlan
-from lastmile.db import Database
+from lastmile.db import Database, TenantConnection
 from lastmile.encryption.keys import KeyRing
-from lastmile.radius import accounts, given_passwords
+from lastmile.radius import accounts, given_passwords, passwords
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.errors import GivenPasswordError
 from lastmile.radius.escaping import unescaped
@@ -19,7 +19,7 @@ from lastmile.subscribers.records import read_line
 
 __all__ = ["AccountActivities"]
 
-_ACCOUNT = "update_account"
+_PASSWORD, _ACCOUNT = "replace_password", "update_account"
 
 
 class AccountActivities(Activities):
@@ -42,7 +42,7 @@ class AccountActivities(Activities):
         self, ref: StepContext, plan: ServicePlan, line: Line, password_ref: str | None
     ) -> StepReport:
         async with self._order(ref) as connection:
-            given = await given_passwords.take(connection, self._keys, password_ref) if password_ref else None
+            given = await self._take_password(connection, password_ref)
             account = await accounts.create_account(
                 connection,
                 ref.tenant,
@@ -64,25 +64,23 @@ class AccountActivities(Activities):
     @step
     async def replace_password(self, ref: StepContext, password_ref: str | None) -> StepReport:
         async with self._order(ref) as connection:
-            given = await given_passwords.take(connection, self._keys, password_ref) if password_ref else None
-            if await previous_values.has_kept(connection, ref.order_id, "replace_password"):
+            given = await self._take_password(connection, password_ref)
+            if await previous_values.find(connection, ref.order_id, _PASSWORD) is not None:
                 user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
                 return done(radius_username=unescaped(user))
             if password_ref and given is None:
                 raise _password_is_gone(ref)
-            user, before = await accounts.replace_password(connection, ref.tenant, ref.subscriber_ref, given)
-            await previous_values.keep(
-                connection, ref.tenant, ref.order_id, ref.subscriber_ref, "replace_password", {"password": before}
-            )
+            user, before = await passwords.replace_password(connection, ref.tenant, ref.subscriber_ref, given)
+            await self._keep(connection, ref, _PASSWORD, {"password": before})
         return done(radius_username=unescaped(user))
 
     @step
     async def restore_password(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
-            previous = await previous_values.take(connection, ref.order_id, "replace_password")
-            if previous is not None:
-                await accounts.replace_password(connection, ref.tenant, ref.subscriber_ref, previous["password"])
-        return undone(previous is not None)
+            kept = await previous_values.take(connection, ref.order_id, _PASSWORD)
+            if kept is not None:
+                await passwords.replace_password(connection, ref.tenant, ref.subscriber_ref, kept["password"])
+        return undone(kept is not None)
 
     @step
     async def delete_radius_account(self, ref: StepContext) -> StepReport:
@@ -101,11 +99,10 @@ class AccountActivities(Activities):
             line = await read_line(connection, ref.subscriber_ref)
             assert line is not None  # change_line has read it
             before, after = await accounts.follow_line(connection, ref.tenant, ref.subscriber_ref, line)
-            value = {"username": before}
-            await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, _ACCOUNT, value)
+            await self._keep(connection, ref, _ACCOUNT, {"username": before})
             # A repeated attempt, and an order that takes over a lost one, find the account renamed already.
-            kept = await previous_values.kept_by_every_order(connection, ref.subscriber_ref, _ACCOUNT)
-            former = _former([before, *(one["username"] for one in kept)], after)
+            values = await previous_values.kept_by_every_order(connection, ref.subscriber_ref, _ACCOUNT)
+            former = _former([before, *(kept["username"] for kept in values)], after)
         report = done(radius_username=unescaped(after))
         if not former:
             return report
@@ -119,10 +116,10 @@ class AccountActivities(Activities):
     async def restore_account(self, ref: StepContext) -> StepReport:
         """Undo `update_account`, and end the sessions under the user name of the changed line."""
         async with self._order(ref) as connection:
-            previous = await previous_values.find(connection, ref.order_id, _ACCOUNT)
+            kept = await previous_values.find(connection, ref.order_id, _ACCOUNT)
             changed = await read_line(connection, ref.subscriber_ref)
             line = await read_line_before(connection, ref.order_id)
-            if previous is None or line is None or changed is None:
+            if kept is None or line is None or changed is None:
                 return undone(False)
             before, after = await accounts.follow_line(connection, ref.tenant, ref.subscriber_ref, line)
             # A repeated attempt finds the account restored already, but the line still changed.
@@ -131,6 +128,10 @@ class AccountActivities(Activities):
         async with self._order(ref) as connection:
             await previous_values.take(connection, ref.order_id, _ACCOUNT)
         return warned("; ".join(problems)) if problems else undone(True)
+
+    async def _take_password(self, connection: TenantConnection, password_ref: str | None) -> str | None:
+        """Return the password that the order gives, and forget it. None: the order gives none, or it was taken."""
+        return await given_passwords.take(connection, self._keys, password_ref) if password_ref else None
 
     async def _end_sessions(self, ref: StepContext, users: list[str]) -> list[str]:
         """End the sessions under these user names. Return what is in doubt, as text."""

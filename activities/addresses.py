@@ -120,7 +120,7 @@ class AddressActivities(Activities):
             moved = [await order.move(connection, one, after) for one in held if one.state is before]
             if moved:
                 value = {"delegations": [delegation.id for delegation in moved]}
-                await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, step_name, value)
+                await self._keep(connection, ref, step_name, value)
             # An earlier attempt may have moved them, and stopped before it told NetBox.
             there = [*moved, *(one for one in held if one.state is after)]
             if any(delegation.chosen_by_netbox for delegation in there):

@@ -2,10 +2,10 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -18,6 +18,7 @@ from lastmile.db import Database, Fence, TenantConnection
 from lastmile.db.direct import savepoint
 from lastmile.db.failures import describe_failure
 from lastmile.errors import NonRetryableError, OutageError
+from lastmile.subscribers import previous_values
 from lastmile.subscribers.orders import COMPENSATION_FENCE, STEP_FENCE
 
 __all__ = [
@@ -70,6 +71,12 @@ class Activities:
             subscriber_ref=ref.subscriber_ref,
             fence=fence,
         )
+
+    async def _keep(
+        self, connection: TenantConnection, ref: StepContext, step_name: str, value: Mapping[str, Any]
+    ) -> None:
+        """Keep what the step is about to replace, for its undo. A repeated call changes nothing."""
+        await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, step_name, value)
 
     def _scope(self, ref: StepContext, *, replaced: bool = False) -> OrderScope:
         """Return the order of the step, as IPAM knows it; `replaced`: it works on replaced prefixes only."""

@@ -49,7 +49,7 @@ class DeviceChangeActivities(ControllerActivities):
                 return skipped(f"the line has no {kind.upper()}")
             record = await records.find_device(connection, ref.subscriber_ref, kind)
             before = device_of(ref, kind, await read_line_before(connection, ref.order_id))
-            unchanged, earlier = await _keep(connection, ref, kind, record, before, present)
+            unchanged, earlier = await self._keep_devices(connection, ref, kind, record, before, present)
             if unchanged:
                 return skipped(f"the line keeps its {kind.upper()} {present.identity}")
             out_of_service = record is not None and not record.in_service
@@ -94,6 +94,33 @@ class DeviceChangeActivities(ControllerActivities):
             await previous_values.take(connection, ref.order_id, f"change_{kind}")
         return undone(True)
 
+    async def _keep_devices(
+        self,
+        connection: TenantConnection,
+        ref: StepContext,
+        kind: DeviceKind,
+        record: Device | None,
+        before: LineDevice | None,
+        present: LineDevice,
+    ) -> tuple[bool, list[LineDevice]]:
+        """Keep the line's device for the undo, and the device that follows it.
+
+        Return whether there is nothing to change, and every device that this order or an earlier one may have switched
+        on. The value of a lost order stays the one to restore, and gets the device of this order in addition.
+        """
+        step_name = f"change_{kind}"
+        kept = await previous_values.take(connection, ref.order_id, step_name)
+        if kept is None:
+            kept = {"record": record and asdict(record), "devices": [before and asdict(before)]}
+        if asdict(present) not in kept["devices"][1:]:
+            kept["devices"].append(asdict(present))
+        await self._keep(connection, ref, step_name, kept)
+        values = await previous_values.kept_by_every_order(connection, ref.subscriber_ref, step_name)
+        earlier = list(dict.fromkeys(device for value in values for device in _devices(value) if device is not None))
+        # As the first attempt found the record: a second attempt must tell the controller again.
+        recorded = kept["record"] is not None and kept["record"]["identity"] == present.identity
+        return recorded and before == present and earlier == [present], earlier
+
     async def _switch(self, kind: DeviceKind, off: Iterable[LineDevice], on: LineDevice | None) -> None:
         controller = self._controllers[kind]
         assert controller is not None
@@ -102,33 +129,6 @@ class DeviceChangeActivities(ControllerActivities):
                 await controller.switch_off(device)
             if on is not None:
                 await controller.switch_on(on)
-
-
-async def _keep(
-    connection: TenantConnection,
-    ref: StepContext,
-    kind: DeviceKind,
-    record: Device | None,
-    before: LineDevice | None,
-    present: LineDevice,
-) -> tuple[bool, list[LineDevice]]:
-    """Keep the line's device for the undo, and the device that follows it.
-
-    Return whether there is nothing to change, and every device that this order or an earlier one may have switched on.
-    The value of a lost order stays the one to restore, and gets the device of this order in addition.
-    """
-    step = f"change_{kind}"
-    kept = await previous_values.take(connection, ref.order_id, step)
-    if kept is None:
-        kept = {"record": record and asdict(record), "devices": [before and asdict(before)]}
-    if asdict(present) not in kept["devices"][1:]:
-        kept["devices"].append(asdict(present))
-    await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, step, kept)
-    values = await previous_values.kept_by_every_order(connection, ref.subscriber_ref, step)
-    earlier = list(dict.fromkeys(device for value in values for device in _devices(value) if device is not None))
-    # As the first attempt found the record: a second attempt must tell the controller again.
-    recorded = kept["record"] is not None and kept["record"]["identity"] == present.identity
-    return recorded and before == present and earlier == [present], earlier
 
 
 def _devices(kept: dict[str, Any]) -> list[LineDevice | None]:

@@ -73,7 +73,7 @@ class StepReport(BaseModel):
     """What the step created, by field of `Created`."""
     notes: list[str] = []
     """What the caller of the order should know although nothing failed."""
-    wait_until: datetime | None = None
+    waits_until: datetime | None = None
     """The order waits until then before its next step."""
     attempt: int = 1
     started_at: datetime | None = None

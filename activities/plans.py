@@ -1,9 +1,9 @@
 """The steps of a change of plan."""
 
-from dataclasses import replace
 from datetime import timedelta
 
-from activities.base import Activities, beyond_database, done, heartbeating, skipped, step, undone, warned
+from activities.account_moves import AccountMoveActivities
+from activities.base import beyond_database, done, heartbeating, skipped, step, undone, warned
 from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import ServicePlan
 from lastmile.contract.suspension import Refusal
@@ -11,14 +11,11 @@ from lastmile.db import Database, TenantConnection
 from lastmile.devices import records as devices
 from lastmile.devices.controllers import LineDevice, OnuController
 from lastmile.devices.records import DeviceKind
-from lastmile.radius import accounts
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.errors import AccountConflictError
 from lastmile.radius.escaping import unescaped
 from lastmile.radius.groups import Group
-from lastmile.radius.membership import move_account, read_group
 from lastmile.radius.sessions import find_open_sessions, has_unaccounted_login
-from lastmile.services.sessions import Sessions
 from lastmile.subscribers import billing, previous_values
 from lastmile.subscribers.billing import Charge
 from lastmile.subscribers.records import read_line
@@ -28,8 +25,8 @@ __all__ = ["PlanActivities"]
 _RADIUS, _BILLING = "change_radius_plan", "change_billing_plan"
 
 
-class PlanActivities(Activities):
-    """The steps and undos of a change of plan; `longest` is the longest possible duration of a session."""
+class PlanActivities(AccountMoveActivities):
+    """The steps and undos of a change of plan."""
 
     def __init__(
         self,
@@ -38,57 +35,29 @@ class PlanActivities(Activities):
         longest: timedelta,
         onu: OnuController | None = None,
     ) -> None:
-        super().__init__(database)
-        self._sessions = Sessions(database, authorization, longest)
-        self._longest = longest
+        super().__init__(database, authorization, longest)
         self._onu = onu
 
     @step
     async def change_radius_plan(self, ref: StepContext, plan: ServicePlan, on_refusal: Refusal) -> StepReport:
         """Put the account into the group of the plan, and tell the live sessions the new rates."""
-        async with self._order(ref) as connection:
-            user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
-            found = await read_group(connection, user)
-            if found is None:
-                raise AccountConflictError(
-                    f"Subscriber {ref.subscriber_ref} has no RADIUS account in the group of a plan. Provision the line "
-                    "again."
-                )
-            after = replace(found, plan=plan.name, download_kbps=plan.download_kbps, upload_kbps=plan.upload_kbps)
-            kept = await previous_values.keep_way(
-                *(connection, ref.tenant, ref.order_id, ref.subscriber_ref, _RADIUS),
-                *(found.name, after.name),
-                on_refusal=on_refusal,
+        move = await self._move(ref, _RADIUS, lambda group: group.with_plan(plan), on_refusal)
+        if move is None:
+            raise AccountConflictError(
+                f"Subscriber {ref.subscriber_ref} has no RADIUS account in the group of a plan. Provision the line "
+                "again."
             )
-            # A repeated attempt finds the account in the new group already, and tells the sessions once more.
-            was = Group.parse(kept["was"])
-            assert was is not None  # the name of a group that the account was in
-            tells = await self._prepare(connection, user, was, after)
-            await move_account(connection, user, after)
-        report = done(radius_username=unescaped(user))
-        if was == after:
-            return report.model_copy(update={"reason": f"the line has plan {after.plan_name} already"})
-        if after.suspended:
+        report = done(radius_username=unescaped(move.username))
+        if move.before == move.after:
+            return report.model_copy(update={"reason": f"the line has plan {move.after.plan_name} already"})
+        if move.after.suspended:
             return report.model_copy(update={"reason": "the line is suspended: its rates change with the resume"})
-        problems = await self._sessions.change(ref.tenant, user, was, after, on_refusal) if tells else []
-        return warned(" ".join(problems), **report.facts) if problems else report
+        return warned("; ".join(move.problems), **report.facts) if move.problems else report
 
     @step
     async def restore_radius_plan(self, ref: StepContext) -> StepReport:
         """Put the account back into its group, and tell the live sessions the rates that they had."""
-        async with self._order(ref) as connection:
-            kept = await previous_values.find(connection, ref.order_id, _RADIUS)
-            before, after = (Group.parse(kept["before"]), Group.parse(kept["after"])) if kept else (None, None)
-            if kept is None or before is None or after is None:
-                return undone(False)
-            user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
-            tells = await self._prepare(connection, user, after, before)
-            await move_account(connection, user, before)
-        if tells:
-            await self._sessions.change(ref.tenant, user, after, before, Refusal(kept["on_refusal"]))
-        async with self._order(ref) as connection:
-            await previous_values.take(connection, ref.order_id, _RADIUS)
-        return undone(True)
+        return await self._move_back(ref, _RADIUS)
 
     @step
     async def change_onu_speed(self, ref: StepContext, plan: ServicePlan) -> StepReport:
@@ -123,8 +92,7 @@ class PlanActivities(Activities):
         new = Charge(plan.name, plan.price_ref)
         async with self._order(ref) as connection:
             service, before = await billing.change_plan(connection, ref.subscriber_ref, ref.order_id, new)
-            value = before._asdict()
-            await previous_values.keep(connection, ref.tenant, ref.order_id, ref.subscriber_ref, _BILLING, value)
+            await self._keep(connection, ref, _BILLING, before._asdict())
         return done(billing_service_id=service)
 
     @step
@@ -137,7 +105,6 @@ class PlanActivities(Activities):
         return undone(kept is not None)
 
     async def _prepare(self, connection: TenantConnection, user: str, before: Group, after: Group) -> bool:
-        """Return whether there are sessions to tell, and leave the group of steps in that case."""
         if before == after or after.suspended:
             return False
         sessions = await find_open_sessions(connection, user, longest=self._longest)

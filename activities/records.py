@@ -55,20 +55,16 @@ class RecordActivities(Activities):
         async with self._order(ref) as connection:
             customer_id, before = await records.update_customer(connection, ref.subscriber_ref, corrections)
             value = {"customer_id": customer_id, "before": before, "after": corrections}
-            await previous_values.keep(
-                connection, ref.tenant, ref.order_id, ref.subscriber_ref, "update_customer", value
-            )
+            await self._keep(connection, ref, "update_customer", value)
         return done(customer_id=customer_id)
 
     @step
     async def restore_customer(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
-            previous = await previous_values.take(connection, ref.order_id, "update_customer")
-            if previous is not None:
-                await records.restore_customer(
-                    connection, previous["customer_id"], previous["before"], previous["after"]
-                )
-        return undone(previous is not None)
+            kept = await previous_values.take(connection, ref.order_id, "update_customer")
+            if kept is not None:
+                await records.restore_customer(connection, kept["customer_id"], kept["before"], kept["after"])
+        return undone(kept is not None)
 
     @step
     async def verify_subscriber(self, ref: StepContext) -> StepReport:
@@ -145,10 +141,10 @@ class RecordActivities(Activities):
     async def suspend_billing_service(self, ref: StepContext) -> StepReport:
         async with self._order(ref) as connection:
             if ref.undo:
-                previous = await previous_values.take(connection, ref.order_id, "resume_billing_service")
-                if previous is not None:
-                    await billing.suspend_service_again(connection, ref.subscriber_ref, ref.order_id, **previous)
-                return undone(previous is not None)
+                kept = await previous_values.take(connection, ref.order_id, "resume_billing_service")
+                if kept is not None:
+                    await billing.suspend_service_again(connection, ref.subscriber_ref, ref.order_id, **kept)
+                return undone(kept is not None)
             changed = await billing.suspend_service(connection, ref.subscriber_ref, ref.order_id)
         return done() if changed else skipped("no service is being charged")
 
@@ -159,10 +155,7 @@ class RecordActivities(Activities):
                 return undone(await billing.resume_service(connection, ref.subscriber_ref, ref.order_id))
             suspended_by = await billing.resume_suspended_service(connection, ref.subscriber_ref, ref.order_id)
             if suspended_by is not None:
-                value = {"suspended_by": suspended_by}
-                await previous_values.keep(
-                    connection, ref.tenant, ref.order_id, ref.subscriber_ref, "resume_billing_service", value
-                )
+                await self._keep(connection, ref, "resume_billing_service", {"suspended_by": suspended_by})
         return done() if suspended_by is not None else skipped("no service is suspended")
 
 

@@ -110,7 +110,7 @@ class ReplacementActivities(Activities):
         problems += await self._allocator.report(order, added)
         report = warned("; ".join(problems)) if problems else done()
         until = max((one.replaced_until for one in replaced if one.replaced_until is not None), default=None)
-        return report.model_copy(update={"wait_until": until if overlap_hours else None})
+        return report.model_copy(update={"waits_until": until if overlap_hours else None})
 
     async def _tell(
         self,

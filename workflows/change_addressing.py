@@ -7,11 +7,11 @@ from lastmile.contract.operations import CHANGE_ADDRESSING
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["AddressingChange"]
+__all__ = ["ChangeAddressingWorkflow"]
 
 
 @workflow.defn(name=CHANGE_ADDRESSING.workflow)
-class AddressingChange(OrderWorkflow):
+class ChangeAddressingWorkflow(OrderWorkflow):
     """Change the addresses of a line."""
 
     @workflow.init

@@ -7,11 +7,11 @@ from lastmile.contract.operations import CHANGE_PLAN
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["PlanChange"]
+__all__ = ["ChangePlanWorkflow"]
 
 
 @workflow.defn(name=CHANGE_PLAN.workflow)
-class PlanChange(OrderWorkflow):
+class ChangePlanWorkflow(OrderWorkflow):
     """Give a line another plan."""
 
     @workflow.init

@@ -7,11 +7,11 @@ from lastmile.contract.operations import DEPROVISION
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["Deprovision"]
+__all__ = ["DeprovisionWorkflow"]
 
 
 @workflow.defn(name=DEPROVISION.workflow)
-class Deprovision(OrderWorkflow):
+class DeprovisionWorkflow(OrderWorkflow):
     """Terminate a subscriber's service. After the addresses are revoked, the order only goes forward."""
 
     @workflow.init

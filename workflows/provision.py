@@ -7,11 +7,11 @@ from lastmile.contract.operations import PROVISION
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["Provision"]
+__all__ = ["ProvisionWorkflow"]
 
 
 @workflow.defn(name=PROVISION.workflow)
-class Provision(OrderWorkflow):
+class ProvisionWorkflow(OrderWorkflow):
     """Turn an order into a working line."""
 
     @workflow.init

@@ -3,39 +3,39 @@
 from pydantic import ValidationError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from workflows.change_addressing import AddressingChange
-from workflows.change_plan import PlanChange
-from workflows.deprovision import Deprovision
+from workflows.change_addressing import ChangeAddressingWorkflow
+from workflows.change_plan import ChangePlanWorkflow
+from workflows.deprovision import DeprovisionWorkflow
 from workflows.maintenance.audit import Audit, Metrics
 from workflows.maintenance.cleanup import FinishRevocation, StalePrefixCleanup
 from workflows.maintenance.pool_mode_change import ChangePoolMode
 from workflows.maintenance.resumption import Resumption
-from workflows.provision import Provision
-from workflows.relocate import LineRelocation
-from workflows.renumber import Renumbering
-from workflows.replace_device import DeviceReplacement
-from workflows.resume import Resume
-from workflows.rotate_credentials import CredentialRotation
+from workflows.provision import ProvisionWorkflow
+from workflows.relocate import RelocateWorkflow
+from workflows.renumber import RenumberWorkflow
+from workflows.replace_device import ReplaceDeviceWorkflow
+from workflows.resume import ResumeWorkflow
+from workflows.rotate_credentials import RotateCredentialsWorkflow
 from workflows.scheduled_start import ScheduledStart
-from workflows.suspend import Suspend
-from workflows.transfer import LineTransfer
-from workflows.update_customer import CustomerUpdate
+from workflows.suspend import SuspendWorkflow
+from workflows.transfer import TransferWorkflow
+from workflows.update_customer import UpdateCustomerWorkflow
 
 __all__ = ["FAILURE_TYPES", "RUNNER", "WORKFLOWS"]
 
 WORKFLOWS: list[type] = [
-    Provision,
-    Deprovision,
-    Renumbering,
-    AddressingChange,
-    CustomerUpdate,
-    CredentialRotation,
-    DeviceReplacement,
-    LineRelocation,
-    PlanChange,
-    LineTransfer,
-    Suspend,
-    Resume,
+    ProvisionWorkflow,
+    DeprovisionWorkflow,
+    RenumberWorkflow,
+    ChangeAddressingWorkflow,
+    UpdateCustomerWorkflow,
+    RotateCredentialsWorkflow,
+    ReplaceDeviceWorkflow,
+    RelocateWorkflow,
+    ChangePlanWorkflow,
+    TransferWorkflow,
+    SuspendWorkflow,
+    ResumeWorkflow,
     ScheduledStart,
     StalePrefixCleanup,
     FinishRevocation,

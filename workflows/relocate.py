@@ -7,11 +7,11 @@ from lastmile.contract.operations import RELOCATE
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["LineRelocation"]
+__all__ = ["RelocateWorkflow"]
 
 
 @workflow.defn(name=RELOCATE.workflow)
-class LineRelocation(OrderWorkflow):
+class RelocateWorkflow(OrderWorkflow):
     """Move a line to another place in the access network."""
 
     @workflow.init

@@ -7,11 +7,11 @@ from lastmile.contract.operations import RENUMBER
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["Renumbering"]
+__all__ = ["RenumberWorkflow"]
 
 
 @workflow.defn(name=RENUMBER.workflow)
-class Renumbering(OrderWorkflow):
+class RenumberWorkflow(OrderWorkflow):
     """Give a line another prefix, with an overlap."""
 
     @workflow.init

@@ -7,11 +7,11 @@ from lastmile.contract.operations import REPLACE_DEVICE
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["DeviceReplacement"]
+__all__ = ["ReplaceDeviceWorkflow"]
 
 
 @workflow.defn(name=REPLACE_DEVICE.workflow)
-class DeviceReplacement(OrderWorkflow):
+class ReplaceDeviceWorkflow(OrderWorkflow):
     """Put another ONU or CPE into service on a line."""
 
     @workflow.init

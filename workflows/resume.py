@@ -7,11 +7,11 @@ from lastmile.contract.operations import RESUME
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["Resume"]
+__all__ = ["ResumeWorkflow"]
 
 
 @workflow.defn(name=RESUME.workflow)
-class Resume(OrderWorkflow):
+class ResumeWorkflow(OrderWorkflow):
     """Put a suspended line into service again."""
 
     @workflow.init

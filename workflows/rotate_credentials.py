@@ -7,11 +7,11 @@ from lastmile.contract.operations import ROTATE_CREDENTIALS
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["CredentialRotation"]
+__all__ = ["RotateCredentialsWorkflow"]
 
 
 @workflow.defn(name=ROTATE_CREDENTIALS.workflow)
-class CredentialRotation(OrderWorkflow):
+class RotateCredentialsWorkflow(OrderWorkflow):
     """Give a line another password."""
 
     @workflow.init

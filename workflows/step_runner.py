@@ -132,7 +132,7 @@ class StepRunner(Generic[OrderT]):
                 raise
             return
         self._record_step(step, report, self._caller.attempts(report.attempt), started)
-        await self._wait(step, report.wait_until)
+        await self._wait(step, report.waits_until)
 
     async def _wait(self, step: Step[OrderT], until: datetime | None) -> None:
         """Wait until then by a durable timer: the run holds no worker meanwhile. After the pivot no cancel ends it."""

@@ -7,11 +7,11 @@ from lastmile.contract.operations import SUSPEND
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["Suspend"]
+__all__ = ["SuspendWorkflow"]
 
 
 @workflow.defn(name=SUSPEND.workflow)
-class Suspend(OrderWorkflow):
+class SuspendWorkflow(OrderWorkflow):
     """Suspend a subscriber's line."""
 
     @workflow.init

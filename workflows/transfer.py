@@ -7,11 +7,11 @@ from lastmile.contract.operations import TRANSFER
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["LineTransfer"]
+__all__ = ["TransferWorkflow"]
 
 
 @workflow.defn(name=TRANSFER.workflow)
-class LineTransfer(OrderWorkflow):
+class TransferWorkflow(OrderWorkflow):
     """Give a line to another customer."""
 
     @workflow.init

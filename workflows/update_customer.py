@@ -7,11 +7,11 @@ from lastmile.contract.operations import UPDATE_CUSTOMER
 from workflows.order_workflow import OrderWorkflow
 from workflows.saga import Saga
 
-__all__ = ["CustomerUpdate"]
+__all__ = ["UpdateCustomerWorkflow"]
 
 
 @workflow.defn(name=UPDATE_CUSTOMER.workflow)
-class CustomerUpdate(OrderWorkflow):
+class UpdateCustomerWorkflow(OrderWorkflow):
     """Correct the data of a subscriber's customer."""
 
     @workflow.init

@@ -107,7 +107,7 @@ class AuditActivities(Activities):
         repaired = len([one async for one in repairs])
         if repaired:
             found = await _sorted(self._check(invariant), known)
-        await self._keep(name, found, known, repaired=repaired)
+        await self._record_findings(name, found, known, repaired=repaired)
         if found.violations or repaired:
             log.warning(
                 "audit.violated",
@@ -132,7 +132,7 @@ class AuditActivities(Activities):
         async with self._database.platform() as connection:
             return set(await read_acknowledgements(connection, invariant))
 
-    async def _keep(self, name: str, found: _Found, known: set[str], *, repaired: int = 0) -> None:
+    async def _record_findings(self, name: str, found: _Found, known: set[str], *, repaired: int = 0) -> None:
         """Store the counts for the metrics, and delete acknowledgements whose finding is gone."""
         async with self._database.platform(actor=ACTOR) as connection:
             await delete_acknowledgements(connection, known - found.acknowledged)
@@ -157,7 +157,7 @@ class AuditActivities(Activities):
         async for violation in check_netbox(self._database, self._netbox):
             by_kind[violation.invariant.name].add(violation, known[violation.invariant.name])
         for name, those in by_kind.items():
-            await self._keep(name, those, known[name])
+            await self._record_findings(name, those, known[name])
         found = {name: those.violations for name, those in by_kind.items() if those.violations}
         if found:
             log.warning("audit.netbox_differs", remedy="`lastmile netbox reconcile` names them", **found)

@@ -1,14 +1,8 @@
-"""RADIUS accounts in FreeRADIUS's own SQL schema, served by an unmodified FreeRADIUS.
+"""RADIUS accounts in FreeRADIUS's own SQL schema, served by an unmodified FreeRADIUS."""
 
-A password is generated in the function that stores it. Only `read_password` returns a password.
-"""
-
-import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -21,7 +15,6 @@ from lastmile.radius.escaping import unescaped
 from lastmile.radius.groups import Group
 from lastmile.radius.logins import (
     OPTION82_ATTRIBUTES,
-    PASSWORD,
     PORT_ATTRIBUTE,
     check_items,
     credential,
@@ -29,24 +22,19 @@ from lastmile.radius.logins import (
     stored_username,
     username,
 )
-from lastmile.radius.membership import create_group, read_group
-from lastmile.radius.tables import radcheck, radreply, radusergroup
+from lastmile.radius.membership import create_group
+from lastmile.radius.passwords import generate_password, replace_password
+from lastmile.radius.reply_items import write_reply_items
+from lastmile.radius.tables import is_account, is_managed, radcheck, radreply, radusergroup
 
 __all__ = [
     "CreatedAccount",
-    "add_reply_items",
     "block_account",
     "create_account",
     "delete_account",
     "find_username",
     "follow_line",
-    "read_password",
-    "read_speed",
-    "remove_reply_items",
-    "replace_password",
     "unblock_account",
-    "username",
-    "write_reply_items",
 ]
 
 # The group of a plan gets its items with the first account of the plan.
@@ -107,27 +95,6 @@ _DELETE_ACCOUNT = DirectStatement(
     SELECT EXISTS (SELECT FROM account)
     """
 )
-# What is deleted is no item of the statement, so that it does not keep an item from being inserted.
-_WRITE_REPLY_ITEMS = DirectStatement(
-    """
-    WITH item AS (
-        SELECT * FROM unnest(CAST(:attributes AS text[]), CAST(:values AS text[])) AS item (attribute, value)
-    ), replaced AS (
-        DELETE FROM radreply
-        WHERE username = :username AND attribute IN (SELECT attribute FROM item)
-          AND (attribute, value) NOT IN (SELECT attribute, value FROM item)
-    )
-    INSERT INTO radreply (username, attribute, op, value) SELECT :username, attribute, ':=', value FROM item
-    ON CONFLICT DO NOTHING
-    """
-)
-_REMOVE_REPLY_ITEMS = DirectStatement(
-    """
-    DELETE FROM radreply
-    WHERE username = :username
-      AND (attribute, value) IN (SELECT * FROM unnest(CAST(:attributes AS text[]), CAST(:values AS text[])))
-    """
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +137,7 @@ async def create_account(
         InvalidAttributeError: a template of the tenant cannot say the rates of the plan.
     """
     user = stored_username(tenant, subscriber_ref, line)
-    attribute, value = credential(line, password or _generated_password())
+    attribute, value = credential(line, password or generate_password())
     checked, replied = check_items(line), dict(port_items(line))
     group = Group(tenant, plan, download_kbps, upload_kbps)
     made = await _CREATE_ACCOUNT.one_or_none(
@@ -198,7 +165,7 @@ async def create_account(
             select(radcheck.c.username, radcheck.c.value, radcheck.c.created_by_order, radusergroup.c.groupname)
             .join(radusergroup, radusergroup.c.username == radcheck.c.username)
             .where(
-                radcheck.c.tenant_id == tenant, radcheck.c.subscriber_ref == subscriber_ref, _is_account(), _managed()
+                radcheck.c.tenant_id == tenant, radcheck.c.subscriber_ref == subscriber_ref, is_account(), is_managed()
             )
         )
     ).one_or_none()
@@ -250,7 +217,7 @@ async def follow_line(connection: TenantConnection, tenant: str, subscriber_ref:
     await connection.execute(
         delete(radreply).where(radreply.c.username == after, radreply.c.attribute == PORT_ATTRIBUTE)
     )
-    account = select(radcheck.c.created_by_order).where(radcheck.c.username == after, _is_account())
+    account = select(radcheck.c.created_by_order).where(radcheck.c.username == after, is_account())
     if checked := check_items(line):
         order_id = await connection.scalar(account)
         rows = [
@@ -271,23 +238,8 @@ def _taken(user: str, owner: str) -> AccountConflictError:
 
 async def _owner(connection: TenantConnection, user: str) -> str:
     """Say whose account has the user name, as far as the tenant may know."""
-    ref = await connection.scalar(select(radcheck.c.subscriber_ref).where(radcheck.c.username == user, _is_account()))
+    ref = await connection.scalar(select(radcheck.c.subscriber_ref).where(radcheck.c.username == user, is_account()))
     return f"subscriber {ref}'s line" if ref else "an account that is none of this tenant's lines"
-
-
-def _is_account() -> ColumnElement[bool]:
-    return func.lastmile_is_account(radcheck.c.attribute, radcheck.c.value)
-
-
-def _managed() -> ColumnElement[bool]:
-    """The condition of the index `radcheck_line`."""
-    return radcheck.c.tenant_id != ""
-
-
-async def read_speed(connection: TenantConnection, user: str) -> tuple[int, int] | None:
-    """Return the download and upload speed of the account's plan in kbit/s; None if there is no account."""
-    group = await read_group(connection, user)
-    return None if group is None else (group.download_kbps, group.upload_kbps)
 
 
 async def block_account(connection: TenantConnection, user: str, order_id: str | None = None) -> None:
@@ -309,61 +261,3 @@ async def delete_account(connection: TenantConnection, user: str, order_id: str 
     The group of the plan stays, since other accounts use it. Return False if there was nothing to delete.
     """
     return bool(await _DELETE_ACCOUNT.scalar(connection, {"username": user, "order_id": order_id}))
-
-
-async def write_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
-    """Set these attributes in the user's Access-Accept. Each replaces earlier values of the same attribute."""
-    await _WRITE_REPLY_ITEMS.count(connection, _items(user, items))
-
-
-async def add_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
-    """Add these attributes to the user's Access-Accept. Other values of the same attributes stay."""
-    for attribute, value in items:
-        await connection.execute(
-            insert(radreply).values(username=user, attribute=attribute, op=":=", value=value).on_conflict_do_nothing()
-        )
-
-
-async def remove_reply_items(connection: TenantConnection, user: str, items: Iterable[tuple[str, str]]) -> None:
-    """Remove exactly these attributes and values from the user's Access-Accept."""
-    await _REMOVE_REPLY_ITEMS.count(connection, _items(user, items))
-
-
-def _items(user: str, items: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    items = list(items)
-    return {
-        "username": user,
-        "attributes": [attribute for attribute, _ in items],
-        "values": [value for _, value in items],
-    }
-
-
-async def replace_password(
-    connection: TenantConnection, tenant: str, subscriber_ref: str, password: str | None
-) -> tuple[str, str]:
-    """Give the line's account the password; without `password`, a generated one. Return the user name and the former.
-
-    Raises:
-        AccountConflictError: the line has no account with a password.
-    """
-    account = (radcheck.c.tenant_id == tenant, radcheck.c.subscriber_ref == subscriber_ref, _is_account(), _managed())
-    found = (await connection.execute(select(radcheck).where(*account).with_for_update())).one_or_none()
-    if found is None or found.attribute != PASSWORD:
-        raise AccountConflictError(
-            f"Subscriber {subscriber_ref} has no password to replace: "
-            + ("the line is an IPoE line." if found else "the line has no RADIUS account.")
-        )
-    new = update(radcheck).where(radcheck.c.id == found.id).values(value=password or _generated_password())
-    await connection.execute(new)
-    return found.username, found.value
-
-
-def _generated_password() -> str:
-    return secrets.token_urlsafe(18)
-
-
-async def read_password(connection: TenantConnection, user: str) -> str | None:
-    """Return the account's password in clear text, to configure the CPE; None if there is no account."""
-    return await connection.scalar(
-        select(radcheck.c.value).where(radcheck.c.username == user, radcheck.c.attribute == PASSWORD)
-    )

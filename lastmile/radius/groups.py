@@ -1,8 +1,9 @@
 """The name of an account's RADIUS group: its plan, and the mode of its suspension while the line is suspended."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from lastmile.contract.lines import ServicePlan
 from lastmile.contract.suspension import SuspensionMode
 
 __all__ = ["Group"]
@@ -38,6 +39,10 @@ class Group:
         """
         mode = f":{self.suspended}" if self.suspended else ""
         return f"{self.plan_name}{mode}@{self.tenant}.lastmile"
+
+    def with_plan(self, plan: ServicePlan) -> "Group":
+        """Return the group of another plan, in the same state."""
+        return replace(self, plan=plan.name, download_kbps=plan.download_kbps, upload_kbps=plan.upload_kbps)
 
     @classmethod
     def parse(cls, name: str) -> "Group | None":

@@ -11,7 +11,7 @@ from lastmile.radius.groups import Group
 from lastmile.radius.tables import radgroupcheck, radgroupreply, radusergroup
 from lastmile.radius.templates import Item
 
-__all__ = ["create_group", "lock_groups", "move_account", "read_group", "rewrite_groups"]
+__all__ = ["create_group", "lock_groups", "move_account", "read_group", "read_speed", "rewrite_groups"]
 
 _HAS_ITEMS = DirectStatement(
     """
@@ -48,6 +48,12 @@ async def read_group(connection: TenantConnection, user: str) -> Group | None:
         select(radusergroup.c.groupname).where(radusergroup.c.username == user).order_by(radusergroup.c.id)
     )
     return next((group for name in names if (group := Group.parse(name)) is not None), None)
+
+
+async def read_speed(connection: TenantConnection, user: str) -> tuple[int, int] | None:
+    """Return the download and upload speed of the account's plan in kbit/s; None if there is no account."""
+    group = await read_group(connection, user)
+    return None if group is None else (group.download_kbps, group.upload_kbps)
 
 
 async def move_account(connection: TenantConnection, user: str, group: Group) -> Group | None:

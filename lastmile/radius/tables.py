@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Computed,
     DateTime,
     FetchedValue,
@@ -23,6 +24,8 @@ from lastmile.db import metadata
 __all__ = [
     "former_usernames",
     "given_passwords",
+    "is_account",
+    "is_managed",
     "nas",
     "radacct",
     "radcheck",
@@ -182,3 +185,13 @@ radius_choices = Table(
     Column("slow_download_kbps", BigInteger, nullable=False),
     Column("slow_upload_kbps", BigInteger, nullable=False),
 )
+
+
+def is_account() -> ColumnElement[bool]:
+    """Return the condition of the rows of `radcheck` that make an account."""
+    return func.lastmile_is_account(radcheck.c.attribute, radcheck.c.value)
+
+
+def is_managed() -> ColumnElement[bool]:
+    """Return the condition of the index `radcheck_line`."""
+    return radcheck.c.tenant_id != ""

@@ -8,6 +8,7 @@ from lastmile.contract.orders import LineRequest, Operation
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.db import TenantConnection
 from lastmile.radius import accounts
+from lastmile.radius.membership import read_speed
 from lastmile.subscribers.differences import find_record_differences
 from lastmile.subscribers.errors import LineDiffersError
 from lastmile.subscribers.line_states import check_line_state
@@ -37,7 +38,7 @@ async def check_line(
     plan, user = request.plan, await accounts.find_username(connection, tenant, subscriber_ref)
     differences = [
         *await find_record_differences(connection, subscriber_ref, request.customer, plan, request.line),
-        *_speed_differences(await accounts.read_speed(connection, user), plan),
+        *_speed_differences(await read_speed(connection, user), plan),
         *await address_differences(connection, subscriber_ref, request.addressing, may_add=lost),
         *await unfinished_replacements(connection, subscriber_ref),
     ]

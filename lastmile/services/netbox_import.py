@@ -28,6 +28,7 @@ from lastmile.db.statements import read_sql
 from lastmile.errors import InvalidInputError
 from lastmile.radius import accounts
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
+from lastmile.radius.reply_items import add_reply_items, write_reply_items
 from lastmile.radius.vrf import VrfAttribute
 
 __all__ = ["ImportVerdict", "InspectedPrefix", "NetBoxImport", "PrefixImporter"]
@@ -163,8 +164,8 @@ class PrefixImporter:
         await connection.execute(_IMPORT, values)
         user = await accounts.find_username(TenantConnection(connection), carried.tenant, carried.subscriber_ref)
         items = [(REPLY_ATTRIBUTES[self._purpose], str(carried.prefix))]
-        await accounts.write_reply_items(TenantConnection(connection), user, items)
-        await accounts.add_reply_items(TenantConnection(connection), user, self._vrf_items)
+        await write_reply_items(TenantConnection(connection), user, items)
+        await add_reply_items(TenantConnection(connection), user, self._vrf_items)
 
     def _key(self, carried: Carried) -> str:
         return str(AllocationKey(carried.tenant, carried.subscriber_ref, self._purpose, self._run))

@@ -6,8 +6,8 @@ from ipam.delegations import Delegation, held_by
 from ipam.lifecycle import State
 from lastmile.contract.addressing import Purpose
 from lastmile.db import TenantConnection
-from lastmile.radius import accounts
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
+from lastmile.radius.reply_items import add_reply_items, remove_reply_items, write_reply_items
 from lastmile.radius.vrf import VrfAttribute
 
 __all__ = ["ReplyItems", "address_items", "as_written"]
@@ -35,8 +35,8 @@ class ReplyItems:
     async def write(self, connection: TenantConnection, user: str, delegations: Iterable[Delegation]) -> None:
         """Add the items of active delegations to the user's Access-Accepts."""
         delegations = list(delegations)
-        await accounts.write_reply_items(connection, user, address_items(delegations))
-        await accounts.add_reply_items(connection, user, self._vrf_items(delegations))
+        await write_reply_items(connection, user, address_items(delegations))
+        await add_reply_items(connection, user, self._vrf_items(delegations))
 
     async def remove(self, connection: TenantConnection, user: str, delegations: Iterable[Delegation]) -> None:
         """Remove the items of delegations that are being revoked; the VRF stays while another address is active in it.
@@ -44,13 +44,13 @@ class ReplyItems:
         All of them are one subscriber's.
         """
         delegations = list(delegations)
-        await accounts.remove_reply_items(connection, user, address_items(delegations))
+        await remove_reply_items(connection, user, address_items(delegations))
         if items := self._vrf_items(delegations):
             held = await held_by(connection, delegations[0].subscriber_ref)
             gone = {one.id for one in delegations}
             stay = [d for d in held if d.state in (State.ACTIVE, State.SUSPENDED) and d.id not in gone]
             items -= self._vrf_items(stay)
-            await accounts.remove_reply_items(connection, user, items)
+            await remove_reply_items(connection, user, items)
 
     def _vrf_items(self, delegations: Iterable[Delegation]) -> set[tuple[str, str]]:
         if self._vrf is None:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from lastmile.db import TenantConnection
 from lastmile.subscribers.tables import previous_values
 
-__all__ = ["find", "has_kept", "keep", "keep_way", "kept_by_every_order", "settle", "take"]
+__all__ = ["find", "keep", "keep_way", "kept_by_every_order", "settle", "take"]
 
 
 _OPPOSITE = {
@@ -76,14 +76,6 @@ async def keep_way(
     value = await connection.scalar(kept.returning(previous_values.c.value))
     assert value is not None  # either way there is a row
     return dict(value)
-
-
-async def has_kept(connection: TenantConnection, order_id: str, step: str) -> bool:
-    """Return whether an earlier attempt of this order's step has kept the previous value."""
-    kept = select(previous_values.c.step).where(
-        previous_values.c.created_by_order == order_id, previous_values.c.step == step
-    )
-    return await connection.scalar(kept) is not None
 
 
 async def find(connection: TenantConnection, order_id: str, step: str) -> dict[str, Any] | None:

@@ -39,11 +39,11 @@ async def return_line(connection: TenantConnection, order_id: str, subscriber_re
     Raises:
         RecordConflictError: the former customer was deleted meanwhile.
     """
-    previous = await previous_values.take(connection, order_id, STEP)
-    if previous is None:
+    kept = await previous_values.take(connection, order_id, STEP)
+    if kept is None:
         return False
     owner = await _read_owner(connection, subscriber_ref)
-    await _give(connection, order_id, subscriber_ref, owner, previous["customer"])
+    await _give(connection, order_id, subscriber_ref, owner, kept["customer"])
     return True
 
 

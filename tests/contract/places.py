@@ -124,7 +124,7 @@ def _command(entry: AnyType) -> Iterator[str]:
 def _dry_run(entry: AnyType) -> Iterator[str]:
     for step in entry.steps:
         if step.name not in REHEARSALS:
-            yield f"lastmile/services/step_rehearsals.py does not rehearse step {step.name} of {entry.operation}."
+            yield f"lastmile/services/step_rehearsals/ does not rehearse step {step.name} of {entry.operation}."
 
 
 def _metrics(entry: AnyType) -> Iterator[str]:
@@ -146,9 +146,9 @@ def _tests(entry: AnyType) -> Iterator[str]:
     if not list((ROOT / "tests/workflows/histories").glob(f"{entry.operation}_*.json")):
         yield f"tests/workflows/histories/ has no recorded run of {entry.operation}."
     if entry.operation not in WAYS:
-        yield f"tests/workflows/every_way/rules.py has no rules for {entry.operation}."
+        yield f"tests/workflows/every_way/rules/ has no rules for {entry.operation}."
     elif [rule.name for rule in WAYS[entry.operation].steps] != [step.name for step in entry.steps]:
-        yield f"tests/workflows/every_way/rules.py has other steps for {entry.operation}."
+        yield f"tests/workflows/every_way/rules/ has other steps for {entry.operation}."
 
 
 _PLACES: tuple[Callable[[AnyType], Iterator[str]], ...] = (

@@ -33,7 +33,6 @@ class PauseSubscriber(Order):
 PAUSED = OrderType(
     operation=PAUSE,
     model=PauseSubscriber,
-    workflow="Pause",
     summary="Pause the service.",
     effect=LineEffect.CHANGES,
     invariants=("paused_in_service",),
@@ -64,13 +63,13 @@ def test_new_order_type_names_every_place_that_lacks_it() -> None:
         "lastmile/audit/ has no invariant 'paused_in_service', which the entry of pause names.",
         "Order files do not know the operation 'pause' (lastmile/services/order_files/record.py).",
         "lastmile/cli/app.py has no command `lastmile pause`.",
-        "lastmile/services/step_rehearsals.py does not rehearse step issue_voucher of pause.",
-        "lastmile/services/step_rehearsals.py does not rehearse step pause_session of pause.",
+        "lastmile/services/step_rehearsals/ does not rehearse step issue_voucher of pause.",
+        "lastmile/services/step_rehearsals/ does not rehearse step pause_session of pause.",
         "lastmile/telemetry/metrics.py does not count orders of pause from zero.",
         "docs/reference/order-types.md lacks steps of pause: run `make docs`.",
         "docs/reference/orders-and-results.md does not describe PauseSubscriber.",
         "tests/workflows/histories/ has no recorded run of pause.",
-        "tests/workflows/every_way/rules.py has no rules for pause.",
+        "tests/workflows/every_way/rules/ has no rules for pause.",
     ]
 
 

@@ -13,7 +13,7 @@ from ipam.modes import AllocationMode, OnRelease, ReportingScope
 from ipam.netbox.delegated.blocks import BlockState
 from lastmile.contract.addressing import Purpose
 from lastmile.contract.operations import LineEffect
-from lastmile.radius.accounts import username
+from lastmile.radius.logins import username
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 from lastmile.subscribers.orders import OrderStatus
 

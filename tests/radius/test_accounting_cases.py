@@ -17,8 +17,9 @@ from lastmile.devstack.freeradius_nas import FreeRadiusNas
 from lastmile.devstack.logins import make_login
 from lastmile.devstack.nas import ScriptedNas
 from lastmile.devstack.ports import HOST, Ports
-from lastmile.radius.accounts import read_password, username
 from lastmile.radius.dynauth import DynamicAuthorization, Session
+from lastmile.radius.logins import username
+from lastmile.radius.passwords import read_password
 from tests.support.audited_env import QUARANTINE, AuditedEnv
 
 pytestmark = pytest.mark.freeradius_required

@@ -16,13 +16,12 @@ from lastmile.radius.accounts import (
     block_account,
     create_account,
     delete_account,
-    read_password,
-    remove_reply_items,
     unblock_account,
-    username,
-    write_reply_items,
 )
 from lastmile.radius.errors import AccountConflictError
+from lastmile.radius.logins import username
+from lastmile.radius.passwords import read_password
+from lastmile.radius.reply_items import remove_reply_items, write_reply_items
 
 Act = Callable[..., Awaitable[Any]]
 PPPOE = Line(connection_type="ftth")

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastmile.contract.lines import Reference, TenantId
-from lastmile.radius.accounts import username
 from lastmile.radius.escaping import printable, unescaped
+from lastmile.radius.logins import username
 from tests.radius.test_accounts import of
 
 SAFE = "@abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_: /"

@@ -16,10 +16,10 @@ from lastmile.radius.accounts import (
     delete_account,
     find_username,
     follow_line,
-    read_password,
     unblock_account,
 )
 from lastmile.radius.errors import AccountConflictError
+from lastmile.radius.passwords import read_password
 from lastmile.radius.tables import radcheck
 from tests.conftest import copy_of
 from tests.support.radius_server import Radius, running_radius

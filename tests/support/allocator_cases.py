@@ -18,7 +18,7 @@ from lastmile.audit.invariants import INVARIANTS
 from lastmile.contract.addressing import Addressing
 from lastmile.db import TenantConnection
 from lastmile.errors import NonRetryableError
-from lastmile.radius.accounts import username
+from lastmile.radius.logins import username
 from lastmile.services.reply_items import ReplyItems
 from lastmile.subscribers.orders import COMPENSATION_FENCE, STEP_FENCE
 from tests.support.delegated_env import DelegatedEnv

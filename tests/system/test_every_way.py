@@ -1,5 +1,5 @@
 """Every way a run can go: each activity of each operation times each fault, generated (every_way/cases.py), played on
-real servers and held against the rules (every_way/rules.py): its outcome, the rows that it left, and the audit.
+real servers and held against the rules (every_way/rules/): its outcome, the rows that it left, and the audit.
 
 `make test-every-way` plays every case. Otherwise what all changes do alike is played for one of them.
 test_every_way_with_netbox.py runs the cases of addresses again, with pools that are kept in NetBox.

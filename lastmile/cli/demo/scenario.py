@@ -28,8 +28,9 @@ from lastmile.contract.results import StepOutcome
 from lastmile.db import Database
 from lastmile.devstack.stack import Stack
 from lastmile.fields.phrases import format_time
-from lastmile.radius import accounts
+from lastmile.radius.logins import username
 from lastmile.radius.nas import NasRecord
+from lastmile.radius.passwords import read_password
 from lastmile.services.nas import add_nas
 from lastmile.services.overview import Overview, find_overview
 from lastmile.services.pools import add_pool, list_pools
@@ -186,7 +187,7 @@ class Scenario:
 
     async def _password(self, order: AnyOrder) -> str:
         async with self._database.tenant(order.tenant) as connection:
-            return await accounts.read_password(connection, _user(order)) or "none"
+            return await read_password(connection, _user(order)) or "none"
 
     async def _deprovision(self, nas: DemoNas | None, order: ProvisionSubscriber) -> None:
         _chapter(f"{order.subscriber_ref} is deprovisioned")
@@ -282,7 +283,7 @@ def _line_to_deprovision(sent: Sequence[Example]) -> ProvisionSubscriber:
 
 
 def _user(order: AnyOrder) -> str:
-    return accounts.username(order.tenant, order.subscriber_ref)
+    return username(order.tenant, order.subscriber_ref)
 
 
 def _circuit(order: AnyOrder) -> str | None:

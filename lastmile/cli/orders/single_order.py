@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lastmile.cli.connections import connect_temporal, find_tenant, load_settings
 from lastmile.cli.current_user import current_user
@@ -32,11 +32,11 @@ async def run_order(
     not_before: str | None,
     dry_run: bool,
     as_json: bool,
-    options: Mapping[str, str] | None = None,
+    renamed: Mapping[str, str],
 ) -> Exit:
     """Run an order of one subscriber, now or at `not_before`, and wait until it has ended.
 
-    `content`: the order's own fields; a field that is None was not given. `options`: the option of a field whose
+    `content`: the order's own fields; a field that is None was not given. `renamed`: the option of a field whose
     option does not have the field's name, for messages.
     """
     settings = load_settings()
@@ -46,13 +46,13 @@ async def run_order(
         "order_id": order_id or f"{command}-{secrets.token_hex(6)}",
         "subscriber_ref": subscriber,
         "not_before": not_before,
-        **{field: value for field, value in content.items() if value is not None},
+        **_given(content),
     }
     try:
         order = model.model_validate(values)
     except ValidationError as failure:
-        names = {**_options(model), **(options or {})}
-        raise InvalidInputError(f"Cannot {command.replace('-', ' ')}:", mistakes(failure, model, names)) from None
+        options = {**_options(model), **renamed}
+        raise InvalidInputError(f"Cannot {command.replace('-', ' ')}:", mistakes(failure, model, options)) from None
     order = order.model_copy(update={"tenant": await find_tenant(settings, tenant)})
     if dry_run:
         return await show_plan(settings, order, as_json=as_json)
@@ -66,10 +66,27 @@ async def run_order(
     return exit_code(ended)
 
 
+def _given(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that were given, and those of each part of the order."""
+    return {
+        field: _given(value) if isinstance(value, Mapping) else value
+        for field, value in content.items()
+        if value is not None
+    }
+
+
 def _options(model: type[Order]) -> dict[str, str]:
-    """Return the option of each field."""
-    options = {field: f"--{field.replace('_', '-')}" for field in model.model_fields}
+    """Return the option of each field, and of each field of a part: `--vrf` is the option of `addressing.vrf`."""
+    options = {}
+    for name, field in model.model_fields.items():
+        options[name] = _option(name)
+        if isinstance(part := field.annotation, type) and issubclass(part, BaseModel):
+            options |= {f"{name}.{inner}": _option(inner) for inner in part.model_fields}
     return {**options, "subscriber_ref": "SUBSCRIBER"}
+
+
+def _option(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
 
 
 async def _run(settings: Settings, order: AnyOrder) -> EndedOrder:

@@ -9,7 +9,6 @@ __all__ = ["CHANGE_PLAN"]
 CHANGE_PLAN: OrderType[ChangePlan] = OrderType(
     operation=Operation.CHANGE_PLAN,
     model=ChangePlan,
-    workflow="ChangePlan",
     summary="Give a line another plan. Live sessions get the new rates without a break, where their NAS allows it.",
     effect=LineEffect.CHANGES,
     invariants=("half_changed",),

@@ -9,7 +9,6 @@ __all__ = ["DEPROVISION"]
 DEPROVISION: OrderType[DeprovisionSubscriber] = OrderType(
     operation=Operation.DEPROVISION,
     model=DeprovisionSubscriber,
-    workflow="Deprovision",
     summary="Terminate a subscriber's service and release everything that the line held.",
     effect=LineEffect.ENDS,
     invariants=("left_suspended", "not_terminated", "not_released", "billed_without_line"),

@@ -10,7 +10,10 @@ from lastmile.contract.orders import Operation, Order
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.contract.steps import CallKind, Step
 
-__all__ = ["ADDRESS_FACTS", "LineEffect", "OrderType", "verify_line"]
+__all__ = ["ADDRESS_FACTS", "RESUME_FIRST", "LineEffect", "OrderType", "verify_line"]
+
+RESUME_FIRST = {LineState.SUSPENDED: "Resume the line first."}
+"""The `refused_in` of an order that a suspended line does not take."""
 
 OrderT = TypeVar("OrderT", bound=Order)
 
@@ -32,8 +35,6 @@ class OrderType(Generic[OrderT]):
     operation: Operation
     model: type[OrderT]
     """What callers send."""
-    workflow: str
-    """The workflow type in Temporal."""
     summary: str
     """What the order does, for people."""
     effect: LineEffect
@@ -42,6 +43,11 @@ class OrderType(Generic[OrderT]):
     """The audit's invariants that a finished order of this type must satisfy."""
     refused_in: Mapping[LineState, str] = field(default_factory=dict)
     """The states of the line in which the order is refused, each with a sentence for the reason of the refusal."""
+
+    @property
+    def workflow(self) -> str:
+        """Return the workflow type in Temporal: `ChangePlan` of the operation `change_plan`."""
+        return "".join(word.capitalize() for word in self.operation.split("_"))
 
 
 def verify_line(operation: Operation) -> Step[Any]:

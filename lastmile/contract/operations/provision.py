@@ -1,7 +1,6 @@
 """The provision order."""
 
-from lastmile.contract.line_states import LineState
-from lastmile.contract.operations.order_type import ADDRESS_FACTS, LineEffect, OrderType
+from lastmile.contract.operations.order_type import ADDRESS_FACTS, RESUME_FIRST, LineEffect, OrderType
 from lastmile.contract.orders import Operation, ProvisionSubscriber
 from lastmile.contract.steps import CallKind, RecordKind, Step
 
@@ -10,11 +9,10 @@ __all__ = ["PROVISION"]
 PROVISION: OrderType[ProvisionSubscriber] = OrderType(
     operation=Operation.PROVISION,
     model=ProvisionSubscriber,
-    workflow="Provision",
     summary="Turn an order into a working line.",
     effect=LineEffect.CREATES,
     invariants=("left_behind", "incomplete", "taken_away", "not_active", "blocked_in_service"),
-    refused_in={LineState.SUSPENDED: "Resume the line first."},
+    refused_in=RESUME_FIRST,
     steps=(
         Step(
             "create_customer",

@@ -9,7 +9,6 @@ __all__ = ["RELOCATE"]
 RELOCATE: OrderType[RelocateLine] = OrderType(
     operation=Operation.RELOCATE,
     model=RelocateLine,
-    workflow="RelocateLine",
     summary="Move the line to another OLT port, other VLANs or another circuit id.",
     effect=LineEffect.CHANGES,
     invariants=("half_changed", "other_device"),

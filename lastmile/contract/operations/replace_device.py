@@ -9,7 +9,6 @@ __all__ = ["REPLACE_DEVICE"]
 REPLACE_DEVICE: OrderType[ReplaceDevice] = OrderType(
     operation=Operation.REPLACE_DEVICE,
     model=ReplaceDevice,
-    workflow="ReplaceDevice",
     summary="Put another ONU or CPE into service on the line, in place of the one that the line has.",
     effect=LineEffect.CHANGES,
     invariants=("half_changed", "other_device"),

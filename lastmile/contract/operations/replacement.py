@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from lastmile.contract.line_states import LineState
-from lastmile.contract.operations.order_type import ADDRESS_FACTS, LineEffect, OrderType, verify_line
+from lastmile.contract.operations.order_type import ADDRESS_FACTS, RESUME_FIRST, LineEffect, OrderType, verify_line
 from lastmile.contract.orders import ChangeAddressing, Operation, Renumber
 from lastmile.contract.steps import CallKind, RecordKind, Step
 
 __all__ = ["CHANGE_ADDRESSING", "RENUMBER"]
 
 _INVARIANTS = ("second_delegation", "endless_overlap", "taken_away", "not_active", "not_released")
-_REFUSED_IN = {LineState.SUSPENDED: "Resume the line first."}
 _END_OF_OVERLAP: tuple[Step[Any], ...] = (
     Step(
         "revoke_replaced_addresses",
@@ -29,11 +27,10 @@ _END_OF_OVERLAP: tuple[Step[Any], ...] = (
 RENUMBER: OrderType[Renumber] = OrderType(
     operation=Operation.RENUMBER,
     model=Renumber,
-    workflow="Renumber",
     summary="Give the line another prefix of one purpose, and keep the old one beside it for an overlap.",
     effect=LineEffect.CHANGES,
     invariants=_INVARIANTS,
-    refused_in=_REFUSED_IN,
+    refused_in=RESUME_FIRST,
     steps=(
         verify_line(Operation.RENUMBER),
         Step(
@@ -68,11 +65,10 @@ RENUMBER: OrderType[Renumber] = OrderType(
 CHANGE_ADDRESSING: OrderType[ChangeAddressing] = OrderType(
     operation=Operation.CHANGE_ADDRESSING,
     model=ChangeAddressing,
-    workflow="ChangeAddressing",
     summary="Change the addresses of a line: add, change or remove IPv6 and the static IPv4 address.",
     effect=LineEffect.CHANGES,
     invariants=_INVARIANTS,
-    refused_in=_REFUSED_IN,
+    refused_in=RESUME_FIRST,
     steps=(
         verify_line(Operation.CHANGE_ADDRESSING),
         Step(

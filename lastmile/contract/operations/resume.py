@@ -10,7 +10,6 @@ __all__ = ["RESUME"]
 RESUME: OrderType[ResumeSubscriber] = OrderType(
     operation=Operation.RESUME,
     model=ResumeSubscriber,
-    workflow="Resume",
     summary="Put a suspended line into service again.",
     effect=LineEffect.CHANGES,
     invariants=("half_changed", "half_suspended"),

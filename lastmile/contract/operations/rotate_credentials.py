@@ -9,7 +9,6 @@ __all__ = ["ROTATE_CREDENTIALS"]
 ROTATE_CREDENTIALS: OrderType[RotateCredentials] = OrderType(
     operation=Operation.ROTATE_CREDENTIALS,
     model=RotateCredentials,
-    workflow="RotateCredentials",
     summary="Give a line another password. It takes effect at the next login.",
     effect=LineEffect.CHANGES,
     invariants=("half_changed",),

@@ -10,7 +10,6 @@ __all__ = ["SUSPEND"]
 SUSPEND: OrderType[SuspendSubscriber] = OrderType(
     operation=Operation.SUSPEND,
     model=SuspendSubscriber,
-    workflow="Suspend",
     summary="Suspend a subscriber's line until an order, or a given time, resumes it. The line keeps its addresses.",
     effect=LineEffect.CHANGES,
     invariants=("half_changed", "half_suspended", "overdue_suspension"),

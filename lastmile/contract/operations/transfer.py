@@ -9,7 +9,6 @@ __all__ = ["TRANSFER"]
 TRANSFER: OrderType[TransferLine] = OrderType(
     operation=Operation.TRANSFER,
     model=TransferLine,
-    workflow="TransferLine",
     summary="Give the line to another customer, who pays from now on.",
     effect=LineEffect.CHANGES,
     invariants=("half_changed", "left_behind"),

@@ -9,7 +9,6 @@ __all__ = ["UPDATE_CUSTOMER"]
 UPDATE_CUSTOMER: OrderType[UpdateCustomer] = OrderType(
     operation=Operation.UPDATE_CUSTOMER,
     model=UpdateCustomer,
-    workflow="UpdateCustomer",
     summary="Correct the name, e-mail address or telephone number of a subscriber's customer.",
     effect=LineEffect.CHANGES,
     invariants=("half_changed",),

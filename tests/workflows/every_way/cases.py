@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from tests.workflows.every_way.rules import CLOSE, OPEN, OPERATIONS, PREVIOUS, VERIFY, Facts, Flow, Rule, findings
+from tests.workflows.every_way.rules import OPERATIONS
+from tests.workflows.every_way.rules.findings import findings
+from tests.workflows.every_way.rules.rule import CLOSE, OPEN, PREVIOUS, VERIFY, Facts, Flow, Rule
 
 __all__ = ["CASES", "ENDINGS", "Case", "End", "Fault"]
 

@@ -17,7 +17,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT subscriber_ref || '@' || tenant_id || '.lastmile'
 $$;
 COMMENT ON FUNCTION lastmile_radius_username IS
-    'The user name that Lastmile generates (lastmile.radius.accounts.username). The planner inlines it.';
+    'The user name that Lastmile generates (lastmile.radius.logins.username). The planner inlines it.';
 
 CREATE FUNCTION lastmile_parse_username(username text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT regexp_match(username, '^([^@]+)@([a-z0-9-]+)\.lastmile$')
