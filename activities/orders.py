@@ -78,6 +78,7 @@ class OrderActivities(Activities):
                 activity.info().workflow_run_id or "",
                 ref.requested_by,
                 opening.run_started_at,
+                adopts=ref.adopts,
             )
             if found.new and opening.line is not None:
                 try:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -42,7 +42,8 @@ _CREATE_ACCOUNT = DirectStatement(
     """
     WITH account AS (
         INSERT INTO radcheck (username, attribute, op, value, tenant_id, subscriber_ref, created_by_order)
-        VALUES (:username, :attribute, ':=', :value, :tenant, :subscriber_ref, :order_id)
+        SELECT :username, :attribute, ':=', :value, :tenant, :subscriber_ref, :order_id
+        WHERE NOT lastmile_is_foreign_account(:username)
         ON CONFLICT DO NOTHING RETURNING username
     ), checked AS (
         INSERT INTO radcheck (username, attribute, op, value, tenant_id, subscriber_ref, created_by_order)
@@ -205,6 +206,8 @@ async def follow_line(connection: TenantConnection, tenant: str, subscriber_ref:
         stored_username(tenant, subscriber_ref, line),
     )
     if before != after:
+        if await connection.scalar(select(func.lastmile_is_foreign_account(after))):
+            raise _taken(after, await _owner(connection, after))
         for table in (radcheck, radreply, radusergroup):
             try:
                 await connection.execute(update(table).where(table.c.username == before).values(username=after))

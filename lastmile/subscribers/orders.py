@@ -83,7 +83,7 @@ _CREATE = DirectStatement(
             column: bindparam(column)
             for column in (
                 *("tenant_id", "order_id", "operation", "effect", "subscriber_ref", "digest", "status", "run_id"),
-                "requested_by",
+                *("requested_by", "adopts"),
             )
         },
         run_started_at=func.coalesce(bindparam("run_started_at", type_=DateTime(timezone=True)), func.now()),
@@ -122,6 +122,8 @@ async def open_order(
     run_id: str,
     requested_by: str = "",
     run_started_at: datetime | None = None,
+    *,
+    adopts: bool = False,
 ) -> Opening:
     """Begin the order, or resume it after its run was terminated; `run_id` is the current run.
 
@@ -144,6 +146,7 @@ async def open_order(
         "digest": digest,
         "status": OrderStatus.RUNNING,
         "requested_by": requested_by or None,
+        "adopts": adopts,
         **run,
     }
     try:

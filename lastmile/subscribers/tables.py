@@ -67,6 +67,7 @@ orders = Table(
     _now("created_at"),
     Column("finished_at", DateTime(timezone=True)),
     Column("taken_over", Boolean, nullable=False, server_default="false"),
+    Column("adopts", Boolean, nullable=False, server_default="false"),
     PrimaryKeyConstraint("tenant_id", "order_id"),
 )
 

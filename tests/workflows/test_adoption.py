@@ -10,7 +10,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr, ValidationError
 from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
 
+from activities.maintenance.audit import AuditActivities
 from lastmile.client import CredentialStore, Lastmile, ProvisionSubscriber
 from lastmile.contract import ResultStatus
 from lastmile.contract.addressing import Addressing
@@ -22,7 +24,10 @@ from lastmile.services.subscriber_export import export_subscribers
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
 from tests.conftest import copy_of
-from tests.support.orders import Orders, log_in, outcomes
+from tests.support.audited_env import QUARANTINE
+from tests.support.controllers import RecordingController
+from tests.support.faults import Faults, refused
+from tests.support.orders import Orders, log_in, outcomes, quarantine_seconds
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 IN_RADIUS = {
@@ -41,6 +46,11 @@ class Installation:
     database: Database
     owner: asyncpg.Connection
     lastmile: Lastmile
+    olt: RecordingController
+
+    async def accounts(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Without the groups of plans: a group stays."""
+        return {name: rows for name, rows in (await self.in_radius()).items() if not name.startswith("radgroup")}
 
     async def in_radius(self) -> dict[str, list[tuple[Any, ...]]]:
         return {
@@ -53,10 +63,10 @@ class Installation:
 async def installation(
     url: str, client: Client, settings: Settings, authorization: DynamicAuthorization
 ) -> AsyncIterator[Installation]:
-    database, owner = Database(url), await asyncpg.connect(url)
-    async with build_worker(client, settings, database, authorization):
+    database, owner, olt = Database(url), await asyncpg.connect(url), RecordingController()
+    async with build_worker(client, settings, database, authorization, onu=olt):
         store = CredentialStore(url, settings.key_ring)
-        yield Installation(database, owner, Lastmile(client, task_queue=settings.task_queue, credentials=store))
+        yield Installation(database, owner, Lastmile(client, task_queue=settings.task_queue, credentials=store), olt)
     await owner.close()
     await database.close()
 
@@ -137,6 +147,61 @@ async def test_adopted_line_is_told_to_no_session(crm: Installation, orders: Ord
         assert asked == []
         assert await crm.owner.fetchval("SELECT count(*) FROM devices WHERE in_service") == 2
         assert outcomes(result)["activate_onu"] == "skipped"
+
+
+@pytest.mark.parametrize("step", ["activate_ipv6_lifecycle", "activate_onu", "configure_cpe", "create_billing_service"])
+async def test_adoption_that_is_rolled_back_leaves_account_prefix_and_session(
+    crm: Installation, orders: Orders, faults: Faults, authorization: DynamicAuthorization, step: str
+) -> None:
+    """The line stays in service elsewhere: the undo ends nothing, and neither does the hourly audit."""
+    async with ScriptedNas(b"a shared secret") as nas:
+        await crm.owner.execute(
+            "INSERT INTO nas (nasname, shortname, secret, coa_port) VALUES ('127.0.0.1', 'bng-1', $1, $2)",
+            "a shared secret",
+            nas.nas.port,
+        )
+        await crm.owner.execute(
+            "INSERT INTO radcheck (username, attribute, op, value)"
+            " VALUES ('eve@isp.example', 'Cleartext-Password', ':=', 'x')"
+        )
+        await log_in(crm.owner, orders, "s-1", nas)
+        before = await crm.accounts(), await crm.owner.fetch("SELECT * FROM radacct")
+        faults.after["O-1", step] = refused
+        faults.before["O-1", "finish_order"] = refused  # a warning does not end the order
+
+        result = await crm.lastmile.execute(adopted(orders))
+
+        assert result.status is ResultStatus.ROLLED_BACK
+        assert (await crm.accounts(), await crm.owner.fetch("SELECT * FROM radacct")) == before
+        audit = AuditActivities(crm.database, authorization, QUARANTINE)
+        assert (await ActivityEnvironment().run(audit.retry_disconnects)).counts["disconnects_retried"] == 0
+        assert list(nas.sessions) == ["s-1"]
+        assert await quarantine_seconds(crm.owner) > 3600
+        again = await crm.lastmile.execute(adopted(orders, "O-2"))
+        assert (again.status, again.created.ipv6_prefix) == (ResultStatus.COMPLETED, "2001:db8:12:3400::/56")
+        assert (list(nas.sessions), crm.olt.told) == (["s-1"], [])
+
+
+async def test_adoption_of_an_account_of_the_operator_is_refused_and_leaves_it(
+    crm: Installation, orders: Orders
+) -> None:
+    """The foreign account is in the tables of this installation."""
+    await crm.owner.execute(
+        """
+        INSERT INTO radcheck (username, attribute, op, value) VALUES ('ada@isp.example', 'User-Password', '==', 'y');
+        INSERT INTO radreply (username, attribute, op, value)
+            VALUES ('ada@isp.example', 'Delegated-IPv6-Prefix', '+=', '2001:db8:12:3400::/56');
+        INSERT INTO radusergroup (username, groupname, priority) VALUES ('ada@isp.example', 'Home 100M', 5)
+        """
+    )
+    before = await crm.accounts()
+    line = Line(connection_type="ftth", username="ada@isp.example")
+    result = await crm.lastmile.execute(adopted(orders, line=line))
+    assert result.status is ResultStatus.ROLLED_BACK
+    assert (
+        "user name ada@isp.example already belongs to an account that is none of this tenant's lines" in result.reason
+    )
+    assert await crm.accounts() == before
 
 
 async def test_adopted_prefix_of_another_line_is_refused(crm: Installation, orders: Orders) -> None:

@@ -38,6 +38,7 @@ CREATE TABLE orders (
     status          text NOT NULL CHECK (status IN ('running', 'rolling_back', 'completed', 'degraded', 'rolled_back',
                                                     'partly_rolled_back', 'abandoned', 'superseded')),
     taken_over      boolean NOT NULL DEFAULT false,
+    adopts          boolean NOT NULL DEFAULT false,
     requested_by    text,
     result          jsonb,
     created_at      timestamptz NOT NULL DEFAULT now(),
@@ -61,6 +62,8 @@ COMMENT ON COLUMN orders.status IS
     'order took over.';
 COMMENT ON COLUMN orders.taken_over IS
     'The order has taken over a lost run of the subscriber. Set when the order is opened.';
+COMMENT ON COLUMN orders.adopts IS
+    'The order adopts a line that is in service elsewhere. Set when the order is opened.';
 COMMENT ON COLUMN orders.requested_by IS 'The actor that sent the order; NULL where the caller named none.';
 COMMENT ON COLUMN orders.result IS 'What the workflow returned; NULL while the order is open.';
 

@@ -58,10 +58,13 @@ RETURNS TABLE (
     LEFT JOIN netbox_removals r ON r.tenant_id = d.tenant_id AND r.allocation_key = d.allocation_key
                                AND r.pool_id = d.pool_id
     WHERE d.released_at > now() - unconfirmed AND d.disconnect_confirmed IS FALSE
+      AND NOT EXISTS (SELECT FROM orders o
+                      WHERE o.tenant_id = d.tenant_id AND o.order_id = d.created_by_order AND o.adopts
+                        AND (o.status = 'rolling_back' OR lastmile_order_rolled_back(o.status)))
       AND CASE WHEN d.slot IS NULL THEN r.prefix IS NOT NULL
                ELSE s.delegation_id IS NULL AND s.free_at = d.released_at + unconfirmed END
 $$;
 COMMENT ON FUNCTION lastmile_unconfirmed_quarantine IS
     'The delegations in the longer quarantine, of this length, since no NAS has confirmed the end of their sessions. '
-    'Only in the quarantine of this release: not of a later holder, and not of a foreign prefix. Uses '
-    'delegations_ended.';
+    'Only in the quarantine of this release: not of a later holder, and not of a foreign prefix. Not of an undone '
+    'adoption: the line stays in service elsewhere. Uses delegations_ended.';

@@ -253,6 +253,18 @@ COMMENT ON FUNCTION lastmile_find_former_tenant IS
     'The tenant of the account that had this user name until now.';
 REVOKE EXECUTE ON FUNCTION lastmile_find_former_tenant(text) FROM PUBLIC;
 
+-- SECURITY DEFINER: the accounts of other systems belong to no tenant.
+CREATE FUNCTION lastmile_is_foreign_account(named text) RETURNS boolean LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM radcheck r
+        WHERE r.username = named AND r.attribute ILIKE '%password%' AND NOT lastmile_is_account(r.attribute, r.value))
+$$;
+COMMENT ON FUNCTION lastmile_is_foreign_account IS
+    'Whether another system has written an account with this user name, such as one with User-Password or a hashed '
+    'password. An account with Cleartext-Password violates radcheck_account.';
+REVOKE EXECUTE ON FUNCTION lastmile_is_foreign_account(text) FROM PUBLIC;
+
 CREATE FUNCTION lastmile_set_radius_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.tenant_id := coalesce((lastmile_parse_username(NEW.username))[2],
