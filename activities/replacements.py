@@ -148,7 +148,6 @@ class ReplacementActivities(Activities):
             for one in held:
                 if one.state is not State.REVOKED:
                     await order.begin_revoking(connection, one)
-            await self._reply_items.remove(connection, user, held)
         problems = await self._sessions.disconnect(
             ref.tenant, user, until=max(map(_last_login, held)), using=[one.id for one in held]
         )

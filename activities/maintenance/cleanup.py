@@ -133,7 +133,9 @@ class CleanupActivities(Activities):
             user = await accounts.find_username(connection, stuck.tenant, stuck.subscriber_ref)
             seen = await _unfinished(connection, stuck)
             # The account is not changed: a line may stay in service without these addresses.
-            await self._reply_items.remove(connection, user, seen)
+            held = await held_by(connection, stuck.subscriber_ref)
+            in_service = [one for one in held if one.state in (State.ACTIVE, State.SUSPENDED)]
+            await self._reply_items.remove(connection, user, seen, stay=in_service)
         in_use = any(delegation.state is State.REVOKING for delegation in seen)
         problems = await self._sessions.disconnect(stuck.tenant, user) if in_use else []
         async with self._subscriber(stuck) as connection:

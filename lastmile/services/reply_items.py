@@ -38,18 +38,26 @@ class ReplyItems:
         await write_reply_items(connection, user, address_items(delegations))
         await add_reply_items(connection, user, self._vrf_items(delegations))
 
-    async def remove(self, connection: TenantConnection, user: str, delegations: Iterable[Delegation]) -> None:
+    async def remove(
+        self,
+        connection: TenantConnection,
+        user: str,
+        delegations: Iterable[Delegation],
+        *,
+        stay: Iterable[Delegation] = (),
+    ) -> None:
         """Remove the items of delegations that are being revoked; the VRF stays while another address is active in it.
 
-        All of them are one subscriber's.
+        All of them are one subscriber's. An item that a delegation in `stay` has too is not removed: the subscriber
+        may have the same prefix in two VRFs.
         """
         delegations = list(delegations)
-        await remove_reply_items(connection, user, address_items(delegations))
+        await remove_reply_items(connection, user, {*address_items(delegations)} - {*address_items(stay)})
         if items := self._vrf_items(delegations):
             held = await held_by(connection, delegations[0].subscriber_ref)
             gone = {one.id for one in delegations}
-            stay = [d for d in held if d.state in (State.ACTIVE, State.SUSPENDED) and d.id not in gone]
-            items -= self._vrf_items(stay)
+            others = [d for d in held if d.state in (State.ACTIVE, State.SUSPENDED) and d.id not in gone]
+            items -= self._vrf_items(others)
             await remove_reply_items(connection, user, items)
 
     def _vrf_items(self, delegations: Iterable[Delegation]) -> set[tuple[str, str]]:

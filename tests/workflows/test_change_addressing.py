@@ -6,10 +6,11 @@ import asyncpg
 import pytest
 from pyrad.packet import DisconnectRequest
 
+from ipam.pools import Pool, add_pool
 from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile
 from lastmile.contract import ResultStatus
-from lastmile.contract.addressing import Addressing
+from lastmile.contract.addressing import Addressing, Purpose
 from lastmile.db import Database
 from lastmile.devstack.nas import ScriptedNas
 from tests.support.faults import Faults, refused
@@ -77,6 +78,21 @@ async def test_change_and_its_opposite_leave_the_line_as_it_was(
     await lastmile.execute(orders.change_addressing("O-3", ipv6_mode="pd"))
 
     assert await what_is_there(owner) == before
+
+
+async def test_same_prefix_in_another_vrf_stays_in_radius(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database
+) -> None:
+    blue = Pool(name="blue", prefix="2001:db8::/40", purpose=Purpose.IPV6_PD, delegated_length=56, vrf="blue")
+    async with database.platform() as platform:
+        await add_pool(platform, blue.model_copy(update={"tenant": "acme"}))
+    await lastmile.execute(orders.provision())
+
+    result = await lastmile.execute(orders.change_addressing(ipv6_mode="pd", vrf="blue"))
+
+    assert (result.created.ipv6_prefix, result.created.vrf) == ("2001:db8::/56", "blue")
+    assert await in_radius(owner) == {"Delegated-IPv6-Prefix": "2001:db8::/56"}
+    assert [found.invariant.name async for found in check(database)] == []
 
 
 async def test_change_that_fails_before_the_switch_leaves_the_old_addresses(
