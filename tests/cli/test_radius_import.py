@@ -3,8 +3,11 @@
 import base64
 import csv
 import json
+import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -12,12 +15,16 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 from temporalio.client import Client
 
+from lastmile.audit.audit import check
 from lastmile.db import Database
 from lastmile.encryption.codec import data_converter
 from lastmile.radius.foreign_accounts import Item, read_rates
 from lastmile.settings import Settings
 from tests.support.commands import Cli, lines
 from tests.support.workers import RunningWorker
+
+TAKEN_OVER = 1_000 if "LASTMILE_EVERY_CASE" in os.environ else 30
+"""How many of the accounts become lines; `make test-every-way` takes all over."""
 
 KEYS = f"k1:{base64.b64encode(bytes(range(32))).decode()}"
 
@@ -134,6 +141,47 @@ async def test_import_radius_of_a_thousand_accounts_writes_orders_that_adopt_the
         ("Delegated-IPv6-Prefix", "2001:db8:1:ff00::/56"),
         ("Framed-IP-Address", "198.51.100.2"),
     ]
+
+
+async def test_accounts_that_are_taken_over_are_the_same_in_radius(
+    cli: Cli,
+    worker: None,
+    foreign: asyncpg.Connection,
+    postgres_url: str,
+    owner: asyncpg.Connection,
+    database: Database,
+    tmp_path: Path,
+) -> None:
+    await foreign.execute(ACCOUNTS)
+    file = tmp_path / "orders.jsonl"
+    await cli("import-radius", url_of(postgres_url), "--tenant", "acme", "-o", str(file))
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:TAKEN_OVER]))
+
+    taken = await cli.but(LASTMILE_ENCRYPTION_KEYS=KEYS)("provision", str(file), "--json")
+
+    assert Counter(result["status"] for result in taken.json) == {"completed": TAKEN_OVER}, taken.out
+    here, there = await in_radius(owner), await in_radius(foreign)
+    assert here == {username: there[username] for username in here}
+    assert len(here) == TAKEN_OVER
+    assert [found.words async for found in check(database)] == []
+
+
+async def in_radius(connection: asyncpg.Connection) -> dict[str, tuple[Any, ...]]:
+    """Return the password, the addresses and the rates of each account."""
+    groups: dict[str, list[Item]] = {}
+    for name, *item in await connection.fetch("SELECT groupname, attribute, op, value FROM radgroupreply"):
+        groups.setdefault(name, []).append(Item(*item))
+    rows = await connection.fetch(
+        """
+        SELECT username, value AS password,
+               ARRAY(SELECT attribute || ' ' || value FROM radreply r
+                     WHERE r.username = c.username AND attribute IN ('Delegated-IPv6-Prefix', 'Framed-IP-Address')
+                       AND value <> '255.255.255.254' ORDER BY 1) AS addresses,
+               (SELECT groupname FROM radusergroup g WHERE g.username = c.username ORDER BY priority LIMIT 1) AS plan
+        FROM radcheck c WHERE attribute IN ('Cleartext-Password', 'User-Password')
+        """
+    )
+    return {row["username"]: (row["password"], row["addresses"], read_rates(groups[row["plan"]])) for row in rows}
 
 
 async def test_import_radius_reports_what_does_not_fit(

@@ -228,6 +228,14 @@ class Allocations(RuleBasedStateMachine):
             self.model.held[number] = (request, marked)
         self.seen |= dict.fromkeys(self.model.held.values())
 
+    @rule(n=picks, crash=crashes)
+    def suspend_and_resume(self, n: int, crash: int | None) -> None:
+        """Suspend a line and resume it: it keeps its prefix, whichever of the two is lost."""
+        for request, delegation in self.picked(n):
+            for state in (State.SUSPENDED, State.ACTIVE):
+                held = self.model.held[delegation.id][1]
+                self.act(Move(request.tenant, held, state), crash=crash)
+
     @rule()
     def end_quarantines(self) -> None:
         self.runner.run(self.env.end_quarantines())

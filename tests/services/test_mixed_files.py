@@ -96,3 +96,28 @@ async def test_import_of_both_operations_keeps_the_operation_in_rejects(cli: Cli
     assert statuses == {"O-2": "completed", "D-1": "completed", None: "invalid"}
     (rejected,) = (json.loads(line) for line in (tmp_path / "orders.rejects.jsonl").read_text().splitlines())
     assert (rejected["operation"], rejected["order_id"]) == ("deprovision", "D-2")
+
+
+@pytest.mark.usefixtures("database", "worker")
+async def test_file_of_five_types_runs_the_orders_of_a_line_in_turn(cli: Cli, book: Book) -> None:
+    changes: list[dict[str, object]] = [
+        {"operation": "suspend", "reason": "non-payment", "mode": "slow"},
+        {"operation": "change_plan", "plan": {"name": "giga", "download_kbps": 1_000_000, "upload_kbps": 500_000}},
+        {"operation": "suspend", "reason": "non-payment", "mode": "block"},
+        {"operation": "resume"},
+        {"operation": "replace_device", "cpe_mac": "00:1a:2b:00:00:ff"},
+    ]
+    common = {"tenant": "acme", "subscriber_ref": book.ref()}
+    file = lines(book.order(), *({**common, "order_id": f"X-{nth}"} | one for nth, one in enumerate(changes)))
+
+    ran = await cli("provision", "-", "--json", stdin=file)
+
+    assert [(result["operation"], result["status"]) for result in ran.json] == [
+        ("provision", "completed"),
+        ("suspend", "completed"),
+        ("change_plan", "completed"),
+        ("suspend", "rolled_back"),
+        ("resume", "completed"),
+        ("replace_device", "completed"),
+    ]
+    assert "is suspended. Resume the line first" in ran.json[3]["reason"]

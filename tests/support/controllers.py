@@ -11,6 +11,8 @@ class RecordingController:
     def __init__(self) -> None:
         self.told: list[tuple[str, LineDevice]] = []
         self.on: dict[str, LineDevice] = {}
+        self.speeds: dict[str, tuple[int, int]] = {}
+        """The rates that the controller was given for a subscriber: download and upload in kbit/s."""
 
     async def switch_on(self, device: LineDevice) -> None:
         self.told.append(("on", device))
@@ -20,6 +22,9 @@ class RecordingController:
         self.told.append(("off", device))
         if not device.shared:
             self.on.pop(device.identity, None)
+
+    async def set_speed(self, device: LineDevice, download_kbps: int, upload_kbps: int) -> None:
+        self.speeds[device.subscriber_ref] = (download_kbps, upload_kbps)
 
     @property
     def words(self) -> list[str]:

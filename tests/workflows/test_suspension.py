@@ -228,6 +228,7 @@ async def test_rolled_back_block_leaves_a_surviving_session_alone(
     requests = [(await nas.next_request()).code for _ in range(2)]
     assert requests == [DisconnectRequest, DisconnectRequest]  # both of the step: sent twice
     assert "4F0C-01" in nas.sessions
+    assert not [warning for warning in result.warnings if warning.startswith("undo of ")]
 
 
 async def test_rolled_back_walled_garden_tells_the_session(

@@ -1,6 +1,7 @@
 """Where the cases are played: one PostgreSQL, one Temporal, one NAS, one worker for what loses none, and a tenant and
 a pool for each case."""
 
+import base64
 import itertools
 import logging
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
+from pydantic import SecretStr
 from sqlalchemy.util import await_only
 from temporalio import activity
 from temporalio.client import Client
@@ -17,6 +19,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from activities.current_step import activity_type
 from ipam.netbox import NetBox
 from ipam.pools import Pool, add_pool
+from lastmile.client import CredentialStore
 from lastmile.client.orders import Lastmile
 from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
@@ -25,6 +28,7 @@ from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.worker import build_worker
+from tests.support.controllers import RecordingController
 from tests.support.faults import Fault, Faults, listen_to_commits
 from tests.support.orders import Orders
 from tests.workflows.every_way.netbox_pools import NetBoxPools
@@ -33,6 +37,8 @@ from tests.workflows.every_way.short_waits import ShortWaits
 __all__ = ["CaseEnvironment", "case_environment"]
 
 SECRET = "a shared secret"
+KEYS = SecretStr(f"k1:{base64.b64encode(bytes(range(32))).decode()}")
+"""For the passwords that orders give: the payloads in Temporal are in clear text."""
 
 
 class AtCommit(dict[tuple[str, str], Fault]):
@@ -66,12 +72,15 @@ class CaseEnvironment:
     settings: Settings
     pools: NetBoxPools | None = None
     """Where the pools are kept, if not in the database alone."""
+    olt: RecordingController | None = None
+    acs: RecordingController | None = None
     numbers: Any = field(default_factory=itertools.count)
 
     @property
     def lastmile(self) -> Lastmile:
         """Who sends orders to the worker that none of them loses."""
-        return Lastmile(self.client, task_queue=self.settings.task_queue)
+        credentials = CredentialStore(self.database_url, self.settings.key_ring)
+        return Lastmile(self.client, task_queue=self.settings.task_queue, credentials=credentials)
 
     @property
     def with_short_waits(self) -> Client:
@@ -88,7 +97,15 @@ class CaseEnvironment:
         settings = self.settings_for(task_queue)
         async with AsyncExitStack() as stack:
             netbox = await stack.enter_async_context(NetBox(**settings.netbox)) if settings.netbox else None
-            worker = build_worker(self.client, settings, self.database, self.authorization, netbox=netbox)
+            worker = build_worker(
+                self.client,
+                settings,
+                self.database,
+                self.authorization,
+                netbox=netbox,
+                onu=self.olt,
+                cpe=self.acs,
+            )
             await stack.enter_async_context(worker)
             yield
 
@@ -123,9 +140,15 @@ class CaseEnvironment:
 
 @asynccontextmanager
 async def case_environment(
-    address: str, database_url: str, pools: NetBoxPools | None = None
+    address: str,
+    database_url: str,
+    pools: NetBoxPools | None = None,
+    *,
+    olt: RecordingController | None = None,
+    acs: RecordingController | None = None,
 ) -> AsyncIterator[CaseEnvironment]:
-    """On a Temporal server and a migrated database without tenants, by the owner's URL; with the given pools."""
+    """On a Temporal server and a migrated database without tenants, by the owner's URL; with the given pools and
+    controllers."""
     faults = Faults()
     client = await Client.connect(address, data_converter=pydantic_data_converter, interceptors=[faults])
     settings = Settings(
@@ -133,6 +156,7 @@ async def case_environment(
         radius_timeout_seconds=10,
         quarantine_seconds=3600,
         quarantine_unconfirmed_seconds=7200,
+        encryption_keys=KEYS,
         database_pool_size=32,
         max_concurrent_workflow_tasks=64,  # cases wait inside of steps, which hold their slots
         **(pools.settings if pools else {}),
@@ -161,6 +185,8 @@ async def case_environment(
             AtCommit(database),
             settings,
             pools,
+            olt,
+            acs,
         )
         # Thousands of scripted failures, each with its traceback, are no news.
         log = logging.getLogger("temporalio.activity")

@@ -80,15 +80,33 @@ class NetBoxPools:
         keys = [one["custom_fields"].get(KEY) or "" for one in records if one["status"] != "deprecated"]
         return sum(key.startswith(f"{tenant}/") for key in keys)
 
+    async def shown(self, database: Database, tenant: str) -> list[str]:
+        """What NetBox shows for the tenant's lines, once it has been told; not the prefixes that rest."""
+        await self._report(database, tenant)
+        with self._server.store.lock:
+            records = list(self._server.store.all("ipam.prefix"))
+        return sorted(
+            f"{one['prefix']} {one['status']}"
+            for one in records
+            if (one["custom_fields"].get(KEY) or "").startswith(f"{tenant}/") and one["status"] != "deprecated"
+        )
+
     async def wrong(self, database: Database, tenant: str) -> list[str]:
         """What NetBox does not have as it is, once it has been told of a delegated pool."""
         if self.way.binding["mode"] is AllocationMode.DIRECT:  # what an order leaves undone there, its steps say
             return []
+        await self._report(database, tenant)
+        pool = await self._pool(database, tenant)
+        return [str(one) async for one in differences(database, self._client, pools=[pool])]
+
+    async def _report(self, database: Database, tenant: str) -> None:
+        """Tell NetBox of a delegated pool; of a direct one it knows."""
+        if self.way.binding["mode"] is AllocationMode.DIRECT:
+            return
         pool = await self._pool(database, tenant)
         await report_use(database, self._client, pool)
         if pool.netbox.reports_prefixes:
             await drain(database, self._client, pool)
-        return [str(one) async for one in differences(database, self._client, pools=[pool])]
 
     @staticmethod
     async def _pool(database: Database, tenant: str) -> BoundPool:
