@@ -70,12 +70,18 @@ _ATTENTION = """
     GROUP BY t.id
 """
 
-# Parked runs have a metric of their own. Here they would hide an order that is stuck.
+# Parked runs have a metric of their own. Here they would hide an order that is stuck. An order that waits in an overlap
+# is open for as long as it was told to be: its time counts from the end of the overlap.
 _ORDERS = """
     SELECT t.id AS tenant,
            coalesce(greatest(0, extract(epoch FROM now() - o.oldest)), 0) AS lastmile_oldest_open_order_seconds
     FROM tenants t LEFT JOIN (
-        SELECT tenant_id, min(created_at) AS oldest FROM orders
+        SELECT tenant_id, min(greatest(created_at, (
+            SELECT max(d.replaced_until) FROM delegations d
+            WHERE d.tenant_id = orders.tenant_id AND d.subscriber_ref = orders.subscriber_ref
+              AND d.replaced_by_order = orders.order_id AND d.released_at IS NULL
+        ))) AS oldest
+        FROM orders
         WHERE lastmile_order_unfinished(status)
           AND NOT EXISTS (SELECT FROM unnest(CAST(:waiting_runs AS text[])) w (id) WHERE w.id = run_id)
         GROUP BY 1

@@ -1,6 +1,7 @@
 """Tests of the values of every snapshot metric after known operations on a real database."""
 
 import asyncio
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -170,6 +171,23 @@ async def test_snapshot_has_the_age_of_the_oldest_open_order(env: AllocationEnv)
     found = await figure(env, "lastmile_oldest_open_order_seconds")
     assert found["other",] == 0
     assert 7200 <= found["acme",] < 7260
+
+
+async def test_snapshot_counts_the_age_of_an_order_from_the_end_of_its_overlap(env: AllocationEnv) -> None:
+    await env.owner.execute(
+        """
+        INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status, created_at)
+        VALUES ('acme', 'o2', 'renumber', 'changes', 'S-1', 'd', 'r', 'running', now() - interval '3 hours')
+        """
+    )
+    await env.allocate("S-1")
+    for hours, least in ((1, 0), (-2, 7200)):
+        await env.owner.execute(
+            "UPDATE delegations SET replaced_by_order = 'o2', replaced_at = now(), replaced_until = now() + $1",
+            timedelta(hours=hours),
+        )
+        found = await figure(env, "lastmile_oldest_open_order_seconds")
+        assert least <= found["acme",] < least + 60
 
 
 async def test_snapshot_with_parked_runs_has_the_age_of_stuck_orders(env: AllocationEnv) -> None:
