@@ -37,6 +37,7 @@ from activities.maintenance.audit import AuditActivities
 from activities.maintenance.cleanup import CleanupActivities
 from activities.maintenance.metrics import SnapshotActivities
 from activities.maintenance.pool_mode import PoolModeActivities
+from activities.maintenance.pool_renumbering import PoolRenumberingActivities
 from activities.maintenance.resumption import ResumptionActivities
 from activities.orders import OrderActivities
 from activities.plans import PlanActivities
@@ -114,6 +115,7 @@ def build_worker(
             ResumptionActivities(database),
             SnapshotActivities(database, partial(read_temporal_metrics, client, settings.task_queue)),
             PoolModeActivities(database, netbox, settings.quarantine_unconfirmed),
+            PoolRenumberingActivities(database),
         ),
         interceptors=[observer],
         workflow_runner=RUNNER,

@@ -9,6 +9,7 @@ from workflows.deprovision import DeprovisionWorkflow
 from workflows.maintenance.audit import Audit, Metrics
 from workflows.maintenance.cleanup import FinishRevocation, StalePrefixCleanup
 from workflows.maintenance.pool_mode_change import ChangePoolMode
+from workflows.maintenance.pool_renumbering import RenumberPool
 from workflows.maintenance.resumption import Resumption
 from workflows.provision import ProvisionWorkflow
 from workflows.relocate import RelocateWorkflow
@@ -43,6 +44,7 @@ WORKFLOWS: list[type] = [
     Audit,
     Resumption,
     ChangePoolMode,
+    RenumberPool,
 ]
 
 # A caller without our models can send an order that does not fit them. Its run fails and says why: without this,

@@ -10,6 +10,7 @@ from lastmile.cli.exit_codes import EPILOG, run
 from lastmile.cli.inventory.nas_app import nas
 from lastmile.cli.inventory.pool_app import pool
 from lastmile.cli.inventory.radius_app import radius
+from lastmile.cli.inventory.renumbering_app import renumber_pool_command, renumbering
 from lastmile.cli.inventory.tenant_app import tenant
 from lastmile.cli.netbox.netbox_app import netbox
 from lastmile.cli.operations.schedule_app import schedule
@@ -35,6 +36,8 @@ app.add_typer(netbox, name="netbox")
 app.add_typer(scheduled, name="scheduled")
 app.add_typer(schedule, name="schedule")
 app.add_typer(order_commands)
+app.add_typer(renumber_pool_command)
+app.add_typer(renumbering, name="renumbering")
 
 
 def _version(asked: bool) -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "NotScheduledError",
     "OrderIdReusedError",
     "OrderRefusedError",
+    "RenumberingStoppedError",
     "RunLostError",
     "RunStuckError",
     "UnknownScheduleError",
@@ -51,6 +52,10 @@ class UnknownScheduleError(ClientError):
 
 class CleanupStoppedError(ClientError):
     """The cleanup was cancelled or terminated before its end."""
+
+
+class RenumberingStoppedError(ClientError):
+    """The renumbering of a pool was cancelled or terminated before its end."""
 
 
 class NotPausedError(ClientError):

@@ -47,7 +47,11 @@ class OperatorClient:
 
     async def pending_retry(self, tenant: str, subscriber: str) -> str:
         """Describe the activity of the subscriber's order that Temporal retries; empty without a retry."""
-        found = await self.client.get_workflow_handle(workflow_id(tenant, subscriber)).describe()
+        return await self.pending_retry_of(workflow_id(tenant, subscriber))
+
+    async def pending_retry_of(self, id_: str) -> str:
+        """Describe the activity of the run that Temporal retries; empty without a retry."""
+        found = await self.client.get_workflow_handle(id_).describe()
         for pending in found.raw_description.pending_activities:
             if pending.HasField("last_failure"):
                 failure = await self.client.data_converter.decode_failure(pending.last_failure)

@@ -1,6 +1,5 @@
 """Changes of a pool's NetBox mode: start one or attach to one, follow it, and wait for its end."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,10 @@ from temporalio.exceptions import WorkflowAlreadyStartedError, is_cancelled_exce
 from temporalio.service import RPCError
 
 from lastmile.client.errors import AlreadyRunningError, ClientError
+from lastmile.client.followed_run import follow
 from lastmile.client.orders import (
     ANSWER_TIME,
     AWAY,
-    PAUSE_SECONDS,
     START_ATTEMPTS,
     START_PATIENCE_SECONDS,
     retry_unavailable,
@@ -50,20 +49,13 @@ class PoolModeRun:
     attached: bool
     """The same change was running already."""
 
-    async def follow(self) -> AsyncIterator[str]:
+    def follow(self) -> AsyncIterator[str]:
         """Say what the change does, whenever that differs, until it has ended."""
-        said = ""
-        while (await retry_unavailable(self.handle.describe)).status is WorkflowExecutionStatus.RUNNING:
-            try:
-                words = (await self.progress()).words
-            except RPCError as failure:
-                if failure.status not in AWAY:
-                    raise
-                words = "no worker answers; the change continues when a worker polls the task queue"
-            if words != said:
-                yield words
-            said = words
-            await asyncio.sleep(PAUSE_SECONDS)
+
+        async def ask() -> str:
+            return (await self.progress()).words
+
+        return follow(self.handle, ask, what="change")
 
     async def progress(self) -> PoolModeProgress:
         """Return where the change stands. Needs a worker."""

@@ -56,6 +56,7 @@ def arguments(command: Any) -> list[str]:
                 "mode": "slow",
                 "prefix": "2001:db8::/32",
                 "download": "100",
+                "rate": "100/h",
                 "upload": "50",
             }.get(parameter.name or "", "x1")
             given += [value] if parameter.param_type_name == "argument" else [parameter.opts[0], value]

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from tests.support.maintenance import AT_ONCE, Maintenance
 from tests.support.orders import Orders, dispatched, parked, until_refused
 from tests.support.overlaps import short_overlaps
 from tests.support.pool_mode_env import BLOCKS, DATABASE, DIRECT, PoolModeEnv
+from tests.support.pool_renumberings import TARGET, WORD, Renumberings
 from tests.support.processes import until
 from tests.workflows.every_way.cases import ENDINGS
 from tests.workflows.every_way.environment import CaseEnvironment, case_environment
@@ -79,6 +81,53 @@ async def _renumber_waited(env: CaseEnvironment) -> Run:
         run = (await env.lastmile.start(orders.renumber(overlap_hours=2))).handle
         await run.result()
     return run
+
+
+async def _renumberings(env: CaseEnvironment, name: str, lines: int) -> Renumberings:
+    """Return the renumberings of a pool that has these lines."""
+    orders = await env.tenant(name)
+    prefix = ip_network(f"2001:db8:ff{len(name):02x}::/48")
+    target = TARGET.model_copy(update={"tenant": orders.tenant, "prefix": prefix})
+    found = Renumberings(env.client, env.settings.task_queue, env.database, env.owner, target)
+    await found.lines(orders, lines)
+    return found
+
+
+async def pool_renumbered(env: CaseEnvironment) -> Run:
+    """With an overlap, and after a pause."""
+    renumberings = await _renumberings(env, "pool_renumbered", 3)
+    async with short_overlaps(env.owner):
+        run = await renumberings.start(overlap_hours=2, lines_per_hour=2400)
+        await run.decide("pause", WORD)
+        await run.decide("resume", WORD)
+        await run.result()
+    return run.handle
+
+
+async def pool_renumbering_stopped(env: CaseEnvironment) -> Run:
+    run = await (await _renumberings(env, "pool_renumbering_stopped", 1)).start(lines_per_hour=1)
+
+    async def begun() -> bool:
+        return bool((await run.progress()).in_flight)
+
+    await until(begun)
+    await run.decide("stop", WORD)
+    return run.handle
+
+
+async def pool_renumbering_failed(env: CaseEnvironment) -> Run:
+    renumberings = await _renumberings(env, "pool_renumbering_failed", 5)
+    env.faults.before["allocate_replacement"] = refused
+    run = await renumberings.start()
+    await run.result()
+    del env.faults.before["allocate_replacement"]
+    return run.handle
+
+
+POOL_RENUMBERINGS = {
+    scenario.__name__: scenario for scenario in (pool_renumbered, pool_renumbering_stopped, pool_renumbering_failed)
+}
+"""The renumberings of a pool."""
 
 
 async def scheduled_start_in_its_turn(lastmile: Lastmile, faults: Faults, orders: Orders) -> Run:
@@ -228,7 +277,7 @@ CHANGES = {f"{operation}_completed": operation for operation in FLOWS if operati
 WAITED = "renumber_waited"
 """A renumbering with an overlap."""
 
-NAMES = [*SCENARIOS, *CHANGES, WAITED, *POOL_MODES, *ENDINGS]
+NAMES = [*SCENARIOS, *CHANGES, WAITED, *POOL_RENUMBERINGS, *POOL_MODES, *ENDINGS]
 """The names of all histories."""
 
 
@@ -262,6 +311,12 @@ async def _record(env: CaseEnvironment, wanted: Collection[str]) -> None:
             await _write(name, run)
     if WAITED in wanted:
         await _write(WAITED, await _renumber_waited(env))
+    for name, renumbering in POOL_RENUMBERINGS.items():
+        if name in wanted:
+            run = await renumbering(env)
+            with suppress(WorkflowFailureError):
+                await run.result()
+            await _write(name, run)
     for name, case in ENDINGS.items():
         if name not in wanted:
             continue

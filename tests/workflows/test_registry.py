@@ -15,6 +15,7 @@ STEPS: list[Step[Any]] = [step for entry in operations.OPERATIONS.values() for s
 ORDERS = {"open_order", "run_steps", "begin_rollback", "finish_order", "close_order"}
 CLEANUP = {part.activity for part in cleanup.PARTS} | {cleanup.FINISH, "cleanup_ended"}
 POOL_MODE = {"plan_pool_mode", "prepare_pool", "close_pool", "convert_pool", "return_blocks", "open_pool"}
+POOL_RENUMBERING = {"count_pool_lines", "find_lines_to_renumber"}
 AUDIT = {"invariants", "check_invariant", "compare_with_netbox", "retry_disconnects", "audit_ended"}
 
 
@@ -30,7 +31,8 @@ def test_every_step_and_undo_is_a_registered_activity(registered: set[str]) -> N
 
 def test_every_registered_activity_is_used(registered: set[str]) -> None:
     named = {step.name for step in STEPS} | {step.undo for step in STEPS}
-    assert registered - named == ORDERS | CLEANUP | AUDIT | POOL_MODE | {"take_snapshot", "find_due_resumptions"}
+    scheduled = CLEANUP | AUDIT | {"take_snapshot", "find_due_resumptions"}
+    assert registered - named == ORDERS | scheduled | POOL_MODE | POOL_RENUMBERING
 
 
 def test_worker_registers_every_workflow(worker: Worker) -> None:

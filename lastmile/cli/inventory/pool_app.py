@@ -7,7 +7,7 @@ import typer
 from lastmile.cli.arguments import whole_number
 from lastmile.cli.exit_codes import EPILOG, run
 
-__all__ = ["pool"]
+__all__ = ["Name", "Whose", "pool"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, for scripts.")]
 
