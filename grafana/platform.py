@@ -80,7 +80,14 @@ def _orders() -> Panels:
                 "{{operation}}: {{outcome}}",
             ),
             unit=units.CountsPerMinute,
-            width=HALF,
+            width=THIRD,
+        ),
+        graph(
+            "Orders by type",
+            "Ended orders per minute, whatever their outcome.",
+            query(f"sum by (operation) (rate(lastmile_orders_total{{{TENANT}}}{RATE})) * 60", "{{operation}}"),
+            unit=units.CountsPerMinute,
+            width=THIRD,
         ),
         graph(
             "Order duration",
@@ -94,7 +101,7 @@ def _orders() -> Panels:
                 for quantile in (0.5, 0.95, 0.99)
             ),
             unit=units.Seconds,
-            width=HALF,
+            width=THIRD,
         ),
         graph(
             "Suspended lines",

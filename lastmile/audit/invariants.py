@@ -2,6 +2,7 @@
 
 from lastmile.audit.address_invariants import ADDRESS_INVARIANTS
 from lastmile.audit.invariant import Invariant
+from lastmile.audit.line_invariants import LINE_INVARIANTS
 from lastmile.audit.order_invariants import ORDER_INVARIANTS
 from lastmile.audit.session_invariants import SESSION_INVARIANTS, SESSION_NOTICES
 from lastmile.audit.suspension_invariants import SUSPENSION_INVARIANTS
@@ -12,6 +13,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     *ADDRESS_INVARIANTS,
     *SESSION_INVARIANTS,
     *ORDER_INVARIANTS,
+    *LINE_INVARIANTS,
     *SUSPENSION_INVARIANTS,
 )
 

@@ -1,6 +1,7 @@
 """The invariants of orders: a completed order left everything that it promised, a rolled-back order left nothing."""
 
 from lastmile.audit.invariant import Invariant, tenant_condition
+from lastmile.audit.last_orders import LAST_LINE_ORDER, NO_OPEN_ORDER, SAME_SUBSCRIBER, last_order
 from lastmile.contract.operations import OPERATIONS
 from lastmile.contract.operations.order_type import ADDRESS_FACTS
 from lastmile.subscribers.order_records import ORDER_RECORDS
@@ -10,38 +11,11 @@ __all__ = ["ORDER_INVARIANTS"]
 # Ended, and not rolled back.
 _ENDED = "NOT lastmile_order_unfinished(o.status) AND NOT lastmile_order_rolled_back(o.status)"
 
-# The last order that changed a subscriber's service. A rolled-back order changed nothing. Neither did the lost orders
-# that it had taken over. The invariant `left_behind` finds the records of a skipped compensation.
-_LAST_ORDER = """
-    SELECT DISTINCT ON (o.tenant_id, o.subscriber_ref)
-        o.tenant_id, o.subscriber_ref, o.order_id, o.operation, o.effect, o.status
-    FROM orders o
-    LEFT JOIN orders heir ON o.status = 'superseded' AND heir.tenant_id = o.tenant_id
-        AND heir.subscriber_ref = o.subscriber_ref AND heir.operation = o.operation
-        AND heir.taken_over AND lastmile_order_rolled_back(heir.status) AND heir.created_at > o.created_at
-    WHERE NOT lastmile_order_rolled_back(o.status) AND heir.order_id IS NULL AND {tenant} AND {condition}
-    ORDER BY o.tenant_id, o.subscriber_ref, o.created_at DESC, o.order_id
-"""
-
-
-def _last_order(condition: str = "true") -> str:
-    return _LAST_ORDER.format(tenant=tenant_condition("o.tenant_id"), condition=condition)
-
-
-# The last order that created the subscriber's line, or ended it.
-_LAST_LINE_ORDER = _last_order("o.effect IN ('creates', 'ends')")
 # The last order that ended the line, or that reports all addresses of the line.
 _REPORT_ADDRESSES = str(
     [str(name) for name, entry in OPERATIONS.items() if any(step.facts == ADDRESS_FACTS for step in entry.steps)]
 )
-_LAST_ADDRESS_ORDER = _last_order(f"o.operation = ANY (ARRAY{_REPORT_ADDRESSES})")
-_SAME_SUBSCRIBER = "other.tenant_id = {0}.tenant_id AND other.subscriber_ref = {0}.subscriber_ref"
-
-# No order is running for the subscriber of this row.
-_NO_OPEN_ORDER = f"""
-    NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER} AND lastmile_order_unfinished(other.status))
-"""
-
+_LAST_ADDRESS_ORDER = last_order(f"o.operation = ANY (ARRAY{_REPORT_ADDRESSES})")
 # Every existing row that an order created.
 _CREATED_BY_ORDER = " UNION ALL ".join(
     f"SELECT '{kind}' AS kind, tenant_id, created_by_order, {records.name} AS what FROM {records.table} "
@@ -61,7 +35,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
           ON made.tenant_id = o.tenant_id AND made.created_by_order = o.order_id
         WHERE lastmile_order_rolled_back(o.status) AND {tenant_condition("o.tenant_id")}
           -- A later order has taken the record over, or deleted it.
-          AND NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER.format("o")}
+          AND NOT EXISTS (SELECT FROM orders other WHERE {SAME_SUBSCRIBER.format("o")}
                           AND other.created_at > o.created_at AND lastmile_order_completed(other.status))
         """,
         "a compensation was skipped: provision or deprovision the subscriber, as intended",
@@ -82,7 +56,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         ) left_so ON left_so.tenant_id = o.tenant_id AND left_so.by_order = o.order_id
         WHERE o.effect = 'ends' AND lastmile_order_rolled_back(o.status) AND {tenant_condition("o.tenant_id")}
           -- A later order has put the line into service again, or ended it.
-          AND NOT EXISTS (SELECT FROM orders other WHERE {_SAME_SUBSCRIBER.format("o")}
+          AND NOT EXISTS (SELECT FROM orders other WHERE {SAME_SUBSCRIBER.format("o")}
                           AND other.created_at > o.created_at AND lastmile_order_completed(other.status))
         """,
         "a compensation was skipped: provision or deprovision the subscriber, as intended",
@@ -97,34 +71,16 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                || replace(o.status, '_', ' ') || ' after its step ' || v.step AS words
         FROM previous_values v JOIN orders o ON o.tenant_id = v.tenant_id AND o.order_id = v.created_by_order
         WHERE NOT lastmile_order_unfinished(o.status) AND {tenant_condition("v.tenant_id")}
-          AND {_NO_OPEN_ORDER.format("v")}
+          AND {NO_OPEN_ORDER.format("v")}
         """,
         "send the change again with a new order, or a change back to what the line had; a deprovision ends the line",
-    ),
-    Invariant(
-        "other_device",
-        6,
-        "the devices in service are those of the network profile",
-        f"""
-        SELECT d.tenant_id AS tenant, d.subscriber_ref AS subject, d.subscriber_ref || ' ' || d.kind AS key,
-               upper(d.kind) || ' ' || d.identity || ' is in service, but the network profile has '
-               || coalesce(profile.identity, 'no ' || upper(d.kind)) AS words
-        FROM devices d
-        JOIN subscribers s ON s.tenant_id = d.tenant_id AND s.ref = d.subscriber_ref AND s.archived_at IS NULL
-        JOIN network_profiles n ON n.subscriber_id = s.id
-        CROSS JOIN LATERAL (SELECT CASE d.kind WHEN 'onu' THEN n.onu_serial ELSE n.cpe_mac::text END AS identity)
-            profile
-        WHERE d.in_service AND d.identity IS DISTINCT FROM profile.identity AND {tenant_condition("d.tenant_id")}
-          AND {_NO_OPEN_ORDER.format("d")}
-        """,
-        "order a replace_device with the device that the line has",
     ),
     Invariant(
         "incomplete",
         6,
         "a provisioned subscriber has every record that its order created",
         f"""
-        WITH last_order AS ({_LAST_LINE_ORDER})
+        WITH last_order AS ({LAST_LINE_ORDER})
         SELECT o.tenant_id AS tenant, o.subscriber_ref AS subject, o.order_id AS key,
                'provisioned by order ' || o.order_id || ', but has no ' || concat_ws(', no ',
                    CASE WHEN s.id IS NULL THEN 'subscriber record' END,
@@ -168,7 +124,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         6,
         "a deprovisioned subscriber has no record",
         f"""
-        WITH last_order AS ({_LAST_LINE_ORDER})
+        WITH last_order AS ({LAST_LINE_ORDER})
         SELECT o.tenant_id AS tenant, o.subscriber_ref AS subject, o.order_id AS key,
                'deprovisioned by order ' || o.order_id || ', but still has ' || concat_ws(', ',
                    CASE WHEN s.id IS NOT NULL THEN 'a subscriber record' END,
@@ -200,7 +156,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         FROM delegations d JOIN orders o ON o.tenant_id = d.tenant_id AND o.order_id = d.created_by_order
         WHERE d.state = 'allocated' AND {_ENDED}
           AND {tenant_condition("d.tenant_id")}
-          AND {_NO_OPEN_ORDER.format("d")}
+          AND {NO_OPEN_ORDER.format("d")}
         """,
         "`--repair` activates the address if the subscriber has an account; it takes effect at the next login. Without "
         "an account, deprovision the subscriber",
@@ -254,7 +210,7 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
         FROM delegations d JOIN orders o ON o.tenant_id = d.tenant_id AND o.order_id = d.created_by_order
         WHERE d.state IN ('pending', 'failed') AND {_ENDED}
           AND {tenant_condition("d.tenant_id")}
-          AND {_NO_OPEN_ORDER.format("d")}
+          AND {NO_OPEN_ORDER.format("d")}
         """,
         "deprovision the subscriber",
     ),
@@ -267,56 +223,17 @@ ORDER_INVARIANTS: tuple[Invariant, ...] = (
                'revoked from ' || d.subscriber_ref || ', but not released: no other subscriber can get it' AS words
         FROM delegations d
         WHERE d.state = 'revoked' AND d.released_at IS NULL AND {tenant_condition("d.tenant_id")}
-          AND {_NO_OPEN_ORDER.format("d")}
+          AND {NO_OPEN_ORDER.format("d")}
         """,
         "the daily cleanup, and `lastmile cleanup`, release it one hour after the revocation; a new deprovision of the "
         "subscriber releases it now",
-    ),
-    Invariant(
-        "blocked_in_service",
-        6,
-        "the account of a provisioned line may log in",
-        f"""
-        WITH last_order AS ({_LAST_LINE_ORDER})
-        SELECT o.tenant_id AS tenant, o.subscriber_ref AS subject, o.order_id AS key,
-               'provisioned by order ' || o.order_id || ', but RADIUS refuses its logins: order '
-               || r.created_by_order || ' has blocked the account' AS words
-        FROM last_order o
-        -- An operator set a block that has no order.
-        JOIN radcheck r ON r.tenant_id = o.tenant_id AND r.subscriber_ref = o.subscriber_ref
-                       AND r.attribute = 'Auth-Type' AND r.value = 'Reject' AND r.created_by_order IS NOT NULL
-        WHERE o.effect = 'creates' AND lastmile_order_completed(o.status)
-        """,
-        "provision the subscriber with a new order of the same content, or deprovision the subscriber, as intended",
-    ),
-    Invariant(
-        "billed_without_line",
-        6,
-        "every charged service has a line",
-        f"""
-        SELECT s.tenant_id AS tenant, s.ref AS subject, b.id::text AS key,
-               'is charged for plan ' || b.plan || ', but '
-               || CASE WHEN s.archived_at IS NOT NULL THEN 'was deprovisioned'
-                       WHEN account.username IS NULL THEN 'has no RADIUS account'
-                       ELSE 'RADIUS refuses its logins' END AS words
-        FROM billing_services b JOIN subscribers s ON s.id = b.subscriber_id
-        LEFT JOIN radcheck account ON account.tenant_id = s.tenant_id AND account.subscriber_ref = s.ref
-                                  AND lastmile_is_account(account.attribute, account.value)
-        LEFT JOIN radcheck block ON block.username = account.username AND block.attribute = 'Auth-Type'
-                                AND block.value = 'Reject' AND block.created_by_order IS NOT NULL
-        WHERE b.status = 'active' AND {tenant_condition("s.tenant_id")}
-          AND (s.archived_at IS NOT NULL OR account.username IS NULL OR block.username IS NOT NULL)
-          AND NOT EXISTS (SELECT FROM orders other WHERE other.tenant_id = s.tenant_id
-                          AND other.subscriber_ref = s.ref AND lastmile_order_unfinished(other.status))
-        """,
-        "deprovision the subscriber, or, to keep a line in service, provision it with a new order of the same content",
     ),
     Invariant(
         "terminated_order",
         6,
         "every terminated order has a later order that completed its work",
         f"""
-        WITH last_order AS ({_last_order()})
+        WITH last_order AS ({last_order()})
         SELECT o.tenant_id AS tenant, o.order_id AS subject, o.order_id AS key,
                o.operation || ' of ' || o.subscriber_ref || ' is ' || o.status
                || ', and no later order has completed its work' AS words

@@ -26,4 +26,11 @@ SUSPENSION_INVARIANTS: tuple[Invariant, ...] = (
         """,
         "`lastmile status SUBSCRIBER` shows the last resume order; `lastmile resume SUBSCRIBER` resumes the line now",
     ),
+    Invariant(
+        "unrestricted_session",
+        5,
+        "no session of a suspended line is without the limits of the suspension",
+        read_sql("lastmile.audit", "unrestricted_session", tenant=tenant_condition("x.tenant_id")),
+        "end the session on its NAS; or, once the NAS answers Lastmile, resume the line and suspend it again",
+    ),
 )

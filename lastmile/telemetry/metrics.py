@@ -150,7 +150,7 @@ SNAPSHOT_METRICS = (
     ),
     SnapshotMetric(
         "lastmile_oldest_open_order_seconds",
-        "The age of the oldest open order whose run is not parked.",
+        "The age of the oldest open order whose run is not parked. After an overlap, the time since the overlap's end.",
         ("tenant",),
     ),
     SnapshotMetric("lastmile_suspended_lines", "Suspended lines by mode.", ("tenant", "mode")),

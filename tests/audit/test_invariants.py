@@ -278,6 +278,24 @@ BREAKS = [
         "S-1",
         r"order O-1 \(provision\) ended completed after its step update_customer",
     ),
+    Break(
+        "other_plan",
+        "UPDATE billing_services SET plan = 'basic' WHERE created_by_order = 'O-1'",
+        "S-1",
+        "is charged for plan basic, but logs in with plan fiber",
+    ),
+    Break(
+        "other_plan",
+        "UPDATE radusergroup SET groupname = 'basic-50000-10000@acme.lastmile' WHERE username = 'S-1@acme.lastmile'",
+        "S-1",
+        "is charged for plan fiber, but logs in with plan basic",
+    ),
+    Break(
+        "other_plan",
+        "UPDATE radusergroup SET groupname = 'fiber-of-staff' WHERE username = 'S-1@acme.lastmile'",
+        "S-1",
+        "is charged for plan fiber, but logs in with no plan",
+    ),
     *(
         Break("half_suspended", by, "S-1", words)
         for by, words in (
@@ -311,6 +329,17 @@ BREAKS = [
         " VALUES ('acme', 'S-1', 'slow', 'non-payment', 'X-1', now() - interval '2 hours')",
         "S-1",
         r"was to resume on \d{4}-\d\d-\d\d \d\d:\d\d UTC, but is still suspended by order X-1",
+        also=("half_suspended",),
+    ),
+    Break(
+        "unrestricted_session",
+        "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, recorded_at)"
+        " VALUES ('4F0C', '1', 'S-1@acme.lastmile', '192.0.2.1', now() - interval '3 hours');"
+        "INSERT INTO suspensions (tenant_id, subscriber_ref, mode, reason, created_by_order, created_at)"
+        " VALUES ('acme', 'S-1', 'slow', 'non-payment', 'X-1', now() - interval '2 hours')",
+        "S-1",
+        r"is suspended \(slow\) by order X-1, but session 4F0C on NAS 192.0.2.1 is open, and no NAS has confirmed "
+        "that it was told",
         also=("half_suspended",),
     ),
     Break(

@@ -37,6 +37,16 @@ async def replace_device(env: AuditedEnv, nth: int) -> None:
     await env.replace_device(nth, onu_serial=f"ACME{nth:08X}")
 
 
+async def change_plan(env: AuditedEnv, nth: int) -> None:
+    """Order the plan that the line is to have."""
+    await env.change_plan(nth)
+
+
+async def update_customer(env: AuditedEnv, nth: int) -> None:
+    """Send the change again, with a new order."""
+    await env.update_customer(nth, name="Ada Lovelace")
+
+
 async def resume(env: AuditedEnv, nth: int) -> None:
     """Resume the line, also where the suspension was half done."""
     await env.resume(nth)
@@ -53,7 +63,9 @@ CURES: dict[str, tuple[Cure, ...]] = {
     "endless_overlap": (deprovision_and_provision,),
     "left_behind": (provision, deprovision),
     "left_suspended": (provision, deprovision),
+    "half_changed": (update_customer, deprovision),
     "other_device": (replace_device,),
+    "other_plan": (change_plan, deprovision_and_provision),
     "incomplete": (deprovision_and_provision,),
     "taken_away": (deprovision_and_provision,),
     "not_terminated": (deprovision,),
@@ -64,6 +76,7 @@ CURES: dict[str, tuple[Cure, ...]] = {
     "terminated_order": (provision, deprovision),
     "half_suspended": (resume, suspend_and_resume),
     "overdue_suspension": (resume,),
+    "unrestricted_session": (resume,),
 }
 """The actions that the remedy of each invariant names."""
 
@@ -90,6 +103,7 @@ CASES = [
     for broken in BREAKS
     for cure in CURES.get(broken.invariant, ())
     if cure is not provision or "was deprovisioned" not in broken.words  # there is no line to keep
+    if broken.invariant != "other_plan" or ("no plan" in broken.words) == (cure is deprovision_and_provision)
     if cure not in (resume, suspend_and_resume) or ("by order X-1" in broken.words) == (cure is resume)
 ]
 

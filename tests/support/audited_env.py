@@ -11,6 +11,7 @@ from activities.device_changes import DeviceChangeActivities
 from activities.devices import DeviceActivities
 from activities.messages import OrderClosing, OrderOpening, StepContext
 from activities.orders import OrderActivities
+from activities.plans import PlanActivities
 from activities.records import RecordActivities
 from activities.step_groups import StepGroups
 from activities.suspensions import SuspensionActivities
@@ -19,7 +20,7 @@ from lastmile.audit.audit import Violation, check, repair
 from lastmile.contract.addressing import Addressing
 from lastmile.contract.lines import Customer, Line, ServicePlan
 from lastmile.contract.orders import LineRequest, Operation
-from lastmile.contract.suspension import SuspensionMode
+from lastmile.contract.suspension import Refusal, SuspensionMode
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.vrf import VrfAttribute
@@ -46,6 +47,7 @@ class AuditedEnv:
         self._addresses = AddressActivities(database, authorization, QUARANTINE, vrf_attribute=VRF_ATTRIBUTE)
         self._devices = DeviceActivities(database)
         self._device_changes = DeviceChangeActivities(database)
+        self._plans = PlanActivities(database, authorization, QUARANTINE.unconfirmed)
         self._suspensions = SuspensionActivities(database, authorization, QUARANTINE.unconfirmed)
 
     async def provision(
@@ -108,18 +110,42 @@ class AuditedEnv:
         await run(self._device_changes.change_onu, ref)
         await run(self._device_changes.change_cpe, ref)
         await run(self._accounts.update_account, ref)
+        await self._end(ref, "completed", {"created": {}})
+        return ref
 
-    async def suspend(self, nth: int = 1, mode: SuspensionMode = SuspensionMode.WALLED_GARDEN) -> StepContext:
+    async def update_customer(self, nth: int = 1, **corrections: str) -> StepContext:
+        """Correct the customer of subscriber S-`nth` by order U-`nth`."""
+        ref = self._ref(nth, f"U-{nth}")
+        run = ActivityEnvironment().run
+        await run(self._orders.open_order, ref, OrderOpening(operation="update_customer", digest=ref.order_id))
+        await run(self._records.update_customer, ref, corrections)
+        await self._end(ref, "completed", {"created": {}})
+        return ref
+
+    async def change_plan(self, nth: int = 1, plan: ServicePlan = PLAN) -> StepContext:
+        """Give subscriber S-`nth` the plan by order P-`nth`."""
+        ref = self._ref(nth, f"P-{nth}")
+        run = ActivityEnvironment().run
+        await run(self._orders.open_order, ref, OrderOpening(operation="change_plan", digest=ref.order_id))
+        await run(self._plans.change_radius_plan, ref, plan, Refusal.NEXT_LOGIN)
+        await run(self._plans.change_billing_plan, ref, plan)
+        await self._end(ref, "completed", {"created": {}})
+        return ref
+
+    async def suspend(
+        self, nth: int = 1, mode: SuspensionMode = SuspensionMode.WALLED_GARDEN, *, order: str | None = None
+    ) -> StepContext:
         """Suspend subscriber S-`nth` by order X-`nth`-new."""
-        ref = self._ref(nth, f"X-{nth}-new")
+        ref = self._ref(nth, order or f"X-{nth}-new")
         run = ActivityEnvironment().run
         await run(self._orders.open_order, ref, OrderOpening(operation="suspend", digest=ref.order_id))
         await run(self._records.verify_line, ref, Operation.SUSPEND)
         await run(self._suspensions.record_suspension, ref, "non-payment", mode, None)
         await run(self._addresses.suspend_addresses, ref)
-        await run(self._suspensions.suspend_radius_account, ref)
+        told = await run(self._suspensions.suspend_radius_account, ref)
         await run(self._records.suspend_billing_service, ref)
-        await self._end(ref, "completed", {"created": {}})
+        step = {"step": "suspend_radius_account", "outcome": told.outcome}
+        await self._end(ref, "completed", {"created": {}, "steps": [step]})
         return ref
 
     async def resume(self, nth: int = 1) -> StepContext:

@@ -11,7 +11,7 @@ CHANGE_PLAN: OrderType[ChangePlan] = OrderType(
     model=ChangePlan,
     summary="Give a line another plan. Live sessions get the new rates without a break, where their NAS allows it.",
     effect=LineEffect.CHANGES,
-    invariants=("half_changed",),
+    invariants=("half_changed", "other_plan"),
     steps=(
         verify_line(Operation.CHANGE_PLAN),
         Step(

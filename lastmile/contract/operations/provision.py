@@ -11,7 +11,7 @@ PROVISION: OrderType[ProvisionSubscriber] = OrderType(
     model=ProvisionSubscriber,
     summary="Turn an order into a working line.",
     effect=LineEffect.CREATES,
-    invariants=("left_behind", "incomplete", "taken_away", "not_active", "blocked_in_service"),
+    invariants=("left_behind", "incomplete", "taken_away", "not_active", "blocked_in_service", "other_plan"),
     refused_in=RESUME_FIRST,
     steps=(
         Step(

@@ -12,7 +12,7 @@ SUSPEND: OrderType[SuspendSubscriber] = OrderType(
     model=SuspendSubscriber,
     summary="Suspend a subscriber's line until an order, or a given time, resumes it. The line keeps its addresses.",
     effect=LineEffect.CHANGES,
-    invariants=("half_changed", "half_suspended", "overdue_suspension"),
+    invariants=("half_changed", "half_suspended", "overdue_suspension", "unrestricted_session"),
     refused_in={LineState.SUSPENDED: "Resume the line first, then suspend it in the other mode."},
     steps=(
         verify_line(Operation.SUSPEND),

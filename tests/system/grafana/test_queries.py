@@ -76,6 +76,7 @@ PLATFORM: dict[str, dict[str, Any]] = {
         "deprovision: completed": SOME,
         "deprovision: degraded": SOME,
     },
+    "Orders by type": dict.fromkeys(Operation, 0) | {"provision": SOME, "deprovision": SOME},
     "Order duration": {
         # A histogram without an observation has no quantile.
         f"{operation}: p{n}": SECONDS if operation in ("provision", "deprovision") else nan

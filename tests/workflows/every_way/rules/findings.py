@@ -31,6 +31,8 @@ def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
         made = NOTHING
     found = {
         "other_device": sum(other) if operation == "replace_device" and (ended or taken_back) else 0,
+        "other_plan": (ended or taken_back)
+        and ("group of the new plan" in facts) != ("billing active for the new plan" in facts),
         "not_in_radius": "prefix active" in facts and "reply item" not in facts,
         "not_active": ended and "prefix allocated" in facts,
         "not_released": order not in ("running", "rolling_back")
