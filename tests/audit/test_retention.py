@@ -71,3 +71,17 @@ async def test_purge_with_a_small_batch_deletes_the_oldest(
     newest = await owner.fetchval("SELECT max(id) FROM audit_log")
     assert (await purged(database, batch=1)).entries == 1
     assert await owner.fetchval("SELECT max(id) FROM audit_log") < newest
+
+
+async def test_purge_deletes_an_old_password_that_no_order_took(
+    database: Database, owner: asyncpg.Connection, populated_env: AuditedEnv
+) -> None:
+    await owner.execute(
+        """
+        INSERT INTO given_passwords (tenant_id, order_id, key_name, sealed, created_at)
+        VALUES ('acme', 'O-old', 'k1', '\\x00', now() - interval '366 days'),
+               ('acme', 'O-new', 'k1', '\\x00', now() - interval '364 days')
+        """
+    )
+    await purged(database)
+    assert [row["order_id"] for row in await owner.fetch("SELECT order_id FROM given_passwords")] == ["O-new"]

@@ -142,6 +142,25 @@ async def test_relocate_changes_the_checked_circuit_id_with_the_line(
         assert outcomes(result)["change_onu"] == "skipped"
 
 
+async def test_relocate_to_the_user_name_of_a_foreign_account_is_refused(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    """Another system has written the account, as daloRADIUS does."""
+    line = Line(connection_type="ftth", access="ipoe", identified_by="circuit_id", circuit_id="olt-1-1")
+    await lastmile.execute(orders.provision(line=line))
+    await owner.execute(
+        "INSERT INTO radcheck (username, attribute, op, value) VALUES ('olt-1-2', 'User-Password', '==', 'x')"
+    )
+    before = await what_is_there(owner)
+
+    result = await lastmile.execute(orders.relocate(circuit_id="olt-1-2"))
+
+    assert result.reason.startswith(
+        "update_account: line: user name olt-1-2 already belongs to an account that is none of this tenant's lines."
+    )
+    assert await what_is_there(owner) == before
+
+
 def test_relocate_without_a_place_is_refused(orders: Orders) -> None:
     with pytest.raises(ValidationError, match="needs an olt, a pon_port"):
         RelocateLine(tenant="acme", order_id="O-2", subscriber_ref=orders.ref)
