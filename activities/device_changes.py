@@ -7,17 +7,23 @@ switches off the devices that the unfinished order switched on.
 
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from typing import Any
 
 from activities.base import done, heartbeating, skipped, step, undone
-from activities.devices import CONTROLLER_NAMES, ControllerActivities, device_of
+from activities.devices import (
+    CONTROLLER_NAMES,
+    ControllerActivities,
+    device_of,
+    devices_of_changes,
+    kept_devices,
+    to_switch_off,
+)
 from activities.messages import StepContext, StepReport
 from lastmile.db import TenantConnection
 from lastmile.devices import records
 from lastmile.devices.controllers import LineDevice
 from lastmile.devices.records import Device, DeviceKind
 from lastmile.subscribers import previous_values
-from lastmile.subscribers.line_changes import read_line_before
+from lastmile.subscribers.line_changes import read_line_before, write_line_before
 from lastmile.subscribers.records import read_line
 
 __all__ = ["DeviceChangeActivities"]
@@ -65,7 +71,7 @@ class DeviceChangeActivities(ControllerActivities):
             if self._controllers[kind] is None:
                 name = CONTROLLER_NAMES[kind]
                 return skipped(f"no {name} is configured: recorded that {_told(present, before)}")
-            off = await _to_switch_off(connection, kind, earlier, present)
+            off = await to_switch_off(connection, kind, earlier, present)
         await self._switch(kind, off, present)
         async with self._order(ref) as connection:
             await records.confirm_state(connection, ref.subscriber_ref, kind, True)
@@ -77,7 +83,8 @@ class DeviceChangeActivities(ControllerActivities):
             if kept is None:
                 return undone(False)
             record = None if kept["record"] is None else Device(**kept["record"])
-            before, *changed = _devices(kept)
+            await write_line_before(connection, ref.order_id, ref.subscriber_ref)
+            before, *changed = kept_devices(kept)
             switches = changed != [before] and (record is None or record.in_service)
             if switches:
                 self._before_switch(ref, kind)
@@ -87,7 +94,7 @@ class DeviceChangeActivities(ControllerActivities):
                 return undone(True)
             unconfirmed = record and replace(record, confirmed=False)
             await records.restore_device(connection, ref.subscriber_ref, kind, unconfirmed)
-            off = await _to_switch_off(connection, kind, changed, before)
+            off = await to_switch_off(connection, kind, changed, before)
         await self._switch(kind, off, before)
         async with self._order(ref) as connection:
             await records.confirm_state(connection, ref.subscriber_ref, kind, True)
@@ -115,8 +122,7 @@ class DeviceChangeActivities(ControllerActivities):
         if asdict(present) not in kept["devices"][1:]:
             kept["devices"].append(asdict(present))
         await self._keep(connection, ref, step_name, kept)
-        values = await previous_values.kept_by_every_order(connection, ref.subscriber_ref, step_name)
-        earlier = list(dict.fromkeys(device for value in values for device in _devices(value) if device is not None))
+        earlier = await devices_of_changes(connection, ref.subscriber_ref, kind)
         # As the first attempt found the record: a second attempt must tell the controller again.
         recorded = kept["record"] is not None and kept["record"]["identity"] == present.identity
         return recorded and before == present and earlier == [present], earlier
@@ -129,29 +135,6 @@ class DeviceChangeActivities(ControllerActivities):
                 await controller.switch_off(device)
             if on is not None:
                 await controller.switch_on(on)
-
-
-def _devices(kept: dict[str, Any]) -> list[LineDevice | None]:
-    """Return the devices of a kept value: the one that the line had before, and those that came after it."""
-    return [None if device is None else LineDevice(**device) for device in kept["devices"]]
-
-
-async def _to_switch_off(
-    connection: TenantConnection, kind: DeviceKind, devices: Iterable[LineDevice | None], stays: LineDevice | None
-) -> list[LineDevice]:
-    """Return those of the devices that must be switched off, each with whether other lines are on it.
-
-    A CPE has no place of its own: only another CPE loses its configuration.
-    """
-    off = []
-    for device in devices:
-        if device is None or device == stays:
-            continue
-        if kind is DeviceKind.CPE and stays is not None and device.identity == stays.identity:
-            continue
-        shared = await records.is_shared(connection, device.subscriber_ref, kind, device.identity)
-        off.append(replace(device, shared=shared))
-    return off
 
 
 def _told(present: LineDevice, before: LineDevice | None) -> str:

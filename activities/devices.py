@@ -1,17 +1,28 @@
 """The steps on ONUs and CPEs."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from activities.base import Activities, beyond_database, done, heartbeating, skipped, step, undone
 from activities.messages import StepContext, StepReport
 from lastmile.contract.lines import Line
-from lastmile.db import Database
+from lastmile.db import Database, TenantConnection
 from lastmile.devices import records
 from lastmile.devices.controllers import Controller, LineDevice
 from lastmile.devices.records import DeviceKind
+from lastmile.subscribers import previous_values
 from lastmile.subscribers.records import read_line
 
-__all__ = ["CONTROLLER_NAMES", "ControllerActivities", "DeviceActivities", "device_of"]
+__all__ = [
+    "CONTROLLER_NAMES",
+    "ControllerActivities",
+    "DeviceActivities",
+    "device_of",
+    "devices_of_changes",
+    "kept_devices",
+    "to_switch_off",
+]
 
 CONTROLLER_NAMES = {DeviceKind.ONU: "OLT controller", DeviceKind.CPE: "ACS"}
 
@@ -68,7 +79,7 @@ class DeviceActivities(ControllerActivities):
                 await records.set_target_state(
                     connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, device.identity, True
                 )
-        return await self._switch(ref, kind, device, True)
+        return await self._switch(ref, kind, [device], True)
 
     async def _off(self, ref: StepContext, kind: DeviceKind) -> StepReport:
         """Take the device out of service. As an undo: only where this order put the device into service."""
@@ -79,28 +90,30 @@ class DeviceActivities(ControllerActivities):
             if ref.undo and found.created_by_order != ref.order_id:
                 return undone(False)
             line = await read_line(connection, ref.subscriber_ref)
-            device = device_of(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity)
+            off = [device_of(ref, kind, line) or LineDevice(ref.subscriber_ref, found.identity)]
             self._before_switch(ref, kind)
             await records.set_target_state(
                 connection, ref.tenant, ref.order_id, ref.subscriber_ref, kind, found.identity, False
             )
             if self._controller(ref, kind) is not None:
-                shared = await records.is_shared(connection, ref.subscriber_ref, kind, device.identity)
-                device = replace(device, shared=shared)
-        report = await self._switch(ref, kind, device, False)
+                # An unfinished change, whose undo was skipped, may have left another device in service.
+                left = [] if ref.undo else await devices_of_changes(connection, ref.subscriber_ref, kind)
+                off = await to_switch_off(connection, kind, [*off, *left])
+        report = await self._switch(ref, kind, off, False)
         if ref.undo:
             async with self._order(ref) as connection:
                 await records.delete_device(connection, ref.order_id, ref.subscriber_ref, kind)
         return report
 
-    async def _switch(self, ref: StepContext, kind: DeviceKind, device: LineDevice, on: bool) -> StepReport:
+    async def _switch(self, ref: StepContext, kind: DeviceKind, those: Sequence[LineDevice], on: bool) -> StepReport:
         controller = self._controller(ref, kind)
         if controller is None:
             state = "in service" if on else "out of service"
             why = "the line is adopted" if ref.adopts else f"no {CONTROLLER_NAMES[kind]} is configured"
-            return skipped(f"{why}: recorded that {device.identity} should be {state}")
+            return skipped(f"{why}: recorded that {those[0].identity} should be {state}")
         async with heartbeating():
-            await (controller.switch_on if on else controller.switch_off)(device)
+            for device in those:
+                await (controller.switch_on if on else controller.switch_off)(device)
         async with self._order(ref) as connection:
             await records.confirm_state(connection, ref.subscriber_ref, kind, on)
         return undone(True) if ref.undo else done()
@@ -112,3 +125,37 @@ def device_of(ref: StepContext, kind: DeviceKind, line: Line | None) -> LineDevi
     if line is None or identity is None:
         return None
     return LineDevice(ref.subscriber_ref, identity, line.olt, line.pon_port, line.s_vlan, line.c_vlan)
+
+
+def kept_devices(kept: dict[str, Any]) -> list[LineDevice | None]:
+    """Return the devices of a kept value: the one that the line had before, and those that came after it."""
+    return [None if device is None else LineDevice(**device) for device in kept["devices"]]
+
+
+async def devices_of_changes(connection: TenantConnection, subscriber_ref: str, kind: DeviceKind) -> list[LineDevice]:
+    """Return every device that a change of the line, which this order makes or another has not finished, has named."""
+    values = await previous_values.kept_by_every_order(connection, subscriber_ref, f"change_{kind}")
+    return list(dict.fromkeys(device for value in values for device in kept_devices(value) if device is not None))
+
+
+async def to_switch_off(
+    connection: TenantConnection,
+    kind: DeviceKind,
+    devices: Iterable[LineDevice | None],
+    stays: LineDevice | None = None,
+) -> list[LineDevice]:
+    """Return those of the devices that must be switched off, each once, with whether other lines are on it.
+
+    A CPE has no place of its own: only another CPE loses its configuration.
+    """
+    off: dict[object, LineDevice] = {}
+    for device in devices:
+        if device is None or device == stays:
+            continue
+        if kind is DeviceKind.CPE and stays is not None and device.identity == stays.identity:
+            continue
+        once = device.identity if kind is DeviceKind.CPE else device
+        if once not in off:
+            shared = await records.is_shared(connection, device.subscriber_ref, kind, device.identity)
+            off[once] = replace(device, shared=shared)
+    return list(off.values())

@@ -91,15 +91,17 @@ class ReplacementActivities(Activities):
         order = self._scope(ref)
         async with order.transaction() as connection:
             user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
-            new = [
-                await order.move(connection, one, State.ACTIVE) if one.state is State.ALLOCATED else one
-                for one in await held_by(connection, ref.subscriber_ref)
-                if one.replaced_by_order is None and one.state in (State.ALLOCATED, State.ACTIVE)
-            ]
+            held = [one for one in await held_by(connection, ref.subscriber_ref) if one.replaced_by_order is None]
+            moved = [await order.move(connection, one, State.ACTIVE) for one in held if one.state is State.ALLOCATED]
+            new = [*moved, *(one for one in held if one.state is State.ACTIVE)]
             replaced = await replacement.switch(
                 connection, ref.subscriber_ref, ref.order_id, timedelta(hours=overlap_hours)
             )
-            added = [one for one in new if one.created_by_order == ref.order_id]
+            # Also what an order that ended halfway had allocated, or a first attempt of this order has moved.
+            followed = {one.purpose for one in replaced}
+            added = [
+                one for one in new if one in moved or one.created_by_order == ref.order_id or one.purpose in followed
+            ]
             if not added and not replaced:
                 return skipped("the line has these addresses already")
             await self._reply_items.remove(connection, user, replaced)

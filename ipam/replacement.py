@@ -13,13 +13,14 @@ from ipam.delegations import COLUMNS, Delegation, held_by
 from ipam.errors import DelegationBusyError, NothingToReplaceError
 from ipam.lifecycle import State
 from ipam.matching import find_mismatched
+from ipam.order_scope import NEVER_ANNOUNCED
 from lastmile.contract.addressing import Addressing, Need, Purpose
 from lastmile.db import TenantConnection
 
 __all__ = ["begin", "cancel", "confirm", "need_of", "switch"]
 
 _MARK = text(
-    "UPDATE delegations SET replaced_by_order = :order_id WHERE id = ANY(:ids) AND state = 'active'"
+    "UPDATE delegations SET replaced_by_order = :order_id WHERE id = ANY(:ids) AND state = ANY(:states)"
     " AND replaced_by_order IS NULL"
 )
 
@@ -80,7 +81,7 @@ async def begin(
         subscriber_ref: The subscriber.
         order_id: The order.
         target: The purpose whose prefix gets a successor; or the whole addressing that the line is to have, which
-            replaces each prefix that does not fit.
+            replaces each prefix that does not fit, also one that an order which ended halfway has allocated.
 
     Raises:
         NothingToReplaceError: the subscriber has no prefix of the purpose.
@@ -89,27 +90,39 @@ async def begin(
     # An order that was taken over may have marked other purposes and not come further.
     await cancel(connection, subscriber_ref, order_id)
     held = [one for one in await held_by(connection, subscriber_ref) if one.state is not State.REVOKED]
-    marked = [one for one in held if one.replaced_by_order == order_id]
+    marked = [one for one in held if one.replaced_by_order is not None]
     unmarked = [one for one in held if one.replaced_by_order is None]
     if isinstance(target, Purpose):
-        # A prefix of this order is the new one already.
-        replaced = [one for one in unmarked if one.purpose is target and one.created_by_order != order_id]
         if not any(one.purpose is target for one in held):
             raise _nothing(subscriber_ref, target)
+        # What this order, or one that ended halfway, has allocated is the new one: this order goes on with it.
+        switched = {one.purpose for one in marked if one.replaced_at is not None}
+        replaced = [
+            one
+            for one in unmarked
+            if one.purpose is target
+            and one.purpose not in switched
+            and one.created_by_order != order_id
+            and not _is_begun(one, order_id, marked)
+        ]
     else:
         unfit = await find_mismatched(connection, subscriber_ref, target)
         replaced = [one for one in unmarked if one.id in unfit]
-    # What an order that ended halfway allocated beside the marked prefix is the new one: this order goes on with it.
-    begun = {one.purpose for one in held if one.replaced_by_order is not None}
-    replaced = [one for one in replaced if one.state is State.ACTIVE or one.purpose not in begun]
     for one in replaced:
-        if one.state is not State.ACTIVE:
+        if one.state is not State.ACTIVE and not _is_begun(one, order_id, marked):
             raise DelegationBusyError(
                 f"Subscriber {subscriber_ref} holds {one} ({one.purpose}), which is {one.state}: only an active prefix "
                 "can be replaced. `lastmile audit` names what to do"
             )
-    await connection.execute(_MARK, {"order_id": order_id, "ids": [one.id for one in replaced]})
-    return marked + replaced
+    states = [State.ACTIVE, *NEVER_ANNOUNCED]
+    await connection.execute(_MARK, {"order_id": order_id, "ids": [one.id for one in replaced], "states": states})
+    return [*(one for one in marked if one.replaced_by_order == order_id), *replaced]
+
+
+def _is_begun(one: Delegation, order_id: str, marked: Sequence[Delegation]) -> bool:
+    """Return whether an order that ended halfway has allocated the prefix, and announced it to no session."""
+    of_a_change = one.created_by_order == order_id or any(other.purpose is one.purpose for other in marked)
+    return of_a_change and one.state in NEVER_ANNOUNCED
 
 
 async def cancel(connection: TenantConnection, subscriber_ref: str, order_id: str) -> bool:

@@ -28,8 +28,16 @@ _DELETE_ENTRIES = text(
     """
 )
 
-_DELETE_PASSWORDS = text("DELETE FROM given_passwords WHERE created_at < now() - CAST(:age AS interval)")
-"""Passwords of orders that never ran."""
+# The password of an order that was refused before its steps, and of an order that never ran.
+_DELETE_PASSWORDS = text(
+    """
+    DELETE FROM given_passwords p WHERE created_at < now() - CAST(:age AS interval) OR EXISTS (
+        SELECT FROM orders o
+        WHERE o.tenant_id = p.tenant_id AND o.order_id = p.order_id AND NOT lastmile_order_unfinished(o.status))
+    """
+)
+
+_DELETE_FORMER_USERNAMES = text("DELETE FROM former_usernames WHERE logins_until < now() - CAST(:age AS interval)")
 
 # All events of a delegation stay until `age` after its end: the first and the last of them say who held the prefix at a
 # past time.
@@ -64,6 +72,7 @@ async def purge(connection: PlatformConnection, age: timedelta, *, batch: int) -
     """
     given = {"age": age, "batch": batch}
     await connection.execute(_DELETE_PASSWORDS, {"age": age})
+    await connection.execute(_DELETE_FORMER_USERNAMES, {"age": age})
     return Purged(
         *[(await connection.execute(statement, given)).rowcount for statement in (_DELETE_ENTRIES, _DELETE_EVENTS)]
     )

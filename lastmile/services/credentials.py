@@ -12,6 +12,7 @@ from lastmile.errors import InvalidInputError
 from lastmile.radius import given_passwords
 from lastmile.radius.escaping import unescaped
 from lastmile.subscribers.errors import UnknownSubscriberError
+from lastmile.subscribers.orders import has_ended
 
 __all__ = ["Credentials", "read_credentials", "read_password", "store_password"]
 
@@ -46,7 +47,9 @@ async def store_password(database: Database, keys: KeyRing | None, order: AnyOrd
             "LASTMILE_ENCRYPTION_KEYS here and for every worker, or leave the password out: Lastmile generates one."
         )
     async with database.tenant(order.tenant, actor=order.requested_by) as connection:
-        await given_passwords.keep(connection, keys, order.tenant, order.order_id, password.get_secret_value())
+        # No account takes the password of an order that has ended: the order returns its result.
+        if not await has_ended(connection, order.order_id):
+            await given_passwords.keep(connection, keys, order.tenant, order.order_id, password.get_secret_value())
     return order.model_copy(update={"password": None, "password_ref": order.order_id})
 
 

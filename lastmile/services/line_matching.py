@@ -12,7 +12,7 @@ from lastmile.radius.membership import read_speed
 from lastmile.subscribers.differences import find_record_differences
 from lastmile.subscribers.errors import LineDiffersError
 from lastmile.subscribers.line_states import check_line_state
-from lastmile.subscribers.orders import read_line_result
+from lastmile.subscribers.orders import read_line_order
 
 __all__ = ["check_line"]
 
@@ -28,12 +28,15 @@ async def check_line(
         LineDiffersError: the line differs, with every difference.
         LineStateError: the line is suspended.
     """
-    before = await read_line_result(connection, subscriber_ref, order_id)
-    if before is None:
+    last = await read_line_order(connection, subscriber_ref, order_id)
+    if last is None:
         return
+    # A deprovision that ended halfway leaves a suspension, but no line in service.
     await check_line_state(connection, subscriber_ref, order_id, Operation.PROVISION)
+    if last.result is None:
+        return
     # The line may have lost a prefix that it got (an audit finding): the order may allocate the prefix again.
-    given = before.get("created") or {}
+    given = last.result.get("created") or {}
     lost = {purpose for purpose, field in ADDRESS_FIELDS.items() if given.get(field)}
     plan, user = request.plan, await accounts.find_username(connection, tenant, subscriber_ref)
     differences = [

@@ -14,7 +14,14 @@ from lastmile.subscribers.errors import RecordConflictError
 from lastmile.subscribers.line_conflicts import line_conflict
 from lastmile.subscribers.tables import network_profiles, subscribers
 
-__all__ = ["ChangedLine", "change_line", "changed_fields", "read_line_before", "restore_line"]
+__all__ = [
+    "ChangedLine",
+    "change_line",
+    "changed_fields",
+    "read_line_before",
+    "restore_line",
+    "write_line_before",
+]
 
 STEP = "change_line"
 ChangedLine = tuple[str, Line, Line]
@@ -48,19 +55,28 @@ async def read_line_before(connection: TenantConnection, order_id: str) -> Line 
     return None if kept is None else Line.model_validate(kept["line"], context=STORED)
 
 
+async def write_line_before(connection: TenantConnection, order_id: str, subscriber_ref: str) -> None:
+    """Give the network profile the values before `change_line`, and keep them for `restore_line`.
+
+    An undo calls this before it tells a controller: the constraints of the profile refuse a place, or a device, that
+    another line has got meanwhile.
+
+    Raises:
+        RecordConflictError: another line got a resource of the line meanwhile.
+    """
+    if before := await read_line_before(connection, order_id):
+        profile_id, _ = await _read_profile(connection, subscriber_ref)
+        await _write_profile(connection, profile_id, before)
+
+
 async def restore_line(connection: TenantConnection, order_id: str, subscriber_ref: str) -> bool:
     """Undo `change_line`. Return whether the order had changed a line.
 
     Raises:
         RecordConflictError: another line got a resource of the line meanwhile.
     """
-    before = await read_line_before(connection, order_id)
-    if before is None:
-        return False
-    profile_id, _ = await _read_profile(connection, subscriber_ref)
-    await _write_profile(connection, profile_id, before)
-    await previous_values.take(connection, order_id, STEP)
-    return True
+    await write_line_before(connection, order_id, subscriber_ref)
+    return await previous_values.take(connection, order_id, STEP) is not None
 
 
 def changed_fields(before: Line, after: Line) -> list[str]:

@@ -28,13 +28,15 @@ __all__ = [
     "STEP_FENCE",
     "ClosedOrder",
     "EndedOrder",
+    "LineOrder",
     "OrderStatus",
     "RecordedOrder",
     "close_order",
+    "has_ended",
     "lock_order",
     "open_order",
     "read_ended_orders",
-    "read_line_result",
+    "read_line_order",
 ]
 
 
@@ -188,18 +190,22 @@ _LAST_OTHER_ORDER = DirectStatement(
 )
 
 
-async def read_line_result(connection: TenantConnection, subscriber_ref: str, order_id: str) -> dict[str, Any] | None:
-    """Return the result of the order that created the subscriber's line.
+@dataclass(frozen=True, slots=True)
+class LineOrder:
+    """The last order that created the subscriber's line, or ended it."""
 
-    None if no line is in service: the last order ended the line, was terminated halfway, or does not exist. The order
-    `order_id` itself does not count.
-    """
+    result: dict[str, Any] | None
+    """The result of the order that created the line. None: the last order ended the line, or was terminated halfway."""
+
+
+async def read_line_order(connection: TenantConnection, subscriber_ref: str, order_id: str) -> LineOrder | None:
+    """Return the last order that created or ended the subscriber's line, other than `order_id`; None if none did."""
     asked = {"subscriber_ref": subscriber_ref, "order_id": order_id}
     row = await _LAST_OTHER_ORDER.one_or_none(connection, asked)
-    completed = (OrderStatus.COMPLETED, OrderStatus.DEGRADED)
-    if row is None or row.effect != LineEffect.CREATES or row.status not in completed:
+    if row is None:
         return None
-    return dict(row.result or {})
+    in_service = row.effect == LineEffect.CREATES and row.status in (OrderStatus.COMPLETED, OrderStatus.DEGRADED)
+    return LineOrder(dict(row.result or {}) if in_service else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +229,14 @@ async def close_order(
     if row is None:
         return None
     return ClosedOrder(row.operation, LineEffect(row.effect), (row.finished_at - row.created_at).total_seconds())
+
+
+async def has_ended(connection: TenantConnection, order_id: str) -> bool:
+    """Return whether the order has ended, so that it returns its result when it is sent again."""
+    ended = select(orders.c.order_id).where(
+        orders.c.order_id == order_id, ~func.lastmile_order_unfinished(orders.c.status)
+    )
+    return await connection.scalar(ended) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,9 @@ _KEEP_CUSTOMER = DirectStatement(
     select(customers.c.id).where(customers.c.ref == bindparam("ref")).with_for_update(read=True, key_share=True)
 )
 _CUSTOMERS_OF_ORDER = DirectStatement(
-    select(customers.c.id).where(customers.c.created_by_order == bindparam("order_id")).with_for_update()
+    select(customers.c.id, customers.c.ref)
+    .where(customers.c.created_by_order == bindparam("order_id"))
+    .with_for_update()
 )
 _HEIR = (
     select(subscribers.c.created_by_order)
@@ -137,14 +139,16 @@ def customer_notes(record: CreatedRecord, customer: Customer) -> list[str]:
     ]
 
 
-async def delete_customer(connection: TenantConnection, order_id: str) -> bool:
+async def delete_customer(connection: TenantConnection, order_id: str, *, stays: str | None = None) -> bool:
     """Delete the customer that this order created, if any, and the customer of a lost order that it took over.
+
+    The customer with the reference `stays` stays.
 
     If another order has added a line to the customer since, the customer stays, and then belongs to that order.
     """
     # Waits for another order that adds a line at this moment: the next statement sees the line.
     made = await _CUSTOMERS_OF_ORDER.all(connection, {"order_id": order_id})
-    return any([await _delete_unused(connection, str(customer.id)) for customer in made])
+    return any([await _delete_unused(connection, str(customer.id)) for customer in made if customer.ref != stays])
 
 
 async def _delete_unused(connection: TenantConnection, customer_id: str) -> bool:

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from lastmile.db import TenantConnection
 from lastmile.subscribers import previous_values
 from lastmile.subscribers.errors import RecordConflictError, UnknownSubscriberError
+from lastmile.subscribers.records import delete_customer
 from lastmile.subscribers.tables import billing_events, billing_services, customers, subscribers
 
 __all__ = ["return_line", "transfer_line"]
@@ -29,6 +30,8 @@ async def transfer_line(
     owner = await _read_owner(connection, subscriber_ref)
     await previous_values.keep(connection, tenant, order_id, subscriber_ref, STEP, {"customer": owner.customer})
     await _give(connection, order_id, subscriber_ref, owner, customer_ref)
+    # A lost order, which this order has taken over, may have created another customer.
+    await delete_customer(connection, order_id, stays=customer_ref)
     kept = await previous_values.find(connection, order_id, STEP)
     return str(owner.customer if kept is None else kept["customer"])
 

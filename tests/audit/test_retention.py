@@ -59,6 +59,28 @@ async def test_purge_keeps_the_events_of_an_unreleased_delegation(
     assert (await purged(database)).events == 0
 
 
+async def test_purge_deletes_the_password_of_an_ended_order_and_keeps_that_of_another(
+    database: Database, owner: asyncpg.Connection, populated_env: AuditedEnv
+) -> None:
+    await owner.execute(
+        "INSERT INTO given_passwords (tenant_id, order_id, key_name, sealed)"
+        " VALUES ('acme', 'O-1', 'k1', ''), ('acme', 'not begun', 'k1', '')"
+    )
+    await purged(database)
+    assert await owner.fetchval("SELECT array_agg(order_id) FROM given_passwords") == ["not begun"]
+
+
+async def test_purge_deletes_old_former_user_names(
+    database: Database, owner: asyncpg.Connection, populated_env: AuditedEnv
+) -> None:
+    await owner.execute(
+        "INSERT INTO former_usernames (tenant_id, username, former, logins_until)"
+        " VALUES ('acme', 'new', 'old', now() - interval '366 days'), ('acme', 'new', 'recent', now())"
+    )
+    await purged(database)
+    assert await owner.fetchval("SELECT array_agg(former) FROM former_usernames") == ["recent"]
+
+
 async def test_purge_keeps_a_recent_entry(database: Database, owner: asyncpg.Connection) -> None:
     await owner.execute("UPDATE audit_log SET at = at - interval '364 days'")
     assert (await purged(database)).entries == 0

@@ -1,5 +1,6 @@
 """Orders that change the addresses of a line."""
 
+import asyncio
 from typing import Any
 
 import asyncpg
@@ -15,6 +16,7 @@ from lastmile.db import Database
 from lastmile.devstack.nas import ScriptedNas
 from tests.support.faults import Faults, refused
 from tests.support.orders import Orders, log_in, outcomes, what_is_there
+from tests.workflows.test_takeover import PATIENCE, lost
 
 DUAL: dict[str, Any] = {"ipv6_mode": "dual_stack", "ipv4_mode": "static"}
 
@@ -106,6 +108,36 @@ async def test_change_that_fails_before_the_switch_leaves_the_old_addresses(
 
     assert result.status is ResultStatus.ROLLED_BACK
     assert await what_is_there(owner) == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "has"),
+    [
+        ({"enable_ipv6": False}, {}),
+        ({"ipv6_mode": "pd"}, {"Delegated-IPv6-Prefix": "2001:db8:0:100::/56"}),
+    ],
+    ids=["remove IPv6", "the first size"],
+)
+async def test_change_takes_over_a_lost_change_to_another_addressing(
+    lastmile: Lastmile,
+    orders: Orders,
+    owner: asyncpg.Connection,
+    database: Database,
+    faults: Faults,
+    asked: dict[str, Any],
+    has: dict[str, str],
+) -> None:
+    """The lost order has allocated a prefix, and announced it to no session."""
+    await lastmile.execute(orders.provision())
+    await lost(lastmile, orders.change_addressing(ipv6_pd_size=48), faults, "switch_addresses")
+
+    async with asyncio.timeout(PATIENCE):
+        result = await lastmile.execute(orders.change_addressing("O-3", **asked))
+
+    assert result.status is ResultStatus.COMPLETED
+    assert await in_radius(owner) == has
+    assert await held(owner) == [*has.values()]
+    assert [found.invariant.name async for found in check(database)] == []
 
 
 async def test_session_is_ended_where_an_address_is_taken_away(

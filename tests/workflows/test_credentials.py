@@ -62,6 +62,7 @@ async def test_given_password_reaches_radius_and_no_history_log_or_error(
     assert await owner.fetchval("SELECT value FROM radcheck") == PASSWORD
     assert await owner.fetchval("SELECT count(*) FROM given_passwords") == 0
     assert (await crm.execute(given(orders))).status is ResultStatus.COMPLETED, "the same order again"
+    assert await owner.fetchval("SELECT count(*) FROM given_passwords") == 0
 
 
 async def test_credentials_are_shown_and_the_audit_log_names_who_asked(

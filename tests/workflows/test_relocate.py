@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from temporalio.client import Client
 
 from lastmile.client.orders import Lastmile
-from lastmile.contract import RelocateLine, ResultStatus
+from lastmile.contract import Decision, RelocateLine, ResultStatus
 from lastmile.contract.lines import Line
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
@@ -17,10 +17,13 @@ from lastmile.services.order_files.reader import NumberedOrder
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
 from tests.support.controllers import RecordingController
-from tests.support.faults import Faults, refused
-from tests.support.orders import Orders, outcomes, what_is_there
+from tests.support.faults import Faults, Gate, refused
+from tests.support.orders import Orders, outcomes, parked, what_is_there
 
 ONU, CPE = "ACME00000000", "00:1a:2b:00:00:00"
+AT_THE_OLD_PLACE = Line(
+    connection_type="ftth", onu_serial="ACME00000001", olt="olt-1", pon_port="1/1/1", s_vlan=100, c_vlan=200
+)
 CHECKED = "SELECT attribute, value FROM radcheck WHERE attribute LIKE 'ADSL-%'"
 
 
@@ -85,6 +88,34 @@ async def test_relocate_that_is_rolled_back_puts_the_line_back(
     assert result.status is ResultStatus.ROLLED_BACK
     assert olt.words[3:] == [f"off {ONU} 1/1/2", f"on {ONU} 1/1/1"]
     assert await what_is_there(owner) == before
+
+
+async def test_undo_of_relocate_tells_no_controller_while_another_line_has_the_old_place(
+    controlled: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, olt: RecordingController
+) -> None:
+    """The other line was provisioned at the old place while the order ran."""
+    await controlled.execute(orders.provision())
+    gate = Gate()
+
+    async def fail() -> None:
+        await gate()
+        await refused()
+
+    faults.before[("O-2", "update_account")] = fail
+    run = await controlled.start(orders.relocate())
+    await gate.reached.wait()
+    await controlled.execute(orders.provision("O-1b", nth=1, line=AT_THE_OLD_PLACE))
+    gate.open()
+
+    progress = await parked(run)
+
+    assert progress.parked is not None
+    assert "already belong to subscriber" in progress.parked.failure
+    assert olt.words[3:] == ["on ACME00000001 1/1/1"]
+    await controlled.execute(orders.deprovision("O-9b", subscriber_ref=f"{orders.ref}-1"))
+    await controlled.decide("acme", orders.ref, "retry_step", Decision(by="noc", why="the place is free again"))
+    assert (await run.result()).status is ResultStatus.ROLLED_BACK
+    assert olt.words[4:] == ["off ACME00000001 1/1/1", f"off {ONU} 1/1/2", f"on {ONU} 1/1/1"]
 
 
 async def test_relocate_and_back_leaves_everything_as_before(

@@ -16,6 +16,7 @@ from lastmile.services.overview import find_overview
 from tests.support.faults import Faults, Gate, refused
 from tests.support.orders import Orders, log_in, outcomes, parked, read_progress, what_is_there
 from tests.support.overlaps import short_overlaps
+from tests.workflows.test_takeover import PATIENCE, lost
 from workflows.saga import LATE_CANCEL
 from workflows.step_table import step_table
 
@@ -190,6 +191,29 @@ async def test_order_after_an_abandoned_switch_goes_on_with_the_new_prefix(
     assert "which an order that ended halfway had allocated" in result.notes[0]
     assert await prefixes(owner) == [(new, "active")]
     assert await findings(database) == []
+
+
+async def test_overlap_of_an_adopted_prefix_that_is_lost_gives_no_third_prefix(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, nas: ScriptedNas
+) -> None:
+    """A suspension came between, so the order that goes on with the prefix has not taken over the one that is lost."""
+    await lastmile.execute(orders.provision())
+    await lost(lastmile, orders.renumber(), faults, "switch_addresses")
+    _, (new, _) = await prefixes(owner)
+    await lastmile.execute(orders.suspend(mode="slow"))
+    await lastmile.execute(orders.resume())
+    await log_in(owner, orders, "4F0C-01", nas)
+    run = await lastmile.start(orders.renumber("O-5", overlap_hours=48))
+    await in_overlap(run)
+    assert (await nas.next_request()).code == CoARequest
+    await run.handle.terminate("by the test")
+    await owner.execute("UPDATE delegations SET replaced_until = now() WHERE replaced_at IS NOT NULL")
+
+    async with asyncio.timeout(PATIENCE):  # the overlap of a third prefix would last for 48 hours
+        result = await lastmile.execute(orders.renumber("O-5", overlap_hours=48))
+
+    assert (result.status, result.created.ipv6_prefix) == (ResultStatus.COMPLETED, new)
+    assert await prefixes(owner) == [(new, "active")]
 
 
 async def test_live_session_takes_the_new_prefix_by_a_coa_and_is_not_ended(

@@ -215,8 +215,9 @@ async def test_replace_device_takes_over_a_lost_order_of_another_device(
         assert await owner.fetchval("SELECT count(*) FROM previous_values") == 0
 
 
-async def test_replace_device_after_a_skipped_undo_switches_off_what_that_order_left(
-    controlled: Lastmile, orders: Orders, faults: Faults, database: Database, olt: RecordingController
+@pytest.mark.parametrize("after", ["replace_device", "deprovision"])
+async def test_order_after_a_skipped_undo_of_replace_device_switches_off_what_that_order_left(
+    controlled: Lastmile, orders: Orders, faults: Faults, database: Database, olt: RecordingController, after: str
 ) -> None:
     await controlled.execute(orders.provision())
     faults.before[("O-2", "update_account")] = faults.before[("O-2", "restore_onu")] = refused
@@ -226,9 +227,12 @@ async def test_replace_device_after_a_skipped_undo_switches_off_what_that_order_
     assert (await run.result()).status is ResultStatus.PARTLY_ROLLED_BACK
     assert await findings(database) == ["half_changed", "other_device"]
 
-    await controlled.execute(orders.replace_device("O-3", onu_serial=OLD))
+    if after == "replace_device":
+        await controlled.execute(orders.replace_device("O-3", onu_serial=OLD))
+    else:
+        await controlled.execute(orders.deprovision())
 
-    assert set(olt.on) == {OLD}
+    assert set(olt.on) == ({OLD} if after == "replace_device" else set())
     assert await findings(database) == []
 
 

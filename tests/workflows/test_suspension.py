@@ -116,6 +116,15 @@ async def test_provision_of_a_suspended_line_is_refused(lastmile: Lastmile, orde
         await lastmile.execute(orders.provision("O-5"))
 
 
+async def test_provision_of_a_suspended_line_after_a_lost_deprovision_is_refused(
+    lastmile: Lastmile, orders: Orders, faults: Faults
+) -> None:
+    await suspended(lastmile, orders)
+    await lost(lastmile, orders.deprovision(), faults, "delete_network_profile")
+    with pytest.raises(OrderRefusedError, match="is suspended"):
+        await lastmile.execute(orders.provision("O-5"))
+
+
 async def test_same_suspend_order_twice_gives_the_same_result(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:

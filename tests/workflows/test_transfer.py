@@ -97,7 +97,7 @@ async def test_transfer_that_is_rolled_back_deletes_the_customer_it_created(
 async def test_transfer_takes_over_a_lost_order_to_another_customer(
     lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, fails: bool
 ) -> None:
-    """The lost order has created its customer. The next one deletes that customer with its own if it is rolled back."""
+    """The lost order has created its customer. The next one deletes that customer, and its own if it is rolled back."""
     await lastmile.execute(orders.provision())
     before = await what_is_there(owner)
     await lost(lastmile, orders.transfer(), faults, "transfer_line")
@@ -111,6 +111,7 @@ async def test_transfer_takes_over_a_lost_order_to_another_customer(
         assert await what_is_there(owner) == before
     else:
         assert await owner.fetchval(OWNER, orders.ref) == "C-3"
+        assert await owner.fetchval("SELECT array_agg(ref ORDER BY ref) FROM customers") == ["C-1", "C-3"]
         assert await read_events(owner) == [("started", None, None), ("transferred", "C-1", "C-3")]
 
 
