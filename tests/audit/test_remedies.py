@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from tests.audit.test_invariants import BREAKS, Break
+from tests.audit.breaks import Break
+from tests.audit.test_invariants import BREAKS
 from tests.support.audited_env import OF_S1, AuditedEnv
 
 Cure = Callable[[AuditedEnv, int], Awaitable[object]]

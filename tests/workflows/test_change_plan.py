@@ -110,6 +110,26 @@ async def test_rolled_back_change_tells_the_session_its_old_rate_again(
     assert await what_is_there(owner) == before
 
 
+async def test_rolled_back_change_warns_of_a_session_that_keeps_the_new_rate(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, mikrotik: ScriptedNas, faults: Faults
+) -> None:
+    await lastmile.execute(orders.provision())
+    await log_in(owner, orders, SESSION, mikrotik)
+
+    async def refused_by_the_nas_too() -> None:
+        mikrotik.script = lambda _: nak(405)
+        await refused()
+
+    faults.before["change_billing_plan"] = refused_by_the_nas_too
+
+    result = await lastmile.execute(orders.change_plan())
+
+    assert result.status is ResultStatus.ROLLED_BACK
+    (warning,) = result.warnings
+    assert warning.startswith("undo of change_radius_plan: ")
+    assert warning.endswith("The change takes effect at the next login.")
+
+
 async def test_undo_after_a_lost_change_tells_the_session_the_first_rate_again(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, mikrotik: ScriptedNas, faults: Faults
 ) -> None:
