@@ -7,7 +7,7 @@ from activities.messages import StepContext, StepReport
 from ipam.allocation import Quarantine
 from ipam.allocators import build_allocator
 from ipam.delegations import Delegation, held_by
-from ipam.lifecycle import State
+from ipam.lifecycle import IN_SERVICE, State
 from ipam.netbox import NetBox
 from ipam.netbox.errors import NetBoxError
 from ipam.order_scope import NEVER_ANNOUNCED, OrderScope
@@ -25,8 +25,6 @@ from lastmile.subscribers import previous_values
 from lastmile.telemetry.metrics import ALLOCATION, REVOCATION
 
 __all__ = ["AddressActivities", "address_facts"]
-
-_IN_SERVICE = (State.ACTIVE, State.SUSPENDED)
 
 
 class AddressActivities(Activities):
@@ -138,7 +136,7 @@ class AddressActivities(Activities):
             if kept is None:
                 return undone(False)
             held = await held_by(connection, ref.subscriber_ref)
-            mine = [one for one in held if one.id in kept["delegations"] and one.state in _IN_SERVICE]
+            mine = [one for one in held if one.id in kept["delegations"] and one.state in IN_SERVICE]
             there = [one if one.state is state else await order.move(connection, one, state) for one in mine]
             if any(delegation.chosen_by_netbox for delegation in there):
                 beyond_database("tell NetBox")

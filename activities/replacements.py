@@ -14,10 +14,12 @@ from ipam import replacement
 from ipam.allocation import Quarantine
 from ipam.allocators import build_allocator
 from ipam.delegations import Delegation, held_by
-from ipam.lifecycle import State
+from ipam.lifecycle import IN_SERVICE, State
 from ipam.netbox import NetBox
+from ipam.order_scope import OrderScope
 from lastmile.contract.addressing import Addressing, Purpose
-from lastmile.db import Database
+from lastmile.contract.suspension import SuspensionMode
+from lastmile.db import Database, TenantConnection
 from lastmile.fields.durations import format_duration
 from lastmile.radius import accounts
 from lastmile.radius.dynauth import DynamicAuthorization
@@ -25,6 +27,7 @@ from lastmile.radius.sessions import find_open_sessions
 from lastmile.radius.vrf import VrfAttribute
 from lastmile.services.reply_items import ReplyItems, address_items
 from lastmile.services.sessions import OpenSession, Sessions
+from lastmile.subscribers.suspensions import read_suspension
 from lastmile.telemetry.metrics import ALLOCATION, REVOCATION
 
 __all__ = ["ReplacementActivities"]
@@ -87,13 +90,21 @@ class ReplacementActivities(Activities):
 
         A session learns its new prefix by a CoA-Request (RFC 5176). Where a CoA-Request cannot say it, or the NAS
         refuses it, a Disconnect-Request makes the CPE log in again. The report says until when the overlap lasts.
+
+        The new prefixes of a suspended line are suspended too. A blocked line has no overlap, since nobody uses it: the
+        overlap would only hold up its resume.
         """
         order = self._scope(ref)
         async with order.transaction() as connection:
             user = await accounts.find_username(connection, ref.tenant, ref.subscriber_ref)
+            suspension = await read_suspension(connection, ref.subscriber_ref, ref.order_id)
+            if suspension is not None and suspension.mode is SuspensionMode.BLOCK:
+                overlap_hours = 0
+            suspended = suspension is not None
             held = [one for one in await held_by(connection, ref.subscriber_ref) if one.replaced_by_order is None]
-            moved = [await order.move(connection, one, State.ACTIVE) for one in held if one.state is State.ALLOCATED]
-            new = [*moved, *(one for one in held if one.state is State.ACTIVE)]
+            allocated = [one for one in held if one.state is State.ALLOCATED]
+            moved = [await _put_into_service(order, connection, one, suspended=suspended) for one in allocated]
+            new = [*moved, *(one for one in held if one.state in IN_SERVICE)]
             replaced = await replacement.switch(
                 connection, ref.subscriber_ref, ref.order_id, timedelta(hours=overlap_hours)
             )
@@ -171,6 +182,14 @@ class ReplacementActivities(Activities):
         if released.problems:
             return warned("; ".join(released.problems))
         return done() if released.delegations else skipped("no address was replaced")
+
+
+async def _put_into_service(
+    order: OrderScope, connection: TenantConnection, delegation: Delegation, *, suspended: bool
+) -> Delegation:
+    """Activate an allocated delegation, and suspend it where the line is suspended."""
+    active = await order.move(connection, delegation, State.ACTIVE)
+    return await order.move(connection, active, State.SUSPENDED) if suspended else active
 
 
 def _last_login(replaced: Delegation) -> datetime:

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from ipam.errors import IllegalTransitionError
 
-__all__ = ["TRANSITIONS", "State", "check"]
+__all__ = ["IN_SERVICE", "TRANSITIONS", "State", "check"]
 
 
 class State(StrEnum):
@@ -18,6 +18,9 @@ class State(StrEnum):
     REVOKED = "revoked"
     FAILED = "failed"
 
+
+IN_SERVICE = frozenset({State.ACTIVE, State.SUSPENDED})
+"""The states of a delegation that RADIUS assigns. A suspended line keeps its addresses."""
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.PENDING: frozenset({State.ALLOCATED, State.FAILED}),

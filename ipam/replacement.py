@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from ipam.delegations import COLUMNS, Delegation, held_by
 from ipam.errors import DelegationBusyError, NothingToReplaceError
-from ipam.lifecycle import State
+from ipam.lifecycle import IN_SERVICE, State
 from ipam.matching import find_mismatched
 from ipam.order_scope import NEVER_ANNOUNCED
 from lastmile.contract.addressing import Addressing, Need, Purpose
@@ -53,8 +53,8 @@ _SWITCH = text(
     SET replaced_at = coalesce(replaced_at, clock_timestamp()),
         replaced_until = coalesce(replaced_until, clock_timestamp() + CAST(:overlap AS interval))
     WHERE subscriber_ref = :subscriber_ref AND replaced_by_order IS NOT NULL AND released_at IS NULL
-      AND NOT EXISTS ({_SAME_PURPOSE} AND new.released_at IS NULL AND new.state <> 'active')
-      AND (replaced_by_order = :order_id OR EXISTS ({_SAME_PURPOSE} AND new.state = 'active'))
+      AND NOT EXISTS ({_SAME_PURPOSE} AND new.released_at IS NULL AND new.state NOT IN ('active', 'suspended'))
+      AND (replaced_by_order = :order_id OR EXISTS ({_SAME_PURPOSE} AND new.state IN ('active', 'suspended')))
     RETURNING {COLUMNS}
     """
 )
@@ -109,12 +109,12 @@ async def begin(
         unfit = await find_mismatched(connection, subscriber_ref, target)
         replaced = [one for one in unmarked if one.id in unfit]
     for one in replaced:
-        if one.state is not State.ACTIVE and not _is_begun(one, order_id, marked):
+        if one.state not in IN_SERVICE and not _is_begun(one, order_id, marked):
             raise DelegationBusyError(
-                f"Subscriber {subscriber_ref} holds {one} ({one.purpose}), which is {one.state}: only an active prefix "
-                "can be replaced. `lastmile audit` names what to do"
+                f"Subscriber {subscriber_ref} holds {one} ({one.purpose}), which is {one.state}: only an active or "
+                "suspended prefix can be replaced. `lastmile audit` names what to do"
             )
-    states = [State.ACTIVE, *NEVER_ANNOUNCED]
+    states = [*IN_SERVICE, *NEVER_ANNOUNCED]
     await connection.execute(_MARK, {"order_id": order_id, "ids": [one.id for one in replaced], "states": states})
     return [*(one for one in marked if one.replaced_by_order == order_id), *replaced]
 
@@ -142,7 +142,7 @@ async def need_of(connection: TenantConnection, subscriber_ref: str, purpose: Pu
 async def switch(
     connection: TenantConnection, subscriber_ref: str, order_id: str, overlap: timedelta
 ) -> list[Delegation]:
-    """Begin the overlap of the marked prefixes whose successor is active, and return them.
+    """Begin the overlap of the marked prefixes whose successor is active or suspended, and return them.
 
     The caller removes their RADIUS reply items in the same transaction. A repeated call keeps the times of the first.
     """

@@ -31,7 +31,6 @@ class LineStanding(StrEnum):
     TO_RENUMBER = "to_renumber"
     BUSY = "busy"
     FAILED = "failed"
-    SUSPENDED = "suspended"
     NOT_IN_SERVICE = "not_in_service"
     IN_OVERLAP = "in_overlap"
 
@@ -40,7 +39,6 @@ STANDING_WORDS = {
     LineStanding.TO_RENUMBER: "to renumber",
     LineStanding.BUSY: "with another order",
     LineStanding.FAILED: "failed",
-    LineStanding.SUSPENDED: "suspended",
     LineStanding.NOT_IN_SERVICE: "not in service",
     LineStanding.IN_OVERLAP: "in the overlap",
 }

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from ipam.delegations import Delegation, held_by
-from ipam.lifecycle import State
+from ipam.lifecycle import IN_SERVICE
 from lastmile.contract.addressing import Purpose
 from lastmile.db import TenantConnection
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
@@ -56,7 +56,7 @@ class ReplyItems:
         if items := self._vrf_items(delegations):
             held = await held_by(connection, delegations[0].subscriber_ref)
             gone = {one.id for one in delegations}
-            others = [d for d in held if d.state in (State.ACTIVE, State.SUSPENDED) and d.id not in gone]
+            others = [d for d in held if d.state in IN_SERVICE and d.id not in gone]
             items -= self._vrf_items(others)
             await remove_reply_items(connection, user, items)
 

@@ -159,3 +159,21 @@ async def test_provision_after_a_change_must_ask_for_the_changed_addresses(lastm
     changed = await lastmile.execute(orders.change_addressing(ipv6_pd_size=48))
     again = await lastmile.execute(orders.provision("O-3", addressing=Addressing(ipv6_pd_size=48)))
     assert again.created.ipv6_prefix == changed.created.ipv6_prefix
+
+
+async def test_changed_addresses_of_a_suspended_line_are_suspended_until_its_resume(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database
+) -> None:
+    await lastmile.execute(orders.provision())
+    await lastmile.execute(orders.suspend())
+
+    result = await lastmile.execute(orders.change_addressing(**DUAL | {"ipv6_pd_size": 48}))
+
+    assert result.status is ResultStatus.COMPLETED
+    states = "SELECT array_agg(state) FROM delegations WHERE released_at IS NULL"
+    assert await owner.fetchval(states) == ["suspended", "suspended"]
+    assert await in_radius(owner) == {"Delegated-IPv6-Prefix": "2001:db8:100::/48", "Framed-IP-Address": "198.51.100.1"}
+    assert [found.invariant.name async for found in check(database)] == []
+    await lastmile.execute(orders.resume())
+    assert await owner.fetchval(states) == ["active", "active"]
+    assert [found.invariant.name async for found in check(database)] == []

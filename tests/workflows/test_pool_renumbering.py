@@ -186,9 +186,8 @@ async def test_renumbering_stops_when_too_many_fail_and_goes_on_when_started_aga
 async def test_renumbering_names_the_lines_that_are_left_with_the_reason(
     renumberings: Renumberings, orders: Orders, owner: asyncpg.Connection, lastmile: Lastmile, faults: Faults
 ) -> None:
-    await renumberings.lines(orders, 3)
-    suspended, busy, failed = (f"{orders.ref}-{nth}" for nth in (1, 2, 3))
-    await lastmile.execute(orders.suspend("O-8", subscriber_ref=suspended))
+    await renumberings.lines(orders, 2)
+    busy, failed = (f"{orders.ref}-{nth}" for nth in (1, 2))
     gate = faults.before[("O-9", "update_customer")] = Gate()
     other = await lastmile.start(orders.update_customer("O-9", subscriber_ref=busy))
     await gate.reached.wait()
@@ -198,15 +197,24 @@ async def test_renumbering_names_the_lines_that_are_left_with_the_reason(
     result = await (await renumberings.start()).result()
 
     assert result.status is RenumberingStatus.ENDED
-    assert result.left == {"suspended": 1, "busy": 1, "failed": 1}
-    assert result.words == "left: 1 with another order, 1 failed, 1 suspended"
+    assert result.left == {"busy": 1, "failed": 1}
+    assert result.words == "left: 1 with another order, 1 failed"
     assert result.problems == [
         f"acme, subscriber {failed}: failed: allocate_replacement: refused by the test",
-        f"acme, subscriber {suspended}: suspended",
         f"acme, subscriber {busy}: with another order",
     ]
     gate.open()
     await other.result()
+
+
+async def test_suspended_line_is_renumbered_and_stays_suspended(
+    renumberings: Renumberings, orders: Orders, owner: asyncpg.Connection, lastmile: Lastmile
+) -> None:
+    await renumberings.lines(orders, 1)
+    await lastmile.execute(orders.suspend("O-8", subscriber_ref=f"{orders.ref}-1"))
+    assert (await (await renumberings.start()).result()).left == {}
+    assert await prefixes(owner) == {"new": 1}
+    assert await owner.fetchval("SELECT state FROM delegations WHERE released_at IS NULL") == "suspended"
 
 
 async def test_line_whose_order_ends_meanwhile_is_renumbered_in_a_later_pass(

@@ -279,15 +279,55 @@ async def test_renumber_to_a_pool_of_another_length_is_rolled_back(
     assert await what_is_there(owner) == before
 
 
-async def test_renumber_of_a_suspended_line_is_refused(
-    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+@pytest.mark.parametrize("mode", ["block", "walled_garden"])
+async def test_renumber_of_a_suspended_line_gives_a_suspended_prefix_that_a_resume_activates(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database, mode: str
+) -> None:
+    """A blocked line has no overlap, whatever the order says: nobody uses it."""
+    before = (await lastmile.execute(orders.provision())).created.ipv6_prefix
+    await lastmile.execute(orders.suspend(mode=mode))
+    group = await owner.fetchval("SELECT groupname FROM radusergroup")
+
+    result = await lastmile.execute(orders.renumber(overlap_hours=48 if mode == "block" else 0))
+
+    new = result.created.ipv6_prefix
+    assert new != before
+    assert (result.status, await prefixes(owner)) == (ResultStatus.COMPLETED, [(new, "suspended")])
+    assert (await in_radius(owner), await owner.fetchval("SELECT groupname FROM radusergroup")) == ([new], group)
+    assert await findings(database) == []
+    assert (await lastmile.execute(orders.resume())).status is ResultStatus.COMPLETED
+    assert await prefixes(owner) == [(new, "active")]
+    assert await findings(database) == []
+
+
+async def test_cancelled_renumber_of_a_suspended_line_leaves_everything_as_it_was(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     await lastmile.execute(orders.provision())
-    await owner.execute(
-        "INSERT INTO suspensions (tenant_id, subscriber_ref, mode, reason, created_by_order)"
-        " VALUES ('acme', $1, 'block', 'unpaid', 'O-8')",
-        orders.ref,
-    )
-    result = await lastmile.execute(orders.renumber())
-    assert result.status is ResultStatus.ROLLED_BACK
-    assert result.reason.endswith("is suspended. Resume the line first.")
+    await lastmile.execute(orders.suspend())
+    before = await what_is_there(owner)
+    gate = faults.after[("O-2", "allocate_replacement")] = Gate()
+    run = await lastmile.start(orders.renumber())
+    await gate.reached.wait()
+    await run.handle.cancel()
+    gate.open()
+    assert (await run.result()).status is ResultStatus.ROLLED_BACK
+    assert await what_is_there(owner) == before
+
+
+async def test_resume_after_a_lost_overlap_activates_both_prefixes_until_the_next_renumber(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database
+) -> None:
+    await lastmile.execute(orders.provision())
+    await lastmile.execute(orders.suspend(mode="slow"))
+    run = await lastmile.start(orders.renumber(overlap_hours=48))
+    await in_overlap(run)
+    await run.handle.terminate("by the test")
+
+    await lastmile.execute(orders.resume())
+
+    (_, old), (new, state) = await prefixes(owner)
+    assert (old, state, await findings(database)) == ("active", "active", ["endless_overlap"])
+    await lastmile.execute(orders.renumber("O-5"))
+    assert (await in_radius(owner), await prefixes(owner)) == ([new], [(new, "active")])
+    assert await findings(database) == []

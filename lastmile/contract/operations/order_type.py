@@ -10,10 +10,7 @@ from lastmile.contract.orders import Operation, Order
 from lastmile.contract.results import ADDRESS_FIELDS
 from lastmile.contract.steps import CallKind, Step
 
-__all__ = ["ADDRESS_FACTS", "RESUME_FIRST", "LineEffect", "OrderType", "verify_line"]
-
-RESUME_FIRST = {LineState.SUSPENDED: "Resume the line first."}
-"""The `refused_in` of an order that a suspended line does not take."""
+__all__ = ["ADDRESS_FACTS", "LineEffect", "OrderType", "verify_line"]
 
 OrderT = TypeVar("OrderT", bound=Order)
 

@@ -1,6 +1,7 @@
 """The provision order."""
 
-from lastmile.contract.operations.order_type import ADDRESS_FACTS, RESUME_FIRST, LineEffect, OrderType
+from lastmile.contract.line_states import LineState
+from lastmile.contract.operations.order_type import ADDRESS_FACTS, LineEffect, OrderType
 from lastmile.contract.orders import Operation, ProvisionSubscriber
 from lastmile.contract.steps import CallKind, RecordKind, Step
 
@@ -12,7 +13,7 @@ PROVISION: OrderType[ProvisionSubscriber] = OrderType(
     summary="Turn an order into a working line.",
     effect=LineEffect.CREATES,
     invariants=("left_behind", "incomplete", "taken_away", "not_active", "blocked_in_service", "other_plan"),
-    refused_in=RESUME_FIRST,
+    refused_in={LineState.SUSPENDED: "Resume the line first."},
     steps=(
         Step(
             "create_customer",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lastmile.contract.operations.order_type import ADDRESS_FACTS, RESUME_FIRST, LineEffect, OrderType, verify_line
+from lastmile.contract.operations.order_type import ADDRESS_FACTS, LineEffect, OrderType, verify_line
 from lastmile.contract.orders import ChangeAddressing, Operation, Renumber
 from lastmile.contract.steps import CallKind, RecordKind, Step
 
@@ -30,7 +30,6 @@ RENUMBER: OrderType[Renumber] = OrderType(
     summary="Give the line another prefix of one purpose, and keep the old one beside it for an overlap.",
     effect=LineEffect.CHANGES,
     invariants=_INVARIANTS,
-    refused_in=RESUME_FIRST,
     steps=(
         verify_line(Operation.RENUMBER),
         Step(
@@ -68,7 +67,6 @@ CHANGE_ADDRESSING: OrderType[ChangeAddressing] = OrderType(
     summary="Change the addresses of a line: add, change or remove IPv6 and the static IPv4 address.",
     effect=LineEffect.CHANGES,
     invariants=_INVARIANTS,
-    refused_in=RESUME_FIRST,
     steps=(
         verify_line(Operation.CHANGE_ADDRESSING),
         Step(

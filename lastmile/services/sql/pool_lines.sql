@@ -11,8 +11,7 @@ WITH lines AS (
     SELECT d.id, d.tenant_id, d.subscriber_ref, d.prefix::text, d.replaced_until, tried.attempts, tried.open_digest,
            tried.failure,
            CASE WHEN d.replaced_at IS NOT NULL THEN 'in_overlap'
-                WHEN d.state = 'suspended' THEN 'suspended'
-                WHEN d.state <> 'active' THEN 'not_in_service'
+                WHEN d.state NOT IN ('active', 'suspended') THEN 'not_in_service'
                 WHEN tried.busy THEN 'busy'
                 WHEN tried.failed THEN 'failed'
                 ELSE 'to_renumber' END AS standing
