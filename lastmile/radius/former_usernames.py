@@ -1,7 +1,7 @@
 """The user names that accounts had before: sessions go on under a former name until they end.
 
 `lastmile.radius.sessions` finds the sessions of an account under its present name and its former names. A former name
-can become the name of another line, so only logins until the change are the account's.
+can become the name of another line, so only logins until then are the account's: at most 5 minutes after the change.
 """
 
 from lastmile.db import TenantConnection

@@ -98,3 +98,18 @@ async def test_user_name_that_a_line_has_again_is_no_former_one(
         await lastmile.execute(orders.replace_device(f"R-{number}", cpe_mac=mac))
     names = await owner.fetch("SELECT username, former FROM former_usernames ORDER BY former DESC")
     assert [tuple(row) for row in names] == [(OLD, NEW), (OLD, THIRD)]
+
+
+async def test_session_of_the_next_line_with_a_former_name_is_left_alone(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, nas: ScriptedNas
+) -> None:
+    """The next line has got the user name at once, and must not get the prefix of the line before."""
+    await lastmile.execute(orders.provision(line=LINE))
+    await lastmile.execute(orders.replace_device(cpe_mac=NEW))
+    await lastmile.execute(orders.provision("O-1b", nth=1, line=LINE))
+    await log_in(owner, orders, "4F0C-01", nas, OLD)
+    nas.script = lambda request: pytest.fail(f"the NAS got {request}")
+
+    result = await lastmile.execute(orders.renumber("O-3"))
+
+    assert (result.status, result.warnings) == (ResultStatus.COMPLETED, [])

@@ -102,7 +102,7 @@ COMMENT ON TABLE former_usernames IS
 COMMENT ON COLUMN former_usernames.username IS 'The present user name, or the last one of an account that is gone.';
 COMMENT ON COLUMN former_usernames.logins_until IS
     'A later login under the former user name is another account''s. A RADIUS server records a login after it has read '
-    'the account: 5 minutes after the change.';
+    'the account: 5 minutes after the change, or until another account gets the user name.';
 
 CREATE INDEX former_usernames_by_username ON former_usernames (username);
 COMMENT ON INDEX former_usernames_by_username IS 'All user names under which an account can have sessions.';
@@ -309,12 +309,15 @@ SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     UPDATE radacct SET tenant_id = NEW.tenant_id WHERE username = NEW.username AND tenant_id = '';
     UPDATE radpostauth SET tenant_id = NEW.tenant_id WHERE username = NEW.username AND tenant_id = '';
+    UPDATE former_usernames SET logins_until = clock_timestamp()
+    WHERE former = NEW.username AND logins_until > clock_timestamp();
     UPDATE delegations SET login_name = nullif(NEW.username, lastmile_radius_username(subscriber_ref, tenant_id))
     WHERE tenant_id = NEW.tenant_id AND subscriber_ref = NEW.subscriber_ref AND released_at IS NULL;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION lastmile_account_named IS
-    'Give the account the sessions and logins of its user name from before, and its line''s delegations the user name.';
+    'Give the account the sessions and logins of its user name from before, and its line''s delegations the user name. From '
+    'now on, logins are not those of an account that had the user name before.';
 -- A role that may run the function could make a trigger of it on a table of its own, and write to any tenant that way.
 REVOKE EXECUTE ON FUNCTION lastmile_account_named() FROM PUBLIC;
 CREATE TRIGGER named AFTER INSERT ON radcheck FOR EACH ROW
