@@ -264,11 +264,11 @@ class Case:
         facts = self.flow.begins_with
         steps = {rule.name: frozenset[str | None]([None]) for rule in self.flow.steps}
         for rule in self.flow.before_pivot:
-            if rule.name != self.flow.last:  # whose failure takes back what it did
+            if rule.name != self.flow.last or not self.flow.ends_with_closing:  # whose failure takes back what it did
                 facts = rule.after(facts)
             steps[rule.name] = frozenset([rule.says])
         if self.fault is Fault.UNDO_CANCELLED:
-            steps[failing] |= {"failed"} if self.flow.pivot else {None}
+            steps[failing] |= {None} if self.flow.ends_with_closing else {"failed"}
             failing = ""
         else:
             steps[failing] = frozenset(["failed"])

@@ -10,6 +10,7 @@ _CHANGE_LINE = Rule(
     goes="network profile",
     undo=Undo("restore_line", comes="network profile"),
 )
+# The undos of the devices restore the profile first: its constraints refuse a place that another line has got.
 _UPDATE_ACCOUNT = Rule("update_account", f"{PREVIOUS} update_account", undo=Undo("restore_account"))
 
 UPDATE_CUSTOMER = Flow(
@@ -44,14 +45,22 @@ REPLACE_DEVICE = Flow(
             "change_onu",
             f"onu replaced, {PREVIOUS} change_onu",
             goes="onu in service",
-            undo=Undo("restore_onu", comes="onu in service"),
+            undo=Undo(
+                "restore_onu",
+                goes=f"onu replaced, {PREVIOUS} change_onu, network profile changed",
+                comes="onu in service, network profile",
+            ),
             says="skipped",
         ),
         Rule(
             "change_cpe",
             f"cpe replaced, {PREVIOUS} change_cpe",
             goes="cpe in service",
-            undo=Undo("restore_cpe", comes="cpe in service"),
+            undo=Undo(
+                "restore_cpe",
+                goes=f"cpe replaced, {PREVIOUS} change_cpe, network profile changed",
+                comes="cpe in service, network profile",
+            ),
             says="skipped",
         ),
         _UPDATE_ACCOUNT,
@@ -65,8 +74,19 @@ RELOCATE = Flow(
     (
         Rule(VERIFY),
         _CHANGE_LINE,
-        Rule("change_onu", f"{PREVIOUS} change_onu", undo=Undo("restore_onu"), says="skipped"),
-        Rule("change_cpe", f"{PREVIOUS} change_cpe", undo=Undo("restore_cpe"), says="skipped"),
+        *(
+            Rule(
+                f"change_{kind}",
+                f"{PREVIOUS} change_{kind}",
+                undo=Undo(
+                    f"restore_{kind}",
+                    goes=f"{PREVIOUS} change_{kind}, network profile changed",
+                    comes="network profile",
+                ),
+                says="skipped",
+            )
+            for kind in ("onu", "cpe")
+        ),
         _UPDATE_ACCOUNT,
     ),
     joins_closing=False,
