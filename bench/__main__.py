@@ -27,6 +27,7 @@ from bench import (
     netbox,
     orders,
     processes,
+    renumbering,
     snapshot,
     startup,
     urgent,
@@ -55,11 +56,15 @@ PARTS = (
     "imports",
     "start-up",
 )
+LONG_PARTS = ("renumbering",)
+"""Parts that only run when they are named: half an hour or more."""
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 
 
-async def measure(directory: Path, parts: Collection[str] = PARTS, *, large: bool = False) -> list[Measurement]:
+async def measure(
+    directory: Path, parts: Collection[str] = PARTS, *, large: bool = False, lines: int = renumbering.LINES
+) -> list[Measurement]:
     """Run the parts on separate servers: PostgreSQL durable as in production, Temporal in memory or as configured.
 
     `large` includes the parts that take minutes and 10 GB of disk.
@@ -78,9 +83,10 @@ async def measure(directory: Path, parts: Collection[str] = PARTS, *, large: boo
         await section("allocations", lambda: allocation.measure(postgres))
         await section("netbox", lambda: netbox.measure(directory, postgres.url))
         await section("snapshot", lambda: snapshot.measure(postgres.url, sizes))
-        if {"cleanup", "orders", "changes", "urgent", "processes", "imports", "start-up"} & set(parts):
+        if {"cleanup", "orders", "changes", "urgent", "processes", "imports", "start-up", *LONG_PARTS} & set(parts):
             address = await _temporal(directory, servers)
             await section("cleanup", lambda: cleanup.measure(postgres.url, address))
+            await section("renumbering", lambda: renumbering.measure(postgres.url, address, lines))
             await section("orders", lambda: orders.measure(postgres.url, address))
             await section("changes", lambda: changes.measure(postgres.url, address))
             await section("urgent", lambda: urgent.measure(postgres.url, address))
@@ -110,9 +116,12 @@ async def _section(name: str, measuring: Awaitable[list[Measurement]]) -> list[M
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    arguments.add_argument("part", nargs="*", choices=("all", *PARTS), default="all")
+    arguments.add_argument("part", nargs="*", choices=("all", *PARTS, *LONG_PARTS), default="all")
     arguments.add_argument(
         "--large", action="store_true", help="also measure 10 million delegations: takes minutes and 10 GB of disk"
+    )
+    arguments.add_argument(
+        "--lines", type=int, default=renumbering.LINES, help="how many lines the part renumbering has (default: 10 000)"
     )
     given = arguments.parse_args()
     # Otherwise there is a line for each step and each rollback.
@@ -124,7 +133,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lastmile-bench-") as directory:
         Path(directory).chmod(0o755)  # PostgreSQL runs as another login if root starts it
         try:
-            measurements = asyncio.run(measure(Path(directory), parts, large=given.large))
+            measurements = asyncio.run(measure(Path(directory), parts, large=given.large, lines=given.lines))
         except (ServerFailedError, TemporalMissingError, PortInUseError) as failure:
             sys.exit(str(failure))
     caption = f"{os.cpu_count()} CPUs, load {load:.1f} before the start"
