@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from activities.current_step import activity_type, grouped_step
-from activities.messages import BEYOND_DATABASE, CANCEL_REQUESTED, StepContext, StepReport
+from activities.messages import BEYOND_DATABASE, StepContext, StepReport
 from activities.step_groups import StepInterceptor
 from lastmile.contract.results import StepOutcome
 from lastmile.telemetry.metrics import RETRIES, STEP_SECONDS_TAKEN
@@ -26,8 +26,6 @@ from lastmile.telemetry.spans import span
 __all__ = ["ActivityInterceptor"]
 
 log = structlog.get_logger("lastmile.activities")
-
-_NOTHING_ATTEMPTED = {BEYOND_DATABASE, CANCEL_REQUESTED}
 
 
 class ActivityInterceptor(StepInterceptor):
@@ -52,7 +50,7 @@ class _ActivityObserver(ActivityInboundInterceptor):
                     report = await super().execute_activity(input)
             except Exception as failure:
                 kind = _kind(failure)
-                if kind not in _NOTHING_ATTEMPTED and own.failure is not failure:
+                if kind != BEYOND_DATABASE and own.failure is not failure:
                     _failed(info, name, ref, failure, kind, own.seconds)
                 own.failure = failure
                 raise

@@ -16,7 +16,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from activities.current_step import GroupedStep, in_group
-from activities.messages import GroupReport, StepCall, StepContext, StepFailure, StepReport
+from activities.group_messages import GroupReport, StepCall, StepFailure
+from activities.messages import StepContext, StepReport
 from lastmile.db import TenantConnection
 
 __all__ = ["StepGroups", "StepInterceptor"]
@@ -58,13 +59,19 @@ class StepGroups:
     async def run_one(self, connection: TenantConnection, ref: StepContext, call: StepCall) -> StepReport:
         """Run one step in the transaction. Raises the step's `ApplicationError`; the transaction can go on."""
         run = self._steps[call.activity]
-        step = GroupedStep(call.activity, connection)
-        with in_group(step):
-            report: StepReport = await self._chain.execute_activity(
-                ExecuteActivityInput(fn=run, args=[ref, *_arguments(run, call)], executor=None, headers={})
+        began_at = datetime.now(UTC)
+        report: StepReport = await self.run_within(connection, ref, call.activity, run, *_arguments(run, call))
+        seconds = (datetime.now(UTC) - began_at).total_seconds()
+        return report.model_copy(update={"started_at": began_at, "seconds": seconds})
+
+    async def run_within(
+        self, connection: TenantConnection, ref: StepContext, name: str, run: Callable[..., Any], *arguments: Any
+    ) -> Any:
+        """Run a part of the group in the transaction, so that the interceptors see it by its name."""
+        with in_group(GroupedStep(name, connection)):
+            return await self._chain.execute_activity(
+                ExecuteActivityInput(fn=run, args=[ref, *arguments], executor=None, headers={})
             )
-        seconds = (datetime.now(UTC) - step.began_at).total_seconds()
-        return report.model_copy(update={"started_at": step.began_at, "seconds": seconds})
 
 
 class _Execution(ActivityInboundInterceptor):

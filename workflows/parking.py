@@ -71,7 +71,7 @@ class Parking:
         Returns the decision that skipped the work; None: the work is done. Raises `RunAbandonedError`, and final
         failures.
         """
-        before = self._record.outcomes.get(name)
+        before = self._record.so_far.steps.get(name)
         parked: Parked | None = None
         while True:
             try:
@@ -85,12 +85,12 @@ class Parking:
             if taken.choice is not Choice.RETRY:
                 break
             if undo and before is not None:  # the retry may still undo what the step did
-                self._record.outcomes[name] = before
+                self._record.so_far.steps[name] = before
         if before is not None:
             self._record.mark(name, StepOutcome.UNDO_FAILED if undo else StepOutcome.FAILED, taken.text)
         if taken.choice is Choice.ABANDON:
             raise RunAbandonedError(taken.text)
-        self._record.warnings.append(taken.text)
+        self._record.so_far.warnings.append(taken.text)
         return taken
 
     def _parked(self, name: str, undo: bool, failure: Exception, before: Parked | None) -> Parked:
@@ -111,7 +111,7 @@ class Parking:
         status, record.status = record.status, RunStatus.PARKED
         record.step = parked.step
         record.parked = parked
-        if parked.undo and parked.step in record.outcomes:
+        if parked.undo and parked.step in record.so_far.steps:
             record.mark(parked.step, StepOutcome.UNDO_FAILED, parked.failure)
         workflow.upsert_search_attributes([STEP.value_set(parked.step), ATTENTION.value_set(True)])
         record.show()
@@ -128,7 +128,7 @@ class Parking:
             why=decision.why,
             at=workflow.now(),
         )
-        record.decisions.append(taken)
+        record.so_far.decisions.append(taken)
         record.status = status
         record.parked = None
         workflow.upsert_search_attributes([ATTENTION.value_set(False)])

@@ -1,24 +1,17 @@
 """The state of an order's run: the current step, the outcome of each step, and the result.
 
-The `progress` query, the step table in the Temporal UI and the order's result come from here.
+The `progress` query and the step table in the Temporal UI come from here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from functools import cached_property
 
 from temporalio import workflow
 
-from lastmile.contract import (
-    Created,
-    Order,
-    OrderResult,
-    Parked,
-    Progress,
-    ResultStatus,
-    RunStatus,
-    StepResult,
-    TakenDecision,
-)
+from activities.messages import StepReport
+from activities.order_record import OrderRecord
+from lastmile.contract import Order, OrderResult, Parked, Progress, RunStatus, StepResult
 from lastmile.contract.results import StepOutcome
 from workflows.step_table import step_table
 
@@ -30,17 +23,17 @@ class RunRecord:
 
     def __init__(self, order: Order, steps: Sequence[str]) -> None:
         self._order = order
+        self._steps = steps
         self.status = RunStatus.RUNNING
         self.step: str | None = None
         self.parked: Parked | None = None
         self.waits_until: datetime | None = None
-        self.outcomes = {name: StepResult(step=name) for name in steps}
-        self.facts: dict[str, Mapping[str, str]] = {}
-        """What each step created and no undo has removed, by field of `Created`."""
-        self.warnings: list[str] = []
-        self.notes: list[str] = []
-        self.decisions: list[TakenDecision] = []
         self.result: OrderResult | None = None
+
+    @cached_property
+    def so_far(self) -> OrderRecord:
+        """What the steps have done. Made at its first use: a run that was started without an order has none."""
+        return OrderRecord.of(self._order, self._steps)
 
     def progress(self) -> Progress:
         """Return the answer to the `progress` query."""
@@ -52,7 +45,7 @@ class RunRecord:
             attention=f"{self.parked.what} failed: {self.parked.failure}" if self.parked else "",
             parked=self.parked,
             waits_until=self.waits_until,
-            steps=list(self.outcomes.values()),
+            steps=list(self.so_far.steps.values()),
             result=self.result,
         )
 
@@ -65,55 +58,38 @@ class RunRecord:
         self.step = step
         self.show()
 
-    def record(
-        self,
-        step: str,
-        outcome: StepOutcome,
-        reason: str,
-        attempts: int | None,
-        started: datetime,
-        seconds: float | None = None,
+    def add_step(self, step: str, report: StepReport) -> None:
+        """Record a step that its activity has reported."""
+        self.so_far.add_step(step, report)
+        self.show()
+
+    def add_undo(self, step: str, report: StepReport) -> None:
+        """Record the undo of a step that its activity has reported."""
+        self.so_far.add_undo(step, report)
+        self.show()
+
+    def add_failure(
+        self, step: str, outcome: StepOutcome, reason: str, attempts: int | None, started: datetime
     ) -> None:
-        """Record how the step, which began at `started`, ended; `seconds`: default until now."""
-        result = StepResult(
-            step=step,
-            outcome=outcome,
-            reason=reason,
-            attempts=attempts,
-            started_at=started,
-            seconds=(workflow.now() - started).total_seconds() if seconds is None else seconds,
+        """Record that the step, which began at `started`, failed, or warned where it is best-effort."""
+        seconds = (workflow.now() - started).total_seconds()
+        self.so_far.add(
+            StepResult(
+                step=step, outcome=outcome, reason=reason, attempts=attempts, started_at=started, seconds=seconds
+            )
         )
-        self.warnings += result.warnings
-        self.outcomes[step] = result
         self.show()
 
     def mark(self, step: str, outcome: StepOutcome, reason: str) -> None:
         """Change the outcome and the reason of a step."""
-        self.outcomes[step] = self.outcomes[step].model_copy(update={"outcome": outcome, "reason": reason})
-
-    def result_of(self, status: ResultStatus, reason: str = "") -> OrderResult:
-        """Return the order's result; `reason`: why the order was rolled back or abandoned."""
-        facts = {name: fact for made in self.facts.values() for name, fact in made.items()}
-        return OrderResult(
-            operation=self._order.operation,
-            tenant=self._order.tenant,
-            order_id=self._order.order_id,
-            subscriber_ref=self._order.subscriber_ref,
-            status=status,
-            reason=reason,
-            created=Created.model_validate(facts),
-            steps=list(self.outcomes.values()),
-            warnings=self.warnings,
-            notes=self.notes,
-            decisions=self.decisions,
-            ended_at=workflow.now(),
-        )
+        steps = self.so_far.steps
+        steps[step] = steps[step].model_copy(update={"outcome": outcome, "reason": reason})
 
     def end(self, result: OrderResult) -> OrderResult:
         """Record that the run has ended, and return the result."""
         self.status = RunStatus.ENDED
         self.step = None
-        self.outcomes = {step.step: step for step in result.steps}
+        self.so_far.steps = {step.step: step for step in result.steps}
         self.result = result
         self.show()
         return result

@@ -5,12 +5,11 @@
 The rules, and the failures that they prevent:
 - The history holds the results of local activities only after their workflow task has ended. A worker that dies
   earlier leaves no trace of them, and they run again. Therefore a rollback undoes every step, reached or not. The
-  beginning of a rollback, the pivot and the closing must not run twice unnoticed: they are regular activities.
-- A run sees a cancel only between workflow tasks. Therefore the last step before the pivot is a regular activity: the
-  run sees a cancel that came during the groups before it passes the pivot. The last step of all shares the transaction
-  of the closing. Where it can still be undone, this activity asks Temporal whether a cancel has come.
-- The saga shields groups, and the last step with the closing, from cancels. Otherwise it would not know what they have
-  committed.
+  beginning of a rollback and the pivot must not run twice unnoticed: they are regular activities. A group that has
+  closed the order finds the recorded result when it runs again.
+- A run sees a cancel only between workflow tasks. Therefore the last group before the pivot, or before the closing,
+  asks Temporal whether a cancel has come.
+- The saga shields groups from cancels. Otherwise it would not know what they have committed.
 - An undo, and everything from the pivot on, runs in a task of its own that no cancel reaches. The run waits for this
   task and ignores cancels meanwhile. A task that the run does not wait for would be lost.
 - An activity that completes in spite of a cancel hides the cancel. Therefore the saga checks `cancellation_reason()`
@@ -28,17 +27,10 @@ from typing import Any, Generic, TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from activities.messages import (
-    CANCEL_REQUESTED,
-    BegunRollback,
-    GroupReport,
-    OpenedOrder,
-    OrderClosing,
-    OrderOpening,
-    StepContext,
-)
+from activities.group_messages import GroupReport, OpenedOrder, OrderOpening, StepGroup
+from activities.messages import StepContext
+from activities.order_record import OrderClosing
 from lastmile.contract import Choice, Decision, Order, OrderResult, Progress, ResultStatus, RunStatus
-from lastmile.contract.results import StepOutcome
 from lastmile.contract.steps import CallKind, Step, pivot_of
 from workflows.failure_details import message_of, retryable, type_of
 from workflows.identity import check_workflow_id
@@ -69,9 +61,7 @@ class Saga(Generic[OrderT]):
         self._parking = Parking(self._record, self._caller.attempts_failed, self._log)
         self._failure: BaseException | None = None
         """Why the order is rolled back."""
-        self._begun_rollback = BegunRollback()
-        self._finished: OrderResult | None = None
-        """The result, where the last step and the closing are done."""
+        self._begun_rollback = GroupReport()
 
     # What operators see and decide
 
@@ -99,36 +89,38 @@ class Saga(Generic[OrderT]):
             )
         check_workflow_id(self._order.workflow_id, f"order {self._order.order_id}")
         self._set_search_attributes()
-        pivot = pivot_of(self._steps)
-        before_pivot = self._steps[:pivot]
-        opened = await shielded(self._open([] if cancel_requested() else before_pivot[:-1]))
+        before_pivot = self._steps[: pivot_of(self._steps)]
+        closing = self._completion if len(before_pivot) == len(self._steps) else None
+        opened = await shielded(self._open([] if cancel_requested() else before_pivot, closing))
         if opened.result is not None:
             before = OrderResult.model_validate(opened.result)
-            return self._record.end(before.model_copy(update={"outdated": opened.outdated}))
-        if opened.taken_over and pivot < len(self._steps):
+            return self._record.end(self._with_late_cancel(before.model_copy(update={"outdated": opened.outdated})))
+        if opened.taken_over and closing is None:
             before_pivot = ()  # the lost run may have passed the pivot: only go forward
-        ahead = self._steps[len(before_pivot) :]
         try:
-            await self._run_before_pivot(before_pivot, opened.group, finish=not ahead)
+            result = await self._runner.run_in_groups(
+                before_pivot, self._runner.attempt, closing=closing, begun=opened.group
+            )
+            if before_pivot and result is None:
+                self._runner.follow_cancel()
         except (Exception, asyncio.CancelledError) as failure:
             result = await shielded(self._roll_back(failure))
-        else:
-            result = await shielded(self._go_forward(ahead))
-        if cancel_requested() and result.status in SUCCEEDED and LATE_CANCEL not in result.notes:
-            result = result.model_copy(update={"notes": [*result.notes, LATE_CANCEL]})
+        if result is None:
+            result = await shielded(self._go_forward(self._steps[len(before_pivot) :]))
+        result = self._with_late_cancel(result)
         self._record.end(result)
         if result.status in SUCCEEDED:
             return result
         raise _ending(self._failure, result) from None
 
-    async def _open(self, first: Sequence[Step[OrderT]]) -> OpenedOrder:
+    async def _open(self, first: Sequence[Step[OrderT]], closing: Callable[[], OrderClosing] | None) -> OpenedOrder:
         """Open the order in the database with its first steps, and return what the database knew of it."""
         order = self._order
         opening = OrderOpening(
             operation=order.operation,
             digest=order.digest,
             line=order.requested_line,
-            steps=self._runner.calls(first),
+            group=self._runner.group(first, last=bool(first), closing=closing),
             run_started_at=workflow.info().start_time,
         )
         ref = StepContext.of(order)
@@ -136,7 +128,7 @@ class Saga(Generic[OrderT]):
             try:
                 opened: OpenedOrder = await self._caller.try_locally(
                     "open_order",
-                    summary("open the order", first),
+                    summary("open the order", first, closing=opening.group.closing is not None),
                     ref,
                     opening,
                     returns=OpenedOrder,
@@ -145,7 +137,7 @@ class Saga(Generic[OrderT]):
             except FailureError as failure:
                 if not retryable(failure):
                     raise
-                alone = opening.model_copy(update={"steps": []})
+                alone = opening.model_copy(update={"group": StepGroup()})
                 # The first attempt may have done its steps: only the database knows, however long it is away.
                 opened = await self._runner.call(
                     "open_order", "open the order", CallKind.DATABASE, alone, returns=OpenedOrder, endless=True
@@ -155,87 +147,41 @@ class Saga(Generic[OrderT]):
             raise ApplicationError(message_of(failure), type=type_of(failure), non_retryable=True) from None
         return opened
 
-    async def _run_before_pivot(
-        self, steps: Sequence[Step[OrderT]], begun: GroupReport | None, *, finish: bool
-    ) -> None:
-        """Run the steps that can be undone; `finish`: the order ends with them. Raise what it is rolled back for."""
-        if not steps:
-            return
-        *most, last = steps
-        await self._runner.run_in_groups(most, self._runner.attempt, begun=begun)
-        self._runner.follow_cancel()
-        if finish and _joins_closing(last):
-            await self._finish(last)
-        else:
-            await self._runner.attempt(last)
-            self._runner.follow_cancel()
-
     async def _go_forward(self, steps: Sequence[Step[OrderT]]) -> OrderResult:
         """Run the steps from the pivot on. Each one succeeds, or an operator decides about it."""
         self._caller.reversible = False
 
-        async def insist(step: Step[OrderT], work: Callable[[Step[OrderT]], Any] = self._runner.attempt) -> None:
-            await self._parking.insist(step.name, partial(work, step), final=partial(_refused_by, step))
+        async def insist(step: Step[OrderT]) -> None:
+            attempt = partial(self._runner.attempt, step)
+            await self._parking.insist(step.name, attempt, final=partial(_refused_by, step))
 
         try:
-            if steps:
-                *most, last = steps
-                await self._runner.run_in_groups(most, insist)
-                await insist(last, self._finish if _joins_closing(last) else self._runner.attempt)
+            result = await self._runner.run_in_groups(steps, insist, closing=self._completion)
         except RunAbandonedError as decided:
-            return await self._close(ResultStatus.ABANDONED, str(decided))
+            reason = str(decided)
+            return await self._close(
+                lambda: OrderClosing(record=self._record.so_far, status=ResultStatus.ABANDONED, reason=reason)
+            )
         except FailureError as refusal:
             return await self._roll_back(refusal)
-        if self._finished is not None:
-            return self._finished
-        self._note_late_cancel()
-        return await self._close(ResultStatus.DEGRADED if self._record.warnings else ResultStatus.COMPLETED)
+        return result or await self._close(self._completion)
 
-    async def _finish(self, step: Step[OrderT]) -> None:
-        """Run the last step and close the order, in one transaction."""
-        record = self._record
-        started = workflow.now()
-        record.begin(step.name)
-        if not self._caller.reversible:
-            self._note_late_cancel()
-        closing = OrderClosing(
-            status=ResultStatus.COMPLETED,
-            result=record.result_of(ResultStatus.COMPLETED).model_dump(mode="json"),
-            revocable=self._caller.reversible,
-        )
-        (call,) = self._runner.calls([step])
-        work = self._runner.call(
-            "finish_order",
-            summary("close the order", [step]),
-            step.kind,
-            closing,
-            call,
-            returns=OrderResult,
-            name=id_of("finish_order", [step]),
-        )
-        try:
-            finished: OrderResult = await shielded(work)
-        except FailureError as failure:
-            if type_of(failure) == CANCEL_REQUESTED:
-                raise asyncio.CancelledError from None
-            attempts = self._caller.attempts_failed(failure)
-            record.record(step.name, StepOutcome.FAILED, message_of(failure), attempts, started)
-            raise
-        self._finished = finished
+    def _completion(self) -> OrderClosing:
+        """Return the closing of an order that is done."""
+        notes = self._record.so_far.notes
+        if cancel_requested() and LATE_CANCEL not in notes:
+            notes.append(LATE_CANCEL)
+        return OrderClosing(record=self._record.so_far, status=ResultStatus.COMPLETED)
 
-    def _note_late_cancel(self) -> None:
-        if cancel_requested() and LATE_CANCEL not in self._record.notes:
-            self._record.notes.append(LATE_CANCEL)
-
-    async def _begin_rollback(self, undone: Sequence[Step[OrderT]]) -> None:
+    async def _begin_rollback(self, undone: Sequence[Step[OrderT]], closing: Callable[[], OrderClosing]) -> None:
         """Fence the order: from here on none of its steps can act, not even a late attempt."""
         self._begun_rollback = await self._runner.call(
             "begin_rollback",
-            summary("begin the rollback", undone, undo=True),
+            summary("begin the rollback", undone, undo=True, closing=True),
             CallKind.DATABASE,
-            self._runner.calls(undone, undo=True),
+            self._runner.group(undone, undo=True, last=True, closing=closing),
             undo=True,
-            returns=BegunRollback,
+            returns=GroupReport,
             name=id_of("begin_rollback", undone),
         )
 
@@ -251,7 +197,8 @@ class Saga(Generic[OrderT]):
         workflow.upsert_search_attributes([STEP.value_set(record.step or "")])
         self._log("order.rolling_back", record.step, type_of(failure))
         undone = [step for step in reversed(self._steps) if step.undo is not None]
-        record.facts = {step.name: record.facts[step.name] for step in undone if step.name in record.facts}
+        facts = record.so_far.facts
+        record.so_far.facts = {step.name: facts[step.name] for step in undone if step.name in facts}
         status = ResultStatus.ROLLED_BACK
 
         async def insist(step: Step[OrderT]) -> None:
@@ -261,42 +208,45 @@ class Saga(Generic[OrderT]):
                 status = ResultStatus.PARTLY_ROLLED_BACK
                 reasons.append(skipped.text)
 
-        try:
-            await self._parking.insist("begin_rollback", partial(self._begin_rollback, undone))
-            if (ended := self._begun_rollback.ended) is not None:
-                return OrderResult.model_validate(ended)
-            await self._runner.run_in_groups(undone, insist, undo=True, begun=self._begun_rollback.group)
-        except RunAbandonedError as decided:
-            status = ResultStatus.ABANDONED
-            reasons.append(str(decided))
-        return await self._close(status, "; ".join(reasons), cancelled=cancelled, failure=type_of(failure))
+        def closing() -> OrderClosing:
+            return OrderClosing(
+                record=record.so_far,
+                status=status,
+                reason="; ".join(reasons),
+                cancelled=cancelled,
+                failure=type_of(failure),
+            )
 
-    async def _close(
-        self, status: ResultStatus, reason: str = "", *, cancelled: bool = False, failure: str = ""
-    ) -> OrderResult:
+        try:
+            await self._parking.insist("begin_rollback", partial(self._begin_rollback, undone, closing))
+            begun = self._begun_rollback
+            if begun.result is not None:
+                return begun.result
+            result = await self._runner.run_in_groups(undone, insist, undo=True, closing=closing, begun=begun)
+        except RunAbandonedError as decided:
+            status, result = ResultStatus.ABANDONED, None
+            reasons.append(str(decided))
+        return result or await self._close(closing)
+
+    async def _close(self, closing: Callable[[], OrderClosing]) -> OrderResult:
         """Record how the order ended, and return its result."""
-        record = self._record
-        result = record.result_of(status, reason)
-        closing = OrderClosing(
-            status=status, result=result.model_dump(mode="json"), cancelled=cancelled, failure=failure
-        )
-        recorded: dict[str, Any] | None = None
+        recorded: OrderResult | None = None
 
         async def close() -> None:
             nonlocal recorded
             recorded = await self._runner.call(
-                "close_order", "record the outcome", CallKind.DATABASE, closing, returns=dict[str, Any] | None
+                "close_order", "record the outcome", CallKind.DATABASE, closing(), returns=OrderResult
             )
 
         with suppress(RunAbandonedError):  # the order's row stays open, and the audit reports it
             await self._parking.insist("close_order", close)
-        if recorded is not None:
-            return OrderResult.model_validate(recorded)
-        decided = {
-            "warnings": list(record.warnings),
-            "decisions": list(record.decisions),
-        }  # with the closing
-        return result.model_copy(update=decided)
+        return recorded or closing().result(workflow.now())
+
+    def _with_late_cancel(self, result: OrderResult) -> OrderResult:
+        """Return the result with a note about a cancel that came too late."""
+        if not cancel_requested() or result.status not in SUCCEEDED or LATE_CANCEL in result.notes:
+            return result
+        return result.model_copy(update={"notes": [*result.notes, LATE_CANCEL]})
 
     def _set_search_attributes(self) -> None:
         """Set the search attributes of a run that was started without the client's."""
@@ -309,11 +259,6 @@ class Saga(Generic[OrderT]):
         """Log an event, without the failure's message: messages hold personal data. A replay logs nothing."""
         about = {"tenant": self._order.tenant, "order_id": self._order.order_id, "step": step, "kind": kind}
         workflow.logger.warning(event, extra=about)
-
-
-def _joins_closing(step: Step[Any]) -> bool:
-    """Return whether the step, as the last one, can share the transaction of the closing."""
-    return step.kind is CallKind.DATABASE and not step.best_effort and not step.pivot
 
 
 def _refused_by(step: Step[Any], failure: Exception) -> bool:

@@ -14,8 +14,10 @@ from typing import Any, Generic, TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-from activities.messages import BEYOND_DATABASE, GroupReport, StepCall, StepContext, StepFailure, StepReport
-from lastmile.contract import Order
+from activities.group_messages import GroupReport, StepCall, StepFailure, StepGroup
+from activities.messages import BEYOND_DATABASE, StepContext, StepReport
+from activities.order_record import OrderClosing
+from lastmile.contract import Order, OrderResult
 from lastmile.contract.results import StepOutcome
 from lastmile.contract.steps import CallKind, Step
 from workflows.failure_details import message_of, type_of
@@ -54,64 +56,103 @@ class StepRunner(Generic[OrderT]):
         run_alone: Callable[[Step[OrderT]], Awaitable[None]],
         *,
         undo: bool = False,
+        closing: Callable[[], OrderClosing] | None = None,
         begun: GroupReport | None = None,
-    ) -> None:
+    ) -> OrderResult | None:
         """Run the steps: as many as possible in groups, the others with `run_alone`.
 
-        `begun` reports a first group that has run. Raises what `run_alone` raises; before the pivot also
-        `CancelledError`.
+        `closing`: the order ends with these steps; the last group closes it. Returns the order's result; None where the
+        order is not closed. `begun` reports a first group that has run. Raises what `run_alone` raises; before the
+        pivot also `CancelledError`.
         """
         ahead = list(steps)
         while ahead:
-            group = list(takewhile(lambda step: not step.pivot, ahead))
-            if begun is None and group:
+            steps_of_group = list(takewhile(lambda step: not step.pivot, ahead))
+            if begun is None and steps_of_group:
                 self.follow_cancel()
-                begun = await shielded(self._run_group(group, undo=undo))
+                last = len(steps_of_group) == len(ahead)
+                group = self.group(steps_of_group, undo=undo, last=last, closing=closing)
+                begun = await shielded(self._run_group(steps_of_group, group, undo=undo))
             if begun is not None:
-                del ahead[: self._record_group(group, begun, undo=undo)]
+                if begun.result is not None:
+                    return begun.result
+                del ahead[: self._record_group(steps_of_group, begun, undo=undo)]
+                if not ahead:
+                    await self._follow_unseen_cancel(begun.wanted)
                 begun = None
             if ahead:
                 self.follow_cancel()
                 await run_alone(ahead.pop(0))
+        return None
 
-    async def _run_group(self, steps: Sequence[Step[OrderT]], *, undo: bool) -> GroupReport:
+    def group(
+        self,
+        steps: Sequence[Step[OrderT]],
+        *,
+        undo: bool = False,
+        last: bool = False,
+        closing: Callable[[], OrderClosing] | None = None,
+    ) -> StepGroup:
+        """Return the group of the steps; `last`: they are followed by the pivot, or by the closing."""
+        return StepGroup(
+            calls=[self._call(step, undo=undo) for step in steps],
+            asks=last and self._caller.reversible,
+            closing=closing() if last and closing is not None else None,
+        )
+
+    def _call(self, step: Step[OrderT], *, undo: bool) -> StepCall:
+        if undo:
+            return StepCall(step=step.name, activity=step.undo or "")
+        return StepCall(step=step.name, activity=step.name, content=list(step.content(self._order)))
+
+    async def _run_group(self, steps: Sequence[Step[OrderT]], group: StepGroup, *, undo: bool) -> GroupReport:
         """Run the steps in one transaction, and return how far they came.
 
         Where the group itself fails, its steps may have happened or not. Then the first one runs alone, and the others
-        form a new group: a step that has happened changes nothing the second time.
+        form a new group: a step that has happened changes nothing the second time. But in an order that is closed no
+        step can run again, so a group that closes the order runs again as a regular activity.
         """
         self._record.begin(steps[0].name)
+        what = summary("", steps, undo=undo, closing=group.closing is not None)
+        name = id_of("run_steps", steps)
         try:
             report: GroupReport = await self._caller.try_locally(
-                "run_steps",
-                summary("", steps, undo=undo),
-                StepContext.of(self._order, undo=undo),
-                self.calls(steps, undo=undo),
-                returns=GroupReport,
-                name=id_of("run_steps", steps),
+                "run_steps", what, StepContext.of(self._order, undo=undo), group, returns=GroupReport, name=name
             )
         except FailureError as failure:
-            return GroupReport(failure=StepFailure(type=type_of(failure)))
+            if group.closing is None:
+                return GroupReport(failure=StepFailure(type=type_of(failure)))
+            try:
+                report = await self.call(
+                    "run_steps", what, CallKind.DATABASE, group, undo=undo, returns=GroupReport, name=name
+                )
+            except FailureError as failure:
+                return GroupReport(failure=StepFailure(type=type_of(failure)))
         return report
 
     def _record_group(self, steps: Sequence[Step[OrderT]], group: GroupReport, *, undo: bool) -> int:
         """Record the outcomes of the steps, and return how many were done."""
         for step, report in zip(steps, group.steps, strict=False):
-            assert report.started_at is not None
             if undo:
-                self._record_undo(step, report, report.attempt, report.started_at)
+                self._record.add_undo(step.name, report)
             else:
-                self._record_step(step, report, report.attempt, report.started_at)
+                self._record.add_step(step.name, report)
         done = len(group.steps)
         if group.failure is not None and group.failure.type != BEYOND_DATABASE:
             self._failures_in_group[steps[done].name] = group.failure
         return done
 
-    def calls(self, steps: Sequence[Step[OrderT]], *, undo: bool = False) -> list[StepCall]:
-        """Return the activities of the steps, or of their undos, with what they get of the order."""
-        if undo:
-            return [StepCall(activity=step.undo or "") for step in steps]
-        return [StepCall(activity=step.name, content=list(step.content(self._order))) for step in steps]
+    async def _follow_unseen_cancel(self, wanted: bool | None) -> None:
+        """Raise `CancelledError` after a cancel that came in this workflow task, as a group has learned."""
+        if not self._caller.reversible or wanted:
+            return
+        if wanted is None:  # a run sees a cancel once a regular activity has ended its workflow task
+            await shielded(
+                self.call("run_steps", "end the workflow task", CallKind.DATABASE, StepGroup(), returns=GroupReport)
+            )
+            self.follow_cancel()
+            return
+        raise asyncio.CancelledError
 
     # One step
 
@@ -127,11 +168,11 @@ class StepRunner(Generic[OrderT]):
             lenient = step.best_effort and not cancelled
             outcome = StepOutcome.WARNED if lenient else StepOutcome.FAILED
             message = "cancelled" if cancelled else message_of(failure)
-            record.record(step.name, outcome, message, self._caller.attempts_failed(failure), started)
+            record.add_failure(step.name, outcome, message, self._caller.attempts_failed(failure), started)
             if not lenient:
                 raise
             return
-        self._record_step(step, report, self._caller.attempts(report.attempt), started)
+        record.add_step(step.name, self._timed(report, started))
         await self._wait(step, report.waits_until)
 
     async def _wait(self, step: Step[OrderT], until: datetime | None) -> None:
@@ -146,11 +187,11 @@ class StepRunner(Generic[OrderT]):
         record.waits_until = None
         record.show()
 
-    def _record_step(self, step: Step[OrderT], report: StepReport, attempts: int | None, started: datetime) -> None:
-        record = self._record
-        record.facts[step.name] = report.facts
-        record.notes += report.notes
-        record.record(step.name, report.outcome, report.reason, attempts, started, report.seconds)
+    def _timed(self, report: StepReport, started: datetime) -> StepReport:
+        """Return the report of an activity with all its attempts and their time."""
+        seconds = (workflow.now() - started).total_seconds()
+        attempts = self._caller.attempts(report.attempt)
+        return report.model_copy(update={"attempt": attempts, "started_at": started, "seconds": seconds})
 
     async def undo(self, step: Step[OrderT]) -> None:
         """Undo a step and record the outcome."""
@@ -158,17 +199,7 @@ class StepRunner(Generic[OrderT]):
         started = workflow.now()
         self._record.begin(step.name)
         report = await self._run_alone(step, step.undo, f"undo: {step.title}", undo=True, name=f"undo_{step.name}")
-        self._record_undo(step, report, self._caller.attempts(report.attempt), started)
-
-    def _record_undo(self, step: Step[OrderT], report: StepReport, attempts: int | None, started: datetime) -> None:
-        record = self._record
-        record.facts.pop(step.name, None)
-        if report.outcome is StepOutcome.WARNED:
-            record.warnings.append(f"undo of {step.name}: {report.reason}")
-        # A failed step keeps its outcome and reason. A step that the order did not reach was not undone.
-        reached = record.outcomes[step.name].outcome
-        if reached is not StepOutcome.FAILED and (reached is not None or report.outcome is not StepOutcome.SKIPPED):
-            record.record(step.name, StepOutcome.UNDONE, report.reason, attempts, started, report.seconds)
+        self._record.add_undo(step.name, self._timed(report, started))
 
     async def _run_alone(self, step: Step[OrderT], activity: str, title: str, *content: Any, **how: Any) -> StepReport:
         """Run a step, or its undo, as an activity of its own; raise its failure in a group where no retry can help."""
@@ -204,7 +235,8 @@ def id_of(activity: str, steps: Sequence[Step[Any]]) -> str:
     return f"{activity}-{zlib.crc32(' '.join(step.name for step in steps).encode()):08x}"
 
 
-def summary(work: str, steps: Sequence[Step[Any]], *, undo: bool = False) -> str:
+def summary(work: str, steps: Sequence[Step[Any]], *, undo: bool = False, closing: bool = False) -> str:
     """Return the summary of an activity, for the Temporal UI: the names of its steps."""
     names = [f"undo_{step.name}" if undo else step.name for step in steps]
-    return ", ".join([work, *names] if work else names)[:SUMMARY_LENGTH]
+    parts = [*([work] if work else []), *names, *(["close the order"] if closing else [])]
+    return ", ".join(parts)[:SUMMARY_LENGTH]

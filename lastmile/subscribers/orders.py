@@ -23,6 +23,7 @@ from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, Un
 from lastmile.subscribers.tables import orders
 
 __all__ = [
+    "CLOSING_FENCE",
     "COMPENSATION_FENCE",
     "OPENING_FENCE",
     "STEP_FENCE",
@@ -109,7 +110,7 @@ _READ_LOCKED = DirectStatement(
 _CLOSE = DirectStatement(
     update(orders)
     .where(orders.c.order_id == bindparam("order_id"), func.lastmile_order_unfinished(orders.c.status))
-    .values(status=bindparam("status"), result=bindparam("result"), finished_at=func.now())
+    .values(status=bindparam("status"), result=bindparam("result"), finished_at=func.clock_timestamp())
     .returning(orders.c.operation, orders.c.effect, orders.c.created_at, orders.c.finished_at)
 )
 
@@ -316,6 +317,9 @@ finds that order, and supersedes it.
 
 STEP_FENCE = Fence(f"SELECT FROM orders WHERE {_THIS_ORDER} AND status = 'running' FOR SHARE", _not_running)
 """Locks the running order, so that no compensation of the order acts before the step's transaction ends."""
+
+CLOSING_FENCE = Fence(f"SELECT FROM orders WHERE {_THIS_ORDER} AND status = 'running' FOR NO KEY UPDATE", _not_running)
+"""As `STEP_FENCE`, for a transaction that also closes the order: no other step of the order acts until it ends."""
 
 COMPENSATION_FENCE = Fence(
     f"UPDATE orders SET status = 'rolling_back' WHERE {_THIS_ORDER} AND lastmile_order_unfinished(status)", _ended

@@ -4,7 +4,7 @@ A step calls `keep` before it replaces something, in the same transaction. Its u
 subscriber runs at a time, so a row of another order belongs to an order that ended halfway.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import cast, delete, select, true
@@ -108,18 +108,18 @@ async def take(connection: TenantConnection, order_id: str, step: str) -> dict[s
     return None if value is None else dict(value)
 
 
-async def settle(connection: TenantConnection, subscriber_ref: str, order_id: str, *, everything: bool) -> None:
+async def settle(
+    connection: TenantConnection, subscriber_ref: str, order_id: str, steps: Iterable[str], *, everything: bool
+) -> None:
     """Delete the previous values of the completed order, and those of lost orders in the same or opposite steps.
 
-    `everything`: also those of lost orders in other steps, since the line has ended.
+    `steps`: those of the order. `everything`: also those of lost orders in other steps, since the line has ended.
     """
-    steps = await connection.scalars(
-        select(previous_values.c.step).where(previous_values.c.created_by_order == order_id)
-    )
-    settled = {step for done in steps for step in (done, _OPPOSITE.get(done, done))}
+    kept = select(previous_values.c.step).where(previous_values.c.created_by_order == order_id)
+    opposites = [_OPPOSITE[step] for step in steps if step in _OPPOSITE]
     await connection.execute(
         delete(previous_values).where(
             previous_values.c.subscriber_ref == subscriber_ref,
-            true() if everything else previous_values.c.step.in_(settled),
+            true() if everything else previous_values.c.step.in_(kept) | previous_values.c.step.in_(opposites),
         )
     )

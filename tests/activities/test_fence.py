@@ -14,16 +14,19 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.addresses import AddressActivities
-from activities.messages import OrderClosing, OrderOpening, StepContext, StepReport
+from activities.base import done
+from activities.group_messages import OrderOpening
+from activities.messages import StepContext, StepReport
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from activities.step_groups import StepGroups
 from ipam.allocation import Quarantine
 from lastmile.contract.addressing import Addressing
 from lastmile.contract.lines import Customer
-from lastmile.contract.results import StepOutcome
+from lastmile.contract.results import OrderResult, StepOutcome
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
+from tests.support.steps import closing
 
 ADDRESSING = Addressing()
 REST = Quarantine(timedelta(hours=1), timedelta(hours=2))
@@ -101,7 +104,7 @@ async def test_allocation_beside_its_undo_leaves_nothing(
         pair = (undo, late) if number % 2 else (late, undo)
         results = await asyncio.gather(*pair, return_exceptions=True)
         ends.add(tuple(sorted(type(result).__name__ for result in results)))
-        await run(orders.close_order, ref(order_id), OrderClosing(status="rolled_back", result={}))
+        await run(orders.close_order, ref(order_id), closing(ref(order_id), "rolled_back"))
         assert await held(owner) == 0
     assert ends <= {("ApplicationError", "StepReport"), ("StepReport", "StepReport")}
 
@@ -140,13 +143,22 @@ async def test_step_and_end_of_an_ended_order_are_refused(
     orders: OrderActivities, addresses: AddressActivities, owner: asyncpg.Connection, status: str
 ) -> None:
     await begin(orders)
-    await run(orders.close_order, ref(), OrderClosing(status=status, result={"first": True}))
+    first = await run(
+        orders.close_order, ref(), closing(ref(), status, create_radius_account=done(radius_username="first"))
+    )
 
     await assert_fenced(addresses.allocate_ip_address, ref(), ADDRESSING)
     await assert_fenced(addresses.release_ip_address, ref(undo=True))
-    await run(orders.close_order, ref(), OrderClosing(status="completed", result={"second": True}))
+    assert (
+        await run(
+            orders.close_order, ref(), closing(ref(), "completed", create_radius_account=done(radius_username="second"))
+        )
+        == first
+    )
 
-    assert tuple(await owner.fetchrow("SELECT status, result FROM orders")) == (status, '{"first": true}')
+    row = await owner.fetchrow("SELECT status, result FROM orders")
+    assert (row["status"], OrderResult.model_validate_json(row["result"])) == (status, first)
+    assert (first.status, first.created.radius_username) == (status, "first")
 
 
 async def test_step_without_its_order_is_refused(addresses: AddressActivities, owner: asyncpg.Connection) -> None:

@@ -16,25 +16,16 @@ from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
 from activities.base import Activities, step
 from activities.devices import DeviceActivities
-from activities.messages import (
-    BEYOND_DATABASE,
-    BegunRollback,
-    GroupReport,
-    OpenedOrder,
-    OrderClosing,
-    OrderOpening,
-    StepCall,
-    StepContext,
-    StepFailure,
-    StepReport,
-)
+from activities.group_messages import GroupReport, OpenedOrder, OrderOpening, StepCall, StepFailure, StepGroup
+from activities.messages import BEYOND_DATABASE, StepContext, StepReport
+from activities.order_record import OrderClosing, OrderRecord
 from activities.orders import OrderActivities
 from activities.records import RecordActivities
 from activities.step_groups import StepGroups
 from ipam.allocation import Quarantine
 from lastmile.contract import OrderResult, ProvisionSubscriber, ResultStatus
 from lastmile.contract.operations import PROVISION
-from lastmile.contract.results import StepOutcome, StepResult
+from lastmile.contract.results import StepOutcome
 from lastmile.db import Database
 from lastmile.devices.controllers import LineDevice
 from lastmile.radius.dynauth import DynamicAuthorization
@@ -43,7 +34,7 @@ from tests.support.orders import Orders, what_is_there
 QUARANTINE = Quarantine(timedelta(hours=1), timedelta(hours=2))
 STEPS = PROVISION.steps
 FIRST, LAST = STEPS[:-1], STEPS[-1]
-UNDOS = [StepCall(activity=step.undo or "") for step in reversed(STEPS)]
+UNDOS = [StepCall(step=step.name, activity=step.undo or "") for step in reversed(STEPS)]
 
 
 @pytest.fixture
@@ -84,8 +75,9 @@ def ref(order_id: str = "O-1", *, undo: bool = False) -> StepContext:
     return StepContext(tenant="acme", order_id=order_id, subscriber_ref="S-1", undo=undo, requested_by="crm")
 
 
-def calls(order: ProvisionSubscriber, *steps: Any) -> list[StepCall]:
-    return [StepCall(activity=step.name, content=list(step.content(order))) for step in steps]
+def group(order: ProvisionSubscriber, *steps: Any, closing: OrderClosing | None = None) -> StepGroup:
+    calls = [StepCall(step=step.name, activity=step.name, content=list(step.content(order))) for step in steps]
+    return StepGroup(calls=calls, closing=closing)
 
 
 async def run(activity: Any, *arguments: Any) -> Any:
@@ -96,7 +88,7 @@ async def opened(
     orders: OrderActivities, order: ProvisionSubscriber, *steps: Any, started: datetime | None = None
 ) -> OpenedOrder:
     opening = OrderOpening(
-        operation="provision", digest=order.digest, steps=calls(order, *steps), run_started_at=started
+        operation="provision", digest=order.digest, group=group(order, *steps), run_started_at=started
     )
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, workflow_run_id=f"run of {order.order_id} at {started}")
@@ -104,21 +96,16 @@ async def opened(
     return reply
 
 
-def result_so_far(order: ProvisionSubscriber) -> OrderResult:
-    return OrderResult(
-        operation=order.operation,
-        tenant=order.tenant,
-        order_id=order.order_id,
-        subscriber_ref=order.subscriber_ref,
-        status=ResultStatus.COMPLETED,
-        steps=[StepResult(step=step.name) for step in STEPS],
-    )
+def completion(order: ProvisionSubscriber) -> OrderClosing:
+    """Return the closing of an order whose steps are done."""
+    return OrderClosing(record=OrderRecord.of(order, [step.name for step in STEPS]), status=ResultStatus.COMPLETED)
 
 
-async def finished(orders: OrderActivities, order: ProvisionSubscriber) -> OrderResult:
-    closing = OrderClosing(status="completed", result=result_so_far(order).model_dump(mode="json"))
-    result: OrderResult = await run(orders.finish_order, ref(order.order_id), closing, *calls(order, LAST))
-    return result
+async def finished(orders: OrderActivities, order: ProvisionSubscriber) -> GroupReport:
+    """Run the last step, and close the order with it."""
+    last = group(order, LAST, closing=completion(order))
+    report: GroupReport = await run(orders.run_steps, ref(order.order_id), last)
+    return report
 
 
 async def assert_fails(kind: str, activity: Any, *arguments: Any) -> None:
@@ -150,10 +137,10 @@ async def test_group_uses_one_connection(make: Make, order: ProvisionSubscriber,
             await others.enter_async_context(database.tenant("acme"))
 
         reply = await opened(orders, order, *FIRST)
-        begun: BegunRollback = await run(orders.begin_rollback, ref(undo=True), UNDOS[-len(FIRST) :])
+        begun: GroupReport = await run(orders.begin_rollback, ref(undo=True), StepGroup(calls=UNDOS[-len(FIRST) :]))
 
     assert reply.group is not None
-    assert begun.group is not None
+    assert begun.steps
     assert len(reply.group.steps) == len(FIRST)
     assert reply.group.failure is None
 
@@ -226,11 +213,10 @@ async def test_group_of_an_order_that_is_rolled_back_changes_nothing(
 ) -> None:
     orders = make()
     await opened(orders, order)
-    await run(orders.begin_rollback, ref(undo=True), [])
+    await run(orders.begin_rollback, ref(undo=True), StepGroup())
 
-    await assert_fails("OrderFencedError", orders.run_steps, ref(), calls(order, *FIRST))
-    closing = OrderClosing(status="completed", result=result_so_far(order).model_dump(mode="json"))
-    await assert_fails("OrderFencedError", orders.finish_order, ref(), closing, *calls(order, LAST))
+    await assert_fails("OrderFencedError", orders.run_steps, ref(), group(order, *FIRST))
+    await assert_fails("OrderFencedError", orders.run_steps, ref(), group(order, LAST, closing=completion(order)))
 
     assert await owner.fetchval("SELECT count(*) FROM customers") == 0
     assert await owner.fetchval("SELECT status FROM orders") == "rolling_back"
@@ -243,10 +229,9 @@ async def test_rollback_undoes_a_group_in_one_transaction(
     orders = make()
     await opened(orders, order, *FIRST[:5])
 
-    begun: BegunRollback = await run(orders.begin_rollback, ref(undo=True), UNDOS)
+    begun: GroupReport = await run(orders.begin_rollback, ref(undo=True), StepGroup(calls=UNDOS))
 
-    assert begun.group is not None
-    assert (len(begun.group.steps), begun.group.failure) == (len(STEPS), None)
+    assert (len(begun.steps), begun.failure) == (len(STEPS), None)
     assert await what_is_there(owner) == nothing
 
 
@@ -305,7 +290,7 @@ async def test_second_attempt_to_begin_a_rollback_sets_the_fence_alone(
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, attempt=2)
 
-    assert await environment.run(orders.begin_rollback, ref(undo=True), UNDOS) == BegunRollback()
+    assert await environment.run(orders.begin_rollback, ref(undo=True), StepGroup(calls=UNDOS)) == GroupReport()
 
     assert await owner.fetchval("SELECT status FROM orders") == "rolling_back"
     assert await owner.fetchval("SELECT count(*) FROM subscribers") == 1
@@ -316,20 +301,22 @@ async def test_close_of_an_order_that_has_ended_returns_the_recorded_result(
 ) -> None:
     orders = make()
     await opened(orders, order, *FIRST)
-    result = await finished(orders, order)
+    ended = await finished(orders, order)
 
-    closing = OrderClosing(status="abandoned", result={})
-    assert await run(orders.close_order, ref(), closing) == result.model_dump(mode="json")
+    abandoned = completion(order).model_copy(update={"status": ResultStatus.ABANDONED})
+    assert await run(orders.close_order, ref(), abandoned) == ended.result
 
 
-async def test_finish_runs_the_last_step_and_closes_the_order(
+async def test_group_with_the_closing_runs_its_steps_and_closes_the_order(
     make: Make, order: ProvisionSubscriber, owner: asyncpg.Connection
 ) -> None:
     orders = make()
     await opened(orders, order, *FIRST)
 
-    result = await finished(orders, order)
+    report = await finished(orders, order)
 
+    result = report.result
+    assert result is not None
     assert result.status is ResultStatus.COMPLETED
     assert (result.steps[-1].outcome, result.steps[-1].attempts) == (StepOutcome.DONE, 1)
     assert result.created.billing_service_id == str(await owner.fetchval("SELECT id FROM billing_services"))
@@ -337,15 +324,47 @@ async def test_finish_runs_the_last_step_and_closes_the_order(
     assert (row["status"], OrderResult.model_validate_json(row["result"])) == ("completed", result)
 
 
-async def test_finish_after_a_lost_reply_returns_the_recorded_result(make: Make, order: ProvisionSubscriber) -> None:
+async def test_warning_of_a_step_degrades_the_order_that_is_closed_with_it(
+    make: Make, order: ProvisionSubscriber, owner: asyncpg.Connection
+) -> None:
+    async def warns(_: StepContext, plan: Any) -> StepReport:
+        return StepReport(outcome=StepOutcome.WARNED, reason="half done")
+
+    orders = make(**{LAST.name: warns})
+    await opened(orders, order, *FIRST)
+
+    report = await finished(orders, order)
+
+    assert report.result is not None
+    assert (report.result.status, report.result.warnings) == (ResultStatus.DEGRADED, [f"{LAST.name}: half done"])
+    assert await owner.fetchval("SELECT status FROM orders") == "degraded"
+
+
+async def test_closing_after_a_lost_reply_returns_the_recorded_result(make: Make, order: ProvisionSubscriber) -> None:
     orders = make()
     await opened(orders, order, *FIRST)
     first = await finished(orders, order)
 
-    assert await finished(orders, order) == first
+    assert await finished(orders, order) == GroupReport(result=first.result)
 
 
-async def test_finish_with_a_failing_step_leaves_the_order_running(
+async def test_rollback_after_a_lost_reply_returns_the_recorded_result(
+    make: Make, order: ProvisionSubscriber, owner: asyncpg.Connection
+) -> None:
+    orders = make()
+    await opened(orders, order, *FIRST[:5])
+    undos = StepGroup(calls=UNDOS, closing=completion(order).model_copy(update={"status": ResultStatus.ROLLED_BACK}))
+    first: GroupReport = await run(orders.begin_rollback, ref(undo=True), undos)
+    before = await what_is_there(owner)
+
+    assert first.result is not None
+    assert await owner.fetchval("SELECT status FROM orders") == "rolled_back"
+    assert await run(orders.run_steps, ref(undo=True), undos) == GroupReport(result=first.result)
+    assert await run(orders.begin_rollback, ref(undo=True), undos) == GroupReport(result=first.result)
+    assert await what_is_there(owner) == before
+
+
+async def test_group_with_a_failing_step_leaves_the_order_open(
     make: Make, order: ProvisionSubscriber, owner: asyncpg.Connection
 ) -> None:
     async def fails(_: StepContext, plan: Any) -> Any:
@@ -354,9 +373,9 @@ async def test_finish_with_a_failing_step_leaves_the_order_running(
     orders = make(**{LAST.name: fails})
     await opened(orders, order, *FIRST)
 
-    closing = OrderClosing(status="completed", result=result_so_far(order).model_dump(mode="json"))
-    await assert_fails("Refused", orders.finish_order, ref(), closing, *calls(order, LAST))
+    report = await finished(orders, order)
 
+    assert (report.failure, report.result) == (StepFailure(type="Refused", message="refused", final=True), None)
     assert await owner.fetchval("SELECT status FROM orders") == "running"
 
 
@@ -366,12 +385,12 @@ async def test_rollback_of_an_order_that_is_done_returns_its_result(
     """Every reply of the closing was lost."""
     orders = make()
     await opened(orders, order, *FIRST)
-    result = await finished(orders, order)
+    ended = await finished(orders, order)
     before = await what_is_there(owner)
 
-    begun: BegunRollback = await run(orders.begin_rollback, ref(undo=True), UNDOS)
+    begun: GroupReport = await run(orders.begin_rollback, ref(undo=True), StepGroup(calls=UNDOS))
 
-    assert begun == BegunRollback(ended=result.model_dump(mode="json"))
+    assert begun == GroupReport(result=ended.result)
     assert await what_is_there(owner) == before
 
 
@@ -379,4 +398,4 @@ async def test_empty_group_reports_nothing(make: Make, order: ProvisionSubscribe
     orders = make()
     await opened(orders, order)
 
-    assert await run(orders.run_steps, ref(), []) == GroupReport()
+    assert await run(orders.run_steps, ref(), StepGroup()) == GroupReport()

@@ -9,7 +9,8 @@ from activities.accounts import AccountActivities
 from activities.addresses import AddressActivities
 from activities.device_changes import DeviceChangeActivities
 from activities.devices import DeviceActivities
-from activities.messages import OrderClosing, OrderOpening, StepContext
+from activities.group_messages import OrderOpening
+from activities.messages import StepContext, StepReport
 from activities.orders import OrderActivities
 from activities.plans import PlanActivities
 from activities.records import RecordActivities
@@ -24,6 +25,7 @@ from lastmile.contract.suspension import Refusal, SuspensionMode
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.radius.vrf import VrfAttribute
+from tests.support.steps import closing
 
 __all__ = ["FREE_SLOT", "OF_S1", "QUARANTINE", "AuditedEnv"]
 
@@ -79,7 +81,7 @@ class AuditedEnv:
         await run(self._devices.activate_onu, ref)
         await run(self._devices.configure_cpe, ref)
         await run(self._records.create_billing_service, ref, PLAN)
-        await self._end(ref, ends, {"created": allocated.facts})
+        await self._end(ref, ends, allocate_ip_address=allocated)
         return ref
 
     async def deprovision(
@@ -98,7 +100,7 @@ class AuditedEnv:
         await run(self._accounts.delete_radius_account, ref)
         await run(self._records.delete_network_profile, ref)
         await run(self._records.archive_subscriber, ref, "moved away")
-        await self._end(ref, ends, {"created": {}})
+        await self._end(ref, ends)
         return ref
 
     async def replace_device(self, nth: int = 1, *, order: str | None = None, **changes: str) -> StepContext:
@@ -110,7 +112,7 @@ class AuditedEnv:
         await run(self._device_changes.change_onu, ref)
         await run(self._device_changes.change_cpe, ref)
         await run(self._accounts.update_account, ref)
-        await self._end(ref, "completed", {"created": {}})
+        await self._end(ref, "completed")
         return ref
 
     async def update_customer(self, nth: int = 1, **corrections: str) -> StepContext:
@@ -119,7 +121,7 @@ class AuditedEnv:
         run = ActivityEnvironment().run
         await run(self._orders.open_order, ref, OrderOpening(operation="update_customer", digest=ref.order_id))
         await run(self._records.update_customer, ref, corrections)
-        await self._end(ref, "completed", {"created": {}})
+        await self._end(ref, "completed")
         return ref
 
     async def change_plan(self, nth: int = 1, plan: ServicePlan = PLAN) -> StepContext:
@@ -129,7 +131,7 @@ class AuditedEnv:
         await run(self._orders.open_order, ref, OrderOpening(operation="change_plan", digest=ref.order_id))
         await run(self._plans.change_radius_plan, ref, plan, Refusal.NEXT_LOGIN)
         await run(self._plans.change_billing_plan, ref, plan)
-        await self._end(ref, "completed", {"created": {}})
+        await self._end(ref, "completed")
         return ref
 
     async def suspend(
@@ -144,8 +146,7 @@ class AuditedEnv:
         await run(self._addresses.suspend_addresses, ref)
         told = await run(self._suspensions.suspend_radius_account, ref)
         await run(self._records.suspend_billing_service, ref)
-        step = {"step": "suspend_radius_account", "outcome": told.outcome}
-        await self._end(ref, "completed", {"created": {}, "steps": [step]})
+        await self._end(ref, "completed", suspend_radius_account=told)
         return ref
 
     async def resume(self, nth: int = 1) -> StepContext:
@@ -158,7 +159,7 @@ class AuditedEnv:
         await run(self._addresses.resume_addresses, ref)
         await run(self._suspensions.resume_radius_account, ref)
         await run(self._records.resume_billing_service, ref)
-        await self._end(ref, "completed", {"created": {}})
+        await self._end(ref, "completed")
         return ref
 
     async def relocate(self, nth: int = 1, *, ends: str | None = "completed", **changes: str) -> StepContext:
@@ -168,7 +169,7 @@ class AuditedEnv:
         await run(self._orders.open_order, ref, OrderOpening(operation="relocate", digest=ref.order_id))
         await run(self._records.change_line, ref, changes)
         await run(self._accounts.update_account, ref)
-        await self._end(ref, ends, {"created": {}})
+        await self._end(ref, ends)
         return ref
 
     async def undo_relocate(self, ref: StepContext) -> None:
@@ -180,9 +181,9 @@ class AuditedEnv:
     def _ref(self, nth: int, order: str) -> StepContext:
         return StepContext(tenant="acme", order_id=order, subscriber_ref=f"S-{nth}", requested_by="crm")
 
-    async def _end(self, ref: StepContext, status: str | None, result: dict[str, object]) -> None:
+    async def _end(self, ref: StepContext, status: str | None, **reports: StepReport) -> None:
         if status:
-            await ActivityEnvironment().run(self._orders.close_order, ref, OrderClosing(status=status, result=result))
+            await ActivityEnvironment().run(self._orders.close_order, ref, closing(ref, status, **reports))
 
     async def audit(self, tenant: str | None = None) -> list[Violation]:
         return [violation async for violation in check(self.database, tenant, vrf_attribute=VRF_ATTRIBUTE)]

@@ -17,7 +17,7 @@ from activities.current_step import activity_type
 from activities.step_groups import StepInterceptor
 from lastmile.db import Database
 
-__all__ = ["Fault", "Faults", "Gate", "broken", "listen_to_commits", "once", "refused"]
+__all__ = ["Fault", "Faults", "Gate", "after_closing", "alone_at", "broken", "listen_to_commits", "once", "refused"]
 
 Fault = Callable[[], Awaitable[None]]
 
@@ -61,6 +61,17 @@ def once(fault: Fault) -> Fault:
     return first
 
 
+def alone_at(gate: Gate) -> Fault:
+    """Return the fault of a step that fails in its group, and then waits at the gate, as an activity of its own."""
+    fail = once(broken)
+
+    async def wait() -> None:
+        await fail()
+        await gate()
+
+    return wait
+
+
 def listen_to_commits(database: Database, at_commit: Callable[[], None]) -> None:
     """Call `at_commit` before a transaction of an activity is committed, and before a grouped step's savepoint ends."""
 
@@ -91,6 +102,21 @@ class Faults(client.Interceptor, StepInterceptor):
 
     def intercept_activity(self, next: worker.ActivityInboundInterceptor) -> worker.ActivityInboundInterceptor:
         return _Faulty(next, self)
+
+
+def after_closing(faults: Faults, fault: Fault, order_id: str | None = None) -> None:
+    """Have the fault happen after the transaction that has closed the order."""
+    closed: set[str] = set()
+
+    async def closing() -> None:
+        closed.add(str(activity.info().workflow_run_id))
+
+    async def committed() -> None:
+        if str(activity.info().workflow_run_id) in closed:
+            await fault()
+
+    for name, what in (("close_order", closing), *((name, committed) for name in ("open_order", "run_steps"))):
+        faults.after[(order_id, name) if order_id else name] = what
 
 
 class _Faulty(worker.ActivityInboundInterceptor):

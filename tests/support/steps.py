@@ -6,20 +6,37 @@ from typing import Any
 from temporalio.testing import ActivityEnvironment
 
 from activities.addresses import AddressActivities
-from activities.messages import OrderClosing, OrderOpening, StepContext, StepReport
+from activities.group_messages import OrderOpening
+from activities.messages import StepContext, StepReport
+from activities.order_record import OrderClosing, OrderRecord
 from activities.orders import OrderActivities
 from activities.step_groups import StepGroups
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
+from lastmile.contract import Operation, ResultStatus
 from lastmile.contract.addressing import Addressing
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 
-__all__ = ["QUARANTINE", "VRF", "Steps"]
+__all__ = ["QUARANTINE", "VRF", "Steps", "closing"]
 
 QUARANTINE = Quarantine(confirmed=timedelta(hours=24), unconfirmed=timedelta(days=7))
 VRF = "access"
 """The VRF of the pools in NetBox, and of the orders for them."""
+
+
+def closing(ref: StepContext, status: str, **reports: StepReport) -> OrderClosing:
+    """Return the closing of an order whose steps have reported this."""
+    record = OrderRecord(
+        operation=Operation.PROVISION,
+        tenant=ref.tenant,
+        order_id=ref.order_id,
+        subscriber_ref=ref.subscriber_ref,
+        steps={},
+    )
+    for step, report in reports.items():
+        record.add_step(step, report)
+    return OrderClosing(record=record, status=ResultStatus(status))
 
 
 class Steps:
@@ -62,7 +79,7 @@ class Steps:
         return report
 
     async def close(self, ref: str = "S-1", order: str = "O-1", status: str = "completed") -> None:
-        await self.run(self.orders.close_order, self.ref(ref, order), OrderClosing(status=status, result={}))
+        await self.run(self.orders.close_order, self.ref(ref, order), closing(self.ref(ref, order), status))
 
     @staticmethod
     async def run(activity: Any, *arguments: Any) -> Any:

@@ -38,7 +38,7 @@ async def cancelled_at(gate: Gate, lastmile: Lastmile, order: AnyOrder) -> Order
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", PROVISION[:-1])
+@pytest.mark.parametrize("step", PROVISION)
 async def test_cancel_during_a_step_rolls_back(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str, when: str
 ) -> None:
@@ -55,29 +55,26 @@ async def test_cancel_during_a_step_rolls_back(
     assert await owner.fetchval("SELECT status FROM orders") == "rolled_back"
 
 
-async def test_cancel_before_the_last_step_takes_everything_back(
+async def test_cancel_before_the_closing_takes_everything_back(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
-    """The run cannot have seen it: it came when the last activity was scheduled."""
+    """The run cannot have seen it: all steps and the closing are one workflow task."""
     nothing = await what_is_there(owner)
-    gate = faults.before["finish_order"] = Gate()
+    gate = faults.before["close_order"] = Gate()
     run = await cancelled_at(gate, lastmile, orders.provision())
 
     result = await run.result()
 
     assert (result.status, result.reason) == (ResultStatus.ROLLED_BACK, "cancelled")
     assert await temporal_status(run) is WorkflowExecutionStatus.CANCELED
-    assert outcomes(result)[PROVISION[-1]] is None
+    assert set(outcomes(result).values()) == {"undone"}
     assert await what_is_there(owner) == nothing
 
 
-@pytest.mark.parametrize(
-    ("activity", "when"), [(PROVISION[-1], "before"), (PROVISION[-1], "after"), ("finish_order", "after")]
-)
-async def test_cancel_during_the_last_step_is_too_late_and_the_result_says_so(
-    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, activity: str, when: str
+async def test_cancel_during_the_closing_is_too_late_and_the_result_says_so(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
-    gate = getattr(faults, when)[activity] = Gate()
+    gate = faults.after["close_order"] = Gate()
     run = await cancelled_at(gate, lastmile, orders.provision())
 
     result = await run.result()
@@ -88,13 +85,13 @@ async def test_cancel_during_the_last_step_is_too_late_and_the_result_says_so(
     assert await owner.fetchval("SELECT state FROM delegations") == "active"
 
 
-@pytest.mark.parametrize("step", PROVISION)
+@pytest.mark.parametrize("activity", [*PROVISION, "close_order"])
 async def test_cancel_beside_a_completion_rolls_back_or_is_too_late(
-    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, step: str
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, activity: str
 ) -> None:
     nothing = await what_is_there(owner)
-    gate, ending = faults.after[step], faults.before["finish_order"] = Gate(), Gate()
-    if step == PROVISION[-1]:
+    gate, ending = faults.after[activity], faults.before["close_order"] = Gate(), Gate()
+    if activity == "close_order":
         ending.open()
     run = await lastmile.start(orders.provision())
     await gate.reached.wait()
@@ -104,7 +101,7 @@ async def test_cancel_beside_a_completion_rolls_back_or_is_too_late(
 
     result = await run.result()
 
-    if step == PROVISION[-1] and result.status is ResultStatus.COMPLETED:
+    if activity == "close_order" and result.status is ResultStatus.COMPLETED:
         assert await owner.fetchval("SELECT status FROM orders") == "completed"
         assert await owner.fetchval("SELECT state FROM delegations") == "active"
         return

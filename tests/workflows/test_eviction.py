@@ -12,7 +12,7 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.support.faults import Faults, Gate, refused
+from tests.support.faults import Faults, Gate, alone_at, refused
 from tests.support.orders import Orders, parked, what_is_there
 from workflows.saga import LATE_CANCEL
 
@@ -36,8 +36,8 @@ async def test_evicted_runs_roll_back(
     nothing = await what_is_there(owner)
     faults.after["create_billing_service"] = refused
     cancelled, undoing = Gate(), Gate()
-    # They wait in regular activities: during a local activity a run is not evicted.
-    faults.before["O-2", "finish_order"] = cancelled
+    # It waits in a regular activity: during a local activity a run is not evicted.
+    faults.before["O-2", "configure_cpe"] = alone_at(cancelled)
     faults.before["O-3", "begin_rollback"] = undoing
     faults.before["O-4", "release_ip_address"] = refused
     runs = [await lastmile.start(orders.provision(f"O-{n}", n)) for n in (1, 2, 3, 4)]

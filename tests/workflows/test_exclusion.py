@@ -12,7 +12,7 @@ from lastmile.client.orders import AlreadyRunningError, Lastmile, OrderIdReusedE
 from lastmile.contract import ResultStatus, RunStatus
 from lastmile.contract.addressing import Addressing
 from lastmile.settings import Settings
-from tests.support.faults import Faults, Gate
+from tests.support.faults import Faults, Gate, alone_at
 from tests.support.orders import Orders
 from workflows.search_attributes import OPERATION, TENANT
 
@@ -62,7 +62,8 @@ async def test_run_under_another_workflow_id_is_refused(
     owner: asyncpg.Connection,
     faults: Faults,
 ) -> None:
-    gate = faults.before["create_billing_service"] = Gate()
+    gate = Gate()
+    faults.before["create_billing_service"] = alone_at(gate)
     run = await lastmile.start(orders.provision("O-1"))
     await gate.reached.wait()
 
@@ -123,7 +124,8 @@ async def test_concurrent_orders_get_distinct_prefixes(
 
 async def test_progress_of_a_running_and_of_an_ended_order(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
     assert await lastmile.progress("acme", orders.ref) is None
-    gate = faults.before["create_billing_service"] = Gate()
+    gate = Gate()
+    faults.before["create_billing_service"] = alone_at(gate)
     run = await lastmile.start(orders.provision())
     await gate.reached.wait()
 

@@ -17,7 +17,7 @@ from lastmile.client.orders import Lastmile, OrderRefusedError
 from lastmile.contract import OrderResult, ResultStatus, operations
 from lastmile.contract.addressing import Addressing, IPv4Mode
 from lastmile.devstack.nas import ScriptedNas
-from tests.support.faults import Faults, Gate, broken, once, refused
+from tests.support.faults import Faults, Gate, after_closing, broken, once, refused
 from tests.support.metrics import Counted
 from tests.support.orders import Orders, log_in, outcomes, parked
 from workflows.registry import RUNNER
@@ -48,7 +48,7 @@ async def test_repeated_order_counts_once(lastmile: Lastmile, orders: Orders, co
     assert counted.since(ORDERS) == {("provision", "completed", "acme"): 1}
     assert counted.since(ORDER_SECONDS) == {("provision", "acme"): 1}
     assert counted.since(STEPS) == as_reported(result)
-    own = {"open_order": 2, "finish_order": 1}
+    own = {"open_order": 2, "close_order": 1}
     assert counted.since(ATTEMPTS) == {(name,): own.get(name, 1) for name in (*outcomes(result), *own)}
     assert counted.since(RETRIES) == {}
     assert counted.since(ALLOCATED) == {("acme",): 1}
@@ -91,10 +91,10 @@ async def test_duration_of_an_order_equals_its_row(
 async def test_order_with_a_lost_reply_counts_once(
     lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults
 ) -> None:
-    faults.after["finish_order"] = once(broken)
+    after_closing(faults, once(broken))
     result = await lastmile.execute(orders.provision())
 
-    assert faults.ran["finish_order"] == 2
+    assert (faults.ran["open_order"], faults.ran["close_order"]) == (2, 1)
     assert counted.since(ORDERS) == {("provision", "completed", "acme"): 1}
     assert counted.since(STEPS) == as_reported(result)
 
@@ -117,7 +117,7 @@ async def test_rolled_back_order_counts_its_undone_steps(
 async def test_cancelled_order_counts_as_cancelled(
     lastmile: Lastmile, orders: Orders, counted: Counted, faults: Faults
 ) -> None:
-    gate = faults.before["finish_order"] = Gate()
+    gate = faults.before["close_order"] = Gate()
     run = await lastmile.start(orders.provision())
     await gate.reached.wait()
     await run.handle.cancel()

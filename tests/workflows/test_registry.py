@@ -12,7 +12,7 @@ from workflows.maintenance import cleanup
 from workflows.registry import WORKFLOWS
 
 STEPS: list[Step[Any]] = [step for entry in operations.OPERATIONS.values() for step in entry.steps]
-ORDERS = {"open_order", "run_steps", "begin_rollback", "finish_order", "close_order"}
+ORDERS = {"open_order", "run_steps", "begin_rollback", "close_order"}
 CLEANUP = {part.activity for part in cleanup.PARTS} | {cleanup.FINISH, "cleanup_ended"}
 POOL_MODE = {"plan_pool_mode", "prepare_pool", "close_pool", "convert_pool", "return_blocks", "open_pool"}
 POOL_RENUMBERING = {"count_pool_lines", "find_lines_to_renumber"}

@@ -17,7 +17,7 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.support.faults import Fault, Faults, Gate, broken, once
+from tests.support.faults import Fault, Faults, Gate, alone_at, broken, once
 from tests.support.orders import Orders, dispatched, until_refused
 from workflows.search_attributes import OPERATION, TENANT
 
@@ -279,7 +279,7 @@ async def test_urgent_order_passes_begun_orders_at_its_later_workflow_tasks(
     begun = [orders.provision(f"N-{n}", n) for n in range(1, 6)]
     begun.append(orders.provision("U-6", 6, urgency=Urgency.URGENT))
     alone = {order.order_id: Gate() for order in begun}
-    faults.before |= {(order_id, "configure_cpe"): _failing_in_its_group(gate) for order_id, gate in alone.items()}
+    faults.before |= {(order_id, "configure_cpe"): alone_at(gate) for order_id, gate in alone.items()}
     # One slot polls the task queue, and one the sticky queue. So H-10 blocks in its first workflow task, and H-11 in a
     # later one, since its first step fails once.
     holders = {"H-10": ("create_customer", Gate()), "H-11": ("create_subscriber", Gate())}
@@ -287,7 +287,7 @@ async def test_urgent_order_passes_begun_orders_at_its_later_workflow_tasks(
     faults.before["H-11", "create_customer"] = once(broken)
     closing: list[str] = []
     for order in begun:
-        faults.before[order.order_id, "finish_order"] = _noted(closing, order.order_id)
+        faults.before[order.order_id, "close_order"] = _noted(closing, order.order_id)
     lastmile = Lastmile(client, task_queue=settings.task_queue)
 
     async with build_worker(
@@ -308,17 +308,6 @@ async def test_urgent_order_passes_begun_orders_at_its_later_workflow_tasks(
     assert {result.status for result in results} == {ResultStatus.COMPLETED}
     # In the order of arrival the urgent order would be the last. Two slots: one other order can begin beside it.
     assert closing.index("U-6") <= 1
-
-
-def _failing_in_its_group(gate: Gate) -> Fault:
-    """Return the fault of a step that fails in its group, and then waits at the gate, as an activity of its own."""
-    fail = once(broken)
-
-    async def wait() -> None:
-        await fail()
-        await gate()
-
-    return wait
 
 
 def _noted(seen: list[str], order_id: str) -> Fault:

@@ -169,8 +169,8 @@ async def test_next_order_undoes_what_a_lost_run_has_changed(
 ) -> None:
     await (lastmile.execute(orders.provision()) if order == "suspend" else suspended(lastmile, orders))
     before = await what_is_there(owner)
-    await lost(lastmile, orders.of(order, "O-5"), faults, "finish_order")
-    faults.before["O-6", "finish_order"] = refused
+    await lost(lastmile, orders.of(order, "O-5"), faults, "close_order")
+    faults.after["O-6", f"{order}_billing_service"] = refused
 
     assert (await lastmile.execute(orders.of(order, "O-6"))).status is ResultStatus.ROLLED_BACK
     assert await what_is_there(owner) == before
@@ -187,7 +187,7 @@ async def test_opposite_of_a_lost_order_settles_what_the_lost_order_kept(
     opposite: str,
 ) -> None:
     await (lastmile.execute(orders.provision()) if first == "suspend" else suspended(lastmile, orders))
-    await lost(lastmile, orders.of(first, "O-5"), faults, "finish_order")
+    await lost(lastmile, orders.of(first, "O-5"), faults, "close_order")
 
     assert (await lastmile.execute(orders.of(opposite, "O-6"))).status is ResultStatus.COMPLETED
     assert await owner.fetchval("SELECT count(*) FROM previous_values") == 0
@@ -200,7 +200,7 @@ async def test_block_after_a_lost_slow_mode_ends_the_session(
     await owner.execute("UPDATE nas SET type = 'wispr'")
     await lastmile.execute(orders.provision())
     await log_in(owner, orders, "4F0C-01", nas)
-    await lost(lastmile, orders.suspend(mode="slow"), faults, "finish_order")
+    await lost(lastmile, orders.suspend(mode="slow"), faults, "close_order")
 
     result = await lastmile.execute(orders.suspend("O-5", mode="block"))
 
@@ -229,7 +229,7 @@ async def test_rolled_back_block_leaves_a_surviving_session_alone(
     await lastmile.execute(orders.provision())
     await log_in(owner, orders, "4F0C-01", nas)
     nas.script = lambda _: None
-    faults.before["suspend_billing_service"] = faults.before["O-3", "finish_order"] = refused
+    faults.before["suspend_billing_service"] = refused
 
     result = await lastmile.execute(orders.suspend(mode="block"))
 
@@ -246,7 +246,7 @@ async def test_rolled_back_walled_garden_tells_the_session(
     """The CPE has logged in to the walled garden meanwhile."""
     await lastmile.execute(orders.provision())
     gate = faults.after["O-3", "suspend_radius_account"] = Gate()
-    faults.before["O-3", "finish_order"] = refused
+    faults.before["O-3", "suspend_billing_service"] = refused
     run = await lastmile.start(orders.suspend())
     await gate.reached.wait()
     await log_in(owner, orders, "4F0C-02", nas)

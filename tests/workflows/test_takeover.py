@@ -92,7 +92,7 @@ async def test_deprovision_lost_before_its_result_is_completed(
     lastmile: Lastmile, orders: Orders, faults: Faults, again: str
 ) -> None:
     await lastmile.execute(orders.provision())
-    await lost(lastmile, orders.deprovision(), faults, "finish_order")
+    await lost(lastmile, orders.deprovision(), faults, "close_order")
     async with asyncio.timeout(PATIENCE):
         assert (await lastmile.execute(orders.deprovision(again))).status is ResultStatus.COMPLETED
 

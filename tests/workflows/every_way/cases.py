@@ -129,11 +129,6 @@ class Case:
         return self.flow.before_pivot[-1].name
 
     @property
-    def failing(self) -> str:
-        """The step that fails with the activity: a failed closing is a failure of the last step."""
-        return self.flow.last if self.activity == CLOSE else self.activity
-
-    @property
     def undo(self) -> str:
         """The activity that takes this one back."""
         assert self.rule is not None
@@ -148,9 +143,11 @@ class Case:
         if self.fault.takes_over:
             return self.activity != OPEN
         if self.fault is Fault.GIVEN_UP:
-            return self.flow.is_forward_only(self.activity)
-        if self.fault is Fault.USED_UP and self.activity == OPEN:
-            return False  # the opening is tried without end
+            return self.rule is not None and self.flow.is_forward_only(self.activity)
+        if self.fault is Fault.USED_UP and self.rule is None:
+            return False  # the opening is tried without end; no closing can be skipped
+        if self.fault is Fault.CANCEL_AFTER and self.activity == OPEN:
+            return False  # it ends with the first steps
         if self.fault is Fault.LOST_BETWEEN:
             # The session's end, on the wire, lies between the two transactions of this one.
             return self.activity in ("revoke_ipv6_lifecycle", "revoke_replaced_addresses")
@@ -173,19 +170,15 @@ class Case:
             return (End("not begun", "FAILED", None, steps, self.flow.begins_with, {}),)
         best_effort = self.rule is not None and self.rule.best_effort
         if not best_effort and not self.flow.is_forward_only(self.activity):
-            return (self._rolled_back(self.failing),)
-        return (self._forward(self.failing),)
+            return (self._rolled_back(self.activity),)
+        return (self._forward(self.activity),)
 
     def _cancelled(self) -> tuple[End, ...]:
         """A cancel is followed up to the point of no return. After it the result says so, if it is not too late even
         for that. The activity before and the activity that the cancel comes in can be one workflow task."""
         at = self.flow.activities.index(self.activity)
-        # The last step and the closing begin together.
-        pivot = self.flow.activities.index(self.flow.pivot or self.flow.last)
-        if not self.flow.pivot and not self.flow.joins_closing:
-            pivot += 1
-        begins = at == pivot or (self.flow.ends_with_closing and self.activity == CLOSE)
-        followed = at < pivot or (begins and self.fault is Fault.CANCEL_BEFORE)
+        pivot = self.flow.activities.index(self.flow.pivot or CLOSE)
+        followed = at < pivot or (at == pivot and self.fault is Fault.CANCEL_BEFORE)
         forward = replace(self._forward(), late_cancel=self.fault is not Fault.CANCEL_RACING)
         if self.fault is Fault.CANCEL_RACING:
             return (self._rolled_back(), forward) if followed else (forward,)
@@ -224,6 +217,8 @@ class Case:
             else:
                 steps[rule.name] = frozenset[str | None](["skipped" if rule.idles(facts) else rule.says])
                 facts = rule.after(facts)
+        if failing == CLOSE:
+            parked.append(CLOSE)
         status = "abandoned" if abandoned else "degraded" if warned else "completed"
         if not abandoned:
             facts = frozenset(fact for fact in facts if not fact.startswith(PREVIOUS))
@@ -253,8 +248,7 @@ class Case:
             elif index < at - 1:
                 steps[rule.name] = frozenset([taken_back])
             elif index == at - 1:  # which a cancel that comes before the next one can still reach
-                of_closing = {None} if self.activity == CLOSE else set()  # the last step begins with the closing
-                steps[rule.name] = frozenset([taken_back, "failed", *of_closing])
+                steps[rule.name] = frozenset([taken_back, "failed"])
             else:  # a cancel can be heard a few steps later than it was sent
                 steps[rule.name] = frozenset([None, taken_back, "failed"])
         return self._end_of_rollback("rolled_back", failing, steps, self.flow.begins_with)
@@ -264,11 +258,10 @@ class Case:
         facts = self.flow.begins_with
         steps = {rule.name: frozenset[str | None]([None]) for rule in self.flow.steps}
         for rule in self.flow.before_pivot:
-            if rule.name != self.flow.last or not self.flow.ends_with_closing:  # whose failure takes back what it did
-                facts = rule.after(facts)
+            facts = rule.after(facts)
             steps[rule.name] = frozenset([rule.says])
         if self.fault is Fault.UNDO_CANCELLED:
-            steps[failing] |= {None} if self.flow.ends_with_closing else {"failed"}
+            steps[failing] |= {"failed"}
             failing = ""
         else:
             steps[failing] = frozenset(["failed"])

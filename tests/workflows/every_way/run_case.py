@@ -13,7 +13,7 @@ from temporalio.client import WorkflowFailureError
 from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile, OrderRefusedError, OrderRun
 from lastmile.contract import AnyOrder, Decision, OrderResult, RunStatus
-from tests.support.faults import Gate, broken, once, refused
+from tests.support.faults import Gate, after_closing, broken, once, refused
 from tests.support.orders import PLAN, outcomes, parked, read_progress, what_is_there
 from tests.workflows.every_way import victim
 from tests.workflows.every_way.cases import Case, End, Fault
@@ -174,8 +174,15 @@ async def _cancelled(env: CaseEnvironment, case: Case, order: AnyOrder, stack: A
             await run.handle.cancel()
             await stack.enter_async_context(env.worker(order.tenant))
             return run
-        case Fault.CANCEL_BEFORE, "finish_order":
+        case (Fault.CANCEL_DURING, "open_order") | (Fault.CANCEL_BEFORE, case.flow.first):
+            # The opening and the first steps are one activity.
+            faults.before[order.order_id, case.flow.first] = gate
+        case Fault.CANCEL_BEFORE, "close_order":
             faults.before[order.order_id, case.activity] = gate
+        case Fault.CANCEL_DURING, "close_order":  # its transaction has not ended
+            faults.after[order.order_id, case.activity] = gate
+        case _, "close_order":
+            after_closing(faults, gate, order.order_id)
         case Fault.CANCEL_BEFORE, _:
             faults.after[order.order_id, case.previous] = gate
         case Fault.CANCEL_DURING, _:
@@ -200,10 +207,7 @@ async def _failing(env: CaseEnvironment, case: Case, order: AnyOrder) -> OrderRu
         return await env.lastmile.start(order)
     gates = {Fault.UNDO_CANCELLED: (Gate(), Gate()), Fault.UNDO_OF_FAILURE_CANCELLED: (refused, Gate())}
     forward, backward = gates.get(case.fault, (refused, fault))
-    if isinstance(forward, Gate) and case.flow.ends_with_closing:  # a cancel of the last step would come too late
-        faults.before[order.order_id, "finish_order"] = forward
-    else:
-        faults.after[order.order_id, case.last] = forward
+    faults.after[order.order_id, case.last] = forward
     faults.before[order.order_id, case.undo] = backward
     run = await env.lastmile.start(order)
     for gate in (forward, backward):

@@ -19,7 +19,8 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.support.faults import Faults, listen_to_commits, refused
+from tests.support.faults import Faults, after_closing, listen_to_commits, refused
+from tests.workflows.every_way.rules.rule import CLOSE
 from tests.workflows.every_way.short_waits import Impatient
 
 __all__ = ["Death", "Moment", "end", "start", "until_dead"]
@@ -81,6 +82,10 @@ async def _work(address: str, database_url: str, settings: Settings, death: Deat
     if death.refused_after:
         faults.after[death.refused_after] = refused
     match death.moment:
+        case Moment.UNCOMMITTED if death.activity == CLOSE:
+            faults.after[death.activity] = _die
+        case Moment.UNREPORTED if death.activity == CLOSE:
+            after_closing(faults, _die)
         case Moment.BEFORE:
             faults.before[death.activity] = _die
         case Moment.UNCOMMITTED:

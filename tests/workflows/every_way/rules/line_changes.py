@@ -65,7 +65,6 @@ REPLACE_DEVICE = Flow(
         ),
         _UPDATE_ACCOUNT,
     ),
-    joins_closing=False,
     after=("provision",),
 )
 
@@ -89,7 +88,6 @@ RELOCATE = Flow(
         ),
         _UPDATE_ACCOUNT,
     ),
-    joins_closing=False,
     after=("provision",),
 )
 

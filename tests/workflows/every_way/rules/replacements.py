@@ -34,7 +34,6 @@ RENUMBER = Flow(
         ),
     ),
     pivot="switch_addresses",
-    joins_closing=False,
     after=("provision",),
 )
 
@@ -64,6 +63,5 @@ CHANGE_ADDRESSING = Flow(
         ),
     ),
     pivot="switch_addresses",
-    joins_closing=False,
     after=("provision",),
 )

@@ -20,7 +20,7 @@ Facts = frozenset[str]
 PREVIOUS = "previous values of"
 """The beginning of the facts that a completed order forgets."""
 VERIFY = "verify_line"
-OPEN, CLOSE = "open_order", "finish_order"
+OPEN, CLOSE = "open_order", "close_order"
 
 
 @dataclass(frozen=True)
@@ -88,35 +88,27 @@ LINE = facts_of(
 class Flow:
     """An operation: what it starts from, its steps, and the first step that there is no way back from.
 
-    Without such a step, the order can be taken back until its last step, or until the closing if they are apart.
+    Without such a step, the order can be taken back until the closing.
     """
 
     begins_with: Facts
     steps: tuple[Rule, ...]
     pivot: str = ""
-    joins_closing: bool = True
-    """The last step shares its transaction with the closing: it is only in the database."""
     after: tuple[str, ...] = ()
     """The orders that have made the line what the operation starts from."""
 
     @property
     def activities(self) -> list[str]:
-        return [OPEN, *(step.name for step in self.steps), *([CLOSE] if self.joins_closing else [])]
+        return [OPEN, *(step.name for step in self.steps), CLOSE]
 
     @property
-    def ends_with_closing(self) -> bool:
-        """The last step that can be taken back is done with the closing, too late for a cancel."""
-        return self.joins_closing and not self.pivot
+    def first(self) -> str:
+        return self.steps[0].name
 
     @property
     def before_pivot(self) -> tuple[Rule, ...]:
         names = [step.name for step in self.steps]
         return self.steps[: names.index(self.pivot)] if self.pivot else self.steps
 
-    @property
-    def last(self) -> str:
-        """The step that shares its transaction with the closing."""
-        return self.steps[-1].name
-
     def is_forward_only(self, activity: str) -> bool:
-        return bool(self.pivot) and self.activities.index(activity) >= self.activities.index(self.pivot)
+        return self.activities.index(activity) >= self.activities.index(self.pivot or CLOSE)
