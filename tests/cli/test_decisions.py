@@ -8,7 +8,7 @@ from lastmile.contract import Decision, ResultStatus, RunStatus
 from lastmile.errors import UnavailableError
 from lastmile.settings import Settings
 from tests.support.commands import Book, Cli, lines, until
-from tests.support.faults import Faults, Gate, refused
+from tests.support.faults import Faults, Gate, alone, refused
 from tests.support.orders import Orders
 from tests.support.orders import parked as run_parked
 from tests.support.workers import RunningWorker
@@ -69,7 +69,8 @@ async def test_decision_without_an_order_is_refused(
 async def test_decision_without_a_parked_step_is_refused(
     cli: Cli, book: Book, worker: None, faults: Faults, tenant: tuple[str, ...]
 ) -> None:
-    gate = faults.before["create_customer"] = Gate()
+    gate = Gate()
+    faults.before["create_customer"] = alone(gate)
     running = await cli.start("provision", "-", "--json")
     assert running.stdin
     running.stdin.write(lines(book.order()).encode())

@@ -8,7 +8,7 @@ import asyncpg
 from temporalio.exceptions import ApplicationError
 
 from tests.support.commands import Book, Cli, interrupted, lines
-from tests.support.faults import Faults, Gate, refused
+from tests.support.faults import Faults, Gate, alone, refused
 
 
 async def test_status_shows_all_records_of_a_subscriber(
@@ -77,7 +77,7 @@ async def test_status_of_an_unknown_subscriber_fails(cli: Cli, book: Book, worke
 
 async def test_status_of_a_running_order_shows_its_step(cli: Cli, book: Book, worker: None, faults: Faults) -> None:
     gate = Gate()
-    faults.before["create_billing_service"] = gate
+    faults.before["create_billing_service"] = alone(gate)
     ordering = asyncio.create_task(cli("provision", "-", stdin=lines(book.order())))
     await gate.reached.wait()
     shown = (await cli("status", book.ref(), "--tenant", "acme")).out

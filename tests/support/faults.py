@@ -17,7 +17,7 @@ from activities.current_step import activity_type
 from activities.step_groups import StepInterceptor
 from lastmile.db import Database
 
-__all__ = ["Fault", "Faults", "Gate", "after_closing", "alone_at", "broken", "listen_to_commits", "once", "refused"]
+__all__ = ["Fault", "Faults", "Gate", "after_closing", "alone", "broken", "listen_to_commits", "once", "refused"]
 
 Fault = Callable[[], Awaitable[None]]
 
@@ -61,15 +61,18 @@ def once(fault: Fault) -> Fault:
     return first
 
 
-def alone_at(gate: Gate) -> Fault:
-    """Return the fault of a step that fails in its group, and then waits at the gate, as an activity of its own."""
+def alone(fault: Fault) -> Fault:
+    """Return the fault of a step that fails in its group, and that has this fault as an activity of its own.
+
+    While a group runs, nobody sees what it has done, and its run answers nothing.
+    """
     fail = once(broken)
 
-    async def wait() -> None:
+    async def later() -> None:
         await fail()
-        await gate()
+        await fault()
 
-    return wait
+    return later
 
 
 def listen_to_commits(database: Database, at_commit: Callable[[], None]) -> None:

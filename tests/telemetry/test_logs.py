@@ -131,7 +131,7 @@ async def completed(lastmile: Lastmile, orders: Orders, lines: Lines) -> None:
     result = await lastmile.execute(orders.provision())
     assert result.status is ResultStatus.COMPLETED
     ended = await lines.having(event="order.ended", order_id="O-1")
-    about = {"tenant": "acme", "workflow_id": f"subscriber/acme/{orders.ref}", "step": "open_order", "attempt": 1}
+    about = {"tenant": "acme", "workflow_id": f"subscriber/acme/{orders.ref}", "step": "run_steps", "attempt": 1}
     assert ended.items() >= (about | {"operation": "provision", "status": "completed", "level": "info"}).items()
     steps = {line["step"] for line in lines.those(event="step.ended", order_id="O-1")}
     assert steps >= outcomes(result).keys()

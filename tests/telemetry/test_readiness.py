@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from lastmile.client.orders import Lastmile
+from lastmile.contract import ResultStatus
 from lastmile.db.migrate import upgrade
 from lastmile.devstack.ports import HOST
 from lastmile.devstack.postgres import EmbeddedPostgres
@@ -111,7 +112,7 @@ async def test_readyz_without_temporal_names_temporal(peers: Peers) -> None:
 async def test_readyz_of_a_draining_worker_reports_the_stop(
     environment: Environment, lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
 ) -> None:
-    """A lock blocks a step: the stopping worker waits for the step, and accepts no new task."""
+    """A lock blocks a step: the stopping worker waits for the group of the step, and accepts no new task."""
     port = port_of(environment)
     waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'RowExclusiveLock'"
     async with started(environment) as process:
@@ -125,7 +126,7 @@ async def test_readyz_of_a_draining_worker_reports_the_stop(
             said = await not_ready(port)
         assert said == {"database": "ok", "temporal": "ok", "worker": "stopping"}
         assert await process.wait() == 0
-    await run.handle.terminate()
+    assert (await run.result()).status is ResultStatus.COMPLETED
 
 
 async def test_readiness_with_a_check_that_hangs_ends_after_its_time_out() -> None:

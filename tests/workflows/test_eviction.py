@@ -12,7 +12,7 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.support.faults import Faults, Gate, alone_at, refused
+from tests.support.faults import Faults, Gate, alone, refused
 from tests.support.orders import Orders, parked, what_is_there
 from workflows.saga import LATE_CANCEL
 
@@ -37,7 +37,7 @@ async def test_evicted_runs_roll_back(
     faults.after["create_billing_service"] = refused
     cancelled, undoing = Gate(), Gate()
     # It waits in a regular activity: during a local activity a run is not evicted.
-    faults.before["O-2", "configure_cpe"] = alone_at(cancelled)
+    faults.before["O-2", "configure_cpe"] = alone(cancelled)
     faults.before["O-3", "begin_rollback"] = undoing
     faults.before["O-4", "release_ip_address"] = refused
     runs = [await lastmile.start(orders.provision(f"O-{n}", n)) for n in (1, 2, 3, 4)]
@@ -61,7 +61,8 @@ async def test_evicted_deprovision_goes_forward(
     lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
 ) -> None:
     await lastmile.execute(orders.provision())
-    gate = faults.before["archive_subscriber"] = Gate()
+    gate = Gate()
+    faults.before["archive_subscriber"] = alone(gate)
     run = await lastmile.start(orders.deprovision())
     await gate.reached.wait()
     await run.handle.cancel()

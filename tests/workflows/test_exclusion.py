@@ -12,7 +12,7 @@ from lastmile.client.orders import AlreadyRunningError, Lastmile, OrderIdReusedE
 from lastmile.contract import ResultStatus, RunStatus
 from lastmile.contract.addressing import Addressing
 from lastmile.settings import Settings
-from tests.support.faults import Faults, Gate, alone_at
+from tests.support.faults import Faults, Gate, alone
 from tests.support.orders import Orders
 from workflows.search_attributes import OPERATION, TENANT
 
@@ -63,7 +63,7 @@ async def test_run_under_another_workflow_id_is_refused(
     faults: Faults,
 ) -> None:
     gate = Gate()
-    faults.before["create_billing_service"] = alone_at(gate)
+    faults.before["create_billing_service"] = alone(gate)
     run = await lastmile.start(orders.provision("O-1"))
     await gate.reached.wait()
 
@@ -125,7 +125,7 @@ async def test_concurrent_orders_get_distinct_prefixes(
 async def test_progress_of_a_running_and_of_an_ended_order(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
     assert await lastmile.progress("acme", orders.ref) is None
     gate = Gate()
-    faults.before["create_billing_service"] = alone_at(gate)
+    faults.before["create_billing_service"] = alone(gate)
     run = await lastmile.start(orders.provision())
     await gate.reached.wait()
 

@@ -11,7 +11,7 @@ from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile, NotRunningError, OrderRun
 from lastmile.contract import Choice, Decision, ResultStatus, RunStatus
 from lastmile.db import Database
-from tests.support.faults import Faults, broken, refused
+from tests.support.faults import Faults, alone, broken, refused
 from tests.support.orders import Orders, outcomes, parked, what_is_there
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
@@ -284,7 +284,7 @@ async def test_decision_for_a_run_that_is_not_parked_is_refused(
         with pytest.raises(NotRunningError, match="No step is parked"):
             await lastmile.decide("acme", orders.ref, "abandon", WORD)
 
-    faults.before["create_billing_service"] = meddle
+    faults.before["create_billing_service"] = alone(meddle)
 
     assert (await lastmile.execute(orders.provision())).status is ResultStatus.COMPLETED
 

@@ -17,7 +17,7 @@ from lastmile.contract.pool_renumbering import RenumberingProgress, RenumberingS
 from lastmile.db import Database
 from lastmile.fields.daily_window import DailyWindow
 from lastmile.settings import Settings
-from tests.support.faults import Faults, Gate, refused
+from tests.support.faults import Faults, Gate, alone, refused
 from tests.support.orders import Orders
 from tests.support.overlaps import short_overlaps
 from tests.support.pool_renumberings import WORD, Renumberings
@@ -188,7 +188,8 @@ async def test_renumbering_names_the_lines_that_are_left_with_the_reason(
 ) -> None:
     await renumberings.lines(orders, 2)
     busy, failed = (f"{orders.ref}-{nth}" for nth in (1, 2))
-    gate = faults.before[("O-9", "update_customer")] = Gate()
+    gate = Gate()
+    faults.before[("O-9", "update_customer")] = alone(gate)
     other = await lastmile.start(orders.update_customer("O-9", subscriber_ref=busy))
     await gate.reached.wait()
     delegation = await owner.fetchval("SELECT id FROM delegations WHERE subscriber_ref = $1", failed)
@@ -221,7 +222,8 @@ async def test_line_whose_order_ends_meanwhile_is_renumbered_in_a_later_pass(
     renumberings: Renumberings, orders: Orders, owner: asyncpg.Connection, lastmile: Lastmile, faults: Faults
 ) -> None:
     await renumberings.lines(orders, 1)
-    gate = faults.before[("O-9", "update_customer")] = Gate()
+    gate = Gate()
+    faults.before[("O-9", "update_customer")] = alone(gate)
     await lastmile.start(orders.update_customer("O-9", subscriber_ref=f"{orders.ref}-1"))
     await gate.reached.wait()
     run = await renumberings.start()
@@ -239,7 +241,7 @@ async def test_renumbering_after_a_lost_one_sends_the_same_orders(
     delegations = await owner.fetch("SELECT id FROM delegations ORDER BY id")
     gates = [Gate(), Gate()]
     for row, gate in zip(delegations, gates, strict=True):
-        faults.before[(f"renumber-pool-{row['id']}-1", "allocate_replacement")] = gate
+        faults.before[(f"renumber-pool-{row['id']}-1", "allocate_replacement")] = alone(gate)
     run = await renumberings.start()
     for gate in gates:
         await gate.reached.wait()
@@ -278,7 +280,8 @@ async def test_cancelled_renumbering_leaves_its_orders_running(
     renumberings: Renumberings, orders: Orders, owner: asyncpg.Connection, faults: Faults, lastmile: Lastmile
 ) -> None:
     await renumberings.lines(orders, 1)
-    gate = faults.before["allocate_replacement"] = Gate()
+    gate = Gate()
+    faults.before["allocate_replacement"] = alone(gate)
     run = await renumberings.start()
     await gate.reached.wait()
     await run.handle.cancel()

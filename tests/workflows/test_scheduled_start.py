@@ -17,7 +17,7 @@ from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
-from tests.support.faults import Fault, Faults, Gate, alone_at, broken, once
+from tests.support.faults import Fault, Faults, Gate, alone, broken, once
 from tests.support.orders import Orders, dispatched, until_refused
 from workflows.search_attributes import OPERATION, TENANT
 
@@ -278,8 +278,8 @@ async def test_urgent_order_passes_begun_orders_at_its_later_workflow_tasks(
     """All end a step that runs alone while two other orders hold both workflow task slots."""
     begun = [orders.provision(f"N-{n}", n) for n in range(1, 6)]
     begun.append(orders.provision("U-6", 6, urgency=Urgency.URGENT))
-    alone = {order.order_id: Gate() for order in begun}
-    faults.before |= {(order_id, "configure_cpe"): alone_at(gate) for order_id, gate in alone.items()}
+    gates = {order.order_id: Gate() for order in begun}
+    faults.before |= {(order_id, "configure_cpe"): alone(gate) for order_id, gate in gates.items()}
     # One slot polls the task queue, and one the sticky queue. So H-10 blocks in its first workflow task, and H-11 in a
     # later one, since its first step fails once.
     holders = {"H-10": ("create_customer", Gate()), "H-11": ("create_subscriber", Gate())}
@@ -294,12 +294,12 @@ async def test_urgent_order_passes_begun_orders_at_its_later_workflow_tasks(
         client, settings.model_copy(update={"max_concurrent_workflow_tasks": 2}), database, authorization
     ):
         runs = [await lastmile.start(order) for order in begun]
-        await asyncio.gather(*(gate.reached.wait() for gate in alone.values()))
+        await asyncio.gather(*(gate.reached.wait() for gate in gates.values()))
         for nth, (order_id, (_, holds)) in reversed(list(enumerate(holders.items(), start=10))):
             runs.append(await lastmile.start(orders.provision(order_id, nth)))
             await holds.reached.wait()
         for run in runs[: len(begun)]:
-            alone[run.order.order_id].open()
+            gates[run.order.order_id].open()
             await waits_for_its_worker(run)
         for _, holds in holders.values():
             holds.open()

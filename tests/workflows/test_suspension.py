@@ -14,7 +14,7 @@ from lastmile.client.orders import Lastmile, OrderRefusedError
 from lastmile.contract import AnyOrder, ResultStatus, ResumptionResult, SuspendSubscriber
 from lastmile.db import Database
 from lastmile.devstack.nas import ScriptedNas
-from tests.support.faults import Faults, Gate, refused
+from tests.support.faults import Faults, Gate, alone, refused
 from tests.support.maintenance import Maintenance
 from tests.support.orders import Orders, log_in, outcomes, what_is_there
 from tests.workflows.test_takeover import lost
@@ -318,7 +318,8 @@ async def test_due_line_with_a_running_order_is_left_to_the_next_run(
 ) -> None:
     await suspended(lastmile, orders, until=datetime.now(UTC) + AN_HOUR)
     await past_its_end(owner)
-    gate = faults.before["O-9", "deactivate_onu"] = Gate()
+    gate = Gate()
+    faults.before["O-9", "deactivate_onu"] = alone(gate)
     run = await lastmile.start(orders.deprovision())
     await gate.reached.wait()
 
