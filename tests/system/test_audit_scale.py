@@ -28,6 +28,8 @@ INSERT INTO billing_services (tenant_id, subscriber_id, plan, status, created_by
     SELECT 'acme', id, 'home', 'active', created_by_order FROM subscribers;
 INSERT INTO radcheck (username, attribute, op, value, tenant_id, subscriber_ref, created_by_order)
     SELECT ref || '@acme.lastmile', 'Cleartext-Password', ':=', 'p', 'acme', ref, created_by_order FROM subscribers;
+INSERT INTO radusergroup (username, groupname, priority, tenant_id)
+    SELECT ref || '@acme.lastmile', 'home-50000-10000@acme.lastmile', 1, 'acme' FROM subscribers;
 INSERT INTO delegations (tenant_id, pool_id, slot, prefix, subscriber_ref, purpose, allocation_key,
                          created_by_order, state)
     SELECT 'acme', p.id, n, lastmile_nth_prefix(p.prefix, 56, n), 'S-' || n, 'ipv6_pd', n::text, 'O-' || n, 'active'
@@ -73,7 +75,8 @@ async def scans(owner: asyncpg.Connection, database: Database) -> int:
 async def test_invariant_queries_scan_each_table_a_few_times(big: asyncpg.Connection, database: Database) -> None:
     for invariant in INVARIANTS:
         before, began = await scans(big, database), time.perf_counter()
-        assert [violation async for violation in check(database, invariants=[invariant])] == [], invariant.name
+        found = [violation async for violation in check(database, invariants=[invariant])]
+        assert found[:3] == [], invariant.name
         took = time.perf_counter() - began
         times = await scans(big, database) - before
         print(f"{invariant.name:18} {took:6.2f} s, {times} scans")

@@ -37,8 +37,7 @@ MUTANTS = (
         "undo known only after the step",
         "workflows/saga.py",
         "[step for step in reversed(self._steps) if step.undo is not None]",
-        "[s for s in reversed(self._steps) if s.undo and record.outcomes[s.name].outcome"
-        " not in (None, StepOutcome.FAILED)]",
+        "[s for s in reversed(self._steps) if s.undo and record.so_far.steps[s.name].outcome not in (None, 'failed')]",
         ROLLBACKS,
     ),
     Mutant(
