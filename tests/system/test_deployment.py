@@ -16,7 +16,7 @@ from lastmile.client.temporal.worker_versions import current_build
 from lastmile.contract import ProvisionSubscriber, ResultStatus
 from tests.support.orders import Orders
 from tests.support.processes import Environment, healthy, port_of, started, until
-from tests.test_worker import WAITING, environment, orders  # noqa: F401
+from tests.test_worker import environment, orders  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,10 +76,15 @@ async def builds(run: OrderRun) -> set[str]:
     }
 
 
-async def begun(lastmile: Lastmile, order: ProvisionSubscriber, owner: asyncpg.Connection) -> OrderRun:
-    """A run that has come to its last step, and waits there for a lock."""
+async def begun(lastmile: Lastmile, order: ProvisionSubscriber) -> OrderRun:
+    """Return a run whose last step waits for a lock in an activity of its own: its group has waited long enough."""
     run = await lastmile.start(order)
-    await until(lambda: owner.fetchval(WAITING))
+
+    async def waits() -> bool:
+        pending = (await run.handle.describe()).raw_description.pending_activities
+        return any(activity.activity_type.name == "create_billing_service" for activity in pending)
+
+    await until(waits)
     return run
 
 
@@ -100,7 +105,7 @@ async def test_rolling_upgrade_beside_running_orders_loses_none(
         await healthy(port)
         async with owner.transaction():
             await owner.execute("LOCK TABLE billing_services")
-            oldest = await begun(lastmile, orders.provision("O-1", 1), owner)
+            oldest = await begun(lastmile, orders.provision("O-1", 1))
             unversioned.kill()
             await unversioned.wait()
 
@@ -109,7 +114,7 @@ async def test_rolling_upgrade_beside_running_orders_loses_none(
         assert (await oldest.result()).status is ResultStatus.COMPLETED
         async with owner.transaction():
             await owner.execute("LOCK TABLE billing_services")
-            held = await begun(lastmile, orders.provision("O-2", 2), owner)
+            held = await begun(lastmile, orders.provision("O-2", 2))
             await new.enter_async_context(started(second, code=next_version(tmp_path)))
             await make_current(temporal_client, orders.ref, "2")
             later = await lastmile.start(orders.provision("O-3", 3))
