@@ -58,7 +58,7 @@ class GroupReport(BaseModel):
     failure: StepFailure | None = None
     """The failure of the next step; None where all steps were done."""
     wanted: bool | None = None
-    """Whether the run goes on without a cancel; None: nobody asked, or Temporal did not answer."""
+    """Whether the run goes on without a cancel; None: the group did not ask, or Temporal did not answer."""
     result: OrderResult | None = None
     """The order's result, where it is closed."""
 

@@ -64,7 +64,7 @@ def once(fault: Fault) -> Fault:
 def alone(fault: Fault) -> Fault:
     """Return the fault of a step that fails in its group, and that has this fault as an activity of its own.
 
-    While a group runs, nobody sees what it has done, and its run answers nothing.
+    While a group runs, its rows are not committed, and its run answers no query and no update.
     """
     fail = once(broken)
 

@@ -96,10 +96,13 @@ async def test_cancel_in_the_overlap_is_too_late_and_the_old_prefix_is_released_
     assert await prefixes(owner) == [(result.created.ipv6_prefix, "active")]
 
 
+@pytest.mark.parametrize("suspended", [False, True], ids=["in service", "suspended"])
 async def test_cancel_before_the_switch_leaves_everything_as_it_was(
-    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults, suspended: bool
 ) -> None:
     await lastmile.execute(orders.provision())
+    if suspended:
+        await lastmile.execute(orders.suspend())
     before = await what_is_there(owner)
     gate = faults.after[("O-2", "allocate_replacement")] = Gate()
     run = await lastmile.start(orders.renumber())
@@ -298,21 +301,6 @@ async def test_renumber_of_a_suspended_line_gives_a_suspended_prefix_that_a_resu
     assert (await lastmile.execute(orders.resume())).status is ResultStatus.COMPLETED
     assert await prefixes(owner) == [(new, "active")]
     assert await findings(database) == []
-
-
-async def test_cancelled_renumber_of_a_suspended_line_leaves_everything_as_it_was(
-    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
-) -> None:
-    await lastmile.execute(orders.provision())
-    await lastmile.execute(orders.suspend())
-    before = await what_is_there(owner)
-    gate = faults.after[("O-2", "allocate_replacement")] = Gate()
-    run = await lastmile.start(orders.renumber())
-    await gate.reached.wait()
-    await run.handle.cancel()
-    gate.open()
-    assert (await run.result()).status is ResultStatus.ROLLED_BACK
-    assert await what_is_there(owner) == before
 
 
 async def test_resume_after_a_lost_overlap_activates_both_prefixes_until_the_next_renumber(

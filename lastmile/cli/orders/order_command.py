@@ -63,7 +63,7 @@ def order_command(
             for option in inspect.signature(content).parameters.values()
         ]
         options = [subscriber, *own, *common]
-        command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # typeshed lacks it
         command.__annotations__ = {option.name: option.annotation for option in options}
         command.__doc__ = content.__doc__
         commands.command(content.__name__.replace("_", "-"), epilog=EPILOG)(command)
