@@ -109,10 +109,8 @@ class ChangePoolMode:
         self._show("returning blocks to NetBox", closed=False)
         try:
             await self._call("return_blocks", "return blocks to NetBox", work, attempt=ATTEMPT)
-        except FailureError as failure:
-            if is_cancelled_exception(failure):
-                raise
-            # The pool is converted. The workers' block maintenance returns what is left.
+        except FailureError:
+            # Failed or cancelled: the pool is converted, and the workers' block maintenance returns what is left.
             workflow.logger.warning("pool_mode.blocks_left", extra={"pool": self._change.pool})
 
     async def _close(self, work: PoolStage) -> None:

@@ -9,6 +9,7 @@ from threading import Event
 
 import asyncpg
 import pytest
+from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
 
@@ -31,7 +32,7 @@ from tests.support.faults import Faults, Gate
 from tests.support.orders import Orders, retrying
 from tests.support.pool_mode_env import BLOCKS, DATABASE, DIRECT, PREFIX, PoolModeEnv, Way
 from tests.support.processes import environment_of, started, until
-from workflows.maintenance import pool_mode_change
+from workflows.maintenance import activity_call, pool_mode_change
 
 
 @pytest.fixture
@@ -99,10 +100,28 @@ async def test_cancelled_change_opens_the_pool_and_names_its_mode(
     assert await env.agree_as(after) == sorted([*held, *given])
 
 
-async def test_cancel_after_the_conversion_has_no_effect(env: PoolModeEnv, faults: Faults) -> None:
+async def until_cancelled() -> None:
+    """Keep the activity alive until its worker hears of a cancel."""
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["the activity is done first", "the activity is told"])
+async def test_cancel_after_the_conversion_has_no_effect(
+    env: PoolModeEnv, faults: Faults, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The worker asks whether it is cancelled by heartbeats, which it sends at four fifths of this.
+    monkeypatch.setattr(activity_call, "HEARTBEAT", timedelta(seconds=3))
     await env.start(DIRECT)
     await env.lines(3)
-    gate = faults.before["return_blocks"] = Gate()
+    gate = Gate()
+
+    async def at_return() -> None:
+        gate.reached.set()
+        await (until_cancelled() if told else gate())
+
+    faults.before["return_blocks"] = at_return
     run = await env.request(await env.home_pool(), env.place(PREFIX))
     await gate.reached.wait()
     await run.handle.cancel()
