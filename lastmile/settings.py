@@ -152,6 +152,15 @@ class Settings(BaseSettings):
         description="The keys of the data that Temporal stores: the first encrypts, each decrypts. `name:key,…`; a key "
         "is 32 random bytes in base64. docs/operations/encryption.md says how to rotate them.",
     )
+    api_host: str = Field(default="127.0.0.1", description="Address of the REST API (`lastmile api`).")
+    api_port: WrittenNumber = Field(default=8080, ge=0, le=65535, description="Port of the REST API.")
+    api_metrics_port: WrittenNumber = Field(
+        default=9480,
+        ge=0,
+        le=65535,
+        description="Port of the API's `/metrics`, at the address of the API. Process *n* of several uses this port "
+        "+ *n*.",
+    )
     codec_host: str = Field(default="127.0.0.1", description="Address of `lastmile codec-server`.")
     codec_port: WrittenNumber = Field(default=8081, ge=0, le=65535, description="Port of `lastmile codec-server`.")
     codec_origin: str | None = Field(

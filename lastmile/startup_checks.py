@@ -17,7 +17,7 @@ from lastmile.db.migrate import pending
 from lastmile.errors import LastmileError, NonRetryableError
 from lastmile.settings import Settings
 
-__all__ = ["ConfigurationError", "clients"]
+__all__ = ["ConfigurationError", "check_database", "clients"]
 
 log = structlog.get_logger("lastmile.worker")
 
@@ -36,7 +36,7 @@ async def clients(settings: Settings, netbox: NetBox | None, stack: AsyncExitSta
     The client of Temporal sends traces where a collector is configured. Raises `ConfigurationError` with every problem.
     """
     plugins, problems = await _tracing(settings, stack)
-    database, found = await _check_database(settings)
+    database, found = await check_database(settings)
     if database is not None:
         stack.push_async_callback(database.close)
     problems += found + await _check_netbox(netbox)
@@ -65,7 +65,8 @@ async def _tracing(settings: Settings, stack: AsyncExitStack) -> tuple[list[Plug
     return [await stack.enter_async_context(tracing(str(settings.otel_exporter_otlp_endpoint)))], []
 
 
-async def _check_database(settings: Settings) -> tuple[Database | None, list[str]]:
+async def check_database(settings: Settings) -> tuple[Database | None, list[str]]:
+    """Open the database; return it with its problems. It is None where none is configured."""
     if settings.database_url is None:
         return None, ["DATABASE_URL is not set: postgresql://user:password@host:port/name"]
     url = str(settings.database_url)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from lastmile.fields.rules import RULE
 
-__all__ = ["mistakes", "setting_mistakes", "suggest_name"]
+__all__ = ["describe_mistake", "mistakes", "setting_mistakes", "suggest_name"]
 
 _REFERENCE = "letters, digits, '-', '_' and single dots, at most 64 characters"
 _LABEL = "letters, digits, '.', '_' and '-', at most 64 characters"
@@ -114,17 +114,24 @@ def setting_mistakes(error: ValidationError, model: type[BaseModel]) -> list[str
     return list(dict.fromkeys(lines))
 
 
+def describe_mistake(found: Mapping[str, Any]) -> str:
+    """Describe one mistake that pydantic has found, without the names of the valid fields and without a secret."""
+    return _words(found, None, show_value=True)
+
+
 def suggest_name(name: str, valid: Iterable[str]) -> str:
     """Suggest the valid name that is most similar to the unknown name; empty if none is similar."""
     close = get_close_matches(name, list(valid), n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else ""
 
 
-def _words(found: Any, model: type[BaseModel], *, show_value: bool) -> str:
+def _words(found: Any, model: type[BaseModel] | None, *, show_value: bool) -> str:
     kind, loc, limits = found["type"], found["loc"], found.get("ctx", {})
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
+        if model is None:
+            return "Unknown field."
         valid = _fields(model, loc)
         return f"Unknown field. Valid fields: {', '.join(valid)}. {suggest_name(str(loc[-1]), valid)}".strip()
     if kind == "string_too_short" and limits["min_length"] == 1:

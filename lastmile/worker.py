@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -57,6 +56,7 @@ from lastmile.code_id import code_id
 from lastmile.db import Database
 from lastmile.devices.controllers import Controller, OnuController
 from lastmile.metrics.snapshot import read_newest_snapshot
+from lastmile.processes import run_together
 from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.startup_checks import ConfigurationError, clients
@@ -224,27 +224,10 @@ def _serve(settings: Settings, pages: Application) -> WSGIServer:
 
 def _run_many(settings: Settings, processes: int) -> int:
     """This many workers, each a process of its own with the next HTTP port; they live and end together."""
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-m", "lastmile.worker"],
-            env=os.environ | {"LASTMILE_HTTP_PORT": str(settings.http_port + index if settings.http_port else 0)},
-        )
-        for index in range(processes)
-    ]
-
-    untold = list(children)
-
-    def stop(*_: object) -> None:
-        # One SIGTERM for each: a second one would kill a worker in its last steps, without a handler.
-        while untold:
-            untold.pop().terminate()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # the first to end, by our signal or its own fault
-    stop()
-    # A worker that our signal killed before its handler was set has not failed.
-    return max((abs(status) for child in children if (status := child.wait()) != -signal.SIGTERM), default=0)
+    ports = [settings.http_port + index if settings.http_port else 0 for index in range(processes)]
+    return run_together(
+        [sys.executable, "-m", "lastmile.worker"], [{"LASTMILE_HTTP_PORT": str(port)} for port in ports]
+    )
 
 
 def _refuse(problems: Sequence[str]) -> NoReturn:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lastmile.cli.arguments import number
+from lastmile.cli.arguments import number, whole_number
 from lastmile.cli.exit_codes import EPILOG, run
 from lastmile.cli.inventory.nas_app import nas
 from lastmile.cli.inventory.pool_app import pool
@@ -320,6 +320,19 @@ def purge(json: Json = False) -> None:
     from lastmile.cli.operations.purge import purge
 
     run(purge(as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def api(
+    processes: Annotated[
+        int,
+        typer.Option(parser=whole_number, metavar="N", help="Processes that share the port of the API."),
+    ] = 1,
+) -> None:
+    """Serve the REST API until Ctrl-C. Its reference is at /docs of its address."""
+    from lastmile.cli.operations.api import api
+
+    run(api(processes))
 
 
 @app.command(name="codec-server", epilog=EPILOG)

@@ -19,6 +19,7 @@ from lastmile.contract.orders import Operation
 
 __all__ = [
     "ALLOCATION",
+    "API_REQUESTS",
     "NETBOX_ERRORS",
     "NETBOX_SECONDS",
     "ORDERS",
@@ -38,6 +39,13 @@ STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 ORDER_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
+API_REQUESTS = Histogram(
+    "lastmile_api_request_duration_seconds",
+    "The duration of a request to the API, until the last byte of its answer.",
+    ["method", "route", "status"],
+    buckets=REQUEST_SECONDS,
+)
+"""`route`: the path with the names of its parameters; `other` for a path that is none of the API's."""
 ALLOCATION = Histogram(
     "ipv6_allocation_duration_seconds",
     "The duration of the allocation of an order's IPv6 prefixes, including retries and NetBox.",

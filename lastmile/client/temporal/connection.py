@@ -22,12 +22,16 @@ class TemporalUnreachableError(LastmileError):
 
 
 async def connect(
-    environment: Mapping[str, str] | None = None, keys: KeyRing | None = None, plugins: Sequence[Plugin] = ()
+    environment: Mapping[str, str] | None = None,
+    keys: KeyRing | None = None,
+    plugins: Sequence[Plugin] = (),
+    *,
+    lazy: bool = False,
 ) -> Client:
     """Connect with `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE` and the SDK's other variables.
 
-    `environment` replaces the environment of the process; `keys` encrypt payloads. Raises
-    `InvalidTemporalSettingsError` and `TemporalUnreachableError`.
+    `environment` replaces the environment of the process; `keys` encrypt payloads. A `lazy` client connects with its
+    first request. Raises `InvalidTemporalSettingsError` and `TemporalUnreachableError`.
     """
     config = temporal_settings(environment)
     config.setdefault("target_host", "localhost:7233")
@@ -35,6 +39,7 @@ async def connect(
     try:
         return await Client.connect(
             **config,
+            lazy=lazy,
             data_converter=data_converter(keys),
             plugins=plugins,
             interceptors=[ScheduleRetryInterceptor(), SearchAttributeInterceptor()],

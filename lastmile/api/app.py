@@ -1,0 +1,42 @@
+"""The application of the REST API."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from lastmile.api.context import ApiContext
+from lastmile.api.openapi import describe
+from lastmile.api.problem_handlers import add_problem_handlers
+from lastmile.api.requests import RequestMiddleware
+from lastmile.api.routers import health, pages
+
+__all__ = ["create_app"]
+
+ROUTERS = (health.router, pages.router)
+
+
+def create_app(context: ApiContext | None = None) -> FastAPI:
+    """Return the application. Without a context it serves no request, and describes itself."""
+    app = FastAPI(
+        title="Lastmile",
+        description="Order, watch and steer broadband lines.",
+        version="1",
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[Middleware(RequestMiddleware)],
+    )
+    app.state.context = context
+    add_problem_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = describe(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,144 @@
+"""Turn every failure of a request into a problem: no words of a library, and all invalid values at once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+from temporalio.service import RPCError
+
+from lastmile.api.problems import ProblemError, Violation, problem_response
+from lastmile.client.errors import (
+    AlreadyRunningError,
+    NotRunningError,
+    NotScheduledError,
+    OrderIdReusedError,
+    OrderRefusedError,
+)
+from lastmile.client.orders import AWAY
+from lastmile.client.temporal.connection import TemporalUnreachableError
+from lastmile.db.failures import DATABASE_FAILURES, describe_failure, explain
+from lastmile.errors import InvalidInputError, LastmileError, NonRetryableError, OutageError, UnavailableError
+from lastmile.subscribers.errors import LineStateError, UnknownSubscriberError, UnknownTenantError
+from lastmile.validation_messages import describe_mistake
+
+__all__ = ["add_problem_handlers", "answer_failure", "to_problem"]
+
+log = structlog.get_logger("lastmile.api")
+
+SLUGS: Mapping[type[Exception], str] = {
+    AlreadyRunningError: "subscriber-busy",
+    OrderIdReusedError: "order-id-reused",
+    OrderRefusedError: "conflict",
+    NotRunningError: "not-running",
+    NotScheduledError: "not-scheduled",
+    UnknownSubscriberError: "unknown-subscriber",
+    UnknownTenantError: "not-found",
+    LineStateError: "wrong-state",
+    InvalidInputError: "invalid",
+    TemporalUnreachableError: "unavailable",
+    UnavailableError: "unavailable",
+    OutageError: "unavailable",
+    NonRetryableError: "conflict",
+}
+"""The problem for each error of Lastmile, by the most specific class. An error of no class here is a fault."""
+
+STATUSES = {400: "malformed", 404: "not-found", 405: "method-not-allowed", 406: "not-acceptable", 413: "too-large"}
+"""The problem for each status that the framework answers with."""
+
+NOT_JSON = {"json_invalid", "value_error.jsondecode"}
+
+
+def to_problem(failure: Exception) -> ProblemError | None:
+    """Return the problem that tells of the failure; None for a fault of Lastmile."""
+    if isinstance(failure, ProblemError):
+        return failure
+    for kind in type(failure).__mro__:
+        if slug := SLUGS.get(kind):
+            return ProblemError(slug, str(failure))
+    if isinstance(failure, RPCError) and failure.status in AWAY:
+        return ProblemError("unavailable", "Temporal does not answer: nothing was changed by this request there.")
+    if isinstance(failure, DATABASE_FAILURES) and describe_failure(failure) and (words := explain(failure)):
+        return ProblemError("unavailable", f"The database cannot be used: {words}")
+    return None
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Have the application answer each failure of a request with a problem."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _of_framework)
+    for kind in (LastmileError, RPCError, *DATABASE_FAILURES):
+        app.add_exception_handler(kind, _failed)
+
+
+def answer_failure(failure: Exception, request_id: str) -> Response:
+    """Return the problem for the failure of a request. A fault of Lastmile is logged."""
+    problem = to_problem(failure)
+    if problem is None:
+        log.error("api.fault", exc_info=failure)
+        problem = ProblemError("fault", "The request failed by a fault in Lastmile. Report it with the request id.")
+    return problem_response(problem, request_id)
+
+
+async def _failed(request: Request, failure: Exception) -> Response:
+    return answer_failure(failure, request.state.request_id)
+
+
+async def _of_framework(request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, HTTPException)
+    slug = STATUSES.get(failure.status_code, "malformed")
+    headers, words = {}, f"Nothing is at {request.url.path}."
+    if slug == "method-not-allowed":
+        allowed = ", ".join(sorted(_methods(request)))
+        headers, words = {"Allow": allowed}, f"{request.url.path} takes {allowed}, not {request.method}."
+    elif slug != "not-found":
+        words = "The body cannot be read as JSON. Send JSON in UTF-8."
+    return problem_response(ProblemError(slug, words, headers=headers), request.state.request_id)
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods of every route of the path: the framework names those of the first route."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= set(getattr(route, "methods", None) or ())
+    return methods
+
+
+async def _invalid(request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, RequestValidationError)
+    found = failure.errors()
+    if any(one["type"] in NOT_JSON for one in found):
+        return problem_response(
+            ProblemError("malformed", "The body cannot be read as JSON. Send JSON in UTF-8."), request.state.request_id
+        )
+    violations = [_violation(one, failure.body) for one in found]
+    unique = list({one.model_dump_json(): one for one in violations}.values())
+    many = f"{len(unique)} values are invalid" if len(unique) > 1 else "A value is invalid"
+    problem = ProblemError("invalid", f"{many}: `errors` names each with its rule.", errors=unique)
+    return problem_response(problem, request.state.request_id)
+
+
+def _violation(found: Mapping[str, Any], body: Any) -> Violation:
+    place, *path = found["loc"]
+    words = describe_mistake(found)
+    if place == "body":
+        return Violation(detail=words, pointer=_pointer(path, body))
+    return Violation(detail=words, parameter=".".join(map(str, path)))
+
+
+def _pointer(path: Sequence[str | int], body: Any) -> str:
+    """Return the JSON pointer of the path in the body, without the tags of unions, which are in no body."""
+    pointer, value = "", body
+    for number, part in enumerate(path):
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            value = value[part]
+        elif number < len(path) - 1:
+            continue
+        pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
+    return pointer

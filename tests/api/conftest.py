@@ -1,0 +1,37 @@
+"""The API on the test's database, with a Temporal client; no worker runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from temporalio.client import Client
+
+from lastmile.api.app import create_app
+from lastmile.api.context import ApiContext
+from lastmile.client.operator_client import OperatorClient
+from lastmile.db import Database
+from lastmile.settings import Settings
+from lastmile.telemetry.readiness import Readiness
+
+
+@pytest.fixture
+async def context(database: Database, temporal_client: Client) -> ApiContext:
+    """Return the context of an API with tenants and pools in its database."""
+    settings = Settings()
+    temporal = OperatorClient(temporal_client, "nobody-works-here")
+    return ApiContext(settings, database, temporal, Readiness(asyncio.get_running_loop(), {}))
+
+
+@pytest.fixture
+def app(context: ApiContext) -> FastAPI:
+    """Return the application."""
+    return create_app(context)
+
+
+@pytest.fixture
+async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Return a client of the application, without a token."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+        yield client

@@ -1,0 +1,76 @@
+"""The process of the API: it starts without Temporal, says what is wrong, shares its port, and ends in order."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from lastmile.db import Database
+from tests.support.processes import Environment, environment_of, get, until
+
+
+@pytest.fixture
+async def environment(tmp_path: Path, owner_url: str, database: Database) -> Environment:
+    """Return the environment of an API whose Temporal is away."""
+    environment = await environment_of(tmp_path, owner_url, "127.0.0.1:1", task_queue="none")
+    port = int(environment["LASTMILE_HTTP_PORT"])
+    return environment | {"LASTMILE_API_PORT": str(port), "LASTMILE_API_METRICS_PORT": str(port + 1)}
+
+
+@asynccontextmanager
+async def api_process(environment: Mapping[str, str], *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `lastmile api`."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "lastmile.cli", "api", *options),
+        env=dict(environment),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
+
+
+async def answer(port: str, path: str) -> str:
+    """Return the answer once the process serves the port."""
+    return str(await until(lambda: asyncio.to_thread(get, int(port), path)))
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_api_without_temporal_serves_until_sigterm(environment: Environment, processes: str) -> None:
+    async with api_process(environment, "--processes", processes) as process:
+        assert await answer(environment["LASTMILE_API_PORT"], "/healthz") == '{"status":"ok"}'
+        metrics = await answer(environment["LASTMILE_API_METRICS_PORT"], "/metrics")
+        assert "lastmile_api_request_duration_seconds" in metrics
+        process.send_signal(signal.SIGTERM)
+        output, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode()
+        assert f":{environment['LASTMILE_API_PORT']}. Ctrl-C ends it.".encode() in output
+
+
+async def test_api_refuses_to_start_with_every_problem_in_one_list(environment: Environment) -> None:
+    wrong = environment | {"DATABASE_URL": "postgresql://nobody:wrong@127.0.0.1:1/none", "TEMPORAL_PROFILE": "nope"}
+    async with api_process(wrong) as process:
+        _, errors = await process.communicate()
+    assert process.returncode == 2
+    said = errors.decode()
+    assert "The API cannot start:" in said
+    assert "DATABASE_URL: the database postgresql://nobody:***@127.0.0.1:1/none cannot be used" in said
+    assert "TEMPORAL_PROFILE: there is no profile 'nope'" in said
+    assert "Traceback" not in said
+
+
+async def test_api_on_a_used_port_says_which_setting_to_change(environment: Environment) -> None:
+    async with api_process(environment):
+        await answer(environment["LASTMILE_API_PORT"], "/healthz")
+        async with api_process(environment) as second:
+            _, errors = await second.communicate()
+    assert second.returncode == 3
+    assert "LASTMILE_API_PORT: 127.0.0.1:" in errors.decode()
