@@ -9,9 +9,10 @@ from sqlalchemy import ColumnElement, Row, Select, Table, func, select, text
 from lastmile.db import Database, TenantConnection
 from lastmile.devices.records import devices
 from lastmile.radius import accounts
-from lastmile.radius.escaping import printable, unescaped
-from lastmile.radius.tables import radacct, radcheck, radusergroup
+from lastmile.radius.escaping import unescaped
+from lastmile.radius.tables import radcheck, radusergroup
 from lastmile.services.credentials import read_password
+from lastmile.services.session_records import open_sessions, readable
 from lastmile.subscribers.records import read_line
 from lastmile.subscribers.tables import billing_services, customers, orders, subscribers, suspensions
 
@@ -100,7 +101,7 @@ async def _overview(connection: TenantConnection, tenant: str, ref: str, *, pass
         radius=await _account(connection, ref, user, password=password),
         addresses=_dicts((await connection.execute(_ADDRESSES, {"ref": ref})).all()),
         quarantine=_dicts((await connection.execute(_QUARANTINED, {"ref": ref})).all()),
-        sessions=[_readable(row) for row in await _rows(connection, _sessions(user))],
+        sessions=[readable(row) for row in await _rows(connection, open_sessions(user))],
         devices=await _rows(
             connection,
             select(devices.c.kind, devices.c.identity, devices.c.in_service, devices.c.confirmed, devices.c.updated_at)
@@ -122,25 +123,6 @@ async def _account(connection: TenantConnection, ref: str, user: str, *, passwor
     group = await connection.scalar(select(radusergroup.c.groupname).where(radusergroup.c.username == user))
     account = {"username": unescaped(user), "group": group, "blocked": ("Auth-Type", "Reject") in items}
     return account | ({"password": await read_password(connection, ref)} if password else {})
-
-
-def _readable(session: dict[str, Any]) -> dict[str, Any]:
-    """Return the session with its texts as the NAS sent them: FreeRADIUS's SQL module escapes them."""
-    texts = {name: session[name] for name in ("session", "calling_station") if session[name]}
-    return session | {name: printable(unescaped(stored)) for name, stored in texts.items()}
-
-
-def _sessions(user: str) -> Select[Any]:
-    columns = (
-        radacct.c.acctsessionid.label("session"),
-        func.host(radacct.c.nasipaddress).label("nas"),
-        radacct.c.acctstarttime.label("since"),
-        radacct.c.callingstationid.label("calling_station"),
-        func.host(radacct.c.framedipaddress).label("ipv4_address"),
-        func.text(radacct.c.delegatedipv6prefix).label("ipv6_prefix"),
-    )
-    mine = (radacct.c.username == user, radacct.c.acctstoptime.is_(None))
-    return select(*columns).where(*mine).order_by(radacct.c.radacctid)
 
 
 def _billing(ref: str) -> Select[Any]:
