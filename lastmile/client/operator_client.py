@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from lastmile.client import answer_time
 from lastmile.client.credentials import CredentialStore
 from lastmile.client.errors import RunStuckError
-from lastmile.client.orders import ANSWER_TIME, Lastmile, describe_silence, is_stuck
+from lastmile.client.orders import Lastmile, describe_silence, is_stuck
 from lastmile.client.temporal.worker_versions import describe, make_current
 from lastmile.contract import AnyOrder, workflow_id
 from lastmile.encryption.keys import DecryptionError
@@ -89,7 +90,7 @@ class OperatorClient:
     async def temporal_answers(self) -> bool:
         """Return whether the Temporal server answers at all."""
         try:
-            return await self.client.service_client.check_health(timeout=ANSWER_TIME)
+            return await self.client.service_client.check_health(timeout=answer_time.ANSWER_TIME)
         except RPCError:
             return False
 

@@ -4,7 +4,6 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio.client import (
@@ -20,6 +19,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from lastmile.client import answer_time
 from lastmile.client.credentials import Credentials, CredentialStore
 from lastmile.client.errors import (
     AlreadyRunningError,
@@ -71,13 +71,6 @@ AWAY = {
 }
 """The statuses of an RPC while the server is away or restarts, or while no worker answers a query."""
 
-ANSWER_TIME = timedelta(seconds=15)
-"""How long a worker may take to answer a query or an update. One that runs answers within milliseconds.
-
-Temporal asks the worker that answered last for up to ten seconds, and then any worker. Without a limit it waits for
-minutes. A run whose step hangs answers when the SDK ends its workflow task, after eight seconds.
-"""
-
 T = TypeVar("T")
 
 
@@ -93,7 +86,7 @@ def describe_silence(failure: Exception) -> str:
     if is_stuck(failure):
         return "the run makes no progress, since its workflow tasks fail: its history in the Temporal UI has the reason"
     if isinstance(failure, TimeoutError) or (isinstance(failure, RPCError) and failure.status in AWAY):
-        return f"no worker answers within {ANSWER_TIME.seconds} s"
+        return f"no worker answers within {answer_time.ANSWER_TIME.seconds} s"
     return str(failure).rstrip(".")
 
 
@@ -276,11 +269,13 @@ class Lastmile:
     async def progress(self, tenant: str, subscriber_ref: str) -> Progress | None:
         """Return the progress of the subscriber's newest run; None where Temporal has no run of an order.
 
-        Raises `RPCError` where no worker answers within `ANSWER_TIME`.
+        Raises `RPCError` where no worker answers within `answer_time.ANSWER_TIME`.
         """
         handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
         try:
-            progress: Progress | None = await handle.query("progress", result_type=Progress, rpc_timeout=ANSWER_TIME)
+            progress: Progress | None = await handle.query(
+                "progress", result_type=Progress, rpc_timeout=answer_time.ANSWER_TIME
+            )
             return progress
         except RPCError as failure:
             if failure.status is RPCStatusCode.NOT_FOUND:
@@ -306,15 +301,17 @@ class Lastmile:
         """Send a decision (`retry_step`, `skip_step` or `abandon`) about the parked step, and return the answer.
 
         Raises `NotRunningError` where nothing is parked, and `UnavailableError` where no worker answers within
-        `ANSWER_TIME`: the run follows the decision when a worker is back.
+        `answer_time.ANSWER_TIME`: the run follows the decision when a worker is back.
         """
         handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
         try:
-            return str(await handle.execute_update(update, decision, result_type=str, rpc_timeout=ANSWER_TIME))
+            return str(
+                await handle.execute_update(update, decision, result_type=str, rpc_timeout=answer_time.ANSWER_TIME)
+            )
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             raise UnavailableError(
-                f"The decision was sent, and no worker has answered within {ANSWER_TIME.seconds} s. The run of "
-                f"subscriber {subscriber_ref} follows it when a worker is back: do not send it again, and see "
+                f"The decision was sent, and no worker has answered within {answer_time.ANSWER_TIME.seconds} s. The "
+                f"run of subscriber {subscriber_ref} follows it when a worker is back: do not send it again, and see "
                 f"`lastmile status {subscriber_ref}` then."
             ) from None
         except DecryptionError as failure:

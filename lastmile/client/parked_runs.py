@@ -7,14 +7,13 @@ from datetime import datetime
 from temporalio.client import Client, WorkflowExecution, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
-from lastmile.client.orders import ANSWER_TIME, describe_silence
+from lastmile.client import answer_time
+from lastmile.client.orders import describe_silence
 from lastmile.contract import Parked, Progress
 from lastmile.encryption.keys import DecryptionError
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
 __all__ = ["ParkedRun", "parked_runs"]
-
-_NO_WORKER = describe_silence(TimeoutError())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,10 @@ async def parked_runs(
     filters = {"TaskQueue": task_queue, TENANT.name: tenant, STEP.name: step}
     query = f'{ATTENTION.name} = true AND ExecutionStatus = "Running"'
     query += "".join(f' AND {name} = "{value}"' for name, value in filters.items() if value is not None)
-    unknown = ""
+    unknown, no_worker = "", describe_silence(TimeoutError())
     async for found in client.list_workflows(query):
         progress = None
-        if unknown != _NO_WORKER:  # otherwise none answers for this run either
+        if unknown != no_worker:  # otherwise none answers for this run either
             progress, unknown = await _progress(client, found)
         attributes = found.typed_search_attributes
         yield ParkedRun(
@@ -82,6 +81,6 @@ async def _progress(client: Client, found: WorkflowExecution) -> tuple[Progress 
     """Return the progress of the run, or why it is unknown."""
     handle = client.get_workflow_handle(found.id, run_id=found.run_id)
     try:
-        return await handle.query("progress", result_type=Progress, rpc_timeout=ANSWER_TIME), ""
+        return await handle.query("progress", result_type=Progress, rpc_timeout=answer_time.ANSWER_TIME), ""
     except (RPCError, WorkflowQueryFailedError, DecryptionError) as failure:
         return None, describe_silence(failure)

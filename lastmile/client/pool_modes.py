@@ -9,10 +9,10 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes, Workfl
 from temporalio.exceptions import WorkflowAlreadyStartedError, is_cancelled_exception
 from temporalio.service import RPCError
 
+from lastmile.client import answer_time
 from lastmile.client.errors import AlreadyRunningError, ClientError
 from lastmile.client.followed_run import follow
 from lastmile.client.orders import (
-    ANSWER_TIME,
     AWAY,
     START_ATTEMPTS,
     START_PATIENCE_SECONDS,
@@ -60,7 +60,7 @@ class PoolModeRun:
     async def progress(self) -> PoolModeProgress:
         """Return where the change stands. Needs a worker."""
         progress: PoolModeProgress = await self.handle.query(
-            "progress", result_type=PoolModeProgress, rpc_timeout=ANSWER_TIME
+            "progress", result_type=PoolModeProgress, rpc_timeout=answer_time.ANSWER_TIME
         )
         return progress
 

@@ -15,10 +15,11 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes, Workfl
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from lastmile.client import answer_time
 from lastmile.client.errors import AlreadyRunningError, NotRunningError, RenumberingStoppedError
 from lastmile.client.followed_run import follow
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import ANSWER_TIME, START_PATIENCE_SECONDS, retry_unavailable
+from lastmile.client.orders import START_PATIENCE_SECONDS, retry_unavailable
 from lastmile.contract import Decision
 from lastmile.contract.pool_renumbering import PoolRenumbering, RenumberingProgress, RenumberingStatus
 from lastmile.errors import UnavailableError
@@ -43,7 +44,7 @@ class RenumberingRun:
     async def progress(self) -> RenumberingProgress:
         """Return where the renumbering stands. A worker answers, also after the end."""
         progress: RenumberingProgress = await self.handle.query(
-            "progress", result_type=RenumberingProgress, rpc_timeout=ANSWER_TIME
+            "progress", result_type=RenumberingProgress, rpc_timeout=answer_time.ANSWER_TIME
         )
         return progress
 
@@ -71,16 +72,18 @@ class RenumberingRun:
         """Pause, resume or stop the renumbering, and return its answer.
 
         Raises `NotRunningError` where the run does not take it, and `UnavailableError` where no worker answers within
-        `ANSWER_TIME`: the run follows the decision when a worker is back.
+        `answer_time.ANSWER_TIME`: the run follows the decision when a worker is back.
         """
         if (await self.handle.describe()).status is not WorkflowExecutionStatus.RUNNING:
             raise NotRunningError(f"No renumbering of pool {self._pool} is running.")
         try:
-            return str(await self.handle.execute_update(action, decision, result_type=str, rpc_timeout=ANSWER_TIME))
+            return str(
+                await self.handle.execute_update(action, decision, result_type=str, rpc_timeout=answer_time.ANSWER_TIME)
+            )
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             raise UnavailableError(
-                f"The decision was sent, and no worker has answered within {ANSWER_TIME.seconds} s. The renumbering of "
-                f"pool {self._pool} follows it when a worker is back: do not send it again."
+                f"The decision was sent, and no worker has answered within {answer_time.ANSWER_TIME.seconds} s. The "
+                f"renumbering of pool {self._pool} follows it when a worker is back: do not send it again."
             ) from None
         except WorkflowUpdateFailedError as failure:
             cause = failure.cause

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
 
+from lastmile.client import answer_time
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import ANSWER_TIME, describe_silence
+from lastmile.client.orders import describe_silence
 from lastmile.client.scheduled_orders import ScheduledOrder, describe_unreadable
 from lastmile.client.temporal.connection import TemporalUnreachableError
 from lastmile.contract import Progress, RunStatus
@@ -43,7 +44,7 @@ async def find_subscriber_orders(
         if found.order and (shortage := await operator.worker_shortage()):
             found.trouble = f"{found.order} has been started and waits. {shortage}"
         elif found.order:
-            async with asyncio.timeout(ANSWER_TIME.total_seconds()):
+            async with asyncio.timeout(answer_time.ANSWER_TIME.total_seconds()):
                 progress = await operator.orders.progress(tenant, subscriber)
                 found.trouble = await operator.pending_retry(tenant, subscriber)
             found.run = progress if progress and progress.status is not RunStatus.ENDED else None
@@ -54,7 +55,7 @@ async def find_subscriber_orders(
             found.trouble = f"Whether an order is running or scheduled is not known: {_reason(failure)}"
         return found
     try:
-        async with asyncio.timeout(ANSWER_TIME.total_seconds()):
+        async with asyncio.timeout(answer_time.ANSWER_TIME.total_seconds()):
             scheduled = await operator.orders.scheduled.of_subscriber(tenant, subscriber)
     except _UNANSWERED as failure:
         found.trouble = f"{found.trouble} Whether an order is scheduled is not known: {_reason(failure)}".lstrip()
@@ -66,4 +67,4 @@ async def find_subscriber_orders(
 
 
 def _reason(failure: Exception) -> str:
-    return str(failure) or f"Temporal did not answer within {ANSWER_TIME.seconds} s."
+    return str(failure) or f"Temporal did not answer within {answer_time.ANSWER_TIME.seconds} s."

@@ -133,7 +133,8 @@ async def test_attention_without_a_worker_lists_without_reasons(
     async with working:
         run = await lastmile.start(Orders(book.ref()).provision())
         await parked(run)
-    while not (listed := await cli("attention")).out.count(book.ref()):
+    soon = cli.with_answer_time(seconds=2)
+    while not (listed := await soon("attention")).out.count(book.ref()):
         pass
-    assert "reason unknown: no worker answers" in listed.out
+    assert "reason unknown: no worker answers within 2 s" in listed.out
     await run.handle.terminate()

@@ -1,8 +1,11 @@
 """Decisions on parked runs from the command line, with the operator's name and reason."""
 
+from datetime import timedelta
+
 import pytest
 from temporalio.client import Client
 
+from lastmile.client import answer_time
 from lastmile.client.orders import Lastmile
 from lastmile.contract import Decision, ResultStatus, RunStatus
 from lastmile.errors import UnavailableError
@@ -126,16 +129,17 @@ async def test_decision_with_a_worker_that_does_not_answer_ends_soon(
     async with working:
         run = await lastmile.start(Orders(book.ref()).provision())
         await run_parked(run)
-    while not (await cli("attention", "--json")).json:
+    while not (await cli.with_answer_time(seconds=0.1)("attention", "--json")).json:
         pass  # Temporal lists it after a moment
 
+    soon = cli.with_answer_time(seconds=2)
     for command in (("retry", book.ref(), *tenant), ("attention", "--decide", "retry")):
-        ran = await cli(*command, *word)
+        ran = await soon(*command, *word)
         assert (ran.code, ran.out) == (3, "")
-        words = f"Subscriber {book.ref()}: no worker answers within 15 s. Nothing was sent."
+        words = f"Subscriber {book.ref()}: no worker answers within 2 s. Nothing was sent."
         assert ran.err.startswith(words)
 
-    assert "stands is not known: no worker answers within 15 s." in (await cli("status", book.ref(), *tenant)).out
+    assert "stands is not known: no worker answers within 2 s." in (await soon("status", book.ref(), *tenant)).out
 
     async with working:
         assert (await run_parked(run)).status is RunStatus.PARKED
@@ -145,15 +149,21 @@ async def test_decision_with_a_worker_that_does_not_answer_ends_soon(
 
 
 async def test_decide_with_a_worker_that_ends_meanwhile_says_that_the_decision_was_sent(
-    book: Book, working: RunningWorker, temporal_client: Client, settings: Settings, faults: Faults
+    book: Book,
+    working: RunningWorker,
+    temporal_client: Client,
+    settings: Settings,
+    faults: Faults,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(answer_time, "ANSWER_TIME", timedelta(seconds=2))
     faults.before["create_billing_service"] = faults.before["release_ip_address"] = refused
     lastmile = Lastmile(temporal_client, task_queue=settings.task_queue)
     async with working:
         run = await lastmile.start(Orders(book.ref()).provision())
         await run_parked(run)
 
-    with pytest.raises(UnavailableError, match="The decision was sent, and no worker has answered within 15 s"):
+    with pytest.raises(UnavailableError, match="The decision was sent, and no worker has answered within 2 s"):
         await lastmile.decide("acme", book.ref(), "abandon", Decision(by="noc-7", why="ticket 4711"))
 
     async with working:

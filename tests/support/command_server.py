@@ -14,9 +14,11 @@ import selectors
 import signal
 import socket
 import sys
+from datetime import timedelta
 from typing import NoReturn
 
 import lastmile.cli
+from lastmile.client import answer_time
 
 STREAMS = 3
 """Descriptors of a request: standard input, output and error, and then the channel for the request and the end."""
@@ -81,6 +83,7 @@ def run_command(streams: list[int], channel: socket.socket) -> NoReturn:
         os.close(stream)
     os.environ.clear()
     os.environ.update(request["environment"])
+    answer_time.ANSWER_TIME = timedelta(seconds=request["answer_seconds"])
     sys.argv = ["lastmile", *request["arguments"]]
     lastmile.cli.main()
 

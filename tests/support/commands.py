@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from lastmile.client.answer_time import ANSWER_TIME
 from tests.support import command_server
 from tests.support.readme import ROOT
 
@@ -64,7 +65,9 @@ class CommandServer:
         finally:
             server.wait()
 
-    async def run(self, arguments: tuple[str, ...], environment: Mapping[str, str], stdin: str) -> Ran:
+    async def run(
+        self, arguments: tuple[str, ...], environment: Mapping[str, str], stdin: str, answer_seconds: float
+    ) -> Ran:
         """Run a command to its end."""
         channel, other = socket.socketpair()
         pipes = [os.pipe() for _ in range(command_server.STREAMS)]
@@ -74,7 +77,7 @@ class CommandServer:
         for descriptor in (its_input, its_output, its_error):
             os.close(descriptor)
         reader, writer = await asyncio.open_connection(sock=channel)
-        request = {"arguments": arguments, "environment": dict(environment)}
+        request = {"arguments": arguments, "environment": dict(environment), "answer_seconds": answer_seconds}
         writer.write(json.dumps(request).encode() + b"\n")
         pid = code = None
         try:
@@ -118,18 +121,29 @@ def _write_all(pipe: Any, content: bytes) -> None:
 class Cli:
     """Run `lastmile` with an environment of its own."""
 
-    def __init__(self, environment: Mapping[str, str], server: CommandServer) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        server: CommandServer,
+        answer_seconds: float = ANSWER_TIME.total_seconds(),
+    ) -> None:
         self.environment = dict(environment)
         self._server = server
+        self._answer_seconds = answer_seconds
 
     def but(self, **changes: str | None) -> "Cli":
         """Return a command with other variables; None removes a variable."""
         environment = self.environment | changes
-        return Cli({name: value for name, value in environment.items() if value is not None}, self._server)
+        kept = {name: value for name, value in environment.items() if value is not None}
+        return Cli(kept, self._server, self._answer_seconds)
+
+    def with_answer_time(self, seconds: float) -> "Cli":
+        """Return a command that waits for a worker's answer for so long, in forks of the command server."""
+        return Cli(self.environment, self._server, seconds)
 
     async def __call__(self, *arguments: str, stdin: str = "") -> Ran:
         """Run a command to its end, as a fork of the command server."""
-        return await self._server.run(arguments, self.environment, stdin)
+        return await self._server.run(arguments, self.environment, stdin, self._answer_seconds)
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         """Start a command with an interpreter of its own, as a user does."""
