@@ -23,7 +23,7 @@ from lastmile.devstack.netbox import NetBoxServer
 from lastmile.devstack.ports import HOST, is_free
 from lastmile.telemetry.metrics import SNAPSHOT_METRICS
 from tests.support.orders import Orders
-from tests.support.processes import Environment, environment_of, get, healthy, port_of, started, until
+from tests.support.processes import Environment, Worker, environment_of, get, healthy, port_of, started, until
 
 NOBODY = f"{HOST}:1"
 VERSIONS = Path(lastmile.db.__file__).with_name("migrations") / "versions"
@@ -155,7 +155,7 @@ async def test_worker_with_another_server_as_netbox_is_refused(environment: Envi
         assert "is not NetBox's API (404, text/html): is NETBOX_URL right?" in words
 
 
-async def line_with(process: asyncio.subprocess.Process, event: bytes) -> bytes:
+async def line_with(process: Worker, event: bytes) -> bytes:
     """The first line of the log that has the event."""
     assert process.stderr is not None
     while event not in (line := await process.stderr.readline()):

@@ -5,17 +5,20 @@ import os
 import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 from lastmile.devstack.logins import make_login
 from lastmile.devstack.ports import HOST, is_free
+from tests.support.forked_worker import ForkedWorker
 
-__all__ = ["Environment", "environment_of", "get", "healthy", "port_of", "started", "until"]
+__all__ = ["Environment", "Worker", "environment_of", "get", "healthy", "port_of", "started", "until"]
 
 Environment = dict[str, str]
+Worker = ForkedWorker | asyncio.subprocess.Process
 
 FOREIGN = ("LASTMILE_", "NETBOX_", "OTEL_", "TEMPORAL_")
 
@@ -52,20 +55,31 @@ def port_of(environment: Mapping[str, str]) -> int:
 
 @asynccontextmanager
 async def started(
-    environment: Mapping[str, str], *arguments: str, code: Path | None = None
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a worker of this code, or of the version in the directory `code`."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lastmile.worker", *arguments),
-        env=environment,
-        cwd=code,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    environment: Mapping[str, str],
+    *arguments: str,
+    code: Path | None = None,
+    constants: Mapping[str, Any] = MappingProxyType({}),
+) -> AsyncIterator[Worker]:
+    """Run a worker of this code as a fork, with other values of `constants`.
+
+    With `code`, run the version in that directory, with an interpreter of its own.
+    """
+    process: Worker
+    if code is None:
+        process = await ForkedWorker.start(environment, arguments, constants)
+    else:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "lastmile.worker", *arguments),
+            env=environment,
+            cwd=code,
+            stderr=asyncio.subprocess.PIPE,
+        )
     try:
         yield process
     finally:
         if process.returncode is None:
-            process.terminate()
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                process.terminate()
         await process.communicate()
 
 

@@ -14,13 +14,10 @@ from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
+from tests.support.fork_server import processes
 from tests.support.steps import QUARANTINE, Steps
 
 __all__ = ["StepWorkers", "WorkerKilledError"]
-
-# Workers are forked from a process that has imported everything and started nothing, so they start fast.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload([__name__])
 
 
 class WorkerKilledError(Exception):
@@ -60,7 +57,7 @@ class StepWorkers:
 class _Worker:
     def __init__(self, place: tuple[Any, ...]) -> None:
         self._wire, theirs = multiprocessing.Pipe()
-        self._process = _processes.Process(target=_main, args=(theirs, place), daemon=True)
+        self._process = processes.Process(target=_main, args=(theirs, place), daemon=True)
         self._process.start()
         theirs.close()
         self._numbers = itertools.count()

@@ -20,6 +20,7 @@ from lastmile.contract.addressing import Addressing, IPv4Mode
 from lastmile.devstack.ports import HOST
 from tests.support.orders import Orders
 from tests.support.processes import Environment, healthy, port_of, started
+from tests.support.readme import ROOT
 
 NOBODY = f"http://{HOST}:1"
 
@@ -145,7 +146,7 @@ async def test_tracing_without_opentelemetry_names_the_package(
     path = os.pathsep.join([str(tmp_path), environment.get("PYTHONPATH", "")])
     lacking = environment | {"PYTHONPATH": path, "OTEL_EXPORTER_OTLP_ENDPOINT": NOBODY}
     del lacking["DATABASE_URL"]
-    async with started(lacking) as process:
+    async with started(lacking, code=ROOT) as process:  # an interpreter of its own reads PYTHONPATH
         _, words = await process.communicate()
     assert process.returncode == 2
     assert b"OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed" in words

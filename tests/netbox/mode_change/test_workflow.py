@@ -236,7 +236,9 @@ async def test_change_of_a_killed_worker_continues_on_another_worker(
         release.wait()
 
     env.server.faults.next(Fault(hold=hold), method="POST", path=PREFIXES)
-    async with started(environment) as worker:
+    # An activity beats every five seconds.
+    soon = {f"{activity_call.__name__}.HEARTBEAT": timedelta(seconds=8)}
+    async with started(environment, constants=soon) as worker:
         run = await env.request(await env.home_pool(), env.place(DIRECT))
         await asyncio.to_thread(reached.wait)
         worker.kill()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import multiprocessing
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -20,14 +19,11 @@ from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.worker import build_worker
 from tests.support.faults import Faults, after_closing, listen_to_commits, refused
+from tests.support.fork_server import processes
 from tests.workflows.every_way.rules.rule import CLOSE
 from tests.workflows.every_way.short_waits import Impatient
 
 __all__ = ["Death", "Moment", "end", "start", "until_dead"]
-
-# Forked from a process that has imported everything and started nothing: a worker is up in no time.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload([__name__])
 
 
 class Moment(Enum):
@@ -54,7 +50,7 @@ class Death:
 
 def start(address: str, database_url: str, settings: Settings, death: Death) -> BaseProcess:
     """The worker, running."""
-    process = _processes.Process(target=_main, args=(address, database_url, settings, death), daemon=True)
+    process = processes.Process(target=_main, args=(address, database_url, settings, death), daemon=True)
     process.start()
     return process
 
