@@ -32,6 +32,7 @@ from tests.support.controllers import RecordingController
 from tests.support.faults import Fault, Faults, listen_to_commits
 from tests.support.orders import Orders
 from tests.workflows.every_way.netbox_pools import NetBoxPools
+from tests.workflows.every_way.shared_audit import SharedAudit
 from tests.workflows.every_way.short_waits import ShortWaits
 
 __all__ = ["CaseEnvironment", "case_environment"]
@@ -69,6 +70,7 @@ class CaseEnvironment:
     nas: ScriptedNas
     faults: Faults
     at_commit: AtCommit
+    audit: SharedAudit
     settings: Settings
     pools: NetBoxPools | None = None
     """Where the pools are kept, if not in the database alone."""
@@ -166,6 +168,7 @@ async def case_environment(
         ScriptedNas(SECRET.encode()) as nas,
         asyncpg.create_pool(database_url, min_size=1, max_size=4) as owner,
         DynamicAuthorization(timeout=10, tries=3, in_flight=64) as authorization,
+        SharedAudit.running(database) as audit,
     ):
         await owner.execute(
             "INSERT INTO nas (nasname, shortname, type, secret, coa_port)"
@@ -183,6 +186,7 @@ async def case_environment(
             nas,
             faults,
             AtCommit(database),
+            audit,
             settings,
             pools,
             olt,

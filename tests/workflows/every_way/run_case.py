@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from typing import Any
 
 from temporalio.client import WorkflowFailureError
 
-from lastmile.audit.audit import check
 from lastmile.client.orders import Lastmile, OrderRefusedError, OrderRun
 from lastmile.contract import AnyOrder, Decision, OrderResult, RunStatus
 from tests.support.faults import Gate, after_closing, broken, once, refused
@@ -281,7 +279,7 @@ async def _look(env: CaseEnvironment, run: OrderRun, before: dict[str, list[str]
     with suppress(OrderRefusedError):
         result = await run.result()
     rows = await what_is_there(env.owner, tenant)
-    findings = Counter([found.invariant.name async for found in check(env.database, tenant)])
+    findings = await env.audit.findings(tenant)
     given = replaced = 0
     if env.pools is not None:
         given = env.pools.given(tenant)

@@ -16,8 +16,8 @@ from tests.workflows.every_way.run_case import Seen, run_case
 
 __all__ = ["CaseTasks", "differences", "running_cases"]
 
-AT_ONCE = 10
-"""How many cases are played side by side; most of them wait for a time-out most of the time."""
+AT_ONCE = 16
+"""How many cases are played side by side; most of them wait for a time-out or the audit most of the time."""
 PATIENCE_SECONDS = 90
 
 CaseTasks = dict[Case, asyncio.Task[Seen]]
