@@ -89,6 +89,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return GroupScheduling(config, log)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        from tests.support.distribution import put_long_ones_first
+
+        put_long_ones_first(items)
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Download what takes minutes before the worker processes start, which have no terminal to show the progress."""
     config = session.config
@@ -187,12 +194,15 @@ async def stocked(migrated: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def owner_url(request: pytest.FixtureRequest, migrated: str, stocked: str) -> AsyncIterator[str]:
-    """Return the owner's URL of the test's own database: row-level security does not bind the owner.
+def template_url(request: pytest.FixtureRequest, migrated: str, stocked: str) -> str:
+    """Return the owner's URL of the database that the test gets a copy of: an empty one, unless it uses `database`."""
+    return stocked if "database" in request.fixturenames else migrated
 
-    The database is empty, unless the test uses `database`.
-    """
-    async with copy_of(stocked if "database" in request.fixturenames else migrated) as url:
+
+@pytest.fixture
+async def owner_url(template_url: str) -> AsyncIterator[str]:
+    """Return the owner's URL of the test's own database: row-level security does not bind the owner."""
+    async with copy_of(template_url) as url:
         yield url
 
 

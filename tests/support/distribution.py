@@ -1,13 +1,14 @@
-"""Which tests of a parallel run stay together in one process.
+"""Which tests of a parallel run stay together in one process, and which run first.
 
 The mark `xdist_group` has no effect: pytest-xdist 3.8 writes the group to a place that pytest 9.2 does not read.
 """
 
 import re
 
+import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-__all__ = ["GroupScheduling", "group_of"]
+__all__ = ["GroupScheduling", "group_of", "put_long_ones_first"]
 
 _SHARED = re.compile(
     r"tests/system/("
@@ -19,6 +20,24 @@ _SHARED = re.compile(
     r")"
 )
 """The tests that share an expensive fixture: what matches is the name of their group."""
+
+_LONG = re.compile(
+    r"tests/("
+    r"alerts/test_rules\.py::test_each_case_"
+    r"|test_worker\.py::"
+    r"|workflows/test_opposites\.py::"
+    r"|ipam/test_allocation_machine\.py::"
+    r"|system/chaos/"
+    r"|system/packaging/test_pythons\.py::"
+    r"|system/test_mutants\.py::"
+    r")"
+)
+"""The tests that take longest. At the end of a run, one of them would keep one process busy and the others idle."""
+
+
+def put_long_ones_first(items: list[pytest.Item]) -> None:
+    """Reorder the tests; otherwise the order stays."""
+    items.sort(key=lambda item: _LONG.match(item.nodeid) is None)
 
 
 def group_of(nodeid: str) -> str:

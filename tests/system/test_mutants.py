@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import POSTGRES, TEMPORAL
 
 ROOT = Path(__file__).parents[2]
-NOT_SOURCE = (".*", "__pycache__", "build", "*.egg-info", "docs", "system")
+NOT_SOURCE = (".*", "build", "*.egg-info", "docs", "system")
 
 ALLOCATIONS = "tests/ipam/test_allocation_machine.py"
 DISCONNECTS = "tests/radius/test_dynauth.py"
@@ -115,8 +115,7 @@ class Copy:
             *(sys.executable, "-m", "pytest", *tests, "-q", "-x", "-p", "no:cacheprovider"),
             *("--hypothesis-profile=any-failure", f"--junitxml={report}"),
             cwd=self.directory,
-            # Two versions of a file within one second could share their compiled bytecode.
-            env=os.environ | self.servers | {"PYTHONPATH": str(self.directory), "PYTHONDONTWRITEBYTECODE": "1"},
+            env=os.environ | self.servers | {"PYTHONPATH": str(self.directory)},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -148,6 +147,8 @@ def mutated(request: pytest.FixtureRequest, copy: Copy) -> Iterator[Copy]:
     source = file.read_text()
     times = source.count(mutant.right)
     assert times == 1, f"{mutant.file} has the code of the mutant {mutant.bug!r} {times} times: write the mutant anew"
+    # Two versions of a file within one second share their compiled bytecode, unless their sizes differ.
+    assert len(mutant.wrong) != len(mutant.right)
     file.write_text(source.replace(mutant.right, mutant.wrong))
     yield copy
     file.write_text(source)
