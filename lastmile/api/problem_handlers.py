@@ -132,7 +132,7 @@ def _violation(found: Mapping[str, Any], body: Any) -> Violation:
     return Violation(detail=words, parameter=".".join(map(str, path)))
 
 
-def _pointer(path: Sequence[str | int], body: Any) -> str:
+def _pointer(path: Sequence[Any], body: Any) -> str:
     """Return the JSON pointer of the path in the body, without the tags of unions, which are in no body."""
     pointer, value = "", body
     for number, part in enumerate(path):

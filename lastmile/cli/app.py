@@ -322,6 +322,21 @@ def purge(json: Json = False) -> None:
     run(purge(as_json=json))
 
 
+@app.command(name="forget-customer", epilog=EPILOG)
+def forget_customer(
+    customer: Annotated[str, typer.Argument(help="The reference of the customer.")],
+    tenant: Tenant = None,
+    json: Json = False,
+) -> None:
+    """Delete the name, e-mail and phone of a former customer, in the audit log and in Temporal too.
+
+    What tells who had an address at a time stays, by the references of customer and subscriber.
+    """
+    from lastmile.cli.operations.forget_customer import forget_customer
+
+    run(forget_customer(customer, tenant, as_json=json))
+
+
 @app.command(epilog=EPILOG)
 def api(
     processes: Annotated[

@@ -3,12 +3,14 @@
 from lastmile.errors import NonRetryableError, OrderFencedError
 
 __all__ = [
+    "CustomerInServiceError",
     "LineDiffersError",
     "LineStateError",
     "OrderConflictError",
     "OrderFencedError",
     "RecordConflictError",
     "TenantInUseError",
+    "UnknownCustomerError",
     "UnknownSubscriberError",
     "UnknownTenantError",
 ]
@@ -24,6 +26,14 @@ class TenantInUseError(NonRetryableError):
 
 class UnknownSubscriberError(NonRetryableError):
     """The subscriber does not exist, or was archived."""
+
+
+class UnknownCustomerError(NonRetryableError):
+    """The tenant has no customer of this reference."""
+
+
+class CustomerInServiceError(NonRetryableError):
+    """The customer has lines in service, so that its personal data is needed."""
 
 
 class RecordConflictError(NonRetryableError):

@@ -82,6 +82,7 @@ customers = Table(
     Column("phone", Text),
     Column("created_by_order", Text, nullable=False),
     _now("created_at"),
+    Column("forgotten_at", DateTime(timezone=True)),
 )
 
 subscribers = Table(

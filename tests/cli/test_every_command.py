@@ -16,6 +16,7 @@ from tests.support.commands import Book, Cli, lines
 WITHOUT_JSON = {
     "up": "runs until Ctrl-C",
     "demo": "prints a story",
+    "api": "runs until Ctrl-C",
     "codec-server": "runs until Ctrl-C",
     "export": "prints JSON Lines anyway",
 }

@@ -74,7 +74,8 @@ GRANT SELECT, INSERT, UPDATE ON radacct, radpostauth, nasreload TO lastmile_radi
 -- The triggers of FreeRADIUS's tables call the function with the rights of the role that writes.
 GRANT EXECUTE ON FUNCTION lastmile_find_account(text), lastmile_find_former_tenant(text)
     TO lastmile_app, lastmile_platform, lastmile_radius;
-GRANT EXECUTE ON FUNCTION lastmile_is_foreign_account(text), lastmile_read_credentials(text) TO lastmile_app;
+GRANT EXECUTE ON FUNCTION lastmile_is_foreign_account(text), lastmile_read_credentials(text),
+    lastmile_forget_customer(text) TO lastmile_app;
 
 -- The trigger writes the audit log; the clean-up deletes old entries.
 GRANT SELECT ON audit_log TO lastmile_app;

@@ -30,6 +30,8 @@ CREATE INDEX audit_log_by_subscriber ON audit_log (tenant_id, subscriber_ref, id
 COMMENT ON INDEX audit_log_by_subscriber IS '`lastmile history` of a subscriber.';
 CREATE INDEX audit_log_by_time ON audit_log (at);
 COMMENT ON INDEX audit_log_by_time IS 'The clean-up: entries that are older than the audit period.';
+CREATE INDEX audit_log_of_customers ON audit_log (tenant_id, key) WHERE record = 'customers';
+COMMENT ON INDEX audit_log_of_customers IS 'Forgetting the personal data of a customer.';
 
 -- SECURITY DEFINER: the trigger inserts as the owner of the table, since no other role may.
 CREATE FUNCTION lastmile_audit_log() RETURNS trigger LANGUAGE plpgsql
@@ -92,6 +94,34 @@ END $$;
 COMMENT ON FUNCTION lastmile_read_credentials IS
     'The user name and the password of a line of the transaction''s tenant. Records in the audit log who asked.';
 REVOKE EXECUTE ON FUNCTION lastmile_read_credentials(text) FROM PUBLIC;
+
+CREATE FUNCTION lastmile_without_personal_data(entry jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT entry || coalesce(jsonb_object_agg(key, 'forgotten'), '{}') FROM jsonb_each(entry)
+    WHERE key IN ('name', 'email', 'phone') AND value <> 'null'
+$$;
+COMMENT ON FUNCTION lastmile_without_personal_data IS
+    'An entry about a customer, with "forgotten" in place of name, e-mail and phone.';
+
+-- SECURITY DEFINER: no role may change an entry of the audit log.
+CREATE FUNCTION lastmile_forget_customer(customer text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    tenant text := nullif(current_setting('lastmile.tenant', true), '');
+BEGIN
+    UPDATE customers SET name = 'forgotten', email = NULL, phone = NULL, forgotten_at = now()
+    WHERE tenant_id = tenant AND ref = customer;
+    UPDATE audit_log SET before = lastmile_without_personal_data(before), after = lastmile_without_personal_data(after)
+    WHERE tenant_id = tenant AND record = 'customers' AND key = customer;
+    UPDATE previous_values p
+    SET value = value || jsonb_build_object('before', lastmile_without_personal_data(value -> 'before'),
+                                            'after', lastmile_without_personal_data(value -> 'after'))
+    FROM customers c
+    WHERE p.tenant_id = tenant AND p.step = 'update_customer' AND p.value ->> 'customer_id' = c.id::text
+      AND c.tenant_id = tenant AND c.ref = customer;
+END $$;
+COMMENT ON FUNCTION lastmile_forget_customer IS
+    'Delete the personal data of a customer of the transaction''s tenant, in the audit log too. The references stay.';
+REVOKE EXECUTE ON FUNCTION lastmile_forget_customer(text) FROM PUBLIC;
 
 CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON tenants
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('id');

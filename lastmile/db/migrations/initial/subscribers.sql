@@ -11,10 +11,13 @@ CREATE TABLE customers (
     phone             text,
     created_by_order  text NOT NULL,
     created_at        timestamptz NOT NULL DEFAULT now(),
+    forgotten_at      timestamptz,
     UNIQUE (tenant_id, ref)
 );
 COMMENT ON TABLE customers IS 'Customers: each pays for one or more subscribers. Written by provision orders.';
 COMMENT ON COLUMN customers.ref IS 'The caller''s name for the customer.';
+COMMENT ON COLUMN customers.forgotten_at IS
+    'When the personal data of this former customer was deleted: name, e-mail and phone. NULL: it was not.';
 
 CREATE TABLE subscribers (
     id                 uuid PRIMARY KEY DEFAULT gen_random_uuid(),

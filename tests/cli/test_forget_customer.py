@@ -1,0 +1,106 @@
+"""`lastmile forget-customer`: personal data of a former customer is nowhere any more; references stay."""
+
+import asyncpg
+import pytest
+from temporalio.client import Client
+
+from lastmile.contract import workflow_id
+from tests.support.commands import Book, Cli, lines
+from tests.support.processes import until
+
+PERSONAL = ("Ada Lovelace", "ada@example.net", "+44 20 7946 0000")
+CUSTOMER = dict(zip(("name", "email", "phone"), PERSONAL, strict=True))
+
+TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+
+
+def ordered(book: Book) -> str:
+    """Return an order of a customer with a name, an e-mail and a phone."""
+    order = book.order()
+    return lines(order | {"customer": order["customer"] | CUSTOMER})
+
+
+async def everything(owner: asyncpg.Connection) -> str:
+    """Return every row of every table as text."""
+    tables = [table["relname"] for table in await owner.fetch(TABLES)]
+    rows = [await owner.fetchval(f"SELECT coalesce(string_agg(t::text, ''), '') FROM {table} t") for table in tables]
+    return "".join(rows)
+
+
+async def personal_data(owner: asyncpg.Connection) -> list[str]:
+    """Return the personal data that the database contains."""
+    found = await everything(owner)
+    return [value for value in PERSONAL if value in found]
+
+
+async def test_former_customer_is_forgotten_in_database_audit_log_and_temporal(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection, temporal_client: Client
+) -> None:
+    assert (await cli("provision", "-", stdin=ordered(book))).code == 0
+    customer = await owner.fetchval("SELECT ref FROM customers")
+    change = ("update-customer", book.ref(), "--tenant", "acme", "--name", "Ada King")
+    assert (await cli(*change)).code == 0
+    forget = ("forget-customer", customer, "--tenant", "acme")
+    in_service = await cli(*forget)
+    assert in_service.code == 1
+    assert f"Customer {customer} has lines in service: {book.ref()}. Deprovision or transfer" in in_service.err
+    assert (await cli("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved away")).code == 0
+    # An order that ended halfway leaves what it has replaced.
+    await owner.execute(
+        "INSERT INTO previous_values (tenant_id, created_by_order, step, subscriber_ref, value)"
+        " SELECT 'acme', 'U-1', 'update_customer', $1, jsonb_build_object('customer_id', id,"
+        """ 'before', '{"name": "Ada Lovelace"}'::jsonb, 'after', '{"name": "Ada King"}'::jsonb) FROM customers""",
+        book.ref(),
+    )
+    assert await personal_data(owner) == list(PERSONAL)
+    held = (await cli("history", book.ref(), "--tenant", "acme", "--json")).json
+
+    done = await cli(*forget, "--json")
+    assert (done.code, done.json) == (0, [{"customer": customer, "subscribers": [book.ref()], "runs": 3}])
+    assert await personal_data(owner) == []
+    assert "Ada King" not in await everything(owner)
+    after = (await cli("history", book.ref(), "--tenant", "acme", "--json")).json
+    assert len(after) == len(held)
+    assert [entry for entry in after if entry["record"] != "customers"] == [
+        entry for entry in held if entry["record"] != "customers"
+    ]
+    assert await owner.fetchval("SELECT count(*) FROM customers WHERE forgotten_at IS NOT NULL AND ref = $1", customer)
+
+    async def no_history() -> bool:
+        query = f"WorkflowId = '{workflow_id('acme', book.ref())}'"
+        return not [run async for run in temporal_client.list_workflows(query)]
+
+    await until(no_history)
+    assert (await cli(*forget, "--json")).json == [{"customer": customer, "subscribers": [book.ref()], "runs": 0}]
+
+
+async def test_customer_of_another_tenant_is_unknown(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
+    assert (await cli("provision", "-", stdin=ordered(book))).code == 0
+    customer = await owner.fetchval("SELECT ref FROM customers")
+    refused = await cli("forget-customer", customer, "--tenant", "other")
+    assert refused.code == 1
+    assert refused.err == f"There is no customer {customer}. Check the reference and the tenant.\n"
+    assert await personal_data(owner) == list(PERSONAL)
+
+
+async def test_repeat_deletes_what_temporal_has_kept_while_it_was_away(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection
+) -> None:
+    assert (await cli("provision", "-", stdin=ordered(book))).code == 0
+    assert (await cli("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved away")).code == 0
+    customer = await owner.fetchval("SELECT ref FROM customers")
+    away = await cli.but(TEMPORAL_ADDRESS="127.0.0.1:1")("forget-customer", customer, "--tenant", "acme")
+    assert away.code == 3
+    assert await personal_data(owner) == list(PERSONAL)
+    done = await cli("forget-customer", customer, "--tenant", "acme", "--json")
+    assert done.json == [{"customer": customer, "subscribers": [book.ref()], "runs": 2}]
+    assert await personal_data(owner) == []
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit_log SET after = '{}'", "SELECT lastmile_forget_customer('C-1')"])
+async def test_role_of_freeradius_cannot_change_the_audit_log(owner: asyncpg.Connection, statement: str) -> None:
+    await owner.execute("SET ROLE lastmile_radius")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await owner.execute(statement)
