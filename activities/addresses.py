@@ -48,13 +48,23 @@ class AddressActivities(Activities):
     @step
     async def allocate_ip_address(self, ref: StepContext, addressing: Addressing) -> StepReport:
         """Allocate the prefixes and addresses that the order asks for."""
-        allocations = await self._allocator.allocate(self._scope(ref), addressing)
-        if not allocations:
-            return skipped("the order asks for no address")
+        order = self._scope(ref)
+        allocations = await self._allocator.allocate(order, addressing)
         delegations = [allocation.delegation for allocation in allocations]
         if _of_ipv6(delegations):
             ALLOCATION.labels(ref.tenant).observe(taken())
-        return done(**address_facts(delegations))
+        kept = await self._kept(order, addressing)
+        if not allocations:
+            return skipped("the order asks for no address", **address_facts(kept))
+        return done(**address_facts([*delegations, *kept]))
+
+    async def _kept(self, order: OrderScope, addressing: Addressing) -> list[Delegation]:
+        """Return what the line has and keeps, since the order leaves it unchanged."""
+        if not any(map(addressing.keeps, Purpose)):
+            return []
+        async with order.transaction() as connection:
+            held = await held_by(connection, order.subscriber_ref)
+        return [one for one in held if addressing.keeps(one.purpose) and one.replaced_by_order is None]
 
     @step
     async def release_ip_address(self, ref: StepContext) -> StepReport:

@@ -51,7 +51,11 @@ async def address_differences(
     held = {Purpose(row.purpose): row for row in rows}
     needs = {need.purpose: need for need in addressing.needs()}
     return [
-        *(_not_asked(purpose, row, addressing) for purpose, row in held.items() if purpose not in needs),
+        *(
+            _not_asked(purpose, row, addressing)
+            for purpose, row in held.items()
+            if purpose not in needs and not addressing.keeps(purpose)
+        ),
         *(
             f"{_mode(purpose, addressing)}: the order asks for {_WORDS[purpose]}, the line has none"
             for purpose in needs
@@ -65,7 +69,8 @@ async def find_mismatched(connection: TenantConnection, subscriber_ref: str, add
     """Return the delegations that the line has and that do not fit the addressing."""
     rows = await _HELD.all(connection, {"subscriber_ref": subscriber_ref})
     needs = {need.purpose: need for need in addressing.needs()}
-    return {row.id for row in rows if (need := needs.get(Purpose(row.purpose))) is None or any(_other(row, need))}
+    asked = [(row, needs.get(Purpose(row.purpose))) for row in rows if not addressing.keeps(Purpose(row.purpose))]
+    return {row.id for row, need in asked if need is None or any(_other(row, need))}
 
 
 async def unfinished_replacements(connection: TenantConnection, subscriber_ref: str) -> list[str]:

@@ -63,6 +63,8 @@ class IPv4Mode(StrEnum):
     """The NAS chooses from a pool of its own; Lastmile holds nothing."""
     STATIC = "static"
     """One address for the life of the line, from a Lastmile pool."""
+    UNCHANGED = "unchanged"
+    """For change_addressing: the line keeps what it has."""
 
 
 class IPv6Mode(StrEnum):
@@ -72,6 +74,8 @@ class IPv6Mode(StrEnum):
     PD = "pd"
     DUAL_STACK = "dual_stack"
     """A delegated prefix beside an IPv4 address."""
+    UNCHANGED = "unchanged"
+    """For change_addressing: the line keeps what it has."""
 
 
 _PURPOSES: dict[IPv6Mode, tuple[Purpose, ...]] = {
@@ -80,6 +84,7 @@ _PURPOSES: dict[IPv6Mode, tuple[Purpose, ...]] = {
     IPv6Mode.STATEFUL: (Purpose.IPV6_ADDRESS,),
     IPv6Mode.PD: (Purpose.IPV6_PD,),
     IPv6Mode.DUAL_STACK: (Purpose.IPV6_PD,),
+    IPv6Mode.UNCHANGED: (),
 }
 
 
@@ -138,6 +143,12 @@ class Addressing(BaseModel):
         if self.vrf is not None and not self.needs():
             raise ValueError("vrf needs an address from a Lastmile pool: IPv6, or ipv4_mode 'static'")
         return self
+
+    def keeps(self, purpose: Purpose) -> bool:
+        """Return whether the line keeps the prefix of the purpose that it has, if any."""
+        if purpose is Purpose.IPV4:
+            return self.ipv4_mode is IPv4Mode.UNCHANGED
+        return self.enable_ipv6 and self.ipv6_mode is IPv6Mode.UNCHANGED
 
     def needs(self) -> tuple[Need, ...]:
         """The prefixes to allocate, in the order in which every order allocates them."""

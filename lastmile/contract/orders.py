@@ -167,6 +167,8 @@ class ProvisionSubscriber(Order):
             raise ValueError("password needs line.access 'pppoe'")
         if self.adopt and (missing := list(self._not_named())):
             raise ValueError(f"adopt needs what the line has already: {', '.join(missing)}")
+        if any(map(self.addressing.keeps, Purpose)):
+            raise ValueError("addressing: 'unchanged' is only for change_addressing")
         return self
 
     def _not_named(self) -> Iterator[str]:
@@ -210,7 +212,8 @@ class ChangeAddressing(Order):
     operation = Operation.CHANGE_ADDRESSING
 
     addressing: Addressing
-    """All addresses that the line has afterwards."""
+    """All addresses that the line has afterwards. With the mode `unchanged`, the line keeps what it has, and gets into
+    service what an earlier order has only allocated."""
 
 
 class UpdateCustomer(Order):

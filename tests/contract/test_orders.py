@@ -174,6 +174,12 @@ def test_addressing_that_contradicts_itself_is_refused(addressing: dict[str, Any
     assert problems(ORDER | {"addressing": addressing}) == {"addressing"}
 
 
+@pytest.mark.parametrize("mode", ["ipv4_mode", "ipv6_mode"])
+def test_new_line_cannot_keep_addresses(mode: str) -> None:
+    with pytest.raises(ValidationError, match="'unchanged' is only for change_addressing"):
+        ProvisionSubscriber.model_validate(ORDER | {"addressing": {mode: "unchanged"}})
+
+
 @pytest.mark.parametrize("address", ["198.51.100.2/24", "198.51.100.256", "2001:db8::1"])
 def test_static_address_must_be_one_ipv4_address(address: str) -> None:
     addressing = {"ipv4_mode": "static", "ipv4_address": address}

@@ -46,8 +46,22 @@ async def held(owner: asyncpg.Connection) -> list[str]:
             {"Delegated-IPv6-Prefix": "2001:db8::/56", "Framed-IP-Address": "198.51.100.2"},
         ),
         ({}, {"ipv6_pd_size": 56}, {"Delegated-IPv6-Prefix": "2001:db8::/56"}),
+        (DUAL, {"enable_ipv6": False, "ipv4_mode": "unchanged"}, {"Framed-IP-Address": "198.51.100.1"}),
+        (
+            {"enable_ipv6": False, "ipv4_mode": "static"},
+            {"ipv6_mode": "pd", "ipv4_mode": "unchanged"},
+            {"Delegated-IPv6-Prefix": "2001:db8::/56", "Framed-IP-Address": "198.51.100.1"},
+        ),
+        (
+            DUAL,
+            {"ipv6_mode": "unchanged", "ipv4_mode": "unchanged"},
+            {"Delegated-IPv6-Prefix": "2001:db8::/56", "Framed-IP-Address": "198.51.100.1"},
+        ),
     ],
-    ids=["add IPv4", "remove IPv4", "other size", "remove IPv6", "add IPv6", "other IPv4", "no change"],
+    ids=[
+        *("add IPv4", "remove IPv4", "other size", "remove IPv6", "add IPv6", "other IPv4", "no change"),
+        *("remove IPv6, keep IPv4", "add IPv6, keep IPv4", "keep all"),
+    ],
 )
 async def test_change_addressing_gives_exactly_what_the_order_asks_for(
     lastmile: Lastmile,
@@ -67,6 +81,21 @@ async def test_change_addressing_gives_exactly_what_the_order_asks_for(
     created = {result.created.ipv6_prefix, result.created.ipv4_address} - {None}
     assert created == set(attributes.values())
     assert len(await held(owner)) == len(attributes)
+    assert [found.invariant.name async for found in check(database)] == []
+
+
+async def test_change_of_nothing_activates_what_an_order_only_allocated(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection, database: Database, faults: Faults
+) -> None:
+    faults.before["O-1", "activate_ipv6_lifecycle"] = refused
+    degraded = await lastmile.execute(orders.provision())
+    assert degraded.status is ResultStatus.DEGRADED
+    assert await in_radius(owner) == {}
+
+    result = await lastmile.execute(orders.change_addressing(ipv6_mode="unchanged", ipv4_mode="unchanged"))
+
+    assert result.created.ipv6_prefix == degraded.created.ipv6_prefix
+    assert await in_radius(owner) == {"Delegated-IPv6-Prefix": degraded.created.ipv6_prefix}
     assert [found.invariant.name async for found in check(database)] == []
 
 

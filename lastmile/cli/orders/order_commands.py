@@ -47,7 +47,9 @@ def renumber(
 
 @order_command(order_commands)
 def change_addressing(
-    ipv6_mode: Annotated[str | None, typer.Option(help="none, slaac, stateful, pd or dual_stack. Default: pd.")] = None,
+    ipv6_mode: Annotated[
+        str | None, typer.Option(help="none, slaac, stateful, pd, dual_stack or unchanged. Default: pd.")
+    ] = None,
     ipv6_pd_size: Annotated[
         int | None,
         typer.Option(
@@ -55,7 +57,7 @@ def change_addressing(
         ),
     ] = None,
     ipv6_pool: Annotated[str | None, typer.Option(help="The pool of the IPv6 prefix. Default: any.")] = None,
-    ipv4_mode: Annotated[str | None, typer.Option(help="none, dynamic or static. Default: none.")] = None,
+    ipv4_mode: Annotated[str | None, typer.Option(help="none, dynamic, static or unchanged. Default: none.")] = None,
     ipv4_address: Annotated[
         str | None, typer.Option(help="With static: exactly this address. Default: any free address.")
     ] = None,
