@@ -26,8 +26,9 @@ from lastmile.contract.operations import OPERATIONS, LineEffect
 from lastmile.contract.results import OrderResult, ResultStatus
 from lastmile.db import Database, TenantConnection
 from lastmile.errors import OrderFencedError, OutageError
+from lastmile.radius import given_passwords
 from lastmile.services.line_matching import check_line
-from lastmile.subscribers import orders, previous_values
+from lastmile.subscribers import orders, previous_values, records
 from lastmile.subscribers.errors import LineDiffersError, LineStateError
 from lastmile.subscribers.order_records import ORDER_RECORDS
 from lastmile.telemetry.metrics import ORDER_SECONDS_TAKEN, ORDERS, STEPS
@@ -62,30 +63,13 @@ class OrderActivities(Activities):
         Raises `LineDiffersError` where the subscriber has another line in service than the order asks for,
         `LineStateError` where the line is suspended, and `OrderFencedError` in a late attempt of a terminated run.
         """
-        group, count = None, None
-        async with self._enter(ref, orders.OPENING_FENCE) as connection:
-            found = await orders.open_order(
-                connection,
-                ref.tenant,
-                ref.order_id,
-                opening.operation,
-                ref.subscriber_ref,
-                opening.digest,
-                activity.info().workflow_run_id or "",
-                ref.requested_by,
-                opening.run_started_at,
-                adopts=ref.adopts,
-            )
-            if found.new and opening.line is not None:
-                try:
-                    await check_line(connection, ref.tenant, ref.subscriber_ref, ref.order_id, opening.line)
-                except (LineDiffersError, LineStateError):  # the order keeps no row, so no closing will count it
-                    ORDERS.labels(opening.operation, ref.tenant, Verdict.REFUSED).inc()
-                    raise
-            for take_over in _TAKE_OVER if found.superseded else ():
-                await connection.execute(take_over, {"heir": ref.order_id, "lost": list(found.superseded)})
-            if found.result is None and not found.taken_over and opening.group.calls:
-                group, count = await self._run(connection, ref, opening.group)
+        try:
+            found, group, count = await self._open(ref, opening)
+        except (LineDiffersError, LineStateError):  # the order keeps no row, so no closing will count it
+            async with self._database.tenant(ref.tenant) as connection:
+                await given_passwords.forget(connection, ref.order_id)
+            ORDERS.labels(opening.operation, ref.tenant, Verdict.REFUSED).inc()
+            raise
         if group is not None:
             group = await _after_commit(opening.group, group, count)
         return OpenedOrder(result=found.result, outdated=found.outdated, taken_over=found.taken_over, group=group)
@@ -140,6 +124,35 @@ class OrderActivities(Activities):
                 return result if recorded is None else OrderResult.model_validate(recorded)
         count()
         return result
+
+    async def _open(
+        self, ref: StepContext, opening: OrderOpening
+    ) -> tuple[orders.Opening, GroupReport | None, Callable[[], None] | None]:
+        """Open the order and run its first steps, in one transaction. Return also what counts a closed order."""
+        async with self._enter(ref, orders.OPENING_FENCE) as connection:
+            found = await orders.open_order(
+                connection,
+                ref.tenant,
+                ref.order_id,
+                opening.operation,
+                ref.subscriber_ref,
+                opening.digest,
+                activity.info().workflow_run_id or "",
+                ref.requested_by,
+                opening.run_started_at,
+                adopts=ref.adopts,
+            )
+            line = opening.line
+            if found.new and line is not None:
+                await check_line(connection, ref.tenant, ref.subscriber_ref, ref.order_id, line)
+            if found.superseded:
+                for take_over in _TAKE_OVER:
+                    await connection.execute(take_over, {"heir": ref.order_id, "lost": list(found.superseded)})
+                if line is not None:  # the lost order may have created another customer, and no line of it
+                    await records.delete_customer(connection, ref.order_id, stays=line.customer.ref)
+            if found.result is None and not found.taken_over and opening.group.calls:
+                return found, *await self._run(connection, ref, opening.group)
+        return found, None, None
 
     async def _run(
         self, connection: TenantConnection, ref: StepContext, group: StepGroup

@@ -13,6 +13,7 @@ from starlette.routing import Match
 from temporalio.service import RPCError
 
 from lastmile.api.problems import ProblemError, Violation, problem_response
+from lastmile.client.availability import AWAY
 from lastmile.client.errors import (
     AlreadyRunningError,
     NotRunningError,
@@ -20,7 +21,6 @@ from lastmile.client.errors import (
     OrderIdReusedError,
     OrderRefusedError,
 )
-from lastmile.client.orders import AWAY
 from lastmile.client.temporal.connection import TemporalUnreachableError
 from lastmile.db.failures import DATABASE_FAILURES, describe_failure, explain
 from lastmile.errors import InvalidInputError, LastmileError, NonRetryableError, OutageError, UnavailableError

@@ -3,7 +3,7 @@
 from lastmile.contract import AnyOrder
 from lastmile.db.access import open_database
 from lastmile.encryption.keys import KeyRing
-from lastmile.services.credentials import Credentials, read_credentials, store_password
+from lastmile.services.credentials import Credentials, forget_password, read_credentials, store_password
 
 __all__ = ["CredentialStore", "Credentials"]
 
@@ -23,6 +23,11 @@ class CredentialStore:
         """
         async with open_database(self._url, pool_size=1) as database:
             return await store_password(database, self._keys, order)
+
+    async def forget_password(self, order: AnyOrder) -> None:
+        """Delete the stored password of an order that was not started. Raises `UnavailableError`."""
+        async with open_database(self._url, pool_size=1) as database:
+            await forget_password(database, order)
 
     async def read(self, tenant: str, subscriber_ref: str, *, asked_by: str) -> Credentials:
         """Return the line's user name and password. The audit log records the read.

@@ -7,7 +7,7 @@ from typing import Any
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError
 
-from lastmile.client.orders import AWAY, PAUSE_SECONDS, retry_unavailable
+from lastmile.client.availability import AWAY, PAUSE_SECONDS, retry_unavailable
 
 __all__ = ["follow"]
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
+from lastmile.client.availability import retry_unavailable
 from lastmile.client.errors import AlreadyRunningError, CleanupStoppedError
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import retry_unavailable
 from lastmile.contract import Cleanup, CleanupResult
 from lastmile.errors import UnavailableError
 

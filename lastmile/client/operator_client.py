@@ -6,9 +6,10 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFail
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client import answer_time
+from lastmile.client.availability import describe_silence, is_stuck
 from lastmile.client.credentials import CredentialStore
 from lastmile.client.errors import RunStuckError
-from lastmile.client.orders import Lastmile, describe_silence, is_stuck
+from lastmile.client.orders import Lastmile
 from lastmile.client.temporal.worker_versions import describe, make_current
 from lastmile.contract import AnyOrder, workflow_id
 from lastmile.encryption.keys import DecryptionError

@@ -1,25 +1,24 @@
 """Start orders, wait for their results, read their progress, cancel them and decide about parked steps."""
 
-import asyncio
-import math
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Generator
+from contextlib import suppress
+from typing import Any
 
 from temporalio.client import (
     Client,
+    WorkflowExecutionDescription,
     WorkflowExecutionStatus,
-    WorkflowFailureError,
     WorkflowHandle,
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client import answer_time
+from lastmile.client.availability import START_ATTEMPTS, START_PATIENCE_SECONDS, retry_unavailable
 from lastmile.client.credentials import Credentials, CredentialStore
 from lastmile.client.errors import (
     AlreadyRunningError,
@@ -29,13 +28,16 @@ from lastmile.client.errors import (
     OrderRefusedError,
     RunLostError,
 )
+from lastmile.client.order_run import OrderRun
 from lastmile.client.scheduled_orders import ScheduledOrder, ScheduledOrders
 from lastmile.client.temporal.connection import connect
 from lastmile.client.temporal.sdk_threads import wait_for_threads
-from lastmile.contract import AnyOrder, Decision, OrderResult, Progress, ResultStatus, workflow_id
+from lastmile.contract import AnyOrder, Decision, OrderResult, Progress, workflow_id
 from lastmile.contract.operations import order_type
 from lastmile.encryption.keys import DecryptionError, KeyRing
 from lastmile.errors import InvalidInputError, UnavailableError
+from lastmile.fields.phrases import format_time
+from workflows.search_attributes import STEP
 from workflows.start_options import memo, priority, search_attributes, summary
 
 __all__ = [
@@ -49,108 +51,7 @@ __all__ = [
     "PendingConnection",
     "RunLostError",
     "ScheduledOrder",
-    "describe_silence",
-    "is_stuck",
-    "retry_unavailable",
 ]
-
-# A run that ends between "already started" and the look at it: start again, a few times.
-START_ATTEMPTS = 5
-
-
-# A start that got no answer may have happened; trying again finds the run that it made.
-START_PATIENCE_SECONDS = 60
-PAUSE_SECONDS = 1
-
-AWAY = {
-    RPCStatusCode.UNAVAILABLE,
-    RPCStatusCode.DEADLINE_EXCEEDED,
-    RPCStatusCode.CANCELLED,
-    RPCStatusCode.UNKNOWN,
-    RPCStatusCode.FAILED_PRECONDITION,
-}
-"""The statuses of an RPC while the server is away or restarts, or while no worker answers a query."""
-
-T = TypeVar("T")
-
-
-def is_stuck(failure: Exception) -> bool:
-    """Return whether the failure of a query says that the workflow tasks of the run fail."""
-    if isinstance(failure, RPCError):
-        return failure.status is RPCStatusCode.FAILED_PRECONDITION and "Workflow Task" in failure.message
-    return isinstance(failure, WorkflowQueryFailedError)
-
-
-def describe_silence(failure: Exception) -> str:
-    """Say why a run did not answer a query, which failed with `failure`."""
-    if is_stuck(failure):
-        return "the run makes no progress, since its workflow tasks fail: its history in the Temporal UI has the reason"
-    if isinstance(failure, TimeoutError) or (isinstance(failure, RPCError) and failure.status in AWAY):
-        return f"no worker answers within {answer_time.ANSWER_TIME.seconds} s"
-    return str(failure).rstrip(".")
-
-
-async def retry_unavailable(call: Callable[[], Awaitable[T]], patience: float = math.inf) -> T:
-    """Repeat the call while the server or its workers are away, for at most `patience` seconds."""
-    deadline = asyncio.get_running_loop().time() + patience
-    while True:
-        try:
-            return await call()
-        except RPCError as failure:
-            if failure.status not in AWAY or asyncio.get_running_loop().time() > deadline:
-                raise
-            await asyncio.sleep(PAUSE_SECONDS)
-
-
-@dataclass(frozen=True, slots=True)
-class OrderRun:
-    """The run of an order, which was started or found; or an order that a Schedule holds until its `not_before`."""
-
-    order: AnyOrder
-    handle: WorkflowHandle[Any, OrderResult]
-    """The subscriber's run. While a Schedule holds the order, it is not the run of this order."""
-    scheduled: ScheduledOrder | None = None
-    """The Schedule that holds the order: nothing has started."""
-
-    async def result(self) -> OrderResult:
-        """Wait for the end and return the result. For a scheduled order, return at once with the status `scheduled`.
-
-        Raises `OrderRefusedError` where the order was never begun and `RunLostError` where its run was terminated.
-        """
-        if self.scheduled is not None:
-            return self._held(self.scheduled)
-        try:
-            result: OrderResult = await retry_unavailable(self.handle.result)
-            return result
-        except WorkflowFailureError as failure:
-            cause = failure.cause
-            if isinstance(cause, CancelledError):
-                return await self._recorded()
-            if isinstance(cause, ApplicationError):
-                if cause.details:
-                    return OrderResult.model_validate(cause.details[0])
-                raise OrderRefusedError(f"{cause.message}") from failure
-            raise RunLostError(
-                f"The run of order {self.order.order_id} was ended from outside ({cause}). "
-                "The subscriber's next order takes over what it left."
-            ) from failure
-
-    def _held(self, scheduled: ScheduledOrder) -> OrderResult:
-        return OrderResult(
-            operation=self.order.operation,
-            tenant=self.order.tenant,
-            order_id=self.order.order_id,
-            subscriber_ref=self.order.subscriber_ref,
-            status=ResultStatus.SCHEDULED,
-            reason=f"starts at {scheduled.at:%Y-%m-%d %H:%M:%S} UTC, by Temporal Schedule {scheduled.schedule}",
-        )
-
-    async def _recorded(self) -> OrderResult:
-        """Return the result of a canceled run, which returns nothing but answers the `progress` query."""
-        progress: Progress = await retry_unavailable(lambda: self.handle.query("progress", result_type=Progress))
-        if progress.result is None:
-            raise RunLostError(f"The run of order {self.order.order_id} ended without a result.")
-        return progress.result
 
 
 class Lastmile:
@@ -194,6 +95,15 @@ class Lastmile:
         order = await self._without_password(order)
         if held := await retry_unavailable(lambda: self.scheduled.hold(order), START_PATIENCE_SECONDS):
             return OrderRun(order, self._run(order, None), held)
+        try:
+            return await self._start_now(order)
+        except AlreadyRunningError:
+            # A scheduled order of this id may be waiting for its turn: it needs its password.
+            if getattr(order, "password_ref", None) and order.not_before is None:
+                await self._stored_credentials().forget_password(order)
+            raise
+
+    async def _start_now(self, order: AnyOrder) -> OrderRun:
         for _ in range(START_ATTEMPTS):
             try:
                 return OrderRun(order, await retry_unavailable(lambda: self._start(order), START_PATIENCE_SECONDS))
@@ -255,7 +165,7 @@ class Lastmile:
         if order_id != order.order_id:
             raise AlreadyRunningError(
                 f"{run.workflow_type} of subscriber {order.subscriber_ref} is already running, for order {order_id} "
-                f"(run {run.run_id}). Wait for it, or cancel it."
+                f"(run {run.run_id}). {await self._advice(run)}"
             )
         if await run.memo_value("digest", default="") != order.digest:
             raise OrderIdReusedError(
@@ -263,13 +173,28 @@ class Lastmile:
             )
         return OrderRun(order, self._run(order, run.run_id))
 
+    async def _advice(self, running: WorkflowExecutionDescription) -> str:
+        """Say what to do about a running order. One in its overlap takes no cancel, and says when it will end."""
+        until = None
+        if running.typed_search_attributes.get(STEP) is not None:  # the run waits, or is parked: it answers
+            run = self.client.get_workflow_handle(running.id, run_id=running.run_id)
+            with suppress(RPCError, WorkflowQueryFailedError):
+                progress = await run.query("progress", result_type=Progress, rpc_timeout=answer_time.ANSWER_TIME)
+                until = progress.waits_until
+        if until is None:
+            return "Wait for it, or cancel it."
+        return (
+            f"It waits until {format_time(until)} for the end of its overlap. Send the order with `not_before` "
+            f"{until:%Y-%m-%dT%H:%M:%SZ}: it then starts by itself."
+        )
+
     def _run(self, order: AnyOrder, run_id: str | None) -> WorkflowHandle[Any, OrderResult]:
         return self.client.get_workflow_handle(order.workflow_id, run_id=run_id, result_type=OrderResult)
 
     async def progress(self, tenant: str, subscriber_ref: str) -> Progress | None:
         """Return the progress of the subscriber's newest run; None where Temporal has no run of an order.
 
-        Raises `RPCError` where no worker answers within `answer_time.ANSWER_TIME`.
+        Raises `RPCError` where no worker answers within `ANSWER_TIME`.
         """
         handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
         try:
@@ -301,7 +226,7 @@ class Lastmile:
         """Send a decision (`retry_step`, `skip_step` or `abandon`) about the parked step, and return the answer.
 
         Raises `NotRunningError` where nothing is parked, and `UnavailableError` where no worker answers within
-        `answer_time.ANSWER_TIME`: the run follows the decision when a worker is back.
+        `ANSWER_TIME`: the run follows the decision when a worker is back.
         """
         handle = self.client.get_workflow_handle(workflow_id(tenant, subscriber_ref))
         try:
@@ -310,9 +235,9 @@ class Lastmile:
             )
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             raise UnavailableError(
-                f"The decision was sent, and no worker has answered within {answer_time.ANSWER_TIME.seconds} s. The "
-                f"run of subscriber {subscriber_ref} follows it when a worker is back: do not send it again, and see "
-                f"`lastmile status {subscriber_ref}` then."
+                f"The decision was sent, and no worker has answered within {answer_time.ANSWER_TIME.seconds} s. "
+                f"The run of subscriber {subscriber_ref} follows it when a worker is back: do not send it again, and "
+                f"see `lastmile status {subscriber_ref}` then."
             ) from None
         except DecryptionError as failure:
             raise UnavailableError(

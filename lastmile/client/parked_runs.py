@@ -8,12 +8,14 @@ from temporalio.client import Client, WorkflowExecution, WorkflowQueryFailedErro
 from temporalio.service import RPCError
 
 from lastmile.client import answer_time
-from lastmile.client.orders import describe_silence
+from lastmile.client.availability import describe_silence
 from lastmile.contract import Parked, Progress
 from lastmile.encryption.keys import DecryptionError
 from workflows.search_attributes import ATTENTION, OPERATION, STEP, TENANT
 
 __all__ = ["ParkedRun", "parked_runs"]
+
+_NO_WORKER = describe_silence(TimeoutError())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,10 @@ async def parked_runs(
     filters = {"TaskQueue": task_queue, TENANT.name: tenant, STEP.name: step}
     query = f'{ATTENTION.name} = true AND ExecutionStatus = "Running"'
     query += "".join(f' AND {name} = "{value}"' for name, value in filters.items() if value is not None)
-    unknown, no_worker = "", describe_silence(TimeoutError())
+    unknown = ""
     async for found in client.list_workflows(query):
         progress = None
-        if unknown != no_worker:  # otherwise none answers for this run either
+        if unknown != _NO_WORKER:  # otherwise none answers for this run either
             progress, unknown = await _progress(client, found)
         attributes = found.typed_search_attributes
         yield ParkedRun(

@@ -8,7 +8,7 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from lastmile.client.orders import AWAY
+from lastmile.client.availability import AWAY
 from lastmile.contract import workflow_id
 from lastmile.db import Database
 from lastmile.errors import UnavailableError

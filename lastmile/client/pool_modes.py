@@ -10,14 +10,9 @@ from temporalio.exceptions import WorkflowAlreadyStartedError, is_cancelled_exce
 from temporalio.service import RPCError
 
 from lastmile.client import answer_time
+from lastmile.client.availability import AWAY, START_ATTEMPTS, START_PATIENCE_SECONDS, retry_unavailable
 from lastmile.client.errors import AlreadyRunningError, ClientError
 from lastmile.client.followed_run import follow
-from lastmile.client.orders import (
-    AWAY,
-    START_ATTEMPTS,
-    START_PATIENCE_SECONDS,
-    retry_unavailable,
-)
 from lastmile.contract.pool_modes import PoolModeChange, PoolModeProgress
 from lastmile.errors import OutageError
 from workflows.failure_details import is_outage, message_of

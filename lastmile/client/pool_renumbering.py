@@ -16,10 +16,10 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client import answer_time
+from lastmile.client.availability import START_PATIENCE_SECONDS, retry_unavailable
 from lastmile.client.errors import AlreadyRunningError, NotRunningError, RenumberingStoppedError
 from lastmile.client.followed_run import follow
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import START_PATIENCE_SECONDS, retry_unavailable
 from lastmile.contract import Decision
 from lastmile.contract.pool_renumbering import PoolRenumbering, RenumberingProgress, RenumberingStatus
 from lastmile.errors import UnavailableError
@@ -72,7 +72,7 @@ class RenumberingRun:
         """Pause, resume or stop the renumbering, and return its answer.
 
         Raises `NotRunningError` where the run does not take it, and `UnavailableError` where no worker answers within
-        `answer_time.ANSWER_TIME`: the run follows the decision when a worker is back.
+        `ANSWER_TIME`: the run follows the decision when a worker is back.
         """
         if (await self.handle.describe()).status is not WorkflowExecutionStatus.RUNNING:
             raise NotRunningError(f"No renumbering of pool {self._pool} is running.")
@@ -82,8 +82,8 @@ class RenumberingRun:
             )
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             raise UnavailableError(
-                f"The decision was sent, and no worker has answered within {answer_time.ANSWER_TIME.seconds} s. The "
-                f"renumbering of pool {self._pool} follows it when a worker is back: do not send it again."
+                f"The decision was sent, and no worker has answered within {answer_time.ANSWER_TIME.seconds} s. "
+                f"The renumbering of pool {self._pool} follows it when a worker is back: do not send it again."
             ) from None
         except WorkflowUpdateFailedError as failure:
             cause = failure.cause

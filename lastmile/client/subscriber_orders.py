@@ -8,8 +8,8 @@ from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from lastmile.client import answer_time
+from lastmile.client.availability import describe_silence
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import describe_silence
 from lastmile.client.scheduled_orders import ScheduledOrder, describe_unreadable
 from lastmile.client.temporal.connection import TemporalUnreachableError
 from lastmile.contract import Progress, RunStatus

@@ -11,7 +11,7 @@ from lastmile.encryption.keys import KeyRing
 from lastmile.radius.errors import GivenPasswordError
 from lastmile.radius.tables import given_passwords
 
-__all__ = ["keep", "take"]
+__all__ = ["forget", "keep", "take"]
 
 
 async def keep(connection: TenantConnection, keys: KeyRing, tenant: str, order_id: str, password: str) -> None:
@@ -41,8 +41,13 @@ async def take(connection: TenantConnection, keys: KeyRing | None, order_id: str
             "Set LASTMILE_ENCRYPTION_KEYS for every worker, as for the program that sends the orders."
         )
     password = await _read(connection, keys, order_id)
-    await connection.execute(delete(given_passwords).where(given_passwords.c.order_id == order_id))
+    await forget(connection, order_id)
     return password
+
+
+async def forget(connection: TenantConnection, order_id: str) -> None:
+    """Delete the password of an order that was refused before its first step. Sent again, the order stores it again."""
+    await connection.execute(delete(given_passwords).where(given_passwords.c.order_id == order_id))
 
 
 async def _read(connection: TenantConnection, keys: KeyRing, order_id: str) -> str | None:

@@ -14,7 +14,7 @@ from lastmile.radius.escaping import unescaped
 from lastmile.subscribers.errors import UnknownSubscriberError
 from lastmile.subscribers.orders import has_ended
 
-__all__ = ["Credentials", "read_credentials", "read_password", "store_password"]
+__all__ = ["Credentials", "forget_password", "read_credentials", "read_password", "store_password"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,12 @@ async def store_password(database: Database, keys: KeyRing | None, order: AnyOrd
         if not await has_ended(connection, order.order_id):
             await given_passwords.keep(connection, keys, order.tenant, order.order_id, password.get_secret_value())
     return order.model_copy(update={"password": None, "password_ref": order.order_id})
+
+
+async def forget_password(database: Database, order: AnyOrder) -> None:
+    """Delete the stored password of an order that was refused before its first step."""
+    async with database.tenant(order.tenant, actor=order.requested_by) as connection:
+        await given_passwords.forget(connection, order.order_id)
 
 
 async def read_credentials(database: Database, tenant: str, subscriber_ref: str, *, asked_by: str) -> Credentials:

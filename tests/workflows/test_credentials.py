@@ -13,7 +13,15 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.accounts import AccountActivities
 from activities.messages import StepContext
-from lastmile.client import Credentials, CredentialStore, KeyRing, Lastmile, ProvisionSubscriber
+from lastmile.client import (
+    AlreadyRunningError,
+    Credentials,
+    CredentialStore,
+    KeyRing,
+    Lastmile,
+    OrderRefusedError,
+    ProvisionSubscriber,
+)
 from lastmile.contract import ResultStatus
 from lastmile.contract.lines import Line
 from lastmile.db import Database
@@ -24,8 +32,8 @@ from lastmile.settings import Settings
 from lastmile.subscribers.errors import UnknownSubscriberError
 from lastmile.subscribers.orders import open_order
 from lastmile.worker import build_worker
-from tests.support.faults import Faults, broken, once
-from tests.support.orders import Orders, outcomes, what_is_there
+from tests.support.faults import Faults, Gate, broken, once
+from tests.support.orders import NEW_PLAN, Orders, outcomes, what_is_there
 from tests.workflows.test_takeover import lost
 
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -124,6 +132,29 @@ async def test_another_password_for_a_line_in_service_is_refused(
     assert "exists since order O-1 with another password. Order rotate_credentials" in result.reason
     assert await what_is_there(owner) == before
     assert (await crm.execute(given(orders, "O-3"))).status is ResultStatus.COMPLETED, "the same password"
+
+
+async def test_order_that_is_refused_before_its_first_step_leaves_no_password(
+    crm: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await crm.execute(given(orders))
+    with pytest.raises(OrderRefusedError, match="the order asks for another"):
+        await crm.execute(orders.provision("O-2", plan=NEW_PLAN, password=SecretStr(PASSWORD)))
+    assert await owner.fetchval("SELECT count(*) FROM given_passwords") == 0
+
+
+async def test_order_that_is_not_started_beside_another_leaves_no_password(
+    crm: Lastmile, orders: Orders, owner: asyncpg.Connection, faults: Faults
+) -> None:
+    gate = faults.before["create_customer"] = Gate()
+    run = await crm.start(given(orders))
+    await gate.reached.wait()
+    with pytest.raises(AlreadyRunningError):
+        await crm.start(given(orders, "O-2"))
+    assert await owner.fetchval("SELECT array_agg(order_id) FROM given_passwords") == ["O-1"]
+    gate.open()
+    assert (await run.result()).status is ResultStatus.COMPLETED
+    assert (await crm.execute(given(orders, "O-2"))).status is ResultStatus.COMPLETED
 
 
 @pytest.mark.parametrize(

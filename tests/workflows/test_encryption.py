@@ -23,9 +23,10 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+from lastmile.client.availability import is_stuck
 from lastmile.client.errors import RunStuckError
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import Lastmile, OrderRun, is_stuck
+from lastmile.client.orders import Lastmile, OrderRun
 from lastmile.client.parked_runs import parked_runs
 from lastmile.client.schedules.manager import WRITTEN, CreateOutcome, ScheduleManager
 from lastmile.client.schedules.plans import SCHEDULES

@@ -8,13 +8,13 @@ import pytest
 from pyrad.packet import CoARequest, DisconnectRequest
 
 from lastmile.audit.audit import check
-from lastmile.client.orders import Lastmile, OrderRun
+from lastmile.client.orders import AlreadyRunningError, Lastmile, OrderRun
 from lastmile.contract import Decision, Progress, ResultStatus
 from lastmile.db import Database
 from lastmile.devstack.nas import ScriptedNas, nak
 from lastmile.services.overview import find_overview
 from tests.support.faults import Faults, Gate, refused
-from tests.support.orders import Orders, log_in, outcomes, parked, read_progress, what_is_there
+from tests.support.orders import Orders, dispatched, log_in, outcomes, parked, read_progress, what_is_there
 from tests.support.overlaps import short_overlaps
 from tests.workflows.test_takeover import PATIENCE, lost
 from workflows.saga import LATE_CANCEL
@@ -94,6 +94,31 @@ async def test_cancel_in_the_overlap_is_too_late_and_the_old_prefix_is_released_
         result = await run.result()
     assert (result.status, result.notes) == (ResultStatus.COMPLETED, [LATE_CANCEL])
     assert await prefixes(owner) == [(result.created.ipv6_prefix, "active")]
+
+
+async def test_resume_in_the_overlap_is_refused_and_starts_after_it_when_sent_as_advised(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await lastmile.execute(orders.provision())
+    await lastmile.execute(orders.suspend())
+    async with short_overlaps(owner, seconds=5):
+        run = await lastmile.start(orders.renumber(overlap_hours=48))
+        until = (await in_overlap(run)).waits_until
+        assert until is not None
+
+        with pytest.raises(AlreadyRunningError) as refusal:
+            await lastmile.start(orders.resume())
+
+        advised = re.search(r"with `not_before` (\S+): it then starts by itself", str(refusal.value))
+        assert advised is not None
+        held = (await lastmile.start(orders.resume(not_before=advised[1]))).scheduled
+        assert held is not None
+        assert (await run.result()).status is ResultStatus.COMPLETED
+    dispatch = await dispatched(lastmile, held)
+    await dispatch.result()
+    resumed = await lastmile.start(orders.resume(not_before=advised[1]))
+    assert (await resumed.result()).status is ResultStatus.COMPLETED
+    assert await prefixes(owner) == [(await owner.fetchval("SELECT value FROM radreply"), "active")]
 
 
 @pytest.mark.parametrize("suspended", [False, True], ids=["in service", "suspended"])

@@ -7,7 +7,7 @@ import pytest
 
 from lastmile.client.orders import Lastmile, RunLostError
 from lastmile.contract import AnyOrder, Decision, ResultStatus
-from lastmile.contract.lines import Line
+from lastmile.contract.lines import Customer, Line
 from tests.support.faults import Faults, Gate, broken, once, refused
 from tests.support.orders import Orders, outcomes, parked, what_is_there
 from workflows.saga import LATE_CANCEL
@@ -57,6 +57,21 @@ async def test_next_order_undoes_the_work_that_it_took_over(
     result = await lastmile.execute(orders.provision("O-2"))
     assert result.status is ResultStatus.ROLLED_BACK
     assert await what_is_there(owner) == nothing
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["completed", "rolled back"])
+async def test_next_order_deletes_the_customer_of_a_lost_order_for_another_customer(
+    lastmile: Lastmile, orders: Orders, faults: Faults, owner: asyncpg.Connection, fails: bool
+) -> None:
+    await lost(lastmile, orders.provision(customer=Customer(ref="C-2", name="Grace")), faults, "create_subscriber")
+    assert await owner.fetchval("SELECT array_agg(ref) FROM customers") == ["C-2"]
+    if fails:
+        faults.before[("O-2", "create_billing_service")] = refused
+
+    result = await lastmile.execute(orders.provision("O-2"))
+
+    assert result.status is (ResultStatus.ROLLED_BACK if fails else ResultStatus.COMPLETED)
+    assert await owner.fetchval("SELECT array_agg(ref) FROM customers") == (None if fails else ["C-1"])
 
 
 async def test_provision_after_a_lost_deprovision_resumes_billing(

@@ -9,9 +9,10 @@ from typing import Any, Self
 from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
 
+from lastmile.client.availability import retry_unavailable
 from lastmile.client.errors import ClientError
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import RunLostError, retry_unavailable
+from lastmile.client.orders import RunLostError
 from lastmile.client.scheduled_orders import ScheduledOrder
 from lastmile.contract import AnyOrder, OrderResult, ResultStatus
 from lastmile.encryption.keys import DecryptionError
