@@ -24,10 +24,10 @@ from lastmile.contract import ProvisionSubscriber
 from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.db.database import PLATFORM_ROLE, TENANT_ROLE
+from lastmile.devstack.lastmile_process import Worker
 from lastmile.devstack.logins import make_login
 from lastmile.devstack.ports import HOST, Ports
 from lastmile.devstack.secret import ensure_secret
-from lastmile.devstack.worker import Worker
 from lastmile.subscribers.tenants import add_tenant
 
 __all__ = ["measure"]

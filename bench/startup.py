@@ -8,10 +8,10 @@ from pathlib import Path
 from bench.measurements import Measurement, Target
 from bench.rounds import Measured, Turn, medians
 from lastmile.db.database import PLATFORM_ROLE, TENANT_ROLE
+from lastmile.devstack.lastmile_process import Worker
 from lastmile.devstack.logins import make_login
 from lastmile.devstack.ports import HOST, Ports
 from lastmile.devstack.secret import ensure_secret
-from lastmile.devstack.worker import Worker
 
 __all__ = ["measure"]
 

@@ -59,7 +59,7 @@ def lastmile(
 
 @app.command()
 def up() -> None:
-    """Run the embedded stack until Ctrl-C: PostgreSQL, Temporal, FreeRADIUS, a NAS, a worker."""
+    """Run the embedded stack until Ctrl-C: PostgreSQL, Temporal, FreeRADIUS, a NAS, a worker, the API."""
     from lastmile.cli.demo.stack import up
 
     run(up())

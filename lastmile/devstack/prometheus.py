@@ -17,11 +17,11 @@ from lastmile.devstack.secret import write_private
 from lastmile.devstack.server import ServerProcess
 from lastmile.errors import LastmileError
 
-__all__ = ["ALERTS", "JOB", "RULES", "Prometheus", "PrometheusMissingError", "Sample", "find_prometheus"]
+__all__ = ["ALERTS", "API_JOB", "JOB", "RULES", "Prometheus", "PrometheusMissingError", "Sample", "find_prometheus"]
 
 ALERTS = Path(__file__).parents[2] / "alerts"
 RULES = (ALERTS / "ipv6-lifecycle.yml", ALERTS / "lastmile-platform.yml")
-JOB = "lastmile"
+JOB, API_JOB = "lastmile", "lastmile-api"
 """The name of the workers' job, on which rules and dashboards rely. alerts/prometheus.yml has the same name."""
 
 
@@ -53,15 +53,18 @@ def find_prometheus() -> str:
 class Prometheus:
     """A Prometheus server, run by `async with`, with its data in `directory`.
 
-    It scrapes `/metrics` of `targets` (`host:port`) and evaluates the rules every `interval` seconds.
+    It scrapes `/metrics` of the workers `targets` and of the `api`, each as `host:port`, and evaluates the rules, every
+    `interval` seconds.
     """
 
     process: ServerProcess
 
-    def __init__(self, directory: Path, *, targets: Sequence[str], port: int, interval: float) -> None:
+    def __init__(
+        self, directory: Path, *, targets: Sequence[str], port: int, interval: float, api: Sequence[str] = ()
+    ) -> None:
         self._directory = directory.absolute() / "prometheus"
         self._log = directory.absolute() / "logs" / "prometheus.log"
-        self._targets = list(targets)
+        self._targets = {JOB: list(targets), API_JOB: list(api)}
         self._interval = f"{interval * 1000:.0f}ms"
         self._port = port
 
@@ -143,5 +146,7 @@ class Prometheus:
                 "external_labels": {"runbooks": "docs/operations/runbooks.md"},
             },
             "rule_files": [str(file) for file in RULES],
-            "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": self._targets}]}],
+            "scrape_configs": [
+                {"job_name": job, "static_configs": [{"targets": targets}]} for job, targets in self._targets.items()
+            ],
         }

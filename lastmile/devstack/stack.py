@@ -2,10 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NoReturn, Protocol, Self, TypeVar
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,6 +16,7 @@ from ipam.netbox.requirements import check, set_up
 from lastmile.db.migrate import PostgresTooOldError, UnknownSchemaError, upgrade
 from lastmile.devstack.freeradius import FreeRadius, FreeRadiusMissingError, find_freeradius
 from lastmile.devstack.freeradius_nas import FreeRadiusNas
+from lastmile.devstack.lastmile_process import Api, Worker
 from lastmile.devstack.lock import stack_lock
 from lastmile.devstack.logins import make_login
 from lastmile.devstack.nas import ACK, ScriptedNas
@@ -27,7 +28,6 @@ from lastmile.devstack.secret import ensure_secret, secret_file, write_private
 from lastmile.devstack.server import ServerFailedError, ServerProcess
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.devstack.temporal_program import find_temporal
-from lastmile.devstack.worker import Worker
 from lastmile.radius.dynauth import Nas
 from lastmile.settings import STACK_FILE, Settings
 
@@ -51,7 +51,7 @@ _S = TypeVar("_S", bound=_Server)
 
 
 class Stack:
-    """PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox stand-in, a worker and Prometheus, run by `async with`.
+    """All servers that Lastmile needs, a worker and the API of its own, and Prometheus. Run it by `async with`.
 
     `settings.database_url`, `settings.netbox_url` and the SDK's configuration of Temporal replace the stack's own
     server. The settings must come from the environment, not from the file of another stack. `say` receives a sentence
@@ -91,16 +91,12 @@ class Stack:
             self._file.unlink(missing_ok=True)  # the file of a killed stack
             self._exit = starting
             self._place_worker()
-            try:
-                async with asyncio.TaskGroup() as group:
-                    # Prometheus is first, since it scrapes only five seconds after its start.
-                    group.create_task(self._start_prometheus())
-                    group.create_task(self._start_temporal())
-                    group.create_task(self._start_database())
-                    group.create_task(self._start_netbox())
-            except ExceptionGroup as failures:
-                raise failures.exceptions[0] from None
-            await self._start_worker()
+            self._place_api()
+            # Prometheus is first, since it scrapes only five seconds after its start.
+            await _together(
+                self._start_prometheus(), self._start_temporal(), self._start_database(), self._start_netbox()
+            )
+            await _together(self._start_worker(), self._start_api())
             self._publish()
             self._exit = starting.pop_all()
         return self
@@ -129,6 +125,7 @@ class Stack:
         shown["NAS"] = f"{self.nas.address}:{self.nas.port} (Disconnect and CoA)"
         if self.netbox:
             shown["NetBox"] = f"{self.netbox.url}/api/ (a stand-in)"
+        shown["API"] = f"http://{HOST}:{self._api_port}/docs"
         worker = f"http://{HOST}:{self._worker_port}"
         shown["Worker"] = f"{worker}/healthz"
         shown["Metrics"] = f"{worker}/metrics"
@@ -208,12 +205,26 @@ class Stack:
         grace = self._settings.shutdown_grace_seconds
         await self._run(Worker(self.state_dir, self.environment, port=self._worker_port, grace_seconds=grace))
 
+    def _place_api(self) -> None:
+        chosen = self._settings.api_port if "api_port" in self._settings.model_fields_set else 0
+        self._api_port = chosen or self._ports.claim("API")
+        self._api_metrics_port = self._ports.claim("API's metrics")
+        self.environment |= {
+            "LASTMILE_API_HOST": HOST,
+            "LASTMILE_API_PORT": str(self._api_port),
+            "LASTMILE_API_METRICS_PORT": str(self._api_metrics_port),
+        }
+
+    async def _start_api(self) -> None:
+        grace = self._settings.shutdown_grace_seconds
+        await self._run(Api(self.state_dir, self.environment, port=self._api_port, grace_seconds=grace))
+
     async def _start_prometheus(self) -> None:
-        targets = [f"{HOST}:{self._worker_port}"]
+        targets, api = [f"{HOST}:{self._worker_port}"], [f"{HOST}:{self._api_metrics_port}"]
         port = self._ports.claim("Prometheus")
         try:
             self.prometheus = await self._run(
-                Prometheus(self.state_dir, targets=targets, port=port, interval=SCRAPE_SECONDS)
+                Prometheus(self.state_dir, targets=targets, api=api, port=port, interval=SCRAPE_SECONDS)
             )
         except PrometheusMissingError as missing:
             self._say(f"The stack starts without Prometheus: {missing}")
@@ -235,6 +246,16 @@ class Stack:
         await self._exit.enter_async_context(server)
         self._running.append(server.process)
         return server
+
+
+async def _together(*starts: Coroutine[Any, Any, None]) -> None:
+    """Start servers at the same time. Where one fails, the others stop, and the failure is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for start in starts:
+                group.create_task(start)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
 async def _migrate(owner_url: str, state_dir: Path | None = None) -> None:

@@ -44,6 +44,10 @@ async def test_stack_is_found_by_clients_and_can_be_restarted(alone: Path) -> No
         assert found == first.environment
         assert found["LASTMILE_HTTP_PORT"]
         assert await _http_status(HOST, found["LASTMILE_HTTP_PORT"], "/healthz") == 200
+        assert first.addresses["API"] == f"http://{HOST}:{found['LASTMILE_API_PORT']}/docs"
+        for page in ("/docs", "/readyz"):
+            assert await _http_status(HOST, found["LASTMILE_API_PORT"], page) == 200
+        assert await _http_status(HOST, found["LASTMILE_API_METRICS_PORT"], "/metrics") == 200
         assert (alone / STACK_FILE).stat().st_mode & 0o077 == 0
         assert (alone / "netbox.db").stat().st_mode & 0o077 == 0
         assert first.addresses["NetBox"] == f"{found['NETBOX_URL']}/api/ (a stand-in)"
