@@ -50,17 +50,18 @@ _SENTENCE = re.compile(r'message: "(.*?)", source: "')
 
 async def replay(file: Path, workflows: Sequence[type] = WORKFLOWS, runner: WorkflowRunner = SANDBOX) -> None:
     """Fail the test with the remedies unless `workflows` replay the history in `file`."""
+    recorded = json.loads(file.read_text())
+    started = recorded["events"][0]["workflowExecutionStartedEventAttributes"]
+    # The sandbox prepares each workflow that the replayer gets, which takes longer than the replay.
     replayer = Replayer(
-        workflows=workflows,
+        workflows=[one for one in workflows if _name_of(one) == started["workflowType"]["name"]],
         workflow_runner=runner,
         workflow_failure_exception_types=FAILURE_TYPES,
         data_converter=pydantic_data_converter,
         debug_mode=True,  # a slow machine must not count as a deadlocked workflow
     )
-    recorded = json.loads(file.read_text())
     # A run checks that its workflow id names its subscriber.
-    id_ = recorded["events"][0]["workflowExecutionStartedEventAttributes"]["workflowId"]
-    history = WorkflowHistory.from_json(id_, recorded)
+    history = WorkflowHistory.from_json(started["workflowId"], recorded)
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     if result.replay_failure is not None:
         difference = str(result.replay_failure)
@@ -71,6 +72,10 @@ async def replay(file: Path, workflows: Sequence[type] = WORKFLOWS, runner: Work
             difference=sentence[1] if sentence else difference,
         )
         pytest.fail(words, pytrace=False)
+
+
+def _name_of(workflow: type) -> str:
+    return str(getattr(workflow, "__temporal_workflow_definition").name)
 
 
 def altered(released: Path) -> list[str]:
