@@ -29,6 +29,9 @@ _LONG = re.compile(
     r"|ipam/test_allocation_machine\.py::"
     r"|system/chaos/"
     r"|system/packaging/test_pythons\.py::"
+    r"|system/test_audit_scale\.py::"
+    r"|system/test_client_end\.py::"
+    r"|system/test_demo\.py::"
     r"|system/test_mutants\.py::"
     r")"
 )

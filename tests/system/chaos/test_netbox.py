@@ -1,6 +1,10 @@
-"""Allocations and releases through a NetBox that loses, cuts and restarts, by workers that are killed meanwhile."""
+"""Allocations and releases through a NetBox that loses, cuts and restarts, by workers that are killed meanwhile.
+
+`make test-every-way` plays more lines.
+"""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +21,10 @@ from tests.support.direct_env import DirectEnv
 from tests.support.reconciliation import found
 from tests.support.step_workers import StepWorkers, WorkerKilledError
 
-LINES = 1000
+LINES, KILL_EVERY = (1000, 40) if "LASTMILE_EVERY_CASE" in os.environ else (210, 14)
 AT_ONCE = 16
 WORKERS = 2
 RESTARTS = (LINES // 3, 2 * LINES // 3)
-KILL_EVERY = 40
 READ_TIMEOUT = 5
 SPARE_BLOCKS = 2
 """The blocks that a pool without holders keeps for the next lines."""
