@@ -1,5 +1,6 @@
 """Decisions on parked runs from the command line, with the operator's name and reason."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -26,8 +27,10 @@ def tenant() -> tuple[str, ...]:
 
 async def parked(cli: Cli, book: Book) -> None:
     """Until the subscriber's run waits for a person."""
-    while "WAITS FOR AN OPERATOR" not in (await cli("status", book.ref(), "--tenant", "acme")).out:
-        pass
+    while True:
+        if "WAITS FOR AN OPERATOR" in (await cli("status", book.ref(), "--tenant", "acme")).out:
+            return
+        await asyncio.sleep(0.2)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ import sys
 from datetime import timedelta
 from typing import NoReturn
 
+import typer
+
 import lastmile.cli
+from lastmile.cli import app as application
 from lastmile.client import answer_time
 
 STREAMS = 3
@@ -29,6 +32,7 @@ def import_command() -> None:
     for module in pkgutil.walk_packages(lastmile.cli.__path__, f"{lastmile.cli.__name__}."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    application.app = typer.main.get_command(application.app)  # Typer builds all commands at each call
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page
 
