@@ -25,10 +25,11 @@ from lastmile.contract import Operation
 from lastmile.contract.operations import OPERATIONS, LineEffect
 from lastmile.contract.results import OrderResult, ResultStatus
 from lastmile.db import Database, TenantConnection
-from lastmile.errors import OrderFencedError, OutageError
+from lastmile.errors import NonRetryableError, OrderFencedError, OutageError
 from lastmile.radius import given_passwords
 from lastmile.services.line_matching import check_line
 from lastmile.subscribers import orders, previous_values, records
+from lastmile.subscribers.accepted_orders import refuse_accepted_order
 from lastmile.subscribers.errors import LineDiffersError, LineStateError
 from lastmile.subscribers.order_records import ORDER_RECORDS
 from lastmile.telemetry.metrics import ORDER_SECONDS_TAKEN, ORDERS, STEPS
@@ -62,13 +63,21 @@ class OrderActivities(Activities):
         The order takes over the rows of a lost order of the same operation: it keeps them, or undoes them with its own.
         Raises `LineDiffersError` where the subscriber has another line in service than the order asks for,
         `LineStateError` where the line is suspended, and `OrderFencedError` in a late attempt of a terminated run.
+        An order that was accepted is then recorded as refused.
         """
         try:
             found, group, count = await self._open(ref, opening)
-        except (LineDiffersError, LineStateError):  # the order keeps no row, so no closing will count it
-            async with self._database.tenant(ref.tenant) as connection:
-                await given_passwords.forget(connection, ref.order_id)
-            ORDERS.labels(opening.operation, ref.tenant, Verdict.REFUSED).inc()
+        except OrderFencedError:
+            raise
+        except NonRetryableError as refusal:
+            # The order keeps no row: no closing will count it, or forget its password.
+            differs = isinstance(refusal, LineDiffersError | LineStateError)
+            async with self._database.tenant(ref.tenant, actor=ref.requested_by) as connection:
+                await refuse_accepted_order(connection, ref.order_id, opening.digest, str(refusal))
+                if differs:
+                    await given_passwords.forget(connection, ref.order_id)
+            if differs:
+                ORDERS.labels(opening.operation, ref.tenant, Verdict.REFUSED).inc()
             raise
         if group is not None:
             group = await _after_commit(opening.group, group, count)

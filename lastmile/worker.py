@@ -47,6 +47,8 @@ from activities.suspensions import SuspensionActivities
 from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
+from lastmile.client.accepted_order_sweeper import AcceptedOrderSweeper
+from lastmile.client.orders import Lastmile
 from lastmile.client.schedules.bootstrap import ScheduleBootstrap
 from lastmile.client.schedules.manager import ScheduleManager
 from lastmile.client.temporal.metrics import read_temporal_metrics
@@ -188,6 +190,8 @@ async def run(settings: Settings, pollers: Callable[[], int]) -> None:
         worker = build_worker(client, settings, database, authorization, netbox=netbox)
         if netbox is not None:
             await stack.enter_async_context(BlockMaintenance(database, netbox, settings.quarantine_unconfirmed))
+        orders = Lastmile(client, task_queue=settings.task_queue)
+        await stack.enter_async_context(AcceptedOrderSweeper(database, orders, settings.key_ring))
         async with worker, ScheduleBootstrap(ScheduleManager(client, settings.task_queue)):
             log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
             if settings.build_id is not None and settings.build_id != await current_build(client, settings.task_queue):

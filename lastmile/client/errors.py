@@ -25,6 +25,13 @@ class ClientError(LastmileError):
 class AlreadyRunningError(ClientError):
     """Another operation on this subscriber is running; the message names it."""
 
+    def __init__(self, message: str, *, order_id: str = "", operation: str = "") -> None:
+        super().__init__(message)
+        self.order_id = order_id
+        """The order of the other operation; empty where it is unknown."""
+        self.operation = operation
+        """The order type of that order; empty where it is unknown."""
+
 
 class OrderIdReusedError(ClientError):
     """The running or scheduled order of this id has other content."""

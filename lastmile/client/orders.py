@@ -93,15 +93,22 @@ class Lastmile:
         an order of this id with other content.
         """
         order = await self._without_password(order)
-        if held := await retry_unavailable(lambda: self.scheduled.hold(order), START_PATIENCE_SECONDS):
-            return OrderRun(order, self._run(order, None), held)
         try:
-            return await self._start_now(order)
+            return await self.start_kept(order)
         except AlreadyRunningError:
             # A scheduled order of this id may be waiting for its turn: it needs its password.
             if getattr(order, "password_ref", None) and order.not_before is None:
                 await self._stored_credentials().forget_password(order)
             raise
+
+    async def start_kept(self, order: AnyOrder) -> OrderRun:
+        """Start an order as `start` does, for a caller that keeps the order until it has started.
+
+        The password of the order is stored already, and stays stored where the subscriber is being worked on.
+        """
+        if held := await retry_unavailable(lambda: self.scheduled.hold(order), START_PATIENCE_SECONDS):
+            return OrderRun(order, self._run(order, None), held)
+        return await self._start_now(order)
 
     async def _start_now(self, order: AnyOrder) -> OrderRun:
         for _ in range(START_ATTEMPTS):

@@ -122,6 +122,14 @@ class ScheduledOrders:
         found = [order async for order in self.waiting(tenant) if order.subscriber_ref in (subscriber_ref, "")]
         return sorted(found, key=lambda order: order.at)
 
+    async def next_start(self, tenant: str, order_id: str) -> datetime | None:
+        """Return when the order's Schedule starts it; None where its time has come.
+
+        Raises `NotScheduledError` where there is no such Schedule: it was deleted, or its time came days ago.
+        """
+        found = await self._describe(tenant, order_id)
+        return found.info.next_action_times[0] if found.info.next_action_times else None
+
     async def move(self, tenant: str, order_id: str, at: datetime) -> ScheduledOrder:
         """Change the start time of the order. Raises `NotScheduledError`."""
         handle, _ = await self._waiting(tenant, order_id)
@@ -153,17 +161,19 @@ class ScheduledOrders:
         return await _scheduled(found, found.info.next_action_times[0])
 
     async def _waiting(self, tenant: str, order_id: str) -> tuple[ScheduleHandle, ScheduleDescription]:
-        handle = self._client.get_schedule_handle(schedule_id(tenant, order_id))
+        found = await self._describe(tenant, order_id)
+        # Temporal keeps a Schedule for days after its last run.
+        if not found.info.next_action_times:
+            raise NotScheduledError(f"Order {order_id} of tenant {tenant} is no longer scheduled: its time has come.")
+        return self._client.get_schedule_handle(found.id), found
+
+    async def _describe(self, tenant: str, order_id: str) -> ScheduleDescription:
         try:
-            found = await handle.describe()
+            return await self._client.get_schedule_handle(schedule_id(tenant, order_id)).describe()
         except RPCError as failure:
             if failure.status is not RPCStatusCode.NOT_FOUND:
                 raise
             raise NotScheduledError(f"No order {order_id} of tenant {tenant} is scheduled.") from None
-        # Temporal keeps a Schedule for days after its last run.
-        if not found.info.next_action_times:
-            raise NotScheduledError(f"Order {order_id} of tenant {tenant} is no longer scheduled: its time has come.")
-        return handle, found
 
     def _schedule(self, order: AnyOrder, at: datetime) -> Schedule:
         start = ScheduleActionStartWorkflow(

@@ -88,6 +88,15 @@ _ORDERS = """
     ) o ON o.tenant_id = t.id
 """
 
+_ACCEPTED = """
+    SELECT t.id AS tenant,
+           (SELECT count(*) FROM accepted_orders a WHERE a.tenant_id = t.id AND a.state = 'waiting')
+               AS lastmile_accepted_orders_waiting,
+           coalesce((SELECT greatest(0, extract(epoch FROM now() - min(s.accepted_at))) FROM startable_orders s
+                     WHERE s.tenant_id = t.id AND NOT s.busy), 0) AS lastmile_oldest_accepted_order_seconds
+    FROM tenants t
+"""
+
 _SUSPENSIONS = """
     SELECT t.id AS tenant, every.mode, count(x.id) AS lastmile_suspended_lines
     FROM tenants t CROSS JOIN (VALUES ('block'), ('walled_garden'), ('slow')) every (mode)
@@ -140,6 +149,7 @@ QUERIES = (
     _LEAKS,
     _ATTENTION,
     _ORDERS,
+    _ACCEPTED,
     _SUSPENSIONS,
     _OVERDUE,
     _OUTBOX,

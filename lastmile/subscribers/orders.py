@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import DateTime, Row, bindparam, func, select, text, update
+from sqlalchemy import DateTime, Row, bindparam, delete, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -20,7 +20,7 @@ from lastmile.contract.orders import Operation
 from lastmile.db import Fence, PlatformConnection, TenantConnection
 from lastmile.db.direct import DirectStatement
 from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, UnknownTenantError
-from lastmile.subscribers.tables import orders
+from lastmile.subscribers.tables import accepted_orders, orders
 
 __all__ = [
     "CLOSING_FENCE",
@@ -34,7 +34,9 @@ __all__ = [
     "RecordedOrder",
     "close_order",
     "has_ended",
+    "id_is_used",
     "lock_order",
+    "no_tenant",
     "open_order",
     "read_ended_orders",
     "read_line_order",
@@ -79,18 +81,25 @@ _LATER_RUN = DirectStatement(
                    AND run_started_at > :run_started_at)
     """
 )
+_COLUMNS = (
+    *("tenant_id", "order_id", "operation", "effect", "subscriber_ref", "digest", "status", "run_id"),
+    *("requested_by", "adopts"),
+)
+_ACCEPTED = accepted_orders.c.order_id == bindparam("order_id")
+_SAME_CONTENT = accepted_orders.c.digest == bindparam("digest")
+_CANCELLED = accepted_orders.c.state == "cancelled"
+# One statement, since every order takes it: an accepted order moves from accepted_orders to orders. Where another order
+# was accepted with this id, or the order was cancelled, that row keeps the id.
 _CREATE = DirectStatement(
     insert(orders)
-    .values(
-        **{
-            column: bindparam(column)
-            for column in (
-                *("tenant_id", "order_id", "operation", "effect", "subscriber_ref", "digest", "status", "run_id"),
-                *("requested_by", "adopts"),
-            )
-        },
-        run_started_at=func.coalesce(bindparam("run_started_at", type_=DateTime(timezone=True)), func.now()),
+    .from_select(
+        [*_COLUMNS, "run_started_at"],
+        select(
+            *(bindparam(column, type_=orders.c[column].type) for column in _COLUMNS),
+            func.coalesce(bindparam("run_started_at", type_=DateTime(timezone=True)), func.now()),
+        ).where(~exists().where(_ACCEPTED, or_(~_SAME_CONTENT, _CANCELLED))),
     )
+    .add_cte(delete(accepted_orders).where(_ACCEPTED, _SAME_CONTENT, ~_CANCELLED).cte("moved"))
     .on_conflict_do_nothing()
     .returning(orders)
 )
@@ -155,13 +164,12 @@ async def open_order(
     try:
         created = await _CREATE.one_or_none(connection, values)
     except IntegrityError as failure:
-        raise UnknownTenantError(f"Tenant {tenant} does not exist. Add it with `lastmile tenant add`.") from failure
-    (found,) = [created] if created else await _LOCK.all(connection, {"order_id": order_id})
+        raise no_tenant(tenant) from failure
+    found = created or await _LOCK.one_or_none(connection, {"order_id": order_id})
+    if found is None:
+        raise OrderConflictError(await _accepted_otherwise(connection, order_id))
     if found.digest != digest:
-        raise OrderConflictError(
-            f"Order id {order_id} was used on {found.created_at:%Y-%m-%d %H:%M %Z} for another "
-            f"{found.operation} (subscriber {found.subscriber_ref}): an id belongs to one order. Use a new id."
-        )
+        raise OrderConflictError(id_is_used(order_id, found.created_at, found.operation, found.subscriber_ref))
     if found.status in (OrderStatus.ROLLING_BACK, OrderStatus.SUPERSEDED):
         raise OrderConflictError(
             f"Order {order_id} was terminated while it was {found.status}. Send it with a new id: the subscriber's "
@@ -179,6 +187,27 @@ async def open_order(
             update(orders).where(orders.c.order_id == order_id).values(run_id=run_id, taken_over=True, **started)
         )
     return Opening(new=created is not None, taken_over=taken_over, superseded=same)
+
+
+async def _accepted_otherwise(connection: TenantConnection, order_id: str) -> str:
+    """Say why the order of this id cannot be opened: another order was accepted with the id, or it was cancelled."""
+    accepted = (await connection.execute(select(accepted_orders).where(_ACCEPTED), {"order_id": order_id})).one()
+    if accepted.state == "cancelled":
+        return f"Order {order_id} was cancelled before it began. Use a new id."
+    return id_is_used(order_id, accepted.accepted_at, accepted.operation, accepted.subscriber_ref)
+
+
+def id_is_used(order_id: str, at: datetime, operation: str, subscriber_ref: str) -> str:
+    """Return the refusal of an order whose id belongs to another order."""
+    return (
+        f"Order id {order_id} was used on {at:%Y-%m-%d %H:%M %Z} for another "
+        f"{operation} (subscriber {subscriber_ref}): an id belongs to one order. Use a new id."
+    )
+
+
+def no_tenant(tenant: str) -> UnknownTenantError:
+    """Return the refusal of an order whose tenant does not exist."""
+    return UnknownTenantError(f"Tenant {tenant} does not exist. Add it with `lastmile tenant add`.")
 
 
 _LAST_OTHER_ORDER = DirectStatement(

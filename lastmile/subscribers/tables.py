@@ -8,6 +8,7 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Integer,
+    LargeBinary,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -18,6 +19,7 @@ from sqlalchemy.dialects.postgresql import JSONB, MACADDR, UUID
 from lastmile.db import metadata
 
 __all__ = [
+    "accepted_orders",
     "billing_events",
     "billing_services",
     "customers",
@@ -68,6 +70,27 @@ orders = Table(
     Column("finished_at", DateTime(timezone=True)),
     Column("taken_over", Boolean, nullable=False, server_default="false"),
     Column("adopts", Boolean, nullable=False, server_default="false"),
+    PrimaryKeyConstraint("tenant_id", "order_id"),
+)
+
+accepted_orders = Table(
+    "accepted_orders",
+    metadata,
+    _tenant(),
+    Column("order_id", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("subscriber_ref", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("requested_by", Text),
+    Column("urgency", Text, nullable=False),
+    Column("not_before", DateTime(timezone=True)),
+    Column("when_busy", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("key_name", Text),
+    Column("body", LargeBinary),
+    Column("accepted_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("claimed_until", DateTime(timezone=True)),
     PrimaryKeyConstraint("tenant_id", "order_id"),
 )
 

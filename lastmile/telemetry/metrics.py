@@ -161,6 +161,16 @@ SNAPSHOT_METRICS = (
         "The age of the oldest open order whose run is not parked. After an overlap, the time since the overlap's end.",
         ("tenant",),
     ),
+    SnapshotMetric(
+        "lastmile_accepted_orders_waiting",
+        "Accepted orders that wait to be started, also those that wait for another order of the subscriber.",
+        ("tenant",),
+    ),
+    SnapshotMetric(
+        "lastmile_oldest_accepted_order_seconds",
+        "The age of the oldest accepted order that waits for no other order and is not started.",
+        ("tenant",),
+    ),
     SnapshotMetric("lastmile_suspended_lines", "Suspended lines by mode.", ("tenant", "mode")),
     SnapshotMetric(
         "lastmile_overdue_suspension_seconds",

@@ -13,6 +13,9 @@ ROWS = """
 INSERT INTO tenants (id, name) VALUES ('{t}', '{t}');
 INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)
     VALUES ('{t}', 'o1', 'provision', 'creates', 'S-1', 'd', 'r1', 'completed');
+INSERT INTO accepted_orders
+    (tenant_id, order_id, operation, subscriber_ref, digest, urgency, when_busy, state, body)
+    VALUES ('{t}', 'o2', 'deprovision', 'S-1', 'd', 'normal', 'wait', 'waiting', 'order');
 INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('{t}', 'C-1', 'Ada', 'o1');
 INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order)
     SELECT tenant_id, 'S-1', id, 'o1' FROM customers WHERE tenant_id = '{t}';

@@ -13,8 +13,10 @@ from ipam.modes import AllocationMode, OnRelease, ReportingScope
 from ipam.netbox.delegated.blocks import BlockState
 from lastmile.contract.addressing import Purpose
 from lastmile.contract.operations import LineEffect
+from lastmile.contract.orders import Urgency
 from lastmile.radius.logins import username
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
+from lastmile.subscribers.accepted_orders import AcceptedState, WhenBusy
 from lastmile.subscribers.orders import OrderStatus
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,9 @@ ROOT = Path(__file__).parents[2]
     [
         ("orders", "effect", LineEffect),
         ("orders", "status", OrderStatus),
+        ("accepted_orders", "state", AcceptedState),
+        ("accepted_orders", "urgency", Urgency),
+        ("accepted_orders", "when_busy", WhenBusy),
         ("pools", "purpose", Purpose),
         ("pools", "mode", AllocationMode),
         ("pools", "netbox_release", OnRelease),

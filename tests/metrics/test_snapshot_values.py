@@ -206,6 +206,29 @@ async def test_snapshot_with_parked_runs_has_the_age_of_stuck_orders(env: Alloca
     assert 7200 <= oldest["acme",] < 7260
 
 
+async def test_snapshot_has_the_accepted_orders_that_wait_and_the_age_of_the_oldest(env: AllocationEnv) -> None:
+    """An order that waits for another one of its subscriber counts, and is not late."""
+    await env.owner.execute(
+        """
+        INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)
+        VALUES ('acme', 'o1', 'provision', 'creates', 'S-1', 'd', 'r', 'running');
+        INSERT INTO accepted_orders (tenant_id, order_id, operation, subscriber_ref, digest, urgency, when_busy,
+                                     state, reason, body, accepted_at)
+        SELECT 'acme', order_id, 'suspend', ref, 'd', 'normal', 'wait', state, reason, body, now() - age
+        FROM (VALUES ('o2', 'S-1', 'waiting', NULL, 'x'::bytea, interval '3 days'),
+                     ('o3', 'S-2', 'refused', 'no', NULL, '3 days'),
+                     ('o4', 'S-3', 'waiting', NULL, 'x', '2 hours'),
+                     ('o5', 'S-3', 'waiting', NULL, 'x', '1 hour'))
+             given (order_id, ref, state, reason, body, age)
+        """
+    )
+    taken = await compute_snapshot(env.database)
+    assert values(taken, "lastmile_accepted_orders_waiting") == {("acme",): 3, ("other",): 0}
+    oldest = values(taken, "lastmile_oldest_accepted_order_seconds")
+    assert oldest["other",] == 0
+    assert 7200 <= oldest["acme",] < 7260
+
+
 async def test_snapshot_has_the_findings_of_the_audit(env: AllocationEnv) -> None:
     await env.owner.execute(
         """

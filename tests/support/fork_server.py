@@ -10,5 +10,11 @@ __all__ = ["processes"]
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
-    ["lastmile.worker", "tests.support.faults", "tests.support.forked_worker", "tests.support.step_workers"]
+    [
+        "lastmile.worker",
+        "tests.support.accepting_process",
+        "tests.support.faults",
+        "tests.support.forked_worker",
+        "tests.support.step_workers",
+    ]
 )

@@ -10,7 +10,7 @@ DECLARE
 BEGIN
     FOREACH "table" IN ARRAY ARRAY[
         'tenants',
-        'orders', 'customers', 'subscribers', 'network_profiles', 'devices', 'billing_services', 'billing_events',
+        'orders', 'accepted_orders', 'customers', 'subscribers', 'network_profiles', 'devices', 'billing_services', 'billing_events',
         'suspensions', 'previous_values', 'delegations', 'delegation_events', 'delegation_counts', 'netbox_removals',
         'pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_foreign_prefixes',
         'given_passwords', 'former_usernames',
@@ -44,7 +44,8 @@ GRANT USAGE ON SEQUENCE radacct_radacctid_seq, radpostauth_id_seq TO lastmile_pl
 GRANT USAGE ON SEQUENCE nas_id_seq, netbox_blocks_id_seq TO lastmile_platform;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON orders, customers, subscribers, network_profiles, devices, billing_services, suspensions, previous_values,
+    ON orders, accepted_orders, customers, subscribers, network_profiles, devices, billing_services, suspensions,
+       previous_values,
        delegations, netbox_removals,
        given_passwords, former_usernames, radcheck, radreply, radusergroup, radgroupcheck, radgroupreply
     TO lastmile_app, lastmile_platform;
@@ -59,6 +60,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON pools TO lastmile_platform;
 GRANT SELECT, INSERT, UPDATE ON slots, netbox_records TO lastmile_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON slots, netbox_records TO lastmile_platform;
 GRANT SELECT ON netbox_blocks, netbox_foreign_prefixes TO lastmile_app;
+GRANT SELECT ON startable_orders TO lastmile_platform;
 GRANT SELECT ON pool_bindings, pool_blocks, block_maintenance TO lastmile_app, lastmile_platform;
 GRANT SELECT ON delegation_revocations, delegation_reply_items TO lastmile_platform;
 GRANT SELECT, INSERT, UPDATE, DELETE

@@ -151,6 +151,9 @@ CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON radius_choices
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('tenant_id');
 CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON acknowledgements
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('subject');
+-- Not each accepted order: it becomes an order. Its refusal and its cancellation are recorded.
+CREATE TRIGGER audit_log AFTER UPDATE OF state ON accepted_orders
+    FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('order_id', 'body');
 -- Not the columns that allocation moves: the frontier, netbox_closed_until and netbox_full_since.
 CREATE TRIGGER audit_log AFTER INSERT OR DELETE OR UPDATE OF
     name, purpose, prefix, delegated_length, vrf, region, country, mode, netbox_prefix_id, netbox_vrf_id,

@@ -1,12 +1,12 @@
 -- Everything that the other files made, with all data; but not the roles, which belong to the cluster.
 DROP FUNCTION lastmile_unconfirmed_quarantine, lastmile_session_may_use, lastmile_has_unaccounted_login;
-DROP VIEW delegation_reply_items, delegation_revocations, delegation_census, block_maintenance, pool_blocks, pool_bindings;
+DROP VIEW startable_orders, delegation_reply_items, delegation_revocations, delegation_census, block_maintenance, pool_blocks, pool_bindings;
 -- Those with a row of a table as their argument.
 DROP FUNCTION
     lastmile_due_again, lastmile_pool_is_candidate, lastmile_pool_serves, lastmile_pool_is_changing,
     lastmile_pool_can_grow, lastmile_session_recorded, lastmile_login_recorded, lastmile_session_may_be_open;
 DROP TABLE
-    tenants, orders,
+    tenants, orders, accepted_orders,
     customers, subscribers, network_profiles, devices, billing_services, billing_events,
     suspensions, previous_values,
     pools, slots, delegations, delegation_events,
@@ -18,7 +18,8 @@ DROP TABLE
     delegation_counts, metrics_snapshots;
 DROP FUNCTION
     lastmile_nth_prefix, lastmile_slot, lastmile_exclusions_lock, lastmile_block_key, lastmile_event_vrf,
-    lastmile_order_unfinished, lastmile_order_completed, lastmile_order_rolled_back, lastmile_holder,
+    lastmile_order_unfinished, lastmile_order_completed, lastmile_order_rolled_back, lastmile_is_ahead,
+    lastmile_holder,
     lastmile_radius_username, lastmile_parse_username, lastmile_is_account, lastmile_set_radius_tenant,
     lastmile_set_account, lastmile_find_account, lastmile_find_former_tenant, lastmile_is_foreign_account,
     lastmile_account_named, lastmile_set_login_name, lastmile_reply_attribute,

@@ -73,3 +73,73 @@ COMMENT ON INDEX orders_by_subscriber IS
 CREATE INDEX orders_open ON orders (tenant_id, created_at) WHERE status IN ('running', 'rolling_back');
 COMMENT ON INDEX orders_open IS
     'The metric of the oldest open order; deleting ended delegations, which spares open orders.';
+
+CREATE TABLE accepted_orders (
+    tenant_id       text NOT NULL REFERENCES tenants (id),
+    order_id        text NOT NULL,
+    operation       text NOT NULL,
+    subscriber_ref  text NOT NULL,
+    digest          text NOT NULL,
+    requested_by    text,
+    urgency         text NOT NULL CHECK (urgency IN ('urgent', 'normal', 'bulk')),
+    not_before      timestamptz,
+    when_busy       text NOT NULL CHECK (when_busy IN ('refuse', 'wait')),
+    state           text NOT NULL CHECK (state IN ('waiting', 'scheduled', 'refused', 'cancelled')),
+    reason          text,
+    key_name        text,
+    body            bytea,
+    accepted_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    claimed_until   timestamptz,
+    PRIMARY KEY (tenant_id, order_id),
+    CONSTRAINT accepted_orders_body CHECK ((body IS NOT NULL) = (state = 'waiting')),
+    CONSTRAINT accepted_orders_reason CHECK ((reason IS NOT NULL) = (state IN ('refused', 'cancelled')))
+);
+COMMENT ON TABLE accepted_orders IS
+    'Orders that were accepted and that no workflow has opened. The transaction that opens an order moves its row to '
+    'orders, so that an accepted order has a row in exactly one of both tables.';
+COMMENT ON COLUMN accepted_orders.digest IS
+    'A hash of the order''s content: the same order_id with another content is refused.';
+COMMENT ON COLUMN accepted_orders.not_before IS 'When the order may start; NULL: now.';
+COMMENT ON COLUMN accepted_orders.when_busy IS
+    'What the caller asked for in case that another order of the subscriber is open. refuse: the order was accepted '
+    'while the subscriber was free.';
+COMMENT ON COLUMN accepted_orders.state IS
+    'waiting: to be started. scheduled: a Temporal Schedule holds the order until not_before. refused: the order cannot '
+    'be carried out. cancelled: the order was cancelled before it was opened.';
+COMMENT ON COLUMN accepted_orders.reason IS 'Why the order was refused or cancelled, in one sentence.';
+COMMENT ON COLUMN accepted_orders.key_name IS
+    'The key of LASTMILE_ENCRYPTION_KEYS that encrypts the body; NULL: the body is not encrypted.';
+COMMENT ON COLUMN accepted_orders.body IS 'The order as JSON, or its nonce and ciphertext (AES-256-GCM); NULL once it is not needed.';
+COMMENT ON COLUMN accepted_orders.claimed_until IS
+    'A sweeper has claimed the order until then: another sweeper leaves it alone. For a scheduled order, the time of the '
+    'next look at its Schedule.';
+
+CREATE INDEX accepted_orders_by_time ON accepted_orders (tenant_id, accepted_at, order_id);
+COMMENT ON INDEX accepted_orders_by_time IS 'The list of orders, newest first.';
+CREATE INDEX accepted_orders_waiting ON accepted_orders (tenant_id, subscriber_ref, accepted_at) WHERE state = 'waiting';
+COMMENT ON INDEX accepted_orders_waiting IS 'The orders to start, and those of a subscriber in their turn.';
+CREATE INDEX accepted_orders_scheduled ON accepted_orders (claimed_until) WHERE state = 'scheduled';
+COMMENT ON INDEX accepted_orders_scheduled IS 'The scheduled orders whose Schedules a sweeper looks at.';
+
+CREATE FUNCTION lastmile_is_ahead(moment timestamptz) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT moment IS NOT NULL AND moment > now()
+$$;
+COMMENT ON FUNCTION lastmile_is_ahead IS 'Whether the moment is in the future; NULL: the moment is now.';
+
+-- An order of a later date does not wait for others here: its Schedule waits.
+CREATE VIEW startable_orders WITH (security_invoker = true) AS
+    SELECT a.tenant_id, a.order_id, a.accepted_at, a.claimed_until,
+           NOT lastmile_is_ahead(a.not_before) AND EXISTS (
+               SELECT FROM orders o
+               WHERE o.tenant_id = a.tenant_id AND o.subscriber_ref = a.subscriber_ref
+                 AND lastmile_order_unfinished(o.status)
+           ) AS busy
+    FROM accepted_orders a
+    WHERE a.state = 'waiting' AND (lastmile_is_ahead(a.not_before) OR NOT EXISTS (
+        SELECT FROM accepted_orders earlier
+        WHERE earlier.tenant_id = a.tenant_id AND earlier.subscriber_ref = a.subscriber_ref
+          AND earlier.state = 'waiting' AND NOT lastmile_is_ahead(earlier.not_before)
+          AND (earlier.accepted_at, earlier.order_id) < (a.accepted_at, a.order_id)
+    ));
+COMMENT ON VIEW startable_orders IS
+    'The accepted orders that are next of their subscriber. busy: an order of the subscriber is open, or its run was lost.';

@@ -1,0 +1,150 @@
+"""Accept orders: commit each for the caller first, whether Temporal answers or not, and start it in the background.
+
+What is not started here, since Temporal is away or this process ends, is started by the sweeper of a worker
+(`lastmile.client.accepted_order_sweeper`).
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+import structlog
+from temporalio.service import RPCError
+
+from lastmile.client.accepted_order_starts import START_TIME, seal_body, start_accepted_order
+from lastmile.client.errors import AlreadyRunningError, OrderIdReusedError
+from lastmile.client.orders import Lastmile
+from lastmile.client.temporal.connection import TemporalUnreachableError
+from lastmile.contract import AnyOrder, OrderResult
+from lastmile.db import Database
+from lastmile.encryption.keys import KeyRing
+from lastmile.services.credentials import store_password
+from lastmile.services.order_admission import check_admission
+from lastmile.subscribers.accepted_orders import (
+    AcceptedState,
+    EarlierOrder,
+    KnownOrder,
+    WhenBusy,
+    find_earlier_order,
+    find_order,
+    insert_accepted_order,
+)
+from lastmile.subscribers.orders import OPENING_FENCE, id_is_used
+
+__all__ = ["Acceptance", "OrderAcceptance"]
+
+CONCURRENT_STARTS = 16
+
+log = structlog.get_logger("lastmile.orders")
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """An order that is accepted, or was before."""
+
+    order: AnyOrder
+    new: bool
+    """Whether this call has accepted the order. False: it was accepted before."""
+    status: str
+    """A value of `AcceptedState` before a workflow opens the order, then one of `OrderStatus`."""
+    at: datetime
+    """When the order was accepted, or opened."""
+    reason: str = ""
+    """Why the order was refused or cancelled before it began; otherwise empty."""
+    result: OrderResult | None = None
+    """The result, if the order has ended."""
+    behind: EarlierOrder | None = None
+    """The order of the subscriber that must end first; None for an order that was accepted before."""
+
+
+class OrderAcceptance:
+    """The acceptance of orders by this process, which starts them in the background within `async with`."""
+
+    def __init__(self, database: Database, lastmile: Lastmile, keys: KeyRing | None = None) -> None:
+        """`keys` are those of Lastmile's workers, where these have any: they encrypt the accepted orders."""
+        self._database = database
+        self._lastmile = lastmile
+        self._keys = keys
+        self._free = asyncio.Semaphore(CONCURRENT_STARTS)
+        self._starts: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for start in self._starts:
+            start.cancel()
+        await asyncio.gather(*self._starts, return_exceptions=True)
+
+    async def accept(self, order: AnyOrder, when_busy: WhenBusy = WhenBusy.REFUSE) -> Acceptance:
+        """Accept the order: it is committed when this returns. The same order again returns its status or its result.
+
+        An order that is not scheduled is checked against the subscriber's line first, unless it must wait for another
+        order.
+
+        Raises:
+            OrderIdReusedError: the id belongs to an order with other content.
+            AlreadyRunningError: another order of the subscriber is open, and `when_busy` is `refuse`.
+            UnknownTenantError, UnknownSubscriberError, LineStateError, LineDiffersError: the order would be refused.
+            InvalidInputError, GivenPasswordError: the password that the order gives cannot be stored.
+        """
+        order = await store_password(self._database, self._keys, order)
+        async with self._database.tenant(
+            order.tenant,
+            actor=order.requested_by,
+            order_id=order.order_id,
+            subscriber_ref=order.subscriber_ref,
+            fence=OPENING_FENCE,  # no order of the subscriber is opened or accepted meanwhile
+        ) as connection:
+            if known := await find_order(connection, order.order_id):
+                return _known(order, known)
+            # An order of a later date waits in its Schedule.
+            ahead = order.not_before is not None and order.not_before > datetime.now(UTC)
+            behind = None if ahead else await find_earlier_order(connection, order.subscriber_ref)
+            if behind is not None and when_busy is WhenBusy.REFUSE:
+                raise _busy(order, behind)
+            at = await insert_accepted_order(connection, order, when_busy, seal_body(order, self._keys))
+            if at is None:  # another subscriber's order has taken the id at this moment
+                known = await find_order(connection, order.order_id)
+                assert known is not None
+                return _known(order, known)
+            if behind is None and not ahead:
+                await check_admission(connection, order)
+        if behind is None:
+            self._start_soon(order)
+        return Acceptance(order, new=True, status=AcceptedState.WAITING, at=at, behind=behind)
+
+    def _start_soon(self, order: AnyOrder) -> None:
+        start = asyncio.create_task(self._start(order))
+        self._starts.add(start)
+        start.add_done_callback(self._starts.discard)
+
+    async def _start(self, order: AnyOrder) -> None:
+        try:
+            # A sweeper starts what has waited here for so long.
+            async with asyncio.timeout(START_TIME.total_seconds()), self._free:
+                await start_accepted_order(self._database, self._lastmile, order)
+        except (TemporalUnreachableError, RPCError, TimeoutError) as failure:
+            log.warning(
+                "order.not_started", tenant=order.tenant, order_id=order.order_id, reason=type(failure).__name__
+            )
+        except Exception:
+            log.exception("order.not_started", tenant=order.tenant, order_id=order.order_id)
+
+
+def _known(order: AnyOrder, known: KnownOrder) -> Acceptance:
+    if known.digest != order.digest:
+        raise OrderIdReusedError(id_is_used(order.order_id, known.at, known.operation, known.subscriber_ref))
+    result = None if known.result is None else OrderResult.model_validate(known.result)
+    return Acceptance(order, new=False, status=known.status, at=known.at, reason=known.reason, result=result)
+
+
+def _busy(order: AnyOrder, earlier: EarlierOrder) -> AlreadyRunningError:
+    state = "is open" if earlier.open else "was accepted and waits to be started"
+    return AlreadyRunningError(
+        f"Subscriber {order.subscriber_ref} is busy: {earlier.operation} order {earlier.order_id} {state}. "
+        "Wait for it, cancel it, or send the order with when_busy 'wait'.",
+        order_id=earlier.order_id,
+        operation=earlier.operation,
+    )
