@@ -1,24 +1,26 @@
 """Play the cases of the tests that are selected, side by side."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
-import asyncpg
 import pytest
-from sqlalchemy import make_url
 
+from tests.conftest import copy_of
 from tests.workflows.every_way.cases import Case
 from tests.workflows.every_way.environment import case_environment
 from tests.workflows.every_way.netbox_pools import NetBoxPools
 from tests.workflows.every_way.run_case import Seen, run_case
+from workflows import step_activity
 
 __all__ = ["CaseTasks", "differences", "running_cases"]
 
 AT_ONCE = 16
 """How many cases are played side by side; most of them wait for a time-out or the audit most of the time."""
 PATIENCE_SECONDS = 90
+ATTEMPTS = 8
+"""Of a step, until its retries are used up: more of them show nothing else."""
 
 CaseTasks = dict[Case, asyncio.Task[Seen]]
 
@@ -34,25 +36,21 @@ async def running_cases(
     """Start the cases of all tests that use the fixture, in one environment. Each test waits for its own case."""
     params = [item.callspec.params for item in request.session.items if fixture in item.fixturenames]
     selected = [one["case"] for one in params if fixture not in one or one[fixture] is request.param]
-    name = f"test_{uuid.uuid4().hex}"
-    template = make_url(migrated)
-    admin = await asyncpg.connect(template.set(database="postgres").render_as_string(hide_password=False))
-    await admin.execute(f'CREATE DATABASE {name} TEMPLATE "{template.database}" STRATEGY FILE_COPY')
-    url = template.set(database=name).render_as_string(hide_password=False)
+    few = {kind: replace(patience, attempts=ATTEMPTS) for kind, patience in step_activity.PATIENCE.items()}
     slots = asyncio.Semaphore(AT_ONCE)
-    async with case_environment(temporal_address, url, pools) as ready:
+    async with copy_of(migrated) as url, case_environment(temporal_address, url, pools) as ready:
 
         async def in_turn(case: Case) -> Seen:
             async with slots, asyncio.timeout(PATIENCE_SECONDS):
                 return await run_case(ready, case)
 
-        tasks = {case: asyncio.create_task(in_turn(case)) for case in selected}
-        yield tasks
-        for task in tasks.values():
-            task.cancel()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(step_activity, "PATIENCE", few)
+            tasks = {case: asyncio.create_task(in_turn(case)) for case in selected}
+            yield tasks
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
 def differences(seen: Seen, case: Case) -> list[str]:
