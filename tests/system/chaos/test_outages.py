@@ -49,6 +49,7 @@ class Ground:
             description = await handle.describe()
             if any(activity.attempt > 2 for activity in description.raw_description.pending_activities):
                 return
+            await asyncio.sleep(0.05)  # the server sends no notification
 
 
 @pytest.fixture
