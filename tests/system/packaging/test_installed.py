@@ -14,7 +14,7 @@ from lastmile.db.migrate import downgrade, pending
 from tests.support.orders import Orders
 from tests.support.processes import Environment, environment_of, healthy, port_of
 from tests.support.readme import ROOT, client_program
-from tests.system.packaging.environments import Installed, build_wheel, install
+from tests.system.packaging.environments import Installed, install
 
 pytestmark = [
     pytest.mark.timeout(900),  # an installation takes long on a busy machine
@@ -86,10 +86,9 @@ print(json.dumps({file.name: file.read_text() for file in files if file.is_file(
 
 
 @pytest.fixture(scope="module")
-def production(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+def production(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installed:
     """The wheel and what it requires, in the lock's versions; no extra."""
-    directory = tmp_path_factory.mktemp("production")
-    return install(directory, build_wheel(directory), "lastmile")
+    return install(tmp_path_factory.mktemp("production"), wheel, "lastmile")
 
 
 @pytest.fixture

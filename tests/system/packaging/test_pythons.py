@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.readme import ROOT
-from tests.system.packaging.environments import build_wheel, install
+from tests.system.packaging.environments import install
 
 pytestmark = pytest.mark.timeout(900)  # an installation takes long on a busy machine
 
@@ -44,8 +44,8 @@ def _is(program: str, version: str) -> bool:
 
 # A machine may have this Python alone: `make test` has then shown all that can be shown.
 @pytest.mark.parametrize(("version", "program"), [*others().items()] or [("this", sys.executable)])
-def test_lock_on_another_python_runs_orders(tmp_path: Path, version: str, program: str) -> None:
-    installed = install(tmp_path, build_wheel(tmp_path), "lastmile[stack,tracing]", *TOOLS, python=program)
+def test_lock_on_another_python_runs_orders(tmp_path: Path, wheel: Path, version: str, program: str) -> None:
+    installed = install(tmp_path, wheel, "lastmile[stack,tracing]", *TOOLS, python=program)
     installed.folder = ROOT
     ran = installed.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS)
     assert "passed" in ran.stdout
