@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection
 
 import pytest
 
-from tests.workflows.every_way.cases import CASES, Case
+from tests.workflows.every_way.cases import CASES, Case, Fault
 from tests.workflows.every_way.netbox_pools import AWAY, DELEGATED, DIRECT, netbox_pools
 from tests.workflows.every_way.run_cases import CaseTasks, differences, running_cases
 
@@ -18,14 +18,24 @@ OF_ADDRESSES = {
 OF_IPAM = {"allocate_ip_address", "release_ip_address"}
 """What a delegated pool would need NetBox for, if anything."""
 
+OF_THE_SAGA = {
+    *(Fault.CANCEL_AFTER, Fault.CANCEL_RACING, Fault.UNDO_CANCELLED, Fault.UNDO_OF_FAILURE_CANCELLED),
+    *(Fault.UNDO_SKIPPED, Fault.UNDO_ABANDONED, Fault.TAKEOVER_UNFINISHED),
+}
+"""The faults at which the step does the same as at another one, and only the saga does not."""
+
 EVERY_CASE = "LASTMILE_EVERY_CASE" in os.environ
 
 
 def selected(activities: Collection[str]) -> list[Case]:
-    """Return the cases of the activities; of changes only the lost workers of a renumbering, unless all are wanted."""
+    """Return the cases of the activities; of changes only the lost workers of a renumbering, unless all are wanted.
+
+    What is the saga's alone is played without NetBox.
+    """
     cases = [case for case in CASES if case.activity in activities]
     if EVERY_CASE:
         return cases
+    cases = [case for case in cases if case.fault not in OF_THE_SAGA]
     return [
         case
         for case in cases

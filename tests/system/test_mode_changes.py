@@ -1,9 +1,14 @@
-"""The change of a pool's mode, from each mode to each, with prefixes held and in quarantine, beside orders."""
+"""The change of a pool's mode, from each mode to each, with prefixes held and in quarantine, beside orders.
+
+`make test-every-way` plays each fault of NetBox with each method.
+"""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
+from itertools import product
 
 import asyncpg
 import pytest
@@ -116,8 +121,11 @@ async def test_orders_during_a_change_get_distinct_prefixes(env: PoolModeEnv, be
     assert await env.agree_as(after) == sorted(given)
 
 
-@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
-@pytest.mark.parametrize("fault", [LOST, CUT, DROPPED])
+FAULTS, METHODS = (LOST, CUT, DROPPED), ("POST", "PATCH", "DELETE")
+PAIRS = product(FAULTS, METHODS) if "LASTMILE_EVERY_CASE" in os.environ else zip(FAULTS, METHODS, strict=True)
+
+
+@pytest.mark.parametrize(("fault", "method"), [*PAIRS])
 async def test_change_with_lost_requests_is_completed_by_a_retry(env: PoolModeEnv, fault: Fault, method: str) -> None:
     await env.start(DATABASE)
     held = sorted(await env.lines(BLOCK))
