@@ -21,7 +21,7 @@ from tests.support.direct_env import DirectEnv
 from tests.support.reconciliation import found
 from tests.support.step_workers import StepWorkers, WorkerKilledError
 
-LINES, KILL_EVERY = (1000, 40) if "LASTMILE_EVERY_CASE" in os.environ else (210, 14)
+LINES, KILL_EVERY = (1000, 40) if "LASTMILE_EVERY_CASE" in os.environ else (210, 8)
 AT_ONCE = 16
 WORKERS = 2
 RESTARTS = (LINES // 3, 2 * LINES // 3)
