@@ -9,7 +9,7 @@ does.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -148,7 +148,7 @@ async def assign(
     Returns `NoFreeBlock` where a block of a delegated pool might help, unless NetBox is known to have none
     (`more_blocks`). Raises `PoolChangingError`, and the `NonRetryableError` kinds of `ipam.errors`.
     """
-    wanted = asdict(need)
+    wanted = need.by_field()
     key = AllocationKey(tenant, subscriber_ref, need.purpose, order_id)
     claim = wanted | {
         "tenant": tenant,
@@ -241,7 +241,7 @@ def _must_serve(found: Delegation, need: Need, *, same_key: bool) -> None:
 
 async def check_open(connection: TenantConnection, need: Need) -> None:
     """Raise `PoolChangingError` where a pool that would serve the need is closed while its NetBox mode changes."""
-    found = await connection.execute(_CANDIDATES, asdict(need))
+    found = await connection.execute(_CANDIDATES, need.by_field())
     if closed := [row.name for row in found if row.vrf == need.vrf and row.closed and not row.by_operator]:
         raise _changing(closed)
 

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from ipaddress import ip_network
 from typing import Any
 
 from sqlalchemy import Row, text
 
 from ipam.lifecycle import State, check
-from ipam.prefix import Prefix
+from ipam.prefix import Prefix, as_prefix
 from lastmile.contract.addressing import Purpose
 from lastmile.db import TenantConnection
 from lastmile.db.direct import DirectStatement
@@ -55,25 +54,26 @@ class Delegation:
     @classmethod
     def of(cls, row: Row[Any]) -> "Delegation":
         """From a row of `COLUMNS`."""
+        values = row._asdict()  # an attribute of a row takes five times as long
         return cls(
-            id=row.id,
-            tenant=row.tenant_id,
-            pool_id=row.pool_id,
-            slot=row.slot,
-            prefix=None if row.prefix is None else ip_network(row.prefix),
-            netbox_id=row.netbox_id,
-            subscriber_ref=row.subscriber_ref,
-            purpose=Purpose(row.purpose),
-            key=row.allocation_key,
-            created_by_order=row.created_by_order,
-            state=State(row.state),
-            state_since=row.state_since,
-            disconnect_confirmed=row.disconnect_confirmed,
-            released_at=row.released_at,
-            vrf=row.vrf,
-            replaced_by_order=row.replaced_by_order,
-            replaced_at=row.replaced_at,
-            replaced_until=row.replaced_until,
+            id=values["id"],
+            tenant=values["tenant_id"],
+            pool_id=values["pool_id"],
+            slot=values["slot"],
+            prefix=as_prefix(values["prefix"]),
+            netbox_id=values["netbox_id"],
+            subscriber_ref=values["subscriber_ref"],
+            purpose=Purpose(values["purpose"]),
+            key=values["allocation_key"],
+            created_by_order=values["created_by_order"],
+            state=State(values["state"]),
+            state_since=values["state_since"],
+            disconnect_confirmed=values["disconnect_confirmed"],
+            released_at=values["released_at"],
+            vrf=values["vrf"],
+            replaced_by_order=values["replaced_by_order"],
+            replaced_at=values["replaced_at"],
+            replaced_until=values["replaced_until"],
         )
 
     @property

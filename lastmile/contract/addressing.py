@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -99,6 +99,10 @@ class Need:
     address: IPv4Address | IPv6Address | None = None
     """The first address of exactly the prefix to allocate; None: any free one."""
     vrf: str = DEFAULT_VRF
+
+    def by_field(self) -> dict[str, Any]:
+        """Return the values by field, as `dataclasses.asdict`, which copies each value and takes 20 times as long."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
     def needs(self) -> tuple["Need", ...]:
         """Return this one, as `Addressing.needs` returns all."""

@@ -7,7 +7,7 @@ their records in NetBox up to date.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_network
@@ -141,7 +141,7 @@ async def delegated_pools(connection: AsyncConnection) -> list[BoundPool]:
 
 async def for_need(connection: AsyncConnection, need: Need) -> list[BoundPool]:
     """Return the delegated pools that can serve the need, in the order of preference."""
-    return [BoundPool.of(row) for row in await connection.execute(_FOR_NEED, asdict(need))]
+    return [BoundPool.of(row) for row in await connection.execute(_FOR_NEED, need.by_field())]
 
 
 async def blocks_of(connection: AsyncConnection, pool: BoundPool) -> list[Block]:

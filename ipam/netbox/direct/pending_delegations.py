@@ -4,7 +4,6 @@ Each function is one statement in the caller's transaction. NetBox is asked betw
 (`ipam.netbox.direct.allocator`).
 """
 
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -138,7 +137,7 @@ async def settle(
 
 async def next_pool(connection: TenantConnection, delegation: Delegation, need: Need) -> Delegation | None:
     """Move a pending delegation from its pool, which is full in NetBox, to the next one. None: there is none."""
-    criteria = asdict(need) | {"id": delegation.id, "pool_id": delegation.pool_id, "late": LATE}
+    criteria = need.by_field() | {"id": delegation.id, "pool_id": delegation.pool_id, "late": LATE}
     row = (await connection.execute(_NEXT_POOL, criteria)).one_or_none()
     return None if row is None else Delegation.of(row)
 
