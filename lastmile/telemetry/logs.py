@@ -57,7 +57,11 @@ def set_up_logging(log_format: Literal["auto", "console", "json"] = "auto", log_
     logging.captureWarnings(True)
     _quieten_temporal()
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,  # else the line of each step would be built before it is dropped
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

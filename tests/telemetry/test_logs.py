@@ -237,6 +237,19 @@ async def test_logs_of_uncaught_failures_have_no_message(capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("untouched")
+def test_log_line_below_the_level_is_dropped_before_it_is_built(capsys: pytest.CaptureFixture[str]) -> None:
+    class Unread(Exception):
+        @property
+        def __traceback__(self) -> None:
+            raise AssertionError("the line was built")
+
+    set_up_logging("json", "INFO")
+    structlog.get_logger("lastmile.test").debug("step.ended", exc_info=Unread())
+    structlog.get_logger("lastmile.test").info("order.ended")
+    assert [line["event"] for line in said(capsys)] == ["order.ended"]
+
+
+@pytest.mark.usefixtures("untouched")
 def test_logs_on_a_terminal_are_readable_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
