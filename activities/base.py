@@ -157,7 +157,8 @@ def step(run: Callable[P, Awaitable[StepReport]]) -> Callable[P, Awaitable[StepR
     @functools.wraps(run)
     async def attempt(*args: P.args, **kwargs: P.kwargs) -> StepReport:
         report = await run(*args, **kwargs)
-        return report.model_copy(update={"attempt": activity.info().attempt})
+        tried = activity.info().attempt
+        return report if report.attempt == tried else report.model_copy(update={"attempt": tried})
 
     return attempt
 
