@@ -4,7 +4,9 @@ import pytest
 from sqlalchemy import text
 
 from ipam.allocation import FRONTIER_BATCH, allocate
+from lastmile.db import Database
 from tests.support.allocation_env import PD, AllocationEnv
+from tests.support.round_trips import counted
 
 # So many that a sample (of 30 000 rows) says little about the few that are free.
 FILL = """
@@ -45,6 +47,21 @@ async def test_allocation_reads_equally_little_in_full_and_empty_pools(env: Allo
         generic, custom = (await connection.execute(PLANS, {"part": "%SKIP LOCKED%"})).one()
     # PostgreSQL tries custom plans five times before it uses a generic plan.
     assert (generic > 0, custom) == (True, 5), "every allocation is planned anew"
+
+
+async def test_allocation_in_its_own_transaction_takes_three_round_trips(env: AllocationEnv, owner_url: str) -> None:
+    """BEGIN with the settings, the statement, and COMMIT."""
+    await env.pool("2001:db8::/32")
+    async with counted(owner_url) as trips:
+        database = Database(trips.url)
+        lone = AllocationEnv(database, env.owner)
+        try:
+            await lone.allocate("S-1")  # connects, prepares the statement and moves the frontier
+            before = trips.count
+            assert (await lone.allocate("S-2")).created
+            assert trips.count - before == 3
+        finally:
+            await database.close()
 
 
 async def test_conditions_on_pools_are_inlined_so_that_the_index_is_used(env: AllocationEnv) -> None:
