@@ -18,6 +18,10 @@ from prometheus_client import Counter, Histogram
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql
 
+from lastmile.api.app import create_app
+from lastmile.api.auth.permissions import Permission
+from lastmile.api.auth.requirements import protected
+from lastmile.api.rate_limits import RateClass
 from lastmile.cli.app import app
 from lastmile.cli.exit_codes import EPILOG
 from lastmile.contract.line_states import LineState
@@ -36,11 +40,14 @@ ARCHITECTURE = ROOT / "docs" / "development" / "architecture.md"
 MIGRATIONS = ROOT / "lastmile" / "db" / "migrations"
 TABLES = (
     "ipam.tables",
+    "lastmile.api.idempotency",
+    "lastmile.api.rate_limits",
     "lastmile.audit.tables",
     "lastmile.db.audit_log",
     "lastmile.devices.records",
     "lastmile.metrics.snapshot",
     "lastmile.radius.tables",
+    "lastmile.services.api_keys",
     "lastmile.subscribers.tables",
 )
 """The modules that register tables."""
@@ -303,7 +310,32 @@ def _step(number: int, step: Step[Any]) -> str:
     return f"| {number} | `{step.name}` | {title} | {SYSTEMS[step.kind]} | {undo} | {records} |"
 
 
+def api_access() -> str:
+    """Return the page of permissions, and of the rate classes that routes of the REST API have."""
+    used = {RateClass.STANDARD, RateClass.SYSTEM, *(one.rate_class for _, one in protected(create_app()))}
+    lines = [
+        "# Permissions and rate classes of the REST API",
+        "",
+        NOTE.format(source="the permissions and the rate classes"),
+        "",
+        "[Access to the REST API](../operations/api-access.md) says how keys and tokens grant them.",
+        "",
+        "| permission | allows |",
+        "|---|---|",
+        *(f"| `{permission}` | {permission.sentence} |" for permission in Permission),
+        "",
+        "Each caller has a limit of its own in each rate class. A request with an API key of kind `system` counts in",
+        "the class `system` only. Every route without another class is in the class `standard`.",
+        "",
+        "| rate class | requests | at once |",
+        "|---|---|---|",
+        *(f"| `{one.value.name}` | {one.value.words} | {one.value.burst:,} |" for one in RateClass if one in used),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
+    "api-access.md": api_access,
     "order-types.md": order_types,
     "settings.md": settings,
     "metrics.md": metric_page,

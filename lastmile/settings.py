@@ -172,6 +172,23 @@ class Settings(BaseSettings):
         default=None,
         description="Users who may see decrypted payloads: `name:password,…`; a password has at least 16 characters.",
     )
+    api_oidc_issuer: str | None = Field(
+        default=None,
+        description="The OpenID Connect issuer whose tokens the REST API accepts, exactly as in their claim `iss`. Its "
+        "keys are found by OpenID Connect Discovery. `SSL_CERT_FILE` names the CAs of a private issuer. Without it and "
+        "`LASTMILE_API_JWKS_FILE`, the API accepts API keys only.",
+    )
+    api_jwks_file: FilePath | None = Field(
+        default=None,
+        description="The public keys of the tokens that the REST API accepts, as a JSON Web Key Set, instead of those "
+        "that the issuer publishes. Read when the API starts.",
+    )
+    api_audience: str | None = Field(
+        default=None,
+        min_length=1,
+        validate_default=True,
+        description="The name of this API in the claim `aud` of tokens.",
+    )
     otel_exporter_otlp_endpoint: HttpUrl | None = Field(
         default=None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -213,6 +230,24 @@ class Settings(BaseSettings):
         if token is not None and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
             raise ValueError("must be one word of ASCII characters")
         return token
+
+    @field_validator("api_oidc_issuer")
+    @classmethod
+    def _issuer(cls, issuer: str | None) -> str | None:
+        url = r"(https://[^\s/?#]+|http://(127\.0\.0\.1|localhost)(:\d+)?)(/[^\s?#]*)?"
+        if issuer is not None and not re.fullmatch(url, issuer):
+            raise ValueError("must be a URL that begins with https://, without a query")
+        return issuer
+
+    @field_validator("api_audience")
+    @classmethod
+    def _audience(cls, audience: str | None, info: ValidationInfo) -> str | None:
+        if audience is None and (info.data.get("api_oidc_issuer") or info.data.get("api_jwks_file")):
+            raise ValueError(
+                "must be set where LASTMILE_API_OIDC_ISSUER or LASTMILE_API_JWKS_FILE is: otherwise the API would "
+                "accept tokens for other services"
+            )
+        return audience
 
     @field_validator("radius_vrf_attribute")
     @classmethod

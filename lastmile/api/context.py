@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from lastmile.api.auth.gate import Gate
 from lastmile.client.operator_client import OperatorClient
 from lastmile.db import Database
 from lastmile.settings import Settings
@@ -23,6 +24,7 @@ class ApiContext:
     temporal: OperatorClient
     """Connects with its first request: the API accepts orders while Temporal is away."""
     readiness: Readiness
+    gate: Gate
 
 
 def _context(connection: HTTPConnection) -> ApiContext:

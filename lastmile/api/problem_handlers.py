@@ -136,7 +136,8 @@ def _pointer(path: Sequence[Any], body: Any) -> str:
     """Return the JSON pointer of the path in the body, without the tags of unions, which are in no body."""
     pointer, value = "", body
     for number, part in enumerate(path):
-        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+        is_there = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
+        if is_there:
             value = value[part]
         elif number < len(path) - 1:
             continue

@@ -43,7 +43,9 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers_out = MutableHeaders(scope=message)
+                headers_out["X-Request-ID"] = request_id
+                headers_out.update(scope["state"].get("headers", {}))
             await send(message)
 
         started = time.perf_counter()

@@ -19,13 +19,14 @@ import uvicorn
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 
 from lastmile.api.app import create_app
+from lastmile.api.auth.gate import open_gate
 from lastmile.api.context import ApiContext
 from lastmile.client.credentials import CredentialStore
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.temporal.connection import connect
 from lastmile.client.temporal.settings import InvalidTemporalSettingsError
 from lastmile.db import Database
-from lastmile.errors import UnavailableError
+from lastmile.errors import InvalidInputError, UnavailableError
 from lastmile.processes import run_together
 from lastmile.settings import Settings
 from lastmile.startup_checks import ConfigurationError, check_database
@@ -105,10 +106,14 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ApiContext:
         problems += failure.problems
     if problems or client is None or database is None:
         raise ConfigurationError(problems)
+    try:
+        gate = await stack.enter_async_context(open_gate(settings, database))
+    except InvalidInputError as failure:
+        raise ConfigurationError([str(failure)]) from None
     credentials = CredentialStore(str(settings.database_url), settings.key_ring)
     temporal = OperatorClient(client, settings.task_queue, credentials)
     checks = {"database": partial(_look_at_database, database), "temporal": partial(_look_at_temporal, temporal)}
-    return ApiContext(settings, database, temporal, Readiness(asyncio.get_running_loop(), checks))
+    return ApiContext(settings, database, temporal, Readiness(asyncio.get_running_loop(), checks), gate)
 
 
 async def _look_at_database(database: Database) -> str:

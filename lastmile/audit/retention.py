@@ -39,6 +39,10 @@ _DELETE_PASSWORDS = text(
 
 _DELETE_FORMER_USERNAMES = text("DELETE FROM former_usernames WHERE logins_until < now() - CAST(:age AS interval)")
 
+# An answer is repeated for 24 hours. A caller that is idle may send its whole burst, as a caller without a row may.
+_DELETE_ANSWERS = text("DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'")
+_DELETE_RATE_LIMITS = text("DELETE FROM rate_limits WHERE idle_at < now()")
+
 # All events of a delegation stay until `age` after its end: the first and the last of them say who held the prefix at a
 # past time.
 _DELETE_EVENTS = text(
@@ -73,6 +77,8 @@ async def purge(connection: PlatformConnection, age: timedelta, *, batch: int) -
     given = {"age": age, "batch": batch}
     await connection.execute(_DELETE_PASSWORDS, {"age": age})
     await connection.execute(_DELETE_FORMER_USERNAMES, {"age": age})
+    await connection.execute(_DELETE_ANSWERS)
+    await connection.execute(_DELETE_RATE_LIMITS)
     return Purged(
         *[(await connection.execute(statement, given)).rowcount for statement in (_DELETE_ENTRIES, _DELETE_EVENTS)]
     )

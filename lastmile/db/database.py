@@ -111,6 +111,12 @@ class Database:
             yield PlatformConnection(connection)
 
     @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
+        """A connection that sees no tenant's rows, and commits each statement by itself: one round trip for each."""
+        async with self._connect(self.engine) as connection:
+            yield connection
+
+    @asynccontextmanager
     async def long_transaction(self, *, actor: str = "") -> AsyncIterator[PlatformConnection]:
         """As `platform`, on a connection of its own, for what takes as long as it takes: no step of a workflow."""
         async with self._begin(self._long_engine, _AS_PLATFORM + _set(actor=actor)) as connection:
@@ -131,11 +137,16 @@ class Database:
 
     @asynccontextmanager
     async def _begin(self, engine: AsyncEngine, statements: str = "") -> AsyncIterator[AsyncConnection]:
+        async with self._connect(engine) as connection:
+            begin_with(connection, statements)
+            async with connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def _connect(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         try:
             async with engine.connect() as connection:
-                begin_with(connection, statements)
-                async with connection.begin():
-                    yield connection
+                yield connection
         except DBAPIError as failure:
             # After a restart of PostgreSQL every idle connection is dead: drop them all at the first sign,
             # instead of letting each of the next callers find one.

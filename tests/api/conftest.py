@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from temporalio.client import Client
 
 from lastmile.api.app import create_app
+from lastmile.api.auth.gate import open_gate
 from lastmile.api.context import ApiContext
 from lastmile.client.operator_client import OperatorClient
 from lastmile.db import Database
@@ -17,11 +18,12 @@ from lastmile.telemetry.readiness import Readiness
 
 
 @pytest.fixture
-async def context(database: Database, temporal_client: Client) -> ApiContext:
+async def context(database: Database, temporal_client: Client) -> AsyncIterator[ApiContext]:
     """Return the context of an API with tenants and pools in its database."""
     settings = Settings()
     temporal = OperatorClient(temporal_client, "nobody-works-here")
-    return ApiContext(settings, database, temporal, Readiness(asyncio.get_running_loop(), {}))
+    async with open_gate(settings, database) as gate:
+        yield ApiContext(settings, database, temporal, Readiness(asyncio.get_running_loop(), {}), gate)
 
 
 @pytest.fixture

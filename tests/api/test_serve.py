@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from lastmile.db import Database
@@ -65,6 +66,24 @@ async def test_api_refuses_to_start_with_every_problem_in_one_list(environment: 
     assert "DATABASE_URL: the database postgresql://nobody:***@127.0.0.1:1/none cannot be used" in said
     assert "TEMPORAL_PROFILE: there is no profile 'nope'" in said
     assert "Traceback" not in said
+
+
+async def test_token_of_a_request_appears_in_no_log(environment: Environment) -> None:
+    """Planted: a key and a token, each where it belongs and where a caller may put it by mistake."""
+    key, token = f"lm_{'a1' * 6}_{'b2' * 32}", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJwbGFudGVkIn0.c2lnbmVk"
+    async with api_process(environment | {"LASTMILE_LOG_LEVEL": "DEBUG"}) as process:
+        port = environment["LASTMILE_API_PORT"]
+        await answer(port, "/healthz")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            for planted in (key, token):
+                for headers in ({"Authorization": f"Bearer {planted}"}, {"Authorization": planted}, {"X-Key": planted}):
+                    for path in ("/planted", f"/{planted}", f"/healthz?access_token={planted}"):
+                        await client.get(path, headers=headers)
+        process.terminate()
+        output, errors = await process.communicate()
+    assert b"api.request" in errors
+    for secret in (key, token, key.rpartition("_")[2], token.rpartition(".")[2]):
+        assert secret.encode() not in output + errors
 
 
 async def test_api_on_a_used_port_says_which_setting_to_change(environment: Environment) -> None:

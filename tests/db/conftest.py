@@ -51,6 +51,9 @@ INSERT INTO netbox_foreign_prefixes (pool_id, netbox_id, tenant_id, prefix, desc
     SELECT id, 1, tenant_id, '2001:db8:{n}::/56', 'by hand', 0, 1 FROM pools WHERE tenant_id = '{t}';
 INSERT INTO acknowledgements (finding, invariant, tenant_id, subject, key, acknowledged_by, why)
     VALUES ('f-{t}', 'terminated_order', '{t}', 'o1', 'o1', 'noc', 'known');
+INSERT INTO api_keys (id, tenant_id, name, key_sha256, permissions, kind)
+    VALUES (repeat('{n}', 12), '{t}', 'crm', sha256('{t}'), '{{orders:write}}', 'system');
+INSERT INTO idempotency_keys (id, tenant_id, digest, status, body) VALUES (sha256('{t}'), '{t}', '\\x00', 201, '\\x00');
 INSERT INTO given_passwords (tenant_id, order_id, key_name, sealed) VALUES ('{t}', 'o2', 'k1', '\\x00');
 INSERT INTO former_usernames (tenant_id, username, former, logins_until) VALUES ('{t}', 'new', 'old', now());
 INSERT INTO radcheck (username, attribute, op, value) VALUES ('S-1@{t}.lastmile', 'Cleartext-Password', ':=', 'p');

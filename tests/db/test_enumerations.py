@@ -16,6 +16,7 @@ from lastmile.contract.operations import LineEffect
 from lastmile.contract.orders import Urgency
 from lastmile.radius.logins import username
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
+from lastmile.services.api_keys import PrincipalKind
 from lastmile.subscribers.accepted_orders import AcceptedState, WhenBusy
 from lastmile.subscribers.orders import OrderStatus
 
@@ -36,6 +37,7 @@ ROOT = Path(__file__).parents[2]
         ("pools", "netbox_record", ReportingScope),
         ("delegations", "state", State),
         ("netbox_blocks", "state", BlockState),
+        ("api_keys", "kind", PrincipalKind),
     ],
 )
 async def test_column_check_allows_exactly_the_values_of_its_enumeration(

@@ -15,11 +15,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import ipam.tables  # noqa: F401
 
 # Each declares its tables in the one `metadata`.
+import lastmile.api.idempotency
+import lastmile.api.rate_limits
 import lastmile.audit.tables
 import lastmile.db.audit_log
 import lastmile.devices.records
 import lastmile.metrics.snapshot
 import lastmile.radius.tables
+import lastmile.services.api_keys
 import lastmile.subscribers.tables  # noqa: F401
 from lastmile.db import metadata
 from lastmile.db.database import async_url

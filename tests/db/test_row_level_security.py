@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lastmile.db import Database
 
-# NAS, Alembic's version, the findings of the audit, metrics snapshots, and ids of NetBox records.
+# NAS, Alembic's version, the findings of the audit, metrics snapshots, ids of NetBox records, and hashes of callers.
 WITHOUT_TENANT = {"nas", "nasreload", "alembic_version", "audit_findings", "metrics_snapshots", "radius_templates"}
-WITHOUT_TENANT |= {"netbox_failed_repairs", "netbox_comparisons", "netbox_pending_inspections"}
+WITHOUT_TENANT |= {"netbox_failed_repairs", "netbox_comparisons", "netbox_pending_inspections", "rate_limits"}
 
 ROLES = ("lastmile_app", "lastmile_platform", "lastmile_radius")
 

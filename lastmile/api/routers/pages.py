@@ -3,14 +3,15 @@
 from importlib.resources import files
 from string import Template
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, HTMLResponse, Response
 
+from lastmile.api.auth.requirements import public
 from lastmile.api.problems import PROBLEM_TYPES, ProblemError
 
 __all__ = ["router"]
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[Depends(public)])
 
 ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 """The files of Swagger UI 5.35.0 (Apache-2.0) that this repository carries: the page needs no internet."""

@@ -15,7 +15,8 @@ BEGIN
         'pools', 'slots', 'netbox_blocks', 'netbox_records', 'netbox_foreign_prefixes',
         'given_passwords', 'former_usernames',
         'radcheck', 'radreply', 'radusergroup', 'radgroupcheck', 'radgroupreply', 'radacct', 'radpostauth',
-        'radius_choices', 'audit_log', 'acknowledgements'
+        'radius_choices', 'audit_log', 'acknowledgements', 'api_keys',
+        'idempotency_keys'
     ] LOOP
         "condition" := CASE
             WHEN "table" = 'tenants' THEN format('id = %s', current_tenant)
@@ -86,6 +87,15 @@ GRANT SELECT, DELETE ON audit_log TO lastmile_platform;
 GRANT SELECT ON acknowledgements TO lastmile_app;
 GRANT SELECT, INSERT, DELETE ON acknowledgements TO lastmile_platform;
 GRANT SELECT, INSERT, UPDATE, DELETE ON audit_findings TO lastmile_platform;
+
+-- A tenant sees its API keys without their hashes.
+GRANT SELECT (id, tenant_id, name, permissions, kind, created_at, expires_at, revoked_at, last_used_at)
+    ON api_keys TO lastmile_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON api_keys TO lastmile_platform;
+GRANT SELECT, INSERT ON idempotency_keys TO lastmile_app;
+GRANT SELECT, INSERT, DELETE ON idempotency_keys TO lastmile_platform;
+GRANT SELECT, INSERT, UPDATE ON rate_limits TO lastmile_app;
+GRANT SELECT, DELETE ON rate_limits TO lastmile_platform;
 
 -- The triggers write the counts; folding them deletes and inserts.
 GRANT SELECT ON delegation_counts TO lastmile_app;

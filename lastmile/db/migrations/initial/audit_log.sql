@@ -154,6 +154,10 @@ CREATE TRIGGER audit_log AFTER INSERT OR UPDATE OR DELETE ON acknowledgements
 -- Not each accepted order: it becomes an order. Its refusal and its cancellation are recorded.
 CREATE TRIGGER audit_log AFTER UPDATE OF state ON accepted_orders
     FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('order_id', 'body');
+-- Not the time of the last use.
+CREATE TRIGGER audit_log AFTER INSERT OR DELETE OR UPDATE OF
+    tenant_id, name, key_sha256, permissions, kind, expires_at, revoked_at
+    ON api_keys FOR EACH ROW EXECUTE FUNCTION lastmile_audit_log('id', 'key_sha256');
 -- Not the columns that allocation moves: the frontier, netbox_closed_until and netbox_full_since.
 CREATE TRIGGER audit_log AFTER INSERT OR DELETE OR UPDATE OF
     name, purpose, prefix, delegated_length, vrf, region, country, mode, netbox_prefix_id, netbox_vrf_id,

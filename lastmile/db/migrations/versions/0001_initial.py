@@ -18,6 +18,7 @@ DOMAINS = (
     "netbox",
     "quarantine",
     "audit",
+    "api",
     "audit_log",
     "metrics",
     "access",

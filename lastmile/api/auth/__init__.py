@@ -1,0 +1,1 @@
+"""Who calls the REST API, and what the caller may do."""

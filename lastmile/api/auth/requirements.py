@@ -1,0 +1,116 @@
+"""What a route requires of its caller. Each route declares one requirement, or that it is public."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn
+
+from fastapi import FastAPI, Request, Security, params
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import RouteContext, iter_route_contexts
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from lastmile.api.auth.permissions import Permission
+from lastmile.api.auth.principal import Principal
+from lastmile.api.auth.tokens import InvalidTokenError
+from lastmile.api.context import Context
+from lastmile.api.problems import ProblemError
+from lastmile.api.rate_limits import RateClass, TooManyRequestsError
+from lastmile.services.api_keys import PrincipalKind
+
+__all__ = ["Requirement", "protected", "public", "requires", "undeclared"]
+
+_BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="bearer",
+    description="An API key (`lm_…`, of `lastmile api-key add`) or a JSON Web Token of your identity provider.",
+)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A dependency that gives the principal of a request, if it has the permission and is within its rate."""
+
+    permission: Permission | None
+    """None: any caller with a valid key or token, for what belongs to the caller itself."""
+    rate_class: RateClass
+
+    async def __call__(
+        self,
+        request: Request,
+        context: Context,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+    ) -> Principal:
+        if credentials is None:
+            _unauthorized("The request has no token. Send `Authorization: Bearer` with an API key or a token.")
+        try:
+            principal = await context.gate.authenticator.authenticate(credentials.credentials)
+        except InvalidTokenError as refusal:
+            _unauthorized(str(refusal), "invalid_token")
+        # Before the permission, so that nobody can ask for ever for what is refused.
+        await self._count(request, context, principal)
+        if self.permission is not None and self.permission not in principal.permissions:
+            raise ProblemError(
+                "forbidden",
+                f"The request needs the permission {self.permission}, and your key or token does not grant it.",
+                headers=_challenge("insufficient_scope", scope=self.permission),
+            )
+        return principal
+
+    async def _count(self, request: Request, context: Context, principal: Principal) -> None:
+        is_system = principal.kind is PrincipalKind.SYSTEM
+        rate = (RateClass.SYSTEM if is_system else self.rate_class).value
+        try:
+            allowance = await context.gate.limiter.take(rate, principal.tenant, principal.subject)
+        except TooManyRequestsError as refusal:
+            headers = {"Retry-After": str(refusal.retry_after)} | refusal.allowance.headers
+            raise ProblemError("too-many-requests", str(refusal), headers=headers) from None
+        request.state.headers = allowance.headers
+
+
+def requires(permission: Permission | None, rate_class: RateClass = RateClass.STANDARD) -> params.Security:
+    """Declare what a route requires: `principal: Annotated[Principal, requires(Permission.ORDERS_READ)]`."""
+    return params.Security(Requirement(permission, rate_class), scopes=[permission.value] if permission else [])
+
+
+async def public() -> None:
+    """Declare that a route needs no caller: `dependencies=[Depends(public)]`."""
+
+
+def undeclared(app: FastAPI) -> list[str]:
+    """List the routes that declare neither one requirement nor that they are public."""
+    return [
+        f"{' '.join(sorted(route.methods or ()))} {route.path}"
+        for route in iter_route_contexts(app.routes)
+        if len(_declarations(route)) != 1
+    ]
+
+
+def protected(app: FastAPI) -> Iterator[tuple[RouteContext, Requirement]]:
+    """Yield each route that is not public, with what it requires."""
+    for route in iter_route_contexts(app.routes):
+        for declared in _declarations(route):
+            if isinstance(declared, Requirement):
+                yield route, declared
+
+
+def _declarations(route: RouteContext) -> list[Any]:
+    """Return the declarations of the route. A route of another framework has none."""
+    dependant = getattr(route, "dependant", None)
+    calls = () if dependant is None else _calls(dependant)
+    return [call for call in calls if call is public or isinstance(call, Requirement)]
+
+
+def _calls(dependant: Dependant) -> Iterator[Any]:
+    for inner in dependant.dependencies:
+        yield inner.call
+        yield from _calls(inner)
+
+
+def _unauthorized(words: str, error: str | None = None) -> NoReturn:
+    raise ProblemError("unauthorized", words, headers=_challenge(error))
+
+
+def _challenge(error: str | None, **others: str) -> dict[str, str]:
+    """Return the challenge of RFC 6750 section 3: no error code where the request has no token."""
+    parameters = {"realm": "lastmile"} | ({} if error is None else {"error": error}) | others
+    return {"WWW-Authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parameters.items())}
