@@ -10,9 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lastmile.db import Database
 
-# NAS, Alembic's version, the findings of the audit, metrics snapshots, ids of NetBox records, and hashes of callers.
+# NAS, Alembic's version, findings of the audit, metrics snapshots, ids of NetBox records, hashes of callers, and a key.
 WITHOUT_TENANT = {"nas", "nasreload", "alembic_version", "audit_findings", "metrics_snapshots", "radius_templates"}
-WITHOUT_TENANT |= {"netbox_failed_repairs", "netbox_comparisons", "netbox_pending_inspections", "rate_limits"}
+WITHOUT_TENANT |= {
+    "netbox_failed_repairs",
+    "netbox_comparisons",
+    "netbox_pending_inspections",
+    "rate_limits",
+    "cursor_key",
+}
 
 ROLES = ("lastmile_app", "lastmile_platform", "lastmile_radius")
 

@@ -13,6 +13,7 @@ from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
 from lastmile.api.auth.tokens import InvalidTokenError
 from lastmile.api.context import Context
+from lastmile.api.parameters import refuse_unknown_parameters
 from lastmile.api.problems import ProblemError
 from lastmile.api.rate_limits import RateClass, TooManyRequestsError
 from lastmile.services.api_keys import PrincipalKind
@@ -54,6 +55,7 @@ class Requirement:
                 f"The request needs the permission {self.permission}, and your key or token does not grant it.",
                 headers=_challenge("insufficient_scope", scope=self.permission),
             )
+        refuse_unknown_parameters(request)
         return principal
 
     async def _count(self, request: Request, context: Context, principal: Principal) -> None:

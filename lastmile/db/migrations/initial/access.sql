@@ -96,6 +96,7 @@ GRANT SELECT, INSERT ON idempotency_keys TO lastmile_app;
 GRANT SELECT, INSERT, DELETE ON idempotency_keys TO lastmile_platform;
 GRANT SELECT, INSERT, UPDATE ON rate_limits TO lastmile_app;
 GRANT SELECT, DELETE ON rate_limits TO lastmile_platform;
+GRANT SELECT ON cursor_key TO lastmile_platform;
 
 -- The triggers write the counts; folding them deletes and inserts.
 GRANT SELECT ON delegation_counts TO lastmile_app;

@@ -61,3 +61,10 @@ COMMENT ON COLUMN idempotency_keys.location IS 'The header Location of the answe
 
 CREATE INDEX idempotency_keys_by_time ON idempotency_keys (created_at);
 COMMENT ON INDEX idempotency_keys_by_time IS 'The cleanup: answers that are older than 24 hours.';
+
+CREATE TABLE cursor_key (key bytea PRIMARY KEY CHECK (length(key) = 32));
+COMMENT ON TABLE cursor_key IS
+    'The key that signs the cursors of lists: random, one for each installation, so that all processes of the API take '
+    'each other''s cursors.';
+-- Each random UUID has 122 random bits.
+INSERT INTO cursor_key VALUES (sha256(convert_to(gen_random_uuid() || '/' || gen_random_uuid(), 'UTF8')));
