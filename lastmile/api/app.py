@@ -9,11 +9,11 @@ from lastmile.api.context import ApiContext
 from lastmile.api.openapi import describe
 from lastmile.api.problem_handlers import add_problem_handlers
 from lastmile.api.requests import RequestMiddleware
-from lastmile.api.routers import delegations, health, pages, subscribers
+from lastmile.api.routers import delegations, health, ipv6_lifecycle, pages, subscribers
 
 __all__ = ["create_app"]
 
-ROUTERS = (health.router, pages.router, subscribers.router, delegations.router)
+ROUTERS = (health.router, pages.router, subscribers.router, delegations.router, ipv6_lifecycle.router)
 
 
 def create_app(context: ApiContext | None = None) -> FastAPI:

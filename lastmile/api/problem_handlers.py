@@ -20,6 +20,7 @@ from lastmile.client.errors import (
     NotScheduledError,
     OrderIdReusedError,
     OrderRefusedError,
+    RunLostError,
 )
 from lastmile.client.temporal.connection import TemporalUnreachableError
 from lastmile.db.failures import DATABASE_FAILURES, describe_failure, explain
@@ -36,6 +37,7 @@ SLUGS: Mapping[type[Exception], str] = {
     OrderIdReusedError: "order-id-reused",
     OrderRefusedError: "conflict",
     NotRunningError: "not-running",
+    RunLostError: "conflict",
     NotScheduledError: "not-scheduled",
     UnknownSubscriberError: "unknown-subscriber",
     UnknownTenantError: "not-found",
