@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, exists, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, case, exists, func, or_, select, text, true, tuple_
 
 from ipam.tables import delegations, pools
 from lastmile.db import Database
@@ -48,13 +48,18 @@ _STATUS = case(
     (_SUSPENDED, SubscriberStatus.SUSPENDED.value),
     else_=SubscriberStatus.IN_SERVICE.value,
 )
-# A subscriber that comes back after a deprovision has a further row.
-_later = subscribers.alias("later")
-_NEWEST = ~exists().where(
-    _later.c.tenant_id == subscribers.c.tenant_id,
-    _later.c.ref == subscribers.c.ref,
-    tuple_(_later.c.created_at, _later.c.id) > tuple_(subscribers.c.created_at, subscribers.c.id),
+# Conditions on other rows are scalar sub-selects with a limit: the planner then reads the subscribers in the order of
+# their index until the page is full, and tries each. A semi-join would read all rows of all subscribers first.
+_same_ref = subscribers.alias("same_ref")
+_NEWEST_ID = (
+    select(_same_ref.c.id)
+    .where(_same_ref.c.tenant_id == subscribers.c.tenant_id, _same_ref.c.ref == subscribers.c.ref)
+    .order_by(_same_ref.c.created_at.desc(), _same_ref.c.id.desc())
+    .limit(1)
+    .correlate(subscribers)
+    .scalar_subquery()
 )
+"""A subscriber that comes back after a deprovision has a further row, which is newer than the archived ones."""
 _HELD = (
     delegations.c.tenant_id == subscribers.c.tenant_id,
     delegations.c.subscriber_ref == subscribers.c.ref,
@@ -90,7 +95,7 @@ _LIST = (
         billing_services,
         (billing_services.c.subscriber_id == subscribers.c.id) & (billing_services.c.status != "ended"),
     )
-    .where(_NEWEST)
+    .where(subscribers.c.id == _NEWEST_ID)
     .order_by(subscribers.c.tenant_id, subscribers.c.ref)
 )
 
@@ -127,7 +132,8 @@ def _conditions(wanted: SubscriberFilter, *, personal: bool) -> Iterator[ColumnE
             yield column.in_(values)
     for column, values in ((pools.c.name, wanted.pool), (pools.c.region, wanted.region)):
         if values:
-            yield exists().where(*_HELD, column.in_(values))
+            held = select(true()).where(*_HELD, column.in_(values)).limit(1).correlate(subscribers)
+            yield held.scalar_subquery()
     if wanted.created_from:
         yield subscribers.c.created_at >= wanted.created_from
     if wanted.created_until:
