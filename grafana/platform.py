@@ -117,6 +117,17 @@ def _orders() -> Panels:
             unit=units.Seconds,
             width=HALF,
         ),
+        graph(
+            "Renumberings of pools",
+            "Lines of pools that are being renumbered, by what has become of their order.",
+            query(
+                "sum by (pool, standing) "
+                f"(max by (pool, tenant, standing) (lastmile_pool_renumbering_lines{{{TENANT}}}))",
+                "{{pool}}: {{standing}}",
+            ),
+            unit=units.Short,
+            width=WIDTH,
+        ),
     ]
 
 

@@ -114,6 +114,7 @@ class RenumberingState(BaseModel):
     complete: bool = False
     """The pass has found its last line."""
     started_in_pass: int = 0
+    """The orders that were started since the last count."""
     idle_passes: int = 0
     """How many passes in a row have started no order."""
     next_start: datetime | None = None
@@ -125,6 +126,7 @@ class RenumberingState(BaseModel):
     """The first failures."""
     paused: str = ""
     """The operator who has paused the run, and the reason. Empty: not paused."""
+    paused_at: datetime | None = None
     left: PoolLines | None = None
     """The last count."""
 
@@ -136,6 +138,8 @@ class PoolRenumbering(BaseModel):
 
     pool_id: int
     pool: str
+    tenant: str = ""
+    """The tenant of the pool; empty: the pool serves all tenants."""
     purpose: Purpose
     target: str
     """The name of the pool of the new prefixes."""
@@ -208,5 +212,11 @@ class RenumberingProgress(BaseModel):
     """Orders that have started, and whose line has not switched to its new prefix."""
     left: dict[LineStanding, int] = {}
     """The lines that held a prefix of the pool at the last count."""
+    to_start: int = 0
+    """Lines for which no order has started, and an order can still renumber them."""
+    paused_at: datetime | None = None
+    """When an operator has paused it. None: it is not paused."""
+    tenant: str = ""
+    """The tenant of the pool; empty: the pool serves all tenants."""
     problems: list[str] = []
     """The first failures, and the first lines that are left, each with the reason."""

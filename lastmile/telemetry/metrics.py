@@ -177,6 +177,21 @@ SNAPSHOT_METRICS = (
         "The time since the oldest suspension should have ended by itself; 0 while none is overdue.",
         ("tenant",),
     ),
+    SnapshotMetric(
+        "lastmile_pool_renumbering_lines",
+        "Lines of a pool that is being renumbered: renumbered, failed, in_flight, or to_start.",
+        ("pool", "tenant", "standing"),
+    ),
+    SnapshotMetric(
+        "lastmile_pool_renumbering_paused_seconds",
+        "The time since an operator has paused the renumbering of the pool; 0 while it is not paused.",
+        ("pool", "tenant"),
+    ),
+    SnapshotMetric(
+        "lastmile_pool_renumbering_stopped",
+        "1 while the last renumbering of the pool has stopped by itself, since too many of its orders failed.",
+        ("pool", "tenant"),
+    ),
     SnapshotMetric("lastmile_attention_runs", "Parked runs, which wait for an operator's decision.", ("tenant",)),
     SnapshotMetric(
         "lastmile_netbox_outbox_waiting", "Prefixes whose last change is not yet in NetBox.", ("pool", "tenant")

@@ -21,7 +21,7 @@ from tests.support.faults import Faults, Gate, alone, refused
 from tests.support.orders import Orders
 from tests.support.overlaps import short_overlaps
 from tests.support.pool_renumberings import WORD, Renumberings
-from workflows.maintenance import pool_renumbering
+from workflows.maintenance import pool_renumbering, renumbering_orders
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ async def test_renumbering_gives_every_line_a_prefix_of_the_new_pool_once(
 ) -> None:
     """Also over several runs: each begins where the one before has stopped."""
     monkeypatch.setattr(pool_renumbering, "STARTS_PER_RUN", 2)
-    monkeypatch.setattr(pool_renumbering, "IN_FLIGHT", 2)
+    monkeypatch.setattr(renumbering_orders, "IN_FLIGHT", 2)
     await renumberings.lines(orders, 5)
     run = await renumberings.start()
     first = (await run.handle.describe()).run_id
@@ -163,8 +163,8 @@ async def test_renumbering_stops_when_too_many_fail_and_goes_on_when_started_aga
     faults: Faults,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pool_renumbering, "IN_FLIGHT", 1)
-    monkeypatch.setattr(pool_renumbering, "LEAST_FAILURES", 2)
+    monkeypatch.setattr(renumbering_orders, "IN_FLIGHT", 1)
+    monkeypatch.setattr(renumbering_orders, "LEAST_FAILURES", 2)
     await renumberings.lines(orders, 3)
     faults.before["allocate_replacement"] = refused
 

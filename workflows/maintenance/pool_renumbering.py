@@ -11,11 +11,10 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from lastmile.contract import Decision
 from lastmile.contract.pool_renumbering import (
-    EndedRenumbering,
     PoolLines,
     PoolLinesQuery,
     PoolRenumbering,
@@ -23,12 +22,11 @@ from lastmile.contract.pool_renumbering import (
     RenumberingState,
     RenumberingStatus,
     RenumberingTurn,
-    StartedRenumbering,
     TurnReport,
 )
 from lastmile.fields.phrases import count_of
-from workflows.child_orders import start_order
-from workflows.maintenance.activity_call import SHOWN, call
+from workflows.maintenance.activity_call import call
+from workflows.maintenance.renumbering_orders import RenumberingOrders
 from workflows.maintenance.renumbering_table import renumbering_table
 
 __all__ = ["RenumberPool"]
@@ -38,13 +36,9 @@ ATTEMPT = timedelta(minutes=5)
 ATTEMPTS = 0
 """Without a limit: a run lasts for days, and outlasts an outage of the database."""
 
-IN_FLIGHT = 32
-"""The orders at a time whose line has not switched yet, as in an import. While NetBox is away no more orders start."""
 STARTS_PER_RUN = 500
 """Temporal allows 2 000 children of a run that have not ended. Those of an earlier run do not count."""
 
-TURN = timedelta(seconds=5)
-"""The shortest turn that is planned. At a lower rate than one line a turn, a turn is longer."""
 LOOK, LONGEST_LOOK = timedelta(seconds=2), timedelta(minutes=1)
 """The pause between two looks at orders in flight. The pause grows while nothing changes."""
 BUSY_PAUSE = timedelta(minutes=5)
@@ -52,12 +46,6 @@ IDLE_PASSES = 3
 """The passes that start no order, with a pause between them, after which lines with another order are left."""
 GRACE = timedelta(minutes=5)
 """How long the order of a line may take after its overlap, until its old prefix counts as left."""
-SEND_AGAIN = timedelta(minutes=10)
-SENT_AT_MOST = 3
-"""An order without a decision is sent again: its run may have been terminated. One that is refused has no record."""
-
-LEAST_FAILURES = 5
-"""With fewer failures the share is not judged: one of the first two lines may well fail."""
 
 
 @workflow.defn(name="RenumberPool")
@@ -72,7 +60,7 @@ class RenumberPool:
         self._status = RenumberingStatus.RUNNING
         self._words = "counting the lines"
         self._waits_until: datetime | None = None
-        self._started = 0
+        self._orders = RenumberingOrders(self._request, self._state)
         self._look = LOOK
 
     @workflow.query
@@ -90,6 +78,9 @@ class RenumberPool:
             failed=state.failed,
             in_flight=len(state.in_flight),
             left=state.left.counts if state.left else {},
+            to_start=max(0, state.left.unfinished - state.started_in_pass) if state.left else 0,
+            paused_at=state.paused_at if paused else None,
+            tenant=self._request.tenant,
             problems=state.problems,
         )
 
@@ -97,13 +88,14 @@ class RenumberPool:
     def pause(self, decision: Decision) -> str:
         """Start no further order until `resume`. Orders that were started go on."""
         self._state.paused = f"paused by {decision.by}: {decision.why}"
+        self._state.paused_at = workflow.now()
         self._show_details()
         return self._state.paused
 
     @workflow.update
     def resume(self, decision: Decision) -> str:
         """Start orders again."""
-        self._state.paused = ""
+        self._state.paused, self._state.paused_at = "", None
         self._show_details()
         return f"resumed by {decision.by}: {decision.why}"
 
@@ -139,7 +131,7 @@ class RenumberPool:
         try:
             while not self._stopped and await self._continues():
                 await self._take_turn()
-                if self._started >= STARTS_PER_RUN or workflow.info().is_continue_as_new_suggested():
+                if self._orders.started >= STARTS_PER_RUN or workflow.info().is_continue_as_new_suggested():
                     workflow.continue_as_new(request.model_copy(update={"so_far": self._state}))
             left = await self._count()
         except (FailureError, asyncio.CancelledError) as failure:
@@ -158,7 +150,7 @@ class RenumberPool:
                 if state.idle_passes:
                     busy = count_of(left.unfinished, "line has another order", "lines have another order")
                     await self._wait(now + BUSY_PAUSE, f"{busy}: trying again")
-                state.after, state.complete, state.started_in_pass = 0, False, 0
+                state.after, state.complete = 0, False
             elif left.overlaps_until is None or now > left.overlaps_until + GRACE:
                 return False
             else:
@@ -174,25 +166,25 @@ class RenumberPool:
         if self._stopped:
             return
         began = workflow.now()
-        report = await self._search(self._places(began))
-        self._record(report.ended)
-        await self._send_again()
+        report = await self._search(self._orders.places(began))
+        self._orders.record(report.ended)
+        self._check_failures()
+        await self._orders.send_again()
+        self._check_failures()
         if self._stopped or state.paused:  # since the search began: it is repeated
             return
         state.after, state.complete = report.after, state.complete or report.complete
-        if started := await self._start(report.lines):
+        if started := await self._orders.start(report.lines):
             state.next_start = began + started * timedelta(hours=1) / self._request.lines_per_hour
         self._look = LOOK if started or report.ended else min(2 * self._look, LONGEST_LOOK)
         self._show(self._describe_flight())
         await self._wait_for_turn(began, report.opens_at)
 
-    def _places(self, now: datetime) -> int:
-        """Return how many lines may start now."""
-        state = self._state
-        if state.complete or (state.next_start is not None and now < state.next_start):
-            return 0
-        at_once = int(self._request.lines_per_hour * (TURN / timedelta(hours=1)))
-        return min(max(1, at_once), IN_FLIGHT - len(state.in_flight))
+    def _check_failures(self) -> None:
+        """Raise `ApplicationError` where too many renumberings have failed."""
+        if words := self._orders.too_many_failed:
+            self._show(words, RenumberingStatus.STOPPED)
+            raise ApplicationError(words, self.progress(), type="TooManyFailedRenumberings", non_retryable=True)
 
     async def _search(self, most: int) -> TurnReport:
         state = self._state
@@ -229,53 +221,6 @@ class RenumberPool:
         elif next_start is not None:
             await self._wait(next_start, "waiting for the next line, as the rate demands")
 
-    async def _start(self, lines: list[StartedRenumbering]) -> int:
-        """Start an order for each line, except for those with another order. Return their number."""
-        free = await asyncio.gather(*(_send(line) for line in lines))
-        now = workflow.now()
-        begun = [
-            line.model_copy(update={"sent_at": now, "sent": 1})
-            for line, started in zip(lines, free, strict=True)
-            if started or line.begun
-        ]
-        self._state.in_flight += begun
-        self._state.started_in_pass += len(begun)
-        self._started += len(begun)
-        return len(begun)
-
-    async def _send_again(self) -> None:
-        """Send the orders again whose run may have been lost. Where it is running, that changes nothing."""
-        now = workflow.now()
-        for line in self._state.in_flight:
-            if line.sent_at is not None and now - line.sent_at >= SEND_AGAIN:
-                line.sent_at = now
-                line.sent += await _send(line)
-        refused = [
-            EndedRenumbering(delegation_id=line.delegation_id, failure="the order ends without a result")
-            for line in self._state.in_flight
-            if line.sent > SENT_AT_MOST
-        ]
-        self._record(refused)
-
-    def _record(self, ended: list[EndedRenumbering]) -> None:
-        """Count the outcomes. Raise `ApplicationError` where too many renumberings have failed."""
-        state = self._state
-        decided = {one.delegation_id: one for one in ended}
-        state.renumbered += sum(one.renumbered for one in ended)
-        for line in state.in_flight:
-            if (one := decided.get(line.delegation_id)) is not None and one.failure:
-                state.failed += 1
-                self._tell(f"{line.order.tenant}, subscriber {line.order.subscriber_ref}: failed: {one.failure}")
-        state.in_flight = [line for line in state.in_flight if line.delegation_id not in decided]
-        done = state.renumbered + state.failed
-        if state.failed >= LEAST_FAILURES and 100 * state.failed > self._request.failed_percent * done:
-            words = (
-                f"{state.failed:,} of {done:,} renumberings have failed, more than {self._request.failed_percent} %. "
-                "Correct the cause, and start the renumbering again: it goes on with the lines that are left"
-            )
-            self._show(words, RenumberingStatus.STOPPED)
-            raise ApplicationError(words, self.progress(), type="TooManyFailedRenumberings", non_retryable=True)
-
     async def _count(self) -> PoolLines:
         """Count the lines that hold a prefix of the pool."""
         left: PoolLines = await call(
@@ -286,13 +231,13 @@ class RenumberPool:
             attempt=ATTEMPT,
             attempts=ATTEMPTS,
         )
-        self._state.left = left
+        self._state.left, self._state.started_in_pass = left, 0
         self._state.began_at = self._state.began_at or left.at
         return left
 
     def _end(self, left: PoolLines) -> RenumberingProgress:
         for line in left.examples:
-            self._tell(line)
+            self._orders.tell(line)
         if self._stopped:
             self._show(f"{self._stopped}; orders that were started go on", RenumberingStatus.STOPPED)
         else:
@@ -308,10 +253,6 @@ class RenumberPool:
                 await workflow.wait_condition(lambda: bool(self._stopped), timeout=left)
         if words:
             self._show("looking for the next lines")
-
-    def _tell(self, line: str) -> None:
-        if len(self._state.problems) < SHOWN and line not in self._state.problems:
-            self._state.problems.append(line)
 
     def _describe_flight(self) -> str:
         orders = count_of(len(self._state.in_flight), "order is changing its line", "orders are changing their lines")
@@ -329,14 +270,3 @@ class RenumberPool:
 
     def _show_details(self) -> None:
         workflow.set_current_details(renumbering_table(self.progress()))
-
-
-async def _send(line: StartedRenumbering) -> bool:
-    """Start the order of the line. Return False if another operation of the subscriber, or this order, is running."""
-    try:
-        order = await start_order(line.order)
-    except WorkflowAlreadyStartedError:
-        return False
-    # The database says how the order ends. Python would report a failure that nobody has read.
-    order.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-    return True

@@ -57,6 +57,7 @@ async def renumber_pool(
         PoolRenumbering(
             pool_id=plan.pool_id,
             pool=name,
+            tenant=source.pool.tenant or "",
             purpose=source.pool.purpose,
             target=target,
             lines_per_hour=rate,

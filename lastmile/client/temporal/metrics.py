@@ -1,10 +1,11 @@
-"""Read from Temporal what the metrics snapshot needs: the parked runs and the state of the Schedules."""
+"""Read from Temporal what the metrics snapshot needs: parked runs, Schedules, and renumberings of pools."""
 
 from temporalio.client import Client
 
 from lastmile.client.errors import UnknownScheduleError
 from lastmile.client.schedules.manager import ScheduleManager
 from lastmile.client.schedules.plans import SCHEDULES, Plan
+from lastmile.client.temporal.renumbering_metrics import read_renumbering_metrics
 from lastmile.telemetry.snapshot import Sample, Snapshot
 from workflows.search_attributes import ATTENTION, TENANT
 
@@ -19,7 +20,7 @@ LAST_SUCCESS = "lastmile_schedule_last_success_timestamp_seconds"
 async def read_temporal_metrics(
     client: Client, task_queue: str, before: Snapshot | None
 ) -> tuple[dict[str, str], list[Sample]]:
-    """Return the tenants of the parked runs by run id, and the metrics of the Schedules of this task queue.
+    """Return the tenants of the parked runs by run id, and the metrics of this task queue's Schedules and renumberings.
 
     Raises `RPCError`. `before` remembers when a schedule last succeeded, where Temporal has deleted that run by now.
     """
@@ -32,6 +33,7 @@ async def read_temporal_metrics(
     samples: list[Sample] = []
     for plan in SCHEDULES:
         samples += await _schedule(client, manager, plan, known.get(plan.name))
+    samples += await read_renumbering_metrics(client, task_queue)
     return await _waiting(client), samples
 
 

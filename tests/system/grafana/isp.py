@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -13,14 +13,18 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from ipam.netbox import NetBox
 from ipam.pools import Pool, add_pool
 from lastmile.cli.demo.netbox import DemoNetBox
+from lastmile.client.operator_client import OperatorClient
 from lastmile.client.orders import Lastmile
+from lastmile.client.pool_renumbering import start_renumbering
 from lastmile.client.schedules.manager import ScheduleManager
 from lastmile.client.temporal.connection import connect
 from lastmile.contract import Operation, ResultStatus
 from lastmile.contract.addressing import Addressing, Purpose
+from lastmile.contract.pool_renumbering import PoolRenumbering
 from lastmile.db import Database
 from lastmile.devstack.prometheus import Prometheus
 from lastmile.devstack.stack import Stack
+from lastmile.fields.daily_window import DailyWindow
 from lastmile.radius.nas import NasRecord, add_nas
 from lastmile.subscribers.tenants import add_tenant
 from lastmile.telemetry.metrics import OUTCOMES
@@ -71,6 +75,7 @@ class Isp:
             await self._settled()
         await self._try_again()
         await self._settled()
+        await self._plan_a_renumbering()
         await self._break_a_promise(staying)
         await self._run_schedules("cleanup", "audit")
         await self._go_wrong(staying)
@@ -137,6 +142,26 @@ class Isp:
         await self._risen("lastmile_step_retries_total")
         await self._owner.execute("GRANT INSERT ON billing_services TO lastmile_app")
         await line
+
+    async def _plan_a_renumbering(self) -> None:
+        """A renumbering of acme's lines that waits for its window: none of them gets an order today."""
+        now = datetime.now(UTC)
+        later = DailyWindow(
+            start=(now + timedelta(hours=11)).time(), end=(now + timedelta(hours=12)).time(), zone="UTC"
+        )
+        pool = await self._owner.fetchval("SELECT id FROM pools WHERE name = $1 AND tenant_id = 'acme'", HOME.name)
+        request = PoolRenumbering(
+            pool_id=pool,
+            pool=HOME.name,
+            tenant="acme",
+            purpose=HOME.purpose,
+            target="metro",
+            lines_per_hour=200,
+            window=later,
+            overlap_hours=2,
+            failed_percent=5,
+        )
+        await start_renumbering(OperatorClient(self._lastmile.client, TASK_QUEUE), request)
 
     async def _lose_netbox(self) -> None:
         """Stop NetBox, so that a prefix is not reported."""

@@ -43,7 +43,8 @@ class Moment(Enum):
 class Death:
     """Where the worker dies; `refused_after` has an activity fail first, to begin a rollback."""
 
-    activity: str
+    activity: str | tuple[str, str]
+    """The type of the activity; or an order id, and the type of an activity of that order."""
     moment: Moment
     refused_after: str | None = None
 
@@ -108,7 +109,7 @@ async def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _die_at_commit(database: Database, name: str, nth: int) -> None:
+def _die_at_commit(database: Database, name: str | tuple[str, str], nth: int) -> None:
     commits = 0
 
     def at_commit() -> None:
