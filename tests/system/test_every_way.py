@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.workflows.every_way.cases import CASES, Case, Fault
+from tests.workflows.every_way.cases import CASES, SUSPENDED_CASES, Case, Fault
 from tests.workflows.every_way.run_cases import CaseTasks, differences, running_cases
 from tests.workflows.every_way.table import WAY
 from tests.workflows.test_every_way import OF_PREFIXES
@@ -26,16 +26,24 @@ ONCE_IN_CHANGES = {Fault.CANCEL_BEFORE, Fault.UNDO_RETRIED}
 
 
 def chosen(case: Case) -> bool:
-    """Return whether the case is played: all of provision and deprovision, some of each change, or every case."""
-    if EVERY_CASE or case.operation in ("provision", "deprovision"):
+    """Return whether the case is played: all of provision and deprovision, some of each change, or every case.
+
+    Of an order for a suspended line: one undo of all steps.
+    """
+    if EVERY_CASE:
+        return True
+    if case.suspended:
+        return case.fault is Fault.UNDO_ONCE and case.activity == case.last
+    if case.operation in ("provision", "deprovision"):
         return True
     if case.fault in ONCE_IN_CHANGES:
         return case.activity == case.last
     return case.fault in OF_CHANGES and not case.repeats
 
 
-# The others are in tests/workflows/test_every_way.py.
+# The other cases of lines in service are in tests/workflows/test_every_way.py.
 SELECTED = [case for case in CASES if case.activity not in OF_PREFIXES and chosen(case)]
+SELECTED += filter(chosen, SUSPENDED_CASES)
 
 
 @pytest.fixture(scope="module")

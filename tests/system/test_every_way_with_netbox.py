@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection
 
 import pytest
 
-from tests.workflows.every_way.cases import CASES, Case, Fault
+from tests.workflows.every_way.cases import CASES, SUSPENDED_CASES, Case, Fault
 from tests.workflows.every_way.netbox_pools import AWAY, DELEGATED, DIRECT, netbox_pools
 from tests.workflows.every_way.run_cases import CaseTasks, differences, running_cases
 
@@ -34,7 +34,7 @@ def selected(activities: Collection[str]) -> list[Case]:
     """
     cases = [case for case in CASES if case.activity in activities]
     if EVERY_CASE:
-        return cases
+        return [*cases, *(case for case in SUSPENDED_CASES if case.activity in activities)]
     cases = [case for case in cases if case.fault not in OF_THE_SAGA]
     return [
         case

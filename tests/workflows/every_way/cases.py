@@ -1,14 +1,14 @@
 """Every way a run can go: each activity of each operation, times each fault, and the ends that the rules allow."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from tests.workflows.every_way.rules import OPERATIONS
+from tests.workflows.every_way.rules import ON_SUSPENDED_LINES, OPERATIONS
 from tests.workflows.every_way.rules.findings import findings
 from tests.workflows.every_way.rules.rule import CLOSE, OPEN, PREVIOUS, VERIFY, Facts, Flow, Rule
 
-__all__ = ["CASES", "ENDINGS", "Case", "End", "Fault"]
+__all__ = ["CASES", "ENDINGS", "SUSPENDED_CASES", "Case", "End", "Fault"]
 
 
 OF_REPLACEMENTS = ("begin_replacement", "revoke_replaced_addresses", "release_replaced_addresses")
@@ -96,13 +96,16 @@ class Case:
     operation: str
     activity: str
     fault: Fault
+    suspended: bool = False
+    """Whether the line is suspended. `resume` needs such a line, and does not say so."""
 
     def __str__(self) -> str:
-        return f"{self.operation}-{self.activity}-{self.fault.name.lower()}"
+        name = f"{self.operation}-{self.activity}-{self.fault.name.lower()}"
+        return f"suspended-{name}" if self.suspended else name
 
     @property
     def flow(self) -> Flow:
-        return OPERATIONS[self.operation]
+        return (ON_SUSPENDED_LINES if self.suspended else OPERATIONS)[self.operation]
 
     @property
     def rule(self) -> Rule | None:
@@ -228,7 +231,7 @@ class Case:
             status,
             steps,
             facts,
-            findings(self.operation, status, facts),
+            findings(self.operation, status, facts, self.flow.begins_with),
             because=failing if abandoned else "",
             parked=tuple(parked),
         )
@@ -295,22 +298,24 @@ class Case:
             status,
             steps,
             facts,
-            findings(self.operation, status, facts),
+            findings(self.operation, status, facts, self.flow.begins_with),
             because=failing or "cancelled",
             parked=tuple(parked),
             untouched=facts == self.flow.begins_with,
         )
 
 
-def _every() -> Iterator[Case]:
-    for operation, flow in OPERATIONS.items():
+def _every(flows: Mapping[str, Flow], *, suspended: bool) -> Iterator[Case]:
+    for operation, flow in flows.items():
         for activity in flow.activities:
             for fault in Fault:
-                if (case := Case(operation, activity, fault)).applies:
+                if (case := Case(operation, activity, fault, suspended)).applies:
                     yield case
 
 
-CASES = tuple(_every())
+CASES = tuple(_every(OPERATIONS, suspended=False))
+SUSPENDED_CASES = tuple(_every(ON_SUSPENDED_LINES, suspended=True))
+"""The cases of the operations that a suspended line allows too."""
 
 
 _FAMILIES_OF_CHANGES = {"refused", "worker_lost", "cancel"}

@@ -350,9 +350,9 @@ _WORDS: dict[str, Callable[[Any], str]] = {
 
 
 def _group(name: str) -> str:
-    if not name.startswith(PLAN.name):
-        return "group of the new plan"
-    return "group suspended" if ":" in name else "group"
+    if name.startswith(PLAN.name):
+        return "group suspended" if ":" in name else "group"
+    return "suspended group of the new plan" if ":" in name else "group of the new plan"
 
 
 def _replaced(row: Any) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import pytest
 
 from tests.workflows.every_way.cases import Case, Fault
-from tests.workflows.every_way.rules import OPERATIONS
+from tests.workflows.every_way.rules import ON_SUSPENDED_LINES, OPERATIONS
 
 __all__ = ["WAY", "seen_in", "table"]
 
@@ -35,11 +35,12 @@ def _part(seen: Mapping[str, str], faults: list[Fault]) -> Iterator[str]:
     heads = [_wrapped(fault.words) for fault in faults]
     for line in range(max(map(len, heads))):
         yield " " * 26 + "".join(f"{head[line] if line < len(head) else '':<{WIDTH}}" for head in heads)
-    for operation, flow in OPERATIONS.items():
-        yield f"{operation}"
-        for activity in flow.activities:
-            cells = [seen.get(str(Case(operation, activity, fault)), NONE) for fault in faults]
-            yield f"  {activity:<24}" + "".join(f"{cell:<{WIDTH}}" for cell in cells)
+    for suspended, flows in ((False, OPERATIONS), (True, ON_SUSPENDED_LINES)):
+        for operation, flow in flows.items():
+            yield f"{operation} of a suspended line" if suspended else operation
+            for activity in flow.activities:
+                cells = [seen.get(str(Case(operation, activity, fault, suspended)), NONE) for fault in faults]
+                yield f"  {activity:<24}" + "".join(f"{cell:<{WIDTH}}" for cell in cells)
     yield ""
 
 

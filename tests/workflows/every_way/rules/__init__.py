@@ -16,9 +16,10 @@ from tests.workflows.every_way.rules.line_changes import (
 )
 from tests.workflows.every_way.rules.replacements import CHANGE_ADDRESSING, RENUMBER
 from tests.workflows.every_way.rules.rule import Flow
+from tests.workflows.every_way.rules.suspended_lines import ON_SUSPENDED_LINES
 from tests.workflows.every_way.rules.suspensions import RESUME, SUSPEND
 
-__all__ = ["OPERATIONS"]
+__all__ = ["ON_SUSPENDED_LINES", "OPERATIONS"]
 
 OPERATIONS: Mapping[str, Flow] = {
     "provision": PROVISION,

@@ -15,11 +15,14 @@ _MADE_BY = {
     "suspend": {"suspended: walled_garden"},
 }
 _PUT_OUT = {"billing suspended", "onu out of service", "cpe out of service"}
-_NOT_DOWN = {"subscriber", "network profile", "account", "prefix active", "prefix revoked"}
+_NOT_DOWN = {"subscriber", "network profile", "account", "prefix active", "prefix suspended", "prefix revoked"}
 
 
-def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
-    """What the audit has to say, and how often: of an order with this end in its row, and these facts left."""
+def findings(operation: str, order: str, facts: Facts, before: Facts) -> dict[str, int]:
+    """What the audit has to say, and how often: of an order with this end in its row, and these facts left.
+
+    `before`: the facts from which the order began.
+    """
     ended = order in ("completed", "degraded", "abandoned")
     taken_back = order in ("rolled_back", "partly_rolled_back")
     settled = order in ("completed", "degraded") or (operation != "provision" and taken_back)
@@ -32,17 +35,18 @@ def findings(operation: str, order: str, facts: Facts) -> dict[str, int]:
     found = {
         "other_device": sum(other) if operation == "replace_device" and (ended or taken_back) else 0,
         "other_plan": (ended or taken_back)
-        and ("group of the new plan" in facts) != ("billing active for the new plan" in facts),
-        "not_in_radius": "prefix active" in facts and "reply item" not in facts,
+        and any("group of the new plan" in fact for fact in facts)
+        != any(fact.endswith("for the new plan") for fact in facts),
+        "not_in_radius": bool(facts & {"prefix active", "prefix suspended"}) and "reply item" not in facts,
         "not_active": ended and "prefix allocated" in facts,
         "not_released": order not in ("running", "rolling_back")
         and len(facts & {"prefix revoked", "replaced prefix revoked"}),
         "endless_overlap": order not in ("running", "rolling_back")
-        and len(facts & {"replaced prefix active", "replaced prefix revoked"}),
+        and sum(fact.startswith("replaced prefix ") for fact in facts),
         "blocked_in_service": provisioned and "account blocked" in facts,
         "billed_without_line": order not in ("running", "rolling_back") and "billing active" in facts and out,
         "left_behind": len(facts & made) if taken_back else 0,
-        "left_suspended": len(facts & _PUT_OUT) if operation == "deprovision" and taken_back else 0,
+        "left_suspended": len((facts & _PUT_OUT) - before) if operation == "deprovision" and taken_back else 0,
         "not_terminated": operation == "deprovision" and ended and order != "abandoned" and bool(facts & _NOT_DOWN),
         "terminated_order": order == "abandoned",
         "half_suspended": bool(facts & _against(operation, facts)) if ended or taken_back else 0,

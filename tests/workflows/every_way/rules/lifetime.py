@@ -68,7 +68,7 @@ DEPROVISION = Flow(
         Rule(
             "archive_subscriber",
             "subscriber archived, billing ended",
-            goes="subscriber, billing active, billing suspended",
+            goes="subscriber, billing active, billing suspended, suspended: walled_garden",
         ),
     ),
     pivot="revoke_ipv6_lifecycle",
