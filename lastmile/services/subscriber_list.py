@@ -95,7 +95,7 @@ _LIST = (
         billing_services,
         (billing_services.c.subscriber_id == subscribers.c.id) & (billing_services.c.status != "ended"),
     )
-    .where(subscribers.c.id == _NEWEST_ID)
+    .where(or_(subscribers.c.archived_at.is_(None), subscribers.c.id == _NEWEST_ID))
     .order_by(subscribers.c.tenant_id, subscribers.c.ref)
 )
 
