@@ -134,7 +134,7 @@ async def test_chaos_with_netbox_leaves_no_duplicate_and_no_leak(env: DirectEnv,
     await env.pool("2001:db8:4000::/44", "rests", **way.more)
     await env.pool("2001:db8:5000::/44", "goes", on_release=OnRelease.DELETE, **way.more)
     env.server.faults.chance(LOST, 0.2)
-    env.server.faults.chance(CUT, 0.05)
+    env.server.faults.chance(CUT, 0.2)
     place = (owner_url, env.server.url, env.server.token, READ_TIMEOUT)
     with StepWorkers.running(WORKERS, *place) as workers:
         chaos = Chaos(env, workers)
