@@ -42,6 +42,8 @@ class Verdict(StrEnum):
 VERDICTS: Mapping[type[NonRetryableError], Verdict] = {
     subscribers.UnknownTenantError: Verdict.REFUSED,
     subscribers.UnknownSubscriberError: Verdict.REFUSED,
+    subscribers.UnknownCustomerError: Verdict.REFUSED,
+    subscribers.CustomerInServiceError: Verdict.REFUSED,
     subscribers.RecordConflictError: Verdict.REFUSED,
     subscribers.LineDiffersError: Verdict.REFUSED,
     subscribers.LineStateError: Verdict.REFUSED,

@@ -116,8 +116,8 @@ BEGIN
     SET value = value || jsonb_build_object('before', lastmile_without_personal_data(value -> 'before'),
                                             'after', lastmile_without_personal_data(value -> 'after'))
     FROM customers c
-    WHERE p.tenant_id = tenant AND p.step = 'update_customer' AND p.value ->> 'customer_id' = c.id::text
-      AND c.tenant_id = tenant AND c.ref = customer;
+    WHERE c.tenant_id = tenant AND c.ref = customer
+      AND p.tenant_id = tenant AND p.value ->> 'customer_id' = c.id::text AND p.value ? 'before';
 END $$;
 COMMENT ON FUNCTION lastmile_forget_customer IS
     'Delete the personal data of a customer of the transaction''s tenant, in the audit log too. The references stay.';
