@@ -9,11 +9,19 @@ from lastmile.api.context import ApiContext
 from lastmile.api.openapi import describe
 from lastmile.api.problem_handlers import add_problem_handlers
 from lastmile.api.requests import RequestMiddleware
-from lastmile.api.routers import delegations, health, ipv6_lifecycle, pages, subscribers
+from lastmile.api.routers import attention, delegations, health, ipv6_lifecycle, orders, pages, subscribers
 
 __all__ = ["create_app"]
 
-ROUTERS = (health.router, pages.router, subscribers.router, delegations.router, ipv6_lifecycle.router)
+ROUTERS = (
+    health.router,
+    pages.router,
+    orders.router,
+    attention.router,
+    subscribers.router,
+    delegations.router,
+    ipv6_lifecycle.router,
+)
 
 
 def create_app(context: ApiContext | None = None) -> FastAPI:

@@ -8,6 +8,8 @@ from starlette.requests import HTTPConnection
 
 from lastmile.api.auth.gate import Gate
 from lastmile.client.operator_client import OperatorClient
+from lastmile.client.order_acceptance import OrderAcceptance
+from lastmile.client.order_watch import OrderWatch
 from lastmile.db import Database
 from lastmile.settings import Settings
 from lastmile.telemetry.readiness import Readiness
@@ -25,6 +27,8 @@ class ApiContext:
     """Connects with its first request: the API accepts orders while Temporal is away."""
     readiness: Readiness
     gate: Gate
+    acceptance: OrderAcceptance
+    watch: OrderWatch
 
 
 def _context(connection: HTTPConnection) -> ApiContext:

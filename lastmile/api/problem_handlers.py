@@ -20,6 +20,7 @@ from lastmile.client.errors import (
     NotScheduledError,
     OrderIdReusedError,
     OrderRefusedError,
+    PastPivotError,
     RunLostError,
 )
 from lastmile.client.temporal.connection import TemporalUnreachableError
@@ -36,6 +37,7 @@ SLUGS: Mapping[type[Exception], str] = {
     AlreadyRunningError: "subscriber-busy",
     OrderIdReusedError: "order-id-reused",
     OrderRefusedError: "conflict",
+    PastPivotError: "past-the-pivot",
     NotRunningError: "not-running",
     RunLostError: "conflict",
     NotScheduledError: "not-scheduled",
@@ -62,12 +64,21 @@ def to_problem(failure: Exception) -> ProblemError | None:
         return failure
     for kind in type(failure).__mro__:
         if slug := SLUGS.get(kind):
-            return ProblemError(slug, str(failure))
-    if isinstance(failure, RPCError) and failure.status in AWAY:
+            return ProblemError(slug, str(failure), running=_in_the_way(failure))
+    never_connected = isinstance(failure, RuntimeError) and str(failure).startswith("Failed client connect")
+    if never_connected or (isinstance(failure, RPCError) and failure.status in AWAY):
         return ProblemError("unavailable", "Temporal does not answer: nothing was changed by this request there.")
     if isinstance(failure, DATABASE_FAILURES) and describe_failure(failure) and (words := explain(failure)):
         return ProblemError("unavailable", f"The database cannot be used: {words}")
     return None
+
+
+def _in_the_way(failure: Exception) -> dict[str, str] | None:
+    """Return the order that is in the way, where the failure knows one."""
+    if not isinstance(failure, AlreadyRunningError) or not failure.order_id:
+        return None
+    href = f"/v1/orders/{failure.order_id}"
+    return {"order_id": failure.order_id, "operation": failure.operation, "href": href}
 
 
 def add_problem_handlers(app: FastAPI) -> None:

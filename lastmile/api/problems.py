@@ -73,6 +73,12 @@ _TYPES = (
     ProblemType(
         "wrong-state", 409, "The order does not fit the state of the line", "The detail says which order comes first."
     ),
+    ProblemType(
+        "past-the-pivot",
+        409,
+        "The order is past its point of no return",
+        "Wait for its end. Then send the order that undoes it, for example `deprovision`.",
+    ),
     ProblemType("not-running", 409, "No order is running", "Read the order: it has ended, or has not started."),
     ProblemType(
         "not-scheduled", 409, "The order waits for no date", "Only an order that has not started can be moved."

@@ -23,6 +23,8 @@ from lastmile.api.auth.gate import open_gate
 from lastmile.api.context import ApiContext
 from lastmile.client.credentials import CredentialStore
 from lastmile.client.operator_client import OperatorClient
+from lastmile.client.order_acceptance import OrderAcceptance
+from lastmile.client.order_watch import OrderWatch
 from lastmile.client.temporal.connection import connect
 from lastmile.client.temporal.settings import InvalidTemporalSettingsError
 from lastmile.db import Database
@@ -113,7 +115,10 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ApiContext:
     credentials = CredentialStore(str(settings.database_url), settings.key_ring)
     temporal = OperatorClient(client, settings.task_queue, credentials)
     checks = {"database": partial(_look_at_database, database), "temporal": partial(_look_at_temporal, temporal)}
-    return ApiContext(settings, database, temporal, Readiness(asyncio.get_running_loop(), checks), gate)
+    readiness = Readiness(asyncio.get_running_loop(), checks)
+    acceptance = await stack.enter_async_context(OrderAcceptance(database, temporal.orders, settings.key_ring))
+    watch = await stack.enter_async_context(OrderWatch(database, temporal.orders))
+    return ApiContext(settings, database, temporal, readiness, gate, acceptance, watch)
 
 
 async def _look_at_database(database: Database) -> str:

@@ -11,6 +11,7 @@ __all__ = [
     "NotScheduledError",
     "OrderIdReusedError",
     "OrderRefusedError",
+    "PastPivotError",
     "RenumberingStoppedError",
     "RunLostError",
     "RunStuckError",
@@ -43,6 +44,10 @@ class OrderRefusedError(ClientError):
 
 class NotRunningError(ClientError):
     """No order of this subscriber is running, or none is parked."""
+
+
+class PastPivotError(ClientError):
+    """The order has passed its point of no return: it can only go forward."""
 
 
 class RunStuckError(ClientError):

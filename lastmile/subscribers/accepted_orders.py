@@ -288,7 +288,7 @@ async def refuse_accepted_order(connection: TenantConnection, order_id: str, dig
 async def cancel_accepted_order(connection: TenantConnection, order_id: str, digest: str, reason: str) -> bool:
     """Record that the order was cancelled, and drop its body. Return False where it does not wait any more.
 
-    The transaction needs `OPENING_FENCE`: otherwise a workflow could open the order at the same moment.
+    The transaction needs `OPENING_FENCE` or `CANCELLING_FENCE`: otherwise a workflow could open the order meanwhile.
     """
     return await _end(connection, order_id, digest, AcceptedState.CANCELLED, reason)
 

@@ -23,6 +23,7 @@ from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, Un
 from lastmile.subscribers.tables import accepted_orders, orders
 
 __all__ = [
+    "CANCELLING_FENCE",
     "CLOSING_FENCE",
     "COMPENSATION_FENCE",
     "OPENING_FENCE",
@@ -333,9 +334,13 @@ def _ended(order_id: str) -> OrderFencedError:
 # The order of the transaction. Row-level security leaves the orders of its tenant.
 _THIS_ORDER = "order_id = current_setting('lastmile.order')"
 
+_SUBSCRIBER_KEY = (
+    "hashtextextended('lastmile.order/'"
+    " || current_setting('lastmile.tenant') || '/' || current_setting('lastmile.subscriber'), 0)"
+)
+
 OPENING_FENCE = Fence(
-    "SELECT pg_advisory_xact_lock(hashtextextended('lastmile.order/'"
-    " || current_setting('lastmile.tenant') || '/' || current_setting('lastmile.subscriber'), 0))",
+    f"SELECT pg_advisory_xact_lock({_SUBSCRIBER_KEY})",
     _ended,  # never: the statement always finds a row
 )
 """Lets no other order of the subscriber be opened until the transaction ends.
@@ -343,6 +348,12 @@ OPENING_FENCE = Fence(
 An activity of a terminated run can still be inserting its order and its first records. The next order waits for it,
 finds that order, and supersedes it.
 """
+
+CANCELLING_FENCE = Fence(
+    f"SELECT FROM (SELECT pg_try_advisory_xact_lock({_SUBSCRIBER_KEY}) AS locked) tried WHERE locked",
+    lambda order_id: OrderFencedError(f"An order of the subscriber of order {order_id} is being opened."),
+)
+"""As `OPENING_FENCE`, but refuses at once where an order of the subscriber is being opened: that can take seconds."""
 
 STEP_FENCE = Fence(f"SELECT FROM orders WHERE {_THIS_ORDER} AND status = 'running' FOR SHARE", _not_running)
 """Locks the running order, so that no compensation of the order acts before the step's transaction ends."""

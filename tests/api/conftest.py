@@ -12,6 +12,8 @@ from lastmile.api.app import create_app
 from lastmile.api.auth.gate import open_gate
 from lastmile.api.context import ApiContext
 from lastmile.client.operator_client import OperatorClient
+from lastmile.client.order_acceptance import OrderAcceptance
+from lastmile.client.order_watch import OrderWatch
 from lastmile.db import Database
 from lastmile.settings import Settings
 from lastmile.telemetry.readiness import Readiness
@@ -22,8 +24,13 @@ async def context(database: Database, temporal_client: Client) -> AsyncIterator[
     """Return the context of an API with tenants and pools in its database."""
     settings = Settings()
     temporal = OperatorClient(temporal_client, "nobody-works-here")
-    async with open_gate(settings, database) as gate:
-        yield ApiContext(settings, database, temporal, Readiness(asyncio.get_running_loop(), {}), gate)
+    readiness = Readiness(asyncio.get_running_loop(), {})
+    async with (
+        open_gate(settings, database) as gate,
+        OrderAcceptance(database, temporal.orders) as acceptance,
+        OrderWatch(database, temporal.orders) as watch,
+    ):
+        yield ApiContext(settings, database, temporal, readiness, gate, acceptance, watch)
 
 
 @pytest.fixture

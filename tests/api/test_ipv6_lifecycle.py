@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -13,7 +13,6 @@ import pytest
 from pyrad.packet import CoARequest
 from temporalio.client import Client
 
-from lastmile.api.auth.gate import open_gate
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.context import ApiContext
 from lastmile.audit.audit import check
@@ -24,7 +23,6 @@ from lastmile.db import Database
 from lastmile.devstack.nas import ScriptedNas
 from lastmile.services.api_keys import NewApiKey, PrincipalKind, create_api_key
 from lastmile.settings import Settings
-from lastmile.telemetry.readiness import Readiness
 from tests.support.faults import Faults, Gate, alone
 from tests.support.orders import Orders, log_in
 from tests.workflows.conftest import authorization, client, faults, lastmile, nas, orders, settings, worker
@@ -36,11 +34,9 @@ ROUNDS = 500 if "LASTMILE_EVERY_CASE" in os.environ else 4
 
 
 @pytest.fixture
-async def context(database: Database, client: Client, settings: Settings) -> AsyncIterator[ApiContext]:
+def context(context: ApiContext, client: Client, settings: Settings) -> ApiContext:
     """Return the context of an API whose orders the test's worker runs."""
-    async with open_gate(settings, database) as gate:
-        readiness = Readiness(asyncio.get_running_loop(), {})
-        yield ApiContext(settings, database, OperatorClient(client, settings.task_queue), readiness, gate)
+    return replace(context, settings=settings, temporal=OperatorClient(client, settings.task_queue))
 
 
 class Line:

@@ -70,6 +70,8 @@ COMMENT ON COLUMN orders.result IS 'What the workflow returned; NULL while the o
 CREATE INDEX orders_by_subscriber ON orders (tenant_id, subscriber_ref, created_at);
 COMMENT ON INDEX orders_by_subscriber IS
     'The history of a subscriber, and the audit''s "last order of each subscriber".';
+CREATE INDEX orders_by_time ON orders (tenant_id, created_at, order_id);
+COMMENT ON INDEX orders_by_time IS 'The list of orders, newest first, by pages.';
 CREATE INDEX orders_open ON orders (tenant_id, created_at) WHERE status IN ('running', 'rolling_back');
 COMMENT ON INDEX orders_open IS
     'The metric of the oldest open order; deleting ended delegations, which spares open orders.';

@@ -1,0 +1,259 @@
+"""Orders: send, list, read, cancel, move, and decide about a parked step."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lastmile.api.auth.permissions import Permission
+from lastmile.api.auth.principal import Principal
+from lastmile.api.auth.requirements import requires
+from lastmile.api.auth.tenants import TenantQuery, one_tenant, one_tenant_or_all
+from lastmile.api.context import ApiContext, Context
+from lastmile.api.order_events import order_events
+from lastmile.api.order_models import DryRun, MovedOrder, Order, OrderReason, OrderRequest, to_order
+from lastmile.api.pagination import PageOf, Paging
+from lastmile.api.parameters import FilterText
+from lastmile.api.problems import ProblemError, Violation
+from lastmile.client.decisions import decide
+from lastmile.client.order_steering import cancel_order, move_order, read_progress
+from lastmile.contract import Decision
+from lastmile.contract.lines import Reference
+from lastmile.contract.orders import Operation, Reason
+from lastmile.fields.scalars import Moment
+from lastmile.services.dry_run import dry_run
+from lastmile.services.order_files.reader import NumberedOrder
+from lastmile.services.order_records import OrderFilter, OrderRecord, find_order_record, list_order_records
+from lastmile.subscribers.accepted_orders import AcceptedState
+from lastmile.subscribers.orders import OrderStatus
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/orders", tags=["orders"])
+
+Reader = Annotated[Principal, requires(Permission.ORDERS_READ)]
+Writer = Annotated[Principal, requires(Permission.ORDERS_WRITE)]
+Operator = Annotated[Principal, requires(Permission.OPS_STEER)]
+OrderId = Annotated[Reference, Path(description="The id of the order.")]
+Status = AcceptedState | OrderStatus
+
+OPEN = {OrderStatus.RUNNING, OrderStatus.ROLLING_BACK}
+LONGEST_WAIT = 30
+PROGRESS_SECONDS = 3
+"""How long a worker may take to answer for the steps of a running order."""
+WAIT_PAUSE = 0.1
+_PREFERENCE = re.compile(r"(?:^|,)\s*(?:(dry-run)|wait\s*=\s*\"?([0-9]{1,9})\"?)\s*(?=[,;]|$)", re.IGNORECASE)
+
+Prefer = Annotated[
+    str | None,
+    Header(
+        max_length=200,
+        description=f"`dry-run`: answer with the plan, and do nothing. `wait=N`: wait for the end of the order, for at "
+        f"most N seconds (at most {LONGEST_WAIT}).",
+    ),
+]
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses={
+        200: {"description": "The same order again, an order that ended in time, or the plan of a dry run."},
+        202: {"description": "The order is accepted, and is not lost: the work goes on."},
+    },
+)
+async def send_order(
+    context: Context,
+    caller: Writer,
+    body: Annotated[OrderRequest, Body()],
+    response: Response,
+    prefer: Prefer = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=64, description="The order id where the body has none."),
+    ] = None,
+    tenant: TenantQuery = None,
+) -> Order | DryRun:
+    """Accept an order. The same order again returns its status, or its result."""
+    order_id = body.order_id or idempotency_key
+    if order_id is None:
+        missing = Violation(detail="is missing, and so is the header Idempotency-Key", pointer="/order_id")
+        raise ProblemError(
+            "invalid", "An order needs an id of its own, which makes it safe to send it again.", errors=[missing]
+        )
+    owner = one_tenant(caller, body.tenant or tenant)
+    try:
+        order = to_order(body, tenant=owner, order_id=order_id, requested_by=caller.subject[:100])
+    except ValidationError as failure:
+        found = [
+            {**one, "loc": ("body", *one["loc"])} for one in failure.errors(include_url=False, include_input=False)
+        ]
+        raise RequestValidationError(found) from None
+    preferences = [match.groups() for match in _PREFERENCE.finditer(prefer or "")]
+    if any(plan_only for plan_only, _ in preferences):
+        (plan,) = await dry_run(context.database, [NumberedOrder(1, order)])
+        response.status_code, response.headers["Preference-Applied"] = 200, "dry-run"
+        return DryRun.model_validate(plan.as_json())
+    acceptance = await context.acceptance.accept(order, body.when_busy)
+    answer = Order.accepted(acceptance)
+    seconds = min(max((int(wait) for _, wait in preferences), default=0), LONGEST_WAIT)
+    if seconds and acceptance.result is None:
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+        answer = await _wait(context, answer, seconds)
+    response.headers["Location"] = answer.href
+    response.status_code = 200 if answer.result is not None or not acceptance.new else 202
+    return answer
+
+
+async def _wait(context: ApiContext, answer: Order, seconds: int) -> Order:
+    """Return the order when it has ended, or after these seconds."""
+    end = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end:
+        record = await find_order_record(context.database, answer.tenant, answer.order_id)
+        if record is not None:
+            answer = Order.recorded(record)
+            if record.result is not None or record.status in (AcceptedState.REFUSED, AcceptedState.CANCELLED):
+                break
+        await asyncio.sleep(WAIT_PAUSE)
+    return answer
+
+
+@router.get("")
+async def get_orders(
+    context: Context,
+    caller: Reader,
+    paging: Paging,
+    tenant: TenantQuery = None,
+    status: Annotated[list[Status], Query()] = [],  # noqa: B006
+    operation: Annotated[list[Operation], Query()] = [],  # noqa: B006
+    subscriber: Annotated[list[Reference], Query()] = [],  # noqa: B006
+    requested_by: Annotated[list[FilterText], Query()] = [],  # noqa: B006
+    created_at__gte: Moment | None = None,
+    created_at__lte: Moment | None = None,
+) -> PageOf[OrderRecord]:
+    """List accepted, running and ended orders, the newest first. A repeated filter means any of its values."""
+    wanted = OrderFilter(status, operation, subscriber, requested_by, created_at__gte, created_at__lte)
+    page = await list_order_records(context.database, one_tenant_or_all(caller, tenant), paging.request, wanted)
+    return paging.answer(page)
+
+
+@router.get("/{order_id}")
+async def get_order(context: Context, caller: Reader, order_id: OrderId, tenant: TenantQuery = None) -> Order:
+    """Read an order: its steps as they are now while it runs, and its result once it has ended."""
+    record = await _find(context, one_tenant(caller, tenant), order_id)
+    order = Order.recorded(record)
+    if record.status not in OPEN:
+        return order
+    asked = read_progress(context.temporal.orders, record.tenant, record.subscriber_ref, order_id)
+    try:
+        return order.with_progress(await asyncio.wait_for(asked, PROGRESS_SECONDS))
+    except TimeoutError:
+        return order.with_progress(None)
+
+
+async def _followed(context: Context, caller: Reader, order_id: OrderId, tenant: TenantQuery = None) -> OrderRecord:
+    return await _find(context, one_tenant(caller, tenant), order_id)
+
+
+@router.get(
+    "/{order_id}/events",
+    response_class=EventSourceResponse,
+    responses={200: {"description": "`step`, `parked` and `ended`, each once. The stream ends with the order."}},
+)
+async def follow_order(
+    context: Context,
+    record: Annotated[OrderRecord, Depends(_followed)],
+    last_event_id: Annotated[
+        str | None, Header(max_length=200, description="The id of the last event that you got.")
+    ] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow an order by server-sent events."""
+    async for event in order_events(context.watch, record.tenant, record.order_id, last_event_id):
+        yield event
+
+
+@router.post("/{order_id}/cancel", status_code=202, responses={200: {"description": "The order had not begun."}})
+async def cancel(
+    context: Context,
+    caller: Writer,
+    order_id: OrderId,
+    body: OrderReason,
+    response: Response,
+    tenant: TenantQuery = None,
+) -> Order:
+    """Cancel an order: before it begins at once; until its point of no return by rolling it back."""
+    record = await _find(context, one_tenant(caller, tenant), order_id)
+    if await cancel_order(
+        context.database,
+        context.temporal.orders,
+        record.tenant,
+        order_id,
+        actor=caller.subject[:100],
+        reason=body.reason,
+    ):
+        response.status_code = 200
+    return Order.recorded(await _find(context, record.tenant, order_id))
+
+
+@router.patch("/{order_id}")
+async def move(
+    context: Context, caller: Writer, order_id: OrderId, body: MovedOrder, tenant: TenantQuery = None
+) -> Order:
+    """Change the time at which a scheduled order starts."""
+    record = await _find(context, one_tenant(caller, tenant), order_id)
+    if body.not_before <= datetime.now(UTC):
+        past = Violation(detail="must be in the future", pointer="/not_before")
+        raise ProblemError("invalid", "The order cannot start in the past.", errors=[past])
+    if record.status != AcceptedState.SCHEDULED:
+        raise ProblemError("not-scheduled", f"Order {order_id} is {record.status.replace('_', ' ')}.")
+    await move_order(
+        context.database,
+        context.temporal.orders,
+        record.tenant,
+        order_id,
+        body.not_before,
+        actor=caller.subject[:100],
+    )
+    return Order.recorded(await _find(context, record.tenant, order_id))
+
+
+class OrderDecision(BaseModel):
+    """A decision about the parked step of an order."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    decision: Literal["retry", "skip", "abandon"]
+    why: Reason
+    step: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")] | None = None
+
+
+class Decided(BaseModel):
+    """The answer of a run to a decision."""
+
+    order: str
+    done: str
+
+
+@router.post("/{order_id}/decision")
+async def decide_order(
+    context: Context, caller: Operator, order_id: OrderId, body: OrderDecision, tenant: TenantQuery = None
+) -> Decided:
+    """Decide about the parked step: `retry` it, `skip` it, or `abandon` the order as it stands."""
+    record = await _find(context, one_tenant(caller, tenant), order_id)
+    if record.status not in OPEN:
+        raise ProblemError("not-running", f"Order {order_id} is {record.status.replace('_', ' ')}, and is not parked.")
+    decision = Decision(by=caller.subject[:100], why=body.why, step=body.step)
+    order, done = await decide(context.temporal, record.tenant, record.subscriber_ref, body.decision, decision)
+    return Decided(order=order, done=done)
+
+
+async def _find(context: ApiContext, tenant: str, order_id: str) -> OrderRecord:
+    if (record := await find_order_record(context.database, tenant, order_id)) is None:
+        raise ProblemError("not-found", f"There is no order {order_id}.")
+    return record

@@ -1,0 +1,138 @@
+"""Orders as the database knows them, accepted and opened ones together: one order, and the list by pages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import text
+
+from lastmile.contract import OrderResult
+from lastmile.contract.orders import Operation
+from lastmile.db import Database
+from lastmile.services.pages import Page, PageRequest, page_of, reading
+
+__all__ = ["OrderFilter", "OrderRecord", "find_order_record", "find_order_records", "list_order_records"]
+
+
+class OrderRecord(BaseModel):
+    """An order: accepted, opened by a workflow, or ended."""
+
+    tenant: str
+    order_id: str
+    operation: Operation
+    subscriber_ref: str
+    status: str
+    """`waiting`, `scheduled`, `refused` or `cancelled` before a workflow opens the order. Then `running`,
+    `rolling_back` or how the order ended."""
+    reason: str
+    """Why the order was refused, cancelled, rolled back or abandoned; otherwise empty."""
+    requested_by: str | None
+    created_at: datetime
+    """When the order was accepted; once it is opened, when a workflow opened it."""
+    not_before: datetime | None
+    """When a scheduled order starts."""
+    finished_at: datetime | None
+    result: OrderResult | None
+    """What the order did; null while it has not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFilter:
+    """The orders to list. Each condition holds; one of the values of a condition is enough."""
+
+    status: Sequence[str] = ()
+    operation: Sequence[Operation] = ()
+    subscriber: Sequence[str] = ()
+    requested_by: Sequence[str] = ()
+    created_from: datetime | None = None
+    created_until: datetime | None = None
+
+
+_OPENED = """
+    SELECT tenant_id AS tenant, order_id, operation, subscriber_ref, status,
+           coalesce(result ->> 'reason', '') AS reason, requested_by, created_at,
+           NULL::timestamptz AS not_before, finished_at, result
+    FROM orders
+"""
+_ACCEPTED = """
+    SELECT tenant_id AS tenant, order_id, operation, subscriber_ref, state AS status, coalesce(reason, '') AS reason,
+           requested_by, accepted_at AS created_at, not_before, NULL::timestamptz AS finished_at, NULL::jsonb AS result
+    FROM accepted_orders
+"""
+_FIND = text(f"{_OPENED} WHERE order_id = :order_id UNION ALL {_ACCEPTED} WHERE order_id = :order_id LIMIT 1")
+
+
+_ASKED = """(tenant_id, order_id) IN (
+    SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:order_ids AS text[])))"""
+_FIND_ALL = text(f"{_OPENED} WHERE {_ASKED} UNION ALL {_ACCEPTED} WHERE {_ASKED}")
+
+
+def _page_in(status: str, at: str) -> str:
+    """Return the conditions, the order and the limit of the page in one table: its index has the order."""
+    return f"""
+        WHERE tenant_id = t.id
+          AND (CAST(:statuses AS text[]) = '{{}}' OR {status} = ANY(CAST(:statuses AS text[])))
+          AND (CAST(:operations AS text[]) = '{{}}' OR operation = ANY(CAST(:operations AS text[])))
+          AND (CAST(:subscribers AS text[]) = '{{}}' OR subscriber_ref = ANY(CAST(:subscribers AS text[])))
+          AND (CAST(:requesters AS text[]) = '{{}}' OR requested_by = ANY(CAST(:requesters AS text[])))
+          AND {at} >= coalesce(CAST(:created_from AS timestamptz), '-infinity')
+          AND {at} <= coalesce(CAST(:created_until AS timestamptz), 'infinity')
+          AND ({at}, tenant_id, order_id) < (coalesce(CAST(:at AS timestamptz), 'infinity'), :tenant, :order_id)
+        ORDER BY {at} DESC, tenant_id DESC, order_id DESC LIMIT :limit
+    """
+
+
+# For each tenant, the page is read from the index of each table; the few rows are then sorted.
+_LIST = text(
+    f"""
+    SELECT found.* FROM tenants t CROSS JOIN LATERAL (
+        ({_OPENED} {_page_in("status", "created_at")})
+        UNION ALL
+        ({_ACCEPTED} {_page_in("state", "accepted_at")})
+    ) found
+    ORDER BY created_at DESC, tenant DESC, order_id DESC LIMIT :limit
+    """
+)
+
+
+async def find_order_record(database: Database, tenant: str, order_id: str) -> OrderRecord | None:
+    """Return the order; None where the tenant has no order of this id."""
+    async with database.tenant(tenant) as connection:
+        row = (await connection.execute(_FIND, {"order_id": order_id})).one_or_none()
+    return None if row is None else _record(row)
+
+
+async def find_order_records(database: Database, keys: Sequence[tuple[str, str]]) -> list[OrderRecord]:
+    """Return those of the orders (tenant, order id) that there are."""
+    values = {"tenants": [tenant for tenant, _ in keys], "order_ids": [order_id for _, order_id in keys]}
+    async with database.platform() as connection:
+        rows = (await connection.execute(_FIND_ALL, values)).all()
+    return [_record(row) for row in rows]
+
+
+async def list_order_records(
+    database: Database, tenant: str | None, request: PageRequest, wanted: OrderFilter
+) -> Page[OrderRecord]:
+    """Return a page of the orders of the tenant, or of all tenants, the newest first."""
+    at, after_tenant, after_order = request.after or (None, "", "")
+    values = {
+        "statuses": list(wanted.status),
+        "operations": [operation.value for operation in wanted.operation],
+        "subscribers": list(wanted.subscriber),
+        "requesters": list(wanted.requested_by),
+        "created_from": wanted.created_from,
+        "created_until": wanted.created_until,
+        "at": None if at is None else datetime.fromisoformat(str(at)),
+        "tenant": after_tenant,
+        "order_id": after_order,
+        "limit": request.limit + 1,
+    }
+    async with reading(database, tenant) as connection:
+        rows = (await connection.execute(_LIST, values)).all()
+    return page_of(rows, request, _record, lambda row: (row.created_at.isoformat(), row.tenant, row.order_id))
+
+
+def _record(row: Any) -> OrderRecord:
+    return OrderRecord.model_validate(dict(row._mapping))
