@@ -5,6 +5,7 @@ A test fails if a page differs from what this module generates.
 
 import ast
 import inspect
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from prometheus_client import Counter, Histogram
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql
 
+from docs.openapi_changes import breaking_changes
 from lastmile.api.app import create_app
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.requirements import protected
@@ -335,8 +337,14 @@ def api_access() -> str:
     return "\n".join(lines) + "\n"
 
 
+def openapi() -> str:
+    """Return the document of the REST API, OpenAPI 3.1."""
+    return json.dumps(create_app().openapi(), indent=1, sort_keys=True) + "\n"
+
+
 PAGES = {
     "api-access.md": api_access,
+    "openapi.json": openapi,
     "order-types.md": order_types,
     "settings.md": settings,
     "metrics.md": metric_page,
@@ -357,6 +365,10 @@ def with_layers(page: str) -> str:
 
 
 def main() -> None:
+    for change in breaking_changes(
+        json.loads((REFERENCE / "openapi.json").read_text(encoding="utf-8")), create_app().openapi()
+    ):
+        print(f"Breaking change of the API: {change}")
     for name, page in PAGES.items():
         (REFERENCE / name).write_text(page(), encoding="utf-8")
     ARCHITECTURE.write_text(with_layers(ARCHITECTURE.read_text(encoding="utf-8")), encoding="utf-8")
