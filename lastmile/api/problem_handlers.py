@@ -6,10 +6,11 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import compile_path
 from temporalio.service import RPCError
 
 from lastmile.api.problems import ProblemError, Violation, problem_response
@@ -117,9 +118,9 @@ async def _of_framework(request: Request, failure: Exception) -> Response:
 def _methods(request: Request) -> set[str]:
     """Return the methods of every route of the path: the framework names those of the first route."""
     methods: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= set(getattr(route, "methods", None) or ())
+    for route in iter_route_contexts(request.app.routes):
+        if route.path and compile_path(route.path)[0].match(request.scope["path"]):
+            methods |= set(route.methods or ())
     return methods
 
 

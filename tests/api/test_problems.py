@@ -126,6 +126,8 @@ async def test_wrong_method_names_all_methods_of_the_path(api: httpx.AsyncClient
     answer = await api.delete("/echo")
     await problem_of(answer, "method-not-allowed")
     assert answer.headers["allow"] == "POST, PUT"
+    own = await api.delete("/v1/orders/O-1")
+    assert (await problem_of(own, "method-not-allowed"))["detail"] == "/v1/orders/O-1 takes GET, PATCH, not DELETE."
 
 
 @pytest.mark.parametrize(
