@@ -46,5 +46,5 @@ def create_app(context: ApiContext | None = None) -> FastAPI:
             app.openapi_schema = describe(app)
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = openapi  # type: ignore[method-assign] # the way that FastAPI documents
     return app

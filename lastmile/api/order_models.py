@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 else:
     OrderRequest = Annotated[
-        Union[tuple(_request(entry) for entry in OPERATIONS.values())],  # noqa: UP007
+        Union[tuple(_request(entry) for entry in OPERATIONS.values())],  # noqa: UP007 -- a union of a computed tuple
         Field(discriminator="operation"),
     ]
     """The body of `POST /v1/orders`: one model for each order type."""

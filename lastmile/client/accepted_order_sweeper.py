@@ -5,11 +5,11 @@ Such an order waits for its subscriber, or Temporal was away, or the process has
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Self
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from lastmile.background import BackgroundTask
 from lastmile.client.accepted_order_starts import (
     SCHEDULE_LOOK,
     StartOutcome,
@@ -51,7 +51,7 @@ AWAY = (TemporalUnreachableError, TimeoutError, OSError, SQLAlchemyError)
 log = structlog.get_logger("lastmile.orders")
 
 
-class AcceptedOrderSweeper:
+class AcceptedOrderSweeper(BackgroundTask):
     """Starts accepted orders in the background within `async with`. Every worker runs one; their claims exclude."""
 
     def __init__(
@@ -61,14 +61,6 @@ class AcceptedOrderSweeper:
         self._lastmile = lastmile
         self._keys = keys
         self._age = age
-
-    async def __aenter__(self) -> Self:
-        self._running = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._running.cancel()
-        await asyncio.wait([self._running])
 
     async def _run(self) -> None:
         while True:
@@ -80,8 +72,8 @@ class AcceptedOrderSweeper:
                 log.warning("order.sweep_unavailable", reason=type(failure).__name__)
             except Exception:  # a failure must neither end the background task nor stay out of the log
                 log.exception("order.sweep_failed")
-            if self._running.cancelling():
-                return  # a failure while the run was cancelled has replaced the cancellation
+            if self._ends:
+                return
             await asyncio.sleep(INTERVAL.total_seconds())
 
     async def start_waiting(self) -> int:

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Self
 
 import structlog
 
+from lastmile.background import BackgroundTask
 from lastmile.client.order_steering import read_progress
 from lastmile.client.orders import Lastmile
 from lastmile.contract import Progress
@@ -47,7 +47,7 @@ class _Watched:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
 
-class OrderWatch:
+class OrderWatch(BackgroundTask):
     """Reads the followed orders in the background within `async with`."""
 
     def __init__(self, database: Database, lastmile: Lastmile) -> None:
@@ -56,14 +56,6 @@ class OrderWatch:
         self._watched: dict[Key, _Watched] = {}
         self._wanted = asyncio.Event()
         self._queries = asyncio.Semaphore(CONCURRENT_QUERIES)
-
-    async def __aenter__(self) -> Self:
-        self._running = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._running.cancel()
-        await asyncio.wait([self._running])
 
     async def follow(self, tenant: str, order_id: str) -> AsyncIterator[WatchedOrder]:
         """Yield the order, and again whenever it has changed, without an end."""
@@ -94,6 +86,8 @@ class OrderWatch:
                 await self._read()
             except Exception:  # the listeners wait; a failure must not end the task that serves them all
                 log.exception("order.watch_failed")
+            if self._ends:
+                return
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def _read(self) -> None:

@@ -1,6 +1,6 @@
 """API keys: create, list, revoke and find them.
 
-A key is `lm_<id>_<secret>`. The database has the hash of the key, so nobody can read a key from it.
+A key is `lm_<id>_<secret>`. The database has only the hash of the key.
 """
 
 import hashlib

@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterable
 from datetime import timedelta
-from typing import Self
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -34,6 +33,7 @@ from ipam.netbox.errors import (
     NetBoxNotFoundError,
     NetBoxTenantMissingError,
 )
+from lastmile.background import BackgroundTask
 from lastmile.db import Database
 from lastmile.db.advisory_lock import exclusive
 
@@ -65,7 +65,7 @@ POOL_ERRORS = (
 log = structlog.get_logger("lastmile.block_maintenance")
 
 
-class BlockMaintenance:
+class BlockMaintenance(BackgroundTask):
     """The maintenance of all delegated pools by this process, in the background within `async with`."""
 
     def __init__(self, database: Database, netbox: NetBox, quarantine: timedelta) -> None:
@@ -83,19 +83,11 @@ class BlockMaintenance:
         self._without_block: set[int] = set()
         """Ids of pools for which no further block could be acquired since the last look at NetBox."""
 
-    async def __aenter__(self) -> Self:
-        self._running = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._running.cancel()
-        await asyncio.wait([self._running])
-
     async def _run(self) -> None:
         while True:
             await self.run_once()
-            if self._running.cancelling():
-                return  # a failure while the run was cancelled has replaced the cancellation
+            if self._ends:
+                return
             await asyncio.sleep(self.pause.total_seconds())
 
     async def run_once(self, report_time: timedelta = REPORT_TIME) -> bool:

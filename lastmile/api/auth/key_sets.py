@@ -74,7 +74,7 @@ class IssuerKeys:
     async def keys(self, *, unknown_key: bool = False) -> KeySet:
         if self._is_due(unknown_key) and (self._fetching is None or self._fetching.done()):
             self._fetching = asyncio.create_task(self._fetch())
-        # Nobody waits for keys that are only a little old.
+        # A request uses keys that are a little old while new ones are fetched.
         if self._keys is None or unknown_key:
             await self.fetched()
         if self._keys is None:

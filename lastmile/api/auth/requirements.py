@@ -47,7 +47,7 @@ class Requirement:
             principal = await context.gate.authenticator.authenticate(credentials.credentials)
         except InvalidTokenError as refusal:
             _unauthorized(str(refusal), "invalid_token")
-        # Before the permission, so that nobody can ask for ever for what is refused.
+        # Requests without the permission count too: otherwise a caller could send them without a limit.
         await self._count(request, context, principal)
         if self.permission is not None and self.permission not in principal.permissions:
             raise ProblemError(

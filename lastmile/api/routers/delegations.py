@@ -41,10 +41,10 @@ async def get_delegations(
     caller: Caller,
     paging: Paging,
     tenant: TenantQuery = None,
-    subscriber: Annotated[list[Reference], Query()] = [],  # noqa: B006
-    state: Annotated[list[State], Query()] = [],  # noqa: B006
-    purpose: Annotated[list[Purpose], Query()] = [],  # noqa: B006
-    pool: Annotated[list[PoolName], Query()] = [],  # noqa: B006
+    subscriber: Annotated[list[Reference], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    state: Annotated[list[State], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    purpose: Annotated[list[Purpose], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    pool: Annotated[list[PoolName], Query()] = [],  # noqa: B006 -- FastAPI copies it
     within: Annotated[NetworkText | None, Query(description="A network that contains the prefix, or is it.")] = None,
     contains: Annotated[AddressText | None, Query(description="An address of the prefix.")] = None,
     at: Annotated[Moment | None, Query(description="A time at which the subscriber held the prefix.")] = None,

@@ -73,7 +73,7 @@ class Revoke(_Camel):
     send_disconnect: Literal[True] = True
     """Lastmile always ends the sessions that use the prefix: otherwise two subscribers could use it."""
     release_to_netbox: Literal[True] = True
-    """Lastmile always puts the prefix into quarantine: otherwise nobody could get it again."""
+    """Lastmile always puts the prefix into quarantine: otherwise no subscriber could get the prefix again."""
 
 
 class Told(StrEnum):

@@ -130,10 +130,10 @@ async def get_orders(
     caller: Reader,
     paging: Paging,
     tenant: TenantQuery = None,
-    status: Annotated[list[Status], Query()] = [],  # noqa: B006
-    operation: Annotated[list[Operation], Query()] = [],  # noqa: B006
-    subscriber: Annotated[list[Reference], Query()] = [],  # noqa: B006
-    requested_by: Annotated[list[FilterText], Query()] = [],  # noqa: B006
+    status: Annotated[list[Status], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    operation: Annotated[list[Operation], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    subscriber: Annotated[list[Reference], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    requested_by: Annotated[list[FilterText], Query()] = [],  # noqa: B006 -- FastAPI copies it
     created_at__gte: Moment | None = None,
     created_at__lte: Moment | None = None,
 ) -> PageOf[OrderRecord]:

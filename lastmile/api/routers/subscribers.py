@@ -71,11 +71,11 @@ async def get_subscribers(
             "`subscribers:personal` also of the name, e-mail address or phone number."
         ),
     ] = None,
-    status: Annotated[list[SubscriberStatus], Query()] = [],  # noqa: B006
-    plan: Annotated[list[FilterText], Query()] = [],  # noqa: B006
-    olt: Annotated[list[FilterText], Query()] = [],  # noqa: B006
-    pool: Annotated[list[PoolName], Query(description="A pool that the subscriber holds a prefix of.")] = [],  # noqa: B006
-    region: Annotated[list[FilterText], Query(description="The region of such a pool.")] = [],  # noqa: B006
+    status: Annotated[list[SubscriberStatus], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    plan: Annotated[list[FilterText], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    olt: Annotated[list[FilterText], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    pool: Annotated[list[PoolName], Query(description="A pool that the subscriber holds a prefix of.")] = [],  # noqa: B006 -- FastAPI copies it
+    region: Annotated[list[FilterText], Query(description="The region of such a pool.")] = [],  # noqa: B006 -- FastAPI copies it
     created_at__gte: Moment | None = None,
     created_at__lte: Moment | None = None,
 ) -> PageOf[SubscriberSummary]:
@@ -118,8 +118,8 @@ async def get_subscriber_delegations(
     reader: Reader,
     paging: Paging,
     subscriber_ref: SubscriberRef,
-    state: Annotated[list[State], Query()] = [],  # noqa: B006
-    purpose: Annotated[list[Purpose], Query()] = [],  # noqa: B006
+    state: Annotated[list[State], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    purpose: Annotated[list[Purpose], Query()] = [],  # noqa: B006 -- FastAPI copies it
 ) -> PageOf[DelegationRecord]:
     """List the prefixes that the subscriber holds or held."""
     wanted = DelegationFilter(subscriber=[subscriber_ref], state=state, purpose=purpose)

@@ -101,7 +101,7 @@ async def test_cancelled_change_opens_the_pool_and_names_its_mode(
 
 
 async def until_cancelled() -> None:
-    """Keep the activity alive until its worker hears of a cancel."""
+    """Keep the activity alive until its worker hears of a cancel, in the answer to a heartbeat."""
     while True:
         activity.heartbeat()
         await asyncio.sleep(0.05)
