@@ -50,7 +50,7 @@ TABLES = (
     "lastmile.metrics.snapshot",
     "lastmile.radius.tables",
     "lastmile.services.api_keys",
-    "lastmile.services.cursor_key",
+    "lastmile.services.records.cursor_key",
     "lastmile.subscribers.tables",
 )
 """The modules that register tables."""

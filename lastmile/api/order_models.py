@@ -12,7 +12,7 @@ from lastmile.contract.operations import OPERATIONS, OrderType
 from lastmile.contract.orders import Operation
 from lastmile.contract.progress import RunStatus
 from lastmile.fields.scalars import Moment
-from lastmile.services.order_records import OrderRecord
+from lastmile.services.records.orders import OrderRecord
 from lastmile.subscribers.accepted_orders import WhenBusy
 
 __all__ = ["DryRun", "MovedOrder", "Order", "OrderReason", "OrderRequest", "PlannedStep", "to_order"]

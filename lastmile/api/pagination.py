@@ -19,8 +19,8 @@ from pydantic import BaseModel, Field
 
 from lastmile.api.context import Context
 from lastmile.api.problems import ProblemError, Violation
-from lastmile.services.cursor_key import read_cursor_key
-from lastmile.services.pages import Page, PageRequest, SortKey
+from lastmile.services.records.cursor_key import read_cursor_key
+from lastmile.services.records.pages import Page, PageRequest, SortKey
 
 __all__ = ["PageOf", "Paging"]
 

@@ -12,7 +12,7 @@ from lastmile.client.order_steering import read_progress
 from lastmile.client.orders import Lastmile
 from lastmile.contract import Progress
 from lastmile.db import Database
-from lastmile.services.order_records import OrderRecord, find_order_records
+from lastmile.services.records.orders import OrderRecord, find_order_records
 from lastmile.subscribers.orders import OrderStatus
 
 __all__ = ["OrderWatch", "WatchedOrder"]

@@ -14,7 +14,7 @@ from lastmile.audit.history import (
     read_tenures,
 )
 from lastmile.db import Database
-from lastmile.services.pages import Page, PageRequest, reading
+from lastmile.services.records.pages import Page, PageRequest, reading
 
 __all__ = ["Prefix", "find_holders", "find_subscriber_history", "list_history"]
 

@@ -9,14 +9,14 @@ from ipam.lifecycle import State
 from ipam.pools import PoolUse
 from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
-from lastmile.services.delegation_records import (
+from lastmile.services.pools import list_pools
+from lastmile.services.records.delegations import (
     DelegationEvent,
     DelegationRecord,
     find_delegation,
     list_delegation_events,
 )
-from lastmile.services.pages import PageRequest, reading
-from lastmile.services.pools import list_pools
+from lastmile.services.records.pages import PageRequest, reading
 
 __all__ = ["DelegatedPrefix", "PrefixStatistics", "find_delegated_prefix", "find_pool_name", "knows_order"]
 __all__ += ["read_statistics"]

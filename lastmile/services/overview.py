@@ -12,7 +12,7 @@ from lastmile.radius import accounts
 from lastmile.radius.escaping import unescaped
 from lastmile.radius.tables import radcheck, radusergroup
 from lastmile.services.credentials import read_password
-from lastmile.services.session_records import open_sessions, readable
+from lastmile.services.records.sessions import open_sessions, readable
 from lastmile.subscribers.records import read_line
 from lastmile.subscribers.tables import billing_services, customers, orders, subscribers, suspensions
 

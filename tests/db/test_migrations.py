@@ -23,7 +23,7 @@ import lastmile.devices.records
 import lastmile.metrics.snapshot
 import lastmile.radius.tables
 import lastmile.services.api_keys
-import lastmile.services.cursor_key
+import lastmile.services.records.cursor_key
 import lastmile.subscribers.tables  # noqa: F401
 from lastmile.db import metadata
 from lastmile.db.database import async_url

@@ -12,17 +12,17 @@ from ipam.lifecycle import State
 from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
 from lastmile.radius.dynauth import DynamicAuthorization
-from lastmile.services.delegation_records import (
+from lastmile.services.history import list_history
+from lastmile.services.records.delegations import (
     DelegationFilter,
     find_delegation,
     list_delegation_events,
     list_delegations,
 )
-from lastmile.services.history import list_history
-from lastmile.services.pages import Page, PageRequest
-from lastmile.services.session_records import list_sessions
-from lastmile.services.subscriber_list import SubscriberFilter, list_subscribers
-from lastmile.services.subscriber_records import SubscriberStatus, check_known, find_subscriber
+from lastmile.services.records.pages import Page, PageRequest
+from lastmile.services.records.sessions import list_sessions
+from lastmile.services.records.subscriber_list import SubscriberFilter, list_subscribers
+from lastmile.services.records.subscribers import SubscriberStatus, check_known, find_subscriber
 from lastmile.subscribers.errors import UnknownSubscriberError
 from tests.support.audited_env import AuditedEnv
 

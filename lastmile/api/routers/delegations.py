@@ -17,7 +17,8 @@ from lastmile.audit.history import Tenure
 from lastmile.contract.addressing import Purpose
 from lastmile.contract.lines import Reference
 from lastmile.fields.scalars import Moment
-from lastmile.services.delegation_records import (
+from lastmile.services.history import find_holders
+from lastmile.services.records.delegations import (
     DelegationEvent,
     DelegationFilter,
     DelegationRecord,
@@ -25,7 +26,6 @@ from lastmile.services.delegation_records import (
     list_delegation_events,
     list_delegations,
 )
-from lastmile.services.history import find_holders
 
 __all__ = ["router"]
 

@@ -39,7 +39,7 @@ from lastmile.services.ipv6_lifecycle import (
     knows_order,
     read_statistics,
 )
-from lastmile.services.subscriber_records import check_known
+from lastmile.services.records.subscribers import check_known
 
 __all__ = ["router"]
 

@@ -29,7 +29,7 @@ from lastmile.contract.orders import Operation, Reason
 from lastmile.fields.scalars import Moment
 from lastmile.services.dry_run import dry_run
 from lastmile.services.order_files.reader import NumberedOrder
-from lastmile.services.order_records import OrderFilter, OrderRecord, find_order_record, list_order_records
+from lastmile.services.records.orders import OrderFilter, OrderRecord, find_order_record, list_order_records
 from lastmile.subscribers.accepted_orders import AcceptedState
 from lastmile.subscribers.orders import OrderStatus
 

@@ -17,11 +17,11 @@ from lastmile.audit.history import HistoryEntry
 from lastmile.contract.addressing import Purpose
 from lastmile.contract.lines import Reference
 from lastmile.fields.scalars import Moment
-from lastmile.services.delegation_records import DelegationFilter, DelegationRecord, list_delegations
 from lastmile.services.history import list_history
-from lastmile.services.session_records import SessionRecord, list_sessions
-from lastmile.services.subscriber_list import SubscriberFilter, list_subscribers
-from lastmile.services.subscriber_records import (
+from lastmile.services.records.delegations import DelegationFilter, DelegationRecord, list_delegations
+from lastmile.services.records.sessions import SessionRecord, list_sessions
+from lastmile.services.records.subscriber_list import SubscriberFilter, list_subscribers
+from lastmile.services.records.subscribers import (
     Subscriber,
     SubscriberStatus,
     SubscriberSummary,

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, case, exists, func, or_, select, text, tru
 
 from ipam.tables import delegations, pools
 from lastmile.db import Database
-from lastmile.services.pages import Page, PageRequest, page_of, reading
-from lastmile.services.subscriber_records import (
+from lastmile.services.records.pages import Page, PageRequest, page_of, reading
+from lastmile.services.records.subscribers import (
     LineRecord,
     SubscriberStatus,
     SubscriberSummary,

@@ -10,7 +10,7 @@ from lastmile.db import Database
 from lastmile.radius import accounts
 from lastmile.radius.escaping import printable, unescaped
 from lastmile.radius.tables import radacct
-from lastmile.services.pages import Page, PageRequest, page_of
+from lastmile.services.records.pages import Page, PageRequest, page_of
 
 __all__ = ["SessionRecord", "list_sessions", "open_sessions", "readable"]
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from lastmile.contract import OrderResult
 from lastmile.contract.orders import Operation
 from lastmile.db import Database
-from lastmile.services.pages import Page, PageRequest, page_of, reading
+from lastmile.services.records.pages import Page, PageRequest, page_of, reading
 
 __all__ = ["OrderFilter", "OrderRecord", "find_order_record", "find_order_records", "list_order_records"]
 

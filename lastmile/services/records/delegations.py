@@ -14,7 +14,7 @@ from ipam.lifecycle import State
 from ipam.tables import delegation_events, delegations, pools
 from lastmile.contract.addressing import Purpose
 from lastmile.db import Database
-from lastmile.services.pages import Page, PageRequest, page_of, reading
+from lastmile.services.records.pages import Page, PageRequest, page_of, reading
 
 __all__ = [
     "DelegationEvent",

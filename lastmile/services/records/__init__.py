@@ -1,0 +1,1 @@
+"""The records that the API reads: one record, and lists by pages."""
