@@ -67,6 +67,7 @@ NEEDED = {
         lambda: shutil.which("prometheus") and shutil.which("promtool"),
         "Prometheus is not installed (Debian: prometheus)",
     ),
+    "curl_required": (lambda: shutil.which("curl"), "curl is not installed (Debian: curl)"),
 }
 """By marker: whether the required program is installed, and the message where it is not."""
 

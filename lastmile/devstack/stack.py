@@ -14,6 +14,7 @@ from temporalio.envconfig import ClientConfig
 from ipam.netbox import NetBox
 from ipam.netbox.requirements import check, set_up
 from lastmile.db.migrate import PostgresTooOldError, UnknownSchemaError, upgrade
+from lastmile.devstack.api_token import ensure_api_token
 from lastmile.devstack.freeradius import FreeRadius, FreeRadiusMissingError, find_freeradius
 from lastmile.devstack.freeradius_nas import FreeRadiusNas
 from lastmile.devstack.lastmile_process import Api, Worker
@@ -68,6 +69,8 @@ class Stack:
     """None if the settings name a NetBox."""
     prometheus: Prometheus | None = None
     """None if Prometheus is not installed."""
+    api_token: Path | None = None
+    """The file of a token of the API; None if the settings name a database."""
 
     def __init__(self, state_dir: Path, settings: Settings, *, say: Callable[[str], None] = print) -> None:
         self.state_dir = state_dir.absolute()
@@ -115,6 +118,11 @@ class Stack:
         raise ends[done.pop()].failure()
 
     @property
+    def api_url(self) -> str:
+        """Return the address of the API."""
+        return f"http://{HOST}:{self._api_port}"
+
+    @property
     def addresses(self) -> dict[str, str]:
         """Return the address of each server by name, for output."""
         shown = {"Temporal UI": self.temporal_ui} if self.temporal_ui else {}
@@ -125,7 +133,9 @@ class Stack:
         shown["NAS"] = f"{self.nas.address}:{self.nas.port} (Disconnect and CoA)"
         if self.netbox:
             shown["NetBox"] = f"{self.netbox.url}/api/ (a stand-in)"
-        shown["API"] = f"http://{HOST}:{self._api_port}/docs"
+        shown["API"] = f"{self.api_url}/docs"
+        if self.api_token:
+            shown["API token"] = f"in {self.api_token}"
         worker = f"http://{HOST}:{self._worker_port}"
         shown["Worker"] = f"{worker}/healthz"
         shown["Metrics"] = f"{worker}/metrics"
@@ -218,6 +228,14 @@ class Stack:
     async def _start_api(self) -> None:
         grace = self._settings.shutdown_grace_seconds
         await self._run(Api(self.state_dir, self.environment, port=self._api_port, grace_seconds=grace))
+        # Another database than the stack's own may outlive the state directory: it gets no key that nobody knows.
+        if self._settings.database_url:
+            self._say("The database is yours, so the stack creates no token of the API: `lastmile api-key add` does.")
+            return
+        self.api_token, new = await ensure_api_token(self.state_dir, self.environment["DATABASE_URL"])
+        if new:
+            self._say(f"The first token of the API, for all tenants, is shown once, and kept in {self.api_token}:")
+            self._say(new)
 
     async def _start_prometheus(self) -> None:
         targets, api = [f"{HOST}:{self._worker_port}"], [f"{HOST}:{self._api_metrics_port}"]

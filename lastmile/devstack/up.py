@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +24,8 @@ async def up(state_dir: Path, settings: Settings, console: Console) -> None:
     """
     async with until_interrupted():
         console.print("Starting …")
-        async with Stack(state_dir, settings, say=console.print) as stack:
+        # A user cannot copy a token that is on two lines.
+        async with Stack(state_dir, settings, say=partial(console.print, soft_wrap=True)) as stack:
             console.print(_table(stack.addresses))
             console.print("Running. Ctrl-C stops everything.")
             try:

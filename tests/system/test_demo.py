@@ -20,6 +20,7 @@ def _demo(alone: Cli, state: Path, temporal_program: Path) -> Cli:
 
 @pytest.mark.freeradius_required
 @pytest.mark.prometheus_required
+@pytest.mark.curl_required
 async def test_interrupted_demo_is_continued(alone: Cli, server_directory: Path, temporal_program: Path) -> None:
     demo = _demo(alone, server_directory / "demo", temporal_program)
     first = await demo.start("demo")
@@ -33,6 +34,8 @@ async def test_interrupted_demo_is_continued(alone: Cli, server_directory: Path,
     assert "O-1001, O-1002, O-1003, O-1004, O-1005, O-100" in second.out
     assert "O-1007: ended on" in second.out
     assert "WRONG" not in second.out
+    assert re.search(r"Order O-1003 goes through the REST API, the others to Temporal:\n\$ curl -sS http", second.out)
+    assert (server_directory / "demo" / "secrets" / "api-token").read_text() not in second.out
     changes = second.out.partition("S-1001 gets another plan and CPE")[2].partition("S-1006 is deprovisioned")[0]
     assert (changes.count("Access-Accept"), changes.count("Access-Reject"), changes.count(" right")) == (3, 1, 4)
     assert (second.out.count("Access-Accept"), second.out.count(" right")) == (7 + 3, 7 + 4)

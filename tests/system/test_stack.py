@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from dotenv import dotenv_values
@@ -48,6 +49,11 @@ async def test_stack_is_found_by_clients_and_can_be_restarted(alone: Path) -> No
         for page in ("/docs", "/readyz"):
             assert await _http_status(HOST, found["LASTMILE_API_PORT"], page) == 200
         assert await _http_status(HOST, found["LASTMILE_API_METRICS_PORT"], "/metrics") == 200
+        assert first.api_token is not None
+        bearer = f"Bearer {first.api_token.read_text()}"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            orders = await client.get(f"{first.api_url}/v1/orders", headers={"Authorization": bearer})
+        assert orders.json() == {"results": [], "next": None}
         assert (alone / STACK_FILE).stat().st_mode & 0o077 == 0
         assert (alone / "netbox.db").stat().st_mode & 0o077 == 0
         assert first.addresses["NetBox"] == f"{found['NETBOX_URL']}/api/ (a stand-in)"

@@ -38,7 +38,7 @@ async def demo(keep: bool) -> Exit:
     settings = load_settings(with_stack=False)
     proven: bool | None = None
     async with until_interrupted():
-        print_text("Starting PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox and a worker …")
+        print_text("Starting PostgreSQL, Temporal, FreeRADIUS, a NAS, a NetBox, a worker and the API …")
         began = monotonic()
         async with Stack(settings.state_dir, settings, say=print_text) as stack:
             print_text(f"All of it runs, after {monotonic() - began:.1f} s.")

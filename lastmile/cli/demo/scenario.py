@@ -13,6 +13,7 @@ from temporalio.client import WorkflowFailureError
 
 from ipam.modes import NetBoxMode
 from ipam.pools import Pool
+from lastmile.cli.demo.curl import CurlFailedError, send_with_curl
 from lastmile.cli.demo.dashboard import NAME, DemoDashboard
 from lastmile.cli.demo.line_changes import LineChanges
 from lastmile.cli.demo.nas import DemoNas, Login, expected_addresses
@@ -21,7 +22,6 @@ from lastmile.cli.demo.orders import Example, deprovision_order, example_orders
 from lastmile.cli.orders.import_report import addresses
 from lastmile.cli.output import console, make_table, outcome_text, print_text
 from lastmile.client.operator_client import OperatorClient
-from lastmile.client.orders import OrderRun
 from lastmile.contract import AnyOrder, OrderResult, ProvisionSubscriber, ResultStatus, RunStatus
 from lastmile.contract.addressing import IPv4Mode, Purpose
 from lastmile.contract.results import StepOutcome
@@ -45,6 +45,8 @@ POOLS = (
     Pool(name="business", prefix="2001:db8:8000::/36", purpose=Purpose.IPV6_PD, delegated_length=48, tenant=TENANT),
     Pool(name="static", prefix="198.51.100.0/24", purpose=Purpose.IPV4, delegated_length=32, tenant=TENANT),
 )
+CURL_SUBSCRIBER = "S-1003"
+"""Its order goes through the REST API."""
 _GOOD = (ResultStatus.COMPLETED, ResultStatus.DEGRADED)
 
 
@@ -118,7 +120,7 @@ class Scenario:
         await self._finish_deprovision(_line_to_deprovision(await example_orders(self._database, in_netbox=in_netbox)))
         sent = await example_orders(self._database, in_netbox=in_netbox)
         _chapter(f"{len(sent)} orders become lines")
-        completed = await asyncio.gather(*(self._carry_out(example.order) for example in sent))
+        completed = await asyncio.gather(*(self._send(example.order) for example in sent))
         rows = [
             (
                 one.order.order_id,
@@ -139,6 +141,21 @@ class Scenario:
             if note:
                 print_text(f"{', '.join(orders)}: {note}.")
         return sent, completed
+
+    async def _send(self, order: ProvisionSubscriber) -> CompletedRun:
+        """Carry the order out: that of one subscriber through the REST API, the others with the client."""
+        if order.subscriber_ref == CURL_SUBSCRIBER:
+            began = monotonic()
+            try:
+                if result := await send_with_curl(self._stack.api_url, self._stack.api_token, order):
+                    seconds = monotonic() - began
+                    run = await self._operator.client.get_workflow_handle(order.workflow_id).describe()
+                    self._proven &= result.status in _GOOD
+                    return CompletedRun(order, result, seconds, self._link(run.id, run.run_id))
+            except CurlFailedError as failure:
+                print_text(f"WRONG: the API did not carry out order {order.order_id}: {failure}")
+                self._proven = False
+        return await self._carry_out(order)
 
     async def _finish_deprovision(self, order: ProvisionSubscriber) -> None:
         """Wait for the deprovision order of an interrupted demo: Temporal has continued it."""
@@ -257,11 +274,12 @@ class Scenario:
         run = await self._operator.orders.start(order)
         result = await run.result()
         self._proven &= result.status in _GOOD
-        return CompletedRun(order, result, monotonic() - began, self._link(run))
+        handle = run.handle
+        link = self._link(handle.id, handle.result_run_id or handle.run_id or "")
+        return CompletedRun(order, result, monotonic() - began, link)
 
-    def _link(self, run: OrderRun) -> str:
+    def _link(self, id: str, run_id: str) -> str:
         """Return the run's page in the Temporal UI; without the stack's UI, the ids of the run."""
-        id, run_id = run.handle.id, run.handle.result_run_id or run.handle.run_id
         if self._stack.temporal_ui is None:
             return f"{id}, run {run_id}"
         namespace = self._operator.client.namespace
