@@ -12,7 +12,7 @@ from typing import Self
 import structlog
 from temporalio.service import RPCError
 
-from lastmile.client.accepted_order_starts import START_TIME, seal_body, start_accepted_order
+from lastmile.client.accepted_order_starts import START_TIME, StartOutcome, seal_body, start_accepted_order
 from lastmile.client.errors import AlreadyRunningError, OrderIdReusedError
 from lastmile.client.orders import Lastmile
 from lastmile.client.temporal.connection import TemporalUnreachableError
@@ -35,6 +35,11 @@ from lastmile.subscribers.orders import OPENING_FENCE, id_is_used
 __all__ = ["Acceptance", "OrderAcceptance"]
 
 CONCURRENT_STARTS = 16
+START_PAUSES = (0, 0.05, 0.1, 0.2, 0.4)
+"""Seconds before each attempt to start an order whose subscriber is free in the database.
+
+In Temporal, the run of the subscriber's order before may still be ending.
+"""
 
 log = structlog.get_logger("lastmile.orders")
 
@@ -77,6 +82,18 @@ class OrderAcceptance:
             start.cancel()
         await asyncio.gather(*self._starts, return_exceptions=True)
 
+    async def known(self, tenant: str, order_id: str) -> bool:
+        """Return whether the order is accepted or opened, or was."""
+        async with self._database.tenant(tenant) as connection:
+            return await find_order(connection, order_id) is not None
+
+    async def check_free(self, tenant: str, subscriber_ref: str) -> None:
+        """Raise `AlreadyRunningError` while an order of the subscriber runs or waits to be started now."""
+        async with self._database.tenant(tenant) as connection:
+            earlier = await find_earlier_order(connection, subscriber_ref)
+        if earlier is not None:
+            raise _busy(subscriber_ref, earlier)
+
     async def accept(self, order: AnyOrder, when_busy: WhenBusy = WhenBusy.REFUSE) -> Acceptance:
         """Accept the order: it is committed when this returns. The same order again returns its status or its result.
 
@@ -103,7 +120,7 @@ class OrderAcceptance:
             ahead = order.not_before is not None and order.not_before > datetime.now(UTC)
             behind = None if ahead else await find_earlier_order(connection, order.subscriber_ref)
             if behind is not None and when_busy is WhenBusy.REFUSE:
-                raise _busy(order, behind)
+                raise _busy(order.subscriber_ref, behind)
             at = await insert_accepted_order(connection, order, when_busy, seal_body(order, self._keys))
             if at is None:  # another subscriber's order has taken the id at this moment
                 known = await find_order(connection, order.order_id)
@@ -124,7 +141,10 @@ class OrderAcceptance:
         try:
             # A sweeper starts what has waited here for so long.
             async with asyncio.timeout(START_TIME.total_seconds()), self._free:
-                await start_accepted_order(self._database, self._lastmile, order)
+                for pause in START_PAUSES:
+                    await asyncio.sleep(pause)
+                    if await start_accepted_order(self._database, self._lastmile, order) is not StartOutcome.BUSY:
+                        break
         except (TemporalUnreachableError, RPCError, TimeoutError) as failure:
             log.warning(
                 "order.not_started", tenant=order.tenant, order_id=order.order_id, reason=type(failure).__name__
@@ -140,10 +160,10 @@ def _known(order: AnyOrder, known: KnownOrder) -> Acceptance:
     return Acceptance(order, new=False, status=known.status, at=known.at, reason=known.reason, result=result)
 
 
-def _busy(order: AnyOrder, earlier: EarlierOrder) -> AlreadyRunningError:
+def _busy(subscriber_ref: str, earlier: EarlierOrder) -> AlreadyRunningError:
     state = "is open" if earlier.open else "was accepted and waits to be started"
     return AlreadyRunningError(
-        f"Subscriber {order.subscriber_ref} is busy: {earlier.operation} order {earlier.order_id} {state}. "
+        f"Subscriber {subscriber_ref} is busy: {earlier.operation} order {earlier.order_id} {state}. "
         "Wait for it, cancel it, or send the order with when_busy 'wait'.",
         order_id=earlier.order_id,
         operation=earlier.operation,

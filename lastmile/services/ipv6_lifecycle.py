@@ -18,7 +18,7 @@ from lastmile.services.records.delegations import (
 )
 from lastmile.services.records.pages import PageRequest, reading
 
-__all__ = ["DelegatedPrefix", "PrefixStatistics", "find_delegated_prefix", "find_pool_name", "knows_order"]
+__all__ = ["DelegatedPrefix", "NamedPool", "PrefixStatistics", "find_delegated_prefix", "find_netbox_pool"]
 __all__ += ["read_statistics"]
 
 _MOST_EVENTS = 1000
@@ -67,19 +67,20 @@ async def find_delegated_prefix(database: Database, tenant: str, subscriber_ref:
     return DelegatedPrefix(delegation, events.results if events else [])
 
 
-async def find_pool_name(database: Database, tenant: str, netbox_prefix_id: int) -> str | None:
-    """Return the name of the tenant's pool with this container prefix in NetBox; None if there is none."""
-    async with database.tenant(tenant) as connection:
-        query = text("SELECT name FROM pools WHERE netbox_prefix_id = :id AND purpose = 'ipv6_pd'")
-        name: str | None = await connection.scalar(query, {"id": netbox_prefix_id})
-        return name
+@dataclass(frozen=True, slots=True)
+class NamedPool:
+    """A pool by its name, which is unique in its VRF."""
+
+    name: str
+    vrf: str
 
 
-async def knows_order(database: Database, tenant: str, order_id: str) -> bool:
-    """Return whether a run has opened the order."""
+async def find_netbox_pool(database: Database, tenant: str, netbox_prefix_id: int) -> NamedPool | None:
+    """Return the tenant's pool of delegated prefixes with this container prefix in NetBox; None if there is none."""
     async with database.tenant(tenant) as connection:
-        query = text("SELECT EXISTS (SELECT FROM orders WHERE order_id = :order_id)")
-        return bool(await connection.scalar(query, {"order_id": order_id}))
+        query = text("SELECT name, vrf FROM pools WHERE netbox_prefix_id = :id AND purpose = 'ipv6_pd'")
+        row = (await connection.execute(query, {"id": netbox_prefix_id})).one_or_none()
+    return None if row is None else NamedPool(row.name, row.vrf)
 
 
 async def read_statistics(database: Database, tenant: str | None) -> PrefixStatistics:

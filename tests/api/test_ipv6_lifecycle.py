@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 from pyrad.packet import CoARequest
 from temporalio.client import Client
 
+from lastmile.api.app import create_app
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.context import ApiContext
 from lastmile.audit.audit import check
 from lastmile.client.operator_client import OperatorClient
+from lastmile.client.order_acceptance import OrderAcceptance
 from lastmile.client.orders import AlreadyRunningError, Lastmile, OrderRefusedError
 from lastmile.contract.addressing import Addressing
 from lastmile.db import Database
@@ -34,9 +37,13 @@ ROUNDS = 500 if "LASTMILE_EVERY_CASE" in os.environ else 4
 
 
 @pytest.fixture
-def context(context: ApiContext, client: Client, settings: Settings) -> ApiContext:
+async def context(
+    context: ApiContext, database: Database, client: Client, settings: Settings
+) -> AsyncIterator[ApiContext]:
     """Return the context of an API whose orders the test's worker runs."""
-    return replace(context, settings=settings, temporal=OperatorClient(client, settings.task_queue))
+    temporal = OperatorClient(client, settings.task_queue)
+    async with OrderAcceptance(database, temporal.orders) as acceptance:
+        yield replace(context, settings=settings, temporal=temporal, acceptance=acceptance)
 
 
 class Line:
@@ -89,6 +96,8 @@ async def test_prefix_goes_through_its_life_and_ipv4_stays(
     await log_in(owner, orders, "s1", nas)
     assert await line.refused("activate") == (409, "wrong-state")
 
+    plan = await line.do("allocate", Prefer="dry-run")
+    assert plan["would"] == "be_carried_out"
     allocated = await line.do("allocate", {"prefixSize": 56}, Idempotency_Key="A-1")
     assert (allocated["state"], allocated["prefix"], allocated["orderId"]) == ("ACTIVE", "2001:db8::/56", "A-1")
     assert allocated["coaResult"] == "ok"
@@ -132,14 +141,43 @@ async def test_change_of_a_busy_subscriber_is_refused_and_a_long_one_goes_on(
     await lastmile.execute(orders.provision(addressing=IPV4_ONLY))
     gate = Gate()
     faults.before["A-1", "switch_addresses"] = alone(gate)
-    running = await line.send("allocate", Idempotency_Key="A-1", Prefer="respond-async, wait=0")
-    assert (running.status_code, running.json()["orderStatus"]) == (202, "running")
-    assert (running.headers["location"], running.headers["preference-applied"]) == ("/v1/orders/A-1", "wait=0")
+    accepted = await line.send("allocate", Idempotency_Key="A-1", Prefer="respond-async, wait=0")
+    assert accepted.status_code == 202
+    assert (accepted.headers["location"], accepted.headers["preference-applied"]) == ("/v1/orders/A-1", "wait=0")
     await gate.reached.wait()
+    running = await line.send("allocate", Idempotency_Key="A-1", Prefer="wait=0")
+    assert (running.status_code, running.json()["orderStatus"]) == (202, "running")
     for change in ("activate", "suspend", "allocate"):
         assert await line.refused(change) == (409, "subscriber-busy")
     gate.open()
     assert (await line.do("allocate", Idempotency_Key="A-1"))["state"] == "ACTIVE"
+
+
+async def test_change_is_accepted_while_temporal_is_away(
+    context: ApiContext, line: Line, lastmile: Lastmile, orders: Orders, api: httpx.AsyncClient
+) -> None:
+    await lastmile.execute(orders.provision(addressing=IPV4_ONLY))
+    away = OperatorClient(await Client.connect("127.0.0.1:1", lazy=True), "nobody-works-here")
+    async with OrderAcceptance(context.database, away.orders) as acceptance:
+        app = create_app(replace(context, temporal=away, acceptance=acceptance))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=api.headers) as client:
+            cut_off = Line(client, orders.ref)
+            accepted = await cut_off.send("allocate", Idempotency_Key="A-1", Prefer="wait=0")
+            assert (accepted.status_code, accepted.json()["orderStatus"]) == (202, "waiting")
+            assert await cut_off.refused("activate") == (409, "subscriber-busy")
+    assert (await line.send("allocate", Idempotency_Key="A-1", Prefer="wait=0")).status_code == 202
+
+
+async def test_allocation_names_the_vrf_of_its_pool(
+    line: Line, lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    await owner.execute("UPDATE pools SET vrf = 'blue' WHERE name = 'home'")
+    await lastmile.execute(orders.provision(addressing=Addressing(enable_ipv6=False)))
+    refused = await line.send("allocate")
+    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/conflict")
+    assert "home is in VRF 'blue'" in refused.json()["detail"]
+    assert (await line.do("allocate", {"vrf": "blue"}))["prefix"] == "2001:db8::/56"
 
 
 async def test_wrong_changes_are_refused_with_their_reason(line: Line, lastmile: Lastmile, orders: Orders) -> None:

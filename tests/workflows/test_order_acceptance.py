@@ -5,12 +5,14 @@ import base64
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
-from temporalio.client import Client
+from temporalio.client import Client, Interceptor, OutboundInterceptor, StartWorkflowInput
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from lastmile.client.accepted_order_sweeper import AcceptedOrderSweeper
 from lastmile.client.errors import AlreadyRunningError, OrderIdReusedError
@@ -20,8 +22,10 @@ from lastmile.contract import ResultStatus
 from lastmile.db import Database
 from lastmile.encryption.codec import data_converter
 from lastmile.encryption.keys import KeyRing
+from lastmile.settings import Settings
 from lastmile.subscribers.accepted_orders import WhenBusy
 from lastmile.subscribers.errors import LineDiffersError, LineStateError, UnknownSubscriberError, UnknownTenantError
+from tests.support.faults import Faults, Gate, after_closing
 from tests.support.orders import NEW_PLAN, Orders
 from tests.support.processes import until
 
@@ -97,6 +101,52 @@ async def test_order_for_a_busy_subscriber_is_refused_with_the_other_order(
     behind = (await inbox.accept(orders.suspend("O-2"), WhenBusy.WAIT)).behind
     assert behind is not None
     assert behind.order_id == "O-1"
+
+
+class BusyStarts(Interceptor):
+    """Counts how often Temporal refuses to start a run, since another one of the same id is open."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        counted = self
+
+        class Starts(OutboundInterceptor):
+            async def start_workflow(self, input: StartWorkflowInput) -> Any:
+                try:
+                    return await super().start_workflow(input)
+                except WorkflowAlreadyStartedError:
+                    counted.number += 1
+                    raise
+
+        return Starts(next)
+
+
+async def test_order_sent_while_the_run_of_the_order_before_ends_is_started_without_a_sweeper(
+    database: Database, client: Client, lastmile: Lastmile, settings: Settings, orders: Orders, faults: Faults
+) -> None:
+    gate, starts = Gate(), BusyStarts()
+    after_closing(faults, gate, "O-1")
+    first = await lastmile.start(orders.provision())
+    await gate.reached.wait()
+    seeing = Client(client.service_client, data_converter=client.data_converter, interceptors=[starts])
+    async with OrderAcceptance(database, Lastmile(seeing, task_queue=settings.task_queue)) as acceptance:
+        assert (await acceptance.accept(orders.change_plan("O-2"))).behind is None
+
+        async def tried_again() -> bool:
+            return starts.number > 1
+
+        try:
+            await until(tried_again)
+        finally:
+            gate.open()
+        await first.result()
+        await until(lambda: _has_ended(acceptance, orders))
+
+
+async def _has_ended(acceptance: OrderAcceptance, orders: Orders) -> bool:
+    return (await acceptance.accept(orders.change_plan("O-2"))).result is not None
 
 
 async def test_orders_that_wait_are_started_in_the_order_of_their_acceptance(

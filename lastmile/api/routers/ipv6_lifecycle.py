@@ -14,6 +14,8 @@ from lastmile.api.auth.principal import Principal
 from lastmile.api.auth.requirements import requires
 from lastmile.api.auth.tenants import TenantQuery, one_tenant, one_tenant_or_all
 from lastmile.api.context import ApiContext, Context
+from lastmile.api.order_models import DryRun
+from lastmile.api.preferences import Preferences, Preferred, plan, wait_for_end
 from lastmile.api.problems import ProblemError, Violation
 from lastmile.api.routers.ipv6_models import (
     Activate,
@@ -27,19 +29,17 @@ from lastmile.api.routers.ipv6_models import (
     told_by,
 )
 from lastmile.api.routers.subscribers import SubscriberRef
-from lastmile.api.waiting import Patience, run_order
-from lastmile.client.errors import AlreadyRunningError
 from lastmile.contract import AnyOrder, ChangeAddressing, ResultStatus, ResumeSubscriber, SuspendSubscriber
 from lastmile.contract.addressing import Addressing, IPv4Mode, IPv6Mode
 from lastmile.contract.lines import Reference
 from lastmile.services.ipv6_lifecycle import (
     DelegatedPrefix,
     find_delegated_prefix,
-    find_pool_name,
-    knows_order,
+    find_netbox_pool,
     read_statistics,
 )
 from lastmile.services.records.subscribers import check_known
+from lastmile.subscribers.accepted_orders import AcceptedState
 
 __all__ = ["router"]
 
@@ -47,6 +47,8 @@ router = APIRouter(prefix="/network", tags=["IPv6 lifecycle"])
 
 Writer = Annotated[Principal, requires(Permission.ORDERS_WRITE)]
 
+DEFAULT_SECONDS = 10
+"""How long a request waits for its order where it does not say."""
 DONE = (ResultStatus.COMPLETED, ResultStatus.DEGRADED)
 COA_STEPS = ("switch_addresses", "suspend_radius_account", "resume_radius_account")
 DISCONNECT_STEPS = ("suspend_radius_account", "revoke_replaced_addresses")
@@ -61,7 +63,7 @@ class _Change:
     subscriber_ref: str
     order_id: str
     requested_by: str
-    patience: int
+    preferred: Preferences
 
     @property
     def order_fields(self) -> dict[str, str]:
@@ -82,36 +84,40 @@ class _Change:
         The problem is `subscriber-busy` while an order is running: the state will change. The same request again is
         answered with the result of its order, whatever has happened since.
         """
-        if await knows_order(self.context.database, self.tenant, self.order_id):
+        if await self.context.acceptance.known(self.tenant, self.order_id):
             return
         state = _live_state(await self.prefix())
         if state not in states:
-            if running := await self.context.temporal.open_order(self.tenant, self.subscriber_ref):
-                raise AlreadyRunningError(
-                    f"{running} of subscriber {self.subscriber_ref} is running. Wait for it, or cancel it."
-                )
+            await self.context.acceptance.check_free(self.tenant, self.subscriber_ref)
             now = "has no delegated prefix" if state is None else f"has a delegated prefix that is {state.upper()}"
             raise ProblemError("wrong-state", f"Subscriber {self.subscriber_ref} {now}. {words}")
 
     async def order(self, order: AnyOrder) -> Response:
-        """Run the order, and answer with the state of the prefix: 200, or 202 while the order is running."""
-        result = await run_order(self.context, order, self.patience)
-        if result is not None and result.status not in DONE:
-            raise ProblemError("conflict", f"Order {self.order_id} is {result.status}: {result.reason}")
+        """Accept the order, wait for it, and answer with the state of the prefix: 200, or 202 while it goes on."""
+        if self.preferred.dry_run:
+            planned = await plan(self.context, order)
+            return JSONResponse(planned.model_dump(mode="json"), headers={"Preference-Applied": "dry-run"})
+        await self.context.acceptance.accept(order)
+        patience = DEFAULT_SECONDS if self.preferred.wait is None else self.preferred.wait
+        record = await wait_for_end(self.context, self.tenant, self.order_id, patience)
+        assert record is not None  # an accepted order is never without a record
+        result = record.result
+        if record.status == AcceptedState.REFUSED or (result is not None and result.status not in DONE):
+            raise ProblemError("conflict", f"Order {self.order_id} is {record.status}: {record.reason}")
         found = await self.prefix()
         state = _live_state(found)
         change = LifecycleChange(
             tenant=self.tenant,
             subscriber_id=self.subscriber_ref,
             order_id=self.order_id,
-            order_status=result.status if result else "running",
+            order_status=record.status,
             state=(found.delegation.state.upper() if found else None),
             prefix=found.delegation.prefix if found and state else None,
             coa_result=told_by(result, COA_STEPS),
             disconnect_result=told_by(result, DISCONNECT_STEPS),
             warnings=result.warnings if result else [],
         )
-        headers = {"Preference-Applied": f"wait={self.patience}"}
+        headers = {"Preference-Applied": f"wait={patience}"}
         if result is None:
             headers["Location"] = f"/v1/orders/{self.order_id}"
         return JSONResponse(change.model_dump(mode="json", by_alias=True), 200 if result else 202, headers)
@@ -121,7 +127,7 @@ async def _change(
     context: Context,
     caller: Writer,
     subscriber_ref: SubscriberRef,
-    patience: Patience,
+    preferred: Preferred,
     tenant: TenantQuery = None,
     idempotency_key: Annotated[
         Reference | None,
@@ -134,13 +140,13 @@ async def _change(
     owner = one_tenant(caller, tenant)
     await check_known(context.database, owner, subscriber_ref)
     order_id = idempotency_key or f"api-{uuid.uuid4()}"
-    return _Change(context, owner, subscriber_ref, order_id, caller.subject, patience)
+    return _Change(context, owner, subscriber_ref, order_id, caller.subject[:100], preferred)
 
 
 Change = Annotated[_Change, Depends(_change)]
 
 CHANGED: dict[int | str, dict[str, Any]] = {
-    200: {"model": LifecycleChange},
+    200: {"model": LifecycleChange | DryRun},
     202: {"model": LifecycleChange, "description": "The order is still running: `Location` shows its end."},
     409: {"description": "Another order of the subscriber is running, or the prefix is in another state."},
 }
@@ -173,14 +179,15 @@ async def get_status(
 async def allocate(change: Change, body: Allocate) -> Response:
     """Give the line a delegated prefix, by an order `change_addressing`. The order also activates the prefix."""
     await change.require([None], "Only a line without a delegated prefix gets one: send the order `renumber`.")
-    pool = None
+    pool, vrf = None, body.vrf
     if body.netbox_pool_id is not None:
-        pool = await find_pool_name(change.context.database, change.tenant, body.netbox_pool_id)
-        if pool is None:
+        found = await find_netbox_pool(change.context.database, change.tenant, body.netbox_pool_id)
+        if found is None:
             wrong = Violation(detail="must be the id in NetBox of a pool's prefix", pointer="/netboxPoolId")
             raise ProblemError("invalid", f"No pool has the NetBox prefix {body.netbox_pool_id}.", errors=[wrong])
+        pool, vrf = found.name, vrf or found.vrf or None
     addressing = Addressing(
-        ipv4_mode=IPv4Mode.UNCHANGED, ipv6_mode=IPv6Mode.PD, ipv6_pd_size=body.prefix_size, ipv6_pool=pool
+        ipv4_mode=IPv4Mode.UNCHANGED, ipv6_mode=IPv6Mode.PD, ipv6_pd_size=body.prefix_size, ipv6_pool=pool, vrf=vrf
     )
     return await change.order(ChangeAddressing(**change.order_fields, addressing=addressing))
 

@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from ipam.modes import NetBoxMode
 from ipam.pools import PoolUse
 from lastmile.contract import OrderResult
+from lastmile.contract.addressing import VrfName
 from lastmile.contract.orders import Reason
 from lastmile.contract.results import StepOutcome
 from lastmile.contract.suspension import SuspensionMode
@@ -41,6 +42,8 @@ class Allocate(_Camel):
     """The length of the prefix."""
     netbox_pool_id: int | None = Field(default=None, ge=1, le=2**31 - 1)
     """The id in NetBox of the pool's prefix. Without it any pool with prefixes of this length."""
+    vrf: VrfName | None = None
+    """The VRF of the pool. Without it that of the named pool, else the default VRF."""
 
 
 class Activate(_Camel):
@@ -150,7 +153,7 @@ class LifecycleChange(_Camel):
     order_id: str | None
     """The order that made the change. null: the prefix was in this state already."""
     order_status: str
-    """`running`: the order goes on, and `Location` shows its end."""
+    """How the order ended. `waiting` or `running`: it goes on, and `Location` shows its end."""
     state: str | None
     """The state of the prefix now. null: the subscriber holds no delegated prefix."""
     prefix: str | None

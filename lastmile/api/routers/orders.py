@@ -1,7 +1,6 @@
 """Orders: send, list, read, cancel, move, and decide about a parked step."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -20,6 +19,7 @@ from lastmile.api.order_events import order_events
 from lastmile.api.order_models import DryRun, MovedOrder, Order, OrderReason, OrderRequest, to_order
 from lastmile.api.pagination import PageOf, Paging
 from lastmile.api.parameters import FilterText
+from lastmile.api.preferences import Preferred, plan, wait_for_end
 from lastmile.api.problems import ProblemError, Violation
 from lastmile.client.decisions import decide
 from lastmile.client.order_steering import cancel_order, move_order, read_progress
@@ -27,8 +27,6 @@ from lastmile.contract import Decision
 from lastmile.contract.lines import Reference
 from lastmile.contract.orders import Operation, Reason
 from lastmile.fields.scalars import Moment
-from lastmile.services.dry_run import dry_run
-from lastmile.services.order_files.reader import NumberedOrder
 from lastmile.services.records.orders import OrderFilter, OrderRecord, find_order_record, list_order_records
 from lastmile.subscribers.accepted_orders import AcceptedState
 from lastmile.subscribers.orders import OrderStatus
@@ -44,20 +42,8 @@ OrderId = Annotated[Reference, Path(description="The id of the order.")]
 Status = AcceptedState | OrderStatus
 
 OPEN = {OrderStatus.RUNNING, OrderStatus.ROLLING_BACK}
-LONGEST_WAIT = 30
 PROGRESS_SECONDS = 3
 """How long a worker may take to answer for the steps of a running order."""
-WAIT_PAUSE = 0.1
-_PREFERENCE = re.compile(r"(?:^|,)\s*(?:(dry-run)|wait\s*=\s*\"?([0-9]{1,9})\"?)\s*(?=[,;]|$)", re.IGNORECASE)
-
-Prefer = Annotated[
-    str | None,
-    Header(
-        max_length=200,
-        description=f"`dry-run`: answer with the plan, and do nothing. `wait=N`: wait for the end of the order, for at "
-        f"most N seconds (at most {LONGEST_WAIT}).",
-    ),
-]
 
 
 @router.post(
@@ -73,7 +59,7 @@ async def send_order(
     caller: Writer,
     body: Annotated[OrderRequest, Body()],
     response: Response,
-    prefer: Prefer = None,
+    preferred: Preferred,
     idempotency_key: Annotated[
         str | None,
         Header(min_length=1, max_length=64, description="The order id where the body has none."),
@@ -95,32 +81,17 @@ async def send_order(
             {**one, "loc": ("body", *one["loc"])} for one in failure.errors(include_url=False, include_input=False)
         ]
         raise RequestValidationError(found) from None
-    preferences = [match.groups() for match in _PREFERENCE.finditer(prefer or "")]
-    if any(plan_only for plan_only, _ in preferences):
-        (plan,) = await dry_run(context.database, [NumberedOrder(1, order)])
+    if preferred.dry_run:
         response.status_code, response.headers["Preference-Applied"] = 200, "dry-run"
-        return DryRun.model_validate(plan.as_json())
+        return await plan(context, order)
     acceptance = await context.acceptance.accept(order, body.when_busy)
     answer = Order.accepted(acceptance)
-    seconds = min(max((int(wait) for _, wait in preferences), default=0), LONGEST_WAIT)
-    if seconds and acceptance.result is None:
-        response.headers["Preference-Applied"] = f"wait={seconds}"
-        answer = await _wait(context, answer, seconds)
+    if preferred.wait and acceptance.result is None:
+        response.headers["Preference-Applied"] = f"wait={preferred.wait}"
+        if record := await wait_for_end(context, owner, order_id, preferred.wait):
+            answer = Order.recorded(record)
     response.headers["Location"] = answer.href
     response.status_code = 200 if answer.result is not None or not acceptance.new else 202
-    return answer
-
-
-async def _wait(context: ApiContext, answer: Order, seconds: int) -> Order:
-    """Return the order when it has ended, or after these seconds."""
-    end = asyncio.get_running_loop().time() + seconds
-    while asyncio.get_running_loop().time() < end:
-        record = await find_order_record(context.database, answer.tenant, answer.order_id)
-        if record is not None:
-            answer = Order.recorded(record)
-            if record.result is not None or record.status in (AcceptedState.REFUSED, AcceptedState.CANCELLED):
-                break
-        await asyncio.sleep(WAIT_PAUSE)
     return answer
 
 
