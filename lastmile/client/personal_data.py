@@ -1,18 +1,21 @@
 """Forgetting a former customer, in the database and in Temporal."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, ScheduleListDescription, WorkflowExecutionStatus
+from temporalio.client import WorkflowExecution as Run
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.availability import AWAY
 from lastmile.contract import workflow_id
 from lastmile.db import Database
+from lastmile.encryption.keys import DecryptionError
 from lastmile.errors import UnavailableError
 from lastmile.subscribers import personal_data
+from workflows.search_attributes import TENANT
 
 __all__ = ["ForgottenCustomer", "forget_customer"]
 
@@ -25,7 +28,7 @@ class ForgottenCustomer:
     subscribers: list[str]
     """The subscribers that were once the customer's."""
     runs: int
-    """The ended runs whose histories Temporal deletes, because they contain orders of these subscribers."""
+    """The ended runs whose histories Temporal deletes, because they contain orders of the customer."""
 
 
 async def forget_customer(
@@ -35,13 +38,20 @@ async def forget_customer(
 
     Raises:
         UnknownCustomerError: there is no such customer.
-        CustomerInServiceError: the customer has lines in service.
+        CustomerInServiceError: the customer has lines in service, or orders that wait.
+        DecryptionError: this process lacks the key that tells whose a scheduled order is. Nothing is deleted.
         UnavailableError: Temporal is away; the data in the database is deleted.
     """
     async with database.tenant(tenant, actor=actor) as connection:
         subscribers = await personal_data.forget_customer(connection, customer_ref)
+        scheduled = _ScheduledOrders(client, tenant, customer_ref, subscribers)
+        if waiting := await scheduled.waiting():
+            raise personal_data.orders_wait(customer_ref, waiting)
     try:
-        runs = await _delete_histories(client, tenant, subscribers)
+        await scheduled.delete_schedules()
+        runs = [run async for run in _ended_runs(client, tenant, subscribers)]
+        runs += [run async for run in scheduled.ended_runs()]
+        deleted = [await _delete(client, run) for run in runs]
     except RPCError as failure:
         if failure.status not in AWAY:
             raise
@@ -49,22 +59,76 @@ async def forget_customer(
             f"The personal data of customer {customer_ref} is deleted from the database, and not yet from Temporal, "
             "which does not answer. Repeat the request when Temporal is back."
         ) from None
-    return ForgottenCustomer(customer_ref, subscribers, runs)
+    return ForgottenCustomer(customer_ref, subscribers, sum(deleted))
 
 
-async def _delete_histories(client: Client, tenant: str, subscribers: Sequence[str]) -> int:
-    """Delete the ended runs of the subscribers. Return their number."""
-    deleted = 0
+@dataclass(frozen=True, slots=True)
+class _ScheduledOrders:
+    """The Schedules of a customer's orders, and the runs that these have started. Both contain the orders."""
+
+    client: Client
+    tenant: str
+    customer_ref: str
+    subscribers: Collection[str]
+
+    async def waiting(self) -> list[str]:
+        """Return the ids of the orders that a Schedule holds, or that wait for their subscriber."""
+        found: list[ScheduleListDescription | Run] = [one async for one in self._schedules() if _waits(one)]
+        found += [run async for run in self._runs() if _waits(run)]
+        return sorted({await order.memo_value("order_id") for order in found if await self._is_of_customer(order)})
+
+    async def delete_schedules(self) -> None:
+        """Delete the Schedules whose time has come: Temporal keeps each for some days."""
+        async for found in self._schedules():
+            if await self._is_certainly_of_customer(found):
+                try:
+                    await self.client.get_schedule_handle(found.id).delete()
+                except RPCError as failure:
+                    if failure.status is not RPCStatusCode.NOT_FOUND:
+                        raise
+
+    async def ended_runs(self) -> AsyncIterator[Run]:
+        """Yield the runs that have started an order of the customer."""
+        async for run in self._runs():
+            if not _waits(run) and await self._is_certainly_of_customer(run):
+                yield run
+
+    async def _schedules(self) -> AsyncIterator[ScheduleListDescription]:
+        async for found in await self.client.list_schedules(f"{TENANT.name} = '{self.tenant}'"):
+            yield found
+
+    def _runs(self) -> AsyncIterator[Run]:
+        return self.client.list_workflows(f"WorkflowType = 'ScheduledStart' AND {TENANT.name} = '{self.tenant}'")
+
+    async def _is_certainly_of_customer(self, found: ScheduleListDescription | Run) -> bool:
+        """Return False also where this process lacks the key: without the key nobody reads the order either."""
+        try:
+            return await self._is_of_customer(found)
+        except DecryptionError:
+            return False
+
+    async def _is_of_customer(self, found: ScheduleListDescription | Run) -> bool:
+        if await found.memo_value("subscriber_ref", default="") in self.subscribers:
+            return True
+        return bool(await found.memo_value("customer_ref", default="") == self.customer_ref)
+
+
+def _waits(found: ScheduleListDescription | Run) -> bool:
+    if isinstance(found, Run):
+        return found.status is WorkflowExecutionStatus.RUNNING
+    return bool(found.info and found.info.next_action_times)
+
+
+async def _ended_runs(client: Client, tenant: str, subscribers: Collection[str]) -> AsyncIterator[Run]:
     for subscriber in subscribers:
-        query = f"WorkflowId = '{workflow_id(tenant, subscriber)}'"
-        async for run in client.list_workflows(query):
+        async for run in client.list_workflows(f"WorkflowId = '{workflow_id(tenant, subscriber)}'"):
             if run.status is not WorkflowExecutionStatus.RUNNING:
-                deleted += await _delete(client, WorkflowExecution(workflow_id=run.id, run_id=run.run_id))
-    return deleted
+                yield run
 
 
-async def _delete(client: Client, run: WorkflowExecution) -> bool:
-    request = DeleteWorkflowExecutionRequest(namespace=client.namespace, workflow_execution=run)
+async def _delete(client: Client, run: Run) -> bool:
+    execution = WorkflowExecution(workflow_id=run.id, run_id=run.run_id)
+    request = DeleteWorkflowExecutionRequest(namespace=client.namespace, workflow_execution=execution)
     try:
         await client.workflow_service.delete_workflow_execution(request)
     except RPCError as failure:

@@ -96,7 +96,7 @@ class ScheduledOrders:
             handle = await self._client.create_schedule(
                 schedule_id(order.tenant, order.order_id),
                 self._schedule(order, at),
-                memo=memo(order) | {"subscriber_ref": order.subscriber_ref},
+                memo=_memo(order),
                 search_attributes=search_attributes(order),
             )
         except ScheduleAlreadyRunningError:
@@ -182,6 +182,7 @@ class ScheduledOrders:
             id=schedule_id(order.tenant, order.order_id),
             task_queue=self._task_queue,
             typed_search_attributes=search_attributes(order),
+            memo=_memo(order),
             static_summary=f"start: {summary(order)}",
             priority=priority(order),
         )
@@ -191,6 +192,12 @@ class ScheduledOrders:
             policy=SchedulePolicy(catchup_window=LATEST_START),
             state=ScheduleState(limited_actions=True, remaining_actions=1, note=summary(order)),
         )
+
+
+def _memo(order: AnyOrder) -> dict[str, Any]:
+    """Return the memo of the Schedule and of its run: it also says whose personal data the order has."""
+    whose = {"subscriber_ref": order.subscriber_ref, "customer_ref": order.customer_ref or ""}
+    return memo(order) | whose
 
 
 def _whole_seconds(moment: datetime) -> datetime:

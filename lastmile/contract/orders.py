@@ -131,6 +131,12 @@ class Order(BaseModel):
         return workflow_id(self.tenant, self.subscriber_ref)
 
     @property
+    def customer_ref(self) -> str | None:
+        """The customer that the order gives a line; None for an order that names no customer."""
+        customer: Customer | None = getattr(self, "customer", None)
+        return None if customer is None else customer.ref
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the content, in hexadecimal. It does not depend on how the order was written."""
         # Without defaults: a field that a later version adds must not change the digest of older orders.

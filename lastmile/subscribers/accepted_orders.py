@@ -139,8 +139,8 @@ _INSERT = DirectStatement(
         {
             column: bindparam(column)
             for column in (
-                *("tenant_id", "order_id", "operation", "subscriber_ref", "digest", "requested_by", "urgency"),
-                *("not_before", "when_busy", "key_name", "body"),
+                *("tenant_id", "order_id", "operation", "subscriber_ref", "customer_ref", "digest", "requested_by"),
+                *("urgency", "not_before", "when_busy", "key_name", "body"),
             )
         }
         | {"state": AcceptedState.WAITING}
@@ -204,6 +204,7 @@ async def insert_accepted_order(
         "order_id": order.order_id,
         "operation": order.operation,
         "subscriber_ref": order.subscriber_ref,
+        "customer_ref": order.customer_ref,
         "digest": order.digest,
         "requested_by": order.requested_by or None,
         "urgency": order.urgency,

@@ -33,7 +33,7 @@ class UnknownCustomerError(NonRetryableError):
 
 
 class CustomerInServiceError(NonRetryableError):
-    """The customer has lines in service, so that its personal data is needed."""
+    """The customer has lines in service or orders that wait, so that its personal data is needed."""
 
 
 class RecordConflictError(NonRetryableError):

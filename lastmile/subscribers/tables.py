@@ -80,6 +80,7 @@ accepted_orders = Table(
     Column("order_id", Text, nullable=False),
     Column("operation", Text, nullable=False),
     Column("subscriber_ref", Text, nullable=False),
+    Column("customer_ref", Text),
     Column("digest", Text, nullable=False),
     Column("requested_by", Text),
     Column("urgency", Text, nullable=False),

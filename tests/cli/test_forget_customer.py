@@ -1,11 +1,17 @@
 """`lastmile forget-customer`: personal data of a former customer is nowhere any more; references stay."""
 
+import uuid
+from datetime import UTC, datetime, timedelta
+
 import asyncpg
 import pytest
 from temporalio.client import Client
 
-from lastmile.contract import workflow_id
+from lastmile.client.orders import Lastmile, NotScheduledError
+from lastmile.contract import ProvisionSubscriber, ResultStatus, workflow_id
+from lastmile.settings import Settings
 from tests.support.commands import Book, Cli, lines
+from tests.support.orders import dispatched
 from tests.support.processes import until
 
 PERSONAL = ("Ada Lovelace", "ada@example.net", "+44 20 7946 0000")
@@ -16,8 +22,7 @@ TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespa
 
 def ordered(book: Book) -> str:
     """Return an order of a customer with a name, an e-mail and a phone."""
-    order = book.order()
-    return lines(order | {"customer": order["customer"] | CUSTOMER})
+    return lines(book.order() | {"customer": CUSTOMER | {"ref": f"C-{uuid.uuid4().hex[:12]}"}})
 
 
 async def everything(owner: asyncpg.Connection) -> str:
@@ -97,6 +102,48 @@ async def test_repeat_deletes_what_temporal_has_kept_while_it_was_away(
     done = await cli("forget-customer", customer, "--tenant", "acme", "--json")
     assert done.json == [{"customer": customer, "subscribers": [book.ref()], "runs": 2}]
     assert await personal_data(owner) == []
+
+
+async def test_scheduled_order_prevents_forgetting_and_an_ended_one_is_deleted(
+    cli: Cli, book: Book, worker: None, owner: asyncpg.Connection, temporal_client: Client, settings: Settings
+) -> None:
+    """The orders are sent past the API: only their Schedules know them."""
+    customer = CUSTOMER | {"ref": f"C-{book.mark}"}
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    past, ahead = (
+        ProvisionSubscriber.model_validate(
+            book.order(nth, order_id=book.ref(nth), customer=customer, not_before=tomorrow)
+        )
+        for nth in (1, 2)
+    )
+    lastmile = Lastmile(temporal_client, task_queue=settings.task_queue)
+    await lastmile.scheduled.hold(past)
+    started = await dispatched(lastmile, await lastmile.scheduled.move("acme", past.order_id, datetime.now(UTC)))
+    await started.result()
+    assert (await lastmile.execute(past)).status is ResultStatus.COMPLETED
+    assert (await cli("deprovision", book.ref(), "--tenant", "acme", "--reason", "moved away")).code == 0
+    forget = ("forget-customer", customer["ref"], "--tenant", "acme")
+    await lastmile.scheduled.hold(ahead)
+
+    async def refused() -> bool:
+        return f"orders that wait to start: {ahead.order_id}. Cancel them" in (await cli(*forget)).err
+
+    await until(refused)  # Temporal lists a Schedule after a moment
+    assert await personal_data(owner) == list(PERSONAL)
+    await lastmile.scheduled.cancel("acme", ahead.order_id)
+
+    async def forgotten() -> bool:
+        return (await cli(*forget)).code == 0
+
+    await until(forgotten)
+    with pytest.raises(NotScheduledError, match="No order"):
+        await lastmile.scheduled.next_start("acme", past.order_id)
+
+    async def no_history() -> bool:
+        query = f"WorkflowId = '{started.id}' OR WorkflowId = '{past.workflow_id}'"
+        return not [run async for run in temporal_client.list_workflows(query)]
+
+    await until(no_history)
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit_log SET after = '{}'", "SELECT lastmile_forget_customer('C-1')"])

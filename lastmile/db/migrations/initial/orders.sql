@@ -81,6 +81,7 @@ CREATE TABLE accepted_orders (
     order_id        text NOT NULL,
     operation       text NOT NULL,
     subscriber_ref  text NOT NULL,
+    customer_ref    text,
     digest          text NOT NULL,
     requested_by    text,
     urgency         text NOT NULL CHECK (urgency IN ('urgent', 'normal', 'bulk')),
@@ -99,6 +100,9 @@ CREATE TABLE accepted_orders (
 COMMENT ON TABLE accepted_orders IS
     'Orders that were accepted and that no workflow has opened. The transaction that opens an order moves its row to '
     'orders, so that an accepted order has a row in exactly one of both tables.';
+COMMENT ON COLUMN accepted_orders.customer_ref IS
+    'The customer that the order gives a line; NULL: the order names no customer. Its personal data is in the body, or '
+    'in the Schedule: it is not forgotten while the order waits.';
 COMMENT ON COLUMN accepted_orders.digest IS
     'A hash of the order''s content: the same order_id with another content is refused.';
 COMMENT ON COLUMN accepted_orders.not_before IS 'When the order may start; NULL: now.';
