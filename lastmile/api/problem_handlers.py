@@ -54,8 +54,11 @@ SLUGS: Mapping[type[Exception], str] = {
 }
 """The problem for each error of Lastmile, by the most specific class. An error of no class here is a fault."""
 
-STATUSES = {400: "malformed", 404: "not-found", 405: "method-not-allowed", 406: "not-acceptable", 413: "too-large"}
+STATUSES = {400: "malformed", 404: "not-found", 405: "method-not-allowed"}
 """The problem for each status that the framework answers with."""
+
+LONGEST_PATH = 200
+"""Characters of a path that a problem repeats."""
 
 NOT_JSON = {"json_invalid", "value_error.jsondecode"}
 
@@ -106,14 +109,22 @@ async def _failed(request: Request, failure: Exception) -> Response:
 
 async def _of_framework(request: Request, failure: Exception) -> Response:
     assert isinstance(failure, HTTPException)
+    if isinstance(failure.__cause__, ProblemError):
+        return problem_response(failure.__cause__, request.state.request_id)
     slug = STATUSES.get(failure.status_code, "malformed")
-    headers, words = {}, f"Nothing is at {request.url.path}."
+    headers, words = {}, f"Nothing is at {_path(request)}."
     if slug == "method-not-allowed":
         allowed = ", ".join(sorted(_methods(request)))
-        headers, words = {"Allow": allowed}, f"{request.url.path} takes {allowed}, not {request.method}."
-    elif slug != "not-found":
+        headers, words = {"Allow": allowed}, f"{_path(request)} takes {allowed}, not {request.method}."
+    elif slug == "malformed":
         words = "The body cannot be read as JSON. Send JSON in UTF-8."
     return problem_response(ProblemError(slug, words, headers=headers), request.state.request_id)
+
+
+def _path(request: Request) -> str:
+    """Return the path as the client wrote it, shortened."""
+    path = request.scope.get("raw_path", b"").partition(b"?")[0].decode("ascii", "replace")
+    return path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…"
 
 
 def _methods(request: Request) -> set[str]:

@@ -57,6 +57,12 @@ _TYPES = (
     ),
     ProblemType("method-not-allowed", 405, "The path has no such method", "Use a method of the header `Allow`."),
     ProblemType("not-acceptable", 406, "The answer has no such format", "Accept `application/json`."),
+    ProblemType(
+        "request-timeout",
+        408,
+        "The request did not arrive in time",
+        "Send the whole request within 30 seconds. Split a body that a slow line cannot send in that time.",
+    ),
     ProblemType("conflict", 409, "The request does not fit the present state", "The detail says what comes first."),
     ProblemType(
         "subscriber-busy",
@@ -104,9 +110,16 @@ _TYPES = (
     ProblemType(
         "precondition-required", 428, "The change needs an ETag", "Read the resource, and send its ETag as `If-Match`."
     ),
+    ProblemType("headers-too-large", 431, "The headers are too large", "Send at most 64 KiB of headers and address."),
     ProblemType("too-many-requests", 429, "The rate limit is used up", "Wait for the seconds of `Retry-After`."),
     ProblemType(
         "fault", 500, "A fault in Lastmile", "Report it with the request id. The logs of the API have the reason."
+    ),
+    ProblemType(
+        "timeout",
+        503,
+        "The request took too long",
+        "Repeat the request after the seconds of `Retry-After`. An order keeps its id: it is accepted once.",
     ),
     ProblemType(
         "unavailable", 503, "A system behind the API is away", "Repeat the request after the seconds of `Retry-After`."
@@ -118,6 +131,9 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {problem.slug: problem for problem in
 
 RETRY_AFTER_SECONDS = 5
 """How soon a request is worth repeating while a system is away."""
+
+UNREAD = (408, 413, 431)
+"""The statuses after which the rest of the request is not read: the connection is closed."""
 
 
 class Violation(BaseModel):
@@ -173,4 +189,6 @@ def problem_response(error: ProblemError, request_id: str) -> JSONResponse:
     headers = dict(error.headers)
     if error.type.status == 503:
         headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+    if error.type.status in UNREAD:
+        headers["Connection"] = "close"
     return JSONResponse(problem.model_dump(exclude_none=True), error.type.status, headers, MEDIA_TYPE)

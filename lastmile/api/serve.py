@@ -21,6 +21,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from lastmile.api.app import create_app
 from lastmile.api.auth.gate import open_gate
 from lastmile.api.context import ApiContext
+from lastmile.api.http_protocol import KEEP_ALIVE_SECONDS, HttpProtocol
 from lastmile.client.credentials import CredentialStore
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.order_acceptance import OrderAcceptance
@@ -37,7 +38,7 @@ from lastmile.telemetry.http import worker_pages
 from lastmile.telemetry.logs import set_up_logging
 from lastmile.telemetry.readiness import Readiness
 
-__all__ = ["listen", "run_many", "serve"]
+__all__ = ["http_server", "listen", "run_many", "serve"]
 
 log = structlog.get_logger("lastmile.api")
 
@@ -68,21 +69,28 @@ async def serve(settings: Settings, listener: socket.socket, metrics_port: int) 
                 [f"LASTMILE_API_METRICS_PORT: {where} cannot be used: {failure.strerror}"]
             ) from None
         stack.callback(metrics.shutdown)
-        server = _Server(
-            uvicorn.Config(
-                create_app(context),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                http="httptools",
-                lifespan="off",
-                proxy_headers=False,
-                timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
-            )
-        )
+        server = http_server(context)
         log.info("api.started", port=listener.getsockname()[1], metrics_port=metrics.server_port)
         await server.serve(sockets=[listener])
     log.info("api.stopped")
+
+
+def http_server(context: ApiContext) -> uvicorn.Server:
+    """Return the HTTP server of the application."""
+    return _Server(
+        uvicorn.Config(
+            create_app(context),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            http=HttpProtocol,
+            ws="none",
+            lifespan="off",
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=int(context.settings.shutdown_grace_seconds),
+        )
+    )
 
 
 class _Server(uvicorn.Server):
@@ -93,7 +101,11 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, partial(self.handle_exit, number, None))
-        yield
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
 
 
 async def _context(settings: Settings, stack: AsyncExitStack) -> ApiContext:

@@ -1,6 +1,7 @@
 """The API on the test's database, with a Temporal client; no worker runs."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
@@ -11,6 +12,7 @@ from temporalio.client import Client
 from lastmile.api.app import create_app
 from lastmile.api.auth.gate import open_gate
 from lastmile.api.context import ApiContext
+from lastmile.api.serve import http_server
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.order_acceptance import OrderAcceptance
 from lastmile.client.order_watch import OrderWatch
@@ -44,3 +46,16 @@ async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """Return a client of the application, without a token."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
         yield client
+
+
+@pytest.fixture
+async def served(context: ApiContext) -> AsyncIterator[int]:
+    """Serve the application as `lastmile api` does; return the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = http_server(context)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving

@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 
 import httpx
 import pytest
-from fastapi import Body, FastAPI, Query
+from fastapi import APIRouter, Body, FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
 from temporalio.service import RPCError, RPCStatusCode
 
+from lastmile.api.auth.requirements import GuardedRoute
 from lastmile.api.problems import PROBLEM_TYPES
 from lastmile.api.requests import LARGEST_BODY
 from lastmile.client.errors import AlreadyRunningError
@@ -53,7 +54,9 @@ def echo(app: FastAPI) -> FastAPI:
         "fault": RuntimeError("secret words"),
     }
 
-    @app.post("/echo")
+    router = APIRouter(route_class=GuardedRoute)
+
+    @router.post("/echo")
     async def echo(
         body: Annotated[Square | Circle, Body(discriminator="kind")], limit: Annotated[int, Query(ge=1)]
     ) -> Any:
@@ -66,6 +69,7 @@ def echo(app: FastAPI) -> FastAPI:
     async def fail(name: str) -> None:
         raise errors[name]
 
+    app.include_router(router)
     return app
 
 
@@ -90,15 +94,45 @@ async def test_invalid_body_names_every_value_at_once_with_its_pointer(api: http
     ]
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000], ids=["cut", "bytes", "deep"])
+NO_JSON = {
+    b"{": "the mistake is in line 1, column 2",
+    b'{\n"kind": square}': "the mistake is in line 2, column 9",
+    b"{} {}": "the mistake is in line 1, column 4",
+    b"\xff\xfe": "byte 1 is no UTF-8",
+    b'{"kind": "\xed\xa0\x80"}': "byte 11 is no UTF-8",
+    '{"kind": "square"}'.encode("utf-16"): "byte 1 is no UTF-8",
+    b"[" * 100_000: "it is nested too deeply",
+    b'{"kind": "square", "kind": "circle"}': 'an object has the name "kind" twice',
+    b'{"size": NaN}': "NaN is no number of JSON",
+    b'{"size": -Infinity}': "-Infinity is no number of JSON",
+    b"1" * 5000: "a number has too many digits",
+}
+
+
+@pytest.mark.parametrize("body", NO_JSON, ids=NO_JSON.values())
 async def test_body_that_is_no_json_is_malformed(api: httpx.AsyncClient, echo: FastAPI, body: bytes) -> None:
     answer = await api.post("/echo?limit=1", content=body, headers=JSON)
     said = await problem_of(answer, "malformed")
-    assert said["detail"] == "The body cannot be read as JSON. Send JSON in UTF-8."
+    assert said["detail"] == f"The body cannot be read as JSON: {NO_JSON[body]}. Send JSON in UTF-8."
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", "application/jsonx"],
+)
+async def test_body_of_another_media_type_is_unsupported(api: httpx.AsyncClient, echo: FastAPI, written: str) -> None:
+    answer = await api.post("/echo?limit=1", content=b'{"kind": "circle"}', headers={"Content-Type": written})
+    await problem_of(answer, "unsupported-media-type")
+
+
+@pytest.mark.parametrize("written", ['application/json;charset="UTF-8"', "application/merge-patch+json"])
+async def test_body_in_json_of_any_kind_is_read(api: httpx.AsyncClient, echo: FastAPI, written: str) -> None:
+    answer = await api.post("/echo?limit=1", content=b'{"kind": "circle"}', headers={"Content-Type": written})
+    assert (answer.status_code, answer.json()) == (200, {"kind": "circle"})
 
 
 async def test_lone_surrogate_in_a_body_is_an_invalid_value(api: httpx.AsyncClient, echo: FastAPI) -> None:
-    for sent in (rb'{"kind": "\ud800"}', b'{"kind": "\xed\xa0\x80"}', rb'{"kind": "square", "parts": "\ud800"}'):
+    for sent in (rb'{"kind": "\ud800"}', rb'{"kind": "square", "parts": "\ud800"}'):
         await problem_of(await api.post("/echo?limit=1", content=sent, headers=JSON), "invalid")
 
 

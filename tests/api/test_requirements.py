@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
-from lastmile.api.auth.requirements import protected, public, requires, undeclared
+from lastmile.api.auth.requirements import GuardedRoute, protected, public, requires, undeclared
 from lastmile.api.auth.tenants import TenantQuery, one_tenant, one_tenant_or_all, transaction
 from lastmile.api.context import Context
 from lastmile.api.rate_limits import RateClass
@@ -21,7 +21,9 @@ from tests.support.api_keys import authorization, make_api_key
 
 Reader = Annotated[Principal, requires(Permission.ORDERS_READ)]
 Writer = Annotated[Principal, requires(Permission.ORDERS_WRITE)]
-SAMPLES = APIRouter(prefix="/samples")
+JSON = {"Content-Type": "application/json"}
+"""Of a body that is no JSON: a caller hears of it once it may send one."""
+SAMPLES = APIRouter(prefix="/samples", route_class=GuardedRoute)
 
 
 @SAMPLES.get("/own")
@@ -80,13 +82,16 @@ def test_route_without_a_declaration_is_found(app: FastAPI) -> None:
     @router.get("/twice", dependencies=[Depends(public)])
     async def twice(principal: Reader) -> None: ...
 
+    @router.get("/unguarded")
+    async def unguarded(principal: Reader) -> None: ...
+
     app.include_router(router, prefix="/v1")
-    assert undeclared(app)[1:] == ["GET /v1/forgotten", "GET /v1/twice"]
+    assert undeclared(app)[1:] == ["GET /v1/forgotten", "GET /v1/twice", "GET /v1/unguarded"]
 
 
 async def test_every_route_without_a_token_is_unauthorized(api: httpx.AsyncClient, app: FastAPI) -> None:
     for method, path, _ in requests(app):
-        answer = await api.request(method, path)
+        answer = await api.request(method, path, content=b"{", headers=JSON)
         assert (answer.status_code, answer.json()["type"]) == (401, "/problems/unauthorized"), path
         assert answer.headers["www-authenticate"] == 'Bearer realm="lastmile"', path
 
@@ -98,7 +103,7 @@ async def test_every_route_with_every_other_permission_is_forbidden(
     for method, path, permission in requests(app):
         if permission is None:
             continue
-        answer = await api.request(method, path, headers=authorization(keys[permission]))
+        answer = await api.request(method, path, content=b"{", headers=JSON | authorization(keys[permission]))
         assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden"), path
         challenge = f'Bearer realm="lastmile", error="insufficient_scope", scope="{permission}"'
         assert answer.headers["www-authenticate"] == challenge, path

@@ -1,24 +1,25 @@
 """What a route requires of its caller. Each route declares one requirement, or that it is public."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
-from fastapi import FastAPI, Request, Security, params
+from fastapi import FastAPI, Request, Response, Security, params
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import RouteContext, iter_route_contexts
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
 from lastmile.api.auth.tokens import InvalidTokenError
-from lastmile.api.context import Context
+from lastmile.api.bodies import JsonRequest
+from lastmile.api.context import ApiContext
 from lastmile.api.parameters import refuse_unknown_parameters
 from lastmile.api.problems import ProblemError
 from lastmile.api.rate_limits import RateClass, TooManyRequestsError
 from lastmile.services.api_keys import PrincipalKind
 
-__all__ = ["Requirement", "protected", "public", "requires", "undeclared"]
+__all__ = ["GuardedRoute", "Requirement", "protected", "public", "requires", "undeclared"]
 
 _BEARER = HTTPBearer(
     auto_error=False,
@@ -36,11 +37,24 @@ class Requirement:
     rate_class: RateClass
 
     async def __call__(
-        self,
-        request: Request,
-        context: Context,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+        self, request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
     ) -> Principal:
+        return await self.check(request)
+
+    async def check(self, request: Request) -> Principal:
+        """Return the principal of the request, which is checked and counted once.
+
+        Raises:
+            ProblemError: the caller is unknown, lacks the permission or has sent too much.
+        """
+        known: Principal | None = getattr(request.state, "principal", None)
+        if known is None:
+            known = request.state.principal = await self._check(request)
+        return known
+
+    async def _check(self, request: Request) -> Principal:
+        context: ApiContext = request.app.state.context
+        credentials = await _BEARER(request)
         if credentials is None:
             _unauthorized("The request has no token. Send `Authorization: Bearer` with an API key or a token.")
         try:
@@ -58,7 +72,7 @@ class Requirement:
         refuse_unknown_parameters(request)
         return principal
 
-    async def _count(self, request: Request, context: Context, principal: Principal) -> None:
+    async def _count(self, request: Request, context: ApiContext, principal: Principal) -> None:
         is_system = principal.kind is PrincipalKind.SYSTEM
         rate = (RateClass.SYSTEM if is_system else self.rate_class).value
         try:
@@ -67,6 +81,25 @@ class Requirement:
             headers = {"Retry-After": str(refusal.retry_after)} | refusal.allowance.headers
             raise ProblemError("too-many-requests", str(refusal), headers=headers) from None
         request.state.headers = allowance.headers
+
+
+class GuardedRoute(APIRoute):
+    """A route that checks its caller before it reads the body: `APIRouter(route_class=GuardedRoute)`.
+
+    The framework reads the body before it runs dependencies: a caller without a token would be told about its body.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        requirements = [call for call in _calls(self.dependant) if isinstance(call, Requirement)]
+        has_body = self.body_field is not None
+
+        async def guarded(request: Request) -> Response:
+            for requirement in requirements:
+                await requirement.check(request)
+            return await handle(await JsonRequest.of(request) if has_body else request)
+
+        return guarded
 
 
 def requires(permission: Permission | None, rate_class: RateClass = RateClass.STANDARD) -> params.Security:
@@ -79,11 +112,12 @@ async def public() -> None:
 
 
 def undeclared(app: FastAPI) -> list[str]:
-    """List the routes that declare neither one requirement nor that they are public."""
+    """List the routes that declare neither one requirement nor that they are public, and those that are not guarded."""
     return [
         f"{' '.join(sorted(route.methods or ()))} {route.path}"
         for route in iter_route_contexts(app.routes)
-        if len(_declarations(route)) != 1
+        if len(declared := _declarations(route)) != 1
+        or (declared != [public] and not isinstance(route.original_route, GuardedRoute))
     ]
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
-from lastmile.api.auth.requirements import requires
+from lastmile.api.auth.requirements import GuardedRoute, requires
 from lastmile.api.auth.tenants import TenantQuery, one_tenant_or_all
 from lastmile.api.context import ApiContext, Context
 from lastmile.api.problems import ProblemError, Violation
@@ -20,7 +20,7 @@ from lastmile.contract.orders import Reason
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/attention", tags=["operations"])
+router = APIRouter(prefix="/v1/attention", tags=["operations"], route_class=GuardedRoute)
 
 Operator = Annotated[Principal, requires(Permission.OPS_STEER)]
 StepName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
-from lastmile.api.auth.requirements import requires
+from lastmile.api.auth.requirements import GuardedRoute, requires
 from lastmile.api.auth.tenants import TenantQuery, one_tenant
 from lastmile.api.context import Context
 from lastmile.client.personal_data import forget_customer
@@ -15,7 +15,7 @@ from lastmile.contract.lines import Reference
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/customers", tags=["subscribers"])
+router = APIRouter(prefix="/v1/customers", tags=["subscribers"], route_class=GuardedRoute)
 
 Caller = Annotated[Principal, requires(Permission.SUBSCRIBERS_PERSONAL)]
 

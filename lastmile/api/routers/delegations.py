@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from ipam.lifecycle import State
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
-from lastmile.api.auth.requirements import requires
+from lastmile.api.auth.requirements import GuardedRoute, requires
 from lastmile.api.auth.tenants import TenantQuery, one_tenant_or_all
 from lastmile.api.context import Context
 from lastmile.api.pagination import PageOf, Paging
@@ -29,7 +29,7 @@ from lastmile.services.records.delegations import (
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["address space"])
+router = APIRouter(tags=["address space"], route_class=GuardedRoute)
 
 Caller = Annotated[Principal, requires(Permission.IPAM_READ)]
 DelegationId = Annotated[int, Path(ge=1, le=2**63 - 1)]

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from ipam.lifecycle import State
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
-from lastmile.api.auth.requirements import requires
+from lastmile.api.auth.requirements import GuardedRoute, requires
 from lastmile.api.auth.tenants import TenantQuery, one_tenant, one_tenant_or_all
 from lastmile.api.context import ApiContext, Context
 from lastmile.api.order_models import DryRun
@@ -43,7 +43,7 @@ from lastmile.subscribers.accepted_orders import AcceptedState
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/network", tags=["IPv6 lifecycle"])
+router = APIRouter(prefix="/network", tags=["IPv6 lifecycle"], route_class=GuardedRoute)
 
 Writer = Annotated[Principal, requires(Permission.ORDERS_WRITE)]
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
-from lastmile.api.auth.requirements import requires
+from lastmile.api.auth.requirements import GuardedRoute, requires
 from lastmile.api.auth.tenants import TenantQuery, one_tenant, one_tenant_or_all
 from lastmile.api.context import ApiContext, Context
 from lastmile.api.order_events import order_events
@@ -33,7 +33,7 @@ from lastmile.subscribers.orders import OrderStatus
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/orders", tags=["orders"])
+router = APIRouter(prefix="/v1/orders", tags=["orders"], route_class=GuardedRoute)
 
 Reader = Annotated[Principal, requires(Permission.ORDERS_READ)]
 Writer = Annotated[Principal, requires(Permission.ORDERS_WRITE)]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from ipam.lifecycle import State
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
-from lastmile.api.auth.requirements import requires
+from lastmile.api.auth.requirements import GuardedRoute, requires
 from lastmile.api.auth.tenants import TenantQuery, one_tenant, one_tenant_or_all
 from lastmile.api.context import Context
 from lastmile.api.pagination import PageOf, Paging
@@ -31,7 +31,7 @@ from lastmile.services.records.subscribers import (
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["subscribers"])
+router = APIRouter(tags=["subscribers"], route_class=GuardedRoute)
 
 Caller = Annotated[Principal, requires(Permission.SUBSCRIBERS_READ)]
 SubscriberRef = Annotated[Reference, Path(description="The reference of the subscriber in orders.")]
