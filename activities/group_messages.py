@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from activities.messages import StepReport
 from activities.order_record import OrderClosing
 from lastmile.contract import OrderResult
-from lastmile.contract.orders import LineRequest
+from lastmile.contract.orders import LineRequest, Urgency
 
 __all__ = ["GroupReport", "OpenedOrder", "OrderOpening", "StepCall", "StepFailure", "StepGroup"]
 
@@ -74,6 +74,7 @@ class OrderOpening(BaseModel):
     """The line that the order asks for. A line that is in service already must be the same."""
     group: StepGroup = StepGroup()
     """The first steps of a new order, in the transaction of the opening."""
+    urgency: Urgency = Urgency.NORMAL
     run_started_at: datetime | None = None
     """When Temporal started the run. An opening by an older run than another order's is refused."""
 

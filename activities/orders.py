@@ -150,6 +150,7 @@ class OrderActivities(Activities):
                 ref.requested_by,
                 opening.run_started_at,
                 adopts=ref.adopts,
+                urgency=opening.urgency,
             )
             line = opening.line
             if found.new and line is not None:

@@ -44,6 +44,7 @@ VERDICTS: Mapping[type[NonRetryableError], Verdict] = {
     subscribers.UnknownSubscriberError: Verdict.REFUSED,
     subscribers.UnknownCustomerError: Verdict.REFUSED,
     subscribers.CustomerInServiceError: Verdict.REFUSED,
+    subscribers.CustomerBusyError: Verdict.REFUSED,
     subscribers.RecordConflictError: Verdict.REFUSED,
     subscribers.LineDiffersError: Verdict.REFUSED,
     subscribers.LineStateError: Verdict.REFUSED,

@@ -120,6 +120,7 @@ class Saga(Generic[OrderT]):
             operation=order.operation,
             digest=order.digest,
             line=order.requested_line,
+            urgency=order.urgency,
             group=self._runner.group(first, last=bool(first), closing=closing),
             run_started_at=workflow.info().start_time,
         )

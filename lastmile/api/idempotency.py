@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Header, Request
+from fastapi import Depends, Header, Request
 from sqlalchemy import Column, DateTime, ForeignKey, LargeBinary, SmallInteger, Table, Text, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,6 +20,7 @@ from lastmile.db import metadata
 __all__ = [
     "Answer",
     "IdempotencyKey",
+    "KeyOfRequest",
     "answer_once",
     "idempotency_key",
     "idempotency_keys",
@@ -84,6 +85,10 @@ async def idempotency_key(
     digest = hashlib.sha256(f"{request.method}\0{request.url.path}\0{request.url.query}\0".encode())
     digest.update(await request.body())
     return IdempotencyKey(key, digest.digest())
+
+
+KeyOfRequest = Annotated[IdempotencyKey | None, Depends(idempotency_key)]
+"""The parameter of a route whose effect happens once for a key."""
 
 
 async def answer_once(

@@ -1,21 +1,22 @@
 """The bodies and answers of `/v1/orders`. A body has the fields of its order type, and says how to accept the order."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from lastmile.client.order_acceptance import Acceptance
 from lastmile.contract import AnyOrder, OrderResult, Parked, Progress, StepResult
 from lastmile.contract.lines import Reference, TenantId
 from lastmile.contract.operations import OPERATIONS, OrderType
-from lastmile.contract.orders import Operation
+from lastmile.contract.orders import Operation, Urgency
 from lastmile.contract.progress import RunStatus
-from lastmile.fields.scalars import Moment
+from lastmile.fields.scalars import Moment, any_case
 from lastmile.services.records.orders import OrderRecord
 from lastmile.subscribers.accepted_orders import WhenBusy
 
-__all__ = ["DryRun", "MovedOrder", "Order", "OrderReason", "OrderRequest", "PlannedStep", "to_order"]
+__all__ = ["DryRun", "Order", "OrderChange", "OrderReason", "OrderRequest", "PlannedStep", "to_order"]
 
 _NOT_SENT = {"tenant", "order_id", "requested_by", "password_ref"}
 """The fields of an order that its caller and the client fill in."""
@@ -89,6 +90,7 @@ class Order(BaseModel):
     `parked` (it waits for an operator), or how the order ended."""
     reason: str = ""
     """Why the order was refused, cancelled, rolled back or abandoned."""
+    urgency: Urgency
     requested_by: str | None = None
     created_at: datetime
     not_before: datetime | None = None
@@ -119,6 +121,7 @@ class Order(BaseModel):
             subscriber_ref=order.subscriber_ref,
             status=acceptance.status,
             reason=acceptance.reason or (acceptance.result.reason if acceptance.result else ""),
+            urgency=order.urgency,
             requested_by=order.requested_by or None,
             created_at=acceptance.at,
             not_before=order.not_before,
@@ -172,9 +175,16 @@ class OrderReason(BaseModel):
     reason: Annotated[str, Field(strict=True, min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
-class MovedOrder(BaseModel):
-    """The change of a scheduled order."""
+class OrderChange(BaseModel):
+    """The change of a scheduled order. What the body leaves out stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
 
-    not_before: Moment
+    not_before: Moment | SkipJsonSchema[None] = None
+    urgency: Annotated[Urgency, BeforeValidator(any_case)] | SkipJsonSchema[None] = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.not_before is None and self.urgency is None:
+            raise ValueError("needs a not_before or an urgency")
+        return self

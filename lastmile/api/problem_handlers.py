@@ -27,7 +27,13 @@ from lastmile.client.errors import (
 from lastmile.client.temporal.connection import TemporalUnreachableError
 from lastmile.db.failures import DATABASE_FAILURES, describe_failure, explain
 from lastmile.errors import InvalidInputError, LastmileError, NonRetryableError, OutageError, UnavailableError
-from lastmile.subscribers.errors import LineStateError, UnknownCustomerError, UnknownSubscriberError, UnknownTenantError
+from lastmile.subscribers.errors import (
+    CustomerBusyError,
+    LineStateError,
+    UnknownCustomerError,
+    UnknownSubscriberError,
+    UnknownTenantError,
+)
 from lastmile.validation_messages import describe_mistake
 
 __all__ = ["add_problem_handlers", "answer_failure", "to_problem"]
@@ -46,6 +52,7 @@ SLUGS: Mapping[type[Exception], str] = {
     UnknownTenantError: "not-found",
     UnknownCustomerError: "not-found",
     LineStateError: "wrong-state",
+    CustomerBusyError: "subscriber-busy",
     InvalidInputError: "invalid",
     TemporalUnreachableError: "unavailable",
     UnavailableError: "unavailable",

@@ -1,5 +1,7 @@
-"""Steer an order by its id: cancel it in whatever state it is, or move it while it is scheduled."""
+"""Steer an order by its id: cancel it in whatever state it is, or change it while it is scheduled."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import datetime
 
 import structlog
@@ -9,17 +11,21 @@ from temporalio.service import RPCError, RPCStatusCode
 from lastmile.client.accepted_order_starts import SCHEDULE_LOOK
 from lastmile.client.errors import NotRunningError, NotScheduledError, PastPivotError
 from lastmile.client.orders import Lastmile
-from lastmile.client.scheduled_orders import ScheduledOrder
-from lastmile.contract import Progress, RunStatus, workflow_id
+from lastmile.contract import Progress, RunStatus, Urgency, workflow_id
 from lastmile.contract.operations import OPERATIONS
 from lastmile.contract.steps import pivot_of
 from lastmile.db import Database
 from lastmile.encryption.keys import DecryptionError
+from lastmile.errors import UnavailableError
+from lastmile.services.records.orders import OrderRecord, read_order_record
 from lastmile.subscribers.accepted_orders import AcceptedState, cancel_accepted_order, find_order, mark_scheduled
 from lastmile.subscribers.errors import OrderFencedError
-from lastmile.subscribers.orders import CANCELLING_FENCE
+from lastmile.subscribers.orders import CANCELLING_FENCE, OPENING_FENCE
 
-__all__ = ["cancel_order", "move_order", "read_progress"]
+__all__ = ["cancel_order", "change_scheduled_order", "read_progress"]
+
+CHANGE_SECONDS = 5
+"""How long a change waits for Temporal. No order of the subscriber is opened meanwhile."""
 
 log = structlog.get_logger("lastmile.orders")
 
@@ -102,12 +108,41 @@ async def read_progress(lastmile: Lastmile, tenant: str, subscriber_ref: str, or
     return progress if progress is not None and progress.order_id == order_id else None
 
 
-async def move_order(
-    database: Database, lastmile: Lastmile, tenant: str, order_id: str, at: datetime, *, actor: str
-) -> ScheduledOrder:
-    """Change the start time of a scheduled order. Raises `NotScheduledError`."""
-    moved = await lastmile.scheduled.move(tenant, order_id, at)
-    async with database.tenant(tenant, actor=actor, order_id=order_id) as connection:
-        if (known := await find_order(connection, order_id)) is not None:
-            await mark_scheduled(connection, order_id, known.digest, moved.at, look_after=SCHEDULE_LOOK)
-    return moved
+async def change_scheduled_order(
+    database: Database,
+    lastmile: Lastmile,
+    order: OrderRecord,
+    *,
+    at: datetime | None,
+    urgency: Urgency | None,
+    actor: str,
+    check: Callable[[OrderRecord], None],
+) -> None:
+    """Change the start time or the urgency of a scheduled order, or both. None: as it is.
+
+    `check` may refuse: it gets the order as it is, and nothing else changes the order meanwhile.
+
+    Raises:
+        NotScheduledError: the order is not scheduled any more.
+        UnavailableError: Temporal does not answer.
+    """
+    tenant, order_id = order.tenant, order.order_id
+    async with database.tenant(
+        tenant, actor=actor, order_id=order_id, subscriber_ref=order.subscriber_ref, fence=OPENING_FENCE
+    ) as connection:
+        known, record = await find_order(connection, order_id), await read_order_record(connection, order_id)
+        if known is None or record is None:
+            raise NotScheduledError(f"No order {order_id} of tenant {tenant} is scheduled.")
+        check(record)
+        try:
+            async with asyncio.timeout(CHANGE_SECONDS):
+                if urgency is not None:
+                    held = await lastmile.scheduled.set_urgency(tenant, order_id, urgency)
+                if at is not None:
+                    held = await lastmile.scheduled.move(tenant, order_id, at)
+        except TimeoutError:
+            raise UnavailableError(
+                f"Temporal does not answer within {CHANGE_SECONDS} s, and may have changed order {order_id}. Repeat "
+                "the request."
+            ) from None
+        await mark_scheduled(connection, order_id, known.digest, held.at, look_after=SCHEDULE_LOOK, urgency=urgency)

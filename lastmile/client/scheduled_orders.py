@@ -4,6 +4,7 @@ At its time the Schedule starts a `ScheduledStart`, which starts the order as so
 """
 
 from collections.abc import AsyncIterator, Iterable
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,7 +28,8 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from lastmile.client.errors import NotScheduledError, OrderIdReusedError
-from lastmile.contract import AnyOrder, schedule_id
+from lastmile.contract import AnyOrder, Operation, Urgency, schedule_id
+from lastmile.contract.operations import OPERATIONS
 from lastmile.encryption.keys import DecryptionError
 from workflows.search_attributes import OPERATION, TENANT
 from workflows.start_options import memo, priority, search_attributes, summary
@@ -142,6 +144,23 @@ class ScheduledOrders:
         await handle.update(moved)
         await _begin_if_missed(handle)
         return await _scheduled(await handle.describe(), moment)
+
+    async def set_urgency(self, tenant: str, order_id: str, urgency: Urgency) -> ScheduledOrder:
+        """Change the urgency of the order. Raises `NotScheduledError`."""
+        handle, found = await self._waiting(tenant, order_id)
+
+        async def changed(read: ScheduleUpdateInput) -> ScheduleUpdate:
+            action = copy(read.description.schedule.action)
+            assert isinstance(action, ScheduleActionStartWorkflow)
+            (operation,) = await self._client.data_converter.decode(action.args[:1], [Operation])
+            model = OPERATIONS[operation].model
+            (order,) = await self._client.data_converter.decode(action.args[1:], [model])
+            order = order.model_copy(update={"urgency": urgency})
+            action.args, action.priority = [operation, order], priority(order)
+            return ScheduleUpdate(replace(read.description.schedule, action=action))
+
+        await handle.update(changed)
+        return await _scheduled(found, found.info.next_action_times[0])
 
     async def cancel(self, tenant: str, order_id: str) -> None:
         """Delete the Schedule and the order with it. The order id is free again. Raises `NotScheduledError`."""

@@ -16,7 +16,7 @@ from lastmile.services.records.sessions import open_sessions, readable
 from lastmile.subscribers.records import read_line
 from lastmile.subscribers.tables import billing_services, customers, orders, subscribers, suspensions
 
-__all__ = ["Overview", "find_overview"]
+__all__ = ["Overview", "find_overview", "read_overview"]
 
 Rows = list[dict[str, Any]]
 
@@ -83,10 +83,11 @@ async def find_overview(
     The audit log records who has asked for the password.
     """
     async with database.tenant(tenant, actor=asked_by) as connection:
-        return await _overview(connection, tenant, ref, password=password)
+        return await read_overview(connection, tenant, ref, password=password)
 
 
-async def _overview(connection: TenantConnection, tenant: str, ref: str, *, password: bool) -> Overview:
+async def read_overview(connection: TenantConnection, tenant: str, ref: str, *, password: bool = False) -> Overview:
+    """As `find_overview`, in the caller's transaction."""
     user = await accounts.find_username(connection, tenant, ref)
     subscriber = await _newest(connection, subscribers, subscribers.c.ref == ref)
     line = await read_line(connection, ref)

@@ -260,6 +260,7 @@ _MARK_SCHEDULED = (
     .values(
         state=AcceptedState.SCHEDULED,
         not_before=bindparam("at"),
+        urgency=func.coalesce(bindparam("changed_urgency"), accepted_orders.c.urgency),
         claimed_until=func.now() + bindparam("look_after", type_=Interval()),
         **_WITHOUT_BODY,
     )
@@ -272,13 +273,20 @@ async def release_claim(connection: TenantConnection, order_id: str, digest: str
 
 
 async def mark_scheduled(
-    connection: TenantConnection, order_id: str, digest: str, at: datetime, *, look_after: timedelta
+    connection: TenantConnection,
+    order_id: str,
+    digest: str,
+    at: datetime,
+    *,
+    look_after: timedelta,
+    urgency: Urgency | None = None,
 ) -> None:
-    """Record that a Schedule holds the order until `at`, and drop its body.
+    """Record that a Schedule holds the order until `at`, and drop its body. An `urgency` replaces that of the order.
 
     `look_after` is the time until a sweeper looks at the Schedule.
     """
-    await connection.execute(_MARK_SCHEDULED, {"id": order_id, "content": digest, "at": at, "look_after": look_after})
+    given = {"id": order_id, "content": digest, "at": at, "look_after": look_after, "changed_urgency": urgency}
+    await connection.execute(_MARK_SCHEDULED, given)
 
 
 async def refuse_accepted_order(connection: TenantConnection, order_id: str, digest: str, reason: str) -> bool:

@@ -3,6 +3,7 @@
 from lastmile.errors import NonRetryableError, OrderFencedError
 
 __all__ = [
+    "CustomerBusyError",
     "CustomerInServiceError",
     "LineDiffersError",
     "LineStateError",
@@ -34,6 +35,10 @@ class UnknownCustomerError(NonRetryableError):
 
 class CustomerInServiceError(NonRetryableError):
     """The customer has lines in service or orders that wait, so that its personal data is needed."""
+
+
+class CustomerBusyError(NonRetryableError):
+    """An order that has corrected the customer is open: its rollback would undo another correction."""
 
 
 class RecordConflictError(NonRetryableError):

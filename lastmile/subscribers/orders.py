@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from lastmile.contract.operations import OPERATIONS, LineEffect
-from lastmile.contract.orders import Operation
+from lastmile.contract.orders import Operation, Urgency
 from lastmile.db import Fence, PlatformConnection, TenantConnection
 from lastmile.db.direct import DirectStatement
 from lastmile.subscribers.errors import OrderConflictError, OrderFencedError, UnknownTenantError
@@ -84,7 +84,7 @@ _LATER_RUN = DirectStatement(
 )
 _COLUMNS = (
     *("tenant_id", "order_id", "operation", "effect", "subscriber_ref", "digest", "status", "run_id"),
-    *("requested_by", "adopts"),
+    *("requested_by", "adopts", "urgency"),
 )
 _ACCEPTED = accepted_orders.c.order_id == bindparam("order_id")
 _SAME_CONTENT = accepted_orders.c.digest == bindparam("digest")
@@ -137,6 +137,7 @@ async def open_order(
     run_started_at: datetime | None = None,
     *,
     adopts: bool = False,
+    urgency: Urgency = Urgency.NORMAL,
 ) -> Opening:
     """Begin the order, or resume it after its run was terminated; `run_id` is the current run.
 
@@ -160,6 +161,7 @@ async def open_order(
         "status": OrderStatus.RUNNING,
         "requested_by": requested_by or None,
         "adopts": adopts,
+        "urgency": urgency,
         **run,
     }
     try:

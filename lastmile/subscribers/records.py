@@ -6,8 +6,9 @@ record differs. Every `delete_*` function succeeds if there is nothing to delete
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Table, bindparam, delete, func, select, update
+from sqlalchemy import Row, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -30,6 +31,7 @@ __all__ = [
     "delete_customer",
     "delete_network_profile",
     "delete_subscriber",
+    "lock_customer",
     "read_line",
     "read_subscriber",
     "restore_customer",
@@ -167,6 +169,17 @@ async def update_customer(
     Raises:
         UnknownSubscriberError: the subscriber does not exist.
     """
+    row = await lock_customer(connection, subscriber_ref)
+    await connection.execute(update(customers).where(customers.c.id == row.id).values(corrections))
+    return row.id, {field: getattr(row, field) for field in corrections}
+
+
+async def lock_customer(connection: TenantConnection, subscriber_ref: str) -> Row[Any]:
+    """Return the subscriber's customer. No other transaction changes the customer until this one ends.
+
+    Raises:
+        UnknownSubscriberError: the subscriber does not exist, or is archived.
+    """
     owner = select(subscribers.c.customer_id).where(
         subscribers.c.ref == subscriber_ref, subscribers.c.archived_at.is_(None)
     )
@@ -175,8 +188,7 @@ async def update_customer(
     )
     if (row := found.one_or_none()) is None:
         raise UnknownSubscriberError(f"Subscriber {subscriber_ref} does not exist. Check the reference and the tenant.")
-    await connection.execute(update(customers).where(customers.c.id == row.id).values(corrections))
-    return row.id, {field: getattr(row, field) for field in corrections}
+    return row
 
 
 async def restore_customer(

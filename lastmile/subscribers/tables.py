@@ -70,6 +70,7 @@ orders = Table(
     Column("finished_at", DateTime(timezone=True)),
     Column("taken_over", Boolean, nullable=False, server_default="false"),
     Column("adopts", Boolean, nullable=False, server_default="false"),
+    Column("urgency", Text, nullable=False, server_default="normal"),
     PrimaryKeyConstraint("tenant_id", "order_id"),
 )
 

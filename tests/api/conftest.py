@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 
+import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -17,8 +18,10 @@ from lastmile.client.operator_client import OperatorClient
 from lastmile.client.order_acceptance import OrderAcceptance
 from lastmile.client.order_watch import OrderWatch
 from lastmile.db import Database
+from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.telemetry.readiness import Readiness
+from tests.support.audited_env import AuditedEnv
 
 
 @pytest.fixture
@@ -59,3 +62,19 @@ async def served(context: ApiContext) -> AsyncIterator[int]:
     finally:
         server.should_exit = True
         await serving
+
+
+@pytest.fixture
+async def lines(database: Database, owner: asyncpg.Connection) -> AuditedEnv:
+    """Return an environment with two lines of `acme`, one of them suspended."""
+    async with DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization:
+        env = AuditedEnv(database, owner, authorization)
+        await env.provision(1)
+        await env.provision(2)
+        await env.suspend(2)
+        await owner.execute("UPDATE customers SET name = 'Ada', email = 'ada@example.net'")
+        await owner.execute(
+            "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime) "
+            "VALUES ('s1', 's1', 'S-1@acme.lastmile', '192.0.2.1', now())"
+        )
+        return env

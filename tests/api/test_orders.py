@@ -191,10 +191,20 @@ async def test_scheduled_order_can_be_moved_and_cancelled(
 
     await until(scheduled)
     later = tomorrow + timedelta(hours=2)
-    moved = await acme.patch("/v1/orders/O-1", json={"not_before": later.isoformat()})
+    seen = (await acme.get("/v1/orders/O-1")).headers["etag"]
+    moved = await acme.patch("/v1/orders/O-1", json={"not_before": later.isoformat()}, headers={"If-Match": seen})
     assert moved.status_code == 200, moved.text
     assert datetime.fromisoformat(moved.json()["not_before"]) == later
     assert await context.temporal.orders.scheduled.next_start("acme", "O-1") == later
+    assert moved.headers["etag"] == (await acme.get("/v1/orders/O-1")).headers["etag"] != seen
+    stale = await acme.patch("/v1/orders/O-1", json={"urgency": "bulk"}, headers={"If-Match": seen})
+    await problem(stale, 412, "changed-meanwhile")
+    urgent = await acme.patch("/v1/orders/O-1", json={"urgency": "URGENT"})
+    assert (urgent.status_code, urgent.json()["urgency"]) == (200, "urgent"), urgent.text
+    assert datetime.fromisoformat(urgent.json()["not_before"]) == later
+    assert len((await acme.get("/v1/orders?urgency=urgent&urgency=bulk")).json()["results"]) == 1
+    assert (await acme.get("/v1/orders?urgency=normal")).json()["results"] == []
+    assert (await problem(await acme.patch("/v1/orders/O-1", json={}), 422, "invalid"))["errors"][0]["pointer"] == ""
     past = await acme.patch("/v1/orders/O-1", json={"not_before": "2026-01-01T00:00:00Z"})
     assert (await problem(past, 422, "invalid"))["errors"][0]["pointer"] == "/not_before"
     cancelled = await acme.post("/v1/orders/O-1/cancel", json={"reason": "the house is not built"})
@@ -235,6 +245,8 @@ async def test_parked_order_shows_its_failure_and_takes_a_decision(
 
     (waiting,) = await until(listed)
     assert (waiting["step"], waiting["href"]) == ("allocate_ip_address", "/v1/orders/O-1")
+    assert [order["order_id"] for order in (await acme.get("/v1/orders?attention=true")).json()["results"]] == ["O-1"]
+    assert (await acme.get("/v1/orders?attention=true&operation=suspend")).json()["results"] == []
     read = (await acme.get("/v1/orders/O-1")).json()
     assert (read["status"], read["live"], read["step"]) == ("parked", "progress", "allocate_ip_address")
     assert read["parked"]["failure"] == "refused by the test"

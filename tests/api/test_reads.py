@@ -9,27 +9,10 @@ import pytest
 
 from lastmile.api.auth.permissions import Permission
 from lastmile.db import Database
-from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.services.api_keys import NewApiKey, PrincipalKind, create_api_key
 from tests.support.audited_env import AuditedEnv
 
 PERSONAL = ("Ada", "ada@example.net")
-
-
-@pytest.fixture
-async def lines(database: Database, owner: asyncpg.Connection) -> AuditedEnv:
-    """Return an environment with two lines of `acme`, one of them suspended."""
-    async with DynamicAuthorization(timeout=0.1, tries=1, in_flight=1) as authorization:
-        env = AuditedEnv(database, owner, authorization)
-        await env.provision(1)
-        await env.provision(2)
-        await env.suspend(2)
-        await owner.execute("UPDATE customers SET name = 'Ada', email = 'ada@example.net'")
-        await owner.execute(
-            "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime) "
-            "VALUES ('s1', 's1', 'S-1@acme.lastmile', '192.0.2.1', now())"
-        )
-        return env
 
 
 @pytest.fixture

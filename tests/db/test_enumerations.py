@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
         ("orders", "status", OrderStatus),
         ("accepted_orders", "state", AcceptedState),
         ("accepted_orders", "urgency", Urgency),
+        ("orders", "urgency", Urgency),
         ("accepted_orders", "when_busy", WhenBusy),
         ("pools", "purpose", Purpose),
         ("pools", "mode", AllocationMode),

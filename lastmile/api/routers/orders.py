@@ -16,16 +16,18 @@ from lastmile.api.auth.requirements import GuardedRoute, requires
 from lastmile.api.auth.tenants import TenantQuery, one_tenant, one_tenant_or_all
 from lastmile.api.context import ApiContext, Context
 from lastmile.api.order_events import order_events
-from lastmile.api.order_models import DryRun, MovedOrder, Order, OrderReason, OrderRequest, to_order
+from lastmile.api.order_models import DryRun, Order, OrderChange, OrderReason, OrderRequest, to_order
 from lastmile.api.pagination import PageOf, Paging
 from lastmile.api.parameters import FilterText
+from lastmile.api.preconditions import NOT_MODIFIED, IfMatch, IfNoneMatch, entity_tag
 from lastmile.api.preferences import Preferred, plan, wait_for_end
 from lastmile.api.problems import ProblemError, Violation
 from lastmile.client.decisions import decide
-from lastmile.client.order_steering import cancel_order, move_order, read_progress
+from lastmile.client.order_steering import cancel_order, change_scheduled_order, read_progress
+from lastmile.client.parked_runs import parked_orders
 from lastmile.contract import Decision
 from lastmile.contract.lines import Reference
-from lastmile.contract.orders import Operation, Reason
+from lastmile.contract.orders import Operation, Reason, Urgency
 from lastmile.fields.scalars import Moment
 from lastmile.services.records.orders import OrderFilter, OrderRecord, find_order_record, list_order_records
 from lastmile.subscribers.accepted_orders import AcceptedState
@@ -105,27 +107,38 @@ async def get_orders(
     operation: Annotated[list[Operation], Query()] = [],  # noqa: B006 -- FastAPI copies it
     subscriber: Annotated[list[Reference], Query()] = [],  # noqa: B006 -- FastAPI copies it
     requested_by: Annotated[list[FilterText], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    urgency: Annotated[list[Urgency], Query()] = [],  # noqa: B006 -- FastAPI copies it
+    attention: Annotated[
+        Literal["true"] | None, Query(description="`true`: only orders that wait for an operator.")
+    ] = None,
     created_at__gte: Moment | None = None,
     created_at__lte: Moment | None = None,
 ) -> PageOf[OrderRecord]:
     """List accepted, running and ended orders, the newest first. A repeated filter means any of its values."""
-    wanted = OrderFilter(status, operation, subscriber, requested_by, created_at__gte, created_at__lte)
-    page = await list_order_records(context.database, one_tenant_or_all(caller, tenant), paging.request, wanted)
+    owner = one_tenant_or_all(caller, tenant)
+    temporal = context.temporal
+    parked = await parked_orders(temporal.client, temporal.task_queue, owner) if attention else None
+    wanted = OrderFilter(
+        status, operation, subscriber, requested_by, urgency, created_at__gte, created_at__lte, only=parked
+    )
+    page = await list_order_records(context.database, owner, paging.request, wanted)
     return paging.answer(page)
 
 
-@router.get("/{order_id}")
-async def get_order(context: Context, caller: Reader, order_id: OrderId, tenant: TenantQuery = None) -> Order:
+@router.get("/{order_id}", response_model=Order, responses=NOT_MODIFIED)
+async def get_order(
+    context: Context, caller: Reader, order_id: OrderId, if_none_match: IfNoneMatch, tenant: TenantQuery = None
+) -> Order | Response:
     """Read an order: its steps as they are now while it runs, and its result once it has ended."""
     record = await _find(context, one_tenant(caller, tenant), order_id)
     order = Order.recorded(record)
-    if record.status not in OPEN:
-        return order
-    asked = read_progress(context.temporal.orders, record.tenant, record.subscriber_ref, order_id)
-    try:
-        return order.with_progress(await asyncio.wait_for(asked, PROGRESS_SECONDS))
-    except TimeoutError:
-        return order.with_progress(None)
+    if record.status in OPEN:
+        asked = read_progress(context.temporal.orders, record.tenant, record.subscriber_ref, order_id)
+        try:
+            order = order.with_progress(await asyncio.wait_for(asked, PROGRESS_SECONDS))
+        except TimeoutError:
+            order = order.with_progress(None)
+    return if_none_match.answer(order)
 
 
 async def _followed(context: Context, caller: Reader, order_id: OrderId, tenant: TenantQuery = None) -> OrderRecord:
@@ -173,25 +186,34 @@ async def cancel(
 
 
 @router.patch("/{order_id}")
-async def move(
-    context: Context, caller: Writer, order_id: OrderId, body: MovedOrder, tenant: TenantQuery = None
+async def change(
+    context: Context,
+    caller: Writer,
+    order_id: OrderId,
+    body: OrderChange,
+    if_match: IfMatch,
+    response: Response,
+    tenant: TenantQuery = None,
 ) -> Order:
-    """Change the time at which a scheduled order starts."""
+    """Change the time at which a scheduled order starts, or its urgency."""
     record = await _find(context, one_tenant(caller, tenant), order_id)
-    if body.not_before <= datetime.now(UTC):
+    if body.not_before is not None and body.not_before <= datetime.now(UTC):
         past = Violation(detail="must be in the future", pointer="/not_before")
         raise ProblemError("invalid", "The order cannot start in the past.", errors=[past])
     if record.status != AcceptedState.SCHEDULED:
         raise ProblemError("not-scheduled", f"Order {order_id} is {record.status.replace('_', ' ')}.")
-    await move_order(
+    await change_scheduled_order(
         context.database,
         context.temporal.orders,
-        record.tenant,
-        order_id,
-        body.not_before,
+        record,
+        at=body.not_before,
+        urgency=body.urgency,
         actor=caller.subject[:100],
+        check=lambda found: if_match.check(Order.recorded(found)),
     )
-    return Order.recorded(await _find(context, record.tenant, order_id))
+    changed = Order.recorded(await _find(context, record.tenant, order_id))
+    response.headers["ETag"] = entity_tag(changed)
+    return changed
 
 
 class OrderDecision(BaseModel):

@@ -1,9 +1,11 @@
 """Subscribers: the list, one subscriber, and its history, delegations and sessions."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from ipam.lifecycle import State
 from lastmile.api.auth.permissions import Permission
@@ -11,12 +13,15 @@ from lastmile.api.auth.principal import Principal
 from lastmile.api.auth.requirements import GuardedRoute, requires
 from lastmile.api.auth.tenants import TenantQuery, one_tenant, one_tenant_or_all
 from lastmile.api.context import Context
+from lastmile.api.idempotency import Answer, KeyOfRequest, answer_once
 from lastmile.api.pagination import PageOf, Paging
 from lastmile.api.parameters import FilterText, PoolName
+from lastmile.api.preconditions import NOT_MODIFIED, IfNoneMatch, RequiredIfMatch, entity_tag
 from lastmile.audit.history import HistoryEntry
 from lastmile.contract.addressing import Purpose
-from lastmile.contract.lines import Reference
+from lastmile.contract.lines import Email, Name, Phone, Reference
 from lastmile.fields.scalars import Moment
+from lastmile.services.customer_changes import change_customer
 from lastmile.services.history import list_history
 from lastmile.services.records.delegations import DelegationFilter, DelegationRecord, list_delegations
 from lastmile.services.records.sessions import SessionRecord, list_sessions
@@ -27,6 +32,7 @@ from lastmile.services.records.subscribers import (
     SubscriberSummary,
     check_known,
     find_subscriber,
+    read_subscriber,
 )
 
 __all__ = ["router"]
@@ -34,6 +40,7 @@ __all__ = ["router"]
 router = APIRouter(tags=["subscribers"], route_class=GuardedRoute)
 
 Caller = Annotated[Principal, requires(Permission.SUBSCRIBERS_READ)]
+Editor = Annotated[Principal, requires(Permission.SUBSCRIBERS_PERSONAL)]
 SubscriberRef = Annotated[Reference, Path(description="The reference of the subscriber in orders.")]
 
 
@@ -87,14 +94,76 @@ async def get_subscribers(
     return paging.answer(page)
 
 
-@router.get("/v1/subscribers/{subscriber_ref}")
+@router.get("/v1/subscribers/{subscriber_ref}", response_model=Subscriber, responses=NOT_MODIFIED)
 async def get_subscriber(
-    context: Context, caller: Caller, subscriber_ref: SubscriberRef, tenant: TenantQuery = None
-) -> Subscriber:
+    context: Context,
+    caller: Caller,
+    subscriber_ref: SubscriberRef,
+    if_none_match: IfNoneMatch,
+    tenant: TenantQuery = None,
+) -> Subscriber | Response:
     """Read a subscriber with its records, or the last one archived."""
-    return await find_subscriber(
-        context.database, one_tenant(caller, tenant), subscriber_ref, personal=_personal(caller)
+    return if_none_match.answer(
+        await find_subscriber(context.database, one_tenant(caller, tenant), subscriber_ref, personal=_personal(caller))
     )
+
+
+class CustomerChange(BaseModel):
+    """The new values of the customer."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    name: Name | SkipJsonSchema[None] = None
+    email: Email | None = Field(None, description="null: delete the address.")
+    phone: Phone | None = Field(None, description="null: delete the number.")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("needs a name, an email or a phone")
+        if "name" in self.model_fields_set and self.name is None:
+            raise ValueError("has a name that is null: only an e-mail address and a phone number can be deleted")
+        return self
+
+
+class SubscriberChange(BaseModel):
+    """The change of a subscriber. What the body leaves out stays as it is (RFC 7396)."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    customer: CustomerChange
+
+
+@router.patch("/v1/subscribers/{subscriber_ref}")
+async def change_subscriber(
+    context: Context,
+    caller: Editor,
+    subscriber_ref: SubscriberRef,
+    body: SubscriberChange,
+    if_match: RequiredIfMatch,
+    key: KeyOfRequest,
+    request: Request,
+    response: Response,
+    tenant: TenantQuery = None,
+) -> Subscriber:
+    """Correct the name, e-mail address or phone number of the customer, for all lines of the customer.
+
+    The answer is the subscriber as it is now, also for a request that is sent again with its Idempotency-Key.
+    """
+    owner = one_tenant(caller, tenant)
+    changes = body.customer.model_dump(exclude_unset=True)
+    async with context.database.tenant(
+        owner, actor=caller.subject, order_id=request.state.request_id, subscriber_ref=subscriber_ref
+    ) as connection:
+
+        async def effect() -> Answer:
+            await change_customer(connection, owner, subscriber_ref, changes, if_match.check)
+            return Answer(200, b"")  # personal data is not stored with the key
+
+        answer = await answer_once(connection, caller, owner, key, effect)
+        changed = await read_subscriber(connection, owner, subscriber_ref, personal=True)
+    response.headers.update(answer.headers | {"ETag": entity_tag(changed)})
+    return changed
 
 
 @router.get("/v1/subscribers/{subscriber_ref}/history")

@@ -1,6 +1,6 @@
 """Orders as the database knows them, accepted and opened ones together: one order, and the list by pages."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,11 +9,18 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from lastmile.contract import OrderResult
-from lastmile.contract.orders import Operation
-from lastmile.db import Database
+from lastmile.contract.orders import Operation, Urgency
+from lastmile.db import Database, TenantConnection
 from lastmile.services.records.pages import Page, PageRequest, page_of, reading
 
-__all__ = ["OrderFilter", "OrderRecord", "find_order_record", "find_order_records", "list_order_records"]
+__all__ = [
+    "OrderFilter",
+    "OrderRecord",
+    "find_order_record",
+    "find_order_records",
+    "list_order_records",
+    "read_order_record",
+]
 
 
 class OrderRecord(BaseModel):
@@ -28,6 +35,7 @@ class OrderRecord(BaseModel):
     `rolling_back` or how the order ended."""
     reason: str
     """Why the order was refused, cancelled, rolled back or abandoned; otherwise empty."""
+    urgency: Urgency
     requested_by: str | None
     created_at: datetime
     """When the order was accepted; once it is opened, when a workflow opened it."""
@@ -46,19 +54,23 @@ class OrderFilter:
     operation: Sequence[Operation] = ()
     subscriber: Sequence[str] = ()
     requested_by: Sequence[str] = ()
+    urgency: Sequence[Urgency] = ()
     created_from: datetime | None = None
     created_until: datetime | None = None
+    only: Collection[tuple[str, str]] | None = None
+    """Only these open orders (tenant, order id). None: all orders."""
 
 
 _OPENED = """
     SELECT tenant_id AS tenant, order_id, operation, subscriber_ref, status,
-           coalesce(result ->> 'reason', '') AS reason, requested_by, created_at,
+           coalesce(result ->> 'reason', '') AS reason, urgency, requested_by, created_at,
            NULL::timestamptz AS not_before, finished_at, result
     FROM orders
 """
 _ACCEPTED = """
     SELECT tenant_id AS tenant, order_id, operation, subscriber_ref, state AS status, coalesce(reason, '') AS reason,
-           requested_by, accepted_at AS created_at, not_before, NULL::timestamptz AS finished_at, NULL::jsonb AS result
+           urgency, requested_by, accepted_at AS created_at, not_before, NULL::timestamptz AS finished_at,
+           NULL::jsonb AS result
     FROM accepted_orders
 """
 _FIND = text(f"{_OPENED} WHERE order_id = :order_id UNION ALL {_ACCEPTED} WHERE order_id = :order_id LIMIT 1")
@@ -69,14 +81,15 @@ _ASKED = """(tenant_id, order_id) IN (
 _FIND_ALL = text(f"{_OPENED} WHERE {_ASKED} UNION ALL {_ACCEPTED} WHERE {_ASKED}")
 
 
-def _page_in(status: str, at: str) -> str:
+def _page_in(status: str, at: str, more: str = "true") -> str:
     """Return the conditions, the order and the limit of the page in one table: its index has the order."""
     return f"""
-        WHERE tenant_id = t.id
+        WHERE tenant_id = t.id AND {more}
           AND (CAST(:statuses AS text[]) = '{{}}' OR {status} = ANY(CAST(:statuses AS text[])))
           AND (CAST(:operations AS text[]) = '{{}}' OR operation = ANY(CAST(:operations AS text[])))
           AND (CAST(:subscribers AS text[]) = '{{}}' OR subscriber_ref = ANY(CAST(:subscribers AS text[])))
           AND (CAST(:requesters AS text[]) = '{{}}' OR requested_by = ANY(CAST(:requesters AS text[])))
+          AND (CAST(:urgencies AS text[]) = '{{}}' OR urgency = ANY(CAST(:urgencies AS text[])))
           AND {at} >= coalesce(CAST(:created_from AS timestamptz), '-infinity')
           AND {at} <= coalesce(CAST(:created_until AS timestamptz), 'infinity')
           AND ({at}, tenant_id, order_id) < (coalesce(CAST(:at AS timestamptz), 'infinity'), :tenant, :order_id)
@@ -95,12 +108,26 @@ _LIST = text(
     ORDER BY created_at DESC, tenant DESC, order_id DESC LIMIT :limit
     """
 )
+# As _LIST, from the index of open orders.
+_LIST_OPEN = text(
+    f"""
+    SELECT found.* FROM tenants t CROSS JOIN LATERAL (
+        {_OPENED} {_page_in("status", "created_at", "lastmile_order_unfinished(status) AND " + _ASKED)}
+    ) found
+    ORDER BY created_at DESC, tenant DESC, order_id DESC LIMIT :limit
+    """
+)
 
 
 async def find_order_record(database: Database, tenant: str, order_id: str) -> OrderRecord | None:
     """Return the order; None where the tenant has no order of this id."""
     async with database.tenant(tenant) as connection:
-        row = (await connection.execute(_FIND, {"order_id": order_id})).one_or_none()
+        return await read_order_record(connection, order_id)
+
+
+async def read_order_record(connection: TenantConnection, order_id: str) -> OrderRecord | None:
+    """As `find_order_record`, in the caller's transaction."""
+    row = (await connection.execute(_FIND, {"order_id": order_id})).one_or_none()
     return None if row is None else _record(row)
 
 
@@ -122,6 +149,7 @@ async def list_order_records(
         "operations": [operation.value for operation in wanted.operation],
         "subscribers": list(wanted.subscriber),
         "requesters": list(wanted.requested_by),
+        "urgencies": [urgency.value for urgency in wanted.urgency],
         "created_from": wanted.created_from,
         "created_until": wanted.created_until,
         "at": None if at is None else datetime.fromisoformat(str(at)),
@@ -129,8 +157,10 @@ async def list_order_records(
         "order_id": after_order,
         "limit": request.limit + 1,
     }
+    if wanted.only is not None:
+        values |= {"tenants": [of for of, _ in wanted.only], "order_ids": [order_id for _, order_id in wanted.only]}
     async with reading(database, tenant) as connection:
-        rows = (await connection.execute(_LIST, values)).all()
+        rows = (await connection.execute(_LIST if wanted.only is None else _LIST_OPEN, values)).all()
     return page_of(rows, request, _record, lambda row: (row.created_at.isoformat(), row.tenant, row.order_id))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from lastmile.db import Database
-from lastmile.services.overview import Overview, find_overview
+from lastmile.db import Database, TenantConnection
+from lastmile.services.overview import Overview, read_overview
 from lastmile.subscribers.errors import UnknownSubscriberError
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "check_known",
     "describe_customer",
     "find_subscriber",
+    "read_subscriber",
 ]
 
 
@@ -171,7 +172,15 @@ async def find_subscriber(database: Database, tenant: str, subscriber_ref: str, 
 
     Without `personal`, the subscriber has no name, e-mail address and phone number.
     """
-    found = await find_overview(database, tenant, subscriber_ref)
+    async with database.tenant(tenant) as connection:
+        return await read_subscriber(connection, tenant, subscriber_ref, personal=personal)
+
+
+async def read_subscriber(
+    connection: TenantConnection, tenant: str, subscriber_ref: str, *, personal: bool
+) -> Subscriber:
+    """As `find_subscriber`, in the caller's transaction."""
+    found = await read_overview(connection, tenant, subscriber_ref)
     if found.subscriber is None or found.customer is None:
         raise UnknownSubscriberError(_unknown(tenant, subscriber_ref))
     copied = ("addresses", "quarantine", "devices", "radius", "billing", "suspensions", "line")

@@ -39,6 +39,7 @@ CREATE TABLE orders (
                                                     'partly_rolled_back', 'abandoned', 'superseded')),
     taken_over      boolean NOT NULL DEFAULT false,
     adopts          boolean NOT NULL DEFAULT false,
+    urgency         text NOT NULL DEFAULT 'normal' CHECK (urgency IN ('urgent', 'normal', 'bulk')),
     requested_by    text,
     result          jsonb,
     created_at      timestamptz NOT NULL DEFAULT now(),
@@ -64,6 +65,7 @@ COMMENT ON COLUMN orders.taken_over IS
     'The order has taken over a lost run of the subscriber. Set when the order is opened.';
 COMMENT ON COLUMN orders.adopts IS
     'The order adopts a line that is in service elsewhere. Set when the order is opened.';
+COMMENT ON COLUMN orders.urgency IS 'The urgency that the order was sent with, or got while it was scheduled.';
 COMMENT ON COLUMN orders.requested_by IS 'The actor that sent the order; NULL where the caller named none.';
 COMMENT ON COLUMN orders.result IS 'What the workflow returned; NULL while the order is open.';
 
