@@ -168,6 +168,12 @@ async def test_pages_have_accepted_and_opened_orders_newest_first(
         found += [order["order_id"] for order in page["results"]]
         path = page["next"]
     assert found == [f"O-{number}" for number in range(1, 10)]
+    oldest, path = [], "/v1/orders?limit=4&sort=created_at"
+    while path:
+        page = (await acme.get(path)).json()
+        oldest += [order["order_id"] for order in page["results"]]
+        path = page["next"]
+    assert oldest == found[::-1]
     filtered = (await acme.get("/v1/orders?status=waiting&operation=resume&subscriber=S-2&subscriber=S-3")).json()
     assert [order["order_id"] for order in filtered["results"]] == ["O-2"]
     platform = authorization(await make_api_key(database, tenant=None))

@@ -29,7 +29,7 @@ from lastmile.contract import Decision
 from lastmile.contract.lines import Reference
 from lastmile.contract.orders import Operation, Reason, Urgency
 from lastmile.fields.scalars import Moment
-from lastmile.services.records.orders import OrderFilter, OrderRecord, find_order_record, list_order_records
+from lastmile.services.records.orders import OrderFilter, OrderRecord, OrderSort, find_order_record, list_order_records
 from lastmile.subscribers.accepted_orders import AcceptedState
 from lastmile.subscribers.orders import OrderStatus
 
@@ -113,6 +113,7 @@ async def get_orders(
     ] = None,
     created_at__gte: Moment | None = None,
     created_at__lte: Moment | None = None,
+    sort: OrderSort = OrderSort.NEWEST_FIRST,
 ) -> PageOf[OrderRecord]:
     """List accepted, running and ended orders, the newest first. A repeated filter means any of its values."""
     owner = one_tenant_or_all(caller, tenant)
@@ -121,7 +122,7 @@ async def get_orders(
     wanted = OrderFilter(
         status, operation, subscriber, requested_by, urgency, created_at__gte, created_at__lte, only=parked
     )
-    page = await list_order_records(context.database, owner, paging.request, wanted)
+    page = await list_order_records(context.database, owner, paging.request, wanted, sort)
     return paging.answer(page)
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from lastmile.contract import OrderResult
 from lastmile.contract.orders import Operation, Urgency
@@ -16,6 +17,7 @@ from lastmile.services.records.pages import Page, PageRequest, page_of, reading
 __all__ = [
     "OrderFilter",
     "OrderRecord",
+    "OrderSort",
     "find_order_record",
     "find_order_records",
     "list_order_records",
@@ -81,8 +83,9 @@ _ASKED = """(tenant_id, order_id) IN (
 _FIND_ALL = text(f"{_OPENED} WHERE {_ASKED} UNION ALL {_ACCEPTED} WHERE {_ASKED}")
 
 
-def _page_in(status: str, at: str, more: str = "true") -> str:
+def _page_in(status: str, at: str, beyond: str, direction: str, more: str = "true") -> str:
     """Return the conditions, the order and the limit of the page in one table: its index has the order."""
+    first = "infinity" if direction == "DESC" else "-infinity"
     return f"""
         WHERE tenant_id = t.id AND {more}
           AND (CAST(:statuses AS text[]) = '{{}}' OR {status} = ANY(CAST(:statuses AS text[])))
@@ -92,31 +95,46 @@ def _page_in(status: str, at: str, more: str = "true") -> str:
           AND (CAST(:urgencies AS text[]) = '{{}}' OR urgency = ANY(CAST(:urgencies AS text[])))
           AND {at} >= coalesce(CAST(:created_from AS timestamptz), '-infinity')
           AND {at} <= coalesce(CAST(:created_until AS timestamptz), 'infinity')
-          AND ({at}, tenant_id, order_id) < (coalesce(CAST(:at AS timestamptz), 'infinity'), :tenant, :order_id)
-        ORDER BY {at} DESC, tenant_id DESC, order_id DESC LIMIT :limit
+          AND ({at}, tenant_id, order_id) {beyond} (coalesce(CAST(:at AS timestamptz), '{first}'), :tenant, :order_id)
+        ORDER BY {at} {direction}, tenant_id {direction}, order_id {direction} LIMIT :limit
     """
 
 
-# For each tenant, the page is read from the index of each table; the few rows are then sorted.
-_LIST = text(
-    f"""
-    SELECT found.* FROM tenants t CROSS JOIN LATERAL (
-        ({_OPENED} {_page_in("status", "created_at")})
-        UNION ALL
-        ({_ACCEPTED} {_page_in("state", "accepted_at")})
-    ) found
-    ORDER BY created_at DESC, tenant DESC, order_id DESC LIMIT :limit
+def _list(beyond: str, direction: str, *, parked: bool) -> TextClause:
+    """Return the query of a page. For each tenant, the page is read from the index of each table.
+
+    The few rows are then sorted. Parked orders are open ones, which have an index of their own.
     """
-)
-# As _LIST, from the index of open orders.
-_LIST_OPEN = text(
-    f"""
-    SELECT found.* FROM tenants t CROSS JOIN LATERAL (
-        {_OPENED} {_page_in("status", "created_at", "lastmile_order_unfinished(status) AND " + _ASKED)}
-    ) found
-    ORDER BY created_at DESC, tenant DESC, order_id DESC LIMIT :limit
-    """
-)
+    if parked:
+        unfinished = f"lastmile_order_unfinished(status) AND {_ASKED}"
+        tables = f"{_OPENED} {_page_in('status', 'created_at', beyond, direction, unfinished)}"
+    else:
+        tables = f"""
+            ({_OPENED} {_page_in("status", "created_at", beyond, direction)})
+            UNION ALL
+            ({_ACCEPTED} {_page_in("state", "accepted_at", beyond, direction)})
+        """
+    return text(
+        f"""
+        SELECT found.* FROM tenants t CROSS JOIN LATERAL ({tables}) found
+        ORDER BY created_at {direction}, tenant {direction}, order_id {direction} LIMIT :limit
+        """
+    )
+
+
+class OrderSort(StrEnum):
+    """How the orders are sorted: the index by time serves both."""
+
+    NEWEST_FIRST = "-created_at"
+    OLDEST_FIRST = "created_at"
+
+
+_DIRECTIONS = {OrderSort.NEWEST_FIRST: ("<", "DESC"), OrderSort.OLDEST_FIRST: (">", "ASC")}
+_LISTS = {
+    (sort, parked): _list(*direction, parked=parked)
+    for sort, direction in _DIRECTIONS.items()
+    for parked in (False, True)
+}
 
 
 async def find_order_record(database: Database, tenant: str, order_id: str) -> OrderRecord | None:
@@ -140,9 +158,13 @@ async def find_order_records(database: Database, keys: Sequence[tuple[str, str]]
 
 
 async def list_order_records(
-    database: Database, tenant: str | None, request: PageRequest, wanted: OrderFilter
+    database: Database,
+    tenant: str | None,
+    request: PageRequest,
+    wanted: OrderFilter,
+    sort: OrderSort = OrderSort.NEWEST_FIRST,
 ) -> Page[OrderRecord]:
-    """Return a page of the orders of the tenant, or of all tenants, the newest first."""
+    """Return a page of the orders of the tenant, or of all tenants."""
     at, after_tenant, after_order = request.after or (None, "", "")
     values = {
         "statuses": list(wanted.status),
@@ -160,7 +182,7 @@ async def list_order_records(
     if wanted.only is not None:
         values |= {"tenants": [of for of, _ in wanted.only], "order_ids": [order_id for _, order_id in wanted.only]}
     async with reading(database, tenant) as connection:
-        rows = (await connection.execute(_LIST if wanted.only is None else _LIST_OPEN, values)).all()
+        rows = (await connection.execute(_LISTS[sort, wanted.only is not None], values)).all()
     return page_of(rows, request, _record, lambda row: (row.created_at.isoformat(), row.tenant, row.order_id))
 
 
