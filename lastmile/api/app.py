@@ -9,7 +9,17 @@ from lastmile.api.context import ApiContext
 from lastmile.api.openapi import describe
 from lastmile.api.problem_handlers import add_problem_handlers
 from lastmile.api.requests import RequestMiddleware
-from lastmile.api.routers import attention, customers, delegations, health, ipv6_lifecycle, orders, pages, subscribers
+from lastmile.api.routers import (
+    attention,
+    customers,
+    delegations,
+    health,
+    ipv6_lifecycle,
+    network_profiles,
+    orders,
+    pages,
+    subscribers,
+)
 
 __all__ = ["create_app"]
 
@@ -19,6 +29,7 @@ ROUTERS = (
     orders.router,
     attention.router,
     subscribers.router,
+    network_profiles.router,
     customers.router,
     delegations.router,
     ipv6_lifecycle.router,

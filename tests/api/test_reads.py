@@ -57,6 +57,7 @@ async def wrong_parameter(api: httpx.AsyncClient, path: str) -> dict[str, str]:
         ("/v1/subscribers?limit=1&plan=fiber", "subscriber_ref"),
         ("/v1/delegations?limit=1&within=2001:db8::/32", "id"),
         ("/v1/subscribers/S-1/history?limit=3", "key"),
+        ("/v1/network-profiles?limit=1", "onu_serial"),
     ],
 )
 async def test_pages_follow_next_to_the_end(
@@ -133,6 +134,32 @@ async def test_reads_show_the_records_of_a_line(acme: httpx.AsyncClient, delegat
     assert (await ok(acme, f"/v1/holders?address={address}&at=2020-01-01T00:00:00Z"))["results"] == []
 
 
+async def test_network_profiles_are_found_by_what_a_line_is_attached_to(
+    acme: httpx.AsyncClient, lines: AuditedEnv
+) -> None:
+    await lines.provision(3, olt="olt-7", pon_port="0/1/3")
+    for wanted, found in {
+        "": ["S-1", "S-2", "S-3"],
+        "onu_serial=ACME-00000001": ["S-1"],
+        "cpe_mac=001a.2b00.0002": ["S-2"],
+        "olt=olt-7&pon_port=0/1/3&pon_port=0/1/4": ["S-3"],
+        "olt=olt-7&onu_serial=ACME00000001": [],
+    }.items():
+        profiles = (await ok(acme, f"/v1/network-profiles?{wanted}"))["results"]
+        assert [profile["subscriber_ref"] for profile in profiles] == found, wanted
+    violation = await wrong_parameter(acme, "/v1/network-profiles?cpe_mac=x")
+    assert (violation["parameter"], "must be a MAC address" in violation["detail"]) == ("cpe_mac.0", True)
+
+    path = "/v1/subscribers/S-3/network-profile"
+    profile = await ok(acme, path)
+    assert (profile["olt"], profile["cpe_mac"], profile["created_by_order"]) == ("olt-7", "00:1a:2b:00:00:03", "O-3")
+    known = (await acme.get(path)).headers["etag"]
+    assert (await acme.get(path, headers={"If-None-Match": known})).status_code == 304
+    await lines.deprovision(3)
+    assert (await acme.get(path)).status_code == 404
+    assert len((await ok(acme, "/v1/network-profiles"))["results"]) == 2
+
+
 async def test_personal_data_needs_its_own_permission(
     api: httpx.AsyncClient, database: Database, lines: AuditedEnv
 ) -> None:
@@ -152,6 +179,7 @@ async def test_records_of_another_tenant_look_absent(
     other = await key(database, "other")
     for path in (
         "/v1/subscribers/S-1",
+        "/v1/subscribers/S-1/network-profile",
         "/v1/subscribers/S-1/history",
         "/v1/subscribers/S-1/delegations",
         "/v1/subscribers/S-1/sessions",
@@ -159,7 +187,7 @@ async def test_records_of_another_tenant_look_absent(
         f"/v1/delegations/{delegation}/events",
     ):
         assert (await api.get(path, headers=other)).status_code == 404, path
-    for path in ("/v1/subscribers", "/v1/delegations", "/v1/holders?address=2001:db8::1"):
+    for path in ("/v1/subscribers", "/v1/network-profiles", "/v1/delegations", "/v1/holders?address=2001:db8::1"):
         assert (await ok(api, path, **other))["results"] == []
     assert (await api.get("/v1/subscribers?tenant=acme", headers=other)).json()["type"] == "/problems/wrong-tenant"
 

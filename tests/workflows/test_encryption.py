@@ -32,7 +32,7 @@ from lastmile.client.schedules.manager import WRITTEN, CreateOutcome, ScheduleMa
 from lastmile.client.schedules.plans import SCHEDULES
 from lastmile.client.schedules.retry import ScheduleRetryInterceptor
 from lastmile.client.subscriber_orders import find_subscriber_orders
-from lastmile.contract import Cleanup, Decision, OrderResult, ResultStatus
+from lastmile.contract import Cleanup, Decision, OrderResult, ProvisionSubscriber, ResultStatus, Urgency
 from lastmile.db import Database
 from lastmile.devstack.temporal import DevTemporal
 from lastmile.encryption.codec import KEY_ID, data_converter
@@ -294,6 +294,20 @@ async def test_list_of_scheduled_orders_names_a_needed_old_key(stack: EncryptedS
     while not (listed := [one async for one in new.waiting()]):
         pass
     assert [(one.subscriber_ref, one.unreadable) for one in listed] == [(orders.ref, "")]
+
+
+async def test_urgency_of_an_encrypted_scheduled_order_can_be_changed(stack: EncryptedStack, orders: Orders) -> None:
+    client = await stack.client(RING)
+    scheduled = stack.lastmile(client).scheduled
+    order = orders.provision(orders.ref, not_before=datetime.now(UTC) + timedelta(days=9))
+    await scheduled.hold(order)
+    await scheduled.set_urgency("acme", orders.ref, Urgency.BULK)
+    action = (await client.get_schedule_handle(f"order/acme/{orders.ref}").describe()).schedule.action
+    assert isinstance(action, ScheduleActionStartWorkflow)
+    assert {argument.metadata["encoding"] for argument in action.args} == {b"binary/encrypted"}
+    (_, changed) = await client.data_converter.decode(action.args, [str, ProvisionSubscriber])
+    assert changed == order.model_copy(update={"urgency": Urgency.BULK})
+    await scheduled.cancel("acme", orders.ref)
 
 
 async def test_the_list_of_parked_runs_shows_what_can_be_read(stack: EncryptedStack, orders: Orders) -> None:

@@ -146,6 +146,25 @@ async def test_moved_order_starts_at_its_new_time(lastmile: Lastmile, orders: Or
         await lastmile.scheduled.move("acme", orders.ref, NEXT_YEAR)
 
 
+async def test_scheduled_order_with_another_urgency_starts_with_it(
+    lastmile: Lastmile, orders: Orders, owner: asyncpg.Connection
+) -> None:
+    order = orders.provision(orders.ref, not_before=NEXT_YEAR)
+    await lastmile.scheduled.hold(order)
+
+    await lastmile.scheduled.set_urgency("acme", orders.ref, Urgency.URGENT)
+
+    assert (await listed(lastmile, orders.ref)).at == NEXT_YEAR
+    held = await lastmile.scheduled.move("acme", orders.ref, datetime.now(UTC))
+    await (await dispatched(lastmile, held)).result()
+    assert (await lastmile.execute(order)).status is ResultStatus.COMPLETED
+    run = await lastmile.client.get_workflow_handle(order.workflow_id).describe()
+    assert run.raw_description.workflow_execution_info.priority.priority_key == 1
+    assert await owner.fetchval("SELECT urgency FROM orders") == "urgent"
+    with pytest.raises(NotScheduledError, match="its time has come"):
+        await lastmile.scheduled.set_urgency("acme", orders.ref, Urgency.BULK)
+
+
 async def test_moved_order_sent_again_keeps_its_time(lastmile: Lastmile, orders: Orders) -> None:
     order = orders.provision(orders.ref, not_before=NEXT_YEAR)
     await lastmile.scheduled.hold(order)
