@@ -8,7 +8,10 @@
     ├── NetBoxError                   NetBox did not do what it was asked (ipam.netbox.errors)
     │   ├── NetBoxNotReadyError       NetBox lacks something that Lastmile needs; an outage
     │   └── AmbiguousWriteError       NetBox may have carried out the request; an outage
+    ├── UnavailableError              a server that a request needs is away
+    │   └── ApiUnavailableError       the REST API is away, or busy (lastmile.client.api.failures)
     ├── InvalidInputError             a command, an order file or a setting is wrong
+    │   └── AccessRefusedError        the REST API refuses the token (lastmile.client.api.failures)
     └── ClientError                   a request of the client cannot be carried out (lastmile.client.errors)
         └── PoolModeError             a change of a pool's NetBox mode has stopped (lastmile.client.pool_modes)
 

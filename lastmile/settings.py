@@ -172,6 +172,15 @@ class Settings(BaseSettings):
         default=None,
         description="Users who may see decrypted payloads: `name:password,…`; a password has at least 16 characters.",
     )
+    api_url: HttpUrl | None = Field(
+        default=None,
+        description="The REST API that the command and the Python client use in place of the database and Temporal, as "
+        "`https://api.example.net`. `SSL_CERT_FILE` names the CAs of a private certificate.",
+    )
+    api_token: SecretStr | None = Field(
+        default=None,
+        description="The API key (`lastmile api-key add`) or the token of an identity provider for that API.",
+    )
     api_oidc_issuer: str | None = Field(
         default=None,
         description="The OpenID Connect issuer whose tokens the REST API accepts, exactly as in their claim `iss`. Its "
@@ -209,6 +218,22 @@ class Settings(BaseSettings):
         if url is not None and (url.username or url.password or url.query):
             raise ValueError("must be no more than https://host:port/path: what is secret belongs in NETBOX_TOKEN")
         return url
+
+    @field_validator("api_url")
+    @classmethod
+    def _without_token(cls, url: HttpUrl | None) -> HttpUrl | None:
+        if url is not None and (url.username or url.password or url.query or url.fragment):
+            raise ValueError(
+                "must be no more than https://host:port/path: what is secret belongs in LASTMILE_API_TOKEN"
+            )
+        return url
+
+    @field_validator("api_token")
+    @classmethod
+    def _one_word(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+            raise ValueError("must be one word of ASCII characters")
+        return token
 
     @field_validator("netbox_link")
     @classmethod

@@ -11,6 +11,7 @@ from lastmile.api.problem_handlers import add_problem_handlers
 from lastmile.api.requests import RequestMiddleware
 from lastmile.api.routers import (
     attention,
+    caller,
     customers,
     delegations,
     health,
@@ -26,6 +27,7 @@ __all__ = ["create_app"]
 ROUTERS = (
     health.router,
     pages.router,
+    caller.router,
     orders.router,
     attention.router,
     subscribers.router,

@@ -10,7 +10,7 @@ from fastapi.sse import ServerSentEvent
 
 from lastmile.api.order_models import Order
 from lastmile.client.order_watch import OrderWatch, WatchedOrder
-from lastmile.subscribers.accepted_orders import AcceptedState
+from lastmile.subscribers.accepted_orders import ENDED_WITHOUT_RESULT
 
 __all__ = ["order_events"]
 
@@ -44,5 +44,5 @@ def _events(state: WatchedOrder) -> Iterator[ServerSentEvent]:
     if progress is not None and progress.parked is not None:
         parked = progress.parked
         yield ServerSentEvent(event="parked", id=f"parked.{parked.step}.{parked.since.isoformat()}", data=parked)
-    if record.result is not None or record.status in (AcceptedState.REFUSED, AcceptedState.CANCELLED):
+    if record.result is not None or record.status in ENDED_WITHOUT_RESULT:
         yield ServerSentEvent(event="ended", id="ended", data=Order.recorded(record))

@@ -13,7 +13,7 @@ from lastmile.contract import AnyOrder
 from lastmile.services.dry_run import dry_run
 from lastmile.services.order_files.reader import NumberedOrder
 from lastmile.services.records.orders import OrderRecord, find_order_record
-from lastmile.subscribers.accepted_orders import AcceptedState
+from lastmile.subscribers.accepted_orders import ENDED_WITHOUT_RESULT
 
 __all__ = ["LONGEST_SECONDS", "Preferences", "Preferred", "plan", "wait_for_end"]
 
@@ -24,7 +24,6 @@ PAUSE_FACTOR = 1.2
 """The pauses between two looks at an order, in seconds. Most orders end within the first second."""
 
 _PREFERENCE = re.compile(r"(?:^|,)\s*(?:(dry-run)|wait\s*=\s*\"?([0-9]{1,9})\"?)\s*(?=[,;]|$)", re.IGNORECASE)
-_NEVER_BEGUN = (AcceptedState.REFUSED, AcceptedState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ async def wait_for_end(context: ApiContext, tenant: str, order_id: str, seconds:
     end, pause = clock() + seconds, FIRST_PAUSE
     while True:
         record = await find_order_record(context.database, tenant, order_id)
-        if record is None or record.result is not None or record.status in _NEVER_BEGUN or clock() >= end:
+        if record is None or record.result is not None or record.status in ENDED_WITHOUT_RESULT or clock() >= end:
             return record
         await asyncio.sleep(min(pause, max(end - clock(), 0)))
         pause = min(pause * PAUSE_FACTOR, LONGEST_PAUSE)

@@ -3,6 +3,8 @@
 Import from this package only. Its modules are internal.
 """
 
+from lastmile.client.api.failures import AccessRefusedError, ApiUnavailableError
+from lastmile.client.api.orders import LastmileApi
 from lastmile.client.credentials import Credentials, CredentialStore
 from lastmile.client.errors import (
     AlreadyRunningError,
@@ -11,6 +13,7 @@ from lastmile.client.errors import (
     NotScheduledError,
     OrderIdReusedError,
     OrderRefusedError,
+    PastPivotError,
     RunLostError,
 )
 from lastmile.client.orders import Lastmile, OrderRun
@@ -55,9 +58,11 @@ from lastmile.errors import LastmileError
 
 __all__ = [
     "Access",
+    "AccessRefusedError",
     "Addressing",
     "AlreadyRunningError",
     "AnyOrder",
+    "ApiUnavailableError",
     "ChangeAddressing",
     "ChangePlan",
     "Choice",
@@ -75,6 +80,7 @@ __all__ = [
     "IpoeIdentity",
     "KeyRing",
     "Lastmile",
+    "LastmileApi",
     "LastmileError",
     "Line",
     "NotRunningError",
@@ -87,6 +93,7 @@ __all__ = [
     "OrderRun",
     "Parked",
     "ParkedRun",
+    "PastPivotError",
     "Progress",
     "ProvisionSubscriber",
     "Refusal",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lastmile.client.errors import NotRunningError, RunStuckError
-from lastmile.client.operator_client import OperatorClient
+from lastmile.client.operator import Operator
 from lastmile.client.parked_runs import ParkedRun
 from lastmile.contract import Decision
 from lastmile.errors import UnavailableError
@@ -30,7 +30,7 @@ class DecidedRun:
 
 
 async def decide(
-    operator: OperatorClient, tenant: str, subscriber: str, action: DecisionAction, decision: Decision
+    operator: Operator, tenant: str, subscriber: str, action: DecisionAction, decision: Decision
 ) -> tuple[str, str]:
     """Release the subscriber's parked order. Return the order's name and the workflow's answer.
 
@@ -50,7 +50,7 @@ async def decide(
 
 
 async def decide_all(
-    operator: OperatorClient, runs: Iterable[ParkedRun], action: DecisionAction, decision: Decision
+    operator: Operator, runs: Iterable[ParkedRun], action: DecisionAction, decision: Decision
 ) -> AsyncIterator[DecidedRun]:
     """Release each of the parked runs. Raises `UnavailableError` where no worker answers.
 

@@ -10,6 +10,7 @@ from lastmile.client.availability import describe_silence, is_stuck
 from lastmile.client.credentials import CredentialStore
 from lastmile.client.errors import RunStuckError
 from lastmile.client.orders import Lastmile
+from lastmile.client.parked_runs import ParkedRun, parked_runs
 from lastmile.client.temporal.worker_versions import describe, make_current
 from lastmile.contract import AnyOrder, workflow_id
 from lastmile.encryption.keys import DecryptionError
@@ -68,6 +69,11 @@ class OperatorClient:
             return ""
         progress = await self.orders.progress(order.tenant, order.subscriber_ref)
         return progress.attention if progress else ""
+
+    async def parked_runs(self, tenant: str | None = None, step: str | None = None) -> list[ParkedRun]:
+        """Return the parked orders, the longest waiting first: all, or those of one tenant or at one step."""
+        found = [run async for run in parked_runs(self.client, self.task_queue, tenant, step)]
+        return sorted(found, key=lambda run: run.parked.since if run.parked else run.started_at)
 
     async def require_answer(self, tenant: str, subscriber: str) -> None:
         """Raise `UnavailableError` where no worker answers for the subscriber's run, `RunStuckError` where it is stuck.

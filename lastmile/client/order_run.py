@@ -11,7 +11,7 @@ from lastmile.client.errors import OrderRefusedError, RunLostError
 from lastmile.client.scheduled_orders import ScheduledOrder
 from lastmile.contract import AnyOrder, OrderResult, Progress, ResultStatus
 
-__all__ = ["OrderRun"]
+__all__ = ["OrderRun", "scheduled_result"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class OrderRun:
         Raises `OrderRefusedError` where the order was never begun and `RunLostError` where its run was terminated.
         """
         if self.scheduled is not None:
-            return self._held(self.scheduled)
+            return scheduled_result(self.order, self.scheduled)
         try:
             result: OrderResult = await retry_unavailable(self.handle.result)
             return result
@@ -47,19 +47,21 @@ class OrderRun:
                 "The subscriber's next order takes over what it left."
             ) from failure
 
-    def _held(self, scheduled: ScheduledOrder) -> OrderResult:
-        return OrderResult(
-            operation=self.order.operation,
-            tenant=self.order.tenant,
-            order_id=self.order.order_id,
-            subscriber_ref=self.order.subscriber_ref,
-            status=ResultStatus.SCHEDULED,
-            reason=f"starts at {scheduled.at:%Y-%m-%d %H:%M:%S} UTC, by Temporal Schedule {scheduled.schedule}",
-        )
-
     async def _recorded(self) -> OrderResult:
         """Return the result of a canceled run, which returns nothing but answers the `progress` query."""
         progress: Progress = await retry_unavailable(lambda: self.handle.query("progress", result_type=Progress))
         if progress.result is None:
             raise RunLostError(f"The run of order {self.order.order_id} ended without a result.")
         return progress.result
+
+
+def scheduled_result(order: AnyOrder, scheduled: ScheduledOrder) -> OrderResult:
+    """Return the result of an order that waits for its time."""
+    return OrderResult(
+        operation=order.operation,
+        tenant=order.tenant,
+        order_id=order.order_id,
+        subscriber_ref=order.subscriber_ref,
+        status=ResultStatus.SCHEDULED,
+        reason=f"starts at {scheduled.at:%Y-%m-%d %H:%M:%S} UTC, by Temporal Schedule {scheduled.schedule}",
+    )

@@ -16,10 +16,11 @@ from sqlalchemy.exc import IntegrityError
 from lastmile.contract.orders import AnyOrder, Urgency
 from lastmile.db import PlatformConnection, TenantConnection
 from lastmile.db.direct import DirectStatement
-from lastmile.subscribers.orders import no_tenant
+from lastmile.subscribers.orders import OrderStatus, no_tenant
 from lastmile.subscribers.tables import accepted_orders
 
 __all__ = [
+    "ENDED_WITHOUT_RESULT",
     "AcceptedOrder",
     "AcceptedState",
     "EarlierOrder",
@@ -49,6 +50,10 @@ class AcceptedState(StrEnum):
     """The order cannot be carried out. The reason says why."""
     CANCELLED = "cancelled"
     """The order was cancelled before a workflow opened it."""
+
+
+ENDED_WITHOUT_RESULT = {AcceptedState.REFUSED, AcceptedState.CANCELLED, OrderStatus.SUPERSEDED}
+"""The statuses of orders that have ended and did nothing, or whose run was terminated."""
 
 
 class WhenBusy(StrEnum):

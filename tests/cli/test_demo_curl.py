@@ -1,39 +1,18 @@
 """The demo's order over the REST API, sent by the real `curl` to a server with scripted answers."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from lastmile.cli.demo.curl import CurlFailedError, send_with_curl
 from lastmile.contract import Operation, OrderResult, ResultStatus, SuspendSubscriber
+from tests.support.other_servers import answering, answering_in_turn
 
 ORDER = SuspendSubscriber(tenant="acme", order_id="O-1", subscriber_ref="S-1", reason="it's unpaid", mode="block")
 RESULT = OrderResult(
     operation=Operation.SUSPEND, tenant="acme", order_id="O-1", subscriber_ref="S-1", status=ResultStatus.COMPLETED
 )
-
-
-@asynccontextmanager
-async def answering(*answers: str) -> AsyncIterator[tuple[str, list[str]]]:
-    """Serve the answers one after the other. Yield the address, and the list of requests."""
-    requests: list[str] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        size = int(head.lower().partition("content-length:")[2].split()[0])
-        requests.append(head + (await reader.readexactly(size)).decode())
-        body = answers[len(requests) - 1]
-        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
 
 
 @pytest.fixture
@@ -47,7 +26,10 @@ def token_file(tmp_path: Path) -> Path:
 @pytest.mark.curl_required
 async def test_order_is_sent_again_until_it_has_ended(token_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ended = json.dumps({"status": "completed", "result": RESULT.model_dump(mode="json")})
-    async with answering('{"status": "running", "result": null}', ended) as (url, requests):
+    async with answering_in_turn(("200 OK", '{"status": "running", "result": null}'), ("200 OK", ended)) as (
+        url,
+        requests,
+    ):
         assert await send_with_curl(url, token_file, ORDER) == RESULT
     first, second = requests
     assert first == second
@@ -68,7 +50,7 @@ async def test_order_is_sent_again_until_it_has_ended(token_file: Path, capsys: 
     ],
 )
 async def test_order_without_a_result_fails_with_the_answer(token_file: Path, answer: str, words: str) -> None:
-    async with answering(answer) as (url, _):
+    async with answering("200 OK", answer) as url:
         with pytest.raises(CurlFailedError, match=words):
             await send_with_curl(url, token_file, ORDER)
 

@@ -1,6 +1,7 @@
 """Servers that are not NetBox, and a TLS proxy in front of NetBox."""
 
 import asyncio
+import re
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from lastmile.devstack.ports import HOST
 
-__all__ = ["answering", "certificate", "tls"]
+__all__ = ["answering", "answering_in_turn", "certificate", "tls"]
 
 
 @asynccontextmanager
@@ -26,6 +27,26 @@ async def answering(head: str, body: str = "") -> AsyncIterator[str]:
     server = await asyncio.start_server(answer, HOST, 0)
     async with server:
         yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+
+
+@asynccontextmanager
+async def answering_in_turn(*answers: tuple[str, str]) -> AsyncIterator[tuple[str, list[str]]]:
+    """Run a server with these answers, each a head and a body, one for each request; yield its URL and the requests."""
+    requests: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        size = re.search(r"content-length: (\d+)", request, re.I)
+        requests.append(request + (await reader.readexactly(int(size[1]) if size else 0)).decode())
+        head, body = answers[len(requests) - 1]
+        lines = [f"HTTP/1.1 {head}", f"Content-Length: {len(body)}", "Connection: close", "", body]
+        writer.write("\r\n".join(lines).encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, HOST, 0)
+    async with server:
+        yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}", requests
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:

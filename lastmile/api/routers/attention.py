@@ -11,10 +11,10 @@ from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
 from lastmile.api.auth.requirements import GuardedRoute, requires
 from lastmile.api.auth.tenants import TenantQuery, one_tenant_or_all
-from lastmile.api.context import ApiContext, Context
+from lastmile.api.context import Context
 from lastmile.api.problems import ProblemError, Violation
 from lastmile.client.decisions import decide_all
-from lastmile.client.parked_runs import ParkedRun, parked_runs
+from lastmile.client.parked_runs import ParkedRun
 from lastmile.contract import Decision, Parked
 from lastmile.contract.orders import Reason
 
@@ -85,7 +85,7 @@ async def get_attention(
     step: Annotated[StepName | None, Query(description="Only orders that are parked at this step.")] = None,
 ) -> Waiting:
     """List the orders that wait for an operator, the longest waiting first."""
-    runs = await _parked(context, one_tenant_or_all(caller, tenant), step)
+    runs = await context.temporal.parked_runs(one_tenant_or_all(caller, tenant), step)
     return Waiting(results=[WaitingRun.of(run) for run in runs])
 
 
@@ -97,7 +97,7 @@ async def decide_many(
     if body.decision != "retry" and body.step is None:
         missing = Violation(detail=f"is missing: {body.decision} needs it", pointer="/step")
         raise ProblemError("invalid", "Name the step that the decision is for.", errors=[missing])
-    runs = await _parked(context, one_tenant_or_all(caller, tenant), body.step)
+    runs = await context.temporal.parked_runs(one_tenant_or_all(caller, tenant), body.step)
     decision = Decision(by=caller.subject[:100], why=body.why, step=body.step)
     return DecidedOrders(
         results=[
@@ -110,8 +110,3 @@ async def decide_many(
             async for decided in decide_all(context.temporal, runs, body.decision, decision)
         ]
     )
-
-
-async def _parked(context: ApiContext, tenant: str | None, step: str | None) -> list[ParkedRun]:
-    found = [run async for run in parked_runs(context.temporal.client, context.temporal.task_queue, tenant, step)]
-    return sorted(found, key=lambda run: run.parked.since if run.parked else run.started_at)

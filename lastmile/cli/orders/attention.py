@@ -2,13 +2,13 @@
 
 from dataclasses import asdict
 
-from lastmile.cli.connections import connect_temporal, find_tenant, load_settings, open_database
+from lastmile.cli.connections import find_tenant, load_settings, open_database, open_operator
 from lastmile.cli.exit_codes import Exit
-from lastmile.cli.orders.decisions import parse_decision
+from lastmile.cli.orders.decisions import check_decider, parse_decision
 from lastmile.cli.output import console, make_table, print_error, print_json, print_text
 from lastmile.client.decisions import DecidedRun, DecisionAction, decide_all
-from lastmile.client.operator_client import OperatorClient
-from lastmile.client.parked_runs import ParkedRun, parked_runs
+from lastmile.client.operator import Operator
+from lastmile.client.parked_runs import ParkedRun
 from lastmile.contract import Decision
 from lastmile.errors import InvalidInputError
 from lastmile.fields.phrases import format_time
@@ -28,15 +28,15 @@ async def attention(
     as_json: bool,
 ) -> Exit:
     """List the parked orders, or release them all; FAILED if an order refused the decision."""
-    decision = _decision(decide, step=step, why=why, by=by)
     settings = load_settings()
+    check_decider(settings, by)
+    decision = _decision(decide, step=step, why=why, by=by)
     if tenant is not None:
         await find_tenant(settings, tenant)
-    operator = await connect_temporal(settings)
-    found = [run async for run in parked_runs(operator.client, settings.task_queue, tenant, step)]
-    runs = sorted(found, key=lambda run: run.parked.since if run.parked else run.started_at)
-    if decide is not None and decision is not None:
-        return await _decide(operator, runs, decide, decision, as_json)
+    async with open_operator(settings) as operator:
+        runs = await operator.parked_runs(tenant, step)
+        if decide is not None and decision is not None:
+            return await _decide(operator, runs, decide, decision, as_json)
     _show(runs, as_json)
     if not as_json and settings.database_url is not None:
         await _show_audit(settings)
@@ -58,7 +58,7 @@ def _decision(decide: DecisionAction | None, *, step: str | None, why: str | Non
 
 
 async def _decide(
-    operator: OperatorClient, runs: list[ParkedRun], action: DecisionAction, decision: Decision, as_json: bool
+    operator: Operator, runs: list[ParkedRun], action: DecisionAction, decision: Decision, as_json: bool
 ) -> Exit:
     code = Exit.DONE
     async for decided in decide_all(operator, runs, action, decision):

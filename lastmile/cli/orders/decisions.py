@@ -2,16 +2,17 @@
 
 from pydantic import ValidationError
 
-from lastmile.cli.connections import connect_temporal, find_tenant, load_settings
+from lastmile.cli.connections import find_tenant, load_settings, open_operator
 from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import print_result
 from lastmile.client.decisions import UPDATES, DecisionAction, decide
 from lastmile.contract import Decision
 from lastmile.errors import InvalidInputError
+from lastmile.settings import Settings
 from lastmile.validation_messages import mistakes
 
-__all__ = ["parse_decision", "release"]
+__all__ = ["check_decider", "parse_decision", "release"]
 
 _OPTIONS = {"by": "--by", "why": "--why", "step": "--step"}
 
@@ -27,10 +28,12 @@ async def release(
     as_json: bool,
 ) -> Exit:
     """Release the subscriber's parked order. Raises `NotRunningError` if no order is parked."""
-    decision = parse_decision(by=by, why=why, step=step)
     settings = load_settings()
+    check_decider(settings, by)
+    decision = parse_decision(by=by, why=why, step=step)
     tenant = await find_tenant(settings, tenant)
-    order, answer = await decide(await connect_temporal(settings), tenant, subscriber, action, decision)
+    async with open_operator(settings) as operator:
+        order, answer = await decide(operator, tenant, subscriber, action, decision)
     print_result(
         f"{order}: {answer}. `lastmile status {subscriber}` shows the progress.",
         as_json,
@@ -42,6 +45,12 @@ async def release(
         done=answer,
     )
     return Exit.DONE
+
+
+def check_decider(settings: Settings, by: str | None) -> None:
+    """Refuse `--by` over the REST API, which records the caller of the token. Raises `InvalidInputError`."""
+    if settings.api_url is not None and by is not None:
+        raise InvalidInputError("--by: the REST API (LASTMILE_API_URL) records the caller of your token.")
 
 
 def parse_decision(*, by: str | None, why: str, step: str | None) -> Decision:

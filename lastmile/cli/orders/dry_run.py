@@ -5,11 +5,11 @@ from typing import Any
 
 from rich.table import Table
 
-from lastmile.cli.connections import load_settings, open_database
+from lastmile.cli.connections import load_settings, open_api, open_database
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, make_table, outcome_text, print_json
 from lastmile.contract import AnyOrder
-from lastmile.services.dry_run import OrderPlan, dry_run
+from lastmile.services.dry_run import OrderPlan, StepPlan, dry_run
 from lastmile.services.order_files.reader import NumberedOrder, read_orders
 from lastmile.settings import Settings
 
@@ -23,12 +23,21 @@ async def show_plans(source: str, as_json: bool) -> Exit:
 
 async def show_plan(settings: Settings, order: AnyOrder, *, as_json: bool) -> Exit:
     """Show what the order would do, and start nothing."""
-    return await _show(settings, [NumberedOrder(1, order)], as_json=as_json)
+    numbered = NumberedOrder(1, order)
+    if settings.api_url is None:
+        return await _show(settings, [numbered], as_json=as_json)
+    async with open_api(settings) as operator:
+        plan = await operator.orders.plan(order)
+    return _print([OrderPlan(numbered, [StepPlan(**step) for step in plan["steps"]])], as_json=as_json)
 
 
 async def _show(settings: Settings, orders: Sequence[NumberedOrder], *, as_json: bool) -> Exit:
     async with open_database(settings) as database:
         plans = await dry_run(database, orders)
+    return _print(plans, as_json=as_json)
+
+
+def _print(plans: Sequence[OrderPlan], *, as_json: bool) -> Exit:
     if as_json:
         for plan in plans:
             print_json(plan.as_json())

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from lastmile.cli.connections import connect_temporal, load_settings
+from lastmile.cli.connections import load_settings, open_operator
 from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.orders.import_report import FEW, ImportReport
@@ -30,26 +30,27 @@ GRACE_SECONDS = 5
 async def provision(source: str, *, rejects: Path | None, as_json: bool) -> Exit:
     """Run the orders of a file. An order that has ended before does not run again: its result is printed again."""
     settings = load_settings()
-    database = str(settings.database_url) if settings.database_url else None
+    looks_up = settings.database_url is not None and settings.api_url is None  # the API knows ended orders itself
+    database = str(settings.database_url) if looks_up else None
     with open_orders(source) as file:
         rejected = RejectsFile(source, rejects, file.form)
-        operator = await connect_temporal(settings)
         report = ImportReport(rejected, file.size, as_json=as_json)
         last_words = ""
         try:
-            with report:
-                async with (
-                    EndedOrders(database, print_error) as ended_orders,
-                    OrderRuns(operator, print_error, requested_by=current_user()) as runs,
-                ):
-                    orders = OrderImport(ReadAhead(file.records(), BATCH_SIZE), ended_orders, runs, report)
-                    try:
-                        await orders.run()
-                    except asyncio.CancelledError:
-                        last_words = await _interrupt(file, orders, runs, report)
-                        if source != "-":
-                            last_words += f" To continue: {_command(source, rejects, as_json)}"
-                        raise
+            async with open_operator(settings) as operator:
+                with report:
+                    async with (
+                        EndedOrders(database, print_error) as ended_orders,
+                        OrderRuns(operator, print_error, requested_by=current_user()) as runs,
+                    ):
+                        orders = OrderImport(ReadAhead(file.records(), BATCH_SIZE), ended_orders, runs, report)
+                        try:
+                            await orders.run()
+                        except asyncio.CancelledError:
+                            last_words = await _interrupt(file, orders, runs, report)
+                            if source != "-":
+                                last_words += f" To continue: {_command(source, rejects, as_json)}"
+                            raise
         finally:
             report.show()
             if last_words:

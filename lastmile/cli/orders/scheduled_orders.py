@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from operator import attrgetter
 
-from lastmile.cli.connections import connect_temporal, find_tenant, load_settings
+from lastmile.cli.connections import find_tenant, load_settings, open_operator
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, make_table, print_error, print_json, print_result, print_text
 from lastmile.cli.times import zoned_time
@@ -19,8 +19,8 @@ async def scheduled_list(tenant: str | None, as_json: bool) -> Exit:
     settings = load_settings()
     if tenant is not None:
         await find_tenant(settings, tenant)
-    operator = await connect_temporal(settings)
-    waiting = sorted([order async for order in operator.orders.scheduled.waiting(tenant)], key=attrgetter("at"))
+    async with open_operator(settings) as operator:
+        waiting = sorted([order async for order in operator.orders.scheduled.waiting(tenant)], key=attrgetter("at"))
     if as_json:
         for order in waiting:
             print_json(order.as_json())
@@ -40,8 +40,8 @@ async def scheduled_move(order_id: str, time: str, tenant: str | None, as_json: 
     at = _moment(time)
     settings = load_settings()
     tenant = await find_tenant(settings, tenant)
-    operator = await connect_temporal(settings)
-    moved = await operator.orders.scheduled.move(tenant, order_id, at)
+    async with open_operator(settings) as operator:
+        moved = await operator.orders.scheduled.move(tenant, order_id, at)
     of_subscriber = f" of subscriber {moved.subscriber_ref}" if moved.subscriber_ref else ""
     print_result(
         f"Order {order_id}{of_subscriber} starts at {format_time(moved.at)}.",
@@ -55,8 +55,8 @@ async def scheduled_cancel(order_id: str, tenant: str | None, as_json: bool) -> 
     """Delete the order's Schedule. Raises `NotScheduledError`."""
     settings = load_settings()
     tenant = await find_tenant(settings, tenant)
-    operator = await connect_temporal(settings)
-    await operator.orders.scheduled.cancel(tenant, order_id)
+    async with open_operator(settings) as operator:
+        await operator.orders.scheduled.cancel(tenant, order_id)
     words = f"Order {order_id} is cancelled. It had not started."
     print_result(words, as_json, tenant=tenant, order_id=order_id, cancelled=True)
     return Exit.DONE

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lastmile.cli.connections import connect_temporal, find_tenant, load_settings
+from lastmile.cli.connections import find_tenant, load_settings, open_operator
 from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.orders.dry_run import show_plan
@@ -90,15 +90,17 @@ def _option(field: str) -> str:
 
 
 async def _run(settings: Settings, order: AnyOrder) -> EndedOrder:
-    operator = await connect_temporal(settings)
     ended: list[EndedOrder] = []
-    async with OrderRuns(operator, print_error, requested_by=current_user()) as runs:
+    async with (
+        open_operator(settings) as operator,
+        OrderRuns(operator, print_error, requested_by=current_user()) as runs,
+    ):
         try:
             await runs.begin(order, ended.append)
             await runs.finish()
         except asyncio.CancelledError:
             subscriber = order.subscriber_ref
             if runs.started:
-                print_error(f"Interrupted. The order continues in Temporal: `lastmile status {subscriber}` shows it.")
+                print_error(f"Interrupted. The order continues: `lastmile status {subscriber}` shows it.")
             raise
     return ended[0]

@@ -8,12 +8,20 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lastmile.cli.connections import choose_tenant, connect_temporal, load_settings, open_database
+from lastmile.cli.connections import (
+    choose_tenant,
+    connect_temporal,
+    find_tenant,
+    load_settings,
+    open_api,
+    open_database,
+)
 from lastmile.cli.current_user import current_user
 from lastmile.cli.exit_codes import Exit
 from lastmile.cli.output import console, fact_table, make_table, outcome_text, print_json
 from lastmile.client.subscriber_orders import SubscriberOrders, find_subscriber_orders
 from lastmile.contract import Progress
+from lastmile.errors import InvalidInputError
 from lastmile.fields.durations import format_duration
 from lastmile.fields.phrases import format_time
 from lastmile.fields.unsafe import escape
@@ -28,10 +36,18 @@ _SHOWN = 20
 async def status(subscriber: str, *, tenant: str | None, password: bool, as_json: bool) -> Exit:
     """Show everything about one subscriber. Raises `UnknownSubscriberError`."""
     settings = load_settings()
-    async with open_database(settings) as database:
-        tenant = await choose_tenant(database, tenant)
-        found = await find_overview(database, tenant, subscriber, password=password, asked_by=current_user())
-    seen = await find_subscriber_orders(partial(connect_temporal, settings), tenant, subscriber)
+    if settings.api_url is None:
+        async with open_database(settings) as database:
+            tenant = await choose_tenant(database, tenant)
+            found = await find_overview(database, tenant, subscriber, password=password, asked_by=current_user())
+        seen = await find_subscriber_orders(partial(connect_temporal, settings), tenant, subscriber)
+    else:
+        if password:
+            raise InvalidInputError("--show-password: the REST API (LASTMILE_API_URL) shows no password.")
+        tenant = await find_tenant(settings, tenant)
+        async with open_api(settings) as operator:
+            found = await operator.overview(tenant, subscriber)
+            seen = await operator.subscriber_orders(tenant, subscriber)
     if not found.known and not seen.order and not seen.scheduled:
         words = f"Tenant {tenant} has no subscriber {subscriber}, and never had: check the reference. {seen.trouble}"
         raise UnknownSubscriberError(words.rstrip())
@@ -172,7 +188,7 @@ def _summary(found: Overview) -> Table:
         "record": state,
         "reason": record.get("archive_reason"),
         "suspended": _suspension(found),
-        "customer": f"{customer['name']} ({customer['ref']})" if customer else "",
+        "customer": _customer(customer),
         "contact": ", ".join(filter(None, (customer.get("email"), customer.get("phone")))),
         "line": ", ".join(f"{name} {value}" for name, value in line.items()),
         "RADIUS": account.get("username"),
@@ -181,6 +197,11 @@ def _summary(found: Overview) -> Table:
         "RADIUS logins": "refused: the line is being deprovisioned" if account.get("blocked") else "",
     }
     return fact_table(f"{found.subscriber_ref}, tenant {found.tenant}", values)
+
+
+def _customer(customer: dict[str, Any]) -> str:
+    """Write the customer in words. A token without the permission for personal data gets the reference alone."""
+    return f"{customer['name']} ({customer['ref']})" if "name" in customer else customer.get("ref", "")
 
 
 def _suspension(found: Overview) -> str:

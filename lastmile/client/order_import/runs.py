@@ -11,7 +11,7 @@ from temporalio.service import RPCError
 
 from lastmile.client.availability import retry_unavailable
 from lastmile.client.errors import ClientError
-from lastmile.client.operator_client import OperatorClient
+from lastmile.client.operator import Operator
 from lastmile.client.orders import RunLostError
 from lastmile.client.scheduled_orders import ScheduledOrder
 from lastmile.contract import AnyOrder, OrderResult, ResultStatus
@@ -80,7 +80,7 @@ class OrderRuns:
     for Temporal, a worker or an operator. `requested_by` is for orders without `requested_by`.
     """
 
-    def __init__(self, operator: OperatorClient, warn: Callable[[str], None], *, requested_by: str = "") -> None:
+    def __init__(self, operator: Operator, warn: Callable[[str], None], *, requested_by: str = "") -> None:
         self.started: list[AnyOrder] = []
         """The orders that are running now."""
         self.starting: list[AnyOrder] = []
