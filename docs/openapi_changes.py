@@ -60,7 +60,7 @@ class _Comparison:
             )
 
     def _contents(self, where: str, old: Schema, new: Schema, direction: Direction) -> Iterator[str]:
-        before, after = old.get("content", {}), new.get("content", {})
+        before, after = _resolve(self._old, old).get("content", {}), _resolve(self._new, new).get("content", {})
         for media_type in before.keys() - after.keys():
             yield f"{where}: media type {media_type} is gone"
         for media_type in before.keys() & after.keys():
@@ -118,7 +118,8 @@ def _parameters(operation: Schema) -> dict[str, Schema]:
 
 def _resolve(document: Schema, schema: Schema) -> Schema:
     while "$ref" in schema:
-        schema = document["components"]["schemas"][_name(schema)]
+        _, kind, name = str(schema["$ref"]).rsplit("/", 2)
+        schema = document["components"][kind][name]
     return schema
 
 

@@ -1,4 +1,4 @@
-"""The dashboard `lastmile-platform`: orders, steps, pools, RADIUS, NetBox, maintenance and Temporal."""
+"""The dashboard `lastmile-platform`: orders, the API, steps, pools, RADIUS, NetBox, maintenance and Temporal."""
 
 from grafana_foundation_sdk.builders import dashboard, stat
 from grafana_foundation_sdk.cog.builder import Builder
@@ -19,11 +19,12 @@ def platform() -> dashboard.Dashboard:
     made = board(
         "lastmile-platform",
         "Lastmile Platform",
-        "Orders, their steps, and the systems that they depend on.",
+        "Orders, their steps, the API, and the systems that they depend on.",
         alerts=".*",
     )
     rows = {
         "Orders": _orders(),
+        "API": _api(),
         "Steps": _steps(),
         "Pools": _pools(),
         "RADIUS": _radius(),
@@ -127,6 +128,39 @@ def _orders() -> Panels:
             ),
             unit=units.Short,
             width=WIDTH,
+        ),
+    ]
+
+
+def _api() -> Panels:
+    return [
+        graph(
+            "API requests",
+            "Requests per minute by the class of the route and the status of the answer.",
+            query(
+                f"sum by (route_class, status) (rate(lastmile_api_request_duration_seconds_count{RATE})) * 60",
+                "{{route_class}}: {{status}}",
+            ),
+            unit=units.RequestsPerMinute,
+            width=THIRD,
+        ),
+        graph(
+            "API latency p95",
+            "The duration of a request. `wait` and `stream` last as long as the caller asks for.",
+            query(p95("lastmile_api_request_duration_seconds", "route_class"), "{{route_class}}"),
+            unit=units.Seconds,
+            width=THIRD,
+        ),
+        graph(
+            "API refusals",
+            "Refused requests per minute: an invalid token, a missing permission, a rate limit. Without a tenant: the "
+            "caller is unknown, or works for all tenants.",
+            query(
+                f"sum by (tenant, reason) (rate(lastmile_api_refusals_total{{{SHARED}}}{RATE})) * 60",
+                "{{tenant}} {{reason}}",
+            ),
+            unit=units.RequestsPerMinute,
+            width=THIRD,
         ),
     ]
 

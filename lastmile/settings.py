@@ -181,6 +181,12 @@ class Settings(BaseSettings):
         default=None,
         description="The API key (`lastmile api-key add`) or the token of an identity provider for that API.",
     )
+    api_cors_origins: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/\s,]+(\s*,\s*https?://[^/\s,]+)*$",
+        description="The web pages that may call the REST API from a browser, as `https://crm.example.net,…`. "
+        "Without it no page of another origin may.",
+    )
     api_oidc_issuer: str | None = Field(
         default=None,
         description="The OpenID Connect issuer whose tokens the REST API accepts, exactly as in their claim `iss`. Its "

@@ -41,6 +41,7 @@ PATTERN_WORDS = {
     "country": "two capital letters, as in NL (ISO 3166-1)",
     "deployment": "letters, digits, '-' and '_', at most 64 characters",
     "build_id": _LABEL,
+    "api_cors_origins": "origins of pages with commas between them, as in https://crm.example.net, without a path",
     "codec_origin": "the origin of a page, as in https://temporal.example.net, without a path",
 }
 

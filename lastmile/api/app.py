@@ -6,9 +6,10 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from lastmile.api.context import ApiContext
+from lastmile.api.cross_origin import cross_origin
 from lastmile.api.openapi import describe
 from lastmile.api.problem_handlers import add_problem_handlers
-from lastmile.api.requests import RequestMiddleware
+from lastmile.api.requests import TIME_LIMITS, RequestMiddleware, TimeLimits
 from lastmile.api.routers import (
     attention,
     caller,
@@ -38,7 +39,7 @@ ROUTERS = (
 )
 
 
-def create_app(context: ApiContext | None = None) -> FastAPI:
+def create_app(context: ApiContext | None = None, limits: TimeLimits = TIME_LIMITS) -> FastAPI:
     """Return the application. Without a context it serves no request, and describes itself."""
     app = FastAPI(
         title="Lastmile",
@@ -48,7 +49,7 @@ def create_app(context: ApiContext | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(RequestMiddleware)],
+        middleware=[Middleware(RequestMiddleware, limits=limits), *(cross_origin(context.settings) if context else ())],
     )
     app.state.context = context
     add_problem_handlers(app)

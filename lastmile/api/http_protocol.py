@@ -11,10 +11,6 @@ from lastmile.telemetry.metrics import API_REQUESTS
 
 __all__ = ["KEEP_ALIVE_SECONDS", "HttpProtocol"]
 
-HEAD_SECONDS: float = 15
-"""The longest time until the headers of a request have arrived, from the connection or the request's first byte."""
-READ_SECONDS: float = 30
-"""The longest time for which a client may read nothing while an answer waits for it."""
 KEEP_ALIVE_SECONDS = 75
 """How long a connection stays open without a request: longer than load balancers keep theirs."""
 LARGEST_HEAD = 64 * 1024
@@ -25,6 +21,11 @@ log = structlog.get_logger("lastmile.api")
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection. The application sees only requests whose headers are complete."""
+
+    head_seconds: float = 15
+    """The longest time until the headers of a request have arrived, from the connection or the request's first byte."""
+    read_seconds: float = 30
+    """The longest time for which a client may read nothing while an answer waits for it."""
 
     _head: asyncio.TimerHandle | None = None
     """Runs while the headers of a request are awaited."""
@@ -72,7 +73,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.loop.call_later(READ_SECONDS, self.transport.abort)
+        self._unread = self.loop.call_later(self.read_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -86,13 +87,13 @@ class HttpProtocol(HttpToolsProtocol):
     def _await_head(self) -> None:
         if self._head is not None:
             self._head.cancel()
-        self._head = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        self._head = self.loop.call_later(self.head_seconds, self._give_up)
 
     def _give_up(self) -> None:
         if self._head_size == 0:
             self.transport.close()
             return
-        late = f"The headers of the request did not arrive within {HEAD_SECONDS:g} seconds."
+        late = f"The headers of the request did not arrive within {self.head_seconds:g} seconds."
         self._refuse(ProblemError("request-timeout", late))
 
     def _refuse_head(self) -> None:
@@ -112,5 +113,5 @@ class HttpProtocol(HttpToolsProtocol):
         head = b"".join(b"%s: %s\r\n" % header for header in answer.raw_headers)
         self.transport.write(b"HTTP/1.1 %d \r\n%s\r\n%s" % (answer.status_code, head, answer.body))
         self.transport.close()
-        API_REQUESTS.labels("other", "other", answer.status_code).observe(0)
+        API_REQUESTS.labels("other", "other", answer.status_code, "other").observe(0)
         log.info("api.request", method="other", route="other", status=answer.status_code, request_id=request_id)

@@ -38,7 +38,9 @@ def _network(written: Any) -> IPv4Network | IPv6Network:
         raise rule_error("must be a prefix without host bits, as in 2001:db8::/40 or 192.0.2.0/24") from None
 
 
-AddressText = Annotated[IPv4Address | IPv6Address, PlainValidator(_address), WithJsonSchema({"type": "string"})]
+_ADDRESS = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
+
+AddressText = Annotated[IPv4Address | IPv6Address, PlainValidator(_address), WithJsonSchema(_ADDRESS)]
 NetworkText = Annotated[IPv4Network | IPv6Network, PlainValidator(_network), WithJsonSchema({"type": "string"})]
 
 

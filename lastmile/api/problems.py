@@ -50,6 +50,12 @@ _TYPES = (
         "Leave the tenant out, or name the tenant of the token.",
     ),
     ProblemType(
+        "cross-origin",
+        403,
+        "The page of another origin may not send the request",
+        "Name the origin of the page in LASTMILE_API_CORS_ORIGINS, and use methods and headers of the reference.",
+    ),
+    ProblemType(
         "not-found", 404, "Nothing is here", "Check the path and the ids in it. Records of other tenants look absent."
     ),
     ProblemType(
@@ -116,13 +122,13 @@ _TYPES = (
         "fault", 500, "A fault in Lastmile", "Report it with the request id. The logs of the API have the reason."
     ),
     ProblemType(
+        "unavailable", 503, "A system behind the API is away", "Repeat the request after the seconds of `Retry-After`."
+    ),
+    ProblemType(
         "timeout",
         503,
         "The request took too long",
         "Repeat the request after the seconds of `Retry-After`. An order keeps its id: it is accepted once.",
-    ),
-    ProblemType(
-        "unavailable", 503, "A system behind the API is away", "Repeat the request after the seconds of `Retry-After`."
     ),
 )
 

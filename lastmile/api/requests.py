@@ -17,13 +17,16 @@ from lastmile.api.problem_handlers import answer_failure
 from lastmile.api.problems import ProblemError
 from lastmile.telemetry.metrics import API_REQUESTS
 
-__all__ = ["LARGEST_BODY", "RequestMiddleware", "TimeLimits"]
+__all__ = ["LARGEST_BODY", "TIME_LIMITS", "RequestMiddleware", "TimeLimits"]
 
 LARGEST_BODY = 1 << 20
 """Bytes."""
 
 CLIENT_GONE = 499
 """The status in the log and the metrics of a request whose client went away before its body was complete (as nginx)."""
+
+OTHER = "other"
+"""The route and its class of a path that is none of the API's."""
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -40,10 +43,14 @@ class TimeLimits:
     """Until the whole body has arrived."""
 
 
+TIME_LIMITS = TimeLimits()
+"""The limits of an API process."""
+
+
 class RequestMiddleware:
     """The outermost layer of the application. No failure passes it."""
 
-    def __init__(self, app: ASGIApp, limits: TimeLimits = TimeLimits()) -> None:
+    def __init__(self, app: ASGIApp, limits: TimeLimits) -> None:
         self._app = app
         self._limits = limits
 
@@ -55,17 +62,18 @@ class RequestMiddleware:
         given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 0
+        status, kind = 0, ""
         patience = self._limits.answer + (LONGEST_SECONDS if "prefer" in headers else 0)
         clock = asyncio.timeout(patience)
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, kind
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers_out = MutableHeaders(scope=message)
                 headers_out["X-Request-ID"] = request_id
                 headers_out.update(scope["state"].get("headers", {}))
+                kind = _answer_kind(headers_out)
             await send(message)
 
         async def answer_in_time(message: Message) -> None:
@@ -91,7 +99,7 @@ class RequestMiddleware:
                     failure = ProblemError("timeout", f"The request was given up after {patience:g} seconds.")
                 await answer_failure(failure, request_id)(scope, receive, answer)
             finally:
-                _observe(scope, status, time.perf_counter() - started)
+                _observe(scope, status, kind, time.perf_counter() - started)
 
 
 def _too_large() -> ProblemError:
@@ -123,7 +131,23 @@ def _limited(receive: Receive, seconds: float) -> Receive:
     return limited
 
 
-def _observe(scope: Scope, status: int, seconds: float) -> None:
-    route = getattr(scope.get("route"), "path", "other")
-    API_REQUESTS.labels(scope["method"] if route != "other" else "other", route, status).observe(seconds)
+def _observe(scope: Scope, status: int, kind: str, seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", OTHER)
+    method = scope["method"] if route != OTHER else OTHER
+    API_REQUESTS.labels(method, route, status, _route_class(scope, kind)).observe(seconds)
     log.info("api.request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))
+
+
+def _answer_kind(headers: Headers) -> str:
+    """Return `wait` or `stream` for an answer that takes long by design."""
+    if "wait" in headers.get("preference-applied", ""):
+        return "wait"
+    return "stream" if headers.get("content-type", "").startswith("text/event-stream") else ""
+
+
+def _route_class(scope: Scope, kind: str) -> str:
+    if "route" not in scope:
+        return OTHER
+    if not set(getattr(scope["route"], "tags", ())) - {"health"}:
+        return "page"
+    return kind or ("read" if scope["method"] in ("GET", "HEAD") else "write")

@@ -19,7 +19,7 @@ import uvicorn
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 
 from lastmile.api.app import create_app
-from lastmile.api.auth.gate import open_gate
+from lastmile.api.auth.gate import check_key_file, open_gate
 from lastmile.api.context import ApiContext
 from lastmile.api.http_protocol import KEEP_ALIVE_SECONDS, HttpProtocol
 from lastmile.client.credentials import CredentialStore
@@ -29,7 +29,7 @@ from lastmile.client.order_watch import OrderWatch
 from lastmile.client.temporal.connection import connect
 from lastmile.client.temporal.settings import InvalidTemporalSettingsError
 from lastmile.db import Database
-from lastmile.errors import InvalidInputError, UnavailableError
+from lastmile.errors import UnavailableError
 from lastmile.processes import run_together
 from lastmile.settings import Settings
 from lastmile.startup_checks import ConfigurationError, check_database
@@ -113,6 +113,7 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ApiContext:
     database, problems = await check_database(settings)
     if database is not None:
         stack.push_async_callback(database.close)
+    problems += check_key_file(settings)
     client = None
     try:
         client = await connect(settings.environment, settings.key_ring, lazy=True)
@@ -120,10 +121,7 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ApiContext:
         problems += failure.problems
     if problems or client is None or database is None:
         raise ConfigurationError(problems)
-    try:
-        gate = await stack.enter_async_context(open_gate(settings, database))
-    except InvalidInputError as failure:
-        raise ConfigurationError([str(failure)]) from None
+    gate = await stack.enter_async_context(open_gate(settings, database))
     credentials = CredentialStore(str(settings.database_url), settings.key_ring)
     temporal = OperatorClient(client, settings.task_queue, credentials)
     checks = {"database": partial(_look_at_database, database), "temporal": partial(_look_at_temporal, temporal)}

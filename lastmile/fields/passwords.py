@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, SecretStr, WithJsonSchema
 
 from lastmile.fields.rules import rule_error
 from lastmile.fields.unsafe import UNSAFE_CHARACTER
@@ -25,5 +25,7 @@ def _password(given: SecretStr) -> SecretStr:
     return given
 
 
-Password = Annotated[SecretStr, AfterValidator(_password)]
+_SCHEMA = {"type": "string", "format": "password", "writeOnly": True, "minLength": 1, "maxLength": _LONGEST}
+
+Password = Annotated[SecretStr, AfterValidator(_password), WithJsonSchema(_SCHEMA)]
 """A password. No message shows its value."""

@@ -19,6 +19,7 @@ from lastmile.contract.orders import Operation
 
 __all__ = [
     "ALLOCATION",
+    "API_REFUSALS",
     "API_REQUESTS",
     "NETBOX_ERRORS",
     "NETBOX_SECONDS",
@@ -42,10 +43,17 @@ ORDER_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 API_REQUESTS = Histogram(
     "lastmile_api_request_duration_seconds",
     "The duration of a request to the API, until the last byte of its answer.",
-    ["method", "route", "status"],
+    ["method", "route", "status", "route_class"],
     buckets=REQUEST_SECONDS,
 )
-"""`route`: the path with the names of its parameters; `other` for a path that is none of the API's."""
+"""`route`: the path with the names of its parameters; `other` for a path that is none of the API's. `route_class`:
+`read` or `write`; `wait` if the request waited for an order (`Prefer: wait`); `stream` for server-sent events; `page`
+for the reference, the problems and the health checks; `other`."""
+API_REFUSALS = Counter(
+    "lastmile_api_refusals", "Requests to the API that were refused to their caller.", ["tenant", "reason"]
+)
+"""`reason`: `token` (401), `permission` (403) or `rate` (429). `tenant`: empty if the caller is unknown, or works for
+all tenants."""
 ALLOCATION = Histogram(
     "ipv6_allocation_duration_seconds",
     "The duration of the allocation of an order's IPv6 prefixes, including retries and NetBox.",

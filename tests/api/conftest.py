@@ -1,7 +1,6 @@
 """The API on the test's database, with a Temporal client; no worker runs."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -22,6 +21,7 @@ from lastmile.radius.dynauth import DynamicAuthorization
 from lastmile.settings import Settings
 from lastmile.telemetry.readiness import Readiness
 from tests.support.audited_env import AuditedEnv
+from tests.support.http_requests import serving
 
 
 @pytest.fixture
@@ -54,14 +54,8 @@ async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def served(context: ApiContext) -> AsyncIterator[int]:
     """Serve the application as `lastmile api` does; return the port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = http_server(context)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving
+    async with serving(http_server(context)) as port:
+        yield port
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from lastmile.api.problems import PROBLEM_TYPES
 from lastmile.api.requests import LARGEST_BODY
 from lastmile.db import Database
 from tests.support.api_keys import authorization, make_api_key
+from tests.support.http_requests import ask
 
 JSON = "Content-Type: application/json"
 
@@ -133,20 +134,6 @@ REQUESTS: dict[str, tuple[bytes, str]] = {
     "no token and no JSON": (order(b"{").replace(b"Authorization", b"X-Nothing"), "unauthorized"),
 }
 """Each request with the type of its problem."""
-
-
-async def ask(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Send the bytes; return the status, the headers and the body of the answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    try:
-        writer.write(request)
-        async with asyncio.timeout(60):
-            status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
-            body = await reader.readexactly(int(headers["content-length"]))
-    finally:
-        writer.close()
-    return int(status.split()[1]), headers, body
 
 
 async def test_every_hostile_request_is_answered_with_its_problem(served: int, database: Database) -> None:

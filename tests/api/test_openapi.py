@@ -105,6 +105,8 @@ def test_additions_break_nothing() -> None:
     fields(new, "New")["colour"]["enum"].append("green")
     fields(new, "New")["name"] = {"anyOf": [{"type": "string"}, {"type": "null"}]}
     fields(new, "Thing")["at"] = {"type": "string"}
+    new["components"]["responses"] = {"OneThing": post(new)["responses"]["200"]}
+    post(new)["responses"]["200"] = {"$ref": "#/components/responses/OneThing"}
     post(new)["parameters"].append({"name": "q", "in": "query", "schema": {"type": "string"}})
     assert breaking_changes(OLD, new) == []
 

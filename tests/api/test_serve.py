@@ -56,8 +56,15 @@ async def test_api_without_temporal_serves_until_sigterm(environment: Environmen
         assert f":{environment['LASTMILE_API_PORT']}. Ctrl-C ends it.".encode() in output
 
 
-async def test_api_refuses_to_start_with_every_problem_in_one_list(environment: Environment) -> None:
-    wrong = environment | {"DATABASE_URL": "postgresql://nobody:wrong@127.0.0.1:1/none", "TEMPORAL_PROFILE": "nope"}
+async def test_api_refuses_to_start_with_every_problem_in_one_list(environment: Environment, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"keys": []}')
+    wrong = environment | {
+        "DATABASE_URL": "postgresql://nobody:wrong@127.0.0.1:1/none",
+        "TEMPORAL_PROFILE": "nope",
+        "LASTMILE_API_JWKS_FILE": str(keys),
+        "LASTMILE_API_AUDIENCE": "lastmile",
+    }
     async with api_process(wrong) as process:
         _, errors = await process.communicate()
     assert process.returncode == 2
@@ -65,6 +72,7 @@ async def test_api_refuses_to_start_with_every_problem_in_one_list(environment: 
     assert "The API cannot start:" in said
     assert "DATABASE_URL: the database postgresql://nobody:***@127.0.0.1:1/none cannot be used" in said
     assert "TEMPORAL_PROFILE: there is no profile 'nope'" in said
+    assert f"LASTMILE_API_JWKS_FILE: {keys} is not a JSON Web Key Set" in said
     assert "Traceback" not in said
 
 

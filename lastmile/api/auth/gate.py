@@ -9,9 +9,10 @@ from lastmile.api.auth.key_sets import IssuerKeys, StaticKeys
 from lastmile.api.auth.tokens import TokenVerifier
 from lastmile.api.rate_limits import RateLimiter
 from lastmile.db import Database
+from lastmile.errors import InvalidInputError
 from lastmile.settings import Settings
 
-__all__ = ["Gate", "open_gate"]
+__all__ = ["Gate", "check_key_file", "open_gate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,16 @@ class Gate:
 
     authenticator: Authenticator
     limiter: RateLimiter
+
+
+def check_key_file(settings: Settings) -> list[str]:
+    """Return the problem of the file of keys, if it cannot be used."""
+    if settings.api_jwks_file is not None:
+        try:
+            StaticKeys(settings.api_jwks_file)
+        except InvalidInputError as failure:
+            return [str(failure)]
+    return []
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from lastmile.api.parameters import refuse_unknown_parameters
 from lastmile.api.problems import ProblemError
 from lastmile.api.rate_limits import RateClass, TooManyRequestsError
 from lastmile.services.api_keys import PrincipalKind
+from lastmile.telemetry.metrics import API_REFUSALS
 
 __all__ = ["GuardedRoute", "Requirement", "protected", "public", "requires", "undeclared"]
 
@@ -56,14 +57,17 @@ class Requirement:
         context: ApiContext = request.app.state.context
         credentials = await _BEARER(request)
         if credentials is None:
+            API_REFUSALS.labels("", "token").inc()
             _unauthorized("The request has no token. Send `Authorization: Bearer` with an API key or a token.")
         try:
             principal = await context.gate.authenticator.authenticate(credentials.credentials)
         except InvalidTokenError as refusal:
+            API_REFUSALS.labels("", "token").inc()
             _unauthorized(str(refusal), "invalid_token")
         # Requests without the permission count too: otherwise a caller could send them without a limit.
         await self._count(request, context, principal)
         if self.permission is not None and self.permission not in principal.permissions:
+            API_REFUSALS.labels(principal.tenant or "", "permission").inc()
             raise ProblemError(
                 "forbidden",
                 f"The request needs the permission {self.permission}, and your key or token does not grant it.",
@@ -78,6 +82,7 @@ class Requirement:
         try:
             allowance = await context.gate.limiter.take(rate, principal.tenant, principal.subject)
         except TooManyRequestsError as refusal:
+            API_REFUSALS.labels(principal.tenant or "", "rate").inc()
             headers = {"Retry-After": str(refusal.retry_after)} | refusal.allowance.headers
             raise ProblemError("too-many-requests", str(refusal), headers=headers) from None
         request.state.headers = allowance.headers

@@ -39,10 +39,11 @@ async def isp(environment: Path, migrated: str) -> AsyncIterator[Isp]:
         async with Stack(environment, Settings(DATABASE_URL=url)) as stack:
             port = stack.environment["LASTMILE_HTTP_PORT"]
             targets = [f"127.0.0.1:{port}", f"localhost:{port}"]
+            api = [f"127.0.0.1:{stack.environment['LASTMILE_API_METRICS_PORT']}"]
             directory = environment / "watching"
             directory.mkdir()
             async with Prometheus(
-                directory, targets=targets, port=Ports(directory).claim("Prometheus"), interval=2
+                directory, targets=targets, api=api, port=Ports(directory).claim("Prometheus"), interval=2
             ) as prometheus:
                 isp = Isp(stack, prometheus, owner)
                 await isp.live()

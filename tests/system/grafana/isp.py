@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 import asyncpg
+import httpx
 from temporalio.client import ScheduleHandle, ScheduleInfo, ScheduleOverlapPolicy
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
@@ -78,6 +79,7 @@ class Isp:
         await self._plan_a_renumbering()
         await self._break_a_promise(staying)
         await self._run_schedules("cleanup", "audit")
+        await self._refuse_a_caller()
         await self._go_wrong(staying)
         await self._lose_netbox()
         await until(self._snapshot_after_another)
@@ -94,7 +96,7 @@ class Isp:
         if at < over + 5:
             return None
         all_seen = (
-            'count(up == 1) == 2 and on () ALERTS{alertname="IPv6PrefixLeak"} and on () '
+            'count(up == 1) == 3 and on () ALERTS{alertname="IPv6PrefixLeak"} and on () '
             'absent(ALERTS{alertname=~"LastmileSnapshotStale|LastmileScheduleOverdue"})'
         )
         return at if await self.prometheus.query(all_seen, at=at) else None
@@ -162,6 +164,14 @@ class Isp:
             failed_percent=5,
         )
         await start_renumbering(OperatorClient(self._lastmile.client, TASK_QUEUE), request)
+
+    async def _refuse_a_caller(self) -> None:
+        """A caller without a token asks the API twice."""
+        async with httpx.AsyncClient(base_url=self._stack.api_url) as api:
+            for _ in range(2):
+                assert (await api.get("/v1/orders")).status_code == 401
+                assert (await api.post("/v1/orders")).status_code == 401
+                await self._seen('lastmile_api_refusals_total{reason="token"} >= 2')
 
     async def _lose_netbox(self) -> None:
         """Stop NetBox, so that a prefix is not reported."""

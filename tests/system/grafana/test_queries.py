@@ -119,6 +119,9 @@ PLATFORM: dict[str, dict[str, Any]] = {
     "Workflow tasks that failed": {"Unheard-of": SOME},
 }
 OPEN = {
+    "API requests": "every class and status",
+    "API latency p95": "every class",
+    "API refusals": "only of callers without a token",
     "Step duration p95": "every activity of an order",
     "NetBox latency p95": "every method that was used",
     "NetBox errors": "a first look at what is not there, too",
@@ -174,6 +177,9 @@ async def test_platform_panels_separate_series_by_label(isp: Isp) -> None:
     assert sum(panels["Audit violations by invariant"].values()) == panels["Audit violations"][""]
     assert panels["Requests to Temporal"]["RespondWorkflowTaskCompleted"] == SOME
     assert panels["Requests that failed"] == {}
+    assert panels["API requests"]["read: 401"] == panels["API requests"]["write: 401"] == SOME
+    assert panels["API latency p95"]["read"] == SECONDS
+    assert panels["API refusals"] == {" token": SOME}
 
 
 def approximately(panels: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
