@@ -43,11 +43,11 @@ class GeneratedClient:
     def __init__(self, http: httpx.AsyncClient, models: ModuleType) -> None:
         self._http = http
         self._models = models
-        self._paths = json.loads(DOCUMENT.read_text())["paths"]
+        self._document = json.loads(DOCUMENT.read_text())
 
     async def call(self, method: str, path: str, body: BaseModel | None = None, **parameters: Any) -> BaseModel:
         """Return the answer in the model that the document names for its status."""
-        operation = self._paths[path][method]
+        operation = self._document["paths"][path][method]
         content = None if body is None else body.model_dump_json(exclude_unset=True)
         answer = await self._http.request(
             method,
@@ -58,6 +58,8 @@ class GeneratedClient:
         )
         responses = operation["responses"]
         described = responses.get(str(answer.status_code), responses["default"])
+        if "$ref" in described:
+            described = self._document["components"]["responses"][described["$ref"].rpartition("/")[2]]
         schema = described["content"][answer.headers["Content-Type"]]["schema"]
         named = schema.get("anyOf", [schema])[0]["$ref"].rpartition("/")[2]
         model: type[BaseModel] = getattr(self._models, named.replace("_", ""))  # PageOf_OrderRecord_: PageOfOrderRecord
