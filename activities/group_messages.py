@@ -75,6 +75,8 @@ class OrderOpening(BaseModel):
     group: StepGroup = StepGroup()
     """The first steps of a new order, in the transaction of the opening."""
     urgency: Urgency = Urgency.NORMAL
+    customer_ref: str | None = None
+    """The customer that the order gives a line; None: the order names no customer."""
     run_started_at: datetime | None = None
     """When Temporal started the run. An opening by an older run than another order's is refused."""
 

@@ -151,6 +151,7 @@ class OrderActivities(Activities):
                 opening.run_started_at,
                 adopts=ref.adopts,
                 urgency=opening.urgency,
+                customer_ref=opening.customer_ref,
             )
             line = opening.line
             if found.new and line is not None:

@@ -121,6 +121,7 @@ class Saga(Generic[OrderT]):
             digest=order.digest,
             line=order.requested_line,
             urgency=order.urgency,
+            customer_ref=order.customer_ref,
             group=self._runner.group(first, last=bool(first), closing=closing),
             run_started_at=workflow.info().start_time,
         )

@@ -15,6 +15,7 @@ from lastmile.db import Database
 from lastmile.encryption.keys import DecryptionError
 from lastmile.errors import UnavailableError
 from lastmile.subscribers import personal_data
+from lastmile.subscribers.personal_data import FormerSubscribers
 from workflows.search_attributes import TENANT
 
 __all__ = ["ForgottenCustomer", "forget_customer"]
@@ -38,18 +39,18 @@ async def forget_customer(
 
     Raises:
         UnknownCustomerError: there is no such customer.
-        CustomerInServiceError: the customer has lines in service, or orders that wait.
+        CustomerInServiceError: the customer has lines in service, or orders that have not ended.
         DecryptionError: this process lacks the key that tells whose a scheduled order is. Nothing is deleted.
         UnavailableError: Temporal is away; the data in the database is deleted.
     """
     async with database.tenant(tenant, actor=actor) as connection:
-        subscribers = await personal_data.forget_customer(connection, customer_ref)
-        scheduled = _ScheduledOrders(client, tenant, customer_ref, subscribers)
+        former = await personal_data.forget_customer(connection, customer_ref)
+        scheduled = _ScheduledOrders(client, tenant, customer_ref, former)
         if waiting := await scheduled.waiting():
-            raise personal_data.orders_wait(customer_ref, waiting)
+            raise personal_data.orders_remain(customer_ref, waiting)
     try:
         await scheduled.delete_schedules()
-        runs = [run async for run in _ended_runs(client, tenant, subscribers)]
+        runs = [run async for run in _ended_runs(client, tenant, former.once)]
         runs += [run async for run in scheduled.ended_runs()]
         deleted = [await _delete(client, run) for run in runs]
     except RPCError as failure:
@@ -59,7 +60,7 @@ async def forget_customer(
             f"The personal data of customer {customer_ref} is deleted from the database, and not yet from Temporal, "
             "which does not answer. Repeat the request when Temporal is back."
         ) from None
-    return ForgottenCustomer(customer_ref, subscribers, sum(deleted))
+    return ForgottenCustomer(customer_ref, former.once, sum(deleted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +70,19 @@ class _ScheduledOrders:
     client: Client
     tenant: str
     customer_ref: str
-    subscribers: Collection[str]
+    former: FormerSubscribers
 
     async def waiting(self) -> list[str]:
         """Return the ids of the orders that a Schedule holds, or that wait for their subscriber."""
         found: list[ScheduleListDescription | Run] = [one async for one in self._schedules() if _waits(one)]
         found += [run async for run in self._runs() if _waits(run)]
-        return sorted({await order.memo_value("order_id") for order in found if await self._is_of_customer(order)})
+        mine = [order for order in found if await self._is_of(order, self.former.unclaimed)]
+        return sorted({await order.memo_value("order_id") for order in mine})
 
     async def delete_schedules(self) -> None:
         """Delete the Schedules whose time has come: Temporal keeps each for some days."""
         async for found in self._schedules():
-            if await self._is_certainly_of_customer(found):
+            if not _waits(found) and await self._was_of_customer(found):
                 try:
                     await self.client.get_schedule_handle(found.id).delete()
                 except RPCError as failure:
@@ -90,7 +92,7 @@ class _ScheduledOrders:
     async def ended_runs(self) -> AsyncIterator[Run]:
         """Yield the runs that have started an order of the customer."""
         async for run in self._runs():
-            if not _waits(run) and await self._is_certainly_of_customer(run):
+            if not _waits(run) and await self._was_of_customer(run):
                 yield run
 
     async def _schedules(self) -> AsyncIterator[ScheduleListDescription]:
@@ -100,15 +102,15 @@ class _ScheduledOrders:
     def _runs(self) -> AsyncIterator[Run]:
         return self.client.list_workflows(f"WorkflowType = 'ScheduledStart' AND {TENANT.name} = '{self.tenant}'")
 
-    async def _is_certainly_of_customer(self, found: ScheduleListDescription | Run) -> bool:
+    async def _was_of_customer(self, found: ScheduleListDescription | Run) -> bool:
         """Return False also where this process lacks the key: without the key nobody reads the order either."""
         try:
-            return await self._is_of_customer(found)
+            return await self._is_of(found, self.former.once)
         except DecryptionError:
             return False
 
-    async def _is_of_customer(self, found: ScheduleListDescription | Run) -> bool:
-        if await found.memo_value("subscriber_ref", default="") in self.subscribers:
+    async def _is_of(self, found: ScheduleListDescription | Run, subscribers: Collection[str]) -> bool:
+        if await found.memo_value("subscriber_ref", default="") in subscribers:
             return True
         return bool(await found.memo_value("customer_ref", default="") == self.customer_ref)
 

@@ -34,7 +34,7 @@ class UnknownCustomerError(NonRetryableError):
 
 
 class CustomerInServiceError(NonRetryableError):
-    """The customer has lines in service or orders that wait, so that its personal data is needed."""
+    """The customer has lines in service or orders that have not ended, so that its personal data is needed."""
 
 
 class CustomerBusyError(NonRetryableError):

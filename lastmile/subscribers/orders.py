@@ -84,7 +84,7 @@ _LATER_RUN = DirectStatement(
 )
 _COLUMNS = (
     *("tenant_id", "order_id", "operation", "effect", "subscriber_ref", "digest", "status", "run_id"),
-    *("requested_by", "adopts", "urgency"),
+    *("requested_by", "adopts", "urgency", "customer_ref"),
 )
 _ACCEPTED = accepted_orders.c.order_id == bindparam("order_id")
 _SAME_CONTENT = accepted_orders.c.digest == bindparam("digest")
@@ -138,6 +138,7 @@ async def open_order(
     *,
     adopts: bool = False,
     urgency: Urgency = Urgency.NORMAL,
+    customer_ref: str | None = None,
 ) -> Opening:
     """Begin the order, or resume it after its run was terminated; `run_id` is the current run.
 
@@ -162,6 +163,7 @@ async def open_order(
         "requested_by": requested_by or None,
         "adopts": adopts,
         "urgency": urgency,
+        "customer_ref": customer_ref,
         **run,
     }
     try:

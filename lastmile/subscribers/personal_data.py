@@ -4,29 +4,40 @@ References are no personal data. They stay, since an ISP must be able to tell wh
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select, union
+from sqlalchemy import except_, func, or_, select, union
 
 from lastmile.db import TenantConnection
 from lastmile.db.audit_log import audit_log
 from lastmile.subscribers.accepted_orders import AcceptedState
 from lastmile.subscribers.errors import CustomerInServiceError, UnknownCustomerError
-from lastmile.subscribers.tables import accepted_orders, customers, subscribers
+from lastmile.subscribers.tables import accepted_orders, customers, orders, subscribers
 
-__all__ = ["forget_customer", "orders_wait"]
+__all__ = ["FormerSubscribers", "forget_customer", "orders_remain"]
 
 NAMED = 10
 """How many lines, or orders, a message names."""
 
 
-async def forget_customer(connection: TenantConnection, customer_ref: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class FormerSubscribers:
+    """The subscribers of a former customer."""
+
+    once: list[str]
+    """Those that were once the customer's, or should have been by an order. Their runs have the data."""
+    unclaimed: list[str]
+    """Those that were the customer's last, and are no other customer's. A further order of them is the customer's."""
+
+
+async def forget_customer(connection: TenantConnection, customer_ref: str) -> FormerSubscribers:
     """Delete the personal data of a former customer from the database, the audit log included.
 
-    Return the subscribers that were once the customer's. A repeated call changes nothing more.
+    A repeated call changes nothing more.
 
     Raises:
         UnknownCustomerError: there is no such customer.
-        CustomerInServiceError: the customer has lines in service, or an accepted order of the customer waits.
+        CustomerInServiceError: the customer has lines in service, or orders that have not ended.
     """
     # An order that creates a line of the customer locks the row too: it waits for this transaction, or comes first.
     locked = select(customers.c.id).where(customers.c.ref == customer_ref).with_for_update()
@@ -39,27 +50,36 @@ async def forget_customer(connection: TenantConnection, customer_ref: str) -> li
             f"Customer {customer_ref} has lines in service: {_name(lines)}. Deprovision or transfer them first."
         )
     entries = audit_log.c.record == "customers", audit_log.c.key == customer_ref
+    last = select(subscribers.c.ref).where(of_customer)
     once = union(
-        select(subscribers.c.ref).where(of_customer),
+        last,
         select(audit_log.c.subscriber_ref).where(*entries, audit_log.c.subscriber_ref.is_not(None)),
+        select(orders.c.subscriber_ref).where(orders.c.customer_ref == customer_ref),
     )
+    others = select(subscribers.c.ref).where(subscribers.c.ref.in_(last), subscribers.c.archived_at.is_(None))
+    unclaimed = sorted(await connection.scalars(except_(last, others)))
+    # Such an order has the personal data, and would bring it back.
+    unended = union(
+        select(orders.c.order_id).where(
+            orders.c.customer_ref == customer_ref, func.lastmile_order_unfinished(orders.c.status)
+        ),
+        select(accepted_orders.c.order_id).where(
+            accepted_orders.c.state.in_([AcceptedState.WAITING, AcceptedState.SCHEDULED]),
+            or_(accepted_orders.c.customer_ref == customer_ref, accepted_orders.c.subscriber_ref.in_(unclaimed)),
+        ),
+    )
+    if found := sorted(await connection.scalars(unended)):
+        raise orders_remain(customer_ref, found)
     known = sorted(await connection.scalars(once))
-    # The body of such an order has the personal data, and the order would bring it back.
-    waiting = select(accepted_orders.c.order_id).where(
-        accepted_orders.c.state.in_([AcceptedState.WAITING, AcceptedState.SCHEDULED]),
-        or_(accepted_orders.c.customer_ref == customer_ref, accepted_orders.c.subscriber_ref.in_(known)),
-    )
-    if orders := list(await connection.scalars(waiting.order_by(accepted_orders.c.accepted_at))):
-        raise orders_wait(customer_ref, orders)
     await connection.execute(select(func.lastmile_forget_customer(customer_ref)))
-    return known
+    return FormerSubscribers(known, unclaimed)
 
 
-def orders_wait(customer_ref: str, order_ids: Sequence[str]) -> CustomerInServiceError:
-    """Return the refusal to forget a customer while these orders of the customer wait."""
+def orders_remain(customer_ref: str, order_ids: Sequence[str]) -> CustomerInServiceError:
+    """Return the refusal to forget a customer while these orders of the customer wait or run."""
     return CustomerInServiceError(
-        f"Customer {customer_ref} has orders that wait to start: {_name(order_ids)}. Cancel them first, or wait until "
-        "they have ended."
+        f"Customer {customer_ref} has orders that have not ended: {_name(order_ids)}. Cancel them first, or wait for "
+        "their end."
     )
 
 

@@ -60,6 +60,7 @@ orders = Table(
     Column("operation", Text, nullable=False),
     Column("effect", Text, nullable=False),
     Column("subscriber_ref", Text, nullable=False),
+    Column("customer_ref", Text),
     Column("digest", Text, nullable=False),
     Column("run_id", Text, nullable=False),
     _now("run_started_at"),

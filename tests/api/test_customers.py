@@ -62,7 +62,7 @@ async def test_customer_is_forgotten_when_no_order_of_the_customer_waits(
         assert accepted.status_code == 202, accepted.text
         refused = await forget(acme, customer)
         assert (refused.status_code, refused.json()["type"]) == (409, "/problems/conflict")
-        assert f"orders that wait to start: {order_id}. Cancel" in refused.json()["detail"]
+        assert f"orders that have not ended: {order_id}. Cancel" in refused.json()["detail"]
         assert (await acme.post(f"/v1/orders/{order_id}/cancel", json={"reason": "test"})).status_code == 200
 
     done = await forget(acme, customer)
@@ -71,6 +71,31 @@ async def test_customer_is_forgotten_when_no_order_of_the_customer_waits(
     tables = [row["relname"] for row in await owner.fetch(TABLES)]
     stored = [await owner.fetchval(f"SELECT coalesce(string_agg(t::text, ''), '') FROM {table} t") for table in tables]
     assert [one for one in ("Lovelace", "ada@", "7946") if one in "".join(stored)] == []
+
+
+async def test_customer_of_an_open_order_is_not_forgotten(
+    acme: httpx.AsyncClient, customer: str, owner: asyncpg.Connection
+) -> None:
+    """An open transfer will give the customer a line. An order of a line that another customer has now does not."""
+    await owner.execute(
+        f"""
+        INSERT INTO orders
+            (tenant_id, order_id, operation, effect, subscriber_ref, customer_ref, digest, run_id, status)
+        VALUES ('acme', 'O-1', 'transfer', 'changes', 'S-7', '{customer}', 'd', 'r', 'running');
+        INSERT INTO customers (tenant_id, ref, name, created_by_order) VALUES ('acme', 'C-next', 'Bob', 'O-0');
+        INSERT INTO subscribers (tenant_id, ref, customer_id, created_by_order)
+        SELECT 'acme', '{customer}-1', id, 'O-0' FROM customers WHERE ref = 'C-next';
+        INSERT INTO accepted_orders (tenant_id, order_id, operation, subscriber_ref, digest, urgency, when_busy, state)
+        VALUES ('acme', 'O-2', 'resume', '{customer}-1', 'd', 'normal', 'wait', 'scheduled')
+        """
+    )
+    refused = await forget(acme, customer)
+    assert refused.status_code == 409
+    assert "orders that have not ended: O-1. Cancel" in refused.json()["detail"]
+    assert await owner.fetchval("SELECT name FROM customers WHERE ref = $1", customer) == "Ada Lovelace"
+    await owner.execute("UPDATE orders SET status = 'rolled_back'")
+    done = await forget(acme, customer)
+    assert (done.status_code, done.json()["subscribers"]) == (200, [f"{customer}-1", "S-7"])
 
 
 async def test_unknown_customer_and_that_of_another_tenant_are_not_found(

@@ -113,22 +113,29 @@ async def test_change_sent_again_with_its_key_is_made_once_and_keeps_no_personal
 
 
 async def test_change_waits_for_the_order_that_is_correcting_the_customer(
-    acme: httpx.AsyncClient, owner: asyncpg.Connection
+    acme: httpx.AsyncClient, lines: AuditedEnv
 ) -> None:
-    """The order of another line of the customer: its rollback would restore the name that it has replaced."""
-    await owner.execute(
-        """
-        INSERT INTO orders (tenant_id, order_id, operation, effect, subscriber_ref, digest, run_id, status)
-        VALUES ('acme', 'U-2', 'update_customer', 'changes', 'S-2', 'd', 'r', 'running');
-        INSERT INTO previous_values (tenant_id, created_by_order, step, subscriber_ref, value)
-        SELECT 'acme', 'U-2', 'update_customer', 'S-2',
-               jsonb_build_object('customer_id', id, 'before', '{}', 'after', '{}') FROM customers
-        """
-    )
+    """The order is that of another line, and gives the same name: its rollback cannot tell the name from its own."""
+    order = await lines.update_customer(2, ends=None, name="Ada King")
     busy = problem(await change(acme, "*", name="Ada King"), 409, "subscriber-busy")
     assert "Order U-2 is correcting customer C-1" in busy["detail"]
-    await owner.execute("UPDATE orders SET status = 'completed' WHERE order_id = 'U-2'")
+    await lines.undo_update_customer(order)
+    assert (await acme.get(LINE)).json()["customer"]["name"] == "Ada"
     assert (await change(acme, "*", name="Ada King")).status_code == 200
+
+
+async def test_change_is_never_lost_to_the_rollback_of_an_order(acme: httpx.AsyncClient, lines: AuditedEnv) -> None:
+    async def order(nth: int) -> None:
+        ref = await lines.update_customer(2, order=f"U-{nth}", ends=None, name=f"Ada {nth}")
+        await lines.undo_update_customer(ref)
+
+    async def name() -> str:
+        return str((await acme.get(LINE)).json()["customer"]["name"])
+
+    for nth in range(10):
+        before = await name()
+        _, changed = await asyncio.gather(order(nth), change(acme, "*", name=f"Ada {nth}"))
+        assert (changed.status_code, await name()) in {(200, f"Ada {nth}"), (409, before)}
 
 
 @pytest.mark.parametrize(

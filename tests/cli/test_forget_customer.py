@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -43,6 +44,7 @@ async def test_former_customer_is_forgotten_in_database_audit_log_and_temporal(
 ) -> None:
     assert (await cli("provision", "-", stdin=ordered(book))).code == 0
     customer = await owner.fetchval("SELECT ref FROM customers")
+    assert await owner.fetchval("SELECT customer_ref FROM orders") == customer
     change = ("update-customer", book.ref(), "--tenant", "acme", "--name", "Ada King")
     assert (await cli(*change)).code == 0
     forget = ("forget-customer", customer, "--tenant", "acme")
@@ -125,17 +127,22 @@ async def test_scheduled_order_prevents_forgetting_and_an_ended_one_is_deleted(
     forget = ("forget-customer", customer["ref"], "--tenant", "acme")
     await lastmile.scheduled.hold(ahead)
 
-    async def refused() -> bool:
-        return f"orders that wait to start: {ahead.order_id}. Cancel them" in (await cli(*forget)).err
+    async def listed() -> bool:
+        return bool(await lastmile.scheduled.of_subscriber("acme", ahead.subscriber_ref))
 
-    await until(refused)  # Temporal lists a Schedule after a moment
+    await until(listed)  # Temporal lists a Schedule after a moment
+    refused = await cli(*forget)
+    assert refused.code == 1
+    assert f"orders that have not ended: {ahead.order_id}. Cancel them" in refused.err
     assert await personal_data(owner) == list(PERSONAL)
     await lastmile.scheduled.cancel("acme", ahead.order_id)
 
-    async def forgotten() -> bool:
-        return (await cli(*forget)).code == 0
+    async def forgotten() -> Any:
+        ran = await cli(*forget, "--json")
+        return ran.json if ran.code == 0 else None
 
-    await until(forgotten)
+    subscribers = [past.subscriber_ref]
+    assert await until(forgotten) == [{"customer": customer["ref"], "subscribers": subscribers, "runs": 3}]
     with pytest.raises(NotScheduledError, match="No order"):
         await lastmile.scheduled.next_start("acme", past.order_id)
 

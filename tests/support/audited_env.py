@@ -115,13 +115,15 @@ class AuditedEnv:
         await self._end(ref, "completed")
         return ref
 
-    async def update_customer(self, nth: int = 1, **corrections: str) -> StepContext:
+    async def update_customer(
+        self, nth: int = 1, *, order: str | None = None, ends: str | None = "completed", **corrections: str
+    ) -> StepContext:
         """Correct the customer of subscriber S-`nth` by order U-`nth`."""
-        ref = self._ref(nth, f"U-{nth}")
+        ref = self._ref(nth, order or f"U-{nth}")
         run = ActivityEnvironment().run
         await run(self._orders.open_order, ref, OrderOpening(operation="update_customer", digest=ref.order_id))
         await run(self._records.update_customer, ref, corrections)
-        await self._end(ref, "completed")
+        await self._end(ref, ends)
         return ref
 
     async def change_plan(self, nth: int = 1, plan: ServicePlan = PLAN) -> StepContext:
@@ -171,6 +173,11 @@ class AuditedEnv:
         await run(self._accounts.update_account, ref)
         await self._end(ref, ends)
         return ref
+
+    async def undo_update_customer(self, ref: StepContext) -> None:
+        """Roll back an order of `update_customer` that has not ended."""
+        await ActivityEnvironment().run(self._records.restore_customer, ref.model_copy(update={"undo": True}))
+        await self._end(ref, "rolled_back")
 
     async def undo_relocate(self, ref: StepContext) -> None:
         """Undo an order of `relocate` that has not ended."""

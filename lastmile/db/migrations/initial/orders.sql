@@ -32,6 +32,7 @@ CREATE TABLE orders (
     operation       text NOT NULL,
     effect          text NOT NULL CHECK (effect IN ('creates', 'changes', 'ends')),
     subscriber_ref  text NOT NULL,
+    customer_ref    text,
     digest          text NOT NULL,
     run_id          text NOT NULL,
     run_started_at  timestamptz NOT NULL DEFAULT now(),
@@ -53,6 +54,9 @@ COMMENT ON COLUMN orders.operation IS 'The order type (lastmile.contract.operati
 COMMENT ON COLUMN orders.effect IS
     'What the order type does to the line (lastmile.contract.operations.LineEffect). Statements ask for the effect, and '
     'name no order type.';
+COMMENT ON COLUMN orders.customer_ref IS
+    'The customer that the order gives a line; NULL: the order names no customer. The history of its run in Temporal has '
+    'the personal data of this customer.';
 COMMENT ON COLUMN orders.digest IS 'A hash of the order''s content: the same order_id with another content is refused.';
 COMMENT ON COLUMN orders.run_id IS 'The Temporal run that works on the order.';
 COMMENT ON COLUMN orders.run_started_at IS
@@ -74,6 +78,8 @@ COMMENT ON INDEX orders_by_subscriber IS
     'The history of a subscriber, and the audit''s "last order of each subscriber".';
 CREATE INDEX orders_by_time ON orders (tenant_id, created_at, order_id);
 COMMENT ON INDEX orders_by_time IS 'The list of orders, newest first, by pages.';
+CREATE INDEX orders_by_customer ON orders (tenant_id, customer_ref) WHERE customer_ref IS NOT NULL;
+COMMENT ON INDEX orders_by_customer IS 'Forgetting the personal data of a customer.';
 CREATE INDEX orders_open ON orders (tenant_id, created_at) WHERE status IN ('running', 'rolling_back');
 COMMENT ON INDEX orders_open IS
     'The metric of the oldest open order; deleting ended delegations, which spares open orders.';
