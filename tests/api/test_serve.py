@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lastmile.api.serve import listen
 from lastmile.db import Database
+from lastmile.settings import Settings
 from tests.support.processes import Environment, environment_of, get, until
 
 
@@ -101,3 +104,10 @@ async def test_api_on_a_used_port_says_which_setting_to_change(environment: Envi
             _, errors = await second.communicate()
     assert second.returncode == 3
     assert "LASTMILE_API_PORT: 127.0.0.1:" in errors.decode()
+
+
+def test_connection_of_the_api_sends_each_packet_at_once() -> None:
+    with listen(Settings(api_port=0)) as listener, socket.create_connection(listener.getsockname()[:2]):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
