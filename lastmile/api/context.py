@@ -31,7 +31,7 @@ class ApiContext:
     watch: OrderWatch
 
 
-def _context(connection: HTTPConnection) -> ApiContext:
+async def _context(connection: HTTPConnection) -> ApiContext:
     context: ApiContext = connection.app.state.context
     return context
 

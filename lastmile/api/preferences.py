@@ -35,7 +35,7 @@ class Preferences:
     """Seconds, at most `LONGEST_SECONDS`. None: the request does not say."""
 
 
-def _preferences(
+async def _preferences(
     prefer: Annotated[
         str | None,
         Header(

@@ -1,12 +1,15 @@
 """Who may do what: every route of the application, without a token, without its permission, and for another tenant."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from inspect import isasyncgenfunction, iscoroutinefunction, isroutine
+from typing import Annotated, Any
 
 import asyncpg
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
-from fastapi.routing import RouteContext
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy import text
 
 from lastmile.api.auth.permissions import Permission
@@ -179,3 +182,18 @@ async def test_refused_permission_counts_against_the_rate(api: httpx.AsyncClient
     answers = [await api.get("/samples/jobs", headers=person) for _ in range(11)]
     assert [answer.status_code for answer in answers] == [403] * 10 + [429]
     assert answers[0].headers["ratelimit"] == '"bulk";r=9;t=360'
+
+
+def test_no_route_and_no_dependency_runs_in_a_thread(app: FastAPI) -> None:
+    """A thread would wait for the interpreter's lock, some milliseconds beside a busy event loop."""
+    calls = {call for route in iter_route_contexts(app.routes) for call in calls_of(getattr(route, "dependant", None))}
+    assert len(calls) > 20
+    assert [call for call in calls if not (iscoroutinefunction(call) or isasyncgenfunction(call))] == []
+
+
+def calls_of(dependant: Dependant | None) -> Iterator[Any]:
+    """Yield the function of a route and those of its dependencies; of an object, its `__call__`."""
+    if dependant is not None:
+        yield dependant.call if isroutine(dependant.call) else dependant.call.__call__
+        for inner in dependant.dependencies:
+            yield from calls_of(inner)
