@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -45,6 +44,16 @@ class _Watched:
     listeners: int = 0
     state: WatchedOrder | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    asked: bool = False
+    """Whether a worker is asked for the progress of the order."""
+
+    async def publish(self, state: WatchedOrder) -> None:
+        """Give the listeners a new state. An open order is not published after its end."""
+        if self.state is not None and self.state.record.result is not None and state.record.result is None:
+            return
+        async with self.changed:
+            self.state = state
+            self.changed.notify_all()
 
 
 class OrderWatch(BackgroundTask):
@@ -77,32 +86,42 @@ class OrderWatch(BackgroundTask):
                 self._watched.pop(key, None)
 
     async def _run(self) -> None:
-        while True:
-            await self._wanted.wait()
-            if not self._watched:
-                self._wanted.clear()
+        async with asyncio.TaskGroup() as queries:
+            while True:
+                await self._wanted.wait()
+                if not self._watched:
+                    self._wanted.clear()
+                    continue
+                try:
+                    await self._read(queries)
+                except Exception:  # the listeners wait; a failure must not end the task that serves them all
+                    log.exception("order.watch_failed")
+                if self._ends:
+                    return
+                await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def _read(self, queries: asyncio.TaskGroup) -> None:
+        """Read all orders from the database. Workers answer for open ones in their own time, and delay no other."""
+        for record in await find_order_records(self._database, list(self._watched)):
+            watched = self._watched.get((record.tenant, record.order_id))
+            if watched is None:
                 continue
-            try:
-                await self._read()
-            except Exception:  # the listeners wait; a failure must not end the task that serves them all
-                log.exception("order.watch_failed")
-            if self._ends:
-                return
-            await asyncio.sleep(INTERVAL_SECONDS)
+            if record.status not in OPEN:
+                await watched.publish(WatchedOrder(record, None))
+            elif not watched.asked:
+                watched.asked = True
+                queries.create_task(self._ask(record, watched))
 
-    async def _read(self) -> None:
-        records = await find_order_records(self._database, list(self._watched))
-        await asyncio.gather(*(self._publish(record) for record in records))
-
-    async def _publish(self, record: OrderRecord) -> None:
+    async def _ask(self, record: OrderRecord, watched: _Watched) -> None:
         progress: Progress | None = None
-        if record.status in OPEN:
+        try:
             async with self._queries:
-                with suppress(TimeoutError):
-                    asked = read_progress(self._lastmile, record.tenant, record.subscriber_ref, record.order_id)
-                    progress = await asyncio.wait_for(asked, PROGRESS_SECONDS)
-        watched = self._watched.get((record.tenant, record.order_id))
-        if watched is not None:
-            async with watched.changed:
-                watched.state = WatchedOrder(record, progress)
-                watched.changed.notify_all()
+                asked = read_progress(self._lastmile, record.tenant, record.subscriber_ref, record.order_id)
+                progress = await asyncio.wait_for(asked, PROGRESS_SECONDS)
+        except TimeoutError:
+            pass
+        except Exception:
+            log.exception("order.watch_failed")
+        finally:
+            watched.asked = False
+        await watched.publish(WatchedOrder(record, progress))
