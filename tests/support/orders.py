@@ -93,8 +93,8 @@ class Orders:
                 olt="olt-1",
                 pon_port="1/1/1",
                 cpe_mac=f"00:1a:2b:00:{nth >> 8:02x}:{nth & 255:02x}",
-                s_vlan=100,
-                c_vlan=200 + nth,
+                s_vlan=100 + nth // 3000,
+                c_vlan=200 + nth % 3000,
             ),
         }
         return ProvisionSubscriber(**(values | changes))
