@@ -28,6 +28,7 @@ from bench import (
     orders,
     processes,
     renumbering,
+    rest_api,
     snapshot,
     startup,
     urgent,
@@ -55,7 +56,9 @@ PARTS = (
     "processes",
     "imports",
     "start-up",
+    "api",
 )
+WITHOUT_TEMPORAL = {"disconnects", "allocations", "netbox", "snapshot"}
 LONG_PARTS = ("renumbering",)
 """Parts that only run when they are named: half an hour or more."""
 
@@ -83,7 +86,9 @@ async def measure(
         await section("allocations", lambda: allocation.measure(postgres))
         await section("netbox", lambda: netbox.measure(directory, postgres.url))
         await section("snapshot", lambda: snapshot.measure(postgres.url, sizes))
-        if {"cleanup", "orders", "changes", "urgent", "processes", "imports", "start-up", *LONG_PARTS} & set(parts):
+        if {"cleanup", "orders", "changes", "urgent", "processes", "imports", "start-up", "api", *LONG_PARTS} & set(
+            parts
+        ):
             address = await _temporal(directory, servers)
             await section("cleanup", lambda: cleanup.measure(postgres.url, address))
             await section("renumbering", lambda: renumbering.measure(postgres.url, address, lines))
@@ -93,6 +98,7 @@ async def measure(
             await section("processes", lambda: processes.measure(directory, postgres.url, address))
             await section("imports", lambda: bulk_import.measure(directory, postgres.url, address))
             await section("start-up", lambda: startup.measure(directory, postgres.url, address))
+            await section("api", lambda: rest_api.measure(directory, postgres.url, address))
     return measurements
 
 
