@@ -57,7 +57,7 @@ class _IfMatch:
         raise ProblemError("changed-meanwhile", "The ETag of If-Match is not that of the record: it has changed.")
 
 
-def _if_none_match(
+async def _if_none_match(
     response: Response,
     if_none_match: Annotated[
         str | None, Header(max_length=2000, description="ETags that the caller has: 304 where the record has one.")
@@ -66,7 +66,7 @@ def _if_none_match(
     return _IfNoneMatch(frozenset(tag.removeprefix("W/") for tag in _read("If-None-Match", if_none_match)), response)
 
 
-def _if_match(
+async def _if_match(
     if_match: Annotated[
         str | None,
         Header(max_length=2000, description="The ETag of the record that the change is for: 412 where it has changed."),
@@ -75,7 +75,7 @@ def _if_match(
     return _IfMatch(None if if_match is None else _read("If-Match", if_match))
 
 
-def _required_if_match(request: Request, found: Annotated[_IfMatch, Depends(_if_match)]) -> _IfMatch:
+async def _required_if_match(request: Request, found: Annotated[_IfMatch, Depends(_if_match)]) -> _IfMatch:
     if found.tags is None:
         words = f"{request.method} needs If-Match: the ETag of the record that you have read, or * to overwrite."
         raise ProblemError("precondition-required", words)
