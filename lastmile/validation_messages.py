@@ -42,6 +42,8 @@ PATTERN_WORDS = {
     "deployment": "letters, digits, '-' and '_', at most 64 characters",
     "build_id": _LABEL,
     "api_cors_origins": "origins of pages with commas between them, as in https://crm.example.net, without a path",
+    "source": "lower-case letters, digits and '-', at most 24 characters",
+    "secret": "16 to 200 characters of printable ASCII without blanks",
     "codec_origin": "the origin of a page, as in https://temporal.example.net, without a path",
 }
 

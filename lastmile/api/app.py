@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from lastmile.api.auth.hook_senders import HookGate
 from lastmile.api.context import ApiContext
 from lastmile.api.cross_origin import cross_origin
 from lastmile.api.openapi import describe
@@ -16,6 +17,7 @@ from lastmile.api.routers import (
     customers,
     delegations,
     health,
+    hooks,
     ipv6_lifecycle,
     network_profiles,
     orders,
@@ -36,6 +38,7 @@ ROUTERS = (
     customers.router,
     delegations.router,
     ipv6_lifecycle.router,
+    hooks.router,
 )
 
 
@@ -52,6 +55,7 @@ def create_app(context: ApiContext | None = None, limits: TimeLimits = TIME_LIMI
         middleware=[Middleware(RequestMiddleware, limits=limits), *(cross_origin(context.settings) if context else ())],
     )
     app.state.context = context
+    app.state.hook_gate = HookGate()
     add_problem_handlers(app)
     for router in ROUTERS:
         app.include_router(router)

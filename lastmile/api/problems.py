@@ -38,7 +38,8 @@ _TYPES = (
         "unauthorized",
         401,
         "The request has no valid token",
-        "Send `Authorization: Bearer` with an API key (`lastmile api-key add`) or a token of the configured issuer.",
+        "Send `Authorization: Bearer` with an API key (`lastmile api-key add`) or a token of the configured issuer. A "
+        "webhook needs the secret or the signature of its source (`lastmile hooks add`).",
     ),
     ProblemType(
         "forbidden", 403, "The token lacks a permission", "Use a token with the permission that the detail names."

@@ -41,6 +41,7 @@ _DELETE_FORMER_USERNAMES = text("DELETE FROM former_usernames WHERE logins_until
 
 # An answer is repeated for 24 hours. A caller that is idle may send its whole burst, as a caller without a row may.
 _DELETE_ANSWERS = text("DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'")
+_DELETE_HOOK_EVENTS = text("DELETE FROM hook_events WHERE received_at < now() - CAST(:age AS interval)")
 _DELETE_RATE_LIMITS = text("DELETE FROM rate_limits WHERE idle_at < now()")
 
 # All events of a delegation stay until `age` after its end: the first and the last of them say who held the prefix at a
@@ -79,6 +80,7 @@ async def purge(connection: PlatformConnection, age: timedelta, *, batch: int) -
     await connection.execute(_DELETE_FORMER_USERNAMES, {"age": age})
     await connection.execute(_DELETE_ANSWERS)
     await connection.execute(_DELETE_RATE_LIMITS)
+    await connection.execute(_DELETE_HOOK_EVENTS, {"age": age})
     return Purged(
         *[(await connection.execute(statement, given)).rowcount for statement in (_DELETE_ENTRIES, _DELETE_EVENTS)]
     )

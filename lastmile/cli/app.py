@@ -14,6 +14,7 @@ from lastmile.cli.inventory.radius_app import radius
 from lastmile.cli.inventory.renumbering_app import renumber_pool_command, renumbering
 from lastmile.cli.inventory.tenant_app import tenant
 from lastmile.cli.netbox.netbox_app import netbox
+from lastmile.cli.operations.hooks_app import hooks
 from lastmile.cli.operations.schedule_app import schedule
 from lastmile.cli.options import Json, Subscriber, Tenant
 from lastmile.cli.orders.order_commands import order_commands
@@ -34,6 +35,7 @@ app.add_typer(pool, name="pool")
 app.add_typer(nas, name="nas")
 app.add_typer(radius, name="radius")
 app.add_typer(api_key, name="api-key")
+app.add_typer(hooks, name="hooks")
 app.add_typer(netbox, name="netbox")
 app.add_typer(scheduled, name="scheduled")
 app.add_typer(schedule, name="schedule")

@@ -11,8 +11,9 @@ from lastmile.contract import AnyOrder
 from lastmile.contract.operations import OPERATIONS
 from lastmile.contract.orders import Operation
 from lastmile.db import Database
-from lastmile.encryption.keys import DecryptionError, KeyRing
+from lastmile.encryption.keys import KeyRing
 from lastmile.fields.stored import STORED
+from lastmile.services.sealed_bodies import seal, unseal
 from lastmile.subscribers.accepted_orders import AcceptedOrder, SealedBody, mark_scheduled, refuse_accepted_order
 
 __all__ = ["SCHEDULE_LOOK", "START_TIME", "StartOutcome", "open_body", "seal_body", "start_accepted_order"]
@@ -36,11 +37,7 @@ class StartOutcome(Enum):
 
 def seal_body(order: AnyOrder, keys: KeyRing | None) -> SealedBody:
     """Return the order as JSON, encrypted where there are keys. A password is not part of it."""
-    content = order.model_dump_json(exclude_defaults=True).encode()
-    if keys is None:
-        return SealedBody(content, None)
-    name, sealed = keys.encrypt(content)
-    return SealedBody(sealed, name)
+    return seal(order.model_dump_json(exclude_defaults=True).encode(), keys)
 
 
 def open_body(accepted: AcceptedOrder, keys: KeyRing | None) -> AnyOrder:
@@ -50,14 +47,7 @@ def open_body(accepted: AcceptedOrder, keys: KeyRing | None) -> AnyOrder:
         DecryptionError: this process lacks the key, or the body was changed.
     """
     assert accepted.body is not None
-    content = accepted.body.content
-    if accepted.body.key_name is not None:
-        if keys is None:
-            raise DecryptionError(
-                f"Order {accepted.order_id} of tenant {accepted.tenant} is encrypted with key "
-                f"{accepted.body.key_name!r}, and this process has no keys. Set LASTMILE_ENCRYPTION_KEYS."
-            )
-        content = keys.decrypt(accepted.body.key_name, content)
+    content = unseal(accepted.body, keys, f"Order {accepted.order_id} of tenant {accepted.tenant}")
     order: AnyOrder = OPERATIONS[Operation(accepted.operation)].model.model_validate_json(content, context=STORED)
     return order
 

@@ -1,4 +1,4 @@
-"""The personal data of former customers: name, e-mail and phone.
+"""The personal data of former customers: name, e-mail and phone, and the events of a CRM that contain them.
 
 References are no personal data. They stay, since an ISP must be able to tell which subscriber had an address.
 """
@@ -6,7 +6,7 @@ References are no personal data. They stay, since an ISP must be able to tell wh
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import except_, func, or_, select, union
+from sqlalchemy import except_, func, or_, select, text, union
 
 from lastmile.db import TenantConnection
 from lastmile.db.audit_log import audit_log
@@ -16,6 +16,15 @@ from lastmile.subscribers.tables import accepted_orders, customers, orders, subs
 
 __all__ = ["FormerSubscribers", "forget_customer", "orders_remain"]
 
+# The reason can quote the event.
+_FORGET_EVENTS = text(
+    """
+    UPDATE hook_events SET state = CASE WHEN state = 'ordered' THEN state ELSE 'ignored' END,
+        reason = CASE WHEN state <> 'ordered' THEN 'The personal data of the customer was deleted.' END,
+        key_name = NULL, body = NULL
+    WHERE customer_ref = :customer OR (customer_ref IS NULL AND subscriber_ref = ANY(:subscribers))
+    """
+)
 NAMED = 10
 """How many lines, or orders, a message names."""
 
@@ -72,6 +81,7 @@ async def forget_customer(connection: TenantConnection, customer_ref: str) -> Fo
         raise orders_remain(customer_ref, found)
     known = sorted(await connection.scalars(once))
     await connection.execute(select(func.lastmile_forget_customer(customer_ref)))
+    await connection.execute(_FORGET_EVENTS, {"customer": customer_ref, "subscribers": known})
     return FormerSubscribers(known, unclaimed)
 
 

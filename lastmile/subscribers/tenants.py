@@ -18,6 +18,7 @@ _REFERENCES = text(
            (SELECT count(*) FROM customers WHERE tenant_id = :tenant) AS customers,
            (SELECT count(*) FROM orders WHERE tenant_id = :tenant) AS orders,
            (SELECT count(*) FROM accepted_orders WHERE tenant_id = :tenant) AS "accepted orders",
+           (SELECT count(*) FROM hook_events WHERE tenant_id = :tenant) AS "webhook events",
            (SELECT count(*) FROM delegations WHERE tenant_id = :tenant) AS delegations,
            (SELECT count(*) FROM billing_events WHERE tenant_id = :tenant) AS "billing events",
            (SELECT count(*) FROM delegation_events WHERE tenant_id = :tenant) AS "history entries",

@@ -90,11 +90,22 @@ CHANGES = {
         "billing",
         None,
     ),
+    "hook_sources": (
+        "(name, tenant_id, mapping, secret) VALUES ('crm', 'acme', 'uisp', sha256('hush'))",
+        "mapping",
+        "other",
+        None,
+    ),
 }
 CHANGES_OF_STATE = {"accepted_orders"}
 """The orders themselves are the record of who sent what: only changes of their state are recorded."""
 
-SECRETS = {"radcheck": ("value", "quiet"), "nas": ("secret", "quiet"), "api_keys": ("key_sha256", b"quiet" + bytes(27))}
+SECRETS = {
+    "radcheck": ("value", "quiet"),
+    "nas": ("secret", "quiet"),
+    "api_keys": ("key_sha256", b"quiet" + bytes(27)),
+    "hook_sources": ("secret", b"quiet"),
+}
 """For each table with a secret: the column, and another value."""
 
 

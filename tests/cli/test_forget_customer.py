@@ -59,6 +59,12 @@ async def test_former_customer_is_forgotten_in_database_audit_log_and_temporal(
         """ 'before', '{"name": "Ada Lovelace"}'::jsonb, 'after', '{"name": "Ada King"}'::jsonb) FROM customers""",
         book.ref(),
     )
+    # An event of the CRM that is kept, with the customer in its body and in the reason.
+    await owner.execute(
+        "INSERT INTO hook_events (tenant_id, source, event_id, event, customer_ref, state, order_ids, reason, body)"
+        " VALUES ('acme', 'crm', 'e-1', 'service.add', $1, 'failed', '{}', 'ada@example.net', 'Ada Lovelace')",
+        customer,
+    )
     assert await personal_data(owner) == list(PERSONAL)
     held = (await cli("history", book.ref(), "--tenant", "acme", "--json")).json
 

@@ -53,6 +53,9 @@ INSERT INTO acknowledgements (finding, invariant, tenant_id, subject, key, ackno
     VALUES ('f-{t}', 'terminated_order', '{t}', 'o1', 'o1', 'noc', 'known');
 INSERT INTO api_keys (id, tenant_id, name, key_sha256, permissions, kind)
     VALUES (repeat('{n}', 12), '{t}', 'crm', sha256('{t}'), '{{orders:write}}', 'system');
+INSERT INTO hook_sources (name, tenant_id, mapping, secret) VALUES ('crm-{t}', '{t}', 'uisp', '\\x00');
+INSERT INTO hook_events (tenant_id, source, event_id, event, subscriber_ref, state, order_ids, body)
+    VALUES ('{t}', 'crm-{t}', 'e1', 'service.add', 'S-1', 'received', '{{}}', '\\x00');
 INSERT INTO idempotency_keys (id, tenant_id, digest, status, body) VALUES (sha256('{t}'), '{t}', '\\x00', 201, '\\x00');
 INSERT INTO given_passwords (tenant_id, order_id, key_name, sealed) VALUES ('{t}', 'o2', 'k1', '\\x00');
 INSERT INTO former_usernames (tenant_id, username, former, logins_until) VALUES ('{t}', 'new', 'old', now());

@@ -17,6 +17,7 @@ from lastmile.contract.orders import Urgency
 from lastmile.radius.logins import username
 from lastmile.radius.reply_attributes import REPLY_ATTRIBUTES
 from lastmile.services.api_keys import PrincipalKind
+from lastmile.services.hooks.events import HookEventState
 from lastmile.subscribers.accepted_orders import AcceptedState, WhenBusy
 from lastmile.subscribers.orders import OrderStatus
 
@@ -39,6 +40,7 @@ ROOT = Path(__file__).parents[2]
         ("delegations", "state", State),
         ("netbox_blocks", "state", BlockState),
         ("api_keys", "kind", PrincipalKind),
+        ("hook_events", "state", HookEventState),
     ],
 )
 async def test_column_check_allows_exactly_the_values_of_its_enumeration(

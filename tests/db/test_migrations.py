@@ -23,6 +23,8 @@ import lastmile.devices.records
 import lastmile.metrics.snapshot
 import lastmile.radius.tables
 import lastmile.services.api_keys
+import lastmile.services.hooks.events
+import lastmile.services.hooks.sources
 import lastmile.services.records.cursor_key
 import lastmile.subscribers.tables  # noqa: F401
 from lastmile.db import metadata

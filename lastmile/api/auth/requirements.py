@@ -1,4 +1,7 @@
-"""What a route requires of its caller. Each route declares one requirement, or that it is public."""
+"""What a route requires of its caller.
+
+Each route declares one requirement, or that a hook source sends its requests, or that it is public.
+"""
 
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from lastmile.api.auth.hook_senders import HookSender
 from lastmile.api.auth.permissions import Permission
 from lastmile.api.auth.principal import Principal
 from lastmile.api.auth.tokens import InvalidTokenError
@@ -117,7 +121,7 @@ async def public() -> None:
 
 
 def undeclared(app: FastAPI) -> list[str]:
-    """List the routes that declare neither one requirement nor that they are public, and those that are not guarded."""
+    """List the routes that make no declaration, or several, and those that are not guarded."""
     return [
         f"{' '.join(sorted(route.methods or ()))} {route.path}"
         for route in iter_route_contexts(app.routes)
@@ -127,7 +131,7 @@ def undeclared(app: FastAPI) -> list[str]:
 
 
 def protected(app: FastAPI) -> Iterator[tuple[RouteContext, Requirement]]:
-    """Yield each route that is not public, with what it requires."""
+    """Yield each route that keys and tokens open, with what it requires."""
     for route in iter_route_contexts(app.routes):
         for declared in _declarations(route):
             if isinstance(declared, Requirement):
@@ -138,7 +142,7 @@ def _declarations(route: RouteContext) -> list[Any]:
     """Return the declarations of the route. A route of another framework has none."""
     dependant = getattr(route, "dependant", None)
     calls = () if dependant is None else _calls(dependant)
-    return [call for call in calls if call is public or isinstance(call, Requirement)]
+    return [call for call in calls if call is public or isinstance(call, Requirement | HookSender)]
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:

@@ -16,7 +16,7 @@ BEGIN
         'given_passwords', 'former_usernames',
         'radcheck', 'radreply', 'radusergroup', 'radgroupcheck', 'radgroupreply', 'radacct', 'radpostauth',
         'radius_choices', 'audit_log', 'acknowledgements', 'api_keys',
-        'idempotency_keys'
+        'idempotency_keys', 'hook_sources', 'hook_events'
     ] LOOP
         "condition" := CASE
             WHEN "table" = 'tenants' THEN format('id = %s', current_tenant)
@@ -97,6 +97,11 @@ GRANT SELECT, INSERT, DELETE ON idempotency_keys TO lastmile_platform;
 GRANT SELECT, INSERT, UPDATE ON rate_limits TO lastmile_app;
 GRANT SELECT, DELETE ON rate_limits TO lastmile_platform;
 GRANT SELECT ON cursor_key TO lastmile_platform;
+-- A tenant sees its sources of webhooks without their secrets.
+GRANT SELECT (name, tenant_id, mapping, created_at) ON hook_sources TO lastmile_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON hook_sources TO lastmile_platform;
+GRANT SELECT, INSERT, UPDATE ON hook_events TO lastmile_app;
+GRANT SELECT, DELETE ON hook_events TO lastmile_platform;
 
 -- The triggers write the counts; folding them deletes and inserts.
 GRANT SELECT ON delegation_counts TO lastmile_app;

@@ -15,7 +15,7 @@ DROP TABLE
     netbox_blocks, netbox_records, netbox_removals, netbox_foreign_prefixes, netbox_comparisons,
     netbox_pending_inspections, netbox_failed_repairs,
     audit_findings, acknowledgements, audit_log,
-    api_keys, rate_limits, idempotency_keys, cursor_key,
+    api_keys, rate_limits, idempotency_keys, cursor_key, hook_sources, hook_events,
     delegation_counts, metrics_snapshots;
 DROP FUNCTION
     lastmile_nth_prefix, lastmile_slot, lastmile_exclusions_lock, lastmile_block_key, lastmile_event_vrf,
