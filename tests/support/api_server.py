@@ -1,7 +1,6 @@
 """The REST API in this process, on a socket, as programs outside reach it."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -11,6 +10,7 @@ from temporalio.client import Client
 from lastmile.api.app import create_app
 from lastmile.api.auth.gate import open_gate
 from lastmile.api.context import ApiContext
+from lastmile.api.serve import listen
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.order_acceptance import OrderAcceptance
 from lastmile.client.order_watch import OrderWatch
@@ -38,7 +38,7 @@ async def api_context(settings: Settings, database: Database, client: Client) ->
 @asynccontextmanager
 async def serving(context: ApiContext, port: int = 0) -> AsyncIterator[str]:
     """Serve the API, at a free port by default, and yield its URL. At the end, open streams break off."""
-    with socket.create_server((HOST, port)) as listener:
+    with listen(Settings(api_host=HOST, api_port=port)) as listener:
         config = uvicorn.Config(create_app(context), log_config=None, lifespan="off", timeout_graceful_shutdown=0)
         server = _Server(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))

@@ -14,6 +14,7 @@ processes.set_forkserver_preload(
         "lastmile.worker",
         "tests.support.accepting_process",
         "tests.support.faults",
+        "tests.support.forked_api",
         "tests.support.forked_worker",
         "tests.support.step_workers",
     ]
