@@ -118,8 +118,11 @@ def setting_mistakes(error: ValidationError, model: type[BaseModel]) -> list[str
 
 
 def describe_mistake(found: Mapping[str, Any]) -> str:
-    """Describe one mistake that pydantic has found, without the names of the valid fields and without a secret."""
-    return _words(found, None, show_value=True)
+    """Describe one mistake that pydantic has found, without the names of the valid fields.
+
+    The value is not shown if it is a password, or an object or a list, which can contain one.
+    """
+    return _words(found, None, show_value="input" in found and not isinstance(found["input"], dict | list))
 
 
 def suggest_name(name: str, valid: Iterable[str]) -> str:

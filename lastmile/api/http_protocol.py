@@ -31,6 +31,8 @@ class HttpProtocol(HttpToolsProtocol):
     """Runs while the headers of a request are awaited."""
     _unread: asyncio.TimerHandle | None = None
     """Runs while the client does not read."""
+    _rest: asyncio.TimerHandle | None = None
+    """Runs while the rest of a body arrives whose request has been answered."""
     _head_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -38,7 +40,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._head, self._unread):
+        for timer in (self._head, self._unread, self._rest):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -66,8 +68,17 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             super().on_body(body)
 
+    def on_response_complete(self) -> None:
+        # A client reads the answer when it has sent its body: to close the connection would lose the answer.
+        if self.cycle.more_body and not self.transport.is_closing():
+            self._rest = self.loop.call_later(self.read_seconds, self.transport.abort)
+        super().on_response_complete()
+
     def on_message_complete(self) -> None:
         self._head_size = 0
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
         if not self.transport.is_closing():
             super().on_message_complete()
 

@@ -3,6 +3,7 @@
 `type` of a problem is the path of a page of this API that says what to do: `/problems/<slug>`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,7 +140,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {problem.slug: problem for problem in
 RETRY_AFTER_SECONDS = 5
 """How soon a request is worth repeating while a system is away."""
 
-UNREAD = (408, 413, 431)
+UNREAD = (408, 431)
 """The statuses after which the rest of the request is not read: the connection is closed."""
 
 
@@ -182,15 +183,24 @@ class ProblemError(LastmileError):
         self.running = None if running is None else dict(running)
 
 
+_TOKEN = re.compile(r"lm_[0-9a-f_]{6,}|eyJ[A-Za-z0-9_.-]{6,}")
+"""The beginning of an API key or of a JSON Web Token, and what follows it."""
+
+
+def _without_tokens(text: str) -> str:
+    """Mask tokens: a caller can put one into an address or a field by mistake, and programs log problems."""
+    return _TOKEN.sub("(a token)", text)
+
+
 def problem_response(error: ProblemError, request_id: str) -> JSONResponse:
     """Return the answer for the problem, with the headers that its status needs."""
     problem = Problem(
         type=error.type.path,
         title=error.type.title,
         status=error.type.status,
-        detail=str(error),
+        detail=_without_tokens(str(error)),
         instance=request_id,
-        errors=error.errors or None,
+        errors=[one.model_copy(update={"detail": _without_tokens(one.detail)}) for one in error.errors] or None,
         running=error.running,
     )
     headers = dict(error.headers)

@@ -1,10 +1,12 @@
 """The process of the API: it starts without Temporal, says what is wrong, shares its port, and ends in order."""
 
 import asyncio
+import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import pytest
 from lastmile.api.serve import listen
 from lastmile.db import Database
 from lastmile.settings import Settings
+from tests.support.api_keys import make_api_key
+from tests.support.orders import Orders
 from tests.support.processes import Environment, environment_of, get, until
 
 
@@ -79,21 +83,62 @@ async def test_api_refuses_to_start_with_every_problem_in_one_list(environment: 
     assert "Traceback" not in said
 
 
-async def test_token_of_a_request_appears_in_no_log(environment: Environment) -> None:
-    """Planted: a key and a token, each where it belongs and where a caller may put it by mistake."""
+PERSONAL = {"name": "Ada Planted", "email": "planted@example.net", "phone": "+31 20 555 0199"}
+PASSWORD = "planted-password-17"
+
+
+def bodies() -> Iterator[bytes]:
+    """Yield orders with planted personal data and a planted password: a valid one, and each way to be invalid."""
+    order = Orders("S-1").provision("O-1").model_dump(mode="json", exclude_defaults=True)
+    order |= {"operation": "provision", "customer": {"ref": "C-1", **PERSONAL}, "password": PASSWORD}
+    yield json.dumps(order).encode()
+    for wrong in (
+        [order],
+        order | {"password": [PASSWORD]},
+        order | {"password": f"{PASSWORD}\n"},
+        order | {"passwords": PASSWORD},
+        order | {"line": {"line": order}},
+        order | {"order_id": order},
+        order | {"operation": order},
+        order | {"customer": order["customer"] | {"email": PERSONAL["email"] * 30, "phone": f"{PERSONAL['phone']} a"}},
+    ):
+        yield json.dumps(wrong).encode()
+    yield json.dumps(order).encode()[:-1]
+    yield json.dumps(order).encode() + b" " * (1 << 20)
+
+
+async def test_secrets_and_personal_data_of_a_request_appear_in_no_log(
+    environment: Environment, database: Database
+) -> None:
+    """Planted: tokens, a password and personal data, each where it belongs and where a caller may put it by mistake."""
     key, token = f"lm_{'a1' * 6}_{'b2' * 32}", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJwbGFudGVkIn0.c2lnbmVk"
-    async with api_process(environment | {"LASTMILE_LOG_LEVEL": "DEBUG"}) as process:
+    valid = (await make_api_key(database)).text
+    answers: list[httpx.Response] = []
+    settings = {"LASTMILE_LOG_LEVEL": "DEBUG", "LASTMILE_ENCRYPTION_KEYS": f"k:{b64encode(bytes(32)).decode()}"}
+    async with api_process(environment | settings) as process:
         port = environment["LASTMILE_API_PORT"]
         await answer(port, "/healthz")
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             for planted in (key, token):
                 for headers in ({"Authorization": f"Bearer {planted}"}, {"Authorization": planted}, {"X-Key": planted}):
                     for path in ("/planted", f"/{planted}", f"/healthz?access_token={planted}"):
-                        await client.get(path, headers=headers)
+                        answers.append(await client.get(path, headers=headers))
+            client.headers["Authorization"] = f"Bearer {valid}"
+            for body in bodies():
+                for headers in ({"Content-Type": "application/json"}, {"Content-Type": "text/plain"}):
+                    answers.append(await client.post("/v1/orders", content=body, headers=headers))
+                answers.append(await client.post("/v1/orders", content=body, headers={"Authorization": "none"}))
+            for secret in (*PERSONAL.values(), valid):
+                answers.append(await client.get("/v1/subscribers", params={"q": secret}))
+                answers.append(await client.get(f"/v1/orders/{secret}", params={"tenant": secret}))
         process.terminate()
         output, errors = await process.communicate()
+    assert [sent.status_code for sent in answers].count(202) == 1
     assert b"api.request" in errors
-    for secret in (key, token, key.rpartition("_")[2], token.rpartition(".")[2]):
+    secrets = [key, token, key.rpartition("_")[2], token.rpartition(".")[2], valid, valid.rpartition("_")[2], PASSWORD]
+    for secret in secrets:
+        assert not [sent.text for sent in answers if secret[:30] in sent.text]
+    for secret in [*secrets, *PERSONAL.values()]:
         assert secret.encode() not in output + errors
 
 
