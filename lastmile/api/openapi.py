@@ -32,18 +32,8 @@ _HEADERS: Mapping[str, tuple[str, str]] = {
 _LIMITS = {"ge": "minimum", "le": "maximum"}
 """The names in JSON Schema of limits that pydantic leaves as they are behind a validator of Lastmile's own."""
 
-_FIRST = "$response.body#/results/0"
-_LINKS: Mapping[tuple[str, str, str], tuple[str, str, str]] = {
-    ("/v1/orders", "post", "202"): ("order_id", "$response.body#/order_id", "/v1/orders/{order_id}"),
-    ("/v1/orders", "get", "200"): ("order_id", f"{_FIRST}/order_id", "/v1/orders/{order_id}"),
-    ("/v1/subscribers", "get", "200"): (
-        "subscriber_ref",
-        f"{_FIRST}/subscriber_ref",
-        "/{subscriber_ref}",
-    ),
-    ("/v1/delegations", "get", "200"): ("delegation_id", f"{_FIRST}/id", "/{delegation_id}"),
-}
-"""Which field of which answer is the parameter of the paths with this part."""
+_ORDER_ID = "$response.body#/order_id"
+_OF_ORDER = "/v1/orders/{order_id}"
 
 
 def describe(app: FastAPI) -> Json:
@@ -61,9 +51,8 @@ def describe(app: FastAPI) -> Json:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _add_problems(path, operation)
-    for (path, method, status), (parameter, expression, part) in _LINKS.items():
-        links = dict(_links(document["paths"], parameter, expression, part))
-        document["paths"][path][method]["responses"][status]["links"] = links
+    accepted = document["paths"]["/v1/orders"]["post"]["responses"]["202"]
+    accepted["links"] = dict(_links_of_order(document["paths"]))
     _correct_limits(document)
     return document
 
@@ -104,12 +93,13 @@ def _response(status: str) -> Json:
     return response
 
 
-def _links(paths: Json, parameter: str, expression: str, part: str) -> Iterator[tuple[str, Json]]:
+def _links_of_order(paths: Json) -> Iterator[tuple[str, Json]]:
+    """Yield a link to each operation that takes the id of an accepted order."""
     for path, operations in paths.items():
         for operation in operations.values():
-            if part in path:
+            if path.startswith(_OF_ORDER):
                 name = operation["operationId"]
-                yield name, {"operationId": name, "parameters": {f"path.{parameter}": expression}}
+                yield name, {"operationId": name, "parameters": {"path.order_id": _ORDER_ID}}
 
 
 def _correct_limits(node: Any) -> None:
