@@ -30,11 +30,12 @@ from lastmile.subscribers.accepted_orders import (
     find_order,
     insert_accepted_order,
 )
-from lastmile.subscribers.orders import OPENING_FENCE, id_is_used
+from lastmile.subscribers.orders import OPENING_FENCE, OrderStatus, id_is_used
 
 __all__ = ["Acceptance", "OrderAcceptance"]
 
 CONCURRENT_STARTS = 16
+OPEN = (OrderStatus.RUNNING, OrderStatus.ROLLING_BACK)
 START_PAUSES = (0, 0.05, 0.1, 0.2, 0.4)
 """Seconds before each attempt to start an order whose subscriber is free in the database.
 
@@ -115,7 +116,10 @@ class OrderAcceptance:
             fence=OPENING_FENCE,  # no order of the subscriber is opened or accepted meanwhile
         ) as connection:
             if known := await find_order(connection, order.order_id):
-                return _known(order, known)
+                found = _known(order, known)
+                if known.status in OPEN:  # its run may have been terminated: then this start continues the order
+                    self._start_soon(order)
+                return found
             # An order of a later date waits in its Schedule.
             ahead = order.not_before is not None and order.not_before > datetime.now(UTC)
             behind = None if ahead else await find_earlier_order(connection, order.subscriber_ref)

@@ -141,6 +141,22 @@ async def test_order_survives_an_api_that_goes_away_and_comes_back(
         assert (await (await second).result()) == await result
 
 
+@pytest.mark.usefixtures("worker")
+async def test_order_whose_run_was_terminated_continues_when_it_is_sent_again(
+    lastmile: LastmileApi, orders: Orders, context: ApiContext, faults: Faults
+) -> None:
+    gate = Gate()
+    faults.before["create_customer"] = alone(gate)
+    first = await lastmile.start(orders.provision())
+    await gate.reached.wait()
+    await context.temporal.client.get_workflow_handle(orders.provision().workflow_id).terminate()
+    faults.before.clear()
+    gate.open()
+    again = await lastmile.start(orders.provision())
+    assert (await again.result()).status is ResultStatus.COMPLETED
+    assert await first.result() == await again.result()
+
+
 async def test_order_whose_run_was_taken_over_is_lost(
     lastmile: LastmileApi, orders: Orders, owner: asyncpg.Connection
 ) -> None:
