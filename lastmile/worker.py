@@ -48,6 +48,9 @@ from ipam.allocation import Quarantine
 from ipam.netbox import NetBox
 from ipam.netbox.delegated.block_maintenance import BlockMaintenance
 from lastmile.client.accepted_order_sweeper import AcceptedOrderSweeper
+from lastmile.client.hook_intake import HookIntake
+from lastmile.client.hook_sweeper import HookSweeper
+from lastmile.client.order_acceptance import OrderAcceptance
 from lastmile.client.orders import Lastmile
 from lastmile.client.schedules.bootstrap import ScheduleBootstrap
 from lastmile.client.schedules.manager import ScheduleManager
@@ -192,6 +195,9 @@ async def run(settings: Settings, pollers: Callable[[], int]) -> None:
             await stack.enter_async_context(BlockMaintenance(database, netbox, settings.quarantine_unconfirmed))
         orders = Lastmile(client, task_queue=settings.task_queue)
         await stack.enter_async_context(AcceptedOrderSweeper(database, orders, settings.key_ring))
+        acceptance = await stack.enter_async_context(OrderAcceptance(database, orders, settings.key_ring))
+        intake = HookIntake(database, acceptance, settings.key_ring)
+        await stack.enter_async_context(HookSweeper(database, intake))
         async with worker, ScheduleBootstrap(ScheduleManager(client, settings.task_queue)):
             log.info("worker.started", task_queue=settings.task_queue, http_port=http.server_port)
             if settings.build_id is not None and settings.build_id != await current_build(client, settings.task_queue):

@@ -97,6 +97,14 @@ _ACCEPTED = """
     FROM tenants t
 """
 
+# A younger event that is not mapped yet is being mapped.
+_HOOK_EVENTS = """
+    SELECT t.id AS tenant, count(e.id) AS lastmile_hook_events_kept
+    FROM tenants t LEFT JOIN hook_events e ON e.tenant_id = t.id AND e.state IN ('received', 'failed')
+        AND (e.state = 'failed' OR e.received_at < now() - interval '5 minutes')
+    GROUP BY t.id
+"""
+
 _SUSPENSIONS = """
     SELECT t.id AS tenant, every.mode, count(x.id) AS lastmile_suspended_lines
     FROM tenants t CROSS JOIN (VALUES ('block'), ('walled_garden'), ('slow')) every (mode)
@@ -150,6 +158,7 @@ QUERIES = (
     _ATTENTION,
     _ORDERS,
     _ACCEPTED,
+    _HOOK_EVENTS,
     _SUSPENSIONS,
     _OVERDUE,
     _OUTBOX,

@@ -179,6 +179,11 @@ SNAPSHOT_METRICS = (
         "The age of the oldest accepted order that waits for no other order and is not started.",
         ("tenant",),
     ),
+    SnapshotMetric(
+        "lastmile_hook_events_kept",
+        "Events by webhook that are kept, since no order could be made of them.",
+        ("tenant",),
+    ),
     SnapshotMetric("lastmile_suspended_lines", "Suspended lines by mode.", ("tenant", "mode")),
     SnapshotMetric(
         "lastmile_overdue_suspension_seconds",

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import uuid
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from lastmile.api.app import create_app
 from lastmile.api.context import ApiContext
 from lastmile.client.accepted_order_sweeper import AcceptedOrderSweeper
 from lastmile.client.hook_intake import HookIntake
+from lastmile.client.hook_sweeper import HookSweeper
 from lastmile.client.operator_client import OperatorClient
 from lastmile.client.order_acceptance import OrderAcceptance
 from lastmile.db import Database
@@ -75,6 +77,19 @@ async def accepted(owner: asyncpg.Connection) -> list[tuple[str, str]]:
     return [(row["subscriber_ref"], row["operation"]) for row in rows]
 
 
+async def receive_only(
+    owner: asyncpg.Connection, service: UispService, event: str, source: str = "crm", key_name: str | None = None
+) -> None:
+    """Record an event as a process leaves it that stops before the mapping."""
+    body = service.event(event)
+    await owner.execute(
+        "INSERT INTO hook_events"
+        " (tenant_id, source, event_id, event, subscriber_ref, state, order_ids, body, key_name)"
+        " VALUES ('acme', $1, $2, $3, $4, 'received', '{}', $5, $6)",
+        *(source, body["uuid"], event, service.ref, json.dumps(body).encode(), key_name),
+    )
+
+
 async def test_eight_events_become_orders_in_their_sequence(
     uisp: Sender, service: UispService, owner: asyncpg.Connection
 ) -> None:
@@ -114,7 +129,7 @@ async def test_event_of_a_process_that_stopped_continues_with_its_repeat(
     added = service.event("service.add")
     await uisp.sent(added)
     await owner.execute("UPDATE hook_events SET state = 'received', order_ids = '{}', body = 'x'")
-    await owner.execute("UPDATE hook_events SET body = $1", httpx.Request("POST", "http://x", json=added).content)
+    await owner.execute("UPDATE hook_events SET body = $1", json.dumps(added).encode())
     if stopped == "before its mapping":
         await owner.execute("DELETE FROM accepted_orders")
     again = await uisp.sent(added, 200)
@@ -126,15 +141,25 @@ async def test_later_event_orders_an_earlier_one_of_a_process_that_stopped_first
     uisp: Sender, service: UispService, owner: asyncpg.Connection
 ) -> None:
     await uisp.sent(service.event("service.add"))
-    suspended = service.event("service.suspend")
-    content = httpx.Request("POST", "http://x", json=suspended).content
-    await owner.execute(
-        "INSERT INTO hook_events (tenant_id, source, event_id, event, subscriber_ref, state, order_ids, body)"
-        " VALUES ('acme', 'crm', $1, 'service.suspend', $2, 'received', '{}', $3)",
-        *(suspended["uuid"], service.ref, content),
-    )
+    await receive_only(owner, service, "service.suspend")
     assert (await uisp.sent(service.event("service.suspend_cancel")))["state"] == "ordered"
     assert [operation for _, operation in await accepted(owner)] == ["provision", "suspend", "resume"]
+
+
+async def test_sweeper_orders_events_of_processes_that_stopped(
+    uisp: Sender, service: UispService, owner: asyncpg.Connection, context: ApiContext, database: Database
+) -> None:
+    """The CRM sends no repeat, and no later event. An event whose source was removed, or whose key is gone, waits."""
+    await uisp.sent(service.event("service.add"))
+    await receive_only(owner, service, "service.suspend")
+    await receive_only(owner, service, "service.suspend_cancel")
+    await receive_only(owner, UispService(), "service.add", source="removed")
+    await receive_only(owner, UispService(), "service.add", key_name="gone")
+    intake = HookIntake(database, context.acceptance)
+    assert await HookSweeper(database, intake).order_received() == 0, "younger events are being mapped"
+    assert await HookSweeper(database, intake, age=timedelta()).order_received() == 4
+    assert [operation for _, operation in await accepted(owner)] == ["provision", "suspend", "resume"]
+    assert len(await list_events(database, states=[HookEventState.RECEIVED])) == 2
 
 
 async def test_event_that_cannot_be_mapped_is_kept_until_an_edit_repairs_it(
@@ -219,7 +244,7 @@ async def test_body_of_a_kept_event_is_encrypted_where_there_are_keys(
     source, _ = await uisp_source(database)
     sealed = HookIntake(database, context.acceptance, RING)
     body = service.event("service.suspend", note="Ada Lovelace")
-    kept = (await sealed.receive(source, body, httpx.Request("POST", "http://x", json=body).content)).event
+    kept = (await sealed.receive(source, body, json.dumps(body).encode())).event
     assert kept.state is HookEventState.FAILED
     assert b"Ada Lovelace" not in await owner.fetchval("SELECT body FROM hook_events")
     with pytest.raises(DecryptionError, match="LASTMILE_ENCRYPTION_KEYS"):
@@ -257,14 +282,13 @@ async def test_suspend_and_its_cancel_10_ms_apart_end_in_service(
 
         return str(await until(status))
 
+    service = UispService()
+    assert await ended(await uisp.sent(service.event("service.add"))) == "completed"
     for _ in range(ROUNDS):
-        service = UispService()
-        assert await ended(await uisp.sent(service.event("service.add"))) == "completed"
         suspend = asyncio.create_task(uisp.sent(service.event("service.suspend")))
         await asyncio.sleep(0.01)  # the pause between the two requests of UISP
         cancel = await uisp.sent(service.event("service.suspend_cancel"))
         assert [await ended(await suspend), await ended(cancel)] == ["completed", "completed"]
-        suspensions = await owner.fetch(
-            "SELECT ended_at IS NOT NULL AS ended FROM suspensions WHERE subscriber_ref = $1", service.ref
-        )
-        assert [row["ended"] for row in suspensions] == [True]
+    suspensions = await owner.fetch("SELECT ended_at IS NOT NULL AS ended FROM suspensions")
+    assert [row["ended"] for row in suspensions] == [True] * ROUNDS
+    assert await owner.fetchval("SELECT status FROM billing_services") == "active"

@@ -229,6 +229,20 @@ async def test_snapshot_has_the_accepted_orders_that_wait_and_the_age_of_the_old
     assert 7200 <= oldest["acme",] < 7260
 
 
+async def test_snapshot_has_the_events_by_webhook_that_are_kept(env: AllocationEnv) -> None:
+    """A received event counts once it is older than its mapping takes."""
+    await env.owner.execute(
+        """
+        INSERT INTO hook_events (tenant_id, source, event_id, event, state, reason, order_ids, body, received_at)
+        SELECT 'acme', 'crm', state || age, 'service.add', state, reason, '{}', body, now() - age
+        FROM (VALUES ('failed', 'no plan', 'x'::bytea, interval '1 second'), ('received', NULL, 'x', '1 hour'),
+                     ('received', NULL, 'x', '1 second'), ('ordered', NULL, NULL, '1 hour'),
+                     ('ignored', 'a test', NULL, '1 hour')) given (state, reason, body, age)
+        """
+    )
+    assert values(await compute_snapshot(env.database), "lastmile_hook_events_kept") == {("acme",): 2, ("other",): 0}
+
+
 async def test_snapshot_has_the_findings_of_the_audit(env: AllocationEnv) -> None:
     await env.owner.execute(
         """

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -205,10 +205,15 @@ async def settle_event(
 
 
 async def list_events(
-    database: Database, tenant: str | None = None, states: Sequence[HookEventState] = KEPT
+    database: Database,
+    tenant: str | None = None,
+    states: Sequence[HookEventState] = KEPT,
+    *,
+    age: timedelta = timedelta(),
 ) -> list[HookEvent]:
-    """Return the events in these states, the oldest first; with `tenant` only those of this tenant."""
-    query = select(hook_events).where(hook_events.c.state.in_(states)).order_by(hook_events.c.id)
+    """Return the events in these states that are at least so old, the oldest first; with `tenant` only its own."""
+    old_enough = hook_events.c.received_at <= func.clock_timestamp() - age
+    query = select(hook_events).where(hook_events.c.state.in_(states), old_enough).order_by(hook_events.c.id)
     if tenant is not None:
         query = query.where(hook_events.c.tenant_id == tenant)
     async with database.platform() as connection:
