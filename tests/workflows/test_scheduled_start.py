@@ -77,7 +77,8 @@ async def test_start_with_a_future_date_schedules_the_order(
 
 
 async def test_scheduled_order_waits_for_the_running_one(lastmile: Lastmile, orders: Orders, faults: Faults) -> None:
-    gate = faults.before["create_customer"] = Gate()
+    gate = Gate()
+    faults.before["create_customer"] = alone(gate)
     first = await lastmile.start(orders.provision("O-1"))
     await gate.reached.wait()
     held = await lastmile.scheduled.hold(orders.deprovision(orders.ref, not_before=soon()))
