@@ -124,7 +124,8 @@ def _waits(found: ScheduleListDescription | Run) -> bool:
 async def _ended_runs(client: Client, tenant: str, subscribers: Collection[str]) -> AsyncIterator[Run]:
     for subscriber in subscribers:
         async for run in client.list_workflows(f"WorkflowId = '{workflow_id(tenant, subscriber)}'"):
-            if run.status is not WorkflowExecutionStatus.RUNNING:
+            # The list is late: it shows a run that has just ended as running.
+            if not _waits(run) or not _waits(await client.get_workflow_handle(run.id, run_id=run.run_id).describe()):
                 yield run
 
 
